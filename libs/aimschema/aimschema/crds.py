@@ -1,0 +1,105 @@
+"""CustomResourceDefinitions from the kinds: `python -m aimschema.crds DIRECTORY` writes one file a kind.
+
+The schema must be structural (KEP-1693): no references, no `anyOf` around types, no null, a type at every level. An
+optional field is one that is not in `required`.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aimschema.kinds import KINDS, Kind
+from aimschema.resources import AIM_GROUP, AIM_VERSION, RESOURCES
+
+_KEPT = frozenset(
+    {"type", "description", "enum", "default", "minLength", "maxLength", "minimum", "maximum", "pattern", "format", "maxItems", "required"}
+    | {"x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-int-or-string"}
+)
+
+
+def crd(kind: type[Kind]) -> dict[str, Any]:
+    """The CRD of a kind, as a YAML-ready document."""
+    resource = RESOURCES[kind.__name__]
+    schema = kind.model_json_schema(by_alias=True)
+    has_status = "status" in kind.model_fields
+    names = {"kind": resource.kind, "listKind": f"{resource.kind}List", "plural": resource.plural, "singular": resource.kind.lower()}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{resource.plural}.{AIM_GROUP}"},
+        "spec": {
+            "group": AIM_GROUP,
+            "names": {**names, "shortNames": list(kind.short_names), "categories": ["aim"]},
+            "scope": "Namespaced" if resource.namespaced else "Cluster",
+            "versions": [
+                {
+                    "name": AIM_VERSION,
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": [c.model_dump(by_alias=True, exclude_defaults=True) | {"type": c.type} for c in kind.columns],
+                    **({"subresources": {"status": {}}} if has_status else {}),
+                    "schema": {"openAPIV3Schema": _root(kind, schema)},
+                }
+            ],
+        },
+    }
+
+
+def _root(kind: type[Kind], schema: dict[str, Any]) -> dict[str, Any]:
+    structural = _structural(schema, schema.get("$defs", {}))
+    structural["properties"] = {
+        "apiVersion": {"type": "string", "description": "Version of the schema."},
+        "kind": {"type": "string", "description": "Kind of the object."},
+        "metadata": {"type": "object"},
+        **structural["properties"],
+    }
+    if kind.rules:
+        structural["x-kubernetes-validations"] = [dict(rule) for rule in kind.rules]
+    return structural
+
+
+def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A pydantic schema node as a structural one."""
+    flat = _flatten(schema, definitions)
+    node = {name: value for name, value in flat.items() if name in _KEPT}
+    if node.get("default") in (None, []):
+        node.pop("default", None)
+    if "x-kubernetes-int-or-string" in node:
+        node.pop("type", None)
+    if node.get("type") == "integer":
+        node.setdefault("format", "int64" if "maximum" not in node else "int32")
+    if "properties" in flat:
+        node["properties"] = {name: _structural(part, definitions) for name, part in flat["properties"].items()}
+    if "items" in flat:
+        node["items"] = _structural(flat["items"], definitions)
+    return node
+
+
+def _flatten(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """References and optional unions resolved into the node that holds them; what the node says itself wins."""
+    node = dict(schema)
+    if "anyOf" in node:
+        options = [option for option in node.pop("anyOf") if option.get("type") != "null"]
+        if len(options) == 1:
+            node = {**options[0], **node}
+    if "$ref" in node:
+        referred = definitions[node.pop("$ref").rsplit("/", 1)[-1]]
+        node = {**_flatten(referred, definitions), **node}
+    return node
+
+
+def main(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for kind in KINDS:
+        document = crd(kind)
+        (directory / f"{document['metadata']['name']}.yaml").write_text(render(document))
+
+
+def render(document: dict[str, Any]) -> str:
+    return yaml.safe_dump(document, sort_keys=False, width=150, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

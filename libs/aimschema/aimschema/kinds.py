@@ -1,0 +1,425 @@
+"""The five kinds of aim.silogen.ai/v1alpha1: the single source of the CRDs and of the types the services use.
+
+1. A field's constraints are in its annotation, so the CRD and the Python type cannot differ.
+2. Rules that a schema cannot say are CEL (`rules`), each with a message that names the field and what to do.
+3. Optional fields are absent, never null, when they are not set (Kubernetes API conventions).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+SOURCE_URI_PATTERN = r"^(hf|s3)://[^\s/]\S*$"
+SERVICE_NAME_LENGTH = 48
+CACHE_NAME_LENGTH = 54
+MOST_CONDITIONS = 32
+
+
+def rule(expression: str, message: str, field_path: str | None = None) -> dict[str, str]:
+    """One entry of x-kubernetes-validations (KEP-2876)."""
+    return {"rule": expression, "message": message, **({} if field_path is None else {"fieldPath": field_path})}
+
+
+def validations(*rules: dict[str, str], **extra: Any) -> dict[str, Any]:
+    return {"x-kubernetes-validations": list(rules), **extra}
+
+
+def immutable(field: str, **extra: Any) -> dict[str, Any]:
+    return validations(rule("self == oldSelf", f"{field} is immutable: delete the object and make a new one"), **extra)
+
+
+NEVER_BACK = rule(
+    "!has(oldSelf.observedGeneration) || has(self.observedGeneration) && self.observedGeneration >= oldSelf.observedGeneration",
+    "observedGeneration never goes back",
+    ".observedGeneration",
+)
+
+
+class Part(BaseModel):
+    """Camel case on the wire; unknown fields are kept out, as the API server prunes them."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+def list_map(key: str, **extra: Any) -> dict[str, Any]:
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key], **extra}
+
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+class SecretKeySelector(Part):
+    """One key of a Secret in the same namespace."""
+
+    name: Text = Field(description="Name of the Secret.")
+    key: Text = Field(description="Key within the Secret.")
+    optional: bool | None = Field(default=None, description="Whether the Secret or its key may be missing.")
+
+
+class ConfigMapKeySelector(Part):
+    """One key of a ConfigMap in the same namespace."""
+
+    name: Text = Field(description="Name of the ConfigMap.")
+    key: Text = Field(description="Key within the ConfigMap.")
+    optional: bool | None = Field(default=None, description="Whether the ConfigMap or its key may be missing.")
+
+
+class FieldSelector(Part):
+    """A field of the pod."""
+
+    api_version: str | None = Field(default=None, description="Version of the schema the path is written in.")
+    field_path: Text = Field(description="Path of the field, such as metadata.name.")
+
+
+class ResourceFieldSelector(Part):
+    """A resource of a container."""
+
+    container_name: str | None = Field(default=None, description="Name of the container.")
+    resource: Text = Field(description="Resource to select, such as limits.memory.")
+    divisor: str | int | None = Field(default=None, description="Unit of the value.", json_schema_extra={"x-kubernetes-int-or-string": True})
+
+
+class EnvVarSource(Part):
+    """Where a variable's value comes from: one of these."""
+
+    secret_key_ref: SecretKeySelector | None = Field(default=None, description="A key of a Secret.")
+    config_map_key_ref: ConfigMapKeySelector | None = Field(default=None, description="A key of a ConfigMap.")
+    field_ref: FieldSelector | None = Field(default=None, description="A field of the pod.")
+    resource_field_ref: ResourceFieldSelector | None = Field(default=None, description="A resource of a container.")
+
+
+class EnvVar(Part):
+    """An environment variable: a value or where it comes from."""
+
+    name: Text = Field(description="Name of the variable.")
+    value: str | None = Field(default=None, description="Literal value.")
+    value_from: EnvVarSource | None = Field(default=None, description="Where the value comes from; not together with value.")
+
+
+class Condition(Part):
+    """One aspect of an object's state (metav1.Condition, KEP-1623)."""
+
+    model_config = ConfigDict(json_schema_extra=validations(NEVER_BACK))
+
+    type: Text = Field(max_length=316, description="Which aspect.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    observed_generation: int | None = Field(default=None, ge=0, description="Generation of the object this was seen for.")
+    last_transition_time: str = Field(description="When status last changed.", json_schema_extra={"format": "date-time"})
+    reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", description="Why, in one CamelCase word.")
+    message: str = Field(max_length=32768, description="Why, in words, and what to do.")
+
+
+class Status(Part):
+    """What every status has."""
+
+    model_config = ConfigDict(json_schema_extra=validations(NEVER_BACK))
+
+    observed_generation: int | None = Field(
+        default=None, description="Generation of the spec that this status answers to; the lowest of its contributors'."
+    )
+    conditions: list[Condition] = Field(
+        default=[], max_length=MOST_CONDITIONS, description="Aspects of the state, by type.", json_schema_extra=list_map("type")
+    )
+
+
+class Metric(StrEnum):
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+
+
+class Precision(StrEnum):
+    AUTO = "auto"
+    FP4 = "fp4"
+    FP8 = "fp8"
+    FP16 = "fp16"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT4 = "int4"
+    INT8 = "int8"
+
+
+class TemplateState(StrEnum):
+    """Also of caches."""
+
+    PENDING = "Pending"
+    PROGRESSING = "Progressing"
+    AVAILABLE = "Available"
+    FAILED = "Failed"
+
+
+class ServiceState(StrEnum):
+    PENDING = "Pending"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    FAILED = "Failed"
+    DEGRADED = "Degraded"
+
+
+class Column(Part):
+    """A column that kubectl get prints."""
+
+    name: str
+    json_path: str
+    type: str = "string"
+    priority: int = 0
+
+
+def column(name: str, path: str, type_: str = "string") -> Column:
+    return Column(name=name, json_path=path, type=type_)
+
+
+READY = column("Ready", '.status.conditions[?(@.type=="Ready")].status')
+AGE = column("Age", ".metadata.creationTimestamp", "date")
+
+
+class Kind(Part):
+    """A kind as users write it: `spec` and, where it has one, `status`."""
+
+    short_names: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[Column, ...]]
+    rules: ClassVar[tuple[Mapping[str, str], ...]] = ()
+
+
+class ModelSpec(Part):
+    name: Text = Field(
+        description="Canonical model name with version or revision, such as meta/llama-3-8b:1.1+20240915. Templates and services refer to it."
+    )
+    image: Text = Field(description="Container image that serves the model; its labels say which runtime profiles it has.")
+
+
+class ModelStatus(Status):
+    pass
+
+
+class AIMClusterModel(Kind):
+    """A catalogue entry, for the whole cluster: which image serves a model."""
+
+    short_names = ("aimclm", "aimclmodel")
+    columns = (column("Name", ".spec.name"), column("Image", ".spec.image"), READY, AGE)
+
+    spec: ModelSpec
+    status: ModelStatus | None = None
+
+
+class S3Credential(Part):
+    """One S3 store and the keys to it."""
+
+    endpoint_url: str | None = Field(default=None, description="URL of an S3-compatible store. Wins over region.")
+    region: str | None = Field(default=None, description="AWS region.")
+    access_key_id: SecretKeySelector | None = Field(default=None, description="Secret that holds the access key id.")
+    secret_access_key: SecretKeySelector | None = Field(default=None, description="Secret that holds the secret access key.")
+
+
+class Credentials(Part):
+    """Secrets for getting at models, by reference."""
+
+    hugging_face_token: SecretKeySelector | None = Field(default=None, description="Secret that holds the Hugging Face token.")
+    s3: list[S3Credential] = Field(default=[], description="S3 stores, tried in this order.", json_schema_extra={"x-kubernetes-list-type": "atomic"})
+
+
+class ImageConfig(Part):
+    """How AIM images are pulled."""
+
+    image_pull_secrets: list[Text] = Field(
+        default=[], description="Names of the Secrets to pull with.", json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+
+
+class GatewayReference(Part):
+    """The listener that routes attach to (Gateway API ParentReference)."""
+
+    group: str = Field(default="gateway.networking.k8s.io", description="Group of the parent.")
+    kind: Text = Field(default="Gateway", description="Kind of the parent.")
+    namespace: Text | None = Field(default=None, description="Namespace of the parent; the route's own where it is left out.")
+    name: Text = Field(max_length=253, description="Name of the parent.")
+    section_name: Text | None = Field(default=None, description="Listener of the gateway; all where it is left out.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port of the listener.")
+
+
+class Routing(Part):
+    """Whether and where services are exposed, each under /<namespace>/<workload id>/."""
+
+    gateway: GatewayReference | None = Field(default=None, description="Gateway to attach to.")
+    auto_create_route: bool = Field(default=True, description="Whether every service gets an HTTPRoute.")
+
+
+class ConfigSpec(Part):
+    credentials: Credentials | None = Field(default=None, description="Credentials for discovery and caching.")
+    images: ImageConfig | None = Field(default=None, description="How AIM images are pulled in this namespace.")
+    routing: Routing | None = Field(default=None, description="How services of this namespace are exposed; left out: not at all.")
+    cache_storage_class_name: Text | None = Field(default=None, description="Storage class of cache volumes; left out: the cluster's default.")
+
+
+class AIMNamespaceConfig(Kind):
+    """Credentials, pull secrets and routing of a namespace."""
+
+    short_names = ("aimns",)
+    columns = (column("Gateway", ".spec.routing.gateway.name"), column("Auto route", ".spec.routing.autoCreateRoute", "boolean"), AGE)
+
+    spec: ConfigSpec = ConfigSpec()
+
+
+class TemplateSpec(Part):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "self.tensorParallelism <= self.gpusPerReplica",
+                "tensorParallelism must not be greater than gpusPerReplica: a replica has only so many GPUs",
+                ".tensorParallelism",
+            )
+        )
+    )
+
+    model: Text = Field(description="Model by its canonical name (spec.name of an AIMClusterModel). Immutable.", json_schema_extra=immutable("model"))
+    metric: Metric = Field(description="What to optimise for. Immutable.", json_schema_extra=immutable("metric"))
+    precision: Precision = Field(default=Precision.AUTO, description="Numeric precision. Immutable.", json_schema_extra=immutable("precision"))
+    gpus_per_replica: int = Field(ge=1, description="GPUs of one replica. Immutable.", json_schema_extra=immutable("gpusPerReplica"))
+    gpu_model: Text = Field(description="GPU card, such as MI300X. Immutable.", json_schema_extra=immutable("gpuModel"))
+    tensor_parallelism: int = Field(ge=1, description="GPUs a model is split over. Immutable.", json_schema_extra=immutable("tensorParallelism"))
+    warm_cache: bool = Field(default=False, description="Whether to cache the model as soon as it is discovered, before a service asks.")
+
+
+class Profile(Part):
+    """The runtime profile that discovery found."""
+
+    engine: str | None = Field(default=None, description="Inference engine.")
+    gpu: str | None = Field(default=None, description="GPU card.")
+    precision: str | None = Field(default=None, description="Numeric precision.")
+    gpu_count: int | None = Field(default=None, alias="gpu_count", description="GPUs of one replica.")
+    metric: str | None = Field(default=None, description="What it is optimised for.")
+
+
+class Retried(Status):
+    """What is tried again keeps its count here, so that it survives restarts."""
+
+    attempts: int | None = Field(default=None, ge=0, description="Failed tries in a row.")
+    next_attempt_time: str | None = Field(default=None, description="When it is tried again.", json_schema_extra={"format": "date-time"})
+
+
+class TemplateStatus(Retried):
+    status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
+    model_sources: list[str] = Field(
+        default=[], description="Sources of the models this template runs.", json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    profile: Profile | None = Field(default=None, description="Runtime profile that discovery found.")
+
+
+class AIMServiceTemplate(Kind):
+    """Which runtime profile of a model to use, on which GPUs."""
+
+    short_names = ("aimst",)
+    columns = (
+        column("Model", ".spec.model"),
+        column("Metric", ".spec.metric"),
+        column("Precision", ".spec.precision"),
+        column("GPUs", ".spec.gpusPerReplica", "integer"),
+        column("GPU", ".spec.gpuModel"),
+        column("TP", ".spec.tensorParallelism", "integer"),
+        column("Status", ".status.status"),
+        AGE,
+    )
+
+    spec: TemplateSpec
+    status: TemplateStatus | None = None
+
+
+class ServiceSpec(Part):
+    model: Text = Field(description="Model by its canonical name (spec.name of an AIMClusterModel).")
+    template_ref: Text = Field(description="Name of the AIMServiceTemplate in the same namespace.")
+    cache_model: bool = Field(default=True, description="Whether to cache the model before the service starts.")
+    replicas: int = Field(default=1, ge=0, description="Number of replicas; 0 stops the service.")
+    config_ref: Text = Field(default="default", description="Name of the AIMNamespaceConfig in the same namespace.")
+
+
+class ServiceStatus(Status):
+    status: ServiceState = Field(default=ServiceState.PENDING, description="The state in a word.")
+    path: str | None = Field(default=None, description="Path of the service on the gateway.")
+    url: str | None = Field(default=None, description="Address of the service on the gateway.")
+    resolved_template: str | None = Field(default=None, description="Template that the running service was made from.")
+    ready_replicas: int | None = Field(default=None, ge=0, description="Replicas that answer.")
+
+
+class AIMService(Kind):
+    """A model that runs."""
+
+    short_names = ("aimsvc",)
+    columns = (
+        column("Model", ".spec.model"),
+        column("Template", ".spec.templateRef"),
+        column("Replicas", ".spec.replicas", "integer"),
+        column("Status", ".status.status"),
+        AGE,
+    )
+    rules = (
+        rule(
+            f"self.metadata.name.size() <= {SERVICE_NAME_LENGTH} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            f"metadata.name must be at most {SERVICE_NAME_LENGTH} lower-case letters, digits and '-', start with a letter and end "
+            "with a letter or digit: KServe makes host names of it",
+        ),
+    )
+
+    spec: ServiceSpec
+    status: ServiceStatus | None = None
+
+
+class CacheSpec(Part):
+    source_uri: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=SOURCE_URI_PATTERN,
+        description="Where the model comes from: hf://owner/name[@revision] or s3://bucket/prefix. Immutable.",
+        json_schema_extra=immutable("sourceUri"),
+    )
+    storage_class_name: Text | None = Field(default=None, description="Storage class of the volume.")
+    size: str | int | None = Field(
+        default=None,
+        description="Size of the volume; left out, it is found out.",
+        json_schema_extra=validations(
+            rule(
+                "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+                "size must be a quantity greater than 0, such as 20Gi",
+            ),
+            **{"x-kubernetes-int-or-string": True},
+        ),
+    )
+    env: list[EnvVar] = Field(
+        default=[], description="Environment of the download; wins over what credentials give.", json_schema_extra=list_map("name")
+    )
+
+
+class CacheStatus(Retried):
+    status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
+    last_used: str | None = Field(default=None, description="When a service last started on this cache.", json_schema_extra={"format": "date-time"})
+    persistent_volume_claim: str | None = Field(default=None, description="Name of the claim that holds the files.")
+    progress: str | None = Field(default=None, description="How much is there, such as 43%.")
+    size_bytes: int | None = Field(default=None, ge=0, description="Size of the files.", json_schema_extra={"format": "int64"})
+    revision: str | None = Field(default=None, description="Revision of the source that is cached.")
+
+
+class ModelCache(Kind):
+    """A model's files on a volume."""
+
+    short_names = ("mc",)
+    columns = (
+        column("Source", ".spec.sourceUri"),
+        column("Size", ".spec.size"),
+        column("Status", ".status.status"),
+        column("Progress", ".status.progress"),
+        column("PVC", ".status.persistentVolumeClaim"),
+        AGE,
+    )
+    rules = (
+        rule(
+            f"self.metadata.name.size() <= {CACHE_NAME_LENGTH}",
+            f"metadata.name must be at most {CACHE_NAME_LENGTH} characters: the names of its claim and Jobs are made from it",
+        ),
+    )
+
+    spec: CacheSpec
+    status: CacheStatus | None = None
+
+
+KINDS: tuple[type[Kind], ...] = (AIMClusterModel, AIMNamespaceConfig, AIMServiceTemplate, AIMService, ModelCache)

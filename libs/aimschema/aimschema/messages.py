@@ -1,0 +1,187 @@
+"""Messages on the bus: one frozen struct each, JSON, told apart by their `type`.
+
+1. A new field has a default. A changed meaning is a v2 beside v1. A reader ignores fields it does not know.
+2. The `type` is also the CloudEvents type in the headers, so a consumer can route without decoding.
+3. Times are RFC 3339 in UTC; sizes are bytes.
+"""
+
+import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from aimschema import subjects
+from aimschema.resources import Key
+
+
+class ObjectChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.changed.v1"):
+    """The watcher saw a new version of an object.
+
+    Sent by: watcher, once per (uid, resourceVersion). Read by: every service.
+    `object` is the body as served, without managedFields, last-applied annotations and literal env values of Pods and Jobs;
+    `truncated` names the dotted paths that were left out because the whole was too large.
+    """
+
+    kind: str
+    namespace: str | None = None
+    name: str
+    uid: str
+    resource_version: str
+    object: dict[str, Any]
+    truncated: tuple[str, ...] = ()
+
+
+class ObjectDeleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.deleted.v1"):
+    """The watcher saw that an object is gone; `object` is its last known body.
+
+    Sent by: watcher, once per uid. Read by: every service. Expires with the log's age.
+    """
+
+    kind: str
+    namespace: str | None = None
+    name: str
+    uid: str
+    resource_version: str
+    object: dict[str, Any]
+
+
+class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.kind.synced.v1"):
+    """Everything of a kind that was there at `resource_version` has been published before this message.
+
+    Sent by: watcher, after every list. Read by: every service, which acts on a kind only once it has seen this: an
+    empty bus must not look like an empty cluster. `installed` is False where the kind's API is absent.
+    """
+
+    kind: str
+    resource_version: str
+    objects: int
+    installed: bool = True
+
+
+class ReportedCondition(Struct, frozen=True, kw_only=True):
+    """A condition as its service sees it; times and generations are the statuswriter's part. `status`: True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+
+
+class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"):
+    """All that one service has to say on one object; what it said before and leaves out now is withdrawn.
+
+    Sent by: discovery, cacher, deployer, router. Read by: statuswriter.
+    `fields` are top-level fields of status other than conditions.
+    """
+
+    kind: str
+    namespace: str | None = None
+    name: str
+    uid: str
+    service: str
+    observed_generation: int
+    conditions: tuple[ReportedCondition, ...] = ()
+    fields: dict[str, Any] = {}
+
+
+class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.action.taken.v1"):
+    """A service did something to an object of the cluster. `about` is the object it was done for.
+
+    Sent by: every service that acts. Read by: people (timeline, replay). `outcome`: done, retry or refused.
+    """
+
+    service: str
+    verb: str
+    kind: str
+    namespace: str | None = None
+    name: str
+    about: Key
+    outcome: str
+    detail: str = ""
+    resource_version: str = ""
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.dead.v1"):
+    """Work on an object keeps failing for a reason nobody foresaw. Sent once per failure streak; the key goes on being tried.
+
+    Sent by: every service. Read by: people.
+    """
+
+    service: str
+    kind: str
+    namespace: str | None = None
+    name: str
+    error: str
+    attempts: int
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.progress.v1"):
+    """How far a download is. Core NATS, not stored. `rate` is bytes per second.
+
+    Sent by: cacher, for each line the downloader prints. Read by: people.
+    """
+
+    kind: str
+    namespace: str | None = None
+    name: str
+    phase: str
+    bytes: int
+    total: int
+    rate: float = 0.0
+    seconds_left: float | None = None
+    file: str = ""
+
+
+Message: TypeAlias = ObjectChanged | ObjectDeleted | KindSynced | StatusReported | ActionTaken | DeadLetter | Progress
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(data: bytes) -> Message:
+    """Raises msgspec.DecodeError (a ValueError) for anything that is not one of the messages above."""
+    return _decoder.decode(data)
+
+
+def type_of(message: Message) -> str:
+    """The CloudEvents type, such as `aim.object.changed.v1`."""
+    return str(type(message).__struct_config__.tag)
+
+
+def key_of(message: Message) -> Key | None:
+    """The object a message is about; None for KindSynced, which is about a kind."""
+    if isinstance(message, KindSynced):
+        return None
+    return Key(message.kind, message.namespace, message.name)
+
+
+def subject_of(message: Message) -> str:
+    """Where a message is published."""
+    match message:
+        case KindSynced(kind=kind):
+            return subjects.of_synced(kind)
+        case ObjectChanged() | ObjectDeleted():
+            return subjects.of_object(Key(message.kind, message.namespace, message.name))
+        case StatusReported():
+            return subjects.of_report(Key(message.kind, message.namespace, message.name), message.service)
+        case ActionTaken():
+            return subjects.of_action(message.service, Key(message.kind, message.namespace, message.name))
+        case DeadLetter():
+            return subjects.of_dead(message.service, Key(message.kind, message.namespace, message.name))
+        case Progress():
+            return subjects.of_progress(Key(message.kind, message.namespace, message.name))
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """RFC 3339 in whole seconds, as Kubernetes writes times (metav1.Time)."""
+    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_timestamp(text: str) -> datetime.datetime:
+    """The inverse of `timestamp`; raises ValueError."""
+    return datetime.datetime.fromisoformat(text)

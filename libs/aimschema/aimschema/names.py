@@ -1,0 +1,54 @@
+"""Names of the objects the control plane makes, each a pure function of what it is made for."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+DISCOVERY_NAME_LENGTH = 45
+
+
+def short_hash(parts: Iterable[str]) -> str:
+    """Eight hex digits of sha256 over the parts; a NUL between them keeps ("a", "bc") and ("ab", "c") apart."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def discovery_job(template: str, inputs_hash: str) -> str:
+    return f"discover-{template[:DISCOVERY_NAME_LENGTH].rstrip('-.')}-{inputs_hash}"
+
+
+def discovery_config_map(template: str) -> str:
+    return f"{template}-discovery"
+
+
+def cache_for(source_uri: str) -> str:
+    """Name of the ModelCache made for a source: readable, and unique by hash (`hf://org/Model-8B` gives `org-model-8b-<hash>`)."""
+    path = source_uri.split("://", 1)[-1].split("@", 1)[0].lower()
+    readable = re.sub(r"[^a-z0-9]+", "-", path).strip("-")[-45:].strip("-")
+    return f"{readable or 'model'}-{short_hash([source_uri])}"
+
+
+def cache_claim(cache: str) -> str:
+    return f"{cache}-cache"
+
+
+def cache_download_job(cache: str) -> str:
+    return f"{cache}-download"
+
+
+def cache_size_job(cache: str) -> str:
+    return f"{cache}-size"
+
+
+def predictor_service(service: str) -> str:
+    """The Kubernetes Service that KServe (Standard mode) makes for an InferenceService of this name."""
+    return f"{service}-predictor"
+
+
+def mount_path_of(source_uri: str) -> tuple[str, str] | None:
+    """`(org, model)` under which the runtime looks for a source: the last two segments of its path; None where it has no such form."""
+    segments = [part for part in source_uri.split("://", 1)[-1].split("@", 1)[0].split("/") if part]
+    if len(segments) < 2:
+        return None
+    org, model = segments[-2:]
+    fits = all(re.fullmatch(r"[A-Za-z0-9._-]+", part) and part not in {".", ".."} for part in (org, model))
+    return (org, model) if fits else None

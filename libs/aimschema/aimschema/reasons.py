@@ -1,0 +1,108 @@
+"""Condition types, who reports them, and every reason, each spelled once.
+
+A service withdraws a condition by leaving it out of its report; `OWNED` tells the statuswriter which types and status
+fields are whose, so that it knows what a report that lacks one withdraws.
+"""
+
+from typing import Final
+
+from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
+
+READY: Final = "Ready"
+PROGRESSING: Final = "Progressing"
+FAILURE: Final = "Failure"
+SUMMARY: Final = (READY, PROGRESSING, FAILURE)
+NO_FAILURE: Final = "NoFailure"
+
+# AIMClusterModel
+IMAGE_INSPECTED: Final = "ImageInspected"
+CATALOGUED: Final = "Catalogued"
+DUPLICATE_NAME: Final = "DuplicateName"
+
+# AIMServiceTemplate
+DISCOVERED: Final = "Discovered"
+AWAITING_DISCOVERY: Final = "AwaitingDiscovery"
+DISCOVERY_RUNNING: Final = "DiscoveryRunning"
+MODEL_NOT_FOUND: Final = "ModelNotFound"
+PROFILES_DISCOVERED: Final = "ProfilesDiscovered"
+DISCOVERY_FAILED: Final = "DiscoveryFailed"
+CACHE_WARM: Final = "CacheWarm"
+WARM_REQUESTED: Final = "WarmRequested"
+WARMING: Final = "Warming"
+WARM: Final = "Warm"
+WARM_FAILED: Final = "WarmFailed"
+
+# ModelCache
+STORAGE_READY: Final = "StorageReady"
+PVC_PENDING: Final = "PVCPending"
+PVC_PROVISIONING: Final = "PVCProvisioning"
+PVC_BOUND: Final = "PVCBound"
+PVC_LOST: Final = "PVCLost"
+STORAGE_CLASS_MISSING: Final = "StorageClassMissing"
+INSUFFICIENT_CAPACITY: Final = "InsufficientCapacity"
+FILLED: Final = "Filled"
+WAITING_FOR_PVC: Final = "WaitingForPVC"
+DOWNLOADING: Final = "Downloading"
+VERIFYING: Final = "Verifying"
+RETRY_BACKOFF: Final = "RetryBackoff"
+DOWNLOAD_FAILED: Final = "DownloadFailed"
+AUTH_ERROR: Final = "AuthError"
+SOURCE_NOT_FOUND: Final = "SourceNotFound"
+CHECKSUM_MISMATCH: Final = "ChecksumMismatch"
+DUPLICATE_SOURCE: Final = "DuplicateSource"
+
+# AIMService
+RESOLVED: Final = "Resolved"
+VALIDATION_FAILED: Final = "ValidationFailed"
+TEMPLATE_NOT_FOUND: Final = "TemplateNotFound"
+TEMPLATE_NOT_READY: Final = "TemplateNotReady"
+TEMPLATE_FAILED: Final = "TemplateFailed"
+RUNTIME_CONFIG_MISSING: Final = "RuntimeConfigMissing"
+UNKNOWN_GPU: Final = "UnknownGPU"
+CACHE_READY: Final = "CacheReady"
+WAITING_FOR_CACHE: Final = "WaitingForCache"
+CACHE_WARMING: Final = "CacheWarming"
+CACHE_WARM_REASON: Final = "CacheWarm"
+CACHE_FAILED: Final = "CacheFailed"
+CACHE_LOST: Final = "CacheLost"
+CACHE_NOT_REQUESTED: Final = "CacheNotRequested"
+RUNTIME_READY: Final = "RuntimeReady"
+CREATING_RUNTIME: Final = "CreatingRuntime"
+RUNTIME_FAILED: Final = "RuntimeFailed"
+STOPPED: Final = "Stopped"
+ROUTING_READY: Final = "RoutingReady"
+CONFIGURING_ROUTE: Final = "ConfiguringRoute"
+ROUTE_READY: Final = "RouteReady"
+ROUTE_FAILED: Final = "RouteFailed"
+ROUTING_DISABLED: Final = "RoutingDisabled"
+NAME_CONFLICT: Final = "NameConflict"
+
+# Summary words of their own
+STARTING: Final = "Starting"
+RUNNING: Final = "Running"
+PENDING: Final = "Pending"
+
+DISCOVERY: Final = "discovery"
+CACHER: Final = "cacher"
+DEPLOYER: Final = "deployer"
+ROUTER: Final = "router"
+
+OWNED: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
+    MODEL.kind: {DISCOVERY: (frozenset({CATALOGUED, IMAGE_INSPECTED}), frozenset())},
+    TEMPLATE.kind: {
+        DISCOVERY: (frozenset({DISCOVERED}), frozenset({"modelSources", "profile", "attempts", "nextAttemptTime"})),
+        CACHER: (frozenset({CACHE_WARM}), frozenset()),
+    },
+    CACHE.kind: {
+        CACHER: (
+            frozenset({STORAGE_READY, FILLED}),
+            frozenset({"persistentVolumeClaim", "progress", "sizeBytes", "revision", "attempts", "nextAttemptTime"}),
+        ),
+        DEPLOYER: (frozenset(), frozenset({"lastUsed"})),
+    },
+    SERVICE.kind: {
+        DEPLOYER: (frozenset({RESOLVED, CACHE_READY, RUNTIME_READY}), frozenset({"resolvedTemplate", "readyReplicas"})),
+        ROUTER: (frozenset({ROUTING_READY}), frozenset({"path", "url"})),
+    },
+}
+"""By kind and service: the condition types and the status fields that it alone reports."""

@@ -1,0 +1,78 @@
+"""Every Kubernetes kind the control plane touches: its group, version, plural and scope.
+
+The API path of an object follows from these four (Kubernetes API concepts, "Resource URIs").
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+AIM_GROUP = "aim.silogen.ai"
+AIM_VERSION = "v1alpha1"
+
+
+class Key(NamedTuple):
+    """Which object: `namespace` is None for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str | None
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}" if self.namespace is None else f"{self.kind}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    kind: str
+    group: str
+    version: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """URL path of the collection, of one object or of its subresource; without a namespace, of all namespaces."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part is not None]
+        return "/" + "/".join(parts)
+
+
+MODEL = Resource("AIMClusterModel", AIM_GROUP, AIM_VERSION, "aimclustermodels", namespaced=False)
+CONFIG = Resource("AIMNamespaceConfig", AIM_GROUP, AIM_VERSION, "aimnamespaceconfigs")
+TEMPLATE = Resource("AIMServiceTemplate", AIM_GROUP, AIM_VERSION, "aimservicetemplates")
+SERVICE = Resource("AIMService", AIM_GROUP, AIM_VERSION, "aimservices")
+CACHE = Resource("ModelCache", AIM_GROUP, AIM_VERSION, "modelcaches")
+AIM_KINDS = (MODEL, CONFIG, TEMPLATE, SERVICE, CACHE)
+
+JOB = Resource("Job", "batch", "v1", "jobs")
+POD = Resource("Pod", "", "v1", "pods")
+CLAIM = Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
+CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps")
+INFERENCE_SERVICE = Resource("InferenceService", "serving.kserve.io", "v1beta1", "inferenceservices")
+ROUTE = Resource("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes")
+GATEWAY = Resource("Gateway", "gateway.networking.k8s.io", "v1", "gateways")
+STORAGE_CLASS = Resource("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False)
+OTHER_KINDS = (JOB, POD, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE, GATEWAY, STORAGE_CLASS)
+
+WATCHED = AIM_KINDS + OTHER_KINDS
+"""What the watcher publishes."""
+
+EVENT = Resource("Event", "events.k8s.io", "v1", "events")
+LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
+CRD = Resource("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
+NAMESPACE = Resource("Namespace", "", "v1", "namespaces", namespaced=False)
+
+RESOURCES: dict[str, Resource] = {resource.kind: resource for resource in (*WATCHED, EVENT, LEASE, CRD, NAMESPACE)}
+"""By kind. Kinds of one name in two groups (such as Event) appear with the group this project uses."""
+
+
+def key_of(body: dict[str, Any]) -> Key:
+    """The key of an object as the API serves it."""
+    metadata = body["metadata"]
+    return Key(body["kind"], metadata.get("namespace"), metadata["name"])

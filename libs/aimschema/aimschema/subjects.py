@@ -1,0 +1,94 @@
+"""Subjects of the bus: built here, taken apart here, nowhere else.
+
+1. A subject is tokens split by dots, and Kubernetes names may hold dots; they never hold an underscore (RFC 1123
+   subdomains), so `.` travels as `_` and comes back unharmed.
+2. A cluster-scoped object has `-` in place of its namespace, which no namespace can be called (RFC 1123 labels).
+"""
+
+from typing import NamedTuple
+
+from aimschema.resources import Key
+
+OBJECT = "aim.object"
+SYNCED = "aim.synced"
+REPORT = "aim.report"
+ACTION = "aim.action"
+DEAD = "aim.dead"
+LIVE_PROGRESS = "aimlive.progress"
+ALL = "aim.>"
+
+
+def _token(name: str | None) -> str:
+    return "-" if name is None else name.replace(".", "_")
+
+
+def _name(token: str) -> str:
+    return token.replace("_", ".")
+
+
+def _path(key: Key) -> str:
+    return f"{key.kind}.{_token(key.namespace)}.{_token(key.name)}"
+
+
+def _key(kind: str, namespace: str, name: str) -> Key:
+    return Key(kind, None if namespace == "-" else _name(namespace), _name(name))
+
+
+def of_object(key: Key) -> str:
+    return f"{OBJECT}.{_path(key)}"
+
+
+def of_synced(kind: str) -> str:
+    return f"{SYNCED}.{kind}"
+
+
+def of_report(key: Key, service: str) -> str:
+    return f"{REPORT}.{_path(key)}.{service}"
+
+
+def of_action(service: str, key: Key) -> str:
+    return f"{ACTION}.{service}.{_path(key)}"
+
+
+def of_dead(service: str, key: Key) -> str:
+    return f"{DEAD}.{service}.{_path(key)}"
+
+
+def of_progress(key: Key) -> str:
+    return f"{LIVE_PROGRESS}.{_path(key)}"
+
+
+def objects(kind: str) -> str:
+    """Filter for all objects of a kind."""
+    return f"{OBJECT}.{kind}.>"
+
+
+def reports(kind: str = "*", service: str = "*") -> str:
+    """Filter for status reports, by kind and by the service that sends them."""
+    return f"{REPORT}.{kind}.*.*.{service}"
+
+
+class Address(NamedTuple):
+    """A subject taken apart. `service` is None for objects; `key` is None for the sync marker of a kind."""
+
+    family: str
+    kind: str
+    key: Key | None
+    service: str | None
+
+
+def parse(subject: str) -> Address:
+    """The inverse of the builders above. Raises ValueError for a subject that none of them makes."""
+    match subject.split("."):
+        case ["aim", "object", kind, namespace, name]:
+            return Address(OBJECT, kind, _key(kind, namespace, name), None)
+        case ["aim", "synced", kind]:
+            return Address(SYNCED, kind, None, None)
+        case ["aim", "report", kind, namespace, name, service]:
+            return Address(REPORT, kind, _key(kind, namespace, name), service)
+        case ["aim", ("action" | "dead") as family, service, kind, namespace, name]:
+            return Address(f"aim.{family}", kind, _key(kind, namespace, name), service)
+        case ["aimlive", "progress", kind, namespace, name]:
+            return Address(LIVE_PROGRESS, kind, _key(kind, namespace, name), None)
+        case _:
+            raise ValueError(f"not a subject of this project: {subject!r}")

@@ -1,0 +1,291 @@
+"""The loop every service runs: follow events, fold them, plan for the keys they touch, act, report.
+
+1. Nothing is planned before the whole state has been loaded and every followed kind was marked as synced by the
+   watcher: an empty bus is not an empty cluster. After a reload this holds anew, and all keys are looked at again.
+2. An event only says which keys to look at; a plan is made from the projection as it is when a worker gets to the key.
+3. A service sees its own writes and reports at once, folded from the answers, before the watcher brings them.
+4. Outcomes: done; retry with jittered backoff (conflicts, throttling, outages); refused (a person must act): folded as
+   `Learned(key, REFUSED, ...)`, so that the planner can say it on the object, and tried again every `REFUSED_AGAIN_S`.
+"""
+
+import asyncio
+import datetime
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+import structlog
+from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, follow
+
+from aimkube import Cluster, Forbidden, Invalid, KubeError, Rejected
+from aimschema import subjects
+from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.resources import Key, Resource
+from aimservice.act import Applier, NameConflict
+from aimservice.health import Health
+from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, Report, SendEvent, WriteStatus
+from aimservice.projection import Input, Learned, Projection, fold, forget, forget_reports, written
+from aimservice.queue import WorkQueue
+
+REFUSED = "refused"
+CREATING = "creating"
+REFUSED_AGAIN_S = 60.0
+DEAD_AFTER = 5
+WORKERS = 4
+VERBS: dict[type[Action], str] = {
+    ApplyObject: "apply",
+    DeleteObject: "delete",
+    ReadLog: "read-log",
+    FollowLog: "follow-log",
+    WriteStatus: "write-status",
+    SendEvent: "send-event",
+}
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The API server will not take what we sent, until a person changes something."""
+
+    target: Key
+    message: str
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service as data: what it follows, which keys an event touches, what it plans, and its own kinds of action."""
+
+    name: str
+    plans_for: tuple[Resource, ...]  # kinds whose keys are planned
+    follows: tuple[Resource, ...]  # kinds it sees
+    affected: Callable[[Projection, Key], Iterable[Key]]
+    plan: Callable[[Projection, Key, datetime.datetime], Plan]
+    reports: str = ""  # filter of the reports it reads; empty: its own
+
+    @property
+    def filters(self) -> list[str]:
+        own = self.reports or subjects.reports(service=self.name)
+        return [*(subjects.objects(r.kind) for r in self.follows), *(subjects.of_synced(r.kind) for r in self.follows), own]
+
+
+Handler: TypeAlias = "Callable[[Loop, Action, Key, Sequence[int]], Awaitable[None]]"
+
+
+class Loop:
+    """One service at work. `projection` is the current picture; `learn` adds to it and looks at a key again."""
+
+    def __init__(self, service: Service, bus: Bus, cluster: Cluster, health: Health, handler: Handler | None = None) -> None:
+        self.service = service
+        self.bus = bus
+        self.cluster = cluster
+        self.projection = Projection()
+        self.queue = WorkQueue()
+        self._health = health
+        self._applier = Applier(cluster, f"aim-{service.name}")
+        self._handler = handler
+        self._loaded_objects: set[Key] | None = None
+        self._loaded_reports: set[tuple[Key, str]] = set()
+        self._unsynced: set[str] = {resource.kind for resource in service.follows}
+        self._ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._beat())
+            for _ in range(WORKERS):
+                tasks.create_task(self._work())
+
+    def learn(self, fact: Learned, *keys: Key) -> None:
+        """Fold something this process found out and look at `keys` again."""
+        self._fold(fact)
+        for key in keys:
+            self.queue.add(key)
+
+    async def _beat(self) -> None:
+        while True:
+            self._health.beat()
+            await asyncio.sleep(5)
+
+    async def _follow(self) -> None:
+        async for item in follow(self.bus, self.service.filters):
+            match item:
+                case Loading():
+                    self._start_load()
+                case Event():
+                    self._on_event(item)
+                case CaughtUp():
+                    self._end_load()
+                case Undecodable():
+                    FAILURES.labels("undecodable").inc()
+                    log.error("undecodable", subject=item.subject, seq=item.seq, error=item.error)
+                case _:
+                    assert_never(item)
+
+    def _start_load(self) -> None:
+        self._ready.clear()
+        self._loaded_objects, self._loaded_reports = set(), set()
+        self._unsynced = {resource.kind for resource in self.service.follows}
+        self._health.waiting("state", "loading from AIM_STATE")
+        self._health.ready("start")
+
+    def _end_load(self) -> None:
+        """Sweep what the load did not bring, then look at everything once."""
+        if self._loaded_objects is not None:
+            for key in [seen.key for seen in self.projection.everything() if seen.key not in self._loaded_objects]:
+                self.projection = forget(self.projection, key)
+            gone = [report for report in self.projection.report_keys() if report not in self._loaded_reports]
+            self.projection = forget_reports(self.projection, gone)
+            self._loaded_objects = None
+        self._health.ready("state")
+        self._start_if_synced()
+
+    def _start_if_synced(self) -> None:
+        if self._loaded_objects is not None or self._ready.is_set():
+            return
+        if self._unsynced:
+            self._health.waiting("sync", f"the watcher has not yet published: {', '.join(sorted(self._unsynced))}")
+            return
+        self._health.ready("sync")
+        self._ready.set()
+        for resource in self.service.plans_for:
+            for seen in self.projection.everywhere(resource.kind):
+                self.queue.add(seen.key, seen.seq)
+        log.info("caught-up", objects=sum(1 for _ in self.projection.everything()))
+
+    def _on_event(self, event: Event) -> None:
+        EVENTS.labels(event.source or "unknown").inc()
+        match event.message:
+            case KindSynced(kind=kind):
+                self._unsynced.discard(kind)
+                self._start_if_synced()
+            case ObjectChanged() | ObjectDeleted() as message:
+                key = Key(message.kind, message.namespace, message.name)
+                if self._loaded_objects is not None:
+                    self._loaded_objects.add(key)
+                self._fold_and_enqueue(message, key, event.seq)
+            case StatusReported() as message:
+                key = Key(message.kind, message.namespace, message.name)
+                self._loaded_reports.add((key, message.service))
+                self._fold(message, event.seq)
+                if self.service.reports and self._ready.is_set():
+                    self.queue.add(key, event.seq)
+            case _:
+                log.warning("unexpected-message", subject=event.subject, seq=event.seq)
+
+    def _fold_and_enqueue(self, message: Input, key: Key, seq: int) -> None:
+        """Look at the keys the object touched before and touches now (it may have moved between owners)."""
+        before = set(self.service.affected(self.projection, key)) if self._ready.is_set() else set()
+        self._fold(message, seq)
+        if self._ready.is_set():
+            for touched in before | set(self.service.affected(self.projection, key)):
+                self.queue.add(touched, seq)
+
+    def _fold(self, event: Input, seq: int = 0) -> None:
+        self.projection = fold(self.projection, event, seq)
+
+    async def _work(self) -> None:
+        while True:
+            key, causes = await self.queue.take()
+            try:
+                await self._ready.wait()
+                await self._reconcile(key, causes)
+            finally:
+                self.queue.done(key)
+
+    async def _reconcile(self, key: Key, causes: Sequence[int]) -> None:
+        started_s, outcome = time.monotonic(), "done"
+        try:
+            plan = self.service.plan(self.projection, key, datetime.datetime.now(datetime.UTC))
+            for report in plan.reports:
+                await self._publish_report(report, causes)
+            if plan.requeue_after_s is not None:
+                self.queue.add_after(key, plan.requeue_after_s)
+            outcome = await self._carry_out(plan.actions, key, causes)
+            if outcome != "refused":
+                self.queue.succeeded(key)
+        except KubeError as error:
+            outcome = "retry"
+            failures = self.queue.failed(key, error.retry_after_s or 0.0)
+            log.info("retrying", key=str(key), error=str(error), failures=failures)
+        except Exception as error:  # (whatever goes wrong with one key must not stop the others)
+            outcome = "error"
+            await self._unexpected(key, error, causes)
+        duration_s = time.monotonic() - started_s
+        RECONCILE_SECONDS.labels(self.service.name, outcome).observe(duration_s)
+        log.debug("reconciled", key=str(key), outcome=outcome, duration_s=round(duration_s, 4), cause=list(causes))
+
+    async def _carry_out(self, actions: Sequence[Action], key: Key, causes: Sequence[int]) -> str:
+        """All actions in order; a refused one ends the list and is folded for the planner to tell."""
+        for action in actions:
+            try:
+                await self._act(action, key, causes)
+            except (Invalid, Forbidden, Rejected, NameConflict) as error:
+                target = action.key if isinstance(action, ApplyObject | DeleteObject) else key
+                refusal = Refusal(target, str(error))
+                log.warning("refused", key=str(key), target=str(target), error=str(error))
+                if self.projection.learned(key, REFUSED) != refusal:
+                    self.learn(Learned(key, REFUSED, refusal), key)
+                self.queue.add_after(key, REFUSED_AGAIN_S)
+                await self._record(action, key, causes, outcome="refused", detail=str(error))
+                return "refused"
+        if self.projection.learned(key, REFUSED) is not None:
+            self.learn(Learned(key, REFUSED, None), key)
+        return "done"
+
+    async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
+        match action:
+            case ApplyObject():
+                self._fold(Learned(action.key, CREATING, value=True))
+                try:
+                    answer = await self._applier.apply(self.projection, action)
+                    if answer is not None:
+                        self._fold(written(answer))
+                finally:
+                    self._fold(Learned(action.key, CREATING, None))
+                if answer is not None:
+                    await self._record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
+            case DeleteObject():
+                if await self._applier.delete(action):
+                    await self._record(action, key, causes)
+            case _:
+                if self._handler is None:
+                    raise TypeError(f"{self.service.name} plans {type(action).__name__} but has no handler for it")
+                await self._handler(self, action, key, causes)
+
+    async def _record(
+        self, action: Action, about: Key, causes: Sequence[int], *, outcome: str = "done", detail: str = "", resource_version: str = ""
+    ) -> None:
+        target = action.key if isinstance(action, ApplyObject | DeleteObject | WriteStatus) else about
+        await self.bus.publisher.publish(
+            ActionTaken(
+                service=self.service.name,
+                verb=VERBS[type(action)],
+                kind=target.kind,
+                namespace=target.namespace,
+                name=target.name,
+                about=about,
+                outcome=outcome,
+                detail=detail,
+                resource_version=resource_version,
+            ),
+            cause=causes,
+        )
+
+    async def _publish_report(self, report: Report, causes: Sequence[int]) -> None:
+        message = report.message(self.service.name)
+        if self.projection.report(report.key, self.service.name) != message:
+            await self.bus.publisher.publish(message, cause=causes)
+            self._fold(message)
+
+    async def _unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
+        failures = self.queue.failed(key)
+        FAILURES.labels("unexpected").inc()
+        log.error("unexpected", key=str(key), failures=failures, exc_info=error)
+        if failures == DEAD_AFTER:
+            letter = DeadLetter(
+                service=self.service.name, kind=key.kind, namespace=key.namespace, name=key.name, error=repr(error), attempts=failures
+            )
+            await self.bus.publisher.publish(letter, cause=causes)

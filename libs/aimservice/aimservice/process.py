@@ -1,0 +1,65 @@
+"""A service as a process: settings, logs, health, signals, exit code.
+
+SIGTERM and SIGINT cancel the main coroutine, which finishes or gives back what is in hand; after `DRAIN_S` the process
+ends all the same. The exit code is 0 after a signal, 1 when the main coroutine ended by itself, 2 for bad settings.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from aimservice import logs
+from aimservice.health import Health, serving
+from aimservice.settings import ENV_PREFIX, ServiceSettings, unknown_variables
+
+DRAIN_S = 9.0
+S = TypeVar("S", bound=ServiceSettings)
+log = structlog.get_logger()
+
+
+def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaitable[None]]) -> int:
+    """Run a service until a signal ends it; returns the exit code."""
+    try:
+        settings = settings_type()
+    except ValidationError as error:
+        for problem in error.errors():
+            sys.stderr.write(
+                f"aim-{service}: setting {ENV_PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}, got {problem['input']!r}\n"
+            )
+        return 2
+    logs.configure(settings, service)
+    for name in unknown_variables(settings_type):
+        log.warning("unknown-setting", variable=name, hint="no AIM service knows this variable")
+    return asyncio.run(_supervise(settings, main))
+
+
+async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    health = Health()
+    async with serving(health, settings.http_port):
+        work = asyncio.ensure_future(main(settings, health))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if work.done():
+            log.error("ended-by-itself", error=repr(work.exception()), exc_info=work.exception())
+            return 1
+        log.info("stopping")
+        work.cancel()
+        done, _ = await asyncio.wait({work}, timeout=DRAIN_S)
+        if not done:
+            log.warning("drain-timed-out", drain_s=DRAIN_S)
+        with contextlib.suppress(asyncio.CancelledError):
+            if done:
+                work.result()
+        log.info("stopped")
+        return 0

@@ -1,0 +1,195 @@
+"""The picture of the cluster that a service builds from events.
+
+1. A projection is a value: `fold` returns a new one and changes nothing, so a planner never sees it move.
+2. An older version of an object is dropped, also when it comes after the object's deletion or from an earlier object
+   of the same name: resourceVersions compare as integers within a kind (Kubernetes API concepts, KEP-5504).
+3. Folding the same events in any order per object, or twice, gives the same picture.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from immutables import Map
+
+from aimschema.messages import Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.resources import Key, key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write)."""
+
+    key: Key
+    uid: str
+    version: int
+    body: dict[str, Any]
+    seq: int = 0
+
+    @property
+    def deleting(self) -> bool:
+        return "deletionTimestamp" in self.body["metadata"]
+
+    @property
+    def generation(self) -> int:
+        return int(self.body["metadata"].get("generation", 0))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.body["metadata"].get("labels") or {}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return self.body["metadata"].get("annotations") or {}
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return self.body.get("spec") or {}
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.body.get("status") or {}
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """uids of the objects that own this one."""
+        return frozenset(reference["uid"] for reference in self.body["metadata"].get("ownerReferences") or ())
+
+    @property
+    def created(self) -> str:
+        """RFC 3339; compares as text."""
+        return str(self.body["metadata"].get("creationTimestamp", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Something this process found out itself, by an action of its own: a log it read, a refusal. Not on the bus; gone with the process."""
+
+    key: Key
+    topic: str
+    value: object  # None: forget it
+
+
+Input: TypeAlias = Message | Learned
+_NO_NAMES: Map[str, Seen] = Map()
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Everything known, with the look-ups planners need."""
+
+    _objects: Map[tuple[str, str | None], Map[str, Seen]] = field(default_factory=Map)
+    _owned: Map[str, frozenset[Key]] = field(default_factory=Map)
+    _gone: Map[Key, int] = field(default_factory=Map)
+    _reports: Map[tuple[Key, str], StatusReported] = field(default_factory=Map)
+    _learned: Map[tuple[Key, str], object] = field(default_factory=Map)
+
+    def get(self, key: Key) -> Seen | None:
+        return self._objects.get((key.kind, key.namespace), _NO_NAMES).get(key.name)
+
+    def all(self, kind: str, namespace: str | None) -> Iterator[Seen]:
+        """All of a kind in a namespace (None: of a cluster-scoped kind)."""
+        return iter(self._objects.get((kind, namespace), _NO_NAMES).values())
+
+    def everywhere(self, kind: str) -> Iterator[Seen]:
+        """All of a kind in all namespaces."""
+        for (of, _), names in self._objects.items():
+            if of == kind:
+                yield from names.values()
+
+    def everything(self) -> Iterator[Seen]:
+        for names in self._objects.values():
+            yield from names.values()
+
+    def owned(self, uid: str, kind: str) -> list[Seen]:
+        """Objects of `kind` that the object with this uid owns, oldest first."""
+        found = [self.get(key) for key in self._owned.get(uid, frozenset()) if key.kind == kind]
+        return sorted((seen for seen in found if seen is not None), key=lambda seen: (seen.created, seen.key.name))
+
+    def report(self, key: Key, service: str) -> StatusReported | None:
+        """The last report of a service on an object."""
+        return self._reports.get((key, service))
+
+    def report_keys(self) -> Iterator[tuple[Key, str]]:
+        return iter(self._reports)
+
+    def learned(self, key: Key, topic: str) -> Any:
+        """What this process found out, or None."""
+        return self._learned.get((key, topic))
+
+
+def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
+    """The picture after an event. Total: an event that says nothing new returns the same projection."""
+    match event:
+        case ObjectChanged():
+            return _changed(seen, event, seq)
+        case ObjectDeleted():
+            return _deleted(seen, event)
+        case StatusReported():
+            return replace(seen, _reports=seen._reports.set((Key(event.kind, event.namespace, event.name), event.service), event))
+        case Learned(key=key, topic=topic, value=None):
+            return replace(seen, _learned=seen._learned.delete((key, topic))) if (key, topic) in seen._learned else seen
+        case Learned():
+            return replace(seen, _learned=seen._learned.set((event.key, event.topic), event.value))
+        case _:
+            return seen
+
+
+def written(body: dict[str, Any]) -> ObjectChanged:
+    """The answer to a write as an event, so that a service sees its own writes at once."""
+    key, metadata = key_of(body), body["metadata"]
+    return ObjectChanged(
+        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], object=body
+    )
+
+
+def forget(seen: Projection, key: Key) -> Projection:
+    """Without an object that a reload did not bring: it is gone, but nothing is known of the version at which."""
+    present = seen.get(key)
+    return seen if present is None else _remove(seen, present)
+
+
+def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
+    """Without reports that a reload did not bring."""
+    left = seen._reports
+    for report in reports:
+        left = left.delete(report)
+    return replace(seen, _reports=left)
+
+
+def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
+    key, version = Key(event.kind, event.namespace, event.name), int(event.resource_version)
+    present = seen.get(key)
+    if present is not None and (version < present.version or (version == present.version and seq <= present.seq)):
+        return seen
+    if version <= seen._gone.get(key, -1):
+        return seen
+    if present is not None:
+        seen = _remove(seen, present)
+    new = Seen(key, event.uid, version, event.object, seq)
+    place = (key.kind, key.namespace)
+    names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
+    owned = seen._owned
+    for uid in new.owners:
+        owned = owned.set(uid, owned.get(uid, frozenset()) | {key})
+    return replace(seen, _objects=seen._objects.set(place, names), _owned=owned)
+
+
+def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
+    key, version = Key(event.kind, event.namespace, event.name), int(event.resource_version)
+    present = seen.get(key)
+    if present is not None and (version < present.version or (present.uid != event.uid and version <= present.version)):
+        return seen
+    seen = replace(seen, _gone=seen._gone.set(key, max(version, seen._gone.get(key, -1))))
+    return seen if present is None else _remove(seen, present)
+
+
+def _remove(seen: Projection, present: Seen) -> Projection:
+    key, place = present.key, (present.key.kind, present.key.namespace)
+    names = seen._objects[place].delete(key.name)
+    objects = seen._objects.set(place, names) if names else seen._objects.delete(place)
+    owned = seen._owned
+    for uid in present.owners:
+        rest = owned.get(uid, frozenset()) - {key}
+        owned = owned.set(uid, rest) if rest else owned.delete(uid)
+    return replace(seen, _objects=objects, _owned=owned)

@@ -1,0 +1,112 @@
+"""Keys to look at again.
+
+1. A key is in the queue at most once; adding it again only adds to its causes.
+2. A key is handed to one worker at a time; added meanwhile, it comes again once that worker is done.
+3. `add_after` keeps the earliest time asked for.
+"""
+
+import asyncio
+import heapq
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from aimschema.resources import Key
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 300.0
+MOST_CAUSES = 16
+
+
+@dataclass(slots=True)
+class _Entry:
+    causes: set[int] = field(default_factory=set)
+    working: bool = False
+    waiting: bool = False
+
+
+class WorkQueue:
+    """For one event loop; no method but `take` waits."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, _Entry] = {}
+        self._ready: deque[Key] = deque()
+        self._timers: dict[Key, float] = {}
+        self._heap: list[tuple[float, Key]] = []
+        self._failures: dict[Key, int] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do now and nobody at work (timers may still run)."""
+        return not self._entries
+
+    def add(self, key: Key, cause: int = 0) -> None:
+        entry = self._entries.setdefault(key, _Entry())
+        if cause and len(entry.causes) < MOST_CAUSES:
+            entry.causes.add(cause)
+        if not entry.waiting:
+            entry.waiting = True
+            if not entry.working:
+                self._ready.append(key)
+                self._wake.set()
+
+    def add_after(self, key: Key, delay_s: float) -> None:
+        at = asyncio.get_running_loop().time() + delay_s
+        if at < self._timers.get(key, float("inf")):
+            self._timers[key] = at
+            heapq.heappush(self._heap, (at, key))
+            self._wake.set()
+
+    async def take(self) -> tuple[Key, tuple[int, ...]]:
+        """The next key and the sequence numbers of the events that asked for it. The caller must call `done` afterwards."""
+        while True:
+            next_s = self._fire_timers()
+            if self._ready:
+                key = self._ready.popleft()
+                entry = self._entries[key]
+                entry.working, entry.waiting = True, False
+                causes, entry.causes = tuple(sorted(entry.causes)), set()
+                return key, causes
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), timeout=next_s)
+            except TimeoutError:
+                continue
+
+    def done(self, key: Key) -> None:
+        entry = self._entries[key]
+        entry.working = False
+        if entry.waiting:
+            self._ready.append(key)
+            self._wake.set()
+        else:
+            del self._entries[key]
+
+    def failed(self, key: Key, at_least_s: float = 0.0) -> int:
+        """Look again after a jittered exponential time, not before `at_least_s`; returns failures in a row."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        longest_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 20))
+        self.add_after(key, max(at_least_s, longest_s * random.uniform(0.5, 1.0)))  # noqa: S311 (jitter, not a secret)
+        return failures
+
+    def succeeded(self, key: Key) -> None:
+        self._failures.pop(key, None)
+
+    def _fire_timers(self) -> float | None:
+        """Adds what is due; returns seconds to the next timer, None without one."""
+        now = asyncio.get_running_loop().time()
+        while self._heap:
+            at, key = self._heap[0]
+            if self._timers.get(key) != at:
+                heapq.heappop(self._heap)
+                continue
+            if at > now:
+                return at - now
+            heapq.heappop(self._heap)
+            del self._timers[key]
+            self.add(key)
+        return None

@@ -1,0 +1,37 @@
+"""Settings that every service has, from the environment.
+
+A variable is `AIM_` and the field's name in capitals; `KUBECONFIG` keeps the name kubectl gave it. A variable that
+any AIM service knows is accepted by all, so that one environment serves them all; others are warned about once.
+"""
+
+import os
+from typing import Final, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX: Final = "AIM_"
+
+KNOWN_ELSEWHERE: Final = frozenset({"AIM_DOWNLOADER_IMAGE", "AIM_NATS_REPLICAS", "AIM_NATS_MAX_BYTES", "AIM_GPU_TABLE"})
+"""Variables of single services."""
+
+
+class ServiceSettings(BaseSettings):
+    """Frozen after start. Units are in the names; None means what the comment says."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_creds: str | None = None  # path of a credentials file; None: no authentication
+    kubeconfig: str | None = Field(default=None, validation_alias="KUBECONFIG")  # None: the pod's service account
+    namespace: str = "aim-system"  # the control plane's own
+    http_port: int = Field(default=8080, ge=0, le=65535)  # /livez /readyz /metrics; 0: none
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+
+def unknown_variables(settings: type[ServiceSettings], environ: dict[str, str] | None = None) -> list[str]:
+    """Variables that start with `AIM_` and that no service knows: most likely misspelt."""
+    present = os.environ if environ is None else environ
+    own = {ENV_PREFIX + name.upper() for name in settings.model_fields}
+    return sorted(name for name in present if name.startswith(ENV_PREFIX) and name not in own | KNOWN_ELSEWHERE)
