@@ -64,7 +64,7 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
     """A pydantic schema node as a structural one."""
     flat = _flatten(schema, definitions)
     node = {name: value for name, value in flat.items() if name in _KEPT}
-    if node.get("default") in (None, []):
+    if isinstance(node.get("default"), dict | list | None):
         node.pop("default", None)
     if "x-kubernetes-int-or-string" in node:
         node.pop("type", None)
@@ -97,8 +97,15 @@ def main(directory: Path) -> None:
         (directory / f"{document['metadata']['name']}.yaml").write_text(render(document))
 
 
+class _Plain(yaml.SafeDumper):
+    """Without anchors: every value is written where it stands."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (signature of the base)
+        return True
+
+
 def render(document: dict[str, Any]) -> str:
-    return yaml.safe_dump(document, sort_keys=False, width=150, allow_unicode=True)
+    return yaml.dump(document, Dumper=_Plain, sort_keys=False, width=150, allow_unicode=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ ANNOTATION_RETRY: Final = PREFIX + "retry"
 ANNOTATION_ROUTE_TIMEOUT: Final = PREFIX + "route-timeout"
 ANNOTATION_ATTEMPT: Final = PREFIX + "attempt"
 ANNOTATION_INPUTS: Final = PREFIX + "inputs"
+ANNOTATION_FILLED: Final = PREFIX + "filled"
 
 KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
 KSERVE_DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
@@ -41,6 +42,7 @@ ENV_MODEL_ID: Final = "AIM_MODEL_ID"
 ENV_CACHE_PATH: Final = "AIM_CACHE_PATH"
 ENV_ENGINE_ARGS: Final = "AIM_ENGINE_ARGS"
 ENV_VLLM_METRICS: Final = "VLLM_ENABLE_METRICS"
+ENV_S3_PREFIX: Final = "AIM_S3_"
 ENV_HF_TOKEN: Final = "HF_TOKEN"  # noqa: S105 (the name of a variable)
 
 CACHE_PATH: Final = "/workspace/model-cache"

@@ -16,13 +16,13 @@ NO_FAILURE: Final = "NoFailure"
 
 # AIMClusterModel
 IMAGE_INSPECTED: Final = "ImageInspected"
-CATALOGUED: Final = "Catalogued"
+INSPECTED: Final = "Inspected"
+NOT_INSPECTED: Final = "NotInspected"
 DUPLICATE_NAME: Final = "DuplicateName"
 
 # AIMServiceTemplate
 DISCOVERED: Final = "Discovered"
 AWAITING_DISCOVERY: Final = "AwaitingDiscovery"
-DISCOVERY_RUNNING: Final = "DiscoveryRunning"
 MODEL_NOT_FOUND: Final = "ModelNotFound"
 PROFILES_DISCOVERED: Final = "ProfilesDiscovered"
 DISCOVERY_FAILED: Final = "DiscoveryFailed"
@@ -77,6 +77,10 @@ ROUTE_FAILED: Final = "RouteFailed"
 ROUTING_DISABLED: Final = "RoutingDisabled"
 NAME_CONFLICT: Final = "NameConflict"
 
+# Summary states
+FAILED_STATE: Final = "Failed"
+AVAILABLE_STATE: Final = "Available"
+
 # Summary words of their own
 STARTING: Final = "Starting"
 RUNNING: Final = "Running"
@@ -86,9 +90,11 @@ DISCOVERY: Final = "discovery"
 CACHER: Final = "cacher"
 DEPLOYER: Final = "deployer"
 ROUTER: Final = "router"
+STATUSWRITER: Final = "statuswriter"
+WATCHER: Final = "watcher"
 
 OWNED: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
-    MODEL.kind: {DISCOVERY: (frozenset({CATALOGUED, IMAGE_INSPECTED}), frozenset())},
+    MODEL.kind: {DISCOVERY: (frozenset({IMAGE_INSPECTED}), frozenset())},
     TEMPLATE.kind: {
         DISCOVERY: (frozenset({DISCOVERED}), frozenset({"modelSources", "profile", "attempts", "nextAttemptTime"})),
         CACHER: (frozenset({CACHE_WARM}), frozenset()),

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 import structlog
-from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, follow
 
+from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Rejected
 from aimschema import subjects
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key, Resource
+from aimservice import projection
 from aimservice.act import Applier, NameConflict
 from aimservice.health import Health
 from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, Report, SendEvent, WriteStatus
-from aimservice.projection import Input, Learned, Projection, fold, forget, forget_reports, written
+from aimservice.projection import CREATING, REFUSED, Input, Learned, Projection, Refusal, forget, forget_reports, written
 from aimservice.queue import WorkQueue
+from aimservice.settings import ServiceSettings
 
-REFUSED = "refused"
-CREATING = "creating"
 REFUSED_AGAIN_S = 60.0
 DEAD_AFTER = 5
 WORKERS = 4
@@ -43,14 +43,6 @@ VERBS: dict[type[Action], str] = {
     SendEvent: "send-event",
 }
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """The API server will not take what we sent, until a person changes something."""
-
-    target: Key
-    message: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,7 @@ class Loop:
 
     def learn(self, fact: Learned, *keys: Key) -> None:
         """Fold something this process found out and look at `keys` again."""
-        self._fold(fact)
+        self.fold(fact)
         for key in keys:
             self.queue.add(key)
 
@@ -169,7 +161,7 @@ class Loop:
             case StatusReported() as message:
                 key = Key(message.kind, message.namespace, message.name)
                 self._loaded_reports.add((key, message.service))
-                self._fold(message, event.seq)
+                self.fold(message, event.seq)
                 if self.service.reports and self._ready.is_set():
                     self.queue.add(key, event.seq)
             case _:
@@ -178,13 +170,13 @@ class Loop:
     def _fold_and_enqueue(self, message: Input, key: Key, seq: int) -> None:
         """Look at the keys the object touched before and touches now (it may have moved between owners)."""
         before = set(self.service.affected(self.projection, key)) if self._ready.is_set() else set()
-        self._fold(message, seq)
+        self.fold(message, seq)
         if self._ready.is_set():
             for touched in before | set(self.service.affected(self.projection, key)):
                 self.queue.add(touched, seq)
 
-    def _fold(self, event: Input, seq: int = 0) -> None:
-        self.projection = fold(self.projection, event, seq)
+    def fold(self, event: Input, seq: int = 0) -> None:
+        self.projection = projection.fold(self.projection, event, seq)
 
     async def _work(self) -> None:
         while True:
@@ -229,7 +221,7 @@ class Loop:
                 if self.projection.learned(key, REFUSED) != refusal:
                     self.learn(Learned(key, REFUSED, refusal), key)
                 self.queue.add_after(key, REFUSED_AGAIN_S)
-                await self._record(action, key, causes, outcome="refused", detail=str(error))
+                await self.record(action, key, causes, outcome="refused", detail=str(error))
                 return "refused"
         if self.projection.learned(key, REFUSED) is not None:
             self.learn(Learned(key, REFUSED, None), key)
@@ -238,24 +230,24 @@ class Loop:
     async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
         match action:
             case ApplyObject():
-                self._fold(Learned(action.key, CREATING, value=True))
+                self.fold(Learned(action.key, CREATING, value=True))
                 try:
                     answer = await self._applier.apply(self.projection, action)
                     if answer is not None:
-                        self._fold(written(answer))
+                        self.fold(written(answer))
                 finally:
-                    self._fold(Learned(action.key, CREATING, None))
+                    self.fold(Learned(action.key, CREATING, None))
                 if answer is not None:
-                    await self._record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
+                    await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
             case DeleteObject():
                 if await self._applier.delete(action):
-                    await self._record(action, key, causes)
+                    await self.record(action, key, causes)
             case _:
                 if self._handler is None:
                     raise TypeError(f"{self.service.name} plans {type(action).__name__} but has no handler for it")
                 await self._handler(self, action, key, causes)
 
-    async def _record(
+    async def record(
         self, action: Action, about: Key, causes: Sequence[int], *, outcome: str = "done", detail: str = "", resource_version: str = ""
     ) -> None:
         target = action.key if isinstance(action, ApplyObject | DeleteObject | WriteStatus) else about
@@ -278,7 +270,7 @@ class Loop:
         message = report.message(self.service.name)
         if self.projection.report(report.key, self.service.name) != message:
             await self.bus.publisher.publish(message, cause=causes)
-            self._fold(message)
+            self.fold(message)
 
     async def _unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
         failures = self.queue.failed(key)
@@ -289,3 +281,16 @@ class Loop:
                 service=self.service.name, kind=key.kind, namespace=key.namespace, name=key.name, error=repr(error), attempts=failures
             )
             await self.bus.publisher.publish(letter, cause=causes)
+
+
+async def run_loop(service: Service, settings: ServiceSettings, health: Health, handler: Handler | None = None) -> None:
+    """Connect and run a service until cancelled."""
+    health.waiting("nats", f"connecting to {settings.nats_url}")
+    bus = await connect(settings.nats_url, name=f"aim-{service.name}", creds=settings.nats_creds)
+    health.ready("nats")
+    cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service.name}")
+    try:
+        await Loop(service, bus, cluster, health, handler).run()
+    finally:
+        await cluster.close()
+        await bus.close()

@@ -55,6 +55,27 @@ class Seen:
         """uids of the objects that own this one."""
         return frozenset(reference["uid"] for reference in self.body["metadata"].get("ownerReferences") or ())
 
+    def owner_reference(self) -> dict[str, Any]:
+        """For objects made for this one: the garbage collector removes them with it."""
+        return {"apiVersion": self.body["apiVersion"], "kind": self.key.kind, "name": self.key.name, "uid": self.uid, "controller": True}
+
+    def owner(self, kind: str) -> Key | None:
+        """The owner of this kind, in the same namespace."""
+        for reference in self.body["metadata"].get("ownerReferences") or ():
+            if reference["kind"] == kind:
+                return Key(kind, self.key.namespace, reference["name"])
+        return None
+
+    def condition(self, type_: str) -> dict[str, Any] | None:
+        """The condition of this type in the object's status."""
+        found = (condition for condition in self.status.get("conditions") or () if condition.get("type") == type_)
+        return next(found, None)
+
+    def holds(self, type_: str) -> bool:
+        """Whether the condition of this type is True."""
+        condition = self.condition(type_)
+        return condition is not None and condition.get("status") == "True"
+
     @property
     def created(self) -> str:
         """RFC 3339; compares as text."""
@@ -68,6 +89,20 @@ class Learned:
     key: Key
     topic: str
     value: object  # None: forget it
+
+
+REFUSED = "refused"
+"""Topic: a Refusal of what was planned for the key."""
+CREATING = "creating"
+"""Topic: True while an apply of the key is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server will not take what we sent, until a person changes something."""
+
+    target: Key
+    message: str
 
 
 Input: TypeAlias = Message | Learned

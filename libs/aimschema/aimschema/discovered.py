@@ -1,0 +1,84 @@
+"""What a model image says of itself in answer to `dry-run --format=json`, and how the control plane keeps it.
+
+The first element of the answer is kept in the ConfigMap `<template>-discovery`, owned by the template, annotated with
+the inputs it is valid for. Caches take the sizes from there, services the profile.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+RESULT_KEY: Final = "result.json"
+IMAGE_KEY: Final = "image"
+LARGEST_ELEMENT_BYTES: Final = 256 << 10
+GIB: Final = 1 << 30
+_SOURCE = re.compile(r"(hf|s3)://[^\s/]\S*")
+
+
+class ProfileMetadata(Struct, frozen=True):
+    engine: str = ""
+    gpu: str = ""
+    precision: str = ""
+    gpu_count: int = 0
+    metric: str = ""
+
+
+class RuntimeProfile(Struct, frozen=True):
+    model: str = ""
+    quantized_model: str = ""
+    metadata: ProfileMetadata = ProfileMetadata()
+    engine_args: dict[str, Any] = {}
+    env_vars: dict[str, str | int | float | bool | None] = {}
+
+
+class SourceModel(Struct, frozen=True):
+    """`size_gb` is in GiB; 0: unknown."""
+
+    name: str
+    source: str
+    size_gb: float = 0.0
+
+    @property
+    def size_bytes(self) -> int | None:
+        return int(self.size_gb * GIB) or None
+
+
+class Discovered(Struct, frozen=True):
+    """One element of the answer."""
+
+    filename: str = ""
+    profile: RuntimeProfile = RuntimeProfile()
+    models: tuple[SourceModel, ...] = ()
+
+    @property
+    def sources(self) -> list[str]:
+        return [model.source for model in self.models]
+
+
+def check(element: Any) -> Discovered:
+    """The first element of an answer as a value. Raises ValueError with the cause in words."""
+    encoded = msgspec.json.encode(element)
+    if len(encoded) > LARGEST_ELEMENT_BYTES:
+        raise ValueError(f"the profile is {len(encoded)} bytes long; at most {LARGEST_ELEMENT_BYTES} are taken")
+    try:
+        found = msgspec.json.decode(encoded, type=Discovered)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the profile has an unexpected form: {error}") from error
+    if not found.models:
+        raise ValueError("the profile names no models")
+    for model in found.models:
+        if not _SOURCE.fullmatch(model.source) or len(model.source) > 1024 or ".." in model.source.split("/"):
+            raise ValueError(f"source {model.source[:200]!r} is not of the form hf://owner/name or s3://bucket/prefix")
+        if model.size_gb < 0:
+            raise ValueError(f"size_gb of {model.source[:200]!r} is negative")
+    return found
+
+
+def from_config_map(body: dict[str, Any]) -> Discovered | None:
+    """What a discovery ConfigMap holds; None where it holds no valid result."""
+    try:
+        return msgspec.json.decode((body.get("data") or {})[RESULT_KEY], type=Discovered)
+    except (KeyError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,38 @@
+"""Kubernetes quantities (apimachinery resource.Quantity) as whole numbers of bytes, parsed once at the edge."""
+
+import re
+from decimal import ROUND_CEILING, Decimal
+from typing import Final
+
+GI: Final = 1 << 30
+_FORM = re.compile(r"([+-]?[0-9]*\.?[0-9]+|[+-]?[0-9]+\.)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)")
+_SCALE: Final = {
+    "": Decimal(1),
+    **{suffix: Decimal(1000) ** -power for power, suffix in enumerate("mun", start=1)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
+    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
+}
+
+
+def parse(quantity: str | int) -> int:
+    """Bytes, rounded up. Raises ValueError where it is no quantity."""
+    form = _FORM.fullmatch(str(quantity))
+    if form is None:
+        raise ValueError(f"{quantity!r} is not a quantity")
+    number, exponent, suffix = form.groups()
+    return int((Decimal(number + (exponent or "")) * _SCALE[suffix or ""]).to_integral_value(rounding=ROUND_CEILING))
+
+
+def with_headroom(size_bytes: int) -> str:
+    """A volume for so many bytes: 10 % more, rounded up to whole Gi."""
+    return f"{max(1, -(-size_bytes * 11 // (10 * GI)))}Gi"
+
+
+def human(size_bytes: float) -> str:
+    """For people: three significant digits, decimal units, as disks and networks count."""
+    value = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

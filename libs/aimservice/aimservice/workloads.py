@@ -1,0 +1,73 @@
+"""Reading Jobs and Pods: pure functions over objects as the API serves them (batch/v1 JobStatus, core/v1 PodStatus)."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Literal
+
+from aimschema.messages import parse_timestamp
+from aimschema.resources import POD
+from aimservice.projection import Projection, Seen
+
+JobState = Literal["active", "succeeded", "failed"]
+_STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a container ended: exit code and termination message (may be empty)."""
+
+    exit_code: int
+    message: str
+
+
+def job_state(job: Seen) -> JobState:
+    for condition in job.status.get("conditions") or ():
+        if condition.get("status") == "True" and condition.get("type") in {"Complete", "Failed"}:
+            return "succeeded" if condition["type"] == "Complete" else "failed"
+    return "active"
+
+
+def job_finished_at(job: Seen) -> datetime.datetime | None:
+    """When the Job came to its end, aware UTC."""
+    for condition in job.status.get("conditions") or ():
+        if condition.get("type") in {"Complete", "Failed"} and condition.get("lastTransitionTime"):
+            return parse_timestamp(condition["lastTransitionTime"])
+    return None
+
+
+def job_failure(job: Seen) -> str:
+    """Why the Job failed, as its controller says."""
+    for condition in job.status.get("conditions") or ():
+        if condition.get("type") == "Failed":
+            return f"{condition.get('reason', '')}: {condition.get('message', '')}"
+    return ""
+
+
+def pods_of(seen: Projection, job: Seen) -> list[Seen]:
+    """Pods of a Job by ownerReference uid, oldest first."""
+    return seen.owned(job.uid, POD.kind)
+
+
+def ended(pod: Seen, container: str) -> Ended | None:
+    """How a container of the pod ended; None while it has not."""
+    for status in pod.status.get("containerStatuses") or ():
+        terminated = (status.get("state") or {}).get("terminated")
+        if status.get("name") == container and terminated is not None:
+            return Ended(int(terminated.get("exitCode", -1)), str(terminated.get("message") or ""))
+    return None
+
+
+def problem(pod: Seen) -> str | None:
+    """Why a pod does not start, in the words of scheduler or kubelet; None where nothing is wrong."""
+    for condition in pod.status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"pod {pod.key.name} cannot be scheduled: {condition.get('message', condition.get('reason', ''))}"
+    for status in pod.status.get("containerStatuses") or ():
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason", "") not in _STARTING:
+            return f"pod {pod.key.name}: {waiting['reason']}: {waiting.get('message', '')}"
+    return None
+
+
+def running(pod: Seen) -> bool:
+    return bool(pod.status.get("phase") == "Running")

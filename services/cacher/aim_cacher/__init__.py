@@ -1,0 +1,1 @@
+"""Fills ModelCaches: one volume and one download per source and namespace."""

@@ -1,0 +1,26 @@
+"""`aim-cacher`: the cacher as a process."""
+
+import sys
+from functools import partial
+
+from aim_cacher.apply import Followers
+from aim_cacher.plan import plan
+from aim_cacher.projection import FOLLOWS, PLANS_FOR, affected
+from aim_cacher.settings import CacherSettings
+from aimschema.reasons import CACHER
+from aimservice.health import Health
+from aimservice.loop import Service, run_loop
+from aimservice.process import run
+
+
+async def serve(settings: CacherSettings, health: Health) -> None:
+    planner = partial(plan, downloader_image=settings.downloader_image)
+    await run_loop(Service(CACHER, PLANS_FOR, FOLLOWS, affected, planner), settings, health, Followers())
+
+
+def main() -> None:
+    sys.exit(run(CACHER, CacherSettings, serve))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""Decide the next step for a cache, or for the caches a template asks for. Pure and total; `now` is aware UTC.
+
+A cache goes through: size found out, claim made, claim bound, download Job, filled. What has been reached is read off
+the objects alone, so that it does not matter who was killed in between:
+
+1. The claim's annotation `filled` says that the volume holds the files; a claim made anew lacks it.
+2. A Job carries the number of its try; the try counts once status.attempts says so, and only then is the Job deleted.
+3. The claim's annotation `inputs` says what the last try was made from: other inputs start counting anew, at once.
+"""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from aim_cacher.projection import askers, caches_of, discovered
+from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, size_job
+from aim_cacher.view import DEFAULT_CONFIG, View, look
+from aimschema import labels, quantities, reasons
+from aimschema.messages import Progress, ReportedCondition, timestamp
+from aimschema.resources import CLAIM, JOB, TEMPLATE, Key
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report
+from aimservice.projection import Projection, Seen
+from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
+
+FIRST_RETRY_S = 30.0
+LONGEST_RETRY_S = 600.0
+FAILED_FROM_ATTEMPT = 6
+FATAL_EXITS = {
+    10: reasons.SOURCE_NOT_FOUND,
+    11: reasons.AUTH_ERROR,
+    12: reasons.INSUFFICIENT_CAPACITY,
+    13: reasons.CHECKSUM_MISMATCH,
+}
+"""Exit codes of the downloader that a retry will hardly mend."""
+
+
+PROGRESS = "progress"
+"""Topic: how far the download of a cache is, as its log says (a Progress)."""
+
+
+class DownloaderResult(msgspec.Struct, frozen=True):
+    """The downloader's last line and termination message; all of it may be missing."""
+
+    message: str = ""
+    bytes: int | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Job to be tried: the one that is there, how to make the n-th, and what to say while it works."""
+
+    job: Seen | None
+    render: Callable[[int], Body]
+    working: ReportedCondition
+
+
+def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image: str) -> Plan:
+    present = seen.get(key)
+    if present is None or present.deleting:
+        return NOTHING
+    if key.kind == TEMPLATE.kind:
+        return plan_template(seen, present)
+    return plan_cache(seen, present, now, downloader_image)
+
+
+def plan_template(seen: Projection, template: Seen) -> Plan:
+    """Make the caches that are missing for a template, and say how warm they are."""
+    services, warm = askers(seen, template), bool(template.spec.get("warmCache"))
+    found = discovered(seen, template)
+    if found is None:
+        waiting = condition(reasons.CACHE_WARM, False, reasons.WARM_REQUESTED, "caching starts once the model's sources are discovered")
+        return report(template, waiting) if warm else report(template)
+    have = {model.source: next(iter(caches_of(seen, template.key.namespace, model.source)), None) for model in found.models}
+    config = DEFAULT_CONFIG if warm or not services else str(services[0].spec.get("configRef", DEFAULT_CONFIG))
+    missing = [
+        ApplyObject(cache_for(template, model.source, model.size_bytes, config))
+        for model in found.models
+        if have[model.source] is None and (warm or services)
+    ]
+    return act(*missing) | (report(template, _warmth(have)) if warm else report(template))
+
+
+def _warmth(have: dict[str, Seen | None]) -> ReportedCondition:
+    caches = [cache for cache in have.values() if cache is not None]
+    failed = [cache for cache in caches if cache.status.get("status") == reasons.FAILED_STATE]
+    if failed:
+        why = (failed[0].condition(reasons.READY) or {}).get("message", "")
+        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"cache {failed[0].key.name} failed: {why}")
+    if len(caches) == len(have) and all(cache.status.get("status") == reasons.AVAILABLE_STATE for cache in caches):
+        return condition(reasons.CACHE_WARM, True, reasons.WARM, f"{len(caches)} of {len(have)} model sources are cached")
+    detail = ", ".join(f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in caches) or "caches are being created"
+    return condition(reasons.CACHE_WARM, False, reasons.WARMING, detail)
+
+
+def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, image: str) -> Plan:
+    """First match wins: not the one that counts, no longer wanted, no size yet, volume, files."""
+    first = caches_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))[0]
+    if first.key != cache.key:
+        other = f"cache {first.key.name} is older and holds the same source; use that one or delete it"
+        return report(cache, condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other))
+    if _abandoned(seen, cache):
+        return act(DeleteObject(cache.key, cache.uid))
+    view = look(seen, cache)
+    if view.claim is not None and cache.uid not in view.claim.owners:
+        foreign = f"volume claim {view.claim.key.name} exists and was not made for this cache; rename or delete one of them"
+        return report(
+            cache, condition(reasons.STORAGE_READY, False, reasons.NAME_CONFLICT, foreign), _filled(False, reasons.WAITING_FOR_PVC, foreign)
+        )
+    size = view.spec.size if view.spec.size is not None else _probed(seen, view)
+    if view.claim is None and size is None:
+        return _find_size(seen, view, now, image)
+    return _fill(seen, view, now, image, size or 0)
+
+
+def _abandoned(seen: Projection, cache: Seen) -> bool:
+    """A failed cache that we made and that nobody asks for any more."""
+    if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or cache.status.get("status") != reasons.FAILED_STATE:
+        return False
+    for template in seen.all(TEMPLATE.kind, cache.key.namespace):
+        found = discovered(seen, template)
+        if found is not None and cache.spec["sourceUri"] in found.sources and (template.spec.get("warmCache") or askers(seen, template)):
+            return False
+    return True
+
+
+def _find_size(seen: Projection, view: View, now: datetime.datetime, image: str) -> Plan:
+    storage = condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, "the size of the source is being found out")
+    if view.size is not None and job_state(view.size) == "succeeded":
+        lost = "the size could not be read from the probe's pod; it is tried again"
+        return act(DeleteObject(view.size.key, view.size.uid)) | _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, lost))
+    waiting = _filled(False, reasons.WAITING_FOR_PVC, "finding out how large the source is")
+    return _try(seen, view, now, storage, Task(view.size, lambda attempt: size_job(view.cache, image, view.env, view.inputs, attempt), waiting))
+
+
+def _probed(seen: Projection, view: View) -> str | None:
+    """Size for the volume, as a finished probe found it."""
+    if view.size is None or job_state(view.size) != "succeeded":
+        return None
+    found = _result(seen, view.size)
+    return None if found.bytes is None else quantities.with_headroom(found.bytes)
+
+
+def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size: str | int) -> Plan:
+    """The volume, then the files on it."""
+    download = view.download
+    annotations = dict(view.claim.annotations) if view.claim is not None else {}
+    kept = {name: value for name, value in annotations.items() if name in {labels.ANNOTATION_FILLED, labels.ANNOTATION_INPUTS}}
+    storage = _storage(view, size)
+    if view.claim is None:
+        return act(ApplyObject(claim_for(view.cache, None, size, view.wanted_class, {}))) | _say(
+            view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message)
+        )
+    if view.filled_revision is not None:
+        return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | _warm(view, storage)
+    if download is not None and job_state(download) == "succeeded":
+        found = _result(seen, download)
+        kept[labels.ANNOTATION_FILLED] = found.revision or "unknown"
+        facts = {"sizeBytes": found.bytes, "revision": found.revision}
+        known = {name: value for name, value in facts.items() if value is not None}
+        verifying = _say(view, storage, _filled(False, reasons.VERIFYING, "the files are there and checked; the volume is being marked"), **known)
+        return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | verifying
+    if not _mountable(view):
+        return _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message))
+    kept[labels.ANNOTATION_INPUTS] = view.inputs
+    starts = act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept)))
+    task = Task(download, lambda attempt: download_job(view.cache, image, view.env, view.inputs, attempt), _downloading(seen, view))
+    tried = _try(seen, view, now, storage, task)
+    return starts | tried if any(isinstance(action, ApplyObject) for action in tried.actions) else tried
+
+
+def _storage(view: View, size: str | int) -> ReportedCondition:
+    claim, name = view.claim, f"{view.cache.key.name}-cache"
+    wanted = view.wanted_class
+    if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
+        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, view.refusal.message)
+    if (claim is None or claim.status.get("phase") != "Bound") and view.storage_class is None:
+        missing = f"storage class {wanted} does not exist" if wanted else "no storage class is named and the cluster has no default one"
+        return condition(
+            reasons.STORAGE_READY, False, reasons.STORAGE_CLASS_MISSING, f"{missing}; set spec.storageClassName or the config's cacheStorageClassName"
+        )
+    if claim is None:
+        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being created")
+    if claim.deleting:
+        holders = ", ".join(claim.body["metadata"].get("finalizers") or ["nothing"])
+        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being deleted, held by {holders}")
+    match claim.status.get("phase"):
+        case "Lost":
+            return condition(reasons.STORAGE_READY, False, reasons.PVC_LOST, f"volume claim {name} lost its volume; delete the cache to start over")
+        case "Bound":
+            requested = claim.spec["resources"]["requests"]["storage"]
+            if view.spec.size is not None and quantities.parse(view.spec.size) > quantities.parse(requested):
+                grow = (
+                    f"spec.size is {view.spec.size} but volume claim {name} has {requested}: expand the claim, or delete the cache and make it anew"
+                )
+                return condition(reasons.STORAGE_READY, False, reasons.INSUFFICIENT_CAPACITY, grow)
+            return condition(reasons.STORAGE_READY, True, reasons.PVC_BOUND, f"volume claim {name} ({size or requested}) is bound")
+        case _:
+            return condition(reasons.STORAGE_READY, False, reasons.PVC_PROVISIONING, f"volume claim {name} is waiting for its volume")
+
+
+def _mountable(view: View) -> bool:
+    """Bound, or waiting for a pod that mounts it."""
+    if view.claim is None or view.claim.deleting:
+        return False
+    waits_for_pod = view.storage_class is not None and view.storage_class.body.get("volumeBindingMode") == "WaitForFirstConsumer"
+    phase = view.claim.status.get("phase")
+    return phase == "Bound" or (phase == "Pending" and waits_for_pod)
+
+
+def _warm(view: View, storage: ReportedCondition) -> Plan:
+    """The volume is marked as filled. Its Job goes once the status on the object says so."""
+    revision = view.filled_revision
+    size = view.kept.get("sizeBytes")
+    how_much = quantities.human(size) if size is not None else "all files"
+    lost = view.claim is not None and view.claim.status.get("phase") == "Lost"
+    filled = _filled(False, reasons.PVC_LOST, storage.message) if lost else _filled(True, reasons.WARM, f"{how_much} at revision {revision}")
+    said = report(view.cache, storage, filled, **_fields(view, progress="100%", revision=revision, attempts=0, nextAttemptTime=None))
+    jobs = [job for job in (view.download, view.size) if job is not None and not job.deleting]
+    if view.cache.holds(reasons.FILLED):
+        return said | act(*(DeleteObject(job.key, job.uid) for job in jobs))
+    return said
+
+
+def _try(seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, task: Task) -> Plan:
+    """One step of a Job that is tried until it succeeds; a succeeded one is the caller's."""
+    job = task.job
+    if job is None:
+        return _next_try(view, now, storage, task)
+    if job.deleting:
+        return _say(view, storage, _last(view) or task.working)
+    if job_state(job) == "active":
+        pods = pods_of(seen, job)
+        followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods if running(pod)]
+        trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
+        working = task.working if trouble is None else _filled(False, task.working.reason, trouble)
+        return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed)
+    if job.annotations.get(labels.ANNOTATION_INPUTS) != view.inputs:
+        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working)
+    return _failed_try(seen, view, now, storage, job)
+
+
+def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, task: Task) -> Plan:
+    if view.config is None and view.config_name != DEFAULT_CONFIG:
+        missing = f"AIMNamespaceConfig {view.config_name} does not exist in this namespace; create it or change annotation {labels.ANNOTATION_CONFIG}"
+        return _say(view, storage, _filled(False, reasons.RUNTIME_CONFIG_MISSING, missing))
+    due = view.next_try
+    if due is not None and now < due:
+        return _say(view, storage, _last(view) or task.working) | look_again((due - now).total_seconds())
+    if view.refusal is not None and view.refusal.target.kind == JOB.kind:
+        refused = _filled(False, task.working.reason, f"the Job cannot be created: {view.refusal.message}")
+        return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, refused)
+    return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, task.working, attempts=view.attempts, nextAttemptTime=None)
+
+
+def _failed_try(seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, job: Seen) -> Plan:
+    """Say how the try ended and when the next is; once that is on the object, the Job goes."""
+    attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
+    exit_code = next((end.exit_code for pod in pods_of(seen, job) if (end := ended(pod, CONTAINER)) is not None), None)
+    result = _result(seen, job)
+    reason, wait_s = verdict(exit_code, attempt)
+    due = (job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s)
+    words = result.message or (f"the downloader ended with exit code {exit_code}" if exit_code is not None else job_failure(job))
+    filled = _filled(False, reason, f"try {attempt}: {words}; next try at {timestamp(due)}")
+    said = _say(view, storage, filled, attempts=attempt, nextAttemptTime=timestamp(due))
+    recorded = int(view.cache.status.get("attempts", 0)) >= attempt
+    return said | (act(DeleteObject(job.key, job.uid)) if recorded else NOTHING)
+
+
+def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:
+    """Reason and seconds to the next try of a download that ended with this code (None: killed) at this try."""
+    if exit_code in FATAL_EXITS:
+        return FATAL_EXITS[exit_code], LONGEST_RETRY_S
+    wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 20))
+    return (reasons.RETRY_BACKOFF, wait_s) if attempt < FAILED_FROM_ATTEMPT else (reasons.DOWNLOAD_FAILED, LONGEST_RETRY_S)
+
+
+def _result(seen: Projection, job: Seen) -> DownloaderResult:
+    """The downloader's own words from its pod's termination message."""
+    for pod in reversed(pods_of(seen, job)):
+        end = ended(pod, CONTAINER)
+        if end is not None:
+            try:
+                return msgspec.json.decode(end.message, type=DownloaderResult)
+            except msgspec.DecodeError:
+                return DownloaderResult(message=end.message.strip().rsplit("\n", 1)[-1])
+    return DownloaderResult()
+
+
+def _progress(seen: Projection, view: View) -> Progress | None:
+    found: Progress | None = seen.learned(view.cache.key, PROGRESS)
+    return found
+
+
+def _percent(seen: Projection, view: View) -> str | None:
+    progress = _progress(seen, view)
+    return None if progress is None or not progress.total else f"{100 * progress.bytes // progress.total}%"
+
+
+def _downloading(seen: Projection, view: View) -> ReportedCondition:
+    progress = _progress(seen, view)
+    if progress is None or not progress.total:
+        return _filled(False, reasons.DOWNLOADING, f"downloading {view.spec.source_uri}")
+    there = f"{quantities.human(progress.bytes)} of {quantities.human(progress.total)}"
+    if progress.phase == "verifying":
+        return _filled(False, reasons.VERIFYING, f"checking {there}")
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+    return _filled(False, reasons.DOWNLOADING, f"{there} at {quantities.human(progress.rate)}/s{left}")
+
+
+def _filled(status: bool, reason: str, message: str) -> ReportedCondition:
+    return condition(reasons.FILLED, status, reason, message)
+
+
+def _last(view: View) -> ReportedCondition | None:
+    return next((said for said in view.said if said.type == reasons.FILLED), None)
+
+
+def _say(view: View, storage: ReportedCondition, filled: ReportedCondition, **fields: Any) -> Plan:
+    return report(view.cache, storage, filled, **_fields(view, **fields))
+
+
+def _fields(view: View, **changed: Any) -> dict[str, Any]:
+    """Status fields as last said, with what changed; None takes one out."""
+    claim = None if view.claim is None else view.claim.key.name
+    return {**view.kept, "persistentVolumeClaim": claim, **changed}

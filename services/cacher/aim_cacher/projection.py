@@ -1,0 +1,78 @@
+"""What the cacher sees, and which caches and templates an object touches."""
+
+from collections.abc import Iterable, Iterator
+
+from aimschema.discovered import Discovered, from_config_map
+from aimschema.names import discovery_config_map
+from aimschema.reasons import FAILED_STATE
+from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERVICE, STORAGE_CLASS, TEMPLATE, Key
+from aimservice.projection import Projection, Seen, fold
+
+__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+
+PLANS_FOR = (CACHE, TEMPLATE)
+FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
+
+
+def affected(seen: Projection, key: Key) -> Iterable[Key]:
+    """Keys to look at again when the object at `key` changes or goes."""
+    present = seen.get(key)
+    match key.kind:
+        case "ModelCache":
+            yield key
+            yield from (other.key for other in _siblings(seen, present))
+            yield from (template.key for template in seen.all(TEMPLATE.kind, key.namespace))
+        case "AIMServiceTemplate":
+            yield key
+            yield from _failed_caches(seen, key.namespace)
+        case "AIMService":
+            if present is not None:
+                yield Key(TEMPLATE.kind, key.namespace, str(present.spec.get("templateRef")))
+            yield from _failed_caches(seen, key.namespace)
+        case "AIMNamespaceConfig":
+            yield from (cache.key for cache in seen.all(CACHE.kind, key.namespace))
+        case "StorageClass":
+            yield from (cache.key for cache in seen.everywhere(CACHE.kind))
+        case "ConfigMap":
+            yield from _owner(present, TEMPLATE.kind)
+        case "PersistentVolumeClaim" | "Job":
+            yield from _owner(present, CACHE.kind)
+        case "Pod":
+            for job in _owner(present, JOB.kind):
+                yield from _owner(seen.get(job), CACHE.kind)
+
+
+def discovered(seen: Projection, template: Seen) -> Discovered | None:
+    """What discovery found for a template, from the ConfigMap it keeps it in."""
+    kept = seen.get(Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name)))
+    return from_config_map(kept.body) if kept is not None and template.uid in kept.owners else None
+
+
+def askers(seen: Projection, template: Seen) -> list[Seen]:
+    """Services that want the models of a template cached, oldest first."""
+    services = (
+        service
+        for service in seen.all(SERVICE.kind, template.key.namespace)
+        if service.spec.get("templateRef") == template.key.name and service.spec.get("cacheModel", True) and not service.deleting
+    )
+    return sorted(services, key=lambda service: (service.created, service.key.name))
+
+
+def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[Seen]:
+    """Caches of one source in a namespace; the first is the one that counts: the oldest, of equal age by name."""
+    found = (cache for cache in seen.all(CACHE.kind, namespace) if cache.spec.get("sourceUri") == source_uri and not cache.deleting)
+    return sorted(found, key=lambda cache: (cache.created, cache.key.name))
+
+
+def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:
+    return [] if cache is None else caches_of(seen, cache.key.namespace, str(cache.spec.get("sourceUri")))
+
+
+def _failed_caches(seen: Projection, namespace: str | None) -> Iterator[Key]:
+    """They may have lost the last one who asked for them."""
+    return (cache.key for cache in seen.all(CACHE.kind, namespace) if cache.status.get("status") == FAILED_STATE)
+
+
+def _owner(present: Seen | None, kind: str) -> list[Key]:
+    owner = None if present is None else present.owner(kind)
+    return [] if owner is None else [owner]

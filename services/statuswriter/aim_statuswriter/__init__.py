@@ -1,0 +1,1 @@
+"""Applies reports to the status of the resources."""

@@ -1,0 +1,26 @@
+"""`aim-statuswriter`: the statuswriter as a process."""
+
+import sys
+
+from aim_statuswriter.apply import Writer
+from aim_statuswriter.plan import plan
+from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
+from aim_statuswriter.settings import StatuswriterSettings
+from aimschema import subjects
+from aimschema.reasons import STATUSWRITER
+from aimservice.health import Health
+from aimservice.loop import Service, run_loop
+from aimservice.process import run
+
+
+async def serve(settings: StatuswriterSettings, health: Health) -> None:
+    service = Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports())
+    await run_loop(service, settings, health, Writer())
+
+
+def main() -> None:
+    sys.exit(run(STATUSWRITER, StatuswriterSettings, serve))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Writing status and sending Events.
+
+A status is applied whole with one field manager; the resourceVersion it was computed from is the guard, and a conflict
+means: wait for the newer object and compute again. The Event follows the write, at most one of a kind per object and minute.
+"""
+
+import datetime
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from typing import assert_never
+
+from aimkube import NotFound
+from aimschema.reasons import STATUSWRITER
+from aimschema.resources import AIM_GROUP, EVENT, RESOURCES, Key
+from aimservice.loop import Loop
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, ReadLog, SendEvent, WriteStatus
+from aimservice.projection import written
+
+EVENT_EVERY_S = 60.0
+NOTE_LENGTH = 1024
+CLUSTER_EVENTS_NAMESPACE = "default"
+
+
+class Writer:
+    """The handler of WriteStatus and SendEvent actions."""
+
+    def __init__(self) -> None:
+        self._sent: dict[tuple[str, str], float] = {}
+
+    async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
+        match action:
+            case WriteStatus():
+                await self._write(loop, action, about, causes)
+            case SendEvent():
+                await self._send(loop, action)
+            case ApplyObject() | DeleteObject() | ReadLog() | FollowLog():
+                raise TypeError(f"not an action of the statuswriter: {action}")
+            case _:
+                assert_never(action)
+
+    async def _write(self, loop: Loop, action: WriteStatus, about: Key, causes: Sequence[int]) -> None:
+        resource, key = RESOURCES[action.key.kind], action.key
+        metadata = {"name": key.name, "resourceVersion": action.resource_version, **({} if key.namespace is None else {"namespace": key.namespace})}
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": action.status}
+        try:
+            answer = await loop.cluster.apply_status(body, manager=f"aim-{STATUSWRITER}")
+        except NotFound:
+            return
+        answer["metadata"].pop("managedFields", None)
+        loop.fold(written(answer))
+        await loop.record(action, about, causes, resource_version=answer["metadata"]["resourceVersion"])
+
+    async def _send(self, loop: Loop, action: SendEvent) -> None:
+        kind, now_s = (action.uid, action.reason), time.monotonic()
+        if now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S:
+            return
+        self._sent = {sent: at for sent, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {kind: now_s}
+        await loop.cluster.create(event_body(action, datetime.datetime.now(datetime.UTC), uuid.uuid4().hex[:10]))
+
+
+def event_body(action: SendEvent, now: datetime.datetime, suffix: str) -> dict[str, object]:
+    """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl looks for them."""
+    key, resource = action.regarding, RESOURCES[action.regarding.kind]
+    namespace = key.namespace or CLUSTER_EVENTS_NAMESPACE
+    regarding = {"apiVersion": resource.api_version, "kind": key.kind, "name": key.name, "uid": action.uid}
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        "metadata": {"name": f"{key.name[:240]}.{suffix}", "namespace": namespace},
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": f"{AIM_GROUP}/{STATUSWRITER}",
+        "reportingInstance": socket.gethostname(),
+        "action": "Reconcile",
+        "type": action.type,
+        "reason": action.reason,
+        "note": action.note[:NOTE_LENGTH],
+        "regarding": regarding | ({} if key.namespace is None else {"namespace": key.namespace}),
+    }

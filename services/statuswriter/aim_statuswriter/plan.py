@@ -1,0 +1,90 @@
+"""Compose the status of an object from the status it has and what the services report. Pure and total.
+
+1. Nothing is written that would change nothing.
+2. A report on an earlier object of the same name (another uid) or on an earlier generation than is already answered says nothing.
+3. lastTransitionTime moves only when `status` does; observedGeneration never goes back.
+4. A condition or field goes only when the service it belongs to reports without it.
+"""
+
+import datetime
+from typing import Any
+
+from aim_statuswriter.summary import SUMMARIES
+from aimschema import reasons
+from aimschema.messages import ReportedCondition, StatusReported, timestamp
+from aimschema.reasons import OWNED
+from aimschema.resources import Key
+from aimservice.plan import NOTHING, Plan, SendEvent, WriteStatus, act
+from aimservice.projection import Projection, Seen
+
+Condition = dict[str, Any]
+
+
+def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+    present = seen.get(key)
+    if present is None or present.deleting:
+        return NOTHING
+    found = {service: seen.report(key, service) for service in OWNED[key.kind]}
+    reports = {service: report for service, report in found.items() if report is not None and report.uid == present.uid}
+    if not reports:
+        return NOTHING
+    status = compose(present, reports, now)
+    if status == present.status:
+        return NOTHING
+    write = WriteStatus(key, present.uid, str(present.version), status)
+    event = transition(present, status)
+    return act(write) if event is None else act(write, event)
+
+
+def compose(present: Seen, reports: dict[str, StatusReported], now: datetime.datetime) -> dict[str, Any]:
+    """The whole status as it should be."""
+    status = dict(present.status)
+    conditions: dict[str, Condition] = {condition["type"]: condition for condition in status.pop("conditions", None) or ()}
+    answered = int(status.pop("observedGeneration", 0))
+    status.pop("status", None)
+    for service, report in reports.items():
+        types, fields = OWNED[present.key.kind][service]
+        if report.observed_generation < max((conditions[type_].get("observedGeneration", 0) for type_ in types if type_ in conditions), default=0):
+            continue
+        conditions = {type_: condition for type_, condition in conditions.items() if type_ not in types} | {
+            reported.type: merged(conditions.get(reported.type), reported, report.observed_generation, now)
+            for reported in report.conditions
+            if reported.type in types
+        }
+        status = {name: value for name, value in status.items() if name not in fields} | {
+            name: value for name, value in report.fields.items() if name in fields
+        }
+    own = {type_: _reported(condition) for type_, condition in conditions.items() if type_ not in reasons.SUMMARY}
+    summary = SUMMARIES[present.key.kind](own, status, present.spec)
+    generation = min((conditions[type_]["observedGeneration"] for type_ in own), default=present.generation)
+    for derived in summary.conditions:
+        conditions[derived.type] = merged(conditions.get(derived.type), derived, generation, now)
+    ordered = [conditions[type_] for type_ in reasons.SUMMARY] + [conditions[type_] for type_ in sorted(own)]
+    state = {} if summary.state is None else {"status": summary.state}
+    return {"observedGeneration": max(answered, generation), **state, **status, "conditions": ordered}
+
+
+def merged(before: Condition | None, reported: ReportedCondition, generation: int, now: datetime.datetime) -> Condition:
+    """A condition as it should stand on the object."""
+    same = before is not None and before["status"] == reported.status
+    return {
+        "type": reported.type,
+        "status": reported.status,
+        "observedGeneration": max(generation, int((before or {}).get("observedGeneration", 0))),
+        "lastTransitionTime": before["lastTransitionTime"] if before is not None and same else timestamp(now),
+        "reason": reported.reason,
+        "message": reported.message,
+    }
+
+
+def transition(present: Seen, status: dict[str, Any]) -> SendEvent | None:
+    """The Kubernetes Event for a change a person would want to see: another state, or another reason for it."""
+    before, after = present.condition(reasons.READY), next(c for c in status["conditions"] if c["type"] == reasons.READY)
+    if before is not None and (before["reason"], present.status.get("status")) == (after["reason"], status.get("status")):
+        return None
+    failed = any(c["type"] == reasons.FAILURE and c["status"] == "True" for c in status["conditions"])
+    return SendEvent(present.key, present.uid, "Warning" if failed else "Normal", after["reason"], after["message"] or after["reason"])
+
+
+def _reported(condition: Condition) -> ReportedCondition:
+    return ReportedCondition(type=condition["type"], status=condition["status"], reason=condition["reason"], message=condition.get("message", ""))

@@ -1,0 +1,16 @@
+"""What the statuswriter sees: the kinds that have a status, and every report on them."""
+
+from collections.abc import Iterable
+
+from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE, Key
+from aimservice.projection import Projection, fold
+
+__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+
+PLANS_FOR = (MODEL, TEMPLATE, SERVICE, CACHE)
+FOLLOWS = PLANS_FOR
+
+
+def affected(_seen: Projection, key: Key) -> Iterable[Key]:
+    """A status depends on its object and the reports on it alone."""
+    return (key,)

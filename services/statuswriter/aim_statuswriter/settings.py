@@ -1,0 +1,7 @@
+"""The statuswriter has the settings every service has."""
+
+from aimservice.settings import ServiceSettings
+
+
+class StatuswriterSettings(ServiceSettings):
+    pass

@@ -1,0 +1,162 @@
+"""Ready, Progressing, Failure and `status.status`, derived from what the services report: one pure function a kind.
+
+1. Failure is True only where Ready is not.
+2. Progressing is True only while something goes on by itself towards Ready.
+3. The summary repeats the reason and message of the condition that decided it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aimschema import reasons
+from aimschema.messages import ReportedCondition
+from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
+from aimservice.plan import condition
+
+Conditions = Mapping[str, ReportedCondition]
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """`state` is status.status; None for kinds that have none. `working`: goes on by itself. `failed`: something is wrong."""
+
+    state: str | None
+    ready: bool
+    working: bool
+    failed: bool
+    reason: str
+    message: str
+
+    @property
+    def conditions(self) -> tuple[ReportedCondition, ...]:
+        failure = (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "")
+        return (
+            condition(reasons.READY, self.ready, self.reason, self.message),
+            condition(reasons.PROGRESSING, self.working, self.reason, self.message),
+            condition(reasons.FAILURE, self.failed, *failure),
+        )
+
+
+def _done(state: str | None, by: ReportedCondition) -> Summary:
+    return Summary(state, ready=True, working=False, failed=False, reason=by.reason, message=by.message)
+
+
+def _working(state: str | None, by: ReportedCondition) -> Summary:
+    return Summary(state, ready=False, working=True, failed=False, reason=by.reason, message=by.message)
+
+
+def _failed(state: str | None, by: ReportedCondition, *, goes_on: bool = False) -> Summary:
+    return Summary(state, ready=False, working=goes_on, failed=True, reason=by.reason, message=by.message)
+
+
+def _nothing_yet(state: str | None) -> Summary:
+    return Summary(state, ready=False, working=True, failed=False, reason=reasons.PENDING, message="nothing has been done yet")
+
+
+def of_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
+    """The image need not have been looked at to be used; what is wrong with it is said."""
+    inspected = conditions.get(reasons.IMAGE_INSPECTED)
+    if inspected is None:
+        return _nothing_yet(None)
+    return _failed(None, inspected) if inspected.status == "False" else _done(None, inspected)
+
+
+GIVES_UP_AFTER = 5
+
+
+def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary:
+    """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and, where asked for, by the caches."""
+    found, warm = conditions.get(reasons.DISCOVERED), conditions.get(reasons.CACHE_WARM)
+    if found is None:
+        return _nothing_yet("Pending")
+    match found.status, found.reason:
+        case "Unknown", _:
+            return _working("Progressing", found)
+        case "False", reasons.DISCOVERY_FAILED:
+            given_up = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
+            return _failed("Failed", found) if given_up else _working("Progressing", found)
+        case "False", _:
+            return _working("Pending", found)
+    if not spec.get("warmCache"):
+        return _done("Available", found)
+    if warm is None:
+        return _working("Progressing", found)
+    if warm.status == "True":
+        return _done("Available", warm)
+    return _failed("Failed", warm) if warm.reason == reasons.WARM_FAILED else _working("Progressing", warm)
+
+
+_CACHE_FAILED = frozenset(
+    {
+        reasons.DOWNLOAD_FAILED,
+        reasons.AUTH_ERROR,
+        reasons.SOURCE_NOT_FOUND,
+        reasons.INSUFFICIENT_CAPACITY,
+        reasons.CHECKSUM_MISMATCH,
+        reasons.PVC_LOST,
+        reasons.RUNTIME_CONFIG_MISSING,
+        reasons.DUPLICATE_SOURCE,
+        reasons.NAME_CONFLICT,
+    }
+)
+
+
+def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
+    """Filled decides; a lost volume, a missing class or a name that is taken decides before it."""
+    filled, storage = conditions.get(reasons.FILLED), conditions.get(reasons.STORAGE_READY)
+    if filled is None:
+        return _nothing_yet("Pending")
+    if storage is not None and storage.reason in {reasons.PVC_LOST, reasons.NAME_CONFLICT}:
+        return _failed("Failed", storage)
+    if filled.status == "True":
+        return _done("Available", filled)
+    if filled.reason in _CACHE_FAILED:
+        return _failed("Failed", filled)
+    return _working("Pending" if filled.reason == reasons.WAITING_FOR_PVC else "Progressing", filled)
+
+
+_SERVICE_STATES = {
+    reasons.VALIDATION_FAILED: "Failed",
+    reasons.TEMPLATE_FAILED: "Failed",
+    reasons.TEMPLATE_NOT_FOUND: "Degraded",
+    reasons.MODEL_NOT_FOUND: "Degraded",
+    reasons.RUNTIME_CONFIG_MISSING: "Degraded",
+    reasons.UNKNOWN_GPU: "Degraded",
+    reasons.TEMPLATE_NOT_READY: "Pending",
+    reasons.WAITING_FOR_CACHE: "Starting",
+    reasons.CACHE_WARMING: "Starting",
+    reasons.CACHE_FAILED: "Degraded",
+    reasons.CACHE_LOST: "Degraded",
+    reasons.CREATING_RUNTIME: "Starting",
+    reasons.RUNTIME_FAILED: "Degraded",
+    reasons.NAME_CONFLICT: "Degraded",
+    reasons.CONFIGURING_ROUTE: "Starting",
+    reasons.ROUTE_FAILED: "Degraded",
+}
+_IN_ORDER = (reasons.RESOLVED, reasons.CACHE_READY, reasons.RUNTIME_READY, reasons.ROUTING_READY)
+
+
+def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
+    """Running when all four hold; otherwise the worst of those that do not decides, of equally bad ones the earliest on the way."""
+    missing = [reported for type_ in _IN_ORDER if (reported := conditions.get(type_)) is not None and reported.status != "True"]
+    if not missing and len([type_ for type_ in _IN_ORDER if type_ in conditions]) < len(_IN_ORDER):
+        known = [conditions[type_] for type_ in _IN_ORDER if type_ in conditions]
+        return _working("Starting", known[-1]) if known else _nothing_yet("Pending")
+    if not missing:
+        runtime = conditions[reasons.RUNTIME_READY]
+        where = conditions[reasons.ROUTING_READY].message
+        return Summary("Running", ready=True, working=False, failed=False, reason=reasons.RUNNING, message=where or runtime.message)
+    worst = {"Failed": 0, "Degraded": 1, "Pending": 2, "Starting": 3}
+    states = [(_SERVICE_STATES.get(reported.reason, "Starting"), reported) for reported in missing]
+    state, by = min(states, key=lambda pair: worst[pair[0]])
+    return _failed(state, by, goes_on=state == "Degraded") if state in {"Failed", "Degraded"} else _working(state, by)
+
+
+SUMMARIES: dict[str, Callable[[Conditions, Fields, Fields], Summary]] = {
+    MODEL.kind: of_model,
+    TEMPLATE.kind: of_template,
+    CACHE.kind: of_cache,
+    SERVICE.kind: of_service,
+}
