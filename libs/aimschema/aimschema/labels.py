@@ -24,6 +24,8 @@ ANNOTATION_RETRY: Final = PREFIX + "retry"
 ANNOTATION_ROUTE_TIMEOUT: Final = PREFIX + "route-timeout"
 ANNOTATION_ATTEMPT: Final = PREFIX + "attempt"
 ANNOTATION_INPUTS: Final = PREFIX + "inputs"
+ANNOTATION_TRIED: Final = PREFIX + "tried"
+ANNOTATION_CACHED: Final = PREFIX + "cached"
 ANNOTATION_FILLED: Final = PREFIX + "filled"
 
 KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"

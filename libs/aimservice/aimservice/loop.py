@@ -134,8 +134,9 @@ class Loop:
         self._health.ready("state")
         self._start_if_synced()
 
-    def _start_if_synced(self) -> None:
-        if self._loaded_objects is not None or self._ready.is_set():
+    def _start_if_synced(self, *, again: bool = False) -> None:
+        """Look at everything once all is there; `again` also where that has been done before."""
+        if self._loaded_objects is not None or (self._ready.is_set() and not again):
             return
         if self._unsynced:
             self._health.waiting("sync", f"the watcher has not yet published: {', '.join(sorted(self._unsynced))}")
@@ -150,9 +151,11 @@ class Loop:
     def _on_event(self, event: Event) -> None:
         EVENTS.labels(event.source or "unknown").inc()
         match event.message:
-            case KindSynced(kind=kind):
+            case KindSynced(kind=kind) as marker:
+                changed = self.projection.installed(kind) != marker.installed
+                self.fold(marker)
                 self._unsynced.discard(kind)
-                self._start_if_synced()
+                self._start_if_synced(again=changed)
             case ObjectChanged() | ObjectDeleted() as message:
                 key = Key(message.kind, message.namespace, message.name)
                 if self._loaded_objects is not None:

@@ -29,7 +29,7 @@ class DeleteObject:
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """The whole log of a finished container; comes back as `Learned(pod, "log", ...)`."""
+    """The whole log of a finished container; comes back as `Learned(pod, ...)`, once."""
 
     pod: Key
     uid: str

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from immutables import Map
 
-from aimschema.messages import Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key, key_of
 
 
@@ -84,7 +84,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Something this process found out itself, by an action of its own: a log it read, a refusal. Not on the bus; gone with the process."""
+    """Something this process found out by an action of its own: a log it read, a refusal. Not on the bus; gone with the object or the process."""
 
     key: Key
     topic: str
@@ -107,6 +107,7 @@ class Refusal:
 
 Input: TypeAlias = Message | Learned
 _NO_NAMES: Map[str, Seen] = Map()
+_NO_FACTS: Map[str, object] = Map()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,8 @@ class Projection:
     _owned: Map[str, frozenset[Key]] = field(default_factory=Map)
     _gone: Map[Key, int] = field(default_factory=Map)
     _reports: Map[tuple[Key, str], StatusReported] = field(default_factory=Map)
-    _learned: Map[tuple[Key, str], object] = field(default_factory=Map)
+    _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
+    _absent: frozenset[str] = frozenset()
 
     def get(self, key: Key) -> Seen | None:
         return self._objects.get((key.kind, key.namespace), _NO_NAMES).get(key.name)
@@ -150,7 +152,15 @@ class Projection:
 
     def learned(self, key: Key, topic: str) -> Any:
         """What this process found out, or None."""
-        return self._learned.get((key, topic))
+        return self._learned.get(key, _NO_FACTS).get(topic)
+
+    def creating(self, kind: str) -> list[Key]:
+        """Objects of this kind whose apply is under way and whose answer is not yet here."""
+        return [key for key, facts in self._learned.items() if CREATING in facts and key.kind == kind]
+
+    def installed(self, kind: str) -> bool:
+        """Whether the cluster has this kind."""
+        return kind not in self._absent
 
 
 def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
@@ -162,10 +172,10 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
             return _deleted(seen, event)
         case StatusReported():
             return replace(seen, _reports=seen._reports.set((Key(event.kind, event.namespace, event.name), event.service), event))
-        case Learned(key=key, topic=topic, value=None):
-            return replace(seen, _learned=seen._learned.delete((key, topic))) if (key, topic) in seen._learned else seen
+        case KindSynced(kind=kind, installed=installed):
+            return replace(seen, _absent=seen._absent - {kind} if installed else seen._absent | {kind})
         case Learned():
-            return replace(seen, _learned=seen._learned.set((event.key, event.topic), event.value))
+            return _learn(seen, event)
         case _:
             return seen
 
@@ -192,6 +202,16 @@ def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Proj
     return replace(seen, _reports=left)
 
 
+def _learn(seen: Projection, event: Learned) -> Projection:
+    facts = seen._learned.get(event.key, _NO_FACTS)
+    if event.value is not None:
+        return replace(seen, _learned=seen._learned.set(event.key, facts.set(event.topic, event.value)))
+    if event.topic not in facts:
+        return seen
+    left = facts.delete(event.topic)
+    return replace(seen, _learned=seen._learned.set(event.key, left) if left else seen._learned.delete(event.key))
+
+
 def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     key, version = Key(event.kind, event.namespace, event.name), int(event.resource_version)
     present = seen.get(key)
@@ -215,7 +235,8 @@ def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
     present = seen.get(key)
     if present is not None and (version < present.version or (present.uid != event.uid and version <= present.version)):
         return seen
-    seen = replace(seen, _gone=seen._gone.set(key, max(version, seen._gone.get(key, -1))))
+    learned = seen._learned.delete(key) if key in seen._learned else seen._learned
+    seen = replace(seen, _gone=seen._gone.set(key, max(version, seen._gone.get(key, -1))), _learned=learned)
     return seen if present is None else _remove(seen, present)
 
 

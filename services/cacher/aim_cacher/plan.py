@@ -5,7 +5,7 @@ the objects alone, so that it does not matter who was killed in between:
 
 1. The claim's annotation `filled` says that the volume holds the files; a claim made anew lacks it.
 2. A Job carries the number of its try; the try counts once status.attempts says so, and only then is the Job deleted.
-3. The claim's annotation `inputs` says what the last try was made from: other inputs start counting anew, at once.
+3. The claim's annotation `tried` says what the last try was made from: other inputs start counting anew, at once.
 """
 
 import datetime
@@ -17,8 +17,9 @@ import msgspec
 
 from aim_cacher.projection import askers, caches_of, discovered
 from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, size_job
-from aim_cacher.view import DEFAULT_CONFIG, View, look
+from aim_cacher.view import View, look
 from aimschema import labels, quantities, reasons
+from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
 from aimschema.resources import CLAIM, JOB, TEMPLATE, Key
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report
@@ -148,7 +149,7 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
     """The volume, then the files on it."""
     download = view.download
     annotations = dict(view.claim.annotations) if view.claim is not None else {}
-    kept = {name: value for name, value in annotations.items() if name in {labels.ANNOTATION_FILLED, labels.ANNOTATION_INPUTS}}
+    kept = {name: value for name, value in annotations.items() if name in {labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED}}
     storage = _storage(view, size)
     if view.claim is None:
         return act(ApplyObject(claim_for(view.cache, None, size, view.wanted_class, {}))) | _say(
@@ -165,7 +166,7 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
         return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | verifying
     if not _mountable(view):
         return _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message))
-    kept[labels.ANNOTATION_INPUTS] = view.inputs
+    kept[labels.ANNOTATION_TRIED] = view.inputs
     starts = act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept)))
     task = Task(download, lambda attempt: download_job(view.cache, image, view.env, view.inputs, attempt), _downloading(seen, view))
     tried = _try(seen, view, now, storage, task)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from aimschema import labels, names
-from aimschema.kinds import ConfigSpec, EnvVar, SecretKeySelector
+from aimschema.credentials import credential_env
+from aimschema.kinds import ConfigSpec, EnvVar
 from aimschema.quantities import with_headroom
 from aimschema.resources import CACHE, CLAIM, JOB
 from aimservice.projection import Seen
@@ -60,28 +61,9 @@ def size_job(cache: Seen, image: str, env: list[Body], inputs: str, attempt: int
 
 def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
     """Credentials by reference, then the cache's own variables, which win."""
-    env: dict[str, Body] = {}
-    credentials = config.credentials if config is not None else None
-    if credentials is not None:
-        if credentials.hugging_face_token is not None:
-            env[labels.ENV_HF_TOKEN] = _from_secret(credentials.hugging_face_token)
-        for index, store in enumerate(credentials.s3):
-            prefix = f"{labels.ENV_S3_PREFIX}{index}_"
-            if store.endpoint_url is not None:
-                env[prefix + "ENDPOINT_URL"] = {"value": store.endpoint_url}
-            if store.region is not None:
-                env[prefix + "REGION"] = {"value": store.region}
-            if store.access_key_id is not None:
-                env[prefix + "ACCESS_KEY_ID"] = _from_secret(store.access_key_id)
-            if store.secret_access_key is not None:
-                env[prefix + "SECRET_ACCESS_KEY"] = _from_secret(store.secret_access_key)
-    for variable in own:
-        env[variable.name] = variable.model_dump(by_alias=True, exclude_none=True, exclude={"name"})
-    return [{"name": name, **value} for name, value in env.items()]
-
-
-def _from_secret(selector: SecretKeySelector) -> Body:
-    return {"valueFrom": {"secretKeyRef": selector.model_dump(by_alias=True, exclude_none=True)}}
+    variables = {variable["name"]: variable for variable in credential_env(config)}
+    variables |= {variable.name: variable.model_dump(by_alias=True, exclude_none=True) for variable in own}
+    return list(variables.values())
 
 
 def _metadata(cache: Seen, name: str) -> Body:

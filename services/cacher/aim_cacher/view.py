@@ -7,13 +7,13 @@ from typing import Any
 
 from aim_cacher.render import Body, download_env
 from aimschema import labels, names
+from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
 from aimschema.reasons import CACHER, OWNED
 from aimschema.resources import CACHE, CLAIM, CONFIG, JOB, STORAGE_CLASS, Key
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
-DEFAULT_CONFIG = "default"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 FIELDS = OWNED[CACHE.kind][CACHER][1]
 
@@ -53,7 +53,7 @@ class View:
     @property
     def attempts(self) -> int:
         """Failed tries in a row for these inputs."""
-        same = self.claim is None or self.claim.annotations.get(labels.ANNOTATION_INPUTS) == self.inputs
+        same = self.claim is None or self.claim.annotations.get(labels.ANNOTATION_TRIED) == self.inputs
         return int(self.kept.get("attempts", 0)) if same else 0
 
     @property

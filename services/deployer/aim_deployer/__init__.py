@@ -1,0 +1,1 @@
+"""Runs models: one InferenceService for each AIMService."""

@@ -1,0 +1,26 @@
+"""`aim-deployer`: the deployer as a process."""
+
+import sys
+from functools import partial
+
+from aim_deployer import gpus
+from aim_deployer.plan import plan
+from aim_deployer.projection import FOLLOWS, PLANS_FOR, affected
+from aim_deployer.settings import DeployerSettings
+from aimschema.reasons import DEPLOYER
+from aimservice.health import Health
+from aimservice.loop import Service, run_loop
+from aimservice.process import run
+
+
+async def serve(settings: DeployerSettings, health: Health) -> None:
+    planner = partial(plan, gpus=gpus.load(settings.gpu_table))
+    await run_loop(Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, planner), settings, health)
+
+
+def main() -> None:
+    sys.exit(run(DEPLOYER, DeployerSettings, serve))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What the deployer sees, and which services an object touches."""
+
+from collections.abc import Iterable, Iterator
+
+from aimschema.labels import KSERVE_ISVC_LABEL
+from aimschema.names import discovery_config_map
+from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
+from aimservice.projection import Projection, Seen, fold
+
+__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+
+PLANS_FOR = (SERVICE,)
+FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD)
+
+
+def affected(seen: Projection, key: Key) -> Iterable[Key]:
+    """Services to look at again when the object at `key` changes or goes."""
+    present = seen.get(key)
+    match key.kind:
+        case "AIMService":
+            yield key
+        case "InferenceService":
+            yield Key(SERVICE.kind, key.namespace, key.name)
+        case "Pod":
+            if present is not None and KSERVE_ISVC_LABEL in present.labels:
+                yield Key(SERVICE.kind, key.namespace, present.labels[KSERVE_ISVC_LABEL])
+        case "AIMServiceTemplate":
+            yield from _with(seen, key.namespace, "templateRef", key.name)
+        case "ConfigMap":
+            owner = None if present is None else present.owner(TEMPLATE.kind)
+            if owner is not None:
+                yield from _with(seen, key.namespace, "templateRef", owner.name)
+        case "AIMNamespaceConfig":
+            yield from _with(seen, key.namespace, "configRef", key.name)
+        case "ModelCache":
+            yield from (service.key for service in seen.all(SERVICE.kind, key.namespace))
+        case "AIMClusterModel":
+            name = None if present is None else present.spec.get("name")
+            yield from (service.key for service in seen.everywhere(SERVICE.kind) if service.spec.get("model") == name)
+
+
+def kept_result(seen: Projection, template: Seen) -> Seen | None:
+    """The ConfigMap in which discovery keeps what it found for a template."""
+    kept = seen.get(Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name)))
+    return kept if kept is not None and template.uid in kept.owners else None
+
+
+def model_named(seen: Projection, name: str) -> Seen | None:
+    """The catalogue entry of a canonical name: the oldest, of equal age by name."""
+    found = (model for model in seen.all(MODEL.kind, None) if model.spec.get("name") == name and not model.deleting)
+    return min(found, key=lambda model: (model.created, model.key.name), default=None)
+
+
+def cache_of(seen: Projection, namespace: str | None, source: str) -> Seen | None:
+    """The cache of a source that counts in a namespace: the oldest, of equal age by name."""
+    found = (cache for cache in seen.all(CACHE.kind, namespace) if cache.spec.get("sourceUri") == source and not cache.deleting)
+    return min(found, key=lambda cache: (cache.created, cache.key.name), default=None)
+
+
+def predictor_pods(seen: Projection, service: Key) -> list[Seen]:
+    """Pods that KServe runs for the InferenceService of this name."""
+    return [pod for pod in seen.all(POD.kind, service.namespace) if pod.labels.get(KSERVE_ISVC_LABEL) == service.name]
+
+
+def _with(seen: Projection, namespace: str | None, field: str, value: str) -> Iterator[Key]:
+    return (service.key for service in seen.all(SERVICE.kind, namespace) if service.spec.get(field) == value)

@@ -1,0 +1,121 @@
+"""The InferenceService of a service, a pure function of what the service is made from: unchanged input, unchanged object.
+
+Field names follow serving.kserve.io/v1beta1 (Standard deployment mode).
+"""
+
+import json
+from typing import Any
+
+from aim_deployer.resolve import Parts, Source
+from aimschema import labels
+from aimschema.credentials import credential_env, pull_secrets
+from aimschema.kinds import Precision
+from aimschema.names import cache_claim
+from aimschema.resources import INFERENCE_SERVICE
+
+Body = dict[str, Any]
+CONTAINER = "kserve-container"
+PORT = 8000
+CPU_PER_GPU = 4
+MEMORY_REQUEST_GI_PER_GPU = 32
+MEMORY_LIMIT_GI_PER_GPU = 48
+STARTUP_PERIOD_S = 10
+STARTUP_TRIES = 180
+FORBIDDEN_ENV = frozenset({"PYTHONPATH"})
+
+
+def inference_service(parts: Parts, *, cached: bool) -> Body:
+    """`cached`: whether the caches are mounted; decided once, at the first render."""
+    service, replicas = parts.service, parts.spec.replicas
+    annotations = {
+        labels.KSERVE_DEPLOYMENT_MODE: "Standard",
+        labels.KSERVE_AUTOSCALER: "none",
+        labels.ANNOTATION_CACHED: "true" if cached else "false",
+        **({labels.KSERVE_STOP: "true"} if replicas == 0 else {}),
+    }
+    named = labels.common_labels(labels.COMPONENT_INFERENCE, model=parts.spec.model, template=parts.spec.template_ref, service=service.key.name)
+    predictor: Body = {
+        "minReplicas": replicas,
+        "maxReplicas": replicas,
+        "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        "containers": [_container(parts, cached=cached)],
+        "volumes": [
+            {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
+            *(_volume(i, s) for i, s in _mounted(parts, cached=cached)),
+        ],
+        "affinity": _affinity(parts),
+    }
+    if secrets := pull_secrets(parts.config):
+        predictor["imagePullSecrets"] = secrets
+    return {
+        "apiVersion": INFERENCE_SERVICE.api_version,
+        "kind": INFERENCE_SERVICE.kind,
+        "metadata": {
+            "name": service.key.name,
+            "namespace": service.key.namespace,
+            "labels": named | {labels.KSERVE_VISIBILITY: "cluster-local"},
+            "annotations": annotations,
+            "ownerReferences": [service.owner_reference()],
+        },
+        "spec": {"predictor": predictor},
+    }
+
+
+def _container(parts: Parts, *, cached: bool) -> Body:
+    gpus = parts.template_spec.gpus_per_replica
+    requests = {"cpu": str(CPU_PER_GPU * gpus), "memory": f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
+    limits = {"memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
+    health = {"httpGet": {"path": "/health", "port": PORT}}
+    mounts = [
+        {"name": f"cache-{index}", "mountPath": f"{labels.CACHE_PATH}/{source.path[0]}/{source.path[1]}", "readOnly": True}
+        for index, source in _mounted(parts, cached=cached)
+    ]
+    return {
+        "name": CONTAINER,
+        "image": parts.image,
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "env": _env(parts, cached=cached),
+        "resources": {"requests": requests, "limits": limits},
+        "volumeMounts": [{"name": "dshm", "mountPath": "/dev/shm"}, *mounts],  # noqa: S108 (in the container)
+        "startupProbe": {**health, "periodSeconds": STARTUP_PERIOD_S, "failureThreshold": STARTUP_TRIES},
+        "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
+    }
+
+
+def _env(parts: Parts, *, cached: bool) -> list[Body]:
+    """By name, later ones win: profile, then ours. Without mounted caches the runtime gets the credentials to load the model itself."""
+    profile, metadata = parts.found.profile, parts.found.profile.metadata
+    auto = parts.template_spec.precision is Precision.AUTO
+    env: dict[str, Body] = {name: {"name": name, "value": _text(value)} for name, value in profile.env_vars.items() if name not in FORBIDDEN_ENV}
+    if not cached:
+        env |= {variable["name"]: variable for variable in credential_env(parts.config)}
+    ours = {
+        labels.ENV_MODEL_ID: profile.quantized_model or profile.model or parts.found.models[0].name,
+        labels.ENV_METRIC: str(parts.template_spec.metric),
+        labels.ENV_PRECISION: metadata.precision if auto and metadata.precision else str(parts.template_spec.precision),
+        labels.ENV_CACHE_PATH: labels.CACHE_PATH,
+        labels.ENV_VLLM_METRICS: "true",
+        **({labels.ENV_ENGINE_ARGS: json.dumps(profile.engine_args, sort_keys=True)} if profile.engine_args else {}),
+    }
+    return list((env | {name: {"name": name, "value": value} for name, value in ours.items()}).values())
+
+
+def _text(value: str | float | bool | None) -> str:
+    """An environment value as a string; true and false as JSON and YAML write them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _mounted(parts: Parts, *, cached: bool) -> list[tuple[int, Source]]:
+    return list(enumerate(parts.sources)) if cached else []
+
+
+def _volume(index: int, source: Source) -> Body:
+    assert source.cache is not None
+    return {"name": f"cache-{index}", "persistentVolumeClaim": {"claimName": cache_claim(source.cache.key.name)}}
+
+
+def _affinity(parts: Parts) -> Body:
+    card = {"key": parts.gpu.label, "operator": "In", "values": list(parts.gpu.values)}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [card]}]}}}

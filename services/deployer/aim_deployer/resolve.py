@@ -1,0 +1,107 @@
+"""What an AIMService is made from: template, model, config, discovery's answer, GPU, caches. Pure and total."""
+
+from dataclasses import dataclass
+
+from aim_deployer.gpus import Gpu, GpuTable
+from aim_deployer.projection import cache_of, kept_result, model_named
+from aimschema import reasons
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.discovered import IMAGE_KEY, Discovered, from_config_map
+from aimschema.kinds import ConfigSpec, ServiceSpec, TemplateSpec
+from aimschema.names import mount_path_of
+from aimschema.resources import CONFIG, TEMPLATE, Key
+from aimservice.projection import Projection, Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """Why a service cannot be made: reason and message of Resolved."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model source, its cache where there is one, and where the runtime looks for it: (org, model)."""
+
+    uri: str
+    path: tuple[str, str]
+    cache: Seen | None
+
+    @property
+    def warm(self) -> bool:
+        return self.cache is not None and self.cache.status.get("status") == reasons.AVAILABLE_STATE
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a service is made from. `image` is the one discovery asked, so that a changed image rolls out only when it has answered."""
+
+    service: Seen
+    spec: ServiceSpec
+    template: Seen
+    template_spec: TemplateSpec
+    image: str
+    config: ConfigSpec | None
+    found: Discovered
+    gpu: Gpu
+    sources: tuple[Source, ...]
+
+
+def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolved:
+    """First match wins."""
+    spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
+    template = seen.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
+    if template is None or template.deleting:
+        return Unresolved(
+            reasons.TEMPLATE_NOT_FOUND,
+            f"AIMServiceTemplate {spec.template_ref} does not exist in this namespace; create it or change spec.templateRef",
+        )
+    template_spec = TemplateSpec.model_validate(template.spec)
+    if template_spec.model != spec.model:
+        differs = f"spec.model is {spec.model}, but template {spec.template_ref} is for {template_spec.model}; change one of them"
+        return Unresolved(reasons.VALIDATION_FAILED, differs)
+    model = model_named(seen, spec.model)
+    if model is None:
+        return Unresolved(reasons.MODEL_NOT_FOUND, f"no AIMClusterModel has spec.name {spec.model}; create it or change spec.model")
+    config = seen.get(Key(CONFIG.kind, namespace, spec.config_ref))
+    if config is None and spec.config_ref != DEFAULT_CONFIG:
+        missing = f"AIMNamespaceConfig {spec.config_ref} does not exist in this namespace; create it or change spec.configRef"
+        return Unresolved(reasons.RUNTIME_CONFIG_MISSING, missing)
+    if template_spec.gpu_model not in gpus:
+        known = ", ".join(sorted(gpus))
+        unknown = (
+            f"GPU model {template_spec.gpu_model} of template {spec.template_ref} is not in the GPU table ({known}); extend it through AIM_GPU_TABLE"
+        )
+        return Unresolved(reasons.UNKNOWN_GPU, unknown)
+    return _with_answer(seen, service, template, config, gpus[template_spec.gpu_model])
+
+
+def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen | None, gpu: Gpu) -> Parts | Unresolved:
+    kept = kept_result(seen, template)
+    found = None if kept is None else from_config_map(kept.body)
+    if kept is None or found is None:
+        said = template.condition(reasons.DISCOVERED) or {}
+        if template.status.get("status") == reasons.FAILED_STATE:
+            return Unresolved(reasons.TEMPLATE_FAILED, f"template {template.key.name} failed: {said.get('message', '')}")
+        return Unresolved(
+            reasons.TEMPLATE_NOT_READY, f"template {template.key.name} is not discovered yet: {said.get('message', 'discovery has not begun')}"
+        )
+    paths = {uri: mount_path_of(uri) for uri in found.sources}
+    wrong = next((uri for uri, path in paths.items() if path is None), None)
+    if wrong is not None:
+        return Unresolved(reasons.VALIDATION_FAILED, f"model source {wrong} does not end in <org>/<model>, so the runtime would not find it")
+    if len(set(paths.values())) < len(paths):
+        return Unresolved(reasons.VALIDATION_FAILED, f"two of the model sources have the same <org>/<model>: {', '.join(paths)}")
+    return Parts(
+        service=service,
+        spec=ServiceSpec.model_validate(service.spec),
+        template=template,
+        template_spec=TemplateSpec.model_validate(template.spec),
+        image=str(kept.body["data"][IMAGE_KEY]),
+        config=None if config is None else ConfigSpec.model_validate(config.spec),
+        found=found,
+        gpu=gpu,
+        sources=tuple(Source(uri, path, cache_of(seen, service.key.namespace, uri)) for uri, path in paths.items() if path is not None),
+    )

@@ -1,0 +1,1 @@
+"""Finds out what a model image can run, and from which sources."""

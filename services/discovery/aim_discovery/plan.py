@@ -1,0 +1,269 @@
+"""Decide the next step for a catalogue entry or for a template's discovery. Pure and total; `now` is aware UTC.
+
+1. An answer is kept in the template's ConfigMap with the inputs it is valid for; for the same inputs it is never asked again.
+2. An older answer stays in force until a newer one is there.
+3. A Job carries the number of its try; the try counts once status.attempts says so, and only then is the Job deleted.
+4. Tries after a failure wait, unless what a try is made from has changed since the last (annotation `tried`).
+"""
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from aim_discovery.output import BadOutputError, last_lines, parse
+from aim_discovery.projection import models_named
+from aim_discovery.render import CONTAINER, discovery_job, inputs_of, result_config_map, result_data
+from aimschema import labels, names, reasons
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.discovered import Discovered, from_config_map
+from aimschema.kinds import ConfigSpec, TemplateSpec
+from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
+from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, Key
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, ReadLog, act, condition, look_again, report
+from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.workloads import job_failure, job_finished_at, job_state, pods_of, problem, running
+
+MOST_AT_ONCE = 10
+UNSTARTED_COUNTS_S = 60.0
+JOB_WITHOUT_POD_S = 30.0
+FIRST_RETRY_S = 60.0
+LONGEST_RETRY_S = 3600.0
+LOG = "log"
+"""Topic: the log of a pod (a ReadLogResult)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLogResult:
+    """A log that was read; `problem` says why it could not be."""
+
+    text: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """One template with everything its plan depends on. `kept` holds the status fields as last said."""
+
+    template: Seen
+    spec: TemplateSpec
+    image: str
+    config: ConfigSpec | None
+    result: Seen | None
+    found: Discovered | None
+    job: Seen | None
+    kept: dict[str, Any]
+    said: ReportedCondition | None
+    refusal: Refusal | None
+
+    @property
+    def inputs(self) -> str:
+        return inputs_of(self.image, self.spec)
+
+    @property
+    def tried(self) -> str:
+        """What a try is made from: its inputs, the pull secrets, and the annotation that asks for another one."""
+        secrets = self.config.images.image_pull_secrets if self.config is not None and self.config.images is not None else []
+        return names.short_hash([self.inputs, *secrets, self.template.annotations.get(labels.ANNOTATION_RETRY, "")])
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer that is kept is for the inputs as they are."""
+        return self.found is not None and self.result is not None and self.result.annotations.get(labels.ANNOTATION_INPUTS) == self.inputs
+
+    @property
+    def attempts(self) -> int:
+        same = self.result is not None and self.result.annotations.get(labels.ANNOTATION_TRIED) == self.tried
+        return int(self.kept.get("attempts", 0)) if same else 0
+
+
+def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+    present = seen.get(key)
+    if present is None or present.deleting:
+        return NOTHING
+    return plan_model(seen, present) if key.kind == MODEL.kind else plan_template(seen, present, now)
+
+
+def plan_model(seen: Projection, model: Seen) -> Plan:
+    """Of several entries with one name the oldest counts."""
+    first = models_named(seen, str(model.spec["name"]))[0]
+    if first.key != model.key:
+        other = f"AIMClusterModel {first.key.name} is older and has the same spec.name {model.spec['name']}; rename or delete one of them"
+        return report(model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, other))
+    return report(model, condition(reasons.IMAGE_INSPECTED, None, reasons.NOT_INSPECTED, "in the catalogue; the image's labels have not been read"))
+
+
+def plan_template(seen: Projection, template: Seen, now: datetime.datetime) -> Plan:
+    """First match wins: no model, answered, Job at work, Job ended, next try."""
+    models = models_named(seen, str(template.spec["model"]))
+    if not models:
+        missing = f"no AIMClusterModel has spec.name {template.spec['model']}; discovery starts when one appears"
+        kept = _kept(seen, template)
+        return report(template, condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing), **kept)
+    view = look(seen, template, str(models[0].spec["image"]))
+    if view.result is not None and template.uid not in view.result.owners:
+        foreign = f"ConfigMap {view.result.key.name} exists and was not made for this template; rename or delete one of them"
+        return report(template, condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, foreign))
+    if view.answered:
+        return _answered(view)
+    if view.job is None:
+        return _next_try(seen, view, now)
+    match job_state(view.job):
+        case "active":
+            return _say(view, None, reasons.AWAITING_DISCOVERY, _working(seen, view.job, now)) | look_again(JOB_WITHOUT_POD_S)
+        case "succeeded":
+            return _read(seen, view, now, view.job)
+        case _:
+            return _failed(view, now, view.job, _why(seen, view.job))
+
+
+def look(seen: Projection, template: Seen, image: str) -> View:
+    namespace, spec = template.key.namespace, TemplateSpec.model_validate(template.spec)
+    config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
+    result = seen.get(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)))
+    said = seen.report(template.key, reasons.DISCOVERY)
+    return View(
+        template=template,
+        spec=spec,
+        image=image,
+        config=None if config is None else ConfigSpec.model_validate(config.spec),
+        result=result,
+        found=None if result is None else from_config_map(result.body),
+        job=seen.get(Key(JOB.kind, namespace, names.discovery_job(template.key.name, inputs_of(image, spec)))),
+        kept=_kept(seen, template),
+        said=next((c for c in said.conditions), None) if said is not None and said.uid == template.uid else _said(template),
+        refusal=seen.learned(template.key, REFUSED),
+    )
+
+
+def _answered(view: View) -> Plan:
+    """Say it; once that is on the object, the Job goes."""
+    assert view.found is not None
+    sources = view.found.sources
+    profile = {name: value for name, value in _profile(view.found).items() if value}
+    said = report(
+        view.template,
+        condition(
+            reasons.DISCOVERED,
+            True,
+            reasons.PROFILES_DISCOVERED,
+            f"found {len(sources)} model source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}",
+        ),
+        modelSources=sources,
+        profile=profile or None,
+        attempts=0,
+    )
+    recorded = view.template.holds(reasons.DISCOVERED) and view.template.status.get("modelSources") == sources
+    return said | (act(DeleteObject(view.job.key, view.job.uid)) if recorded and view.job is not None and not view.job.deleting else NOTHING)
+
+
+def _profile(found: Discovered) -> dict[str, Any]:
+    metadata = found.profile.metadata
+    return {
+        "engine": metadata.engine,
+        "gpu": metadata.gpu,
+        "precision": metadata.precision,
+        "gpu_count": metadata.gpu_count,
+        "metric": metadata.metric,
+    }
+
+
+def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
+    due = view.kept.get("nextAttemptTime")
+    if view.attempts and due is not None and now < parse_timestamp(due):
+        waiting = report(view.template, *([view.said] if view.said is not None else []), **view.kept)
+        return waiting | look_again((parse_timestamp(due) - now).total_seconds())
+    running_now = at_work(seen, now)
+    if running_now >= MOST_AT_ONCE:
+        return _say(view, False, reasons.AWAITING_DISCOVERY, f"{running_now} discoveries are running; this one waits for its turn") | look_again(
+            UNSTARTED_COUNTS_S
+        )
+    job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1)
+    words = "the discovery Job is being created" if view.refusal is None else f"the discovery Job cannot be created: {view.refusal.message}"
+    note = result_config_map(view.template, (view.result.body.get("data") or {}) if view.result is not None else {}, _valid_for(view), view.tried)
+    return act(ApplyObject(note), ApplyObject(job)) | _say(view, None if view.refusal is None else False, reasons.AWAITING_DISCOVERY, words)
+
+
+def at_work(seen: Projection, now: datetime.datetime) -> int:
+    """Discoveries that run in the cluster, creations under way included; a pod that has not started for a minute no longer counts."""
+    jobs = [job for job in seen.everywhere(JOB.kind) if job.labels.get(labels.COMPONENT) == labels.COMPONENT_DISCOVERY]
+    active = [job for job in jobs if job_state(job) == "active" and not job.deleting]
+    counted = [job for job in active if _age_s(job, now) < UNSTARTED_COUNTS_S or any(running(pod) for pod in pods_of(seen, job))]
+    present = {job.key for job in jobs}
+    return len(counted) + sum(1 for key in seen.creating(JOB.kind) if key not in present)
+
+
+def _working(seen: Projection, job: Seen, now: datetime.datetime) -> str:
+    pods = pods_of(seen, job)
+    trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
+    if trouble is not None:
+        return trouble
+    if not pods and _age_s(job, now) >= JOB_WITHOUT_POD_S:
+        return f"Job {job.key.name} has no pod yet: look at its Events (kubectl describe job {job.key.name}) for a quota or pod security rule"
+    return f"Job {job.key.name} asks the image"
+
+
+def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
+    """The log of the newest pod that succeeded, then what it says."""
+    pods = [pod for pod in pods_of(seen, job) if pod.status.get("phase") == "Succeeded"]
+    if not pods:
+        return _failed(view, now, job, "its pod is gone before its log could be read")
+    log: ReadLogResult | None = seen.learned(pods[-1].key, LOG)
+    if log is None:
+        return act(ReadLog(pods[-1].key, pods[-1].uid, CONTAINER)) | _say(view, None, reasons.AWAITING_DISCOVERY, "reading what the image answered")
+    if log.problem:
+        return _failed(view, now, job, log.problem)
+    try:
+        found = parse(log.text)
+    except BadOutputError as error:
+        return _failed(view, now, job, str(error))
+    return act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
+
+
+def _why(seen: Projection, job: Seen) -> str:
+    """Why a Job failed, with the last lines of its log where it has been read; a failed pod's log is not waited for."""
+    logs = [log.text for pod in seen.owned(job.uid, POD.kind) if (log := seen.learned(pod.key, LOG)) is not None]
+    return job_failure(job) + (f"; last lines of the log: {last_lines(logs[-1])}" if logs else "")
+
+
+def _failed(view: View, now: datetime.datetime, job: Seen, why: str) -> Plan:
+    """Say how the try ended and when the next is; once that is on the object, the Job goes."""
+    if job.deleting:
+        return _say(view, None, reasons.AWAITING_DISCOVERY, "the last try is being cleared away")
+    attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
+    wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 20))
+    due = timestamp((job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s))
+    said = _say(view, False, reasons.DISCOVERY_FAILED, f"try {attempt}, next at {due}: {why}", attempts=attempt, nextAttemptTime=due)
+    recorded = int(view.template.status.get("attempts", 0)) >= attempt or job.annotations.get(labels.ANNOTATION_TRIED) != view.tried
+    return said | (act(DeleteObject(job.key, job.uid)) if recorded else NOTHING)
+
+
+def _say(view: View, status: bool | None, reason: str, message: str, **fields: Any) -> Plan:
+    """While an older answer is in force, that is what is said; how the new one goes is in the message."""
+    kept = {**view.kept, **fields}
+    if view.found is not None:
+        in_force = condition(
+            reasons.DISCOVERED, True, reasons.PROFILES_DISCOVERED, f"an earlier answer is in force; for the changed image: {message}"
+        )
+        return report(view.template, in_force, **kept)
+    return report(view.template, condition(reasons.DISCOVERED, status, reason, message), **kept)
+
+
+def _valid_for(view: View) -> str | None:
+    return None if view.result is None else view.result.annotations.get(labels.ANNOTATION_INPUTS)
+
+
+def _kept(seen: Projection, template: Seen) -> dict[str, Any]:
+    said = seen.report(template.key, reasons.DISCOVERY)
+    if said is not None and said.uid == template.uid:
+        return dict(said.fields)
+    owned = reasons.OWNED[template.key.kind][reasons.DISCOVERY][1]
+    return {name: value for name, value in template.status.items() if name in owned}
+
+
+def _said(template: Seen) -> ReportedCondition | None:
+    on_it = template.condition(reasons.DISCOVERED)
+    return None if on_it is None else ReportedCondition(type=on_it["type"], status=on_it["status"], reason=on_it["reason"], message=on_it["message"])
+
+
+def _age_s(present: Seen, now: datetime.datetime) -> float:
+    return (now - parse_timestamp(present.created)).total_seconds()

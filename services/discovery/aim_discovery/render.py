@@ -1,0 +1,90 @@
+"""The objects of a discovery, each a pure function of what it is made for."""
+
+from typing import Any
+
+import msgspec
+
+from aimschema import labels, names
+from aimschema.credentials import pull_secrets
+from aimschema.discovered import IMAGE_KEY, RESULT_KEY, Discovered
+from aimschema.kinds import ConfigSpec, TemplateSpec
+from aimschema.resources import CONFIG_MAP, JOB
+from aimservice.projection import Seen
+
+Body = dict[str, Any]
+CONTAINER = "discovery"
+DISCOVERY_UID = 65532
+JOB_TTL_S = 3600
+DEADLINE_S = 600
+
+
+def inputs_of(image: str, spec: TemplateSpec) -> str:
+    """Eight hex digits that stand for everything an answer depends on."""
+    return names.short_hash(
+        [image, spec.model, spec.metric, spec.precision, str(spec.gpus_per_replica), spec.gpu_model, str(spec.tensor_parallelism)]
+    )
+
+
+def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: str, attempt: int) -> Body:
+    spec = TemplateSpec.model_validate(template.spec)
+    metadata = _metadata(template, names.discovery_job(template.key.name, inputs_of(image, spec)))
+    env = {
+        labels.ENV_METRIC: spec.metric,
+        labels.ENV_PRECISION: spec.precision,
+        labels.ENV_GPU_MODEL: spec.gpu_model,
+        labels.ENV_GPU_COUNT: str(spec.gpus_per_replica),
+        labels.ENV_TENSOR_PARALLELISM: str(spec.tensor_parallelism),
+        labels.ENV_RUNTIME_LOG_LEVEL: "CRITICAL",
+    }
+    pod: Body = {
+        "restartPolicy": "Never",
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": DISCOVERY_UID, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": image,
+                "args": ["dry-run", "--format=json"],
+                "env": [{"name": name, "value": str(value)} for name, value in env.items()],
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            }
+        ],
+    }
+    if secrets := pull_secrets(config):
+        pod["imagePullSecrets"] = secrets
+    return {
+        "apiVersion": JOB.api_version,
+        "kind": JOB.kind,
+        "metadata": metadata | {"annotations": {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried}},
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": JOB_TTL_S,
+            "activeDeadlineSeconds": DEADLINE_S,
+            "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
+        },
+    }
+
+
+def result_config_map(template: Seen, data: dict[str, str], inputs: str | None, tried: str) -> Body:
+    """Keeps the answer, what it is valid for, and what the last try was made from."""
+    annotations = {labels.ANNOTATION_TRIED: tried, **({} if inputs is None else {labels.ANNOTATION_INPUTS: inputs})}
+    return {
+        "apiVersion": CONFIG_MAP.api_version,
+        "kind": CONFIG_MAP.kind,
+        "metadata": _metadata(template, names.discovery_config_map(template.key.name)) | {"annotations": annotations},
+        "data": data,
+    }
+
+
+def result_data(found: Discovered, image: str) -> dict[str, str]:
+    return {RESULT_KEY: msgspec.json.encode(found, order="deterministic").decode(), IMAGE_KEY: image}
+
+
+def _metadata(template: Seen, name: str) -> Body:
+    return {
+        "name": name,
+        "namespace": template.key.namespace,
+        "labels": labels.common_labels(labels.COMPONENT_DISCOVERY, model=str(template.spec.get("model")), template=template.key.name),
+        "ownerReferences": [template.owner_reference()],
+    }

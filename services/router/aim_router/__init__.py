@@ -1,0 +1,1 @@
+"""Exposes models: one HTTPRoute for each AIMService."""

@@ -1,0 +1,23 @@
+"""`aim-router`: the router as a process."""
+
+import sys
+
+from aim_router.plan import plan
+from aim_router.projection import FOLLOWS, PLANS_FOR, affected
+from aim_router.settings import RouterSettings
+from aimschema.reasons import ROUTER
+from aimservice.health import Health
+from aimservice.loop import Service, run_loop
+from aimservice.process import run
+
+
+async def serve(settings: RouterSettings, health: Health) -> None:
+    await run_loop(Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan), settings, health)
+
+
+def main() -> None:
+    sys.exit(run(ROUTER, RouterSettings, serve))
+
+
+if __name__ == "__main__":
+    main()

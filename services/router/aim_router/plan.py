@@ -1,0 +1,108 @@
+"""Decide the next step for the route of one AIMService. Pure and total; `now` is aware UTC.
+
+A route follows its config; when the config itself is gone, a route that is there is left as it is.
+"""
+
+import datetime
+from functools import partial
+from typing import Any
+
+from aim_router.projection import with_workload_id, workload_id
+from aim_router.render import path_of, route, timeout_of
+from aimschema import reasons
+from aimschema.kinds import ConfigSpec, GatewayReference
+from aimschema.messages import ReportedCondition
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, Key
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, condition, report
+from aimservice.projection import REFUSED, Projection, Refusal, Seen
+
+routing_ready = partial(condition, reasons.ROUTING_READY)
+
+
+def plan(seen: Projection, key: Key, _now: datetime.datetime) -> Plan:
+    """First match wins: config gone, not wanted, impossible, wanted."""
+    service = seen.get(key)
+    if service is None or service.deleting:
+        return NOTHING
+    there = seen.get(Key(ROUTE.kind, key.namespace, key.name))
+    ours = there is not None and service.uid in there.owners
+    config = seen.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
+    if config is None and there is not None and ours:
+        return _state(seen, service, there, None)
+    routing = None if config is None else ConfigSpec.model_validate(config.spec).routing
+    if routing is None or not routing.auto_create_route:
+        why = "the config has no routing" if routing is None else "autoCreateRoute is false"
+        removed = act(DeleteObject(there.key, there.uid)) if there is not None and ours and not there.deleting else NOTHING
+        return removed | report(service, routing_ready(True, reasons.ROUTING_DISABLED, f"{why}: the service is reached inside the cluster only"))
+    problem = _impossible(seen, service, there, routing.gateway)
+    if problem is not None or routing.gateway is None:
+        return report(service, routing_ready(False, reasons.ROUTE_FAILED, problem or ""))
+    try:
+        timeout = timeout_of(service)
+    except ValueError as error:
+        return report(service, routing_ready(False, reasons.ROUTE_FAILED, str(error)))
+    return act(ApplyObject(route(service, routing.gateway, timeout))) | _state(seen, service, there, routing.gateway)
+
+
+def _impossible(seen: Projection, service: Seen, there: Seen | None, gateway: GatewayReference | None) -> str | None:
+    """Why there can be no route; None where there can."""
+    if gateway is None:
+        return f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set spec.routing.gateway or autoCreateRoute: false"
+    if not seen.installed(ROUTE.kind):
+        return "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
+    if there is not None and service.uid not in there.owners:
+        return f"HTTPRoute {there.key.name} exists and was not made for this service; rename or delete one of them"
+    first = with_workload_id(seen, service)[0]
+    if first.key != service.key:
+        return f"service {first.key.name} is older and has the same workload id {workload_id(service)}; change the label of one of them"
+    return None
+
+
+def _state(seen: Projection, service: Seen, there: Seen | None, gateway: GatewayReference | None) -> Plan:
+    """RoutingReady as the gateway sees the route."""
+    refusal: Refusal | None = seen.learned(service.key, REFUSED)
+    path = path_of(service)
+    if refusal is not None:
+        return report(service, routing_ready(False, reasons.ROUTE_FAILED, f"HTTPRoute {service.key.name} is refused: {refusal.message}"), path=path)
+    if there is None:
+        return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, "the route is being created"), path=path)
+    reference = gateway.model_dump(by_alias=True, exclude_none=True) if gateway is not None else there.spec["parentRefs"][0]
+    address = _address(seen, service, reference)
+    said = _accepted(there, f"{path} on {address}" if address is not None else path)
+    return report(service, said, path=path, url=None if address is None else f"{address}{path}")
+
+
+def _accepted(there: Seen, where: str) -> ReportedCondition:
+    """RouteReady when every parent has accepted this generation of the route and resolved its references."""
+    parents = there.status.get("parents") or []
+    if not parents:
+        return routing_ready(False, reasons.CONFIGURING_ROUTE, "waiting for the gateway to take the route")
+    for parent in parents:
+        conditions = {c["type"]: c for c in parent.get("conditions") or ()}
+        for type_ in ("Accepted", "ResolvedRefs"):
+            found = conditions.get(type_)
+            if found is None or int(found.get("observedGeneration", 0)) < there.generation:
+                return routing_ready(False, reasons.CONFIGURING_ROUTE, "waiting for the gateway to look at the route")
+            if found["status"] == "True":
+                continue
+            words = f"gateway {parent.get('parentRef', {}).get('name')} says {found.get('reason')}: {found.get('message', '')}"
+            waits = found.get("reason") == "BackendNotFound"
+            return routing_ready(False, reasons.CONFIGURING_ROUTE if waits else reasons.ROUTE_FAILED, words)
+    return routing_ready(True, reasons.ROUTE_READY, where)
+
+
+def _address(seen: Projection, service: Seen, reference: dict[str, Any]) -> str | None:
+    """`scheme://host[:port]` of the gateway's listener; None while the Gateway has no address."""
+    gateway = seen.get(Key(GATEWAY.kind, reference.get("namespace") or service.key.namespace, reference["name"]))
+    if gateway is None:
+        return None
+    listeners = gateway.spec.get("listeners") or []
+    named = [
+        each for each in listeners if reference.get("sectionName") in {None, each.get("name")} and reference.get("port") in {None, each.get("port")}
+    ]
+    hosts = [address.get("value") for address in gateway.status.get("addresses") or () if address.get("value")]
+    if not named or not hosts:
+        return None
+    scheme, port = ("https", 443) if named[0].get("protocol") == "HTTPS" else ("http", 80)
+    host = named[0].get("hostname") or hosts[0]
+    return f"{scheme}://{host}" if named[0].get("port", port) == port else f"{scheme}://{host}:{named[0]['port']}"

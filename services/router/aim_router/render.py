@@ -1,0 +1,49 @@
+"""The HTTPRoute of a service, a pure function of what it is made for (gateway.networking.k8s.io/v1)."""
+
+import re
+from typing import Any
+
+from aim_router.projection import workload_id
+from aimschema import labels
+from aimschema.kinds import GatewayReference
+from aimschema.names import predictor_service
+from aimschema.resources import ROUTE
+from aimservice.projection import Seen
+
+Body = dict[str, Any]
+BACKEND_PORT = 80
+_DURATION = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
+
+
+def path_of(service: Seen) -> str:
+    """Where the service is on the gateway; the model's API is below it."""
+    return f"/{service.key.namespace}/{workload_id(service)}"
+
+
+def timeout_of(service: Seen) -> str | None:
+    """Request timeout that the service asks for (GEP-2257 duration), None for the gateway's own. Raises ValueError for any other form."""
+    text = service.annotations.get(labels.ANNOTATION_ROUTE_TIMEOUT)
+    if text is not None and _DURATION.fullmatch(text) is None:
+        raise ValueError(f"annotation {labels.ANNOTATION_ROUTE_TIMEOUT} is {text!r}: use a duration such as 90s, 2m30s, or 0s for no timeout")
+    return text
+
+
+def route(service: Seen, gateway: GatewayReference, timeout: str | None) -> Body:
+    rule: Body = {
+        "matches": [{"path": {"type": "PathPrefix", "value": path_of(service)}}],
+        "filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}],
+        "backendRefs": [{"group": "", "kind": "Service", "name": predictor_service(service.key.name), "port": BACKEND_PORT, "weight": 1}],
+    }
+    if timeout is not None:
+        rule["timeouts"] = {"request": timeout}
+    return {
+        "apiVersion": ROUTE.api_version,
+        "kind": ROUTE.kind,
+        "metadata": {
+            "name": service.key.name,
+            "namespace": service.key.namespace,
+            "labels": labels.common_labels(labels.COMPONENT_ROUTING, model=str(service.spec.get("model")), service=service.key.name),
+            "ownerReferences": [service.owner_reference()],
+        },
+        "spec": {"parentRefs": [gateway.model_dump(by_alias=True, exclude_none=True)], "rules": [rule]},
+    }

@@ -1,0 +1,7 @@
+"""The router has the settings every service has."""
+
+from aimservice.settings import ServiceSettings
+
+
+class RouterSettings(ServiceSettings):
+    pass
