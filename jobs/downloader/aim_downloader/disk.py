@@ -1,0 +1,246 @@
+"""DEST: the files, the parts of files under way, and the records. All blocking; callers put it in a thread.
+
+    DEST/<path>                     a whole, checked file
+    DEST/.aim-manifest.json         what is there, once a revision is complete
+    DEST/.aim-part/journal          entries of files put in place since then
+    DEST/.aim-part/<name>.data      a file under way; <name> is a hash of its path, so any path fits
+    DEST/.aim-part/<name>.done      its header (which version, cut how) and then the index of each finished range, a line each
+
+A name in DEST never shows half a file: parts are renamed into place after they were checked and are on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from aim_downloader.manifest import MANIFEST_NAME, Entry, Manifest, decode, decode_journal, encode
+from aim_downloader.ranges import Range, cut
+from aim_downloader.source import SourceFile
+
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
+_PARTS = ".aim-part"
+_READ_BYTES = 1024 * 1024
+
+
+def free_bytes(dest: Path) -> int:
+    """Bytes an ordinary user may still write in the file system of DEST."""
+    facts = os.statvfs(dest)
+    return facts.f_bavail * facts.f_frsize
+
+
+def used_bytes(dest: Path) -> int:
+    """Bytes of all blocks below DEST, parts included."""
+    return sum(found.lstat().st_blocks * 512 for found in dest.rglob("*") if found.is_file())
+
+
+def prepare(dest: Path) -> None:
+    """Make DEST and the folder of parts if they are missing."""
+    if not dest.is_dir():
+        dest.mkdir(parents=True)
+        dest.chmod(FOLDER_MODE)
+    _make_folder(dest / _PARTS)
+
+
+def is_settled(dest: Path) -> bool:
+    """Whether no run has left anything unfinished."""
+    return not (dest / _PARTS).exists()
+
+
+def size_on_disk(dest: Path, path: str) -> int | None:
+    """Bytes of the plain file at the path, None where there is none (a link is none)."""
+    try:
+        facts = (dest / path).lstat()
+    except OSError:
+        return None
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else None
+
+
+def read_manifest(dest: Path) -> Manifest | None:
+    try:
+        return decode((dest / MANIFEST_NAME).read_bytes())
+    except OSError:
+        return None
+
+
+def read_journal(dest: Path) -> list[Entry]:
+    try:
+        return decode_journal((dest / _PARTS / "journal").read_bytes())
+    except OSError:
+        return []
+
+
+def finished_bytes(dest: Path, file: SourceFile, range_bytes: int) -> int:
+    """How much of the file an earlier run has left."""
+    return sum(rng.size_bytes for rng in _finished(dest, file, range_bytes))
+
+
+def allocated_bytes(dest: Path, file: SourceFile) -> int:
+    """Space the part of a file takes already, unfinished ranges included: it is written over, or freed first, so it need not be free now."""
+    try:
+        return min(file.size_bytes, (dest / _PARTS / f"{_part_name(file)}.data").stat().st_blocks * 512)
+    except OSError:
+        return 0
+
+
+def drop_other_parts(dest: Path, files: Iterable[SourceFile]) -> None:
+    """Remove what is left of files that are not going to be fetched."""
+    wanted = {"journal"} | {_part_name(file) + suffix for file in files for suffix in (".data", ".done")}
+    for found in (dest / _PARTS).iterdir():
+        if found.name not in wanted:
+            found.unlink()
+
+
+def remove_files(dest: Path, paths: Iterable[str]) -> None:
+    """Remove files, and the folders that are empty without them."""
+    for path in paths:
+        if size_on_disk(dest, path) is None or _through_link(dest, path):
+            continue
+        (dest / path).unlink()
+        for folder in PurePosixPath(path).parents[:-1]:
+            try:
+                (dest / folder).rmdir()
+            except OSError:
+                break
+
+
+def write_manifest(dest: Path, manifest: Manifest) -> None:
+    """Put the manifest in place in one step, and drop the record of the run that led to it."""
+    temporary = dest / _PARTS / "manifest"
+    with temporary.open("wb") as out:
+        os.fchmod(out.fileno(), FILE_MODE)
+        out.write(encode(manifest))
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(dest / MANIFEST_NAME)
+    _sync_folder(dest)
+    shutil.rmtree(dest / _PARTS, ignore_errors=True)
+
+
+def read_through(path: Path, take: Callable[[bytes], None]) -> None:
+    """Feed a whole file to `take`."""
+    with path.open("rb") as content:
+        while data := content.read(_READ_BYTES):
+            take(data)
+
+
+class Part:
+    """A file under way: its data, and which of its ranges are finished. Open from construction until `close`."""
+
+    def __init__(self, dest: Path, file: SourceFile, range_bytes: int) -> None:
+        self.file = file
+        self.ranges = cut(file.size_bytes, range_bytes)
+        self.finished = {rng.index for rng in _finished(dest, file, range_bytes)}
+        self._dest = dest
+        self._data_path = dest / _PARTS / f"{_part_name(file)}.data"
+        self._done_path = dest / _PARTS / f"{_part_name(file)}.done"
+        self._data = os.open(self._data_path, os.O_RDWR | os.O_CREAT | (0 if self.finished else os.O_TRUNC), FILE_MODE)
+        # Written anew, since a record torn by a kill would run into the next one.
+        self._done = os.open(self._done_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        os.write(self._done, b"".join(line + b"\n" for line in (_header(file, range_bytes), *(b"%d" % index for index in self.finished))))
+
+    def write(self, offset: int, data: bytes | bytearray) -> None:
+        """Write all of it. Raises OSError (ENOSPC, EDQUOT)."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._data, view, offset)
+            view, offset = view[written:], offset + written
+
+    def finish(self, rng: Range) -> None:
+        """Record that the range is written."""
+        os.write(self._done, b"%d\n" % rng.index)
+        self.finished.add(rng.index)
+
+    def read(self, rng: Range, take: Callable[[bytes], None]) -> None:
+        """Feed a finished range to `take`, in order."""
+        at = rng.start
+        while at < rng.end:
+            data = os.pread(self._data, min(_READ_BYTES, rng.end - at), at)
+            if not data:
+                raise OSError(f"{self._data_path} is shorter than was written")
+            take(data)
+            at += len(data)
+
+    def place(self, entry: Entry) -> None:
+        """Put the whole file where it belongs and note it in the journal."""
+        os.fchmod(self._data, FILE_MODE)
+        os.fsync(self._data)
+        target = _clear_way(self._dest, self.file.path)
+        self._data_path.replace(target)
+        _sync_folder(target.parent)
+        with (self._dest / _PARTS / "journal").open("ab") as journal:
+            journal.write(msgspec.json.encode(entry) + b"\n")
+        self._done_path.unlink()
+
+    def discard(self) -> None:
+        """Forget what is there; the part can be constructed anew after `close`."""
+        self._done_path.unlink(missing_ok=True)
+        self._data_path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        os.close(self._data)
+        os.close(self._done)
+
+
+def _part_name(file: SourceFile) -> str:
+    return hashlib.sha256(file.path.encode()).hexdigest()[:40]
+
+
+def _header(file: SourceFile, range_bytes: int) -> bytes:
+    return msgspec.json.encode({"file": file, "range_bytes": range_bytes})
+
+
+def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
+    """Ranges recorded as finished for this very version of the file, and covered by the data that is there."""
+    stem = dest / _PARTS / _part_name(file)
+    try:
+        header, *lines = stem.with_suffix(".done").read_bytes().split(b"\n")
+        there_bytes = stem.with_suffix(".data").stat().st_size
+    except OSError:
+        return []
+    if header != _header(file, range_bytes):
+        return []
+    # What follows the last newline is a record torn by a kill: its digits may be the beginning of another number.
+    recorded = {int(line) for line in lines[:-1] if line.isdigit()}
+    return [rng for rng in cut(file.size_bytes, range_bytes) if rng.index in recorded and rng.end <= there_bytes]
+
+
+def _clear_way(dest: Path, path: str) -> Path:
+    """Make the folders of a path, real ones: a link or file of an earlier revision in the way is removed, never followed."""
+    folder = dest
+    for segment in path.split("/")[:-1]:
+        folder /= segment
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            folder.unlink()
+        _make_folder(folder)
+    target = dest / path
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    return target
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return
+    folder.chmod(FOLDER_MODE)
+
+
+def _through_link(dest: Path, path: str) -> bool:
+    return any((dest / folder).is_symlink() for folder in PurePosixPath(path).parents[:-1])
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,50 @@
+"""Which names a source may put under DEST. Pure.
+
+A key is untrusted: it must stay below DEST, must be writable as a path there, and must not need a name to be a file and a folder at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aim_downloader.outcome import Failure, Outcome
+from aim_downloader.source import OWN_NAMES
+
+_SEGMENT_BYTES_MAX = 255
+
+
+def is_own(path: str) -> bool:
+    """Whether the path is in what the downloader keeps for itself in DEST."""
+    return path.partition("/")[0] in OWN_NAMES
+
+
+def refuse_unsafe(paths: Iterable[str]) -> None:
+    """Raise Failure(NOT_FOUND), naming the key, if any path cannot be a file of its own below DEST."""
+    seen: set[str] = set()
+    for path in paths:
+        if fault := _fault(path):
+            raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {path!r}, which {fault}; rename it at the source")
+        if path in seen:
+            raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {path!r} twice")
+        seen.add(path)
+    for path in seen:
+        segments = path.split("/")
+        for depth in range(1, len(segments)):
+            if "/".join(segments[:depth]) in seen:
+                folder = "/".join(segments[:depth])
+                raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {folder!r} as a file and as the folder of {path!r}")
+
+
+def _fault(path: str) -> str:
+    segments = path.split("/")
+    if path.startswith("/"):
+        return "is an absolute path"
+    if "" in segments:
+        return "has an empty path segment"
+    if "." in segments or ".." in segments:
+        return "has a '.' or '..' path segment"
+    if "\x00" in path or any(0xD800 <= ord(char) <= 0xDFFF for char in path):
+        return "has characters no file name can have"
+    if any(len(segment.encode()) > _SEGMENT_BYTES_MAX for segment in segments):
+        return f"has a path segment of more than {_SEGMENT_BYTES_MAX} bytes"
+    return ""

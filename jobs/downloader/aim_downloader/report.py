@@ -1,0 +1,114 @@
+"""The lines on stdout and the termination message: the whole contract with whoever reads the log, in one module.
+
+One JSON object a line: `progress` about once a second, and one `result` last. Every message goes through `redact` before it is printed,
+so that no credential and no signed URL gets into a log.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, TextIO
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from aim_downloader.outcome import Outcome
+
+TERMINATION_BYTES_MAX = 4096
+"""The kubelet cuts termination messages there."""
+
+_SECRET_NAMES = re.compile(
+    r"HF_TOKEN|HUGGING_FACE_HUB_TOKEN|AIM_S3_\d+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)"
+)
+_URL_SECRETS = re.compile(r"(?<=://)[^/\s@]+@|(?<=[^\s?])\?[^\s'\"]*[&=][^\s'\"]*")
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag_field="event", tag="progress"):
+    """How far the run is. `bytes` of `total` are on disk (downloading) or read again (verifying); `rate` is in bytes a second."""
+
+    phase: Literal["downloading", "verifying"]
+    bytes: int
+    total: int
+    rate: float
+    seconds_left: float | None
+    file: str
+    files_done: int
+    files: int
+
+
+class Result(Struct, frozen=True, kw_only=True, tag_field="event", tag="result"):
+    """How the run ended. `needed_bytes` and `free_bytes` are only there for `no_space`; `revision` is empty if the source gave none."""
+
+    outcome: Outcome
+    exit_code: int
+    message: str
+    uri: str
+    revision: str
+    bytes: int
+    files: int
+    seconds: float
+    needed_bytes: int | UnsetType = UNSET
+    free_bytes: int | UnsetType = UNSET
+
+
+class Reporter:
+    """Writes the lines. `secrets` are values that must not appear in any of them."""
+
+    def __init__(self, out: TextIO, *, secrets: Iterable[str] = (), termination_log: Path | None = None, make_termination_log: bool = False) -> None:
+        self._out = out
+        self._secrets = sorted(secrets, key=len, reverse=True)
+        self._termination_log = termination_log
+        self._make = make_termination_log
+
+    def progress(self, line: Progress) -> None:
+        self._write(msgspec.json.encode(line))
+
+    def result(self, line: Result) -> None:
+        """The last line, also left as the termination message if there is a place for it."""
+        clean = msgspec.structs.replace(line, message=redact(line.message, self._secrets), uri=redact(line.uri, self._secrets))
+        self._write(msgspec.json.encode(clean))
+        if self._termination_log:
+            leave(self._termination_log, fit(clean), make=self._make)
+
+    def _write(self, data: bytes) -> None:
+        self._out.write(data.decode() + "\n")
+        self._out.flush()
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text without the given values, without user names in URLs, and without URL queries (which carry signatures)."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return _URL_SECRETS.sub("", text)
+
+
+def secrets_in(env: Mapping[str, str]) -> list[str]:
+    """The values in the environment that must not be printed."""
+    return [value for name, value in env.items() if value and _SECRET_NAMES.fullmatch(name)]
+
+
+def fit(line: Result) -> bytes:
+    """The line as JSON, its message cut so that the whole is at most TERMINATION_BYTES_MAX bytes."""
+    data = msgspec.json.encode(line)
+    while len(data) > TERMINATION_BYTES_MAX and line.message:
+        over = len(data) - TERMINATION_BYTES_MAX
+        line = msgspec.structs.replace(line, message=line.message[: -max(1, over // 6)])
+        data = msgspec.json.encode(line)
+    return data
+
+
+def leave(path: Path, data: bytes, *, make: bool) -> None:
+    """Write the file if that is possible, and never fail."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_TRUNC | (os.O_CREAT if make else 0), 0o644)
+    except OSError:
+        return
+    try:
+        os.write(handle, data)
+    except OSError:
+        return
+    finally:
+        os.close(handle)

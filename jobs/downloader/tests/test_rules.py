@@ -1,0 +1,258 @@
+"""The parts without I/O: URIs, ranges, names, the stores' verdict, digests, records, lines."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aim_downloader.checks import Digests
+from aim_downloader.manifest import Entry, Manifest, decode, decode_journal, encode, kept, known, stale
+from aim_downloader.meter import Meter
+from aim_downloader.outcome import EXIT_CODE, Failure, Outcome
+from aim_downloader.paths import is_own, refuse_unsafe
+from aim_downloader.ranges import cut
+from aim_downloader.report import TERMINATION_BYTES_MAX, Result, fit, redact, secrets_in
+from aim_downloader.s3 import revision_of, says_of
+from aim_downloader.source import Listing, Says, SourceFile
+from aim_downloader.stores import Store, stores_from
+from aim_downloader.uri import HubUri, S3Uri, SourceUri, UriError, parse_uri
+from aim_downloader.verdict import Answer, Kind, verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [
+        ("hf://org/Model-8B", HubUri("org", "Model-8B")),
+        ("hf://org/model.v1_x@main", HubUri("org", "model.v1_x", "main")),
+        ("hf://org/model@refs/pr/7", HubUri("org", "model", "refs/pr/7")),
+        ("s3://bucket/org/model", S3Uri("bucket", "org/model")),
+        ("s3://bucket/org/model/", S3Uri("bucket", "org/model")),
+        ("s3://bucket", S3Uri("bucket", "")),
+        ("s3://my.bucket-1/a b".replace(" ", "%20"), S3Uri("my.bucket-1", "a%20b")),
+    ],
+)
+def test_a_source_uri_is_taken_apart(text: str, uri: SourceUri) -> None:
+    assert parse_uri(text) == uri
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "hf:// or s3://"),
+        ("org/model", "hf:// or s3://"),
+        ("https://huggingface.co/org/model", "hf:// or s3://"),
+        ("hf://org", "owner/name"),
+        ("hf://org/", "owner/name"),
+        ("hf://org/model/file", "owner/name"),
+        ("hf://../..", "owner/name"),
+        ("hf://org/model@", "no revision"),
+        ("hf://org/model@../../x", "no revision"),
+        ("hf://org/mo del", "space"),
+        ("s3://", "no bucket name"),
+        ("s3:///key", "no bucket name"),
+        ("s3://Bucket/key", "no bucket name"),
+        ("s3://bucket/key\n", "space"),
+    ],
+)
+def test_what_is_no_source_uri_is_refused_naming_the_fault(text: str, fault: str) -> None:
+    with pytest.raises(UriError, match=fault):
+        parse_uri(text)
+
+
+@given(size=st.integers(0, 10_000), step=st.integers(1, 3_000))
+def test_ranges_cover_a_file_exactly_and_in_order(size: int, step: int) -> None:
+    ranges = cut(size, step)
+    assert [rng.start for rng in ranges] == [0, *(rng.end for rng in ranges)][: len(ranges)]
+    assert sum(rng.size_bytes for rng in ranges) == size
+    assert all(0 < rng.size_bytes <= step for rng in ranges)
+
+
+@pytest.mark.parametrize(
+    ("paths", "fault"),
+    [
+        (["../x"], "'..'"),
+        (["a/../b"], "'..'"),
+        (["/etc/passwd"], "absolute"),
+        (["a//b"], "empty"),
+        (["."], "'.'"),
+        (["a\x00b"], "no file name"),
+        (["x" * 256], "255 bytes"),
+        (["a", "a"], "twice"),
+        (["a/b", "a"], "file and as the folder"),
+    ],
+)
+def test_names_that_cannot_be_a_file_of_their_own_below_dest_are_refused(paths: list[str], fault: str) -> None:
+    with pytest.raises(Failure, match=fault) as caught:
+        refuse_unsafe(paths)
+    assert caught.value.outcome is Outcome.NOT_FOUND
+
+
+def test_odd_names_that_stay_below_dest_are_fine() -> None:
+    refuse_unsafe(["...", "..a", "a b", "ä/ö", "-rf", ".hidden", "x" * 255])
+    assert [is_own(path) for path in (".aim-manifest.json", ".aim-part/journal", "a/.aim-part", ".aim-parts")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outcome"),
+    [
+        (["no_access"], Outcome.NO_ACCESS),
+        (["no_access", "no_access"], Outcome.NO_ACCESS),
+        (["empty"], Outcome.NOT_FOUND),
+        (["not_there", "no_access"], Outcome.NOT_FOUND),
+        (["no_access", "transient"], Outcome.TRANSIENT),
+        (["empty", "transient"], Outcome.TRANSIENT),
+        (["transient"], Outcome.TRANSIENT),
+    ],
+)
+def test_the_stores_answers_add_up(kinds: list[Kind], outcome: Outcome) -> None:
+    failure = verdict("s3://bucket/key", [Answer(f"store{number}", kind, "why") for number, kind in enumerate(kinds)])
+    assert failure.outcome is outcome
+    assert all(f"store{number}: " in failure.message for number in range(len(kinds)))
+
+
+def test_stores_come_in_the_order_of_their_numbers() -> None:
+    env = {"AIM_S3_10_REGION": "eu", "AIM_S3_2_ENDPOINT_URL": "http://user:word@s3:9000/", "AIM_S3_2_ACCESS_KEY_ID": "k", "AIM_S3_X_REGION": "no"}
+    assert stores_from(env) == (Store(endpoint_url="http://user:word@s3:9000/", access_key_id="k"), Store(region="eu"))
+    assert [store.label for store in stores_from(env)] == ["http://s3:9000", "AWS eu"]
+    assert stores_from({}) == (Store(),)
+
+
+CONTENT = bytes(range(256)) * 40
+
+
+def md5(content: bytes) -> hashlib._Hash:
+    return hashlib.md5(content, usedforsecurity=False)
+
+
+def multipart(content: bytes, part_bytes: int) -> str:
+    parts = [md5(content[rng.start : rng.end]).digest() for rng in cut(len(content), part_bytes)]
+    return f"{md5(b''.join(parts)).hexdigest()}-{len(parts)}"
+
+
+RIGHT = {
+    "sha256": Says(sha256=hashlib.sha256(CONTENT).hexdigest()),
+    "git_sha1": Says(git_sha1=hashlib.sha1(b"blob 10240\0" + CONTENT, usedforsecurity=False).hexdigest()),
+    "md5": Says(md5=md5(CONTENT).hexdigest()),
+    "crc32": Says(crc32=f"{zlib.crc32(CONTENT):08x}"),
+    "multipart_md5": Says(multipart_md5=multipart(CONTENT, 4000), part_bytes=4000),
+    "multipart_md5 of whole parts": Says(multipart_md5=multipart(CONTENT, 5120), part_bytes=5120),
+}
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 999, 4000, 20_000])
+@pytest.mark.parametrize("name", RIGHT)
+def test_each_digest_accepts_the_content_and_notices_one_wrong_bit(name: str, chunk_bytes: int) -> None:
+    wrong = bytearray(CONTENT)
+    wrong[5119] ^= 4
+    for content, mismatches in ((CONTENT, []), (bytes(wrong), [name.partition(" ")[0]])):
+        digests = Digests(len(content), RIGHT[name])
+        for rng in cut(len(content), chunk_bytes):
+            digests.update(content[rng.start : rng.end])
+        assert (digests.sha256, digests.mismatches()) == (hashlib.sha256(content).hexdigest(), mismatches)
+
+
+SHA256_OF_1 = "a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s="
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        pytest.param({"ETag": f'"{"a" * 32}"'}, Says(md5="a" * 32), id="plain"),
+        pytest.param({"ETag": f'"{"a" * 32}-3"'}, Says(multipart_md5="a" * 32 + "-3"), id="multipart"),
+        pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:kms"}, Says(), id="encrypted-etag-is-no-md5"),
+        pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "AES256"}, Says(md5="a" * 32), id="encrypted-with-the-stores-key"),
+        pytest.param({"ETag": '"opaque"'}, Says(), id="opaque"),
+        pytest.param({"ChecksumSHA256": SHA256_OF_1}, Says(sha256=hashlib.sha256(b"1").hexdigest()), id="sha256"),
+        pytest.param({"ChecksumCRC32": "g9zvtw=="}, Says(crc32=f"{zlib.crc32(b'1'):08x}"), id="crc32"),
+        pytest.param({"ChecksumSHA256": SHA256_OF_1, "ChecksumType": "COMPOSITE"}, Says(), id="checksum-of-parts"),
+        pytest.param({"ChecksumSHA256": SHA256_OF_1 + "-2"}, Says(), id="checksum-of-parts-without-saying-so"),
+    ],
+)
+def test_what_a_head_says_of_the_content(head: dict[str, str], says: Says) -> None:
+    assert says_of(head) == says
+
+
+def file(path: str, tag: str = "v1", size_bytes: int = 1) -> SourceFile:
+    return SourceFile(path, size_bytes, tag, f"key/{path}")
+
+
+def entry(path: str, tag: str = "v1", size_bytes: int = 1) -> Entry:
+    return Entry(path=path, size_bytes=size_bytes, sha256="", tag=tag)
+
+
+def test_what_is_kept_is_there_in_the_listed_version() -> None:
+    sizes = {"same": 1, "other-version": 1, "grown-on-disk": 2, "unknown": 1}
+    entries = known(
+        Manifest(uri="", revision="", files=(entry("same", tag="v0"), entry("other-version", tag="v0"), entry("old"))),
+        [entry("same"), entry("grown-on-disk"), entry("deleted-on-disk")],
+    )
+    listing = Listing("r", tuple(file(path) for path in (*sizes, "deleted-on-disk")))
+    assert list(kept(listing, entries, sizes.get)) == ["same"]
+    assert stale(listing, entries) == ["old"]
+
+
+def test_records_that_are_torn_count_as_far_as_they_are_whole() -> None:
+    manifest = Manifest(uri="s3://b/k", revision="r", files=(entry("a"),))
+    assert decode(encode(manifest)) == manifest
+    assert decode(encode(manifest)[:-5]) is None
+    lines = [msgspec.json.encode(entry(path)) for path in ("a", "b")]
+    assert decode_journal(b"\n".join(lines)[:-3]) == [entry("a")]
+
+
+def test_the_revision_of_a_bucket_changes_with_any_object_and_not_with_the_order() -> None:
+    files = [file("a"), file("b")]
+    others = [[file("a")], [file("a"), file("b", tag="v2")], [file("a"), file("b", size_bytes=2)], [file("a"), file("c")]]
+    assert revision_of(files) == revision_of(files[::-1])
+    assert len({revision_of(each) for each in [files, *others]}) == 5
+
+
+def test_every_outcome_has_an_exit_code_of_its_own() -> None:
+    assert {outcome.value: EXIT_CODE[outcome] for outcome in Outcome} == {
+        "done": 0,
+        "not_found": 10,
+        "no_access": 11,
+        "no_space": 12,
+        "checksum": 13,
+        "transient": 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("token hf_abc refused", "token *** refused"),
+        ("GET https://cdn/x?X-Amz-Signature=1&b=2 failed", "GET https://cdn/x failed"),
+        ("http://user:word@host/ is away", "http://host/ is away"),
+        ("is it there? yes=no", "is it there? yes=no"),
+    ],
+)
+def test_nothing_secret_is_printed(text: str, clean: str) -> None:
+    secrets = secrets_in({"HF_TOKEN": "hf_abc", "AIM_S3_0_REGION": "there", "AIM_S3_1_SECRET_ACCESS_KEY": ""})
+    assert redact(text, secrets) == clean
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "\n", "\x01"])
+def test_a_termination_message_fits_and_is_still_json(letter: str) -> None:
+    line = Result(outcome=Outcome.CHECKSUM, exit_code=13, message=letter * 9000, uri="u", revision="", bytes=0, files=0, seconds=0.0)
+    data = fit(line)
+    assert TERMINATION_BYTES_MAX - 200 < len(data) <= TERMINATION_BYTES_MAX
+    assert msgspec.json.decode(data, type=Result).exit_code == 13
+
+
+def test_the_meter_tells_speed_without_what_was_there() -> None:
+    meter = Meter(1000, 2)
+    meter.there(200, files=1)
+    meter.there(100)
+    assert (meter.line(0.0).bytes, meter.line(0.0).seconds_left, meter.line(0.0).files_done) == (300, None, 1)
+    meter.got(200, "weights")
+    line = meter.line(2.0)
+    assert (line.phase, line.bytes, line.rate, line.seconds_left, line.file) == ("downloading", 500, 100.0, 5.0, "weights")
+    meter.got(500, "weights")
+    meter.checked(300, "weights")
+    line = meter.line(3.0)
+    assert (line.phase, line.bytes) == ("verifying", 500)

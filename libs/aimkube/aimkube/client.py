@@ -1,0 +1,137 @@
+"""The cluster as AIM services see it: a few verbs over dicts."""
+
+from collections.abc import AsyncGenerator
+from typing import Literal, TypeAlias
+
+from aimkube import watch
+from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Query, Transport, decode
+from aimkube.watch import Listed, Seen, Timing
+from aimschema.resources import POD, RESOURCES, Resource
+
+LOG_LIMIT_BYTES = 1 << 20
+LOG_QUIET_S = 300.0
+
+Listing: TypeAlias = Listed
+
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+
+class Cluster:
+    """One Kubernetes API server.
+
+    Every call but `list_and_watch` is one request: it raises a KubeError (see aimkube.errors) and is not retried here. Where a body is given,
+    its kind says which resource it is; `resource` is for kinds outside aimschema.resources.RESOURCES.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @classmethod
+    async def connect(cls, kubeconfig: str | None = None, *, user_agent: str = "aim") -> "Cluster":
+        """`kubeconfig` is a path; None means $KUBECONFIG, else the pod's service account. Makes no request. Raises NotConfigured."""
+        return cls(await Transport.open(kubeconfig, user_agent))
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        """Raises NotFound."""
+        return decode(await self._transport.send("GET", _path(resource, namespace, name)))
+
+    async def list(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = "") -> Listing:
+        """One consistent list, in pages; without a namespace, of all. Raises Expired when it took so long that its version is gone."""
+        return await watch.list_pages(self._transport, resource, resource.path(namespace), _selection(label_selector, field_selector))
+
+    def list_and_watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        timing: Timing = watch.TIMING,
+    ) -> AsyncGenerator[Seen]:
+        """Endless: a Listed first and after every doubt, then what changes, in the server's order; raises nothing that the cluster does.
+
+        An object seen before may be handed out again in the same version; an object missing from a Listed is gone.
+        """
+        selection = _selection(label_selector, field_selector)
+        return watch.Watch(self._transport, resource, resource.path(namespace), selection, timing).run()
+
+    async def create(self, body: Body, *, resource: Resource | None = None) -> Body:
+        """Raises AlreadyExists, Invalid."""
+        resource = resource or RESOURCES[body["kind"]]
+        metadata = body["metadata"]
+        path = _path(resource, metadata.get("namespace"))
+        return decode(await self._transport.send("POST", path, body=body))
+
+    async def apply(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
+        """Server-side apply, by force: the fields of `body` are `manager`'s, those it had before and left out now go.
+
+        With `metadata.uid`, raises Conflict when the object has been made anew meanwhile.
+        """
+        return await self._apply(body, manager, None, resource)
+
+    async def apply_status(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
+        """The whole status, by server-side apply on /status. With `metadata.resourceVersion`, raises Conflict if anybody wrote since."""
+        return await self._apply(body, manager, "status", resource)
+
+    async def _apply(self, body: Body, manager: str, subresource: str | None, resource: Resource | None) -> Body:
+        resource = resource or RESOURCES[body["kind"]]
+        metadata = body["metadata"]
+        path = _path(resource, metadata.get("namespace"), metadata["name"], subresource)
+        query: Query = {"fieldManager": manager, "force": True}
+        return decode(await self._transport.send("PATCH", path, query=query, body=body, content_type=APPLY_PATCH))
+
+    async def merge_patch(self, resource: Resource, namespace: str | None, name: str, patch: Body, *, subresource: str | None = None) -> Body:
+        """JSON merge patch (RFC 7386): null removes, lists are replaced whole. Raises NotFound, Conflict, Invalid."""
+        path = _path(resource, namespace, name, subresource)
+        return decode(await self._transport.send("PATCH", path, body=patch, content_type=MERGE_PATCH))
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: Propagation = "Background",
+        grace_period_s: int | None = None,
+    ) -> None:
+        """Returns when the delete is accepted: finalizers may hold the object. Raises NotFound, and Conflict where `uid` is another's."""
+        options: Body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        if grace_period_s is not None:
+            options["gracePeriodSeconds"] = grace_period_s
+        await self._transport.send("DELETE", _path(resource, namespace, name), body=options, content_type=JSON)
+
+    async def read_log(self, namespace: str, pod: str, container: str, *, limit_bytes: int = LOG_LIMIT_BYTES) -> bytes:
+        """What a container has written, from the beginning, cut at `limit_bytes`. Raises NotFound, and Rejected while it waits to start."""
+        query: Query = {"container": container, "limitBytes": limit_bytes}
+        return await self._transport.send("GET", _path(POD, namespace, pod, "log"), query=query)
+
+    async def follow_log(self, namespace: str, pod: str, container: str) -> AsyncGenerator[bytes]:
+        """Lines from the beginning until the container ends, empty ones left out.
+
+        Raises as `read_log` does, and Unavailable when the connection breaks or nothing was written for five minutes.
+        """
+        query: Query = {"container": container, "follow": True}
+        async for line in self._transport.lines(_path(POD, namespace, pod, "log"), query, quiet_s=LOG_QUIET_S):
+            if line:
+                yield line
+
+
+def _path(resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+    if resource.namespaced and namespace is None:
+        raise ValueError(f"{resource.kind} {name or ''} needs a namespace")
+    return resource.path(namespace, name, subresource)
+
+
+def _selection(label_selector: str, field_selector: str) -> Query:
+    selection: Query = {}
+    if label_selector:
+        selection["labelSelector"] = label_selector
+    if field_selector:
+        selection["fieldSelector"] = field_selector
+    return selection

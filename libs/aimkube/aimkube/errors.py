@@ -1,0 +1,129 @@
+"""What can go wrong at the Kubernetes API, named for what the caller should do next.
+
+    KubeError
+      NotFound        404: the object, its namespace or its kind is not there
+      AlreadyExists   409: create met an object of that name
+      Conflict        409: somebody else wrote first, or the uid is another one; read again, decide again
+      Expired         410: the version or the page is too old; list again
+      Invalid         422: the server refuses the fields in `causes`; a person or our code must change
+      Forbidden       403: a right, a quota or a terminating namespace; a person must act
+      Throttled       429: wait `retry_after_s`, send again
+      Unavailable     5xx, 401, 408, no connection, no answer in time; wait, send again
+      Rejected        any other refusal; the same request will be refused again
+
+Status and reason follow the API conventions ("Response Status Kind"); bodies may be plain text, so Content-Type is looked at first.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+TYPED_PATCH = "failed to create typed patch object"
+
+
+class Cause(NamedTuple):
+    """One entry of a Status' `details.causes`."""
+
+    field: str
+    reason: str
+    message: str
+
+
+class KubeError(Exception):
+    """`status` is the HTTP status, 0 without an answer. `retry_after_s` is how long the server asks to wait, None if it does not say."""
+
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", causes: tuple[Cause, ...] = (), retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.reason = reason
+        self.causes = causes
+        self.retry_after_s = retry_after_s
+
+
+class NotFound(KubeError): ...
+
+
+class AlreadyExists(KubeError): ...
+
+
+class Conflict(KubeError): ...
+
+
+class Expired(KubeError): ...
+
+
+class Invalid(KubeError): ...
+
+
+class Forbidden(KubeError): ...
+
+
+class Throttled(KubeError): ...
+
+
+class Unavailable(KubeError): ...
+
+
+class Rejected(KubeError): ...
+
+
+class NotConfigured(Exception):
+    """No kubeconfig and no service account: there is no cluster to talk to."""
+
+
+_BY_STATUS: dict[int, type[KubeError]] = {
+    401: Unavailable,  # a token being rotated; a wrong one shows by never going away
+    403: Forbidden,
+    404: NotFound,
+    408: Unavailable,
+    409: Conflict,
+    410: Expired,
+    422: Invalid,
+    429: Throttled,
+}
+
+
+def of_answer(status: int, content_type: str, body: bytes, retry_after: str | None = None) -> KubeError:
+    """The error for an HTTP answer that is not a success."""
+    if content_type.partition(";")[0].strip() == "application/json":
+        try:
+            document = msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            document = None
+        if isinstance(document, dict) and document.get("kind") == "Status":
+            return of_status({"code": status, **document}, retry_after)
+    text = body[:500].decode(errors="replace").strip() or "no message"
+    return of_status({"code": status, "message": text}, retry_after)
+
+
+def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeError:
+    """The error for a Status object: the body of an answer, or the object of an ERROR event in a watch."""
+    status, reason = int(document.get("code") or 0), str(document.get("reason") or "")
+    message = str(document.get("message") or reason or "no message")
+    details = document.get("details") or {}
+    causes = tuple(
+        Cause(str(cause.get("field", "")), str(cause.get("reason", "")), str(cause.get("message", ""))) for cause in details.get("causes") or ()
+    )
+    after_s = _seconds(retry_after) or _seconds(details.get("retryAfterSeconds"))
+    return _class(status, reason, message)(message, status=status, reason=reason, causes=causes, retry_after_s=after_s)
+
+
+def _class(status: int, reason: str, message: str) -> type[KubeError]:
+    if reason == "AlreadyExists":
+        return AlreadyExists
+    if status >= 500 or status == 0:
+        # A schema error of an apply comes as a 500 and is as permanent as a 422.
+        return Rejected if TYPED_PATCH in message else Unavailable
+    return _BY_STATUS.get(status, Rejected)
+
+
+def _seconds(text: object) -> float | None:
+    """Retry-After in seconds (RFC 9110, 10.2.3). The date form is not used by Kubernetes and counts as none."""
+    try:
+        seconds = float(str(text))
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None

@@ -1,0 +1,136 @@
+"""Requests and streams over kubernetes.aio's ApiClient, which brings configuration, authentication and TLS.
+
+Bodies are raw dicts through msgspec: the generated models drop unknown fields and cost a hundred times the CPU. Two clients: a watch holds
+its connection for minutes and must not use up the pool that requests need.
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+import yaml
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from aimkube import errors
+
+Body = dict[str, Any]
+Query = dict[str, str | int | bool]
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
+
+REQUEST_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 10.0
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    query: Query | None = None
+    body: Body | None = None
+    content_type: str = JSON
+
+
+async def _configure(configuration: Configuration, kubeconfig: str | None) -> None:
+    path = kubeconfig or os.environ.get("KUBECONFIG")
+    try:
+        if path:
+            await config.load_kube_config(path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+        else:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError) as error:
+        where = f"kubeconfig {path}" if path else "the service account of this pod (KUBECONFIG is not set)"
+        raise errors.NotConfigured(f"cannot use {where}: {error}") from error
+
+
+class Transport:
+    """One API server. `kubeconfig` None: $KUBECONFIG, else in-cluster."""
+
+    def __init__(self, configuration: Configuration, kubeconfig: str | None, user_agent: str) -> None:
+        self._configuration = configuration
+        self._kubeconfig = kubeconfig
+        self._requests = ApiClient(configuration)
+        self._streams = ApiClient(configuration)
+        self._requests.user_agent = self._streams.user_agent = user_agent
+
+    @classmethod
+    async def open(cls, kubeconfig: str | None, user_agent: str) -> "Transport":
+        """Reads the configuration and makes no request. Raises NotConfigured."""
+        configuration = Configuration()
+        configuration.client_session_kwargs = {"trust_env": False}
+        await _configure(configuration, kubeconfig)
+        return cls(configuration, kubeconfig, user_agent)
+
+    async def close(self) -> None:
+        await self._requests.close()  # type: ignore[no-untyped-call]
+        await self._streams.close()  # type: ignore[no-untyped-call]
+
+    async def send(self, method: str, path: str, *, query: Query | None = None, body: Body | None = None, content_type: str = JSON) -> bytes:
+        """The body of a successful answer; raises KubeError."""
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        try:
+            async with await self._call(self._requests, _Request(method, path, query, body, content_type), timeout) as response:
+                await self._check(response)
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def lines(self, path: str, query: Query, *, quiet_s: float, total_s: float | None = None) -> AsyncGenerator[bytes]:
+        """The whole lines of a streamed answer as they come, without their newline; what follows the last newline is dropped.
+
+        Ends when the server ends the stream. Raises KubeError; Unavailable also when nothing came for `quiet_s` or it all took longer than `total_s`.
+        The first thing yielded is an empty line: the server has accepted the request.
+        """
+        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=quiet_s)
+        try:
+            async with await self._call(self._streams, _Request("GET", path, query), timeout) as response:
+                await self._check(response)
+                yield b""
+                pending = bytearray()
+                # Not readline(): it refuses lines longer than the read buffer.
+                async for chunk in response.content.iter_any():
+                    first, *more = chunk.split(b"\n")
+                    pending += first
+                    for part in more:
+                        yield bytes(pending)
+                        pending = bytearray(part)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def _call(self, client: ApiClient, request: _Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        headers = {"Accept": "application/json, */*", "Content-Type": request.content_type}
+        # The body is given to call_api alone: param_serialize would copy it.
+        method, url, headers, _, _ = await client.param_serialize(
+            request.method, request.path, query_params=request.query, header_params=headers, auth_settings=["BearerToken"]
+        )
+        answer = await client.call_api(method, url, headers, request.body, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        if response.ok:
+            return
+        if response.status == 401:
+            # The token of an exec plugin or a rotated kubeconfig: the next request has the new one.
+            with contextlib.suppress(errors.NotConfigured):
+                await _configure(self._configuration, self._kubeconfig)
+        raise errors.of_answer(response.status, response.content_type, await response.read(), response.headers.get("Retry-After"))
+
+
+def decode(data: bytes) -> Body:
+    """A JSON object; raises Unavailable for anything else, which no Kubernetes API sends (a proxy between, a torn line)."""
+    try:
+        return msgspec.json.decode(data, type=Body)
+    except msgspec.DecodeError as error:
+        raise errors.Unavailable(f"not a JSON object in an answer of the API server: {error}", reason="Undecodable") from error
+
+
+def _unreachable(error: Exception) -> errors.Unavailable:
+    timed_out = isinstance(error, TimeoutError)
+    return errors.Unavailable(str(error) or type(error).__name__, reason="Timeout" if timed_out else "Unreachable")

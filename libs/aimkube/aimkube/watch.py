@@ -1,0 +1,222 @@
+"""List a kind, then watch it for ever.
+
+1. A snapshot is one consistent list. It comes by a watch that sends initial events first (KEP-3157) and counts at the bookmark that ends them;
+   where the server refuses that or ends the stream early, by pages.
+2. A stream that the server ends in good order is taken up again from the last version seen, bookmarks included.
+3. Anything else is doubt, and doubt is ended by a new snapshot: 410 in both its forms, any ERROR event, a line that is not JSON, a lost or silent
+   connection (a server restored from a backup never answers a version from its future), an hour gone by.
+4. Nothing here asks twice within half a second, and a server that asks for patience gets it.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import structlog
+
+from aimkube import backoff, errors
+from aimkube.transport import Body, Query, Transport, decode
+from aimschema.resources import Resource
+
+log = structlog.get_logger(__name__)
+
+PAGE_SIZE = 500
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+HEALTHY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All there was of a kind at `resource_version`; what is not in `items` is gone."""
+
+    items: tuple[Body, ...]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An object was added or modified."""
+
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An object was deleted, or has left the selector: then `body` shows its last labels inside and the object lives on."""
+
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The API does not serve the kind. Sent once; a Listed follows when it does."""
+
+
+Seen: TypeAlias = Listed | Changed | Removed | Absent
+Initial: TypeAlias = dict[tuple[str, str], Body]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. Bookmarks come about every 60, so a stream silent for `quiet_s` is dead."""
+
+    quiet_s: float = 90.0
+    stream_s: tuple[float, float] = (300.0, 600.0)
+    relist_s: float = 3600.0
+    short_s: float = 1.0
+    retry_s: float = backoff.SHORTEST_S
+    absent_s: float = 5.0
+
+
+TIMING = Timing()
+
+
+async def list_pages(transport: Transport, resource: Resource, path: str, query: Query) -> Listed:
+    """All pages of one consistent list. Raises KubeError; Expired when the list took so long that its version is gone."""
+    items: list[Body] = []
+    token = ""
+    while True:
+        page = decode(await transport.send("GET", path, query={**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}))
+        items += ({"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page.get("items") or ())
+        token = page["metadata"].get("continue") or ""
+        if not token:
+            return Listed(tuple(items), page["metadata"]["resourceVersion"])
+
+
+@dataclass
+class Watch:
+    """One endless list and watch, and where it stands. `version` None: the next round takes a snapshot."""
+
+    transport: Transport
+    resource: Resource
+    path: str
+    query: Query
+    timing: Timing = TIMING
+    version: str | None = field(default=None, init=False)
+    listed_at: float | None = field(default=None, init=False)
+    opened_at: float | None = field(default=None, init=False)
+    initial_events: bool = field(default=True, init=False)
+    failures: int = field(default=0, init=False)
+    not_found: int = field(default=0, init=False)
+    troubled: bool = field(default=False, init=False)
+
+    async def run(self) -> AsyncGenerator[Seen]:
+        while True:
+            self.opened_at = None
+            try:
+                async with aclosing(self._round()) as round_:
+                    async for seen in round_:
+                        yield seen
+                pause_s = self._ended()
+            except errors.KubeError as error:
+                if self.opened_at is None and _is_absent(error):
+                    if self._missed():
+                        yield Absent()
+                    pause_s = backoff.wait_s(1, shortest_s=self.timing.retry_s if self.listed_at else self.timing.absent_s)
+                else:
+                    pause_s = self._doubted(error)
+            await asyncio.sleep(pause_s)
+
+    async def _round(self) -> AsyncGenerator[Seen]:
+        """A snapshot if one is needed, then one stream to its end."""
+        if self.version is None and not self.initial_events:
+            yield self._listed(await list_pages(self.transport, self.resource, self.path, self.query))
+        initial: Initial | None = {} if self.version is None else None
+        stream_s = random.uniform(*self.timing.stream_s)  # noqa: S311 (spread, so that streams do not all end at once)
+        query = self._stream_query(int(stream_s))
+        lines = self.transport.lines(self.path, query, quiet_s=self.timing.quiet_s, total_s=stream_s + self.timing.quiet_s)
+        async with aclosing(lines):
+            async for line in lines:
+                self.opened_at = self.opened_at or time.monotonic()
+                if not line.strip():
+                    continue
+                seen = self._take(decode(line), initial)
+                if isinstance(seen, Listed):
+                    initial = None
+                if seen is not None:
+                    yield seen
+
+    def _stream_query(self, stream_s: int) -> Query:
+        query: Query = {**self.query, "watch": True, "allowWatchBookmarks": True, "timeoutSeconds": max(1, stream_s)}
+        if self.version is None:
+            return {**query, "sendInitialEvents": True, "resourceVersionMatch": "NotOlderThan"}
+        return {**query, "resourceVersion": self.version}
+
+    def _take(self, event: Body, initial: Initial | None) -> Seen | None:
+        """What one event of the stream means. While `initial` collects the snapshot, nothing is handed on before it is whole."""
+        kind, body = event.get("type"), event.get("object")
+        if not isinstance(body, dict):
+            raise errors.Unavailable(f"a watch event without an object: {kind}", reason="Undecodable")
+        if kind == "ERROR":
+            raise errors.of_status(body)
+        metadata = body["metadata"]
+        if initial is not None:
+            key = (metadata.get("namespace", ""), metadata.get("name", ""))
+            match kind:
+                case "BOOKMARK" if (metadata.get("annotations") or {}).get(INITIAL_EVENTS_END) == "true":
+                    return self._listed(Listed(tuple(initial.values()), metadata["resourceVersion"]))
+                case "ADDED" | "MODIFIED":
+                    initial[key] = body
+                case "DELETED":
+                    initial.pop(key, None)
+            return None
+        self.version = metadata["resourceVersion"]
+        match kind:
+            case "ADDED" | "MODIFIED":
+                return Changed(body)
+            case "DELETED":
+                return Removed(body)
+        return None
+
+    def _listed(self, listed: Listed) -> Listed:
+        self.version, self.listed_at, self.not_found = listed.resource_version, time.monotonic(), 0
+        if self.troubled:
+            log.info("watch-recovered", kind=self.resource.kind, objects=len(listed.items))
+            self.troubled = False
+        return listed
+
+    def _missed(self) -> bool:
+        """Count a 404 of the kind; True when it is to be called absent: at once, but at the second 404 if it was there a moment ago."""
+        self.version = None
+        self.not_found += 1
+        if self.not_found != (1 if self.listed_at is None else 2):
+            return False
+        self.listed_at = None
+        return True
+
+    def _ended(self) -> float:
+        """Seconds to wait after the server ended a stream in good order."""
+        now = time.monotonic()
+        if self.version is None:
+            self.initial_events = False
+        elif self.listed_at is not None and now - self.listed_at > self.timing.relist_s:
+            self.version = None
+        if self.opened_at is not None and now - self.opened_at >= self.timing.short_s:
+            self.failures = 0
+            return 0.0
+        self.failures += 1
+        return backoff.wait_s(self.failures, shortest_s=self.timing.retry_s)
+
+    def _doubted(self, error: errors.KubeError) -> float:
+        """Seconds to wait after anything else went wrong; a new snapshot unless the server only asked for patience."""
+        opened = self.opened_at is not None
+        if self.version is None and (opened or isinstance(error, errors.Rejected | errors.Invalid | errors.Expired)):
+            self.initial_events = False
+        if opened or not isinstance(error, errors.Throttled):
+            self.version = None
+        if self.opened_at is not None and time.monotonic() - self.opened_at >= HEALTHY_S:
+            self.failures = 0
+        self.failures += 1
+        if not isinstance(error, errors.Expired) and not self.troubled:
+            self.troubled = True
+            log.warning("watch-interrupted", kind=self.resource.kind, status=error.status, reason=error.reason, error=error.message)
+        return backoff.wait_s(self.failures, error, shortest_s=self.timing.retry_s)
+
+
+def _is_absent(error: errors.KubeError) -> bool:
+    """Whether a 404 is the API server's word on the kind (a Status, or its plain text for a path it does not know) and not some proxy's page."""
+    return isinstance(error, errors.NotFound) and (error.reason == "NotFound" or error.message.startswith("404 page not found"))

@@ -1,0 +1,125 @@
+"""What each verb sends, and what it makes of the answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimkube import Cluster, Conflict, NotConfigured, NotFound, Unavailable
+from aimschema.resources import CACHE, MODEL
+
+BODY = {"apiVersion": CACHE.api_version, "kind": "ModelCache", "metadata": {"name": "c", "namespace": "ns"}, "spec": {"size": "1Gi"}}
+PATH = "/apis/aim.silogen.ai/v1alpha1/namespaces/ns/modelcaches"
+
+
+@pytest.fixture
+async def cluster(kit: Any, server: Any) -> Any:
+    return await kit.connect(await server.start())
+
+
+async def test_apply_is_forced_server_side_apply_under_the_manager_s_name(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer(BODY)]
+    assert await cluster.apply(BODY, manager="aim-cacher") == BODY
+    asked = server.asked[0]
+    assert (asked.method, asked.path, asked.content_type) == ("PATCH", f"{PATH}/c", "application/apply-patch+yaml")
+    assert asked.query == {"fieldManager": "aim-cacher", "force": "true"}
+    assert json.loads(asked.body) == BODY
+
+
+async def test_apply_status_goes_to_the_subresource(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer(BODY)]
+    await cluster.apply_status(BODY, manager="aim-statuswriter")
+    assert server.asked[0].path == f"{PATH}/c/status"
+
+
+async def test_create_posts_to_the_collection(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer(BODY, 201)]
+    await cluster.create(BODY)
+    assert (server.asked[0].method, server.asked[0].path) == ("POST", PATH)
+
+
+async def test_merge_patch_keeps_nulls(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer(BODY)]
+    await cluster.merge_patch(CACHE, "ns", "c", {"metadata": {"annotations": {"a": None}}}, subresource="status")
+    asked = server.asked[0]
+    assert (asked.path, asked.content_type) == (f"{PATH}/c/status", "application/merge-patch+json")
+    assert json.loads(asked.body) == {"metadata": {"annotations": {"a": None}}}
+
+
+async def test_delete_says_what_happens_to_dependents_and_which_uid_is_meant(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer({"kind": "Status"})]
+    await cluster.delete(CACHE, "ns", "c", uid="u1", grace_period_s=0)
+    asked = server.asked[0]
+    assert (asked.method, asked.path) == ("DELETE", f"{PATH}/c")
+    options = {"propagationPolicy": "Background", "preconditions": {"uid": "u1"}, "gracePeriodSeconds": 0}
+    assert json.loads(asked.body) == {"apiVersion": "v1", "kind": "DeleteOptions", **options}
+
+
+async def test_cluster_scoped_objects_need_no_namespace(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer({"kind": "AIMClusterModel"})]
+    await cluster.get(MODEL, None, "m.one")
+    assert server.asked[0].path == "/apis/aim.silogen.ai/v1alpha1/aimclustermodels/m.one"
+
+
+async def test_a_namespace_that_is_missing_is_the_caller_s_mistake(cluster: Cluster, server: Any) -> None:
+    with pytest.raises(ValueError, match="needs a namespace"):
+        await cluster.get(CACHE, None, "c")
+    assert server.asked == []
+
+
+async def test_a_refusal_is_raised_and_not_retried(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer({"kind": "Status", "code": 409, "reason": "Conflict", "message": "modified"}, 409)]
+    with pytest.raises(Conflict, match="modified"):
+        await cluster.apply(BODY, manager="m")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("text", ["<html>login</html>", '["a list"]', ""])
+async def test_a_success_that_is_no_object_is_a_failure(cluster: Cluster, kit: Any, server: Any, text: str) -> None:
+    server.script = [kit.Answer(text)]
+    with pytest.raises(Unavailable):
+        await cluster.get(CACHE, "ns", "c")
+
+
+async def test_no_connection_is_unavailable(kit: Any, server: Any) -> None:
+    url = await server.start()
+    await server.stop()
+    with pytest.raises(Unavailable) as raised:
+        await (await kit.connect(url)).get(CACHE, "ns", "c")
+    assert (raised.value.status, raised.value.reason) == (0, "Unreachable")
+
+
+async def test_a_log_is_read_up_to_a_limit(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer("line one\nline two", content_type="text/plain")]
+    assert await cluster.read_log("ns", "p", "main", limit_bytes=17) == b"line one\nline two"
+    assert server.asked[0].path == "/api/v1/namespaces/ns/pods/p/log"
+    assert server.asked[0].query == {"container": "main", "limitBytes": "17"}
+
+
+async def test_a_log_is_followed_line_by_line_to_its_end(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Stream(["one\ntw", "o\n\nthree\n"])]
+    assert [line async for line in cluster.follow_log("ns", "p", "main")] == [b"one", b"two", b"three"]
+    assert server.asked[0].query == {"container": "main", "follow": "true"}
+
+
+async def test_following_the_log_of_no_pod_says_so(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer({"kind": "Status", "code": 404, "reason": "NotFound", "message": 'pods "p" not found'}, 404)]
+    with pytest.raises(NotFound):
+        await anext(aiter(cluster.follow_log("ns", "p", "main")))
+
+
+async def test_without_kubeconfig_outside_a_cluster_there_is_nothing_to_connect_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(NotConfigured, match="KUBECONFIG is not set"):
+        await Cluster.connect()
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", ": :"], ids=["no-file", "empty", "no-clusters", "not-yaml"])
+async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "kubeconfig"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(NotConfigured, match="kubeconfig"):
+        await Cluster.connect(str(path))

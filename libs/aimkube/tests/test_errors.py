@@ -1,0 +1,69 @@
+"""Answers of a real API server, and of what stands before one, to the error that says what to do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from aimkube import errors
+
+JSON = "application/json"
+
+
+def status(code: int, reason: str = "", message: str = "m", **more: Any) -> bytes:
+    return json.dumps(
+        {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message, **more}
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("code", "content_type", "body", "expected"),
+    [
+        pytest.param(404, JSON, status(404, "NotFound"), errors.NotFound, id="no-such-object"),
+        pytest.param(404, "text/plain", b"404 page not found\n", errors.NotFound, id="no-such-kind"),
+        pytest.param(409, JSON, status(409, "AlreadyExists"), errors.AlreadyExists, id="create-of-what-exists"),
+        pytest.param(409, JSON, status(409, "Conflict"), errors.Conflict, id="version-or-uid-differs"),
+        pytest.param(410, JSON, status(410, "Expired"), errors.Expired, id="list-version-too-old"),
+        pytest.param(422, JSON, status(422, "Invalid"), errors.Invalid, id="schema"),
+        pytest.param(403, JSON, status(403, "Forbidden"), errors.Forbidden, id="rbac"),
+        pytest.param(401, JSON, status(401, "Unauthorized"), errors.Unavailable, id="token-rotated"),
+        pytest.param(429, "text/plain", b"Too many requests, please try again later.\n", errors.Throttled, id="priority-and-fairness"),
+        pytest.param(
+            500, JSON, status(500, "", "failed to create typed patch object (x; y): .spec.a: not declared"), errors.Rejected, id="typed-patch"
+        ),
+        pytest.param(500, JSON, status(500, "InternalError", "failed calling webhook"), errors.Unavailable, id="webhook-down"),
+        pytest.param(502, "text/html", b"<html>Bad Gateway</html>", errors.Unavailable, id="proxy"),
+        pytest.param(504, JSON, status(504, "Timeout"), errors.Unavailable, id="server-timeout"),
+        pytest.param(400, JSON, status(400, "BadRequest", "field label not supported: spec.model"), errors.Rejected, id="bad-selector"),
+        pytest.param(415, JSON, status(415, "UnsupportedMediaType"), errors.Rejected, id="content-type"),
+        pytest.param(404, JSON, b"404 page not found\n", errors.NotFound, id="text-that-claims-to-be-json"),
+        pytest.param(500, JSON, b"[1]", errors.Unavailable, id="json-that-is-no-status"),
+    ],
+)
+def test_an_answer_becomes_the_error_that_says_what_to_do(code: int, content_type: str, body: bytes, expected: type[errors.KubeError]) -> None:
+    error = errors.of_answer(code, content_type, body)
+    assert type(error) is expected
+    assert error.status == code
+
+
+def test_the_server_s_reason_message_and_causes_are_kept() -> None:
+    causes = [{"field": "spec.model", "reason": "FieldValueInvalid", "message": "Invalid value: model is immutable"}]
+    error = errors.of_answer(422, JSON, status(422, "Invalid", "Widget is invalid", details={"causes": causes}))
+    assert (error.reason, error.message) == ("Invalid", "Widget is invalid")
+    assert error.causes == (errors.Cause("spec.model", "FieldValueInvalid", "Invalid value: model is immutable"),)
+
+
+@pytest.mark.parametrize(
+    ("header", "details", "expected_s"),
+    [
+        pytest.param("7", {}, 7.0, id="header"),
+        pytest.param(None, {"retryAfterSeconds": 3}, 3.0, id="in-the-status"),
+        pytest.param("7", {"retryAfterSeconds": 3}, 7.0, id="header-wins"),
+        pytest.param("Wed, 21 Oct 2026 07:28:00 GMT", {}, None, id="date-is-not-used-by-kubernetes"),
+        pytest.param("-1", {}, None, id="nonsense"),
+        pytest.param("nan", {}, None, id="not-a-number"),
+        pytest.param(None, {}, None, id="not-said"),
+    ],
+)
+def test_how_long_the_server_asks_to_wait(header: str | None, details: dict[str, int], expected_s: float | None) -> None:
+    assert errors.of_answer(429, JSON, status(429, "TooManyRequests", details=details), header).retry_after_s == expected_s

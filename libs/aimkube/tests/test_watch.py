@@ -1,0 +1,228 @@
+"""List and watch against a server that misbehaves on purpose: what the caller is told, and what the server is asked."""
+
+import asyncio
+import socket
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from aimkube import Absent, Changed, Listed, Removed, Seen, Timing
+from aimschema.resources import CACHE
+
+FAST = Timing(quiet_s=5.0, stream_s=(60.0, 61.0), short_s=0.0, retry_s=0.01, absent_s=0.01)
+
+
+def obj(name: str, version: int) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "ns", "uid": f"u-{name}", "resourceVersion": str(version)}
+    return {"apiVersion": CACHE.api_version, "kind": CACHE.kind, "metadata": metadata}
+
+
+def event(kind: str, name: str, version: int) -> dict[str, Any]:
+    return {"type": kind, "object": obj(name, version)}
+
+
+def bookmark(version: int, *, ends_initial_events: bool = False) -> dict[str, Any]:
+    annotations = {"k8s.io/initial-events-end": "true"} if ends_initial_events else {}
+    return {"type": "BOOKMARK", "object": {"kind": CACHE.kind, "metadata": {"resourceVersion": str(version), "annotations": annotations}}}
+
+
+def status(code: int, reason: str) -> dict[str, Any]:
+    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}
+
+
+def page(version: int, *names: str, token: str = "") -> dict[str, Any]:
+    items = [{"metadata": obj(name, version)["metadata"]} for name in names]
+    return {"kind": "ModelCacheList", "metadata": {"resourceVersion": str(version), "continue": token}, "items": items}
+
+
+def said(seen: Seen) -> str:
+    match seen:
+        case Listed(items, version):
+            return f"listed {' '.join(sorted(item['metadata']['name'] for item in items)) or 'nothing'} @{version}"
+        case Changed(body):
+            return f"changed {body['metadata']['name']} @{body['metadata']['resourceVersion']}"
+        case Removed(body):
+            return f"removed {body['metadata']['name']} @{body['metadata']['resourceVersion']}"
+        case Absent():
+            return "absent"
+
+
+async def follow(kit: Any, url: str, count: int, timing: Timing = FAST) -> list[str]:
+    """The first `count` things seen."""
+    cluster = await kit.connect(url)
+    heard: list[str] = []
+    async with asyncio.timeout(10), aclosing(cluster.list_and_watch(CACHE, timing=timing)) as stream:
+        async for seen in stream:
+            heard.append(said(seen))
+            if len(heard) == count:
+                break
+    return heard
+
+
+INITIAL = [event("ADDED", "a", 3), bookmark(5, ends_initial_events=True)]
+REFUSED = (422, status(422, "Invalid"))
+
+
+@pytest.fixture
+def script(kit: Any, server: Any) -> Any:
+    """Shorthand: a pair is an answer, a list a stream that ends, a string at the end of a stream is a torn line."""
+
+    def write(*steps: Any) -> None:
+        for step in steps:
+            server.script.append(kit.Answer(step[1], step[0]) if isinstance(step, tuple) else kit.Stream(step) if isinstance(step, list) else step)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("steps", "heard"),
+    [
+        pytest.param(
+            [[*INITIAL, event("MODIFIED", "a", 6), event("DELETED", "a", 7)]], ["listed a @5", "changed a @6", "removed a @7"], id="watch-list"
+        ),
+        pytest.param(
+            [
+                [
+                    event("ADDED", "a", 3),
+                    event("ADDED", "b", 4),
+                    event("MODIFIED", "a", 5),
+                    event("DELETED", "b", 6),
+                    bookmark(6, ends_initial_events=True),
+                ]
+            ],
+            ["listed a @6"],
+            id="changes-while-the-snapshot-comes-are-part-of-it",
+        ),
+        pytest.param([REFUSED, (200, page(5, "a")), [event("ADDED", "b", 6)]], ["listed a @5", "changed b @6"], id="watch-list-refused"),
+        pytest.param(
+            [(400, status(400, "BadRequest")), (200, page(5, "a", token="t")), (200, page(5, "b")), []],
+            ["listed a b @5"],
+            id="pages-make-one-snapshot",
+        ),
+        pytest.param([[{"type": "ERROR", "object": status(500, "")}], (200, page(5, "a"))], ["listed a @5"], id="watch-list-answered-by-error-event"),
+        pytest.param([[event("ADDED", "a", 3)], (200, page(5, "a"))], ["listed a @5"], id="watch-list-ends-before-its-bookmark"),
+        pytest.param(
+            [[*INITIAL, '{"type":"MODIFIED","object":{"kind":"ModelCa'], [event("MODIFIED", "a", 6)]],
+            ["listed a @5", "changed a @6"],
+            id="torn-last-line-is-asked-for-again",
+        ),
+        pytest.param([[*INITIAL, "<html>\n"], INITIAL], ["listed a @5", "listed a @5"], id="line-that-is-not-json"),
+        pytest.param([[*INITIAL, '{"type":"ADDED"}\n'], INITIAL], ["listed a @5", "listed a @5"], id="event-without-object"),
+        pytest.param(
+            [INITIAL, [{"type": "ERROR", "object": status(410, "Expired")}], [bookmark(9, ends_initial_events=True)]],
+            ["listed a @5", "listed nothing @9"],
+            id="410-as-event",
+        ),
+        pytest.param([INITIAL, (410, status(410, "Expired")), INITIAL], ["listed a @5", "listed a @5"], id="410-as-answer-to-watch"),
+        pytest.param(
+            [REFUSED, (200, page(5, "a", token="t")), (410, status(410, "Expired")), (200, page(8, "b"))], ["listed b @8"], id="410-between-two-pages"
+        ),
+        pytest.param([(503, status(503, "ServiceUnavailable")), INITIAL], ["listed a @5"], id="server-not-ready"),
+        pytest.param([(200, {"kind": "Status"}), (200, page(5, "a"))], ["listed a @5"], id="an-answer-that-is-no-stream"),
+        pytest.param([INITIAL, (500, status(500, "InternalError")), INITIAL], ["listed a @5", "listed a @5"], id="500-is-doubt"),
+        pytest.param([[*INITIAL, {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}, "\n"]], ["listed a @5"], id="empty-lines"),
+    ],
+)
+async def test_what_the_caller_is_told(kit: Any, server: Any, script: Any, steps: list[Any], heard: list[str]) -> None:
+    script(*steps)
+    assert await follow(kit, await server.start(), len(heard)) == heard
+
+
+async def test_a_snapshot_asks_for_initial_events_and_names_no_version(kit: Any, server: Any, script: Any) -> None:
+    script(INITIAL)
+    await follow(kit, await server.start(), 1)
+    query = server.asked[0].query
+    assert (query["watch"], query["sendInitialEvents"], query["resourceVersionMatch"], query["allowWatchBookmarks"]) == (
+        "true",
+        "true",
+        "NotOlderThan",
+        "true",
+    )
+    assert "resourceVersion" not in query
+    assert 60 <= int(query["timeoutSeconds"]) <= 61
+
+
+async def test_a_stream_that_ended_well_goes_on_from_its_last_bookmark(kit: Any, server: Any, script: Any) -> None:
+    script([*INITIAL, bookmark(40)], [event("ADDED", "b", 41)])
+    assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed b @41"]
+    assert server.asked[1].query["resourceVersion"] == "40"
+    assert "sendInitialEvents" not in server.asked[1].query
+
+
+async def test_pages_have_a_limit_and_items_get_their_kind(kit: Any, server: Any, script: Any) -> None:
+    script((200, page(5, "a", token="t")), (200, page(5, "b")))
+    cluster = await kit.connect(await server.start())
+    listing = await cluster.list(CACHE, "ns", label_selector="x=y,z!=w")
+    assert [(item["kind"], item["apiVersion"]) for item in listing.items] == [(CACHE.kind, CACHE.api_version)] * 2
+    assert [asked.query for asked in server.asked] == [
+        {"limit": "500", "labelSelector": "x=y,z!=w"},
+        {"limit": "500", "labelSelector": "x=y,z!=w", "continue": "t"},
+    ]
+
+
+async def test_a_throttled_watch_waits_as_told_and_keeps_its_place(kit: Any, server: Any, script: Any) -> None:
+    script(INITIAL, kit.Answer("slow down", 429, "text/plain", {"Retry-After": "0.3"}), [event("ADDED", "b", 6)])
+    assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed b @6"]
+    assert server.asked[2].query["resourceVersion"] == "5"
+    assert server.asked[2].at_s - server.asked[1].at_s >= 0.3
+
+
+async def test_a_kind_that_is_not_installed_is_said_once_and_found_later(kit: Any, server: Any, script: Any) -> None:
+    missing = kit.Answer("404 page not found\n", 404, "text/plain")
+    script(missing, missing, missing, INITIAL)
+    assert await follow(kit, await server.start(), 2) == ["absent", "listed a @5"]
+
+
+async def test_a_kind_that_was_there_is_called_absent_at_the_second_404(kit: Any, server: Any, script: Any) -> None:
+    missing = kit.Answer("404 page not found\n", 404, "text/plain")
+    script(INITIAL, missing, INITIAL, missing, missing, missing, INITIAL)
+    assert await follow(kit, await server.start(), 4) == ["listed a @5", "listed a @5", "absent", "listed a @5"]
+
+
+async def test_a_404_of_a_proxy_does_not_make_a_kind_absent(kit: Any, server: Any, script: Any) -> None:
+    script(kit.Answer("<html>no such host</html>", 404, "text/html"), INITIAL)
+    assert await follow(kit, await server.start(), 1) == ["listed a @5"]
+
+
+@pytest.mark.parametrize("then", ["silence", "break"])
+async def test_a_silent_or_broken_connection_leads_to_a_new_snapshot(kit: Any, server: Any, script: Any, then: str) -> None:
+    script(kit.Stream(INITIAL, then), INITIAL)
+    timing = Timing(quiet_s=0.2, short_s=0.0, retry_s=0.01)
+    assert await follow(kit, await server.start(), 2, timing) == ["listed a @5", "listed a @5"]
+
+
+async def test_an_old_server_that_never_ends_the_initial_events_is_listed_by_pages(kit: Any, server: Any, script: Any) -> None:
+    script(kit.Stream([event("ADDED", "a", 3)], "silence"), (200, page(5, "a")))
+    assert await follow(kit, await server.start(), 1, Timing(quiet_s=0.2, retry_s=0.01)) == ["listed a @5"]
+
+
+async def test_streams_that_end_at_once_are_opened_ever_more_slowly(kit: Any, server: Any, script: Any) -> None:
+    script(INITIAL, [], [], [], [event("ADDED", "b", 6)])
+    await follow(kit, await server.start(), 2, Timing(retry_s=0.04))
+    gaps_s = [later.at_s - earlier.at_s for earlier, later in zip(server.asked, server.asked[1:], strict=False)]
+    assert [gap_s >= least_s for gap_s, least_s in zip(gaps_s, [0.02, 0.04, 0.08, 0.16], strict=True)] == [True] * 4
+
+
+async def test_everything_is_listed_again_from_time_to_time(kit: Any, server: Any, script: Any) -> None:
+    script(INITIAL, INITIAL)
+    timing = Timing(relist_s=0.0, short_s=0.0)
+    assert await follow(kit, await server.start(), 2, timing) == ["listed a @5", "listed a @5"]
+
+
+async def test_lines_longer_than_any_buffer_are_read(kit: Any, server: Any, script: Any) -> None:
+    large = event("ADDED", "b", 6)
+    large["object"]["spec"] = {"blob": "x" * 5_000_000}
+    script([*INITIAL, large])
+    assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed b @6"]
+
+
+async def test_a_server_that_is_away_is_waited_for(kit: Any, server: Any, script: Any) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script(INITIAL)
+    waiting = asyncio.create_task(follow(kit, f"http://127.0.0.1:{port}", 1))
+    await asyncio.sleep(0)
+    await server.start(port)
+    assert await waiting == ["listed a @5"]

@@ -1,0 +1,1 @@
+"""The watcher: the cluster's changes as events. See README.md."""

@@ -1,0 +1,100 @@
+"""Which messages bring the bus level with the cluster. Pure and total.
+
+1. After the messages of a list have been published, the last message of every subject of the kind is the state that was listed.
+2. A version that the bus has, or an older one of the same object, is not published again.
+3. An object of another uid under a known name: first the delete of the old one, at the version last known, then the new one. (Not at the list's
+   version: readers drop what is older than a delete, and the new one may be.)
+4. The messages on one object are in order; KindSynced is last.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from msgspec import structs
+
+from aim_watcher.projection import Known, Published, living
+from aim_watcher.prune import prune, without_largest
+from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
+from aimschema.resources import Key, Resource, key_of
+
+Body: TypeAlias = dict[str, Any]
+ObjectMessage: TypeAlias = ObjectChanged | ObjectDeleted
+Outgoing: TypeAlias = ObjectMessage | KindSynced
+
+
+def plan_listed(known: Known, resource: Resource, items: Iterable[Body], resource_version: str) -> list[Outgoing]:
+    """For a snapshot of a whole kind; `known` is what the bus has of that kind."""
+    listed = {key_of(item): item for item in items}
+    messages: list[Outgoing] = []
+    for key, body in listed.items():
+        present = living(known, key)
+        if present is None or present.uid != body["metadata"]["uid"] or present.version < _version(body):
+            messages += _replacing(present, key, body)
+    messages += (_deleted(key, present, resource_version) for key, present in _living(known) if key not in listed)
+    return [*messages, KindSynced(kind=resource.kind, resource_version=resource_version, objects=len(listed))]
+
+
+def plan_absent(known: Known, resource: Resource) -> list[Outgoing]:
+    """For a kind that the API does not serve: nothing of it is there."""
+    gone: list[Outgoing] = [_deleted(key, present, str(present.version)) for key, present in _living(known)]
+    return [*gone, KindSynced(kind=resource.kind, resource_version="", objects=0, installed=False)]
+
+
+def plan_changed(known: Known, body: Body) -> list[Outgoing]:
+    """For an object that was added or modified."""
+    key = key_of(body)
+    present = living(known, key)
+    if present is not None and (_version(body) < present.version or (_version(body) == present.version and present.uid == body["metadata"]["uid"])):
+        return []
+    return _replacing(present, key, body)
+
+
+def plan_removed(known: Known, body: Body) -> list[Outgoing]:
+    """For an object that was deleted or has left the selector: on the bus both are gone."""
+    key = key_of(body)
+    present = living(known, key)
+    if present is None or _version(body) < present.version:
+        return []
+    last = prune(body) if present.uid == body["metadata"]["uid"] else present.body
+    return [_deleted(key, present, body["metadata"]["resourceVersion"], last)]
+
+
+def shrunk(message: ObjectMessage) -> ObjectMessage | None:
+    """The message without the largest part of its object, which `truncated` then names; None when nothing can be left out."""
+    smaller = without_largest(message.object)
+    if smaller is None:
+        return None
+    body, path = smaller
+    if isinstance(message, ObjectDeleted):
+        return structs.replace(message, object=body)
+    return structs.replace(message, object=body, truncated=(*message.truncated, path))
+
+
+def _replacing(present: Published | None, key: Key, body: Body) -> list[Outgoing]:
+    metadata = body["metadata"]
+    changed = ObjectChanged(
+        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], object=prune(body)
+    )
+    if present is None or present.uid == changed.uid:
+        return [changed]
+    return [_deleted(key, present, str(present.version)), changed]
+
+
+def _deleted(key: Key, present: Published, resource_version: str, body: Body | None = None) -> ObjectDeleted:
+    return ObjectDeleted(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=present.uid,
+        resource_version=resource_version,
+        object=present.body if body is None else body,
+    )
+
+
+def _living(known: Known) -> list[tuple[Key, Published]]:
+    return [(key, present) for key, present in known.items() if not present.gone]
+
+
+def _version(body: Body) -> int:
+    """resourceVersions of a kind compare as integers (Kubernetes API concepts, "Resource versions")."""
+    return int(body["metadata"]["resourceVersion"])

@@ -1,0 +1,47 @@
+"""What is on the bus: per object, the last message that was published on it.
+
+1. It is folded from two sources that overlap, the acknowledgements of our own messages and the bus itself; the sequence number says which is later,
+   so their order does not matter.
+2. A deleted object stays as a mark until the bus has shown its delete to us: an earlier message still under way must not revive it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from immutables import Map
+
+from aimschema.messages import ObjectChanged, ObjectDeleted
+from aimschema.resources import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete."""
+
+    uid: str
+    version: int
+    body: dict[str, Any]
+    seq: int
+    gone: bool = False
+
+
+Known: TypeAlias = Map[Key, Published]
+NOTHING: Known = Map()
+
+
+def fold(known: Known, message: ObjectChanged | ObjectDeleted, seq: int) -> Known:
+    """What is on the bus after `message` got the sequence number `seq`. Folding it twice, or after a later one, changes nothing."""
+    key = Key(message.kind, message.namespace, message.name)
+    present = known.get(key)
+    gone = isinstance(message, ObjectDeleted)
+    if present is None and gone:
+        return known
+    if present is not None and seq <= present.seq:
+        return known.delete(key) if gone and present.gone and seq == present.seq else known
+    return known.set(key, Published(message.uid, int(message.resource_version), message.object, seq, gone))
+
+
+def living(known: Known, key: Key) -> Published | None:
+    """What the bus says on an object that it says is there."""
+    present = known.get(key)
+    return None if present is None or present.gone else present

@@ -1,0 +1,261 @@
+"""Which messages bring the bus level with the cluster."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aim_watcher import plan
+from aim_watcher.plan import Outgoing
+from aim_watcher.projection import NOTHING, Known, fold, living
+from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
+from aimschema.resources import CACHE, Key
+from aimservice.projection import Projection
+from aimservice.projection import fold as service_fold
+
+
+def body(name: str = "c", version: int = 5, uid: str = "u1") -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": str(version)}
+    return {"apiVersion": CACHE.api_version, "kind": CACHE.kind, "metadata": metadata}
+
+
+def on_the_bus(*bodies: dict[str, Any]) -> Known:
+    known = NOTHING
+    for object_ in bodies:
+        for message in plan.plan_changed(known, object_):
+            assert isinstance(message, ObjectChanged)
+            known = fold(known, message, len(known) + 1)
+    return known
+
+
+def said(messages: list[Outgoing]) -> list[str]:
+    return [_said(message) for message in messages]
+
+
+def _said(message: Outgoing) -> str:
+    match message:
+        case ObjectChanged(name=name, uid=uid, resource_version=version):
+            return f"changed {name} {uid} @{version}"
+        case ObjectDeleted(name=name, uid=uid, resource_version=version):
+            return f"deleted {name} {uid} @{version}"
+        case KindSynced(objects=objects, resource_version=version, installed=installed):
+            return f"synced {objects} @{version}" if installed else "not installed"
+
+
+KNOWN = [body("c", 5)]
+
+
+@pytest.mark.parametrize(
+    ("known", "listed", "says"),
+    [
+        pytest.param([], [], ["synced 0 @9"], id="empty-cluster"),
+        pytest.param([], [body()], ["changed c u1 @5", "synced 1 @9"], id="new"),
+        pytest.param(KNOWN, [body()], ["synced 1 @9"], id="nothing-happened"),
+        pytest.param(KNOWN, [body(version=6)], ["changed c u1 @6", "synced 1 @9"], id="changed-meanwhile"),
+        pytest.param(KNOWN, [], ["deleted c u1 @9", "synced 0 @9"], id="deleted-meanwhile"),
+        pytest.param(KNOWN, [body(version=8, uid="u2")], ["deleted c u1 @5", "changed c u2 @8", "synced 1 @9"], id="made-again-meanwhile"),
+        pytest.param(KNOWN, [body(version=4)], ["synced 1 @9"], id="older-version-of-the-same-object"),
+        pytest.param(KNOWN, [body(version=3, uid="u2")], ["deleted c u1 @5", "changed c u2 @3", "synced 1 @9"], id="another-cluster"),
+        pytest.param(KNOWN, [body("d", 7)], ["changed d u1 @7", "deleted c u1 @9", "synced 1 @9"], id="one-for-another"),
+    ],
+)
+def test_a_list(known: list[dict[str, Any]], listed: list[dict[str, Any]], says: list[str]) -> None:
+    assert said(plan.plan_listed(on_the_bus(*known), CACHE, listed, "9")) == says
+
+
+@pytest.mark.parametrize(
+    ("known", "change", "says"),
+    [
+        pytest.param([], body(), ["changed c u1 @5"], id="new"),
+        pytest.param(KNOWN, body(version=6), ["changed c u1 @6"], id="newer"),
+        pytest.param(KNOWN, body(), [], id="repeated"),
+        pytest.param(KNOWN, body(version=4), [], id="older"),
+        pytest.param(KNOWN, body(version=10), ["changed c u1 @10"], id="versions-are-numbers-not-text"),
+        pytest.param(KNOWN, body(version=6, uid="u2"), ["deleted c u1 @5", "changed c u2 @6"], id="made-again"),
+        pytest.param(KNOWN, body(version=4, uid="u0"), [], id="late-event-of-a-predecessor"),
+    ],
+)
+def test_a_change(known: list[dict[str, Any]], change: dict[str, Any], says: list[str]) -> None:
+    assert said(plan.plan_changed(on_the_bus(*known), change)) == says
+
+
+@pytest.mark.parametrize(
+    ("known", "removed", "says"),
+    [
+        pytest.param(KNOWN, body(version=6), ["deleted c u1 @6"], id="deleted"),
+        pytest.param(KNOWN, body(version=5), ["deleted c u1 @5"], id="deleted-in-the-version-known"),
+        pytest.param(KNOWN, body(version=4), [], id="late-event"),
+        pytest.param([], body(), [], id="never-published"),
+        pytest.param(KNOWN, body(version=8, uid="u2"), ["deleted c u1 @8"], id="a-successor-nobody-saw"),
+    ],
+)
+def test_a_removal(known: list[dict[str, Any]], removed: dict[str, Any], says: list[str]) -> None:
+    assert said(plan.plan_removed(on_the_bus(*known), removed)) == says
+
+
+def test_a_delete_carries_the_last_body() -> None:
+    (message,) = plan.plan_removed(on_the_bus(body()), body(version=6) | {"status": {"phase": "last"}})
+    assert isinstance(message, ObjectDeleted)
+    assert message.object["status"] == {"phase": "last"}
+
+
+def test_a_kind_that_is_not_installed_has_no_objects() -> None:
+    assert said(plan.plan_absent(on_the_bus(body()), CACHE)) == ["deleted c u1 @5", "not installed"]
+
+
+def test_what_was_left_out_is_named() -> None:
+    (message,) = plan.plan_changed(NOTHING, body() | {"status": {"big": "x" * 100, "bigger": "x" * 1000}, "spec": {"size": 1}})
+    assert isinstance(message, ObjectChanged)
+    smaller = plan.shrunk(message)
+    assert isinstance(smaller, ObjectChanged)
+    smallest = plan.shrunk(smaller)
+    assert isinstance(smallest, ObjectChanged)
+    assert (smallest.truncated, smallest.object["spec"]) == (("status.bigger", "status.big"), {"size": 1})
+
+
+# --- whatever happens, the last message of every subject is the state of the cluster ---
+
+NAMES = ("a", "b", "c")
+
+
+class Cluster:
+    """One kind, with versions counted as etcd counts them, and the events a watch would bring."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.objects: dict[Key, dict[str, Any]] = {}
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def write(self, name: str) -> None:
+        self.version += 1
+        key = Key(CACHE.kind, "ns", name)
+        uid = self.objects[key]["metadata"]["uid"] if key in self.objects else f"u{self.version}"
+        self.objects[key] = body(name, self.version, uid)
+        self.events.append(("changed", self.objects[key]))
+
+    def delete(self, name: str) -> None:
+        gone = self.objects.pop(Key(CACHE.kind, "ns", name), None)
+        if gone is not None:
+            self.version += 1
+            self.events.append(("removed", gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self.version)}}))
+
+
+class Bus:
+    """The last message of every subject, as AIM_STATE has it."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.last: dict[Key, tuple[int, ObjectChanged | ObjectDeleted]] = {}
+        self.log: list[ObjectChanged | ObjectDeleted] = []
+
+    def publish(self, message: ObjectChanged | ObjectDeleted) -> int:
+        self.seq += 1
+        self.log.append(message)
+        self.last[Key(message.kind, message.namespace, message.name)] = (self.seq, message)
+        return self.seq
+
+    def living(self) -> dict[Key, dict[str, Any]]:
+        return {key: message.object for key, (_, message) in self.last.items() if isinstance(message, ObjectChanged)}
+
+
+class Watcher:
+    """The shell without its I/O: `publish_at_most` is where it is killed."""
+
+    def __init__(self, cluster: Cluster, bus: Bus) -> None:
+        self.cluster, self.bus, self.known, self.read = cluster, bus, NOTHING, 0
+        for seq, message in bus.last.values():
+            self.known = fold(self.known, message, seq)
+
+    def relist(self, publish_at_most: int = 1_000) -> None:
+        self.read = len(self.cluster.events)
+        self._publish(plan.plan_listed(self.known, CACHE, self.cluster.objects.values(), str(self.cluster.version)), publish_at_most)
+
+    def watch(self, events: int, back: int = 0) -> None:
+        """Takes the next `events`, after going back over some that it had already."""
+        self.read = max(0, self.read - back)
+        for kind, object_ in self.cluster.events[self.read : self.read + events + back]:
+            self.read += 1
+            self._publish(plan.plan_changed(self.known, object_) if kind == "changed" else plan.plan_removed(self.known, object_), 1_000)
+
+    def _publish(self, messages: list[Outgoing], at_most: int) -> None:
+        for message in [m for m in messages if not isinstance(m, KindSynced)][:at_most]:
+            seq = self.bus.publish(message)
+            self.known = fold(self.known, message, seq)
+            for at, last in list(self.bus.last.values())[:1]:
+                self.known = fold(self.known, last, at)  # the bus shows it to us, again
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from(NAMES)),
+    st.tuples(st.just("delete"), st.sampled_from(NAMES)),
+    st.tuples(st.just("watch"), st.integers(0, 4), st.integers(0, 3)),
+    st.tuples(st.just("list")),
+    st.tuples(st.just("killed"), st.integers(0, 3)),
+    st.tuples(st.just("bus-lost")),
+)
+
+
+def run(steps: list[tuple[Any, ...]]) -> tuple[Cluster, Bus, Watcher]:
+    cluster, bus = Cluster(), Bus()
+    watcher = Watcher(cluster, bus)
+    watcher.relist()
+    for step in steps:
+        match step:
+            case ("write", name):
+                cluster.write(name)
+            case ("delete", name):
+                cluster.delete(name)
+            case ("watch", events, back):
+                watcher.watch(events, back)
+            case ("list",):
+                watcher.relist()
+            case ("killed", published):
+                watcher = Watcher(cluster, bus)
+                watcher.relist(published)
+                watcher = Watcher(cluster, bus)
+                watcher.relist()
+            case ("bus-lost",):
+                bus = Bus()
+                watcher = Watcher(cluster, bus)
+                watcher.relist()
+    return cluster, bus, watcher
+
+
+@given(st.lists(STEPS, max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_after_a_list_the_bus_is_the_cluster(steps: list[tuple[Any, ...]]) -> None:
+    cluster, bus, watcher = run(steps)
+    watcher.relist()
+    assert bus.living() == cluster.objects
+
+
+@given(st.lists(STEPS, max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_after_all_events_the_bus_is_the_cluster(steps: list[tuple[Any, ...]]) -> None:
+    cluster, bus, watcher = run(steps)
+    watcher.watch(len(cluster.events))
+    assert bus.living() == cluster.objects
+    assert {key for key in watcher.known if living(watcher.known, key)} == set(cluster.objects)
+
+
+@given(st.lists(STEPS, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_nothing_is_said_twice(steps: list[tuple[Any, ...]]) -> None:
+    cluster, bus, watcher = run(steps)
+    watcher.relist()
+    said_so_far = bus.seq
+    watcher.relist()
+    assert [plan.plan_changed(watcher.known, object_) for object_ in cluster.objects.values()] == [[]] * len(cluster.objects)
+    assert bus.seq == said_so_far
+
+
+@given(st.lists(STEPS.filter(lambda step: step[0] != "bus-lost"), max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_a_service_that_reads_along_and_drops_older_versions_sees_the_cluster(steps: list[tuple[Any, ...]]) -> None:
+    cluster, bus, watcher = run(steps)
+    watcher.relist()
+    picture = Projection()
+    for seq, message in enumerate(bus.log, start=1):
+        picture = service_fold(picture, message, seq)
+    assert {seen.key: seen.body for seen in picture.everything()} == cluster.objects
