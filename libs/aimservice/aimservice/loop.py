@@ -11,9 +11,9 @@
 import asyncio
 import datetime
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import Protocol, assert_never
 
 import structlog
 
@@ -62,7 +62,11 @@ class Service:
         return [*(subjects.objects(r.kind) for r in self.follows), *(subjects.of_synced(r.kind) for r in self.follows), own]
 
 
-Handler: TypeAlias = "Callable[[Loop, Action, Key, Sequence[int]], Awaitable[None]]"
+class Handler(Protocol):
+    """Carries out the actions that only one service has. Errors are treated as those of any action."""
+
+    async def __call__(self, loop: "Loop", action: Action, about: Key, causes: Sequence[int], /) -> None: ...
+
 
 
 class Loop:

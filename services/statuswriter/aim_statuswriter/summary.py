@@ -31,7 +31,7 @@ class Summary:
 
     @property
     def conditions(self) -> tuple[ReportedCondition, ...]:
-        failure = (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "")
+        failure = (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "nothing is wrong")
         return (
             condition(reasons.READY, self.ready, self.reason, self.message),
             condition(reasons.PROGRESSING, self.working, self.reason, self.message),

@@ -138,9 +138,6 @@ async def test_live_changes_arrive_and_what_loses_its_label_goes(lab: Lab) -> No
         await lab.reader.until(lambda: lab.reader.texts() == {})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="aimbus gives every delete of a uid the same id, so the stream takes the second within ten minutes for a repetition"
-)
 async def test_an_object_may_lose_its_label_twice(lab: Lab) -> None:
     async with lab.watcher():
         await lab.reader.until(lambda: "ConfigMap" in lab.reader.synced)

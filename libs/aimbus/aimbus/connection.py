@@ -1,0 +1,159 @@
+"""The connection to NATS that is never given up.
+
+1. The client reconnects for ever; one that closed itself all the same (a protocol error, an authorisation error), or that has not
+   come back in a while, is replaced.
+2. Users see sessions: each is one unbroken connection. `session()` waits for one as long as it takes.
+3. The log has one line per change of state, not one per attempt.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from aimbus.errors import BusClosed
+from aimbus.once import Once
+from aimbus.publish import Publisher
+from aimbus.session import Session
+
+RECONNECT_WAIT_S = 0.25
+CONNECT_TIMEOUT_S = 3
+PING_INTERVAL_S = 10
+CHECK_INTERVAL_S = 1.0
+REPLACE_AFTER_S = 15.0
+
+_log = structlog.stdlib.get_logger("aimbus")
+
+
+class Bus:
+    """One service's connection; make it with `connect`. `name` is the CloudEvents source of what it publishes."""
+
+    def __init__(self, url: str, name: str, creds: str | None) -> None:
+        self.name = name
+        self.publisher = Publisher(self.session, name)
+        self._servers = [server.strip() for server in url.split(",")]
+        self._creds = creds
+        self._session: Session | None = None
+        self._available = asyncio.Event()
+        self._trouble = Once()
+        self._closing = False
+        self._log = _log.bind(servers=[server.rpartition("@")[2] for server in self._servers])  # without passwords
+        self._task = asyncio.create_task(self._keep_connected())
+        self._task.add_done_callback(lambda _: self._available.set())
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None
+
+    async def session(self) -> Session:
+        """The current session; waits while there is none. Raises BusClosed after `close`."""
+        while self._session is None:
+            if self._task.done():
+                raise BusClosed from (None if self._task.cancelled() else self._task.exception())
+            await self._available.wait()
+        return self._session
+
+    async def close(self) -> None:
+        """Ends the connection; who still waits for a session gets BusClosed."""
+        self._closing = True
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _keep_connected(self) -> None:
+        while True:
+            client = Client()
+            closed = asyncio.Event()
+            try:
+                await client.connect(self._servers, **self._options(client, closed))
+                await self._up(client)
+                await _until_useless(client, closed)
+            except (nats.errors.Error, OSError) as error:
+                await self._failed(error)
+                await asyncio.sleep(RECONNECT_WAIT_S)
+            finally:
+                await self._down()
+                await _discard(client)
+
+    def _options(self, client: Client, closed: asyncio.Event) -> dict[str, Any]:
+        async def reconnected() -> None:
+            await self._up(client)
+
+        async def has_closed() -> None:
+            closed.set()
+
+        return {
+            "name": self.name,
+            "user_credentials": self._creds,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RECONNECT_WAIT_S,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "ping_interval": PING_INTERVAL_S,
+            "max_outstanding_pings": 2,
+            "flush_timeout": CONNECT_TIMEOUT_S,
+            "error_cb": self._failed,
+            "disconnected_cb": self._down,
+            "reconnected_cb": reconnected,
+            "closed_cb": has_closed,
+        }
+
+    async def _up(self, client: Client) -> None:
+        session = Session(client)
+        await session.open()
+        if not client.is_connected:
+            return  # lost again meanwhile; the client calls back when it is there
+        previous, self._session = self._session, session
+        if previous is not None:
+            await previous.end()
+        self._trouble.reset()
+        self._available.set()
+        self._log.info("nats connected", max_payload_bytes=session.max_payload_bytes)
+
+    async def _down(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._available.clear()
+            if not self._closing:
+                self._log.warning("nats disconnected")
+            await session.end()
+
+    async def _failed(self, error: Exception) -> None:
+        if self.connected and isinstance(error, nats.errors.UnexpectedEOF | OSError):
+            return  # the disconnection is logged as such
+        if text := self._trouble.news(error):
+            self._log.warning("nats error" if self.connected else "nats waiting", error=text)
+
+
+async def connect(url: str, *, name: str, creds: str | None = None) -> Bus:
+    """Connect to `url` (several, separated by commas, for a cluster); waits for the server as long as it takes.
+
+    `name` without dots or blanks is the client's name and the CloudEvents source; `creds` is the path of a credentials file.
+    """
+    bus = Bus(url, name, creds)
+    try:
+        await bus.session()
+    except asyncio.CancelledError:
+        await bus.close()
+        raise
+    return bus
+
+
+async def _until_useless(client: Client, closed: asyncio.Event) -> None:
+    """Returns when the client is closed or has been away for long. Looks for itself: `closed_cb` is not called when closing fails midway."""
+    loop = asyncio.get_running_loop()
+    seen_at = loop.time()
+    while not client.is_closed and loop.time() - seen_at < REPLACE_AFTER_S:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_INTERVAL_S):
+                await closed.wait()
+        if client.is_connected:
+            seen_at = loop.time()
+
+
+async def _discard(client: Client) -> None:
+    """A client that failed may fail in closing too; it is thrown away either way."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await client.close()

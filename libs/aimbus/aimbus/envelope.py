@@ -1,0 +1,129 @@
+"""What goes around a message: CloudEvents headers, trace, cause and the id by which the stream tells a repetition.
+
+1. Headers follow the CloudEvents NATS binding's binary mode, in lower case only: the client hands them back case-sensitively.
+2. An id names what was said, not the attempt to say it: it is made once per publication and kept over retries. Objects and deletes have
+   the id of what they describe, so that two watchers saying the same is one message; everything else has an id of its own, so that
+   going back to an earlier content within the duplicate window is not swallowed.
+3. A delete is forgotten when the log forgets what came before it (`Nats-TTL`, ADR-43 of NATS).
+"""
+
+import re
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from aimschema.messages import (
+    ActionTaken,
+    DeadLetter,
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    Progress,
+    StatusReported,
+    decode,
+    key_of,
+    type_of,
+)
+
+MAX_AGE_S = 7 * 24 * 3600
+"""How long AIM_LOG keeps a message, and a delete is known."""
+
+MSG_ID = "Nats-Msg-Id"
+TTL = "Nats-TTL"
+CAUSE = "aim-cause"
+TRACEPARENT = "traceparent"
+SOURCE = "ce-source"
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A message as it was stored: `seq` in AIM_LOG and AIM_STATE alike, `time` of storing (aware UTC), `cause` the sequences that led here."""
+
+    seq: int
+    subject: str
+    message: Message
+    time: datetime
+    cause: tuple[int, ...]
+    source: str
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A message nobody here understands, such as one of a later version. To be counted and passed over."""
+
+    seq: int
+    subject: str
+    error: str
+    data: bytes
+    headers: Mapping[str, str]
+
+
+def headers_for(message: Message, *, source: str, cause: Sequence[int] = (), traceparent: str | None = None) -> dict[str, str]:
+    """The headers of one publication; for a retry use them again. A given `traceparent` (W3C Trace Context) is handed on as it is."""
+    message_id = _id_of(message)
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": message_id,
+        "ce-type": type_of(message),
+        SOURCE: source,
+        "ce-subject": str(key_of(message) or message.kind),
+        "ce-time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "ce-datacontenttype": "application/json",
+        TRACEPARENT: traceparent or _new_traceparent(),
+        MSG_ID: message_id,
+    }
+    if cause:
+        headers[CAUSE] = _cause_text(cause)
+    if isinstance(message, ObjectDeleted):
+        headers[TTL] = str(MAX_AGE_S)
+    return headers
+
+
+def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Mapping[str, str]) -> Event | Undecodable:
+    """The stored message as an event. Never raises: headers that make no sense are left out, a body that makes none is an Undecodable."""
+    try:
+        message = decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return Undecodable(seq, subject, str(error), data, headers)
+    traceparent = headers.get(TRACEPARENT, "")
+    return Event(
+        seq=seq,
+        subject=subject,
+        message=message,
+        time=time,
+        cause=_cause_of(headers.get(CAUSE, "")),
+        source=headers.get(SOURCE, ""),
+        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
+    )
+
+
+def _id_of(message: Message) -> str:
+    match message:
+        case ObjectChanged():
+            return f"{message.uid}:{message.resource_version}"
+        case ObjectDeleted():
+            return f"{message.uid}:deleted:{message.resource_version}"
+        case StatusReported() | KindSynced() | ActionTaken() | DeadLetter() | Progress():
+            return uuid.uuid4().hex
+
+
+def _cause_text(cause: Sequence[int]) -> str:
+    return ",".join(map(str, cause))
+
+
+def _cause_of(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        return ()
+
+
+def _new_traceparent() -> str:
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

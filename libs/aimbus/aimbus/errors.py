@@ -1,0 +1,57 @@
+"""What can go wrong on the bus, by what the caller should do.
+
+BusError
+├── Unreachable          try again, on a new session
+│   ├── SessionEnded     the connection broke
+│   └── NoResponders     nobody serves that subject: JetStream is not up, or the stream or consumer is gone
+├── ApiError             JetStream's answer to a request was an error
+├── OversizedMessage     send less
+├── StreamsRefused       a person must act: limits, or a stream of ours that cannot be what it has to be
+└── BusClosed            close() was called
+"""
+
+
+class BusError(Exception):
+    """Base of all errors of this package."""
+
+
+class Unreachable(BusError):
+    """Nothing answered; the same request may be sent again."""
+
+
+class SessionEnded(Unreachable):
+    """The connection broke while waiting."""
+
+
+class NoResponders(Unreachable):
+    """The server knows nobody who serves this subject."""
+
+
+class ApiError(BusError):
+    """JetStream refused a request. `code` is HTTP-like, `err_code` from the server's errors.json."""
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"{description} ({err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+
+class OversizedMessage(BusError):
+    """A message is larger than the server takes; nothing was sent. Sizes in bytes, headers included."""
+
+    def __init__(self, subject: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"message for {subject} has {size_bytes} bytes, {limit_bytes} are possible: publish less of it or raise the server's max_payload"
+        )
+        self.subject = subject
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class StreamsRefused(BusError):
+    """The streams cannot be made as they have to be; trying again without a change of settings is no use."""
+
+
+class BusClosed(BusError):
+    """The bus was closed by its owner."""

@@ -1,0 +1,108 @@
+"""One unbroken connection to a NATS server.
+
+1. A session never heals. When its connection breaks, `ended` is done, every waiting request fails with SessionEnded at once, and the
+   Bus makes a new one: whoever holds a session knows that nothing was missed between two of its replies.
+2. A request ends: with its reply, or with one of the three exceptions of `request`, each of which may be retried.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Mapping
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from aimbus.errors import NoResponders, SessionEnded
+
+
+class Session:
+    """Made by the Bus. `ended` is done, with no result, as soon as the connection is lost."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._inbox = client.new_inbox()
+        self._tokens = itertools.count()
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """What the server takes in one message, headers included."""
+        return self.client.max_payload
+
+    async def open(self) -> None:
+        self._subscription = await self.client.subscribe(f"{self._inbox}.*", cb=self._replied)
+
+    async def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(SessionEnded())
+        # The client replays its subscriptions when it reconnects; this one must not pile up there.
+        with contextlib.suppress(nats.errors.Error):
+            await self._subscription.unsubscribe()
+
+    async def request(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float = 5.0) -> Msg:
+        """Raises SessionEnded, NoResponders, or TimeoutError; after each of them the server may or may not have acted."""
+        if self.ended.done():
+            raise SessionEnded
+        token = str(next(self._tokens))
+        reply: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = reply
+        try:
+            await self.send(subject, data, headers, reply=f"{self._inbox}.{token}", timeout_s=timeout_s)
+            async with asyncio.timeout(timeout_s):
+                message = await reply
+        finally:
+            del self._waiting[token]
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # seen, even if the sending failed first
+        if message.headers and message.headers.get("Status") == "503":
+            raise NoResponders
+        return message
+
+    async def send(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, reply: str = "", timeout_s: float = 5.0) -> None:
+        """Hand a message to the client. Raises SessionEnded or TimeoutError.
+
+        The time-out is its own, apart from a reply's: the client waits without end for a flush that a closed connection never makes,
+        and swallows a cancellation there, with which one time-out around both would be used up.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
+        except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError, nats.errors.OutboundBufferLimitError, OSError) as error:
+            raise SessionEnded from error
+
+    @contextlib.asynccontextmanager
+    async def subscribed(self, subject: str) -> AsyncIterator[asyncio.Queue[Msg | None]]:
+        """What arrives on a subject; None is put when the session has ended. Raises SessionEnded.
+
+        The queue has no bound: readers bound what they ask for. The client's own bound would drop messages.
+        """
+        arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+
+        async def keep(message: Msg) -> None:
+            arrived.put_nowait(message)
+
+        def wake(_: object) -> None:
+            arrived.put_nowait(None)
+
+        try:
+            subscription = await self.client.subscribe(subject, cb=keep, pending_bytes_limit=0)
+        except nats.errors.Error as error:
+            raise SessionEnded from error
+        self.ended.add_done_callback(wake)
+        try:
+            yield arrived
+        finally:
+            self.ended.remove_done_callback(wake)
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    async def _replied(self, message: Msg) -> None:
+        waiting = self._waiting.get(message.subject.rpartition(".")[2])
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)

@@ -1,0 +1,74 @@
+"""The connection that is never given up."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import structlog
+
+from aimbus import Bus, BusClosed, NatsServer, Unreachable, connect
+
+
+async def test_connecting_waits_for_a_server_that_is_not_there_yet(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    await server.stop()
+    with structlog.testing.capture_logs() as lines:
+        connecting = asyncio.create_task(connect(server.url, name="t"))
+        async with asyncio.timeout(10):
+            while not lines:  # noqa: ASYNC110 - the log has no event
+                await asyncio.sleep(0.02)
+            assert not connecting.done()
+            await server.start()
+            bus = await connecting
+    assert bus.connected
+    await bus.close()
+    await server.kill()
+    assert [line["event"] for line in lines] == ["nats waiting", "nats connected"]
+
+
+async def test_it_connects_again_and_says_so_once(server: NatsServer) -> None:
+    bus = await connect(server.url, name="t")
+    with structlog.testing.capture_logs() as lines:
+        session = await bus.session()
+        async with asyncio.timeout(10):
+            await server.kill()
+            await session.ended
+            assert not bus.connected
+            await asyncio.sleep(0.6)  # two attempts in vain
+            await server.start()
+            assert await bus.session() is not session
+        assert [line["event"] for line in lines] == ["nats disconnected", "nats waiting", "nats connected"]
+    await bus.close()
+
+
+async def test_requests_in_flight_fail_at_once_when_the_connection_breaks(server: NatsServer, bare_bus: Bus) -> None:
+    session = await bare_bus.session()
+    await session.client.subscribe("silent")
+    request = asyncio.create_task(session.request("silent", b"", timeout_s=60))
+    await session.client.flush()
+    await server.kill()
+    async with asyncio.timeout(10):
+        with pytest.raises(Unreachable):
+            await request
+
+
+async def test_a_closed_bus_lets_go_of_everyone_who_waits(server: NatsServer) -> None:
+    bus = await connect(server.url, name="t")
+    session = await bus.session()
+    await server.kill()
+    await session.ended
+    waiting = asyncio.create_task(bus.session())
+    await asyncio.sleep(0)
+    await bus.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(BusClosed):
+            await waiting
+
+
+async def test_passwords_are_not_logged(server: NatsServer) -> None:
+    with structlog.testing.capture_logs() as lines:
+        bus = await connect(server.url.replace("nats://", "nats://me:secret@"), name="t")
+        await bus.close()
+    assert lines
+    assert "secret" not in str(lines)

@@ -1,0 +1,90 @@
+"""Ids, headers and what is made of foreign messages."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from aimbus.envelope import Event, Undecodable, headers_for, open_event
+from aimschema.messages import ActionTaken, KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, encode
+from aimschema.resources import Key
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+CHANGED = ObjectChanged(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="7", object={})
+DELETED = ObjectDeleted(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="9", object={})
+SYNCED = KindSynced(kind="Pod", resource_version="9", objects=1)
+ACTION = ActionTaken(service="aim-cacher", verb="apply", kind="Job", namespace="ml", name="j", about=Key("ModelCache", "ml", "c"), outcome="done")
+
+
+def report(generation: int = 1) -> StatusReported:
+    return StatusReported(kind="ModelCache", namespace="ml", name="c", uid="u2", service="cacher", observed_generation=generation)
+
+
+def id_of(message: Message) -> str:
+    return headers_for(message, source="s")["Nats-Msg-Id"]
+
+
+def test_an_object_is_identified_by_uid_and_version_and_its_delete_too() -> None:
+    assert id_of(CHANGED) == "u1:7"
+    assert id_of(DELETED) == f"u1:deleted:{DELETED.resource_version}"
+
+
+@pytest.mark.parametrize("message", [pytest.param(SYNCED, id="marker"), pytest.param(ACTION, id="action"), pytest.param(report(), id="report")])
+def test_saying_anything_else_twice_is_two_messages(message: Message) -> None:
+    assert id_of(message) != id_of(message)
+
+
+def test_headers_are_cloudevents_in_lower_case() -> None:
+    headers = headers_for(CHANGED, source="aim-watcher", cause=(3, 12))
+    assert headers["ce-specversion"] == "1.0"
+    assert headers["ce-id"] == "u1:7"
+    assert headers["ce-type"] == "aim.object.changed.v1"
+    assert headers["ce-source"] == "aim-watcher"
+    assert headers["ce-subject"] == "Pod/ml/a.b"
+    assert headers["ce-datacontenttype"] == "application/json"
+    assert headers["aim-cause"] == "3,12"
+    assert datetime.fromisoformat(headers["ce-time"]).tzinfo is not None
+    assert {name for name in headers if name != name.lower()} == {"Nats-Msg-Id"}
+
+
+def test_only_deletes_expire_and_they_do_with_the_log() -> None:
+    assert headers_for(DELETED, source="s")["Nats-TTL"] == "604800"
+    assert "Nats-TTL" not in headers_for(CHANGED, source="s")
+
+
+def test_a_trace_is_handed_on_or_begun() -> None:
+    given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert headers_for(CHANGED, source="s", traceparent=given)["traceparent"] == given
+    begun = [headers_for(CHANGED, source="s")["traceparent"] for _ in range(2)]
+    assert begun[0] != begun[1]
+    assert all(len(text) == len(given) for text in begun)
+
+
+def test_what_was_put_in_comes_out() -> None:
+    headers = headers_for(CHANGED, source="aim-watcher", cause=(3, 12))
+    event = open_event(13, "aim.object.Pod.ml.a_b", NOW, encode(CHANGED), headers)
+    assert event == Event(13, "aim.object.Pod.ml.a_b", CHANGED, NOW, (3, 12), "aim-watcher", headers["traceparent"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{", id="torn"),
+        pytest.param(b"\xff\xfe", id="not-utf-8"),
+        pytest.param(b'{"type":"aim.object.changed.v2","kind":"Pod"}', id="later-version"),
+        pytest.param(b'{"type":"aim.object.changed.v1","kind":7}', id="wrong-type"),
+        pytest.param(b'{"type":"aim.object.changed.v1","object":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, id="too-deep"),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_an_item_not_an_error(data: bytes) -> None:
+    item = open_event(5, "aim.object.Pod.ml.x", NOW, data, {})
+    assert isinstance(item, Undecodable)
+    assert (item.seq, item.data) == (5, data)
+    assert item.error
+
+
+@pytest.mark.parametrize("cause", [pytest.param("x,2", id="letters"), pytest.param("1,,2", id="hole"), pytest.param("", id="empty")])
+def test_headers_that_make_no_sense_are_left_out(cause: str) -> None:
+    event = open_event(5, "s", NOW, encode(CHANGED), {"aim-cause": cause, "traceparent": "nonsense"})
+    assert isinstance(event, Event)
+    assert (event.cause, event.traceparent, event.source) == ((), "", "")

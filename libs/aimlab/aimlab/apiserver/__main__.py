@@ -1,0 +1,27 @@
+"""`python -m aimlab.apiserver --port N`: serve until SIGTERM; the URL is the only line on standard output."""
+
+import argparse
+import asyncio
+import signal
+
+from aimlab.apiserver import ApiServer
+
+
+async def serve(port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stopped.set)
+    async with ApiServer(port=port) as server:
+        print(server.url, flush=True)
+        await stopped.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m aimlab.apiserver", description="API server double with its state in memory")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
+    asyncio.run(serve(parser.parse_args().port))
+
+
+if __name__ == "__main__":
+    main()

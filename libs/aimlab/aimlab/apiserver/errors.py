@@ -1,0 +1,85 @@
+"""The errors of the Kubernetes API: HTTP code, `reason`, `details`, as metav1.Status bodies.
+
+ApiError            anything a client is told; the functions below make the usual ones
+"""
+
+from typing import NamedTuple
+
+from aimlab.apiserver.objects import Obj
+
+
+class Cause(NamedTuple):
+    """One entry of `details.causes`: where, which kind of mistake, in words."""
+
+    field: str
+    reason: str
+    message: str
+
+
+class ApiError(Exception):
+    """An answer that is not a success. `reason` may be empty, as for internal errors."""
+
+    def __init__(self, code: int, reason: str, message: str, details: Obj | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+
+    def body(self) -> Obj:
+        """The metav1.Status that says so."""
+        status: Obj = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "code": self.code}
+        if self.reason:
+            status["reason"] = self.reason
+        if self.details is not None:
+            status["details"] = self.details
+        return status
+
+
+def qualified(name: str, group: str) -> str:
+    """A plural or kind with its group, as messages name it: `widgets.lab.example.com`, `pods`."""
+    return f"{name}.{group}" if group else name
+
+
+def named(group: str, kind: str, name: str) -> Obj:
+    """`details` that name an object; an empty name and the core group are left out."""
+    return {**({"name": name} if name else {}), **({"group": group} if group else {}), "kind": kind}
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def not_found(group: str, plural: str, name: str) -> ApiError:
+    return ApiError(404, "NotFound", f'{qualified(plural, group)} "{name}" not found', named(group, plural, name))
+
+
+def already_exists(group: str, plural: str, name: str, *, deleting: bool) -> ApiError:
+    said = f'{qualified(plural, group)} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", f"object is being deleted: {said}" if deleting else said, named(group, plural, name))
+
+
+def conflict(group: str, kind: str, name: str, why: str) -> ApiError:
+    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {qualified(kind, group)} "{name}": {why}', named(group, kind, name))
+
+
+def stale(group: str, plural: str, name: str) -> ApiError:
+    why = "the object has been modified; please apply your changes to the latest version and try again"
+    return conflict(group, plural, name, why)
+
+
+def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> ApiError:
+    """422 with one cause each; the message says repeated causes once, the list keeps them."""
+    said = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
+    text = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+    details = named(group, kind, name) | {"causes": [listed(cause) for cause in causes]}
+    return ApiError(422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {text}', details)
+
+
+def listed(cause: Cause) -> Obj:
+    """A cause as an entry of `details.causes`."""
+    return {"reason": cause.reason, "message": cause.message, "field": cause.field}
+
+
+def expired(message: str) -> ApiError:
+    return ApiError(410, "Expired", message)

@@ -1,0 +1,74 @@
+"""Wires the node together: its object, its controllers, its kubelet and its log server."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from aimkube import AlreadyExists, Cluster, KubeError
+from aimlab.control import control
+from aimlab.kinds import NODE, VOLUME
+from aimlab.mirror import Mirror
+from aimlab.node import claims, jobs, machine, scheduler
+from aimlab.node.kubelet import Kubelet
+from aimlab.node.logs import make_app
+from aimlab.node.worker import Node
+from aimschema.resources import CLAIM, JOB, POD, STORAGE_CLASS
+
+_LOG = logging.getLogger(__name__)
+RETRY_S = 1.0
+HEARTBEAT_S = 60.0
+
+
+async def run(kubeconfig: str, state_dir: Path, images: Path) -> None:
+    """Runs the node until cancelled; then every process of its pods has ended."""
+    cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-node")
+    try:
+        async with aiohttp.ClientSession(trust_env=False) as client:
+            mirror = Mirror(cluster, (NODE, POD, JOB, CLAIM, VOLUME, STORAGE_CLASS))
+            kubelet = Kubelet(Node(cluster, mirror.objects, state_dir, images, client), mirror)
+            server = web.AppRunner(make_app(kubelet), handle_signals=False, shutdown_timeout=1.0)
+            await server.setup()
+            try:
+                port = await _listen(server)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(_register(cluster, port))
+                    tasks.create_task(mirror.run())
+                    tasks.create_task(control(cluster, mirror, scheduler.plan))
+                    tasks.create_task(control(cluster, mirror, partial(claims.plan, volumes_dir=state_dir / "volumes")))
+                    tasks.create_task(control(cluster, mirror, jobs.plan))
+                    tasks.create_task(kubelet.run())
+            finally:
+                await server.cleanup()
+    finally:
+        await cluster.close()
+
+
+async def _listen(server: web.AppRunner) -> int:
+    """Serves on a free port, which is given back."""
+    site = web.TCPSite(server, machine.ADDRESS, 0)
+    await site.start()
+    address: tuple[str, int] = server.addresses[0]
+    return address[1]
+
+
+async def _register(cluster: Cluster, kubelet_port: int) -> None:
+    """Makes the Node and the StorageClasses, and keeps the Node's status fresh."""
+    while True:
+        try:
+            for resource, body in [(NODE, machine.node_object()), *((STORAGE_CLASS, one) for one in claims.STORAGE_CLASSES)]:
+                try:
+                    await cluster.create(body, resource=resource)
+                except AlreadyExists:
+                    continue
+            status = {"status": machine.node_status(kubelet_port, datetime.now(UTC))}
+            await cluster.merge_patch(NODE, None, machine.NAME, status, subresource="status")
+        except KubeError as error:
+            _LOG.info("the API server does not take the node yet: %s", error)
+            await asyncio.sleep(RETRY_S)
+        else:
+            await asyncio.sleep(HEARTBEAT_S)

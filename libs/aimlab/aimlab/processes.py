@@ -1,0 +1,118 @@
+"""Child processes that cannot outlive the one that started them.
+
+Guarantees: a process started here leads a session of its own and so can be stopped with its children; on Linux the kernel kills it when the
+starter dies, however that happens (prctl(2), PR_SET_PDEATHSIG; grandchildren are then up to it); elsewhere only an orderly end of the starter does.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start: `output` gets stdout and stderr, appended."""
+
+    argv: Sequence[str]
+    output: Path
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+
+
+async def start(program: Program) -> asyncio.subprocess.Process:
+    """Raises OSError where the command cannot be run. Call it from the main thread: the kernel ties the child to the starting thread."""
+    starter = os.getpid()
+
+    def die_with_starter() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != starter:
+                os._exit(1)
+
+    program.output.parent.mkdir(parents=True, exist_ok=True)
+    with program.output.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *program.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=program.env,
+            cwd=program.cwd,
+            start_new_session=True,
+            preexec_fn=die_with_starter,
+        )
+
+
+async def stop(process: asyncio.subprocess.Process, *, grace_s: float) -> int:
+    """SIGTERM, and after the grace SIGKILL, to the process and its children; gives the exit code (negative: the signal)."""
+    if process.returncode is None and grace_s > 0:
+        _signal_group(process, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), grace_s)
+    _signal_group(process, signal.SIGKILL)
+    return await process.wait()
+
+
+def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+class Children:
+    """A group of named processes with a log file each in `log_dir`; leaving the block stops them all, the last started first."""
+
+    def __init__(self, log_dir: Path, *, grace_s: float = 5.0) -> None:
+        self._log_dir = log_dir
+        self._grace_s = grace_s
+        self.running: dict[str, asyncio.subprocess.Process] = {}
+
+    async def __aenter__(self) -> Self:
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop_all()
+
+    def log_of(self, name: str) -> Path:
+        return self._log_dir / f"{name}.log"
+
+    async def start(self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+        """`env` is added to this process's own environment. Raises OSError where the command cannot be run, ValueError for a name in use."""
+        if name in self.running:
+            raise ValueError(f"a process named {name} is running")
+        process = await start(Program(argv, self.log_of(name), env=os.environ | dict(env or {})))
+        self.running[name] = process
+        return process
+
+    async def stop(self, name: str) -> int:
+        return await stop(self.running.pop(name), grace_s=self._grace_s)
+
+    async def kill(self, name: str) -> None:
+        """As a crash would: no warning, no grace."""
+        await stop(self.running.pop(name), grace_s=0)
+
+    async def stop_all(self) -> None:
+        for name in reversed(list(self.running)):
+            await self.stop(name)
+
+    async def first_end(self) -> tuple[str, int]:
+        """Waits until any of them ends; its name and exit code."""
+        waits = {asyncio.create_task(process.wait()): name for name, process in self.running.items()}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            ended = next(iter(done))
+            return waits[ended], ended.result()
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -1,0 +1,185 @@
+"""The real kubectl against the double: what the README tells people to do must work."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aimlab.apiserver import ApiServer
+
+KUBECTL = Path(sys.executable).with_name("kubectl")
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
+WIDGET = """
+apiVersion: lab.example.com/v1alpha1
+kind: Widget
+metadata: {name: kw, namespace: lab}
+spec: {model: "m/a:1", size: 10Gi}
+"""
+NAMESPACE = "{apiVersion: v1, kind: Namespace, metadata: {name: lab}}"
+BUILT_IN = """
+{apiVersion: v1, kind: ConfigMap, metadata: {name: cm, namespace: lab}, data: {a: b}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: lab}
+spec: {containers: [{name: c, image: "x:1", env: [{name: A, value: VALUE}]}]}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: j, namespace: lab}
+spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: "x:1"}]}}}
+"""
+Run = Callable[..., Awaitable[str]]
+
+
+def crd() -> str:
+    """The Widget definition that the recordings use."""
+    lines = (TRANSCRIPTS / "discovery.jsonl").read_text().splitlines()
+    return msgspec.json.encode(msgspec.json.decode(lines[2])["request"]["body"]).decode()
+
+
+@pytest.fixture
+async def bare(server: ApiServer, tmp_path: Path) -> AsyncIterator[Run]:
+    """Runs kubectl with a home of its own; returns what it said, fails the test if it fails (or does not, with `fails`)."""
+    env = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none"), "PATH": ""}
+    started: list[asyncio.subprocess.Process] = []
+
+    async def run(*args: str, stdin: str = "", fails: bool = False) -> str:
+        pipe = asyncio.subprocess.PIPE
+        command = [str(KUBECTL), "--server", server.url, *args]
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT, env=env)
+        started.append(process)
+        said, _ = await process.communicate(stdin.encode())
+        assert (process.returncode != 0) is fails, f"kubectl {' '.join(args)}: {said.decode()}"
+        return said.decode()
+
+    yield run
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+async def kubectl(bare: Run) -> Run:
+    """kubectl with the Widget kind and the namespace lab in place."""
+    await bare("apply", "-f", "-", stdin=f"{NAMESPACE}\n---\n{crd()}")
+    return bare
+
+
+async def test_a_definition_becomes_established(kubectl: Run) -> None:
+    assert "condition met" in await kubectl("wait", "--for=condition=Established", "crd/widgets.lab.example.com", "--timeout=5s")
+    assert "wd" in await kubectl("api-resources", "--api-group=lab.example.com")
+
+
+async def test_apply_creates_then_says_unchanged_then_configured(kubectl: Run) -> None:
+    assert "created" in await kubectl("apply", "-f", "-", stdin=WIDGET)
+    assert "unchanged" in await kubectl("apply", "-f", "-", stdin=WIDGET)
+    assert "configured" in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("10Gi", "20Gi"))
+    assert "20Gi" in await kubectl("get", "wd", "kw", "-n", "lab", "-o", "yaml")
+
+
+async def test_apply_moves_from_client_side_to_server_side(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    assert "serverside-applied" in await kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=WIDGET)
+    managed = await kubectl("get", "wd", "kw", "-n", "lab", "-o", "yaml", "--show-managed-fields")
+    assert "operation: Apply" in managed
+    assert "kubectl-client-side-apply" not in managed
+
+
+async def test_apply_server_side_names_the_other_manager_on_conflict(kubectl: Run) -> None:
+    await kubectl("apply", "--server-side", "--field-manager=one", "-f", "-", stdin=WIDGET)
+    said = await kubectl("apply", "--server-side", "--field-manager=two", "-f", "-", stdin=WIDGET.replace("10Gi", "20Gi"), fails=True)
+    assert 'conflict with "one": .spec.size' in said
+
+
+async def test_unknown_fields_and_bad_values_are_refused(kubectl: Run) -> None:
+    assert 'unknown field "spec.nope"' in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("size:", "nope:"), fails=True)
+    assert "spec.model" in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("m/a:1", ""), fails=True)
+
+
+async def test_get_prints_the_columns_of_the_definition(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    header, row = (await kubectl("get", "lab", "-n", "lab")).splitlines()
+    assert header.split() == ["NAME", "MODEL", "STATUS", "AGE"]
+    assert row.split()[:2] == ["kw", "m/a:1"]
+
+
+async def test_status_patch_and_wait_for_it(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    waiting = asyncio.ensure_future(kubectl("wait", "wd/kw", "-n", "lab", "--for=jsonpath={.status.status}=Ready", "--timeout=10s"))
+    await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", '-p={"status":{"status":"Ready"}}')
+    assert "condition met" in await waiting
+
+
+async def test_describe_shows_the_events_of_an_object(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    uid = await kubectl("get", "wd", "kw", "-n", "lab", "-o", "jsonpath={.metadata.uid}")
+    regarding = f"{{apiVersion: lab.example.com/v1alpha1, kind: Widget, name: kw, namespace: lab, uid: {uid}}}"
+    event = (
+        "{apiVersion: events.k8s.io/v1, kind: Event, metadata: {name: e1, namespace: lab}, note: it went well, reason: Done, type: Normal,"
+        f" regarding: {regarding}, reportingController: lab/x, reportingInstance: x-0, action: Do, eventTime: '2026-01-01T00:00:00.000000Z'}}"
+    )
+    await kubectl("create", "-f", "-", stdin=event)
+    assert "it went well" in await kubectl("describe", "wd", "kw", "-n", "lab")
+    assert "widget/kw" in await kubectl("get", "events", "-n", "lab")
+
+
+async def test_built_in_kinds_are_applied_twice_and_changed(kubectl: Run) -> None:
+    assert (await kubectl("apply", "-f", "-", stdin=BUILT_IN)).count("created") == 3
+    assert (await kubectl("apply", "-f", "-", stdin=BUILT_IN)).count("unchanged") == 3
+    assert "pod/p configured" in await kubectl("apply", "-f", "-", stdin=BUILT_IN.replace("VALUE", "other"))
+    assert "pod/p" in await kubectl("get", "all", "-n", "lab")
+
+
+async def test_watching_prints_changes_as_they_come(kubectl: Run, server: ApiServer, tmp_path: Path) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    command = [str(KUBECTL), "--server", server.url, "get", "wd", "-n", "lab", "-w", "--no-headers"]
+    env = {"HOME": str(tmp_path), "PATH": ""}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env)
+    try:
+        assert process.stdout
+        await asyncio.wait_for(process.stdout.readline(), 10)
+        await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", '-p={"status":{"status":"Ready"}}')
+        assert b"Ready" in await asyncio.wait_for(process.stdout.readline(), 10)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_delete_waits_until_the_object_is_gone(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    waiting = asyncio.ensure_future(kubectl("wait", "wd/kw", "-n", "lab", "--for=delete", "--timeout=10s"))
+    assert "deleted" in await kubectl("delete", "wd", "kw", "-n", "lab")
+    await waiting
+    assert "NotFound" in await kubectl("get", "wd", "kw", "-n", "lab", fails=True)
+
+
+async def test_deleting_a_namespace_and_a_definition_takes_their_objects(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    await kubectl("delete", "crd", "widgets.lab.example.com", "--timeout=10s")
+    assert "could not find the requested resource" in await kubectl("get", "widgets", "-A", fails=True)
+    await kubectl("apply", "-f", "-", stdin=BUILT_IN)
+    await kubectl("delete", "ns", "lab", "--timeout=10s")
+    assert "No resources found" in await kubectl("get", "jobs", "-n", "lab")
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "shows"),
+    [
+        pytest.param("ns", ("foo",), "kubernetes.io/metadata.name: foo", id="namespace"),
+        pytest.param("configmap", ("foo", "--from-literal=a=b"), "a: b", id="configmap"),
+        pytest.param("secret", ("generic", "foo", "--from-literal=a=b"), "a: Yg==", id="secret"),
+        pytest.param("sa", ("foo",), "kind: ServiceAccount", id="serviceaccount"),
+    ],
+)
+async def test_create_sends_protobuf(bare: Run, kind: str, args: tuple[str, ...], shows: str) -> None:
+    await bare("create", kind, *args)
+    assert shows in await bare("get", kind, "foo", "-o", "yaml")
+
+
+async def test_a_kind_that_is_not_taken_as_protobuf_says_what_to_do(bare: Run) -> None:
+    assert "apply -f" in await bare("create", "deployment", "d", "--image=x", fails=True)
