@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from aimlab.lab import until_answers
+from aimlab.lab import READY_WITHIN_S, until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
@@ -12,8 +12,11 @@ from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER,
 SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
 
 
-async def start_services(children: Children, *, nats_url: str, kubeconfig: Path | None) -> dict[str, str]:
-    """Start all six and wait until each is ready; gives their health URLs. Raises RuntimeError naming the one that is not, and its log."""
+async def start_services(children: Children, *, nats_url: str, kubeconfig: Path | None, within_s: float | None = READY_WITHIN_S) -> dict[str, str]:
+    """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait for ever.
+
+    Raises RuntimeError naming the one that ended or is not ready in time, and its log.
+    """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
         env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
@@ -22,5 +25,5 @@ async def start_services(children: Children, *, nats_url: str, kubeconfig: Path 
     async with asyncio.TaskGroup() as waiting:
         for service, url in urls.items():
             what = f"aim-{service}; its log is {children.log_of(service)}"
-            waiting.create_task(until_answers(children.running[service], f"{url}/readyz", what))
+            waiting.create_task(until_answers(children.running[service], f"{url}/readyz", what, within_s))
     return urls

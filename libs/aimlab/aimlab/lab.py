@@ -95,9 +95,9 @@ async def _start_api_server(children: Children) -> str:
     return url
 
 
-async def until_answers(process: asyncio.subprocess.Process, url: str, what: str) -> None:
-    """Waits until `url` answers 200. Raises RuntimeError where the process ends or half a minute is over."""
-    give_up = time.monotonic() + READY_WITHIN_S
+async def until_answers(process: asyncio.subprocess.Process, url: str, what: str, within_s: float | None = READY_WITHIN_S) -> None:
+    """Waits until `url` answers 200 (`within_s` None: for ever). Raises RuntimeError where the process ends or the time is over."""
+    give_up = float("inf") if within_s is None else time.monotonic() + within_s
     async with aiohttp.ClientSession(trust_env=False) as client:
         while True:
             with contextlib.suppress(aiohttp.ClientError):

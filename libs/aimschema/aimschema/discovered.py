@@ -14,7 +14,10 @@ RESULT_KEY: Final = "result.json"
 IMAGE_KEY: Final = "image"
 LARGEST_ELEMENT_BYTES: Final = 256 << 10
 GIB: Final = 1 << 30
+LARGEST_SIZE_GIB: Final = 1 << 20
+"""One PiB: more is a slip of the image's, and as a volume would never be bound."""
 _SOURCE = re.compile(r"(hf|s3)://[^\s/]\S*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/@-]*")
 
 
 class ProfileMetadata(Struct, frozen=True):
@@ -63,7 +66,7 @@ def check(element: Any) -> Discovered:
     if len(encoded) > LARGEST_ELEMENT_BYTES:
         raise ValueError(f"the profile is {len(encoded)} bytes long; at most {LARGEST_ELEMENT_BYTES} are taken")
     try:
-        found = msgspec.json.decode(encoded, type=Discovered)
+        found = msgspec.convert(_without_nulls(msgspec.json.decode(encoded)), type=Discovered)
     except msgspec.ValidationError as error:
         raise ValueError(f"the profile has an unexpected form: {error}") from error
     if not found.models:
@@ -71,9 +74,22 @@ def check(element: Any) -> Discovered:
     for model in found.models:
         if not _SOURCE.fullmatch(model.source) or len(model.source) > 1024 or ".." in model.source.split("/"):
             raise ValueError(f"source {model.source[:200]!r} is not of the form hf://owner/name or s3://bucket/prefix")
-        if model.size_gb < 0:
-            raise ValueError(f"size_gb of {model.source[:200]!r} is negative")
+        if len(model.name) > 1024 or not _NAME.fullmatch(model.name):
+            raise ValueError(f"model name {model.name[:200]!r} may have letters, digits and . _ : + / @ - only")
+        if not 0 <= model.size_gb <= LARGEST_SIZE_GIB:
+            raise ValueError(f"size_gb of {model.source[:200]!r} is not between 0 and {LARGEST_SIZE_GIB}")
     return found
+
+
+def _without_nulls(value: Any) -> Any:
+    """A null says the same as leaving the field out; engine arguments and variables are handed on as they are."""
+    if isinstance(value, dict):
+        return {
+            name: part if name in {"engine_args", "env_vars"} and part is not None else _without_nulls(part)
+            for name, part in value.items()
+            if part is not None
+        }
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def from_config_map(body: dict[str, Any]) -> Discovered | None:

@@ -45,8 +45,12 @@ def predictor_service(service: str) -> str:
 
 
 def mount_path_of(source_uri: str) -> tuple[str, str] | None:
-    """`(org, model)` under which the runtime looks for a source: the last two segments of its path; None where it has no such form."""
-    segments = [part for part in source_uri.split("://", 1)[-1].split("@", 1)[0].split("/") if part]
+    """`(org, model)` under which the runtime looks for a source: the last two segments of its path; None where it has no such form.
+
+    `@revision` is part of hf:// sources only; in an S3 key an `@` is a character like others, and not one of the allowed.
+    """
+    scheme, _, path = source_uri.partition("://")
+    segments = [part for part in (path.split("@", 1)[0] if scheme == "hf" else path).split("/") if part]
     if len(segments) < 2:
         return None
     org, model = segments[-2:]

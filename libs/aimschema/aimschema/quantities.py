@@ -1,10 +1,12 @@
 """Kubernetes quantities (apimachinery resource.Quantity) as whole numbers of bytes, parsed once at the edge."""
 
 import re
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Decimal, DecimalException
 from typing import Final
 
 GI: Final = 1 << 30
+LARGEST: Final = (1 << 63) - 1
+"""Kubernetes caps quantities here."""
 _FORM = re.compile(r"([+-]?[0-9]*\.?[0-9]+|[+-]?[0-9]+\.)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)")
 _SCALE: Final = {
     "": Decimal(1),
@@ -15,12 +17,18 @@ _SCALE: Final = {
 
 
 def parse(quantity: str | int) -> int:
-    """Bytes, rounded up. Raises ValueError where it is no quantity."""
+    """Bytes, rounded up and capped at `LARGEST` either side of zero. Raises ValueError where it is no quantity."""
     form = _FORM.fullmatch(str(quantity))
     if form is None:
         raise ValueError(f"{quantity!r} is not a quantity")
     number, exponent, suffix = form.groups()
-    return int((Decimal(number + (exponent or "")) * _SCALE[suffix or ""]).to_integral_value(rounding=ROUND_CEILING))
+    try:
+        size = Decimal(number + (exponent or "")) * _SCALE[suffix or ""]
+    except DecimalException as error:
+        raise ValueError(f"{quantity!r} is out of range") from error
+    if size.adjusted() >= 19:  # as a whole number it could take all memory (1e999999)
+        return LARGEST if size > 0 else -LARGEST
+    return max(-LARGEST, min(LARGEST, int(size.to_integral_value(rounding=ROUND_CEILING))))
 
 
 def with_headroom(size_bytes: int) -> str:
@@ -29,10 +37,10 @@ def with_headroom(size_bytes: int) -> str:
 
 
 def human(size_bytes: float) -> str:
-    """For people: three significant digits, decimal units, as disks and networks count."""
+    """For people, in decimal units, as disks and networks count: `640 B`, `1.5 GB`, `207 GB`."""
     value = float(size_bytes)
     for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
+        if value < 999.5:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"

@@ -17,6 +17,9 @@ NO_FAILURE: Final = "NoFailure"
 # AIMClusterModel
 IMAGE_INSPECTED: Final = "ImageInspected"
 INSPECTED: Final = "Inspected"
+IMAGE_NOT_FOUND: Final = "ImageNotFound"
+REGISTRY_UNREACHABLE: Final = "RegistryUnreachable"
+METADATA_MISSING: Final = "MetadataMissing"
 NOT_INSPECTED: Final = "NotInspected"
 DUPLICATE_NAME: Final = "DuplicateName"
 

@@ -68,7 +68,6 @@ class Handler(Protocol):
     async def __call__(self, loop: "Loop", action: Action, about: Key, causes: Sequence[int], /) -> None: ...
 
 
-
 class Loop:
     """One service at work. `projection` is the current picture; `learn` adds to it and looks at a key again."""
 
@@ -207,7 +206,7 @@ class Loop:
                 self.queue.succeeded(key)
         except KubeError as error:
             outcome = "retry"
-            failures = self.queue.failed(key, error.retry_after_s or 0.0)
+            failures = self.queue.failed(key, causes, error.retry_after_s or 0.0)
             log.info("retrying", key=str(key), error=str(error), failures=failures)
         except Exception as error:  # (whatever goes wrong with one key must not stop the others)
             outcome = "error"
@@ -280,7 +279,7 @@ class Loop:
             self.fold(message)
 
     async def _unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
-        failures = self.queue.failed(key)
+        failures = self.queue.failed(key, causes)
         FAILURES.labels("unexpected").inc()
         log.error("unexpected", key=str(key), failures=failures, exc_info=error)
         if failures == DEAD_AFTER:

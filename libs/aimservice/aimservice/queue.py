@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import random
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aimschema.resources import Key
@@ -32,6 +33,7 @@ class WorkQueue:
         self._entries: dict[Key, _Entry] = {}
         self._ready: deque[Key] = deque()
         self._timers: dict[Key, float] = {}
+        self._causes_later: dict[Key, set[int]] = {}
         self._heap: list[tuple[float, Key]] = []
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
@@ -54,7 +56,8 @@ class WorkQueue:
                 self._ready.append(key)
                 self._wake.set()
 
-    def add_after(self, key: Key, delay_s: float) -> None:
+    def add_after(self, key: Key, delay_s: float, causes: Iterable[int] = ()) -> None:
+        self._causes_later.setdefault(key, set()).update(causes)
         at = asyncio.get_running_loop().time() + delay_s
         if at < self._timers.get(key, float("inf")):
             self._timers[key] = at
@@ -86,11 +89,11 @@ class WorkQueue:
         else:
             del self._entries[key]
 
-    def failed(self, key: Key, at_least_s: float = 0.0) -> int:
-        """Look again after a jittered exponential time, not before `at_least_s`; returns failures in a row."""
+    def failed(self, key: Key, causes: Iterable[int] = (), at_least_s: float = 0.0) -> int:
+        """Look again, for the same causes, after a jittered exponential time, not before `at_least_s`; returns failures in a row."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         longest_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 20))
-        self.add_after(key, max(at_least_s, longest_s * random.uniform(0.5, 1.0)))  # noqa: S311 (jitter, not a secret)
+        self.add_after(key, max(at_least_s, longest_s * random.uniform(0.5, 1.0)), causes)  # noqa: S311 (jitter, not a secret)
         return failures
 
     def succeeded(self, key: Key) -> None:
@@ -108,5 +111,7 @@ class WorkQueue:
                 return at - now
             heapq.heappop(self._heap)
             del self._timers[key]
+            for cause in self._causes_later.pop(key, ()):
+                self.add(key, cause)
             self.add(key)
         return None

@@ -25,7 +25,7 @@ class Cluster:
         self.now = now
         self.store = Store()
         self.resources: dict[tuple[str, str, str], Resource] = {}
-        self.by_kind: dict[tuple[str, str], Resource] = {}
+        self.kinds_seen: set[tuple[str, str]] = set()
         self.discovery_version = 0
         for resource in BUILTINS:
             self._serve(resource)
@@ -78,7 +78,7 @@ class Cluster:
 
     def _serve(self, resource: Resource) -> None:
         self.resources[resource.group, resource.version, resource.plural] = resource
-        self.by_kind[resource.api_version, resource.kind] = resource
+        self.kinds_seen.add((resource.api_version, resource.kind))
         self.store.open(resource.storage)
         self.discovery_version += 1
 
@@ -107,7 +107,6 @@ class Cluster:
     def _withdraw_versions(self, definition: Obj) -> None:
         for resource in crd.resources(definition):
             self.resources.pop((resource.group, resource.version, resource.plural), None)
-            self.by_kind.pop((resource.api_version, resource.kind), None)
         self.discovery_version += 1
 
     def _withdraw(self, definition: Obj) -> None:

@@ -101,6 +101,8 @@ class Controllers:
 
     def _look_for_owners(self, key: CollectionKey, obj: Obj) -> None:
         refs = obj["metadata"].get("ownerReferences") or []
+        if any((ref.get("apiVersion", ""), ref.get("kind", "")) not in self.cluster.kinds_seen for ref in refs):
+            return  # nothing can be said about an owner of a kind that was never there
         owners = [(ref, owner) for ref in refs if (owner := self._owner(obj, ref))]
         solid = [ref for ref, owner in owners if FOREGROUND not in (owner["metadata"].get("finalizers") or ())]
         if solid and len(solid) < len(refs):

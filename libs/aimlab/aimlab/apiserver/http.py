@@ -48,13 +48,14 @@ def application(cluster: Cluster) -> web.Application:
     """The server's routes over a cluster."""
     app = web.Application(middlewares=[_answered], client_max_size=MAX_BODY_BYTES)
     app[CLUSTER] = cluster
-    app.router.add_get("/version", _version)
+    for slash in ("", "/"):
+        app.router.add_get(f"/version{slash}", _version)
+        app.router.add_get(f"/api{slash}", _core)
+        app.router.add_get(f"/apis{slash}", _groups)
     for path in HEALTH:
         app.router.add_get(path, _healthy)
     app.router.add_get("/openapi/v3", _openapi_index)
     app.router.add_get("/openapi/v3/{path:.+}", _openapi)
-    app.router.add_get("/api", _core)
-    app.router.add_get("/apis", _groups)
     app.router.add_route("*", "/{path:.*}", _dispatch)
     return app
 

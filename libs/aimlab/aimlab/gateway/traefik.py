@@ -26,7 +26,7 @@ GATEWAY_NAME = "aim-gateway"
 CONTROLLER = "traefik.io/gateway-controller"
 READY_WITHIN_S = 30.0
 POLL_S = 0.05
-STOP_GRACE_S = 3.0
+STOP_GRACE_S = 1.0  # it keeps no state, and would wait for idle connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,10 @@ def command(api: Api, port: int, health_port: int) -> list[str]:
         f"{provider}.statusaddress.ip={HOST}",
         f"--entrypoints.web.address={HOST}:{port}",
         "--entrypoints.web.http.aliasheadersstrategy=delete",
+        "--entrypoints.web.transport.lifecycle.gracetimeout=1s",
         f"--entrypoints.health.address={HOST}:{health_port}",
         "--entrypoints.health.http.aliasheadersstrategy=delete",
+        "--entrypoints.health.transport.lifecycle.gracetimeout=1s",
         "--ping",
         "--ping.entrypoint=health",
         "--global.checknewversion=false",

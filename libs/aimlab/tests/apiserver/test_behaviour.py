@@ -111,6 +111,14 @@ class TestGarbageCollection:
         await api.ok("POST", CONFIGS, config("child", **owned_by(owner, **wrong)))
         await gone(api, CONFIGS, "child")
 
+    async def test_an_owner_of_a_kind_that_was_never_there_is_left_alone(self, api: Api) -> None:
+        owner = {"apiVersion": "example.com/v1", "kind": "Never", "metadata": {"name": "x", "uid": "11111111-0000-0000-0000-000000000000"}}
+        await api.ok("POST", CONFIGS, config("kept", **owned_by(owner)))
+        known = {**owner, "apiVersion": "v1", "kind": "ConfigMap"}
+        await api.ok("POST", CONFIGS, config("collected", **owned_by(known)))
+        await gone(api, CONFIGS, "collected")
+        assert (await api("GET", f"{CONFIGS}/kept"))[0] == 200
+
     async def test_an_owner_in_another_namespace_is_no_owner(self, api: Api) -> None:
         owner = await api.ok("POST", "/api/v1/namespaces/kube-system/configmaps", config("owner"))
         await api.ok("POST", CONFIGS, config("child", **owned_by(owner)))
@@ -428,6 +436,10 @@ class TestDocuments:
     @pytest.mark.parametrize("path", ["/readyz", "/livez", "/healthz"])
     async def test_health(self, api: Api, path: str) -> None:
         assert await api("GET", path) == (200, {"raw": "ok"})
+
+    @pytest.mark.parametrize("path", ["/version", "/api", "/apis"])
+    async def test_a_slash_at_the_end_does_no_harm(self, api: Api, path: str) -> None:
+        assert await api("GET", path) == await api("GET", f"{path}/")
 
     async def test_plain_discovery(self, api: Api) -> None:
         assert (await api.ok("GET", "/api"))["versions"] == ["v1"]

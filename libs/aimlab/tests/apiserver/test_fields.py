@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlab.apiserver.errors import ApiError
@@ -106,6 +106,7 @@ def filled(obj: Obj) -> dict[Any, Any]:
     return {path: value for path, value in owned(obj, SCHEMA).items() if value not in ({}, [])}
 
 
+@settings(max_examples=50)
 @given(objects, objects)
 def test_what_was_sent_is_there_and_applying_it_again_changes_nothing(first: Obj, second: Obj) -> None:
     live, owners = applied({}, first, [], "one")
@@ -115,6 +116,7 @@ def test_what_was_sent_is_there_and_applying_it_again_changes_nothing(first: Obj
     assert (again, encode(owners_again)) == (live, encode(owners))
 
 
+@settings(max_examples=50)
 @given(objects, objects)
 def test_sole_manager_gets_exactly_what_it_sends(first: Obj, second: Obj) -> None:
     live, owners = applied({}, first, [], "one")
@@ -122,6 +124,7 @@ def test_sole_manager_gets_exactly_what_it_sends(first: Obj, second: Obj) -> Non
     assert filled(live) == filled(second)
 
 
+@settings(max_examples=50)
 @given(objects)
 def test_managed_fields_say_the_same_after_a_round_trip(obj: Obj) -> None:
     owner = by("one")

@@ -22,7 +22,7 @@ from aimschema.resources import GATEWAY, INFERENCE_SERVICE, POD, ROUTE
 
 Body = dict[str, Any]
 MODEL = "lab/tiny"
-pytest_plugins = ["aimlab.testing"]
+pytest_plugins = ["aimlab.testing.fixtures"]
 
 
 def model_folder(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from aimlab.testing import NAMESPACE, Start, Wait, eventually
 from aimschema.resources import CLAIM, JOB, POD, Resource
 
 Body = dict[str, Any]
-pytest_plugins = ["aimlab.testing"]
+pytest_plugins = ["aimlab.testing.fixtures"]
 TELL_PID = "echo $$$$"
 """Two dollars once the kubelet has expanded the argument, as in a cluster."""
 

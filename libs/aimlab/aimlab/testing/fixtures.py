@@ -1,11 +1,11 @@
 """Fixtures for tests that need a laptop cluster: an API server double, a client for it, and the lab's own processes on it.
 
-Use them by `pytest_plugins = ["aimlab.testing"]` in a test module. Everything is in the test's own folder and on free ports, and ends with the test.
+Use them by `pytest_plugins = ["aimlab.testing.fixtures"]` in a test module. Everything is in the test's own folder and on free ports, and ends
+with the test.
 """
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,24 +17,8 @@ from aimkube import Cluster, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.kinds import Body
 from aimlab.processes import Children
+from aimlab.testing import NAMESPACE, Start, Wait, eventually
 from aimschema.resources import Resource
-
-Wait = Callable[[Resource, str, Callable[[Body], bool]], Awaitable[Body]]
-Start = Callable[[], Awaitable[Children]]
-WITHIN_S = 20.0
-POLL_S = 0.03
-NAMESPACE = "demo"
-"""The one namespace that `cluster` makes."""
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Waits until it holds, for what no watch tells of. Raises AssertionError with `what` after 20 s."""
-    try:
-        async with asyncio.timeout(WITHIN_S):
-            while not await holds():  # noqa: ASYNC110 (other processes make it true)
-                await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        raise AssertionError(f"not within {WITHIN_S:g} s: {what}") from None
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""`aimctl`: the command line."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+
+from aimctl.demo import run_demo
+from aimctl.dev import run_dev, run_up
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The AIM control plane: run it, try it.")
+StateDir = Annotated[Path | None, typer.Option("--state", help="Folder to keep everything in; left out, a temporary one that goes at the end.")]
+
+
+@app.command()
+def demo(state: StateDir = None) -> None:
+    """The whole way in a laptop cluster: five manifests become an answer through the gateway. Exit code 0 only if all of it was true."""
+    raise typer.Exit(0 if _in_state_dir(state, run_demo) else 1)
+
+
+@app.command()
+def dev(state: StateDir = None) -> None:
+    """A laptop cluster with the control plane, until Ctrl-C."""
+    _in_state_dir(state, run_dev)
+
+
+@app.command()
+def up(state: StateDir = None) -> None:
+    """The six services against the current kubeconfig, until Ctrl-C, with an embedded NATS server unless AIM_NATS_URL is set."""
+    kept = state or Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "aim"
+    _in_state_dir(kept, run_up)
+
+
+def _in_state_dir(state: Path | None, work: Any) -> Any:
+    """Run until done or told to stop; a temporary folder goes at the end."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    console = Console()
+    folder = state or Path(tempfile.mkdtemp(prefix="aim-"))
+    try:
+        return asyncio.run(_until_told(work(folder.absolute(), console)))
+    except RuntimeError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    finally:
+        if state is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:
+    """SIGINT and SIGTERM cancel the work, which cleans up; then there is no result."""
+    task = asyncio.create_task(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None
+
+
+def main() -> None:
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`aimctl demo`: the whole way, once, with proof at each step; False where any of it was not true."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from rich.console import Console
+from rich.text import Text
+
+import aimbus
+from aimbus import Bus, Event
+from aimctl.chain import Link, describe, story, worth_telling
+from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, WEIGHTS
+from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimctl.watching import is_ready, show_until_ready, watching
+from aimschema import quantities, subjects
+from aimschema.messages import ActionTaken
+from aimschema.reasons import STATUSWRITER
+from aimschema.resources import SERVICE as SERVICE_KIND
+from aimschema.resources import TEMPLATE
+
+READY_WITHIN_S = 60.0
+ANSWER_WITHIN_S = 20.0
+PROMPT = "What runs here, and how do I know that it is whole?"
+
+
+@dataclass
+class Checks:
+    """What was claimed and whether it was true."""
+
+    console: Console
+    failed: list[str]
+
+    def check(self, claim: str, *, holds: bool) -> None:
+        self.console.print(Text.assemble(("  ✓ " if holds else "  ✗ ", "green" if holds else "bold red"), claim))
+        if not holds:
+            self.failed.append(claim)
+
+
+async def run_demo(state_dir: Path, console: Console) -> bool:
+    """Starts everything, tells what happens, stops everything."""
+    started_s = time.monotonic()
+    checks = Checks(console, [])
+    console.rule("[bold]Starting a laptop cluster and the six services", align="left")
+    async with control_plane_on_laptop(state_dir) as stack:
+        console.print(
+            f"  up after {time.monotonic() - started_s:.1f} s; {quantities.human(stack.quickstart.size_bytes)} model put into the S3 server",
+            highlight=False,
+        )
+        bus = await aimbus.connect(stack.nats.url, name="aimctl")
+        try:
+            await _the_way(stack, bus, checks)
+        finally:
+            await bus.close()
+        console.rule("[bold]Stopping", align="left")
+    seconds = f"{time.monotonic() - started_s:.1f} s"
+    if checks.failed:
+        console.print(Text(f"Not all of it was true, after {seconds}: {'; '.join(checks.failed)}", style="bold red"))
+    else:
+        console.print(Text(f"All of it was true, in {seconds}.", style="bold green"))
+    return not checks.failed
+
+
+async def _the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
+    console, quickstart = checks.console, stack.quickstart
+    console.rule("[bold]kubectl apply -f examples/quickstart", align="left")
+    checks.check("the manifests are accepted", holds=await _kubectl(stack, console, "apply", "-f", str(quickstart.manifests)))
+    console.rule("[bold]Waiting until the service is ready", align="left")
+    try:
+        async with asyncio.timeout(READY_WITHIN_S), watching(stack.lab.cluster, bus, NAMESPACE) as picture:
+            service = await show_until_ready(picture, SERVICE, console)
+            not_ready = [f"{kind}/{name}" for (kind, name), body in picture.objects.items() if not is_ready(body)]
+    except TimeoutError:
+        checks.check(f"the service is ready within {READY_WITHIN_S:.0f} s (logs: {stack.lab.state_dir / 'log'})", holds=False)
+        return
+    checks.check(f"service, template and cache are ready{': but not ' + ', '.join(not_ready) if not_ready else ''}", holds=not not_ready)
+    await _kubectl(stack, console, "get", "aim", "-n", NAMESPACE)
+    console.rule("[bold]Calling the model through the gateway", align="left")
+    await _call(stack, service, checks)
+    console.rule("[bold]How it came about", align="left")
+    links = await _story(bus)
+    _tell(links, console)
+    yours = {link.event.message.kind for link in links if not link.parents}
+    checks.check("the chain of events leads from your manifests to the running service", holds={SERVICE_KIND.kind, TEMPLATE.kind} <= yours)
+
+
+async def _kubectl(stack: Stack, console: Console, *args: str) -> bool:
+    """Run kubectl against the laptop cluster and show what it prints; True where it succeeds."""
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("kubectl")),
+        *args,
+        env=kubectl_env(stack.lab),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    for line in output.decode(errors="replace").splitlines():
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    return process.returncode == 0
+
+
+async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
+    """The model stand-in answers only after checking its cached files against the source; the answer has to name the weights' sha256."""
+    url = f"{stack.lab.gateway.url}{service['status'].get('path', '')}/v1/chat/completions"
+    checks.check("status.url is where the gateway answers", holds=f"{service['status'].get('url', '')}/v1/chat/completions" == url)
+    request = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
+    checks.console.print(f"  POST {url}", highlight=False, markup=False, soft_wrap=True)
+    status, body = await _answer(url, request)
+    checks.check(f"the gateway answers 200 (it said {status})", holds=status == 200)
+    if status == 200:
+        answer = str(body["choices"][0]["message"]["content"])
+        checks.console.print(Text(f"  {answer}", style="cyan"), soft_wrap=True)
+        checks.check(f"the answer comes from the file that was put into the S3 server ({WEIGHTS})", holds=stack.quickstart.sums[WEIGHTS] in answer)
+
+
+async def _answer(url: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The gateway may need a moment to take up the route: 404 and 503 are asked again."""
+    async with aiohttp.ClientSession(trust_env=False) as client:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                while True:
+                    async with client.post(url, json=request) as answer:
+                        if answer.status not in {404, 502, 503}:
+                            return answer.status, await answer.json() if answer.content_type == "application/json" else {}
+                    await asyncio.sleep(0.1)
+        async with client.post(url, json=request) as answer:
+            return answer.status, {}
+
+
+async def _story(bus: Bus) -> list[Link]:
+    """What led to the last status of the service."""
+    events = [item async for item in aimbus.read_log(bus, [subjects.ALL]) if isinstance(item, Event)]
+
+    def ends(event: Event) -> bool:
+        message = event.message
+        return isinstance(message, ActionTaken) and message.service == STATUSWRITER and message.kind == SERVICE_KIND.kind and message.name == SERVICE
+
+    return story(events, ends)
+
+
+def _tell(links: list[Link], console: Console) -> None:
+    if not links:
+        return
+    first = links[0].event.time
+    for link in links:
+        if worth_telling(link):
+            who, what = describe(link)
+            after_s = (link.event.time - first).total_seconds()
+            console.print(f"  {link.event.seq:>4}  +{after_s:6.2f} s  {who:<13} {what}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,63 @@
+"""`aimctl dev` and `aimctl up`: the control plane until Ctrl-C, on a laptop cluster or against the current kubeconfig."""
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from aimctl.quickstart import MODEL, NAMESPACE, SERVICE
+from aimctl.services import SERVICES, start_services
+from aimctl.stack import control_plane_on_laptop, embedded_nats
+from aimlab.processes import Children
+
+
+async def run_dev(state_dir: Path, console: Console) -> None:
+    """Until cancelled, or until a process ends: then RuntimeError names it and its log."""
+    console.print("starting a laptop cluster and the six services …")
+    async with control_plane_on_laptop(state_dir) as stack:
+        kubectl = Path(sys.executable).with_name("kubectl")
+        _say(console, f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH")
+        console.print("try:")
+        _say(console, f"kubectl apply -f {stack.quickstart.manifests}")
+        _say(console, f"kubectl wait aimsvc/{SERVICE} -n {NAMESPACE} --for=condition=Ready --timeout=60s && kubectl get aim -A")
+        url = f"$(kubectl get aimsvc {SERVICE} -n {NAMESPACE} -o jsonpath={{.status.url}})/v1/chat/completions"
+        body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "hello"}}]}}'
+        _say(console, f"curl -s {url} -H 'content-type: application/json' -d '{body}'")
+        console.print(f"logs are in {stack.lab.state_dir / 'log'}; Ctrl-C stops everything", highlight=False, soft_wrap=True)
+        await _until_one_ends(stack.lab.children, stack.services)
+
+
+async def run_up(state_dir: Path, console: Console) -> None:
+    """Until cancelled, or until a service ends: then RuntimeError names it and its log."""
+    async with AsyncExitStack() as stack:
+        nats_url = os.environ.get("AIM_NATS_URL")
+        if nats_url is None:
+            nats_url = (await stack.enter_async_context(embedded_nats(state_dir / "nats"))).url
+            console.print(f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}", highlight=False, soft_wrap=True)
+        services = await stack.enter_async_context(Children(state_dir / "log"))
+        ending = asyncio.create_task(start_services(services, nats_url=nats_url, kubeconfig=None, within_s=None))
+        console.print(f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them", highlight=False, soft_wrap=True)
+        console.print("the kinds must be there: kubectl apply -f deploy/crds", highlight=False)
+        health = await ending
+        console.print(f"ready: {', '.join(f'{service} {url}/readyz' for service, url in health.items())}", highlight=False, soft_wrap=True)
+        await _until_one_ends(services)
+
+
+def _say(console: Console, command: str) -> None:
+    console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+async def _until_one_ends(*groups: Children) -> None:
+    waits = {asyncio.create_task(group.first_end()): group for group in groups}
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        ended = next(iter(done))
+        name, code = ended.result()
+        raise RuntimeError(f"{name} ended with code {code}; its log is {waits[ended].log_of(name)}")
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
