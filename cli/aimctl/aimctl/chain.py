@@ -1,25 +1,30 @@
 """What led to an event: its causes, and theirs, back to what nobody in the control plane did. Pure.
 
-1. A report or an action names the events that led to it (`aim-cause`).
+1. A report or an action names the events that led to it (`aim-cause`), and was made for an object, as that was then.
 2. A new version of an object was caused by the action that wrote it; where none did, somebody else changed the object, and the story goes on
    with the version before.
 """
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aimbus import Event
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, Progress, StatusReported
 from aimschema.reasons import READY
-from aimschema.resources import Key
+from aimschema.resources import AIM_GROUP, Key
+
+WRITE_STATUS = "write-status"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An event and the events right before it in the story."""
+    """An event and the events right before it in the story. `written`: a version that one of our own actions made."""
 
     event: Event
     parents: tuple[int, ...]
+    written: bool = False
 
 
 def story(events: Iterable[Event], ends: Callable[[Event], bool]) -> list[Link]:
@@ -28,52 +33,51 @@ def story(events: Iterable[Event], ends: Callable[[Event], bool]) -> list[Link]:
     last = max((seq for seq, event in known.items() if ends(event)), default=None)
     if last is None:
         return []
-    writes, before = _index(known)
+    index = _Index(known)
     found: dict[int, Link] = {}
     open_ = [last]
     while open_:
         seq = open_.pop()
-        if seq in found or seq not in known:
-            continue
-        parents = _parents(known[seq], writes, before)
-        found[seq] = Link(known[seq], parents)
-        open_ += parents
+        if seq not in found and seq in known:
+            found[seq] = index.link(known[seq])
+            open_ += found[seq].parents
     return [found[seq] for seq in sorted(found)]
 
 
-Version = tuple[Key, str]
+class _Index:
+    """Which action wrote a version, and which version of an object was the latest at a time."""
 
+    def __init__(self, known: dict[int, Event]) -> None:
+        self._writes: dict[tuple[Key, str], int] = {}
+        self._versions: defaultdict[Key, list[int]] = defaultdict(list)
+        for seq in sorted(known):
+            message = known[seq].message
+            match message:
+                case ActionTaken() if message.resource_version:
+                    self._writes.setdefault((Key(message.kind, message.namespace, message.name), message.resource_version), seq)
+                case ObjectChanged() | ObjectDeleted():
+                    self._versions[Key(message.kind, message.namespace, message.name)].append(seq)
+                case _:
+                    pass
 
-def _index(known: dict[int, Event]) -> tuple[dict[Version, int], dict[int, int]]:
-    """Which action wrote a version, and which version of the object came before an event."""
-    writes: dict[Version, int] = {}
-    before: dict[int, int] = {}
-    latest: dict[Key, int] = {}
-    for seq in sorted(known):
-        message = known[seq].message
+    def link(self, event: Event) -> Link:
+        message = event.message
         match message:
-            case ActionTaken() if message.resource_version:
-                writes[Key(message.kind, message.namespace, message.name), message.resource_version] = seq
             case ObjectChanged() | ObjectDeleted():
                 key = Key(message.kind, message.namespace, message.name)
-                if key in latest:
-                    before[seq] = latest[key]
-                latest[key] = seq
+                writer = self._writes.get((key, message.resource_version))
+                return Link(event, self._before(key, event.seq)) if writer is None else Link(event, (writer,), written=True)
+            case ActionTaken():
+                return Link(event, event.cause + self._before(message.about, event.seq))
+            case StatusReported():
+                return Link(event, event.cause + self._before(Key(message.kind, message.namespace, message.name), event.seq))
             case _:
-                pass
-    return writes, before
+                return Link(event, event.cause)
 
-
-def _parents(event: Event, writes: dict[Version, int], before: dict[int, int]) -> tuple[int, ...]:
-    message = event.message
-    match message:
-        case ObjectChanged() | ObjectDeleted():
-            version = (Key(message.kind, message.namespace, message.name), message.resource_version)
-            if version in writes:
-                return (writes[version],)
-            return (before[event.seq],) if event.seq in before else ()
-        case _:
-            return event.cause
+    def _before(self, key: Key, seq: int) -> tuple[int, ...]:
+        versions = self._versions.get(key, [])
+        place = bisect_left(versions, seq)
+        return (versions[place - 1],) if place else ()
 
 
 def describe(link: Link) -> tuple[str, str]:
@@ -81,8 +85,8 @@ def describe(link: Link) -> tuple[str, str]:
     message = link.event.message
     match message:
         case ObjectChanged():
-            who = "you" if not link.parents else "cluster"
-            return who, f"{message.kind} {message.name}: {_state(message)}"
+            ours = str(message.object.get("apiVersion", "")).startswith(f"{AIM_GROUP}/")
+            return "you" if ours else "cluster", f"{message.kind} {message.name}: {_state(message)}"
         case ObjectDeleted():
             return "cluster", f"{message.kind} {message.name} is gone"
         case StatusReported():
@@ -111,13 +115,15 @@ def _state(message: ObjectChanged) -> str:
     return str(status.get("phase") or ("there" if status else "created"))
 
 
-def worth_telling(link: Link) -> bool:
-    """Without the versions that our own writes made: the write says it."""
-    message = link.event.message
-    if isinstance(message, ObjectChanged):
-        return not link.parents or (len(link.parents) == 1 and _is_foreign(message))
-    return True
-
-
-def _is_foreign(message: ObjectChanged) -> bool:
-    return not message.kind.startswith("AIM") and message.kind != "ModelCache"
+def telling(links: Iterable[Link]) -> list[tuple[Link, str, str]]:
+    """The links worth telling, with who and what: no versions that our own writes made, no status writes but the last, no news twice."""
+    told: list[tuple[Link, str, str]] = []
+    said: set[tuple[str, str]] = set()
+    links = list(links)
+    for link in links:
+        message, words = link.event.message, describe(link)
+        is_status_write = isinstance(message, ActionTaken) and message.verb == WRITE_STATUS and link is not links[-1]
+        if not link.written and not is_status_write and words not in said:
+            said.add(words)
+            told.append((link, *words))
+    return told

@@ -14,12 +14,12 @@ from rich.text import Text
 
 import aimbus
 from aimbus import Bus, Event
-from aimctl.chain import Link, describe, story, worth_telling
+from aimctl.chain import Link, story, telling
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, WEIGHTS
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimctl.watching import is_ready, show_until_ready, watching
 from aimschema import quantities, subjects
-from aimschema.messages import ActionTaken
+from aimschema.messages import ActionTaken, ObjectChanged
 from aimschema.reasons import STATUSWRITER
 from aimschema.resources import SERVICE as SERVICE_KIND
 from aimschema.resources import TEMPLATE
@@ -85,7 +85,7 @@ async def _the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     console.rule("[bold]How it came about", align="left")
     links = await _story(bus)
     _tell(links, console)
-    yours = {link.event.message.kind for link in links if not link.parents}
+    yours = {link.event.message.kind for link in links if not link.parents and isinstance(link.event.message, ObjectChanged)}
     checks.check("the chain of events leads from your manifests to the running service", holds={SERVICE_KIND.kind, TEMPLATE.kind} <= yours)
 
 
@@ -147,8 +147,6 @@ def _tell(links: list[Link], console: Console) -> None:
     if not links:
         return
     first = links[0].event.time
-    for link in links:
-        if worth_telling(link):
-            who, what = describe(link)
-            after_s = (link.event.time - first).total_seconds()
-            console.print(f"  {link.event.seq:>4}  +{after_s:6.2f} s  {who:<13} {what}", highlight=False, markup=False, soft_wrap=True)
+    for link, who, what in telling(links):
+        after_s = (link.event.time - first).total_seconds()
+        console.print(f"  {link.event.seq:>4}  +{after_s:6.2f} s  {who:<13} {what}", highlight=False, markup=False, soft_wrap=True)

@@ -62,7 +62,10 @@ class Discovered(Struct, frozen=True):
 
 def check(element: Any) -> Discovered:
     """The first element of an answer as a value. Raises ValueError with the cause in words."""
-    encoded = msgspec.json.encode(element)
+    try:
+        encoded = msgspec.json.encode(element)
+    except (RecursionError, OverflowError) as error:
+        raise ValueError("the profile is nested too deeply or has a number beyond 64 bits") from error
     if len(encoded) > LARGEST_ELEMENT_BYTES:
         raise ValueError(f"the profile is {len(encoded)} bytes long; at most {LARGEST_ELEMENT_BYTES} are taken")
     try:

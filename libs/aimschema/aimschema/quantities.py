@@ -26,7 +26,7 @@ def parse(quantity: str | int) -> int:
         size = Decimal(number + (exponent or "")) * _SCALE[suffix or ""]
     except DecimalException as error:
         raise ValueError(f"{quantity!r} is out of range") from error
-    if size.adjusted() >= 19:  # as a whole number it could take all memory (1e999999)
+    if size and size.adjusted() >= 19:  # as a whole number it could take all memory (1e999999)
         return LARGEST if size > 0 else -LARGEST
     return max(-LARGEST, min(LARGEST, int(size.to_integral_value(rounding=ROUND_CEILING))))
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from aimkube import Body, Cluster, Conflict, NotFound
+from aimschema.labels import MANAGED_BY
 from aimschema.resources import CONFIG_MAP, RESOURCES, Key
 from aimservice.plan import ApplyObject, DeleteObject
 from aimservice.projection import Projection, Seen
@@ -59,6 +60,10 @@ class Applier:
             return False
         return True
 
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._applied.pop(key, None)
+
     def _unchanged(self, key: Key, body: Body, digest: str, present: Seen) -> bool:
         last = self._applied.get(key)
         return last is not None and last.digest == digest and ours(body, present.body) == last.returned
@@ -74,9 +79,11 @@ class Applier:
 
 
 def same_owner(body: Body, there: Body) -> bool:
-    """Whether both name the same owner by uid."""
+    """Whether both name the same owner by uid; what has no owner is told by the label managed-by."""
     wanted = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
-    return wanted <= {reference["uid"] for reference in there["metadata"].get("ownerReferences") or ()}
+    if wanted:
+        return wanted <= {reference["uid"] for reference in there["metadata"].get("ownerReferences") or ()}
+    return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (there["metadata"].get("labels") or {}).get(MANAGED_BY)
 
 
 def ours(sent: Any, there: Any) -> Any:
@@ -85,7 +92,8 @@ def ours(sent: Any, there: Any) -> Any:
         return {field: ours(value, there.get(field)) for field, value in sent.items()}
     if isinstance(sent, list) and isinstance(there, list) and all(isinstance(item, dict) and "name" in item for item in [*sent, *there]):
         named = {item["name"]: item for item in there}
-        return [ours(item, named.get(item["name"])) for item in sent]
+        if len(named) == len(there):  # in volumeMounts a name may come twice
+            return [ours(item, named.get(item["name"])) for item in sent]
     if isinstance(sent, list) and isinstance(there, list) and len(sent) == len(there):
         return [ours(item, other) for item, other in zip(sent, there, strict=True)]
     return there

@@ -27,12 +27,13 @@ from aimservice.act import Applier, NameConflict
 from aimservice.health import Health
 from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, Report, SendEvent, WriteStatus
-from aimservice.projection import CREATING, REFUSED, Input, Learned, Projection, Refusal, forget, forget_reports, written
+from aimservice.projection import CREATING, REFUSED, Input, Learned, Projection, Refusal, forget, forget_reports, renumbered, written
 from aimservice.queue import WorkQueue
 from aimservice.settings import ServiceSettings
 
 REFUSED_AGAIN_S = 60.0
 DEAD_AFTER = 5
+NAMESPACE_TERMINATING = "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
 WORKERS = 4
 VERBS: dict[type[Action], str] = {
     ApplyObject: "apply",
@@ -83,26 +84,20 @@ class Loop:
         self._loaded_objects: set[Key] | None = None
         self._loaded_reports: set[tuple[Key, str]] = set()
         self._unsynced: set[str] = {resource.kind for resource in service.follows}
+        self._dead: set[Key] = set()
         self._ready = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
-            tasks.create_task(self._beat())
             for _ in range(WORKERS):
                 tasks.create_task(self._work())
 
-    def learn(self, fact: Learned, *keys: Key) -> None:
-        """Fold something this process found out and look at `keys` again."""
+    def learn(self, fact: Learned, key: Key, causes: Sequence[int] = ()) -> None:
+        """Fold something this process found out and look at `key` again, for the same causes."""
         self.fold(fact)
-        for key in keys:
-            self.queue.add(key)
-
-    async def _beat(self) -> None:
-        while True:
-            self._health.beat()
-            await asyncio.sleep(5)
+        self.queue.add(key, *causes)
 
     async def _follow(self) -> None:
         async for item in follow(self.bus, self.service.filters):
@@ -122,6 +117,7 @@ class Loop:
     def _start_load(self) -> None:
         self._ready.clear()
         self._loaded_objects, self._loaded_reports = set(), set()
+        self.projection = renumbered(self.projection)
         self._unsynced = {resource.kind for resource in self.service.follows}
         self._health.waiting("state", "loading from AIM_STATE")
         self._health.ready("start")
@@ -164,6 +160,8 @@ class Loop:
                 if self._loaded_objects is not None:
                     self._loaded_objects.add(key)
                 self._fold_and_enqueue(message, key, event.seq)
+                if self.projection.get(key) is None:
+                    self._applier.forget(key)
             case StatusReported() as message:
                 key = Key(message.kind, message.namespace, message.name)
                 self._loaded_reports.add((key, message.service))
@@ -203,6 +201,7 @@ class Loop:
                 self.queue.add_after(key, plan.requeue_after_s)
             outcome = await self._carry_out(plan.actions, key, causes)
             if outcome != "refused":
+                self._dead.discard(key)
                 self.queue.succeeded(key)
         except KubeError as error:
             outcome = "retry"
@@ -221,17 +220,26 @@ class Loop:
             try:
                 await self._act(action, key, causes)
             except (Invalid, Forbidden, Rejected, NameConflict) as error:
-                target = action.key if isinstance(action, ApplyObject | DeleteObject) else key
-                refusal = Refusal(target, str(error))
-                log.warning("refused", key=str(key), target=str(target), error=str(error))
-                if self.projection.learned(key, REFUSED) != refusal:
-                    self.learn(Learned(key, REFUSED, refusal), key)
-                self.queue.add_after(key, REFUSED_AGAIN_S)
+                if isinstance(error, Forbidden) and any(cause.reason == NAMESPACE_TERMINATING for cause in error.causes):
+                    break
+                self._refused(key, action, str(error))
                 await self.record(action, key, causes, outcome="refused", detail=str(error))
                 return "refused"
         if self.projection.learned(key, REFUSED) is not None:
-            self.learn(Learned(key, REFUSED, None), key)
+            self.learn(Learned(key, REFUSED, None), key, causes)
         return "done"
+
+    def _refused(self, key: Key, action: Action, why: str) -> None:
+        """Fold a refusal. One that reads differently each time (a webhook's request id) must not make the loop spin."""
+        target = action.key if isinstance(action, ApplyObject | DeleteObject) else key
+        refusal, known = Refusal(target, why), self.projection.learned(key, REFUSED)
+        log.warning("refused", key=str(key), target=str(target), error=why)
+        self.fold(Learned(key, REFUSED, refusal))
+        if known is None:
+            self.queue.add(key)
+        elif known != refusal:
+            self.queue.failed(key)
+        self.queue.add_after(key, REFUSED_AGAIN_S)
 
     async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
         match action:
@@ -273,16 +281,19 @@ class Loop:
         )
 
     async def _publish_report(self, report: Report, causes: Sequence[int]) -> None:
-        message = report.message(self.service.name)
-        if self.projection.report(report.key, self.service.name) != message:
-            await self.bus.publisher.publish(message, cause=causes)
-            self.fold(message)
+        message, replaces = report.message(self.service.name), self.projection.report_seq(report.key, self.service.name)
+        if self.projection.report(report.key, self.service.name) == message:
+            return
+        # Without a cause, A, B, A within the duplicate window would have one id twice; what it replaces tells them apart.
+        seq = await self.bus.publisher.publish(message, cause=causes or ((replaces,) if replaces else ()))
+        self.fold(message, seq)
 
     async def _unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
         failures = self.queue.failed(key, causes)
         FAILURES.labels("unexpected").inc()
         log.error("unexpected", key=str(key), failures=failures, exc_info=error)
-        if failures == DEAD_AFTER:
+        if failures >= DEAD_AFTER and key not in self._dead:
+            self._dead.add(key)
             letter = DeadLetter(
                 service=self.service.name, kind=key.kind, namespace=key.namespace, name=key.name, error=repr(error), attempts=failures
             )

@@ -2,10 +2,11 @@
 
 SIGTERM and SIGINT cancel the main coroutine, which finishes or gives back what is in hand; after `DRAIN_S` the process
 ends all the same. The exit code is 0 after a signal, 1 when the main coroutine ended by itself, 2 for bad settings.
+/livez says that the event loop turns, also while the service still waits for NATS or the API server.
 """
 
 import asyncio
-import contextlib
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from aimservice.health import Health, serving
 from aimservice.settings import ENV_PREFIX, ServiceSettings, unknown_variables
 
 DRAIN_S = 9.0
+BEAT_S = 5.0
 S = TypeVar("S", bound=ServiceSettings)
 log = structlog.get_logger()
 
@@ -29,9 +31,8 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
         settings = settings_type()
     except ValidationError as error:
         for problem in error.errors():
-            sys.stderr.write(
-                f"aim-{service}: setting {ENV_PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}, got {problem['input']!r}\n"
-            )
+            variable = ENV_PREFIX + str(problem["loc"][0]).upper().removeprefix(ENV_PREFIX)
+            sys.stderr.write(f"aim-{service}: setting {variable}: {problem['msg']}, got {problem['input']!r}\n")
         return 2
     logs.configure(settings, service)
     for name in unknown_variables(settings_type):
@@ -47,19 +48,31 @@ async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]]) 
     health = Health()
     async with serving(health, settings.http_port):
         work = asyncio.ensure_future(main(settings, health))
-        stopping = asyncio.ensure_future(stop.wait())
+        stopping, beating = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_beat(health))
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        beating.cancel()
         if work.done():
-            log.error("ended-by-itself", error=repr(work.exception()), exc_info=work.exception())
+            error = _error_of(work)
+            log.error("ended-by-itself", error=repr(error), exc_info=error)
             return 1
         log.info("stopping")
         work.cancel()
         done, _ = await asyncio.wait({work}, timeout=DRAIN_S)
         if not done:
             log.warning("drain-timed-out", drain_s=DRAIN_S)
-        with contextlib.suppress(asyncio.CancelledError):
-            if done:
-                work.result()
+            os._exit(0)  # asyncio.run would wait for what does not end
+        if (error := _error_of(work)) is not None:
+            log.error("failed-while-stopping", error=repr(error), exc_info=error)
         log.info("stopped")
         return 0
+
+
+def _error_of(work: asyncio.Future[None]) -> BaseException | None:
+    return None if work.cancelled() else work.exception()
+
+
+async def _beat(health: Health) -> None:
+    while True:
+        health.beat()
+        await asyncio.sleep(BEAT_S)

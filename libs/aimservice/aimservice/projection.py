@@ -3,7 +3,8 @@
 1. A projection is a value: `fold` returns a new one and changes nothing, so a planner never sees it move.
 2. An older version of an object is dropped, also when it comes after the object's deletion or from an earlier object
    of the same name: resourceVersions compare as integers within a kind (Kubernetes API concepts, KEP-5504).
-3. Folding the same events in any order per object, or twice, gives the same picture.
+3. Folding the same events in any order, or twice, gives the same picture. Reports have no version of their own: the
+   one with the highest sequence number counts (`renumbered` where the numbers begin anew).
 """
 
 from collections.abc import Iterable, Iterator
@@ -108,6 +109,7 @@ class Refusal:
 Input: TypeAlias = Message | Learned
 _NO_NAMES: Map[str, Seen] = Map()
 _NO_FACTS: Map[str, object] = Map()
+_NO_REPORT: tuple[int, StatusReported | None] = (0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class Projection:
     _objects: Map[tuple[str, str | None], Map[str, Seen]] = field(default_factory=Map)
     _owned: Map[str, frozenset[Key]] = field(default_factory=Map)
     _gone: Map[Key, int] = field(default_factory=Map)
-    _reports: Map[tuple[Key, str], StatusReported] = field(default_factory=Map)
+    _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
     _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
     _absent: frozenset[str] = frozenset()
 
@@ -145,7 +147,11 @@ class Projection:
 
     def report(self, key: Key, service: str) -> StatusReported | None:
         """The last report of a service on an object."""
-        return self._reports.get((key, service))
+        return self._reports.get((key, service), _NO_REPORT)[1]
+
+    def report_seq(self, key: Key, service: str) -> int:
+        """The sequence number of that report; 0 where it is not known."""
+        return self._reports.get((key, service), _NO_REPORT)[0]
 
     def report_keys(self) -> Iterator[tuple[Key, str]]:
         return iter(self._reports)
@@ -171,7 +177,7 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
         case ObjectDeleted():
             return _deleted(seen, event)
         case StatusReported():
-            return replace(seen, _reports=seen._reports.set((Key(event.kind, event.namespace, event.name), event.service), event))
+            return _reported(seen, event, seq)
         case KindSynced(kind=kind, installed=installed):
             return replace(seen, _absent=seen._absent - {kind} if installed else seen._absent | {kind})
         case Learned():
@@ -191,7 +197,7 @@ def written(body: dict[str, Any]) -> ObjectChanged:
 def forget(seen: Projection, key: Key) -> Projection:
     """Without an object that a reload did not bring: it is gone, but nothing is known of the version at which."""
     present = seen.get(key)
-    return seen if present is None else _remove(seen, present)
+    return seen if present is None else _remove(_unlearn(seen, key), present)
 
 
 def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
@@ -200,6 +206,23 @@ def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Proj
     for report in reports:
         left = left.delete(report)
     return replace(seen, _reports=left)
+
+
+def renumbered(seen: Projection) -> Projection:
+    """For a reload: what was known of the order of reports is void, since the stream may be another one."""
+    return replace(seen, _reports=Map({place: (0, report) for place, (_, report) in seen._reports.items()}))
+
+
+def _reported(seen: Projection, event: StatusReported, seq: int) -> Projection:
+    place = (Key(event.kind, event.namespace, event.name), event.service)
+    known_seq, known = seen._reports.get(place, _NO_REPORT)
+    if seq < known_seq or (seq, event) == (known_seq, known):
+        return seen
+    return replace(seen, _reports=seen._reports.set(place, (seq, event)))
+
+
+def _unlearn(seen: Projection, key: Key) -> Projection:
+    return replace(seen, _learned=seen._learned.delete(key)) if key in seen._learned else seen
 
 
 def _learn(seen: Projection, event: Learned) -> Projection:
@@ -220,7 +243,7 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     if version <= seen._gone.get(key, -1):
         return seen
     if present is not None:
-        seen = _remove(seen, present)
+        seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
     new = Seen(key, event.uid, version, event.object, seq)
     place = (key.kind, key.namespace)
     names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
@@ -235,8 +258,7 @@ def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
     present = seen.get(key)
     if present is not None and (version < present.version or (present.uid != event.uid and version <= present.version)):
         return seen
-    learned = seen._learned.delete(key) if key in seen._learned else seen._learned
-    seen = replace(seen, _gone=seen._gone.set(key, max(version, seen._gone.get(key, -1))), _learned=learned)
+    seen = replace(_unlearn(seen, key), _gone=seen._gone.set(key, max(version, seen._gone.get(key, -1))))
     return seen if present is None else _remove(seen, present)
 
 

@@ -46,10 +46,10 @@ class WorkQueue:
         """Nothing to do now and nobody at work (timers may still run)."""
         return not self._entries
 
-    def add(self, key: Key, cause: int = 0) -> None:
+    def add(self, key: Key, *causes: int) -> None:
+        """`causes` are sequence numbers of events; 0, an own write's, is none."""
         entry = self._entries.setdefault(key, _Entry())
-        if cause and len(entry.causes) < MOST_CAUSES:
-            entry.causes.add(cause)
+        entry.causes.update(cause for cause in causes[: MOST_CAUSES - len(entry.causes)] if cause)
         if not entry.waiting:
             entry.waiting = True
             if not entry.working:
@@ -111,7 +111,5 @@ class WorkQueue:
                 return at - now
             heapq.heappop(self._heap)
             del self._timers[key]
-            for cause in self._causes_later.pop(key, ()):
-                self.add(key, cause)
-            self.add(key)
+            self.add(key, *self._causes_later.pop(key, ()))
         return None

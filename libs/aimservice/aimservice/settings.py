@@ -33,5 +33,5 @@ class ServiceSettings(BaseSettings):
 def unknown_variables(settings: type[ServiceSettings], environ: dict[str, str] | None = None) -> list[str]:
     """Variables that start with `AIM_` and that no service knows: most likely misspelt."""
     present = os.environ if environ is None else environ
-    own = {ENV_PREFIX + name.upper() for name in settings.model_fields}
+    own = {ENV_PREFIX + name.upper() for name, field in settings.model_fields.items() if field.validation_alias is None}
     return sorted(name for name in present if name.startswith(ENV_PREFIX) and name not in own | KNOWN_ELSEWHERE)

@@ -39,14 +39,14 @@ class Followers:
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def __call__(self, loop: Loop, action: Action, _about: Key, _causes: Sequence[int]) -> None:
+    async def __call__(self, loop: Loop, action: Action, _about: Key, causes: Sequence[int]) -> None:
         assert isinstance(action, FollowLog), action
         if action.uid not in self._running:
-            loop.learn(Learned(action.about, PROGRESS, None))
-            task = self._running[action.uid] = asyncio.create_task(self._follow(loop, action))
+            loop.fold(Learned(action.about, PROGRESS, None))
+            task = self._running[action.uid] = asyncio.create_task(self._follow(loop, action, causes))
             task.add_done_callback(lambda _: self._running.pop(action.uid, None))
 
-    async def _follow(self, loop: Loop, action: FollowLog) -> None:
+    async def _follow(self, loop: Loop, action: FollowLog, causes: Sequence[int]) -> None:
         told_s = float("-inf")
         try:
             async for raw in loop.cluster.follow_log(action.pod.namespace or "", action.pod.name, action.container):
@@ -56,7 +56,7 @@ class Followers:
                 await loop.bus.publisher.publish_live(progress)
                 if time.monotonic() - told_s >= STATUS_EVERY_S:
                     told_s = time.monotonic()
-                    loop.learn(Learned(action.about, PROGRESS, progress), action.about)
+                    loop.learn(Learned(action.about, PROGRESS, progress), action.about, causes)
         except KubeError as error:
             log.info("log-lost", pod=str(action.pod), error=str(error))
 

@@ -17,6 +17,7 @@ Body = dict[str, Any]
 CONTAINER = "kserve-container"
 PORT = 8000
 CPU_PER_GPU = 4
+CPU_LIMIT_PER_GPU = 8  # without a limit KServe's defaulting would put 1, which is less than the request: no pod would be admitted
 MEMORY_REQUEST_GI_PER_GPU = 32
 MEMORY_LIMIT_GI_PER_GPU = 48
 STARTUP_PERIOD_S = 10
@@ -64,7 +65,7 @@ def inference_service(parts: Parts, *, cached: bool) -> Body:
 def _container(parts: Parts, *, cached: bool) -> Body:
     gpus = parts.template_spec.gpus_per_replica
     requests = {"cpu": str(CPU_PER_GPU * gpus), "memory": f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
-    limits = {"memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
+    limits = {"cpu": str(CPU_LIMIT_PER_GPU * gpus), "memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
     health = {"httpGet": {"path": "/health", "port": PORT}}
     mounts = [
         {"name": f"cache-{index}", "mountPath": f"{labels.CACHE_PATH}/{source.path[0]}/{source.path[1]}", "readOnly": True}

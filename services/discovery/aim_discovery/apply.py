@@ -26,4 +26,4 @@ async def read_log(loop: Loop, action: Action, about: Key, causes: Sequence[int]
             else ReadLogResult(raw.decode(errors="replace"))
         )
     await loop.record(action, about, causes)
-    loop.learn(Learned(action.pod, LOG, result), about)
+    loop.learn(Learned(action.pod, LOG, result), about, causes)

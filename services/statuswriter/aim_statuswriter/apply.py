@@ -19,7 +19,7 @@ from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, ReadLo
 from aimservice.projection import written
 
 EVENT_EVERY_S = 60.0
-NOTE_LENGTH = 1024
+NOTE_LENGTH_BYTES = 1024  # the API server counts bytes
 CLUSTER_EVENTS_NAMESPACE = "default"
 
 
@@ -68,13 +68,13 @@ def event_body(action: SendEvent, now: datetime.datetime, suffix: str) -> dict[s
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,
-        "metadata": {"name": f"{key.name[:240]}.{suffix}", "namespace": namespace},
+        "metadata": {"name": f"{key.name[:240].rstrip('-.')}.{suffix}", "namespace": namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"{AIM_GROUP}/{STATUSWRITER}",
         "reportingInstance": socket.gethostname(),
         "action": "Reconcile",
         "type": action.type,
         "reason": action.reason,
-        "note": action.note[:NOTE_LENGTH],
+        "note": action.note.encode()[:NOTE_LENGTH_BYTES].decode(errors="ignore"),
         "regarding": regarding | ({} if key.namespace is None else {"namespace": key.namespace}),
     }

@@ -18,6 +18,8 @@ from aimservice.plan import NOTHING, Plan, SendEvent, WriteStatus, act
 from aimservice.projection import Projection, Seen
 
 Condition = dict[str, Any]
+TRIED_AGAIN = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
+"""Failures that do not make the object fail, since they are tried again; they are worth a Warning all the same."""
 
 
 def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
@@ -29,7 +31,7 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
     if not reports:
         return NOTHING
     status = compose(present, reports, now)
-    if status == present.status:
+    if _by_type(status) == _by_type(present.status):
         return NOTHING
     write = WriteStatus(key, present.uid, str(present.version), status)
     event = transition(present, status)
@@ -56,7 +58,8 @@ def compose(present: Seen, reports: dict[str, StatusReported], now: datetime.dat
         }
     own = {type_: _reported(condition) for type_, condition in conditions.items() if type_ not in reasons.SUMMARY}
     summary = SUMMARIES[present.key.kind](own, status, present.spec)
-    generation = min((conditions[type_]["observedGeneration"] for type_ in own), default=present.generation)
+    lowest = min(report.observed_generation for report in reports.values())
+    generation = min((int(conditions[type_].get("observedGeneration", lowest)) for type_ in own), default=lowest)
     for derived in summary.conditions:
         conditions[derived.type] = merged(conditions.get(derived.type), derived, generation, now)
     ordered = [conditions[type_] for type_ in reasons.SUMMARY] + [conditions[type_] for type_ in sorted(own)]
@@ -82,8 +85,18 @@ def transition(present: Seen, status: dict[str, Any]) -> SendEvent | None:
     before, after = present.condition(reasons.READY), next(c for c in status["conditions"] if c["type"] == reasons.READY)
     if before is not None and (before["reason"], present.status.get("status")) == (after["reason"], status.get("status")):
         return None
-    failed = any(c["type"] == reasons.FAILURE and c["status"] == "True" for c in status["conditions"])
+    failed = after["reason"] in TRIED_AGAIN or any(c["type"] == reasons.FAILURE and c["status"] == "True" for c in status["conditions"])
     return SendEvent(present.key, present.uid, "Warning" if failed else "Normal", after["reason"], after["message"] or after["reason"])
+
+
+def _by_type(status: dict[str, Any]) -> dict[str, Any]:
+    """For comparing: the order of a list-map says nothing."""
+    return {**status, "conditions": {condition["type"]: condition for condition in status.get("conditions") or ()}}
+
+
+def _unordered(status: dict[str, Any]) -> dict[str, Any]:
+    """Conditions are a list-map: a merge keeps them in an order of its own, which says nothing."""
+    return {**status, "conditions": {condition["type"]: condition for condition in status.get("conditions") or ()}}
 
 
 def _reported(condition: Condition) -> ReportedCondition:

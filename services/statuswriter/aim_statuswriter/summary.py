@@ -104,12 +104,12 @@ _CACHE_FAILED = frozenset(
 
 
 def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """Filled decides; a lost volume, a missing class or a name that is taken decides before it."""
+    """Filled decides; a lost volume or a name that is taken decides before it."""
     filled, storage = conditions.get(reasons.FILLED), conditions.get(reasons.STORAGE_READY)
-    if filled is None:
-        return _nothing_yet("Pending")
     if storage is not None and storage.reason in {reasons.PVC_LOST, reasons.NAME_CONFLICT}:
         return _failed("Failed", storage)
+    if filled is None:
+        return _nothing_yet("Pending")
     if filled.status == "True":
         return _done("Available", filled)
     if filled.reason in _CACHE_FAILED:
