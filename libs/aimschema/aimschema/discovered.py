@@ -5,7 +5,7 @@ the inputs it is valid for. Caches take the sizes from there, services the profi
 """
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -24,7 +24,7 @@ class ProfileMetadata(Struct, frozen=True):
     engine: str = ""
     gpu: str = ""
     precision: str = ""
-    gpu_count: int = 0
+    gpu_count: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     metric: str = ""
 
 
@@ -64,8 +64,8 @@ def check(element: Any) -> Discovered:
     """The first element of an answer as a value. Raises ValueError with the cause in words."""
     try:
         encoded = msgspec.json.encode(element)
-    except (RecursionError, OverflowError) as error:
-        raise ValueError("the profile is nested too deeply or has a number beyond 64 bits") from error
+    except RecursionError as error:
+        raise ValueError("the profile is nested too deeply") from error
     if len(encoded) > LARGEST_ELEMENT_BYTES:
         raise ValueError(f"the profile is {len(encoded)} bytes long; at most {LARGEST_ELEMENT_BYTES} are taken")
     try:

@@ -281,12 +281,10 @@ class Loop:
         )
 
     async def _publish_report(self, report: Report, causes: Sequence[int]) -> None:
-        message, replaces = report.message(self.service.name), self.projection.report_seq(report.key, self.service.name)
-        if self.projection.report(report.key, self.service.name) == message:
-            return
-        # Without a cause, A, B, A within the duplicate window would have one id twice; what it replaces tells them apart.
-        seq = await self.bus.publisher.publish(message, cause=causes or ((replaces,) if replaces else ()))
-        self.fold(message, seq)
+        message = report.message(self.service.name)
+        if self.projection.report(report.key, self.service.name) != message:
+            seq = await self.bus.publisher.publish(message, cause=causes)
+            self.fold(message, seq)
 
     async def _unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
         failures = self.queue.failed(key, causes)

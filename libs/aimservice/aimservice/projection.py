@@ -149,10 +149,6 @@ class Projection:
         """The last report of a service on an object."""
         return self._reports.get((key, service), _NO_REPORT)[1]
 
-    def report_seq(self, key: Key, service: str) -> int:
-        """The sequence number of that report; 0 where it is not known."""
-        return self._reports.get((key, service), _NO_REPORT)[0]
-
     def report_keys(self) -> Iterator[tuple[Key, str]]:
         return iter(self._reports)
 

@@ -11,6 +11,9 @@ from aimschema.discovered import Discovered, check
 
 LARGEST_LOG_BYTES = 4 << 20
 LAST_LINES = 5
+SEARCH_BUDGET_CHARS = 64 << 20
+"""How much of a log is read again in search of an array: nested beginnings would otherwise take time by the square of its length."""
+COST_OF_DEPTH_CHARS = 64 << 10
 _ARRAY_START = re.compile(r"\[\s*\{")
 _decoder = json.JSONDecoder()
 
@@ -30,7 +33,7 @@ def parse(log: str) -> Discovered:
         raise BadOutputError("the image printed an empty list: it has no profile for these GPUs, metric and precision")
     try:
         return check(answer[0])
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise BadOutputError(f"{error}; last lines of the log: {last_lines(log)}") from error
 
 
@@ -47,10 +50,14 @@ def _whole(log: str) -> list[Any] | None:
 
 
 def _last_array(log: str) -> list[Any] | None:
-    found, position = None, 0
-    while (start := _ARRAY_START.search(log, position)) is not None:
+    found, position, left = None, 0, SEARCH_BUDGET_CHARS
+    while left > 0 and (start := _ARRAY_START.search(log, position)) is not None:
         try:
             found, position = _decoder.raw_decode(log, start.start())
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as error:
+            left -= error.pos - start.start()
+            position = start.start() + 1
+        except (ValueError, RecursionError):  # a number too long, or nested too deep: how far it got is not said
+            left -= COST_OF_DEPTH_CHARS
             position = start.start() + 1
     return found

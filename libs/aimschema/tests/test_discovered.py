@@ -1,0 +1,126 @@
+"""What an image says of itself: taken where it has the promised form, refused in words where not."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimschema.discovered import GIB, LARGEST_ELEMENT_BYTES, RESULT_KEY, Discovered, check, from_config_map
+
+MODEL = {"name": "org/model", "source": "hf://org/model", "size_gb": 1.5}
+PROFILE = {
+    "model": "org/model",
+    "quantized_model": "org/model-fp8",
+    "metadata": {"engine": "vllm", "gpu": "MI300X", "precision": "fp8", "gpu_count": 1, "metric": "latency"},
+    "engine_args": {"tensor-parallel-size": 1, "nested": {"a": [None, 1]}},
+    "env_vars": {"A": "1", "B": 2, "C": True, "D": None, "E": 0.5},
+}
+ELEMENT: dict[str, Any] = {"filename": "vllm.yaml", "profile": PROFILE, "models": [MODEL]}
+
+
+def element(**changed: Any) -> dict[str, Any]:
+    return {**ELEMENT, **changed}
+
+
+def model(**changed: Any) -> dict[str, Any]:
+    return element(models=[{**MODEL, **changed}])
+
+
+def test_a_whole_answer_is_taken() -> None:
+    found = check(ELEMENT)
+    assert found.sources == ["hf://org/model"]
+    assert found.profile.metadata.gpu_count == 1
+    assert found.profile.engine_args == PROFILE["engine_args"]
+    assert found.profile.env_vars == PROFILE["env_vars"]
+    assert found.models[0].size_bytes == GIB + GIB // 2
+
+
+@pytest.mark.parametrize(
+    ("given_element", "sources"),
+    [
+        pytest.param({"models": [MODEL]}, ["hf://org/model"], id="only-models"),
+        pytest.param(element(profile=None, filename=None), ["hf://org/model"], id="nulls-count-as-left-out"),
+        pytest.param(element(profile={**PROFILE, "quantized_model": None, "metadata": None}), ["hf://org/model"], id="nulls-within"),
+        pytest.param(element(added="later"), ["hf://org/model"], id="unknown-fields"),
+        pytest.param(element(models=[MODEL, {"name": "o", "source": "s3://bucket/o"}]), ["hf://org/model", "s3://bucket/o"], id="two-models"),
+        pytest.param(model(source="hf://org/model@refs/pr/1"), ["hf://org/model@refs/pr/1"], id="revision"),
+        pytest.param(model(name="meta/llama-3-8b:1.1+20240915"), ["hf://org/model"], id="canonical-name"),
+    ],
+)
+def test_answers_that_are_taken(given_element: Any, sources: list[str]) -> None:
+    assert check(given_element).sources == sources
+
+
+@pytest.mark.parametrize(
+    ("given_element", "cause"),
+    [
+        pytest.param(element(models=[]), "names no models", id="no-models"),
+        pytest.param({"filename": "x"}, "names no models", id="models-left-out"),
+        pytest.param([], "unexpected form", id="a-list"),
+        pytest.param("text", "unexpected form", id="a-text"),
+        pytest.param(None, "unexpected form", id="null"),
+        pytest.param(element(models={"a": 1}), "unexpected form", id="models-not-a-list"),
+        pytest.param(model(source=None), "unexpected form", id="no-source"),
+        pytest.param(model(size_gb="big"), "unexpected form", id="size-as-text"),
+        pytest.param(element(profile={**PROFILE, "env_vars": {"A": {"b": 1}}}), "unexpected form", id="env-of-objects"),
+        pytest.param(model(source="https://host/model"), "not of the form", id="another-scheme"),
+        pytest.param(model(source="hf:///etc/passwd"), "not of the form", id="no-owner"),
+        pytest.param(model(source="hf://org/mo del"), "not of the form", id="space"),
+        pytest.param(model(source="hf://org/model\n"), "not of the form", id="line-feed"),
+        pytest.param(model(source="s3://bucket/../other"), "not of the form", id="parent-folder"),
+        pytest.param(model(source="hf://org/" + "x" * 1020), "not of the form", id="too-long"),
+        pytest.param(model(name=""), "model name", id="no-name"),
+        pytest.param(model(name="a b"), "model name", id="name-with-a-space"),
+        pytest.param(model(name="<b>a</b>"), "model name", id="name-with-markup"),
+        pytest.param(model(name="-x"), "model name", id="name-like-an-option"),
+        pytest.param(model(size_gb=-1), "not between 0", id="negative-size"),
+        pytest.param(model(size_gb=1e300), "not between 0", id="size-beyond-reason"),
+        pytest.param(element(filename="x" * LARGEST_ELEMENT_BYTES), "bytes long", id="too-large"),
+        pytest.param(element(profile={"metadata": {"gpu_count": 1 << 70}}), "unexpected form", id="gpus-beyond-reason"),
+    ],
+)
+def test_answers_that_are_refused(given_element: Any, cause: str) -> None:
+    with pytest.raises(ValueError, match=cause):
+        check(given_element)
+
+
+def test_nesting_without_end_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        check(element(filename=deep))
+
+
+@pytest.mark.parametrize(("size_gb", "size_bytes"), [(0, None), (None, None), (0.5, GIB // 2), (207, 207 * GIB)])
+def test_a_size_of_zero_is_unknown(size_gb: float | None, size_bytes: int | None) -> None:
+    assert check(model(size_gb=size_gb)).models[0].size_bytes == size_bytes
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just("hf://a/b"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*ELEMENT, *PROFILE, *MODEL]), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_anything_is_a_result_or_a_value_error(answer: Any) -> None:
+    with contextlib.suppress(ValueError):
+        assert check(answer).models
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        pytest.param({RESULT_KEY: '{"models": [{"name": "a", "source": "hf://a/b"}]}'}, True, id="result"),
+        pytest.param({RESULT_KEY: "no json"}, False, id="edited-by-hand"),
+        pytest.param({RESULT_KEY: '{"models": 3}'}, False, id="another-form"),
+        pytest.param({"other": "{}"}, False, id="other-key"),
+        pytest.param(None, False, id="no-data"),
+    ],
+)
+def test_what_a_config_map_holds(data: dict[str, str] | None, found: bool) -> None:
+    assert isinstance(from_config_map({"data": data}), Discovered) is found

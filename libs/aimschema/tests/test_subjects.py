@@ -1,0 +1,90 @@
+"""Subjects: every object has one of its own, and it comes back out of it unharmed."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimschema import subjects
+from aimschema.resources import RESOURCES, Key
+
+LABEL = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
+SUBDOMAIN = st.lists(LABEL, min_size=1, max_size=4).map(".".join)
+KEYS = st.builds(Key, st.sampled_from(sorted(RESOURCES)), st.none() | LABEL, SUBDOMAIN)
+SERVICES = st.sampled_from(["discovery", "cacher", "deployer", "router"])
+
+BUILDERS: list[tuple[str, str, Callable[[Key, str], str]]] = [
+    ("object", subjects.OBJECT, lambda key, _service: subjects.of_object(key)),
+    ("report", subjects.REPORT, subjects.of_report),
+    ("action", subjects.ACTION, lambda key, service: subjects.of_action(service, key)),
+    ("dead", subjects.DEAD, lambda key, service: subjects.of_dead(service, key)),
+    ("progress", subjects.LIVE_PROGRESS, lambda key, _service: subjects.of_progress(key)),
+]
+EVERY_BUILDER = pytest.mark.parametrize(("family", "build"), [pytest.param(family, build, id=name) for name, family, build in BUILDERS])
+WITH_SERVICE = {subjects.REPORT, subjects.ACTION, subjects.DEAD}
+
+
+@EVERY_BUILDER
+@given(key=KEYS, service=SERVICES)
+def test_what_a_subject_was_built_from_comes_back(family: str, build: Callable[[Key, str], str], key: Key, service: str) -> None:
+    address = subjects.parse(build(key, service))
+    assert address == (family, key.kind, key, service if family in WITH_SERVICE else None)
+
+
+@given(one=KEYS, other=KEYS, service=SERVICES)
+def test_two_objects_never_share_a_subject(one: Key, other: Key, service: str) -> None:
+    for _, _, build in BUILDERS:
+        assert (build(one, service) == build(other, service)) == (one == other)
+
+
+@given(key=KEYS)
+def test_a_dot_in_a_name_makes_no_token(key: Key) -> None:
+    assert len(subjects.of_object(key).split(".")) == 5
+    assert len(subjects.of_progress(key).split(".")) == 5
+
+
+def test_sync_markers_name_a_kind_and_no_object() -> None:
+    assert subjects.parse(subjects.of_synced("Pod")) == (subjects.SYNCED, "Pod", None, None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "takes", "leaves"),
+    [
+        pytest.param(
+            subjects.objects("Pod"), subjects.of_object(Key("Pod", "ml", "a.b")), subjects.of_object(Key("PodX", "ml", "a")), id="objects-of-a-kind"
+        ),
+        pytest.param(
+            subjects.reports(service="cacher"),
+            subjects.of_report(Key("ModelCache", "ml", "a.b"), "cacher"),
+            subjects.of_report(Key("ModelCache", "ml", "a.b"), "deployer"),
+            id="reports-of-a-service",
+        ),
+        pytest.param(
+            subjects.reports("ModelCache"),
+            subjects.of_report(Key("ModelCache", "ml", "c"), "deployer"),
+            subjects.of_report(Key("AIMService", "ml", "c"), "deployer"),
+            id="reports-on-a-kind",
+        ),
+        pytest.param(subjects.ALL, subjects.of_synced("Pod"), subjects.of_progress(Key("ModelCache", "ml", "c")), id="all-that-is-stored"),
+    ],
+)
+def test_filters(pattern: str, takes: str, leaves: str) -> None:
+    assert _matches(pattern, takes)
+    assert not _matches(pattern, leaves)
+
+
+@pytest.mark.parametrize(
+    "subject", ["", "aim", "aim.object.Pod", "aim.object.Pod.ml.a.b", "aim.report.Pod.ml.a", "aim.nothing.Pod.ml.a", "aimlive.progress.Pod.ml"]
+)
+def test_other_subjects_are_refused(subject: str) -> None:
+    with pytest.raises(ValueError, match="not a subject of this project"):
+        subjects.parse(subject)
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    """As NATS matches: `*` is one token, `>` one or more at the end."""
+    wanted, tokens = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        return len(tokens) >= len(wanted) and all(w in {"*", t} for w, t in zip(wanted[:-1], tokens, strict=False))
+    return len(tokens) == len(wanted) and all(w in {"*", t} for w, t in zip(wanted, tokens, strict=True))
