@@ -1,0 +1,283 @@
+"""The picture built from events: the same whatever the order, the doubles and the latecomers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.resources import Key
+from aimservice.projection import REFUSED, Learned, Projection, Seen, fold, forget, forget_reports, renumbered, written
+
+POD, JOB = Key("Pod", "ml", "p"), Key("Job", "ml", "j")
+KEYS = [POD, JOB, Key("Pod", "ml", "q"), Key("Pod", "other", "p"), Key("AIMClusterModel", None, "m")]
+OWNERS = ["owner-1", "owner-2"]
+
+
+@dataclass(frozen=True)
+class Numbered:
+    seq: int
+    event: ObjectChanged | ObjectDeleted
+
+
+def body(key: Key, uid: str, version: int, owners: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    references = [{"apiVersion": "v1", "kind": "Job", "name": owner, "uid": owner} for owner in owners]
+    metadata = {"name": key.name, "uid": uid, "resourceVersion": str(version), "creationTimestamp": f"2026-01-01T00:00:{version:02}Z"}
+    scope = {} if key.namespace is None else {"namespace": key.namespace}
+    return {"apiVersion": "v1", "kind": key.kind, "metadata": metadata | scope | ({"ownerReferences": references} if references else {}), **more}
+
+
+def changed(key: Key, uid: str, version: int, owners: Sequence[str] = (), **more: Any) -> ObjectChanged:
+    return ObjectChanged(
+        kind=key.kind, namespace=key.namespace, name=key.name, uid=uid, resource_version=str(version), object=body(key, uid, version, owners, **more)
+    )
+
+
+def deleted(key: Key, uid: str, version: int) -> ObjectDeleted:
+    return ObjectDeleted(
+        kind=key.kind, namespace=key.namespace, name=key.name, uid=uid, resource_version=str(version), object=body(key, uid, version)
+    )
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Numbered]:
+    """What a cluster went through: objects made, changed, deleted and made again, each step with the next resourceVersion."""
+    living: dict[Key, str] = {}
+    history: list[Numbered] = []
+    steps = draw(st.lists(st.tuples(st.sampled_from(KEYS), st.booleans(), st.sets(st.sampled_from(OWNERS))), max_size=14))
+    for version, (key, delete, owners) in enumerate(steps, start=1):
+        if delete and key in living:
+            history.append(Numbered(version, deleted(key, living.pop(key), version)))
+        else:
+            uid = living.setdefault(key, f"uid-{version}")
+            history.append(Numbered(version, changed(key, uid, version, sorted(owners))))
+    return history
+
+
+def folded(events: Sequence[Numbered], start: Projection | None = None) -> Projection:
+    seen = Projection() if start is None else start
+    for numbered in events:
+        seen = fold(seen, numbered.event, numbered.seq)
+    return seen
+
+
+def picture(seen: Projection) -> dict[Key, Seen]:
+    return {present.key: present for present in seen.everything()}
+
+
+def living_in(history: Sequence[Numbered]) -> dict[Key, str]:
+    """What the cluster has in the end, by plain bookkeeping."""
+    living: dict[Key, str] = {}
+    for numbered in history:
+        event = numbered.event
+        key = Key(event.kind, event.namespace, event.name)
+        if isinstance(event, ObjectDeleted):
+            del living[key]
+        else:
+            living[key] = event.resource_version
+    return living
+
+
+@given(histories())
+def test_in_order_the_picture_is_what_the_cluster_has(history: list[Numbered]) -> None:
+    assert {key: str(seen.version) for key, seen in picture(folded(history)).items()} == living_in(history)
+
+
+@given(histories().flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
+def test_in_any_order_the_picture_is_the_same(both: tuple[list[Numbered], list[Numbered]]) -> None:
+    history, shuffled = both
+    assert picture(folded(shuffled)) == picture(folded(history))
+
+
+@given(histories().flatmap(lambda history: st.tuples(st.just(history), st.lists(st.sampled_from(history or [Numbered(1, changed(POD, "u", 1))]), max_size=8))))
+def test_doubles_and_latecomers_change_nothing(both: tuple[list[Numbered], list[Numbered]]) -> None:
+    history, again = both
+    once = folded(history)
+    late = [numbered for numbered in again if numbered in history]
+    assert picture(folded(late, once)) == picture(once)
+
+
+@given(histories())
+def test_the_end_of_a_history_alone_gives_the_same_picture(history: list[Numbered]) -> None:
+    """A follower of AIM_STATE sees the last message of each subject only."""
+    last = {(n.event.kind, n.event.namespace, n.event.name): n for n in history}
+    assert picture(folded(list(last.values()))) == picture(folded(history))
+
+
+@given(histories().flatmap(lambda history: st.tuples(st.permutations(history), st.lists(st.sampled_from(KEYS), max_size=3))))
+def test_what_an_object_owns_is_what_says_so(both: tuple[list[Numbered], list[Key]]) -> None:
+    shuffled, swept = both
+    seen = folded(shuffled)
+    for key in swept:
+        seen = forget(seen, key)
+    for uid in OWNERS:
+        for kind in {key.kind for key in KEYS}:
+            expected = {present.key for present in seen.everything() if present.key.kind == kind and uid in present.owners}
+            assert {present.key for present in seen.owned(uid, kind)} == expected
+
+
+@given(histories())
+def test_the_views_agree(history: list[Numbered]) -> None:
+    seen = folded(history)
+    for present in seen.everything():
+        assert seen.get(present.key) == present
+        assert present in list(seen.all(present.key.kind, present.key.namespace))
+        assert present in list(seen.everywhere(present.key.kind))
+    assert {p.key for kind in {key.kind for key in KEYS} for p in seen.everywhere(kind)} == set(picture(seen))
+
+
+@given(histories())
+def test_folding_leaves_the_projection_before_as_it_was(history: list[Numbered]) -> None:
+    seen = folded(history[: len(history) // 2])
+    before = picture(seen)
+    folded(history[len(history) // 2 :], seen)
+    assert picture(seen) == before
+
+
+def test_owned_objects_come_oldest_first() -> None:
+    young, old = changed(POD, "u1", 9, ["owner-1"]), changed(Key("Pod", "ml", "z"), "u2", 3, ["owner-1"])
+    assert [seen.uid for seen in folded([Numbered(1, young), Numbered(2, old)]).owned("owner-1", "Pod")] == ["u2", "u1"]
+
+
+def test_an_object_that_moves_between_owners_is_with_the_new_one() -> None:
+    seen = folded([Numbered(1, changed(POD, "u", 1, ["owner-1"])), Numbered(2, changed(POD, "u", 2, ["owner-2"]))])
+    assert seen.owned("owner-1", "Pod") == []
+    assert [present.uid for present in seen.owned("owner-2", "Pod")] == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("events", "version"),
+    [
+        pytest.param([deleted(POD, "old", 5), changed(POD, "old", 4)], None, id="late-version-of-what-is-gone"),
+        pytest.param([deleted(POD, "old", 5), changed(POD, "new", 6)], 6, id="made-again"),
+        pytest.param([changed(POD, "new", 6), deleted(POD, "old", 5)], 6, id="late-delete-of-the-predecessor"),
+        pytest.param([changed(POD, "new", 6), changed(POD, "old", 4)], 6, id="late-version-of-the-predecessor"),
+        pytest.param([changed(POD, "u", 6), deleted(POD, "u", 6)], None, id="deleted-at-the-version-last-known"),
+        pytest.param([changed(POD, "u", 9), changed(POD, "u", 10)], 10, id="versions-are-numbers"),
+    ],
+)
+def test_latecomers(events: list[ObjectChanged | ObjectDeleted], version: int | None) -> None:
+    present = folded([Numbered(seq, event) for seq, event in enumerate(events, start=1)]).get(POD)
+    assert (None if present is None else present.version) == version
+
+
+def test_the_answer_to_our_own_write_is_seen_at_once_and_confirmed_by_the_watcher() -> None:
+    event = written(body(POD, "u", 7))
+    mine = fold(Projection(), event)
+    confirmed = fold(mine, event, 42)
+    assert [(s.version, s.seq) for s in (*mine.everything(), *confirmed.everything())] == [(7, 0), (7, 42)]
+    assert fold(confirmed, event) is confirmed
+
+
+def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
+    seen = fold(Projection(), changed(POD, "u", 3), 1)
+    for event in (changed(POD, "u", 2), changed(POD, "u", 3), deleted(POD, "other", 2), Learned(POD, REFUSED, None)):
+        assert fold(seen, event, 1) is seen
+    action = ActionTaken(service="x", verb="apply", kind="Job", name="j", about=POD, outcome="done")
+    assert fold(seen, action) is seen
+
+
+def test_what_a_reload_did_not_bring_is_forgotten_and_may_come_back() -> None:
+    seen = forget(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
+    assert picture(seen) == {}
+    assert seen.owned("owner-1", "Pod") == []
+    assert forget(seen, POD) is seen
+    assert fold(seen, changed(POD, "u", 3), 2).get(POD) is not None
+
+
+LEARNED = Learned(POD, "log", ("text", 3))
+
+
+def test_what_was_learned_is_known_until_it_is_taken_back() -> None:
+    seen = fold(fold(Projection(), changed(POD, "u", 3)), LEARNED)
+    assert seen.learned(POD, "log") == ("text", 3)
+    assert seen.learned(POD, "other") is None
+    assert fold(seen, Learned(POD, "log", None)).learned(POD, "log") is None
+
+
+@pytest.mark.parametrize(
+    ("event", "kept"),
+    [
+        pytest.param(changed(POD, "u", 4), True, id="a-newer-version"),
+        pytest.param(deleted(POD, "u", 4), False, id="deleted"),
+        pytest.param(changed(POD, "successor", 4), False, id="replaced-by-a-successor"),
+        pytest.param(deleted(POD, "predecessor", 2), True, id="late-delete-of-a-predecessor"),
+    ],
+)
+def test_what_was_learned_goes_with_the_object(event: ObjectChanged | ObjectDeleted, kept: bool) -> None:
+    seen = fold(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), event)
+    assert (seen.learned(POD, "log") is not None) is kept
+
+
+def test_what_was_learned_goes_with_a_swept_object() -> None:
+    seen = forget(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), POD)
+    assert seen.learned(POD, "log") is None
+
+
+def test_objects_whose_apply_is_under_way() -> None:
+    seen = fold(fold(Projection(), Learned(JOB, "creating", value=True)), Learned(POD, "creating", value=True))
+    assert seen.creating("Job") == [JOB]
+    assert fold(seen, Learned(JOB, "creating", None)).creating("Job") == []
+
+
+def test_a_kind_is_installed_until_the_watcher_says_otherwise() -> None:
+    seen = Projection()
+    assert seen.installed("Gateway")
+    absent = fold(seen, KindSynced(kind="Gateway", resource_version="", objects=0, installed=False))
+    assert not absent.installed("Gateway")
+    assert absent.installed("Pod")
+    assert fold(absent, KindSynced(kind="Gateway", resource_version="1", objects=0)).installed("Gateway")
+
+
+def said(text: str, service: str = "cacher") -> StatusReported:
+    return StatusReported(
+        kind=POD.kind, namespace=POD.namespace, name=POD.name, uid="u", service=service, observed_generation=1, fields={"progress": text}
+    )
+
+
+def progress(seen: Projection) -> Any:
+    report = seen.report(POD, "cacher")
+    return None if report is None else report.fields["progress"]
+
+
+@given(st.permutations([(1, "a"), (2, "b"), (3, "a"), (4, "c")]))
+def test_of_reports_the_last_one_sent_counts(sent: list[tuple[int, str]]) -> None:
+    seen = Projection()
+    for seq, text in sent:
+        seen = fold(seen, said(text), seq)
+    assert progress(seen) == "c"
+
+
+def test_reports_of_services_stand_beside_each_other_and_can_be_swept() -> None:
+    seen = fold(fold(Projection(), said("a"), 1), said("b", "deployer"), 2)
+    assert set(seen.report_keys()) == {(POD, "cacher"), (POD, "deployer")}
+    assert set(forget_reports(seen, [(POD, "cacher")]).report_keys()) == {(POD, "deployer")}
+
+
+def test_after_a_reload_the_numbers_of_reports_may_begin_anew() -> None:
+    seen = renumbered(fold(Projection(), said("before the log was lost"), 900))
+    assert progress(seen) == "before the log was lost"
+    assert progress(fold(seen, said("after"), 1)) == "after"
+
+
+SEEN = Seen(
+    POD,
+    "u",
+    1,
+    {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "labels": None, "ownerReferences": [{"kind": "Job", "name": "j", "uid": "ju"}], "deletionTimestamp": "t"},
+        "status": {"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "False"}]},
+    },
+)
+
+
+def test_what_can_be_read_off_an_object() -> None:
+    assert (SEEN.deleting, SEEN.generation, SEEN.labels, SEEN.annotations, SEEN.spec, SEEN.created) == (True, 0, {}, {}, {}, "")
+    assert (SEEN.owners, SEEN.owner("Job"), SEEN.owner("Pod")) == (frozenset({"ju"}), Key("Job", "ml", "j"), None)
+    assert (SEEN.holds("A"), SEEN.holds("B"), SEEN.holds("C"), SEEN.condition("C")) == (True, False, False, None)
+    assert SEEN.owner_reference() == {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": True}

@@ -1,0 +1,99 @@
+"""The commands people start with, as they start them."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aimctl.quickstart import crds
+from aimkube import Cluster
+from aimlab.apiserver import ApiServer
+from aimlab.lab import write_kubeconfig
+
+AIMCTL = str(Path(sys.executable).with_name("aimctl"))
+pytestmark = [pytest.mark.xdist_group("aimctl"), pytest.mark.timeout(180)]
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of running processes that mention `text`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in line:
+                found.append(line)
+    return found
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that the test started; what is still running at its end is killed."""
+    running: list[subprocess.Popen[str]] = []
+    yield running
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def start(started: list[subprocess.Popen[str]], *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    process = subprocess.Popen([AIMCTL, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (env or {}))
+    started.append(process)
+    return process
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """What it printed up to the line that has `text`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError(f"{text!r} never came, but:\n{''.join(lines)}")
+
+
+def test_demo_proves_the_whole_way_and_leaves_nothing_behind(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = start(started, "demo", "--state", str(tmp_path / "state"))
+    output, _ = process.communicate(timeout=150)
+    assert process.returncode == 0, output
+    assert "✗" not in output
+    for claim in ("the manifests are accepted", "service, template and cache are ready", "the gateway answers 200", "the answer comes from the file"):
+        assert f"✓ {claim}" in output
+    assert re.search(r"verifying 91\.6 MB of 91\.6 MB at .*/s", output)
+    assert "All of it was true" in output
+    assert processes_with(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
+def test_dev_says_what_to_try_and_leaves_nothing_behind(started: list[subprocess.Popen[str]], tmp_path: Path, sign: signal.Signals) -> None:
+    process = start(started, "dev", "--state", str(tmp_path / "state"))
+    told = read_until(process, "Ctrl-C stops everything")
+    assert f"export KUBECONFIG={tmp_path / 'state' / 'kubeconfig'}" in told
+    assert re.findall(r"^  (kubectl apply|kubectl wait|curl)", told, re.MULTILINE) == ["kubectl apply", "kubectl wait", "curl"]
+    process.send_signal(sign)
+    assert process.wait(timeout=30) == 0
+    assert processes_with(str(tmp_path)) == []
+
+
+async def test_up_runs_the_services_against_the_current_kubeconfig(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    async with ApiServer() as server:
+        write_kubeconfig(tmp_path / "kubeconfig", server.url)
+        cluster = await Cluster.connect(str(tmp_path / "kubeconfig"))
+        for crd in crds():
+            await cluster.create(crd)
+        await cluster.close()
+        process = start(started, "up", "--state", str(tmp_path / "state"), env={"KUBECONFIG": str(tmp_path / "kubeconfig")})
+        told = await asyncio.to_thread(read_until, process, "ready: ")
+        assert "embedded NATS server at nats://127.0.0.1:" in told
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 30) == 0
+    assert processes_with(str(tmp_path)) == []

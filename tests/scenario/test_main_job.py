@@ -1,0 +1,182 @@
+"""The main job on a real NATS server, a real S3 server and a real gateway: from the quickstart's manifests to answers, and back.
+
+The tests of this file share one laptop cluster and run in the order they are written in.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+import aimbus
+from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, TEMPLATE, WEIGHTS
+from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.kinds import SECRET
+from aimschema import subjects
+from aimschema.messages import ActionTaken, encode
+from aimschema.resources import AIM_KINDS, CACHE, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE, Resource
+from aimschema.resources import SERVICE as SERVICE_KIND
+
+Body = dict[str, Any]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("main-job"), pytest.mark.timeout(180)]
+KUBECTL = str(Path(sys.executable).with_name("kubectl"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+async def kubectl(stack: Stack, *args: str) -> str:
+    """What kubectl prints; fails the test where it does not succeed."""
+    process = await asyncio.create_subprocess_exec(
+        KUBECTL, *args, env=kubectl_env(stack.lab), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode == 0, f"kubectl {' '.join(args)}: {errors.decode()}"
+    return output.decode()
+
+
+async def apply_and_wait(stack: Stack) -> None:
+    await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
+    await kubectl(stack, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+
+
+async def ask(stack: Stack) -> str:
+    """The model's answer through the gateway."""
+    service = await stack.lab.cluster.get(SERVICE_KIND, NAMESPACE, SERVICE)
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+    url = f"{service['status']['url']}/v1/chat/completions"
+    async with aiohttp.ClientSession(trust_env=False) as client, asyncio.timeout(20):
+        while True:
+            async with client.post(url, json=body) as answer:
+                if answer.status == 200:
+                    return str((await answer.json())["choices"][0]["message"]["content"])
+                assert answer.status in {404, 502, 503}, await answer.text()
+            await asyncio.sleep(0.1)
+
+
+async def versions(stack: Stack, *resources: Resource) -> dict[str, str]:
+    """resourceVersion of every object of these kinds."""
+    listed = [(resource, await stack.lab.cluster.list(resource)) for resource in resources]
+    return {f"{resource.kind}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for resource, found in listed for item in found.items}
+
+
+async def processed(stack: Stack, marker: str) -> None:
+    """Waits until everything done so far has been seen by the services: a marker sent after it has come out at the other end."""
+    spec = {"name": marker, "image": "registry.lab.local/marker:1"}
+    await stack.lab.cluster.create({"apiVersion": AIM_KINDS[0].api_version, "kind": "AIMClusterModel", "metadata": {"name": marker}, "spec": spec})
+    await kubectl(stack, "wait", f"aimclm/{marker}", "--for=condition=Ready", "--timeout=20s")
+    await kubectl(stack, "delete", f"aimclm/{marker}")
+
+
+async def jobs_made(stack: Stack) -> list[str]:
+    """Every Job that a service has created so far, from the log of events."""
+    bus = await aimbus.connect(stack.nats.url, name="test")
+    try:
+        async with contextlib.aclosing(aimbus.read_log(bus, [f"{subjects.ACTION}.>"])) as events:
+            taken = [event.message async for event in events if isinstance(event, aimbus.Event)]
+    finally:
+        await bus.close()
+    return [action.name for action in taken if isinstance(action, ActionTaken) and (action.kind, action.verb) == (JOB.kind, "apply")]
+
+
+async def test_five_manifests_become_a_model_that_answers_from_the_cached_files(stack: Stack) -> None:
+    await apply_and_wait(stack)
+    assert stack.quickstart.sums[WEIGHTS] in await ask(stack)
+    service = await stack.lab.cluster.get(SERVICE_KIND, NAMESPACE, SERVICE)
+    assert service["status"]["status"] == "Running"
+    assert service["status"]["path"] == f"/{NAMESPACE}/{service['metadata']['uid']}"
+    assert service["status"]["resolvedTemplate"] == TEMPLATE
+    assert service["status"]["readyReplicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "columns"),
+    [
+        pytest.param("aimclmodel", ["NAME", "NAME", "IMAGE", "READY", "AGE"], id="AIMClusterModel"),
+        pytest.param("aimns", ["NAME", "GATEWAY", "AUTO ROUTE", "AGE"], id="AIMNamespaceConfig"),
+        pytest.param("aimst", ["NAME", "MODEL", "METRIC", "PRECISION", "GPUS", "GPU", "TP", "STATUS", "AGE"], id="AIMServiceTemplate"),
+        pytest.param("aimsvc", ["NAME", "MODEL", "TEMPLATE", "REPLICAS", "STATUS", "AGE"], id="AIMService"),
+        pytest.param("mc", ["NAME", "SOURCE", "SIZE", "STATUS", "PROGRESS", "PVC", "AGE"], id="ModelCache"),
+    ],
+)
+async def test_kubectl_prints_the_columns(stack: Stack, what: str, columns: list[str]) -> None:
+    head, first, *_ = (await kubectl(stack, "get", what, "-n", NAMESPACE)).splitlines()
+    assert [part.strip() for part in head.split("   ") if part.strip()] == columns
+    assert len([part for part in first.split("   ") if part.strip()]) == len(columns)
+
+
+async def test_what_was_made_carries_labels_and_owners(stack: Stack) -> None:
+    service = await stack.lab.cluster.get(SERVICE_KIND, NAMESPACE, SERVICE)
+    cache = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0]
+    for resource, owner in ((INFERENCE_SERVICE, service), (ROUTE, service), (CLAIM, cache)):
+        made = (await stack.lab.cluster.list(resource, NAMESPACE)).items
+        assert [reference["uid"] for body in made for reference in body["metadata"]["ownerReferences"]] == [owner["metadata"]["uid"]]
+        assert {body["metadata"]["labels"]["app.kubernetes.io/managed-by"] for body in made} == {"aim"}
+    assert "ownerReferences" not in cache["metadata"]
+
+
+async def test_a_second_apply_changes_nothing_and_starts_no_job(stack: Stack) -> None:
+    await processed(stack, "before")
+    watched = (*AIM_KINDS, SECRET, JOB, POD, CLAIM, INFERENCE_SERVICE, ROUTE)
+    before, jobs = await versions(stack, *watched), await jobs_made(stack)
+    told = (await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))).splitlines()
+    assert [line for line in told if not line.endswith(" unchanged")] == ["secret/s3-credentials configured"]  # kubectl says so of any stringData
+    await processed(stack, "after")
+    assert await versions(stack, *watched) == before
+    assert await jobs_made(stack) == jobs
+
+
+async def test_what_is_deleted_by_hand_comes_back(stack: Stack) -> None:
+    route = await stack.lab.cluster.get(ROUTE, NAMESPACE, SERVICE)
+    await kubectl(stack, "delete", "httproute", SERVICE, "-n", NAMESPACE)
+    await kubectl(stack, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=create", "--timeout=20s")
+    assert (await stack.lab.cluster.get(ROUTE, NAMESPACE, SERVICE))["metadata"]["uid"] != route["metadata"]["uid"]
+    assert stack.quickstart.sums[WEIGHTS] in await ask(stack)
+
+
+async def test_what_is_edited_by_hand_is_put_right(stack: Stack) -> None:
+    wrong = {"spec": {"predictor": {"minReplicas": 3}}}
+    edited = await stack.lab.cluster.merge_patch(INFERENCE_SERVICE, NAMESPACE, SERVICE, wrong)
+    assert edited["spec"]["predictor"]["minReplicas"] == 3
+    await kubectl(stack, "wait", f"isvc/{SERVICE}", "-n", NAMESPACE, "--for=jsonpath={.spec.predictor.minReplicas}=1", "--timeout=20s")
+
+
+async def test_deleting_the_service_keeps_the_cache_and_a_new_one_uses_it(stack: Stack) -> None:
+    cache, jobs = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0], await jobs_made(stack)
+    await kubectl(stack, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
+    for made in ("isvc", "httproute"):
+        await kubectl(stack, "wait", f"{made}/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s")
+    kept = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0]
+    assert (kept["metadata"]["uid"], kept["status"]["status"]) == (cache["metadata"]["uid"], "Available")
+    await apply_and_wait(stack)
+    assert stack.quickstart.sums[WEIGHTS] in await ask(stack)
+    assert await jobs_made(stack) == jobs
+
+
+async def test_describe_shows_how_the_service_came_up(stack: Stack) -> None:
+    told = await kubectl(stack, "describe", "aimsvc", SERVICE, "-n", NAMESPACE)
+    assert "aim.silogen.ai/statuswriter" in told
+    assert "Running" in told.partition("Events:")[2]
+
+
+async def test_no_secret_value_is_on_the_bus_or_in_a_log(stack: Stack) -> None:
+    secret = b"aimlab-secret"
+    for log in (stack.lab.state_dir / "log").glob("*.log"):
+        if log.stem != "traefik":  # the gateway watches Secrets, as gateways do, for TLS
+            assert secret not in log.read_bytes(), log
+    bus = await aimbus.connect(stack.nats.url, name="test")
+    try:
+        async with contextlib.aclosing(aimbus.read_log(bus, [subjects.ALL])) as events:
+            found = [event.seq async for event in events if isinstance(event, aimbus.Event) and secret in encode(event.message)]
+    finally:
+        await bus.close()
+    assert found == []
