@@ -106,7 +106,9 @@ def _state(message: ObjectChanged) -> str:
     status = message.object.get("status") or {}
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     if READY in conditions:
-        return f"{status.get('status', READY)} ({conditions[READY].get('reason') or conditions[READY].get('status')})"
+        ready = conditions[READY]
+        state = status.get("status") or f"{READY}={ready.get('status')}"
+        return f"{state} ({ready['reason']})" if ready.get("reason") else str(state)
     for type_ in ("Complete", "Failed"):
         if conditions.get(type_, {}).get("status") == "True":
             return type_.lower()

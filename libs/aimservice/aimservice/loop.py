@@ -222,24 +222,24 @@ class Loop:
             except (Invalid, Forbidden, Rejected, NameConflict) as error:
                 if isinstance(error, Forbidden) and any(cause.reason == NAMESPACE_TERMINATING for cause in error.causes):
                     break
-                self._refused(key, action, str(error))
+                self._refused(action, str(error), key, causes)
                 await self.record(action, key, causes, outcome="refused", detail=str(error))
                 return "refused"
         if self.projection.learned(key, REFUSED) is not None:
             self.learn(Learned(key, REFUSED, None), key, causes)
         return "done"
 
-    def _refused(self, key: Key, action: Action, why: str) -> None:
+    def _refused(self, action: Action, why: str, key: Key, causes: Sequence[int]) -> None:
         """Fold a refusal. One that reads differently each time (a webhook's request id) must not make the loop spin."""
         target = action.key if isinstance(action, ApplyObject | DeleteObject) else key
         refusal, known = Refusal(target, why), self.projection.learned(key, REFUSED)
         log.warning("refused", key=str(key), target=str(target), error=why)
         self.fold(Learned(key, REFUSED, refusal))
         if known is None:
-            self.queue.add(key)
+            self.queue.add(key, *causes)
         elif known != refusal:
-            self.queue.failed(key)
-        self.queue.add_after(key, REFUSED_AGAIN_S)
+            self.queue.failed(key, causes)
+        self.queue.add_after(key, REFUSED_AGAIN_S, causes)
 
     async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
         match action:

@@ -57,7 +57,8 @@ class WorkQueue:
                 self._wake.set()
 
     def add_after(self, key: Key, delay_s: float, causes: Iterable[int] = ()) -> None:
-        self._causes_later.setdefault(key, set()).update(causes)
+        later = self._causes_later.setdefault(key, set())
+        later.update(list(causes)[: MOST_CAUSES - len(later)])
         at = asyncio.get_running_loop().time() + delay_s
         if at < self._timers.get(key, float("inf")):
             self._timers[key] = at

@@ -92,7 +92,11 @@ def test_in_any_order_the_picture_is_the_same(both: tuple[list[Numbered], list[N
     assert picture(folded(shuffled)) == picture(folded(history))
 
 
-@given(histories().flatmap(lambda history: st.tuples(st.just(history), st.lists(st.sampled_from(history or [Numbered(1, changed(POD, "u", 1))]), max_size=8))))
+@given(
+    histories().flatmap(
+        lambda history: st.tuples(st.just(history), st.lists(st.sampled_from(history or [Numbered(1, changed(POD, "u", 1))]), max_size=8))
+    )
+)
 def test_doubles_and_latecomers_change_nothing(both: tuple[list[Numbered], list[Numbered]]) -> None:
     history, again = both
     once = folded(history)

@@ -1,6 +1,7 @@
 """Keys to look at again: once each, one worker a key, at the earliest time asked for."""
 
 import asyncio
+import selectors
 
 import pytest
 
@@ -137,16 +138,74 @@ async def test_a_timer_that_fires_while_the_key_is_worked_on_is_kept() -> None:
     assert (await asyncio.wait_for(queue.take(), 1))[0] == A
 
 
-def scheduled_s(queue: WorkQueue, key: Key) -> float:
-    return queue.due_s(key) - now()
+class Skipping(selectors.DefaultSelector):
+    """Never waits: what a loop would have slept is added up."""
+
+    skipped_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.skipped_s += timeout or 0.0
+        return super().select(0)
 
 
-async def test_backoff_doubles_with_jitter_up_to_a_bound() -> None:
-    for failures in range(1, 40):
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """Time passes when there is nothing to do, and takes none."""
+
+    def __init__(self) -> None:
+        self.selector = Skipping()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        return super().time() + self.selector.skipped_s
+
+
+def waits_s(*at_least_s: float, succeeds_before: int = -1) -> list[float]:
+    """How long a key that fails again and again is away, failure by failure."""
+
+    async def fail() -> list[float]:
+        queue, waited_s = WorkQueue(), []
+        for number, least_s in enumerate(at_least_s):
+            if number == succeeds_before:
+                queue.succeeded(A)
+            failures = queue.failed(A, at_least_s=least_s)
+            assert failures == number + 1 if succeeds_before < 0 or number < succeeds_before else number + 1 - succeeds_before
+            started_s = now()
+            await queue.take()
+            waited_s.append(now() - started_s)
+            queue.done(A)
+        return waited_s
+
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        return runner.run(fail())
+
+
+def test_backoff_doubles_with_jitter_up_to_a_bound() -> None:
+    for failures, waited_s in enumerate(waits_s(*[0.0] * 30)):
+        longest_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**failures)
+        assert longest_s / 2 <= waited_s <= longest_s + 0.5
+
+
+def test_what_the_server_asks_for_is_waited() -> None:
+    (waited_s,) = waits_s(30.0)
+    assert 30.0 <= waited_s < 30.5
+
+
+def test_a_success_starts_the_backoff_anew() -> None:
+    waited_s = waits_s(*[0.0] * 8, succeeds_before=7)
+    assert waited_s[6] > 10
+    assert waited_s[7] <= FIRST_BACKOFF_S + 0.5
+
+
+def test_failures_of_one_key_are_not_those_of_another() -> None:
+    async def fail() -> list[int]:
         queue = WorkQueue()
-        for _ in range(failures - 1):
-            queue.failed(A)
-        fresh = queue.with_failures_of(A)
-        assert fresh.failed(A) == failures
-        bound_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (failures - 1))
-        assert bound_s / 2 - 0.1 <= scheduled_s(fresh, A) <= bound_s
+        return [queue.failed(A), queue.failed(A), queue.failed(B)]
+
+    assert asyncio.run(fail()) == [1, 2, 1]
+
+
+async def test_a_key_that_failed_comes_back_for_the_same_causes() -> None:
+    queue = WorkQueue()
+    queue.add_after(A, 0.0, (3, 4))
+    queue.add_after(A, 60.0, range(5, 1000))
+    assert await queue.take() == (A, tuple(range(3, 3 + MOST_CAUSES)))

@@ -4,7 +4,7 @@ A cache goes through: size found out, claim made, claim bound, download Job, fil
 the objects alone, so that it does not matter who was killed in between:
 
 1. The claim's annotation `filled` says that the volume holds the files; a claim made anew lacks it.
-2. A Job carries the number of its try; the try counts once status.attempts says so, and only then is the Job deleted.
+2. A Job carries the number of its try and the claim it fills; the try counts once status.attempts says so, and only then is the Job deleted.
 3. The claim's annotation `tried` says what the last try was made from: other inputs start counting anew, at once.
 """
 
@@ -16,19 +16,22 @@ from typing import Any
 import msgspec
 
 from aim_cacher.projection import askers, caches_of, discovered
-from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, size_job
+from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
 from aim_cacher.view import View, look
-from aimschema import labels, quantities, reasons
+from aimschema import labels, names, quantities, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
-from aimschema.resources import CLAIM, JOB, TEMPLATE, Key
+from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report
-from aimservice.projection import Projection, Seen
+from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
 
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
 FAILED_FROM_ATTEMPT = 6
+POD_WORD_S = 10.0
+"""How long a finished Job's pod is waited for: its last state may come after the Job's."""
+NO_REVISION = "unknown"
 FATAL_EXITS = {
     10: reasons.SOURCE_NOT_FOUND,
     11: reasons.AUTH_ERROR,
@@ -36,7 +39,7 @@ FATAL_EXITS = {
     13: reasons.CHECKSUM_MISMATCH,
 }
 """Exit codes of the downloader that a retry will hardly mend."""
-
+WAY_TO_MORE_SPACE = "expand the volume claim, or delete the cache and make it anew with a larger spec.size"
 
 PROGRESS = "progress"
 """Topic: how far the download of a cache is, as its log says (a Progress)."""
@@ -52,11 +55,16 @@ class DownloaderResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Task:
-    """A Job to be tried: the one that is there, how to make the n-th, and what to say while it works."""
+    """A Job to be tried: the one that is there, what it is made from, how to make the n-th, and what to say while it works.
+
+    `stays`: a failed one is kept until the next try is due, for nothing else remembers what it was made from.
+    """
 
     job: Seen | None
+    inputs: str
     render: Callable[[int], Body]
     working: ReportedCondition
+    stays: bool = False
 
 
 def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image: str) -> Plan:
@@ -82,10 +90,13 @@ def plan_template(seen: Projection, template: Seen) -> Plan:
         for model in found.models
         if have[model.source] is None and (warm or services)
     ]
-    return act(*missing) | (report(template, _warmth(have)) if warm else report(template))
+    refusal: Refusal | None = seen.learned(template.key, REFUSED)
+    return act(*missing) | (report(template, _warmth(have, refusal)) if warm else report(template))
 
 
-def _warmth(have: dict[str, Seen | None]) -> ReportedCondition:
+def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCondition:
+    if refusal is not None:
+        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"cache {refusal.target.name} is refused: {refusal.message}")
     caches = [cache for cache in have.values() if cache is not None]
     failed = [cache for cache in caches if cache.status.get("status") == reasons.FAILED_STATE]
     if failed:
@@ -106,15 +117,29 @@ def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, image: str
     if _abandoned(seen, cache):
         return act(DeleteObject(cache.key, cache.uid))
     view = look(seen, cache)
-    if view.claim is not None and cache.uid not in view.claim.owners:
-        foreign = f"volume claim {view.claim.key.name} exists and was not made for this cache; rename or delete one of them"
-        return report(
-            cache, condition(reasons.STORAGE_READY, False, reasons.NAME_CONFLICT, foreign), _filled(False, reasons.WAITING_FOR_PVC, foreign)
-        )
+    for there in (view.claim, view.download, view.size):
+        if there is not None and cache.uid not in there.owners:
+            return _foreign(view, there)
+    if view.claim is None and view.config_missing is not None:
+        unknown = condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, view.config_missing)
+        return _say(view, unknown, _filled(False, reasons.RUNTIME_CONFIG_MISSING, view.config_missing))
     size = view.spec.size if view.spec.size is not None else _probed(seen, view)
     if view.claim is None and size is None:
         return _find_size(seen, view, now, image)
     return _fill(seen, view, now, image, size or 0)
+
+
+def _foreign(view: View, there: Seen) -> Plan:
+    """Something of a name we need is not ours; what a former cache of this name left goes by itself."""
+    if there.owner(CACHE.kind) == view.cache.key:
+        held = f", held by {view.holders}" if there.deleting and there.key.kind == CLAIM.kind else ""
+        words, reason = f"{there.key.kind} {there.key.name} of the former cache of this name is being removed{held}", reasons.PVC_PENDING
+    else:
+        words, reason = (
+            f"{there.key.kind} {there.key.name} exists and was not made for this cache; rename or delete one of them",
+            reasons.NAME_CONFLICT,
+        )
+    return report(view.cache, condition(reasons.STORAGE_READY, False, reason, words), _filled(False, reasons.WAITING_FOR_PVC, words))
 
 
 def _abandoned(seen: Projection, cache: Seen) -> bool:
@@ -130,11 +155,9 @@ def _abandoned(seen: Projection, cache: Seen) -> bool:
 
 def _find_size(seen: Projection, view: View, now: datetime.datetime, image: str) -> Plan:
     storage = condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, "the size of the source is being found out")
-    if view.size is not None and job_state(view.size) == "succeeded":
-        lost = "the size could not be read from the probe's pod; it is tried again"
-        return act(DeleteObject(view.size.key, view.size.uid)) | _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, lost))
     waiting = _filled(False, reasons.WAITING_FOR_PVC, "finding out how large the source is")
-    return _try(seen, view, now, storage, Task(view.size, lambda attempt: size_job(view.cache, image, view.env, view.inputs, attempt), waiting))
+    task = Task(view.size, view.inputs, lambda attempt: size_job(view.cache, image, view.env, view.inputs, attempt), waiting, stays=True)
+    return _try(seen, view, now, storage, task)
 
 
 def _probed(seen: Projection, view: View) -> str | None:
@@ -155,12 +178,17 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
         return act(ApplyObject(claim_for(view.cache, None, size, view.wanted_class, {}))) | _say(
             view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message)
         )
+    if view.claim.deleting or _misplaced(view):
+        gone = NOTHING if view.claim.deleting else act(DeleteObject(view.claim.key, view.claim.uid))
+        return gone | _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message), progress=None)
     if view.filled_revision is not None:
         return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | _warm(view, storage)
-    if download is not None and job_state(download) == "succeeded":
+    if download is not None and job_state(download) == "succeeded" and fills(download, view.claim):
+        if not _settled(seen, download, now):
+            return _say(view, storage, _last(view) or _downloading(seen, view)) | look_again(POD_WORD_S)
         found = _result(seen, download)
-        kept[labels.ANNOTATION_FILLED] = found.revision or "unknown"
-        facts = {"sizeBytes": found.bytes, "revision": found.revision}
+        kept[labels.ANNOTATION_FILLED] = found.revision or NO_REVISION
+        facts = {"sizeBytes": found.bytes, "revision": found.revision or None}
         known = {name: value for name, value in facts.items() if value is not None}
         verifying = _say(view, storage, _filled(False, reasons.VERIFYING, "the files are there and checked; the volume is being marked"), **known)
         return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | verifying
@@ -168,14 +196,17 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
         return _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message))
     kept[labels.ANNOTATION_TRIED] = view.inputs
     starts = act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept)))
-    task = Task(download, lambda attempt: download_job(view.cache, image, view.env, view.inputs, attempt), _downloading(seen, view))
+    inputs = inputs_with(view.inputs, view.claim)
+    task = Task(download, inputs, lambda attempt: download_job(view.cache, image, view.env, inputs, attempt), _downloading(seen, view))
     tried = _try(seen, view, now, storage, task)
     return starts | tried if any(isinstance(action, ApplyObject) for action in tried.actions) else tried
 
 
 def _storage(view: View, size: str | int) -> ReportedCondition:
-    claim, name = view.claim, f"{view.cache.key.name}-cache"
+    claim, name = view.claim, names.cache_claim(view.cache.key.name)
     wanted = view.wanted_class
+    if claim is not None and claim.deleting:
+        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being deleted, held by {view.holders}")
     if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
         return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, view.refusal.message)
     if (claim is None or claim.status.get("phase") != "Bound") and view.storage_class is None:
@@ -185,22 +216,24 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
         )
     if claim is None:
         return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being created")
-    if claim.deleting:
-        holders = ", ".join(claim.body["metadata"].get("finalizers") or ["nothing"])
-        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being deleted, held by {holders}")
     match claim.status.get("phase"):
         case "Lost":
             return condition(reasons.STORAGE_READY, False, reasons.PVC_LOST, f"volume claim {name} lost its volume; delete the cache to start over")
         case "Bound":
-            requested = claim.spec["resources"]["requests"]["storage"]
-            if view.spec.size is not None and quantities.parse(view.spec.size) > quantities.parse(requested):
-                grow = (
-                    f"spec.size is {view.spec.size} but volume claim {name} has {requested}: expand the claim, or delete the cache and make it anew"
-                )
+            has = requested(claim)
+            if view.spec.size is not None and has is not None and quantities.parse(view.spec.size) > quantities.parse(has):
+                grow = f"spec.size is {view.spec.size} but volume claim {name} has {has}: expand the claim, or delete the cache and make it anew"
                 return condition(reasons.STORAGE_READY, False, reasons.INSUFFICIENT_CAPACITY, grow)
-            return condition(reasons.STORAGE_READY, True, reasons.PVC_BOUND, f"volume claim {name} ({size or requested}) is bound")
+            return condition(reasons.STORAGE_READY, True, reasons.PVC_BOUND, f"volume claim {name} ({has or size}) is bound")
         case _:
             return condition(reasons.STORAGE_READY, False, reasons.PVC_PROVISIONING, f"volume claim {name} is waiting for its volume")
+
+
+def _misplaced(view: View) -> bool:
+    """A claim that never got a volume, since its class does not exist, while another class is asked for by now."""
+    claim = view.claim
+    unbound = claim is not None and claim.status.get("phase") in {None, "Pending"} and not claim.spec.get("volumeName")
+    return unbound and view.storage_class is None and view.wanted_class not in {None, claim.spec.get("storageClassName") if claim else None}
 
 
 def _mountable(view: View) -> bool:
@@ -214,11 +247,11 @@ def _mountable(view: View) -> bool:
 
 def _warm(view: View, storage: ReportedCondition) -> Plan:
     """The volume is marked as filled. Its Job goes once the status on the object says so."""
-    revision = view.filled_revision
+    revision = None if view.filled_revision == NO_REVISION else view.filled_revision
     size = view.kept.get("sizeBytes")
-    how_much = quantities.human(size) if size is not None else "all files"
+    how_much = (quantities.human(size) if size is not None else "all files") + (f" at revision {revision}" if revision is not None else "")
     lost = view.claim is not None and view.claim.status.get("phase") == "Lost"
-    filled = _filled(False, reasons.PVC_LOST, storage.message) if lost else _filled(True, reasons.WARM, f"{how_much} at revision {revision}")
+    filled = _filled(False, reasons.PVC_LOST, storage.message) if lost else _filled(True, reasons.WARM, how_much)
     said = report(view.cache, storage, filled, **_fields(view, progress="100%", revision=revision, attempts=0, nextAttemptTime=None))
     jobs = [job for job in (view.download, view.size) if job is not None and not job.deleting]
     if view.cache.holds(reasons.FILLED):
@@ -227,7 +260,7 @@ def _warm(view: View, storage: ReportedCondition) -> Plan:
 
 
 def _try(seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, task: Task) -> Plan:
-    """One step of a Job that is tried until it succeeds; a succeeded one is the caller's."""
+    """One step of a Job that is tried until it succeeds; one that succeeded with a usable answer is the caller's."""
     job = task.job
     if job is None:
         return _next_try(view, now, storage, task)
@@ -239,15 +272,26 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
         trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
         working = task.working if trouble is None else _filled(False, task.working.reason, trouble)
         return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed)
-    if job.annotations.get(labels.ANNOTATION_INPUTS) != view.inputs:
-        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working)
-    return _failed_try(seen, view, now, storage, job)
+    if job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs:
+        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
+    if not _settled(seen, job, now):
+        return _say(view, storage, _last(view) or task.working) | look_again(POD_WORD_S)
+    said, due, recorded = _failed_try(seen, view, now, storage, job)
+    if recorded and task.stays and now < due:
+        return said | look_again((due - now).total_seconds())
+    return said | (act(DeleteObject(job.key, job.uid)) if recorded else NOTHING)
+
+
+def _settled(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
+    """Whether a finished Job's pod has said how it ended, or need not be waited for any longer."""
+    finished = job_finished_at(job)
+    spoke = any(ended(pod, CONTAINER) is not None for pod in pods_of(seen, job))
+    return spoke or finished is None or (now - finished).total_seconds() >= POD_WORD_S
 
 
 def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, task: Task) -> Plan:
-    if view.config is None and view.config_name != DEFAULT_CONFIG:
-        missing = f"AIMNamespaceConfig {view.config_name} does not exist in this namespace; create it or change annotation {labels.ANNOTATION_CONFIG}"
-        return _say(view, storage, _filled(False, reasons.RUNTIME_CONFIG_MISSING, missing))
+    if view.config_missing is not None:
+        return _say(view, storage, _filled(False, reasons.RUNTIME_CONFIG_MISSING, view.config_missing))
     due = view.next_try
     if due is not None and now < due:
         return _say(view, storage, _last(view) or task.working) | look_again((due - now).total_seconds())
@@ -257,18 +301,18 @@ def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, ta
     return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, task.working, attempts=view.attempts, nextAttemptTime=None)
 
 
-def _failed_try(seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, job: Seen) -> Plan:
-    """Say how the try ended and when the next is; once that is on the object, the Job goes."""
+def _failed_try(seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, job: Seen) -> tuple[Plan, datetime.datetime, bool]:
+    """How the try ended and when the next is; whether that is on the object, so that the Job may go."""
     attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
     exit_code = next((end.exit_code for pod in pods_of(seen, job) if (end := ended(pod, CONTAINER)) is not None), None)
     result = _result(seen, job)
     reason, wait_s = verdict(exit_code, attempt)
     due = (job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s)
-    words = result.message or (f"the downloader ended with exit code {exit_code}" if exit_code is not None else job_failure(job))
+    ending = f"the downloader ended with exit code {exit_code}" if exit_code is not None else job_failure(job) or "its pod is gone"
+    words = (result.message or ending) + (f" ({WAY_TO_MORE_SPACE})" if reason == reasons.INSUFFICIENT_CAPACITY else "")
     filled = _filled(False, reason, f"try {attempt}: {words}; next try at {timestamp(due)}")
     said = _say(view, storage, filled, attempts=attempt, nextAttemptTime=timestamp(due))
-    recorded = int(view.cache.status.get("attempts", 0)) >= attempt
-    return said | (act(DeleteObject(job.key, job.uid)) if recorded else NOTHING)
+    return said, due, int(view.cache.status.get("attempts", 0)) == attempt
 
 
 def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:

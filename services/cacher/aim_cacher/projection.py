@@ -37,6 +37,7 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
             yield from _owner(present, TEMPLATE.kind)
         case "PersistentVolumeClaim" | "Job":
             yield from _owner(present, CACHE.kind)
+            yield from _waiting_for_name(seen, key)
         case "Pod":
             for job in _owner(present, JOB.kind):
                 yield from _owner(seen.get(job), CACHE.kind)
@@ -71,6 +72,12 @@ def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:
 def _failed_caches(seen: Projection, namespace: str | None) -> Iterator[Key]:
     """They may have lost the last one who asked for them."""
     return (cache.key for cache in seen.all(CACHE.kind, namespace) if cache.status.get("status") == FAILED_STATE)
+
+
+def _waiting_for_name(seen: Projection, key: Key) -> list[Key]:
+    """The cache that needs this name, also where the object is not its own."""
+    cache = Key(CACHE.kind, key.namespace, key.name.rpartition("-")[0])
+    return [cache] if seen.get(cache) is not None else []
 
 
 def _owner(present: Seen | None, kind: str) -> list[Key]:

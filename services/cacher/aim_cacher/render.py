@@ -37,13 +37,28 @@ def cache_for(template: Seen, source: str, size_bytes: int | None, config: str) 
 def claim_for(cache: Seen, existing: Seen | None, size: str | int, storage_class: str | None, annotations: dict[str, str]) -> Body:
     """The volume claim. Of an existing one size and class stay as they are: they cannot be changed."""
     if existing is not None:
-        size = existing.spec["resources"]["requests"]["storage"]
+        size = requested(existing) or size
         storage_class = existing.spec.get("storageClassName")
     spec: Body = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": str(size)}}}
     if storage_class is not None:
         spec["storageClassName"] = storage_class
     metadata = _metadata(cache, names.cache_claim(cache.key.name)) | ({"annotations": annotations} if annotations else {})
     return {"apiVersion": CLAIM.api_version, "kind": CLAIM.kind, "metadata": metadata, "spec": spec}
+
+
+def requested(claim: Seen) -> str | None:
+    """Size that a claim asks for."""
+    size = ((claim.spec.get("resources") or {}).get("requests") or {}).get("storage")
+    return None if size is None else str(size)
+
+
+def inputs_with(inputs: str, claim: Seen) -> str:
+    """What a download is made from, with the claim it fills: a claim made anew is empty, whatever a Job of before says."""
+    return f"{inputs}.{claim.uid}"
+
+
+def fills(job: Seen, claim: Seen) -> bool:
+    return job.annotations.get(labels.ANNOTATION_INPUTS, "").partition(".")[2] == claim.uid
 
 
 def download_job(cache: Seen, image: str, env: list[Body], inputs: str, attempt: int) -> Body:

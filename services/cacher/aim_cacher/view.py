@@ -11,7 +11,7 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
 from aimschema.reasons import CACHER, OWNED
-from aimschema.resources import CACHE, CLAIM, CONFIG, JOB, STORAGE_CLASS, Key
+from aimschema.resources import CACHE, CLAIM, CONFIG, JOB, POD, STORAGE_CLASS, Key
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
@@ -20,13 +20,14 @@ FIELDS = OWNED[CACHE.kind][CACHER][1]
 
 @dataclass(frozen=True)
 class View:
-    """`said` and `kept` are the conditions and status fields as last reported; `config` is None where there is none."""
+    """`holders` says in words what keeps a claim that is being deleted; `said` and `kept` are the conditions and status fields as last reported; `config` is None where there is none."""
 
     cache: Seen
     spec: CacheSpec
     config_name: str
     config: ConfigSpec | None
     claim: Seen | None
+    holders: str
     wanted_class: str | None
     storage_class: Seen | None
     download: Seen | None
@@ -44,6 +45,13 @@ class View:
         """What a try depends on: when this changes, the next one need not wait."""
         parts = [self.cache.spec, self.env, self.cache.annotations.get(labels.ANNOTATION_RETRY)]
         return names.short_hash([json.dumps(parts, sort_keys=True)])
+
+    @property
+    def config_missing(self) -> str | None:
+        """What to do where a named config does not exist."""
+        if self.config is not None or self.config_name == DEFAULT_CONFIG:
+            return None
+        return f"AIMNamespaceConfig {self.config_name} does not exist in this namespace; create it or change annotation {labels.ANNOTATION_CONFIG}"
 
     @property
     def filled_revision(self) -> str | None:
@@ -77,6 +85,7 @@ def look(seen: Projection, cache: Seen) -> View:
         config_name=config_name,
         config=config,
         claim=claim,
+        holders="" if claim is None or not claim.deleting else _holders(seen, claim),
         wanted_class=wanted_class,
         storage_class=_class(seen, wanted_class if claim is None else claim.spec.get("storageClassName")),
         download=seen.get(Key(JOB.kind, namespace, names.cache_download_job(cache.key.name))),
@@ -85,6 +94,19 @@ def look(seen: Projection, cache: Seen) -> View:
         kept=said.fields if said is not None and said.uid == cache.uid else {name: cache.status[name] for name in FIELDS if name in cache.status},
         refusal=seen.learned(cache.key, REFUSED),
     )
+
+
+def _holders(seen: Projection, claim: Seen) -> str:
+    """Pods that mount the claim and have not ended, else its finalizers."""
+    pods = (pod for pod in seen.all(POD.kind, claim.key.namespace) if pod.status.get("phase") not in {"Succeeded", "Failed"})
+    mounting = sorted(f"pod {pod.key.name}" for pod in pods if claim.key.name in _mounted(pod))
+    return ", ".join(mounting or claim.body["metadata"].get("finalizers") or ["nothing"])
+
+
+def _mounted(pod: Seen) -> set[str]:
+    """Names of the claims a pod mounts."""
+    volumes = ((volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in pod.spec.get("volumes") or ())
+    return {name for name in volumes if name is not None}
 
 
 def _class(seen: Projection, name: str | None) -> Seen | None:
@@ -97,7 +119,7 @@ def _class(seen: Projection, name: str | None) -> Seen | None:
 
 def _conditions(cache: Seen) -> tuple[ReportedCondition, ...]:
     return tuple(
-        ReportedCondition(type=c["type"], status=c["status"], reason=c["reason"], message=c.get("message", ""))
+        ReportedCondition(type=c["type"], status=c.get("status", "Unknown"), reason=c.get("reason", ""), message=c.get("message", ""))
         for c in cache.status.get("conditions") or ()
-        if c["type"] in OWNED[CACHE.kind][CACHER][0]
+        if c.get("type") in OWNED[CACHE.kind][CACHER][0]
     )

@@ -11,10 +11,11 @@ from aimschema.discovered import Discovered, check
 
 LARGEST_LOG_BYTES = 4 << 20
 LAST_LINES = 5
-SEARCH_BUDGET_CHARS = 64 << 20
-"""How much of a log is read again in search of an array: nested beginnings would otherwise take time by the square of its length."""
-COST_OF_DEPTH_CHARS = 64 << 10
-_ARRAY_START = re.compile(r"\[\s*\{")
+SEARCH_BUDGET = 1 << 31
+"""How long an array is searched for: beginnings inside one another would otherwise take time by the square of the log's length."""
+_PER_CHAR_READ = 32
+_NESTED_TOO_DEEP = 1 << 21
+_ARRAY_START = re.compile(r"\[\s*\{\s*[\"}]")
 _decoder = json.JSONDecoder()
 
 
@@ -50,14 +51,14 @@ def _whole(log: str) -> list[Any] | None:
 
 
 def _last_array(log: str) -> list[Any] | None:
-    found, position, left = None, 0, SEARCH_BUDGET_CHARS
+    found, position, left = None, 0, SEARCH_BUDGET
     while left > 0 and (start := _ARRAY_START.search(log, position)) is not None:
         try:
             found, position = _decoder.raw_decode(log, start.start())
         except json.JSONDecodeError as error:
-            left -= error.pos - start.start()
+            left -= error.pos + _PER_CHAR_READ * (error.pos - start.start())  # (the error counts the lines before it)
             position = start.start() + 1
         except (ValueError, RecursionError):  # a number too long, or nested too deep: how far it got is not said
-            left -= COST_OF_DEPTH_CHARS
+            left -= _NESTED_TOO_DEEP
             position = start.start() + 1
     return found

@@ -1,0 +1,386 @@
+"""The loop between a real NATS server and a cluster that answers from a script."""
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from aimbus import Bus, Event, ensure_streams, read_log
+from aimbus.jetstream import api
+from aimkube import Cause, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound, Throttled
+from aimschema import subjects
+from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.resources import CACHE, JOB, Key, Resource
+from aimservice.health import Health
+from aimservice.loop import Loop, Service
+from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, Plan, SendEvent, act, condition, look_again, report
+from aimservice.projection import REFUSED, Projection, Refusal, Seen
+
+Body = dict[str, Any]
+NAME = "test"
+A, B = Key(CACHE.kind, "ml", "a"), Key(CACHE.kind, "ml", "b")
+JOB_OF_A = Key(JOB.kind, "ml", "a-job")
+
+
+def changed(key: Key, version: int, uid: str | None = None) -> ObjectChanged:
+    metadata = {"name": key.name, "namespace": key.namespace, "uid": uid or key.name, "resourceVersion": str(version), "generation": 1}
+    return ObjectChanged(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=uid or key.name,
+        resource_version=str(version),
+        object={"apiVersion": CACHE.api_version, "kind": key.kind, "metadata": metadata},
+    )
+
+
+def synced(resource: Resource, *, installed: bool = True) -> KindSynced:
+    return KindSynced(kind=resource.kind, resource_version="1", objects=0, installed=installed)
+
+
+def job() -> ApplyObject:
+    return ApplyObject({"apiVersion": "batch/v1", "kind": JOB.kind, "metadata": {"name": JOB_OF_A.name, "namespace": "ml"}, "spec": {}})
+
+
+@dataclass
+class FakeCluster:
+    """Answers an apply with the next error of the script; after the last one it succeeds."""
+
+    errors: list[Exception] = field(default_factory=list)
+    applied: list[Body] = field(default_factory=list)
+
+    async def apply(self, body: Body, *, manager: str) -> Body:
+        self.applied.append(body)
+        if self.errors:
+            raise self.errors.pop(0)
+        return {**body, "metadata": {**body["metadata"], "uid": "job", "resourceVersion": "50"}}
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, **_: Any) -> None:
+        raise NotFound(f"{name} not found")
+
+
+Decide = Callable[[Projection, Seen], Plan]
+
+
+@dataclass
+class Planner:
+    """Plans by `decide` and writes down what it was asked."""
+
+    decide: Decide = lambda _seen, _present: NOTHING
+    asked: list[Key] = field(default_factory=list)
+    refusals: list[Refusal | None] = field(default_factory=list)
+
+    def plan(self, seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+        assert now.tzinfo is not None
+        self.asked.append(key)
+        self.refusals.append(seen.learned(key, REFUSED))
+        present = seen.get(key)
+        return NOTHING if present is None else self.decide(seen, present)
+
+
+@dataclass
+class Bench:
+    """A loop at work, what it is fed with and what comes out of it."""
+
+    watcher: Bus
+    loop: Loop
+    planner: Planner
+    cluster: FakeCluster
+    health: Health
+    said: list[Event] = field(default_factory=list)
+
+    async def publish(self, *messages: ObjectChanged | ObjectDeleted | KindSynced | StatusReported) -> None:
+        for message in messages:
+            await self.watcher.publisher.publish(message)
+
+    async def listen(self) -> None:
+        async for item in read_log(self.watcher, ["aim.report.>", "aim.action.>", "aim.dead.>"], follow=True):
+            assert isinstance(item, Event)
+            self.said.append(item)
+
+    def of(self, kind: type) -> list[Any]:
+        return [event.message for event in self.said if isinstance(event.message, kind)]
+
+    async def started(self, decide: Decide, *objects: Key) -> None:
+        """The state of a cluster with these objects has been published."""
+        self.planner.decide = decide
+        await self.publish(*(changed(key, version) for version, key in enumerate(objects, start=1)), synced(CACHE), synced(JOB))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """What a server and other tasks bring about; nothing tells of it but looking."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 (see above)
+            await asyncio.sleep(0.005)
+
+
+async def settled(bench: Bench) -> None:
+    """Everything published so far has been looked at: a marker sent last is the last that is planned."""
+    marker = Key(CACHE.kind, "ml", f"marker-{len(bench.planner.asked)}")
+    await bench.publish(changed(marker, 1))
+    await until(lambda: marker in bench.planner.asked and bench.loop.queue.idle)
+
+
+def affected(_seen: Projection, key: Key) -> Iterable[Key]:
+    return (key,) if key.kind == CACHE.kind else (A,)
+
+
+@pytest.fixture
+async def bench(watcher_bus: Bus, service_bus: Bus) -> AsyncIterator[Bench]:
+    planner, cluster, health = Planner(), FakeCluster(), Health()
+    service = Service(NAME, (CACHE,), (CACHE, JOB), affected, planner.plan)
+    bench = Bench(watcher_bus, Loop(service, service_bus, cast(Cluster, cluster), health), planner, cluster, health)
+    tasks = [asyncio.ensure_future(bench.loop.run()), asyncio.ensure_future(bench.listen())]
+    yield bench
+    for task in tasks:
+        assert not task.done(), task
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_nothing_is_planned_before_every_kind_is_synced(bench: Bench) -> None:
+    await bench.publish(changed(A, 1), changed(B, 2), synced(CACHE))
+    await until(lambda: JOB.kind in bench.health.missing.get("sync", "") and CACHE.kind not in bench.health.missing["sync"])
+    await until(lambda: bench.loop.projection.get(B) is not None)
+    assert bench.planner.asked == []
+    await bench.publish(synced(JOB))
+    await until(lambda: set(bench.planner.asked) == {A, B})
+    assert bench.health.missing == {}
+
+
+async def test_an_event_makes_its_keys_looked_at_again(bench: Bench) -> None:
+    await bench.started(bench.planner.decide, A, B)
+    await until(lambda: set(bench.planner.asked) == {A, B})
+    bench.planner.asked.clear()
+    await bench.publish(changed(JOB_OF_A, 9))
+    await settled(bench)
+    assert bench.planner.asked[0] == A
+    assert B not in bench.planner.asked
+
+
+async def test_a_kind_that_goes_or_comes_makes_everything_looked_at_again(bench: Bench) -> None:
+    await bench.started(bench.planner.decide, A)
+    await until(lambda: bench.planner.asked == [A])
+    await bench.publish(synced(JOB, installed=False))
+    await until(lambda: bench.planner.asked == [A, A])
+    assert not bench.loop.projection.installed(JOB.kind)
+    await bench.publish(synced(JOB, installed=False))
+    await settled(bench)
+    assert bench.planner.asked.count(A) == 2
+
+
+def says_filled(_seen: Projection, present: Seen) -> Plan:
+    return report(present, condition("Filled", True, "Warm"), progress="100%") if present.key == A else NOTHING
+
+
+async def test_a_report_goes_out_once_and_names_what_led_to_it(bench: Bench) -> None:
+    await bench.started(says_filled, A)
+    await until(lambda: len(bench.said) == 1)
+    (event,) = bench.said
+    assert event.subject == subjects.of_report(A, NAME)
+    assert isinstance(event.message, StatusReported)
+    assert (event.message.uid, event.message.observed_generation, event.message.fields) == ("a", 1, {"progress": "100%"})
+    assert event.cause
+    for version in (5, 6):
+        await bench.publish(changed(A, version))
+    await settled(bench)
+    assert bench.planner.asked.count(A) >= 2
+    assert len(bench.of(StatusReported)) == 1
+
+
+async def test_what_a_process_before_this_one_reported_is_not_said_again(bench: Bench) -> None:
+    seen = Seen(A, "a", 1, changed(A, 1).object)
+    (before,) = says_filled(Projection(), seen).reports
+    await bench.publish(before.message(NAME))
+    await bench.started(says_filled, A)
+    await settled(bench)
+    assert A in bench.planner.asked
+    assert len(bench.of(StatusReported)) == 1
+
+
+def makes_a_job(seen: Projection, present: Seen) -> Plan:
+    return act(job()) if present.key == A else NOTHING
+
+
+async def test_an_action_is_taken_once_told_of_and_seen_at_once(bench: Bench) -> None:
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.of(ActionTaken)) == 1)
+    await bench.publish(changed(A, 5))
+    await settled(bench)
+    (taken,) = bench.of(ActionTaken)
+    assert (taken.verb, taken.name, Key(*taken.about), taken.outcome, taken.resource_version) == ("apply", JOB_OF_A.name, A, "done", "50")
+    made = bench.loop.projection.get(JOB_OF_A)
+    assert made is not None
+    assert made.version == 50
+    assert bench.loop.projection.creating(JOB.kind) == []
+    assert len(bench.cluster.applied) == 1
+
+
+def deletes_a_job(_seen: Projection, present: Seen) -> Plan:
+    return act(DeleteObject(JOB_OF_A, "gone")) if present.key == A else NOTHING
+
+
+async def test_deleting_what_is_gone_is_not_told_of(bench: Bench) -> None:
+    await bench.started(deletes_a_job, A)
+    await settled(bench)
+    assert A in bench.planner.asked
+    assert bench.said == []
+
+
+QUOTA = Forbidden("exceeded quota: gpus", status=403)
+
+
+@pytest.mark.parametrize("error", [QUOTA, Invalid("spec.size: Invalid value", status=422)], ids=["forbidden", "invalid"])
+async def test_a_refusal_is_told_to_the_planner_and_forgotten_on_success(bench: Bench, error: KubeError) -> None:
+    bench.cluster.errors = [error, error]
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.planner.refusals) == 2)
+    assert bench.planner.refusals == [None, Refusal(JOB_OF_A, str(error))]
+    await until(lambda: len(bench.of(ActionTaken)) == 2)
+    assert [(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)] == [("refused", str(error))] * 2
+    await bench.publish(changed(A, 5))
+    await until(lambda: len(bench.planner.refusals) == 4)
+    assert bench.planner.refusals[2:] == [Refusal(JOB_OF_A, str(error)), None]
+    await settled(bench)
+    assert len(bench.cluster.applied) == 3
+
+
+async def test_a_refusal_that_reads_differently_each_time_does_not_make_the_loop_spin(bench: Bench) -> None:
+    bench.cluster.errors = [Forbidden(f"denied, request {number}") for number in range(1000)]
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.cluster.applied) == 2)
+    await settled(bench)
+    assert len(bench.cluster.applied) == 2
+
+
+async def test_a_refused_action_ends_the_list(bench: Bench) -> None:
+    bench.cluster.errors = [QUOTA] * 10
+
+    def two(_seen: Projection, present: Seen) -> Plan:
+        other = ApplyObject({**job().body, "metadata": {"name": "other", "namespace": "ml"}})
+        return act(job(), other) if present.key == A else NOTHING
+
+    await bench.started(two, A)
+    await settled(bench)
+    assert {body["metadata"]["name"] for body in bench.cluster.applied} == {JOB_OF_A.name}
+
+
+async def test_a_namespace_that_is_terminating_is_done_without_complaint(bench: Bench) -> None:
+    terminating = Forbidden("being terminated", status=403, causes=(Cause("metadata.namespace", "NamespaceTerminating", "being terminated"),))
+    bench.cluster.errors = [terminating]
+    await bench.started(makes_a_job, A)
+    await settled(bench)
+    assert len(bench.cluster.applied) == 1
+    assert bench.said == []
+    assert set(bench.planner.refusals) == {None}
+
+
+@pytest.mark.parametrize(
+    "error", [Conflict("uid differs", status=409), Throttled("slow down", status=429, retry_after_s=0.2)], ids=["conflict", "throttled"]
+)
+async def test_what_passes_is_tried_again_without_an_event(bench: Bench, error: KubeError) -> None:
+    bench.cluster.errors = [error]
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.of(ActionTaken)) == 1)
+    assert len(bench.cluster.applied) == 2
+    assert bench.of(ActionTaken)[0].outcome == "done"
+    assert set(bench.planner.refusals) == {None}
+
+
+async def test_after_five_failures_nobody_foresaw_one_dead_letter_is_written_and_the_work_goes_on(bench: Bench) -> None:
+    def fails(_seen: Projection, present: Seen) -> Plan:
+        if present.key == A:
+            raise KeyError("nobody foresaw this")
+        return NOTHING
+
+    await bench.started(fails, A, B)
+    for attempt in range(1, 8):
+        await until(lambda wanted=attempt: bench.planner.asked.count(A) >= wanted and bench.loop.queue.idle)  # type: ignore[misc]
+        await bench.publish(changed(A, 10 + attempt))
+    await settled(bench)
+    (letter,) = bench.of(DeadLetter)
+    assert (letter.service, letter.name, letter.attempts, letter.error) == (NAME, "a", 5, "KeyError('nobody foresaw this')")
+    assert B in bench.planner.asked
+
+
+async def test_a_dead_letter_is_written_although_outages_were_among_the_failures(bench: Bench) -> None:
+    def fails(_seen: Projection, present: Seen) -> Plan:
+        if present.key != A:
+            return NOTHING
+        if bench.planner.asked.count(A) in {2, 5}:
+            return act(job())
+        raise ValueError("unforeseen")
+
+    bench.cluster.errors = [Conflict("busy", status=409)] * 2
+    await bench.started(fails, A)
+    for attempt in range(1, 8):
+        await until(lambda wanted=attempt: bench.planner.asked.count(A) >= wanted and bench.loop.queue.idle)  # type: ignore[misc]
+        await bench.publish(changed(A, 10 + attempt))
+    await settled(bench)
+    assert len(bench.of(DeadLetter)) == 1
+
+
+async def test_an_action_without_a_handler_is_a_fault_of_ours(bench: Bench) -> None:
+    await bench.started(lambda _seen, present: act(SendEvent(A, "a", "Normal", "Ok", "")) if present.key == A else NOTHING, A, B)
+    await settled(bench)
+    assert B in bench.planner.asked
+    assert bench.loop.projection.learned(A, REFUSED) is None
+
+
+async def test_the_planner_may_ask_to_be_asked_again(bench: Bench) -> None:
+    await bench.started(lambda _seen, present: look_again(0.02) if present.key == A else NOTHING, A)
+    await until(lambda: bench.planner.asked.count(A) >= 3)
+
+
+async def test_when_nats_was_wiped_what_comes_not_back_is_swept_and_nothing_is_planned_until_all_is_there(bench: Bench) -> None:
+    await bench.started(says_filled, A, B)
+    await until(lambda: len(bench.of(StatusReported)) == 1)
+    session = await bench.watcher.session()
+    for stream in ("AIM_STATE", "AIM_LOG"):
+        await api(session, f"STREAM.DELETE.{stream}")
+    await ensure_streams(bench.watcher)
+    await until(lambda: "sync" in bench.health.missing and bench.loop.projection.get(A) is None)
+    assert bench.loop.projection.report(A, NAME) is None
+    bench.planner.asked.clear()
+    await bench.publish(changed(A, 7), synced(CACHE))
+    await until(lambda: bench.loop.projection.get(A) is not None)
+    assert bench.planner.asked == []
+    await bench.publish(synced(JOB))
+    await until(lambda: bench.planner.asked == [A] and bench.loop.queue.idle)
+    assert [seen.key for seen in bench.loop.projection.everything()] == [A]
+    assert bench.loop.projection.report(A, NAME) is not None
+
+
+async def test_a_message_that_cannot_be_read_is_passed_over(bench: Bench) -> None:
+    session = await bench.watcher.session()
+    await session.request(subjects.of_object(A), b"no json")
+    await bench.started(bench.planner.decide, B)
+    await until(lambda: bench.planner.asked == [B])
+
+
+async def test_a_handler_gets_the_actions_of_its_service(watcher_bus: Bus, service_bus: Bus) -> None:
+    handled: list[tuple[Action, Key]] = []
+
+    async def handle(loop: Loop, action: Action, about: Key, causes: Sequence[int], /) -> None:
+        assert causes
+        handled.append((action, about))
+
+    event = SendEvent(A, "a", "Normal", "Ok", "said")
+    service = Service(NAME, (CACHE,), (CACHE,), affected, lambda _seen, _key, _now: act(event), reports=subjects.reports())
+    loop = Loop(service, service_bus, cast(Cluster, FakeCluster()), Health(), handle)
+    task = asyncio.ensure_future(loop.run())
+    await watcher_bus.publisher.publish(changed(A, 1))
+    await watcher_bus.publisher.publish(synced(CACHE))
+    await until(lambda: handled == [(event, A)])
+    await watcher_bus.publisher.publish(
+        StatusReported(kind=A.kind, namespace=A.namespace, name=A.name, uid="a", service="other", observed_generation=1)
+    )
+    await until(lambda: len(handled) == 2)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,67 @@
+"""What planners return, and the words in it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimschema.messages import ReportedCondition, StatusReported
+from aimschema.resources import Key
+from aimservice.plan import MESSAGE_LENGTH, NOTHING, DeleteObject, Plan, act, condition, look_again, report
+from aimservice.projection import Seen
+
+POD = Key("Pod", "ml", "p")
+SEEN = Seen(POD, "u", 1, {"metadata": {"generation": 3}})
+DELETE = DeleteObject(POD, "u")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "after_s"),
+    [(None, None, None), (5.0, None, 5.0), (None, 5.0, 5.0), (9.0, 5.0, 5.0), (0.0, 5.0, 0.0)],
+)
+def test_of_two_plans_both_are_carried_out_and_the_earlier_time_counts(one: float | None, other: float | None, after_s: float | None) -> None:
+    said = report(SEEN, condition("A", True, "Ok"))
+    both = act(DELETE) | Plan(requeue_after_s=one) | said | Plan(requeue_after_s=other)
+    assert both == Plan((DELETE,), said.reports, after_s)
+
+
+def test_nothing_adds_nothing() -> None:
+    assert act(DELETE) | NOTHING == act(DELETE)
+
+
+def test_looking_again_is_never_in_the_past() -> None:
+    assert look_again(-3.0).requeue_after_s == 0.0
+
+
+def test_a_report_says_what_it_is_about_and_leaves_out_what_is_none() -> None:
+    (said,) = report(SEEN, condition("A", None, "Waiting"), progress="1%", revision=None, attempts=0).reports
+    assert said.message("cacher") == StatusReported(
+        kind="Pod",
+        namespace="ml",
+        name="p",
+        uid="u",
+        service="cacher",
+        observed_generation=3,
+        conditions=(ReportedCondition(type="A", status="Unknown", reason="Waiting", message=""),),
+        fields={"progress": "1%", "attempts": 0},
+    )
+
+
+@pytest.mark.parametrize(("holds", "status"), [(True, "True"), (False, "False"), (None, "Unknown")])
+def test_the_three_states_of_a_condition(holds: bool | None, status: str) -> None:
+    assert condition("A", holds, "Ok").status == status
+
+
+@given(st.text(max_size=2000))
+def test_messages_have_no_control_characters_and_are_bounded(text: str) -> None:
+    message = condition("A", True, "Ok", text).message
+    assert len(message) <= MESSAGE_LENGTH
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a\nb\tc", "a b c"), ("\x1b[31mred", " [31mred"), ("x" * 2000, "x" * 1023 + "…"), ("x" * 1024, "x" * 1024), ("<b>ä</b>", "<b>ä</b>")],
+    ids=["lines", "terminal-codes", "cut", "just-fits", "left-alone"],
+)
+def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
+    assert condition("A", True, "Ok", text).message == message
