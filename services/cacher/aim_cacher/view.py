@@ -20,7 +20,10 @@ FIELDS = OWNED[CACHE.kind][CACHER][1]
 
 @dataclass(frozen=True)
 class View:
-    """`holders` says in words what keeps a claim that is being deleted; `said` and `kept` are the conditions and status fields as last reported; `config` is None where there is none."""
+    """`said` and `kept` are the conditions and status fields as last reported; `config` is None where there is none.
+
+    `holders` says in words what keeps a claim that is being deleted.
+    """
 
     cache: Seen
     spec: CacheSpec

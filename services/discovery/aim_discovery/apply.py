@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from aim_discovery.output import LARGEST_LOG_BYTES
 from aim_discovery.plan import LOG, ReadLogResult
-from aimkube import NotFound
+from aimkube import NotFound, Rejected
 from aimschema.resources import Key
 from aimservice.loop import Loop
 from aimservice.plan import Action, ReadLog
@@ -16,8 +16,8 @@ async def read_log(loop: Loop, action: Action, about: Key, causes: Sequence[int]
     assert isinstance(action, ReadLog), action
     try:
         raw = await loop.cluster.read_log(action.pod.namespace or "", action.pod.name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1)
-    except NotFound as error:
-        result = ReadLogResult(problem=f"the log of pod {action.pod.name} is gone: {error}")
+    except (NotFound, Rejected) as error:
+        result = ReadLogResult(problem=f"the log of pod {action.pod.name} cannot be had: {error}")
     else:
         too_long = len(raw) > LARGEST_LOG_BYTES
         result = (

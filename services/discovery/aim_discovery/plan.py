@@ -4,6 +4,7 @@
 2. An older answer stays in force until a newer one is there.
 3. A Job carries the number of its try; the try counts once status.attempts says so, and only then is the Job deleted.
 4. Tries after a failure wait, unless what a try is made from has changed since the last (annotation `tried`).
+5. From the first failure on the condition says so until an answer is there, also while the next try is at work.
 """
 
 import datetime
@@ -18,14 +19,16 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
-from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, Key
+from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, ReadLog, act, condition, look_again, report
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import job_failure, job_finished_at, job_state, pods_of, problem, running
+from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
 
 MOST_AT_ONCE = 10
 UNSTARTED_COUNTS_S = 60.0
 JOB_WITHOUT_POD_S = 30.0
+POD_WORD_S = 10.0
+"""How long a finished Job's pod is waited for: its last state may come after the Job's."""
 FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 3600.0
 LOG = "log"
@@ -54,6 +57,10 @@ class View:
     kept: dict[str, Any]
     said: ReportedCondition | None
     refusal: Refusal | None
+
+    @property
+    def job_key(self) -> Key:
+        return Key(JOB.kind, self.template.key.namespace, names.discovery_job(self.template.key.name, self.inputs))
 
     @property
     def inputs(self) -> str:
@@ -93,27 +100,41 @@ def plan_model(seen: Projection, model: Seen) -> Plan:
 
 
 def plan_template(seen: Projection, template: Seen, now: datetime.datetime) -> Plan:
-    """First match wins: no model, answered, Job at work, Job ended, next try."""
+    """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try."""
     models = models_named(seen, str(template.spec["model"]))
     if not models:
         missing = f"no AIMClusterModel has spec.name {template.spec['model']}; discovery starts when one appears"
         kept = _kept(seen, template)
         return report(template, condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing), **kept)
     view = look(seen, template, str(models[0].spec["image"]))
-    if view.result is not None and template.uid not in view.result.owners:
-        foreign = f"ConfigMap {view.result.key.name} exists and was not made for this template; rename or delete one of them"
-        return report(template, condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, foreign))
+    for there in (view.result, view.job):
+        if there is not None and template.uid not in there.owners:
+            return _foreign(template, there)
     if view.answered:
         return _answered(view)
+    superseded = [job for job in seen.owned(template.uid, JOB.kind) if job.key != view.job_key and not job.deleting]
+    return act(*(DeleteObject(job.key, job.uid) for job in superseded)) | _discover(seen, view, now)
+
+
+def _foreign(template: Seen, there: Seen) -> Plan:
+    """Something of a name we need is not ours; what a former template of this name left goes by itself."""
+    if there.owner(TEMPLATE.kind) == template.key:
+        former = f"{there.key.kind} {there.key.name} of the former template of this name is being removed"
+        return report(template, condition(reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, former))
+    foreign = f"{there.key.kind} {there.key.name} exists and was not made for this template; rename or delete one of them"
+    return report(template, condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, foreign))
+
+
+def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     if view.job is None:
         return _next_try(seen, view, now)
     match job_state(view.job):
         case "active":
-            return _say(view, None, reasons.AWAITING_DISCOVERY, _working(seen, view.job, now)) | look_again(JOB_WITHOUT_POD_S)
+            return _at_it(view, _working(seen, view.job, now)) | look_again(JOB_WITHOUT_POD_S)
         case "succeeded":
             return _read(seen, view, now, view.job)
         case _:
-            return _failed(view, now, view.job, _why(seen, view.job))
+            return _failed_job(seen, view, now, view.job)
 
 
 def look(seen: Projection, template: Seen, image: str) -> View:
@@ -180,7 +201,8 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1)
     words = "the discovery Job is being created" if view.refusal is None else f"the discovery Job cannot be created: {view.refusal.message}"
     note = result_config_map(view.template, (view.result.body.get("data") or {}) if view.result is not None else {}, _valid_for(view), view.tried)
-    return act(ApplyObject(note), ApplyObject(job)) | _say(view, None if view.refusal is None else False, reasons.AWAITING_DISCOVERY, words)
+    starts = act(ApplyObject(note), ApplyObject(job))
+    return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, reasons.AWAITING_DISCOVERY, words))
 
 
 def at_work(seen: Projection, now: datetime.datetime) -> int:
@@ -205,11 +227,13 @@ def _working(seen: Projection, job: Seen, now: datetime.datetime) -> str:
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
     """The log of the newest pod that succeeded, then what it says."""
     pods = [pod for pod in pods_of(seen, job) if pod.status.get("phase") == "Succeeded"]
+    if not pods and _just_ended(job, now):
+        return _at_it(view, "the image has answered") | look_again(POD_WORD_S)
     if not pods:
         return _failed(view, now, job, "its pod is gone before its log could be read")
     log: ReadLogResult | None = seen.learned(pods[-1].key, LOG)
     if log is None:
-        return act(ReadLog(pods[-1].key, pods[-1].uid, CONTAINER)) | _say(view, None, reasons.AWAITING_DISCOVERY, "reading what the image answered")
+        return act(ReadLog(pods[-1].key, pods[-1].uid, CONTAINER)) | _at_it(view, "reading what the image answered")
     if log.problem:
         return _failed(view, now, job, log.problem)
     try:
@@ -219,22 +243,43 @@ def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Pl
     return act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
 
 
-def _why(seen: Projection, job: Seen) -> str:
-    """Why a Job failed, with the last lines of its log where it has been read; a failed pod's log is not waited for."""
-    logs = [log.text for pod in seen.owned(job.uid, POD.kind) if (log := seen.learned(pod.key, LOG)) is not None]
-    return job_failure(job) + (f"; last lines of the log: {last_lines(logs[-1])}" if logs else "")
+def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
+    """With the exit code and the last lines of the log where a container of the image has run."""
+    ran = [(pod, end) for pod in pods_of(seen, job) if (end := ended(pod, CONTAINER)) is not None]
+    if not ran and _just_ended(job, now):
+        return _at_it(view, "the Job failed") | look_again(POD_WORD_S)
+    if not ran:
+        return _failed(view, now, job, job_failure(job))
+    pod, end = ran[-1]
+    log: ReadLogResult | None = seen.learned(pod.key, LOG)
+    if log is None and not job.deleting:
+        return act(ReadLog(pod.key, pod.uid, CONTAINER)) | _at_it(view, "the Job failed; reading its log")
+    said = last_lines(log.text) if log is not None and not log.problem else "(not to be had)"
+    return _failed(view, now, job, f"{job_failure(job)}; the image ended with exit code {end.exit_code}; last lines of the log: {said}")
+
+
+def _just_ended(job: Seen, now: datetime.datetime) -> bool:
+    finished = job_finished_at(job)
+    return finished is not None and (now - finished).total_seconds() < POD_WORD_S
 
 
 def _failed(view: View, now: datetime.datetime, job: Seen, why: str) -> Plan:
     """Say how the try ended and when the next is; once that is on the object, the Job goes."""
     if job.deleting:
-        return _say(view, None, reasons.AWAITING_DISCOVERY, "the last try is being cleared away")
+        return _at_it(view, "the last try is being cleared away")
     attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
     wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 20))
     due = timestamp((job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s))
     said = _say(view, False, reasons.DISCOVERY_FAILED, f"try {attempt}, next at {due}: {why}", attempts=attempt, nextAttemptTime=due)
-    recorded = int(view.template.status.get("attempts", 0)) >= attempt or job.annotations.get(labels.ANNOTATION_TRIED) != view.tried
+    recorded = int(view.template.status.get("attempts", 0)) == attempt or job.annotations.get(labels.ANNOTATION_TRIED) != view.tried
     return said | (act(DeleteObject(job.key, job.uid)) if recorded else NOTHING)
+
+
+def _at_it(view: View, message: str) -> Plan:
+    """A try is at work; where the last one failed, that stays said."""
+    if view.attempts:
+        return _say(view, False, reasons.DISCOVERY_FAILED, f"try {view.attempts} failed, try {view.attempts + 1} is at work: {message}")
+    return _say(view, None, reasons.AWAITING_DISCOVERY, message)
 
 
 def _say(view: View, status: bool | None, reason: str, message: str, **fields: Any) -> Plan:
@@ -262,8 +307,14 @@ def _kept(seen: Projection, template: Seen) -> dict[str, Any]:
 
 def _said(template: Seen) -> ReportedCondition | None:
     on_it = template.condition(reasons.DISCOVERED)
-    return None if on_it is None else ReportedCondition(type=on_it["type"], status=on_it["status"], reason=on_it["reason"], message=on_it["message"])
+    return (
+        None
+        if on_it is None
+        else ReportedCondition(
+            type=reasons.DISCOVERED, status=on_it.get("status", "Unknown"), reason=on_it.get("reason", ""), message=on_it.get("message", "")
+        )
+    )
 
 
 def _age_s(present: Seen, now: datetime.datetime) -> float:
-    return (now - parse_timestamp(present.created)).total_seconds()
+    return (now - parse_timestamp(present.created)).total_seconds() if present.created else 0.0

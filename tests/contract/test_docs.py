@@ -1,0 +1,52 @@
+"""What the documents say is there, is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aimctl.__main__ import app
+from aimschema import reasons
+from aimschema.kinds import ServiceState, TemplateState
+from aimservice.settings import KNOWN_ELSEWHERE, ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/*/README.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_targets_and_commands_exist(page: Path) -> None:
+    text = page.read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    assert set(re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", text, re.MULTILINE)) <= {(t, "") for t in targets} | {("", t) for t in targets}
+    assert set(re.findall(r"aimctl ([a-z]+)`", text)) <= commands
+
+
+def test_help_names_every_command() -> None:
+    shown = CliRunner().invoke(app, ["--help"])
+    assert shown.exit_code == 0
+    assert all(name in shown.output for name in ("demo", "dev", "up"))
+
+
+def test_the_api_page_names_every_reason_that_services_report() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    summary = {reasons.NO_FAILURE, reasons.READY, reasons.PROGRESSING, reasons.FAILURE, reasons.STARTING, reasons.RUNNING, reasons.PENDING}
+    summary |= {state.value for state in (*TemplateState, *ServiceState)}
+    services = {reasons.DISCOVERY, reasons.CACHER, reasons.DEPLOYER, reasons.ROUTER, reasons.STATUSWRITER, reasons.WATCHER}
+    words = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
+    assert {word for word in words - summary - services if not re.search(rf"\b{word}\b", page)} == set()
+
+
+def test_the_readme_names_the_settings_of_every_service() -> None:
+    page = (ROOT / "README.md").read_text()
+    for name, field in ServiceSettings.model_fields.items():
+        assert f"`{field.validation_alias or 'AIM_' + name.upper()}`" in page, name
+    assert all(name.startswith("AIM_") for name in KNOWN_ELSEWHERE)
