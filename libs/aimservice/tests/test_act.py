@@ -70,7 +70,7 @@ def applier(cluster: FakeCluster) -> Applier:
     return Applier(cast(Cluster, cluster), "aim-test")
 
 
-def seen_in(cluster: FakeCluster, **of: Body) -> Projection:
+def seen_in(cluster: FakeCluster) -> Projection:
     seen = Projection()
     for body in cluster.objects.values():
         seen = fold(seen, written(copy.deepcopy(body)))

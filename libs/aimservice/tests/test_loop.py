@@ -54,13 +54,14 @@ class FakeCluster:
     applied: list[Body] = field(default_factory=list)
 
     async def apply(self, body: Body, *, manager: str) -> Body:
+        assert manager == f"aim-{NAME}"
         self.applied.append(body)
         if self.errors:
             raise self.errors.pop(0)
         return {**body, "metadata": {**body["metadata"], "uid": "job", "resourceVersion": "50"}}
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, **_: Any) -> None:
-        raise NotFound(f"{name} not found")
+        raise NotFound(f"{resource.kind} {namespace}/{name} not found")
 
 
 Decide = Callable[[Projection, Seen], Plan]

@@ -43,7 +43,7 @@ class Followers:
         assert isinstance(action, FollowLog), action
         if action.uid not in self._running:
             loop.fold(Learned(action.about, PROGRESS, None))
-            task = self._running[action.uid] = asyncio.create_task(self._follow(loop, action, causes))
+            task = self._running[action.uid] = loop.start(self._follow(loop, action, causes))
             task.add_done_callback(lambda _: self._running.pop(action.uid, None))
 
     async def _follow(self, loop: Loop, action: FollowLog, causes: Sequence[int]) -> None:

@@ -1,7 +1,8 @@
 """Decide the next step for one AIMService. Pure and total; `now` is aware UTC.
 
 1. What runs is never taken away because something it was made from is gone: then nothing is applied, and it is said.
-2. Whether caches are mounted is decided at the first render and kept on the InferenceService (annotation `cached`).
+2. Whether caches are mounted is decided at the first render and kept on the InferenceService (annotation `cached`); nothing is
+   rolled out onto a cache that is not warm.
 3. RuntimeReady is True when and only when the InferenceService's Ready is.
 """
 
@@ -10,16 +11,18 @@ from functools import partial
 
 from aim_deployer.gpus import GpuTable
 from aim_deployer.projection import predictor_pods
-from aim_deployer.render import inference_service
+from aim_deployer.render import CONTAINER, inference_service, mount_path
 from aim_deployer.resolve import Parts, Source, Unresolved, resolve
 from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
-from aimschema.resources import INFERENCE_SERVICE, Key
+from aimschema.names import cache_claim
+from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
 from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import problem
+from aimservice.workloads import ended, problem
 
 LAST_USED_EVERY_S = 3600.0
+_TRUTH = {"True": True, "False": False}
 _FAILED_LOADS = frozenset({"BlockedByFailedLoad", "InvalidSpec"})
 
 resolved = partial(condition, reasons.RESOLVED)
@@ -33,9 +36,11 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) 
         return NOTHING
     there = seen.get(Key(INFERENCE_SERVICE.kind, key.namespace, key.name))
     if there is not None and service.uid not in there.owners:
-        foreign = f"InferenceService {key.name} exists and was not made for this service; rename or delete one of them"
-        return report(service, runtime_ready(False, reasons.NAME_CONFLICT, foreign))
+        return report(service, _foreign(service, there))
     parts = resolve(seen, service, gpus)
+    if isinstance(parts, Parts) and parts.config is None and there is not None and _made_with_config(there):
+        gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone; what runs is left as it is until it is there again"
+        parts = Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
     if isinstance(parts, Unresolved):
         kept = _kept(seen, service, there)
         return report(service, resolved(False, parts.reason, parts.message), *kept, **_fields(seen, service, None))
@@ -51,7 +56,22 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) 
         return report(service, found, caches, absent, **_fields(seen, service, None))
     wanted = ApplyObject(inference_service(parts, cached=cached))
     said = report(service, found, caches, _runtime(seen, service, there), **_fields(seen, service, parts))
-    return act(wanted) | said | (_last_used(parts, now) if cached else NOTHING)
+    return act(wanted) | said | (_last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING)
+
+
+def _foreign(service: Seen, there: Seen) -> ReportedCondition:
+    """An InferenceService of our name is not ours; what a former service of this name left goes by itself."""
+    if there.owner(SERVICE.kind) == service.key:
+        return runtime_ready(False, reasons.CREATING_RUNTIME, "the InferenceService of the former service of this name is being removed")
+    foreign = f"InferenceService {there.key.name} exists and was not made for this service; rename or delete one of them"
+    return runtime_ready(False, reasons.NAME_CONFLICT, foreign)
+
+
+def _made_with_config(there: Seen) -> bool:
+    """Whether what runs has pull secrets or credentials from a config, which a render without one would take away."""
+    predictor = there.spec.get("predictor") or {}
+    env = [variable for container in predictor.get("containers") or () for variable in container.get("env") or ()]
+    return bool(predictor.get("imagePullSecrets")) or any("valueFrom" in variable for variable in env)
 
 
 def _mounts_caches(parts: Parts, there: Seen | None) -> bool:
@@ -61,24 +81,41 @@ def _mounts_caches(parts: Parts, there: Seen | None) -> bool:
 
 
 def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[ReportedCondition, bool]:
-    """CacheReady, and whether the InferenceService may be applied."""
+    """CacheReady, and whether the InferenceService may be applied. First match wins: not wanted, warm, failed, lost, not yet there, warming."""
     if not cached:
         return cache_ready(True, reasons.CACHE_NOT_REQUESTED, "the runtime loads the model itself"), True
-    missing = [source for source in parts.sources if source.cache is None]
-    if there is not None and missing:
-        lost = f"the cache of {missing[0].uri} is gone; what runs is left as it is, and a new cache is used when the service is made anew"
-        return cache_ready(False, reasons.CACHE_LOST, lost), False
-    failed = next((s.cache for s in parts.sources if s.cache is not None and s.cache.status.get("status") == reasons.FAILED_STATE), None)
-    if failed is not None:
-        why = (failed.condition(reasons.READY) or {}).get("message", "")
-        lost_volume = (failed.condition(reasons.READY) or {}).get("reason") == reasons.PVC_LOST
-        reason = reasons.CACHE_LOST if lost_volume else reasons.CACHE_FAILED
-        return cache_ready(False, reason, f"cache {failed.key.name} failed: {why}"), there is not None
-    if all(source.warm for source in parts.sources):
+    unready = [source for source in parts.sources if not source.warm]
+    if not unready:
         return cache_ready(True, reasons.CACHE_WARM_REASON, f"{len(parts.sources)} of {len(parts.sources)} model sources are cached"), True
-    if missing:
-        return cache_ready(False, reasons.WAITING_FOR_CACHE, f"waiting for a cache of {missing[0].uri}"), False
-    return cache_ready(False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached"), there is not None
+    failed = next((s.cache for s in unready if s.cache is not None and s.cache.status.get("status") == reasons.FAILED_STATE), None)
+    if failed is not None:
+        ready = failed.condition(reasons.READY) or {}
+        reason = reasons.CACHE_LOST if ready.get("reason") == reasons.PVC_LOST else reasons.CACHE_FAILED
+        return cache_ready(False, reason, f"cache {failed.key.name} failed: {ready.get('message', '')}"), False
+    mounted = {} if there is None else _mounts(there)
+    lost = next((source for source in unready if _was_mounted(source, mounted)), None)
+    if lost is not None:
+        words = f"the cache of {lost.uri} is gone or being filled anew; what runs is left as it is until it is warm"
+        return cache_ready(False, reasons.CACHE_LOST, words), False
+    missing = next((source for source in unready if source.cache is None), None)
+    if missing is not None:
+        return cache_ready(False, reasons.WAITING_FOR_CACHE, f"waiting for a cache of {missing.uri}"), False
+    return cache_ready(False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached"), False
+
+
+def _mounts(there: Seen) -> dict[str, str]:
+    """Mount path -> claim of what runs."""
+    predictor = there.spec.get("predictor") or {}
+    claims = {v.get("name"): str((v.get("persistentVolumeClaim") or {}).get("claimName", "")) for v in predictor.get("volumes") or ()}
+    mounts = [mount for container in predictor.get("containers") or () for mount in container.get("volumeMounts") or ()]
+    return {str(mount.get("mountPath")): claims[mount["name"]] for mount in mounts if claims.get(mount.get("name"))}
+
+
+
+def _was_mounted(source: Source, mounted: dict[str, str]) -> bool:
+    """Whether what runs was started on this source's cache; of a cache that is gone only the path is known."""
+    claim = mounted.get(mount_path(source))
+    return claim is not None and (source.cache is None or claim == cache_claim(source.cache.key.name))
 
 
 def _percent(sources: tuple[Source, ...]) -> int:
@@ -90,8 +127,10 @@ def _percent(sources: tuple[Source, ...]) -> int:
 
 
 def _progress(source: Source) -> int:
-    text = "0%" if source.cache is None else str(source.cache.status.get("progress", "0%"))
-    return 100 if source.warm else int(text.removesuffix("%") or 0)
+    """In per cent; 0 where nothing is said."""
+    said = "" if source.cache is None else str(source.cache.status.get("progress", ""))
+    number = said.removesuffix("%")
+    return 100 if source.warm else int(number) if number.isdecimal() else 0
 
 
 def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
@@ -101,7 +140,7 @@ def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCon
         return runtime_ready(False, reasons.RUNTIME_FAILED, f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}")
     if there is None:
         return runtime_ready(False, reasons.CREATING_RUNTIME, "the InferenceService is being created")
-    pods = predictor_pods(seen, service.key)
+    pods = [pod for pod in predictor_pods(seen, service.key) if not pod.deleting]
     if service.spec.get("replicas", 1) == 0:
         return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
     if there.holds(reasons.READY):
@@ -113,6 +152,9 @@ def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCon
     trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
     if trouble is not None:
         return runtime_ready(False, reasons.RUNTIME_FAILED, trouble)
+    crashed = next((f"pod {pod.key.name} ended with exit code {end.exit_code}" for pod in pods if (end := ended(pod, CONTAINER)) is not None), None)
+    if crashed is not None:
+        return runtime_ready(False, reasons.RUNTIME_FAILED, f"{crashed}; see its log")
     restarted = next((pod for pod in pods if _restarts(pod)), None)
     if restarted is not None:
         return runtime_ready(
@@ -127,7 +169,9 @@ def _kept(seen: Projection, service: Seen, there: Seen | None) -> list[ReportedC
     if there is None:
         return []
     said = service.condition(reasons.CACHE_READY)
-    caches = [] if said is None else [ReportedCondition(type=said["type"], status=said["status"], reason=said["reason"], message=said["message"])]
+    caches = (
+        [] if said is None else [condition(reasons.CACHE_READY, _TRUTH.get(said.get("status", "")), said.get("reason", ""), said.get("message", ""))]
+    )
     return [*caches, _runtime(seen, service, there)]
 
 
@@ -136,12 +180,14 @@ def _fields(seen: Projection, service: Seen, parts: Parts | None) -> dict[str, o
     return {"resolvedTemplate": resolved_template, "readyReplicas": _ready(predictor_pods(seen, service.key))}
 
 
-def _last_used(parts: Parts, now: datetime.datetime) -> Plan:
+def _last_used(seen: Projection, parts: Parts, now: datetime.datetime) -> Plan:
     """When the service starts on its caches, then at most hourly."""
     stale = []
     for source in parts.sources:
         if source.cache is not None:
-            last = source.cache.status.get("lastUsed")
+            told = seen.report(source.cache.key, reasons.DEPLOYER)
+            fields = told.fields if told is not None and told.uid == source.cache.uid else source.cache.status
+            last = fields.get("lastUsed")
             if last is None or (now - parse_timestamp(last)).total_seconds() >= LAST_USED_EVERY_S:
                 stale.append(report(source.cache, lastUsed=timestamp(now)))
     return Plan(reports=tuple(each for plan_ in stale for each in plan_.reports), requeue_after_s=LAST_USED_EVERY_S)

@@ -62,15 +62,17 @@ def inference_service(parts: Parts, *, cached: bool) -> Body:
     }
 
 
+def mount_path(source: Source) -> str:
+    """Where the runtime looks for a source."""
+    return f"{labels.CACHE_PATH}/{source.path[0]}/{source.path[1]}"
+
+
 def _container(parts: Parts, *, cached: bool) -> Body:
     gpus = parts.template_spec.gpus_per_replica
     requests = {"cpu": str(CPU_PER_GPU * gpus), "memory": f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
     limits = {"cpu": str(CPU_LIMIT_PER_GPU * gpus), "memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
     health = {"httpGet": {"path": "/health", "port": PORT}}
-    mounts = [
-        {"name": f"cache-{index}", "mountPath": f"{labels.CACHE_PATH}/{source.path[0]}/{source.path[1]}", "readOnly": True}
-        for index, source in _mounted(parts, cached=cached)
-    ]
+    mounts = [{"name": f"cache-{index}", "mountPath": mount_path(source), "readOnly": True} for index, source in _mounted(parts, cached=cached)]
     return {
         "name": CONTAINER,
         "image": parts.image,

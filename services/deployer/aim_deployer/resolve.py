@@ -88,6 +88,9 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
         return Unresolved(
             reasons.TEMPLATE_NOT_READY, f"template {template.key.name} is not discovered yet: {said.get('message', 'discovery has not begun')}"
         )
+    image = (kept.body.get("data") or {}).get(IMAGE_KEY)
+    if not image:
+        return Unresolved(reasons.TEMPLATE_NOT_READY, f"ConfigMap {kept.key.name} does not say which image answered; delete it to ask again")
     paths = {uri: mount_path_of(uri) for uri in found.sources}
     wrong = next((uri for uri, path in paths.items() if path is None), None)
     if wrong is not None:
@@ -99,7 +102,7 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
         spec=ServiceSpec.model_validate(service.spec),
         template=template,
         template_spec=TemplateSpec.model_validate(template.spec),
-        image=str(kept.body["data"][IMAGE_KEY]),
+        image=image,
         config=None if config is None else ConfigSpec.model_validate(config.spec),
         found=found,
         gpu=gpu,

@@ -12,7 +12,7 @@ from aim_router.render import path_of, route, timeout_of
 from aimschema import reasons
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
-from aimschema.resources import CONFIG, GATEWAY, ROUTE, Key
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, condition, report
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
@@ -28,13 +28,16 @@ def plan(seen: Projection, key: Key, _now: datetime.datetime) -> Plan:
     ours = there is not None and service.uid in there.owners
     config = seen.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
     if config is None and there is not None and ours:
-        return _state(seen, service, there, None)
+        gone = f"AIMNamespaceConfig {service.spec.get('configRef')} is gone; the route is left as it is until it is there again"
+        return report(service, routing_ready(False, reasons.ROUTE_FAILED, gone), **_kept(service))
     routing = None if config is None else ConfigSpec.model_validate(config.spec).routing
     if routing is None or not routing.auto_create_route:
         why = "the config has no routing" if routing is None else "autoCreateRoute is false"
         removed = act(DeleteObject(there.key, there.uid)) if there is not None and ours and not there.deleting else NOTHING
         return removed | report(service, routing_ready(True, reasons.ROUTING_DISABLED, f"{why}: the service is reached inside the cluster only"))
-    problem = _impossible(seen, service, there, routing.gateway)
+    if there is not None and not ours:
+        return report(service, _foreign(service, there))
+    problem = _impossible(seen, service, routing.gateway)
     if problem is not None or routing.gateway is None:
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, problem or ""))
     try:
@@ -44,21 +47,31 @@ def plan(seen: Projection, key: Key, _now: datetime.datetime) -> Plan:
     return act(ApplyObject(route(service, routing.gateway, timeout))) | _state(seen, service, there, routing.gateway)
 
 
-def _impossible(seen: Projection, service: Seen, there: Seen | None, gateway: GatewayReference | None) -> str | None:
+def _foreign(service: Seen, there: Seen) -> ReportedCondition:
+    """An HTTPRoute of our name is not ours; what a former service of this name left goes by itself."""
+    if there.owner(SERVICE.kind) == service.key:
+        return routing_ready(False, reasons.CONFIGURING_ROUTE, "the HTTPRoute of the former service of this name is being removed")
+    foreign = f"HTTPRoute {there.key.name} exists and was not made for this service; rename or delete one of them"
+    return routing_ready(False, reasons.NAME_CONFLICT, foreign)
+
+
+def _kept(service: Seen) -> dict[str, Any]:
+    return {name: service.status.get(name) for name in ("path", "url")}
+
+
+def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | None) -> str | None:
     """Why there can be no route; None where there can."""
     if gateway is None:
         return f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set spec.routing.gateway or autoCreateRoute: false"
     if not seen.installed(ROUTE.kind):
         return "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
-    if there is not None and service.uid not in there.owners:
-        return f"HTTPRoute {there.key.name} exists and was not made for this service; rename or delete one of them"
     first = with_workload_id(seen, service)[0]
     if first.key != service.key:
         return f"service {first.key.name} is older and has the same workload id {workload_id(service)}; change the label of one of them"
     return None
 
 
-def _state(seen: Projection, service: Seen, there: Seen | None, gateway: GatewayReference | None) -> Plan:
+def _state(seen: Projection, service: Seen, there: Seen | None, gateway: GatewayReference) -> Plan:
     """RoutingReady as the gateway sees the route."""
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     path = path_of(service)
@@ -66,43 +79,48 @@ def _state(seen: Projection, service: Seen, there: Seen | None, gateway: Gateway
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, f"HTTPRoute {service.key.name} is refused: {refusal.message}"), path=path)
     if there is None:
         return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, "the route is being created"), path=path)
-    reference = gateway.model_dump(by_alias=True, exclude_none=True) if gateway is not None else there.spec["parentRefs"][0]
-    address = _address(seen, service, reference)
-    said = _accepted(there, f"{path} on {address}" if address is not None else path)
+    address = _address(seen, service, gateway)
+    said = _accepted(there, gateway, f"{path} on {address}" if address is not None else path, stopped=service.spec.get("replicas", 1) == 0)
     return report(service, said, path=path, url=None if address is None else f"{address}{path}")
 
 
-def _accepted(there: Seen, where: str) -> ReportedCondition:
-    """RouteReady when every parent has accepted this generation of the route and resolved its references."""
-    parents = there.status.get("parents") or []
+def _accepted(there: Seen, gateway: GatewayReference, where: str, *, stopped: bool) -> ReportedCondition:
+    """RouteReady when every parent has accepted this generation of the route and resolved its references; a stopped service has no backend.
+
+    What a gateway said that the route named before does not count: nobody may be there to take it back.
+    """
+    parents = [parent for parent in there.status.get("parents") or () if _speaks_for(parent.get("parentRef") or {}, gateway, there.key.namespace)]
     if not parents:
         return routing_ready(False, reasons.CONFIGURING_ROUTE, "waiting for the gateway to take the route")
     for parent in parents:
-        conditions = {c["type"]: c for c in parent.get("conditions") or ()}
+        conditions = {c.get("type"): c for c in parent.get("conditions") or ()}
         for type_ in ("Accepted", "ResolvedRefs"):
             found = conditions.get(type_)
-            if found is None or int(found.get("observedGeneration", 0)) < there.generation:
+            if found is None or int(found.get("observedGeneration", there.generation)) < there.generation:
                 return routing_ready(False, reasons.CONFIGURING_ROUTE, "waiting for the gateway to look at the route")
-            if found["status"] == "True":
+            waits = found.get("reason") == "BackendNotFound"
+            if found.get("status") == "True" or (waits and stopped):
                 continue
             words = f"gateway {parent.get('parentRef', {}).get('name')} says {found.get('reason')}: {found.get('message', '')}"
-            waits = found.get("reason") == "BackendNotFound"
             return routing_ready(False, reasons.CONFIGURING_ROUTE if waits else reasons.ROUTE_FAILED, words)
     return routing_ready(True, reasons.ROUTE_READY, where)
 
 
-def _address(seen: Projection, service: Seen, reference: dict[str, Any]) -> str | None:
+def _speaks_for(parent: dict[str, Any], gateway: GatewayReference, namespace: str | None) -> bool:
+    return parent.get("name") == gateway.name and (parent.get("namespace") or namespace) == (gateway.namespace or namespace)
+
+
+def _address(seen: Projection, service: Seen, reference: GatewayReference) -> str | None:
     """`scheme://host[:port]` of the gateway's listener; None while the Gateway has no address."""
-    gateway = seen.get(Key(GATEWAY.kind, reference.get("namespace") or service.key.namespace, reference["name"]))
+    gateway = seen.get(Key(GATEWAY.kind, reference.namespace or service.key.namespace, reference.name))
     if gateway is None:
         return None
     listeners = gateway.spec.get("listeners") or []
-    named = [
-        each for each in listeners if reference.get("sectionName") in {None, each.get("name")} and reference.get("port") in {None, each.get("port")}
-    ]
+    named = [each for each in listeners if reference.section_name in {None, each.get("name")} and reference.port in {None, each.get("port")}]
     hosts = [address.get("value") for address in gateway.status.get("addresses") or () if address.get("value")]
     if not named or not hosts:
         return None
     scheme, port = ("https", 443) if named[0].get("protocol") == "HTTPS" else ("http", 80)
-    host = named[0].get("hostname") or hosts[0]
+    hostname = str(named[0].get("hostname") or "")
+    host = hostname if hostname and not hostname.startswith("*") else f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
     return f"{scheme}://{host}" if named[0].get("port", port) == port else f"{scheme}://{host}:{named[0]['port']}"

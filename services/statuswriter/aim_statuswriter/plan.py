@@ -59,7 +59,8 @@ def compose(present: Seen, reports: dict[str, StatusReported], now: datetime.dat
     own = {type_: _reported(condition) for type_, condition in conditions.items() if type_ not in reasons.SUMMARY}
     summary = SUMMARIES[present.key.kind](own, status, present.spec)
     lowest = min(report.observed_generation for report in reports.values())
-    generation = min((int(conditions[type_].get("observedGeneration", lowest)) for type_ in own), default=lowest)
+    contributed = [conditions[type_] for types, _ in OWNED[present.key.kind].values() for type_ in types if type_ in conditions]
+    generation = min((int(condition.get("observedGeneration", lowest)) for condition in contributed), default=lowest)
     for derived in summary.conditions:
         conditions[derived.type] = merged(conditions.get(derived.type), derived, generation, now)
     ordered = [conditions[type_] for type_ in reasons.SUMMARY] + [conditions[type_] for type_ in sorted(own)]
@@ -91,11 +92,6 @@ def transition(present: Seen, status: dict[str, Any]) -> SendEvent | None:
 
 def _by_type(status: dict[str, Any]) -> dict[str, Any]:
     """For comparing: the order of a list-map says nothing."""
-    return {**status, "conditions": {condition["type"]: condition for condition in status.get("conditions") or ()}}
-
-
-def _unordered(status: dict[str, Any]) -> dict[str, Any]:
-    """Conditions are a list-map: a merge keeps them in an order of its own, which says nothing."""
     return {**status, "conditions": {condition["type"]: condition for condition in status.get("conditions") or ()}}
 
 

@@ -1,0 +1,175 @@
+"""Plain objects as the API serves them, and projections and words of them, for tests of planners.
+
+Everything is made from its name: the uid of `Job a` is `job-a`, so that owners can be written down without being looked up.
+"""
+
+import datetime
+import json
+import os
+from collections.abc import Iterable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aimschema import labels
+from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
+from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key, key_of
+from aimservice.plan import ApplyObject, DeleteObject, FollowLog, Plan, ReadLog
+from aimservice.projection import REFUSED, Input, Learned, Projection, Refusal, fold
+
+Body = dict[str, Any]
+NAMESPACE = "team"
+NOW = datetime.datetime(2030, 1, 2, 12, 0, 0, tzinfo=datetime.UTC)
+WRITE_GOLDEN = "AIM_WRITE_GOLDEN"
+
+
+def ago(seconds: float) -> str:
+    """RFC 3339, so many seconds before NOW."""
+    return timestamp(NOW - datetime.timedelta(seconds=seconds))
+
+
+def uid_of(kind: str, name: str) -> str:
+    return f"{kind.lower()}-{name}"
+
+
+def obj(kind: str, name: str, **fields: Any) -> Body:
+    """An object of any kind. `fields`: top-level fields; `age_s`, `labels`, `annotations`, `owner` (kind, name), `uid`, `generation`,
+    `deleting` go into metadata.
+    """
+    resource = RESOURCES[kind]
+    owner, age_s = fields.pop("owner", None), fields.pop("age_s", 3600)
+    metadata: Body = {
+        "name": name,
+        "uid": fields.pop("uid", uid_of(kind, name)),
+        "resourceVersion": str(fields.pop("version", 1)),
+        "generation": fields.pop("generation", 1),
+        "creationTimestamp": ago(age_s),
+        "labels": fields.pop("labels", {}),
+        "annotations": fields.pop("annotations", {}),
+    }
+    if resource.namespaced:
+        metadata["namespace"] = fields.pop("namespace", NAMESPACE)
+    if owner is not None:
+        metadata["ownerReferences"] = [{"apiVersion": RESOURCES[owner[0]].api_version, "kind": owner[0], "name": owner[1], "uid": uid_of(*owner)}]
+    if fields.pop("deleting", False):
+        metadata |= {"deletionTimestamp": ago(5), "finalizers": ["kubernetes.io/pvc-protection"]}
+    return {"apiVersion": resource.api_version, "kind": kind, "metadata": metadata, **fields}
+
+
+def cr(kind: str, name: str, spec: Body, **fields: Any) -> Body:
+    """An object of ours."""
+    return obj(kind, name, spec=spec, **fields)
+
+
+def said(type_: str, status: bool | None, reason: str = "Because", message: str = "") -> Body:
+    """A condition as it stands on an object."""
+    word = {True: "True", False: "False", None: "Unknown"}[status]
+    return {"type": type_, "status": word, "reason": reason, "message": message, "lastTransitionTime": ago(60), "observedGeneration": 1}
+
+
+def job(name: str, owner: tuple[str, str], state: str = "active", *, ended_s: float = 60, **fields: Any) -> Body:
+    """A Job: `state` is active, succeeded or failed, the end `ended_s` before NOW."""
+    type_ = {"succeeded": "Complete", "failed": "Failed"}.get(state)
+    ending = [] if type_ is None else [{"type": type_, "status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": ago(ended_s)}]
+    return obj(JOB.kind, name, owner=owner, **{"age_s": ended_s + 60, "status": {"conditions": ending}, **fields})
+
+
+def pod(name: str, owner: tuple[str, str], container: str, state: Body | None = None, *, phase: str = "Running", **fields: Any) -> Body:
+    """A pod with one container in a state: {"running": {}}, {"waiting": {...}} or {"terminated": {...}}."""
+    statuses = [{"name": container, "state": {"running": {}} if state is None else state, "restartCount": fields.pop("restarts", 0)}]
+    return obj(POD.kind, name, owner=owner, **{"status": {"phase": phase, "containerStatuses": statuses}, **fields})
+
+
+def ended_pod(name: str, owner: tuple[str, str], container: str, exit_code: int, message: str = "") -> Body:
+    state = {"terminated": {"exitCode": exit_code, "message": message}}
+    return pod(name, owner, container, state, phase="Failed" if exit_code else "Succeeded")
+
+
+def claim(name: str, owner: tuple[str, str], phase: str = "Bound", *, size: str = "20Gi", storage_class: str | None = "fast", **fields: Any) -> Body:
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}}
+    return obj(
+        CLAIM.kind,
+        name,
+        owner=owner,
+        **{"spec": spec | ({} if storage_class is None else {"storageClassName": storage_class}), "status": {"phase": phase}, **fields},
+    )
+
+
+def storage_class(name: str = "fast", *, waits: bool = False, default: bool = True, **fields: Any) -> Body:
+    annotations = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
+    mode = "WaitForFirstConsumer" if waits else "Immediate"
+    return obj(STORAGE_CLASS.kind, name, **{"annotations": annotations, "volumeBindingMode": mode, **fields})
+
+
+def config_map(name: str, owner: tuple[str, str], data: dict[str, str], **annotations: str) -> Body:
+    marks = {labels.PREFIX + mark: value for mark, value in annotations.items()}
+    return obj(CONFIG_MAP.kind, name, owner=owner, annotations=marks, data=data)
+
+
+def projection(*bodies: Body, reports: Iterable[StatusReported] = (), learned: Iterable[Learned] = (), absent: Iterable[str] = ()) -> Projection:
+    """What a service sees of these objects."""
+    missing = [KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent]
+    events: list[Input] = [*map(changed, bodies), *reports, *learned, *missing]
+    return reduce(fold, events, Projection())
+
+
+def changed(body: Body) -> ObjectChanged:
+    key, metadata = key_of(body), body["metadata"]
+    return ObjectChanged(
+        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], object=body
+    )
+
+
+def refused(about: Key, target: Key, message: str = "quota exceeded") -> Learned:
+    return Learned(about, REFUSED, Refusal(target, message))
+
+
+def does(plan: Plan) -> list[str]:
+    """The actions in words, in order, such as `apply Job a`."""
+    return [_words(action) for action in plan.actions]
+
+
+def says(plan: Plan, type_: str, about: Key | None = None) -> str:
+    """`status reason` of a reported condition, or `nothing`."""
+    found = [c for report in plan.reports if about in {None, report.key} for c in report.conditions if c.type == type_]
+    return f"{found[-1].status} {found[-1].reason}" if found else "nothing"
+
+
+def message(plan: Plan, type_: str) -> str:
+    return next(c.message for report in plan.reports for c in report.conditions if c.type == type_)
+
+
+def fields(plan: Plan) -> Body:
+    """Status fields of the last report."""
+    return plan.reports[-1].fields
+
+
+def applied(plan: Plan, kind: str) -> Body:
+    """The last object of this kind that the plan applies."""
+    return [action.body for action in plan.actions if isinstance(action, ApplyObject) and action.key.kind == kind][-1]
+
+
+def golden(folder: Path, name: str, body: Body) -> None:
+    """Compare with the file of this name; with AIM_WRITE_GOLDEN=1 in the environment, write it instead."""
+    text = yaml.safe_dump(json.loads(json.dumps(body)), sort_keys=False, allow_unicode=True, width=150)
+    file = folder / f"{name}.yaml"
+    if os.environ.get(WRITE_GOLDEN) == "1":
+        folder.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert file.read_text() == text, f"{file} differs; if that is meant, run the test with {WRITE_GOLDEN}=1 and look at the difference"
+
+
+def _words(action: object) -> str:
+    match action:
+        case ApplyObject(body=body):
+            return f"apply {body['kind']} {body['metadata']['name']}"
+        case DeleteObject(key=key):
+            return f"delete {key.kind} {key.name}"
+        case ReadLog(pod=key):
+            return f"read log of {key.name}"
+        case FollowLog(pod=key):
+            return f"follow log of {key.name}"
+        case _:
+            return repr(action)

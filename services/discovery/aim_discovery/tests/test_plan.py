@@ -1,0 +1,272 @@
+"""What discovery does and says, step by step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given as holds_for
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from aim_discovery.plan import plan as plan_key
+from aim_discovery.projection import affected
+from aimschema import labels
+from aimschema.messages import ReportedCondition, StatusReported
+from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
+from aimservice import testing
+from aimservice.projection import CREATING, Learned
+from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields, job, message, projection, refused, said, says
+
+Given = Callable[[Any], list[Body]]
+AWAITING, FAILED, FOUND = "Unknown AwaitingDiscovery", "False DiscoveryFailed", "True ProfilesDiscovered"
+STARTS = ["apply ConfigMap t-discovery", "apply Job discover-t-*"]
+CLEARS = ["delete Job discover-t-*"]
+
+
+def tried(attempts: int, next_s: float = 60) -> Body:
+    return {"attempts": attempts, "nextAttemptTime": ago(-next_s), "conditions": [said("Discovered", False, "DiscoveryFailed", "it broke")]}
+
+
+FOUND_STATUS = {"conditions": [said("Discovered", True)], "modelSources": ["hf://org/model"]}
+
+STEPS = [
+    pytest.param(lambda w: [w.template()], [], "False ModelNotFound", id="no-model"),
+    pytest.param(lambda w: [w.template(), w.model(deleting=True)], [], "False ModelNotFound", id="model-is-going"),
+    pytest.param(lambda w: [w.template(), w.model()], STARTS, AWAITING, id="model-appears"),
+    pytest.param(lambda w: [w.template(deleting=True), w.model()], [], "nothing", id="template-is-going"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job()], [], AWAITING, id="job-at-work"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("succeeded", ended_s=1)], [], AWAITING, id="job-ended-before-its-pod-was-heard"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("succeeded")], [], FAILED, id="pod-gone-before-its-log-was-read"),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job("succeeded"), w.pod("Succeeded", 0)], ["read log of p"], AWAITING, id="log-is-read"
+    ),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True), w.job("succeeded")], [], FOUND, id="answered"),
+    pytest.param(
+        lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True), w.job("succeeded")],
+        CLEARS,
+        FOUND,
+        id="recorded-so-the-job-goes",
+    ),
+    pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)], [], FOUND, id="never-asked-again"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True)], [], FOUND, id="nor-with-status-lost"),
+    pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model()], STARTS, AWAITING, id="answer-deleted-by-hand"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed", ended_s=1)], [], AWAITING, id="failed-before-its-pod-was-heard"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed")], [], FAILED, id="failed-without-a-pod"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed"), w.pod("Failed", 1)], ["read log of p"], AWAITING, id="crashed"),
+    pytest.param(lambda w: [w.template(status=tried(1)), w.model(), w.note(), w.job("failed")], CLEARS, FAILED, id="failure-recorded"),
+    pytest.param(lambda w: [w.template(status=tried(3)), w.model(), w.note()], [], FAILED, id="waits-by-status-alone"),
+    pytest.param(lambda w: [w.template(status=tried(3, -1)), w.model(), w.note()], STARTS, FAILED, id="its-time-has-come-and-the-failure-stays-said"),
+    pytest.param(lambda w: [w.template(status=tried(3)), w.model(), w.note(), w.job(attempt=4)], [], FAILED, id="at-work-again"),
+    pytest.param(
+        lambda w: [w.template(status=tried(9), annotations={labels.ANNOTATION_RETRY: "1"}), w.model(), w.note()],
+        STARTS,
+        AWAITING,
+        id="asked-to-retry",
+    ),
+    pytest.param(
+        lambda w: [
+            w.template(status=tried(9)),
+            w.model(),
+            w.note(),
+            testing.cr("AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["x"]}}),
+        ],
+        STARTS,
+        AWAITING,
+        id="config-changed",
+    ),
+    pytest.param(lambda w: [w.template(status=tried(9)), w.model("example.org/m:2"), w.note()], STARTS, AWAITING, id="image-changed-after-failures"),
+    pytest.param(
+        lambda w: [w.template(annotations={labels.ANNOTATION_RETRY: "1"}), w.model(), w.note(), w.job("failed")],
+        CLEARS,
+        FAILED,
+        id="asked-to-retry-while-the-failed-job-is-there",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=FOUND_STATUS), w.model("example.org/m:2"), w.note(answered=True)],
+        STARTS,
+        FOUND,
+        id="changed-image-old-answer-in-force",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model("example.org/m:2"), w.note(), w.job()], [*CLEARS, *STARTS], AWAITING, id="a-job-for-a-former-image-goes"
+    ),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(owner=("Job", "x"))], [], "False NameConflict", id="config-map-of-somebody-else"),
+    pytest.param(lambda w: [w.template(), w.model(), w.job(owner=("AIMService", "x"))], [], "False NameConflict", id="job-of-somebody-else"),
+    pytest.param(
+        lambda w: [w.template(uid="second"), w.model(), w.note(answered=True)],
+        [],
+        "False AwaitingDiscovery",
+        id="left-by-the-former-template-of-this-name",
+    ),
+]
+
+
+def short(actions: list[str]) -> list[str]:
+    return [action.rpartition("-")[0] + "-*" if " Job " in action else action for action in actions]
+
+
+@pytest.mark.parametrize(("given", "actions", "discovered"), STEPS)
+def test_a_template(world: Any, given: Given, actions: list[str], discovered: str) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert (short(does(plan)), says(plan, "Discovered")) == (actions, discovered)
+
+
+@pytest.mark.parametrize(
+    ("log", "actions", "discovered", "words"),
+    [
+        pytest.param('noise\n[{"models": [{"name": "m", "source": "hf://o/m"}]}]', ["apply ConfigMap t-discovery"], "nothing", "", id="an-answer"),
+        pytest.param("Traceback", [], FAILED, "Traceback", id="no-json"),
+        pytest.param("[]", [], FAILED, "empty list", id="empty-list"),
+    ],
+)
+def test_a_log_that_was_read(world: Any, log: str, actions: list[str], discovered: str, words: str) -> None:
+    bodies = [world.template(), world.model(), world.note(), world.job("succeeded"), world.pod("Succeeded", 0)]
+    plan = world.plan(projection(*bodies, learned=[world.log(log)]))
+    assert (does(plan), says(plan, "Discovered")) == (actions, discovered)
+    assert not words or words in message(plan, "Discovered")
+
+
+def test_a_log_that_could_not_be_read_is_a_failed_try(world: Any) -> None:
+    bodies = [world.template(), world.model(), world.note(), world.job("succeeded"), world.pod("Succeeded", 0)]
+    plan = world.plan(projection(*bodies, learned=[world.log(problem="the log is longer than 4 MiB")]))
+    assert "longer than 4 MiB" in message(plan, "Discovered")
+
+
+def test_a_crash_is_told_with_exit_code_and_last_lines(world: Any) -> None:
+    bodies = [world.template(), world.model(), world.note(), world.job("failed"), world.pod("Failed", 3)]
+    told = message(world.plan(projection(*bodies, learned=[world.log("a\nno such GPU")])), "Discovered")
+    assert "exit code 3" in told
+    assert "no such GPU" in told
+
+
+@pytest.mark.parametrize(("attempt", "wait_s"), [(1, 60), (2, 120), (4, 480), (6, 1920), (7, 3600), (500, 3600)], ids=lambda value: str(value))
+def test_waiting_doubles_up_to_an_hour(world: Any, attempt: int, wait_s: float) -> None:
+    plan = world.plan(projection(world.template(), world.model(), world.note(), world.job("failed", attempt=attempt, ended_s=60)))
+    assert fields(plan) == {"attempts": attempt, "nextAttemptTime": ago(60 - wait_s)}
+    assert f"try {attempt}, next at" in message(plan, "Discovered")
+
+
+def test_the_answer_becomes_status(world: Any) -> None:
+    assert fields(world.plan(projection(world.template(status=tried(3)), world.model(), world.note(answered=True)))) == {
+        "modelSources": ["hf://org/model"],
+        "profile": {"engine": "vllm", "gpu": "MI300X", "precision": "fp8", "gpu_count": 8, "metric": "latency"},
+        "attempts": 0,
+    }
+
+
+def test_the_old_answer_is_kept_with_its_inputs_while_a_new_one_is_asked_for(world: Any) -> None:
+    plan = world.plan(projection(world.template(), world.model("example.org/m:2"), world.note(answered=True)))
+    note = applied(plan, CONFIG_MAP.kind)
+    assert note["data"] == world.note(answered=True)["data"]
+    assert note["metadata"]["annotations"][labels.ANNOTATION_INPUTS] == world.note(answered=True)["metadata"]["annotations"][labels.ANNOTATION_INPUTS]
+
+
+def busy(count: int, *, started: bool = True, age_s: float = 300) -> list[Body]:
+    """Discoveries of other templates."""
+    found: list[Body] = []
+    for index in range(count):
+        name = f"discover-other-{index}"
+        found.append(job(name, (TEMPLATE.kind, f"other{index}"), labels={labels.COMPONENT: "discovery"}, age_s=age_s))
+        found.append(testing.pod(f"pod-{index}", (JOB.kind, name), "discovery", phase="Running" if started else "Pending"))
+    return found
+
+
+def creating(count: int) -> list[Learned]:
+    return [Learned(Key(JOB.kind, "elsewhere", f"new-{index}"), CREATING, value=True) for index in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("others", "under_way", "starts"),
+    [
+        pytest.param(busy(9), 0, True, id="nine-run"),
+        pytest.param(busy(10), 0, False, id="ten-run"),
+        pytest.param(busy(7), 3, False, id="seven-run-three-are-being-created"),
+        pytest.param(busy(10, started=False), 0, True, id="pods-that-have-not-started-for-a-minute-do-not-count"),
+        pytest.param(busy(10, started=False, age_s=59), 0, False, id="younger-ones-do"),
+    ],
+)
+def test_ten_at_once(world: Any, others: list[Body], under_way: int, *, starts: bool) -> None:
+    plan = world.plan(projection(world.template(), world.model(), *others, learned=creating(under_way)))
+    assert (short(does(plan)), says(plan, "Discovered")) == ((STARTS, AWAITING) if starts else ([], "False AwaitingDiscovery"))
+    assert starts or plan.requeue_after_s == 60
+
+
+def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
+    waits = StatusReported(
+        kind=TEMPLATE.kind,
+        namespace=NAMESPACE,
+        name="t",
+        uid="aimservicetemplate-t",
+        service="discovery",
+        observed_generation=1,
+        conditions=(ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery"),),
+    )
+    seen = projection(world.template(), *busy(1), reports=[waits])
+    assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other-0"))
+
+
+def test_a_refused_job_is_told(world: Any) -> None:
+    seen = projection(world.template(), world.model(), learned=[refused(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")])
+    assert "quota used up" in message(world.plan(seen), "Discovered")
+
+
+@pytest.mark.parametrize(
+    ("pods", "age_s", "words"),
+    [
+        pytest.param(
+            [{"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no such tag"}}}]}], 60, "no such tag", id="pull"
+        ),
+        pytest.param([{"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}]}], 60, "0/3 nodes", id="unschedulable"),
+        pytest.param([], 31, "has no pod", id="no-pod"),
+        pytest.param([], 5, "asks the image", id="no-pod-yet"),
+    ],
+)
+def test_what_keeps_a_job_is_told(world: Any, pods: list[Body], age_s: float, words: str) -> None:
+    bodies = [world.pod("Pending", status=status) for status in pods]
+    plan = world.plan(projection(world.template(), world.model(), world.note(), world.job(age_s=age_s), *bodies))
+    assert words in message(plan, "Discovered")
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [("t", "discover-t-"), ("x" * 80, f"discover-{'x' * 45}-"), ("y" * 44 + ".z", f"discover-{'y' * 44}-")],
+    ids=["short", "cut", "no-dot-before-the-hash"],
+)
+def test_job_names(world: Any, template: str, name: str) -> None:
+    seen = projection(world.template(template), world.model())
+    made = applied(plan_key(seen, Key(TEMPLATE.kind, NAMESPACE, template), NOW), JOB.kind)["metadata"]["name"]
+    assert made.startswith(name)
+    assert len(made) == len(name) + 8 <= 63
+
+
+@pytest.mark.parametrize(
+    ("name", "inspected"), [("m", "Unknown NotInspected"), ("younger", "False DuplicateName")], ids=["the-older-counts", "the-younger-is-told"]
+)
+def test_two_models_of_one_name(world: Any, name: str, inspected: str) -> None:
+    seen = projection(world.model(), world.model(name="younger", age_s=10))
+    assert says(world.plan(seen, Key(MODEL.kind, None, name)), "ImageInspected") == inspected
+
+
+LOOSE = st.fixed_dictionaries(
+    {},
+    optional={
+        "conditions": st.sampled_from([None, [], [{}], [{"type": "Discovered"}], [{"type": "Complete", "status": "True"}]]),
+        "containerStatuses": st.sampled_from([None, [], [{}], [{"name": "discovery", "state": {"terminated": {}}}]]),
+        "phase": st.sampled_from([None, "Succeeded", "Failed"]),
+        "modelSources": st.just([]),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@holds_for(status=LOOSE, job_status=LOOSE, data=st.sampled_from([None, {}, {"result.json": "x"}, {"result.json": "{}"}]))
+def test_half_filled_objects_are_no_surprise(status: Body, job_status: Body, data: Body | None) -> None:
+    template = testing.cr(TEMPLATE.kind, "t", {"model": "m", "metric": "latency", "gpusPerReplica": 1, "gpuModel": "g", "tensorParallelism": 1})
+    template["status"] = status
+    model = testing.cr(MODEL.kind, "m", {"name": "m", "image": "i"}, status=status)
+    key = Key(TEMPLATE.kind, NAMESPACE, "t")
+    name = applied(plan_key(projection(template, model), key, NOW), JOB.kind)["metadata"]["name"]
+    note = testing.obj(CONFIG_MAP.kind, "t-discovery", owner=(TEMPLATE.kind, "t"), data=data)
+    at_work = testing.obj(JOB.kind, name, owner=(TEMPLATE.kind, "t"), status=job_status)
+    pod = testing.obj("Pod", "p", owner=(JOB.kind, name), status=status)
+    assert plan_key(projection(template, model, note, at_work, pod), key, NOW) is not None

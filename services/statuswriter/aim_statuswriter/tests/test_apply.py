@@ -1,0 +1,165 @@
+"""Writing: one guarded apply, then at most one Event of a kind per object and minute, in the form of events.k8s.io/v1."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import kubernetes_validate
+import pytest
+
+from aim_statuswriter.apply import NOTE_LENGTH_BYTES, Writer, event_body
+from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
+from aimkube import Conflict, NotFound
+from aimschema.messages import ObjectChanged
+from aimschema.reasons import OWNED
+from aimschema.resources import Key
+from aimservice.loop import Loop
+from aimservice.plan import Action, DeleteObject, SendEvent, WriteStatus
+from aimservice.projection import Projection
+
+Body = dict[str, Any]
+NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, 67, tzinfo=datetime.UTC)
+CACHE_KEY, MODEL_KEY = Key("ModelCache", "ml", "llama.8b"), Key("AIMClusterModel", None, "llama")
+WRITE = WriteStatus(CACHE_KEY, "u", "7", {"status": "Available"})
+
+
+def event(key: Key = CACHE_KEY, uid: str = "u", reason: str = "Warm", note: str = "all there") -> SendEvent:
+    return SendEvent(key, uid, "Normal", reason, note)
+
+
+@dataclass
+class FakeCluster:
+    error: Exception | None = None
+    statuses: list[Body] = field(default_factory=list)
+    created: list[Body] = field(default_factory=list)
+
+    async def apply_status(self, body: Body, *, manager: str) -> Body:
+        if self.error is not None:
+            raise self.error
+        assert manager == "aim-statuswriter"
+        self.statuses.append(body)
+        return {**body, "metadata": {**body["metadata"], "uid": "u", "resourceVersion": "8", "managedFields": []}}
+
+    async def create(self, body: Body) -> Body:
+        self.created.append(body)
+        return body
+
+
+@dataclass
+class FakeLoop:
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    folded: list[ObjectChanged] = field(default_factory=list)
+    recorded: list[tuple[Action, Key, str]] = field(default_factory=list)
+
+    def fold(self, message: ObjectChanged) -> None:
+        self.folded.append(message)
+
+    async def record(self, action: Action, about: Key, causes: Sequence[int], *, resource_version: str) -> None:
+        assert causes == (3,)
+        self.recorded.append((action, about, resource_version))
+
+
+@pytest.fixture
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+async def carry_out(loop: FakeLoop, *actions: Action, writer: Writer | None = None) -> None:
+    handler = writer or Writer()
+    for action in actions:
+        await handler(cast(Loop, loop), action, CACHE_KEY, (3,))
+
+
+async def test_the_status_is_applied_whole_and_guarded_by_the_version(loop: FakeLoop) -> None:
+    await carry_out(loop, WRITE)
+    assert loop.cluster.statuses == [
+        {
+            "apiVersion": "aim.silogen.ai/v1alpha1",
+            "kind": "ModelCache",
+            "metadata": {"name": "llama.8b", "namespace": "ml", "resourceVersion": "7"},
+            "status": {"status": "Available"},
+        }
+    ]
+    assert [(folded.resource_version, "managedFields" in folded.object["metadata"]) for folded in loop.folded] == [("8", False)]
+    assert loop.recorded == [(WRITE, CACHE_KEY, "8")]
+
+
+async def test_a_cluster_scoped_object_has_no_namespace(loop: FakeLoop) -> None:
+    await carry_out(loop, WriteStatus(MODEL_KEY, "u", "7", {}))
+    assert loop.cluster.statuses[0]["metadata"] == {"name": "llama", "resourceVersion": "7"}
+
+
+async def test_an_object_that_is_gone_needs_no_status(loop: FakeLoop) -> None:
+    loop.cluster.error = NotFound("gone")
+    await carry_out(loop, WRITE)
+    assert loop.recorded == []
+
+
+async def test_a_conflict_is_for_the_loop_to_try_again(loop: FakeLoop) -> None:
+    loop.cluster.error = Conflict("newer")
+    with pytest.raises(Conflict):
+        await carry_out(loop, WRITE)
+
+
+async def test_of_a_kind_of_event_one_a_minute_is_sent(loop: FakeLoop) -> None:
+    writer = Writer()
+    await carry_out(loop, event(), event(note="again"), event(reason="AuthError"), event(uid="successor"), writer=writer)
+    assert [(body["reason"], body["regarding"]["uid"]) for body in loop.cluster.created] == [
+        ("Warm", "u"),
+        ("AuthError", "u"),
+        ("Warm", "successor"),
+    ]
+
+
+async def test_other_actions_are_not_the_statuswriters(loop: FakeLoop) -> None:
+    with pytest.raises(TypeError, match="not an action of the statuswriter"):
+        await carry_out(loop, DeleteObject(CACHE_KEY, "u"))
+
+
+LONG_NAME = "a" * 238 + "-.-" + "b" * 12
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(event(), id="namespaced"),
+        pytest.param(event(MODEL_KEY), id="cluster-scoped"),
+        pytest.param(event(note="ä" * 1024), id="long-note"),
+        pytest.param(event(Key("ModelCache", "ml", LONG_NAME)), id="long-name"),
+    ],
+)
+def test_an_event_has_the_form_that_the_api_server_takes(action: SendEvent) -> None:
+    body = event_body(action, NOW, "0123456789")
+    kubernetes_validate.validate(body, kubernetes_validate.latest_version(), strict=True)
+    assert len(str(body["note"]).encode()) <= NOTE_LENGTH_BYTES
+    metadata = cast(Body, body["metadata"])
+    assert len(metadata["name"]) <= 253
+    assert all(label[:1].isalnum() and label[-1:].isalnum() for label in metadata["name"].split("."))
+
+
+def test_an_event_says_what_who_and_when() -> None:
+    body = event_body(event(), NOW, "0123456789")
+    assert body["metadata"] == {"name": "llama.8b.0123456789", "namespace": "ml"}
+    assert body["regarding"] == {
+        "apiVersion": "aim.silogen.ai/v1alpha1",
+        "kind": "ModelCache",
+        "name": "llama.8b",
+        "namespace": "ml",
+        "uid": "u",
+    }
+    assert (body["apiVersion"], body["kind"], body["eventTime"]) == ("events.k8s.io/v1", "Event", "2026-01-02T03:04:05.000067Z")
+    assert (body["type"], body["reason"], body["note"]) == ("Normal", "Warm", "all there")
+    assert (body["reportingController"], body["action"]) == ("aim.silogen.ai/statuswriter", "Reconcile")
+    assert body["reportingInstance"]
+
+
+def test_an_event_of_a_cluster_scoped_object_is_in_the_default_namespace() -> None:
+    body = event_body(event(MODEL_KEY), NOW, "0123456789")
+    assert cast(Body, body["metadata"])["namespace"] == "default"
+    assert "namespace" not in cast(Body, body["regarding"])
+
+
+def test_the_kinds_with_a_status_are_followed_and_depend_on_themselves_alone() -> None:
+    assert {resource.kind for resource in PLANS_FOR} == {resource.kind for resource in FOLLOWS} == set(OWNED)
+    assert list(affected(Projection(), CACHE_KEY)) == [CACHE_KEY]

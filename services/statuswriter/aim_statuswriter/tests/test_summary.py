@@ -1,0 +1,255 @@
+"""The summary of each kind, one row a reason; and what holds for every summary whatever is reported."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aim_statuswriter.summary import SUMMARIES, of_cache, of_model, of_service, of_template
+from aimschema import reasons
+from aimschema.kinds import KINDS
+from aimschema.messages import ReportedCondition
+from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
+
+Conditions = dict[str, ReportedCondition]
+
+
+def said(type_: str, status: str, reason: str) -> ReportedCondition:
+    return ReportedCondition(type=type_, status=status, reason=reason, message=f"about {reason}")
+
+
+def given_conditions(*found: ReportedCondition) -> Conditions:
+    return {condition.type: condition for condition in found}
+
+
+def verdict(kind: str, conditions: Conditions, fields: dict[str, Any] | None = None, spec: dict[str, Any] | None = None) -> str:
+    """`state reason`, and after it what is True of Ready, Progressing and Failure."""
+    summary = SUMMARIES[kind](conditions, fields or {}, spec or {})
+    true = [condition.type for condition in summary.conditions if condition.status == "True"]
+    return " ".join([summary.state or "-", summary.reason, *true])
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "expected"),
+    [
+        ("True", reasons.INSPECTED, "- Inspected Ready"),
+        ("False", reasons.IMAGE_NOT_FOUND, "- ImageNotFound Failure"),
+        ("False", reasons.AUTH_ERROR, "- AuthError Failure"),
+        ("False", reasons.REGISTRY_UNREACHABLE, "- RegistryUnreachable Failure"),
+        ("False", reasons.METADATA_MISSING, "- MetadataMissing Failure"),
+        ("False", reasons.DUPLICATE_NAME, "- DuplicateName Failure"),
+        ("Unknown", reasons.NOT_INSPECTED, "- NotInspected Ready"),
+    ],
+)
+def test_a_model(status: str, reason: str, expected: str) -> None:
+    assert verdict(MODEL.kind, given_conditions(said(reasons.IMAGE_INSPECTED, status, reason))) == expected
+
+
+@pytest.mark.parametrize(
+    ("discovered", "warm", "more", "expected"),
+    [
+        pytest.param(("Unknown", reasons.AWAITING_DISCOVERY), None, {}, "Progressing AwaitingDiscovery Progressing", id="job-runs"),
+        pytest.param(("False", reasons.AWAITING_DISCOVERY), None, {}, "Pending AwaitingDiscovery Progressing", id="waits-its-turn"),
+        pytest.param(("False", reasons.MODEL_NOT_FOUND), None, {}, "Pending ModelNotFound Progressing", id="model-not-found"),
+        pytest.param(("False", reasons.DISCOVERY_FAILED), None, {"attempts": 1}, "Progressing DiscoveryFailed Progressing", id="first-failure"),
+        pytest.param(("False", reasons.DISCOVERY_FAILED), None, {"attempts": 4}, "Progressing DiscoveryFailed Progressing", id="fourth-failure"),
+        pytest.param(("False", reasons.DISCOVERY_FAILED), None, {"attempts": 5}, "Failed DiscoveryFailed Failure", id="fifth-failure"),
+        pytest.param(("True", reasons.PROFILES_DISCOVERED), None, {}, "Available ProfilesDiscovered Ready", id="discovered"),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED), ("False", reasons.WARM_FAILED), {}, "Available ProfilesDiscovered Ready", id="not-to-be-warmed"
+        ),
+        pytest.param(("True", reasons.PROFILES_DISCOVERED), None, {"warm": True}, "Progressing ProfilesDiscovered Progressing", id="to-be-warmed"),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED),
+            ("False", reasons.WARM_REQUESTED),
+            {"warm": True},
+            "Progressing WarmRequested Progressing",
+            id="warm-requested",
+        ),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED), ("False", reasons.WARMING), {"warm": True}, "Progressing Warming Progressing", id="warming"
+        ),
+        pytest.param(("True", reasons.PROFILES_DISCOVERED), ("True", reasons.WARM), {"warm": True}, "Available Warm Ready", id="warm"),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED), ("False", reasons.WARM_FAILED), {"warm": True}, "Failed WarmFailed Failure", id="warm-failed"
+        ),
+        pytest.param(
+            ("False", reasons.MODEL_NOT_FOUND),
+            ("True", reasons.WARM),
+            {"warm": True},
+            "Pending ModelNotFound Progressing",
+            id="warm-alone-is-nothing",
+        ),
+    ],
+)
+def test_a_template(discovered: tuple[str, str], warm: tuple[str, str] | None, more: dict[str, Any], expected: str) -> None:
+    found = [said(reasons.DISCOVERED, *discovered), *([] if warm is None else [said(reasons.CACHE_WARM, *warm)])]
+    fields = {name: value for name, value in more.items() if name == "attempts"}
+    assert verdict(TEMPLATE.kind, given_conditions(*found), fields, {"warmCache": more.get("warm", False)}) == expected
+
+
+BOUND = ("True", reasons.PVC_BOUND)
+
+
+@pytest.mark.parametrize(
+    ("filled", "storage", "expected"),
+    [
+        pytest.param(("False", reasons.WAITING_FOR_PVC), ("False", reasons.PVC_PENDING), "Pending WaitingForPVC Progressing", id="claim-pending"),
+        pytest.param(("False", reasons.WAITING_FOR_PVC), ("False", reasons.PVC_PROVISIONING), "Pending WaitingForPVC Progressing", id="provisioning"),
+        pytest.param(
+            ("False", reasons.WAITING_FOR_PVC), ("False", reasons.STORAGE_CLASS_MISSING), "Pending WaitingForPVC Progressing", id="class-missing"
+        ),
+        pytest.param(("False", reasons.DOWNLOADING), BOUND, "Progressing Downloading Progressing", id="downloading"),
+        pytest.param(("False", reasons.VERIFYING), BOUND, "Progressing Verifying Progressing", id="verifying"),
+        pytest.param(("False", reasons.RETRY_BACKOFF), BOUND, "Progressing RetryBackoff Progressing", id="retry"),
+        pytest.param(("True", reasons.WARM), BOUND, "Available Warm Ready", id="warm"),
+        pytest.param(("True", reasons.WARM), ("False", reasons.INSUFFICIENT_CAPACITY), "Available Warm Ready", id="warm-but-size-was-raised"),
+        pytest.param(("True", reasons.WARM), ("False", reasons.PVC_LOST), "Failed PVCLost Failure", id="lost-after-warm"),
+        pytest.param(("False", reasons.WAITING_FOR_PVC), ("False", reasons.NAME_CONFLICT), "Failed NameConflict Failure", id="claim-of-another"),
+        pytest.param(("False", reasons.DOWNLOAD_FAILED), BOUND, "Failed DownloadFailed Failure", id="gave-up"),
+        pytest.param(("False", reasons.AUTH_ERROR), BOUND, "Failed AuthError Failure", id="gated"),
+        pytest.param(("False", reasons.SOURCE_NOT_FOUND), BOUND, "Failed SourceNotFound Failure", id="not-found"),
+        pytest.param(("False", reasons.INSUFFICIENT_CAPACITY), BOUND, "Failed InsufficientCapacity Failure", id="no-space"),
+        pytest.param(("False", reasons.CHECKSUM_MISMATCH), BOUND, "Failed ChecksumMismatch Failure", id="checksum"),
+        pytest.param(("False", reasons.DUPLICATE_SOURCE), None, "Failed DuplicateSource Failure", id="duplicate"),
+        pytest.param(("False", reasons.RUNTIME_CONFIG_MISSING), None, "Failed RuntimeConfigMissing Failure", id="config-missing"),
+        pytest.param(None, ("False", reasons.PVC_PENDING), "Pending Pending Progressing", id="only-storage"),
+        pytest.param(None, ("False", reasons.PVC_LOST), "Failed PVCLost Failure", id="lost-and-nothing-else-said"),
+    ],
+)
+def test_a_cache(filled: tuple[str, str] | None, storage: tuple[str, str] | None, expected: str) -> None:
+    found = [said(type_, *what) for type_, what in ((reasons.FILLED, filled), (reasons.STORAGE_READY, storage)) if what is not None]
+    assert verdict(CACHE.kind, given_conditions(*found)) == expected
+
+
+RUNNING = {
+    reasons.RESOLVED: ("True", "Resolved"),
+    reasons.CACHE_READY: ("True", reasons.CACHE_WARM_REASON),
+    reasons.RUNTIME_READY: ("True", "RuntimeReady"),
+    reasons.ROUTING_READY: ("True", reasons.ROUTE_READY),
+}
+
+
+def running_but(**changed: tuple[str, str] | None) -> Conditions:
+    found = {**RUNNING, **changed}
+    return given_conditions(*(said(type_, *what) for type_, what in found.items() if what is not None))
+
+
+@pytest.mark.parametrize(
+    ("type_", "reason", "expected"),
+    [
+        (reasons.RESOLVED, reasons.VALIDATION_FAILED, "Failed ValidationFailed Failure"),
+        (reasons.RESOLVED, reasons.TEMPLATE_FAILED, "Failed TemplateFailed Failure"),
+        (reasons.RESOLVED, reasons.TEMPLATE_NOT_FOUND, "Degraded TemplateNotFound Progressing Failure"),
+        (reasons.RESOLVED, reasons.MODEL_NOT_FOUND, "Degraded ModelNotFound Progressing Failure"),
+        (reasons.RESOLVED, reasons.RUNTIME_CONFIG_MISSING, "Degraded RuntimeConfigMissing Progressing Failure"),
+        (reasons.RESOLVED, reasons.UNKNOWN_GPU, "Degraded UnknownGPU Progressing Failure"),
+        (reasons.RESOLVED, reasons.TEMPLATE_NOT_READY, "Pending TemplateNotReady Progressing"),
+        (reasons.CACHE_READY, reasons.WAITING_FOR_CACHE, "Starting WaitingForCache Progressing"),
+        (reasons.CACHE_READY, reasons.CACHE_WARMING, "Starting CacheWarming Progressing"),
+        (reasons.CACHE_READY, reasons.CACHE_FAILED, "Degraded CacheFailed Progressing Failure"),
+        (reasons.CACHE_READY, reasons.CACHE_LOST, "Degraded CacheLost Progressing Failure"),
+        (reasons.RUNTIME_READY, reasons.CREATING_RUNTIME, "Starting CreatingRuntime Progressing"),
+        (reasons.RUNTIME_READY, reasons.RUNTIME_FAILED, "Degraded RuntimeFailed Progressing Failure"),
+        (reasons.RUNTIME_READY, reasons.NAME_CONFLICT, "Degraded NameConflict Progressing Failure"),
+        (reasons.ROUTING_READY, reasons.CONFIGURING_ROUTE, "Starting ConfiguringRoute Progressing"),
+        (reasons.ROUTING_READY, reasons.ROUTE_FAILED, "Degraded RouteFailed Progressing Failure"),
+        (reasons.ROUTING_READY, "NeverHeardOf", "Starting NeverHeardOf Progressing"),
+    ],
+)
+def test_a_service_that_lacks_one_thing(type_: str, reason: str, expected: str) -> None:
+    assert verdict(SERVICE.kind, running_but(**{type_: ("False", reason)})) == expected
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        pytest.param(running_but(), "Running Running Ready", id="all-hold"),
+        pytest.param(running_but(RoutingReady=("True", reasons.ROUTING_DISABLED)), "Running Running Ready", id="not-routed"),
+        pytest.param(running_but(CacheReady=("True", reasons.CACHE_NOT_REQUESTED)), "Running Running Ready", id="not-cached"),
+        pytest.param(running_but(RuntimeReady=("True", reasons.STOPPED)), "Running Running Ready", id="stopped"),
+        pytest.param(running_but(RoutingReady=None), "Starting RuntimeReady Progressing", id="router-has-said-nothing"),
+        pytest.param(running_but(CacheReady=None, RuntimeReady=None, RoutingReady=None), "Starting Resolved Progressing", id="only-resolved"),
+        pytest.param(
+            running_but(Resolved=("False", reasons.TEMPLATE_NOT_READY), RoutingReady=("False", reasons.CONFIGURING_ROUTE)),
+            "Pending TemplateNotReady Progressing",
+            id="pending-before-starting",
+        ),
+        pytest.param(
+            running_but(Resolved=("False", reasons.VALIDATION_FAILED), RuntimeReady=("False", reasons.RUNTIME_FAILED)),
+            "Failed ValidationFailed Failure",
+            id="failed-before-degraded",
+        ),
+        pytest.param(
+            running_but(CacheReady=("False", reasons.CACHE_WARMING), RoutingReady=("False", reasons.ROUTE_FAILED)),
+            "Degraded RouteFailed Progressing Failure",
+            id="degraded-before-starting",
+        ),
+        pytest.param(
+            running_but(CacheReady=("False", reasons.CACHE_LOST), RuntimeReady=("False", reasons.RUNTIME_FAILED)),
+            "Degraded CacheLost Progressing Failure",
+            id="of-equals-the-earlier-on-the-way",
+        ),
+    ],
+)
+def test_a_service(conditions: Conditions, expected: str) -> None:
+    assert verdict(SERVICE.kind, conditions) == expected
+
+
+def test_the_message_of_a_running_service_is_where_it_answers() -> None:
+    assert of_service(running_but(), {}, {}).message == f"about {reasons.ROUTE_READY}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (MODEL.kind, "- Pending Progressing"),
+        (TEMPLATE.kind, "Pending Pending Progressing"),
+        (CACHE.kind, "Pending Pending Progressing"),
+        (SERVICE.kind, "Pending Pending Progressing"),
+    ],
+)
+def test_before_anything_was_said(kind: str, expected: str) -> None:
+    assert verdict(kind, {}) == expected
+
+
+TYPES = [reasons.IMAGE_INSPECTED, reasons.DISCOVERED, reasons.CACHE_WARM, reasons.STORAGE_READY, reasons.FILLED, *RUNNING]
+WORDS = sorted({value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str) and value[0].isupper()})
+ANY_CONDITIONS = st.dictionaries(
+    st.sampled_from(TYPES), st.tuples(st.sampled_from(["True", "False", "Unknown"]), st.sampled_from(WORDS)), max_size=6
+).map(lambda found: given_conditions(*(said(type_, *what) for type_, what in found.items())))
+ANY_FIELDS = st.fixed_dictionaries({}, optional={"attempts": st.integers(0, 9)})
+ANY_SPEC = st.fixed_dictionaries({}, optional={"warmCache": st.booleans()})
+STATES = {kind.__name__: kind.model_json_schema(by_alias=True).get("$defs", {}) for kind in KINDS}
+
+
+@given(st.sampled_from(sorted(SUMMARIES)), ANY_CONDITIONS, ANY_FIELDS, ANY_SPEC)
+def test_whatever_is_reported(kind: str, conditions: Conditions, fields: dict[str, Any], spec: dict[str, Any]) -> None:
+    summary = SUMMARIES[kind](conditions, fields, spec)
+    by_type = {condition.type: condition for condition in summary.conditions}
+    assert set(by_type) == set(reasons.SUMMARY)
+    ready, progressing, failure = (by_type[type_] for type_ in reasons.SUMMARY)
+    assert not (failure.status == "True" and ready.status == "True")
+    assert not (progressing.status == "True" and ready.status == "True")
+    assert "True" in {ready.status, progressing.status, failure.status}
+    assert failure.reason == (ready.reason if failure.status == "True" else reasons.NO_FAILURE)
+    assert all(condition.reason for condition in by_type.values())
+    if kind == MODEL.kind:
+        assert summary.state is None
+    else:
+        states = STATES[kind]["ServiceState" if kind == SERVICE.kind else "TemplateState"]["enum"]
+        assert summary.state in states
+        assert (summary.state in {"Available", "Running"}) is summary.ready
+        assert (summary.state in {"Failed", "Degraded"}) is summary.failed
+
+
+@given(ANY_CONDITIONS)
+def test_running_means_that_all_four_hold(conditions: Conditions) -> None:
+    held = {type_ for type_ in RUNNING if type_ in conditions and conditions[type_].status == "True"}
+    assert (of_service(conditions, {}, {}).state == "Running") is (held == set(RUNNING))
+
+
+def test_there_is_a_table_for_every_kind_with_a_status() -> None:
+    assert {MODEL.kind: of_model, TEMPLATE.kind: of_template, CACHE.kind: of_cache, SERVICE.kind: of_service} == SUMMARIES
+    assert set(SUMMARIES) == set(reasons.OWNED)
