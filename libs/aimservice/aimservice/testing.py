@@ -11,8 +11,6 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aimschema import labels
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
 from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key, key_of
@@ -151,14 +149,18 @@ def applied(plan: Plan, kind: str) -> Body:
     return [action.body for action in plan.actions if isinstance(action, ApplyObject) and action.key.kind == kind][-1]
 
 
-def golden(folder: Path, name: str, body: Body) -> None:
-    """Compare with the file of this name; with AIM_WRITE_GOLDEN=1 in the environment, write it instead."""
-    text = yaml.safe_dump(json.loads(json.dumps(body)), sort_keys=False, allow_unicode=True, width=150)
-    file = folder / f"{name}.yaml"
+def golden(file: Path, text: str) -> None:
+    """Compare with the file; with AIM_WRITE_GOLDEN=1 in the environment, write it instead."""
     if os.environ.get(WRITE_GOLDEN) == "1":
-        folder.mkdir(exist_ok=True)
+        file.parent.mkdir(exist_ok=True)
         file.write_text(text)
     assert file.read_text() == text, f"{file} differs; if that is meant, run the test with {WRITE_GOLDEN}=1 and look at the difference"
+
+
+def plain(body: Body) -> Body:
+    """A copy as it goes over the wire: no part of it is another part."""
+    copy: Body = json.loads(json.dumps(body))
+    return copy
 
 
 def _words(action: object) -> str:

@@ -111,7 +111,6 @@ def _mounts(there: Seen) -> dict[str, str]:
     return {str(mount.get("mountPath")): claims[mount["name"]] for mount in mounts if claims.get(mount.get("name"))}
 
 
-
 def _was_mounted(source: Source, mounted: dict[str, str]) -> bool:
     """Whether what runs was started on this source's cache; of a cache that is gone only the path is known."""
     claim = mounted.get(mount_path(source))

@@ -3,6 +3,7 @@
 1. Nothing is listed before AIM_STATE has been loaded, so that deletes which nobody saw are found; a new load, or new streams, begins all over.
 2. One task a kind, one message a subject in flight: the order per object is the server's. A KindSynced goes out when all before it is stored.
 3. What is known of the bus changes only by acknowledgements and by what the bus shows.
+4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was paused sends nothing behind its successor's back.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from aim_watcher import plan
 from aim_watcher.plan import ObjectMessage, Outgoing
 from aim_watcher.projection import NOTHING, Known, fold
 from aimbus import Bus, CaughtUp, Event, Loading, OversizedMessage, Undecodable, follow, keep_streams
-from aimkube import Absent, Changed, Cluster, Listed, Removed, Seen
+from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
 from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted, subject_of
@@ -29,16 +30,24 @@ SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS}
 LANES = 256
 RETRY_S = 5.0
 BEAT_S = 5.0
+STREAMS, STATE = "streams", "state"
+LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
+"""What /readyz waits for on the leader alone."""
 log = structlog.get_logger()
+
+
+async def unfenced() -> None:
+    """The fence of a watcher that is alone."""
 
 
 class Feed:
     """One pass from loading AIM_STATE to whatever ends it; `known` is what the bus has, by kind."""
 
-    def __init__(self, bus: Bus, cluster: Cluster, health: Health, kinds: Sequence[Resource] = WATCHED) -> None:
+    def __init__(self, bus: Bus, cluster: Cluster, health: Health, fence: Fence, kinds: Sequence[Resource] = WATCHED) -> None:
         self._bus = bus
         self._cluster = cluster
         self._health = health
+        self._fence = fence
         self._kinds = kinds
         self._known: defaultdict[str, Known] = defaultdict(lambda: NOTHING)
         self._watching: list[asyncio.Task[None]] = []
@@ -51,7 +60,7 @@ class Feed:
                     case Loading():
                         await self._stop_watching()
                         self._known.clear()
-                        self._health.waiting("state", "loading from AIM_STATE")
+                        self._health.waiting(STATE, "loading from AIM_STATE")
                     case Event(message=ObjectChanged() | ObjectDeleted() as message, seq=seq):
                         self._fold(message, seq)
                     case Event():
@@ -69,7 +78,7 @@ class Feed:
         log.info("caught-up", objects=sum(len(known) for known in self._known.values()))
         for resource in self._kinds:
             self._health.waiting(resource.kind, "not listed yet")
-        self._health.ready("state")
+        self._health.ready(STATE)
         self._watching = [asyncio.create_task(self._watch(resource), name=f"watch-{resource.kind}") for resource in self._kinds]
 
     async def _stop_watching(self) -> None:
@@ -116,6 +125,7 @@ class Feed:
     async def _publish(self, message: ObjectMessage) -> None:
         smaller: ObjectMessage | None = message
         while smaller is not None:
+            await self._fence()
             try:
                 seq = await self._bus.publisher.publish(smaller)
             except OversizedMessage as error:
@@ -144,24 +154,23 @@ def _plan(known: Known, resource: Resource, seen: Seen) -> list[Outgoing]:
             assert_never(seen)
 
 
-async def publish_cluster(bus: Bus, cluster: Cluster, health: Health, *, replicas: int, max_bytes: int) -> None:
+async def publish_cluster(bus: Bus, cluster: Cluster, health: Health, *, replicas: int, max_bytes: int, fence: Fence = unfenced) -> None:
     """Keep the streams and feed them, until cancelled. Raises StreamsRefused when NATS cannot hold them."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_beat(bus, health))
         feed: asyncio.Task[None] | None = None
         async with contextlib.aclosing(keep_streams(bus, replicas=replicas, max_bytes=max_bytes)) as remade:
             async for streams in remade:
-                health.ready("streams")
+                health.ready(STREAMS)
                 log.info("streams-ready", republish=streams.republish)
                 if feed is not None:
                     feed.cancel()
                     await asyncio.wait([feed])
-                feed = tasks.create_task(Feed(bus, cluster, health).run())
+                feed = tasks.create_task(Feed(bus, cluster, health, fence).run())
 
 
-async def _beat(bus: Bus, health: Health) -> None:
+async def tell_connection(bus: Bus, health: Health) -> None:
+    """Keep /readyz saying whether NATS is there, leader or not; until cancelled."""
     while True:
-        health.beat()
         if bus.connected:
             health.ready("nats")
         else:

@@ -9,9 +9,15 @@ import yaml
 
 from aim_cacher.render import download_env
 from aimschema.kinds import ConfigSpec, EnvVar
-from aimservice.testing import Body, applied, golden, projection, storage_class
+from aimservice.testing import Body, applied, golden, plain, projection, storage_class
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def recorded(name: str, body: Body) -> None:
+    golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150))
+
+
 CREDENTIALS: Body = {
     "huggingFaceToken": {"name": "hf", "key": "token"},
     "s3": [
@@ -28,11 +34,11 @@ CREDENTIALS: Body = {
 def test_the_objects_are_as_recorded(world: Any) -> None:
     config = world.config(credentials=CREDENTIALS)
     cache = world.cache(spec={"sourceUri": "hf://org/model@main", "size": "20Gi", "env": [{"name": "HF_ENDPOINT", "value": "http://hub"}]})
-    golden(GOLDEN, "claim", applied(world.plan(projection(storage_class(), cache, config)), "PersistentVolumeClaim"))
-    golden(GOLDEN, "download-job", applied(world.plan(projection(storage_class(), cache, config, world.claim())), "Job"))
-    golden(GOLDEN, "size-job", applied(world.plan(projection(storage_class(), world.cache(None))), "Job"))
+    recorded("claim", applied(world.plan(projection(storage_class(), cache, config)), "PersistentVolumeClaim"))
+    recorded("download-job", applied(world.plan(projection(storage_class(), cache, config, world.claim())), "Job"))
+    recorded("size-job", applied(world.plan(projection(storage_class(), world.cache(None))), "Job"))
     asked = projection(world.template(), world.result())
-    golden(GOLDEN, "modelcache", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache"))
+    recorded("modelcache", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache"))
 
 
 @pytest.mark.parametrize("name", ["claim", "download-job", "size-job"])

@@ -1,5 +1,6 @@
 """What is accepted of an image's answer."""
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -47,7 +48,7 @@ def test_an_answer_is_found(log: str) -> None:
         pytest.param(with_models({"name": "m", "source": "hf://a b"}), "hf://owner/name", id="space-in-the-source"),
         pytest.param(with_models({"name": "m", "source": "s3://a/../b"}), "hf://owner/name", id="dots-in-the-source"),
         pytest.param(with_models({"name": "m", "source": "hf://" + "a" * 1100}), "hf://owner/name", id="source-too-long"),
-        pytest.param(with_models({"name": "m", "source": "hf://a/b", "size_gb": -1}), "negative", id="negative-size"),
+        pytest.param(with_models({"name": "m", "source": "hf://a/b", "size_gb": -1}), "size_gb", id="negative-size"),
         pytest.param(with_models({"name": "m" * (300 << 10), "source": "hf://a/b"}), "bytes long", id="element-too-long"),
         pytest.param('[{"a": ' + "9" * 5000 + "}]", "no JSON array", id="number-too-long"),
         pytest.param('[{"a": "\\ud800"}]', "", id="half-a-character"),
@@ -84,7 +85,5 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 @settings(max_examples=300, deadline=None)
 @given(log=st.text() | JSON.map(json.dumps) | st.lists(st.sampled_from(["[", "{", "]", "}", '"a":', "1", ",", TEXT])).map("".join))
 def test_nothing_but_bad_output_is_raised(log: str) -> None:
-    try:
+    with contextlib.suppress(BadOutputError):
         assert parse(log).models
-    except BadOutputError as error:
-        assert str(error)

@@ -139,7 +139,7 @@ def test_a_crash_is_told_with_exit_code_and_last_lines(world: Any) -> None:
     assert "no such GPU" in told
 
 
-@pytest.mark.parametrize(("attempt", "wait_s"), [(1, 60), (2, 120), (4, 480), (6, 1920), (7, 3600), (500, 3600)], ids=lambda value: str(value))
+@pytest.mark.parametrize(("attempt", "wait_s"), [(1, 60), (2, 120), (4, 480), (6, 1920), (7, 3600), (500, 3600)], ids=str)
 def test_waiting_doubles_up_to_an_hour(world: Any, attempt: int, wait_s: float) -> None:
     plan = world.plan(projection(world.template(), world.model(), world.note(), world.job("failed", attempt=attempt, ended_s=60)))
     assert fields(plan) == {"attempts": attempt, "nextAttemptTime": ago(60 - wait_s)}
@@ -247,7 +247,7 @@ def test_two_models_of_one_name(world: Any, name: str, inspected: str) -> None:
     assert says(world.plan(seen, Key(MODEL.kind, None, name)), "ImageInspected") == inspected
 
 
-LOOSE = st.fixed_dictionaries(
+LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
     {},
     optional={
         "conditions": st.sampled_from([None, [], [{}], [{"type": "Discovered"}], [{"type": "Complete", "status": "True"}]]),

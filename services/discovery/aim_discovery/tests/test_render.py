@@ -9,17 +9,21 @@ import pytest
 import yaml
 
 from aimservice import testing
-from aimservice.testing import applied, golden, projection
+from aimservice.testing import Body, applied, golden, plain, projection
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def recorded(name: str, body: Body) -> None:
+    golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150))
+
+
 def test_the_objects_are_as_recorded(world: Any) -> None:
     config = testing.cr("AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["registry"]}})
-    golden(GOLDEN, "job", world.wanted("Job", world.template(), world.model(), config))
+    recorded("job", world.wanted("Job", world.template(), world.model(), config))
     bodies = [world.template(), world.model(), world.note(), world.job("succeeded"), world.pod("Succeeded", 0)]
     answered = world.plan(projection(*bodies, learned=[world.log(json.dumps([world.answer]))]))
-    golden(GOLDEN, "configmap", applied(answered, "ConfigMap"))
+    recorded("configmap", applied(answered, "ConfigMap"))
 
 
 @pytest.mark.parametrize("name", ["job", "configmap"])

@@ -178,7 +178,8 @@ async def test_the_process_gets_ready_and_ends_well_on_sigterm(lab: Lab) -> None
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = {**os.environ, "KUBECONFIG": lab.kubeconfig, "AIM_NATS_URL": lab.nats.url, "AIM_HTTP_PORT": str(port), "AIM_NATS_MAX_BYTES": str(1 << 26)}
+    own = {"AIM_NATS_URL": lab.nats.url, "AIM_HTTP_PORT": str(port), "AIM_NATS_MAX_BYTES": str(1 << 26), "AIM_NAMESPACE": "lab"}
+    env = {**os.environ, "KUBECONFIG": lab.kubeconfig, **own}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "aim_watcher", env=env, stderr=asyncio.subprocess.PIPE)
     try:
         await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))

@@ -1,0 +1,76 @@
+"""A service `s` with everything it is made from: template `t`, model, discovery's answer, cache `c`, InferenceService."""
+
+import json
+from typing import Any
+
+import pytest
+
+from aim_deployer import gpus
+from aim_deployer.plan import plan
+from aimschema import labels
+from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
+from aimservice import testing
+from aimservice.plan import Plan
+from aimservice.projection import Projection
+from aimservice.testing import NAMESPACE, NOW, Body, applied, projection
+
+TABLE = gpus.load(None)
+SPEC = {"model": "m:1", "metric": "latency", "precision": "auto", "gpusPerReplica": 2, "gpuModel": "MI300X", "tensorParallelism": 2}
+PROFILE = {
+    "model": "org/model",
+    "quantized_model": "org/model-fp8",
+    "metadata": {"precision": "fp8"},
+    "engine_args": {"max-model-len": 4096, "dtype": "auto"},
+    "env_vars": {"VLLM_USE_V1": True, "PYTHONPATH": "/evil", "THREADS": 4, "EMPTY": None},
+}
+URI = "hf://org/model"
+
+
+class World:
+    key = Key(SERVICE.kind, NAMESPACE, "s")
+    profile = PROFILE
+
+    def service(self, name: str = "s", *, status: Body | None = None, uid: str | None = None, **spec: Any) -> Body:
+        body = testing.cr(SERVICE.kind, name, {"model": "m:1", "templateRef": "t", "configRef": "default"} | spec, status=status or {})
+        return body if uid is None else {**body, "metadata": {**body["metadata"], "uid": uid}}
+
+    def template(self, spec: Body | None = None, **fields: Any) -> Body:
+        return testing.cr(TEMPLATE.kind, "t", SPEC | (spec or {}), **fields)
+
+    def model(self, **fields: Any) -> Body:
+        return testing.cr("AIMClusterModel", "m", {"name": "m:1", "image": "example.org/m:2"}, **fields)
+
+    def config(self, name: str = "default", **spec: Any) -> Body:
+        return testing.cr("AIMNamespaceConfig", name, spec)
+
+    def result(self, *sources: str, profile: Body | None = None) -> Body:
+        models = [{"name": "model", "source": source, "size_gb": 1} for source in sources or (URI,)]
+        data = {"result.json": json.dumps({"profile": PROFILE if profile is None else profile, "models": models}), "image": "example.org/m:1"}
+        return testing.config_map("t-discovery", (TEMPLATE.kind, "t"), data)
+
+    def cache(self, state: str = "Available", name: str = "c", uri: str = URI, **status: Any) -> Body:
+        return testing.cr(CACHE.kind, name, {"sourceUri": uri}, status={"status": state} | status)
+
+    def parts(self, *but: str, **spec: Any) -> list[Body]:
+        """Everything for a service on a warm cache, without the kinds in `but`."""
+        whole = [self.service(**spec), self.template(), self.model(), self.result(), self.cache()]
+        return [body for body in whole if body["kind"] not in but]
+
+    def runtime(self, ready: bool | None = True, *, cached: bool = True, config: bool = False, **status: Any) -> Body:
+        """The InferenceService that runs on the cache `c`."""
+        config_body = [self.config(images={"imagePullSecrets": ["registry"]})] if config else []
+        body = applied(self.plan(projection(*self.parts(cacheModel=cached), *config_body)), INFERENCE_SERVICE.kind)
+        made = testing.obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec=body["spec"])
+        made["metadata"]["annotations"] = body["metadata"]["annotations"] | {labels.ANNOTATION_CACHED: "true" if cached else "false"}
+        return made | {"status": {"conditions": [testing.said("Ready", ready)]} | status}
+
+    def pod(self, **fields: Any) -> Body:
+        return testing.pod("s-predictor-x", ("Job", "none"), "kserve-container", labels={labels.KSERVE_ISVC_LABEL: "s"}, **fields)
+
+    def plan(self, seen: Projection) -> Plan:
+        return plan(seen, self.key, NOW, gpus=TABLE)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()

@@ -1,0 +1,282 @@
+"""What the deployer does and says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given as holds_for
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from aim_deployer import gpus
+from aim_deployer.plan import plan as plan_key
+from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
+from aimservice import testing
+from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields, message, obj, pod, projection, refused, said, says
+
+Given = Callable[[Any], list[Body]]
+APPLY = ["apply InferenceService s"]
+FAILED_CACHE = {"conditions": [said("Ready", False, "AuthError", "gated")]}
+LOST_CACHE = {"conditions": [said("Ready", False, "PVCLost", "no volume")]}
+
+UNRESOLVED = [
+    pytest.param(lambda w: w.parts("AIMServiceTemplate"), "False TemplateNotFound", id="no-template"),
+    pytest.param(lambda w: [*w.parts("AIMServiceTemplate"), w.template(deleting=True)], "False TemplateNotFound", id="template-is-going"),
+    pytest.param(
+        lambda w: [*w.parts("AIMServiceTemplate"), w.template({"model": "other"})], "False ValidationFailed", id="template-of-another-model"
+    ),
+    pytest.param(lambda w: w.parts("AIMClusterModel"), "False ModelNotFound", id="no-model"),
+    pytest.param(lambda w: w.parts(configRef="big"), "False RuntimeConfigMissing", id="no-named-config"),
+    pytest.param(lambda w: [*w.parts("AIMServiceTemplate"), w.template({"gpuModel": "TPU"})], "False UnknownGPU", id="gpu-not-in-the-table"),
+    pytest.param(lambda w: w.parts("ConfigMap"), "False TemplateNotReady", id="not-discovered"),
+    pytest.param(
+        lambda w: [*w.parts("ConfigMap", "AIMServiceTemplate"), w.template(status={"status": "Failed"})], "False TemplateFailed", id="template-failed"
+    ),
+    pytest.param(lambda w: [*w.parts("ConfigMap"), w.result("s3://bucket")], "False ValidationFailed", id="source-without-org-and-model"),
+    pytest.param(lambda w: [*w.parts("ConfigMap"), w.result("hf://a/b", "s3://x/a/b")], "False ValidationFailed", id="two-sources-one-path"),
+]
+
+
+@pytest.mark.parametrize(("given", "resolved"), UNRESOLVED)
+def test_what_a_service_lacks(world: Any, given: Given, resolved: str) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == ([], resolved, "nothing")
+
+
+@pytest.mark.parametrize(("given", "resolved"), UNRESOLVED)
+def test_what_runs_is_left_alone_while_something_lacks(world: Any, given: Given, resolved: str) -> None:
+    plan = world.plan(projection(*given(world), world.runtime()))
+    assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == ([], resolved, "True RuntimeReady")
+
+
+@pytest.mark.parametrize(
+    ("given", "actions", "cache", "runtime"),
+    [
+        pytest.param(lambda w: w.parts(), APPLY, "True CacheWarm", "False CreatingRuntime", id="warm"),
+        pytest.param(lambda w: w.parts("ModelCache"), [], "False WaitingForCache", "nothing", id="no-cache-yet"),
+        pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Progressing")], [], "False CacheWarming", "nothing", id="warming"),
+        pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Failed", **FAILED_CACHE)], [], "False CacheFailed", "nothing", id="cache-failed"),
+        pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Failed", **LOST_CACHE)], [], "False CacheLost", "nothing", id="volume-lost"),
+        pytest.param(
+            lambda w: w.parts("ModelCache", cacheModel=False), APPLY, "True CacheNotRequested", "False CreatingRuntime", id="cache-not-requested"
+        ),
+        pytest.param(
+            lambda w: w.parts(cacheModel=False), APPLY, "True CacheWarm", "False CreatingRuntime", id="warm-cache-used-though-not-requested"
+        ),
+        pytest.param(
+            lambda w: [*w.parts(cacheModel=False), w.runtime(cached=False)],
+            APPLY,
+            "True CacheNotRequested",
+            "True RuntimeReady",
+            id="as-first-rendered",
+        ),
+        pytest.param(lambda w: [*w.parts(), w.runtime()], APPLY, "True CacheWarm", "True RuntimeReady", id="runs"),
+        pytest.param(lambda w: [*w.parts("ModelCache"), w.runtime()], [], "False CacheLost", "True RuntimeReady", id="cache-deleted-while-it-runs"),
+        pytest.param(
+            lambda w: [*w.parts("ModelCache"), w.cache("Pending"), w.runtime()],
+            [],
+            "False CacheLost",
+            "True RuntimeReady",
+            id="cache-being-filled-anew",
+        ),
+        pytest.param(
+            lambda w: [*w.parts("ModelCache"), w.cache("Failed", **FAILED_CACHE), w.runtime()],
+            [],
+            "False CacheFailed",
+            "True RuntimeReady",
+            id="cache-failed-while-it-runs",
+        ),
+        pytest.param(
+            lambda w: [*w.parts("ConfigMap"), w.result("hf://org/model@v2"), w.cache("Progressing", "c2", "hf://org/model@v2"), w.runtime()],
+            [],
+            "False CacheWarming",
+            "True RuntimeReady",
+            id="no-roll-out-onto-a-cache-that-is-not-warm",
+        ),
+        pytest.param(
+            lambda w: [*w.parts("AIMService"), w.service(uid="second"), w.runtime()],
+            [],
+            "nothing",
+            "False CreatingRuntime",
+            id="left-by-the-former-service-of-this-name",
+        ),
+        pytest.param(lambda w: [*w.parts(), obj(INFERENCE_SERVICE.kind, "s")], [], "nothing", "False NameConflict", id="somebody-elses"),
+        pytest.param(lambda _: [], [], "nothing", "nothing", id="service-gone"),
+    ],
+)
+def test_caches_and_roll_out(world: Any, given: Given, actions: list[str], cache: str, runtime: str) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == (actions, cache, runtime)
+
+
+@pytest.mark.parametrize(
+    ("given", "runtime", "words"),
+    [
+        pytest.param(lambda w: [w.runtime()], "True RuntimeReady", "", id="ready"),
+        pytest.param(lambda w: [w.runtime(False)], "False CreatingRuntime", "", id="starting"),
+        pytest.param(lambda w: [w.runtime(None)], "False CreatingRuntime", "", id="unknown"),
+        pytest.param(
+            lambda w: [w.runtime(False, modelStatus={"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": {"message": "no memory"}})],
+            "False RuntimeFailed",
+            "no memory",
+            id="load-failed",
+        ),
+        pytest.param(
+            lambda w: [w.runtime(False, modelStatus={"transitionStatus": "InvalidSpec"})], "False RuntimeFailed", "InvalidSpec", id="invalid"
+        ),
+        pytest.param(lambda w: [w.runtime(False, modelStatus={"transitionStatus": "InProgress"})], "False CreatingRuntime", "", id="in-progress"),
+        pytest.param(
+            lambda w: [w.runtime(False), w.pod(state={"waiting": {"reason": "ImagePullBackOff"}})],
+            "False RuntimeFailed",
+            "ImagePullBackOff",
+            id="cannot-be-pulled",
+        ),
+        pytest.param(
+            lambda w: [w.runtime(False), w.pod(state={"waiting": {"reason": "ContainerCreating"}})], "False CreatingRuntime", "", id="being-created"
+        ),
+        pytest.param(
+            lambda w: [w.runtime(False), w.pod(status={"conditions": [said("PodScheduled", False, "Unschedulable", "no GPU")]})],
+            "False RuntimeFailed",
+            "no GPU",
+            id="cannot-be-scheduled",
+        ),
+        pytest.param(
+            lambda w: [w.runtime(False), w.pod(state={"terminated": {"exitCode": 137}})], "False RuntimeFailed", "exit code 137", id="crashed"
+        ),
+        pytest.param(lambda w: [w.runtime(False), w.pod(restarts=2)], "False RuntimeFailed", "2 times", id="crashed-and-started-again"),
+        pytest.param(
+            lambda w: [w.runtime(False), w.pod(restarts=2, deleting=True)], "False CreatingRuntime", "", id="a-pod-that-is-going-does-not-count"
+        ),
+        pytest.param(lambda w: [w.runtime(), w.pod(restarts=2)], "True RuntimeReady", "", id="recovered"),
+    ],
+)
+def test_how_the_runtime_fares(world: Any, given: Given, runtime: str, words: str) -> None:
+    plan = world.plan(projection(*world.parts(), *given(world)))
+    assert says(plan, "RuntimeReady") == runtime
+    assert words in message(plan, "RuntimeReady")
+
+
+def test_a_generation_of_kserve_is_not_compared(world: Any) -> None:
+    runtime = world.runtime(observedGeneration=1)
+    runtime["metadata"]["generation"] = 7
+    assert says(world.plan(projection(*world.parts(), runtime)), "RuntimeReady") == "True RuntimeReady"
+
+
+def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
+    plan = world.plan(projection(*world.parts(), absent=[INFERENCE_SERVICE.kind]))
+    assert (does(plan), says(plan, "RuntimeReady")) == ([], "False RuntimeFailed")
+    assert "inferenceservices.serving.kserve.io" in message(plan, "RuntimeReady")
+
+
+def test_a_refusal_is_told(world: Any) -> None:
+    seen = projection(*world.parts(), learned=[refused(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "webhook says no")])
+    assert "webhook says no" in message(world.plan(seen), "RuntimeReady")
+
+
+def test_zero_replicas_stop_the_service(world: Any) -> None:
+    plan = world.plan(projection(*world.parts(replicas=0), world.runtime(False)))
+    assert applied(plan, INFERENCE_SERVICE.kind)["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
+    assert says(plan, "RuntimeReady") == "True Stopped"
+
+
+def test_a_config_that_made_a_difference_and_is_gone_changes_nothing(world: Any) -> None:
+    plan = world.plan(projection(*world.parts(), world.runtime(config=True)))
+    assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == ([], "False RuntimeConfigMissing", "True RuntimeReady")
+
+
+@pytest.mark.parametrize(
+    ("caches", "percent"),
+    [
+        pytest.param([("Progressing", "40%", 100), ("Available", "100%", 300)], 85, id="by-bytes"),
+        pytest.param([("Progressing", "40%", 0), ("Available", "100%", 300)], 70, id="by-sources-where-a-size-is-unknown"),
+        pytest.param([("Progressing", "", 1), ("Pending", "odd", 1)], 0, id="nothing-said"),
+    ],
+)
+def test_how_much_is_cached(world: Any, caches: list[tuple[str, str, int]], percent: int) -> None:
+    uris = [f"hf://org/{index}" for index in range(len(caches))]
+    bodies = [world.cache(s, f"c{i}", uris[i], progress=p, sizeBytes=size) for i, (s, p, size) in enumerate(caches)]
+    plan = world.plan(projection(*world.parts("ConfigMap", "ModelCache"), world.result(*uris), *bodies))
+    assert message(plan, "CacheReady") == f"{percent} % of the model is cached"
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [(None, True), (ago(3600), True), (ago(3599), False)],
+    ids=["first-use", "an-hour-later", "within-the-hour"],
+)
+def test_last_used_is_told_at_most_hourly(world: Any, last: str | None, *, told: bool) -> None:
+    cache = world.cache(**({} if last is None else {"lastUsed": last}))
+    plan = world.plan(projection(*world.parts("ModelCache"), cache))
+    assert [r.fields for r in plan.reports if r.key.kind == CACHE.kind] == ([{"lastUsed": ago(0)}] if told else [])
+    assert plan.requeue_after_s == 3600
+
+
+def test_last_used_counts_as_told_before_it_is_on_the_object(world: Any) -> None:
+    first = world.plan(projection(*world.parts()))
+    reports = [r.message("deployer") for r in first.reports if r.key.kind == CACHE.kind]
+    assert [r.key.kind for r in world.plan(projection(*world.parts(), reports=reports)).reports] == [SERVICE.kind]
+
+
+def test_fields_tell_template_and_ready_replicas(world: Any) -> None:
+    ready = world.pod(status={"conditions": [said("Ready", True)]})
+    assert fields(world.plan(projection(*world.parts("ModelCache", cacheModel=False), world.runtime(cached=False), ready))) == {
+        "resolvedTemplate": "t",
+        "readyReplicas": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('amd: {resource: "r", label: "l", models: {X: [738]}}', "must be quoted"),
+        ("amd: {models: {X: ['a']}}", "not a GPU table"),
+        ("- a", "not a GPU table"),
+        ("[", "not a GPU table"),
+    ],
+    ids=["unquoted-number", "no-resource", "a-list", "no-yaml"],
+)
+def test_a_bad_table_is_told(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        gpus.read(text, "mine.yaml")
+
+
+def test_the_table_is_all_text_and_can_be_extended(tmp_path: Any) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text('x: {resource: "x.io/gpu", label: "x.io/card", models: {X1: ["one"], L4: ["mine"]}}')
+    table = gpus.load(str(mine))
+    assert (table["X1"].resource, table["L4"].values, table["MI100"].values) == ("x.io/gpu", ("mine",), ("738c", "738e"))
+    assert all(isinstance(value, str) for gpu in table.values() for value in gpu.values)
+
+
+LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
+    {},
+    optional={
+        "conditions": st.sampled_from([None, [], [{}], [{"type": "Ready"}], [{"type": "Ready", "status": "True"}], [{"type": "CacheReady"}]]),
+        "containerStatuses": st.sampled_from([None, [], [{}], [{"name": "kserve-container", "state": {"terminated": {}}}]]),
+        "modelStatus": st.sampled_from([None, {}, {"transitionStatus": "InvalidSpec"}]),
+        "status": st.sampled_from(["Available", "Failed", "Pending"]),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@holds_for(
+    status=LOOSE,
+    other=LOOSE,
+    spec=st.sampled_from([{}, {"predictor": None}, {"predictor": {"containers": [{}], "volumes": [{}]}}]),
+    data=st.sampled_from([None, {}, {"result.json": "x"}, {"result.json": '{"models": [{"name": "m", "source": "hf://a/b"}]}', "image": "i"}]),
+    present=st.sets(st.sampled_from([TEMPLATE.kind, "AIMClusterModel", CACHE.kind, INFERENCE_SERVICE.kind, "Pod", "ConfigMap"])),
+)
+def test_half_filled_objects_are_no_surprise(status: Body, other: Body, spec: Body, data: Body | None, present: set[str]) -> None:
+    template = {"model": "m", "metric": "latency", "gpusPerReplica": 1, "gpuModel": "L4", "tensorParallelism": 1}
+    bodies = [
+        testing.cr(TEMPLATE.kind, "t", template, status=status),
+        testing.cr("AIMClusterModel", "m", {"name": "m", "image": "i"}, status=status),
+        testing.cr(CACHE.kind, "c", {"sourceUri": "hf://a/b"}, status=other),
+        testing.obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec=spec, status=other),
+        testing.obj("ConfigMap", "t-discovery", owner=(TEMPLATE.kind, "t"), data=data),
+        pod("p", ("Job", "j"), "kserve-container", labels={"serving.kserve.io/inferenceservice": "s"}, status=other),
+    ]
+    service = testing.cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"}, status=status)
+    seen = projection(service, *(body for body in bodies if body["kind"] in present))
+    assert plan_key(seen, Key(SERVICE.kind, NAMESPACE, "s"), NOW, gpus=gpus.load(None)).reports

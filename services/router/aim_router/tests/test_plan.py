@@ -1,0 +1,187 @@
+"""What the router does and says."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given as holds_for
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from aim_router.plan import plan as plan_key
+from aim_router.render import timeout_of
+from aimschema import labels
+from aimschema.resources import GATEWAY, ROUTE, SERVICE, Key
+from aimservice import testing
+from aimservice.testing import NAMESPACE, NOW, Body, applied, does, fields, golden, message, plain, projection, refused, said, says
+
+Given = Callable[[Any], list[Body]]
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def recorded(name: str, body: Body) -> None:
+    golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150))
+
+
+APPLY, REMOVE = ["apply HTTPRoute s"], ["delete HTTPRoute s"]
+DISABLED, WAITS, FAILED, READY = "True RoutingDisabled", "False ConfiguringRoute", "False RouteFailed", "True RouteReady"
+SHARED = {labels.WORKLOAD_ID: "w"}
+
+
+@pytest.mark.parametrize(
+    ("given", "actions", "ready"),
+    [
+        pytest.param(lambda w: [w.service()], [], DISABLED, id="no-config"),
+        pytest.param(lambda w: [w.service(), testing.cr("AIMNamespaceConfig", "default", {})], [], DISABLED, id="no-routing"),
+        pytest.param(lambda w: [w.service(), w.config(autoCreateRoute=False)], [], DISABLED, id="no-auto-route"),
+        pytest.param(lambda w: [w.service(), w.config(autoCreateRoute=False), w.route()], REMOVE, DISABLED, id="auto-route-switched-off"),
+        pytest.param(
+            lambda w: [w.service(), w.config(autoCreateRoute=False), w.route(owner=(SERVICE.kind, "x"))],
+            [],
+            DISABLED,
+            id="switched-off-not-our-route",
+        ),
+        pytest.param(
+            lambda w: [w.service(), testing.cr("AIMNamespaceConfig", "default", {"routing": {}})], [], FAILED, id="routing-without-a-gateway"
+        ),
+        pytest.param(lambda w: [w.service(), w.config()], APPLY, WAITS, id="new"),
+        pytest.param(lambda w: [w.service(), w.config(), w.route()], APPLY, WAITS, id="not-looked-at"),
+        pytest.param(lambda w: [w.service(), w.config(), w.route(*w.accepted())], APPLY, READY, id="ready"),
+        pytest.param(lambda w: [w.service(), w.config(), w.route(said("Accepted", True))], APPLY, WAITS, id="half-looked-at"),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(*w.accepted(), generation=2)], APPLY, WAITS, id="only-the-former-generation-looked-at"
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route({"type": "Accepted", "status": "True"}, {"type": "ResolvedRefs", "status": "True"})],
+            APPLY,
+            READY,
+            id="a-gateway-that-names-no-generation",
+        ),
+        pytest.param(lambda w: [w.service(), w.config(), w.route(*w.accepted(), gateway="former")], APPLY, WAITS, id="only-the-former-gateway-spoke"),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound"))],
+            APPLY,
+            WAITS,
+            id="runtime-not-up",
+        ),
+        pytest.param(
+            lambda w: [w.service(replicas=0), w.config(), w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound"))],
+            APPLY,
+            READY,
+            id="a-stopped-service-has-no-backend",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(said("Accepted", False, "NotAllowedByListeners", "closed"), said("ResolvedRefs", True))],
+            APPLY,
+            FAILED,
+            id="not-accepted",
+        ),
+        pytest.param(lambda w: [w.service(), w.route(*w.accepted())], [], FAILED, id="config-gone-route-left"),
+        pytest.param(lambda w: [w.service(), w.config(), w.route(owner=(SERVICE.kind, "x"))], [], "False NameConflict", id="somebody-elses-route"),
+        pytest.param(lambda w: [w.service(uid="second"), w.config(), w.route()], [], WAITS, id="left-by-the-former-service-of-this-name"),
+        pytest.param(lambda w: [w.service(deleting=True), w.config()], [], "nothing", id="service-is-going"),
+        pytest.param(
+            lambda w: [w.service(labels=SHARED), w.service("older", labels=SHARED, age_s=9999), w.config()], [], FAILED, id="workload-id-taken"
+        ),
+        pytest.param(
+            lambda w: [w.service(labels=SHARED), w.service("younger", labels=SHARED, age_s=1), w.config()], APPLY, WAITS, id="the-older-keeps-it"
+        ),
+        pytest.param(lambda w: [w.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: "soon"}), w.config()], [], FAILED, id="malformed-timeout"),
+    ],
+)
+def test_a_route(world: Any, given: Given, actions: list[str], ready: str) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert (does(plan), says(plan, "RoutingReady")) == (actions, ready)
+
+
+def test_without_the_gateway_api_the_missing_kind_is_named(world: Any) -> None:
+    plan = world.plan(projection(world.service(), world.config(), absent=[ROUTE.kind]))
+    assert (does(plan), says(plan, "RoutingReady")) == ([], FAILED)
+    assert "httproutes.gateway.networking.k8s.io" in message(plan, "RoutingReady")
+
+
+def test_the_gateways_own_words_are_told(world: Any) -> None:
+    route = world.route(said("Accepted", False, "NotAllowedByListeners", "closed on Sundays"))
+    told = message(world.plan(projection(world.service(), world.config(), route)), "RoutingReady")
+    assert "NotAllowedByListeners: closed on Sundays" in told
+
+
+def test_a_refusal_is_told(world: Any) -> None:
+    seen = projection(world.service(), world.config(), learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")])
+    assert says(world.plan(seen), "RoutingReady") == FAILED
+    assert "webhook says no" in message(world.plan(seen), "RoutingReady")
+
+
+PATH = "/team/aimservice-s"
+
+
+@pytest.mark.parametrize(
+    ("gateway", "reference", "url"),
+    [
+        pytest.param(lambda w: w.gateway("10.0.0.1"), {}, "http://10.0.0.1", id="address"),
+        pytest.param(lambda w: w.gateway("10.0.0.1", port=8080), {}, "http://10.0.0.1:8080", id="port"),
+        pytest.param(lambda w: w.gateway("10.0.0.1", hostname="ai.example.org"), {}, "http://ai.example.org", id="host-name"),
+        pytest.param(lambda w: w.gateway("10.0.0.1", hostname="*.example.org"), {}, "http://10.0.0.1", id="wildcard"),
+        pytest.param(lambda w: w.gateway("fd00::1"), {}, "http://[fd00::1]", id="ipv6"),
+        pytest.param(lambda w: w.gateway("10.0.0.1", protocol="HTTPS", port=443), {}, "https://10.0.0.1", id="https"),
+        pytest.param(lambda w: w.gateway("10.0.0.1"), {"sectionName": "web"}, "http://10.0.0.1", id="its-listener"),
+        pytest.param(lambda w: w.gateway("10.0.0.1"), {"sectionName": "other"}, None, id="another-listener"),
+        pytest.param(lambda w: w.gateway(), {}, None, id="no-address-yet"),
+        pytest.param(lambda _: testing.obj(GATEWAY.kind, "unrelated"), {}, None, id="no-such-gateway"),
+    ],
+)
+def test_where_a_service_is(world: Any, gateway: Callable[[Any], Body], reference: Body, url: str | None) -> None:
+    plan = world.plan(projection(world.service(), world.config(reference), world.route(*world.accepted()), gateway(world)))
+    assert fields(plan) == {"path": PATH} | ({} if url is None else {"url": url + PATH})
+    assert message(plan, "RoutingReady") == (PATH if url is None else f"{PATH} on {url}")
+
+
+@pytest.mark.parametrize("text", ["90s", "2m30s", "0s", "1h1m1s1ms", "99999ms"])
+def test_durations(world: Any, text: str) -> None:
+    seen = projection(world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text}), world.config())
+    assert applied(world.plan(seen), ROUTE.kind)["spec"]["rules"][0]["timeouts"] == {"request": text}
+
+
+@pytest.mark.parametrize("text", ["", "1", "1.5s", "-1s", "1d", "100000s", "1s1s1s1s1s", "1s "])
+def test_no_durations(world: Any, text: str) -> None:
+    service = projection(world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text})).get(world.key)
+    assert service is not None
+    with pytest.raises(ValueError, match=labels.ANNOTATION_ROUTE_TIMEOUT):
+        timeout_of(service)
+
+
+def test_the_objects_are_as_recorded(world: Any) -> None:
+    """AIM_WRITE_GOLDEN=1 rewrites the files in golden/."""
+    recorded("plain", applied(world.plan(projection(world.service(), world.config())), ROUTE.kind))
+    gateway = {"name": "edge", "namespace": "infra", "sectionName": "https", "port": 443}
+    service = world.service(labels={labels.WORKLOAD_ID: "chat.v1"}, annotations={labels.ANNOTATION_ROUTE_TIMEOUT: "0s"})
+    recorded("everything-set", applied(world.plan(projection(service, world.config(gateway))), ROUTE.kind))
+
+
+LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
+    {},
+    optional={
+        "parents": st.sampled_from([None, [], [{}], [{"parentRef": {"name": "gw"}}], [{"parentRef": {"name": "gw"}, "conditions": [{}]}]]),
+        "addresses": st.sampled_from([None, [], [{}], [{"value": "h"}]]),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@holds_for(
+    status=LOOSE,
+    routing=st.sampled_from([{}, {"routing": {}}, {"routing": {"gateway": {"name": "gw"}}}]),
+    listeners=st.sampled_from([{}, {"listeners": None}, {"listeners": [{}]}]),
+    present=st.sets(st.sampled_from(["AIMNamespaceConfig", ROUTE.kind, GATEWAY.kind])),
+)
+def test_half_filled_objects_are_no_surprise(status: Body, routing: Body, listeners: Body, present: set[str]) -> None:
+    bodies = [
+        testing.cr("AIMNamespaceConfig", "default", routing),
+        testing.obj(ROUTE.kind, "s", owner=(SERVICE.kind, "s"), status=status),
+        testing.obj(GATEWAY.kind, "gw", spec=listeners, status=status),
+    ]
+    service = testing.cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t", "configRef": "default"})
+    seen = projection(service, *(body for body in bodies if body["kind"] in present))
+    assert plan_key(seen, Key(SERVICE.kind, NAMESPACE, "s"), NOW).reports

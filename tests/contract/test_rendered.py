@@ -1,0 +1,105 @@
+"""What the services render is valid for the real kinds of KServe and the Gateway API, not only for the lab's permissive ones.
+
+The CRDs are looked for in the folder AIM_REAL_CRDS, else in `shared/crds` beside the repository. Inputs are the golden files of the services.
+Checking follows the API server: structural schemas, unknown fields refused (it would prune them) unless the schema preserves them.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CRDS = Path(os.environ.get("AIM_REAL_CRDS") or REPOSITORY.parent / "shared" / "crds")
+GOLDEN = sorted(file for file in REPOSITORY.glob("services/*/*/tests/golden/*.yaml") if file.parts[-4] in {"aim_deployer", "aim_router"})
+needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)")
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the CRDs are large
+PRESERVE, INT_OR_STRING = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"
+KEPT = ("enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "required", "format")
+
+
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """openAPIV3Schema as JSON schema that also refuses what the API server would prune."""
+    if schema.get(INT_OR_STRING):
+        return {"type": ["integer", "string"]}
+    made: dict[str, Any] = {name: schema[name] for name in KEPT if name in schema}
+    if "type" in schema:
+        made["type"] = [schema["type"], "null"] if schema.get("nullable") else schema["type"]
+    for junctor in ("allOf", "anyOf", "oneOf"):
+        if junctor in schema:
+            made[junctor] = [loose(each) for each in schema[junctor]]
+    if "items" in schema:
+        made["items"] = strict(schema["items"])
+    properties, additional = schema.get("properties"), schema.get("additionalProperties")
+    if properties is not None:
+        made["properties"] = {name: strict(each) for name, each in properties.items()}
+    if isinstance(additional, dict):
+        made["additionalProperties"] = strict(additional)
+    elif schema.get("type") == "object" and additional is not True and not schema.get(PRESERVE):
+        made["additionalProperties"] = False
+    return made
+
+
+def loose(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema inside allOf and its like only adds rules: it says nothing of which fields there are."""
+    found = strict(schema)
+    found.pop("additionalProperties", None)
+    return found
+
+
+@cache
+def schemas() -> dict[tuple[str, str], dict[str, Any]]:
+    """By apiVersion and kind."""
+    found = {}
+    for file in CRDS.glob("*.yaml"):
+        for crd in yaml.load_all(file.read_text(), Loader=LOADER):
+            if not crd or crd.get("kind") != "CustomResourceDefinition":
+                continue
+            for version in crd["spec"]["versions"]:
+                schema = strict(version["schema"]["openAPIV3Schema"])
+                schema["properties"] |= {"metadata": {"type": "object"}}
+                found[f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]] = schema
+    return found
+
+
+def problems(body: dict[str, Any]) -> list[str]:
+    schema = schemas()[body["apiVersion"], body["kind"]]
+    return [f"{error.json_path}: {error.message}" for error in jsonschema.Draft202012Validator(schema).iter_errors(body)]
+
+
+def test_there_are_objects_to_check() -> None:
+    assert {yaml.safe_load(file.read_text())["kind"] for file in GOLDEN} == {"InferenceService", "HTTPRoute"}
+
+
+@needs_crds
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: f"{file.parts[-4]}-{file.stem}")
+def test_the_real_kinds_take_it(file: Path) -> None:
+    assert problems(yaml.safe_load(file.read_text())) == []
+
+
+@needs_crds
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: f"{file.parts[-4]}-{file.stem}")
+def test_an_unknown_field_would_be_noticed(file: Path) -> None:
+    body = yaml.safe_load(file.read_text())
+    body["spec"]["noSuchField"] = 1
+    assert any("noSuchField" in problem for problem in problems(body))
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fits"),
+    [
+        pytest.param({"type": "object", "properties": {"a": {"type": "string"}}}, {"a": "x"}, True, id="known"),
+        pytest.param({"type": "object", "properties": {"a": {"type": "string"}}}, {"b": "x"}, False, id="unknown"),
+        pytest.param({"type": "object", PRESERVE: True}, {"b": "x"}, True, id="preserved"),
+        pytest.param({"type": "object", "additionalProperties": {"type": "integer"}}, {"b": "x"}, False, id="map-of-numbers"),
+        pytest.param({INT_OR_STRING: True, "anyOf": [{"type": "integer"}, {"type": "string"}]}, "8Gi", True, id="int-or-string"),
+        pytest.param({"type": "string", "nullable": True}, None, True, id="nullable"),
+        pytest.param({"type": "object", "properties": {"a": {}}, "oneOf": [{"required": ["a"]}]}, {"a": 1}, True, id="junctor"),
+    ],
+)
+def test_how_schemas_are_read(schema: dict[str, Any], value: Any, *, fits: bool) -> None:
+    assert jsonschema.Draft202012Validator(strict(schema)).is_valid(value) is fits
