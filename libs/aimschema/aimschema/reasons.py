@@ -6,6 +6,7 @@ fields are whose, so that it knows what a report that lacks one withdraws.
 
 from typing import Final
 
+from aimschema.kinds import TemplateState
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
 
 READY: Final = "Ready"
@@ -81,8 +82,8 @@ ROUTING_DISABLED: Final = "RoutingDisabled"
 NAME_CONFLICT: Final = "NameConflict"
 
 # Summary states
-FAILED_STATE: Final = "Failed"
-AVAILABLE_STATE: Final = "Available"
+FAILED_STATE: Final = TemplateState.FAILED.value
+AVAILABLE_STATE: Final = TemplateState.AVAILABLE.value
 
 # Summary words of their own
 STARTING: Final = "Starting"

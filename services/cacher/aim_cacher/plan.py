@@ -15,13 +15,14 @@ from typing import Any
 
 import msgspec
 
-from aim_cacher.projection import askers, caches_of, discovered
+from aim_cacher.projection import askers
 from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
 from aim_cacher.view import View, look
 from aimschema import labels, names, quantities, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
 from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
+from aimservice.lookups import caches_of, discovered
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from aimschema.discovered import Discovered, from_config_map
-from aimschema.names import discovery_config_map
 from aimschema.reasons import FAILED_STATE
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERVICE, STORAGE_CLASS, TEMPLATE, Key
+from aimservice.lookups import caches_of, oldest_first
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
@@ -43,26 +42,13 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
                 yield from _owner(seen.get(job), CACHE.kind)
 
 
-def discovered(seen: Projection, template: Seen) -> Discovered | None:
-    """What discovery found for a template, from the ConfigMap it keeps it in."""
-    kept = seen.get(Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name)))
-    return from_config_map(kept.body) if kept is not None and template.uid in kept.owners else None
-
-
 def askers(seen: Projection, template: Seen) -> list[Seen]:
     """Services that want the models of a template cached, oldest first."""
-    services = (
+    return oldest_first(
         service
         for service in seen.all(SERVICE.kind, template.key.namespace)
-        if service.spec.get("templateRef") == template.key.name and service.spec.get("cacheModel", True) and not service.deleting
+        if service.spec.get("templateRef") == template.key.name and service.spec.get("cacheModel", True)
     )
-    return sorted(services, key=lambda service: (service.created, service.key.name))
-
-
-def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[Seen]:
-    """Caches of one source in a namespace; the first is the one that counts: the oldest, of equal age by name."""
-    found = (cache for cache in seen.all(CACHE.kind, namespace) if cache.spec.get("sourceUri") == source_uri and not cache.deleting)
-    return sorted(found, key=lambda cache: (cache.created, cache.key.name))
 
 
 def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:

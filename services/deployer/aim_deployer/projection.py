@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 
 from aimschema.labels import KSERVE_ISVC_LABEL
-from aimschema.names import discovery_config_map
 from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection, Seen, fold
 
@@ -37,24 +36,6 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
         case "AIMClusterModel":
             name = None if present is None else present.spec.get("name")
             yield from (service.key for service in seen.everywhere(SERVICE.kind) if service.spec.get("model") == name)
-
-
-def kept_result(seen: Projection, template: Seen) -> Seen | None:
-    """The ConfigMap in which discovery keeps what it found for a template."""
-    kept = seen.get(Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name)))
-    return kept if kept is not None and template.uid in kept.owners else None
-
-
-def model_named(seen: Projection, name: str) -> Seen | None:
-    """The catalogue entry of a canonical name: the oldest, of equal age by name."""
-    found = (model for model in seen.all(MODEL.kind, None) if model.spec.get("name") == name and not model.deleting)
-    return min(found, key=lambda model: (model.created, model.key.name), default=None)
-
-
-def cache_of(seen: Projection, namespace: str | None, source: str) -> Seen | None:
-    """The cache of a source that counts in a namespace: the oldest, of equal age by name."""
-    found = (cache for cache in seen.all(CACHE.kind, namespace) if cache.spec.get("sourceUri") == source and not cache.deleting)
-    return min(found, key=lambda cache: (cache.created, cache.key.name), default=None)
 
 
 def predictor_pods(seen: Projection, service: Key) -> list[Seen]:

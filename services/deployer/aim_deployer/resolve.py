@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from aim_deployer.gpus import Gpu, GpuTable
-from aim_deployer.projection import cache_of, kept_result, model_named
 from aimschema import reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import IMAGE_KEY, Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, ServiceSpec, TemplateSpec
 from aimschema.names import mount_path_of
 from aimschema.resources import CONFIG, TEMPLATE, Key
+from aimservice.lookups import caches_of, kept_answer, models_named
 from aimservice.projection import Projection, Seen
 
 
@@ -62,8 +62,7 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolv
     if template_spec.model != spec.model:
         differs = f"spec.model is {spec.model}, but template {spec.template_ref} is for {template_spec.model}; change one of them"
         return Unresolved(reasons.VALIDATION_FAILED, differs)
-    model = model_named(seen, spec.model)
-    if model is None:
+    if not models_named(seen, spec.model):
         return Unresolved(reasons.MODEL_NOT_FOUND, f"no AIMClusterModel has spec.name {spec.model}; create it or change spec.model")
     config = seen.get(Key(CONFIG.kind, namespace, spec.config_ref))
     if config is None and spec.config_ref != DEFAULT_CONFIG:
@@ -79,7 +78,7 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolv
 
 
 def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen | None, gpu: Gpu) -> Parts | Unresolved:
-    kept = kept_result(seen, template)
+    kept = kept_answer(seen, template)
     found = None if kept is None else from_config_map(kept.body)
     if kept is None or found is None:
         said = template.condition(reasons.DISCOVERED) or {}
@@ -106,5 +105,7 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
         config=None if config is None else ConfigSpec.model_validate(config.spec),
         found=found,
         gpu=gpu,
-        sources=tuple(Source(uri, path, cache_of(seen, service.key.namespace, uri)) for uri, path in paths.items() if path is not None),
+        sources=tuple(
+            Source(uri, path, next(iter(caches_of(seen, service.key.namespace, uri)), None)) for uri, path in paths.items() if path is not None
+        ),
     )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_discovery.output import BadOutputError, last_lines, parse
-from aim_discovery.projection import models_named
 from aim_discovery.render import CONTAINER, discovery_job, inputs_of, result_config_map, result_data
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG
@@ -20,6 +19,7 @@ from aimschema.discovered import Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
+from aimservice.lookups import models_named
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, ReadLog, act, condition, look_again, report
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
+from aimservice.lookups import models_named
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
@@ -36,12 +37,6 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
         case "Pod":
             job = None if present is None else present.owner(JOB.kind)
             yield from _template_of(None if job is None else seen.get(job))
-
-
-def models_named(seen: Projection, name: str) -> list[Seen]:
-    """Catalogue entries of one canonical name; the first is the one that counts: the oldest, of equal age by name."""
-    found = (model for model in seen.all(MODEL.kind, None) if model.spec.get("name") == name and not model.deleting)
-    return sorted(found, key=lambda model: (model.created, model.key.name))
 
 
 def _waiting(seen: Projection) -> list[Key]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from aimschema.labels import WORKLOAD_ID
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
+from aimservice.lookups import oldest_first
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
@@ -34,7 +35,6 @@ def workload_id(service: Seen) -> str:
 
 
 def with_workload_id(seen: Projection, service: Seen) -> list[Seen]:
-    """Services of the namespace with the same workload id; the first is the one that counts: the oldest, of equal age by name."""
+    """Services of the namespace with the same workload id; the first is the one that counts."""
     wanted = workload_id(service)
-    found = (other for other in seen.all(SERVICE.kind, service.key.namespace) if workload_id(other) == wanted and not other.deleting)
-    return sorted(found, key=lambda other: (other.created, other.key.name))
+    return oldest_first(other for other in seen.all(SERVICE.kind, service.key.namespace) if workload_id(other) == wanted)

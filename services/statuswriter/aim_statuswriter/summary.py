@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimschema import reasons
+from aimschema.kinds import ServiceState, TemplateState
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
 from aimservice.plan import condition
@@ -70,22 +71,22 @@ def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary
     """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and, where asked for, by the caches."""
     found, warm = conditions.get(reasons.DISCOVERED), conditions.get(reasons.CACHE_WARM)
     if found is None:
-        return _nothing_yet("Pending")
+        return _nothing_yet(TemplateState.PENDING)
     match found.status, found.reason:
         case "Unknown", _:
-            return _working("Progressing", found)
+            return _working(TemplateState.PROGRESSING, found)
         case "False", reasons.DISCOVERY_FAILED:
             given_up = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
-            return _failed("Failed", found) if given_up else _working("Progressing", found)
+            return _failed(TemplateState.FAILED, found) if given_up else _working(TemplateState.PROGRESSING, found)
         case "False", _:
-            return _working("Pending", found)
+            return _working(TemplateState.PENDING, found)
     if not spec.get("warmCache"):
-        return _done("Available", found)
+        return _done(TemplateState.AVAILABLE, found)
     if warm is None:
-        return _working("Progressing", found)
+        return _working(TemplateState.PROGRESSING, found)
     if warm.status == "True":
-        return _done("Available", warm)
-    return _failed("Failed", warm) if warm.reason == reasons.WARM_FAILED else _working("Progressing", warm)
+        return _done(TemplateState.AVAILABLE, warm)
+    return _failed(TemplateState.FAILED, warm) if warm.reason == reasons.WARM_FAILED else _working(TemplateState.PROGRESSING, warm)
 
 
 _CACHE_FAILED = frozenset(
@@ -107,33 +108,33 @@ def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """Filled decides; a lost volume or a name that is taken decides before it."""
     filled, storage = conditions.get(reasons.FILLED), conditions.get(reasons.STORAGE_READY)
     if storage is not None and storage.reason in {reasons.PVC_LOST, reasons.NAME_CONFLICT}:
-        return _failed("Failed", storage)
+        return _failed(TemplateState.FAILED, storage)
     if filled is None:
-        return _nothing_yet("Pending")
+        return _nothing_yet(TemplateState.PENDING)
     if filled.status == "True":
-        return _done("Available", filled)
+        return _done(TemplateState.AVAILABLE, filled)
     if filled.reason in _CACHE_FAILED:
-        return _failed("Failed", filled)
-    return _working("Pending" if filled.reason == reasons.WAITING_FOR_PVC else "Progressing", filled)
+        return _failed(TemplateState.FAILED, filled)
+    return _working(TemplateState.PENDING if filled.reason == reasons.WAITING_FOR_PVC else TemplateState.PROGRESSING, filled)
 
 
 _SERVICE_STATES = {
-    reasons.VALIDATION_FAILED: "Failed",
-    reasons.TEMPLATE_FAILED: "Failed",
-    reasons.TEMPLATE_NOT_FOUND: "Degraded",
-    reasons.MODEL_NOT_FOUND: "Degraded",
-    reasons.RUNTIME_CONFIG_MISSING: "Degraded",
-    reasons.UNKNOWN_GPU: "Degraded",
-    reasons.TEMPLATE_NOT_READY: "Pending",
-    reasons.WAITING_FOR_CACHE: "Starting",
-    reasons.CACHE_WARMING: "Starting",
-    reasons.CACHE_FAILED: "Degraded",
-    reasons.CACHE_LOST: "Degraded",
-    reasons.CREATING_RUNTIME: "Starting",
-    reasons.RUNTIME_FAILED: "Degraded",
-    reasons.NAME_CONFLICT: "Degraded",
-    reasons.CONFIGURING_ROUTE: "Starting",
-    reasons.ROUTE_FAILED: "Degraded",
+    reasons.VALIDATION_FAILED: ServiceState.FAILED,
+    reasons.TEMPLATE_FAILED: ServiceState.FAILED,
+    reasons.TEMPLATE_NOT_FOUND: ServiceState.DEGRADED,
+    reasons.MODEL_NOT_FOUND: ServiceState.DEGRADED,
+    reasons.RUNTIME_CONFIG_MISSING: ServiceState.DEGRADED,
+    reasons.UNKNOWN_GPU: ServiceState.DEGRADED,
+    reasons.TEMPLATE_NOT_READY: ServiceState.PENDING,
+    reasons.WAITING_FOR_CACHE: ServiceState.STARTING,
+    reasons.CACHE_WARMING: ServiceState.STARTING,
+    reasons.CACHE_FAILED: ServiceState.DEGRADED,
+    reasons.CACHE_LOST: ServiceState.DEGRADED,
+    reasons.CREATING_RUNTIME: ServiceState.STARTING,
+    reasons.RUNTIME_FAILED: ServiceState.DEGRADED,
+    reasons.NAME_CONFLICT: ServiceState.DEGRADED,
+    reasons.CONFIGURING_ROUTE: ServiceState.STARTING,
+    reasons.ROUTE_FAILED: ServiceState.DEGRADED,
 }
 _IN_ORDER = (reasons.RESOLVED, reasons.CACHE_READY, reasons.RUNTIME_READY, reasons.ROUTING_READY)
 
@@ -143,15 +144,17 @@ def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summar
     missing = [reported for type_ in _IN_ORDER if (reported := conditions.get(type_)) is not None and reported.status != "True"]
     if not missing and len([type_ for type_ in _IN_ORDER if type_ in conditions]) < len(_IN_ORDER):
         known = [conditions[type_] for type_ in _IN_ORDER if type_ in conditions]
-        return _working("Starting", known[-1]) if known else _nothing_yet("Pending")
+        return _working(ServiceState.STARTING, known[-1]) if known else _nothing_yet(ServiceState.PENDING)
     if not missing:
         runtime = conditions[reasons.RUNTIME_READY]
         where = conditions[reasons.ROUTING_READY].message
-        return Summary("Running", ready=True, working=False, failed=False, reason=reasons.RUNNING, message=where or runtime.message)
-    worst = {"Failed": 0, "Degraded": 1, "Pending": 2, "Starting": 3}
-    states = [(_SERVICE_STATES.get(reported.reason, "Starting"), reported) for reported in missing]
+        return Summary(ServiceState.RUNNING, ready=True, working=False, failed=False, reason=reasons.RUNNING, message=where or runtime.message)
+    worst = {ServiceState.FAILED: 0, ServiceState.DEGRADED: 1, ServiceState.PENDING: 2, ServiceState.STARTING: 3}
+    states = [(_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported) for reported in missing]
     state, by = min(states, key=lambda pair: worst[pair[0]])
-    return _failed(state, by, goes_on=state == "Degraded") if state in {"Failed", "Degraded"} else _working(state, by)
+    return (
+        _failed(state, by, goes_on=state == ServiceState.DEGRADED) if state in {ServiceState.FAILED, ServiceState.DEGRADED} else _working(state, by)
+    )
 
 
 SUMMARIES: dict[str, Callable[[Conditions, Fields, Fields], Summary]] = {

@@ -1,0 +1,35 @@
+"""Look-ups that several services must answer alike: which of several objects counts, and what discovery has found. Pure."""
+
+from collections.abc import Iterable
+
+from aimschema.discovered import Discovered, from_config_map
+from aimschema.names import discovery_config_map
+from aimschema.resources import CACHE, CONFIG_MAP, MODEL, Key
+from aimservice.projection import Projection, Seen
+
+
+def oldest_first(found: Iterable[Seen]) -> list[Seen]:
+    """Where several objects claim the same thing the oldest has it, of equal age the first by name; those being deleted claim nothing."""
+    return sorted((seen for seen in found if not seen.deleting), key=lambda seen: (seen.created, seen.key.name))
+
+
+def models_named(seen: Projection, name: str) -> list[Seen]:
+    """Catalogue entries of one canonical name; the first is the one that counts."""
+    return oldest_first(model for model in seen.all(MODEL.kind, None) if model.spec.get("name") == name)
+
+
+def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[Seen]:
+    """Caches of one source in a namespace; the first is the one that counts."""
+    return oldest_first(cache for cache in seen.all(CACHE.kind, namespace) if cache.spec.get("sourceUri") == source_uri)
+
+
+def kept_answer(seen: Projection, template: Seen) -> Seen | None:
+    """The ConfigMap in which discovery keeps what a template's image answered."""
+    kept = seen.get(Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name)))
+    return kept if kept is not None and template.uid in kept.owners else None
+
+
+def discovered(seen: Projection, template: Seen) -> Discovered | None:
+    """What a template's image answered."""
+    kept = kept_answer(seen, template)
+    return None if kept is None else from_config_map(kept.body)
