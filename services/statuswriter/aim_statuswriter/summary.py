@@ -147,14 +147,14 @@ def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summar
         return _working(ServiceState.STARTING, known[-1]) if known else _nothing_yet(ServiceState.PENDING)
     if not missing:
         runtime = conditions[reasons.RUNTIME_READY]
-        where = conditions[reasons.ROUTING_READY].message
-        return Summary(ServiceState.RUNNING, ready=True, working=False, failed=False, reason=reasons.RUNNING, message=where or runtime.message)
+        words = runtime.message if runtime.reason == reasons.STOPPED else conditions[reasons.ROUTING_READY].message
+        return Summary(ServiceState.RUNNING, ready=True, working=False, failed=False, reason=reasons.RUNNING, message=words or runtime.message)
     worst = {ServiceState.FAILED: 0, ServiceState.DEGRADED: 1, ServiceState.PENDING: 2, ServiceState.STARTING: 3}
     states = [(_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported) for reported in missing]
     state, by = min(states, key=lambda pair: worst[pair[0]])
-    return (
-        _failed(state, by, goes_on=state == ServiceState.DEGRADED) if state in {ServiceState.FAILED, ServiceState.DEGRADED} else _working(state, by)
-    )
+    if state in {ServiceState.FAILED, ServiceState.DEGRADED}:
+        return _failed(state, by, goes_on=state is ServiceState.DEGRADED)
+    return _working(state, by)
 
 
 SUMMARIES: dict[str, Callable[[Conditions, Fields, Fields], Summary]] = {
