@@ -14,7 +14,7 @@ import pytest
 from aimctl.quickstart import crds
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
-from aimlab.lab import write_kubeconfig
+from aimlab.lab import SYSTEM_NAMESPACE, write_kubeconfig
 
 AIMCTL = str(Path(sys.executable).with_name("aimctl"))
 pytestmark = [pytest.mark.xdist_group("aimctl"), pytest.mark.timeout(180)]
@@ -90,6 +90,7 @@ async def test_up_runs_the_services_against_the_current_kubeconfig(started: list
         cluster = await Cluster.connect(str(tmp_path / "kubeconfig"))
         for crd in crds():
             await cluster.create(crd)
+        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
         await cluster.close()
         process = start(started, "up", "--state", str(tmp_path / "state"), env={"KUBECONFIG": str(tmp_path / "kubeconfig")})
         told = await asyncio.to_thread(read_until, process, "ready: ")

@@ -7,18 +7,23 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from aimctl.dead import list_letters, retry_letters
 from aimctl.demo import run_demo
 from aimctl.dev import run_dev, run_up
 
+T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The AIM control plane: run it, try it.")
+dead = typer.Typer(help="What the services could not deal with (NATS server: AIM_NATS_URL).")
+app.add_typer(dead, name="dead")
 StateDir = Annotated[Path | None, typer.Option("--state", help="Folder to keep everything in; left out, a temporary one that goes at the end.")]
 
 
@@ -39,6 +44,36 @@ def up(state: StateDir = None) -> None:
     """The six services against the current kubeconfig, until Ctrl-C, with an embedded NATS server unless AIM_NATS_URL is set."""
     kept = state or Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "aim"
     _in_state_dir(kept, run_up)
+
+
+@dead.callback(invoke_without_command=True)
+def dead_list(
+    context: typer.Context, output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to print them.")] = "table"
+) -> None:
+    """What the services could not deal with: unreadable messages, and work that keeps failing (NATS server: AIM_NATS_URL)."""
+    if context.invoked_subcommand is None:
+        _on_bus(lambda console: list_letters(console, as_json=output == "json"))
+
+
+@dead.command(name="retry", no_args_is_help=True)
+def dead_retry(
+    subject: Annotated[list[str] | None, typer.Argument(help="As `aimctl dead` shows them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are listed.")] = False,
+) -> None:
+    """Send unreadable messages again as they were, make services look at failing objects again, and take both off the list."""
+    if every == bool(subject):
+        raise typer.BadParameter("name subjects, or --all")
+    raise typer.Exit(0 if _on_bus(lambda console: retry_letters(subject or None, console)) else 1)
+
+
+def _on_bus(work: Callable[[Console], Coroutine[Any, Any, T]]) -> T:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    console = Console()
+    try:
+        return asyncio.run(work(console))
+    except RuntimeError as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def _in_state_dir(state: Path | None, work: Any) -> Any:

@@ -11,6 +11,7 @@ from rich.console import Console
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE
 from aimctl.services import SERVICES, start_services
 from aimctl.stack import control_plane_on_laptop, embedded_nats
+from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.processes import Children
 
 
@@ -19,7 +20,7 @@ async def run_dev(state_dir: Path, console: Console) -> None:
     console.print("starting a laptop cluster and the six services …")
     async with control_plane_on_laptop(state_dir) as stack:
         kubectl = Path(sys.executable).with_name("kubectl")
-        _say(console, f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH")
+        _say(console, f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH AIM_NATS_URL={stack.nats.url}")
         console.print("try:")
         _say(console, f"kubectl apply -f {stack.quickstart.manifests}")
         _say(console, f"kubectl wait aimsvc/{SERVICE} -n {NAMESPACE} --for=condition=Ready --timeout=60s && kubectl get aim -A")
@@ -40,7 +41,12 @@ async def run_up(state_dir: Path, console: Console) -> None:
         services = await stack.enter_async_context(Children(state_dir / "log"))
         ending = asyncio.create_task(start_services(services, nats_url=nats_url, kubeconfig=None, within_s=None))
         console.print(f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them", highlight=False, soft_wrap=True)
-        console.print("the kinds must be there: kubectl apply -f deploy/crds", highlight=False)
+        namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
+        console.print(
+            f"the kinds and a namespace must be there: kubectl apply -f deploy/crds; kubectl create namespace {namespace}",
+            highlight=False,
+            soft_wrap=True,
+        )
         health = await ending
         console.print(f"ready: {', '.join(f'{service} {url}/readyz' for service, url in health.items())}", highlight=False, soft_wrap=True)
         await _until_one_ends(services)

@@ -3,8 +3,11 @@
 1. Headers follow the CloudEvents NATS binding's binary mode, in lower case only: the client hands them back case-sensitively.
 2. An id names what was said, not the attempt to say it: it is made once per publication and kept over retries. Objects and deletes have
    the id of what they describe, so that two watchers saying the same is one message; everything else has an id of its own, so that
-   going back to an earlier content within the duplicate window is not swallowed.
-3. A delete is forgotten when the log forgets what came before it (`Nats-TTL`, ADR-43 of NATS).
+   going back to an earlier content within the duplicate window is not swallowed. What has to be said again because something else came
+   on its subject is `over` that: the id then names it too.
+3. A delete is forgotten when the log forgets what came before it (`Nats-TTL`, ADR-43 of NATS); so is a letter that was dealt with.
+4. A message is an event only if readers may trust it: it belongs on its subject, and versions and metadata of an object are what they have to
+   be. Everything else is Undecodable.
 """
 
 import re
@@ -27,6 +30,7 @@ from aimschema.messages import (
     StatusReported,
     decode,
     key_of,
+    subject_of,
     type_of,
 )
 
@@ -35,6 +39,9 @@ MAX_AGE_S = 7 * 24 * 3600
 
 MSG_ID = "Nats-Msg-Id"
 TTL = "Nats-TTL"
+BATCH_ID = "Nats-Batch-Id"
+BATCH_SEQUENCE = "Nats-Batch-Sequence"
+BATCH_COMMIT = "Nats-Batch-Commit"
 CAUSE = "aim-cause"
 TRACEPARENT = "traceparent"
 SOURCE = "ce-source"
@@ -56,7 +63,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A message nobody here understands, such as one of a later version. To be counted and passed over."""
+    """A message nobody here understands, such as one of a later version. To be counted, kept as a dead letter and passed over."""
 
     seq: int
     subject: str
@@ -65,9 +72,29 @@ class Undecodable:
     headers: Mapping[str, str]
 
 
-def headers_for(message: Message, *, source: str, cause: Sequence[int] = (), traceparent: str | None = None) -> dict[str, str]:
-    """The headers of one publication; for a retry use them again. A given `traceparent` (W3C Trace Context) is handed on as it is."""
-    message_id = _id_of(message)
+class _Owner(msgspec.Struct):
+    uid: str
+
+
+class _Metadata(msgspec.Struct):
+    """What of ObjectMeta everybody reads without looking twice."""
+
+    name: str = ""
+    uid: str = ""
+    creationTimestamp: str = ""  # noqa: N815 (as Kubernetes writes it)
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    ownerReferences: list[_Owner] | None = None  # noqa: N815
+
+
+def headers_for(
+    message: Message, *, source: str, cause: Sequence[int] = (), traceparent: str | None = None, over: int | None = None
+) -> dict[str, str]:
+    """The headers of one publication; for a retry use them again. A given `traceparent` (W3C Trace Context) is handed on as it is.
+
+    `over` is the sequence of a message that hides an earlier publication of this one.
+    """
+    message_id = _id_of(message) if over is None else f"{_id_of(message)}:over:{over}"
     headers = {
         "ce-specversion": "1.0",
         "ce-id": message_id,
@@ -81,7 +108,7 @@ def headers_for(message: Message, *, source: str, cause: Sequence[int] = (), tra
     }
     if cause:
         headers[CAUSE] = _cause_text(cause)
-    if isinstance(message, ObjectDeleted):
+    if isinstance(message, ObjectDeleted) or (isinstance(message, DeadLetter) and message.handled):
         headers[TTL] = str(MAX_AGE_S)
     return headers
 
@@ -92,6 +119,8 @@ def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Map
         message = decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         return Undecodable(seq, subject, str(error), data, headers)
+    if flaw := _flaw(message, subject):
+        return Undecodable(seq, subject, flaw, data, headers)
     traceparent = headers.get(TRACEPARENT, "")
     return Event(
         seq=seq,
@@ -104,8 +133,24 @@ def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Map
     )
 
 
+def _flaw(message: Message, subject: str) -> str | None:
+    """Why a message must not be folded although it could be decoded."""
+    if subject_of(message) != subject:
+        return f"a message for {subject_of(message)}"
+    if isinstance(message, ObjectChanged | ObjectDeleted):
+        if not (message.resource_version.isascii() and message.resource_version.isdigit()):
+            return f"resource_version is no number: {message.resource_version!r}"
+        try:
+            msgspec.convert(message.object.get("metadata"), _Metadata)
+        except msgspec.ValidationError as error:
+            return f"metadata of the object: {error}"
+    return None
+
+
 def _id_of(message: Message) -> str:
     match message:
+        case DeadLetter(seq=seq, handled=False) if seq:
+            return f"dead:{message.service}:{seq}"
         case ObjectChanged():
             return f"{message.uid}:{message.resource_version}"
         case ObjectDeleted():

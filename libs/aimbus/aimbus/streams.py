@@ -5,7 +5,9 @@
    show a past that nothing corrects. So AIM_STATE is made anew with it.
 3. A new AIM_STATE on an old AIM_LOG lacks what is older than a week, so it must not say that it is complete: the sync markers are removed
    from the log first, and come back once the watcher has published everything again.
-4. `ensure_streams` returns when the mirror is level with the log: differences computed from a half-filled one would be wrong.
+4. AIM_LOG is synced before it acknowledges. AIM_STATE is not waited for: after a crash it goes on from where it got, out of the log, and to sync
+   every message of a copy one by one would hold its readers back by seconds (see docs/adr).
+5. `ensure_streams` returns when the mirror is level with the log: differences computed from a half-filled one would be wrong.
 
 Called by the watcher alone.
 """
@@ -111,7 +113,8 @@ def _instant(created: str) -> tuple[str, str]:
 
 def _is_mirror(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether what cannot be changed later is as it should be."""
-    return (config.get("mirror") or {}).get("name") == LOG and config["storage"] == wanted["storage"]
+    fixed = ("storage", "persist_mode")
+    return (config.get("mirror") or {}).get("name") == LOG and all(config.get(field) == wanted.get(field) for field in fixed)
 
 
 def _log_config(replicas: int, max_bytes: int) -> dict[str, Any]:
@@ -122,12 +125,21 @@ def _log_config(replicas: int, max_bytes: int) -> dict[str, Any]:
         "max_bytes": max_bytes,
         "max_msgs_per_subject": -1,
         "duplicate_window": DUPLICATE_WINDOW_S * SECOND_NS,
+        "allow_atomic": True,
         **_common_config(replicas),
     }
 
 
 def _state_config(replicas: int) -> dict[str, Any]:
-    return {"name": STATE, "mirror": {"name": LOG}, "max_age": 0, "max_bytes": -1, "max_msgs_per_subject": 1, **_common_config(replicas)}
+    return {
+        "name": STATE,
+        "mirror": {"name": LOG},
+        "max_age": 0,
+        "max_bytes": -1,
+        "max_msgs_per_subject": 1,
+        **({"persist_mode": "async"} if replicas == 1 else {}),  # replicated streams cannot have it
+        **_common_config(replicas),
+    }
 
 
 def _common_config(replicas: int) -> dict[str, Any]:

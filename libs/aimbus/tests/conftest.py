@@ -46,6 +46,8 @@ def pod() -> Callable[..., ObjectChanged]:
     """A new version of a Pod; the name is its uid too."""
 
     def make(name: str, version: int = 1, **body: Any) -> ObjectChanged:
-        return ObjectChanged(kind="Pod", namespace="ml", name=name, uid=name, resource_version=str(version), object=body)
+        return ObjectChanged(
+            kind="Pod", namespace="ml", name=name, uid=name, resource_version=str(version), object={"metadata": {"name": name}, **body}
+        )
 
     return make

@@ -3,14 +3,15 @@
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from aimbus.envelope import Event, Undecodable, headers_for, open_event
-from aimschema.messages import ActionTaken, KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, encode
+from aimschema.messages import ActionTaken, DeadLetter, KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, encode
 from aimschema.resources import Key
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-CHANGED = ObjectChanged(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="7", object={})
-DELETED = ObjectDeleted(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="9", object={})
+CHANGED = ObjectChanged(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="7", object={"metadata": {}})
+DELETED = ObjectDeleted(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="9", object={"metadata": {}})
 SYNCED = KindSynced(kind="Pod", resource_version="9", objects=1)
 ACTION = ActionTaken(service="aim-cacher", verb="apply", kind="Job", namespace="ml", name="j", about=Key("ModelCache", "ml", "c"), outcome="done")
 
@@ -83,8 +84,37 @@ def test_a_body_that_makes_no_sense_is_an_item_not_an_error(data: bytes) -> None
     assert item.error
 
 
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        pytest.param(structs.replace(CHANGED, name="x"), "for aim.object.Pod.ml.x", id="wrong-subject"),
+        pytest.param(structs.replace(CHANGED, resource_version="seven"), "resource_version", id="wrong-version"),
+        pytest.param(structs.replace(CHANGED, object={}), "metadata", id="no-metadata"),
+        pytest.param(structs.replace(CHANGED, object={"metadata": {"ownerReferences": "me"}}), "ownerReferences", id="wrong-metadata"),
+        pytest.param(SYNCED, "for aim.synced.Pod", id="wrong-family"),
+    ],
+)
+def test_what_readers_could_not_trust_is_not_an_event(message: Message, says: str) -> None:
+    item = open_event(5, "aim.object.Pod.ml.a_b", NOW, encode(message), {})
+    assert isinstance(item, Undecodable)
+    assert says in item.error
+
+
+def test_what_is_said_again_over_something_else_has_an_id_of_its_own() -> None:
+    assert headers_for(CHANGED, source="s", over=12)["Nats-Msg-Id"] == "u1:7:over:12"
+
+
+def test_a_letter_on_a_message_is_one_however_often_it_is_written_and_a_handled_one_goes_with_the_log() -> None:
+    letter = DeadLetter(service="router", kind="Pod", name="a", error="x", attempts=1, subject="aim.object.Pod.ml.a", seq=7)
+    assert id_of(letter) == id_of(letter)
+    assert id_of(letter) != id_of(structs.replace(letter, seq=8))
+    assert id_of(structs.replace(letter, handled=True)) != id_of(structs.replace(letter, handled=True))
+    assert headers_for(structs.replace(letter, handled=True), source="s")["Nats-TTL"] == "604800"
+    assert "Nats-TTL" not in headers_for(letter, source="s")
+
+
 @pytest.mark.parametrize("cause", [pytest.param("x,2", id="letters"), pytest.param("1,,2", id="hole"), pytest.param("", id="empty")])
 def test_headers_that_make_no_sense_are_left_out(cause: str) -> None:
-    event = open_event(5, "s", NOW, encode(CHANGED), {"aim-cause": cause, "traceparent": "nonsense"})
+    event = open_event(5, "aim.object.Pod.ml.a_b", NOW, encode(CHANGED), {"aim-cause": cause, "traceparent": "nonsense"})
     assert isinstance(event, Event)
     assert (event.cause, event.traceparent, event.source) == ((), "", "")

@@ -71,7 +71,7 @@ async def test_a_load_has_the_latest_of_every_subject(bus: Bus, pod: Pod) -> Non
 
 async def test_only_what_the_filters_name_is_followed(bus: Bus, pod: Pod) -> None:
     await bus.publisher.publish(pod("a"))
-    await bus.publisher.publish(ObjectChanged(kind="Job", namespace="ml", name="j", uid="j", resource_version="1", object={}))
+    await bus.publisher.publish(ObjectChanged(kind="Job", namespace="ml", name="j", uid="j", resource_version="1", object={"metadata": {}}))
     await ensure_streams(bus)
     async with following(bus, [subjects.objects("Job")]) as follower:
         assert names(await load(follower)) == ["j"]
@@ -79,7 +79,7 @@ async def test_only_what_the_filters_name_is_followed(bus: Bus, pod: Pod) -> Non
 
 async def test_a_delete_takes_the_place_of_the_object(bus: Bus, pod: Pod) -> None:
     await bus.publisher.publish(pod("a"))
-    deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={})
+    deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}})
     await bus.publisher.publish(deleted)
     await ensure_streams(bus)
     async with following(bus) as follower:

@@ -65,7 +65,7 @@ async def test_saying_the_same_again_gives_the_first_sequence(bus: Bus, pod: Pod
 
 
 async def test_a_delete_is_stored_with_the_logs_age_to_live(bus: Bus) -> None:
-    deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={})
+    deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}})
     await bus.publisher.publish(deleted)
     [event] = await events(read_log(bus, [subjects.ALL]))
     assert event.message == deleted
@@ -166,3 +166,67 @@ async def test_a_retry_after_a_lost_acknowledgement_is_one_message(bus: Bus, pod
     await session.client.flush()
     assert await bus.publisher.publish(message) == 1
     assert len(await events(read_log(bus, [subjects.ALL]))) == 1
+
+
+async def test_many_at_once_are_stored_in_order_once_and_side_by_side_with_single_ones(bus: Bus, pod: Pod) -> None:
+    """Two batches share subjects with each other and with single messages, some of which say what the batch says too."""
+    many = [pod(f"p{number % 700}", number) for number in range(1_400)]
+    said_before = await bus.publisher.publish(many[3])
+    batches = asyncio.gather(bus.publisher.publish_many(many), bus.publisher.publish_many(many[::-1][:10]))
+    singles = asyncio.gather(*(bus.publisher.publish(message) for message in many[:5]))
+    sequences, _ = await batches
+    again = await singles
+    assert sequences[3] == said_before
+    assert again == sequences[:5]
+    stored = {event.seq: event.message for event in await events(read_log(bus, [subjects.ALL]))}
+    assert len(stored) == 1_400
+    assert [stored[seq] for seq in sequences] == many
+
+
+async def test_one_oversized_message_keeps_the_others_from_being_sent(bus: Bus, pod: Pod) -> None:
+    with pytest.raises(OversizedMessage):
+        await bus.publisher.publish_many([pod("a"), pod("b", spec="x" * (1 << 20))])
+    assert await events(read_log(bus, [subjects.ALL])) == []
+
+
+async def test_many_at_once_are_stored_also_where_the_stream_takes_no_batches(bare_bus: Bus, pod: Pod) -> None:
+    await api(await bare_bus.session(), "STREAM.CREATE.AIM_LOG", {"name": "AIM_LOG", "subjects": ["aim.>"]})
+    assert await bare_bus.publisher.publish_many([pod("a"), pod("a", 2), pod("b")]) in ([1, 2, 3], [1, 3, 2])
+
+
+async def test_nothing_of_many_is_lost_or_stored_twice_when_the_server_is_killed_in_mid_batch(server: NatsServer, bus: Bus, pod: Pod) -> None:
+    messages = [pod(f"p{number}", number) for number in range(10_000)]
+    load = asyncio.create_task(bus.publisher.publish_many(messages))
+    for at in (1_000, 3_000, 6_000):
+        while not load.done() and await last_seq(bus) < at:  # noqa: ASYNC110 - the server tells nobody how far it is
+            await asyncio.sleep(0.005)
+        await server.kill()
+        await server.start()
+    sequences = await load
+    stored = await events(read_log(bus, [subjects.objects("Pod")]))
+    assert sorted(version(event) for event in stored) == list(range(10_000))
+    assert sequences == [event.seq for event in sorted(stored, key=version)]
+
+
+async def last_seq(bus: Bus) -> int:
+    info = await stream_info(await bus.session(), "AIM_LOG")
+    assert info is not None
+    return int(info["state"]["last_seq"])
+
+
+async def test_what_cannot_be_read_is_sent_again_as_it_was(bus: Bus) -> None:
+    headers = {"ce-type": "aim.object.changed.v9", "Nats-Msg-Id": "x"}
+    for expected in (1, 2):
+        assert await bus.publisher.resend("aim.object.Pod.ml.a", b"{", headers) == expected
+    [first, second] = [item async for item in read_log(bus, [subjects.ALL])]
+    assert isinstance(first, Undecodable)
+    assert isinstance(second, Undecodable)
+    assert (second.subject, second.data, second.headers["ce-type"]) == ("aim.object.Pod.ml.a", b"{", "aim.object.changed.v9")
+
+
+async def test_what_was_hidden_can_be_said_again(bus: Bus, pod: Pod) -> None:
+    await bus.publisher.publish(pod("a"))
+    hiding = await bus.publisher.resend("aim.object.Pod.ml.a", b"{", {})
+    assert await bus.publisher.publish(pod("a")) == 1
+    assert await bus.publisher.publish(pod("a"), over=hiding) == 3
+    assert await bus.publisher.publish(pod("a"), over=hiding) == 3

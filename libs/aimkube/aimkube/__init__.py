@@ -15,7 +15,8 @@ from aimkube.errors import (
     Throttled,
     Unavailable,
 )
-from aimkube.transport import Body
+from aimkube.lease import Lease, LeaseTiming, Standing
+from aimkube.transport import Body, Fence
 from aimkube.watch import Absent, Changed, Listed, Removed, Seen, Timing
 
 __all__ = [
@@ -27,9 +28,12 @@ __all__ = [
     "Cluster",
     "Conflict",
     "Expired",
+    "Fence",
     "Forbidden",
     "Invalid",
     "KubeError",
+    "Lease",
+    "LeaseTiming",
     "Listed",
     "Listing",
     "NotConfigured",
@@ -37,6 +41,7 @@ __all__ = [
     "Rejected",
     "Removed",
     "Seen",
+    "Standing",
     "Throttled",
     "Timing",
     "Unavailable",

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Literal, TypeAlias
 
 from aimkube import watch
-from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Query, Transport, decode
+from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Fence, Query, Transport, decode
 from aimkube.watch import Listed, Seen, Timing
 from aimschema.resources import POD, RESOURCES, Resource
 
@@ -27,9 +27,12 @@ class Cluster:
         self._transport = transport
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None = None, *, user_agent: str = "aim") -> "Cluster":
-        """`kubeconfig` is a path; None means $KUBECONFIG, else the pod's service account. Makes no request. Raises NotConfigured."""
-        return cls(await Transport.open(kubeconfig, user_agent))
+    async def connect(cls, kubeconfig: str | None = None, *, user_agent: str = "aim", fence: Fence | None = None) -> "Cluster":
+        """`kubeconfig` is a path; None means $KUBECONFIG, else the pod's service account. Makes no request. Raises NotConfigured.
+
+        `fence` is awaited before every request that writes; while it does not return, nothing is written (see aimkube.lease).
+        """
+        return cls(await Transport.open(kubeconfig, user_agent, fence))
 
     async def close(self) -> None:
         await self._transport.close()
@@ -64,6 +67,12 @@ class Cluster:
         metadata = body["metadata"]
         path = _path(resource, metadata.get("namespace"))
         return decode(await self._transport.send("POST", path, body=body))
+
+    async def replace(self, body: Body, *, resource: Resource | None = None) -> Body:
+        """PUT of the whole object: compare and swap with `metadata.resourceVersion`. Raises Conflict if anybody wrote since, NotFound."""
+        resource = resource or RESOURCES[body["kind"]]
+        metadata = body["metadata"]
+        return decode(await self._transport.send("PUT", _path(resource, metadata.get("namespace"), metadata["name"]), body=body))
 
     async def apply(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
         """Server-side apply, by force: the fields of `body` are `manager`'s, those it had before and left out now go.

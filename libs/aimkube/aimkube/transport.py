@@ -6,8 +6,8 @@ its connection for minutes and must not use up the pool that requests need.
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
 import msgspec
@@ -20,6 +20,7 @@ from aimkube import errors
 
 Body = dict[str, Any]
 Query = dict[str, str | int | bool]
+Fence: TypeAlias = Callable[[], Awaitable[None]]
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -52,20 +53,21 @@ async def _configure(configuration: Configuration, kubeconfig: str | None) -> No
 class Transport:
     """One API server. `kubeconfig` None: $KUBECONFIG, else in-cluster."""
 
-    def __init__(self, configuration: Configuration, kubeconfig: str | None, user_agent: str) -> None:
+    def __init__(self, configuration: Configuration, kubeconfig: str | None, user_agent: str, fence: Fence | None = None) -> None:
         self._configuration = configuration
         self._kubeconfig = kubeconfig
+        self._fence = fence
         self._requests = ApiClient(configuration)
         self._streams = ApiClient(configuration)
         self._requests.user_agent = self._streams.user_agent = user_agent
 
     @classmethod
-    async def open(cls, kubeconfig: str | None, user_agent: str) -> "Transport":
+    async def open(cls, kubeconfig: str | None, user_agent: str, fence: Fence | None = None) -> "Transport":
         """Reads the configuration and makes no request. Raises NotConfigured."""
         configuration = Configuration()
         configuration.client_session_kwargs = {"trust_env": False}
         await _configure(configuration, kubeconfig)
-        return cls(configuration, kubeconfig, user_agent)
+        return cls(configuration, kubeconfig, user_agent, fence)
 
     async def close(self) -> None:
         await self._requests.close()  # type: ignore[no-untyped-call]
@@ -74,6 +76,8 @@ class Transport:
     async def send(self, method: str, path: str, *, query: Query | None = None, body: Body | None = None, content_type: str = JSON) -> bytes:
         """The body of a successful answer; raises KubeError."""
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        if self._fence is not None and method != "GET":
+            await self._fence()
         try:
             async with await self._call(self._requests, _Request(method, path, query, body, content_type), timeout) as response:
                 await self._check(response)

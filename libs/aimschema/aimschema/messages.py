@@ -14,6 +14,9 @@ from msgspec import Struct
 from aimschema import subjects
 from aimschema.resources import Key
 
+KEPT_BYTES = 1 << 18
+"""How large a message is kept whole in a DeadLetter: it has to fit into one itself, in base64."""
+
 
 class ObjectChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.changed.v1"):
     """The watcher saw a new version of an object.
@@ -103,9 +106,15 @@ class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.dead.v1"):
-    """Work on an object keeps failing for a reason nobody foresaw. Sent once per failure streak; the key goes on being tried.
+    """Something a service could not deal with, for a person to look at. It goes on with everything else.
 
-    Sent by: every service. Read by: people.
+    Sent by: every service. Read by: people, and the service that sent it. Two sorts:
+    - work on an object keeps failing for a reason nobody foresaw: `attempts` says how often. Once per failure streak; it goes on being tried.
+    - a message on the bus could not be read: `subject`, `seq`, `headers` and `data` are that message's (JSON has the data in base64). Once per
+      service and message; kind, namespace and name are what its subject says, empty where it says nothing. Of a message of more than
+      KEPT_BYTES the `data` is left out; AIM_LOG has it.
+
+    `handled`: a person has dealt with the letter before it on its subject. For work, the service looks again at once.
     """
 
     service: str
@@ -114,6 +123,12 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.d
     name: str
     error: str
     attempts: int
+    subject: str = ""
+    seq: int = 0
+    headers: dict[str, str] = {}
+    data: bytes = b""
+    size_bytes: int = 0
+    handled: bool = False
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.progress.v1"):
@@ -171,6 +186,8 @@ def subject_of(message: Message) -> str:
             return subjects.of_report(Key(message.kind, message.namespace, message.name), message.service)
         case ActionTaken():
             return subjects.of_action(message.service, Key(message.kind, message.namespace, message.name))
+        case DeadLetter(subject=subject) if subject:
+            return subjects.of_unreadable(message.service, subject)
         case DeadLetter():
             return subjects.of_dead(message.service, Key(message.kind, message.namespace, message.name))
         case Progress():

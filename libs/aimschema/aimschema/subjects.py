@@ -3,8 +3,10 @@
 1. A subject is tokens split by dots, and Kubernetes names may hold dots; they never hold an underscore (RFC 1123
    subdomains), so `.` travels as `_` and comes back unharmed.
 2. A cluster-scoped object has `-` in place of its namespace, which no namespace can be called (RFC 1123 labels).
+3. The letter on an unreadable message carries that message's subject within its own; a subject that makes no sense as its hash.
 """
 
+import hashlib
 from typing import NamedTuple
 
 from aimschema.resources import Key
@@ -14,6 +16,7 @@ SYNCED = "aim.synced"
 REPORT = "aim.report"
 ACTION = "aim.action"
 DEAD = "aim.dead"
+UNREADABLE = "unreadable"
 LIVE_PROGRESS = "aimlive.progress"
 ALL = "aim.>"
 
@@ -54,6 +57,14 @@ def of_dead(service: str, key: Key) -> str:
     return f"{DEAD}.{service}.{_path(key)}"
 
 
+def of_unreadable(service: str, subject: str) -> str:
+    """For the letter of `service` on a message that came on `subject`, whatever that looks like."""
+    address = find(subject)
+    if address is None or address.family == DEAD:
+        return f"{DEAD}.{service}.{UNREADABLE}.{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
+    return f"{DEAD}.{service}.{UNREADABLE}.{subject.removeprefix('aim.')}"
+
+
 def of_progress(key: Key) -> str:
     return f"{LIVE_PROGRESS}.{_path(key)}"
 
@@ -68,8 +79,16 @@ def reports(kind: str = "*", service: str = "*") -> str:
     return f"{REPORT}.{kind}.*.*.{service}"
 
 
+def letters(service: str = "*") -> str:
+    """Filter for dead letters, by the service that sends them."""
+    return f"{DEAD}.{service}.>"
+
+
 class Address(NamedTuple):
-    """A subject taken apart. `service` is None for objects; `key` is None for the sync marker of a kind."""
+    """A subject taken apart. `service` is None for objects; `key` is None for the sync marker of a kind.
+
+    For the letter on an unreadable message `kind` and `key` are that message's; empty and None where its subject made no sense.
+    """
 
     family: str
     kind: str
@@ -86,9 +105,22 @@ def parse(subject: str) -> Address:
             return Address(SYNCED, kind, None, None)
         case ["aim", "report", kind, namespace, name, service]:
             return Address(REPORT, kind, _key(kind, namespace, name), service)
+        case ["aim", "dead", service, "unreadable", _]:
+            return Address(DEAD, "", None, service)
+        case ["aim", "dead", service, "unreadable", *original]:
+            about = parse(".".join(["aim", *original]))
+            return Address(DEAD, about.kind, about.key, service)
         case ["aim", ("action" | "dead") as family, service, kind, namespace, name]:
             return Address(f"aim.{family}", kind, _key(kind, namespace, name), service)
         case ["aimlive", "progress", kind, namespace, name]:
             return Address(LIVE_PROGRESS, kind, _key(kind, namespace, name), None)
         case _:
             raise ValueError(f"not a subject of this project: {subject!r}")
+
+
+def find(subject: str) -> Address | None:
+    """What `parse` says, or None for a subject that makes no sense."""
+    try:
+        return parse(subject)
+    except ValueError:
+        return None

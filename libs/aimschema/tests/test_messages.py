@@ -131,3 +131,16 @@ def test_times_come_back_to_the_second(moment: datetime.datetime) -> None:
 def test_times_of_other_zones_are_written_in_utc() -> None:
     cet = datetime.timezone(datetime.timedelta(hours=1))
     assert timestamp(datetime.datetime(2026, 1, 2, 0, 30, tzinfo=cet)) == "2026-01-01T23:30:00Z"
+
+
+def test_a_letter_of_before_there_were_unreadable_messages_can_be_read() -> None:
+    old = b'{"type":"aim.dead.v1","service":"cacher","kind":"Pod","namespace":"ml","name":"a","error":"x","attempts":5}'
+    letter = decode(old)
+    assert isinstance(letter, DeadLetter)
+    assert (letter.subject, letter.seq, letter.data, letter.handled) == ("", 0, b"", False)
+
+
+def test_the_data_of_an_unreadable_message_survives_whatever_it_is() -> None:
+    letter = DeadLetter(service="cacher", kind="Pod", name="a", error="x", attempts=1, subject="aim.object.Pod.-.a", seq=7, data=b"\xff\x00{")
+    assert decode(encode(letter)) == letter
+    assert subject_of(letter) == "aim.dead.cacher.unreadable.object.Pod.-.a"

@@ -88,3 +88,20 @@ def _matches(pattern: str, subject: str) -> bool:
     if wanted[-1] == ">":
         return len(tokens) >= len(wanted) and all(w in {"*", t} for w, t in zip(wanted[:-1], tokens, strict=False))
     return len(tokens) == len(wanted) and all(w in {"*", t} for w, t in zip(wanted, tokens, strict=True))
+
+
+@given(key=KEYS, service=SERVICES)
+def test_the_letter_on_an_unreadable_message_says_what_that_was_about(key: Key, service: str) -> None:
+    for original in (subjects.of_object(key), subjects.of_report(key, "cacher"), subjects.of_action("cacher", key)):
+        assert subjects.parse(subjects.of_unreadable(service, original)) == (subjects.DEAD, key.kind, key, service)
+    assert subjects.parse(subjects.of_unreadable(service, subjects.of_synced(key.kind))) == (subjects.DEAD, key.kind, None, service)
+
+
+@pytest.mark.parametrize("original", ["aim.object.Pod.too.many.tokens", "aim.x", "aim.dead.router.Pod.ml.a", "aim.object.Pod.\u00e9"])
+def test_a_subject_that_makes_no_sense_is_hashed_in_its_letter(original: str) -> None:
+    subject = subjects.of_unreadable("router", original)
+    assert subject.startswith("aim.dead.router.unreadable.")
+    assert len(subject.split(".")) == 5
+    assert subjects.parse(subject) == (subjects.DEAD, "", None, "router")
+    assert subject != subjects.of_unreadable("router", original + "x")
+    assert subjects.find(original) is None or original.startswith(subjects.DEAD)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,10 +12,14 @@ STALLED_AFTER_S = 60.0
 
 
 class Health:
-    """What the process knows of itself. `missing` is empty when it is ready; each entry says what is waited for."""
+    """What the process knows of itself. `missing` is empty when it is ready; each entry says what is waited for.
+
+    Ready means at work, or able to take over: `role` says which of the two.
+    """
 
     def __init__(self) -> None:
         self.missing: dict[str, str] = {"start": "starting"}
+        self.role: Literal["", "leader", "standby"] = ""  # "": not one of several, or not known yet
         self._beat_s = time.monotonic()
 
     def beat(self) -> None:
@@ -44,7 +49,7 @@ def application(health: Health) -> web.Application:
 
     async def readyz(_: web.Request) -> web.Response:
         if not health.missing:
-            return web.Response(text="ok\n")
+            return web.Response(text=f"ok\n{health.role}".rstrip() + "\n")
         return web.Response(status=503, text="".join(f"{what}: {why}\n" for what, why in sorted(health.missing.items())))
 
     async def metrics(_: web.Request) -> web.Response:

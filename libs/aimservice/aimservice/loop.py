@@ -6,28 +6,34 @@
 3. A service sees its own writes and reports at once, folded from the answers, before the watcher brings them.
 4. Outcomes: done; retry with jittered backoff (conflicts, throttling, outages); refused (a person must act): folded as
    `Learned(key, REFUSED, ...)`, so that the planner can say it on the object, and tried again every `REFUSED_AGAIN_S`.
+5. Only the holder of the service's lease plans and acts; a standby follows and folds. A term of leadership begins as a new process
+   would, but for the picture: an empty queue, nothing learned, everything looked at. When the lease is lost all work is cancelled.
+6. A message that cannot be read or folded stops nothing and says nothing: what was known of its object stays known, and a person gets a letter.
+   If it hides a report of our own, that is sent again; objects are the watcher's to say again.
 """
 
 import asyncio
 import datetime
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 import structlog
 
 from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
-from aimkube import Cluster, Forbidden, Invalid, KubeError, Rejected
+from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected
 from aimschema import subjects
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key, Resource
 from aimservice import projection
 from aimservice.act import Applier, NameConflict
 from aimservice.health import Health
+from aimservice.leadership import candidacy
+from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, Report, SendEvent, WriteStatus
-from aimservice.projection import CREATING, REFUSED, Input, Learned, Projection, Refusal, forget, forget_reports, renumbered, written
+from aimservice.projection import CREATING, REFUSED, Input, Learned, Projection, Refusal, forget, forget_reports, renumbered, without_facts, written
 from aimservice.queue import WorkQueue
 from aimservice.settings import ServiceSettings
 
@@ -59,8 +65,9 @@ class Service:
 
     @property
     def filters(self) -> list[str]:
-        own = self.reports or subjects.reports(service=self.name)
-        return [*(subjects.objects(r.kind) for r in self.follows), *(subjects.of_synced(r.kind) for r in self.follows), own]
+        reports = self.reports or subjects.reports(service=self.name)
+        objects, markers = (subjects.objects(r.kind) for r in self.follows), (subjects.of_synced(r.kind) for r in self.follows)
+        return [*objects, *markers, reports, subjects.letters(self.name)]
 
 
 class Handler(Protocol):
@@ -85,14 +92,53 @@ class Loop:
         self._loaded_reports: set[tuple[Key, str]] = set()
         self._unsynced: set[str] = {resource.kind for resource in service.follows}
         self._dead: set[Key] = set()
+        self._letters = Letters(service.name, bus)
         self._ready = asyncio.Event()
+        self._lease: Lease | None = None
+        self._leading = False
+        self._background: set[asyncio.Task[None]] = set()
+        self._reporting: set[Key] = set()
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def run(self, lease: Lease | None = None) -> None:
+        """Until cancelled: follow, and work while `lease` is held; without one, always."""
+        self._lease = lease
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
-            for _ in range(WORKERS):
-                tasks.create_task(self._work())
+            tasks.create_task(self._letters.send())
+            tasks.create_task(self._lead() if lease is None else self._stand(lease))
+
+    async def _stand(self, lease: Lease) -> None:
+        """Who has not caught up does not compete with those who have."""
+        await self._ready.wait()
+        await lease.lead(self._lead)
+
+    async def _lead(self) -> None:
+        """One term of leadership, until cancelled."""
+        self.queue = WorkQueue()
+        self.projection = without_facts(self.projection)
+        self._leading = True
+        if self._ready.is_set():
+            self._look_at_everything()
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(WORKERS):
+                    workers.create_task(self._work())
+        finally:
+            self._leading = False
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work that goes on beside the queue and ends with the leadership at the latest."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    @property
+    def _active(self) -> bool:
+        return self._leading and self._ready.is_set()
 
     def learn(self, fact: Learned, key: Key, causes: Sequence[int] = ()) -> None:
         """Fold something this process found out and look at `key` again, for the same causes."""
@@ -105,17 +151,39 @@ class Loop:
                 case Loading():
                     self._start_load()
                 case Event():
-                    self._on_event(item)
+                    try:
+                        self._on_event(item)
+                    except Exception as error:  # (nobody foresaw it, and the next event must not wait for somebody who did)
+                        log.exception("event-failed", subject=item.subject, seq=item.seq)
+                        self._letters.unusable(item, error)
+                        self._pass_over(item.subject, item.seq)
                 case CaughtUp():
                     self._end_load()
+                    self._letters.caught_up()
                 case Undecodable():
-                    FAILURES.labels("undecodable").inc()
-                    log.error("undecodable", subject=item.subject, seq=item.seq, error=item.error)
+                    self._letters.unreadable(item)
+                    self._pass_over(item.subject, item.seq)
                 case _:
                     assert_never(item)
 
+    def _pass_over(self, subject: str, seq: int) -> None:
+        """The last message on a subject is unreadable: it does not say that anything is gone."""
+        address = subjects.find(subject)
+        if address is None or address.key is None:
+            return
+        if address.family == subjects.OBJECT and self._loaded_objects is not None:
+            self._loaded_objects.add(address.key)
+        elif address.family == subjects.REPORT and address.service is not None:
+            if address.service != self.service.name:
+                self._loaded_reports.add((address.key, address.service))
+                return
+            self.projection = forget_reports(self.projection, [(address.key, address.service)])
+            if self._active:
+                self.queue.add(address.key, seq)
+
     def _start_load(self) -> None:
         self._ready.clear()
+        self._letters.loading()
         self._loaded_objects, self._loaded_reports = set(), set()
         self.projection = renumbered(self.projection)
         self._unsynced = {resource.kind for resource in self.service.follows}
@@ -142,10 +210,14 @@ class Loop:
             return
         self._health.ready("sync")
         self._ready.set()
+        log.info("caught-up", objects=sum(1 for _ in self.projection.everything()))
+        if self._leading:
+            self._look_at_everything()
+
+    def _look_at_everything(self) -> None:
         for resource in self.service.plans_for:
             for seen in self.projection.everywhere(resource.kind):
                 self.queue.add(seen.key, seen.seq)
-        log.info("caught-up", objects=sum(1 for _ in self.projection.everything()))
 
     def _on_event(self, event: Event) -> None:
         EVENTS.labels(event.source or "unknown").inc()
@@ -165,17 +237,29 @@ class Loop:
             case StatusReported() as message:
                 key = Key(message.kind, message.namespace, message.name)
                 self._loaded_reports.add((key, message.service))
+                late = self._is_a_predecessors(message, key)
                 self.fold(message, event.seq)
-                if self.service.reports and self._ready.is_set():
+                if self._active and (self.service.reports or late):
+                    self.queue.add(key, event.seq)
+            case DeadLetter() as letter:
+                self._letters.seen(letter)
+                if letter.handled and letter.name and not letter.subject and self._active:
+                    key = Key(letter.kind, letter.namespace, letter.name)
+                    self._dead.discard(key)
                     self.queue.add(key, event.seq)
             case _:
                 log.warning("unexpected-message", subject=event.subject, seq=event.seq)
 
+    def _is_a_predecessors(self, message: StatusReported, key: Key) -> bool:
+        """A report of our service that we did not send: from before a pause or on a slow way, it may come after ours."""
+        own = message.service == self.service.name
+        return own and key not in self._reporting and self.projection.report(key, message.service) != message
+
     def _fold_and_enqueue(self, message: Input, key: Key, seq: int) -> None:
         """Look at the keys the object touched before and touches now (it may have moved between owners)."""
-        before = set(self.service.affected(self.projection, key)) if self._ready.is_set() else set()
+        before = set(self.service.affected(self.projection, key)) if self._active else set()
         self.fold(message, seq)
-        if self._ready.is_set():
+        if self._active:
             for touched in before | set(self.service.affected(self.projection, key)):
                 self.queue.add(touched, seq)
 
@@ -282,9 +366,16 @@ class Loop:
 
     async def _publish_report(self, report: Report, causes: Sequence[int]) -> None:
         message = report.message(self.service.name)
-        if self.projection.report(report.key, self.service.name) != message:
+        if self.projection.report(report.key, self.service.name) == message:
+            return
+        if self._lease is not None:
+            await self._lease.confirm()
+        self._reporting.add(report.key)
+        try:
             seq = await self.bus.publisher.publish(message, cause=causes)
             self.fold(message, seq)
+        finally:
+            self._reporting.discard(report.key)
 
     async def _unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
         failures = self.queue.failed(key, causes)
@@ -303,9 +394,12 @@ async def run_loop(service: Service, settings: ServiceSettings, health: Health, 
     health.waiting("nats", f"connecting to {settings.nats_url}")
     bus = await connect(settings.nats_url, name=f"aim-{service.name}", creds=settings.nats_creds)
     health.ready("nats")
-    cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service.name}")
     try:
-        await Loop(service, bus, cluster, health, handler).run()
+        async with candidacy(service.name, settings, health) as lease:
+            cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service.name}", fence=lease.confirm)
+            try:
+                await Loop(service, bus, cluster, health, handler).run(lease)
+            finally:
+                await cluster.close()
     finally:
-        await cluster.close()
         await bus.close()

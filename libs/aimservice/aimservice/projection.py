@@ -196,6 +196,11 @@ def forget(seen: Projection, key: Key) -> Projection:
     return seen if present is None else _remove(_unlearn(seen, key), present)
 
 
+def without_facts(seen: Projection) -> Projection:
+    """Without anything this process found out itself: the picture another process has."""
+    return replace(seen, _learned=Map())
+
+
 def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
     """Without reports that a reload did not bring."""
     left = seen._reports

@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import contextlib
 import heapq
 import random
 from collections import deque
@@ -76,10 +77,10 @@ class WorkQueue:
                 causes, entry.causes = tuple(sorted(entry.causes)), set()
                 return key, causes
             self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), timeout=next_s)
-            except TimeoutError:
-                continue
+            # Not wait_for: in Python 3.11 it may swallow a cancellation, and a worker must end when the lease is lost.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(next_s):
+                    await self._wake.wait()
 
     def done(self, key: Key) -> None:
         entry = self._entries[key]

@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import datetime
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from aimbus import Bus, Event, ensure_streams, read_log
 from aimbus.jetstream import api
 from aimkube import Cause, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound, Throttled
 from aimschema import subjects
-from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported, decode
 from aimschema.resources import CACHE, JOB, Key, Resource
 from aimservice.health import Health
 from aimservice.loop import Loop, Service
@@ -98,10 +99,16 @@ class Bench:
         for message in messages:
             await self.watcher.publisher.publish(message)
 
+    async def reload(self) -> None:
+        """The service's connection is replaced, so that it loads everything anew."""
+        session = await self.loop.bus.session()
+        await session.client.close()
+        await session.ended
+
     async def listen(self) -> None:
         async for item in read_log(self.watcher, ["aim.report.>", "aim.action.>", "aim.dead.>"], follow=True):
-            assert isinstance(item, Event)
-            self.said.append(item)
+            if isinstance(item, Event):
+                self.said.append(item)
 
     def of(self, kind: type) -> list[Any]:
         return [event.message for event in self.said if isinstance(event.message, kind)]
@@ -385,3 +392,52 @@ async def test_a_handler_gets_the_actions_of_its_service(watcher_bus: Bus, servi
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Bench) -> None:
+    def breaks(_seen: Projection, present: Seen) -> Plan:
+        if present.key == A:
+            raise RuntimeError("nobody foresaw this")
+        return NOTHING
+
+    await bench.started(breaks, A)
+    await until(lambda: len(bench.of(DeadLetter)) == 1)
+    (letter,) = bench.of(DeadLetter)
+    bench.planner.decide = lambda _seen, _present: NOTHING
+    bench.planner.asked.clear()
+    await bench.watcher.publisher.publish(structs.replace(letter, handled=True))
+    await until(lambda: A in bench.planner.asked)
+
+
+async def test_an_unreadable_message_says_nothing_on_its_object_also_over_a_reload(bench: Bench) -> None:
+    """The object stays known, the service's own report is sent again, another reload writes no second letter."""
+    await bench.started(says_filled, A, B)
+    await until(lambda: len(bench.of(StatusReported)) == 1)
+    hidden = [await bench.watcher.publisher.resend(subject, b"{", {}) for subject in (subjects.of_object(A), subjects.of_report(A, NAME))]
+    await until(lambda: len(bench.of(DeadLetter)) == 2)
+    await until(lambda: len(bench.of(StatusReported)) == 2)
+    assert {letter.seq for letter in bench.of(DeadLetter)} == set(hidden)
+    for _ in range(2):
+        before = len(bench.planner.asked)
+        await bench.reload()
+        await until(lambda before=before: A in bench.planner.asked[before:] and bench.loop.queue.idle)  # type: ignore[misc]
+        assert bench.loop.projection.get(A) is not None
+    await settled(bench)
+    assert len(bench.of(DeadLetter)) == 2
+
+
+async def test_an_event_that_cannot_be_dealt_with_stops_nothing(bench: Bench) -> None:
+    def breaks(seen: Projection, key: Key) -> Iterable[Key]:
+        if key == JOB_OF_A:
+            raise RuntimeError("nobody foresaw this")
+        return affected(seen, key)
+
+    bench.loop.service = replace(bench.loop.service, affected=breaks)
+    await bench.started(bench.planner.decide, A)
+    await until(lambda: bench.planner.asked == [A])
+    await bench.publish(changed(JOB_OF_A, 7))
+    await until(lambda: len(bench.of(DeadLetter)) == 1)
+    (letter,) = bench.of(DeadLetter)
+    assert (letter.subject, letter.error) == (subjects.of_object(JOB_OF_A), "RuntimeError('nobody foresaw this')")
+    assert decode(letter.data) == changed(JOB_OF_A, 7)
+    await settled(bench)

@@ -32,6 +32,8 @@ LONGEST_RETRY_S = 600.0
 FAILED_FROM_ATTEMPT = 6
 POD_WORD_S = 10.0
 """How long a finished Job's pod is waited for: its last state may come after the Job's."""
+OVER = frozenset({"Succeeded", "Failed"})
+"""Phases of a pod that has ended."""
 NO_REVISION = "unknown"
 FATAL_EXITS = {
     10: reasons.SOURCE_NOT_FOUND,
@@ -183,15 +185,13 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
         gone = NOTHING if view.claim.deleting else act(DeleteObject(view.claim.key, view.claim.uid))
         return gone | _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message), progress=None)
     if view.filled_revision is not None:
-        return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | _warm(view, storage)
+        return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | _warm(seen, view, storage)
     if download is not None and job_state(download) == "succeeded" and fills(download, view.claim):
         if not _settled(seen, download, now):
             return _say(view, storage, _last(view) or _downloading(seen, view)) | look_again(POD_WORD_S)
-        found = _result(seen, download)
-        kept[labels.ANNOTATION_FILLED] = found.revision or NO_REVISION
-        facts = {"sizeBytes": found.bytes, "revision": found.revision or None}
-        known = {name: value for name, value in facts.items() if value is not None}
-        verifying = _say(view, storage, _filled(False, reasons.VERIFYING, "the files are there and checked; the volume is being marked"), **known)
+        kept[labels.ANNOTATION_FILLED] = _result(seen, download).revision or NO_REVISION
+        marking = _filled(False, reasons.VERIFYING, "the files are there and checked; the volume is being marked")
+        verifying = _say(view, storage, marking, **_facts(seen, view))
         return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | verifying
     if not _mountable(view):
         return _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message))
@@ -246,14 +246,25 @@ def _mountable(view: View) -> bool:
     return phase == "Bound" or (phase == "Pending" and waits_for_pod)
 
 
-def _warm(view: View, storage: ReportedCondition) -> Plan:
+def _facts(seen: Projection, view: View) -> dict[str, Any]:
+    """What the download that filled the volume said of it, as long as its Job is there: until it is on the object, a report alone may be lost."""
+    if view.download is None or view.claim is None or job_state(view.download) != "succeeded" or not fills(view.download, view.claim):
+        return {}
+    found = _result(seen, view.download)
+    facts = {"sizeBytes": found.bytes, "revision": found.revision or None}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _warm(seen: Projection, view: View, storage: ReportedCondition) -> Plan:
     """The volume is marked as filled. Its Job goes once the status on the object says so."""
+    facts = _facts(seen, view)
     revision = None if view.filled_revision == NO_REVISION else view.filled_revision
-    size = view.kept.get("sizeBytes")
+    size = facts.get("sizeBytes", view.kept.get("sizeBytes"))
     how_much = (quantities.human(size) if size is not None else "all files") + (f" at revision {revision}" if revision is not None else "")
     lost = view.claim is not None and view.claim.status.get("phase") == "Lost"
     filled = _filled(False, reasons.PVC_LOST, storage.message) if lost else _filled(True, reasons.WARM, how_much)
-    said = report(view.cache, storage, filled, **_fields(view, progress="100%", revision=revision, attempts=0, nextAttemptTime=None))
+    changed = facts | {"progress": "100%", "revision": revision, "attempts": 0, "nextAttemptTime": None}
+    said = report(view.cache, storage, filled, **_fields(view, **changed))
     jobs = [job for job in (view.download, view.size) if job is not None and not job.deleting]
     if view.cache.holds(reasons.FILLED):
         return said | act(*(DeleteObject(job.key, job.uid) for job in jobs))
@@ -284,10 +295,16 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
 
 
 def _settled(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
-    """Whether a finished Job's pod has said how it ended, or need not be waited for any longer."""
-    finished = job_finished_at(job)
-    spoke = any(ended(pod, CONTAINER) is not None for pod in pods_of(seen, job))
-    return spoke or finished is None or (now - finished).total_seconds() >= POD_WORD_S
+    """Whether a finished Job's pod has said how it ended, or need not be waited for any longer.
+
+    The pod of a Job that succeeded has ended, whatever is known of it: its news is late.
+    """
+    finished, pods = job_finished_at(job), pods_of(seen, job)
+    if any(ended(pod, CONTAINER) is not None for pod in pods):
+        return True
+    if job_state(job) == "succeeded" and any(pod.status.get("phase") not in OVER and not pod.deleting for pod in pods):
+        return False
+    return finished is None or (now - finished).total_seconds() >= POD_WORD_S
 
 
 def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, task: Task) -> Plan:

@@ -227,7 +227,7 @@ def _working(seen: Projection, job: Seen, now: datetime.datetime) -> str:
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
     """The log of the newest pod that succeeded, then what it says."""
     pods = [pod for pod in pods_of(seen, job) if pod.status.get("phase") == "Succeeded"]
-    if not pods and _just_ended(job, now):
+    if not pods and _may_come(seen, job, now):
         return _at_it(view, "the image has answered") | look_again(POD_WORD_S)
     if not pods:
         return _failed(view, now, job, "its pod is gone before its log could be read")
@@ -256,6 +256,13 @@ def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen)
         return act(ReadLog(pod.key, pod.uid, CONTAINER)) | _at_it(view, "the Job failed; reading its log")
     said = last_lines(log.text) if log is not None and not log.problem else "(not to be had)"
     return _failed(view, now, job, f"{job_failure(job)}; the image ended with exit code {end.exit_code}; last lines of the log: {said}")
+
+
+def _may_come(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
+    """Whether the pod of a Job that succeeded may only be late: it is known and not yet as ended, or the next try would not be due."""
+    known = any(not pod.deleting for pod in pods_of(seen, job))
+    finished = job_finished_at(job)
+    return known or (finished is not None and (now - finished).total_seconds() < FIRST_RETRY_S)
 
 
 def _just_ended(job: Seen, now: datetime.datetime) -> bool:

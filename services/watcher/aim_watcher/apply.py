@@ -1,15 +1,17 @@
 """The shell: feed the cluster's changes through the planner onto the bus.
 
 1. Nothing is listed before AIM_STATE has been loaded, so that deletes which nobody saw are found; a new load, or new streams, begins all over.
-2. One task a kind, one message a subject in flight: the order per object is the server's. A KindSynced goes out when all before it is stored.
+2. One task a kind, and what it says goes out in order. Lists go in batches, one kind after another, so that one list at a time is in memory.
+   A KindSynced goes out when all before it is stored.
 3. What is known of the bus changes only by acknowledgements and by what the bus shows.
 4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was paused sends nothing behind its successor's back.
+5. Where the last message on an object cannot be read, or AIM_STATE lacks one that AIM_LOG has, the object is published again.
 """
 
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import assert_never
 
 import structlog
@@ -21,13 +23,16 @@ from aimbus import Bus, CaughtUp, Event, Loading, OversizedMessage, Undecodable,
 from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
 from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
-from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted, subject_of
-from aimschema.resources import CONFIG_MAP, POD, WATCHED, Resource
+from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, key_of, subject_of
+from aimschema.reasons import WATCHER
+from aimschema.resources import CONFIG_MAP, POD, WATCHED, Key, Resource
 from aimservice.health import Health
+from aimservice.letters import Letters
 
 OURS = f"{MANAGED_BY}={MANAGED_BY_AIM}"
 SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS}
-LANES = 256
+CHUNK = 500
+TURN_S = 10.0
 RETRY_S = 5.0
 BEAT_S = 5.0
 STREAMS, STATE = "streams", "state"
@@ -51,28 +56,77 @@ class Feed:
         self._kinds = kinds
         self._known: defaultdict[str, Known] = defaultdict(lambda: NOTHING)
         self._watching: list[asyncio.Task[None]] = []
+        self._letters = Letters(WATCHER, bus)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the pass before."""
+        self._known.clear()
+        self._loaded_seq = 0
+        self._hidden: dict[Key, int] = {}  # objects whose last message cannot be read: its sequence
+        self._markers: dict[str, KindSynced] = {}
+        self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by kind: one says something at a time
+        self._listing = asyncio.Lock()
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._letters.send())
+            await self._follow(tasks)
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        loading = True
         try:
-            async for item in follow(self._bus, [f"{subjects.OBJECT}.>"]):
+            async for item in follow(self._bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.letters(WATCHER)]):
                 match item:
                     case Loading():
+                        loading = True
                         await self._stop_watching()
-                        self._known.clear()
+                        self._begin()
+                        self._letters.loading()
                         self._health.waiting(STATE, "loading from AIM_STATE")
                     case Event(message=ObjectChanged() | ObjectDeleted() as message, seq=seq):
                         self._fold(message, seq)
+                    case Event(message=DeadLetter() as letter):
+                        self._letters.seen(letter)
+                    case Event(message=KindSynced()):
+                        pass
                     case Event():
                         log.warning("unexpected-message", subject=item.subject, seq=item.seq)
                     case Undecodable():
-                        log.warning("undecodable", subject=item.subject, seq=item.seq, error=item.error)
+                        self._letters.unreadable(item)
+                        self._found_hidden(item, tasks)
                     case CaughtUp():
+                        loading = False
+                        self._letters.caught_up()
                         self._start_watching()
                     case _:
                         assert_never(item)
+                if loading and isinstance(item, Event | Undecodable):
+                    self._loaded_seq = max(self._loaded_seq, item.seq)
         finally:
             await self._stop_watching()
+
+    def _found_hidden(self, item: Undecodable, tasks: asyncio.TaskGroup) -> None:
+        """Say again what an unreadable message hides: at once, or with the list of its kind."""
+        address = subjects.find(item.subject)
+        if address is None:
+            return
+        if address.key is not None:
+            self._hidden[address.key] = item.seq
+        if (marker := self._markers.get(address.kind)) is not None:
+            tasks.create_task(self._say_again(marker, marker_too=address.key is None))
+
+    async def _say_again(self, marker: KindSynced, *, marker_too: bool) -> None:
+        async with self._publishing[marker.kind]:
+            await self._reveal(marker.kind)
+            if marker_too:
+                await self._bus.publisher.publish(marker)
+
+    async def _reveal(self, kind: str) -> None:
+        for key in [key for key in self._hidden if key.kind == kind]:
+            await self._publish(plan.plan_hidden(self._known[kind], key))
+            log.info("said-again", key=str(key))
 
     def _start_watching(self) -> None:
         log.info("caught-up", objects=sum(len(known) for known in self._known.values()))
@@ -93,41 +147,67 @@ class Feed:
             stream = self._cluster.list_and_watch(resource, label_selector=SELECTORS.get(resource.kind, ""))
             try:
                 async with contextlib.aclosing(stream):
+                    async with self._turn():
+                        await self._publish_all(resource, await anext(stream))
                     async for seen in stream:
-                        await self._publish_all(_plan(self._known[resource.kind], resource, seen))
+                        await self._publish_all(resource, seen)
             except Exception:
                 log.exception("watch-failed", kind=resource.kind, retry_s=RETRY_S)
             await asyncio.sleep(RETRY_S)
 
-    async def _publish_all(self, messages: Iterable[Outgoing]) -> None:
-        lanes: defaultdict[str, list[ObjectMessage]] = defaultdict(list)
-        synced: KindSynced | None = None
-        for message in messages:
-            if isinstance(message, KindSynced):
-                synced = message
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for the kinds before to be published, but no longer than TURN_S: one that hangs must not keep the others."""
+        ours = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TURN_S):
+                ours = await self._listing.acquire()
+        try:
+            yield
+        finally:
+            if ours:
+                self._listing.release()
+
+    async def _publish_all(self, resource: Resource, seen: Seen) -> None:
+        async with self._publishing[resource.kind]:
+            planned = _plan(self._known[resource.kind], resource, seen)
+            messages = [message for message in planned if not isinstance(message, KindSynced)]
+            for start in range(0, len(messages), CHUNK):
+                await self._publish_chunk(messages[start : start + CHUNK])
+            for marker in planned:
+                if isinstance(marker, KindSynced):
+                    await self._mark(marker, len(messages))
+
+    async def _mark(self, marker: KindSynced, published: int) -> None:
+        await self._reveal(marker.kind)
+        await self._bus.publisher.publish(marker)
+        self._markers[marker.kind] = marker
+        self._health.ready(marker.kind)
+        log.info("synced", kind=marker.kind, objects=marker.objects, installed=marker.installed, published=published)
+
+    async def _publish_chunk(self, messages: Sequence[ObjectMessage]) -> None:
+        """In order; at once where nothing is special about any of them."""
+        await self._fence()
+        sequences: Sequence[int] = ()
+        if len(messages) > 1 and not any(key_of(message) in self._hidden for message in messages):
+            with contextlib.suppress(OversizedMessage):
+                sequences = await self._bus.publisher.publish_many(messages)
+        for place, message in enumerate(messages):
+            if place < len(sequences) and sequences[place] > self._loaded_seq:
+                self._fold(message, sequences[place])
             else:
-                lanes[subject_of(message)].append(message)
-        waiting = iter(lanes.values())
-
-        async def work() -> None:
-            for lane in waiting:
-                for message in lane:
-                    await self._publish(message)
-
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(min(LANES, len(lanes))):
-                workers.create_task(work())
-        if synced is not None:
-            await self._bus.publisher.publish(synced)
-            self._health.ready(synced.kind)
-            log.info("synced", kind=synced.kind, objects=synced.objects, installed=synced.installed, published=len(lanes))
+                await self._publish(message)
 
     async def _publish(self, message: ObjectMessage) -> None:
+        """Until it is the last word on its object: what AIM_LOG took for a repetition of something that AIM_STATE does not show is said once more."""
+        over = self._hidden.pop(Key(message.kind, message.namespace, message.name), None)
         smaller: ObjectMessage | None = message
         while smaller is not None:
             await self._fence()
             try:
-                seq = await self._bus.publisher.publish(smaller)
+                seq = await self._bus.publisher.publish(smaller, over=over)
+                if seq <= self._loaded_seq:
+                    seq = await self._bus.publisher.publish(smaller, over=self._loaded_seq)
             except OversizedMessage as error:
                 log.warning("object-truncated", subject=error.subject, size_bytes=error.size_bytes, limit_bytes=error.limit_bytes)
                 smaller = plan.shrunk(smaller)

@@ -59,6 +59,21 @@ def plan_removed(known: Known, body: Body) -> list[Outgoing]:
     return [_deleted(key, present, body["metadata"]["resourceVersion"], last)]
 
 
+def plan_hidden(known: Known, key: Key) -> ObjectMessage:
+    """For an object whose last message on the bus cannot be read: what is so, said again.
+
+    Where nothing is there, a delete at a version that is older than anything, which takes the unreadable message's place and changes nothing else.
+    """
+    present = known.get(key)
+    if present is None or present.gone:
+        place = {"name": key.name} if key.namespace is None else {"name": key.name, "namespace": key.namespace}
+        nothing = Published(uid="", version=0, raw=b"{}", seq=0)
+        return _deleted(key, nothing, "0", {"kind": key.kind, "metadata": place})
+    return ObjectChanged(
+        kind=key.kind, namespace=key.namespace, name=key.name, uid=present.uid, resource_version=str(present.version), object=present.body
+    )
+
+
 def shrunk(message: ObjectMessage) -> ObjectMessage | None:
     """The message without the largest part of its object, which `truncated` then names; None when nothing can be left out."""
     smaller = without_largest(message.object)

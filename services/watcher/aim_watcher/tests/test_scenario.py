@@ -7,8 +7,8 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import pytest
 import aimbus
 from aim_watcher.apply import OURS, publish_cluster
 from aimbus import Bus, CaughtUp, Event, Loading, NatsServer
-from aimkube import Cluster
+from aimkube import Cluster, NotFound
 from aimlab.apiserver import ApiServer
-from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.resources import CONFIG_MAP, WATCHED
+from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
+from aimschema.resources import CONFIG_MAP, LEASE, WATCHED
 from aimservice.health import Health
 
 LABEL, _, VALUE = OURS.partition("=")
@@ -68,6 +68,12 @@ class Reader:
 
 
 @dataclass
+class Process:
+    running: asyncio.subprocess.Process
+    readyz: str
+
+
+@dataclass
 class Lab:
     nats: NatsServer
     kubeconfig: str
@@ -87,6 +93,34 @@ class Lab:
             work.cancel()
             await asyncio.wait([work])
             await bus.close()
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[Process]:
+        """The real thing, killed at the end; without its lease, which would hold up the next one for as long as it lasts."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        own = {"AIM_NATS_URL": self.nats.url, "AIM_HTTP_PORT": str(port), "AIM_NATS_MAX_BYTES": str(1 << 26), "AIM_NAMESPACE": "lab"}
+        env = {**os.environ, "KUBECONFIG": self.kubeconfig, **own}
+        running = await asyncio.create_subprocess_exec(sys.executable, "-m", "aim_watcher", env=env, stderr=asyncio.subprocess.PIPE)
+        try:
+            yield Process(running, f"http://127.0.0.1:{port}/readyz")
+        finally:
+            if running.returncode is None:
+                running.kill()
+                await running.wait()
+            with suppress(NotFound):
+                await self.cluster.delete(LEASE, "lab", "aim-watcher")
+
+    async def until_readable(self, subjects: list[str]) -> None:
+        """AIM_STATE has nothing unreadable on these subjects."""
+        waiting = set(subjects)
+        async with asyncio.timeout(30), aclosing(aimbus.follow(self.bus, subjects)) as items:
+            async for item in items:
+                if isinstance(item, Event):
+                    waiting.discard(item.subject)
+                if not waiting:
+                    return
 
 
 @pytest.fixture
@@ -174,31 +208,70 @@ async def test_a_wiped_bus_is_filled_again(lab: Lab) -> None:
         await lab.reader.until(lambda: lab.reader.texts() == {"a": "1", "b": "1"})
 
 
-async def test_the_process_gets_ready_and_ends_well_on_sigterm(lab: Lab) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {"AIM_NATS_URL": lab.nats.url, "AIM_HTTP_PORT": str(port), "AIM_NATS_MAX_BYTES": str(1 << 26), "AIM_NAMESPACE": "lab"}
-    env = {**os.environ, "KUBECONFIG": lab.kubeconfig, **own}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "aim_watcher", env=env, stderr=asyncio.subprocess.PIPE)
-    try:
+async def test_killed_in_mid_publication_it_loses_nothing_and_says_nothing_twice(lab: Lab) -> None:
+    """Of 1,000 objects 100 are deleted and 100 changed while it is down; bench/watcher.py does the same with 10,000."""
+    names = [f"c{number}" for number in range(1_000)]
+    await asyncio.gather(*(_in_turn(lab.cluster.create(config_map(name)) for name in names[lane::8]) for lane in range(8)))
+    async with lab.process():
+        await lab.reader.until(lambda: bool(lab.reader.objects))
+    before = [event.message async for event in aimbus.read_log(lab.bus, ["aim.object.>"]) if isinstance(event, Event)]
+    published = [message.name for message in before if isinstance(message, ObjectChanged)]
+    deleted, changed = published[:100], published[100:200]
+    await _in_turn(lab.cluster.delete(CONFIG_MAP, "lab", name) for name in deleted)
+    await _in_turn(lab.cluster.merge_patch(CONFIG_MAP, "lab", name, {"data": {"text": "2"}}) for name in changed)
+    async with lab.process() as process:
+        await _until_ready(process.readyz)
         await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
-        await _until_ready(f"http://127.0.0.1:{port}/readyz")
-        process.send_signal(signal.SIGTERM)
+    wanted = {name: "2" if name in changed else "1" for name in names if name not in deleted}
+    await lab.reader.until(lambda: lab.reader.texts() == wanted)
+    said = [event.message async for event in aimbus.read_log(lab.bus, ["aim.object.>"]) if isinstance(event, Event)]
+    assert {message.name for message in said if isinstance(message, ObjectDeleted)} == set(deleted)
+    assert len(said) == 1_000 + len(changed) + len(deleted)
+
+
+async def test_what_an_unreadable_message_hides_is_said_again(lab: Lab) -> None:
+    """While the watcher runs and before it starts; of what is there and of what is not, and of the marker of a kind."""
+    await lab.cluster.create(config_map("a"))
+    poisoned = ["aim.object.ConfigMap.lab.a", "aim.object.ConfigMap.lab.ghost", "aim.synced.ConfigMap"]
+    async with lab.watcher():
+        await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
+        await _poison(lab, poisoned)
+        await lab.until_readable(poisoned)
+    await _poison(lab, poisoned)
+    async with lab.watcher():
+        await lab.until_readable(poisoned)
+    assert lab.reader.texts() == {"a": "1"}
+    letters = [event async for event in aimbus.read_log(lab.bus, ["aim.dead.>"])]
+    about = [event.message.subject for event in letters if isinstance(event, Event) and isinstance(event.message, DeadLetter)]
+    assert sorted(about) == sorted(poisoned * 2)
+
+
+async def _poison(lab: Lab, subjects: list[str]) -> None:
+    for subject in subjects:
+        await lab.bus.publisher.resend(subject, b"{", {})
+
+
+async def _in_turn(work: Iterable[Awaitable[object]]) -> None:
+    for each in work:
+        await each
+
+
+async def test_the_process_gets_ready_and_ends_well_on_sigterm(lab: Lab) -> None:
+    async with lab.process() as process:
+        await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
+        await _until_ready(process.readyz)
+        process.running.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
-            _, errors = await process.communicate()
-        assert process.returncode == 0, errors.decode()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+            _, errors = await process.running.communicate()
+        assert process.running.returncode == 0, errors.decode()
 
 
 async def _until_ready(url: str) -> None:
     """The last marker may be on the bus before its acknowledgement has reached the watcher."""
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
         while True:
-            async with session.get(url) as answer:
-                if answer.status == 200:
-                    return
+            with suppress(aiohttp.ClientError):
+                async with session.get(url) as answer:
+                    if answer.status == 200:
+                        return
             await asyncio.sleep(0.05)

@@ -1,0 +1,154 @@
+"""`aimctl dead`: what the services could not deal with, and trying it again.
+
+1. A letter is listed until it is handled; handled is a later letter on the same subject that says so.
+2. A message that could not be read is sent again as it was, under its own subject and a new id, once however many services wrote a letter on it.
+   For work that kept failing, the handled letter itself makes the service look at the object again.
+3. All letters are marked before any message is sent: if that is no better than before, the next letters must not be hidden by the marks.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec import structs
+from rich.console import Console
+from rich.table import Table
+
+from aimbus import Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
+from aimschema import subjects
+from aimschema.messages import DeadLetter, timestamp
+from aimschema.resources import Key
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A letter and where it lies: `address` is its own subject."""
+
+    letter: DeadLetter
+    address: str
+    seq: int
+    time: datetime
+
+    @property
+    def subject(self) -> str:
+        """What `retry` takes: the unreadable message's subject, or the letter's."""
+        return self.letter.subject or self.address
+
+    @property
+    def what(self) -> str:
+        letter = self.letter
+        about = str(Key(letter.kind, letter.namespace, letter.name)) if letter.name else letter.kind
+        return " ".join(["unreadable message", *(["on", about] if about else [])]) if letter.subject else about
+
+    def row(self) -> dict[str, str | int]:
+        letter = self.letter
+        return {
+            "when": timestamp(self.time),
+            "service": letter.service,
+            "what": self.what,
+            "error": letter.error,
+            "subject": self.subject,
+            "seq": letter.seq or self.seq,
+        }
+
+
+@contextlib.asynccontextmanager
+async def reached() -> AsyncIterator[Bus]:
+    """The bus at AIM_NATS_URL. Raises RuntimeError where nobody answers."""
+    url = os.environ.get("AIM_NATS_URL", DEFAULT_URL)
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            bus = await connect(url, name="aimctl", creds=os.environ.get("AIM_NATS_CREDS"))
+    except TimeoutError:
+        raise RuntimeError(f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs") from None
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def letters(bus: Bus) -> list[Found]:
+    """Those that nobody has handled, oldest first. Raises RuntimeError where there is no stream to read."""
+    latest: dict[str, Found] = {}
+    try:
+        async with asyncio.timeout(WITHIN_S), contextlib.aclosing(follow(bus, [subjects.letters()])) as items:
+            async for item in items:
+                if isinstance(item, CaughtUp):
+                    break
+                if isinstance(item, Event) and isinstance(item.message, DeadLetter):
+                    latest[item.subject] = Found(item.message, item.subject, item.seq, item.time)
+    except TimeoutError:
+        raise RuntimeError("the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?") from None
+    return sorted((found for found in latest.values() if not found.letter.handled), key=lambda found: found.seq)
+
+
+async def retry(bus: Bus, chosen: Iterable[Found], console: Console) -> bool:
+    """Mark each and try it again; says what it does. False where a message is not to be had any more, whose letter then stays."""
+    messages: dict[tuple[str, int], tuple[bytes, Mapping[str, str]]] = {}
+    complete = True
+    for found in chosen:
+        letter = found.letter
+        if letter.subject:
+            message = await _original(bus, letter)
+            if message is None:
+                _say(console, f"{letter.subject} {letter.seq}: too large for its letter, and AIM_LOG has dropped it")
+                complete = False
+                continue
+            messages[letter.subject, letter.seq] = message
+        await bus.publisher.publish(structs.replace(letter, handled=True, data=b"", headers={}), cause=[found.seq])
+        if not letter.subject:
+            _say(console, f"{letter.service} looks at {found.what} again")
+    for (subject, seq), message in messages.items():
+        _say(console, f"{subject} {seq} sent again as {await bus.publisher.resend(subject, *message)}")
+    return complete
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+async def _original(bus: Bus, letter: DeadLetter) -> tuple[bytes, Mapping[str, str]] | None:
+    """Data and headers of an unreadable message, from its letter or, if it was too large for that, from the log."""
+    if len(letter.data) == letter.size_bytes:
+        return letter.data, letter.headers
+    async with contextlib.aclosing(read_log(bus, [letter.subject], after_seq=letter.seq - 1)) as items:
+        async for item in items:
+            if item.seq == letter.seq and isinstance(item, Undecodable):
+                return item.data, item.headers
+            break
+    return None
+
+
+def show(found: list[Found], console: Console, *, as_json: bool) -> None:
+    rows = [each.row() for each in found]
+    if as_json:
+        console.print_json(json.dumps(rows))
+    elif not rows:
+        console.print("no dead letters")
+    else:
+        table = Table(*(name.upper() for name in rows[0]), box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values()))
+        console.print(table)
+
+
+async def list_letters(console: Console, *, as_json: bool) -> None:
+    async with reached() as bus:
+        show(await letters(bus), console, as_json=as_json)
+
+
+async def retry_letters(wanted: list[str] | None, console: Console) -> bool:
+    """`wanted` are subjects, None is all. Raises RuntimeError for a subject of which there is no letter."""
+    async with reached() as bus:
+        found = await letters(bus)
+        known = {name for each in found for name in (each.subject, each.address)}
+        if unknown := sorted(set(wanted or ()) - known):
+            raise RuntimeError(f"no dead letter on {', '.join(unknown)}: see aimctl dead")
+        return await retry(bus, [each for each in found if wanted is None or {each.subject, each.address} & set(wanted)], console)

@@ -1,0 +1,330 @@
+"""One of several processes at work: leadership by a Lease (coordination.k8s.io/v1; the idea is that of client-go's leader election).
+
+1. A lease changes hands only by compare and swap: PUT with the resourceVersion that was read, or POST where there is none.
+2. Clocks are never compared. The leader counts from before it sent the renewal that was accepted; a candidate from when it first saw the present
+   (holder, renewTime), so later. It takes the lease when it still finds that pair after the duration the lease states.
+3. The leader's work is cancelled `margin_s` before anybody could take the lease, whatever requests do: one task makes them, another keeps the time.
+4. Work may be late all the same (a stopped process, a blocked event loop, a suspended machine): `confirm`, asked before every write, lets
+   nothing pass after that moment. The clock counts while a machine is suspended, where the system has such a clock.
+5. The lease is given back once the work has ended, not before, so that the next one starts at once.
+
+What nobody can do is recall a request that has left the process. Hence the margin, and guards (uid, resourceVersion) on the writes themselves.
+A person who deletes a lease takes it away from its holder within `renew_s`; a candidate that knew it waits as for a dead holder.
+"""
+
+import asyncio
+import datetime
+import os
+import random
+import socket
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+
+from aimkube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from aimkube.transport import Body
+from aimschema.resources import LEASE, Resource
+
+log = structlog.get_logger(__name__)
+
+NEVER_S = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTiming:
+    """All in seconds. A standby takes over from a killed leader within `duration_s` + `poll_s` + a request."""
+
+    duration_s: int = 10  # how long a lease lives without being renewed; whole seconds, as the API has it
+    margin_s: float = 3.0  # how long before its end the work is cancelled: for what is under way, and for clocks of different rates
+    renew_s: float = 2.0  # between renewals
+    request_s: float = 1.8  # how long one request may take; shorter than `renew_s`
+    retry_s: float = 0.25  # after a renewal that failed
+    poll_s: float = 1.0  # how often a candidate looks
+
+
+TIMING = LeaseTiming()
+
+
+class Record(NamedTuple):
+    """A lease as its holder wrote it. `holder` empty: free. `duration_s` 0: not stated."""
+
+    holder: str
+    renewed: str
+    duration_s: float
+    transitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a candidate knows: the record (None: there is no lease), and since when by its own clock it reads (holder, renewTime) like that.
+
+    `grace_s` is how long to wait where a lease vanished whose holder may still be at work.
+    """
+
+    record: Record | None
+    since_s: float
+    grace_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where this process stands. `problem` says why it can neither lead nor stand by; empty: it can."""
+
+    leading: bool
+    holder: str = ""
+    problem: str = ""
+
+
+class Leases(Protocol):
+    """The part of a Cluster that is needed. Use a connection of its own: requests of the work must not delay renewals."""
+
+    async def get(self, resource: Resource, namespace: str | None, name: str, /) -> Body: ...
+    async def create(self, body: Body, /) -> Body: ...
+    async def replace(self, body: Body, /) -> Body: ...
+
+
+def record_of(body: Body) -> Record:
+    spec = body.get("spec") or {}
+    return Record(
+        holder=spec.get("holderIdentity") or "",
+        renewed=spec.get("renewTime") or "",
+        duration_s=spec.get("leaseDurationSeconds") or 0,
+        transitions=spec.get("leaseTransitions") or 0,
+    )
+
+
+def observe(before: Observation | None, record: Record | None, now_s: float) -> Observation:
+    """What is known after reading `record` at `now_s`, the time after the answer came."""
+    if before is None:
+        return Observation(record, now_s)
+    if record is None:
+        return before if before.record is None else Observation(None, now_s, before.record.duration_s if before.record.holder else 0.0)
+    same = before.record is not None and (before.record.holder, before.record.renewed) == (record.holder, record.renewed)
+    return Observation(record, before.since_s if same else now_s)
+
+
+def wait_s(seen: Observation, identity: str, now_s: float, duration_s: float) -> float:
+    """How long until `identity` may try to take the lease; 0 or less: now. `duration_s` is for leases that do not state theirs."""
+    if seen.record is None:
+        return seen.since_s + seen.grace_s - now_s
+    if seen.record.holder in {"", identity}:
+        return 0.0
+    return seen.since_s + (seen.record.duration_s or duration_s) - now_s
+
+
+def new_identity() -> str:
+    """Of this process and no other, before or after it: host, process id, chance."""
+    return f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+
+
+def boot_time_s() -> float:
+    """Monotonic seconds that go on while the machine is suspended (Linux); elsewhere the usual monotonic clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Lease:
+    """A candidate for the lease `namespace`/`name`. `told` hears of every change of its standing; it must not wait."""
+
+    def __init__(
+        self, leases: Leases, namespace: str, name: str, *, told: Callable[[Standing], None] = lambda _: None, timing: LeaseTiming = TIMING
+    ) -> None:
+        self.identity = new_identity()
+        self.clock_s: Callable[[], float] = boot_time_s
+        self._leases = leases
+        self._namespace, self._name = namespace, name
+        self._told = told
+        self._timing = timing
+        self._standing: Standing | None = None
+        self._seen: Observation | None = None
+        self._body: Body = {}  # as we last wrote or read it, while we hold it
+        self._stop_at_s = NEVER_S
+        self._renewed = asyncio.Event()
+
+    @property
+    def held(self) -> bool:
+        """Whether work may be done right now."""
+        return self.clock_s() < self._stop_at_s
+
+    @property
+    def epoch(self) -> int:
+        """leaseTransitions: grows with every new holder."""
+        return record_of(self._body).transitions
+
+    async def confirm(self) -> None:
+        """Returns at once while the lease is held; without it, not before it is held again: whoever asks is about to be cancelled."""
+        while not self.held:
+            self._renewed.clear()
+            await self._renewed.wait()
+
+    async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Does `work()` whenever and as long as the lease is held, anew each time; endless unless the work ends by itself.
+
+        What the work raises is raised here. When cancelled: cancels the work, waits for its end, gives the lease back.
+        """
+        while True:
+            await self._acquire()
+            try:
+                ended = await self._hold(work)
+            finally:
+                if self.held:
+                    await self._release()
+            if ended:
+                return
+
+    async def _acquire(self) -> None:
+        while True:
+            pause_s = self._timing.poll_s
+            try:
+                body = await self._read()
+                now_s = self.clock_s()
+                self._seen = observe(self._seen, None if body is None else record_of(body), now_s)
+                remaining_s = wait_s(self._seen, self.identity, now_s, self._timing.duration_s)
+                if remaining_s <= 0:
+                    await self._take(body)
+                    return
+                self._tell(Standing(leading=False, holder=self._seen.record.holder if self._seen.record else ""))
+                pause_s = min(pause_s, remaining_s)
+            except (Conflict, AlreadyExists):
+                pause_s = self._timing.retry_s  # somebody was faster
+            except (KubeError, TimeoutError) as error:
+                self._tell(Standing(leading=False, problem=self._problem(error)))
+            await asyncio.sleep(pause_s * random.uniform(0.9, 1.0))  # noqa: S311 (jitter)
+
+    async def _read(self) -> Body | None:
+        try:
+            async with asyncio.timeout(self._timing.request_s):
+                return await self._leases.get(LEASE, self._namespace, self._name)
+        except NotFound:
+            return None
+
+    async def _take(self, body: Body | None) -> None:
+        """Raises Conflict or AlreadyExists if somebody was faster, NotFound without the namespace."""
+        sent_s = self.clock_s()
+        if body is None:
+            metadata = {"name": self._name, "namespace": self._namespace}
+            body = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata}
+            write, transitions = self._leases.create, 0
+        else:
+            write, transitions = self._leases.replace, record_of(body).transitions + 1
+        now = _micro_time()
+        spec = {"holderIdentity": self.identity, "acquireTime": now, "renewTime": now, "leaseTransitions": transitions}
+        async with asyncio.timeout(self._timing.request_s):
+            answer = await write(body | {"spec": spec | {"leaseDurationSeconds": self._timing.duration_s}})
+        self._holds(sent_s, answer)
+
+    def _holds(self, sent_s: float, answer: Body) -> None:
+        self._body = answer
+        self._stop_at_s = sent_s + self._timing.duration_s - self._timing.margin_s
+        self._renewed.set()
+
+    async def _hold(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Returns when the lease is lost and the work has ended (False), or when the work ended by itself (True)."""
+        self._tell(Standing(leading=True, holder=self.identity))
+        working = asyncio.create_task(work())
+        renewing = asyncio.create_task(self._renew())
+        try:
+            while self.held and not working.done() and not renewing.done():
+                await asyncio.wait({working, renewing}, timeout=self._stop_at_s - self.clock_s(), return_when=asyncio.FIRST_COMPLETED)
+            if ended := working.done():
+                working.result()
+        finally:
+            working.cancel()
+            if not self.held or renewing.done():
+                # A renewal that comes through now must not let the work pass again that is about to end.
+                renewing.cancel()
+                self._stop_at_s = NEVER_S
+                self._lost(renewing)
+            try:
+                await _ended(working)
+            finally:
+                renewing.cancel()
+                await _ended(renewing)
+        if not ended and not working.cancelled():
+            working.result()
+        return ended
+
+    def _lost(self, renewing: asyncio.Task[str]) -> None:
+        why = f"held by {renewing.result()}" if renewing.done() and renewing.exception() is None else "not renewed in time"
+        log.warning("lease-lost", lease=self._name, why=why)
+        self._tell(Standing(leading=False))
+
+    async def _renew(self) -> str:
+        """Until somebody else holds the lease; returns who."""
+        pause_s, doubtful = self._timing.renew_s, False
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                if doubtful:
+                    there = await self._read()
+                    if there is None or record_of(there).holder != self.identity:
+                        return record_of(there or {}).holder or "nobody"
+                    self._body, doubtful = there, False
+                await self._renew_once()
+                pause_s = self._timing.renew_s
+            except (Conflict, NotFound):
+                pause_s, doubtful = 0.0, True  # a renewal whose answer was lost, or another holder
+            except (KubeError, TimeoutError) as error:
+                pause_s = self._timing.retry_s
+                log.info("lease-not-renewed", lease=self._name, error=_text(error))
+
+    async def _renew_once(self) -> None:
+        sent_s = self.clock_s()
+        async with asyncio.timeout(self._timing.request_s):
+            answer = await self._leases.replace(self._body | {"spec": self._body["spec"] | {"renewTime": _micro_time()}})
+        self._holds(sent_s, answer)
+
+    async def _release(self) -> None:
+        """So that the next one need not wait. Best effort: it takes two requests' time at most."""
+        self._stop_at_s = NEVER_S
+        try:
+            there = await self._read()  # a renewal may have been cut off between being stored and being answered
+            if there is None or record_of(there).holder != self.identity:
+                return
+            async with asyncio.timeout(self._timing.request_s):
+                await self._leases.replace(there | {"spec": there["spec"] | {"holderIdentity": "", "renewTime": _micro_time()}})
+        except (KubeError, TimeoutError) as error:
+            log.info("lease-not-released", lease=self._name, error=_text(error))
+        else:
+            log.info("lease-released", lease=self._name)
+
+    def _tell(self, standing: Standing) -> None:
+        if standing == self._standing:
+            return
+        self._standing = standing
+        if standing.problem:
+            log.warning("lease-waiting", lease=self._name, problem=standing.problem)
+        elif standing.leading:
+            log.info("leading", lease=self._name, epoch=self.epoch)
+        elif standing.holder:
+            log.info("standing-by", lease=self._name, holder=standing.holder)
+        self._told(standing)
+
+    def _problem(self, error: Exception) -> str:
+        if isinstance(error, NotFound):  # reading takes none as an answer, so it was the namespace that a create missed
+            return f"namespace {self._namespace} does not exist: kubectl create namespace {self._namespace}, or set AIM_NAMESPACE"
+        return f"lease {self._namespace}/{self._name}: {_text(error)}"
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Waits for a cancelled task even when cancelled meanwhile: what it does must not go on unseen."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def _text(error: Exception) -> str:
+    return str(error) or "no answer in time"
+
+
+def _micro_time() -> str:
+    """MicroTime of the API: RFC 3339 with microseconds. For people; nobody computes with it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

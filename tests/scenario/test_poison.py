@@ -1,0 +1,184 @@
+"""Events that nobody can read stop nothing: they are counted, logged, kept, listed and sent again, and what they hide is said again."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import aimbus
+from aimbus import Bus, CaughtUp, Event, NatsServer, Undecodable
+from aimctl.quickstart import crds
+from aimkube import Cluster
+from aimlab.apiserver import ApiServer
+from aimlab.lab import until_answers, write_kubeconfig
+from aimlab.ports import free_ports
+from aimlab.processes import Children
+from aimlab.testing import eventually
+from aimschema import subjects
+from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, StatusReported, encode
+from aimschema.reasons import ROUTER, WATCHER
+from aimschema.resources import SERVICE, Key
+
+NAMESPACE = "aim-system"
+AIMCTL = str(Path(sys.executable).with_name("aimctl"))
+
+
+def key(name: str) -> Key:
+    return Key(SERVICE.kind, NAMESPACE, name)
+
+
+def changed(name: str, version: str, body: dict[str, Any]) -> bytes:
+    return encode(ObjectChanged(kind=SERVICE.kind, namespace=NAMESPACE, name=name, uid="u", resource_version=version, object=body))
+
+
+ON_OBJECTS = {
+    "broken": b'{"type": "aim.object.changed.v1", "kind',
+    "wrong-schema": b'{"type": "aim.object.changed.v1", "kind": 7}',
+    "later-version": b'{"type": "aim.object.changed.v2", "kind": "AIMService"}',
+    "oversized": b"x" * (KEPT_BYTES + 1),
+    "wrong-place": changed("another", "5", {"metadata": {}}),
+    "no-number": changed("no-number", "five", {"metadata": {}}),
+    "no-metadata": changed("no-metadata", "5", {}),
+    "wrong-metadata": changed("wrong-metadata", str(10**9), {"metadata": {"ownerReferences": "nobody"}}),
+}
+"""By the name of the object on whose subject it comes."""
+REPORTED = "reported"
+POISON = {
+    **{subjects.of_object(key(name)): data for name, data in ON_OBJECTS.items()},
+    subjects.of_object(key("never-was")): b"{",
+    subjects.of_report(key(REPORTED), ROUTER): b"{",
+    "aim.object.AIMService.of.too.many.tokens": b"{",
+}
+SEEN_BY_WATCHER = {subject for subject in POISON if not subject.startswith(subjects.REPORT)}
+
+
+@dataclass
+class Place:
+    """A watcher and a router at work, and their URLs."""
+
+    cluster: Cluster
+    bus: Bus
+    children: Children
+    env: dict[str, str]
+
+    async def start(self, service: str) -> str:
+        port = free_ports(1)[0]
+        process = await self.children.start(
+            service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=self.env | {"AIM_HTTP_PORT": str(port)}
+        )
+        await until_answers(process, f"http://127.0.0.1:{port}/readyz", f"aim-{service}")
+        return f"http://127.0.0.1:{port}"
+
+    async def create(self, name: str) -> None:
+        metadata = {"name": name, "namespace": NAMESPACE}
+        spec = {"model": "m", "templateRef": "t"}
+        await self.cluster.create({"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, "metadata": metadata, "spec": spec})
+
+    async def reported(self, name: str) -> bool:
+        """The router's last word on an object can be read."""
+        latest = await self.latest(subjects.of_report(key(name), ROUTER))
+        return any(isinstance(item, Event) and isinstance(item.message, StatusReported) for item in latest)
+
+    async def latest(self, *filters: str) -> list[Event | Undecodable]:
+        found: list[Event | Undecodable] = []
+        async with aclosing(aimbus.follow(self.bus, filters)) as items:
+            async for item in items:
+                if isinstance(item, CaughtUp):
+                    break
+                if isinstance(item, Event | Undecodable):
+                    found.append(item)
+        return found
+
+    async def letters(self, service: str) -> list[DeadLetter]:
+        log = aimbus.read_log(self.bus, [subjects.letters(service)])
+        return [event.message async for event in log if isinstance(event, Event) and isinstance(event.message, DeadLetter)]
+
+    def aimctl(self, *arguments: str) -> str:
+        done = subprocess.run([AIMCTL, *arguments], env=os.environ | self.env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    async def listed(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(await asyncio.to_thread(self.aimctl, "dead", "-o", "json"))
+        return rows
+
+
+async def undecodable(url: str) -> float:
+    """The counter, as Prometheus would read it."""
+    async with aiohttp.ClientSession(trust_env=False) as session, session.get(f"{url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith('aim_failures_total{kind="undecodable"}'))
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    nats = NatsServer(tmp_path / "nats")
+    await nats.start()
+    try:
+        async with ApiServer() as server, Children(tmp_path / "log") as children:
+            write_kubeconfig(tmp_path / "kubeconfig", server.url)
+            cluster, bus = await Cluster.connect(str(tmp_path / "kubeconfig")), await aimbus.connect(nats.url, name="test")
+            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+            for crd in crds():
+                await cluster.create(crd)
+            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(tmp_path / "kubeconfig"), "AIM_NATS_MAX_BYTES": str(1 << 26)}
+            yield Place(cluster, bus, children, env)
+            await bus.close()
+            await cluster.close()
+    finally:
+        await nats.kill()
+
+
+async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None:
+    await place.start(WATCHER)
+    router = await place.start(ROUTER)
+    for name in (*ON_OBJECTS, REPORTED):
+        await place.create(name)
+        await eventually(lambda name=name: place.reported(name), f"a report on {name}")  # type: ignore[misc]
+
+    seqs = {subject: await place.bus.publisher.resend(subject, data, {"ce-type": "poison"}) for subject, data in POISON.items()}
+
+    async def told() -> bool:
+        router_s, watcher_s = await place.letters(ROUTER), await place.letters(WATCHER)
+        return len(router_s) == len(POISON) and len(watcher_s) == len(SEEN_BY_WATCHER)
+
+    await eventually(told, "a letter of each service on each message")
+    assert {letter.subject: letter.seq for letter in await place.letters(ROUTER)} == seqs
+    assert await undecodable(router) == len(POISON)
+    log = [json.loads(line) for line in place.children.log_of(ROUTER).read_text().splitlines()]
+    assert {(line["subject"], line["seq"]) for line in log if line["event"] == "undecodable"} == set(seqs.items())
+
+    async def healed() -> bool:
+        of_services = await place.latest(subjects.objects(SERVICE.kind), subjects.reports(SERVICE.kind))
+        return {item.subject for item in of_services if isinstance(item, Undecodable)} == {"aim.object.AIMService.of.too.many.tokens"}
+
+    await eventually(healed, "what was hidden is said again")
+    await place.create("later")
+    await eventually(lambda: place.reported("later"), "the router goes on")
+
+    await place.children.stop(ROUTER)
+    await place.start(ROUTER)
+    assert len(await place.letters(ROUTER)) == len(POISON), "a restart wrote letters again"
+
+    rows = await place.listed()
+    assert {row["subject"]: row["seq"] for row in rows if row["service"] == ROUTER} == seqs
+    assert {row["subject"] for row in rows if row["service"] == WATCHER} == SEEN_BY_WATCHER
+    said = await asyncio.to_thread(place.aimctl, "dead", "retry", "--all")
+    assert said.count("sent again") == len(POISON)
+
+    async def all_new() -> bool:
+        """It is as unreadable as before, so there are new letters, and no old ones."""
+        rows = await place.listed()
+        return len(rows) == len(POISON) + len(SEEN_BY_WATCHER) and min(row["seq"] for row in rows) > max(seqs.values())
+
+    await eventually(all_new, "new letters in place of the old")
+    await eventually(healed, "what was hidden is said again, again")
