@@ -5,7 +5,7 @@
 2. An event only says which keys to look at; a plan is made from the projection as it is when a worker gets to the key.
 3. A service sees its own writes and reports at once, folded from the answers, before the watcher brings them.
 4. Outcomes: done; retry with jittered backoff (conflicts, throttling, outages); refused (a person must act): folded as
-   `Learned(key, REFUSED, ...)`, so that the planner can say it on the object, and tried again every `REFUSED_AGAIN_S`.
+   `Learned(key, REFUSED, ...)`, so that the planner can say it on the object, and tried again with backoff, not before `REFUSED_AGAIN_S`.
 5. Only the holder of the service's lease plans and acts; a standby follows and folds. A term of leadership begins as a new process
    would, but for the picture: an empty queue, nothing learned, everything looked at. When the lease is lost all work is cancelled.
 6. A message that cannot be read or folded stops nothing and says nothing: what was known of its object stays known, and a person gets a letter.
@@ -15,7 +15,8 @@
 import asyncio
 import datetime
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
@@ -37,7 +38,7 @@ from aimservice.projection import CREATING, REFUSED, Input, Learned, Projection,
 from aimservice.queue import WorkQueue
 from aimservice.settings import ServiceSettings
 
-REFUSED_AGAIN_S = 60.0
+REFUSED_AGAIN_S = 15.0
 DEAD_AFTER = 5
 NAMESPACE_TERMINATING = "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
 WORKERS = 4
@@ -279,11 +280,12 @@ class Loop:
         started_s, outcome = time.monotonic(), "done"
         try:
             plan = self.service.plan(self.projection, key, datetime.datetime.now(datetime.UTC))
-            for report in plan.reports:
-                await self._publish_report(report, causes)
             if plan.requeue_after_s is not None:
                 self.queue.add_after(key, plan.requeue_after_s)
-            outcome = await self._carry_out(plan.actions, key, causes)
+            with self._creating(plan.actions):
+                for report in plan.reports:
+                    await self._publish_report(report, causes)
+                outcome = await self._carry_out(plan.actions, key, causes)
             if outcome != "refused":
                 self._dead.discard(key)
                 self.queue.succeeded(key)
@@ -297,6 +299,18 @@ class Loop:
         duration_s = time.monotonic() - started_s
         RECONCILE_SECONDS.labels(self.service.name, outcome).observe(duration_s)
         log.debug("reconciled", key=str(key), outcome=outcome, duration_s=round(duration_s, 4), cause=list(causes))
+
+    @contextmanager
+    def _creating(self, actions: Sequence[Action]) -> Iterator[None]:
+        """What is planned counts at once: the plan of another key may depend on how many there are."""
+        keys = [action.key for action in actions if isinstance(action, ApplyObject)]
+        for key in keys:
+            self.fold(Learned(key, CREATING, value=True))
+        try:
+            yield
+        finally:
+            for key in keys:
+                self.fold(Learned(key, CREATING, None))
 
     async def _carry_out(self, actions: Sequence[Action], key: Key, causes: Sequence[int]) -> str:
         """All actions in order; a refused one ends the list and is folded for the planner to tell."""
@@ -314,28 +328,21 @@ class Loop:
         return "done"
 
     def _refused(self, action: Action, why: str, key: Key, causes: Sequence[int]) -> None:
-        """Fold a refusal. One that reads differently each time (a webhook's request id) must not make the loop spin."""
+        """Fold a refusal; the first of a streak is told by the planner at once. One that reads differently each time makes no loop spin."""
         target = action.key if isinstance(action, ApplyObject | DeleteObject) else key
-        refusal, known = Refusal(target, why), self.projection.learned(key, REFUSED)
+        first = self.projection.learned(key, REFUSED) is None
         log.warning("refused", key=str(key), target=str(target), error=why)
-        self.fold(Learned(key, REFUSED, refusal))
-        if known is None:
+        self.fold(Learned(key, REFUSED, Refusal(target, why)))
+        self.queue.failed(key, causes, REFUSED_AGAIN_S)
+        if first:
             self.queue.add(key, *causes)
-        elif known != refusal:
-            self.queue.failed(key, causes)
-        self.queue.add_after(key, REFUSED_AGAIN_S, causes)
 
     async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
         match action:
             case ApplyObject():
-                self.fold(Learned(action.key, CREATING, value=True))
-                try:
-                    answer = await self._applier.apply(self.projection, action)
-                    if answer is not None:
-                        self.fold(written(answer))
-                finally:
-                    self.fold(Learned(action.key, CREATING, None))
+                answer = await self._applier.apply(self.projection, action)
                 if answer is not None:
+                    self.fold(written(answer))
                     await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
             case DeleteObject():
                 if await self._applier.delete(action):

@@ -2,7 +2,8 @@
 
 1. A key is in the queue at most once; adding it again only adds to its causes.
 2. A key is handed to one worker at a time; added meanwhile, it comes again once that worker is done.
-3. `add_after` keeps the earliest time asked for.
+3. Keys that failed last time come after all others: a thousand that cannot succeed delay none that can.
+4. `add_after` keeps the earliest time asked for.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ class WorkQueue:
     def __init__(self) -> None:
         self._entries: dict[Key, _Entry] = {}
         self._ready: deque[Key] = deque()
+        self._again: deque[Key] = deque()
         self._timers: dict[Key, float] = {}
         self._causes_later: dict[Key, set[int]] = {}
         self._heap: list[tuple[float, Key]] = []
@@ -40,7 +42,7 @@ class WorkQueue:
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._ready) + len(self._again)
 
     @property
     def idle(self) -> bool:
@@ -54,8 +56,7 @@ class WorkQueue:
         if not entry.waiting:
             entry.waiting = True
             if not entry.working:
-                self._ready.append(key)
-                self._wake.set()
+                self._line_up(key)
 
     def add_after(self, key: Key, delay_s: float, causes: Iterable[int] = ()) -> None:
         later = self._causes_later.setdefault(key, set())
@@ -70,8 +71,8 @@ class WorkQueue:
         """The next key and the sequence numbers of the events that asked for it. The caller must call `done` afterwards."""
         while True:
             next_s = self._fire_timers()
-            if self._ready:
-                key = self._ready.popleft()
+            if lane := self._ready or self._again:
+                key = lane.popleft()
                 entry = self._entries[key]
                 entry.working, entry.waiting = True, False
                 causes, entry.causes = tuple(sorted(entry.causes)), set()
@@ -86,10 +87,13 @@ class WorkQueue:
         entry = self._entries[key]
         entry.working = False
         if entry.waiting:
-            self._ready.append(key)
-            self._wake.set()
+            self._line_up(key)
         else:
             del self._entries[key]
+
+    def _line_up(self, key: Key) -> None:
+        (self._again if key in self._failures else self._ready).append(key)
+        self._wake.set()
 
     def failed(self, key: Key, causes: Iterable[int] = (), at_least_s: float = 0.0) -> int:
         """Look again, for the same causes, after a jittered exponential time, not before `at_least_s`; returns failures in a row."""

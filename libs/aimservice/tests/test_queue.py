@@ -187,7 +187,7 @@ def test_backoff_doubles_with_jitter_up_to_a_bound() -> None:
 
 def test_what_the_server_asks_for_is_waited() -> None:
     (waited_s,) = waits_s(30.0)
-    assert 30.0 <= waited_s < 30.5
+    assert waited_s == pytest.approx(30.0, abs=0.5)
 
 
 def test_a_success_starts_the_backoff_anew() -> None:
@@ -209,3 +209,50 @@ async def test_a_key_that_failed_comes_back_for_the_same_causes() -> None:
     queue.add_after(A, 0.0, (3, 4))
     queue.add_after(A, 60.0, range(5, 1000))
     assert await queue.take() == (A, tuple(range(3, 3 + MOST_CAUSES)))
+
+
+async def test_keys_that_failed_come_after_those_that_did_not() -> None:
+    queue = WorkQueue()
+    queue.failed(A, at_least_s=60.0)
+    queue.add(A)
+    queue.add(B)
+    assert [(await queue.take())[0] for _ in range(2)] == [B, A]
+    queue.succeeded(A)
+    queue.done(A)
+    queue.add(A)
+    queue.add(CLUSTER_WIDE)
+    assert [(await queue.take())[0] for _ in range(2)] == [A, CLUSTER_WIDE]
+
+
+MINUTE_S = 60.0
+MOST_FIRST_MINUTE = 8
+MOST_LATER_MINUTE = 0.5
+
+
+def test_a_thousand_failing_keys_are_tried_a_stated_number_of_times_a_minute_and_a_healthy_one_comes_first() -> None:
+    """At most eight times each in the first minute; every other minute on average once they have failed for a quarter of an hour."""
+    failing = [Key("ModelCache", "ml", f"c{number}") for number in range(1000)]
+
+    async def storm() -> tuple[list[float], bool]:
+        queue = WorkQueue()
+        tries: list[float] = []
+        for key in failing:
+            queue.add(key)
+        started_s = now()
+        while now() - started_s < 30 * MINUTE_S:
+            key, _ = await queue.take()
+            tries.append(now() - started_s)
+            queue.failed(key)
+            queue.done(key)
+        for key in failing:
+            queue.add(key)
+        queue.add(A)
+        first, _ = await queue.take()
+        return tries, first == A
+
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        tries, healthy_first = runner.run(storm())
+    assert len([at for at in tries if at < MINUTE_S]) <= MOST_FIRST_MINUTE * len(failing)
+    later = [at for at in tries if at >= 15 * MINUTE_S]
+    assert len(later) / 15 <= MOST_LATER_MINUTE * len(failing)
+    assert healthy_first
