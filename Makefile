@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check format crds lock clean
+.PHONY: help install demo dev test faults check bench format crds lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,13 +25,22 @@ dev: install ## a laptop cluster with the control plane, until Ctrl-C
 	$(BIN)/aimctl dev
 
 test: .venv/dev-installed ## unit, contract and scenario tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
+
+faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, about an hour (FAULTS="--only NAME --seed N")
+	$(BIN)/python tests/faults $(FAULTS)
 
 check: .venv/dev-installed ## lint, formatting, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	for folder in $(DISTRIBUTIONS) tests; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
+	for folder in $(DISTRIBUTIONS) tests bench; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
 	$(BIN)/lint-imports
+
+bench: install ## run every bench/*.py, some minutes each; the numbers go into bench/RESULTS.md
+	@echo "measuring; this takes some minutes, on an idle machine if possible …"
+	@{ echo "# Results"; echo; echo 'Written by `make bench`, which runs every `bench/*.py`; each says what it measures in its first lines.'; \
+	for script in bench/*.py; do echo; echo "  $$script" >&2; $(BIN)/python $$script; done; } > bench/RESULTS.new
+	@mv bench/RESULTS.new bench/RESULTS.md && cat bench/RESULTS.md
 
 format: .venv/dev-installed ## format and fix what can be fixed by itself
 	$(BIN)/ruff format .

@@ -26,6 +26,7 @@ def test_targets_and_commands_exist(page: Path) -> None:
     text = page.read_text()
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    commands |= {group.name for group in app.registered_groups if group.name is not None}
     assert set(re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", text, re.MULTILINE)) <= {(t, "") for t in targets} | {("", t) for t in targets}
     assert set(re.findall(r"aimctl ([a-z]+)`", text)) <= commands
 
@@ -33,7 +34,7 @@ def test_targets_and_commands_exist(page: Path) -> None:
 def test_help_names_every_command() -> None:
     shown = CliRunner().invoke(app, ["--help"])
     assert shown.exit_code == 0
-    assert all(name in shown.output for name in ("demo", "dev", "up"))
+    assert all(name in shown.output for name in ("demo", "dev", "up", "dead"))
 
 
 def test_the_api_page_names_every_reason_that_services_report() -> None:

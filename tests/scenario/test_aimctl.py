@@ -17,7 +17,7 @@ from aimlab.apiserver import ApiServer
 from aimlab.lab import SYSTEM_NAMESPACE, write_kubeconfig
 
 AIMCTL = str(Path(sys.executable).with_name("aimctl"))
-pytestmark = [pytest.mark.xdist_group("aimctl"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 
 def processes_with(text: str) -> list[str]:

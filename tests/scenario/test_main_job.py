@@ -24,7 +24,7 @@ from aimschema.resources import AIM_KINDS, CACHE, CLAIM, INFERENCE_SERVICE, JOB,
 from aimschema.resources import SERVICE as SERVICE_KIND
 
 Body = dict[str, Any]
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("main-job"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 KUBECTL = str(Path(sys.executable).with_name("kubectl"))
 
 

@@ -14,13 +14,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from msgspec import structs
 from rich.console import Console
 from rich.table import Table
 
 from aimbus import Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
 from aimschema import subjects
-from aimschema.messages import DeadLetter, timestamp
+from aimschema.messages import DeadLetter, handled, timestamp
 from aimschema.resources import Key
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -102,7 +101,7 @@ async def retry(bus: Bus, chosen: Iterable[Found], console: Console) -> bool:
                 complete = False
                 continue
             messages[letter.subject, letter.seq] = message
-        await bus.publisher.publish(structs.replace(letter, handled=True, data=b"", headers={}), cause=[found.seq])
+        await bus.publisher.publish(handled(letter), cause=[found.seq])
         if not letter.subject:
             _say(console, f"{letter.service} looks at {found.what} again")
     for (subject, seq), message in messages.items():

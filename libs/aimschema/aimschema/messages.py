@@ -9,7 +9,7 @@ import datetime
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from aimschema import subjects
 from aimschema.resources import Key
@@ -192,6 +192,11 @@ def subject_of(message: Message) -> str:
             return subjects.of_dead(message.service, Key(message.kind, message.namespace, message.name))
         case Progress():
             return subjects.of_progress(Key(message.kind, message.namespace, message.name))
+
+
+def handled(letter: DeadLetter) -> DeadLetter:
+    """What says, on the letter's own subject, that a person has dealt with it."""
+    return structs.replace(letter, handled=True, data=b"", headers={})
 
 
 def timestamp(moment: datetime.datetime) -> str:
