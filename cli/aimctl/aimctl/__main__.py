@@ -77,18 +77,28 @@ def _on_bus(work: Callable[[Console], Coroutine[Any, Any, T]]) -> T:
 
 
 def _in_state_dir(state: Path | None, work: Any) -> Any:
-    """Run until done or told to stop; a temporary folder goes at the end."""
+    """Run until done or told to stop; a temporary folder goes at the end, but for when a part did not come up: its log is in there."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     console = Console()
     folder = state or Path(tempfile.mkdtemp(prefix="aim-"))
     try:
-        return asyncio.run(_until_told(work(folder.absolute(), console)))
-    except RuntimeError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        result = asyncio.run(_until_told(work(folder.absolute(), console)))
+    except (RuntimeError, ExceptionGroup) as error:
+        problem = _first(error)
+        if not isinstance(problem, RuntimeError):
+            raise
+        console.print(f"error: {problem}", style="bold red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    finally:
-        if state is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    if state is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def _first(error: Exception) -> Exception:
+    """What went wrong first, out of the groups that tasks wrap it in."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _until_told(work: Coroutine[Any, Any, Any]) -> Any:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 HOST = "127.0.0.1"
+ROLES = ("master", "volume", "filer", "s3")
 REGION = "us-east-1"
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
@@ -104,6 +106,8 @@ async def seaweed(folder: Path, admin: Keys, *, others: Mapping[str, Keys] | Non
         yield server
     finally:
         await stop(process, grace_s=STOP_GRACE_S)
+        for role, port in product(ROLES, ports):
+            Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: ASYNC240, S108 (it leaves them there when killed)
 
 
 def _command(folder: Path, identities: Path, ports: list[int]) -> list[str]:
@@ -115,7 +119,7 @@ def _command(folder: Path, identities: Path, ports: list[int]) -> list[str]:
     return [str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server", *where, *roles, *quick, *quiet]
 
 
-_PORT_FLAGS = [f"{role}.port{kind}" for role in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+_PORT_FLAGS = [f"{role}.port{kind}" for role in ROLES for kind in ("", ".grpc")]
 
 
 def _identities(keys: Mapping[str, Keys]) -> dict[str, list[dict[str, object]]]:
