@@ -308,7 +308,16 @@ MAKERS: dict[Resource, Callable[[int], Body]] = {CACHE: model_cache, JOB: job, C
 
 def say(rows: list[tuple[str, str, str]], lines: list[str]) -> None:
     table = ["| | measured | of the bare list |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    print("\n".join(["## The watcher and 10,000 objects", "", f"`.venv/bin/python bench/watcher.py`, {os.cpu_count()} cores. {MIX}", ""]))
+    print(
+        "\n".join(
+            [
+                "## The watcher and 10,000 objects",
+                "",
+                f"`.venv/bin/python bench/watcher.py`, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end. {MIX}",
+                "",
+            ]
+        )
+    )
     print("\n".join([*table, "", *lines]))
 
 

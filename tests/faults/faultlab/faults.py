@@ -21,7 +21,7 @@ class Fault:
     """`strike` is at work while the fleet is applied over `over_s` seconds. `unruly`: the whole run is on a bus that mangles (faultlab.relay)."""
 
     strike: Strike | None
-    over_s: float = 3.0
+    over_s: float = 2.0
     unruly: bool = False
 
 
@@ -102,7 +102,7 @@ API = {
 ALL_AT_ONCE = Misbehaviour(refused=0.3, statuses=(429, 500, 503), lost=0.2, delay_s=0.05, cut_every_s=0.3)
 
 QUICK = {
-    "kill": Fault(partial(kill, services=SERVICES, times=1), over_s=8.0),
+    "kill": Fault(partial(kill, services=SERVICES, times=1), over_s=6.0),
     "nats-kill": Fault(partial(nats_restart, times=2, crash=True)),
     "nats-away": Fault(partial(nats_away, away_s=3.0)),
     "nats-wipe": Fault(nats_wipe),

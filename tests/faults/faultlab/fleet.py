@@ -19,6 +19,7 @@ FLAKY = 0
 GATEWAY = "aim-gateway"
 GATEWAY_NAMESPACE = "aim-system"
 STOPPED_INDEX = 2
+EDITED_INDEX = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Fleet:
 
 
 FULL = Fleet(namespaces=5, templates=4, services=10)
-SMALL = Fleet(namespaces=3, templates=3, services=4)
+SMALL = Fleet(namespaces=2, templates=3, services=4)
 
 
 def of_size(services: int, *, flaky: bool = False) -> Fleet:
@@ -85,6 +86,11 @@ def manifests(fleet: Fleet) -> list[Body]:
         *templates,
         *services,
     ]
+
+
+def edits(fleet: Fleet) -> list[tuple[str, str, Body]]:
+    """What the user changes of mind right after: namespace, name and spec of services that shall have two replicas."""
+    return [(f"ns{index}", f"s{EDITED_INDEX}", {"replicas": 2}) for index in range(fleet.namespaces) if fleet.services > EDITED_INDEX]
 
 
 def _models(fleet: Fleet, space: int) -> list[int]:

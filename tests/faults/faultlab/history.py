@@ -9,7 +9,7 @@ from functools import partial
 from aimlab.kinds import Body, owner_reference, stamp
 from aimlab.node.claims import STORAGE_CLASSES
 from aimschema import labels
-from aimschema.resources import CLAIM, GATEWAY, INFERENCE_SERVICE, JOB, NAMESPACE, POD, ROUTE, Key, key_of
+from aimschema.resources import CLAIM, GATEWAY, INFERENCE_SERVICE, JOB, NAMESPACE, POD, ROUTE, SERVICE, Key, key_of
 from aimservice.projection import written
 from faultlab import fleet
 from faultlab.chance import chance
@@ -18,7 +18,7 @@ from faultlab.outcome import COMPARED, State, plain
 from faultlab.sim import ALL_KINDS, Bus, Clock, Cluster, Process, services, synced
 
 LONGEST_WAIT_S = 1500.0
-MOST_STEPS = 60_000
+MOST_STEPS = 15_000
 FLEET = fleet.Fleet(namespaces=2, templates=3, services=3, flaky=True)
 
 
@@ -42,6 +42,7 @@ class History:
         self.steps = 0
         self._rng = rng
         self._logs: dict[Key, str] = {}
+        self._edits = fleet.edits(FLEET)
         self._to_create = [body for body in fleet.manifests(FLEET) if body["kind"] != NAMESPACE.kind]
         self.cluster.changed = self.bus.publish
         self.processes = [Process(service, self.bus, self.cluster, self.clock, self._logs) for service in services()]
@@ -72,11 +73,16 @@ class History:
         steps: list[Callable[[], object]] = []
         if self._to_create:
             steps.append(lambda: self.cluster.create(self._to_create.pop(0)))
+        elif self._edits:
+            steps.append(lambda: self._edit(*self._edits.pop(0)))
         for process in self.processes:
             steps += [partial(process.deliver, subject) for subject in process.unheard]
             steps += [partial(process.work, key) for key in process.queue]
         steps += self._node_steps()
         return steps or self._wait()
+
+    def _edit(self, namespace: str, name: str, spec: Body) -> None:
+        self.cluster.patch(self.cluster.objects[Key(SERVICE.kind, namespace, name)], spec=spec)
 
     def _wait(self) -> list[Callable[[], object]]:
         """Nothing to do now: let the next timer run out, if it is not too far off (caches are marked as used every hour, for ever)."""
@@ -147,7 +153,7 @@ class History:
                 steps.append(partial(self.cluster.patch, claim, status={"phase": "Bound"}))
         steps += [partial(self._job_step, job) for job in self.cluster.of(JOB.kind) if "conditions" not in job.get("status", {})]
         for isvc in self.cluster.of(INFERENCE_SERVICE.kind):
-            if "status" not in isvc:
+            if isvc.get("status", {}).get("observed") != isvc["metadata"]["generation"]:
                 steps.append(partial(self._serve, isvc))
         for route in self.cluster.of(ROUTE.kind):
             if route.get("status", {}).get("observed") != route["metadata"]["generation"]:
@@ -180,9 +186,10 @@ class History:
             own = {"name": f"{metadata['name']}-predictor-{number}", "namespace": metadata["namespace"], "ownerReferences": [owner_reference(isvc)]}
             named = own | {"labels": metadata["labels"] | {labels.KSERVE_ISVC_LABEL: metadata["name"]}}
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-            self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": {}, "status": status})
+            if Key(POD.kind, named["namespace"], named["name"]) not in self.cluster.objects:
+                self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": {}, "status": status})
         ready = "True" if predictor["minReplicas"] else "False"
-        self.cluster.patch(isvc, status={"conditions": [{"type": "Ready", "status": ready}]})
+        self.cluster.patch(isvc, status={"observed": metadata["generation"], "conditions": [{"type": "Ready", "status": ready}]})
 
     def _accept(self, route: Body) -> None:
         generation = route["metadata"]["generation"]

@@ -56,6 +56,8 @@ LASTING = frozenset(
     }
 )
 """Once true, these stay true: nobody takes anything away in these runs."""
+OF_WHAT_IS_ABSENT = frozenset({reasons.ROUTING_DISABLED})
+"""Said because no config was heard of. Kinds come by streams of their own, so one may be late: then it is put right, which is no flicker."""
 GOOD_STATES = frozenset({"Running", reasons.AVAILABLE_STATE})
 
 
@@ -169,7 +171,7 @@ def _condition_order(kind: str, old: Body, new: Body) -> Iterator[str]:
         yield f"observedGeneration of {kind} went from {old['observedGeneration']} to {new.get('observedGeneration')}"
     if new["status"] == old["status"] and new["lastTransitionTime"] != old["lastTransitionTime"]:
         yield f"lastTransitionTime of {kind} moved, but its status stayed {new['status']}"
-    if kind in LASTING and old["status"] == "True" and new["status"] != "True":
+    if kind in LASTING and old["status"] == "True" and new["status"] != "True" and old["reason"] not in OF_WHAT_IS_ABSENT:
         yield f"{kind} was True ({old['reason']}) and is {new['status']} ({new['reason']}: {new.get('message', '')})"
 
 

@@ -129,7 +129,10 @@ class Cluster:
         present = self.objects.get(key_of(body))
         if present is None or present["metadata"]["uid"] != body["metadata"]["uid"]:
             return None
-        return self._store(_merged(copy.deepcopy(present), fields))
+        merged = _merged(copy.deepcopy(present), fields)
+        if merged.get("spec") != present.get("spec"):
+            merged["metadata"]["generation"] += 1
+        return self._store(merged)
 
     def delete(self, key: Key, uid: str | None = None) -> None:
         """With everything it owns, at once."""

@@ -29,11 +29,12 @@ from aimschema.resources import (
     LEASE,
     MODEL,
     NAMESPACE,
+    SERVICE,
     Resource,
 )
 from faultlab.chance import branch, chance
 from faultlab.fastnode import FastNode
-from faultlab.fleet import Fleet, manifests
+from faultlab.fleet import Fleet, edits, manifests
 from faultlab.observer import Observer
 from faultlab.outcome import COMPARED, State, all_running, differences, plain, wrong_runs
 from faultlab.proxy import Proxy
@@ -99,11 +100,15 @@ class World:
             await asyncio.to_thread(shutil.rmtree, folder)
         await self.nats.start()
 
-    async def apply(self, bodies: list[Body], rng: random.Random, over_s: float) -> None:
-        """Create everything, spread over a time, straight into the double: the user's kubectl has no fault."""
+    async def apply(self, fleet: Fleet, rng: random.Random, over_s: float) -> None:
+        """Create everything, spread over a time, and change some of it, straight into the double: the user's kubectl has no fault."""
+        bodies = manifests(fleet)
         pause_s = 2 * over_s / max(1, len(bodies))
         for body in bodies:
             await self.cluster.create(body)
+            await asyncio.sleep(rng.uniform(0.0, pause_s))
+        for namespace, name, spec in edits(fleet):
+            await self.cluster.merge_patch(SERVICE, namespace, name, {"spec": spec})
             await asyncio.sleep(rng.uniform(0.0, pause_s))
 
     def errors_logged(self) -> list[str]:
@@ -221,7 +226,7 @@ async def bring_up(
     before = _tally(world)
     logged = len(world.errors_logged())
     async with asyncio.TaskGroup() as work:
-        work.create_task(world.apply(manifests(fleet), branch(rng), over_s))
+        work.create_task(world.apply(fleet, branch(rng), over_s))
         if strike is not None:
             work.create_task(strike(world, branch(rng)))
     state = await settle(world, expected, SETTLED_WITHIN_S)

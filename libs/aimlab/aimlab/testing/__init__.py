@@ -9,7 +9,7 @@ from aimschema.resources import Resource
 
 Wait = Callable[[Resource, str, Callable[[Body], bool]], Awaitable[Body]]
 Start = Callable[[], Awaitable[Children]]
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 POLL_S = 0.03
 NAMESPACE = "demo"
 """The one namespace that the `cluster` fixture makes."""
