@@ -27,7 +27,7 @@ dev: install ## a laptop cluster with the control plane, until Ctrl-C
 test: .venv/dev-installed ## unit, contract and scenario tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
-faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, about an hour (FAULTS="--only NAME --seed N")
+faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
 	$(BIN)/python tests/faults $(FAULTS)
 
 check: .venv/dev-installed ## lint, formatting, types and import rules

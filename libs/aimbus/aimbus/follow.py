@@ -4,7 +4,9 @@
    Loading and CaughtUp is gone: sweep it.
 2. On any doubt (a lost connection, a missed heartbeat, a gap, a consumer or stream that is gone) it begins again with Loading. An event
    may therefore come twice; none is left out.
-3. It never raises for anything on the bus and never ends: an unreadable message is an item like the others, an absent stream is
+3. A load has everything that was acknowledged before it began: it waits until the mirror, which may be behind after a crash of the
+   server, is level with the log. A picture from before would be taken for the present one: what it lacks would look deleted.
+4. It never raises for anything on the bus and never ends: an unreadable message is an item like the others, an absent stream is
    waited for.
 """
 
@@ -22,10 +24,11 @@ from aimbus.jetstream import create_consumer
 from aimbus.once import Once
 from aimbus.pull import Delivered, Doubt, pull
 from aimbus.session import Session
-from aimbus.streams import STATE
+from aimbus.streams import LOG, STATE, until_level
 
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 1.0
+LEVEL_WITHIN_S = 10.0
 
 _log = structlog.stdlib.get_logger("aimbus")
 
@@ -64,6 +67,11 @@ async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]
 
 
 async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
+    try:
+        async with asyncio.timeout(LEVEL_WITHIN_S):
+            await until_level(session)
+    except TimeoutError:
+        raise Doubt(f"{STATE} is not level with {LOG} after {LEVEL_WITHIN_S:.0f} s") from None
     consumer, pending = await create_consumer(session, STATE, filters, {"deliver_policy": "last_per_subject"})
     yield Loading()
     caught_up = pending == 0

@@ -60,7 +60,7 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BY
         session = await bus.session()
         try:
             made = await _ensure(session, replicas, max_bytes)
-            await _wait_until_level(session)
+            await until_level(session)
         except (Unreachable, TimeoutError, ApiError) as error:
             if isinstance(error, ApiError) and error.code != 503:
                 raise StreamsRefused(str(error)) from error
@@ -184,7 +184,7 @@ def _limit(size_bytes: int) -> str:
     return "any number of" if size_bytes < 0 else str(size_bytes)
 
 
-async def _wait_until_level(session: Session) -> None:
+async def until_level(session: Session) -> None:
     """The mirror fills itself, after some 200 ms; there is no event for it.
 
     Compared with the last message there is, not with the last sequence: what was removed from the end never reaches a new mirror.

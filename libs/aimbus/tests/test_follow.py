@@ -97,6 +97,20 @@ async def test_an_unreadable_message_is_an_item_and_the_following_goes_on(bus: B
         assert names([event]) == ["a"]
 
 
+async def test_a_load_waits_until_the_mirror_is_level(bus: Bus, pod: Pod) -> None:
+    """A mirror that lacks what was acknowledged, as one may for a while after a crash, would make it look deleted."""
+    await bus.publisher.publish(pod("a"))
+    session = await bus.session()
+    await api(session, "STREAM.DELETE.AIM_STATE")
+    await api(session, "STREAM.CREATE.AIM_STATE", {"name": "AIM_STATE", "subjects": ["nothing"], "storage": "memory"})
+    async with following(bus) as follower, session.subscribed("$JS.API.STREAM.INFO.AIM_STATE") as questions:
+        first = asyncio.create_task(anext(follower))
+        await questions.get()
+        await ensure_streams(bus)
+        assert await first == Loading()
+        assert names(await load(follower)) == ["a"]
+
+
 async def test_following_waits_until_the_watcher_has_made_the_streams(server: NatsServer, bare_bus: Bus, pod: Pod) -> None:
     async with following(bare_bus) as follower:
         first = asyncio.create_task(anext(follower))

@@ -28,6 +28,9 @@ ANNOTATION_TRIED: Final = PREFIX + "tried"
 ANNOTATION_CACHED: Final = PREFIX + "cached"
 ANNOTATION_FILLED: Final = PREFIX + "filled"
 
+JOB_UID: Final = "batch.kubernetes.io/controller-uid"
+"""Set by the Job controller on a Job's pods since Kubernetes 1.27."""
+
 KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
 KSERVE_DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
 KSERVE_AUTOSCALER: Final = "serving.kserve.io/autoscalerClass"

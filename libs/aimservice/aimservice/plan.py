@@ -29,9 +29,12 @@ class DeleteObject:
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """The whole log of a finished container; comes back as `Learned(pod, ...)`, once."""
+    """The whole log of a finished container; comes back as `Learned(of, ...)`, once.
 
-    pod: Key
+    `of` is the pod, or a Job of whose pods no event has told: then the API server is asked for the newest that succeeded.
+    """
+
+    of: Key
     uid: str
     container: str
 

@@ -169,7 +169,7 @@ def _words(action: object) -> str:
             return f"apply {body['kind']} {body['metadata']['name']}"
         case DeleteObject(key=key):
             return f"delete {key.kind} {key.name}"
-        case ReadLog(pod=key):
+        case ReadLog(of=key):
             return f"read log of {key.name}"
         case FollowLog(pod=key):
             return f"follow log of {key.name}"

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from aim_discovery.output import LARGEST_LOG_BYTES
 from aim_discovery.plan import LOG, ReadLogResult
-from aimkube import NotFound, Rejected
-from aimschema.resources import Key
+from aimkube import Cluster, NotFound, Rejected
+from aimschema.labels import JOB_UID
+from aimschema.resources import JOB, POD, Key
 from aimservice.loop import Loop
 from aimservice.plan import Action, ReadLog
 from aimservice.projection import Learned
@@ -14,16 +15,35 @@ from aimservice.projection import Learned
 async def read_log(loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
     """The handler of ReadLog actions."""
     assert isinstance(action, ReadLog), action
-    try:
-        raw = await loop.cluster.read_log(action.pod.namespace or "", action.pod.name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1)
-    except (NotFound, Rejected) as error:
-        result = ReadLogResult(problem=f"the log of pod {action.pod.name} cannot be had: {error}")
-    else:
-        too_long = len(raw) > LARGEST_LOG_BYTES
-        result = (
-            ReadLogResult(problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB")
-            if too_long
-            else ReadLogResult(raw.decode(errors="replace"))
-        )
+    result = await _read(loop.cluster, action)
     await loop.record(action, about, causes)
-    loop.learn(Learned(action.pod, LOG, result), about, causes)
+    loop.learn(Learned(action.of, LOG, result), about, causes)
+
+
+async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
+    namespace, name = action.of.namespace or "", action.of.name
+    if action.of.kind == JOB.kind:
+        found = await _newest_succeeded_pod(cluster, namespace, action.uid)
+        if found is None:
+            return ReadLogResult(problem="its pod is gone before its log could be read")
+        name = found
+    try:
+        raw = await cluster.read_log(namespace, name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1)
+    except (NotFound, Rejected) as error:
+        return ReadLogResult(problem=f"the log of pod {name} cannot be had: {error}")
+    if len(raw) > LARGEST_LOG_BYTES:
+        return ReadLogResult(problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB")
+    return ReadLogResult(raw.decode(errors="replace"))
+
+
+async def _newest_succeeded_pod(cluster: Cluster, namespace: str, job_uid: str) -> str | None:
+    """By the label the Job controller gives, and the owner: a label anybody may set."""
+    pods = (await cluster.list(POD, namespace, label_selector=f"{JOB_UID}={job_uid}")).items
+    succeeded = [
+        pod["metadata"]
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") == "Succeeded"
+        and any(owner["uid"] == job_uid for owner in pod["metadata"].get("ownerReferences") or ())
+    ]
+    newest = max(succeeded, key=lambda metadata: (metadata["creationTimestamp"], metadata["name"]), default=None)
+    return None if newest is None else str(newest["name"])

@@ -32,7 +32,7 @@ POD_WORD_S = 10.0
 FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 3600.0
 LOG = "log"
-"""Topic: the log of a pod (a ReadLogResult)."""
+"""Topic: the log of a pod, or of the pod of a Job (a ReadLogResult)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,15 +225,14 @@ def _working(seen: Projection, job: Seen, now: datetime.datetime) -> str:
 
 
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
-    """The log of the newest pod that succeeded, then what it says."""
+    """The log of the newest pod that succeeded, then what it says. News of the pod may be late, so whether it is gone the API server must say."""
     pods = [pod for pod in pods_of(seen, job) if pod.status.get("phase") == "Succeeded"]
-    if not pods and _may_come(seen, job, now):
+    if not pods and _just_ended(job, now):
         return _at_it(view, "the image has answered") | look_again(POD_WORD_S)
-    if not pods:
-        return _failed(view, now, job, "its pod is gone before its log could be read")
-    log: ReadLogResult | None = seen.learned(pods[-1].key, LOG)
+    source = pods[-1] if pods else job
+    log: ReadLogResult | None = seen.learned(source.key, LOG)
     if log is None:
-        return act(ReadLog(pods[-1].key, pods[-1].uid, CONTAINER)) | _at_it(view, "reading what the image answered")
+        return act(ReadLog(source.key, source.uid, CONTAINER)) | _at_it(view, "reading what the image answered")
     if log.problem:
         return _failed(view, now, job, log.problem)
     try:
@@ -256,13 +255,6 @@ def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen)
         return act(ReadLog(pod.key, pod.uid, CONTAINER)) | _at_it(view, "the Job failed; reading its log")
     said = last_lines(log.text) if log is not None and not log.problem else "(not to be had)"
     return _failed(view, now, job, f"{job_failure(job)}; the image ended with exit code {end.exit_code}; last lines of the log: {said}")
-
-
-def _may_come(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
-    """Whether the pod of a Job that succeeded may only be late: it is known and not yet as ended, or the next try would not be due."""
-    known = any(not pod.deleting for pod in pods_of(seen, job))
-    finished = job_finished_at(job)
-    return known or (finished is not None and (now - finished).total_seconds() < FIRST_RETRY_S)
 
 
 def _just_ended(job: Seen, now: datetime.datetime) -> bool:

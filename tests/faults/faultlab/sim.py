@@ -28,7 +28,7 @@ from aim_statuswriter import projection as statuswriter_sees
 from aimlab.kinds import Body, stamp
 from aimschema import reasons
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, subject_of
-from aimschema.resources import AIM_KINDS, RESOURCES, Key, Resource, key_of
+from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 from aimservice.loop import Service
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import CREATING, Learned, Projection, fold, forget, forget_reports, renumbered, written
@@ -341,12 +341,17 @@ class Process:
                 answer = self._cluster.apply_status(action.key, action.resource_version, action.status)
                 answers += [] if answer is None else [answer]
             case ReadLog():
-                text = self._logs.get(action.pod)
+                text = self._logs.get(self._pod_of(action))
                 result = discovery.ReadLogResult(problem="the log is gone") if text is None else discovery.ReadLogResult(text)
-                self.seen = fold(self.seen, Learned(action.pod, discovery.LOG, result))
+                self.seen = fold(self.seen, Learned(action.of, discovery.LOG, result))
                 self.queue.setdefault(key)
             case FollowLog() | SendEvent():
                 pass
+
+    def _pod_of(self, action: ReadLog) -> Key:
+        if action.of.kind == POD.kind:
+            return action.of
+        return next(key_of(pod) for pod in self._cluster.of(POD.kind) if pod["metadata"]["ownerReferences"][0]["uid"] == action.uid)
 
     def _fold_answer(self, _action: Action, answers: list[Body]) -> None:
         for answer in answers:

@@ -1,0 +1,85 @@
+"""Reading the log of a discovery's pod, also one that no event has told of."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from aim_discovery.apply import read_log
+from aim_discovery.output import LARGEST_LOG_BYTES
+from aim_discovery.plan import LOG, ReadLogResult
+from aim_discovery.render import CONTAINER
+from aimkube import Listing, NotFound
+from aimschema.labels import JOB_UID
+from aimschema.resources import JOB, POD, TEMPLATE, Key, Resource
+from aimservice.loop import Loop
+from aimservice.plan import ReadLog
+from aimservice.projection import Learned
+
+NAMESPACE = "ml"
+ABOUT = Key(TEMPLATE.kind, NAMESPACE, "t")
+OF_JOB = ReadLog(Key(JOB.kind, NAMESPACE, "j"), "job-uid", CONTAINER)
+OF_POD = ReadLog(Key(POD.kind, NAMESPACE, "p"), "pod-uid", CONTAINER)
+
+
+def pod(name: str, *, phase: str = "Succeeded", owner: str = "job-uid", created: str = "2030-01-01T00:00:00Z") -> dict[str, Any]:
+    metadata = {"name": name, "creationTimestamp": created, "labels": {JOB_UID: "job-uid"}, "ownerReferences": [{"uid": owner}]}
+    return {"metadata": metadata, "status": {"phase": phase}}
+
+
+class Cluster:
+    """Pods and the logs of some of them."""
+
+    def __init__(self, pods: Iterable[dict[str, Any]], logs: Mapping[str, bytes]) -> None:
+        self._pods, self._logs = tuple(pods), logs
+
+    async def list(self, resource: Resource, namespace: str, *, label_selector: str) -> Listing:
+        assert (resource, namespace, label_selector) == (POD, NAMESPACE, f"{JOB_UID}=job-uid")
+        return Listing(self._pods, "1")
+
+    async def read_log(self, namespace: str, name: str, container: str, *, limit_bytes: int) -> bytes:
+        if name not in self._logs:
+            raise NotFound(f"no pod {name}")
+        return self._logs[name][:limit_bytes]
+
+
+class Records:
+    """The part of the loop that a handler uses."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.done: list[object] = []
+
+    async def record(self, *action: object) -> None:
+        self.done.append(action[0])
+
+    def learn(self, fact: Learned, *_: object) -> None:
+        self.done.append(fact)
+
+
+@pytest.mark.parametrize(
+    ("action", "pods", "logs", "result"),
+    [
+        pytest.param(OF_POD, [], {"p": b"[]"}, ReadLogResult("[]"), id="of-a-pod"),
+        pytest.param(
+            OF_JOB, [pod("a"), pod("b", created="2030-01-01T00:00:01Z"), pod("c", phase="Failed")], {"b": b"B"}, ReadLogResult("B"), id="of-the-newest"
+        ),
+        pytest.param(
+            OF_JOB, [pod("a", owner="another")], {"a": b"A"}, ReadLogResult(problem="its pod is gone before its log could be read"), id="of-no-pod"
+        ),
+        pytest.param(OF_POD, [], {"p": b"x" * (LARGEST_LOG_BYTES + 9)}, ReadLogResult(problem="the log is longer than 4 MiB"), id="too-long"),
+    ],
+)
+async def test_a_log(action: ReadLog, pods: list[dict[str, Any]], logs: dict[str, bytes], result: ReadLogResult) -> None:
+    loop = Records(Cluster(pods, logs))
+    await read_log(cast(Loop, loop), action, ABOUT, [1])
+    assert loop.done == [action, Learned(action.of, LOG, result)]
+
+
+async def test_a_log_that_is_gone_is_a_result_too() -> None:
+    loop = Records(Cluster([], {}))
+    await read_log(cast(Loop, loop), OF_POD, ABOUT, [1])
+    [_, fact] = loop.done
+    assert isinstance(fact, Learned)
+    assert isinstance(fact.value, ReadLogResult)
+    assert "the log of pod p cannot be had" in fact.value.problem
