@@ -152,11 +152,16 @@ def _id_of(message: Message) -> str:
         case DeadLetter(seq=seq, handled=False) if seq:
             return f"dead:{message.service}:{seq}"
         case ObjectChanged():
-            return f"{message.uid}:{message.resource_version}"
+            return f"{message.uid}:{message.resource_version}{_epoch(message)}"
         case ObjectDeleted():
-            return f"{message.uid}:deleted:{message.resource_version}"
+            return f"{message.uid}:deleted:{message.resource_version}{_epoch(message)}"
         case StatusReported() | KindSynced() | ActionTaken() | DeadLetter() | Progress():
             return uuid.uuid4().hex
+
+
+def _epoch(message: ObjectChanged | ObjectDeleted) -> str:
+    """A restored cluster gives the same versions to other contents."""
+    return f":epoch:{message.epoch}" if message.epoch else ""
 
 
 def _cause_text(cause: Sequence[int]) -> str:

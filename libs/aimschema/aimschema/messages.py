@@ -3,6 +3,8 @@
 1. A new field has a default. A changed meaning is a v2 beside v1. A reader ignores fields it does not know.
 2. The `type` is also the CloudEvents type in the headers, so a consumer can route without decoding.
 3. Times are RFC 3339 in UTC; sizes are bytes.
+4. `epoch` counts how often the cluster went back in time, restored from an older backup. Versions compare within an epoch; a later epoch
+   is newer, whatever its versions.
 """
 
 import datetime
@@ -33,6 +35,7 @@ class ObjectChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="ai
     resource_version: str
     object: dict[str, Any]
     truncated: tuple[str, ...] = ()
+    epoch: int = 0
 
 
 class ObjectDeleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.deleted.v1"):
@@ -47,6 +50,7 @@ class ObjectDeleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="ai
     uid: str
     resource_version: str
     object: dict[str, Any]
+    epoch: int = 0
 
 
 class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.kind.synced.v1"):
@@ -60,6 +64,7 @@ class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.k
     resource_version: str
     objects: int
     installed: bool = True
+    epoch: int = 0
 
 
 class ReportedCondition(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 1. A projection is a value: `fold` returns a new one and changes nothing, so a planner never sees it move.
 2. An older version of an object is dropped, also when it comes after the object's deletion or from an earlier object
-   of the same name: resourceVersions compare as integers within a kind (Kubernetes API concepts, KEP-5504).
+   of the same name: resourceVersions compare as integers within a kind (Kubernetes API concepts, KEP-5504) and an epoch
+   (aimschema.messages). Our own writes are of the latest epoch that was heard of.
 3. Folding the same events in any order, or twice, gives the same picture. Reports have no version of their own: the
    one with the highest sequence number counts (`renumbered` where the numbers begin anew).
 """
@@ -19,13 +20,19 @@ from aimschema.resources import Key, key_of
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write)."""
+    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write), `epoch` the event's."""
 
     key: Key
     uid: str
     version: int
     body: dict[str, Any]
     seq: int = 0
+    epoch: int = 0
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Grows with time, also over a restored backup: epoch, version."""
+        return self.epoch, self.version
 
     @property
     def deleting(self) -> bool:
@@ -109,6 +116,7 @@ class Refusal:
 Input: TypeAlias = Message | Learned
 _NO_NAMES: Map[str, Seen] = Map()
 _NO_FACTS: Map[str, object] = Map()
+_NEVER = (0, -1)
 _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
 
 
@@ -118,10 +126,11 @@ class Projection:
 
     _objects: Map[tuple[str, str | None], Map[str, Seen]] = field(default_factory=Map)
     _owned: Map[str, frozenset[Key]] = field(default_factory=Map)
-    _gone: Map[Key, int] = field(default_factory=Map)
+    _gone: Map[Key, tuple[int, int]] = field(default_factory=Map)
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
     _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
     _absent: frozenset[str] = frozenset()
+    _epoch: int = 0
 
     def get(self, key: Key) -> Seen | None:
         return self._objects.get((key.kind, key.namespace), _NO_NAMES).get(key.name)
@@ -174,8 +183,9 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
             return _deleted(seen, event)
         case StatusReported():
             return _reported(seen, event, seq)
-        case KindSynced(kind=kind, installed=installed):
-            return replace(seen, _absent=seen._absent - {kind} if installed else seen._absent | {kind})
+        case KindSynced(kind=kind, installed=installed, epoch=epoch):
+            absent = seen._absent - {kind} if installed else seen._absent | {kind}
+            return replace(seen, _absent=absent, _epoch=max(seen._epoch, epoch))
         case Learned():
             return _learn(seen, event)
         case _:
@@ -237,29 +247,30 @@ def _learn(seen: Projection, event: Learned) -> Projection:
 
 
 def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
-    key, version = Key(event.kind, event.namespace, event.name), int(event.resource_version)
+    key = Key(event.kind, event.namespace, event.name)
+    new = Seen(key, event.uid, int(event.resource_version), event.object, seq, event.epoch if seq else seen._epoch)
     present = seen.get(key)
-    if present is not None and (version < present.version or (version == present.version and seq <= present.seq)):
+    if present is not None and (new.age < present.age or (new.age == present.age and seq <= present.seq)):
         return seen
-    if version <= seen._gone.get(key, -1):
+    if new.age <= seen._gone.get(key, _NEVER):
         return seen
     if present is not None:
         seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
-    new = Seen(key, event.uid, version, event.object, seq)
     place = (key.kind, key.namespace)
     names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
     owned = seen._owned
     for uid in new.owners:
         owned = owned.set(uid, owned.get(uid, frozenset()) | {key})
-    return replace(seen, _objects=seen._objects.set(place, names), _owned=owned)
+    return replace(seen, _objects=seen._objects.set(place, names), _owned=owned, _epoch=max(seen._epoch, new.epoch))
 
 
 def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
-    key, version = Key(event.kind, event.namespace, event.name), int(event.resource_version)
+    key, age = Key(event.kind, event.namespace, event.name), (event.epoch, int(event.resource_version))
     present = seen.get(key)
-    if present is not None and (version < present.version or (present.uid != event.uid and version <= present.version)):
+    if present is not None and (age < present.age or (present.uid != event.uid and age <= present.age)):
         return seen
-    seen = replace(_unlearn(seen, key), _gone=seen._gone.set(key, max(version, seen._gone.get(key, -1))))
+    gone = seen._gone.set(key, max(age, seen._gone.get(key, _NEVER)))
+    seen = replace(_unlearn(seen, key), _gone=gone, _epoch=max(seen._epoch, event.epoch))
     return seen if present is None else _remove(seen, present)
 
 

@@ -6,6 +6,7 @@
 3. What is known of the bus changes only by acknowledgements and by what the bus shows.
 4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was paused sends nothing behind its successor's back.
 5. Where the last message on an object cannot be read, or AIM_STATE lacks one that AIM_LOG has, the object is published again.
+6. When the cluster turns out to have gone back in time, a new epoch begins: every kind is listed and published again.
 """
 
 import asyncio
@@ -56,6 +57,7 @@ class Feed:
         self._kinds = kinds
         self._known: defaultdict[str, Known] = defaultdict(lambda: NOTHING)
         self._watching: list[asyncio.Task[None]] = []
+        self._back_in_time = asyncio.Event()
         self._letters = Letters(WATCHER, bus)
         self._begin()
 
@@ -63,6 +65,8 @@ class Feed:
         """Forget the pass before."""
         self._known.clear()
         self._loaded_seq = 0
+        self._epoch = 0
+        self._newest: defaultdict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))  # by kind, of all messages
         self._hidden: dict[Key, int] = {}  # objects whose last message cannot be read: its sequence
         self._markers: dict[str, KindSynced] = {}
         self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by kind: one says something at a time
@@ -72,7 +76,16 @@ class Feed:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._letters.send())
+            tasks.create_task(self._list_again())
             await self._follow(tasks)
+
+    async def _list_again(self) -> None:
+        """All kinds anew whenever an epoch begins."""
+        while True:
+            await self._back_in_time.wait()
+            self._back_in_time.clear()
+            await self._stop_watching()
+            self._start_watching()
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         loading = True
@@ -89,8 +102,8 @@ class Feed:
                         self._fold(message, seq)
                     case Event(message=DeadLetter() as letter):
                         self._letters.seen(letter)
-                    case Event(message=KindSynced()):
-                        pass
+                    case Event(message=KindSynced() as marker):
+                        self._note_age(marker)
                     case Event():
                         log.warning("unexpected-message", subject=item.subject, seq=item.seq)
                     case Undecodable():
@@ -170,13 +183,24 @@ class Feed:
 
     async def _publish_all(self, resource: Resource, seen: Seen) -> None:
         async with self._publishing[resource.kind]:
-            planned = _plan(self._known[resource.kind], resource, seen)
+            await self._check_time(resource, seen)
+            planned = _plan(self._known[resource.kind], resource, seen, self._epoch)
             messages = [message for message in planned if not isinstance(message, KindSynced)]
             for start in range(0, len(messages), CHUNK):
                 await self._publish_chunk(messages[start : start + CHUNK])
             for marker in planned:
                 if isinstance(marker, KindSynced):
                     await self._mark(marker, len(messages))
+
+    async def _check_time(self, resource: Resource, seen: Seen) -> None:
+        """Where the cluster has gone back in time, begin an epoch and wait for `_list_again`, which cancels this."""
+        if not isinstance(seen, Listed):
+            return
+        if plan.went_back(self._newest[resource.kind], seen.resource_version, self._epoch):
+            self._epoch += 1
+            log.warning("cluster-went-back-in-time", kind=resource.kind, resource_version=seen.resource_version, epoch=self._epoch)
+            self._back_in_time.set()
+            await asyncio.get_running_loop().create_future()
 
     async def _mark(self, marker: KindSynced, published: int) -> None:
         await self._reveal(marker.kind)
@@ -218,18 +242,23 @@ class Feed:
 
     def _fold(self, message: ObjectMessage, seq: int) -> None:
         self._known[message.kind] = fold(self._known[message.kind], message, seq)
+        self._note_age(message)
+
+    def _note_age(self, message: Outgoing) -> None:
+        self._epoch = max(self._epoch, message.epoch)
+        self._newest[message.kind] = max(self._newest[message.kind], plan.newest_of(message))
 
 
-def _plan(known: Known, resource: Resource, seen: Seen) -> list[Outgoing]:
+def _plan(known: Known, resource: Resource, seen: Seen, epoch: int) -> list[Outgoing]:
     match seen:
         case Listed(items, resource_version):
-            return plan.plan_listed(known, resource, items, resource_version)
+            return plan.plan_listed(known, resource, items, resource_version, epoch)
         case Changed(body):
-            return plan.plan_changed(known, body)
+            return plan.plan_changed(known, body, epoch)
         case Removed(body):
-            return plan.plan_removed(known, body)
+            return plan.plan_removed(known, body, epoch)
         case Absent():
-            return plan.plan_absent(known, resource)
+            return plan.plan_absent(known, resource, epoch)
         case _:
             assert_never(seen)
 

@@ -5,6 +5,8 @@
 3. An object of another uid under a known name: first the delete of the old one, at the version last known, then the new one. (Not at the list's
    version: readers drop what is older than a delete, and the new one may be.)
 4. The messages on one object are in order; KindSynced is last.
+5. `epoch` is the present one (see aimschema.messages). A cluster that went back in time is shown by a list that is older than what the bus has;
+   then everything is published once more, in a new epoch.
 """
 
 from collections.abc import Iterable
@@ -22,41 +24,51 @@ ObjectMessage: TypeAlias = ObjectChanged | ObjectDeleted
 Outgoing: TypeAlias = ObjectMessage | KindSynced
 
 
-def plan_listed(known: Known, resource: Resource, items: Iterable[Body], resource_version: str) -> list[Outgoing]:
+def newest_of(message: Outgoing) -> tuple[int, int]:
+    """Epoch and version: how far the cluster had come when the message was true."""
+    return message.epoch, int(message.resource_version or "0")
+
+
+def went_back(newest: tuple[int, int], resource_version: str, epoch: int) -> bool:
+    """Whether a list of a kind is older than the newest of its messages. Lists are consistent reads: only a restored cluster answers like that."""
+    return (epoch, int(resource_version)) < newest
+
+
+def plan_listed(known: Known, resource: Resource, items: Iterable[Body], resource_version: str, epoch: int = 0) -> list[Outgoing]:
     """For a snapshot of a whole kind; `known` is what the bus has of that kind."""
     listed = {key_of(item): item for item in items}
     messages: list[Outgoing] = []
     for key, body in listed.items():
         present = living(known, key)
-        if present is None or present.uid != body["metadata"]["uid"] or present.version < _version(body):
-            messages += _replacing(present, key, body)
-    messages += (_deleted(key, present, resource_version) for key, present in _living(known) if key not in listed)
-    return [*messages, KindSynced(kind=resource.kind, resource_version=resource_version, objects=len(listed))]
+        if present is None or present.uid != body["metadata"]["uid"] or _is_news(present, body, epoch):
+            messages += _replacing(present, key, body, epoch)
+    messages += (_deleted(key, present, resource_version, epoch) for key, present in _living(known) if key not in listed)
+    return [*messages, KindSynced(kind=resource.kind, resource_version=resource_version, objects=len(listed), epoch=epoch)]
 
 
-def plan_absent(known: Known, resource: Resource) -> list[Outgoing]:
+def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoing]:
     """For a kind that the API does not serve: nothing of it is there."""
-    gone: list[Outgoing] = [_deleted(key, present, str(present.version)) for key, present in _living(known)]
-    return [*gone, KindSynced(kind=resource.kind, resource_version="", objects=0, installed=False)]
+    gone: list[Outgoing] = [_deleted(key, present, str(present.version), epoch) for key, present in _living(known)]
+    return [*gone, KindSynced(kind=resource.kind, resource_version="", objects=0, installed=False, epoch=epoch)]
 
 
-def plan_changed(known: Known, body: Body) -> list[Outgoing]:
+def plan_changed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
     """For an object that was added or modified."""
     key = key_of(body)
     present = living(known, key)
-    if present is not None and (_version(body) < present.version or (_version(body) == present.version and present.uid == body["metadata"]["uid"])):
+    if present is not None and not _is_news(present, body, epoch) and not _takes_its_place(present, body):
         return []
-    return _replacing(present, key, body)
+    return _replacing(present, key, body, epoch)
 
 
-def plan_removed(known: Known, body: Body) -> list[Outgoing]:
+def plan_removed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
     """For an object that was deleted or has left the selector: on the bus both are gone."""
     key = key_of(body)
     present = living(known, key)
-    if present is None or _version(body) < present.version:
+    if present is None or (present.epoch == epoch and _version(body) < present.version):
         return []
     last = prune(body) if present.uid == body["metadata"]["uid"] else present.body
-    return [_deleted(key, present, body["metadata"]["resourceVersion"], last)]
+    return [_deleted(key, present, body["metadata"]["resourceVersion"], epoch, last)]
 
 
 def plan_hidden(known: Known, key: Key) -> ObjectMessage:
@@ -68,9 +80,15 @@ def plan_hidden(known: Known, key: Key) -> ObjectMessage:
     if present is None or present.gone:
         place = {"name": key.name} if key.namespace is None else {"name": key.name, "namespace": key.namespace}
         nothing = Published(uid="", version=0, raw=b"{}", seq=0)
-        return _deleted(key, nothing, "0", {"kind": key.kind, "metadata": place})
+        return _deleted(key, nothing, "0", 0, {"kind": key.kind, "metadata": place})
     return ObjectChanged(
-        kind=key.kind, namespace=key.namespace, name=key.name, uid=present.uid, resource_version=str(present.version), object=present.body
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=present.uid,
+        resource_version=str(present.version),
+        object=present.body,
+        epoch=present.epoch,
     )
 
 
@@ -85,17 +103,32 @@ def shrunk(message: ObjectMessage) -> ObjectMessage | None:
     return structs.replace(message, object=body, truncated=(*message.truncated, path))
 
 
-def _replacing(present: Published | None, key: Key, body: Body) -> list[Outgoing]:
+def _is_news(present: Published, body: Body, epoch: int) -> bool:
+    return (epoch, _version(body)) > (present.epoch, present.version)
+
+
+def _takes_its_place(present: Published, body: Body) -> bool:
+    """Another object of the name, in the same version: a list may show both the delete and the creation at once."""
+    return present.uid != body["metadata"]["uid"] and _version(body) == present.version
+
+
+def _replacing(present: Published | None, key: Key, body: Body, epoch: int) -> list[Outgoing]:
     metadata = body["metadata"]
     changed = ObjectChanged(
-        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], object=prune(body)
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        object=prune(body),
+        epoch=epoch,
     )
     if present is None or present.uid == changed.uid:
         return [changed]
-    return [_deleted(key, present, str(present.version)), changed]
+    return [_deleted(key, present, str(present.version), present.epoch), changed]
 
 
-def _deleted(key: Key, present: Published, resource_version: str, body: Body | None = None) -> ObjectDeleted:
+def _deleted(key: Key, present: Published, resource_version: str, epoch: int, body: Body | None = None) -> ObjectDeleted:
     return ObjectDeleted(
         kind=key.kind,
         namespace=key.namespace,
@@ -103,6 +136,7 @@ def _deleted(key: Key, present: Published, resource_version: str, body: Body | N
         uid=present.uid,
         resource_version=resource_version,
         object=present.body if body is None else body,
+        epoch=epoch,
     )
 
 

@@ -18,13 +18,14 @@ from aimschema.resources import Key
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete, `raw` the body as JSON."""
+    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete, `raw` the body as JSON, `epoch` the message's."""
 
     uid: str
     version: int
     raw: bytes
     seq: int
     gone: bool = False
+    epoch: int = 0
 
     @property
     def body(self) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def fold(known: Known, message: ObjectChanged | ObjectDeleted, seq: int) -> Know
         return known
     if present is not None and seq <= present.seq:
         return known.delete(key) if gone and present.gone and seq == present.seq else known
-    return known.set(key, Published(message.uid, int(message.resource_version), msgspec.json.encode(message.object), seq, gone))
+    return known.set(key, Published(message.uid, int(message.resource_version), msgspec.json.encode(message.object), seq, gone, message.epoch))
 
 
 def living(known: Known, key: Key) -> Published | None:

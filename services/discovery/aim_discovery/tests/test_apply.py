@@ -38,6 +38,7 @@ class Cluster:
         return Listing(self._pods, "1")
 
     async def read_log(self, namespace: str, name: str, container: str, *, limit_bytes: int) -> bytes:
+        assert (namespace, container) == (NAMESPACE, CONTAINER)
         if name not in self._logs:
             raise NotFound(f"no pod {name}")
         return self._logs[name][:limit_bytes]
@@ -62,7 +63,11 @@ class Records:
     [
         pytest.param(OF_POD, [], {"p": b"[]"}, ReadLogResult("[]"), id="of-a-pod"),
         pytest.param(
-            OF_JOB, [pod("a"), pod("b", created="2030-01-01T00:00:01Z"), pod("c", phase="Failed")], {"b": b"B"}, ReadLogResult("B"), id="of-the-newest"
+            OF_JOB,
+            [pod("a"), pod("b", created="2030-01-01T00:00:01Z"), pod("c", phase="Failed")],
+            {"b": b"B"},
+            ReadLogResult("B"),
+            id="of-the-newest",
         ),
         pytest.param(
             OF_JOB, [pod("a", owner="another")], {"a": b"A"}, ReadLogResult(problem="its pod is gone before its log could be read"), id="of-no-pod"

@@ -10,7 +10,7 @@ from aim_watcher import plan
 from aim_watcher.plan import Outgoing
 from aim_watcher.projection import NOTHING, Known, fold, living
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.resources import CACHE, Key
+from aimschema.resources import CACHE, Key, key_of
 from aimservice.projection import Projection
 from aimservice.projection import fold as service_fold
 
@@ -140,6 +140,16 @@ class Cluster:
             self.version += 1
             self.events.append(("removed", gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self.version)}}))
 
+    def restore(self, back: int) -> None:
+        """From a backup of `back` changes ago: what came after has never been, and its versions are given again."""
+        kept = self.events[: max(0, len(self.events) - back)]
+        self.version, self.objects, self.events = len(kept), {}, kept
+        for kind, object_ in kept:
+            if kind == "changed":
+                self.objects[key_of(object_)] = object_
+            else:
+                del self.objects[key_of(object_)]
+
 
 class Bus:
     """The last message of every subject, as AIM_STATE has it."""
@@ -148,6 +158,7 @@ class Bus:
         self.seq = 0
         self.last: dict[Key, tuple[int, ObjectChanged | ObjectDeleted]] = {}
         self.log: list[ObjectChanged | ObjectDeleted] = []
+        self.marker: KindSynced | None = None
 
     def publish(self, message: ObjectChanged | ObjectDeleted) -> int:
         self.seq += 1
@@ -164,26 +175,41 @@ class Watcher:
 
     def __init__(self, cluster: Cluster, bus: Bus) -> None:
         self.cluster, self.bus, self.known, self.read = cluster, bus, NOTHING, 0
+        self.epoch, self.newest = 0, (0, 0)
         for seq, message in bus.last.values():
-            self.known = fold(self.known, message, seq)
+            self._heard(seq, message)
+        if bus.marker is not None:
+            self._heard(0, bus.marker)
 
     def relist(self, publish_at_most: int = 1_000) -> None:
         self.read = len(self.cluster.events)
-        self._publish(plan.plan_listed(self.known, CACHE, self.cluster.objects.values(), str(self.cluster.version)), publish_at_most)
+        version = str(self.cluster.version)
+        if plan.went_back(self.newest, version, self.epoch):
+            self.epoch += 1
+        self._publish(plan.plan_listed(self.known, CACHE, self.cluster.objects.values(), version, self.epoch), publish_at_most)
 
     def watch(self, events: int, back: int = 0) -> None:
         """Takes the next `events`, after going back over some that it had already."""
         self.read = max(0, self.read - back)
         for kind, object_ in self.cluster.events[self.read : self.read + events + back]:
             self.read += 1
-            self._publish(plan.plan_changed(self.known, object_) if kind == "changed" else plan.plan_removed(self.known, object_), 1_000)
+            planned = plan.plan_changed if kind == "changed" else plan.plan_removed
+            self._publish(planned(self.known, object_, self.epoch), 1_000)
+
+    def _heard(self, seq: int, message: Outgoing) -> None:
+        if not isinstance(message, KindSynced):
+            self.known = fold(self.known, message, seq)
+        self.epoch, self.newest = max(self.epoch, message.epoch), max(self.newest, plan.newest_of(message))
 
     def _publish(self, messages: list[Outgoing], at_most: int) -> None:
-        for message in [m for m in messages if not isinstance(m, KindSynced)][:at_most]:
-            seq = self.bus.publish(message)
-            self.known = fold(self.known, message, seq)
+        for message in messages[:at_most]:
+            if isinstance(message, KindSynced):
+                self.bus.marker = message
+                self._heard(0, message)
+                continue
+            self._heard(self.bus.publish(message), message)
             for at, last in list(self.bus.last.values())[:1]:
-                self.known = fold(self.known, last, at)  # the bus shows it to us, again
+                self._heard(at, last)  # the bus shows it to us, again
 
 
 STEPS = st.one_of(
@@ -193,6 +219,7 @@ STEPS = st.one_of(
     st.tuples(st.just("list")),
     st.tuples(st.just("killed"), st.integers(0, 3)),
     st.tuples(st.just("bus-lost")),
+    st.tuples(st.just("restored"), st.integers(1, 6)),
 )
 
 
@@ -214,6 +241,9 @@ def run(steps: list[tuple[Any, ...]]) -> tuple[Cluster, Bus, Watcher]:
                 watcher = Watcher(cluster, bus)
                 watcher.relist(published)
                 watcher = Watcher(cluster, bus)
+                watcher.relist()
+            case ("restored", back):  # which breaks all watches
+                cluster.restore(back)
                 watcher.relist()
             case ("bus-lost",):
                 bus = Bus()
@@ -246,7 +276,8 @@ def test_nothing_is_said_twice(steps: list[tuple[Any, ...]]) -> None:
     watcher.relist()
     said_so_far = bus.seq
     watcher.relist()
-    assert [plan.plan_changed(watcher.known, object_) for object_ in cluster.objects.values()] == [[]] * len(cluster.objects)
+    again = [plan.plan_changed(watcher.known, object_, watcher.epoch) for object_ in cluster.objects.values()]
+    assert again == [[]] * len(cluster.objects)
     assert bus.seq == said_so_far
 
 
