@@ -19,7 +19,7 @@ from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.node.claims import storage_class
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimschema import labels
-from aimschema.resources import CACHE, CONFIG, MODEL, RESOURCES, SERVICE, TEMPLATE, Resource
+from aimschema.resources import CACHE, CONFIG, JOB, MODEL, RESOURCES, SERVICE, TEMPLATE, Resource
 
 Body = dict[str, Any]
 BUCKET = "told"
@@ -180,6 +180,11 @@ class Place:
                 await self.get(kind, name)
             except NotFound:
                 return
+            await asyncio.sleep(0.05)
+
+    async def no_jobs(self) -> None:
+        """Waits until what was tried is recorded, so that its Jobs are gone."""
+        while (await self.stack.lab.cluster.list(JOB, self.name)).items:  # noqa: ASYNC110 (other processes bring it about)
             await asyncio.sleep(0.05)
 
     async def leave(self) -> None:
