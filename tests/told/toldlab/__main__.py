@@ -9,10 +9,10 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 from rich.table import Table
-from toldlab.case import Case
-from toldlab.run import CASES, Result, bring_all_about
 
 from aimctl.stack import control_plane_on_laptop
+from toldlab.case import Case
+from toldlab.run import CASES, Result, bring_all_about
 
 
 async def run() -> dict[str, Result]:
