@@ -14,18 +14,23 @@ from typing import Any, TypeAlias
 from immutables import Map
 
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.reasons import NAME_CONFLICT
 from aimschema.resources import Key, key_of
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write)."""
+    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write).
+
+    Not `complete`: a large part was left out of the event.
+    """
 
     key: Key
     uid: str
     version: int
     body: dict[str, Any]
     seq: int = 0
+    complete: bool = True
 
     @property
     def deleting(self) -> bool:
@@ -96,14 +101,21 @@ REFUSED = "refused"
 """Topic: a Refusal of what was planned for the key."""
 CREATING = "creating"
 """Topic: True while an apply of the key is under way."""
+CONTESTED = "contested"
+"""Topic: who keeps changing what is ours of the object at this key, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server will not take what we sent, until a person changes something."""
+    """The API server will not take what we sent, until a person changes something. `name_taken`: since the name is somebody else's."""
 
     target: Key
     message: str
+    name_taken: bool = False
+
+    def reason(self, otherwise: str) -> str:
+        """For the condition that tells of it."""
+        return NAME_CONFLICT if self.name_taken else otherwise
 
 
 Input: TypeAlias = Message | Learned
@@ -245,7 +257,7 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
         return seen
     if present is not None:
         seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
-    new = Seen(key, event.uid, version, event.object, seq)
+    new = Seen(key, event.uid, version, event.object, seq, complete=not event.truncated)
     place = (key.kind, key.namespace)
     names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
     owned = seen._owned

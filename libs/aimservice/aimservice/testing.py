@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from aimschema import labels
+from aimschema.discovered import digest
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
 from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key, key_of
 from aimservice.plan import ApplyObject, DeleteObject, FollowLog, Plan, ReadLog
-from aimservice.projection import REFUSED, Input, Learned, Projection, Refusal, fold
+from aimservice.projection import CONTESTED, REFUSED, Input, Learned, Projection, Refusal, fold
 
 Body = dict[str, Any]
 NAMESPACE = "team"
@@ -102,7 +103,7 @@ def storage_class(name: str = "fast", *, waits: bool = False, default: bool = Tr
 
 
 def config_map(name: str, owner: tuple[str, str], data: dict[str, str], **annotations: str) -> Body:
-    marks = {labels.PREFIX + mark: value for mark, value in annotations.items()}
+    marks = {labels.PREFIX + mark: value for mark, value in {"digest": digest(data), **annotations}.items()}
     return obj(CONFIG_MAP.kind, name, owner=owner, annotations=marks, data=data)
 
 
@@ -120,8 +121,12 @@ def changed(body: Body) -> ObjectChanged:
     )
 
 
-def refused(about: Key, target: Key, message: str = "quota exceeded") -> Learned:
-    return Learned(about, REFUSED, Refusal(target, message))
+def refused(about: Key, target: Key, message: str = "quota exceeded", *, name_taken: bool = False) -> Learned:
+    return Learned(about, REFUSED, Refusal(target, message, name_taken))
+
+
+def contested(target: Key, words: str = "spec is changed again and again by bully") -> Learned:
+    return Learned(target, CONTESTED, words)
 
 
 def does(plan: Plan) -> list[str]:

@@ -49,7 +49,7 @@ def job() -> ApplyObject:
 
 @dataclass
 class FakeCluster:
-    """Answers an apply with the next error of the script; after the last one it succeeds."""
+    """Has nothing; answers an apply with the next error of the script, and after the last one it succeeds."""
 
     errors: list[Exception] = field(default_factory=list)
     applied: list[Body] = field(default_factory=list)
@@ -60,6 +60,9 @@ class FakeCluster:
         if self.errors:
             raise self.errors.pop(0)
         return {**body, "metadata": {**body["metadata"], "uid": "job", "resourceVersion": "50"}}
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        raise NotFound(f"{resource.kind} {namespace}/{name} not found")
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, **_: Any) -> None:
         raise NotFound(f"{resource.kind} {namespace}/{name} not found")

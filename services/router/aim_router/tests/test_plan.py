@@ -15,7 +15,7 @@ from aim_router.render import timeout_of
 from aimschema import labels
 from aimschema.resources import GATEWAY, ROUTE, SERVICE, Key
 from aimservice import testing
-from aimservice.testing import NAMESPACE, NOW, Body, applied, does, fields, golden, message, plain, projection, refused, said, says
+from aimservice.testing import NAMESPACE, NOW, Body, applied, contested, does, fields, golden, message, plain, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
 GOLDEN = Path(__file__).parent / "golden"
@@ -112,6 +112,15 @@ def test_a_refusal_is_told(world: Any) -> None:
     seen = projection(world.service(), world.config(), learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")])
     assert says(world.plan(seen), "RoutingReady") == FAILED
     assert "webhook says no" in message(world.plan(seen), "RoutingReady")
+    taken = refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    assert says(world.plan(projection(world.service(), world.config(), learned=[taken])), "RoutingReady") == "False NameConflict"
+
+
+def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
+    bodies = [world.service(), world.config(), world.route(*world.accepted())]
+    plan = world.plan(projection(*bodies, learned=[contested(Key(ROUTE.kind, NAMESPACE, "s"))]))
+    assert says(plan, "RoutingReady") == "True RouteReady"
+    assert "changed again and again by bully" in message(plan, "RoutingReady")
 
 
 PATH = "/team/aimservice-s"
