@@ -11,6 +11,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from aimschema import labels
 from aimschema.discovered import digest
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
@@ -154,8 +156,12 @@ def applied(plan: Plan, kind: str) -> Body:
     return [action.body for action in plan.actions if isinstance(action, ApplyObject) and action.key.kind == kind][-1]
 
 
-def golden(file: Path, text: str) -> None:
-    """Compare with the file; with AIM_WRITE_GOLDEN=1 in the environment, write it instead."""
+def golden(test_file: str, name: str, body: Body) -> None:
+    """Compare with `golden/<name>.yaml` beside the test file; with AIM_WRITE_GOLDEN=1 in the environment, write it instead.
+
+    `name` is that of the function that renders it, with dashes, and of a case where there are several: `inference-service.cached`.
+    """
+    file, text = Path(test_file).parent / "golden" / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150)
     if os.environ.get(WRITE_GOLDEN) == "1":
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)

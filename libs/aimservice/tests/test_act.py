@@ -384,7 +384,7 @@ def test_where_objects_differ(before: Any, now: Any, paths: list[tuple[str, ...]
 
 
 def test_who_holds_a_field() -> None:
-    fields = [("us", {"f:spec": {"f:a": {}}}), ("kubectl-edit", {"f:spec": {"f:a": {}}}), ("kserve", {"f:spec": {"f:b": {}}})]
+    fields: list[tuple[str, Body]] = [("us", {"f:spec": {"f:a": {}}}), ("kubectl-edit", {"f:spec": {"f:a": {}}}), ("kserve", {"f:spec": {"f:b": {}}})]
     body = {"metadata": {"managedFields": [{"manager": manager, "fieldsV1": held} for manager, held in fields]}}
     assert writers(body, ("spec", "a"), "us") == ["kubectl-edit"]
     assert writers(body, ("spec", "c"), "us") == []
