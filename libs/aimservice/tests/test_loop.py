@@ -12,7 +12,7 @@ from msgspec import structs
 
 from aimbus import Bus, Event, ensure_streams, read_log
 from aimbus.jetstream import api
-from aimkube import Cause, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound, Throttled
+from aimkube import Cause, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound, Rejected, Throttled, Unavailable
 from aimschema import subjects
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported, decode
 from aimschema.resources import CACHE, JOB, Key, Resource
@@ -246,7 +246,10 @@ async def test_deleting_what_is_gone_is_not_told_of(bench: Bench) -> None:
 QUOTA = Forbidden("exceeded quota: gpus", status=403)
 
 
-@pytest.mark.parametrize("error", [QUOTA, Invalid("spec.size: Invalid value", status=422)], ids=["forbidden", "invalid"])
+TYPED_PATCH = Rejected("failed to create typed patch object: .spec.a: field not declared in schema", status=500)
+
+
+@pytest.mark.parametrize("error", [QUOTA, Invalid("spec.size: Invalid value", status=422), TYPED_PATCH], ids=["forbidden", "invalid", "typed-patch"])
 async def test_a_refusal_is_told_to_the_planner_and_forgotten_on_success(bench: Bench, error: KubeError) -> None:
     bench.cluster.errors = [error, error]
     await bench.started(makes_a_job, A)
@@ -292,7 +295,9 @@ async def test_a_namespace_that_is_terminating_is_done_without_complaint(bench: 
 
 
 @pytest.mark.parametrize(
-    "error", [Conflict("uid differs", status=409), Throttled("slow down", status=429, retry_after_s=0.2)], ids=["conflict", "throttled"]
+    "error",
+    [Conflict("uid differs", status=409), Throttled("slow down", status=429, retry_after_s=0.2), Unavailable("webhook is down", status=500)],
+    ids=["conflict", "throttled", "unavailable"],
 )
 async def test_what_passes_is_tried_again_without_an_event(bench: Bench, error: KubeError) -> None:
     bench.cluster.errors = [error]

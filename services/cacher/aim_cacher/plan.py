@@ -159,12 +159,13 @@ def _foreign(view: View, there: Seen) -> Plan:
 
 
 def _abandoned(seen: Projection, cache: Seen) -> bool:
-    """A failed cache that we made and that nobody asks for any more."""
+    """A failed cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
     if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or cache.status.get("status") != reasons.FAILED_STATE:
         return False
     for template in seen.all(TEMPLATE.kind, cache.key.namespace):
         found = discovered(seen, template)
-        if found is not None and cache.spec["sourceUri"] in found.sources and (template.spec.get("warmCache") or askers(seen, template)):
+        sources = found.sources if found is not None else template.status.get("modelSources") or ()
+        if cache.spec["sourceUri"] in sources and (template.spec.get("warmCache") or askers(seen, template)):
             return False
     return True
 

@@ -389,6 +389,7 @@ MADE = {labels.MANAGED_BY: "aim"}
         pytest.param(lambda w: [w.template(warm=False), w.result()], ["delete ModelCache c"], id="the-service-is-gone"),
         pytest.param(lambda w: [w.template(warm=False), w.result(), w.service()], [CLAIM], id="a-service-asks"),
         pytest.param(lambda w: [w.template(), w.result()], [CLAIM], id="a-template-asks"),
+        pytest.param(lambda w: [w.template(status={"modelSources": [w.uri]})], [CLAIM], id="a-template-whose-image-is-asked-again"),
     ],
 )
 def test_a_failed_cache_that_nobody_asks_for_is_removed(world: Any, given: Given, actions: list[str]) -> None:
