@@ -15,11 +15,11 @@ from aimbus.jetstream import api
 from aimkube import Cause, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound, Rejected, Throttled, Unavailable
 from aimschema import subjects
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported, decode
-from aimschema.resources import CACHE, JOB, Key, Resource
+from aimschema.resources import CACHE, CLAIM, JOB, Key, Resource
 from aimservice.health import Health
 from aimservice.loop import Loop, Service
 from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, Plan, SendEvent, act, condition, look_again, report
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.projection import REFUSED, Projection, Refusal, Seen, written
 
 Body = dict[str, Any]
 NAME = "test"
@@ -45,6 +45,10 @@ def synced(resource: Resource, *, installed: bool = True) -> KindSynced:
 
 def job() -> ApplyObject:
     return ApplyObject({"apiVersion": "batch/v1", "kind": JOB.kind, "metadata": {"name": JOB_OF_A.name, "namespace": "ml"}, "spec": {}})
+
+
+def claim() -> ApplyObject:
+    return ApplyObject({"apiVersion": "v1", "kind": CLAIM.kind, "metadata": {"name": "a-cache", "namespace": "ml"}, "spec": {}})
 
 
 @dataclass
@@ -400,6 +404,26 @@ async def test_a_handler_gets_the_actions_of_its_service(watcher_bus: Bus, servi
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_process_applies_nothing_that_one_before_it_did(watcher_bus: Bus, service_bus: Bus) -> None:
+    """What the first one applied is on the bus, and so comes with the state."""
+    cluster, planner = FakeCluster(), Planner(lambda _seen, present: act(claim()) if present.key == A else NOTHING)
+    service = Service(NAME, (CACHE,), (CACHE, CLAIM), affected, planner.plan, keeps=(CLAIM,))
+    for message in (changed(A, 1), synced(CACHE), synced(CLAIM)):
+        await watcher_bus.publisher.publish(message)
+    for process in ("first", "second"):
+        loop = Loop(service, service_bus, cast(Cluster, cluster), Health())
+        running = asyncio.ensure_future(loop.run())
+        marker = Key(CACHE.kind, "ml", process)
+        await watcher_bus.publisher.publish(changed(marker, 1))
+        await until(lambda marker=marker, loop=loop: marker in planner.asked and loop.queue.idle)  # type: ignore[misc]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        body = {**cluster.applied[0], "metadata": {**cluster.applied[0]["metadata"], "uid": "job", "resourceVersion": "50"}}
+        await watcher_bus.publisher.publish(written(body))
+    assert planner.asked.count(A) >= 2
+    assert len(cluster.applied) == 1
 
 
 async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Bench) -> None:
