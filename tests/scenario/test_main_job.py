@@ -5,9 +5,7 @@ The tests of this file share one laptop cluster and run in the order they are wr
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,7 +14,8 @@ import pytest_asyncio
 
 import aimbus
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, TEMPLATE, WEIGHTS
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimctl.stack import Stack, control_plane_on_laptop
+from aimctl.stack import kubectl as run_kubectl
 from aimlab.kinds import SECRET
 from aimschema import subjects
 from aimschema.messages import ActionTaken, encode
@@ -25,7 +24,6 @@ from aimschema.resources import SERVICE as SERVICE_KIND
 
 Body = dict[str, Any]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
-KUBECTL = str(Path(sys.executable).with_name("kubectl"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -35,13 +33,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def kubectl(stack: Stack, *args: str) -> str:
-    """What kubectl prints; fails the test where it does not succeed."""
-    process = await asyncio.create_subprocess_exec(
-        KUBECTL, *args, env=kubectl_env(stack.lab), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, f"kubectl {' '.join(args)}: {errors.decode()}"
-    return output.decode()
+    return await run_kubectl(stack.lab, *args)
 
 
 async def apply_and_wait(stack: Stack) -> None:

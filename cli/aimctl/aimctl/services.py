@@ -19,11 +19,16 @@ async def start_services(children: Children, *, nats_url: str, kubeconfig: Path 
     """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
-        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
-        await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
-        urls[service] = f"http://127.0.0.1:{port}"
+        urls[service] = await start_service(children, service, nats_url=nats_url, kubeconfig=kubeconfig, port=port)
     async with asyncio.TaskGroup() as waiting:
         for service, url in urls.items():
             what = f"aim-{service}; its log is {children.log_of(service)}"
             waiting.create_task(until_answers(children.running[service], f"{url}/readyz", what, within_s))
     return urls
+
+
+async def start_service(children: Children, service: str, *, nats_url: str, kubeconfig: Path | None, port: int) -> str:
+    """Start one; gives its health URL and does not wait until it is ready."""
+    env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
+    await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
+    return f"http://127.0.0.1:{port}"

@@ -1,6 +1,8 @@
 """Everything at once: the laptop cluster, a NATS server and the control plane on it."""
 
+import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,3 +49,15 @@ async def control_plane_on_laptop(state_dir: Path) -> AsyncIterator[Stack]:
 def kubectl_env(lab: Lab) -> dict[str, str]:
     """Environment in which kubectl talks to the laptop cluster and keeps its caches in the state folder."""
     return os.environ | {"KUBECONFIG": str(lab.kubeconfig), "HOME": str(lab.state_dir)}
+
+
+async def kubectl(lab: Lab, *args: str) -> str:
+    """What kubectl prints on the laptop cluster. Raises RuntimeError where it does not succeed."""
+    command = str(Path(sys.executable).with_name("kubectl"))
+    process = await asyncio.create_subprocess_exec(
+        command, *args, env=kubectl_env(lab), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"kubectl {' '.join(args)}: {errors.decode()}")
+    return output.decode()

@@ -16,6 +16,28 @@ def status(code: int, reason: str = "", message: str = "m", **more: Any) -> byte
     ).encode()
 
 
+RIGHT = 'jobs.batch "j" is forbidden: User "system:serviceaccount:aim:cacher" cannot patch resource "jobs" in API group "batch" in the namespace "ml"'
+CORE = 'configmaps "m" is forbidden: User "u" cannot get resource "configmaps" in API group "" in the namespace "ml"'
+QUOTA = 'jobs.batch "j" is forbidden: exceeded quota: gpus, requested: count/jobs.batch=1, used: count/jobs.batch=3, limited: count/jobs.batch=3'
+WEBHOOK = 'admission webhook "policy.example.org" denied the request: no models on Fridays'
+NAMED = 'ModelCache.aim.silogen.ai "c" is invalid: spec.size: Invalid value: "0": must be greater than 0'
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "causes", "told"),
+    [
+        pytest.param(403, RIGHT, [], f"{RIGHT}; grant system:serviceaccount:aim:cacher the verb patch on jobs.batch", id="no-right"),
+        pytest.param(403, CORE, [], f"{CORE}; grant u the verb get on configmaps", id="no-right-in-the-core-group"),
+        pytest.param(403, QUOTA, [], QUOTA, id="quota"),
+        pytest.param(403, WEBHOOK, [], WEBHOOK, id="webhook"),
+        pytest.param(422, NAMED, [{"field": "spec.size", "message": "Invalid value"}], NAMED, id="field-named-by-the-message"),
+        pytest.param(422, "invalid", [{"field": "spec.size", "message": "too small"}], "invalid; spec.size: too small", id="field-named-by-a-cause"),
+    ],
+)
+def test_what_a_person_is_told(code: int, message: str, causes: list[dict[str, str]], told: str) -> None:
+    assert errors.told(errors.of_answer(code, JSON, status(code, "", message, details={"causes": causes}))) == told
+
+
 @pytest.mark.parametrize(
     ("code", "content_type", "body", "expected"),
     [

@@ -93,10 +93,19 @@ class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="a
     fields: dict[str, Any] = {}
 
 
+class Mark(Struct, frozen=True, kw_only=True):
+    """By what an apply is known again: digests of the object sent, of its fields in the answer, and of the whole answer but status."""
+
+    sent: str
+    ours: str
+    whole: str
+
+
 class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.action.taken.v1"):
     """A service did something to an object of the cluster. `about` is the object it was done for.
 
-    Sent by: every service that acts. Read by: people (timeline, replay). `outcome`: done, retry or refused.
+    Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent it when it starts. `outcome`: done, retry or
+    refused. `mark`: of an apply that is done.
     """
 
     service: str
@@ -108,6 +117,7 @@ class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.
     outcome: str
     detail: str = ""
     resource_version: str = ""
+    mark: Mark | None = None
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.dead.v1"):

@@ -79,6 +79,11 @@ def reports(kind: str = "*", service: str = "*") -> str:
     return f"{REPORT}.{kind}.*.*.{service}"
 
 
+def actions(service: str, kind: str) -> str:
+    """Filter for what a service did to objects of a kind."""
+    return f"{ACTION}.{service}.{kind}.>"
+
+
 def letters(service: str = "*") -> str:
     """Filter for dead letters, by the service that sends them."""
     return f"{DEAD}.{service}.>"

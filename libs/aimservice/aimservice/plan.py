@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import Key, key_of
-from aimservice.projection import Seen
+from aimservice.projection import CONTESTED, Projection, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +135,11 @@ def condition(type_: str, status: bool | None, reason: str, message: str = "") -
     clean = "".join(char if char.isprintable() else " " for char in message)
     cut = clean if len(clean) <= MESSAGE_LENGTH else clean[: MESSAGE_LENGTH - 1] + "…"
     return ReportedCondition(type=type_, status={True: "True", False: "False", None: "Unknown"}[status], reason=reason, message=cut)
+
+
+def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
+    """The condition; its message also tells who keeps changing the object at `about`, where somebody does."""
+    words: str | None = seen.learned(about, CONTESTED)
+    if words is None:
+        return said
+    return condition(said.type, {"True": True, "False": False}.get(said.status), said.reason, f"{words}; {said.message}")

@@ -23,7 +23,7 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
 from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
 
@@ -87,6 +87,9 @@ def plan_template(seen: Projection, template: Seen) -> Plan:
         waiting = condition(reasons.CACHE_WARM, False, reasons.WARM_REQUESTED, "caching starts once the model's sources are discovered")
         return report(template, waiting) if warm else report(template)
     have = {model.source: next(iter(caches_of(seen, template.key.namespace, model.source)), None) for model in found.models}
+    taken = _name_taken(seen, template, [source for source, cache in have.items() if cache is None]) if warm or services else None
+    if taken is not None:
+        return report(template, taken)
     config = DEFAULT_CONFIG if warm or not services else str(services[0].spec.get("configRef", DEFAULT_CONFIG))
     missing = [
         ApplyObject(cache_for(template, model.source, model.size_bytes, config))
@@ -94,12 +97,22 @@ def plan_template(seen: Projection, template: Seen) -> Plan:
         if have[model.source] is None and (warm or services)
     ]
     refusal: Refusal | None = seen.learned(template.key, REFUSED)
-    return act(*missing) | (report(template, _warmth(have, refusal)) if warm else report(template))
+    return act(*missing) | (report(template, _warmth(have, refusal)) if warm or refusal is not None else report(template))
+
+
+def _name_taken(seen: Projection, template: Seen, missing: list[str]) -> ReportedCondition | None:
+    """A cache of another source has the name that ours would get."""
+    for source in missing:
+        there = seen.get(Key(CACHE.kind, template.key.namespace, names.cache_for(source)))
+        if there is not None and not there.deleting:
+            other = f"ModelCache {there.key.name} exists and is for {there.spec.get('sourceUri')}, not for {source}; give it another name"
+            return condition(reasons.CACHE_WARM, False, reasons.NAME_CONFLICT, other)
+    return None
 
 
 def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCondition:
     if refusal is not None:
-        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"cache {refusal.target.name} is refused: {refusal.message}")
+        return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), f"cache {refusal.target.name} is refused: {refusal.message}")
     caches = [cache for cache in have.values() if cache is not None]
     failed = [cache for cache in caches if cache.status.get("status") == reasons.FAILED_STATE]
     if failed:
@@ -146,12 +159,13 @@ def _foreign(view: View, there: Seen) -> Plan:
 
 
 def _abandoned(seen: Projection, cache: Seen) -> bool:
-    """A failed cache that we made and that nobody asks for any more."""
+    """A failed cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
     if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or cache.status.get("status") != reasons.FAILED_STATE:
         return False
     for template in seen.all(TEMPLATE.kind, cache.key.namespace):
         found = discovered(seen, template)
-        if found is not None and cache.spec["sourceUri"] in found.sources and (template.spec.get("warmCache") or askers(seen, template)):
+        sources = found.sources if found is not None else template.status.get("modelSources") or ()
+        if cache.spec["sourceUri"] in sources and (template.spec.get("warmCache") or askers(seen, template)):
             return False
     return True
 
@@ -176,7 +190,7 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
     download = view.download
     annotations = dict(view.claim.annotations) if view.claim is not None else {}
     kept = {name: value for name, value in annotations.items() if name in {labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED}}
-    storage = _storage(view, size)
+    storage = _storage(view, size) if view.claim is None else with_contest(seen, view.claim.key, _storage(view, size))
     if view.claim is None:
         return act(ApplyObject(claim_for(view.cache, None, size, view.wanted_class, {}))) | _say(
             view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message)
@@ -209,7 +223,7 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
     if claim is not None and claim.deleting:
         return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being deleted, held by {view.holders}")
     if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
-        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, view.refusal.message)
+        return condition(reasons.STORAGE_READY, False, view.refusal.reason(reasons.PVC_PENDING), view.refusal.message)
     if (claim is None or claim.status.get("phase") != "Bound") and view.storage_class is None:
         missing = f"storage class {wanted} does not exist" if wanted else "no storage class is named and the cluster has no default one"
         return condition(
@@ -314,7 +328,7 @@ def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, ta
     if due is not None and now < due:
         return _say(view, storage, _last(view) or task.working) | look_again((due - now).total_seconds())
     if view.refusal is not None and view.refusal.target.kind == JOB.kind:
-        refused = _filled(False, task.working.reason, f"the Job cannot be created: {view.refusal.message}")
+        refused = _filled(False, view.refusal.reason(task.working.reason), f"the Job cannot be created: {view.refusal.message}")
         return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, refused)
     return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, task.working, attempts=view.attempts, nextAttemptTime=None)
 

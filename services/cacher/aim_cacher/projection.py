@@ -7,10 +7,11 @@ from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERV
 from aimservice.lookups import caches_of, oldest_first
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
 
 PLANS_FOR = (CACHE, TEMPLATE)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
+KEEPS = (CLAIM,)
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:

@@ -5,7 +5,7 @@ from functools import partial
 
 from aim_deployer import gpus
 from aim_deployer.plan import plan
-from aim_deployer.projection import FOLLOWS, PLANS_FOR, affected
+from aim_deployer.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
 from aim_deployer.settings import DeployerSettings
 from aimschema.reasons import DEPLOYER
 from aimservice.health import Health
@@ -15,7 +15,7 @@ from aimservice.process import run
 
 async def serve(settings: DeployerSettings, health: Health) -> None:
     planner = partial(plan, gpus=gpus.load(settings.gpu_table))
-    await run_loop(Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, planner), settings, health)
+    await run_loop(Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, planner, keeps=KEEPS), settings, health)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report
+from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, problem
 
@@ -99,8 +99,17 @@ def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[Reported
         return cache_ready(False, reasons.CACHE_LOST, words), False
     missing = next((source for source in unready if source.cache is None), None)
     if missing is not None:
-        return cache_ready(False, reasons.WAITING_FOR_CACHE, f"waiting for a cache of {missing.uri}"), False
+        return _no_cache(parts, missing), False
     return cache_ready(False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached"), False
+
+
+def _no_cache(parts: Parts, missing: Source) -> ReportedCondition:
+    """Waiting for the cacher to make one; if it cannot, the template says why."""
+    warmth = parts.template.condition(reasons.CACHE_WARM) or {}
+    if warmth.get("reason") == reasons.NAME_CONFLICT:
+        return cache_ready(False, reasons.NAME_CONFLICT, warmth.get("message", ""))
+    why = f": {warmth.get('message', '')}" if warmth.get("reason") == reasons.WARM_FAILED else ""
+    return cache_ready(False, reasons.WAITING_FOR_CACHE, f"waiting for a cache of {missing.uri}{why}")
 
 
 def _mounts(there: Seen) -> dict[str, str]:
@@ -133,10 +142,16 @@ def _progress(source: Source) -> int:
 
 
 def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
+    said = _fares(seen, service, there)
+    return said if there is None else with_contest(seen, there.key, said)
+
+
+def _fares(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
     """First match wins: refused, ready, failed, still being made."""
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     if refusal is not None:
-        return runtime_ready(False, reasons.RUNTIME_FAILED, f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}")
+        words = f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
+        return runtime_ready(False, refusal.reason(reasons.RUNTIME_FAILED), words)
     if there is None:
         return runtime_ready(False, reasons.CREATING_RUNTIME, "the InferenceService is being created")
     pods = [pod for pod in predictor_pods(seen, service.key) if not pod.deleting]

@@ -4,7 +4,7 @@ import sys
 
 from aim_discovery.apply import read_log
 from aim_discovery.plan import plan
-from aim_discovery.projection import FOLLOWS, PLANS_FOR, affected
+from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
 from aim_discovery.settings import DiscoverySettings
 from aimschema.reasons import DISCOVERY
 from aimservice.health import Health
@@ -13,7 +13,7 @@ from aimservice.process import run
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:
-    await run_loop(Service(DISCOVERY, PLANS_FOR, FOLLOWS, affected, plan), settings, health, read_log)
+    await run_loop(Service(DISCOVERY, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS), settings, health, read_log)
 
 
 def main() -> None:

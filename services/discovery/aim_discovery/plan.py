@@ -174,7 +174,9 @@ def _answered(view: View) -> Plan:
         attempts=0,
     )
     recorded = view.template.holds(reasons.DISCOVERED) and view.template.status.get("modelSources") == sources
-    return said | (act(DeleteObject(view.job.key, view.job.uid)) if recorded and view.job is not None and not view.job.deleting else NOTHING)
+    tried = view.result.annotations.get(labels.ANNOTATION_TRIED, "") if view.result is not None else ""
+    kept = act(ApplyObject(result_config_map(view.template, _held(view), view.inputs, tried)))
+    return kept | said | (act(DeleteObject(view.job.key, view.job.uid)) if recorded and view.job is not None and not view.job.deleting else NOTHING)
 
 
 def _profile(found: Discovered) -> dict[str, Any]:
@@ -199,10 +201,10 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
             UNSTARTED_COUNTS_S
         )
     job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1)
-    words = "the discovery Job is being created" if view.refusal is None else f"the discovery Job cannot be created: {view.refusal.message}"
-    note = result_config_map(view.template, (view.result.body.get("data") or {}) if view.result is not None else {}, _valid_for(view), view.tried)
+    words = "the discovery Job is being created" if view.refusal is None else f"discovery cannot begin: {view.refusal.message}"
+    note = result_config_map(view.template, _held(view) if view.found is not None else {}, _valid_for(view), view.tried)
     starts = act(ApplyObject(note), ApplyObject(job))
-    return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, reasons.AWAITING_DISCOVERY, words))
+    return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, view.refusal.reason(reasons.AWAITING_DISCOVERY), words))
 
 
 def at_work(seen: Projection, now: datetime.datetime) -> int:
@@ -292,8 +294,12 @@ def _say(view: View, status: bool | None, reason: str, message: str, **fields: A
     return report(view.template, condition(reasons.DISCOVERED, status, reason, message), **kept)
 
 
+def _held(view: View) -> dict[str, str]:
+    return (view.result.body.get("data") or {}) if view.result is not None else {}
+
+
 def _valid_for(view: View) -> str | None:
-    return None if view.result is None else view.result.annotations.get(labels.ANNOTATION_INPUTS)
+    return None if view.result is None or view.found is None else view.result.annotations.get(labels.ANNOTATION_INPUTS)
 
 
 def _kept(seen: Projection, template: Seen) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, K
 from aimservice.lookups import models_named
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
 
 PLANS_FOR = (MODEL, TEMPLATE)
 FOLLOWS = (MODEL, TEMPLATE, CONFIG, CONFIG_MAP, JOB, POD)
+KEEPS = (CONFIG_MAP,)
 WOKEN_AT_ONCE = 10
 
 

@@ -3,7 +3,7 @@
 import sys
 
 from aim_router.plan import plan
-from aim_router.projection import FOLLOWS, PLANS_FOR, affected
+from aim_router.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
 from aim_router.settings import RouterSettings
 from aimschema.reasons import ROUTER
 from aimservice.health import Health
@@ -12,7 +12,7 @@ from aimservice.process import run
 
 
 async def serve(settings: RouterSettings, health: Health) -> None:
-    await run_loop(Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan), settings, health)
+    await run_loop(Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS), settings, health)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from aimschema import reasons
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, condition, report
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, condition, report, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 routing_ready = partial(condition, reasons.ROUTING_READY)
@@ -76,12 +76,13 @@ def _state(seen: Projection, service: Seen, there: Seen | None, gateway: Gateway
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     path = path_of(service)
     if refusal is not None:
-        return report(service, routing_ready(False, reasons.ROUTE_FAILED, f"HTTPRoute {service.key.name} is refused: {refusal.message}"), path=path)
+        refused = f"HTTPRoute {service.key.name} is refused: {refusal.message}"
+        return report(service, routing_ready(False, refusal.reason(reasons.ROUTE_FAILED), refused), path=path)
     if there is None:
         return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, "the route is being created"), path=path)
     address = _address(seen, service, gateway)
     said = _accepted(there, gateway, f"{path} on {address}" if address is not None else path, stopped=service.spec.get("replicas", 1) == 0)
-    return report(service, said, path=path, url=None if address is None else f"{address}{path}")
+    return report(service, with_contest(seen, there.key, said), path=path, url=None if address is None else f"{address}{path}")
 
 
 def _accepted(there: Seen, gateway: GatewayReference, where: str, *, stopped: bool) -> ReportedCondition:

@@ -78,6 +78,8 @@ def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary
         case "False", reasons.DISCOVERY_FAILED:
             given_up = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
             return _failed(TemplateState.FAILED, found) if given_up else _working(TemplateState.PROGRESSING, found)
+        case "False", reasons.NAME_CONFLICT:
+            return _failed(TemplateState.FAILED, found)
         case "False", _:
             return _working(TemplateState.PENDING, found)
     if not spec.get("warmCache"):
@@ -86,7 +88,9 @@ def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary
         return _working(TemplateState.PROGRESSING, found)
     if warm.status == "True":
         return _done(TemplateState.AVAILABLE, warm)
-    return _failed(TemplateState.FAILED, warm) if warm.reason == reasons.WARM_FAILED else _working(TemplateState.PROGRESSING, warm)
+    if warm.reason in {reasons.WARM_FAILED, reasons.NAME_CONFLICT}:
+        return _failed(TemplateState.FAILED, warm)
+    return _working(TemplateState.PROGRESSING, warm)
 
 
 _CACHE_FAILED = frozenset(

@@ -10,6 +10,7 @@ from aim_cacher.plan import verdict
 from aim_cacher.projection import affected
 from aimschema import labels
 from aimschema.messages import Progress, parse_timestamp
+from aimschema.names import cache_for
 from aimschema.resources import CACHE, Key
 from aimservice.projection import Learned
 from aimservice.testing import (
@@ -18,6 +19,7 @@ from aimservice.testing import (
     Body,
     ago,
     applied,
+    contested,
     does,
     fields,
     job,
@@ -366,6 +368,15 @@ def test_a_refusal_is_told_and_tried_again(world: Any, kind: str, name: str, giv
     plan = world.plan(projection(CLASS, *given(world), learned=[refused(world.key, Key(kind, NAMESPACE, name), "quota used up")]))
     assert "quota used up" in message(plan, type_)
     assert f"apply {kind} {name}" in does(plan)
+    taken = refused(world.key, Key(kind, NAMESPACE, name), "exists", name_taken=True)
+    assert says(world.plan(projection(CLASS, *given(world), learned=[taken])), type_) == "False NameConflict"
+
+
+def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
+    fight = contested(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
+    assert says(plan, "StorageReady") == "True PVCBound"
+    assert "changed again and again by bully" in message(plan, "StorageReady")
 
 
 MADE = {labels.MANAGED_BY: "aim"}
@@ -378,6 +389,7 @@ MADE = {labels.MANAGED_BY: "aim"}
         pytest.param(lambda w: [w.template(warm=False), w.result()], ["delete ModelCache c"], id="the-service-is-gone"),
         pytest.param(lambda w: [w.template(warm=False), w.result(), w.service()], [CLAIM], id="a-service-asks"),
         pytest.param(lambda w: [w.template(), w.result()], [CLAIM], id="a-template-asks"),
+        pytest.param(lambda w: [w.template(status={"modelSources": [w.uri]})], [CLAIM], id="a-template-whose-image-is-asked-again"),
     ],
 )
 def test_a_failed_cache_that_nobody_asks_for_is_removed(world: Any, given: Given, actions: list[str]) -> None:
@@ -405,6 +417,12 @@ CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
         pytest.param(lambda w: [w.template(), w.result(), w.cache()], [], "False Warming", id="a-users-cache-is-used"),
         pytest.param(lambda w: [w.template(), w.result(), w.cache(status={"status": "Available"})], [], "True Warm", id="warm"),
         pytest.param(lambda w: [w.template(), w.result(), w.cache(status={"status": "Failed"})], [], "False WarmFailed", id="failed"),
+        pytest.param(
+            lambda w: [w.template(), w.result(), w.cache(name=cache_for(w.uri), spec={"sourceUri": "hf://org/another"})],
+            [],
+            "False NameConflict",
+            id="name-is-taken",
+        ),
         pytest.param(lambda w: [w.template(), w.result(), w.cache(deleting=True)], [CACHE_APPLY], "False Warming", id="cache-is-going"),
     ],
 )
@@ -435,6 +453,9 @@ def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
     plan = world.plan(seen, "t", "AIMServiceTemplate")
     assert says(plan, "CacheWarm") == "False WarmFailed"
     assert "webhook says no" in message(plan, "CacheWarm")
+    asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
+    learned = [refused(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")]
+    assert says(world.plan(projection(*asked_by_a_service, learned=learned), "t", "AIMServiceTemplate"), "CacheWarm") == "False WarmFailed"
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,10 @@
 """The objects of a cache, as they are sent. AIM_WRITE_GOLDEN=1 rewrites the files in golden/."""
 
-from pathlib import Path
 from typing import Any
-
-import kubernetes_validate
-import pytest
-import yaml
 
 from aim_cacher.render import download_env
 from aimschema.kinds import ConfigSpec, EnvVar
-from aimservice.testing import Body, applied, golden, plain, projection, storage_class
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-def recorded(name: str, body: Body) -> None:
-    golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150))
-
+from aimservice.testing import Body, applied, golden, projection, storage_class
 
 CREDENTIALS: Body = {
     "huggingFaceToken": {"name": "hf", "key": "token"},
@@ -34,16 +22,11 @@ CREDENTIALS: Body = {
 def test_the_objects_are_as_recorded(world: Any) -> None:
     config = world.config(credentials=CREDENTIALS)
     cache = world.cache(spec={"sourceUri": "hf://org/model@main", "size": "20Gi", "env": [{"name": "HF_ENDPOINT", "value": "http://hub"}]})
-    recorded("claim", applied(world.plan(projection(storage_class(), cache, config)), "PersistentVolumeClaim"))
-    recorded("download-job", applied(world.plan(projection(storage_class(), cache, config, world.claim())), "Job"))
-    recorded("size-job", applied(world.plan(projection(storage_class(), world.cache(None))), "Job"))
+    golden(__file__, "claim-for", applied(world.plan(projection(storage_class(), cache, config)), "PersistentVolumeClaim"))
+    golden(__file__, "download-job", applied(world.plan(projection(storage_class(), cache, config, world.claim())), "Job"))
+    golden(__file__, "size-job", applied(world.plan(projection(storage_class(), world.cache(None))), "Job"))
     asked = projection(world.template(), world.result())
-    recorded("modelcache", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache"))
-
-
-@pytest.mark.parametrize("name", ["claim", "download-job", "size-job"])
-def test_kubernetes_takes_them(name: str) -> None:
-    kubernetes_validate.validate(yaml.safe_load((GOLDEN / f"{name}.yaml").read_text()), "1.32", strict=True)
+    golden(__file__, "cache-for", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache"))
 
 
 def test_variables_are_in_order_and_the_caches_own_win() -> None:

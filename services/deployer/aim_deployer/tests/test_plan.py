@@ -12,7 +12,7 @@ from aim_deployer import gpus
 from aim_deployer.plan import plan as plan_key
 from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 from aimservice import testing
-from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields, message, obj, pod, projection, refused, said, says
+from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, contested, does, fields, message, obj, pod, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
 APPLY = ["apply InferenceService s"]
@@ -171,6 +171,25 @@ def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
 def test_a_refusal_is_told(world: Any) -> None:
     seen = projection(*world.parts(), learned=[refused(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "webhook says no")])
     assert "webhook says no" in message(world.plan(seen), "RuntimeReady")
+    taken = refused(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    assert says(world.plan(projection(*world.parts(), learned=[taken])), "RuntimeReady") == "False NameConflict"
+
+
+def test_who_keeps_changing_the_inference_service_is_told(world: Any) -> None:
+    fight = contested(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
+    plan = world.plan(projection(*world.parts(), world.runtime(), learned=[fight]))
+    assert says(plan, "RuntimeReady") == "True RuntimeReady"
+    assert "changed again and again by bully" in message(plan, "RuntimeReady")
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"), [("NameConflict", "False NameConflict"), ("WarmFailed", "False WaitingForCache"), ("Warming", "False WaitingForCache")]
+)
+def test_why_there_is_no_cache_is_told(world: Any, reason: str, told: str) -> None:
+    template = world.template(status={"conditions": [said("CacheWarm", False, reason, "the cacher's words")]})
+    plan = world.plan(projection(*world.parts("ModelCache", "AIMServiceTemplate"), template))
+    assert says(plan, "CacheReady") == told
+    assert ("the cacher's words" in message(plan, "CacheReady")) is (reason != "Warming")
 
 
 def test_zero_replicas_stop_the_service(world: Any) -> None:

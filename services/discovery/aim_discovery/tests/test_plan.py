@@ -20,7 +20,9 @@ from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields,
 
 Given = Callable[[Any], list[Body]]
 AWAITING, FAILED, FOUND = "Unknown AwaitingDiscovery", "False DiscoveryFailed", "True ProfilesDiscovered"
+NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
 STARTS = ["apply ConfigMap t-discovery", "apply Job discover-t-*"]
+KEPT = ["apply ConfigMap t-discovery"]
 CLEARS = ["delete Job discover-t-*"]
 
 
@@ -46,15 +48,15 @@ STEPS = [
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(), w.job("succeeded"), w.pod("Succeeded", 0)], ["read log of p"], AWAITING, id="log-is-read"
     ),
-    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True), w.job("succeeded")], [], FOUND, id="answered"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True), w.job("succeeded")], KEPT, FOUND, id="answered"),
     pytest.param(
         lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True), w.job("succeeded")],
-        CLEARS,
+        [*KEPT, *CLEARS],
         FOUND,
         id="recorded-so-the-job-goes",
     ),
-    pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)], [], FOUND, id="never-asked-again"),
-    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True)], [], FOUND, id="nor-with-status-lost"),
+    pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)], KEPT, FOUND, id="never-asked-again"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True)], KEPT, FOUND, id="nor-with-status-lost"),
     pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model()], STARTS, AWAITING, id="answer-deleted-by-hand"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed", ended_s=1)], [], AWAITING, id="failed-before-its-pod-was-heard"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed")], [], FAILED, id="failed-without-a-pod"),
@@ -95,6 +97,9 @@ STEPS = [
     ),
     pytest.param(
         lambda w: [w.template(), w.model("example.org/m:2"), w.note(), w.job()], [*CLEARS, *STARTS], AWAITING, id="a-job-for-a-former-image-goes"
+    ),
+    pytest.param(
+        lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True) | {"data": {}}], STARTS, AWAITING, id="an-edited-answer-is-none"
     ),
     pytest.param(lambda w: [w.template(), w.model(), w.note(owner=("Job", "x"))], [], "False NameConflict", id="config-map-of-somebody-else"),
     pytest.param(lambda w: [w.template(), w.model(), w.job(owner=("AIMService", "x"))], [], "False NameConflict", id="job-of-somebody-else"),
@@ -221,6 +226,26 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
 def test_a_refused_job_is_told(world: Any) -> None:
     seen = projection(world.template(), world.model(), learned=[refused(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")])
     assert "quota used up" in message(world.plan(seen), "Discovered")
+
+
+def test_a_name_that_is_taken_by_what_is_not_watched_is_told(world: Any) -> None:
+    seen = projection(world.template(), world.model(), learned=[refused(world.key, NOTE, "exists", name_taken=True)])
+    assert says(world.plan(seen), "Discovered") == "False NameConflict"
+
+
+def test_an_edited_answer_is_not_written_down_as_if_it_were_the_images(world: Any) -> None:
+    edited = world.note(answered=True)
+    edited["data"] = {**edited["data"], "image": "example.org/other:1"}
+    note = applied(world.plan(projection(world.template(), world.model(), edited)), CONFIG_MAP.kind)
+    assert note["data"] == {}
+    assert labels.ANNOTATION_INPUTS not in note["metadata"]["annotations"]
+
+
+def test_labels_of_the_answer_are_kept_and_what_it_says_stays(world: Any) -> None:
+    note = world.note(answered=True)
+    kept = applied(world.plan(projection(world.template(), world.model(), note)), CONFIG_MAP.kind)
+    assert (kept["data"], kept["metadata"]["annotations"]) == (note["data"], note["metadata"]["annotations"])
+    assert kept["metadata"]["labels"][labels.MANAGED_BY] == "aim"
 
 
 @pytest.mark.parametrize(

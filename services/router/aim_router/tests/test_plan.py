@@ -1,11 +1,9 @@
 """What the router does and says."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,16 +13,9 @@ from aim_router.render import timeout_of
 from aimschema import labels
 from aimschema.resources import GATEWAY, ROUTE, SERVICE, Key
 from aimservice import testing
-from aimservice.testing import NAMESPACE, NOW, Body, applied, does, fields, golden, message, plain, projection, refused, said, says
+from aimservice.testing import NAMESPACE, NOW, Body, applied, contested, does, fields, golden, message, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
-GOLDEN = Path(__file__).parent / "golden"
-
-
-def recorded(name: str, body: Body) -> None:
-    golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150))
-
-
 APPLY, REMOVE = ["apply HTTPRoute s"], ["delete HTTPRoute s"]
 DISABLED, WAITS, FAILED, READY = "True RoutingDisabled", "False ConfiguringRoute", "False RouteFailed", "True RouteReady"
 SHARED = {labels.WORKLOAD_ID: "w"}
@@ -112,6 +103,15 @@ def test_a_refusal_is_told(world: Any) -> None:
     seen = projection(world.service(), world.config(), learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")])
     assert says(world.plan(seen), "RoutingReady") == FAILED
     assert "webhook says no" in message(world.plan(seen), "RoutingReady")
+    taken = refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    assert says(world.plan(projection(world.service(), world.config(), learned=[taken])), "RoutingReady") == "False NameConflict"
+
+
+def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
+    bodies = [world.service(), world.config(), world.route(*world.accepted())]
+    plan = world.plan(projection(*bodies, learned=[contested(Key(ROUTE.kind, NAMESPACE, "s"))]))
+    assert says(plan, "RoutingReady") == "True RouteReady"
+    assert "changed again and again by bully" in message(plan, "RoutingReady")
 
 
 PATH = "/team/aimservice-s"
@@ -154,10 +154,10 @@ def test_no_durations(world: Any, text: str) -> None:
 
 def test_the_objects_are_as_recorded(world: Any) -> None:
     """AIM_WRITE_GOLDEN=1 rewrites the files in golden/."""
-    recorded("plain", applied(world.plan(projection(world.service(), world.config())), ROUTE.kind))
+    golden(__file__, "route.plain", applied(world.plan(projection(world.service(), world.config())), ROUTE.kind))
     gateway = {"name": "edge", "namespace": "infra", "sectionName": "https", "port": 443}
     service = world.service(labels={labels.WORKLOAD_ID: "chat.v1"}, annotations={labels.ANNOTATION_ROUTE_TIMEOUT: "0s"})
-    recorded("everything-set", applied(world.plan(projection(service, world.config(gateway))), ROUTE.kind))
+    golden(__file__, "route.everything-set", applied(world.plan(projection(service, world.config(gateway))), ROUTE.kind))
 
 
 LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(

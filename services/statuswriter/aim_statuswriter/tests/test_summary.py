@@ -75,6 +75,14 @@ def test_a_model(status: str, reason: str, expected: str) -> None:
             ("True", reasons.PROFILES_DISCOVERED), ("False", reasons.WARM_FAILED), {"warm": True}, "Failed WarmFailed Failure", id="warm-failed"
         ),
         pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED),
+            ("False", reasons.NAME_CONFLICT),
+            {"warm": True},
+            "Failed NameConflict Failure",
+            id="cache-name-taken",
+        ),
+        pytest.param(("False", reasons.NAME_CONFLICT), None, {}, "Failed NameConflict Failure", id="name-taken"),
+        pytest.param(
             ("False", reasons.MODEL_NOT_FOUND),
             ("True", reasons.WARM),
             {"warm": True},
