@@ -16,6 +16,7 @@ import aiohttp
 from huggingface_hub import HfApi, ModelInfo, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import parse_ratelimit_headers
 from yarl import URL
 
 from aim_downloader.outcome import Failure, Outcome, Retryable
@@ -148,9 +149,16 @@ def refusal(uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str]) -> F
         case _, 400:
             outcome, message = Outcome.NOT_FOUND, f"{hub.endpoint} does not take {uri.repo} as the name of a repository"
         case _:
-            after = headers.get("Retry-After", "")
-            return Retryable(f"HTTP {status} from the hub", retry_after_s=float(after) if after.isdigit() else 0.0)
+            return Retryable(f"HTTP {status} from the hub", retry_after_s=_wait_s(headers))
     return Failure(outcome, message)
+
+
+def _wait_s(headers: Mapping[str, str]) -> float:
+    """How long the hub asks to be left alone: Retry-After, or its RateLimit header where that is used up (draft-ietf-httpapi-ratelimit-headers)."""
+    after, limit = headers.get("Retry-After", ""), parse_ratelimit_headers(headers)
+    if after.isdigit():
+        return float(after)
+    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else 0.0
 
 
 def _tag(says: Says) -> str:
