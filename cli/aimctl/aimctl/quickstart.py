@@ -1,4 +1,4 @@
-"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in the image table, its manifests with the store's address."""
+"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in the image table, and its manifests."""
 
 import asyncio
 import importlib.util

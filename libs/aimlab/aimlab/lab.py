@@ -1,4 +1,4 @@
-"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, Hugging Face hub and gateway, with what they need to know of each other.
+"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, hub and gateway, with everything they need to know of each other.
 
 Every server is on a loopback port that was free and ends with the block. All but the hub, which is filled from here, are processes of their own and
 log into their own files. Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from aimschema.reasons import FAILED_STATE
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERVICE, STORAGE_CLASS, TEMPLATE, Key
-from aimservice.lookups import caches_of, oldest_first
+from aimservice.lookups import caches_of, discovered, oldest_first
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
@@ -43,12 +43,19 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
 
 
 def askers(seen: Projection, template: Seen) -> list[Seen]:
-    """Services that want the models of a template cached, oldest first."""
-    return oldest_first(
+    """Who wants the models of a template cached: the template itself where it says warmCache, and services; oldest first."""
+    services = (
         service
         for service in seen.all(SERVICE.kind, template.key.namespace)
         if service.spec.get("templateRef") == template.key.name and service.spec.get("cacheModel", True)
     )
+    return oldest_first([*services, *([template] if template.spec.get("warmCache") else [])])
+
+
+def askers_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
+    """Who wants a source cached, by whichever template; oldest first."""
+    templates = (template for template in seen.all(TEMPLATE.kind, namespace) if (found := discovered(seen, template)) and source in found.sources)
+    return oldest_first(asker for template in templates for asker in askers(seen, template))
 
 
 def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:

@@ -131,7 +131,7 @@ class Hub:
     _signature: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def put_model(self, name: str, files: Mapping[str, Content], *, branch: str = MAIN, tags: Iterable[str] = ()) -> Model:
-        """Makes a commit of these files and moves the branch to it; makes the repository where it is missing. It hashes all of it: seconds a gigabyte."""
+        """Makes a commit of these files and moves the branch to it; makes the repository where it is missing. Hashing takes seconds a gigabyte."""
         model = self.models.setdefault(name, Model(name))
         commit = {path: File.of(path, content) for path, content in files.items()}
         told = [name, branch, str(len(model.commits)), *(f"{path} {file.sha256}" for path, file in sorted(commit.items()))]

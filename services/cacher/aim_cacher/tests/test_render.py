@@ -46,18 +46,18 @@ def test_kubernetes_takes_them(name: str) -> None:
     kubernetes_validate.validate(yaml.safe_load((GOLDEN / f"{name}.yaml").read_text()), "1.32", strict=True)
 
 
-def test_variables_are_in_order_and_the_caches_own_win() -> None:
+def test_the_caches_own_variables_come_last_and_win() -> None:
     own = [EnvVar(name="HF_TOKEN", value="mine"), EnvVar(name="PROXY", value="p")]
     env = download_env(ConfigSpec.model_validate({"credentials": CREDENTIALS}), own)
     assert [variable["name"] for variable in env] == [
-        "HF_TOKEN",
         "AIM_S3_0_ENDPOINT_URL",
         "AIM_S3_0_ACCESS_KEY_ID",
         "AIM_S3_0_SECRET_ACCESS_KEY",
         "AIM_S3_1_REGION",
+        "HF_TOKEN",
         "PROXY",
     ]
-    assert env[0] == {"name": "HF_TOKEN", "value": "mine"}
+    assert env[4] == {"name": "HF_TOKEN", "value": "mine"}
 
 
 def test_secrets_go_by_reference_only() -> None:
