@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -71,15 +72,17 @@ async def prepare(lab: Lab) -> Quickstart:
             downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),), {"HF_ENDPOINT": lab.hub.endpoint}),
         }
     )
-    return Quickstart(write_manifests(lab, "quickstart"), sums, size_bytes)
+    return Quickstart(write_manifests(lab.state_dir, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url}), sums, size_bytes)
 
 
-def write_manifests(lab: Lab, example: str) -> Path:
-    """A folder of examples/ with the address of this cluster's S3 server."""
-    folder = lab.state_dir / example
+def write_manifests(state_dir: Path, example: str, addresses: Mapping[str, str]) -> Path:
+    """A folder of examples/ with the addresses of this cluster's servers instead of those in it."""
+    folder = state_dir / example
     folder.mkdir(exist_ok=True)
     for manifest in sorted(examples().with_name(example).glob("*.yaml")):
-        text = manifest.read_text().replace(EXAMPLE_ENDPOINT, lab.s3.endpoint_url)
+        text = manifest.read_text()
+        for written, actual in addresses.items():
+            text = text.replace(written, actual)
         (folder / manifest.name).write_text(text)
     return folder
 

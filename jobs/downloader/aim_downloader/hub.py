@@ -16,7 +16,7 @@ import aiohttp
 from huggingface_hub import HfApi, ModelInfo, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import parse_ratelimit_headers
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]  # (documented under this name)
 from yarl import URL
 
 from aim_downloader.outcome import Failure, Outcome, Retryable
@@ -138,9 +138,10 @@ def refusal(uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str]) -> F
             outcome, message = Outcome.NO_ACCESS, f"the hub has disabled access to {uri.repo}: see {page}"
         case "RevisionNotFound", _:
             outcome, message = Outcome.NOT_FOUND, f"{uri.repo} has no revision {uri.revision!r}: see {page}"
+        case _, 401 if hub.token:
+            outcome, message = Outcome.NO_ACCESS, f"the hub refuses the token: set a valid one in {setting}"
         case _, 401:
-            fault = f"the hub refuses the token: set a valid one in {setting}" if hub.token else f"for a private one set {setting}"
-            outcome, message = Outcome.NO_ACCESS, f"{uri.repo} is private or does not exist; {fault}"
+            outcome, message = Outcome.NO_ACCESS, f"{uri.repo} is private or does not exist; for a private one set {setting}"
         case _, 403:
             outcome, message = Outcome.NO_ACCESS, f"the token in {setting} may not read {uri.repo}: give it access at {page}"
         case _, 404:

@@ -28,6 +28,7 @@ from aimlab.sources.seaweed import Keys, S3Server, seaweed
 
 SYSTEM_NAMESPACE = "aim-system"
 S3_KEYS = Keys("aimlab", "aimlab-secret")
+HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
 READY_WITHIN_S = 30.0
 POLL_S = 0.05
 
@@ -58,6 +59,7 @@ async def laptop(state_dir: Path, crds: Iterable[Body]) -> AsyncIterator[Lab]:
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
         models = await stack.enter_async_context(hub())
+        models.tokens.add(HUB_TOKEN)
         children = await stack.enter_async_context(Children(state_dir / "log"))
         async with asyncio.TaskGroup() as starting:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
