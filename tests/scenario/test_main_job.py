@@ -126,6 +126,10 @@ async def test_what_was_made_carries_labels_and_owners(stack: Stack) -> None:
     assert "ownerReferences" not in cache["metadata"]
 
 
+async def test_the_cache_says_that_a_service_has_started_on_it(stack: Stack) -> None:
+    await kubectl(stack, "wait", "mc", "--all", "-n", NAMESPACE, "--for=jsonpath={.status.lastUsed}", "--timeout=20s")
+
+
 async def test_a_second_apply_changes_nothing_and_starts_no_job(stack: Stack) -> None:
     await processed(stack, "before")
     watched = (*AIM_KINDS, SECRET, JOB, POD, CLAIM, INFERENCE_SERVICE, ROUTE)

@@ -86,7 +86,7 @@ def made(resource: Resource, name: str, *, annotations: dict[str, str] | None = 
 
 def fill_hub(hub: Hub) -> None:
     files = {"config.json": b'{"model_type": "tiny"}', "model.safetensors": bytes(range(256)) * 400}
-    for name in ("public", "public-2", "gated", "gated-1", "gated-2", "private-1", "private-2", "private-3", "first-name", "busy", "shaky"):
+    for name in ("public", "public-2", "gated", "gated-1", "gated-2", "private-1", "private-2", "private-3", "old-name", "busy", "shaky"):
         hub.put_model(f"org/{name}", files, tags=["v1"])
     for name in ("down", "wrong", "huge", "waits-1", "waits-2", "waits-3"):
         hub.put_model(f"org/{name}", files)
@@ -96,8 +96,7 @@ def fill_hub(hub: Hub) -> None:
     for name in ("private-1", "private-2", "private-3"):
         hub.restrict(f"org/{name}", private=True, readers=[READER])
     hub.tokens.add(OTHER)
-    hub.rename("org/first-name", "org/new-name")
-    hub.moved["org/old-name"] = "org/new-name"
+    hub.rename("org/old-name", "org/new-name")
     hub.models["org/busy"].refusals = [Refusal(429, retry_after_s=1)] * 3
     hub.models["org/shaky"].faults, hub.models["org/shaky"].delay_s = [CUT] * 2, 0.5
     hub.models["org/down"].refusals = [Refusal(503)] * 1000

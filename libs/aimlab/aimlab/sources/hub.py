@@ -11,7 +11,6 @@ It is filled, and told what to do wrong, by the process it runs in.
 
 import asyncio
 import hashlib
-import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -52,14 +51,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with an answer that has content: after so many bytes it pauses, for ever if `pause_s` is infinite, and may then be cut."""
+    """What goes wrong with an answer that has content: after so many bytes it pauses, and then it may be cut."""
 
     after_bytes: int = 0
     pause_s: float = 0.0
     cut: bool = False
 
 
-STALLED: Final = Fault(pause_s=math.inf)
+STALLED: Final = Fault(pause_s=86_400.0)
 CUT: Final = Fault(cut=True)
 
 
@@ -294,7 +293,7 @@ async def _send(request: web.Request, answer: web.StreamResponse, span: tuple[Co
         for at in range(first, last, _PIECE_BYTES):
             await answer.write(await asyncio.to_thread(_piece, content, at, min(at + _PIECE_BYTES, last)))
         if fault is not None and last == stops:
-            await asyncio.sleep(min(fault.pause_s, 1e6))
+            await asyncio.sleep(fault.pause_s)
             if fault.cut and request.transport is not None:
                 request.transport.abort()
                 return

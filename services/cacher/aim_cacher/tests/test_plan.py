@@ -131,6 +131,13 @@ TROUBLE = [
         WAITING,
         id="class-named-anew-since-the-former-does-not-exist",
     ),
+    pytest.param(
+        lambda w: [CLASS, w.config(cacheStorageClassName="fast"), w.cache(), w.claim("Pending", storage_class="typo")],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False StorageClassMissing",
+        WAITING,
+        id="class-named-anew-in-the-config",
+    ),
     pytest.param(lambda w: [w.cache(), w.claim("Pending")], [], "False StorageClassMissing", WAITING, id="class-has-gone"),
     pytest.param(lambda w: [w.cache(), w.claim(filled="a")], [CLAIM], "True PVCBound", "True Warm", id="class-has-gone-after-binding"),
     pytest.param(lambda w: [CLASS, w.cache(), w.claim("Lost")], [], "False PVCLost", WAITING, id="volume-lost"),
@@ -170,6 +177,12 @@ TROUBLE = [
     pytest.param(lambda w: [CLASS, w.cache(), w.cache(name="d")], [CLAIM], "False PVCPending", WAITING, id="of-equal-age-the-first-by-name"),
     pytest.param(lambda w: [CLASS, w.cache(deleting=True)], [], "nothing", "nothing", id="cache-is-going"),
     pytest.param(lambda _: [CLASS], [], "nothing", "nothing", id="cache-is-gone"),
+]
+
+CLASSES = [
+    pytest.param("own", "of-config", "own", id="the-caches-own"),
+    pytest.param(None, "of-config", "of-config", id="its-configs"),
+    pytest.param(None, None, None, id="none-so-the-clusters-default"),
 ]
 
 RETRIES = [
@@ -270,6 +283,14 @@ RETRIES = [
 def test_a_cache(world: Any, given: Given, actions: list[str], storage: str, filled: str) -> None:
     plan = world.plan(projection(*given(world)))
     assert (does(plan), says(plan, "StorageReady"), says(plan, "Filled")) == (actions, storage, filled)
+
+
+@pytest.mark.parametrize(("own", "of_config", "asked_for"), CLASSES)
+def test_the_storage_class_is_the_most_specific_one(world: Any, own: str | None, of_config: str | None, asked_for: str | None) -> None:
+    spec = {"sourceUri": world.uri, "size": "1Gi"} | ({} if own is None else {"storageClassName": own})
+    config = world.config(**({} if of_config is None else {"cacheStorageClassName": of_config}))
+    claim = applied(world.plan(projection(CLASS, world.cache(spec=spec), config)), "PersistentVolumeClaim")
+    assert claim["spec"].get("storageClassName") == asked_for
 
 
 @pytest.mark.parametrize(("given", "actions", "filled"), RETRIES)
