@@ -159,17 +159,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-# --- a proxy that watches and holds back
+# --- a proxy that watches, holds back and falsifies
 
 
 @dataclass
 class Proxy:
-    """Passes TCP on to a server on loopback, notes the Range of each request, and holds back every answer to the ranges in `held`."""
+    """Passes TCP on to a server on loopback and notes the Range of each request.
+
+    Answers to the ranges in `held` are held back; in the others what is in `swaps` becomes something else of the same length.
+    """
 
     target_port: int
     port: int = 0
     ranges: list[str] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
+    swaps: dict[bytes, bytes] = field(default_factory=dict)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
@@ -189,6 +193,8 @@ class Proxy:
         async def answers() -> None:
             while data := await upstream_reader.read(65536):
                 await flowing.wait()
+                for right, wrong in self.swaps.items():
+                    data = data.replace(right, wrong)
                 writer.write(data)
                 await writer.drain()
             writer.close()
