@@ -30,7 +30,7 @@ from aimlab.sources.hub import CUT, Hub, Model, Refusal
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
 from aimschema import labels, reasons, subjects
 from aimschema.quantities import GI
-from aimschema.resources import CACHE, CLAIM, CONFIG, STORAGE_CLASS, Key, Resource
+from aimschema.resources import CACHE, CLAIM, CONFIG, Key, Resource
 from aimservice.testing import golden
 
 Body = dict[str, Any]
@@ -260,7 +260,7 @@ async def test_the_page_says_what_was_seen(run: Run) -> None:
     golden(PAGE, head + begin + table(run, bodies) + "".join(end[1:]))
 
 
-# --- what heals
+# --- what heals; of a config, a Secret, a storage class and an older cache tests/told has it
 
 
 async def test_a_retry_is_made_at_once(run: Run) -> None:
@@ -280,19 +280,6 @@ async def test_edited_credentials_are_tried_at_once(run: Run) -> None:
 
 async def test_another_secret_is_taken_while_the_pod_waits_for_the_one_that_is_not_there(run: Run) -> None:
     await run.is_warm_after("no-secret", run.patch(CONFIG, "no-secret", {"spec": token("hf-reader")}))
-
-
-async def test_a_config_that_appears_is_used(run: Run) -> None:
-    await run.is_warm_after("no-config", run.stack.lab.cluster.create(made(CONFIG, "later", spec={})))
-
-
-async def test_a_storage_class_that_appears_is_used(run: Run) -> None:
-    fast = made(STORAGE_CLASS, "fast", provisioner="aimlab.local/folder", volumeBindingMode="Immediate")
-    await run.is_warm_after("no-class", run.stack.lab.cluster.create(fast))
-
-
-async def test_the_younger_cache_is_filled_once_the_older_is_deleted(run: Run) -> None:
-    await run.is_warm_after("same-source", run.stack.lab.cluster.delete(CACHE, NAMESPACE, "public"))
 
 
 @pytest.mark.parametrize(("example", "namespace"), [("huggingface", "from-hub"), ("two-stores", "two-stores")])
