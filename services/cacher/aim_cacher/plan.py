@@ -275,7 +275,8 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
     if job.deleting:
         return _say(view, storage, _last(view) or task.working)
     pods, outdated = pods_of(seen, job), job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
-    if outdated and (job_state(job) != "active" or all(unstarted(pod) for pod in pods)):
+    waits = job_state(job) == "active" and pods != [] and all(unstarted(pod) for pod in pods)
+    if outdated and (waits or job_state(job) != "active"):
         return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if job_state(job) == "active":
         followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods if running(pod)]
