@@ -40,6 +40,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "sources.md"
 TEAM = Keys("team", "team-secret")
 READER, OTHER, NOBODY, WRONG_KEY, PULL = "hf_reader_9f2c", "hf_other_41ab", "hf_nobody_77de", "wrong-secret-5e1d", "registry-password-c3"
 SECRET_VALUES = (READER, OTHER, NOBODY, WRONG_KEY, PULL, HUB_TOKEN, S3_KEYS.secret_key, TEAM.secret_key)
+AWAY = "http://127.0.0.1:9"
+"""Nobody listens there: the port of the discard protocol."""
 LITERAL = "literal-value-b7"
 """Not a Secret's: it is in the cache's spec for all to see, and need not be repeated."""
 WITHIN_S = 90.0
@@ -127,6 +129,7 @@ def given(stack: Stack, team: S3Server) -> list[Body]:
     pull = {"auths": {"registry.example.org": {"auth": base64.b64encode(f"puller:{PULL}".encode()).decode(), "password": PULL}}}
     configs = {name: token(name) for name in tokens} | {
         "no-secret": token("forgotten"),
+        "store-away": {"credentials": {"s3": [store("lab", AWAY)]}},
         "two-stores": {"credentials": {"s3": [store("team", team.endpoint_url), store("lab", lab.endpoint_url)]}},
         "wrong-keys": {"credentials": {"s3": [store("typo", lab.endpoint_url)]}, "images": {"imagePullSecrets": ["pull"]}},
     }
@@ -338,6 +341,7 @@ def run_independent(run: Run, text: str) -> str:
         (lab.hub.endpoint, "https://huggingface.co"),
         (lab.s3.endpoint_url, "https://s3.example.org"),
         (run.team.endpoint_url, "https://team.example.org"),
+        (AWAY, "https://away.example.org"),
     ):
         text = text.replace(actual, written)
     for pattern, instead in (
