@@ -15,9 +15,11 @@ from rich.text import Text
 import aimbus
 from aimbus import Bus, Event
 from aimctl.chain import Link, story, telling
+from aimctl.leaks import leaks
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, WEIGHTS
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimctl.watching import is_ready, show_until_ready, watching
+from aimlab.lab import S3_KEYS
 from aimschema import quantities, subjects
 from aimschema.messages import ActionTaken, ObjectChanged
 from aimschema.reasons import STATUSWRITER
@@ -87,6 +89,8 @@ async def _the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     _tell(links, console)
     yours = {link.event.message.kind for link in links if not link.parents and isinstance(link.event.message, ObjectChanged)}
     checks.check("the chain of events leads from your manifests to the running service", holds={SERVICE_KIND.kind, TEMPLATE.kind} <= yours)
+    found = await leaks(stack, [S3_KEYS.secret_key])
+    checks.check(f"the S3 store's secret key is in no event, object, metric or log{''.join(f', but in {place}' for place in found)}", holds=not found)
 
 
 async def _kubectl(stack: Stack, console: Console, *args: str) -> bool:

@@ -1,8 +1,10 @@
-"""The quickstart on a laptop cluster: its model in the S3 server, its image in the image table, its manifests with the store's address."""
+"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in the image table, and its manifests."""
 
+import asyncio
 import importlib.util
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -53,10 +55,12 @@ def model_folder() -> Path:
 
 
 async def prepare(lab: Lab) -> Quickstart:
-    """Put the model into the store, say what its image and the downloader's do, and write the manifests for this cluster."""
+    """Put the model into the store and on the hub, say what its image and the downloader's do, and write the manifests for this cluster."""
     folder = model_folder()
-    size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    size_bytes = sum(file.stat().st_size for file in files.values())
     sums = await lab.s3.put_folder(BUCKET, PREFIX, folder)
+    await asyncio.to_thread(lab.hub.put_model, MODEL, files)
     sums_file = lab.state_dir / "sums.json"
     sums_file.write_text(json.dumps(sums))
     size_gib = f"{size_bytes / GIB:.6f}"
@@ -65,18 +69,20 @@ async def prepare(lab: Lab) -> Quickstart:
     lab.set_images(
         {
             IMAGE: ImageCommand((sys.executable, *serve)),
-            downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),)),
+            downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),), {"HF_ENDPOINT": lab.hub.endpoint}),
         }
     )
-    return Quickstart(_write_manifests(lab), sums, size_bytes)
+    return Quickstart(write_manifests(lab.state_dir, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url}), sums, size_bytes)
 
 
-def _write_manifests(lab: Lab) -> Path:
-    """The example's manifests with the address of this cluster's S3 server."""
-    folder = lab.state_dir / "quickstart"
+def write_manifests(state_dir: Path, example: str, addresses: Mapping[str, str]) -> Path:
+    """A folder of examples/ with the addresses of this cluster's servers instead of those in it."""
+    folder = state_dir / example
     folder.mkdir(exist_ok=True)
-    for manifest in sorted(examples().glob("*.yaml")):
-        text = manifest.read_text().replace(EXAMPLE_ENDPOINT, lab.s3.endpoint_url)
+    for manifest in sorted(examples().with_name(example).glob("*.yaml")):
+        text = manifest.read_text()
+        for written, actual in addresses.items():
+            text = text.replace(written, actual)
         (folder / manifest.name).write_text(text)
     return folder
 

@@ -1,7 +1,7 @@
-"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server and gateway, with everything they need to know of each other.
+"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, hub and gateway, with everything they need to know of each other.
 
-Every server is a process of its own on a loopback port that was free, logs into its own file, and ends with the block. Nothing of the control
-plane runs here: it finds this cluster by its kubeconfig like any other.
+Every server is on a loopback port that was free and ends with the block. All but the hub, which is filled from here, are processes of their own and
+log into their own files. Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.
 """
 
 import asyncio
@@ -23,10 +23,12 @@ from aimlab.kinds import Body
 from aimlab.node.images import ImageCommand, write_images
 from aimlab.ports import free_ports
 from aimlab.processes import Children
+from aimlab.sources.hub import Hub, hub
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
 
 SYSTEM_NAMESPACE = "aim-system"
 S3_KEYS = Keys("aimlab", "aimlab-secret")
+HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
 READY_WITHIN_S = 30.0
 POLL_S = 0.05
 
@@ -40,6 +42,7 @@ class Lab:
     cluster: Cluster
     children: Children
     s3: S3Server
+    hub: Hub
     gateway: Gateway
 
     def set_images(self, images: Mapping[str, ImageCommand]) -> None:
@@ -55,12 +58,14 @@ async def laptop(state_dir: Path, crds: Iterable[Body]) -> AsyncIterator[Lab]:
     """
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
+        models = await stack.enter_async_context(hub())
+        models.tokens.add(HUB_TOKEN)
         children = await stack.enter_async_context(Children(state_dir / "log"))
         async with asyncio.TaskGroup() as starting:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
             gateway = starting.create_task(_start_cluster(stack, children, state_dir, crds))
         cluster, served = gateway.result()
-        yield Lab(state_dir, state_dir / "kubeconfig", cluster, children, s3.result(), served)
+        yield Lab(state_dir, state_dir / "kubeconfig", cluster, children, s3.result(), models, served)
 
 
 def _lay_out(state_dir: Path) -> None:

@@ -71,3 +71,8 @@ def problem(pod: Seen) -> str | None:
 
 def running(pod: Seen) -> bool:
     return bool(pod.status.get("phase") == "Running")
+
+
+def unstarted(pod: Seen) -> bool:
+    """Nothing of it has run yet."""
+    return pod.status.get("phase") in {None, "", "Pending"}

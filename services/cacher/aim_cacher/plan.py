@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from aim_cacher.projection import askers
+from aim_cacher.projection import askers, askers_of
 from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
 from aim_cacher.view import View, look
 from aimschema import labels, names, quantities, reasons
@@ -25,7 +25,7 @@ from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
+from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running, unstarted
 
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
@@ -42,7 +42,6 @@ FATAL_EXITS = {
     13: reasons.CHECKSUM_MISMATCH,
 }
 """Exit codes of the downloader that a retry will hardly mend."""
-WAY_TO_MORE_SPACE = "expand the volume claim, or delete the cache and make it anew with a larger spec.size"
 
 PROGRESS = "progress"
 """Topic: how far the download of a cache is, as its log says (a Progress)."""
@@ -81,21 +80,17 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image
 
 def plan_template(seen: Projection, template: Seen) -> Plan:
     """Make the caches that are missing for a template, and say how warm they are."""
-    services, warm = askers(seen, template), bool(template.spec.get("warmCache"))
+    warm = bool(template.spec.get("warmCache"))
     found = discovered(seen, template)
     if found is None:
         waiting = condition(reasons.CACHE_WARM, False, reasons.WARM_REQUESTED, "caching starts once the model's sources are discovered")
         return report(template, waiting) if warm else report(template)
     have = {model.source: next(iter(caches_of(seen, template.key.namespace, model.source)), None) for model in found.models}
-    taken = _name_taken(seen, template, [source for source, cache in have.items() if cache is None]) if warm or services else None
+    asked = [model for model in found.models if have[model.source] is None and askers(seen, template)]
+    taken = _name_taken(seen, template, [model.source for model in asked])
     if taken is not None:
         return report(template, taken)
-    config = DEFAULT_CONFIG if warm or not services else str(services[0].spec.get("configRef", DEFAULT_CONFIG))
-    missing = [
-        ApplyObject(cache_for(template, model.source, model.size_bytes, config))
-        for model in found.models
-        if have[model.source] is None and (warm or services)
-    ]
+    missing = [ApplyObject(cache_for(template, model.source, model.size_bytes, _first_config(seen, template, model.source))) for model in asked]
     refusal: Refusal | None = seen.learned(template.key, REFUSED)
     return act(*missing) | (report(template, _warmth(have, refusal)) if warm or refusal is not None else report(template))
 
@@ -108,6 +103,11 @@ def _name_taken(seen: Projection, template: Seen, missing: list[str]) -> Reporte
             other = f"ModelCache {there.key.name} exists and is for {there.spec.get('sourceUri')}, not for {source}; give it another name"
             return condition(reasons.CACHE_WARM, False, reasons.NAME_CONFLICT, other)
     return None
+
+
+def _first_config(seen: Projection, template: Seen, source: str) -> str:
+    """The config of who asked for a source first; a template names none."""
+    return str(askers_of(seen, template.key.namespace, source)[0].spec.get("configRef", DEFAULT_CONFIG))
 
 
 def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCondition:
@@ -162,12 +162,7 @@ def _abandoned(seen: Projection, cache: Seen) -> bool:
     """A failed cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
     if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or cache.status.get("status") != reasons.FAILED_STATE:
         return False
-    for template in seen.all(TEMPLATE.kind, cache.key.namespace):
-        found = discovered(seen, template)
-        sources = found.sources if found is not None else template.status.get("modelSources") or ()
-        if cache.spec["sourceUri"] in sources and (template.spec.get("warmCache") or askers(seen, template)):
-            return False
-    return True
+    return not askers_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))
 
 
 def _find_size(seen: Projection, view: View, now: datetime.datetime, image: str) -> Plan:
@@ -292,14 +287,15 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
         return _next_try(view, now, storage, task)
     if job.deleting:
         return _say(view, storage, _last(view) or task.working)
+    pods, outdated = pods_of(seen, job), job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
+    waits = job_state(job) == "active" and pods != [] and all(unstarted(pod) for pod in pods)
+    if outdated and (waits or job_state(job) != "active"):
+        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if job_state(job) == "active":
-        pods = pods_of(seen, job)
         followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods if running(pod)]
         trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
         working = task.working if trouble is None else _filled(False, task.working.reason, trouble)
         return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed)
-    if job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs:
-        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if not _settled(seen, job, now):
         return _say(view, storage, _last(view) or task.working) | look_again(POD_WORD_S)
     said, due, recorded = _failed_try(seen, view, now, storage, job)
@@ -341,10 +337,17 @@ def _failed_try(seen: Projection, view: View, now: datetime.datetime, storage: R
     reason, wait_s = verdict(exit_code, attempt)
     due = (job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s)
     ending = f"the downloader ended with exit code {exit_code}" if exit_code is not None else job_failure(job) or "its pod is gone"
-    words = (result.message or ending) + (f" ({WAY_TO_MORE_SPACE})" if reason == reasons.INSUFFICIENT_CAPACITY else "")
+    words = (result.message or ending) + (_way_to_more_space(view, result) if reason == reasons.INSUFFICIENT_CAPACITY else "")
     filled = _filled(False, reason, f"try {attempt}: {words}; next try at {timestamp(due)}")
     said = _say(view, storage, filled, attempts=attempt, nextAttemptTime=timestamp(due))
     return said, due, int(view.cache.status.get("attempts", 0)) == attempt
+
+
+def _way_to_more_space(view: View, result: DownloaderResult) -> str:
+    """Both sizes, as far as they are known, and what to do."""
+    source = "" if result.bytes is None else f"the source has {quantities.human(result.bytes)}, "
+    claim = "" if view.claim is None else f"volume claim {view.claim.key.name} has {requested(view.claim)}: "
+    return f"; {source}{claim}expand the claim, or delete the cache and make it anew with a larger spec.size"
 
 
 def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:

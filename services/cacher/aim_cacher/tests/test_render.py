@@ -29,18 +29,18 @@ def test_the_objects_are_as_recorded(world: Any) -> None:
     golden(__file__, "cache-for", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache"))
 
 
-def test_variables_are_in_order_and_the_caches_own_win() -> None:
+def test_the_caches_own_variables_come_last_and_win() -> None:
     own = [EnvVar(name="HF_TOKEN", value="mine"), EnvVar(name="PROXY", value="p")]
     env = download_env(ConfigSpec.model_validate({"credentials": CREDENTIALS}), own)
     assert [variable["name"] for variable in env] == [
-        "HF_TOKEN",
         "AIM_S3_0_ENDPOINT_URL",
         "AIM_S3_0_ACCESS_KEY_ID",
         "AIM_S3_0_SECRET_ACCESS_KEY",
         "AIM_S3_1_REGION",
+        "HF_TOKEN",
         "PROXY",
     ]
-    assert env[0] == {"name": "HF_TOKEN", "value": "mine"}
+    assert env[4] == {"name": "HF_TOKEN", "value": "mine"}
 
 
 def test_secrets_go_by_reference_only() -> None:
