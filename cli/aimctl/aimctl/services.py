@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from aimlab.lab import READY_WITHIN_S, until_answers
@@ -12,15 +13,19 @@ from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER,
 SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
 
 
-async def start_services(children: Children, *, nats_url: str, kubeconfig: Path | None, within_s: float | None = READY_WITHIN_S) -> dict[str, str]:
+async def start_services(
+    children: Children, *, nats_url: str, accounts: Mapping[str, Path] | None, within_s: float | None = READY_WITHIN_S
+) -> dict[str, str]:
     """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait for ever.
 
+    `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one.
     Raises RuntimeError naming the one that ended or is not ready in time, and its log.
     """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
-        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
-        await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
+        command = f"aim-{service}"
+        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if accounts is None else {"KUBECONFIG": str(accounts[command])})}
+        await children.start(service, [str(Path(sys.executable).with_name(command))], env=env)
         urls[service] = f"http://127.0.0.1:{port}"
     async with asyncio.TaskGroup() as waiting:
         for service, url in urls.items():
