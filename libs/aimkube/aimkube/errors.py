@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from aimschema.resources import Resource
+
 TYPED_PATCH = "failed to create typed patch object"
 
 
@@ -109,6 +111,19 @@ def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeE
     )
     after_s = _seconds(retry_after) or _seconds(details.get("retryAfterSeconds"))
     return _class(status, reason, message)(message, status=status, reason=reason, causes=causes, retry_after_s=after_s)
+
+
+def named_permission(error: Forbidden, who: str, resource: Resource, namespace: str | None) -> Forbidden:
+    """The refusal of an apply, with the permission that lacks.
+
+    Who may patch and not create is told so by the API server for an object that is not there, without a word on what is missing
+    (withAuthorization in k8s.io/apiserver). All other refusals say what they are about.
+    """
+    if not error.message.endswith(" is forbidden: "):
+        return error
+    where = "at the cluster scope" if namespace is None else f'in the namespace "{namespace}"'
+    words = f'{who} may patch, but cannot create resource "{resource.plural}" in API group "{resource.group}" {where}'
+    return Forbidden(error.message + words, status=error.status, reason=error.reason)
 
 
 def _class(status: int, reason: str, message: str) -> type[KubeError]:

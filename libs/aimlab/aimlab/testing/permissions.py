@@ -59,11 +59,12 @@ def used(grants: Sequence[Grant], calls: Iterable[Call], accounts_in: str) -> se
 def sentence(grants: Sequence[Grant], account: str) -> str:
     """What an account may do, as a README says it."""
     own = [grant for grant in grants if grant.account == account]
-    parts = []
+    places = []
     for namespace, found in groupby(own, key=lambda grant: grant.namespace):
-        rows = [f"{what}: {', '.join(grant.verb for grant in verbs)}" for what, verbs in _rows(found)]
-        parts.append(f"in {namespace or EVERYWHERE} " + "; ".join(rows))
-    return "; ".join(parts)
+        alike = groupby(_rows(found), key=lambda row: [grant.verb for grant in row[1]])
+        said = [f"{', '.join(what for what, _ in rows)}: {', '.join(verbs)}" for verbs, rows in alike]
+        places.append(f"in {namespace or EVERYWHERE} {'; '.join(said)}")
+    return "; ".join(places)
 
 
 def table(grants: Sequence[Grant], needed: set[Grant]) -> str:
@@ -78,6 +79,7 @@ def table(grants: Sequence[Grant], needed: set[Grant]) -> str:
 
 
 def _rows(grants: Iterable[Grant]) -> Iterator[tuple[str, list[Grant]]]:
-    """By resource: what it is called, and the grants on it."""
+    """By resource: what it is called (as kubectl does: `pods/log`, `jobs.batch`), and the grants on it."""
     for (group, resource, names), found in groupby(grants, key=lambda grant: (grant.group, grant.resource, grant.names)):
-        yield qualified(resource, group) + (f" {', '.join(names)}" if names else ""), list(found)
+        plural, slash, subresource = resource.partition("/")
+        yield f"`{qualified(plural, group)}{slash}{subresource}`" + "".join(f" named `{name}`" for name in names), list(found)
