@@ -21,7 +21,7 @@ from faultlab.world import QUIET_S, World, bring_up, world
 from aimctl.quickstart import rbac
 from aimlab.apiserver.access import ACCOUNT_PREFIX
 from aimlab.apiserver.store import Change, CollectionKey
-from aimlab.kinds import RBAC_KINDS, Body, condition_of
+from aimlab.kinds import RBAC_KINDS, SECRET, Body, condition_of
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing import eventually
 from aimlab.testing.permissions import Grant, granted, table, used
@@ -148,8 +148,17 @@ async def the_news_of_a_pod_never_comes(running: World) -> None:
     await asyncio.gather(*stripping)
 
 
+async def a_registry_wants_credentials(running: World) -> None:
+    """Discovery reads them once it inspects images; the other paths take longer than that."""
+    metadata = {"name": "registry", "namespace": SYSTEM_NAMESPACE}
+    login = {"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": '{"auths": {}}'}}
+    await running.cluster.create({"apiVersion": SECRET.api_version, "kind": SECRET.kind, "metadata": metadata, **login}, resource=SECRET)
+    await running.cluster.create(an_object(CONFIG, SYSTEM_NAMESPACE, "default", {"images": {"imagePullSecrets": ["registry"]}}))
+
+
 async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_never_used(running: World) -> None:
     await a_server_without_watch_lists(running)
+    await a_registry_wants_credentials(running)
     async with asyncio.TaskGroup() as paths:
         paths.create_task(routing_is_switched_off_and_on(running))
         paths.create_task(a_cache_asks_for_a_class_that_is_not_there(running))
