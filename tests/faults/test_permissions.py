@@ -171,7 +171,7 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
     assert {grant for grant in grants if grant not in needed} == set(NOT_YET)
     told = table(grants, needed)
     print(told)
-    head, mark, _ = PAGE.read_text().partition("<!-- written by make rbac -->\n")
+    head, mark, _ = PAGE.read_text().partition("<!-- written by make rbac -->\n\n")
     if os.environ.get("AIM_WRITE_GOLDEN"):
         PAGE.write_text(f"{head}{mark}{told}")
     assert PAGE.read_text() == f"{head}{mark}{told}", "docs/permissions.md is out of date: make rbac"

@@ -114,16 +114,16 @@ def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeE
 
 
 def named_permission(error: Forbidden, who: str, resource: Resource, namespace: str | None) -> Forbidden:
-    """The refusal of an apply, with the permission that lacks.
+    """The refusal of an apply, with the permission that is missing.
 
-    Who may patch and not create is told so by the API server for an object that is not there, without a word on what is missing
-    (withAuthorization in k8s.io/apiserver). All other refusals say what they are about.
+    An apply that would make an object needs `create` beside `patch`. An API server that refuses for that reason ends its message at "is forbidden:"
+    (withAuthorization in k8s.io/apiserver); all other refusals say what they are about.
     """
-    if not error.message.endswith(" is forbidden: "):
+    if not error.message.rstrip().endswith(" is forbidden:"):
         return error
     where = "at the cluster scope" if namespace is None else f'in the namespace "{namespace}"'
     words = f'{who} may patch, but cannot create resource "{resource.plural}" in API group "{resource.group}" {where}'
-    return Forbidden(error.message + words, status=error.status, reason=error.reason)
+    return Forbidden(f"{error.message.rstrip()} {words}", status=error.status, reason=error.reason)
 
 
 def _class(status: int, reason: str, message: str) -> type[KubeError]:
