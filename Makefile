@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test faults told check bench format crds lock clean
+.PHONY: help install demo dev test faults told rbac check bench format crds lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ faults: .venv/dev-installed ## bring up 50 services under every fault, with two 
 
 told: .venv/dev-installed ## bring about every fault a person is told of; prints where, how, and after how long it is told and has healed
 	PYTHONPATH=tests/told $(BIN)/python -m toldlab
+
+rbac: .venv/dev-installed ## use every permission of the services once, and write granted and used into docs/permissions.md
+	AIM_WRITE_GOLDEN=1 $(BIN)/pytest --quiet tests/faults/test_permissions.py
+	@sed -n '/^| service/,$$p' docs/permissions.md
 
 check: .venv/dev-installed ## lint, formatting, types and import rules
 	$(BIN)/ruff check .

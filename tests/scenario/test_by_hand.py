@@ -107,7 +107,9 @@ async def test_services_that_were_restarted_write_nothing_but_what_was_edited(st
     )
     await asyncio.gather(*(stack.services.stop(name) for name in makers))
     for maker in makers:
-        url = await start_service(stack.services, maker, nats_url=stack.nats.url, kubeconfig=stack.lab.kubeconfig, port=free_ports(1)[0])
+        url = await start_service(
+            stack.services, maker, nats_url=stack.nats.url, kubeconfig=stack.lab.accounts[f"aim-{maker}"], port=free_ports(1)[0]
+        )
         await until_answers(stack.services.running[maker], f"{url}/readyz", maker)
     for resource, of, _ in kept:
         await stack.lab.cluster.merge_patch(resource, NAMESPACE, of, {"metadata": {"labels": {COMPONENT: "edited"}}})

@@ -11,14 +11,18 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import yaml
 
 import aimbus
 from aimctl.leaks import leaks
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, TEMPLATE, WEIGHTS
+from aimctl.services import SERVICES
 from aimctl.stack import Stack, control_plane_on_laptop
 from aimctl.stack import kubectl as run_kubectl
+from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
+from aimlab.apiserver.http import CALLS_PATH
 from aimlab.kinds import SECRET
-from aimlab.lab import S3_KEYS
+from aimlab.lab import S3_KEYS, SYSTEM_NAMESPACE
 from aimschema import subjects
 from aimschema.messages import ActionTaken
 from aimschema.resources import AIM_KINDS, CACHE, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE, Resource
@@ -168,3 +172,13 @@ async def test_describe_shows_how_the_service_came_up(stack: Stack) -> None:
 
 async def test_no_secret_value_is_in_any_event_log_or_status(stack: Stack) -> None:
     assert await leaks(stack, [S3_KEYS.secret_key]) == []
+
+
+async def test_no_service_asked_for_anything_that_its_account_may_not(stack: Stack) -> None:
+    """Each ran as its own ServiceAccount all the time. What of its permissions they need: tests/faults/test_permissions.py."""
+    server = yaml.safe_load(stack.lab.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    async with aiohttp.ClientSession(trust_env=False) as client, client.get(f"{server}{CALLS_PATH}") as answer:
+        calls = [Call(**call) for call in await answer.json()]
+    services = {f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}" for service in SERVICES}
+    assert {call.user for call in calls if call.user.startswith(ACCOUNT_PREFIX)} == services
+    assert [call for call in calls if not call.granted] == []

@@ -16,10 +16,10 @@ import pytest
 
 import aimbus
 from aimbus import Bus, CaughtUp, Event, NatsServer, Undecodable
-from aimctl.quickstart import crds
+from aimctl.quickstart import crds, rbac
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
-from aimlab.lab import until_answers, write_kubeconfig
+from aimlab.lab import install, until_answers, write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.testing import eventually
@@ -68,14 +68,15 @@ class Place:
     cluster: Cluster
     bus: Bus
     children: Children
+    accounts: dict[str, Path]
     env: dict[str, str]
 
     async def start(self, service: str) -> str:
         port = free_ports(1)[0]
-        process = await self.children.start(
-            service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=self.env | {"AIM_HTTP_PORT": str(port)}
-        )
-        await until_answers(process, f"http://127.0.0.1:{port}/readyz", f"aim-{service}")
+        command = f"aim-{service}"
+        env = self.env | {"KUBECONFIG": str(self.accounts[command]), "AIM_HTTP_PORT": str(port)}
+        process = await self.children.start(service, [str(Path(sys.executable).with_name(command))], env=env)
+        await until_answers(process, f"http://127.0.0.1:{port}/readyz", command)
         return f"http://127.0.0.1:{port}"
 
     async def create(self, name: str) -> None:
@@ -127,11 +128,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         async with ApiServer() as server, Children(tmp_path / "log") as children:
             write_kubeconfig(tmp_path / "kubeconfig", server.url)
             cluster, bus = await Cluster.connect(str(tmp_path / "kubeconfig")), await aimbus.connect(nats.url, name="test")
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            for crd in crds():
-                await cluster.create(crd)
-            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(tmp_path / "kubeconfig"), "AIM_NATS_MAX_BYTES": str(1 << 26)}
-            yield Place(cluster, bus, children, env)
+            accounts = await install(cluster, server.url, [*crds(), *rbac()], tmp_path)
+            env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
+            yield Place(cluster, bus, children, accounts, env)
             await bus.close()
             await cluster.close()
     finally:

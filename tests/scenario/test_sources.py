@@ -31,7 +31,7 @@ from aimlab.sources.seaweed import Keys, S3Server, seaweed
 from aimschema import labels, reasons, subjects
 from aimschema.quantities import GI
 from aimschema.resources import CACHE, CLAIM, CONFIG, Key, Resource
-from aimservice.testing import golden
+from aimservice.testing import golden_file
 
 Body = dict[str, Any]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -260,7 +260,7 @@ async def test_the_page_says_what_was_seen(run: Run) -> None:
     bodies = {case.name: await outcome(run, case) for case in CASES.values()}
     head, begin, rest = PAGE.read_text().partition("<!-- cases -->\n")
     end = rest.partition("<!-- end of cases -->")
-    golden(PAGE, head + begin + table(run, bodies) + "".join(end[1:]))
+    golden_file(PAGE, head + begin + table(run, bodies) + "".join(end[1:]))
 
 
 # --- what heals; of a config, a Secret, a storage class and an older cache tests/told has it

@@ -14,10 +14,10 @@ import pytest
 
 import aimbus
 from aimbus import Bus, Event, NatsServer
-from aimctl.quickstart import crds
+from aimctl.quickstart import crds, rbac
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
-from aimlab.lab import write_kubeconfig
+from aimlab.lab import install, write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema import subjects
@@ -38,13 +38,15 @@ class Place:
     cluster: Cluster
     bus: Bus
     children: Children
+    accounts: dict[str, Path]
     env: dict[str, str]
     session: aiohttp.ClientSession
 
     async def start(self, service: str, name: str) -> str:
         """Starts `aim-<service>` as `name`; gives the URL of its health."""
-        port = free_ports(1)[0]
-        await self.children.start(name, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=self.env | {"AIM_HTTP_PORT": str(port)})
+        port, command = free_ports(1)[0], f"aim-{service}"
+        env = self.env | {"KUBECONFIG": str(self.accounts[command]), "AIM_HTTP_PORT": str(port)}
+        await self.children.start(name, [str(Path(sys.executable).with_name(command))], env=env)
         return f"http://127.0.0.1:{port}"
 
     async def until_is(self, role: str, *urls: str, within_s: float = 30.0) -> None:
@@ -91,11 +93,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         async with ApiServer() as server, Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as session:
             write_kubeconfig(write_to, server.url)
             cluster, bus = await Cluster.connect(str(write_to)), await aimbus.connect(nats.url, name="test")
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            for crd in crds():
-                await cluster.create(crd)
-            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(write_to), "AIM_NATS_MAX_BYTES": str(1 << 26)}
-            yield Place(cluster, bus, children, env, session)
+            accounts = await install(cluster, server.url, [*crds(), *rbac()], tmp_path)
+            env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
+            yield Place(cluster, bus, children, accounts, env, session)
             await bus.close()
             await cluster.close()
     finally:

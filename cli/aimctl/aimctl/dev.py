@@ -39,7 +39,7 @@ async def run_up(state_dir: Path, console: Console) -> None:
             nats_url = (await stack.enter_async_context(embedded_nats(state_dir / "nats"))).url
             console.print(f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}", highlight=False, soft_wrap=True)
         services = await stack.enter_async_context(Children(state_dir / "log"))
-        ending = asyncio.create_task(start_services(services, nats_url=nats_url, kubeconfig=None, within_s=None))
+        ending = asyncio.create_task(start_services(services, nats_url=nats_url, accounts=None, within_s=None))
         console.print(f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them", highlight=False, soft_wrap=True)
         namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
         console.print(

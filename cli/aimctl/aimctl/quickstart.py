@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -87,7 +88,16 @@ def write_manifests(state_dir: Path, example: str, addresses: Mapping[str, str])
     return folder
 
 
-def crds() -> list[dict[str, object]]:
+def crds() -> list[dict[str, Any]]:
     """The five kinds, as deploy/crds has them."""
-    folder = examples().parents[1] / "deploy" / "crds"
-    return [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))]
+    return _deployed("crds")
+
+
+def rbac() -> list[dict[str, Any]]:
+    """The ServiceAccounts of the six services and what they may do, as deploy/rbac has them."""
+    return _deployed("rbac")
+
+
+def _deployed(folder: str) -> list[dict[str, Any]]:
+    files = sorted((examples().parents[1] / "deploy" / folder).glob("*.yaml"))
+    return [body for file in files for body in yaml.safe_load_all(file.read_text())]

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from aimlab.lab import READY_WITHIN_S, until_answers
@@ -12,14 +13,18 @@ from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER,
 SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
 
 
-async def start_services(children: Children, *, nats_url: str, kubeconfig: Path | None, within_s: float | None = READY_WITHIN_S) -> dict[str, str]:
+async def start_services(
+    children: Children, *, nats_url: str, accounts: Mapping[str, Path] | None, within_s: float | None = READY_WITHIN_S
+) -> dict[str, str]:
     """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait for ever.
 
+    `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one.
     Raises RuntimeError naming the one that ended or is not ready in time, and its log.
     """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
-        urls[service] = await start_service(children, service, nats_url=nats_url, kubeconfig=kubeconfig, port=port)
+        account = None if accounts is None else accounts[f"aim-{service}"]
+        urls[service] = await start_service(children, service, nats_url=nats_url, kubeconfig=account, port=port)
     async with asyncio.TaskGroup() as waiting:
         for service, url in urls.items():
             what = f"aim-{service}; its log is {children.log_of(service)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimbus import NatsServer
-from aimctl.quickstart import Quickstart, crds, prepare
+from aimctl.quickstart import Quickstart, crds, prepare, rbac
 from aimctl.services import start_services
 from aimlab.lab import Lab, laptop
 from aimlab.processes import Children
@@ -39,10 +39,14 @@ async def embedded_nats(folder: Path) -> AsyncIterator[NatsServer]:
 
 @asynccontextmanager
 async def control_plane_on_laptop(state_dir: Path) -> AsyncIterator[Stack]:
-    """Runs it all for as long as the block lasts. Raises RuntimeError naming the part that does not come up, and its log."""
-    async with laptop(state_dir, crds()) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
+    """Runs it all for as long as the block lasts, each service as the ServiceAccount that deploy/rbac gives it.
+
+    Raises RuntimeError naming the part that does not come up, and its log.
+    """
+    manifests = [*crds(), *rbac()]
+    async with laptop(state_dir, manifests) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
         quickstart = await prepare(lab)
-        health = await start_services(services, nats_url=nats.url, kubeconfig=lab.kubeconfig)
+        health = await start_services(services, nats_url=nats.url, accounts=lab.accounts)
         yield Stack(lab, nats, services, health, quickstart)
 
 

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from aimschema.resources import Resource
+
 TYPED_PATCH = "failed to create typed patch object"
 
 
@@ -124,6 +126,19 @@ def told(error: KubeError) -> str:
         return f"{error.message}; grant {missing['user']} the verb {missing['verb']} on {resource}"
     fields = [f"{cause.field}: {cause.message}" for cause in error.causes if cause.field and cause.field not in error.message]
     return "; ".join([error.message, *fields])
+
+
+def named_permission(error: Forbidden, who: str, resource: Resource, namespace: str | None) -> Forbidden:
+    """The refusal of an apply, with the permission that is missing.
+
+    An apply that would make an object needs `create` beside `patch`. An API server that refuses for that reason ends its message at "is forbidden:"
+    (withAuthorization in k8s.io/apiserver); all other refusals say what they are about.
+    """
+    if not error.message.rstrip().endswith(" is forbidden:"):
+        return error
+    where = "at the cluster scope" if namespace is None else f'in the namespace "{namespace}"'
+    words = f'{who} may patch, but cannot create resource "{resource.plural}" in API group "{resource.group}" {where}'
+    return Forbidden(f"{error.message.rstrip()} {words}", status=error.status, reason=error.reason)
 
 
 def _class(status: int, reason: str, message: str) -> type[KubeError]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from aimkube import errors
+from aimschema.resources import JOB
 
 JSON = "application/json"
 
@@ -89,3 +90,33 @@ def test_the_server_s_reason_message_and_causes_are_kept() -> None:
 )
 def test_how_long_the_server_asks_to_wait(header: str | None, details: dict[str, int], expected_s: float | None) -> None:
     assert errors.of_answer(429, JSON, status(429, "TooManyRequests", details=details), header).retry_after_s == expected_s
+
+
+@pytest.mark.parametrize(
+    ("said", "namespace", "expected"),
+    [
+        pytest.param(
+            'jobs.batch "j" is forbidden: ',
+            "ml",
+            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs" in API group "batch" in the namespace "ml"',
+            id="not a word on what is missing",
+        ),
+        pytest.param(
+            'jobs.batch "j" is forbidden: ',
+            None,
+            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs" in API group "batch" at the cluster scope',
+            id="of all namespaces",
+        ),
+        pytest.param('jobs.batch "j" is forbidden: exceeded quota: q', "ml", 'jobs.batch "j" is forbidden: exceeded quota: q', id="quota"),
+        pytest.param(
+            'jobs.batch "j" is forbidden: User "u" cannot patch resource "jobs"',
+            "ml",
+            'jobs.batch "j" is forbidden: User "u" cannot patch resource "jobs"',
+            id="the server names it",
+        ),
+    ],
+)
+def test_a_refused_apply_names_the_permission_where_the_server_does_not(said: str, namespace: str | None, expected: str) -> None:
+    refused = errors.Forbidden(said, status=403, reason="Forbidden")
+    named = errors.named_permission(refused, "aim-cacher", JOB, namespace)
+    assert (named.message, named.status, named.reason) == (expected, 403, "Forbidden")

@@ -10,16 +10,17 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
 import yaml
 
 from aimkube import AlreadyExists, Cluster
+from aimlab.apiserver.access import ADMIN_TOKEN
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
-from aimlab.kinds import Body
+from aimlab.kinds import RBAC_KINDS, SERVICE_ACCOUNT, Body
 from aimlab.node.images import ImageCommand, write_images
 from aimlab.ports import free_ports
 from aimlab.processes import Children
@@ -29,16 +30,19 @@ from aimlab.sources.seaweed import Keys, S3Server, seaweed
 SYSTEM_NAMESPACE = "aim-system"
 S3_KEYS = Keys("aimlab", "aimlab-secret")
 HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
+INSTALLED = {resource.kind: resource for resource in (SERVICE_ACCOUNT, *RBAC_KINDS)}
+TOKEN_S = 30 * 86_400
 READY_WITHIN_S = 30.0
 POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A running laptop cluster."""
+    """A running laptop cluster. `kubeconfig` is the administrator's, `accounts` those of the ServiceAccounts, by name."""
 
     state_dir: Path
     kubeconfig: Path
+    accounts: Mapping[str, Path]
     cluster: Cluster
     children: Children
     s3: S3Server
@@ -51,8 +55,8 @@ class Lab:
 
 
 @asynccontextmanager
-async def laptop(state_dir: Path, crds: Iterable[Body]) -> AsyncIterator[Lab]:
-    """Runs a laptop cluster that has `crds` for as long as the block lasts.
+async def laptop(state_dir: Path, manifests: Iterable[Body]) -> AsyncIterator[Lab]:
+    """Runs a laptop cluster that has `manifests` (CRDs, ServiceAccounts and their roles) for as long as the block lasts.
 
     Raises RuntimeError naming the part that does not come up, and its log.
     """
@@ -63,9 +67,9 @@ async def laptop(state_dir: Path, crds: Iterable[Body]) -> AsyncIterator[Lab]:
         children = await stack.enter_async_context(Children(state_dir / "log"))
         async with asyncio.TaskGroup() as starting:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
-            gateway = starting.create_task(_start_cluster(stack, children, state_dir, crds))
-        cluster, served = gateway.result()
-        yield Lab(state_dir, state_dir / "kubeconfig", cluster, children, s3.result(), models, served)
+            gateway = starting.create_task(_start_cluster(stack, children, state_dir, manifests))
+        cluster, accounts, served = gateway.result()
+        yield Lab(state_dir, state_dir / "kubeconfig", accounts, cluster, children, s3.result(), models, served)
 
 
 def _lay_out(state_dir: Path) -> None:
@@ -73,23 +77,22 @@ def _lay_out(state_dir: Path) -> None:
     write_images(state_dir / "images.json", {})
 
 
-async def _start_cluster(stack: AsyncExitStack, children: Children, state_dir: Path, crds: Iterable[Body]) -> tuple[Cluster, Gateway]:
+async def _start_cluster(
+    stack: AsyncExitStack, children: Children, state_dir: Path, manifests: Iterable[Body]
+) -> tuple[Cluster, dict[str, Path], Gateway]:
     """API server, then the node and the KServe stand-in, then the gateway."""
     url = await _start_api_server(children)
     kubeconfig = state_dir / "kubeconfig"
     write_kubeconfig(kubeconfig, url)
     cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
     stack.push_async_callback(cluster.close)
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
-    for crd in (*bundled(), *crds):
-        with contextlib.suppress(AlreadyExists):
-            await cluster.create(crd)
+    accounts = await install(cluster, url, [*bundled(), *manifests], state_dir)
     where = ["--kubeconfig", str(kubeconfig)]
     node = ["--state", str(state_dir / "node"), "--images", str(state_dir / "images.json")]
     await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
     await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
     served = await stack.enter_async_context(traefik(cluster, Api(url), namespace=SYSTEM_NAMESPACE, folder=state_dir / "log"))
-    return cluster, served
+    return cluster, accounts, served
 
 
 async def _start_api_server(children: Children) -> str:
@@ -114,13 +117,34 @@ async def until_answers(process: asyncio.subprocess.Process, url: str, what: str
             await asyncio.sleep(POLL_S)
 
 
-def write_kubeconfig(path: Path, url: str) -> None:
+async def install(cluster: Cluster, url: str, manifests: Iterable[Body], folder: Path) -> dict[str, Path]:
+    """Make the control plane's namespace and the manifests in it; gives a kubeconfig for each ServiceAccount among them, by its name."""
+    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+    bodies = list(manifests)
+    for body in bodies:
+        with contextlib.suppress(AlreadyExists):
+            await cluster.create(body, resource=INSTALLED.get(body["kind"]))
+    accounts = [body["metadata"] for body in bodies if body["kind"] == SERVICE_ACCOUNT.kind]
+    return {account["name"]: await _account_kubeconfig(cluster, url, account, folder) for account in accounts}
+
+
+async def _account_kubeconfig(cluster: Cluster, url: str, account: Body, folder: Path) -> Path:
+    """With a token from the TokenRequest API, which is where a pod has its own from."""
+    tokens = replace(SERVICE_ACCOUNT, plural=f"{SERVICE_ACCOUNT.plural}/{account['name']}/token")
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"namespace": account["namespace"]}}
+    answer = await cluster.create({**request, "spec": {"expirationSeconds": TOKEN_S}}, resource=tokens)
+    path = folder / f"{account['name']}.kubeconfig"
+    write_kubeconfig(path, url, token=answer["status"]["token"])
+    return path
+
+
+def write_kubeconfig(path: Path, url: str, *, token: str = ADMIN_TOKEN) -> None:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "lab",
         "clusters": [{"name": "lab", "cluster": {"server": url}}],
-        "users": [{"name": "lab", "user": {"token": "lab"}}],
+        "users": [{"name": "lab", "user": {"token": token}}],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
     }
     path.write_text(yaml.safe_dump(config))

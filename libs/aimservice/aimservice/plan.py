@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import msgspec
+
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import Key, key_of
-from aimservice.projection import CONTESTED, Projection, Seen
+from aimservice.projection import CONTESTED, Projection, Refusal, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +130,27 @@ def look_again(after_s: float) -> Plan:
 
 
 MESSAGE_LENGTH = 1024
+_REFUSES = "; the API server refuses: "
 
 
 def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:
     """A condition; `status` None is Unknown. Control characters go, the message is cut to 1,024 characters."""
+    return ReportedCondition(type=type_, status={True: "True", False: "False", None: "Unknown"}[status], reason=reason, message=_fit(message))
+
+
+def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCondition:
+    """The condition, with what the API server will not take; what it says of an earlier refusal goes, so that it may be what was said last."""
+    bare = said.message.partition(_REFUSES)[0]
+    more = "" if refusal is None or _fit(refusal.message) in bare else f"{_REFUSES}{refusal.message}"
+    return msgspec.structs.replace(said, message=_fit(bare + more))
+
+
+def _fit(message: str) -> str:
     clean = "".join(char if char.isprintable() else " " for char in message)
-    cut = clean if len(clean) <= MESSAGE_LENGTH else clean[: MESSAGE_LENGTH - 1] + "…"
-    return ReportedCondition(type=type_, status={True: "True", False: "False", None: "Unknown"}[status], reason=reason, message=cut)
+    return clean if len(clean) <= MESSAGE_LENGTH else clean[: MESSAGE_LENGTH - 1] + "…"
 
 
 def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
     """The condition; its message also tells who keeps changing the object at `about`, where somebody does."""
     words: str | None = seen.learned(about, CONTESTED)
-    if words is None:
-        return said
-    return condition(said.type, {"True": True, "False": False}.get(said.status), said.reason, f"{words}; {said.message}")
+    return said if words is None else msgspec.structs.replace(said, message=_fit(f"{words}; {said.message}"))

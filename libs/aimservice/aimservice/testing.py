@@ -157,11 +157,16 @@ def applied(plan: Plan, kind: str) -> Body:
 
 
 def golden(test_file: str, name: str, body: Body) -> None:
-    """Compare with `golden/<name>.yaml` beside the test file; with AIM_WRITE_GOLDEN=1 in the environment, write it instead.
+    """Compare with `golden/<name>.yaml` beside the test file (see `golden_file`).
 
     `name` is that of the function that renders it, with dashes, and of a case where there are several: `inference-service.cached`.
     """
-    file, text = Path(test_file).parent / "golden" / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150)
+    text = yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150)
+    golden_file(Path(test_file).parent / "golden" / f"{name}.yaml", text)
+
+
+def golden_file(file: Path, text: str) -> None:
+    """Compare with the file; with AIM_WRITE_GOLDEN=1 in the environment, write it instead."""
     if os.environ.get(WRITE_GOLDEN) == "1":
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)

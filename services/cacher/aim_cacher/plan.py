@@ -23,7 +23,7 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
 from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report, with_contest
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report, with_contest, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running, unstarted
 
@@ -400,7 +400,7 @@ def _last(view: View) -> ReportedCondition | None:
 
 
 def _say(view: View, storage: ReportedCondition, filled: ReportedCondition, **fields: Any) -> Plan:
-    return report(view.cache, storage, filled, **_fields(view, **fields))
+    return report(view.cache, storage, with_refusal(filled, view.refusal), **_fields(view, **fields))
 
 
 def _fields(view: View, **changed: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 from aimservice.lookups import models_named
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, ReadLog, act, condition, look_again, report
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, ReadLog, act, condition, look_again, report, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
 
@@ -193,7 +193,7 @@ def _profile(found: Discovered) -> dict[str, Any]:
 def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     due = view.kept.get("nextAttemptTime")
     if view.attempts and due is not None and now < parse_timestamp(due):
-        waiting = report(view.template, *([view.said] if view.said is not None else []), **view.kept)
+        waiting = report(view.template, *([with_refusal(view.said, view.refusal)] if view.said is not None else []), **view.kept)
         return waiting | look_again((parse_timestamp(due) - now).total_seconds())
     running_now = at_work(seen, now)
     if running_now >= MOST_AT_ONCE:
@@ -241,7 +241,8 @@ def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Pl
         found = parse(log.text)
     except BadOutputError as error:
         return _failed(view, now, job, str(error))
-    return act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
+    keeps = act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
+    return keeps if view.refusal is None else keeps | _at_it(view, "the image has answered")
 
 
 def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
@@ -290,8 +291,8 @@ def _say(view: View, status: bool | None, reason: str, message: str, **fields: A
         in_force = condition(
             reasons.DISCOVERED, True, reasons.PROFILES_DISCOVERED, f"an earlier answer is in force; for the changed image: {message}"
         )
-        return report(view.template, in_force, **kept)
-    return report(view.template, condition(reasons.DISCOVERED, status, reason, message), **kept)
+        return report(view.template, with_refusal(in_force, view.refusal), **kept)
+    return report(view.template, with_refusal(condition(reasons.DISCOVERED, status, reason, message), view.refusal), **kept)
 
 
 def _held(view: View) -> dict[str, str]:

@@ -34,6 +34,10 @@ def plan(seen: Projection, key: Key, _now: datetime.datetime) -> Plan:
     if routing is None or not routing.auto_create_route:
         why = "the config has no routing" if routing is None else "autoCreateRoute is false"
         removed = act(DeleteObject(there.key, there.uid)) if there is not None and ours and not there.deleting else NOTHING
+        refusal: Refusal | None = seen.learned(key, REFUSED)
+        if removed.actions and refusal is not None:
+            stays = f"{why}, but HTTPRoute {key.name} cannot be removed: {refusal.message}"
+            return removed | report(service, routing_ready(False, reasons.ROUTE_FAILED, stays), **_kept(service))
         return removed | report(service, routing_ready(True, reasons.ROUTING_DISABLED, f"{why}: the service is reached inside the cluster only"))
     if there is not None and not ours:
         return report(service, _foreign(service, there))

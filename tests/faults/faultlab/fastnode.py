@@ -27,6 +27,7 @@ from faultlab import fleet
 
 SLOWEST_S = 0.15
 EXIT_AGAIN = 20
+EXIT_NOT_FOUND = 10
 SIZE_BYTES = 2 * GIB
 
 
@@ -73,6 +74,8 @@ def outcome_of(job: Body, truth: Truth, *, flaky: bool) -> tuple[int, str, str]:
     place = (job["metadata"]["namespace"], job["metadata"]["name"])
     if flaky and verb == "fetch" and source.endswith(f"-{fleet.FLAKY}") and all((run.namespace, run.job) != place for run in truth.runs):
         return EXIT_AGAIN, "", json.dumps({"event": "result", "outcome": "again", "message": "the connection was reset"})
+    if source == fleet.GONE_SOURCE:
+        return EXIT_NOT_FOUND, "", json.dumps({"event": "result", "outcome": "not-found", "message": f"{source} is not there"})
     facts = {"event": "result", "outcome": "done", "message": "done", "bytes": SIZE_BYTES, "revision": "r1"}
     line = {"event": "progress", "phase": "downloading", "bytes": SIZE_BYTES // 2, "total": SIZE_BYTES, "rate": 1e9}
     return 0, f"{json.dumps(line)}\n{json.dumps(facts)}\n", json.dumps(facts)
@@ -211,6 +214,8 @@ class FastNode:
     async def _bind(self, claim: Body) -> None:
         await self._pause()
         name = claim["spec"].get("storageClassName") or "lab"
+        if all(name != known["metadata"]["name"] for known in STORAGE_CLASSES):
+            return  # it stays Pending, as in a cluster
         await self._patch(CLAIM, claim, {"spec": {"storageClassName": name, "volumeName": f"pvc-{claim['metadata']['uid']}"}})
         await self._pause()
         capacity = claim["spec"]["resources"]["requests"]

@@ -5,6 +5,7 @@ import contextlib
 
 from aiohttp import ClientSession, ClientTimeout, web
 
+from aimlab.apiserver.access import Access
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.controllers import Controllers
 from aimlab.apiserver.http import KUBELETS, application
@@ -20,6 +21,7 @@ class ApiServer:
         self.host = host
         self.port = port
         self.cluster = Cluster()
+        self.access = Access(self.cluster)
         self._controllers = Controllers(self.cluster, self._wake)
         self._sweep: asyncio.TimerHandle | None = None
         self._runner: web.AppRunner | None = None
@@ -28,7 +30,7 @@ class ApiServer:
     async def start(self) -> str:
         """Listen; returns the URL. Port 0 takes a free one."""
         self._kubelets = ClientSession(timeout=ClientTimeout(total=None, sock_connect=5), trust_env=False)
-        app = application(self.cluster)
+        app = application(self.cluster, self.access)
         app[KUBELETS] = self._kubelets
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
         await self._runner.setup()

@@ -4,6 +4,7 @@ One write: check the request, make the candidate, default and prune it, reset wh
 record of field owners, move the generation, store. A write that changes nothing keeps its resourceVersion.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -23,7 +24,10 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which object is written, by whom and how. `namespace` is "" for cluster-scoped kinds; `subresource` is "" or "status"."""
+    """Which object is written, by whom and how. `namespace` is "" for cluster-scoped kinds; `subresource` is "" or "status".
+
+    `authorize_create` raises ApiError 403 where the writer may change objects and not make them; an apply asks it.
+    """
 
     resource: Resource
     namespace: str = ""
@@ -33,6 +37,7 @@ class Request:
     dry_run: bool = False
     validation: str = "Warn"
     force: bool = False
+    authorize_create: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
         cluster.require_open_namespace(resource, request.namespace, metadata["name"])
     else:
         metadata.pop("namespace", None)
+    if owners is not None:
+        request.authorize_create()
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation", "managedFields"):
         metadata.pop(name, None)
     metadata |= {"uid": str(uuid4()), "creationTimestamp": cluster.time()}

@@ -183,3 +183,33 @@ async def test_create_sends_protobuf(bare: Run, kind: str, args: tuple[str, ...]
 
 async def test_a_kind_that_is_not_taken_as_protobuf_says_what_to_do(bare: Run) -> None:
     assert "apply -f" in await bare("create", "deployment", "d", "--image=x", fails=True)
+
+
+RBAC = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: lab}
+rules:
+- {apiGroups: [""], resources: [configmaps], verbs: [get, list]}
+- {apiGroups: [""], resources: [pods/log], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader, namespace: lab}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: ServiceAccount, name: app, namespace: lab}]
+"""
+
+
+async def test_an_account_gets_a_token_and_may_what_its_role_says(kubectl: Run) -> None:
+    """By --as: over plain HTTP kubectl sends no token (client-go reads credentials for TLS alone)."""
+    await kubectl("create", "sa", "app", "-n", "lab")
+    await kubectl("apply", "-f", "-", stdin=f"{BUILT_IN}---{RBAC}")
+    assert len((await kubectl("create", "token", "app", "-n", "lab", "--duration=1h")).strip()) > 20
+    as_app = "--as=system:serviceaccount:lab:app"
+    assert "cm" in await kubectl("get", "configmaps", "-n", "lab", as_app)
+    assert 'cannot list resource "secrets"' in await kubectl("get", "secrets", "-n", "lab", as_app, fails=True)
+    for may in ("get configmaps -n lab", "get pods --subresource=log -n lab", "get /version"):
+        assert await kubectl("auth", "can-i", *may.split(), as_app) == "yes\n"
+    for may_not in ("delete configmaps -n lab", "get pods -n lab", "get configmaps -n default", "get /lab/calls"):
+        assert "no" in await kubectl("auth", "can-i", *may_not.split(), as_app, fails=True)

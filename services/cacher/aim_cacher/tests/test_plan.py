@@ -432,6 +432,13 @@ def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
     assert "changed again and again by bully" in message(plan, "StorageReady")
 
 
+def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -> None:
+    bodies = (world.cache(status=failed(1)), world.claim(), world.download("failed"), world.ended(20, "the connection was reset"))
+    plan = world.plan(projection(CLASS, *bodies, learned=[refused(world.key, Key("Job", NAMESPACE, "c-download"), "no right to delete")]))
+    assert does(plan) == ["delete Job c-download"]
+    assert [words for words in ("the connection was reset", "no right to delete") if words not in message(plan, "Filled")] == []
+
+
 MADE = {labels.MANAGED_BY: "aim"}
 
 

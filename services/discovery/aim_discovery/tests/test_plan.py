@@ -1,5 +1,6 @@
 """What discovery does and says, step by step."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -246,6 +247,22 @@ def test_labels_of_the_answer_are_kept_and_what_it_says_stays(world: Any) -> Non
     kept = applied(world.plan(projection(world.template(), world.model(), note)), CONFIG_MAP.kind)
     assert (kept["data"], kept["metadata"]["annotations"]) == (note["data"], note["metadata"]["annotations"])
     assert kept["metadata"]["labels"][labels.MANAGED_BY] == "aim"
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "exit_code", "answered", "action"),
+    [
+        pytest.param("succeeded", "Succeeded", 0, False, "read log of p", id="reading-the-log"),
+        pytest.param("succeeded", "Succeeded", 0, True, "apply ConfigMap t-discovery", id="keeping-the-answer"),
+        pytest.param("failed", "Failed", 1, False, "read log of p", id="reading-why-it-failed"),
+    ],
+)
+def test_whatever_is_refused_is_told(world: Any, state: str, phase: str, exit_code: int, answered: bool, action: str) -> None:
+    learned = [refused(world.key, world.key, "no right to do so"), *([world.log(json.dumps([world.answer]))] if answered else [])]
+    bodies = (world.template(), world.model(), world.note(), world.job(state), world.pod(phase, exit_code))
+    plan = world.plan(projection(*bodies, learned=learned))
+    assert does(plan) == [action]
+    assert "no right to do so" in message(plan, "Discovered")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,13 @@ def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
     assert "changed again and again by bully" in message(plan, "RoutingReady")
 
 
+def test_a_route_that_may_not_be_removed_is_told(world: Any) -> None:
+    bodies = (world.service(), world.config(autoCreateRoute=False), world.route())
+    plan = world.plan(projection(*bodies, learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "no right to delete")]))
+    assert (does(plan), says(plan, "RoutingReady")) == (REMOVE, FAILED)
+    assert "no right to delete" in message(plan, "RoutingReady")
+
+
 PATH = "/team/aimservice-s"
 
 
