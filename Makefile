@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test faults check bench format crds lock clean
+.PHONY: help install demo dev test transcripts faults check bench format crds lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: .venv/dev-installed ## unit, contract and scenario tests
 
 faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
 	$(BIN)/python tests/faults $(FAULTS)
+
+transcripts: .venv/demo-installed ## ask the API server double what was asked of a real one, step by step (SERVER="--server URL --token T" asks another)
+	@$(BIN)/python -m aimlab.testing.transcripts libs/aimlab/tests/apiserver/transcripts $(SERVER)
 
 check: .venv/dev-installed ## lint, formatting, types and import rules
 	$(BIN)/ruff check .

@@ -70,7 +70,7 @@ def _lay_out(state_dir: Path) -> None:
 
 async def _start_cluster(stack: AsyncExitStack, children: Children, state_dir: Path, crds: Iterable[Body]) -> tuple[Cluster, Gateway]:
     """API server, then the node and the KServe stand-in, then the gateway."""
-    url = await _start_api_server(children)
+    url = await start_double(children)
     kubeconfig = state_dir / "kubeconfig"
     write_kubeconfig(kubeconfig, url)
     cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
@@ -87,7 +87,8 @@ async def _start_cluster(stack: AsyncExitStack, children: Children, state_dir: P
     return cluster, served
 
 
-async def _start_api_server(children: Children) -> str:
+async def start_double(children: Children) -> str:
+    """Starts the API server double as a process of its own; gives its URL. Raises RuntimeError where it does not come up."""
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     process = await children.start("apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port)])
