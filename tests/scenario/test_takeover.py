@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,8 @@ import pytest
 import aimbus
 from aimbus import Bus, Event, NatsServer
 from aimctl.quickstart import crds
-from aimkube import Cluster
-from aimlab.apiserver import ApiServer
-from aimlab.lab import write_kubeconfig
+from aimkube import AlreadyExists, Cluster
+from aimlab.lab import define, remove, start_double, write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema import subjects
@@ -25,6 +24,7 @@ from aimschema.messages import StatusReported
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE
 
+pytest_plugins = ["aimlab.testing.given"]
 NAMESPACE = "aim-system"
 TAKE_OVER_WITHIN_S = 15.0
 AFTER_SIGTERM_WITHIN_S = 4.0  # a second, and the start of a watcher
@@ -83,20 +83,23 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, given: Path | None) -> AsyncIterator[Place]:
     nats = NatsServer(tmp_path / "nats")
     await nats.start()
-    write_to = tmp_path / "kubeconfig"
+    kubeconfig = given or tmp_path / "kubeconfig"
     try:
-        async with ApiServer() as server, Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as session:
-            write_kubeconfig(write_to, server.url)
-            cluster, bus = await Cluster.connect(str(write_to)), await aimbus.connect(nats.url, name="test")
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            for crd in crds():
-                await cluster.create(crd)
-            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(write_to), "AIM_NATS_MAX_BYTES": str(1 << 26)}
+        async with Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as session:
+            if given is None:
+                write_kubeconfig(kubeconfig, await start_double(children))
+            cluster, bus = await Cluster.connect(str(kubeconfig)), await aimbus.connect(nats.url, name="test")
+            with suppress(AlreadyExists):
+                await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+            made = await define(cluster, crds())
+            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(kubeconfig), "AIM_NATS_MAX_BYTES": str(1 << 26)}
             yield Place(cluster, bus, children, env, session)
             await bus.close()
+            if given is not None:
+                await remove(cluster, made)
             await cluster.close()
     finally:
         await nats.kill()

@@ -13,6 +13,7 @@ from aim_cacher.settings import CacherSettings
 from aimlab.lab import Lab
 from aimlab.node.images import ImageCommand
 from aimschema.discovered import GIB
+from aimschema.resources import CONFIG
 
 BUCKET = "models"
 PREFIX = "sentence-transformers/all-MiniLM-L6-v2"
@@ -72,13 +73,21 @@ async def prepare(lab: Lab) -> Quickstart:
 
 
 def _write_manifests(lab: Lab) -> Path:
-    """The example's manifests with the address of this cluster's S3 server."""
+    """The example's manifests with the address of this cluster's S3 server, and without routing where there is no gateway."""
     folder = lab.state_dir / "quickstart"
     folder.mkdir(exist_ok=True)
     for manifest in sorted(examples().glob("*.yaml")):
         text = manifest.read_text().replace(EXAMPLE_ENDPOINT, lab.s3.endpoint_url)
-        (folder / manifest.name).write_text(text)
+        (folder / manifest.name).write_text(text if lab.gateway is not None else _without_routing(text))
     return folder
+
+
+def _without_routing(manifest: str) -> str:
+    bodies = list(yaml.safe_load_all(manifest))
+    for body in bodies:
+        if body["kind"] == CONFIG.kind:
+            del body["spec"]["routing"]
+    return str(yaml.safe_dump_all(bodies, sort_keys=False))
 
 
 def crds() -> list[dict[str, object]]:

@@ -36,9 +36,12 @@ async def embedded_nats(folder: Path) -> AsyncIterator[NatsServer]:
 
 
 @asynccontextmanager
-async def control_plane_on_laptop(state_dir: Path) -> AsyncIterator[Stack]:
-    """Runs it all for as long as the block lasts. Raises RuntimeError naming the part that does not come up, and its log."""
-    async with laptop(state_dir, crds()) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
+async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = None) -> AsyncIterator[Stack]:
+    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given.
+
+    Raises RuntimeError naming the part that does not come up, and its log.
+    """
+    async with laptop(state_dir, crds(), kubeconfig) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
         quickstart = await prepare(lab)
         health = await start_services(services, nats_url=nats.url, kubeconfig=lab.kubeconfig)
         yield Stack(lab, nats, services, health, quickstart)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +16,25 @@ from pathlib import Path
 import aiohttp
 import yaml
 
-from aimkube import AlreadyExists, Cluster
+from aimkube import AlreadyExists, Cluster, KubeError, NotFound
+from aimlab.abilities import DOUBLE, Abilities, find_out
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
-from aimlab.kinds import Body
+from aimlab.kinds import NODE, Body, is_true
+from aimlab.node import claims, machine
 from aimlab.node.images import ImageCommand, write_images
+from aimlab.node.run import JOBS, OWNERS
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
+from aimschema.resources import CRD, STORAGE_CLASS, Resource
 
 SYSTEM_NAMESPACE = "aim-system"
+ANYBODY = "lab"
+"""A token where none is asked for."""
 S3_KEYS = Keys("aimlab", "aimlab-secret")
 READY_WITHIN_S = 30.0
+GONE_WITHIN_S = 20.0
 POLL_S = 0.05
 
 
@@ -40,7 +47,8 @@ class Lab:
     cluster: Cluster
     children: Children
     s3: S3Server
-    gateway: Gateway
+    gateway: Gateway | None
+    """None on a real API server, which takes no endpoints on loopback."""
 
     def set_images(self, images: Mapping[str, ImageCommand]) -> None:
         """Which local command each container image stands for, from now on."""
@@ -48,19 +56,25 @@ class Lab:
 
 
 @asynccontextmanager
-async def laptop(state_dir: Path, crds: Iterable[Body]) -> AsyncIterator[Lab]:
-    """Runs a laptop cluster that has `crds` for as long as the block lasts.
+async def laptop(state_dir: Path, crds: Iterable[Body], kubeconfig: Path | None = None) -> AsyncIterator[Lab]:
+    """Runs a laptop cluster that has `crds` for as long as the block lasts, with `kubeconfig` on an API server that is there, else on a double.
 
-    Raises RuntimeError naming the part that does not come up, and its log.
+    A server that was there is left as it was, but for an empty namespace. Raises RuntimeError naming the part that does not come up, and its log; and
+    where the server has nodes of its own.
     """
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
         children = await stack.enter_async_context(Children(state_dir / "log"))
+        place = await _find_place(children, state_dir, kubeconfig)
+        cluster = await Cluster.connect(str(place), user_agent="aimlab")
+        stack.push_async_callback(cluster.close)
         async with asyncio.TaskGroup() as starting:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
-            gateway = starting.create_task(_start_cluster(stack, children, state_dir, crds))
-        cluster, served = gateway.result()
-        yield Lab(state_dir, state_dir / "kubeconfig", cluster, children, s3.result(), served)
+            able = starting.create_task(_start_cluster(stack, children, cluster, Plan(state_dir, place, tuple(crds), theirs=kubeconfig is not None)))
+        served = None
+        if able.result().loopback_endpoints:
+            served = await stack.enter_async_context(traefik(cluster, api_of(place), namespace=SYSTEM_NAMESPACE, folder=state_dir / "log"))
+        yield Lab(state_dir, place, cluster, children, s3.result(), served)
 
 
 def _lay_out(state_dir: Path) -> None:
@@ -68,23 +82,77 @@ def _lay_out(state_dir: Path) -> None:
     write_images(state_dir / "images.json", {})
 
 
-async def _start_cluster(stack: AsyncExitStack, children: Children, state_dir: Path, crds: Iterable[Body]) -> tuple[Cluster, Gateway]:
-    """API server, then the node and the KServe stand-in, then the gateway."""
-    url = await start_double(children)
-    kubeconfig = state_dir / "kubeconfig"
-    write_kubeconfig(kubeconfig, url)
-    cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
-    stack.push_async_callback(cluster.close)
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
-    for crd in (*bundled(), *crds):
+async def _find_place(children: Children, state_dir: Path, kubeconfig: Path | None) -> Path:
+    """The kubeconfig to use: the one that was given, or a new one for a double that is started."""
+    if kubeconfig is not None:
+        return kubeconfig
+    own = state_dir / "kubeconfig"
+    write_kubeconfig(own, await start_double(children))
+    return own
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start. `theirs`: the API server was there before, and is to be left as it was."""
+
+    state_dir: Path
+    kubeconfig: Path
+    crds: tuple[Body, ...]
+    theirs: bool
+
+
+async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan) -> Abilities:
+    """Namespace and kinds, then the node and the KServe stand-in."""
+    with contextlib.suppress(AlreadyExists):
+        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+    able = await find_out(cluster, SYSTEM_NAMESPACE) if plan.theirs else DOUBLE
+    made = await define(cluster, (*bundled(), *plan.crds))
+    if plan.theirs:
+        made += [(NODE, machine.NAME), *((STORAGE_CLASS, one["metadata"]["name"]) for one in claims.STORAGE_CLASSES)]
+        stack.push_async_callback(remove, cluster, made)
+    where = ["--kubeconfig", str(plan.kubeconfig)]
+    lacks = [name for name, there in ((JOBS, able.runs_jobs), (OWNERS, able.collects)) if not there]
+    node = ["--state", str(plan.state_dir / "node"), "--images", str(plan.state_dir / "images.json"), "--controllers", *lacks]
+    await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
+    if plan.theirs:
+        stack.push_async_callback(children.stop, "node")  # it would make its Node again
+    await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
+    return able
+
+
+async def define(cluster: Cluster, crds: Collection[Body]) -> list[tuple[Resource, str]]:
+    """Makes the kinds that are not there, and waits until all are served; gives those it made."""
+    made: list[tuple[Resource, str]] = []
+    for crd in crds:
         with contextlib.suppress(AlreadyExists):
             await cluster.create(crd)
-    where = ["--kubeconfig", str(kubeconfig)]
-    node = ["--state", str(state_dir / "node"), "--images", str(state_dir / "images.json")]
-    await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
-    await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
-    served = await stack.enter_async_context(traefik(cluster, Api(url), namespace=SYSTEM_NAMESPACE, folder=state_dir / "log"))
-    return cluster, served
+            made.append((CRD, crd["metadata"]["name"]))
+    for crd in crds:
+        await _until_established(cluster, crd["metadata"]["name"])
+    return made
+
+
+async def remove(cluster: Cluster, made: list[tuple[Resource, str]]) -> None:
+    """Deletes these, and waits a while until they are gone: a definition goes after its objects."""
+    with contextlib.suppress(KubeError, TimeoutError):
+        async with asyncio.timeout(GONE_WITHIN_S):
+            for resource, name in made:
+                with contextlib.suppress(NotFound):
+                    await cluster.delete(resource, None, name)
+            for resource, name in made:
+                with contextlib.suppress(NotFound):
+                    while await cluster.get(resource, None, name):  # noqa: ASYNC110 (the server makes it go)
+                        await asyncio.sleep(POLL_S)
+
+
+async def _until_established(cluster: Cluster, name: str) -> None:
+    """A real API server takes a moment until it serves a new kind. Raises RuntimeError."""
+    try:
+        async with asyncio.timeout(READY_WITHIN_S):
+            while not is_true(await cluster.get(CRD, None, name), "Established"):  # noqa: ASYNC110 (the server makes it true)
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise RuntimeError(f"the API server does not serve {name} within {READY_WITHIN_S:g} s") from None
 
 
 async def start_double(children: Children) -> str:
@@ -110,13 +178,28 @@ async def until_answers(process: asyncio.subprocess.Process, url: str, what: str
             await asyncio.sleep(POLL_S)
 
 
-def write_kubeconfig(path: Path, url: str) -> None:
+def write_kubeconfig(path: Path, url: str, *, token: str = ANYBODY, ca_file: Path | None = None) -> None:
+    authority = {} if ca_file is None else {"certificate-authority": str(ca_file)}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "lab",
-        "clusters": [{"name": "lab", "cluster": {"server": url}}],
-        "users": [{"name": "lab", "user": {"token": "lab"}}],
+        "clusters": [{"name": "lab", "cluster": {"server": url} | authority}],
+        "users": [{"name": "lab", "user": {"token": token}}],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
     }
     path.write_text(yaml.safe_dump(config))
+
+
+def api_of(kubeconfig: Path) -> Api:
+    """The server, token and authority of a kubeconfig's current context."""
+    config = yaml.safe_load(kubeconfig.read_text())
+
+    def named(group: str, kind: str, name: str) -> Body:
+        found: Body = next(one[kind] for one in config[group] if one["name"] == name)
+        return found
+
+    context = named("contexts", "context", config["current-context"])
+    server, user = named("clusters", "cluster", context["cluster"]), named("users", "user", context["user"])
+    authority = server.get("certificate-authority")
+    return Api(server["server"], user.get("token", ""), kubeconfig.parent / authority if authority else None)
