@@ -34,7 +34,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory, given: Path | None) ->
     async with control_plane_on_laptop(tmp_path_factory.mktemp("stack"), given) as running:
         yield running
         if given is not None:
-            await kubectl(running, "delete", "aim", "--all", "-n", NAMESPACE)
+            for kinds in ("aimsvc,aimst", "mc,aimns,aimclm"):  # a template that is there would have its cache made again
+                await kubectl(running, "delete", kinds, "--all", "-n", NAMESPACE)
             await kubectl(running, "wait", "pod", "--all", "-n", NAMESPACE, "--for=delete", "--timeout=60s")
 
 

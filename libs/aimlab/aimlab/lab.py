@@ -155,11 +155,12 @@ async def _until_established(cluster: Cluster, name: str) -> None:
         raise RuntimeError(f"the API server does not serve {name} within {READY_WITHIN_S:g} s") from None
 
 
-async def start_double(children: Children) -> str:
+async def start_double(children: Children, *, bare: bool = False) -> str:
     """Starts the API server double as a process of its own; gives its URL. Raises RuntimeError where it does not come up."""
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
-    process = await children.start("apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port)])
+    how = ["--bare"] if bare else []
+    process = await children.start("apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port), *how])
     await until_answers(process, f"{url}/readyz", f"the API server; its log is {children.log_of('apiserver')}")
     return url
 
