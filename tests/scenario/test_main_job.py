@@ -18,6 +18,7 @@ import aimbus
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, TEMPLATE, WEIGHTS
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimlab.kinds import SECRET, is_going, is_true
+from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.messages import ActionTaken, encode
 from aimschema.resources import AIM_KINDS, CACHE, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE, Resource
@@ -36,7 +37,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory, given: Path | None) ->
         if given is not None:
             for kinds in ("aimsvc,aimst", "mc,aimns,aimclm"):  # a template that is there would have its cache made again
                 await kubectl(running, "delete", kinds, "--all", "-n", NAMESPACE)
-            await kubectl(running, "wait", "pod", "--all", "-n", NAMESPACE, "--for=delete", "--timeout=60s")
+            await eventually(lambda: has_no_pods(running), "the pods go")
 
 
 async def kubectl(stack: Stack, *args: str) -> str:
@@ -47,6 +48,10 @@ async def kubectl(stack: Stack, *args: str) -> str:
     output, errors = await process.communicate()
     assert process.returncode == 0, f"kubectl {' '.join(args)}: {errors.decode()}"
     return output.decode()
+
+
+async def has_no_pods(stack: Stack) -> bool:
+    return not (await stack.lab.cluster.list(POD, NAMESPACE)).items
 
 
 async def apply_and_wait(stack: Stack) -> None:
