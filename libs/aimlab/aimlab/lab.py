@@ -17,7 +17,7 @@ import aiohttp
 import yaml
 
 from aimkube import AlreadyExists, Cluster, KubeError, NotFound
-from aimlab.abilities import DOUBLE, Abilities, find_out
+from aimlab.abilities import DOUBLE, find_out
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
 from aimlab.kinds import NODE, Body, is_true
@@ -70,11 +70,9 @@ async def laptop(state_dir: Path, crds: Iterable[Body], kubeconfig: Path | None 
         stack.push_async_callback(cluster.close)
         async with asyncio.TaskGroup() as starting:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
-            able = starting.create_task(_start_cluster(stack, children, cluster, Plan(state_dir, place, tuple(crds), theirs=kubeconfig is not None)))
-        served = None
-        if able.result().loopback_endpoints:
-            served = await stack.enter_async_context(traefik(cluster, api_of(place), namespace=SYSTEM_NAMESPACE, folder=state_dir / "log"))
-        yield Lab(state_dir, place, cluster, children, s3.result(), served)
+            plan = Plan(state_dir, place, tuple(crds), theirs=kubeconfig is not None)
+            gateway = starting.create_task(_start_cluster(stack, children, cluster, plan))
+        yield Lab(state_dir, place, cluster, children, s3.result(), gateway.result())
 
 
 def _lay_out(state_dir: Path) -> None:
@@ -101,8 +99,8 @@ class Plan:
     theirs: bool
 
 
-async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan) -> Abilities:
-    """Namespace and kinds, then the node and the KServe stand-in."""
+async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan) -> Gateway | None:
+    """Namespace and kinds, then the node and the KServe stand-in, then the gateway where there can be one."""
     with contextlib.suppress(AlreadyExists):
         await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
     able = await find_out(cluster, SYSTEM_NAMESPACE) if plan.theirs else DOUBLE
@@ -117,7 +115,9 @@ async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Clu
     if plan.theirs:
         stack.push_async_callback(children.stop, "node")  # it would make its Node again
     await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
-    return able
+    if not able.loopback_endpoints:
+        return None
+    return await stack.enter_async_context(traefik(cluster, api_of(plan.kubeconfig), namespace=SYSTEM_NAMESPACE, folder=plan.state_dir / "log"))
 
 
 async def define(cluster: Cluster, crds: Collection[Body]) -> list[tuple[Resource, str]]:
