@@ -18,7 +18,7 @@ from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.given import KUBECONFIG
 from aimschema.resources import NAMESPACE
 
-SCENARIOS = ("test_main_job.py", "test_takeover.py")
+SCENARIOS = ("test_main_job.py", "test_takeover.py", "test_poison.py")
 FOLDER = Path(__file__).parents[1] / "scenario"
 TRIED_IN = "default"
 NOT_SET = (

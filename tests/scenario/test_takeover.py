@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ import aiohttp
 import pytest
 
 import aimbus
-from aimbus import Bus, Event, NatsServer
+from aimbus import Bus, Event
 from aimctl.quickstart import crds
-from aimkube import AlreadyExists, Cluster
-from aimlab.lab import define, remove, start_double, write_kubeconfig
+from aimctl.stack import embedded_nats
+from aimkube import Cluster
 from aimlab.ports import free_ports
 from aimlab.processes import Children
+from aimlab.testing.places import control_plane_place
 from aimschema import subjects
 from aimschema.messages import StatusReported
 from aimschema.reasons import ROUTER, WATCHER
@@ -84,25 +85,16 @@ class Place:
 
 @pytest.fixture
 async def place(tmp_path: Path, given: Path | None) -> AsyncIterator[Place]:
-    nats = NatsServer(tmp_path / "nats")
-    await nats.start()
-    kubeconfig = given or tmp_path / "kubeconfig"
-    try:
-        async with Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as session:
-            if given is None:
-                write_kubeconfig(kubeconfig, await start_double(children))
-            cluster, bus = await Cluster.connect(str(kubeconfig)), await aimbus.connect(nats.url, name="test")
-            with suppress(AlreadyExists):
-                await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            made = await define(cluster, crds())
-            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(kubeconfig), "AIM_NATS_MAX_BYTES": str(1 << 26)}
-            yield Place(cluster, bus, children, env, session)
-            await bus.close()
-            if given is not None:
-                await remove(cluster, made)
-            await cluster.close()
-    finally:
-        await nats.kill()
+    async with (
+        embedded_nats(tmp_path / "nats") as nats,
+        Children(tmp_path / "log") as children,
+        control_plane_place(given, children, tmp_path, crds()) as (cluster, kubeconfig),
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
+        bus = await aimbus.connect(nats.url, name="test")
+        env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(kubeconfig), "AIM_NATS_MAX_BYTES": str(1 << 26)}
+        yield Place(cluster, bus, children, env, session)
+        await bus.close()
 
 
 async def test_a_standby_takes_over_at_once_after_sigterm_and_within_15_s_after_sigkill(place: Place) -> None:
