@@ -15,19 +15,21 @@ import aiohttp
 import pytest
 
 import aimbus
-from aimbus import Bus, CaughtUp, Event, NatsServer, Undecodable
+from aimbus import Bus, CaughtUp, Event, Undecodable
 from aimctl.quickstart import crds, rbac
+from aimctl.stack import embedded_nats
 from aimkube import Cluster
-from aimlab.apiserver import ApiServer
-from aimlab.lab import install, until_answers, write_kubeconfig
+from aimlab.lab import until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.testing import eventually
+from aimlab.testing.places import control_plane_place
 from aimschema import subjects
 from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, StatusReported, encode
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE, Key
 
+pytest_plugins = ["aimlab.testing.given"]
 NAMESPACE = "aim-system"
 AIMCTL = str(Path(sys.executable).with_name("aimctl"))
 
@@ -121,20 +123,16 @@ async def undecodable(url: str) -> float:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    nats = NatsServer(tmp_path / "nats")
-    await nats.start()
-    try:
-        async with ApiServer() as server, Children(tmp_path / "log") as children:
-            write_kubeconfig(tmp_path / "kubeconfig", server.url)
-            cluster, bus = await Cluster.connect(str(tmp_path / "kubeconfig")), await aimbus.connect(nats.url, name="test")
-            accounts = await install(cluster, server.url, [*crds(), *rbac()], tmp_path)
-            env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
-            yield Place(cluster, bus, children, accounts, env)
-            await bus.close()
-            await cluster.close()
-    finally:
-        await nats.kill()
+async def place(tmp_path: Path, given: Path | None) -> AsyncIterator[Place]:
+    async with (
+        embedded_nats(tmp_path / "nats") as nats,
+        Children(tmp_path / "log") as children,
+        control_plane_place(given, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+    ):
+        bus = await aimbus.connect(nats.url, name="test")
+        env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
+        yield Place(cluster, bus, children, accounts, env)
+        await bus.close()
 
 
 async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None:

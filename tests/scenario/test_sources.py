@@ -288,7 +288,7 @@ async def test_another_secret_is_taken_while_the_pod_waits_for_the_one_that_is_n
 @pytest.mark.parametrize(("example", "namespace"), [("huggingface", "from-hub"), ("two-stores", "two-stores")])
 async def test_the_examples_fill_their_caches(run: Run, example: str, namespace: str) -> None:
     addresses = {EXAMPLE_ENDPOINT: run.stack.lab.s3.endpoint_url, "http://127.0.0.1:8334": run.team.endpoint_url}
-    folder = write_manifests(run.stack.lab.state_dir, example, addresses)
+    folder = write_manifests(run.stack.lab, example, addresses)
     for manifest in sorted(folder.iterdir()):
         for body in yaml.safe_load_all(manifest.read_text()):
             await run.stack.lab.cluster.apply(body, manager="kubectl", resource=SECRET if body["kind"] == SECRET.kind else None)

@@ -13,18 +13,19 @@ import aiohttp
 import pytest
 
 import aimbus
-from aimbus import Bus, Event, NatsServer
+from aimbus import Bus, Event
 from aimctl.quickstart import crds, rbac
+from aimctl.stack import embedded_nats
 from aimkube import Cluster
-from aimlab.apiserver import ApiServer
-from aimlab.lab import install, write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
+from aimlab.testing.places import control_plane_place
 from aimschema import subjects
 from aimschema.messages import StatusReported
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE
 
+pytest_plugins = ["aimlab.testing.given"]
 NAMESPACE = "aim-system"
 TAKE_OVER_WITHIN_S = 15.0
 AFTER_SIGTERM_WITHIN_S = 4.0  # a second, and the start of a watcher
@@ -85,21 +86,17 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    nats = NatsServer(tmp_path / "nats")
-    await nats.start()
-    write_to = tmp_path / "kubeconfig"
-    try:
-        async with ApiServer() as server, Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as session:
-            write_kubeconfig(write_to, server.url)
-            cluster, bus = await Cluster.connect(str(write_to)), await aimbus.connect(nats.url, name="test")
-            accounts = await install(cluster, server.url, [*crds(), *rbac()], tmp_path)
-            env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
-            yield Place(cluster, bus, children, accounts, env, session)
-            await bus.close()
-            await cluster.close()
-    finally:
-        await nats.kill()
+async def place(tmp_path: Path, given: Path | None) -> AsyncIterator[Place]:
+    async with (
+        embedded_nats(tmp_path / "nats") as nats,
+        Children(tmp_path / "log") as children,
+        control_plane_place(given, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
+        bus = await aimbus.connect(nats.url, name="test")
+        env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
+        yield Place(cluster, bus, children, accounts, env, session)
+        await bus.close()
 
 
 async def test_a_standby_takes_over_at_once_after_sigterm_and_within_15_s_after_sigkill(place: Place) -> None:

@@ -110,6 +110,8 @@ async def _kubectl(stack: Stack, console: Console, *args: str) -> bool:
 
 async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
     """The model stand-in answers only after checking its cached files against the source; the answer has to name the weights' sha256."""
+    if stack.lab.gateway is None:
+        raise RuntimeError("the demo needs a gateway, and this cluster has none")
     url = f"{stack.lab.gateway.url}{service['status'].get('path', '')}/v1/chat/completions"
     checks.check("status.url is where the gateway answers", holds=f"{service['status'].get('url', '')}/v1/chat/completions" == url)
     request = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}

@@ -16,6 +16,7 @@ from aim_cacher.settings import CacherSettings
 from aimlab.lab import Lab
 from aimlab.node.images import ImageCommand
 from aimschema.discovered import GIB
+from aimschema.resources import CONFIG
 
 BUCKET = "models"
 PREFIX = "sentence-transformers/all-MiniLM-L6-v2"
@@ -73,19 +74,27 @@ async def prepare(lab: Lab) -> Quickstart:
             downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),), {"HF_ENDPOINT": lab.hub.endpoint}),
         }
     )
-    return Quickstart(write_manifests(lab.state_dir, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url}), sums, size_bytes)
+    return Quickstart(write_manifests(lab, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url}), sums, size_bytes)
 
 
-def write_manifests(state_dir: Path, example: str, addresses: Mapping[str, str]) -> Path:
-    """A folder of examples/ with the addresses of this cluster's servers instead of those in it."""
-    folder = state_dir / example
+def write_manifests(lab: Lab, example: str, addresses: Mapping[str, str]) -> Path:
+    """A folder of examples/ with the addresses of this cluster's servers instead of those in it, and without routing where there is no gateway."""
+    folder = lab.state_dir / example
     folder.mkdir(exist_ok=True)
     for manifest in sorted(examples().with_name(example).glob("*.yaml")):
         text = manifest.read_text()
         for written, actual in addresses.items():
             text = text.replace(written, actual)
-        (folder / manifest.name).write_text(text)
+        (folder / manifest.name).write_text(text if lab.gateway is not None else _without_routing(text))
     return folder
+
+
+def _without_routing(manifest: str) -> str:
+    bodies = list(yaml.safe_load_all(manifest))
+    for body in bodies:
+        if body["kind"] == CONFIG.kind:
+            del body["spec"]["routing"]
+    return str(yaml.safe_dump_all(bodies, sort_keys=False))
 
 
 def crds() -> list[dict[str, Any]]:

@@ -38,13 +38,13 @@ async def embedded_nats(folder: Path) -> AsyncIterator[NatsServer]:
 
 
 @asynccontextmanager
-async def control_plane_on_laptop(state_dir: Path) -> AsyncIterator[Stack]:
-    """Runs it all for as long as the block lasts, each service as the ServiceAccount that deploy/rbac gives it.
+async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = None) -> AsyncIterator[Stack]:
+    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given.
 
-    Raises RuntimeError naming the part that does not come up, and its log.
+    Each service is the ServiceAccount that deploy/rbac gives it. Raises RuntimeError naming the part that does not come up, and its log.
     """
     manifests = [*crds(), *rbac()]
-    async with laptop(state_dir, manifests) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
+    async with laptop(state_dir, manifests, kubeconfig) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
         quickstart = await prepare(lab)
         health = await start_services(services, nats_url=nats.url, accounts=lab.accounts)
         yield Stack(lab, nats, services, health, quickstart)

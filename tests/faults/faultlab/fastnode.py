@@ -7,14 +7,17 @@ keeps the truth that the observer judges by: every run of every Job, which claim
 import asyncio
 import json
 import random
+import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
 
 from aimkube import AlreadyExists, Cluster, Conflict, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.store import Change, CollectionKey
+from aimlab.certificates import make_certificate
 from aimlab.kinds import NODE, Body, is_going, owner_reference, stamp
 from aimlab.kserve.render import replicas_of
 from aimlab.node.claims import STORAGE_CLASSES
@@ -99,7 +102,9 @@ class FastNode:
         app.add_routes([web.get("/containerLogs/{namespace}/{pod}/{container}", self._log)])
         self._kubelet = web.AppRunner(app, access_log=None)
         await self._kubelet.setup()
-        await web.TCPSite(self._kubelet, ADDRESS, 0).start()
+        with tempfile.TemporaryDirectory() as folder:
+            context = make_certificate(Path(folder), "kubelet").context()
+        await web.TCPSite(self._kubelet, ADDRESS, 0, ssl_context=context).start()
         await self._cluster.create(node_object(), resource=NODE)
         status = {"status": node_status(self._kubelet.addresses[0][1], self._api.cluster.now())}
         await self._cluster.merge_patch(NODE, None, NAME, status, subresource="status")

@@ -21,6 +21,7 @@ from aimctl.services import SERVICES
 from aimkube import Cluster, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
+from aimlab.gateway.traefik import Api
 from aimlab.lab import SYSTEM_NAMESPACE, install, until_answers, write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
@@ -138,7 +139,7 @@ async def world(folder: Path, seed: int, *, flaky: bool = False, unruly: bool = 
         stack.push_async_callback(cluster.close)
         node_rng, proxy_rng = branch(rng), branch(rng)
         proxy = await stack.enter_async_context(Proxy(api.url, proxy_rng))
-        accounts = await install(cluster, proxy.url, [*bundled(), *crds(), *rbac()], folder)
+        accounts = await install(cluster, Api(proxy.url), [*bundled(), *crds(), *rbac()], folder)
         node = await stack.enter_async_context(FastNode(api, cluster, node_rng, flaky=flaky))
         observer = Observer(api, node.truth)
         nats = await _nats(stack, folder / "nats")

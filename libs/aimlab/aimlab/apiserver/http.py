@@ -141,7 +141,8 @@ def _aggregated(document: Obj) -> web.Response:
 
 
 async def _openapi_index(request: web.Request) -> web.Response:
-    return _json(discovery.openapi_index(request.app[CLUSTER]))
+    index = msgspec.json.encode(discovery.openapi_index(request.app[CLUSTER]))
+    return web.Response(text=index.decode())  # as text/plain, as the real server
 
 
 async def _openapi(request: web.Request) -> web.Response:

@@ -17,12 +17,13 @@ CONTROLLERS_LAG_S = 0.04
 class ApiServer:
     """A kube-apiserver double on plain HTTP, its state in memory and gone with it."""
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, bare: bool = False) -> None:
+        """`bare`: what a kube-apiserver is alone, as in envtest: no kube-controller-manager, and no loopback addresses in EndpointSlices."""
         self.host = host
         self.port = port
-        self.cluster = Cluster()
+        self.cluster = Cluster(loopback_endpoints=not bare)
         self.access = Access(self.cluster)
-        self._controllers = Controllers(self.cluster, self._wake)
+        self._controllers = Controllers(self.cluster, self._wake, bare=bare)
         self._sweep: asyncio.TimerHandle | None = None
         self._runner: web.AppRunner | None = None
         self._kubelets: ClientSession | None = None

@@ -86,7 +86,7 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
         obj["status"] = crd.first_status(obj)
     elif not resource.custom:
         builtin.create(obj)
-    _validate(resource, obj, None)
+    _validate(cluster, resource, obj, None)
     entry = cluster.store.collections[resource.storage].get(request.namespace, metadata["name"])
     if entry is not None:
         raise already_exists(resource.group, resource.plural, metadata["name"], deleting="deletionTimestamp" in meta(entry.obj))
@@ -188,7 +188,7 @@ def _replace(cluster: Cluster, request: Request, live: Obj, candidate: Obj, owne
         obj, warnings = _filled(request, candidate, live)
     metadata = meta(obj)
     metadata.pop("managedFields", None)
-    _validate(resource, obj, live)
+    _validate(cluster, resource, obj, live)
     if owners is None:
         known = _given_owners(given_owners, live)
         owners = fields.updated(known, _writer(cluster, request, "Update"), live, obj, resource.shape)
@@ -286,7 +286,7 @@ def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, l
     return obj, unknown if request.validation == "Warn" else []
 
 
-def _validate(resource: Resource, obj: Obj, live: Obj | None) -> None:
+def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) -> None:
     """ApiError 422 with everything that is wrong."""
     metadata = obj["metadata"]
     causes = names.bad_name(metadata["name"], resource.kind, path_names=resource.path_names) if live is None else []
@@ -301,6 +301,8 @@ def _validate(resource: Resource, obj: Obj, live: Obj | None) -> None:
         causes += crd.refused(obj, live)
     elif resource.schema is None:
         causes += builtin.refused(obj, live)
+        if not cluster.loopback_endpoints:
+            causes += builtin.loopback_endpoints(obj)
     else:
         causes += schema.problems(obj, resource.schema, resource.rules, MISSING if live is None else live)
     if causes:
