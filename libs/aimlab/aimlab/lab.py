@@ -1,7 +1,7 @@
-"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server and gateway, with everything they need to know of each other.
+"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, registry and gateway, with everything they need to know of each other.
 
-Every server is a process of its own on a loopback port that was free, logs into its own file, and ends with the block. Nothing of the control
-plane runs here: it finds this cluster by its kubeconfig like any other.
+Every server but the registry is a process of its own, logging into its own file; all are on loopback ports that were free, and end with the block.
+Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from aimlab.kinds import Body
 from aimlab.node.images import ImageCommand, write_images
 from aimlab.ports import free_ports
 from aimlab.processes import Children
+from aimlab.sources.registry import Registry
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
 
 SYSTEM_NAMESPACE = "aim-system"
@@ -40,6 +41,7 @@ class Lab:
     cluster: Cluster
     children: Children
     s3: S3Server
+    registry: Registry
     gateway: Gateway
 
     def set_images(self, images: Mapping[str, ImageCommand]) -> None:
@@ -60,7 +62,8 @@ async def laptop(state_dir: Path, crds: Iterable[Body]) -> AsyncIterator[Lab]:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
             gateway = starting.create_task(_start_cluster(stack, children, state_dir, crds))
         cluster, served = gateway.result()
-        yield Lab(state_dir, state_dir / "kubeconfig", cluster, children, s3.result(), served)
+        registry = await stack.enter_async_context(Registry())
+        yield Lab(state_dir, state_dir / "kubeconfig", cluster, children, s3.result(), registry, served)
 
 
 def _lay_out(state_dir: Path) -> None:

@@ -37,7 +37,7 @@ class Cluster:
         assert (resource, namespace, label_selector) == (POD, NAMESPACE, f"{JOB_UID}=job-uid")
         return Listing(self._pods, "1")
 
-    async def read_log(self, namespace: str, name: str, container: str, *, limit_bytes: int) -> bytes:
+    async def read_log(self, _namespace: str, name: str, _container: str, *, limit_bytes: int) -> bytes:
         if name not in self._logs:
             raise NotFound(f"no pod {name}")
         return self._logs[name][:limit_bytes]
@@ -62,7 +62,11 @@ class Records:
     [
         pytest.param(OF_POD, [], {"p": b"[]"}, ReadLogResult("[]"), id="of-a-pod"),
         pytest.param(
-            OF_JOB, [pod("a"), pod("b", created="2030-01-01T00:00:01Z"), pod("c", phase="Failed")], {"b": b"B"}, ReadLogResult("B"), id="of-the-newest"
+            OF_JOB,
+            [pod("a"), pod("b", created="2030-01-01T00:00:01Z"), pod("c", phase="Failed")],
+            {"b": b"B"},
+            ReadLogResult("B"),
+            id="of-the-newest",
         ),
         pytest.param(
             OF_JOB, [pod("a", owner="another")], {"a": b"A"}, ReadLogResult(problem="its pod is gone before its log could be read"), id="of-no-pod"
