@@ -1,4 +1,4 @@
-"""The quickstart on a laptop cluster: its model in the S3 server, its image in the registry and the image table, its manifests with their addresses."""
+"""The quickstart on a laptop cluster: its model in the S3 server, its image in registry and image table, its manifests with their addresses."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, registry and gateway, with everything they need to know of each other.
+"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, registry and gateway, with all they need to know of each other.
 
 Every server but the registry is a process of its own, logging into its own file; all are on loopback ports that were free, and end with the block.
 Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.
