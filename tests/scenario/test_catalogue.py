@@ -117,7 +117,7 @@ class Place:
     async def gone(self, resource: Resource, namespace: str, name: str) -> None:
         async with asyncio.timeout(WITHIN_S):
             with contextlib.suppress(NotFound):
-                while await self.cluster.get(resource, namespace, name):
+                while await self.cluster.get(resource, namespace, name):  # noqa: ASYNC110 (other processes make it true)
                     await asyncio.sleep(POLL_S)
 
     async def inspected(self, name: str, reason: str) -> str:
