@@ -1,4 +1,4 @@
-"""Carrying out looks at images: a few at once, each once, beside the queue.
+"""Carrying out looks at images: each once, a few at a time per registry (so that one that hangs holds up no other), beside the queue.
 
 Pull secrets are read at the moment they are needed, by name, from the control plane's namespace. What is in them goes to the registry and
 nowhere else.
@@ -6,6 +6,7 @@ nowhere else.
 
 import asyncio
 import datetime
+from collections import defaultdict
 from collections.abc import Sequence
 
 import structlog
@@ -24,6 +25,7 @@ from aimservice.plan import InspectImage
 from aimservice.projection import Learned
 
 MOST_AT_ONCE = 5
+"""Looks at images of one registry."""
 log = structlog.get_logger()
 
 
@@ -33,7 +35,7 @@ class Inspector:
     def __init__(self, registries: Registries, namespace: str) -> None:
         self._registries = registries
         self._namespace = namespace
-        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
         self._running: dict[Key, tuple[str, asyncio.Task[None]]] = {}
 
     def start(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
@@ -51,7 +53,7 @@ class Inspector:
             del self._running[model]
 
     async def _inspect(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
-        async with self._turns:
+        async with self._turns[_registry_of(action.image)]:
             try:
                 result = await self._look(loop.cluster, action)
             except KubeError as error:  # (the API server, not the registry: asked again as with any action)
@@ -99,6 +101,13 @@ class Inspector:
         where = f"{CONFIG.kind} {DEFAULT_CONFIG} of namespace {self._namespace}"
         had = "were refused: correct them" if matching(entries, image) else "have none for it: add a Secret there"
         return "; ".join((f"the credentials of images.imagePullSecrets in {where} {had}", *notes))
+
+
+def _registry_of(image: str) -> str:
+    try:
+        return parse_image(image).registry
+    except ValueError:
+        return ""
 
 
 def _failed(action: InspectImage, problem: RegistryProblem, advice: str = "") -> Inspection:

@@ -128,7 +128,7 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     if view.job is None:
         return _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing) if view.image_missing else _next_try(seen, view, now)
     match job_state(view.job):
-        case "active" if view.image_missing and not any(running(pod) for pod in pods_of(seen, view.job)):
+        case "active" if view.image_missing and all(pod.status.get("phase") in {None, "Pending"} for pod in pods_of(seen, view.job)):
             given_up = NOTHING if view.job.deleting else act(DeleteObject(view.job.key, view.job.uid))
             return given_up | _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
         case "active":

@@ -183,6 +183,9 @@ TEMPLATE_STEPS = [
         id="pod-cannot-start",
     ),
     pytest.param(lambda w: ([w.template(), w.model(), w.job(), w.pod("Running")], [missing()]), [], "Unknown AwaitingDiscovery", id="running-stays"),
+    pytest.param(
+        lambda w: ([w.template(), w.model(), w.job(), w.pod("Succeeded", 0)], [missing()]), [], "Unknown AwaitingDiscovery", id="just-answered-stays"
+    ),
     pytest.param(lambda w: ([w.template(), w.model(), w.note(answered=True)], [missing()]), [], "True ProfilesDiscovered", id="answered-already"),
     pytest.param(
         lambda w: ([w.template(), w.model("example.org/m:2"), w.note(answered=True)], [missing("example.org/m:2")]),

@@ -165,6 +165,19 @@ async def test_the_same_look_is_made_once_and_gives_way_to_one_with_other_inputs
     assert (len(loop.tasks), [result.inputs for result in loop.learned]) == (2, ["second"])
 
 
+async def test_a_registry_that_hangs_holds_up_no_other(inspector: Inspector, registry: Registry) -> None:
+    loop = Loops()
+    async with Registry() as hanging:
+        hanging.failure = Failure(delay_s=30)
+        for number in range(2 * MOST_AT_ONCE):
+            inspector.start(cast(Loop, loop), look(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1])
+        inspector.start(cast(Loop, loop), look(f"{registry.host}/aim/m:1", model="other"), [1])
+        await asyncio.wait_for(loop.tasks.pop(), 10)
+        for task in loop.tasks:
+            task.cancel()
+    assert [result.found is not None for result in loop.learned] == [True]
+
+
 async def test_a_registry_sees_a_few_at_once(inspector: Inspector, registry: Registry) -> None:
     registry.failure = Failure(delay_s=0.05)
     loop = Loops()
