@@ -126,7 +126,7 @@ def _foreign(template: Seen, there: Seen) -> Plan:
 
 def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     if view.job is None:
-        return _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing) if view.image_missing else _next_try(seen, view, now)
+        return _next_try(seen, view, now)
     match job_state(view.job):
         case "active" if view.image_missing and all(pod.status.get("phase") in {None, "Pending"} for pod in pods_of(seen, view.job)):
             given_up = NOTHING if view.job.deleting else act(DeleteObject(view.job.key, view.job.uid))
@@ -187,6 +187,8 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     if view.attempts and due is not None and now < parse_timestamp(due):
         waiting = report(view.template, *([view.said] if view.said is not None else []), **view.kept)
         return waiting | look_again((parse_timestamp(due) - now).total_seconds())
+    if view.image_missing:
+        return _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
     running_now = at_work(seen, now)
     if running_now >= MOST_AT_ONCE:
         return _say(view, False, reasons.AWAITING_DISCOVERY, f"{running_now} discoveries are running; this one waits for its turn") | look_again(

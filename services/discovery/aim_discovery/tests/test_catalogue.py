@@ -173,8 +173,20 @@ def missing(image: str = IMAGE) -> Learned:
     return looked(asked(model(image)), reason="ImageNotFound", message="no")
 
 
+def tried(due_s: float) -> Body:
+    """The status after a failed try, the next due so many seconds ago."""
+    return {"attempts": 1, "nextAttemptTime": ago(due_s), "conditions": [said("Discovered", False, "DiscoveryFailed", "it broke")]}
+
+
 TEMPLATE_STEPS = [
     pytest.param(lambda w: ([w.template(), w.model()], [missing()]), [], "False AwaitingDiscovery", id="not-begun"),
+    pytest.param(
+        lambda w: ([w.template(status=tried(-60)), w.model(), w.note()], [missing()]),
+        [],
+        "False DiscoveryFailed",
+        id="a-failed-try-waits-as-it-would",
+    ),
+    pytest.param(lambda w: ([w.template(status=tried(1)), w.model(), w.note()], [missing()]), [], "False AwaitingDiscovery", id="a-try-is-due"),
     pytest.param(lambda w: ([w.template(), w.model(), w.job()], [missing()]), ["delete Job"], "False AwaitingDiscovery", id="job-without-a-pod-goes"),
     pytest.param(
         lambda w: ([w.template(), w.model(), w.job(), w.pod("Pending")], [missing()]),
