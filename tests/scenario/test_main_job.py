@@ -15,7 +15,7 @@ import pytest_asyncio
 
 import aimbus
 from aimctl.leaks import leaks
-from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, TEMPLATE, WEIGHTS
+from aimctl.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLATE, WEIGHTS
 from aimctl.services import SERVICES
 from aimctl.stack import Stack, control_plane_on_laptop
 from aimctl.stack import kubectl as run_kubectl
@@ -88,7 +88,8 @@ async def versions(stack: Stack, *resources: Resource) -> dict[str, str]:
 
 async def processed(stack: Stack, marker: str) -> None:
     """Waits until everything done so far has been seen by the services: a marker sent after it has come out at the other end."""
-    spec = {"name": marker, "image": "registry.lab.local/marker:1"}
+    image = f"{stack.lab.registry.host}/{REPOSITORY}:{TAG}"
+    spec = {"name": marker, "image": image}
     await stack.lab.cluster.create({"apiVersion": AIM_KINDS[0].api_version, "kind": "AIMClusterModel", "metadata": {"name": marker}, "spec": spec})
     await kubectl(stack, "wait", f"aimclm/{marker}", "--for=condition=Ready", "--timeout=20s")
     await kubectl(stack, "delete", f"aimclm/{marker}")

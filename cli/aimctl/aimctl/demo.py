@@ -20,9 +20,10 @@ from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, WEIGHTS
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimctl.watching import is_ready, show_until_ready, watching
 from aimlab.lab import S3_KEYS
-from aimschema import quantities, subjects
+from aimschema import quantities, reasons, subjects
 from aimschema.messages import ActionTaken, ObjectChanged
 from aimschema.reasons import STATUSWRITER
+from aimschema.resources import MODEL as CATALOGUE
 from aimschema.resources import SERVICE as SERVICE_KIND
 from aimschema.resources import TEMPLATE
 
@@ -81,6 +82,9 @@ async def _the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
         checks.check(f"the service is ready within {READY_WITHIN_S:.0f} s (logs: {stack.lab.state_dir / 'log'})", holds=False)
         return
     checks.check(f"service, template and cache are ready{': but not ' + ', '.join(not_ready) if not_ready else ''}", holds=not not_ready)
+    model = (await stack.lab.cluster.list(CATALOGUE)).items[0]
+    inspected = {c["type"]: c for c in (model.get("status") or {}).get("conditions") or ()}.get(reasons.IMAGE_INSPECTED, {})
+    checks.check(f"the model's image was inspected: {inspected.get('message', 'nothing is said of it')}", holds=inspected.get("status") == "True")
     await _kubectl(stack, console, "get", "aim", "-n", NAMESPACE)
     console.rule("[bold]Calling the model through the gateway", align="left")
     await _call(stack, service, checks)

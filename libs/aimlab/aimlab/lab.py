@@ -1,7 +1,7 @@
-"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, hub and gateway, with everything they need to know of each other.
+"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, hub, registry and gateway, with all they need to know of each other.
 
-Every server is on a loopback port that was free and ends with the block. All but the hub, which is filled from here, are processes of their own and
-log into their own files. Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.
+Every server is on a loopback port that was free and ends with the block. All but hub and registry, which are filled from here, are processes of their
+own and log into their own files. Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from aimlab.node.run import JOBS, OWNERS
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.sources.hub import Hub, hub
+from aimlab.sources.registry import Registry
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
 from aimschema.resources import CRD, STORAGE_CLASS, Resource
 
@@ -54,6 +55,7 @@ class Lab:
     children: Children
     s3: S3Server
     hub: Hub
+    registry: Registry
     gateway: Gateway | None
     """None on a real API server, which takes no endpoints on loopback."""
 
@@ -84,7 +86,8 @@ async def laptop(state_dir: Path, manifests: Iterable[Body], kubeconfig: Path | 
             plan = Plan(state_dir, place, tuple(manifests), theirs=kubeconfig is not None)
             started = starting.create_task(_start_cluster(stack, children, cluster, plan))
         accounts, gateway = started.result()
-        yield Lab(state_dir, place, accounts, cluster, children, s3.result(), models, gateway)
+        registry = await stack.enter_async_context(Registry())
+        yield Lab(state_dir, place, accounts, cluster, children, s3.result(), models, registry, gateway)
 
 
 def _lay_out(state_dir: Path) -> None:

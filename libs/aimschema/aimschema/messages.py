@@ -76,6 +76,13 @@ class ReportedCondition(Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class ReportedWarning(Struct, frozen=True, kw_only=True):
+    """A Warning Event that goes out with the write of the conditions, unless the conditions that are on the object say `message` already."""
+
+    reason: str
+    message: str
+
+
 class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"):
     """All that one service has to say on one object; what it said before and leaves out now is withdrawn.
 
@@ -91,6 +98,7 @@ class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="a
     observed_generation: int
     conditions: tuple[ReportedCondition, ...] = ()
     fields: dict[str, Any] = {}
+    warnings: tuple[ReportedWarning, ...] = ()
 
 
 class Mark(Struct, frozen=True, kw_only=True):

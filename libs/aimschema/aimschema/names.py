@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 DISCOVERY_NAME_LENGTH = 45
+MODEL_NAME_LENGTH = 45
 
 
 def short_hash(parts: Iterable[str]) -> str:
@@ -18,6 +19,11 @@ def discovery_job(template: str, inputs_hash: str) -> str:
 
 def discovery_config_map(template: str) -> str:
     return f"{template}-discovery"
+
+
+def image_config_map(model: str) -> str:
+    """In the control plane's namespace: what the labels of a catalogue entry's image say."""
+    return f"image-{model[:MODEL_NAME_LENGTH].rstrip('-.')}-{short_hash([model])}"
 
 
 def cache_for(source_uri: str) -> str:

@@ -33,7 +33,7 @@ from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, Report, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, Report, SendEvent, WriteStatus
 from aimservice.projection import (
     CONTESTED,
     CREATING,
@@ -59,6 +59,7 @@ VERBS: dict[type[Action], str] = {
     ApplyObject: "apply",
     DeleteObject: "delete",
     ReadLog: "read-log",
+    InspectImage: "inspect-image",
     FollowLog: "follow-log",
     WriteStatus: "write-status",
     SendEvent: "send-event",

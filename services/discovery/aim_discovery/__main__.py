@@ -1,10 +1,13 @@
 """`aim-discovery`: discovery as a process."""
 
 import sys
+from functools import partial
 
-from aim_discovery.apply import read_log
+from aim_discovery.apply import Handlers
+from aim_discovery.inspection import Inspector
 from aim_discovery.plan import plan
 from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
+from aim_discovery.registry import Registries
 from aim_discovery.settings import DiscoverySettings
 from aimschema.reasons import DISCOVERY
 from aimservice.health import Health
@@ -13,7 +16,10 @@ from aimservice.process import run
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:
-    await run_loop(Service(DISCOVERY, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS), settings, health, read_log)
+    own = settings.namespace
+    service = Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), partial(plan, namespace=own), keeps=KEEPS)
+    async with Registries() as registries:
+        await run_loop(service, settings, health, Handlers(Inspector(registries, own)))
 
 
 def main() -> None:

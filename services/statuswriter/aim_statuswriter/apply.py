@@ -16,7 +16,7 @@ from aimkube import NotFound
 from aimschema.reasons import STATUSWRITER
 from aimschema.resources import RESOURCES, Key
 from aimservice.loop import Loop
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, ReadLog, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import written
 
 EVENT_EVERY_S = 60.0
@@ -34,7 +34,7 @@ class Writer:
                 await self._write(loop, action, about, causes)
             case SendEvent():
                 await self._send(loop, action)
-            case ApplyObject() | DeleteObject() | ReadLog() | FollowLog():
+            case ApplyObject() | DeleteObject() | ReadLog() | InspectImage() | FollowLog():
                 raise TypeError(f"not an action of the statuswriter: {action}")
             case _:
                 assert_never(action)

@@ -57,11 +57,17 @@ def _nothing_yet(state: str | None) -> Summary:
 
 
 def of_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """The image need not have been looked at to be used; what is wrong with it is said."""
+    """By the image's inspection alone, which is tried again until it succeeds; a name that is taken stays so."""
     inspected = conditions.get(reasons.IMAGE_INSPECTED)
     if inspected is None:
         return _nothing_yet(None)
-    return _failed(None, inspected) if inspected.status == "False" else _done(None, inspected)
+    match inspected.status:
+        case "True":
+            return _done(None, inspected)
+        case "False":
+            return _failed(None, inspected, goes_on=inspected.reason != reasons.DUPLICATE_NAME)
+        case _:
+            return _working(None, inspected)
 
 
 GIVES_UP_AFTER = 5

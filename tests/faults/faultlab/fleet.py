@@ -67,13 +67,17 @@ def model_of_name(name: str) -> int:
     return int(name.removeprefix("org/model-").removesuffix(":1.0"))
 
 
+REGISTRY = "127.0.0.1:9"
+"""The discard port: nobody serves there, so that looking at an image fails alike in every run."""
+
+
 def image_of(model: int) -> str:
-    return f"registry.test/model-{model}:1.0"
+    return f"{REGISTRY}/model-{model}:1.0"
 
 
 def model_of_image(image: str) -> int:
     """The inverse of `image_of`."""
-    return int(image.removeprefix("registry.test/model-").removesuffix(":1.0"))
+    return int(image.removeprefix(f"{REGISTRY}/model-").removesuffix(":1.0"))
 
 
 def manifests(fleet: Fleet) -> list[Body]:

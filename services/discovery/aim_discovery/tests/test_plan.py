@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,8 +10,7 @@ from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from aim_discovery.plan import LOG, ReadLogResult
-from aim_discovery.plan import plan as plan_key
+from aim_discovery.plan import LOG, ReadLogResult, plan
 from aim_discovery.projection import affected
 from aimschema import labels
 from aimschema.messages import ReportedCondition, StatusReported
@@ -19,6 +19,7 @@ from aimservice import testing
 from aimservice.projection import CREATING, Learned
 from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields, job, message, projection, refused, said, says
 
+plan_key = partial(plan, namespace="aim-system")
 Given = Callable[[Any], list[Body]]
 AWAITING, FAILED, FOUND = "Unknown AwaitingDiscovery", "False DiscoveryFailed", "True ProfilesDiscovered"
 NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
@@ -221,7 +222,7 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
         conditions=(ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery"),),
     )
     seen = projection(world.template(), *busy(1), reports=[waits])
-    assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other-0"))
+    assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other-0"), namespace=world.own_namespace)
 
 
 def test_a_refused_job_is_told(world: Any) -> None:
@@ -292,14 +293,6 @@ def test_job_names(world: Any, template: str, name: str) -> None:
     made = applied(plan_key(seen, Key(TEMPLATE.kind, NAMESPACE, template), NOW), JOB.kind)["metadata"]["name"]
     assert made.startswith(name)
     assert len(made) == len(name) + 8 <= 63
-
-
-@pytest.mark.parametrize(
-    ("name", "inspected"), [("m", "Unknown NotInspected"), ("younger", "False DuplicateName")], ids=["the-older-counts", "the-younger-is-told"]
-)
-def test_two_models_of_one_name(world: Any, name: str, inspected: str) -> None:
-    seen = projection(world.model(), world.model(name="younger", age_s=10))
-    assert says(world.plan(seen, Key(MODEL.kind, None, name)), "ImageInspected") == inspected
 
 
 LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(

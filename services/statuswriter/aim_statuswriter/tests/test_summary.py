@@ -34,12 +34,12 @@ def verdict(kind: str, conditions: Conditions, fields: dict[str, Any] | None = N
     ("status", "reason", "expected"),
     [
         ("True", reasons.INSPECTED, "- Inspected Ready"),
-        ("False", reasons.IMAGE_NOT_FOUND, "- ImageNotFound Failure"),
-        ("False", reasons.AUTH_ERROR, "- AuthError Failure"),
-        ("False", reasons.REGISTRY_UNREACHABLE, "- RegistryUnreachable Failure"),
-        ("False", reasons.METADATA_MISSING, "- MetadataMissing Failure"),
+        ("False", reasons.IMAGE_NOT_FOUND, "- ImageNotFound Progressing Failure"),
+        ("False", reasons.AUTH_ERROR, "- AuthError Progressing Failure"),
+        ("False", reasons.REGISTRY_UNREACHABLE, "- RegistryUnreachable Progressing Failure"),
+        ("False", reasons.METADATA_MISSING, "- MetadataMissing Progressing Failure"),
         ("False", reasons.DUPLICATE_NAME, "- DuplicateName Failure"),
-        ("Unknown", reasons.NOT_INSPECTED, "- NotInspected Ready"),
+        ("Unknown", reasons.NOT_INSPECTED, "- NotInspected Progressing"),
     ],
 )
 def test_a_model(status: str, reason: str, expected: str) -> None:
