@@ -63,7 +63,8 @@ class Registries:
         """`image_s`: how long one image may take in all."""
         self._image_s = image_s
         timeout = aiohttp.ClientTimeout(total=REQUEST_S, connect=CONNECT_S)
-        self._session = aiohttp.ClientSession(trust_env=False, timeout=timeout, headers={"User-Agent": "aim-discovery"})
+        no_cookies = aiohttp.DummyCookieJar()  # (a session that one identity opened must not let in the next)
+        self._session = aiohttp.ClientSession(trust_env=False, timeout=timeout, cookie_jar=no_cookies, headers={"User-Agent": "aim-discovery"})
 
     async def __aenter__(self) -> Self:
         return self
