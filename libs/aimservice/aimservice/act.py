@@ -12,7 +12,7 @@ from typing import Any
 from aimkube import Body, Cluster, Conflict, NotFound
 from aimschema.messages import Mark
 from aimschema.resources import CACHE, JOB, RESOURCES, Key
-from aimservice.drift import Repairs, differing, digest, ours, same_owner, whole, writers
+from aimservice.drift import Repairs, differing, digest, ours, owners, same_owner, whole, writers
 from aimservice.plan import ApplyObject, DeleteObject
 from aimservice.projection import Projection, Seen
 
@@ -30,6 +30,7 @@ class Applied:
 
     mark: Mark
     part: Any = None
+    owners: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,12 @@ class Applier:
                 raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
             if key.kind in MADE_ONCE or not await self._wants_write(key, body, present):
                 return None
+        elif not self._may_make(key, body):
+            return None
         answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
         answer["metadata"].pop("managedFields", None)
         part = ours(body, answer)
-        self._applied[key] = Applied(Mark(sent=digest(body), ours=digest(part), whole=digest(whole(answer))), part)
+        self._applied[key] = Applied(Mark(sent=digest(body), ours=digest(part), whole=digest(whole(answer))), part, owners(body))
         return answer
 
     async def delete(self, action: DeleteObject) -> bool:
@@ -77,9 +80,18 @@ class Applier:
         return True
 
     def forget(self, key: Key) -> None:
-        """The object is gone."""
+        """The object is gone by our own hand, or what is known of it is void."""
         self._applied.pop(key, None)
         self._repairs.pop(key, None)
+
+    def gone(self, key: Key) -> None:
+        """The object is gone. Where that was not by our own hand, it counts as what has to be put right."""
+        applied, now_s = self._applied.pop(key, None), self._clock_s()
+        self._repairs = {of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)}
+        if applied is not None and applied.owners and key.kind not in MADE_ONCE:
+            repairs = self._repairs.get(key, Repairs())
+            same = repairs if repairs.lost in {"", applied.owners} else Repairs()
+            self._repairs[key] = replace(same.one_more(now_s), lost=applied.owners)
 
     def mark(self, key: Key) -> Mark | None:
         """Of the last apply, for those who come after us."""
@@ -110,6 +122,15 @@ class Applier:
             return None
         return Seen(key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there)
 
+    def _may_make(self, key: Key, body: Body) -> bool:
+        """Whether an object that is not there may be made now; somebody may be deleting it again and again."""
+        repairs = self._repairs.get(key)
+        if repairs is None or repairs.lost != owners(body) or self._clock_s() >= repairs.next_s:
+            return True
+        words = f"{key.kind} {key.name} is deleted again and again, and made anew ever more rarely: leave it to AIM"
+        self._repairs[key] = replace(repairs, contested=words)
+        return False
+
     async def _wants_write(self, key: Key, body: Body, present: Seen) -> bool:
         """Whether an object that is there has to be applied; counts repairs."""
         last, now_s = self._applied.get(key), self._clock_s()
@@ -122,7 +143,7 @@ class Applier:
             # A process before this one may have applied more and not have lived to tell: what it left behind must go.
             if last.part is None and digest(whole(present.body)) != last.mark.whole:
                 return True
-            self._applied[key] = Applied(last.mark, part)
+            self._applied[key] = Applied(last.mark, part, owners(body))
             return False
         if now_s < repairs.next_s:
             if not repairs.contested:

@@ -8,7 +8,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -78,13 +78,21 @@ def same_owner(body: Body, there: Body) -> bool:
     return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (there["metadata"].get("labels") or {}).get(MANAGED_BY)
 
 
+def owners(body: Body) -> str:
+    return digest(body["metadata"].get("ownerReferences"))
+
+
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """How often an object was put right in a row, and when last. `contested`: who keeps changing what, in words; empty where nobody does."""
+    """How often an object was put right in a row, and when last. `contested`: who keeps changing what, in words; empty where nobody does.
+
+    `lost`: a digest of the owners it had when it was deleted; one that is made for others is not held back.
+    """
 
     count: int = 0
     last_s: float = float("-inf")
     contested: str = ""
+    lost: str = ""
 
     @property
     def next_s(self) -> float:
@@ -92,4 +100,7 @@ class Repairs:
         return self.last_s if self.count < AT_ONCE else self.last_s + min(LONGEST_S, FIRST_S * 2 ** min(self.count - AT_ONCE, 20))
 
     def one_more(self, now_s: float) -> "Repairs":
-        return Repairs(1 if now_s - self.last_s > FORGOTTEN_S else self.count + 1, now_s, self.contested)
+        return replace(self, count=1 if self.forgotten(now_s) else self.count + 1, last_s=now_s)
+
+    def forgotten(self, now_s: float) -> bool:
+        return now_s - self.last_s > FORGOTTEN_S

@@ -250,7 +250,7 @@ class Loop:
                     self._loaded_objects.add(key)
                 self._fold_and_enqueue(message, key, event.seq)
                 if self.projection.get(key) is None:
-                    self._applier.forget(key)
+                    self._applier.gone(key)
             case ActionTaken() as taken:
                 if not self._active:
                     self._applier.recall(Key(taken.kind, taken.namespace, taken.name), taken.mark)

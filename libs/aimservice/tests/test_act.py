@@ -211,6 +211,38 @@ async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
     assert len(cluster.got) == 2, "who it is was asked for once"
 
 
+async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = "owner") -> bool:
+    """Whether an object that somebody deletes is made anew at once."""
+    cluster.objects.pop(CLAIM, None)
+    applier.gone(CLAIM)
+    return await applier.apply(Projection(), wanted(owner=owner)) is not None
+
+
+async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(cluster: FakeCluster) -> None:
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    assert [await deleted_and_made(cluster, applier) for _ in range(4)] == [True, True, False, False]
+    contest = applier.contest(CLAIM)
+    assert contest is not None
+    assert contest.message.startswith("PersistentVolumeClaim j is deleted again and again")
+    clock.now_s += contest.again_s
+    assert await deleted_and_made(cluster, applier)
+
+
+async def test_what_went_with_its_owner_is_made_at_once_for_the_next(cluster: FakeCluster) -> None:
+    applier = Applier(cast(Cluster, cluster), "aim-test", Clock())
+    await applier.apply(Projection(), wanted(owner="0"))
+    assert all([await deleted_and_made(cluster, applier, owner=str(number)) for number in range(1, 9)])
+
+
+async def test_what_we_deleted_ourselves_is_made_at_once(cluster: FakeCluster, applier: Applier) -> None:
+    for _ in range(9):
+        assert await applier.apply(Projection(), wanted()) is not None
+        await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
+        applier.gone(CLAIM)
+
+
 async def test_a_person_sees_an_edit_undone_at_once_and_again(cluster: FakeCluster) -> None:
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)

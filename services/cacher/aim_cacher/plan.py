@@ -185,7 +185,7 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
     download = view.download
     annotations = dict(view.claim.annotations) if view.claim is not None else {}
     kept = {name: value for name, value in annotations.items() if name in {labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED}}
-    storage = _storage(view, size) if view.claim is None else with_contest(seen, view.claim.key, _storage(view, size))
+    storage = with_contest(seen, Key(CLAIM.kind, view.cache.key.namespace, names.cache_claim(view.cache.key.name)), _storage(view, size))
     if view.claim is None:
         return act(ApplyObject(claim_for(view.cache, None, size, view.wanted_class, {}))) | _say(
             view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message)

@@ -142,8 +142,7 @@ def _progress(source: Source) -> int:
 
 
 def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
-    said = _fares(seen, service, there)
-    return said if there is None else with_contest(seen, there.key, said)
+    return with_contest(seen, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), _fares(seen, service, there))
 
 
 def _fares(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:

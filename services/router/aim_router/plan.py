@@ -83,7 +83,8 @@ def _state(seen: Projection, service: Seen, there: Seen | None, gateway: Gateway
         refused = f"HTTPRoute {service.key.name} is refused: {refusal.message}"
         return report(service, routing_ready(False, refusal.reason(reasons.ROUTE_FAILED), refused), path=path)
     if there is None:
-        return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, "the route is being created"), path=path)
+        creating = routing_ready(False, reasons.CONFIGURING_ROUTE, "the route is being created")
+        return report(service, with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating), path=path)
     address = _address(seen, service, gateway)
     said = _accepted(there, gateway, f"{path} on {address}" if address is not None else path, stopped=service.spec.get("replicas", 1) == 0)
     return report(service, with_contest(seen, there.key, said), path=path, url=None if address is None else f"{address}{path}")

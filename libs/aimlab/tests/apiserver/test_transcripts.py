@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from aimlab.apiserver.access import ADMIN_TOKEN
 from aimlab.testing.recorded import Place, Step, place, steps
 from aimlab.testing.transcripts import KNOWN, LEFT_BARE, Outcome, against_double, table
 
@@ -71,7 +72,7 @@ async def run(*args: str) -> tuple[int | None, str]:
 async def test_a_server_elsewhere_is_asked_twice_and_left_as_it_was(elsewhere: str, outcomes: dict[Place, Outcome]) -> None:
     expected = table(list(outcomes.values()))
     for _ in range(2):
-        code, said = await run(str(FOLDER), "--server", elsewhere, "--token", "t")
+        code, said = await run(str(FOLDER), "--server", elsewhere, "--token", ADMIN_TOKEN)
         assert (code, said.strip()) == (0, expected)
 
 

@@ -30,4 +30,5 @@ async def test_every_kind_is_watched(cluster: Cluster, api: ApiServer, tmp_path:
             return watched(heard) == KINDS
 
         await eventually(all_are_watched, f"Traefik watches {', '.join(sorted(KINDS))}")
-        assert [one for one in heard if one.status >= 300] == []
+        refused = [one for one in heard if one.status >= 300]
+        assert [one for one in refused if (one.method, one.status) != ("PUT", 409)] == []  # (two of its status writes may meet)
