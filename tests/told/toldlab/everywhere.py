@@ -31,6 +31,28 @@ async def node_goes_on(place: Place) -> None:
     os.kill(place.stack.lab.children.running["node"].pid, signal.SIGCONT)
 
 
+async def cacher_stops(place: Place) -> None:
+    await place.config()
+    await place.put_source()
+    await place.model()
+    os.kill(place.stack.services.running[reasons.CACHER].pid, signal.SIGSTOP)
+    await place.template()
+    await place.service(cacheModel=True)
+
+
+async def cacher_goes_on(place: Place) -> None:
+    os.kill(place.stack.services.running[reasons.CACHER].pid, signal.SIGCONT)
+
+
+async def node_stops_before_the_runtime(place: Place) -> None:
+    await place.config()
+    await place.model()
+    await place.template()
+    await place.told(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED)
+    os.kill(place.stack.lab.children.running["node"].pid, signal.SIGSTOP)
+    await place.service()
+
+
 def without(kind: Resource) -> Step:
     """The kind's CRD is not installed when a service is made."""
 
@@ -104,6 +126,22 @@ CASES = (
         (Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.AWAITING_DISCOVERY, ("has no pod yet", "quota")),),
         node_goes_on,
         Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED),
+    ),
+    Case(
+        "nodeless",
+        "nobody starts the model server",
+        node_stops_before_the_runtime,
+        (Told(SERVICE, "s", reasons.RUNTIME_READY, reasons.CREATING_RUNTIME), Told(SERVICE, "s", reasons.FAILURE, reasons.NO_FAILURE)),
+        node_goes_on,
+        RUNNING,
+    ),
+    Case(
+        "cacherless",
+        "nobody makes the cache",
+        cacher_stops,
+        (Told(SERVICE, "s", reasons.CACHE_READY, reasons.WAITING_FOR_CACHE, ("s3://",)),),
+        cacher_goes_on,
+        RUNNING,
     ),
     Case(
         "no-kserve",

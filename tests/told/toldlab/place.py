@@ -18,6 +18,7 @@ from aimlab.kinds import SECRET, condition_of
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.node.claims import storage_class
 from aimlab.node.images import ImageCommand, read_images, write_images
+from aimlab.sources.registry import Registry
 from aimschema import labels
 from aimschema.resources import CACHE, CONFIG, JOB, MODEL, RESOURCES, SERVICE, TEMPLATE, Resource
 
@@ -37,6 +38,7 @@ class Place:
     name: str
     folder: Path
     said: list[tuple[str, str, str]] = field(default_factory=list)
+    _registries: list[Registry] = field(default_factory=list)
 
     @property
     def model_name(self) -> str:
@@ -109,6 +111,13 @@ class Place:
 
     async def cache(self, name: str = "c", **spec: Any) -> None:
         await self.make(CACHE, name, {"sourceUri": self.source} | spec)
+
+    async def registry(self) -> Registry:
+        """The case's own, started when it is first asked for."""
+        if not self._registries:
+            self._registries.append(Registry())
+            await self._registries[0].start()
+        return self._registries[0]
 
     async def storage_class(self, name: str, **fields: str) -> None:
         """Binds at once."""
@@ -193,6 +202,8 @@ class Place:
             await self.stack.lab.cluster.delete(RESOURCES["Namespace"], None, self.name)
         with contextlib.suppress(NotFound):
             await self.stack.lab.cluster.delete(MODEL, None, self.name)
+        for registry in self._registries:
+            await registry.stop()
 
 
 def _write_files(folder: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from aimctl.stack import Stack
 from aimschema.resources import NAMESPACE
-from toldlab import caches, everywhere, services, templates
+from toldlab import caches, everywhere, models, services, templates
 from toldlab.case import Case, Told
 from toldlab.place import Place
 
-TOGETHER = (*templates.CASES, *caches.CASES, *services.CASES)
+TOGETHER = (*models.CASES, *templates.CASES, *caches.CASES, *services.CASES)
 CASES = (*TOGETHER, *everywhere.CASES)
 AT_ONCE = 8
 """As many services as the laptop's node has GPUs."""

@@ -108,7 +108,7 @@ CASES = (
         "taken-name",
         "a ConfigMap of somebody else has the name",
         config_map_of_somebody_else,
-        discovered(reasons.NAME_CONFLICT, "ConfigMap t-discovery"),
+        discovered(reasons.NAME_CONFLICT, "t-discovery"),
         lambda place: place.delete(CONFIG_MAP, names.discovery_config_map("t")),
         FOUND,
     ),
