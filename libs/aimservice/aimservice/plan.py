@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import Key, key_of
+from aimschema.text import printable
 from aimservice.projection import Seen
 
 
@@ -132,6 +133,6 @@ MESSAGE_LENGTH = 1024
 
 def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:
     """A condition; `status` None is Unknown. Control characters go, the message is cut to 1,024 characters."""
-    clean = "".join(char if char.isprintable() else " " for char in message)
+    clean = printable(message)
     cut = clean if len(clean) <= MESSAGE_LENGTH else clean[: MESSAGE_LENGTH - 1] + "…"
     return ReportedCondition(type=type_, status={True: "True", False: "False", None: "Unknown"}[status], reason=reason, message=cut)
