@@ -39,7 +39,7 @@ def test_help_names_every_command() -> None:
 
 def test_the_api_page_names_every_reason_that_services_report() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
-    summary = {reasons.NO_FAILURE, reasons.READY, reasons.PROGRESSING, reasons.FAILURE, reasons.RUNNING, reasons.PENDING}
+    summary = {reasons.NO_FAILURE, reasons.READY, reasons.PROGRESSING, reasons.FAILURE, reasons.STARTING, reasons.RUNNING, reasons.PENDING}
     summary |= {state.value for state in (*TemplateState, *ServiceState)}
     services = {reasons.DISCOVERY, reasons.CACHER, reasons.DEPLOYER, reasons.ROUTER, reasons.STATUSWRITER, reasons.WATCHER}
     words = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}

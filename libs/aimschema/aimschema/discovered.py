@@ -79,7 +79,7 @@ def check(element: Any) -> Discovered:
     if not found.models:
         raise ValueError("the profile names no models")
     for model in found.models:
-        if not _SOURCE.fullmatch(model.source) or len(model.source) > 1024 or ".." in model.source.split("/"):
+        if not _SOURCE.fullmatch(model.source) or len(model.source) > 1024 or ".." in model.source.split("/") or not model.source.isprintable():
             raise ValueError(f"source {model.source[:200]!r} is not of the form hf://owner/name or s3://bucket/prefix")
         if len(model.name) > 1024 or not _NAME.fullmatch(model.name):
             raise ValueError(f"model name {model.name[:200]!r} may have letters, digits and . _ : + / @ - only")

@@ -87,6 +87,7 @@ FAILED_STATE: Final = TemplateState.FAILED.value
 AVAILABLE_STATE: Final = TemplateState.AVAILABLE.value
 
 # Summary words of their own
+STARTING: Final = "Starting"
 RUNNING: Final = "Running"
 PENDING: Final = "Pending"
 

@@ -7,6 +7,7 @@ import msgspec
 
 from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported
 from aimschema.resources import Key, key_of
+from aimschema.text import printable
 from aimservice.projection import CONTESTED, Projection, Refusal, Seen
 
 
@@ -171,8 +172,8 @@ def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCo
 
 
 def clean(message: str) -> str:
-    printable = "".join(char if char.isprintable() else " " for char in message)
-    return printable if len(printable) <= MESSAGE_LENGTH else printable[: MESSAGE_LENGTH - 1] + "…"
+    text = printable(message)
+    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
 
 
 def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:

@@ -112,12 +112,13 @@ def _first_config(seen: Projection, template: Seen, source: str) -> str:
 
 def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCondition:
     if refusal is not None:
-        return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), f"cache {refusal.target.name} is refused: {refusal.message}")
+        words = f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
+        return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), words)
     caches = [cache for cache in have.values() if cache is not None]
     failed = [cache for cache in caches if cache.status.get("status") == reasons.FAILED_STATE]
     if failed:
         why = (failed[0].condition(reasons.READY) or {}).get("message", "")
-        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"cache {failed[0].key.name} failed: {why}")
+        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"ModelCache {failed[0].key.name} failed: {why}")
     if len(caches) == len(have) and all(cache.status.get("status") == reasons.AVAILABLE_STATE for cache in caches):
         return condition(reasons.CACHE_WARM, True, reasons.WARM, f"{len(caches)} of {len(have)} model sources are cached")
     detail = ", ".join(f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in caches) or "caches are being created"
@@ -128,7 +129,7 @@ def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, image: str
     """First match wins: not the one that counts, no longer wanted, no size yet, volume, files."""
     first = caches_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))[0]
     if first.key != cache.key:
-        other = f"cache {first.key.name} is older and holds the same source; use that one or delete it"
+        other = f"ModelCache {first.key.name} is older and has the same source, so this one is not filled; delete one of them"
         return report(cache, condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other))
     if _abandoned(seen, cache):
         return act(DeleteObject(cache.key, cache.uid))
@@ -218,17 +219,26 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
     if claim is not None and claim.deleting:
         return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being deleted, held by {view.holders}")
     if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
-        return condition(reasons.STORAGE_READY, False, view.refusal.reason(reasons.PVC_PENDING), view.refusal.message)
+        refused = f"volume claim {name} is refused: {view.refusal.message}; tried again soon"
+        return condition(reasons.STORAGE_READY, False, view.refusal.reason(reasons.PVC_PENDING), refused)
     if (claim is None or claim.status.get("phase") != "Bound") and view.storage_class is None:
         missing = f"storage class {wanted} does not exist" if wanted else "no storage class is named and the cluster has no default one"
         return condition(
-            reasons.STORAGE_READY, False, reasons.STORAGE_CLASS_MISSING, f"{missing}; set spec.storageClassName or the config's cacheStorageClassName"
+            reasons.STORAGE_READY,
+            False,
+            reasons.STORAGE_CLASS_MISSING,
+            f"{missing}; create it, or name another in spec.storageClassName or the config's cacheStorageClassName",
         )
     if claim is None:
         return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being created")
     match claim.status.get("phase"):
         case "Lost":
-            return condition(reasons.STORAGE_READY, False, reasons.PVC_LOST, f"volume claim {name} lost its volume; delete the cache to start over")
+            return condition(
+                reasons.STORAGE_READY,
+                False,
+                reasons.PVC_LOST,
+                f"volume claim {name} lost its volume; delete ModelCache {view.cache.key.name} to start over",
+            )
         case "Bound":
             has = requested(claim)
             if view.spec.size is not None and has is not None and quantities.parse(view.spec.size) > quantities.parse(has):
@@ -236,7 +246,9 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
                 return condition(reasons.STORAGE_READY, False, reasons.INSUFFICIENT_CAPACITY, grow)
             return condition(reasons.STORAGE_READY, True, reasons.PVC_BOUND, f"volume claim {name} ({has or size}) is bound")
         case _:
-            return condition(reasons.STORAGE_READY, False, reasons.PVC_PROVISIONING, f"volume claim {name} is waiting for its volume")
+            return condition(
+                reasons.STORAGE_READY, False, reasons.PVC_PROVISIONING, f"volume claim {name} is waiting for its volume: kubectl describe pvc {name}"
+            )
 
 
 def _misplaced(view: View) -> bool:

@@ -81,6 +81,11 @@ def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
     return credentials + [variable.model_dump(by_alias=True, exclude_none=True) for variable in own]
 
 
+def literal(arg: str) -> str:
+    """An argument that the kubelet hands on as it is: `$(NAME)` would become the variable's value, which may be a secret."""
+    return arg.replace("$", "$$")
+
+
 def _metadata(cache: Seen, name: str) -> Body:
     return {
         "name": name,
@@ -94,7 +99,7 @@ def _container(image: str, args: list[str], env: list[Body]) -> Body:
     return {
         "name": CONTAINER,
         "image": image,
-        "args": args,
+        "args": [literal(arg) for arg in args],
         "env": env,
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }

@@ -290,7 +290,7 @@ def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) 
     """ApiError 422 with everything that is wrong."""
     metadata = obj["metadata"]
     causes = names.bad_name(metadata["name"], resource.kind, path_names=resource.path_names) if live is None else []
-    found = names.bad_labels(metadata.get("labels"))
+    found = [*names.bad_labels(metadata.get("labels")), *names.bad_annotations(metadata.get("annotations"))]
     if live is not None and "deletionTimestamp" in live["metadata"]:
         late = [name for name in metadata.get("finalizers") or () if name not in (live["metadata"].get("finalizers") or ())]
         quoted = ", ".join(f'"{name}"' for name in late)

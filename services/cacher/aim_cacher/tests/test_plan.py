@@ -401,7 +401,7 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
             ["ImagePullBackOff"],
             id="pod-does-not-start",
         ),
-        pytest.param(lambda w: [w.cache(), w.cache(name="b", age_s=9999)], "Filled", ["cache b is older"], id="which-cache-counts"),
+        pytest.param(lambda w: [w.cache(), w.cache(name="b", age_s=9999)], "Filled", ["ModelCache b is older"], id="which-cache-counts"),
     ],
 )
 def test_messages_say_what_to_do(world: Any, given: Given, type_: str, words: list[str]) -> None:

@@ -183,7 +183,7 @@ def test_who_keeps_changing_the_inference_service_is_told(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"), [("NameConflict", "False NameConflict"), ("WarmFailed", "False WaitingForCache"), ("Warming", "False WaitingForCache")]
+    ("reason", "told"), [("NameConflict", "False NameConflict"), ("WarmFailed", "False CacheFailed"), ("Warming", "False WaitingForCache")]
 )
 def test_why_there_is_no_cache_is_told(world: Any, reason: str, told: str) -> None:
     template = world.template(status={"conditions": [said("CacheWarm", False, reason, "the cacher's words")]})
@@ -215,7 +215,19 @@ def test_how_much_is_cached(world: Any, caches: list[tuple[str, str, int]], perc
     uris = [f"hf://org/{index}" for index in range(len(caches))]
     bodies = [world.cache(s, f"c{i}", uris[i], progress=p, sizeBytes=size) for i, (s, p, size) in enumerate(caches)]
     plan = world.plan(projection(*world.parts("ConfigMap", "ModelCache"), world.result(*uris), *bodies))
-    assert message(plan, "CacheReady") == f"{percent} % of the model is cached"
+    assert message(plan, "CacheReady").startswith(f"{percent} % of the model is cached")
+
+
+def test_what_a_cache_waits_for_is_told(world: Any) -> None:
+    waiting = world.cache("Pending", conditions=[said("Ready", False, "WaitingForPVC", "held by pod old")])
+    told = message(world.plan(projection(*world.parts("ModelCache"), waiting)), "CacheReady")
+    assert told == "0 % of the model is cached; ModelCache c: held by pod old"
+
+
+def test_a_cache_that_is_refused_is_told(world: Any) -> None:
+    template = world.template(status={"conditions": [said("CacheWarm", False, "WarmFailed", "ModelCache c is refused: quota")]})
+    plan = world.plan(projection(*world.parts("ModelCache", TEMPLATE.kind), template))
+    assert (says(plan, "CacheReady"), message(plan, "CacheReady")) == ("False CacheFailed", "ModelCache c is refused: quota")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             lambda w: [w.service(), testing.cr("AIMNamespaceConfig", "default", {"routing": {}})], [], FAILED, id="routing-without-a-gateway"
         ),
         pytest.param(lambda w: [w.service(), w.config()], APPLY, WAITS, id="new"),
-        pytest.param(lambda w: [w.service(), w.config(), w.route()], APPLY, WAITS, id="not-looked-at"),
+        pytest.param(lambda w: [w.service(), w.config(), w.gateway(), w.route()], APPLY, WAITS, id="not-looked-at"),
+        pytest.param(lambda w: [w.service(), w.config(), w.route()], APPLY, FAILED, id="no-such-gateway"),
+        pytest.param(lambda w: [w.service(), w.config({"kind": "Service"}), w.route()], APPLY, WAITS, id="not-looked-at-by-a-mesh"),
         pytest.param(lambda w: [w.service(), w.config(), w.route(*w.accepted())], APPLY, READY, id="ready"),
         pytest.param(lambda w: [w.service(), w.config(), w.route(said("Accepted", True))], APPLY, WAITS, id="half-looked-at"),
         pytest.param(
@@ -50,7 +52,9 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             READY,
             id="a-gateway-that-names-no-generation",
         ),
-        pytest.param(lambda w: [w.service(), w.config(), w.route(*w.accepted(), gateway="former")], APPLY, WAITS, id="only-the-former-gateway-spoke"),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.gateway(), w.route(*w.accepted(), gateway="former")], APPLY, WAITS, id="only-the-former-spoke"
+        ),
         pytest.param(
             lambda w: [w.service(), w.config(), w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound"))],
             APPLY,
@@ -97,6 +101,17 @@ def test_the_gateways_own_words_are_told(world: Any) -> None:
     route = world.route(said("Accepted", False, "NotAllowedByListeners", "closed on Sundays"))
     told = message(world.plan(projection(world.service(), world.config(), route)), "RoutingReady")
     assert "NotAllowedByListeners: closed on Sundays" in told
+
+
+def test_a_gateway_that_is_not_there_is_named_with_the_way_out(world: Any) -> None:
+    told = message(world.plan(projection(world.service(), world.config({"namespace": "infra"}), world.route())), "RoutingReady")
+    assert told == "Gateway infra/gw does not exist; create it, or change spec.routing.gateway of AIMNamespaceConfig default"
+
+
+def test_a_gateway_that_is_not_programmed_is_told(world: Any) -> None:
+    gateway = world.gateway()
+    gateway["status"]["conditions"] = [said("Programmed", False, "AddressNotAssigned", "no address left")]
+    assert "no address left" in message(world.plan(projection(world.service(), world.config(), gateway, world.route())), "RoutingReady")
 
 
 def test_a_refusal_is_told(world: Any) -> None:
