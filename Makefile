@@ -33,7 +33,7 @@ test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUB
 faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
 	$(BIN)/python tests/faults $(FAULTS)
 
-told: .venv/dev-installed ## bring about every fault a person is told of; prints where, how, and after how long it is told and has healed
+told: .venv/dev-installed ## bring about every fault a person is told of, and write into docs/faults.md where and how soon
 	PYTHONPATH=tests/told $(BIN)/python -m toldlab
 
 rbac: .venv/dev-installed ## use every permission of the services once, and write granted and used into docs/permissions.md

@@ -1,4 +1,6 @@
-"""`make told`: brings every fault about on a laptop cluster and prints what is told, where, and after how long. Exit code 1 if anything failed."""
+"""`make told`: brings every fault about on a laptop cluster and writes into docs/faults.md what is told, where, and how soon.
+
+Exit code 1 if anything failed."""
 
 import asyncio
 import logging
@@ -7,12 +9,12 @@ import tempfile
 from pathlib import Path
 
 import structlog
-from rich.console import Console
-from rich.table import Table
 
 from aimctl.stack import control_plane_on_laptop
 from toldlab.case import Case
 from toldlab.run import CASES, Result, bring_all_about
+
+PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 
 
 async def run() -> dict[str, Result]:
@@ -24,26 +26,31 @@ async def run() -> dict[str, Result]:
             return await bring_all_about(stack, files)
 
 
-def table(cases: tuple[Case, ...], results: dict[str, Result]) -> Table:
-    made = Table(title="told after, healed after: seconds from cause to telling, and from the end of the cause to health")
-    for column in ("fault", "object", "condition", "reason", "case", "told after", "healed after"):
-        made.add_column(column, justify="right" if column.endswith("after") else "left")
+def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
+    """The table of docs/faults.md: a row for each condition that tells of a case."""
+    made = ["| fault | object | condition | reason | told after | healed after | case |", "|---|---|---|---|---|---|---|"]
     for case in cases:
         result = results[case.name]
+        healed = "" if case.healed is None else seconds(result.healed_s)
         for number, told in enumerate(case.told):
-            times = (f"{result.told_s:.1f}", f"{result.healed_s:.1f}" if case.healed is not None else "") if number == 0 else ("", "")
-            fault, name = (case.fault, case.name) if number == 0 else ("", "")
-            made.add_row(fault, told.kind.kind, told.condition, told.reason, name, *times, style="red" if result.problem else "")
+            first = (case.fault, seconds(result.told_s), healed, case.name) if number == 0 else ("", "", "", "")
+            made.append(f"| {first[0]} | {told.kind.kind} | {told.condition} | {told.reason} | {first[1]} | {first[2]} | {first[3]} |")
     return made
+
+
+def seconds(time_s: float) -> str:
+    return f"{time_s:.0f} s" if time_s >= 1 else "at once"
 
 
 if __name__ == "__main__":
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     found = asyncio.run(run())
-    console = Console(width=170 if not sys.stdout.isatty() else None)
-    console.print(table(CASES, found))
+    head, mark, _ = PAGE.read_text().partition("<!-- written by make told -->\n\n")
+    text = "\n".join(rows(CASES, found)) + "\n"
+    PAGE.write_text(f"{head}{mark}{text}")
+    sys.stdout.write(text)
     for name, result in found.items():
         if result.problem:
-            console.print(f"{name}: {result.problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+            sys.stderr.write(f"{name}: {result.problem}\n")
     sys.exit(any(result.problem for result in found.values()))
