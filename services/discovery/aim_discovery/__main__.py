@@ -12,8 +12,13 @@ from aimservice.loop import Service, run_loop
 from aimservice.process import run
 
 
+def service(_settings: DiscoverySettings) -> Service:
+    """What it follows and how it plans, as data."""
+    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, affected, plan)
+
+
 async def serve(settings: DiscoverySettings, health: Health) -> None:
-    await run_loop(Service(DISCOVERY, PLANS_FOR, FOLLOWS, affected, plan), settings, health, read_log)
+    await run_loop(service(settings), settings, health, read_log)
 
 
 def main() -> None:
