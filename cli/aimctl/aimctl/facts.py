@@ -8,6 +8,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -77,9 +78,9 @@ def _failure(why: str) -> ReadLogResult:
     return ReadLogResult(problem=why)
 
 
-def known(report: StatusReported) -> StatusReported:
-    """The report without what rests on facts that a replay cannot know."""
-    if report.service != reasons.CACHER or not any(c.type == reasons.FILLED and c.reason in _BY_PROGRESS for c in report.conditions):
+def known(report: Any) -> Any:
+    """A report without what rests on facts that a replay cannot know; a status as it is."""
+    if not isinstance(report, StatusReported) or report.service != reasons.CACHER or not any(c.type == reasons.FILLED and c.reason in _BY_PROGRESS for c in report.conditions):
         return report
     fields = {name: value for name, value in report.fields.items() if name != "progress"}
     return structs.replace(report, conditions=tuple(_without_progress(condition) for condition in report.conditions), fields=fields)

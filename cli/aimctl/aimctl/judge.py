@@ -59,9 +59,13 @@ Deed: TypeAlias = tuple[Key, str, Key]
 
 @dataclass(frozen=True, slots=True)
 class _Said:
+    """`value` is compared; `whole` is what people are shown. `instead`: what would have been said at that moment."""
+
     seq: int
     time: datetime.datetime
     value: Any
+    whole: Any = None
+    instead: Any = None
 
 
 @dataclass
@@ -99,7 +103,7 @@ class Judge:
             case Own(event=event, wrote=wrote):
                 match event.message:
                     case StatusReported() as report:
-                        yield from self._said(Key(report.kind, report.namespace, report.name), event, known(report))
+                        yield from self._said(Key(report.kind, report.namespace, report.name), event, report)
                     case ActionTaken() as action:
                         yield from self._did(event, action, wrote)
 
@@ -115,7 +119,7 @@ class Judge:
             yield Difference(look.seq, look.time, look.key, "the planner fails", "", look.failed)
         self._failing[look.key] = look.failed
         spoken, deeds = self._of.get(look.key, (set(), set()))
-        values = {report.key: known(report.message(look.service)) for report in look.plan.reports}
+        values: dict[Key, Any] = {report.key: report.message(look.service) for report in look.plan.reports}
         values |= {action.key: action.status for action in look.plan.actions if isinstance(action, WriteStatus)}
         for key, value in values.items():
             yield from self._would_say(key, look, value)
@@ -130,9 +134,9 @@ class Judge:
             yield from _undone(deed, offer, look.time)
         self._of[look.key] = (set(values), set(actions))
 
-    def _would_say(self, key: Key, look: Look, value: Any) -> Iterator[Difference]:
-        speech = self._speeches.setdefault(key, _Speech())
-        said = _Said(look.seq, look.time, value)
+    def _would_say(self, key: Key, look: Look, whole: Any) -> Iterator[Difference]:
+        speech, value = self._speeches.setdefault(key, _Speech()), known(whole)
+        said = _Said(look.seq, look.time, value, whole)
         if not speech.history or not alike(speech.history[-1].value, value):
             speech.history = [*speech.history[-MOST_SAID:], said]
         if speech.unmatched is not None:
@@ -147,9 +151,10 @@ class Judge:
             yield from self._settle(key, speech, look.time)
             speech.open = said
 
-    def _said(self, key: Key, event: Event, value: Any) -> Iterator[Difference]:
-        speech = self._speeches.setdefault(key, _Speech())
-        said = _Said(event.seq, event.time, value)
+    def _said(self, key: Key, event: Event, whole: Any) -> Iterator[Difference]:
+        speech, value = self._speeches.setdefault(key, _Speech()), known(whole)
+        instead = speech.history[-1].whole if speech.history else None
+        said = _Said(event.seq, event.time, value, whole, instead)
         yield from _unmatched(key, speech)
         if speech.open is not None and alike(speech.open.value, value):
             speech.open = None
@@ -162,7 +167,7 @@ class Judge:
     def _settle(self, key: Key, speech: _Speech, now: datetime.datetime) -> Iterator[Difference]:
         """Rule 2: what was open is not any more."""
         if (said := speech.open) is not None and (now - said.time).total_seconds() > SETTLES_S:
-            yield Difference(said.seq, said.time, key, "would be said now, was not then", "", words(said.value))
+            yield Difference(said.seq, said.time, key, "would be said now, was not then", "", words(said.whole))
         speech.open = None
 
     def _would_do(self, deed: Deed, look: Look, action: Action) -> None:
@@ -230,9 +235,8 @@ def _unmatched(key: Key, speech: _Speech) -> Iterator[Difference]:
     """Rule 1: nothing that was replayed up to now is what was said."""
     said, speech.unmatched = speech.unmatched, None
     if said is not None:
-        now = speech.history[-1].value if speech.history else None
-        at = tuple(differing(said.value, now)) if now is not None else ()
-        yield Difference(said.seq, said.time, key, "was said then, would not be now", words(said.value), words(now), at)
+        at = () if said.instead is None else tuple(differing(said.whole, said.instead))
+        yield Difference(said.seq, said.time, key, "was said then, would not be now", words(said.whole), words(said.instead), at)
 
 
 def _undone(deed: Deed, offer: _Offer, now: datetime.datetime) -> Iterator[Difference]:
