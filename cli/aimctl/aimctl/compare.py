@@ -83,7 +83,7 @@ def _near(one: str, other: str) -> bool:
 
 
 def _not_comparable(then: Any, now: Any, path: str) -> bool:
-    if REDACTED in (then, now) or (then is _MISSING and (now is None or (".env." in path and path.endswith(".value")))):
+    if REDACTED in (then, now) or (then is _MISSING and (now is None or ("env" in path.split(".") and path.endswith(".value")))):
         return True
     try:
         return quantities.parse(then) == quantities.parse(now)

@@ -80,7 +80,11 @@ def _failure(why: str) -> ReadLogResult:
 
 def known(report: Any) -> Any:
     """A report without what rests on facts that a replay cannot know; a status as it is."""
-    if not isinstance(report, StatusReported) or report.service != reasons.CACHER or not any(c.type == reasons.FILLED and c.reason in _BY_PROGRESS for c in report.conditions):
+    if (
+        not isinstance(report, StatusReported)
+        or report.service != reasons.CACHER
+        or not any(c.type == reasons.FILLED and c.reason in _BY_PROGRESS for c in report.conditions)
+    ):
         return report
     fields = {name: value for name, value in report.fields.items() if name != "progress"}
     return structs.replace(report, conditions=tuple(_without_progress(condition) for condition in report.conditions), fields=fields)

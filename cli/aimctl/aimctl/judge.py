@@ -70,7 +70,7 @@ class _Said:
 
 @dataclass
 class _Speech:
-    """What is said of one object: replayed values since the last that was recorded; `open`: what would be said and was not yet; `unmatched`: rule 1."""
+    """What is said of one object: replayed values since the last recorded; `open`: not said yet (rule 2); `unmatched`: not replayed yet (rule 1)."""
 
     history: list[_Said] = field(default_factory=list)
     open: _Said | None = None
@@ -79,10 +79,11 @@ class _Speech:
 
 @dataclass
 class _Offer:
-    """An action as planned: bodies since it was last done, and since when it would change something."""
+    """An action as planned: bodies since it was last done (and the one that was), and since when it would change something."""
 
     bodies: list[Any]
     current: bool = True
+    done: bool = False
     open: _Said | None = None
 
 
@@ -107,6 +108,28 @@ class Judge:
                     case ActionTaken() as action:
                         yield from self._did(event, action, wrote)
 
+    def news(self, step: Step) -> list[str]:
+        """What a step would do and say that it has not before, in words; to be asked before `take`."""
+        if isinstance(step, Own):
+            message = step.event.message
+            if isinstance(message, StatusReported):
+                return [f"said on {message.kind} {message.name}: {words(message)}"]
+            assert isinstance(message, ActionTaken)
+            return [f"{message.verb} {message.kind} {message.name}: {message.outcome} {message.detail}".rstrip()]
+        would_say = [
+            f"would say on {report.key}: {words(whole)}"
+            for report in step.plan.reports
+            if not _is_said(self._speeches.get(report.key), known(whole := report.message(step.service)), _last_said(step, report.key))
+        ]
+        would_do = [
+            f"would {deed[1]} {deed[2]}"
+            for action in step.plan.actions
+            if isinstance(action, ApplyObject | DeleteObject | ReadLog | WriteStatus)
+            and ((offer := self._offers.get(deed := _deed(step.key, action))) is None or offer.open is None)
+            and self._changes_something(step, action)
+        ]
+        return [*([f"the planner fails: {step.failed}"] if step.failed else []), *would_say, *would_do]
+
     def end(self, now: datetime.datetime) -> Iterator[Difference]:
         for key, speech in self._speeches.items():
             yield from _unmatched(key, speech)
@@ -130,7 +153,7 @@ class Judge:
             self._would_do(deed, look, action)
         for deed in deeds - actions.keys():
             offer = self._offers[deed]
-            offer.current = False
+            offer.current, offer.bodies, offer.done = False, [] if offer.done else offer.bodies, False
             yield from _undone(deed, offer, look.time)
         self._of[look.key] = (set(values), set(actions))
 
@@ -213,7 +236,7 @@ class Judge:
         if wrote is not None and body is not None:
             yield from _applied_otherwise(event, deed, offer, wrote)
             self._applied[target] = (_digest(body), ours(body, wrote.object))
-        offer.bodies, offer.open = ([body] if offer.current else []), None
+        offer.bodies, offer.done, offer.open = ([body] if offer.current else []), offer.current, None
 
 
 def _deed(about: Key, action: Action) -> Deed:
@@ -229,6 +252,11 @@ def _last_said(look: Look, key: Key) -> Any:
     """What the service had said last of an object; the statuswriter says what stands on it."""
     report = look.seen.report(key, look.service)
     return None if report is None else known(report)
+
+
+def _is_said(speech: _Speech | None, value: Any, last: Any) -> bool:
+    """Whether it was said then, or was what would be said at the last look."""
+    return (last is not None and alike(last, value)) or (speech is not None and speech.open is not None and alike(speech.open.value, value))
 
 
 def _unmatched(key: Key, speech: _Speech) -> Iterator[Difference]:

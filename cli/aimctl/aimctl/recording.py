@@ -9,10 +9,11 @@
 import asyncio
 import contextlib
 import datetime
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -27,6 +28,9 @@ from aimschema.resources import CONFIG, GATEWAY, Key
 VERSION = 1
 REDACTED = "redacted"
 WITHIN_S = 30.0
+PACE = 50
+"""After so many events it is looked whether they came too fast."""
+T = TypeVar("T")
 
 
 class BadRecording(ValueError):
@@ -112,9 +116,12 @@ async def record(bus: Bus, namespace: str, since: datetime.datetime | None, now:
     return Recording(header, tuple(replace(event, message=redacted(event.message)) for event in before + logged))
 
 
-async def history(bus: Bus, filters: Sequence[str]) -> tuple[list[Event], list[Event]]:
-    """What AIM_STATE still knows and the log has dropped, and the log. Raises RuntimeError where there is no stream to read."""
-    logged = [event async for event in aimbus.read_log(bus, filters) if isinstance(event, Event)]
+async def history(bus: Bus, filters: Sequence[str], *, most_per_s: float | None = None) -> tuple[list[Event], list[Event]]:
+    """What AIM_STATE still knows and the log has dropped, and the log. Raises RuntimeError where there is no stream to read.
+
+    `most_per_s`: the log is read no faster, so that a running system does not feel it.
+    """
+    logged = [event async for event in _paced(aimbus.read_log(bus, filters), most_per_s) if isinstance(event, Event)]
     known, last = {event.seq for event in logged}, max((event.seq for event in logged), default=None)
     dropped = []
     try:
@@ -127,6 +134,16 @@ async def history(bus: Bus, filters: Sequence[str]) -> tuple[list[Event], list[E
     except TimeoutError:
         raise RuntimeError("the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?") from None
     return in_order(dropped), logged
+
+
+async def _paced(items: AsyncIterator[T], most_per_s: float | None) -> AsyncIterator[T]:
+    """The server sends no more than is taken (a batch ahead at most)."""
+    started_s, count = time.monotonic(), 0
+    async for item in items:
+        yield item
+        count += 1
+        if most_per_s is not None and count % PACE == 0:
+            await asyncio.sleep(max(0.0, started_s + count / most_per_s - time.monotonic()))
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:

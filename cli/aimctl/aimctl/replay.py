@@ -25,12 +25,13 @@ from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold, w
 
 SOONEST_S = 1.0
 """How soon a key is looked at again at the earliest. Events and own reports are looked at anyway; this bounds the work between them."""
+LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 WRITES = frozenset({"apply", "write-status"})
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The service looks at a key: the picture it has, and what it would do and say. `seq`: the last event it knows of. `failed`: the planner raised."""
+    """The service looks at a key: the picture it has, what it would do and say. `seq`: the last event it knows. `failed`: what the planner raised."""
 
     service: str
     seq: int
@@ -63,7 +64,7 @@ def replay(service: Service, events: Sequence[Event], *, begins: int = 0, until:
     for place, event in enumerate(events):
         yield from run.until(event.time)
         yield from run.take(event, place)
-    yield from run.until(until or (events[-1].time if events else datetime.datetime.min.replace(tzinfo=datetime.UTC)))
+    yield from run.until(until or (events[-1].time if events else LONG_AGO))
 
 
 def takes_part(service: Service, events: Iterable[Event]) -> bool:
@@ -93,7 +94,7 @@ class _Run:
     events: Sequence[Event]
     seen: Projection = field(default_factory=Projection)
     seq: int = 0
-    now: datetime.datetime = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    now: datetime.datetime = LONG_AGO
     started: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,80 @@
+"""The commands that look back and ahead: record and replay, timeline, explain, plan. Exit codes: 0 fine, 1 differs or failed, 2 wrong usage."""
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import structlog
+import typer
+from rich.console import Console
+
+from aimctl.planners import PLANNERS
+from aimctl.recording import BadRecording, load
+from aimctl.replaying import LIVE_MOST_PER_S, live, record_namespace, replay_and_tell, services_in, up_to
+from aimctl.words import moment, say
+
+T = TypeVar("T")
+Output = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.")]
+Since = Annotated[str | None, typer.Option("--since", help="Only what came later: 90s, 15m, 2h, 3d ago, or a time such as 2030-01-02T03:04:05Z.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (record, replay):
+        app.command()(command)
+
+
+def record(
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Whose events.")],
+    file: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    since: Since = None,
+) -> None:
+    """A namespace's events as a file for `aimctl replay`; without literal values of environment variables (NATS server: AIM_NATS_URL)."""
+    console = Console()
+    begin = _moment(since)
+    run(console, record_namespace(namespace, begin, file, console))
+
+
+def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
+    file: Annotated[Path | None, typer.Argument(help="A recording.", exists=True, dir_okay=False)] = None,
+    from_bus: Annotated[bool, typer.Option("--live", help="What the NATS server of AIM_NATS_URL has, instead of a file.")] = False,
+    service: Annotated[str | None, typer.Option("--service", help=f"One of {', '.join(PLANNERS)}; left out, all in the file.")] = None,
+    steps: Annotated[bool, typer.Option("--step", help="Show each step: what it would do and say, and what it did and said.")] = False,
+    until: Annotated[int | None, typer.Option("--until", help="Up to this sequence number.")] = None,
+    most_per_s: Annotated[float, typer.Option("--rate", min=1, help="With --live: read at most so many events a second.")] = LIVE_MOST_PER_S,
+    output: Output = "text",
+) -> None:
+    """Run a service's own fold and plan over what happened, changing nothing, and show where it would do otherwise today. Exit code 1 if so."""
+    if (file is None) != from_bus:
+        raise typer.BadParameter("name a file, or --live")
+    if service is not None and service not in PLANNERS:
+        raise typer.BadParameter(f"{service} is not one of {', '.join(PLANNERS)}", param_hint="--service")
+    if from_bus and service is None:
+        raise typer.BadParameter("--live needs --service", param_hint="--service")
+    console = Console()
+
+    async def work() -> bool:
+        recording = up_to(load(file) if file is not None else await live(str(service), most_per_s), until)
+        return replay_and_tell(recording, services_in(recording, service), console, steps=steps, as_json=output == "json")
+
+    raise typer.Exit(0 if run(console, work()) else 1)
+
+
+def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
+    """Run it; what cannot be done is an error in words and exit code 1."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        return asyncio.run(work)
+    except (RuntimeError, BadRecording, OSError) as error:
+        say(console, f"error: {error}", "bold red")
+        raise typer.Exit(1) from error
+
+
+def _moment(since: str | None) -> datetime.datetime | None:
+    try:
+        return None if since is None else moment(since, datetime.datetime.now(datetime.UTC))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
