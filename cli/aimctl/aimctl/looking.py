@@ -14,17 +14,39 @@ from rich.console import Console
 from aimctl.planners import PLANNERS
 from aimctl.recording import BadRecording, load
 from aimctl.replaying import LIVE_MOST_PER_S, live, record_namespace, replay_and_tell, services_in, up_to
-from aimctl.words import moment, say
+from aimctl.telling import show_explanation, show_timeline
+from aimctl.words import key_of, moment, say
+from aimschema.resources import Key
 
 T = TypeVar("T")
 Output = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.")]
+Named = Annotated[str, typer.Argument(metavar="KIND/NAME", help="Such as AIMService/chat, aimsvc/chat or mc/weights.")]
 Since = Annotated[str | None, typer.Option("--since", help="Only what came later: 90s, 15m, 2h, 3d ago, or a time such as 2030-01-02T03:04:05Z.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (record, replay):
+    for command in (timeline, explain, record, replay):
         app.command()(command)
+
+
+def timeline(
+    what: Named,
+    namespace: Namespace = None,
+    since: Since = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with every further step, until Ctrl-C.")] = False,
+    output: Output = "text",
+) -> None:
+    """What happened to an object and to all it depends on or owns: who did what, because of what, how long after. Exit code 1 if nothing is known."""
+    console = Console()
+    shown = show_timeline(_key(what, namespace), _moment(since), console, follow=follow, as_json=output == "json")
+    raise typer.Exit(0 if run(console, shown) else 1)
+
+
+def explain(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
+    """What an object is waiting for, since when, how far that is, and what a person has to do. Exit code 1 if it has failed or does not exist."""
+    console = Console()
+    raise typer.Exit(0 if run(console, show_explanation(_key(what, namespace), console, as_json=output == "json")) else 1)
 
 
 def record(
@@ -71,6 +93,13 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
     except (RuntimeError, BadRecording, OSError) as error:
         say(console, f"error: {error}", "bold red")
         raise typer.Exit(1) from error
+
+
+def _key(what: str, namespace: str | None) -> Key:
+    try:
+        return key_of(what, namespace)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="KIND/NAME") from error
 
 
 def _moment(since: str | None) -> datetime.datetime | None:

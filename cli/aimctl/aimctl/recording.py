@@ -123,17 +123,23 @@ async def history(bus: Bus, filters: Sequence[str], *, most_per_s: float | None 
     """
     logged = [event async for event in _paced(aimbus.read_log(bus, filters), most_per_s) if isinstance(event, Event)]
     known, last = {event.seq for event in logged}, max((event.seq for event in logged), default=None)
-    dropped = []
+    dropped = [event for event in await latest(bus, filters) if event.seq not in known and (last is None or event.seq < last)]
+    return in_order(dropped), logged
+
+
+async def latest(bus: Bus, filters: Sequence[str]) -> list[Event]:
+    """What AIM_STATE has. Raises RuntimeError where there is no stream to read."""
+    found = []
     try:
         async with asyncio.timeout(WITHIN_S), contextlib.aclosing(aimbus.follow(bus, filters)) as items:
             async for item in items:
                 if isinstance(item, CaughtUp):
                     break
-                if isinstance(item, Event) and item.seq not in known and (last is None or item.seq < last):
-                    dropped.append(item)
+                if isinstance(item, Event):
+                    found.append(item)
     except TimeoutError:
         raise RuntimeError("the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?") from None
-    return in_order(dropped), logged
+    return found
 
 
 async def _paced(items: AsyncIterator[T], most_per_s: float | None) -> AsyncIterator[T]:
