@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from aimschema import labels, names, reasons
 from aimschema.messages import Progress, parse_timestamp
-from aimschema.names import cache_claim, cache_download_job, cache_size_job
 from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered, models_named
 from aimservice.projection import Projection, Seen
@@ -53,16 +52,10 @@ TO_DO: Mapping[str, str] = {
     reasons.DUPLICATE_NAME: "rename or delete one of the two",
     reasons.NAME_CONFLICT: "rename or delete one of the two",
     reasons.ROUTE_FAILED: "change the config's gateway, the service's annotations or the gateway, as the message says",
-    reasons.RUNTIME_FAILED: "look at the pod below and its log",
-    reasons.CACHE_LOST: "nothing can be lost by waiting if the cache is being filled anew; else see the cache below",
-    reasons.WARM_FAILED: "see the cache below",
-    reasons.CACHE_FAILED: "see the cache below",
-    reasons.TEMPLATE_FAILED: "see the template below",
     reasons.IMAGE_NOT_FOUND: "push the image, or correct spec.image",
 }
 """What a person has to do, by reason; a reason that is not here goes on by itself."""
 GIVEN_UP = f"correct the image, the spec or the config as the message says, {RETRY}"
-_HELD = {"Unknown": "not known yet"}
 
 
 def explain(seen: Projection, key: Key, now: datetime.datetime, live: Mapping[Key, Progress]) -> Told:
@@ -160,10 +153,12 @@ class _Chain:
 
     def caches(self, template: Seen | None) -> Iterator[Told]:
         found = None if template is None else discovered(self.seen, template)
-        for source in [] if template is None or found is None else found.sources:
-            cache = next(iter(caches_of(self.seen, template.key.namespace, source)), None)  # type: ignore[union-attr]
+        if template is None or found is None:
+            return
+        for source in found.sources:
+            cache = next(iter(caches_of(self.seen, template.key.namespace, source)), None)
             if cache is None:
-                missing = Key(CACHE.kind, template.key.namespace if template else None, names.cache_for(source))
+                missing = Key(CACHE.kind, template.key.namespace, names.cache_for(source))
                 yield Told(missing, "waiting", f"is about to be made for {source}")
             elif cache.status.get("status") != reasons.AVAILABLE_STATE:
                 yield self.cache(cache)
@@ -182,8 +177,8 @@ class _Chain:
 
     def filling(self, cache: Seen) -> Iterator[Told]:
         namespace, name = cache.key.namespace, cache.key.name
-        claim = self.seen.get(Key(CLAIM.kind, namespace, cache_claim(name)))
-        jobs = [self.seen.get(Key(JOB.kind, namespace, job)) for job in (cache_download_job(name), cache_size_job(name))]
+        claim = self.seen.get(Key(CLAIM.kind, namespace, names.cache_claim(name)))
+        jobs = [self.seen.get(Key(JOB.kind, namespace, job)) for job in (names.cache_download_job(name), names.cache_size_job(name))]
         for job in jobs:
             if job is not None and job_state(job) != "succeeded":
                 yield self.job(job)
@@ -238,9 +233,11 @@ class _Chain:
             return Told(
                 pod.key, "failed", words, since=since, to_do=f"look at its log: kubectl logs {pod.key.name} -n {pod.key.namespace} --previous"
             )
-        if pod.holds(reasons.READY):
+        if pod.holds(reasons.READY) and pod.owner(JOB.kind) is None:
             return Told(pod.key, "ready", "is ready", since=since)
-        return Told(pod.key, "working", "runs, but is not ready yet" if pod.status.get("phase") == "Running" else "is being started", since=since)
+        if pod.status.get("phase") != "Running":
+            return Told(pod.key, "working", "is being started", since=since)
+        return Told(pod.key, "working", "runs" if pod.owner(JOB.kind) is not None else "runs, but is not ready yet", since=since)
 
     def claim(self, claim: Seen) -> Told:
         phase, class_ = claim.status.get("phase"), claim.spec.get("storageClassName")

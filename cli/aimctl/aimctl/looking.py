@@ -18,6 +18,7 @@ from aimctl.telling import show_explanation, show_timeline
 from aimctl.words import key_of, moment, say
 from aimschema.resources import Key
 
+WIDE = 2000
 T = TypeVar("T")
 Output = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.")]
@@ -38,14 +39,14 @@ def timeline(
     output: Output = "text",
 ) -> None:
     """What happened to an object and to all it depends on or owns: who did what, because of what, how long after. Exit code 1 if nothing is known."""
-    console = Console()
+    console = a_console()
     shown = show_timeline(_key(what, namespace), _moment(since), console, follow=follow, as_json=output == "json")
     raise typer.Exit(0 if run(console, shown) else 1)
 
 
 def explain(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
     """What an object is waiting for, since when, how far that is, and what a person has to do. Exit code 1 if it has failed or does not exist."""
-    console = Console()
+    console = a_console()
     raise typer.Exit(0 if run(console, show_explanation(_key(what, namespace), console, as_json=output == "json")) else 1)
 
 
@@ -55,7 +56,7 @@ def record(
     since: Since = None,
 ) -> None:
     """A namespace's events as a file for `aimctl replay`; without literal values of environment variables (NATS server: AIM_NATS_URL)."""
-    console = Console()
+    console = a_console()
     begin = _moment(since)
     run(console, record_namespace(namespace, begin, file, console))
 
@@ -76,13 +77,19 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
         raise typer.BadParameter(f"{service} is not one of {', '.join(PLANNERS)}", param_hint="--service")
     if from_bus and service is None:
         raise typer.BadParameter("--live needs --service", param_hint="--service")
-    console = Console()
+    console = a_console()
 
     async def work() -> bool:
         recording = up_to(load(file) if file is not None else await live(str(service), most_per_s), until)
         return replay_and_tell(recording, services_in(recording, service), console, steps=steps, as_json=output == "json")
 
     raise typer.Exit(0 if run(console, work()) else 1)
+
+
+def a_console() -> Console:
+    """On a terminal as wide as that; elsewhere nothing is cut or broken."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
 
 
 def run(console: Console, work: Coroutine[Any, Any, T]) -> T:

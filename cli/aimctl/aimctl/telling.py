@@ -40,7 +40,7 @@ async def show_timeline(key: Key, since: datetime.datetime | None, console: Cons
         if as_json:
             console.print_json(json.dumps([_entry_json(entry) for entry in entries]))
         elif entries:
-            console.print(tree(key, entries), soft_wrap=True)
+            console.print(tree(key, entries))
         elif not follow:
             say(console, f"nothing is known of {key}{'' if since is None else ' since then'}", "bold red")
         if follow:
@@ -116,7 +116,7 @@ async def show_explanation(key: Key, console: Console, *, as_json: bool) -> bool
     if as_json:
         console.print_json(json.dumps(_told_json(told)))
     else:
-        console.print(words_of(told, datetime.datetime.now(datetime.UTC)), soft_wrap=True)
+        console.print(words_of(told, datetime.datetime.now(datetime.UTC)))
     return told.state not in {"failed", "missing"}
 
 

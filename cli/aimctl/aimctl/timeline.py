@@ -2,7 +2,8 @@
 
 1. A step comes after what led to it, whatever the order in which both were stored: the watcher may tell of a version before the service that
    wrote it tells that it did.
-2. A version that one of our own actions made is told with the action; one in which nothing changed that is worth telling is left out, and what it led
+2. An object that nobody here wrote, such as a Job's pod, hangs on its owner.
+3. A version that one of our own actions made is told with the action; one in which nothing changed that is worth telling is left out, and what it led
    to hangs on what led to it.
 """
 
@@ -15,11 +16,15 @@ from typing import Any
 
 from aimbus import Event
 from aimctl.chain import WRITE_STATUS, Link, describe, links
+from aimctl.compare import differing
 from aimschema import labels
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import from_config_map
 from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, StatusReported
-from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, MODEL, POD, RESOURCES, ROUTE, SERVICE, TEMPLATE, Key
+from aimschema.resources import AIM_GROUP, CACHE, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, MODEL, POD, RESOURCES, ROUTE, SERVICE, TEMPLATE, Key
+
+EDITED = ("annotations", "labels", "deletionTimestamp")
+"""What people change in metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +46,51 @@ def timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     about = related(events, key)
     ours = [event for event in events if (told := _key(event.message)) is not None and told in about]
     linked = links(ours)
+    parents = {seq: _parents(link, linked) for seq, link in linked.items()}
     versions = {(_key(e.message), e.message.resource_version): e.message for e in ours if isinstance(e.message, ObjectChanged)}
     entries: dict[int, Entry] = {}
+    latest: dict[Key, int] = {}
+    bodies: dict[Key, dict[str, Any]] = {}
     instead: dict[int, int | None] = {}
     last: dict[tuple[str, Key], str] = {}
     said: dict[tuple[str, Key], StatusReported] = {}
-    for seq in _causal(linked):
+    for seq in _causal(parents):
         link = linked[seq]
-        cause = max((found for parent in link.parents if (found := instead.get(parent)) is not None), default=None)
-        who, what, why = _words(link, said, versions)
         subject = _key(link.event.message)
         assert subject is not None
+        cause = max((found for parent in parents[seq] if (found := instead.get(parent)) is not None), default=None)
+        if cause is None and isinstance(link.event.message, ObjectChanged):
+            cause = max((latest[owner] for owner in _owners(subject, link.event.message.object) if owner in latest), default=None)
+        who, what, why = _words(link, said, versions, bodies)
         if link.written or not what or last.get((who, subject)) == what + why:
             instead[seq] = cause
             continue
         last[who, subject] = what + why
-        instead[seq] = seq
+        instead[seq] = latest[subject] = seq
         after_s = 0.0 if cause is None else max(0.0, (link.event.time - entries[cause].time).total_seconds())
         entries[seq] = Entry(seq, link.event.time, who, subject, what, why, cause, after_s)
     return list(entries.values())
 
 
-def _causal(linked: dict[int, Link]) -> Iterator[int]:
+def _parents(link: Link, linked: dict[int, Link]) -> set[int]:
+    """What is known of what came right before, less the very version that an action wrote, where the watcher told of that first."""
+    found = {parent for parent in link.parents if parent in linked and parent != link.event.seq}
+    if isinstance(link.event.message, ActionTaken):
+        found = {parent for parent in found if not (linked[parent].written and linked[parent].parents == (link.event.seq,))}
+    return found
+
+
+def _owners(here: Key, body: dict[str, Any]) -> list[Key]:
+    return [owner for owner, below in _edges(here, body) if below == here]
+
+
+def _causal(parents: dict[int, set[int]]) -> Iterator[int]:
     """Sequences in order, but none before what led to it."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     waits = {}
-    for seq, link in linked.items():
-        parents = {parent for parent in link.parents if parent in linked and parent != seq}
-        waits[seq] = len(parents)
-        for parent in parents:
+    for seq, before in parents.items():
+        waits[seq] = len(before)
+        for parent in before:
             children[parent].append(seq)
     ready = sorted(seq for seq, count in waits.items() if not count)
     heapq.heapify(ready)
@@ -92,8 +113,13 @@ def _key(message: Message) -> Key | None:
             return None
 
 
-def _words(link: Link, said: dict[tuple[str, Key], StatusReported], versions: dict[tuple[Key | None, str], ObjectChanged]) -> tuple[str, str, str]:
-    """Who, what and why."""
+def _words(
+    link: Link,
+    said: dict[tuple[str, Key], StatusReported],
+    versions: dict[tuple[Key | None, str], ObjectChanged],
+    bodies: dict[Key, dict[str, Any]],
+) -> tuple[str, str, str]:
+    """Who, what and why; `said` and `bodies` are what was last, and are kept."""
     message = link.event.message
     match message:
         case StatusReported():
@@ -109,8 +135,10 @@ def _words(link: Link, said: dict[tuple[str, Key], StatusReported], versions: di
         case ObjectDeleted():
             return "cluster", "is gone", ""
         case ObjectChanged():
+            here = Key(message.kind, message.namespace, message.name)
+            before_, bodies[here] = bodies.get(here), message.object
             who, what = describe(link)
-            return who, what.partition(": ")[2], ""
+            return who, _edited(before_, message.object) or what.partition(": ")[2], ""
         case _:
             return "", "", ""
 
@@ -122,6 +150,15 @@ def _news(before: StatusReported | None, now: StatusReported) -> tuple[str, str]
     withdrawn = [type_ for type_ in known if type_ not in {condition.type for condition in now.conditions}]
     what = [f"{condition.type}={condition.status} ({condition.reason})" for condition in news] + [f"{type_} withdrawn" for type_ in withdrawn]
     return ", ".join(what), "; ".join(condition.message for condition in news if condition.message)
+
+
+def _edited(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
+    """What somebody changed of an object of ours; empty for other objects and the first version."""
+    if before is None or not str(now.get("apiVersion", "")).startswith(f"{AIM_GROUP}/"):
+        return ""
+    then, after = ({"spec": body.get("spec"), **{part: body["metadata"].get(part) for part in EDITED}} for body in (before, now))
+    at = ", ".join(f"{path} {was} → {is_}" for path, was, is_ in differing(then, after))
+    return f"changed: {at}" if at else ""
 
 
 def _state(event: Event, version: ObjectChanged) -> str:

@@ -106,7 +106,7 @@ STATES = [
     pytest.param(
         [WARMING, DISCOVERED, FOUND, DOWNLOADING, JOB_AT_WORK, pod(f"{DOWNLOAD}-x", ("Job", DOWNLOAD), "downloader")],
         "waiting",
-        f"Pod {DOWNLOAD}-x working: runs, but is not ready yet",
+        f"Pod {DOWNLOAD}-x working: runs",
         "",
         id="downloading",
     ),

@@ -85,7 +85,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
 
 async def test_it_has_the_namespace_what_is_above_it_and_the_gateway_its_config_names(bus: Bus) -> None:
     gateway = {"gateway": {"name": "public", "namespace": "edge"}}
-    mine = [
+    mine: list[Message] = [
         changed("Gateway", "edge", "public"),
         changed("AIMClusterModel", None, "m"),
         KindSynced(kind="Pod", resource_version="1", objects=0),
