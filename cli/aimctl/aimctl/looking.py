@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from aimctl.planners import PLANNERS
+from aimctl.planning import BadManifest
 from aimctl.recording import BadRecording, load
 from aimctl.replaying import LIVE_MOST_PER_S, live, record_namespace, replay_and_tell, services_in, up_to
-from aimctl.telling import show_explanation, show_timeline
+from aimctl.telling import show_explanation, show_plan, show_timeline
 from aimctl.words import key_of, moment, say
 from aimschema.resources import Key
 
@@ -27,7 +28,7 @@ Since = Annotated[str | None, typer.Option("--since", help="Only what came later
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (timeline, explain, record, replay):
+    for command in (timeline, explain, plan, record, replay):
         app.command()(command)
 
 
@@ -48,6 +49,16 @@ def explain(what: Named, namespace: Namespace = None, output: Output = "text") -
     """What an object is waiting for, since when, how far that is, and what a person has to do. Exit code 1 if it has failed or does not exist."""
     console = a_console()
     raise typer.Exit(0 if run(console, show_explanation(_key(what, namespace), console, as_json=output == "json")) else 1)
+
+
+def plan(
+    files: Annotated[list[Path], typer.Option("--filename", "-f", help="A manifest, or a folder of them.", exists=True)],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="For objects that name none; left out, default.")] = None,
+    output: Output = "text",
+) -> None:
+    """What would be made and changed if these manifests were applied, as a diff. Exit code 1 if anything would."""
+    console = a_console()
+    raise typer.Exit(0 if run(console, show_plan(files, namespace, console, as_json=output == "json")) else 1)
 
 
 def record(
@@ -97,7 +108,7 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:
         return asyncio.run(work)
-    except (RuntimeError, BadRecording, OSError) as error:
+    except (RuntimeError, BadRecording, BadManifest, OSError) as error:
         say(console, f"error: {error}", "bold red")
         raise typer.Exit(1) from error
 

@@ -1,4 +1,4 @@
-"""`aimctl timeline` and `aimctl explain`: reading what there is, and showing it."""
+"""`aimctl timeline`, `aimctl explain` and `aimctl plan`: reading what there is, and showing it."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ import aimbus
 from aimbus import Bus, Event
 from aimctl.dead import reached
 from aimctl.explain import State, Told, explain
+from aimctl.planners import PLANNERS, planner
+from aimctl.planning import Preview, diff, manifests, preview
 from aimctl.recording import gateways_elsewhere, history, in_order, latest
 from aimctl.timeline import Entry, timeline
 from aimctl.words import clean, say, seconds
@@ -173,3 +176,37 @@ def _told_json(told: Told) -> dict[str, Any]:
         "to_do": told.to_do,
         "because": [_told_json(behind) for behind in told.because],
     }
+
+
+async def show_plan(paths: Sequence[Path], namespace: str | None, console: Console, *, as_json: bool) -> bool:
+    """True where nothing would change. Raises BadManifest, OSError or RuntimeError."""
+    wanted, others = manifests(paths, namespace)
+    async with reached() as bus:
+        found = await latest(bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", f"{subjects.REPORT}.>"])
+    seen = reduce(lambda picture, event: fold(picture, event.message, event.seq), found, Projection())
+    planned = preview(seen, wanted, [planner(name) for name in PLANNERS], datetime.datetime.now(datetime.UTC))
+    if as_json:
+        console.print_json(json.dumps(_preview_json(planned, others)))
+    else:
+        _tell_preview(planned, others, console)
+    return not planned.changes
+
+
+def _tell_preview(planned: Preview, others: Sequence[Key], console: Console) -> None:
+    styles = {"create": "green", "change": "yellow", "delete": "red"}
+    for change in planned.changes:
+        say(console, f"{change.who} would {change.verb} {change.key}", f"bold {styles[change.verb]}")
+        for line_ in diff(change):
+            say(console, f"  {line_}", {"+": "green", "-": "red", "@": "dim"}.get(line_[:1], ""))
+    for key, words in planned.outlook:
+        say(console, f"then {key}: {words}")
+    if others:
+        say(console, f"not looked at: {', '.join(map(str, others))}", "dim")
+    counts = {verb: sum(1 for change in planned.changes if change.verb == verb) for verb in styles}
+    say(console, ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing would change", "bold")
+
+
+def _preview_json(planned: Preview, others: Sequence[Key]) -> dict[str, Any]:
+    changes = [{"who": c.who, "verb": c.verb, "object": str(c.key), "before": c.before, "after": c.after} for c in planned.changes]
+    outlook = [{"object": str(key), "words": words} for key, words in planned.outlook]
+    return {"changes": changes, "outlook": outlook, "not_looked_at": [str(key) for key in others]}
