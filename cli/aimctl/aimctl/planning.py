@@ -1,7 +1,7 @@
 """`aimctl plan -f`: what would be made and changed if manifests were applied. Pure but for reading them.
 
-1. The manifests are put over a picture of the cluster, with the defaults of the kinds; then every service plans as it would, its writes are put into the
-   picture too, and so on until nothing new is planned. Nothing is written.
+1. The manifests are put over a picture of the cluster, with the defaults of the kinds; then every service plans as it would, its writes are put in
+   too, and so on until nothing new is planned. Nothing is written.
 2. It ends where the outside decides: what a model image answers, whether a volume is bound, how a Job ends.
 3. What would be done without the manifests as well is left out.
 4. The rules of admission are the API server's; what the kinds' own schema says of a manifest is checked.
@@ -187,7 +187,7 @@ class _Future:
         key = key_of(body)
         generation = int(known.get("generation", 0)) + (present is None or present.spec != body.get("spec"))
         metadata = {
-            "uid": f"{key}, to be made",
+            "uid": f"uid-to-be-of-{key.name}",
             "creationTimestamp": timestamp(self.now),
             **known,
             **body["metadata"],
@@ -247,5 +247,12 @@ def diff(change: Change) -> list[str]:
     return list(difflib.unified_diff(before, after, n=2, lineterm=""))[2:]
 
 
+class _NoAliases(yaml.SafeDumper):
+    """What is said twice is written twice."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
 def _lines(body: Body | None) -> list[str]:
-    return [] if body is None else yaml.safe_dump(body, sort_keys=True, width=10_000, allow_unicode=True).splitlines()
+    return [] if body is None else yaml.dump(body, Dumper=_NoAliases, sort_keys=True, width=10_000, allow_unicode=True).splitlines()
