@@ -25,6 +25,7 @@ from aimctl.timeline import Entry, timeline
 from aimctl.words import clean, say, seconds
 from aimschema import subjects
 from aimschema.messages import Progress, timestamp
+from aimschema.reasons import FAILURE, FILLED
 from aimschema.resources import CACHE, Key
 from aimservice.projection import Projection, fold
 
@@ -114,7 +115,9 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 async def show_explanation(key: Key, console: Console, *, as_json: bool) -> bool:
     """False where the object has failed or does not exist."""
     async with reached() as bus:
-        seen, live = await asyncio.gather(picture(bus, key.namespace), heard(bus, key.namespace))
+        seen = await picture(bus, key.namespace)
+        filling = any(not cache.holds(FILLED) and not cache.holds(FAILURE) for cache in seen.everywhere(CACHE.kind))
+        live = await heard(bus, key.namespace) if filling else {}
     told = explain(seen, key, datetime.datetime.now(datetime.UTC), live)
     if as_json:
         console.print_json(json.dumps(_told_json(told)))
