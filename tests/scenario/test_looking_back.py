@@ -72,7 +72,7 @@ async def test_timeline_tells_of_the_failure_of_who_put_it_right_and_of_what_fol
     righted = next(step for step in steps if step["who"] == "you" and "aim.silogen.ai/retry" in step["what"])
     running = next(step for step in steps if step["what"].startswith("is now Running"))
     assert failed["seq"] < righted["seq"] < running["seq"]
-    causes = []
+    causes: list[int] = []
     while (step := by_seq[running["cause"] if not causes else causes[-1]])["cause"] is not None:
         causes.append(step["cause"])
     assert righted["seq"] in causes
