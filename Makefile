@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test faults check bench format crds lock clean
+.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds lock clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: .venv/demo-installed ## install what the demo needs into .venv
 
@@ -27,8 +27,21 @@ dev: install ## a laptop cluster with the control plane, until Ctrl-C
 test: .venv/dev-installed ## unit, contract and scenario tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
+test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
+	@$(BIN)/python tests/cluster/run.py
+
 faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
 	$(BIN)/python tests/faults $(FAULTS)
+
+told: .venv/dev-installed ## bring about every fault a person is told of; prints where, how, and after how long it is told and has healed
+	PYTHONPATH=tests/told $(BIN)/python -m toldlab
+
+rbac: .venv/dev-installed ## use every permission of the services once, and write granted and used into docs/permissions.md
+	AIM_WRITE_GOLDEN=1 $(BIN)/pytest --quiet tests/faults/test_permissions.py
+	@sed -n '/^| service/,$$p' docs/permissions.md
+
+transcripts: .venv/demo-installed ## ask the API server double what was asked of a real one, step by step (SERVER="--server URL --token T" asks another)
+	@$(BIN)/python -m aimlab.testing.transcripts libs/aimlab/tests/apiserver/transcripts $(SERVER)
 
 check: .venv/dev-installed ## lint, formatting, types and import rules
 	$(BIN)/ruff check .

@@ -138,6 +138,41 @@ async def test_refused_at_admission(cluster: Cluster, manifest: Body, field: str
     assert words in text
 
 
+MOST_ANNOTATION_BYTES = 262144
+
+
+def noted(bytes_: int) -> Body:
+    """A service whose annotations are so long, names and values together."""
+    found = body("AIMService")
+    found["metadata"]["annotations"] = {"note": "x" * (bytes_ - len("note"))}
+    return found
+
+
+async def test_annotations_may_be_256_kib_long_and_no_longer(cluster: Cluster) -> None:
+    with pytest.raises(Invalid, match="may not be more than 262144 bytes") as refused:
+        await cluster.create(noted(MOST_ANNOTATION_BYTES + 1))
+    assert "metadata.annotations" in refused.value.message
+    created = await cluster.create(noted(MOST_ANNOTATION_BYTES))
+    with pytest.raises(Invalid, match=r"metadata\.annotations"):
+        await cluster.merge_patch(RESOURCES["AIMService"], NAMESPACE, "a", {"metadata": {"annotations": {"more": "y"}}})
+    assert len(created["metadata"]["annotations"]["note"]) == MOST_ANNOTATION_BYTES - len("note")
+
+
+@pytest.mark.parametrize("text", ["../../kube-system", "a/b", "a\x1b[2J", "[bold]", "x" * 64, "*.>", "-a", "\u202ea"])
+async def test_a_workload_id_that_is_no_label_is_refused(cluster: Cluster, text: str) -> None:
+    manifest = body("AIMService")
+    manifest["metadata"]["labels"] = {"aim.silogen.ai/workload-id": text}
+    with pytest.raises(Invalid, match=r"metadata\.labels"):
+        await cluster.create(manifest)
+
+
+@pytest.mark.parametrize("kind", ["AIMServiceTemplate", "ModelCache", "AIMNamespaceConfig", "AIMClusterModel"])
+@pytest.mark.parametrize("name", ["a_b", "A", "ü", "a\x1b", "a..b", "-a", "x" * 254])
+async def test_a_name_that_is_none_is_refused(cluster: Cluster, kind: str, name: str) -> None:
+    with pytest.raises(Invalid, match=r"metadata\.name"):
+        await cluster.create(body(kind, name))
+
+
 @pytest.mark.parametrize(
     ("manifest", "spec"),
     [

@@ -1,22 +1,26 @@
-"""What the services render is valid for the real kinds of KServe and the Gateway API, not only for the lab's permissive ones.
+"""Whatever the services render has a golden file, and is valid for the kind it is of.
 
-The CRDs are looked for in the folder AIM_REAL_CRDS, else in `shared/crds` beside the repository. Inputs are the golden files of the services.
-Checking follows the API server: structural schemas, unknown fields refused (it would prune them) unless the schema preserves them.
+Ours by deploy/crds, Kubernetes' own by its OpenAPI schemas, those of KServe and the Gateway API by the real CRDs, not by the lab's permissive ones.
+Those are looked for in the folder AIM_REAL_CRDS, else in `shared/crds` beside the repository. Checking against CRDs follows the API server:
+structural schemas, unknown fields refused (it would prune them) unless the schema preserves them.
 """
 
+import ast
 import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CRDS = Path(os.environ.get("AIM_REAL_CRDS") or REPOSITORY.parent / "shared" / "crds")
-GOLDEN = sorted(file for file in REPOSITORY.glob("services/*/*/tests/golden/*.yaml") if file.parts[-4] in {"aim_deployer", "aim_router"})
-needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)")
+GOLDEN = sorted(REPOSITORY.glob("services/*/*/tests/golden/*.yaml"))
+KUBERNETES = "1.32"
+no_crds = pytest.mark.skipif(not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the CRDs are large
 PRESERVE, INT_OR_STRING = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"
 KEPT = ("enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "required", "format")
@@ -55,7 +59,7 @@ def loose(schema: dict[str, Any]) -> dict[str, Any]:
 def schemas() -> dict[tuple[str, str], dict[str, Any]]:
     """By apiVersion and kind."""
     found = {}
-    for file in CRDS.glob("*.yaml"):
+    for file in [*CRDS.glob("*.yaml"), *(REPOSITORY / "deploy" / "crds").glob("*.yaml")]:
         for crd in yaml.load_all(file.read_text(), Loader=LOADER):
             if not crd or crd.get("kind") != "CustomResourceDefinition":
                 continue
@@ -71,20 +75,65 @@ def problems(body: dict[str, Any]) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in jsonschema.Draft202012Validator(schema).iter_errors(body)]
 
 
-def test_there_are_objects_to_check() -> None:
-    assert {yaml.safe_load(file.read_text())["kind"] for file in GOLDEN} == {"InferenceService", "HTTPRoute"}
+def rendered(file: Path) -> dict[str, Any]:
+    body: dict[str, Any] = yaml.safe_load(file.read_text())
+    return body
 
 
-@needs_crds
-@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: f"{file.parts[-4]}-{file.stem}")
+def by_schema(group: str) -> list[Any]:
+    """Golden files of `builtin` kinds, of `our` kinds or of `other` groups' kinds."""
+
+    def of(api_version: str) -> str:
+        if api_version.startswith("aim."):
+            return "our"
+        return "other" if api_version.startswith(("serving.kserve.io", "gateway.networking.k8s.io")) else "builtin"
+
+    return [
+        pytest.param(file, id=f"{file.parts[-4]}-{file.stem}", marks=no_crds if group == "other" else ())
+        for file in GOLDEN
+        if of(rendered(file)["apiVersion"]) == group
+    ]
+
+
+def renderers() -> set[tuple[str, str]]:
+    """(package, function with dashes) of everything a service renders: the public functions of its render.py that give a Body."""
+    return {
+        (file.parent.name, node.name.replace("_", "-"))
+        for file in REPOSITORY.glob("services/*/*/render.py")
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.returns is not None and ast.unparse(node.returns) == "Body"
+    }
+
+
+def test_every_renderer_has_a_golden_file_and_every_golden_file_a_renderer() -> None:
+    """Otherwise an upgrade that restarts model servers could pass a review unseen."""
+    assert {(file.parts[-4], file.stem.partition(".")[0]) for file in GOLDEN} == renderers()
+
+
+def test_every_kind_that_is_made_is_among_them() -> None:
+    made = {"Job", "PersistentVolumeClaim", "ConfigMap", "ModelCache", "InferenceService", "HTTPRoute", "Event"}
+    assert {rendered(file)["kind"] for file in GOLDEN} == made
+
+
+@pytest.mark.parametrize("file", by_schema("builtin"))
+def test_kubernetes_takes_it(file: Path) -> None:
+    kubernetes_validate.validate(rendered(file), KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("file", by_schema("builtin"))
+def test_kubernetes_would_notice_an_unknown_field(file: Path) -> None:
+    with pytest.raises(kubernetes_validate.ValidationError, match="noSuchField"):
+        kubernetes_validate.validate(rendered(file) | {"noSuchField": 1}, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("file", [*by_schema("our"), *by_schema("other")])
 def test_the_real_kinds_take_it(file: Path) -> None:
-    assert problems(yaml.safe_load(file.read_text())) == []
+    assert problems(rendered(file)) == []
 
 
-@needs_crds
-@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: f"{file.parts[-4]}-{file.stem}")
+@pytest.mark.parametrize("file", [*by_schema("our"), *by_schema("other")])
 def test_an_unknown_field_would_be_noticed(file: Path) -> None:
-    body = yaml.safe_load(file.read_text())
+    body = rendered(file)
     body["spec"]["noSuchField"] = 1
     assert any("noSuchField" in problem for problem in problems(body))
 

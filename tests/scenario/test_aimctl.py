@@ -66,7 +66,13 @@ def test_demo_proves_the_whole_way_and_leaves_nothing_behind(started: list[subpr
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     assert "✗" not in output
-    for claim in ("the manifests are accepted", "service, template and cache are ready", "the gateway answers 200", "the answer comes from the file"):
+    for claim in (
+        "the manifests are accepted",
+        "the model's image was inspected",
+        "service, template and cache are ready",
+        "the gateway answers 200",
+        "the answer comes from the file",
+    ):
         assert f"✓ {claim}" in output
     assert re.search(r"verifying 91\.6 MB of 91\.6 MB at .*/s", output)
     assert "All of it was true" in output

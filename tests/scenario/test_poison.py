@@ -15,19 +15,21 @@ import aiohttp
 import pytest
 
 import aimbus
-from aimbus import Bus, CaughtUp, Event, NatsServer, Undecodable
-from aimctl.quickstart import crds
+from aimbus import Bus, CaughtUp, Event, Undecodable
+from aimctl.quickstart import crds, rbac
+from aimctl.stack import embedded_nats
 from aimkube import Cluster
-from aimlab.apiserver import ApiServer
-from aimlab.lab import until_answers, write_kubeconfig
+from aimlab.lab import until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.testing import eventually
+from aimlab.testing.places import control_plane_place
 from aimschema import subjects
 from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, StatusReported, encode
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE, Key
 
+pytest_plugins = ["aimlab.testing.given"]
 NAMESPACE = "aim-system"
 AIMCTL = str(Path(sys.executable).with_name("aimctl"))
 
@@ -68,14 +70,15 @@ class Place:
     cluster: Cluster
     bus: Bus
     children: Children
+    accounts: dict[str, Path]
     env: dict[str, str]
 
     async def start(self, service: str) -> str:
         port = free_ports(1)[0]
-        process = await self.children.start(
-            service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=self.env | {"AIM_HTTP_PORT": str(port)}
-        )
-        await until_answers(process, f"http://127.0.0.1:{port}/readyz", f"aim-{service}")
+        command = f"aim-{service}"
+        env = self.env | {"KUBECONFIG": str(self.accounts[command]), "AIM_HTTP_PORT": str(port)}
+        process = await self.children.start(service, [str(Path(sys.executable).with_name(command))], env=env)
+        await until_answers(process, f"http://127.0.0.1:{port}/readyz", command)
         return f"http://127.0.0.1:{port}"
 
     async def create(self, name: str) -> None:
@@ -120,22 +123,16 @@ async def undecodable(url: str) -> float:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    nats = NatsServer(tmp_path / "nats")
-    await nats.start()
-    try:
-        async with ApiServer() as server, Children(tmp_path / "log") as children:
-            write_kubeconfig(tmp_path / "kubeconfig", server.url)
-            cluster, bus = await Cluster.connect(str(tmp_path / "kubeconfig")), await aimbus.connect(nats.url, name="test")
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            for crd in crds():
-                await cluster.create(crd)
-            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(tmp_path / "kubeconfig"), "AIM_NATS_MAX_BYTES": str(1 << 26)}
-            yield Place(cluster, bus, children, env)
-            await bus.close()
-            await cluster.close()
-    finally:
-        await nats.kill()
+async def place(tmp_path: Path, given: Path | None) -> AsyncIterator[Place]:
+    async with (
+        embedded_nats(tmp_path / "nats") as nats,
+        Children(tmp_path / "log") as children,
+        control_plane_place(given, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+    ):
+        bus = await aimbus.connect(nats.url, name="test")
+        env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
+        yield Place(cluster, bus, children, accounts, env)
+        await bus.close()
 
 
 async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None:

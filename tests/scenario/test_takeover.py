@@ -13,18 +13,19 @@ import aiohttp
 import pytest
 
 import aimbus
-from aimbus import Bus, Event, NatsServer
-from aimctl.quickstart import crds
+from aimbus import Bus, Event
+from aimctl.quickstart import crds, rbac
+from aimctl.stack import embedded_nats
 from aimkube import Cluster
-from aimlab.apiserver import ApiServer
-from aimlab.lab import write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
+from aimlab.testing.places import control_plane_place
 from aimschema import subjects
 from aimschema.messages import StatusReported
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE
 
+pytest_plugins = ["aimlab.testing.given"]
 NAMESPACE = "aim-system"
 TAKE_OVER_WITHIN_S = 15.0
 AFTER_SIGTERM_WITHIN_S = 4.0  # a second, and the start of a watcher
@@ -38,13 +39,15 @@ class Place:
     cluster: Cluster
     bus: Bus
     children: Children
+    accounts: dict[str, Path]
     env: dict[str, str]
     session: aiohttp.ClientSession
 
     async def start(self, service: str, name: str) -> str:
         """Starts `aim-<service>` as `name`; gives the URL of its health."""
-        port = free_ports(1)[0]
-        await self.children.start(name, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=self.env | {"AIM_HTTP_PORT": str(port)})
+        port, command = free_ports(1)[0], f"aim-{service}"
+        env = self.env | {"KUBECONFIG": str(self.accounts[command]), "AIM_HTTP_PORT": str(port)}
+        await self.children.start(name, [str(Path(sys.executable).with_name(command))], env=env)
         return f"http://127.0.0.1:{port}"
 
     async def until_is(self, role: str, *urls: str, within_s: float = 30.0) -> None:
@@ -83,23 +86,17 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    nats = NatsServer(tmp_path / "nats")
-    await nats.start()
-    write_to = tmp_path / "kubeconfig"
-    try:
-        async with ApiServer() as server, Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as session:
-            write_kubeconfig(write_to, server.url)
-            cluster, bus = await Cluster.connect(str(write_to)), await aimbus.connect(nats.url, name="test")
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            for crd in crds():
-                await cluster.create(crd)
-            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(write_to), "AIM_NATS_MAX_BYTES": str(1 << 26)}
-            yield Place(cluster, bus, children, env, session)
-            await bus.close()
-            await cluster.close()
-    finally:
-        await nats.kill()
+async def place(tmp_path: Path, given: Path | None) -> AsyncIterator[Place]:
+    async with (
+        embedded_nats(tmp_path / "nats") as nats,
+        Children(tmp_path / "log") as children,
+        control_plane_place(given, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
+        bus = await aimbus.connect(nats.url, name="test")
+        env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
+        yield Place(cluster, bus, children, accounts, env, session)
+        await bus.close()
 
 
 async def test_a_standby_takes_over_at_once_after_sigterm_and_within_15_s_after_sigkill(place: Place) -> None:

@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import structlog
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from aimctl.console import PlainConsole
 from aimctl.dead import list_letters, retry_letters
 from aimctl.demo import run_demo
 from aimctl.dev import run_dev, run_up
@@ -68,20 +67,20 @@ def dead_retry(
     raise typer.Exit(0 if _on_bus(lambda console: retry_letters(subject or None, console)) else 1)
 
 
-def _on_bus(work: Callable[[Console], Coroutine[Any, Any, T]]) -> T:
+def _on_bus(work: Callable[[PlainConsole], Coroutine[Any, Any, T]]) -> T:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    console = Console()
+    console = PlainConsole()
     try:
         return asyncio.run(work(console))
     except RuntimeError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"error: {error}", style="bold red", soft_wrap=True)
         raise typer.Exit(1) from error
 
 
 def _in_state_dir(state: Path | None, work: Any) -> Any:
     """Run until done or told to stop; a temporary folder goes at the end, but for when a part did not come up: its log is in there."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    console = Console()
+    console = PlainConsole()
     folder = state or Path(tempfile.mkdtemp(prefix="aim-"))
     try:
         result = asyncio.run(_until_told(work(folder.absolute(), console)))
@@ -89,7 +88,7 @@ def _in_state_dir(state: Path | None, work: Any) -> Any:
         problem = _first(error)
         if not isinstance(problem, RuntimeError):
             raise
-        console.print(f"error: {problem}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {problem}", style="bold red", soft_wrap=True)
         raise typer.Exit(1) from error
     if state is None:
         shutil.rmtree(folder, ignore_errors=True)

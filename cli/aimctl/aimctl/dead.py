@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from aimbus import Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
+from aimctl.console import PlainConsole
 from aimschema import subjects
 from aimschema.messages import DeadLetter, handled, timestamp
 from aimschema.resources import Key
@@ -88,7 +89,7 @@ async def letters(bus: Bus) -> list[Found]:
     return sorted((found for found in latest.values() if not found.letter.handled), key=lambda found: found.seq)
 
 
-async def retry(bus: Bus, chosen: Iterable[Found], console: Console) -> bool:
+async def retry(bus: Bus, chosen: Iterable[Found], console: PlainConsole) -> bool:
     """Mark each and try it again; says what it does. False where a message is not to be had any more, whose letter then stays."""
     messages: dict[tuple[str, int], tuple[bytes, Mapping[str, str]]] = {}
     complete = True
@@ -109,8 +110,8 @@ async def retry(bus: Bus, chosen: Iterable[Found], console: Console) -> bool:
     return complete
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def _say(console: PlainConsole, text: str) -> None:
+    console.print(text, soft_wrap=True)
 
 
 async def _original(bus: Bus, letter: DeadLetter) -> tuple[bytes, Mapping[str, str]] | None:
@@ -125,25 +126,25 @@ async def _original(bus: Bus, letter: DeadLetter) -> tuple[bytes, Mapping[str, s
     return None
 
 
-def show(found: list[Found], console: Console, *, as_json: bool) -> None:
+def show(found: list[Found], console: PlainConsole, *, as_json: bool) -> None:
     rows = [each.row() for each in found]
     if as_json:
-        console.print_json(json.dumps(rows))
+        console.print_json(json.dumps(rows), ensure_ascii=True)
     elif not rows:
         console.print("no dead letters")
     else:
         table = Table(*(name.upper() for name in rows[0]), box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
+            table.add_row(*(Text(str(value)) for value in row.values()))
         console.print(table)
 
 
-async def list_letters(console: Console, *, as_json: bool) -> None:
+async def list_letters(console: PlainConsole, *, as_json: bool) -> None:
     async with reached() as bus:
         show(await letters(bus), console, as_json=as_json)
 
 
-async def retry_letters(wanted: list[str] | None, console: Console) -> bool:
+async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool:
     """`wanted` are subjects, None is all. Raises RuntimeError for a subject of which there is no letter."""
     async with reached() as bus:
         found = await letters(bus)

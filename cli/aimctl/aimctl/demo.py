@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from rich.console import Console
 from rich.text import Text
 
 import aimbus
 from aimbus import Bus, Event
 from aimctl.chain import Link, story, telling
+from aimctl.console import PlainConsole
+from aimctl.leaks import leaks
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, WEIGHTS
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimctl.watching import is_ready, show_until_ready, watching
-from aimschema import quantities, subjects
+from aimlab.lab import S3_KEYS
+from aimschema import quantities, reasons, subjects
 from aimschema.messages import ActionTaken, ObjectChanged
 from aimschema.reasons import STATUSWRITER
+from aimschema.resources import MODEL as CATALOGUE
 from aimschema.resources import SERVICE as SERVICE_KIND
 from aimschema.resources import TEMPLATE
 
@@ -33,7 +36,7 @@ PROMPT = "What runs here, and how do I know that it is whole?"
 class Checks:
     """What was claimed and whether it was true."""
 
-    console: Console
+    console: PlainConsole
     failed: list[str]
 
     def check(self, claim: str, *, holds: bool) -> None:
@@ -42,22 +45,21 @@ class Checks:
             self.failed.append(claim)
 
 
-async def run_demo(state_dir: Path, console: Console) -> bool:
+async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
     """Starts everything, tells what happens, stops everything."""
     started_s = time.monotonic()
     checks = Checks(console, [])
-    console.rule("[bold]Starting a laptop cluster and the six services", align="left")
+    _heading(console, "Starting a laptop cluster and the six services")
     async with control_plane_on_laptop(state_dir) as stack:
         console.print(
             f"  up after {time.monotonic() - started_s:.1f} s; {quantities.human(stack.quickstart.size_bytes)} model put into the S3 server",
-            highlight=False,
         )
         bus = await aimbus.connect(stack.nats.url, name="aimctl")
         try:
             await _the_way(stack, bus, checks)
         finally:
             await bus.close()
-        console.rule("[bold]Stopping", align="left")
+        _heading(console, "Stopping")
     seconds = f"{time.monotonic() - started_s:.1f} s"
     if checks.failed:
         console.print(Text(f"Not all of it was true, after {seconds}: {'; '.join(checks.failed)}", style="bold red"))
@@ -66,11 +68,15 @@ async def run_demo(state_dir: Path, console: Console) -> bool:
     return not checks.failed
 
 
+def _heading(console: PlainConsole, text: str) -> None:
+    console.rule(Text(text, style="bold"), align="left")
+
+
 async def _the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     console, quickstart = checks.console, stack.quickstart
-    console.rule("[bold]kubectl apply -f examples/quickstart", align="left")
+    _heading(console, "kubectl apply -f examples/quickstart")
     checks.check("the manifests are accepted", holds=await _kubectl(stack, console, "apply", "-f", str(quickstart.manifests)))
-    console.rule("[bold]Waiting until the service is ready", align="left")
+    _heading(console, "Waiting until the service is ready")
     try:
         async with asyncio.timeout(READY_WITHIN_S), watching(stack.lab.cluster, bus, NAMESPACE) as picture:
             service = await show_until_ready(picture, SERVICE, console)
@@ -79,17 +85,22 @@ async def _the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
         checks.check(f"the service is ready within {READY_WITHIN_S:.0f} s (logs: {stack.lab.state_dir / 'log'})", holds=False)
         return
     checks.check(f"service, template and cache are ready{': but not ' + ', '.join(not_ready) if not_ready else ''}", holds=not not_ready)
+    model = (await stack.lab.cluster.list(CATALOGUE)).items[0]
+    inspected = {c["type"]: c for c in (model.get("status") or {}).get("conditions") or ()}.get(reasons.IMAGE_INSPECTED, {})
+    checks.check(f"the model's image was inspected: {inspected.get('message', 'nothing is said of it')}", holds=inspected.get("status") == "True")
     await _kubectl(stack, console, "get", "aim", "-n", NAMESPACE)
-    console.rule("[bold]Calling the model through the gateway", align="left")
+    _heading(console, "Calling the model through the gateway")
     await _call(stack, service, checks)
-    console.rule("[bold]How it came about", align="left")
+    _heading(console, "How it came about")
     links = await _story(bus)
     _tell(links, console)
     yours = {link.event.message.kind for link in links if not link.parents and isinstance(link.event.message, ObjectChanged)}
     checks.check("the chain of events leads from your manifests to the running service", holds={SERVICE_KIND.kind, TEMPLATE.kind} <= yours)
+    found = await leaks(stack, [S3_KEYS.secret_key])
+    checks.check(f"the S3 store's secret key is in no event, object, metric or log{''.join(f', but in {place}' for place in found)}", holds=not found)
 
 
-async def _kubectl(stack: Stack, console: Console, *args: str) -> bool:
+async def _kubectl(stack: Stack, console: PlainConsole, *args: str) -> bool:
     """Run kubectl against the laptop cluster and show what it prints; True where it succeeds."""
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("kubectl")),
@@ -100,16 +111,18 @@ async def _kubectl(stack: Stack, console: Console, *args: str) -> bool:
     )
     output, _ = await process.communicate()
     for line in output.decode(errors="replace").splitlines():
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
     return process.returncode == 0
 
 
 async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
     """The model stand-in answers only after checking its cached files against the source; the answer has to name the weights' sha256."""
+    if stack.lab.gateway is None:
+        raise RuntimeError("the demo needs a gateway, and this cluster has none")
     url = f"{stack.lab.gateway.url}{service['status'].get('path', '')}/v1/chat/completions"
     checks.check("status.url is where the gateway answers", holds=f"{service['status'].get('url', '')}/v1/chat/completions" == url)
     request = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
-    checks.console.print(f"  POST {url}", highlight=False, markup=False, soft_wrap=True)
+    checks.console.print(f"  POST {url}", soft_wrap=True)
     status, body = await _answer(url, request)
     checks.check(f"the gateway answers 200 (it said {status})", holds=status == 200)
     if status == 200:
@@ -143,10 +156,10 @@ async def _story(bus: Bus) -> list[Link]:
     return story(events, ends)
 
 
-def _tell(links: list[Link], console: Console) -> None:
+def _tell(links: list[Link], console: PlainConsole) -> None:
     if not links:
         return
     first = links[0].event.time
     for link, who, what in telling(links):
         after_s = (link.event.time - first).total_seconds()
-        console.print(f"  {link.event.seq:>4}  +{after_s:6.2f} s  {who:<13} {what}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {link.event.seq:>4}  +{after_s:6.2f} s  {who:<13} {what}", soft_wrap=True)

@@ -6,8 +6,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from rich.console import Console
-
+from aimctl.console import PlainConsole
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE
 from aimctl.services import SERVICES, start_services
 from aimctl.stack import control_plane_on_laptop, embedded_nats
@@ -15,7 +14,7 @@ from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.processes import Children
 
 
-async def run_dev(state_dir: Path, console: Console) -> None:
+async def run_dev(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a process ends: then RuntimeError names it and its log."""
     console.print("starting a laptop cluster and the six services …")
     async with control_plane_on_laptop(state_dir) as stack:
@@ -27,33 +26,32 @@ async def run_dev(state_dir: Path, console: Console) -> None:
         url = f"$(kubectl get aimsvc {SERVICE} -n {NAMESPACE} -o jsonpath={{.status.url}})/v1/chat/completions"
         body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "hello"}}]}}'
         _say(console, f"curl -s {url} -H 'content-type: application/json' -d '{body}'")
-        console.print(f"logs are in {stack.lab.state_dir / 'log'}; Ctrl-C stops everything", highlight=False, soft_wrap=True)
+        console.print(f"logs are in {stack.lab.state_dir / 'log'}; Ctrl-C stops everything", soft_wrap=True)
         await _until_one_ends(stack.lab.children, stack.services)
 
 
-async def run_up(state_dir: Path, console: Console) -> None:
+async def run_up(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a service ends: then RuntimeError names it and its log."""
     async with AsyncExitStack() as stack:
         nats_url = os.environ.get("AIM_NATS_URL")
         if nats_url is None:
             nats_url = (await stack.enter_async_context(embedded_nats(state_dir / "nats"))).url
-            console.print(f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}", highlight=False, soft_wrap=True)
+            console.print(f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}", soft_wrap=True)
         services = await stack.enter_async_context(Children(state_dir / "log"))
-        ending = asyncio.create_task(start_services(services, nats_url=nats_url, kubeconfig=None, within_s=None))
-        console.print(f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them", highlight=False, soft_wrap=True)
+        ending = asyncio.create_task(start_services(services, nats_url=nats_url, accounts=None, within_s=None))
+        console.print(f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them", soft_wrap=True)
         namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
         console.print(
             f"the kinds and a namespace must be there: kubectl apply -f deploy/crds; kubectl create namespace {namespace}",
-            highlight=False,
             soft_wrap=True,
         )
         health = await ending
-        console.print(f"ready: {', '.join(f'{service} {url}/readyz' for service, url in health.items())}", highlight=False, soft_wrap=True)
+        console.print(f"ready: {', '.join(f'{service} {url}/readyz' for service, url in health.items())}", soft_wrap=True)
         await _until_one_ends(services)
 
 
-def _say(console: Console, command: str) -> None:
-    console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+def _say(console: PlainConsole, command: str) -> None:
+    console.print(f"  {command}", soft_wrap=True)
 
 
 async def _until_one_ends(*groups: Children) -> None:

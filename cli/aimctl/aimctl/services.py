@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from aimlab.lab import READY_WITHIN_S, until_answers
@@ -12,18 +13,27 @@ from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER,
 SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
 
 
-async def start_services(children: Children, *, nats_url: str, kubeconfig: Path | None, within_s: float | None = READY_WITHIN_S) -> dict[str, str]:
+async def start_services(
+    children: Children, *, nats_url: str, accounts: Mapping[str, Path] | None, within_s: float | None = READY_WITHIN_S
+) -> dict[str, str]:
     """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait for ever.
 
+    `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one.
     Raises RuntimeError naming the one that ended or is not ready in time, and its log.
     """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
-        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
-        await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
-        urls[service] = f"http://127.0.0.1:{port}"
+        account = None if accounts is None else accounts[f"aim-{service}"]
+        urls[service] = await start_service(children, service, nats_url=nats_url, kubeconfig=account, port=port)
     async with asyncio.TaskGroup() as waiting:
         for service, url in urls.items():
             what = f"aim-{service}; its log is {children.log_of(service)}"
             waiting.create_task(until_answers(children.running[service], f"{url}/readyz", what, within_s))
     return urls
+
+
+async def start_service(children: Children, service: str, *, nats_url: str, kubeconfig: Path | None, port: int) -> str:
+    """Start one; gives its health URL and does not wait until it is ready."""
+    env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
+    await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
+    return f"http://127.0.0.1:{port}"

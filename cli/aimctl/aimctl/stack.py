@@ -1,13 +1,15 @@
 """Everything at once: the laptop cluster, a NATS server and the control plane on it."""
 
+import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aimbus import NatsServer
-from aimctl.quickstart import Quickstart, crds, prepare
+from aimctl.quickstart import Quickstart, crds, prepare, rbac
 from aimctl.services import start_services
 from aimlab.lab import Lab, laptop
 from aimlab.processes import Children
@@ -36,14 +38,30 @@ async def embedded_nats(folder: Path) -> AsyncIterator[NatsServer]:
 
 
 @asynccontextmanager
-async def control_plane_on_laptop(state_dir: Path) -> AsyncIterator[Stack]:
-    """Runs it all for as long as the block lasts. Raises RuntimeError naming the part that does not come up, and its log."""
-    async with laptop(state_dir, crds()) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
+async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = None) -> AsyncIterator[Stack]:
+    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given.
+
+    Each service is the ServiceAccount that deploy/rbac gives it. Raises RuntimeError naming the part that does not come up, and its log.
+    """
+    manifests = [*crds(), *rbac()]
+    async with laptop(state_dir, manifests, kubeconfig) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
         quickstart = await prepare(lab)
-        health = await start_services(services, nats_url=nats.url, kubeconfig=lab.kubeconfig)
+        health = await start_services(services, nats_url=nats.url, accounts=lab.accounts)
         yield Stack(lab, nats, services, health, quickstart)
 
 
 def kubectl_env(lab: Lab) -> dict[str, str]:
     """Environment in which kubectl talks to the laptop cluster and keeps its caches in the state folder."""
     return os.environ | {"KUBECONFIG": str(lab.kubeconfig), "HOME": str(lab.state_dir)}
+
+
+async def kubectl(lab: Lab, *args: str) -> str:
+    """What kubectl prints on the laptop cluster. Raises RuntimeError where it does not succeed."""
+    command = str(Path(sys.executable).with_name("kubectl"))
+    process = await asyncio.create_subprocess_exec(
+        command, *args, env=kubectl_env(lab), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"kubectl {' '.join(args)}: {errors.decode()}")
+    return output.decode()

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from aimbus import Bus, follow_live
+from aimctl.console import PlainConsole
 from aimkube import Changed, Cluster, Listed, Removed
 from aimschema import quantities, subjects
 from aimschema.messages import Progress
@@ -110,7 +111,7 @@ async def _progress(bus: Bus, namespace: str, picture: Picture) -> None:
             picture.changed.set()
 
 
-async def show_until_ready(picture: Picture, service: str, console: Console) -> Body:
+async def show_until_ready(picture: Picture, service: str, console: PlainConsole) -> Body:
     """Shows what happens until the AIMService is ready, and gives it. On a terminal in place, elsewhere a line for each change."""
     if not console.is_terminal:
         return await _tell_until_ready(picture, service, console)
@@ -123,7 +124,7 @@ async def show_until_ready(picture: Picture, service: str, console: Console) -> 
     return body
 
 
-async def _tell_until_ready(picture: Picture, service: str, console: Console) -> Body:
+async def _tell_until_ready(picture: Picture, service: str, console: PlainConsole) -> Body:
     told: set[tuple[str, ...]] = set()
     while True:
         lines = [row(body) for resource in SHOWN for body in picture.of_kind(resource)]
@@ -132,7 +133,7 @@ async def _tell_until_ready(picture: Picture, service: str, console: Console) ->
         for line in lines:
             if line not in told:
                 told.add(line)
-                console.print("  ".join(part for part in line if part), highlight=False, markup=False, soft_wrap=True)
+                console.print("  ".join(part for part in line if part), soft_wrap=True)
         body = picture.objects.get((SERVICE.kind, service))
         if body is not None and is_ready(body):
             return body

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from aimbus import Bus, Event, NatsServer, Undecodable, connect, ensure_streams, read_log
+from aimctl.console import PlainConsole
 from aimctl.dead import letters, retry, retry_letters, show
 from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, encode, subject_of
 
@@ -36,11 +36,11 @@ async def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 @pytest.fixture
-def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
+def console() -> PlainConsole:
+    return PlainConsole(file=io.StringIO(), width=200)
 
 
-def text(console: Console) -> str:
+def text(console: PlainConsole) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -54,7 +54,7 @@ async def log(bus: Bus, subject: str) -> list[Event | Undecodable]:
     return [item async for item in read_log(bus, [subject])]
 
 
-async def test_letters_are_listed_with_what_it_takes_to_find_the_message(bus: Bus, console: Console) -> None:
+async def test_letters_are_listed_with_what_it_takes_to_find_the_message(bus: Bus, console: PlainConsole) -> None:
     at = await bus.publisher.publish(WORK)
     await bus.publisher.publish(unreadable("router", b"{", 7))
     await bus.publisher.publish(unreadable("router", b"{", 8, "aim.object.x.y"))
@@ -67,12 +67,12 @@ async def test_letters_are_listed_with_what_it_takes_to_find_the_message(bus: Bu
     assert (nonsense["what"], nonsense["subject"], nonsense["seq"]) == ("unreadable message", "aim.object.x.y", 8)
 
 
-async def test_without_letters_it_says_so(bus: Bus, console: Console) -> None:
+async def test_without_letters_it_says_so(bus: Bus, console: PlainConsole) -> None:
     show(await letters(bus), console, as_json=False)
     assert text(console) == "no dead letters\n"
 
 
-async def test_a_message_that_can_be_read_by_now_is_sent_once_and_both_letters_go(bus: Bus, console: Console) -> None:
+async def test_a_message_that_can_be_read_by_now_is_sent_once_and_both_letters_go(bus: Bus, console: PlainConsole) -> None:
     for service in ("router", "deployer"):
         await bus.publisher.publish(unreadable(service, encode(POD), 7))
     await level(bus)
@@ -84,7 +84,7 @@ async def test_a_message_that_can_be_read_by_now_is_sent_once_and_both_letters_g
     assert await letters(bus) == []
 
 
-async def test_a_message_too_large_for_its_letter_comes_from_the_log(bus: Bus, console: Console) -> None:
+async def test_a_message_too_large_for_its_letter_comes_from_the_log(bus: Bus, console: PlainConsole) -> None:
     data = b"x" * (KEPT_BYTES + 1)
     seq = await bus.publisher.resend(SUBJECT, data, {})
     await bus.publisher.publish(unreadable("router", data, seq))
@@ -97,7 +97,7 @@ async def test_a_message_too_large_for_its_letter_comes_from_the_log(bus: Bus, c
     assert "AIM_LOG has dropped it" in text(console)
 
 
-async def test_for_work_the_handled_letter_is_what_the_service_hears(bus: Bus, console: Console) -> None:
+async def test_for_work_the_handled_letter_is_what_the_service_hears(bus: Bus, console: PlainConsole) -> None:
     await bus.publisher.publish(WORK)
     await level(bus)
     assert await retry_letters(None, console)
@@ -110,6 +110,6 @@ async def test_for_work_the_handled_letter_is_what_the_service_hears(bus: Bus, c
     assert await letters(bus) == []
 
 
-async def test_a_subject_without_a_letter_is_named(bus: Bus, console: Console) -> None:
+async def test_a_subject_without_a_letter_is_named(bus: Bus, console: PlainConsole) -> None:
     with pytest.raises(RuntimeError, match=r"no dead letter on aim\.object\.Pod\.ml\.b"):
         await retry_letters(["aim.object.Pod.ml.b"], console)

@@ -2,8 +2,7 @@
 
 from io import StringIO
 
-from rich.console import Console
-
+from aimctl.console import PlainConsole
 from aimctl.watching import Picture, progress_text, row, show_until_ready, table
 from aimschema.messages import Progress
 
@@ -30,7 +29,7 @@ def test_progress_has_bytes_rate_and_seconds_left() -> None:
 async def test_without_a_terminal_each_change_is_a_line_and_markup_is_text() -> None:
     out = StringIO()
     picture = Picture({("AIMService", "s"): SERVICE}, PROGRESS)
-    assert await show_until_ready(picture, "s", Console(file=out, width=200)) is SERVICE
+    assert await show_until_ready(picture, "s", PlainConsole(file=out, width=200)) is SERVICE
     assert out.getvalue().splitlines() == [
         "AIMService/ns/s  Running  Running  /ns/uid on [red]http://x",
         "ModelCache/ns/c  downloading 43.0 MB of 100 MB at 10.0 MB/s, 6 s left",
@@ -39,6 +38,6 @@ async def test_without_a_terminal_each_change_is_a_line_and_markup_is_text() -> 
 
 def test_on_a_terminal_there_is_a_table_with_a_bar() -> None:
     out = StringIO()
-    Console(file=out, width=160, force_terminal=True, color_system=None).print(table(Picture({("AIMService", "s"): SERVICE}, PROGRESS)))
+    PlainConsole(file=out, width=160, terminal=True).print(table(Picture({("AIMService", "s"): SERVICE}, PROGRESS)))
     assert "[red]http://x" in out.getvalue()
     assert "43.0 MB of 100 MB" in out.getvalue()

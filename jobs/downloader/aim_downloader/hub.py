@@ -16,6 +16,7 @@ import aiohttp
 from huggingface_hub import HfApi, ModelInfo, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]  # (documented under this name)
 from yarl import URL
 
 from aim_downloader.outcome import Failure, Outcome, Retryable
@@ -137,9 +138,10 @@ def refusal(uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str]) -> F
             outcome, message = Outcome.NO_ACCESS, f"the hub has disabled access to {uri.repo}: see {page}"
         case "RevisionNotFound", _:
             outcome, message = Outcome.NOT_FOUND, f"{uri.repo} has no revision {uri.revision!r}: see {page}"
+        case _, 401 if hub.token:
+            outcome, message = Outcome.NO_ACCESS, f"the hub refuses the token: set a valid one in {setting}"
         case _, 401:
-            fault = f"the hub refuses the token: set a valid one in {setting}" if hub.token else f"for a private one set {setting}"
-            outcome, message = Outcome.NO_ACCESS, f"{uri.repo} is private or does not exist; {fault}"
+            outcome, message = Outcome.NO_ACCESS, f"{uri.repo} is private or does not exist; for a private one set {setting}"
         case _, 403:
             outcome, message = Outcome.NO_ACCESS, f"the token in {setting} may not read {uri.repo}: give it access at {page}"
         case _, 404:
@@ -148,9 +150,16 @@ def refusal(uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str]) -> F
         case _, 400:
             outcome, message = Outcome.NOT_FOUND, f"{hub.endpoint} does not take {uri.repo} as the name of a repository"
         case _:
-            after = headers.get("Retry-After", "")
-            return Retryable(f"HTTP {status} from the hub", retry_after_s=float(after) if after.isdigit() else 0.0)
+            return Retryable(f"HTTP {status} from the hub", retry_after_s=_wait_s(headers))
     return Failure(outcome, message)
+
+
+def _wait_s(headers: Mapping[str, str]) -> float:
+    """How long the hub asks to be left alone: Retry-After, or its RateLimit header where that is used up (draft-ietf-httpapi-ratelimit-headers)."""
+    after, limit = headers.get("Retry-After", ""), parse_ratelimit_headers(headers)
+    if after.isdigit():
+        return float(after)
+    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else 0.0
 
 
 def _tag(says: Says) -> str:

@@ -149,7 +149,7 @@ def _require_space(verb: Verb, dest: Path, files: Iterable[SourceFile]) -> None:
 
 def no_space(dest: Path, needed_bytes: int, free_bytes: int) -> Failure:
     """The failure with both numbers; `needed_bytes` is what is still to be written."""
-    message = f"{dest} has too little space: {needed_bytes} bytes still needed, {free_bytes} free; expand the volume"
+    message = f"{dest} has too little space: {needed_bytes} bytes still needed, {free_bytes} free"
     return Failure(Outcome.NO_SPACE, message, needed_bytes=needed_bytes, free_bytes=free_bytes)
 
 

@@ -1,9 +1,8 @@
-"""What the tests run against: a real S3 server (SeaweedFS), a small hub, and a proxy that can hold back answers. Loopback only."""
+"""What the tests run against: a real S3 server (SeaweedFS), the lab's hub, and a proxy that can hold back answers. Loopback only."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import json
 import re
@@ -20,13 +19,14 @@ from typing import Any
 import aioboto3
 import pytest
 from aiobotocore.config import AioConfig
-from aiohttp import web
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aim_downloader import disk
 from aim_downloader.main import parse, run
 from aim_downloader.report import Reporter, secrets_in
 from aim_downloader.retry import Limits
+from aimlab.sources.hub import Hub
+from aimlab.sources.hub import hub as run_hub
 
 KiB = 1024
 SMALL = Limits(range_bytes=64 * KiB, write_bytes=16 * KiB, backoff_s=0.01, stall_s=5.0)
@@ -159,17 +159,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-# --- a proxy that watches and holds back
+# --- a proxy that watches, holds back and falsifies
 
 
 @dataclass
 class Proxy:
-    """Passes TCP on to a server on loopback, notes the Range of each request, and holds back every answer to the ranges in `held`."""
+    """Passes TCP on to a server on loopback and notes the Range of each request.
+
+    Answers to the ranges in `held` are held back; in the others what is in `swaps` becomes something else of the same length.
+    """
 
     target_port: int
     port: int = 0
     ranges: list[str] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
+    swaps: dict[bytes, bytes] = field(default_factory=dict)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
@@ -189,6 +193,8 @@ class Proxy:
         async def answers() -> None:
             while data := await upstream_reader.read(65536):
                 await flowing.wait()
+                for right, wrong in self.swaps.items():
+                    data = data.replace(right, wrong)
                 writer.write(data)
                 await writer.drain()
             writer.close()
@@ -219,93 +225,7 @@ async def proxy(store: S3Server) -> AsyncIterator[Proxy]:
 # --- a hub
 
 
-@dataclass
-class Hub:
-    """Enough of the hub for huggingface_hub: model info with files metadata, and resolve, with large files on a content network of its own port.
-
-    `refusals` are answered to the next requests instead, in order: a status and headers.
-    """
-
-    endpoint: str = ""
-    network: str = ""
-    commit: str = "c" * 40
-    files: dict[str, bytes] = field(default_factory=dict)
-    large: set[str] = field(default_factory=set)
-    gated: bool = False
-    token: str = ""
-    stated_sha256: dict[str, str] = field(default_factory=dict)
-    refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def refuses(self, request: web.Request) -> web.Response | None:
-        self.asked.append(f"{request.path} {request.headers.get('Range', '')}".strip())
-        if self.refusals:
-            status, headers = self.refusals.pop(0)
-            return web.Response(status=status, headers=headers)
-        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
-            return web.Response(status=401, headers={"X-Error-Message": "Invalid username or password."})
-        if "org/model" not in request.path:
-            return web.Response(status=404, headers={"X-Error-Code": "RepoNotFound"})
-        return None
-
-    async def info(self, request: web.Request) -> web.Response:
-        if refusal := self.refuses(request):
-            return refusal
-        if request.match_info.get("revision", "main") not in {"main", self.commit}:
-            return web.Response(status=404, headers={"X-Error-Code": "RevisionNotFound"})
-        assert request.query["blobs"], "without files metadata there are no sizes"
-        return web.json_response({"id": "org/model", "sha": self.commit, "siblings": [self.sibling(path) for path in self.files]})
-
-    def sibling(self, path: str) -> dict[str, Any]:
-        content = self.files[path]
-        blob_id = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        facts: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": blob_id}
-        if path in self.large:
-            sha256 = self.stated_sha256.get(path, hashlib.sha256(content).hexdigest())
-            facts["lfs"] = {"size": len(content), "sha256": sha256, "pointerSize": 135}
-        return facts
-
-    async def resolve(self, request: web.Request) -> web.StreamResponse:
-        if refusal := self.refuses(request):
-            return refusal
-        if self.gated:
-            return web.Response(status=403, headers={"X-Error-Code": "GatedRepo"})
-        path = request.match_info["path"]
-        if request.match_info["revision"] != self.commit or path not in self.files:
-            return web.Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
-        if path in self.large:
-            return web.Response(status=302, headers={"Location": f"{self.network}/blobs/{path}?signature=sesame"})
-        return self.content(request, path)
-
-    async def blob(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(f"{request.path} {request.headers.get('Range', '')}")
-        if "Authorization" in request.headers or request.query.get("signature") != "sesame":
-            return web.Response(status=400)
-        return self.content(request, request.match_info["path"])
-
-    def content(self, request: web.Request, path: str) -> web.Response:
-        part = request.http_range
-        body = self.files[path][part]
-        return web.Response(body=body, status=206, headers={"Content-Range": f"bytes {part.start}-{part.start + len(body) - 1}/*"})
-
-
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
-    hub = Hub()
-    home, network = web.Application(), web.Application()
-    home.router.add_get("/api/models/{owner}/{name}", hub.info)
-    home.router.add_get("/api/models/{owner}/{name}/revision/{revision}", hub.info)
-    home.router.add_get("/{owner}/{name}/resolve/{revision}/{path:.+}", hub.resolve)
-    network.router.add_get("/blobs/{path:.+}", hub.blob)
-    runners = [web.AppRunner(home), web.AppRunner(network)]
-    try:
-        addresses = []
-        for runner in runners:
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            addresses.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
-        hub.endpoint, hub.network = addresses
-        yield hub
-    finally:
-        for runner in runners:
-            await runner.cleanup()
+    async with run_hub() as running:
+        yield running

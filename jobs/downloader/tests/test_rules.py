@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_downloader.checks import Digests
+from aim_downloader.hub import Hub, refusal
 from aim_downloader.manifest import Entry, Manifest, decode, decode_journal, encode, kept, known, stale
 from aim_downloader.meter import Meter
-from aim_downloader.outcome import EXIT_CODE, Failure, Outcome
+from aim_downloader.outcome import EXIT_CODE, Failure, Outcome, Retryable
 from aim_downloader.paths import is_own, refuse_unsafe
 from aim_downloader.ranges import cut
 from aim_downloader.report import TERMINATION_BYTES_MAX, Result, fit, redact, secrets_in
@@ -120,6 +121,23 @@ def test_stores_come_in_the_order_of_their_numbers() -> None:
     assert stores_from(env) == (Store(endpoint_url="http://user:word@s3:9000/", access_key_id="k"), Store(region="eu"))
     assert [store.label for store in stores_from(env)] == ["http://s3:9000", "AWS eu"]
     assert stores_from({}) == (Store(),)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({}, 0.0),
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"RateLimit": '"api";r=0;t=55'}, 55.0),
+        ({"RateLimit": '"api";r=12;t=55'}, 0.0),
+        ({"RateLimit": "nonsense"}, 0.0),
+    ],
+)
+def test_the_hub_is_left_alone_for_as_long_as_it_says(headers: dict[str, str], wait_s: float) -> None:
+    told = refusal(HubUri("org", "model"), Hub("https://hub", None), 429, headers)
+    assert isinstance(told, Retryable)
+    assert told.retry_after_s == wait_s
 
 
 CONTENT = bytes(range(256)) * 40

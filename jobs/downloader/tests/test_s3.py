@@ -121,6 +121,29 @@ async def test_stores_that_do_not_have_it_are_all_named(model: str, aim: Aim, st
     assert done.message.count(store.endpoint) == 2
 
 
+@pytest.mark.parametrize("verb", [["size"], ["fetch"]])
+async def test_a_store_that_is_away_is_worth_another_run(aim: Aim, store: S3Server, tmp_path: Path, verb: list[str]) -> None:
+    aim.env = store.env(ENDPOINT_URL="http://127.0.0.1:9")
+    dest = [str(tmp_path / "cache")] if verb == ["fetch"] else []
+    done = await aim(*verb, "s3://models/org/model", *dest)
+    assert (done.exit_code, done.result["outcome"]) == (20, "transient")
+    assert "http://127.0.0.1:9: no usable answer" in done.message
+
+
+async def test_too_little_space_is_told_with_both_numbers(model: str, aim: Aim, tmp_path: Path) -> None:
+    done = await aim("fetch", model, str(tmp_path / "cache"), free_bytes=lambda _: 1000)
+    assert (done.exit_code, done.result["needed_bytes"], done.result["free_bytes"]) == (12, 200_002, 1000)
+
+
+async def test_content_that_is_not_what_the_store_says_is_refused(aim: Aim, store: S3Server, proxy: Proxy, tmp_path: Path) -> None:
+    await store.put("falsified", {"m/notes.txt": b"the right words"})
+    proxy.swaps = {b"the right words": b"the wrong words"}
+    aim.env = store.env(ENDPOINT_URL=f"http://127.0.0.1:{proxy.port}")
+    done = await aim("fetch", "s3://falsified/m", str(tmp_path / "cache"))
+    assert (done.exit_code, done.result["outcome"]) == (13, "checksum")
+    assert "notes.txt: content got twice, and its md5" in done.message
+
+
 async def test_an_object_written_anew_under_way_is_noticed_and_not_mixed(store: S3Server) -> None:
     await store.put("moving", {"m/a": b"before"})
     async with open_s3(S3Uri("moving", "m"), store.env(), Limits()) as source:

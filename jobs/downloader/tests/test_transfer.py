@@ -120,6 +120,10 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [leaf for each in error.exceptions for leaf in leaves(each)] if isinstance(error, BaseExceptionGroup) else [error]
 
 
+def test_a_transfer_is_stalled_after_two_minutes_without_a_byte() -> None:
+    assert Limits().stall_s == 120.0
+
+
 async def test_ranges_in_flight_are_bounded(tmp_path: Path) -> None:
     source = Scripted()
     await got(source, tmp_path, Limits(range_bytes=1_000, ranges_in_flight=3))

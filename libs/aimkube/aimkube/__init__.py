@@ -14,6 +14,7 @@ from aimkube.errors import (
     Rejected,
     Throttled,
     Unavailable,
+    told,
 )
 from aimkube.lease import Lease, LeaseTiming, Standing
 from aimkube.transport import Body, Fence
@@ -45,4 +46,5 @@ __all__ = [
     "Throttled",
     "Timing",
     "Unavailable",
+    "told",
 ]

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Literal, TypeAlias
 
 from aimkube import watch
+from aimkube.errors import Forbidden, named_permission
 from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Fence, Query, Transport, decode
 from aimkube.watch import Listed, Seen, Timing
 from aimschema.resources import POD, RESOURCES, Resource
@@ -90,7 +91,10 @@ class Cluster:
         metadata = body["metadata"]
         path = _path(resource, metadata.get("namespace"), metadata["name"], subresource)
         query: Query = {"fieldManager": manager, "force": True}
-        return decode(await self._transport.send("PATCH", path, query=query, body=body, content_type=APPLY_PATCH))
+        try:
+            return decode(await self._transport.send("PATCH", path, query=query, body=body, content_type=APPLY_PATCH))
+        except Forbidden as error:
+            raise named_permission(error, manager, resource, metadata.get("namespace")) from error
 
     async def merge_patch(self, resource: Resource, namespace: str | None, name: str, patch: Body, *, subresource: str | None = None) -> Body:
         """JSON merge patch (RFC 7386): null removes, lists are replaced whole. Raises NotFound, Conflict, Invalid."""

@@ -14,9 +14,12 @@
 Status and reason follow the API conventions ("Response Status Kind"); bodies may be plain text, so Content-Type is looked at first.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import msgspec
+
+from aimschema.resources import Resource
 
 TYPED_PATCH = "failed to create typed patch object"
 
@@ -109,6 +112,33 @@ def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeE
     )
     after_s = _seconds(retry_after) or _seconds(details.get("retryAfterSeconds"))
     return _class(status, reason, message)(message, status=status, reason=reason, causes=causes, retry_after_s=after_s)
+
+
+_NO_RIGHT = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"')
+"""How the RBAC authorizer words it (k8s.io/apiserver, responsewriters.ForbiddenMessage)."""
+
+
+def told(error: KubeError) -> str:
+    """What the server says, for a person: where a right is missing, which to grant; and the fields at fault that the message does not name."""
+    missing = _NO_RIGHT.search(error.message) if isinstance(error, Forbidden) else None
+    if missing is not None:
+        resource = ".".join(part for part in (missing["resource"], missing["group"]) if part)
+        return f"{error.message}; grant {missing['user']} the verb {missing['verb']} on {resource}"
+    fields = [f"{cause.field}: {cause.message}" for cause in error.causes if cause.field and cause.field not in error.message]
+    return "; ".join([error.message, *fields])
+
+
+def named_permission(error: Forbidden, who: str, resource: Resource, namespace: str | None) -> Forbidden:
+    """The refusal of an apply, with the permission that is missing.
+
+    An apply that would make an object needs `create` beside `patch`. An API server that refuses for that reason ends its message at "is forbidden:"
+    (withAuthorization in k8s.io/apiserver); all other refusals say what they are about.
+    """
+    if not error.message.rstrip().endswith(" is forbidden:"):
+        return error
+    where = "at the cluster scope" if namespace is None else f'in the namespace "{namespace}"'
+    words = f'{who} may patch, but cannot create resource "{resource.plural}" in API group "{resource.group}" {where}'
+    return Forbidden(f"{error.message.rstrip()} {words}", status=error.status, reason=error.reason)
 
 
 def _class(status: int, reason: str, message: str) -> type[KubeError]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from aimkube import errors
+from aimschema.resources import JOB
 
 JSON = "application/json"
 
@@ -14,6 +15,28 @@ def status(code: int, reason: str = "", message: str = "m", **more: Any) -> byte
     return json.dumps(
         {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message, **more}
     ).encode()
+
+
+RIGHT = 'jobs.batch "j" is forbidden: User "system:serviceaccount:aim:cacher" cannot patch resource "jobs" in API group "batch" in the namespace "ml"'
+CORE = 'configmaps "m" is forbidden: User "u" cannot get resource "configmaps" in API group "" in the namespace "ml"'
+QUOTA = 'jobs.batch "j" is forbidden: exceeded quota: gpus, requested: count/jobs.batch=1, used: count/jobs.batch=3, limited: count/jobs.batch=3'
+WEBHOOK = 'admission webhook "policy.example.org" denied the request: no models on Fridays'
+NAMED = 'ModelCache.aim.silogen.ai "c" is invalid: spec.size: Invalid value: "0": must be greater than 0'
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "causes", "told"),
+    [
+        pytest.param(403, RIGHT, [], f"{RIGHT}; grant system:serviceaccount:aim:cacher the verb patch on jobs.batch", id="no-right"),
+        pytest.param(403, CORE, [], f"{CORE}; grant u the verb get on configmaps", id="no-right-in-the-core-group"),
+        pytest.param(403, QUOTA, [], QUOTA, id="quota"),
+        pytest.param(403, WEBHOOK, [], WEBHOOK, id="webhook"),
+        pytest.param(422, NAMED, [{"field": "spec.size", "message": "Invalid value"}], NAMED, id="field-named-by-the-message"),
+        pytest.param(422, "invalid", [{"field": "spec.size", "message": "too small"}], "invalid; spec.size: too small", id="field-named-by-a-cause"),
+    ],
+)
+def test_what_a_person_is_told(code: int, message: str, causes: list[dict[str, str]], told: str) -> None:
+    assert errors.told(errors.of_answer(code, JSON, status(code, "", message, details={"causes": causes}))) == told
 
 
 @pytest.mark.parametrize(
@@ -67,3 +90,33 @@ def test_the_server_s_reason_message_and_causes_are_kept() -> None:
 )
 def test_how_long_the_server_asks_to_wait(header: str | None, details: dict[str, int], expected_s: float | None) -> None:
     assert errors.of_answer(429, JSON, status(429, "TooManyRequests", details=details), header).retry_after_s == expected_s
+
+
+@pytest.mark.parametrize(
+    ("said", "namespace", "expected"),
+    [
+        pytest.param(
+            'jobs.batch "j" is forbidden: ',
+            "ml",
+            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs" in API group "batch" in the namespace "ml"',
+            id="not a word on what is missing",
+        ),
+        pytest.param(
+            'jobs.batch "j" is forbidden: ',
+            None,
+            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs" in API group "batch" at the cluster scope',
+            id="of all namespaces",
+        ),
+        pytest.param('jobs.batch "j" is forbidden: exceeded quota: q', "ml", 'jobs.batch "j" is forbidden: exceeded quota: q', id="quota"),
+        pytest.param(
+            'jobs.batch "j" is forbidden: User "u" cannot patch resource "jobs"',
+            "ml",
+            'jobs.batch "j" is forbidden: User "u" cannot patch resource "jobs"',
+            id="the server names it",
+        ),
+    ],
+)
+def test_a_refused_apply_names_the_permission_where_the_server_does_not(said: str, namespace: str | None, expected: str) -> None:
+    refused = errors.Forbidden(said, status=403, reason="Forbidden")
+    named = errors.named_permission(refused, "aim-cacher", JOB, namespace)
+    assert (named.message, named.status, named.reason) == (expected, 403, "Forbidden")

@@ -12,6 +12,13 @@ SERVICE = Resource("Service", "", "v1", "services")
 SECRET = Resource("Secret", "", "v1", "secrets")
 VOLUME = Resource("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False)
 ENDPOINT_SLICE = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
+SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")
+RBAC_KINDS = (
+    Resource("ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False),
+    Resource("ClusterRoleBinding", "rbac.authorization.k8s.io", "v1", "clusterrolebindings", namespaced=False),
+    Resource("Role", "rbac.authorization.k8s.io", "v1", "roles"),
+    Resource("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
+)
 GATEWAY_CLASS = Resource("GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False)
 
 

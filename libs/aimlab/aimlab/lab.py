@@ -1,46 +1,63 @@
-"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server and gateway, with everything they need to know of each other.
+"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, hub, registry and gateway, with all they need to know of each other.
 
-Every server is a process of its own on a loopback port that was free, logs into its own file, and ends with the block. Nothing of the control
-plane runs here: it finds this cluster by its kubeconfig like any other.
+Every server is on a loopback port that was free and ends with the block. All but hub and registry, which are filled from here, are processes of their
+own and log into their own files. Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.
 """
 
 import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
 import yaml
 
-from aimkube import AlreadyExists, Cluster
+from aimkube import AlreadyExists, Cluster, KubeError, NotFound
+from aimlab.abilities import DOUBLE, find_out
+from aimlab.apiserver.access import ADMIN_TOKEN
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
-from aimlab.kinds import Body
+from aimlab.kinds import NODE, RBAC_KINDS, SERVICE_ACCOUNT, Body, is_true
+from aimlab.node import claims, machine
 from aimlab.node.images import ImageCommand, write_images
+from aimlab.node.run import JOBS, OWNERS
 from aimlab.ports import free_ports
 from aimlab.processes import Children
+from aimlab.sources.hub import Hub, hub
+from aimlab.sources.registry import Registry
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
+from aimschema.resources import CRD, STORAGE_CLASS, Resource
 
 SYSTEM_NAMESPACE = "aim-system"
 S3_KEYS = Keys("aimlab", "aimlab-secret")
+HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
+INSTALLED = {resource.kind: resource for resource in (CRD, SERVICE_ACCOUNT, *RBAC_KINDS)}
+Made = tuple[Resource, str | None, str]
+"""What has been made: kind, namespace, name."""
+TOKEN_S = 30 * 86_400
 READY_WITHIN_S = 30.0
+GONE_WITHIN_S = 20.0
 POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A running laptop cluster."""
+    """A running laptop cluster. `kubeconfig` is the administrator's, `accounts` those of the ServiceAccounts, by name."""
 
     state_dir: Path
     kubeconfig: Path
+    accounts: Mapping[str, Path]
     cluster: Cluster
     children: Children
     s3: S3Server
-    gateway: Gateway
+    hub: Hub
+    registry: Registry
+    gateway: Gateway | None
+    """None on a real API server, which takes no endpoints on loopback."""
 
     def set_images(self, images: Mapping[str, ImageCommand]) -> None:
         """Which local command each container image stands for, from now on."""
@@ -48,19 +65,29 @@ class Lab:
 
 
 @asynccontextmanager
-async def laptop(state_dir: Path, crds: Iterable[Body]) -> AsyncIterator[Lab]:
-    """Runs a laptop cluster that has `crds` for as long as the block lasts.
+async def laptop(state_dir: Path, manifests: Iterable[Body], kubeconfig: Path | None = None) -> AsyncIterator[Lab]:
+    """Runs a laptop cluster that has `manifests` (CRDs, ServiceAccounts and their roles) for as long as the block lasts.
 
-    Raises RuntimeError naming the part that does not come up, and its log.
+    With `kubeconfig` it is on an API server that is there, else on a double.
+
+    A server that was there is left as it was, but for an empty namespace. Raises RuntimeError naming the part that does not come up, and its log; and
+    where the server has nodes of its own.
     """
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
+        models = await stack.enter_async_context(hub())
+        models.tokens.add(HUB_TOKEN)
         children = await stack.enter_async_context(Children(state_dir / "log"))
+        place = await _find_place(children, state_dir, kubeconfig)
+        cluster = await Cluster.connect(str(place), user_agent="aimlab")
+        stack.push_async_callback(cluster.close)
         async with asyncio.TaskGroup() as starting:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
-            gateway = starting.create_task(_start_cluster(stack, children, state_dir, crds))
-        cluster, served = gateway.result()
-        yield Lab(state_dir, state_dir / "kubeconfig", cluster, children, s3.result(), served)
+            plan = Plan(state_dir, place, tuple(manifests), theirs=kubeconfig is not None)
+            started = starting.create_task(_start_cluster(stack, children, cluster, plan))
+        accounts, gateway = started.result()
+        registry = await stack.enter_async_context(Registry())
+        yield Lab(state_dir, place, accounts, cluster, children, s3.result(), models, registry, gateway)
 
 
 def _lay_out(state_dir: Path) -> None:
@@ -68,29 +95,91 @@ def _lay_out(state_dir: Path) -> None:
     write_images(state_dir / "images.json", {})
 
 
-async def _start_cluster(stack: AsyncExitStack, children: Children, state_dir: Path, crds: Iterable[Body]) -> tuple[Cluster, Gateway]:
-    """API server, then the node and the KServe stand-in, then the gateway."""
-    url = await _start_api_server(children)
-    kubeconfig = state_dir / "kubeconfig"
-    write_kubeconfig(kubeconfig, url)
-    cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
-    stack.push_async_callback(cluster.close)
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
-    for crd in (*bundled(), *crds):
-        with contextlib.suppress(AlreadyExists):
-            await cluster.create(crd)
-    where = ["--kubeconfig", str(kubeconfig)]
-    node = ["--state", str(state_dir / "node"), "--images", str(state_dir / "images.json")]
+async def _find_place(children: Children, state_dir: Path, kubeconfig: Path | None) -> Path:
+    """The kubeconfig to use: the one that was given, or a new one for a double that is started."""
+    if kubeconfig is not None:
+        return kubeconfig
+    own = state_dir / "kubeconfig"
+    write_kubeconfig(own, await start_double(children))
+    return own
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start. `theirs`: the API server was there before, and is to be left as it was."""
+
+    state_dir: Path
+    kubeconfig: Path
+    manifests: tuple[Body, ...]
+    theirs: bool
+
+
+async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan) -> tuple[dict[str, Path], Gateway | None]:
+    """Namespace, kinds and accounts, then the node and the KServe stand-in, then the gateway where there can be one."""
+    with contextlib.suppress(AlreadyExists):
+        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+    able = await find_out(cluster, SYSTEM_NAMESPACE) if plan.theirs else DOUBLE
+    made = await define(cluster, (*bundled(), *plan.manifests))
+    if plan.theirs:
+        made += [(NODE, None, machine.NAME), *((STORAGE_CLASS, None, one["metadata"]["name"]) for one in claims.STORAGE_CLASSES)]
+        stack.push_async_callback(remove, cluster, made)
+    where = ["--kubeconfig", str(plan.kubeconfig)]
+    lacks = [name for name, there in ((JOBS, able.runs_jobs), (OWNERS, able.collects)) if not there]
+    node = ["--state", str(plan.state_dir / "node"), "--images", str(plan.state_dir / "images.json"), "--controllers", *lacks]
     await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
+    if plan.theirs:
+        stack.push_async_callback(children.stop, "node")  # it would make its Node again
     await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
-    served = await stack.enter_async_context(traefik(cluster, Api(url), namespace=SYSTEM_NAMESPACE, folder=state_dir / "log"))
-    return cluster, served
+    api = api_of(plan.kubeconfig)
+    accounts = await account_kubeconfigs(cluster, api, plan.manifests, plan.state_dir)
+    if not able.loopback_endpoints:
+        return accounts, None
+    return accounts, await stack.enter_async_context(traefik(cluster, api, namespace=SYSTEM_NAMESPACE, folder=plan.state_dir / "log"))
 
 
-async def _start_api_server(children: Children) -> str:
+async def define(cluster: Cluster, manifests: Collection[Body]) -> list[Made]:
+    """Makes what is not there of the manifests, and waits until all their kinds are served; gives what it made."""
+    made: list[Made] = []
+    for body in manifests:
+        resource, metadata = INSTALLED[body["kind"]], body["metadata"]
+        with contextlib.suppress(AlreadyExists):
+            await cluster.create(body, resource=resource)
+            made.append((resource, metadata.get("namespace"), metadata["name"]))
+    for body in manifests:
+        if body["kind"] == CRD.kind:
+            await _until_established(cluster, body["metadata"]["name"])
+    return made
+
+
+async def remove(cluster: Cluster, made: list[Made]) -> None:
+    """Deletes these, and waits a while until they are gone: a definition goes after its objects."""
+    with contextlib.suppress(KubeError, TimeoutError):
+        async with asyncio.timeout(GONE_WITHIN_S):
+            for resource, namespace, name in made:
+                with contextlib.suppress(NotFound):
+                    await cluster.delete(resource, namespace, name)
+            for resource, namespace, name in made:
+                with contextlib.suppress(NotFound):
+                    while await cluster.get(resource, namespace, name):  # noqa: ASYNC110 (the server makes it go)
+                        await asyncio.sleep(POLL_S)
+
+
+async def _until_established(cluster: Cluster, name: str) -> None:
+    """A real API server takes a moment until it serves a new kind. Raises RuntimeError."""
+    try:
+        async with asyncio.timeout(READY_WITHIN_S):
+            while not is_true(await cluster.get(CRD, None, name), "Established"):  # noqa: ASYNC110 (the server makes it true)
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise RuntimeError(f"the API server does not serve {name} within {READY_WITHIN_S:g} s") from None
+
+
+async def start_double(children: Children, *, bare: bool = False) -> str:
+    """Starts the API server double as a process of its own; gives its URL. Raises RuntimeError where it does not come up."""
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
-    process = await children.start("apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port)])
+    how = ["--bare"] if bare else []
+    process = await children.start("apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port), *how])
     await until_answers(process, f"{url}/readyz", f"the API server; its log is {children.log_of('apiserver')}")
     return url
 
@@ -109,13 +198,52 @@ async def until_answers(process: asyncio.subprocess.Process, url: str, what: str
             await asyncio.sleep(POLL_S)
 
 
-def write_kubeconfig(path: Path, url: str) -> None:
+async def install(cluster: Cluster, api: Api, manifests: Collection[Body], folder: Path) -> dict[str, Path]:
+    """Make the control plane's namespace and the manifests in it; gives a kubeconfig for each ServiceAccount among them, by its name."""
+    with contextlib.suppress(AlreadyExists):
+        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+    await define(cluster, manifests)
+    return await account_kubeconfigs(cluster, api, manifests, folder)
+
+
+async def account_kubeconfigs(cluster: Cluster, api: Api, manifests: Iterable[Body], folder: Path) -> dict[str, Path]:
+    """For each ServiceAccount among the manifests, by its name."""
+    accounts = [body["metadata"] for body in manifests if body["kind"] == SERVICE_ACCOUNT.kind]
+    return {account["name"]: await _account_kubeconfig(cluster, api, account, folder) for account in accounts}
+
+
+async def _account_kubeconfig(cluster: Cluster, api: Api, account: Body, folder: Path) -> Path:
+    """With a token from the TokenRequest API, which is where a pod has its own from."""
+    tokens = replace(SERVICE_ACCOUNT, plural=f"{SERVICE_ACCOUNT.plural}/{account['name']}/token")
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"namespace": account["namespace"]}}
+    answer = await cluster.create({**request, "spec": {"expirationSeconds": TOKEN_S}}, resource=tokens)
+    path = folder / f"{account['name']}.kubeconfig"
+    write_kubeconfig(path, api.url, token=answer["status"]["token"], ca_file=api.ca_file)
+    return path
+
+
+def write_kubeconfig(path: Path, url: str, *, token: str = ADMIN_TOKEN, ca_file: Path | None = None) -> None:
+    authority = {} if ca_file is None else {"certificate-authority": str(ca_file)}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "lab",
-        "clusters": [{"name": "lab", "cluster": {"server": url}}],
-        "users": [{"name": "lab", "user": {"token": "lab"}}],
+        "clusters": [{"name": "lab", "cluster": {"server": url} | authority}],
+        "users": [{"name": "lab", "user": {"token": token}}],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
     }
     path.write_text(yaml.safe_dump(config))
+
+
+def api_of(kubeconfig: Path) -> Api:
+    """The server, token and authority of a kubeconfig's current context."""
+    config = yaml.safe_load(kubeconfig.read_text())
+
+    def named(group: str, kind: str, name: str) -> Body:
+        found: Body = next(one[kind] for one in config[group] if one["name"] == name)
+        return found
+
+    context = named("contexts", "context", config["current-context"])
+    server, user = named("clusters", "cluster", context["cluster"]), named("users", "user", context["user"])
+    authority = server.get("certificate-authority")
+    return Api(server["server"], user.get("token", ""), kubeconfig.parent / authority if authority else None)

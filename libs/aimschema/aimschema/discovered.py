@@ -1,7 +1,8 @@
 """What a model image says of itself in answer to `dry-run --format=json`, and how the control plane keeps it.
 
 The first element of the answer is kept in the ConfigMap `<template>-discovery`, owned by the template, annotated with
-the inputs it is valid for. Caches take the sizes from there, services the profile.
+the inputs it is valid for. Caches take the sizes from there, services the profile. It is annotated with a digest of what it holds, too: there is no
+other copy to put an edited answer right from, so one that was edited counts as none, and the image is asked again.
 """
 
 import re
@@ -9,6 +10,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Struct
+
+from aimschema.labels import ANNOTATION_DIGEST
+from aimschema.names import short_hash
 
 RESULT_KEY: Final = "result.json"
 IMAGE_KEY: Final = "image"
@@ -75,7 +79,7 @@ def check(element: Any) -> Discovered:
     if not found.models:
         raise ValueError("the profile names no models")
     for model in found.models:
-        if not _SOURCE.fullmatch(model.source) or len(model.source) > 1024 or ".." in model.source.split("/"):
+        if not _SOURCE.fullmatch(model.source) or len(model.source) > 1024 or ".." in model.source.split("/") or not model.source.isprintable():
             raise ValueError(f"source {model.source[:200]!r} is not of the form hf://owner/name or s3://bucket/prefix")
         if len(model.name) > 1024 or not _NAME.fullmatch(model.name):
             raise ValueError(f"model name {model.name[:200]!r} may have letters, digits and . _ : + / @ - only")
@@ -95,9 +99,17 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
+def digest(data: dict[str, str]) -> str:
+    """Of what a discovery ConfigMap holds."""
+    return short_hash(part for name in sorted(data) for part in (name, data[name]))
+
+
 def from_config_map(body: dict[str, Any]) -> Discovered | None:
-    """What a discovery ConfigMap holds; None where it holds no valid result."""
+    """What a discovery ConfigMap holds; None where it holds no valid result, or not the one that was written."""
+    data = body.get("data") or {}
+    if (body["metadata"].get("annotations") or {}).get(ANNOTATION_DIGEST) != digest(data):
+        return None
     try:
-        return msgspec.json.decode((body.get("data") or {})[RESULT_KEY], type=Discovered)
+        return msgspec.json.decode(data[RESULT_KEY], type=Discovered)
     except (KeyError, msgspec.DecodeError):
         return None

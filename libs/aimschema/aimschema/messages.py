@@ -76,6 +76,13 @@ class ReportedCondition(Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class ReportedWarning(Struct, frozen=True, kw_only=True):
+    """A Warning Event that goes out with the write of the conditions, unless the conditions that are on the object say `message` already."""
+
+    reason: str
+    message: str
+
+
 class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"):
     """All that one service has to say on one object; what it said before and leaves out now is withdrawn.
 
@@ -91,12 +98,22 @@ class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="a
     observed_generation: int
     conditions: tuple[ReportedCondition, ...] = ()
     fields: dict[str, Any] = {}
+    warnings: tuple[ReportedWarning, ...] = ()
+
+
+class Mark(Struct, frozen=True, kw_only=True):
+    """By what an apply is known again: digests of the object sent, of its fields in the answer, and of the whole answer but status."""
+
+    sent: str
+    ours: str
+    whole: str
 
 
 class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.action.taken.v1"):
     """A service did something to an object of the cluster. `about` is the object it was done for.
 
-    Sent by: every service that acts. Read by: people (timeline, replay). `outcome`: done, retry or refused.
+    Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent it when it starts. `outcome`: done, retry or
+    refused. `mark`: of an apply that is done.
     """
 
     service: str
@@ -108,6 +125,7 @@ class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.
     outcome: str
     detail: str = ""
     resource_version: str = ""
+    mark: Mark | None = None
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.dead.v1"):

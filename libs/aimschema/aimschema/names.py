@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterable
 
 DISCOVERY_NAME_LENGTH = 45
+MODEL_NAME_LENGTH = 45
+LONGEST_NAME = 253
+"""Of most objects (RFC 1123 subdomain)."""
 
 
 def short_hash(parts: Iterable[str]) -> str:
@@ -17,7 +20,15 @@ def discovery_job(template: str, inputs_hash: str) -> str:
 
 
 def discovery_config_map(template: str) -> str:
-    return f"{template}-discovery"
+    """The template's name with `-discovery`; where that is longer than a name may be, cut, and unique by hash."""
+    whole = f"{template}-discovery"
+    cut = f"{template[: LONGEST_NAME - 19].rstrip('-.')}-{short_hash([template])}-discovery"
+    return whole if len(whole) <= LONGEST_NAME else cut
+
+
+def image_config_map(model: str) -> str:
+    """In the control plane's namespace: what the labels of a catalogue entry's image say."""
+    return f"image-{model[:MODEL_NAME_LENGTH].rstrip('-.')}-{short_hash([model])}"
 
 
 def cache_for(source_uri: str) -> str:

@@ -67,6 +67,8 @@ EVENT = Resource("Event", "events.k8s.io", "v1", "events")
 LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 CRD = Resource("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
 NAMESPACE = Resource("Namespace", "", "v1", "namespaces", namespaced=False)
+SECRET = Resource("Secret", "", "v1", "secrets")
+"""Read only by discovery, by name, in the control plane's own namespace: pull secrets of the registries it asks."""
 
 RESOURCES: dict[str, Resource] = {resource.kind: resource for resource in (*WATCHED, EVENT, LEASE, CRD, NAMESPACE)}
 """By kind. Kinds of one name in two groups (such as Event) appear with the group this project uses."""

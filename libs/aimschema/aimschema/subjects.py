@@ -79,6 +79,11 @@ def reports(kind: str = "*", service: str = "*") -> str:
     return f"{REPORT}.{kind}.*.*.{service}"
 
 
+def actions(service: str, kind: str) -> str:
+    """Filter for what a service did to objects of a kind."""
+    return f"{ACTION}.{service}.{kind}.>"
+
+
 def within(namespace: str) -> list[str]:
     """Filters for objects, reports and actions of a namespace and of cluster-scoped objects, and for all markers; they do not overlap."""
     tokens = (_token(namespace), _token(None))

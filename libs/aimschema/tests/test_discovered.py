@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimschema.discovered import GIB, LARGEST_ELEMENT_BYTES, RESULT_KEY, Discovered, check, from_config_map
+from aimschema.discovered import GIB, LARGEST_ELEMENT_BYTES, RESULT_KEY, Discovered, check, digest, from_config_map
+from aimschema.labels import ANNOTATION_DIGEST
 
 MODEL = {"name": "org/model", "source": "hf://org/model", "size_gb": 1.5}
 PROFILE = {
@@ -123,4 +124,12 @@ def test_anything_is_a_result_or_a_value_error(answer: Any) -> None:
     ],
 )
 def test_what_a_config_map_holds(data: dict[str, str] | None, found: bool) -> None:
-    assert isinstance(from_config_map({"data": data}), Discovered) is found
+    assert isinstance(from_config_map({"metadata": {"annotations": {ANNOTATION_DIGEST: digest(data or {})}}, "data": data}), Discovered) is found
+
+
+def test_an_answer_that_was_edited_counts_as_none() -> None:
+    data = {RESULT_KEY: '{"models": [{"name": "a", "source": "hf://a/b"}]}', "image": "i:1"}
+    kept = {"metadata": {"annotations": {ANNOTATION_DIGEST: digest(data)}}, "data": data}
+    assert from_config_map(kept) is not None
+    assert from_config_map({**kept, "data": {**data, "image": "i:2"}}) is None
+    assert from_config_map({**kept, "metadata": {}}) is None

@@ -26,6 +26,12 @@ def test_a_discovery_job_fits_in_the_label_its_pods_carry(template: str) -> None
     assert SUBDOMAIN.fullmatch(name)
 
 
+@given(model=SUBDOMAINS, other=SUBDOMAINS)
+def test_what_is_kept_of_an_image_has_a_name_of_its_own(model: str, other: str) -> None:
+    assert SUBDOMAIN.fullmatch(names.image_config_map(model))
+    assert (names.image_config_map(model) == names.image_config_map(other)) is (model == other)
+
+
 @pytest.mark.parametrize("cut", ["a" * 44 + "-" + "b" * 20, "a" * 44 + ".b", "a" * 43 + ".-b"])
 def test_a_cut_template_name_ends_in_a_letter_or_digit(cut: str) -> None:
     assert re.fullmatch(r"discover-a+-12345678", names.discovery_job(cut, "12345678"))

@@ -20,7 +20,7 @@ DOCUMENTED = """
     PVCLost StorageClassMissing InsufficientCapacity Filled WaitingForPVC Downloading Verifying RetryBackoff DownloadFailed SourceNotFound
     ChecksumMismatch DuplicateSource Resolved ValidationFailed TemplateNotFound RuntimeConfigMissing UnknownGPU CacheReady WaitingForCache
     CacheWarming CacheFailed CacheLost CacheNotRequested RuntimeReady RuntimeFailed CreatingRuntime RoutingReady RoutingDisabled RouteFailed
-    ConfiguringRoute RouteReady NameConflict
+    ConfiguringRoute RouteReady NameConflict UnsupportedProfile
 """
 
 

@@ -1,20 +1,23 @@
-"""Carrying out actions against the cluster, without a write where nothing would change.
+"""Carrying out actions against the cluster: no write where nothing would change, none over what is somebody else's, no fight.
 
-Whether an object still is as it should be is judged against what the last apply returned, not against what was sent:
-the server and other controllers default and rewrite fields, and a comparison with what was sent would fight them.
+What was applied is remembered as a Mark, and told on the bus with the action. So a process that starts, or a standby that takes over, knows what the
+one before it did, and does not write everything once more. A mark is only a saving: without it an object is applied, with it perhaps not.
 """
 
-import hashlib
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from aimkube import Body, Cluster, Conflict, NotFound
-from aimschema.labels import MANAGED_BY
-from aimschema.resources import CONFIG_MAP, RESOURCES, Key
+from aimschema.messages import Mark
+from aimschema.resources import CACHE, JOB, RESOURCES, Key
+from aimservice.drift import Repairs, differing, digest, ours, owners, same_owner, whole, writers
 from aimservice.plan import ApplyObject, DeleteObject
 from aimservice.projection import Projection, Seen
+
+MADE_ONCE = frozenset({JOB.kind, CACHE.kind})
+"""The pod template of a Job cannot be changed (batch/v1), and a ModelCache is the user's as soon as it is there: they are made, not kept."""
 
 
 class NameConflict(Exception):
@@ -23,37 +26,53 @@ class NameConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was sent last, and what our fields looked like in the answer."""
+    """What was applied last. `part`: our fields in the answer, None where another process applied it."""
 
-    digest: str
-    returned: Any
+    mark: Mark
+    part: Any = None
+    owners: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Somebody keeps changing what is ours; the message stays the same while it lasts. To be looked at again after `again_s`."""
+
+    message: str
+    again_s: float
 
 
 class Applier:
-    """Server-side apply with one field manager (KEP-555), remembering what it sent. Errors: those of aimkube, and NameConflict."""
+    """Server-side apply with one field manager (KEP-555). Errors: those of aimkube, and NameConflict."""
 
-    def __init__(self, cluster: Cluster, manager: str) -> None:
+    def __init__(self, cluster: Cluster, manager: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._manager = manager
+        self._clock_s = clock_s
         self._applied: dict[Key, Applied] = {}
+        self._repairs: dict[Key, Repairs] = {}
 
     async def apply(self, seen: Projection, action: ApplyObject) -> Body | None:
         """The object as it is now, or None where nothing had to be written."""
         key, body = action.key, action.body
-        present = seen.get(key)
-        digest = hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
-        if present is not None and (present.deleting or self._unchanged(key, body, digest, present)):
+        present = await self._present(seen, key)
+        if present is not None:
+            if present.deleting:
+                return None
+            if not same_owner(body, present.body):
+                raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
+            if key.kind in MADE_ONCE or not await self._wants_write(key, body, present):
+                return None
+        elif not self._may_make(key, body):
             return None
-        if present is None and key.kind == CONFIG_MAP.kind:
-            await self._refuse_foreign(key, body)
         answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
         answer["metadata"].pop("managedFields", None)
-        self._applied[key] = Applied(digest, ours(body, answer))
+        part = ours(body, answer)
+        self._applied[key] = Applied(Mark(sent=digest(body), ours=digest(part), whole=digest(whole(answer))), part, owners(body))
         return answer
 
     async def delete(self, action: DeleteObject) -> bool:
         """True if there was something to delete. An object of the same name with another uid is left alone."""
-        self._applied.pop(action.key, None)
+        self.forget(action.key)
         try:
             await self._cluster.delete(RESOURCES[action.key.kind], action.key.namespace, action.key.name, uid=action.uid, propagation="Background")
         except (NotFound, Conflict):
@@ -61,42 +80,82 @@ class Applier:
         return True
 
     def forget(self, key: Key) -> None:
-        """The object is gone."""
+        """The object is gone by our own hand, or what is known of it is void."""
         self._applied.pop(key, None)
+        self._repairs.pop(key, None)
 
-    def _unchanged(self, key: Key, body: Body, digest: str, present: Seen) -> bool:
-        last = self._applied.get(key)
-        return last is not None and last.digest == digest and ours(body, present.body) == last.returned
+    def gone(self, key: Key) -> None:
+        """The object is gone. Where that was not by our own hand, it counts as what has to be put right."""
+        applied, now_s = self._applied.pop(key, None), self._clock_s()
+        self._repairs = {of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)}
+        if applied is not None and applied.owners and key.kind not in MADE_ONCE:
+            repairs = self._repairs.get(key, Repairs())
+            same = repairs if repairs.lost in {"", applied.owners} else Repairs()
+            self._repairs[key] = replace(same.one_more(now_s), lost=applied.owners)
 
-    async def _refuse_foreign(self, key: Key, body: Body) -> None:
-        """Kinds that are only watched by label may be there without being seen."""
+    def mark(self, key: Key) -> Mark | None:
+        """Of the last apply, for those who come after us."""
+        applied = self._applied.get(key)
+        return None if applied is None else applied.mark
+
+    def recall(self, key: Key, mark: Mark | None) -> None:
+        """What was told of the last action on an object, by a process before this one."""
+        self.forget(key)
+        if mark is not None:
+            self._applied[key] = Applied(mark)
+
+    def contest(self, key: Key) -> Contest | None:
+        """Whether what is ours of an object is changed again and again."""
+        repairs = self._repairs.get(key)
+        if repairs is None or not repairs.contested:
+            return None
+        return Contest(repairs.contested, max(1.0, repairs.next_s - self._clock_s()))
+
+    async def _present(self, seen: Projection, key: Key) -> Seen | None:
+        """The object as seen. One that was not, or not whole, is asked for: not every kind is watched completely, and news may be late."""
+        present = seen.get(key)
+        if present is not None and present.complete:
+            return present
         try:
             there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
         except NotFound:
-            return
-        if not same_owner(body, there):
-            raise NameConflict(f"{key} exists and is not owned by the object it would be made for; rename or delete it")
+            return None
+        return Seen(key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there)
 
+    def _may_make(self, key: Key, body: Body) -> bool:
+        """Whether an object that is not there may be made now; somebody may be deleting it again and again."""
+        repairs = self._repairs.get(key)
+        if repairs is None or repairs.lost != owners(body) or self._clock_s() >= repairs.next_s:
+            return True
+        words = f"{key.kind} {key.name} is deleted again and again, and made anew ever more rarely: leave it to AIM"
+        self._repairs[key] = replace(repairs, contested=words)
+        return False
 
-def same_owner(body: Body, there: Body) -> bool:
-    """Whether both name the same owner by uid; what has no owner is told by the label managed-by."""
-    wanted = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
-    if wanted:
-        return wanted <= {reference["uid"] for reference in there["metadata"].get("ownerReferences") or ()}
-    return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (there["metadata"].get("labels") or {}).get(MANAGED_BY)
+    async def _wants_write(self, key: Key, body: Body, present: Seen) -> bool:
+        """Whether an object that is there has to be applied; counts repairs."""
+        last, now_s = self._applied.get(key), self._clock_s()
+        if last is None or last.mark.sent != digest(body):
+            return True
+        part, repairs = ours(body, present.body), self._repairs.get(key, Repairs())
+        if digest(part) == last.mark.ours:
+            if repairs.contested and now_s >= repairs.next_s:
+                self._repairs[key] = replace(repairs, contested="")
+            # A process before this one may have applied more and not have lived to tell: what it left behind must go.
+            if last.part is None and digest(whole(present.body)) != last.mark.whole:
+                return True
+            self._applied[key] = Applied(last.mark, part, owners(body))
+            return False
+        if now_s < repairs.next_s:
+            if not repairs.contested:
+                self._repairs[key] = replace(repairs, contested=await self._contested(key, next(differing(last.part, part), ())))
+            return False
+        self._repairs[key] = repairs.one_more(now_s)
+        return True
 
-
-def ours(sent: Any, there: Any) -> Any:
-    """The part of `there` that `sent` speaks of; list items with a name are matched by it (as list-maps merge)."""
-    if isinstance(sent, dict) and isinstance(there, dict):
-        return {field: ours(value, there.get(field)) for field, value in sent.items()}
-    if isinstance(sent, list) and isinstance(there, list) and all(isinstance(item, dict) and "name" in item for item in [*sent, *there]):
-        named = {item["name"]: item for item in there}
-        if len(named) == len(there):  # in volumeMounts a name may come twice
-            return [ours(item, named.get(item["name"])) for item in sent]
-    if isinstance(sent, list) and isinstance(there, list) and len(sent) == len(there):
-        return [ours(item, other) for item, other in zip(sent, there, strict=True)]
-    return there
+    async def _contested(self, key: Key, path: tuple[str, ...]) -> str:
+        there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
+        who = " and ".join(writers(there, path, self._manager)) or "somebody"
+        return f"{'.'.join(path)} of {key.kind} {key.name} is changed again and again by {who}, and put right ever more rarely: leave it to AIM"
 
 
 def _with_uid(body: Body, present: Seen | None) -> Body:

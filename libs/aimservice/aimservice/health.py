@@ -8,6 +8,8 @@ from typing import Literal
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from aimschema.text import printable
+
 STALLED_AFTER_S = 60.0
 
 
@@ -50,7 +52,7 @@ def application(health: Health) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         if not health.missing:
             return web.Response(text=f"ok\n{health.role}".rstrip() + "\n")
-        return web.Response(status=503, text="".join(f"{what}: {why}\n" for what, why in sorted(health.missing.items())))
+        return web.Response(status=503, text="".join(f"{printable(f'{what}: {why}')}\n" for what, why in sorted(health.missing.items())))
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -11,7 +11,9 @@ from aimservice.settings import ServiceSettings
 def configure(settings: ServiceSettings, service: str) -> None:
     """Once per process. Libraries that log through the standard library come out in the same form, warnings and worse."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True)
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -23,7 +23,7 @@ from typing import Any, Protocol, assert_never
 import structlog
 
 from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
-from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected
+from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, told
 from aimschema import subjects
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key, Resource
@@ -33,8 +33,21 @@ from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, Report, SendEvent, WriteStatus
-from aimservice.projection import CREATING, REFUSED, Input, Learned, Projection, Refusal, forget, forget_reports, renumbered, without_facts, written
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, Report, SendEvent, WriteStatus
+from aimservice.projection import (
+    CONTESTED,
+    CREATING,
+    REFUSED,
+    Input,
+    Learned,
+    Projection,
+    Refusal,
+    forget,
+    forget_reports,
+    renumbered,
+    without_facts,
+    written,
+)
 from aimservice.queue import WorkQueue
 from aimservice.settings import ServiceSettings
 
@@ -46,6 +59,7 @@ VERBS: dict[type[Action], str] = {
     ApplyObject: "apply",
     DeleteObject: "delete",
     ReadLog: "read-log",
+    InspectImage: "inspect-image",
     FollowLog: "follow-log",
     WriteStatus: "write-status",
     SendEvent: "send-event",
@@ -63,12 +77,14 @@ class Service:
     affected: Callable[[Projection, Key], Iterable[Key]]
     plan: Callable[[Projection, Key, datetime.datetime], Plan]
     reports: str = ""  # filter of the reports it reads; empty: its own
+    keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
 
     @property
     def filters(self) -> list[str]:
         reports = self.reports or subjects.reports(service=self.name)
         objects, markers = (subjects.objects(r.kind) for r in self.follows), (subjects.of_synced(r.kind) for r in self.follows)
-        return [*objects, *markers, reports, subjects.letters(self.name)]
+        actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
+        return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
 
 
 class Handler(Protocol):
@@ -234,7 +250,10 @@ class Loop:
                     self._loaded_objects.add(key)
                 self._fold_and_enqueue(message, key, event.seq)
                 if self.projection.get(key) is None:
-                    self._applier.forget(key)
+                    self._applier.gone(key)
+            case ActionTaken() as taken:
+                if not self._active:
+                    self._applier.recall(Key(taken.kind, taken.namespace, taken.name), taken.mark)
             case StatusReported() as message:
                 key = Key(message.kind, message.namespace, message.name)
                 self._loaded_reports.add((key, message.service))
@@ -320,19 +339,19 @@ class Loop:
             except (Invalid, Forbidden, Rejected, NameConflict) as error:
                 if isinstance(error, Forbidden) and any(cause.reason == NAMESPACE_TERMINATING for cause in error.causes):
                     break
-                self._refused(action, str(error), key, causes)
-                await self.record(action, key, causes, outcome="refused", detail=str(error))
+                why = told(error) if isinstance(error, KubeError) else str(error)
+                self._refused(Refusal(_target(action, key), why, isinstance(error, NameConflict)), key, causes)
+                await self.record(action, key, causes, outcome="refused", detail=why)
                 return "refused"
         if self.projection.learned(key, REFUSED) is not None:
             self.learn(Learned(key, REFUSED, None), key, causes)
         return "done"
 
-    def _refused(self, action: Action, why: str, key: Key, causes: Sequence[int]) -> None:
+    def _refused(self, refusal: Refusal, key: Key, causes: Sequence[int]) -> None:
         """Fold a refusal; the first of a streak is told by the planner at once. One that reads differently each time makes no loop spin."""
-        target = action.key if isinstance(action, ApplyObject | DeleteObject) else key
         first = self.projection.learned(key, REFUSED) is None
-        log.warning("refused", key=str(key), target=str(target), error=why)
-        self.fold(Learned(key, REFUSED, Refusal(target, why)))
+        log.warning("refused", key=str(key), target=str(refusal.target), error=refusal.message)
+        self.fold(Learned(key, REFUSED, refusal))
         self.queue.failed(key, causes, REFUSED_AGAIN_S)
         if first:
             self.queue.add(key, *causes)
@@ -344,6 +363,7 @@ class Loop:
                 if answer is not None:
                     self.fold(written(answer))
                     await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
+                self._tell_contest(action.key, key, causes)
             case DeleteObject():
                 if await self._applier.delete(action):
                     await self.record(action, key, causes)
@@ -352,10 +372,20 @@ class Loop:
                     raise TypeError(f"{self.service.name} plans {type(action).__name__} but has no handler for it")
                 await self._handler(self, action, key, causes)
 
+    def _tell_contest(self, target: Key, key: Key, causes: Sequence[int]) -> None:
+        """Fold that somebody keeps changing `target`, once, for the planner to tell; and look again when it may be put right."""
+        contest = self._applier.contest(target)
+        if contest is not None:
+            self.queue.add_after(key, contest.again_s, causes)
+        words = None if contest is None else contest.message
+        if self.projection.learned(target, CONTESTED) != words:
+            log.warning("contested", key=str(key), target=str(target), what=words or "no longer")
+            self.learn(Learned(target, CONTESTED, words), key, causes)
+
     async def record(
         self, action: Action, about: Key, causes: Sequence[int], *, outcome: str = "done", detail: str = "", resource_version: str = ""
     ) -> None:
-        target = action.key if isinstance(action, ApplyObject | DeleteObject | WriteStatus) else about
+        target = _target(action, about)
         await self.bus.publisher.publish(
             ActionTaken(
                 service=self.service.name,
@@ -367,6 +397,7 @@ class Loop:
                 outcome=outcome,
                 detail=detail,
                 resource_version=resource_version,
+                mark=self._applier.mark(target) if isinstance(action, ApplyObject) and outcome == "done" else None,
             ),
             cause=causes,
         )
@@ -394,6 +425,10 @@ class Loop:
                 service=self.service.name, kind=key.kind, namespace=key.namespace, name=key.name, error=repr(error), attempts=failures
             )
             await self.bus.publisher.publish(letter, cause=causes)
+
+
+def _target(action: Action, about: Key) -> Key:
+    return action.key if isinstance(action, ApplyObject | DeleteObject | WriteStatus) else about
 
 
 async def run_loop(service: Service, settings: ServiceSettings, health: Health, handler: Handler | None = None) -> None:

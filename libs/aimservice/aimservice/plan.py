@@ -1,11 +1,14 @@
 """What a planner returns: data for the shell to carry out, nothing done yet."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from aimschema.messages import ReportedCondition, StatusReported
+import msgspec
+
+from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported
 from aimschema.resources import Key, key_of
-from aimservice.projection import Seen
+from aimschema.text import printable
+from aimservice.projection import CONTESTED, Projection, Refusal, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,20 @@ class ReadLog:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectImage:
+    """Labels of an image, read from its registry with the credentials of these pull secrets; comes back as `Learned(model, ...)`.
+
+    `inputs` stands for what the inspection is made from; `attempt` counts from 1.
+    """
+
+    model: Key
+    image: str
+    pull_secrets: tuple[str, ...]
+    inputs: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class FollowLog:
     """Progress lines of a running container; comes back as `Learned(about, "progress", ...)`."""
 
@@ -70,18 +87,19 @@ class SendEvent:
     note: str
 
 
-Action: TypeAlias = ApplyObject | DeleteObject | ReadLog | FollowLog | WriteStatus | SendEvent
+Action: TypeAlias = ApplyObject | DeleteObject | ReadLog | InspectImage | FollowLog | WriteStatus | SendEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the planning service says on one object. `fields`: top-level status fields."""
+    """All that the planning service says on one object. `fields`: top-level status fields; `warnings`: worth a Kubernetes Event."""
 
     key: Key
     uid: str
     generation: int
     conditions: tuple[ReportedCondition, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[ReportedWarning, ...] = ()
 
     def message(self, service: str) -> StatusReported:
         return StatusReported(
@@ -93,6 +111,7 @@ class Report:
             observed_generation=self.generation,
             conditions=self.conditions,
             fields=self.fields,
+            warnings=self.warnings,
         )
 
 
@@ -123,15 +142,49 @@ def report(seen: Seen, *conditions: ReportedCondition, **fields: Any) -> Plan:
     return Plan(reports=(Report(seen.key, seen.uid, seen.generation, conditions, given),))
 
 
+WARNING_LENGTH = 512
+
+
+def warning(said: Plan, reason: str, message: str) -> Plan:
+    """`said` with a Warning Event on top. A condition has to say the message too: that is how it is known to have been sent."""
+    asked = ReportedWarning(reason=reason, message=clean(message)[:WARNING_LENGTH])
+    return replace(said, reports=tuple(replace(each, warnings=(*each.warnings, asked)) for each in said.reports))
+
+
 def look_again(after_s: float) -> Plan:
     return Plan(requeue_after_s=max(0.0, after_s))
 
 
 MESSAGE_LENGTH = 1024
+_REFUSES = "; the API server refuses: "
 
 
 def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:
     """A condition; `status` None is Unknown. Control characters go, the message is cut to 1,024 characters."""
-    clean = "".join(char if char.isprintable() else " " for char in message)
-    cut = clean if len(clean) <= MESSAGE_LENGTH else clean[: MESSAGE_LENGTH - 1] + "…"
-    return ReportedCondition(type=type_, status={True: "True", False: "False", None: "Unknown"}[status], reason=reason, message=cut)
+    return ReportedCondition(type=type_, status={True: "True", False: "False", None: "Unknown"}[status], reason=reason, message=clean(message))
+
+
+def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCondition:
+    """The condition, with what the API server will not take; what it says of an earlier refusal goes, so that it may be what was said last."""
+    bare = said.message.partition(_REFUSES)[0]
+    more = "" if refusal is None or clean(refusal.message) in bare else f"{_REFUSES}{refusal.message}"
+    return msgspec.structs.replace(said, message=clean(bare + more))
+
+
+def clean(message: str) -> str:
+    text = printable(message)
+    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
+
+
+def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
+    """The condition; its message also tells who keeps changing the object at `about`, where somebody does."""
+    words: str | None = seen.learned(about, CONTESTED)
+    return said if words is None else msgspec.structs.replace(said, message=clean(f"{words}; {said.message}"))
+
+
+def repeated(present: Seen, type_: str) -> ReportedCondition | None:
+    """A condition as it stands on the object, to be said again."""
+    there = present.condition(type_)
+    if there is None:
+        return None
+    return ReportedCondition(type=type_, status=there.get("status", "Unknown"), reason=there.get("reason", ""), message=there.get("message", ""))

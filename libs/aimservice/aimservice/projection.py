@@ -15,12 +15,16 @@ from typing import Any, TypeAlias
 from immutables import Map
 
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.reasons import NAME_CONFLICT
 from aimschema.resources import Key, key_of
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write), `epoch` the event's."""
+    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write), `epoch` the event's.
+
+    Not `complete`: a large part was left out of the event.
+    """
 
     key: Key
     uid: str
@@ -28,6 +32,7 @@ class Seen:
     body: dict[str, Any]
     seq: int = 0
     epoch: int = 0
+    complete: bool = True
 
     @property
     def age(self) -> tuple[int, int]:
@@ -103,14 +108,21 @@ REFUSED = "refused"
 """Topic: a Refusal of what was planned for the key."""
 CREATING = "creating"
 """Topic: True while an apply of the key is under way."""
+CONTESTED = "contested"
+"""Topic: who keeps changing what is ours of the object at this key, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server will not take what we sent, until a person changes something."""
+    """The API server will not take what we sent, until a person changes something. `name_taken`: since the name is somebody else's."""
 
     target: Key
     message: str
+    name_taken: bool = False
+
+    def reason(self, otherwise: str) -> str:
+        """For the condition that tells of it."""
+        return NAME_CONFLICT if self.name_taken else otherwise
 
 
 Input: TypeAlias = Message | Learned
@@ -248,7 +260,8 @@ def _learn(seen: Projection, event: Learned) -> Projection:
 
 def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     key = Key(event.kind, event.namespace, event.name)
-    new = Seen(key, event.uid, int(event.resource_version), event.object, seq, event.epoch if seq else seen._epoch)
+    epoch, complete = event.epoch if seq else seen._epoch, not event.truncated
+    new = Seen(key, event.uid, int(event.resource_version), event.object, seq, epoch, complete)
     present = seen.get(key)
     if present is not None and (new.age < present.age or (new.age == present.age and seq <= present.seq)):
         return seen

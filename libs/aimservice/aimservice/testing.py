@@ -11,11 +11,14 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from aimschema import labels
+from aimschema.discovered import digest
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
 from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key, key_of
 from aimservice.plan import ApplyObject, DeleteObject, FollowLog, Plan, ReadLog
-from aimservice.projection import REFUSED, Input, Learned, Projection, Refusal, fold
+from aimservice.projection import CONTESTED, REFUSED, Input, Learned, Projection, Refusal, fold
 
 Body = dict[str, Any]
 NAMESPACE = "team"
@@ -102,7 +105,7 @@ def storage_class(name: str = "fast", *, waits: bool = False, default: bool = Tr
 
 
 def config_map(name: str, owner: tuple[str, str], data: dict[str, str], **annotations: str) -> Body:
-    marks = {labels.PREFIX + mark: value for mark, value in annotations.items()}
+    marks = {labels.PREFIX + mark: value for mark, value in {"digest": digest(data), **annotations}.items()}
     return obj(CONFIG_MAP.kind, name, owner=owner, annotations=marks, data=data)
 
 
@@ -120,8 +123,12 @@ def changed(body: Body) -> ObjectChanged:
     )
 
 
-def refused(about: Key, target: Key, message: str = "quota exceeded") -> Learned:
-    return Learned(about, REFUSED, Refusal(target, message))
+def refused(about: Key, target: Key, message: str = "quota exceeded", *, name_taken: bool = False) -> Learned:
+    return Learned(about, REFUSED, Refusal(target, message, name_taken))
+
+
+def contested(target: Key, words: str = "spec is changed again and again by bully") -> Learned:
+    return Learned(target, CONTESTED, words)
 
 
 def does(plan: Plan) -> list[str]:
@@ -149,7 +156,16 @@ def applied(plan: Plan, kind: str) -> Body:
     return [action.body for action in plan.actions if isinstance(action, ApplyObject) and action.key.kind == kind][-1]
 
 
-def golden(file: Path, text: str) -> None:
+def golden(test_file: str, name: str, body: Body) -> None:
+    """Compare with `golden/<name>.yaml` beside the test file (see `golden_file`).
+
+    `name` is that of the function that renders it, with dashes, and of a case where there are several: `inference-service.cached`.
+    """
+    text = yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150)
+    golden_file(Path(test_file).parent / "golden" / f"{name}.yaml", text)
+
+
+def golden_file(file: Path, text: str) -> None:
     """Compare with the file; with AIM_WRITE_GOLDEN=1 in the environment, write it instead."""
     if os.environ.get(WRITE_GOLDEN) == "1":
         file.parent.mkdir(exist_ok=True)

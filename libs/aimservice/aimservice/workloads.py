@@ -9,6 +9,14 @@ from aimschema.resources import POD
 from aimservice.projection import Projection, Seen
 
 JobState = Literal["active", "succeeded", "failed"]
+_WAYS_OUT = {
+    "ErrImagePull": "check the image's name and images.imagePullSecrets of the AIMNamespaceConfig",
+    "ImagePullBackOff": "check the image's name and images.imagePullSecrets of the AIMNamespaceConfig",
+    "InvalidImageName": "correct the image's name in the AIMClusterModel",
+    "CreateContainerConfigError": "create the Secret or key that it names, or take the reference out",
+    "CrashLoopBackOff": "see why in the log: kubectl logs --previous",
+}
+"""By the kubelet's reason for a container that waits."""
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
@@ -61,13 +69,21 @@ def problem(pod: Seen) -> str | None:
     """Why a pod does not start, in the words of scheduler or kubelet; None where nothing is wrong."""
     for condition in pod.status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"pod {pod.key.name} cannot be scheduled: {condition.get('message', condition.get('reason', ''))}"
+            why = condition.get("message", condition.get("reason", ""))
+            return f"pod {pod.key.name} cannot be scheduled: {why}; free such a node, or add one"
     for status in pod.status.get("containerStatuses") or ():
         waiting = (status.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason", "") not in _STARTING:
-            return f"pod {pod.key.name}: {waiting['reason']}: {waiting.get('message', '')}"
+        reason = waiting.get("reason", "")
+        if reason not in _STARTING:
+            way_out = f"; {_WAYS_OUT[reason]}" if reason in _WAYS_OUT else ""
+            return f"pod {pod.key.name}: {reason}: {waiting.get('message', '')}{way_out}"
     return None
 
 
 def running(pod: Seen) -> bool:
     return bool(pod.status.get("phase") == "Running")
+
+
+def unstarted(pod: Seen) -> bool:
+    """Nothing of it has run yet."""
+    return pod.status.get("phase") in {None, "", "Pending"}

@@ -5,26 +5,31 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from aimkube import Cluster, Conflict, NotFound
+from aimschema.messages import Mark
 from aimschema.resources import Key, Resource
-from aimservice.act import Applier, NameConflict, ours, same_owner
+from aimservice.act import Applier, NameConflict
+from aimservice.drift import differing, ours, same_owner, writers
 from aimservice.plan import ApplyObject, DeleteObject
 from aimservice.projection import Projection, fold, written
 
 Body = dict[str, Any]
+CLAIM = Key("PersistentVolumeClaim", "ml", "j")
 JOB = Key("Job", "ml", "j")
 MAP = Key("ConfigMap", "ml", "m")
 
 
 @dataclass
 class FakeCluster:
-    """Applies by laying what is sent over what is there, and defaults one field, as servers do."""
+    """Applies by laying what is sent over what is there, takes out what was sent before and is not now, and defaults one field, as servers do."""
 
     objects: dict[Key, Body] = field(default_factory=dict)
     applied: list[Body] = field(default_factory=list)
     deleted: list[tuple[Key, str | None]] = field(default_factory=list)
     got: list[Key] = field(default_factory=list)
+    owned: dict[Key, set[str]] = field(default_factory=dict)
 
     async def apply(self, body: Body, *, manager: str) -> Body:
         self.applied.append(body)
@@ -33,7 +38,10 @@ class FakeCluster:
         metadata = {**there["metadata"], **body["metadata"], "managedFields": [{"manager": manager}]}
         metadata["resourceVersion"] = str(int(there["metadata"]["resourceVersion"]) + 1)
         merged = {**there, **copy.deepcopy(body), "metadata": metadata}
-        merged["spec"] = {"defaulted": True, **merged.get("spec", {})}
+        merged["spec"] = {"defaulted": True, **there.get("spec", {}), **merged.get("spec", {})}
+        for left_out in self.owned.get(key, set()) - set(body.get("spec", {})):
+            del merged["spec"][left_out]
+        self.owned[key] = set(body.get("spec", {}))
         self.objects[key] = merged
         return copy.deepcopy(merged)
 
@@ -54,10 +62,10 @@ class FakeCluster:
         del self.objects[key]
 
 
-def wanted(key: Key = JOB, owner: str | None = "owner", **spec: Any) -> ApplyObject:
+def wanted(key: Key = CLAIM, owner: str | None = "owner", **spec: Any) -> ApplyObject:
     references = [] if owner is None else [{"kind": "AIMService", "name": "s", "uid": owner}]
     metadata = {"name": key.name, "namespace": key.namespace, "ownerReferences": references}
-    return ApplyObject({"apiVersion": "batch/v1", "kind": key.kind, "metadata": metadata, "spec": {"parallelism": 1, **spec}})
+    return ApplyObject({"apiVersion": "v1", "kind": key.kind, "metadata": metadata, "spec": {"parallelism": 1, **spec}})
 
 
 @pytest.fixture
@@ -93,14 +101,14 @@ async def test_what_is_as_we_left_it_is_not_written_again(cluster: FakeCluster, 
 
 async def test_what_others_changed_beside_our_fields_is_theirs(cluster: FakeCluster, applier: Applier) -> None:
     await applier.apply(Projection(), wanted())
-    cluster.objects[JOB]["spec"]["suspend"] = True
-    cluster.objects[JOB]["status"] = {"active": 1}
+    cluster.objects[CLAIM]["spec"]["suspend"] = True
+    cluster.objects[CLAIM]["status"] = {"active": 1}
     assert await applier.apply(seen_in(cluster), wanted()) is None
 
 
 async def test_what_others_changed_in_our_fields_is_put_back(cluster: FakeCluster, applier: Applier) -> None:
     await applier.apply(Projection(), wanted())
-    cluster.objects[JOB]["spec"]["parallelism"] = 7
+    cluster.objects[CLAIM]["spec"]["parallelism"] = 7
     answer = await applier.apply(seen_in(cluster), wanted())
     assert answer is not None
     assert answer["spec"]["parallelism"] == 1
@@ -111,7 +119,7 @@ async def test_what_the_server_rewrites_is_no_drift(cluster: FakeCluster, applie
 
     async def rewriting(body: Body, *, manager: str) -> Body:
         answer = await FakeCluster.apply(cluster, body, manager=manager)
-        answer["spec"]["cpu"] = cluster.objects[JOB]["spec"]["cpu"] = "1"
+        answer["spec"]["cpu"] = cluster.objects[CLAIM]["spec"]["cpu"] = "1"
         return answer
 
     cluster.apply = rewriting  # type: ignore[method-assign]
@@ -126,28 +134,157 @@ async def test_another_wish_is_applied_and_names_the_uid(cluster: FakeCluster, a
     assert cluster.applied[-1]["spec"]["parallelism"] == 2
 
 
-async def test_after_a_restart_everything_is_applied_once(cluster: FakeCluster, applier: Applier) -> None:
+def restarted(cluster: FakeCluster, *, told: Mark | None) -> Applier:
+    """Another process, which was told what the one before it did last."""
+    another = Applier(cast(Cluster, cluster), "aim-test")
+    another.recall(CLAIM, told)
+    return another
+
+
+async def test_after_a_restart_nothing_is_written(cluster: FakeCluster, applier: Applier) -> None:
     await applier.apply(Projection(), wanted())
-    restarted = Applier(cast(Cluster, cluster), "aim-test")
-    assert await restarted.apply(seen_in(cluster), wanted()) is not None
-    assert await restarted.apply(seen_in(cluster), wanted()) is None
+    after = restarted(cluster, told=applier.mark(CLAIM))
+    cluster.objects[CLAIM] |= {"status": {"phase": "Bound"}}
+    cluster.objects[CLAIM]["metadata"] |= {"finalizers": ["kubernetes.io/pvc-protection"], "resourceVersion": "9"}
+    assert await after.apply(seen_in(cluster), wanted()) is None
+    cluster.objects[CLAIM]["metadata"]["annotations"] = {"theirs": "later"}
+    assert await after.apply(seen_in(cluster), wanted()) is None
+    assert len(cluster.applied) == 1
+
+
+async def test_after_a_restart_without_its_memory_everything_is_applied_once(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted())
+    after = restarted(cluster, told=None)
+    assert await after.apply(seen_in(cluster), wanted()) is not None
+    assert await after.apply(seen_in(cluster), wanted()) is None
+
+
+async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted())
+    after = restarted(cluster, told=applier.mark(CLAIM))
+    cluster.objects[CLAIM]["spec"]["parallelism"] = 7
+    assert await after.apply(seen_in(cluster), wanted()) is not None
+    assert cluster.objects[CLAIM]["spec"]["parallelism"] == 1
+
+
+async def test_what_was_applied_but_not_told_of_before_a_crash_is_taken_back(cluster: FakeCluster, applier: Applier) -> None:
+    """One more field was applied, then the process was killed and the wish was taken back: our fields are as they should be, but one is too many."""
+    await applier.apply(Projection(), wanted())
+    told = applier.mark(CLAIM)
+    await applier.apply(seen_in(cluster), wanted(extra=1))
+    after = restarted(cluster, told=told)
+    assert await after.apply(seen_in(cluster), wanted()) is not None
+    assert await after.apply(seen_in(cluster), wanted()) is None
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def rewritten(cluster: FakeCluster) -> Projection:
+    """A controller has put its own value into our field."""
+    there = cluster.objects[CLAIM]
+    there["spec"]["parallelism"] = 7
+    there["metadata"]["managedFields"] = [{"manager": "bully", "fieldsV1": {"f:spec": {"f:parallelism": {}}}}]
+    return seen_in(cluster)
+
+
+async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
+    """Three times at once, then ever more rarely: 9 writes in the first ten minutes, one every five minutes after that."""
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    said, written_at = set(), []
+    while clock.now_s < 3600:
+        if await applier.apply(rewritten(cluster), wanted()) is not None:
+            written_at.append(clock.now_s)
+        contest = applier.contest(CLAIM)
+        said.add(None if contest is None else contest.message)
+        clock.now_s += 0.5
+    assert written_at[:8] == [0, 0.5, 1, 6, 16, 36, 76, 156]
+    assert len(written_at) < 22
+    words = "spec.parallelism of PersistentVolumeClaim j is changed again and again by bully, and put right ever more rarely: leave it to AIM"
+    assert said == {None, words}
+    assert len(cluster.got) == 2, "who it is was asked for once"
+
+
+async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = "owner") -> bool:
+    """Whether an object that somebody deletes is made anew at once."""
+    cluster.objects.pop(CLAIM, None)
+    applier.gone(CLAIM)
+    return await applier.apply(Projection(), wanted(owner=owner)) is not None
+
+
+async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(cluster: FakeCluster) -> None:
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    assert [await deleted_and_made(cluster, applier) for _ in range(4)] == [True, True, False, False]
+    contest = applier.contest(CLAIM)
+    assert contest is not None
+    assert contest.message.startswith("PersistentVolumeClaim j is deleted again and again")
+    clock.now_s += contest.again_s
+    assert await deleted_and_made(cluster, applier)
+
+
+async def test_what_went_with_its_owner_is_made_at_once_for_the_next(cluster: FakeCluster) -> None:
+    applier = Applier(cast(Cluster, cluster), "aim-test", Clock())
+    await applier.apply(Projection(), wanted(owner="0"))
+    assert all([await deleted_and_made(cluster, applier, owner=str(number)) for number in range(1, 9)])
+
+
+async def test_what_we_deleted_ourselves_is_made_at_once(cluster: FakeCluster, applier: Applier) -> None:
+    for _ in range(9):
+        assert await applier.apply(Projection(), wanted()) is not None
+        await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
+        applier.gone(CLAIM)
+
+
+async def test_a_person_sees_an_edit_undone_at_once_and_again(cluster: FakeCluster) -> None:
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    for _ in range(10):
+        assert await applier.apply(rewritten(cluster), wanted()) is not None
+        clock.now_s += 1000
+    assert applier.contest(CLAIM) is None
+
+
+async def test_a_fight_that_is_over_is_over(cluster: FakeCluster) -> None:
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    for _ in range(4):
+        await applier.apply(rewritten(cluster), wanted())
+    contest = applier.contest(CLAIM)
+    assert contest is not None
+    clock.now_s += contest.again_s
+    assert await applier.apply(rewritten(cluster), wanted()) is not None
+    contest = applier.contest(CLAIM)
+    assert contest is not None, "whether it holds is not known yet"
+    clock.now_s += contest.again_s
+    assert await applier.apply(seen_in(cluster), wanted()) is None
+    assert applier.contest(CLAIM) is None
 
 
 async def test_what_is_being_deleted_is_left_alone(cluster: FakeCluster, applier: Applier) -> None:
     await applier.apply(Projection(), wanted())
-    cluster.objects[JOB]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.objects[CLAIM]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert await applier.apply(seen_in(cluster), wanted(parallelism=2)) is None
 
 
 async def test_what_was_deleted_by_hand_is_made_again(cluster: FakeCluster, applier: Applier) -> None:
     await applier.apply(Projection(), wanted())
-    del cluster.objects[JOB]
+    del cluster.objects[CLAIM]
     assert await applier.apply(seen_in(cluster), wanted()) is not None
 
 
 async def test_a_foreign_config_map_is_not_overwritten(cluster: FakeCluster, applier: Applier) -> None:
     cluster.objects[MAP] = {"kind": "ConfigMap", "metadata": {"name": "m", "namespace": "ml", "uid": "theirs", "resourceVersion": "1"}}
-    with pytest.raises(NameConflict, match="ConfigMap/ml/m exists and is not owned"):
+    with pytest.raises(NameConflict, match="ConfigMap/ml/m exists and was not made for this"):
         await applier.apply(Projection(), wanted(MAP))
     assert cluster.applied == []
 
@@ -157,23 +294,49 @@ async def test_our_own_config_map_that_is_not_yet_seen_is_applied(cluster: FakeC
     assert await applier.apply(Projection(), wanted(MAP, parallelism=2)) is not None
 
 
-async def test_only_kinds_that_are_watched_by_label_are_asked_for(cluster: FakeCluster, applier: Applier) -> None:
-    await applier.apply(Projection(), wanted(JOB))
+async def test_what_was_never_seen_is_asked_for_and_what_is_seen_is_not(cluster: FakeCluster, applier: Applier) -> None:
+    """News of it may be late, and of some kinds only what has our label is watched."""
+    await applier.apply(Projection(), wanted(CLAIM))
+    await applier.apply(seen_in(cluster), wanted(CLAIM, parallelism=2))
+    assert cluster.got == [CLAIM]
+
+
+async def test_what_came_incomplete_is_asked_for(cluster: FakeCluster, applier: Applier) -> None:
+    """The watcher leaves out the largest part of what is too large for the bus; that is no drift."""
     await applier.apply(Projection(), wanted(MAP))
-    assert cluster.got == [MAP]
+    cluster.got.clear()
+    event = structs.replace(written({**cluster.objects[MAP], "spec": {}}), truncated=("spec",))
+    assert await applier.apply(fold(Projection(), event), wanted(MAP)) is None
+    assert (cluster.got, len(cluster.applied)) == ([MAP], 1)
+
+
+@pytest.mark.parametrize("seen_before", [True, False], ids=["seen", "never-seen"])
+async def test_what_was_made_for_another_is_not_overwritten(cluster: FakeCluster, applier: Applier, *, seen_before: bool) -> None:
+    await applier.apply(Projection(), wanted(owner="another"))
+    with pytest.raises(NameConflict, match="PersistentVolumeClaim/ml/j exists"):
+        await applier.apply(seen_in(cluster) if seen_before else Projection(), wanted())
+    assert len(cluster.applied) == 1
+
+
+async def test_a_job_that_is_there_is_never_written_again(cluster: FakeCluster, applier: Applier) -> None:
+    """Its pod template cannot be changed: that would be refused, again and again."""
+    await applier.apply(Projection(), wanted(JOB))
+    assert await applier.apply(seen_in(cluster), wanted(JOB, parallelism=2)) is None
+    assert await applier.apply(Projection(), wanted(JOB, parallelism=2)) is None
+    assert len(cluster.applied) == 1
 
 
 async def test_deleting_takes_the_dependents_along(cluster: FakeCluster, applier: Applier) -> None:
     await applier.apply(Projection(), wanted())
-    assert await applier.delete(DeleteObject(JOB, "uid-of-j"))
-    assert cluster.deleted == [(JOB, "Background")]
+    assert await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
+    assert cluster.deleted == [(CLAIM, "Background")]
 
 
 @pytest.mark.parametrize("uid", ["uid-of-j", "another"], ids=["gone", "a-successor"])
 async def test_deleting_what_is_gone_or_another_does_nothing(cluster: FakeCluster, applier: Applier, uid: str) -> None:
     if uid == "another":
         await applier.apply(Projection(), wanted())
-    assert not await applier.delete(DeleteObject(JOB, uid))
+    assert not await applier.delete(DeleteObject(CLAIM, uid))
     assert cluster.deleted == []
 
 
@@ -182,9 +345,9 @@ async def test_after_a_deletion_nothing_is_remembered(cluster: FakeCluster, appl
     await applier.apply(Projection(), wanted())
     before = seen_in(cluster)
     if forgets == "delete":
-        await applier.delete(DeleteObject(JOB, "uid-of-j"))
+        await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
     else:
-        applier.forget(JOB)
+        applier.forget(CLAIM)
     assert await applier.apply(before, wanted()) is not None
 
 
@@ -237,3 +400,23 @@ OWNED = {"ownerReferences": [{"uid": "u"}]}
 )
 def test_whose_an_object_is(wish: Body, there: Body, same: bool) -> None:
     assert same_owner({"metadata": wish}, {"metadata": there}) is same
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "paths"),
+    [
+        pytest.param({"a": 1}, {"a": 1}, [], id="the-same"),
+        pytest.param({"a": {"b": 1, "c": 1}}, {"a": {"b": 2, "c": 2}}, [("a", "b"), ("a", "c")], id="two-fields"),
+        pytest.param({"a": {"b": 1}}, {"a": None}, [("a",)], id="a-part-that-is-gone"),
+        pytest.param({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "x", "v": 2}]}, [("a",)], id="a-list-is-one-place"),
+    ],
+)
+def test_where_objects_differ(before: Any, now: Any, paths: list[tuple[str, ...]]) -> None:
+    assert list(differing(before, now)) == paths
+
+
+def test_who_holds_a_field() -> None:
+    fields: list[tuple[str, Body]] = [("us", {"f:spec": {"f:a": {}}}), ("kubectl-edit", {"f:spec": {"f:a": {}}}), ("kserve", {"f:spec": {"f:b": {}}})]
+    body = {"metadata": {"managedFields": [{"manager": manager, "fieldsV1": held} for manager, held in fields]}}
+    assert writers(body, ("spec", "a"), "us") == ["kubectl-edit"]
+    assert writers(body, ("spec", "c"), "us") == []

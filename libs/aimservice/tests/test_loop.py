@@ -12,14 +12,14 @@ from msgspec import structs
 
 from aimbus import Bus, Event, ensure_streams, read_log
 from aimbus.jetstream import api
-from aimkube import Cause, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound, Throttled
+from aimkube import Cause, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound, Rejected, Throttled, Unavailable
 from aimschema import subjects
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported, decode
-from aimschema.resources import CACHE, JOB, Key, Resource
+from aimschema.resources import CACHE, CLAIM, JOB, Key, Resource
 from aimservice.health import Health
 from aimservice.loop import Loop, Service
 from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, Plan, SendEvent, act, condition, look_again, report
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.projection import REFUSED, Projection, Refusal, Seen, written
 
 Body = dict[str, Any]
 NAME = "test"
@@ -47,9 +47,13 @@ def job() -> ApplyObject:
     return ApplyObject({"apiVersion": "batch/v1", "kind": JOB.kind, "metadata": {"name": JOB_OF_A.name, "namespace": "ml"}, "spec": {}})
 
 
+def claim() -> ApplyObject:
+    return ApplyObject({"apiVersion": "v1", "kind": CLAIM.kind, "metadata": {"name": "a-cache", "namespace": "ml"}, "spec": {}})
+
+
 @dataclass
 class FakeCluster:
-    """Answers an apply with the next error of the script; after the last one it succeeds."""
+    """Has nothing; answers an apply with the next error of the script, and after the last one it succeeds."""
 
     errors: list[Exception] = field(default_factory=list)
     applied: list[Body] = field(default_factory=list)
@@ -60,6 +64,9 @@ class FakeCluster:
         if self.errors:
             raise self.errors.pop(0)
         return {**body, "metadata": {**body["metadata"], "uid": "job", "resourceVersion": "50"}}
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        raise NotFound(f"{resource.kind} {namespace}/{name} not found")
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, **_: Any) -> None:
         raise NotFound(f"{resource.kind} {namespace}/{name} not found")
@@ -243,7 +250,10 @@ async def test_deleting_what_is_gone_is_not_told_of(bench: Bench) -> None:
 QUOTA = Forbidden("exceeded quota: gpus", status=403)
 
 
-@pytest.mark.parametrize("error", [QUOTA, Invalid("spec.size: Invalid value", status=422)], ids=["forbidden", "invalid"])
+TYPED_PATCH = Rejected("failed to create typed patch object: .spec.a: field not declared in schema", status=500)
+
+
+@pytest.mark.parametrize("error", [QUOTA, Invalid("spec.size: Invalid value", status=422), TYPED_PATCH], ids=["forbidden", "invalid", "typed-patch"])
 async def test_a_refusal_is_told_to_the_planner_and_forgotten_on_success(bench: Bench, error: KubeError) -> None:
     bench.cluster.errors = [error, error]
     await bench.started(makes_a_job, A)
@@ -289,7 +299,9 @@ async def test_a_namespace_that_is_terminating_is_done_without_complaint(bench: 
 
 
 @pytest.mark.parametrize(
-    "error", [Conflict("uid differs", status=409), Throttled("slow down", status=429, retry_after_s=0.2)], ids=["conflict", "throttled"]
+    "error",
+    [Conflict("uid differs", status=409), Throttled("slow down", status=429, retry_after_s=0.2), Unavailable("webhook is down", status=500)],
+    ids=["conflict", "throttled", "unavailable"],
 )
 async def test_what_passes_is_tried_again_without_an_event(bench: Bench, error: KubeError) -> None:
     bench.cluster.errors = [error]
@@ -392,6 +404,26 @@ async def test_a_handler_gets_the_actions_of_its_service(watcher_bus: Bus, servi
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_process_applies_nothing_that_one_before_it_did(watcher_bus: Bus, service_bus: Bus) -> None:
+    """What the first one applied is on the bus, and so comes with the state."""
+    cluster, planner = FakeCluster(), Planner(lambda _seen, present: act(claim()) if present.key == A else NOTHING)
+    service = Service(NAME, (CACHE,), (CACHE, CLAIM), affected, planner.plan, keeps=(CLAIM,))
+    for message in (changed(A, 1), synced(CACHE), synced(CLAIM)):
+        await watcher_bus.publisher.publish(message)
+    for process in ("first", "second"):
+        loop = Loop(service, service_bus, cast(Cluster, cluster), Health())
+        running = asyncio.ensure_future(loop.run())
+        marker = Key(CACHE.kind, "ml", process)
+        await watcher_bus.publisher.publish(changed(marker, 1))
+        await until(lambda marker=marker, loop=loop: marker in planner.asked and loop.queue.idle)  # type: ignore[misc]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        body = {**cluster.applied[0], "metadata": {**cluster.applied[0]["metadata"], "uid": "job", "resourceVersion": "50"}}
+        await watcher_bus.publisher.publish(written(body))
+    assert planner.asked.count(A) >= 2
+    assert len(cluster.applied) == 1
 
 
 async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Bench) -> None:

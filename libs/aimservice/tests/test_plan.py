@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import Key
-from aimservice.plan import MESSAGE_LENGTH, NOTHING, DeleteObject, Plan, act, condition, look_again, report
-from aimservice.projection import Seen
+from aimservice.plan import MESSAGE_LENGTH, NOTHING, DeleteObject, Plan, act, condition, look_again, report, with_refusal
+from aimservice.projection import Refusal, Seen
 
 POD = Key("Pod", "ml", "p")
 SEEN = Seen(POD, "u", 1, {"metadata": {"generation": 3}})
@@ -65,3 +65,19 @@ def test_messages_have_no_control_characters_and_are_bounded(text: str) -> None:
 )
 def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
     assert condition("A", True, "Ok", text).message == message
+
+
+@pytest.mark.parametrize(
+    ("said", "refused", "message"),
+    [
+        pytest.param("waiting", "no quota", "waiting; the API server refuses: no quota", id="added"),
+        pytest.param("waiting; the API server refuses: no quota", "no right", "waiting; the API server refuses: no right", id="another"),
+        pytest.param("waiting; the API server refuses: no quota", None, "waiting", id="over"),
+        pytest.param("no Job: no quota", "no quota", "no Job: no quota", id="told already"),
+        pytest.param("waiting", "a\tb", "waiting; the API server refuses: a b", id="foreign words"),
+        pytest.param("x" * 1020, "no quota", "x" * 1020 + "; t…", id="cut"),
+    ],
+)
+def test_a_condition_tells_the_refusal_there_is_and_no_other(said: str, refused: str | None, message: str) -> None:
+    refusal = None if refused is None else Refusal(POD, refused)
+    assert with_refusal(condition("A", False, "Waiting", said), refusal) == condition("A", False, "Waiting", message)

@@ -5,7 +5,7 @@ from functools import partial
 
 from aim_cacher.apply import Followers
 from aim_cacher.plan import plan
-from aim_cacher.projection import FOLLOWS, PLANS_FOR, affected
+from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
 from aim_cacher.settings import CacherSettings
 from aimschema.reasons import CACHER
 from aimservice.health import Health
@@ -15,7 +15,7 @@ from aimservice.process import run
 
 def service(settings: CacherSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, partial(plan, downloader_image=settings.downloader_image))
+    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, partial(plan, downloader_image=settings.downloader_image), keeps=KEEPS)
 
 
 async def serve(settings: CacherSettings, health: Health) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from aim_cacher.projection import askers
+from aim_cacher.projection import askers, askers_of
 from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
 from aim_cacher.view import View, look
 from aimschema import labels, names, quantities, reasons
@@ -23,9 +23,9 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
 from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report, with_contest, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
+from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running, unstarted
 
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
@@ -42,7 +42,6 @@ FATAL_EXITS = {
     13: reasons.CHECKSUM_MISMATCH,
 }
 """Exit codes of the downloader that a retry will hardly mend."""
-WAY_TO_MORE_SPACE = "expand the volume claim, or delete the cache and make it anew with a larger spec.size"
 
 PROGRESS = "progress"
 """Topic: how far the download of a cache is, as its log says (a Progress)."""
@@ -81,30 +80,45 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image
 
 def plan_template(seen: Projection, template: Seen) -> Plan:
     """Make the caches that are missing for a template, and say how warm they are."""
-    services, warm = askers(seen, template), bool(template.spec.get("warmCache"))
+    warm = bool(template.spec.get("warmCache"))
     found = discovered(seen, template)
     if found is None:
         waiting = condition(reasons.CACHE_WARM, False, reasons.WARM_REQUESTED, "caching starts once the model's sources are discovered")
         return report(template, waiting) if warm else report(template)
     have = {model.source: next(iter(caches_of(seen, template.key.namespace, model.source)), None) for model in found.models}
-    config = DEFAULT_CONFIG if warm or not services else str(services[0].spec.get("configRef", DEFAULT_CONFIG))
-    missing = [
-        ApplyObject(cache_for(template, model.source, model.size_bytes, config))
-        for model in found.models
-        if have[model.source] is None and (warm or services)
-    ]
+    asked = [model for model in found.models if have[model.source] is None and askers(seen, template)]
+    taken = _name_taken(seen, template, [model.source for model in asked])
+    if taken is not None:
+        return report(template, taken)
+    missing = [ApplyObject(cache_for(template, model.source, model.size_bytes, _first_config(seen, template, model.source))) for model in asked]
     refusal: Refusal | None = seen.learned(template.key, REFUSED)
-    return act(*missing) | (report(template, _warmth(have, refusal)) if warm else report(template))
+    return act(*missing) | (report(template, _warmth(have, refusal)) if warm or refusal is not None else report(template))
+
+
+def _name_taken(seen: Projection, template: Seen, missing: list[str]) -> ReportedCondition | None:
+    """A cache of another source has the name that ours would get."""
+    for source in missing:
+        there = seen.get(Key(CACHE.kind, template.key.namespace, names.cache_for(source)))
+        if there is not None and not there.deleting:
+            other = f"ModelCache {there.key.name} exists and is for {there.spec.get('sourceUri')}, not for {source}; give it another name"
+            return condition(reasons.CACHE_WARM, False, reasons.NAME_CONFLICT, other)
+    return None
+
+
+def _first_config(seen: Projection, template: Seen, source: str) -> str:
+    """The config of who asked for a source first; a template names none."""
+    return str(askers_of(seen, template.key.namespace, source)[0].spec.get("configRef", DEFAULT_CONFIG))
 
 
 def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCondition:
     if refusal is not None:
-        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"cache {refusal.target.name} is refused: {refusal.message}")
+        words = f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
+        return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), words)
     caches = [cache for cache in have.values() if cache is not None]
     failed = [cache for cache in caches if cache.status.get("status") == reasons.FAILED_STATE]
     if failed:
         why = (failed[0].condition(reasons.READY) or {}).get("message", "")
-        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"cache {failed[0].key.name} failed: {why}")
+        return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"ModelCache {failed[0].key.name} failed: {why}")
     if len(caches) == len(have) and all(cache.status.get("status") == reasons.AVAILABLE_STATE for cache in caches):
         return condition(reasons.CACHE_WARM, True, reasons.WARM, f"{len(caches)} of {len(have)} model sources are cached")
     detail = ", ".join(f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in caches) or "caches are being created"
@@ -115,7 +129,7 @@ def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, image: str
     """First match wins: not the one that counts, no longer wanted, no size yet, volume, files."""
     first = caches_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))[0]
     if first.key != cache.key:
-        other = f"cache {first.key.name} is older and holds the same source; use that one or delete it"
+        other = f"ModelCache {first.key.name} is older and has the same source, so this one is not filled; delete one of them"
         return report(cache, condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other))
     if _abandoned(seen, cache):
         return act(DeleteObject(cache.key, cache.uid))
@@ -146,14 +160,10 @@ def _foreign(view: View, there: Seen) -> Plan:
 
 
 def _abandoned(seen: Projection, cache: Seen) -> bool:
-    """A failed cache that we made and that nobody asks for any more."""
+    """A failed cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
     if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or cache.status.get("status") != reasons.FAILED_STATE:
         return False
-    for template in seen.all(TEMPLATE.kind, cache.key.namespace):
-        found = discovered(seen, template)
-        if found is not None and cache.spec["sourceUri"] in found.sources and (template.spec.get("warmCache") or askers(seen, template)):
-            return False
-    return True
+    return not askers_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))
 
 
 def _find_size(seen: Projection, view: View, now: datetime.datetime, image: str) -> Plan:
@@ -176,7 +186,7 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
     download = view.download
     annotations = dict(view.claim.annotations) if view.claim is not None else {}
     kept = {name: value for name, value in annotations.items() if name in {labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED}}
-    storage = _storage(view, size)
+    storage = with_contest(seen, Key(CLAIM.kind, view.cache.key.namespace, names.cache_claim(view.cache.key.name)), _storage(view, size))
     if view.claim is None:
         return act(ApplyObject(claim_for(view.cache, None, size, view.wanted_class, {}))) | _say(
             view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message)
@@ -209,17 +219,26 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
     if claim is not None and claim.deleting:
         return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being deleted, held by {view.holders}")
     if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
-        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, view.refusal.message)
+        refused = f"volume claim {name} is refused: {view.refusal.message}; tried again soon"
+        return condition(reasons.STORAGE_READY, False, view.refusal.reason(reasons.PVC_PENDING), refused)
     if (claim is None or claim.status.get("phase") != "Bound") and view.storage_class is None:
         missing = f"storage class {wanted} does not exist" if wanted else "no storage class is named and the cluster has no default one"
         return condition(
-            reasons.STORAGE_READY, False, reasons.STORAGE_CLASS_MISSING, f"{missing}; set spec.storageClassName or the config's cacheStorageClassName"
+            reasons.STORAGE_READY,
+            False,
+            reasons.STORAGE_CLASS_MISSING,
+            f"{missing}; create it, or name another in spec.storageClassName or the config's cacheStorageClassName",
         )
     if claim is None:
         return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being created")
     match claim.status.get("phase"):
         case "Lost":
-            return condition(reasons.STORAGE_READY, False, reasons.PVC_LOST, f"volume claim {name} lost its volume; delete the cache to start over")
+            return condition(
+                reasons.STORAGE_READY,
+                False,
+                reasons.PVC_LOST,
+                f"volume claim {name} lost its volume; delete ModelCache {view.cache.key.name} to start over",
+            )
         case "Bound":
             has = requested(claim)
             if view.spec.size is not None and has is not None and quantities.parse(view.spec.size) > quantities.parse(has):
@@ -227,7 +246,9 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
                 return condition(reasons.STORAGE_READY, False, reasons.INSUFFICIENT_CAPACITY, grow)
             return condition(reasons.STORAGE_READY, True, reasons.PVC_BOUND, f"volume claim {name} ({has or size}) is bound")
         case _:
-            return condition(reasons.STORAGE_READY, False, reasons.PVC_PROVISIONING, f"volume claim {name} is waiting for its volume")
+            return condition(
+                reasons.STORAGE_READY, False, reasons.PVC_PROVISIONING, f"volume claim {name} is waiting for its volume: kubectl describe pvc {name}"
+            )
 
 
 def _misplaced(view: View) -> bool:
@@ -278,14 +299,15 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
         return _next_try(view, now, storage, task)
     if job.deleting:
         return _say(view, storage, _last(view) or task.working)
+    pods, outdated = pods_of(seen, job), job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
+    waits = job_state(job) == "active" and pods != [] and all(unstarted(pod) for pod in pods)
+    if outdated and (waits or job_state(job) != "active"):
+        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if job_state(job) == "active":
-        pods = pods_of(seen, job)
         followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods if running(pod)]
         trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
         working = task.working if trouble is None else _filled(False, task.working.reason, trouble)
         return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed)
-    if job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs:
-        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if not _settled(seen, job, now):
         return _say(view, storage, _last(view) or task.working) | look_again(POD_WORD_S)
     said, due, recorded = _failed_try(seen, view, now, storage, job)
@@ -314,7 +336,7 @@ def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, ta
     if due is not None and now < due:
         return _say(view, storage, _last(view) or task.working) | look_again((due - now).total_seconds())
     if view.refusal is not None and view.refusal.target.kind == JOB.kind:
-        refused = _filled(False, task.working.reason, f"the Job cannot be created: {view.refusal.message}")
+        refused = _filled(False, view.refusal.reason(task.working.reason), f"the Job cannot be created: {view.refusal.message}")
         return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, refused)
     return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, task.working, attempts=view.attempts, nextAttemptTime=None)
 
@@ -327,10 +349,17 @@ def _failed_try(seen: Projection, view: View, now: datetime.datetime, storage: R
     reason, wait_s = verdict(exit_code, attempt)
     due = (job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s)
     ending = f"the downloader ended with exit code {exit_code}" if exit_code is not None else job_failure(job) or "its pod is gone"
-    words = (result.message or ending) + (f" ({WAY_TO_MORE_SPACE})" if reason == reasons.INSUFFICIENT_CAPACITY else "")
+    words = (result.message or ending) + (_way_to_more_space(view, result) if reason == reasons.INSUFFICIENT_CAPACITY else "")
     filled = _filled(False, reason, f"try {attempt}: {words}; next try at {timestamp(due)}")
     said = _say(view, storage, filled, attempts=attempt, nextAttemptTime=timestamp(due))
     return said, due, int(view.cache.status.get("attempts", 0)) == attempt
+
+
+def _way_to_more_space(view: View, result: DownloaderResult) -> str:
+    """Both sizes, as far as they are known, and what to do."""
+    source = "" if result.bytes is None else f"the source has {quantities.human(result.bytes)}, "
+    claim = "" if view.claim is None else f"volume claim {view.claim.key.name} has {requested(view.claim)}: "
+    return f"; {source}{claim}expand the claim, or delete the cache and make it anew with a larger spec.size"
 
 
 def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:
@@ -383,7 +412,7 @@ def _last(view: View) -> ReportedCondition | None:
 
 
 def _say(view: View, storage: ReportedCondition, filled: ReportedCondition, **fields: Any) -> Plan:
-    return report(view.cache, storage, filled, **_fields(view, **fields))
+    return report(view.cache, storage, with_refusal(filled, view.refusal), **_fields(view, **fields))
 
 
 def _fields(view: View, **changed: Any) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """What the cacher sees, and which caches and templates an object touches."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from aimschema.reasons import FAILED_STATE
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERVICE, STORAGE_CLASS, TEMPLATE, Key
-from aimservice.lookups import caches_of, oldest_first
+from aimservice.lookups import caches_of, discovered, oldest_first
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
 
 PLANS_FOR = (CACHE, TEMPLATE)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
+KEEPS = (CLAIM,)
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:
@@ -43,12 +44,24 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
 
 
 def askers(seen: Projection, template: Seen) -> list[Seen]:
-    """Services that want the models of a template cached, oldest first."""
-    return oldest_first(
+    """Who wants the models of a template cached: the template itself where it says warmCache, and services; oldest first."""
+    services = (
         service
         for service in seen.all(SERVICE.kind, template.key.namespace)
         if service.spec.get("templateRef") == template.key.name and service.spec.get("cacheModel", True)
     )
+    return oldest_first([*services, *([template] if template.spec.get("warmCache") else [])])
+
+
+def askers_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
+    """Who wants a source cached, by whichever template; oldest first. While an image is asked again, its last answer still counts."""
+    templates = (template for template in seen.all(TEMPLATE.kind, namespace) if source in _sources(seen, template))
+    return oldest_first(asker for template in templates for asker in askers(seen, template))
+
+
+def _sources(seen: Projection, template: Seen) -> Sequence[str]:
+    found = discovered(seen, template)
+    return found.sources if found is not None else template.status.get("modelSources") or ()
 
 
 def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:

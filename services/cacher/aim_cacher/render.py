@@ -75,10 +75,15 @@ def size_job(cache: Seen, image: str, env: list[Body], inputs: str, attempt: int
 
 
 def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
-    """Credentials by reference, then the cache's own variables, which win."""
-    variables = {variable["name"]: variable for variable in credential_env(config)}
-    variables |= {variable.name: variable.model_dump(by_alias=True, exclude_none=True) for variable in own}
-    return list(variables.values())
+    """Credentials by reference, then the cache's own variables, which win and so may use each other's values (`$(NAME)` looks back only)."""
+    named = {variable.name for variable in own}
+    credentials = [variable for variable in credential_env(config) if variable["name"] not in named]
+    return credentials + [variable.model_dump(by_alias=True, exclude_none=True) for variable in own]
+
+
+def literal(arg: str) -> str:
+    """An argument that the kubelet hands on as it is: `$(NAME)` would become the variable's value, which may be a secret."""
+    return arg.replace("$", "$$")
 
 
 def _metadata(cache: Seen, name: str) -> Body:
@@ -94,7 +99,7 @@ def _container(image: str, args: list[str], env: list[Body]) -> Body:
     return {
         "name": CONTAINER,
         "image": image,
-        "args": args,
+        "args": [literal(arg) for arg in args],
         "env": env,
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }

@@ -17,7 +17,7 @@ from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report
+from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, problem
 
@@ -91,7 +91,7 @@ def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[Reported
     if failed is not None:
         ready = failed.condition(reasons.READY) or {}
         reason = reasons.CACHE_LOST if ready.get("reason") == reasons.PVC_LOST else reasons.CACHE_FAILED
-        return cache_ready(False, reason, f"cache {failed.key.name} failed: {ready.get('message', '')}"), False
+        return cache_ready(False, reason, f"ModelCache {failed.key.name} failed: {ready.get('message', '')}"), False
     mounted = {} if there is None else _mounts(there)
     lost = next((source for source in unready if _was_mounted(source, mounted)), None)
     if lost is not None:
@@ -99,8 +99,21 @@ def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[Reported
         return cache_ready(False, reasons.CACHE_LOST, words), False
     missing = next((source for source in unready if source.cache is None), None)
     if missing is not None:
-        return cache_ready(False, reasons.WAITING_FOR_CACHE, f"waiting for a cache of {missing.uri}"), False
-    return cache_ready(False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached"), False
+        return _no_cache(parts, missing), False
+    waiting = [s.cache for s in unready if s.cache is not None and s.cache.status.get("status") == reasons.PENDING]
+    why = f"; ModelCache {waiting[0].key.name}: {(waiting[0].condition(reasons.READY) or {}).get('message', '')}" if waiting else ""
+    return cache_ready(False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached{why}"), False
+
+
+def _no_cache(parts: Parts, missing: Source) -> ReportedCondition:
+    """Waiting for the cacher to make one; if it cannot, the template says why."""
+    warmth = parts.template.condition(reasons.CACHE_WARM) or {}
+    match warmth.get("reason"):
+        case reasons.NAME_CONFLICT:
+            return cache_ready(False, reasons.NAME_CONFLICT, str(warmth.get("message", "")))
+        case reasons.WARM_FAILED:
+            return cache_ready(False, reasons.CACHE_FAILED, str(warmth.get("message", "")))
+    return cache_ready(False, reasons.WAITING_FOR_CACHE, f"waiting for a ModelCache of {missing.uri} to be made")
 
 
 def _mounts(there: Seen) -> dict[str, str]:
@@ -133,12 +146,17 @@ def _progress(source: Source) -> int:
 
 
 def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
+    return with_contest(seen, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), _fares(seen, service, there))
+
+
+def _fares(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
     """First match wins: refused, ready, failed, still being made."""
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     if refusal is not None:
-        return runtime_ready(False, reasons.RUNTIME_FAILED, f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}")
+        words = f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
+        return runtime_ready(False, refusal.reason(reasons.RUNTIME_FAILED), words)
     if there is None:
-        return runtime_ready(False, reasons.CREATING_RUNTIME, "the InferenceService is being created")
+        return runtime_ready(False, reasons.CREATING_RUNTIME, f"InferenceService {service.key.name} is being created")
     pods = [pod for pod in predictor_pods(seen, service.key) if not pod.deleting]
     if service.spec.get("replicas", 1) == 0:
         return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
@@ -151,16 +169,21 @@ def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCon
     trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
     if trouble is not None:
         return runtime_ready(False, reasons.RUNTIME_FAILED, trouble)
-    crashed = next((f"pod {pod.key.name} ended with exit code {end.exit_code}" for pod in pods if (end := ended(pod, CONTAINER)) is not None), None)
+    log = f"see why: kubectl logs -n {service.key.namespace}"
+    crashed = next(((pod, end) for pod in pods if (end := ended(pod, CONTAINER)) is not None), None)
     if crashed is not None:
-        return runtime_ready(False, reasons.RUNTIME_FAILED, f"{crashed}; see its log")
+        pod, end = crashed
+        return runtime_ready(False, reasons.RUNTIME_FAILED, f"pod {pod.key.name} ended with exit code {end.exit_code}; {log} {pod.key.name}")
     restarted = next((pod for pod in pods if _restarts(pod)), None)
     if restarted is not None:
-        return runtime_ready(
-            False, reasons.RUNTIME_FAILED, f"pod {restarted.key.name} ended and was started again {_restarts(restarted)} times; see its log"
-        )
-    waiting = (there.condition(reasons.READY) or {}).get("message", "")
-    return runtime_ready(False, reasons.CREATING_RUNTIME, f"the model server is starting{': ' + waiting if waiting else ''}")
+        words = f"pod {restarted.key.name} ended and was started again {_restarts(restarted)} times; {log} {restarted.key.name} --previous"
+        return runtime_ready(False, reasons.RUNTIME_FAILED, words)
+    found = there.condition(reasons.READY)
+    if found is None and not pods:
+        waits = f"waiting for KServe to take up InferenceService {there.key.name}; if this stays, see whether its controller runs"
+        return runtime_ready(False, reasons.CREATING_RUNTIME, waits)
+    why = (found or {}).get("message", "")
+    return runtime_ready(False, reasons.CREATING_RUNTIME, f"InferenceService {there.key.name} is starting{': ' + str(why) if why else ''}")
 
 
 def _kept(seen: Projection, service: Seen, there: Seen | None) -> list[ReportedCondition]:

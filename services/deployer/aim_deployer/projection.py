@@ -6,10 +6,11 @@ from aimschema.labels import KSERVE_ISVC_LABEL
 from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
 
 PLANS_FOR = (SERVICE,)
 FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD)
+KEEPS = (INFERENCE_SERVICE,)
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:

@@ -89,7 +89,7 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
         )
     image = (kept.body.get("data") or {}).get(IMAGE_KEY)
     if not image:
-        return Unresolved(reasons.TEMPLATE_NOT_READY, f"ConfigMap {kept.key.name} does not say which image answered; delete it to ask again")
+        return Unresolved(reasons.TEMPLATE_FAILED, f"ConfigMap {kept.key.name} does not say which image answered; delete it to ask again")
     paths = {uri: mount_path_of(uri) for uri in found.sources}
     wrong = next((uri for uri, path in paths.items() if path is None), None)
     if wrong is not None:

@@ -1,10 +1,13 @@
 """`aim-discovery`: discovery as a process."""
 
 import sys
+from functools import partial
 
-from aim_discovery.apply import read_log
+from aim_discovery.apply import Handlers
+from aim_discovery.inspection import Inspector
 from aim_discovery.plan import plan
-from aim_discovery.projection import FOLLOWS, PLANS_FOR, affected
+from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
+from aim_discovery.registry import Registries
 from aim_discovery.settings import DiscoverySettings
 from aimschema.reasons import DISCOVERY
 from aimservice.health import Health
@@ -12,13 +15,15 @@ from aimservice.loop import Service, run_loop
 from aimservice.process import run
 
 
-def service(_settings: DiscoverySettings) -> Service:
+def service(settings: DiscoverySettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, affected, plan)
+    own = settings.namespace
+    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), partial(plan, namespace=own), keeps=KEEPS)
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:
-    await run_loop(service(settings), settings, health, read_log)
+    async with Registries() as registries:
+        await run_loop(service(settings), settings, health, Handlers(Inspector(registries, settings.namespace)))
 
 
 def main() -> None:

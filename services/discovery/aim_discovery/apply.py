@@ -1,20 +1,35 @@
-"""Reading the log of a discovery's pod: at most 4 MiB, once a pod."""
+"""What discovery does beyond apply and delete: looks at images, and reads the log of a discovery's pod (at most 4 MiB, once a pod)."""
 
 from collections.abc import Sequence
 
+from aim_discovery.inspection import Inspector
 from aim_discovery.output import LARGEST_LOG_BYTES
 from aim_discovery.plan import LOG, ReadLogResult
 from aimkube import Cluster, NotFound, Rejected
 from aimschema.labels import JOB_UID
 from aimschema.resources import JOB, POD, Key
 from aimservice.loop import Loop
-from aimservice.plan import Action, ReadLog
+from aimservice.plan import Action, InspectImage, ReadLog
 from aimservice.projection import Learned
 
 
-async def read_log(loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
-    """The handler of ReadLog actions."""
-    assert isinstance(action, ReadLog), action
+class Handlers:
+    """The handler of InspectImage and ReadLog actions."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
+
+    async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
+        match action:
+            case InspectImage():
+                self._inspector.start(loop, action, causes)
+            case ReadLog():
+                await read_log(loop, action, about, causes)
+            case _:
+                raise TypeError(f"not an action of discovery: {action}")
+
+
+async def read_log(loop: Loop, action: ReadLog, about: Key, causes: Sequence[int]) -> None:
     result = await _read(loop.cluster, action)
     await loop.record(action, about, causes)
     loop.learn(Learned(action.of, LOG, result), about, causes)

@@ -1,16 +1,18 @@
-"""Decide the next step for a catalogue entry or for a template's discovery. Pure and total; `now` is aware UTC.
+"""Decide the next step for a template's discovery (for a catalogue entry: see catalogue). Pure and total; `now` is aware UTC.
 
 1. An answer is kept in the template's ConfigMap with the inputs it is valid for; for the same inputs it is never asked again.
 2. An older answer stays in force until a newer one is there.
 3. A Job carries the number of its try; the try counts once status.attempts says so, and only then is the Job deleted.
 4. Tries after a failure wait, unless what a try is made from has changed since the last (annotation `tried`).
 5. From the first failure on the condition says so until an answer is there, also while the next try is at work.
+6. Discovery does not wait for the image's inspection; only an image that is not in its registry is not asked.
 """
 
 import datetime
 from dataclasses import dataclass
 from typing import Any
 
+from aim_discovery.catalogue import missing_image, plan_model, unsupported
 from aim_discovery.output import BadOutputError, last_lines, parse
 from aim_discovery.render import CONTAINER, discovery_job, inputs_of, result_config_map, result_data
 from aimschema import labels, names, reasons
@@ -20,7 +22,21 @@ from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 from aimservice.lookups import models_named
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, ReadLog, act, condition, look_again, report
+from aimservice.plan import (
+    MESSAGE_LENGTH,
+    NOTHING,
+    ApplyObject,
+    DeleteObject,
+    Plan,
+    ReadLog,
+    act,
+    condition,
+    look_again,
+    repeated,
+    report,
+    warning,
+    with_refusal,
+)
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
 
@@ -45,7 +61,10 @@ class ReadLogResult:
 
 @dataclass(frozen=True)
 class View:
-    """One template with everything its plan depends on. `kept` holds the status fields as last said."""
+    """One template with everything its plan depends on. `kept` holds the status fields as last said.
+
+    `image_missing` and `unsupported` say what is wrong with image and template; mostly empty.
+    """
 
     template: Seen
     spec: TemplateSpec
@@ -57,6 +76,8 @@ class View:
     kept: dict[str, Any]
     said: ReportedCondition | None
     refusal: Refusal | None
+    image_missing: str
+    unsupported: str
 
     @property
     def job_key(self) -> Key:
@@ -83,30 +104,22 @@ class View:
         return int(self.kept.get("attempts", 0)) if same else 0
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+def plan(seen: Projection, key: Key, now: datetime.datetime, *, namespace: str) -> Plan:
+    """`namespace`: the control plane's own."""
     present = seen.get(key)
     if present is None or present.deleting:
         return NOTHING
-    return plan_model(seen, present) if key.kind == MODEL.kind else plan_template(seen, present, now)
+    return plan_model(seen, present, now, namespace) if key.kind == MODEL.kind else plan_template(seen, present, now, namespace)
 
 
-def plan_model(seen: Projection, model: Seen) -> Plan:
-    """Of several entries with one name the oldest counts."""
-    first = models_named(seen, str(model.spec["name"]))[0]
-    if first.key != model.key:
-        other = f"AIMClusterModel {first.key.name} is older and has the same spec.name {model.spec['name']}; rename or delete one of them"
-        return report(model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, other))
-    return report(model, condition(reasons.IMAGE_INSPECTED, None, reasons.NOT_INSPECTED, "in the catalogue; the image's labels have not been read"))
-
-
-def plan_template(seen: Projection, template: Seen, now: datetime.datetime) -> Plan:
+def plan_template(seen: Projection, template: Seen, now: datetime.datetime, namespace: str) -> Plan:
     """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try."""
     models = models_named(seen, str(template.spec["model"]))
     if not models:
         missing = f"no AIMClusterModel has spec.name {template.spec['model']}; discovery starts when one appears"
         kept = _kept(seen, template)
         return report(template, condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing), **kept)
-    view = look(seen, template, str(models[0].spec["image"]))
+    view = look(seen, template, models[0], namespace)
     for there in (view.result, view.job):
         if there is not None and template.uid not in there.owners:
             return _foreign(template, there)
@@ -129,6 +142,9 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     if view.job is None:
         return _next_try(seen, view, now)
     match job_state(view.job):
+        case "active" if view.image_missing and all(pod.status.get("phase") in {None, "Pending"} for pod in pods_of(seen, view.job)):
+            given_up = NOTHING if view.job.deleting else act(DeleteObject(view.job.key, view.job.uid))
+            return given_up | _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
         case "active":
             return _at_it(view, _working(seen, view.job, now)) | look_again(JOB_WITHOUT_POD_S)
         case "succeeded":
@@ -137,8 +153,8 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
             return _failed_job(seen, view, now, view.job)
 
 
-def look(seen: Projection, template: Seen, image: str) -> View:
-    namespace, spec = template.key.namespace, TemplateSpec.model_validate(template.spec)
+def look(seen: Projection, template: Seen, model: Seen, own_namespace: str) -> View:
+    namespace, spec, image = template.key.namespace, TemplateSpec.model_validate(template.spec), str(model.spec["image"])
     config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
     result = seen.get(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)))
     said = seen.report(template.key, reasons.DISCOVERY)
@@ -151,8 +167,10 @@ def look(seen: Projection, template: Seen, image: str) -> View:
         found=None if result is None else from_config_map(result.body),
         job=seen.get(Key(JOB.kind, namespace, names.discovery_job(template.key.name, inputs_of(image, spec)))),
         kept=_kept(seen, template),
-        said=next((c for c in said.conditions), None) if said is not None and said.uid == template.uid else _said(template),
+        said=next((c for c in said.conditions), None) if said is not None and said.uid == template.uid else repeated(template, reasons.DISCOVERED),
         refusal=seen.learned(template.key, REFUSED),
+        image_missing=missing_image(seen, model),
+        unsupported=unsupported(seen, model, spec, own_namespace),
     )
 
 
@@ -161,20 +179,12 @@ def _answered(view: View) -> Plan:
     assert view.found is not None
     sources = view.found.sources
     profile = {name: value for name, value in _profile(view.found).items() if value}
-    said = report(
-        view.template,
-        condition(
-            reasons.DISCOVERED,
-            True,
-            reasons.PROFILES_DISCOVERED,
-            f"found {len(sources)} model source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}",
-        ),
-        modelSources=sources,
-        profile=profile or None,
-        attempts=0,
-    )
+    words = f"found {len(sources)} model source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}"
+    said = _report(view, True, reasons.PROFILES_DISCOVERED, words, modelSources=sources, profile=profile or None, attempts=0)
     recorded = view.template.holds(reasons.DISCOVERED) and view.template.status.get("modelSources") == sources
-    return said | (act(DeleteObject(view.job.key, view.job.uid)) if recorded and view.job is not None and not view.job.deleting else NOTHING)
+    tried = view.result.annotations.get(labels.ANNOTATION_TRIED, "") if view.result is not None else ""
+    kept = act(ApplyObject(result_config_map(view.template, _held(view), view.inputs, tried)))
+    return kept | said | (act(DeleteObject(view.job.key, view.job.uid)) if recorded and view.job is not None and not view.job.deleting else NOTHING)
 
 
 def _profile(found: Discovered) -> dict[str, Any]:
@@ -191,18 +201,20 @@ def _profile(found: Discovered) -> dict[str, Any]:
 def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     due = view.kept.get("nextAttemptTime")
     if view.attempts and due is not None and now < parse_timestamp(due):
-        waiting = report(view.template, *([view.said] if view.said is not None else []), **view.kept)
+        waiting = report(view.template, *([with_refusal(view.said, view.refusal)] if view.said is not None else []), **view.kept)
         return waiting | look_again((parse_timestamp(due) - now).total_seconds())
+    if view.image_missing:
+        return _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
     running_now = at_work(seen, now)
     if running_now >= MOST_AT_ONCE:
         return _say(view, False, reasons.AWAITING_DISCOVERY, f"{running_now} discoveries are running; this one waits for its turn") | look_again(
             UNSTARTED_COUNTS_S
         )
     job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1)
-    words = "the discovery Job is being created" if view.refusal is None else f"the discovery Job cannot be created: {view.refusal.message}"
-    note = result_config_map(view.template, (view.result.body.get("data") or {}) if view.result is not None else {}, _valid_for(view), view.tried)
+    words = "the discovery Job is being created" if view.refusal is None else f"discovery cannot begin: {view.refusal.message}"
+    note = result_config_map(view.template, _held(view) if view.found is not None else {}, _valid_for(view), view.tried)
     starts = act(ApplyObject(note), ApplyObject(job))
-    return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, reasons.AWAITING_DISCOVERY, words))
+    return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, view.refusal.reason(reasons.AWAITING_DISCOVERY), words))
 
 
 def at_work(seen: Projection, now: datetime.datetime) -> int:
@@ -239,7 +251,8 @@ def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Pl
         found = parse(log.text)
     except BadOutputError as error:
         return _failed(view, now, job, str(error))
-    return act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
+    keeps = act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
+    return keeps if view.refusal is None else keeps | _at_it(view, "the image has answered")
 
 
 def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
@@ -269,7 +282,10 @@ def _failed(view: View, now: datetime.datetime, job: Seen, why: str) -> Plan:
     attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
     wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 20))
     due = timestamp((job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s))
-    said = _say(view, False, reasons.DISCOVERY_FAILED, f"try {attempt}, next at {due}: {why}", attempts=attempt, nextAttemptTime=due)
+    words = f"try {attempt}, next at {due}: {why}"
+    said = _say(view, False, reasons.DISCOVERY_FAILED, words, attempts=attempt, nextAttemptTime=due)
+    if view.found is not None:
+        said = warning(said, reasons.DISCOVERY_FAILED, words)
     recorded = int(view.template.status.get("attempts", 0)) == attempt or job.annotations.get(labels.ANNOTATION_TRIED) != view.tried
     return said | (act(DeleteObject(job.key, job.uid)) if recorded else NOTHING)
 
@@ -285,15 +301,25 @@ def _say(view: View, status: bool | None, reason: str, message: str, **fields: A
     """While an older answer is in force, that is what is said; how the new one goes is in the message."""
     kept = {**view.kept, **fields}
     if view.found is not None:
-        in_force = condition(
-            reasons.DISCOVERED, True, reasons.PROFILES_DISCOVERED, f"an earlier answer is in force; for the changed image: {message}"
-        )
-        return report(view.template, in_force, **kept)
-    return report(view.template, condition(reasons.DISCOVERED, status, reason, message), **kept)
+        return _report(view, True, reasons.PROFILES_DISCOVERED, f"an earlier answer is in force; for the changed image: {message}", **kept)
+    return _report(view, status, reason, message, **kept)
+
+
+def _report(view: View, status: bool | None, reason: str, message: str, **fields: Any) -> Plan:
+    """With what the image's labels have against the template, which is worth an Event as well."""
+    if not view.unsupported:
+        return report(view.template, with_refusal(condition(reasons.DISCOVERED, status, reason, message), view.refusal), **fields)
+    both = f"{message[: MESSAGE_LENGTH - len(view.unsupported) - 2]}; {view.unsupported}"
+    said = report(view.template, with_refusal(condition(reasons.DISCOVERED, status, reason, both), view.refusal), **fields)
+    return warning(said, reasons.UNSUPPORTED_PROFILE, view.unsupported)
+
+
+def _held(view: View) -> dict[str, str]:
+    return (view.result.body.get("data") or {}) if view.result is not None else {}
 
 
 def _valid_for(view: View) -> str | None:
-    return None if view.result is None else view.result.annotations.get(labels.ANNOTATION_INPUTS)
+    return None if view.result is None or view.found is None else view.result.annotations.get(labels.ANNOTATION_INPUTS)
 
 
 def _kept(seen: Projection, template: Seen) -> dict[str, Any]:
@@ -302,17 +328,6 @@ def _kept(seen: Projection, template: Seen) -> dict[str, Any]:
         return dict(said.fields)
     owned = reasons.OWNED[template.key.kind][reasons.DISCOVERY][1]
     return {name: value for name, value in template.status.items() if name in owned}
-
-
-def _said(template: Seen) -> ReportedCondition | None:
-    on_it = template.condition(reasons.DISCOVERED)
-    return (
-        None
-        if on_it is None
-        else ReportedCondition(
-            type=reasons.DISCOVERED, status=on_it.get("status", "Unknown"), reason=on_it.get("reason", ""), message=on_it.get("message", "")
-        )
-    )
 
 
 def _age_s(present: Seen, now: datetime.datetime) -> float:

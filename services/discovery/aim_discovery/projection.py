@@ -3,40 +3,57 @@
 import heapq
 from collections.abc import Iterable
 
+from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
 from aimservice.lookups import models_named
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
 
 PLANS_FOR = (MODEL, TEMPLATE)
 FOLLOWS = (MODEL, TEMPLATE, CONFIG, CONFIG_MAP, JOB, POD)
+KEEPS = (CONFIG_MAP,)
 WOKEN_AT_ONCE = 10
 
 
-def affected(seen: Projection, key: Key) -> Iterable[Key]:
-    """Keys to look at again when the object at `key` changes or goes. A Job that ends also wakes those that wait for a turn."""
+def affected(seen: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
+    """Keys to look at again when the object at `key` changes or goes. A Job that ends also wakes those that wait for a turn.
+
+    `namespace`: the control plane's own, whose config has the pull secrets for registries.
+    """
     present = seen.get(key)
     match key.kind:
         case "AIMClusterModel":
             yield key
-            if present is not None:
-                name = present.spec.get("name")
-                yield from (other.key for other in models_named(seen, str(name)))
-                yield from (template.key for template in seen.everywhere(TEMPLATE.kind) if template.spec.get("model") == name)
+            yield from _of_same_name(seen, present)
         case "AIMServiceTemplate":
             yield key
         case "AIMNamespaceConfig":
             yield from (template.key for template in seen.all(TEMPLATE.kind, key.namespace))
+            if (key.namespace, key.name) == (namespace, DEFAULT_CONFIG):
+                yield from (model.key for model in seen.all(MODEL.kind, None))
         case "ConfigMap":
             yield from _template_of(present)
+            owner = None if present is None else present.owner(MODEL.kind)
+            if owner is not None:
+                model = Key(MODEL.kind, None, owner.name)
+                yield model
+                yield from _of_same_name(seen, seen.get(model))
         case "Job":
             yield from _template_of(present)
             yield from _waiting(seen)
         case "Pod":
             job = None if present is None else present.owner(JOB.kind)
             yield from _template_of(None if job is None else seen.get(job))
+
+
+def _of_same_name(seen: Projection, model: Seen | None) -> Iterable[Key]:
+    """The catalogue entries of a model's name, and its templates."""
+    if model is not None:
+        name = model.spec.get("name")
+        yield from (other.key for other in models_named(seen, str(name)))
+        yield from (template.key for template in seen.everywhere(TEMPLATE.kind) if template.spec.get("model") == name)
 
 
 def _waiting(seen: Projection) -> list[Key]:

@@ -6,7 +6,7 @@ import msgspec
 
 from aimschema import labels, names
 from aimschema.credentials import pull_secrets
-from aimschema.discovered import IMAGE_KEY, RESULT_KEY, Discovered
+from aimschema.discovered import IMAGE_KEY, RESULT_KEY, Discovered, digest
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.resources import CONFIG_MAP, JOB
 from aimservice.projection import Seen
@@ -68,7 +68,8 @@ def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: 
 
 def result_config_map(template: Seen, data: dict[str, str], inputs: str | None, tried: str) -> Body:
     """Keeps the answer, what it is valid for, and what the last try was made from."""
-    annotations = {labels.ANNOTATION_TRIED: tried, **({} if inputs is None else {labels.ANNOTATION_INPUTS: inputs})}
+    annotations = {labels.ANNOTATION_TRIED: tried, labels.ANNOTATION_DIGEST: digest(data)}
+    annotations |= {} if inputs is None else {labels.ANNOTATION_INPUTS: inputs}
     return {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,

@@ -13,7 +13,7 @@ from aimschema import reasons
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, condition, report
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, condition, report, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 routing_ready = partial(condition, reasons.ROUTING_READY)
@@ -34,6 +34,10 @@ def plan(seen: Projection, key: Key, _now: datetime.datetime) -> Plan:
     if routing is None or not routing.auto_create_route:
         why = "the config has no routing" if routing is None else "autoCreateRoute is false"
         removed = act(DeleteObject(there.key, there.uid)) if there is not None and ours and not there.deleting else NOTHING
+        refusal: Refusal | None = seen.learned(key, REFUSED)
+        if removed.actions and refusal is not None:
+            stays = f"{why}, but HTTPRoute {key.name} cannot be removed: {refusal.message}"
+            return removed | report(service, routing_ready(False, reasons.ROUTE_FAILED, stays), **_kept(service))
         return removed | report(service, routing_ready(True, reasons.ROUTING_DISABLED, f"{why}: the service is reached inside the cluster only"))
     if there is not None and not ours:
         return report(service, _foreign(service, there))
@@ -76,32 +80,52 @@ def _state(seen: Projection, service: Seen, there: Seen | None, gateway: Gateway
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     path = path_of(service)
     if refusal is not None:
-        return report(service, routing_ready(False, reasons.ROUTE_FAILED, f"HTTPRoute {service.key.name} is refused: {refusal.message}"), path=path)
+        refused = f"HTTPRoute {service.key.name} is refused: {refusal.message}"
+        return report(service, routing_ready(False, refusal.reason(reasons.ROUTE_FAILED), refused), path=path)
     if there is None:
-        return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, "the route is being created"), path=path)
+        creating = routing_ready(False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created")
+        return report(service, with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating), path=path)
     address = _address(seen, service, gateway)
-    said = _accepted(there, gateway, f"{path} on {address}" if address is not None else path, stopped=service.spec.get("replicas", 1) == 0)
-    return report(service, said, path=path, url=None if address is None else f"{address}{path}")
+    parents = [parent for parent in there.status.get("parents") or () if _speaks_for(parent.get("parentRef") or {}, gateway, there.key.namespace)]
+    if parents:
+        where = f"{path} on {address}" if address is not None else path
+        said = _accepted(there, parents, where, stopped=service.spec.get("replicas", 1) == 0)
+    else:
+        said = _untaken(seen, service, gateway)
+    return report(service, with_contest(seen, there.key, said), path=path, url=None if address is None else f"{address}{path}")
 
 
-def _accepted(there: Seen, gateway: GatewayReference, where: str, *, stopped: bool) -> ReportedCondition:
+def _untaken(seen: Projection, service: Seen, gateway: GatewayReference) -> ReportedCondition:
+    """Nobody has said anything of the route: its gateway has not got to it yet, or there is none."""
+    key = Key(GATEWAY.kind, gateway.namespace or service.key.namespace, gateway.name)
+    name = f"{gateway.kind} {key.namespace}/{key.name}"
+    if gateway.kind != GATEWAY.kind:
+        return routing_ready(False, reasons.CONFIGURING_ROUTE, f"waiting for {name} to take HTTPRoute {service.key.name}")
+    there = seen.get(key)
+    if there is None:
+        missing = f"{name} does not exist; create it, or change spec.routing.gateway of AIMNamespaceConfig {service.spec.get('configRef')}"
+        return routing_ready(False, reasons.ROUTE_FAILED, missing)
+    programmed = there.condition("Programmed") or {}
+    why = f"; it is not programmed: {programmed.get('message', '')}" if programmed.get("status") == "False" else ""
+    return routing_ready(False, reasons.CONFIGURING_ROUTE, f"waiting for {name} to take HTTPRoute {service.key.name}{why}")
+
+
+def _accepted(there: Seen, parents: list[dict[str, Any]], where: str, *, stopped: bool) -> ReportedCondition:
     """RouteReady when every parent has accepted this generation of the route and resolved its references; a stopped service has no backend.
 
     What a gateway said that the route named before does not count: nobody may be there to take it back.
     """
-    parents = [parent for parent in there.status.get("parents") or () if _speaks_for(parent.get("parentRef") or {}, gateway, there.key.namespace)]
-    if not parents:
-        return routing_ready(False, reasons.CONFIGURING_ROUTE, "waiting for the gateway to take the route")
     for parent in parents:
         conditions = {c.get("type"): c for c in parent.get("conditions") or ()}
         for type_ in ("Accepted", "ResolvedRefs"):
             found = conditions.get(type_)
             if found is None or int(found.get("observedGeneration", there.generation)) < there.generation:
-                return routing_ready(False, reasons.CONFIGURING_ROUTE, "waiting for the gateway to look at the route")
+                words = f"waiting for gateway {(parent.get('parentRef') or {}).get('name')} to look at HTTPRoute {there.key.name}"
+                return routing_ready(False, reasons.CONFIGURING_ROUTE, words)
             waits = found.get("reason") == "BackendNotFound"
             if found.get("status") == "True" or (waits and stopped):
                 continue
-            words = f"gateway {parent.get('parentRef', {}).get('name')} says {found.get('reason')}: {found.get('message', '')}"
+            words = f"gateway {(parent.get('parentRef') or {}).get('name')} says {found.get('reason')}: {found.get('message', '')}"
             return routing_ready(False, reasons.CONFIGURING_ROUTE if waits else reasons.ROUTE_FAILED, words)
     return routing_ready(True, reasons.ROUTE_READY, where)
 

@@ -7,10 +7,11 @@ from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 from aimservice.lookups import oldest_first
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
 
 PLANS_FOR = (SERVICE,)
 FOLLOWS = (SERVICE, CONFIG, ROUTE, GATEWAY)
+KEEPS = (ROUTE,)
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:

@@ -11,16 +11,15 @@ import uuid
 from collections.abc import Sequence
 from typing import assert_never
 
+from aim_statuswriter.render import event
 from aimkube import NotFound
 from aimschema.reasons import STATUSWRITER
-from aimschema.resources import AIM_GROUP, EVENT, RESOURCES, Key
+from aimschema.resources import RESOURCES, Key
 from aimservice.loop import Loop
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, ReadLog, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import written
 
 EVENT_EVERY_S = 60.0
-NOTE_LENGTH_BYTES = 1024  # the API server counts bytes
-CLUSTER_EVENTS_NAMESPACE = "default"
 
 
 class Writer:
@@ -35,7 +34,7 @@ class Writer:
                 await self._write(loop, action, about, causes)
             case SendEvent():
                 await self._send(loop, action)
-            case ApplyObject() | DeleteObject() | ReadLog() | FollowLog():
+            case ApplyObject() | DeleteObject() | ReadLog() | InspectImage() | FollowLog():
                 raise TypeError(f"not an action of the statuswriter: {action}")
             case _:
                 assert_never(action)
@@ -57,24 +56,4 @@ class Writer:
         if now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S:
             return
         self._sent = {sent: at for sent, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {kind: now_s}
-        await loop.cluster.create(event_body(action, datetime.datetime.now(datetime.UTC), uuid.uuid4().hex[:10]))
-
-
-def event_body(action: SendEvent, now: datetime.datetime, suffix: str) -> dict[str, object]:
-    """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl looks for them."""
-    key, resource = action.regarding, RESOURCES[action.regarding.kind]
-    namespace = key.namespace or CLUSTER_EVENTS_NAMESPACE
-    regarding = {"apiVersion": resource.api_version, "kind": key.kind, "name": key.name, "uid": action.uid}
-    return {
-        "apiVersion": EVENT.api_version,
-        "kind": EVENT.kind,
-        "metadata": {"name": f"{key.name[:240].rstrip('-.')}.{suffix}", "namespace": namespace},
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": f"{AIM_GROUP}/{STATUSWRITER}",
-        "reportingInstance": socket.gethostname(),
-        "action": "Reconcile",
-        "type": action.type,
-        "reason": action.reason,
-        "note": action.note.encode()[:NOTE_LENGTH_BYTES].decode(errors="ignore"),
-        "regarding": regarding | ({} if key.namespace is None else {"namespace": key.namespace}),
-    }
+        await loop.cluster.create(event(action, datetime.datetime.now(datetime.UTC), uuid.uuid4().hex[:10], socket.gethostname()))

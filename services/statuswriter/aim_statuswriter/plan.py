@@ -35,7 +35,7 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
         return NOTHING
     write = WriteStatus(key, present.uid, str(present.version), status)
     event = transition(present, status)
-    return act(write) if event is None else act(write, event)
+    return act(write, *([] if event is None else [event]), *warnings(present, reports))
 
 
 def compose(present: Seen, reports: dict[str, StatusReported], now: datetime.datetime) -> dict[str, Any]:
@@ -88,6 +88,14 @@ def transition(present: Seen, status: dict[str, Any]) -> SendEvent | None:
         return None
     failed = after["reason"] in TRIED_AGAIN or any(c["type"] == reasons.FAILURE and c["status"] == "True" for c in status["conditions"])
     return SendEvent(present.key, present.uid, "Warning" if failed else "Normal", after["reason"], after["message"] or after["reason"])
+
+
+def warnings(present: Seen, reports: dict[str, StatusReported]) -> list[SendEvent]:
+    """The Events that services ask for, each until a condition on the object says it."""
+    told = [str(condition.get("message", "")) for condition in present.status.get("conditions") or ()]
+    asked = [warning for report in reports.values() for warning in report.warnings]
+    fresh = [warning for warning in asked if not any(warning.message in message for message in told)]
+    return [SendEvent(present.key, present.uid, "Warning", warning.reason, warning.message) for warning in fresh]
 
 
 def _by_type(status: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Ready, Progressing, Failure and `status.status`, derived from what the services report: one pure function a kind.
 
-1. Failure is True only where Ready is not.
-2. Progressing is True only while something goes on by itself towards Ready.
+1. At most one of the three is True. Ready: it is as was asked for. Failure: something is wrong, and the message says what to do.
+2. Progressing: the control plane, or something it has set in motion, is at work, or waits for its turn or for a time that it names. What only
+   somebody else can change is not progress, though it goes on by itself afterwards: then none of the three is True, or Failure is.
 3. The summary repeats the reason and message of the condition that decided it.
 """
 
@@ -21,7 +22,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`state` is status.status; None for kinds that have none. `working`: goes on by itself. `failed`: something is wrong."""
+    """`state` is status.status; None for kinds that have none. `working` and `failed`: whether Progressing and Failure are True."""
 
     state: str | None
     ready: bool
@@ -48,20 +49,34 @@ def _working(state: str | None, by: ReportedCondition) -> Summary:
     return Summary(state, ready=False, working=True, failed=False, reason=by.reason, message=by.message)
 
 
-def _failed(state: str | None, by: ReportedCondition, *, goes_on: bool = False) -> Summary:
-    return Summary(state, ready=False, working=goes_on, failed=True, reason=by.reason, message=by.message)
+def _waiting(state: str | None, by: ReportedCondition) -> Summary:
+    """Nothing is wrong with it, but somebody else has to do something first."""
+    return Summary(state, ready=False, working=False, failed=False, reason=by.reason, message=by.message)
 
 
-def _nothing_yet(state: str | None) -> Summary:
-    return Summary(state, ready=False, working=True, failed=False, reason=reasons.PENDING, message="nothing has been done yet")
+def _failed(state: str | None, by: ReportedCondition) -> Summary:
+    return Summary(state, ready=False, working=False, failed=True, reason=by.reason, message=by.message)
+
+
+def _unheard(state: str | None, reason: str, *services: str) -> Summary:
+    """Services whose first report is still to come."""
+    who = " and ".join(f"aim-{service}" for service in services)
+    words = f"waiting for the first report of {who}; if this stays, see whether it runs"
+    return Summary(state, ready=False, working=True, failed=False, reason=reason, message=words)
 
 
 def of_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """The image need not have been looked at to be used; what is wrong with it is said."""
+    """By the image's inspection alone, which is tried again until it succeeds; a name that is taken stays so."""
     inspected = conditions.get(reasons.IMAGE_INSPECTED)
     if inspected is None:
-        return _nothing_yet(None)
-    return _failed(None, inspected) if inspected.status == "False" else _done(None, inspected)
+        return _unheard(None, reasons.PENDING, reasons.DISCOVERY)
+    match inspected.status:
+        case "True":
+            return _done(None, inspected)
+        case "False":
+            return _failed(None, inspected)
+        case _:
+            return _working(None, inspected)
 
 
 GIVES_UP_AFTER = 5
@@ -71,22 +86,28 @@ def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary
     """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and, where asked for, by the caches."""
     found, warm = conditions.get(reasons.DISCOVERED), conditions.get(reasons.CACHE_WARM)
     if found is None:
-        return _nothing_yet(TemplateState.PENDING)
+        return _unheard(TemplateState.PENDING, reasons.PENDING, reasons.DISCOVERY)
     match found.status, found.reason:
         case "Unknown", _:
             return _working(TemplateState.PROGRESSING, found)
         case "False", reasons.DISCOVERY_FAILED:
             given_up = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
             return _failed(TemplateState.FAILED, found) if given_up else _working(TemplateState.PROGRESSING, found)
+        case "False", reasons.MODEL_NOT_FOUND:
+            return _waiting(TemplateState.PENDING, found)
+        case "False", reasons.NAME_CONFLICT:
+            return _failed(TemplateState.FAILED, found)
         case "False", _:
             return _working(TemplateState.PENDING, found)
     if not spec.get("warmCache"):
         return _done(TemplateState.AVAILABLE, found)
     if warm is None:
-        return _working(TemplateState.PROGRESSING, found)
+        return _unheard(TemplateState.PROGRESSING, reasons.PENDING, reasons.CACHER)
     if warm.status == "True":
         return _done(TemplateState.AVAILABLE, warm)
-    return _failed(TemplateState.FAILED, warm) if warm.reason == reasons.WARM_FAILED else _working(TemplateState.PROGRESSING, warm)
+    if warm.reason in {reasons.WARM_FAILED, reasons.NAME_CONFLICT}:
+        return _failed(TemplateState.FAILED, warm)
+    return _working(TemplateState.PROGRESSING, warm)
 
 
 _CACHE_FAILED = frozenset(
@@ -102,15 +123,16 @@ _CACHE_FAILED = frozenset(
         reasons.NAME_CONFLICT,
     }
 )
+_NO_VOLUME = frozenset({reasons.PVC_LOST, reasons.NAME_CONFLICT, reasons.STORAGE_CLASS_MISSING})
 
 
 def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """Filled decides; a lost volume or a name that is taken decides before it."""
+    """Filled decides; where there can be no volume, that decides before it."""
     filled, storage = conditions.get(reasons.FILLED), conditions.get(reasons.STORAGE_READY)
-    if storage is not None and storage.reason in {reasons.PVC_LOST, reasons.NAME_CONFLICT}:
+    if storage is not None and storage.reason in _NO_VOLUME:
         return _failed(TemplateState.FAILED, storage)
     if filled is None:
-        return _nothing_yet(TemplateState.PENDING)
+        return _unheard(TemplateState.PENDING, reasons.PENDING, reasons.CACHER)
     if filled.status == "True":
         return _done(TemplateState.AVAILABLE, filled)
     if filled.reason in _CACHE_FAILED:
@@ -136,25 +158,30 @@ _SERVICE_STATES = {
     reasons.CONFIGURING_ROUTE: ServiceState.STARTING,
     reasons.ROUTE_FAILED: ServiceState.DEGRADED,
 }
-_IN_ORDER = (reasons.RESOLVED, reasons.CACHE_READY, reasons.RUNTIME_READY, reasons.ROUTING_READY)
+_IN_ORDER = {
+    reasons.RESOLVED: reasons.DEPLOYER,
+    reasons.CACHE_READY: reasons.DEPLOYER,
+    reasons.RUNTIME_READY: reasons.DEPLOYER,
+    reasons.ROUTING_READY: reasons.ROUTER,
+}
+"""The conditions of a service on the way to running, and who reports them."""
+_WORST_FIRST = (ServiceState.FAILED, ServiceState.DEGRADED, ServiceState.PENDING, ServiceState.STARTING)
 
 
 def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """Running when all four hold; otherwise the worst of those that do not decides, of equally bad ones the earliest on the way."""
-    missing = [reported for type_ in _IN_ORDER if (reported := conditions.get(type_)) is not None and reported.status != "True"]
-    if not missing and len([type_ for type_ in _IN_ORDER if type_ in conditions]) < len(_IN_ORDER):
-        known = [conditions[type_] for type_ in _IN_ORDER if type_ in conditions]
-        return _working(ServiceState.STARTING, known[-1]) if known else _nothing_yet(ServiceState.PENDING)
-    if not missing:
+    wanting = [conditions[type_] for type_ in _IN_ORDER if type_ in conditions and conditions[type_].status != "True"]
+    unheard = dict.fromkeys(service for type_, service in _IN_ORDER.items() if type_ not in conditions)
+    if not wanting and unheard:
+        started = reasons.RESOLVED in conditions
+        return _unheard(ServiceState.STARTING if started else ServiceState.PENDING, reasons.STARTING if started else reasons.PENDING, *unheard)
+    if not wanting:
         runtime = conditions[reasons.RUNTIME_READY]
         words = runtime.message if runtime.reason == reasons.STOPPED else conditions[reasons.ROUTING_READY].message
         return Summary(ServiceState.RUNNING, ready=True, working=False, failed=False, reason=reasons.RUNNING, message=words or runtime.message)
-    worst = {ServiceState.FAILED: 0, ServiceState.DEGRADED: 1, ServiceState.PENDING: 2, ServiceState.STARTING: 3}
-    states = [(_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported) for reported in missing]
-    state, by = min(states, key=lambda pair: worst[pair[0]])
-    if state in {ServiceState.FAILED, ServiceState.DEGRADED}:
-        return _failed(state, by, goes_on=state is ServiceState.DEGRADED)
-    return _working(state, by)
+    states = [(_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported) for reported in wanting]
+    state, by = min(states, key=lambda pair: _WORST_FIRST.index(pair[0]))
+    return _failed(state, by) if state in {ServiceState.FAILED, ServiceState.DEGRADED} else _working(state, by)
 
 
 SUMMARIES: dict[str, Callable[[Conditions, Fields, Fields], Summary]] = {

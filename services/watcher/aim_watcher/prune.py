@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from aimschema.reasons import READY
 from aimschema.resources import JOB, POD
 
 Body: TypeAlias = dict[str, Any]
@@ -16,6 +17,7 @@ CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 METADATA: Path = ("metadata",)
 IDENTITY = frozenset({("apiVersion",), ("kind",), *((*METADATA, name) for name in ("name", "namespace", "uid", "resourceVersion", "generation"))})
 BULK = 0.5
+MOST_CONDITIONS = 100
 
 
 def prune(body: Body) -> Body:
@@ -23,9 +25,19 @@ def prune(body: Body) -> Body:
     metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
     if LAST_APPLIED in (metadata.get("annotations") or {}):
         metadata["annotations"] = {name: value for name, value in metadata["annotations"].items() if name != LAST_APPLIED}
-    pruned = {**body, "metadata": metadata}
+    pruned = _with_few_conditions({**body, "metadata": metadata})
     path = POD_SPEC.get(body["kind"])
     return pruned if path is None else _replaced(pruned, path, _without_env_values)
+
+
+def _with_few_conditions(body: Body) -> Body:
+    """Nobody has so many to say; a status that grows without end shall not take Ready with it when it is cut."""
+    status = body.get("status")
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    if status is None or not isinstance(conditions, list) or len(conditions) <= MOST_CONDITIONS:
+        return body
+    kept = sorted(conditions, key=lambda condition: condition.get("type") != READY)[:MOST_CONDITIONS]
+    return {**body, "status": {**status, "conditions": kept}}
 
 
 def _replaced(node: Any, path: Path, change: Callable[[Any], Any]) -> Any:

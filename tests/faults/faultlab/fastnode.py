@@ -7,14 +7,17 @@ keeps the truth that the observer judges by: every run of every Job, which claim
 import asyncio
 import json
 import random
+import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
 
 from aimkube import AlreadyExists, Cluster, Conflict, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.store import Change, CollectionKey
+from aimlab.certificates import make_certificate
 from aimlab.kinds import NODE, Body, is_going, owner_reference, stamp
 from aimlab.kserve.render import replicas_of
 from aimlab.node.claims import STORAGE_CLASSES
@@ -27,6 +30,7 @@ from faultlab import fleet
 
 SLOWEST_S = 0.15
 EXIT_AGAIN = 20
+EXIT_NOT_FOUND = 10
 SIZE_BYTES = 2 * GIB
 
 
@@ -73,6 +77,8 @@ def outcome_of(job: Body, truth: Truth, *, flaky: bool) -> tuple[int, str, str]:
     place = (job["metadata"]["namespace"], job["metadata"]["name"])
     if flaky and verb == "fetch" and source.endswith(f"-{fleet.FLAKY}") and all((run.namespace, run.job) != place for run in truth.runs):
         return EXIT_AGAIN, "", json.dumps({"event": "result", "outcome": "again", "message": "the connection was reset"})
+    if source == fleet.GONE_SOURCE:
+        return EXIT_NOT_FOUND, "", json.dumps({"event": "result", "outcome": "not-found", "message": f"{source} is not there"})
     facts = {"event": "result", "outcome": "done", "message": "done", "bytes": SIZE_BYTES, "revision": "r1"}
     line = {"event": "progress", "phase": "downloading", "bytes": SIZE_BYTES // 2, "total": SIZE_BYTES, "rate": 1e9}
     return 0, f"{json.dumps(line)}\n{json.dumps(facts)}\n", json.dumps(facts)
@@ -96,7 +102,9 @@ class FastNode:
         app.add_routes([web.get("/containerLogs/{namespace}/{pod}/{container}", self._log)])
         self._kubelet = web.AppRunner(app, access_log=None)
         await self._kubelet.setup()
-        await web.TCPSite(self._kubelet, ADDRESS, 0).start()
+        with tempfile.TemporaryDirectory() as folder:
+            context = make_certificate(Path(folder), "kubelet").context()
+        await web.TCPSite(self._kubelet, ADDRESS, 0, ssl_context=context).start()
         await self._cluster.create(node_object(), resource=NODE)
         status = {"status": node_status(self._kubelet.addresses[0][1], self._api.cluster.now())}
         await self._cluster.merge_patch(NODE, None, NAME, status, subresource="status")
@@ -211,6 +219,8 @@ class FastNode:
     async def _bind(self, claim: Body) -> None:
         await self._pause()
         name = claim["spec"].get("storageClassName") or "lab"
+        if all(name != known["metadata"]["name"] for known in STORAGE_CLASSES):
+            return  # it stays Pending, as in a cluster
         await self._patch(CLAIM, claim, {"spec": {"storageClassName": name, "volumeName": f"pvc-{claim['metadata']['uid']}"}})
         await self._pause()
         capacity = claim["spec"]["resources"]["requests"]

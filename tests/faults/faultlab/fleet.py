@@ -15,6 +15,9 @@ UNCACHED = 8
 """The one model that no service wants cached; its source is its own."""
 UNSIZED = 1
 TWO_SOURCES = 3
+GONE = 9
+"""The model whose source is not there any more; no service of a fleet wants it."""
+GONE_SOURCE = "hf://org/Gone"
 FLAKY = 0
 GATEWAY = "aim-gateway"
 GATEWAY_NAMESPACE = "aim-system"
@@ -48,6 +51,8 @@ def of_size(services: int, *, flaky: bool = False) -> Fleet:
 
 def sources_of(model: int) -> list[tuple[str, float]]:
     """What the image of a model answers: sources with their size in GiB (0: unknown)."""
+    if model == GONE:
+        return [(GONE_SOURCE, 1.0)]
     number = model if model == UNCACHED else model % 6
     first = (f"hf://org/Model-{number}", 0.0 if number == UNSIZED else 1.5 + number)
     return [first, (f"s3://bucket/org/Adapter-{number}", 0.25)] if model == TWO_SOURCES else [first]
@@ -62,20 +67,24 @@ def model_of_name(name: str) -> int:
     return int(name.removeprefix("org/model-").removesuffix(":1.0"))
 
 
+REGISTRY = "127.0.0.1:9"
+"""The discard port: nobody serves there, so that looking at an image fails alike in every run."""
+
+
 def image_of(model: int) -> str:
-    return f"registry.test/model-{model}:1.0"
+    return f"{REGISTRY}/model-{model}:1.0"
 
 
 def model_of_image(image: str) -> int:
     """The inverse of `image_of`."""
-    return int(image.removeprefix("registry.test/model-").removesuffix(":1.0"))
+    return int(image.removeprefix(f"{REGISTRY}/model-").removesuffix(":1.0"))
 
 
 def manifests(fleet: Fleet) -> list[Body]:
     """Namespaces, configs and models, then templates, then services."""
     spaces = [f"ns{index}" for index in range(fleet.namespaces)]
     models = sorted({model for space in range(fleet.namespaces) for model in _models(fleet, space)})
-    catalogue = [_object(MODEL, None, f"m{model}", {"name": model_name(model), "image": image_of(model)}) for model in models]
+    catalogue = [an_object(MODEL, None, f"m{model}", {"name": model_name(model), "image": image_of(model)}) for model in models]
     configs = [_config(space) for index, space in enumerate(spaces) if index != 1]
     templates = [_template(fleet, index, space, number) for index, space in enumerate(spaces) for number in range(fleet.templates)]
     services = [_service(fleet, index, space, number) for number in range(fleet.services) for index, space in enumerate(spaces)]
@@ -97,26 +106,26 @@ def _models(fleet: Fleet, space: int) -> list[int]:
     return [UNCACHED if number == fleet.templates - 1 else (space * 2 + number) % UNCACHED for number in range(fleet.templates)]
 
 
-def _object(resource: Any, namespace: str | None, name: str, spec: Body) -> Body:
+def an_object(resource: Any, namespace: str | None, name: str, spec: Body) -> Body:
     metadata = {"name": name} | ({} if namespace is None else {"namespace": namespace})
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
 
 
 def _config(space: str) -> Body:
-    return _object(CONFIG, space, "default", {"routing": {"gateway": {"name": GATEWAY, "namespace": GATEWAY_NAMESPACE}}})
+    return an_object(CONFIG, space, "default", {"routing": {"gateway": {"name": GATEWAY, "namespace": GATEWAY_NAMESPACE}}})
 
 
 def _template(fleet: Fleet, index: int, space: str, number: int) -> Body:
     model = _models(fleet, index)[number]
     spec = {"model": model_name(model), "metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1}
-    return _object(TEMPLATE, space, f"t{number}", spec | ({"warmCache": True} if number == 0 else {}))
+    return an_object(TEMPLATE, space, f"t{number}", spec | ({"warmCache": True} if number == 0 else {}))
 
 
 def _service(fleet: Fleet, index: int, space: str, number: int) -> Body:
     template = number % fleet.templates
     model = _models(fleet, index)[template]
     spec: Body = {"model": model_name(model), "templateRef": f"t{template}", "cacheModel": model != UNCACHED}
-    body = _object(SERVICE, space, f"s{number}", spec | ({"replicas": 0} if number == STOPPED_INDEX else {}))
+    body = an_object(SERVICE, space, f"s{number}", spec | ({"replicas": 0} if number == STOPPED_INDEX else {}))
     if number == 0:
         body["metadata"]["labels"] = {"aim.silogen.ai/workload-id": f"workload-{index}"}
     return body

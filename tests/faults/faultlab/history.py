@@ -19,6 +19,8 @@ from faultlab.sim import ALL_KINDS, Bus, Clock, Cluster, Process, services, sync
 
 LONGEST_WAIT_S = 1500.0
 MOST_STEPS = 15_000
+Outcome = Callable[[Body, Truth], tuple[int, str, str]]
+"""Exit code, log and termination message of a Job."""
 FLEET = fleet.Fleet(namespaces=2, templates=3, services=3, flaky=True)
 
 
@@ -32,9 +34,16 @@ class Disturbance:
 
 
 class History:
-    """One run. `rng` decides which of the possible steps is next; without it they come in turn."""
+    """One run. `rng` decides which of the possible steps is next; without it they come in turn.
 
-    def __init__(self, rng: random.Random | None) -> None:
+    `to_create` and what is in the cluster may be changed before `run`. `outcome` says how Jobs end; `stuck` are kinds that node, KServe and gateway
+    leave alone.
+    """
+
+    def __init__(self, rng: random.Random | None, size: fleet.Fleet = FLEET) -> None:
+        self.outcome: Outcome = partial(outcome_of, flaky=True)
+        self.stuck: frozenset[str] = frozenset()
+        self.ends_at = datetime.datetime.max.replace(tzinfo=datetime.UTC)
         self.truth = Truth()
         self.clock = Clock()
         self.bus = Bus()
@@ -42,8 +51,8 @@ class History:
         self.steps = 0
         self._rng = rng
         self._logs: dict[Key, str] = {}
-        self._edits = fleet.edits(FLEET)
-        self._to_create = [body for body in fleet.manifests(FLEET) if body["kind"] != NAMESPACE.kind]
+        self._edits = fleet.edits(size)
+        self.to_create = [body for body in fleet.manifests(size) if body["kind"] != NAMESPACE.kind]
         self.cluster.changed = self.bus.publish
         self.processes = [Process(service, self.bus, self.cluster, self.clock, self._logs) for service in services()]
         for body in (*STORAGE_CLASSES, _gateway()):
@@ -71,8 +80,8 @@ class History:
 
     def _possible(self) -> list[Callable[[], object]]:
         steps: list[Callable[[], object]] = []
-        if self._to_create:
-            steps.append(lambda: self.cluster.create(self._to_create.pop(0)))
+        if self.to_create:
+            steps.append(lambda: self.cluster.create(self.to_create.pop(0)))
         elif self._edits:
             steps.append(lambda: self._edit(*self._edits.pop(0)))
         for process in self.processes:
@@ -82,7 +91,9 @@ class History:
         return steps or self._wait()
 
     def _edit(self, namespace: str, name: str, spec: Body) -> None:
-        self.cluster.patch(self.cluster.objects[Key(SERVICE.kind, namespace, name)], spec=spec)
+        service = self.cluster.objects.get(Key(SERVICE.kind, namespace, name))
+        if service is not None:
+            self.cluster.patch(service, spec=spec)
 
     def _wait(self) -> list[Callable[[], object]]:
         """Nothing to do now: let the next timer run out, if it is not too far off (caches are marked as used every hour, for ever)."""
@@ -90,7 +101,7 @@ class History:
         if not times:
             return []
         at, number, key = min(times, key=lambda time: (time[0], time[1], str(time[2])))
-        if (at - self.clock.now).total_seconds() > LONGEST_WAIT_S:
+        if (at - self.clock.now).total_seconds() > LONGEST_WAIT_S or at > self.ends_at:
             return []
         return [partial(self._fire, at, number, key)]
 
@@ -146,19 +157,22 @@ class History:
     def _node_steps(self) -> list[Callable[[], object]]:
         """What node, KServe and gateway could do next."""
         steps: list[Callable[[], object]] = []
-        for claim in self.cluster.of(CLAIM.kind):
+        for claim in self._moving(CLAIM.kind):
             if "volumeName" not in claim["spec"]:
                 steps.append(partial(self.cluster.patch, claim, spec={"storageClassName": "lab", "volumeName": f"pvc-{claim['metadata']['uid']}"}))
             elif claim.get("status", {}).get("phase") != "Bound":
                 steps.append(partial(self.cluster.patch, claim, status={"phase": "Bound"}))
-        steps += [partial(self._job_step, job) for job in self.cluster.of(JOB.kind) if "conditions" not in job.get("status", {})]
-        for isvc in self.cluster.of(INFERENCE_SERVICE.kind):
+        steps += [partial(self._job_step, job) for job in self._moving(JOB.kind) if "conditions" not in job.get("status", {})]
+        for isvc in self._moving(INFERENCE_SERVICE.kind):
             if isvc.get("status", {}).get("observed") != isvc["metadata"]["generation"]:
                 steps.append(partial(self._serve, isvc))
-        for route in self.cluster.of(ROUTE.kind):
+        for route in self._moving(ROUTE.kind):
             if route.get("status", {}).get("observed") != route["metadata"]["generation"]:
                 steps.append(partial(self._accept, route))
         return steps
+
+    def _moving(self, kind: str) -> list[Body]:
+        return [] if kind in self.stuck else self.cluster.of(kind)
 
     def _job_step(self, job: Body) -> None:
         """No pod yet, running, ended, said so."""
@@ -170,7 +184,7 @@ class History:
             status = {"phase": "Running", "startedAt": self.clock.now.timestamp()}
             self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": status})
         elif pod["status"]["phase"] == "Running":
-            exit_code, log, message = outcome_of(job, self.truth, flaky=True)
+            exit_code, log, message = self.outcome(job, self.truth)
             self._logs[key_of(pod)] = log
             self.truth.remember(job, exit_code, pod["status"]["startedAt"], self.clock.now.timestamp())
             ended = [{"name": container, "state": {"terminated": {"exitCode": exit_code, "message": message}}}]

@@ -15,6 +15,8 @@ FIRST_RETRY_S = 30.0
 COMPARED = (MODEL, TEMPLATE, SERVICE, CACHE, JOB, POD, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE)
 NOT_COMPARED = frozenset({"uid", "resourceVersion", "managedFields", "generation", "observedGeneration", "creationTimestamp"})
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_TRY = re.compile(r"try \d+")
+"""How often a registry was asked depends on how long a run takes; how often a Job was run, `wrong_runs` says."""
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -47,7 +49,7 @@ def _plain(value: Any, known: dict[str, str]) -> Any:
         )
     if isinstance(value, str):
         named = _UID.sub(lambda found: known.get(found[0], f"unknown {found[0]}"), value)
-        return _TIME.sub("<time>", named)
+        return _TRY.sub("try <n>", _TIME.sub("<time>", named))
     return value
 
 

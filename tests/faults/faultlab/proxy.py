@@ -15,7 +15,8 @@ class Misbehaviour:
     """Shares are of all requests, times in seconds.
 
     `refused` are answered with one of `statuses`; `lost` writes take effect, but the connection is cut instead of an answer; `hangs`: nothing is
-    answered, new or open; `cut_every_s`: that often a stream is cut, most often in the middle of a line.
+    answered, new or open; `cut_every_s`: that often a stream is cut, most often in the middle of a line; `pages_only`: no watch begins with the
+    objects there are, as on servers without the feature WatchList.
     """
 
     refused: float = 0.0
@@ -24,6 +25,7 @@ class Misbehaviour:
     delay_s: float = 0.0
     hangs: bool = False
     cut_every_s: float | None = None
+    pages_only: bool = False
 
 
 NONE = Misbehaviour()
@@ -107,6 +109,8 @@ class Proxy:
         if self._rng.random() < how.refused:
             self.faulty += 1
             return _refusal(self._rng.choice(how.statuses))
+        if how.pages_only and "sendInitialEvents" in request.query:
+            return _refusal(422)
         return await self._pass_on(request, body, lost=request.method != "GET" and self._rng.random() < how.lost)
 
     async def _pass_on(self, request: web.Request, body: bytes, *, lost: bool) -> web.StreamResponse:
@@ -180,10 +184,12 @@ def _hung_up(request: web.Request) -> web.Response:
 
 
 def _refusal(status: int) -> web.Response:
-    """As API servers and what stands before them refuse: plain text from priority and fairness and from proxies, a Status for 500."""
+    """As API servers and what stands before them refuse: plain text from priority and fairness and from proxies, else a Status."""
     if status == 429:
         return web.Response(status=429, text="Too many requests, please try again later.\n", headers={"Retry-After": "1"})
-    if status == 500:
-        body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "etcdserver: request timed out", "reason": "", "code": 500}
-        return web.json_response(body, status=500)
+    said = {500: ("", "etcdserver: request timed out"), 422: ("Invalid", "sendInitialEvents is forbidden for watch: the feature WatchList is off")}
+    if status in said:
+        reason, message = said[status]
+        body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": status}
+        return web.json_response(body, status=status)
     return web.Response(status=status, text="upstream connect error or disconnect/reset before headers\n")

@@ -4,12 +4,13 @@ What is kept: the last message of a subject is the newest, and a sync marker com
 """
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 
 import nats
+import nats.errors
 from nats.aio.client import Client
 
 import aimbus
@@ -86,11 +87,14 @@ class Relay:
 
     async def _send(self, message: Message, target: Client) -> None:
         headers = headers_for(message, source="aim-watcher") | {MSG_ID: uuid.uuid4().hex}  # (the stream would drop a repetition)
-        await target.jetstream().publish(subject_of(message), encode(message), headers=headers)
-        self.sent += 1
+        while True:  # (a message that the relay itself lost would be no fault of the control plane's)
+            with contextlib.suppress(nats.errors.Error):
+                await target.jetstream().publish(subject_of(message), encode(message), headers=headers)
+                self.sent += 1
+                return
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def relaying(source_url: str, target_url: str, rng: random.Random) -> AsyncIterator[Relay]:
     """Runs for as long as the block lasts; the target's streams are made."""
     source = await aimbus.connect(source_url, name="relay")

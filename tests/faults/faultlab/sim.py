@@ -21,16 +21,19 @@ from aim_deployer import plan as deployer
 from aim_deployer import projection as deployer_sees
 from aim_discovery import plan as discovery
 from aim_discovery import projection as discovery_sees
+from aim_discovery.catalogue import INSPECTION, Inspection
+from aim_discovery.image_labels import ImageLabels
 from aim_router import plan as router
 from aim_router import projection as router_sees
 from aim_statuswriter import plan as statuswriter
 from aim_statuswriter import projection as statuswriter_sees
 from aimlab.kinds import Body, stamp
+from aimlab.lab import SYSTEM_NAMESPACE
 from aimschema import reasons
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, subject_of
 from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 from aimservice.loop import Service
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, Plan, ReadLog, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import CREATING, Learned, Projection, fold, forget, forget_reports, renumbered, written
 from faultlab.fastnode import Truth
 from faultlab.observer import judge
@@ -47,7 +50,13 @@ def services() -> list[Service]:
     """All five that plan, as their processes wire them."""
     table = gpus.load(None)
     return [
-        Service(reasons.DISCOVERY, discovery_sees.PLANS_FOR, discovery_sees.FOLLOWS, discovery_sees.affected, discovery.plan),
+        Service(
+            reasons.DISCOVERY,
+            discovery_sees.PLANS_FOR,
+            discovery_sees.FOLLOWS,
+            partial(discovery_sees.affected, namespace=SYSTEM_NAMESPACE),
+            partial(discovery.plan, namespace=SYSTEM_NAMESPACE),
+        ),
         Service(
             reasons.CACHER, cacher_sees.PLANS_FOR, cacher_sees.FOLLOWS, cacher_sees.affected, partial(cacher.plan, downloader_image="downloader:1")
         ),
@@ -344,6 +353,10 @@ class Process:
                 text = self._logs.get(self._pod_of(action))
                 result = discovery.ReadLogResult(problem="the log is gone") if text is None else discovery.ReadLogResult(text)
                 self.seen = fold(self.seen, Learned(action.of, discovery.LOG, result))
+                self.queue.setdefault(key)
+            case InspectImage():
+                found = Inspection(action.image, action.inputs, action.attempt, self._clock.now, ImageLabels(action.image))
+                self.seen = fold(self.seen, Learned(action.model, INSPECTION, found))
                 self.queue.setdefault(key)
             case FollowLog() | SendEvent():
                 pass

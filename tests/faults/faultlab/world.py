@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from aimbus import NatsServer
-from aimctl.quickstart import crds
+from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
-from aimkube import AlreadyExists, Cluster, NotFound
+from aimkube import Cluster, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
-from aimlab.lab import SYSTEM_NAMESPACE, until_answers, write_kubeconfig
+from aimlab.gateway.traefik import Api
+from aimlab.lab import SYSTEM_NAMESPACE, install, until_answers, write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema.reasons import WATCHER
@@ -62,14 +63,14 @@ class World:
     observer: Observer
     behind: NatsServer
     relay: Relay | None
-    kubeconfig: Path
+    accounts: dict[str, Path]
     ports: dict[str, int]
     kills: int = 0
 
     async def start(self, service: str) -> None:
         """Start one of the services, without waiting for it."""
         nats_url = self.nats.url if self.relay is None or service == WATCHER else self.behind.url
-        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(self.ports[service]), "KUBECONFIG": str(self.kubeconfig)}
+        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(self.ports[service]), "KUBECONFIG": str(self.accounts[f"aim-{service}"])}
         await self.services.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
 
     async def kill(self, service: str, *, free_lease: bool = True) -> None:
@@ -136,20 +137,17 @@ async def world(folder: Path, seed: int, *, flaky: bool = False, unruly: bool = 
         api = await stack.enter_async_context(ApiServer())
         cluster = await _connect(folder / "direct", api.url)
         stack.push_async_callback(cluster.close)
-        for crd in (*bundled(), *crds()):
-            with contextlib.suppress(AlreadyExists):
-                await cluster.create(crd)
-        await cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": SYSTEM_NAMESPACE}})
-        node = await stack.enter_async_context(FastNode(api, cluster, branch(rng), flaky=flaky))
+        node_rng, proxy_rng = branch(rng), branch(rng)
+        proxy = await stack.enter_async_context(Proxy(api.url, proxy_rng))
+        accounts = await install(cluster, Api(proxy.url), [*bundled(), *crds(), *rbac()], folder)
+        node = await stack.enter_async_context(FastNode(api, cluster, node_rng, flaky=flaky))
         observer = Observer(api, node.truth)
-        proxy = await stack.enter_async_context(Proxy(api.url, branch(rng)))
-        write_kubeconfig(folder / "kubeconfig", proxy.url)
         nats = await _nats(stack, folder / "nats")
         behind = await _nats(stack, folder / "behind") if unruly else nats
         relay = await stack.enter_async_context(relaying(nats.url, behind.url, branch(rng))) if unruly else None
         services = await stack.enter_async_context(Children(folder / "log"))
         ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
-        made = World(api, cluster, node, proxy, nats, services, observer, behind, relay, folder / "kubeconfig", ports)
+        made = World(api, cluster, node, proxy, nats, services, observer, behind, relay, accounts, ports)
         for service in SERVICES:
             await made.start(service)
         await made.ready()

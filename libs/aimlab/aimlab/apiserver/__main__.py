@@ -7,12 +7,12 @@ import signal
 from aimlab.apiserver import ApiServer
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, *, bare: bool) -> None:
     """Serve until SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stopped.set)
-    async with ApiServer(port=port) as server:
+    async with ApiServer(port=port, bare=bare) as server:
         print(server.url, flush=True)
         await stopped.wait()
 
@@ -20,7 +20,9 @@ async def serve(port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m aimlab.apiserver", description="API server double with its state in memory")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
-    asyncio.run(serve(parser.parse_args().port))
+    parser.add_argument("--bare", action="store_true", help="as a kube-apiserver alone: no controllers, no loopback endpoints")
+    options = parser.parse_args()
+    asyncio.run(serve(options.port, bare=options.bare))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 from base64 import b64encode
 from decimal import Decimal
+from ipaddress import ip_address
 
 from aimlab.apiserver import events, quantity
 from aimlab.apiserver.errors import Cause
@@ -216,6 +217,19 @@ def refused(obj: Obj, old: Obj | None) -> list[Cause]:
             ]
         case _:
             return []
+
+
+def loopback_endpoints(obj: Obj) -> list[Cause]:
+    """What a real API server says of endpoints on loopback addresses."""
+    if obj["kind"] != "EndpointSlice" or obj.get("addressType") == "FQDN":
+        return []
+    words = 'Invalid value: "{}": may not be in the loopback range (127.0.0.0/8, ::1/128)'
+    return [
+        Cause(f"endpoints[{number}].addresses[{index}]", "FieldValueInvalid", words.format(address))
+        for number, endpoint in enumerate(obj.get("endpoints") or ())
+        for index, address in enumerate(endpoint["addresses"])
+        if ip_address(address).is_loopback
+    ]
 
 
 def _refused_job(obj: Obj, old: Obj | None) -> list[Cause]:

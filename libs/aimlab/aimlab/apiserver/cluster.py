@@ -21,8 +21,10 @@ def utc_now() -> datetime:
 class Cluster:
     """What all requests share. Single-threaded; every method is synchronous and quick."""
 
-    def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, now: Callable[[], datetime] = utc_now, *, loopback_endpoints: bool = True) -> None:
+        """`loopback_endpoints` False: EndpointSlices with loopback addresses are refused, as a real server does."""
         self.now = now
+        self.loopback_endpoints = loopback_endpoints
         self.store = Store()
         self.resources: dict[tuple[str, str, str], Resource] = {}
         self.kinds_seen: set[tuple[str, str]] = set()

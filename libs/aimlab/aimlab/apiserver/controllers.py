@@ -21,11 +21,12 @@ Place = tuple[CollectionKey, str, str]
 
 
 class Controllers:
-    """Keeps the index of owners; `wake` is called when there is something to sweep."""
+    """Keeps the index of owners; `wake` is called when there is something to sweep. `bare`: only what kube-apiserver itself does."""
 
-    def __init__(self, cluster: Cluster, wake: Callable[[], None]) -> None:
+    def __init__(self, cluster: Cluster, wake: Callable[[], None], *, bare: bool = False) -> None:
         self.cluster = cluster
         self.wake = wake
+        self.bare = bare
         self.places: dict[str, Place] = {}
         self.children: defaultdict[str, set[str]] = defaultdict(set)
         self.dirty: dict[str, None] = {}
@@ -84,6 +85,8 @@ class Controllers:
         return collection.get(place[1], place[2]) if collection else None
 
     def _look(self, key: CollectionKey, entry: Entry) -> None:
+        if self.bare and key != crd.COLLECTION:
+            return
         metadata = entry.obj["metadata"]
         finalizers = metadata.get("finalizers") or ()
         if "deletionTimestamp" not in metadata:

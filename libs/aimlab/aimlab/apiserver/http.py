@@ -6,12 +6,14 @@ Everything that decides is in the other modules. Writes are synchronous, so two 
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 import yaml
 from aiohttp import ClientSession, web
 
 from aimlab.apiserver import deletes, discovery, logs, protobuf, queries, table, watch, writes
+from aimlab.apiserver.access import Access, Attributes, User, attributes
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, bad_request
 from aimlab.apiserver.kinds import Resource
@@ -19,6 +21,10 @@ from aimlab.apiserver.objects import Json, Obj, dig
 
 CLUSTER = web.AppKey("cluster", Cluster)
 KUBELETS = web.AppKey("kubelets", ClientSession)
+ACCESS = web.AppKey("access", Access)
+USER = web.RequestKey("user", User)
+ASKED = web.RequestKey("asked", Attributes)
+CALLS_PATH = "/lab/calls"
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 MAX_BODY_BYTES = 16 * 2**20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,10 +50,10 @@ class Target:
     subresource: str = ""
 
 
-def application(cluster: Cluster) -> web.Application:
+def application(cluster: Cluster, access: Access) -> web.Application:
     """The server's routes over a cluster."""
     app = web.Application(middlewares=[_answered], client_max_size=MAX_BODY_BYTES)
-    app[CLUSTER] = cluster
+    app[CLUSTER], app[ACCESS] = cluster, access
     for slash in ("", "/"):
         app.router.add_get(f"/version{slash}", _version)
         app.router.add_get(f"/api{slash}", _core)
@@ -56,19 +62,19 @@ def application(cluster: Cluster) -> web.Application:
         app.router.add_get(path, _healthy)
     app.router.add_get("/openapi/v3", _openapi_index)
     app.router.add_get("/openapi/v3/{path:.+}", _openapi)
+    app.router.add_get(CALLS_PATH, _calls)
+    app.router.add_post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review)
     app.router.add_route("*", "/{path:.*}", _dispatch)
     return app
-
-
-def authenticate(_request: web.Request) -> str:
-    """Who asks: everybody is the administrator for now. The one place for authentication and RBAC, once the lab needs them."""
-    return "system:admin"
 
 
 @web.middleware
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        authenticate(request)
+        access = request.app[ACCESS]
+        request[USER] = access.user_of(request.headers)
+        request[ASKED] = attributes(request.method, request.path, request.query)
+        access.require(request[USER], request[ASKED])
         return await handler(request)
     except ApiError as error:
         return _json(error.body(), error.code)
@@ -96,6 +102,28 @@ async def _healthy(_request: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
+async def _calls(request: web.Request) -> web.Response:
+    """Every kind of call that was made so far, for who measures what is needed. Not a path of Kubernetes."""
+    return _json([call._asdict() for call in sorted(request.app[ACCESS].calls)])
+
+
+async def _review(request: web.Request) -> web.Response:
+    """SelfSubjectAccessReview: what `kubectl auth can-i` asks."""
+    body = await _body(request)
+    wanted, url = dig(body, "spec", "resourceAttributes") or {}, dig(body, "spec", "nonResourceAttributes") or {}
+    resource = "/".join(part for part in (wanted.get("resource", ""), wanted.get("subresource", "")) if part)
+    asked = Attributes(
+        wanted.get("verb", "") or url.get("verb", ""),
+        wanted.get("group", ""),
+        resource,
+        wanted.get("namespace", ""),
+        wanted.get("name", ""),
+        url.get("path", ""),
+    )
+    allowed, why = request.app[ACCESS].decide(request[USER], asked)
+    return _json({**body, "status": {"allowed": allowed, **({"reason": why} if why else {})}}, 201)
+
+
 async def _core(request: web.Request) -> web.Response:
     if "as=APIGroupDiscoveryList" in request.headers.get("Accept", ""):
         return _aggregated(discovery.aggregated(request.app[CLUSTER], core=True))
@@ -113,7 +141,8 @@ def _aggregated(document: Obj) -> web.Response:
 
 
 async def _openapi_index(request: web.Request) -> web.Response:
-    return _json(discovery.openapi_index(request.app[CLUSTER]))
+    index = msgspec.json.encode(discovery.openapi_index(request.app[CLUSTER]))
+    return web.Response(text=index.decode())  # as text/plain, as the real server
 
 
 async def _openapi(request: web.Request) -> web.Response:
@@ -272,6 +301,7 @@ def _write_request(request: web.Request, target: Target) -> writes.Request:
         dry_run=query.get("dryRun") == "All",
         validation=query.get("fieldValidation", "Warn"),
         force=query.get("force") == "true",
+        authorize_create=partial(request.app[ACCESS].require_create, request[USER], request[ASKED]),
     )
 
 
@@ -281,6 +311,8 @@ async def _write(request: web.Request, cluster: Cluster, target: Target) -> web.
         node = dig(body, "target", "name")
         result = writes.patched(cluster, written, {"spec": {"nodeName": node}}, writes.MERGE_PATCH)
         return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201, result.warnings)
+    if request.method == "POST" and target.subresource == "token":
+        return _token(request, cluster, target, body)
     if request.method == "POST" and not target.name and target.namespace is not None:
         result = writes.create(cluster, written, body)
     elif request.method == "PUT" and target.name:
@@ -291,6 +323,15 @@ async def _write(request: web.Request, cluster: Cluster, target: Target) -> web.
         raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
     shape = _render(request, cluster, target)
     return _json(shape(result.body) if shape else result.body, result.code, result.warnings)
+
+
+def _token(request: web.Request, cluster: Cluster, target: Target, body: Json) -> web.Response:
+    """TokenRequest: what `kubectl create token` asks."""
+    namespace, name = target.namespace or "", target.name
+    cluster.get(target.resource, namespace, name)
+    status = request.app[ACCESS].issue(namespace, name, dig(body, "spec", "expirationSeconds"))
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": cluster.time()}
+    return _json({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": metadata, "status": status}, 201)
 
 
 async def _delete(request: web.Request, cluster: Cluster, target: Target) -> web.Response:

@@ -121,6 +121,7 @@ STATUS_VERBS = ("get", "patch", "update")
 EXTRA: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "Pod": {"binding": ("Binding", ("create",)), "log": ("Pod", ("get",))},
     "Namespace": {"finalize": ("Namespace", ("update",))},
+    "ServiceAccount": {"token": ("TokenRequest", ("create",))},
 }
 
 

@@ -19,6 +19,7 @@ SUBDOMAIN_RULE = (
 )
 VALUE = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]|")
 KEY = re.compile(rf"({SUBDOMAIN}/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+MOST_ANNOTATION_BYTES = 256 << 10
 SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -42,6 +43,25 @@ def bad_name(name: str, kind: str, *, path_names: bool) -> list[Cause]:
     return []
 
 
+def bad_annotations(annotations: Json) -> list[Cause]:
+    """What is wrong with metadata.annotations: names are as those of labels, values anything, all of it at most 256 KiB."""
+    if annotations is None:
+        return []
+    if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
+        return [Cause("metadata.annotations", "FieldValueTypeInvalid", "Invalid value: must be a map of strings")]
+    rule = "is not a valid annotation key: a name of up to 63 letters, digits, -, _ or ."
+    causes = [
+        Cause("metadata.annotations", "FieldValueInvalid", f'Invalid value: "{key}": {rule}') for key in annotations if not _is_key(key.lower())
+    ]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > MOST_ANNOTATION_BYTES:
+        causes.append(Cause("metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {MOST_ANNOTATION_BYTES} bytes"))
+    return causes
+
+
+def _is_key(key: str) -> bool:
+    return KEY.fullmatch(key) is not None and len(key.rsplit("/", maxsplit=1)[-1]) <= 63
+
+
 def bad_labels(labels: Json, path: str = "metadata.labels") -> list[Cause]:
     """What is wrong with a map of labels."""
     if labels is None:
@@ -53,7 +73,7 @@ def bad_labels(labels: Json, path: str = "metadata.labels") -> list[Cause]:
 
 def _labels(labels: Iterable[tuple[str, Json]], path: str) -> Iterable[Cause]:
     for key, value in labels:
-        if not KEY.fullmatch(key) or len(key.rsplit("/", maxsplit=1)[-1]) > 63:
+        if not _is_key(key):
             yield Cause(path, "FieldValueInvalid", f'Invalid value: "{key}": is not a valid label key: a name of up to 63 letters, digits, -, _ or .')
         if not isinstance(value, str):
             yield Cause(path, "FieldValueTypeInvalid", f"Invalid value: {value}: must be a string")

@@ -96,9 +96,9 @@ def page(cluster: Cluster, chosen: Selection, query: Mapping[str, str]) -> Page:
         entries = [entry for entry in entries if _key(entry) > token.start]
     if not limit or len(entries) <= limit:
         return Page(entries, version)
-    text = urlsafe_b64encode(msgspec.json.encode(Token("meta.k8s.io/v1", version, _key(entries[limit - 1])))).decode()
+    more = _token_text(Token("meta.k8s.io/v1", version, _key(entries[limit - 1])))
     selective = chosen.labels or chosen.fields
-    return Page(entries[:limit], version, text, None if selective else len(entries) - limit)
+    return Page(entries[:limit], version, more, None if selective else len(entries) - limit)
 
 
 def _entries_at(cluster: Cluster, collection: Collection, chosen: Selection, version: int) -> list[Entry]:
@@ -114,11 +114,24 @@ def _key(entry: Entry) -> str:
     return f"{metadata.get('namespace') or ''}\0{metadata['name']}"
 
 
+def _token_text(token: Token) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(token)).decode().rstrip("=")
+
+
 def _token(text: str) -> Token:
+    """The token in URL-safe base64 without padding, as the real server writes it. ApiError 400, in its words for what is no JSON at all."""
     try:
-        return msgspec.json.decode(urlsafe_b64decode(text), type=Token)
-    except (NotBase64, ValueError) as error:
-        raise bad_request(f"invalid continue token: continue key is not valid: {error}") from error
+        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return msgspec.json.decode(raw, type=Token)
+    except NotBase64 as error:
+        why = str(error)
+    except msgspec.DecodeError as error:
+        why = str(error) if raw[:1] in {b"{", b""} else f"invalid character '{_as_go_quotes(raw[0])}' looking for beginning of value"
+    raise bad_request(f"invalid continue token: continue key is not valid: {why}")
+
+
+def _as_go_quotes(byte: int) -> str:
+    return chr(byte) if chr(byte).isprintable() else f"\\u{byte:04x}"
 
 
 def _too_new(version: int, current: int) -> ApiError:

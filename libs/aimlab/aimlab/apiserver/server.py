@@ -5,6 +5,7 @@ import contextlib
 
 from aiohttp import ClientSession, ClientTimeout, web
 
+from aimlab.apiserver.access import Access
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.controllers import Controllers
 from aimlab.apiserver.http import KUBELETS, application
@@ -16,11 +17,13 @@ CONTROLLERS_LAG_S = 0.04
 class ApiServer:
     """A kube-apiserver double on plain HTTP, its state in memory and gone with it."""
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, bare: bool = False) -> None:
+        """`bare`: what a kube-apiserver is alone, as in envtest: no kube-controller-manager, and no loopback addresses in EndpointSlices."""
         self.host = host
         self.port = port
-        self.cluster = Cluster()
-        self._controllers = Controllers(self.cluster, self._wake)
+        self.cluster = Cluster(loopback_endpoints=not bare)
+        self.access = Access(self.cluster)
+        self._controllers = Controllers(self.cluster, self._wake, bare=bare)
         self._sweep: asyncio.TimerHandle | None = None
         self._runner: web.AppRunner | None = None
         self._kubelets: ClientSession | None = None
@@ -28,7 +31,7 @@ class ApiServer:
     async def start(self) -> str:
         """Listen; returns the URL. Port 0 takes a free one."""
         self._kubelets = ClientSession(timeout=ClientTimeout(total=None, sock_connect=5), trust_env=False)
-        app = application(self.cluster)
+        app = application(self.cluster, self.access)
         app[KUBELETS] = self._kubelets
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
         await self._runner.setup()

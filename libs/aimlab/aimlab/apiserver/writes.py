@@ -4,6 +4,7 @@ One write: check the request, make the candidate, default and prune it, reset wh
 record of field owners, move the generation, store. A write that changes nothing keeps its resourceVersion.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -23,7 +24,10 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which object is written, by whom and how. `namespace` is "" for cluster-scoped kinds; `subresource` is "" or "status"."""
+    """Which object is written, by whom and how. `namespace` is "" for cluster-scoped kinds; `subresource` is "" or "status".
+
+    `authorize_create` raises ApiError 403 where the writer may change objects and not make them; an apply asks it.
+    """
 
     resource: Resource
     namespace: str = ""
@@ -33,6 +37,7 @@ class Request:
     dry_run: bool = False
     validation: str = "Warn"
     force: bool = False
+    authorize_create: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
         cluster.require_open_namespace(resource, request.namespace, metadata["name"])
     else:
         metadata.pop("namespace", None)
+    if owners is not None:
+        request.authorize_create()
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation", "managedFields"):
         metadata.pop(name, None)
     metadata |= {"uid": str(uuid4()), "creationTimestamp": cluster.time()}
@@ -79,7 +86,7 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
         obj["status"] = crd.first_status(obj)
     elif not resource.custom:
         builtin.create(obj)
-    _validate(resource, obj, None)
+    _validate(cluster, resource, obj, None)
     entry = cluster.store.collections[resource.storage].get(request.namespace, metadata["name"])
     if entry is not None:
         raise already_exists(resource.group, resource.plural, metadata["name"], deleting="deletionTimestamp" in meta(entry.obj))
@@ -181,7 +188,7 @@ def _replace(cluster: Cluster, request: Request, live: Obj, candidate: Obj, owne
         obj, warnings = _filled(request, candidate, live)
     metadata = meta(obj)
     metadata.pop("managedFields", None)
-    _validate(resource, obj, live)
+    _validate(cluster, resource, obj, live)
     if owners is None:
         known = _given_owners(given_owners, live)
         owners = fields.updated(known, _writer(cluster, request, "Update"), live, obj, resource.shape)
@@ -279,11 +286,11 @@ def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, l
     return obj, unknown if request.validation == "Warn" else []
 
 
-def _validate(resource: Resource, obj: Obj, live: Obj | None) -> None:
+def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) -> None:
     """ApiError 422 with everything that is wrong."""
     metadata = obj["metadata"]
     causes = names.bad_name(metadata["name"], resource.kind, path_names=resource.path_names) if live is None else []
-    found = names.bad_labels(metadata.get("labels"))
+    found = [*names.bad_labels(metadata.get("labels")), *names.bad_annotations(metadata.get("annotations"))]
     if live is not None and "deletionTimestamp" in live["metadata"]:
         late = [name for name in metadata.get("finalizers") or () if name not in (live["metadata"].get("finalizers") or ())]
         quoted = ", ".join(f'"{name}"' for name in late)
@@ -294,6 +301,8 @@ def _validate(resource: Resource, obj: Obj, live: Obj | None) -> None:
         causes += crd.refused(obj, live)
     elif resource.schema is None:
         causes += builtin.refused(obj, live)
+        if not cluster.loopback_endpoints:
+            causes += builtin.loopback_endpoints(obj)
     else:
         causes += schema.problems(obj, resource.schema, resource.rules, MISSING if live is None else live)
     if causes:

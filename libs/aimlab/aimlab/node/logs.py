@@ -1,6 +1,6 @@
 """Serves container logs as a kubelet does, on `/containerLogs/<namespace>/<pod>/<container>` with follow, tailLines, limitBytes and previous.
 
-Plain http on loopback without authentication; a real kube-apiserver would want https.
+https, since kube-apiserver speaks nothing else to a kubelet; on loopback, without authentication.
 """
 
 import asyncio

@@ -20,12 +20,15 @@ def node_object() -> Body:
 
 
 def node_status(kubelet_port: int, now: datetime) -> Body:
-    """The status as a kubelet reports it; logs are served in plain http on `kubelet_port`."""
+    """The status as a kubelet reports it; logs are served in https on `kubelet_port`.
+
+    kube-apiserver asks at the Hostname before the InternalIP (`--kubelet-preferred-address-types`), so both are the address.
+    """
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
     return {
         "capacity": CAPACITY,
         "allocatable": CAPACITY,
-        "addresses": [{"type": "InternalIP", "address": ADDRESS}, {"type": "Hostname", "address": NAME}],
+        "addresses": [{"type": "InternalIP", "address": ADDRESS}, {"type": "Hostname", "address": ADDRESS}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
         "conditions": [ready | {"lastHeartbeatTime": stamp(now), "lastTransitionTime": stamp(now)}],
         "nodeInfo": {"operatingSystem": "linux", "architecture": "amd64", "kubeletVersion": "v1.36.2", "containerRuntimeVersion": "processes://1"},

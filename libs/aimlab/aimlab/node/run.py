@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,11 @@ import aiohttp
 from aiohttp import web
 
 from aimkube import AlreadyExists, Cluster, KubeError
+from aimlab.certificates import Certificate, make_certificate
 from aimlab.control import control
 from aimlab.kinds import NODE, VOLUME
 from aimlab.mirror import Mirror
-from aimlab.node import claims, jobs, machine, scheduler
+from aimlab.node import claims, jobs, machine, owners, scheduler
 from aimlab.node.kubelet import Kubelet
 from aimlab.node.logs import make_app
 from aimlab.node.worker import Node
@@ -21,11 +23,13 @@ from aimschema.resources import CLAIM, JOB, POD, STORAGE_CLASS
 
 _LOG = logging.getLogger(__name__)
 RETRY_S = 1.0
-HEARTBEAT_S = 60.0
+JOBS, OWNERS = CONTROLLERS = ("jobs", "owners")
+HEARTBEAT_S = 10.0
+"""As a kubelet's: where there is a node controller, it takes one that is silent for 50 s for dead."""
 
 
-async def run(kubeconfig: str, state_dir: Path, images: Path) -> None:
-    """Runs the node until cancelled; then every process of its pods has ended."""
+async def run(kubeconfig: str, state_dir: Path, images: Path, controllers: Collection[str]) -> None:
+    """Runs the node until cancelled; then every process of its pods has ended. `controllers`: those of CONTROLLERS that the cluster lacks."""
     cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-node")
     try:
         async with aiohttp.ClientSession(trust_env=False) as client:
@@ -34,13 +38,18 @@ async def run(kubeconfig: str, state_dir: Path, images: Path) -> None:
             server = web.AppRunner(make_app(kubelet), handle_signals=False, shutdown_timeout=1.0)
             await server.setup()
             try:
-                port = await _listen(server)
+                port = await _listen(server, make_certificate(state_dir, "kubelet"))
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(_register(cluster, port))
                     tasks.create_task(mirror.run())
                     tasks.create_task(control(cluster, mirror, scheduler.plan))
                     tasks.create_task(control(cluster, mirror, partial(claims.plan, volumes_dir=state_dir / "volumes")))
-                    tasks.create_task(control(cluster, mirror, jobs.plan))
+                    if JOBS in controllers:
+                        tasks.create_task(control(cluster, mirror, jobs.plan))
+                    if OWNERS in controllers:
+                        owned = Mirror(cluster, owners.KINDS)
+                        tasks.create_task(owned.run())
+                        tasks.create_task(owners.collect(cluster, owned))
                     tasks.create_task(kubelet.run())
             finally:
                 await server.cleanup()
@@ -48,9 +57,9 @@ async def run(kubeconfig: str, state_dir: Path, images: Path) -> None:
         await cluster.close()
 
 
-async def _listen(server: web.AppRunner) -> int:
+async def _listen(server: web.AppRunner, certificate: Certificate) -> int:
     """Serves on a free port, which is given back."""
-    site = web.TCPSite(server, machine.ADDRESS, 0)
+    site = web.TCPSite(server, machine.ADDRESS, 0, ssl_context=certificate.context())
     await site.start()
     address: tuple[str, int] = server.addresses[0]
     return address[1]

@@ -67,7 +67,7 @@ class S3Server:
     async def answers(self) -> bool:
         """Whether it can list and store: the gateway listens before the volumes are there."""
         try:
-            async with self._client() as s3:
+            async with self._client(attempts=1) as s3:
                 if "aimlab-probe" not in {found["Name"] for found in (await s3.list_buckets())["Buckets"]}:
                     await s3.create_bucket(Bucket="aimlab-probe")
                 await s3.put_object(Bucket="aimlab-probe", Key="probe", Body=b"x")
@@ -77,8 +77,8 @@ class S3Server:
             return False
         return True
 
-    def _client(self) -> AbstractAsyncContextManager["S3Client"]:
-        config = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=60, proxies={}, s3={"addressing_style": "path"})
+    def _client(self, attempts: int = 5) -> AbstractAsyncContextManager["S3Client"]:
+        config = AioConfig(retries={"total_max_attempts": attempts}, connect_timeout=2, read_timeout=60, proxies={}, s3={"addressing_style": "path"})
         return aioboto3.Session().client(
             "s3",
             endpoint_url=self.endpoint_url,

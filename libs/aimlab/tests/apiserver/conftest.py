@@ -1,6 +1,7 @@
 """A running API server double and a plain HTTP client for it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -8,6 +9,8 @@ import msgspec
 import pytest
 
 from aimlab.apiserver import ApiServer
+from aimlab.lab import start_double
+from aimlab.processes import Children
 
 
 class Api:
@@ -40,3 +43,10 @@ async def server() -> AsyncIterator[ApiServer]:
 async def api(server: ApiServer) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(server.url, trust_env=False) as session:
         yield Api(session)
+
+
+@pytest.fixture
+async def elsewhere(tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a double that is a process of its own."""
+    async with Children(tmp_path / "log") as children:
+        yield await start_double(children)

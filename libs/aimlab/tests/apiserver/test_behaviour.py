@@ -4,6 +4,7 @@ import asyncio
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from aimlab.apiserver import ApiServer, watch
 from aimlab.apiserver.queries import Selection
+from aimlab.certificates import make_certificate
 
 Obj = dict[str, Any]
 CONFIGS = "/api/v1/namespaces/default/configmaps"
@@ -230,7 +232,7 @@ class TestPods:
         await api.ok("PATCH", f"{PODS}/p/status", {"status": {"phase": "Succeeded"}}, MERGE)
         await gone(api, claims, "c")
 
-    async def test_logs_come_from_the_kubelet_of_the_node(self, api: Api) -> None:
+    async def test_logs_come_from_the_kubelet_of_the_node(self, api: Api, tmp_path: Path) -> None:
         asked: list[str] = []
 
         async def log(request: web.Request) -> web.StreamResponse:
@@ -246,7 +248,7 @@ class TestPods:
         runner = web.AppRunner(kubelet)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=make_certificate(tmp_path, "kubelet").context()).start()
             status = {
                 "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
                 "daemonEndpoints": {"kubeletEndpoint": {"Port": runner.addresses[0][1]}},
@@ -429,7 +431,7 @@ class TestDocuments:
         _, document = await api("GET", "/apis", accept=accept)
         (group,) = [item for item in document["items"] if item["metadata"]["name"] == "example.com"]
         assert group["versions"][0]["resources"][0]["responseKind"]["kind"] == "Thing"
-        index = await api.ok("GET", "/openapi/v3")
+        index = msgspec.json.decode((await api.ok("GET", "/openapi/v3"))["raw"])  # it comes as text/plain
         document = await api.ok("GET", index["paths"]["apis/example.com/v1"]["serverRelativeURL"])
         assert "com.example.v1.Thing" in document["components"]["schemas"]
 
@@ -446,3 +448,15 @@ class TestDocuments:
         assert "batch" in [group["name"] for group in (await api.ok("GET", "/apis"))["groups"]]
         pods = [found for found in (await api.ok("GET", "/api/v1"))["resources"] if found["name"].startswith("pods")]
         assert [found["name"] for found in pods] == ["pods", "pods/binding", "pods/log", "pods/status"]
+
+
+async def test_a_bare_server_refuses_loopback_endpoints() -> None:
+    slice_of = {"metadata": {"name": "e"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1", "127.0.0.1"]}]}
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    async with (
+        ApiServer(bare=True) as server,
+        aiohttp.ClientSession(server.url, trust_env=False) as session,
+        session.post(path, json=slice_of) as answer,
+    ):
+        said = await answer.json()
+    assert (answer.status, [cause["field"] for cause in said["details"]["causes"]]) == (422, ["endpoints[0].addresses[1]"])

@@ -1,6 +1,9 @@
 """The real kubectl against the double: what the README tells people to do must work."""
 
 import asyncio
+import os
+import re
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -44,7 +47,7 @@ def crd() -> str:
 @pytest.fixture
 async def bare(server: ApiServer, tmp_path: Path) -> AsyncIterator[Run]:
     """Runs kubectl with a home of its own; returns what it said, fails the test if it fails (or does not, with `fails`)."""
-    env = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none"), "PATH": ""}
+    env = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none"), "PATH": os.defpath}
     started: list[asyncio.subprocess.Process] = []
 
     async def run(*args: str, stdin: str = "", fails: bool = False) -> str:
@@ -96,6 +99,49 @@ async def test_apply_server_side_names_the_other_manager_on_conflict(kubectl: Ru
     assert 'conflict with "one": .spec.size' in said
 
 
+async def test_apply_server_side_over_client_side_names_the_field_until_it_is_forced(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    wanted = WIDGET.replace("10Gi", "20Gi")
+    said = await kubectl("apply", "--server-side", "-f", "-", stdin=wanted, fails=True)
+    assert re.search(r'1 conflict: conflict with "kubectl-client-side-apply" using lab.example.com/v1alpha1 at \S+: \.spec\.size\n', said)
+    assert "serverside-applied" in await kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=wanted)
+    assert "serverside-applied" in await kubectl("apply", "--server-side", "-f", "-", stdin=wanted)
+
+
+async def test_labels_annotations_and_patches(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    widget = ("wd", "kw", "-n", "lab")
+    assert "labeled" in await kubectl("label", *widget, "team=a")
+    assert "not labeled" in await kubectl("label", *widget, "team=a")
+    assert "--overwrite is false" in await kubectl("label", *widget, "team=b", fails=True)
+    assert "annotated" in await kubectl("annotate", *widget, "note=c")
+    assert "patched" in await kubectl("patch", *widget, "--type=json", '-p=[{"op": "replace", "path": "/spec/size", "value": "30Gi"}]')
+    assert "patched (no change)" in await kubectl("patch", *widget, "--type=merge", '-p={"spec": {"size": "30Gi"}}')
+    assert "not supported" in await kubectl("patch", *widget, '-p={"spec": {"size": "40Gi"}}', fails=True)
+    shown = "jsonpath={.metadata.labels} {.metadata.annotations.note} {.spec.size}"
+    assert await kubectl("get", *widget, "-o", shown) == '{"team":"a"} c 30Gi'
+    assert "kw" in await kubectl("get", "wd", "-A", "-l", "team=a", "-o", "name")
+    assert await kubectl("get", "wd", "-A", "-l", "team!=a", "-o", "name") == ""
+
+
+async def test_built_in_kinds_take_strategic_merge_patches(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=BUILT_IN)
+    patch = '{"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}, "suspend": true}}'
+    assert "patched" in await kubectl("patch", "cm", "cm", "-n", "lab", '-p={"data": {"c": "d"}}')
+    assert await kubectl("get", "cm", "cm", "-n", "lab", "-o", "jsonpath={.data}") == '{"a":"b","c":"d"}'
+    assert "spec.template" in await kubectl("patch", "job", "j", "-n", "lab", f"-p={patch}", fails=True)
+
+
+async def test_diff_shows_what_apply_would_change_and_changes_nothing(kubectl: Run) -> None:
+    if shutil.which("diff") is None:
+        pytest.skip("kubectl diff needs the command diff, which is not on this machine")
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    said = await kubectl("diff", "-f", "-", stdin=WIDGET.replace("10Gi", "20Gi"), fails=True)
+    assert re.search(r"^-  size: 10Gi\n\+  size: 20Gi$", said, re.MULTILINE)
+    assert await kubectl("diff", "-f", "-", stdin=WIDGET) == ""
+    assert await kubectl("get", "wd", "kw", "-n", "lab", "-o", "jsonpath={.spec.size}") == "10Gi"
+
+
 async def test_unknown_fields_and_bad_values_are_refused(kubectl: Run) -> None:
     assert 'unknown field "spec.nope"' in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("size:", "nope:"), fails=True)
     assert "spec.model" in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("m/a:1", ""), fails=True)
@@ -113,6 +159,16 @@ async def test_status_patch_and_wait_for_it(kubectl: Run) -> None:
     waiting = asyncio.ensure_future(kubectl("wait", "wd/kw", "-n", "lab", "--for=jsonpath={.status.status}=Ready", "--timeout=10s"))
     await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", '-p={"status":{"status":"Ready"}}')
     assert "condition met" in await waiting
+
+
+async def test_wait_for_a_condition(kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=WIDGET)
+    waiting = asyncio.ensure_future(kubectl("wait", "wd/kw", "-n", "lab", "--for=condition=Ready", "--timeout=10s"))
+    condition = '{"type": "Ready", "status": "True", "reason": "Done", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}'
+    patch = f'-p={{"status": {{"conditions": [{condition}]}}}}'
+    await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", patch)
+    assert "condition met" in await waiting
+    assert "timed out" in await kubectl("wait", "wd/kw", "-n", "lab", "--for=condition=Other", "--timeout=1s", fails=True)
 
 
 async def test_describe_shows_the_events_of_an_object(kubectl: Run) -> None:
@@ -183,3 +239,33 @@ async def test_create_sends_protobuf(bare: Run, kind: str, args: tuple[str, ...]
 
 async def test_a_kind_that_is_not_taken_as_protobuf_says_what_to_do(bare: Run) -> None:
     assert "apply -f" in await bare("create", "deployment", "d", "--image=x", fails=True)
+
+
+RBAC = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: lab}
+rules:
+- {apiGroups: [""], resources: [configmaps], verbs: [get, list]}
+- {apiGroups: [""], resources: [pods/log], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader, namespace: lab}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: ServiceAccount, name: app, namespace: lab}]
+"""
+
+
+async def test_an_account_gets_a_token_and_may_what_its_role_says(kubectl: Run) -> None:
+    """By --as: over plain HTTP kubectl sends no token (client-go reads credentials for TLS alone)."""
+    await kubectl("create", "sa", "app", "-n", "lab")
+    await kubectl("apply", "-f", "-", stdin=f"{BUILT_IN}---{RBAC}")
+    assert len((await kubectl("create", "token", "app", "-n", "lab", "--duration=1h")).strip()) > 20
+    as_app = "--as=system:serviceaccount:lab:app"
+    assert "cm" in await kubectl("get", "configmaps", "-n", "lab", as_app)
+    assert 'cannot list resource "secrets"' in await kubectl("get", "secrets", "-n", "lab", as_app, fails=True)
+    for may in ("get configmaps -n lab", "get pods --subresource=log -n lab", "get /version"):
+        assert await kubectl("auth", "can-i", *may.split(), as_app) == "yes\n"
+    for may_not in ("delete configmaps -n lab", "get pods -n lab", "get configmaps -n default", "get /lab/calls"):
+        assert "no" in await kubectl("auth", "can-i", *may_not.split(), as_app, fails=True)

@@ -1,248 +1,95 @@
-"""The recorded answers of a real kube-apiserver, step by step, against the double over HTTP.
-
-Placeholders are bound when first seen: equal `<rv:N>` and `<uid:N>` must be equal values, different N different values. What happened
-between the recorded steps (objects made by hand, writes during a watch) is done in `BEFORE` and `DURING`.
-"""
+"""The recorded answers of a real kube-apiserver, step by step, against the double: in this process, and as a server that is only an address."""
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterator
+import filecmp
+import sys
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import aiohttp
-import msgspec
 import pytest
 
-from aimlab.apiserver import ApiServer
+from aimlab.apiserver.access import ADMIN_TOKEN
+from aimlab.testing.recorded import Place, Step, place, steps
+from aimlab.testing.transcripts import KNOWN, LEFT_BARE, Outcome, against_double, table
 
-ORDER = (
-    "discovery",
-    "create",
-    "validation",
-    "update-and-generation",
-    "server-side-apply",
-    "list-and-select",
-    "watch",
-    "delete-finalizers-owners",
-    "core-kinds",
-)
 FOLDER = Path(__file__).parent / "transcripts"
-WIDGETS = "/apis/lab.example.com/v1alpha1/namespaces/lab/widgets"
-PLACEHOLDER = re.compile(r"<(rv|uid):(\d+)>|<time>|<continue>")
-NO_MORE_EVENTS_S = 0.05
-
-# (case, step, path of the difference): why the double does not do it
-KNOWN: dict[tuple[str, int, str], str] = {
-    ("discovery", 8, ".compiler"): "not built by Go",
-    ("discovery", 8, ".gitCommit"): "not built from that source",
-    ("discovery", 8, ".goVersion"): "not built by Go",
-    ("list-and-select", 99, ".columnDefinitions[0].description"): "own words",
-    ("watch", 7, "[0].object.message"): "names the oldest version that is there",
-    ("watch", 8, ".message"): "words of another base64 decoder",
-    ("core-kinds", 2, ".message"): "no difference of Go structs",
-    ("core-kinds", 2, ".details.causes[0].message"): "no difference of Go structs",
-    ("core-kinds", 3, ".message"): "no difference of Go structs",
-    ("core-kinds", 3, ".details.causes[0].message"): "no difference of Go structs",
-    ("core-kinds", 5, ".message"): "no dump of Go structs",
-    ("core-kinds", 5, ".details.causes[0].message"): "no dump of Go structs",
-}
-
-Step = dict[str, Any]
-Send = Callable[..., Awaitable[tuple[int, Any]]]
-
-
-def steps() -> Iterator[Step]:
-    """Every recorded step, in the order of the recording."""
-    for case in ORDER:
-        for line in (FOLDER / f"{case}.jsonl").read_text().splitlines():
-            step = msgspec.json.decode(line)
-            if "step" in step:
-                yield step
-
-
-STEPS = list(steps())
-
-
-class Bindings:
-    """What placeholders stand for, both ways."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.token = ""
-
-    def filled(self, value: Any) -> Any:
-        """A request with its placeholders replaced; one never seen stands for something that is nowhere."""
-        if isinstance(value, dict):
-            return {key: self.filled(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.filled(item) for item in value]
-        return PLACEHOLDER.sub(self._value, value) if isinstance(value, str) else value
-
-    def _value(self, match: re.Match[str]) -> str:
-        if match[1] is None:
-            return "2026-01-01T00:00:00Z"
-        return self.values.get(match[0], "1" if match[1] == "rv" else "00000000-0000-0000-0000-000000000000")
-
-    def text(self, expected: str, actual: Any) -> bool:
-        """Whether a text with placeholders fits; binds new ones."""
-        if not isinstance(actual, str):
-            return False
-        pattern, seen = "", list(PLACEHOLDER.finditer(expected))
-        at = 0
-        for match in seen:
-            pattern += re.escape(expected[at : match.start()]) + r"([^\s\")]+?)"
-            at = match.end()
-        found = re.fullmatch(pattern + re.escape(expected[at:]), actual)
-        return bool(found) and all(self._bind(match[0], value) for match, value in zip(seen, found.groups() if found else (), strict=True))
-
-    def _bind(self, name: str, value: str) -> bool:
-        if name == "<time>":
-            return bool(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value))
-        if name == "<continue>":
-            self.token = value
-            return bool(value)
-        if name not in self.values:
-            if value in self.values.values():
-                return False
-            self.values[name] = value
-        return self.values[name] == value
-
-
-def differences(bound: Bindings, expected: Any, actual: Any, path: str = "") -> Iterator[str]:
-    """Where an answer is not the recorded one."""
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        made_up = path.endswith("metadata") and "generateName" in expected
-        for key in sorted(expected.keys() | actual.keys()):
-            if key == "managedFields" and key not in expected:
-                continue
-            if made_up and key == "name":
-                if not str(actual["name"]).startswith(expected["generateName"]):
-                    yield f"{path}.name"
-            elif key not in expected or key not in actual:
-                yield f"{path}.{key}: recorded {expected.get(key, 'nothing')!r}, got {actual.get(key, 'nothing')!r}"
-            else:
-                yield from differences(bound, expected[key], actual[key], f"{path}.{key}")
-    elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
-        if path.endswith(".managedFields"):
-            expected, actual = (sorted(owners, key=lambda owner: str(owner["manager"])) for owners in (expected, actual))
-        for index, (left, right) in enumerate(zip(expected, actual, strict=True)):
-            yield from differences(bound, left, right, f"{path}[{index}]")
-    elif not (bound.text(expected, actual) if isinstance(expected, str) else expected == actual and type(expected) is type(actual)):
-        yield f"{path}: recorded {expected!r}, got {actual!r}"
-
-
-async def make(send: Send, path: str, body: Any) -> None:
-    status, answer = await send("POST", path, body)
-    assert status == 201, answer
-
-
-def widget(name: str, labels: dict[str, str]) -> Step:
-    return {"apiVersion": "lab.example.com/v1alpha1", "kind": "Widget", "metadata": {"name": name, "labels": labels}, "spec": {"model": "m/a:1"}}
-
-
-async def make_namespace(send: Send) -> None:
-    await make(send, "/api/v1/namespaces", {"metadata": {"name": "lab"}})
-
-
-async def make_labelled_widgets(send: Send) -> None:
-    for index in range(5):
-        await make(send, WIDGETS, widget(f"l{index}", {"n": str(index), "set": "xy"[index % 2 == 0]}))
-
-
-async def make_w2(send: Send) -> None:
-    await make(send, WIDGETS, widget("w2", {"w": "1"}))
-
-
-async def write_elsewhere(send: Send) -> None:
-    """In the recording the Job controller wrote something."""
-    await make(send, "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "elsewhere"}})
-
-
-async def live_through_w1(send: Send) -> None:
-    await make(send, WIDGETS, widget("w1", {"w": "1"}))
-    await send("PATCH", f"{WIDGETS}/w1", {"spec": {"replicas": 2}}, "application/merge-patch+json")
-    await send("PATCH", f"{WIDGETS}/w1/status", {"status": {"status": "Ready"}}, "application/merge-patch+json")
-    await send("DELETE", f"{WIDGETS}/w1")
-
-
-async def relabel_w2(send: Send) -> None:
-    await send("PATCH", f"{WIDGETS}/w2", {"metadata": {"labels": {"w": None}}}, "application/merge-patch+json")
-    await send("PATCH", f"{WIDGETS}/w2", {"metadata": {"labels": {"w": "2"}}}, "application/merge-patch+json")
-
-
-BEFORE = {
-    ("discovery", 1): make_namespace,
-    ("list-and-select", 1): make_labelled_widgets,
-    ("watch", 3): make_w2,
-    ("core-kinds", 7): write_elsewhere,
-}
-DURING = {("watch", 1): live_through_w1, ("watch", 6): relabel_w2}
-
-
-async def replay() -> dict[tuple[str, int], list[str]]:
-    """The differences at every step."""
-    bound, found = Bindings(), {}
-    async with ApiServer() as server, aiohttp.ClientSession(server.url, trust_env=False) as session:
-
-        async def send(method: str, path: str, body: Any = None, kind: str = "application/json", accept: str = "") -> tuple[int, Any]:
-            data = None if body is None else msgspec.json.encode(body)
-            headers = {"Content-Type": kind, **({"Accept": accept} if accept else {})}
-            async with session.request(method, path, data=data, headers=headers) as answer:
-                raw = await answer.read()
-                return answer.status, msgspec.json.decode(raw) if answer.content_type == "application/json" else {"raw": raw.decode()}
-
-        for step in STEPS:
-            place = (step["case"], step["step"])
-            if place in BEFORE:
-                await BEFORE[place](send)
-            found[place] = await (asked(send, step, bound) if "request" in step else watched(session, send, step, bound))
-    return found
-
-
-async def asked(send: Send, step: Step, bound: Bindings) -> list[str]:
-    """A request and its answer."""
-    request, expected = step["request"], step["response"]
-    path = bound.filled(request["path"])
-    if "continue=ey" in path:
-        path = re.sub(r"continue=[^&]+", f"continue={quote(bound.token)}", path)
-    kind = request.get("contentType", "application/json")
-    status, body = await send(request["method"], path, bound.filled(request.get("body")), kind, request.get("accept", ""))
-    return [*([] if status == expected["status"] else [f"status: {status}"]), *differences(bound, expected["body"], body)]
-
-
-async def watched(session: aiohttp.ClientSession, send: Send, step: Step, bound: Bindings) -> list[str]:
-    """A watch and its events, no more and no fewer."""
-    events = []
-    async with session.get(bound.filled(step["watch"]["path"])) as answer:
-        if answer.status != 200:
-            events.append({"http": answer.status, "body": await answer.json()})
-        elif (step["case"], step["step"]) in DURING:
-            await DURING[step["case"], step["step"]](send)
-        while answer.status == 200:
-            try:
-                line = await asyncio.wait_for(answer.content.readline(), NO_MORE_EVENTS_S)
-            except TimeoutError:
-                break
-            if not line:
-                break
-            events.append(msgspec.json.decode(line))
-    return list(differences(bound, step["events"], events))
+ROOT = Path(__file__).parents[4]
+STEPS = steps(FOLDER)
+NO_DIFFERENCE_IN = {"create", "validation", "update-and-generation", "server-side-apply", "watch", "delete-finalizers-owners"}
 
 
 @pytest.fixture(scope="module")
-def replayed() -> dict[tuple[str, int], list[str]]:
-    return asyncio.run(replay())
+def outcomes() -> dict[Place, Outcome]:
+    return {place(one.step): one for one in asyncio.run(against_double(FOLDER))}
 
 
 @pytest.mark.parametrize("step", [pytest.param(step, id=f"{step['case']}-{step['step']}") for step in STEPS])
-def test_the_double_answers_as_recorded(replayed: dict[tuple[str, int], list[str]], step: Step) -> None:
-    place = (step["case"], step["step"])
-    unexpected = [text for text in replayed[place] if (*place, text.split(": ")[0]) not in KNOWN]
-    assert not unexpected, step.get("note", "")
+def test_the_double_answers_as_recorded(outcomes: dict[Place, Outcome], step: Step) -> None:
+    assert not outcomes[place(step)].failures, step.get("note", "")
 
 
-def test_every_known_difference_is_still_one(replayed: dict[tuple[str, int], list[str]]) -> None:
-    seen = {(*place, text.split(": ")[0]) for place, texts in replayed.items() for text in texts}
-    assert seen >= KNOWN.keys()
+def test_no_recorded_step_is_left_out() -> None:
+    lines = [line for file in FOLDER.glob("*.jsonl") if file.stem != "kubectl-documents" for line in file.read_text().splitlines()[1:]]
+    assert len(STEPS) == len({place(step) for step in STEPS}) == len(lines)
+
+
+def test_every_known_difference_is_still_one(outcomes: dict[Place, Outcome]) -> None:
+    assert {where for where, one in outcomes.items() if one.known} == KNOWN.keys()
+
+
+def test_there_is_no_known_difference_in_what_services_rely_on() -> None:
+    assert not {topic for topic, _ in KNOWN} & NO_DIFFERENCE_IN
+
+
+def test_what_is_left_bare_is_in_the_recording() -> None:
+    assert {place(step) for step in STEPS} >= LEFT_BARE.keys()
+
+
+def test_the_page_has_the_table_of_today(outcomes: dict[Place, Outcome]) -> None:
+    page = (ROOT / "docs" / "double.md").read_text()
+    indented = "\n".join(f"    {line}".rstrip() for line in table(list(outcomes.values())).splitlines())
+    assert indented in page, f"put this into docs/double.md:\n{indented}"
+
+
+def test_the_fixtures_are_the_recording() -> None:
+    recording = next((up / "shared" / "k8s-transcripts" for up in ROOT.parents if (up / "shared" / "k8s-transcripts").is_dir()), None)
+    if recording is None:
+        pytest.skip("shared/k8s-transcripts is not beside the repository, so there is nothing to compare the fixtures with")
+    names = sorted(file.name for file in recording.iterdir() if file.name != "README.md")
+    assert sorted(file.name for file in FOLDER.iterdir()) == names
+    assert [name for name in names if not filecmp.cmp(recording / name, FOLDER / name, shallow=False)] == []
+
+
+async def run(*args: str) -> tuple[int | None, str]:
+    """The exit code and what the command printed."""
+    pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, "-m", "aimlab.testing.transcripts", *args]
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def test_a_server_elsewhere_is_asked_twice_and_left_as_it_was(elsewhere: str, outcomes: dict[Place, Outcome]) -> None:
+    expected = table(list(outcomes.values()))
+    for _ in range(2):
+        code, said = await run(str(FOLDER), "--server", elsewhere, "--token", ADMIN_TOKEN)
+        assert (code, said.strip()) == (0, expected)
+
+
+async def test_a_server_that_answers_otherwise_is_a_failure(elsewhere: str, tmp_path: Path) -> None:
+    for file in FOLDER.glob("*.jsonl"):
+        text = file.read_text()
+        (tmp_path / file.name).write_text(text.replace("FieldValueRequired", "FieldValueWanted") if file.stem == "validation" else text)
+    code, said = await run(str(tmp_path), "--server", elsewhere)
+    assert code == 1
+    assert "FAILED validation 1 " in said
+    assert "recorded 'FieldValueWanted', got 'FieldValueRequired'" in said
+
+
+async def test_a_namespace_of_somebody_else_is_left_alone(elsewhere: str) -> None:
+    async with aiohttp.ClientSession(elsewhere, trust_env=False) as session:
+        await session.post("/api/v1/namespaces", json={"metadata": {"name": "lab"}})
+        code, said = await run(str(FOLDER), "--server", elsewhere)
+        assert (code, 'namespaces "lab" already exists' in said) == (1, True)
+        async with session.get("/api/v1/namespaces/lab") as answer:
+            assert (await answer.json())["status"] == {"phase": "Active"}

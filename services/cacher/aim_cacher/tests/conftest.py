@@ -31,16 +31,16 @@ class World:
         spec = fields.pop("spec", {"sourceUri": URI} | ({} if size is None else {"size": size}))
         return testing.cr(CACHE.kind, name, spec, **fields)
 
-    def template(self, *, warm: bool = True, **fields: Any) -> Body:
+    def template(self, *, warm: bool = True, name: str = "t", **fields: Any) -> Body:
         spec = {"model": "m", "metric": "latency", "gpusPerReplica": 1, "gpuModel": "MI300X", "tensorParallelism": 1, "warmCache": warm}
-        return testing.cr("AIMServiceTemplate", "t", spec, **fields)
+        return testing.cr("AIMServiceTemplate", name, spec, **fields)
 
-    def result(self, *models: Body) -> Body:
+    def result(self, *models: Body, template: str = "t") -> Body:
         data = {"result.json": json.dumps({"models": list(models) or [{"name": "m", "source": URI, "size_gb": 10}]}), "image": "i"}
-        return testing.config_map("t-discovery", ("AIMServiceTemplate", "t"), data)
+        return testing.config_map(f"{template}-discovery", ("AIMServiceTemplate", template), data)
 
-    def service(self, name: str = "s", **spec: Any) -> Body:
-        return testing.cr("AIMService", name, {"model": "m", "templateRef": "t", "cacheModel": True, "configRef": "default"} | spec)
+    def service(self, name: str = "s", *, age_s: float = 3600, **spec: Any) -> Body:
+        return testing.cr("AIMService", name, {"model": "m", "templateRef": "t", "cacheModel": True, "configRef": "default"} | spec, age_s=age_s)
 
     def config(self, name: str = "default", **spec: Any) -> Body:
         return testing.cr("AIMNamespaceConfig", name, spec)

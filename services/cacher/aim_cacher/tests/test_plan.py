@@ -10,6 +10,7 @@ from aim_cacher.plan import verdict
 from aim_cacher.projection import affected
 from aimschema import labels
 from aimschema.messages import Progress, parse_timestamp
+from aimschema.names import cache_for
 from aimschema.resources import CACHE, Key
 from aimservice.projection import Learned
 from aimservice.testing import (
@@ -18,6 +19,7 @@ from aimservice.testing import (
     Body,
     ago,
     applied,
+    contested,
     does,
     fields,
     job,
@@ -46,6 +48,7 @@ def warm(**more: Any) -> dict[str, Any]:
     return {"status": "Available", "sizeBytes": 10 * GIB, "conditions": [said("Filled", True, "Warm")], **more}
 
 
+HF_TOKEN = {"huggingFaceToken": {"name": "hf", "key": "t"}}
 SUCCESS = '{"message": "done", "bytes": 10, "revision": "abc"}'
 
 WAY = [
@@ -103,6 +106,13 @@ WAY = [
     ),
     pytest.param(lambda w: [CLASS, w.cache(status=warm()), w.claim(filled="abc")], [CLAIM], "True PVCBound", "True Warm", id="job-gone-stays-warm"),
     pytest.param(
+        lambda w: [CLASS, w.config(credentials=HF_TOKEN), w.cache(status=warm()), w.claim(cache=w.cache(), filled="abc")],
+        [CLAIM],
+        "True PVCBound",
+        "True Warm",
+        id="config-edited-stays-warm",
+    ),
+    pytest.param(
         lambda w: [CLASS, w.cache(status=warm()), w.claim()], [CLAIM, DOWNLOAD], "True PVCBound", DOWNLOADING, id="claim-made-anew-is-empty"
     ),
     pytest.param(
@@ -122,6 +132,13 @@ TROUBLE = [
         "False StorageClassMissing",
         WAITING,
         id="class-named-anew-since-the-former-does-not-exist",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.config(cacheStorageClassName="fast"), w.cache(), w.claim("Pending", storage_class="typo")],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False StorageClassMissing",
+        WAITING,
+        id="class-named-anew-in-the-config",
     ),
     pytest.param(lambda w: [w.cache(), w.claim("Pending")], [], "False StorageClassMissing", WAITING, id="class-has-gone"),
     pytest.param(lambda w: [w.cache(), w.claim(filled="a")], [CLAIM], "True PVCBound", "True Warm", id="class-has-gone-after-binding"),
@@ -164,6 +181,12 @@ TROUBLE = [
     pytest.param(lambda _: [CLASS], [], "nothing", "nothing", id="cache-is-gone"),
 ]
 
+CLASSES = [
+    pytest.param("own", "of-config", "own", id="the-caches-own"),
+    pytest.param(None, "of-config", "of-config", id="its-configs"),
+    pytest.param(None, None, None, id="none-so-the-clusters-default"),
+]
+
 RETRIES = [
     pytest.param(lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(20)], [], "False RetryBackoff", id="transient"),
     pytest.param(lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(137)], [], "False RetryBackoff", id="killed"),
@@ -199,7 +222,7 @@ RETRIES = [
     ),
     pytest.param(
         lambda w: [
-            w.config(credentials={"huggingFaceToken": {"name": "hf", "key": "t"}}),
+            w.config(credentials=HF_TOKEN),
             w.cache(status=failed(9)),
             w.claim(cache=w.cache()),
         ],
@@ -212,6 +235,24 @@ RETRIES = [
         ["delete Job c-download"],
         DOWNLOADING,
         id="asked-to-retry-while-the-failed-job-is-there",
+    ),
+    pytest.param(
+        lambda w: [w.config(credentials=HF_TOKEN), w.cache(), w.claim(), w.download(cache=w.cache()), w.running(phase="Pending")],
+        ["delete Job c-download"],
+        DOWNLOADING,
+        id="config-changed-before-the-pod-could-start",
+    ),
+    pytest.param(
+        lambda w: [w.config(credentials=HF_TOKEN), w.cache(), w.claim(), w.download(cache=w.cache()), w.running()],
+        ["follow log of c-download-x"],
+        DOWNLOADING,
+        id="config-changed-while-the-pod-runs",
+    ),
+    pytest.param(
+        lambda w: [w.config(credentials=HF_TOKEN), w.cache(None), w.probe(cache=w.cache(None)), w.running("c-size", phase="Pending")],
+        ["delete Job c-size"],
+        WAITING,
+        id="config-changed-before-the-probe-could-start",
     ),
     pytest.param(lambda w: [w.cache(None), w.probe("failed"), w.ended(11, job="c-size")], [], "False AuthError", id="probe-without-access"),
     pytest.param(lambda w: [w.cache(None), w.probe("succeeded"), w.ended(0, job="c-size")], [], "False RetryBackoff", id="probe-without-a-word"),
@@ -244,6 +285,14 @@ RETRIES = [
 def test_a_cache(world: Any, given: Given, actions: list[str], storage: str, filled: str) -> None:
     plan = world.plan(projection(*given(world)))
     assert (does(plan), says(plan, "StorageReady"), says(plan, "Filled")) == (actions, storage, filled)
+
+
+@pytest.mark.parametrize(("own", "of_config", "asked_for"), CLASSES)
+def test_the_storage_class_is_the_most_specific_one(world: Any, own: str | None, of_config: str | None, asked_for: str | None) -> None:
+    spec = {"sourceUri": world.uri, "size": "1Gi"} | ({} if own is None else {"storageClassName": own})
+    config = world.config(**({} if of_config is None else {"cacheStorageClassName": of_config}))
+    claim = applied(world.plan(projection(CLASS, world.cache(spec=spec), config)), "PersistentVolumeClaim")
+    assert claim["spec"].get("storageClassName") == asked_for
 
 
 @pytest.mark.parametrize(("given", "actions", "filled"), RETRIES)
@@ -319,10 +368,16 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
     [
         pytest.param(lambda w: [w.cache("30Gi"), w.claim(filled="a")], "StorageReady", ["30Gi", "20Gi", "expand", "delete"], id="both-sizes"),
         pytest.param(
-            lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(12, '{"message": "needs 9, has 4"}')],
+            lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(12, '{"message": "needs 9, has 4", "bytes": 30000000000}')],
             "Filled",
-            ["needs 9, has 4", "expand", "delete"],
+            ["needs 9, has 4", "the source has 30.0 GB", "claim c-cache has 20Gi", "expand", "delete"],
             id="source-turned-out-larger",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(12)],
+            "Filled",
+            ["claim c-cache has 20Gi", "expand", "delete"],
+            id="source-turned-out-larger-and-said-nothing",
         ),
         pytest.param(
             lambda w: [
@@ -346,7 +401,7 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
             ["ImagePullBackOff"],
             id="pod-does-not-start",
         ),
-        pytest.param(lambda w: [w.cache(), w.cache(name="b", age_s=9999)], "Filled", ["cache b is older"], id="which-cache-counts"),
+        pytest.param(lambda w: [w.cache(), w.cache(name="b", age_s=9999)], "Filled", ["ModelCache b is older"], id="which-cache-counts"),
     ],
 )
 def test_messages_say_what_to_do(world: Any, given: Given, type_: str, words: list[str]) -> None:
@@ -366,6 +421,22 @@ def test_a_refusal_is_told_and_tried_again(world: Any, kind: str, name: str, giv
     plan = world.plan(projection(CLASS, *given(world), learned=[refused(world.key, Key(kind, NAMESPACE, name), "quota used up")]))
     assert "quota used up" in message(plan, type_)
     assert f"apply {kind} {name}" in does(plan)
+    taken = refused(world.key, Key(kind, NAMESPACE, name), "exists", name_taken=True)
+    assert says(world.plan(projection(CLASS, *given(world), learned=[taken])), type_) == "False NameConflict"
+
+
+def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
+    fight = contested(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
+    assert says(plan, "StorageReady") == "True PVCBound"
+    assert "changed again and again by bully" in message(plan, "StorageReady")
+
+
+def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -> None:
+    bodies = (world.cache(status=failed(1)), world.claim(), world.download("failed"), world.ended(20, "the connection was reset"))
+    plan = world.plan(projection(CLASS, *bodies, learned=[refused(world.key, Key("Job", NAMESPACE, "c-download"), "no right to delete")]))
+    assert does(plan) == ["delete Job c-download"]
+    assert [words for words in ("the connection was reset", "no right to delete") if words not in message(plan, "Filled")] == []
 
 
 MADE = {labels.MANAGED_BY: "aim"}
@@ -378,6 +449,7 @@ MADE = {labels.MANAGED_BY: "aim"}
         pytest.param(lambda w: [w.template(warm=False), w.result()], ["delete ModelCache c"], id="the-service-is-gone"),
         pytest.param(lambda w: [w.template(warm=False), w.result(), w.service()], [CLAIM], id="a-service-asks"),
         pytest.param(lambda w: [w.template(), w.result()], [CLAIM], id="a-template-asks"),
+        pytest.param(lambda w: [w.template(status={"modelSources": [w.uri]})], [CLAIM], id="a-template-whose-image-is-asked-again"),
     ],
 )
 def test_a_failed_cache_that_nobody_asks_for_is_removed(world: Any, given: Given, actions: list[str]) -> None:
@@ -405,6 +477,12 @@ CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
         pytest.param(lambda w: [w.template(), w.result(), w.cache()], [], "False Warming", id="a-users-cache-is-used"),
         pytest.param(lambda w: [w.template(), w.result(), w.cache(status={"status": "Available"})], [], "True Warm", id="warm"),
         pytest.param(lambda w: [w.template(), w.result(), w.cache(status={"status": "Failed"})], [], "False WarmFailed", id="failed"),
+        pytest.param(
+            lambda w: [w.template(), w.result(), w.cache(name=cache_for(w.uri), spec={"sourceUri": "hf://org/another"})],
+            [],
+            "False NameConflict",
+            id="name-is-taken",
+        ),
         pytest.param(lambda w: [w.template(), w.result(), w.cache(deleting=True)], [CACHE_APPLY], "False Warming", id="cache-is-going"),
     ],
 )
@@ -429,12 +507,58 @@ def test_a_cache_remembers_the_config_of_the_first_asker(world: Any) -> None:
     assert "ownerReferences" not in made["metadata"]
 
 
+def test_the_first_asker_counts_whichever_template_it_asks_for(world: Any) -> None:
+    other = world.template(name="u", warm=False), world.result(template="u")
+    asked = world.service("late", configRef="late", age_s=60), world.service("early", configRef="early", templateRef="u", age_s=120)
+    for name in ("t", "u"):
+        plan = world.plan(projection(world.template(warm=False), world.result(), *other, *asked), name, "AIMServiceTemplate")
+        assert applied(plan, "ModelCache")["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: "early"}
+
+
+def test_a_warm_template_asks_with_the_default_config_unless_a_service_was_there_before(world: Any) -> None:
+    for age_s, config in ((60, "default"), (7200, "one")):
+        seen = projection(world.template(), world.result(), world.service(configRef="one", age_s=age_s))
+        made = applied(world.plan(seen, "t", "AIMServiceTemplate"), "ModelCache")
+        assert made["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: config}
+
+
+TWO = [{"name": "m", "source": "hf://org/model", "size_gb": 1}, {"name": "d", "source": "s3://bucket/org/draft", "size_gb": 2}]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "made", "warmth"),
+    [
+        pytest.param([], ["hf://org/model", "s3://bucket/org/draft"], "False Warming", id="both-are-missing"),
+        pytest.param([{}], ["s3://bucket/org/draft"], "False Warming", id="one-is-there"),
+        pytest.param([{"status": "Available"}, {}], [], "False Warming", id="one-is-warm"),
+        pytest.param([{"status": "Available"}, {"status": "Failed"}], [], "False WarmFailed", id="one-has-failed"),
+        pytest.param([{"status": "Available"}] * 2, [], "True Warm", id="both-are-warm"),
+    ],
+)
+def test_a_template_with_several_sources_has_a_cache_for_each(world: Any, statuses: list[Body], made: list[str], warmth: str) -> None:
+    caches = [world.cache(name=f"c{n}", spec={"sourceUri": TWO[n]["source"]}, status=status) for n, status in enumerate(statuses)]
+    plan = world.plan(projection(world.template(), world.result(*TWO), *caches), "t", "AIMServiceTemplate")
+    assert ([action.body["spec"]["sourceUri"] for action in plan.actions], says(plan, "CacheWarm")) == (made, warmth)
+
+
+def test_the_younger_cache_of_a_source_takes_over_when_the_older_goes(world: Any) -> None:
+    older, younger = world.cache(name="b", age_s=7200), world.cache()
+    seen = projection(CLASS, older, younger)
+    assert says(world.plan(seen), "Filled") == "False DuplicateSource"
+    assert world.key in affected(seen, Key(CACHE.kind, NAMESPACE, "b"))
+    going = projection(CLASS, world.cache(name="b", age_s=7200, deleting=True), younger)
+    assert does(world.plan(going)) == [CLAIM]
+
+
 def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
     key = Key("AIMServiceTemplate", NAMESPACE, "t")
     seen = projection(world.template(), world.result(), learned=[refused(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")])
     plan = world.plan(seen, "t", "AIMServiceTemplate")
     assert says(plan, "CacheWarm") == "False WarmFailed"
     assert "webhook says no" in message(plan, "CacheWarm")
+    asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
+    learned = [refused(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")]
+    assert says(world.plan(projection(*asked_by_a_service, learned=learned), "t", "AIMServiceTemplate"), "CacheWarm") == "False WarmFailed"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from aim_cacher.plan import plan
 from aim_cacher.render import CONTAINER
+from aimschema import labels
 from aimschema.messages import ObjectChanged, ObjectDeleted, StatusReported, timestamp
 from aimschema.resources import CACHE, CLAIM, JOB, POD, Key, key_of
 from aimservice import testing
@@ -142,6 +143,11 @@ class Simulation:
         self.put({**job, "status": {"conditions": [ending]}})
         self.put({**pod, "status": {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [state]}})
 
+    def edit(self) -> None:
+        """Somebody asks for a retry: what tries are made from is something else."""
+        cache = copy.deepcopy(self.objects[CACHE_KEY])
+        self.put({**cache, "metadata": {**cache["metadata"], "annotations": {labels.ANNOTATION_RETRY: str(next(self.versions))}}})
+
     def settle(self) -> None:
         """Go on until nothing changes any more."""
         quiet = 0
@@ -161,7 +167,7 @@ class Simulation:
 STEPS = st.one_of(
     st.tuples(st.just("deliver"), st.integers(0, 9)),
     st.tuples(st.just("again"), st.integers(0, 9)),
-    st.tuples(st.sampled_from(["reconcile", "cluster", "status", "wipe", "wait"]), st.just(0)),
+    st.tuples(st.sampled_from(["reconcile", "cluster", "status", "wipe", "edit", "wait"]), st.just(0)),
 )
 
 
@@ -181,6 +187,8 @@ def test_a_cache_ends_up_available_and_is_never_downloaded_again(outcomes: list[
                 world.write_status()
             case "wipe":
                 world.wipe()
+            case "edit":
+                world.edit()
             case _:
                 world.now += datetime.timedelta(seconds=45)
     world.settle()

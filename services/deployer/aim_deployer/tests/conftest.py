@@ -29,6 +29,7 @@ URI = "hf://org/model"
 class World:
     key = Key(SERVICE.kind, NAMESPACE, "s")
     profile = PROFILE
+    uri = URI
 
     def service(self, name: str = "s", *, status: Body | None = None, uid: str | None = None, **spec: Any) -> Body:
         body = testing.cr(SERVICE.kind, name, {"model": "m:1", "templateRef": "t", "configRef": "default"} | spec, status=status or {})

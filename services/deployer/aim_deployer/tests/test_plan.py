@@ -12,7 +12,7 @@ from aim_deployer import gpus
 from aim_deployer.plan import plan as plan_key
 from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 from aimservice import testing
-from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields, message, obj, pod, projection, refused, said, says
+from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, contested, does, fields, message, obj, pod, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
 APPLY = ["apply InferenceService s"]
@@ -171,6 +171,25 @@ def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
 def test_a_refusal_is_told(world: Any) -> None:
     seen = projection(*world.parts(), learned=[refused(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "webhook says no")])
     assert "webhook says no" in message(world.plan(seen), "RuntimeReady")
+    taken = refused(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    assert says(world.plan(projection(*world.parts(), learned=[taken])), "RuntimeReady") == "False NameConflict"
+
+
+def test_who_keeps_changing_the_inference_service_is_told(world: Any) -> None:
+    fight = contested(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
+    plan = world.plan(projection(*world.parts(), world.runtime(), learned=[fight]))
+    assert says(plan, "RuntimeReady") == "True RuntimeReady"
+    assert "changed again and again by bully" in message(plan, "RuntimeReady")
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"), [("NameConflict", "False NameConflict"), ("WarmFailed", "False CacheFailed"), ("Warming", "False WaitingForCache")]
+)
+def test_why_there_is_no_cache_is_told(world: Any, reason: str, told: str) -> None:
+    template = world.template(status={"conditions": [said("CacheWarm", False, reason, "the cacher's words")]})
+    plan = world.plan(projection(*world.parts("ModelCache", "AIMServiceTemplate"), template))
+    assert says(plan, "CacheReady") == told
+    assert ("the cacher's words" in message(plan, "CacheReady")) is (reason != "Warming")
 
 
 def test_zero_replicas_stop_the_service(world: Any) -> None:
@@ -196,7 +215,19 @@ def test_how_much_is_cached(world: Any, caches: list[tuple[str, str, int]], perc
     uris = [f"hf://org/{index}" for index in range(len(caches))]
     bodies = [world.cache(s, f"c{i}", uris[i], progress=p, sizeBytes=size) for i, (s, p, size) in enumerate(caches)]
     plan = world.plan(projection(*world.parts("ConfigMap", "ModelCache"), world.result(*uris), *bodies))
-    assert message(plan, "CacheReady") == f"{percent} % of the model is cached"
+    assert message(plan, "CacheReady").startswith(f"{percent} % of the model is cached")
+
+
+def test_what_a_cache_waits_for_is_told(world: Any) -> None:
+    waiting = world.cache("Pending", conditions=[said("Ready", False, "WaitingForPVC", "held by pod old")])
+    told = message(world.plan(projection(*world.parts("ModelCache"), waiting)), "CacheReady")
+    assert told == "0 % of the model is cached; ModelCache c: held by pod old"
+
+
+def test_a_cache_that_is_refused_is_told(world: Any) -> None:
+    template = world.template(status={"conditions": [said("CacheWarm", False, "WarmFailed", "ModelCache c is refused: quota")]})
+    plan = world.plan(projection(*world.parts("ModelCache", TEMPLATE.kind), template))
+    assert (says(plan, "CacheReady"), message(plan, "CacheReady")) == ("False CacheFailed", "ModelCache c is refused: quota")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class World:
     key = Key(TEMPLATE.kind, NAMESPACE, "t")
     owner = (TEMPLATE.kind, "t")
     answer = ANSWER
+    own_namespace = "aim-system"
 
     def model(self, image: str = "example.org/m:1", name: str = "m", **fields: Any) -> Body:
         return testing.cr("AIMClusterModel", name, {"name": "m:1", "image": image}, **fields)
@@ -56,7 +57,7 @@ class World:
         return Learned(Key(POD.kind, NAMESPACE, "p"), LOG, ReadLogResult(text, problem))
 
     def plan(self, seen: Projection, key: Key | None = None) -> Plan:
-        return plan(seen, key or self.key, NOW)
+        return plan(seen, key or self.key, NOW, namespace=self.own_namespace)
 
 
 @pytest.fixture

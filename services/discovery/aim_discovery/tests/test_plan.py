@@ -1,6 +1,8 @@
 """What discovery does and says, step by step."""
 
+import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,8 +10,7 @@ from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from aim_discovery.plan import LOG, ReadLogResult
-from aim_discovery.plan import plan as plan_key
+from aim_discovery.plan import LOG, ReadLogResult, plan
 from aim_discovery.projection import affected
 from aimschema import labels
 from aimschema.messages import ReportedCondition, StatusReported
@@ -18,9 +19,12 @@ from aimservice import testing
 from aimservice.projection import CREATING, Learned
 from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields, job, message, projection, refused, said, says
 
+plan_key = partial(plan, namespace="aim-system")
 Given = Callable[[Any], list[Body]]
 AWAITING, FAILED, FOUND = "Unknown AwaitingDiscovery", "False DiscoveryFailed", "True ProfilesDiscovered"
+NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
 STARTS = ["apply ConfigMap t-discovery", "apply Job discover-t-*"]
+KEPT = ["apply ConfigMap t-discovery"]
 CLEARS = ["delete Job discover-t-*"]
 
 
@@ -46,15 +50,15 @@ STEPS = [
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(), w.job("succeeded"), w.pod("Succeeded", 0)], ["read log of p"], AWAITING, id="log-is-read"
     ),
-    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True), w.job("succeeded")], [], FOUND, id="answered"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True), w.job("succeeded")], KEPT, FOUND, id="answered"),
     pytest.param(
         lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True), w.job("succeeded")],
-        CLEARS,
+        [*KEPT, *CLEARS],
         FOUND,
         id="recorded-so-the-job-goes",
     ),
-    pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)], [], FOUND, id="never-asked-again"),
-    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True)], [], FOUND, id="nor-with-status-lost"),
+    pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)], KEPT, FOUND, id="never-asked-again"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True)], KEPT, FOUND, id="nor-with-status-lost"),
     pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model()], STARTS, AWAITING, id="answer-deleted-by-hand"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed", ended_s=1)], [], AWAITING, id="failed-before-its-pod-was-heard"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed")], [], FAILED, id="failed-without-a-pod"),
@@ -95,6 +99,9 @@ STEPS = [
     ),
     pytest.param(
         lambda w: [w.template(), w.model("example.org/m:2"), w.note(), w.job()], [*CLEARS, *STARTS], AWAITING, id="a-job-for-a-former-image-goes"
+    ),
+    pytest.param(
+        lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True) | {"data": {}}], STARTS, AWAITING, id="an-edited-answer-is-none"
     ),
     pytest.param(lambda w: [w.template(), w.model(), w.note(owner=("Job", "x"))], [], "False NameConflict", id="config-map-of-somebody-else"),
     pytest.param(lambda w: [w.template(), w.model(), w.job(owner=("AIMService", "x"))], [], "False NameConflict", id="job-of-somebody-else"),
@@ -215,12 +222,48 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
         conditions=(ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery"),),
     )
     seen = projection(world.template(), *busy(1), reports=[waits])
-    assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other-0"))
+    assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other-0"), namespace=world.own_namespace)
 
 
 def test_a_refused_job_is_told(world: Any) -> None:
     seen = projection(world.template(), world.model(), learned=[refused(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")])
     assert "quota used up" in message(world.plan(seen), "Discovered")
+
+
+def test_a_name_that_is_taken_by_what_is_not_watched_is_told(world: Any) -> None:
+    seen = projection(world.template(), world.model(), learned=[refused(world.key, NOTE, "exists", name_taken=True)])
+    assert says(world.plan(seen), "Discovered") == "False NameConflict"
+
+
+def test_an_edited_answer_is_not_written_down_as_if_it_were_the_images(world: Any) -> None:
+    edited = world.note(answered=True)
+    edited["data"] = {**edited["data"], "image": "example.org/other:1"}
+    note = applied(world.plan(projection(world.template(), world.model(), edited)), CONFIG_MAP.kind)
+    assert note["data"] == {}
+    assert labels.ANNOTATION_INPUTS not in note["metadata"]["annotations"]
+
+
+def test_labels_of_the_answer_are_kept_and_what_it_says_stays(world: Any) -> None:
+    note = world.note(answered=True)
+    kept = applied(world.plan(projection(world.template(), world.model(), note)), CONFIG_MAP.kind)
+    assert (kept["data"], kept["metadata"]["annotations"]) == (note["data"], note["metadata"]["annotations"])
+    assert kept["metadata"]["labels"][labels.MANAGED_BY] == "aim"
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "exit_code", "answered", "action"),
+    [
+        pytest.param("succeeded", "Succeeded", 0, False, "read log of p", id="reading-the-log"),
+        pytest.param("succeeded", "Succeeded", 0, True, "apply ConfigMap t-discovery", id="keeping-the-answer"),
+        pytest.param("failed", "Failed", 1, False, "read log of p", id="reading-why-it-failed"),
+    ],
+)
+def test_whatever_is_refused_is_told(world: Any, state: str, phase: str, exit_code: int, answered: bool, action: str) -> None:
+    learned = [refused(world.key, world.key, "no right to do so"), *([world.log(json.dumps([world.answer]))] if answered else [])]
+    bodies = (world.template(), world.model(), world.note(), world.job(state), world.pod(phase, exit_code))
+    plan = world.plan(projection(*bodies, learned=learned))
+    assert does(plan) == [action]
+    assert "no right to do so" in message(plan, "Discovered")
 
 
 @pytest.mark.parametrize(
@@ -250,14 +293,6 @@ def test_job_names(world: Any, template: str, name: str) -> None:
     made = applied(plan_key(seen, Key(TEMPLATE.kind, NAMESPACE, template), NOW), JOB.kind)["metadata"]["name"]
     assert made.startswith(name)
     assert len(made) == len(name) + 8 <= 63
-
-
-@pytest.mark.parametrize(
-    ("name", "inspected"), [("m", "Unknown NotInspected"), ("younger", "False DuplicateName")], ids=["the-older-counts", "the-younger-is-told"]
-)
-def test_two_models_of_one_name(world: Any, name: str, inspected: str) -> None:
-    seen = projection(world.model(), world.model(name="younger", age_s=10))
-    assert says(world.plan(seen, Key(MODEL.kind, None, name)), "ImageInspected") == inspected
 
 
 LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(

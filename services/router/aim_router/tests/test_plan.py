@@ -1,11 +1,9 @@
 """What the router does and says."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,16 +13,9 @@ from aim_router.render import timeout_of
 from aimschema import labels
 from aimschema.resources import GATEWAY, ROUTE, SERVICE, Key
 from aimservice import testing
-from aimservice.testing import NAMESPACE, NOW, Body, applied, does, fields, golden, message, plain, projection, refused, said, says
+from aimservice.testing import NAMESPACE, NOW, Body, applied, contested, does, fields, golden, message, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
-GOLDEN = Path(__file__).parent / "golden"
-
-
-def recorded(name: str, body: Body) -> None:
-    golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150))
-
-
 APPLY, REMOVE = ["apply HTTPRoute s"], ["delete HTTPRoute s"]
 DISABLED, WAITS, FAILED, READY = "True RoutingDisabled", "False ConfiguringRoute", "False RouteFailed", "True RouteReady"
 SHARED = {labels.WORKLOAD_ID: "w"}
@@ -47,7 +38,9 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             lambda w: [w.service(), testing.cr("AIMNamespaceConfig", "default", {"routing": {}})], [], FAILED, id="routing-without-a-gateway"
         ),
         pytest.param(lambda w: [w.service(), w.config()], APPLY, WAITS, id="new"),
-        pytest.param(lambda w: [w.service(), w.config(), w.route()], APPLY, WAITS, id="not-looked-at"),
+        pytest.param(lambda w: [w.service(), w.config(), w.gateway(), w.route()], APPLY, WAITS, id="not-looked-at"),
+        pytest.param(lambda w: [w.service(), w.config(), w.route()], APPLY, FAILED, id="no-such-gateway"),
+        pytest.param(lambda w: [w.service(), w.config({"kind": "Service"}), w.route()], APPLY, WAITS, id="not-looked-at-by-a-mesh"),
         pytest.param(lambda w: [w.service(), w.config(), w.route(*w.accepted())], APPLY, READY, id="ready"),
         pytest.param(lambda w: [w.service(), w.config(), w.route(said("Accepted", True))], APPLY, WAITS, id="half-looked-at"),
         pytest.param(
@@ -59,7 +52,9 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             READY,
             id="a-gateway-that-names-no-generation",
         ),
-        pytest.param(lambda w: [w.service(), w.config(), w.route(*w.accepted(), gateway="former")], APPLY, WAITS, id="only-the-former-gateway-spoke"),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.gateway(), w.route(*w.accepted(), gateway="former")], APPLY, WAITS, id="only-the-former-spoke"
+        ),
         pytest.param(
             lambda w: [w.service(), w.config(), w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound"))],
             APPLY,
@@ -108,10 +103,37 @@ def test_the_gateways_own_words_are_told(world: Any) -> None:
     assert "NotAllowedByListeners: closed on Sundays" in told
 
 
+def test_a_gateway_that_is_not_there_is_named_with_the_way_out(world: Any) -> None:
+    told = message(world.plan(projection(world.service(), world.config({"namespace": "infra"}), world.route())), "RoutingReady")
+    assert told == "Gateway infra/gw does not exist; create it, or change spec.routing.gateway of AIMNamespaceConfig default"
+
+
+def test_a_gateway_that_is_not_programmed_is_told(world: Any) -> None:
+    gateway = world.gateway()
+    gateway["status"]["conditions"] = [said("Programmed", False, "AddressNotAssigned", "no address left")]
+    assert "no address left" in message(world.plan(projection(world.service(), world.config(), gateway, world.route())), "RoutingReady")
+
+
 def test_a_refusal_is_told(world: Any) -> None:
     seen = projection(world.service(), world.config(), learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")])
     assert says(world.plan(seen), "RoutingReady") == FAILED
     assert "webhook says no" in message(world.plan(seen), "RoutingReady")
+    taken = refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    assert says(world.plan(projection(world.service(), world.config(), learned=[taken])), "RoutingReady") == "False NameConflict"
+
+
+def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
+    bodies = [world.service(), world.config(), world.route(*world.accepted())]
+    plan = world.plan(projection(*bodies, learned=[contested(Key(ROUTE.kind, NAMESPACE, "s"))]))
+    assert says(plan, "RoutingReady") == "True RouteReady"
+    assert "changed again and again by bully" in message(plan, "RoutingReady")
+
+
+def test_a_route_that_may_not_be_removed_is_told(world: Any) -> None:
+    bodies = (world.service(), world.config(autoCreateRoute=False), world.route())
+    plan = world.plan(projection(*bodies, learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "no right to delete")]))
+    assert (does(plan), says(plan, "RoutingReady")) == (REMOVE, FAILED)
+    assert "no right to delete" in message(plan, "RoutingReady")
 
 
 PATH = "/team/aimservice-s"
@@ -154,10 +176,10 @@ def test_no_durations(world: Any, text: str) -> None:
 
 def test_the_objects_are_as_recorded(world: Any) -> None:
     """AIM_WRITE_GOLDEN=1 rewrites the files in golden/."""
-    recorded("plain", applied(world.plan(projection(world.service(), world.config())), ROUTE.kind))
+    golden(__file__, "route.plain", applied(world.plan(projection(world.service(), world.config())), ROUTE.kind))
     gateway = {"name": "edge", "namespace": "infra", "sectionName": "https", "port": 443}
     service = world.service(labels={labels.WORKLOAD_ID: "chat.v1"}, annotations={labels.ANNOTATION_ROUTE_TIMEOUT: "0s"})
-    recorded("everything-set", applied(world.plan(projection(service, world.config(gateway))), ROUTE.kind))
+    golden(__file__, "route.everything-set", applied(world.plan(projection(service, world.config(gateway))), ROUTE.kind))
 
 
 LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(

@@ -8,7 +8,8 @@ from typing import Any, cast
 import kubernetes_validate
 import pytest
 
-from aim_statuswriter.apply import NOTE_LENGTH_BYTES, Writer, event_body
+from aim_statuswriter import render
+from aim_statuswriter.apply import Writer
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
 from aimkube import Conflict, NotFound
 from aimschema.messages import ObjectChanged
@@ -17,6 +18,7 @@ from aimschema.resources import Key
 from aimservice.loop import Loop
 from aimservice.plan import Action, DeleteObject, SendEvent, WriteStatus
 from aimservice.projection import Projection
+from aimservice.testing import golden
 
 Body = dict[str, Any]
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, 67, tzinfo=datetime.UTC)
@@ -130,34 +132,18 @@ LONG_NAME = "a" * 238 + "-.-" + "b" * 12
     ],
 )
 def test_an_event_has_the_form_that_the_api_server_takes(action: SendEvent) -> None:
-    body = event_body(action, NOW, "0123456789")
+    body = render.event(action, NOW, "0123456789", "host")
     kubernetes_validate.validate(body, kubernetes_validate.latest_version(), strict=True)
-    assert len(str(body["note"]).encode()) <= NOTE_LENGTH_BYTES
+    assert len(str(body["note"]).encode()) <= render.NOTE_LENGTH_BYTES
     metadata = cast(Body, body["metadata"])
     assert len(metadata["name"]) <= 253
     assert all(label[:1].isalnum() and label[-1:].isalnum() for label in metadata["name"].split("."))
 
 
-def test_an_event_says_what_who_and_when() -> None:
-    body = event_body(event(), NOW, "0123456789")
-    assert body["metadata"] == {"name": "llama.8b.0123456789", "namespace": "ml"}
-    assert body["regarding"] == {
-        "apiVersion": "aim.silogen.ai/v1alpha1",
-        "kind": "ModelCache",
-        "name": "llama.8b",
-        "namespace": "ml",
-        "uid": "u",
-    }
-    assert (body["apiVersion"], body["kind"], body["eventTime"]) == ("events.k8s.io/v1", "Event", "2026-01-02T03:04:05.000067Z")
-    assert (body["type"], body["reason"], body["note"]) == ("Normal", "Warm", "all there")
-    assert (body["reportingController"], body["action"]) == ("aim.silogen.ai/statuswriter", "Reconcile")
-    assert body["reportingInstance"]
-
-
-def test_an_event_of_a_cluster_scoped_object_is_in_the_default_namespace() -> None:
-    body = event_body(event(MODEL_KEY), NOW, "0123456789")
-    assert cast(Body, body["metadata"])["namespace"] == "default"
-    assert "namespace" not in cast(Body, body["regarding"])
+@pytest.mark.parametrize(("name", "key"), [("namespaced", CACHE_KEY), ("cluster-scoped", MODEL_KEY)])
+def test_an_event_is_as_recorded(name: str, key: Key) -> None:
+    """AIM_WRITE_GOLDEN=1 rewrites the files in golden/. Those of cluster-scoped objects are in the default namespace."""
+    golden(__file__, f"event.{name}", render.event(event(key), NOW, "0123456789", "host"))
 
 
 def test_the_kinds_with_a_status_are_followed_and_depend_on_themselves_alone() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aim_statuswriter.plan import compose, plan
 from aimschema import reasons
-from aimschema.messages import ObjectChanged, ReportedCondition, StatusReported, timestamp
+from aimschema.messages import ObjectChanged, ReportedCondition, ReportedWarning, StatusReported, timestamp
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, OWNED, ROUTER
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE, Key
 from aimservice.plan import NOTHING, SendEvent, WriteStatus
@@ -320,6 +321,24 @@ def test_events_of_transitions(before: StatusReported | None, after: StatusRepor
     assert isinstance(write, WriteStatus)
     assert [(e.type, e.reason) for e in events if isinstance(e, SendEvent)] == ([] if event is None else [event])
     assert all(e.note for e in events if isinstance(e, SendEvent))
+
+
+@pytest.mark.parametrize(
+    ("told", "events"),
+    [
+        pytest.param("why", [("Warning", "UnsupportedProfile", "no such GPU")], id="not-yet-told"),
+        pytest.param("why; no such GPU", [], id="told-before"),
+    ],
+)
+def test_a_warning_goes_out_once(told: str, events: list[tuple[str, str, str]]) -> None:
+    """What the object says already has been sent, also by a statuswriter that has ended since."""
+    before = said(TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", told))
+    after = said(TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", "found; no such GPU"))
+    asked = structs.replace(after, warnings=(ReportedWarning(reason="UnsupportedProfile", message="no such GPU"),))
+    present = present_with(TEMPLATE.kind, compose(present_with(TEMPLATE.kind), {DISCOVERY: before}, FIRST))
+    write, *sent = plan(projection(present, asked), present.key, THEN).actions
+    assert isinstance(write, WriteStatus)
+    assert [(event.type, event.reason, event.note) for event in sent if isinstance(event, SendEvent)] == events
 
 
 def test_the_event_comes_after_the_write() -> None:

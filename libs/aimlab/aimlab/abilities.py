@@ -1,0 +1,93 @@
+"""What a cluster can do that the laptop cluster must otherwise do itself, or do without. Found out by trying, with objects that are deleted again."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import uuid4
+
+from aimkube import AlreadyExists, Cluster, Invalid, NotFound
+from aimlab.kinds import ENDPOINT_SLICE, NODE, Body
+from aimlab.node import machine
+from aimschema.resources import CONFIG_MAP, JOB, Resource
+
+NAME = "aimlab-tries"
+CONTROLLERS_WITHIN_S = 5.0
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """`collects`: what has lost its owner is deleted. `runs_jobs`: there is a Job controller. `loopback_endpoints`: taken in EndpointSlices."""
+
+    collects: bool
+    runs_jobs: bool
+    loopback_endpoints: bool
+
+
+DOUBLE = Abilities(collects=True, runs_jobs=False, loopback_endpoints=True)
+
+
+async def find_out(cluster: Cluster, namespace: str) -> Abilities:
+    """Tries each in `namespace`; a controller that has done nothing within 5 s is not there.
+
+    Raises RuntimeError where the cluster has nodes of its own: its pods would be started there, and others' pods here. Raises KubeError.
+    """
+    others = [node["metadata"]["name"] for node in (await cluster.list(NODE)).items if node["metadata"]["name"] != machine.NAME]
+    if others:
+        raise RuntimeError(f"the cluster has nodes of its own ({', '.join(others)}); needed is an API server without, as envtest's or one of a test")
+    collects, runs_jobs, loopback = await asyncio.gather(
+        _collects(cluster, namespace), _runs_jobs(cluster, namespace), _takes_loopback_endpoints(cluster, namespace)
+    )
+    return Abilities(collects=collects, runs_jobs=runs_jobs, loopback_endpoints=loopback)
+
+
+async def _collects(cluster: Cluster, namespace: str) -> bool:
+    nobody = {"apiVersion": "v1", "kind": "ConfigMap", "name": "aimlab-nobody", "uid": str(uuid4())}
+    await _make(cluster, CONFIG_MAP, namespace, {"metadata": {"ownerReferences": [nobody]}})
+    try:
+        async with asyncio.timeout(CONTROLLERS_WITHIN_S):
+            while True:
+                await cluster.get(CONFIG_MAP, namespace, NAME)
+                await asyncio.sleep(POLL_S)
+    except NotFound:
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        await _remove(cluster, CONFIG_MAP, namespace)
+
+
+async def _runs_jobs(cluster: Cluster, namespace: str) -> bool:
+    """A Job controller says of a suspended Job that it is."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "none", "image": "none"}]}
+    await _make(cluster, JOB, namespace, {"spec": {"suspend": True, "template": {"spec": pod}}})
+    try:
+        async with asyncio.timeout(CONTROLLERS_WITHIN_S):
+            while not (await cluster.get(JOB, namespace, NAME)).get("status", {}).get("conditions"):  # noqa: ASYNC110 (the controller makes it true)
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        return False
+    else:
+        return True
+    finally:
+        await _remove(cluster, JOB, namespace)
+
+
+async def _takes_loopback_endpoints(cluster: Cluster, namespace: str) -> bool:
+    try:
+        await _make(cluster, ENDPOINT_SLICE, namespace, {"addressType": "IPv4", "endpoints": [{"addresses": [machine.ADDRESS]}], "ports": []})
+    except Invalid:
+        return False
+    await _remove(cluster, ENDPOINT_SLICE, namespace)
+    return True
+
+
+async def _make(cluster: Cluster, resource: Resource, namespace: str, body: Body) -> None:
+    metadata = {"name": NAME, "namespace": namespace} | body.get("metadata", {})
+    with suppress(AlreadyExists):
+        await cluster.create({"apiVersion": resource.api_version, "kind": resource.kind} | body | {"metadata": metadata}, resource=resource)
+
+
+async def _remove(cluster: Cluster, resource: Resource, namespace: str) -> None:
+    with suppress(NotFound):
+        await cluster.delete(resource, namespace, NAME)

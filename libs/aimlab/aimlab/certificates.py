@@ -1,0 +1,46 @@
+"""Certificates for servers on loopback, made when they start: signed by themselves, good for 127.0.0.1 and localhost."""
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+GOOD_FOR = timedelta(days=365)
+CLOCK_SKEW = timedelta(hours=1)
+KEY_BITS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files. A client that is to check the server is given `certificate` as its authority."""
+
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """For a server that presents it."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+def make_certificate(folder: Path, name: str) -> Certificate:
+    """A new key (RSA, as kube-apiserver wants one for its tokens) and its certificate, as `<name>.crt` and `<name>.key`."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + GOOD_FOR)
+    signed = builder.add_extension(names, critical=False).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    made = Certificate(folder / f"{name}.crt", folder / f"{name}.key")
+    folder.mkdir(parents=True, exist_ok=True)
+    made.certificate.write_bytes(signed.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    made.key.touch(mode=0o600)
+    made.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()))
+    return made

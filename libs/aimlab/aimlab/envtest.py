@@ -1,0 +1,92 @@
+"""A real kube-apiserver with its etcd, from a folder that has both (KUBEBUILDER_ASSETS, the convention of controller-runtime's envtest).
+
+Nothing else of a control plane runs: no controllers, no scheduler, no nodes. Everything is on loopback, in one folder, and gone with the block.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aimkube import Cluster, KubeError
+from aimlab.certificates import Certificate, make_certificate
+from aimlab.lab import write_kubeconfig
+from aimlab.ports import free_ports
+from aimlab.processes import Children
+from aimschema.resources import NAMESPACE
+
+HOST = "127.0.0.1"
+PROGRAMS = ("etcd", "kube-apiserver")
+READY_WITHIN_S = 60.0
+POLL_S = 0.2
+
+
+@asynccontextmanager
+async def kube_apiserver(assets: Path, folder: Path) -> AsyncIterator[Path]:
+    """Runs both for as long as the block lasts; gives an administrator's kubeconfig. Raises RuntimeError naming what is missing or fails."""
+    missing = [program for program in PROGRAMS if not (assets / program).is_file()]
+    if missing:
+        raise RuntimeError(f"not in {assets}: {', '.join(missing)}")
+    client_port, peer_port, port = free_ports(3)
+    certificate, token = make_certificate(folder, "apiserver"), secrets.token_hex()
+    tokens = folder / "tokens.csv"
+    tokens.write_text(f'{token},admin,admin,"system:masters"\n')
+    kubeconfig = folder / "kubeconfig"
+    write_kubeconfig(kubeconfig, f"https://{HOST}:{port}", token=token, ca_file=certificate.certificate)
+    async with Children(folder / "log") as children:
+        await children.start("etcd", [str(assets / "etcd"), *etcd_flags(folder / "etcd", client_port, peer_port)])
+        flags = apiserver_flags(f"http://{HOST}:{client_port}", port, certificate, tokens)
+        process = await children.start("kube-apiserver", [str(assets / "kube-apiserver"), *flags])
+        await _until_ready(process, kubeconfig, children.log_of("kube-apiserver"))
+        yield kubeconfig
+
+
+def etcd_flags(data: Path, client_port: int, peer_port: int) -> list[str]:
+    clients = f"http://{HOST}:{client_port}"
+    return [
+        f"--data-dir={data}",
+        f"--listen-client-urls={clients}",
+        f"--advertise-client-urls={clients}",
+        f"--listen-peer-urls=http://{HOST}:{peer_port}",
+        "--unsafe-no-fsync",
+    ]
+
+
+def apiserver_flags(etcd: str, port: int, certificate: Certificate, tokens: Path) -> list[str]:
+    """Pods need no service account: nobody would make the `default` ones. The Service `kubernetes` gets no endpoints, which would be on loopback."""
+    return [
+        f"--etcd-servers={etcd}",
+        f"--bind-address={HOST}",
+        f"--advertise-address={HOST}",
+        f"--secure-port={port}",
+        f"--tls-cert-file={certificate.certificate}",
+        f"--tls-private-key-file={certificate.key}",
+        f"--token-auth-file={tokens}",
+        "--authorization-mode=RBAC",
+        "--disable-admission-plugins=ServiceAccount",
+        "--allow-privileged=true",
+        "--endpoint-reconciler-type=none",
+        "--service-cluster-ip-range=10.0.0.0/24",
+        f"--service-account-issuer=https://{HOST}:{port}",
+        f"--service-account-key-file={certificate.key}",
+        f"--service-account-signing-key-file={certificate.key}",
+    ]
+
+
+async def _until_ready(process: asyncio.subprocess.Process, kubeconfig: Path, log: Path) -> None:
+    cluster = await Cluster.connect(str(kubeconfig))
+    give_up = time.monotonic() + READY_WITHIN_S
+    try:
+        while True:
+            try:
+                await cluster.get(NAMESPACE, None, "default")
+            except KubeError as error:
+                if process.returncode is not None or time.monotonic() > give_up:
+                    raise RuntimeError(f"kube-apiserver did not come up ({error}); its log is {log}") from error
+            else:
+                return
+            await asyncio.sleep(POLL_S)
+    finally:
+        await cluster.close()

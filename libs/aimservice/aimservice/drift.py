@@ -1,0 +1,106 @@
+"""Whether an object still is as our last apply left it, and how often it is put right. Pure; times are seconds of any one clock.
+
+1. Judged against what the last apply returned, not against what was sent: the server and admission webhooks default and rewrite fields.
+2. Only fields that we send are ours; what others add is theirs.
+3. The first `AT_ONCE` repairs in a row come at once: a person sees an edit undone within seconds. Then each waits twice as long as the one before, so
+   that a controller that insists on its own value costs one write every `LONGEST_S`, and not a fight.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from aimschema.labels import MANAGED_BY
+
+Body = dict[str, Any]
+AT_ONCE = 3
+FIRST_S = 5.0
+LONGEST_S = 300.0
+FORGOTTEN_S = 600.0
+BOOKKEEPING = frozenset({"resourceVersion", "managedFields", "generation", "finalizers"})
+"""Metadata that moves without anybody having changed what the object says."""
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:32]
+
+
+def whole(body: Body) -> Body:
+    """The object without its status and bookkeeping."""
+    metadata = {name: value for name, value in body["metadata"].items() if name not in BOOKKEEPING}
+    return {name: value for name, value in body.items() if name != "status"} | {"metadata": metadata}
+
+
+def ours(sent: Any, there: Any) -> Any:
+    """The part of `there` that `sent` speaks of; list items with a name are matched by it (as list-maps merge)."""
+    if isinstance(sent, dict) and isinstance(there, dict):
+        return {field: ours(value, there.get(field)) for field, value in sent.items()}
+    if isinstance(sent, list) and isinstance(there, list) and all(isinstance(item, dict) and "name" in item for item in [*sent, *there]):
+        named = {item["name"]: item for item in there}
+        if len(named) == len(there):  # in volumeMounts a name may come twice
+            return [ours(item, named.get(item["name"])) for item in sent]
+    if isinstance(sent, list) and isinstance(there, list) and len(sent) == len(there):
+        return [ours(item, other) for item, other in zip(sent, there, strict=True)]
+    return there
+
+
+def differing(before: Any, now: Any) -> Iterator[tuple[str, ...]]:
+    """Paths at which two parts differ; a list is one place."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for field in sorted(before.keys() | now.keys()):
+            yield from ((field, *below) for below in differing(before.get(field), now.get(field)))
+    elif before != now:
+        yield ()
+
+
+def writers(body: Body, path: tuple[str, ...], but: str) -> list[str]:
+    """Managers other than `but` that hold the field at `path`, as managedFields tell (KEP-555, FieldsV1)."""
+    entries = [entry for entry in body["metadata"].get("managedFields") or () if entry.get("manager") != but]
+    return sorted({str(entry.get("manager")) for entry in entries if _holds(entry.get("fieldsV1") or {}, path)})
+
+
+def _holds(fields: Any, path: tuple[str, ...]) -> bool:
+    for field in path:
+        if f"f:{field}" not in fields:
+            return False
+        fields = fields[f"f:{field}"]
+    return True
+
+
+def same_owner(body: Body, there: Body) -> bool:
+    """Whether both name the same owner by uid; what has no owner is told by the label managed-by."""
+    wanted = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
+    if wanted:
+        return wanted <= {reference["uid"] for reference in there["metadata"].get("ownerReferences") or ()}
+    return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (there["metadata"].get("labels") or {}).get(MANAGED_BY)
+
+
+def owners(body: Body) -> str:
+    return digest(body["metadata"].get("ownerReferences"))
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """How often an object was put right in a row, and when last. `contested`: who keeps changing what, in words; empty where nobody does.
+
+    `lost`: a digest of the owners it had when it was deleted; one that is made for others is not held back.
+    """
+
+    count: int = 0
+    last_s: float = float("-inf")
+    contested: str = ""
+    lost: str = ""
+
+    @property
+    def next_s(self) -> float:
+        """When it may be put right again."""
+        return self.last_s if self.count < AT_ONCE else self.last_s + min(LONGEST_S, FIRST_S * 2 ** min(self.count - AT_ONCE, 20))
+
+    def one_more(self, now_s: float) -> "Repairs":
+        return replace(self, count=1 if self.forgotten(now_s) else self.count + 1, last_s=now_s)
+
+    def forgotten(self, now_s: float) -> bool:
+        return now_s - self.last_s > FORGOTTEN_S

@@ -1,0 +1,126 @@
+"""Carrying out looks at images: each once, a few at a time per registry (so that one that hangs holds up no other), beside the queue.
+
+Pull secrets are read at the moment they are needed, by name, from the control plane's namespace. What is in them goes to the registry and
+nowhere else.
+"""
+
+import asyncio
+import datetime
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+
+from aim_discovery.catalogue import INSPECTION, Inspection
+from aim_discovery.image import Image, parse_image
+from aim_discovery.image_labels import read_labels
+from aim_discovery.keyring import Entry, entries_of, matching
+from aim_discovery.registry import Registries, RegistryProblem
+from aimkube import Cluster, Forbidden, KubeError, NotFound
+from aimschema import reasons
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.resources import CONFIG, SECRET, Key
+from aimservice.loop import Loop
+from aimservice.plan import InspectImage
+from aimservice.projection import Learned
+
+MOST_AT_ONCE = 5
+"""Looks at images of one registry."""
+log = structlog.get_logger()
+
+
+class Inspector:
+    """The handler of InspectImage actions."""
+
+    def __init__(self, registries: Registries, namespace: str) -> None:
+        self._registries = registries
+        self._namespace = namespace
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
+        self._running: dict[Key, tuple[str, asyncio.Task[None]]] = {}
+
+    def start(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
+        """Begins unless the same look is under way; one with other inputs gives way."""
+        inputs, task = self._running.get(action.model, ("", None))
+        if task is not None and inputs == action.inputs:
+            return
+        if task is not None:
+            task.cancel()
+        self._running[action.model] = action.inputs, (started := loop.start(self._inspect(loop, action, causes)))
+        started.add_done_callback(lambda ended: self._forget(action.model, ended))
+
+    def _forget(self, model: Key, ended: "asyncio.Task[None]") -> None:
+        if self._running.get(model, (None, None))[1] is ended:
+            del self._running[model]
+
+    async def _inspect(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
+        async with self._turns[_registry_of(action.image)]:
+            try:
+                result = await self._look(loop.cluster, action)
+            except KubeError as error:  # (the API server, not the registry: asked again as with any action)
+                loop.queue.failed(action.model, causes, error.retry_after_s or 0.0)
+                log.info("pull-secret-not-read", model=action.model.name, error=str(error))
+                return
+            except Exception as error:  # (nobody foresaw it, and the next look must not wait for somebody who did)
+                log.exception("inspection-failed", model=action.model.name, image=action.image)
+                result = _failed(action, RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"the image cannot be inspected: {type(error).__name__}"))
+        log.info("inspected", model=action.model.name, image=action.image, outcome=result.reason or reasons.INSPECTED)
+        loop.learn(Learned(action.model, INSPECTION, result), action.model, causes)
+        await loop.record(action, action.model, causes, detail=result.message)
+
+    async def _look(self, cluster: Cluster, action: InspectImage) -> Inspection:
+        try:
+            image = parse_image(action.image)
+        except ValueError as error:
+            return _failed(action, RegistryProblem(reasons.IMAGE_NOT_FOUND, f"spec.image is not an image reference: {error}"))
+        entries, notes = await self._entries(cluster, action.pull_secrets)
+        try:
+            config = await self._registries.config_of(image, matching(entries, image))
+            found = read_labels(config.labels)
+        except RegistryProblem as problem:
+            return _failed(action, problem, self._advice(image, entries, notes) if problem.reason == reasons.AUTH_ERROR else "")
+        except ValueError as error:
+            return _failed(action, RegistryProblem(reasons.METADATA_MISSING, f"the image does not say what it runs: {error}"))
+        return Inspection(action.image, action.inputs, action.attempt, _now(), found, config.digest)
+
+    async def _entries(self, cluster: Cluster, secrets: Sequence[str]) -> tuple[list[Entry], list[str]]:
+        """Of all secrets that can be used, and what is wrong with the others. As for a pod, that one is missing is no fault by itself."""
+        entries: list[Entry] = []
+        notes: list[str] = []
+        for name in secrets:
+            try:
+                entries += entries_of(await cluster.get(SECRET, self._namespace, name))
+            except NotFound:
+                notes.append(f"Secret {name} does not exist in namespace {self._namespace}")
+            except Forbidden:
+                notes.append(f"Secret {name} may not be read: discovery needs get on secrets in namespace {self._namespace}")
+            except ValueError as error:
+                notes.append(f"Secret {name} {error}")
+        return entries, notes
+
+    def _advice(self, image: Image, entries: Sequence[Entry], notes: Sequence[str]) -> str:
+        where = f"{CONFIG.kind} {DEFAULT_CONFIG} of namespace {self._namespace}"
+        had = "were refused: correct them" if matching(entries, image) else "have none for it: add a Secret there"
+        return "; ".join((f"the credentials of images.imagePullSecrets in {where} {had}", *notes))
+
+
+def _registry_of(image: str) -> str:
+    try:
+        return parse_image(image).registry
+    except ValueError:
+        return ""
+
+
+def _failed(action: InspectImage, problem: RegistryProblem, advice: str = "") -> Inspection:
+    return Inspection(
+        action.image,
+        action.inputs,
+        action.attempt,
+        _now(),
+        reason=problem.reason,
+        message=f"{problem}{f' ({advice})' if advice else ''}",
+        retry_after_s=problem.retry_after_s,
+    )
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

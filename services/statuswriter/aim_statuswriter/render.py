@@ -1,0 +1,32 @@
+"""The Kubernetes Event of a transition, a pure function of what is to be told (events.k8s.io/v1)."""
+
+import datetime
+from typing import Any
+
+from aimschema.reasons import STATUSWRITER
+from aimschema.resources import AIM_GROUP, EVENT, RESOURCES
+from aimservice.plan import SendEvent
+
+Body = dict[str, Any]
+NOTE_LENGTH_BYTES = 1024  # the API server counts bytes
+CLUSTER_EVENTS_NAMESPACE = "default"
+
+
+def event(action: SendEvent, now: datetime.datetime, suffix: str, instance: str) -> Body:
+    """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl looks for them."""
+    key, resource = action.regarding, RESOURCES[action.regarding.kind]
+    namespace = key.namespace or CLUSTER_EVENTS_NAMESPACE
+    regarding = {"apiVersion": resource.api_version, "kind": key.kind, "name": key.name, "uid": action.uid}
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        "metadata": {"name": f"{key.name[:240].rstrip('-.')}.{suffix}", "namespace": namespace},
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": f"{AIM_GROUP}/{STATUSWRITER}",
+        "reportingInstance": instance,
+        "action": "Reconcile",
+        "type": action.type,
+        "reason": action.reason,
+        "note": action.note.encode()[:NOTE_LENGTH_BYTES].decode(errors="ignore"),
+        "regarding": regarding | ({} if key.namespace is None else {"namespace": key.namespace}),
+    }

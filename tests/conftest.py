@@ -1,0 +1,6 @@
+"""Makes the packages `faultlab` and `toldlab` importable for the tests beside them."""
+
+import sys
+from pathlib import Path
+
+sys.path += [str(Path(__file__).parent / name) for name in ("faults", "told")]

@@ -1,0 +1,100 @@
+"""What deploy/rbac grants, and what it must never grant. That all of it is needed is shown by tests/faults/test_permissions.py."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aimctl.quickstart import rbac
+from aimctl.services import SERVICES
+from aimlab.apiserver import ApiServer
+from aimlab.lab import SYSTEM_NAMESPACE
+from aimlab.testing.permissions import Grant, granted, sentence
+from aimschema.reasons import CACHER, DISCOVERY, STATUSWRITER, WATCHER
+from aimschema.resources import AIM_GROUP, LEASE, POD, WATCHED
+
+ROOT = Path(__file__).parents[2]
+SHAPE = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
+GRANTS = granted(rbac())
+READS = {"get", "list", "watch"}
+ESCALATING = {"escalate", "bind", "impersonate", "*"}
+NOT_OURS = {"rbac.authorization.k8s.io", "apiextensions.k8s.io", "admissionregistration.k8s.io", "authentication.k8s.io", "certificates.k8s.io", "*"}
+
+
+def account(service: str) -> str:
+    return f"aim-{service}"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_one_file_with_an_account_and_its_roles(service: str) -> None:
+    name = account(service)
+    bodies = list(yaml.safe_load_all((ROOT / "deploy" / "rbac" / f"{name}.yaml").read_text()))
+    assert [body["kind"] for body in bodies] == SHAPE
+    assert {body["metadata"]["name"] for body in bodies} == {name}
+    assert {body["metadata"].get("namespace", SYSTEM_NAMESPACE) for body in bodies} == {SYSTEM_NAMESPACE}
+    for binding in (body for body in bodies if "roleRef" in body):
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": SYSTEM_NAMESPACE}]
+        assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": binding["kind"].removesuffix("Binding"), "name": name}
+
+
+def test_there_are_no_other_files() -> None:
+    assert sorted(file.name for file in (ROOT / "deploy" / "rbac").iterdir()) == sorted(f"{account(service)}.yaml" for service in SERVICES)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_readme_says_what_is_granted(service: str) -> None:
+    page = " ".join((ROOT / "services" / service / "README.md").read_text().split())
+    assert sentence(GRANTS, account(service)) in page
+
+
+def test_nobody_but_discovery_reads_a_secret_and_that_only_in_the_own_namespace() -> None:
+    assert [grant for grant in GRANTS if grant.resource.partition("/")[0] in {"secrets", "*"}] == [
+        Grant(account(DISCOVERY), SYSTEM_NAMESPACE, "", "secrets", (), "get")
+    ]
+
+
+def test_the_watcher_alone_lists_and_watches_and_it_changes_nothing() -> None:
+    listing = {grant for grant in GRANTS if grant.verb in {"list", "watch"} and grant.account != account(WATCHER)}
+    assert listing == {Grant(account(DISCOVERY), "", "", POD.plural, (), "list")}
+    own = [grant for grant in GRANTS if grant.account == account(WATCHER) and grant.resource != LEASE.plural]
+    assert {grant.verb for grant in own} <= READS
+    assert {(grant.group, grant.resource) for grant in own} == {(resource.group, resource.plural) for resource in WATCHED}
+
+
+def test_the_statuswriter_alone_writes_status_and_no_spec() -> None:
+    assert {grant.account for grant in GRANTS if grant.resource.endswith("/status")} == {account(STATUSWRITER)}
+    own = [grant for grant in GRANTS if grant.account == account(STATUSWRITER) and grant.group == AIM_GROUP]
+    assert {grant.resource.partition("/")[2] for grant in own} == {"status"}
+
+
+def test_nothing_grants_more_than_it_names() -> None:
+    assert [grant for grant in GRANTS if grant.verb in ESCALATING or "*" in grant.resource or grant.group in NOT_OURS] == []
+    assert {grant.resource for grant in GRANTS if "/" in grant.resource and not grant.resource.endswith("/status")} == {f"{POD.plural}/log"}
+    assert not {grant.resource for grant in GRANTS} & {"nodes", "namespaces", "serviceaccounts", "persistentvolumes"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_holds_its_own_lease_and_no_other(service: str) -> None:
+    leases = {(grant.namespace, grant.names, grant.verb) for grant in GRANTS if grant.account == account(service) and grant.resource == LEASE.plural}
+    named = (SYSTEM_NAMESPACE, (account(service),))
+    assert leases == {(*named, "get"), (*named, "update"), (SYSTEM_NAMESPACE, (), "create")}
+
+
+async def test_kubectl_applies_them_and_can_say_what_a_service_may(tmp_path: Path) -> None:
+    async with ApiServer() as server:
+
+        async def kubectl(*args: str) -> tuple[int | None, str]:
+            command = [str(Path(sys.executable).with_name("kubectl")), "--server", server.url, *args]
+            env = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")}
+            process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+            output, _ = await process.communicate()
+            return process.returncode, output.decode()
+
+        assert (await kubectl("create", "namespace", SYSTEM_NAMESPACE))[0] == 0
+        code, told = await kubectl("apply", "-f", str(ROOT / "deploy" / "rbac"))
+        assert (code, told.count(" created\n")) == (0, len(SHAPE) * len(SERVICES)), told
+        cacher = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:{account(CACHER)}"
+        assert await kubectl("auth", "can-i", "create", "jobs", "--namespace", "ml", cacher) == (0, "yes\n")
+        assert (await kubectl("auth", "can-i", "get", "secrets", "--namespace", SYSTEM_NAMESPACE, cacher))[0] == 1

@@ -1,0 +1,201 @@
+"""Least privilege, measured: what the services really asked the API server for, against what deploy/rbac grants them, both ways.
+
+The world is brought up as in every other test here, then each path that it does not take by itself is taken for real. `make rbac` writes the
+table into docs/permissions.md. The tests of this file share one world and run in the order they are written in.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from faultlab import fleet
+from faultlab.fleet import SMALL, an_object, image_of, model_name
+from faultlab.proxy import Misbehaviour
+from faultlab.world import QUIET_S, World, bring_up, world
+
+from aimctl.quickstart import rbac
+from aimlab.apiserver.access import ACCOUNT_PREFIX
+from aimlab.apiserver.store import Change, CollectionKey
+from aimlab.kinds import RBAC_KINDS, SECRET, Body, condition_of
+from aimlab.lab import SYSTEM_NAMESPACE
+from aimlab.testing import eventually
+from aimlab.testing.permissions import granted, table, used
+from aimschema import labels, reasons
+from aimschema.resources import CACHE, CONFIG, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Resource
+
+PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
+SPACE = "ns0"
+SEED = 7
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("permissions"), pytest.mark.timeout(180)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with world(tmp_path_factory.mktemp("world"), SEED) as made:
+        _, outcome = await bring_up(made, SMALL, None, None, SEED)
+        assert outcome.problems == ()
+        yield made
+
+
+def there(running: World, resource: Resource, name: str, namespace: str = SPACE) -> Body | None:
+    entry = running.api.cluster.store.collections[resource.group, resource.plural].get(namespace if resource.namespaced else "", name)
+    return None if entry is None else entry.obj
+
+
+async def until(running: World, resource: Resource, name: str, holds: Callable[[Body | None], bool]) -> None:
+    async def look() -> bool:
+        return holds(there(running, resource, name))
+
+    await eventually(look, f"{resource.kind} {name}, which is {there(running, resource, name)}")
+
+
+def says(kind: str, reason: str, words: str = "") -> Callable[[Body | None], bool]:
+    def holds(body: Body | None) -> bool:
+        found = None if body is None else condition_of(body, kind)
+        return found is not None and found["reason"] == reason and words in found["message"]
+
+    return holds
+
+
+def is_available(body: Body | None) -> bool:
+    return body is not None and body.get("status", {}).get("status") == reasons.AVAILABLE_STATE
+
+
+def is_gone(body: Body | None) -> bool:
+    return body is None
+
+
+async def template(running: World, name: str, model: int, **spec: Any) -> None:
+    await running.cluster.create(
+        an_object(
+            TEMPLATE,
+            SPACE,
+            name,
+            {"model": model_name(model), "metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1, **spec},
+        )
+    )
+
+
+async def a_server_without_watch_lists(running: World) -> None:
+    """The watcher lists, in pages."""
+    pages = asyncio.create_task(running.proxy.misbehave(Misbehaviour(pages_only=True), 60.0))
+    await running.kill(reasons.WATCHER)
+    await running.start(reasons.WATCHER)
+    await running.ready_one(reasons.WATCHER)
+    pages.cancel()
+
+
+async def routing_is_switched_off_and_on(running: World) -> None:
+    """The router removes its route."""
+    await running.cluster.merge_patch(CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": False}}})
+    await until(running, ROUTE, "s0", is_gone)
+    await running.cluster.merge_patch(CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": True}}})
+    await until(running, ROUTE, "s0", lambda body: body is not None)
+
+
+async def a_cache_asks_for_a_class_that_is_not_there(running: World) -> None:
+    """The cacher removes a claim that never got a volume, once another class is asked for."""
+    spec = {"sourceUri": "hf://org/Misplaced", "size": "1Gi", "storageClassName": "nowhere"}
+    await running.cluster.create(an_object(CACHE, SPACE, "misplaced", spec))
+    await until(running, CACHE, "misplaced", says(reasons.STORAGE_READY, reasons.STORAGE_CLASS_MISSING))
+    await running.cluster.merge_patch(CACHE, SPACE, "misplaced", {"spec": {"storageClassName": "lab"}})
+    await until(running, CACHE, "misplaced", is_available)
+
+
+async def nobody_asks_for_a_failed_cache_any_more(running: World) -> None:
+    """The cacher removes a cache that it made."""
+    await running.cluster.create(an_object(MODEL, None, "gone", {"name": model_name(fleet.GONE), "image": image_of(fleet.GONE)}))
+    await template(running, "gone", fleet.GONE)
+    await running.cluster.create(an_object(SERVICE, SPACE, "gone", {"model": model_name(fleet.GONE), "templateRef": "gone"}))
+
+    def made() -> list[str]:
+        caches = running.api.cluster.store.collections[CACHE.group, CACHE.plural].entries(SPACE)
+        return [entry.obj["metadata"]["name"] for entry in caches if entry.obj["spec"]["sourceUri"] == fleet.GONE_SOURCE]
+
+    async def there_is_one() -> bool:
+        return bool(made())
+
+    await eventually(there_is_one, "a cache of the source that is gone")
+    (name,) = made()
+    await until(running, CACHE, name, says(reasons.FILLED, reasons.SOURCE_NOT_FOUND))
+    await running.cluster.delete(SERVICE, SPACE, "gone")
+    await until(running, CACHE, name, is_gone)
+
+
+async def the_news_of_a_pod_never_comes(running: World) -> None:
+    """A pod that loses its label is seen by nobody who watches: discovery asks the API server for it."""
+    stripping: list[asyncio.Task[Body]] = []
+
+    def strip(key: CollectionKey, change: Change) -> None:
+        metadata = change.entry.obj["metadata"]
+        if key == ("", "pods") and change.type == "ADDED" and metadata.get("labels", {}).get(labels.LABEL_TEMPLATE) == "unheard":
+            bare = {"metadata": {"labels": {labels.MANAGED_BY: None}}}
+            stripping.append(asyncio.create_task(running.cluster.merge_patch(POD, SPACE, metadata["name"], bare)))
+
+    running.api.cluster.store.observers.append(strip)
+    await template(running, "unheard", 0)
+    await until(running, TEMPLATE, "unheard", is_available)
+    running.api.cluster.store.observers.remove(strip)
+    await asyncio.gather(*stripping)
+
+
+async def a_registry_wants_credentials(running: World) -> None:
+    """Discovery reads them once it inspects images; the other paths take longer than that."""
+    metadata = {"name": "registry", "namespace": SYSTEM_NAMESPACE}
+    login = {"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": '{"auths": {}}'}}
+    await running.cluster.create({"apiVersion": SECRET.api_version, "kind": SECRET.kind, "metadata": metadata, **login}, resource=SECRET)
+    await running.cluster.create(an_object(CONFIG, SYSTEM_NAMESPACE, "default", {"images": {"imagePullSecrets": ["registry"]}}))
+
+
+async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_never_used(running: World) -> None:
+    await a_server_without_watch_lists(running)
+    await a_registry_wants_credentials(running)
+    async with asyncio.TaskGroup() as paths:
+        paths.create_task(routing_is_switched_off_and_on(running))
+        paths.create_task(a_cache_asks_for_a_class_that_is_not_there(running))
+        paths.create_task(nobody_asks_for_a_failed_cache_any_more(running))
+        paths.create_task(the_news_of_a_pod_never_comes(running))
+    calls = [call for call in running.api.access.calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
+    assert [call for call in calls if not call.granted] == []
+    grants = granted(rbac())
+    needed = used(grants, calls, SYSTEM_NAMESPACE)
+    assert [grant for grant in grants if grant not in needed] == []
+    told = table(grants, needed)
+    print(told)
+    head, mark, _ = PAGE.read_text().partition("<!-- written by make rbac -->\n\n")
+    if os.environ.get("AIM_WRITE_GOLDEN"):
+        PAGE.write_text(f"{head}{mark}{told}")
+    assert PAGE.read_text() == f"{head}{mark}{told}", "docs/permissions.md is out of date: make rbac"
+
+
+async def test_a_service_that_lacks_a_permission_names_it_on_the_object_and_goes_on_by_itself_once_it_has_it(running: World) -> None:
+    """Even `create`, of which a real API server says only that something is forbidden."""
+    (cluster_role,) = [kind for kind in RBAC_KINDS if kind.kind == "ClusterRole"]
+    (role,) = [body for body in rbac() if body["kind"] == "ClusterRole" and body["metadata"]["name"] == "aim-cacher"]
+    less = [rule | {"verbs": ["get", "patch", "delete"]} if rule["resources"] == ["jobs"] else rule for rule in role["rules"]]
+    await running.cluster.merge_patch(cluster_role, None, "aim-cacher", {"rules": less})
+    await running.cluster.create(an_object(CACHE, SPACE, "lacking", {"sourceUri": "hf://org/Lacking", "size": "1Gi"}))
+    missing = f'cannot create resource "jobs" in API group "batch" in the namespace "{SPACE}"'
+    await until(running, CACHE, "lacking", says(reasons.FILLED, reasons.DOWNLOADING, missing))
+    await until(running, CACHE, "lacking", says(reasons.PROGRESSING, reasons.DOWNLOADING, missing))
+    await quiet(running)
+    await running.cluster.merge_patch(cluster_role, None, "aim-cacher", {"rules": role["rules"]})
+    await until(running, CACHE, "lacking", is_available)
+
+
+async def quiet(running: World) -> None:
+    """Nobody writes for a while: what happens then, no event has brought about."""
+    writes, since_s = running.observer.writes, time.monotonic()
+
+    async def look() -> bool:
+        nonlocal writes, since_s
+        if running.observer.writes != writes:
+            writes, since_s = running.observer.writes, time.monotonic()
+        return time.monotonic() - since_s > QUIET_S
+
+    await eventually(look, "quiet")

@@ -1,0 +1,287 @@
+"""What people and other controllers do to the objects that the control plane makes: it comes back, is left alone, or is said.
+
+The tests of this file share one laptop cluster with the quickstart on it and run in the order they are written in.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+import aimbus
+from aimctl.quickstart import NAMESPACE, SERVICE, TEMPLATE
+from aimctl.services import start_service
+from aimctl.stack import Stack, control_plane_on_laptop, kubectl
+from aimkube import Changed, Cluster, Listed, NotFound
+from aimlab.lab import until_answers
+from aimlab.ports import free_ports
+from aimlab.testing import eventually
+from aimschema import subjects
+from aimschema.labels import COMPONENT, MANAGED_BY
+from aimschema.messages import ActionTaken
+from aimschema.names import cache_claim, cache_download_job, discovery_config_map
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, NAME_CONFLICT, READY, ROUTER, ROUTING_READY, RUNTIME_READY, STORAGE_READY
+from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, EVENT, INFERENCE_SERVICE, JOB, ROUTE, Resource
+from aimschema.resources import SERVICE as SERVICE_KIND
+from aimschema.resources import TEMPLATE as TEMPLATE_KIND
+
+Body = dict[str, Any]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+ANSWER = discovery_config_map(TEMPLATE)
+BULLY = "bully"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
+        await kubectl(running.lab, "apply", "-f", str(running.quickstart.manifests))
+        await kubectl(running.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        yield running
+
+
+async def get(stack: Stack, resource: Resource, name: str) -> Body:
+    return await stack.lab.cluster.get(resource, NAMESPACE, name)
+
+
+async def cache_name(stack: Stack) -> str:
+    (cache,) = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items
+    return str(cache["metadata"]["name"])
+
+
+def said(body: Body, type_: str) -> Body:
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return next((each for each in conditions if each["type"] == type_), {"status": "", "reason": "", "message": ""})
+
+
+async def until(stack: Stack, resource: Resource, name: str, holds: Callable[[Body], bool]) -> Body:
+    """Waits until the object is there and fulfils a condition."""
+    seen: Body = {}
+
+    async def look() -> bool:
+        try:
+            seen.update(found=await get(stack, resource, name))
+        except NotFound:
+            return False
+        return holds(seen["found"])
+
+    try:
+        await eventually(look, f"{resource.kind} {name}")
+    except AssertionError:
+        raise AssertionError(f"{resource.kind} {name} is still {json.dumps(seen.get('found'))}") from None
+    body: Body = seen["found"]
+    return body
+
+
+async def until_another(stack: Stack, resource: Resource, old: Body) -> Body:
+    """Waits for the successor of an object that was deleted."""
+    return await until(stack, resource, old["metadata"]["name"], lambda body: bool(body["metadata"]["uid"] != old["metadata"]["uid"]))
+
+
+async def until_running(stack: Stack) -> None:
+    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, READY)["status"] == "True")
+
+
+async def applied(stack: Stack) -> list[tuple[str, str]]:
+    """(kind, name) of every apply that any service has told of so far."""
+    bus = await aimbus.connect(stack.nats.url, name="test")
+    try:
+        async with aclosing(aimbus.read_log(bus, [f"{subjects.ACTION}.>"])) as events:
+            taken = [event.message async for event in events if isinstance(event, aimbus.Event)]
+    finally:
+        await bus.close()
+    return [(action.kind, action.name) for action in taken if isinstance(action, ActionTaken) and action.verb == "apply"]
+
+
+async def test_services_that_were_restarted_write_nothing_but_what_was_edited(stack: Stack) -> None:
+    makers, before, name = (DISCOVERY, CACHER, DEPLOYER, ROUTER), await applied(stack), await cache_name(stack)
+    kept = (
+        (CLAIM, cache_claim(name), "cache"),
+        (INFERENCE_SERVICE, SERVICE, "inference"),
+        (CONFIG_MAP, ANSWER, "discovery"),
+        (ROUTE, SERVICE, "routing"),
+    )
+    await asyncio.gather(*(stack.services.stop(name) for name in makers))
+    for maker in makers:
+        url = await start_service(
+            stack.services, maker, nats_url=stack.nats.url, kubeconfig=stack.lab.accounts[f"aim-{maker}"], port=free_ports(1)[0]
+        )
+        await until_answers(stack.services.running[maker], f"{url}/readyz", maker)
+    for resource, of, _ in kept:
+        await stack.lab.cluster.merge_patch(resource, NAMESPACE, of, {"metadata": {"labels": {COMPONENT: "edited"}}})
+    for resource, of, component in kept:
+        await until(stack, resource, of, lambda body, component=component: body["metadata"]["labels"][COMPONENT] == component)  # type: ignore[misc]
+    assert sorted((await applied(stack))[len(before) :]) == sorted((resource.kind, of) for resource, of, _ in kept)
+
+
+@pytest.mark.parametrize(
+    ("resource", "edit", "as_it_was"),
+    [
+        pytest.param(
+            INFERENCE_SERVICE,
+            {"spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}}},
+            lambda body: body["spec"]["predictor"]["minReplicas"] == body["spec"]["predictor"]["maxReplicas"] == 1,
+            id="replicas",
+        ),
+        pytest.param(ROUTE, {"spec": {"rules": []}}, lambda body: len(body["spec"]["rules"]) == 1, id="rules-of-the-route"),
+    ],
+)
+async def test_what_a_person_edits_is_put_right(stack: Stack, resource: Resource, edit: Body, as_it_was: Callable[[Body], bool]) -> None:
+    edited = await stack.lab.cluster.merge_patch(resource, NAMESPACE, SERVICE, edit)
+    assert not as_it_was(edited)
+    await until(stack, resource, SERVICE, as_it_was)
+    await until_running(stack)
+
+
+async def test_an_edited_answer_is_asked_for_again_and_restarts_nothing(stack: Stack) -> None:
+    before, runs = await get(stack, CONFIG_MAP, ANSWER), await get(stack, INFERENCE_SERVICE, SERVICE)
+    await stack.lab.cluster.merge_patch(CONFIG_MAP, NAMESPACE, ANSWER, {"data": {"image": "registry.lab.local/other:1"}})
+    await until(stack, CONFIG_MAP, ANSWER, lambda body: body.get("data") == before["data"])
+    await until_running(stack)
+    assert (await get(stack, INFERENCE_SERVICE, SERVICE))["spec"] == runs["spec"]
+
+
+async def test_a_deleted_answer_is_asked_for_again_also_when_that_is_deleted_in_mid_run(stack: Stack) -> None:
+    before = await get(stack, CONFIG_MAP, ANSWER)
+    await kubectl(stack.lab, "delete", "configmap", ANSWER, "-n", NAMESPACE)
+    job: Body = {}
+
+    async def begun() -> bool:
+        jobs = (await stack.lab.cluster.list(JOB, NAMESPACE, label_selector=f"{COMPONENT}=discovery")).items
+        job.update(jobs[0] if jobs else {})
+        return bool(jobs)
+
+    await eventually(begun, "a discovery Job")
+    await stack.lab.cluster.delete(JOB, NAMESPACE, job["metadata"]["name"])
+    again = await until(stack, CONFIG_MAP, ANSWER, lambda body: body.get("data") == before["data"])
+    assert again["metadata"]["uid"] != before["metadata"]["uid"]
+    await until_running(stack)
+
+
+async def test_a_deleted_route_is_made_anew(stack: Stack) -> None:
+    old = await get(stack, ROUTE, SERVICE)
+    await kubectl(stack.lab, "delete", "httproute", SERVICE, "-n", NAMESPACE)
+    await until_another(stack, ROUTE, old)
+
+
+async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) -> None:
+    """The volume stays as long as a pod holds it, and who does is said. Then it is filled again, also where the Job is deleted in mid-run."""
+    name = await cache_name(stack)
+    claim, runs = await get(stack, CLAIM, cache_claim(name)), await get(stack, INFERENCE_SERVICE, SERVICE)
+    await kubectl(stack.lab, "delete", "pvc", cache_claim(name), "-n", NAMESPACE, "--wait=false")
+    await until(stack, CACHE, name, lambda body: "is being deleted, held by pod" in said(body, STORAGE_READY)["message"])
+    assert (await get(stack, INFERENCE_SERVICE, SERVICE))["metadata"]["uid"] == runs["metadata"]["uid"]
+    await kubectl(stack.lab, "delete", "isvc", SERVICE, "-n", NAMESPACE)
+    await until_another(stack, CLAIM, claim)
+    job = await until(stack, JOB, cache_download_job(name), lambda _: True)
+    await stack.lab.cluster.delete(JOB, NAMESPACE, job["metadata"]["name"], uid=job["metadata"]["uid"])
+    await until_another(stack, JOB, job)
+    await until_another(stack, INFERENCE_SERVICE, runs)
+    await until_running(stack)
+
+
+class Controller:
+    """Sets one field of an InferenceService to a value of its own, whenever it is another: what a webhook or KServe's controller might do."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self.rewrites = 0
+
+    async def run(self) -> None:
+        cluster = await Cluster.connect(str(self.kubeconfig), user_agent=BULLY)
+        try:
+            async with aclosing(cluster.list_and_watch(INFERENCE_SERVICE, NAMESPACE)) as events:
+                async for event in events:
+                    bodies = event.items if isinstance(event, Listed) else [event.body] if isinstance(event, Changed) else []
+                    if any(strategy(body) != 2 for body in bodies):
+                        self.rewrites += 1
+                        await cluster.merge_patch(INFERENCE_SERVICE, NAMESPACE, SERVICE, {"spec": {"predictor": MAX_UNAVAILABLE_2}})
+        finally:
+            await cluster.close()
+
+
+MAX_UNAVAILABLE_2 = {"deploymentStrategy": {"rollingUpdate": {"maxUnavailable": 2}}}
+
+
+def strategy(body: Body) -> object:
+    return body["spec"]["predictor"]["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"]
+
+
+@asynccontextmanager
+async def at_work(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Stack) -> None:
+    controller = Controller(stack.lab.kubeconfig)
+    async with at_work(controller.run):
+        fought = await until(stack, SERVICE_KIND, SERVICE, lambda body: "changed again and again" in said(body, RUNTIME_READY)["message"])
+        words = said(fought, RUNTIME_READY)["message"]
+        assert f"rollingUpdate.maxUnavailable of InferenceService {SERVICE} is changed again and again by {BULLY}" in words
+        assert said(fought, READY)["status"] == "True"
+        assert 3 <= controller.rewrites <= 5
+    await until(stack, INFERENCE_SERVICE, SERVICE, lambda body: strategy(body) == 1)
+
+
+TAKEN = "taken"
+
+
+def foreign(resource: Resource, name: str, **fields: Any) -> Body:
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": name, "namespace": NAMESPACE}, **fields}
+
+
+POD_SPEC = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "none.lab.local/none:1"}]}
+FOREIGN = [
+    foreign(INFERENCE_SERVICE, TAKEN, spec={"predictor": {}}),
+    foreign(ROUTE, TAKEN, spec={"rules": []}),
+    foreign(CONFIG_MAP, discovery_config_map(TAKEN), data={"theirs": "yes"}),
+    foreign(CLAIM, cache_claim(TAKEN), spec={"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}),
+    foreign(JOB, cache_download_job("other"), spec={"suspend": True, "template": {"spec": POD_SPEC}}),
+]
+
+
+async def test_what_is_somebody_elses_is_left_alone_and_said(stack: Stack) -> None:
+    cluster = stack.lab.cluster
+    for body in FOREIGN:
+        await cluster.create(body)
+    service, template = await get(stack, SERVICE_KIND, SERVICE), await get(stack, TEMPLATE_KIND, TEMPLATE)
+    await cluster.create(foreign(SERVICE_KIND, TAKEN, spec={"model": service["spec"]["model"], "templateRef": TEMPLATE}))
+    await cluster.create(foreign(TEMPLATE_KIND, TAKEN, spec=template["spec"] | {"warmCache": False}))
+    for name in (TAKEN, "other"):
+        await cluster.create(foreign(CACHE, name, spec={"sourceUri": f"s3://none/{name}", "size": "1Gi"}))
+    taken = await until(stack, SERVICE_KIND, TAKEN, lambda body: said(body, RUNTIME_READY)["reason"] == NAME_CONFLICT)
+    await until(stack, SERVICE_KIND, TAKEN, lambda body: said(body, ROUTING_READY)["reason"] == NAME_CONFLICT)
+    for resource, name in ((TEMPLATE_KIND, TAKEN), (CACHE, TAKEN), (CACHE, "other"), (SERVICE_KIND, TAKEN)):
+        body = await until(stack, resource, name, lambda body: said(body, READY)["reason"] == NAME_CONFLICT)
+        assert "rename or delete" in said(body, READY)["message"]
+    assert taken["status"]["status"] == "Degraded"
+
+    async def told() -> bool:
+        events = (await cluster.list(EVENT, NAMESPACE)).items
+        return {(e["regarding"]["kind"], e["regarding"]["name"], e["type"]) for e in events if e["reason"] == NAME_CONFLICT} == {
+            (SERVICE_KIND.kind, TAKEN, "Warning"),
+            (TEMPLATE_KIND.kind, TAKEN, "Warning"),
+            (CACHE.kind, TAKEN, "Warning"),
+            (CACHE.kind, "other", "Warning"),
+        }
+
+    await eventually(told, "an Event on each object whose name is taken")
+    for body in FOREIGN:
+        there = await get(stack, {r.kind: r for r in (INFERENCE_SERVICE, ROUTE, CONFIG_MAP, CLAIM, JOB)}[body["kind"]], body["metadata"]["name"])
+        assert MANAGED_BY not in (there["metadata"].get("labels") or {})
+        assert not [entry for entry in there["metadata"]["managedFields"] if entry["manager"].startswith("aim-")]
+
+
+async def test_a_namespace_goes_without_a_complaint(stack: Stack) -> None:
+    await kubectl(stack.lab, "delete", "namespace", NAMESPACE, "--timeout=30s")
+    for name in stack.services.running:
+        log = stack.services.log_of(name).read_text()
+        assert "NamespaceTerminating" not in log
+        assert '"unexpected"' not in log

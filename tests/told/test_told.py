@@ -1,0 +1,23 @@
+"""Every fault is told, on the object a person looks at, and heals by itself once its cause is gone."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from toldlab.case import Case
+from toldlab.run import CASES, Result, bring_all_about
+
+from aimctl.stack import control_plane_on_laptop
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Result]]:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("told")) as stack:
+        yield await bring_all_about(stack, tmp_path_factory.mktemp("files"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> None:
+    assert results[case.name].problem == ""

@@ -1,0 +1,1 @@
+"""Real faults on the laptop cluster, what a person is told of each, and how it heals."""

@@ -1,0 +1,163 @@
+"""Faults of volumes and downloads, told on the cache. Those of sources and credentials are in tests/scenario/test_sources.py."""
+
+from typing import Any
+
+from aimlab.kinds import VOLUME
+from aimlab.ports import free_ports
+from aimschema import labels, names, reasons
+from aimschema.resources import CACHE, CLAIM, CONFIG, STORAGE_CLASS
+from toldlab.case import Case, Step, Told
+from toldlab.place import KEYS, Place
+
+WARM = Told(CACHE, "c", reasons.FILLED, reasons.WARM)
+CLAIM_NAME = names.cache_claim("c")
+
+
+def storage(reason: str, *words: str) -> Told:
+    return Told(CACHE, "c", reasons.STORAGE_READY, reason, words)
+
+
+def filled(reason: str, *words: str) -> Told:
+    return Told(CACHE, "c", reasons.FILLED, reason, words)
+
+
+def asked(**spec: Any) -> Step:
+    """A source that is there, and a cache for it."""
+
+    async def cause(place: Place) -> None:
+        await place.config()
+        await place.put_source()
+        await place.cache(**{"size": "1Gi", **spec})
+
+    return cause
+
+
+async def foreign_provisioner(place: Place) -> None:
+    await place.storage_class(f"slow-{place.name}", provisioner="example.org/slow")
+    await asked(storageClassName=f"slow-{place.name}")(place)
+
+
+async def volume_arrives(place: Place) -> None:
+    """The class gets a provisioner that works; what a class has cannot be changed, so it is made anew."""
+    await place.delete(STORAGE_CLASS, f"slow-{place.name}")
+    await place.storage_class(f"slow-{place.name}")
+
+
+async def volume_lost(place: Place) -> None:
+    await asked()(place)
+    await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
+    claim = await place.get(CLAIM, CLAIM_NAME)
+    await place.stack.lab.cluster.merge_patch(VOLUME, None, claim["spec"]["volumeName"], {"metadata": {"finalizers": []}})
+    await place.stack.lab.cluster.delete(VOLUME, None, claim["spec"]["volumeName"])
+
+
+async def made_anew(place: Place) -> None:
+    await place.delete(CACHE, "c")
+    await place.gone(CACHE, "c")
+    await place.cache(size="1Gi")
+
+
+async def size_raised(place: Place) -> None:
+    await asked()(place)
+    await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
+    await place.edit(CACHE, "c", {"spec": {"size": "3Gi"}})
+
+
+async def store_away(place: Place) -> None:
+    """Nobody listens where the config says that the S3 server is."""
+    store = {"endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}", "accessKeyId": {"name": KEYS, "key": "id"}}
+    await place.config(credentials={"s3": [store | {"secretAccessKey": {"name": KEYS, "key": "secret"}}]})
+    await place.put_source()
+    await place.cache(size="1Gi")
+
+
+async def store_back(place: Place) -> None:
+    await place.delete(CONFIG, "default")
+    await place.config()
+
+
+async def claim_of_somebody_else(place: Place) -> None:
+    await place.make(CLAIM, CLAIM_NAME, {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}})
+    await asked()(place)
+
+
+async def two_caches(place: Place) -> None:
+    """The younger is `c`; creation times count in seconds, then names do."""
+    await place.config()
+    await place.put_source()
+    await place.cache("a", size="1Gi")
+    await place.cache("c", size="1Gi")
+
+
+async def named_config_missing(place: Place) -> None:
+    await place.config()
+    await place.put_source()
+    await place.make(CACHE, "c", {"sourceUri": place.source, "size": "1Gi"}, annotations={labels.ANNOTATION_CONFIG: "team"})
+
+
+async def secret_missing(place: Place) -> None:
+    key = {"name": "later", "key": "id"}
+    store = {"endpointUrl": place.stack.lab.s3.endpoint_url, "accessKeyId": key, "secretAccessKey": {"name": "later", "key": "secret"}}
+    await place.config(credentials={"s3": [store]})
+    await place.put_source()
+    await place.cache(size="1Gi")
+
+
+async def secret_arrives(place: Place) -> None:
+    keys = place.stack.lab.s3.admin
+    await place.secret("later", id=keys.access_key, secret=keys.secret_key)
+
+
+CASES = (
+    Case(
+        "classless",
+        "the storage class does not exist",
+        asked(storageClassName="classless"),
+        (storage(reasons.STORAGE_CLASS_MISSING, "classless"), filled(reasons.WAITING_FOR_PVC)),
+        lambda place: place.storage_class("classless"),
+        WARM,
+    ),
+    Case("unprovisioned", "no provisioner gives the volume", foreign_provisioner, (storage(reasons.PVC_PROVISIONING),), volume_arrives, WARM),
+    Case("volume-lost", "the volume is deleted", volume_lost, (storage(reasons.PVC_LOST, "delete the cache"),), made_anew, WARM),
+    Case(
+        "too-small",
+        "the size asked for is raised",
+        size_raised,
+        (storage(reasons.INSUFFICIENT_CAPACITY, "3Gi", "1Gi"),),
+        lambda place: place.edit(CACHE, "c", {"spec": {"size": "1Gi"}}),
+        storage(reasons.PVC_BOUND),
+    ),
+    Case("store-away", "the S3 server cannot be reached", store_away, (filled(reasons.RETRY_BACKOFF, "try 1"),), store_back, WARM),
+    Case(
+        "claimed",
+        "a volume claim of somebody else has the name",
+        claim_of_somebody_else,
+        (storage(reasons.NAME_CONFLICT, CLAIM_NAME),),
+        lambda place: place.delete(CLAIM, CLAIM_NAME),
+        WARM,
+    ),
+    Case(
+        "twins",
+        "two caches hold one source",
+        two_caches,
+        (filled(reasons.DUPLICATE_SOURCE, "cache a"),),
+        lambda place: place.delete(CACHE, "a"),
+        WARM,
+    ),
+    Case(
+        "config-awaited",
+        "the config that the cache names is missing",
+        named_config_missing,
+        (filled(reasons.RUNTIME_CONFIG_MISSING, "team"), storage(reasons.PVC_PENDING)),
+        lambda place: place.config("team"),
+        WARM,
+    ),
+    Case(
+        "secret-awaited",
+        "the Secret with the keys is missing",
+        secret_missing,
+        (filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"),),
+        secret_arrives,
+        WARM,
+    ),
+)

@@ -1,0 +1,64 @@
+"""Bringing all cases about: beside each other in namespaces of their own, then those that concern the whole cluster."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from aimctl.stack import Stack
+from aimschema.resources import NAMESPACE
+from toldlab import caches, everywhere, models, services, templates
+from toldlab.case import Case, Told
+from toldlab.place import Place
+
+TOGETHER = (*models.CASES, *templates.CASES, *caches.CASES, *services.CASES)
+CASES = (*TOGETHER, *everywhere.CASES)
+AT_ONCE = 8
+"""As many services as the laptop's node has GPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What went wrong, if anything did, and the seconds from cause to telling and from healing to health."""
+
+    problem: str
+    told_s: float = 0.0
+    healed_s: float = 0.0
+
+
+async def bring_all_about(stack: Stack, folder: Path) -> dict[str, Result]:
+    """By name of the case. `folder` takes the files of the cases."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(case: Case) -> Result:
+        async with room:
+            return await bring_about(stack, case, folder)
+
+    found = dict(zip([case.name for case in TOGETHER], await asyncio.gather(*map(one, TOGETHER)), strict=True))
+    return found | {case.name: await bring_about(stack, case, folder) for case in everywhere.CASES}
+
+
+async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
+    """A whole case in a namespace of its own, which is gone afterwards."""
+    place = Place(stack, case.name, folder)
+    await stack.lab.cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": case.name}})
+    try:
+        await case.cause(place)
+        caused_s = time.monotonic()
+        for told in case.told:
+            await _until(place, told)
+        told_s = time.monotonic()
+        if case.heal is not None:
+            await case.heal(place)
+        heals_s = time.monotonic()
+        if case.healed is not None:
+            await _until(place, case.healed)
+    except Exception as error:  # (each case is judged by itself)
+        return Result(repr(error))
+    finally:
+        await place.leave()
+    return Result("", told_s - caused_s, time.monotonic() - heals_s)
+
+
+async def _until(place: Place, told: Told) -> None:
+    await place.told(told.kind, told.name, told.condition, told.reason, *told.words)
