@@ -17,12 +17,9 @@ Times of the same second, give or take `CLOCK_S`, are the same: the live service
 """
 
 import datetime
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-
-import msgspec
 
 from aimbus import Event
 from aimctl.compare import alike, applied_alike, differing, words
@@ -30,9 +27,10 @@ from aimctl.facts import known
 from aimctl.replay import Look, Own, Step
 from aimschema.messages import ActionTaken, ObjectChanged, StatusReported
 from aimschema.resources import Key
-from aimservice.act import ours
+from aimservice.act import MADE_ONCE
+from aimservice.drift import digest, ours
 from aimservice.loop import VERBS
-from aimservice.plan import Action, ApplyObject, DeleteObject, ReadLog, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, InspectImage, ReadLog, WriteStatus
 
 GRACE_S = 1.0
 SETTLES_S = 5.0
@@ -124,7 +122,7 @@ class Judge:
         would_do = [
             f"would {deed[1]} {deed[2]}"
             for action in step.plan.actions
-            if isinstance(action, ApplyObject | DeleteObject | ReadLog | WriteStatus)
+            if isinstance(action, ApplyObject | DeleteObject | InspectImage | ReadLog | WriteStatus)
             and ((offer := self._offers.get(deed := _deed(step.key, action))) is None or offer.open is None)
             and self._changes_something(step, action)
         ]
@@ -148,7 +146,8 @@ class Judge:
             yield from self._would_say(key, look, value)
         for key in spoken - values.keys():
             yield from self._settle(key, self._speeches[key], look.time)
-        actions = {_deed(look.key, action): action for action in look.plan.actions if isinstance(action, ApplyObject | DeleteObject | ReadLog)}
+        recorded = (action for action in look.plan.actions if isinstance(action, ApplyObject | DeleteObject | InspectImage | ReadLog))
+        actions = {_deed(look.key, action): action for action in recorded}
         for deed, action in actions.items():
             self._would_do(deed, look, action)
         for deed in deeds - actions.keys():
@@ -213,13 +212,10 @@ class Judge:
         present = look.seen.get(action.key)
         if present is None:
             return True
-        if present.deleting:
+        if present.deleting or action.key.kind in MADE_ONCE:
             return False
-        digest = _digest(action.body)
-        last = self._applied.get(action.key)
-        if last is None:
-            last = self._applied[action.key] = (digest, ours(action.body, present.body))
-        return last != (digest, ours(action.body, present.body))
+        would_be = (digest(action.body), ours(action.body, present.body))
+        return self._applied.setdefault(action.key, would_be) != would_be
 
     def _did(self, event: Event, action: ActionTaken, wrote: ObjectChanged | None) -> Iterator[Difference]:
         target = Key(action.kind, action.namespace, action.name)
@@ -235,17 +231,13 @@ class Judge:
         body = offer.bodies[-1]
         if wrote is not None and body is not None:
             yield from _applied_otherwise(event, deed, offer, wrote)
-            self._applied[target] = (_digest(body), ours(body, wrote.object))
+            self._applied[target] = (digest(body), ours(body, wrote.object))
         offer.bodies, offer.done, offer.open = ([body] if offer.current else []), offer.current, None
 
 
 def _deed(about: Key, action: Action) -> Deed:
     """As aimservice.loop records it: what is neither applied nor deleted is on the object it is for."""
     return about, VERBS[type(action)], action.key if isinstance(action, ApplyObject | DeleteObject) else about
-
-
-def _digest(body: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
 
 
 def _last_said(look: Look, key: Key) -> Any:

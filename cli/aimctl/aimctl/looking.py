@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import structlog
 import typer
-from rich.console import Console
 
+from aimctl.console import PlainConsole
 from aimctl.planners import PLANNERS
 from aimctl.planning import BadManifest
 from aimctl.recording import BadRecording, load
@@ -97,13 +97,13 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
     raise typer.Exit(0 if run(console, work()) else 1)
 
 
-def a_console() -> Console:
+def a_console() -> PlainConsole:
     """On a terminal as wide as that; elsewhere nothing is cut or broken."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=WIDE)
 
 
-def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
+def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
     """Run it; what cannot be done is an error in words and exit code 1."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:

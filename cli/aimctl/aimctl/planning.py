@@ -23,7 +23,8 @@ from aimschema.kinds import KINDS
 from aimschema.messages import ObjectDeleted, timestamp
 from aimschema.reasons import READY
 from aimschema.resources import AIM_GROUP, AIM_KINDS, Key, key_of
-from aimservice.act import ours
+from aimservice.act import MADE_ONCE
+from aimservice.drift import ours, same_owner
 from aimservice.loop import Service
 from aimservice.plan import Action, ApplyObject, DeleteObject, WriteStatus
 from aimservice.projection import Projection, Seen, fold, written
@@ -158,9 +159,12 @@ class _Future:
             self._act(service.name, action)
 
     def _act(self, who: str, action: Action) -> None:
+        """As aimservice.act: what is there and somebody else's is not written over, and what is made once is not written again."""
         match action:
             case ApplyObject(body=body):
-                self._write(who, body)
+                present = self.seen.get(action.key)
+                if present is None or (action.key.kind not in MADE_ONCE and same_owner(body, present.body)):
+                    self._write(who, body)
             case WriteStatus(key=key, status=status):
                 present = self.seen.get(key)
                 if present is not None:
@@ -206,7 +210,13 @@ class _Future:
         touched = self._affected(key)
         self._version += 1
         gone = ObjectDeleted(
-            kind=key.kind, namespace=key.namespace, name=key.name, uid=present.uid, resource_version=str(self._version), object=present.body
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
+            uid=present.uid,
+            resource_version=str(self._version),
+            object=present.body,
+            epoch=present.epoch,
         )
         self.seen = fold(self.seen, gone)
         self._touch(touched | self._affected(key))

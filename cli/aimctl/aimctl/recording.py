@@ -1,7 +1,9 @@
 """A recording: what happened in a namespace, as a file that can be replayed anywhere.
 
 1. JSON, a line each. The first is the Header, every other one an event, in the order of their sequences.
-2. It has objects, reports, actions and markers: of the namespace, of cluster-scoped kinds, and of the Gateways that the namespace's configs name.
+2. It has objects, reports, actions and markers: of the namespace and of cluster-scoped kinds. Of other namespaces it has what these rest on: the
+   Gateways that the namespace's configs and HTTPRoutes name, and what the control plane's own namespace says and keeps of model images. Secrets
+   never were on the bus.
 3. Events up to the header's `begins` say how things were when it begins: the latest of each subject, from before `since` or older than the log.
 4. Literal values of environment variables are not in it, wherever they stand in an object.
 """
@@ -10,7 +12,7 @@ import asyncio
 import contextlib
 import datetime
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +21,15 @@ import msgspec
 from msgspec import Struct, structs
 
 import aimbus
+from aim_discovery.settings import DiscoverySettings
 from aimbus import Bus, CaughtUp, Event, Undecodable
 from aimbus.envelope import CAUSE, SOURCE, open_event
 from aimschema import subjects
+from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import ObjectChanged, ObjectDeleted, encode
-from aimschema.resources import CONFIG, GATEWAY, Key
+from aimschema.names import image_config_map
+from aimschema.reasons import DISCOVERY
+from aimschema.resources import CONFIG, CONFIG_MAP, GATEWAY, MODEL, ROUTE, Key
 
 VERSION = 1
 REDACTED = "redacted"
@@ -103,17 +109,22 @@ def _line(event: Event) -> _Line:
 
 async def record(bus: Bus, namespace: str, since: datetime.datetime | None, now: datetime.datetime) -> Recording:
     """Everything that AIM_LOG and AIM_STATE have of a namespace, up to now. Raises RuntimeError where there is no stream to read."""
-    before, logged = await history(bus, subjects.within(namespace))
-    elsewhere = [subjects.of_object(key) for key in sorted(gateways_elsewhere([*before, *logged], namespace))]
-    if elsewhere:
-        more = await history(bus, elsewhere)
-        before, logged = in_order(before + more[0]), in_order(logged + more[1])
+    before, logged = await history_of(bus, namespace)
     if since is not None:
         before, logged = split(before + logged, since)
     header = Header(
         recording=VERSION, origin="aimctl record", namespace=namespace, since=since, until=now, begins=max((event.seq for event in before), default=0)
     )
     return Recording(header, tuple(replace(event, message=redacted(event.message)) for event in before + logged))
+
+
+async def history_of(bus: Bus, namespace: str) -> tuple[list[Event], list[Event]]:
+    """As `history`: a namespace, what is above it, and what of other namespaces these rest on."""
+    before, logged = await history(bus, subjects.within(namespace))
+    if elsewhere := rests_on([*before, *logged], namespace):
+        more = await history(bus, elsewhere)
+        before, logged = in_order(before + more[0]), in_order(logged + more[1])
+    return before, logged
 
 
 async def history(bus: Bus, filters: Sequence[str], *, most_per_s: float | None = None) -> tuple[list[Event], list[Event]]:
@@ -156,16 +167,27 @@ def in_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda event: event.seq)
 
 
-def gateways_elsewhere(events: Iterable[Event], namespace: str) -> set[Key]:
-    """Gateways of other namespaces that configs of this one name: the router's plans depend on them."""
-    found = set()
-    for event in events:
-        message = event.message
-        if isinstance(message, ObjectChanged) and message.kind == CONFIG.kind:
-            gateway = ((message.object.get("spec") or {}).get("routing") or {}).get("gateway") or {}
-            if gateway.get("name") and gateway.get("namespace", namespace) != namespace:
-                found.add(Key(GATEWAY.kind, str(gateway["namespace"]), str(gateway["name"])))
-    return found
+def rests_on(events: Iterable[Event], namespace: str) -> list[str]:
+    """Subjects of what planners look at in other namespaces: Gateways, what was found in the models' images, and the config with their pull secrets."""
+    changed = [event.message for event in events if isinstance(event.message, ObjectChanged)]
+    gateways = {key for message in changed if message.namespace == namespace for key in _gateways(message, namespace)}
+    own = DiscoverySettings().namespace
+    images = {Key(CONFIG_MAP.kind, own, image_config_map(message.name)) for message in changed if message.kind == MODEL.kind}
+    objects = {key for key in (*gateways, *images, Key(CONFIG.kind, own, DEFAULT_CONFIG)) if key.namespace != namespace}
+    done = {subjects.of_action(DISCOVERY, key) for key in images if key.namespace != namespace}
+    return sorted({*map(subjects.of_object, objects), *done})
+
+
+def _gateways(message: ObjectChanged, namespace: str) -> Iterator[Key]:
+    spec: dict[str, Any] = message.object.get("spec") or {}
+    named = []
+    if message.kind == CONFIG.kind:
+        named = [(spec.get("routing") or {}).get("gateway") or {}]
+    elif message.kind == ROUTE.kind:
+        named = spec.get("parentRefs") or []
+    for each in named:
+        if each.get("name") and each.get("kind", GATEWAY.kind) == GATEWAY.kind:
+            yield Key(GATEWAY.kind, str(each.get("namespace") or namespace), str(each["name"]))
 
 
 def split(events: Iterable[Event], since: datetime.datetime) -> tuple[list[Event], list[Event]]:

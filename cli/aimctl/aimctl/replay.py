@@ -20,7 +20,7 @@ from aimctl.facts import learned_from
 from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key
 from aimservice.loop import Service
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan
+from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, Plan
 from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold, written
 
 SOONEST_S = 1.0
@@ -52,7 +52,8 @@ class Own:
 
 
 Step: TypeAlias = Look | Own
-Versions: TypeAlias = dict[tuple[Key, str], ObjectChanged]
+Versions: TypeAlias = dict[tuple[Key, str, int], ObjectChanged]
+"""By key, version and epoch: after a restore the same version may come again."""
 
 
 def replay(service: Service, events: Sequence[Event], *, begins: int = 0, until: datetime.datetime | None = None) -> Iterator[Step]:
@@ -79,7 +80,8 @@ def missing_markers(service: Service, events: Iterable[Event]) -> list[str]:
 
 
 def _versions(events: Iterable[Event]) -> Versions:
-    return {(_key(event.message), event.message.resource_version): event.message for event in events if isinstance(event.message, ObjectChanged)}
+    found = (event.message for event in events if isinstance(event.message, ObjectChanged))
+    return {(_key(message), message.resource_version, message.epoch): message for message in found}
 
 
 def _key(message: ObjectChanged | ObjectDeleted | StatusReported | ActionTaken) -> Key:
@@ -95,6 +97,7 @@ class _Run:
     seen: Projection = field(default_factory=Projection)
     seq: int = 0
     now: datetime.datetime = LONG_AGO
+    epoch: int = 0
     started: bool = False
 
     def __post_init__(self) -> None:
@@ -103,6 +106,7 @@ class _Run:
         self.plans_for = frozenset(resource.kind for resource in self.service.plans_for)
         self.timers: list[tuple[datetime.datetime, Key]] = []
         self.due: dict[Key, datetime.datetime] = {}
+        self.planned: dict[Key, tuple[Action, ...]] = {}
 
     def until(self, moment: datetime.datetime) -> Iterator[Step]:
         """What comes due before `moment`."""
@@ -116,6 +120,8 @@ class _Run:
     def take(self, event: Event, place: int) -> Iterator[Step]:
         self.now = max(self.now, event.time)
         message = event.message
+        if isinstance(message, ObjectChanged | ObjectDeleted | KindSynced):
+            self.epoch = max(self.epoch, message.epoch)
         if not self.started and event.seq > self.begins:
             yield from self.start()
         match message:
@@ -165,9 +171,9 @@ class _Run:
     def acted(self, event: Event, message: ActionTaken, place: int) -> Iterator[Step]:
         target, wrote = _key(message), None
         if message.outcome == "done" and message.verb in WRITES:
-            wrote = self.versions.get((target, message.resource_version))
+            wrote = self.versions.get((target, message.resource_version, self.epoch))
         yield from self.own(event, {message.about}, wrote)
-        for fact in learned_from(message, self.seen, self.events, place):
+        for fact in learned_from(message, self.planned.get(message.about, ()), self.seen, self.events, place):
             self.seen = fold(self.seen, fact)
             yield from self.look_at({message.about}, event, "what it found out")
 
@@ -194,6 +200,7 @@ class _Run:
         except Exception as error:  # (a planner may be the very thing that is being tested)
             plan, failed = NOTHING, repr(error)
         plan = self.without_refusal(key, plan)
+        self.planned[key] = plan.actions
         if plan.requeue_after_s is not None:
             due = self.now + datetime.timedelta(seconds=max(SOONEST_S, plan.requeue_after_s))
             if due < self.due.get(key, due + datetime.timedelta(1)):

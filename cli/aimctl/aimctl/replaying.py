@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import structs
-from rich.console import Console
 
+from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.judge import Difference, Judge
 from aimctl.planners import PLANNERS, planner
@@ -72,7 +72,7 @@ def services_in(recording: Recording, wanted: str | None) -> list[Service]:
     return [service for service in map(planner, names) if wanted is not None or takes_part(service, recording.events)]
 
 
-async def record_namespace(namespace: str, since: datetime.datetime | None, file: Path, console: Console) -> None:
+async def record_namespace(namespace: str, since: datetime.datetime | None, file: Path, console: PlainConsole) -> None:
     async with reached() as bus:
         recording = await record(bus, namespace, since, datetime.datetime.now(datetime.UTC))
     if not recording.events:
@@ -85,15 +85,16 @@ async def record_namespace(namespace: str, since: datetime.datetime | None, file
 async def live(service: str, most_per_s: float) -> Recording:
     """What AIM_LOG and AIM_STATE have for one service, of all namespaces, read no faster than `most_per_s`."""
     wanted = planner(service)
-    filters = [one for one in wanted.filters if one != subjects.letters(service)]
+    every_action = f"{subjects.ACTION}.{service}."
+    filters = [one for one in wanted.filters if one != subjects.letters(service) and not one.startswith(every_action)]
     async with reached() as bus:
-        before, logged = await history(bus, [*filters, f"{subjects.ACTION}.{service}.>"], most_per_s=most_per_s)
+        before, logged = await history(bus, [*filters, f"{every_action}>"], most_per_s=most_per_s)
     begins = max((event.seq for event in before), default=0)
     header = Header(recording=VERSION, origin="live", until=datetime.datetime.now(datetime.UTC), begins=begins)
     return Recording(header, (*before, *logged))
 
 
-def replay_and_tell(recording: Recording, services: Sequence[Service], console: Console, *, steps: bool, as_json: bool) -> bool:
+def replay_and_tell(recording: Recording, services: Sequence[Service], console: PlainConsole, *, steps: bool, as_json: bool) -> bool:
     """True where nothing differs."""
     teller = _Teller(console, quiet=as_json)
     outcomes = [check(service, recording, teller.tell if steps else None) for service in services]
@@ -109,7 +110,7 @@ def replay_and_tell(recording: Recording, services: Sequence[Service], console: 
 class _Teller:
     """Each step that has news, as it comes."""
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
+    def __init__(self, console: PlainConsole, *, quiet: bool) -> None:
         self._console, self._quiet = console, quiet
         self.steps: list[dict[str, Any]] = []
 
@@ -136,14 +137,14 @@ def _head(step: Step) -> tuple[int, datetime.datetime, str]:
     return step.event.seq, step.event.time, f"{message.service} then"
 
 
-def _tell_outcome(outcome: Outcome, console: Console) -> None:
+def _tell_outcome(outcome: Outcome, console: PlainConsole) -> None:
     did = f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked {outcome.looks} times"
     say(console, f"{did}: {len(outcome.differences) or 'no'} differences", "bold red" if outcome.differences else "green")
     for difference in outcome.differences:
         _tell_difference(difference, console)
 
 
-def _tell_difference(difference: Difference, console: Console) -> None:
+def _tell_difference(difference: Difference, console: PlainConsole) -> None:
     say(console, f"  ✗ {difference.seq}  {difference.key} {difference.what}", "red")
     for label, text in (("then", difference.then), ("now", difference.now)):
         if text:

@@ -10,23 +10,24 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 import aimbus
 from aimbus import Bus, Event
+from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.explain import State, Told, explain
 from aimctl.planners import PLANNERS, planner
 from aimctl.planning import Preview, diff, manifests, preview
-from aimctl.recording import gateways_elsewhere, history, in_order, latest
+from aimctl.recording import history, history_of, in_order, latest, rests_on
 from aimctl.timeline import Entry, timeline
-from aimctl.words import clean, say, seconds
+from aimctl.words import say, seconds
 from aimschema import subjects
 from aimschema.messages import Progress, timestamp
 from aimschema.reasons import FAILURE, FILLED
 from aimschema.resources import CACHE, Key
+from aimschema.text import printable
 from aimservice.projection import Projection, fold
 
 HEARD_S = 1.5
@@ -35,11 +36,12 @@ STYLES: dict[State, str] = {"ready": "green", "working": "cyan", "waiting": "yel
 MARKS: dict[State, str] = {"ready": "✓", "working": "…", "waiting": "…", "failed": "✗", "missing": "✗"}
 
 
-async def show_timeline(key: Key, since: datetime.datetime | None, console: Console, *, follow: bool, as_json: bool) -> bool:
+async def show_timeline(key: Key, since: datetime.datetime | None, console: PlainConsole, *, follow: bool, as_json: bool) -> bool:
     """False where nothing is known of the object."""
     async with reached() as bus:
         filters = [subjects.ALL] if key.namespace is None else subjects.within(key.namespace)
-        events = await _history(bus, filters, key)
+        before, logged = await (history(bus, filters) if key.namespace is None else history_of(bus, key.namespace))
+        events = in_order([*before, *logged])
         entries = [entry for entry in timeline(events, key) if since is None or entry.time >= since]
         if as_json:
             console.print_json(json.dumps([_entry_json(entry) for entry in entries]))
@@ -52,14 +54,7 @@ async def show_timeline(key: Key, since: datetime.datetime | None, console: Cons
     return bool(entries)
 
 
-async def _history(bus: Bus, filters: Sequence[str], key: Key) -> list[Event]:
-    before, logged = await history(bus, filters)
-    elsewhere = [] if key.namespace is None else sorted(map(subjects.of_object, gateways_elsewhere([*before, *logged], key.namespace)))
-    more = await history(bus, elsewhere) if elsewhere else ([], [])
-    return in_order([*before, *logged, *more[0], *more[1]])
-
-
-async def _follow(bus: Bus, filters: Sequence[str], key: Key, events: list[Event], console: Console, *, as_json: bool) -> None:
+async def _follow(bus: Bus, filters: Sequence[str], key: Key, events: list[Event], console: PlainConsole, *, as_json: bool) -> None:
     """Every further step as it comes, a line each; until cancelled."""
     told = {entry.seq for entry in timeline(events, key)}
     async with contextlib.aclosing(aimbus.read_log(bus, filters, after_seq=max((e.seq for e in events), default=0), follow=True)) as items:
@@ -95,8 +90,8 @@ def line(entry: Entry) -> Text:
     after = "" if entry.cause is None else f" +{seconds(entry.after_s)}"
     text = Text(f"{entry.seq:>4} {entry.time.strftime('%H:%M:%S.%f')[:-3]}{after}", style="dim")
     text.append(f"  {entry.who}", style="not dim bold")
-    text.append(clean(f"  {entry.key.kind}/{entry.key.name} {entry.what}"), style="not dim")
-    return text.append(clean(f"  {entry.why}") if entry.why else "", style="italic not dim")
+    text.append(printable(f"  {entry.key.kind}/{entry.key.name} {entry.what}"), style="not dim")
+    return text.append(printable(f"  {entry.why}") if entry.why else "", style="italic not dim")
 
 
 def _entry_json(entry: Entry) -> dict[str, Any]:
@@ -112,7 +107,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-async def show_explanation(key: Key, console: Console, *, as_json: bool) -> bool:
+async def show_explanation(key: Key, console: PlainConsole, *, as_json: bool) -> bool:
     """False where the object has failed or does not exist."""
     async with reached() as bus:
         seen = await picture(bus, key.namespace)
@@ -129,7 +124,7 @@ async def show_explanation(key: Key, console: Console, *, as_json: bool) -> bool
 async def picture(bus: Bus, namespace: str | None) -> Projection:
     """The objects of a namespace and of cluster-scoped kinds as they are, and its gateways. Raises RuntimeError where there is no stream to read."""
     found = await latest(bus, [subjects.ALL] if namespace is None else subjects.within(namespace))
-    elsewhere = [] if namespace is None else sorted(map(subjects.of_object, gateways_elsewhere(found, namespace)))
+    elsewhere = [] if namespace is None else rests_on(found, namespace)
     found += await latest(bus, elsewhere) if elsewhere else []
     return reduce(lambda seen, event: fold(seen, event.message, event.seq), found, Projection())
 
@@ -151,7 +146,7 @@ def words_of(told: Told, now: datetime.datetime) -> Tree:
     """The chain as a tree, each with what is to be done."""
     root = Tree(_label(told, now), guide_style="dim")
     if told.to_do:
-        root.add(Text(clean(f"you: {told.to_do}"), style="bold"))
+        root.add(Text(printable(f"you: {told.to_do}"), style="bold"))
     for behind in told.because:
         root.add(words_of(behind, now))
     return root
@@ -160,7 +155,7 @@ def words_of(told: Told, now: datetime.datetime) -> Tree:
 def _label(told: Told, now: datetime.datetime) -> Text:
     text = Text(f"{MARKS[told.state]} ", style=STYLES[told.state])
     text.append(f"{told.key.kind}/{told.key.name} ", style="bold")
-    text.append(clean(told.words), style="none")
+    text.append(printable(told.words), style="none")
     far = [] if told.percent is None else [f"{told.percent} %"]
     far += [] if told.seconds_left is None or told.percent is None else [f"about {seconds(told.seconds_left)} left"]
     far += [] if told.since is None else [f"for {seconds((now - told.since).total_seconds())}, since {timestamp(told.since)}"]
@@ -181,7 +176,7 @@ def _told_json(told: Told) -> dict[str, Any]:
     }
 
 
-async def show_plan(paths: Sequence[Path], namespace: str | None, console: Console, *, as_json: bool) -> bool:
+async def show_plan(paths: Sequence[Path], namespace: str | None, console: PlainConsole, *, as_json: bool) -> bool:
     """True where nothing would change. Raises BadManifest, OSError or RuntimeError."""
     wanted, others = manifests(paths, namespace)
     async with reached() as bus:
@@ -195,7 +190,7 @@ async def show_plan(paths: Sequence[Path], namespace: str | None, console: Conso
     return not planned.changes
 
 
-def _tell_preview(planned: Preview, others: Sequence[Key], console: Console) -> None:
+def _tell_preview(planned: Preview, others: Sequence[Key], console: PlainConsole) -> None:
     styles = {"create": "green", "change": "yellow", "delete": "red"}
     for change in planned.changes:
         say(console, f"{change.who} would {change.verb} {change.key}", f"bold {styles[change.verb]}")

@@ -3,25 +3,21 @@
 import datetime
 import re
 
-from rich.console import Console
 from rich.text import Text
 
+from aimctl.console import PlainConsole
 from aimschema.kinds import KINDS
 from aimschema.messages import parse_timestamp
 from aimschema.resources import RESOURCES, Key
+from aimschema.text import printable
 
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def clean(text: str) -> str:
-    """Without control characters: what others wrote must not move the cursor or change colours."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def say(console: Console, text: str, style: str = "") -> None:
+def say(console: PlainConsole, text: str, style: str = "") -> None:
     """A line as it is: nothing in it is markup, and it is not broken."""
-    console.print(Text(clean(text), style=style), soft_wrap=True, highlight=False)
+    console.print(Text(printable(text), style=style), soft_wrap=True, highlight=False)
 
 
 def key_of(text: str, namespace: str | None) -> Key:
