@@ -42,7 +42,7 @@ def takes_no_access_for_passing(plan: Plan) -> Plan:
 
 def test_the_fault_is_found_at_the_event_the_object_and_the_field() -> None:
     [found] = check(changed(planner(CACHER), takes_no_access_for_passing), RECORDING).differences
-    assert (found.seq, found.key.kind, found.what) == (120, CACHE.kind, "was said then, would not be now")
+    assert (found.seq, found.key.kind, found.what) == (135, CACHE.kind, "was said then, would not be now")
     assert found.at == (("conditions.Filled.reason", AUTH_ERROR, RETRY_BACKOFF),)
     assert "Filled=False (AuthError)" in found.then
     assert "Filled=False (RetryBackoff)" in found.now
@@ -85,7 +85,7 @@ def fails(_plan: Plan) -> Plan:
         pytest.param(CACHER, never_deletes, "was done then, would not be now", 2, id="forgets-to-delete"),
         pytest.param(CACHER, tries_pods_again, "would be applied otherwise now", 2, id="renders-otherwise"),
         pytest.param(DEPLOYER, deletes_the_service, "would be done now, was not then", 1, id="deletes-too-much"),
-        pytest.param(DEPLOYER, says_nothing, "was said then, would not be now", 14, id="says-nothing"),
+        pytest.param(DEPLOYER, says_nothing, "was said then, would not be now", 17, id="says-nothing"),
         pytest.param(CACHER, fails, "the planner fails", 2, id="planner-fails"),
     ],
 )

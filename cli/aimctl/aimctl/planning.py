@@ -22,7 +22,7 @@ from aimctl.compare import differing
 from aimschema.kinds import KINDS
 from aimschema.messages import ObjectDeleted, timestamp
 from aimschema.reasons import READY
-from aimschema.resources import AIM_GROUP, AIM_KINDS, Key, key_of
+from aimschema.resources import AIM_GROUP, AIM_KINDS, GATEWAY, RESOURCES, STORAGE_CLASS, Key, key_of
 from aimservice.act import MADE_ONCE
 from aimservice.drift import ours, same_owner
 from aimservice.loop import Service
@@ -31,6 +31,8 @@ from aimservice.projection import Projection, Seen, fold, written
 
 MOST_LOOKS = 500
 YOU = "you"
+FOUNDATIONS = (GATEWAY, STORAGE_CLASS)
+"""What others make and planners ask for: where a manifest brings one that is not there, it will be. A change of one is not looked at."""
 Body = dict[str, Any]
 
 
@@ -61,13 +63,18 @@ class Preview:
 
 
 def manifests(paths: Iterable[Path], namespace: str | None) -> tuple[list[Body], list[Key]]:
-    """Objects of our kinds with their defaults, and the keys of the others. `namespace`: for those that name none. Raises BadManifest or OSError."""
+    """Objects of our kinds with their defaults, the `FOUNDATIONS`, and the keys of the others. `namespace`: for those that name none.
+
+    Raises BadManifest or OSError.
+    """
     found, others = [], []
     for path in paths:
         for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml"), *path.glob("*.json")]) if path.is_dir() else [path]:
             for document in _documents(file):
                 if str(document.get("apiVersion", "")).startswith(f"{AIM_GROUP}/"):
                     found.append(_with_defaults(document, namespace, file))
+                elif any((resource.kind, resource.api_version) == (document["kind"], document.get("apiVersion")) for resource in FOUNDATIONS):
+                    found.append(_placed(document, namespace))
                 else:
                     others.append(key_of(document))
     return found, others
@@ -84,6 +91,13 @@ def _documents(file: Path) -> list[Body]:
     return documents
 
 
+def _placed(document: Body, namespace: str | None) -> Body:
+    """In its namespace."""
+    if not RESOURCES[document["kind"]].namespaced:
+        return document
+    return {**document, "metadata": {**document["metadata"], "namespace": document["metadata"].get("namespace") or namespace or "default"}}
+
+
 def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
     kind = next((each for each in KINDS if each.__name__ == document["kind"]), None)
     resource = next((each for each in AIM_KINDS if each.kind == document["kind"]), None)
@@ -95,8 +109,7 @@ def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"]))
         raise BadManifest(f"{file}: {document['kind']} {document['metadata']['name']}: {at}: {first['msg']}") from error
-    metadata = {"namespace": document["metadata"].get("namespace") or namespace or "default"} if resource.namespaced else {}
-    return {"apiVersion": document["apiVersion"], "kind": document["kind"], "metadata": {**document["metadata"], **metadata}, "spec": spec}
+    return _placed({"apiVersion": document["apiVersion"], "kind": document["kind"], "metadata": document["metadata"], "spec": spec}, namespace)
 
 
 def preview(seen: Projection, wanted: Sequence[Body], services: Sequence[Service], now: datetime.datetime) -> Preview:
@@ -134,7 +147,8 @@ class _Future:
 
     def apply_all(self, wanted: Sequence[Body]) -> None:
         for body in wanted:
-            self._write(YOU, body)
+            if RESOURCES[body["kind"]] not in FOUNDATIONS or self.seen.get(key_of(body)) is None:
+                self._write(YOU, body)
         self.run(set())
 
     def run(self, keys: set[Key]) -> None:

@@ -168,7 +168,7 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def rests_on(events: Iterable[Event], namespace: str) -> list[str]:
-    """Subjects of what planners look at in other namespaces: Gateways, what was found in the models' images, and the config with their pull secrets."""
+    """Subjects of what planners look at in other namespaces: Gateways, what model images say, and the config with their pull secrets."""
     changed = [event.message for event in events if isinstance(event.message, ObjectChanged)]
     gateways = {key for message in changed if message.namespace == namespace for key in _gateways(message, namespace)}
     own = DiscoverySettings().namespace

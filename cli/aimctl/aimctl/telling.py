@@ -21,6 +21,7 @@ from aimctl.explain import State, Told, explain
 from aimctl.planners import PLANNERS, planner
 from aimctl.planning import Preview, diff, manifests, preview
 from aimctl.recording import history, history_of, in_order, latest, rests_on
+from aimctl.replay import missing_markers
 from aimctl.timeline import Entry, timeline
 from aimctl.words import say, seconds
 from aimschema import subjects
@@ -181,8 +182,11 @@ async def show_plan(paths: Sequence[Path], namespace: str | None, console: Plain
     wanted, others = manifests(paths, namespace)
     async with reached() as bus:
         found = await latest(bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", f"{subjects.REPORT}.>"])
+    services = [planner(name) for name in PLANNERS]
+    if missing := {kind for service in services for kind in missing_markers(service, found)}:
+        raise RuntimeError(f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there is not known")
     seen = reduce(lambda picture, event: fold(picture, event.message, event.seq), found, Projection())
-    planned = preview(seen, wanted, [planner(name) for name in PLANNERS], datetime.datetime.now(datetime.UTC))
+    planned = preview(seen, wanted, services, datetime.datetime.now(datetime.UTC))
     if as_json:
         console.print_json(json.dumps(_preview_json(planned, others)))
     else:

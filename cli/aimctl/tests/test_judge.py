@@ -11,10 +11,10 @@ from aimctl.judge import GRACE_S, SETTLES_S, Judge
 from aimctl.replay import Look, Own, Step
 from aimschema.messages import ActionTaken, ObjectChanged, StatusReported, subject_of
 from aimschema.reasons import CACHER, ROUTER, ROUTING_READY
-from aimschema.resources import CACHE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, Report, act, condition
+from aimschema.resources import CACHE, JOB, SERVICE, Key
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, InspectImage, Plan, Report, act, condition
 from aimservice.projection import Projection, fold
-from aimservice.testing import NOW
+from aimservice.testing import NOW, obj, projection
 
 CHAT = Key(SERVICE.kind, "team", "chat")
 ROUTE: dict[str, object] = {"kind": "HTTPRoute", "metadata": {"name": "chat", "namespace": "team"}, "spec": {"hostnames": ["a"]}}
@@ -108,6 +108,22 @@ def test_what_is_done(steps: list[Step], differs: list[str]) -> None:
 def test_an_apply_that_would_change_nothing_need_not_be_done() -> None:
     there = fold(Projection(), wrote("a"), 1)
     assert found([Look(ROUTER, 1, NOW, "", CHAT, there, APPLY)]) == []
+
+
+def test_what_is_made_once_is_not_applied_again_though_it_differs() -> None:
+    job = obj(JOB.kind, "fill", spec={"backoffLimit": 1})
+    plans = [act(ApplyObject(obj(JOB.kind, "fill", spec={"backoffLimit": limit}))) for limit in (1, 2)]
+    assert found([Look(CACHER, at, NOW, "", CHAT, projection(job), plan) for at, plan in enumerate(plans)]) == []
+
+
+def test_a_look_at_an_image_that_was_not_done_is_missed() -> None:
+    look_at = act(InspectImage(CHAT, "registry/image:1", (), "inputs", 1))
+    assert found([look(0, look_at), look(9, NOTHING)]) == ["would be done now, was not then"]
+    assert found([look(0, look_at), own(9, inspected()), look(9, NOTHING)]) == []
+
+
+def inspected() -> ActionTaken:
+    return ActionTaken(service=ROUTER, verb="inspect-image", kind=CHAT.kind, namespace="team", name="chat", about=CHAT, outcome="done")
 
 
 def test_times_are_the_same_within_what_a_service_needs_to_look() -> None:

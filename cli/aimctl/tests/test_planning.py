@@ -8,9 +8,11 @@ import yaml
 
 from aimctl.planners import PLANNERS, planner
 from aimctl.planning import BadManifest, Preview, diff, manifests, preview
-from aimschema.resources import CACHE, CONFIG_MAP, JOB, SERVICE, TEMPLATE, Key
+from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, GATEWAY, JOB, SERVICE, TEMPLATE, Key
+from aimservice.loop import Service
+from aimservice.plan import NOTHING, ApplyObject, act
 from aimservice.projection import Projection
-from aimservice.testing import NOW, cr, projection, storage_class
+from aimservice.testing import NOW, cr, obj, projection, storage_class
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart"
 SERVICES = [planner(name) for name in PLANNERS]
@@ -26,9 +28,13 @@ def told(planned: Preview) -> list[str]:
     return [f"{change.who} {change.verb} {change.key.kind} {change.key.name}" for change in planned.changes]
 
 
+PUBLIC = obj(GATEWAY.kind, "aim-gateway", namespace="aim-system", spec={"listeners": []})
+QUICKSTARTED = Key(SERVICE.kind, "quickstart", "minilm")
+
+
 def test_the_quickstart_goes_as_far_as_the_image_has_to_answer() -> None:
     wanted, others = manifests([QUICKSTART], None)
-    planned = plan(Projection(), *wanted)
+    planned = plan(projection(PUBLIC), *wanted)
     assert told(planned) == [
         "you create AIMNamespaceConfig default",
         "you create AIMClusterModel all-minilm-l6-v2",
@@ -38,9 +44,39 @@ def test_the_quickstart_goes_as_far_as_the_image_has_to_answer() -> None:
         "discovery create Job discover-minilm-latency-3c86df75",
         "router create HTTPRoute minilm",
     ]
-    assert "Pending (TemplateNotReady)" in dict(planned.outlook)[Key(SERVICE.kind, "quickstart", "minilm")]
+    assert "Pending (TemplateNotReady)" in dict(planned.outlook)[QUICKSTARTED]
     assert [key.kind for key in others] == ["Namespace", "Secret"]
     assert {change.key.kind for change in planned.changes} >= {CONFIG_MAP.kind, JOB.kind}
+
+
+def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_have_it(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({name: PUBLIC[name] for name in ("apiVersion", "kind", "metadata", "spec")}))
+    alone, _ = manifests([QUICKSTART], None)
+    together, _ = manifests([QUICKSTART, tmp_path], None)
+    assert "Gateway aim-system/aim-gateway does not exist" in dict(plan(Projection(), *alone).outlook)[QUICKSTARTED]
+    brought = plan(Projection(), *together)
+    assert "you create Gateway aim-gateway" in told(brought)
+    assert "TemplateNotReady" in dict(brought.outlook)[QUICKSTARTED]
+    assert "you create Gateway aim-gateway" not in told(plan(projection(PUBLIC), *together))
+
+
+def wants(body: Body) -> Service:
+    """A service that wants this object for every cache."""
+    return Service("test", (CACHE,), (CACHE,), lambda _, key: [key], lambda seen, key, _: act(ApplyObject(body)) if seen.get(key) else NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("there", "count"),
+    [
+        pytest.param(obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 1, id="ours"),
+        pytest.param(obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "another")), 0, id="of-somebody-else"),
+        pytest.param(obj(JOB.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 0, id="made-once"),
+    ],
+)
+def test_nothing_is_written_over_that_a_service_would_leave_alone(there: Body, count: int) -> None:
+    body = obj(there["kind"], "o", spec={"a": 1}, owner=(CACHE.kind, "weights"))
+    planned = preview(projection(there), [cr(CACHE.kind, "weights", SPEC)], [wants(body)], NOW)
+    assert [change.key.name for change in planned.changes] == ["weights", "o"][: 1 + count]
 
 
 def written(name: str, spec: Body) -> Body:

@@ -9,6 +9,7 @@ import pytest
 from aimbus import Bus, Event, NatsServer, connect, ensure_streams
 from aimctl.recording import REDACTED, VERSION, BadRecording, Header, Recording, load, record, redacted, save, split
 from aimschema.messages import ActionTaken, KindSynced, Message, ObjectChanged, encode, subject_of
+from aimschema.names import image_config_map
 from aimschema.resources import Key
 
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -83,16 +84,39 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
     await server.stop()
 
 
-async def test_it_has_the_namespace_what_is_above_it_and_the_gateway_its_config_names(bus: Bus) -> None:
+async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespaces_these_rest_on(bus: Bus) -> None:
     gateway = {"gateway": {"name": "public", "namespace": "edge"}}
+    labels = changed("ConfigMap", "aim-system", image_config_map("m"))
+    kept = ActionTaken(
+        service="discovery",
+        verb="apply",
+        kind="ConfigMap",
+        namespace="aim-system",
+        name=labels.name,
+        about=Key("AIMClusterModel", None, "m"),
+        outcome="done",
+    )
     mine: list[Message] = [
         changed("Gateway", "edge", "public"),
+        changed("Gateway", "edge", "former"),
+        labels,
+        kept,
+        changed("AIMNamespaceConfig", "aim-system", "default", 2, images={"imagePullSecrets": [{"name": "registry"}]}),
+        changed(
+            "HTTPRoute", "ml", "chat", parentRefs=[{"name": "former", "namespace": "edge"}, {"name": "s", "kind": "Service", "namespace": "edge"}]
+        ),
         changed("AIMClusterModel", None, "m"),
         KindSynced(kind="Pod", resource_version="1", objects=0),
         changed("AIMNamespaceConfig", "ml", "default", routing=gateway),
         changed("Pod", "ml", "p", env=[{"name": "A", "value": "secret"}]),
     ]
-    others = [changed("Gateway", "edge", "internal"), changed("Pod", "other", "q"), changed("ModelCache", "other", "c")]
+    others = [
+        changed("Gateway", "edge", "internal"),
+        changed("Gateway", "edge", "s"),
+        changed("Pod", "other", "q"),
+        changed("ConfigMap", "aim-system", "another"),
+        changed("AIMNamespaceConfig", "other", "default", 3, routing={"gateway": {"name": "internal", "namespace": "edge"}}),
+    ]
     for message in [*mine[:2], *others, *mine[2:]]:
         await bus.publisher.publish(message)
     recording = await record(bus, "ml", None, START)
