@@ -53,6 +53,7 @@ TO_DO: Mapping[str, str] = {
     reasons.NAME_CONFLICT: "rename or delete one of the two",
     reasons.ROUTE_FAILED: "change the config's gateway, the service's annotations or the gateway, as the message says",
     reasons.IMAGE_NOT_FOUND: "push the image, or correct spec.image",
+    reasons.METADATA_MISSING: "build the image with labels",
 }
 """What a person has to do, by reason; a reason that is not here goes on by itself."""
 GIVEN_UP = f"correct the image, the spec or the config as the message says, {RETRY}"

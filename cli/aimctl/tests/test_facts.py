@@ -102,5 +102,6 @@ def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> 
     )
     service = Service(DISCOVERY, (CLAIM,), (CLAIM,), lambda _, key: [key], lambda _seen, _key, _now: NOTHING)
     synced = [KindSynced(kind=CLAIM.kind, resource_version="1", objects=0, epoch=epoch) for epoch in (0, 1)]
-    events = [at(seq, each) for seq, each in enumerate((synced[0], wrote, changed(first), synced[1], wrote, changed(second, epoch=1)), start=1)]
+    messages: list[Message] = [synced[0], wrote, changed(first), synced[1], wrote, changed(second, epoch=1)]
+    events = [at(seq, each) for seq, each in enumerate(messages, start=1)]
     assert [step.wrote.uid for step in replay(service, events) if isinstance(step, Own) and step.wrote is not None] == ["before", "after"]
