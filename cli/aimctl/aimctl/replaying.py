@@ -100,7 +100,7 @@ def replay_and_tell(recording: Recording, services: Sequence[Service], console: 
     outcomes = [check(service, recording, teller.tell if steps else None) for service in services]
     if as_json:
         told: dict[str, Any] = {"services": [_as_json(outcome) for outcome in outcomes]}
-        console.print_json(json.dumps(told | ({"steps": teller.steps} if steps else {})))
+        console.print_json(json.dumps(told | ({"steps": teller.steps} if steps else {})), ensure_ascii=True)
     else:
         for outcome in outcomes:
             _tell_outcome(outcome, console)

@@ -45,7 +45,7 @@ async def show_timeline(key: Key, since: datetime.datetime | None, console: Plai
         events = in_order([*before, *logged])
         entries = [entry for entry in timeline(events, key) if since is None or entry.time >= since]
         if as_json:
-            console.print_json(json.dumps([_entry_json(entry) for entry in entries]))
+            console.print_json(json.dumps([_entry_json(entry) for entry in entries]), ensure_ascii=True)
         elif entries:
             console.print(tree(key, entries))
         elif not follow:
@@ -116,7 +116,7 @@ async def show_explanation(key: Key, console: PlainConsole, *, as_json: bool) ->
         live = await heard(bus, key.namespace) if filling else {}
     told = explain(seen, key, datetime.datetime.now(datetime.UTC), live)
     if as_json:
-        console.print_json(json.dumps(_told_json(told)))
+        console.print_json(json.dumps(_told_json(told)), ensure_ascii=True)
     else:
         console.print(words_of(told, datetime.datetime.now(datetime.UTC)))
     return told.state not in {"failed", "missing"}
@@ -188,7 +188,7 @@ async def show_plan(paths: Sequence[Path], namespace: str | None, console: Plain
     seen = reduce(lambda picture, event: fold(picture, event.message, event.seq), found, Projection())
     planned = preview(seen, wanted, services, datetime.datetime.now(datetime.UTC))
     if as_json:
-        console.print_json(json.dumps(_preview_json(planned, others)))
+        console.print_json(json.dumps(_preview_json(planned, others)), ensure_ascii=True)
     else:
         _tell_preview(planned, others, console)
     return not planned.changes
