@@ -1,13 +1,16 @@
 """Free loopback ports for servers that must be told theirs.
 
-They lie below the range that the kernel takes ports of outgoing connections from (ip_local_port_range, 32768 and up by default): between the look
-and the server's start nobody else comes by one.
+They lie below the range that the kernel takes ports of outgoing connections from (ip_local_port_range, 32768 and up by default), and each number is
+held as a UDP port, which no server here uses: between the look and the server's start nobody else comes by one.
 """
 
 import random
 import socket
+from collections import deque
 
 FIRST_PORT, LAST_PORT = 15000, 32000
+HELD_AT_MOST = 256
+_held: deque[socket.socket] = deque()
 
 
 def free_ports(count: int) -> list[int]:
@@ -16,10 +19,16 @@ def free_ports(count: int) -> list[int]:
     for port in random.sample(range(FIRST_PORT, LAST_PORT), LAST_PORT - FIRST_PORT):
         if len(found) == count:
             return found
-        with socket.socket() as probe:
-            try:
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            held.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        except OSError:
+            held.close()
+            continue
         found.append(port)
+        _held.append(held)
+        if len(_held) > HELD_AT_MOST:
+            _held.popleft().close()
     raise OSError(f"fewer than {count} free ports between {FIRST_PORT} and {LAST_PORT}")

@@ -118,7 +118,7 @@ CASES = (
         WARM,
     ),
     Case("unprovisioned", "no provisioner gives the volume", foreign_provisioner, (storage(reasons.PVC_PROVISIONING),), volume_arrives, WARM),
-    Case("volume-lost", "the volume is deleted", volume_lost, (storage(reasons.PVC_LOST, "delete the cache"),), made_anew, WARM),
+    Case("volume-lost", "the volume is deleted", volume_lost, (storage(reasons.PVC_LOST, "delete ModelCache c"),), made_anew, WARM),
     Case(
         "too-small",
         "the size asked for is raised",
@@ -140,7 +140,7 @@ CASES = (
         "twins",
         "two caches hold one source",
         two_caches,
-        (filled(reasons.DUPLICATE_SOURCE, "cache a"),),
+        (filled(reasons.DUPLICATE_SOURCE, "ModelCache a is older"),),
         lambda place: place.delete(CACHE, "a"),
         WARM,
     ),

@@ -309,7 +309,7 @@ CASES = (
         "absent-gateway",
         "the gateway does not exist",
         configured(routing={"gateway": {"name": "nowhere", "namespace": SYSTEM_NAMESPACE}}),
-        routing(reasons.CONFIGURING_ROUTE, "gateway"),
+        routing(reasons.ROUTE_FAILED, "Gateway aim-system/nowhere does not exist"),
         config_becomes(routing={"gateway": GATEWAY}),
         RUNNING,
     ),
