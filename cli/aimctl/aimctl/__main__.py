@@ -18,11 +18,13 @@ from aimctl.console import PlainConsole
 from aimctl.dead import list_letters, retry_letters
 from aimctl.demo import run_demo
 from aimctl.dev import run_dev, run_up
+from aimctl.looking import add_to
 
 T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The AIM control plane: run it, try it.")
 dead = typer.Typer(help="What the services could not deal with (NATS server: AIM_NATS_URL).")
 app.add_typer(dead, name="dead")
+add_to(app)
 StateDir = Annotated[Path | None, typer.Option("--state", help="Folder to keep everything in; left out, a temporary one that goes at the end.")]
 
 

@@ -129,3 +129,10 @@ def telling(links: Iterable[Link]) -> list[tuple[Link, str, str]]:
             said.add(words)
             told.append((link, *words))
     return told
+
+
+def links(events: Iterable[Event]) -> dict[int, Link]:
+    """Every event with those right before it, by sequence."""
+    known = {event.seq: event for event in events}
+    index = _Index(known)
+    return {seq: index.link(event) for seq, event in known.items()}

@@ -84,6 +84,13 @@ def actions(service: str, kind: str) -> str:
     return f"{ACTION}.{service}.{kind}.>"
 
 
+def within(namespace: str) -> list[str]:
+    """Filters for objects, reports and actions of a namespace and of cluster-scoped objects, and for all markers; they do not overlap."""
+    tokens = (_token(namespace), _token(None))
+    about = [f"{place.format(token)}" for token in tokens for place in (f"{OBJECT}.*.{{}}.*", f"{REPORT}.*.{{}}.*.*", f"{ACTION}.*.*.{{}}.*")]
+    return [*about, f"{SYNCED}.*"]
+
+
 def letters(service: str = "*") -> str:
     """Filter for dead letters, by the service that sends them."""
     return f"{DEAD}.{service}.>"

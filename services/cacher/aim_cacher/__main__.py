@@ -13,9 +13,13 @@ from aimservice.loop import Service, run_loop
 from aimservice.process import run
 
 
+def service(settings: CacherSettings) -> Service:
+    """What it follows and how it plans, as data."""
+    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, partial(plan, downloader_image=settings.downloader_image), keeps=KEEPS)
+
+
 async def serve(settings: CacherSettings, health: Health) -> None:
-    planner = partial(plan, downloader_image=settings.downloader_image)
-    await run_loop(Service(CACHER, PLANS_FOR, FOLLOWS, affected, planner, keeps=KEEPS), settings, health, Followers())
+    await run_loop(service(settings), settings, health, Followers())
 
 
 def main() -> None:

@@ -13,9 +13,13 @@ from aimservice.loop import Service, run_loop
 from aimservice.process import run
 
 
+def service(settings: DeployerSettings) -> Service:
+    """What it follows and how it plans, as data."""
+    return Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, partial(plan, gpus=gpus.load(settings.gpu_table)), keeps=KEEPS)
+
+
 async def serve(settings: DeployerSettings, health: Health) -> None:
-    planner = partial(plan, gpus=gpus.load(settings.gpu_table))
-    await run_loop(Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, planner, keeps=KEEPS), settings, health)
+    await run_loop(service(settings), settings, health)
 
 
 def main() -> None:

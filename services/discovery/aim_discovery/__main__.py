@@ -15,11 +15,15 @@ from aimservice.loop import Service, run_loop
 from aimservice.process import run
 
 
-async def serve(settings: DiscoverySettings, health: Health) -> None:
+def service(settings: DiscoverySettings) -> Service:
+    """What it follows and how it plans, as data."""
     own = settings.namespace
-    service = Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), partial(plan, namespace=own), keeps=KEEPS)
+    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), partial(plan, namespace=own), keeps=KEEPS)
+
+
+async def serve(settings: DiscoverySettings, health: Health) -> None:
     async with Registries() as registries:
-        await run_loop(service, settings, health, Handlers(Inspector(registries, own)))
+        await run_loop(service(settings), settings, health, Handlers(Inspector(registries, settings.namespace)))
 
 
 def main() -> None:

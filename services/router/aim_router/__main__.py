@@ -11,8 +11,13 @@ from aimservice.loop import Service, run_loop
 from aimservice.process import run
 
 
+def service(_settings: RouterSettings) -> Service:
+    """What it follows and how it plans, as data."""
+    return Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS)
+
+
 async def serve(settings: RouterSettings, health: Health) -> None:
-    await run_loop(Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS), settings, health)
+    await run_loop(service(settings), settings, health)
 
 
 def main() -> None:

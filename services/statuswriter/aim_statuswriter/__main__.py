@@ -13,9 +13,13 @@ from aimservice.loop import Service, run_loop
 from aimservice.process import run
 
 
+def service(_settings: StatuswriterSettings) -> Service:
+    """What it follows and how it plans, as data."""
+    return Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports())
+
+
 async def serve(settings: StatuswriterSettings, health: Health) -> None:
-    service = Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports())
-    await run_loop(service, settings, health, Writer())
+    await run_loop(service(settings), settings, health, Writer())
 
 
 def main() -> None:

@@ -14,22 +14,11 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from aim_cacher import plan as cacher
-from aim_cacher import projection as cacher_sees
-from aim_deployer import gpus
-from aim_deployer import plan as deployer
-from aim_deployer import projection as deployer_sees
 from aim_discovery import plan as discovery
-from aim_discovery import projection as discovery_sees
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.image_labels import ImageLabels
-from aim_router import plan as router
-from aim_router import projection as router_sees
-from aim_statuswriter import plan as statuswriter
-from aim_statuswriter import projection as statuswriter_sees
+from aimctl.planners import PLANNERS, planner
 from aimlab.kinds import Body, stamp
-from aimlab.lab import SYSTEM_NAMESPACE
-from aimschema import reasons
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, subject_of
 from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 from aimservice.loop import Service
@@ -48,29 +37,7 @@ class OutOfDateError(Exception):
 
 def services() -> list[Service]:
     """All five that plan, as their processes wire them."""
-    table = gpus.load(None)
-    return [
-        Service(
-            reasons.DISCOVERY,
-            discovery_sees.PLANS_FOR,
-            discovery_sees.FOLLOWS,
-            partial(discovery_sees.affected, namespace=SYSTEM_NAMESPACE),
-            partial(discovery.plan, namespace=SYSTEM_NAMESPACE),
-        ),
-        Service(
-            reasons.CACHER, cacher_sees.PLANS_FOR, cacher_sees.FOLLOWS, cacher_sees.affected, partial(cacher.plan, downloader_image="downloader:1")
-        ),
-        Service(reasons.DEPLOYER, deployer_sees.PLANS_FOR, deployer_sees.FOLLOWS, deployer_sees.affected, partial(deployer.plan, gpus=table)),
-        Service(reasons.ROUTER, router_sees.PLANS_FOR, router_sees.FOLLOWS, router_sees.affected, router.plan),
-        Service(
-            reasons.STATUSWRITER,
-            statuswriter_sees.PLANS_FOR,
-            statuswriter_sees.FOLLOWS,
-            statuswriter_sees.affected,
-            statuswriter.plan,
-            reports="aim.report.>",
-        ),
-    ]
+    return [planner(name) for name in PLANNERS]
 
 
 class Cluster:

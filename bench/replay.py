@@ -1,0 +1,97 @@
+"""How long a service takes to go over 100,000 recorded events, one core, loading the file included.
+
+Run by `make bench`; prints a section of RESULTS.md. The events are a recorded run of the quickstart (tests/replay), over again in as many
+namespaces as are needed, a new one every two seconds of recorded time, so that several are at work at once.
+"""
+
+import datetime
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from aimbus import Event
+from aimbus.envelope import CAUSE, SOURCE, open_event
+from aimctl.judge import Judge
+from aimctl.planners import PLANNERS, planner
+from aimctl.recording import Recording, load, save
+from aimctl.replay import Look, replay
+from aimschema.messages import encode, parse_timestamp, timestamp
+
+EVENTS = 100_000
+EVERY_S = 2.0
+ASKED_S = 30.0
+RECORDED = Path(__file__).parents[1] / "tests" / "replay" / "quickstart.jsonl"
+NAMESPACE = b"quickstart"
+_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_UID = re.compile(rb"\b[0-9a-f]{4}(?=[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b)")
+
+
+def main() -> None:
+    structlog.configure(processors=[], logger_factory=structlog.ReturnLoggerFactory())
+    once = load(RECORDED)
+    with tempfile.TemporaryDirectory(prefix="aim-bench-") as folder:
+        file = Path(folder) / "many.jsonl"
+        copies = save_many(once, file)
+        rows = [row(name, file) for name in PLANNERS]
+    print("## Replaying 100,000 events\n")
+    print(
+        f"`.venv/bin/python bench/replay.py`, one core, CPU time, load {os.getloadavg()[0]:.1f} at the end. "
+        f"A recorded quickstart of {len(once.events)} events in "
+        f"{copies} namespaces, {EVENTS:,} events in one file. Asked for: within {ASKED_S:.0f} s.\n"
+    )
+    print("| service | loading | replay | together | looks | events/s | differences |\n|---|---|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+def save_many(once: Recording, file: Path) -> int:
+    """Gives the number of namespaces."""
+    shared = [event for event in once.events if ".quickstart." not in event.subject]
+    copied = [event for event in once.events if ".quickstart." in event.subject]
+    copies = -(-(EVENTS - len(shared)) // len(copied))
+    events = sorted((*shared, *(event for number in range(copies) for event in again(copied, number))), key=lambda event: event.time)[:EVENTS]
+    numbered = tuple(replace(event, seq=seq, cause=()) for seq, event in enumerate(events, start=1))
+    header = once.header
+    save(Recording(type(header)(recording=1, origin="bench", until=numbered[-1].time), numbered), file)
+    return copies
+
+
+def again(events: list[Event], number: int) -> Iterator[Event]:
+    """The same run later, in a namespace and with uids of its own."""
+    namespace, uid, later = b"%s-%d" % (NAMESPACE, number), b"%04x" % number, datetime.timedelta(seconds=EVERY_S * number)
+
+    def shifted(found: re.Match[bytes]) -> bytes:
+        return timestamp(parse_timestamp(found[0].decode()) + later).encode()
+
+    for event in events:
+        data = _TIME.sub(shifted, encode(event.message))
+        data = _UID.sub(uid, data.replace(b'"quickstart"', b'"%s"' % namespace).replace(b"/quickstart/", b"/%s/" % namespace))
+        subject = event.subject.replace(".quickstart.", f".{namespace.decode()}.")
+        opened = open_event(event.seq, subject, event.time + later, data, {CAUSE: "", SOURCE: event.source})
+        assert isinstance(opened, Event), opened
+        yield opened
+
+
+def row(name: str, file: Path) -> str:
+    started_s = time.process_time()
+    recording = load(file)
+    loaded_s = time.process_time()
+    judge, looks, differences = Judge(), 0, 0
+    for step in replay(planner(name), recording.events, until=recording.header.until):
+        looks += isinstance(step, Look)
+        differences += sum(1 for _ in judge.take(step))
+    ended_s = time.process_time()
+    together_s = ended_s - started_s
+    return (
+        f"| {name} | {loaded_s - started_s:.1f} s | {ended_s - loaded_s:.1f} s | {together_s:.1f} s | {looks:,} | "
+        f"{len(recording.events) / together_s:,.0f} | {differences} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The services that plan, as data, wired as their processes wire them."""
+
+from aim_cacher.__main__ import service as cacher
+from aim_cacher.settings import CacherSettings
+from aim_deployer.__main__ import service as deployer
+from aim_deployer.settings import DeployerSettings
+from aim_discovery.__main__ import service as discovery
+from aim_discovery.settings import DiscoverySettings
+from aim_router.__main__ import service as router
+from aim_router.settings import RouterSettings
+from aim_statuswriter.__main__ import service as statuswriter
+from aim_statuswriter.settings import StatuswriterSettings
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER
+from aimservice.loop import Service
+
+PLANNERS = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
+
+
+def planner(name: str) -> Service:
+    """With the settings of this environment, such as AIM_DOWNLOADER_IMAGE. Raises KeyError for a service that does not plan."""
+    return {
+        DISCOVERY: lambda: discovery(DiscoverySettings()),
+        CACHER: lambda: cacher(CacherSettings()),
+        DEPLOYER: lambda: deployer(DeployerSettings()),
+        ROUTER: lambda: router(RouterSettings()),
+        STATUSWRITER: lambda: statuswriter(StatuswriterSettings()),
+    }[name]()

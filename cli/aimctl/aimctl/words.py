@@ -1,0 +1,56 @@
+"""Foreign words for a terminal, objects as people name them, and times as people give them."""
+
+import datetime
+import re
+
+from rich.text import Text
+
+from aimctl.console import PlainConsole
+from aimschema.kinds import KINDS
+from aimschema.messages import parse_timestamp
+from aimschema.resources import RESOURCES, Key
+from aimschema.text import printable
+
+_AGO = re.compile(r"(\d+)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def say(console: PlainConsole, text: str, style: str = "") -> None:
+    """A line as it is: nothing in it is markup, and it is not broken."""
+    console.print(Text(printable(text), style=style), soft_wrap=True, highlight=False)
+
+
+def key_of(text: str, namespace: str | None) -> Key:
+    """`KIND/NAME` as kubectl takes it: the kind, its plural or a short name, in any case. Raises ValueError."""
+    kind, slash, name = text.partition("/")
+    known = {alias.lower(): resource for resource in RESOURCES.values() for alias in (resource.kind, resource.plural)}
+    known |= {alias: RESOURCES[each.__name__] for each in KINDS for alias in each.short_names}
+    resource = known.get(kind.lower())
+    if not slash or not name or resource is None:
+        raise ValueError(f"{text!r} is not KIND/NAME with a kind that this control plane knows, such as AIMService/chat or mc/weights")
+    if resource.namespaced and namespace is None:
+        raise ValueError(f"{resource.kind} is namespaced: say which with -n")
+    return Key(resource.kind, namespace if resource.namespaced else None, name)
+
+
+def moment(text: str, now: datetime.datetime) -> datetime.datetime:
+    """`90s`, `15m`, `2h`, `3d` ago, or an RFC 3339 time. Raises ValueError."""
+    if found := _AGO.fullmatch(text):
+        return now - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        given = parse_timestamp(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a time such as 2030-01-02T03:04:05Z nor how long ago, such as 15m") from None
+    return given if given.tzinfo is not None else given.replace(tzinfo=datetime.UTC)
+
+
+def seconds(duration_s: float) -> str:
+    """A duration in its two largest units: `0.4 s`, `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    if duration_s < 10:
+        return f"{max(0.0, duration_s):.1f} s"
+    whole = round(duration_s)
+    for unit, name, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            rest = whole % unit // smaller
+            return f"{whole // unit} {name}" + (f" {rest} {below}" if rest else "")
+    return f"{whole} s"

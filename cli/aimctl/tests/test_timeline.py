@@ -1,0 +1,129 @@
+"""The story of an object from a small history, and what of it is told."""
+
+import datetime
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+
+from aimbus import Event
+from aimctl.telling import tree
+from aimctl.timeline import Entry, related, timeline
+from aimschema.discovered import RESULT_KEY
+from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, ReportedCondition, StatusReported, subject_of
+from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
+from aimservice.testing import NAMESPACE, changed, config_map, cr, job, obj, plain, pod, said
+
+START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+WEIGHTS = Key(CACHE.kind, NAMESPACE, "weights")
+OWNER = ("ModelCache", "weights")
+
+
+def event(seq: int, message: Message, *cause: int, after_s: float | None = None) -> Event:
+    return Event(seq, subject_of(message), message, START + datetime.timedelta(seconds=seq if after_s is None else after_s), cause, "test")
+
+
+def cache(version: int, *conditions: dict[str, Any], **annotations: str) -> ObjectChanged:
+    status = {"conditions": list(conditions), "status": "Progressing"} if conditions else {}
+    return changed(plain(cr(CACHE.kind, "weights", {"sourceUri": "s3://b/o/m"}, version=version, annotations=annotations, status=status)))
+
+
+def wrote(verb: str, kind: str, name: str, version: int, service: str = "cacher") -> ActionTaken:
+    return ActionTaken(
+        service=service, verb=verb, kind=kind, namespace=NAMESPACE, name=name, about=WEIGHTS, outcome="done", resource_version=str(version)
+    )
+
+
+def reported(reason: str, message: str = "") -> StatusReported:
+    condition = ReportedCondition(type="Filled", status="False", reason=reason, message=message)
+    return StatusReported(
+        kind=CACHE.kind, namespace=NAMESPACE, name="weights", uid="u", service="cacher", observed_generation=1, conditions=(condition,)
+    )
+
+
+DOWNLOAD = job("weights-download", OWNER, version=5)
+JOB_POD = pod("weights-download-x", ("Job", "weights-download"), "downloader", phase="Pending", version=6)
+HISTORY = [
+    event(1, cache(1)),
+    event(2, reported("Downloading", "begins"), 1),
+    event(3, cache(4, said("Ready", False, "Downloading", "begins"))),  # told before the action that wrote it
+    event(4, wrote("write-status", CACHE.kind, "weights", 4, "statuswriter"), 2),
+    event(5, wrote("apply", JOB.kind, "weights-download", 5), 1),
+    event(6, changed(DOWNLOAD)),
+    event(7, changed(JOB_POD)),
+    event(8, changed(cr(CACHE.kind, "other", {"sourceUri": "s3://b/o/other"}))),
+    event(9, cache(9, said("Ready", False, "Downloading", "begins"), retry="1"), after_s=69),
+    event(10, reported("Downloading", "begins"), 9, after_s=70),
+]
+
+
+def told(history: list[Event] = HISTORY) -> list[Entry]:
+    return timeline(history, WEIGHTS)
+
+
+def test_who_did_what_to_which_object_because_of_what() -> None:
+    assert [(entry.seq, entry.who, f"{entry.key.kind} {entry.what}", entry.why, entry.cause) for entry in told()] == [
+        (1, "you", "ModelCache created", "", None),
+        (2, "cacher", "ModelCache Filled=False (Downloading)", "begins", 1),
+        (4, "statuswriter", "ModelCache is now Progressing (Downloading)", "begins", 2),
+        (5, "cacher", "Job apply", "", 4),
+        (7, "cluster", "Pod Pending", "", 5),
+        (9, "you", "ModelCache changed: annotations.retry nothing → 1", "", 4),
+    ]
+
+
+def test_a_step_says_how_long_after_its_cause_it_came() -> None:
+    assert {entry.seq: entry.after_s for entry in told()} == {1: 0.0, 2: 1.0, 4: 2.0, 5: 1.0, 7: 2.0, 9: 65.0}
+
+
+def test_no_step_is_told_before_its_cause() -> None:
+    shuffled = [HISTORY[number] for number in (9, 2, 5, 0, 7, 1, 8, 4, 3, 6)]
+    assert sorted(told(shuffled), key=lambda entry: entry.seq) == sorted(told(), key=lambda entry: entry.seq)
+    seen: set[int | None] = {None}
+    for entry in told(shuffled):
+        assert entry.cause in seen
+        seen.add(entry.seq)
+
+
+def test_what_is_gone_is_told() -> None:
+    gone = ObjectDeleted(kind=JOB.kind, namespace=NAMESPACE, name="weights-download", uid="u", resource_version="20", object=DOWNLOAD)
+    assert [(entry.who, entry.what) for entry in told([*HISTORY, event(11, gone)])][-1] == ("cluster", "is gone")
+
+
+def test_forged_causes_that_go_round_in_a_circle_end_all_the_same() -> None:
+    assert {entry.seq for entry in told([event(1, reported("A"), 2), event(2, reported("B"), 1)])} == {1, 2}
+
+
+def test_a_services_story_has_what_it_owns_and_depends_on_and_nothing_of_others() -> None:
+    found = '{"models": [{"name": "o/m", "source": "s3://b/o/m"}]}'
+    bodies = [
+        cr(SERVICE.kind, "chat", {"templateRef": "fast"}),
+        cr(SERVICE.kind, "neighbour", {"templateRef": "fast"}),
+        cr(TEMPLATE.kind, "fast", {"model": "o/m:1"}),
+        cr(TEMPLATE.kind, "slow", {"model": "o/m:2"}),
+        cr(MODEL.kind, "m1", {"name": "o/m:1"}),
+        cr(MODEL.kind, "m2", {"name": "o/m:2"}),
+        cr(CONFIG.kind, "default", {}),
+        config_map("fast-discovery", ("AIMServiceTemplate", "fast"), {RESULT_KEY: found}),
+        cr(CACHE.kind, "weights", {"sourceUri": "s3://b/o/m"}),
+        cr(CACHE.kind, "unused", {"sourceUri": "s3://b/o/else"}),
+        DOWNLOAD,
+        obj(INFERENCE_SERVICE.kind, "chat", owner=("AIMService", "chat")),
+        obj(POD.kind, "chat-1", labels={"serving.kserve.io/inferenceservice": "chat"}),
+        obj(ROUTE.kind, "chat", owner=("AIMService", "chat"), spec={"parentRefs": [{"name": "public", "namespace": "edge"}]}),
+    ]
+    names = related([event(seq, changed(body)) for seq, body in enumerate(bodies, start=1)], Key(SERVICE.kind, NAMESPACE, "chat"))
+    expected = {(SERVICE, "chat"), (TEMPLATE, "fast"), (MODEL, "m1"), (CONFIG, "default"), (CONFIG_MAP, "fast-discovery"), (CACHE, "weights")}
+    expected |= {(JOB, "weights-download"), (INFERENCE_SERVICE, "chat"), (POD, "chat-1"), (ROUTE, "chat"), (GATEWAY, "public")}
+    assert {(key.kind, key.name) for key in names} == {(resource.kind, name) for resource, name in expected}
+
+
+def test_the_tree_shows_where_ways_part_and_takes_foreign_words_as_they_are() -> None:
+    out = StringIO()
+    hostile = [*HISTORY[:1], event(2, reported("X", "[red]boo[/]\x1b[2J"), 1)]
+    Console(file=out, width=200).print(tree(WEIGHTS, told(hostile)))
+    assert "ModelCache/weights Filled=False (X)  [red]boo[/] [2J" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+    out = StringIO()
+    Console(file=out, width=200).print(tree(WEIGHTS, told()))
+    assert [line.index("─ ") for line in out.getvalue().splitlines()[1:]] == [2, 2, 2, 6, 6, 6]

@@ -1,0 +1,94 @@
+"""A recorded faulty run fails the replay of a planner that has the fault, and passes that of the one that was put right.
+
+The run: the quickstart with a wrong S3 key, which a person then corrects. The fault: the cacher takes "no access" for something that passes, as it
+would if its table of exit codes lost a line. It then says RetryBackoff, and nobody is told that a person must act.
+"""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from aimctl.planners import planner
+from aimctl.recording import load
+from aimctl.replaying import check
+from aimschema.reasons import AUTH_ERROR, CACHER, DEPLOYER, RETRY_BACKOFF
+from aimschema.resources import CACHE, JOB, Key
+from aimservice.loop import Service
+from aimservice.plan import ApplyObject, DeleteObject, Plan
+from aimservice.projection import Projection
+
+RECORDING = load(Path(__file__).parent / "wrong-s3-key.jsonl")
+Change = Callable[[Plan], Plan]
+
+
+def changed(service: Service, change: Change) -> Service:
+    def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+        return change(service.plan(seen, key, now))
+
+    return replace(service, plan=plan)
+
+
+def takes_no_access_for_passing(plan: Plan) -> Plan:
+    said = tuple(
+        replace(report, conditions=tuple(structs.replace(c, reason=RETRY_BACKOFF) if c.reason == AUTH_ERROR else c for c in report.conditions))
+        for report in plan.reports
+    )
+    return replace(plan, reports=said)
+
+
+def test_the_fault_is_found_at_the_event_the_object_and_the_field() -> None:
+    [found] = check(changed(planner(CACHER), takes_no_access_for_passing), RECORDING).differences
+    assert (found.seq, found.key.kind, found.what) == (135, CACHE.kind, "was said then, would not be now")
+    assert found.at == (("conditions.Filled.reason", AUTH_ERROR, RETRY_BACKOFF),)
+    assert "Filled=False (AuthError)" in found.then
+    assert "Filled=False (RetryBackoff)" in found.now
+
+
+def test_put_right_nothing_differs() -> None:
+    assert check(planner(CACHER), RECORDING).differences == ()
+
+
+def never_deletes(plan: Plan) -> Plan:
+    return replace(plan, actions=tuple(action for action in plan.actions if not isinstance(action, DeleteObject)))
+
+
+def tries_pods_again(plan: Plan) -> Plan:
+    def more(body: dict[str, object]) -> dict[str, object]:
+        spec = body["spec"]
+        assert isinstance(spec, dict)
+        return {**body, "spec": {**spec, "backoffLimit": 3}}
+
+    actions = (ApplyObject(more(a.body)) if isinstance(a, ApplyObject) and a.key.kind == JOB.kind else a for a in plan.actions)
+    return replace(plan, actions=tuple(actions))
+
+
+def deletes_the_service(plan: Plan) -> Plan:
+    made = [action for action in plan.actions if isinstance(action, ApplyObject)]
+    return replace(plan, actions=(*plan.actions, *(DeleteObject(action.key, "uid") for action in made)))
+
+
+def says_nothing(plan: Plan) -> Plan:
+    return replace(plan, reports=())
+
+
+def fails(_plan: Plan) -> Plan:
+    raise KeyError("spec")
+
+
+@pytest.mark.parametrize(
+    ("service", "change", "what", "count"),
+    [
+        pytest.param(CACHER, never_deletes, "was done then, would not be now", 2, id="forgets-to-delete"),
+        pytest.param(CACHER, tries_pods_again, "would be applied otherwise now", 2, id="renders-otherwise"),
+        pytest.param(DEPLOYER, deletes_the_service, "would be done now, was not then", 1, id="deletes-too-much"),
+        pytest.param(DEPLOYER, says_nothing, "was said then, would not be now", 17, id="says-nothing"),
+        pytest.param(CACHER, fails, "the planner fails", 2, id="planner-fails"),
+    ],
+)
+def test_other_faults_are_found(service: str, change: Change, what: str, count: int) -> None:
+    found = check(changed(planner(service), change), RECORDING).differences
+    assert [each.what for each in found].count(what) == count, [(each.seq, each.what) for each in found]

@@ -1,0 +1,48 @@
+"""Every recording here, replayed through the services that took part in it: a regression test without more code.
+
+`aimctl record -n NAMESPACE -o tests/replay/NAME.jsonl` makes one; docs/replay.md tells how.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aimctl.planners import PLANNERS, planner
+from aimctl.recording import Recording, load
+from aimctl.replay import takes_part
+from aimctl.replaying import check
+from aimschema.messages import ActionTaken, StatusReported
+
+RECORDINGS = {file.stem: load(file) for file in sorted(Path(__file__).parent.glob("*.jsonl"))}
+PARTS = [(name, service) for name, recording in RECORDINGS.items() for service in PLANNERS if takes_part(planner(service), recording.events)]
+
+
+@pytest.mark.parametrize(("name", "service"), PARTS)
+def test_the_service_would_say_and_do_the_same_today(name: str, service: str) -> None:
+    assert check(planner(service), RECORDINGS[name]).differences == ()
+
+
+@pytest.mark.parametrize("service", PLANNERS)
+def test_each_service_is_replayed_at_least_once(service: str) -> None:
+    assert service in {part for _, part in PARTS}
+
+
+def without(recording: Recording, seq: int) -> Recording:
+    return replace(recording, events=tuple(event for event in recording.events if event.seq != seq))
+
+
+@pytest.mark.parametrize(("name", "service"), PARTS)
+def test_the_last_report_left_out_of_the_record_is_missed(name: str, service: str) -> None:
+    """So that the test above is known to be able to fail, for each recording and service. The statuswriter reports nothing: its last write."""
+    recording = RECORDINGS[name]
+    own = [event for event in recording.events if isinstance(event.message, StatusReported | ActionTaken) and event.message.service == service]
+    said = [event for event in own if isinstance(event.message, StatusReported)] or own
+    if isinstance(said[-1].message, ActionTaken):
+        wrote = said[-1].message.resource_version
+        version = next(e for e in recording.events if getattr(e.message, "resource_version", "") == wrote and e is not said[-1])
+        recording = without(recording, version.seq)
+    found = check(planner(service), without(recording, said[-1].seq)).differences
+    about = said[-1].message
+    assert isinstance(about, StatusReported | ActionTaken)
+    assert any((each.key.kind, each.key.name) == (about.kind, about.name) and "was not then" in each.what for each in found)

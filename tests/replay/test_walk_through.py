@@ -1,0 +1,52 @@
+"""The commands of docs/replay.md print what the page says."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aimctl.__main__ import app
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "replay.md").read_text()
+RECORDING = "tests/replay/wrong-s3-key.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_console_blocks_print_what_they_show() -> None:
+    blocks = re.findall(r"```console\n\$ aimctl ([^\n]+)\n(.*?)```", PAGE, re.DOTALL)
+    assert blocks
+    for command, output in blocks:
+        ran = CliRunner().invoke(app, command.split())
+        assert (ran.exit_code, ran.output) == (0, output)
+
+
+def test_the_steps_lead_to_the_refused_key() -> None:
+    assert "`--service cacher --step --until 135`" in PAGE
+    ran = CliRunner().invoke(app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "135"])
+    assert ran.exit_code == 0
+    assert re.search(
+        r"^ +would say on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)", ran.output, re.MULTILINE
+    )
+    assert re.search(r"^ +said on ModelCache \S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)", ran.output, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        pytest.param([RECORDING, "--service", "nobody"], 2, "nobody is not one of", id="unknown-service"),
+        pytest.param([], 2, "name a file, or --live", id="neither-file-nor-live"),
+        pytest.param(["--live"], 2, "--live needs --service", id="live-of-nobody"),
+        pytest.param(["no-such-file"], 2, "does not exist", id="no-file"),
+        pytest.param(["README.md"], 1, "no header of a recording", id="no-recording"),
+    ],
+)
+def test_wrong_usage_and_failure_have_different_exit_codes(args: list[str], code: int, says: str) -> None:
+    ran = CliRunner().invoke(app, ["replay", *args], env={"COLUMNS": "300"})
+    assert ran.exit_code == code, ran.output
+    assert says in " ".join(ran.output.split())

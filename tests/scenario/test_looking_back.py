@@ -1,0 +1,101 @@
+"""Looking back on a real run: the quickstart with a wrong S3 key, what a person is told to do, doing it, and what is left to see afterwards.
+
+The tests of this file share one laptop cluster and run in the order they are written in.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from aimctl.quickstart import NAMESPACE, SERVICE
+from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+OBJECT = ("aimsvc/" + SERVICE, "-n", NAMESPACE)
+RIGHT, WRONG = "aimlab-secret", "mistyped"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+async def command(stack: Stack, name: str, *args: str, code: int = 0) -> str:
+    """What a command prints; fails the test where it ends with another code."""
+    env = kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats.url, "PATH": os.environ["PATH"]}
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name(name)), *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == code, f"{name} {' '.join(args)} ended with {process.returncode}: {output.decode()}"
+    return output.decode()
+
+
+async def test_plan_says_what_applying_would_make_and_makes_nothing(stack: Stack) -> None:
+    told = await command(stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests), code=1)
+    assert f"discovery would create Job/{NAMESPACE}/discover-minilm-latency" in told
+    assert "7 to create" in told
+    assert await command(stack, "kubectl", "get", "aim", "-A") == "No resources found\n"
+
+
+async def test_explain_says_what_a_person_has_to_do_about_a_wrong_key(stack: Stack) -> None:
+    secret = stack.quickstart.manifests / "00-namespace.yaml"
+    secret.write_text(secret.read_text().replace(RIGHT, WRONG))
+    await command(stack, "kubectl", "apply", "-f", str(stack.quickstart.manifests))
+    await command(stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Failure", "--timeout=60s")
+    told = await command(stack, "aimctl", "explain", *OBJECT, code=1)
+    print(told)
+    assert "AIMService/minilm has failed" in told
+    assert "you: put the credentials right" in told
+    chain = json.loads(await command(stack, "aimctl", "explain", *OBJECT, "-o", "json", code=1))
+    assert (chain["state"], chain["because"][0]["reason"]) == ("failed", "AuthError")
+
+
+async def test_timeline_tells_of_the_failure_of_who_put_it_right_and_of_what_followed(stack: Stack) -> None:
+    secret = stack.quickstart.manifests / "00-namespace.yaml"
+    secret.write_text(secret.read_text().replace(WRONG, RIGHT))
+    await command(stack, "kubectl", "apply", "-f", str(stack.quickstart.manifests))
+    await command(stack, "kubectl", "annotate", "mc", "--all", "-n", NAMESPACE, "aim.silogen.ai/retry=1")
+    print(await command(stack, "aimctl", "explain", *OBJECT))
+    await command(stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Ready", "--timeout=60s")
+    steps = json.loads(await command(stack, "aimctl", "timeline", *OBJECT, "-o", "json"))
+    by_seq = {step["seq"]: step for step in steps}
+    assert all(step["cause"] is None or steps.index(by_seq[step["cause"]]) < steps.index(step) for step in steps)
+    failed = next(step for step in steps if "AuthError" in step["what"] and step["who"] == "cacher")
+    righted = next(step for step in steps if step["who"] == "you" and "aim.silogen.ai/retry" in step["what"])
+    running = next(step for step in steps if step["what"].startswith("is now Running"))
+    assert failed["seq"] < righted["seq"] < running["seq"]
+    causes: list[int] = []
+    while (step := by_seq[running["cause"] if not causes else causes[-1]])["cause"] is not None:
+        causes.append(step["cause"])
+    assert righted["seq"] in causes
+    print(await command(stack, "aimctl", "timeline", *OBJECT))
+    assert "✓ AIMService/minilm is ready" in await command(stack, "aimctl", "explain", *OBJECT)
+
+
+async def test_what_was_recorded_replays_without_difference_from_file_and_live(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    assert "cacher" in await command(stack, "aimctl", "record", "-n", NAMESPACE, "-o", str(file))
+    told = json.loads(await command(stack, "aimctl", "replay", str(file), "-o", "json"))
+    assert {one["service"] for one in told["services"]} == {"discovery", "cacher", "deployer", "router", "statuswriter"}
+    assert RIGHT not in file.read_text()
+    assert "no differences" in await command(stack, "aimctl", "replay", "--live", "--service", "cacher", "--rate", "5000")
+
+
+async def test_what_is_there_needs_no_change(stack: Stack) -> None:
+    assert "nothing would change" in await command(stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests))
+
+
+async def test_the_exit_code_is_1_for_what_is_not_there(stack: Stack) -> None:
+    assert "does not exist" in await command(stack, "aimctl", "explain", "aimsvc/nobody", "-n", NAMESPACE, code=1)
+
+
+async def test_a_namespace_of_nothing_has_what_is_above_namespaces(stack: Stack) -> None:
+    await command(stack, "aimctl", "record", "-n", "nowhere", "-o", "/dev/null", "--since", "1m")
