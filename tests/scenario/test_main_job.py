@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 import aimbus
+from aimctl.demo import NOT_YET
 from aimctl.leaks import leaks
 from aimctl.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLATE, WEIGHTS
 from aimctl.services import SERVICES
@@ -76,7 +77,7 @@ async def ask(stack: Stack) -> str:
             async with client.post(url, json=body) as answer:
                 if answer.status == 200:
                     return str((await answer.json())["choices"][0]["message"]["content"])
-                assert answer.status in {404, 502, 503}, await answer.text()
+                assert answer.status in NOT_YET, await answer.text()
             await asyncio.sleep(0.1)
 
 

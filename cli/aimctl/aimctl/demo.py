@@ -28,6 +28,8 @@ from aimschema.resources import SERVICE as SERVICE_KIND
 from aimschema.resources import TEMPLATE
 
 READY_WITHIN_S = 60.0
+NOT_YET = frozenset({404, 500, 502, 503})
+"""No route yet; a backend that is not known yet (Gateway API, HTTPRouteRule.backendRefs: 500); one that does not answer yet."""
 ANSWER_WITHIN_S = 20.0
 PROMPT = "What runs here, and how do I know that it is whole?"
 
@@ -132,13 +134,13 @@ async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
 
 
 async def _answer(url: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The gateway may need a moment to take up the route: 404 and 503 are asked again."""
+    """The gateway's data plane may need a moment to follow its word: until it knows the backend it answers one of `NOT_YET`, which is asked again."""
     async with aiohttp.ClientSession(trust_env=False) as client:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 while True:
                     async with client.post(url, json=request) as answer:
-                        if answer.status not in {404, 502, 503}:
+                        if answer.status not in NOT_YET:
                             return answer.status, await answer.json() if answer.content_type == "application/json" else {}
                     await asyncio.sleep(0.1)
         async with client.post(url, json=request) as answer:
