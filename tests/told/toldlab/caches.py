@@ -5,7 +5,7 @@ from typing import Any
 from aimlab.kinds import VOLUME
 from aimlab.ports import free_ports
 from aimschema import labels, names, reasons
-from aimschema.resources import CACHE, CLAIM, CONFIG, STORAGE_CLASS
+from aimschema.resources import CACHE, CLAIM, CONFIG
 from toldlab.case import Case, Step, Told
 from toldlab.place import KEYS, Place
 
@@ -33,14 +33,7 @@ def asked(**spec: Any) -> Step:
 
 
 async def foreign_provisioner(place: Place) -> None:
-    await place.storage_class(f"slow-{place.name}", provisioner="example.org/slow")
-    await asked(storageClassName=f"slow-{place.name}")(place)
-
-
-async def volume_arrives(place: Place) -> None:
-    """The class gets a provisioner that works; what a class has cannot be changed, so it is made anew."""
-    await place.delete(STORAGE_CLASS, f"slow-{place.name}")
-    await place.storage_class(f"slow-{place.name}")
+    await asked(storageClassName=await place.slow_class())(place)
 
 
 async def volume_lost(place: Place) -> None:
@@ -117,7 +110,7 @@ CASES = (
         lambda place: place.storage_class("classless"),
         WARM,
     ),
-    Case("unprovisioned", "no provisioner gives the volume", foreign_provisioner, (storage(reasons.PVC_PROVISIONING),), volume_arrives, WARM),
+    Case("unprovisioned", "no provisioner gives the volume", foreign_provisioner, (storage(reasons.PVC_PROVISIONING),), Place.volume_arrives, WARM),
     Case("volume-lost", "the volume is deleted", volume_lost, (storage(reasons.PVC_LOST, "delete ModelCache c"),), made_anew, WARM),
     Case(
         "too-small",

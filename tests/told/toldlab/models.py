@@ -45,7 +45,7 @@ async def registry_back(place: Place) -> None:
 async def registry_slow(place: Place) -> None:
     registry = await place.registry()
     registry.put_image("org/image", "1", LABELS)
-    registry.failure = Failure(delay_s=3.0)
+    registry.failure = Failure(delay_s=6.0)
     await catalogued(place)
 
 

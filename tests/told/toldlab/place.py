@@ -20,7 +20,7 @@ from aimlab.node.claims import storage_class
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimlab.sources.registry import Registry
 from aimschema import labels
-from aimschema.resources import CACHE, CONFIG, JOB, MODEL, RESOURCES, SERVICE, TEMPLATE, Resource
+from aimschema.resources import CACHE, CONFIG, JOB, MODEL, RESOURCES, SERVICE, STORAGE_CLASS, TEMPLATE, Resource
 
 Body = dict[str, Any]
 BUCKET = "told"
@@ -122,6 +122,17 @@ class Place:
     async def storage_class(self, name: str, **fields: str) -> None:
         """Binds at once."""
         await self.stack.lab.cluster.create(storage_class(name, "Immediate") | fields)
+
+    async def slow_class(self) -> str:
+        """A class whose provisioner gives no volume; gives its name."""
+        name = f"slow-{self.name}"
+        await self.storage_class(name, provisioner="example.org/slow")
+        return name
+
+    async def volume_arrives(self) -> None:
+        """The slow class gets a provisioner that works; what a class has cannot be changed, so it is made anew."""
+        await self.delete(STORAGE_CLASS, f"slow-{self.name}")
+        await self.storage_class(f"slow-{self.name}")
 
     async def put_source(self, source: str | None = None) -> None:
         """A few small files where the source is."""

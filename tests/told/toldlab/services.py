@@ -124,8 +124,8 @@ async def cache_let_go(place: Place) -> None:
     await place.delete(INFERENCE_SERVICE, "s")
 
 
-async def class_missing(place: Place) -> None:
-    await place.config(cacheStorageClassName=f"later-{place.name}")
+async def volume_awaited(place: Place) -> None:
+    await place.config(cacheStorageClassName=await place.slow_class())
     await place.put_source()
     await place.model()
     await place.template()
@@ -262,9 +262,9 @@ CASES = (
     Case(
         "volumeless",
         "its cache has no volume yet",
-        class_missing,
+        volume_awaited,
         cached(reasons.CACHE_WARMING, "0 %"),
-        lambda p: p.storage_class(f"later-{p.name}"),
+        Place.volume_arrives,
         RUNNING,
     ),
     Case("uncached", "no cache is wanted", service_with(), (*cached(reasons.CACHE_NOT_REQUESTED), RUNNING)),

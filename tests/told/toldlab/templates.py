@@ -60,8 +60,8 @@ async def source_appears(place: Place) -> None:
     await place.retry(CACHE, names.cache_for(place.source))
 
 
-async def other_class(place: Place) -> None:
-    await place.config(cacheStorageClassName=f"missing-{place.name}")
+async def volume_awaited(place: Place) -> None:
+    await place.config(cacheStorageClassName=await place.slow_class())
     await place.put_source()
     await place.model()
     await place.template(warmCache=True)
@@ -122,10 +122,10 @@ CASES = (
     ),
     Case(
         "lukewarm",
-        "the cache that is to be warmed has no storage class",
-        other_class,
+        "the cache that is to be warmed has no volume yet",
+        volume_awaited,
         (Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARMING),),
-        lambda place: place.storage_class(f"missing-{place.name}"),
+        Place.volume_arrives,
         Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
     ),
     Case(
