@@ -19,11 +19,15 @@ from aimctl.dead import list_letters, retry_letters
 from aimctl.demo import run_demo
 from aimctl.dev import run_dev, run_up
 from aimctl.looking import add_to
+from aimctl.nats_secrets import ROTATABLE, init_cluster, init_folder, to_text
+from aimlab.lab import SYSTEM_NAMESPACE
 
 T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The AIM control plane: run it, try it.")
 dead = typer.Typer(help="What the services could not deal with (NATS server: AIM_NATS_URL).")
 app.add_typer(dead, name="dead")
+nats = typer.Typer(no_args_is_help=True, help="Who may do what on NATS: keys, certificates, permissions.")
+app.add_typer(nats, name="nats")
 add_to(app)
 StateDir = Annotated[Path | None, typer.Option("--state", help="Folder to keep everything in; left out, a temporary one that goes at the end.")]
 
@@ -65,6 +69,38 @@ def dead_retry(
     if every == bool(subject):
         raise typer.BadParameter("name subjects, or --all")
     raise typer.Exit(0 if _on_bus(lambda console: retry_letters(subject or None, console)) else 1)
+
+
+@nats.callback()
+def nats_group() -> None:
+    """So that `init` is a command of its own, though it is the only one."""
+
+
+@nats.command(name="init")
+def nats_init(
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of the control plane and its NATS server.")] = SYSTEM_NAMESPACE,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of manifests to make or complete.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Make or complete the Secrets in the cluster of the current kubeconfig.")] = False,
+    rotate: Annotated[list[str] | None, typer.Option("--rotate", help=f"Replace what is there of: {', '.join(ROTATABLE)}.")] = None,
+) -> None:
+    """Keys and permissions of every user, an authority and a certificate for the server, as Secrets; what is there is kept. Else prints new ones."""
+    if unknown := sorted(set(rotate or ()) - set(ROTATABLE)):
+        raise typer.BadParameter(f"{', '.join(unknown)}: one of {', '.join(ROTATABLE)}", param_hint="--rotate")
+    if apply and output is not None:
+        raise typer.BadParameter("--output or --apply, not both")
+    if rotate and not apply and output is None:
+        raise typer.BadParameter("--rotate needs what is there: --output or --apply")
+    console = PlainConsole()
+    try:
+        if apply:
+            asyncio.run(init_cluster(namespace, rotate or (), console.print))
+        elif output is not None:
+            init_folder(output, namespace, rotate or (), console.print)
+        else:
+            typer.echo(to_text(namespace), nl=False)
+    except (RuntimeError, ValueError, OSError) as error:
+        console.print(f"error: {error}", style="bold red", soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def _on_bus(work: Callable[[PlainConsole], Coroutine[Any, Any, T]]) -> T:

@@ -17,7 +17,8 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from aimbus import Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
+from aimbus import Access, Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
+from aimbus.access import CA_SETTING, CREDS_SETTING
 from aimctl.console import PlainConsole
 from aimschema import subjects
 from aimschema.messages import DeadLetter, handled, timestamp
@@ -62,12 +63,12 @@ class Found:
 @contextlib.asynccontextmanager
 async def reached() -> AsyncIterator[Bus]:
     """The bus at AIM_NATS_URL. Raises RuntimeError where nobody answers."""
-    url = os.environ.get("AIM_NATS_URL", DEFAULT_URL)
+    url, trouble = os.environ.get("AIM_NATS_URL", DEFAULT_URL), [""]
     try:
         async with asyncio.timeout(WITHIN_S):
-            bus = await connect(url, name="aimctl", creds=os.environ.get("AIM_NATS_CREDS"))
+            bus = await connect(url, name="aimctl", access=Access(os.environ.get(CREDS_SETTING), os.environ.get(CA_SETTING)), told=trouble.append)
     except TimeoutError:
-        raise RuntimeError(f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs") from None
+        raise RuntimeError(trouble[-1] or f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs") from None
     try:
         yield bus
     finally:

@@ -2,29 +2,42 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from aimbus import Access
+from aimbus.access import CA_SETTING, CREDS_SETTING
 from aimlab.lab import READY_WITHIN_S, until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
 
 SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
+AccessOf = Callable[[str], Access]
+
+
+def anybody(_: str) -> Access:
+    """A NATS server that asks for no keys."""
+    return Access()
 
 
 async def start_services(
-    children: Children, *, nats_url: str, accounts: Mapping[str, Path] | None, within_s: float | None = READY_WITHIN_S
+    children: Children,
+    *,
+    nats_url: str,
+    accounts: Mapping[str, Path] | None,
+    within_s: float | None = READY_WITHIN_S,
+    access: AccessOf = anybody,
 ) -> dict[str, str]:
     """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait for ever.
 
-    `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one.
+    `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one. `access` says with which files each goes to NATS.
     Raises RuntimeError naming the one that ended or is not ready in time, and its log.
     """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
         account = None if accounts is None else accounts[f"aim-{service}"]
-        urls[service] = await start_service(children, service, nats_url=nats_url, kubeconfig=account, port=port)
+        urls[service] = await start_service(children, service, nats_url=nats_url, kubeconfig=account, port=port, access=access)
     async with asyncio.TaskGroup() as waiting:
         for service, url in urls.items():
             what = f"aim-{service}; its log is {children.log_of(service)}"
@@ -32,8 +45,12 @@ async def start_services(
     return urls
 
 
-async def start_service(children: Children, service: str, *, nats_url: str, kubeconfig: Path | None, port: int) -> str:
+async def start_service(
+    children: Children, service: str, *, nats_url: str, kubeconfig: Path | None, port: int, access: AccessOf = anybody
+) -> str:
     """Start one; gives its health URL and does not wait until it is ready."""
-    env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **({} if kubeconfig is None else {"KUBECONFIG": str(kubeconfig)})}
+    files = access(service)
+    given = {CREDS_SETTING: files.creds, CA_SETTING: files.ca, "KUBECONFIG": None if kubeconfig is None else str(kubeconfig)}
+    env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **{name: value for name, value in given.items() if value is not None}}
     await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
     return f"http://127.0.0.1:{port}"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aimbus import NatsServer
 from aimctl.quickstart import Quickstart, crds, prepare, rbac
-from aimctl.services import start_services
+from aimctl.nats_guard import Guard
+from aimctl.services import anybody, start_services
 from aimlab.lab import Lab, laptop
 from aimlab.processes import Children
 
@@ -27,9 +28,9 @@ class Stack:
 
 
 @asynccontextmanager
-async def embedded_nats(folder: Path) -> AsyncIterator[NatsServer]:
+async def embedded_nats(folder: Path, guard: Guard | None = None) -> AsyncIterator[NatsServer]:
     """A NATS server of our own for as long as the block lasts."""
-    nats = NatsServer(folder)
+    nats = NatsServer(folder) if guard is None else NatsServer(folder, includes=guard.includes, heard=guard.log.append)
     await nats.start()
     try:
         yield nats
@@ -38,15 +39,20 @@ async def embedded_nats(folder: Path) -> AsyncIterator[NatsServer]:
 
 
 @asynccontextmanager
-async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = None) -> AsyncIterator[Stack]:
-    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given.
+async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = None, guard: Guard | None = None) -> AsyncIterator[Stack]:
+    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given. With `guard`, NATS asks for keys.
 
     Each service is the ServiceAccount that deploy/rbac gives it. Raises RuntimeError naming the part that does not come up, and its log.
     """
     manifests = [*crds(), *rbac()]
-    async with laptop(state_dir, manifests, kubeconfig) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
+    async with (
+        laptop(state_dir, manifests, kubeconfig) as lab,
+        embedded_nats(state_dir / "nats", guard) as nats,
+        Children(state_dir / "log") as services,
+    ):
         quickstart = await prepare(lab)
-        health = await start_services(services, nats_url=nats.url, accounts=lab.accounts)
+        access = anybody if guard is None else guard.access
+        health = await start_services(services, nats_url=nats.url, accounts=lab.accounts, access=access)
         yield Stack(lab, nats, services, health, quickstart)
 
 

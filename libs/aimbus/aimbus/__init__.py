@@ -1,8 +1,9 @@
 """Events over NATS JetStream. The only package that talks to NATS; see README.md."""
 
+from aimbus.access import Access
 from aimbus.connection import Bus, connect
 from aimbus.envelope import MAX_AGE_S, Event, Undecodable
-from aimbus.errors import ApiError, BusClosed, BusError, OversizedMessage, StreamsRefused, Unreachable
+from aimbus.errors import AccessRefused, ApiError, BusClosed, BusError, OversizedMessage, StreamsRefused, Unreachable
 from aimbus.follow import CaughtUp, Loading, follow
 from aimbus.log import follow_live, read_log
 from aimbus.publish import Publisher
@@ -11,6 +12,8 @@ from aimbus.streams import Streams, ensure_streams, keep_streams
 
 __all__ = [
     "MAX_AGE_S",
+    "Access",
+    "AccessRefused",
     "ApiError",
     "Bus",
     "BusClosed",

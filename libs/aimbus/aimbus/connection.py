@@ -4,17 +4,21 @@
    come back in a while, is replaced.
 2. Users see sessions: each is one unbroken connection. `session()` waits for one as long as it takes.
 3. The log has one line per change of state, not one per attempt.
+4. Keys and certificates are read anew for each client, and a client that the server refuses is replaced: whoever puts them right, here or at the
+   server, has to restart nothing.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from aimbus.errors import BusClosed
+from aimbus.access import Access, inbox_prefix
+from aimbus.errors import AccessRefused, BusClosed
 from aimbus.once import Once
 from aimbus.publish import Publisher
 from aimbus.session import Session
@@ -25,17 +29,23 @@ PING_INTERVAL_S = 10
 CHECK_INTERVAL_S = 1.0
 REPLACE_AFTER_S = 15.0
 
+ANYBODY = Access()
 _log = structlog.stdlib.get_logger("aimbus")
+
+
+def untold(_: str) -> None:
+    """Nobody is told."""
 
 
 class Bus:
     """One service's connection; make it with `connect`. `name` is the CloudEvents source of what it publishes."""
 
-    def __init__(self, url: str, name: str, creds: str | None) -> None:
+    def __init__(self, url: str, name: str, access: Access, told: Callable[[str], None]) -> None:
         self.name = name
         self.publisher = Publisher(self.session, name)
         self._servers = [server.strip() for server in url.split(",")]
-        self._creds = creds
+        self._access = access
+        self._told = told
         self._session: Session | None = None
         self._available = asyncio.Event()
         self._trouble = Once()
@@ -67,39 +77,64 @@ class Bus:
             client = Client()
             closed = asyncio.Event()
             try:
-                await client.connect(self._servers, **self._options(client, closed))
+                await self._connect(client, closed)
                 await self._up(client)
                 await _until_useless(client, closed)
-            except (nats.errors.Error, OSError) as error:
+            except (nats.errors.Error, OSError, AccessRefused) as error:
                 await self._failed(error)
-                await asyncio.sleep(RECONNECT_WAIT_S)
             finally:
                 await self._down()
                 await _discard(client)
+            await asyncio.sleep(RECONNECT_WAIT_S)
+
+    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+        """Returns when connected, or when it is of no use to go on: the client itself would try for ever, with the same key."""
+        attempt = asyncio.ensure_future(client.connect(self._servers, **self._options(client, closed)))
+        useless = asyncio.ensure_future(closed.wait())
+        try:
+            await asyncio.wait({attempt, useless}, return_when=asyncio.FIRST_COMPLETED)
+            if attempt.done():
+                await attempt
+        finally:
+            useless.cancel()
+            attempt.cancel()
+            await asyncio.wait({attempt}, timeout=CONNECT_TIMEOUT_S)
 
     def _options(self, client: Client, closed: asyncio.Event) -> dict[str, Any]:
+        async def failed(error: Exception) -> None:
+            await self._failed(error)
+            if self._access.blamed(error):
+                closed.set()
+
         async def reconnected() -> None:
-            await self._up(client)
+            try:
+                await self._up(client)
+            except AccessRefused as error:
+                await failed(error)
 
         async def has_closed() -> None:
             closed.set()
 
         return {
+            **self._access.options(),
             "name": self.name,
-            "user_credentials": self._creds,
+            "inbox_prefix": inbox_prefix(self.name),
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": RECONNECT_WAIT_S,
             "connect_timeout": CONNECT_TIMEOUT_S,
             "ping_interval": PING_INTERVAL_S,
             "max_outstanding_pings": 2,
             "flush_timeout": CONNECT_TIMEOUT_S,
-            "error_cb": self._failed,
+            "error_cb": failed,
             "disconnected_cb": self._down,
             "reconnected_cb": reconnected,
             "closed_cb": has_closed,
         }
 
     async def _up(self, client: Client) -> None:
+        if not client.is_connected:
+            return
+        self._access.check_encrypted(client)
         session = Session(client)
         await session.open()
         if not client.is_connected:
@@ -109,6 +144,7 @@ class Bus:
             await previous.end()
         self._trouble.reset()
         self._available.set()
+        self._told("")
         self._log.info("nats connected", max_payload_bytes=session.max_payload_bytes)
 
     async def _down(self) -> None:
@@ -117,21 +153,27 @@ class Bus:
             self._available.clear()
             if not self._closing:
                 self._log.warning("nats disconnected")
+                self._told("the connection is lost")
             await session.end()
 
     async def _failed(self, error: Exception) -> None:
         if self.connected and isinstance(error, nats.errors.UnexpectedEOF | OSError):
             return  # the disconnection is logged as such
+        refused = self._access.blamed(error) or self._access.lacking(error)
+        if refused is not None:
+            error = refused
+            self._told(str(refused))
         if text := self._trouble.news(error):
             self._log.warning("nats error" if self.connected else "nats waiting", error=text)
 
 
-async def connect(url: str, *, name: str, creds: str | None = None) -> Bus:
+async def connect(url: str, *, name: str, access: Access = ANYBODY, told: Callable[[str], None] = untold) -> Bus:
     """Connect to `url` (several, separated by commas, for a cluster); waits for the server as long as it takes.
 
-    `name` without dots or blanks is the client's name and the CloudEvents source; `creds` is the path of a credentials file.
+    `name` without dots or blanks is the client's name and the CloudEvents source. `told` is called with what is in the way of using the bus, and
+    with "" when nothing is any more.
     """
-    bus = Bus(url, name, creds)
+    bus = Bus(url, name, access, told)
     try:
         await bus.session()
     except asyncio.CancelledError:
@@ -144,7 +186,7 @@ async def _until_useless(client: Client, closed: asyncio.Event) -> None:
     """Returns when the client is closed or has been away for long. Looks for itself: `closed_cb` is not called when closing fails midway."""
     loop = asyncio.get_running_loop()
     seen_at = loop.time()
-    while not client.is_closed and loop.time() - seen_at < REPLACE_AFTER_S:
+    while not client.is_closed and not closed.is_set() and loop.time() - seen_at < REPLACE_AFTER_S:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHECK_INTERVAL_S):
                 await closed.wait()

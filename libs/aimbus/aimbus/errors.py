@@ -6,6 +6,7 @@ BusError
 │   └── NoResponders     nobody serves that subject: JetStream is not up, or the stream or consumer is gone
 ├── ApiError             JetStream's answer to a request was an error
 ├── OversizedMessage     send less
+├── AccessRefused        a person must act: a file of keys or certificates, or what the server makes of it; waited for by the bus itself
 ├── StreamsRefused       a person must act: limits, or a stream of ours that cannot be what it has to be
 └── BusClosed            close() was called
 """
@@ -47,6 +48,10 @@ class OversizedMessage(BusError):
         self.subject = subject
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class AccessRefused(BusError):
+    """The text names the setting that has to be put right."""
 
 
 class StreamsRefused(BusError):

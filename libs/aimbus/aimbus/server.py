@@ -17,7 +17,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BINARY = "nats-server"
@@ -33,11 +33,16 @@ class ServerNotStarted(Exception):
 
 
 class NatsServer:
-    """One nats-server on `store_dir`. `port` 0 lets it choose; `start` may be called again after `stop` or `kill`."""
+    """One nats-server on `store_dir`. `port` 0 lets it choose; `start` may be called again after `stop` or `kill`.
 
-    def __init__(self, store_dir: Path, port: int = 0) -> None:
+    `includes` are files of configuration, such as users and TLS; `heard` is called with every line of the log.
+    """
+
+    def __init__(self, store_dir: Path, port: int = 0, *, includes: Sequence[Path] = (), heard: Callable[[str], None] | None = None) -> None:
         self.store_dir = store_dir
         self.port = port
+        self._includes = includes
+        self._heard = heard
         self._process: Process | None = None
         self._log: deque[str] = deque(maxlen=20)
         self._reader: asyncio.Task[None] | None = None
@@ -56,7 +61,7 @@ class NatsServer:
         if self.pid is not None:
             return self.url
         binary = _find_binary()
-        config = await asyncio.to_thread(_write_config, self.store_dir, self.port)
+        config = await asyncio.to_thread(_write_config, self.store_dir, self.port, self._includes)
         self._process = await asyncio.create_subprocess_exec(
             binary, "-c", config, stderr=PIPE, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent()
         )
@@ -88,6 +93,11 @@ class NatsServer:
         """SIGKILL: what a crash looks like."""
         await self._end(signal.SIGKILL)
 
+    def reload(self) -> None:
+        """Read the configuration again (SIGHUP): who is not in it any more is disconnected."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+
     async def restart(self) -> str:
         """Stop, then start on the same port and store."""
         await self.stop()
@@ -108,6 +118,8 @@ class NatsServer:
         assert process.stderr is not None
         async for line in process.stderr:
             self._log.append(line.decode(errors="replace").rstrip())
+            if self._heard is not None:
+                self._heard(self._log[-1])
             if _READY in line and not ready.done():
                 ready.set_result(True)
         if not ready.done():
@@ -122,7 +134,7 @@ def _find_binary() -> str:
     return found
 
 
-def _write_config(store_dir: Path, port: int) -> str:
+def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
     store_dir.mkdir(parents=True, exist_ok=True)
     for left_over in store_dir.glob(f"{BINARY}_*.ports"):  # of a killed server, whose process id may come again
         left_over.unlink()
@@ -134,6 +146,7 @@ def _write_config(store_dir: Path, port: int) -> str:
         f"server_name: aim\n"
         f"ports_file_dir: {folder}\n"
         f"jetstream {{\n  store_dir: {folder}\n  sync_interval: always\n}}\n"
+        + "".join(f"include {json.dumps(os.path.relpath(path, store_dir))}\n" for path in includes)  # only relative paths are taken
     )
     return str(config)
 

@@ -54,6 +54,7 @@ from aimservice.settings import ServiceSettings
 REFUSED_AGAIN_S = 15.0
 DEAD_AFTER = 5
 NAMESPACE_TERMINATING = "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
+NATS = "nats"  # in /readyz
 WORKERS = 4
 VERBS: dict[type[Action], str] = {
     ApplyObject: "apply",
@@ -431,11 +432,22 @@ def _target(action: Action, about: Key) -> Key:
     return action.key if isinstance(action, ApplyObject | DeleteObject | WriteStatus) else about
 
 
+async def reach_bus(service: str, settings: ServiceSettings, health: Health) -> Bus:
+    """Connect, however long that takes; /readyz says from now on what is in the way of NATS."""
+
+    def told(trouble: str) -> None:
+        if trouble:
+            health.waiting(NATS, trouble)
+        else:
+            health.ready(NATS)
+
+    told("no answer yet from the server of AIM_NATS_URL")
+    return await connect(settings.nats_url, name=f"aim-{service}", access=settings.access(), told=told)
+
+
 async def run_loop(service: Service, settings: ServiceSettings, health: Health, handler: Handler | None = None) -> None:
     """Connect and run a service until cancelled."""
-    health.waiting("nats", f"connecting to {settings.nats_url}")
-    bus = await connect(settings.nats_url, name=f"aim-{service.name}", creds=settings.nats_creds)
-    health.ready("nats")
+    bus = await reach_bus(service.name, settings, health)
     try:
         async with candidacy(service.name, settings, health) as lease:
             cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service.name}", fence=lease.confirm)

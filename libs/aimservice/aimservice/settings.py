@@ -10,6 +10,8 @@ from typing import Final, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aimbus import Access
+
 ENV_PREFIX: Final = "AIM_"
 
 KNOWN_ELSEWHERE: Final = frozenset({"AIM_DOWNLOADER_IMAGE", "AIM_NATS_REPLICAS", "AIM_NATS_MAX_BYTES", "AIM_GPU_TABLE"})
@@ -22,12 +24,18 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
     nats_url: str = "nats://127.0.0.1:4222"
-    nats_creds: str | None = None  # path of a credentials file; None: no authentication
+    nats_creds: str | None = None  # path of an NKey seed or a credentials file; None: no authentication
+    nats_ca: str | None = None  # path of the certificates that vouch for the server; None: those of the system
     kubeconfig: str | None = Field(default=None, validation_alias="KUBECONFIG")  # None: the pod's service account
     namespace: str = "aim-system"  # the control plane's own
     http_port: int = Field(default=8080, ge=0, le=65535)  # /livez /readyz /metrics; 0: none
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+
+    def access(self) -> Access:
+        """How the service shows who it is to NATS."""
+        return Access(self.nats_creds, self.nats_ca)
 
 
 def unknown_variables(settings: type[ServiceSettings], environ: dict[str, str] | None = None) -> list[str]:

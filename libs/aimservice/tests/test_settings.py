@@ -22,6 +22,7 @@ def test_defaults() -> None:
     assert ServiceSettings().model_dump() == {
         "nats_url": "nats://127.0.0.1:4222",
         "nats_creds": None,
+        "nats_ca": None,
         "kubeconfig": None,
         "namespace": "aim-system",
         "http_port": 8080,
@@ -35,6 +36,7 @@ def test_defaults() -> None:
     [
         ("AIM_NATS_URL", "nats://nats:4222", "nats_url", "nats://nats:4222"),
         ("AIM_NATS_CREDS", "/creds", "nats_creds", "/creds"),
+        ("AIM_NATS_CA", "/ca.crt", "nats_ca", "/ca.crt"),
         ("KUBECONFIG", "/kubeconfig", "kubeconfig", "/kubeconfig"),
         ("AIM_NAMESPACE", "infra", "namespace", "infra"),
         ("AIM_HTTP_PORT", "0", "http_port", 0),

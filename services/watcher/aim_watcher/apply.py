@@ -35,7 +35,6 @@ SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS}
 CHUNK = 500
 TURN_S = 10.0
 RETRY_S = 5.0
-BEAT_S = 5.0
 STREAMS, STATE = "streams", "state"
 LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
 """What /readyz waits for on the leader alone."""
@@ -275,13 +274,3 @@ async def publish_cluster(bus: Bus, cluster: Cluster, health: Health, *, replica
                     feed.cancel()
                     await asyncio.wait([feed])
                 feed = tasks.create_task(Feed(bus, cluster, health, fence).run())
-
-
-async def tell_connection(bus: Bus, health: Health) -> None:
-    """Keep /readyz saying whether NATS is there, leader or not; until cancelled."""
-    while True:
-        if bus.connected:
-            health.ready("nats")
-        else:
-            health.waiting("nats", "the connection is lost")
-        await asyncio.sleep(BEAT_S)

@@ -1,0 +1,94 @@
+"""The authority that vouches for the NATS server, and the server's certificate. Elliptic keys (P-256, RFC 8422), PEM."""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_GOOD_FOR = timedelta(days=3650)
+SERVER_GOOD_FOR = timedelta(days=365)
+RENEW_BEFORE = timedelta(days=120)
+CLOCK_SKEW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its key, in PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+def make_authority(now: datetime) -> Pair:
+    """A new one; `now` is aware."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aim-nats-ca")])
+    ours = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + AUTHORITY_GOOD_FOR
+    ).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    return _signed(builder.add_extension(_usage(signs=True), critical=True).add_extension(ours, critical=False), key, key)
+
+
+def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
+    """A certificate for a server of these names and addresses; also for it to show to the other servers of its cluster."""
+    parent = x509.load_pem_x509_certificate(authority.certificate)
+    signer = serialization.load_pem_private_key(authority.key, None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    roles = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    builder = (
+        x509.CertificateBuilder(
+            parent.subject, subject, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + SERVER_GOOD_FOR
+        )
+        .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(roles, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    )
+    return _signed(builder, key, signer)
+
+
+def serves(certificate: bytes, authority: bytes, names: list[str], now: datetime) -> bool:
+    """Whether it is of this authority, has exactly these names, and is good for a good while yet. Raises ValueError where it is none."""
+    found = x509.load_pem_x509_certificate(certificate)
+    there = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    if list(there) != [_name(name) for name in names] or found.not_valid_after_utc - now < RENEW_BEFORE:
+        return False
+    try:
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+    except Exception:  # the verification has many ways to say no
+        return False
+    return True
+
+
+def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey) -> Pair:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return Pair(builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), pem)
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

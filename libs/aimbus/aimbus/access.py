@@ -1,0 +1,98 @@
+"""How a client shows who it is, and how it knows the server: files that are read anew for every client, so that they may be replaced.
+
+A file that cannot be used, and a server that does not take what is in it, are told by the name of the setting that is to be put right.
+"""
+
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+import nkeys
+from nats.aio.client import Client, RawCredentials
+
+from aimbus.errors import AccessRefused
+
+CREDS_SETTING = "AIM_NATS_CREDS"
+CA_SETTING = "AIM_NATS_CA"
+_CREDS_PARTS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
+_UNKNOWN_USER = re.compile(r"authorization violation|authentication", re.IGNORECASE)
+_LACKING = re.compile(r"permissions violation for (publish|subscription) to \"?([^\"\s]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Paths of files. `creds`: a credentials file (JWT and seed) or a file with an NKey seed alone; None: no authentication.
+
+    `ca`: the PEM certificates by which the server's is checked; None: those of the system. With it, or with a URL of the scheme `tls`, a
+    server that does not encrypt is not spoken to.
+    """
+
+    creds: str | None = None
+    ca: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What of it nats-py's `connect` takes. Reads the files. Raises AccessRefused naming the setting and the file."""
+        return {**self._identity(), **({} if self.ca is None else {"tls": self._authorities(self.ca)})}
+
+    def _identity(self) -> dict[str, Any]:
+        if self.creds is None:
+            return {}
+        text = _read(CREDS_SETTING, self.creds)
+        if all(part in text for part in _CREDS_PARTS):
+            return {"user_credentials": RawCredentials(text)}
+        try:
+            nkeys.from_seed(bytearray(text.strip().encode()))
+        except Exception as error:  # nkeys has errors of its own, and lets through those of what it is built on
+            raise AccessRefused(f"{CREDS_SETTING}: {self.creds} holds neither an NKey seed nor NATS credentials") from error
+        return {"nkeys_seed_str": text.strip()}
+
+    def _authorities(self, path: str) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cadata=_read(CA_SETTING, path))
+        except (ssl.SSLError, ValueError) as error:
+            raise AccessRefused(f"{CA_SETTING}: {path} holds no certificate in PEM") from error
+
+    def blamed(self, error: Exception) -> AccessRefused | None:
+        """The error in terms of the settings, where one of them is to be put right."""
+        text = str(error)
+        if isinstance(error, AccessRefused):
+            return error
+        if isinstance(error, ssl.SSLError):
+            return AccessRefused(f"{CA_SETTING}: the server's certificate does not pass: {getattr(error, 'verify_message', '') or text}")
+        if isinstance(error, nats.errors.AuthorizationError) or _UNKNOWN_USER.search(text):
+            what = "the server does not know the key in" if self.creds else "the server wants a key, set it to a file with one"
+            return AccessRefused(f"{CREDS_SETTING}: {what}{f' {self.creds}' if self.creds else ''} ({text.removeprefix('nats: ')})")
+        return None
+
+    def lacking(self, error: Exception) -> AccessRefused | None:
+        """A permission that this user lacks. Only the head of the subject is told, so that what lasts is one line and not thousands."""
+        found = _LACKING.search(str(error))
+        if found is None:
+            return None
+        verb, subject = ("publish" if found[1].lower() == "publish" else "subscribe"), found[2]
+        tokens = subject.split(".")
+        head = subject if len(tokens) <= 2 else ".".join([*tokens[: 5 if subject.startswith("$JS") else 2], ">"])
+        return AccessRefused(f"{CREDS_SETTING}: this user may not {verb} to {head}, see docs/nats.md")
+
+    def check_encrypted(self, client: Client) -> None:
+        """nats-py speaks in the clear to a server that offers nothing else, whatever it was asked for. Raises AccessRefused."""
+        url = client.connected_url
+        wanted = self.ca is not None or (url is not None and url.scheme == "tls")
+        if wanted and not client._server_info.get("tls_required"):
+            raise AccessRefused(f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS, or unset this and use nats://")
+
+
+def inbox_prefix(name: str) -> str:
+    """Where replies come for the client of this name, `aim-<service>` or `aimctl`."""
+    return f"_INBOX_{name.removeprefix('aim-')}"
+
+
+def _read(setting: str, path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise AccessRefused(f"{setting}: {path} cannot be read: {why}") from error

@@ -1,0 +1,77 @@
+"""The server's side of the permissions: accounts, users by their NKeys, TLS, as files that a nats.conf includes.
+
+1. The account AIM holds the streams and all our users; SYS is the system's, and has no users: nobody of ours sees the server's own subjects.
+2. Who shows no key of a user is refused, since there is no `no_auth_user`; what a user is not allowed is refused.
+3. The server only ever has public keys. A seed is the user's alone.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+
+import nkeys
+
+from aimbus.permissions import permissions
+
+FOLDER = "/etc/aim/nats-server"
+"""Where the server finds its certificate, unless told otherwise."""
+
+
+def new_seed() -> str:
+    """A new user's NKey seed."""
+    seed: bytes = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
+    return seed.decode()
+
+
+def public_key(seed: str) -> str:
+    """Raises ValueError where it is no seed."""
+    try:
+        key: bytes = nkeys.from_seed(bytearray(seed.strip().encode())).public_key
+    except Exception as error:  # nkeys has errors of its own, and lets through those of what it is built on
+        raise ValueError("not an NKey seed") from error
+    return key.decode()
+
+
+def auth_conf(keys: Mapping[str, str]) -> str:
+    """`keys` has the public key of each user."""
+    users = "\n".join(_user(name, key) for name, key in keys.items())
+    return f"""\
+# Made by aimctl nats init: include it in nats.conf. Public keys only.
+system_account: SYS
+accounts {{
+  SYS {{ users: [] }}
+  AIM {{
+    jetstream: enabled
+    users: [
+{users}
+    ]
+  }}
+}}
+"""
+
+
+def tls_conf(folder: str = FOLDER) -> str:
+    """To be included in nats.conf, and in its `cluster` block: there servers check each other by it."""
+    files = {"cert_file": "tls.crt", "key_file": "tls.key", "ca_file": "ca.crt"}
+    lines = "\n".join(f"  {option}: {json.dumps(f'{folder}/{name}')}" for option, name in files.items())
+    return f"# Made by aimctl nats init: include it in nats.conf and in its cluster block.\ntls {{\n{lines}\n  verify: false\n}}\n"
+
+
+def _user(name: str, key: str) -> str:
+    allowed = permissions(name)
+    publish, subscribe = _list(allowed.publish), _list(allowed.subscribe)
+    return f"""\
+      # {name}
+      {{
+        nkey: {key}
+        permissions: {{
+          publish: {{ allow: {publish} }}
+          subscribe: {{ allow: {subscribe} }}
+        }}
+      }}"""
+
+
+def _list(patterns: tuple[str, ...]) -> str:
+    """In quotes, since `$` begins a variable there."""
+    lines = "".join(f"\n            {json.dumps(pattern)}" for pattern in patterns)
+    return f"[{lines}\n          ]"
