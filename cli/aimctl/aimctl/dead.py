@@ -152,4 +152,9 @@ async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool
         known = {name for each in found for name in (each.subject, each.address)}
         if unknown := sorted(set(wanted or ()) - known):
             raise RuntimeError(f"no dead letter on {', '.join(unknown)}: see aimctl dead")
-        return await retry(bus, [each for each in found if wanted is None or {each.subject, each.address} & set(wanted)], console)
+        chosen = [each for each in found if wanted is None or {each.subject, each.address} & set(wanted)]
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                return await retry(bus, chosen, console)
+        except TimeoutError:
+            raise RuntimeError(bus.trouble or "the NATS server does not take them") from None

@@ -72,10 +72,8 @@ class Access:
         found = _LACKING.search(str(error))
         if found is None:
             return None
-        verb, subject = ("publish" if found[1].lower() == "publish" else "subscribe"), found[2]
-        tokens = subject.split(".")
-        head = subject if len(tokens) <= 2 else ".".join([*tokens[: 5 if subject.startswith("$JS") else 2], ">"])
-        return AccessRefused(f"{CREDS_SETTING}: this user may not {verb} to {head}, see docs/nats.md")
+        verb = "publish" if found[1].lower() == "publish" else "subscribe"
+        return AccessRefused(f"{CREDS_SETTING}: this user may not {verb} to {_head(found[2])}, see docs/nats.md")
 
     def check_encrypted(self, client: Client) -> None:
         """nats-py speaks in the clear to a server that offers nothing else, whatever it was asked for. Raises AccessRefused."""
@@ -88,6 +86,13 @@ class Access:
 def inbox_prefix(name: str) -> str:
     """Where replies come for the client of this name, `aim-<service>` or `aimctl`."""
     return f"_INBOX_{name.removeprefix('aim-')}"
+
+
+def _head(subject: str) -> str:
+    """`subject` comes in lower case from nats-py; what JetStream calls its requests is in upper case."""
+    tokens = (subject.upper() if subject.startswith("$js.") else subject).split(".")
+    kept = 5 if tokens[0] == "$JS" else 1 if tokens[0].startswith("_inbox") else 2
+    return ".".join(tokens if len(tokens) <= kept else [*tokens[:kept], ">"])
 
 
 def _read(setting: str, path: str) -> str:

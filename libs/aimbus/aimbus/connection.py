@@ -46,6 +46,7 @@ class Bus:
         self._servers = [server.strip() for server in url.split(",")]
         self._access = access
         self._told = told
+        self.trouble = ""  # what is in the way of using the bus
         self._session: Session | None = None
         self._available = asyncio.Event()
         self._trouble = Once()
@@ -144,7 +145,7 @@ class Bus:
             await previous.end()
         self._trouble.reset()
         self._available.set()
-        self._told("")
+        self._tell("")
         self._log.info("nats connected", max_payload_bytes=session.max_payload_bytes)
 
     async def _down(self) -> None:
@@ -153,7 +154,7 @@ class Bus:
             self._available.clear()
             if not self._closing:
                 self._log.warning("nats disconnected")
-                self._told("the connection is lost")
+                self._tell("the connection is lost")
             await session.end()
 
     async def _failed(self, error: Exception) -> None:
@@ -162,9 +163,13 @@ class Bus:
         refused = self._access.blamed(error) or self._access.lacking(error)
         if refused is not None:
             error = refused
-            self._told(str(refused))
+            self._tell(str(refused))
         if text := self._trouble.news(error):
             self._log.warning("nats error" if self.connected else "nats waiting", error=text)
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._told(trouble)
 
 
 async def connect(url: str, *, name: str, access: Access = ANYBODY, told: Callable[[str], None] = untold) -> Bus:

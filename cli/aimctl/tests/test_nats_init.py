@@ -1,0 +1,164 @@
+"""`aimctl nats init`: what it makes, that it keeps what is there, and that nobody else can read it."""
+
+import base64
+import json
+import stat
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from typer.testing import CliRunner
+
+from aimbus.accounts import public_key
+from aimbus.permissions import USERS
+from aimctl.__main__ import app
+from aimctl.nats_secrets import NAMES, SEED, init_cluster, of_user, server_names, wanted
+from aimctl.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
+from aimkube import Cluster
+from aimlab.apiserver import ApiServer
+from aimlab.lab import write_kubeconfig
+from aimschema.resources import SECRET
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+NAMESPACE = "aim-system"
+Secrets = Mapping[str, Mapping[str, bytes]]
+
+
+def run(*args: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["nats", "init", *args])
+    return done.exit_code, done.output
+
+
+def differing(before: Secrets, after: Secrets) -> set[str]:
+    return {name for name in NAMES if before[name] != after[name]}
+
+
+def test_each_user_has_a_key_of_its_own_and_the_server_only_public_ones() -> None:
+    made = wanted({}, NAMESPACE, (), NOW)
+    seeds = {user: made[of_user(user)][SEED].decode() for user in USERS}
+    assert len(set(seeds.values())) == len(USERS)
+    server = b"".join(made["aim-nats-server"].values()).decode()
+    assert all(public_key(seed) in server and seed not in server for seed in seeds.values())
+    assert set(made) == set(NAMES)
+    assert {tuple(made[of_user(user)]) for user in USERS} == {("nkey.seed", "ca.crt")}
+    assert "ca.key" not in made["aim-nats-server"]
+
+
+def test_the_certificate_is_for_what_the_server_is_called() -> None:
+    made = wanted({}, "infra", (), NOW)["aim-nats-server"]["tls.crt"]
+    names = x509.load_pem_x509_certificate(made).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == server_names("infra")
+    assert "*.aim-nats-headless.infra.svc" in server_names("infra")
+
+
+@pytest.mark.parametrize(
+    ("rotate", "later", "changes"),
+    [
+        pytest.param((), timedelta(), set(), id="nothing"),
+        pytest.param(("cacher",), timedelta(), {"aim-nats-cacher", "aim-nats-server"}, id="one-user"),
+        pytest.param(("server",), timedelta(), {"aim-nats-server"}, id="the-server's-certificate"),
+        pytest.param((), SERVER_GOOD_FOR - RENEW_BEFORE - timedelta(hours=1), set(), id="still-good"),
+        pytest.param((), SERVER_GOOD_FOR - RENEW_BEFORE + timedelta(hours=1), {"aim-nats-server"}, id="runs-out"),
+        pytest.param(("ca",), timedelta(), set(NAMES), id="the-authority"),
+    ],
+)
+def test_what_is_there_is_kept(rotate: tuple[str, ...], later: timedelta, changes: set[str]) -> None:
+    first = wanted({}, NAMESPACE, (), NOW)
+    assert differing(first, wanted(first, NAMESPACE, rotate, NOW + later)) == changes
+
+
+def test_a_new_authority_keeps_the_keys_of_users() -> None:
+    first = wanted({}, NAMESPACE, (), NOW)
+    second = wanted(first, NAMESPACE, ("ca",), NOW)
+    assert {user: second[of_user(user)][SEED] for user in USERS} == {user: first[of_user(user)][SEED] for user in USERS}
+
+
+def test_what_is_missing_is_made() -> None:
+    first = wanted({}, NAMESPACE, (), NOW)
+    left = {name: data for name, data in first.items() if name != "aim-nats-router"}
+    assert differing(first, wanted(left, NAMESPACE, (), NOW)) == {"aim-nats-router", "aim-nats-server"}
+
+
+def test_an_authority_that_was_moved_away_is_asked_for_and_not_replaced_unasked() -> None:
+    first = wanted({}, NAMESPACE, (), NOW)
+    left = {name: data for name, data in first.items() if name != "aim-nats-ca"}
+    with pytest.raises(ValueError, match="bring it back, or make a new authority with --rotate ca"):
+        wanted(left, NAMESPACE, (), NOW)
+
+
+def test_a_folder_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    code, told = run("-o", str(folder), "-n", "infra")
+    assert (code, told.count(" created\n")) == (0, len(NAMES)), told
+    files = {path.name: path.read_text() for path in folder.iterdir()}
+    assert set(files) == {f"{name}.yaml" for name in NAMES}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert {yaml.safe_load(text)["metadata"]["namespace"] for text in files.values()} == {"infra"}
+    code, told = run("-o", str(folder), "-n", "infra")
+    assert (code, told.count(" unchanged\n")) == (0, len(NAMES)), told
+    assert {path.name: path.read_text() for path in folder.iterdir()} == files
+    code, told = run("-o", str(folder), "-n", "infra", "--rotate", "cacher")
+    assert (code, told.count(" changed\n")) == (0, 2), told
+    seeds = [base64.b64decode(yaml.safe_load(files[f"{of_user(user)}.yaml"])["data"][SEED]).decode() for user in USERS]
+    assert not any(seed in told for seed in seeds)
+
+
+def test_without_a_place_new_ones_are_printed_for_kubectl() -> None:
+    code, told = run()
+    assert code == 0
+    assert [body["metadata"]["name"] for body in yaml.safe_load_all(told)] == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        pytest.param(["--rotate", "nobody", "-o", "x"], "nobody", id="who"),
+        pytest.param(["--rotate", "cacher"], "--output or --apply", id="rotate-what"),
+        pytest.param(["--apply", "-o", "x"], "not both", id="where"),
+    ],
+)
+def test_wrong_usage_is_told(args: list[str], says: str) -> None:
+    code, told = run(*args)
+    assert (code, says in told) == (2, True), told
+
+
+def test_a_file_that_is_something_else_is_told_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "aim-nats-cacher.yaml").write_text("[1]")
+    code, told = run("-o", str(tmp_path))
+    assert (code, "is not a Secret that was written here" in " ".join(told.split())) == (1, True), told
+    assert [path.name for path in tmp_path.iterdir()] == ["aim-nats-cacher.yaml"]
+
+
+@pytest.fixture
+async def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    async with ApiServer() as server:
+        path = tmp_path / "kubeconfig"
+        write_kubeconfig(path, server.url)
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        yield path
+
+
+async def test_secrets_are_made_once_in_a_cluster(kubeconfig: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(RuntimeError, match="aim-system"):
+        await init_cluster(NAMESPACE, (), told.append)
+    cluster = await Cluster.connect(str(kubeconfig))
+    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    await init_cluster(NAMESPACE, (), told.append)
+
+    async def there() -> dict[str, Any]:
+        found = await cluster.list(SECRET, NAMESPACE)
+        return {item["metadata"]["name"]: item["data"] for item in found.items}
+
+    first = await there()
+    assert set(first) == set(NAMES)
+    await init_cluster(NAMESPACE, (), told.append)
+    assert await there() == first
+    await init_cluster(NAMESPACE, ("router",), told.append)
+    assert {name for name, data in (await there()).items() if data != first[name]} == {"aim-nats-router", "aim-nats-server"}
+    assert not any(base64.b64decode(data[SEED]).decode() in json.dumps(told) for data in first.values() if SEED in data)
+    await cluster.close()

@@ -1,0 +1,372 @@
+"""NATS with a key for each service, permissions and TLS: the whole story goes through, and nothing else does.
+
+The table of what was tried is in docs/nats.md; `AIM_WRITE_GOLDEN=1` writes it anew.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import nats
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from aimbus import Access, NatsServer, connect, ensure_streams
+from aimbus.accounts import new_seed
+from aimbus.permissions import CONSOLE, EMITS, OPERATOR, USERS
+from aimbus.streams import LOG, STATE
+from aimctl.nats_guard import Guard, guarded
+from aimctl.nats_secrets import SEED, of_user
+from aimctl.quickstart import NAMESPACE, SERVICE
+from aimctl.services import start_service
+from aimctl.stack import control_plane_on_laptop, kubectl, kubectl_env
+from aimlab.ports import free_ports
+from aimlab.processes import Children
+from aimlab.testing import eventually
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, WATCHER
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+PAGE = Path(__file__).parents[2] / "docs" / "nats.md"
+BEGIN = "<!-- written by tests/scenario/test_nats_permissions.py -->\n\n"
+PEOPLE = {CONSOLE, OPERATOR}
+
+
+class Attempt(NamedTuple):
+    """Something on NATS, and who alone may do it."""
+
+    verb: str
+    subject: str
+    may: set[str]
+
+
+def publish(subject: str, *may: str) -> Attempt:
+    return Attempt("publish", subject, set(may))
+
+
+def subscribe(subject: str, *may: str) -> Attempt:
+    return Attempt("subscribe", subject, set(may))
+
+
+ATTEMPTS = [
+    publish("aim.object.ModelCache.ml.x", WATCHER, OPERATOR),
+    publish("aim.synced.ModelCache", WATCHER, OPERATOR),
+    publish("aim.report.AIMServiceTemplate.ml.x.discovery", DISCOVERY, OPERATOR),
+    publish("aim.report.AIMClusterModel.-.x.discovery", DISCOVERY, OPERATOR),
+    publish("aim.report.ModelCache.ml.x.cacher", CACHER, OPERATOR),
+    publish("aim.report.AIMServiceTemplate.ml.x.cacher", CACHER, OPERATOR),
+    publish("aim.report.AIMService.ml.x.cacher", OPERATOR),
+    publish("aim.report.AIMService.ml.x.deployer", DEPLOYER, OPERATOR),
+    publish("aim.report.ModelCache.ml.x.deployer", DEPLOYER, OPERATOR),
+    publish("aim.report.AIMService.ml.x.router", ROUTER, OPERATOR),
+    publish("aim.report.AIMService.ml.x.statuswriter", OPERATOR),
+    *(publish(f"aim.action.{user}.Job.ml.x", *({user} - {WATCHER}), OPERATOR) for user in EMITS),
+    *(publish(f"aim.dead.{user}.Job.ml.x", user, OPERATOR) for user in EMITS),
+    publish("aim.dead.cacher.unreadable.object.Job.ml.x", CACHER, OPERATOR),
+    publish("aimlive.progress.ModelCache.ml.x", CACHER),
+    publish("aimlive.other"),
+    publish("other"),
+    publish(f"$JS.API.STREAM.CREATE.{LOG}", WATCHER),
+    publish(f"$JS.API.STREAM.UPDATE.{STATE}", WATCHER),
+    publish(f"$JS.API.STREAM.PURGE.{LOG}", WATCHER),
+    publish(f"$JS.API.STREAM.DELETE.{STATE}", WATCHER),
+    publish(f"$JS.API.STREAM.DELETE.{LOG}"),
+    publish(f"$JS.API.STREAM.PURGE.{STATE}"),
+    publish("$JS.API.STREAM.CREATE.OTHER"),
+    publish("$JS.API.STREAM.NAMES"),
+    publish(f"$JS.API.STREAM.MSG.DELETE.{LOG}"),
+    publish(f"$JS.API.STREAM.SNAPSHOT.{LOG}"),
+    publish(f"$JS.API.STREAM.INFO.{LOG}", WATCHER, *PEOPLE),
+    publish(f"$JS.API.STREAM.INFO.{STATE}", *USERS),
+    publish(f"$JS.API.CONSUMER.CREATE.{STATE}.mine", *USERS),
+    publish(f"$JS.API.CONSUMER.MSG.NEXT.{STATE}.mine", *USERS),
+    publish(f"$JS.API.CONSUMER.CREATE.{LOG}.mine", *PEOPLE),
+    publish(f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.mine", *PEOPLE),
+    publish(f"$JS.API.CONSUMER.NAMES.{STATE}"),
+    publish(f"$JS.API.CONSUMER.LIST.{STATE}"),
+    publish(f"$JS.API.CONSUMER.INFO.{STATE}.theirs"),
+    publish(f"$JS.API.CONSUMER.DELETE.{STATE}.theirs"),
+    publish(f"$JS.API.CONSUMER.DURABLE.CREATE.{STATE}.theirs"),
+    publish(f"$JS.ACK.{STATE}.theirs.1.1.1.1.0"),
+    publish("$JS.API.ACCOUNT.PURGE.AIM"),
+    publish("$SYS.REQ.SERVER.PING"),
+    publish("$SYS.REQ.ACCOUNT.AIM.CONNZ"),
+    *(publish(f"_INBOX_{user}.x") for user in (*EMITS, "aimctl")),
+    publish("_INBOX.x"),
+    *(subscribe(f"_INBOX_{user}.>", user) for user in EMITS),
+    subscribe("_INBOX_aimctl.>", *PEOPLE),
+    subscribe("aimlive.progress.>", *PEOPLE),
+    subscribe("_INBOX.>"),
+    subscribe("aim.>"),
+    subscribe("$JS.>"),
+    subscribe("$SYS.>"),
+    subscribe(">"),
+]
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Guard:
+    return guarded(tmp_path_factory.mktemp("keys"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(guard: Guard, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
+    """Without streams: what is allowed finds nothing to destroy."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"), includes=guard.includes)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+class Caller(NamedTuple):
+    client: Client
+    refusals: list[str]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def callers(server: NatsServer, guard: Guard) -> AsyncIterator[dict[str, Caller]]:
+    """A bare client for each user: it sends what it likes."""
+    made = {}
+    for user in USERS:
+        refusals: list[str] = []
+
+        async def refused(error: Exception, into: list[str] = refusals) -> None:
+            into.append(str(error))
+
+        access = guard.access(user)
+        assert access.ca is not None
+        context = ssl.create_default_context(cafile=access.ca)
+        made[user] = Caller(await nats.connect(server.url, nkeys_seed=access.creds, tls=context, error_cb=refused), refusals)
+    yield made
+    for caller in made.values():
+        await caller.client.close()
+
+
+async def is_refused(caller: Caller, attempt: Attempt) -> bool:
+    """The server answers in order: what it has to say of an attempt comes before the answer to the ping behind it."""
+    caller.refusals.clear()
+    if attempt.verb == "publish":
+        await caller.client.publish(attempt.subject, b"{}")
+    else:
+        await (await caller.client.subscribe(attempt.subject)).unsubscribe()
+    while caller.client.pending_data_size:  # flush would send its ping before what waits in the buffer
+        await asyncio.sleep(0)
+    await caller.client.flush()
+    verb = "Publish to" if attempt.verb == "publish" else "Subscription to"
+    assert all(f'violation for {verb} "{attempt.subject}"'.lower() in refusal.lower() for refusal in caller.refusals), caller.refusals
+    return bool(caller.refusals)
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: f"{attempt.verb}-{attempt.subject}")
+async def test_only_who_may_can(callers: dict[str, Caller], attempt: Attempt) -> None:
+    assert {user for user in USERS if not await is_refused(callers[user], attempt)} == attempt.may
+
+
+async def test_the_page_shows_what_was_tried(callers: dict[str, Caller]) -> None:
+    lines = [f"| tried | {' | '.join(USERS)} |", "|---" * (len(USERS) + 1) + "|"]
+    for attempt in ATTEMPTS:
+        told = ["refused" if await is_refused(callers[user], attempt) else "yes" for user in USERS]
+        lines.append(f"| {attempt.verb} `{attempt.subject}` | {' | '.join(told)} |")
+    head, begin, _ = PAGE.read_text().partition(BEGIN)
+    page = head + begin + "\n".join(lines) + "\n"
+    if os.environ.get("AIM_WRITE_GOLDEN"):
+        PAGE.write_text(page)
+    assert PAGE.read_text() == page
+
+
+async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(tmp_path: Path, guard: Guard) -> None:
+    server = NatsServer(tmp_path / "nats", includes=guard.includes)
+    url = await server.start()
+    watcher = await connect(url, name="aim-watcher", access=guard.access(WATCHER))
+    cacher = await connect(url, name="aim-cacher", access=guard.access(CACHER))
+    await ensure_streams(watcher)
+    session, inboxes = await cacher.session(), (await watcher.session()).client
+    arrived: list[str] = []
+
+    async def note(message: Msg) -> None:
+        arrived.append(message.subject)
+
+    await inboxes.subscribe("_INBOX_watcher.*", cb=note)
+    own = "aim.report.ModelCache.ml.x.cacher"
+    await session.request(own, b"forged")
+    for number, elsewhere in enumerate(("aim.object.ModelCache.ml.x", "_INBOX_watcher.x")):
+        wanted = {"name": f"evil{number}", "deliver_subject": elsewhere, "deliver_policy": "all", "ack_policy": "none", "filter_subject": own}
+        body = json.dumps({"stream_name": STATE, "config": wanted, "action": "create"}).encode()
+        answer = json.loads((await session.request(f"$JS.API.CONSUMER.CREATE.{STATE}.evil{number}", body)).data)
+        assert answer["config"]["deliver_subject"] == elsewhere
+    await asyncio.sleep(0.5)  # nothing is to happen
+    info = json.loads((await (await watcher.session()).request(f"$JS.API.STREAM.INFO.{LOG}", b"")).data)
+    assert (info["state"]["messages"], arrived) == (1, [])
+    await cacher.close()
+    await watcher.close()
+    await server.stop()
+
+
+async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(tmp_path: Path) -> None:
+    guard = guarded(tmp_path / "keys")
+    async with control_plane_on_laptop(tmp_path / "lab", guard=guard) as stack:
+        await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
+        await kubectl(stack.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        operator = await connect(stack.nats.url, name="aimctl", access=guard.access(OPERATOR))
+        await operator.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"unreadable", {})
+        aimctl = Aimctl(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats.url}, guard)
+
+        async def has_letters() -> bool:
+            return "unreadable message" in (await aimctl(CONSOLE, "dead"))[1]
+
+        await eventually(has_letters, "letters on the unreadable message")
+        for looking in (["timeline", f"aimsvc/{SERVICE}"], ["explain", f"aimsvc/{SERVICE}"], ["record", "-o", str(tmp_path / "recording")]):
+            code, said = await aimctl(CONSOLE, *looking, "-n", NAMESPACE)
+            assert code == 0, said
+        assert violations(guard) == []
+        code, said = await aimctl(CONSOLE, "dead", "retry", "--all")
+        assert (code, "AIM_NATS_CREDS: this user may not publish to aim.dead.>" in " ".join(said.split())) == (1, True), said
+        guard.log.clear()
+        code, said = await aimctl(OPERATOR, "dead", "retry", "--all")
+        assert code == 0, said
+        await kubectl(stack.lab, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
+        await kubectl(stack.lab, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s")
+        assert violations(guard) == []
+        await operator.close()
+        seeds = [guard.access(user).creds for user in USERS]
+        logs = "".join(file.read_text() for file in (tmp_path / "lab" / "log").iterdir())
+        assert not any(Path(seed).read_text() in logs for seed in seeds if seed is not None)
+
+
+class Aimctl:
+    """`aimctl` with a user's key; gives exit code and output."""
+
+    def __init__(self, env: dict[str, str], guard: Guard) -> None:
+        self._env = env
+        self._guard = guard
+
+    async def __call__(self, user: str, *args: str) -> tuple[int | None, str]:
+        access = self._guard.access(user)
+        env = self._env | {"AIM_NATS_CREDS": access.creds or "", "AIM_NATS_CA": access.ca or "", "COLUMNS": "200"}
+        command = str(Path(sys.executable).with_name("aimctl"))
+        process = await asyncio.create_subprocess_exec(
+            command, *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        said, _ = await process.communicate()
+        return process.returncode, said.decode()
+
+
+def violations(guard: Guard) -> list[str]:
+    return [line for line in guard.log if re.search("violation|authorization", line, re.IGNORECASE)]
+
+
+@contextlib.asynccontextmanager
+async def told_by(server: NatsServer, access: Access, url: str | None = None) -> AsyncIterator[asyncio.Queue[str]]:
+    """What the cacher's connection tells while the block lasts."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    connecting = asyncio.create_task(connect(url or server.url, name="aim-cacher", access=access, told=told.put_nowait))
+    async with asyncio.timeout(15):
+        yield told
+    connecting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await (await connecting).close()
+
+
+def lacks(tmp_path: Path, guard: Guard, *, creds: str | None = None, ca: str | None = None) -> Access:
+    """The cacher's access with other contents of one of its files."""
+    right = guard.access(CACHER)
+    files = {"seed": (creds, right.creds), "ca": (ca, right.ca)}
+    for name, (text, _) in files.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    seed, authority = (str(tmp_path / name) if text is not None else path for name, (text, path) in files.items())
+    return Access(seed, authority)
+
+
+@pytest.mark.parametrize(
+    ("access", "says"),
+    [
+        pytest.param(lambda tmp, guard: Access(None, guard.access(CACHER).ca), "AIM_NATS_CREDS: the server wants a key", id="no-key"),
+        pytest.param(lambda tmp, guard: lacks(tmp, guard, creds=new_seed()), "AIM_NATS_CREDS: the server does not know the key", id="wrong-key"),
+        pytest.param(lambda tmp, guard: lacks(tmp, guard, creds="hello"), "holds neither an NKey seed nor NATS credentials", id="no-seed"),
+        pytest.param(lambda tmp, guard: lacks(tmp, guard, creds="-BEGIN USER NKEY SEED-"), "AIM_NATS_CREDS: ", id="half-credentials"),
+        pytest.param(lambda tmp, guard: Access(str(tmp / "no"), None), "no cannot be read: No such file or directory", id="no-file"),
+        pytest.param(lambda tmp, guard: lacks(tmp, guard, ca="hello"), "AIM_NATS_CA: ", id="no-certificate"),
+        pytest.param(lambda tmp, guard: Access(guard.access(CACHER).creds, None), "AIM_NATS_CA: the server's certificate does not", id="no-ca"),
+    ],
+)
+async def test_what_is_wrong_with_the_files_is_told(
+    server: NatsServer, guard: Guard, tmp_path: Path, access: Callable[[Path, Guard], Access], says: str
+) -> None:
+    async with told_by(server, access(tmp_path, guard)) as told:
+        assert says in await told.get()
+
+
+async def test_a_server_that_does_not_encrypt_is_not_spoken_to(guard: Guard, tmp_path: Path) -> None:
+    plain = NatsServer(tmp_path / "nats")
+    url = await plain.start()
+    for access, at in ((guard.access(CACHER), url), (Access(), url.replace("nats:", "tls:"))):
+        async with told_by(plain, access, at) as told:
+            assert "AIM_NATS_CA: the server does not encrypt" in await told.get()
+    await plain.stop()
+
+
+async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
+    guard = guarded(tmp_path / "keys")
+    server = NatsServer(tmp_path / "nats", includes=guard.includes)
+    url = await server.start()
+    told: asyncio.Queue[str] = asyncio.Queue()
+    bus = await connect(url, name="aim-cacher", access=guard.access(CACHER), told=told.put_nowait)
+    seed = guard.folder / of_user(CACHER) / SEED
+    old = seed.read_text()
+    guard.lay_out(CACHER)
+    new = seed.read_text()
+    seed.write_text(old)  # the server's Secret arrives before the service's
+    session = await bus.session()
+    server.reload()
+    async with asyncio.timeout(20):
+        await session.ended
+        while "the server does not know the key" not in await told.get():
+            pass
+        seed.write_text(new)
+        await bus.session()
+        while await told.get():
+            pass
+    assert bus.trouble == ""
+    await bus.close()
+    await server.stop()
+
+
+async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put_right(server: NatsServer, guard: Guard, tmp_path: Path) -> None:
+    wrong = lacks(tmp_path, guard, creds=new_seed())
+    assert wrong.creds is not None
+    async with Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as http:
+        url = await start_service(
+            children, CACHER, nats_url=server.url, kubeconfig=tmp_path / "none", port=free_ports(1)[0], access=lambda _: wrong
+        )
+
+        async def ready() -> str:
+            try:
+                async with http.get(f"{url}/readyz") as answer:
+                    return await answer.text()
+            except aiohttp.ClientError:
+                return ""
+
+        async def says_so() -> bool:
+            return "nats: AIM_NATS_CREDS: the server does not know the key" in await ready()
+
+        await eventually(says_so, "/readyz names the setting")
+        right = guard.access(CACHER).creds
+        assert right is not None
+        Path(wrong.creds).write_text(Path(right).read_text())
+
+        async def connected() -> bool:
+            return "nats connected" in children.log_of(CACHER).read_text()
+
+        await eventually(connected, "the service goes on")
+        lines = children.log_of(CACHER).read_text().splitlines()
+        assert len([line for line in lines if "does not know the key" in line]) == 1
