@@ -158,7 +158,7 @@ async def is_refused(caller: Caller, attempt: Attempt) -> bool:
         await caller.client.publish(attempt.subject, b"{}")
     else:
         await (await caller.client.subscribe(attempt.subject)).unsubscribe()
-    while caller.client.pending_data_size:  # flush would send its ping before what waits in the buffer
+    while caller.client.pending_data_size:  # noqa: ASYNC110 (flush would send its ping before what waits in the buffer)
         await asyncio.sleep(0)
     await caller.client.flush()
     verb = "Publish to" if attempt.verb == "publish" else "Subscription to"
@@ -237,9 +237,15 @@ async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(tm
         await kubectl(stack.lab, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s")
         assert violations(guard) == []
         await operator.close()
-        seeds = [guard.access(user).creds for user in USERS]
-        logs = "".join(file.read_text() for file in (tmp_path / "lab" / "log").iterdir())
-        assert not any(Path(seed).read_text() in logs for seed in seeds if seed is not None)
+        assert not any(seed in log for seed in seeds_of(guard) for log in logs_of(tmp_path / "lab"))
+
+
+def seeds_of(guard: Guard) -> list[str]:
+    return [(guard.folder / of_user(user) / SEED).read_text() for user in USERS]
+
+
+def logs_of(lab: Path) -> list[str]:
+    return [file.read_text() for file in (lab / "log").iterdir()]
 
 
 class Aimctl:
@@ -253,9 +259,7 @@ class Aimctl:
         access = self._guard.access(user)
         env = self._env | {"AIM_NATS_CREDS": access.creds or "", "AIM_NATS_CA": access.ca or "", "COLUMNS": "200"}
         command = str(Path(sys.executable).with_name("aimctl"))
-        process = await asyncio.create_subprocess_exec(
-            command, *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
+        process = await asyncio.create_subprocess_exec(command, *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
         said, _ = await process.communicate()
         return process.returncode, said.decode()
 
@@ -276,33 +280,42 @@ async def told_by(server: NatsServer, access: Access, url: str | None = None) ->
         await (await connecting).close()
 
 
-def lacks(tmp_path: Path, guard: Guard, *, creds: str | None = None, ca: str | None = None) -> Access:
-    """The cacher's access with other contents of one of its files."""
-    right = guard.access(CACHER)
-    files = {"seed": (creds, right.creds), "ca": (ca, right.ca)}
-    for name, (text, _) in files.items():
-        if text is not None:
-            (tmp_path / name).write_text(text)
-    seed, authority = (str(tmp_path / name) if text is not None else path for name, (text, path) in files.items())
-    return Access(seed, authority)
+class Files(NamedTuple):
+    """The cacher's files, and a folder for wrong ones."""
+
+    folder: Path
+    guard: Guard
+
+    def with_(self, *, creds: str | None = None, ca: str | None = None) -> Access:
+        """Access by files of which one or both have other contents."""
+        right = self.guard.access(CACHER)
+        return Access(right.creds if creds is None else self._new("seed", creds), right.ca if ca is None else self._new("ca", ca))
+
+    def _new(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+
+@pytest.fixture
+def files(tmp_path: Path, guard: Guard) -> Files:
+    return Files(tmp_path, guard)
 
 
 @pytest.mark.parametrize(
     ("access", "says"),
     [
-        pytest.param(lambda tmp, guard: Access(None, guard.access(CACHER).ca), "AIM_NATS_CREDS: the server wants a key", id="no-key"),
-        pytest.param(lambda tmp, guard: lacks(tmp, guard, creds=new_seed()), "AIM_NATS_CREDS: the server does not know the key", id="wrong-key"),
-        pytest.param(lambda tmp, guard: lacks(tmp, guard, creds="hello"), "holds neither an NKey seed nor NATS credentials", id="no-seed"),
-        pytest.param(lambda tmp, guard: lacks(tmp, guard, creds="-BEGIN USER NKEY SEED-"), "AIM_NATS_CREDS: ", id="half-credentials"),
-        pytest.param(lambda tmp, guard: Access(str(tmp / "no"), None), "no cannot be read: No such file or directory", id="no-file"),
-        pytest.param(lambda tmp, guard: lacks(tmp, guard, ca="hello"), "AIM_NATS_CA: ", id="no-certificate"),
-        pytest.param(lambda tmp, guard: Access(guard.access(CACHER).creds, None), "AIM_NATS_CA: the server's certificate does not", id="no-ca"),
+        pytest.param(lambda files: Access(None, files.with_().ca), "AIM_NATS_CREDS: the server wants a key", id="no-key"),
+        pytest.param(lambda files: files.with_(creds=new_seed()), "AIM_NATS_CREDS: the server does not know the key", id="wrong-key"),
+        pytest.param(lambda files: files.with_(creds="hello"), "holds neither an NKey seed nor NATS credentials", id="no-seed"),
+        pytest.param(lambda files: files.with_(creds="-BEGIN USER NKEY SEED-"), "AIM_NATS_CREDS: ", id="half-credentials"),
+        pytest.param(lambda files: Access(str(files.folder / "no")), "no cannot be read: No such file or directory", id="no-file"),
+        pytest.param(lambda files: files.with_(ca="hello"), "AIM_NATS_CA: ", id="no-certificate"),
+        pytest.param(lambda files: Access(files.with_().creds), "AIM_NATS_CA: the server's certificate does not", id="no-ca"),
     ],
 )
-async def test_what_is_wrong_with_the_files_is_told(
-    server: NatsServer, guard: Guard, tmp_path: Path, access: Callable[[Path, Guard], Access], says: str
-) -> None:
-    async with told_by(server, access(tmp_path, guard)) as told:
+async def test_what_is_wrong_with_the_files_is_told(server: NatsServer, files: Files, access: Callable[[Files], Access], says: str) -> None:
+    async with told_by(server, access(files)) as told:
         assert says in await told.get()
 
 
@@ -341,13 +354,10 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
     await server.stop()
 
 
-async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put_right(server: NatsServer, guard: Guard, tmp_path: Path) -> None:
-    wrong = lacks(tmp_path, guard, creds=new_seed())
-    assert wrong.creds is not None
+async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put_right(server: NatsServer, files: Files, tmp_path: Path) -> None:
+    wrong = files.with_(creds=new_seed())
     async with Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as http:
-        url = await start_service(
-            children, CACHER, nats_url=server.url, kubeconfig=tmp_path / "none", port=free_ports(1)[0], access=lambda _: wrong
-        )
+        url = await start_service(children, CACHER, nats_url=server.url, kubeconfig=tmp_path / "none", port=free_ports(1)[0], access=lambda _: wrong)
 
         async def ready() -> str:
             try:
@@ -360,9 +370,7 @@ async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put
             return "nats: AIM_NATS_CREDS: the server does not know the key" in await ready()
 
         await eventually(says_so, "/readyz names the setting")
-        right = guard.access(CACHER).creds
-        assert right is not None
-        Path(wrong.creds).write_text(Path(right).read_text())
+        files.with_(creds=Path(files.with_().creds or "").read_text())  # noqa: ASYNC240 (a small file)
 
         async def connected() -> bool:
             return "nats connected" in children.log_of(CACHER).read_text()

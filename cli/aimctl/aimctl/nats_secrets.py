@@ -66,7 +66,7 @@ def _authority(there: Mapping[str, Mapping[str, bytes]], rotate: Collection[str]
     return make_authority(now)
 
 
-def _seed(own: Mapping[str, bytes], user: str, new: bool) -> str:  # noqa: FBT001
+def _seed(own: Mapping[str, bytes], user: str, new: bool) -> str:
     if new or SEED not in own:
         return new_seed()
     seed = own[SEED].decode(errors="replace").strip()
@@ -77,7 +77,7 @@ def _seed(own: Mapping[str, bytes], user: str, new: bool) -> str:  # noqa: FBT00
     return seed
 
 
-def _server(own: Mapping[str, bytes], authority: Pair, names: list[str], new: bool, now: datetime) -> Pair:  # noqa: FBT001
+def _server(own: Mapping[str, bytes], authority: Pair, names: list[str], new: bool, now: datetime) -> Pair:
     if not new and CERTIFICATE in own and KEY in own and serves(own[CERTIFICATE], authority.certificate, names, now):
         return Pair(own[CERTIFICATE], own[KEY])
     return make_server(authority, names, now)

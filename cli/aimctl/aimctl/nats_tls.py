@@ -43,9 +43,7 @@ def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     roles = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     builder = (
-        x509.CertificateBuilder(
-            parent.subject, subject, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + SERVER_GOOD_FOR
-        )
+        x509.CertificateBuilder(parent.subject, subject, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + SERVER_GOOD_FOR)
         .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)

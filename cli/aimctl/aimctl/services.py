@@ -45,9 +45,7 @@ async def start_services(
     return urls
 
 
-async def start_service(
-    children: Children, service: str, *, nats_url: str, kubeconfig: Path | None, port: int, access: AccessOf = anybody
-) -> str:
+async def start_service(children: Children, service: str, *, nats_url: str, kubeconfig: Path | None, port: int, access: AccessOf = anybody) -> str:
     """Start one; gives its health URL and does not wait until it is ready."""
     files = access(service)
     given = {CREDS_SETTING: files.creds, CA_SETTING: files.ca, "KUBECONFIG": None if kubeconfig is None else str(kubeconfig)}

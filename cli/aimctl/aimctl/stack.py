@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimbus import NatsServer
-from aimctl.quickstart import Quickstart, crds, prepare, rbac
 from aimctl.nats_guard import Guard
+from aimctl.quickstart import Quickstart, crds, prepare, rbac
 from aimctl.services import anybody, start_services
 from aimlab.lab import Lab, laptop
 from aimlab.processes import Children

@@ -10,6 +10,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ CHECK_INTERVAL_S = 1.0
 REPLACE_AFTER_S = 15.0
 
 ANYBODY = Access()
+# asyncio warns once for every TLS connection that the other side closes (StreamReaderProtocol.eof_received); nothing is wrong.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
 _log = structlog.stdlib.get_logger("aimbus")
 
 

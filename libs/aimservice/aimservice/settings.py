@@ -32,7 +32,6 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
-
     def access(self) -> Access:
         """How the service shows who it is to NATS."""
         return Access(self.nats_creds, self.nats_ca)
