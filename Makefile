@@ -25,7 +25,7 @@ dev: install ## a laptop cluster with the control plane, until Ctrl-C
 	$(BIN)/aimctl dev
 
 test: .venv/dev-installed ## unit, contract and scenario tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
 	@$(BIN)/python tests/cluster/run.py
