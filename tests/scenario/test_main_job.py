@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 import aimbus
+from aimctl.contracts import flaws_of_log
 from aimctl.demo import NOT_YET
 from aimctl.leaks import leaks
 from aimctl.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLATE, WEIGHTS
@@ -203,6 +204,12 @@ async def test_kubectl_shows_the_log_of_the_model(stack: Stack) -> None:
 
 async def test_no_secret_value_is_in_any_event_log_or_status(stack: Stack) -> None:
     assert await leaks(stack, [S3_KEYS.secret_key]) == []
+
+
+async def test_every_message_is_what_its_sender_and_its_schema_promise(stack: Stack) -> None:
+    count, flaws = await flaws_of_log(stack.nats.url)
+    assert count > 100
+    assert flaws == []
 
 
 async def test_no_service_asked_for_anything_that_its_account_may_not(stack: Stack, given_server: Path | None) -> None:
