@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds lock clean
+.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,7 +25,7 @@ dev: install ## a laptop cluster with the control plane, until Ctrl-C
 	$(BIN)/aimctl dev
 
 test: .venv/dev-installed ## unit, contract and scenario tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
 	@$(BIN)/python tests/cluster/run.py
@@ -61,6 +61,10 @@ format: .venv/dev-installed ## format and fix what can be fixed by itself
 
 crds: .venv/demo-installed ## write deploy/crds from the kinds
 	$(BIN)/python -m aimschema.crds deploy/crds
+
+contracts: .venv/demo-installed ## write contracts/ from the messages and services, and compare it with every released version
+	$(BIN)/python -m aimctl.contracts contracts/asyncapi.yaml
+	$(BIN)/python -m aimschema.contracts contracts
 
 lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes
 	cd requirements && ../$(LOCK) --upgrade --output-file demo.txt demo.in && ../$(LOCK) --upgrade --output-file dev.txt dev.in
