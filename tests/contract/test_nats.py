@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aimbus.permissions import USERS, sentence, table
+from aimctl.nats_users import USERS, sentence, table
 from aimctl.services import SERVICES
 
 ROOT = Path(__file__).parents[2]

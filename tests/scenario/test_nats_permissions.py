@@ -23,12 +23,12 @@ from nats.aio.msg import Msg
 
 from aimbus import Access, NatsServer, connect, ensure_streams
 from aimbus.accounts import new_seed
-from aimbus.permissions import CONSOLE, EMITS, OPERATOR, USERS
 from aimbus.streams import LOG, STATE
 from aimctl.nats_guard import Guard, guarded
 from aimctl.nats_secrets import SEED, of_user
+from aimctl.nats_users import CONSOLE, OPERATOR, USERS
 from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.services import start_service
+from aimctl.services import SERVICES, start_service
 from aimctl.stack import control_plane_on_laptop, kubectl, kubectl_env
 from aimlab.ports import free_ports
 from aimlab.processes import Children
@@ -69,8 +69,8 @@ ATTEMPTS = [
     publish("aim.report.ModelCache.ml.x.deployer", DEPLOYER, OPERATOR),
     publish("aim.report.AIMService.ml.x.router", ROUTER, OPERATOR),
     publish("aim.report.AIMService.ml.x.statuswriter", OPERATOR),
-    *(publish(f"aim.action.{user}.Job.ml.x", *({user} - {WATCHER}), OPERATOR) for user in EMITS),
-    *(publish(f"aim.dead.{user}.Job.ml.x", user, OPERATOR) for user in EMITS),
+    *(publish(f"aim.action.{user}.Job.ml.x", *({user} - {WATCHER}), OPERATOR) for user in SERVICES),
+    *(publish(f"aim.dead.{user}.Job.ml.x", user, OPERATOR) for user in SERVICES),
     publish("aim.dead.cacher.unreadable.object.Job.ml.x", CACHER, OPERATOR),
     publish("aimlive.progress.ModelCache.ml.x", CACHER),
     publish("aimlive.other"),
@@ -100,9 +100,9 @@ ATTEMPTS = [
     publish("$JS.API.ACCOUNT.PURGE.AIM"),
     publish("$SYS.REQ.SERVER.PING"),
     publish("$SYS.REQ.ACCOUNT.AIM.CONNZ"),
-    *(publish(f"_INBOX_{user}.x") for user in (*EMITS, "aimctl")),
+    *(publish(f"_INBOX_{user}.x") for user in (*SERVICES, "aimctl")),
     publish("_INBOX.x"),
-    *(subscribe(f"_INBOX_{user}.>", user) for user in EMITS),
+    *(subscribe(f"_INBOX_{user}.>", user) for user in SERVICES),
     subscribe("_INBOX_aimctl.>", *PEOPLE),
     subscribe("aimlive.progress.>", *PEOPLE),
     subscribe("_INBOX.>"),

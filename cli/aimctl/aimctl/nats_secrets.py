@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from aimbus.accounts import auth_conf, new_seed, public_key, tls_conf
-from aimbus.permissions import USERS
 from aimctl.nats_tls import Pair, make_authority, make_server, serves
+from aimctl.nats_users import PERMISSIONS, USERS
 from aimkube import Cluster, KubeError, NotFound
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.resources import SECRET
@@ -51,7 +51,7 @@ def wanted(there: Mapping[str, Mapping[str, bytes]], namespace: str, rotate: Col
     seeds = {user: _seed(there.get(of_user(user), {}), user, user in rotate) for user in USERS}
     secrets = {of_user(user): {SEED: seed.encode(), CA: authority.certificate} for user, seed in seeds.items()}
     server = _server(there.get(SERVER, {}), authority, server_names(namespace), "server" in rotate, now)
-    auth = auth_conf({user: public_key(seed) for user, seed in seeds.items()}).encode()
+    auth = auth_conf({user: public_key(seed) for user, seed in seeds.items()}, PERMISSIONS).encode()
     secrets[SERVER] = {AUTH: auth, TLS: tls_conf().encode(), CERTIFICATE: server.certificate, KEY: server.key, CA: authority.certificate}
     secrets[AUTHORITY] = {CA: authority.certificate, CA_KEY: authority.key}
     return secrets

@@ -14,10 +14,10 @@ from cryptography import x509
 from typer.testing import CliRunner
 
 from aimbus.accounts import public_key
-from aimbus.permissions import USERS
 from aimctl.__main__ import app
 from aimctl.nats_secrets import NAMES, SEED, init_cluster, of_user, server_names, wanted
 from aimctl.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
+from aimctl.nats_users import USERS
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
 from aimlab.lab import write_kubeconfig

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import nkeys
 
-from aimbus.permissions import permissions
+from aimbus.permissions import Permissions
 
 FOLDER = "/etc/aim/nats-server"
 """Where the server finds its certificate, unless told otherwise."""
@@ -32,9 +32,9 @@ def public_key(seed: str) -> str:
     return key.decode()
 
 
-def auth_conf(keys: Mapping[str, str]) -> str:
+def auth_conf(keys: Mapping[str, str], permissions: Mapping[str, Permissions]) -> str:
     """`keys` has the public key of each user."""
-    users = "\n".join(_user(name, key) for name, key in keys.items())
+    users = "\n".join(_user(name, key, permissions[name]) for name, key in keys.items())
     return f"""\
 # Made by aimctl nats init: include it in nats.conf. Public keys only.
 system_account: SYS
@@ -57,8 +57,7 @@ def tls_conf(folder: str = FOLDER) -> str:
     return f"# Made by aimctl nats init: include it in nats.conf and in its cluster block.\ntls {{\n{lines}\n  verify: false\n}}\n"
 
 
-def _user(name: str, key: str) -> str:
-    allowed = permissions(name)
+def _user(name: str, key: str, allowed: Permissions) -> str:
     publish, subscribe = _list(allowed.publish), _list(allowed.subscribe)
     return f"""\
       # {name}

@@ -1,7 +1,7 @@
-"""Who may send and hear what on NATS: one user a service, and two for people. Pure.
+"""What a client may send and hear on NATS, from what its service declares. Pure.
 
 1. What is not listed is refused: publishing and subscribing each have only a list of what is allowed, and no reply is allowed by being asked.
-2. A service says only what its README says it emits. The watcher alone publishes objects and makes streams.
+2. A service says what its contract says it emits, and nothing else. Only who keeps the streams (the watcher) may make them.
 3. Replies come to an inbox of the user's own, so that nobody reads or sends what is meant for another.
 4. Reading is by consumers of AIM_STATE with several filters, whose subjects are in the request and not in its subject, so NATS cannot limit by
    subject what of the bus a service reads. The bus holds no secrets.
@@ -14,25 +14,7 @@ from dataclasses import dataclass
 from aimbus.access import inbox_prefix
 from aimbus.streams import LOG, STATE
 from aimschema import subjects
-from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
-from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
-
-CONSOLE = "console"
-"""A person who looks: aimctl, but for `aimctl dead retry`."""
-OPERATOR = "operator"
-"""A person who may also send again what nobody could read: `aimctl dead retry`. No process of ours uses this key."""
-_PEOPLE = "aimctl"
-
-EMITS: dict[str, tuple[str, ...]] = {
-    WATCHER: (f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.*"),
-    STATUSWRITER: (),
-    DISCOVERY: (subjects.reports(TEMPLATE.kind, DISCOVERY), subjects.reports(MODEL.kind, DISCOVERY)),
-    CACHER: (subjects.reports(CACHE.kind, CACHER), subjects.reports(TEMPLATE.kind, CACHER), f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.*.*"),
-    DEPLOYER: (subjects.reports(SERVICE.kind, DEPLOYER), subjects.reports(CACHE.kind, DEPLOYER)),
-    ROUTER: (subjects.reports(SERVICE.kind, ROUTER),),
-}
-"""What each service says beside its actions (with what it remembers of them) and its dead letters."""
-USERS = (*EMITS, CONSOLE, OPERATOR)
+from aimschema.contracts import Contract
 
 _READ_STATE = (
     f"$JS.API.STREAM.INFO.{STATE}",
@@ -58,36 +40,11 @@ class Permissions:
     subscribe: tuple[str, ...]
 
 
-def permissions(user: str) -> Permissions:
-    """Raises KeyError for a name that is not in USERS."""
-    if user in {CONSOLE, OPERATOR}:
-        resends = (subjects.ALL,) if user == OPERATOR else ()
-        return Permissions((*resends, *_READ_STATE, *_READ_LOG), _hears(_PEOPLE, f"{subjects.LIVE_PROGRESS}.>"))
-    acts = () if user == WATCHER else (f"{subjects.ACTION}.{user}.>",)
-    streams = _KEEP_STREAMS if user == WATCHER else ()
-    return Permissions((*EMITS[user], *acts, subjects.letters(user), *_READ_STATE, *streams), _hears(user))
+def of_service(contract: Contract, *, keeps_streams: bool = False) -> Permissions:
+    streams = _KEEP_STREAMS if keeps_streams else ()
+    return Permissions((*contract.emits, *_READ_STATE, *streams), (f"{inbox_prefix(contract.service)}.>",))
 
 
-def _hears(name: str, *more: str) -> tuple[str, ...]:
-    return (f"{inbox_prefix(name)}.>", *more)
-
-
-def sentence(user: str) -> str:
-    """What a user may do, as a README says it."""
-    allowed = permissions(user)
-    return f"publish {_listed(allowed.publish)}; subscribe {_listed(allowed.subscribe)}"
-
-
-def table() -> str:
-    """What every user may do, in Markdown."""
-    lines = ["| user | publish | subscribe |", "|---|---|---|"]
-    lines += [f"| {user} | {_cell(permissions(user).publish)} | {_cell(permissions(user).subscribe)} |" for user in USERS]
-    return "\n".join(lines) + "\n"
-
-
-def _listed(patterns: tuple[str, ...]) -> str:
-    return ", ".join(f"`{pattern}`" for pattern in patterns)
-
-
-def _cell(patterns: tuple[str, ...]) -> str:
-    return "<br>".join(f"`{pattern}`" for pattern in patterns)
+def of_reader(client: str, *more: str) -> Permissions:
+    """Of a person whose client, by this name, reads all there is, and publishes to `more`."""
+    return Permissions((*more, *_READ_STATE, *_READ_LOG), (f"{inbox_prefix(client)}.>", f"{subjects.LIVE_PROGRESS}.>"))
