@@ -50,10 +50,12 @@ class Access:
         return {"nkeys_seed_str": text.strip()}
 
     def _authorities(self, path: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # (create_default_context takes the system's authorities where a file is empty)
         try:
-            return ssl.create_default_context(cadata=_read(CA_SETTING, path))
+            context.load_verify_locations(cadata=_read(CA_SETTING, path))
         except (ssl.SSLError, ValueError) as error:
             raise AccessRefused(f"{CA_SETTING}: {path} holds no certificate in PEM") from error
+        return context
 
     def blamed(self, error: Exception) -> AccessRefused | None:
         """The error in terms of the settings, where one of them is to be put right."""
