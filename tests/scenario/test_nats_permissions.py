@@ -354,6 +354,31 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
     await server.stop()
 
 
+async def test_what_a_user_lacks_is_told_and_goes_through_once_it_is_granted(tmp_path: Path) -> None:
+    guard = guarded(tmp_path / "keys")
+    config = guard.includes[0]
+    right = config.read_text()
+    config.write_text(right.replace("aim.report.ModelCache.*.*.cacher", "aim.report.ModelCache.*.*.former"))
+    server = NatsServer(tmp_path / "nats", includes=guard.includes)
+    url = await server.start()
+    watcher = await connect(url, name="aim-watcher", access=guard.access(WATCHER))
+    await ensure_streams(watcher)
+    told: asyncio.Queue[str] = asyncio.Queue()
+    cacher = await connect(url, name="aim-cacher", access=guard.access(CACHER), told=told.put_nowait)
+    sending = asyncio.create_task(cacher.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"{}", {}))
+    async with asyncio.timeout(30):
+        while "this user may not publish to aim.report.>" not in await told.get():
+            pass
+        config.write_text(right)
+        server.reload()
+        await sending
+        while await told.get():
+            pass
+    await cacher.close()
+    await watcher.close()
+    await server.stop()
+
+
 async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put_right(server: NatsServer, files: Files, tmp_path: Path) -> None:
     wrong = files.with_(creds=new_seed())
     async with Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as http:

@@ -29,6 +29,8 @@ CONNECT_TIMEOUT_S = 3
 PING_INTERVAL_S = 10
 CHECK_INTERVAL_S = 1.0
 REPLACE_AFTER_S = 15.0
+ALLOWED_AFTER_S = 15.0
+"""Without a refusal: what was refused is tried again within 7 s, and a server that is told better permissions does not say so."""
 
 ANYBODY = Access()
 # asyncio warns once for every TLS connection that the other side closes (StreamReaderProtocol.eof_received); nothing is wrong.
@@ -49,6 +51,7 @@ class Bus:
         self._servers = [server.strip() for server in url.split(",")]
         self._access = access
         self._told = told
+        self._refused: asyncio.TimerHandle | None = None
         self.trouble = ""  # what is in the way of using the bus
         self._session: Session | None = None
         self._available = asyncio.Event()
@@ -73,6 +76,7 @@ class Bus:
     async def close(self) -> None:
         """Ends the connection; who still waits for a session gets BusClosed."""
         self._closing = True
+        self._stop_waiting()
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -163,12 +167,24 @@ class Bus:
     async def _failed(self, error: Exception) -> None:
         if self.connected and isinstance(error, nats.errors.UnexpectedEOF | OSError):
             return  # the disconnection is logged as such
-        refused = self._access.blamed(error) or self._access.lacking(error)
-        if refused is not None:
+        if (lacking := self._access.lacking(error)) is not None:
+            self._stop_waiting()
+            self._refused = asyncio.get_running_loop().call_later(ALLOWED_AFTER_S, self._allowed)
+        if (refused := lacking or self._access.blamed(error)) is not None:
             error = refused
             self._tell(str(refused))
         if text := self._trouble.news(error):
             self._log.warning("nats error" if self.connected else "nats waiting", error=text)
+
+    def _allowed(self) -> None:
+        """Nothing has been refused for a while."""
+        if self.connected:
+            self._trouble.reset()
+            self._tell("")
+
+    def _stop_waiting(self) -> None:
+        if self._refused is not None:
+            self._refused.cancel()
 
     def _tell(self, trouble: str) -> None:
         self.trouble = trouble

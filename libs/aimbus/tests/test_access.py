@@ -48,7 +48,7 @@ def test_files_are_read_each_time(tmp_path: Path) -> None:
 def test_what_is_no_key_is_told_without_its_content(tmp_path: Path, content: str | bytes) -> None:
     file = tmp_path / "seed"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AccessRefused, match="^AIM_NATS_CREDS: .*seed") as refused:
+    with pytest.raises(AccessRefused, match=r"^AIM_NATS_CREDS: .*seed") as refused:
         Access(str(file)).options()
     assert "SUABC" not in str(refused.value)
 
