@@ -7,6 +7,7 @@ from pathlib import Path
 from aimbus import Access
 from aimbus.accounts import tls_conf
 from aimctl.nats_secrets import AUTH, CA, SEED, SERVER, TLS, Secrets, of_user, wanted
+from aimlab.lab import SYSTEM_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,10 @@ class Guard:
         own = self.folder / of_user(user)
         return Access(str(own / SEED), str(own / CA))
 
-    def lay_out(self, *rotate: str, namespace: str = "aim-system") -> None:
+    def lay_out(self, *rotate: str) -> None:
         """Write the files as `aimctl nats init` would have them, keeping what is there but for `rotate`."""
         there: Secrets = {place.name: {file.name: file.read_bytes() for file in place.iterdir()} for place in self.folder.glob("*")}
-        for name, data in wanted(there, namespace, rotate, datetime.now(UTC)).items():
+        for name, data in wanted(there, SYSTEM_NAMESPACE, rotate, datetime.now(UTC)).items():
             place = self.folder / name
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for key, value in data.items():
