@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts lock clean
+.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts images lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ transcripts: .venv/demo-installed ## ask the API server double what was asked of
 check: .venv/dev-installed ## lint, formatting, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	for folder in $(DISTRIBUTIONS) tests bench; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
+	for folder in $(DISTRIBUTIONS) tests bench deploy/images; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
 	$(BIN)/lint-imports
 
 bench: install ## run every bench/*.py, some minutes each; the numbers go into bench/RESULTS.md
@@ -66,8 +66,12 @@ contracts: .venv/demo-installed ## write contracts/ from the messages and servic
 	$(BIN)/python -m aimctl.contracts contracts/asyncapi.yaml
 	$(BIN)/python -m aimschema.contracts contracts
 
-lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes
-	cd requirements && ../$(LOCK) --upgrade --output-file demo.txt demo.in && ../$(LOCK) --upgrade --output-file dev.txt dev.in
+images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
+	@deploy/images/build.sh
+
+lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes, and the lists of the images
+	cd requirements && for name in demo dev images; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done
+	$(BIN)/python deploy/images/closure.py
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
