@@ -100,7 +100,7 @@ async def processed(stack: Stack, marker: str) -> None:
 
 async def jobs_made(stack: Stack) -> list[str]:
     """Every Job that a service has created so far, from the log of events."""
-    bus = await aimbus.connect(stack.nats.url, name="test")
+    bus = await aimbus.connect(stack.nats_url, name="test")
     try:
         async with contextlib.aclosing(aimbus.read_log(bus, [f"{subjects.ACTION}.>"])) as events:
             taken = [event.message async for event in events if isinstance(event, aimbus.Event)]
@@ -208,7 +208,7 @@ async def test_no_secret_value_is_in_any_event_log_or_status(stack: Stack) -> No
 
 
 async def test_every_message_is_what_its_sender_and_its_schema_promise(stack: Stack) -> None:
-    count, flaws = await flaws_of_log(stack.nats.url)
+    count, flaws = await flaws_of_log(stack.nats_url)
     assert count > 100
     assert flaws == []
 

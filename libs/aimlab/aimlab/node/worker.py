@@ -115,7 +115,7 @@ class PodWorker:
             env = await self._configured(spec)
             files = ContainerFiles(self._dir / name)
             prepare(spec, folders, files)
-            await self._run_once(Launch(spec, image, env, files, self._ip))
+            await self._run_once(Launch(spec, image, env, files, self._ip, await self._account()))
 
     async def _back_off(self, name: str, ended: Terminated) -> None:
         held = self._containers[name]
@@ -149,7 +149,7 @@ class PodWorker:
             try:
                 given = await self._fetch(list(environment.sources_of(spec)))
                 env = environment.resolve(self.pod, spec, given, pod_ip=self._ip)
-                return addresses.resolved(env, self._node.seen) | await self._account()
+                return addresses.resolved(env, self._node.seen)
             except (environment.ConfigError, addresses.UnknownNameError) as error:
                 self._set(spec["name"], state=Waiting("CreateContainerConfigError", str(error)))
             except KubeError as error:
@@ -164,7 +164,12 @@ class PodWorker:
             return {}
         self._dir.mkdir(parents=True, exist_ok=True)
         account = {"namespace": metadata["namespace"], "name": name}
-        return {"KUBECONFIG": str(await account_kubeconfig(self._node.cluster, self._node.api, account, self._dir))}
+        while True:
+            try:
+                return {"KUBECONFIG": str(await account_kubeconfig(self._node.cluster, self._node.api, account, self._dir))}
+            except KubeError as error:
+                _LOG.warning("pod %s waits for its token: %s", metadata["name"], error)
+                await asyncio.sleep(RETRY_S)
 
     async def _fetch(self, sources: list[environment.Source]) -> dict[environment.Source, Body | None]:
         """The Secrets and ConfigMaps, None for one that is not there. Raises KubeError."""
