@@ -18,10 +18,11 @@ from aimlab.processes import Children
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A laptop cluster on which the control plane is ready, and the quickstart prepared."""
+    """A laptop cluster on which the control plane is ready, and the quickstart prepared. `nats` is None where the cluster itself runs it."""
 
     lab: Lab
-    nats: NatsServer
+    nats: NatsServer | None
+    nats_url: str
     services: Children
     health: dict[str, str]
     quickstart: Quickstart
@@ -53,7 +54,7 @@ async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = Non
         quickstart = await prepare(lab)
         access = anybody if guard is None else guard.access
         health = await start_services(services, nats_url=nats.url, accounts=lab.accounts, access=access)
-        yield Stack(lab, nats, services, health, quickstart)
+        yield Stack(lab, nats, nats.url, services, health, quickstart)
 
 
 def kubectl_env(lab: Lab) -> dict[str, str]:
