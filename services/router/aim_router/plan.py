@@ -125,7 +125,8 @@ def _accepted(there: Seen, parents: list[dict[str, Any]], where: str, *, stopped
             waits = found.get("reason") == "BackendNotFound"
             if found.get("status") == "True" or (waits and stopped):
                 continue
-            words = f"gateway {(parent.get('parentRef') or {}).get('name')} says {found.get('reason')}: {found.get('message', '')}"
+            name, look = (parent.get("parentRef") or {}).get("name"), f"; see kubectl describe httproute -n {there.key.namespace} {there.key.name}"
+            words = f"gateway {name} says {found.get('reason')}: {found.get('message', '')}{'' if waits else look}"
             return routing_ready(False, reasons.CONFIGURING_ROUTE if waits else reasons.ROUTE_FAILED, words)
     return routing_ready(True, reasons.ROUTE_READY, where)
 
