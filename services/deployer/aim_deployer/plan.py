@@ -17,7 +17,7 @@ from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report, with_contest
+from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report, warn_of_contest, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, problem
 
@@ -56,6 +56,7 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) 
         return report(service, found, caches, absent, **_fields(seen, service, None))
     wanted = ApplyObject(inference_service(parts, cached=cached))
     said = report(service, found, caches, _runtime(seen, service, there), **_fields(seen, service, parts))
+    said = warn_of_contest(seen, wanted.key, said)
     return act(wanted) | said | (_last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING)
 
 
