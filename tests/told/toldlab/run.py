@@ -8,7 +8,7 @@ from pathlib import Path
 from aimctl.stack import Stack
 from aimschema.resources import NAMESPACE
 from toldlab import caches, everywhere, models, services, templates
-from toldlab.case import Case, Told
+from toldlab.case import EVENT, Case, Told
 from toldlab.place import Place
 
 TOGETHER = (*models.CASES, *templates.CASES, *caches.CASES, *services.CASES)
@@ -61,4 +61,7 @@ async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
 
 
 async def _until(place: Place, told: Told) -> None:
-    await place.told(told.kind, told.name, told.condition, told.reason, *told.words)
+    if told.condition == EVENT:
+        await place.warned(told.kind, told.name, told.reason, *told.words)
+    else:
+        await place.told(told.kind, told.name, told.condition, told.reason, *told.words)
