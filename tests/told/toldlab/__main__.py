@@ -12,7 +12,7 @@ import structlog
 
 from aimctl.stack import control_plane_on_laptop
 from toldlab.case import Case
-from toldlab.run import CASES, Result, bring_all_about
+from toldlab.run import CASES, IN_TURN, TOGETHER, Result, in_turn, together
 
 PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 
@@ -23,7 +23,7 @@ async def run() -> dict[str, Result]:
         files = folder / "files"
         files.mkdir()
         async with control_plane_on_laptop(folder / "lab") as stack:
-            return await bring_all_about(stack, files)
+            return await together(stack, TOGETHER, files) | await in_turn(stack, IN_TURN, files)
 
 
 def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:

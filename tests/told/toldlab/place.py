@@ -210,6 +210,15 @@ class Place:
                 return
             await asyncio.sleep(0.05)
 
+    async def job(self, beginning: str) -> str:
+        """Waits for a Job whose name begins so; gives its name."""
+        async with asyncio.timeout(WITHIN_S):
+            async for body in self._versions(JOB):
+                name = str(body["metadata"]["name"])
+                if name.startswith(beginning):
+                    return name
+        raise AssertionError("a watch never ends")
+
     async def no_jobs(self) -> None:
         """Waits until what was tried is recorded, so that its Jobs are gone."""
         while (await self.stack.lab.cluster.list(JOB, self.name)).items:  # noqa: ASYNC110 (other processes bring it about)

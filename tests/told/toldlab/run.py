@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from toldlab import caches, everywhere, models, services, templates
 from toldlab.case import EVENT, Case, Told
 from toldlab.place import Place
 
+IN_TURN = everywhere.CASES
 TOGETHER = (*models.CASES, *templates.CASES, *caches.CASES, *services.CASES)
-CASES = (*TOGETHER, *everywhere.CASES)
+CASES = (*TOGETHER, *IN_TURN)
 AT_ONCE = 8
 """As many services as the laptop's node has GPUs."""
 
@@ -26,7 +28,7 @@ class Result:
     healed_s: float = 0.0
 
 
-async def bring_all_about(stack: Stack, folder: Path) -> dict[str, Result]:
+async def together(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str, Result]:
     """By name of the case. `folder` takes the files of the cases."""
     room = asyncio.Semaphore(AT_ONCE)
 
@@ -34,8 +36,12 @@ async def bring_all_about(stack: Stack, folder: Path) -> dict[str, Result]:
         async with room:
             return await bring_about(stack, case, folder)
 
-    found = dict(zip([case.name for case in TOGETHER], await asyncio.gather(*map(one, TOGETHER)), strict=True))
-    return found | {case.name: await bring_about(stack, case, folder) for case in everywhere.CASES}
+    return dict(zip([case.name for case in cases], await asyncio.gather(*map(one, cases)), strict=True))
+
+
+async def in_turn(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str, Result]:
+    """The same of cases that concern everything."""
+    return {case.name: await bring_about(stack, case, folder) for case in cases}
 
 
 async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
