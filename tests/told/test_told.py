@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from toldlab.case import Case
+from toldlab.described import DESCRIBED, PAGE
 from toldlab.run import TOGETHER, Result, together
 
 from aimctl.stack import control_plane_on_laptop
@@ -21,3 +22,11 @@ async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dic
 @pytest.mark.parametrize("case", TOGETHER, ids=lambda case: case.name)
 async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> None:
     assert results[case.name].problem == ""
+
+
+async def test_the_page_shows_what_kubectl_describe_prints(results: dict[str, Result]) -> None:
+    """Of one that nothing else is at work on; the others are cases, so `make told` writes them anew."""
+    conditions, _, _ = results["twins"].described.partition("Events:")
+    assert conditions.startswith("  Conditions:")
+    assert conditions in PAGE.read_text()
+    assert {case.name for case in TOGETHER} >= set(DESCRIBED)

@@ -10,6 +10,7 @@ from aimctl.stack import Stack
 from aimschema.resources import NAMESPACE
 from toldlab import caches, everywhere, models, services, templates
 from toldlab.case import EVENT, Case, Told
+from toldlab.described import DESCRIBED, describe
 from toldlab.place import Place
 
 IN_TURN = everywhere.CASES
@@ -21,11 +22,12 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What went wrong, if anything did, and the seconds from cause to telling and from healing to health."""
+    """What went wrong, if anything did, and the seconds from cause to telling and from healing to health. `described`: what kubectl prints."""
 
     problem: str
     told_s: float = 0.0
     healed_s: float = 0.0
+    described: str = ""
 
 
 async def together(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str, Result]:
@@ -54,6 +56,7 @@ async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
         for told in case.told:
             await _until(place, told)
         told_s = time.monotonic()
+        described = await describe(place) if case.name in DESCRIBED else ""
         if case.heal is not None:
             await case.heal(place)
         heals_s = time.monotonic()
@@ -63,7 +66,7 @@ async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
         return Result(repr(error))
     finally:
         await place.leave()
-    return Result("", told_s - caused_s, time.monotonic() - heals_s)
+    return Result("", told_s - caused_s, time.monotonic() - heals_s, described)
 
 
 async def _until(place: Place, told: Told) -> None:
