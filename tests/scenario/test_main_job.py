@@ -21,10 +21,11 @@ from aimctl.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLA
 from aimctl.services import SERVICES
 from aimctl.stack import Stack, control_plane_on_laptop
 from aimctl.stack import kubectl as run_kubectl
+from aimlab.accounts import api_of
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
 from aimlab.kinds import SECRET, is_going, is_true
-from aimlab.lab import S3_KEYS, SYSTEM_NAMESPACE, api_of
+from aimlab.lab import S3_KEYS, SYSTEM_NAMESPACE
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.messages import ActionTaken

@@ -14,10 +14,12 @@ import aiohttp
 import msgspec
 
 from aimkube import Cluster, KubeError, NotFound
+from aimlab.accounts import account_kubeconfig
 from aimlab.control import patch_of, try_write
+from aimlab.gateway.traefik import Api
 from aimlab.kinds import SECRET, Body, uid_of
 from aimlab.mirror import Objects
-from aimlab.node import environment, volumes
+from aimlab.node import addresses, environment, volumes
 from aimlab.node.images import ImageCommand, read_images
 from aimlab.node.launch import ContainerFiles, Launch, address_of, prepare
 from aimlab.node.podstatus import (
@@ -48,6 +50,7 @@ class Node:
     state_dir: Path
     images: Path
     client: aiohttp.ClientSession
+    api: Api
 
     def pod_dir(self, uid: str) -> Path:
         return self.state_dir / "pods" / uid
@@ -145,12 +148,23 @@ class PodWorker:
         while True:
             try:
                 given = await self._fetch(list(environment.sources_of(spec)))
-                return environment.resolve(self.pod, spec, given, pod_ip=self._ip)
-            except environment.ConfigError as error:
+                env = environment.resolve(self.pod, spec, given, pod_ip=self._ip)
+                return addresses.resolved(env, self._node.seen) | await self._account()
+            except (environment.ConfigError, addresses.UnknownNameError) as error:
                 self._set(spec["name"], state=Waiting("CreateContainerConfigError", str(error)))
             except KubeError as error:
                 _LOG.warning("pod %s waits for the API server: %s", self.pod["metadata"]["name"], error)
             await asyncio.sleep(RETRY_S)
+
+    async def _account(self) -> dict[str, str]:
+        """What stands for the token that is mounted into a pod (/var/run/secrets/kubernetes.io/serviceaccount): a kubeconfig of the pod's account."""
+        spec, metadata = self.pod["spec"], self.pod["metadata"]
+        name = spec.get("serviceAccountName", "default")
+        if name == "default" or spec.get("automountServiceAccountToken") is False:
+            return {}
+        self._dir.mkdir(parents=True, exist_ok=True)
+        account = {"namespace": metadata["namespace"], "name": name}
+        return {"KUBECONFIG": str(await account_kubeconfig(self._node.cluster, self._node.api, account, self._dir))}
 
     async def _fetch(self, sources: list[environment.Source]) -> dict[environment.Source, Body | None]:
         """The Secrets and ConfigMaps, None for one that is not there. Raises KubeError."""
