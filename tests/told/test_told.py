@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from toldlab.case import Case
-from toldlab.run import CASES, Result, bring_all_about
+from toldlab.described import DESCRIBED, PAGE
+from toldlab.run import TOGETHER, Result, together
 
 from aimctl.stack import control_plane_on_laptop
 
@@ -15,9 +16,17 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Result]]:
     async with control_plane_on_laptop(tmp_path_factory.mktemp("told")) as stack:
-        yield await bring_all_about(stack, tmp_path_factory.mktemp("files"))
+        yield await together(stack, TOGETHER, tmp_path_factory.mktemp("files"))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", TOGETHER, ids=lambda case: case.name)
 async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> None:
     assert results[case.name].problem == ""
+
+
+async def test_the_page_shows_what_kubectl_describe_prints(results: dict[str, Result]) -> None:
+    """Of one that nothing else is at work on; the others are cases, so `make told` writes them anew."""
+    conditions, _, _ = results["twins"].described.partition("Events:")
+    assert conditions.startswith("  Conditions:")
+    assert conditions in PAGE.read_text()
+    assert {case.name for case in TOGETHER} >= set(DESCRIBED)

@@ -77,10 +77,14 @@ class ReportedCondition(Struct, frozen=True, kw_only=True):
 
 
 class ReportedWarning(Struct, frozen=True, kw_only=True):
-    """A Warning Event that goes out with the write of the conditions, unless the conditions that are on the object say `message` already."""
+    """A Warning Event that goes out with the write of the conditions, unless the conditions that are on the object say `message` already.
+
+    On a kind without status it goes out by itself, once for each `since`: when the fault was first seen (RFC 3339).
+    """
 
     reason: str
     message: str
+    since: str = ""
 
 
 class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"):

@@ -82,6 +82,10 @@ ROUTE_FAILED: Final = "RouteFailed"
 ROUTING_DISABLED: Final = "RoutingDisabled"
 NAME_CONFLICT: Final = "NameConflict"
 
+# Warning Events alone
+SECRET_MISSING: Final = "SecretMissing"  # noqa: S105 (a reason)
+CONTESTED: Final = "Contested"
+
 # Summary states
 FAILED_STATE: Final = TemplateState.FAILED.value
 AVAILABLE_STATE: Final = TemplateState.AVAILABLE.value
@@ -97,6 +101,9 @@ DEPLOYER: Final = "deployer"
 ROUTER: Final = "router"
 STATUSWRITER: Final = "statuswriter"
 WATCHER: Final = "watcher"
+
+ADVISERS: Final = (CACHER, ROUTER)
+"""Who looks at an AIMNamespaceConfig, which has no status, and asks for Warning Events on it."""
 
 OWNED: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
     MODEL.kind: {DISCOVERY: (frozenset({IMAGE_INSPECTED}), frozenset())},

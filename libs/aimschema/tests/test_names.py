@@ -117,3 +117,18 @@ def test_where_a_source_is_mounted(source: str, place: tuple[str, str] | None) -
 def test_a_mount_never_leaves_its_folder(source: str) -> None:
     place = names.mount_path_of(source)
     assert place is None or all(re.fullmatch(r"[A-Za-z0-9._-]+", part) and part not in {".", ".."} for part in place)
+
+
+@pytest.mark.parametrize("length", [1, 243, 244, 253])
+def test_the_config_map_of_a_template_with_a_long_name_has_a_name_that_fits(length: int) -> None:
+    name = names.discovery_config_map("t" * length)
+    assert SUBDOMAIN.fullmatch(name)
+    assert len(name) <= 253
+    assert name.endswith("-discovery")
+    assert (name == "t" * length + "-discovery") is (length <= 243), "it is cut only where it must be"
+
+
+def test_templates_that_are_cut_alike_keep_config_maps_of_their_own() -> None:
+    first, second = "t" * 250 + ".a", "t" * 250 + ".b"
+    assert names.discovery_config_map(first) != names.discovery_config_map(second)
+    assert ".-" not in names.discovery_config_map("t" * 233 + "." + "x" * 19), "no label may end in a dash or begin with one"

@@ -27,7 +27,7 @@ from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, tol
 from aimschema import reasons, subjects
 from aimschema.contracts import Contract
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
-from aimschema.resources import Key, Resource
+from aimschema.resources import CONFIG, Key, Resource
 from aimservice import projection
 from aimservice.act import Applier, NameConflict
 from aimservice.health import Health
@@ -93,7 +93,9 @@ class Service:
     @property
     def contract(self) -> Contract:
         """What it does on the bus."""
-        reports = (subjects.reports(kind, self.name) for kind, services in reasons.OWNED.items() if self.name in services)
+        owned = [kind for kind, services in reasons.OWNED.items() if self.name in services]
+        advised = [CONFIG.kind] if self.name in reasons.ADVISERS else []
+        reports = (subjects.reports(kind, self.name) for kind in [*owned, *advised])
         progress = (subjects.progress(resource.kind) for resource in self.progress_of)
         emits = (*reports, subjects.actions(self.name), subjects.letters(self.name), *progress)
         return Contract(self.name, tuple(self.filters), emits, self.reads)

@@ -1,11 +1,13 @@
 """What a planner returns: data for the shell to carry out, nothing done yet."""
 
+import datetime
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import msgspec
 
-from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported
+from aimschema import reasons
+from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported, timestamp
 from aimschema.resources import Key, key_of
 from aimschema.text import printable
 from aimservice.projection import CONTESTED, Projection, Refusal, Seen
@@ -78,13 +80,17 @@ class WriteStatus:
 
 @dataclass(frozen=True, slots=True)
 class SendEvent:
-    """A Kubernetes Event (events.k8s.io/v1) on an object. `type`: Normal or Warning."""
+    """A Kubernetes Event (events.k8s.io/v1) on an object. `type`: Normal or Warning.
+
+    With `since` there is one for each value of it, whoever sends it and however often.
+    """
 
     regarding: Key
     uid: str
     type: str
     reason: str
     note: str
+    since: str = ""
 
 
 Action: TypeAlias = ApplyObject | DeleteObject | ReadLog | InspectImage | FollowLog | WriteStatus | SendEvent
@@ -151,6 +157,18 @@ def warning(said: Plan, reason: str, message: str) -> Plan:
     return replace(said, reports=tuple(replace(each, warnings=(*each.warnings, asked)) for each in said.reports))
 
 
+def advise(seen: Projection, about: Seen, service: str, now: datetime.datetime, *found: tuple[str, str]) -> Plan:
+    """Warning Events, as (reason, message), on an object without status. One that was asked for before keeps its `since`, so it is no news."""
+    before = seen.report(about.key, service)
+    known = before.warnings if before is not None and before.uid == about.uid else ()
+    if not found and before is None:
+        return NOTHING
+    fresh = [ReportedWarning(reason=reason, message=clean(message)[:WARNING_LENGTH], since=timestamp(now)) for reason, message in found]
+    since = {(each.reason, each.message): each for each in known}
+    warnings = tuple(since.get((each.reason, each.message), each) for each in fresh)
+    return Plan(reports=(Report(about.key, about.uid, about.generation, warnings=warnings),))
+
+
 def look_again(after_s: float) -> Plan:
     return Plan(requeue_after_s=max(0.0, after_s))
 
@@ -180,6 +198,12 @@ def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> Repor
     """The condition; its message also tells who keeps changing the object at `about`, where somebody does."""
     words: str | None = seen.learned(about, CONTESTED)
     return said if words is None else msgspec.structs.replace(said, message=clean(f"{words}; {said.message}"))
+
+
+def warn_of_contest(seen: Projection, about: Key, said: Plan) -> Plan:
+    """`said` with a Warning Event that tells who keeps changing the object at `about`; a condition of it tells that too (with_contest)."""
+    words: str | None = seen.learned(about, CONTESTED)
+    return said if words is None else warning(said, reasons.CONTESTED, words)
 
 
 def repeated(present: Seen, type_: str) -> ReportedCondition | None:

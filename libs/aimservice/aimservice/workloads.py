@@ -14,9 +14,10 @@ _WAYS_OUT = {
     "ImagePullBackOff": "check the image's name and images.imagePullSecrets of the AIMNamespaceConfig",
     "InvalidImageName": "correct the image's name in the AIMClusterModel",
     "CreateContainerConfigError": "create the Secret or key that it names, or take the reference out",
-    "CrashLoopBackOff": "see why in the log: kubectl logs --previous",
 }
-"""By the kubelet's reason for a container that waits."""
+"""By the kubelet's reason for a container that waits; CrashLoopBackOff is told with the command for the log."""
+JOB_WITHOUT_POD_S = 30.0
+"""After this long without a pod a Job is said to be held up: its controller makes one at once where nothing forbids it."""
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
@@ -75,9 +76,19 @@ def problem(pod: Seen) -> str | None:
         waiting = (status.get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason not in _STARTING:
-            way_out = f"; {_WAYS_OUT[reason]}" if reason in _WAYS_OUT else ""
+            log = f"see why: kubectl logs -n {pod.key.namespace} {pod.key.name} --previous" if reason == "CrashLoopBackOff" else ""
+            way_out = f"; {way}" if (way := log or _WAYS_OUT.get(reason, "")) else ""
             return f"pod {pod.key.name}: {reason}: {waiting.get('message', '')}{way_out}"
     return None
+
+
+def held_up(seen: Projection, job: Seen, now: datetime.datetime) -> str | None:
+    """What stands in the way of a Job that is at work; None where nothing does. That quota or admission refuses its pod only its Events say."""
+    pods = pods_of(seen, job)
+    if not pods and job.created and (now - parse_timestamp(job.created)).total_seconds() >= JOB_WITHOUT_POD_S:
+        look = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
+        return f"Job {job.key.name} has no pod yet: look at its Events ({look}) for a quota, pod security rule or webhook"
+    return next((text for pod in pods if (text := problem(pod)) is not None), None)
 
 
 def running(pod: Seen) -> bool:

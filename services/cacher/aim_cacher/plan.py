@@ -15,17 +15,31 @@ from typing import Any
 
 import msgspec
 
+from aim_cacher.advice import plan_config
 from aim_cacher.projection import askers, askers_of
 from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
 from aim_cacher.view import View, look
 from aimschema import labels, names, quantities, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
-from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
+from aimschema.resources import CACHE, CLAIM, CONFIG, JOB, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, FollowLog, Plan, act, condition, look_again, report, with_contest, with_refusal
+from aimservice.plan import (
+    NOTHING,
+    ApplyObject,
+    DeleteObject,
+    FollowLog,
+    Plan,
+    act,
+    condition,
+    look_again,
+    report,
+    warn_of_contest,
+    with_contest,
+    with_refusal,
+)
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running, unstarted
+from aimservice.workloads import JOB_WITHOUT_POD_S, ended, held_up, job_failure, job_finished_at, job_state, pods_of, running, unstarted
 
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
@@ -75,6 +89,8 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image
         return NOTHING
     if key.kind == TEMPLATE.kind:
         return plan_template(seen, present)
+    if key.kind == CONFIG.kind:
+        return plan_config(seen, present, now)
     return plan_cache(seen, present, now, downloader_image)
 
 
@@ -195,7 +211,8 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
         gone = NOTHING if view.claim.deleting else act(DeleteObject(view.claim.key, view.claim.uid))
         return gone | _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message), progress=None)
     if view.filled_revision is not None:
-        return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | _warm(seen, view, storage)
+        warm = warn_of_contest(seen, view.claim.key, _warm(seen, view, storage))
+        return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | warm
     if download is not None and job_state(download) == "succeeded" and fills(download, view.claim):
         if not _settled(seen, download, now):
             return _say(view, storage, _last(view) or _downloading(seen, view)) | look_again(POD_WORD_S)
@@ -209,7 +226,7 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
     starts = act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept)))
     inputs = inputs_with(view.inputs, view.claim)
     task = Task(download, inputs, lambda attempt: download_job(view.cache, image, view.env, inputs, attempt), _downloading(seen, view))
-    tried = _try(seen, view, now, storage, task)
+    tried = warn_of_contest(seen, view.claim.key, _try(seen, view, now, storage, task))
     return starts | tried if any(isinstance(action, ApplyObject) for action in tried.actions) else tried
 
 
@@ -305,9 +322,9 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
         return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if job_state(job) == "active":
         followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods if running(pod)]
-        trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
+        trouble = held_up(seen, job, now)
         working = task.working if trouble is None else _filled(False, task.working.reason, trouble)
-        return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed)
+        return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed) | (NOTHING if pods else look_again(JOB_WITHOUT_POD_S))
     if not _settled(seen, job, now):
         return _say(view, storage, _last(view) or task.working) | look_again(POD_WORD_S)
     said, due, recorded = _failed_try(seen, view, now, storage, job)

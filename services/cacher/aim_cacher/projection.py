@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.labels import ANNOTATION_CONFIG
 from aimschema.reasons import FAILED_STATE, FILLED, READY
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERVICE, STORAGE_CLASS, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered, oldest_first
@@ -9,7 +11,7 @@ from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
-PLANS_FOR = (CACHE, TEMPLATE)
+PLANS_FOR = (CACHE, TEMPLATE, CONFIG)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
 KEEPS = (CLAIM,)
 READS = {CACHE.kind: frozenset({READY, FILLED, "conditions", "status", "progress", "attempts"}), TEMPLATE.kind: frozenset({"modelSources"})}
@@ -32,8 +34,10 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
                 yield Key(TEMPLATE.kind, key.namespace, str(present.spec.get("templateRef")))
             yield from _failed_caches(seen, key.namespace)
         case "AIMNamespaceConfig":
+            yield key
             yield from (cache.key for cache in seen.all(CACHE.kind, key.namespace))
         case "StorageClass":
+            yield from (config.key for config in seen.everywhere(CONFIG.kind) if config.spec.get("cacheStorageClassName"))
             yield from (cache.key for cache in seen.everywhere(CACHE.kind))
         case "ConfigMap":
             yield from _owner(present, TEMPLATE.kind)
@@ -41,8 +45,14 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
             yield from _owner(present, CACHE.kind)
             yield from _waiting_for_name(seen, key)
         case "Pod":
-            for job in _owner(present, JOB.kind):
-                yield from _owner(seen.get(job), CACHE.kind)
+            for cache in (cache for job in _owner(present, JOB.kind) for cache in _owner(seen.get(job), CACHE.kind)):
+                yield cache
+                yield config_of(seen.get(cache), cache.namespace)
+
+
+def config_of(cache: Seen | None, namespace: str | None) -> Key:
+    """The config that a cache is filled with."""
+    return Key(CONFIG.kind, namespace, DEFAULT_CONFIG if cache is None else cache.annotations.get(ANNOTATION_CONFIG, DEFAULT_CONFIG))
 
 
 def askers(seen: Projection, template: Seen) -> list[Seen]:

@@ -5,13 +5,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from aim_cacher.projection import config_of
 from aim_cacher.render import Body, download_env
 from aimschema import labels, names
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
 from aimschema.reasons import CACHER, OWNED
-from aimschema.resources import CACHE, CLAIM, CONFIG, JOB, POD, STORAGE_CLASS, Key
+from aimschema.resources import CACHE, CLAIM, JOB, POD, STORAGE_CLASS, Key
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
@@ -76,8 +77,8 @@ class View:
 def look(seen: Projection, cache: Seen) -> View:
     namespace = cache.key.namespace
     spec = CacheSpec.model_validate(cache.spec)
-    config_name = cache.annotations.get(labels.ANNOTATION_CONFIG, DEFAULT_CONFIG)
-    found = seen.get(Key(CONFIG.kind, namespace, config_name))
+    config_key = config_of(cache, namespace)
+    found = seen.get(config_key)
     config = None if found is None else ConfigSpec.model_validate(found.spec)
     claim = seen.get(Key(CLAIM.kind, namespace, names.cache_claim(cache.key.name)))
     wanted_class = spec.storage_class_name or (config.cache_storage_class_name if config is not None else None)
@@ -85,7 +86,7 @@ def look(seen: Projection, cache: Seen) -> View:
     return View(
         cache=cache,
         spec=spec,
-        config_name=config_name,
+        config_name=config_key.name,
         config=config,
         claim=claim,
         holders="" if claim is None or not claim.deleting else _holders(seen, claim),

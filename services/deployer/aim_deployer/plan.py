@@ -17,7 +17,7 @@ from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report, with_contest
+from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report, warn_of_contest, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import ended, problem
 
@@ -56,6 +56,7 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) 
         return report(service, found, caches, absent, **_fields(seen, service, None))
     wanted = ApplyObject(inference_service(parts, cached=cached))
     said = report(service, found, caches, _runtime(seen, service, there), **_fields(seen, service, parts))
+    said = warn_of_contest(seen, wanted.key, said)
     return act(wanted) | said | (_last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING)
 
 
@@ -95,7 +96,10 @@ def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[Reported
     mounted = {} if there is None else _mounts(there)
     lost = next((source for source in unready if _was_mounted(source, mounted)), None)
     if lost is not None:
-        words = f"the cache of {lost.uri} is gone or being filled anew; what runs is left as it is until it is warm"
+        runs = f"InferenceService {parts.service.key.name}"
+        words = (
+            f"the cache of {lost.uri} is gone or being filled anew; {runs} is left as it is until it is warm; delete it to let go of the old volume"
+        )
         return cache_ready(False, reasons.CACHE_LOST, words), False
     missing = next((source for source in unready if source.cache is None), None)
     if missing is not None:
@@ -162,14 +166,16 @@ def _fares(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondi
         return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
     if there.holds(reasons.READY):
         return runtime_ready(True, reasons.RUNTIME_READY, f"{_ready(pods)} of {service.spec.get('replicas', 1)} replicas answer")
+    log = f"see why: kubectl logs -n {service.key.namespace}"
     model_status = there.status.get("modelStatus") or {}
     if model_status.get("transitionStatus") in _FAILED_LOADS:
         info = model_status.get("lastFailureInfo") or {}
-        return runtime_ready(False, reasons.RUNTIME_FAILED, f"{model_status['transitionStatus']}: {info.get('message', info.get('reason', ''))}")
+        why = f"{model_status['transitionStatus']}: {info.get('message', info.get('reason', ''))}"
+        pods_log = f"{log} -l {labels.KSERVE_ISVC_LABEL}={there.key.name}"
+        return runtime_ready(False, reasons.RUNTIME_FAILED, f"InferenceService {there.key.name}: {why}; {pods_log}")
     trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
     if trouble is not None:
         return runtime_ready(False, reasons.RUNTIME_FAILED, trouble)
-    log = f"see why: kubectl logs -n {service.key.namespace}"
     crashed = next(((pod, end) for pod in pods if (end := ended(pod, CONTAINER)) is not None), None)
     if crashed is not None:
         pod, end = crashed

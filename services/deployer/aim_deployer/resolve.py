@@ -93,9 +93,14 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
     paths = {uri: mount_path_of(uri) for uri in found.sources}
     wrong = next((uri for uri, path in paths.items() if path is None), None)
     if wrong is not None:
-        return Unresolved(reasons.VALIDATION_FAILED, f"model source {wrong} does not end in <org>/<model>, so the runtime would not find it")
+        return Unresolved(
+            reasons.VALIDATION_FAILED,
+            f"model source {wrong} does not end in <org>/<model>, where the runtime looks: correct what the image of the template answers",
+        )
     if len(set(paths.values())) < len(paths):
-        return Unresolved(reasons.VALIDATION_FAILED, f"two of the model sources have the same <org>/<model>: {', '.join(paths)}")
+        return Unresolved(
+            reasons.VALIDATION_FAILED, f"two of the model sources have the same <org>/<model>: {', '.join(paths)}; correct what the image answers"
+        )
     return Parts(
         service=service,
         spec=ServiceSpec.model_validate(service.spec),

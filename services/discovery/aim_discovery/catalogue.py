@@ -31,6 +31,12 @@ DIGEST_KEY = "digest"
 NOT_FOUND_AGAIN_S = 600.0
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 600.0
+WAYS_OUT = {
+    reasons.IMAGE_NOT_FOUND: "; push it, or correct spec.image",
+    reasons.REGISTRY_UNREACHABLE: "; see whether the registry is up and can be reached from the control plane",
+    reasons.METADATA_MISSING: "; label the image, or do without: discovery asks it all the same",
+}
+"""What a person can do, by reason; for AuthError the inspection says it, since it knows the credentials."""
 MOST_NAMED = 8
 """Recommended deployments that are written out in a message."""
 
@@ -73,7 +79,8 @@ def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace:
     if fact.found is not None:
         keeps = act(ApplyObject(_config_map(model, fact, namespace)))
         return keeps | report(model, _inspected(fact.found, fact.digest, _unkept(seen, model)))
-    said = report(model, condition(reasons.IMAGE_INSPECTED, False, fact.reason, f"try {fact.attempt}, next at {timestamp(fact.due)}: {fact.message}"))
+    words = f"try {fact.attempt}, next at {timestamp(fact.due)}: {fact.message}{WAYS_OUT.get(fact.reason, '')}"
+    said = report(model, condition(reasons.IMAGE_INSPECTED, False, fact.reason, words))
     if now < fact.due:
         return said | look_again((fact.due - now).total_seconds())
     return said | act(InspectImage(model.key, image, secrets, inputs, fact.attempt + 1))
@@ -86,7 +93,7 @@ def missing_image(seen: Projection, model: Seen) -> str:
     known = on_object if fact is None else fact.image == image and fact.reason == reasons.IMAGE_NOT_FOUND
     if not known:
         return ""
-    return f"image {image} of AIMClusterModel {model.key.name} is not found in its registry; discovery goes on once it is there"
+    return f"image {image} of AIMClusterModel {model.key.name} is not found in its registry: push it, or correct spec.image; discovery goes on then"
 
 
 def unsupported(seen: Projection, model: Seen, spec: TemplateSpec, namespace: str) -> str:

@@ -31,7 +31,9 @@ def parse(log: str) -> Discovered:
     if answer is None:
         raise BadOutputError(f"the image printed no JSON array; its last lines: {last_lines(log)}")
     if not answer:
-        raise BadOutputError("the image printed an empty list: it has no profile for these GPUs, metric and precision")
+        raise BadOutputError(
+            "the image printed an empty list: no profile for these GPUs, metric and precision; make the template anew, or change the image"
+        )
     try:
         return check(answer[0])
     except (ValueError, OverflowError, RecursionError) as error:

@@ -38,11 +38,10 @@ from aimservice.plan import (
     with_refusal,
 )
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import ended, job_failure, job_finished_at, job_state, pods_of, problem, running
+from aimservice.workloads import JOB_WITHOUT_POD_S, ended, held_up, job_failure, job_finished_at, job_state, pods_of, running
 
 MOST_AT_ONCE = 10
 UNSTARTED_COUNTS_S = 60.0
-JOB_WITHOUT_POD_S = 30.0
 POD_WORD_S = 10.0
 """How long a finished Job's pod is waited for: its last state may come after the Job's."""
 FIRST_RETRY_S = 60.0
@@ -116,7 +115,9 @@ def plan_template(seen: Projection, template: Seen, now: datetime.datetime, name
     """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try."""
     models = models_named(seen, str(template.spec["model"]))
     if not models:
-        missing = f"no AIMClusterModel has spec.name {template.spec['model']}; discovery starts when one appears"
+        missing = (
+            f"no AIMClusterModel has spec.name {template.spec['model']}: create it, or make the template anew for another; discovery starts then"
+        )
         kept = _kept(seen, template)
         return report(template, condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing), **kept)
     view = look(seen, template, models[0], namespace)
@@ -146,7 +147,7 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
             given_up = NOTHING if view.job.deleting else act(DeleteObject(view.job.key, view.job.uid))
             return given_up | _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
         case "active":
-            return _at_it(view, _working(seen, view.job, now)) | look_again(JOB_WITHOUT_POD_S)
+            return _at_it(view, held_up(seen, view.job, now) or f"Job {view.job.key.name} asks the image") | look_again(JOB_WITHOUT_POD_S)
         case "succeeded":
             return _read(seen, view, now, view.job)
         case _:
@@ -226,16 +227,6 @@ def at_work(seen: Projection, now: datetime.datetime) -> int:
     return len(counted) + sum(1 for key in seen.creating(JOB.kind) if key not in present)
 
 
-def _working(seen: Projection, job: Seen, now: datetime.datetime) -> str:
-    pods = pods_of(seen, job)
-    trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
-    if trouble is not None:
-        return trouble
-    if not pods and _age_s(job, now) >= JOB_WITHOUT_POD_S:
-        return f"Job {job.key.name} has no pod yet: look at its Events (kubectl describe job {job.key.name}) for a quota or pod security rule"
-    return f"Job {job.key.name} asks the image"
-
-
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
     """The log of the newest pod that succeeded, then what it says. News of the pod may be late, so whether it is gone the API server must say."""
     pods = [pod for pod in pods_of(seen, job) if pod.status.get("phase") == "Succeeded"]
@@ -282,7 +273,7 @@ def _failed(view: View, now: datetime.datetime, job: Seen, why: str) -> Plan:
     attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
     wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 20))
     due = timestamp((job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s))
-    words = f"try {attempt}, next at {due}: {why}"
+    words = f"try {attempt}, next at {due}, at once with annotation {labels.ANNOTATION_RETRY}: image {view.image}: {why}"
     said = _say(view, False, reasons.DISCOVERY_FAILED, words, attempts=attempt, nextAttemptTime=due)
     if view.found is not None:
         said = warning(said, reasons.DISCOVERY_FAILED, words)

@@ -13,17 +13,48 @@ from aimschema import reasons
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, condition, report, with_contest
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, advise, condition, report, warn_of_contest, with_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
+NO_GATEWAY_API = "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
 routing_ready = partial(condition, reasons.ROUTING_READY)
 
 
-def plan(seen: Projection, key: Key, _now: datetime.datetime) -> Plan:
-    """First match wins: config gone, not wanted, impossible, wanted."""
-    service = seen.get(key)
-    if service is None or service.deleting:
+def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+    present = seen.get(key)
+    if present is None or present.deleting:
         return NOTHING
+    return plan_config(seen, present, now) if key.kind == CONFIG.kind else plan_service(seen, present)
+
+
+def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
+    """What keeps every service with this config from having a route, told on the config itself."""
+    routing = ConfigSpec.model_validate(config.spec).routing
+    wrong = None if routing is None or not routing.auto_create_route else _wrong(seen, config, routing.gateway)
+    return advise(seen, config, reasons.ROUTER, now, *([] if wrong is None else [(reasons.ROUTE_FAILED, wrong)]))
+
+
+def _wrong(seen: Projection, config: Seen, gateway: GatewayReference | None) -> str | None:
+    if gateway is None:
+        return "spec.routing has no gateway, so no service gets a route; set spec.routing.gateway, or spec.routing.autoCreateRoute to false"
+    if not seen.installed(ROUTE.kind):
+        return f"spec.routing asks for routes, but {NO_GATEWAY_API}, or set spec.routing.autoCreateRoute to false"
+    if gateway.kind != GATEWAY.kind:
+        return None
+    key = Key(GATEWAY.kind, gateway.namespace or config.key.namespace, gateway.name)
+    there = seen.get(key)
+    if there is None:
+        return f"spec.routing.gateway names Gateway {key.namespace}/{key.name}, which does not exist; create it, or change the field"
+    listeners = [str(listener.get("name")) for listener in there.spec.get("listeners") or ()]
+    if gateway.section_name is not None and gateway.section_name not in listeners:
+        has = f"Gateway {key.namespace}/{key.name} has {', '.join(listeners) or 'none'}"
+        return f"spec.routing.gateway.sectionName names listener {gateway.section_name}, but {has}; change the field"
+    return None
+
+
+def plan_service(seen: Projection, service: Seen) -> Plan:
+    """First match wins: config gone, not wanted, impossible, wanted."""
+    key = service.key
     there = seen.get(Key(ROUTE.kind, key.namespace, key.name))
     ours = there is not None and service.uid in there.owners
     config = seen.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
@@ -68,7 +99,7 @@ def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | Non
     if gateway is None:
         return f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set spec.routing.gateway or autoCreateRoute: false"
     if not seen.installed(ROUTE.kind):
-        return "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
+        return NO_GATEWAY_API
     first = with_workload_id(seen, service)[0]
     if first.key != service.key:
         return f"service {first.key.name} is older and has the same workload id {workload_id(service)}; change the label of one of them"
@@ -92,7 +123,8 @@ def _state(seen: Projection, service: Seen, there: Seen | None, gateway: Gateway
         said = _accepted(there, parents, where, stopped=service.spec.get("replicas", 1) == 0)
     else:
         said = _untaken(seen, service, gateway)
-    return report(service, with_contest(seen, there.key, said), path=path, url=None if address is None else f"{address}{path}")
+    told = report(service, with_contest(seen, there.key, said), path=path, url=None if address is None else f"{address}{path}")
+    return warn_of_contest(seen, there.key, told)
 
 
 def _untaken(seen: Projection, service: Seen, gateway: GatewayReference) -> ReportedCondition:
@@ -125,7 +157,8 @@ def _accepted(there: Seen, parents: list[dict[str, Any]], where: str, *, stopped
             waits = found.get("reason") == "BackendNotFound"
             if found.get("status") == "True" or (waits and stopped):
                 continue
-            words = f"gateway {(parent.get('parentRef') or {}).get('name')} says {found.get('reason')}: {found.get('message', '')}"
+            name, look = (parent.get("parentRef") or {}).get("name"), f"; see kubectl describe httproute -n {there.key.namespace} {there.key.name}"
+            words = f"gateway {name} says {found.get('reason')}: {found.get('message', '')}{'' if waits else look}"
             return routing_ready(False, reasons.CONFIGURING_ROUTE if waits else reasons.ROUTE_FAILED, words)
     return routing_ready(True, reasons.ROUTE_READY, where)
 

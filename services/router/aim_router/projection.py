@@ -9,7 +9,7 @@ from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
-PLANS_FOR = (SERVICE,)
+PLANS_FOR = (SERVICE, CONFIG)
 FOLLOWS = (SERVICE, CONFIG, ROUTE, GATEWAY)
 KEEPS = (ROUTE,)
 READS = {SERVICE.kind: frozenset({"path"})}
@@ -17,7 +17,7 @@ READS = {SERVICE.kind: frozenset({"path"})}
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:
-    """Services to look at again when the object at `key` changes or goes."""
+    """Services and configs to look at again when the object at `key` changes or goes."""
     match key.kind:
         case "AIMService":
             yield key
@@ -27,8 +27,10 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
         case "HTTPRoute":
             yield Key(SERVICE.kind, key.namespace, key.name)
         case "AIMNamespaceConfig":
+            yield key
             yield from (service.key for service in seen.all(SERVICE.kind, key.namespace) if service.spec.get("configRef") == key.name)
         case "Gateway":
+            yield from (config.key for config in seen.everywhere(CONFIG.kind) if config.spec.get("routing"))
             yield from (service.key for service in seen.everywhere(SERVICE.kind) if service.status.get("path") is not None)
 
 

@@ -1,18 +1,23 @@
 """Writing status and sending Events.
 
 A status is applied whole with one field manager; the resourceVersion it was computed from is the guard, and a conflict
-means: wait for the newer object and compute again. The Event follows the write, at most one of a kind per object and minute.
+means: wait for the newer object and compute again. The Event follows the write, at most one of a kind (object and reason) a minute.
+
+Recorders of Kubernetes hold events back too, more coarsely: client-go's EventCorrelator (tools/record/events_cache.go) lets 25 of a
+source and object through and then one every 5 minutes, and its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal ones into a
+`series`. Here nothing of another reason is held back, and nothing is counted: the condition on the object says how it stands.
 """
 
 import datetime
 import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from aim_statuswriter.render import event
-from aimkube import NotFound
+from aimkube import AlreadyExists, NotFound
+from aimschema.names import short_hash
 from aimschema.reasons import STATUSWRITER
 from aimschema.resources import RESOURCES, Key
 from aimservice.loop import Loop
@@ -25,7 +30,8 @@ EVENT_EVERY_S = 60.0
 class Writer:
     """The handler of WriteStatus and SendEvent actions."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
         self._sent: dict[tuple[str, str], float] = {}
 
     async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
@@ -33,7 +39,7 @@ class Writer:
             case WriteStatus():
                 await self._write(loop, action, about, causes)
             case SendEvent():
-                await self._send(loop, action)
+                await self._send(loop, action, about)
             case ApplyObject() | DeleteObject() | ReadLog() | InspectImage() | FollowLog():
                 raise TypeError(f"not an action of the statuswriter: {action}")
             case _:
@@ -51,9 +57,17 @@ class Writer:
         loop.fold(written(answer))
         await loop.record(action, about, causes, resource_version=answer["metadata"]["resourceVersion"])
 
-    async def _send(self, loop: Loop, action: SendEvent) -> None:
-        kind, now_s = (action.uid, action.reason), time.monotonic()
-        if now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S:
+    async def _send(self, loop: Loop, action: SendEvent, about: Key) -> None:
+        """Of one that nothing but Events tells, what is held back is looked at again."""
+        kind, now_s = (action.uid, action.reason), self._clock_s()
+        wait_s = self._sent.get(kind, float("-inf")) + EVENT_EVERY_S - now_s
+        if wait_s > 0:
+            if action.since:
+                loop.queue.add_after(about, wait_s)
+            return
+        suffix = short_hash([action.uid, action.reason, action.note, action.since]) if action.since else uuid.uuid4().hex[:10]
+        try:
+            await loop.cluster.create(event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname()))
+        except AlreadyExists:
             return
         self._sent = {sent: at for sent, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {kind: now_s}
-        await loop.cluster.create(event(action, datetime.datetime.now(datetime.UTC), uuid.uuid4().hex[:10], socket.gethostname()))

@@ -4,6 +4,8 @@
 2. A report on an earlier object of the same name (another uid) or on an earlier generation than is already answered says nothing.
 3. lastTransitionTime moves only when `status` does; observedGeneration never goes back.
 4. A condition or field goes only when the service it belongs to reports without it.
+5. A kind without status has Events alone: those that its advisers ask for, each named after when it was asked for first. So the cluster
+   remembers that it was sent, and a restart or a report that comes twice repeats nothing.
 """
 
 import datetime
@@ -12,8 +14,8 @@ from typing import Any
 from aim_statuswriter.summary import SUMMARIES
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, StatusReported, timestamp
-from aimschema.reasons import OWNED
-from aimschema.resources import Key
+from aimschema.reasons import ADVISERS, OWNED
+from aimschema.resources import CONFIG, Key
 from aimservice.plan import NOTHING, Plan, SendEvent, WriteStatus, act
 from aimservice.projection import Projection, Seen
 
@@ -26,6 +28,8 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
     present = seen.get(key)
     if present is None or present.deleting:
         return NOTHING
+    if key.kind == CONFIG.kind:
+        return advice(seen, present)
     found = {service: seen.report(key, service) for service in OWNED[key.kind]}
     reports = {service: report for service, report in found.items() if report is not None and report.uid == present.uid}
     if not reports:
@@ -36,6 +40,13 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
     write = WriteStatus(key, present.uid, str(present.version), status)
     event = transition(present, status)
     return act(write, *([] if event is None else [event]), *warnings(present, reports))
+
+
+def advice(seen: Projection, present: Seen) -> Plan:
+    """The Events for an object without status."""
+    reports = [report for service in ADVISERS if (report := seen.report(present.key, service)) is not None and report.uid == present.uid]
+    asked = [warning for report in reports for warning in report.warnings]
+    return act(*(SendEvent(present.key, present.uid, "Warning", each.reason, each.message, each.since) for each in asked))
 
 
 def compose(present: Seen, reports: dict[str, StatusReported], now: datetime.datetime) -> dict[str, Any]:

@@ -1,19 +1,19 @@
-"""What the statuswriter sees: the kinds that have a status, and every report on them."""
+"""What the statuswriter sees: the kinds that have a status, the one that has Events alone, and every report on them."""
 
 from collections.abc import Iterable
 
 from aimschema.reasons import READY
-from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE, Key
+from aimschema.resources import CACHE, CONFIG, MODEL, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection, fold
 
 __all__ = ["FOLLOWS", "PLANS_FOR", "READS", "affected", "fold"]
 
-PLANS_FOR = (MODEL, TEMPLATE, SERVICE, CACHE)
+PLANS_FOR = (MODEL, TEMPLATE, SERVICE, CACHE, CONFIG)
 FOLLOWS = PLANS_FOR
-READS = {resource.kind: frozenset({READY, "status", "conditions"}) for resource in PLANS_FOR}
+READS = {resource.kind: frozenset({READY, "status", "conditions"}) for resource in PLANS_FOR if resource != CONFIG}
 """By kind, the conditions and status fields that it reads on the objects."""
 
 
 def affected(_seen: Projection, key: Key) -> Iterable[Key]:
-    """A status depends on its object and the reports on it alone."""
+    """A status, or what is sent instead, depends on its object and the reports on it alone."""
     return (key,)

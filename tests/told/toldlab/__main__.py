@@ -1,4 +1,4 @@
-"""`make told`: brings every fault about on a laptop cluster and writes into docs/faults.md what is told, where, and how soon.
+"""`make told`: brings every fault about on a laptop cluster and writes into docs/faults.md what is told, where, and how soon, and docs/describe.md.
 
 Exit code 1 if anything failed."""
 
@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 
 from aimctl.stack import control_plane_on_laptop
+from toldlab import described
 from toldlab.case import Case
-from toldlab.run import CASES, Result, bring_all_about
+from toldlab.run import CASES, IN_TURN, TOGETHER, Result, in_turn, together
 
 PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 
@@ -23,7 +24,7 @@ async def run() -> dict[str, Result]:
         files = folder / "files"
         files.mkdir()
         async with control_plane_on_laptop(folder / "lab") as stack:
-            return await bring_all_about(stack, files)
+            return await together(stack, TOGETHER, files) | await in_turn(stack, IN_TURN, files)
 
 
 def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
@@ -49,6 +50,8 @@ if __name__ == "__main__":
     head, mark, _ = PAGE.read_text().partition("<!-- written by make told -->\n\n")
     text = "\n".join(rows(CASES, found)) + "\n"
     PAGE.write_text(f"{head}{mark}{text}")
+    faults = {case.name: case.fault for case in CASES}
+    described.PAGE.write_text(described.page({name: found[name].described for name in described.DESCRIBED}, faults))
     sys.stdout.write(text)
     for name, result in found.items():
         if result.problem:

@@ -6,7 +6,7 @@ from aimlab.kinds import VOLUME
 from aimlab.ports import free_ports
 from aimschema import labels, names, reasons
 from aimschema.resources import CACHE, CLAIM, CONFIG
-from toldlab.case import Case, Step, Told
+from toldlab.case import EVENT, Case, Step, Told
 from toldlab.place import KEYS, Place
 
 WARM = Told(CACHE, "c", reasons.FILLED, reasons.WARM)
@@ -101,6 +101,23 @@ async def secret_arrives(place: Place) -> None:
     await place.secret("later", id=keys.access_key, secret=keys.secret_key)
 
 
+async def class_of_the_config_missing(place: Place) -> None:
+    await place.config(cacheStorageClassName="unheard-of")
+    await place.put_source()
+    await place.cache(size="1Gi")
+
+
+async def source_that_reads_like_a_variable(place: Place) -> None:
+    """Were it the variable's value, the token would go to the hub and stand in the message."""
+    await place.secret("hf", token="hf_never_to_be_seen")
+    await place.config(credentials={"huggingFaceToken": {"name": "hf", "key": "token"}})
+    await place.make(CACHE, "c", {"sourceUri": "hf://org/$(HF_TOKEN)", "size": "1Gi"})
+
+
+def config_warned(reason: str, *words: str) -> Told:
+    return Told(CONFIG, "default", EVENT, reason, words)
+
+
 CASES = (
     Case(
         "classless",
@@ -149,8 +166,22 @@ CASES = (
         "secret-awaited",
         "the Secret with the keys is missing",
         secret_missing,
-        (filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"),),
+        (filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"), config_warned(reasons.SECRET_MISSING, "s3[0].accessKeyId", "later")),
         secret_arrives,
         WARM,
+    ),
+    Case(
+        "config-classless",
+        "the storage class that the config names does not exist",
+        class_of_the_config_missing,
+        (storage(reasons.STORAGE_CLASS_MISSING, "unheard-of"), config_warned(reasons.STORAGE_CLASS_MISSING, "spec.cacheStorageClassName")),
+        lambda place: place.storage_class("unheard-of"),
+        WARM,
+    ),
+    Case(
+        "variable",
+        "a source reads like a variable",
+        source_that_reads_like_a_variable,
+        (filled(reasons.SOURCE_NOT_FOUND, "$(HF_TOKEN)"),),
     ),
 )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from aimschema.resources import Resource
 from toldlab.place import Place
 
+EVENT = "Event"
 Step = Callable[[Place], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The condition of an object that says it, with its reason and words that its message must have."""
+    """The condition of an object that says it, with its reason and words that its message must have; EVENT: a Warning Event on it does."""
 
     kind: Resource
     name: str

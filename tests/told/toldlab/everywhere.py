@@ -9,22 +9,48 @@ import signal
 from collections.abc import AsyncIterator
 
 from aimlab.crds import bundled
+from aimlab.kinds import NODE
 from aimlab.ports import free_ports
 from aimschema import reasons
 from aimschema.messages import timestamp
-from aimschema.resources import CACHE, CONFIG, CRD, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE, Resource
+from aimschema.resources import CACHE, CONFIG, CRD, INFERENCE_SERVICE, JOB, ROUTE, SERVICE, TEMPLATE, Resource
 from toldlab.case import Case, Step, Told
 from toldlab.place import KEYS, Place
 
 RUNNING = Told(SERVICE, "s", reasons.READY, reasons.RUNNING)
 
 
-async def node_stops(place: Place) -> None:
-    """With it the Job controller: a Job gets no pod, as where a quota or pod security forbids it."""
+async def jobs_suspended(place: Place) -> None:
+    """As a queue for Jobs does before their pods are made: to the Job nothing happens, as where a quota or pod security refuses its pod."""
+    await place.config()
+    await place.put_source()
+    await place.model()
+    node = place.stack.lab.children.running["node"].pid
+    os.kill(node, signal.SIGSTOP)
+    try:
+        await place.template()
+        await place.cache(size="1Gi", storageClassName="lab-wait")  # its claim is not awaited: the node makes volumes
+        for name in (await place.job("discover-"), await place.job("c-download")):
+            await place.edit(JOB, name, {"spec": {"suspend": True}})
+    finally:
+        os.kill(node, signal.SIGCONT)
+
+
+async def jobs_resumed(place: Place) -> None:
+    for name in (await place.job("discover-"), await place.job("c-download")):
+        await place.edit(JOB, name, {"spec": {"suspend": False}})
+
+
+async def node_cordoned(place: Place) -> None:
+    await cordon(place, unschedulable=True)
     await place.config()
     await place.model()
-    os.kill(place.stack.lab.children.running["node"].pid, signal.SIGSTOP)
     await place.template()
+
+
+async def cordon(place: Place, *, unschedulable: bool) -> None:
+    [node] = (await place.stack.lab.cluster.list(NODE)).items
+    await place.edit(NODE, node["metadata"]["name"], {"spec": {"unschedulable": unschedulable}})
 
 
 async def node_goes_on(place: Place) -> None:
@@ -123,9 +149,20 @@ CASES = (
     Case(
         "podless",
         "a Job gets no pod",
-        node_stops,
-        (Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.AWAITING_DISCOVERY, ("has no pod yet", "quota")),),
-        node_goes_on,
+        jobs_suspended,
+        (
+            Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.AWAITING_DISCOVERY, ("has no pod yet", "quota")),
+            Told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, ("Job c-download has no pod yet", "quota")),
+        ),
+        jobs_resumed,
+        Told(CACHE, "c", reasons.FILLED, reasons.WARM),
+    ),
+    Case(
+        "cordoned",
+        "no node takes pods",
+        node_cordoned,
+        (Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.AWAITING_DISCOVERY, ("cannot be scheduled", "were unschedulable")),),
+        lambda place: cordon(place, unschedulable=False),
         Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED),
     ),
     Case(

@@ -20,7 +20,7 @@ from aimlab.node.claims import storage_class
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimlab.sources.registry import Registry
 from aimschema import labels
-from aimschema.resources import CACHE, CONFIG, JOB, MODEL, RESOURCES, SERVICE, STORAGE_CLASS, TEMPLATE, Resource
+from aimschema.resources import CACHE, CONFIG, EVENT, JOB, MODEL, RESOURCES, SERVICE, STORAGE_CLASS, TEMPLATE, Resource
 
 Body = dict[str, Any]
 BUCKET = "told"
@@ -161,6 +161,14 @@ class Place:
 
         return await self.until(kind, name, holds, f"{condition}={reason} with {words}")
 
+    async def warned(self, kind: Resource, name: str, reason: str, *words: str) -> None:
+        """Waits for a Warning Event on the object."""
+        async with asyncio.timeout(WITHIN_S):
+            async for body in self._versions(EVENT):
+                about, found = body["regarding"], (body["reason"], body["type"])
+                if (about["kind"], about["name"], *found) == (kind.kind, name, reason, "Warning") and all(word in body["note"] for word in words):
+                    return
+
     async def until(self, kind: Resource, name: str, holds: Callable[[Body], bool], what: str) -> Body:
         last: Body = {}
         try:
@@ -201,6 +209,15 @@ class Place:
             except NotFound:
                 return
             await asyncio.sleep(0.05)
+
+    async def job(self, beginning: str) -> str:
+        """Waits for a Job whose name begins so; gives its name."""
+        async with asyncio.timeout(WITHIN_S):
+            async for body in self._versions(JOB):
+                name = str(body["metadata"]["name"])
+                if name.startswith(beginning):
+                    return name
+        raise AssertionError("a watch never ends")
 
     async def no_jobs(self) -> None:
         """Waits until what was tried is recorded, so that its Jobs are gone."""

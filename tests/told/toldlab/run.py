@@ -2,31 +2,35 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aimctl.stack import Stack
 from aimschema.resources import NAMESPACE
 from toldlab import caches, everywhere, models, services, templates
-from toldlab.case import Case, Told
+from toldlab.case import EVENT, Case, Told
+from toldlab.described import DESCRIBED, describe
 from toldlab.place import Place
 
+IN_TURN = everywhere.CASES
 TOGETHER = (*models.CASES, *templates.CASES, *caches.CASES, *services.CASES)
-CASES = (*TOGETHER, *everywhere.CASES)
+CASES = (*TOGETHER, *IN_TURN)
 AT_ONCE = 8
 """As many services as the laptop's node has GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What went wrong, if anything did, and the seconds from cause to telling and from healing to health."""
+    """What went wrong, if anything did, and the seconds from cause to telling and from healing to health. `described`: what kubectl prints."""
 
     problem: str
     told_s: float = 0.0
     healed_s: float = 0.0
+    described: str = ""
 
 
-async def bring_all_about(stack: Stack, folder: Path) -> dict[str, Result]:
+async def together(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str, Result]:
     """By name of the case. `folder` takes the files of the cases."""
     room = asyncio.Semaphore(AT_ONCE)
 
@@ -34,8 +38,12 @@ async def bring_all_about(stack: Stack, folder: Path) -> dict[str, Result]:
         async with room:
             return await bring_about(stack, case, folder)
 
-    found = dict(zip([case.name for case in TOGETHER], await asyncio.gather(*map(one, TOGETHER)), strict=True))
-    return found | {case.name: await bring_about(stack, case, folder) for case in everywhere.CASES}
+    return dict(zip([case.name for case in cases], await asyncio.gather(*map(one, cases)), strict=True))
+
+
+async def in_turn(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str, Result]:
+    """The same of cases that concern everything."""
+    return {case.name: await bring_about(stack, case, folder) for case in cases}
 
 
 async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
@@ -48,6 +56,7 @@ async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
         for told in case.told:
             await _until(place, told)
         told_s = time.monotonic()
+        described = await describe(place) if case.name in DESCRIBED else ""
         if case.heal is not None:
             await case.heal(place)
         heals_s = time.monotonic()
@@ -57,8 +66,11 @@ async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
         return Result(repr(error))
     finally:
         await place.leave()
-    return Result("", told_s - caused_s, time.monotonic() - heals_s)
+    return Result("", told_s - caused_s, time.monotonic() - heals_s, described)
 
 
 async def _until(place: Place, told: Told) -> None:
-    await place.told(told.kind, told.name, told.condition, told.reason, *told.words)
+    if told.condition == EVENT:
+        await place.warned(told.kind, told.name, told.reason, *told.words)
+    else:
+        await place.told(told.kind, told.name, told.condition, told.reason, *told.words)

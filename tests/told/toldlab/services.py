@@ -6,7 +6,8 @@ from typing import Any
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimschema import labels, names, reasons
 from aimschema.resources import CACHE, CONFIG, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE
-from toldlab.case import Case, Step, Told
+from aimservice.drift import AT_ONCE
+from toldlab.case import EVENT, Case, Step, Told
 from toldlab.place import GATEWAY, Place
 
 RUNNING = Told(SERVICE, "s", reasons.READY, reasons.RUNNING)
@@ -179,6 +180,22 @@ async def other_template(place: Place) -> None:
     await place.edit(SERVICE, "s", {"spec": {"templateRef": "usual"}})
 
 
+def config_warned(*words: str) -> Told:
+    return Told(CONFIG, "default", EVENT, reasons.ROUTE_FAILED, words)
+
+
+async def somebody_insists(place: Place) -> None:
+    """A controller of somebody else sets a field of the route again each time it is put right."""
+    await place.running()
+    rules = (await place.get(ROUTE, "s"))["spec"]["rules"]
+    [backend] = rules[0]["backendRefs"]
+    theirs = [{**rules[0], "backendRefs": [{**backend, "weight": 2}]}]
+    for _ in range(AT_ONCE):
+        await place.edit(ROUTE, "s", {"spec": {"rules": theirs}})
+        await place.until(ROUTE, "s", lambda route: route["spec"]["rules"] == rules, "its rules back")
+    await place.edit(ROUTE, "s", {"spec": {"rules": theirs}})
+
+
 CASES = (
     Case(
         "runs",
@@ -301,7 +318,7 @@ CASES = (
         "no-gateway",
         "routing names no gateway",
         configured(routing={"autoCreateRoute": True}),
-        routing(reasons.ROUTE_FAILED, "spec.routing.gateway"),
+        (*routing(reasons.ROUTE_FAILED, "spec.routing.gateway"), config_warned("spec.routing.gateway")),
         config_becomes(routing={"gateway": GATEWAY}),
         RUNNING,
     ),
@@ -309,7 +326,7 @@ CASES = (
         "absent-gateway",
         "the gateway does not exist",
         configured(routing={"gateway": {"name": "nowhere", "namespace": SYSTEM_NAMESPACE}}),
-        routing(reasons.ROUTE_FAILED, "Gateway aim-system/nowhere does not exist"),
+        (*routing(reasons.ROUTE_FAILED, "Gateway aim-system/nowhere does not exist"), config_warned("Gateway aim-system/nowhere")),
         config_becomes(routing={"gateway": GATEWAY}),
         RUNNING,
     ),
@@ -328,6 +345,12 @@ CASES = (
         routing(reasons.ROUTE_FAILED, labels.ANNOTATION_ROUTE_TIMEOUT, "soon"),
         lambda p: p.edit(SERVICE, "s", {"metadata": {"annotations": {labels.ANNOTATION_ROUTE_TIMEOUT: "30s"}}}),
         RUNNING,
+    ),
+    Case(
+        "contested",
+        "somebody keeps changing the route",
+        somebody_insists,
+        (*routing(reasons.ROUTE_READY, "again and again"), Told(SERVICE, "s", EVENT, reasons.CONTESTED, ("spec.rules", "HTTPRoute s"))),
     ),
     Case(
         "one-workload-id",

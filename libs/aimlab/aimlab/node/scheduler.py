@@ -1,7 +1,8 @@
 """Binds Pods to the node, as the Kubernetes scheduler would with one node in the cluster.
 
-Looked at, in this order: the pod's volume claims, node affinity and selector, and the resources that the pods bound before it leave free. What does
-not fit gets PodScheduled=False/Unschedulable with the scheduler's own words, and is looked at again with every change.
+Looked at, in this order: whether the node is cordoned, the pod's volume claims, node affinity and selector, and the resources that the pods
+bound before it leave free. What does not fit gets PodScheduled=False/Unschedulable with the scheduler's own words, and is looked at again with
+every change.
 """
 
 from collections import Counter
@@ -66,7 +67,9 @@ def waits_for_scheduling(pod: Body) -> bool:
 
 
 def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNotFit:
-    """First match wins: a claim in the way, the wrong node, not enough free, fits."""
+    """First match wins: a node that is cordoned, a claim in the way, the wrong node, not enough free, fits."""
+    if node.get("spec", {}).get("unschedulable"):
+        return DoesNotFit(f"0/1 nodes are available: 1 node(s) were unschedulable. {_NO_HELP}")
     to_place: list[Body] = []
     for name in claims_of(pod):
         claim = seen.find(CLAIM, pod["metadata"]["namespace"], name)

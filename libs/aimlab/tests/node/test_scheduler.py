@@ -78,6 +78,13 @@ def test_a_pod_fits_or_the_scheduler_says_why_not(wanted: Body, says: str | None
         assert says in decided.message
 
 
+def test_a_cordoned_node_takes_nothing() -> None:
+    cordoned = {**NODE, "spec": {"unschedulable": True}}
+    assert decide(pod(), cordoned, free_of(NODE, []), SEEN) == DoesNotFit(
+        "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    )
+
+
 def test_a_claim_that_waits_for_its_pod_is_placed_first() -> None:
     decided = decide(pod(**using("waits")), NODE, free_of(NODE, []), SEEN)
     assert isinstance(decided, Fits)

@@ -401,6 +401,13 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
             ["ImagePullBackOff"],
             id="pod-does-not-start",
         ),
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), w.download(age_s=31)],
+            "Filled",
+            ["Job c-download has no pod yet", "kubectl describe job -n team c-download", "quota"],
+            id="job-gets-no-pod",
+        ),
+        pytest.param(lambda w: [w.cache(), w.claim(), w.download(age_s=5)], "Filled", ["downloading hf://org/model"], id="job-is-new"),
         pytest.param(lambda w: [w.cache(), w.cache(name="b", age_s=9999)], "Filled", ["ModelCache b is older"], id="which-cache-counts"),
     ],
 )

@@ -1,8 +1,11 @@
 """The objects of a cache, as they are sent. AIM_WRITE_GOLDEN=1 rewrites the files in golden/."""
 
+import re
 from typing import Any
 
-from aim_cacher.render import download_env
+import pytest
+
+from aim_cacher.render import download_env, literal
 from aimschema.kinds import ConfigSpec, EnvVar
 from aimservice.testing import Body, applied, golden, projection, storage_class
 
@@ -51,3 +54,23 @@ def test_secrets_go_by_reference_only() -> None:
 
 def test_without_a_config_there_is_nothing_but_the_caches_own() -> None:
     assert download_env(None, []) == []
+
+
+def expanded(arg: str, env: dict[str, str]) -> str:
+    """As the kubelet does (core/v1 Container.args): `$$` is a dollar, `$(NAME)` the value of a variable that there is, and stays otherwise."""
+    return re.sub(r"\$\$|\$\((\w+)\)", lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]), arg)
+
+
+@pytest.mark.parametrize("arg", ["hf://org/$(HF_TOKEN)", "hf://org/$$(HF_TOKEN)", "$$$(HF_TOKEN)", "$", "$(", "$HF_TOKEN", "s3://bucket/org/model"])
+def test_an_argument_reaches_the_container_as_it_is_written(arg: str) -> None:
+    assert expanded(literal(arg), {"HF_TOKEN": "hf_secret"}) == arg
+
+
+def test_without_the_escape_the_token_would_be_in_the_argument() -> None:
+    assert expanded("hf://org/$(HF_TOKEN)", {"HF_TOKEN": "hf_secret"}) == "hf://org/hf_secret"
+
+
+def test_the_jobs_escape_the_source(world: Any) -> None:
+    cache = world.cache(spec={"sourceUri": "hf://org/$(HF_TOKEN)", "size": "1Gi"})
+    job = applied(world.plan(projection(storage_class(), cache, world.claim())), "Job")
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["fetch", "hf://org/$$(HF_TOKEN)", "/cache"]

@@ -180,6 +180,7 @@ def test_who_keeps_changing_the_inference_service_is_told(world: Any) -> None:
     plan = world.plan(projection(*world.parts(), world.runtime(), learned=[fight]))
     assert says(plan, "RuntimeReady") == "True RuntimeReady"
     assert "changed again and again by bully" in message(plan, "RuntimeReady")
+    assert [warning.reason for report in plan.reports for warning in report.warnings if report.key == world.key] == ["Contested"]
 
 
 @pytest.mark.parametrize(

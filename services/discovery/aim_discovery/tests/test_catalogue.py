@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aim_discovery.catalogue import INSPECTION, Inspection, plan_model
+from aim_discovery.catalogue import INSPECTION, WAYS_OUT, Inspection, plan_model
 from aim_discovery.image_labels import Deployment, ImageLabels
 from aim_discovery.projection import affected
 from aimschema import labels
@@ -133,7 +133,7 @@ def test_a_failure_is_said_with_the_time_of_the_next_try(reason: str, attempt: i
     waiting = planned(projection(model(), learned=[looked(action, **outcome)]))
     assert (does(waiting), waiting.requeue_after_s) == ([], wait_s - 1)
     assert says(waiting, "ImageInspected") == f"False {reason}"
-    assert message(waiting, "ImageInspected") == f"try {attempt}, next at {ago(1 - wait_s)}: because"
+    assert message(waiting, "ImageInspected") == f"try {attempt}, next at {ago(1 - wait_s)}: because{WAYS_OUT.get(reason, '')}"
     due = planned(projection(model(), learned=[looked(action, ended_s=wait_s, **outcome)]))
     assert due.actions == (InspectImage(KEY, IMAGE, (), action.inputs, attempt + 1),)
     assert says(due, "ImageInspected") == f"False {reason}", "it stays said until the next try has ended"

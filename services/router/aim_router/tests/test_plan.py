@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from aim_router.plan import plan as plan_key
 from aim_router.render import timeout_of
 from aimschema import labels
-from aimschema.resources import GATEWAY, ROUTE, SERVICE, Key
+from aimschema.messages import KindSynced
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 from aimservice import testing
+from aimservice.projection import Projection, fold
 from aimservice.testing import NAMESPACE, NOW, Body, applied, contested, does, fields, golden, message, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
@@ -127,6 +129,36 @@ def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
     plan = world.plan(projection(*bodies, learned=[contested(Key(ROUTE.kind, NAMESPACE, "s"))]))
     assert says(plan, "RoutingReady") == "True RouteReady"
     assert "changed again and again by bully" in message(plan, "RoutingReady")
+    assert [warning.reason for warning in plan.reports[0].warnings] == ["Contested"]
+
+
+def advice(seen: Projection) -> list[tuple[str, str]]:
+    plan = plan_key(seen, Key(CONFIG.kind, NAMESPACE, "default"), NOW)
+    return [(warning.reason, warning.message) for report in plan.reports for warning in report.warnings]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(lambda _: [testing.cr(CONFIG.kind, "default", {})], [], id="no-routing"),
+        pytest.param(lambda w: [w.config(autoCreateRoute=False)], [], id="no-auto-route"),
+        pytest.param(lambda w: [w.config(), w.gateway()], [], id="all-there"),
+        pytest.param(lambda w: [w.config({"kind": "Service"})], [], id="what-is-not-watched-is-not-judged"),
+        pytest.param(lambda _: [testing.cr(CONFIG.kind, "default", {"routing": {}})], ["set spec.routing.gateway"], id="no-gateway-named"),
+        pytest.param(lambda w: [w.config()], ["spec.routing.gateway names Gateway team/gw", "create it"], id="gateway-missing"),
+        pytest.param(lambda w: [w.config({"namespace": "infra"}), w.gateway()], ["Gateway infra/gw"], id="gateway-in-another-namespace"),
+        pytest.param(lambda w: [w.config({"sectionName": "tls"}), w.gateway()], ["sectionName names listener tls", "has web"], id="no-such-listener"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_told_with_the_field_to_change(world: Any, given: Given, words: list[str]) -> None:
+    told = advice(projection(*given(world)))
+    assert [reason for reason, _ in told] == (["RouteFailed"] if words else [])
+    assert [word for word in words if word not in told[0][1]] == []
+
+
+def test_a_config_asks_for_the_gateway_api_where_it_is_not_installed(world: Any) -> None:
+    [(_, words)] = advice(fold(projection(world.config()), KindSynced(kind=ROUTE.kind, resource_version="1", objects=0, installed=False)))
+    assert "install the Gateway API" in words
 
 
 def test_a_route_that_may_not_be_removed_is_told(world: Any) -> None:

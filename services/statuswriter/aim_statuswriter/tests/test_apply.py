@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import kubernetes_validate
@@ -11,10 +11,10 @@ import pytest
 from aim_statuswriter import render
 from aim_statuswriter.apply import Writer
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
-from aimkube import Conflict, NotFound
+from aimkube import AlreadyExists, Conflict, NotFound
 from aimschema.messages import ObjectChanged
 from aimschema.reasons import OWNED
-from aimschema.resources import Key
+from aimschema.resources import CONFIG, Key
 from aimservice.loop import Loop
 from aimservice.plan import Action, DeleteObject, SendEvent, WriteStatus
 from aimservice.projection import Projection
@@ -44,13 +44,24 @@ class FakeCluster:
         return {**body, "metadata": {**body["metadata"], "uid": "u", "resourceVersion": "8", "managedFields": []}}
 
     async def create(self, body: Body) -> Body:
+        if body["metadata"]["name"] in {there["metadata"]["name"] for there in self.created}:
+            raise AlreadyExists(body["metadata"]["name"])
         self.created.append(body)
         return body
 
 
 @dataclass
+class FakeQueue:
+    again: list[tuple[Key, float]] = field(default_factory=list)
+
+    def add_after(self, key: Key, after_s: float) -> None:
+        self.again.append((key, after_s))
+
+
+@dataclass
 class FakeLoop:
     cluster: FakeCluster = field(default_factory=FakeCluster)
+    queue: FakeQueue = field(default_factory=FakeQueue)
     folded: list[ObjectChanged] = field(default_factory=list)
     recorded: list[tuple[Action, Key, str]] = field(default_factory=list)
 
@@ -114,6 +125,44 @@ async def test_of_a_kind_of_event_one_a_minute_is_sent(loop: FakeLoop) -> None:
     ]
 
 
+async def test_of_an_object_that_flaps_each_kind_is_sent_once_a_minute_and_nothing_else_is_held_back(loop: FakeLoop) -> None:
+    now_s = 0.0
+    writer = Writer(lambda: now_s)
+    sent_s: dict[tuple[str, str], list[float]] = {}
+    for second in range(600):
+        now_s = float(second)
+        for each in (event(reason="Warm"), event(reason="AuthError"), event(uid="other"), *([event(reason="PVCLost")] if second == 301 else [])):
+            before = len(loop.cluster.created)
+            await carry_out(loop, each, writer=writer)
+            if len(loop.cluster.created) > before:
+                sent_s.setdefault((each.uid, each.reason), []).append(now_s)
+    each_minute = [60.0 * minute for minute in range(10)]
+    assert sent_s == {("u", "Warm"): each_minute, ("u", "AuthError"): each_minute, ("other", "Warm"): each_minute, ("u", "PVCLost"): [301.0]}
+
+
+ADVICE = SendEvent(Key(CONFIG.kind, "ml", "default"), "c", "Warning", "RouteFailed", "set spec.routing.gateway", since="2026-01-02T03:04:05Z")
+
+
+async def test_advice_is_sent_once_whoever_sends_it(loop: FakeLoop) -> None:
+    await carry_out(loop, ADVICE)
+    await carry_out(loop, ADVICE, writer=Writer())
+    assert len(loop.cluster.created) == 1, "another process does not repeat it: the cluster has it"
+    await carry_out(loop, replace(ADVICE, since="2026-01-02T04:00:00Z"), writer=Writer())
+    assert len(loop.cluster.created) == 2, "the fault went and came back"
+
+
+async def test_advice_that_is_held_back_is_looked_at_again_when_the_minute_is_over(loop: FakeLoop) -> None:
+    now_s = 0.0
+    writer, other = Writer(lambda: now_s), replace(ADVICE, note="create Gateway infra/nowhere")
+    await carry_out(loop, ADVICE, writer=writer)
+    now_s = 20.0
+    await carry_out(loop, other, writer=writer)
+    assert loop.queue.again == [(CACHE_KEY, 40.0)]
+    now_s = 60.0
+    await carry_out(loop, ADVICE, other, writer=writer)
+    assert [body["note"] for body in loop.cluster.created] == [ADVICE.note, other.note], "and the one that was sent takes no turn"
+
+
 async def test_other_actions_are_not_the_statuswriters(loop: FakeLoop) -> None:
     with pytest.raises(TypeError, match="not an action of the statuswriter"):
         await carry_out(loop, DeleteObject(CACHE_KEY, "u"))
@@ -146,6 +195,6 @@ def test_an_event_is_as_recorded(name: str, key: Key) -> None:
     golden(__file__, f"event.{name}", render.event(event(key), NOW, "0123456789", "host"))
 
 
-def test_the_kinds_with_a_status_are_followed_and_depend_on_themselves_alone() -> None:
-    assert {resource.kind for resource in PLANS_FOR} == {resource.kind for resource in FOLLOWS} == set(OWNED)
+def test_the_kinds_that_something_is_said_of_are_followed_and_depend_on_themselves_alone() -> None:
+    assert {resource.kind for resource in PLANS_FOR} == {resource.kind for resource in FOLLOWS} == {*OWNED, CONFIG.kind}
     assert list(affected(Projection(), CACHE_KEY)) == [CACHE_KEY]

@@ -12,7 +12,7 @@ from aim_statuswriter.plan import compose, plan
 from aimschema import reasons
 from aimschema.messages import ObjectChanged, ReportedCondition, ReportedWarning, StatusReported, timestamp
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, OWNED, ROUTER
-from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE, Key
+from aimschema.resources import CACHE, CONFIG, MODEL, SERVICE, TEMPLATE, Key
 from aimservice.plan import NOTHING, SendEvent, WriteStatus
 from aimservice.projection import Projection, Seen, fold
 
@@ -344,3 +344,17 @@ def test_a_warning_goes_out_once(told: str, events: list[tuple[str, str, str]]) 
 def test_the_event_comes_after_the_write() -> None:
     actions = plan(projection(present_with(CACHE.kind), WARM), key_of(CACHE.kind), THEN).actions
     assert [type(action) for action in actions] == [WriteStatus, SendEvent]
+
+
+def test_of_a_kind_without_status_what_its_advisers_warn_of_is_sent_and_nothing_written() -> None:
+    config, since = present_with(CONFIG.kind), timestamp(FIRST)
+    gateway = ReportedWarning(reason=reasons.ROUTE_FAILED, message="create the Gateway", since=since)
+    secret = ReportedWarning(reason=reasons.SECRET_MISSING, message="create the Secret", since=since)
+    told = [structs.replace(said(CONFIG.kind, ROUTER), warnings=(gateway,)), structs.replace(said(CONFIG.kind, CACHER), warnings=(secret,))]
+    sent = plan(projection(config, *told), config.key, LATER)
+    assert sent.actions == (
+        SendEvent(config.key, "u", "Warning", reasons.SECRET_MISSING, "create the Secret", since),
+        SendEvent(config.key, "u", "Warning", reasons.ROUTE_FAILED, "create the Gateway", since),
+    )
+    former = structs.replace(told[0], uid="former")
+    assert plan(projection(config, former), config.key, LATER) == NOTHING
