@@ -8,7 +8,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from aimbus import Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
 from aimctl.console import PlainConsole
+from aimctl.output import Form, print_data
 from aimschema import subjects
 from aimschema.messages import DeadLetter, handled, timestamp
 from aimschema.resources import Key
@@ -60,11 +60,11 @@ class Found:
 
 
 @contextlib.asynccontextmanager
-async def reached() -> AsyncIterator[Bus]:
+async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
     """The bus at AIM_NATS_URL. Raises RuntimeError where nobody answers."""
     url = os.environ.get("AIM_NATS_URL", DEFAULT_URL)
     try:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(within_s):
             bus = await connect(url, name="aimctl", creds=os.environ.get("AIM_NATS_CREDS"))
     except TimeoutError:
         raise RuntimeError(f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs") from None
@@ -126,10 +126,10 @@ async def _original(bus: Bus, letter: DeadLetter) -> tuple[bytes, Mapping[str, s
     return None
 
 
-def show(found: list[Found], console: PlainConsole, *, as_json: bool) -> None:
+def show(found: list[Found], console: PlainConsole, form: Form) -> None:
     rows = [each.row() for each in found]
-    if as_json:
-        console.print_json(json.dumps(rows), ensure_ascii=True)
+    if form != "text":
+        print_data(console, rows, form)
     elif not rows:
         console.print("no dead letters")
     else:
@@ -139,9 +139,9 @@ def show(found: list[Found], console: PlainConsole, *, as_json: bool) -> None:
         console.print(table)
 
 
-async def list_letters(console: PlainConsole, *, as_json: bool) -> None:
+async def list_letters(console: PlainConsole, form: Form) -> None:
     async with reached() as bus:
-        show(await letters(bus), console, as_json=as_json)
+        show(await letters(bus), console, form)
 
 
 async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool:
