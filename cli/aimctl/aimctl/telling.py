@@ -93,6 +93,7 @@ def tree(key: Key, entries: Sequence[Entry]) -> Tree:
 def line(entry: Entry) -> Text:
     after = "" if entry.cause is None else f" +{seconds(entry.after_s)}"
     text = Text(f"{entry.seq:>4} {entry.time.strftime('%H:%M:%S.%f')[:-3]}{after}", style="dim")
+    text.append(f" epoch {entry.epoch}" if entry.epoch else "")
     text.append(f"  {entry.who}", style="not dim bold")
     text.append(printable(f"  {entry.key.kind}/{entry.key.name} {entry.what}"), style="not dim")
     return text.append(printable(f"  {entry.why}") if entry.why else "", style="italic not dim")
@@ -108,6 +109,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "why": entry.why,
         "cause": entry.cause,
         "after_s": round(entry.after_s, 3),
+        "epoch": entry.epoch,
     }
 
 

@@ -100,9 +100,7 @@ def _last(found: Survey) -> int:
     return 0 if found.log is None else found.log.last_seq
 
 
-def weighed(
-    before: Survey, after: Survey, took_s: float, sent: Counter[str], dead: Counter[str], live: dict[Key, Progress]
-) -> Sample:
+def weighed(before: Survey, after: Survey, took_s: float, sent: Counter[str], dead: Counter[str], live: dict[Key, Progress]) -> Sample:
     """Pure."""
     pending: Counter[str] = Counter()
     for reader in after.readers:
