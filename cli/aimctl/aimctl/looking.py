@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import structlog
 import typer
 
+from aimctl.completing import complete_name, complete_namespace
 from aimctl.console import PlainConsole
 from aimctl.output import Output
 from aimctl.planners import PLANNERS
@@ -22,8 +23,8 @@ from aimschema.resources import Key
 
 WIDE = 2000
 T = TypeVar("T")
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.")]
-Named = Annotated[str, typer.Argument(metavar="KIND/NAME", help="Such as AIMService/chat, aimsvc/chat or mc/weights.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.", autocompletion=complete_namespace)]
+Named = Annotated[str, typer.Argument(metavar="KIND/NAME", help="Such as AIMService/chat, aimsvc/chat or mc/weights.", autocompletion=complete_name)]
 Since = Annotated[str | None, typer.Option("--since", help="Only what came later: 90s, 15m, 2h, 3d ago, or a time such as 2030-01-02T03:04:05Z.")]
 
 

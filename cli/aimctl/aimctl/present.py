@@ -7,6 +7,7 @@ import typer
 
 from aimctl.awaiting import goal_of, wait_for
 from aimctl.chains import ROOTS
+from aimctl.completing import complete_root
 from aimctl.doctor.show import show_findings
 from aimctl.listing import show_rows
 from aimctl.looking import Named, Namespace, a_console, named, run
@@ -31,7 +32,9 @@ def doctor(kubeconfig: Kubeconfig = None, output: Output = "text") -> None:
 
 
 def get(
-    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="Such as aimsvc; left out, services and what no service uses.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="Such as aimsvc; left out, services and what no service uses.", autocompletion=complete_root)
+    ] = None,
     namespace: Namespace = None,
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Then each row that is new or has changed, until Ctrl-C.")] = False,

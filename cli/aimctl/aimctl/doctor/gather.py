@@ -129,9 +129,10 @@ async def _list(cluster: Cluster, resource: Resource, namespace: str) -> tuple[B
 async def _access(cluster: Cluster, namespace: str) -> Access:
     """Whether each account is granted what deploy/rbac grants it. Raises RuntimeError outside a checkout, and KubeError."""
     grants = [replace_namespace(grant, namespace) for grant in granted(rbac())]
+    there = await known(_list(cluster, SERVICE_ACCOUNT, namespace))
+    names = {grant.account for grant in grants} if isinstance(there, Unknown) else {body["metadata"]["name"] for body in there}
     try:
-        there = {body["metadata"]["name"] for body in (await cluster.list(SERVICE_ACCOUNT, namespace)).items}
-        accounts: tuple[Checked, ...] | Unknown = await _reviews(cluster, [grant for grant in grants if grant.account in there], namespace)
+        accounts: tuple[Checked, ...] | Unknown = await _reviews(cluster, [grant for grant in grants if grant.account in names], namespace)
     except Forbidden as error:
         accounts = Unknown(told(error))
     if accounts and not isinstance(accounts, Unknown):
