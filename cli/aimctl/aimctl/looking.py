@@ -22,6 +22,8 @@ from aimctl.words import key_of, moment, say
 from aimschema.resources import Key
 
 WIDE = 2000
+INTERRUPTED = 130
+"""As of what ends by SIGINT in a shell."""
 T = TypeVar("T")
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.", autocompletion=complete_namespace)]
 Named = Annotated[str, typer.Argument(metavar="KIND/NAME", help="Such as AIMService/chat, aimsvc/chat or mc/weights.", autocompletion=complete_name)]
@@ -109,6 +111,8 @@ def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:
         return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     except (RuntimeError, BadRecording, BadManifest, OSError) as error:
         say(console, f"error: {error}", "bold red")
         raise typer.Exit(1) from error
