@@ -16,10 +16,12 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from aim_cacher.settings import CacherSettings
 from aimctl.quickstart import NAMESPACE, SERVICE
 from aimctl.services import SERVICES
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimlab.testing import commands
+from aimschema import labels as labels_
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 OBJECT = ("aimsvc/" + SERVICE, "-n", NAMESPACE)
@@ -116,6 +118,25 @@ async def test_logs_are_those_of_the_pods_behind_the_service(stack: Stack) -> No
     assert "serving on" in await read_until(following, "serving on")
     assert await interrupted(following) == 130
     assert "no pod belongs to AIMService/quickstart/nobody" in await aimctl(stack, "logs", "aimsvc/nobody", "-n", NAMESPACE, code=1)
+
+
+async def test_the_last_words_of_a_pod_that_failed_come_first(stack: Stack) -> None:
+    image = str(CacherSettings.model_fields["downloader_image"].default)
+    labels = {labels_.MANAGED_BY: labels_.MANAGED_BY_AIM, labels_.KSERVE_ISVC_LABEL: SERVICE}
+    metadata = {"name": f"{SERVICE}-second", "namespace": NAMESPACE, "labels": labels}
+    container = {"name": "kserve-container", "image": image, "args": ["fetch", "nonsense", "/nowhere"]}
+    file = stack.lab.state_dir / "pod.json"
+    file.write_text(
+        json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"restartPolicy": "Never", "containers": [container]}})
+    )
+    following = await started(stack, "timeline", f"pod/{SERVICE}-second", "-n", NAMESPACE, "--follow")
+    await kubectl(stack, "create", "-f", str(file))
+    await read_until(following, "Failed")
+    assert await interrupted(following) == 130
+    first, *_, last = (await aimctl(stack, "logs", *OBJECT)).splitlines()
+    assert first.startswith(f"{SERVICE}-second/kserve-container | ")
+    assert last.startswith(f"{SERVICE}-predictor-")
+    await kubectl(stack, "delete", "pod", f"{SERVICE}-second", "-n", NAMESPACE)
 
 
 async def test_top_has_every_service_up_to_date(stack: Stack) -> None:

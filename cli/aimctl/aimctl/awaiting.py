@@ -9,13 +9,13 @@ import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.explain import Told, explain, last_cause
 from aimctl.output import Form, print_data
-from aimctl.pictures import Pictures, watched
+from aimctl.pictures import watched
 from aimctl.telling import told_data
 from aimctl.words import say
 from aimschema.resources import AIM_KINDS, Key
@@ -84,7 +84,7 @@ def _chain(told: Told) -> Iterator[Told]:
 
 async def wait_for(key: Key, goal: Goal, timeout_s: float, console: PlainConsole, form: Form) -> Code:
     """Raises RuntimeError where there is no bus or no stream to read."""
-    waiting = _Waiting(key, goal, console, quiet=form != "text")
+    waiting = Waiting(key, goal, console, quiet=form != "text")
     async with reached() as bus, watched(bus) as pictures:
         try:
             async with asyncio.timeout(timeout_s):
@@ -100,7 +100,13 @@ async def wait_for(key: Key, goal: Goal, timeout_s: float, console: PlainConsole
     return code
 
 
-class _Waiting:
+class Looks(Protocol):
+    """As aimctl.pictures has it."""
+
+    async def next(self, within_s: float | None = None) -> Projection | None: ...
+
+
+class Waiting:
     """Tells of each change in what is waited for; `quiet`: only keeps it."""
 
     def __init__(self, key: Key, goal: Goal, console: PlainConsole, *, quiet: bool) -> None:
@@ -111,7 +117,7 @@ class _Waiting:
     def data(self) -> dict[str, Any]:
         return {} if self._told is None else told_data(self._told)
 
-    async def until_decided(self, pictures: Pictures) -> Code:
+    async def until_decided(self, pictures: Looks) -> Code:
         clock, give_up_s = asyncio.get_running_loop().time, float("inf")
         while True:
             left_s = give_up_s - clock()
