@@ -129,10 +129,8 @@ async def test_the_last_words_of_a_pod_that_failed_come_first(stack: Stack) -> N
     file.write_text(
         json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"restartPolicy": "Never", "containers": [container]}})
     )
-    following = await started(stack, "timeline", f"pod/{SERVICE}-second", "-n", NAMESPACE, "--follow")
     await kubectl(stack, "create", "-f", str(file))
-    await read_until(following, "Failed")
-    assert await interrupted(following) == 130
+    await kubectl(stack, "wait", f"pod/{SERVICE}-second", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Failed", "--timeout=60s")
     first, *_, last = (await aimctl(stack, "logs", *OBJECT)).splitlines()
     assert first.startswith(f"{SERVICE}-second/kserve-container | ")
     assert last.startswith(f"{SERVICE}-predictor-")
@@ -168,7 +166,7 @@ async def test_colours_go_where_they_are_not_wanted(stack: Stack) -> None:
 async def test_the_shell_proposes_kinds_names_and_namespaces_of_the_cluster(stack: Stack) -> None:
     async def proposed(line: str, **env: str) -> list[str]:
         words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_AIMCTL_COMPLETE": "complete_bash"}
-        return (await aimctl(stack, **words, **env)).split()
+        return (await commands.command({**environment(stack), **words, **env}, "aimctl")).split()
 
     assert await proposed("aimctl explain aims") == ["aimst/", "aimsvc/"]
     assert await proposed("aimctl explain aimsvc/") == [f"aimsvc/{SERVICE}"]

@@ -22,7 +22,7 @@ from aimctl.planners import PLANNERS, planner
 from aimctl.planning import Preview, diff, manifests, preview
 from aimctl.recording import history, history_of, in_order, latest, rests_on
 from aimctl.replay import missing_markers
-from aimctl.timeline import Entry, timeline
+from aimctl.timeline import Entry, settled, timeline
 from aimctl.words import say, seconds
 from aimschema import subjects
 from aimschema.messages import Progress, timestamp
@@ -60,12 +60,12 @@ async def show_timeline(key: Key, since: datetime.datetime | None, console: Plai
 
 async def _follow(bus: Bus, filters: Sequence[str], key: Key, events: list[Event], console: PlainConsole, form: Form) -> None:
     """Every further step as it comes, a line each; until cancelled."""
-    told = {entry.seq for entry in timeline(events, key)}
+    told = {entry.seq for entry in settled(events, key)}
     async with contextlib.aclosing(aimbus.read_log(bus, filters, after_seq=max((e.seq for e in events), default=0), follow=True)) as items:
         async for item in items:
             if isinstance(item, Event):
                 events.append(item)
-                for entry in timeline(events, key):
+                for entry in settled(events, key):
                     if entry.seq not in told:
                         told.add(entry.seq)
                         if form != "text":

@@ -78,6 +78,11 @@ def timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     return list(entries.values())
 
 
+def settled(events: Sequence[Event], key: Key) -> list[Entry]:
+    """The steps less the status writes whose version has not come yet: only that says what was written, and it may come later."""
+    return [entry for entry in timeline(events, key) if entry.what != WRITE_STATUS]
+
+
 def _parents(link: Link, linked: dict[int, Link]) -> set[int]:
     """What is known of what came right before, less the very version that an action wrote, where the watcher told of that first."""
     found = {parent for parent in link.parents if parent in linked and parent != link.event.seq}

@@ -1,5 +1,6 @@
 """Exit codes of wrong usage, durations, documents, and the script that the shell is given."""
 
+import asyncio
 import subprocess
 import sys
 from io import StringIO
@@ -14,6 +15,7 @@ from aimctl.__main__ import app
 from aimctl.console import PlainConsole
 from aimctl.output import Form, print_data, print_line
 from aimctl.words import duration_s
+from aimlab.testing.commands import command
 
 
 @pytest.mark.parametrize(
@@ -37,14 +39,13 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], s
     assert says in " ".join(ran.output.split())
 
 
-@pytest.mark.parametrize(
-    "command", [("get", "-A"), ("wait", "aimsvc/x", "-n", "t"), ("retry", "mc/x", "-n", "t"), ("logs", "mc/x", "-n", "t"), ("top",)]
-)
-def test_without_a_bus_each_says_so_and_ends_with_1(command: tuple[str, ...], tmp_path: Path) -> None:
-    aimctl = str(Path(sys.executable).with_name("aimctl"))
+NEED_A_BUS = (("get", "-A"), ("wait", "aimsvc/x", "-n", "t"), ("retry", "mc/x", "-n", "t"), ("logs", "mc/x", "-n", "t"), ("top",))
+
+
+async def test_without_a_bus_each_says_so_and_ends_with_1(tmp_path: Path) -> None:
     env = {"AIM_NATS_URL": "nats://127.0.0.1:1", "HOME": str(tmp_path)}
-    ran = subprocess.run([aimctl, *command], env=env, capture_output=True, text=True, check=False, timeout=60)
-    assert (ran.returncode, "no NATS server answers at nats://127.0.0.1:1" in ran.stdout) == (1, True), ran.stdout + ran.stderr
+    said = await asyncio.gather(*(command(env, "aimctl", *args, code=1) for args in NEED_A_BUS))
+    assert ["no NATS server answers at nats://127.0.0.1:1" in each for each in said] == [True] * len(NEED_A_BUS)
 
 
 @pytest.mark.parametrize(("text", "expected_s"), [("90s", 90), ("5m", 300), ("1h30m", 5400), ("2d", 172_800), ("7", 7), ("0s", 0)])

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from aimbus import Event
 from aimctl.telling import line, tree
-from aimctl.timeline import Entry, related, timeline
+from aimctl.timeline import Entry, related, settled, timeline
 from aimschema.discovered import RESULT_KEY
 from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, ReportedCondition, StatusReported, subject_of
 from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
@@ -101,6 +101,14 @@ def test_a_cluster_that_went_back_in_time_is_told_of_in_a_new_epoch_and_only_whe
         (14, 1, "statuswriter", "is now Progressing (Verifying)"),
     ]
     assert line(told(story)[-1]).plain.startswith("  14 00:00:14.000 +3.0 s epoch 1  statuswriter  ModelCache/weights")
+
+
+def test_who_follows_is_told_of_a_status_write_when_it_is_known_what_was_written_whichever_comes_first() -> None:
+    version, write = HISTORY[2], HISTORY[3]
+    early = [*HISTORY[:2], event(3, write.message, 2)]
+    assert [entry.seq for entry in settled(early, WEIGHTS)] == [1, 2]
+    late = settled([*early, event(4, version.message)], WEIGHTS)
+    assert [(entry.seq, entry.what) for entry in late][2:] == [(3, "is now Progressing (Downloading)")]
 
 
 def test_what_is_gone_is_told() -> None:

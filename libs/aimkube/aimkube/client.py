@@ -130,7 +130,7 @@ class Cluster:
 
         Raises NotFound, and Rejected while it waits to start.
         """
-        query: Query = {"container": container, "limitBytes": limit_bytes} | _tail(tail_lines)
+        query: Query = {"container": container, "limitBytes": limit_bytes, **_tail(tail_lines)}
         if previous:
             query["previous"] = True
         return await self._transport.send("GET", _path(POD, namespace, pod, "log"), query=query)
@@ -140,7 +140,7 @@ class Cluster:
 
         Raises as `read_log` does, and Unavailable when the connection breaks or nothing was written for five minutes.
         """
-        query: Query = {"container": container, "follow": True} | _tail(tail_lines)
+        query: Query = {"container": container, "follow": True, **_tail(tail_lines)}
         async for line in self._transport.lines(_path(POD, namespace, pod, "log"), query, quiet_s=LOG_QUIET_S):
             if line:
                 yield line
