@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
-from aimctl.explain import Told, explain, last_cause
+from aimctl.explain import Told, explain, last_cause, steady
 from aimctl.output import Form, print_data
 from aimctl.pictures import watched
 from aimctl.telling import told_data
@@ -134,9 +134,7 @@ class Waiting:
                 give_up_s = clock() + PATIENCE_S
 
     def _tell(self, cause: Told) -> None:
-        """Whole seconds to the next try change with every look, and are no news."""
-        words = cause.words.partition("; the next try is in ")[0]
-        line = f"{cause.key.kind}/{cause.key.name} {words}" + (f"; you: {cause.to_do}" if cause.to_do else "")
+        line = f"{cause.key.kind}/{cause.key.name} {steady(cause.words)}" + (f"; you: {cause.to_do}" if cause.to_do else "")
         if line != self._said and not self._quiet:
             say(self._console, line)
         self._said = line

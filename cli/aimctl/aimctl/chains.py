@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aimctl.explain import Told, explain, last_cause
+from aimctl.explain import Told, explain, last_cause, steady
 from aimschema import labels
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
@@ -74,7 +74,7 @@ def _row(chain: Sequence[Seen], told: Told) -> Row:
         model=names[MODEL.kind] or str(root.spec.get("model", "")),
         cache=names[CACHE.kind],
         state=str(root.status.get("status") or told.state),
-        why=why,
+        why=steady(why),
     )
 
 
