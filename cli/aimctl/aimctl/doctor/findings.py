@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from aimbus import Standing, Survey
-from aimctl.doctor.facts import DEPLOYMENT, Body, Checked, Facts, Finding, Unknown, name_of
+from aimctl.doctor.facts import DEPLOYMENT, Body, Checked, Facts, Finding, Level, Unknown, name_of
 from aimctl.doctor.fit import gateways, nodes, registries, storage
 from aimctl.services import SERVICES
 from aimlab.apiserver.errors import qualified
@@ -22,7 +22,7 @@ BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
 INSTALL_GATEWAY_API = "kubectl apply -f https://github.com/kubernetes-sigs/gateway-api/releases/latest/download/standard-install.yaml"
 INSTALL_KSERVE = "install KServe in Standard mode (its charts kserve-crd and kserve)"
 RBAC_FIX = "kubectl apply -f deploy/rbac"
-NATS_FIX = "set AIM_NATS_URL (and AIM_NATS_CREDS); aimctl dev and aimctl up print theirs, a server in the cluster needs kubectl port-forward"
+NATS_FIX = "start one with aimctl up, or say where it is: AIM_NATS_URL, AIM_NATS_CREDS; one in the cluster needs kubectl port-forward"
 STALE_S = 60.0
 """A lease is renewed every 2 s; more than this is neither a slow server nor two clocks that differ a little."""
 BEHIND = 1000
@@ -66,25 +66,25 @@ def kinds(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.crds, Unknown):
         yield Finding("kinds", "warning", f"definitions cannot be looked at: {facts.crds.why}", "ask somebody who may get customresourcedefinitions")
         return
-    install = "kubectl apply -f deploy/crds"
-    bad = False
+    problems: defaultdict[tuple[Level, str], list[str]] = defaultdict(list)
     for kind in KINDS:
         resource = next(each for each in AIM_KINDS if each.kind == kind.__name__)
-        definition = _definition(facts, resource)
-        wanted = crd(kind)["spec"]["versions"][0]["schema"]
-        served = {} if definition is None else _served(definition)
-        level, problem = "error", ""
-        if definition is None:
-            problem = f"{resource.kind} is not installed"
-        elif resource.version not in served:
-            problem = f"{resource.kind} is not served in {resource.version}"
-        elif served[resource.version].get("schema") != wanted:
-            level, problem = "warning", f"{resource.kind} is of another release than this aimctl"
-        if problem:
-            bad = True
-            yield Finding("kinds", "error" if level == "error" else "warning", problem, install)
-    if not bad:
+        problem = _problem(_definition(facts, resource), resource, crd(kind)["spec"]["versions"][0]["schema"])
+        if problem is not None:
+            problems[problem].append(resource.kind)
+    for (level, words), lacking in problems.items():
+        yield Finding("kinds", level, f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} {words}", "kubectl apply -f deploy/crds")
+    if not problems:
         yield Finding("kinds", "ok", f"the five kinds are installed, in {AIM_KINDS[0].version}")
+
+
+def _problem(definition: Body | None, resource: Resource, wanted: Body) -> tuple[Level, str] | None:
+    served = {} if definition is None else _served(definition)
+    if definition is None:
+        return "error", "not installed"
+    if resource.version not in served:
+        return "error", f"not served in {resource.version}"
+    return None if served[resource.version].get("schema") == wanted else ("warning", "of another release than this aimctl")
 
 
 def kserve(facts: Facts) -> Iterator[Finding]:
