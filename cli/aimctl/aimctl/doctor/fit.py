@@ -8,6 +8,7 @@ from aim_discovery.image import parse_image
 from aimctl.doctor.facts import Body, Facts, Finding, Level, Unknown, name_of
 from aimlab.kinds import GATEWAY_CLASS, NODE, is_true
 from aimlab.node.claims import IS_DEFAULT
+from aimlab.node.scheduler import expression_holds
 from aimschema import reasons
 from aimschema.quantities import parse
 from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, MODEL, NAMESPACE, ROUTE, SERVICE, STORAGE_CLASS, TEMPLATE
@@ -151,19 +152,7 @@ def _lets_in(listener: Body, gateway_namespace: str, namespace: Body) -> bool:
 def _selects(selector: Body, found: Mapping[str, str]) -> bool:
     """metav1.LabelSelector."""
     named = all(found.get(key) == value for key, value in (selector.get("matchLabels") or {}).items())
-    return named and all(_holds(each, found.get(each["key"])) for each in selector.get("matchExpressions") or ())
-
-
-def _holds(expression: Body, value: str | None) -> bool:
-    match expression["operator"]:
-        case "In":
-            return value in expression["values"]
-        case "NotIn":
-            return value not in expression["values"]
-        case "Exists":
-            return value is not None
-        case _:
-            return value is None
+    return named and all(expression_holds(each, found) for each in selector.get("matchExpressions") or ())
 
 
 def nodes(facts: Facts) -> Iterator[Finding]:
