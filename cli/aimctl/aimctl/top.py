@@ -48,10 +48,10 @@ class Sample:
 
 
 async def show_top(console: PlainConsole, form: Form, *, once: bool) -> None:
-    """A picture every two seconds, until cancelled; `once`, or where nobody looks: one. Raises RuntimeError without a bus or a stream."""
+    """A picture every two seconds, until cancelled; `once`, as a document, or where nobody looks: one. Raises RuntimeError without a bus or a stream."""
     async with reached() as bus:
         first = await sample(bus)
-        if once or not console.is_terminal:
+        if once or form != "text" or not console.is_terminal:
             _show(first, console, form)
             return
         with Live(picture(first), console=console) as live:
