@@ -14,7 +14,8 @@ import pytest_asyncio
 
 from aimctl.quickstart import NAMESPACE, SERVICE
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
-from aimlab.lab import start_double, write_kubeconfig
+from aimlab.accounts import write_kubeconfig
+from aimlab.lab import start_double
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.testing import commands

@@ -48,7 +48,7 @@ class Sample:
 
 
 async def show_top(console: PlainConsole, form: Form, *, once: bool) -> None:
-    """A picture every two seconds, until cancelled; `once`, as a document, or where nobody looks: one. Raises RuntimeError without a bus or a stream."""
+    """A picture every two seconds, until cancelled; `once`, as a document, or where nobody looks: one. Raises RuntimeError without a stream."""
     async with reached() as bus:
         first = await sample(bus)
         if once or form != "text" or not console.is_terminal:

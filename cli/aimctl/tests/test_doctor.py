@@ -10,10 +10,10 @@ import pytest
 
 from aim_deployer.gpus import load
 from aimbus import Reader, Standing, Survey
-from aimctl.doctor.facts import DEPLOYMENT, LISTED, LISTED_TOO, Access, Body, Checked, Facts, Finding, Unknown
+from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Finding, Unknown
 from aimctl.doctor.findings import findings
 from aimctl.services import SERVICES
-from aimlab.kinds import GATEWAY_CLASS, NODE, SERVICE_ACCOUNT
+from aimlab.kinds import DEPLOYMENT, GATEWAY_CLASS, NODE, SERVICE_ACCOUNT
 from aimlab.testing.permissions import Grant
 from aimschema.crds import crd
 from aimschema.kinds import KINDS

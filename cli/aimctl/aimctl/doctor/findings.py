@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from aimbus import Standing, Survey
-from aimctl.doctor.facts import DEPLOYMENT, Body, Checked, Facts, Finding, Level, Unknown, name_of
+from aimctl.doctor.facts import Body, Checked, Facts, Finding, Level, Unknown, name_of
 from aimctl.doctor.fit import gateways, nodes, registries, storage
 from aimctl.services import SERVICES
 from aimlab.apiserver.errors import qualified
-from aimlab.kinds import SERVICE_ACCOUNT
+from aimlab.kinds import DEPLOYMENT, SERVICE_ACCOUNT
 from aimschema.crds import crd
 from aimschema.kinds import KINDS
 from aimschema.messages import parse_timestamp

@@ -15,11 +15,11 @@ from aim_deployer.gpus import load
 from aim_deployer.settings import DeployerSettings
 from aimbus import BusError, Survey, survey
 from aimctl.dead import reached
-from aimctl.doctor.facts import DEPLOYMENT, LISTED, LISTED_TOO, Access, Body, Checked, Facts, Unknown
+from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Unknown
 from aimctl.doctor.fit import hosts
 from aimctl.quickstart import rbac
 from aimkube import Cluster, Forbidden, KubeError, NotConfigured, NotFound, told
-from aimlab.kinds import SERVICE_ACCOUNT
+from aimlab.kinds import DEPLOYMENT, SERVICE_ACCOUNT
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.permissions import Grant, granted
 from aimschema.resources import AIM_KINDS, CLAIM, CRD, GATEWAY, INFERENCE_SERVICE, LEASE, MODEL, ROUTE, Resource
