@@ -3,10 +3,7 @@
 The tests of this file share one laptop cluster and run in the order they are written in.
 """
 
-import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest_asyncio
 
 from aimctl.quickstart import NAMESPACE, SERVICE
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.testing import commands
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 OBJECT = ("aimsvc/" + SERVICE, "-n", NAMESPACE)
@@ -28,14 +26,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def command(stack: Stack, name: str, *args: str, code: int = 0) -> str:
-    """What a command prints; fails the test where it ends with another code."""
-    env = kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url, "PATH": os.environ["PATH"]}
-    process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).with_name(name)), *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == code, f"{name} {' '.join(args)} ended with {process.returncode}: {output.decode()}"
-    return output.decode()
+    return await commands.command(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, name, *args, code=code)
 
 
 async def test_plan_says_what_applying_would_make_and_makes_nothing(stack: Stack) -> None:

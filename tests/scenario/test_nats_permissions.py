@@ -216,9 +216,9 @@ async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(tm
     async with control_plane_on_laptop(tmp_path / "lab", guard=guard) as stack:
         await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
         await kubectl(stack.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
-        operator = await connect(stack.nats.url, name="aimctl", access=guard.access(OPERATOR))
+        operator = await connect(stack.nats_url, name="aimctl", access=guard.access(OPERATOR))
         await operator.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"unreadable", {})
-        aimctl = Aimctl(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats.url}, guard)
+        aimctl = Aimctl(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, guard)
 
         async def has_letters() -> bool:
             return "unreadable message" in (await aimctl(CONSOLE, "dead"))[1]

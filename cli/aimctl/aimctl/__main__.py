@@ -9,26 +9,28 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import structlog
 import typer
 
+from aimctl import looking, present
 from aimctl.console import PlainConsole
 from aimctl.dead import list_letters, retry_letters
 from aimctl.demo import run_demo
 from aimctl.dev import run_dev, run_up
-from aimctl.looking import add_to
 from aimctl.nats_secrets import ROTATABLE, init_cluster, init_folder, to_text
+from aimctl.output import Output
 from aimlab.lab import SYSTEM_NAMESPACE
 
 T = TypeVar("T")
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The AIM control plane: run it, try it.")
+app = typer.Typer(no_args_is_help=True, help="The AIM control plane: run it, try it.")
 dead = typer.Typer(help="What the services could not deal with (NATS server: AIM_NATS_URL).")
 app.add_typer(dead, name="dead")
 nats = typer.Typer(no_args_is_help=True, help="Who may do what on NATS: keys, certificates, permissions.")
 app.add_typer(nats, name="nats")
-add_to(app)
+looking.add_to(app)
+present.add_to(app)
 StateDir = Annotated[Path | None, typer.Option("--state", help="Folder to keep everything in; left out, a temporary one that goes at the end.")]
 
 
@@ -52,12 +54,10 @@ def up(state: StateDir = None) -> None:
 
 
 @dead.callback(invoke_without_command=True)
-def dead_list(
-    context: typer.Context, output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to print them.")] = "table"
-) -> None:
+def dead_list(context: typer.Context, output: Output = "text") -> None:
     """What the services could not deal with: unreadable messages, and work that keeps failing (NATS server: AIM_NATS_URL)."""
     if context.invoked_subcommand is None:
-        _on_bus(lambda console: list_letters(console, as_json=output == "json"))
+        _on_bus(lambda console: list_letters(console, output))
 
 
 @dead.command(name="retry", no_args_is_help=True)

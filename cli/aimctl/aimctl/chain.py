@@ -3,11 +3,12 @@
 1. A report or an action names the events that led to it (`aim-cause`), and was made for an object, as that was then.
 2. A new version of an object was caused by the action that wrote it; where none did, somebody else changed the object, and the story goes on
    with the version before.
+3. A cluster that was restored from an older backup gives a version a second time, for something else: versions are those of an epoch (docs/adr/0018).
 """
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aimbus import Event
@@ -33,7 +34,7 @@ def story(events: Iterable[Event], ends: Callable[[Event], bool]) -> list[Link]:
     last = max((seq for seq, event in known.items() if ends(event)), default=None)
     if last is None:
         return []
-    index = _Index(known)
+    index = _Index(known, epochs(known.values()))
     found: dict[int, Link] = {}
     open_ = [last]
     while open_:
@@ -47,14 +48,14 @@ def story(events: Iterable[Event], ends: Callable[[Event], bool]) -> list[Link]:
 class _Index:
     """Which action wrote a version, and which version of an object was the latest at a time."""
 
-    def __init__(self, known: dict[int, Event]) -> None:
-        self._writes: dict[tuple[Key, str], int] = {}
+    def __init__(self, known: dict[int, Event], epoch_at: Mapping[int, int]) -> None:
+        self._writes: dict[tuple[int, Key, str], int] = {}
         self._versions: defaultdict[Key, list[int]] = defaultdict(list)
         for seq in sorted(known):
             message = known[seq].message
             match message:
                 case ActionTaken() if message.resource_version:
-                    self._writes.setdefault((Key(message.kind, message.namespace, message.name), message.resource_version), seq)
+                    self._writes.setdefault((epoch_at[seq], Key(message.kind, message.namespace, message.name), message.resource_version), seq)
                 case ObjectChanged() | ObjectDeleted():
                     self._versions[Key(message.kind, message.namespace, message.name)].append(seq)
                 case _:
@@ -65,7 +66,7 @@ class _Index:
         match message:
             case ObjectChanged() | ObjectDeleted():
                 key = Key(message.kind, message.namespace, message.name)
-                writer = self._writes.get((key, message.resource_version))
+                writer = self._writes.get((message.epoch, key, message.resource_version))
                 return Link(event, self._before(key, event.seq)) if writer is None else Link(event, (writer,), written=True)
             case ActionTaken():
                 return Link(event, event.cause + self._before(message.about, event.seq))
@@ -131,8 +132,19 @@ def telling(links: Iterable[Link]) -> list[tuple[Link, str, str]]:
     return told
 
 
-def links(events: Iterable[Event]) -> dict[int, Link]:
-    """Every event with those right before it, by sequence."""
+def links(events: Iterable[Event], epoch_at: Mapping[int, int]) -> dict[int, Link]:
+    """Every event with those right before it, by sequence; `epoch_at` as `epochs` gives it."""
     known = {event.seq: event for event in events}
-    index = _Index(known)
+    index = _Index(known, epoch_at)
     return {seq: index.link(event) for seq, event in known.items()}
+
+
+def epochs(events: Iterable[Event]) -> dict[int, int]:
+    """By sequence, the epoch of each event: of what does not say it, the latest that was heard of by then."""
+    found, latest = {}, 0
+    for event in sorted(events, key=lambda each: each.seq):
+        message = event.message
+        own = message.epoch if isinstance(message, ObjectChanged | ObjectDeleted | KindSynced) else latest
+        latest = max(latest, own)
+        found[event.seq] = own
+    return found

@@ -8,7 +8,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.text import Text
 from aimbus import Access, Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
 from aimbus.access import CA_SETTING, CREDS_SETTING
 from aimctl.console import PlainConsole
+from aimctl.output import Form, print_data
 from aimschema import subjects
 from aimschema.messages import DeadLetter, handled, timestamp
 from aimschema.resources import Key
@@ -61,11 +61,11 @@ class Found:
 
 
 @contextlib.asynccontextmanager
-async def reached() -> AsyncIterator[Bus]:
+async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
     """The bus at AIM_NATS_URL. Raises RuntimeError where nobody answers."""
     url, trouble = os.environ.get("AIM_NATS_URL", DEFAULT_URL), [""]
     try:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(within_s):
             bus = await connect(url, name="aimctl", access=Access(os.environ.get(CREDS_SETTING), os.environ.get(CA_SETTING)), told=trouble.append)
     except TimeoutError:
         raise RuntimeError(trouble[-1] or f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs") from None
@@ -127,10 +127,10 @@ async def _original(bus: Bus, letter: DeadLetter) -> tuple[bytes, Mapping[str, s
     return None
 
 
-def show(found: list[Found], console: PlainConsole, *, as_json: bool) -> None:
+def show(found: list[Found], console: PlainConsole, form: Form) -> None:
     rows = [each.row() for each in found]
-    if as_json:
-        console.print_json(json.dumps(rows), ensure_ascii=True)
+    if form != "text":
+        print_data(console, rows, form)
     elif not rows:
         console.print("no dead letters")
     else:
@@ -140,9 +140,9 @@ def show(found: list[Found], console: PlainConsole, *, as_json: bool) -> None:
         console.print(table)
 
 
-async def list_letters(console: PlainConsole, *, as_json: bool) -> None:
+async def list_letters(console: PlainConsole, form: Form) -> None:
     async with reached() as bus:
-        show(await letters(bus), console, as_json=as_json)
+        show(await letters(bus), console, form)
 
 
 async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool:

@@ -34,7 +34,7 @@ class Told:
     because: tuple["Told", ...] = ()
 
 
-RETRY = f"then annotate it with {labels.ANNOTATION_RETRY} (any new value) to try at once"
+RETRY = "then try at once: aimctl retry"
 TO_DO: Mapping[str, str] = {
     reasons.TEMPLATE_NOT_FOUND: "create the template, or change spec.templateRef",
     reasons.MODEL_NOT_FOUND: "create an AIMClusterModel with that spec.name, or change spec.model",
@@ -47,7 +47,7 @@ TO_DO: Mapping[str, str] = {
     reasons.SOURCE_NOT_FOUND: f"put the files where the source says, or correct the source; {RETRY}",
     reasons.INSUFFICIENT_CAPACITY: "expand the volume claim, or delete the cache and make it anew with a larger spec.size",
     reasons.CHECKSUM_MISMATCH: f"find out why the files differ from what the source says of them, {RETRY}",
-    reasons.DOWNLOAD_FAILED: f"look at the message; once its cause is gone, {RETRY.removeprefix('then ')}",
+    reasons.DOWNLOAD_FAILED: f"put right what the message names, {RETRY}",
     reasons.DUPLICATE_SOURCE: "use the older cache, or delete it",
     reasons.DUPLICATE_NAME: "rename or delete one of the two",
     reasons.NAME_CONFLICT: "rename or delete one of the two",
@@ -57,6 +57,14 @@ TO_DO: Mapping[str, str] = {
 }
 """What a person has to do, by reason; a reason that is not here goes on by itself."""
 GIVEN_UP = f"correct the image, the spec or the config as the message says, {RETRY}"
+
+
+NEXT_TRY = "; the next try is in "
+
+
+def steady(words: str) -> str:
+    """Without what every look changes."""
+    return words.partition(NEXT_TRY)[0]
 
 
 def explain(seen: Projection, key: Key, now: datetime.datetime, live: Mapping[Key, Progress]) -> Told:
@@ -112,7 +120,7 @@ class _Chain:
         failed = present.holds(reasons.FAILURE)
         due = self.seconds_to(present.status.get("nextAttemptTime"))
         to_do = GIVEN_UP if failed and reason == reasons.DISCOVERY_FAILED else TO_DO.get(reason, "")
-        words = f"{'has failed' if failed else 'waits'}: {message}" + (f"; the next try is in {due:.0f} s" if due else "")
+        words = f"{'has failed' if failed else 'waits'}: {message}" + (f"{NEXT_TRY}{due:.0f} s" if due else "")
         return Told(present.key, "failed" if failed else "waiting", words, reason, since, seconds_left=due, to_do=to_do, because=tuple(because))
 
     def service(self, service: Seen) -> Iterator[Told]:

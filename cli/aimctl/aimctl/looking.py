@@ -5,12 +5,14 @@ import datetime
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import structlog
 import typer
 
+from aimctl.completing import complete_name, complete_namespace
 from aimctl.console import PlainConsole
+from aimctl.output import Output
 from aimctl.planners import PLANNERS
 from aimctl.planning import BadManifest
 from aimctl.recording import BadRecording, load
@@ -20,10 +22,11 @@ from aimctl.words import key_of, moment, say
 from aimschema.resources import Key
 
 WIDE = 2000
+INTERRUPTED = 130
+"""As of what ends by SIGINT in a shell."""
 T = TypeVar("T")
-Output = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.")]
-Named = Annotated[str, typer.Argument(metavar="KIND/NAME", help="Such as AIMService/chat, aimsvc/chat or mc/weights.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of the object.", autocompletion=complete_namespace)]
+Named = Annotated[str, typer.Argument(metavar="KIND/NAME", help="Such as AIMService/chat, aimsvc/chat or mc/weights.", autocompletion=complete_name)]
 Since = Annotated[str | None, typer.Option("--since", help="Only what came later: 90s, 15m, 2h, 3d ago, or a time such as 2030-01-02T03:04:05Z.")]
 
 
@@ -41,14 +44,14 @@ def timeline(
 ) -> None:
     """What happened to an object and to all it depends on or owns: who did what, because of what, how long after. Exit code 1 if nothing is known."""
     console = a_console()
-    shown = show_timeline(_key(what, namespace), _moment(since), console, follow=follow, as_json=output == "json")
+    shown = show_timeline(named(what, namespace), since_when(since), console, follow=follow, form=output)
     raise typer.Exit(0 if run(console, shown) else 1)
 
 
 def explain(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
     """What an object is waiting for, since when, how far that is, and what a person has to do. Exit code 1 if it has failed or does not exist."""
     console = a_console()
-    raise typer.Exit(0 if run(console, show_explanation(_key(what, namespace), console, as_json=output == "json")) else 1)
+    raise typer.Exit(0 if run(console, show_explanation(named(what, namespace), console, output)) else 1)
 
 
 def plan(
@@ -58,7 +61,7 @@ def plan(
 ) -> None:
     """What would be made and changed if these manifests were applied, as a diff. Exit code 1 if anything would."""
     console = a_console()
-    raise typer.Exit(0 if run(console, show_plan(files, namespace, console, as_json=output == "json")) else 1)
+    raise typer.Exit(0 if run(console, show_plan(files, namespace, console, output)) else 1)
 
 
 def record(
@@ -68,7 +71,7 @@ def record(
 ) -> None:
     """A namespace's events as a file for `aimctl replay`; without literal values of environment variables (NATS server: AIM_NATS_URL)."""
     console = a_console()
-    begin = _moment(since)
+    begin = since_when(since)
     run(console, record_namespace(namespace, begin, file, console))
 
 
@@ -92,7 +95,7 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
 
     async def work() -> bool:
         recording = up_to(load(file) if file is not None else await live(str(service), most_per_s), until)
-        return replay_and_tell(recording, services_in(recording, service), console, steps=steps, as_json=output == "json")
+        return replay_and_tell(recording, services_in(recording, service), console, steps=steps, form=output)
 
     raise typer.Exit(0 if run(console, work()) else 1)
 
@@ -108,19 +111,21 @@ def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:
         return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     except (RuntimeError, BadRecording, BadManifest, OSError) as error:
         say(console, f"error: {error}", "bold red")
         raise typer.Exit(1) from error
 
 
-def _key(what: str, namespace: str | None) -> Key:
+def named(what: str, namespace: str | None) -> Key:
     try:
         return key_of(what, namespace)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="KIND/NAME") from error
 
 
-def _moment(since: str | None) -> datetime.datetime | None:
+def since_when(since: str | None) -> datetime.datetime | None:
     try:
         return None if since is None else moment(since, datetime.datetime.now(datetime.UTC))
     except ValueError as error:

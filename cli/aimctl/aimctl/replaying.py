@@ -1,7 +1,6 @@
 """`aimctl record` and `aimctl replay`: what happened as a file, and what a service would make of it today."""
 
 import datetime
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from msgspec import structs
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.judge import Difference, Judge
+from aimctl.output import Form, print_data
 from aimctl.planners import PLANNERS, planner
 from aimctl.recording import VERSION, Header, Recording, history, record, save
 from aimctl.replay import Look, Own, Step, missing_markers, replay, takes_part
@@ -94,13 +94,13 @@ async def live(service: str, most_per_s: float) -> Recording:
     return Recording(header, (*before, *logged))
 
 
-def replay_and_tell(recording: Recording, services: Sequence[Service], console: PlainConsole, *, steps: bool, as_json: bool) -> bool:
+def replay_and_tell(recording: Recording, services: Sequence[Service], console: PlainConsole, *, steps: bool, form: Form) -> bool:
     """True where nothing differs."""
-    teller = _Teller(console, quiet=as_json)
+    teller = _Teller(console, quiet=form != "text")
     outcomes = [check(service, recording, teller.tell if steps else None) for service in services]
-    if as_json:
-        told: dict[str, Any] = {"services": [_as_json(outcome) for outcome in outcomes]}
-        console.print_json(json.dumps(told | ({"steps": teller.steps} if steps else {})), ensure_ascii=True)
+    if form != "text":
+        told: dict[str, Any] = {"services": [_outcome(outcome) for outcome in outcomes]}
+        print_data(console, told | ({"steps": teller.steps} if steps else {}), form)
     else:
         for outcome in outcomes:
             _tell_outcome(outcome, console)
@@ -153,7 +153,7 @@ def _tell_difference(difference: Difference, console: PlainConsole) -> None:
         say(console, f"      {path}: {then} → {now}")
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Outcome) -> dict[str, Any]:
     return {
         "service": outcome.service,
         "events": outcome.events,

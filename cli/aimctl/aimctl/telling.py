@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import datetime
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import reduce
@@ -18,11 +17,12 @@ from aimbus import Bus, Event
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.explain import State, Told, explain
+from aimctl.output import Form, print_data, print_line
 from aimctl.planners import PLANNERS, planner
 from aimctl.planning import Preview, diff, manifests, preview
 from aimctl.recording import history, history_of, in_order, latest, rests_on
 from aimctl.replay import missing_markers
-from aimctl.timeline import Entry, timeline
+from aimctl.timeline import Entry, settled, timeline
 from aimctl.words import say, seconds
 from aimschema import subjects
 from aimschema.messages import Progress, timestamp
@@ -37,36 +37,39 @@ STYLES: dict[State, str] = {"ready": "green", "working": "cyan", "waiting": "yel
 MARKS: dict[State, str] = {"ready": "✓", "working": "…", "waiting": "…", "failed": "✗", "missing": "✗"}
 
 
-async def show_timeline(key: Key, since: datetime.datetime | None, console: PlainConsole, *, follow: bool, as_json: bool) -> bool:
+async def show_timeline(key: Key, since: datetime.datetime | None, console: PlainConsole, *, follow: bool, form: Form) -> bool:
     """False where nothing is known of the object."""
     async with reached() as bus:
         filters = [subjects.ALL] if key.namespace is None else subjects.within(key.namespace)
         before, logged = await (history(bus, filters) if key.namespace is None else history_of(bus, key.namespace))
         events = in_order([*before, *logged])
         entries = [entry for entry in timeline(events, key) if since is None or entry.time >= since]
-        if as_json:
-            console.print_json(json.dumps([_entry_json(entry) for entry in entries]), ensure_ascii=True)
+        if form != "text" and not follow:
+            print_data(console, [_entry_json(entry) for entry in entries], form)
+        elif form != "text":
+            for entry in entries:
+                print_line(console, _entry_json(entry), form)
         elif entries:
             console.print(tree(key, entries))
         elif not follow:
             say(console, f"nothing is known of {key}{'' if since is None else ' since then'}", "bold red")
         if follow:
-            await _follow(bus, filters, key, events, console, as_json=as_json)
+            await _follow(bus, filters, key, events, console, form)
     return bool(entries)
 
 
-async def _follow(bus: Bus, filters: Sequence[str], key: Key, events: list[Event], console: PlainConsole, *, as_json: bool) -> None:
+async def _follow(bus: Bus, filters: Sequence[str], key: Key, events: list[Event], console: PlainConsole, form: Form) -> None:
     """Every further step as it comes, a line each; until cancelled."""
-    told = {entry.seq for entry in timeline(events, key)}
+    told = {entry.seq for entry in settled(events, key)}
     async with contextlib.aclosing(aimbus.read_log(bus, filters, after_seq=max((e.seq for e in events), default=0), follow=True)) as items:
         async for item in items:
             if isinstance(item, Event):
                 events.append(item)
-                for entry in timeline(events, key):
+                for entry in settled(events, key):
                     if entry.seq not in told:
                         told.add(entry.seq)
-                        if as_json:
-                            say(console, json.dumps(_entry_json(entry)))
+                        if form != "text":
+                            print_line(console, _entry_json(entry), form)
                         else:
                             console.print(line(entry), soft_wrap=True)
 
@@ -90,6 +93,7 @@ def tree(key: Key, entries: Sequence[Entry]) -> Tree:
 def line(entry: Entry) -> Text:
     after = "" if entry.cause is None else f" +{seconds(entry.after_s)}"
     text = Text(f"{entry.seq:>4} {entry.time.strftime('%H:%M:%S.%f')[:-3]}{after}", style="dim")
+    text.append(f" epoch {entry.epoch}" if entry.epoch else "")
     text.append(f"  {entry.who}", style="not dim bold")
     text.append(printable(f"  {entry.key.kind}/{entry.key.name} {entry.what}"), style="not dim")
     return text.append(printable(f"  {entry.why}") if entry.why else "", style="italic not dim")
@@ -105,18 +109,19 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "why": entry.why,
         "cause": entry.cause,
         "after_s": round(entry.after_s, 3),
+        "epoch": entry.epoch,
     }
 
 
-async def show_explanation(key: Key, console: PlainConsole, *, as_json: bool) -> bool:
+async def show_explanation(key: Key, console: PlainConsole, form: Form) -> bool:
     """False where the object has failed or does not exist."""
     async with reached() as bus:
         seen = await picture(bus, key.namespace)
         filling = any(not cache.holds(FILLED) and not cache.holds(FAILURE) for cache in seen.everywhere(CACHE.kind))
         live = await heard(bus, key.namespace) if filling else {}
     told = explain(seen, key, datetime.datetime.now(datetime.UTC), live)
-    if as_json:
-        console.print_json(json.dumps(_told_json(told)), ensure_ascii=True)
+    if form != "text":
+        print_data(console, told_data(told), form)
     else:
         console.print(words_of(told, datetime.datetime.now(datetime.UTC)))
     return told.state not in {"failed", "missing"}
@@ -130,12 +135,12 @@ async def picture(bus: Bus, namespace: str | None) -> Projection:
     return reduce(lambda seen, event: fold(seen, event.message, event.seq), found, Projection())
 
 
-async def heard(bus: Bus, namespace: str | None) -> dict[Key, Progress]:
+async def heard(bus: Bus, namespace: str | None, for_s: float = HEARD_S) -> dict[Key, Progress]:
     """The latest progress of each download, as far as something is said just now."""
     found: dict[Key, Progress] = {}
     with contextlib.suppress(TimeoutError):
         async with (
-            asyncio.timeout(HEARD_S),
+            asyncio.timeout(for_s),
             contextlib.aclosing(aimbus.follow_live(bus, f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.{namespace or '*'}.>")) as lines,
         ):
             async for progress in lines:
@@ -163,7 +168,7 @@ def _label(told: Told, now: datetime.datetime) -> Text:
     return text.append(f" ({', '.join(far)})" if far else "", style="dim")
 
 
-def _told_json(told: Told) -> dict[str, Any]:
+def told_data(told: Told) -> dict[str, Any]:
     return {
         "object": str(told.key),
         "state": told.state,
@@ -173,11 +178,11 @@ def _told_json(told: Told) -> dict[str, Any]:
         "percent": told.percent,
         "seconds_left": told.seconds_left,
         "to_do": told.to_do,
-        "because": [_told_json(behind) for behind in told.because],
+        "because": [told_data(behind) for behind in told.because],
     }
 
 
-async def show_plan(paths: Sequence[Path], namespace: str | None, console: PlainConsole, *, as_json: bool) -> bool:
+async def show_plan(paths: Sequence[Path], namespace: str | None, console: PlainConsole, form: Form) -> bool:
     """True where nothing would change. Raises BadManifest, OSError or RuntimeError."""
     wanted, others = manifests(paths, namespace)
     async with reached() as bus:
@@ -187,8 +192,8 @@ async def show_plan(paths: Sequence[Path], namespace: str | None, console: Plain
         raise RuntimeError(f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there is not known")
     seen = reduce(lambda picture, event: fold(picture, event.message, event.seq), found, Projection())
     planned = preview(seen, wanted, services, datetime.datetime.now(datetime.UTC))
-    if as_json:
-        console.print_json(json.dumps(_preview_json(planned, others)), ensure_ascii=True)
+    if form != "text":
+        print_data(console, _preview_json(planned, others), form)
     else:
         _tell_preview(planned, others, console)
     return not planned.changes

@@ -5,6 +5,7 @@
 2. An object that nobody here wrote, such as a Job's pod, hangs on its owner.
 3. A version that one of our own actions made is told with the action; one in which nothing changed that is worth telling is left out, and what it led
    to hangs on what led to it.
+4. A cluster that was restored from an older backup begins a new epoch. What is then as it was, is not told again; what went back, is.
 """
 
 import datetime
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aimbus import Event
-from aimctl.chain import WRITE_STATUS, Link, describe, links
+from aimctl.chain import WRITE_STATUS, Link, describe, epochs, links
 from aimctl.compare import differing
 from aimschema import labels
 from aimschema.credentials import DEFAULT_CONFIG
@@ -29,7 +30,10 @@ EDITED = ("annotations", "labels", "deletionTimestamp")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A step. `cause` is the sequence of the step it hangs on, None for what nobody here did; `after_s` the time since that."""
+    """A step. `cause` is the sequence of the step it hangs on, None for what nobody here did; `after_s` the time since that.
+
+    `epoch`: how often the cluster had gone back in time by then.
+    """
 
     seq: int
     time: datetime.datetime
@@ -39,18 +43,20 @@ class Entry:
     why: str
     cause: int | None
     after_s: float
+    epoch: int = 0
 
 
 def timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     """The steps of an object's story, in causal order."""
     about = related(events, key)
     ours = [event for event in events if (told := _key(event.message)) is not None and told in about]
-    linked = links(ours)
+    epoch_at = epochs(events)
+    linked = links(ours, epoch_at)
     parents = {seq: _parents(link, linked) for seq, link in linked.items()}
-    versions = {(_key(e.message), e.message.resource_version): e.message for e in ours if isinstance(e.message, ObjectChanged)}
+    versions = {(m.epoch, _key(m), m.resource_version): m for m in (event.message for event in ours) if isinstance(m, ObjectChanged)}
     entries: dict[int, Entry] = {}
     latest: dict[Key, int] = {}
-    bodies: dict[Key, dict[str, Any]] = {}
+    before: dict[Key, ObjectChanged] = {}
     instead: dict[int, int | None] = {}
     last: dict[tuple[str, Key], str] = {}
     said: dict[tuple[str, Key], StatusReported] = {}
@@ -61,15 +67,20 @@ def timeline(events: Sequence[Event], key: Key) -> list[Entry]:
         cause = max((found for parent in parents[seq] if (found := instead.get(parent)) is not None), default=None)
         if cause is None and isinstance(link.event.message, ObjectChanged):
             cause = max((latest[owner] for owner in _owners(subject, link.event.message.object) if owner in latest), default=None)
-        who, what, why = _words(link, said, versions, bodies)
+        who, what, why = _words(link, epoch_at[seq], said, versions, before)
         if link.written or not what or last.get((who, subject)) == what + why:
             instead[seq] = cause
             continue
         last[who, subject] = what + why
         instead[seq] = latest[subject] = seq
         after_s = 0.0 if cause is None else max(0.0, (link.event.time - entries[cause].time).total_seconds())
-        entries[seq] = Entry(seq, link.event.time, who, subject, what, why, cause, after_s)
+        entries[seq] = Entry(seq, link.event.time, who, subject, what, why, cause, after_s, epoch_at[seq])
     return list(entries.values())
+
+
+def settled(events: Sequence[Event], key: Key) -> list[Entry]:
+    """The steps less the status writes whose version has not come yet: only that says what was written, and it may come later."""
+    return [entry for entry in timeline(events, key) if entry.what != WRITE_STATUS]
 
 
 def _parents(link: Link, linked: dict[int, Link]) -> set[int]:
@@ -115,19 +126,20 @@ def _key(message: Message) -> Key | None:
 
 def _words(
     link: Link,
+    epoch: int,
     said: dict[tuple[str, Key], StatusReported],
-    versions: dict[tuple[Key | None, str], ObjectChanged],
-    bodies: dict[Key, dict[str, Any]],
+    versions: dict[tuple[int, Key | None, str], ObjectChanged],
+    before: dict[Key, ObjectChanged],
 ) -> tuple[str, str, str]:
-    """Who, what and why; `said` and `bodies` are what was last, and are kept."""
+    """Who, what and why; `said` and `before` are what was last, and are kept."""
     message = link.event.message
     match message:
         case StatusReported():
             place = (message.service, Key(message.kind, message.namespace, message.name))
-            before, said[place] = said.get(place), message
-            return (message.service, *_news(before, message))
+            last, said[place] = said.get(place), message
+            return (message.service, *_news(last, message))
         case ActionTaken(verb=verb) if verb == WRITE_STATUS:
-            version = versions.get((_key(message), message.resource_version))
+            version = versions.get((epoch, _key(message), message.resource_version))
             state = verb if version is None else f"is now {_state(link.event, version)}"
             return message.service, state, _ready_message(version)
         case ActionTaken():
@@ -136,9 +148,12 @@ def _words(
             return "cluster", "is gone", ""
         case ObjectChanged():
             here = Key(message.kind, message.namespace, message.name)
-            before_, bodies[here] = bodies.get(here), message.object
+            then, before[here] = before.get(here), message
             who, what = describe(link)
-            return who, _edited(before_, message.object) or what.partition(": ")[2], ""
+            news = _edited(None if then is None else then.object, message.object) or what.partition(": ")[2]
+            if then is not None and message.epoch > then.epoch:
+                return "cluster", "" if message.object == then.object else f"went back in time: {news}", ""
+            return who, news, ""
         case _:
             return "", "", ""
 

@@ -3,6 +3,7 @@
 import datetime
 import io
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from aimctl.console import PlainConsole
 from aimctl.dead import Found, show
+from aimctl.output import Form
 from aimctl.watching import Picture, table
 from aimschema.messages import DeadLetter
 
@@ -67,11 +69,11 @@ def test_a_terminal_gets_our_styles_besides(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
-def test_dead_letters_are_shown_literally(text: str, *, as_json: bool) -> None:
+@pytest.mark.parametrize("form", get_args(Form))
+def test_dead_letters_are_shown_literally(text: str, form: Form) -> None:
     letter = DeadLetter(service="cacher", kind="ModelCache", namespace="ml", name="c", error=text, attempts=5)
     on = console()
-    show([Found(letter, "aim.dead.cacher.ModelCache.ml.c", 1, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC))], on, as_json=as_json)
+    show([Found(letter, "aim.dead.cacher.ModelCache.ml.c", 1, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC))], on, form)
     assert all(line.isprintable() for line in shown(on).split("\n"))
     if text.isprintable():
         assert text in shown(on)

@@ -59,7 +59,7 @@ async def test_letters_are_listed_with_what_it_takes_to_find_the_message(bus: Bu
     await bus.publisher.publish(unreadable("router", b"{", 7))
     await bus.publisher.publish(unreadable("router", b"{", 8, "aim.object.x.y"))
     await level(bus)
-    show(await letters(bus), console, as_json=True)
+    show(await letters(bus), console, "json")
     work, object_, nonsense = json.loads(text(console))
     assert (work["service"], work["what"], work["error"], work["seq"]) == ("cacher", "ModelCache/ml/c", "KeyError('x')", at)
     assert work["subject"] == "aim.dead.cacher.ModelCache.ml.c"
@@ -68,7 +68,7 @@ async def test_letters_are_listed_with_what_it_takes_to_find_the_message(bus: Bu
 
 
 async def test_without_letters_it_says_so(bus: Bus, console: PlainConsole) -> None:
-    show(await letters(bus), console, as_json=False)
+    show(await letters(bus), console, "text")
     assert text(console) == "no dead letters\n"
 
 

@@ -4,11 +4,12 @@ import datetime
 from io import StringIO
 from typing import Any
 
+from msgspec import structs
 from rich.console import Console
 
 from aimbus import Event
-from aimctl.telling import tree
-from aimctl.timeline import Entry, related, timeline
+from aimctl.telling import line, tree
+from aimctl.timeline import Entry, related, settled, timeline
 from aimschema.discovered import RESULT_KEY
 from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, ReportedCondition, StatusReported, subject_of
 from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
@@ -83,6 +84,31 @@ def test_no_step_is_told_before_its_cause() -> None:
     for entry in told(shuffled):
         assert entry.cause in seen
         seen.add(entry.seq)
+
+
+def test_a_cluster_that_went_back_in_time_is_told_of_in_a_new_epoch_and_only_where_something_went_back() -> None:
+    """The backup is from before the retry annotation, and has the Job as it still is; version 9 then comes a second time, from another hand."""
+    story = [
+        *HISTORY,
+        event(11, structs.replace(cache(4, said("Ready", False, "Downloading", "begins")), epoch=1)),
+        event(12, structs.replace(changed(DOWNLOAD), epoch=1)),
+        event(13, structs.replace(cache(9, said("Ready", False, "Verifying", "checks"), other="1"), epoch=1)),
+        event(14, wrote("write-status", CACHE.kind, "weights", 9, "statuswriter"), 11),
+    ]
+    steps = [(entry.seq, entry.epoch, entry.who, entry.what) for entry in told(story) if entry.seq > 9]
+    assert steps == [
+        (11, 1, "cluster", "went back in time: changed: annotations.retry 1 → nothing"),
+        (14, 1, "statuswriter", "is now Progressing (Verifying)"),
+    ]
+    assert line(told(story)[-1]).plain.startswith("  14 00:00:14.000 +3.0 s epoch 1  statuswriter  ModelCache/weights")
+
+
+def test_who_follows_is_told_of_a_status_write_when_it_is_known_what_was_written_whichever_comes_first() -> None:
+    version, write = HISTORY[2], HISTORY[3]
+    early = [*HISTORY[:2], event(3, write.message, 2)]
+    assert [entry.seq for entry in settled(early, WEIGHTS)] == [1, 2]
+    late = settled([*early, event(4, version.message)], WEIGHTS)
+    assert [(entry.seq, entry.what) for entry in late][2:] == [(3, "is now Progressing (Downloading)")]
 
 
 def test_what_is_gone_is_told() -> None:

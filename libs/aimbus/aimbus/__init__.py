@@ -9,6 +9,7 @@ from aimbus.log import follow_live, read_log, read_stored
 from aimbus.publish import Publisher
 from aimbus.server import NatsServer, ServerNotStarted
 from aimbus.streams import Streams, ensure_streams, keep_streams
+from aimbus.survey import Reader, Standing, Survey, survey
 
 __all__ = [
     "MAX_AGE_S",
@@ -24,9 +25,12 @@ __all__ = [
     "NatsServer",
     "OversizedMessage",
     "Publisher",
+    "Reader",
     "ServerNotStarted",
+    "Standing",
     "Streams",
     "StreamsRefused",
+    "Survey",
     "Undecodable",
     "Unreachable",
     "connect",
@@ -36,4 +40,5 @@ __all__ = [
     "keep_streams",
     "read_log",
     "read_stored",
+    "survey",
 ]

@@ -41,10 +41,14 @@ async def stream_info(session: Session, stream: str) -> dict[str, Any] | None:
 
 
 async def create_consumer(session: Session, stream: str, filters: Sequence[str], deliver: dict[str, Any]) -> tuple[str, int]:
-    """A reader's consumer, in memory, without acknowledgements, gone 30 s after its last request. Returns its name and how much it has to deliver."""
+    """A reader's consumer, in memory, without acknowledgements, gone 30 s after its last request, described by who reads.
+
+    Returns its name and how much it has to deliver.
+    """
     name = _nuid.next().decode()
     config = {
         "name": name,
+        "description": session.name,
         "filter_subjects": list(filters),
         "ack_policy": "none",
         "replay_policy": "instant",

@@ -28,6 +28,11 @@ class Session:
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
 
     @property
+    def name(self) -> str:
+        """What the client calls itself."""
+        return str(self.client.options["name"])
+
+    @property
     def max_payload_bytes(self) -> int:
         """What the server takes in one message, headers included."""
         return self.client.max_payload

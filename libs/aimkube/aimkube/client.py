@@ -38,6 +38,10 @@ class Cluster:
     async def close(self) -> None:
         await self._transport.close()
 
+    async def version(self) -> str:
+        """The server's release, such as `v1.36.2`."""
+        return str(decode(await self._transport.send("GET", "/version")).get("gitVersion", ""))
+
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
         """Raises NotFound."""
         return decode(await self._transport.send("GET", _path(resource, namespace, name)))
@@ -119,20 +123,31 @@ class Cluster:
             options["gracePeriodSeconds"] = grace_period_s
         await self._transport.send("DELETE", _path(resource, namespace, name), body=options, content_type=JSON)
 
-    async def read_log(self, namespace: str, pod: str, container: str, *, limit_bytes: int = LOG_LIMIT_BYTES) -> bytes:
-        """What a container has written, from the beginning, cut at `limit_bytes`. Raises NotFound, and Rejected while it waits to start."""
-        query: Query = {"container": container, "limitBytes": limit_bytes}
+    async def read_log(
+        self, namespace: str, pod: str, container: str, *, limit_bytes: int = LOG_LIMIT_BYTES, tail_lines: int | None = None, previous: bool = False
+    ) -> bytes:
+        """What a container has written, cut at `limit_bytes`: from the beginning, or its last `tail_lines`. `previous`: before it was started again.
+
+        Raises NotFound, and Rejected while it waits to start.
+        """
+        query: Query = {"container": container, "limitBytes": limit_bytes, **_tail(tail_lines)}
+        if previous:
+            query["previous"] = True
         return await self._transport.send("GET", _path(POD, namespace, pod, "log"), query=query)
 
-    async def follow_log(self, namespace: str, pod: str, container: str) -> AsyncGenerator[bytes]:
-        """Lines from the beginning until the container ends, empty ones left out.
+    async def follow_log(self, namespace: str, pod: str, container: str, *, tail_lines: int | None = None) -> AsyncGenerator[bytes]:
+        """Lines from the beginning, or from the last `tail_lines` on, until the container ends; empty ones left out.
 
         Raises as `read_log` does, and Unavailable when the connection breaks or nothing was written for five minutes.
         """
-        query: Query = {"container": container, "follow": True}
+        query: Query = {"container": container, "follow": True, **_tail(tail_lines)}
         async for line in self._transport.lines(_path(POD, namespace, pod, "log"), query, quiet_s=LOG_QUIET_S):
             if line:
                 yield line
+
+
+def _tail(lines: int | None) -> Query:
+    return {} if lines is None else {"tailLines": lines}
 
 
 def _path(resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:

@@ -97,6 +97,19 @@ async def test_a_log_is_read_up_to_a_limit(cluster: Cluster, kit: Any, server: A
     assert server.asked[0].query == {"container": "main", "limitBytes": "17"}
 
 
+async def test_the_last_lines_of_a_container_that_was_started_again_can_be_asked_for(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer("last words", content_type="text/plain"), kit.Stream(["last\n"])]
+    await cluster.read_log("ns", "p", "main", tail_lines=20, previous=True)
+    assert server.asked[0].query | {"limitBytes": ""} == {"container": "main", "limitBytes": "", "tailLines": "20", "previous": "true"}
+    assert [line async for line in cluster.follow_log("ns", "p", "main", tail_lines=1)] == [b"last"]
+    assert server.asked[1].query == {"container": "main", "follow": "true", "tailLines": "1"}
+
+
+async def test_the_server_says_its_version(cluster: Cluster, kit: Any, server: Any) -> None:
+    server.script = [kit.Answer({"gitVersion": "v1.36.2"})]
+    assert await cluster.version() == "v1.36.2"
+
+
 async def test_a_log_is_followed_line_by_line_to_its_end(cluster: Cluster, kit: Any, server: Any) -> None:
     server.script = [kit.Stream(["one\ntw", "o\n\nthree\n"])]
     assert [line async for line in cluster.follow_log("ns", "p", "main")] == [b"one", b"two", b"three"]

@@ -29,12 +29,13 @@ VERB_OF = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATC
 TOKEN_S = 3600
 SHORTEST_TOKEN_S = 600
 
+EVERYBODY = 'ClusterRoleBinding "{0}" of ClusterRole "{0}" to Group "system:authenticated"'
 DISCOVERY_URLS = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"]
-FOR_EVERYBODY: tuple[Obj, ...] = (
-    {"nonResourceURLs": DISCOVERY_URLS, "verbs": ["get"]},
-    {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"], "verbs": ["create"]},
+FOR_EVERYBODY: tuple[tuple[str, Obj], ...] = (
+    ("system:discovery", {"nonResourceURLs": DISCOVERY_URLS, "verbs": ["get"]}),
+    ("system:basic-user", {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"], "verbs": ["create"]}),
 )
-"""What the ClusterRoles system:discovery, system:public-info-viewer and system:basic-user give to all who are authenticated."""
+"""What these ClusterRoles (and system:public-info-viewer, which is in the first here) give to all who are authenticated."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ class Attributes(NamedTuple):
     namespace: str = ""
     name: str = ""
     path: str = ""
+
+
+class Granted(NamedTuple):
+    """A rule that a user has, where it holds ("": everywhere), and which binding gives it, in the words of a real server."""
+
+    namespace: str
+    rule: Obj
+    by: str
 
 
 class Call(NamedTuple):
@@ -148,6 +157,16 @@ def _refused(asked: Attributes, words: str) -> ApiError:
     return ApiError(403, "Forbidden", f"{subject} is forbidden: {words}", named(asked.group, plural, asked.name))
 
 
+def _described(binding: Obj, subject: Obj, namespace: str) -> str:
+    """As a real server names a binding in the reason of an answer (plugin/pkg/auth/authorizer/rbac and registry/rbac/validation)."""
+    kind, name, role = ("RoleBinding", f"{binding['metadata']['name']}/{namespace}", binding["roleRef"])
+    if not namespace:
+        kind, name = "ClusterRoleBinding", binding["metadata"]["name"]
+    is_account = subject["kind"] == "ServiceAccount"
+    who = f"{subject['name']}/{subject.get('namespace') or namespace}" if is_account else subject["name"]
+    return f'{kind} "{name}" of {role["kind"]} "{role["name"]}" to {subject["kind"]} "{who}"'
+
+
 class _Token(NamedTuple):
     user: User
     uid: str
@@ -161,7 +180,7 @@ class Access:
         self.calls: set[Call] = set()
         self._cluster = cluster
         self._tokens: dict[str, _Token] = {}
-        self._rules: dict[User, tuple[list[tuple[str, Obj]], list[str]]] = {}
+        self._rules: dict[User, tuple[list[Granted], list[str]]] = {}
         cluster.store.observers.append(self._forget_rules)
 
     def user_of(self, headers: Mapping[str, str]) -> User:
@@ -214,31 +233,34 @@ class Access:
             raise _refused(asked, why)
 
     def decide(self, user: User, asked: Attributes) -> tuple[bool, str]:
-        """Whether it is granted; if not, what a person has to know beside."""
+        """Whether it is granted, and why; if not, what a person has to know beside (rbac.authorization.k8s.io, VisitRulesFor)."""
         if MASTERS in user.groups:
             return True, ""
         if user not in self._rules:
             problems: list[str] = []
-            self._rules[user] = ([("", rule) for rule in FOR_EVERYBODY] + list(self._bound(user, problems)), problems)
+            basic = [Granted("", rule, EVERYBODY.format(name)) for name, rule in FOR_EVERYBODY]
+            self._rules[user] = (basic + list(self._bound(user, problems)), problems)
         rules, problems = self._rules[user]
-        if any(where in ("", asked.namespace) and allows(rule, asked) for where, rule in rules):
-            return True, ""
+        for where, rule, by in rules:
+            if where in ("", asked.namespace) and allows(rule, asked):
+                return True, f"RBAC: allowed by {by}"
         return False, f"RBAC: {', '.join(problems)}" if problems else ""
 
     def _record(self, user: User, asked: Attributes, *, granted: bool) -> None:
         self.calls.add(Call(user.name, asked.verb, asked.group, asked.resource or asked.path, asked.namespace, granted))
 
-    def _bound(self, user: User, problems: list[str]) -> Iterator[tuple[str, Obj]]:
-        """The rules that bindings give a user, each with the namespace it holds in ("": everywhere)."""
+    def _bound(self, user: User, problems: list[str]) -> Iterator[Granted]:
+        """The rules that bindings give a user."""
         for namespace, binding in self._bindings():
-            if any(is_subject(subject, user, namespace) for subject in binding.get("subjects") or ()):
+            subject = next((subject for subject in binding.get("subjects") or () if is_subject(subject, user, namespace)), None)
+            if subject is not None:
                 role = binding["roleRef"]
                 plural, place = ("roles", namespace) if role["kind"] == "Role" else ("clusterroles", "")
                 entry = self._cluster.store.collections[RBAC_GROUP, plural].get(place, role["name"])
                 if entry is None:
                     problems.append(f'{role["kind"].lower()}.{RBAC_GROUP} "{role["name"]}" not found')
                 for rule in dig(entry.obj, "rules") or () if entry else ():
-                    yield namespace, rule
+                    yield Granted(namespace, rule, _described(binding, subject, namespace))
 
     def _bindings(self) -> Iterable[tuple[str, Obj]]:
         for plural in ("clusterrolebindings", "rolebindings"):

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 from aiohttp import ClientSession, web
 
-from aimlab.apiserver import deletes, discovery, logs, protobuf, queries, table, watch, writes
+from aimlab.apiserver import deletes, discovery, logs, protobuf, queries, reviews, table, watch, writes
 from aimlab.apiserver.access import Access, Attributes, User, attributes
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, bad_request
@@ -63,7 +63,8 @@ def application(cluster: Cluster, access: Access) -> web.Application:
     app.router.add_get("/openapi/v3", _openapi_index)
     app.router.add_get("/openapi/v3/{path:.+}", _openapi)
     app.router.add_get(CALLS_PATH, _calls)
-    app.router.add_post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review)
+    for plural in reviews.KINDS:
+        app.router.add_post(f"/apis/authorization.k8s.io/v1/{plural}", _review)
     app.router.add_route("*", "/{path:.*}", _dispatch)
     return app
 
@@ -108,20 +109,9 @@ async def _calls(request: web.Request) -> web.Response:
 
 
 async def _review(request: web.Request) -> web.Response:
-    """SelfSubjectAccessReview: what `kubectl auth can-i` asks."""
-    body = await _body(request)
-    wanted, url = dig(body, "spec", "resourceAttributes") or {}, dig(body, "spec", "nonResourceAttributes") or {}
-    resource = "/".join(part for part in (wanted.get("resource", ""), wanted.get("subresource", "")) if part)
-    asked = Attributes(
-        wanted.get("verb", "") or url.get("verb", ""),
-        wanted.get("group", ""),
-        resource,
-        wanted.get("namespace", ""),
-        wanted.get("name", ""),
-        url.get("path", ""),
-    )
-    allowed, why = request.app[ACCESS].decide(request[USER], asked)
-    return _json({**body, "status": {"allowed": allowed, **({"reason": why} if why else {})}}, 201)
+    """SelfSubjectAccessReview and SubjectAccessReview: what `kubectl auth can-i` and operators ask."""
+    access, body = request.app[ACCESS], await _body(request)
+    return _json(reviews.answer(request.path.rpartition("/")[2], body, request[USER], access), 201)
 
 
 async def _core(request: web.Request) -> web.Response:

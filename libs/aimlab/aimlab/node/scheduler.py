@@ -6,7 +6,7 @@ every change.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -119,10 +119,11 @@ def matches_node(pod: Body, node: Body) -> bool:
 
 
 def _holds(expressions: list[Body], labels: dict[str, str]) -> bool:
-    return bool(expressions) and all(_expression_holds(expression, labels) for expression in expressions)
+    return bool(expressions) and all(expression_holds(expression, labels) for expression in expressions)
 
 
-def _expression_holds(expression: Body, labels: dict[str, str]) -> bool:
+def expression_holds(expression: Body, labels: Mapping[str, str]) -> bool:
+    """One requirement of a label or node selector, without the numeric operators."""
     value = labels.get(expression["key"])
     match expression["operator"]:
         case "In":

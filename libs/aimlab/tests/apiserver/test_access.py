@@ -280,3 +280,36 @@ async def test_every_call_is_remembered_with_whether_it_was_granted(app: As) -> 
     calls = [Call(**call) for call in await app.admin("GET", "/lab/calls")]
     assert Call("system:serviceaccount:a:app", "get", "", "pods", "c", granted=False) in calls
     assert Call("system:admin", "create", "", "serviceaccounts/token", "a", granted=True) in calls
+
+
+REVIEWS = "/apis/authorization.k8s.io/v1"
+APP = "system:serviceaccount:a:app"
+LISTS_PODS = {"resourceAttributes": {"verb": "list", "resource": "pods", "namespace": "c"}}
+BY_ROLE = 'RBAC: allowed by RoleBinding "one/c" of Role "one" to ServiceAccount "app/a"'
+
+
+async def test_who_asks_of_itself_and_who_may_ask_of_others_are_told_by_which_binding(app: As) -> None:
+    review = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": LISTS_PODS}
+    assert await app("POST", f"{REVIEWS}/selfsubjectaccessreviews", review) == (201, review | {"metadata": {}, "status": {"allowed": False}})
+    await app.grant("one", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}], "c")
+    _, own = await app("POST", f"{REVIEWS}/selfsubjectaccessreviews", review)
+    of_app = await app.admin("POST", f"{REVIEWS}/subjectaccessreviews", {"spec": LISTS_PODS | {"user": APP}})
+    assert own["status"] == of_app["status"] == {"allowed": True, "reason": BY_ROLE}
+    assert (await app("POST", f"{REVIEWS}/subjectaccessreviews", {"spec": LISTS_PODS | {"user": "jane"}}))[0] == 403
+
+
+async def test_the_administrator_is_allowed_without_a_word(app: As) -> None:
+    assert (await app.admin("POST", f"{REVIEWS}/selfsubjectaccessreviews", {"spec": LISTS_PODS}))["status"] == {"allowed": True}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        pytest.param({"user": "jane"}, "spec.resourceAttributes", id="asks-nothing"),
+        pytest.param({"user": "jane", "nonResourceAttributes": {"path": "/"}} | LISTS_PODS, "spec.nonResourceAttributes", id="asks-two-things"),
+        pytest.param(LISTS_PODS, "spec.user", id="of-nobody"),
+    ],
+)
+async def test_a_review_that_makes_no_sense_is_invalid(app: As, spec: dict[str, Any], field: str) -> None:
+    status, refused = await app("POST", f"{REVIEWS}/subjectaccessreviews", {"spec": spec}, token=ADMIN_TOKEN)
+    assert (status, refused["reason"], [cause["field"] for cause in refused["details"]["causes"]]) == (422, "Invalid", [field])

@@ -1,0 +1,140 @@
+"""`aimctl wait`: until an object is as wanted, saying what it waits for; and no longer than there is hope.
+
+What looks hopeless must last `PATIENCE_S`: of what was applied together one thing is seen before another, and a failure stands until the
+service has looked at what put it right.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal, Protocol
+
+from aimctl.console import PlainConsole
+from aimctl.dead import reached
+from aimctl.explain import Told, explain, last_cause, steady
+from aimctl.output import Form, print_data
+from aimctl.pictures import watched
+from aimctl.telling import told_data
+from aimctl.words import say
+from aimschema.resources import AIM_KINDS, Key
+from aimservice.projection import Projection
+
+PATIENCE_S = 3.0
+OURS = frozenset(resource.kind for resource in AIM_KINDS)
+
+
+class Code(IntEnum):
+    """Exit codes of `aimctl wait`; the last is that of timeout(1)."""
+
+    REACHED = 0
+    HOPELESS = 1
+    TIMED_OUT = 124
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is waited for; `type_` and `status` are those of a condition."""
+
+    what: Literal["ready", "deleted", "condition"]
+    type_: str = ""
+    status: str = "True"
+
+    def __str__(self) -> str:
+        return f"{self.type_}={self.status}" if self.type_ else self.what
+
+
+def goal_of(text: str) -> Goal:
+    """`ready`, `deleted`, `condition=X` or `condition=X=False`, as kubectl has the last two. Raises ValueError."""
+    what, _, rest = text.partition("=")
+    type_, _, status = rest.partition("=")
+    if text in {"ready", "deleted"}:
+        return Goal("ready" if text == "ready" else "deleted")
+    if what != "condition" or not type_:
+        raise ValueError(f"{text!r} is none of ready, deleted, condition=TYPE, condition=TYPE=STATUS")
+    return Goal("condition", type_, status or "True")
+
+
+def reached_by(goal: Goal, seen: Projection, told: Told) -> bool:
+    present = seen.get(told.key)
+    match goal.what:
+        case "ready":
+            return told.state == "ready"
+        case "deleted":
+            return present is None
+        case _:
+            found = None if present is None else present.condition(goal.type_)
+            return found is not None and str(found.get("status")).lower() == goal.status.lower()
+
+
+def hopeless(goal: Goal, told: Told) -> Told | None:
+    """What only a person can change, in the chain: an object of ours that has failed, or one that does not exist. Nothing stops a deletion."""
+    if goal.what == "deleted":
+        return None
+    return next((each for each in _chain(told) if each.state == "missing" or (each.state == "failed" and each.key.kind in OURS)), None)
+
+
+def _chain(told: Told) -> Iterator[Told]:
+    """The causes before what they cause."""
+    for behind in told.because:
+        yield from _chain(behind)
+    yield told
+
+
+async def wait_for(key: Key, goal: Goal, timeout_s: float, console: PlainConsole, form: Form) -> Code:
+    """Raises RuntimeError where there is no bus or no stream to read."""
+    waiting = Waiting(key, goal, console, quiet=form != "text")
+    async with reached() as bus, watched(bus) as pictures:
+        try:
+            async with asyncio.timeout(timeout_s):
+                code = await waiting.until_decided(pictures)
+        except TimeoutError:
+            code = Code.TIMED_OUT
+    if form != "text":
+        print_data(console, {"reached": code is Code.REACHED, "exit_code": int(code), **waiting.data()}, form)
+    elif code is Code.REACHED:
+        say(console, f"{key} is {goal}", "green")
+    else:
+        say(console, f"{key} is not {goal}" + (f" after {timeout_s:g} s" if code is Code.TIMED_OUT else ", and a person has to act"), "bold red")
+    return code
+
+
+class Looks(Protocol):
+    """As aimctl.pictures has it."""
+
+    async def next(self, within_s: float | None = None) -> Projection | None: ...
+
+
+class Waiting:
+    """Tells of each change in what is waited for; `quiet`: only keeps it."""
+
+    def __init__(self, key: Key, goal: Goal, console: PlainConsole, *, quiet: bool) -> None:
+        self._key, self._goal, self._console, self._quiet = key, goal, console, quiet
+        self._told: Told | None = None
+        self._said = ""
+
+    def data(self) -> dict[str, Any]:
+        return {} if self._told is None else told_data(self._told)
+
+    async def until_decided(self, pictures: Looks) -> Code:
+        clock, give_up_s = asyncio.get_running_loop().time, float("inf")
+        while True:
+            left_s = give_up_s - clock()
+            seen = await pictures.next(max(0.0, left_s) if left_s < float("inf") else None)
+            if seen is None:
+                return Code.HOPELESS
+            told = self._told = explain(seen, self._key, datetime.datetime.now(datetime.UTC), {})
+            if reached_by(self._goal, seen, told):
+                return Code.REACHED
+            self._tell(hopeless(self._goal, told) or last_cause(told))
+            if hopeless(self._goal, told) is None:
+                give_up_s = float("inf")
+            elif give_up_s == float("inf"):
+                give_up_s = clock() + PATIENCE_S
+
+    def _tell(self, cause: Told) -> None:
+        line = f"{cause.key.kind}/{cause.key.name} {steady(cause.words)}" + (f"; you: {cause.to_do}" if cause.to_do else "")
+        if line != self._said and not self._quiet:
+            say(self._console, line)
+        self._said = line

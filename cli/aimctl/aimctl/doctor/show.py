@@ -1,0 +1,36 @@
+"""Printing what was found."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from aimctl.console import PlainConsole
+from aimctl.doctor.facts import Finding, Level
+from aimctl.doctor.findings import findings
+from aimctl.doctor.gather import gather
+from aimctl.output import Form, print_data
+from aimctl.words import say
+
+MARKS: dict[Level, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "bold red")}
+
+
+async def show_findings(kubeconfig: Path | None, console: PlainConsole, form: Form) -> bool:
+    """False where there is an error. Raises ValueError or OSError for a GPU table that cannot be read."""
+    found = findings(await gather(kubeconfig))
+    if form == "text":
+        tell(found, console)
+    else:
+        print_data(console, [asdict(finding) for finding in found], form)
+    return all(finding.level != "error" for finding in found)
+
+
+def tell(found: Sequence[Finding], console: PlainConsole) -> None:
+    """A line each, its fix below it, and how many of which there are."""
+    width = max(len(finding.area) for finding in found)
+    for finding in found:
+        mark, style = MARKS[finding.level]
+        say(console, f"{mark} {finding.area:<{width}}  {finding.what}", style if finding.level != "ok" else "")
+        if finding.fix:
+            say(console, f"  {'':<{width}}  fix: {finding.fix}", "dim")
+    counts = {level: sum(finding.level == level for finding in found) for level in MARKS}
+    say(console, f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors", "bold")

@@ -1,0 +1,326 @@
+"""What the doctor says of a cluster in which one thing is not as it should be; of all else it says nothing bad."""
+
+import copy
+import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aim_deployer.gpus import load
+from aimbus import Reader, Standing, Survey
+from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Finding, Unknown
+from aimctl.doctor.findings import findings
+from aimctl.services import SERVICES
+from aimlab.kinds import DEPLOYMENT, GATEWAY_CLASS, NODE, SERVICE_ACCOUNT
+from aimlab.testing.permissions import Grant
+from aimschema.crds import crd
+from aimschema.kinds import KINDS
+from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, LEASE, MODEL, NAMESPACE, ROUTE, SERVICE, STORAGE_CLASS, TEMPLATE
+
+NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
+TRUE = [{"type": type_, "status": "True"} for type_ in ("Ready", "Accepted", "Programmed", "Established")]
+ALL = {"allowedRoutes": {"namespaces": {"from": "All"}}}
+
+
+def body(name: str, namespace: str | None = None, spec: Body | None = None, **fields: Any) -> Body:
+    metadata = {"name": name, "labels": fields.pop("labels", {}), "annotations": fields.pop("annotations", {})}
+    return {"metadata": metadata | ({"namespace": namespace} if namespace else {}), "spec": spec or {}, **fields}
+
+
+def definition(resource: Any, schema: Any = None) -> Body:
+    version = {"name": resource.version, "served": True, "schema": schema}
+    return body(f"{resource.plural}.{resource.group}", spec={"versions": [version]}, status={"conditions": TRUE})
+
+
+def lease(service: str, **spec: str) -> Body:
+    return body(f"aim-{service}", "aim-system", {"holderIdentity": "pod-1", "renewTime": "2030-01-01T11:59:58.000000Z", **spec})
+
+
+def node(labels: Mapping[str, str], **allocatable: str) -> Body:
+    gpus = {f"{vendor}.com/gpu": count for vendor, count in allocatable.items()}
+    return body("n1", labels=labels, status={"conditions": TRUE, "allocatable": {"cpu": "8", **gpus}})
+
+
+def gateway(**listener: Any) -> Body:
+    listeners = [{"name": "http", "port": 80, "protocol": "HTTP", **ALL, **listener}]
+    return body("public", "edge", {"listeners": listeners}, status={"conditions": TRUE, "addresses": [{"value": "10.0.0.1"}]})
+
+
+def config(**spec: Any) -> Body:
+    return body("default", "team", {"routing": {"gateway": {"name": "public", "namespace": "edge"}}, **spec})
+
+
+def storage_class(name: str = "shared", provisioner: str = "nfs.csi.k8s.io", *, default: bool = True) -> Body:
+    return body(name, annotations={"storageclass.kubernetes.io/is-default-class": str(default).lower()}, provisioner=provisioner)
+
+
+def checked(account: str, verb: str = "create", *, allowed: bool = True) -> Checked:
+    return Checked(Grant(account, "", "batch", "jobs", (), verb), allowed)
+
+
+def controller(ready: int) -> Body:
+    template = {"spec": {"containers": [{"image": "kserve/kserve-controller:v0.15.0"}]}}
+    return body("kserve-controller-manager", "kserve", {"replicas": 1, "template": template}, status={"readyReplicas": ready})
+
+
+DEFINITIONS: dict[str, Body | None] = {
+    each["metadata"]["name"]: each
+    for each in (
+        *(definition(next(r for r in LISTED if r.kind == kind.__name__), crd(kind)["spec"]["versions"][0]["schema"]) for kind in KINDS),
+        *map(definition, (INFERENCE_SERVICE, GATEWAY, ROUTE)),
+    )
+}
+AMD = {"amd.com/gpu.device-id": "74a1"}
+WANTED = {"gpuModel": "MI300X", "gpusPerReplica": 4}
+OBJECTS: dict[str, tuple[Body, ...]] = {resource.kind: () for resource in (*LISTED, *LISTED_TOO)} | {
+    NAMESPACE.kind: (body("aim-system"), body("team", labels={"tier": "gold"}), body("edge")),
+    SERVICE_ACCOUNT.kind: tuple(body(f"aim-{service}", "aim-system") for service in SERVICES),
+    LEASE.kind: tuple(map(lease, SERVICES)),
+    STORAGE_CLASS.kind: (storage_class(),),
+    GATEWAY_CLASS.kind: (body("edge", status={"conditions": TRUE}),),
+    GATEWAY.kind: (gateway(),),
+    NODE.kind: (node(AMD, amd="8"),),
+    CONFIG.kind: (config(),),
+    TEMPLATE.kind: (body("fast", "team", WANTED),),
+    SERVICE.kind: (body("chat", "team", {"templateRef": "fast"}),),
+    MODEL.kind: (body("m", spec={"name": "org/m:1", "image": "registry.example.com/org/m:1"}),),
+    DEPLOYMENT.kind: (controller(1),),
+}
+LOG = Standing("AIM_LOG", 10, 1000, 1 << 30, 604_800.0, 10, 1)
+STATE = Standing("AIM_STATE", 5, 500, None, None, 10, 1, lag=0)
+WELL = Facts(
+    namespace="aim-system",
+    now=NOW,
+    nats_url="nats://there",
+    server="v1.36.2",
+    crds=DEFINITIONS,
+    objects=OBJECTS,
+    access=Access(tuple(checked(f"aim-{service}") for service in SERVICES)),
+    bus=Survey(LOG, STATE, (Reader("aim-cacher", "AIM_STATE", 0),), 1500, None),
+    gpus=load(None),
+    registries={"registry.example.com": ""},
+)
+
+
+def with_objects(resource: Any, *bodies: Body) -> Facts:
+    return replace(WELL, objects={**WELL.objects, resource.kind: bodies})
+
+
+def with_definition(resource: Any, changed: Body | None) -> Facts:
+    return replace(WELL, crds={**DEFINITIONS, f"{resource.plural}.{resource.group}": changed})
+
+
+def with_bus(**changes: Any) -> Facts:
+    assert isinstance(WELL.bus, Survey)
+    return replace(WELL, bus=replace(WELL.bus, **changes))
+
+
+def not_ok(facts: Facts) -> list[Finding]:
+    return [finding for finding in findings(facts) if finding.level != "ok"]
+
+
+def test_of_a_cluster_that_has_everything_nothing_bad_is_said_in_any_area() -> None:
+    assert not_ok(WELL) == []
+    areas = {"kubernetes", "kinds", "kserve", "gateway api", "services", "permissions", "nats", "storage", "gateway", "gpu", "registry"}
+    assert {finding.area for finding in findings(WELL)} == areas
+
+
+def other_schema() -> Body:
+    changed = copy.deepcopy(DEFINITIONS["modelcaches.aim.silogen.ai"])
+    assert changed is not None
+    changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = "of old"
+    return changed
+
+
+NO_ACCOUNTS = with_objects(SERVICE_ACCOUNT)
+CASES = [
+    pytest.param(replace(WELL, server="v1.28.9"), "error", "older than 1.29", "upgrade", id="old-kubernetes"),
+    pytest.param(with_objects(NAMESPACE, body("team")), "error", "no namespace aim-system", "kubectl create namespace aim-system", id="no-namespace"),
+    pytest.param(replace(WELL, crds=Unknown("forbidden")), "warning", "definitions cannot be looked at: forbidden", "ask", id="crds-unseen"),
+    pytest.param(with_definition(CACHE, None), "error", "ModelCache is not installed", "kubectl apply -f deploy/crds", id="kind-missing"),
+    pytest.param(with_definition(CACHE, other_schema()), "warning", "ModelCache is of another release", "deploy/crds", id="kind-of-another-release"),
+    pytest.param(
+        with_definition(CACHE, body("x", spec={"versions": [{"name": "v1", "served": True}]}, status={"conditions": TRUE})),
+        "error",
+        "ModelCache is not served in v1alpha1",
+        "deploy/crds",
+        id="kind-of-another-version",
+    ),
+    pytest.param(with_definition(INFERENCE_SERVICE, None), "error", "InferenceService v1beta1 is not installed", "install KServe", id="no-kserve"),
+    pytest.param(with_objects(DEPLOYMENT, controller(0)), "error", "0 of 1 pods ready", "kubectl -n kserve describe", id="kserve-not-ready"),
+    pytest.param(with_objects(DEPLOYMENT), "warning", "whether a controller runs is not known", "KServe", id="kserve-unseen"),
+    pytest.param(with_definition(ROUTE, None), "error", "HTTPRoute v1 is not installed", "standard-install.yaml", id="no-gateway-api"),
+    pytest.param(
+        replace(WELL, objects={**OBJECTS, NODE.kind: Unknown("forbidden")}), "warning", "no Node can be looked at", "may list Node", id="nodes-unseen"
+    ),
+    pytest.param(with_objects(LEASE), "warning", "none of the six is at work", "aimctl up", id="nobody-at-work"),
+    pytest.param(with_objects(LEASE, *map(lease, SERVICES[1:])), "error", "not at work: aim-watcher", "aimctl up", id="one-not-at-work"),
+    pytest.param(
+        with_objects(LEASE, lease(SERVICES[0], renewTime="2030-01-01T11:58:00Z"), *map(lease, SERVICES[1:])),
+        "error",
+        "not at work: aim-watcher",
+        "pods",
+        id="lease-not-renewed",
+    ),
+    pytest.param(
+        with_objects(LEASE, lease(SERVICES[0], holderIdentity=""), *map(lease, SERVICES[1:])), "error", "aim-watcher", "pods", id="lease-given-back"
+    ),
+    pytest.param(replace(WELL, access=Unknown("no checkout")), "warning", "not looked at: no checkout", "from a checkout", id="access-not-asked"),
+    pytest.param(NO_ACCOUNTS, "warning", "none of the services' ServiceAccounts", "kubectl apply -f deploy/rbac", id="no-accounts"),
+    pytest.param(with_objects(SERVICE_ACCOUNT, *OBJECTS["ServiceAccount"][1:]), "error", "no ServiceAccount aim-watcher", "rbac", id="an-account"),
+    pytest.param(
+        replace(WELL, access=Access((checked("aim-cacher", allowed=False), checked("aim-cacher", "patch", allowed=False), checked("aim-router")))),
+        "error",
+        "aim-cacher may not create, patch jobs.batch in every namespace",
+        "kubectl apply -f deploy/rbac",
+        id="permission-missing",
+    ),
+    pytest.param(replace(WELL, access=Access(Unknown("forbidden"))), "warning", "is not known: forbidden", "subjectaccessreviews", id="may-not-ask"),
+    pytest.param(
+        replace(WELL, access=Access((checked("aim-cacher"),), (checked("", allowed=False),))),
+        "warning",
+        "you may not create jobs.batch in every namespace",
+        "ask for it",
+        id="own-permission-missing",
+    ),
+    pytest.param(replace(WELL, bus=Unknown("no NATS server answers")), "error", "no NATS server answers", "AIM_NATS_URL", id="no-nats"),
+    pytest.param(replace(WELL, bus=Unknown("nobody"), nats_url=""), "warning", "nobody", "AIM_NATS_URL", id="no-nats-was-named"),
+    pytest.param(with_bus(log=None, state=None), "warning", "no stream AIM_LOG, AIM_STATE", "start the watcher", id="no-streams"),
+    pytest.param(with_bus(state=replace(STATE, last_seq=99)), "error", "no mirror of the present AIM_LOG (99 of 10)", "watcher", id="another-log"),
+    pytest.param(with_bus(state=replace(STATE, lag=5000)), "warning", "5000 messages behind", "disk", id="mirror-behind"),
+    pytest.param(with_bus(log=replace(LOG, size_bytes=1 << 30)), "warning", "drops events before their time", "AIM_NATS_MAX_BYTES", id="log-full"),
+    pytest.param(with_bus(used_bytes=95, most_bytes=100), "warning", "95 B of the 100 B", "more room", id="account-full"),
+    pytest.param(
+        with_objects(STORAGE_CLASS), "error", "no default storage class; AIMNamespaceConfig team/default", "cacheStorage", id="no-default-class"
+    ),
+    pytest.param(
+        with_objects(STORAGE_CLASS, storage_class(), storage_class("other")), "warning", "all the default", "off all but one", id="two-defaults"
+    ),
+    pytest.param(
+        with_objects(CONFIG, config(cacheStorageClassName="fast")), "error", "no storage class fast, which AIMNamesp", "create it", id="class-missing"
+    ),
+    pytest.param(
+        with_objects(STORAGE_CLASS, storage_class(provisioner="ebs.csi.aws.com")), "warning", "no ReadWriteMany", "shared", id="class-for-one-node"
+    ),
+    pytest.param(
+        with_objects(STORAGE_CLASS, storage_class(provisioner="example.com/x")), "warning", "cannot be known", "ask for one", id="class-nobody-knows"
+    ),
+    pytest.param(with_objects(GATEWAY_CLASS), "warning", "no GatewayClass is accepted", "install a Gateway API", id="no-gateway-class"),
+    pytest.param(with_objects(GATEWAY), "error", "no Gateway edge/public", "spec.routing", id="no-gateway"),
+    pytest.param(
+        with_objects(CONFIG, config(routing={})), "error", "routing without a gateway", "spec.routing.gateway.name", id="routing-without-gateway"
+    ),
+    pytest.param(with_objects(GATEWAY, gateway() | {"status": {}}), "error", "not Accepted and Programmed", "describe gateway", id="gateway-not-up"),
+    pytest.param(
+        with_objects(GATEWAY, gateway() | {"status": {"conditions": TRUE}}), "warning", "has no address yet", "describe", id="gateway-without-address"
+    ),
+    pytest.param(
+        with_objects(GATEWAY, gateway(allowedRoutes={})), "error", "takes HTTPRoutes from namespace team", "allowedRoutes", id="other-namespace"
+    ),
+    pytest.param(with_objects(GATEWAY, gateway(protocol="TCP")), "error", "takes HTTPRoutes from", "allowedRoutes", id="no-http-listener"),
+    pytest.param(
+        with_objects(GATEWAY, gateway(allowedRoutes={"namespaces": {"from": "Selector", "selector": {"matchLabels": {"tier": "lead"}}}})),
+        "error",
+        "takes HTTPRoutes from",
+        "allowedRoutes",
+        id="selector-does-not-fit",
+    ),
+    pytest.param(
+        with_objects(CONFIG, config(routing={"gateway": {"name": "public", "namespace": "edge", "sectionName": "tls"}})),
+        "error",
+        "no listener as AIMNamespaceConfig team/default names it (sectionName tls",
+        "spec.routing.gateway",
+        id="no-such-listener",
+    ),
+    pytest.param(with_objects(NODE, node({}, amd="8")), "warning", "no label amd.com/gpu.device-id", "node labeller", id="node-not-labelled"),
+    pytest.param(
+        with_objects(NODE, node({"beta.amd.com/gpu.device-id": "74a1"}, amd="8")), "warning", "older node labeller", "install", id="beta-label"
+    ),
+    pytest.param(with_objects(NODE, node(AMD)), "warning", "has no amd.com/gpu to give", "device plugin", id="no-device-plugin"),
+    pytest.param(with_objects(NODE), "warning", "no node that is ready has a GPU", "add such nodes", id="no-gpu-nodes"),
+    pytest.param(
+        with_objects(NODE, node({"amd.com/gpu.device-id": "740f"}, amd="8")), "error", "wants MI300X, which no node", "74a1", id="another-gpu"
+    ),
+    pytest.param(with_objects(NODE, node(AMD, amd="2")), "error", "wants 4 MI300X in one node; 2 is the most", "amd.com/gpu: 4", id="too-few-gpus"),
+    pytest.param(
+        with_objects(TEMPLATE, body("fast", "team", WANTED | {"gpuModel": "MI999"})),
+        "error",
+        "MI999, which is in no GPU table",
+        "AIM_GPU_TABLE",
+        id="gpu",
+    ),
+    pytest.param(
+        with_objects(MODEL, body("m", spec={"image": "org/UPPER"})), "error", "AIMClusterModel m:", "spec.image of AIMClusterModel m", id="bad-image"
+    ),
+    pytest.param(
+        with_objects(
+            MODEL,
+            body("m", spec={"image": "a/b"}, status={"conditions": [{"type": "ImageInspected", "status": "False", "message": "401 from a"}]}),
+        ),
+        "error",
+        "AIMClusterModel m: 401 from a",
+        "aimctl retry aimclm/m",
+        id="image-not-inspected",
+    ),
+    pytest.param(replace(WELL, registries={"r": "refused"}), "warning", "r does not answer here: refused", "network", id="registry-away"),
+]
+
+
+@pytest.mark.parametrize(("facts", "level", "what", "fix"), CASES)
+def test_what_is_wrong_is_said_with_how_bad_it_is_and_what_to_do(facts: Facts, level: str, what: str, fix: str) -> None:
+    found = not_ok(facts)
+    assert [finding for finding in found if finding.level == level and what in finding.what and fix in finding.fix], found
+    assert all(finding.fix for finding in found)
+
+
+def test_without_an_api_server_only_that_and_the_bus_are_told_of() -> None:
+    found = findings(replace(WELL, server=Unknown("connection refused")))
+    assert [(finding.area, finding.level) for finding in found] == [("kubernetes", "error"), ("nats", "ok")]
+    assert "connection refused" in found[0].what
+
+
+def test_without_accounts_the_own_permissions_tell_whether_aimctl_up_can_work() -> None:
+    found = findings(replace(NO_ACCOUNTS, access=Access((), (checked(""),))))
+    assert "you may do all that the services do: aimctl up can work" in [finding.what for finding in found]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(with_objects(STORAGE_CLASS, storage_class("s", "nfs.csi.k8s.io")), id="by-its-provisioner"),
+        pytest.param(
+            replace(
+                WELL,
+                objects={
+                    **OBJECTS,
+                    STORAGE_CLASS.kind: (storage_class("s", "example.com/x"),),
+                    CLAIM.kind: (body("c", "team", {"storageClassName": "s", "accessModes": ["ReadWriteMany"]}, status={"phase": "Bound"}),),
+                },
+            ),
+            id="by-a-claim-that-has-one",
+        ),
+    ],
+)
+def test_a_class_is_known_to_share_its_volumes(facts: Facts) -> None:
+    assert not_ok(facts) == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "fits"),
+    [
+        ({"key": "tier", "operator": "In", "values": ["gold"]}, True),
+        ({"key": "tier", "operator": "NotIn", "values": ["gold"]}, False),
+        ({"key": "tier", "operator": "Exists"}, True),
+        ({"key": "tier", "operator": "DoesNotExist"}, False),
+    ],
+)
+def test_a_listener_selects_namespaces_by_their_labels(expression: Body, *, fits: bool) -> None:
+    rule = {"namespaces": {"from": "Selector", "selector": {"matchExpressions": [expression]}}}
+    assert (not_ok(with_objects(GATEWAY, gateway(allowedRoutes=rule))) == []) is fits
+
+
+def test_a_template_that_no_service_uses_may_wait_for_its_nodes() -> None:
+    facts = replace(WELL, objects={**OBJECTS, SERVICE.kind: (), NODE.kind: (node({"amd.com/gpu.device-id": "740f"}, amd="8"),)})
+    assert [(finding.level, finding.area) for finding in not_ok(facts)] == [("warning", "gpu")]

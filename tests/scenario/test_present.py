@@ -1,0 +1,184 @@
+"""The commands about the present on a real run: the quickstart with a wrong S3 key, told of, put right and tried again.
+
+The tests of this file share one laptop cluster and run in the order they are written in.
+"""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from aim_cacher.settings import CacherSettings
+from aimctl.quickstart import NAMESPACE, SERVICE
+from aimctl.services import SERVICES
+from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.testing import commands
+from aimschema import labels as labels_
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+OBJECT = ("aimsvc/" + SERVICE, "-n", NAMESPACE)
+RIGHT, WRONG = "aimlab-secret", "mistyped"
+COLOUR = re.compile(r"\x1b\[(\d+;)*(3\d|4\d|9\d)")
+"""SGR codes that set a colour; NO_COLOR leaves bold and dim."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+def environment(stack: Stack) -> Mapping[str, str]:
+    return kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}
+
+
+async def aimctl(stack: Stack, *args: str, code: int = 0, **env: str) -> str:
+    return await commands.command({**environment(stack), **env}, "aimctl", *args, code=code)
+
+
+async def kubectl(stack: Stack, *args: str) -> str:
+    return await commands.command(environment(stack), "kubectl", *args)
+
+
+async def started(stack: Stack, *args: str) -> asyncio.subprocess.Process:
+    command = str(Path(sys.executable).with_name("aimctl"))
+    return await asyncio.create_subprocess_exec(command, *args, env=environment(stack), stdout=asyncio.subprocess.PIPE)
+
+
+async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
+    """What it printed up to the line that has `text`."""
+    assert process.stdout is not None
+    read = ""
+    async with asyncio.timeout(60):
+        while text not in read:
+            line = await process.stdout.readline()
+            assert line, f"{text!r} never came, but:\n{read}"
+            read += line.decode()
+    return read
+
+
+async def interrupted(process: asyncio.subprocess.Process) -> int:
+    process.send_signal(signal.SIGINT)
+    return await process.wait()
+
+
+async def test_waiting_ends_at_once_where_a_person_has_to_act_and_says_what_to_do(stack: Stack) -> None:
+    secret = stack.quickstart.manifests / "00-namespace.yaml"
+    secret.write_text(secret.read_text().replace(RIGHT, WRONG))
+    await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
+    told = await aimctl(stack, "wait", *OBJECT, "--timeout", "100s", code=1)
+    print(told)
+    assert "you: put the credentials right" in told
+    assert told.endswith(f"AIMService/{NAMESPACE}/{SERVICE} is not ready, and a person has to act\n")
+    decided = json.loads(await aimctl(stack, "wait", *OBJECT, "-o", "json", code=1))
+    assert (decided["reached"], decided["exit_code"], decided["state"]) == (False, 1, "failed")
+
+
+async def test_get_shows_the_chain_and_why_in_one_row(stack: Stack) -> None:
+    [row] = json.loads(await aimctl(stack, "get", "-n", NAMESPACE, "-o", "json"))
+    assert (row["service"], row["template"], row["model"]) == (SERVICE, "minilm-latency", "all-minilm-l6-v2")
+    assert row["why"].startswith(f"ModelCache/{row['cache']} has failed: try ")
+    print(await aimctl(stack, "get", "-A"))
+    assert yaml.safe_load(await aimctl(stack, "get", "mc", "-A", "-o", "yaml"))[0]["state"] == "Failed"
+
+
+async def test_a_retry_is_made_at_once_and_seen_by_who_follows_the_timeline_and_by_who_waits(stack: Stack) -> None:
+    secret = stack.quickstart.manifests / "00-namespace.yaml"
+    secret.write_text(secret.read_text().replace(WRONG, RIGHT))
+    await kubectl(stack, "apply", "-f", str(secret))
+    following = await started(stack, "timeline", *OBJECT, "--follow")
+    watching = await started(stack, "get", "aimsvc", "-n", NAMESPACE, "--watch")
+    await read_until(following, "(CacheFailed)")
+    await read_until(watching, "Degraded")
+    assert re.search(rf"ModelCache/{NAMESPACE}/\S+ is tried again", await aimctl(stack, "retry", *OBJECT))
+    print(await aimctl(stack, "wait", *OBJECT, "--timeout", "60s"))
+    seen = await read_until(following, "is now Running")
+    assert "annotations.aim.silogen.ai/retry nothing → " in seen
+    await read_until(watching, "Running")
+    assert [await interrupted(process) for process in (following, watching)] == [130, 130]
+
+
+async def test_what_runs_has_nothing_to_try_again(stack: Stack) -> None:
+    assert "there is nothing to try again" in await aimctl(stack, "retry", *OBJECT, code=1)
+
+
+async def test_logs_are_those_of_the_pods_behind_the_service(stack: Stack) -> None:
+    [line] = (await aimctl(stack, "logs", *OBJECT, "--tail", "1")).splitlines()
+    assert line.startswith(f"{SERVICE}-predictor-")
+    assert "/kserve-container | " in line
+    following = await started(stack, "logs", *OBJECT, "-f")
+    assert "serving on" in await read_until(following, "serving on")
+    assert await interrupted(following) == 130
+    assert "no pod belongs to AIMService/quickstart/nobody" in await aimctl(stack, "logs", "aimsvc/nobody", "-n", NAMESPACE, code=1)
+
+
+async def test_the_last_words_of_a_pod_that_failed_come_first(stack: Stack) -> None:
+    image = str(CacherSettings.model_fields["downloader_image"].default)
+    labels = {labels_.MANAGED_BY: labels_.MANAGED_BY_AIM, labels_.KSERVE_ISVC_LABEL: SERVICE}
+    metadata = {"name": f"{SERVICE}-second", "namespace": NAMESPACE, "labels": labels}
+    container = {"name": "kserve-container", "image": image, "args": ["fetch", "nonsense", "/nowhere"]}
+    file = stack.lab.state_dir / "pod.json"
+    file.write_text(
+        json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"restartPolicy": "Never", "containers": [container]}})
+    )
+    await kubectl(stack, "create", "-f", str(file))
+    await kubectl(stack, "wait", f"pod/{SERVICE}-second", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Failed", "--timeout=60s")
+    first, *_, last = (await aimctl(stack, "logs", *OBJECT)).splitlines()
+    assert first.startswith(f"{SERVICE}-second/kserve-container | ")
+    assert last.startswith(f"{SERVICE}-predictor-")
+    await kubectl(stack, "delete", "pod", f"{SERVICE}-second", "-n", NAMESPACE)
+
+
+async def test_top_has_every_service_up_to_date(stack: Stack) -> None:
+    shown: dict[str, Any] = json.loads(await aimctl(stack, "top", "--once", "-o", "json"))
+    assert {load["service"]: load["pending"] for load in shown["loads"]} == dict.fromkeys(SERVICES, 0)
+    assert (shown["mirror_lag"], shown["downloads"], shown["log_messages"] > 100) == (0, [], True)
+    assert "nothing is being downloaded" in await aimctl(stack, "top", "--once")
+
+
+@pytest.mark.parametrize("report", [("explain", *OBJECT), ("timeline", *OBJECT), ("dead",), ("doctor",), ("get", "-A"), ("top", "--once")])
+async def test_what_is_reported_is_the_same_in_json_and_yaml(stack: Stack, report: tuple[str, ...]) -> None:
+    as_json, as_yaml = [await aimctl(stack, *report, "-o", form) for form in ("json", "yaml")]
+    moving = {"log_bytes", "log_messages", "events_per_s", "what"}
+    assert _without(json.loads(as_json), moving) == _without(yaml.safe_load(as_yaml), moving)
+
+
+def _without(data: Any, names: set[str]) -> Any:
+    """Numbers and sentences that a moment later are others are left out."""
+    if isinstance(data, dict):
+        return {name: _without(value, names) for name, value in data.items() if name not in names}
+    return [_without(each, names) for each in data] if isinstance(data, list) else data
+
+
+async def test_colours_go_where_they_are_not_wanted(stack: Stack) -> None:
+    assert COLOUR.search(await aimctl(stack, "explain", *OBJECT, FORCE_COLOR="1"))
+    assert not COLOUR.search(await aimctl(stack, "explain", *OBJECT, FORCE_COLOR="1", NO_COLOR="1"))
+
+
+async def test_the_shell_proposes_kinds_names_and_namespaces_of_the_cluster(stack: Stack) -> None:
+    async def proposed(line: str, **env: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_AIMCTL_COMPLETE": "complete_bash"}
+        return (await commands.command({**environment(stack), **words, **env}, "aimctl")).split()
+
+    assert await proposed("aimctl explain aims") == ["aimst/", "aimsvc/"]
+    assert await proposed("aimctl explain aimsvc/") == [f"aimsvc/{SERVICE}"]
+    assert await proposed("aimctl explain -n nowhere aimsvc/") == []
+    assert await proposed("aimctl get -n qu") == [NAMESPACE]
+    assert await proposed("aimctl explain aimsvc/", KUBECONFIG="/nowhere") == []
+
+
+async def test_a_deletion_is_waited_for_until_the_time_is_over_or_it_is_done(stack: Stack) -> None:
+    assert "is not deleted after 1 s" in await aimctl(stack, "wait", *OBJECT, "--for", "deleted", "--timeout", "1s", code=124)
+    waiting = await started(stack, "wait", *OBJECT, "--for", "deleted", "--timeout", "60s")
+    await read_until(waiting, "is ready")
+    await kubectl(stack, "delete", OBJECT[0], *OBJECT[1:])
+    await read_until(waiting, "is deleted")
+    assert await waiting.wait() == 0
