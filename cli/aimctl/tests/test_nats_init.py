@@ -19,8 +19,8 @@ from aimctl.nats_secrets import NAMES, SEED, init_cluster, of_user, server_names
 from aimctl.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
 from aimctl.nats_users import USERS
 from aimkube import Cluster
+from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.lab import write_kubeconfig
 from aimschema.resources import SECRET
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
