@@ -33,6 +33,7 @@ from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
+from aimservice.passes import Passes
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, Report, SendEvent, WriteStatus
 from aimservice.projection import (
     CONTESTED,
@@ -103,6 +104,7 @@ class Loop:
         self.projection = Projection()
         self.queue = WorkQueue()
         self._health = health
+        self._passes = Passes()
         self._applier = Applier(cluster, f"aim-{service.name}")
         self._handler = handler
         self._loaded_objects: set[Key] | None = None
@@ -160,6 +162,10 @@ class Loop:
     def learn(self, fact: Learned, key: Key, causes: Sequence[int] = ()) -> None:
         """Fold something this process found out and look at `key` again, for the same causes."""
         self.fold(fact)
+        self._look_again(key, causes)
+
+    def _look_again(self, key: Key, causes: Sequence[int]) -> None:
+        self._passes.learned(key)
         self.queue.add(key, *causes)
 
     async def _follow(self) -> None:
@@ -201,6 +207,7 @@ class Loop:
     def _start_load(self) -> None:
         self._ready.clear()
         self._letters.loading()
+        self._passes.begin()
         self._loaded_objects, self._loaded_reports = set(), set()
         self.projection = renumbered(self.projection)
         self._unsynced = {resource.kind for resource in self.service.follows}
@@ -232,12 +239,14 @@ class Loop:
             self._look_at_everything()
 
     def _look_at_everything(self) -> None:
+        self._passes.again()
         for resource in self.service.plans_for:
             for seen in self.projection.everywhere(resource.kind):
                 self.queue.add(seen.key, seen.seq)
 
     def _on_event(self, event: Event) -> None:
         EVENTS.labels(event.source or "unknown").inc()
+        self._passes.heard(event)
         match event.message:
             case KindSynced(kind=kind) as marker:
                 changed = self.projection.installed(kind) != marker.installed
@@ -296,7 +305,16 @@ class Loop:
                 self.queue.done(key)
 
     async def _reconcile(self, key: Key, causes: Sequence[int]) -> None:
-        started_s, outcome = time.monotonic(), "done"
+        started_s = time.monotonic()
+        with self._passes.over(key, causes):
+            outcome = await self._attempt(key, causes)
+            duration_s = time.monotonic() - started_s
+            RECONCILE_SECONDS.labels(self.service.name, outcome).observe(duration_s)
+            log.debug("reconciled", key=str(key), outcome=outcome, duration_s=round(duration_s, 4), cause=list(causes))
+            self._passes.ended(outcome)
+
+    async def _attempt(self, key: Key, causes: Sequence[int]) -> str:
+        """One pass over a key, and how it ended."""
         try:
             plan = self.service.plan(self.projection, key, datetime.datetime.now(datetime.UTC))
             if plan.requeue_after_s is not None:
@@ -309,15 +327,13 @@ class Loop:
                 self._dead.discard(key)
                 self.queue.succeeded(key)
         except KubeError as error:
-            outcome = "retry"
             failures = self.queue.failed(key, causes, error.retry_after_s or 0.0)
             log.info("retrying", key=str(key), error=str(error), failures=failures)
+            return "retry"
         except Exception as error:  # (whatever goes wrong with one key must not stop the others)
-            outcome = "error"
             await self._unexpected(key, error, causes)
-        duration_s = time.monotonic() - started_s
-        RECONCILE_SECONDS.labels(self.service.name, outcome).observe(duration_s)
-        log.debug("reconciled", key=str(key), outcome=outcome, duration_s=round(duration_s, 4), cause=list(causes))
+            return "error"
+        return outcome
 
     @contextmanager
     def _creating(self, actions: Sequence[Action]) -> Iterator[None]:
@@ -354,7 +370,7 @@ class Loop:
         self.fold(Learned(key, REFUSED, refusal))
         self.queue.failed(key, causes, REFUSED_AGAIN_S)
         if first:
-            self.queue.add(key, *causes)
+            self._look_again(key, causes)
 
     async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
         match action:

@@ -15,6 +15,7 @@ from aimkube import KubeError
 from aimschema.messages import Progress
 from aimschema.resources import Key
 from aimservice.loop import Loop
+from aimservice.passes import apart
 from aimservice.plan import Action, FollowLog
 from aimservice.projection import Learned
 
@@ -43,7 +44,8 @@ class Followers:
         assert isinstance(action, FollowLog), action
         if action.uid not in self._running:
             loop.fold(Learned(action.about, PROGRESS, None))
-            task = self._running[action.uid] = loop.start(self._follow(loop, action, causes))
+            with apart():
+                task = self._running[action.uid] = loop.start(self._follow(loop, action, causes))
             task.add_done_callback(lambda _: self._running.pop(action.uid, None))
 
     async def _follow(self, loop: Loop, action: FollowLog, causes: Sequence[int]) -> None:
