@@ -53,6 +53,7 @@ def test_every_package_imported_is_declared(distribution: Path) -> None:
         "pydantic-settings": "pydantic_settings",
         "common-expression-language": "cel",
         "opentelemetry-api": "opentelemetry",
+        "opentelemetry-proto": "opentelemetry",
     }
     project = tomllib.loads((distribution / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[\[<>=~! ]", dependency)[0] for dependency in project["dependencies"]}

@@ -6,11 +6,12 @@
 3. Of a message a span has the subject, the id, and which object it is about; never its content.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanContext, SpanKind, Tracer
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from aimbus.envelope import MSG_ID, TRACEPARENT
@@ -48,6 +49,17 @@ def created(tracer: Tracer, subject: str, headers: MutableMapping[str, str], key
     span = tracer.start_span(_name("create", subject), kind=SpanKind.PRODUCER, attributes=attributes)
     _propagator.inject(headers, trace.set_span_in_context(span))
     span.end()
+
+
+@contextmanager
+def going_over(tracer: Tracer | None, name: str, traceparents: Iterable[str]) -> Iterator[None]:
+    """The span of a look back: a trace of its own, with a link to each trace that it goes over (by the first message of it)."""
+    if tracer is None:
+        yield
+        return
+    found = {context.trace_id: context for context in map(context_of, reversed(list(traceparents))) if context.is_valid}
+    with tracer.start_as_current_span(name, Context(), links=[Link(context) for context in found.values()]):
+        yield
 
 
 def _name(operation: str, subject: str) -> str:

@@ -40,11 +40,11 @@ class SaidOnce(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
-def provider_for(service: str) -> TracerProvider:
+def provider_for(name: str) -> TracerProvider:
     """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word on what the process is called."""
-    resource = Resource.create({SERVICE_NAME: f"aim-{service}"}).merge(OTELResourceDetector().detect())
+    resource = Resource.create({SERVICE_NAME: name}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(SaidOnce(OTLPSpanExporter())))
-    for name in REPEATED:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for repeated in REPEATED:
+        logging.getLogger(repeated).setLevel(logging.CRITICAL)
     return provider

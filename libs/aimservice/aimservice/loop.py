@@ -23,6 +23,7 @@ from typing import Any, Protocol, assert_never
 import structlog
 
 from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
+from aimbus.tracing import tracer
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, told
 from aimschema import subjects
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
@@ -104,7 +105,7 @@ class Loop:
         self.projection = Projection()
         self.queue = WorkQueue()
         self._health = health
-        self._passes = Passes()
+        self._passes = Passes(tracer("aimservice"))
         self._applier = Applier(cluster, f"aim-{service.name}")
         self._handler = handler
         self._loaded_objects: set[Key] | None = None

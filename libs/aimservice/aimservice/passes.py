@@ -16,10 +16,10 @@ from typing import TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from aimbus import Event
-from aimbus.tracing import context_of, tracer
+from aimbus.tracing import context_of
 from aimschema import spans
 from aimschema.resources import Key
 
@@ -40,8 +40,8 @@ class Cause:
 class Passes:
     """For one event loop."""
 
-    def __init__(self) -> None:
-        self._tracer = tracer("aimservice")
+    def __init__(self, tracer: Tracer | None) -> None:
+        self._tracer = tracer
         self.begin()
 
     def begin(self) -> None:
@@ -89,7 +89,8 @@ class Passes:
         name = f"process {key.kind}"
         with self._tracer.start_as_current_span(name, parent, SpanKind.CONSUMER, attributes, links, record_exception=False) as span:
             had, _ = self._before.get(key, (0, None))
-            _remember(self._before, key, (max(had, *causes, 0), span.get_span_context()), MOST_KEYS)
+            newest = max((seq for seq in causes if seq in self._heard), default=0)
+            _remember(self._before, key, (max(had, newest), span.get_span_context()), MOST_KEYS)
             yield
 
     def ended(self, outcome: str) -> None:

@@ -40,7 +40,7 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
     logs.configure(settings, service)
     for name in unknown_variables(settings_type):
         log.warning("unknown-setting", variable=name, hint="no AIM service knows this variable")
-    flush = tracing.begin(service)
+    flush = tracing.begin(f"aim-{service}")
     return asyncio.run(_supervise(settings, main, flush))
 
 

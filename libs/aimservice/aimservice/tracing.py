@@ -26,7 +26,7 @@ def nothing_to_flush(_within_s: float) -> None:
     """Of a process that does not trace."""
 
 
-def begin(service: str, environ: Mapping[str, str] | None = None) -> Flush:
+def begin(name: str, environ: Mapping[str, str] | None = None) -> Flush:
     """Once per process, before anything that may be traced is made; call what comes back at the end."""
     environ = os.environ if environ is None else environ
     endpoint = next((environ[name] for name in reversed(ENDPOINTS) if environ.get(name)), "")
@@ -37,7 +37,7 @@ def begin(service: str, environ: Mapping[str, str] | None = None) -> Flush:
     except ImportError as error:
         log.warning("tracing-not-installed", endpoint=endpoint, error=str(error), hint=f"pip install '{EXTRA}', or unset {ENDPOINTS[0]}")
         return nothing_to_flush
-    provider = exporting.provider_for(service)
+    provider = exporting.provider_for(name)
     trace.set_tracer_provider(provider)
     log.info("tracing", endpoint=endpoint)
 
