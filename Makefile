@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds lock clean
+.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts images lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,7 +25,7 @@ dev: install ## a laptop cluster with the control plane, until Ctrl-C
 	$(BIN)/aimctl dev
 
 test: .venv/dev-installed ## unit, contract and scenario tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
 	@$(BIN)/python tests/cluster/run.py
@@ -46,7 +46,7 @@ transcripts: .venv/demo-installed ## ask the API server double what was asked of
 check: .venv/dev-installed ## lint, formatting, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	for folder in $(DISTRIBUTIONS) tests bench; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
+	for folder in $(DISTRIBUTIONS) tests bench deploy/images; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
 	$(BIN)/lint-imports
 
 bench: install ## run every bench/*.py, some minutes each; the numbers go into bench/RESULTS.md
@@ -62,8 +62,16 @@ format: .venv/dev-installed ## format and fix what can be fixed by itself
 crds: .venv/demo-installed ## write deploy/crds from the kinds
 	$(BIN)/python -m aimschema.crds deploy/crds
 
-lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes
-	cd requirements && ../$(LOCK) --upgrade --output-file demo.txt demo.in && ../$(LOCK) --upgrade --output-file dev.txt dev.in
+contracts: .venv/demo-installed ## write contracts/ from the messages and services, and compare it with every released version
+	$(BIN)/python -m aimctl.contracts contracts/asyncapi.yaml
+	$(BIN)/python -m aimschema.contracts contracts
+
+images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
+	@deploy/images/build.sh
+
+lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes, and the lists of the images
+	cd requirements && for name in demo dev images; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done
+	$(BIN)/python deploy/images/closure.py
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

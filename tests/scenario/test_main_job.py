@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 import aimbus
+from aimctl.contracts import flaws_of_log
 from aimctl.demo import NOT_YET
 from aimctl.leaks import leaks
 from aimctl.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLATE, WEIGHTS
@@ -36,10 +37,10 @@ pytest_plugins = ["aimlab.testing.given"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, given: Path | None) -> AsyncIterator[Stack]:
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack"), given) as running:
+async def stack(tmp_path_factory: pytest.TempPathFactory, given_server: Path | None) -> AsyncIterator[Stack]:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack"), given_server) as running:
         yield running
-        if given is not None:
+        if given_server is not None:
             for kinds in ("aimsvc,aimst", "mc,aimns,aimclm"):  # a template that is there would have its cache made again
                 await kubectl(running, "delete", kinds, "--all", "-n", NAMESPACE)
             await eventually(lambda: has_no_pods(running), "the pods go")
@@ -205,9 +206,15 @@ async def test_no_secret_value_is_in_any_event_log_or_status(stack: Stack) -> No
     assert await leaks(stack, [S3_KEYS.secret_key]) == []
 
 
-async def test_no_service_asked_for_anything_that_its_account_may_not(stack: Stack, given: Path | None) -> None:
+async def test_every_message_is_what_its_sender_and_its_schema_promise(stack: Stack) -> None:
+    count, flaws = await flaws_of_log(stack.nats.url)
+    assert count > 100
+    assert flaws == []
+
+
+async def test_no_service_asked_for_anything_that_its_account_may_not(stack: Stack, given_server: Path | None) -> None:
     """Each ran as its own ServiceAccount all the time. What of its permissions they need: tests/faults/test_permissions.py."""
-    if given is not None:
+    if given_server is not None:
         pytest.skip("only the double remembers who asked for what; a real server would have answered 403")
     async with aiohttp.ClientSession(trust_env=False) as client, client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer:
         calls = [Call(**call) for call in await answer.json()]

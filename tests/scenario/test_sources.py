@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from aimctl.contracts import flaws_of_log
 from aimctl.leaks import leaks
 from aimctl.quickstart import EXAMPLE_ENDPOINT, write_manifests
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
@@ -300,6 +301,12 @@ async def test_no_secret_value_is_in_any_event_log_or_status(run: Run) -> None:
     held = json.dumps([body.get("data") for body in (await run.stack.lab.cluster.list(SECRET)).items])
     assert [value for value in SECRET_VALUES if value != PULL and base64.b64encode(value.encode()).decode() not in held] == []
     assert await leaks(run.stack, SECRET_VALUES) == []
+
+
+async def test_every_message_is_what_its_sender_and_its_schema_promise(run: Run) -> None:
+    count, flaws = await flaws_of_log(run.stack.nats.url)
+    assert count > 100
+    assert flaws == []
 
 
 async def test_what_is_in_the_open_is_found_and_literal_variables_stay_out_of_the_events_of_jobs_and_pods(run: Run) -> None:

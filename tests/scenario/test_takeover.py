@@ -86,11 +86,11 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, given: Path | None) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, given_server: Path | None) -> AsyncIterator[Place]:
     async with (
         embedded_nats(tmp_path / "nats") as nats,
         Children(tmp_path / "log") as children,
-        control_plane_place(given, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
         aiohttp.ClientSession(trust_env=False) as session,
     ):
         bus = await aimbus.connect(nats.url, name="test")

@@ -4,7 +4,7 @@ from aimbus.connection import Bus, connect
 from aimbus.envelope import MAX_AGE_S, Event, Undecodable
 from aimbus.errors import ApiError, BusClosed, BusError, OversizedMessage, StreamsRefused, Unreachable
 from aimbus.follow import CaughtUp, Loading, follow
-from aimbus.log import follow_live, read_log
+from aimbus.log import follow_live, read_log, read_stored
 from aimbus.publish import Publisher
 from aimbus.server import NatsServer, ServerNotStarted
 from aimbus.streams import Streams, ensure_streams, keep_streams
@@ -32,4 +32,5 @@ __all__ = [
     "follow_live",
     "keep_streams",
     "read_log",
+    "read_stored",
 ]

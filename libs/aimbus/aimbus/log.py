@@ -41,11 +41,11 @@ async def read_log(bus: Bus, filters: Sequence[str], *, after_seq: int = 0, foll
                 end_seq = last_seq
             if last_seq < position:
                 position = 0
-            async with contextlib.aclosing(_read(session, filters, position, end_seq)) as events:
-                async for event in events:
-                    position = event.seq
+            async with contextlib.aclosing(_read(session, filters, position, end_seq)) as items:
+                async for item in items:
+                    position = item.seq
                     trouble.reset()
-                    yield event
+                    yield open_event(item.seq, item.subject, item.time, item.data, item.headers)
         except (Unreachable, TimeoutError, ApiError, Doubt) as error:
             if reason := trouble.news(error):
                 _log.info("log read on", stream=LOG, after_seq=position, error=reason)
@@ -54,8 +54,17 @@ async def read_log(bus: Bus, filters: Sequence[str], *, after_seq: int = 0, foll
             return
 
 
-async def _read(session: Session, filters: Sequence[str], after_seq: int, end_seq: int | None) -> AsyncGenerator[Event | Undecodable, None]:
-    """Ends, if there is an `end_seq`, behind the last event up to it."""
+async def read_stored(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Delivered, None]:
+    """What is in the log at the call, as it is stored: headers and bytes. Raises Unreachable or ApiError when NATS does not answer."""
+    session = await bus.session()
+    info = await stream_info(session, LOG)
+    async with contextlib.aclosing(_read(session, filters, 0, 0 if info is None else int(info["state"]["last_seq"]))) as items:
+        async for item in items:
+            yield item
+
+
+async def _read(session: Session, filters: Sequence[str], after_seq: int, end_seq: int | None) -> AsyncGenerator[Delivered, None]:
+    """Ends, if there is an `end_seq`, behind the last message up to it."""
     if end_seq is not None and after_seq >= end_seq:
         return
     deliver = {"deliver_policy": "by_start_sequence", "opt_start_seq": after_seq + 1}
@@ -70,7 +79,7 @@ async def _read(session: Session, filters: Sequence[str], after_seq: int, end_se
                 continue
             if end_seq is not None and item.seq > end_seq:
                 return
-            yield open_event(item.seq, item.subject, item.time, item.data, item.headers)
+            yield item
             if end_seq is not None and (item.seq == end_seq or item.pending == 0):
                 return
 

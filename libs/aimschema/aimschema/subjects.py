@@ -79,9 +79,14 @@ def reports(kind: str = "*", service: str = "*") -> str:
     return f"{REPORT}.{kind}.*.*.{service}"
 
 
-def actions(service: str, kind: str) -> str:
+def actions(service: str, kind: str = "*") -> str:
     """Filter for what a service did to objects of a kind."""
     return f"{ACTION}.{service}.{kind}.>"
+
+
+def progress(kind: str) -> str:
+    """Filter for the live progress of all objects of a kind."""
+    return f"{LIVE_PROGRESS}.{kind}.>"
 
 
 def within(namespace: str) -> list[str]:
@@ -94,6 +99,15 @@ def within(namespace: str) -> list[str]:
 def letters(service: str = "*") -> str:
     """Filter for dead letters, by the service that sends them."""
     return f"{DEAD}.{service}.>"
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a subject, or every subject of a filter, is of a filter (`*`: one token, `>`: one or more, at the end)."""
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">" and len(given) >= len(wanted):
+        wanted.pop()
+        given = given[: len(wanted)]
+    return len(wanted) == len(given) and all(want == here or (want == "*" and here != ">") for want, here in zip(wanted, given, strict=True))
 
 
 class Address(NamedTuple):

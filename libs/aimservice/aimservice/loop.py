@@ -15,9 +15,9 @@
 import asyncio
 import datetime
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, assert_never
 
 import structlog
@@ -25,7 +25,8 @@ import structlog
 from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
 from aimbus.tracing import tracer
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, told
-from aimschema import subjects
+from aimschema import reasons, subjects
+from aimschema.contracts import Contract
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key, Resource
 from aimservice import projection
@@ -80,6 +81,8 @@ class Service:
     plan: Callable[[Projection, Key, datetime.datetime], Plan]
     reports: str = ""  # filter of the reports it reads; empty: its own
     keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
+    reads: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by kind, what others report that it reads
+    progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
 
     @property
     def filters(self) -> list[str]:
@@ -87,6 +90,14 @@ class Service:
         objects, markers = (subjects.objects(r.kind) for r in self.follows), (subjects.of_synced(r.kind) for r in self.follows)
         actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
         return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
+
+    @property
+    def contract(self) -> Contract:
+        """What it does on the bus."""
+        reports = (subjects.reports(kind, self.name) for kind, services in reasons.OWNED.items() if self.name in services)
+        progress = (subjects.progress(resource.kind) for resource in self.progress_of)
+        emits = (*reports, subjects.actions(self.name), subjects.letters(self.name), *progress)
+        return Contract(self.name, tuple(self.filters), emits, self.reads)
 
 
 class Handler(Protocol):

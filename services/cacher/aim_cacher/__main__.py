@@ -5,9 +5,10 @@ from functools import partial
 
 from aim_cacher.apply import Followers
 from aim_cacher.plan import plan
-from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
+from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
 from aim_cacher.settings import CacherSettings
 from aimschema.reasons import CACHER
+from aimschema.resources import CACHE
 from aimservice.health import Health
 from aimservice.loop import Service, run_loop
 from aimservice.process import run
@@ -15,7 +16,8 @@ from aimservice.process import run
 
 def service(settings: CacherSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, partial(plan, downloader_image=settings.downloader_image), keeps=KEEPS)
+    planning = partial(plan, downloader_image=settings.downloader_image)
+    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, planning, keeps=KEEPS, reads=READS, progress_of=(CACHE,))
 
 
 async def serve(settings: CacherSettings, health: Health) -> None:

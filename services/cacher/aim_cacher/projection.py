@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from aimschema.reasons import FAILED_STATE
+from aimschema.reasons import FAILED_STATE, FILLED, READY
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERVICE, STORAGE_CLASS, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered, oldest_first
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (CACHE, TEMPLATE)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
 KEEPS = (CLAIM,)
+READS = {CACHE.kind: frozenset({READY, FILLED, "conditions", "status", "progress", "attempts"}), TEMPLATE.kind: frozenset({"modelSources"})}
+"""By kind, the conditions and status fields that it reads on the objects."""
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:

@@ -5,7 +5,7 @@ from functools import partial
 
 from aim_deployer import gpus
 from aim_deployer.plan import plan
-from aim_deployer.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
+from aim_deployer.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
 from aim_deployer.settings import DeployerSettings
 from aimschema.reasons import DEPLOYER
 from aimservice.health import Health
@@ -15,7 +15,7 @@ from aimservice.process import run
 
 def service(settings: DeployerSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, partial(plan, gpus=gpus.load(settings.gpu_table)), keeps=KEEPS)
+    return Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, partial(plan, gpus=gpus.load(settings.gpu_table)), keeps=KEEPS, reads=READS)
 
 
 async def serve(settings: DeployerSettings, health: Health) -> None:

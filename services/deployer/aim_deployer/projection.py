@@ -3,14 +3,21 @@
 from collections.abc import Iterable, Iterator
 
 from aimschema.labels import KSERVE_ISVC_LABEL
+from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY
 from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (SERVICE,)
 FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD)
 KEEPS = (INFERENCE_SERVICE,)
+READS = {
+    SERVICE.kind: frozenset({CACHE_READY, "resolvedTemplate"}),
+    TEMPLATE.kind: frozenset({DISCOVERED, CACHE_WARM, "status"}),
+    CACHE.kind: frozenset({READY, "status", "progress", "sizeBytes"}),
+}
+"""By kind, the conditions and status fields that it reads on the objects."""
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:

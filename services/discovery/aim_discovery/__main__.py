@@ -6,7 +6,7 @@ from functools import partial
 from aim_discovery.apply import Handlers
 from aim_discovery.inspection import Inspector
 from aim_discovery.plan import plan
-from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, affected
+from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
 from aim_discovery.registry import Registries
 from aim_discovery.settings import DiscoverySettings
 from aimschema.reasons import DISCOVERY
@@ -18,7 +18,7 @@ from aimservice.process import run
 def service(settings: DiscoverySettings) -> Service:
     """What it follows and how it plans, as data."""
     own = settings.namespace
-    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), partial(plan, namespace=own), keeps=KEEPS)
+    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), partial(plan, namespace=own), keeps=KEEPS, reads=READS)
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:

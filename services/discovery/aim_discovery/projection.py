@@ -4,16 +4,19 @@ import heapq
 from collections.abc import Iterable
 
 from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY
+from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY, IMAGE_INSPECTED
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
 from aimservice.lookups import models_named
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (MODEL, TEMPLATE)
 FOLLOWS = (MODEL, TEMPLATE, CONFIG, CONFIG_MAP, JOB, POD)
 KEEPS = (CONFIG_MAP,)
+READS = {MODEL.kind: frozenset({IMAGE_INSPECTED}), TEMPLATE.kind: frozenset({DISCOVERED, "modelSources", "attempts"})}
+"""By kind, the conditions and status fields that it reads on the objects."""
+
 WOKEN_AT_ONCE = 10
 
 

@@ -7,11 +7,13 @@ from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 from aimservice.lookups import oldest_first
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (SERVICE,)
 FOLLOWS = (SERVICE, CONFIG, ROUTE, GATEWAY)
 KEEPS = (ROUTE,)
+READS = {SERVICE.kind: frozenset({"path"})}
+"""By kind, the conditions and status fields that it reads on the objects."""
 
 
 def affected(seen: Projection, key: Key) -> Iterable[Key]:

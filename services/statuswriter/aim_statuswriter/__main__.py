@@ -4,7 +4,7 @@ import sys
 
 from aim_statuswriter.apply import Writer
 from aim_statuswriter.plan import plan
-from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
+from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, READS, affected
 from aim_statuswriter.settings import StatuswriterSettings
 from aimschema import subjects
 from aimschema.reasons import STATUSWRITER
@@ -15,7 +15,7 @@ from aimservice.process import run
 
 def service(_settings: StatuswriterSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports())
+    return Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports(), reads=READS)
 
 
 async def serve(settings: StatuswriterSettings, health: Health) -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 
+from aimschema.reasons import READY
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection, fold
 
-__all__ = ["FOLLOWS", "PLANS_FOR", "affected", "fold"]
+__all__ = ["FOLLOWS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (MODEL, TEMPLATE, SERVICE, CACHE)
 FOLLOWS = PLANS_FOR
+READS = {resource.kind: frozenset({READY, "status", "conditions"}) for resource in PLANS_FOR}
+"""By kind, the conditions and status fields that it reads on the objects."""
 
 
 def affected(_seen: Projection, key: Key) -> Iterable[Key]:

@@ -18,6 +18,7 @@ from typing import assert_never
 import structlog
 
 from aim_watcher import plan
+from aim_watcher.contract import CONTRACT
 from aim_watcher.plan import ObjectMessage, Outgoing
 from aim_watcher.projection import NOTHING, Known, fold
 from aimbus import Bus, CaughtUp, Event, Loading, OversizedMessage, Undecodable, follow, keep_streams
@@ -90,7 +91,7 @@ class Feed:
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         loading = True
         try:
-            async for item in follow(self._bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.letters(WATCHER)]):
+            async for item in follow(self._bus, CONTRACT.consumes):
                 match item:
                     case Loading():
                         loading = True

@@ -1,0 +1,25 @@
+#!/bin/sh
+# build.sh [TARGET …]: build the images, or only these, with docker, podman or buildah, whichever works here. From the environment:
+# REGISTRY (localhost), TAG (dev), ENGINE (one of the three), PYTHON_IMAGE (the base instead of the Dockerfile's).
+set -eu
+cd "$(dirname "$0")/../.."
+registry=${REGISTRY:-localhost} tag=${TAG:-dev} revision=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+works() {
+    command -v "$1" >/dev/null && "$1" info >/dev/null 2>&1
+}
+
+engine=${ENGINE:-}
+for candidate in docker podman buildah; do
+    [ -n "$engine" ] || ! works "$candidate" || engine=$candidate
+done
+if [ -z "$engine" ]; then
+    echo "no image builder works here: install docker, podman or buildah, and start docker's daemon" >&2
+    exit 1
+fi
+[ $# -gt 0 ] || set -- $(sed -n 's/^FROM runtime AS //p' deploy/images/Dockerfile)
+for target; do
+    echo "$registry/aim-$target:$tag, by $engine"
+    "$engine" build --quiet --file deploy/images/Dockerfile --target "$target" --tag "$registry/aim-$target:$tag" \
+        --build-arg "VERSION=$tag" --build-arg "REVISION=$revision" ${PYTHON_IMAGE:+--build-arg "PYTHON=$PYTHON_IMAGE"} .
+done

@@ -1,0 +1,90 @@
+"""What each image holds of other people's packages, written to deploy/images/requirements from the pins in requirements/demo.txt.
+
+A target's list is what its distribution needs, and what that needs, by the metadata of the installed packages, for every platform
+images are built for. So that tracing can be switched on by a variable, the extra `otel` of our own libraries is in.
+"""
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LISTS = ROOT / "deploy" / "images" / "requirements"
+PLATFORMS = tuple({"sys_platform": "linux", "platform_machine": machine} for machine in ("x86_64", "aarch64"))
+EXTRA = "otel"
+
+
+def targets() -> list[str]:
+    """An image for each service and each job."""
+    return sorted(path.parent.name for folder in ("services", "jobs") for path in (ROOT / folder).glob("*/pyproject.toml"))
+
+
+def projects() -> dict[str, dict[str, list[str]]]:
+    """By name, what each distribution of this repository requires: as such (""), and by extra."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for path in (path for folder in ("libs", "services", "jobs") for path in (ROOT / folder).glob("*/pyproject.toml")):
+        project = tomllib.loads(path.read_text())["project"]
+        found[canonicalize_name(project["name"])] = {"": project["dependencies"], **project.get("optional-dependencies", {})}
+    return found
+
+
+def pins() -> dict[str, str]:
+    """By name, the pinned lines of requirements/demo.txt, hashes and all, without what pip-compile remarks."""
+    text = re.sub(r"^ *#.*\n", "", (ROOT / "requirements" / "demo.txt").read_text(), flags=re.MULTILINE)
+    blocks = re.findall(r"^(?:[A-Za-z0-9].*\n)(?: .*\n)*", text, flags=re.MULTILINE)
+    return {canonicalize_name(block.partition("==")[0]): block for block in blocks}
+
+
+def closure(target: str) -> tuple[list[str], list[str]]:
+    """The third-party packages that a target needs, and those of our own libraries that have the extra."""
+    ours, seen = projects(), set[tuple[str, str]]()
+    todo = [(f"aim-{target}", "")]
+    while todo:
+        if (name_and_extra := todo.pop()) in seen:
+            continue
+        seen.add(name_and_extra)
+        name, extra = name_and_extra
+        if name in ours:
+            needed = [Requirement(text) for text in ours[name].get(extra, ())]
+            todo += [(name, EXTRA)] if EXTRA in ours[name] else []
+        else:
+            needed = [Requirement(text) for text in requires(name) or ()]
+        todo += [found for requirement in needed if applies(requirement, extra) for found in names(requirement)]
+    return sorted({name for name, _ in seen} - ours.keys()), sorted(name for name, extra in seen if name in ours and extra == EXTRA)
+
+
+def applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or any(requirement.marker.evaluate({**platform, "extra": extra}) for platform in PLATFORMS)
+
+
+def names(requirement: Requirement) -> Iterator[tuple[str, str]]:
+    yield from ((canonicalize_name(requirement.name), extra) for extra in ("", *requirement.extras))
+
+
+def listed(target: str) -> str:
+    """The list of a target. Raises KeyError for a package that is not pinned."""
+    third_party, with_extra = closure(target)
+    pinned = pins()
+    extras = f"# extra: {' '.join(f'{name}[{EXTRA}]' for name in with_extra)}\n" if with_extra else ""
+    return f"# What the image {target} holds besides the distributions of this repository. Written by `make lock`.\n{extras}" + "".join(
+        pinned[name] for name in third_party
+    )
+
+
+def main() -> None:
+    LISTS.mkdir(exist_ok=True)
+    for old in LISTS.glob("*.txt"):
+        old.unlink()
+    for target in targets():
+        (LISTS / f"{target}.txt").write_text(listed(target))
+        sys.stdout.write(f"{target}: {len(closure(target)[0])} packages\n")
+
+
+if __name__ == "__main__":
+    main()

