@@ -24,7 +24,8 @@ import aimbus
 from aimbus import Bus, CaughtUp, Event, NatsServer, read_log
 from aimbus.jetstream import stream_info
 from aimkube import Cluster, NotFound
-from aimlab.lab import until_answers, write_kubeconfig
+from aimlab.accounts import write_kubeconfig
+from aimlab.lab import until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema import subjects

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from aimkube import Cluster
+from aimlab.accounts import write_kubeconfig
 from aimlab.kinds import NODE
-from aimlab.lab import start_double, write_kubeconfig
+from aimlab.lab import start_double
 from aimlab.processes import Children
 
 SUITE = Path(__file__).with_name("run.py")

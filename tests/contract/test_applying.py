@@ -17,9 +17,9 @@ import yaml
 
 from aim_watcher.prune import prune
 from aimkube import Body, Cluster, NotFound
+from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
-from aimlab.lab import write_kubeconfig
 from aimlab.testing import eventually
 from aimschema.labels import MANAGED_BY
 from aimschema.resources import POD, RESOURCES

@@ -88,7 +88,7 @@ async def until_running(stack: Stack) -> None:
 
 async def applied(stack: Stack) -> list[tuple[str, str]]:
     """(kind, name) of every apply that any service has told of so far."""
-    bus = await aimbus.connect(stack.nats.url, name="test")
+    bus = await aimbus.connect(stack.nats_url, name="test")
     try:
         async with aclosing(aimbus.read_log(bus, [f"{subjects.ACTION}.>"])) as events:
             taken = [event.message async for event in events if isinstance(event, aimbus.Event)]
@@ -108,7 +108,7 @@ async def test_services_that_were_restarted_write_nothing_but_what_was_edited(st
     await asyncio.gather(*(stack.services.stop(name) for name in makers))
     for maker in makers:
         url = await start_service(
-            stack.services, maker, nats_url=stack.nats.url, kubeconfig=stack.lab.accounts[f"aim-{maker}"], port=free_ports(1)[0]
+            stack.services, maker, nats_url=stack.nats_url, kubeconfig=stack.lab.accounts[f"aim-{maker}"], port=free_ports(1)[0]
         )
         await until_answers(stack.services.running[maker], f"{url}/readyz", maker)
     for resource, of, _ in kept:

@@ -22,10 +22,11 @@ from aimbus import Bus, NatsServer
 from aimctl.quickstart import crds, rbac
 from aimctl.services import start_services
 from aimkube import Cluster, NotFound
+from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api
-from aimlab.lab import install, until_answers, write_kubeconfig
+from aimlab.lab import install, until_answers
 from aimlab.node.images import ImageCommand, write_images
 from aimlab.ports import free_ports
 from aimlab.processes import Children

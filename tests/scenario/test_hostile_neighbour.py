@@ -112,6 +112,6 @@ async def test_a_hostile_neighbour_changes_nothing_and_nothing_of_it_is_printed_
                 place = body["metadata"]["namespace"]
                 assert (HOSTILE if place == NAMESPACE else NAMESPACE) not in json.dumps(body.get("spec")), f"{resource.kind} in {place}"
                 assert resource is not CACHE or place in {HOSTILE, NAMESPACE}
-        env = os.environ | {"AIM_NATS_URL": stack.nats.url}
+        env = os.environ | {"AIM_NATS_URL": stack.nats_url}
         dead = await asyncio.to_thread(subprocess.run, [str(BIN / "aimctl"), "dead"], env=env, capture_output=True, text=True, check=False)
         assert dead.stdout.strip() == "no dead letters"

@@ -29,7 +29,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 async def command(stack: Stack, name: str, *args: str, code: int = 0) -> str:
     """What a command prints; fails the test where it ends with another code."""
-    env = kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats.url, "PATH": os.environ["PATH"]}
+    env = kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url, "PATH": os.environ["PATH"]}
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name(name)), *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -21,10 +21,11 @@ from aimctl.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLA
 from aimctl.services import SERVICES
 from aimctl.stack import Stack, control_plane_on_laptop
 from aimctl.stack import kubectl as run_kubectl
+from aimlab.accounts import api_of
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
 from aimlab.kinds import SECRET, is_going, is_true
-from aimlab.lab import S3_KEYS, SYSTEM_NAMESPACE, api_of
+from aimlab.lab import S3_KEYS, SYSTEM_NAMESPACE
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.messages import ActionTaken
@@ -99,7 +100,7 @@ async def processed(stack: Stack, marker: str) -> None:
 
 async def jobs_made(stack: Stack) -> list[str]:
     """Every Job that a service has created so far, from the log of events."""
-    bus = await aimbus.connect(stack.nats.url, name="test")
+    bus = await aimbus.connect(stack.nats_url, name="test")
     try:
         async with contextlib.aclosing(aimbus.read_log(bus, [f"{subjects.ACTION}.>"])) as events:
             taken = [event.message async for event in events if isinstance(event, aimbus.Event)]
@@ -207,7 +208,7 @@ async def test_no_secret_value_is_in_any_event_log_or_status(stack: Stack) -> No
 
 
 async def test_every_message_is_what_its_sender_and_its_schema_promise(stack: Stack) -> None:
-    count, flaws = await flaws_of_log(stack.nats.url)
+    count, flaws = await flaws_of_log(stack.nats_url)
     assert count > 100
     assert flaws == []
 

@@ -304,7 +304,7 @@ async def test_no_secret_value_is_in_any_event_log_or_status(run: Run) -> None:
 
 
 async def test_every_message_is_what_its_sender_and_its_schema_promise(run: Run) -> None:
-    count, flaws = await flaws_of_log(run.stack.nats.url)
+    count, flaws = await flaws_of_log(run.stack.nats_url)
     assert count > 100
     assert flaws == []
 

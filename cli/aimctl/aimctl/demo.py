@@ -56,9 +56,9 @@ async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
         console.print(
             f"  up after {time.monotonic() - started_s:.1f} s; {quantities.human(stack.quickstart.size_bytes)} model put into the S3 server",
         )
-        bus = await aimbus.connect(stack.nats.url, name="aimctl")
+        bus = await aimbus.connect(stack.nats_url, name="aimctl")
         try:
-            await _the_way(stack, bus, checks)
+            await the_way(stack, bus, checks)
         finally:
             await bus.close()
         _heading(console, "Stopping")
@@ -74,7 +74,8 @@ def _heading(console: PlainConsole, text: str) -> None:
     console.rule(Text(text, style="bold"), align="left")
 
 
-async def _the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
+async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
+    """From the manifests to an answer, with a check at each step."""
     console, quickstart = checks.console, stack.quickstart
     _heading(console, "kubectl apply -f examples/quickstart")
     checks.check("the manifests are accepted", holds=await _kubectl(stack, console, "apply", "-f", str(quickstart.manifests)))

@@ -19,7 +19,7 @@ async def run_dev(state_dir: Path, console: PlainConsole) -> None:
     console.print("starting a laptop cluster and the six services …")
     async with control_plane_on_laptop(state_dir) as stack:
         kubectl = Path(sys.executable).with_name("kubectl")
-        _say(console, f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH AIM_NATS_URL={stack.nats.url}")
+        _say(console, f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH AIM_NATS_URL={stack.nats_url}")
         console.print("try:")
         _say(console, f"kubectl apply -f {stack.quickstart.manifests}")
         _say(console, f"kubectl wait aimsvc/{SERVICE} -n {NAMESPACE} --for=condition=Ready --timeout=60s && kubectl get aim -A")

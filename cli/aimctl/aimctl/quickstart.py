@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -30,6 +31,7 @@ TEMPLATE = "minilm-latency"
 REPOSITORY, TAG = "aim/all-minilm-l6-v2", "1.0"
 EXAMPLE_REGISTRY = "registry.lab.local"
 EXAMPLE_ENDPOINT = "http://127.0.0.1:8333"
+DOWNLOADER = str(CacherSettings.model_fields["downloader_image"].default)
 LABELS = {
     "com.amd.aim.title": "all-MiniLM-L6-v2",
     "com.amd.aim.model.canonicalName": MODEL,
@@ -64,8 +66,11 @@ def model_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-async def prepare(lab: Lab) -> Quickstart:
-    """Put the model into the store and on the hub, its image into the registry, say what the images do, and write the manifests for this cluster."""
+async def prepare(lab: Lab, downloader: str = DOWNLOADER, more_images: Mapping[str, ImageCommand] = MappingProxyType({})) -> Quickstart:
+    """Put the model into the store and on the hub, its image into the registry, say what the images do, and write the manifests for this cluster.
+
+    `downloader` is the image of download Jobs, `more_images` what else the node is to run.
+    """
     folder = model_folder()
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     size_bytes = sum(file.stat().st_size for file in files.values())
@@ -75,11 +80,11 @@ async def prepare(lab: Lab) -> Quickstart:
     sums_file.write_text(json.dumps(sums))
     size_gib = f"{size_bytes / GIB:.6f}"
     serve = ("-m", "aimlab.model_image", "--source", SOURCE, "--name", MODEL, "--size-gb", size_gib, "--sums", str(sums_file))
-    downloader = str(CacherSettings.model_fields["downloader_image"].default)
     lab.registry.put_image(REPOSITORY, TAG, LABELS, platforms=("linux/amd64", "linux/arm64"))
     lab.set_images(
         {
             f"{lab.registry.host}/{REPOSITORY}:{TAG}": ImageCommand((sys.executable, *serve)),
+            **more_images,
             downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),), {"HF_ENDPOINT": lab.hub.endpoint}),
         }
     )

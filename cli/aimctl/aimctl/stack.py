@@ -17,10 +17,11 @@ from aimlab.processes import Children
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A laptop cluster on which the control plane is ready, and the quickstart prepared."""
+    """A laptop cluster on which the control plane is ready, and the quickstart prepared. `nats` is None where the cluster itself runs it."""
 
     lab: Lab
-    nats: NatsServer
+    nats: NatsServer | None
+    nats_url: str
     services: Children
     health: dict[str, str]
     quickstart: Quickstart
@@ -47,7 +48,7 @@ async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = Non
     async with laptop(state_dir, manifests, kubeconfig) as lab, embedded_nats(state_dir / "nats") as nats, Children(state_dir / "log") as services:
         quickstart = await prepare(lab)
         health = await start_services(services, nats_url=nats.url, accounts=lab.accounts)
-        yield Stack(lab, nats, services, health, quickstart)
+        yield Stack(lab, nats, nats.url, services, health, quickstart)
 
 
 def kubectl_env(lab: Lab) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from aimkube import Cluster, Conflict, Lease, NotFound, Standing
+from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.lab import write_kubeconfig
 from aimschema.resources import CONFIG_MAP, LEASE
 
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab"}}

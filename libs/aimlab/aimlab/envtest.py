@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aimkube import Cluster, KubeError
+from aimlab.accounts import write_kubeconfig
 from aimlab.certificates import Certificate, make_certificate
-from aimlab.lab import write_kubeconfig
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema.resources import NAMESPACE

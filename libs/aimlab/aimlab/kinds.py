@@ -19,6 +19,8 @@ RBAC_KINDS = (
     Resource("Role", "rbac.authorization.k8s.io", "v1", "roles"),
     Resource("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
 )
+DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments")
+STATEFUL_SET = Resource("StatefulSet", "apps", "v1", "statefulsets")
 GATEWAY_CLASS = Resource("GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False)
 
 

@@ -10,21 +10,20 @@ import sys
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import yaml
 
 from aimkube import AlreadyExists, Cluster, KubeError, NotFound
 from aimlab.abilities import DOUBLE, find_out
-from aimlab.apiserver.access import ADMIN_TOKEN
+from aimlab.accounts import account_kubeconfigs, api_of, write_kubeconfig
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
 from aimlab.kinds import NODE, RBAC_KINDS, SERVICE_ACCOUNT, Body, is_true
 from aimlab.node import claims, machine
 from aimlab.node.images import ImageCommand, write_images
-from aimlab.node.run import JOBS, OWNERS
+from aimlab.node.run import JOBS, OWNERS, WORKLOADS
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.sources.hub import Hub, hub
@@ -38,7 +37,6 @@ HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
 INSTALLED = {resource.kind: resource for resource in (CRD, SERVICE_ACCOUNT, *RBAC_KINDS)}
 Made = tuple[Resource, str | None, str]
 """What has been made: kind, namespace, name."""
-TOKEN_S = 30 * 86_400
 READY_WITHIN_S = 30.0
 GONE_WITHIN_S = 20.0
 POLL_S = 0.05
@@ -124,7 +122,7 @@ async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Clu
         made += [(NODE, None, machine.NAME), *((STORAGE_CLASS, None, one["metadata"]["name"]) for one in claims.STORAGE_CLASSES)]
         stack.push_async_callback(remove, cluster, made)
     where = ["--kubeconfig", str(plan.kubeconfig)]
-    lacks = [name for name, there in ((JOBS, able.runs_jobs), (OWNERS, able.collects)) if not there]
+    lacks = [name for name, there in ((JOBS, able.runs_jobs), (WORKLOADS, able.runs_jobs), (OWNERS, able.collects)) if not there]
     node = ["--state", str(plan.state_dir / "node"), "--images", str(plan.state_dir / "images.json"), "--controllers", *lacks]
     await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
     if plan.theirs:
@@ -204,46 +202,3 @@ async def install(cluster: Cluster, api: Api, manifests: Collection[Body], folde
         await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
     await define(cluster, manifests)
     return await account_kubeconfigs(cluster, api, manifests, folder)
-
-
-async def account_kubeconfigs(cluster: Cluster, api: Api, manifests: Iterable[Body], folder: Path) -> dict[str, Path]:
-    """For each ServiceAccount among the manifests, by its name."""
-    accounts = [body["metadata"] for body in manifests if body["kind"] == SERVICE_ACCOUNT.kind]
-    return {account["name"]: await _account_kubeconfig(cluster, api, account, folder) for account in accounts}
-
-
-async def _account_kubeconfig(cluster: Cluster, api: Api, account: Body, folder: Path) -> Path:
-    """With a token from the TokenRequest API, which is where a pod has its own from."""
-    tokens = replace(SERVICE_ACCOUNT, plural=f"{SERVICE_ACCOUNT.plural}/{account['name']}/token")
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"namespace": account["namespace"]}}
-    answer = await cluster.create({**request, "spec": {"expirationSeconds": TOKEN_S}}, resource=tokens)
-    path = folder / f"{account['name']}.kubeconfig"
-    write_kubeconfig(path, api.url, token=answer["status"]["token"], ca_file=api.ca_file)
-    return path
-
-
-def write_kubeconfig(path: Path, url: str, *, token: str = ADMIN_TOKEN, ca_file: Path | None = None) -> None:
-    authority = {} if ca_file is None else {"certificate-authority": str(ca_file)}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "lab",
-        "clusters": [{"name": "lab", "cluster": {"server": url} | authority}],
-        "users": [{"name": "lab", "user": {"token": token}}],
-        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
-    }
-    path.write_text(yaml.safe_dump(config))
-
-
-def api_of(kubeconfig: Path) -> Api:
-    """The server, token and authority of a kubeconfig's current context."""
-    config = yaml.safe_load(kubeconfig.read_text())
-
-    def named(group: str, kind: str, name: str) -> Body:
-        found: Body = next(one[kind] for one in config[group] if one["name"] == name)
-        return found
-
-    context = named("contexts", "context", config["current-context"])
-    server, user = named("clusters", "cluster", context["cluster"]), named("users", "user", context["user"])
-    authority = server.get("certificate-authority")
-    return Api(server["server"], user.get("token", ""), kubeconfig.parent / authority if authority else None)

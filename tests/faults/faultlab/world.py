@@ -19,10 +19,11 @@ from aimbus import NatsServer
 from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
 from aimkube import Cluster, NotFound
+from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api
-from aimlab.lab import SYSTEM_NAMESPACE, install, until_answers, write_kubeconfig
+from aimlab.lab import SYSTEM_NAMESPACE, install, until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema.reasons import WATCHER

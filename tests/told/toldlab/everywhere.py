@@ -101,6 +101,7 @@ async def tried_in_vain(place: Place) -> None:
     await place.no_jobs()
     async with standing_still(place, reasons.DISCOVERY, reasons.CACHER):
         nats = place.stack.nats
+        assert nats is not None
         await nats.kill()
         await asyncio.to_thread(shutil.rmtree, nats.store_dir)
         due = timestamp(datetime.datetime.now(datetime.UTC))

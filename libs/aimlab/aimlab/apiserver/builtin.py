@@ -23,7 +23,7 @@ def fill(obj: Obj) -> None:
             _pod_spec(obj.setdefault("spec", {}), alone=True)
         case "Job":
             _job(obj)
-        case "Deployment" | "ReplicaSet":
+        case "Deployment" | "ReplicaSet" | "StatefulSet":
             _workload(obj)
         case "PersistentVolumeClaim" | "PersistentVolume":
             obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
@@ -51,6 +51,8 @@ STATUS_AT_START: dict[str, Obj] = {
     "Job": {},
     "Deployment": {},
     "ReplicaSet": {"replicas": 0},
+    "StatefulSet": {"replicas": 0},
+    "PodDisruptionBudget": {},
     "Service": {"loadBalancer": {}},
 }
 
@@ -167,6 +169,10 @@ def _workload(obj: Obj) -> None:
         spec.setdefault("progressDeadlineSeconds", 600)
         spec.setdefault("revisionHistoryLimit", 10)
         spec.setdefault("strategy", {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+    if obj["kind"] == "StatefulSet":
+        spec.setdefault("podManagementPolicy", "OrderedReady")
+        spec.setdefault("revisionHistoryLimit", 10)
+        spec.setdefault("updateStrategy", {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
 
 
 def _secret(obj: Obj) -> None:

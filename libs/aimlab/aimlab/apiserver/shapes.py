@@ -40,6 +40,7 @@ SHAPES: dict[str, Obj] = {
     "Job": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "Deployment": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "ReplicaSet": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
+    "StatefulSet": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "Service": of(metadata=META, spec=of(ports=keyed("port", "protocol", items=PROTOCOL)), status=CONDITIONS),
     "ServiceAccount": of(metadata=META, secrets=keyed("name"), imagePullSecrets=keyed("name")),
     "Node": of(metadata=META, spec=of(taints={}), status=of(conditions=keyed("type"), addresses=keyed("type"))),

@@ -5,9 +5,9 @@ from datetime import datetime
 from aimlab.control import Create, Patch, Step, Write, delete_of, patch_of
 from aimlab.kinds import ENDPOINT_SLICE, SERVICE, Body, condition, is_going, is_owned, uid_of
 from aimlab.kserve import render
-from aimlab.kserve.rollout import decide
 from aimlab.kserve.status import status_of
 from aimlab.mirror import Objects
+from aimlab.rollout import decide
 from aimschema.resources import INFERENCE_SERVICE, POD, Resource
 
 WATCHED = (INFERENCE_SERVICE, POD, SERVICE, ENDPOINT_SLICE)

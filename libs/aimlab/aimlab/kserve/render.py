@@ -5,8 +5,8 @@ import hashlib
 import msgspec
 
 from aimlab.kinds import Body, is_going, is_over, is_true, owner_reference
-from aimlab.kserve.rollout import Replica
 from aimlab.node.probes import port_number
+from aimlab.rollout import Replica
 
 ISVC_LABEL = "serving.kserve.io/inferenceservice"
 REVISION_LABEL = "pod-template-hash"

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from aimlab.kinds import Body, condition, is_going, is_true
 from aimlab.kserve.render import MAIN_CONTAINER, predictor_name, replicas_of, revision_of
-from aimlab.kserve.rollout import MAX_UNAVAILABLE, Replica
+from aimlab.rollout import MAX_UNAVAILABLE, Replica
 
 Failure = dict[str, str | int]
 

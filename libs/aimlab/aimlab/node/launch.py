@@ -3,7 +3,7 @@
 import hashlib
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aimlab.kinds import Body
@@ -61,13 +61,14 @@ def _mounted(mount: Body, folders: Mapping[str, Path]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything that a process is made from. `env` is the container's, resolved."""
+    """Everything that a process is made from. `env` is the container's, resolved; `account` what stands for its ServiceAccount's token."""
 
     container: Body
     image: ImageCommand
     env: Mapping[str, str]
     files: ContainerFiles
     pod_ip: str
+    account: Mapping[str, str] = field(default_factory=dict)
 
     def program(self, restarts: int) -> Program:
         """The process gets its container's variables, PATH, HOME, the pod's address and where its termination message goes; nothing of the lab's."""
@@ -80,4 +81,4 @@ class Launch:
         args = [paths.rewrite(expand(part, self.env), mounts, root) for part in self.container.get("args") or []]
         working_dir = Path(paths.under(root, self.container.get("workingDir") or "/"))
         working_dir.mkdir(parents=True, exist_ok=True)
-        return Program([*command, *args], self.files.log(restarts), own | self.image.env | theirs | lab, working_dir)
+        return Program([*command, *args], self.files.log(restarts), own | self.image.env | dict(self.account) | theirs | lab, working_dir)

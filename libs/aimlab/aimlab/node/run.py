@@ -11,11 +11,12 @@ import aiohttp
 from aiohttp import web
 
 from aimkube import AlreadyExists, Cluster, KubeError
+from aimlab.accounts import api_of
 from aimlab.certificates import Certificate, make_certificate
 from aimlab.control import control
-from aimlab.kinds import NODE, VOLUME
+from aimlab.kinds import DEPLOYMENT, NODE, SERVICE, STATEFUL_SET, VOLUME
 from aimlab.mirror import Mirror
-from aimlab.node import claims, jobs, machine, owners, scheduler
+from aimlab.node import addresses, claims, jobs, machine, owners, scheduler, workloads
 from aimlab.node.kubelet import Kubelet
 from aimlab.node.logs import make_app
 from aimlab.node.worker import Node
@@ -23,7 +24,7 @@ from aimschema.resources import CLAIM, JOB, POD, STORAGE_CLASS
 
 _LOG = logging.getLogger(__name__)
 RETRY_S = 1.0
-JOBS, OWNERS = CONTROLLERS = ("jobs", "owners")
+JOBS, OWNERS, WORKLOADS = CONTROLLERS = ("jobs", "owners", "workloads")
 HEARTBEAT_S = 10.0
 """As a kubelet's: where there is a node controller, it takes one that is silent for 50 s for dead."""
 
@@ -33,8 +34,8 @@ async def run(kubeconfig: str, state_dir: Path, images: Path, controllers: Colle
     cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-node")
     try:
         async with aiohttp.ClientSession(trust_env=False) as client:
-            mirror = Mirror(cluster, (NODE, POD, JOB, CLAIM, VOLUME, STORAGE_CLASS))
-            kubelet = Kubelet(Node(cluster, mirror.objects, state_dir, images, client), mirror)
+            mirror = Mirror(cluster, (NODE, POD, JOB, CLAIM, VOLUME, STORAGE_CLASS, SERVICE, DEPLOYMENT, STATEFUL_SET))
+            kubelet = Kubelet(Node(cluster, mirror.objects, state_dir, images, client, api_of(Path(kubeconfig))), mirror)
             server = web.AppRunner(make_app(kubelet), handle_signals=False, shutdown_timeout=1.0)
             await server.setup()
             try:
@@ -46,6 +47,9 @@ async def run(kubeconfig: str, state_dir: Path, images: Path, controllers: Colle
                     tasks.create_task(control(cluster, mirror, partial(claims.plan, volumes_dir=state_dir / "volumes")))
                     if JOBS in controllers:
                         tasks.create_task(control(cluster, mirror, jobs.plan))
+                    if WORKLOADS in controllers:
+                        tasks.create_task(control(cluster, mirror, workloads.plan))
+                    tasks.create_task(addresses.serve(mirror))
                     if OWNERS in controllers:
                         owned = Mirror(cluster, owners.KINDS)
                         tasks.create_task(owned.run())

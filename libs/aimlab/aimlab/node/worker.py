@@ -14,10 +14,12 @@ import aiohttp
 import msgspec
 
 from aimkube import Cluster, KubeError, NotFound
+from aimlab.accounts import account_kubeconfig
 from aimlab.control import patch_of, try_write
+from aimlab.gateway.traefik import Api
 from aimlab.kinds import SECRET, Body, uid_of
 from aimlab.mirror import Objects
-from aimlab.node import environment, volumes
+from aimlab.node import addresses, environment, volumes
 from aimlab.node.images import ImageCommand, read_images
 from aimlab.node.launch import ContainerFiles, Launch, address_of, prepare
 from aimlab.node.podstatus import (
@@ -48,6 +50,7 @@ class Node:
     state_dir: Path
     images: Path
     client: aiohttp.ClientSession
+    api: Api
 
     def pod_dir(self, uid: str) -> Path:
         return self.state_dir / "pods" / uid
@@ -112,7 +115,7 @@ class PodWorker:
             env = await self._configured(spec)
             files = ContainerFiles(self._dir / name)
             prepare(spec, folders, files)
-            await self._run_once(Launch(spec, image, env, files, self._ip))
+            await self._run_once(Launch(spec, image, env, files, self._ip, await self._account()))
 
     async def _back_off(self, name: str, ended: Terminated) -> None:
         held = self._containers[name]
@@ -145,12 +148,28 @@ class PodWorker:
         while True:
             try:
                 given = await self._fetch(list(environment.sources_of(spec)))
-                return environment.resolve(self.pod, spec, given, pod_ip=self._ip)
-            except environment.ConfigError as error:
+                env = environment.resolve(self.pod, spec, given, pod_ip=self._ip)
+                return addresses.resolved(env, self._node.seen)
+            except (environment.ConfigError, addresses.UnknownNameError) as error:
                 self._set(spec["name"], state=Waiting("CreateContainerConfigError", str(error)))
             except KubeError as error:
                 _LOG.warning("pod %s waits for the API server: %s", self.pod["metadata"]["name"], error)
             await asyncio.sleep(RETRY_S)
+
+    async def _account(self) -> dict[str, str]:
+        """What stands for the token that is mounted into a pod (/var/run/secrets/kubernetes.io/serviceaccount): a kubeconfig of the pod's account."""
+        spec, metadata = self.pod["spec"], self.pod["metadata"]
+        name = spec.get("serviceAccountName", "default")
+        if name == "default" or spec.get("automountServiceAccountToken") is False:
+            return {}
+        self._dir.mkdir(parents=True, exist_ok=True)
+        account = {"namespace": metadata["namespace"], "name": name}
+        while True:
+            try:
+                return {"KUBECONFIG": str(await account_kubeconfig(self._node.cluster, self._node.api, account, self._dir))}
+            except KubeError as error:
+                _LOG.warning("pod %s waits for its token: %s", metadata["name"], error)
+                await asyncio.sleep(RETRY_S)
 
     async def _fetch(self, sources: list[environment.Source]) -> dict[environment.Source, Body | None]:
         """The Secrets and ConfigMaps, None for one that is not there. Raises KubeError."""

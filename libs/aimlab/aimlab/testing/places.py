@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from aimkube import AlreadyExists, Cluster
+from aimlab.accounts import account_kubeconfigs, api_of, write_kubeconfig
 from aimlab.kinds import Body
-from aimlab.lab import SYSTEM_NAMESPACE, account_kubeconfigs, api_of, define, remove, start_double, write_kubeconfig
+from aimlab.lab import SYSTEM_NAMESPACE, define, remove, start_double
 from aimlab.processes import Children
 
 

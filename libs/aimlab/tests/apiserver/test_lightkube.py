@@ -11,8 +11,8 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 from lightkube.types import OnErrorAction, OnErrorResult
 
+from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.lab import write_kubeconfig
 
 
 class Recorder(httpx2.AsyncHTTPTransport):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlab.kserve.rollout import Replica, Rollout, decide
+from aimlab.rollout import Replica, Rollout, decide
 
 
 def new(number: int, **state: bool) -> Replica:

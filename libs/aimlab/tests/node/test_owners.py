@@ -10,9 +10,9 @@ import pytest
 
 from aimkube import Cluster, NotFound
 from aimlab.abilities import Abilities, find_out
+from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.kinds import owner_reference
-from aimlab.lab import write_kubeconfig
 from aimlab.mirror import Mirror, Objects
 from aimlab.node import owners
 from aimlab.testing import eventually

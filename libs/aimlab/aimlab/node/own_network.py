@@ -1,0 +1,27 @@
+"""`python -m aimlab.node.own_network SCRIPT [ARGUMENT …]`: run a Python console script as if its pod had a network of its own.
+
+In a pod, a process that listens on all addresses listens on the pod's. On a node without network namespaces all pods share the machine's, so
+that two of them could not have the same port. Here, "all addresses" (no host, as asyncio is told) means the pod's loopback address, AIMLAB_POD_IP.
+"""
+
+import os
+import runpy
+import socket
+import sys
+from typing import Any
+
+_resolve = socket.getaddrinfo
+
+
+def _of_the_pod(host: Any, *args: Any, **kwargs: Any) -> Any:
+    return _resolve(os.environ["AIMLAB_POD_IP"] if host is None else host, *args, **kwargs)
+
+
+def main() -> None:
+    socket.getaddrinfo = _of_the_pod
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

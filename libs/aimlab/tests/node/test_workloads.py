@@ -1,0 +1,139 @@
+"""Deployments and StatefulSets become pods, step by step, and names of Services become addresses."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from aimlab.control import Create, Delete, Patch
+from aimlab.kinds import DEPLOYMENT
+from aimlab.mirror import Objects
+from aimlab.node.addresses import UnknownNameError, backends, resolved
+from aimlab.node.launch import address_of
+from aimlab.node.workloads import plan
+from aimschema.resources import CLAIM, POD
+
+Body = dict[str, Any]
+NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+LABELS = {"app": "bus"}
+PORT = {"name": "client", "containerPort": 4222}
+CLAIMS = [{"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}]
+SERVICE: Body = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "bus", "namespace": "ns", "uid": "svc"},
+    "spec": {"selector": LABELS, "ports": [{"port": 4222, "targetPort": "client"}]},
+}
+HEADLESS = {**SERVICE, "spec": {**SERVICE["spec"], "clusterIP": "None"}}
+
+
+def workload(kind: str, replicas: int, image: str = "bus:1", **spec: Any) -> Body:
+    template = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "bus", "image": image, "ports": [PORT]}]}}
+    metadata = {"name": "bus", "namespace": "ns", "uid": f"{kind}-1", "generation": 1}
+    wanted = {"replicas": replicas, "selector": {"matchLabels": LABELS}, "template": template, **spec}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": wanted}
+
+
+class Cluster:
+    """Objects that what is planned is carried out on; its pods get ready when told."""
+
+    def __init__(self, *bodies: Body) -> None:
+        self.objects = Objects(bodies)
+
+    def step(self) -> list[str]:
+        """One pass; what it did, in words."""
+        return [word for write in plan(self.objects, NOW).writes for word in self._carry_out(write)]
+
+    def _carry_out(self, write: object) -> list[str]:
+        match write:
+            case Create(body=body):
+                name = body["metadata"]["name"]
+                self.objects.put(body["kind"], {**body, "metadata": {**body["metadata"], "uid": name}})
+                return [f"make {body['kind']} {name}"]
+            case Delete(name=name):
+                self.objects.drop(POD.kind, {"metadata": {"name": name, "namespace": "ns"}})
+                return [f"delete {name}"]
+            case Patch(resource=resource, namespace=namespace, name=name, body=patch):
+                there = self.objects.find(resource, namespace, name)
+                assert there is not None
+                self.objects.put(resource.kind, {**there, "status": patch["status"]})
+                return []
+            case _:
+                raise AssertionError(write)
+
+    def ready(self) -> None:
+        for pod in self.objects.all(POD):
+            status = {"podIP": address_of(pod["metadata"]["uid"]), "conditions": [{"type": "Ready", "status": "True"}]}
+            self.objects.put(POD.kind, {**pod, "status": status})
+
+    def settle(self) -> list[str]:
+        """Passes until nothing is left to do, with every pod ready after each."""
+        done: list[str] = []
+        while step := self.step():
+            done += step
+            self.ready()
+        return done
+
+
+def test_a_deployment_gets_its_pods_and_says_how_many_are_ready() -> None:
+    cluster = Cluster(workload("Deployment", 2))
+    assert len(cluster.settle()) == 2
+    (body,) = cluster.objects.all(DEPLOYMENT)
+    told = {name: body["status"][name] for name in ("replicas", "readyReplicas", "updatedReplicas", "observedGeneration")}
+    assert told == {"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "observedGeneration": 1}
+    assert [(c["type"], c["status"]) for c in body["status"]["conditions"]] == [("Available", "True")]
+
+
+def test_a_new_image_replaces_the_pods_of_a_deployment() -> None:
+    cluster = Cluster(workload("Deployment", 2))
+    cluster.settle()
+    cluster.objects.put("Deployment", workload("Deployment", 2, image="bus:2"))
+    cluster.settle()
+    assert [pod["spec"]["containers"][0]["image"] for pod in cluster.objects.all(POD)] == ["bus:2"] * 2
+
+
+def test_a_stateful_set_makes_one_pod_after_the_other_with_a_claim_each() -> None:
+    cluster = Cluster(workload("StatefulSet", 2, volumeClaimTemplates=CLAIMS))
+    assert cluster.step() == ["make PersistentVolumeClaim data-bus-0", "make Pod bus-0"]
+    assert cluster.step() == []
+    cluster.ready()
+    assert cluster.step() == ["make PersistentVolumeClaim data-bus-1", "make Pod bus-1"]
+    (first, _) = cluster.objects.all(POD)
+    assert first["spec"]["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "data-bus-0"}}]
+
+
+def test_a_new_image_replaces_the_pods_of_a_stateful_set_from_the_last_and_they_keep_their_claims() -> None:
+    cluster = Cluster(workload("StatefulSet", 2, volumeClaimTemplates=CLAIMS, podManagementPolicy="Parallel"))
+    cluster.settle()
+    cluster.objects.put("StatefulSet", workload("StatefulSet", 2, image="bus:2", volumeClaimTemplates=CLAIMS, podManagementPolicy="Parallel"))
+    assert cluster.settle() == ["delete bus-1", "make Pod bus-1", "delete bus-0", "make Pod bus-0"]
+    assert len(cluster.objects.all(CLAIM)) == 2
+
+
+def test_a_pod_too_many_goes() -> None:
+    cluster = Cluster(workload("StatefulSet", 2))
+    cluster.settle()
+    cluster.objects.put("StatefulSet", workload("StatefulSet", 1))
+    assert cluster.settle() == ["delete bus-1"]
+
+
+@pytest.mark.parametrize("host", ["bus.ns.svc", "bus.ns.svc.cluster.local"])
+def test_a_name_becomes_the_address_of_the_service(host: str) -> None:
+    env = {"URL": f"nats://{host}:4222", "PLAIN": "bus.ns"}
+    assert resolved(env, Objects([SERVICE])) == {"URL": f"nats://{address_of('svc')}:4222", "PLAIN": "bus.ns"}
+
+
+@pytest.mark.parametrize("objects", [Objects(), Objects([HEADLESS])], ids=["no Service", "headless"])
+def test_a_name_without_an_address_is_told(objects: Objects) -> None:
+    with pytest.raises(UnknownNameError, match="no Service ns/bus has an address"):
+        resolved({"URL": "nats://bus.ns.svc:4222"}, objects)
+
+
+def test_connections_go_to_the_ready_pods_that_the_selector_names() -> None:
+    cluster = Cluster(workload("Deployment", 2))
+    (port,) = SERVICE["spec"]["ports"]
+    cluster.step()
+    assert backends(SERVICE, port, cluster.objects) == []
+    cluster.ready()
+    ips = {pod["status"]["podIP"] for pod in cluster.objects.all(POD)}
+    assert set(backends(SERVICE, port, cluster.objects)) == {(ip, 4222) for ip in ips}

@@ -1,0 +1,107 @@
+"""The demo's way on the rendered chart itself: the node runs its Deployments and NATS, each as its ServiceAccount, and nothing else.
+
+What containers are given otherwise than on a node with containers: `aimlab.node` (paths, own_network, addresses).
+"""
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+import aimbus
+from aimctl.console import PlainConsole
+from aimctl.contracts import flaws_of_log
+from aimctl.demo import Checks, the_way
+from aimctl.quickstart import prepare
+from aimctl.services import SERVICES
+from aimctl.stack import Stack, kubectl
+from aimlab.lab import SYSTEM_NAMESPACE, laptop
+from aimlab.node.images import ImageCommand
+from aimschema.resources import AIM_KINDS, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE
+
+CHART = Path(__file__).parents[2] / "deploy" / "charts" / "aim"
+BIN = Path(sys.executable).parent
+NATS_PORT = 4222
+HTTP_PORT = 8080
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+
+async def helm_template(*options: str) -> str:
+    command = ["template", "aim", str(CHART), "--namespace", SYSTEM_NAMESPACE, *options]
+    process = await asyncio.create_subprocess_exec(str(BIN / "helm"), *command, stdout=asyncio.subprocess.PIPE)
+    rendered, _ = await process.communicate()
+    assert process.returncode == 0
+    return rendered.decode()
+
+
+def images_of(bodies: list[dict[str, Any]]) -> dict[str, ImageCommand]:
+    """Which process each image of the control plane is on this machine."""
+    workloads = [body for body in bodies if body["kind"] in {"Deployment", "StatefulSet"}]
+    named = {container["image"] for body in workloads for container in body["spec"]["template"]["spec"]["containers"]}
+    nats = ("/bin/sh", "-c", f'exec {BIN / "nats-server"} --addr "$AIMLAB_POD_IP" "$@"', "nats-server")
+    services = {image: match[1] for image in named if (match := re.search(r"/(aim-[a-z]+):[^/]+$", image))}
+    own = {image: ImageCommand((sys.executable, "-m", "aimlab.node.own_network", str(BIN / script))) for image, script in services.items()}
+    return own | {image: ImageCommand(nats) for image in named - own.keys()}
+
+
+def downloader_of(bodies: list[dict[str, Any]]) -> str:
+    (cacher,) = (body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"] == "aim-cacher")
+    env = cacher["spec"]["template"]["spec"]["containers"][0]["env"]
+    return str(next(variable["value"] for variable in env if variable["name"] == "AIM_DOWNLOADER_IMAGE"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The chart, rendered and applied by kubectl on a laptop cluster that has nothing else of ours."""
+    folder = tmp_path_factory.mktemp("chart")
+    rendered = await helm_template()
+    bodies = [body for body in yaml.safe_load_all(rendered) if body]
+    (folder / "rendered.yaml").write_text(rendered)
+    async with laptop(folder / "state", []) as lab:
+        quickstart = await prepare(lab, downloader_of(bodies), images_of(bodies))
+        await kubectl(lab, "apply", "-f", str(folder / "rendered.yaml"))
+        for kind in ("statefulset/aim-nats", *(f"deployment/aim-{service}" for service in SERVICES)):
+            await kubectl(lab, "rollout", "status", kind, "-n", SYSTEM_NAMESPACE, "--timeout=60s")
+        pods = {pod["metadata"]["labels"]["app.kubernetes.io/name"]: pod for pod in (await lab.cluster.list(POD, SYSTEM_NAMESPACE)).items}
+        health = {service: f"http://{pods[f'aim-{service}']['status']['podIP']}:{HTTP_PORT}" for service in SERVICES}
+        nats_url = f"nats://{pods['aim-nats']['status']['podIP']}:{NATS_PORT}"
+        yield Stack(lab, None, nats_url, lab.children, health, quickstart)
+
+
+async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(stack: Stack) -> None:
+    checks = Checks(PlainConsole(sys.stdout, 160), [])
+    bus = await aimbus.connect(stack.nats_url, name="test")
+    try:
+        await the_way(stack, bus, checks)
+    finally:
+        await bus.close()
+    assert checks.failed == []
+
+
+async def test_each_service_ran_as_its_own_account_and_kept_to_its_contract(stack: Stack) -> None:
+    accounts = {pod["spec"]["serviceAccountName"] for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items}
+    assert accounts == {f"aim-{name}" for name in (*SERVICES, "nats")}
+    count, flaws = await flaws_of_log(stack.nats_url)
+    assert count > 100
+    assert flaws == []
+
+
+async def made(stack: Stack) -> dict[str, str]:
+    """By kind and name, the version of what the control plane makes and reports on."""
+    kinds = (*AIM_KINDS, INFERENCE_SERVICE, ROUTE, JOB, CLAIM)
+    lists = {kind.kind: (await stack.lab.cluster.list(kind)).items for kind in kinds}
+    return {f"{kind} {body['metadata']['name']}": body["metadata"]["resourceVersion"] for kind, items in lists.items() for body in items}
+
+
+async def test_a_rolling_restart_of_all_services_changes_nothing(stack: Stack) -> None:
+    before = await made(stack)
+    await kubectl(stack.lab, "rollout", "restart", "deployment", "-n", SYSTEM_NAMESPACE)
+    for service in SERVICES:
+        await kubectl(stack.lab, "rollout", "status", f"deployment/aim-{service}", "-n", SYSTEM_NAMESPACE, "--timeout=60s")
+    assert await made(stack) == before
