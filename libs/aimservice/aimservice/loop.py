@@ -81,7 +81,7 @@ class Service:
     plan: Callable[[Projection, Key, datetime.datetime], Plan]
     reports: str = ""  # filter of the reports it reads; empty: its own
     keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
-    reads: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by kind, what others report that it reads
+    reads: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)  # by kind, what others report that it reads
     progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
 
     @property

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from aimschema import spans
 
 PROTOBUF = "application/x-protobuf"
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
