@@ -56,10 +56,15 @@ def with_status_write(seen: list[Span], kind: str) -> list[list[Span]]:
 
 
 def way(trace: list[Span], last: Span) -> list[tuple[str, str, str]]:
-    """From the first span of a trace down to this one: service, name, kind. A pass for what the pass before found out counts as one with it."""
+    """From the first span of a trace down to this one: service, name, kind. A pass for what the pass before found out counts as one with it.
+
+    Empty while a span between them has not come: each service sends its own.
+    """
     by_id = {span.id: span for span in trace}
     upwards = [last]
     while upwards[-1].parent:
+        if upwards[-1].parent not in by_id:
+            return []
         upwards.append(by_id[upwards[-1].parent])
     downwards = [(span.service, span.name, span.kind) for span in reversed(upwards)]
     return [each for each, _ in itertools.groupby(downwards)]

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, assert_never
 
 import structlog
+from prometheus_client.metrics_core import Metric
 
 from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
 from aimbus.tracing import tracer
@@ -34,7 +35,7 @@ from aimservice.act import Applier, NameConflict
 from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.letters import Letters
-from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
+from aimservice.metrics import EVENTS, FAILURES, FOLLOW_LAG, QUEUE_DEPTH, RECONCILE_SECONDS, measured, source_of
 from aimservice.passes import Passes
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, Report, SendEvent, WriteStatus
 from aimservice.projection import (
@@ -82,6 +83,7 @@ class Service:
     reports: str = ""  # filter of the reports it reads; empty: its own
     keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)  # by kind, what others report that it reads
+    measure: Callable[[Projection], Iterable[Metric]] = lambda _seen: ()  # what is counted at each scrape
     progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
 
     @property
@@ -133,6 +135,11 @@ class Loop:
     async def run(self, lease: Lease | None = None) -> None:
         """Until cancelled: follow, and work while `lease` is held; without one, always."""
         self._lease = lease
+        QUEUE_DEPTH.labels(self.service.name).set_function(lambda: len(self.queue))
+        with measured(lambda: self.service.measure(self.projection)):
+            await self._run(lease)
+
+    async def _run(self, lease: Lease | None) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
             tasks.create_task(self._letters.send())
@@ -257,7 +264,8 @@ class Loop:
                 self.queue.add(seen.key, seen.seq)
 
     def _on_event(self, event: Event) -> None:
-        EVENTS.labels(event.source or "unknown").inc()
+        EVENTS.labels(source_of(event.source)).inc()
+        FOLLOW_LAG.labels(self.service.name).set(event.pending)
         self._passes.heard(event)
         match event.message:
             case KindSynced(kind=kind) as marker:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from typing import assert_never
 
+from aim_statuswriter.metrics import STATUS_WRITES
 from aim_statuswriter.render import event
 from aimkube import NotFound
 from aimschema.reasons import STATUSWRITER
@@ -47,6 +48,7 @@ class Writer:
             answer = await loop.cluster.apply_status(body, manager=f"aim-{STATUSWRITER}")
         except NotFound:
             return
+        STATUS_WRITES.labels(key.kind).inc()
         answer["metadata"].pop("managedFields", None)
         loop.fold(written(answer))
         await loop.record(action, about, causes, resource_version=answer["metadata"]["resourceVersion"])
