@@ -226,6 +226,22 @@ def test_helm_finds_nothing_to_complain_of() -> None:
     assert (done.returncode, "[WARNING]" in done.stdout, "[ERROR]" in done.stdout) == (0, False, False), done.stdout
 
 
+def test_the_package_has_the_kinds_and_roles_in_it(tmp_path: Path) -> None:
+    """Not the links to them."""
+    helm = str(Path(sys.executable).with_name("helm"))
+    subprocess.run([helm, "package", str(CHART), "--destination", str(tmp_path)], capture_output=True, check=True)
+    (package,) = tmp_path.iterdir()
+    assert render(package) == list(of("dev"))
+
+
+def test_a_pod_monitor_selects_the_services() -> None:
+    (monitor,) = [body for body in render(CHART, "--set=metrics.podMonitor=true") if body["kind"] == "PodMonitor"]
+    chosen = {name for name, body in workloads("dev").items() if selects(monitor["spec"]["selector"], body["spec"]["template"]["metadata"]["labels"])}
+    assert chosen == {f"aim-{service}" for service in SERVICES}
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "http", "path": "/metrics"}
+
+
 def test_the_kustomize_folders_are_what_make_chart_writes() -> None:
     written = {str(file.relative_to(KUSTOMIZE)): file.read_text() for file in KUSTOMIZE.rglob("*.yaml")}
     assert written == folders(CHART), "deploy/kustomize is out of date: make chart"
