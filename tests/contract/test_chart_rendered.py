@@ -240,6 +240,12 @@ def test_a_pod_monitor_selects_the_services() -> None:
     assert chosen == {f"aim-{service}" for service in SERVICES}
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint == {"port": "http", "path": "/metrics"}
+    assert workloads("dev")["aim-watcher"]["spec"]["template"]["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "aim"
+
+
+def test_the_alerts_are_those_of_deploy() -> None:
+    (rule,) = [body for body in render(CHART, "--set=metrics.alerts=true") if body["kind"] == "PrometheusRule"]
+    assert rule["spec"] == yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yaml").read_text())
 
 
 def test_the_kustomize_folders_are_what_make_chart_writes() -> None:

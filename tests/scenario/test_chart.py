@@ -92,7 +92,7 @@ async def test_each_service_ran_as_its_own_account_and_kept_to_its_contract(stac
     assert flaws == []
 
 
-def test_the_events_are_on_the_volume_of_the_claim(stack: Stack) -> None:
+async def test_the_events_are_on_the_volume_of_the_claim(stack: Stack) -> None:
     assert list((stack.lab.state_dir / "node" / "volumes").glob("*/jetstream")) != []
 
 
