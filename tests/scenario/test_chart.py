@@ -21,6 +21,9 @@ from aimctl.demo import Checks, the_way
 from aimctl.quickstart import prepare
 from aimctl.services import SERVICES
 from aimctl.stack import Stack, kubectl
+from aimlab.accounts import api_of
+from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
+from aimlab.apiserver.http import CALLS_PATH
 from aimlab.kinds import is_going, is_true
 from aimlab.lab import SYSTEM_NAMESPACE, Lab, laptop
 from aimlab.node.images import ImageCommand
@@ -84,7 +87,15 @@ async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(stack: St
     assert checks.failed == []
 
 
-async def test_each_service_ran_as_its_own_account_and_kept_to_its_contract(stack: Stack) -> None:
+async def test_each_service_ran_as_its_own_account_and_was_refused_nothing(stack: Stack) -> None:
+    async with aiohttp.ClientSession(trust_env=False) as client, client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer:
+        calls = [Call(**call) for call in await answer.json()]
+    own = [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
+    assert {call.user.rpartition(":")[2] for call in own} == {f"aim-{service}" for service in SERVICES}
+    assert [call for call in own if not call.granted] == []
+
+
+async def test_each_pod_has_its_own_account_and_each_service_kept_to_its_contract(stack: Stack) -> None:
     accounts = {pod["spec"]["serviceAccountName"] for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items}
     assert accounts == {f"aim-{name}" for name in (*SERVICES, "nats")}
     count, flaws = await flaws_of_log(stack.nats_url)

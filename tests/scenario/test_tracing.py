@@ -134,7 +134,7 @@ async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at
     (port,) = free_ports(1)
     account = place.stack.lab.accounts
     kubeconfig = None if account is None else account[f"aim-{ROUTER}"]
-    url = await start_service(place.stack.services, ROUTER, nats_url=place.stack.nats.url, kubeconfig=kubeconfig, port=port)
+    url = await start_service(place.stack.services, ROUTER, nats_url=place.stack.nats_url, kubeconfig=kubeconfig, port=port)
     started_ns = max(span.end_ns for span in place.collector.spans)
     await until_answers(place.stack.services.running[ROUTER], f"{url}/readyz", ROUTER, READY_WITHIN_S)
 
@@ -153,7 +153,7 @@ async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at
 async def test_a_replay_is_a_trace_of_its_own_that_points_at_what_it_goes_over(place: Place, tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     for command in (["record", "-n", NAMESPACE, "-o", str(file)], ["replay", str(file), "--service", ROUTER]):
-        env = os.environ | {"AIM_NATS_URL": place.stack.nats.url}
+        env = os.environ | {"AIM_NATS_URL": place.stack.nats_url}
         process = await asyncio.create_subprocess_exec(str(Path(sys.executable).with_name("aimctl")), *command, env=env)
         assert await process.wait() == 0
     seen = await place.collector.until(lambda seen: any(span.service == "aimctl" for span in seen))
