@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts images lock clean
+.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts images chart lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ contracts: .venv/demo-installed ## write contracts/ from the messages and servic
 
 images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
 	@deploy/images/build.sh
+
+chart: .venv/dev-installed ## write deploy/kustomize from deploy/charts/aim
+	$(BIN)/python -m aimlab.testing.charts deploy/kustomize
 
 lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes, and the lists of the images
 	cd requirements && for name in demo dev images; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done
