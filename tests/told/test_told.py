@@ -1,12 +1,13 @@
 """Every fault is told, on the object a person looks at, and heals by itself once its cause is gone."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 from toldlab.case import Case
-from toldlab.described import DESCRIBED, PAGE
-from toldlab.run import TOGETHER, Result, together
+from toldlab.described import DESCRIBED, PAGE, command
+from toldlab.run import IMPATIENT, TOGETHER, Result, together
 
 from aimctl.stack import control_plane_on_laptop
 
@@ -15,7 +16,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Result]]:
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("told")) as stack:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("told"), settings=IMPATIENT) as stack:
         yield await together(stack, TOGETHER, tmp_path_factory.mktemp("files"))
 
 
@@ -29,4 +30,11 @@ async def test_the_page_shows_what_kubectl_describe_prints(results: dict[str, Re
     conditions, _, _ = results["twins"].described.partition("Events:")
     assert conditions.startswith("  Conditions:")
     assert conditions in PAGE.read_text()
-    assert {case.name for case in TOGETHER} >= set(DESCRIBED)
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+async def test_the_page_has_each_that_it_is_to_show_with_the_reasons_the_case_tells(name: str) -> None:
+    [case] = [case for case in TOGETHER if case.name == name]
+    _, _, section = PAGE.read_text().partition(f"`{command(name)}`")
+    shown, _, _ = section.partition("\n## ")
+    assert [told.reason for told in case.told if not re.search(rf"\b{told.reason}\b", shown)] == []

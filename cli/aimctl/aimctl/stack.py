@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +40,19 @@ async def embedded_nats(folder: Path, guard: Guard | None = None) -> AsyncIterat
 
 
 @asynccontextmanager
-async def control_plane_on_laptop(state_dir: Path, kubeconfig: Path | None = None, guard: Guard | None = None) -> AsyncIterator[Stack]:
+async def control_plane_on_laptop(
+    state_dir: Path, kubeconfig: Path | None = None, guard: Guard | None = None, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Stack]:
     """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given. With `guard`, NATS asks for keys.
 
-    Each service is the ServiceAccount that deploy/rbac gives it. Raises RuntimeError naming the part that does not come up, and its log.
+    Each service is the ServiceAccount that deploy/rbac gives it, and has `settings` in its environment.
+    Raises RuntimeError naming the part that does not come up, and its log.
     """
     manifests = [*crds(), *rbac()]
     async with (
         laptop(state_dir, manifests, kubeconfig) as lab,
         embedded_nats(state_dir / "nats", guard) as nats,
-        Children(state_dir / "log") as services,
+        Children(state_dir / "log", env=settings) as services,
     ):
         quickstart = await prepare(lab)
         access = anybody if guard is None else guard.access

@@ -10,6 +10,7 @@ Body = dict[str, Any]
 NODE = Resource("Node", "", "v1", "nodes", namespaced=False)
 SERVICE = Resource("Service", "", "v1", "services")
 SECRET = Resource("Secret", "", "v1", "secrets")
+RESOURCE_QUOTA = Resource("ResourceQuota", "", "v1", "resourcequotas")
 VOLUME = Resource("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False)
 ENDPOINT_SLICE = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")

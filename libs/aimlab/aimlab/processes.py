@@ -70,11 +70,15 @@ def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -
 
 
 class Children:
-    """A group of named processes with a log file each in `log_dir`; leaving the block stops them all, the last started first."""
+    """A group of named processes with a log file each in `log_dir`; leaving the block stops them all, the last started first.
 
-    def __init__(self, log_dir: Path, *, grace_s: float = 5.0) -> None:
+    `env` is added to the environment of each.
+    """
+
+    def __init__(self, log_dir: Path, *, grace_s: float = 5.0, env: Mapping[str, str] | None = None) -> None:
         self._log_dir = log_dir
         self._grace_s = grace_s
+        self._env = dict(env or {})
         self.running: dict[str, asyncio.subprocess.Process] = {}
 
     async def __aenter__(self) -> Self:
@@ -91,7 +95,7 @@ class Children:
         """`env` is added to this process's own environment. Raises OSError where the command cannot be run, ValueError for a name in use."""
         if name in self.running:
             raise ValueError(f"a process named {name} is running")
-        process = await start(Program(argv, self.log_of(name), env=os.environ | dict(env or {})))
+        process = await start(Program(argv, self.log_of(name), env=os.environ | self._env | dict(env or {})))
         self.running[name] = process
         return process
 

@@ -14,7 +14,7 @@ from aimbus import Access
 
 ENV_PREFIX: Final = "AIM_"
 
-KNOWN_ELSEWHERE: Final = frozenset({"AIM_DOWNLOADER_IMAGE", "AIM_NATS_REPLICAS", "AIM_NATS_MAX_BYTES", "AIM_GPU_TABLE"})
+KNOWN_ELSEWHERE: Final = frozenset({"AIM_DOWNLOADER_IMAGE", "AIM_NATS_REPLICAS", "AIM_NATS_MAX_BYTES", "AIM_GPU_TABLE", "AIM_DISCOVERY_RETRY_S"})
 """Variables of single services."""
 
 

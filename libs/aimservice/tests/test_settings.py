@@ -66,7 +66,9 @@ def test_settings_do_not_change_after_the_start() -> None:
     ("environ", "unknown"),
     [
         pytest.param({"AIM_NATS_URL": "", "AIM_COLD_START_S": "", "PATH": "", "KUBECONFIG": ""}, [], id="known"),
-        pytest.param({"AIM_DOWNLOADER_IMAGE": "", "AIM_NATS_REPLICAS": "", "AIM_GPU_TABLE": ""}, [], id="known-to-another-service"),
+        pytest.param(
+            {"AIM_DOWNLOADER_IMAGE": "", "AIM_NATS_REPLICAS": "", "AIM_GPU_TABLE": "", "AIM_DISCOVERY_RETRY_S": ""}, [], id="known-to-another-service"
+        ),
         pytest.param({"AIM_NATS_ULR": "", "AIM_X": ""}, ["AIM_NATS_ULR", "AIM_X"], id="misspelt"),
         pytest.param({"AIM_KUBECONFIG": ""}, ["AIM_KUBECONFIG"], id="kubectl-calls-it-otherwise"),
     ],

@@ -39,7 +39,7 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) 
         return report(service, _foreign(service, there))
     parts = resolve(seen, service, gpus)
     if isinstance(parts, Parts) and parts.config is None and there is not None and _made_with_config(there):
-        gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone; what runs is left as it is until it is there again"
+        gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is left as it is until then"
         parts = Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
     if isinstance(parts, Unresolved):
         kept = _kept(seen, service, there)

@@ -71,7 +71,8 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolv
     if template_spec.gpu_model not in gpus:
         known = ", ".join(sorted(gpus))
         unknown = (
-            f"GPU model {template_spec.gpu_model} of template {spec.template_ref} is not in the GPU table ({known}); extend it through AIM_GPU_TABLE"
+            f"GPU model {template_spec.gpu_model} of template {spec.template_ref} is not in the GPU table ({known}); "
+            "make the template anew for one of these, or add it to the table (AIM_GPU_TABLE of aim-deployer)"
         )
         return Unresolved(reasons.UNKNOWN_GPU, unknown)
     return _with_answer(seen, service, template, config, gpus[template_spec.gpu_model])

@@ -18,7 +18,8 @@ from aimservice.process import run
 def service(settings: DiscoverySettings) -> Service:
     """What it follows and how it plans, as data."""
     own = settings.namespace
-    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), partial(plan, namespace=own), keeps=KEEPS, reads=READS)
+    planner = partial(plan, namespace=own, first_retry_s=settings.discovery_retry_s)
+    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), planner, keeps=KEEPS, reads=READS)
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:

@@ -37,6 +37,7 @@ WAYS_OUT = {
     reasons.METADATA_MISSING: "; label the image, or do without: discovery asks it all the same",
 }
 """What a person can do, by reason; for AuthError the inspection says it, since it knows the credentials."""
+UNSUPPORTED_WAY_OUT = "; make the template anew for one of these, or leave it: discovery shows whether it runs all the same"
 MOST_NAMED = 8
 """Recommended deployments that are written out in a message."""
 
@@ -104,7 +105,7 @@ def unsupported(seen: Projection, model: Seen, spec: TemplateSpec, namespace: st
     asked = Deployment(spec.gpu_model, spec.gpus_per_replica, spec.precision, spec.metric)
     if any(each.supports(asked) for each in found.recommended):
         return ""
-    return f"the image recommends no deployment like {asked}, but {_listed(found.recommended)}"[:400]
+    return f"the image recommends no deployment like {asked}, but {_listed(found.recommended)}"[:320] + UNSUPPORTED_WAY_OUT
 
 
 def kept_labels(seen: Projection, model: Seen, namespace: str) -> Seen | None:

@@ -37,7 +37,7 @@ from aimservice.plan import (
     warning,
     with_refusal,
 )
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import JOB_WITHOUT_POD_S, ended, held_up, job_failure, job_finished_at, job_state, pods_of, running
 
 MOST_AT_ONCE = 10
@@ -62,7 +62,8 @@ class ReadLogResult:
 class View:
     """One template with everything its plan depends on. `kept` holds the status fields as last said.
 
-    `image_missing` and `unsupported` say what is wrong with image and template; mostly empty.
+    `image_missing` and `unsupported` say what is wrong with image and template; mostly empty. `contested`: who keeps changing the answer that
+    is kept, None where nobody does.
     """
 
     template: Seen
@@ -77,6 +78,8 @@ class View:
     refusal: Refusal | None
     image_missing: str
     unsupported: str
+    contested: str | None
+    first_retry_s: float
 
     @property
     def job_key(self) -> Key:
@@ -103,15 +106,17 @@ class View:
         return int(self.kept.get("attempts", 0)) if same else 0
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime, *, namespace: str) -> Plan:
-    """`namespace`: the control plane's own."""
+def plan(seen: Projection, key: Key, now: datetime.datetime, *, namespace: str, first_retry_s: float = FIRST_RETRY_S) -> Plan:
+    """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its first failure."""
     present = seen.get(key)
     if present is None or present.deleting:
         return NOTHING
-    return plan_model(seen, present, now, namespace) if key.kind == MODEL.kind else plan_template(seen, present, now, namespace)
+    if key.kind == MODEL.kind:
+        return plan_model(seen, present, now, namespace)
+    return plan_template(seen, present, now, namespace, first_retry_s)
 
 
-def plan_template(seen: Projection, template: Seen, now: datetime.datetime, namespace: str) -> Plan:
+def plan_template(seen: Projection, template: Seen, now: datetime.datetime, namespace: str, first_retry_s: float) -> Plan:
     """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try."""
     models = models_named(seen, str(template.spec["model"]))
     if not models:
@@ -120,7 +125,7 @@ def plan_template(seen: Projection, template: Seen, now: datetime.datetime, name
         )
         kept = _kept(seen, template)
         return report(template, condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing), **kept)
-    view = look(seen, template, models[0], namespace)
+    view = look(seen, template, models[0], namespace, first_retry_s)
     for there in (view.result, view.job):
         if there is not None and template.uid not in there.owners:
             return _foreign(template, there)
@@ -154,7 +159,7 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
             return _failed_job(seen, view, now, view.job)
 
 
-def look(seen: Projection, template: Seen, model: Seen, own_namespace: str) -> View:
+def look(seen: Projection, template: Seen, model: Seen, own_namespace: str, first_retry_s: float) -> View:
     namespace, spec, image = template.key.namespace, TemplateSpec.model_validate(template.spec), str(model.spec["image"])
     config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
     result = seen.get(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)))
@@ -172,6 +177,8 @@ def look(seen: Projection, template: Seen, model: Seen, own_namespace: str) -> V
         refusal=seen.learned(template.key, REFUSED),
         image_missing=missing_image(seen, model),
         unsupported=unsupported(seen, model, spec, own_namespace),
+        contested=seen.learned(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)), CONTESTED),
+        first_retry_s=first_retry_s,
     )
 
 
@@ -271,7 +278,7 @@ def _failed(view: View, now: datetime.datetime, job: Seen, why: str) -> Plan:
     if job.deleting:
         return _at_it(view, "the last try is being cleared away")
     attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
-    wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 20))
+    wait_s = min(LONGEST_RETRY_S, view.first_retry_s * 2 ** min(attempt - 1, 20))
     due = timestamp((job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s))
     words = f"try {attempt}, next at {due}, at once with annotation {labels.ANNOTATION_RETRY}: image {view.image}: {why}"
     said = _say(view, False, reasons.DISCOVERY_FAILED, words, attempts=attempt, nextAttemptTime=due)
@@ -297,12 +304,15 @@ def _say(view: View, status: bool | None, reason: str, message: str, **fields: A
 
 
 def _report(view: View, status: bool | None, reason: str, message: str, **fields: Any) -> Plan:
-    """With what the image's labels have against the template, which is worth an Event as well."""
-    if not view.unsupported:
-        return report(view.template, with_refusal(condition(reasons.DISCOVERED, status, reason, message), view.refusal), **fields)
-    both = f"{message[: MESSAGE_LENGTH - len(view.unsupported) - 2]}; {view.unsupported}"
+    """With what the image's labels have against the template, and who fights over the answer, which are worth Events as well."""
+    asked = {reasons.UNSUPPORTED_PROFILE: view.unsupported, reasons.CONTESTED: view.contested or ""}
+    warnings = {why: words for why, words in asked.items() if words}
+    more = "".join(f"; {words}" for words in warnings.values())
+    both = f"{message[: MESSAGE_LENGTH - len(more)]}{more}"
     said = report(view.template, with_refusal(condition(reasons.DISCOVERED, status, reason, both), view.refusal), **fields)
-    return warning(said, reasons.UNSUPPORTED_PROFILE, view.unsupported)
+    for why, words in warnings.items():
+        said = warning(said, why, words)
+    return said
 
 
 def _held(view: View) -> dict[str, str]:

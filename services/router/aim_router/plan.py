@@ -59,7 +59,7 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
     ours = there is not None and service.uid in there.owners
     config = seen.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
     if config is None and there is not None and ours:
-        gone = f"AIMNamespaceConfig {service.spec.get('configRef')} is gone; the route is left as it is until it is there again"
+        gone = f"AIMNamespaceConfig {service.spec.get('configRef')} is gone: create it again; the route is left as it is until then"
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, gone), **_kept(service))
     routing = None if config is None else ConfigSpec.model_validate(config.spec).routing
     if routing is None or not routing.auto_create_route:

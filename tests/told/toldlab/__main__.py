@@ -13,7 +13,7 @@ import structlog
 from aimctl.stack import control_plane_on_laptop
 from toldlab import described
 from toldlab.case import Case
-from toldlab.run import CASES, IN_TURN, TOGETHER, Result, in_turn, together
+from toldlab.run import CASES, IMPATIENT, IN_TURN, TOGETHER, Result, in_turn, together
 
 PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 
@@ -23,8 +23,10 @@ async def run() -> dict[str, Result]:
         folder = Path(made)
         files = folder / "files"
         files.mkdir()
-        async with control_plane_on_laptop(folder / "lab") as stack:
-            return await together(stack, TOGETHER, files) | await in_turn(stack, IN_TURN, files)
+        async with control_plane_on_laptop(folder / "together", settings=IMPATIENT) as stack:
+            found = await together(stack, TOGETHER, files)
+        async with control_plane_on_laptop(folder / "in-turn") as stack:
+            return found | await in_turn(stack, IN_TURN, files)
 
 
 def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:

@@ -13,32 +13,11 @@ from aimlab.kinds import NODE
 from aimlab.ports import free_ports
 from aimschema import reasons
 from aimschema.messages import timestamp
-from aimschema.resources import CACHE, CONFIG, CRD, INFERENCE_SERVICE, JOB, ROUTE, SERVICE, TEMPLATE, Resource
+from aimschema.resources import CACHE, CONFIG, CRD, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE, Resource
 from toldlab.case import Case, Step, Told
 from toldlab.place import KEYS, Place
 
 RUNNING = Told(SERVICE, "s", reasons.READY, reasons.RUNNING)
-
-
-async def jobs_suspended(place: Place) -> None:
-    """As a queue for Jobs does before their pods are made: to the Job nothing happens, as where a quota or pod security refuses its pod."""
-    await place.config()
-    await place.put_source()
-    await place.model()
-    node = place.stack.lab.children.running["node"].pid
-    os.kill(node, signal.SIGSTOP)
-    try:
-        await place.template()
-        await place.cache(size="1Gi", storageClassName="lab-wait")  # its claim is not awaited: the node makes volumes
-        for name in (await place.job("discover-"), await place.job("c-download")):
-            await place.edit(JOB, name, {"spec": {"suspend": True}})
-    finally:
-        os.kill(node, signal.SIGCONT)
-
-
-async def jobs_resumed(place: Place) -> None:
-    for name in (await place.job("discover-"), await place.job("c-download")):
-        await place.edit(JOB, name, {"spec": {"suspend": False}})
 
 
 async def node_cordoned(place: Place) -> None:
@@ -146,17 +125,6 @@ async def all_is_well(place: Place) -> None:
 
 
 CASES = (
-    Case(
-        "podless",
-        "a Job gets no pod",
-        jobs_suspended,
-        (
-            Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.AWAITING_DISCOVERY, ("has no pod yet", "quota")),
-            Told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, ("Job c-download has no pod yet", "quota")),
-        ),
-        jobs_resumed,
-        Told(CACHE, "c", reasons.FILLED, reasons.WARM),
-    ),
     Case(
         "cordoned",
         "no node takes pods",

@@ -16,6 +16,8 @@ from toldlab.place import Place
 IN_TURN = everywhere.CASES
 TOGETHER = (*models.CASES, *templates.CASES, *caches.CASES, *services.CASES)
 CASES = (*TOGETHER, *IN_TURN)
+IMPATIENT = {"AIM_DISCOVERY_RETRY_S": "10"}
+"""Settings for the cases together, of which one waits for discovery's next try."""
 AT_ONCE = 8
 """As many services as the laptop's node has GPUs."""
 

@@ -2,6 +2,7 @@
 
 import json
 
+from aimlab.kinds import RESOURCE_QUOTA
 from aimschema import names, reasons
 from aimschema.resources import CACHE, CONFIG_MAP, MODEL, SERVICE, TEMPLATE
 from toldlab.case import Case, Told
@@ -15,7 +16,7 @@ def discovered(reason: str, *words: str) -> tuple[Told, ...]:
 
 
 def answering(name: str, fault: str, answer: str, words: str, *options: str, by_itself: bool = False) -> Case:
-    """The image answers something that is of no use; put right, and asked again: by the clock after a minute, or at once by annotation."""
+    """The image answers something that is of no use; put right, and asked again: by the clock, or at once by annotation."""
 
     async def cause(place: Place) -> None:
         await place.config()
@@ -65,6 +66,15 @@ async def volume_awaited(place: Place) -> None:
     await place.put_source()
     await place.model()
     await place.template(warmCache=True)
+
+
+async def no_pods_allowed(place: Place) -> None:
+    await place.config()
+    await place.put_source()
+    await place.model()
+    await place.make(RESOURCE_QUOTA, "no-pods", {"hard": {"pods": "0"}})
+    await place.template()
+    await place.cache(size="1Gi")
 
 
 async def model_goes(place: Place) -> None:
@@ -127,6 +137,17 @@ CASES = (
         (Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARMING),),
         Place.volume_arrives,
         Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
+    ),
+    Case(
+        "podless",
+        "a quota refuses the pods of the Jobs",
+        no_pods_allowed,
+        (
+            *discovered(reasons.AWAITING_DISCOVERY, "Job discover-t-", "has no pod yet", "quota"),
+            Told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, ("Job c-download has no pod yet", "quota")),
+        ),
+        lambda place: place.delete(RESOURCE_QUOTA, "no-pods"),
+        Told(CACHE, "c", reasons.FILLED, reasons.WARM),
     ),
     Case(
         "model-goes",

@@ -98,6 +98,7 @@ TABLE: dict[str, tuple[_Builtin, ...]] = {
             "sgad",
             "spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName status.phase status.podIP status.nominatedNodeName",
         ),
+        _Builtin("ResourceQuota", "resourcequotas", "quota", "sd"),
         _Builtin("Secret", "secrets", "", "", "type"),
         _Builtin("ServiceAccount", "serviceaccounts", "sa", "d"),
         _Builtin("Service", "services", "svc", "sad", "spec.clusterIP spec.type"),

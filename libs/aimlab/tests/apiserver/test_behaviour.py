@@ -156,6 +156,18 @@ class TestNamespacesAndDefinitions:
         await api.ok("PATCH", "/api/v1/namespaces/n/configmaps/held", {"metadata": {"finalizers": None}}, MERGE)
         await gone(api, "/api/v1/namespaces", "n")
 
+    async def test_a_quota_lets_no_more_pods_in_than_it_says_and_counts_none_that_ended(self, api: Api) -> None:
+        quotas = "/api/v1/namespaces/default/resourcequotas"
+        await api.ok("POST", quotas, {"metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}})
+        await api.ok("POST", PODS, pod("first"))
+        status, refused = await api("POST", PODS, pod("second"))
+        words = 'pods "second" is forbidden: exceeded quota: one, requested: pods=1, used: pods=1, limited: pods=1'
+        assert (status, refused["reason"], refused["message"]) == (403, "Forbidden", words)
+        await api.ok("PATCH", f"{PODS}/first/status", {"status": {"phase": "Succeeded"}}, MERGE)
+        await api.ok("POST", PODS, pod("second"))
+        await api.ok("DELETE", f"{quotas}/one")
+        await api.ok("POST", PODS, pod("third"))
+
     async def test_the_first_namespaces_stay(self, api: Api) -> None:
         assert (await api("DELETE", "/api/v1/namespaces/kube-system"))[0] == 403
         assert (await api.ok("GET", "/api/v1/namespaces/kube-system"))["metadata"]["uid"]

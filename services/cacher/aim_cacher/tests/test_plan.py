@@ -437,6 +437,7 @@ def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
     plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
     assert says(plan, "StorageReady") == "True PVCBound"
     assert "changed again and again by bully" in message(plan, "StorageReady")
+    assert [warning.reason for report in plan.reports for warning in report.warnings] == ["Contested"]
 
 
 def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aim_discovery.catalogue import INSPECTION, WAYS_OUT, Inspection, plan_model
+from aim_discovery.catalogue import INSPECTION, UNSUPPORTED_WAY_OUT, WAYS_OUT, Inspection, plan_model
 from aim_discovery.image_labels import Deployment, ImageLabels
 from aim_discovery.projection import affected
 from aimschema import labels
@@ -269,7 +269,8 @@ def test_a_template_that_no_recommended_deployment_supports_is_warned(world: Any
 
 def test_the_warning_says_what_is_asked_for_and_what_there_is(world: Any) -> None:
     plan = world.plan(projection(world.template(), world.model(), kept(ImageLabels("m:1", recommended=(Deployment("MI325X", 1, "fp8", "latency"),)))))
-    assert warned(plan) == [("UnsupportedProfile", "the image recommends no deployment like MI300X × 8 latency auto, but MI325X × 1 latency fp8")]
+    words = "the image recommends no deployment like MI300X × 8 latency auto, but MI325X × 1 latency fp8"
+    assert warned(plan) == [("UnsupportedProfile", words + UNSUPPORTED_WAY_OUT)]
 
 
 def test_labels_of_a_former_image_warn_nobody(world: Any) -> None:

@@ -17,7 +17,7 @@ from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 from aimservice import testing
 from aimservice.projection import CREATING, Learned
-from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, does, fields, job, message, projection, refused, said, says
+from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, contested, does, fields, job, message, projection, refused, said, says
 
 plan_key = partial(plan, namespace="aim-system")
 Given = Callable[[Any], list[Body]]
@@ -166,6 +166,11 @@ def test_waiting_doubles_up_to_an_hour(world: Any, attempt: int, wait_s: float) 
     assert f"try {attempt}, next at" in message(plan, "Discovered")
 
 
+def test_the_first_wait_can_be_set(world: Any) -> None:
+    seen = projection(world.template(), world.model(), world.note(), world.job("failed", attempt=2, ended_s=60))
+    assert fields(plan_key(seen, world.key, NOW, first_retry_s=5.0)) == {"attempts": 2, "nextAttemptTime": ago(60 - 10)}
+
+
 def test_the_answer_becomes_status(world: Any) -> None:
     assert fields(world.plan(projection(world.template(status=tried(3)), world.model(), world.note(answered=True)))) == {
         "modelSources": ["hf://org/model"],
@@ -228,6 +233,13 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
 def test_a_refused_job_is_told(world: Any) -> None:
     seen = projection(world.template(), world.model(), learned=[refused(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")])
     assert "quota used up" in message(world.plan(seen), "Discovered")
+
+
+def test_who_keeps_changing_the_answer_is_told_on_the_template_and_worth_an_event(world: Any) -> None:
+    plan = world.plan(projection(world.template(), world.model(), world.note(answered=True), learned=[contested(NOTE)]))
+    assert says(plan, "Discovered") == "True ProfilesDiscovered"
+    assert "changed again and again by bully" in message(plan, "Discovered")
+    assert [warning.reason for report in plan.reports for warning in report.warnings] == ["Contested"]
 
 
 def test_a_name_that_is_taken_by_what_is_not_watched_is_told(world: Any) -> None:
