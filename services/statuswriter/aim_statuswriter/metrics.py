@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from prometheus_client import Counter
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from aim_statuswriter.projection import PLANS_FOR
 from aimschema import reasons
 from aimschema.kinds import ServiceState, TemplateState
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
@@ -25,12 +24,12 @@ STATES = {
 
 
 def measure(seen: Projection) -> Iterable[Metric]:
-    """Every kind with every state it can be in, also where there is none, so that an alert sees a 0."""
+    """Every kind that has a status, with every state it can be in, also where there is none, so that an alert sees a 0."""
     objects = GaugeMetricFamily("aim_object_status", "Objects by kind and state", labels=["kind", "status"])
-    for resource in PLANS_FOR:
-        tally = Tally(state_of(each) for each in seen.everywhere(resource.kind))
-        for state in STATES[resource.kind]:
-            objects.add_metric([resource.kind, state], tally[state])
+    for kind, states in STATES.items():
+        tally = Tally(state_of(each) for each in seen.everywhere(kind))
+        for state in states:
+            objects.add_metric([kind, state], tally[state])
     return [objects]
 
 
