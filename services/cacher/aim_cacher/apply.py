@@ -22,7 +22,7 @@ from aimservice.projection import Learned
 
 STATUS_EVERY_S = 10.0
 DOWNLOADING = "downloading"
-"""The downloader's word for the phase in which bytes come; the other is `verifying`."""
+"""The downloader's word for the phase in which bytes come; in the other, `verifying`, all of them are there."""
 log = structlog.get_logger()
 
 
@@ -52,15 +52,15 @@ class Followers:
             task.add_done_callback(lambda _: self._running.pop(action.uid, None))
 
     async def _follow(self, loop: Loop, action: FollowLog, causes: Sequence[int]) -> None:
-        told_s, had_bytes = float("-inf"), None
+        told_s, had_bytes = float("-inf"), 0
         try:
             async for raw in loop.cluster.follow_log(action.pod.namespace or "", action.pod.name, action.container):
                 progress = parse(raw, action.about)
                 if progress is None:
                     continue
-                if progress.phase == DOWNLOADING:
-                    DOWNLOAD_BYTES.inc(0 if had_bytes is None else max(0, progress.bytes - had_bytes))
-                    had_bytes = progress.bytes
+                has_bytes = progress.bytes if progress.phase == DOWNLOADING else progress.total
+                DOWNLOAD_BYTES.inc(max(0, has_bytes - had_bytes))
+                had_bytes = max(had_bytes, has_bytes)
                 await loop.bus.publisher.publish_live(progress)
                 if time.monotonic() - told_s >= STATUS_EVERY_S:
                     told_s = time.monotonic()

@@ -10,7 +10,7 @@ from aimschema.kinds import TemplateState
 from aimschema.resources import CACHE
 from aimservice.projection import Projection
 
-DOWNLOAD_BYTES = Counter("aim_download_bytes", "Bytes that downloads told of while this process listened; a resumed file counts from where it was")
+DOWNLOAD_BYTES = Counter("aim_download_bytes", "Bytes of models that downloads told of; what a try resumes counts again")
 
 
 def measure(seen: Projection) -> Iterable[Metric]:
