@@ -114,14 +114,6 @@ async def made(stack: Stack) -> dict[str, str]:
     return {f"{kind} {body['metadata']['name']}": body["metadata"]["resourceVersion"] for kind, items in lists.items() for body in items}
 
 
-async def test_a_rolling_restart_of_all_services_changes_nothing(stack: Stack) -> None:
-    before = await made(stack)
-    await kubectl(stack.lab, "rollout", "restart", "deployment", "-n", SYSTEM_NAMESPACE)
-    for service in SERVICES:
-        await kubectl(stack.lab, "rollout", "status", f"deployment/aim-{service}", "-n", SYSTEM_NAMESPACE, "--timeout=60s")
-    assert await made(stack) == before
-
-
 async def roles(stack: Stack) -> dict[str, list[str]]:
     """What the ready pods of each service say that they are."""
     said: dict[str, list[str]] = {service: [] for service in SERVICES}
@@ -135,6 +127,7 @@ async def roles(stack: Stack) -> dict[str, list[str]]:
 
 
 async def test_an_upgrade_to_two_of_each_leaves_one_at_work_and_one_ready_to_take_over(stack: Stack) -> None:
+    """Every pod is replaced, and nothing that was made is written again."""
     before = await made(stack)
     await install(stack.lab, render(CHART, "--set=replicas=2,log.level=DEBUG"))
 

@@ -5,7 +5,8 @@
 3. lastTransitionTime moves only when `status` does; observedGeneration never goes back.
 4. A condition or field goes only when the service it belongs to reports without it.
 5. A kind without status has Events alone: those that its advisers ask for, each named after when it was asked for first. So the cluster
-   remembers that it was sent, and a restart or a report that comes twice repeats nothing.
+   remembers that it was sent, and a restart or a report that comes twice repeats nothing. It remembers as long as it keeps Events (kube-apiserver
+   --event-ttl, one hour unless set): what is still wrong after that is told again with the next restart or change, when no trace of it is left.
 """
 
 import datetime

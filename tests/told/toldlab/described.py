@@ -4,9 +4,11 @@ Each is an object that a case tells of, once it has been told. Normal Events are
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from aimctl.stack import kubectl
+from aimschema import reasons
 from toldlab.place import Place
 
 PAGE = Path(__file__).parents[3] / "docs" / "describe.md"
@@ -48,19 +50,36 @@ def excerpt(text: str) -> str:
         if kept and len(line) - len(line.lstrip()) <= len(kept[0]) - len(kept[0].lstrip()):
             break
         kept.append(line)
+    conditions = kept[:1] + [line for block in sorted(_blocks(kept[1:]), key=_rank) for line in block]
     warnings = [f"  Warning  {fields[1]}  {fields[4]}" for line in lines if (fields := re.split(r"\s{2,}", line.strip(), maxsplit=4))[0] == "Warning"]
     events = ["Events:", *sorted(set(warnings))] if warnings else ["Events: no Warning"]
-    found = "\n".join([*kept, *events])
+    found = "\n".join([*conditions, *events])
     for pattern, word in _SAME:
         found = re.sub(pattern, word, found)
     return found
+
+
+def _blocks(lines: list[str]) -> Iterator[list[str]]:
+    """The lines of one condition each; the last says its type."""
+    block: list[str] = []
+    for line in lines:
+        block.append(line)
+        if line.strip().startswith("Type:"):
+            yield block
+            block = []
+
+
+def _rank(block: list[str]) -> tuple[int, str]:
+    """The summary first, then by type: the server keeps the order in which conditions were first written, which differs from run to run."""
+    type_ = block[-1].split()[-1]
+    return (reasons.SUMMARY.index(type_) if type_ in reasons.SUMMARY else len(reasons.SUMMARY), type_)
 
 
 def page(texts: dict[str, str], faults: dict[str, str]) -> str:
     head = """# What `kubectl describe` prints
 
 For eight of the faults in [faults.md](faults.md), from the same run of `make told`: the conditions and the Warning Events of the object a person
-looks at. Times, uids and addresses are taken out, so that a page made anew reads the same.
+looks at. Times, uids and addresses are taken out and the conditions are put in order, so that a page made anew reads the same.
 """
     return head + "".join(
         f"\n## {faults[case][0].upper()}{faults[case][1:]}\n\n`{command(case)}`\n\n```text\n{text}\n```\n" for case, text in texts.items()

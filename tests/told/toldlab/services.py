@@ -29,6 +29,10 @@ def routing(reason: str, *words: str) -> tuple[Told, ...]:
     return (Told(SERVICE, "s", reasons.ROUTING_READY, reason, words),)
 
 
+NO_BACKEND = routing(reasons.CONFIGURING_ROUTE, "BackendNotFound")
+"""Comes with what keeps the runtime from being made; awaited where the page shows what is said."""
+
+
 def service_with(*, template: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None, **spec: Any) -> Step:
     """All of it, with these changes."""
 
@@ -207,7 +211,7 @@ CASES = (
         "no-template",
         "the template does not exist",
         without_template,
-        resolved(reasons.TEMPLATE_NOT_FOUND, "AIMServiceTemplate t"),
+        (*resolved(reasons.TEMPLATE_NOT_FOUND, "AIMServiceTemplate t"), *NO_BACKEND),
         lambda p: p.template(),
         RUNNING,
     ),
@@ -247,7 +251,7 @@ CASES = (
         "strange-gpu",
         "the GPU model is not in the table",
         service_with(template={"gpuModel": "Voodoo2"}),
-        resolved(reasons.UNKNOWN_GPU, "Voodoo2", "AIM_GPU_TABLE"),
+        (*resolved(reasons.UNKNOWN_GPU, "Voodoo2", "AIM_GPU_TABLE"), *NO_BACKEND),
         other_template,
         RUNNING,
     ),
