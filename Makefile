@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts images lock clean
+.PHONY: promtool help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts images chart lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,8 +24,14 @@ demo: install ## the whole way on a laptop cluster: five manifests become an ans
 dev: install ## a laptop cluster with the control plane, until Ctrl-C
 	$(BIN)/aimctl dev
 
-test: .venv/dev-installed ## unit, contract and scenario tests
+test: .venv/dev-installed promtool ## unit, contract and scenario tests
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+promtool: .venv/bin/python ## fetch Prometheus and promtool into .venv, for the tests of the alerts; needs apt-get, and not root
+	@if [ -x .venv/prometheus/usr/bin/promtool ] || ! command -v apt-get >/dev/null; then exit 0; fi; \
+	mkdir -p .venv/prometheus && cd .venv/prometheus && echo "fetching promtool …" && \
+	{ apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg -x prometheus_*.deb . && rm prometheus_*.deb || \
+	echo "promtool could not be fetched; the tests that need it say so" >&2
 
 test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
 	@$(BIN)/python tests/cluster/run.py
@@ -68,6 +74,9 @@ contracts: .venv/demo-installed ## write contracts/ from the messages and servic
 
 images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
 	@deploy/images/build.sh
+
+chart: .venv/dev-installed ## write deploy/kustomize from deploy/charts/aim
+	$(BIN)/python -m aimlab.testing.charts deploy/kustomize
 
 lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes, and the lists of the images
 	cd requirements && for name in demo dev images; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done

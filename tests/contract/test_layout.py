@@ -47,11 +47,29 @@ def test_every_package_used_is_pinned(distribution: Path) -> None:
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda path: path.name)
 def test_every_package_imported_is_declared(distribution: Path) -> None:
     """By the names packages are imported under, which mostly are their own."""
-    imported_as = {"pyyaml": "yaml", "nats-py": "nats", "pydantic-settings": "pydantic_settings", "common-expression-language": "cel"}
+    imported_as = {
+        "pyyaml": "yaml",
+        "nats-py": "nats",
+        "pydantic-settings": "pydantic_settings",
+        "common-expression-language": "cel",
+        "opentelemetry-api": "opentelemetry",
+        "opentelemetry-proto": "opentelemetry",
+    }
     project = tomllib.loads((distribution / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[\[<>=~! ]", dependency)[0] for dependency in project["dependencies"]}
     known = {imported_as.get(name, name.replace("-", "_")) for name in declared} | {distribution.name, f"aim_{distribution.name}"}
-    third_party = {"aiohttp", "aioboto3", "cel", "huggingface_hub", "immutables", "kubernetes", "msgspec", "nats", "prometheus_client"}
+    third_party = {
+        "aiohttp",
+        "aioboto3",
+        "cel",
+        "huggingface_hub",
+        "immutables",
+        "kubernetes",
+        "msgspec",
+        "nats",
+        "opentelemetry",
+        "prometheus_client",
+    }
     third_party |= {"pydantic", "pydantic_settings", "rich", "structlog", "typer", "yaml"}
     ours = {path.name for path in DISTRIBUTIONS} | {f"aim_{path.name}" for path in DISTRIBUTIONS}
     used = {name for file in code(distribution) for name in imports(file)}

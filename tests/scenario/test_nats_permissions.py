@@ -92,7 +92,9 @@ ATTEMPTS = [
     publish(f"$JS.API.CONSUMER.CREATE.{LOG}.mine", *PEOPLE),
     publish(f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.mine", *PEOPLE),
     publish(f"$JS.API.CONSUMER.NAMES.{STATE}"),
-    publish(f"$JS.API.CONSUMER.LIST.{STATE}"),
+    publish(f"$JS.API.CONSUMER.LIST.{STATE}", *PEOPLE),
+    publish(f"$JS.API.CONSUMER.LIST.{LOG}", *PEOPLE),
+    publish("$JS.API.INFO", WATCHER, *PEOPLE),
     publish(f"$JS.API.CONSUMER.INFO.{STATE}.theirs"),
     publish(f"$JS.API.CONSUMER.DELETE.{STATE}.theirs"),
     publish(f"$JS.API.CONSUMER.DURABLE.CREATE.{STATE}.theirs"),
@@ -224,8 +226,10 @@ async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(tm
             return "unreadable message" in (await aimctl(CONSOLE, "dead"))[1]
 
         await eventually(has_letters, "letters on the unreadable message")
-        for looking in (["timeline", f"aimsvc/{SERVICE}"], ["explain", f"aimsvc/{SERVICE}"], ["record", "-o", str(tmp_path / "recording")]):
-            code, said = await aimctl(CONSOLE, *looking, "-n", NAMESPACE)
+        here = ("-n", NAMESPACE)
+        of_service = [[verb, f"aimsvc/{SERVICE}", *here] for verb in ("timeline", "explain", "wait")]
+        for looking in (*of_service, ["get", *here], ["record", "-o", str(tmp_path / "recording"), *here], ["top", "--once"]):
+            code, said = await aimctl(CONSOLE, *looking)
             assert code == 0, said
         assert violations(guard) == []
         code, said = await aimctl(CONSOLE, "dead", "retry", "--all")

@@ -20,6 +20,8 @@ from aimctl.replaying import LIVE_MOST_PER_S, live, record_namespace, replay_and
 from aimctl.telling import show_explanation, show_plan, show_timeline
 from aimctl.words import key_of, moment, say
 from aimschema.resources import Key
+from aimservice import tracing
+from aimservice.process import FLUSH_S
 
 WIDE = 2000
 INTERRUPTED = 130
@@ -95,7 +97,11 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
 
     async def work() -> bool:
         recording = up_to(load(file) if file is not None else await live(str(service), most_per_s), until)
-        return replay_and_tell(recording, services_in(recording, service), console, steps=steps, form=output)
+        flush = tracing.begin("aimctl")
+        try:
+            return replay_and_tell(recording, services_in(recording, service), console, steps=steps, form=output)
+        finally:
+            flush(FLUSH_S)
 
     raise typer.Exit(0 if run(console, work()) else 1)
 

@@ -23,7 +23,7 @@ from msgspec import Struct, structs
 import aimbus
 from aim_discovery.settings import DiscoverySettings
 from aimbus import Bus, CaughtUp, Event, Undecodable
-from aimbus.envelope import CAUSE, SOURCE, open_event
+from aimbus.envelope import CAUSE, SOURCE, TRACEPARENT, open_event
 from aimschema import subjects
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import ObjectChanged, ObjectDeleted, encode
@@ -60,6 +60,7 @@ class _Line(Struct, frozen=True, kw_only=True):
     subject: str
     source: str = ""
     cause: tuple[int, ...] = ()
+    traceparent: str = ""
     message: msgspec.Raw
 
 
@@ -95,7 +96,7 @@ def _open(file: Path, number: int, raw: bytes) -> Event:
         line = _line_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError) as error:
         raise BadRecording(f"{file}: line {number}: {error}") from error
-    headers = {CAUSE: ",".join(map(str, line.cause)), SOURCE: line.source}
+    headers = {CAUSE: ",".join(map(str, line.cause)), SOURCE: line.source, TRACEPARENT: line.traceparent}
     event = open_event(line.seq, line.subject, line.time, bytes(line.message), headers)
     if isinstance(event, Undecodable):
         raise BadRecording(f"{file}: line {number}: {event.error}")
@@ -104,7 +105,15 @@ def _open(file: Path, number: int, raw: bytes) -> Event:
 
 def _line(event: Event) -> _Line:
     raw = msgspec.Raw(encode(event.message))
-    return _Line(seq=event.seq, time=event.time, subject=event.subject, source=event.source, cause=event.cause, message=raw)
+    return _Line(
+        seq=event.seq,
+        time=event.time,
+        subject=event.subject,
+        source=event.source,
+        cause=event.cause,
+        traceparent=event.traceparent,
+        message=raw,
+    )
 
 
 async def record(bus: Bus, namespace: str, since: datetime.datetime | None, now: datetime.datetime) -> Recording:

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
+from aimbus.tracing import going_over, tracer
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.judge import Difference, Judge
@@ -46,14 +47,15 @@ def check(service: Service, recording: Recording, told: Told | None = None) -> O
         raise RuntimeError(f"the record never says that every {', '.join(missing)} has been published, so the {service.name} would not begin")
     judge, looks, own, found = Judge(), 0, 0, list[Difference]()
     until = recording.header.until
-    for step in replay(service, recording.events, begins=recording.header.begins, until=until):
-        looks, own = looks + isinstance(step, Look), own + isinstance(step, Own)
-        news = judge.news(step) if told is not None else []
-        differences = list(judge.take(step))
-        found += differences
-        if told is not None:
-            told(step, news, differences)
-    found += judge.end(until)
+    with going_over(tracer("aimctl"), f"replay {service.name}", (event.traceparent for event in recording.events)):
+        for step in replay(service, recording.events, begins=recording.header.begins, until=until):
+            looks, own = looks + isinstance(step, Look), own + isinstance(step, Own)
+            news = judge.news(step) if told is not None else []
+            differences = list(judge.take(step))
+            found += differences
+            if told is not None:
+                told(step, news, differences)
+        found += judge.end(until)
     return Outcome(service.name, len(recording.events), looks, own, tuple(found))
 
 

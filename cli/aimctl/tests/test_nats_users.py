@@ -39,7 +39,7 @@ def test_no_seed_is_in_it() -> None:
     assert not any(seed in made for seed in seeds.values())
 
 
-@pytest.mark.parametrize("seed", ["", "SU", "U" * 56, new_seed()[:-1] + "?"])
+@pytest.mark.parametrize("seed", ["", "SU", "U" * 56, new_seed()[:-1] + "?"], ids=["nothing", "too short", "not a seed", "a letter that is none"])
 def test_what_is_no_seed_is_told(seed: str) -> None:
     with pytest.raises(ValueError, match="not an NKey seed"):
         public_key(seed)

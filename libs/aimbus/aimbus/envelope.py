@@ -50,7 +50,10 @@ _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A message as it was stored: `seq` in AIM_LOG and AIM_STATE alike, `time` of storing (aware UTC), `cause` the sequences that led here."""
+    """A message as it was stored: `seq` in AIM_LOG and AIM_STATE alike, `time` of storing (aware UTC), `cause` the sequences that led here.
+
+    `pending`: how many messages the reader had still to be sent when it was sent this one.
+    """
 
     seq: int
     subject: str
@@ -59,6 +62,7 @@ class Event:
     cause: tuple[int, ...]
     source: str
     traceparent: str = ""
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def headers_for(
     return headers
 
 
-def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Mapping[str, str]) -> Event | Undecodable:
+def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Mapping[str, str], pending: int = 0) -> Event | Undecodable:
     """The stored message as an event. Never raises: headers that make no sense are left out, a body that makes none is an Undecodable."""
     try:
         message = decode(data)
@@ -130,6 +134,7 @@ def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Map
         cause=_cause_of(headers.get(CAUSE, "")),
         source=headers.get(SOURCE, ""),
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
+        pending=pending,
     )
 
 

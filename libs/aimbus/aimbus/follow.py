@@ -81,7 +81,7 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
         async for item in items:
             if isinstance(item, Delivered):
                 pending = item.pending
-                yield open_event(item.seq, item.subject, item.time, item.data, item.headers)
+                yield open_event(item.seq, item.subject, item.time, item.data, item.headers, item.pending)
             else:
                 pending = 0
             if pending == 0 and not caught_up:

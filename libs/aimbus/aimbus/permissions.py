@@ -23,6 +23,7 @@ _READ_STATE = (
     f"$JS.API.CONSUMER.MSG.NEXT.{STATE}.*",
 )
 _READ_LOG = (f"$JS.API.STREAM.INFO.{LOG}", f"$JS.API.CONSUMER.CREATE.{LOG}.*", f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.*")
+_LOOK = ("$JS.API.INFO", f"$JS.API.CONSUMER.LIST.{STATE}", f"$JS.API.CONSUMER.LIST.{LOG}")  # aimbus.survey
 _KEEP_STREAMS = (
     "$JS.API.INFO",
     f"$JS.API.STREAM.INFO.{LOG}",
@@ -47,4 +48,4 @@ def of_service(contract: Contract, *, keeps_streams: bool = False) -> Permission
 
 def of_reader(client: str, *more: str) -> Permissions:
     """Of a person whose client, by this name, reads all there is, and publishes to `more`."""
-    return Permissions((*more, *_READ_STATE, *_READ_LOG), (f"{inbox_prefix(client)}.>", f"{subjects.LIVE_PROGRESS}.>"))
+    return Permissions((*more, *_READ_STATE, *_READ_LOG, *_LOOK), (f"{inbox_prefix(client)}.>", f"{subjects.LIVE_PROGRESS}.>"))

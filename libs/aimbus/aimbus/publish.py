@@ -25,7 +25,8 @@ from aimbus.envelope import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE, MSG_ID, TTL,
 from aimbus.errors import ApiError, OversizedMessage, SessionEnded, Unreachable
 from aimbus.once import Once
 from aimbus.session import Session
-from aimschema.messages import Message, Progress, encode, subject_of
+from aimbus.tracing import created, publishing, tracer
+from aimschema.messages import Message, Progress, encode, key_of, subject_of
 
 WINDOW = 256
 ACK_TIMEOUT_S = 5.0
@@ -72,6 +73,7 @@ class Publisher:
     def __init__(self, session: Callable[[], Awaitable[Session]], source: str) -> None:
         self._session = session
         self._source = source
+        self._tracer = tracer("aimbus")
         self._trouble = Once()
         self._window = asyncio.Semaphore(WINDOW)
         # asyncio.Lock is first come, first served; an entry goes when nobody holds or awaits its lock.
@@ -84,12 +86,17 @@ class Publisher:
         Ends only with the acknowledgement, however long that takes. Raises OversizedMessage, and ValueError for a Progress, which is not stored.
         """
         outgoing = self._prepared(message, cause, traceparent, over)
-        async with self._turns_of([outgoing.subject]), self._window:
-            return await self._until_acked(outgoing)
+        if self._tracer is None or traceparent is not None:
+            return await self._store(outgoing)
+        with publishing(self._tracer, outgoing.subject, outgoing.headers, key_of(message)):
+            return await self._store(outgoing)
 
     async def publish_many(self, messages: Sequence[Message]) -> list[int]:
         """`publish` for each, in order, but faster; returns their sequences. OversizedMessage is raised before any of them is sent."""
         outgoing = [self._prepared(message) for message in messages]
+        if self._tracer is not None:
+            for message, each in zip(messages, outgoing, strict=True):
+                created(self._tracer, each.subject, each.headers, key_of(message))
         session = await self._session()
         for each in outgoing:
             _check_size(session, each)
@@ -104,8 +111,7 @@ class Publisher:
         """Store what nobody here can read, as it came, under an id of its own; returns its sequence. Raises OversizedMessage."""
         own = {name: value for name, value in headers.items() if name == TTL or not name.startswith("Nats-")}  # what it says to the server is void
         outgoing = _Outgoing(subject, data, {**own, MSG_ID: uuid.uuid4().hex})
-        async with self._turns_of([subject]), self._window:
-            return await self._until_acked(outgoing)
+        return await self._store(outgoing)
 
     async def publish_live(self, message: Progress) -> None:
         """Send to whoever listens right now. Not stored, not retried; nothing is sent while the server is away."""
@@ -133,6 +139,10 @@ class Publisher:
                     turn = self._turns[subject] = asyncio.Lock()
                 await turns.enter_async_context(turn)
             yield
+
+    async def _store(self, outgoing: _Outgoing) -> int:
+        async with self._turns_of([outgoing.subject]), self._window:
+            return await self._until_acked(outgoing)
 
     async def _until_acked(self, outgoing: _Outgoing) -> int:
         wait_s = FIRST_RETRY_S

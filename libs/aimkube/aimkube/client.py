@@ -5,9 +5,10 @@ from typing import Literal, TypeAlias
 
 from aimkube import watch
 from aimkube.errors import Forbidden, named_permission
+from aimkube.tracing import request
 from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Fence, Query, Transport, decode
 from aimkube.watch import Listed, Seen, Timing
-from aimschema.resources import POD, RESOURCES, Resource
+from aimschema.resources import POD, RESOURCES, Key, Resource
 
 LOG_LIMIT_BYTES = 1 << 20
 LOG_QUIET_S = 300.0
@@ -71,7 +72,8 @@ class Cluster:
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
         path = _path(resource, metadata.get("namespace"))
-        return decode(await self._transport.send("POST", path, body=body))
+        with request("create", "POST", Key(resource.kind, metadata.get("namespace"), metadata.get("name", ""))):
+            return decode(await self._transport.send("POST", path, body=body))
 
     async def replace(self, body: Body, *, resource: Resource | None = None) -> Body:
         """PUT of the whole object: compare and swap with `metadata.resourceVersion`. Raises Conflict if anybody wrote since, NotFound."""
@@ -96,7 +98,8 @@ class Cluster:
         path = _path(resource, metadata.get("namespace"), metadata["name"], subresource)
         query: Query = {"fieldManager": manager, "force": True}
         try:
-            return decode(await self._transport.send("PATCH", path, query=query, body=body, content_type=APPLY_PATCH))
+            with request("apply", "PATCH", Key(resource.kind, metadata.get("namespace"), metadata["name"]), subresource):
+                return decode(await self._transport.send("PATCH", path, query=query, body=body, content_type=APPLY_PATCH))
         except Forbidden as error:
             raise named_permission(error, manager, resource, metadata.get("namespace")) from error
 
@@ -121,7 +124,8 @@ class Cluster:
             options["preconditions"] = {"uid": uid}
         if grace_period_s is not None:
             options["gracePeriodSeconds"] = grace_period_s
-        await self._transport.send("DELETE", _path(resource, namespace, name), body=options, content_type=JSON)
+        with request("delete", "DELETE", Key(resource.kind, namespace, name)):
+            await self._transport.send("DELETE", _path(resource, namespace, name), body=options, content_type=JSON)
 
     async def read_log(
         self, namespace: str, pod: str, container: str, *, limit_bytes: int = LOG_LIMIT_BYTES, tail_lines: int | None = None, previous: bool = False

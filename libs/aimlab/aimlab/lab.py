@@ -37,7 +37,7 @@ HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
 INSTALLED = {resource.kind: resource for resource in (CRD, SERVICE_ACCOUNT, *RBAC_KINDS)}
 Made = tuple[Resource, str | None, str]
 """What has been made: kind, namespace, name."""
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 60.0
 GONE_WITHIN_S = 20.0
 POLL_S = 0.05
 

@@ -6,6 +6,7 @@ import sys
 import structlog
 
 from aimservice.settings import ServiceSettings
+from aimservice.tracing import with_trace
 
 
 def configure(settings: ServiceSettings, service: str) -> None:
@@ -17,6 +18,7 @@ def configure(settings: ServiceSettings, service: str) -> None:
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        with_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

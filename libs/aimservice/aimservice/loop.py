@@ -21,8 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, assert_never
 
 import structlog
+from prometheus_client.metrics_core import Metric
 
 from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
+from aimbus.tracing import tracer
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, told
 from aimschema import reasons, subjects
 from aimschema.contracts import Contract
@@ -33,7 +35,8 @@ from aimservice.act import Applier, NameConflict
 from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.letters import Letters
-from aimservice.metrics import EVENTS, FAILURES, RECONCILE_SECONDS
+from aimservice.metrics import EVENTS, FAILURES, FOLLOW_LAG, QUEUE_DEPTH, RECONCILE_SECONDS, measured, source_of
+from aimservice.passes import Passes
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, Report, SendEvent, WriteStatus
 from aimservice.projection import (
     CONTESTED,
@@ -81,6 +84,7 @@ class Service:
     reports: str = ""  # filter of the reports it reads; empty: its own
     keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)  # by kind, what others report that it reads
+    measure: Callable[[Projection], Iterable[Metric]] = lambda _seen: ()  # what is counted at each scrape
     progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
 
     @property
@@ -117,6 +121,7 @@ class Loop:
         self.projection = Projection()
         self.queue = WorkQueue()
         self._health = health
+        self._passes = Passes(tracer("aimservice"))
         self._applier = Applier(cluster, f"aim-{service.name}")
         self._handler = handler
         self._loaded_objects: set[Key] | None = None
@@ -133,6 +138,11 @@ class Loop:
     async def run(self, lease: Lease | None = None) -> None:
         """Until cancelled: follow, and work while `lease` is held; without one, always."""
         self._lease = lease
+        QUEUE_DEPTH.labels(self.service.name).set_function(lambda: len(self.queue))
+        with measured(lambda: self.service.measure(self.projection)):
+            await self._run(lease)
+
+    async def _run(self, lease: Lease | None) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
             tasks.create_task(self._letters.send())
@@ -174,6 +184,10 @@ class Loop:
     def learn(self, fact: Learned, key: Key, causes: Sequence[int] = ()) -> None:
         """Fold something this process found out and look at `key` again, for the same causes."""
         self.fold(fact)
+        self._look_again(key, causes)
+
+    def _look_again(self, key: Key, causes: Sequence[int]) -> None:
+        self._passes.learned(key)
         self.queue.add(key, *causes)
 
     async def _follow(self) -> None:
@@ -215,6 +229,7 @@ class Loop:
     def _start_load(self) -> None:
         self._ready.clear()
         self._letters.loading()
+        self._passes.begin()
         self._loaded_objects, self._loaded_reports = set(), set()
         self.projection = renumbered(self.projection)
         self._unsynced = {resource.kind for resource in self.service.follows}
@@ -246,12 +261,15 @@ class Loop:
             self._look_at_everything()
 
     def _look_at_everything(self) -> None:
+        self._passes.again()
         for resource in self.service.plans_for:
             for seen in self.projection.everywhere(resource.kind):
                 self.queue.add(seen.key, seen.seq)
 
     def _on_event(self, event: Event) -> None:
-        EVENTS.labels(event.source or "unknown").inc()
+        EVENTS.labels(source_of(event.source)).inc()
+        FOLLOW_LAG.labels(self.service.name).set(event.pending)
+        self._passes.heard(event)
         match event.message:
             case KindSynced(kind=kind) as marker:
                 changed = self.projection.installed(kind) != marker.installed
@@ -310,7 +328,16 @@ class Loop:
                 self.queue.done(key)
 
     async def _reconcile(self, key: Key, causes: Sequence[int]) -> None:
-        started_s, outcome = time.monotonic(), "done"
+        started_s = time.monotonic()
+        with self._passes.over(key, causes):
+            outcome = await self._attempt(key, causes)
+            duration_s = time.monotonic() - started_s
+            RECONCILE_SECONDS.labels(self.service.name, outcome).observe(duration_s)
+            log.debug("reconciled", key=str(key), outcome=outcome, duration_s=round(duration_s, 4), cause=list(causes))
+            self._passes.ended(outcome)
+
+    async def _attempt(self, key: Key, causes: Sequence[int]) -> str:
+        """One pass over a key, and how it ended."""
         try:
             plan = self.service.plan(self.projection, key, datetime.datetime.now(datetime.UTC))
             if plan.requeue_after_s is not None:
@@ -323,15 +350,13 @@ class Loop:
                 self._dead.discard(key)
                 self.queue.succeeded(key)
         except KubeError as error:
-            outcome = "retry"
             failures = self.queue.failed(key, causes, error.retry_after_s or 0.0)
             log.info("retrying", key=str(key), error=str(error), failures=failures)
+            return "retry"
         except Exception as error:  # (whatever goes wrong with one key must not stop the others)
-            outcome = "error"
             await self._unexpected(key, error, causes)
-        duration_s = time.monotonic() - started_s
-        RECONCILE_SECONDS.labels(self.service.name, outcome).observe(duration_s)
-        log.debug("reconciled", key=str(key), outcome=outcome, duration_s=round(duration_s, 4), cause=list(causes))
+            return "error"
+        return outcome
 
     @contextmanager
     def _creating(self, actions: Sequence[Action]) -> Iterator[None]:
@@ -368,7 +393,7 @@ class Loop:
         self.fold(Learned(key, REFUSED, refusal))
         self.queue.failed(key, causes, REFUSED_AGAIN_S)
         if first:
-            self.queue.add(key, *causes)
+            self._look_again(key, causes)
 
     async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
         match action:

@@ -1,8 +1,50 @@
-"""Prometheus metrics that every service has, named by the Prometheus conventions; label values are from fixed sets."""
+"""Prometheus metrics that every service has, named by the Prometheus conventions. docs/metrics.md lists all there are.
 
-from prometheus_client import Counter, Gauge, Histogram
+Label values are from fixed sets (services, outcomes, kinds, states): never the name or namespace of an object, of which there may be any number.
+"""
 
-EVENTS = Counter("aim_events", "Events read from the bus", ["source"])
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
+
+EVENTS = Counter("aim_events", "Events read from the bus, by who published them", ["source"])
 FAILURES = Counter("aim_failures", "Failures nobody foresaw, by kind: undecodable, unexpected", ["kind"])
 RECONCILE_SECONDS = Histogram("aim_reconcile_duration_seconds", "Time from taking a key to having acted on it", ["service", "outcome"])
 LEADER = Gauge("aim_leader", "1 while this process holds its service's lease, 0 while it stands by", ["service"])
+QUEUE_DEPTH = Gauge("aim_queue_depth", "Keys that wait to be looked at, without those whose time has not come", ["service"])
+FOLLOW_LAG = Gauge("aim_follow_lag", "Messages that were still to come when the last one was read", ["service"])
+
+SOURCES = frozenset(f"aim-{service}" for service in (WATCHER, DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER))
+OTHER = "other"
+
+
+def source_of(source: str) -> str:
+    """A publisher as a label: whoever may publish can call itself anything."""
+    return source if source in SOURCES else OTHER
+
+
+class _Measured(Collector):
+    def __init__(self, measure: Callable[[], Iterable[Metric]]) -> None:
+        self._measure = measure
+
+    def collect(self) -> Iterable[Metric]:
+        return self._measure()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+@contextmanager
+def measured(measure: Callable[[], Iterable[Metric]]) -> Iterator[None]:
+    """What `measure` counts is served for as long as the block lasts, counted anew at each scrape."""
+    collector = _Measured(measure)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)

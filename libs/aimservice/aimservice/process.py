@@ -15,11 +15,14 @@ from typing import TypeVar
 import structlog
 from pydantic import ValidationError
 
-from aimservice import logs
+from aimservice import logs, tracing
 from aimservice.health import Health, serving
 from aimservice.settings import ENV_PREFIX, ServiceSettings, unknown_variables
 
 DRAIN_S = 9.0
+FLUSH_S = 2.0
+"""For the last spans, out of what is left of `DRAIN_S`."""
+LEAST_FLUSH_S = 0.5
 BEAT_S = 5.0
 S = TypeVar("S", bound=ServiceSettings)
 log = structlog.get_logger()
@@ -37,10 +40,11 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
     logs.configure(settings, service)
     for name in unknown_variables(settings_type):
         log.warning("unknown-setting", variable=name, hint="no AIM service knows this variable")
-    return asyncio.run(_supervise(settings, main))
+    flush = tracing.begin(f"aim-{service}")
+    return asyncio.run(_supervise(settings, main, flush))
 
 
-async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]]) -> int:
+async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]], flush: tracing.Flush) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,8 +59,10 @@ async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]]) 
         if work.done():
             error = _error_of(work)
             log.error("ended-by-itself", error=repr(error), exc_info=error)
+            await asyncio.to_thread(flush, FLUSH_S)
             return 1
         log.info("stopping")
+        asked_s = loop.time()
         work.cancel()
         done, _ = await asyncio.wait({work}, timeout=DRAIN_S)
         if not done:
@@ -64,6 +70,7 @@ async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]]) 
             os._exit(0)  # asyncio.run would wait for what does not end
         if (error := _error_of(work)) is not None:
             log.error("failed-while-stopping", error=repr(error), exc_info=error)
+        await asyncio.to_thread(flush, max(LEAST_FLUSH_S, min(FLUSH_S, asked_s + DRAIN_S - loop.time())))
         log.info("stopped")
         return 0
 

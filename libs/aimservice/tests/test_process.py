@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
+from aimlab.ports import free_ports
+from aimlab.testing.collector import Collector
+
 PROGRAM = """
-import asyncio, sys
+import asyncio, os, sys
+if missing := os.environ.get("WITHOUT"):
+    sys.modules[missing] = None
+import structlog
+from opentelemetry import trace
 from aimservice import process
 from aimservice.settings import ServiceSettings
 
@@ -51,6 +58,22 @@ async def beats(settings, health):
     print("at work", flush=True)
     await asyncio.Event().wait()
 
+async def tells_what_traces_it(settings, health):
+    print(type(trace.get_tracer_provider()).__name__, sys.modules.get("opentelemetry.sdk") is not None)
+
+async def makes_a_span(settings, health):
+    with trace.get_tracer("test").start_as_current_span("work"):
+        structlog.get_logger().info("working")
+    print("at work", flush=True)
+    await asyncio.Event().wait()
+
+async def makes_spans(settings, health):
+    for number in range(20):
+        with trace.get_tracer("test").start_as_current_span("work"):
+            await asyncio.sleep(0.05)
+    print("at work", flush=True)
+    await asyncio.Event().wait()
+
 process.DRAIN_S = 0.3
 process.BEAT_S = 0.01
 sys.exit(process.run("test", ServiceSettings, globals()[sys.argv[1]]))
@@ -64,7 +87,7 @@ async def start() -> AsyncIterator[Start]:
     running: list[Process] = []
 
     async def begin(main: str, **environ: str) -> Process:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIM_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIM_", "OTEL_"))}
         env = inherited | {"AIM_HTTP_PORT": "0"} | environ
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, main, stdout=PIPE, stderr=PIPE, env=env)
         running.append(process)
@@ -155,3 +178,58 @@ async def test_logs_for_people_are_not_json(start: Start) -> None:
     code, _, err = await ended(process)
     assert (code, events(err)) == (0, [])
     assert "stopping" in err
+
+
+async def test_without_an_endpoint_the_sdk_is_not_even_imported(start: Start) -> None:
+    assert await traced(await start("tells_what_traces_it")) == (["ProxyTracerProvider", "False"], [])
+
+
+async def test_spans_are_sent_before_the_process_ends_and_its_log_lines_name_the_trace(start: Start) -> None:
+    async with Collector() as collector:
+        process = await start("makes_a_span", OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+        await at_work(process)
+        process.terminate()
+        code, _, err = await ended(process)
+        (span,) = collector.spans
+    assert (code, span.service, span.name) == (0, "aim-test", "work")
+    assert [(event["trace_id"], event["span_id"]) for event in events(err) if event["event"] == "working"] == [(span.trace, span.id)]
+
+
+async def test_the_standard_variables_have_the_last_word(start: Start) -> None:
+    async with Collector() as collector:
+        named = {"OTEL_SERVICE_NAME": "mine", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"}
+        process = await start("makes_a_span", **named)
+        await at_work(process)
+        process.terminate()
+        await ended(process)
+        assert [span.service for span in collector.spans] == ["mine"]
+        never = await start("makes_a_span", **named, OTEL_TRACES_SAMPLER="always_off")
+        await at_work(never)
+        never.terminate()
+        await ended(never)
+        assert len(collector.spans) == 1
+
+
+async def test_a_collector_that_is_away_is_said_once_and_holds_up_nothing(start: Start) -> None:
+    (port,) = free_ports(1)
+    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    process = await start("makes_spans", **away)
+    await at_work(process)
+    process.terminate()
+    code, _, err = await ended(process)
+    assert code == 0
+    assert [event["event"] for event in events(err)] == ["tracing", "traces-not-sent", "stopping", "stopped"]
+
+
+async def test_a_missing_sdk_is_said_once_naming_what_to_install(start: Start) -> None:
+    process = await start("tells_what_traces_it", WITHOUT="opentelemetry.sdk", OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318")
+    told, (warning,) = await traced(process)
+    assert told == ["ProxyTracerProvider", "False"]
+    assert (warning["event"], warning["level"]) == ("tracing-not-installed", "warning")
+    assert "aimservice[otel]" in warning["hint"]
+
+
+async def traced(process: Process) -> tuple[list[str], list[Any]]:
+    """What it says of its tracing, and what it logs but for its end."""
+    _, out, err = await ended(process)
+    return out.split(), [event for event in events(err) if event["event"] != "ended-by-itself"]

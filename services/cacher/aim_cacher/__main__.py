@@ -4,6 +4,7 @@ import sys
 from functools import partial
 
 from aim_cacher.apply import Followers
+from aim_cacher.metrics import measure
 from aim_cacher.plan import plan
 from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
 from aim_cacher.settings import CacherSettings
@@ -17,7 +18,7 @@ from aimservice.process import run
 def service(settings: CacherSettings) -> Service:
     """What it follows and how it plans, as data."""
     planning = partial(plan, downloader_image=settings.downloader_image)
-    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, planning, keeps=KEEPS, reads=READS, progress_of=(CACHE,))
+    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, planning, keeps=KEEPS, reads=READS, progress_of=(CACHE,), measure=measure)
 
 
 async def serve(settings: CacherSettings, health: Health) -> None:

@@ -10,15 +10,19 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from aim_cacher.metrics import DOWNLOAD_BYTES
 from aim_cacher.plan import PROGRESS
 from aimkube import KubeError
 from aimschema.messages import Progress
 from aimschema.resources import Key
 from aimservice.loop import Loop
+from aimservice.passes import apart
 from aimservice.plan import Action, FollowLog
 from aimservice.projection import Learned
 
 STATUS_EVERY_S = 10.0
+DOWNLOADING = "downloading"
+"""The downloader's word for the phase in which bytes come; in the other, `verifying`, all of them are there."""
 log = structlog.get_logger()
 
 
@@ -43,16 +47,20 @@ class Followers:
         assert isinstance(action, FollowLog), action
         if action.uid not in self._running:
             loop.fold(Learned(action.about, PROGRESS, None))
-            task = self._running[action.uid] = loop.start(self._follow(loop, action, causes))
+            with apart():
+                task = self._running[action.uid] = loop.start(self._follow(loop, action, causes))
             task.add_done_callback(lambda _: self._running.pop(action.uid, None))
 
     async def _follow(self, loop: Loop, action: FollowLog, causes: Sequence[int]) -> None:
-        told_s = float("-inf")
+        told_s, had_bytes = float("-inf"), 0
         try:
             async for raw in loop.cluster.follow_log(action.pod.namespace or "", action.pod.name, action.container):
                 progress = parse(raw, action.about)
                 if progress is None:
                     continue
+                has_bytes = progress.bytes if progress.phase == DOWNLOADING else progress.total
+                DOWNLOAD_BYTES.inc(max(0, has_bytes - had_bytes))
+                had_bytes = max(had_bytes, has_bytes)
                 await loop.bus.publisher.publish_live(progress)
                 if time.monotonic() - told_s >= STATUS_EVERY_S:
                     told_s = time.monotonic()

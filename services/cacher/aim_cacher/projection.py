@@ -14,7 +14,10 @@ __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 PLANS_FOR = (CACHE, TEMPLATE, CONFIG)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
 KEEPS = (CLAIM,)
-READS = {CACHE.kind: frozenset({READY, FILLED, "conditions", "status", "progress", "attempts"}), TEMPLATE.kind: frozenset({"modelSources"})}
+READS = {
+    CACHE.kind: frozenset({READY, FILLED, "conditions", "status", "progress", "sizeBytes", "attempts"}),
+    TEMPLATE.kind: frozenset({"modelSources"}),
+}
 """By kind, the conditions and status fields that it reads on the objects."""
 
 

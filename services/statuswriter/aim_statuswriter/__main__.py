@@ -3,6 +3,7 @@
 import sys
 
 from aim_statuswriter.apply import Writer
+from aim_statuswriter.metrics import measure
 from aim_statuswriter.plan import plan
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, READS, affected
 from aim_statuswriter.settings import StatuswriterSettings
@@ -15,7 +16,7 @@ from aimservice.process import run
 
 def service(_settings: StatuswriterSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports(), reads=READS)
+    return Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports(), reads=READS, measure=measure)
 
 
 async def serve(settings: StatuswriterSettings, health: Health) -> None:

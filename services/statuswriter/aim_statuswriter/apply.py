@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from aim_statuswriter.metrics import STATUS_WRITES
 from aim_statuswriter.render import event
 from aimkube import AlreadyExists, NotFound
 from aimschema.names import short_hash
@@ -53,6 +54,7 @@ class Writer:
             answer = await loop.cluster.apply_status(body, manager=f"aim-{STATUSWRITER}")
         except NotFound:
             return
+        STATUS_WRITES.labels(key.kind).inc()
         answer["metadata"].pop("managedFields", None)
         loop.fold(written(answer))
         await loop.record(action, about, causes, resource_version=answer["metadata"]["resourceVersion"])

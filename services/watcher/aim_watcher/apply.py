@@ -30,6 +30,7 @@ from aimschema.reasons import WATCHER
 from aimschema.resources import CONFIG_MAP, POD, WATCHED, Key, Resource
 from aimservice.health import Health
 from aimservice.letters import Letters
+from aimservice.metrics import EVENTS, FOLLOW_LAG, source_of
 
 OURS = f"{MANAGED_BY}={MANAGED_BY_AIM}"
 SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS}
@@ -115,6 +116,9 @@ class Feed:
                         self._start_watching()
                     case _:
                         assert_never(item)
+                if isinstance(item, Event):
+                    EVENTS.labels(source_of(item.source)).inc()
+                    FOLLOW_LAG.labels(WATCHER).set(item.pending)
                 if loading and isinstance(item, Event | Undecodable):
                     self._loaded_seq = max(self._loaded_seq, item.seq)
         finally:

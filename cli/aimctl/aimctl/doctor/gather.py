@@ -22,17 +22,18 @@ from aimkube import Cluster, Forbidden, KubeError, NotConfigured, NotFound, told
 from aimlab.kinds import DEPLOYMENT, SERVICE_ACCOUNT
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.permissions import Grant, granted
+from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.resources import AIM_KINDS, CLAIM, CRD, GATEWAY, INFERENCE_SERVICE, LEASE, MODEL, ROUTE, Resource
 
 T = TypeVar("T")
 WITHIN_S = 10.0
-NATS_WITHIN_S = 3.0
+NATS_WITHIN_S = 6.0
 REGISTRY_WITHIN_S = 3.0
 AT_ONCE = 8
 DEFINED = (*AIM_KINDS, INFERENCE_SERVICE, GATEWAY, ROUTE)
 ACCOUNTS = "system:serviceaccounts"
-SELECTED = {DEPLOYMENT.kind: "control-plane=kserve-controller-manager", CLAIM.kind: "app.kubernetes.io/managed-by=aim"}
-"""By label: all Deployments of a cluster are too many to look at."""
+SELECTED = {DEPLOYMENT.kind: "control-plane=kserve-controller-manager", CLAIM.kind: f"{MANAGED_BY}={MANAGED_BY_AIM}"}
+"""By label: all Deployments and claims of a cluster are too many to look at."""
 
 
 def kubeconfig_of(given: Path | None) -> str | None:

@@ -31,7 +31,7 @@ labels:
 {{- end }}
 
 {{- define "aim.natsUrl" -}}
-{{- if .Values.nats.url }}{{ .Values.nats.url }}
+{{- if not .Values.nats.bundled }}{{ .Values.nats.url }}
 {{- else }}{{ ternary "tls" "nats" .Values.nats.auth.enabled }}://aim-nats.{{ .Release.Namespace }}.svc:4222
 {{- end }}
 {{- end }}
@@ -117,12 +117,12 @@ spec:
     - {port: cluster, protocol: TCP}
 {{- end }}
 
+{{- /* --store_dir is an argument; every write is synced: an acknowledged event survives power loss. */}}
 {{- define "aim.natsConf" -}}
 port: 4222
 http_port: 8222
 server_name: $SERVER_NAME
 jetstream {
-  store_dir: /data
   sync_interval: always
 }
 {{- if .Values.nats.auth.enabled }}

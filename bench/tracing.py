@@ -1,0 +1,95 @@
+"""What tracing costs a publication and a pass, off and on, on one core: an embedded NATS server, and an exporter that drops what it gets.
+
+Run by `make bench`; prints a section of RESULTS.md.
+"""
+
+import asyncio
+import datetime
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from aimbus import Event, NatsServer, connect, ensure_streams
+from aimbus.tracing import tracer
+from aimschema.messages import ObjectChanged, subject_of
+from aimschema.resources import Key
+from aimservice.passes import Passes
+
+MESSAGES = 2000
+PASSES = 20_000
+ROUNDS = 5
+
+
+class Dropping(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 (the exporter's interface)
+        return SpanExportResult.SUCCESS
+
+
+def pod(number: int, version: int) -> ObjectChanged:
+    name = f"pod-{number}"
+    body = {"metadata": {"name": name, "namespace": "ml", "uid": name}}
+    return ObjectChanged(kind="Pod", namespace="ml", name=name, uid=name, resource_version=str(version), object=body)
+
+
+async def publish_us(folder: Path, versions: Sequence[int]) -> float:
+    """CPU time a message, one after another, the best of the rounds; this process alone."""
+    server = NatsServer(folder)
+    await server.start()
+    bus = await connect(server.url, name="bench")
+    try:
+        await ensure_streams(bus)
+        best_s = float("inf")
+        for version in versions:
+            began_s = time.process_time()
+            for number in range(MESSAGES):
+                await bus.publisher.publish(pod(number, version))
+            best_s = min(best_s, time.process_time() - began_s)
+    finally:
+        await bus.close()
+        await server.stop()
+    return best_s / MESSAGES * 1e6
+
+
+def pass_us() -> float:
+    """What an event heard and a pass over its key cost on top of the planner, the best of the rounds."""
+    passes, key, now, message = Passes(tracer("bench")), Key("Pod", "ml", "a"), datetime.datetime.now(datetime.UTC), pod(1, 1)
+    subject, traceparent = subject_of(message), f"00-{1:032x}-{1:016x}-01"
+    best_s = float("inf")
+    for round_ in range(ROUNDS):
+        events = [Event(round_ * PASSES + number + 1, subject, message, now, (), "aim-watcher", traceparent) for number in range(PASSES)]
+        began_s = time.process_time()
+        for event in events:
+            passes.heard(event)
+            with passes.over(key, (event.seq,)):
+                passes.ended("done")
+        best_s = min(best_s, time.process_time() - began_s)
+    return best_s / PASSES * 1e6
+
+
+async def measure() -> tuple[float, float]:
+    with tempfile.TemporaryDirectory(prefix="aim-bench-") as folder:
+        return await publish_us(Path(folder), range(1, ROUNDS + 1)), pass_us()
+
+
+def main() -> None:
+    off_us = asyncio.run(measure())
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Dropping()))
+    trace.set_tracer_provider(provider)
+    on_us = asyncio.run(measure())
+    provider.shutdown()
+    print("## Tracing\n")
+    print(f"`.venv/bin/python bench/tracing.py`, CPU time of one process, the best of {ROUNDS} rounds, load {os.getloadavg()[0]:.1f} at the end.\n")
+    print("| | off | on | on/off |\n|---|---|---|---|")
+    for what, off, on in zip((f"publish a message (of {MESSAGES:,})", f"an event heard, a pass (of {PASSES:,})"), off_us, on_us, strict=True):
+        print(f"| {what} | {off:.1f} µs | {on:.1f} µs | {on / off:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

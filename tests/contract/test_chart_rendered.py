@@ -1,0 +1,263 @@
+"""The chart and the kustomize folders: valid for Kubernetes, restricted, alike, and with nothing of their own that deploy/ already says."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from aim_cacher.settings import CacherSettings
+from aim_watcher.settings import WatcherSettings
+from aimctl.quickstart import crds, rbac
+from aimctl.services import SERVICES
+from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, folders, place_of, render, without_helm
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy" / "charts" / "aim"
+KUSTOMIZE = ROOT / "deploy" / "kustomize"
+KUBERNETES = "1.32"
+EXTERNAL = "--set=nats.bundled=false,nats.url=tls://nats.example.org:4222"
+EVERYTHING = "--set=namespace.create=true,tracing.endpoint=http://otel.monitoring.svc:4318,priorityClassName=high,image.pullSecrets={login}"
+INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "dev": ((), ()),
+    "production": ((), OVERLAYS["production"]),
+    "external-nats": ((EXTERNAL,), ()),
+    "keys": (("--set=nats.auth.enabled=true",), ()),
+    "everything": ((EVERYTHING,), OVERLAYS["production"]),
+}
+"""Arguments and files of values."""
+DEFINED = "CustomResourceDefinition"
+ACCOUNT, NATS = "ServiceAccount", "aim-nats"
+every = pytest.mark.parametrize("installation", INSTALLATIONS)
+
+
+@cache
+def of(installation: str) -> tuple[Body, ...]:
+    arguments, files = INSTALLATIONS[installation]
+    return tuple(render(CHART, *arguments, files=files))
+
+
+def workloads(installation: str) -> dict[str, Body]:
+    return {body["metadata"]["name"]: body for body in of(installation) if body["kind"] in {"Deployment", "StatefulSet"}}
+
+
+def pod_specs(installation: str) -> Iterator[Body]:
+    return (body["spec"]["template"]["spec"] for body in workloads(installation).values())
+
+
+def by_kind(installation: str, kind: str) -> dict[str, Body]:
+    return {body["metadata"]["name"]: body for body in of(installation) if body["kind"] == kind}
+
+
+def env_of(spec: Body) -> dict[str, Any]:
+    (container,) = spec["containers"]
+    return {variable["name"]: variable.get("value") for variable in container["env"]}
+
+
+@every
+def test_every_object_is_valid_for_kubernetes(installation: str) -> None:
+    for body in of(installation):
+        kubernetes_validate.validate(body, KUBERNETES, strict=True)
+
+
+def test_an_invalid_object_would_be_noticed() -> None:
+    (nats,) = by_kind("dev", "StatefulSet").values()
+    with pytest.raises(kubernetes_validate.ValidationError, match="noSuchField"):
+        kubernetes_validate.validate(nats | {"noSuchField": 1}, KUBERNETES, strict=True)
+
+
+@every
+def test_every_object_has_a_place_and_says_whose_it_is_and_is_there_once(installation: str) -> None:
+    for body in of(installation):
+        metadata = body["metadata"]
+        cluster_wide = {DEFINED, "Namespace", "ClusterRole", "ClusterRoleBinding"}
+        assert metadata.get("namespace") == (None if body["kind"] in cluster_wide else NAMESPACE), place_of(body)
+        assert metadata["labels"]["app.kubernetes.io/part-of"] == "aim", place_of(body)
+    places = [place_of(body) for body in of(installation)]
+    assert len(places) == len(set(places))
+
+
+@every
+def test_kinds_and_permissions_are_those_of_deploy(installation: str) -> None:
+    """Word for word but for labels and annotations."""
+
+    def bare(body: Body) -> Body:
+        return body | {"metadata": {key: value for key, value in body["metadata"].items() if key in {"name", "namespace"}}}
+
+    kinds = {DEFINED, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", ACCOUNT}
+    rendered = {place_of(body): bare(body) for body in of(installation) if body["kind"] in kinds}
+    rendered.pop((ACCOUNT, NAMESPACE, NATS), None)
+    assert rendered == {place_of(body): bare(body) for body in (*crds(), *rbac())}
+
+
+def test_kinds_are_upgraded_with_the_release_and_stay_after_it() -> None:
+    assert {body["metadata"]["annotations"]["helm.sh/resource-policy"] for body in by_kind("dev", DEFINED).values()} == {"keep"}
+    assert [body for body in render(CHART, "--set=crds.install=false") if body["kind"] == DEFINED] == []
+
+
+@every
+def test_every_pod_passes_the_restricted_pod_security_standard(installation: str) -> None:
+    """Kubernetes, "Pod Security Standards"; and a root that nobody writes to, which is more."""
+    for spec in pod_specs(installation):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+        assert all(volume.keys() & {"emptyDir", "secret", "configMap"} for volume in spec["volumes"])
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert all("hostPort" not in port for port in container["ports"])
+
+
+@every
+def test_every_container_has_probes_resources_and_a_pinned_image(installation: str) -> None:
+    for spec in pod_specs(installation):
+        for container in spec["containers"]:
+            ports = {port["name"] for port in container["ports"]}
+            assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} <= ports
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+            assert re.search(r":[\w.-]*\d[\w.-]*$", container["image"]), container["image"]
+
+
+@every
+def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str) -> None:
+    found = {name: body["spec"]["template"]["spec"] for name, body in workloads(installation).items()}
+    assert found.keys() - {NATS} == {f"aim-{service}" for service in SERVICES}
+    for name, spec in found.items():
+        assert spec["serviceAccountName"] == name
+        assert spec["automountServiceAccountToken"] is (name != NATS)
+        assert spec["enableServiceLinks"] is False
+
+
+@every
+def test_every_variable_is_one_that_services_know_and_the_downloader_is_the_cachers_own(installation: str) -> None:
+    known = {f"AIM_{field.upper()}" for settings in (CacherSettings, WatcherSettings) for field in settings.model_fields}
+    for name, body in workloads(installation).items():
+        if name != NATS:
+            assert env_of(body["spec"]["template"]["spec"]).keys() <= known | {"OTEL_EXPORTER_OTLP_ENDPOINT"}
+    cacher = env_of(workloads(installation)["aim-cacher"]["spec"]["template"]["spec"])
+    assert cacher["AIM_DOWNLOADER_IMAGE"] == CacherSettings.model_fields["downloader_image"].default
+
+
+def test_production_goes_on_when_a_node_is_lost_and_dev_has_one_of_each() -> None:
+    assert {body["spec"]["replicas"] for body in workloads("dev").values()} == {1}
+    replicas = {name: body["spec"]["replicas"] for name, body in workloads("production").items()}
+    assert replicas.pop(NATS) == 3
+    assert set(replicas.values()) == {2}
+    budgets = by_kind("production", "PodDisruptionBudget")
+    assert budgets.keys() == workloads("production").keys()
+    for name, body in workloads("production").items():
+        assert budgets[name]["spec"]["maxUnavailable"] == 1
+        spread = body["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert {one["topologyKey"] for one in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        for selector in (budgets[name]["spec"]["selector"], *(one["labelSelector"] for one in spread), body["spec"]["selector"]):
+            assert selector["matchLabels"].items() <= body["spec"]["template"]["metadata"]["labels"].items()
+    watcher = env_of(workloads("production")["aim-watcher"]["spec"]["template"]["spec"])
+    assert watcher["AIM_NATS_REPLICAS"] == "3"
+
+
+def test_with_keys_each_service_mounts_its_own_secret_alone() -> None:
+    for service in SERVICES:
+        spec = workloads("keys")[f"aim-{service}"]["spec"]["template"]["spec"]
+        secrets = [volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume]
+        assert secrets == [f"aim-nats-{service}"]
+        env = env_of(spec)
+        assert (env["AIM_NATS_CREDS"], env["AIM_NATS_CA"]) == ("/etc/aim/nats/nkey.seed", "/etc/aim/nats/ca.crt")
+        assert env["AIM_NATS_URL"] == f"tls://aim-nats.{NAMESPACE}.svc:4222"
+    assert all("secret" not in volume for spec in pod_specs("dev") for volume in spec["volumes"])
+
+
+def test_with_a_nats_of_ones_own_nothing_of_nats_is_installed() -> None:
+    assert [place_of(body) for body in of("external-nats") if NATS in body["metadata"]["name"]] == []
+    assert {env_of(spec)["AIM_NATS_URL"] for spec in pod_specs("external-nats")} == {"tls://nats.example.org:4222"}
+
+
+@every
+def test_nothing_comes_in_or_goes_out_but_what_is_listed_and_only_discovery_reaches_registries(installation: str) -> None:
+    policies = by_kind(installation, "NetworkPolicy")
+    assert policies["aim-deny"]["spec"].keys() == {"podSelector", "policyTypes"}
+    for name, body in workloads(installation).items():
+        labels = body["spec"]["template"]["metadata"]["labels"]
+        applied = {policy for policy, found in policies.items() if selects(found["spec"]["podSelector"], labels)}
+        of_nats, of_discovery = {NATS} if name == NATS else {"aim-services"}, {"aim-discovery-registry"} if name == "aim-discovery" else set()
+        assert applied == {"aim-deny"} | of_nats | of_discovery
+    everywhere = {name for name, found in policies.items() if "0.0.0.0/0" in str(found)}
+    assert everywhere == {"aim-discovery-registry"}
+
+
+def selects(selector: Body, labels: Body) -> bool:
+    """Kubernetes, LabelSelector; of the expressions, In."""
+    listed = all(labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", ()))
+    return listed and (selector.get("matchLabels") or {}).items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        pytest.param("services.watcher.evn.X=1", "services.watcher: Additional property evn", id="a-field-there-is-not"),
+        pytest.param("replica=2", "Additional property replica", id="at-the-top"),
+        pytest.param("log.level=LOUD", "log.level", id="a-word-there-is-not"),
+        pytest.param("nats.replicas=2", "nats.replicas", id="no-majority"),
+        pytest.param("nats.streamReplicas=3", "nats.streamReplicas", id="more-copies-than-servers"),
+        pytest.param("nats.bundled=false", "nats.url", id="no-server"),
+        pytest.param("nats.url=nats://elsewhere:4222", "nats.url", id="two-servers"),
+        pytest.param("image.tag=latest", "image.tag", id="not-pinned"),
+    ],
+)
+def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(said)):
+        render(CHART, f"--set={value}")
+
+
+def test_helm_finds_nothing_to_complain_of() -> None:
+    helm = str(Path(sys.executable).with_name("helm"))
+    done = subprocess.run([helm, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+    assert (done.returncode, "[WARNING]" in done.stdout, "[ERROR]" in done.stdout) == (0, False, False), done.stdout
+
+
+def test_the_package_has_the_kinds_and_roles_in_it(tmp_path: Path) -> None:
+    """Not the links to them."""
+    helm = str(Path(sys.executable).with_name("helm"))
+    subprocess.run([helm, "package", str(CHART), "--destination", str(tmp_path)], capture_output=True, check=True)
+    (package,) = tmp_path.iterdir()
+    assert render(package) == list(of("dev"))
+
+
+def test_a_pod_monitor_selects_the_services() -> None:
+    (monitor,) = [body for body in render(CHART, "--set=metrics.podMonitor=true") if body["kind"] == "PodMonitor"]
+    chosen = {name for name, body in workloads("dev").items() if selects(monitor["spec"]["selector"], body["spec"]["template"]["metadata"]["labels"])}
+    assert chosen == {f"aim-{service}" for service in SERVICES}
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "http", "path": "/metrics"}
+    assert workloads("dev")["aim-watcher"]["spec"]["template"]["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "aim"
+
+
+def test_the_alerts_are_those_of_deploy() -> None:
+    (rule,) = [body for body in render(CHART, "--set=metrics.alerts=true") if body["kind"] == "PrometheusRule"]
+    assert rule["spec"] == yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yaml").read_text())
+
+
+def test_the_kustomize_folders_are_what_make_chart_writes() -> None:
+    written = {str(file.relative_to(KUSTOMIZE)): file.read_text() for file in KUSTOMIZE.rglob("*.yaml")}
+    assert written == folders(CHART), "deploy/kustomize is out of date: make chart"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kustomize_installs_what_helm_does(overlay: str) -> None:
+    """All but the Namespace, which helm makes by itself."""
+    kubectl = str(Path(sys.executable).with_name("kubectl"))
+    done = subprocess.run([kubectl, "kustomize", str(KUSTOMIZE / "overlays" / overlay)], capture_output=True, text=True, check=True)
+    built = {place_of(body): body for body in yaml.safe_load_all(done.stdout)}
+    assert built.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert built == {place_of(body): without_helm(body) for body in of(overlay)}

@@ -1,0 +1,164 @@
+"""Traces of a real run, at a real collector: from the event of an object to the write of its status in one trace, and links where it goes on later.
+
+The tests of this file share one laptop cluster and run in the order they are written in.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from aimctl.quickstart import NAMESPACE, SERVICE
+from aimctl.services import start_service
+from aimctl.stack import Stack, control_plane_on_laptop, kubectl
+from aimlab.lab import READY_WITHIN_S, until_answers
+from aimlab.ports import free_ports
+from aimlab.testing.collector import Collector, Span, trees
+from aimschema import reasons, spans
+from aimschema.reasons import ROUTER
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+PASSWORD = "aimlab-secret"
+ALONE = {
+    "AIMClusterModel": {"name": "org/lonely", "image": "registry.invalid/lonely:1"},
+    "AIMService": {"model": "org/lonely", "templateRef": "nowhere"},
+}
+
+
+@dataclass
+class Place:
+    stack: Stack
+    collector: Collector
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    with pytest.MonkeyPatch.context() as environ:
+        async with Collector() as collector:
+            environ.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+            environ.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+            async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as stack:
+                yield Place(stack, collector)
+
+
+def with_status_write(seen: list[Span], kind: str) -> list[list[Span]]:
+    """The traces that begin with the event of an object of this kind and have a write of its status."""
+    begun = [span for span in seen if span.name == f"publish aim.object.{kind}" and not span.parent]
+    traces = [[span for span in seen if span.trace == first.trace] for first in begun]
+    return [trace for trace in traces if any(span.name == f"apply {kind}/status" and span.service == "aim-statuswriter" for span in trace)]
+
+
+def way(trace: list[Span], last: Span) -> list[tuple[str, str, str]]:
+    """From the first span of a trace down to this one: service, name, kind. A pass for what the pass before found out counts as one with it.
+
+    Empty while a span between them has not come: each service sends its own.
+    """
+    by_id = {span.id: span for span in trace}
+    upwards = [last]
+    while upwards[-1].parent:
+        if upwards[-1].parent not in by_id:
+            return []
+        upwards.append(by_id[upwards[-1].parent])
+    downwards = [(span.service, span.name, span.kind) for span in reversed(upwards)]
+    return [each for each, _ in itertools.groupby(downwards)]
+
+
+def ends(trace: list[Span], kind: str) -> list[Span]:
+    return [span for span in trace if span.name == f"apply {kind}/status"]
+
+
+@pytest.mark.parametrize("kind", ALONE)
+async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_status(place: Place, kind: str, tmp_path: Path) -> None:
+    """One object alone: where several events come at once, the trace of the latest is gone on with."""
+    metadata = {"name": "lonely", **({"namespace": "default"} if kind == "AIMService" else {})}
+    body = {"apiVersion": "aim.silogen.ai/v1alpha1", "kind": kind, "metadata": metadata, "spec": ALONE[kind]}
+    (tmp_path / "lonely.json").write_text(json.dumps(body))
+    await kubectl(place.stack.lab, "apply", "-f", str(tmp_path / "lonely.json"))
+    ways = [
+        [
+            ("aim-watcher", f"publish aim.object.{kind}", "producer"),
+            (f"aim-{by}", f"process {kind}", "consumer"),
+            (f"aim-{by}", f"publish aim.report.{kind}", "producer"),
+            ("aim-statuswriter", f"process {kind}", "consumer"),
+            ("aim-statuswriter", f"apply {kind}/status", "client"),
+        ]
+        for by in reasons.OWNED[kind]
+    ]
+
+    def holds(seen: list[Span]) -> bool:
+        return any(way(trace, end) in ways for trace in with_status_write(seen, kind) for end in ends(trace, kind))
+
+    print("\n".join(trees(await place.collector.until(holds))))
+
+
+async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) -> None:
+    """The image is looked at beside the queue, and the status of the model is written in the trace of the event that asked for it."""
+    wanted = ("aim-discovery", "publish aim.action.AIMClusterModel", "producer")
+    seen = await place.collector.until(lambda seen: any((s.service, s.name, s.kind) == wanted for s in seen))
+    looked = next(span for span in seen if (span.service, span.name, span.kind) == wanted)
+    first = next(span for span in seen if span.trace == looked.trace and not span.parent)
+    assert (first.name, first.attributes[spans.OBJECT_NAME]) == ("publish aim.object.AIMClusterModel", "lonely")
+    log = [json.loads(line) for line in place.stack.services.log_of("discovery").read_text().splitlines() if line.startswith("{")]
+    assert next(line["trace_id"] for line in log if line["event"] == "inspected") == looked.trace
+
+
+async def test_a_span_says_what_it_is_about_by_the_conventions_and_nothing_that_is_in_it(place: Place) -> None:
+    await kubectl(place.stack.lab, "apply", "-f", str(place.stack.quickstart.manifests))
+    await kubectl(place.stack.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=90s")
+    seen = await place.collector.until(lambda seen: any(span.name == "apply InferenceService" for span in seen))
+    applied = next(span for span in seen if span.name == "apply InferenceService")
+    about = {spans.OBJECT_KIND: "InferenceService", spans.OBJECT_NAME: SERVICE, spans.NAMESPACE: NAMESPACE}
+    assert applied.attributes == {spans.METHOD: "PATCH", **about}
+    told = next(s for s in seen if s.name == "publish aim.object.AIMService" and s.attributes[spans.OBJECT_NAME] == SERVICE)
+    assert {name: told.attributes[name] for name in (spans.SYSTEM, spans.DESTINATION, spans.OPERATION, spans.OPERATION_TYPE)} == {
+        spans.SYSTEM: "nats",
+        spans.DESTINATION: f"aim.object.AIMService.{NAMESPACE}.{SERVICE}",
+        spans.OPERATION: "publish",
+        spans.OPERATION_TYPE: "send",
+    }
+    sent = b"".join(place.collector.raw)
+    for word in (PASSWORD, "VLLM_ENABLE_METRICS", "workspace/model-cache"):
+        assert word.encode() not in sent
+    print("\n".join(trees(seen)))
+
+
+async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at_those_of_before(place: Place) -> None:
+    await place.stack.services.stop(ROUTER)
+    (port,) = free_ports(1)
+    account = place.stack.lab.accounts
+    kubeconfig = None if account is None else account[f"aim-{ROUTER}"]
+    url = await start_service(place.stack.services, ROUTER, nats_url=place.stack.nats_url, kubeconfig=kubeconfig, port=port)
+    started_ns = max(span.end_ns for span in place.collector.spans)
+    await until_answers(place.stack.services.running[ROUTER], f"{url}/readyz", ROUTER, READY_WITHIN_S)
+
+    def anew(seen: list[Span]) -> list[Span]:
+        return [s for s in seen if s.service == "aim-router" and s.start_ns > started_ns and s.name == "process AIMService"]
+
+    seen = await place.collector.until(lambda seen: bool(anew(seen)))
+    again = anew(seen)[0]
+    assert again.parent == ""
+    before = {span.trace for span in seen if span.start_ns < started_ns}
+    assert again.trace not in before
+    assert again.links
+    assert {trace for trace, _ in again.links} <= before
+
+
+async def test_a_replay_is_a_trace_of_its_own_that_points_at_what_it_goes_over(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    for command in (["record", "-n", NAMESPACE, "-o", str(file)], ["replay", str(file), "--service", ROUTER]):
+        env = os.environ | {"AIM_NATS_URL": place.stack.nats_url}
+        process = await asyncio.create_subprocess_exec(str(Path(sys.executable).with_name("aimctl")), *command, env=env)
+        assert await process.wait() == 0
+    seen = await place.collector.until(lambda seen: any(span.service == "aimctl" for span in seen))
+    (replayed,) = [span for span in seen if span.service == "aimctl"]
+    assert (replayed.name, replayed.parent) == ("replay router", "")
+    of_the_service = {s.trace for s in seen if s.name == "publish aim.object.AIMService" and s.attributes[spans.NAMESPACE] == NAMESPACE}
+    assert of_the_service & {trace for trace, _ in replayed.links}
+    assert replayed.trace not in {span.trace for span in seen if span.service != "aimctl"}
