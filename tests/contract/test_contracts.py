@@ -11,6 +11,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from msgspec import NODEFAULT, structs
 
+from aim_watcher.projection import NOTHING, living
+from aim_watcher.projection import fold as published
 from aimctl.contracts import CONSOLE, CONTRACTS, asyncapi, flaws
 from aimctl.planners import PLANNERS, planner
 from aimschema import reasons, subjects
@@ -127,11 +129,13 @@ def test_a_message_of_a_released_version_is_read_and_folded(line: bytes) -> None
     match message:
         case ObjectChanged():
             assert seen.get(_key(message)) is not None
+            assert living(published(NOTHING, message, 7), _key(message)) is not None
         case StatusReported():
             assert seen.report(_key(message), message.service) == message
         case KindSynced():
             assert seen.installed(message.kind) == message.installed
         case ObjectDeleted():
+            assert living(published(NOTHING, message, 7), _key(message)) is None
             assert fold(seen, ObjectChanged(**{name: getattr(message, name) for name in message.__struct_fields__}), 6) == seen
         case _:
             assert seen == Projection()
@@ -156,7 +160,7 @@ def as_json(message: Message) -> dict[str, Any]:
     return decoded
 
 
-def _key(message: ObjectChanged | StatusReported) -> Key:
+def _key(message: ObjectChanged | ObjectDeleted | StatusReported) -> Key:
     key = key_of(message)
     assert key is not None
     return key

@@ -23,6 +23,22 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SUFFIX = ".schema.json"
 MESSAGES: tuple[type[msgspec.Struct], ...] = typing.get_args(Message)
+_CONSTRAINTS = frozenset(
+    {
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+    }
+    | {"minItems", "maxItems", "uniqueItems", "format", "contentEncoding", "minProperties", "maxProperties"}
+)
 FAMILIES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     subjects.OBJECT: (ObjectChanged, ObjectDeleted),
     subjects.SYNCED: (KindSynced,),
@@ -112,7 +128,18 @@ class _Comparison:
             yield self._breach("TYPE_NARROWED", field, f"it had {len(places[0])} places, and now {len(places[1])}")
         for index, (before, after) in enumerate(zip(*places, strict=False)):
             yield from self.between(before, after, f"{field}[{index}]")
+        yield from self._constraints(old, new, field)
         yield from self._fields(old, new, field)
+
+    def _constraints(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
+        was, now = old.get("additionalProperties", True), new.get("additionalProperties", True)
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from self.between(was, now, f"{field}.*")
+        elif now is False and was is not False:
+            yield self._breach("CLOSED", field, "a field of a later version would make the message unreadable")
+        for word in sorted(_CONSTRAINTS & (old.keys() | new.keys())):
+            if old.get(word) != new.get(word):
+                yield self._breach("CONSTRAINT_CHANGED", field, f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}")
 
     def _fields(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
         was, now = old.get("properties", {}), new.get("properties", {})

@@ -55,6 +55,16 @@ REFUSED = {
     "inside what may be null": (ACTION, lambda s: fields(s, "Mark").pop("whole"), "FIELD_REMOVED", "mark.whole"),
     "a place of a tuple": (ACTION, lambda s: s["$defs"]["Key"]["prefixItems"].pop(), "TYPE_NARROWED", "about"),
     "the type of a place": (ACTION, lambda s: s["$defs"]["Key"]["prefixItems"][0].update(type="integer"), "TYPE_NARROWED", "about[0]"),
+    "the values of a map": (
+        LETTER,
+        retype("DeadLetter", "headers", type="object", additionalProperties={"type": "integer"}, default={}),
+        "TYPE_NARROWED",
+        "headers.*",
+    ),
+    "bytes become text": (LETTER, retype("DeadLetter", "data", type="string", default=""), "CONSTRAINT_CHANGED", "data"),
+    "a pattern": (LETTER, retype("DeadLetter", "name", type="string", pattern="^x"), "CONSTRAINT_CHANGED", "name"),
+    "a minimum": (LETTER, retype("DeadLetter", "attempts", type="integer", minimum=1), "CONSTRAINT_CHANGED", "attempts"),
+    "unknown fields are refused": (LETTER, lambda s: s["$defs"]["DeadLetter"].update(additionalProperties=False), "CLOSED", ""),
     "the tag": (LETTER, lambda s: fields(s, "DeadLetter")["type"].update(enum=["aim.dead.v2"]), "VALUES_CHANGED", "type"),
 }
 
