@@ -94,15 +94,19 @@ class Venvs:
 
     def of(self, target: str) -> Path:
         """With the target's wheels in it; raises CalledProcessError if the pins lack something."""
+        python = self._folder / "build" / "bin" / "python"
         if not (wheels := self._folder / "wheels").exists():
-            self._run(IMAGES / "wheels.sh", sys.executable, wheels)
+            self._run(sys.executable, "-m", "venv", self._folder / "build")
+            self._run(python, "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", ROOT / "requirements" / "images.txt")
+            self._run(IMAGES / "wheels.sh", python, wheels)
         held = frozenset(packages(target))
         if held not in self._made:
             self._made[held] = self._folder / target
-            self._run(IMAGES / "install.sh", target, sys.executable, wheels, self._made[held])
+            self._run(IMAGES / "install.sh", target, python, wheels, self._made[held])
         elif not (self._made[held] / "bin" / f"aim-{target}").exists():
-            pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", self._made[held], "install", "--quiet", "--no-index", "--no-deps"]
+            pip: list[str | Path] = [python, "-m", "pip", "--python", self._made[held], "install", "--quiet", "--no-index", "--no-deps"]
             self._run(*pip, "--find-links", wheels, f"aim-{target}")
+            self._run(python, "-m", "pip", "--python", self._made[held], "check")
         return self._made[held]
 
     def _run(self, *command: str | Path) -> None:

@@ -15,7 +15,11 @@ from aimschema.contracts import Breach
 Schema = dict[str, Any]
 LOWER = ("maxLength", "maximum", "maxItems", "maxProperties")
 HIGHER = ("minLength", "minimum", "minItems", "minProperties")
-FIXED = ("pattern", "format", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-int-or-string")
+FIXED = (
+    *("pattern", "format", "nullable", "multipleOf", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "allOf", "anyOf", "oneOf", "not"),
+    *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-int-or-string"),
+    *("x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"),
+)
 
 
 def compare(old: Schema, new: Schema) -> list[Breach]:
@@ -50,7 +54,9 @@ def _schema(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
     yield from _limits(old, new, path)
     yield from _fields(old, new, path)
     for word, step in (("items", "[]"), ("additionalProperties", ".*")):
-        if isinstance(old.get(word), dict) and isinstance(new.get(word), dict):
+        if isinstance(old.get(word), dict) != isinstance(new.get(word), dict):
+            yield "TYPE_CHANGED", f"{path}{step}", f"{word} was {'there' if word in old else 'not there'}"
+        elif isinstance(old.get(word), dict):
             yield from _schema(old[word], new[word], f"{path}{step}")
 
 
@@ -65,10 +71,15 @@ def _limits(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
     for word in FIXED:
         if new.get(word) != old.get(word) and not (word == "pattern" and word not in new):
             yield "TIGHTENED", path, f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}"
-    before = {rule["rule"] for rule in old.get("x-kubernetes-validations", ())}
-    for rule in new.get("x-kubernetes-validations", ()):
-        if rule["rule"] not in before:
+    before, after = ([_checked(rule) for rule in schema.get("x-kubernetes-validations", ())] for schema in (old, new))
+    for rule in after:
+        if rule not in before:
             yield "RULE_ADDED", path, f"objects were let in without it: {rule['rule']}"
+
+
+def _checked(rule: Schema) -> Schema:
+    """What of a rule decides, without the words that are said when it does not hold."""
+    return {name: value for name, value in rule.items() if name not in {"message", "messageExpression", "reason", "fieldPath"}}
 
 
 def _fields(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str]]:
@@ -81,6 +92,6 @@ def _fields(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
             yield "FIELD_REQUIRED", f"{path}.{name}".lstrip("."), "objects need not have it; give it a default"
     for name in was.keys() & now.keys():
         field = f"{path}.{name}".lstrip(".")
-        if "default" in was[name] and was[name]["default"] != now[name].get("default"):
-            yield "DEFAULT_CHANGED", field, f"it was {was[name]['default']}, which objects without it were meant to have"
+        if was[name].get("default") != now[name].get("default"):
+            yield "DEFAULT_CHANGED", field, f"it was {was[name].get('default', 'not there')}, which objects without it were meant to have"
         yield from _schema(was[name], now[name], field)

@@ -29,6 +29,11 @@ def fields(body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def rules(body: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = version(body)["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
+    return found
+
+
 def after(change: Change) -> list[tuple[str, str]]:
     new = copy.deepcopy(CRD)
     change(new)
@@ -57,6 +62,10 @@ REFUSED = {
     "a pattern": (lambda b: fields(b)["templateRef"].update(pattern="^x$"), "TIGHTENED", "spec.templateRef"),
     "an enumeration": (lambda b: fields(b)["templateRef"].update(enum=["a"]), "VALUE_REMOVED", "spec.templateRef"),
     "a CEL rule": (lambda b: spec(b).update({"x-kubernetes-validations": [{"rule": "self.replicas > 1"}]}), "RULE_ADDED", "spec"),
+    "what a CEL rule compares with": (lambda b: rules(b)[0].update(optionalOldSelf=True), "RULE_ADDED", ""),
+    "null is refused": (lambda b: fields(b)["templateRef"].update(nullable=False), "TIGHTENED", "spec.templateRef"),
+    "one of several": (lambda b: fields(b)["templateRef"].update(allOf=[{"minLength": 2}]), "TIGHTENED", "spec.templateRef"),
+    "a first default": (lambda b: fields(b)["model"].update(default="m"), "DEFAULT_CHANGED", "spec.model"),
     "a default": (lambda b: fields(b)["cacheModel"].update(default=False), "DEFAULT_CHANGED", "spec.cacheModel"),
     "a field of an item": (lambda b: conditions(b)["items"]["properties"].pop("message"), "FIELD_REMOVED", "status.conditions[].message"),
     "how a list merges": (lambda b: conditions(b).update({"x-kubernetes-list-type": "atomic"}), "TIGHTENED", "status.conditions"),
