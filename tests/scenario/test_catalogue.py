@@ -190,7 +190,10 @@ async def test_a_template_that_nothing_recommended_supports_is_warned_and_discov
     await place.model("large", image)
     await place.inspected("large", "Inspected")
     await place.template("large")
-    words = "the image recommends no deployment like MI300X × 1 latency fp8, but MI325X × 8"
+    words = (
+        "the image recommends no deployment like MI300X × 1 latency fp8, but MI325X × 8; make the template anew for one of these, "
+        "or leave it: discovery shows whether it runs all the same"
+    )
     assert await place.warned(TEMPLATE, "large", "UnsupportedProfile") == words
     await place.discovered("large", "ProfilesDiscovered", words)
 

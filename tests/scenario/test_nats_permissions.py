@@ -228,7 +228,7 @@ async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(tm
         await eventually(has_letters, "letters on the unreadable message")
         here = ("-n", NAMESPACE)
         of_service = [[verb, f"aimsvc/{SERVICE}", *here] for verb in ("timeline", "explain", "wait")]
-        for looking in (*of_service, ["get", *here], ["record", "-o", str(tmp_path / "recording"), *here], ["top", "--once"]):
+        for looking in (*of_service, ["get", *here], ["record", "-o", str(tmp_path / "recording"), *here], ["top", "--once"], ["doctor"]):
             code, said = await aimctl(CONSOLE, *looking)
             assert code == 0, said
         assert violations(guard) == []

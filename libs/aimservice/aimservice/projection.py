@@ -224,10 +224,11 @@ def without_facts(seen: Projection) -> Projection:
 
 
 def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
-    """Without reports that a reload did not bring."""
+    """Without these reports, whether they were known or not."""
     left = seen._reports
     for report in reports:
-        left = left.delete(report)
+        if report in left:
+            left = left.delete(report)
     return replace(seen, _reports=left)
 
 

@@ -458,6 +458,15 @@ async def test_an_unreadable_message_says_nothing_on_its_object_also_over_a_relo
     assert len(bench.of(DeadLetter)) == 2
 
 
+async def test_an_unreadable_report_of_our_own_on_what_nobody_knows_stops_nothing(bench: Bench) -> None:
+    await bench.started(bench.planner.decide, A)
+    await until(lambda: bench.planner.asked == [A])
+    await bench.watcher.publisher.resend(subjects.of_report(B, NAME), b"{", {})
+    await until(lambda: len(bench.of(DeadLetter)) == 1)
+    await bench.publish(changed(B, 8))
+    await until(lambda: bench.planner.asked[-1] == B)
+
+
 async def test_an_event_that_cannot_be_dealt_with_stops_nothing(bench: Bench) -> None:
     def breaks(seen: Projection, key: Key) -> Iterable[Key]:
         if key == JOB_OF_A:

@@ -258,7 +258,7 @@ def test_of_reports_the_last_one_sent_counts(sent: list[tuple[int, str]]) -> Non
 def test_reports_of_services_stand_beside_each_other_and_can_be_swept() -> None:
     seen = fold(fold(Projection(), said("a"), 1), said("b", "deployer"), 2)
     assert set(seen.report_keys()) == {(POD, "cacher"), (POD, "deployer")}
-    assert set(forget_reports(seen, [(POD, "cacher")]).report_keys()) == {(POD, "deployer")}
+    assert set(forget_reports(seen, [(POD, "cacher"), (JOB, "cacher")]).report_keys()) == {(POD, "deployer")}
 
 
 def test_after_a_reload_the_numbers_of_reports_may_begin_anew() -> None:
