@@ -5,12 +5,15 @@ Run by `make bench`; prints a section of RESULTS.md.
 
 import asyncio
 import datetime
+import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -78,6 +81,7 @@ async def measure() -> tuple[float, float]:
 
 
 def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     off_us = asyncio.run(measure())
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Dropping()))
