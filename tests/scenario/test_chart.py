@@ -4,6 +4,7 @@ What containers are given otherwise than on a node with containers: `aimlab.node
 """
 
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,7 +35,10 @@ from aimschema.resources import AIM_KINDS, CLAIM, INFERENCE_SERVICE, JOB, POD, R
 CHART = Path(__file__).parents[2] / "deploy" / "charts" / "aim"
 BIN = Path(sys.executable).parent
 NATS_PORT = 4222
+MONITOR_PORT = 8222
 HTTP_PORT = 8080
+NO_POD = "127.250.0.1"
+"""A loopback address that the node gives to no pod."""
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 
@@ -63,9 +67,22 @@ async def install(lab: Lab, bodies: list[dict[str, Any]]) -> None:
         await kubectl(lab, "rollout", "status", kind, "-n", SYSTEM_NAMESPACE, "--timeout=60s")
 
 
+def is_free(port: int) -> bool:
+    """Whether a pod could listen on it: who listens on all addresses of the machine listens on theirs too."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do; what is left of former connections does not count
+        try:
+            tried.bind((NO_POD, port))
+        except OSError:
+            return False
+    return True
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """The chart, rendered and applied by kubectl on a laptop cluster that has nothing else of ours."""
+    for port in (NATS_PORT, MONITOR_PORT, HTTP_PORT):
+        assert is_free(port), f"something on this machine listens on port {port} of all addresses, which the pods need on theirs: stop it"
     folder = tmp_path_factory.mktemp("chart")
     bodies = render(CHART)
     async with laptop(folder, []) as lab:
