@@ -85,6 +85,7 @@ NAME_CONFLICT: Final = "NameConflict"
 # Warning Events alone
 SECRET_MISSING: Final = "SecretMissing"  # noqa: S105 (a reason)
 CONTESTED: Final = "Contested"
+SEVERAL_LISTENERS: Final = "SeveralListeners"
 
 # Summary states
 FAILED_STATE: Final = TemplateState.FAILED.value

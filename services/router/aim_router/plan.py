@@ -7,6 +7,8 @@ import datetime
 from functools import partial
 from typing import Any
 
+from aim_router.listeners import address, attached, objects, rejection
+from aim_router.parents import answers, is_complete
 from aim_router.projection import with_workload_id, workload_id
 from aim_router.render import path_of, route, timeout_of
 from aimschema import reasons
@@ -17,6 +19,9 @@ from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, advis
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 NO_GATEWAY_API = "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
+CHANGE_LISTENER = "name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName"
+_PASSING = ("BackendNotFound", "Pending")
+"""Reasons of a gateway for False that pass by themselves."""
 routing_ready = partial(condition, reasons.ROUTING_READY)
 
 
@@ -28,10 +33,29 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
 
 
 def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
-    """What keeps every service with this config from having a route, told on the config itself."""
+    """What keeps every service with this config from having a route, or attaches it to more than was meant, told on the config itself."""
     routing = ConfigSpec.model_validate(config.spec).routing
-    wrong = None if routing is None or not routing.auto_create_route else _wrong(seen, config, routing.gateway)
-    return advise(seen, config, reasons.ROUTER, now, *([] if wrong is None else [(reasons.ROUTE_FAILED, wrong)]))
+    found = [] if routing is None or not routing.auto_create_route else _advice(seen, config, routing.gateway)
+    return advise(seen, config, reasons.ROUTER, now, *found)
+
+
+def _advice(seen: Projection, config: Seen, gateway: GatewayReference | None) -> list[tuple[str, str]]:
+    """Warnings as (reason, message); first match wins."""
+    wrong = _wrong(seen, config, gateway)
+    if wrong is not None:
+        return [(reasons.ROUTE_FAILED, wrong)]
+    there = None if gateway is None else _gateway(seen, gateway, config.key.namespace)
+    if gateway is None or there is None or gateway.section_name is not None:
+        return []
+    open_to_all = attached(there, gateway, config.key.namespace)
+    if len(open_to_all) < 2:
+        return []
+    words = (
+        f"spec.routing.gateway has no sectionName, so routes attach to {len(open_to_all)} listeners "
+        f"of Gateway {there.key.namespace}/{there.key.name}: {', '.join(map(str, open_to_all))}; "
+        "set spec.routing.gateway.sectionName to the one that is meant"
+    )
+    return [(reasons.SEVERAL_LISTENERS, words)]
 
 
 def _wrong(seen: Projection, config: Seen, gateway: GatewayReference | None) -> str | None:
@@ -39,17 +63,30 @@ def _wrong(seen: Projection, config: Seen, gateway: GatewayReference | None) -> 
         return "spec.routing has no gateway, so no service gets a route; set spec.routing.gateway, or spec.routing.autoCreateRoute to false"
     if not seen.installed(ROUTE.kind):
         return f"spec.routing asks for routes, but {NO_GATEWAY_API}, or set spec.routing.autoCreateRoute to false"
-    if gateway.kind != GATEWAY.kind:
+    if not _is_gateway(gateway):
         return None
-    key = Key(GATEWAY.kind, gateway.namespace or config.key.namespace, gateway.name)
-    there = seen.get(key)
+    name = f"Gateway {gateway.namespace or config.key.namespace}/{gateway.name}"
+    there = _gateway(seen, gateway, config.key.namespace)
     if there is None:
-        return f"spec.routing.gateway names Gateway {key.namespace}/{key.name}, which does not exist; create it, or change the field"
-    listeners = [str(listener.get("name")) for listener in there.spec.get("listeners") or ()]
+        return f"spec.routing.gateway names {name}, which does not exist; create it, or change the field"
+    listeners = [str(listener.get("name")) for listener in objects(there.spec.get("listeners"))]
     if gateway.section_name is not None and gateway.section_name not in listeners:
-        has = f"Gateway {key.namespace}/{key.name} has {', '.join(listeners) or 'none'}"
+        has = f"{name} has {', '.join(listeners) or 'none'}"
         return f"spec.routing.gateway.sectionName names listener {gateway.section_name}, but {has}; change the field"
-    return None
+    why = rejection(there, gateway, config.key.namespace)
+    return None if why is None else f"{why}; {CHANGE_LISTENER}"
+
+
+def _is_gateway(reference: GatewayReference) -> bool:
+    """A Gateway of the Gateway API, whose listeners are known; other kinds of parents are not watched."""
+    return (reference.group, reference.kind) == (GATEWAY.group, GATEWAY.kind)
+
+
+def _gateway(seen: Projection, reference: GatewayReference, namespace: str | None) -> Seen | None:
+    """The Gateway that a reference in an object of this namespace names."""
+    if not _is_gateway(reference):
+        return None
+    return seen.get(Key(GATEWAY.kind, reference.namespace or namespace, reference.name))
 
 
 def plan_service(seen: Projection, service: Seen) -> Plan:
@@ -106,7 +143,7 @@ def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | Non
     return None
 
 
-def _state(seen: Projection, service: Seen, there: Seen | None, gateway: GatewayReference) -> Plan:
+def _state(seen: Projection, service: Seen, there: Seen | None, reference: GatewayReference) -> Plan:
     """RoutingReady as the gateway sees the route."""
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     path = path_of(service)
@@ -116,68 +153,61 @@ def _state(seen: Projection, service: Seen, there: Seen | None, gateway: Gateway
     if there is None:
         creating = routing_ready(False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created")
         return report(service, with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating), path=path)
-    address = _address(seen, service, gateway)
-    parents = [parent for parent in there.status.get("parents") or () if _speaks_for(parent.get("parentRef") or {}, gateway, there.key.namespace)]
-    if parents:
-        where = f"{path} on {address}" if address is not None else path
-        said = _accepted(there, parents, where, stopped=service.spec.get("replicas", 1) == 0)
+    gateway = _gateway(seen, reference, service.key.namespace)
+    where = None if gateway is None else address(gateway, reference, there.key.namespace)
+    given = answers(there, reference)
+    if given:
+        ready = path if where is None else f"{path} on {where}"
+        routed = _answered(seen, service, there, reference, given) or routing_ready(True, reasons.ROUTE_READY, ready)
     else:
-        said = _untaken(seen, service, gateway)
-    told = report(service, with_contest(seen, there.key, said), path=path, url=None if address is None else f"{address}{path}")
+        routed = _unanswered(seen, service, reference)
+    url = None if where is None else f"{where}{path}"
+    told = report(service, with_contest(seen, there.key, routed), path=path, url=url)
     return warn_of_contest(seen, there.key, told)
 
 
-def _untaken(seen: Projection, service: Seen, gateway: GatewayReference) -> ReportedCondition:
-    """Nobody has said anything of the route: its gateway has not got to it yet, or there is none."""
-    key = Key(GATEWAY.kind, gateway.namespace or service.key.namespace, gateway.name)
-    name = f"{gateway.kind} {key.namespace}/{key.name}"
-    if gateway.kind != GATEWAY.kind:
-        return routing_ready(False, reasons.CONFIGURING_ROUTE, f"waiting for {name} to take HTTPRoute {service.key.name}")
-    there = seen.get(key)
+def _unanswered(seen: Projection, service: Seen, reference: GatewayReference) -> ReportedCondition:
+    """No gateway has answered: it has not got to the route yet, or cannot take it, or there is none."""
+    name = f"{reference.kind} {reference.namespace or service.key.namespace}/{reference.name}"
+    waiting = f"waiting for {name} to take HTTPRoute {service.key.name}"
+    if not _is_gateway(reference):
+        return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
+    config = f"AIMNamespaceConfig {service.spec.get('configRef')}"
+    there = _gateway(seen, reference, service.key.namespace)
     if there is None:
-        missing = f"{name} does not exist; create it, or change spec.routing.gateway of AIMNamespaceConfig {service.spec.get('configRef')}"
+        missing = f"{name} does not exist; create it, or change spec.routing.gateway of {config}"
         return routing_ready(False, reasons.ROUTE_FAILED, missing)
-    programmed = there.condition("Programmed") or {}
-    why = f"; it is not programmed: {programmed.get('message', '')}" if programmed.get("status") == "False" else ""
-    return routing_ready(False, reasons.CONFIGURING_ROUTE, f"waiting for {name} to take HTTPRoute {service.key.name}{why}")
+    why = rejection(there, reference, service.key.namespace)
+    if why is not None:
+        return routing_ready(False, reasons.ROUTE_FAILED, f"{why}; {CHANGE_LISTENER} of {config}")
+    for found in objects(there.status.get("conditions")):
+        if (found.get("type"), found.get("status")) == ("Programmed", "False"):
+            waiting += f"; it is not programmed: {found.get('message') or ''}"
+    return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
 
 
-def _accepted(there: Seen, parents: list[dict[str, Any]], where: str, *, stopped: bool) -> ReportedCondition:
-    """RouteReady when every parent has accepted this generation of the route and resolved its references; a stopped service has no backend.
+def _answered(seen: Projection, service: Seen, there: Seen, reference: GatewayReference, given: list[dict[str, Any]]) -> ReportedCondition | None:
+    """What is not as it should be; None where a gateway has accepted this generation of the route and nothing speaks against it.
 
-    What a gateway said that the route named before does not count: nobody may be there to take it back.
+    A stopped service has no backend.
     """
-    for parent in parents:
-        conditions = {c.get("type"): c for c in parent.get("conditions") or ()}
-        for type_ in ("Accepted", "ResolvedRefs"):
-            found = conditions.get(type_)
-            if found is None or int(found.get("observedGeneration", there.generation)) < there.generation:
-                words = f"waiting for gateway {(parent.get('parentRef') or {}).get('name')} to look at HTTPRoute {there.key.name}"
-                return routing_ready(False, reasons.CONFIGURING_ROUTE, words)
-            waits = found.get("reason") == "BackendNotFound"
-            if found.get("status") == "True" or (waits and stopped):
-                continue
-            name, look = (parent.get("parentRef") or {}).get("name"), f"; see kubectl describe httproute -n {there.key.namespace} {there.key.name}"
-            words = f"gateway {name} says {found.get('reason')}: {found.get('message', '')}{'' if waits else look}"
-            return routing_ready(False, reasons.CONFIGURING_ROUTE if waits else reasons.ROUTE_FAILED, words)
-    return routing_ready(True, reasons.ROUTE_READY, where)
-
-
-def _speaks_for(parent: dict[str, Any], gateway: GatewayReference, namespace: str | None) -> bool:
-    return parent.get("name") == gateway.name and (parent.get("namespace") or namespace) == (gateway.namespace or namespace)
-
-
-def _address(seen: Projection, service: Seen, reference: GatewayReference) -> str | None:
-    """`scheme://host[:port]` of the gateway's listener; None while the Gateway has no address."""
-    gateway = seen.get(Key(GATEWAY.kind, reference.namespace or service.key.namespace, reference.name))
-    if gateway is None:
+    excused = ["BackendNotFound"] if service.spec.get("replicas", 1) == 0 else []
+    found = [each for answer in given for each in answer.values()]
+    unmet = [each for each in found if each.get("status") != "True" and each.get("reason") not in excused]
+    failed = [each for each in unmet if each.get("status") == "False" and each.get("reason") not in _PASSING]
+    if failed:
+        gateway = _gateway(seen, reference, there.key.namespace)
+        why = None if gateway is None else rejection(gateway, reference, there.key.namespace)
+        look = f"see kubectl describe httproute -n {there.key.namespace} {there.key.name}"
+        words = [_quoted(reference, failed[0]), *([] if why is None else [why]), look]
+        return routing_ready(False, reasons.ROUTE_FAILED, "; ".join(words))
+    if unmet:
+        return routing_ready(False, reasons.CONFIGURING_ROUTE, _quoted(reference, unmet[0]))
+    if any(map(is_complete, given)):
         return None
-    listeners = gateway.spec.get("listeners") or []
-    named = [each for each in listeners if reference.section_name in {None, each.get("name")} and reference.port in {None, each.get("port")}]
-    hosts = [address.get("value") for address in gateway.status.get("addresses") or () if address.get("value")]
-    if not named or not hosts:
-        return None
-    scheme, port = ("https", 443) if named[0].get("protocol") == "HTTPS" else ("http", 80)
-    hostname = str(named[0].get("hostname") or "")
-    host = hostname if hostname and not hostname.startswith("*") else f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
-    return f"{scheme}://{host}" if named[0].get("port", port) == port else f"{scheme}://{host}:{named[0]['port']}"
+    waiting = f"waiting for gateway {reference.name} to accept HTTPRoute {there.key.name}"
+    return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
+
+
+def _quoted(reference: GatewayReference, found: dict[str, Any]) -> str:
+    return f"gateway {reference.name} says {found.get('reason')}: {found.get('message') or ''}"

@@ -6,6 +6,7 @@ from typing import Any
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimschema import labels, names, reasons
 from aimschema.resources import CACHE, CONFIG, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE
+from aimschema.resources import GATEWAY as GATEWAY_KIND
 from aimservice.drift import AT_ONCE
 from toldlab.case import EVENT, Case, Step, Told
 from toldlab.place import GATEWAY, Place
@@ -188,6 +189,17 @@ def config_warned(*words: str) -> Told:
     return Told(CONFIG, "default", EVENT, reasons.ROUTE_FAILED, words)
 
 
+async def routed_to_several_listeners(place: Place) -> None:
+    """The config names a gateway with two listeners that take HTTPRoutes, and neither of them."""
+    listeners = [
+        {"name": "open", "protocol": "HTTP", "port": 80},
+        {"name": "guarded", "protocol": "HTTPS", "port": 443, "tls": {"certificateRefs": [{"name": "tls"}]}},
+        {"name": "other", "protocol": "TCP", "port": 9000},
+    ]
+    await place.make(GATEWAY_KIND, "wide", {"gatewayClassName": "nobody", "listeners": listeners})
+    await place.config(routing={"gateway": {"name": "wide"}})
+
+
 async def somebody_insists(place: Place) -> None:
     """A controller of somebody else sets a field of the route again each time it is put right."""
     await place.running()
@@ -341,6 +353,12 @@ CASES = (
         routing(reasons.ROUTE_FAILED, "NoMatchingParent"),
         config_becomes(routing={"gateway": {"sectionName": None}}),
         RUNNING,
+    ),
+    Case(
+        "several-listeners",
+        "the config names no listener of a gateway that has several",
+        routed_to_several_listeners,
+        (Told(CONFIG, "default", EVENT, reasons.SEVERAL_LISTENERS, ("open (HTTP 80), guarded (HTTPS 443)", "sectionName")),),
     ),
     Case(
         "bad-timeout",

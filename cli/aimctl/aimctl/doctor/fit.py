@@ -5,13 +5,14 @@ from typing import Any
 
 from aim_deployer.gpus import Gpu
 from aim_discovery.image import parse_image
+from aim_router.listeners import takes_http_routes
 from aimctl.doctor.facts import Body, Facts, Finding, Level, Unknown, name_of
 from aimlab.kinds import GATEWAY_CLASS, NODE, is_true
 from aimlab.node.claims import IS_DEFAULT
 from aimlab.node.scheduler import expression_holds
 from aimschema import reasons
 from aimschema.quantities import parse
-from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, MODEL, NAMESPACE, ROUTE, SERVICE, STORAGE_CLASS, TEMPLATE
+from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, MODEL, NAMESPACE, SERVICE, STORAGE_CLASS, TEMPLATE
 
 MANY = "ReadWriteMany"
 SHARES = ("nfs.csi.k8s.io", "efs.csi.aws.com", "fsx.csi.aws.com", "file.csi.azure.com", "filestore.csi.storage.gke.io", ".cephfs.csi.ceph.com")
@@ -133,10 +134,8 @@ def _is_meant(listener: Body, wanted: Body) -> bool:
 
 
 def _lets_in(listener: Body, gateway_namespace: str, namespace: Body) -> bool:
-    """AllowedRoutes of the Gateway API: the kinds by name or else by protocol; the namespaces by `from`, Same where it is not said."""
-    allowed = listener.get("allowedRoutes") or {}
-    kinds = [each.get("kind") for each in allowed.get("kinds") or ()] or ([ROUTE.kind] if listener.get("protocol") in {"HTTP", "HTTPS"} else [])
-    spaces = allowed.get("namespaces") or {}
+    """AllowedRoutes of the Gateway API: the kinds as the router reads them; the namespaces by `from`, Same where it is not said."""
+    spaces = (listener.get("allowedRoutes") or {}).get("namespaces") or {}
     match spaces.get("from", "Same"):
         case "All":
             fits = True
@@ -146,7 +145,7 @@ def _lets_in(listener: Body, gateway_namespace: str, namespace: Body) -> bool:
             fits = _selects(spaces.get("selector") or {}, namespace["metadata"].get("labels") or {})
         case _:
             fits = False
-    return fits and ROUTE.kind in kinds
+    return fits and takes_http_routes(listener, {})
 
 
 def _selects(selector: Body, found: Mapping[str, str]) -> bool:

@@ -1,5 +1,6 @@
 """A service `s`, its config, its route as the gateway sees it, and the gateway."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,18 +22,25 @@ class World:
     def config(self, gateway: Body | None = None, name: str = "default", **routing: Any) -> Body:
         return testing.cr("AIMNamespaceConfig", name, {"routing": {"gateway": {"name": "gw"} | (gateway or {})} | routing})
 
-    def route(self, *conditions: Body, gateway: str = "gw", **fields: Any) -> Body:
-        """The route; with `conditions` as this gateway sees it."""
-        parents = [{"parentRef": {"name": gateway}, "conditions": list(conditions)}] if conditions else []
-        return testing.obj(ROUTE.kind, "s", **{"owner": (SERVICE.kind, "s"), "spec": {}, "status": {"parents": parents}} | fields)
+    def route(self, *conditions: Body, gateway: str = "gw", parents: Any = None, **fields: Any) -> Body:
+        """The route; with `conditions` in the entry of this gateway, or with these `parents`."""
+        entries = [self.parent(*conditions, name=gateway)] if conditions and parents is None else parents or []
+        return testing.obj(ROUTE.kind, "s", **{"owner": (SERVICE.kind, "s"), "spec": {}, "status": {"parents": entries}} | fields)
+
+    def parent(self, *conditions: Body, controller: str = "example.org/gateway", **reference: Any) -> Body:
+        """A controller's entry in status.parents for this parentRef (`gw` if no name is given)."""
+        parent_ref = {"name": "gw"} | reference
+        return {"parentRef": parent_ref, "controllerName": controller, "conditions": list(conditions)}
 
     def accepted(self) -> tuple[Body, Body]:
         return said("Accepted", True), said("ResolvedRefs", True)
 
     def gateway(self, *addresses: str, **listener: Any) -> Body:
-        listeners = [{"name": "web", "port": 80, "protocol": "HTTP"} | listener]
-        found = [{"value": address} for address in addresses]
-        return testing.obj(GATEWAY.kind, "gw", spec={"listeners": listeners}, status={"addresses": found})
+        return self.gateway_with({"name": "web", "port": 80, "protocol": "HTTP"} | listener, addresses=addresses)
+
+    def gateway_with(self, *listeners: Body, addresses: Sequence[str] = ("10.0.0.9",), **fields: Any) -> Body:
+        status = {"addresses": [{"value": address} for address in addresses]} | fields.pop("status", {})
+        return testing.obj(GATEWAY.kind, "gw", spec={"listeners": list(listeners)}, status=status, **fields)
 
     def plan(self, seen: Projection, name: str = "s") -> Plan:
         return plan(seen, Key(SERVICE.kind, NAMESPACE, name), NOW)

@@ -181,13 +181,14 @@ PATH = "/team/aimservice-s"
         pytest.param(lambda w: w.gateway("fd00::1"), {}, "http://[fd00::1]", id="ipv6"),
         pytest.param(lambda w: w.gateway("10.0.0.1", protocol="HTTPS", port=443), {}, "https://10.0.0.1", id="https"),
         pytest.param(lambda w: w.gateway("10.0.0.1"), {"sectionName": "web"}, "http://10.0.0.1", id="its-listener"),
-        pytest.param(lambda w: w.gateway("10.0.0.1"), {"sectionName": "other"}, None, id="another-listener"),
+        pytest.param(lambda w: w.gateway("10.0.0.1"), {"sectionName": "web", "port": 80}, "http://10.0.0.1", id="its-port"),
         pytest.param(lambda w: w.gateway(), {}, None, id="no-address-yet"),
         pytest.param(lambda _: testing.obj(GATEWAY.kind, "unrelated"), {}, None, id="no-such-gateway"),
     ],
 )
 def test_where_a_service_is(world: Any, gateway: Callable[[Any], Body], reference: Body, url: str | None) -> None:
-    plan = world.plan(projection(world.service(), world.config(reference), world.route(*world.accepted()), gateway(world)))
+    route = world.route(parents=[world.parent(*world.accepted(), **reference)])
+    plan = world.plan(projection(world.service(), world.config(reference), route, gateway(world)))
     assert fields(plan) == {"path": PATH} | ({} if url is None else {"url": url + PATH})
     assert message(plan, "RoutingReady") == (PATH if url is None else f"{PATH} on {url}")
 

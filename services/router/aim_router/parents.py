@@ -1,0 +1,58 @@
+"""What gateway controllers report on an HTTPRoute in `status.parents` (Gateway API, RouteParentStatus). Pure and total.
+
+1. An entry belongs to the parentRef that it repeats whole: group, kind, namespace, name, sectionName and port, each with
+   its default. Entries of a former parentRef count for nothing: nobody may be there to remove them.
+2. Each controller has an entry of its own. One with neither Accepted nor ResolvedRefs is of a policy controller, not of a
+   gateway.
+3. A condition of a former generation of the route is no answer to this one. One without a generation is.
+"""
+
+from typing import Any
+
+from aim_router.listeners import objects
+from aimschema.kinds import GatewayReference
+from aimschema.resources import GATEWAY
+from aimservice.projection import Seen
+
+Body = dict[str, Any]
+ACCEPTED, RESOLVED_REFS = "Accepted", "ResolvedRefs"
+_ANSWERS = (ACCEPTED, RESOLVED_REFS)
+
+
+def answers(route: Seen, reference: GatewayReference) -> list[dict[str, Body]]:
+    """Of each gateway controller's entry for this parentRef, the current answers by type: none, one or both."""
+    wanted = _identity(reference.model_dump(by_alias=True), route.key.namespace)
+    entries = [
+        {str(each.get("type")): each for each in objects(entry.get("conditions"))}
+        for entry in objects(route.status.get("parents"))
+        if _identity(entry.get("parentRef"), route.key.namespace) == wanted
+    ]
+    return [
+        {type_: entry[type_] for type_ in _ANSWERS if _is_current(entry.get(type_), route)}
+        for entry in entries
+        if any(type_ in entry for type_ in _ANSWERS)
+    ]
+
+
+def is_complete(answer: dict[str, Body]) -> bool:
+    return all(type_ in answer for type_ in _ANSWERS)
+
+
+def _identity(parent: object, namespace: str | None) -> tuple[object, ...]:
+    """All that tells one parentRef from another; empty and absent are the same."""
+    given: Body = parent if isinstance(parent, dict) else {}
+    return (
+        GATEWAY.group if given.get("group") is None else given["group"],  # "" is the core group
+        given.get("kind") or GATEWAY.kind,
+        given.get("namespace") or namespace,
+        given.get("name"),
+        given.get("sectionName") or None,
+        given.get("port") or None,
+    )
+
+
+def _is_current(condition: Body | None, route: Seen) -> bool:
+    if condition is None:
+        return False
+    observed = condition.get("observedGeneration")
+    return not isinstance(observed, int) or observed >= route.generation
