@@ -14,7 +14,7 @@ from aimschema.messages import Progress, parse_timestamp
 from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
 from aimservice.lookups import caches_of, discovered, models_named
 from aimservice.projection import Projection, Seen
-from aimservice.workloads import job_failure, job_state, pods_of, problem
+from aimservice.workloads import UNSCHEDULABLE, job_failure, job_state, pods_of, problem
 
 State = Literal["ready", "working", "waiting", "failed", "missing"]
 
@@ -231,17 +231,11 @@ class _Chain:
     def pod(self, pod: Seen) -> Told:
         trouble, since = problem(pod), _time(pod.status.get("startTime") or pod.created)
         if trouble is not None:
-            to_do = (
-                "free or add nodes that fit it" if "cannot be scheduled" in trouble else "correct what the message names (image, pull secret, config)"
-            )
-            return Told(pod.key, "failed", f"does not start: {trouble.removeprefix(f'pod {pod.key.name}').lstrip(': ')}", since=since, to_do=to_do)
-        crashed = [s for s in pod.status.get("containerStatuses") or () if s.get("restartCount") or (s.get("state") or {}).get("terminated")]
-        if crashed and pod.status.get("phase") != "Succeeded":
-            ended = ((crashed[0].get("state") or {}).get("terminated") or (crashed[0].get("lastState") or {}).get("terminated") or {}).get("exitCode")
-            words = f"has ended with exit code {ended} and was started again {crashed[0].get('restartCount', 0)} times"
-            return Told(
-                pod.key, "failed", words, since=since, to_do=f"look at its log: kubectl logs {pod.key.name} -n {pod.key.namespace} --previous"
-            )
+            words = trouble.message.removeprefix(f"pod {pod.key.name}").lstrip(": ")
+            if trouble.waits:
+                return Told(pod.key, "waiting", words, since=since)
+            to_do = "free or add nodes that fit it" if trouble.reason == UNSCHEDULABLE else ""
+            return Told(pod.key, "failed", words, since=since, to_do=to_do)
         if pod.holds(reasons.READY) and pod.owner(JOB.kind) is None:
             return Told(pod.key, "ready", "is ready", since=since)
         if pod.status.get("phase") != "Running":

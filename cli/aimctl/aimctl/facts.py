@@ -27,8 +27,8 @@ from aimschema.names import discovery_config_map, image_config_map
 from aimschema.resources import CONFIG_MAP, JOB, Key
 from aimservice.drift import same_owner
 from aimservice.loop import VERBS
-from aimservice.plan import Action, ApplyObject, InspectImage, ReadLog
-from aimservice.projection import REFUSED, Learned, Projection, Refusal
+from aimservice.plan import Action, ApplyObject, InspectImage, ReadEvents, ReadLog
+from aimservice.projection import LATEST_WARNING, REFUSED, LatestWarning, Learned, Projection, Refusal
 from aimservice.workloads import pods_of
 
 _FAILED_TRY = re.compile(r"try (?P<attempt>\d+), next at (?P<due>\S+): (?P<why>.*)", re.DOTALL)
@@ -42,8 +42,13 @@ def learned_from(action: ActionTaken, planned: Sequence[Action], seen: Projectio
     refusal: Refusal | None = seen.learned(action.about, REFUSED)
     if action.outcome == "refused":
         yield Learned(action.about, REFUSED, Refusal(target, action.detail, _name_taken(target, planned, seen)))
+    elif action.outcome == "retry":
+        yield Learned(action.about, REFUSED, Refusal(target, action.detail, transient=True))
     elif refusal is not None and refusal.target == target:
         yield Learned(action.about, REFUSED, None)
+    if action.verb == VERBS[ReadEvents] and action.outcome == "done":
+        reason, _, note = action.detail.partition(": ")
+        yield Learned(target, LATEST_WARNING, LatestWarning(events[place].time, reason, note))
     if action.verb == VERBS[InspectImage] and action.outcome == "done":
         look = next((each for each in planned if isinstance(each, InspectImage)), None)
         found = None if look is None else _what_the_registry_said(look, action.detail, events, place)

@@ -60,7 +60,7 @@ class _Lines:
                 str(pod.key.namespace), pod.key.name, container, tail_lines=tail, previous=_starts_again(pod, container)
             )
         except KubeError as error:
-            self._print(pod, container, [f"no log: {problem(pod) or told(error)}"], "bold red")
+            self._print(pod, container, [f"no log: {told(error) if (why := problem(pod)) is None else why.message}"], "bold red")
         else:
             self._print(pod, container, log.decode(errors="replace").splitlines(), "red" if trouble else "")
 

@@ -14,6 +14,7 @@ from aimkube.errors import (
     Rejected,
     Throttled,
     Unavailable,
+    by_webhook,
     told,
 )
 from aimkube.lease import Lease, LeaseTiming, Standing
@@ -46,5 +47,6 @@ __all__ = [
     "Throttled",
     "Timing",
     "Unavailable",
+    "by_webhook",
     "told",
 ]

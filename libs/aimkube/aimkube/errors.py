@@ -118,6 +118,15 @@ _NO_RIGHT = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(
 """How the RBAC authorizer words it (k8s.io/apiserver, responsewriters.ForbiddenMessage)."""
 
 
+_WEBHOOK = re.compile(r"failed (to call|calling) webhook|admission webhook \S+ denied the request")
+"""How the API server words it (k8s.io/apiserver, plugin/webhook/errors and admission/plugin/webhook/errors)."""
+
+
+def by_webhook(error: KubeError) -> bool:
+    """Whether an admission webhook denied the request or could not be called, whatever the code: only its owner can mend that."""
+    return _WEBHOOK.search(error.message) is not None
+
+
 def told(error: KubeError) -> str:
     """What the server says, for a person: where a right is missing, which to grant; and the fields at fault that the message does not name."""
     missing = _NO_RIGHT.search(error.message) if isinstance(error, Forbidden) else None

@@ -38,6 +38,8 @@ KSERVE_AUTOSCALER: Final = "serving.kserve.io/autoscalerClass"
 KSERVE_STOP: Final = "serving.kserve.io/stop"
 KSERVE_ISVC_LABEL: Final = "serving.kserve.io/inferenceservice"
 
+KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+
 ENV_METRIC: Final = "AIM_METRIC"
 ENV_PRECISION: Final = "AIM_PRECISION"
 ENV_GPU_MODEL: Final = "AIM_GPU_MODEL"

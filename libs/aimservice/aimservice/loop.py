@@ -6,6 +6,8 @@
 3. A service sees its own writes and reports at once, folded from the answers, before the watcher brings them.
 4. Outcomes: done; retry with jittered backoff (conflicts, throttling, outages); refused (a person must act): folded as
    `Learned(key, REFUSED, ...)`, so that the planner can say it on the object, and tried again with backoff, not before `REFUSED_AGAIN_S`.
+   What the API server keeps answering with an error, of whatever kind and code, is folded too: from the `REJECTED_AFTER`th time in a row on, at once
+   where a webhook failed. A server that does not answer at all is told in the log only: no object is the cause.
 5. Only the holder of the service's lease plans and acts; a standby follows and folds. A term of leadership begins as a new process
    would, but for the picture: an empty queue, nothing learned, everything looked at. When the lease is lost all work is cancelled.
 6. A message that cannot be read or folded stops nothing and says nothing: what was known of its object stays known, and a person gets a letter.
@@ -25,24 +27,27 @@ from prometheus_client.metrics_core import Metric
 
 from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
 from aimbus.tracing import tracer
-from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, told
+from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, by_webhook, told
 from aimschema import reasons, subjects
 from aimschema.contracts import Contract
 from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import CONFIG, Key, Resource
 from aimservice import projection
 from aimservice.act import Applier, NameConflict
+from aimservice.events import latest_warning
 from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FAILURES, FOLLOW_LAG, QUEUE_DEPTH, RECONCILE_SECONDS, measured, source_of
 from aimservice.passes import Passes
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, Report, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadEvents, ReadLog, Report, SendEvent, WriteStatus
 from aimservice.projection import (
     CONTESTED,
     CREATING,
+    LATEST_WARNING,
     REFUSED,
     Input,
+    LatestWarning,
     Learned,
     Projection,
     Refusal,
@@ -56,6 +61,7 @@ from aimservice.queue import WorkQueue
 from aimservice.settings import ServiceSettings
 
 REFUSED_AGAIN_S = 15.0
+REJECTED_AFTER = 3
 DEAD_AFTER = 5
 NAMESPACE_TERMINATING = "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
 NATS = "nats"  # in /readyz
@@ -64,6 +70,7 @@ VERBS: dict[type[Action], str] = {
     ApplyObject: "apply",
     DeleteObject: "delete",
     ReadLog: "read-log",
+    ReadEvents: "read-events",
     InspectImage: "inspect-image",
     FollowLog: "follow-log",
     WriteStatus: "write-status",
@@ -382,6 +389,10 @@ class Loop:
                 self._refused(Refusal(_target(action, key), why, isinstance(error, NameConflict)), key, causes)
                 await self.record(action, key, causes, outcome="refused", detail=why)
                 return "refused"
+            except KubeError as error:
+                if error.status and (by_webhook(error) or self.queue.failures(key) + 1 >= REJECTED_AFTER):
+                    await self._keeps_failing(action, error, key, causes)
+                raise
         if self.projection.learned(key, REFUSED) is not None:
             self.learn(Learned(key, REFUSED, None), key, causes)
         return "done"
@@ -395,6 +406,16 @@ class Loop:
         if first:
             self._look_again(key, causes)
 
+    async def _keeps_failing(self, action: Action, error: KubeError, key: Key, causes: Sequence[int]) -> None:
+        """Fold an error that the API server answers again and again, once for each target; the caller tries again with backoff."""
+        target, known = _target(action, key), self.projection.learned(key, REFUSED)
+        refusal = Refusal(target, told(error), transient=True)
+        if known is not None and known.target == target:
+            self.fold(Learned(key, REFUSED, refusal))
+            return
+        self.learn(Learned(key, REFUSED, refusal), key, causes)
+        await self.record(action, key, causes, outcome="retry", detail=refusal.message)
+
     async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
         match action:
             case ApplyObject():
@@ -406,10 +427,28 @@ class Loop:
             case DeleteObject():
                 if await self._applier.delete(action):
                     await self.record(action, key, causes)
+            case ReadEvents():
+                await self._read_events(action, key, causes)
             case _:
                 if self._handler is None:
                     raise TypeError(f"{self.service.name} plans {type(action).__name__} but has no handler for it")
                 await self._handler(self, action, key, causes)
+
+    async def _read_events(self, action: ReadEvents, key: Key, causes: Sequence[int]) -> None:
+        """Fold the newest Warning on an object. Without the right to read Events there is less to report, and nothing else is lost."""
+        found: LatestWarning | None = None
+        now = datetime.datetime.now(datetime.UTC)
+        try:
+            found = await latest_warning(self.cluster, action, now)
+        except KubeError as error:
+            log.info("events-unreadable", of=str(action.of), error=str(error))
+        known: LatestWarning | None = self.projection.learned(action.of, LATEST_WARNING)
+        latest = found or LatestWarning(now)
+        changed = known is None or (known.reason, known.note) != (latest.reason, latest.note)
+        self.fold(Learned(action.of, LATEST_WARNING, latest))
+        if changed:
+            self._look_again(key, causes)
+            await self.record(action, key, causes, detail=f"{latest.reason}: {latest.note}" if latest.reason else "")
 
     def _tell_contest(self, target: Key, key: Key, causes: Sequence[int]) -> None:
         """Fold that somebody keeps changing `target`, once, for the planner to tell; and look again when it may be put right."""
@@ -467,6 +506,8 @@ class Loop:
 
 
 def _target(action: Action, about: Key) -> Key:
+    if isinstance(action, ReadEvents):
+        return action.of
     return action.key if isinstance(action, ApplyObject | DeleteObject | WriteStatus) else about
 
 

@@ -45,6 +45,14 @@ class ReadLog:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadEvents:
+    """The newest Warning Event on an object; comes back as `Learned(of, LATEST_WARNING, LatestWarning)`."""
+
+    of: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class InspectImage:
     """Labels of an image, read from its registry with the credentials of these pull secrets; comes back as `Learned(model, ...)`.
 
@@ -93,7 +101,7 @@ class SendEvent:
     since: str = ""
 
 
-Action: TypeAlias = ApplyObject | DeleteObject | ReadLog | InspectImage | FollowLog | WriteStatus | SendEvent
+Action: TypeAlias = ApplyObject | DeleteObject | ReadLog | ReadEvents | InspectImage | FollowLog | WriteStatus | SendEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +182,7 @@ def look_again(after_s: float) -> Plan:
 
 
 MESSAGE_LENGTH = 1024
-_REFUSES = "; the API server refuses: "
+_REFUSES = "; rejected by the API server: "
 
 
 def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:

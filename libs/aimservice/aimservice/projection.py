@@ -8,6 +8,7 @@
    one with the highest sequence number counts (`renumbered` where the numbers begin anew).
 """
 
+import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -111,14 +112,30 @@ CREATING = "creating"
 CONTESTED = "contested"
 """Topic: who keeps changing what is ours of the object at this key, in words."""
 
+LATEST_WARNING = "events"
+"""Topic: the LatestWarning on the object at this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatestWarning:
+    """The newest Warning Event on an object, as read from the API server; `reason` is empty where there is none."""
+
+    read_at: datetime.datetime
+    reason: str = ""
+    note: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server will not take what we sent, until a person changes something. `name_taken`: since the name is somebody else's."""
+    """The API server rejects what we sent. `name_taken`: since the name is somebody else's.
+
+    `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a person must change something.
+    """
 
     target: Key
     message: str
     name_taken: bool = False
+    transient: bool = False
 
     def reason(self, otherwise: str) -> str:
         """For the condition that tells of it."""

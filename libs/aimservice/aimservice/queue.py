@@ -102,6 +102,10 @@ class WorkQueue:
         self.add_after(key, max(at_least_s, longest_s * random.uniform(0.5, 1.0)), causes)  # noqa: S311 (jitter, not a secret)
         return failures
 
+    def failures(self, key: Key) -> int:
+        """How often it failed in a row."""
+        return self._failures.get(key, 0)
+
     def succeeded(self, key: Key) -> None:
         self._failures.pop(key, None)
 

@@ -1,39 +1,174 @@
-"""Reading Jobs and Pods: pure functions over objects as the API serves them (batch/v1 JobStatus, core/v1 PodStatus)."""
+"""Why Jobs and Pods do not do their work: the one reader for predictors, discovery and downloads. Pure.
+
+The rules follow batch/v1 JobStatus and core/v1 PodStatus:
+
+1. A pod is read in this order, first match wins: the pod's own `status.reason`; scheduling; init containers; a container
+   that waits; the last end of a container; a Ready condition that was lost; a start that takes too long.
+2. Pods that have ended do not speak while a younger one is there. A pod that is being deleted never speaks.
+3. What a queue or a scheduling gate holds back waits; that is no failure.
+4. Only Events say why a start takes long or a pod is not created: the diagnosis asks for them (`ReadEvents`).
+5. A Job's outcome is that of our own container: a sidecar may keep the pod, and so the Job, open for ever.
+6. The message stays the same while the cause is the same: no times that pass, no counts that grow.
+"""
 
 import datetime
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from aimschema.labels import KUEUE_QUEUE
 from aimschema.messages import parse_timestamp
 from aimschema.resources import POD
-from aimservice.projection import Projection, Seen
+from aimservice.plan import NOTHING, Plan, ReadEvents, act, look_again
+from aimservice.projection import LATEST_WARNING, LatestWarning, Projection, Seen
 
 JobState = Literal["active", "succeeded", "failed"]
-_WAYS_OUT = {
-    "ErrImagePull": "check the image's name and images.imagePullSecrets of the AIMNamespaceConfig",
-    "ImagePullBackOff": "check the image's name and images.imagePullSecrets of the AIMNamespaceConfig",
+Body = dict[str, Any]
+JOB_WITHOUT_POD_S = 30.0
+"""A Job's controller creates the pod at once unless quota, admission or a webhook forbids it."""
+POD_NOT_STARTED_S = 60.0
+"""A pod whose containers are still being created after this long is stuck: its Events say on what."""
+EVENTS_AGE_S = 60.0
+"""Events are read again after this long, while the trouble lasts."""
+RESTARTS = "CrashLoopBackOff"
+UNSCHEDULABLE = "Unschedulable"
+NOT_RESPONDING = "NodeNotResponding"
+_STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+_OVER = frozenset({"Succeeded", "Failed"})
+_IMAGE = "check the image's name and images.imagePullSecrets of the AIMNamespaceConfig"
+_REMEDIES = {
+    "ErrImagePull": _IMAGE,
+    "ImagePullBackOff": _IMAGE,
+    "ErrImageNeverPull": _IMAGE,
+    "ImageInspectError": _IMAGE,
+    "RegistryUnavailable": _IMAGE,
+    "SignatureValidationFailed": "sign the image, or change the node's image policy",
     "InvalidImageName": "correct the image's name in the AIMClusterModel",
     "CreateContainerConfigError": "create the Secret or key that it names, or take the reference out",
 }
-"""By the kubelet's reason for a container that waits; CrashLoopBackOff is told with the command for the log."""
-JOB_WITHOUT_POD_S = 30.0
-"""After this long without a pod a Job is said to be held up: its controller makes one at once where nothing forbids it."""
-_STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+"""By the kubelet's reason for a container that waits."""
+_UNTOLD_ENDS = frozenset({"", "Error", "Completed", "OOMKilled"})
+"""Reasons of an end whose termination message is the program's own, not the runtime's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a container ended: exit code and termination message (may be empty)."""
+    """How a container ended. `message`: its termination message; `memory_limit`: a quantity, empty without one."""
 
     exit_code: int
     message: str
+    reason: str = ""
+    memory_limit: str = ""
+    finished_at: str = ""
+
+    def __str__(self) -> str:
+        if self.reason == "OOMKilled":
+            limit = self.memory_limit or "that of its node"
+            return f"exit code {self.exit_code} (OOMKilled): it needs more memory than its limit, {limit}"
+        why = "" if self.reason in {"", "Error", "Completed"} else f" ({self.reason})"
+        runtime = "" if self.reason in _UNTOLD_ENDS or not self.message else f": {_short(self.message)}"
+        return f"exit code {self.exit_code}{why}{runtime}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pod or Job does not do its work, and what to do. `reason`: the kubelet's or scheduler's, CamelCase, may be empty.
+
+    `waits`: a queue or gate holds it back on purpose, so it is no failure.
+    """
+
+    message: str
+    reason: str = ""
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The trouble, if any. `follow_up`: Events to read for it, and when to reconcile without an event."""
+
+    trouble: Trouble | None = None
+    follow_up: Plan = NOTHING
+
+    @property
+    def message(self) -> str | None:
+        return None if self.trouble is None else self.trouble.message
+
+
+def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container: str) -> Diagnosis:
+    """What keeps the pods of an unfinished Job from doing their work."""
+    if job.spec.get("suspend") is True or job.holds("Suspended"):
+        return Diagnosis(Trouble(f"Job {job.key.name} is suspended{_queue(job)}", "Suspended", waits=True))
+    pods = pods_of(state, job)
+    if pods:
+        return diagnose_pods(state, pods, now, container)
+    left_s = JOB_WITHOUT_POD_S - _age_s(job, now)
+    if left_s > 0:
+        return Diagnosis(follow_up=look_again(left_s))
+    describe = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
+    latest = _latest(state, job)
+    why = "; quota, pod security or a webhook may forbid it"
+    if latest is not None:
+        why = f": {latest.reason}: {_short(latest.note)}"
+    words = f"Job {job.key.name} has no pod{why}; see {describe}"
+    return Diagnosis(Trouble(words, "FailedCreate"), _read_events(state, job, now))
+
+
+def diagnose_pods(state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str) -> Diagnosis:
+    """What keeps these pods, of one Job or predictor, from doing their work: a failure before what only waits, the youngest first."""
+    speaking = [pod for pod in _speakers(pods) if not pod.holds("Ready")]
+    found = [diagnose_pod(state, pod, now, container) for pod in speaking]
+    follow_up = NOTHING
+    for diagnosis in found:
+        follow_up = follow_up | diagnosis.follow_up
+    troubles = [diagnosis.trouble for diagnosis in found if diagnosis.trouble is not None]
+    return Diagnosis(next((t for t in troubles if not t.waits), next(iter(troubles), None)), follow_up)
+
+
+def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container: str) -> Diagnosis:
+    """Trouble of one pod. `container` is ours: while it runs or has ended well, other containers do not matter."""
+    trouble = problem(pod, container)
+    if trouble is not None or not _not_started(pod):
+        return Diagnosis(trouble)
+    left_s = POD_NOT_STARTED_S - _age_s(pod, now)
+    if left_s > 0:
+        return Diagnosis(follow_up=look_again(left_s))
+    latest = _latest(state, pod)
+    describe = f"kubectl describe pod -n {pod.key.namespace} {pod.key.name}"
+    follow_up = _read_events(state, pod, now)
+    if latest is None:
+        words = f"pod {pod.key.name} has not started yet: a large image takes its time; see {describe}"
+        return Diagnosis(Trouble(words, "NotStarted", waits=True), follow_up)
+    words = f"pod {pod.key.name} has not started: {latest.reason}: {_short(latest.note)}; see {describe}"
+    return Diagnosis(Trouble(words, latest.reason), follow_up)
+
+
+def problem(pod: Seen, container: str = "") -> Trouble | None:
+    """Trouble that the pod's own status tells; None where nothing is wrong or too little time has passed to know."""
+    for rule in (_pod_reason, _scheduling, _init_containers, _containers, _lost_readiness):
+        found = rule(pod, container)
+        if found is not None:
+            return found
+    return None
 
 
 def job_state(job: Seen) -> JobState:
+    """The Job's own outcome; see `outcome` for what counts."""
     for condition in job.status.get("conditions") or ():
         if condition.get("status") == "True" and condition.get("type") in {"Complete", "Failed"}:
             return "succeeded" if condition["type"] == "Complete" else "failed"
     return "active"
+
+
+def outcome(state: Projection, job: Seen, container: str) -> JobState:
+    """How our container of the Job ended; the Job's own word only where no pod tells."""
+    pods = [pod for pod in pods_of(state, job) if not pod.deleting]
+    ends = [ended(pod, container) for pod in pods]
+    if any(end is not None and end.exit_code == 0 for end in ends):
+        return "succeeded"
+    own = job_state(job)
+    if own == "active" and ends and ends[-1] is not None:
+        return "failed"
+    return own
 
 
 def job_finished_at(job: Seen) -> datetime.datetime | None:
@@ -59,36 +194,11 @@ def pods_of(seen: Projection, job: Seen) -> list[Seen]:
 
 def ended(pod: Seen, container: str) -> Ended | None:
     """How a container of the pod ended; None while it has not."""
-    for status in pod.status.get("containerStatuses") or ():
-        terminated = (status.get("state") or {}).get("terminated")
+    for status in _statuses(pod, "containerStatuses"):
+        terminated = _state(status, "state", "terminated")
         if status.get("name") == container and terminated is not None:
-            return Ended(int(terminated.get("exitCode", -1)), str(terminated.get("message") or ""))
+            return _end(pod, container, terminated)
     return None
-
-
-def problem(pod: Seen) -> str | None:
-    """Why a pod does not start, in the words of scheduler or kubelet; None where nothing is wrong."""
-    for condition in pod.status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            why = condition.get("message", condition.get("reason", ""))
-            return f"pod {pod.key.name} cannot be scheduled: {why}; free such a node, or add one"
-    for status in pod.status.get("containerStatuses") or ():
-        waiting = (status.get("state") or {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if reason not in _STARTING:
-            log = f"see why: kubectl logs -n {pod.key.namespace} {pod.key.name} --previous" if reason == "CrashLoopBackOff" else ""
-            way_out = f"; {way}" if (way := log or _WAYS_OUT.get(reason, "")) else ""
-            return f"pod {pod.key.name}: {reason}: {waiting.get('message', '')}{way_out}"
-    return None
-
-
-def held_up(seen: Projection, job: Seen, now: datetime.datetime) -> str | None:
-    """What stands in the way of a Job that is at work; None where nothing does. That quota or admission refuses its pod only its Events say."""
-    pods = pods_of(seen, job)
-    if not pods and job.created and (now - parse_timestamp(job.created)).total_seconds() >= JOB_WITHOUT_POD_S:
-        look = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
-        return f"Job {job.key.name} has no pod yet: look at its Events ({look}) for a quota, pod security rule or webhook"
-    return next((text for pod in pods if (text := problem(pod)) is not None), None)
 
 
 def running(pod: Seen) -> bool:
@@ -98,3 +208,190 @@ def running(pod: Seen) -> bool:
 def unstarted(pod: Seen) -> bool:
     """Nothing of it has run yet."""
     return pod.status.get("phase") in {None, "", "Pending"}
+
+
+def over(pod: Seen) -> bool:
+    """It has ended, whatever its end was."""
+    return pod.status.get("phase") in _OVER
+
+
+def _speakers(pods: Iterable[Seen]) -> list[Seen]:
+    """Youngest first. Pods that have ended count only if no younger one is there."""
+    youngest_first = sorted(pods, key=lambda pod: (pod.created, pod.key.name), reverse=True)
+    present = [pod for pod in youngest_first if not pod.deleting]
+    return [pod for place, pod in enumerate(present) if place == 0 or not over(pod)]
+
+
+def _pod_reason(pod: Seen, _container: str) -> Trouble | None:
+    """The pod as a whole: evicted, rejected by the kubelet, on a lost node."""
+    reason, message = str(pod.status.get("reason") or ""), str(pod.status.get("message") or "")
+    if not reason or pod.status.get("phase") == "Succeeded":
+        return None
+    return Trouble(f"pod {pod.key.name}: {reason}{': ' if message else ''}{_short(message)}", reason)
+
+
+def _scheduling(pod: Seen, _container: str) -> Trouble | None:
+    scheduled = pod.condition("PodScheduled") or {}
+    if scheduled.get("status") != "False":
+        return None
+    reason, message = str(scheduled.get("reason") or ""), str(scheduled.get("message") or "")
+    if reason == "SchedulingGated" or pod.spec.get("schedulingGates"):
+        named = ", ".join(str(gate.get("name")) for gate in _dicts(pod.spec.get("schedulingGates")))
+        held = f"waits for scheduling gate {named}" if named else "is held by a scheduling gate"
+        return Trouble(f"pod {pod.key.name} {held}{_queue(pod)}", "SchedulingGated", waits=True)
+    words = f"pod {pod.key.name} cannot be scheduled: {_short(message or reason)}; free such a node, or add one"
+    return Trouble(words, UNSCHEDULABLE)
+
+
+def _init_containers(pod: Seen, _container: str) -> Trouble | None:
+    """They run before ours, one after the other; one that ended well is done."""
+    statuses = [s for s in _statuses(pod, "initContainerStatuses") if not s.get("ready") and not _done(s)]
+    return _waiting(pod, statuses) or _last_end(pod, statuses)
+
+
+def _containers(pod: Seen, container: str) -> Trouble | None:
+    """Ours before the others; in a pod that runs once, the others only while ours has not started."""
+    statuses = [s for s in _statuses(pod, "containerStatuses") if not s.get("ready")]
+    own = [s for s in _statuses(pod, "containerStatuses") if s.get("name") == container]
+    if _runs_once(pod) and any(_state(s, "state", "running") is not None or _done(s) for s in own):
+        return None
+    ordered = sorted(statuses, key=lambda s: s.get("name") != container)
+    return _waiting(pod, ordered) or _last_end(pod, ordered)
+
+
+def _waiting(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
+    for status in statuses:
+        waiting = _state(status, "state", "waiting") or {}
+        reason = str(waiting.get("reason") or "")
+        if reason in _STARTING or reason == RESTARTS:
+            continue
+        remedy = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
+        message = _short(str(waiting.get("message") or ""))
+        return Trouble(f"pod {pod.key.name}: {reason}{': ' if message else ''}{message}{remedy}", reason)
+    return None
+
+
+def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
+    """One message for a container that crashes, whether it has just ended, waits to be started again, or runs again."""
+    for status in statuses:
+        now = _state(status, "state", "terminated")
+        last = now if now is not None else _state(status, "lastState", "terminated")
+        waits = (_state(status, "state", "waiting") or {}).get("reason") == RESTARTS
+        if last is None or (now is not None and now.get("exitCode") == 0 and over(pod)):
+            if waits:
+                return Trouble(f"pod {pod.key.name}: container {status.get('name')} keeps ending{_log(pod, status)}", RESTARTS)
+            continue
+        name = str(status.get("name"))
+        words = f"pod {pod.key.name}: container {name} ended with {_end(pod, name, last)}"
+        return Trouble(f"{words}{_log(pod, status)}", str(last.get("reason") or "Error"))
+    return None
+
+
+def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
+    """It was Ready and is no longer, though its containers run: its probe fails, or its node does not answer."""
+    ready, statuses = pod.condition("Ready") or {}, _statuses(pod, "containerStatuses")
+    if ready.get("status") == "True" or not statuses or pod.status.get("phase") != "Running":
+        return None
+    if any(_state(status, "state", "running") is None for status in statuses):
+        return None
+    if all(status.get("ready") for status in statuses):
+        if ready.get("reason") == "ReadinessGatesNotReady" or not ready:
+            return None
+        node = pod.spec.get("nodeName", "")
+        words = f"pod {pod.key.name} is not Ready though its containers are: node {node} may not respond; see kubectl describe node {node}"
+        return Trouble(words, NOT_RESPONDING)
+    if _runs_once(pod):
+        return None
+    since = str(ready.get("lastTransitionTime") or "")
+    started = max(str((_state(status, "state", "running") or {}).get("startedAt") or "") for status in statuses)
+    if not started or not since or since <= started or not all(status.get("started", True) for status in statuses):
+        return None
+    failing = ", ".join(str(status.get("name")) for status in statuses if not status.get("ready"))
+    words = f"pod {pod.key.name} was Ready and no longer answers its readiness probe (container {failing})"
+    return Trouble(f"{words}; see kubectl logs -n {pod.key.namespace} {pod.key.name}", "ReadinessLost")
+
+
+def _runs_once(pod: Seen) -> bool:
+    """A Job's pod: what has ended is not started again."""
+    return bool(pod.spec.get("restartPolicy") == "Never")
+
+
+def _done(status: Body) -> bool:
+    end = _state(status, "state", "terminated")
+    return end is not None and end.get("exitCode") == 0
+
+
+def _not_started(pod: Seen) -> bool:
+    """No container of it has started, init containers included."""
+    return unstarted(pod) and not any(
+        _state(status, "state", kind) is not None
+        for part in ("initContainerStatuses", "containerStatuses")
+        for status in _statuses(pod, part)
+        for kind in ("running", "terminated")
+    )
+
+
+def _read_events(state: Projection, about: Seen, now: datetime.datetime) -> Plan:
+    known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
+    left_s = 0.0 if known is None else EVENTS_AGE_S - (now - known.read_at).total_seconds()
+    if left_s > 0:
+        return look_again(left_s)
+    return act(ReadEvents(about.key, about.uid)) | look_again(EVENTS_AGE_S)
+
+
+def _latest(state: Projection, about: Seen) -> LatestWarning | None:
+    known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
+    return known if known is not None and known.reason else None
+
+
+def _queue(about: Seen) -> str:
+    queue = about.labels.get(KUEUE_QUEUE)
+    return f": queue {queue} has not admitted it yet" if queue else ""
+
+
+def _log(pod: Seen, status: Body) -> str:
+    previous = "" if _runs_once(pod) else " --previous"
+    return f"; see kubectl logs -n {pod.key.namespace} {pod.key.name} -c {status.get('name')}{previous}"
+
+
+def _end(pod: Seen, container: str, terminated: Body) -> Ended:
+    code = terminated.get("exitCode")
+    return Ended(
+        exit_code=code if isinstance(code, int) else -1,
+        message=str(terminated.get("message") or ""),
+        reason=str(terminated.get("reason") or ""),
+        memory_limit=_memory_limit(pod, container),
+        finished_at=str(terminated.get("finishedAt") or ""),
+    )
+
+
+def _memory_limit(pod: Seen, container: str) -> str:
+    for part in ("containers", "initContainers"):
+        for each in _dicts(pod.spec.get(part)):
+            if each.get("name") == container:
+                return str(((each.get("resources") or {}).get("limits") or {}).get("memory") or "")
+    return ""
+
+
+def _statuses(pod: Seen, part: str) -> list[Body]:
+    return _dicts(pod.status.get(part))
+
+
+def _dicts(value: object) -> list[Body]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _state(status: Body, which: str, kind: str) -> Body | None:
+    """`state` or `lastState` of a container where it is of this kind: running, waiting or terminated."""
+    holder = status.get(which)
+    found = holder.get(kind) if isinstance(holder, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _age_s(about: Seen, now: datetime.datetime) -> float:
+    return (now - parse_timestamp(about.created)).total_seconds() if about.created else 0.0
+
+
+def _short(text: str) -> str:
+    """Foreign text, so that what follows it still fits into a condition."""
+    return text if len(text) <= 500 else f"{text[:499]}…"

@@ -268,6 +268,44 @@ async def test_a_refusal_is_told_to_the_planner_and_forgotten_on_success(bench: 
     assert len(bench.cluster.applied) == 3
 
 
+def hook(code: int, words: str) -> KubeError:
+    return (Unavailable if code >= 500 else Rejected if code == 400 else Conflict)(words, status=code)
+
+
+DOWN = 'Internal error occurred: failed calling webhook "v": failed to call webhook: no endpoints available for service "w"'
+DENIED = 'admission webhook "v" denied the request: no'
+
+
+@pytest.mark.parametrize(
+    ("error", "told_after"),
+    [
+        pytest.param(hook(500, DOWN), 1, id="webhook-down"),
+        pytest.param(hook(500, DENIED), 1, id="webhook-denies-with-500"),
+        pytest.param(hook(409, DENIED), 1, id="webhook-denies-with-409"),
+        pytest.param(Unavailable("etcdserver: request timed out", status=500), 3, id="500"),
+        pytest.param(Unavailable("overloaded", status=503), 3, id="503"),
+        pytest.param(Throttled("too many requests", status=429, retry_after_s=0.01), 3, id="429"),
+        pytest.param(Conflict("the object has been modified", status=409), 3, id="409"),
+        pytest.param(NotFound("the server could not find the requested resource", status=404), 3, id="404"),
+    ],
+)
+async def test_what_the_server_keeps_answering_is_reported(bench: Bench, error: KubeError, told_after: int) -> None:
+    bench.cluster.errors = [error] * 4
+    await bench.started(makes_a_job, A)
+    reported = Refusal(JOB_OF_A, str(error), transient=True)
+    await until(lambda: reported in bench.planner.refusals)
+    assert bench.planner.refusals.index(reported) == told_after
+    await until(lambda: bench.planner.refusals[-1] is None and len(bench.planner.refusals) > told_after)
+    assert {(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)} >= {("retry", str(error))}
+
+
+async def test_a_server_that_does_not_answer_is_no_object_s_fault(bench: Bench) -> None:
+    bench.cluster.errors = [Unavailable("connection refused")] * 4
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.cluster.applied) == 5)
+    assert set(bench.planner.refusals) == {None}
+
+
 async def test_a_refusal_that_reads_differently_each_time_does_not_make_the_loop_spin(bench: Bench) -> None:
     bench.cluster.errors = [Forbidden(f"denied, request {number}") for number in range(1000)]
     await bench.started(makes_a_job, A)

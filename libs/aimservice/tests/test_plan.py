@@ -70,12 +70,12 @@ def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("said", "refused", "message"),
     [
-        pytest.param("waiting", "no quota", "waiting; the API server refuses: no quota", id="added"),
-        pytest.param("waiting; the API server refuses: no quota", "no right", "waiting; the API server refuses: no right", id="another"),
-        pytest.param("waiting; the API server refuses: no quota", None, "waiting", id="over"),
+        pytest.param("waiting", "no quota", "waiting; rejected by the API server: no quota", id="added"),
+        pytest.param("waiting; rejected by the API server: no quota", "no right", "waiting; rejected by the API server: no right", id="another"),
+        pytest.param("waiting; rejected by the API server: no quota", None, "waiting", id="over"),
         pytest.param("no Job: no quota", "no quota", "no Job: no quota", id="told already"),
-        pytest.param("waiting", "a\tb", "waiting; the API server refuses: a b", id="foreign words"),
-        pytest.param("x" * 1020, "no quota", "x" * 1020 + "; t…", id="cut"),
+        pytest.param("waiting", "a\tb", "waiting; rejected by the API server: a b", id="foreign words"),
+        pytest.param("x" * 1020, "no quota", "x" * 1020 + "; r…", id="cut"),
     ],
 )
 def test_a_condition_tells_the_refusal_there_is_and_no_other(said: str, refused: str | None, message: str) -> None:

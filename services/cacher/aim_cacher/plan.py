@@ -39,7 +39,7 @@ from aimservice.plan import (
     with_refusal,
 )
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import JOB_WITHOUT_POD_S, ended, held_up, job_failure, job_finished_at, job_state, pods_of, running, unstarted
+from aimservice.workloads import diagnose_job, ended, job_failure, job_finished_at, job_state, pods_of, running, unstarted
 
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
@@ -322,9 +322,9 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
         return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if job_state(job) == "active":
         followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods if running(pod)]
-        trouble = held_up(seen, job, now)
-        working = task.working if trouble is None else _filled(False, task.working.reason, trouble)
-        return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed) | (NOTHING if pods else look_again(JOB_WITHOUT_POD_S))
+        diagnosis = diagnose_job(seen, job, now, CONTAINER)
+        working = task.working if diagnosis.message is None else _filled(False, task.working.reason, diagnosis.message)
+        return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed) | diagnosis.follow_up
     if not _settled(seen, job, now):
         return _say(view, storage, _last(view) or task.working) | look_again(POD_WORD_S)
     said, due, recorded = _failed_try(seen, view, now, storage, job)

@@ -173,7 +173,7 @@ def _fares(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondi
         why = f"{model_status['transitionStatus']}: {info.get('message', info.get('reason', ''))}"
         pods_log = f"{log} -l {labels.KSERVE_ISVC_LABEL}={there.key.name}"
         return runtime_ready(False, reasons.RUNTIME_FAILED, f"InferenceService {there.key.name}: {why}; {pods_log}")
-    trouble = next((text for pod in pods if (text := problem(pod)) is not None), None)
+    trouble = next((found_.message for pod in pods if (found_ := problem(pod, CONTAINER)) is not None), None)
     if trouble is not None:
         return runtime_ready(False, reasons.RUNTIME_FAILED, trouble)
     crashed = next(((pod, end) for pod in pods if (end := ended(pod, CONTAINER)) is not None), None)

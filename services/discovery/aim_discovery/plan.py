@@ -38,7 +38,7 @@ from aimservice.plan import (
     with_refusal,
 )
 from aimservice.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import JOB_WITHOUT_POD_S, ended, held_up, job_failure, job_finished_at, job_state, pods_of, running
+from aimservice.workloads import diagnose_job, ended, job_failure, job_finished_at, job_state, pods_of, running
 
 MOST_AT_ONCE = 10
 UNSTARTED_COUNTS_S = 60.0
@@ -152,7 +152,8 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
             given_up = NOTHING if view.job.deleting else act(DeleteObject(view.job.key, view.job.uid))
             return given_up | _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
         case "active":
-            return _at_it(view, held_up(seen, view.job, now) or f"Job {view.job.key.name} asks the image") | look_again(JOB_WITHOUT_POD_S)
+            diagnosis = diagnose_job(seen, view.job, now, CONTAINER)
+            return _at_it(view, diagnosis.message or f"Job {view.job.key.name} asks the image") | diagnosis.follow_up
         case "succeeded":
             return _read(seen, view, now, view.job)
         case _:

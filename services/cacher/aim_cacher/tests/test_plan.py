@@ -54,7 +54,7 @@ SUCCESS = '{"message": "done", "bytes": 10, "revision": "abc"}'
 WAY = [
     pytest.param(lambda w: [CLASS, w.cache()], [CLAIM], "False PVCPending", WAITING, id="new-with-a-size"),
     pytest.param(lambda w: [CLASS, w.cache(None)], [PROBE], "False PVCPending", WAITING, id="new-without-a-size"),
-    pytest.param(lambda w: [CLASS, w.cache(None), w.probe()], [], "False PVCPending", WAITING, id="size-is-being-probed"),
+    pytest.param(lambda w: [CLASS, w.cache(None), w.probe()], ["read Events of Job c-size"], "False PVCPending", WAITING, id="size-is-being-probed"),
     pytest.param(
         lambda w: [CLASS, w.cache(None), w.probe("succeeded"), w.ended(0, SUCCESS, "c-size")],
         [CLAIM],
@@ -404,7 +404,7 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
         pytest.param(
             lambda w: [w.cache(), w.claim(), w.download(age_s=31)],
             "Filled",
-            ["Job c-download has no pod yet", "kubectl describe job -n team c-download", "quota"],
+            ["Job c-download has no pod;", "kubectl describe job -n team c-download", "quota"],
             id="job-gets-no-pod",
         ),
         pytest.param(lambda w: [w.cache(), w.claim(), w.download(age_s=5)], "Filled", ["downloading hf://org/model"], id="job-is-new"),

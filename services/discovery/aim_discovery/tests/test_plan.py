@@ -23,6 +23,7 @@ plan_key = partial(plan, namespace="aim-system")
 Given = Callable[[Any], list[Body]]
 AWAITING, FAILED, FOUND = "Unknown AwaitingDiscovery", "False DiscoveryFailed", "True ProfilesDiscovered"
 NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
+READS_EVENTS = ["read Events of Job discover-t-*"]
 STARTS = ["apply ConfigMap t-discovery", "apply Job discover-t-*"]
 KEPT = ["apply ConfigMap t-discovery"]
 CLEARS = ["delete Job discover-t-*"]
@@ -39,7 +40,7 @@ STEPS = [
     pytest.param(lambda w: [w.template(), w.model(deleting=True)], [], "False ModelNotFound", id="model-is-going"),
     pytest.param(lambda w: [w.template(), w.model()], STARTS, AWAITING, id="model-appears"),
     pytest.param(lambda w: [w.template(deleting=True), w.model()], [], "nothing", id="template-is-going"),
-    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job()], [], AWAITING, id="job-at-work"),
+    pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job()], READS_EVENTS, AWAITING, id="job-at-work"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("succeeded", ended_s=1)], [], AWAITING, id="job-ended-before-its-pod-was-heard"),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(), w.job("succeeded")],
@@ -66,7 +67,7 @@ STEPS = [
     pytest.param(lambda w: [w.template(status=tried(1)), w.model(), w.note(), w.job("failed")], CLEARS, FAILED, id="failure-recorded"),
     pytest.param(lambda w: [w.template(status=tried(3)), w.model(), w.note()], [], FAILED, id="waits-by-status-alone"),
     pytest.param(lambda w: [w.template(status=tried(3, -1)), w.model(), w.note()], STARTS, FAILED, id="its-time-has-come-and-the-failure-stays-said"),
-    pytest.param(lambda w: [w.template(status=tried(3)), w.model(), w.note(), w.job(attempt=4)], [], FAILED, id="at-work-again"),
+    pytest.param(lambda w: [w.template(status=tried(3)), w.model(), w.note(), w.job(attempt=4)], READS_EVENTS, FAILED, id="at-work-again"),
     pytest.param(
         lambda w: [w.template(status=tried(9), annotations={labels.ANNOTATION_RETRY: "1"}), w.model(), w.note()],
         STARTS,
