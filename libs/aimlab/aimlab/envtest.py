@@ -6,7 +6,7 @@ Nothing else of a control plane runs: no controllers, no scheduler, no nodes. Ev
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,13 +19,18 @@ from aimschema.resources import NAMESPACE
 
 HOST = "127.0.0.1"
 PROGRAMS = ("etcd", "kube-apiserver")
+ALONE = ("--disable-admission-plugins=ServiceAccount",)
+"""Pods need no service account where nothing makes the `default` ones."""
 READY_WITHIN_S = 60.0
 POLL_S = 0.2
 
 
 @asynccontextmanager
-async def kube_apiserver(assets: Path, folder: Path) -> AsyncIterator[Path]:
-    """Runs both for as long as the block lasts; gives an administrator's kubeconfig. Raises RuntimeError naming what is missing or fails."""
+async def kube_apiserver(assets: Path, folder: Path, more: Iterable[str] = ALONE) -> AsyncIterator[Path]:
+    """Runs both for as long as the block lasts; gives an administrator's kubeconfig. `more` are further flags of kube-apiserver.
+
+    Raises RuntimeError naming what is missing or fails.
+    """
     missing = [program for program in PROGRAMS if not (assets / program).is_file()]
     if missing:
         raise RuntimeError(f"not in {assets}: {', '.join(missing)}")
@@ -38,7 +43,7 @@ async def kube_apiserver(assets: Path, folder: Path) -> AsyncIterator[Path]:
     async with Children(folder / "log") as children:
         await children.start("etcd", [str(assets / "etcd"), *etcd_flags(folder / "etcd", client_port, peer_port)])
         flags = apiserver_flags(f"http://{HOST}:{client_port}", port, certificate, tokens)
-        process = await children.start("kube-apiserver", [str(assets / "kube-apiserver"), *flags])
+        process = await children.start("kube-apiserver", [str(assets / "kube-apiserver"), *flags, *more])
         await _until_ready(process, kubeconfig, children.log_of("kube-apiserver"))
         yield kubeconfig
 
@@ -55,7 +60,7 @@ def etcd_flags(data: Path, client_port: int, peer_port: int) -> list[str]:
 
 
 def apiserver_flags(etcd: str, port: int, certificate: Certificate, tokens: Path) -> list[str]:
-    """Pods need no service account: nobody would make the `default` ones. The Service `kubernetes` gets no endpoints, which would be on loopback."""
+    """The Service `kubernetes` gets no endpoints, which would be on loopback."""
     return [
         f"--etcd-servers={etcd}",
         f"--bind-address={HOST}",
@@ -65,7 +70,6 @@ def apiserver_flags(etcd: str, port: int, certificate: Certificate, tokens: Path
         f"--tls-private-key-file={certificate.key}",
         f"--token-auth-file={tokens}",
         "--authorization-mode=RBAC",
-        "--disable-admission-plugins=ServiceAccount",
         "--allow-privileged=true",
         "--endpoint-reconciler-type=none",
         "--service-cluster-ip-range=10.0.0.0/24",

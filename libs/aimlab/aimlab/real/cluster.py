@@ -1,0 +1,78 @@
+"""The control plane of a real cluster, with KServe and the kinds of the Gateway API but no node."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aimkube import Cluster
+from aimlab.envtest import kube_apiserver
+from aimlab.lab import define
+from aimlab.processes import Children
+from aimlab.real.kserve import crds_in, kserve
+from aimlab.real.parts import KServe, Parts
+
+AUDIT_POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, verbs: [get, list, watch]}
+- {level: Metadata}
+"""
+AUDIT_LOG = "audit.jsonl"
+"""Every write, a JSON line each, beside the kubeconfig."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealCluster:
+    """`kubeconfig` is an administrator's."""
+
+    kubeconfig: Path
+    children: Children
+
+
+@asynccontextmanager
+async def real_cluster(
+    folder: Path,
+    parts: Parts,
+    kserve_part: KServe | None = None,
+) -> AsyncIterator[RealCluster]:
+    """Runs it in `folder` for as long as the block lasts.
+
+    `kserve_part` takes the place of the KServe of `parts`. For pods that a gateway reaches, call
+    `network.enter` first. Raises RuntimeError naming the part that does not come up, and its log.
+    """
+    async with AsyncExitStack() as stack:
+        kubeconfig = await stack.enter_async_context(kube_apiserver(parts.bin, folder, more=_audit_flags(folder)))
+        children = await stack.enter_async_context(Children(folder / "log"))
+        for name, flags in controllers(folder, kubeconfig).items():
+            await children.start(name, [str(parts.bin / name), *flags])
+        cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
+        stack.push_async_callback(cluster.close)
+        await define(cluster, list(crds_in(parts.gateway_crds)))
+        await stack.enter_async_context(kserve(children, cluster, kubeconfig, kserve_part or parts.kserve))
+        yield RealCluster(kubeconfig, children)
+
+
+def _audit_flags(folder: Path) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    policy = folder / "audit-policy.yaml"
+    policy.write_text(AUDIT_POLICY)
+    return [f"--audit-policy-file={policy}", f"--audit-log-path={folder / AUDIT_LOG}"]
+
+
+def controllers(folder: Path, kubeconfig: Path) -> dict[str, list[str]]:
+    """The flags of kube-controller-manager and kube-scheduler, which are alone and serve nothing."""
+    common = [
+        f"--kubeconfig={kubeconfig}",
+        "--leader-elect=false",
+        "--secure-port=0",
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
+    ]
+    keys = [
+        f"--service-account-private-key-file={folder / 'apiserver.key'}",
+        f"--root-ca-file={folder / 'apiserver.crt'}",
+    ]
+    return {"kube-controller-manager": [*common, *keys], "kube-scheduler": common}
