@@ -90,7 +90,7 @@ STATES = [
         ],
         "waiting",
         "Pod discover-fast-x failed: ImagePullBackOff: Back-off pulling image",
-        "correct what the message names",
+        "",
         id="image-cannot-be-pulled",
     ),
     pytest.param(

@@ -15,10 +15,10 @@ from aimschema import labels
 from aimschema.messages import ActionTaken, KindSynced, Message, ObjectChanged, subject_of, timestamp
 from aimschema.names import image_config_map
 from aimschema.reasons import DISCOVERY, IMAGE_INSPECTED, REGISTRY_UNREACHABLE
-from aimschema.resources import CLAIM, CONFIG_MAP, MODEL, Key
+from aimschema.resources import CLAIM, CONFIG_MAP, MODEL, POD, Key
 from aimservice.loop import Service
 from aimservice.plan import NOTHING, Action, ApplyObject, InspectImage, Report, condition
-from aimservice.projection import Projection, Refusal
+from aimservice.projection import LatestWarning, Projection, Refusal
 from aimservice.testing import NOW, obj, projection
 
 CHAT = Key(MODEL.kind, None, "chat")
@@ -91,6 +91,23 @@ def test_a_name_is_taken_where_what_is_there_has_another_owner(owner: str, taken
     wanted, there = (obj(CLAIM.kind, "c", owner=(MODEL.kind, each)) for each in ("chat", owner))
     [found] = learned(did("apply", claim, "refused", "no"), [ApplyObject(wanted)], seen=projection(there))
     assert found == Refusal(claim, "no", name_taken=taken)
+
+
+def test_an_error_that_the_server_keeps_answering_is_in_the_record() -> None:
+    claim = Key(CLAIM.kind, "team", "c")
+    [found] = learned(did("apply", claim, "retry", "failed calling webhook"), [])
+    assert found == Refusal(claim, "failed calling webhook", transient=True)
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason", "note"),
+    [("FailedMount: exit status: 32", "FailedMount", "exit status: 32"), ("", "", "")],
+    ids=["a-warning", "none"],
+)
+def test_the_warning_that_was_read_is_in_the_record(detail: str, reason: str, note: str) -> None:
+    pod = Key(POD.kind, "team", "p")
+    [found] = learned(did("read-events", pod, detail=detail), [])
+    assert found == LatestWarning(NOW, reason, note)
 
 
 def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> None:

@@ -116,8 +116,8 @@ class Mark(Struct, frozen=True, kw_only=True):
 class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.action.taken.v1"):
     """A service did something to an object of the cluster. `about` is the object it was done for.
 
-    Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent it when it starts. `outcome`: done, retry or
-    refused. `mark`: of an apply that is done.
+    Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent it when it starts. `outcome`: done; retry (the
+    API server keeps answering with an error, `detail`, and it is sent again); refused (a person must act). `mark`: of an apply that is done.
     """
 
     service: str
