@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
 
-from aimkube import AlreadyExists, Cluster, Conflict, Invalid, KubeError, NotFound
+from aimkube import AlreadyExists, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound
 from aimlab.kinds import Body
 from aimlab.mirror import Mirror, Objects
 from aimschema.resources import Resource
@@ -26,8 +26,11 @@ COALESCE_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Create:
+    """`rejected` gives what to write where the API server rejects it for good, from its message."""
+
     resource: Resource
     body: Body
+    rejected: "Callable[[str], Sequence[Write]] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,13 @@ async def try_write(cluster: Cluster, write: Write) -> bool:
         await carry_out(cluster, write)
     except (AlreadyExists, NotFound, Conflict) as error:
         _LOG.debug("%s is out of date: %s", write, error)
-    except Invalid as error:
+    except (Invalid, Forbidden) as error:
+        if isinstance(write, Create) and write.rejected is not None:
+            for instead in write.rejected(error.message):
+                await try_write(cluster, instead)
+            return False
         _LOG.warning("the API server refuses what %s writes: %s", type(write).__name__, error)
+        return isinstance(error, Invalid)
     except KubeError as error:
         _LOG.warning("could not %s: %s", type(write).__name__, error)
         return False

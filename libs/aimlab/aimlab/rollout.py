@@ -1,13 +1,18 @@
-"""Which predictor pods to make and which to delete: a Deployment's rolling update with maxSurge 0 and maxUnavailable 1. Pure.
+"""Which pods of a Deployment to make and which to delete, by its strategy. Pure.
 
-Pods that are on their way out don't count, as in a Deployment. An old pod that is ready goes only while the others keep `replicas - 1` ready; old
-pods that are not ready go first, since they serve nobody.
+1. Pods that are on their way out do not count, but under Recreate: there nothing new comes
+   while an old pod is still there.
+2. Old pods go while enough others are ready; those that are not ready go first, as many as leave
+   `replicas - unavailable` pods that are ready or old.
+3. New pods come while there are fewer than `replicas + surge` pods.
+
+kube-controller-manager does the same by the sizes of ReplicaSets.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-MAX_UNAVAILABLE = 1
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,15 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Strategy:
+    """In pods: how many more than `replicas` may be there, and how many need not be ready."""
+
+    surge: int = 0
+    unavailable: int = 1
+    recreate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """`create` are numbers for new pods of the wanted revision, `delete` are names."""
 
@@ -30,24 +44,47 @@ class Rollout:
     delete: tuple[str, ...] = ()
 
 
-def decide(wanted: str, replicas: int, pods: Sequence[Replica]) -> Rollout:
+def strategy_of(spec: Mapping[str, Any]) -> Strategy:
+    """The strategy of a Deployment's spec, percentages resolved (surge up, unavailable down)."""
+    replicas, wanted = spec.get("replicas", 1), spec.get("strategy") or {}
+    if wanted.get("type") == "Recreate":
+        return Strategy(0, 0, recreate=True)
+    rolling = wanted.get("rollingUpdate") or {}
+    surge = math.ceil(_share(rolling.get("maxSurge", "25%"), replicas))
+    unavailable = math.floor(_share(rolling.get("maxUnavailable", "25%"), replicas))
+    if not surge and not unavailable:
+        unavailable = 1
+    return Strategy(surge, min(unavailable, replicas))
+
+
+def _share(amount: int | str, whole: int) -> float:
+    return int(amount.removesuffix("%")) * whole / 100 if isinstance(amount, str) else amount
+
+
+def decide(wanted: str, strategy: Strategy, replicas: int, pods: Sequence[Replica]) -> Rollout:
     """The next step towards `replicas` pods of the revision `wanted`."""
     ended = [pod.name for pod in pods if pod.over and not pod.going]
     live = [pod for pod in pods if not pod.over and not pod.going]
-    new = sorted((pod for pod in live if pod.revision == wanted), key=lambda pod: (not pod.ready, pod.number))
+    of_wanted = [pod for pod in live if pod.revision == wanted]
+    new = sorted(of_wanted, key=lambda pod: (not pod.ready, pod.number))
     old = [pod for pod in live if pod.revision != wanted]
-    surplus = new[replicas:]
-    going_old = _old_to_delete(replicas, new[:replicas], old)
-    remaining = len(new) - len(surplus) + len(old) - len(going_old)
+    kept, surplus = new[:replicas], new[replicas:]
+    leaving = old if strategy.recreate else _old_to_delete(strategy, replicas, kept, old)
+    room = replicas + strategy.surge - len(kept) - len(old) + len(leaving)
+    if strategy.recreate and any(pod.revision != wanted and not pod.over for pod in pods):
+        room = 0
     taken = {pod.number for pod in pods if pod.revision == wanted}
     free = (number for number in range(len(taken) + replicas) if number not in taken)
-    create = tuple(next(free) for _ in range(max(0, replicas - remaining)))
-    return Rollout(create, (*ended, *(pod.name for pod in [*surplus, *going_old])))
+    create = tuple(next(free) for _ in range(max(0, min(room, replicas - len(kept)))))
+    return Rollout(create, (*ended, *(pod.name for pod in [*surplus, *leaving])))
 
 
-def _old_to_delete(replicas: int, new: Sequence[Replica], old: Sequence[Replica]) -> list[Replica]:
+def _old_to_delete(strategy: Strategy, replicas: int, new: Sequence[Replica], old: Sequence[Replica]) -> list[Replica]:
+    at_least = replicas - min(strategy.unavailable, replicas)
+    ready_new = sum(pod.ready for pod in new)
     ready_old = [pod for pod in old if pod.ready]
-    unready_old = [pod for pod in old if not pod.ready]
-    ready = sum(pod.ready for pod in new) + len(ready_old)
-    spare = ready - max(0, replicas - MAX_UNAVAILABLE)
-    return unready_old + ready_old[: max(0, spare)]
+    most = len(new) + len(old) - at_least - (len(new) - ready_new)
+    if most <= 0:
+        return []
+    unready = [pod for pod in old if not pod.ready][:most]
+    return unready + ready_old[: max(0, ready_new + len(ready_old) - at_least)]

@@ -67,12 +67,16 @@ class Cluster:
             raise not_found(resource.group, resource.plural, name)
         return entry
 
+    def namespace(self, name: str) -> Obj:
+        """The Namespace object; ApiError 404."""
+        entry = self.store.collections[NAMESPACES].get("", name)
+        if entry is None:
+            raise not_found("", "namespaces", name)
+        return entry.obj
+
     def require_open_namespace(self, resource: Resource, namespace: str, name: str) -> None:
         """ApiError 404 or 403 if nothing can be created in a namespace."""
-        entry = self.store.collections[NAMESPACES].get("", namespace)
-        if entry is None:
-            raise not_found("", "namespaces", namespace)
-        if "deletionTimestamp" in entry.obj["metadata"]:
+        if "deletionTimestamp" in self.namespace(namespace)["metadata"]:
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
             cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated", "field": "metadata.namespace"}
             details = {"name": name, "group": resource.group, "kind": resource.plural, "causes": [cause]}

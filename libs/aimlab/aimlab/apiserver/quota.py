@@ -5,7 +5,6 @@ A real server admits by the usage that a controller wrote into the quota's statu
 
 from aimlab.apiserver import quantity
 from aimlab.apiserver.errors import ApiError
-from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj
 from aimlab.apiserver.store import Store
 
@@ -13,10 +12,8 @@ QUOTAS, PODS = ("", "resourcequotas"), ("", "pods")
 OVER = frozenset({"Succeeded", "Failed"})
 
 
-def require_room(store: Store, resource: Resource, namespace: str, name: str) -> None:
+def require_room(store: Store, namespace: str, name: str) -> None:
     """ApiError 403 where a quota of the namespace lets no further pod in; the words are those of the admission plugin `ResourceQuota`."""
-    if resource.storage != PODS:
-        return
     used = sum(1 for pod in _in(store, PODS, namespace) if pod.get("status", {}).get("phase") not in OVER)
     for quota in _in(store, QUOTAS, namespace):
         limit = quota["spec"].get("hard", {}).get("pods")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from aimlab.apiserver import builtin, crd, fields, names, patch, quota, schema
+from aimlab.apiserver import admission, builtin, crd, fields, names, patch, schema
 from aimlab.apiserver.cel import MISSING
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, Cause, already_exists, bad_request, conflict, invalid, not_found, stale
@@ -90,7 +90,7 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
     entry = cluster.store.collections[resource.storage].get(request.namespace, metadata["name"])
     if entry is not None:
         raise already_exists(resource.group, resource.plural, metadata["name"], deleting="deletionTimestamp" in meta(entry.obj))
-    quota.require_room(cluster.store, resource, request.namespace, metadata["name"])
+    admission.admit(cluster, obj)
     if owners is None:
         owners = fields.updated([], _writer(cluster, request, "Update"), {}, _without_status(request, obj), resource.shape)
     metadata["managedFields"] = fields.encode(owners)

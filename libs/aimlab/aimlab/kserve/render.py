@@ -1,4 +1,10 @@
-"""What KServe makes of an InferenceService in Standard mode: pods (there is no Deployment in between here), a Service and its endpoints. Pure."""
+"""What KServe makes of an InferenceService in Standard mode: a Deployment and a Service. Pure.
+
+Labels and annotations of the InferenceService reach the pod template, so that changing one
+restarts the pods; strategy and replicas are beside the template, so that changing them does not.
+
+The Service's endpoints are made here too, since the API server double has no controller for them.
+"""
 
 import hashlib
 
@@ -6,69 +12,79 @@ import msgspec
 
 from aimlab.kinds import Body, is_going, is_over, is_true, owner_reference
 from aimlab.node.probes import port_number
-from aimlab.rollout import Replica
 
 ISVC_LABEL = "serving.kserve.io/inferenceservice"
-REVISION_LABEL = "pod-template-hash"
-NUMBER_LABEL = "aimlab.local/number"
+VISIBILITY_LABEL = "networking.kserve.io/visibility"
+STOP_ANNOTATION = "serving.kserve.io/stop"
+RENDERED = "lab.aim/rendered"
+"""Annotation of the Deployment: what it was made from, so that fields left out later go."""
 MAIN_CONTAINER = "kserve-container"
+DOMAIN = "example.com"
 SERVICE_PORT = 80
 DEFAULT_PORT = 8000
+PROGRESS_DEADLINE_S = 600
 
 NOT_OF_THE_POD = frozenset(
-    {"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling", "containerConcurrency", "timeout"}
-    | {"canaryTrafficPercent", "deploymentStrategy", "labels", "annotations", "logger", "batcher", "model", "workerSpec"}
+    {"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling"}
+    | {"containerConcurrency", "timeout", "canaryTrafficPercent", "deploymentStrategy", "labels"}
+    | {"annotations", "logger", "batcher", "model", "workerSpec"}
 )
 """Fields of a predictor that are not a PodSpec's (KServe v1beta1, PredictorSpec and ComponentExtensionSpec)."""
+NOT_PASSED_ON = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
+"""Annotations that KServe keeps from the pods (its config, serviceAnnotationDisallowedList)."""
 
 
 def predictor_name(isvc: Body) -> str:
     return f"{isvc['metadata']['name']}-predictor"
 
 
+def app_of(isvc: Body) -> dict[str, str]:
+    """The label by which Service and Deployment find the pods."""
+    return {"app": f"isvc.{predictor_name(isvc)}"}
+
+
 def pod_labels(isvc: Body) -> dict[str, str]:
-    name = predictor_name(isvc)
-    own = {"app": f"isvc.{name}", "component": "predictor", ISVC_LABEL: isvc["metadata"]["name"]}
-    return (isvc["metadata"].get("labels") or {}) | (isvc["spec"]["predictor"].get("labels") or {}) | own
+    own = {"component": "predictor", ISVC_LABEL: isvc["metadata"]["name"]}
+    labels = isvc["metadata"].get("labels") or {}
+    return labels | (isvc["spec"]["predictor"].get("labels") or {}) | app_of(isvc) | own
+
+
+def pod_annotations(isvc: Body) -> dict[str, str]:
+    annotations = isvc["metadata"].get("annotations") or {}
+    passed_on = {key: text for key, text in annotations.items() if key not in NOT_PASSED_ON}
+    return passed_on | (isvc["spec"]["predictor"].get("annotations") or {})
 
 
 def pod_spec(isvc: Body) -> Body:
-    return {field: value for field, value in isvc["spec"]["predictor"].items() if field not in NOT_OF_THE_POD} | {"restartPolicy": "Always"}
+    predictor = isvc["spec"]["predictor"]
+    of_pod = {field: value for field, value in predictor.items() if field not in NOT_OF_THE_POD}
+    return of_pod | {"restartPolicy": "Always"}
 
 
-def revision_of(isvc: Body) -> str:
-    """Ten hex digits that change when the pods must."""
-    template = [pod_labels(isvc), pod_spec(isvc), isvc["spec"]["predictor"].get("annotations")]
-    return hashlib.sha256(msgspec.json.encode(template, order="deterministic")).hexdigest()[:10]
+def is_stopped(isvc: Body) -> bool:
+    annotations = isvc["metadata"].get("annotations") or {}
+    return str(annotations.get(STOP_ANNOTATION, "")).lower() == "true"
 
 
 def replicas_of(isvc: Body) -> int:
-    stopped = (isvc["metadata"].get("annotations") or {}).get("serving.kserve.io/stop") == "true"
-    return 0 if stopped else int(isvc["spec"]["predictor"].get("minReplicas", 1))
+    return 0 if is_stopped(isvc) else int(isvc["spec"]["predictor"].get("minReplicas", 1))
 
 
-def replica_of(pod: Body) -> Replica:
-    labels = pod["metadata"]["labels"]
-    return Replica(
-        name=pod["metadata"]["name"],
-        revision=labels.get(REVISION_LABEL, ""),
-        number=int(labels.get(NUMBER_LABEL, 0)),
-        ready=is_true(pod, "Ready"),
-        going=is_going(pod),
-        over=is_over(pod),
-    )
-
-
-def pod_for(isvc: Body, number: int) -> Body:
-    revision = revision_of(isvc)
-    metadata: Body = {
-        "name": f"{predictor_name(isvc)}-{revision}-{number}",
-        "namespace": isvc["metadata"]["namespace"],
-        "labels": pod_labels(isvc) | {REVISION_LABEL: revision, NUMBER_LABEL: str(number)},
-        "annotations": isvc["spec"]["predictor"].get("annotations") or {},
-        "ownerReferences": [owner_reference(isvc)],
+def deployment_for(isvc: Body) -> Body:
+    predictor, labels = isvc["spec"]["predictor"], pod_labels(isvc)
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    metadata = {"labels": labels, "annotations": pod_annotations(isvc)}
+    spec: Body = {
+        "replicas": replicas_of(isvc),
+        "selector": {"matchLabels": app_of(isvc)},
+        "strategy": predictor.get("deploymentStrategy") or rolling,
+        "progressDeadlineSeconds": PROGRESS_DEADLINE_S,
+        "template": {"metadata": metadata, "spec": pod_spec(isvc)},
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec(isvc)}
+    made = _owned(isvc, "apps/v1", "Deployment", predictor_name(isvc), labels)
+    digest = hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()[:10]
+    made["metadata"]["annotations"] = pod_annotations(isvc) | {RENDERED: digest}
+    return made | {"spec": spec}
 
 
 def main_port(isvc: Body) -> int:
@@ -79,29 +95,33 @@ def main_port(isvc: Body) -> int:
 
 def service_for(isvc: Body) -> Body:
     """Headless, as KServe's default for Standard mode."""
-    name = predictor_name(isvc)
     port = {"name": "http", "port": SERVICE_PORT, "targetPort": main_port(isvc), "protocol": "TCP"}
-    spec = {"clusterIP": "None", "ports": [port], "selector": {"app": f"isvc.{name}"}}
-    return _owned(isvc, "v1", "Service", name, pod_labels(isvc)) | {"spec": spec}
+    spec = {"clusterIP": "None", "ports": [port], "selector": app_of(isvc)}
+    return _owned(isvc, "v1", "Service", predictor_name(isvc), pod_labels(isvc)) | {"spec": spec}
 
 
 def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
-    """The pods that have an address, on their loopback addresses; a real API server refuses those."""
+    """The pods that have an address, on their loopback addresses; a real API server rejects those."""
     name = predictor_name(isvc)
-    labels = {"kubernetes.io/service-name": name, "endpointslice.kubernetes.io/managed-by": "aimlab"}
-    endpoints = [_endpoint(pod) for pod in pods if pod.get("status", {}).get("podIP") and not is_over(pod)]
+    labels = {
+        "kubernetes.io/service-name": name,
+        "endpointslice.kubernetes.io/managed-by": "aimlab",
+    }
+    there = (pod for pod in pods if pod.get("status", {}).get("podIP") and not is_over(pod))
+    endpoints = [_endpoint(pod) for pod in there]
     port = {"name": "http", "port": main_port(isvc), "protocol": "TCP"}
     slice_of = _owned(isvc, "discovery.k8s.io/v1", "EndpointSlice", f"{name}-lab", labels)
     return slice_of | {"addressType": "IPv4", "endpoints": endpoints, "ports": [port]}
 
 
 def _endpoint(pod: Body) -> Body:
-    ready, going = is_true(pod, "Ready"), is_going(pod)
-    target = {"kind": "Pod", "namespace": pod["metadata"]["namespace"], "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    ready, going, metadata = is_true(pod, "Ready"), is_going(pod), pod["metadata"]
+    target = {"kind": "Pod"} | {key: metadata[key] for key in ("namespace", "name", "uid")}
     conditions = {"ready": ready and not going, "serving": ready, "terminating": going}
     return {"addresses": [pod["status"]["podIP"]], "conditions": conditions, "targetRef": target}
 
 
 def _owned(isvc: Body, api_version: str, kind: str, name: str, labels: dict[str, str]) -> Body:
-    metadata = {"name": name, "namespace": isvc["metadata"]["namespace"], "labels": labels, "ownerReferences": [owner_reference(isvc)]}
+    namespace, owner = isvc["metadata"]["namespace"], owner_reference(isvc)
+    metadata = {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owner]}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -1,78 +1,157 @@
-"""An InferenceService's status from its pods, in the form in which KServe writes it in Standard mode. Pure.
+"""An InferenceService's status from its Deployment and pods, in the form and by the rules of KServe
+0.16 in Standard mode. Pure.
 
-`observedGeneration` is the Deployment's in KServe, not the InferenceService's; here it is always 1, so that nobody gets used to comparing it.
-Ready needs at least one ready pod. KServe takes the Deployment's word, and a Deployment of one replica of which one may be unavailable calls itself
-available without any.
+Ready repeats the Deployment, not the pods. A later line wins: the Deployment is Available, it is not
+progressing (False), has progressed (True) or still does (Unknown), it is not Available (False), a
+pod is rejected (False). `observedGeneration` is the Deployment's. The model's state is carried on
+from the status before, so that a model that was loaded once stays an active one.
 """
 
 from datetime import datetime
 
-from aimlab.kinds import Body, condition, is_going, is_true
-from aimlab.kserve.render import MAIN_CONTAINER, predictor_name, replicas_of, revision_of
-from aimlab.rollout import MAX_UNAVAILABLE, Replica
+from aimlab.kinds import Body, condition_of, is_true, phase_of, stamp
+from aimlab.kserve.render import DOMAIN, MAIN_CONTAINER, VISIBILITY_LABEL, is_stopped, predictor_name
 
-Failure = dict[str, str | int]
-
-
-def status_of(isvc: Body, pods: list[Body], replicas: list[Replica], now: datetime) -> Body:
-    """The whole status; `replicas` are the pods in the rollout's form."""
-    wanted = replicas_of(isvc)
-    if wanted == 0:
-        return _stopped(isvc, now)
-    available = sum(replica.ready and not replica.going for replica in replicas)
-    revision = revision_of(isvc)
-    up_to_date = sum(replica.ready and not replica.going for replica in replicas if replica.revision == revision)
-    ready = available > 0 and available >= wanted - MAX_UNAVAILABLE
-    predictor = ("True", "", "") if ready else ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
-    ingress = ("True", "", "") if ready else ("False", "Predictor ingress not created", "")
-    kinds = {"IngressReady": ingress, "PredictorReady": predictor, "Ready": predictor if not ready else ingress, "Stopped": ("False", "", "")}
-    host = f"{predictor_name(isvc)}.{isvc['metadata']['namespace']}.svc.cluster.local"
-    failure = next((found for pod in pods if (found := failure_of(pod)) is not None), None)
-    return {
-        "observedGeneration": 1,
-        "deploymentMode": "Standard",
-        "conditions": [condition(isvc, kind, said, now, reason=reason, message=text) for kind, (said, reason, text) in kinds.items()],
-        "modelStatus": model_status(up_to_date, wanted, failure),
-    } | ({"url": f"http://{host}", "address": {"url": f"http://{host}"}, "components": {"predictor": {"url": f"http://{host}"}}} if ready else {})
+Verdict = tuple[str, str, str]
+"""Status, reason and message."""
+TRUE: Verdict = ("True", "", "")
+STOPPED: Verdict = ("False", "Stopped", "")
+HAS_PROGRESSED = "NewReplicaSetAvailable"
 
 
-def _stopped(isvc: Body, now: datetime) -> Body:
-    kinds = {"IngressReady": "False", "PredictorReady": "False", "Ready": "False", "Stopped": "True"}
-    conditions = [condition(isvc, kind, said, now, reason="Stopped") for kind, said in kinds.items()]
-    states = {"activeModelState": "", "targetModelState": "Pending"}
-    model = {"transitionStatus": "InProgress", "states": states, "copies": {"failedCopies": 0, "totalCopies": 0}}
-    return {"observedGeneration": 1, "deploymentMode": "Standard", "conditions": conditions, "modelStatus": model}
+def status_of(isvc: Body, mode: str, deployment: Body | None, pods: list[Body], now: datetime) -> Body:
+    """The whole status."""
+    before = isvc.get("status") or {}
+    stopped = is_stopped(isvc)
+    ready = STOPPED if stopped else verdict_of(deployment)
+    status: Body = {
+        "address": {"url": f"http://{_internal_host(isvc)}"},
+        "conditions": [
+            _condition(isvc, "IngressReady", TRUE, now),
+            _condition(isvc, "PredictorReady", ready, now),
+            _condition(isvc, "Ready", ready, now),
+            _condition(isvc, "Stopped", ("True" if stopped else "False", "", ""), now),
+        ],
+        "deploymentMode": mode,
+        "url": f"http://{_host(isvc, isvc['metadata']['name'])}",
+    }
+    if stopped:
+        return status | {"modelStatus": {"transitionStatus": ""}}
+    observed = ((deployment or {}).get("status") or {}).get("observedGeneration")
+    return (
+        status
+        | ({"observedGeneration": observed} if observed else {})
+        | {"components": {"predictor": _component(isvc, before, ready)}}
+        | {"modelStatus": model_status(before.get("modelStatus") or {}, ready, pods)}
+    )
 
 
-def model_status(ready: int, wanted: int, failure: Failure | None) -> Body:
-    """KServe's ModelStatus: `ready` copies of the latest revision out of `wanted`."""
-    copies = {"failedCopies": 0, "totalCopies": ready}
-    if failure is not None:
-        states = {"activeModelState": "Loaded" if ready else "", "targetModelState": "FailedToLoad"}
-        blocked = {"transitionStatus": "BlockedByFailedLoad", "states": states, "lastFailureInfo": failure}
-        return blocked | {"copies": copies | {"failedCopies": 1}}
-    if ready >= wanted:
-        return {"transitionStatus": "UpToDate", "states": {"activeModelState": "Loaded", "targetModelState": "Loaded"}, "copies": copies}
-    states = {"activeModelState": "Loaded" if ready else "", "targetModelState": "Loading"}
-    return {"transitionStatus": "InProgress", "states": states, "copies": copies}
+def verdict_of(deployment: Body | None) -> Verdict:
+    """What PredictorReady says; before the Deployment has a status it is False without a reason."""
+    conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
+    found = {one["type"]: one for one in conditions}
+    available, progressing = found.get("Available", {}), found.get("Progressing", {})
+    failed, verdict = found.get("ReplicaFailure", {}), ("False", "", "")
+    if available.get("status") == "True":
+        verdict = TRUE
+    if progressing.get("status") == "False" and progressing.get("message"):
+        verdict = _words("False", progressing)
+    if progressing.get("status") == "True":
+        progressed = progressing.get("reason") == HAS_PROGRESSED
+        verdict = TRUE if progressed else _words("Unknown", progressing)
+    if available.get("status") == "False":
+        verdict = _words("False", available)
+    if failed.get("status") == "True":
+        verdict = _words("False", failed)
+    return verdict
 
 
-def failure_of(pod: Body) -> Failure | None:
-    """How the model's container ended last, while it is not running again (KServe, `lastFailureInfo`)."""
-    if is_going(pod) or is_true(pod, "Ready"):
+def _words(status: str, condition: Body) -> Verdict:
+    return status, condition.get("reason", ""), condition.get("message", "")
+
+
+def _component(isvc: Body, before: Body, ready: Verdict) -> Body:
+    """The predictor's URL appears when it is first ready, and stays."""
+    known: Body = ((before.get("components") or {}).get("predictor")) or {}
+    url = {"url": f"http://{_host(isvc, predictor_name(isvc))}"}
+    return known | url if ready[0] == "True" else known
+
+
+def _internal_host(isvc: Body) -> str:
+    return f"{predictor_name(isvc)}.{isvc['metadata']['namespace']}.svc.cluster.local"
+
+
+def _host(isvc: Body, name: str) -> str:
+    """Where the world finds it, or only the cluster."""
+    visibility = (isvc["metadata"].get("labels") or {}).get(VISIBILITY_LABEL)
+    if visibility == "cluster-local":
+        return _internal_host(isvc)
+    return f"{name}-{isvc['metadata']['namespace']}.{DOMAIN}"
+
+
+def _condition(isvc: Body, kind: str, verdict: Verdict, now: datetime) -> Body:
+    """Its time moves with any change of it, of the reason too."""
+    status, reason, message = verdict
+    made: Body = {"type": kind, "status": status}
+    made |= {"severity": "Info"} if kind == "Stopped" else {}
+    made |= ({"reason": reason} if reason else {}) | ({"message": message} if message else {})
+    before = condition_of(isvc, kind) or {}
+    same = {**before, "lastTransitionTime": ""} == made | {"lastTransitionTime": ""}
+    return made | {"lastTransitionTime": before["lastTransitionTime"] if same else stamp(now)}
+
+
+def model_status(before: Body, ready: Verdict, pods: list[Body]) -> Body:
+    """The state of the newest pod's model; `before` where nothing can be said of it."""
+    copies = sum(phase_of(pod) == "Running" and is_true(pod, "Ready") for pod in pods)
+    counted = before | {"copies": {"failedCopies": 0} | ({"totalCopies": copies} if copies else {})}
+    if not pods:
+        return _moved(counted, "Pending")
+    if ready[0] == "True":
+        return _moved(counted, "Loaded")
+    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+    for status in newest.get("status", {}).get("containerStatuses") or []:
+        if status["name"] == MAIN_CONTAINER:
+            failure = _failure_of(status)
+            if failure is None:
+                return _moved(counted, "Pending")
+            return _moved(counted, "FailedToLoad") | {"lastFailureInfo": failure}
+    return {"transitionStatus": ""} | counted
+
+
+TRANSITIONS = {
+    "Pending": "InProgress",
+    "Loaded": "UpToDate",
+    "FailedToLoad": "BlockedByFailedLoad",
+}
+
+
+def _moved(model: Body, target: str) -> Body:
+    active = (model.get("states") or {}).get("activeModelState", "")
+    active = "Loaded" if target == "Loaded" else active
+    states = {"activeModelState": active, "targetModelState": target}
+    return model | {"states": states, "transitionStatus": TRANSITIONS[target]}
+
+
+def _failure_of(status: Body) -> Body | None:
+    """How the model's container ended, while it is not running again."""
+    state = status.get("state") or {}
+    ended = state.get("terminated") or {}
+    if ended.get("reason") != "Error":
+        looping = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff"
+        ended = ((status.get("lastState") or {}).get("terminated") or {}) if looping else {}
+    if not ended:
         return None
-    statuses = pod.get("status", {}).get("containerStatuses") or []
-    for status in statuses:
-        if status["name"] != MAIN_CONTAINER:
-            continue
-        state = status.get("state", {})
-        crashed = status.get("lastState", {}) if state.get("waiting", {}).get("reason") == "CrashLoopBackOff" else state
-        ended = crashed.get("terminated")
-        if ended is not None and ended["exitCode"] != 0:
-            return {
-                "reason": "ModelLoadFailed",
-                "message": ended.get("message", ""),
-                "exitCode": ended["exitCode"],
-                "location": pod["metadata"]["name"],
-            }
-    return None
+    words = {"message": ended["message"]} if ended.get("message") else {}
+    return {"reason": "ModelLoadFailed", "exitCode": ended.get("exitCode", 0)} | words
+
+
+def not_served(mode: str) -> Body:
+    """In any other mode another part of KServe would be at work, which is not here."""
+    return {"deploymentMode": mode}
+
+
+def invalid(isvc: Body, message: str, now: datetime) -> Body:
+    failure = {"reason": "InvalidPredictorSpec", "message": message}
+    ready = _condition(isvc, "Ready", ("False", "InvalidPredictorSpec", message), now)
+    model = {"transitionStatus": "InvalidSpec", "lastFailureInfo": failure}
+    return {"conditions": [ready], "modelStatus": model}

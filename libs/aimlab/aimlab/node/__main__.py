@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from aimlab.node.run import CONTROLLERS, JOBS, run
+from aimlab.node.run import CONTROLLERS, JOBS, WORKLOADS, run
 from aimlab.service import run_until_told
 
 
@@ -12,7 +12,8 @@ def main() -> None:
     parser.add_argument("--kubeconfig", required=True, help="which cluster to join")
     parser.add_argument("--state", type=Path, required=True, help="folder for pods, logs and volumes")
     parser.add_argument("--images", type=Path, required=True, help="JSON table: image to command")
-    parser.add_argument("--controllers", nargs="*", choices=CONTROLLERS, default=[JOBS], help="what else the cluster lacks (default: %(default)s)")
+    lacks = "what else the cluster lacks (default: %(default)s)"
+    parser.add_argument("--controllers", nargs="*", choices=CONTROLLERS, default=[JOBS, WORKLOADS], help=lacks)
     options = parser.parse_args()
     run_until_told(run(options.kubeconfig, options.state.absolute(), options.images.absolute(), options.controllers))
 

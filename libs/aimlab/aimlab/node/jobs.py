@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from aimlab.control import Create, Step, Write, delete_of, patch_of
 from aimlab.kinds import Body, is_going, is_over, is_owned, is_true, owner_reference, phase_of, stamp, time_of, uid_of
 from aimlab.mirror import Objects
+from aimlab.node.events import failed_create
 from aimschema.resources import JOB, POD
 
 RETRY_S = 1.0
@@ -91,7 +92,7 @@ def retry(job: Body, tally: Tally, now: datetime) -> Step:
         wait = timedelta(seconds=min(RETRY_S * 2 ** (tally.failed - 1), LONGEST_RETRY_S))
         if now < tally.last_failure + wait:
             return Step(again_s=(tally.last_failure + wait - now).total_seconds())
-    return Step([Create(POD, pod_for(job, tally.failed))])
+    return Step([Create(POD, pod_for(job, tally.failed), lambda why: failed_create(job, why, now))])
 
 
 def pod_for(job: Body, attempt: int) -> Body:

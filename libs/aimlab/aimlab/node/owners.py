@@ -8,11 +8,11 @@ import asyncio
 
 from aimkube import Cluster, KubeError, NotFound
 from aimlab.control import COALESCE_S, RETRY_S, delete_of, try_write
-from aimlab.kinds import ENDPOINT_SLICE, SERVICE, Body, is_going, uid_of
+from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, SERVICE, Body, is_going, uid_of
 from aimlab.mirror import Mirror, Objects
 from aimschema.resources import WATCHED, Resource
 
-KINDS = (*WATCHED, SERVICE, ENDPOINT_SLICE)
+KINDS = (*WATCHED, SERVICE, ENDPOINT_SLICE, DEPLOYMENT)
 _RESOURCES = {(resource.api_version, resource.kind): resource for resource in KINDS}
 
 

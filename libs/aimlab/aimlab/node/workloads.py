@@ -1,82 +1,72 @@
-"""The pods of Deployments and StatefulSets, as kube-controller-manager would make them but without ReplicaSets between. Pure.
+"""The pods of Deployments (see `deployments`) and StatefulSets. Pure.
 
-A change of the pod template replaces pods one by one: of a Deployment as in `rollout`, of a StatefulSet from the highest ordinal down,
-each once those above it are ready (Kubernetes, "StatefulSets", rolling updates). A StatefulSet's claims stay when its pods go.
+A change of the pod template replaces a StatefulSet's pods from the highest ordinal down, each once those above it are ready (Kubernetes,
+"StatefulSets", rolling updates). Its claims stay when its pods go.
 """
 
-import hashlib
 from datetime import datetime
 
-import msgspec
-
 from aimlab.control import Create, Step, Write, delete_of, patch_of
-from aimlab.kinds import DEPLOYMENT, STATEFUL_SET, Body, condition, is_going, is_over, is_owned, is_true, owner_reference, uid_of
+from aimlab.kinds import DEPLOYMENT, STATEFUL_SET, Body, is_going, is_over, is_owned, is_true, uid_of
 from aimlab.mirror import Objects
-from aimlab.rollout import Replica, decide
-from aimschema.resources import CLAIM, POD, Resource
+from aimlab.node import deployments
+from aimlab.node.deployments import REVISION_LABEL, pod_of_template, revision_of
+from aimlab.node.events import failed_create
+from aimschema.resources import CLAIM, POD
 
-REVISION_LABEL = "pod-template-hash"
-NUMBER_LABEL = "lab.aim/number"
 POD_NAME_LABEL, POD_INDEX_LABEL = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
 
 
 def plan(seen: Objects, now: datetime) -> Step:
     """One pass over all of them."""
-    writes: list[Write] = []
+    step = Step()
     for kind in (DEPLOYMENT, STATEFUL_SET):
         for body in seen.all(kind):
-            if not is_going(body):
-                pods = [pod for pod in seen.all(POD, body["metadata"]["namespace"]) if is_owned(pod, uid_of(body))]
-                writes += _deployment(body, pods) if kind is DEPLOYMENT else _stateful_set(body, pods, seen)
-                writes += _report(kind, body, pods, now)
-    return Step(writes)
+            if is_going(body):
+                continue
+            pods = [pod for pod in seen.all(POD, body["metadata"]["namespace"]) if is_owned(pod, uid_of(body))]
+            if kind is DEPLOYMENT:
+                step += deployments.plan_one(body, pods, now)
+            else:
+                step += Step(_stateful_set(body, pods, seen, now) + _report(body, pods))
+    return step
 
 
-def revision_of(body: Body) -> str:
-    """Ten hex digits that change when the pods must."""
-    return hashlib.sha256(msgspec.json.encode(body["spec"]["template"], order="deterministic")).hexdigest()[:10]
+def _number_of(pod: Body) -> int:
+    return int((pod["metadata"].get("labels") or {}).get(POD_INDEX_LABEL) or 0)
 
 
-def replica_of(pod: Body) -> Replica:
-    labels = pod["metadata"].get("labels") or {}
-    number = labels.get(NUMBER_LABEL) or labels.get(POD_INDEX_LABEL) or "0"
-    ready = is_true(pod, "Ready")
-    return Replica(pod["metadata"]["name"], labels.get(REVISION_LABEL, ""), int(number), ready=ready, going=is_going(pod), over=is_over(pod))
+def _is_of(pod: Body, revision: str) -> bool:
+    return (pod["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision
 
 
-def _deployment(body: Body, pods: list[Body]) -> list[Write]:
-    revision = revision_of(body)
-    rollout = decide(revision, body["spec"].get("replicas", 1), [replica_of(pod) for pod in pods])
-    made = [_pod(body, f"{body['metadata']['name']}-{revision}-{number}", {NUMBER_LABEL: str(number)}) for number in rollout.create]
-    return [*(Create(POD, pod) for pod in made), *(delete_of(POD, pod) for pod in pods if pod["metadata"]["name"] in rollout.delete)]
-
-
-def _stateful_set(body: Body, pods: list[Body], seen: Objects) -> list[Write]:
+def _stateful_set(body: Body, pods: list[Body], seen: Objects, now: datetime) -> list[Write]:
     """The first step that is due: a pod too many goes, a pod that lacks is made, an old one goes."""
-    name, wanted, revision = body["metadata"]["name"], body["spec"].get("replicas", 1), revision_of(body)
-    there = {replica_of(pod).number: pod for pod in pods}
+    wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
+    there = {_number_of(pod): pod for pod in pods}
     over = [pod for number, pod in there.items() if (number >= wanted or is_over(pod)) and not is_going(pod)]
     if over:
         return [delete_of(POD, pod) for pod in over]
     at_once = body["spec"].get("podManagementPolicy") == "Parallel"
     for number in range(wanted):
         if number not in there:
-            return _ordinal(body, f"{name}-{number}", number, seen)
+            return _ordinal(body, number, seen, now)
         if not at_once and not is_true(there[number], "Ready"):
             break
     for number in sorted(there, reverse=True):
         if is_going(there[number]):
             return []
-        if replica_of(there[number]).revision != revision:
+        if not _is_of(there[number], revision):
             return [delete_of(POD, there[number])]
         if not is_true(there[number], "Ready"):
             return []
     return []
 
 
-def _ordinal(body: Body, name: str, number: int, seen: Objects) -> list[Write]:
+def _ordinal(body: Body, number: int, seen: Objects, now: datetime) -> list[Write]:
     """A pod with its own claims, which are made where they are not there."""
-    pod = _pod(body, name, {POD_NAME_LABEL: name, POD_INDEX_LABEL: str(number)})
+    name = f"{body['metadata']['name']}-{number}"
+    pod = pod_of_template(body, name, {POD_NAME_LABEL: name, POD_INDEX_LABEL: str(number), REVISION_LABEL: revision_of(body)})
     pod["spec"]["hostname"] = name
     writes: list[Write] = []
     for template in body["spec"].get("volumeClaimTemplates") or []:
@@ -86,42 +76,24 @@ def _ordinal(body: Body, name: str, number: int, seen: Objects) -> list[Write]:
             labels = body["spec"]["selector"].get("matchLabels") or {}
             metadata = {"name": claim, "namespace": body["metadata"]["namespace"], "labels": labels}
             writes.append(Create(CLAIM, {"apiVersion": "v1", "kind": CLAIM.kind, "metadata": metadata, "spec": template["spec"]}))
-    return [*writes, Create(POD, pod)]
+    return [*writes, Create(POD, pod, lambda why: failed_create(body, why, now))]
 
 
-def _pod(body: Body, name: str, labels: dict[str, str]) -> Body:
-    template = msgspec.json.decode(msgspec.json.encode(body["spec"]["template"]))
-    told = template.get("metadata") or {}
-    metadata: Body = {
-        "name": name,
-        "namespace": body["metadata"]["namespace"],
-        "labels": (told.get("labels") or {}) | labels | {REVISION_LABEL: revision_of(body)},
-        "annotations": told.get("annotations") or {},
-        "ownerReferences": [owner_reference(body)],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
-
-
-def _report(kind: Resource, body: Body, pods: list[Body], now: datetime) -> list[Write]:
+def _report(body: Body, pods: list[Body]) -> list[Write]:
     """What `kubectl rollout status` reads."""
-    replicas = [replica for pod in pods if not (replica := replica_of(pod)).going and not replica.over]
+    live = [pod for pod in pods if not is_going(pod) and not is_over(pod)]
     wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
-    ready, updated = sum(replica.ready for replica in replicas), sum(replica.revision == revision for replica in replicas)
+    ready, updated = sum(is_true(pod, "Ready") for pod in live), sum(_is_of(pod, revision) for pod in live)
     status: Body = {
         "observedGeneration": body["metadata"].get("generation", 1),
-        "replicas": len(replicas),
+        "replicas": len(live),
         "readyReplicas": ready,
         "availableReplicas": ready,
         "updatedReplicas": updated,
+        "updateRevision": f"{body['metadata']['name']}-{revision}",
     }
-    if kind is STATEFUL_SET:
-        status["updateRevision"] = f"{body['metadata']['name']}-{revision}"
-        if updated == wanted:
-            status["currentRevision"] = status["updateRevision"]
-    else:
-        enough = ready >= wanted
-        reason = "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable"
-        status["conditions"] = [condition(body, "Available", "True" if enough else "False", now, reason=reason)]
+    if updated == wanted:
+        status["currentRevision"] = status["updateRevision"]
     said = body.get("status") or {}
     same = all(said.get(field) == value for field, value in status.items())
-    return [] if same else [patch_of(kind, body, {"status": status}, "status")]
+    return [] if same else [patch_of(STATEFUL_SET, body, {"status": status}, "status")]

@@ -14,7 +14,7 @@ from aimkube import Cluster
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
-from aimlab.kinds import ENDPOINT_SLICE, is_true
+from aimlab.kinds import DEPLOYMENT, SERVICE, is_true
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimlab.processes import Children
 from aimlab.testing import NAMESPACE, Wait, eventually
@@ -22,6 +22,7 @@ from aimschema.resources import GATEWAY, INFERENCE_SERVICE, POD, ROUTE
 
 Body = dict[str, Any]
 MODEL = "lab/tiny"
+MADE = (DEPLOYMENT, SERVICE, POD)
 pytest_plugins = ["aimlab.testing.fixtures"]
 
 
@@ -113,7 +114,7 @@ async def test_an_inference_service_becomes_ready_and_answers_through_the_gatewa
     await cluster.create(route())
 
     ready = await until(INFERENCE_SERVICE, "tiny", lambda body: is_true(body, "Ready"))
-    assert ready["status"]["url"] == "http://tiny-predictor.demo.svc.cluster.local"
+    assert ready["status"]["address"]["url"] == "http://tiny-predictor.demo.svc.cluster.local"
     assert ready["status"]["modelStatus"]["transitionStatus"] == "UpToDate"
     programmed = await until(GATEWAY, "aim-gateway", lambda body: is_true(body, "Programmed"))
     assert programmed["status"]["addresses"] == [{"type": "IPAddress", "value": "127.0.0.1"}]
@@ -129,8 +130,12 @@ async def test_an_inference_service_becomes_ready_and_answers_through_the_gatewa
     await cluster.merge_patch(INFERENCE_SERVICE, NAMESPACE, "tiny", {"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}})
     stopped = await until(INFERENCE_SERVICE, "tiny", lambda body: is_true(body, "Stopped"))
     assert not is_true(stopped, "Ready")
-    await until(ENDPOINT_SLICE, "tiny-predictor-lab", lambda body: not body.get("endpoints"))
-    assert not (await cluster.list(POD, NAMESPACE, label_selector="serving.kserve.io/inferenceservice=tiny")).items
+
+    async def is_empty() -> bool:
+        made = [await cluster.list(kind, NAMESPACE, label_selector="serving.kserve.io/inferenceservice=tiny") for kind in MADE]
+        return not any(listing.items for listing in made)
+
+    await eventually(is_empty, "Deployment, Service and pods go")
 
 
 async def test_a_model_that_is_not_whole_is_never_ready_and_says_which_file(

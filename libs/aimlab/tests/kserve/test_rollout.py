@@ -1,10 +1,16 @@
-"""Pods are replaced one at a time, and never more than asked for."""
+"""Pods are replaced as the strategy says, and never more than asked for."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlab.rollout import Replica, Rollout, decide
+from aimlab.rollout import Replica, Rollout, Strategy, decide, strategy_of
+
+ONE_AT_A_TIME = Strategy(surge=0, unavailable=1)
+ONE_MORE = Strategy(surge=1, unavailable=0)
+RECREATE = Strategy(surge=0, unavailable=0, recreate=True)
 
 
 def new(number: int, **state: bool) -> Replica:
@@ -35,18 +41,53 @@ def old(number: int, **state: bool) -> Replica:
     ],
 )
 def test_the_next_step(replicas: int, pods: list[Replica], step: Rollout) -> None:
-    assert decide("new", replicas, pods) == step
+    assert decide("new", ONE_AT_A_TIME, replicas, pods) == step
+
+
+@pytest.mark.parametrize(
+    ("strategy", "pods", "step"),
+    [
+        pytest.param(ONE_MORE, [old(0, ready=True)], Rollout(create=(0,)), id="the-new-one-first"),
+        pytest.param(ONE_MORE, [old(0, ready=True), new(0)], Rollout(), id="until-it-is-ready"),
+        pytest.param(ONE_MORE, [old(0, ready=True), new(0, ready=True)], Rollout(delete=("old-0",)), id="then-the-old-one-goes"),
+        pytest.param(ONE_MORE, [old(0)], Rollout(create=(0,)), id="a-broken-one-is-kept-until-then"),
+        pytest.param(RECREATE, [old(0, ready=True)], Rollout(delete=("old-0",)), id="recreate-deletes-first"),
+        pytest.param(RECREATE, [old(0, ready=True, going=True)], Rollout(), id="and-waits-until-it-is-gone"),
+        pytest.param(RECREATE, [], Rollout(create=(0,)), id="then-makes-the-new-one"),
+        pytest.param(RECREATE, [new(0)], Rollout(), id="recreate-done"),
+    ],
+)
+def test_one_pod_is_replaced_by_strategy(strategy: Strategy, pods: list[Replica], step: Rollout) -> None:
+    assert decide("new", strategy, 1, pods) == step
+
+
+@pytest.mark.parametrize(
+    ("spec", "strategy"),
+    [
+        pytest.param({}, Strategy(1, 0), id="the-default-for-one"),
+        pytest.param({"replicas": 4}, Strategy(1, 1), id="the-default-for-four"),
+        pytest.param({"replicas": 10}, Strategy(3, 2), id="surge-rounds-up-and-unavailable-down"),
+        pytest.param({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}, ONE_AT_A_TIME, id="in-pods"),
+        pytest.param({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "25%"}}}, ONE_AT_A_TIME, id="never-none-at-all"),
+        pytest.param({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 3}}}, ONE_AT_A_TIME, id="no-more-than-there-are"),
+        pytest.param({"strategy": {"type": "Recreate"}}, RECREATE, id="recreate"),
+    ],
+)
+def test_a_strategy_is_counted_in_pods(spec: dict[str, Any], strategy: Strategy) -> None:
+    assert strategy_of({"replicas": 1} | spec) == strategy
 
 
 REPLICAS = st.builds(Replica, name=st.uuids().map(str), revision=st.sampled_from(["new", "old"]), number=st.integers(0, 9), ready=st.booleans())
 
 
+STRATEGIES = st.sampled_from([ONE_AT_A_TIME, ONE_MORE, Strategy(2, 2)])
+
+
 @settings(deadline=None)
-@given(replicas=st.integers(0, 5), pods=st.lists(REPLICAS, max_size=6, unique_by=lambda pod: (pod.revision, pod.number)))
-def test_never_more_than_asked_for_and_never_a_ready_one_too_few(replicas: int, pods: list[Replica]) -> None:
-    step = decide("new", replicas, pods)
+@given(strategy=STRATEGIES, replicas=st.integers(0, 5), pods=st.lists(REPLICAS, max_size=6, unique_by=lambda pod: (pod.revision, pod.number)))
+def test_never_more_than_asked_for_and_never_a_ready_one_too_few(strategy: Strategy, replicas: int, pods: list[Replica]) -> None:
+    step = decide("new", strategy, replicas, pods)
     left = [pod for pod in pods if pod.name not in step.delete]
-    assert len(left) + len(step.create) >= replicas
-    assert not step.create or len(left) + len(step.create) == replicas
+    assert not step.create or len(left) + len(step.create) <= replicas + strategy.surge
     ready_before = sum(pod.ready for pod in pods)
-    assert sum(pod.ready for pod in left) >= min(ready_before, replicas - 1)
+    assert sum(pod.ready for pod in left) >= min(ready_before, replicas - strategy.unavailable)

@@ -64,7 +64,7 @@ async def test_children_go_with_their_owner_and_those_of_unknown_kinds_stay(bare
     child = config_map("child") | {"metadata": {"name": "child", "namespace": "default", "ownerReferences": [owner_reference(owner)]}}
     grandchild = {"name": "grandchild", "namespace": "default", "ownerReferences": [owner_reference(await bare.create(child))]}
     await bare.create(config_map("grandchild") | {"metadata": grandchild})
-    strange = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": "u"}
+    strange = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "u"}
     await bare.create(config_map("strange") | {"metadata": {"name": "strange", "namespace": "default", "ownerReferences": [strange]}})
     mirror = Mirror(bare, owners.KINDS)
     tasks = [asyncio.create_task(mirror.run()), asyncio.create_task(owners.collect(bare, mirror))]

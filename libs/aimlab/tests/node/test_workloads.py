@@ -1,6 +1,6 @@
 """Deployments and StatefulSets become pods, step by step, and names of Services become addresses."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from aimlab.control import Create, Delete, Patch
 from aimlab.kinds import DEPLOYMENT
 from aimlab.mirror import Objects
 from aimlab.node.addresses import UnknownNameError, backends, resolved
+from aimlab.node.events import CORE_EVENT
 from aimlab.node.launch import address_of
 from aimlab.node.workloads import plan
 from aimschema.resources import CLAIM, POD
@@ -39,13 +40,26 @@ class Cluster:
 
     def __init__(self, *bodies: Body) -> None:
         self.objects = Objects(bodies)
+        self.now = NOW
+        self.rejects = ""
+
+    def deployment(self) -> Body:
+        (body,) = self.objects.all(DEPLOYMENT)
+        return body
+
+    def progressing(self) -> tuple[str, str]:
+        (found,) = [one for one in self.deployment()["status"]["conditions"] if one["type"] == "Progressing"]
+        return found["status"], found["reason"]
 
     def step(self) -> list[str]:
         """One pass; what it did, in words."""
-        return [word for write in plan(self.objects, NOW).writes for word in self._carry_out(write)]
+        return [word for write in plan(self.objects, self.now).writes for word in self._carry_out(write)]
 
     def _carry_out(self, write: object) -> list[str]:
         match write:
+            case Create(resource=resource, rejected=rejected) if self.rejects and resource is POD:
+                assert rejected is not None
+                return [word for instead in rejected(self.rejects) for word in self._carry_out(instead)]
             case Create(body=body):
                 name = body["metadata"]["name"]
                 self.objects.put(body["kind"], {**body, "metadata": {**body["metadata"], "uid": name}})
@@ -79,9 +93,38 @@ def test_a_deployment_gets_its_pods_and_says_how_many_are_ready() -> None:
     cluster = Cluster(workload("Deployment", 2))
     assert len(cluster.settle()) == 2
     (body,) = cluster.objects.all(DEPLOYMENT)
-    told = {name: body["status"][name] for name in ("replicas", "readyReplicas", "updatedReplicas", "observedGeneration")}
+    told = {name: body["status"].get(name) for name in ("replicas", "readyReplicas", "updatedReplicas", "observedGeneration")}
     assert told == {"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "observedGeneration": 1}
     assert [(c["type"], c["status"]) for c in body["status"]["conditions"]] == [("Available", "True")]
+
+
+def test_a_deployment_without_progress_is_late_until_it_moves_on() -> None:
+    cluster = Cluster(workload("Deployment", 1, progressDeadlineSeconds=60))
+    cluster.step()
+    cluster.step()
+    assert cluster.progressing() == ("True", "ReplicaSetUpdated")
+    assert plan(cluster.objects, NOW).again_s == 60
+    cluster.now += timedelta(seconds=60)
+    cluster.step()
+    assert cluster.progressing() == ("False", "ProgressDeadlineExceeded")
+    cluster.ready()
+    cluster.step()
+    assert cluster.progressing() == ("True", "NewReplicaSetAvailable")
+
+
+def test_a_rejected_pod_is_a_replica_failure_and_an_event_until_it_is_there() -> None:
+    cluster = Cluster(workload("Deployment", 1))
+    cluster.rejects = 'pods "bus-1" is forbidden: exceeded quota: q'
+    assert [word.partition(" bus")[0] for word in cluster.step()] == ["make Event"]
+    (event,) = cluster.objects.all(CORE_EVENT)
+    assert (event["reason"], event["message"]) == ("FailedCreate", f"Error creating: {cluster.rejects}")
+    cluster.rejects = 'pods "bus-1" is forbidden: exceeded quota: another'
+    cluster.step()
+    (failure,) = [one for one in cluster.deployment()["status"]["conditions"] if one["type"] == "ReplicaFailure"]
+    assert (failure["reason"], failure["message"]) == ("FailedCreate", 'pods "bus-1" is forbidden: exceeded quota: q')
+    cluster.rejects = ""
+    cluster.settle()
+    assert [one["type"] for one in cluster.deployment()["status"]["conditions"]] == ["Available"]
 
 
 def test_a_new_image_replaces_the_pods_of_a_deployment() -> None:
