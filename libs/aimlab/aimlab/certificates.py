@@ -1,7 +1,8 @@
-"""Certificates for servers on loopback, made when they start: signed by themselves, good for 127.0.0.1 and localhost."""
+"""Certificates for servers on loopback, made when they start: signed by themselves, good for 127.0.0.1 and localhost unless said otherwise."""
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,13 +31,18 @@ class Certificate:
         return context
 
 
-def make_certificate(folder: Path, name: str) -> Certificate:
-    """A new key (RSA, as kube-apiserver wants one for its tokens) and its certificate, as `<name>.crt` and `<name>.key`."""
+def make_certificate(
+    folder: Path, name: str, *, hosts: Sequence[str] = ("127.0.0.1", "localhost"), from_: datetime | None = None, until: datetime | None = None
+) -> Certificate:
+    """A new key (RSA, as kube-apiserver wants one for its tokens) and its certificate, as `<name>.crt` and `<name>.key`.
+
+    Good `from_` an hour ago `until` a year from now, for `hosts`: names and addresses.
+    """
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + GOOD_FOR)
+    names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+    begins, ends = from_ or datetime.now(UTC) - CLOCK_SKEW, until or datetime.now(UTC) + GOOD_FOR
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), begins, ends)
     signed = builder.add_extension(names, critical=False).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     made = Certificate(folder / f"{name}.crt", folder / f"{name}.key")
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,3 +50,10 @@ def make_certificate(folder: Path, name: str) -> Certificate:
     made.key.touch(mode=0o600)
     made.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()))
     return made
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -14,7 +14,16 @@ from aimbus import Access
 
 ENV_PREFIX: Final = "AIM_"
 
-KNOWN_ELSEWHERE: Final = frozenset({"AIM_DOWNLOADER_IMAGE", "AIM_NATS_REPLICAS", "AIM_NATS_MAX_BYTES", "AIM_GPU_TABLE", "AIM_DISCOVERY_RETRY_S"})
+KNOWN_ELSEWHERE: Final = frozenset(
+    {
+        "AIM_DOWNLOADER_IMAGE",
+        "AIM_NATS_REPLICAS",
+        "AIM_NATS_MAX_BYTES",
+        "AIM_GPU_TABLE",
+        "AIM_DISCOVERY_RETRY_S",
+        "AIM_CA_BUNDLE",
+    }
+)
 """Variables of single services."""
 
 

@@ -23,7 +23,7 @@ def service(settings: DiscoverySettings) -> Service:
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:
-    async with Registries() as registries:
+    async with Registries(ca_bundle=settings.ca_bundle) as registries:
         await run_loop(service(settings), settings, health, Handlers(Inspector(registries, settings.namespace)))
 
 

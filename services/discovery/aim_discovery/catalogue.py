@@ -44,7 +44,10 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """How a look at an image ended: `found` with `digest`, or `reason` and `message`; `retry_after_s` is what the registry asked for."""
+    """How a look at an image ended: `found` with `digest`, or `reason` and `message`; `retry_after_s` is what the registry asked for.
+
+    `way_out`: what a person can do, where it is not what WAYS_OUT says for the reason.
+    """
 
     image: str
     inputs: str
@@ -55,6 +58,7 @@ class Inspection:
     reason: str = ""
     message: str = ""
     retry_after_s: float = 0.0
+    way_out: str = ""
 
     @property
     def due(self) -> datetime.datetime:
@@ -80,7 +84,7 @@ def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace:
     if fact.found is not None:
         keeps = act(ApplyObject(_config_map(model, fact, namespace)))
         return keeps | report(model, _inspected(fact.found, fact.digest, _unkept(seen, model)))
-    words = f"try {fact.attempt}, next at {timestamp(fact.due)}: {fact.message}{WAYS_OUT.get(fact.reason, '')}"
+    words = f"try {fact.attempt}, next at {timestamp(fact.due)}: {fact.message}{fact.way_out or WAYS_OUT.get(fact.reason, '')}"
     said = report(model, condition(reasons.IMAGE_INSPECTED, False, fact.reason, words))
     if now < fact.due:
         return said | look_again((fact.due - now).total_seconds())

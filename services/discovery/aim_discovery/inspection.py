@@ -14,7 +14,7 @@ import structlog
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.image import Image, parse_image
 from aim_discovery.image_labels import read_labels
-from aim_discovery.keyring import Entry, entries_of, matching
+from aim_discovery.keyring import Entry, entries_of, matching, unusable_entries
 from aim_discovery.registry import Registries, RegistryProblem
 from aimkube import Cluster, Forbidden, KubeError, NotFound
 from aimschema import reasons
@@ -88,7 +88,10 @@ class Inspector:
         notes: list[str] = []
         for name in secrets:
             try:
-                entries += entries_of(await cluster.get(SECRET, self._namespace, name))
+                secret = await cluster.get(SECRET, self._namespace, name)
+                entries += entries_of(secret)
+                if passed := unusable_entries(secret):
+                    notes.append(f"Secret {name} {passed}")
             except NotFound:
                 notes.append(f"Secret {name} does not exist in namespace {self._namespace}")
             except Forbidden:
@@ -119,6 +122,7 @@ def _failed(action: InspectImage, problem: RegistryProblem, advice: str = "") ->
         reason=problem.reason,
         message=f"{problem}{f' ({advice})' if advice else ''}",
         retry_after_s=problem.retry_after_s,
+        way_out=problem.way_out,
     )
 
 

@@ -4,7 +4,10 @@
 2. `*` and other shell patterns stand for (parts of) one label of the host; the number of labels and the port have to be the same.
 3. The path is a prefix of the image's. The more special entry comes first; all that match are tried in order.
 4. `index.docker.io` is Docker Hub.
-5. `auth` is base64 of user:password; where it is absent, `username` and `password` count.
+5. `auth` is base64 of user:password; where it is absent, `username` and `password` count. An `identitytoken` goes before
+   both, where the registry has a token server.
+6. A Secret is of one of two types, as the kubelet takes them: dockerconfigjson (entries below `auths`), and the older
+   dockercfg (entries alone), which OpenShift still makes.
 """
 
 import base64
@@ -20,17 +23,19 @@ import msgspec
 
 from aim_discovery.image import DOCKER_HUB, Image
 
-SECRET_TYPE = "kubernetes.io/dockerconfigjson"  # noqa: S105 (a type, no secret)
-SECRET_KEY = ".dockerconfigjson"  # noqa: S105
+CONFIG_JSON, CFG = "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"
+_KEYS = {CONFIG_JSON: ".dockerconfigjson", CFG: ".dockercfg"}
+"""By type of the Secret, where its configuration is."""
 _HUB_KEYS = frozenset({"index.docker.io", "docker.io", "registry-1.docker.io"})
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Never shown: neither field is part of the repr."""
+    """Never shown: no field is part of the repr."""
 
     username: str = field(repr=False)
     password: str = field(repr=False)
+    identity_token: str = field(repr=False, default="")
 
     @property
     def basic(self) -> str:
@@ -39,19 +44,38 @@ class Credentials:
 
 
 Entry = tuple[str, Credentials]
+_FIELDS = ("auth", "username", "password", "identitytoken")
 
 
 def entries_of(secret: dict[str, Any]) -> list[Entry]:
     """The usable entries of a Secret as the API serves it. Raises ValueError, which quotes nothing of the Secret's content."""
-    if secret.get("type") != SECRET_TYPE:
-        raise ValueError(f"is not of type {SECRET_TYPE}")
-    try:
-        document = msgspec.json.decode(base64.b64decode((secret.get("data") or {})[SECRET_KEY], validate=True))
-        auths = document["auths"]
-        found = [(str(key), credentials) for key, entry in auths.items() if (credentials := _credentials(entry)) is not None]
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
-        raise ValueError(f"has no docker configuration in {SECRET_KEY}") from None  # (the cause would quote the content)
+    entries = _entries(secret)
+    found = [(str(key), who) for key, entry in entries.items() if (who := _credentials(entry)) is not None]
+    if not found and not all(map(_is_entry, entries.values())):
+        raise ValueError(f"has no docker configuration in {_KEYS[secret['type']]}")
     return found
+
+
+def unusable_entries(secret: dict[str, Any]) -> str:
+    """How many entries are passed over, and why; empty for none. Their keys may be secrets too. Raises ValueError as `entries_of`."""
+    passed = [1 for entry in _entries(secret).values() if _credentials(entry) is None]
+    wanted = "auth (base64 of user:password), username and password, or identitytoken"
+    return f"has {len(passed)} entries in {_KEYS[secret['type']]} without a usable {wanted}" if passed else ""
+
+
+def _entries(secret: dict[str, Any]) -> dict[Any, Any]:
+    """By registry. Raises ValueError, which quotes nothing of the Secret's content."""
+    key = _KEYS.get(str(secret.get("type")))
+    if key is None:
+        raise ValueError(f"is not of type {CONFIG_JSON} or {CFG}")
+    try:
+        document = msgspec.json.decode(base64.b64decode((secret.get("data") or {})[key], validate=True))
+        entries = document["auths"] if key == _KEYS[CONFIG_JSON] else document
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        entries = None  # (the cause would quote the content)
+    if not isinstance(entries, dict):
+        raise ValueError(f"has no docker configuration in {key}")  # noqa: TRY004 (of the Secret)
+    return entries
 
 
 def matching(entries: Iterable[Entry], image: Image) -> list[Credentials]:
@@ -61,16 +85,30 @@ def matching(entries: Iterable[Entry], image: Image) -> list[Credentials]:
     return list(dict.fromkeys(credentials for _, credentials in fitting))
 
 
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(name) or "", str) for name in _FIELDS)
+
+
 def _credentials(entry: Any) -> Credentials | None:
-    if entry.get("auth"):
+    """None for an entry without usable ones."""
+    if not _is_entry(entry):
+        return None
+    auth, username, password, token = (entry.get(name) or "" for name in _FIELDS)
+    if auth:
         try:
-            username, colon, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+            username, colon, password = _decoded(auth).partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            return None
-        return Credentials(username, password.rstrip("\0")) if colon else None
-    if entry.get("username") and entry.get("password"):
-        return Credentials(str(entry["username"]), str(entry["password"]))
-    return None
+            colon = ""
+        if colon:
+            return Credentials(username, password.rstrip("\0"), token)
+        username = password = ""
+    return Credentials(username, password, token) if token or (username and password) else None
+
+
+def _decoded(auth: str) -> str:
+    """base64 as the kubelet takes it: with or without padding, line breaks left out. Raises binascii.Error, UnicodeDecodeError."""
+    bare = "".join(auth.split()).rstrip("=")
+    return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True).decode()
 
 
 def _place_of(key: str) -> tuple[str, str] | None:

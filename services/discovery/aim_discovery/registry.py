@@ -9,6 +9,7 @@
 import asyncio
 import hashlib
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -21,6 +22,17 @@ from yarl import URL
 from aim_discovery.challenge import challenges, choose
 from aim_discovery.image import Image, is_digest, is_loopback
 from aim_discovery.keyring import Credentials
+from aim_discovery.network import trouble
+from aim_discovery.platforms import (
+    ARCHITECTURE,
+    CONFIG_TYPES,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OS,
+    named,
+    platform_of,
+    read_index,
+)
 from aimschema import reasons
 
 LARGEST_MANIFEST_BYTES = 4 << 20
@@ -29,23 +41,28 @@ LARGEST_ANSWER_BYTES = 64 << 10
 """Of a token server or an error."""
 MOST_REDIRECTS = 5
 MOST_NESTED = 3
+MOST_EXAMINED = 8
+"""Manifests of one index that are read for their platform."""
 REQUEST_S = 30.0
 CONNECT_S = 10.0
 IMAGE_S = 90.0
-INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
-OS, ARCHITECTURE = "linux", "amd64"
+CLIENT = "aim-discovery"
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
+
+Body = dict[str, Any]
 
 
 class RegistryProblem(Exception):
-    """Why an image cannot be inspected: `reason` of ImageInspected, and for how long the registry asks to be left alone."""
+    """Why an image cannot be inspected: `reason` of ImageInspected, and for how long the registry asks to be left alone.
 
-    def __init__(self, reason: str, message: str, retry_after_s: float = 0.0) -> None:
+    `way_out`: what a person can do, where it is not what the reason says.
+    """
+
+    def __init__(self, reason: str, message: str, retry_after_s: float = 0.0, way_out: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.way_out = way_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +70,29 @@ class ImageConfig:
     """`digest` is what the reference stood for: of the index where there is one."""
 
     digest: str
-    labels: dict[str, Any]
+    labels: Body
 
 
 class Registries:
     """Registries as discovery reads them. For one event loop; close it (or use it as a context) when done."""
 
-    def __init__(self, *, image_s: float = IMAGE_S) -> None:
-        """`image_s`: how long one image may take in all."""
+    def __init__(self, *, image_s: float = IMAGE_S, ca_bundle: str | None = None) -> None:
+        """`image_s`: how long one image may take in all. `ca_bundle`: a PEM file of CAs beside the system's.
+
+        Raises OSError where that file cannot be read, ssl.SSLError where it has no certificate.
+        """
         self._image_s = image_s
+        trusted = ssl.create_default_context()
+        if ca_bundle is not None:
+            trusted.load_verify_locations(cafile=ca_bundle)
         timeout = aiohttp.ClientTimeout(total=REQUEST_S, connect=CONNECT_S)
-        no_cookies = aiohttp.DummyCookieJar()  # (a session that one identity opened must not let in the next)
-        self._session = aiohttp.ClientSession(trust_env=False, timeout=timeout, cookie_jar=no_cookies, headers={"User-Agent": "aim-discovery"})
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trusted),
+            trust_env=False,
+            timeout=timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),  # (a session that one identity opened must not let in the next)
+            headers={"User-Agent": CLIENT},
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,8 +107,6 @@ class Registries:
                 return await self._first_let_in(image, credentials)
         except TimeoutError:
             raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{image.host} did not answer in time") from None
-        except aiohttp.ClientError as error:
-            raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{image.host} cannot be reached: {_words(error)}") from error
 
     async def _first_let_in(self, image: Image, credentials: Sequence[Credentials]) -> ImageConfig:
         tries: list[Credentials | None] = [*credentials] or [None]
@@ -103,30 +129,52 @@ class _Visit:
     _authorization: dict[str, str] = field(default_factory=dict)
 
     async def config(self) -> ImageConfig:
-        reference, first = self.image.reference, ""
-        for _ in range(MOST_NESTED):
-            digest, document = await self._manifest(reference)
-            first = first or digest
-            if not isinstance(document.get("manifests"), list):
-                return ImageConfig(first, await self._labels(document))
-            reference = _for_platform(document["manifests"], self.image)
-        raise RegistryProblem(reasons.METADATA_MISSING, f"{self.image} is an index of indexes of indexes")
+        digest, document = await self._manifest(self.image.reference)
+        runtime = (await self._config(document, MOST_NESTED)).get("config")
+        labels = runtime.get("Labels") if isinstance(runtime, dict) else None
+        return ImageConfig(digest, labels if isinstance(labels, dict) else {})
 
-    async def _manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
+    async def _config(self, document: Body, levels: int) -> Body:
+        """The config of a manifest, or of an index's manifest for linux/amd64."""
+        if not isinstance(document.get("manifests"), list):
+            return await self._config_of(document)
+        if levels == 1:
+            raise RegistryProblem(reasons.METADATA_MISSING, f"{self.image} is an index of indexes of indexes")
+        entries = read_index(document["manifests"])
+        if entries.ours:
+            return await self._config((await self._manifest(entries.ours[0]))[1], levels - 1)
+        others, problems = list(entries.others), []
+        for digest in entries.undetermined[:MOST_EXAMINED]:
+            try:
+                config = await self._config((await self._manifest(digest))[1], levels - 1)
+            except RegistryProblem as problem:
+                if problem.reason not in {reasons.IMAGE_NOT_FOUND, reasons.METADATA_MISSING}:
+                    raise
+                problems.append(problem)  # (of a copied index some manifests may be missing)
+                continue
+            os, architecture = platform_of(config)
+            if (os or OS, architecture or ARCHITECTURE) == (OS, ARCHITECTURE) and not _is_unknown(config):
+                return config
+            others.append(named(os, architecture))
+        raise _no_manifest(self.image, others, problems, artifacts=entries.artifacts)
+
+    async def _manifest(self, reference: str) -> tuple[str, Body]:
         answer = await self._get(f"manifests/{reference}", LARGEST_MANIFEST_BYTES, accept=_ACCEPT)
+        document = _object(answer.body, f"the manifest of {self.image}")
+        if document.get("schemaVersion") == 1:  # (its digest is not that of what is sent)
+            words = f"{self.image} has a manifest of docker's schema 1, which container runtimes no longer pull"
+            raise RegistryProblem(reasons.METADATA_MISSING, words, way_out="; build the image with a current tool")
         expected = reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest", "")
-        return _checked(answer.body, expected, f"the manifest of {self.image}"), _object(answer.body, f"the manifest of {self.image}")
+        return _checked(answer.body, expected, f"the manifest of {self.image}"), document
 
-    async def _labels(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    async def _config_of(self, manifest: Body) -> Body:
         config = manifest.get("config")
-        if not isinstance(config, dict) or config.get("mediaType") not in CONFIG_TYPES or not is_digest(str(config.get("digest"))):
+        if not isinstance(config, dict) or config.get("mediaType") not in (None, *CONFIG_TYPES) or not is_digest(str(config.get("digest"))):
             kind = str(config.get("mediaType") if isinstance(config, dict) else manifest.get("mediaType"))[:100]
             raise RegistryProblem(reasons.METADATA_MISSING, f"{self.image} is not a container image with a config, but {kind}")
         answer = await self._get(f"blobs/{config['digest']}", LARGEST_CONFIG_BYTES)
         _checked(answer.body, config["digest"], f"the config of {self.image}")
-        runtime = _object(answer.body, f"the config of {self.image}").get("config")
-        labels = runtime.get("Labels") if isinstance(runtime, dict) else None
-        return labels if isinstance(labels, dict) else {}
+        return _object(answer.body, f"the config of {self.image}")
 
     async def _get(self, path: str, limit: int, *, accept: str = "*/*") -> "_Answer":
         """What is at a path of the repository; who asks is told when the registry wants to know."""
@@ -145,14 +193,12 @@ class _Visit:
         if challenge is None:
             raise RegistryProblem(reasons.AUTH_ERROR, f"{self.image.host} asks for a kind of authentication that is neither Bearer nor Basic")
         if challenge.scheme == "basic":
-            if self.credentials is None:
+            if self.credentials is None or not self.credentials.username:
                 raise RegistryProblem(reasons.AUTH_ERROR, f"{self.image.host} wants credentials, and no pull secret has any for {self.image}")
             return self.credentials.basic
         scope = challenge.parameters.get("scope") or f"repository:{self.image.repository}:pull"
-        query = {"scope": scope, **({"service": service} if (service := challenge.parameters.get("service")) else {})}
-        url = self._allowed(challenge.parameters.get("realm", ""), "token server").update_query(query)
-        identity = {} if self.credentials is None else {"Authorization": self.credentials.basic}
-        answer = await self._fetch(url, identity, LARGEST_ANSWER_BYTES)
+        url = self._allowed(challenge.parameters.get("realm", ""), "token server")
+        answer = await self._token_answer(url, {"scope": scope, **_given("service", challenge.parameters)})
         if answer.status != 200:
             raise _refusal(answer, f"token server {url.host}", self.image, token=True)
         document = _object(answer.body, f"the answer of token server {url.host}")
@@ -161,18 +207,37 @@ class _Visit:
             raise RegistryProblem(reasons.AUTH_ERROR, f"token server {url.host} gave no token")
         return f"Bearer {token}"
 
+    async def _token_answer(self, url: URL, query: dict[str, str]) -> "_Answer":
+        """What a token server answers: to an identity token by OAuth2, to a password or to nobody by docker's GET."""
+        who = self.credentials
+        if who is not None and who.identity_token:
+            form = query | {"grant_type": "refresh_token", "refresh_token": who.identity_token, "client_id": CLIENT}
+            return await self._once(url, {}, LARGEST_ANSWER_BYTES, form)
+        identity = {} if who is None else {"Authorization": who.basic}
+        return await self._fetch(url.update_query(query), identity, LARGEST_ANSWER_BYTES)
+
     async def _fetch(self, url: URL, headers: Mapping[str, str], limit: int) -> "_Answer":
         """GET, along redirects: to another origin without Authorization."""
         for _ in range(MOST_REDIRECTS + 1):
-            async with self.session.get(url, headers=headers, allow_redirects=False) as response:
-                if response.status not in {301, 302, 303, 307, 308}:
-                    offered = response.headers.getall("WWW-Authenticate", [])
-                    return _Answer(response.status, response.headers, offered, await _read(response, limit))
-                target = self._allowed(urljoin(str(url), response.headers.get("Location", "")), "redirect")
+            answer = await self._once(url, headers, limit)
+            if answer.status not in {301, 302, 303, 307, 308}:
+                return answer
+            target = self._allowed(urljoin(str(url), answer.headers.get("Location", "")), "redirect")
             if target.origin() != url.origin():
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             url = target
         raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{self.image.host} redirects more than {MOST_REDIRECTS} times")
+
+    async def _once(self, url: URL, headers: Mapping[str, str], limit: int, form: Mapping[str, str] | None = None) -> "_Answer":
+        """One request, POST with a form. Raises RegistryProblem that names the server which cannot be asked."""
+        method = "GET" if form is None else "POST"
+        try:
+            async with self.session.request(method, url, headers=headers, data=form, allow_redirects=False) as response:
+                offered = response.headers.getall("WWW-Authenticate", [])
+                return _Answer(response.status, response.headers, offered, await _read(response, limit))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            words, way_out = trouble(error, url.host_port_subcomponent or self.image.host)
+            raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, words, way_out=way_out) from error
 
     def _allowed(self, text: str, what: str) -> URL:
         """An absolute URL that may be asked."""
@@ -206,18 +271,22 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return bytes(body)
 
 
-def _for_platform(manifests: list[Any], image: Image) -> str:
-    """The digest of the entry for linux/amd64."""
-    found: list[str] = []
-    for entry in manifests:
-        platform = entry.get("platform") if isinstance(entry, dict) else None
-        if not isinstance(platform, dict) or not is_digest(str(entry.get("digest"))):
-            continue
-        if (platform.get("os"), platform.get("architecture")) == (OS, ARCHITECTURE):
-            return str(entry["digest"])
-        found.append(f"{platform.get('os')}/{platform.get('architecture')}"[:40])
-    there = f"only for {', '.join(found[:8])}" if found else "for no platform at all"
-    raise RegistryProblem(reasons.IMAGE_NOT_FOUND, f"{image} is there {there}, not for {OS}/{ARCHITECTURE}")
+def _is_unknown(config: Body) -> bool:
+    """As the config of an attestation is."""
+    return str(config.get("os")).lower() == "unknown"
+
+
+def _no_manifest(image: Image, others: list[str], problems: list[RegistryProblem], *, artifacts: int) -> RegistryProblem:
+    """Of an index without a manifest for linux/amd64. It is not missing where there is anything in it."""
+    if others:
+        there = f"only for {', '.join(dict.fromkeys(others[:8]))}, not for {OS}/{ARCHITECTURE}"
+        way_out = f"; push a manifest for {OS}/{ARCHITECTURE}, or correct spec.image"
+        return RegistryProblem(reasons.METADATA_MISSING, f"{image} exists, but {there}", way_out=way_out)
+    if problems:
+        return problems[0]
+    if artifacts:
+        return RegistryProblem(reasons.METADATA_MISSING, f"{image} is an index without a container image")
+    return RegistryProblem(reasons.IMAGE_NOT_FOUND, f"{image} is there for no platform at all, not for {OS}/{ARCHITECTURE}")
 
 
 def _checked(body: bytes, expected: str, what: str) -> str:
@@ -229,7 +298,7 @@ def _checked(body: bytes, expected: str, what: str) -> str:
     return digest
 
 
-def _object(body: bytes, what: str) -> dict[str, Any]:
+def _object(body: bytes, what: str) -> Body:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -259,10 +328,10 @@ def _error_words(body: bytes) -> str:
         return ""
 
 
+def _given(name: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    return {name: parameters[name]} if parameters.get(name) else {}
+
+
 def _seconds(text: str | None) -> float:
     """Retry-After (RFC 9110, 10.2.3) in its form of seconds; 0 for none and for a date."""
     return min(float(text), 3600.0) if text is not None and text.isascii() and text.isdecimal() else 0.0
-
-
-def _words(error: aiohttp.ClientError) -> str:
-    return (str(error) or type(error).__name__)[:300]

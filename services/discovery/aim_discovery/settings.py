@@ -1,6 +1,8 @@
-"""Discovery has the settings every service has, and how long it waits after a failure."""
+"""Discovery has the settings every service has, how long it waits after a failure, and whom it trusts as registries."""
 
-from pydantic import Field
+import ssl
+
+from pydantic import Field, field_validator
 
 from aim_discovery.plan import FIRST_RETRY_S, LONGEST_RETRY_S
 from aimservice.settings import ServiceSettings
@@ -8,3 +10,12 @@ from aimservice.settings import ServiceSettings
 
 class DiscoverySettings(ServiceSettings):
     discovery_retry_s: float = Field(default=FIRST_RETRY_S, gt=0, le=LONGEST_RETRY_S)  # after a template's first failure; doubles up to an hour
+    ca_bundle: str | None = None  # path of a PEM file of CAs that vouch for registries, beside the system's; None or empty: the system's alone
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _has_certificates(cls, path: str | None) -> str | None:
+        try:
+            return path if path and ssl.create_default_context(cafile=path) else None
+        except OSError as error:  # (an SSLError is one)
+            raise ValueError(f"is no PEM file with certificates: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import secrets
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -47,8 +48,18 @@ class Request:
 class Registry:
     """Serves while its block lasts, or between `start` and `stop`; always on the same port."""
 
-    def __init__(self, users: Mapping[str, str] | None = None, *, auth: Literal["bearer", "basic"] = "bearer") -> None:
+    def __init__(
+        self,
+        users: Mapping[str, str] | None = None,
+        *,
+        auth: Literal["bearer", "basic"] = "bearer",
+        tls: ssl.SSLContext | None = None,
+        name: str = HOST,
+    ) -> None:
+        """`tls`: serve https with this; `name`: of the host, as references and URLs have it."""
         self.users = dict(users or {})
+        self.identity_tokens: set[str] = set()
+        """What the token server takes by OAuth2 instead of a user's name and password."""
         self.failure: Failure | None = None
         self.blobs_at = ""
         """Where blobs are redirected to: the URL of another registry, as object stores are."""
@@ -56,6 +67,8 @@ class Registry:
         self.most_at_once = 0
         self._at_once = 0
         self._auth = auth
+        self._tls = tls
+        self._name = name
         self._port = free_ports(1)[0]
         self._content: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._tokens: dict[str, str] = {}
@@ -64,11 +77,11 @@ class Registry:
     @property
     def host(self) -> str:
         """host:port, as an image reference has it."""
-        return f"{HOST}:{self._port}"
+        return f"{self._name}:{self._port}"
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}"
+        return f"{'http' if self._tls is None else 'https'}://{self.host}"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -80,11 +93,12 @@ class Registry:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/token", self._token)
+        app.router.add_post("/token", self._token_for_identity)
         app.router.add_get("/v2/", self._base)
         app.router.add_get("/v2/{repository:.+}/{kind:manifests|blobs}/{reference}", self._counted)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, self._port).start()
+        await web.TCPSite(self._runner, HOST, self._port, ssl_context=self._tls).start()
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -180,6 +194,17 @@ class Registry:
         token = secrets.token_urlsafe(16)
         self._tokens[token] = request.query.get("scope", "") if scheme else ""
         return web.json_response({"token": token, "expires_in": 300})
+
+    async def _token_for_identity(self, request: web.Request) -> web.Response:
+        """docker's OAuth2 specification: a refresh token for an access token."""
+        form = await request.post()
+        self.requests.append(Request(request.path, ""))
+        known = form.get("grant_type") == "refresh_token" and form.get("refresh_token") in self.identity_tokens
+        if not known or form.get("service") != SERVICE or not form.get("client_id"):
+            return _error(401, "UNAUTHORIZED", "identity token is unknown")
+        token = secrets.token_urlsafe(16)
+        self._tokens[token] = str(form.get("scope", ""))
+        return web.json_response({"access_token": token, "expires_in": 300})
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:

@@ -139,6 +139,12 @@ def test_a_failure_is_said_with_the_time_of_the_next_try(reason: str, attempt: i
     assert says(due, "ImageInspected") == f"False {reason}", "it stays said until the next try has ended"
 
 
+def test_what_is_known_of_a_failure_goes_before_the_advice_for_its_reason() -> None:
+    failed = looked(asked(model()), reason="RegistryUnreachable", message="the certificate of r does not verify", way_out="; set AIM_CA_BUNDLE")
+    told = message(planned(projection(model(), learned=[failed])), "ImageInspected")
+    assert told.endswith(": the certificate of r does not verify; set AIM_CA_BUNDLE")
+
+
 NOT_FOUND = said("ImageInspected", False, "ImageNotFound", "try 3")
 
 

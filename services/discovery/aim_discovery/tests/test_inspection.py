@@ -71,6 +71,11 @@ def config_json(registry: Registry, password: str) -> dict[str, Any]:
     return {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()}}
 
 
+def old_config_json(registry: Registry, entry: dict[str, str]) -> dict[str, Any]:
+    """A Secret as OpenShift makes it."""
+    return {"type": "kubernetes.io/dockercfg", "data": {".dockercfg": base64.b64encode(json.dumps({registry.host: entry}).encode()).decode()}}
+
+
 def look(image: str, *secrets: str, model: str = "m", inputs: str = "i") -> InspectImage:
     return InspectImage(Key(MODEL.kind, None, model), image, secrets, inputs, 1)
 
@@ -143,6 +148,27 @@ async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_
     wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
     assert (wrong.reason, "were refused: correct them" in wrong.message) == ("AuthError", True)
     assert "hidden-word" not in repr(wrong)
+
+
+async def test_a_secret_of_the_older_type_opens(inspector: Inspector, registry: Registry) -> None:
+    registry.users = {"ada": "countess"}
+    secret = old_config_json(registry, {"auth": base64.b64encode(b"ada:countess").decode()})
+    assert (await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), {"a": secret})).found is not None
+
+
+async def test_an_identity_token_opens_through_the_token_server(inspector: Inspector, registry: Registry) -> None:
+    registry.users, registry.identity_tokens = {"ada": "countess"}, {"the-token"}
+    secrets = {name: old_config_json(registry, {"identitytoken": token}) for name, token in (("right", "the-token"), ("wrong", "hidden-word"))}
+    assert (await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)).found is not None
+    wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
+    assert (wrong.reason, "hidden-word" in repr(wrong)) == ("AuthError", False)
+
+
+async def test_entries_that_cannot_be_used_are_told_when_they_are_needed(inspector: Inspector, registry: Registry) -> None:
+    registry.users = {"ada": "countess"}
+    refused = await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), {"a": old_config_json(registry, {"auth": "hidden-word"})})
+    assert "Secret a has 1 entries in .dockercfg without a usable auth" in refused.message
+    assert "hidden-word" not in repr(refused)
 
 
 async def test_without_the_api_server_the_look_is_planned_again(inspector: Inspector, registry: Registry) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_discovery.image import parse_image
-from aim_discovery.keyring import Credentials, entries_of, matching
+from aim_discovery.keyring import Credentials, entries_of, matching, unusable_entries
 
 
 def encoded(text: str | bytes) -> str:
@@ -18,6 +18,11 @@ def encoded(text: str | bytes) -> str:
 
 def secret(document: Any, type_: str = "kubernetes.io/dockerconfigjson") -> dict[str, Any]:
     return {"type": type_, "data": {".dockerconfigjson": encoded(json.dumps(document))}}
+
+
+def old_secret(document: Any) -> dict[str, Any]:
+    """Of the type that OpenShift makes: entries without `auths`."""
+    return {"type": "kubernetes.io/dockercfg", "data": {".dockercfg": encoded(json.dumps(document))}}
 
 
 def of(*keys: str) -> list[tuple[str, Credentials]]:
@@ -73,10 +78,38 @@ def test_the_more_special_comes_first_and_each_once() -> None:
         pytest.param({"auth": encoded("ada")}, None, id="no-colon"),
         pytest.param({"auth": encoded(b"\xff:x")}, None, id="not-utf-8"),
         pytest.param({"username": "ada"}, None, id="no-password"),
+        pytest.param({"auth": encoded("ada:countess").rstrip("=")}, Credentials("ada", "countess"), id="auth-without-padding"),
+        pytest.param({"auth": f"{encoded('ada:count')}\n"}, Credentials("ada", "count"), id="auth-with-a-line-break"),
+        pytest.param({"auth": encoded("ada:")}, Credentials("ada", ""), id="empty-password"),
+        pytest.param({"username": "ada", "password": "x", "email": "a@b", "more": 1}, Credentials("ada", "x"), id="other-fields"),
+        pytest.param({"auth": None, "username": "ada", "password": "x"}, Credentials("ada", "x"), id="null-auth"),
+        pytest.param({"identitytoken": "t"}, Credentials("", "", "t"), id="identity-token"),
+        pytest.param({"auth": encoded("0000:"), "identitytoken": "t"}, Credentials("0000", "", "t"), id="identity-token-and-auth"),
+        pytest.param({"auth": "***", "identitytoken": "t"}, Credentials("", "", "t"), id="identity-token-and-broken-auth"),
+        pytest.param({}, None, id="empty-as-with-a-credentials-store"),
     ],
 )
-def test_an_entry_of_a_secret(entry: dict[str, str], found: Credentials | None) -> None:
-    assert entries_of(secret({"auths": {"r.example": entry}})) == ([] if found is None else [("r.example", found)])
+@pytest.mark.parametrize("old", [False, True], ids=["dockerconfigjson", "dockercfg"])
+def test_an_entry_of_a_secret(entry: dict[str, Any], found: Credentials | None, *, old: bool) -> None:
+    auths = {"r.example": entry}
+    there = old_secret(auths) if old else secret({"auths": auths})
+    assert entries_of(there) == ([] if found is None else [("r.example", found)])
+    assert bool(unusable_entries(there)) is (found is None)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["dockerconfigjson", "dockercfg"])
+def test_one_unusable_entry_hides_no_other_and_is_counted_without_being_quoted(*, old: bool) -> None:
+    auths = {
+        "a.example": {"auth": encoded("ada:x")},
+        "hidden-key": "hidden-word",
+        "b.example": {"username": "bob", "password": "y"},
+        "c": {"auth": "?"},
+    }
+    there = old_secret(auths) if old else secret({"auths": auths})
+    assert entries_of(there) == [("a.example", Credentials("ada", "x")), ("b.example", Credentials("bob", "y"))]
+    told = unusable_entries(there)
+    assert told.startswith("has 2 entries in .docker")
+    assert "hidden" not in told
 
 
 @pytest.mark.parametrize(
@@ -89,6 +122,14 @@ def test_an_entry_of_a_secret(entry: dict[str, str], found: Credentials | None) 
         pytest.param(secret({"auths": ["hidden-word"]}), "has no docker configuration", id="auths-a-list"),
         pytest.param(secret({"auths": {"r": "hidden-word"}}), "has no docker configuration", id="entry-a-text"),
         pytest.param(secret({"auths": {"r": {"auth": 7}}}), "has no docker configuration", id="auth-a-number"),
+        pytest.param(secret({"r": {"auth": "hidden-word"}}), r"has no docker configuration in \.dockerconfigjson", id="no-auths"),
+        pytest.param({"type": "kubernetes.io/dockercfg"}, r"has no docker configuration in \.dockercfg", id="old-no-data"),
+        pytest.param(
+            {"type": "kubernetes.io/dockercfg", "data": secret({})["data"]}, r"has no docker configuration in \.dockercfg", id="old-by-the-other-key"
+        ),
+        pytest.param(old_secret(["hidden-word"]), "has no docker configuration", id="old-a-list"),
+        pytest.param(old_secret({"r": "hidden-word"}), "has no docker configuration", id="old-entry-a-text"),
+        pytest.param({"type": None}, "is not of type", id="null-type"),
     ],
 )
 def test_a_broken_secret_is_told_without_its_content(broken: dict[str, Any], words: str) -> None:

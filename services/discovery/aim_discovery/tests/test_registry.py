@@ -56,10 +56,11 @@ async def test_labels_by_tag_and_by_digest(registries: Registries, public: Regis
     assert await registries.config_of(image(public, digest), []) == by_tag
 
 
-async def test_an_image_for_another_platform_only_is_not_there_for_ours(registries: Registries, public: Registry) -> None:
+async def test_an_image_for_another_platform_only_is_there_but_not_for_ours(registries: Registries, public: Registry) -> None:
     public.put_image(REPOSITORY, "arm", LABELS, platforms=("linux/arm64", "linux/s390x"))
     reason, message = await problem(registries, image(public, "arm"))
-    assert (reason, "only for linux/arm64, linux/s390x, not for linux/amd64" in message) == ("ImageNotFound", True)
+    assert reason == "MetadataMissing", "an image that exists stops no template"
+    assert "exists, but only for linux/arm64, linux/s390x, not for linux/amd64" in message
 
 
 async def test_a_private_registry_lets_in_who_is_known(registries: Registries, private: Registry) -> None:
@@ -151,6 +152,11 @@ def manifest(media_type: str = CONFIG, digest: str = BLOB) -> bytes:
         pytest.param(manifest("application/vnd.cncf.helm.config.v1+json"), "MetadataMissing", "helm", id="a-chart"),
         pytest.param(manifest(digest="sha256:../../x"), "MetadataMissing", "not a container image", id="no-digest"),
         pytest.param(manifest(), "ImageNotFound", "for blobs of aim/tiny answers 404", id="config-is-gone"),
+        pytest.param(manifest("application/vnd.oci.empty.v1+json"), "MetadataMissing", "oci.empty", id="an-artifact"),
+        pytest.param(
+            b'{"mediaType": "application/vnd.oci.artifact.manifest.v1+json"}', "MetadataMissing", "artifact", id="an-artifact-without-config"
+        ),
+        pytest.param(b'{"schemaVersion": 1, "history": []}', "MetadataMissing", "docker's schema 1", id="docker-schema-1"),
     ],
 )
 async def test_what_is_no_image_is_named(registries: Registries, public: Registry, content: bytes, reason: str, words: str) -> None:
