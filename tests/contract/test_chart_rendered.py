@@ -1,8 +1,10 @@
 """The chart and the kustomize folders: valid for Kubernetes, restricted, alike, and with nothing of their own that deploy/ already says."""
 
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,10 +15,10 @@ import pytest
 import yaml
 
 from aim_cacher.settings import CacherSettings
-from aim_watcher.settings import WatcherSettings
 from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
-from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, folders, place_of, render, without_helm
+from aimlab.testing.charts import DEFINITION, NAMESPACE, OVERLAYS, Body, folders, place_of, render, without_helm
+from aimservice.settings import KNOWN_ELSEWHERE, ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "charts" / "aim"
@@ -24,15 +26,16 @@ KUSTOMIZE = ROOT / "deploy" / "kustomize"
 KUBERNETES = "1.32"
 EXTERNAL = "--set=nats.bundled=false,nats.url=tls://nats.example.org:4222"
 EVERYTHING = "--set=namespace.create=true,tracing.endpoint=http://otel.monitoring.svc:4318,priorityClassName=high,image.pullSecrets={login}"
+OPENSHIFT = "--set=podSecurity=openshift"
 INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dev": ((), ()),
     "production": ((), OVERLAYS["production"]),
     "external-nats": ((EXTERNAL,), ()),
     "keys": (("--set=nats.auth.enabled=true",), ()),
     "everything": ((EVERYTHING,), OVERLAYS["production"]),
+    "openshift": ((OPENSHIFT,), OVERLAYS["production"]),
 }
 """Arguments and files of values."""
-DEFINED = "CustomResourceDefinition"
 ACCOUNT, NATS = "ServiceAccount", "aim-nats"
 every = pytest.mark.parametrize("installation", INSTALLATIONS)
 
@@ -76,7 +79,7 @@ def test_an_invalid_object_would_be_noticed() -> None:
 def test_every_object_has_a_place_and_says_whose_it_is_and_is_there_once(installation: str) -> None:
     for body in of(installation):
         metadata = body["metadata"]
-        cluster_wide = {DEFINED, "Namespace", "ClusterRole", "ClusterRoleBinding"}
+        cluster_wide = {DEFINITION, "Namespace", "ClusterRole", "ClusterRoleBinding"}
         assert metadata.get("namespace") == (None if body["kind"] in cluster_wide else NAMESPACE), place_of(body)
         assert metadata["labels"]["app.kubernetes.io/part-of"] == "aim", place_of(body)
     places = [place_of(body) for body in of(installation)]
@@ -90,15 +93,15 @@ def test_kinds_and_permissions_are_those_of_deploy(installation: str) -> None:
     def bare(body: Body) -> Body:
         return body | {"metadata": {key: value for key, value in body["metadata"].items() if key in {"name", "namespace"}}}
 
-    kinds = {DEFINED, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", ACCOUNT}
+    kinds = {DEFINITION, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", ACCOUNT}
     rendered = {place_of(body): bare(body) for body in of(installation) if body["kind"] in kinds}
     rendered.pop((ACCOUNT, NAMESPACE, NATS), None)
     assert rendered == {place_of(body): bare(body) for body in (*crds(), *rbac())}
 
 
 def test_kinds_are_upgraded_with_the_release_and_stay_after_it() -> None:
-    assert {body["metadata"]["annotations"]["helm.sh/resource-policy"] for body in by_kind("dev", DEFINED).values()} == {"keep"}
-    assert [body for body in render(CHART, "--set=crds.install=false") if body["kind"] == DEFINED] == []
+    assert {body["metadata"]["annotations"]["helm.sh/resource-policy"] for body in by_kind("dev", DEFINITION).values()} == {"keep"}
+    assert [body for body in render(CHART, "--set=crds.install=false") if body["kind"] == DEFINITION] == []
 
 
 @every
@@ -106,10 +109,10 @@ def test_every_pod_passes_the_restricted_pod_security_standard(installation: str
     """Kubernetes, "Pod Security Standards"; and a root that nobody writes to, which is more."""
     for spec in pod_specs(installation):
         assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["runAsUser"] > 0
+        assert (spec["securityContext"].get("runAsUser") or 1) > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all(volume.keys() & {"emptyDir", "secret", "configMap"} for volume in spec["volumes"])
+        assert all(volume.keys() & {"emptyDir", "secret", "configMap", "downwardAPI"} for volume in spec["volumes"])
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -117,6 +120,49 @@ def test_every_pod_passes_the_restricted_pod_security_standard(installation: str
                 "capabilities": {"drop": ["ALL"]},
             }
             assert all("hostPort" not in port for port in container["ports"])
+
+
+def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
+    for fixed, chosen in zip(pod_specs("production"), pod_specs("openshift"), strict=True):
+        assert fixed["securityContext"].keys() - chosen["securityContext"].keys() == {"runAsUser", "runAsGroup", "fsGroup"}
+        assert chosen["securityContext"].items() <= fixed["securityContext"].items()
+
+
+@pytest.mark.parametrize(
+    ("values", "variable", "value", "services"),
+    [
+        pytest.param("", "AIM_POD_SECURITY", "restricted", {"discovery", "cacher"}, id="pod-security"),
+        pytest.param("podSecurity=openshift", "AIM_POD_SECURITY", "openshift", {"discovery", "cacher"}, id="openshift"),
+        pytest.param("", "AIM_KSERVE_MODE", "auto", {"deployer"}, id="kserve-mode"),
+        pytest.param("kserveMode=RawDeployment", "AIM_KSERVE_MODE", "RawDeployment", {"deployer"}, id="kserve-before-0.16"),
+        pytest.param("", "AIM_CA_BUNDLE", None, set(), id="public-authorities"),
+        pytest.param("caBundle.configMapName=ca,caBundle.key=b.pem", "AIM_CA_BUNDLE", "/etc/aim/ca/ca.crt", {"discovery", "cacher"}, id="ca"),
+        pytest.param("", "AIM_JOB_RESOURCES", None, set(), id="built-in-resources"),
+        pytest.param(
+            "services.discovery.jobResources.limits.memory=1Gi",
+            "AIM_JOB_RESOURCES",
+            '{"limits":{"memory":"1Gi"}}',
+            {"discovery"},
+            id="discovery-jobs",
+        ),
+        pytest.param("services.cacher.jobResources.requests.cpu=2", "AIM_JOB_RESOURCES", '{"requests":{"cpu":2}}', {"cacher"}, id="downloads"),
+    ],
+)
+def test_a_value_becomes_a_variable_of_the_services_that_know_it(values: str, variable: str, value: str | None, services: set[str]) -> None:
+    deployments = [body for body in render(CHART, *([f"--set={values}"] if values else [])) if body["kind"] == "Deployment"]
+    found = {body["metadata"]["name"]: env_of(body["spec"]["template"]["spec"]).get(variable) for body in deployments}
+    assert {name: text for name, text in found.items() if text is not None} == {f"aim-{service}": value for service in services}
+
+
+def test_a_ca_bundle_is_mounted_where_its_variable_says() -> None:
+    """The whole folder, so that a new bundle reaches the running pods; under one name, whatever its key is called."""
+    for body in render(CHART, "--set=caBundle.configMapName=corporate,caBundle.key=bundle.pem"):
+        if body["kind"] == "Deployment" and body["metadata"]["name"] in {"aim-discovery", "aim-cacher"}:
+            spec = body["spec"]["template"]["spec"]
+            (volume,) = [volume for volume in spec["volumes"] if "configMap" in volume]
+            assert volume["configMap"] == {"name": "corporate", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+            (container,) = spec["containers"]
+            assert {"name": volume["name"], "mountPath": "/etc/aim/ca", "readOnly": True} in container["volumeMounts"]
 
 
 @every
@@ -142,7 +188,7 @@ def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str
 
 @every
 def test_every_variable_is_one_that_services_know_and_the_downloader_is_the_cachers_own(installation: str) -> None:
-    known = {f"AIM_{field.upper()}" for settings in (CacherSettings, WatcherSettings) for field in settings.model_fields}
+    known = {f"AIM_{field.upper()}" for field in ServiceSettings.model_fields} | KNOWN_ELSEWHERE
     for name, body in workloads(installation).items():
         if name != NATS:
             assert env_of(body["spec"]["template"]["spec"]).keys() <= known | {"OTEL_EXPORTER_OTLP_ENDPOINT"}
@@ -213,11 +259,24 @@ def selects(selector: Body, labels: Body) -> bool:
         pytest.param("nats.bundled=false", "nats.url", id="no-server"),
         pytest.param("nats.url=nats://elsewhere:4222", "nats.url", id="two-servers"),
         pytest.param("image.tag=latest", "image.tag", id="not-pinned"),
+        pytest.param("nats.storage.size=10GB", "nats.storage.size", id="no-quantity"),
+        pytest.param("podSecurity=baseline", "podSecurity", id="no-pod-security"),
+        pytest.param("kserveMode=Serverless", "kserveMode", id="no-kserve-mode"),
+        pytest.param("caBundle.name=ca", "caBundle: Additional property name", id="a-field-of-the-bundle"),
+        pytest.param("caBundle.configMapName=No Name", "caBundle.configMapName", id="no-name-of-a-configmap"),
+        pytest.param("services.cacher.jobResources.memory=1Gi", "services.cacher.jobResources: Additional property memory", id="no-resources"),
+        pytest.param("services.router.jobResources.limits.cpu=1", "services.router: Additional property jobResources", id="makes-no-jobs"),
     ],
 )
 def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
     with pytest.raises(RuntimeError, match=re.escape(said)):
         render(CHART, f"--set={value}")
+
+
+def test_values_of_a_release_that_knew_fewer_of_them_render_the_same() -> None:
+    """`helm upgrade --reuse-values` has no defaults of a newer chart."""
+    none = "podSecurity=null,caBundle=null,kserveMode=null,services.discovery.jobResources=null,services.cacher.jobResources=null"
+    assert render(CHART, f"--set={none}") == list(of("dev"))
 
 
 def test_helm_finds_nothing_to_complain_of() -> None:
@@ -253,11 +312,41 @@ def test_the_kustomize_folders_are_what_make_chart_writes() -> None:
     assert written == folders(CHART), "deploy/kustomize is out of date: make chart"
 
 
+def built(folder: str) -> dict[tuple[str, str, str], Body]:
+    kubectl = str(Path(sys.executable).with_name("kubectl"))
+    done = subprocess.run([kubectl, "kustomize", str(KUSTOMIZE / folder)], capture_output=True, text=True, check=True)
+    return {place_of(body): body for body in yaml.safe_load_all(done.stdout)}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kustomize_installs_what_helm_does(overlay: str) -> None:
-    """All but the Namespace, which helm makes by itself."""
+    """All but the Namespace, which helm makes by itself; the kinds from their folder."""
+    found = built("crds") | built(f"overlays/{overlay}")
+    assert found.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert found == {place_of(body): without_helm(body) for body in of(overlay)}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_deleting_an_overlay_leaves_the_kinds(overlay: str) -> None:
+    """With a kind go all its objects: every model and cache of the cluster."""
+    assert [place for place in built(f"overlays/{overlay}") if place[0] == DEFINITION] == []
+    assert {place[0] for place in built("crds")} == {DEFINITION}
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "finds"),
+    [
+        pytest.param("install.md", "## Other clusters", "AIM_CA_BUNDLE", id="a-ca-bundle"),
+        pytest.param("upgrade.md", "Volumes of NATS", "storage: 4Gi", id="the-size-of-0.1.0"),
+    ],
+)
+def test_an_overlay_that_a_page_shows_can_be_built(tmp_path: Path, page: str, heading: str, finds: str) -> None:
+    text = (ROOT / "docs" / page).read_text().partition(heading)[2]
+    (shown,) = re.findall(r"^    resources: .*\n(?:    .*\n)+", text, re.MULTILINE)
+    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
+    own = tmp_path / "kustomize" / "own"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(textwrap.dedent(shown))
     kubectl = str(Path(sys.executable).with_name("kubectl"))
-    done = subprocess.run([kubectl, "kustomize", str(KUSTOMIZE / "overlays" / overlay)], capture_output=True, text=True, check=True)
-    built = {place_of(body): body for body in yaml.safe_load_all(done.stdout)}
-    assert built.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert built == {place_of(body): without_helm(body) for body in of(overlay)}
+    done = subprocess.run([kubectl, "kustomize", str(own)], capture_output=True, text=True, check=True)
+    assert finds in done.stdout

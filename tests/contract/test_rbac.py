@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,21 @@ import yaml
 from aimctl.quickstart import rbac
 from aimctl.services import SERVICES
 from aimlab.apiserver import ApiServer
+from aimlab.apiserver.access import RBAC_GROUP
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.permissions import Grant, granted, sentence
 from aimschema.reasons import CACHER, DISCOVERY, STATUSWRITER, WATCHER
-from aimschema.resources import AIM_GROUP, LEASE, POD, WATCHED
+from aimschema.resources import AIM_GROUP, AIM_KINDS, LEASE, POD, SERVICE, WATCHED
 
 ROOT = Path(__file__).parents[2]
+USERS = "users.yaml"
+OF_A_NAMESPACE = {resource.plural for resource in AIM_KINDS if resource.namespaced}
 SHAPE = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
 GRANTS = granted(rbac())
+USER_ROLES = list(yaml.safe_load_all((ROOT / "deploy" / "rbac" / USERS).read_text()))
 READS = {"get", "list", "watch"}
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+Run = Callable[..., Awaitable[tuple[int | None, str]]]
 ESCALATING = {"escalate", "bind", "impersonate", "*"}
 NOT_OURS = {"rbac.authorization.k8s.io", "apiextensions.k8s.io", "admissionregistration.k8s.io", "authentication.k8s.io", "certificates.k8s.io", "*"}
 
@@ -40,7 +47,9 @@ def test_a_service_has_one_file_with_an_account_and_its_roles(service: str) -> N
 
 
 def test_there_are_no_other_files() -> None:
-    assert sorted(file.name for file in (ROOT / "deploy" / "rbac").iterdir()) == sorted(f"{account(service)}.yaml" for service in SERVICES)
+    assert sorted(file.name for file in (ROOT / "deploy" / "rbac").iterdir()) == sorted(
+        [*(f"{account(service)}.yaml" for service in SERVICES), USERS]
+    )
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -82,19 +91,72 @@ def test_a_service_holds_its_own_lease_and_no_other(service: str) -> None:
     assert leases == {(*named, "get"), (*named, "update"), (SYSTEM_NAMESPACE, (), "create")}
 
 
-async def test_kubectl_applies_them_and_can_say_what_a_service_may(tmp_path: Path) -> None:
+@pytest.fixture
+async def kubectl(tmp_path: Path) -> AsyncIterator[Run]:
+    """On a new API server with the control plane's namespace; gives exit code and output."""
     async with ApiServer() as server:
 
-        async def kubectl(*args: str) -> tuple[int | None, str]:
+        async def run(*args: str) -> tuple[int | None, str]:
             command = [str(Path(sys.executable).with_name("kubectl")), "--server", server.url, *args]
             env = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")}
             process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
             output, _ = await process.communicate()
             return process.returncode, output.decode()
 
-        assert (await kubectl("create", "namespace", SYSTEM_NAMESPACE))[0] == 0
-        code, told = await kubectl("apply", "-f", str(ROOT / "deploy" / "rbac"))
-        assert (code, told.count(" created\n")) == (0, len(SHAPE) * len(SERVICES)), told
-        cacher = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:{account(CACHER)}"
-        assert await kubectl("auth", "can-i", "create", "jobs", "--namespace", "ml", cacher) == (0, "yes\n")
-        assert (await kubectl("auth", "can-i", "get", "secrets", "--namespace", SYSTEM_NAMESPACE, cacher))[0] == 1
+        assert (await run("create", "namespace", SYSTEM_NAMESPACE))[0] == 0
+        yield run
+
+
+async def test_kubectl_applies_them_and_can_say_what_a_service_may(kubectl: Run) -> None:
+    code, told = await kubectl("apply", "-f", str(ROOT / "deploy" / "rbac"))
+    assert (code, told.count(" created\n")) == (0, len(SHAPE) * len(SERVICES) + len(USER_ROLES)), told
+    cacher = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:{account(CACHER)}"
+    assert await kubectl("auth", "can-i", "create", "jobs", "--namespace", "ml", cacher) == (0, "yes\n")
+    assert (await kubectl("auth", "can-i", "get", "secrets", "--namespace", SYSTEM_NAMESPACE, cacher))[0] == 1
+
+
+def test_roles_for_users_name_every_kind_and_let_nobody_write_status() -> None:
+    view, edit = sorted(USER_ROLES, key=lambda role: len(role["rules"]), reverse=True)
+    given = [
+        {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"] if rule["apiGroups"] == [AIM_GROUP]}
+        for role in (view, edit)
+    ]
+    assert given[1] == dict.fromkeys(OF_A_NAMESPACE, READS | WRITES)
+    assert given[0].keys() >= {resource.plural for resource in AIM_KINDS}
+    assert all(verbs <= READS for verbs in given[0].values())
+
+
+def binding(file: Path, role: str, namespace: str = "") -> str:
+    """A manifest that gives a user named like the ClusterRole that role, in a namespace or everywhere."""
+    place = {"namespace": namespace} if namespace else {}
+    subject = {"kind": "User", "name": role, "apiGroup": RBAC_GROUP}
+    reference = {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": role}
+    body = {"apiVersion": f"{RBAC_GROUP}/v1", "kind": "RoleBinding" if namespace else "ClusterRoleBinding", "metadata": {"name": role, **place}}
+    file.write_text(yaml.safe_dump(body | {"subjects": [subject], "roleRef": reference}))
+    return str(file)
+
+
+@pytest.mark.parametrize(("role", "verbs"), [("admin", READS | WRITES), ("edit", READS | WRITES), ("view", READS)])
+async def test_who_is_this_of_a_namespace_is_it_for_our_kinds(kubectl: Run, tmp_path: Path, role: str, verbs: set[str]) -> None:
+    """By the ClusterRoles that every cluster has; in that namespace alone, and only reading status."""
+    await kubectl("apply", "-f", str(ROOT / "deploy" / "crds"), "-f", str(ROOT / "deploy" / "rbac"))
+    assert (await kubectl("create", "-f", binding(tmp_path / "binding.yaml", role, "default")))[0] == 0
+
+    async def may(verb: str, resource: str, *more: str) -> bool:
+        code, _ = await kubectl("auth", "can-i", verb, f"{resource}.{AIM_GROUP}", f"--as={role}", *more)
+        return code == 0
+
+    assert {verb for verb in READS | WRITES if await may(verb, SERVICE.plural, "-n", "default")} == verbs
+    assert {await may("create", resource, "-n", "default") for resource in OF_A_NAMESPACE} == {"create" in verbs}
+    assert not await may("get", SERVICE.plural, "-n", "kube-system")
+    assert await may("get", SERVICE.plural, "-n", "default", "--subresource=status")
+    assert not await may("patch", SERVICE.plural, "-n", "default", "--subresource=status")
+
+
+async def test_who_views_the_whole_cluster_sees_its_models(kubectl: Run, tmp_path: Path) -> None:
+    await kubectl("apply", "-f", str(ROOT / "deploy" / "crds"), "-f", str(ROOT / "deploy" / "rbac"))
+    models = f"aimclustermodels.{AIM_GROUP}"
+    assert (await kubectl("auth", "can-i", "list", models, "--as=view"))[0] == 1
+    assert (await kubectl("create", "-f", binding(tmp_path / "binding.yaml", "view")))[0] == 0
+    assert (await kubectl("auth", "can-i", "list", models, "--as=view"))[0] == 0
+    assert (await kubectl("auth", "can-i", "create", models, "--as=view"))[0] == 1

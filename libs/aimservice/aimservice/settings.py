@@ -16,12 +16,15 @@ ENV_PREFIX: Final = "AIM_"
 
 KNOWN_ELSEWHERE: Final = frozenset(
     {
-        "AIM_DOWNLOADER_IMAGE",
-        "AIM_NATS_REPLICAS",
-        "AIM_NATS_MAX_BYTES",
-        "AIM_GPU_TABLE",
-        "AIM_DISCOVERY_RETRY_S",
         "AIM_CA_BUNDLE",
+        "AIM_DISCOVERY_RETRY_S",
+        "AIM_DOWNLOADER_IMAGE",
+        "AIM_GPU_TABLE",
+        "AIM_JOB_RESOURCES",
+        "AIM_KSERVE_MODE",
+        "AIM_NATS_MAX_BYTES",
+        "AIM_NATS_REPLICAS",
+        "AIM_POD_SECURITY",
     }
 )
 """Variables of single services."""

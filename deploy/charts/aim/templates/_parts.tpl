@@ -75,6 +75,17 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{- /* Of pods. On OpenShift the namespace's SecurityContextConstraints choose user and group. */}}
+{{- define "aim.podSecurity" -}}
+runAsNonRoot: true
+{{- if ne .root.Values.podSecurity "openshift" }}
+runAsUser: {{ .id }}
+runAsGroup: {{ .id }}
+fsGroup: {{ .id }}
+{{- end }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
 {{- define "aim.disruption" -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -144,4 +155,43 @@ cluster {
   ]
 }
 {{- end }}
+{{- end }}
+
+{{- /* A Kubernetes quantity as a number of bytes: 10Gi and 10240Mi are the same size. */}}
+{{- define "aim.bytes" -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 }}
+{{- range $power, $unit := list "Ki" "Mi" "Gi" "Ti" "Pi" "Ei" }}
+{{- $_ := set $units $unit (index (list 1024 1048576 1073741824 1099511627776 1125899906842624 1152921504606846976) $power) }}
+{{- end }}
+{{- $number := regexFind "^[0-9.]+" . }}
+{{- printf "%.0f" (mulf $number (get $units (trimPrefix $number .))) }}
+{{- end }}
+
+{{- /*
+Size and class of the claims of NATS. A StatefulSet keeps those it was created with: they are read from the cluster, and other ones are rejected
+before anything is applied. Where no cluster can be read (helm template) there is nothing to compare with.
+*/}}
+{{- define "aim.natsStorage" -}}
+{{- $namespace := .Release.Namespace }}
+{{- $wanted := .Values.nats.storage }}
+{{- $existing := lookup "apps/v1" "StatefulSet" $namespace "aim-nats" }}
+{{- $claim := dig "spec" "volumeClaimTemplates" list $existing | first | default dict }}
+{{- $size := dig "spec" "resources" "requests" "storage" "" $claim | toString }}
+{{- $class := dig "spec" "storageClassName" "" $claim }}
+{{- $select := "app.kubernetes.io/name=aim-nats" }}
+{{- $replace := printf "kubectl -n %s delete statefulset aim-nats && kubectl -n %s delete pvc -l %s" $namespace $namespace $select }}
+{{- if and $size $wanted.size (ne (include "aim.bytes" $size) (include "aim.bytes" $wanted.size)) }}
+{{- $patch := printf `{"spec":{"resources":{"requests":{"storage":"%s"}}}}` $wanted.size }}
+{{- $claims := printf "kubectl -n %s get pvc -l %s -o name" $namespace $select }}
+{{- $grow := printf "%s | xargs -I CLAIM kubectl -n %s patch CLAIM --type=merge -p '%s' && kubectl -n %s delete statefulset aim-nats --cascade=orphan"
+  $claims $namespace $patch $namespace }}
+{{- printf "nats.storage.size is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: nats.storage.size=%s.\nTo grow it, where the storage class can expand volumes, run this, then helm again:\n  %s\nTo shrink it, or where volumes cannot be expanded (the log of events is lost, nothing else):\n  %s\n"
+  $wanted.size $namespace $size $size $grow $replace | fail }}
+{{- end }}
+{{- if and $existing $wanted.className (ne $class $wanted.className) }}
+{{- printf "nats.storage.className is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: leave nats.storage.className out.\nTo change it (the log of events is lost, nothing else) run this, then helm again:\n  %s\n"
+  $wanted.className $namespace ($class | default "the cluster's default class") $replace | fail }}
+{{- end }}
+size: {{ $wanted.size | default $size | default "10Gi" }}
+className: {{ $wanted.className | default $class | quote }}
 {{- end }}

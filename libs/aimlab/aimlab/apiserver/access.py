@@ -4,7 +4,8 @@
    takes who sends none for system:anonymous.
 2. A ServiceAccount has the tokens that were asked for by TokenRequest; they end with their time and with the account.
 3. What a call is, follows from method and URL alone, before it is known whether there is such a kind (RequestInfo in k8s.io/apiserver).
-4. Rules are those of the RBAC objects as they are at that moment. They add up; nothing denies.
+4. Rules are those of the RBAC objects as they are at that moment. They add up; nothing denies. Aggregated ClusterRoles are resolved when they are
+   used; on a real cluster a controller writes the rules into them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +37,10 @@ FOR_EVERYBODY: tuple[tuple[str, Obj], ...] = (
     ("system:basic-user", {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"], "verbs": ["create"]}),
 )
 """What these ClusterRoles (and system:public-info-viewer, which is in the first here) give to all who are authenticated."""
+
+AGGREGATE = f"{RBAC_GROUP}/aggregate-to-"
+USER_ROLES = {"admin": ("admin", "edit", "view"), "edit": ("edit", "view"), "view": ("view",)}
+"""The ClusterRoles for users that every cluster has, and what is aggregated to each. Here they have nothing else, and are there unless created."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,12 @@ def _described(binding: Obj, subject: Obj, namespace: str) -> str:
     return f'{kind} "{name}" of {role["kind"]} "{role["name"]}" to {subject["kind"]} "{who}"'
 
 
+def _user_role(plural: str, name: str) -> Obj | None:
+    if plural != "clusterroles" or name not in USER_ROLES:
+        return None
+    return {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {f"{AGGREGATE}{to}": "true"}} for to in USER_ROLES[name]]}}
+
+
 class _Token(NamedTuple):
     user: User
     uid: str
@@ -257,10 +268,22 @@ class Access:
                 role = binding["roleRef"]
                 plural, place = ("roles", namespace) if role["kind"] == "Role" else ("clusterroles", "")
                 entry = self._cluster.store.collections[RBAC_GROUP, plural].get(place, role["name"])
-                if entry is None:
+                obj = entry.obj if entry else _user_role(plural, role["name"])
+                if obj is None:
                     problems.append(f'{role["kind"].lower()}.{RBAC_GROUP} "{role["name"]}" not found')
-                for rule in dig(entry.obj, "rules") or () if entry else ():
+                for rule in self._rules_of(obj) if obj else ():
                     yield Granted(namespace, rule, _described(binding, subject, namespace))
+
+    def _rules_of(self, role: Obj) -> Iterator[Obj]:
+        """The rules of a role; for an aggregated one, those of the ClusterRoles that it selects by label."""
+        chosen = dig(role, "aggregationRule", "clusterRoleSelectors")
+        if not chosen:
+            yield from dig(role, "rules") or ()
+            return
+        for entry in self._cluster.store.collections[RBAC_GROUP, "clusterroles"].entries(None):
+            labels = (dig(entry.obj, "metadata", "labels") or {}).items()
+            if "aggregationRule" not in entry.obj and any((one.get("matchLabels") or {}).items() <= labels for one in chosen):
+                yield from dig(entry.obj, "rules") or ()
 
     def _bindings(self) -> Iterable[tuple[str, Obj]]:
         for plural in ("clusterrolebindings", "rolebindings"):

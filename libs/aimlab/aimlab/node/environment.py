@@ -54,7 +54,7 @@ def _referenced(reference: Body, pod: Body, given: Mapping[Source, Body | None],
         if field in reference:
             return _key_of(kind, reference[field], pod["metadata"]["namespace"], given)
     if "fieldRef" in reference:
-        return _field_of(pod, reference["fieldRef"]["fieldPath"], pod_ip)
+        return field_of(pod, reference["fieldRef"]["fieldPath"], pod_ip)
     raise ConfigError(f"the laptop cluster has no value from {', '.join(reference)}")
 
 
@@ -69,8 +69,8 @@ def _key_of(kind: str, selector: Body, namespace: str, given: Mapping[Source, Bo
     raise ConfigError(f'{kind.lower()} "{name}" not found' if body is None else f"couldn't find key {key} in {kind} {namespace}/{name}")
 
 
-def _field_of(pod: Body, path: str, pod_ip: str) -> str:
-    """The downward API's plain fields and single labels and annotations."""
+def field_of(pod: Body, path: str, pod_ip: str = "") -> str:
+    """The downward API's plain fields and single labels and annotations. Raises ConfigError. Volumes have no status fields, so no `pod_ip`."""
     if path == "status.podIP":
         return pod_ip
     single = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aimlab.kinds import VOLUME, Body
 from aimlab.mirror import Objects
-from aimlab.node.environment import Source
+from aimlab.node.environment import Source, field_of
 from aimschema.resources import CLAIM
 
 FILE_KINDS = {"configMap": ("ConfigMap", "name"), "secret": ("Secret", "secretName")}
@@ -36,6 +36,8 @@ def _folder(volume: Body, pod: Body, seen: Objects, given: Mapping[Source, Body 
     for field, (kind, key) in FILE_KINDS.items():
         if field in volume:
             _write_files(volume[field], kind, volume[field][key], given, folder)
+    for item in volume.get("downwardAPI", {}).get("items") or []:
+        (folder / item["path"]).write_text(field_of(pod, item["fieldRef"]["fieldPath"]))
     return folder
 
 

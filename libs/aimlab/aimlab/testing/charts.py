@@ -1,6 +1,7 @@
 """The chart as helm renders it, and the kustomize folders, which are written from that: `python -m aimlab.testing.charts deploy/kustomize`.
 
-The base is what both overlays have alike, each overlay adds the rest: nothing is said twice and nothing is patched.
+The base is what both overlays have alike, each overlay adds the rest: nothing is said twice and nothing is patched. The kinds are in a folder of
+their own, which no overlay includes: `kubectl delete -k` of an overlay leaves them, and with them every model and cache.
 """
 
 import subprocess
@@ -14,6 +15,7 @@ Body = dict[str, Any]
 NAMESPACE = "aim-system"
 OVERLAYS = {"dev": (), "production": ("values-production.yaml",)}
 """Which of the chart's files of values each is, after the defaults."""
+DEFINITION = "CustomResourceDefinition"
 OF_HELM = frozenset({"helm.sh/chart", "helm.sh/resource-policy", "app.kubernetes.io/managed-by"})
 HEAD = "# Written by `make chart` from deploy/charts/aim: change it there.\n"
 
@@ -46,9 +48,11 @@ def without_helm(body: Body) -> Body:
 def folders(chart: Path) -> dict[str, str]:
     """The text of every file, by its path."""
     rendered = {name: [without_helm(body) for body in render(chart, "--set=namespace.create=true", files=files)] for name, files in OVERLAYS.items()}
+    kinds = [body for body in next(iter(rendered.values())) if body["kind"] == DEFINITION]
+    rendered = {name: [body for body in bodies if body["kind"] != DEFINITION] for name, bodies in rendered.items()}
     first, *others = rendered.values()
     shared = [body for body in first if all(body in other for other in others)]
-    texts = _folder("base", shared, [])
+    texts = _folder("crds", kinds, []) | _folder("base", shared, [])
     for name, bodies in rendered.items():
         texts |= _folder(f"overlays/{name}", [body for body in bodies if body not in shared], ["../../base"])
     return texts

@@ -313,3 +313,18 @@ async def test_the_administrator_is_allowed_without_a_word(app: As) -> None:
 async def test_a_review_that_makes_no_sense_is_invalid(app: As, spec: dict[str, Any], field: str) -> None:
     status, refused = await app("POST", f"{REVIEWS}/subjectaccessreviews", {"spec": spec}, token=ADMIN_TOKEN)
     assert (status, refused["reason"], [cause["field"] for cause in refused["details"]["causes"]]) == (422, "Invalid", [field])
+
+
+async def test_an_aggregated_role_has_the_rules_of_those_it_selects(app: As) -> None:
+    """As long as they are there; what is not selected adds nothing."""
+    chosen = {"clusterRoleSelectors": [{"matchLabels": {"team": "a"}}, {"matchLabels": {"team": "b"}}]}
+    await app.admin("POST", f"{RBAC}/clusterroles", {"metadata": {"name": "all"}, "aggregationRule": chosen})
+    subjects = [{"kind": "ServiceAccount", "name": "app", "namespace": "a"}]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "all"}
+    await app.admin("POST", f"{RBAC}/clusterrolebindings", {"metadata": {"name": "all"}, "roleRef": role, "subjects": subjects})
+    for team, plural in (("a", "pods"), ("b", "secrets"), ("c", "services")):
+        body = {"metadata": {"name": team, "labels": {"team": team}}, "rules": [{"apiGroups": [""], "resources": [plural], "verbs": ["list"]}]}
+        await app.admin("POST", f"{RBAC}/clusterroles", body)
+    assert [(await app("GET", f"/api/v1/{plural}"))[0] for plural in ("pods", "secrets", "services")] == [200, 200, 403]
+    await app.admin("DELETE", f"{RBAC}/clusterroles/a")
+    assert (await app("GET", "/api/v1/pods"))[0] == 403
