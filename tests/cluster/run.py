@@ -15,6 +15,7 @@ from aimkube import Cluster, KubeError
 from aimlab.abilities import Abilities, find_out
 from aimlab.envtest import kube_apiserver
 from aimlab.lab import SYSTEM_NAMESPACE
+from aimlab.real.network import has_pod_network
 from aimlab.testing.given import KUBECONFIG
 from aimschema.resources import NAMESPACE
 
@@ -59,11 +60,13 @@ def told(able: Abilities) -> str:
     ours = "aimlab's"
     return "\n".join(
         [
-            "scheduler, volumes, kubelet, KServe: aimlab's",
+            "volumes, kubelet: aimlab's",
+            f"scheduler: {'the cluster' if able.schedules else ours}",
+            f"KServe: {'the cluster' if able.serves else ours}",
             f"deletes what lost its owner: {'the cluster' if able.collects else ours}",
             f"runs Jobs: {'the cluster' if able.runs_jobs else ours}",
             "gateway: Traefik"
-            if able.loopback_endpoints
+            if able.loopback_endpoints or has_pod_network()
             else "gateway: none, since the server takes no endpoints on loopback; models are asked at their pods",
         ]
     )

@@ -174,7 +174,7 @@ async def test_what_is_deleted_by_hand_comes_back(stack: Stack) -> None:
 
 
 async def test_what_is_edited_by_hand_is_put_right(stack: Stack) -> None:
-    wrong = {"spec": {"predictor": {"minReplicas": 3}}}
+    wrong = {"spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}}}
     edited = await stack.lab.cluster.merge_patch(INFERENCE_SERVICE, NAMESPACE, SERVICE, wrong)
     assert edited["spec"]["predictor"]["minReplicas"] == 3
     await kubectl(stack, "wait", f"isvc/{SERVICE}", "-n", NAMESPACE, "--for=jsonpath={.spec.predictor.minReplicas}=1", "--timeout=20s")

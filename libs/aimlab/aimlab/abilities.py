@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
-from aimkube import AlreadyExists, Cluster, Invalid, NotFound
+from aimkube import AlreadyExists, Cluster, Forbidden, Invalid, NotFound
 from aimlab.kinds import ENDPOINT_SLICE, NODE, Body
 from aimlab.node import machine
-from aimschema.resources import CONFIG_MAP, JOB, Resource
+from aimschema.resources import CONFIG_MAP, INFERENCE_SERVICE, JOB, POD, Resource
 
 NAME = "aimlab-tries"
 CONTROLLERS_WITHIN_S = 5.0
@@ -17,11 +17,15 @@ POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """`collects`: what has lost its owner is deleted. `runs_jobs`: there is a Job controller. `loopback_endpoints`: taken in EndpointSlices."""
+    """`collects`: what has lost its owner is deleted. `runs_jobs`: there is a Job controller, and with it those of Deployments and StatefulSets.
+    `loopback_endpoints`: taken in EndpointSlices. `schedules`: there is a scheduler. `serves`: there is a KServe.
+    """
 
     collects: bool
     runs_jobs: bool
     loopback_endpoints: bool
+    schedules: bool = False
+    serves: bool = False
 
 
 DOUBLE = Abilities(collects=True, runs_jobs=False, loopback_endpoints=True)
@@ -35,10 +39,14 @@ async def find_out(cluster: Cluster, namespace: str) -> Abilities:
     others = [node["metadata"]["name"] for node in (await cluster.list(NODE)).items if node["metadata"]["name"] != machine.NAME]
     if others:
         raise RuntimeError(f"the cluster has nodes of its own ({', '.join(others)}); needed is an API server without, as envtest's or one of a test")
-    collects, runs_jobs, loopback = await asyncio.gather(
-        _collects(cluster, namespace), _runs_jobs(cluster, namespace), _takes_loopback_endpoints(cluster, namespace)
+    collects, runs_jobs, loopback, schedules, serves = await asyncio.gather(
+        _collects(cluster, namespace),
+        _runs_jobs(cluster, namespace),
+        _takes_loopback_endpoints(cluster, namespace),
+        _schedules(cluster, namespace),
+        _serves(cluster, namespace),
     )
-    return Abilities(collects=collects, runs_jobs=runs_jobs, loopback_endpoints=loopback)
+    return Abilities(collects=collects, runs_jobs=runs_jobs, loopback_endpoints=loopback, schedules=schedules, serves=serves)
 
 
 async def _collects(cluster: Cluster, namespace: str) -> bool:
@@ -57,20 +65,43 @@ async def _collects(cluster: Cluster, namespace: str) -> bool:
         await _remove(cluster, CONFIG_MAP, namespace)
 
 
+NO_CONTAINER = {"containers": [{"name": "none", "image": "none"}]}
+
+
 async def _runs_jobs(cluster: Cluster, namespace: str) -> bool:
     """A Job controller says of a suspended Job that it is."""
-    pod = {"restartPolicy": "Never", "containers": [{"name": "none", "image": "none"}]}
-    await _make(cluster, JOB, namespace, {"spec": {"suspend": True, "template": {"spec": pod}}})
+    pod = {"restartPolicy": "Never"} | NO_CONTAINER
+    return await _gets_conditions(cluster, JOB, namespace, {"spec": {"suspend": True, "template": {"spec": pod}}})
+
+
+async def _schedules(cluster: Cluster, namespace: str) -> bool:
+    """A scheduler says of a pod that fits nowhere that it does not."""
+    nowhere = {"nodeSelector": {"aimlab.local/nowhere": "true"}, "automountServiceAccountToken": False}
+    return await _gets_conditions(cluster, POD, namespace, {"spec": nowhere | NO_CONTAINER})
+
+
+async def _serves(cluster: Cluster, namespace: str) -> bool:
+    """KServe says of an InferenceService that is to be stopped that it is."""
+    stopped = {"annotations": {"serving.kserve.io/stop": "true", "serving.kserve.io/autoscalerClass": "none"}}
+    try:
+        return await _gets_conditions(cluster, INFERENCE_SERVICE, namespace, {"metadata": stopped, "spec": {"predictor": NO_CONTAINER}})
+    except NotFound:
+        return False
+
+
+async def _gets_conditions(cluster: Cluster, resource: Resource, namespace: str, body: Body) -> bool:
     try:
         async with asyncio.timeout(CONTROLLERS_WITHIN_S):
-            while not (await cluster.get(JOB, namespace, NAME)).get("status", {}).get("conditions"):  # noqa: ASYNC110 (the controller makes it true)
+            while not await _is_made(cluster, resource, namespace, body):  # noqa: ASYNC110 (a controller makes it possible)
+                await asyncio.sleep(POLL_S)
+            while not (await cluster.get(resource, namespace, NAME)).get("status", {}).get("conditions"):  # noqa: ASYNC110 (a controller makes it true)
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         return False
     else:
         return True
     finally:
-        await _remove(cluster, JOB, namespace)
+        await _remove(cluster, resource, namespace)
 
 
 async def _takes_loopback_endpoints(cluster: Cluster, namespace: str) -> bool:
@@ -79,6 +110,15 @@ async def _takes_loopback_endpoints(cluster: Cluster, namespace: str) -> bool:
     except Invalid:
         return False
     await _remove(cluster, ENDPOINT_SLICE, namespace)
+    return True
+
+
+async def _is_made(cluster: Cluster, resource: Resource, namespace: str, body: Body) -> bool:
+    """A new namespace is without its `default` service account for a moment, and pods are rejected."""
+    try:
+        await _make(cluster, resource, namespace, body)
+    except Forbidden:
+        return False
     return True
 
 

@@ -23,9 +23,10 @@ from aimlab.gateway.traefik import Api, Gateway, traefik
 from aimlab.kinds import NODE, RBAC_KINDS, SERVICE_ACCOUNT, Body, is_true
 from aimlab.node import claims, machine
 from aimlab.node.images import ImageCommand, write_images
-from aimlab.node.run import JOBS, OWNERS, WORKLOADS
+from aimlab.node.run import JOBS, OWNERS, SCHEDULER, WORKLOADS
 from aimlab.ports import free_ports
 from aimlab.processes import Children
+from aimlab.real.network import POD_NETWORK, has_pod_network
 from aimlab.sources.hub import Hub, hub
 from aimlab.sources.registry import Registry
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
@@ -55,7 +56,7 @@ class Lab:
     hub: Hub
     registry: Registry
     gateway: Gateway | None
-    """None on a real API server, which takes no endpoints on loopback."""
+    """None on a real API server, which takes no endpoints on loopback, unless pods have other addresses."""
 
     def set_images(self, images: Mapping[str, ImageCommand]) -> None:
         """Which local command each container image stands for, from now on."""
@@ -122,15 +123,20 @@ async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Clu
         made += [(NODE, None, machine.NAME), *((STORAGE_CLASS, None, one["metadata"]["name"]) for one in claims.STORAGE_CLASSES)]
         stack.push_async_callback(remove, cluster, made)
     where = ["--kubeconfig", str(plan.kubeconfig)]
-    lacks = [name for name, there in ((JOBS, able.runs_jobs), (WORKLOADS, able.runs_jobs), (OWNERS, able.collects)) if not there]
-    node = ["--state", str(plan.state_dir / "node"), "--images", str(plan.state_dir / "images.json"), "--controllers", *lacks]
+    there = {JOBS: able.runs_jobs, WORKLOADS: able.runs_jobs, OWNERS: able.collects, SCHEDULER: able.schedules}
+    node = ["--state", str(plan.state_dir / "node"), "--images", str(plan.state_dir / "images.json")]
+    node += ["--controllers", *(name for name, is_there in there.items() if not is_there)]
+    pod_network = not able.loopback_endpoints and has_pod_network()
+    if pod_network:
+        node += ["--pod-network", str(POD_NETWORK)]
     await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
     if plan.theirs:
         stack.push_async_callback(children.stop, "node")  # it would make its Node again
-    await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
+    if not able.serves:
+        await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
     api = api_of(plan.kubeconfig)
     accounts = await account_kubeconfigs(cluster, api, plan.manifests, plan.state_dir)
-    if not able.loopback_endpoints:
+    if not able.loopback_endpoints and not pod_network:
         return accounts, None
     return accounts, await stack.enter_async_context(traefik(cluster, api, namespace=SYSTEM_NAMESPACE, folder=plan.state_dir / "log"))
 

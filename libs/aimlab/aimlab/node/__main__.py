@@ -1,9 +1,11 @@
 """`python -m aimlab.node`: the laptop cluster's node, with the controllers that a cluster would bring."""
 
 import argparse
+from ipaddress import IPv4Network
 from pathlib import Path
 
-from aimlab.node.run import CONTROLLERS, JOBS, WORKLOADS, run
+from aimlab.node.launch import LOOPBACK
+from aimlab.node.run import ALONE, CONTROLLERS, Options, run
 from aimlab.service import run_until_told
 
 
@@ -13,9 +15,12 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder for pods, logs and volumes")
     parser.add_argument("--images", type=Path, required=True, help="JSON table: image to command")
     lacks = "what else the cluster lacks (default: %(default)s)"
-    parser.add_argument("--controllers", nargs="*", choices=CONTROLLERS, default=[JOBS, WORKLOADS], help=lacks)
-    options = parser.parse_args()
-    run_until_told(run(options.kubeconfig, options.state.absolute(), options.images.absolute(), options.controllers))
+    parser.add_argument("--controllers", nargs="*", choices=CONTROLLERS, default=ALONE, help=lacks)
+    where = "pods have their addresses in it (default: %(default)s)"
+    parser.add_argument("--pod-network", type=IPv4Network, default=LOOPBACK, help=where)
+    given = parser.parse_args()
+    state, images = given.state.absolute(), given.images.absolute()
+    run_until_told(run(given.kubeconfig, Options(state, images, given.controllers, given.pod_network)))
 
 
 if __name__ == "__main__":

@@ -33,14 +33,17 @@ class ContainerFiles:
         return Path(paths.under(self.root, container.get("terminationMessagePath") or TERMINATION_PATH))
 
 
-def address_of(uid: str) -> str:
-    """A loopback address of a pod's own, in 127.16.0.0 to 127.247.255.255, the same for the same uid.
+LOOPBACK = ipaddress.IPv4Network("127.128.0.0/10")
+"""Where pods have their addresses if no other network is given."""
+
+
+def address_of(uid: str, network: ipaddress.IPv4Network = LOOPBACK) -> str:
+    """An address of a pod's own in `network`, the same for the same uid.
 
     Linux has all of 127.0.0.0/8 on the loopback interface; elsewhere the addresses must be added to it first.
     """
     number = int(hashlib.sha256(uid.encode()).hexdigest(), 16)
-    low, high = int(ipaddress.IPv4Address("127.16.0.1")), int(ipaddress.IPv4Address("127.247.255.254"))
-    return str(ipaddress.IPv4Address(low + number % (high - low)))
+    return str(network[1 + number % (network.num_addresses - 2)])
 
 
 def prepare(container: Body, folders: Mapping[str, Path], files: ContainerFiles) -> None:

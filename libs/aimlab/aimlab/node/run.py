@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import aiohttp
@@ -24,18 +26,32 @@ from aimschema.resources import CLAIM, JOB, POD, STORAGE_CLASS
 
 _LOG = logging.getLogger(__name__)
 RETRY_S = 1.0
-JOBS, OWNERS, WORKLOADS = CONTROLLERS = ("jobs", "owners", "workloads")
+JOBS, OWNERS, WORKLOADS, SCHEDULER = CONTROLLERS = ("jobs", "owners", "workloads", "scheduler")
+ALONE = (JOBS, WORKLOADS, SCHEDULER)
+"""What is needed beside the API server double."""
 HEARTBEAT_S = 10.0
 """As a kubelet's: where there is a node controller, it takes one that is silent for 50 s for dead."""
 
 
-async def run(kubeconfig: str, state_dir: Path, images: Path, controllers: Collection[str]) -> None:
-    """Runs the node until cancelled; then every process of its pods has ended. `controllers`: those of CONTROLLERS that the cluster lacks."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`controllers`: those of CONTROLLERS that the cluster does not have. Pods have their addresses in `pod_network`."""
+
+    state_dir: Path
+    images: Path
+    controllers: Collection[str]
+    pod_network: IPv4Network
+
+
+async def run(kubeconfig: str, options: Options) -> None:
+    """Runs the node until cancelled; then every process of its pods has ended."""
+    state_dir, controllers = options.state_dir, options.controllers
     cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-node")
     try:
         async with aiohttp.ClientSession(trust_env=False) as client:
             mirror = Mirror(cluster, (NODE, POD, JOB, CLAIM, VOLUME, STORAGE_CLASS, SERVICE, DEPLOYMENT, STATEFUL_SET))
-            kubelet = Kubelet(Node(cluster, mirror.objects, state_dir, images, client, api_of(Path(kubeconfig))), mirror)
+            node = Node(cluster, mirror.objects, state_dir, options.images, client, api_of(Path(kubeconfig)), options.pod_network)
+            kubelet = Kubelet(node, mirror)
             server = web.AppRunner(make_app(kubelet), handle_signals=False, shutdown_timeout=1.0)
             await server.setup()
             try:
@@ -43,7 +59,8 @@ async def run(kubeconfig: str, state_dir: Path, images: Path, controllers: Colle
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(_register(cluster, port))
                     tasks.create_task(mirror.run())
-                    tasks.create_task(control(cluster, mirror, scheduler.plan))
+                    if SCHEDULER in controllers:
+                        tasks.create_task(control(cluster, mirror, scheduler.plan))
                     tasks.create_task(control(cluster, mirror, partial(claims.plan, volumes_dir=state_dir / "volumes")))
                     if JOBS in controllers:
                         tasks.create_task(control(cluster, mirror, jobs.plan))

@@ -8,6 +8,7 @@ import contextlib
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import aiohttp
@@ -51,6 +52,7 @@ class Node:
     images: Path
     client: aiohttp.ClientSession
     api: Api
+    pod_network: IPv4Network
 
     def pod_dir(self, uid: str) -> Path:
         return self.state_dir / "pods" / uid
@@ -62,7 +64,7 @@ class PodWorker:
         self.grace_s = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
         self._node = node
         self._dir = node.pod_dir(uid_of(pod))
-        self._ip = address_of(uid_of(pod))
+        self._ip = address_of(uid_of(pod), node.pod_network)
         self._containers = containers_before(pod, datetime.now(UTC))
         self._changed = asyncio.Event()
         self._changed.set()

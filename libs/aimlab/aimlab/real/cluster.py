@@ -17,11 +17,10 @@ apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
-- {level: None, verbs: [get, list, watch]}
 - {level: Metadata}
 """
 AUDIT_LOG = "audit.jsonl"
-"""Every write, a JSON line each, beside the kubeconfig."""
+"""Every request that was answered, a JSON line each, beside the kubeconfig."""
 
 
 @dataclass(frozen=True, slots=True)
