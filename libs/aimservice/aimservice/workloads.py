@@ -32,6 +32,8 @@ EVENTS_AGE_S = 60.0
 """Events are read again after this long, while the trouble lasts."""
 RESTARTS = "CrashLoopBackOff"
 UNSCHEDULABLE = "Unschedulable"
+FAILED_CREATE = "FailedCreate"
+"""The API server rejects the pods of a workload."""
 NOT_RESPONDING = "NodeNotResponding"
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 _OVER = frozenset({"Succeeded", "Failed"})
@@ -101,16 +103,26 @@ def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container
     pods = pods_of(state, job)
     if pods:
         return diagnose_pods(state, pods, now, container)
-    left_s = JOB_WITHOUT_POD_S - _age_s(job, now)
+    found = diagnose_without_pods(state, job, now, JOB_WITHOUT_POD_S)
+    if found.trouble is not None or _age_s(job, now) < JOB_WITHOUT_POD_S:
+        return found
+    describe = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
+    words = f"Job {job.key.name} has no pod; quota, pod security or a webhook may forbid it; see {describe}"
+    return Diagnosis(Trouble(words, FAILED_CREATE), found.follow_up)
+
+
+def diagnose_without_pods(state: Projection, workload: Seen, now: datetime.datetime, after_s: float = POD_NOT_STARTED_S) -> Diagnosis:
+    """What the newest Warning Event on a workload (a Job, an InferenceService) without pods says, from `after_s` after its creation on."""
+    left_s = after_s - _age_s(workload, now)
     if left_s > 0:
         return Diagnosis(follow_up=look_again(left_s))
-    describe = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
-    latest = _latest(state, job)
-    why = "; quota, pod security or a webhook may forbid it"
-    if latest is not None:
-        why = f": {latest.reason}: {_short(latest.note)}"
-    words = f"Job {job.key.name} has no pod{why}; see {describe}"
-    return Diagnosis(Trouble(words, "FailedCreate"), _read_events(state, job, now))
+    follow_up, latest = _read_events(state, workload, now), _latest(state, workload)
+    if latest is None:
+        return Diagnosis(follow_up=follow_up)
+    kind, name = workload.key.kind, workload.key.name
+    describe = f"kubectl describe {kind.lower()} -n {workload.key.namespace} {name}"
+    words = f"{kind} {name} has no pod: {latest.reason}: {_short(latest.note)}; see {describe}"
+    return Diagnosis(Trouble(words, latest.reason), follow_up)
 
 
 def diagnose_pods(state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str) -> Diagnosis:
@@ -278,7 +290,7 @@ def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
         last = now if now is not None else _state(status, "lastState", "terminated")
         waits = (_state(status, "state", "waiting") or {}).get("reason") == RESTARTS
         if last is None or (now is not None and now.get("exitCode") == 0 and over(pod)):
-            if waits:
+            if waits or (last is None and status.get("restartCount")):
                 return Trouble(f"pod {pod.key.name}: container {status.get('name')} keeps ending{_log(pod, status)}", RESTARTS)
             continue
         name = str(status.get("name"))

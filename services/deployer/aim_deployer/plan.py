@@ -3,7 +3,7 @@
 1. What runs is never taken away because something it was made from is gone: then nothing is applied, and it is said.
 2. Whether caches are mounted is decided at the first render and kept on the InferenceService (annotation `cached`); nothing is
    rolled out onto a cache that is not warm.
-3. RuntimeReady is True when and only when the InferenceService's Ready is.
+3. How the runtime fares is in aim_deployer/runtime.py.
 """
 
 import datetime
@@ -11,23 +11,20 @@ from functools import partial
 
 from aim_deployer.gpus import GpuTable
 from aim_deployer.projection import predictor_pods
-from aim_deployer.render import CONTAINER, inference_service, mount_path
+from aim_deployer.render import inference_service, mount_path
 from aim_deployer.resolve import Parts, Source, Unresolved, resolve
+from aim_deployer.runtime import Runtime, ready_count, runtime, runtime_ready
 from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, report, warn_of_contest, with_contest
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import ended, problem
+from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, repeated, report, warn_of_contest
+from aimservice.projection import Projection, Seen
 
 LAST_USED_EVERY_S = 3600.0
-_TRUTH = {"True": True, "False": False}
-_FAILED_LOADS = frozenset({"BlockedByFailedLoad", "InvalidSpec"})
 
 resolved = partial(condition, reasons.RESOLVED)
 cache_ready = partial(condition, reasons.CACHE_READY)
-runtime_ready = partial(condition, reasons.RUNTIME_READY)
 
 
 def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) -> Plan:
@@ -37,27 +34,29 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) 
     there = seen.get(Key(INFERENCE_SERVICE.kind, key.namespace, key.name))
     if there is not None and service.uid not in there.owners:
         return report(service, _foreign(service, there))
+    fares = runtime(seen, service, there, now)
     parts = resolve(seen, service, gpus)
     if isinstance(parts, Parts) and parts.config is None and there is not None and _made_with_config(there):
         gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is left as it is until then"
         parts = Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
     if isinstance(parts, Unresolved):
-        kept = _kept(seen, service, there)
-        return report(service, resolved(False, parts.reason, parts.message), *kept, **_fields(seen, service, None))
+        kept = _kept(service, there, fares)
+        return report(service, resolved(False, parts.reason, parts.message), *kept, **_fields(seen, service, None)) | fares.follow_up
     found = resolved(True, reasons.RESOLVED, f"template {parts.spec.template_ref}, model {parts.spec.model}, config {parts.spec.config_ref}")
     cached = _mounts_caches(parts, there)
     caches, may_apply = _caches(parts, there, cached=cached)
     if not may_apply:
-        return report(service, found, caches, *([_runtime(seen, service, there)] if there is not None else []), **_fields(seen, service, None))
+        said = report(service, found, caches, *([fares.condition] if there is not None else []), **_fields(seen, service, None))
+        return said | fares.follow_up
     if not seen.installed(INFERENCE_SERVICE.kind):
         absent = runtime_ready(
             False, reasons.RUNTIME_FAILED, "the cluster has no InferenceService kind (inferenceservices.serving.kserve.io): install KServe"
         )
         return report(service, found, caches, absent, **_fields(seen, service, None))
     wanted = ApplyObject(inference_service(parts, cached=cached))
-    said = report(service, found, caches, _runtime(seen, service, there), **_fields(seen, service, parts))
+    said = report(service, found, caches, fares.condition, **_fields(seen, service, parts))
     said = warn_of_contest(seen, wanted.key, said)
-    return act(wanted) | said | (_last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING)
+    return act(wanted) | said | fares.follow_up | (_last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING)
 
 
 def _foreign(service: Seen, there: Seen) -> ReportedCondition:
@@ -149,63 +148,17 @@ def _progress(source: Source) -> int:
     return 100 if source.warm else int(number) if number.isdecimal() else 0
 
 
-def _runtime(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
-    return with_contest(seen, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), _fares(seen, service, there))
-
-
-def _fares(seen: Projection, service: Seen, there: Seen | None) -> ReportedCondition:
-    """First match wins: refused, ready, failed, still being made."""
-    refusal: Refusal | None = seen.learned(service.key, REFUSED)
-    if refusal is not None:
-        words = f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
-        return runtime_ready(False, refusal.reason(reasons.RUNTIME_FAILED), words)
-    if there is None:
-        return runtime_ready(False, reasons.CREATING_RUNTIME, f"InferenceService {service.key.name} is being created")
-    pods = [pod for pod in predictor_pods(seen, service.key) if not pod.deleting]
-    if service.spec.get("replicas", 1) == 0:
-        return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
-    if there.holds(reasons.READY):
-        return runtime_ready(True, reasons.RUNTIME_READY, f"{_ready(pods)} of {service.spec.get('replicas', 1)} replicas answer")
-    log = f"see why: kubectl logs -n {service.key.namespace}"
-    model_status = there.status.get("modelStatus") or {}
-    if model_status.get("transitionStatus") in _FAILED_LOADS:
-        info = model_status.get("lastFailureInfo") or {}
-        why = f"{model_status['transitionStatus']}: {info.get('message', info.get('reason', ''))}"
-        pods_log = f"{log} -l {labels.KSERVE_ISVC_LABEL}={there.key.name}"
-        return runtime_ready(False, reasons.RUNTIME_FAILED, f"InferenceService {there.key.name}: {why}; {pods_log}")
-    trouble = next((found_.message for pod in pods if (found_ := problem(pod, CONTAINER)) is not None), None)
-    if trouble is not None:
-        return runtime_ready(False, reasons.RUNTIME_FAILED, trouble)
-    crashed = next(((pod, end) for pod in pods if (end := ended(pod, CONTAINER)) is not None), None)
-    if crashed is not None:
-        pod, end = crashed
-        return runtime_ready(False, reasons.RUNTIME_FAILED, f"pod {pod.key.name} ended with exit code {end.exit_code}; {log} {pod.key.name}")
-    restarted = next((pod for pod in pods if _restarts(pod)), None)
-    if restarted is not None:
-        words = f"pod {restarted.key.name} ended and was started again {_restarts(restarted)} times; {log} {restarted.key.name} --previous"
-        return runtime_ready(False, reasons.RUNTIME_FAILED, words)
-    found = there.condition(reasons.READY)
-    if found is None and not pods:
-        waits = f"waiting for KServe to take up InferenceService {there.key.name}; if this stays, see whether its controller runs"
-        return runtime_ready(False, reasons.CREATING_RUNTIME, waits)
-    why = (found or {}).get("message", "")
-    return runtime_ready(False, reasons.CREATING_RUNTIME, f"InferenceService {there.key.name} is starting{': ' + str(why) if why else ''}")
-
-
-def _kept(seen: Projection, service: Seen, there: Seen | None) -> list[ReportedCondition]:
-    """What is said of a running service while something it was made from is gone."""
+def _kept(service: Seen, there: Seen | None, fares: Runtime) -> list[ReportedCondition]:
+    """What is reported of a service while something it was made from is gone."""
     if there is None:
         return []
-    said = service.condition(reasons.CACHE_READY)
-    caches = (
-        [] if said is None else [condition(reasons.CACHE_READY, _TRUTH.get(said.get("status", "")), said.get("reason", ""), said.get("message", ""))]
-    )
-    return [*caches, _runtime(seen, service, there)]
+    caches = repeated(service, reasons.CACHE_READY)
+    return [fares.condition] if caches is None else [caches, fares.condition]
 
 
 def _fields(seen: Projection, service: Seen, parts: Parts | None) -> dict[str, object]:
     resolved_template = parts.spec.template_ref if parts is not None else service.status.get("resolvedTemplate")
-    return {"resolvedTemplate": resolved_template, "readyReplicas": _ready(predictor_pods(seen, service.key))}
+    return {"resolvedTemplate": resolved_template, "readyReplicas": ready_count(predictor_pods(seen, service.key))}
 
 
 def _last_used(seen: Projection, parts: Parts, now: datetime.datetime) -> Plan:
@@ -219,11 +172,3 @@ def _last_used(seen: Projection, parts: Parts, now: datetime.datetime) -> Plan:
             if last is None or (now - parse_timestamp(last)).total_seconds() >= LAST_USED_EVERY_S:
                 stale.append(report(source.cache, lastUsed=timestamp(now)))
     return Plan(reports=tuple(each for plan_ in stale for each in plan_.reports), requeue_after_s=LAST_USED_EVERY_S)
-
-
-def _ready(pods: list[Seen]) -> int:
-    return sum(1 for pod in pods if pod.holds(reasons.READY) and not pod.deleting)
-
-
-def _restarts(pod: Seen) -> int:
-    return max((int(status.get("restartCount", 0)) for status in pod.status.get("containerStatuses") or ()), default=0)

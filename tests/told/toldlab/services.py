@@ -309,7 +309,7 @@ CASES = (
         lambda p: p.edit(SERVICE, "s", {"spec": {"replicas": 1}}),
         RUNNING,
     ),
-    Case("crashes", "the model server crashes", crashes, runtime(reasons.RUNTIME_FAILED, "BlockedByFailedLoad"), lambda p: p.image(), RUNNING),
+    Case("crashes", "the model server crashes", crashes, runtime(reasons.RUNTIME_FAILED, "ended with exit code"), lambda p: p.image(), RUNNING),
     Case(
         "crashes-later", "the model server crashes after it was ready", crashes_later, runtime(reasons.RUNTIME_FAILED), lambda p: p.image(), RUNNING
     ),

@@ -65,8 +65,17 @@ class World:
         made["metadata"]["annotations"] = body["metadata"]["annotations"] | {labels.ANNOTATION_CACHED: "true" if cached else "false"}
         return made | {"status": {"conditions": [testing.said("Ready", ready)]} | status}
 
-    def pod(self, **fields: Any) -> Body:
-        return testing.pod("s-predictor-x", ("Job", "none"), "kserve-container", labels={labels.KSERVE_ISVC_LABEL: "s"}, **fields)
+    def pod(self, name: str = "s-predictor-x", **fields: Any) -> Body:
+        return testing.pod(name, ("Job", "none"), "kserve-container", labels={labels.KSERVE_ISVC_LABEL: "s"}, **fields)
+
+    def ready_pod(self, name: str = "s-predictor-r", **fields: Any) -> Body:
+        container = {"name": "kserve-container", "ready": True, "state": {"running": {}}}
+        status = {"phase": "Running", "conditions": [testing.said("Ready", True)], "containerStatuses": [container]}
+        return self.pod(name, status=status, **fields)
+
+    def runs(self, **given: Any) -> list[Body]:
+        """The InferenceService, Ready, and its ready pod."""
+        return [self.runtime(**given), self.ready_pod()]
 
     def plan(self, seen: Projection) -> Plan:
         return plan(seen, self.key, NOW, gpus=TABLE)

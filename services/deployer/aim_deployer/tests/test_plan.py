@@ -45,7 +45,7 @@ def test_what_a_service_lacks(world: Any, given: Given, resolved: str) -> None:
 
 @pytest.mark.parametrize(("given", "resolved"), UNRESOLVED)
 def test_what_runs_is_left_alone_while_something_lacks(world: Any, given: Given, resolved: str) -> None:
-    plan = world.plan(projection(*given(world), world.runtime()))
+    plan = world.plan(projection(*given(world), *world.runs()))
     assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == ([], resolved, "True RuntimeReady")
 
 
@@ -64,30 +64,30 @@ def test_what_runs_is_left_alone_while_something_lacks(world: Any, given: Given,
             lambda w: w.parts(cacheModel=False), APPLY, "True CacheWarm", "False CreatingRuntime", id="warm-cache-used-though-not-requested"
         ),
         pytest.param(
-            lambda w: [*w.parts(cacheModel=False), w.runtime(cached=False)],
+            lambda w: [*w.parts(cacheModel=False), *w.runs(cached=False)],
             APPLY,
             "True CacheNotRequested",
             "True RuntimeReady",
             id="as-first-rendered",
         ),
-        pytest.param(lambda w: [*w.parts(), w.runtime()], APPLY, "True CacheWarm", "True RuntimeReady", id="runs"),
-        pytest.param(lambda w: [*w.parts("ModelCache"), w.runtime()], [], "False CacheLost", "True RuntimeReady", id="cache-deleted-while-it-runs"),
+        pytest.param(lambda w: [*w.parts(), *w.runs()], APPLY, "True CacheWarm", "True RuntimeReady", id="runs"),
+        pytest.param(lambda w: [*w.parts("ModelCache"), *w.runs()], [], "False CacheLost", "True RuntimeReady", id="cache-deleted-while-it-runs"),
         pytest.param(
-            lambda w: [*w.parts("ModelCache"), w.cache("Pending"), w.runtime()],
+            lambda w: [*w.parts("ModelCache"), w.cache("Pending"), *w.runs()],
             [],
             "False CacheLost",
             "True RuntimeReady",
             id="cache-being-filled-anew",
         ),
         pytest.param(
-            lambda w: [*w.parts("ModelCache"), w.cache("Failed", **FAILED_CACHE), w.runtime()],
+            lambda w: [*w.parts("ModelCache"), w.cache("Failed", **FAILED_CACHE), *w.runs()],
             [],
             "False CacheFailed",
             "True RuntimeReady",
             id="cache-failed-while-it-runs",
         ),
         pytest.param(
-            lambda w: [*w.parts("ConfigMap"), w.result("hf://org/model@v2"), w.cache("Progressing", "c2", "hf://org/model@v2"), w.runtime()],
+            lambda w: [*w.parts("ConfigMap"), w.result("hf://org/model@v2"), w.cache("Progressing", "c2", "hf://org/model@v2"), *w.runs()],
             [],
             "False CacheWarming",
             "True RuntimeReady",
@@ -109,57 +109,10 @@ def test_caches_and_roll_out(world: Any, given: Given, actions: list[str], cache
     assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == (actions, cache, runtime)
 
 
-@pytest.mark.parametrize(
-    ("given", "runtime", "words"),
-    [
-        pytest.param(lambda w: [w.runtime()], "True RuntimeReady", "", id="ready"),
-        pytest.param(lambda w: [w.runtime(False)], "False CreatingRuntime", "", id="starting"),
-        pytest.param(lambda w: [w.runtime(None)], "False CreatingRuntime", "", id="unknown"),
-        pytest.param(
-            lambda w: [w.runtime(False, modelStatus={"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": {"message": "no memory"}})],
-            "False RuntimeFailed",
-            "no memory",
-            id="load-failed",
-        ),
-        pytest.param(
-            lambda w: [w.runtime(False, modelStatus={"transitionStatus": "InvalidSpec"})], "False RuntimeFailed", "InvalidSpec", id="invalid"
-        ),
-        pytest.param(lambda w: [w.runtime(False, modelStatus={"transitionStatus": "InProgress"})], "False CreatingRuntime", "", id="in-progress"),
-        pytest.param(
-            lambda w: [w.runtime(False), w.pod(state={"waiting": {"reason": "ImagePullBackOff"}})],
-            "False RuntimeFailed",
-            "ImagePullBackOff",
-            id="cannot-be-pulled",
-        ),
-        pytest.param(
-            lambda w: [w.runtime(False), w.pod(state={"waiting": {"reason": "ContainerCreating"}})], "False CreatingRuntime", "", id="being-created"
-        ),
-        pytest.param(
-            lambda w: [w.runtime(False), w.pod(status={"conditions": [said("PodScheduled", False, "Unschedulable", "no GPU")]})],
-            "False RuntimeFailed",
-            "no GPU",
-            id="cannot-be-scheduled",
-        ),
-        pytest.param(
-            lambda w: [w.runtime(False), w.pod(state={"terminated": {"exitCode": 137}})], "False RuntimeFailed", "exit code 137", id="crashed"
-        ),
-        pytest.param(lambda w: [w.runtime(False), w.pod(restarts=2)], "False RuntimeFailed", "2 times", id="crashed-and-started-again"),
-        pytest.param(
-            lambda w: [w.runtime(False), w.pod(restarts=2, deleting=True)], "False CreatingRuntime", "", id="a-pod-that-is-going-does-not-count"
-        ),
-        pytest.param(lambda w: [w.runtime(), w.pod(restarts=2)], "True RuntimeReady", "", id="recovered"),
-    ],
-)
-def test_how_the_runtime_fares(world: Any, given: Given, runtime: str, words: str) -> None:
-    plan = world.plan(projection(*world.parts(), *given(world)))
-    assert says(plan, "RuntimeReady") == runtime
-    assert words in message(plan, "RuntimeReady")
-
-
 def test_a_generation_of_kserve_is_not_compared(world: Any) -> None:
     runtime = world.runtime(observedGeneration=1)
     runtime["metadata"]["generation"] = 7
-    assert says(world.plan(projection(*world.parts(), runtime)), "RuntimeReady") == "True RuntimeReady"
+    assert says(world.plan(projection(*world.parts(), runtime, world.ready_pod())), "RuntimeReady") == "True RuntimeReady"
 
 
 def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
@@ -177,7 +130,7 @@ def test_a_refusal_is_told(world: Any) -> None:
 
 def test_who_keeps_changing_the_inference_service_is_told(world: Any) -> None:
     fight = contested(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
-    plan = world.plan(projection(*world.parts(), world.runtime(), learned=[fight]))
+    plan = world.plan(projection(*world.parts(), *world.runs(), learned=[fight]))
     assert says(plan, "RuntimeReady") == "True RuntimeReady"
     assert "changed again and again by bully" in message(plan, "RuntimeReady")
     assert [warning.reason for report in plan.reports for warning in report.warnings if report.key == world.key] == ["Contested"]
@@ -200,7 +153,7 @@ def test_zero_replicas_stop_the_service(world: Any) -> None:
 
 
 def test_a_config_that_made_a_difference_and_is_gone_changes_nothing(world: Any) -> None:
-    plan = world.plan(projection(*world.parts(), world.runtime(config=True)))
+    plan = world.plan(projection(*world.parts(), *world.runs(config=True)))
     assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == ([], "False RuntimeConfigMissing", "True RuntimeReady")
 
 
