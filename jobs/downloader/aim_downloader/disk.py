@@ -6,21 +6,25 @@
     DEST/.aim-part/<name>.data      a file under way; <name> is a hash of its path, so any path fits
     DEST/.aim-part/<name>.done      its header (which version, cut how) and then the index of each finished range, a line each
 
-A name in DEST never shows half a file: parts are renamed into place after they were checked and are on disk.
+A name in DEST never shows half a file: parts are renamed into place after they were checked and are on disk. That is not open to
+discussion; modes, and syncing where a file system has no such thing, are: some volumes (SMB, object stores as file systems) refuse both.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from aim_downloader.manifest import MANIFEST_NAME, Entry, Manifest, decode, decode_journal, encode
+from aim_downloader.outcome import Failure, Outcome
 from aim_downloader.ranges import Range, cut
 from aim_downloader.source import SourceFile
 
@@ -28,24 +32,29 @@ FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 _PARTS = ".aim-part"
 _READ_BYTES = 1024 * 1024
+_NOT_KNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF})
+"""How file systems answer calls that they do not know."""
 
 
-def free_bytes(dest: Path) -> int:
-    """Bytes an ordinary user may still write in the file system of DEST."""
-    facts = os.statvfs(dest)
-    return facts.f_bavail * facts.f_frsize
+def free_bytes(dest: Path) -> int | None:
+    """Bytes an ordinary user may still write in the file system of DEST; None where it does not say."""
+    try:
+        return free_of(os.statvfs(dest))
+    except OSError:
+        return None
 
 
-def used_bytes(dest: Path) -> int:
-    """Bytes of all blocks below DEST, parts included."""
-    return sum(found.lstat().st_blocks * 512 for found in dest.rglob("*") if found.is_file())
+def free_of(facts: os.statvfs_result) -> int | None:
+    """No block free of some is full. No blocks in all is a file system without a size: writing tells."""
+    block_bytes = facts.f_frsize or facts.f_bsize
+    return facts.f_bavail * block_bytes if facts.f_blocks > 0 and block_bytes > 0 else None
 
 
 def prepare(dest: Path) -> None:
     """Make DEST and the folder of parts if they are missing."""
     if not dest.is_dir():
         dest.mkdir(parents=True)
-        dest.chmod(FOLDER_MODE)
+        _set_mode(dest, FOLDER_MODE)
     _make_folder(dest / _PARTS)
 
 
@@ -115,11 +124,11 @@ def write_manifest(dest: Path, manifest: Manifest) -> None:
     """Put the manifest in place in one step, and drop the record of the run that led to it."""
     temporary = dest / _PARTS / "manifest"
     with temporary.open("wb") as out:
-        os.fchmod(out.fileno(), FILE_MODE)
+        _set_mode(out.fileno(), FILE_MODE)
         out.write(encode(manifest))
         out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(dest / MANIFEST_NAME)
+        _sync(out.fileno())
+    _rename(temporary, dest / MANIFEST_NAME)
     _sync_folder(dest)
     shutil.rmtree(dest / _PARTS, ignore_errors=True)
 
@@ -170,10 +179,10 @@ class Part:
 
     def place(self, entry: Entry) -> None:
         """Put the whole file where it belongs and note it in the journal."""
-        os.fchmod(self._data, FILE_MODE)
-        os.fsync(self._data)
+        _set_mode(self._data, FILE_MODE)
+        _sync(self._data)
         target = _clear_way(self._dest, self.file.path)
-        self._data_path.replace(target)
+        _rename(self._data_path, target)
         _sync_folder(target.parent)
         with (self._dest / _PARTS / "journal").open("ab") as journal:
             journal.write(msgspec.json.encode(entry) + b"\n")
@@ -231,16 +240,45 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir()
     except FileExistsError:
         return
-    folder.chmod(FOLDER_MODE)
+    _set_mode(folder, FOLDER_MODE)
 
 
 def _through_link(dest: Path, path: str) -> bool:
     return any((dest / folder).is_symlink() for folder in PurePosixPath(path).parents[:-1])
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _set_mode(target: Path | int, mode: int) -> None:
+    """As far as the volume lets us: readers need the mode only where it has modes."""
+    with suppress(OSError):
+        os.chmod(target, mode)  # noqa: PTH101 (a descriptor too)
+
+
+def _sync(handle: int) -> None:
+    """Raises OSError where data could not be written; a file system that knows no such call has none to lose."""
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NOT_KNOWN:
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names reach the disk with their folder; not every file system can open or sync one."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        _sync(handle)
     finally:
         os.close(handle)
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno not in _NOT_KNOWN:
+            raise
+        message = f"{target}: the volume cannot rename files ({error.strerror}): use a storage class whose file system can"
+        raise Failure(Outcome.TRANSIENT, message) from error

@@ -28,6 +28,8 @@ from aim_downloader.uri import UriError, parse_uri
 from aim_downloader.verbs import Done, Verb, fetch, no_space, open_source, size, verify
 
 _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+_RECORD_BYTES = 4096
+"""What is needed when all content is written and only our own records do not fit any more: a block."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 async def run(
-    command: Command, env: Mapping[str, str], reporter: Reporter, limits: Limits, free_bytes: Callable[[Path], int] = disk.free_bytes
+    command: Command, env: Mapping[str, str], reporter: Reporter, limits: Limits, free_bytes: Callable[[Path], int | None] = disk.free_bytes
 ) -> int:
     """Do it, print the result line, and return the exit code. Cancelled, it still does both (20)."""
     started_s, done = time.monotonic(), Done()
@@ -101,20 +103,22 @@ async def _act(command: Command, env: Mapping[str, str], verb: Verb) -> None:
             await verify(verb, source, command.dest)
 
 
-def _worst(error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int]) -> Failure:
+def _worst(error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]) -> Failure:
     """The failure a person should hear of first: of several, the one that another try would not cure."""
     failures = [_failure(each, command, done, free_bytes) for each in _flatten(error)]
     return min(failures, key=lambda failure: EXIT_CODE[failure.outcome])
 
 
-def _failure(error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int]) -> Failure:
+def _failure(error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]) -> Failure:
     if isinstance(error, Failure):
         return error
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT} and command.dest:
-        left_bytes = max(0, done.size_bytes - disk.used_bytes(command.dest))
-        return no_space(command.dest, left_bytes, free_bytes(command.dest))
+        needed_bytes = max(done.left_bytes, _RECORD_BYTES)
+        return no_space(command.dest, needed_bytes, free_bytes(command.dest), quota=error.errno == errno.EDQUOT)
     if isinstance(error, OSError) and error.filename:
         return Failure(Outcome.TRANSIENT, f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror and command.dest and not isinstance(error, ConnectionError):
+        return Failure(Outcome.TRANSIENT, f"{command.dest}: {error.strerror}")
     traceback.print_tb(error.__traceback__, file=sys.stderr)  # where, but not the text: it may hold a signed URL
     return Failure(Outcome.TRANSIENT, f"{type(error).__name__}: {error}")
 

@@ -33,6 +33,11 @@ class Meter:
         self._got += size_bytes
         self._file = path
 
+    @property
+    def left_bytes(self) -> int:
+        """What is still to be got."""
+        return max(0, self._total - self._got)
+
     def lost(self, size_bytes: int) -> None:
         """Bytes that turned out wrong and are fetched again."""
         self._got -= size_bytes

@@ -1,4 +1,4 @@
-"""How a run can end, and the two exceptions that carry an end or another try through the code.
+"""How a run can end, and the exceptions that carry an end, another try or another way through the code.
 
 Every failure a person or the control plane can tell apart is one `Outcome`; anything else is `TRANSIENT`.
 """
@@ -47,3 +47,7 @@ class Retryable(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class RangesIgnored(Exception):
+    """The server does not answer with a part of this file: it gives all of it or nothing."""

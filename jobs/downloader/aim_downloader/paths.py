@@ -5,10 +5,10 @@ A key is untrusted: it must stay below DEST, must be writable as a path there, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from aim_downloader.outcome import Failure, Outcome
-from aim_downloader.source import OWN_NAMES
+from aim_downloader.source import OWN_NAMES, SourceFile
 
 _SEGMENT_BYTES_MAX = 255
 
@@ -16,6 +16,20 @@ _SEGMENT_BYTES_MAX = 255
 def is_own(path: str) -> bool:
     """Whether the path is in what the downloader keeps for itself in DEST."""
     return path.partition("/")[0] in OWN_NAMES
+
+
+def without_placeholders(files: Iterable[SourceFile]) -> list[SourceFile]:
+    """Without the empty objects that only stand for a folder: those whose name ends in a slash, and `x` beside `x/...`."""
+    listed = list(files)
+    folders = {folder for file in listed for folder in _folders(file.path)}
+    return [file for file in listed if file.size_bytes or not (file.path.endswith("/") or not file.path or file.path in folders)]
+
+
+def _folders(path: str) -> Iterator[str]:
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
 
 
 def refuse_unsafe(paths: Iterable[str]) -> None:
@@ -39,6 +53,8 @@ def _fault(path: str) -> str:
     segments = path.split("/")
     if path.startswith("/"):
         return "is an absolute path"
+    if path.endswith("/"):
+        return "is the name of a folder, and has content"
     if "" in segments:
         return "has an empty path segment"
     if "." in segments or ".." in segments:

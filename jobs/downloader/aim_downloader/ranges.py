@@ -1,8 +1,11 @@
-"""Cutting a file into the ranges that are fetched, recorded and resumed one by one. Pure."""
+"""Cutting a file into the ranges that are fetched, recorded and resumed one by one, and holding an answer against what was asked. Pure."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,30 @@ def cut(size_bytes: int, range_bytes: int) -> tuple[Range, ...]:
     """Cover the file exactly, in order, without overlap; an empty file has no ranges."""
     starts = range(0, size_bytes, range_bytes)
     return tuple(Range(index, start, min(start + range_bytes, size_bytes)) for index, start in enumerate(starts))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What an answer says that it is: its status, Content-Range and Content-Length, as far as they are there."""
+
+    status: int
+    content_range: str = ""
+    content_length: int | None = None
+
+
+def fault_of(answer: Answered, asked: tuple[int, int], size_bytes: int) -> str:
+    """What is wrong with an answer to bytes `asked` (end exclusive) of a file, in words that go on from the server's name; empty if
+    nothing is. A part of what was asked for is fine if it begins there: the rest is asked for next."""
+    start, end = asked
+    if answer.status == 200:
+        whole = answer.content_length in {None, size_bytes} and asked == (0, size_bytes)
+        return "" if whole else f"offers {answer.content_length} bytes of a file that has {size_bytes}"
+    if match := _CONTENT_RANGE.fullmatch(answer.content_range.strip()):
+        first, last, total = int(match[1]), int(match[2]), match[3]
+        if total not in {"*", str(size_bytes)}:
+            return f"offers a part of {total} bytes, but listed {size_bytes}: the file has changed"
+        if first != start or last >= end:
+            return f"offers bytes {first} to {last} where {start} to {end - 1} were asked for"
+        end = last + 1
+    fits = answer.content_length in {None, end - start}
+    return "" if fits else f"offers {answer.content_length} bytes where {end - start} were asked for"

@@ -23,6 +23,15 @@ TERMINATION_BYTES_MAX = 4096
 _SECRET_NAMES = re.compile(
     r"HF_TOKEN|HUGGING_FACE_HUB_TOKEN|AIM_S3_\d+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)"
 )
+_CREDENTIALS = re.compile(
+    r"""(?ix)
+    (?P<name> \b(?:proxy-)?authorization ["']?\s*[:=]\s*["']? ) (?:(?:bearer|basic|token|aws\S*)\s+)? [^\s,;"'<>]+
+    | (?P<field> \b(?:x-amz-)?(?:credential|signature|security-token) ["']?\s*[:=]\s*["']? ) [^\s,;&"'<>]+
+    | (?P<scheme> \bbearer\s+ ) [\w.~+/=-]{8,}
+    | \b(?:AKIA|ASIA)[A-Z0-9]{12,}\b | \bhf_[A-Za-z0-9]{16,} | \beyJ[\w-]+\.[\w-]+\.[\w-]+
+    """
+)
+"""What servers repeat of a request when they reject it: headers, signatures, keys and tokens by their form."""
 _URL_SECRETS = re.compile(r"(?<=://)[^/\s@]+@|(?<=[^\s?])\?[^\s'\"]*[&=][^\s'\"]*")
 
 
@@ -79,10 +88,14 @@ class Reporter:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text without the given values, without user names in URLs, and without URL queries (which carry signatures)."""
+    """The text without the given values, anything that has the form of a credential, user names in URLs, and URL queries (which carry signatures)."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    return _URL_SECRETS.sub("", text)
+    return _CREDENTIALS.sub(_hidden, _URL_SECRETS.sub("", text))
+
+
+def _hidden(match: re.Match[str]) -> str:
+    return f"{match['name'] or match['field'] or match['scheme'] or ''}***"
 
 
 def secrets_in(env: Mapping[str, str]) -> list[str]:

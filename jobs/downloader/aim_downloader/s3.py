@@ -1,7 +1,9 @@
 """S3 and what speaks its protocol as a source: `s3://bucket/prefix`.
 
-The stores are asked in order and the first in which the prefix lists anything is used. A prefix means what is under it as a folder, or the
-key itself. Reads are conditional on the listed ETag, so that an object that is written anew under way is noticed, not mixed.
+The stores are asked in order and the first in which the prefix lists anything is used; whatever one of them does, the next is asked. A prefix
+means what is under it as a folder, or the key itself. Reads are conditional on the listed ETag where there is a strong one, so that an object
+that is written anew under way is noticed, not mixed. Everything else that a store may leave out is done without: a HEAD, a multipart HEAD,
+conditions, ranges.
 """
 
 from __future__ import annotations
@@ -10,20 +12,25 @@ import base64
 import binascii
 import hashlib
 import re
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import aioboto3
-import aiohttp
-from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import ClientError
 
-from aim_downloader.outcome import Failure, Outcome, Retryable
-from aim_downloader.paths import is_own
+from aim_downloader.clean import clean
+from aim_downloader.outcome import Failure, Outcome, RangesIgnored, Retryable
+from aim_downloader.paths import is_own, without_placeholders
+from aim_downloader.ranges import Answered, fault_of
 from aim_downloader.retry import Limits, with_tries
+from aim_downloader.s3_client import connect
+from aim_downloader.s3_errors import Trouble, trouble_of
+from aim_downloader.s3_listing import Incomplete, Item, Page, Way, list_objects
 from aim_downloader.source import Body, Listing, Says, SourceFile
 from aim_downloader.stores import Store, stores_from
+from aim_downloader.trust import tls_context
 from aim_downloader.uri import S3Uri
 from aim_downloader.verdict import Answer, Kind, verdict
 
@@ -32,47 +39,66 @@ if TYPE_CHECKING:
 
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 _MULTIPART = re.compile(r"[0-9a-f]{32}-(\d+)")
-_NOT_THERE = {"NoSuchBucket", "NoSuchKey", "InvalidBucketName", "PermanentRedirect", "404", "NotFound"}
-_NO_MD5_ETAG = {"aws:kms", "aws:kms:dsse"}
-"""Encryptions under which an ETag is not the content's MD5 (S3 API reference, Object)."""
+_MD5_ETAG_ENCRYPTION = {None, "", "AES256"}
+"""Encryptions under which an ETag is the content's MD5 (S3 API reference, Object)."""
+_NO_MD5_ETAG_CLASSES = {"EXPRESS_ONEZONE"}
+"""Storage classes whose ETags are random (S3 user guide, directory buckets)."""
+_WEAK, _MODIFIED = "W/", "modified "
+"""How tags begin that cannot be a condition: weak ETags, and the time that stands in for a missing one."""
+_OUTCOME: dict[Kind, Outcome] = {
+    "no_access": Outcome.NO_ACCESS,
+    "not_there": Outcome.NOT_FOUND,
+    "transient": Outcome.TRANSIENT,
+}
+_KIND: dict[Outcome, Kind] = {outcome: kind for kind, outcome in _OUTCOME.items()}
 
 
 @asynccontextmanager
 async def open_s3(uri: S3Uri, env: Mapping[str, str], limits: Limits) -> AsyncIterator[S3Source]:
     """The source for the duration of a run."""
     async with AsyncExitStack() as stack:
-        yield S3Source(uri, stores_from(env), stack, limits)
+        yield S3Source(uri, stores_from(env), stack, limits, tls_context(env))
 
 
 class S3Source:
     """A `Source`; see there. `listing` comes first, since it finds the store."""
 
-    def __init__(self, uri: S3Uri, stores: Iterable[Store], stack: AsyncExitStack, limits: Limits) -> None:
+    def __init__(self, uri: S3Uri, stores: Iterable[Store], stack: AsyncExitStack, limits: Limits, tls: ssl.SSLContext) -> None:
         self._uri = uri
         self._stores = stores
         self._stack = stack
         self._limits = limits
+        self._tls = tls
+        self._store = Store()
         self._client: S3Client | None = None
+        self._etags: dict[str, str] = {}
+        self._takes_conditions = True
 
     async def listing(self) -> Listing:
         answers = []
         for store in self._stores:
             try:
-                client = await self._stack.enter_async_context(_connect(store, self._limits))
-                files = await _ask(self._limits, client, self._uri)
+                files = await self._files(store)
             except Failure as error:
-                answers.append(Answer(store.label, _kind(error), error.message))
-            except ValueError as error:
-                answers.append(Answer(store.label, "transient", str(error)))
+                answers.append(Answer(store.label, _KIND.get(error.outcome, "transient"), error.message))
+            except Exception as error:  # whatever it is, the next store may be well
+                answers.append(Answer(store.label, "transient", trouble_of(error, store).text))
             else:
                 if files:
-                    self._client = client
                     return Listing(revision_of(files), files)
                 answers.append(Answer(store.label, "empty", ""))
         raise verdict(f"s3://{self._uri.bucket}/{self._uri.prefix}", answers)
 
     async def says(self, file: SourceFile) -> Says:
-        head = await self._head(file)
+        """Empty where the store does not answer the question: that check is then left out, and reading tells what is wrong."""
+        try:
+            head = await self._head(file)
+        except ClientError as error:
+            trouble = trouble_of(error, self._store)
+            if trouble.retryable:
+                raise Retryable(trouble.text, retry_after_s=trouble.retry_after_s) from error
+            return Says()
+        self._note_version(file, head)
         says = says_of(head)
         if match := _MULTIPART.fullmatch(says.multipart_md5):
             return await self._with_part_size(file, says, int(match[1]))
@@ -80,47 +106,191 @@ class S3Source:
 
     @asynccontextmanager
     async def open_range(self, file: SourceFile, start: int, end: int) -> AsyncIterator[Body]:
-        version = f'"{file.tag}"' if file.tag else "*"
+        async with self._opened(file, (start, end)) as body:
+            yield body
+
+    @asynccontextmanager
+    async def open_whole(self, file: SourceFile) -> AsyncIterator[Body]:
+        async with self._opened(file, None) as body:
+            yield body
+
+    async def _files(self, store: Store) -> tuple[SourceFile, ...]:
+        """What the store lists, sorted by path; it is the one that is read from then on."""
+        self._store = store
+        self._client = await self._stack.enter_async_context(connect(store, self._limits, self._tls))
+        prefix = self._uri.prefix
+        items = await self._objects(f"{prefix}/" if prefix else "")
+        files = [await self._file(item, item["Key"].removeprefix(f"{prefix}/")) for item in items]
+        files = without_placeholders(file for file in files if not is_own(file.path))
+        if not files and prefix:
+            own = [item for item in await self._objects(prefix, one=True) if item["Key"] == prefix]
+            files = [await self._file(item, prefix.rpartition("/")[2]) for item in own]
+        return tuple(sorted(files, key=lambda file: file.path))
+
+    async def _objects(self, prefix: str, *, one: bool = False) -> list[Item]:
+        """What begins with the prefix; with `one` the first key only, which is the prefix itself if there is such a key."""
+
+        async def ask(way: Way) -> Page:
+            page = await with_tries(self._limits, lambda: self._page(way, prefix, one=one))
+            return {"Contents": (page.get("Contents") or [])[:1]} if one else page
+
         try:
-            client = self._connected()
-            answer = await client.get_object(Bucket=self._uri.bucket, Key=file.key, Range=f"bytes={start}-{end - 1}", IfMatch=version)
+            return await list_objects(ask, prefix)
+        except _NoListV2 as error:
+            with suppress(Failure):
+                return await list_objects(ask, prefix, Way("marker"))
+            raise error from error.__cause__
+        except Incomplete as error:
+            message = f"{error}: what it lists cannot be taken for the whole; report it to who runs the store"
+            raise Failure(Outcome.TRANSIENT, message) from error
+
+    async def _page(self, way: Way, prefix: str, *, one: bool) -> Page:
+        client = self._connected()
+        asked: dict[str, Any] = {**way.params, "Bucket": self._uri.bucket, "Prefix": prefix}
+        if one:
+            asked["MaxKeys"] = 1
+        try:
+            return await (client.list_objects if way.by == "marker" else client.list_objects_v2)(**asked)
+        except (LookupError, TypeError, ValueError) as error:  # in botocore, over an answer with less in it than it counts on
+            message = f"answers with a listing that cannot be read ({type(error).__name__}: {clean(str(error))})"
+            raise Failure(Outcome.TRANSIENT, message) from error
+        except Exception as error:
+            trouble = trouble_of(error, self._store)
+            if trouble.retryable:
+                raise Retryable(trouble.text, retry_after_s=trouble.retry_after_s) from error
+            failed = _NoListV2 if trouble.is_of_the_way and way == Way() else Failure
+            raise failed(_OUTCOME[trouble.kind], trouble.text) from error
+
+    async def _file(self, item: Item, path: str) -> SourceFile:
+        """Of a listed object; its size is asked for where the listing leaves it out."""
+        key, size_bytes = item["Key"], item.get("Size")
+        tag = _tag(item.get("ETag"), item.get("LastModified"))
+        if size_bytes is None or size_bytes < 0:
+            head = await with_tries(self._limits, lambda: self._size_of(key))
+            size_bytes, tag = head["ContentLength"], tag or _tag(head.get("ETag"), head.get("LastModified"))
+        return SourceFile(path, size_bytes, tag, key)
+
+    async def _size_of(self, key: str) -> Mapping[str, Any]:
+        try:
+            head = await self._connected().head_object(Bucket=self._uri.bucket, Key=key)
+        except Exception as error:
+            trouble = trouble_of(error, self._store)
+            if trouble.retryable:
+                raise Retryable(trouble.text, retry_after_s=trouble.retry_after_s) from error
+            message = f"lists {key} without its size, and does not give it: {trouble.text}"
+            raise Failure(Outcome.TRANSIENT, message) from error
+        if head.get("ContentLength") is None:
+            raise Failure(Outcome.TRANSIENT, f"lists {key} without its size, and does not give it")
+        return head
+
+    @asynccontextmanager
+    async def _opened(self, file: SourceFile, asked: tuple[int, int] | None) -> AsyncIterator[Body]:
+        """The bytes asked for, None for all of them in one answer to a request without a range."""
+        wanted: dict[str, Any] = {"Range": f"bytes={asked[0]}-{asked[1] - 1}"} if asked else {}
+        if version := self._version(file):
+            wanted["IfMatch"] = version
+        try:
+            answer = await self._connected().get_object(Bucket=self._uri.bucket, Key=file.key, **wanted)
             body = answer["Body"]
             async with body:
-                if answer["ContentLength"] != end - start:
-                    raise Retryable(f"asked for {end - start} bytes, was offered {answer['ContentLength']}")
+                self._check(file, answer, asked)
                 yield body
-        except (BotoCoreError, ClientError, aiohttp.ClientError, ConnectionError) as error:
-            raise trouble(error, file) from error
+        except (Failure, Retryable, RangesIgnored):
+            raise
+        except Exception as error:
+            raise self._not_read(error, file, wanted) from error
+
+    def _check(self, file: SourceFile, answer: Mapping[str, Any], asked: tuple[int, int] | None) -> None:
+        """Raises where the answer is not what was asked for."""
+        answered = Answered(
+            int(answer["ResponseMetadata"]["HTTPStatusCode"]),
+            str(answer.get("ContentRange") or ""),
+            answer.get("ContentLength"),
+        )
+        if asked and answered.status == 200 and asked != (0, file.size_bytes):
+            raise RangesIgnored
+        if fault := fault_of(answered, asked or (0, file.size_bytes), file.size_bytes):
+            encoding = answer.get("ContentEncoding")
+            raise Retryable(f"{self._store.label} {fault}" + (f" ({clean(encoding)}: something on the way compresses)" if encoding else ""))
+        version, etag = self._version(file), str(answer.get("ETag") or "")
+        if version and _is_strong(etag) and _bare(etag) != _bare(version):
+            raise _changed(file)
+
+    def _not_read(self, error: Exception, file: SourceFile, wanted: Mapping[str, Any]) -> Exception:
+        """What it means that a listed object is not read."""
+        trouble = trouble_of(error, self._store)
+        if trouble.status == 412 or trouble.code == "PreconditionFailed" or trouble.kind == "not_there":
+            return _changed(file) if trouble.status in {404, 412} else _unreadable(Outcome.TRANSIENT, file, trouble)
+        if trouble.kind == "no_access":
+            return _unreadable(Outcome.NO_ACCESS, file, trouble)
+        if trouble.retryable:
+            return Retryable(f"{trouble.text} while reading {file.key}", retry_after_s=trouble.retry_after_s)
+        if trouble.is_of_the_way and "IfMatch" in wanted and trouble.status == 501:
+            self._takes_conditions = False
+            return Retryable(f"{trouble.text} while reading {file.key}")
+        if trouble.is_of_the_way and "Range" in wanted:
+            return RangesIgnored()
+        return _unreadable(Outcome.TRANSIENT, file, trouble)
+
+    def _version(self, file: SourceFile) -> str:
+        """The condition that only this version meets, as a header; empty where there is none."""
+        if not self._takes_conditions or not file.tag or file.tag.startswith((_WEAK, _MODIFIED)):
+            return ""
+        return self._etags.get(file.key) or f'"{file.tag}"'
+
+    def _note_version(self, file: SourceFile, head: Mapping[str, Any]) -> None:
+        """A store may write ETags otherwise in answers than in listings; what was listed must still be there."""
+        etag, size_bytes = str(head.get("ETag") or ""), head.get("ContentLength")
+        if size_bytes is not None and size_bytes != file.size_bytes and not head.get("ContentEncoding"):
+            raise _changed(file)
+        if _is_strong(etag):
+            self._etags[file.key] = etag
 
     async def _with_part_size(self, file: SourceFile, says: Says, parts: int) -> Says:
-        """The multipart digest can be computed if all parts but the last are of one size: the first and last tell."""
-        first, last = await self._head(file, PartNumber=1), await self._head(file, PartNumber=parts)
-        part_bytes = int(first["ContentLength"])
-        uniform = first.get("PartsCount") == parts and part_bytes * (parts - 1) + int(last["ContentLength"]) == file.size_bytes
+        """The multipart digest can be computed if all parts but the last are of one size: the first and last tell, where a store tells of parts."""
+        unchecked = Says(sha256=says.sha256, crc32=says.crc32)
+        try:
+            first, last = await self._head(file, PartNumber=1), await self._head(file, PartNumber=parts)
+        except ClientError:
+            return unchecked
+        part_bytes, last_bytes = first.get("ContentLength") or 0, last.get("ContentLength") or 0
+        uniform = first.get("PartsCount") == parts and part_bytes * (parts - 1) + last_bytes == file.size_bytes
         if uniform and part_bytes > 0:
             return Says(sha256=says.sha256, crc32=says.crc32, multipart_md5=says.multipart_md5, part_bytes=part_bytes)
-        return Says(sha256=says.sha256, crc32=says.crc32)
+        return unchecked
 
     async def _head(self, file: SourceFile, **more: Any) -> Mapping[str, Any]:
+        """Raises ClientError for whatever the store answers, and Retryable or Failure where it does not answer."""
         try:
             return await self._connected().head_object(Bucket=self._uri.bucket, Key=file.key, ChecksumMode="ENABLED", **more)
-        except (BotoCoreError, ClientError, aiohttp.ClientError, ConnectionError) as error:
-            raise trouble(error, file) from error
+        except ClientError:
+            raise
+        except Exception as error:
+            raise self._not_read(error, file, {}) from error
 
     def _connected(self) -> S3Client:
         assert self._client, "listing comes first"
         return self._client
 
 
+class _NoListV2(Failure):
+    """The store may only know the first version of ListObjects."""
+
+
 def says_of(head: Mapping[str, Any]) -> Says:
-    """What a HeadObject answer says of the content. Checksums of parts (`COMPOSITE`) and those no standard library computes are left out."""
-    etag = str(head.get("ETag", "")).strip('"')
-    is_md5 = head.get("ServerSideEncryption") not in _NO_MD5_ETAG and not head.get("SSECustomerAlgorithm")
-    whole = head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    """What a HeadObject answer says of the content. Checksums of parts (`COMPOSITE`) and those no standard library computes are left out.
+
+    Some stores write a plain MD5 in capitals; what they write so for parts is not computed as Amazon does.
+    """
+    etag = str(head.get("ETag") or "")
+    etag = _bare(etag) if _is_strong(etag) else ""
+    encryption = head.get("ServerSideEncryption")
+    is_md5 = encryption in _MD5_ETAG_ENCRYPTION and not head.get("SSECustomerAlgorithm") and head.get("StorageClass") not in _NO_MD5_ETAG_CLASSES
+    whole = (head.get("ChecksumType") or "FULL_OBJECT") == "FULL_OBJECT"
     return Says(
-        sha256=_hex(head.get("ChecksumSHA256", ""), 32) if whole else "",
-        crc32=_hex(head.get("ChecksumCRC32", ""), 4) if whole else "",
-        md5=etag if is_md5 and _PLAIN_MD5.fullmatch(etag) else "",
+        sha256=_hex(head.get("ChecksumSHA256") or "", 32) if whole else "",
+        crc32=_hex(head.get("ChecksumCRC32") or "", 4) if whole else "",
+        md5=etag.lower() if is_md5 and _PLAIN_MD5.fullmatch(etag.lower()) else "",
         multipart_md5=etag if is_md5 and _MULTIPART.fullmatch(etag) else "",
     )
 
@@ -131,97 +301,27 @@ def revision_of(files: Iterable[SourceFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def kind_of(error: Exception) -> Kind:
-    """What an error of the client library says about the store."""
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return "no_access"
-    if not isinstance(error, ClientError):
-        return "transient"
-    code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    if code in _NOT_THERE:
-        return "not_there"
-    if code in {"RequestTimeTooSkewed", "RequestTimeout", "SlowDown"}:
-        return "transient"
-    return "no_access" if status in {401, 403} else "not_there" if status == 404 else "transient"
+def _tag(etag: object, modified: object) -> str:
+    """The ETag without its quotes, weak ones as they are; without any, the time of the last change."""
+    if etag:
+        return _bare(str(etag)) if _is_strong(str(etag)) else str(etag)
+    return f"{_MODIFIED}{modified.isoformat()}" if isinstance(modified, datetime) else ""
 
 
-def trouble(error: Exception, file: SourceFile) -> Failure | Retryable:
-    """What an error means while a listed object is being read."""
-    code = _code(error)
-    kind = kind_of(error)
-    if code in {"PreconditionFailed", "412"} or kind == "not_there":
-        return Failure(Outcome.TRANSIENT, f"{file.key} changed at the source while it was read: another run gets the new one")
-    if kind == "no_access":
-        return Failure(Outcome.NO_ACCESS, f"{file.key} is listed, but may not be read ({code}): allow s3:GetObject for these keys")
-    return Retryable(f"{code} while reading {file.key}")
+def _is_strong(etag: str) -> bool:
+    return bool(etag) and not etag.startswith(_WEAK)
 
 
-@asynccontextmanager
-async def _connect(store: Store, limits: Limits) -> AsyncIterator[S3Client]:
-    config = AioConfig(
-        s3={"addressing_style": "path"} if store.endpoint_url else {},
-        retries={"total_max_attempts": 1},
-        connect_timeout=30,
-        read_timeout=limits.stall_s,
-        max_pool_connections=limits.ranges_in_flight + limits.files_in_flight,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    session = aioboto3.Session(
-        aws_access_key_id=store.access_key_id or None,
-        aws_secret_access_key=store.secret_access_key or None,
-        region_name=store.region or ("us-east-1" if store.endpoint_url else None),
-    )
-    async with session.client("s3", endpoint_url=store.endpoint_url or None, config=config) as client:
-        yield client
+def _bare(etag: str) -> str:
+    return etag.strip().strip('"')
 
 
-async def _ask(limits: Limits, client: S3Client, uri: S3Uri) -> tuple[SourceFile, ...]:
-    """What the prefix lists, sorted by path. Raises Failure."""
-
-    async def attempt() -> tuple[SourceFile, ...]:
-        try:
-            folder = await _list_folder(client, uri.bucket, f"{uri.prefix}/" if uri.prefix else "")
-            return folder or (await _list_key(client, uri.bucket, uri.prefix) if uri.prefix else ())
-        except (BotoCoreError, ClientError, aiohttp.ClientError, ConnectionError) as error:
-            kind = kind_of(error)
-            if kind == "transient":
-                raise Retryable(_code(error)) from error
-            raise Failure(Outcome.NO_ACCESS if kind == "no_access" else Outcome.NOT_FOUND, _code(error)) from error
-
-    return await with_tries(limits, attempt)
+def _changed(file: SourceFile) -> Failure:
+    return Failure(Outcome.TRANSIENT, f"{file.key} changed at the source while it was read: another run gets the new one")
 
 
-async def _list_folder(client: S3Client, bucket: str, folder: str) -> tuple[SourceFile, ...]:
-    files = []
-    async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder):
-        for item in page.get("Contents", []):
-            path = item["Key"].removeprefix(folder)
-            if path and not path.endswith("/") and not is_own(path):
-                files.append(SourceFile(path, item["Size"], item["ETag"].strip('"'), item["Key"]))
-    return tuple(sorted(files, key=lambda file: file.path))
-
-
-async def _list_key(client: S3Client, bucket: str, key: str) -> tuple[SourceFile, ...]:
-    """The key itself: it sorts before everything it is a prefix of."""
-    page = await client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
-    return tuple(
-        SourceFile(key.rpartition("/")[2], item["Size"], item["ETag"].strip('"'), key) for item in page.get("Contents", []) if item["Key"] == key
-    )
-
-
-def _code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown error")) if isinstance(error, ClientError) else type(error).__name__
-
-
-def _kind(error: Failure) -> Kind:
-    match error.outcome:
-        case Outcome.NO_ACCESS:
-            return "no_access"
-        case Outcome.NOT_FOUND:
-            return "not_there"
-        case _:
-            return "transient"
+def _unreadable(outcome: Outcome, file: SourceFile, trouble: Trouble) -> Failure:
+    return Failure(outcome, f"{file.key} is listed, but may not be read ({trouble.text})")
 
 
 def _hex(value: str, size_bytes: int) -> str:

@@ -1,7 +1,7 @@
 """What a source is to the rest of the program: a listing, what it says about a file's content, and bytes of a range.
 
 `hub` and `s3` are the two implementations. Anything about HTTP statuses, headers or client libraries ends there:
-a source raises only `Failure` (ends the run) and `Retryable` (this request may be sent again).
+a source raises only `Failure` (ends the run), `Retryable` (this request may be sent again) and `RangesIgnored` (ask for the whole file).
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ class SourceFile(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """All files of one revision, sorted by path. `revision` identifies the content: a commit, or a hash over the objects."""
+    """All files of one revision, sorted by path. `revision` identifies the content: a commit, or a hash over the objects.
+
+    `remark` is for the user, where the source says less of it than others do.
+    """
 
     revision: str
     files: tuple[SourceFile, ...]
+    remark: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -72,5 +76,9 @@ class Source(Protocol):
         ...
 
     def open_range(self, file: SourceFile, start: int, end: int) -> AbstractAsyncContextManager[Body]:
-        """Bytes `start` to `end` (exclusive) of exactly the listed version of the file."""
+        """Bytes `start` to `end` (exclusive) of exactly the listed version of the file. Raises RangesIgnored where only all of it can be had."""
+        ...
+
+    def open_whole(self, file: SourceFile) -> AbstractAsyncContextManager[Body]:
+        """All bytes of it, asked for without a range."""
         ...

@@ -1,7 +1,7 @@
 """The S3 stores the environment names, in their order. Pure.
 
-`AIM_S3_<i>_ENDPOINT_URL`, `_REGION`, `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`; the endpoint wins over the region. With none of them,
-one store: whatever the default AWS chain finds.
+`AIM_S3_<i>_ENDPOINT_URL`, `_REGION`, `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`, `_ADDRESSING`; the endpoint wins over the region. A store without keys,
+or no store at all, means whatever the default AWS chain finds, an identity that the cloud gives the pod's ServiceAccount included.
 """
 
 from __future__ import annotations
@@ -11,31 +11,48 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-_NAME = re.compile(r"AIM_S3_(\d+)_(ENDPOINT_URL|REGION|ACCESS_KEY_ID|SECRET_ACCESS_KEY)")
+from aim_downloader.outcome import Failure, Outcome
+
+_NAME = re.compile(r"AIM_S3_(\d+)_(ENDPOINT_URL|REGION|ACCESS_KEY_ID|SECRET_ACCESS_KEY|ADDRESSING)")
+ADDRESSING = ("path", "virtual", "auto")
+"""Where the bucket's name goes: into the path, before the host's name, or (auto) into the path where there is an endpoint URL."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """One place to ask. Empty strings where the environment says nothing."""
+    """One place to ask. Empty strings where the environment says nothing; `variables` begins the names of what is set for it."""
 
     endpoint_url: str = ""
     region: str = ""
     access_key_id: str = field(default="", repr=False)
     secret_access_key: str = field(default="", repr=False)
+    addressing: str = "auto"
+    variables: str = field(default="AIM_S3_0_", compare=False)
 
     @property
     def label(self) -> str:
         """How messages call it; nothing secret."""
         if self.endpoint_url:
-            parts = urlsplit(self.endpoint_url)
+            try:
+                parts = urlsplit(self.endpoint_url)
+            except ValueError:
+                return f"{self.variables}ENDPOINT_URL"
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         return f"AWS {self.region}".rstrip()
 
+    @property
+    def addressing_style(self) -> str:
+        """What botocore calls it."""
+        return "path" if self.addressing == "auto" and self.endpoint_url else self.addressing
+
 
 def stores_from(env: Mapping[str, str]) -> tuple[Store, ...]:
-    """At least one store, by ascending number."""
+    """At least one store, by ascending number. Raises Failure, naming the variable, for an addressing style that there is not."""
     found: dict[int, dict[str, str]] = {}
     for name, value in env.items():
         if (match := _NAME.fullmatch(name)) and value.strip():
+            if match[2] == "ADDRESSING" and value.strip() not in ADDRESSING:
+                message = f"{name} is {value.strip()!r}: set it to {', '.join(ADDRESSING[:-1])} or {ADDRESSING[-1]}"
+                raise Failure(Outcome.NO_ACCESS, message)
             found.setdefault(int(match[1]), {})[match[2].lower()] = value.strip()
-    return tuple(Store(**found[number]) for number in sorted(found)) or (Store(),)
+    return tuple(Store(**found[number], variables=f"AIM_S3_{number}_") for number in sorted(found)) or (Store(),)

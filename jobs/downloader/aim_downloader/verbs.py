@@ -28,12 +28,17 @@ _NAMED_MAX = 5
 
 @dataclass
 class Done:
-    """What a verb found out; filled as it goes, so that a failure can tell what was known."""
+    """What a verb found out; filled as it goes, so that a failure can tell what was known. `left_bytes` are still to be written."""
 
     revision: str = ""
     size_bytes: int = 0
     files: int = 0
     message: str = ""
+    meter: Meter | None = None
+
+    @property
+    def left_bytes(self) -> int:
+        return self.meter.left_bytes if self.meter else self.size_bytes
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Verb:
     reporter: Reporter
     limits: Limits
     done: Done
-    free_bytes: Callable[[Path], int] = disk.free_bytes
+    free_bytes: Callable[[Path], int | None] = disk.free_bytes
 
 
 def open_source(uri: SourceUri, env: Mapping[str, str], limits: Limits) -> AbstractAsyncContextManager[Source]:
@@ -65,7 +70,7 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
     entries = known(manifest, await in_thread(disk.read_journal, dest))
     there = await in_thread(kept, listing, entries, lambda path: disk.size_on_disk(dest, path))
     missing = [file for file in listing.files if file.path not in there]
-    meter = Meter(listing.size_bytes, len(listing.files))
+    meter = verb.done.meter = Meter(listing.size_bytes, len(listing.files))
     meter.there(sum(entry.size_bytes for entry in there.values()), files=len(there))
     is_same = manifest and (manifest.uri, manifest.revision) == (verb.uri, listing.revision)
     if is_same and not missing and await in_thread(disk.is_settled, dest):
@@ -83,7 +88,11 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
     now_there = there | {entry.path: entry for entry in placed}
     files = tuple(now_there[file.path] for file in listing.files)
     await in_thread(disk.write_manifest, dest, Manifest(uri=verb.uri, revision=listing.revision, files=files))
-    verb.done.message = f"fetched {len(missing)} of {len(listing.files)} files" + (f", {resumed_bytes} bytes were there" if resumed_bytes else "")
+    verb.done.message = f"fetched {len(missing)} of {len(listing.files)} files"
+    if resumed_bytes:
+        verb.done.message += f", {resumed_bytes} bytes were there"
+    if listing.remark:
+        verb.done.message += f"; {listing.remark}"
 
 
 async def verify(verb: Verb, source: Source, dest: Path) -> None:
@@ -143,13 +152,14 @@ def _resumed_bytes(dest: Path, files: Iterable[SourceFile], limits: Limits) -> i
 def _require_space(verb: Verb, dest: Path, files: Iterable[SourceFile]) -> None:
     needed_bytes = sum(file.size_bytes - disk.allocated_bytes(dest, file) for file in files)
     free_bytes = verb.free_bytes(dest)
-    if needed_bytes > free_bytes:
+    if free_bytes is not None and needed_bytes > free_bytes:
         raise no_space(dest, needed_bytes, free_bytes)
 
 
-def no_space(dest: Path, needed_bytes: int, free_bytes: int) -> Failure:
-    """The failure with both numbers; `needed_bytes` is what is still to be written."""
-    message = f"{dest} has too little space: {needed_bytes} bytes still needed, {free_bytes} free"
+def no_space(dest: Path, needed_bytes: int, free_bytes: int | None, *, quota: bool = False) -> Failure:
+    """The failure with both numbers; `needed_bytes` is what is still to be written, free is None where nobody knows."""
+    free = "its file system does not say how many are free" if free_bytes is None else f"{free_bytes} free"
+    message = f"{dest} has too little space: {needed_bytes} bytes still needed, {free}" + (", but a quota is used up" if quota else "")
     return Failure(Outcome.NO_SPACE, message, needed_bytes=needed_bytes, free_bytes=free_bytes)
 
 

@@ -60,7 +60,7 @@ class Aim:
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
 
-    async def __call__(self, *argv: str, limits: Limits = SMALL, free_bytes: Callable[[Path], int] = disk.free_bytes) -> Run:
+    async def __call__(self, *argv: str, limits: Limits = SMALL, free_bytes: Callable[[Path], int | None] = disk.free_bytes) -> Run:
         out, place = io.StringIO(), self.folder / "termination"
         reporter = Reporter(out, secrets=secrets_in(self.env), termination_log=place, make_termination_log=True)
         code = await run(parse(argv), self.env, reporter, limits, free_bytes)

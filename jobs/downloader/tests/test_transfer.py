@@ -17,7 +17,7 @@ from aim_downloader import disk
 from aim_downloader.disk import Part
 from aim_downloader.manifest import Entry
 from aim_downloader.meter import Meter
-from aim_downloader.outcome import Outcome, Retryable
+from aim_downloader.outcome import Outcome, RangesIgnored, Retryable
 from aim_downloader.retry import Limits
 from aim_downloader.source import Listing, Says, SourceFile
 from aim_downloader.transfer import Transfer, transfer
@@ -51,6 +51,8 @@ class Scripted:
     asked: list[tuple[int, int]] = field(default_factory=list)
     most_at_once: int = 0
     at_once: int = 0
+    knows_ranges: bool = True
+    wholes: int = 0
 
     async def listing(self) -> Listing:
         return Listing("r", (FILE,))
@@ -63,6 +65,8 @@ class Scripted:
     async def open_range(self, file: SourceFile, start: int, end: int) -> AsyncIterator[Bytes]:
         assert file == FILE
         self.asked.append((start, end))
+        if not self.knows_ranges:
+            raise RangesIgnored
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -73,6 +77,16 @@ class Scripted:
                 yield Bytes(self.content[start:end])
         finally:
             self.at_once -= 1
+
+    @asynccontextmanager
+    async def open_whole(self, file: SourceFile) -> AsyncIterator[Bytes]:
+        assert file == FILE
+        self.wholes += 1
+        if self.faults:
+            good_bytes, then = self.faults.pop(0)
+            yield Bytes(self.content[:good_bytes], then)
+        else:
+            yield Bytes(self.content)
 
 
 def breaks(error: Exception) -> Callable[[], object]:

@@ -1,0 +1,173 @@
+"""What an error of an S3 store means: one table of codes, of Amazon's and of other makers'. Pure.
+
+Each error is of one kind of `verdict`, carries the store's own code and message, and an advice where we know one. Only what
+another request may cure is retryable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from botocore.exceptions import (
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+
+from aim_downloader.clean import clean
+from aim_downloader.stores import Store
+from aim_downloader.trust import causes, certificate_fault
+from aim_downloader.verdict import Kind
+
+_LIST_AND_GET = "check the keys and that they may list and get"
+_KEYS = "check the access key and the secret key"
+_TEMPORARY = "the keys are temporary and have run out: use lasting ones, or have them renewed"
+_ACCOUNT = "the account is not in order: ask who runs the store"
+_REGION = "set the region of the bucket"
+_CLOCK = "correct the clock of the node"
+_ARCHIVED = "the object is archived: restore it, or copy it to a storage class that can be read"
+_KMS = "allow kms:Decrypt with the key that encrypts the objects, and see that the key is enabled"
+_CUSTOMER_KEY = "the object is encrypted with a customer's key (SSE-C), which cannot be given here"
+_NAME = "correct bucket and prefix"
+_VIRTUAL = "the store wants the bucket in the host name: set {variables}ADDRESSING=virtual"
+_PATH = "the store wants the bucket in the path: set {variables}ADDRESSING=path"
+_ENDPOINT = "correct endpointUrl"
+
+Row = tuple[Kind, str]
+_TABLE: dict[Row, str] = {
+    ("not_there", ""): "NoSuchKey 404 NotFound",
+    ("not_there", _NAME): "NoSuchBucket InvalidBucketName InvalidObjectName",
+    ("not_there", _ENDPOINT): "PermanentRedirect TemporaryRedirect Redirect",
+    ("no_access", _LIST_AND_GET): "AccessDenied Forbidden UnauthorizedAccess Unauthorized 401 403",
+    ("no_access", _KEYS): "SignatureDoesNotMatch InvalidAccessKeyId InvalidAccessKey"
+    " InvalidSecurity MissingSecurityHeader MissingAuthenticationToken",
+    ("no_access", _TEMPORARY): "ExpiredToken ExpiredTokenException InvalidToken TokenRefreshRequired RequestExpired",
+    ("no_access", _ACCOUNT): "AllAccessDisabled AccountProblem NotSignedUp UserSuspended"
+    " UserDisable InvalidPayer Arrears AccountArrears BucketSuspended",
+    ("no_access", _REGION): "AuthorizationHeaderMalformed IllegalLocationConstraintException InvalidRegion InvalidRegionName",
+    ("no_access", _ARCHIVED): "InvalidObjectState ObjectNotRestored",
+    ("no_access", _VIRTUAL): "SecondLevelDomainForbidden InvalidPathAccess"
+    " VirtualHostDomainRequired PathStyleDomainForbidden PathStyleAccessForbidden"
+    " PathStyleNotSupported PathStyleRequestNotAllowed UnsupportedPathStyle",
+    ("no_access", _PATH): "VirtualHostStyleNotSupported VirtualHostingNotSupported",
+    ("transient", _CLOCK): "RequestTimeTooSkewed RequestNotValidYet",
+}
+_CODES: dict[str, Row] = {code: row for row, codes in _TABLE.items() for code in codes.split()}
+_AGAIN_CODES = (
+    "RequestTimeout RequestTimeoutException SlowDown SlowDownRead Throttling ThrottlingException"
+    " ThrottledException RequestThrottled RequestLimitExceeded TooManyRequests"
+    " TooManyRequestsException BandwidthLimitExceeded ServiceUnavailable InternalError"
+    " InternalFailure OperationAborted"
+)
+_AGAIN = frozenset(_AGAIN_CODES.split())
+"""Codes that another request may cure, whatever their status."""
+_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ANOTHER_WAY_STATUSES = frozenset({400, 405, 416, 501})
+_WRONG_PROTOCOL = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+
+
+class Redirected(Exception):
+    """The address that was asked says that another is the right one; following would lose the signature."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+class NotS3(Exception):
+    """A success whose body is not what S3 answers; the text says what it is."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """An error, understood. `status` is 0 where no answer came."""
+
+    kind: Kind
+    code: str
+    message: str = ""
+    advice: str = ""
+    retryable: bool = False
+    status: int = 0
+    retry_after_s: float = 0.0
+
+    @property
+    def text(self) -> str:
+        said = f"{self.code}: {self.message}" if self.message else self.code
+        return f"{said}; {self.advice}" if self.advice else said
+
+    @property
+    def is_of_the_way(self) -> bool:
+        """Whether the store may only dislike how it was asked: an optional header, parameter or method."""
+        return self.status in _ANOTHER_WAY_STATUSES and self.kind == "transient"
+
+
+def trouble_of(error: Exception, store: Store) -> Trouble:
+    """Total: any exception has a meaning, and what we do not know is worth another run."""
+    if fault := certificate_fault(error):
+        return Trouble("transient", "certificate", fault)
+    for cause in causes(error):
+        match cause:
+            case Redirected(location=location):
+                to = clean(location) or "an address that it does not give"
+                return Trouble("not_there", "redirect", f"redirects to {to}", _ENDPOINT)
+            case NotS3():
+                return Trouble("transient", "not S3", f"answers with {cause}", _ENDPOINT)
+            case ssl.SSLError(reason=str(reason)) if reason in _WRONG_PROTOCOL:
+                return Trouble("transient", "TLS", "does not speak TLS at that port", _ENDPOINT)
+            case NoCredentialsError() | PartialCredentialsError():
+                return Trouble("no_access", type(cause).__name__, advice=_LIST_AND_GET)
+            case ClientError():
+                return _of_answer(cause, store)
+    passing = (HTTPClientError, BotoConnectionError, ResponseParserError, aiohttp.ClientError)
+    if isinstance(error, (*passing, OSError, asyncio.TimeoutError)):
+        return Trouble("transient", type(error).__name__, retryable=True)
+    return Trouble("transient", type(error).__name__, clean(str(error)))
+
+
+def _of_answer(error: ClientError, store: Store) -> Trouble:
+    answer: Mapping[str, Any] = error.response
+    about, metadata = answer.get("Error") or {}, answer.get("ResponseMetadata") or {}
+    status = int(metadata.get("HTTPStatusCode") or 0)
+    code = str(about.get("Code") or status or "unknown error")
+    message = clean(str(answer.get("Text") or about.get("Message") or ""))
+    kind, advice = _row(code, status, message)
+    if error.operation_name.startswith("AssumeRole"):
+        kind, advice = "no_access", "let the cloud's role trust the ServiceAccount of this pod"
+    if code == "PermanentRedirect" and about.get("Endpoint"):
+        message = f"{message} (it names {clean(str(about['Endpoint']))})"
+    after = str((metadata.get("HTTPHeaders") or {}).get("retry-after") or "")
+    again = code in _AGAIN or (status in _AGAIN_STATUSES and code not in _CODES)
+    return Trouble(
+        kind,
+        code,
+        "" if message == code else message,
+        advice.format(variables=store.variables),
+        again and kind == "transient",
+        status,
+        float(after) if after.isdigit() else 0.0,
+    )
+
+
+def _row(code: str, status: int, message: str) -> Row:
+    """Kind and advice. What is said of a KMS key goes before the code: that is AccessDenied."""
+    if code not in _AGAIN and status < 500 and (code.startswith("KMS.") or "kms:" in message.lower()):
+        return "no_access", _KMS
+    if code == "InvalidRequest" and "server side encryption" in message.lower():
+        return "no_access", _CUSTOMER_KEY
+    if code in _CODES:
+        return _CODES[code]
+    if code in _AGAIN:
+        return "transient", ""
+    if status in {401, 403}:
+        return "no_access", _LIST_AND_GET
+    if status == 404:
+        return "not_there", ""
+    return "transient", ""

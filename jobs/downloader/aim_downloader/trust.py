@@ -1,0 +1,73 @@
+"""Which certificates count, and what to write when a server's does not. Blocking only while files are read.
+
+The public authorities always count, and with them those in the files that `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` and
+`AWS_CA_BUNDLE` name. One context serves every client (aiobotocore, huggingface_hub, aiohttp), so a bundle in any of the
+variables is enough, and a store under a private CA does not take the public hub away.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from botocore.httpsession import get_cert_path
+
+from aim_downloader.outcome import Failure, Outcome
+
+VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+_EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
+"""Codes of OpenSSL (X509_V_ERR_*)."""
+
+
+def tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
+    """Raises Failure(TRANSIENT), naming the variable, where a bundle cannot be used: its mount may still come."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(get_cert_path(True))
+    for name in VARIABLES:
+        if path := env.get(name, "").strip():
+            _load(context, name, Path(path))
+    return context
+
+
+def certificate_fault(error: BaseException) -> str:
+    """What is wrong with the certificate of the server that was asked, and what to do; empty for any other error."""
+    for cause in causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate does not verify ({cause.verify_message}): {_way_out(cause.verify_code)}"
+    return ""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from, the nearest first. Client libraries hide the socket's own error at any depth."""
+    waiting, met = [error], set()
+    while waiting:
+        cause = waiting.pop(0)
+        if id(cause) in met:
+            continue
+        met.add(id(cause))
+        yield cause
+        hidden = (cause.__cause__, cause.__context__, *cause.args, *getattr(cause, "kwargs", {}).values())
+        waiting += [each for each in hidden if isinstance(each, BaseException)]
+
+
+def _load(context: ssl.SSLContext, name: str, path: Path) -> None:
+    try:
+        if path.is_dir():
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except ssl.SSLError as error:
+        message = f"{name} names {path}, which holds no certificate in PEM form: correct the CA bundle"
+        raise Failure(Outcome.TRANSIENT, message) from error
+    except OSError as error:
+        message = f"{name} names {path}, which cannot be read ({error.strerror}): correct the CA bundle"
+        raise Failure(Outcome.TRANSIENT, message) from error
+
+
+def _way_out(code: int) -> str:
+    if code in {_EXPIRED, _NOT_YET_VALID}:
+        return "renew it at the server, or correct the clock"
+    if code in {_WRONG_HOST, _WRONG_ADDRESS}:
+        return "use a name that it is made out to, or have it made out to this one"
+    return f"add the CA that signed it to the CA bundle ({', '.join(VARIABLES)})"
