@@ -123,7 +123,7 @@ class FastNode:
         await self._kubelet.cleanup()
 
     async def _make_gateway(self) -> None:
-        spec = {"gatewayClassName": "fast", "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}
+        spec = {"gatewayClassName": "fast", "listeners": [fleet.LISTENER]}
         name, namespace = fleet.GATEWAY, fleet.GATEWAY_NAMESPACE
         body = {"apiVersion": GATEWAY.api_version, "kind": GATEWAY.kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
         await self._cluster.create(body)

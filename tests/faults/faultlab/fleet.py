@@ -21,6 +21,7 @@ GONE_SOURCE = "hf://org/Gone"
 FLAKY = 0
 GATEWAY = "aim-gateway"
 GATEWAY_NAMESPACE = "aim-system"
+LISTENER = {"name": "web", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}}
 STOPPED_INDEX = 2
 EDITED_INDEX = 1
 

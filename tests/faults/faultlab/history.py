@@ -14,6 +14,7 @@ from aimservice.projection import written
 from faultlab import fleet
 from faultlab.chance import chance
 from faultlab.fastnode import Truth, outcome_of
+from faultlab.observer import judge
 from faultlab.outcome import COMPARED, State, plain
 from faultlab.sim import ALL_KINDS, Bus, Clock, Cluster, Process, services, synced
 
@@ -47,7 +48,7 @@ class History:
         self.truth = Truth()
         self.clock = Clock()
         self.bus = Bus()
-        self.cluster = Cluster(self.clock, self.truth)
+        self.cluster = self.make_cluster()
         self.steps = 0
         self._rng = rng
         self._logs: dict[Key, str] = {}
@@ -62,6 +63,9 @@ class History:
         self.bus.readers += self.processes
         for process in self.processes:
             process.restart()
+
+    def make_cluster(self) -> Cluster:
+        return Cluster(self.clock, partial(judge, truth=self.truth))
 
     def run(self, disturbances: tuple[Disturbance, ...] = ()) -> State:
         """To the end, when nothing can happen any more; gives the end state."""
@@ -215,5 +219,5 @@ class History:
 def _gateway() -> Body:
     metadata = {"name": fleet.GATEWAY, "namespace": fleet.GATEWAY_NAMESPACE}
     status = {"addresses": [{"type": "Hostname", "value": "gateway.test"}]}
-    spec = {"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}
+    spec = {"listeners": [fleet.LISTENER]}
     return {"apiVersion": GATEWAY.api_version, "kind": GATEWAY.kind, "metadata": metadata, "spec": spec, "status": status}

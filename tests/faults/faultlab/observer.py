@@ -152,31 +152,50 @@ def _phase(claim: Body | None) -> str | None:
 
 def _order(before: Body | None, after: Body) -> Iterator[str]:
     """What a version must not do to the one before it."""
+    yield from moved_back(before, after)
+    if before is None or before["metadata"]["uid"] != after["metadata"]["uid"]:
+        return
+    was, now = before.get("status") or {}, after.get("status") or {}
+    old, new = _conditions(before), _conditions(after)
+    for kind in old.keys() - new.keys():
+        yield f"condition {kind} went away"
+    for kind in old.keys() & new.keys() & LASTING:
+        yield from _taken_back(kind, old[kind], new[kind])
+    if was.get("status") in GOOD_STATES and now.get("status") != was["status"]:
+        yield f"status went from {was['status']} to {now.get('status')}"
+
+
+def moved_back(before: Body | None, after: Body) -> Iterator[str]:
+    """What a version must not do to the one before it, whatever users do: generations go back, or times move without cause."""
     if before is None or before["metadata"]["uid"] != after["metadata"]["uid"]:
         return
     was, now = before.get("status") or {}, after.get("status") or {}
     if now.get("observedGeneration", 0) < was.get("observedGeneration", 0):
         yield f"observedGeneration went from {was['observedGeneration']} to {now.get('observedGeneration')}"
-    old, new = _conditions(before), _conditions(after)
-    for kind in old.keys() - new.keys():
-        yield f"condition {kind} went away"
-    for kind in old.keys() & new.keys():
-        yield from _condition_order(kind, old[kind], new[kind])
-    if was.get("status") in GOOD_STATES and now.get("status") != was["status"]:
-        yield f"status went from {was['status']} to {now.get('status')}"
+    olds, news = _conditions(before), _conditions(after)
+    for kind in olds.keys() & news.keys():
+        old, new = olds[kind], news[kind]
+        if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
+            yield f"observedGeneration of {kind} went from {old['observedGeneration']} to {new.get('observedGeneration')}"
+        if new["status"] == old["status"] and new["lastTransitionTime"] != old["lastTransitionTime"]:
+            yield f"lastTransitionTime of {kind} moved, but its status stayed {new['status']}"
 
 
-def _condition_order(kind: str, old: Body, new: Body) -> Iterator[str]:
-    if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
-        yield f"observedGeneration of {kind} went from {old['observedGeneration']} to {new.get('observedGeneration')}"
-    if new["status"] == old["status"] and new["lastTransitionTime"] != old["lastTransitionTime"]:
-        yield f"lastTransitionTime of {kind} moved, but its status stayed {new['status']}"
-    if kind in LASTING and old["status"] == "True" and new["status"] != "True" and old["reason"] not in OF_WHAT_IS_ABSENT:
+def _taken_back(kind: str, old: Body, new: Body) -> Iterator[str]:
+    if old["status"] == "True" and new["status"] != "True" and old["reason"] not in OF_WHAT_IS_ABSENT:
         yield f"{kind} was True ({old['reason']}) and is {new['status']} ({new['reason']}: {new.get('message', '')})"
 
 
 def _words(body: Body) -> Iterator[str]:
     """What a single status must not say."""
+    yield from contradictions(body)
+    for kind, condition in _conditions(body).items():
+        if condition.get("reason") in NEVER_TRUE:
+            yield f"{kind} says {condition['reason']}, which is not so: {condition.get('message', '')}"
+
+
+def contradictions(body: Body) -> Iterator[str]:
+    """What a single status must not say, whatever users do."""
     status, generation = body.get("status") or {}, body["metadata"].get("generation", 0)
     if status.get("observedGeneration", 0) > generation:
         yield f"observedGeneration {status['observedGeneration']} is ahead of generation {generation}"
@@ -184,11 +203,10 @@ def _words(body: Body) -> Iterator[str]:
     for kind, condition in conditions.items():
         if not condition.get("reason"):
             yield f"{kind} has no reason"
-        if condition.get("reason") in NEVER_TRUE:
-            yield f"{kind} says {condition['reason']}, which is not so: {condition.get('message', '')}"
-    ready = conditions.get(reasons.READY, {}).get("status") == "True"
-    if ready and conditions.get(reasons.FAILURE, {}).get("status") == "True":
-        yield "Ready and Failure are both True"
+    true = [kind for kind in reasons.SUMMARY if conditions.get(kind, {}).get("status") == "True"]
+    if len(true) > 1:
+        yield f"{' and '.join(true)} are True at once"
+    ready = reasons.READY in true
     if "status" in status and ready != (status["status"] in GOOD_STATES):
         yield f"Ready is {ready}, but status is {status['status']}"
 

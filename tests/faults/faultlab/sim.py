@@ -24,11 +24,12 @@ from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 from aimservice.loop import Service
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import CREATING, Learned, Projection, fold, forget, forget_reports, renumbered, written
-from faultlab.fastnode import Truth
-from faultlab.observer import judge
+from faultlab.observer import Get
 
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 RETRY_S = 1.0
+Judge = Callable[[Body | None, Body, Get], list[str]]
+"""What is wrong with a version of an AIM object, from the one before it and the cluster."""
 
 
 class OutOfDateError(Exception):
@@ -43,12 +44,12 @@ def services() -> list[Service]:
 class Cluster:
     """An API server as far as it matters: versions, uids, generations, owners, server-side apply of what one manager sends."""
 
-    def __init__(self, clock: "Clock", truth: Truth) -> None:
+    def __init__(self, clock: "Clock", judge: Judge) -> None:
         self.objects: dict[Key, Body] = {}
         self.changed: Callable[[Message], object] = lambda _: None
         self.violations: list[str] = []
         self._clock = clock
-        self._truth = truth
+        self._judge = judge
         self._version = 100
         self._uids = 0
         self._sent: dict[tuple[Key, str], Body] = {}
@@ -132,7 +133,7 @@ class Cluster:
         body["metadata"]["resourceVersion"] = str(self._version)
         key = key_of(body)
         if key.kind in {resource.kind for resource in AIM_KINDS}:
-            self.violations += judge(self.objects.get(key), body, self.get, self._truth)
+            self.violations += self._judge(self.objects.get(key), body, self.get)
         self.objects[key] = body
         self.changed(written(copy.deepcopy(body)))
         return copy.deepcopy(body)
