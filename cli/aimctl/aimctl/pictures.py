@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from aimbus import Bus, CaughtUp, Event, Loading, follow
+from aimbus import Bus, CaughtUp, Event, Loading, Stalled, follow
 from aimctl.dead import WITHIN_S
 from aimschema import subjects
 from aimservice.projection import Projection, fold
@@ -53,6 +53,8 @@ class Pictures:
                         seen = fold(seen, message, seq)
                     case CaughtUp():
                         complete = True
+                    case Stalled(why=why) if not complete:
+                        raise RuntimeError(why)
                 if complete:
                     self._seen = seen
                     self._changed.set()

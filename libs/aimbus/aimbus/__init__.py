@@ -3,12 +3,12 @@
 from aimbus.access import Access
 from aimbus.connection import Bus, connect
 from aimbus.envelope import MAX_AGE_S, Event, Undecodable
-from aimbus.errors import AccessRefused, ApiError, BusClosed, BusError, OversizedMessage, StreamsRefused, Unreachable
-from aimbus.follow import CaughtUp, Loading, follow
+from aimbus.errors import AccessRefused, ApiError, BusClosed, BusError, MirrorStalled, OversizedMessage, StreamsRefused, Unreachable
+from aimbus.follow import CaughtUp, Item, Loading, Stalled, follow
 from aimbus.log import follow_live, read_log, read_stored
 from aimbus.publish import Publisher
 from aimbus.server import NatsServer, ServerNotStarted
-from aimbus.streams import Streams, ensure_streams, keep_streams
+from aimbus.streams import Level, Streams, ensure_streams, keep_streams
 from aimbus.survey import Reader, Standing, Survey, survey
 
 __all__ = [
@@ -21,12 +21,16 @@ __all__ = [
     "BusError",
     "CaughtUp",
     "Event",
+    "Item",
+    "Level",
     "Loading",
+    "MirrorStalled",
     "NatsServer",
     "OversizedMessage",
     "Publisher",
     "Reader",
     "ServerNotStarted",
+    "Stalled",
     "Standing",
     "Streams",
     "StreamsRefused",

@@ -5,6 +5,7 @@ BusError
 │   ├── SessionEnded     the connection broke
 │   └── NoResponders     nobody serves that subject: JetStream is not up, or the stream or consumer is gone
 ├── ApiError             JetStream's answer to a request was an error
+├── MirrorStalled        AIM_STATE does not follow AIM_LOG: re-create it, or wait for who does
 ├── OversizedMessage     send less
 ├── AccessRefused        a person must act: a file of keys or certificates, or what the server makes of it; waited for by the bus itself
 ├── StreamsRefused       a person must act: limits, or a stream of ours that cannot be what it has to be
@@ -36,6 +37,15 @@ class ApiError(BusError):
         self.code = code
         self.err_code = err_code
         self.description = description
+
+
+class MirrorStalled(BusError):
+    """AIM_STATE is behind AIM_LOG and has not moved for so long."""
+
+    def __init__(self, lag: int, still_s: float) -> None:
+        super().__init__(f"AIM_STATE is {lag} messages behind AIM_LOG and has not moved for {still_s:.0f} s")
+        self.lag = lag
+        self.still_s = still_s
 
 
 class OversizedMessage(BusError):

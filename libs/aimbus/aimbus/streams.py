@@ -8,20 +8,25 @@
 4. AIM_LOG is synced before it acknowledges. AIM_STATE is not waited for: after a crash it goes on from where it got, out of the log, and to sync
    every message of a copy one by one would hold its readers back by seconds (see docs/adr).
 5. `ensure_streams` returns when the mirror is level with the log: differences computed from a half-filled one would be wrong.
+6. A mirror that is behind and does not move for STALLED_AFTER_S is re-created, whatever holds it up: all that is in it can be had again.
+   One that moves, however slowly, is waited for. Where that does not help, the next limit is twice as long.
 
 Called by the watcher alone.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from aimbus.connection import Bus
 from aimbus.envelope import MAX_AGE_S
-from aimbus.errors import ApiError, StreamsRefused, Unreachable
+from aimbus.errors import ApiError, MirrorStalled, StreamsRefused, Unreachable
 from aimbus.jetstream import MESSAGE_NOT_FOUND, SECOND_NS, api, stream_info
 from aimbus.once import Once
 from aimbus.session import Session
@@ -34,6 +39,9 @@ MAX_BYTES = 1 << 30
 RETRY_S = 0.5
 LEVEL_POLL_S = 0.05
 CHECK_INTERVAL_S = 10.0
+STALLED_AFTER_S = 30.0
+"""nats-server itself begins a mirror that hears nothing again after some 10 s."""
+LONGEST_STALL_S = 480.0
 
 _log = structlog.stdlib.get_logger("aimbus")
 
@@ -49,18 +57,47 @@ class Streams:
     def republish(self) -> bool:
         return self.state_made
 
+    def __or__(self, later: "Streams") -> "Streams":
+        """What two passes made: the first may have been interrupted behind it."""
+        return Streams(self.log_made or later.log_made, self.state_made or later.state_made)
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BYTES) -> Streams:
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How AIM_STATE stands: `lag` messages behind AIM_LOG, without a step for `still_s`. `stalled`: it is re-created now."""
+
+    lag: int
+    still_s: float
+    stalled: bool = False
+
+
+OnLevel = Callable[[Level], None]
+
+
+def ignore(_: Level) -> None:
+    """For callers that need no news of the mirror."""
+
+
+async def ensure_streams(
+    bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BYTES, stalled_after_s: float = STALLED_AFTER_S, on_level: OnLevel = ignore
+) -> Streams:
     """Make, update or repair both streams; returns when AIM_STATE has all that AIM_LOG has. Waits for the server as long as it takes.
 
-    `max_bytes` is the size of AIM_LOG at most; the oldest messages go first. Raises StreamsRefused, which names the limit that is in the way.
+    `max_bytes` is the size of AIM_LOG at most; the oldest messages go first. A mirror that stands still for `stalled_after_s` is re-created;
+    `on_level` is called with every look at it. Raises StreamsRefused, which names the limit that is in the way.
     """
     trouble = Once()
+    made = Streams(log_made=False, state_made=False)
     while True:
         session = await bus.session()
         try:
-            made = await _ensure(session, replicas, max_bytes)
-            await until_level(session)
+            made |= await _ensure(session, replicas, max_bytes)
+            await until_level(session, stalled_after_s, on_level)
+        except MirrorStalled as stalled:
+            _log.error("mirror stalled", stream=STATE, lag=stalled.lag, still_s=round(stalled.still_s), action="it is re-created")
+            on_level(Level(stalled.lag, stalled.still_s, stalled=True))
+            stalled_after_s = min(stalled_after_s * 2, LONGEST_STALL_S)
+            await _drop_state(session)
         except (Unreachable, TimeoutError, ApiError) as error:
             if isinstance(error, ApiError) and error.code != 503:
                 raise StreamsRefused(str(error)) from error
@@ -71,14 +108,22 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BY
             return made
 
 
-async def keep_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BYTES) -> AsyncGenerator[Streams, None]:
+async def _drop_state(session: Session) -> None:
+    """It is made again by the next pass; where NATS is away, so is the reason to drop it."""
+    with contextlib.suppress(Unreachable, TimeoutError, ApiError):
+        await api(session, f"STREAM.DELETE.{STATE}")
+
+
+async def keep_streams(
+    bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BYTES, stalled_after_s: float = STALLED_AFTER_S, on_level: OnLevel = ignore
+) -> AsyncGenerator[Streams, None]:
     """Endless: the result at the start, then one whenever everything must be published again. Looks on every new connection and every 10 s."""
-    made = await ensure_streams(bus, replicas=replicas, max_bytes=max_bytes)
-    yield made
+    ensure = partial(ensure_streams, bus, replicas=replicas, max_bytes=max_bytes, stalled_after_s=stalled_after_s, on_level=on_level)
+    yield await ensure()
     while True:
         session = await bus.session()
         await asyncio.wait([session.ended], timeout=CHECK_INTERVAL_S)
-        made = await ensure_streams(bus, replicas=replicas, max_bytes=max_bytes)
+        made = await ensure()
         if made.republish:
             yield made
 
@@ -112,9 +157,10 @@ def _instant(created: str) -> tuple[str, str]:
 
 
 def _is_mirror(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether what cannot be changed later is as it should be."""
-    fixed = ("storage", "persist_mode")
-    return (config.get("mirror") or {}).get("name") == LOG and all(config.get(field) == wanted.get(field) for field in fixed)
+    """Whether what cannot be changed later is as it should be: of the whole log, too, and nothing was lost by a limit on messages."""
+    fixed = ("storage", "persist_mode", "max_msgs")
+    mirror = {name: value for name, value in (config.get("mirror") or {}).items() if value}
+    return mirror == wanted["mirror"] and all(config.get(field) == wanted.get(field) for field in fixed)
 
 
 def _log_config(replicas: int, max_bytes: int) -> dict[str, Any]:
@@ -135,6 +181,7 @@ def _state_config(replicas: int) -> dict[str, Any]:
         "name": STATE,
         "mirror": {"name": LOG},
         "max_age": 0,
+        "max_msgs": -1,
         "max_bytes": -1,
         "max_msgs_per_subject": 1,
         **({"persist_mode": "async"} if replicas == 1 else {}),  # replicated streams cannot have it
@@ -184,20 +231,40 @@ def _limit(size_bytes: int) -> str:
     return "any number of" if size_bytes < 0 else str(size_bytes)
 
 
-async def until_level(session: Session) -> None:
-    """The mirror fills itself, after some 200 ms; there is no event for it.
+class Pace:
+    """For how long a mirror that is behind has not moved."""
+
+    def __init__(self) -> None:
+        self._seq = -1
+        self._since_s = 0.0
+
+    async def look(self, session: Session, target: int) -> Level:
+        """How the mirror stands to a message of the log. A stream that is missing has nothing to be behind with."""
+        info = await stream_info(session, STATE)
+        seq = target if info is None else int(info["state"]["last_seq"])
+        now_s = time.monotonic()
+        if seq != self._seq or seq >= target:
+            self._seq, self._since_s = seq, now_s
+        return Level(max(0, target - seq), now_s - self._since_s)
+
+
+async def until_level(session: Session, stalled_after_s: float, on_level: OnLevel = ignore) -> None:
+    """The mirror fills itself, after some 200 ms; there is no event for it. Raises MirrorStalled where it does not move for so long.
 
     Compared with the last message there is, not with the last sequence: what was removed from the end never reaches a new mirror.
     """
-    target = await _last_message_seq(session)
+    target, pace = await last_message_seq(session), Pace()
     while True:
-        info = await stream_info(session, STATE)
-        if info is None or info["state"]["last_seq"] >= target:
+        level = await pace.look(session, target)
+        on_level(level)
+        if level.lag == 0:
             return
+        if level.still_s >= stalled_after_s:
+            raise MirrorStalled(level.lag, level.still_s)
         await asyncio.sleep(LEVEL_POLL_S)
 
 
-async def _last_message_seq(session: Session) -> int:
+async def last_message_seq(session: Session) -> int:
     try:
         answer = await api(session, f"STREAM.MSG.GET.{LOG}", {"last_by_subj": subjects.ALL})
     except ApiError as error:

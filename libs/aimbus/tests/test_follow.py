@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from aimbus import Bus, CaughtUp, Event, Loading, NatsServer, Undecodable, connect, ensure_streams, follow, read_log
+from aimbus import Bus, CaughtUp, Event, Loading, NatsServer, Stalled, Undecodable, connect, ensure_streams, follow, read_log
 from aimbus.jetstream import api
 from aimschema import subjects
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
 
 Pod = Callable[..., ObjectChanged]
-Follower = AsyncGenerator[Loading | Event | Undecodable | CaughtUp, None]
+Follower = AsyncGenerator[Loading | Event | Undecodable | CaughtUp | Stalled, None]
 PODS = [subjects.objects("Pod"), subjects.of_synced("Pod")]
 
 
@@ -38,6 +38,8 @@ async def load(follower: Follower) -> list[Event | Undecodable]:
                 seen = []
             case CaughtUp():
                 return seen
+            case Stalled(why=why):
+                raise AssertionError(why)
             case _:
                 seen.append(item)
     raise AssertionError("a follower never ends")

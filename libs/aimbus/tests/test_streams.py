@@ -120,7 +120,7 @@ async def test_a_state_that_is_no_mirror_is_made_anew(bare_bus: Bus, pod: Pod) -
         pytest.param({"replicas": 3}, "3 replicas", id="replicas-without-a-cluster"),
     ],
 )
-async def test_what_the_server_cannot_give_is_refused_in_words(bare_bus: Bus, wanted: dict[str, int], text: str) -> None:
+async def test_what_the_server_cannot_give_is_refused_in_words(bare_bus: Bus, wanted: dict[str, Any], text: str) -> None:
     with pytest.raises(StreamsRefused, match=text):
         await ensure_streams(bare_bus, **wanted)
 

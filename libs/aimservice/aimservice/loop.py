@@ -25,7 +25,7 @@ from typing import Any, Protocol, assert_never
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from aimbus import Bus, CaughtUp, Event, Loading, Undecodable, connect, follow
+from aimbus import Bus, CaughtUp, Event, Loading, Stalled, Undecodable, connect, follow
 from aimbus.tracing import tracer
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, by_webhook, told
 from aimschema import reasons, subjects
@@ -212,6 +212,8 @@ class Loop:
                 case CaughtUp():
                     self._end_load()
                     self._letters.caught_up()
+                case Stalled(why=why):
+                    self._health.waiting("state", why)
                 case Undecodable():
                     self._letters.unreadable(item)
                     self._pass_over(item.subject, item.seq)

@@ -13,15 +13,17 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import assert_never
 
 import structlog
 
 from aim_watcher import plan
 from aim_watcher.contract import CONTRACT
+from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS
 from aim_watcher.plan import ObjectMessage, Outgoing
 from aim_watcher.projection import NOTHING, Known, fold
-from aimbus import Bus, CaughtUp, Event, Loading, OversizedMessage, Undecodable, follow, keep_streams
+from aimbus import Bus, CaughtUp, Event, Item, Level, Loading, OversizedMessage, Stalled, Undecodable, follow, keep_streams
 from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
 from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
@@ -37,6 +39,8 @@ SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS}
 CHUNK = 500
 TURN_S = 10.0
 RETRY_S = 5.0
+STILL_AFTER_S = 5.0
+"""Without a step of a mirror that is behind."""
 STREAMS, STATE = "streams", "state"
 LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
 """What /readyz waits for on the leader alone."""
@@ -114,11 +118,11 @@ class Feed:
                         loading = False
                         self._letters.caught_up()
                         self._start_watching()
+                    case Stalled(why=why):
+                        self._health.waiting(STATE, why)
                     case _:
                         assert_never(item)
-                if isinstance(item, Event):
-                    EVENTS.labels(source_of(item.source)).inc()
-                    FOLLOW_LAG.labels(WATCHER).set(item.pending)
+                _count(item)
                 if loading and isinstance(item, Event | Undecodable):
                     self._loaded_seq = max(self._loaded_seq, item.seq)
         finally:
@@ -253,6 +257,12 @@ class Feed:
         self._newest[message.kind] = max(self._newest[message.kind], plan.newest_of(message))
 
 
+def _count(item: Item) -> None:
+    if isinstance(item, Event):
+        EVENTS.labels(source_of(item.source)).inc()
+        FOLLOW_LAG.labels(WATCHER).set(item.pending)
+
+
 def _plan(known: Known, resource: Resource, seen: Seen, epoch: int) -> list[Outgoing]:
     match seen:
         case Listed(items, resource_version):
@@ -267,13 +277,24 @@ def _plan(known: Known, resource: Resource, seen: Seen, epoch: int) -> list[Outg
             assert_never(seen)
 
 
+def note_level(health: Health, level: Level) -> None:
+    """How the mirror stands, for /metrics, and for /readyz where it stands still."""
+    MIRROR_LAG.set(level.lag)
+    if level.stalled:
+        MIRROR_STALLS.inc()
+    if level.lag == 0:
+        health.ready(STREAMS)
+    elif level.still_s >= STILL_AFTER_S:
+        health.waiting(STREAMS, f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for {level.still_s:.0f} s")
+
+
 async def publish_cluster(bus: Bus, cluster: Cluster, health: Health, *, replicas: int, max_bytes: int, fence: Fence = unfenced) -> None:
     """Keep the streams and feed them, until cancelled. Raises StreamsRefused when NATS cannot hold them."""
     async with asyncio.TaskGroup() as tasks:
         feed: asyncio.Task[None] | None = None
-        async with contextlib.aclosing(keep_streams(bus, replicas=replicas, max_bytes=max_bytes)) as remade:
+        kept = keep_streams(bus, replicas=replicas, max_bytes=max_bytes, on_level=partial(note_level, health))
+        async with contextlib.aclosing(kept) as remade:
             async for streams in remade:
-                health.ready(STREAMS)
                 log.info("streams-ready", republish=streams.republish)
                 if feed is not None:
                     feed.cancel()

@@ -1,0 +1,6 @@
+"""What the watcher counts: how AIM_STATE, which all services read, stands to AIM_LOG. The leader looks every 10 s; a standby serves zeros."""
+
+from prometheus_client import Counter, Gauge
+
+MIRROR_LAG = Gauge("aim_mirror_lag", "Messages that AIM_STATE was behind AIM_LOG when the watcher last looked")
+MIRROR_STALLS = Counter("aim_mirror_stalls", "Times that AIM_STATE was behind, did not move and was re-created")
