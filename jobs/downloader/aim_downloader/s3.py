@@ -18,7 +18,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError
 
 from aim_downloader.clean import clean
 from aim_downloader.outcome import Failure, Outcome, RangesIgnored, Retryable
@@ -191,13 +192,14 @@ class S3Source:
             wanted["IfMatch"] = version
         try:
             answer = await self._connected().get_object(Bucket=self._uri.bucket, Key=file.key, **wanted)
+        except Exception as error:
+            raise self._not_read(error, file, wanted) from error
+        try:
             body = answer["Body"]
             async with body:
                 self._check(file, answer, asked)
                 yield body
-        except (Failure, Retryable, RangesIgnored):
-            raise
-        except Exception as error:
+        except (BotoCoreError, aiohttp.ClientError, ConnectionError) as error:  # no other: what the disk raises passes
             raise self._not_read(error, file, wanted) from error
 
     def _check(self, file: SourceFile, answer: Mapping[str, Any], asked: tuple[int, int] | None) -> None:

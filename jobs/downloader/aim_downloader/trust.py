@@ -33,7 +33,8 @@ def tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
 def certificate_fault(error: BaseException) -> str:
     """What is wrong with the certificate of the server that was asked, and what to do; empty for any other error."""
     for cause in causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        # aiohttp's own error is one too, but without what OpenSSL found.
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
             return f"its certificate does not verify ({cause.verify_message}): {_way_out(cause.verify_code)}"
     return ""
 

@@ -1,0 +1,157 @@
+"""Volumes that do not know every call, do not say how large they are, or are full."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from itertools import chain, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aim_downloader import disk
+from aim_downloader.disk import free_of
+from aim_downloader.source import SourceFile
+from aimlab.sources.dialects import Dialect, Store, dialect_store
+
+if TYPE_CHECKING:
+    from conftest import Aim
+
+FILES = {"config.json": b"{}", "deep/weights.bin": os.urandom(200_000)}
+OBJECTS = {f"org/model/{path}": content for path, content in FILES.items()}
+URI = "s3://models/org/model"
+
+
+def env(store: Store) -> dict[str, str]:
+    return {"AIM_S3_0_ENDPOINT_URL": store.endpoint_url, "AIM_S3_0_ACCESS_KEY_ID": "an-access-key", "AIM_S3_0_SECRET_ACCESS_KEY": "a-secret-key"}
+
+
+async def fetched(dest: Path, *answers: str) -> dict[str, Any]:
+    """The result of a run in a process of its own, on a volume that answers calls so."""
+    async with dialect_store(Dialect(), OBJECTS) as store:
+        program = [sys.executable, "-m", "aim_downloader", "fetch", URI, str(dest)]
+        odd = [sys.executable, "-m", "aimlab.odd_volume", *answers, "--"]
+        child = await asyncio.create_subprocess_exec(
+            *odd, *program, stdout=asyncio.subprocess.PIPE, env=env(store) | {"PYTHONDONTWRITEBYTECODE": "1"}
+        )
+        out, _ = await child.communicate()
+    result: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return result
+
+
+@pytest.mark.parametrize("error", ["EPERM", "EACCES", "ENOTSUP", "EINVAL", "ENOSYS", "EROFS"])
+async def test_modes_times_owners_and_locks_are_best_effort(tmp_path: Path, error: str) -> None:
+    done = await fetched(tmp_path / "cache", *(f"{call}={error}" for call in ("chmod", "chown", "utime", "flock")))
+    assert done["exit_code"] == 0, done["message"]
+    assert {path: (tmp_path / "cache" / path).read_bytes() for path in FILES} == FILES
+
+
+@pytest.mark.parametrize("error", ["ENOTSUP", "EINVAL", "ENOSYS", "EPERM"])
+async def test_a_volume_without_syncing_is_written_all_the_same(tmp_path: Path, error: str) -> None:
+    assert (await fetched(tmp_path / "cache", f"fsync={error}"))["exit_code"] == 0
+
+
+async def test_data_that_does_not_reach_the_disk_is_no_success(tmp_path: Path) -> None:
+    done = await fetched(tmp_path / "cache", "fsync=EIO")
+    assert (done["exit_code"], "Input/output error" in done["message"]) == (20, True)
+    assert not (tmp_path / "cache" / ".aim-manifest.json").exists()
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOTSUP", "ENOSYS"])
+async def test_a_volume_that_cannot_rename_is_named(tmp_path: Path, error: str) -> None:
+    done = await fetched(tmp_path / "cache", f"rename={error}")
+    assert (done["exit_code"], "the volume cannot rename files" in done["message"]) == (20, True), done["message"]
+
+
+async def test_a_volume_that_takes_no_writes_in_the_middle_is_named(tmp_path: Path) -> None:
+    done = await fetched(tmp_path / "cache", "pwrite=ENOTSUP")
+    assert (done["exit_code"], done["message"]) == (20, f"{tmp_path / 'cache'}: Operation not supported")
+
+
+async def test_the_stand_in_refuses_what_it_is_asked_to(tmp_path: Path) -> None:
+    tried = "import os, sys; os.chmod(sys.argv[1], 0o644)"
+    odd = [sys.executable, "-m", "aimlab.odd_volume", "chmod=EPERM", "--", sys.executable, "-c", tried, str(tmp_path)]
+    child = await asyncio.create_subprocess_exec(*odd, stderr=asyncio.subprocess.PIPE)
+    _, told = await child.communicate()
+    assert (child.returncode, b"Operation not permitted" in told) == (1, True)
+
+
+async def test_modes_are_set_where_the_volume_has_them(aim: Aim, tmp_path: Path) -> None:
+    async with dialect_store(Dialect(), OBJECTS) as store:
+        aim.env = env(store)
+        await aim("fetch", URI, str(tmp_path / "cache"))
+    modes = [stat.S_IMODE((tmp_path / "cache" / path).stat().st_mode) for path in ("deep", "deep/weights.bin")]
+    assert modes == [0o755, 0o644]
+
+
+# --- space
+
+
+def facts(*, blocks: int, available: int, fragment: int = 4096, block: int = 4096) -> os.statvfs_result:
+    return os.statvfs_result((block, fragment, blocks, available, available, 0, 0, 0, 0, 255))
+
+
+@pytest.mark.parametrize(
+    ("said", "free"),
+    [
+        pytest.param(facts(blocks=100, available=10), 40_960, id="some"),
+        pytest.param(facts(blocks=100, available=0), 0, id="full"),
+        pytest.param(facts(blocks=0, available=0), None, id="no-blocks-in-all"),
+        pytest.param(facts(blocks=0, available=100), None, id="no-blocks-in-all-but-some-free"),
+        pytest.param(facts(blocks=100, available=10, fragment=0), 40_960, id="no-fragments"),
+        pytest.param(facts(blocks=100, available=10, fragment=0, block=0), None, id="blocks-of-no-size"),
+        pytest.param(facts(blocks=2**63, available=2**63), 2**75, id="absurd"),
+    ],
+)
+def test_what_a_file_system_says_of_its_space(said: os.statvfs_result, free: int | None) -> None:
+    assert free_of(said) == free
+
+
+def test_a_file_system_without_a_size_does_not_say_how_much_is_free(tmp_path: Path) -> None:
+    assert disk.free_bytes(Path("/proc")) is None
+    assert disk.free_bytes(tmp_path / "missing") is None
+    assert disk.free_bytes(tmp_path)
+
+
+async def test_a_file_system_that_cannot_be_asked_is_written_to(tmp_path: Path) -> None:
+    assert (await fetched(tmp_path / "cache", "statfs=ENOSYS"))["exit_code"] == 0
+
+
+@pytest.mark.parametrize(("free", "code"), [(None, 0), (2**75, 0), (0, 12), (200_001, 12), (200_002, 0)])
+async def test_unknown_space_is_not_too_little(aim: Aim, tmp_path: Path, free: int | None, code: int) -> None:
+    async with dialect_store(Dialect(), OBJECTS) as store:
+        aim.env = env(store)
+        done = await aim("fetch", URI, str(tmp_path / "cache"), free_bytes=lambda _: free)
+    assert done.exit_code == code, done.message
+
+
+def full_from(dest: Path, path: str) -> None:
+    """The part of that file is the device that is always full."""
+    disk.prepare(dest)
+    (dest / ".aim-part" / f"{disk._part_name(SourceFile(path, 0, '', ''))}.data").symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("free", "words"),
+    [
+        (0, "200000 bytes still needed, 0 free"),
+        (70, "200000 bytes still needed, 70 free"),
+        (None, "200000 bytes still needed, its file system does not say how many are free"),
+    ],
+)
+async def test_a_disk_that_is_full_half_way_says_what_is_needed_and_free_then(aim: Aim, tmp_path: Path, free: int | None, words: str) -> None:
+    """Before, there seemed to be enough; the small file is there already."""
+    dest, answers = tmp_path / "cache", chain([10**9], repeat(free))
+    async with dialect_store(Dialect(), OBJECTS) as store:
+        aim.env = env(store)
+        await aim("fetch", "s3://models/org/model/config.json", str(dest))
+        full_from(dest, "deep/weights.bin")
+        done = await aim("fetch", URI, str(dest), free_bytes=lambda _: next(answers))
+    assert (done.exit_code, done.result["outcome"]) == (12, "no_space")
+    assert words in done.message
+    assert done.result["needed_bytes"] == 200_000
+    assert done.result.get("free_bytes") == free
