@@ -6,18 +6,19 @@ service has looked at what put it right.
 
 import asyncio
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal, Protocol
 
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
-from aimctl.explain import Told, explain, last_cause, steady
+from aimctl.explain import Told, because_of, explain, last_cause, steady
 from aimctl.output import Form, print_data
 from aimctl.pictures import watched
 from aimctl.telling import told_data
 from aimctl.words import say
+from aimschema import reasons
 from aimschema.resources import AIM_KINDS, Key
 from aimservice.projection import Projection
 
@@ -68,6 +69,13 @@ def reached_by(goal: Goal, seen: Projection, told: Told) -> bool:
             return found is not None and str(found.get("status")).lower() == goal.status.lower()
 
 
+def condition_of(goal: Goal, seen: Projection, key: Key) -> Mapping[str, Any]:
+    """The condition that is waited for, as it is; empty where the object or the condition is missing, and for a deletion."""
+    present = seen.get(key)
+    found = None if present is None or goal.what == "deleted" else present.condition(goal.type_ or reasons.READY)
+    return found or {}
+
+
 def hopeless(goal: Goal, told: Told) -> Told | None:
     """What only a person can change, in the chain: an object of ours that has failed, or one that does not exist. Nothing stops a deletion."""
     if goal.what == "deleted":
@@ -96,6 +104,8 @@ async def wait_for(key: Key, goal: Goal, timeout_s: float, console: PlainConsole
     elif code is Code.REACHED:
         say(console, f"{key} is {goal}", "green")
     else:
+        if waiting.why():
+            say(console, f"{key.kind}/{key.name} {goal.type_ or reasons.READY}{waiting.why()}")
         say(console, f"{key} is not {goal}" + (f" after {timeout_s:g} s" if code is Code.TIMED_OUT else ", and a person has to act"), "bold red")
     return code
 
@@ -112,10 +122,15 @@ class Waiting:
     def __init__(self, key: Key, goal: Goal, console: PlainConsole, *, quiet: bool) -> None:
         self._key, self._goal, self._console, self._quiet = key, goal, console, quiet
         self._told: Told | None = None
+        self._condition: Mapping[str, Any] = {}
         self._said = ""
 
     def data(self) -> dict[str, Any]:
         return {} if self._told is None else told_data(self._told)
+
+    def why(self) -> str:
+        """The reason and the message of the condition that is waited for, after a colon; empty where there is none."""
+        return because_of(self._condition)
 
     async def until_decided(self, pictures: Looks) -> Code:
         clock, give_up_s = asyncio.get_running_loop().time, float("inf")
@@ -125,6 +140,7 @@ class Waiting:
             if seen is None:
                 return Code.HOPELESS
             told = self._told = explain(seen, self._key, datetime.datetime.now(datetime.UTC), {})
+            self._condition = condition_of(self._goal, seen, self._key)
             if reached_by(self._goal, seen, told):
                 return Code.REACHED
             self._tell(hopeless(self._goal, told) or last_cause(told))
@@ -134,7 +150,8 @@ class Waiting:
                 give_up_s = clock() + PATIENCE_S
 
     def _tell(self, cause: Told) -> None:
-        line = f"{cause.key.kind}/{cause.key.name} {steady(cause.words)}" + (f"; you: {cause.to_do}" if cause.to_do else "")
+        words = steady(cause.words) if cause.state != "ready" else f"is not {self._goal}{self.why()}"
+        line = f"{cause.key.kind}/{cause.key.name} {words}" + (f"; you: {cause.to_do}" if cause.to_do else "")
         if line != self._said and not self._quiet:
             say(self._console, line)
         self._said = line

@@ -73,8 +73,14 @@ def explain(seen: Projection, key: Key, now: datetime.datetime, live: Mapping[Ke
 
 
 def last_cause(told: Told) -> Told:
-    """The end of the first chain: what there really is to wait for."""
-    return last_cause(told.because[0]) if told.because else told
+    """The end of the first chain of what is not ready: what there really is to wait for."""
+    unready = next((each for each in told.because if each.state != "ready"), None)
+    return told if unready is None else last_cause(unready)
+
+
+def because_of(condition: Mapping[str, Any]) -> str:
+    """The reason and the message of a condition, after a colon; empty where it has neither."""
+    return "".join(f": {text}" for text in (condition.get("reason"), condition.get("message")) if text)
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,11 @@ class _Chain:
             return Told(present.key, "waiting", "nothing has been done yet: are the services running?", since=_time(present.created))
         reason, message, since = str(ready.get("reason", "")), str(ready.get("message", "")), _time(ready.get("lastTransitionTime"))
         if ready.get("status") == "True":
-            return Told(present.key, "ready", f"is ready: {message}", reason, since)
+            return Told(present.key, "ready", f"is ready: {message or reason}", reason, since)
         failed = present.holds(reasons.FAILURE)
         due = self.seconds_to(present.status.get("nextAttemptTime"))
         to_do = GIVEN_UP if failed and reason == reasons.DISCOVERY_FAILED else TO_DO.get(reason, "")
-        words = f"{'has failed' if failed else 'waits'}: {message}" + (f"{NEXT_TRY}{due:.0f} s" if due else "")
+        words = f"{'has failed' if failed else 'waits'}: {message or reason}" + (f"{NEXT_TRY}{due:.0f} s" if due else "")
         return Told(present.key, "failed" if failed else "waiting", words, reason, since, seconds_left=due, to_do=to_do, because=tuple(because))
 
     def service(self, service: Seen) -> Iterator[Told]:
@@ -265,7 +271,7 @@ class _Chain:
         if ready is None:
             return Told(present.key, "ready" if present.key.kind == CONFIG.kind else "waiting", "is there", since=_time(present.created))
         word: State = "ready" if ready.get("status") == "True" else "waiting"
-        words = f"{'is ready' if word == 'ready' else 'is not ready yet'}: {ready.get('message') or ready.get('reason') or 'it does not say why'}"
+        words = ("is ready" if word == "ready" else "is not ready yet") + because_of(ready)
         return Told(present.key, word, words, str(ready.get("reason", "")), _time(ready.get("lastTransitionTime")))
 
     def seconds_to(self, due: Any) -> float | None:

@@ -9,7 +9,7 @@ from aimctl import awaiting
 from aimctl.awaiting import Code, Goal, Waiting, goal_of, hopeless, reached_by
 from aimctl.console import PlainConsole
 from aimctl.explain import Told, explain
-from aimschema.resources import SERVICE, TEMPLATE, Key
+from aimschema.resources import INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection
 from aimservice.testing import NAMESPACE, NOW, cr, projection, said
 
@@ -106,9 +106,9 @@ class Script:
         return None
 
 
-async def decided(*seen: Projection) -> tuple[Code, list[str]]:
+async def decided(*seen: Projection, goal: Goal = READY) -> tuple[Code, list[str]]:
     out = StringIO()
-    waiting = Waiting(CHAT, READY, PlainConsole(file=out, width=300), quiet=False)
+    waiting = Waiting(CHAT, goal, PlainConsole(file=out, width=300), quiet=False)
     return await waiting.until_decided(Script(*seen)), out.getvalue().splitlines()
 
 
@@ -135,3 +135,38 @@ async def test_news_that_change_nothing_do_not_make_it_wait_longer() -> None:
     assert script.asked[0] is None
     assert limits == sorted(limits, reverse=True)
     assert limits[0] <= awaiting.PATIENCE_S
+
+
+def isvc(*conditions: dict[str, Any]) -> dict[str, Any]:
+    return cr(INFERENCE_SERVICE.kind, "chat", {}, status={"conditions": list(conditions)})
+
+
+NO_POD = service(
+    said("Ready", False, "CreatingRuntime", "0 of 1 replicas are ready"),
+    said("Resolved", True),
+    said("CacheReady", True),
+    said("RuntimeReady", False, "CreatingRuntime", "0 of 1 replicas are ready"),
+)
+
+
+@pytest.mark.parametrize(
+    ("seen", "goal", "line"),
+    [
+        pytest.param((NO_POD, isvc(said("Ready", True))), READY, "AIMService/chat waits: 0 of 1 replicas are ready", id="what-it-needs-is-ready"),
+        pytest.param((NO_POD, isvc(said("Ready", False))), READY, "InferenceService/chat is not ready yet", id="no-reason-no-message"),
+        pytest.param((NO_POD, isvc(said("Ready", False, "X", "y"))), READY, "InferenceService/chat is not ready yet: X: y", id="reason-and-message"),
+        pytest.param((service(said("Ready", False, "Starting")),), READY, "AIMService/chat waits: Starting", id="only-a-reason"),
+        pytest.param(
+            (service(said("Ready", True, "Running", "up"), said("RoutingReady", False, "ConfiguringRoute", "no gateway answers")),),
+            goal_of("condition=RoutingReady"),
+            "AIMService/chat is not RoutingReady=True: ConfiguringRoute: no gateway answers",
+            id="another-condition-than-ready",
+        ),
+        pytest.param((service(said("Ready", True, "Running")),), goal_of("condition=Odd"), "AIMService/chat is not Odd=True", id="no-such-condition"),
+        pytest.param((service(said("Ready", True, "Running")),), goal_of("deleted"), "AIMService/chat is not deleted", id="deletion"),
+    ],
+)
+async def test_what_is_ready_is_never_what_is_waited_for(seen: tuple[dict[str, Any], ...], goal: Goal, line: str) -> None:
+    first = projection(*seen)
+    last = NOTHING if goal.what == "deleted" else projection(service(said("Ready", True, "Running"), said(goal.type_ or "Ready", True)))
+    assert await decided(first, last, goal=goal) == (Code.REACHED, [line])

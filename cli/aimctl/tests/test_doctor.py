@@ -12,8 +12,9 @@ from aim_deployer.gpus import load
 from aimbus import Reader, Standing, Survey
 from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Finding, Unknown
 from aimctl.doctor.findings import findings
+from aimctl.doctor.network import ENFORCE
 from aimctl.services import SERVICES
-from aimlab.kinds import DEPLOYMENT, GATEWAY_CLASS, NODE, SERVICE_ACCOUNT
+from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, GATEWAY_CLASS, NETWORK_POLICY, NODE, SERVICE_ACCOUNT
 from aimlab.testing.permissions import Grant
 from aimschema.crds import crd
 from aimschema.kinds import KINDS
@@ -38,9 +39,9 @@ def lease(service: str, **spec: str) -> Body:
     return body(f"aim-{service}", "aim-system", {"holderIdentity": "pod-1", "renewTime": "2030-01-01T11:59:58.000000Z", **spec})
 
 
-def node(labels: Mapping[str, str], **allocatable: str) -> Body:
+def node(labels: Mapping[str, str], *, cpu: str = "64", memory: str = "512Gi", **allocatable: str) -> Body:
     gpus = {f"{vendor}.com/gpu": count for vendor, count in allocatable.items()}
-    return body("n1", labels=labels, status={"conditions": TRUE, "allocatable": {"cpu": "8", **gpus}})
+    return body("n1", labels=labels, status={"conditions": TRUE, "allocatable": {"cpu": cpu, "memory": memory, **gpus}})
 
 
 def gateway(**listener: Any) -> Body:
@@ -60,9 +61,21 @@ def checked(account: str, verb: str = "create", *, allowed: bool = True) -> Chec
     return Checked(Grant(account, "", "batch", "jobs", (), verb), allowed)
 
 
-def controller(ready: int) -> Body:
-    template = {"spec": {"containers": [{"image": "kserve/kserve-controller:v0.15.0"}]}}
+def controller(ready: int, *images: str) -> Body:
+    template = {"spec": {"containers": [{"image": image} for image in images or ("kserve/kserve-controller:v0.16.0",)]}}
     return body("kserve-controller-manager", "kserve", {"replicas": 1, "template": template}, status={"readyReplicas": ready})
+
+
+def policy(*egress: Body) -> Body:
+    return body("aim-services", "aim-system", {"podSelector": {}, "policyTypes": ["Egress"], "egress": list(egress)})
+
+
+def api_server(port: int, address: str = "10.1.2.3") -> Body:
+    return body("kubernetes", "default", endpoints=[{"addresses": [address]}], ports=[{"name": "https", "port": port}])
+
+
+def out(cidr: str, *ports: int, **block: Any) -> Body:
+    return {"to": [{"ipBlock": {"cidr": cidr, **block}}], "ports": [{"port": port, "protocol": "TCP"} for port in ports]}
 
 
 DEFINITIONS: dict[str, Body | None] = {
@@ -87,6 +100,8 @@ OBJECTS: dict[str, tuple[Body, ...]] = {resource.kind: () for resource in (*LIST
     SERVICE.kind: (body("chat", "team", {"templateRef": "fast"}),),
     MODEL.kind: (body("m", spec={"name": "org/m:1", "image": "registry.example.com/org/m:1"}),),
     DEPLOYMENT.kind: (controller(1),),
+    NETWORK_POLICY.kind: (policy(out("10.0.0.0/8", 443, 6443)),),
+    ENDPOINT_SLICE.kind: (api_server(6443),),
 }
 LOG = Standing("AIM_LOG", 10, 1000, 1 << 30, 604_800.0, 10, 1)
 STATE = Standing("AIM_STATE", 5, 500, None, None, 10, 1, lag=0)
@@ -264,6 +279,41 @@ CASES = [
         "aimctl retry aimclm/m",
         id="image-not-inspected",
     ),
+    pytest.param(
+        with_objects(NODE, node(AMD, amd="8", cpu="15900m")), "error", "with cpu 16 and memory 128Gi in one node", "cpu: 16", id="too-little-cpu"
+    ),
+    pytest.param(
+        with_objects(NODE, node(AMD, amd="8", memory="131000000Ki")),
+        "error",
+        "n1 cpu 64, memory 131000000Ki",
+        "memory: 128Gi",
+        id="too-little-memory",
+    ),
+    pytest.param(
+        with_objects(DEPLOYMENT, controller(1, "kserve/kserve-controller:v0.15.2")), "warning", "older than 0.16", "RawDeployment", id="old-kserve"
+    ),
+    pytest.param(
+        with_objects(DEPLOYMENT, controller(1, "quay.io/brancz/kube-rbac-proxy:v0.18.0", "r:5000/kserve-controller:0.9.0")),
+        "warning",
+        "r:5000/kserve-controller:0.9.0",
+        "upgrade KServe",
+        id="older-kserve-behind-a-proxy",
+    ),
+    pytest.param(
+        with_objects(NAMESPACE, body("aim-system"), body("edge"), body("team", labels={"tier": "gold", ENFORCE: "restricted"})),
+        "warning",
+        "namespace team enforces the Pod Security Standard restricted, which rejects model pods",
+        f"kubectl label namespace team {ENFORCE}=baseline",
+        id="restricted-namespace",
+    ),
+    pytest.param(with_objects(ENDPOINT_SLICE, api_server(8443)), "warning", "aim-system/aim-services", "{443,8443}", id="api-server-on-another-port"),
+    pytest.param(
+        with_objects(ENDPOINT_SLICE, api_server(6443, "203.0.113.9")),
+        "warning",
+        "at 203.0.113.9:6443",
+        "cidrs",
+        id="api-server-with-a-public-address",
+    ),
     pytest.param(replace(WELL, registries={"r": "refused"}), "warning", "r does not answer here: refused", "network", id="registry-away"),
 ]
 
@@ -324,3 +374,53 @@ def test_a_listener_selects_namespaces_by_their_labels(expression: Body, *, fits
 def test_a_template_that_no_service_uses_may_wait_for_its_nodes() -> None:
     facts = replace(WELL, objects={**OBJECTS, SERVICE.kind: (), NODE.kind: (node({"amd.com/gpu.device-id": "740f"}, amd="8"),)})
     assert [(finding.level, finding.area) for finding in not_ok(facts)] == [("warning", "gpu")]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param({}, id="everywhere"),
+        pytest.param({"ports": [{"port": 16443}]}, id="that-port"),
+        pytest.param({"ports": [{"port": 16000, "endPort": 17000}]}, id="a-range"),
+        pytest.param({"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}, id="that-address"),
+        pytest.param(out("10.0.0.0/8", 443, 16443), id="both"),
+    ],
+)
+def test_a_policy_that_lets_services_reach_the_api_server_is_none_to_speak_of(rule: Body) -> None:
+    objects = {**OBJECTS, ENDPOINT_SLICE.kind: (api_server(16443),), NETWORK_POLICY.kind: (policy(out("192.168.0.0/16", 443), rule),)}
+    assert not_ok(replace(WELL, objects=objects)) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(out("10.0.0.0/8", 443, 6443), id="other-ports"),
+        pytest.param(out("10.0.0.0/8", 16443, **{"except": ["10.1.0.0/16"]}), id="except"),
+        pytest.param(out("fd00::/8", 16443), id="other-family"),
+        pytest.param({"to": [{"namespaceSelector": {}}]}, id="pods"),
+        pytest.param({"ports": [{"port": 16443, "protocol": "UDP"}, {"port": "https"}]}, id="other-protocol-and-name"),
+    ],
+)
+def test_a_policy_that_does_not_is_named(rule: Body) -> None:
+    objects = {**OBJECTS, ENDPOINT_SLICE.kind: (api_server(16443),), NETWORK_POLICY.kind: (policy(rule),)}
+    assert [(finding.level, finding.area) for finding in not_ok(replace(WELL, objects=objects))] == [("warning", "services")]
+
+
+@pytest.mark.parametrize(
+    "image", ["kserve/kserve-controller:v0.16.0-rc1", "kserve/kserve-controller:v1.0.0", "kserve/kserve-controller:latest", "odh@sha256:0.1"]
+)
+def test_a_controller_that_is_new_enough_or_says_no_version_is_well(image: str) -> None:
+    assert not_ok(with_objects(DEPLOYMENT, controller(1, image))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("team", {"tier": "gold", ENFORCE: "baseline"}),
+        ("team", {"tier": "gold", ENFORCE.replace("enforce", "warn"): "restricted"}),
+        ("other", {ENFORCE: "restricted"}),
+    ],
+)
+def test_a_namespace_without_models_or_that_admits_them_is_none_to_speak_of(name: str, labels: dict[str, str]) -> None:
+    spaces = (body("aim-system", labels={ENFORCE: "restricted"}), body("edge"), body("team", labels={"tier": "gold"}), body(name, labels=labels))
+    assert not_ok(with_objects(NAMESPACE, *spaces)) == []

@@ -13,6 +13,7 @@ SECRET = Resource("Secret", "", "v1", "secrets")
 RESOURCE_QUOTA = Resource("ResourceQuota", "", "v1", "resourcequotas")
 VOLUME = Resource("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False)
 ENDPOINT_SLICE = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
+NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
 SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")
 RBAC_KINDS = (
     Resource("ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False),

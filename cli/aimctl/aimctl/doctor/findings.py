@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from aimbus import Standing, Survey
 from aimctl.doctor.facts import Body, Checked, Facts, Finding, Level, Unknown, name_of
 from aimctl.doctor.fit import gateways, nodes, registries, storage
+from aimctl.doctor.network import api_server, pod_security
 from aimctl.services import SERVICES
 from aimlab.apiserver.errors import qualified
 from aimlab.kinds import DEPLOYMENT, SERVICE_ACCOUNT
@@ -18,6 +19,9 @@ from aimschema.quantities import human
 from aimschema.resources import AIM_KINDS, GATEWAY, INFERENCE_SERVICE, LEASE, NAMESPACE, ROUTE, Resource
 
 OLDEST_KUBERNETES = (1, 29)
+OLDEST_KSERVE = (0, 16)
+OLDEST = ".".join(map(str, OLDEST_KSERVE))
+"""Older ones call the mode Standard RawDeployment, and run a mode that they do not know in the cluster's default one, often Serverless."""
 BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
 INSTALL_GATEWAY_API = "kubectl apply -f https://github.com/kubernetes-sigs/gateway-api/releases/latest/download/standard-install.yaml"
 INSTALL_KSERVE = "install KServe in Standard mode (its charts kserve-crd and kserve)"
@@ -34,8 +38,9 @@ def findings(facts: Facts) -> list[Finding]:
     if isinstance(facts.server, Unknown):
         fix = "put the kubeconfig right (--kubeconfig, KUBECONFIG), or start the cluster: aimctl dev has one"
         return [Finding("kubernetes", "error", f"the API server is not to be had: {facts.server.why}", fix), *bus(facts)]
-    parts = (kubernetes, kinds, kserve, gateway_api, unseen, services, permissions, bus, storage, gateways, nodes, registries)
-    return [finding for part in parts for finding in part(facts)]
+    installed = (kubernetes, pod_security, kinds, kserve, gateway_api, unseen)
+    used = (services, api_server, permissions, bus, storage, gateways, nodes, registries)
+    return [finding for part in (*installed, *used) for finding in part(facts)]
 
 
 def kubernetes(facts: Facts) -> Iterator[Finding]:
@@ -96,11 +101,17 @@ def kserve(facts: Facts) -> Iterator[Finding]:
         return
     controllers = facts.of(DEPLOYMENT)
     for each in controllers:
-        image = each["spec"]["template"]["spec"]["containers"][0]["image"]
+        image = _controller_image(each)
         ready, wanted = each.get("status", {}).get("readyReplicas", 0), each["spec"].get("replicas", 1)
         if ready < wanted or not wanted:
             look = f"kubectl -n {each['metadata']['namespace']} describe deployment {each['metadata']['name']}"
             yield Finding("kserve", "error", f"its controller {name_of(each)} ({image}) has {ready} of {wanted} pods ready", look)
+        elif (version := _version(image)) is not None and version < OLDEST_KSERVE:
+            words = (
+                f"its controller {name_of(each)} ({image}) is older than {OLDEST}: it does not know the mode Standard, and may run models in another"
+            )
+            fix = f"upgrade KServe to {OLDEST} or newer, or set kserveMode=RawDeployment in the chart (AIM_KSERVE_MODE)"
+            yield Finding("kserve", "warning", words, fix)
         else:
             yield Finding("kserve", "ok", f"its controller {name_of(each)} is ready ({image})")
     if not controllers:
@@ -110,6 +121,18 @@ def kserve(facts: Facts) -> Iterator[Finding]:
         else:
             words = "no Deployment labelled control-plane=kserve-controller-manager, and no InferenceService that anybody gave a status"
             yield Finding("kserve", "warning", f"whether a controller runs is not known: {words}", INSTALL_KSERVE)
+
+
+def _controller_image(deployment: Body) -> str:
+    """Of the container that is the controller: some put a proxy before it."""
+    images = [str(container.get("image")) for container in deployment["spec"]["template"]["spec"]["containers"]]
+    return next((image for image in images if "kserve" in image), images[0])
+
+
+def _version(image: str) -> tuple[int, int] | None:
+    """Of a tag such as v0.15.2; None where the tag is no version, or a digest stands for it."""
+    found = re.search(r":v?(\d+)\.(\d+)[^/:]*$", image.partition("@")[0])
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def gateway_api(facts: Facts) -> Iterator[Finding]:

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aim_deployer.gpus import Gpu
+from aim_deployer.render import CPU_PER_GPU, MEMORY_REQUEST_GI_PER_GPU
 from aim_discovery.image import parse_image
 from aim_router.listeners import takes_http_routes
 from aimctl.doctor.facts import Body, Facts, Finding, Level, Unknown, name_of
+from aimlab.apiserver import quantity
 from aimlab.kinds import GATEWAY_CLASS, NODE, is_true
 from aimlab.node.claims import IS_DEFAULT
 from aimlab.node.scheduler import expression_holds
@@ -198,8 +200,29 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
         yield Finding("gpu", level, f"AIMServiceTemplate {name} wants {model}, which no node that is ready has", _add(gpu, wanted))
     elif most < wanted:
         yield Finding("gpu", level, f"AIMServiceTemplate {name} wants {wanted} {model} in one node; {most} is the most there is", _add(gpu, wanted))
+    elif not (roomy := [node for node in fitting if _count(node, gpu.resource) >= wanted and _has_room(node, wanted)]):
+        cpu, memory = CPU_PER_GPU * wanted, f"{MEMORY_REQUEST_GI_PER_GPU * wanted}Gi"
+        there = [node for node in fitting if _count(node, gpu.resource) >= wanted]
+        words = f"AIMServiceTemplate {name} wants {wanted} {model} with cpu {cpu} and memory {memory} in one node; allocatable: {_rooms(there)}"
+        fix = f"add a node with {gpu.resource}: {wanted}, cpu: {cpu} and memory: {memory}, or use a template with fewer GPUs"
+        yield Finding("gpu", level, words, fix)
     else:
-        yield Finding("gpu", "ok", f"AIMServiceTemplate {name} wants {wanted} {model}: there in {', '.join(_names(fitting))}")
+        yield Finding("gpu", "ok", f"AIMServiceTemplate {name} wants {wanted} {model}: there in {', '.join(_names(roomy))}")
+
+
+def _has_room(node: Body, gpus: int) -> bool:
+    """Whether a node without other pods has the cpu and memory that a model with so many GPUs requests."""
+    needs = {"cpu": quantity.parse(str(CPU_PER_GPU * gpus)), "memory": quantity.parse(f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi")}
+    has = node.get("status", {}).get("allocatable") or {}
+    return all(resource in has and quantity.parse(str(has[resource])) >= need for resource, need in needs.items())
+
+
+def _rooms(there: list[Body], most: int = 5) -> str:
+    rooms = []
+    for node in there[:most]:
+        has = node.get("status", {}).get("allocatable") or {}
+        rooms.append(f"{node['metadata']['name']} cpu {has.get('cpu', 'unknown')}, memory {has.get('memory', 'unknown')}")
+    return "; ".join([*rooms, *([f"{len(there) - most} more nodes"] if len(there) > most else [])])
 
 
 def _add(gpu: Gpu, wanted: int) -> str:

@@ -19,7 +19,7 @@ from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts
 from aimctl.doctor.fit import hosts
 from aimctl.quickstart import rbac
 from aimkube import Cluster, Forbidden, KubeError, NotConfigured, NotFound, told
-from aimlab.kinds import DEPLOYMENT, SERVICE_ACCOUNT
+from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, NETWORK_POLICY, SERVICE_ACCOUNT
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.permissions import Grant, granted
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
@@ -32,7 +32,11 @@ REGISTRY_WITHIN_S = 3.0
 AT_ONCE = 8
 DEFINED = (*AIM_KINDS, INFERENCE_SERVICE, GATEWAY, ROUTE)
 ACCOUNTS = "system:serviceaccounts"
-SELECTED = {DEPLOYMENT.kind: "control-plane=kserve-controller-manager", CLAIM.kind: f"{MANAGED_BY}={MANAGED_BY_AIM}"}
+SELECTED = {
+    DEPLOYMENT.kind: "control-plane=kserve-controller-manager",
+    CLAIM.kind: f"{MANAGED_BY}={MANAGED_BY_AIM}",
+    ENDPOINT_SLICE.kind: "kubernetes.io/service-name=kubernetes",
+}
 """By label: all Deployments and claims of a cluster are too many to look at."""
 
 
@@ -119,8 +123,9 @@ async def _definitions(cluster: Cluster) -> dict[str, Body | None]:
 
 
 async def _list(cluster: Cluster, resource: Resource, namespace: str) -> tuple[Body, ...]:
-    """All of a kind, none where it is not installed; leases and accounts of the control plane alone."""
-    where = namespace if resource in (LEASE, SERVICE_ACCOUNT) else None
+    """All of a kind, none where it is not installed; of some, those of the control plane or of the API server alone."""
+    where = namespace if resource in (LEASE, SERVICE_ACCOUNT, NETWORK_POLICY) else None
+    where = "default" if resource == ENDPOINT_SLICE else where
     try:
         return tuple((await cluster.list(resource, where, label_selector=SELECTED.get(resource.kind, ""))).items)
     except NotFound:
