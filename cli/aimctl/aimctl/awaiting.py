@@ -150,7 +150,8 @@ class Waiting:
                 give_up_s = clock() + PATIENCE_S
 
     def _tell(self, cause: Told) -> None:
-        words = steady(cause.words) if cause.state != "ready" else f"is not {self._goal}{self.why()}"
+        is_reason = cause.state != "ready" or self._goal.what == "deleted"
+        words = steady(cause.words) if is_reason else f"is not {self._goal}{self.why()}"
         line = f"{cause.key.kind}/{cause.key.name} {words}" + (f"; you: {cause.to_do}" if cause.to_do else "")
         if line != self._said and not self._quiet:
             say(self._console, line)

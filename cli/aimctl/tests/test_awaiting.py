@@ -153,7 +153,7 @@ NO_POD = service(
     ("seen", "goal", "line"),
     [
         pytest.param((NO_POD, isvc(said("Ready", True))), READY, "AIMService/chat waits: 0 of 1 replicas are ready", id="what-it-needs-is-ready"),
-        pytest.param((NO_POD, isvc(said("Ready", False))), READY, "InferenceService/chat is not ready yet", id="no-reason-no-message"),
+        pytest.param((NO_POD, isvc(said("Ready", False, ""))), READY, "InferenceService/chat is not ready yet", id="no-reason-no-message"),
         pytest.param((NO_POD, isvc(said("Ready", False, "X", "y"))), READY, "InferenceService/chat is not ready yet: X: y", id="reason-and-message"),
         pytest.param((service(said("Ready", False, "Starting")),), READY, "AIMService/chat waits: Starting", id="only-a-reason"),
         pytest.param(
@@ -163,7 +163,7 @@ NO_POD = service(
             id="another-condition-than-ready",
         ),
         pytest.param((service(said("Ready", True, "Running")),), goal_of("condition=Odd"), "AIMService/chat is not Odd=True", id="no-such-condition"),
-        pytest.param((service(said("Ready", True, "Running")),), goal_of("deleted"), "AIMService/chat is not deleted", id="deletion"),
+        pytest.param((service(said("Ready", True, "Running")),), goal_of("deleted"), "AIMService/chat is ready: Running", id="what-is-to-go"),
     ],
 )
 async def test_what_is_ready_is_never_what_is_waited_for(seen: tuple[dict[str, Any], ...], goal: Goal, line: str) -> None:
