@@ -20,7 +20,7 @@ def service(_settings: StatuswriterSettings) -> Service:
 
 
 async def serve(settings: StatuswriterSettings, health: Health) -> None:
-    await run_loop(service(settings), settings, health, Writer())
+    await run_loop(service(settings), settings, health, Writer(looks_back=True))
 
 
 def main() -> None:

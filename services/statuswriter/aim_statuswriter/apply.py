@@ -2,6 +2,8 @@
 
 A status is applied whole with one field manager; the resourceVersion it was computed from is the guard, and a conflict
 means: wait for the newer object and compute again. The Event follows the write, at most one of a kind (object and reason) a minute.
+That holds over a change of processes too: an Event is named after its kind and the minute of the clock, so that the API server takes no
+second one, and what came in the minute before is asked for, by name, where this process has sent nothing for a minute.
 
 Recorders of Kubernetes hold events back too, more coarsely: client-go's EventCorrelator (tools/record/events_cache.go) lets 25 of a
 source and object through and then one every 5 minutes, and its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal ones into a
@@ -11,29 +13,33 @@ source and object through and then one every 5 minutes, and its events.k8s.io re
 import datetime
 import socket
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from aim_statuswriter.metrics import STATUS_WRITES
-from aim_statuswriter.render import event
-from aimkube import AlreadyExists, NotFound
+from aim_statuswriter.render import event, event_name, event_namespace
+from aimkube import AlreadyExists, Forbidden, NotFound
 from aimschema.names import short_hash
 from aimschema.reasons import STATUSWRITER
-from aimschema.resources import RESOURCES, Key
+from aimschema.resources import EVENT, RESOURCES, Key
 from aimservice.loop import Loop
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, ReadLog, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, ReadEvents, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import written
 
 EVENT_EVERY_S = 60.0
+Kind = tuple[str, str]
+"""uid of the object and reason."""
 
 
 class Writer:
     """The handler of WriteStatus and SendEvent actions."""
 
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock_s: Callable[[], float] = time.time, *, looks_back: bool = False) -> None:
+        """`clock_s` is the same for all processes. `looks_back`: another process may have sent Events before this one."""
         self._clock_s = clock_s
-        self._sent: dict[tuple[str, str], float] = {}
+        self._looks_back = looks_back
+        self._sent: dict[Kind, float] = {}
+        self._last_s = self._alone_s = float("-inf")
 
     async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
         match action:
@@ -41,7 +47,7 @@ class Writer:
                 await self._write(loop, action, about, causes)
             case SendEvent():
                 await self._send(loop, action, about)
-            case ApplyObject() | DeleteObject() | ReadLog() | InspectImage() | FollowLog():
+            case ApplyObject() | DeleteObject() | ReadLog() | ReadEvents() | InspectImage() | FollowLog():
                 raise TypeError(f"not an action of the statuswriter: {action}")
             case _:
                 assert_never(action)
@@ -62,14 +68,50 @@ class Writer:
     async def _send(self, loop: Loop, action: SendEvent, about: Key) -> None:
         """Of one that nothing but Events tells, what is held back is looked at again."""
         kind, now_s = (action.uid, action.reason), self._clock_s()
-        wait_s = self._sent.get(kind, float("-inf")) + EVENT_EVERY_S - now_s
-        if wait_s > 0:
-            if action.since:
+        if action.since:
+            wait_s = self._sent.get(kind, float("-inf")) + EVENT_EVERY_S - now_s
+            if wait_s > 0:
                 loop.queue.add_after(about, wait_s)
-            return
-        suffix = short_hash([action.uid, action.reason, action.note, action.since]) if action.since else uuid.uuid4().hex[:10]
+                return
+            suffix = short_hash([action.uid, action.reason, action.note, action.since])
+        else:
+            if await self._is_too_soon(loop, action, now_s):
+                return
+            suffix = suffix_of(kind, minute_of(now_s))
         try:
             await loop.cluster.create(event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname()))
         except AlreadyExists:
             return
-        self._sent = {sent: at for sent, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {kind: now_s}
+        self._note(kind, now_s, now_s)
+
+    async def _is_too_soon(self, loop: Loop, action: SendEvent, now_s: float) -> bool:
+        kind = (action.uid, action.reason)
+        if now_s - self._last_s >= EVENT_EVERY_S:
+            self._alone_s = now_s + EVENT_EVERY_S  # (until then a process before this one may have sent what this one does not know)
+        if kind not in self._sent and self._looks_back and now_s < self._alone_s:
+            sent_s = await _sent_before(loop, action, suffix_of(kind, minute_of(now_s) - 1))
+            if sent_s is not None:
+                self._note(kind, sent_s, now_s)
+        self._last_s = now_s
+        return now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S
+
+    def _note(self, kind: Kind, sent_s: float, now_s: float) -> None:
+        self._sent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {kind: sent_s}
+
+
+def minute_of(time_s: float) -> int:
+    return int(time_s // EVENT_EVERY_S)
+
+
+def suffix_of(kind: Kind, minute: int) -> str:
+    """The end of the name of the only Event of a kind in a minute."""
+    return short_hash([*kind, str(minute)])
+
+
+async def _sent_before(loop: Loop, action: SendEvent, suffix: str) -> float | None:
+    """When the Event of that name was sent; None where there is none."""
+    try:
+        found = await loop.cluster.get(EVENT, event_namespace(action.regarding), event_name(action.regarding, suffix))
+        return datetime.datetime.fromisoformat(str(found.get("eventTime"))).timestamp()
+    except (NotFound, Forbidden, ValueError):
+        return None

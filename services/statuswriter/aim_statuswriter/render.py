@@ -4,7 +4,7 @@ import datetime
 from typing import Any
 
 from aimschema.reasons import STATUSWRITER
-from aimschema.resources import AIM_GROUP, EVENT, RESOURCES
+from aimschema.resources import AIM_GROUP, EVENT, RESOURCES, Key
 from aimservice.plan import SendEvent
 
 Body = dict[str, Any]
@@ -12,15 +12,22 @@ NOTE_LENGTH_BYTES = 1024  # the API server counts bytes
 CLUSTER_EVENTS_NAMESPACE = "default"
 
 
+def event_name(key: Key, suffix: str) -> str:
+    return f"{key.name[:240].rstrip('-.')}.{suffix}"
+
+
+def event_namespace(key: Key) -> str:
+    return key.namespace or CLUSTER_EVENTS_NAMESPACE
+
+
 def event(action: SendEvent, now: datetime.datetime, suffix: str, instance: str) -> Body:
     """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl looks for them."""
     key, resource = action.regarding, RESOURCES[action.regarding.kind]
-    namespace = key.namespace or CLUSTER_EVENTS_NAMESPACE
     regarding = {"apiVersion": resource.api_version, "kind": key.kind, "name": key.name, "uid": action.uid}
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,
-        "metadata": {"name": f"{key.name[:240].rstrip('-.')}.{suffix}", "namespace": namespace},
+        "metadata": {"name": event_name(key, suffix), "namespace": event_namespace(key)},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"{AIM_GROUP}/{STATUSWRITER}",
         "reportingInstance": instance,

@@ -1,6 +1,7 @@
 """Writing: one guarded apply, then at most one Event of a kind per object and minute, in the form of events.k8s.io/v1."""
 
 import datetime
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,10 +12,10 @@ import pytest
 from aim_statuswriter import render
 from aim_statuswriter.apply import Writer
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
-from aimkube import AlreadyExists, Conflict, NotFound
+from aimkube import AlreadyExists, Conflict, Forbidden, NotFound
 from aimschema.messages import ObjectChanged
 from aimschema.reasons import OWNED
-from aimschema.resources import CONFIG, Key
+from aimschema.resources import CONFIG, EVENT, Key, Resource
 from aimservice.loop import Loop
 from aimservice.plan import Action, DeleteObject, SendEvent, WriteStatus
 from aimservice.projection import Projection
@@ -35,6 +36,8 @@ class FakeCluster:
     error: Exception | None = None
     statuses: list[Body] = field(default_factory=list)
     created: list[Body] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    may_read: bool = True
 
     async def apply_status(self, body: Body, *, manager: str) -> Body:
         if self.error is not None:
@@ -42,6 +45,15 @@ class FakeCluster:
         assert manager == "aim-statuswriter"
         self.statuses.append(body)
         return {**body, "metadata": {**body["metadata"], "uid": "u", "resourceVersion": "8", "managedFields": []}}
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Body:
+        self.asked.append(name)
+        if not self.may_read:
+            raise Forbidden("no")
+        for there in self.created:
+            if (resource, there["metadata"]["namespace"], there["metadata"]["name"]) == (EVENT, namespace, name):
+                return there
+        raise NotFound(name)
 
     async def create(self, body: Body) -> Body:
         if body["metadata"]["name"] in {there["metadata"]["name"] for there in self.created}:
@@ -123,6 +135,45 @@ async def test_of_a_kind_of_event_one_a_minute_is_sent(loop: FakeLoop) -> None:
         ("AuthError", "u"),
         ("Warm", "successor"),
     ]
+
+
+async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop) -> None:
+    writers = [Writer(lambda: 1200.0), Writer(lambda: 1215.0), Writer(lambda: 1259.9)]
+    for writer in writers:
+        await carry_out(loop, event(), event(note="again"), writer=writer)
+    assert len(loop.cluster.created) == 1
+    await carry_out(loop, event(reason="AuthError"), event(uid="successor"), event(MODEL_KEY, uid="model"), writer=writers[-1])
+    assert len(loop.cluster.created) == 4, "of another kind it may come at once"
+
+
+@pytest.mark.parametrize(("killed_after_s", "sent_again"), [(1.0, False), (15.0, False), (59.0, False), (60.0, True), (61.0, True), (125.0, True)])
+@pytest.mark.parametrize("at_s", [0.0, 1.0, 30.0, 59.5])
+async def test_nor_across_the_turn_of_the_minute(loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool) -> None:
+    """The first one is sent now, wherever in its minute that is, since the API server keeps its time."""
+    began_s = time.time()
+    began_s += (at_s - began_s) % 60  # so far into a minute; its time on the Event is set to that below
+    await carry_out(loop, event(), writer=Writer(lambda: began_s))
+    sent = datetime.datetime.fromtimestamp(began_s, datetime.UTC)
+    loop.cluster.created[0]["eventTime"] = sent.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    await carry_out(loop, event(), event(), writer=Writer(lambda: began_s + killed_after_s, looks_back=True))
+    assert len(loop.cluster.created) == 1 + sent_again
+
+
+async def test_who_may_not_read_events_sends_them_all_the_same(loop: FakeLoop) -> None:
+    loop.cluster.may_read = False
+    await carry_out(loop, event(), writer=Writer(looks_back=True))
+    assert len(loop.cluster.created) == 1
+
+
+async def test_what_was_sent_before_is_asked_for_only_after_a_quiet_minute(loop: FakeLoop) -> None:
+    """Of each kind the first time: whoever sends all the time knows what has been sent."""
+    now_s, asked_at = 0.0, []
+    writer = Writer(lambda: now_s, looks_back=True)
+    for second in (0, 30, 59, 61, 90, 120, 200):
+        now_s, before = float(second), len(loop.cluster.asked)
+        await carry_out(loop, event(uid=f"object-{second}"), writer=writer)
+        asked_at += [second] * (len(loop.cluster.asked) - before)
+    assert asked_at == [0, 30, 59, 200]
 
 
 async def test_of_an_object_that_flaps_each_kind_is_sent_once_a_minute_and_nothing_else_is_held_back(loop: FakeLoop) -> None:
