@@ -1,16 +1,75 @@
-"""Who may come in though the object itself is valid: pod security and quota, in the order of a real
-server's plugins. No I/O.
+"""What a real server's admission plugins do to a write that is valid: they fill in, and they refuse.
+
+In the order of a real server: tolerations and limits are filled in; then limits, pod security and
+quota are required. No I/O.
 """
 
-from aimlab.apiserver import pod_security, quota
+from aimlab.apiserver import immutable, limits, pod_security, quota
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.objects import Obj
+from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.kinds import Resource
+from aimlab.apiserver.objects import Obj, dig, same
+
+STORAGE_CLASSES = ("storage.k8s.io", "storageclasses")
+LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+STAYS_S = 300
+"""How long a pod stays on a node that is lost, unless it says otherwise."""
 
 
-def admit(cluster: Cluster, obj: Obj) -> None:
-    """ApiError 403 where the namespace does not take a new object."""
+def complete(cluster: Cluster, obj: Obj, *, new: bool) -> None:
+    """What plugins add to an object."""
     if obj["kind"] != "Pod":
         return
-    namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-    pod_security.require(cluster.namespace(namespace), name, obj["spec"])
-    quota.require_room(cluster.store, namespace, name)
+    if new:
+        limits.complete(cluster.store, obj)
+    known = {toleration.get("key") for toleration in obj["spec"].get("tolerations") or []}
+    for key in LOST_NODE:
+        if key not in known:
+            stay = {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": STAYS_S}
+            obj["spec"].setdefault("tolerations", []).append(stay)
+
+
+def admit(cluster: Cluster, resource: Resource, obj: Obj, old: Obj | None = None) -> list[str]:
+    """Warnings. ApiError 403 where the namespace or the class does not take the object."""
+    if resource.custom or not resource.namespaced:
+        return []
+    if old is None and obj["kind"] in {"Pod", "PersistentVolumeClaim"}:
+        limits.require(cluster.store, obj)
+    warned = _pod_security(cluster, obj, old)
+    if old is not None and immutable.grows(obj, old):
+        _require_growth(cluster, obj)
+    if old is None or immutable.grows(obj, old):
+        quota.require_room(cluster.store, resource, obj, old)
+    return warned
+
+
+def count(cluster: Cluster, resource: Resource, obj: Obj) -> None:
+    """What was let in takes its room."""
+    if resource.namespaced:
+        quota.take(cluster.store, resource, obj)
+
+
+def _pod_security(cluster: Cluster, obj: Obj, old: Obj | None) -> list[str]:
+    """Pods are refused, workloads only warned of."""
+    namespace = cluster.namespace(obj["metadata"]["namespace"])
+    template = dig(obj, "spec", "template", "spec")
+    if obj["kind"] == "Pod":
+        if old is None or not same(_images(obj), _images(old)):
+            pod_security.require(namespace, obj["metadata"]["name"], obj["spec"])
+        return []
+    changed = old is None or not same(template, dig(old, "spec", "template", "spec"))
+    return pod_security.warnings(namespace, template) if template and changed else []
+
+
+def _images(pod: Obj) -> list[object]:
+    return [container.get("image") for container in pod["spec"].get("containers") or []]
+
+
+def _require_growth(cluster: Cluster, claim: Obj) -> None:
+    name, class_name = claim["metadata"]["name"], claim["spec"].get("storageClassName") or ""
+    of_class = cluster.store.collections[STORAGE_CLASSES].get("", class_name)
+    if of_class is None or not of_class.obj.get("allowVolumeExpansion"):
+        provisioned = "only dynamically provisioned pvc can be resized"
+        why = f"{provisioned} and the storageclass that provisions the pvc must support resize"
+        text = f'persistentvolumeclaims "{name}" is forbidden: {why}'
+        raise ApiError(403, "Forbidden", text, named("", "persistentvolumeclaims", name))

@@ -4,15 +4,15 @@
 """
 
 from base64 import b64encode
-from decimal import Decimal
 from ipaddress import ip_address
 
-from aimlab.apiserver import events, quantity
+from aimlab.apiserver import events, immutable, limits
 from aimlab.apiserver.errors import Cause
 from aimlab.apiserver.names import bad_labels
-from aimlab.apiserver.objects import Json, Obj, clone, dig, meta, same
+from aimlab.apiserver.objects import Obj, clone, dig, meta, same
 
-PVC_PROTECTION = "kubernetes.io/pvc-protection"
+PVC_PROTECTION, PV_PROTECTION = "kubernetes.io/pvc-protection", "kubernetes.io/pv-protection"
+PROTECTION = {"PersistentVolumeClaim": PVC_PROTECTION, "PersistentVolume": PV_PROTECTION}
 JOB_LABELS = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name")
 
 
@@ -29,6 +29,8 @@ def fill(obj: Obj) -> None:
             obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
             if obj["kind"] == "PersistentVolume":
                 obj["spec"].setdefault("persistentVolumeReclaimPolicy", "Retain")
+                if isinstance(obj["spec"].get("hostPath"), dict):
+                    obj["spec"]["hostPath"].setdefault("type", "")
         case "Secret":
             _secret(obj)
         case "Service":
@@ -41,6 +43,8 @@ def fill(obj: Obj) -> None:
             meta(obj).setdefault("labels", {})["kubernetes.io/metadata.name"] = meta(obj).get("name", "")
         case "Event":
             events.fill(obj)
+        case "LimitRange":
+            limits.fill(obj)
 
 
 STATUS_AT_START: dict[str, Obj] = {
@@ -51,21 +55,25 @@ STATUS_AT_START: dict[str, Obj] = {
     "Job": {},
     "Deployment": {},
     "ReplicaSet": {"replicas": 0},
-    "StatefulSet": {"replicas": 0},
-    "PodDisruptionBudget": {},
+    "StatefulSet": {"replicas": 0, "availableReplicas": 0},
+    "PodDisruptionBudget": dict.fromkeys(("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"), 0),
+    "ResourceQuota": {},
     "Service": {"loadBalancer": {}},
 }
 
 
-def create(obj: Obj) -> None:
+def create(obj: Obj, now: str) -> None:
     """What happens once, when an object with a uid is about to be stored for the first time."""
     if obj["kind"] in STATUS_AT_START:
         obj["status"] = clone(STATUS_AT_START[obj["kind"]])
     match obj["kind"]:
-        case "PersistentVolumeClaim":
+        case "PersistentVolumeClaim" | "PersistentVolume":
+            protection = PROTECTION[obj["kind"]]
             finalizers = meta(obj).setdefault("finalizers", [])
-            if PVC_PROTECTION not in finalizers:
-                finalizers.append(PVC_PROTECTION)
+            if protection not in finalizers:
+                finalizers.append(protection)
+            if obj["kind"] == "PersistentVolume":
+                obj["status"]["lastPhaseTransitionTime"] = now
         case "Job":
             _job_identity(obj)
         case "Pod":
@@ -154,7 +162,7 @@ def _job_identity(obj: Obj) -> None:
     if spec["manualSelector"]:
         return
     labels = meta(spec["template"]).setdefault("labels", {})
-    shared = same(metadata.get("labels"), labels)
+    shared = not metadata.get("labels") or same(metadata.get("labels"), labels)
     labels |= dict(zip(JOB_LABELS, (metadata["uid"], metadata["name"]) * 2, strict=True))
     if shared:
         metadata["labels"] = clone(labels)
@@ -170,6 +178,12 @@ def _workload(obj: Obj) -> None:
         spec.setdefault("revisionHistoryLimit", 10)
         spec.setdefault("strategy", {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
     if obj["kind"] == "StatefulSet":
+        keep = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
+        keep |= {"whenDeleted": "Retain", "whenScaled": "Retain"} | keep
+        for template in spec.get("volumeClaimTemplates") or []:
+            template |= {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+            template.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+            template.setdefault("status", {"phase": "Pending"})
         spec.setdefault("podManagementPolicy", "OrderedReady")
         spec.setdefault("revisionHistoryLimit", 10)
         spec.setdefault("updateStrategy", {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
@@ -186,6 +200,8 @@ def _secret(obj: Obj) -> None:
 def _service(spec: Obj) -> None:
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
+    if spec.get("clusterIP"):
+        spec.setdefault("clusterIPs", [spec["clusterIP"]])
     if spec["type"] != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
         spec.setdefault("ipFamilyPolicy", "SingleStack")
@@ -195,34 +211,58 @@ def _service(spec: Obj) -> None:
         port.setdefault("targetPort", port.get("port"))
 
 
-JOB_IMMUTABLE = ("completionMode", "completions", "podFailurePolicy", "selector", "successPolicy", "template")
-
-
 def refused(obj: Obj, old: Obj | None) -> list[Cause]:
     """What a real API server would not take, in an object after `fill`."""
+    found = [] if old is None else immutable.changed(obj, old)
     match obj["kind"]:
-        case "Job":
-            return _refused_job(obj, old)
-        case "Pod":
-            return list(_refused_pod(obj["spec"], "spec", ("Always", "OnFailure", "Never"), old))
-        case "PersistentVolumeClaim" if old is not None:
-            return _refused_claim(obj, old)
-        case "ConfigMap" | "Secret" if old is not None and old.get("immutable"):
-            return [
-                Cause(name, "FieldValueForbidden", "Forbidden: field is immutable when `immutable` is set")
-                for name in ("immutable", "data", "binaryData")
-                if not same(obj.get(name), old.get(name))
-            ]
+        case "Job" if old is None:
+            return _refused_job(obj)
+        case "Pod" if old is None:
+            return list(_refused_pod(obj["spec"], "spec", ("Always", "OnFailure", "Never")))
         case "PersistentVolumeClaim" if not dig(obj, "spec", "accessModes"):
             return [Cause("spec.accessModes", "FieldValueRequired", "Required value: at least 1 access mode is required")]
-        case "StorageClass" if old is not None:
-            return [
-                Cause(name, "FieldValueForbidden", "Forbidden: updates to provisioner and parameters are forbidden.")
-                for name in ("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode")
-                if not same(obj.get(name), old.get(name))
-            ]
+        case "Deployment" | "ReplicaSet" | "StatefulSet":
+            return [*_refused_selector(obj), *_refused_strategy(obj), *found]
+        case "Service":
+            return [*_refused_ports(obj), *found]
+        case "PodDisruptionBudget":
+            return _refused_budget(obj)
         case _:
-            return []
+            return found
+
+
+def _refused_selector(obj: Obj) -> list[Cause]:
+    """A workload finds its own pods, by matchLabels alone here."""
+    selector, labels = dig(obj, "spec", "selector"), dig(obj, "spec", "template", "metadata", "labels") or {}
+    wanted = dig(selector, "matchLabels") or {}
+    causes = [] if selector else [Cause("spec.selector", "FieldValueRequired", "Required value")]
+    if not selector or any(labels.get(key) != value for key, value in wanted.items()):
+        words = f"Invalid value: {immutable.as_json(labels)}: `selector` does not match template `labels`"
+        causes.append(Cause("spec.template.metadata.labels", "FieldValueInvalid", words))
+    return causes
+
+
+def _refused_strategy(obj: Obj) -> list[Cause]:
+    strategy = dig(obj, "spec", "strategy") or {}
+    if strategy.get("type") != "Recreate" or not strategy.get("rollingUpdate"):
+        return []
+    words = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
+    return [Cause("spec.strategy.rollingUpdate", "FieldValueForbidden", words)]
+
+
+def _refused_ports(obj: Obj) -> list[Cause]:
+    ports = dig(obj, "spec", "ports") or []
+    unnamed = [index for index, port in enumerate(ports) if not port.get("name")] if len(ports) > 1 else []
+    return [Cause(f"spec.ports[{index}].name", "FieldValueRequired", "Required value") for index in unnamed]
+
+
+def _refused_budget(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    if spec.get("minAvailable") is None or spec.get("maxUnavailable") is None:
+        return []
+    fields = ("minAvailable", "selector", "maxUnavailable", "unhealthyPodEvictionPolicy")
+    shown = immutable.as_json({f"{name[0].upper()}{name[1:]}": spec.get(name) for name in fields})
+    return [Cause("spec", "FieldValueInvalid", f"Invalid value: {shown}: minAvailable and maxUnavailable cannot be both set")]
 
 
 def loopback_endpoints(obj: Obj) -> list[Cause]:
@@ -238,24 +278,16 @@ def loopback_endpoints(obj: Obj) -> list[Cause]:
     ]
 
 
-def _refused_job(obj: Obj, old: Obj | None) -> list[Cause]:
+def _refused_job(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
-    if old is not None:
-        return [
-            Cause(f"spec.{name}", "FieldValueInvalid", "Invalid value: field is immutable")
-            for name in JOB_IMMUTABLE
-            if not same(spec.get(name), old["spec"].get(name))
-        ]
     found = bad_labels(dig(spec, "template", "metadata", "labels"), "spec.template.labels")
     if spec["template"]["spec"].get("restartPolicy") not in ("OnFailure", "Never"):
         message = 'Required value: valid values: "OnFailure", "Never"'
         found.append(Cause("spec.template.spec.restartPolicy", "FieldValueRequired", message))
-    return [*found, *_refused_pod(spec["template"]["spec"], "spec.template.spec", ("Always", "OnFailure", "Never"), old)]
+    return [*found, *_refused_pod(spec["template"]["spec"], "spec.template.spec", ("Always", "OnFailure", "Never"))]
 
 
-def _refused_pod(spec: Obj, path: str, policies: tuple[str, ...], old: Obj | None) -> list[Cause]:
-    if old is not None:
-        return []
+def _refused_pod(spec: Obj, path: str, policies: tuple[str, ...]) -> list[Cause]:
     if not spec.get("containers"):
         return [Cause(f"{path}.containers", "FieldValueRequired", "Required value")]
     found = [
@@ -269,26 +301,3 @@ def _refused_pod(spec: Obj, path: str, policies: tuple[str, ...], old: Obj | Non
         message = f'Unsupported value: "{spec["restartPolicy"]}": supported values: {choices}'
         found.append(Cause(f"{path}.restartPolicy", "FieldValueNotSupported", message))
     return found
-
-
-def _refused_claim(obj: Obj, old: Obj) -> list[Cause]:
-    def rest(claim: Obj) -> Obj:
-        spec: Obj = clone(claim["spec"])
-        for name in ("volumeName", "storageClassName", "volumeAttributesClassName"):
-            if not old["spec"].get(name) or name == "volumeAttributesClassName":
-                spec.pop(name, None)
-        if dig(old, "status", "phase") == "Bound":
-            (spec.get("resources") or {}).pop("requests", None)
-        return spec
-
-    words = "Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-    if not same(rest(obj), rest(old)):
-        return [Cause("spec", "FieldValueForbidden", words)]
-    if _size(obj) < _size(old):
-        message = "Forbidden: field can not be less than status.capacity"
-        return [Cause("spec.resources.requests.storage", "FieldValueForbidden", message)]
-    return []
-
-
-def _size(claim: Json) -> Decimal:
-    return quantity.parse(str(dig(claim, "spec", "resources", "requests", "storage") or "0"))

@@ -97,6 +97,8 @@ class Controllers:
             self._empty_definition(entry.obj)
         elif builtin.PVC_PROTECTION in finalizers and key == CLAIMS:
             self._unprotect(entry.obj)
+        elif builtin.PV_PROTECTION in finalizers and dig(entry.obj, "status", "phase") != "Bound":
+            release(self.cluster, key, entry.obj, builtin.PV_PROTECTION)
         elif ORPHAN in finalizers:
             self._orphan(key, entry.obj)
         elif FOREGROUND in finalizers:

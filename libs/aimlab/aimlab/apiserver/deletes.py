@@ -36,7 +36,8 @@ def delete(cluster: Cluster, request: Request, options: Options) -> Result:
     if not kept:
         if not request.dry_run:
             cluster.store.remove(resource.storage, request.namespace, request.name)
-        return Result(200, resource.view(live) if resource.returns_deleted else _gone(request, live))
+        last = {**live, "metadata": {**live["metadata"], "resourceVersion": str(cluster.store.version)}}
+        return Result(200, resource.view(last) if resource.returns_deleted else _gone(request, live))
     obj = _marked(cluster, live, finalizers, grace_s)
     if request.dry_run or obj is live:
         return Result(200, resource.view(obj))

@@ -298,8 +298,8 @@ def _write_request(request: web.Request, target: Target) -> writes.Request:
 async def _write(request: web.Request, cluster: Cluster, target: Target) -> web.Response:
     body, written = await _body(request), _write_request(request, target)
     if request.method == "POST" and target.subresource == "binding":
-        node = dig(body, "target", "name")
-        result = writes.patched(cluster, written, {"spec": {"nodeName": node}}, writes.MERGE_PATCH)
+        bound = replace(written, subresource="binding")
+        result = writes.bind(cluster, bound, str(dig(body, "target", "name")))
         return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201, result.warnings)
     if request.method == "POST" and target.subresource == "token":
         return _token(request, cluster, target, body)

@@ -87,6 +87,7 @@ TABLE: dict[str, tuple[_Builtin, ...]] = {
         _Builtin("ConfigMap", "configmaps", "cm"),
         _Builtin("Endpoints", "endpoints", "ep"),
         _Builtin("Event", "events", "ev", "", " ".join(events.CORE_FIELDS)),
+        _Builtin("LimitRange", "limitranges", "limits"),
         _Builtin("Namespace", "namespaces", "ns", "cs", "status.phase"),
         _Builtin("Node", "nodes", "no", "cs", "spec.unschedulable"),
         _Builtin("PersistentVolumeClaim", "persistentvolumeclaims", "pvc", "sd"),

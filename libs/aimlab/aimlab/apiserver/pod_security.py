@@ -2,7 +2,8 @@
 that enforces one by label (Kubernetes, "Pod Security Standards"). Pure.
 
 Held to a real server in tests/apiserver/transcripts/pod-security.jsonl. A version in the label is
-printed and otherwise taken as `latest`; Windows pods, annotations and user namespaces are not known.
+printed and otherwise taken as `latest`; Windows pods and
+the old annotations are not known.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -212,6 +213,16 @@ def _privileged(spec: Obj) -> Iterator[Violation]:
         yield "privileged", f"{_named_containers(names)} must not set securityContext.privileged=true"
 
 
+def _has_own_users(spec: Obj) -> bool:
+    """Root in a user namespace is nobody outside."""
+    return spec.get("hostUsers") is False
+
+
+def _any_proc_mount(spec: Obj) -> Iterator[Violation]:
+    if not _has_own_users(spec):
+        yield from _proc_mount(spec)
+
+
 def _proc_mount(spec: Obj) -> Iterator[Violation]:
     def mount(container: Obj) -> str:
         return str(_security(container, "procMount") or "Default")
@@ -299,6 +310,8 @@ def _may_be_root(spec: Obj) -> Iterator[Violation]:
     what, field = "runAsNonRoot != true", "securityContext.runAsNonRoot"
     who = _setters(spec, lambda holder: _security(holder, "runAsNonRoot") is False)
     silent = [one["name"] for one in _containers(spec) if _security(one, "runAsNonRoot") is None]
+    if _has_own_users(spec):
+        return
     if who:
         yield what, f"{who} must not set {field}=false"
     elif silent and not _security(spec, "runAsNonRoot"):
@@ -307,7 +320,7 @@ def _may_be_root(spec: Obj) -> Iterator[Violation]:
 
 def _is_root(spec: Obj) -> Iterator[Violation]:
     who = _setters(spec, lambda holder: _security(holder, "runAsUser") == 0)
-    if who:
+    if who and not _has_own_users(spec):
         yield "runAsUser=0", f"{who} must not set runAsUser=0"
 
 
@@ -329,13 +342,13 @@ BASELINE: tuple[Callable[[Obj], Iterable[Violation]], ...] = (
     _host_ports,
     _host_probes,
     _privileged,
-    _proc_mount,
+    _any_proc_mount,
     _selinux,
     _set_seccomp,
     _sysctls,
     _host_process,
 )
-STRICTER = (_added_capabilities, _host_paths, _proc_mount, _set_seccomp)
+STRICTER = (_added_capabilities, _host_paths, _any_proc_mount, _set_seccomp)
 """Those of which restricted has one of its own."""
 RESTRICTED: tuple[Callable[[Obj], Iterable[Violation]], ...] = (
     _privilege_escalation,

@@ -19,3 +19,15 @@ def parse(text: str) -> Decimal:
     if unit in DECIMAL:
         return number.scaleb(DECIMAL[unit])
     return number.scaleb(int(unit[1:]))
+
+
+def text_of(value: Decimal, *, binary: bool) -> str:
+    """The canonical text of an amount; `binary` where one of its parts had a unit such as Gi."""
+    if binary and value and value == value.to_integral_value():
+        unit = max((unit for unit in BINARY if value % BINARY[unit] == 0), key=BINARY.__getitem__, default="")
+        return f"{value / BINARY[unit] if unit else value:f}" + unit
+    for unit in ("E", "P", "T", "G", "M", "k", "", "m", "u"):
+        scaled = value.scaleb(-DECIMAL[unit])
+        if scaled == scaled.to_integral_value():
+            return f"{int(scaled)}{unit if value else ''}"
+    return f"{value.normalize():f}"

@@ -12,6 +12,7 @@ from aimlab.apiserver import admission, builtin, crd, fields, names, patch, sche
 from aimlab.apiserver.cel import MISSING
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, Cause, already_exists, bad_request, conflict, invalid, not_found, stale
+from aimlab.apiserver.immutable import as_json
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Json, Obj, clone, dig, meta, same
 
@@ -85,17 +86,19 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
     if resource.kind == crd.KIND:
         obj["status"] = crd.first_status(obj)
     elif not resource.custom:
-        builtin.create(obj)
+        admission.complete(cluster, obj, new=True)
+        builtin.create(obj, cluster.time())
     _validate(cluster, resource, obj, None)
     entry = cluster.store.collections[resource.storage].get(request.namespace, metadata["name"])
     if entry is not None:
         raise already_exists(resource.group, resource.plural, metadata["name"], deleting="deletionTimestamp" in meta(entry.obj))
-    admission.admit(cluster, obj)
+    warnings += admission.admit(cluster, resource, obj)
     if owners is None:
         owners = fields.updated([], _writer(cluster, request, "Update"), {}, _without_status(request, obj), resource.shape)
     metadata["managedFields"] = fields.encode(owners)
     if not request.dry_run:
         obj = cluster.store.put(resource.storage, obj).obj
+        admission.count(cluster, resource, obj)
     return Result(201, resource.view(obj), warnings)
 
 
@@ -128,6 +131,16 @@ def patched(cluster: Cluster, request: Request, body: Json, media_type: str) -> 
         candidate = patch.merge(seen, body) if media_type == MERGE_PATCH else patch.strategic(seen, body, resource.shape)
     _checked_identity(request, candidate)
     return _replace(cluster, request, live, resource.to_storage(candidate) if resource.to_storage else candidate)
+
+
+def bind(cluster: Cluster, request: Request, node: str) -> Result:
+    """POST of a Pod's binding. ApiError 404, 409 if the pod has its node."""
+    live = cluster.get(request.resource, request.namespace, request.name).obj
+    bound_to = dig(live, "spec", "nodeName")
+    if bound_to:
+        why = f"pod {request.name} is already assigned to node {as_json(bound_to)}"
+        raise conflict("", "pods/binding", request.name, why)
+    return patched(cluster, request, {"spec": {"nodeName": node}}, MERGE_PATCH)
 
 
 def applied(cluster: Cluster, request: Request, body: Json) -> Result:
@@ -187,9 +200,13 @@ def _replace(cluster: Cluster, request: Request, live: Obj, candidate: Obj, owne
         if resource.status:
             candidate = _with_status(candidate, live.get("status"))
         obj, warnings = _filled(request, candidate, live)
+        if not resource.custom:
+            admission.complete(cluster, obj, new=False)
     metadata = meta(obj)
     metadata.pop("managedFields", None)
-    _validate(cluster, resource, obj, live)
+    _validate(cluster, resource, obj, None if request.subresource == "binding" else live)
+    if not request.subresource:
+        warnings += admission.admit(cluster, resource, obj, live)
     if owners is None:
         known = _given_owners(given_owners, live)
         owners = fields.updated(known, _writer(cluster, request, "Update"), live, obj, resource.shape)

@@ -21,6 +21,9 @@ ORDER = (
     "watch",
     "delete-finalizers-owners",
     "core-kinds",
+    "immutable",
+    "pod-security",
+    "quota",
 )
 """The topics, each on the state that those before it left."""
 
@@ -63,7 +66,7 @@ class Bindings:
 
     def _value(self, match: re.Match[str]) -> str:
         if match[1] is None:
-            return "2026-01-01T00:00:00Z"
+            return "2026-01-01T00:00:00.000000Z"
         return self.values.get(match[0], "1" if match[1] == "rv" else "00000000-0000-0000-0000-000000000000")
 
     def text(self, expected: str, actual: Any) -> bool:

@@ -26,6 +26,7 @@ GROUP = "/apis/lab.example.com/v1alpha1"
 WIDGETS = f"{GROUP}/namespaces/lab/widgets"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ELSEWHERE = "/api/v1/namespaces/default/configmaps"
+ACCOUNTS = "/api/v1/namespaces/lab/serviceaccounts"
 MERGE_PATCH = "application/merge-patch+json"
 ANSWER_WITHIN_S = 60.0
 SERVED_WITHIN_S = 30.0
@@ -46,11 +47,18 @@ LEFT_BARE: Mapping[Place, Allowed] = {
 GO_STRUCTS = "the message goes on with a dump of Go structs, which only Go has"
 IMMUTABLE_CLAIM = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 MESSAGES = r"\.message|\.details\.causes\[0\]\.message"
-KNOWN: Mapping[Place, Allowed] = {
-    ("core-kinds", 2): Allowed(MESSAGES, rf".*Forbidden: {IMMUTABLE_CLAIM}", GO_STRUCTS),
-    ("core-kinds", 3): Allowed(MESSAGES, rf".*Forbidden: {IMMUTABLE_CLAIM}", GO_STRUCTS),
-    ("core-kinds", 5): Allowed(MESSAGES, r".*Invalid value: .*field is immutable", GO_STRUCTS),
+FIXED_JOB = r".*Invalid value: .*field is immutable"
+FIXED_CLAIM = rf".*Forbidden: {IMMUTABLE_CLAIM}"
+FIXED_VOLUME = r".*Forbidden: spec.persistentvolumesource is immutable after creation"
+FIXED_POD = r".*Forbidden: pod updates may not change fields other than .*"
+DUMPS: Mapping[str, tuple[tuple[str, int], ...]] = {
+    FIXED_CLAIM: (("core-kinds", 2), ("core-kinds", 3), *(("immutable", step) for step in (33, 34, 39, 40))),
+    FIXED_JOB: (("core-kinds", 5), ("immutable", 17)),
+    FIXED_VOLUME: (("immutable", 45),),
+    FIXED_POD: (("immutable", 58), ("immutable", 59), ("immutable", 61)),
 }
+"""Where a real server's message goes on."""
+KNOWN: Mapping[Place, Allowed] = {where: Allowed(MESSAGES, words, GO_STRUCTS) for words, places in DUMPS.items() for where in places}
 """What the double does otherwise than a real server."""
 
 
@@ -118,19 +126,38 @@ async def relabel_w2(session: Session) -> None:
     await session.send("PATCH", f"{WIDGETS}/w2", {"metadata": {"labels": {"w": "2"}}}, MERGE_PATCH)
 
 
+async def until_admission_knows(session: Session) -> None:
+    """The plugins of a real server see labels and quotas a moment later."""
+    await asyncio.sleep(session.quiet_s)
+
+
 Doing = Callable[[Session], Awaitable[None]]
 BEFORE: Mapping[Place, Doing] = {
     ("discovery", 4): until_served,
     ("list-and-select", 1): make_labelled_widgets,
     ("watch", 3): make_w2,
     ("core-kinds", 7): write_elsewhere,
+    **{("pod-security", step): until_admission_knows for step in (2, 17, 46)},
+    **{("quota", step): until_admission_knows for step in (3, 13, 19, 28, 31)},
 }
 DURING: Mapping[Place, Doing] = {("watch", 1): live_through_w1, ("watch", 6): relabel_w2}
 
 
+MADE = (
+    f"{CRDS}/widgets.lab.example.com",
+    f"{CRDS}/gadgets.lab.example.com",
+    f"{ELSEWHERE}/elsewhere",
+    "/api/v1/persistentvolumes/lab-pv",
+    "/apis/storage.k8s.io/v1/storageclasses/lab-grows",
+    "/apis/storage.k8s.io/v1/storageclasses/lab-stays",
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/lab-fixed",
+    "/api/v1/namespaces/lab",
+)
+
+
 async def clean_up(session: Session) -> None:
     """What the recording's steps and those between them made. Without a namespace controller the namespace stays, Terminating."""
-    for path in (f"{CRDS}/widgets.lab.example.com", f"{CRDS}/gadgets.lab.example.com", f"{ELSEWHERE}/elsewhere", "/api/v1/namespaces/lab"):
+    for path in MADE:
         await session.send("DELETE", path)
 
 
@@ -156,6 +183,7 @@ class Outcome:
 async def replay(session: Session, recording: Iterable[Step]) -> list[Outcome]:
     """Every step in order. Raises RuntimeError where the server is not in the state to begin with, aiohttp.ClientError where it does not answer."""
     await session.make("/api/v1/namespaces", {"metadata": {"name": "lab"}})
+    await session.send("POST", ACCOUNTS, {"metadata": {"name": "default"}})
     outcomes = []
     try:
         for step in recording:

@@ -28,7 +28,7 @@ BUILT_IN = """
 apiVersion: v1
 kind: Pod
 metadata: {name: p, namespace: lab}
-spec: {containers: [{name: c, image: "x:1", env: [{name: A, value: VALUE}]}]}
+spec: {containers: [{name: c, image: "x:VALUE"}]}
 ---
 apiVersion: batch/v1
 kind: Job
