@@ -248,9 +248,17 @@ async def test_the_way_out_that_is_named_is_one(run: Run, tmp_path: Path) -> Non
     code, told = await helm(run, "install", "--create-namespace")
     assert code == 0, told
     labels = {"app.kubernetes.io/name": "aim-nats"}
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}, "storageClassName": "grows"}
     metadata = {"name": "data-aim-nats-0", "namespace": NAMESPACE, "labels": labels}
-    (tmp_path / "claim.yaml").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}))
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+    grows = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "grows"},
+        "provisioner": "x",
+        "allowVolumeExpansion": True,
+    }
+    (tmp_path / "claim.yaml").write_text(yaml.safe_dump_all([grows, claim]))
     code, told = await run("kubectl", "create", "-f", str(tmp_path / "claim.yaml"))
     assert code == 0, told
     bound = ("--subresource=status", "--type=merge", '--patch={"status": {"phase": "Bound"}}')

@@ -6,7 +6,7 @@
 from base64 import b64encode
 from ipaddress import ip_address
 
-from aimlab.apiserver import events, immutable, limits
+from aimlab.apiserver import events, immutable, limits, quantity
 from aimlab.apiserver.errors import Cause
 from aimlab.apiserver.names import bad_labels
 from aimlab.apiserver.objects import Obj, clone, dig, meta, same
@@ -27,6 +27,7 @@ def fill(obj: Obj) -> None:
             _workload(obj)
         case "PersistentVolumeClaim" | "PersistentVolume":
             obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+            _amounts(obj["spec"].get("resources") or obj["spec"])
             if obj["kind"] == "PersistentVolume":
                 obj["spec"].setdefault("persistentVolumeReclaimPolicy", "Retain")
                 if isinstance(obj["spec"].get("hostPath"), dict):
@@ -110,11 +111,19 @@ def _container(container: Obj) -> None:
     container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
     for port in container.get("ports") or []:
         port.setdefault("protocol", "TCP")
+    _amounts(container["resources"])
     for limit, amount in (dig(container, "resources", "limits") or {}).items():
         container["resources"].setdefault("requests", {}).setdefault(limit, amount)
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         if isinstance(container.get(probe), dict):
             _probe(container[probe])
+
+
+def _amounts(holder: Obj) -> None:
+    """Quantities in the form in which a server keeps them."""
+    for name in ("requests", "limits", "capacity"):
+        if isinstance(holder.get(name), dict):
+            holder[name] = {key: quantity.canonical(amount) for key, amount in holder[name].items()}
 
 
 def _probe(probe: Obj) -> None:
@@ -183,6 +192,7 @@ def _workload(obj: Obj) -> None:
         for template in spec.get("volumeClaimTemplates") or []:
             template |= {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
             template.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+            _amounts(template["spec"].get("resources") or {})
             template.setdefault("status", {"phase": "Pending"})
         spec.setdefault("podManagementPolicy", "OrderedReady")
         spec.setdefault("revisionHistoryLimit", 10)

@@ -31,3 +31,11 @@ def text_of(value: Decimal, *, binary: bool) -> str:
         if scaled == scaled.to_integral_value():
             return f"{int(scaled)}{unit if value else ''}"
     return f"{value.normalize():f}"
+
+
+def canonical(text: str | float) -> str:
+    """As a server writes it back: 10240Mi is 10Gi, 0.5 is 500m. What is no quantity stays as it is."""
+    try:
+        return text_of(parse(str(text)), binary=str(text).endswith("i"))
+    except ValueError:
+        return str(text)
