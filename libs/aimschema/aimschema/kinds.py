@@ -394,6 +394,7 @@ class CacheStatus(Retried):
     status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
     last_used: str | None = Field(default=None, description="When a service last started on this cache.", json_schema_extra={"format": "date-time"})
     persistent_volume_claim: str | None = Field(default=None, description="Name of the claim that holds the files.")
+    size: str | None = Field(default=None, description="Size of the claim, such as 20Gi.")
     progress: str | None = Field(default=None, description="How much is there, such as 43%.")
     size_bytes: int | None = Field(default=None, ge=0, description="Size of the files.", json_schema_extra={"format": "int64"})
     revision: str | None = Field(default=None, description="Revision of the source that is cached.")
@@ -405,7 +406,7 @@ class ModelCache(Kind):
     short_names = ("mc",)
     columns = (
         column("Source", ".spec.sourceUri"),
-        column("Size", ".spec.size"),
+        column("Size", ".status.size"),
         column("Status", ".status.status"),
         column("Progress", ".status.progress"),
         column("PVC", ".status.persistentVolumeClaim"),

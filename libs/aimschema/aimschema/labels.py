@@ -38,6 +38,9 @@ KSERVE_AUTOSCALER: Final = "serving.kserve.io/autoscalerClass"
 KSERVE_STOP: Final = "serving.kserve.io/stop"
 KSERVE_ISVC_LABEL: Final = "serving.kserve.io/inferenceservice"
 
+ISTIO_INJECT: Final = "sidecar.istio.io/inject"
+"""On a pod: "false" keeps Istio's sidecar out of it."""
+
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 ENV_METRIC: Final = "AIM_METRIC"

@@ -50,6 +50,11 @@ def cache_size_job(cache: str) -> str:
     return f"{cache}-size"
 
 
+def cache_ca(cache: str) -> str:
+    """ConfigMap with the certificates that the Jobs of a cache trust."""
+    return f"{cache}-ca"
+
+
 def predictor_service(service: str) -> str:
     """The Kubernetes Service that KServe (Standard mode) makes for an InferenceService of this name."""
     return f"{service}-predictor"

@@ -16,16 +16,21 @@ _SCALE: Final = {
 }
 
 
-def parse(quantity: str | int) -> int:
-    """Bytes, rounded up and capped at `LARGEST` either side of zero. Raises ValueError where it is no quantity."""
+def exact(quantity: str | int | float) -> Decimal:
+    """The value, not rounded. Raises ValueError where it is no quantity."""
     form = _FORM.fullmatch(str(quantity))
     if form is None:
         raise ValueError(f"{quantity!r} is not a quantity")
     number, exponent, suffix = form.groups()
     try:
-        size = Decimal(number + (exponent or "")) * _SCALE[suffix or ""]
+        return Decimal(number + (exponent or "")) * _SCALE[suffix or ""]
     except DecimalException as error:
         raise ValueError(f"{quantity!r} is out of range") from error
+
+
+def parse(quantity: str | int) -> int:
+    """Bytes, rounded up and capped at `LARGEST` either side of zero. Raises ValueError where it is no quantity."""
+    size = exact(quantity)
     if size and size.adjusted() >= 19:  # as a whole number it could take all memory (1e999999)
         return LARGEST if size > 0 else -LARGEST
     return max(-LARGEST, min(LARGEST, int(size.to_integral_value(rounding=ROUND_CEILING))))

@@ -43,6 +43,7 @@ PVC_PENDING: Final = "PVCPending"
 PVC_PROVISIONING: Final = "PVCProvisioning"
 PVC_BOUND: Final = "PVCBound"
 PVC_LOST: Final = "PVCLost"
+PVC_TERMINATING: Final = "PVCTerminating"
 STORAGE_CLASS_MISSING: Final = "StorageClassMissing"
 INSUFFICIENT_CAPACITY: Final = "InsufficientCapacity"
 FILLED: Final = "Filled"
@@ -115,7 +116,7 @@ OWNED: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
     CACHE.kind: {
         CACHER: (
             frozenset({STORAGE_READY, FILLED}),
-            frozenset({"persistentVolumeClaim", "progress", "sizeBytes", "revision", "attempts", "nextAttemptTime"}),
+            frozenset({"persistentVolumeClaim", "size", "progress", "sizeBytes", "revision", "attempts", "nextAttemptTime"}),
         ),
         DEPLOYER: (frozenset(), frozenset({"lastUsed"})),
     },

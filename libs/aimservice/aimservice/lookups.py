@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from aimschema.discovered import Discovered, from_config_map
 from aimschema.names import discovery_config_map
+from aimschema.reasons import DUPLICATE_SOURCE, FAILED_STATE, READY
 from aimschema.resources import CACHE, CONFIG_MAP, MODEL, Key
 from aimservice.projection import Projection, Seen
 
@@ -21,6 +22,12 @@ def models_named(seen: Projection, name: str) -> list[Seen]:
 def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[Seen]:
     """Caches of one source in a namespace; the first is the one that counts."""
     return oldest_first(cache for cache in seen.all(CACHE.kind, namespace) if cache.spec.get("sourceUri") == source_uri)
+
+
+def has_failed(cache: Seen) -> bool:
+    """Of the first cache of a source. That there was an older one is void once it is the first."""
+    ready = cache.condition(READY) or {}
+    return cache.status.get("status") == FAILED_STATE and ready.get("reason") != DUPLICATE_SOURCE
 
 
 def kept_answer(seen: Projection, template: Seen) -> Seen | None:

@@ -5,12 +5,13 @@ any AIM service knows is accepted by all, so that one environment serves them al
 """
 
 import os
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aimbus import Access
+from aimservice.jobs import JobRules, parse_resources
 
 ENV_PREFIX: Final = "AIM_"
 
@@ -30,6 +31,10 @@ KNOWN_ELSEWHERE: Final = frozenset(
 """Variables of single services."""
 
 
+def _resources(value: object) -> object:
+    return parse_resources(value) if isinstance(value, str) else value
+
+
 class ServiceSettings(BaseSettings):
     """Frozen after start. Units are in the names; None means what the comment says."""
 
@@ -47,6 +52,17 @@ class ServiceSettings(BaseSettings):
     def access(self) -> Access:
         """How the service shows who it is to NATS."""
         return Access(self.nats_creds, self.nats_ca)
+
+
+class JobSettings(ServiceSettings):
+    """Of services that run Jobs in the namespaces of tenants."""
+
+    pod_security: Literal["restricted", "openshift"] = "restricted"  # openshift: uid, gid and fsGroup come from the namespace's range
+    job_resources: Annotated[dict[str, Any] | None, NoDecode, BeforeValidator(_resources)] = None
+    """JSON of a ResourceRequirements for the container of each Job; None: small ones."""
+
+    def job_rules(self) -> JobRules:
+        return JobRules(resources=self.job_resources, openshift=self.pod_security == "openshift")
 
 
 def unknown_variables(settings: type[ServiceSettings], environ: dict[str, str] | None = None) -> list[str]:

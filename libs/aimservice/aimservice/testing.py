@@ -83,9 +83,15 @@ def pod(name: str, owner: tuple[str, str], container: str, state: Body | None = 
     return obj(POD.kind, name, owner=owner, **{"status": {"phase": phase, "containerStatuses": statuses}, **fields})
 
 
-def ended_pod(name: str, owner: tuple[str, str], container: str, exit_code: int, message: str = "") -> Body:
-    state = {"terminated": {"exitCode": exit_code, "message": message}}
-    return pod(name, owner, container, state, phase="Failed" if exit_code else "Succeeded")
+def ended_pod(name: str, owner: tuple[str, str], container: str, exit_code: int, message: str = "", **fields: Any) -> Body:
+    """`sidecar`: another container still runs, so the pod does; `reason` and `finishedAt` are those of the end."""
+    sidecar = fields.pop("sidecar", False)
+    end = {"exitCode": exit_code, "message": message} | {key: fields.pop(key) for key in ("reason", "finishedAt") if key in fields}
+    over = "Failed" if exit_code else "Succeeded"
+    body = pod(name, owner, container, {"terminated": end}, phase="Running" if sidecar else over, **fields)
+    if sidecar:
+        body["status"]["containerStatuses"].append({"name": "proxy", "ready": True, "state": {"running": {}}})
+    return body
 
 
 def claim(name: str, owner: tuple[str, str], phase: str = "Bound", *, size: str = "20Gi", storage_class: str | None = "fast", **fields: Any) -> Body:

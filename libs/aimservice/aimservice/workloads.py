@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aimschema.labels import KUEUE_QUEUE
+from aimschema.labels import ANNOTATION_ATTEMPT, KUEUE_QUEUE
 from aimschema.messages import parse_timestamp
 from aimschema.resources import POD
 from aimservice.plan import NOTHING, Plan, ReadEvents, act, look_again
@@ -31,6 +31,13 @@ POD_NOT_STARTED_S = 60.0
 EVENTS_AGE_S = 60.0
 """Events are read again after this long, while the trouble lasts."""
 RESTARTS = "CrashLoopBackOff"
+OOM_KILLED = "OOMKilled"
+SUSPENDED = "Suspended"
+GATED = "SchedulingGated"
+HELD_BACK = frozenset({SUSPENDED, GATED})
+"""Reasons of troubles that are the doing of a queue or a person."""
+_BACKOFF_LIMIT = "BackoffLimitExceeded"
+"""Of a Job with one try: its pod failed. The pod says why."""
 UNSCHEDULABLE = "Unschedulable"
 FAILED_CREATE = "FailedCreate"
 """The API server rejects the pods of a workload."""
@@ -49,7 +56,7 @@ _REMEDIES = {
     "CreateContainerConfigError": "create the Secret or key that it names, or take the reference out",
 }
 """By the kubelet's reason for a container that waits."""
-_UNTOLD_ENDS = frozenset({"", "Error", "Completed", "OOMKilled"})
+_UNTOLD_ENDS = frozenset({"", "Error", "Completed", OOM_KILLED})
 """Reasons of an end whose termination message is the program's own, not the runtime's."""
 
 
@@ -64,7 +71,7 @@ class Ended:
     finished_at: str = ""
 
     def __str__(self) -> str:
-        if self.reason == "OOMKilled":
+        if self.reason == OOM_KILLED:
             limit = self.memory_limit or "that of its node"
             return f"exit code {self.exit_code} (OOMKilled): it needs more memory than its limit, {limit}"
         why = "" if self.reason in {"", "Error", "Completed"} else f" ({self.reason})"
@@ -98,8 +105,8 @@ class Diagnosis:
 
 def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container: str) -> Diagnosis:
     """What keeps the pods of an unfinished Job from doing their work."""
-    if job.spec.get("suspend") is True or job.holds("Suspended"):
-        return Diagnosis(Trouble(f"Job {job.key.name} is suspended{_queue(job)}", "Suspended", waits=True))
+    if suspended(job):
+        return Diagnosis(Trouble(f"Job {job.key.name} is suspended{_queue(job)}", SUSPENDED, waits=True))
     pods = pods_of(state, job)
     if pods:
         return diagnose_pods(state, pods, now, container)
@@ -172,22 +179,73 @@ def job_state(job: Seen) -> JobState:
 
 
 def outcome(state: Projection, job: Seen, container: str) -> JobState:
-    """How our container of the Job ended; the Job's own word only where no pod tells."""
-    pods = [pod for pod in pods_of(state, job) if not pod.deleting]
-    ends = [ended(pod, container) for pod in pods]
-    if any(end is not None and end.exit_code == 0 for end in ends):
+    """How our container of the Job ended; the Job's own word only where no pod tells.
+
+    A good end counts whatever became of Job and pod afterwards; the end of a pod that is being deleted is no failure of the Job.
+    """
+    found = last_end(state, job, container)
+    if found is not None and found[1].exit_code == 0:
         return "succeeded"
     own = job_state(job)
-    if own == "active" and ends and ends[-1] is not None:
+    present = [pod for pod in pods_of(state, job) if not pod.deleting]
+    if own == "active" and present and ended(present[-1], container) is not None:
         return "failed"
     return own
+
+
+def last_end(state: Projection, job: Seen, container: str) -> tuple[Seen, Ended] | None:
+    """The end of our container that counts, with its pod: a good one before others, then the youngest, one being deleted last."""
+    ends = [(pod, end) for pod in pods_of(state, job) if (end := ended(pod, container)) is not None]
+    return max(reversed(ends), key=lambda pair: (pair[1].exit_code == 0, not pair[0].deleting), default=None)
+
+
+def ended_at(state: Projection, job: Seen, container: str) -> datetime.datetime | None:
+    """When our container ended, aware UTC; the Job's own end where no pod tells."""
+    found = last_end(state, job, container)
+    return (None if found is None else _time(found[1].finished_at)) or job_finished_at(job)
+
+
+def failure(state: Projection, job: Seen, container: str, program: str, own_words: str = "") -> str:
+    """Why a failed Job failed: its pod's own reason, then the end of our container or what the Job says.
+
+    `program`: who ended, in words; `own_words`: what it said of its end, better than an exit code unless somebody else ended it.
+    """
+    pods, found = pods_of(state, job), last_end(state, job, container)
+    reasons = [trouble.message for pod in pods if (trouble := _pod_reason(pod, container)) is not None][-1:]
+    if found is not None:
+        by_itself = found[1].reason in _UNTOLD_ENDS - {OOM_KILLED}
+        ending = own_words if own_words and by_itself else f"{program} ended with {found[1]}"
+        own = job_failure(job)
+        told = [] if own.startswith(_BACKOFF_LIMIT) or not own else [own]
+        return "; ".join([*reasons, *told, ending])
+    own = job_failure(job) or f"Job {job.key.name} failed"
+    gone = "" if pods else "; its pod is gone: evicted, deleted, or lost with its node"
+    return "; ".join([*reasons, own]) + gone
+
+
+def was_oom_killed(state: Projection, job: Seen, container: str) -> bool:
+    found = last_end(state, job, container)
+    return found is not None and found[1].reason == OOM_KILLED
+
+
+def suspended(job: Seen) -> bool:
+    """A queue or a person holds it back."""
+    return job.spec.get("suspend") is True or job.holds("Suspended")
+
+
+def has_not_started(state: Projection, job: Seen, now: datetime.datetime) -> bool:
+    """Nothing of the Job runs or has run. News of a pod may be late, so a young Job without one may have started."""
+    pods = pods_of(state, job)
+    if not pods:
+        return suspended(job) or _age_s(job, now) >= JOB_WITHOUT_POD_S
+    return all(unstarted(pod) for pod in pods)
 
 
 def job_finished_at(job: Seen) -> datetime.datetime | None:
     """When the Job came to its end, aware UTC."""
     for condition in job.status.get("conditions") or ():
         if condition.get("type") in {"Complete", "Failed"} and condition.get("lastTransitionTime"):
-            return parse_timestamp(condition["lastTransitionTime"])
+            return _time(condition["lastTransitionTime"])
     return None
 
 
@@ -195,7 +253,7 @@ def job_failure(job: Seen) -> str:
     """Why the Job failed, as its controller says."""
     for condition in job.status.get("conditions") or ():
         if condition.get("type") == "Failed":
-            return f"{condition.get('reason', '')}: {condition.get('message', '')}"
+            return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
     return ""
 
 
@@ -211,6 +269,24 @@ def ended(pod: Seen, container: str) -> Ended | None:
         if status.get("name") == container and terminated is not None:
             return _end(pod, container, terminated)
     return None
+
+
+def is_over(state: Projection, job: Seen, container: str) -> bool:
+    """Whether a pod of the Job tells how it ended: by our container, or as a whole."""
+    told = (over(pod) and _pod_reason(pod, container) is not None for pod in pods_of(state, job))
+    return last_end(state, job, container) is not None or any(told)
+
+
+def has_succeeded(pod: Seen, container: str) -> bool:
+    """Whether the log of our container is whole and can be read: it ended well, and the pod is not being deleted."""
+    end = ended(pod, container)
+    return not pod.deleting and (pod.status.get("phase") == "Succeeded" if end is None else end.exit_code == 0)
+
+
+def attempt_of(job: Seen) -> int:
+    """Which try the Job is, from 1."""
+    text = job.annotations.get(ANNOTATION_ATTEMPT, "")
+    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def running(pod: Seen) -> bool:
@@ -247,10 +323,10 @@ def _scheduling(pod: Seen, _container: str) -> Trouble | None:
     if scheduled.get("status") != "False":
         return None
     reason, message = str(scheduled.get("reason") or ""), str(scheduled.get("message") or "")
-    if reason == "SchedulingGated" or pod.spec.get("schedulingGates"):
+    if reason == GATED or pod.spec.get("schedulingGates"):
         named = ", ".join(str(gate.get("name")) for gate in _dicts(pod.spec.get("schedulingGates")))
         held = f"waits for scheduling gate {named}" if named else "is held by a scheduling gate"
-        return Trouble(f"pod {pod.key.name} {held}{_queue(pod)}", "SchedulingGated", waits=True)
+        return Trouble(f"pod {pod.key.name} {held}{_queue(pod)}", GATED, waits=True)
     words = f"pod {pod.key.name} cannot be scheduled: {_short(message or reason)}; free such a node, or add one"
     return Trouble(words, UNSCHEDULABLE)
 
@@ -402,6 +478,15 @@ def _state(status: Body, which: str, kind: str) -> Body | None:
 
 def _age_s(about: Seen, now: datetime.datetime) -> float:
     return (now - parse_timestamp(about.created)).total_seconds() if about.created else 0.0
+
+
+def _time(text: object) -> datetime.datetime | None:
+    """A time as the API serves it, None where it is none."""
+    try:
+        found = parse_timestamp(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def _short(text: str) -> str:

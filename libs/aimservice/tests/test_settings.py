@@ -1,11 +1,13 @@
 """Settings from the environment: names, defaults, and what is said of a variable that nobody knows."""
 
+import json
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from aimservice.settings import ServiceSettings, unknown_variables
+from aimservice.jobs import JobRules
+from aimservice.settings import JobSettings, ServiceSettings, unknown_variables
 
 
 class Cachers(ServiceSettings):
@@ -75,3 +77,54 @@ def test_settings_do_not_change_after_the_start() -> None:
 )
 def test_variables_nobody_knows(environ: dict[str, str], unknown: list[str]) -> None:
     assert unknown_variables(Cachers, environ) == unknown
+
+
+RESOURCES = {"requests": {"cpu": "100m"}, "limits": {"cpu": 1, "memory": "1Gi"}}
+
+
+@pytest.mark.parametrize(
+    ("environ", "rules"),
+    [
+        pytest.param({}, JobRules(), id="default"),
+        pytest.param({"AIM_POD_SECURITY": "openshift"}, JobRules(openshift=True), id="openshift"),
+        pytest.param({"AIM_JOB_RESOURCES": ""}, JobRules(), id="empty"),
+        pytest.param({"AIM_JOB_RESOURCES": "{}"}, JobRules(resources={}), id="no-resources"),
+        pytest.param(
+            {"AIM_JOB_RESOURCES": json.dumps(RESOURCES)},
+            JobRules(resources={"requests": {"cpu": "100m"}, "limits": {"cpu": "1", "memory": "1Gi"}}),
+            id="resources",
+        ),
+    ],
+)
+def test_rules_for_jobs(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], rules: JobRules) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert JobSettings().job_rules() == rules
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[]", 'must be an object with "requests" and "limits"'),
+        ('{"memory": "1Gi"}', 'must be an object with "requests" and "limits"'),
+        ('{"limits": 5}', "limits must be an object"),
+        ('{"limits": {"mem": "1Gi"}}', "limits.mem is no resource"),
+        ('{"limits": {"memory": "1 GB"}}', "'1 GB' is not a quantity"),
+        ('{"limits": {"memory": null}}', "limits.memory None is not a quantity"),
+        ('{"requests": {"cpu": "500m"}, "limits": {"cpu": "250m"}}', "requests.cpu 500m is above limits.cpu 250m"),
+    ],
+)
+def test_resources_that_no_pod_could_have_end_the_start(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+    monkeypatch.setenv("AIM_JOB_RESOURCES", text)
+    with pytest.raises(ValidationError) as caught:
+        JobSettings()
+    [problem] = caught.value.errors()
+    assert problem["loc"] == ("job_resources",)
+    assert words in problem["msg"]
+
+
+def test_a_pod_security_that_nobody_knows_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIM_POD_SECURITY", "privileged")
+    with pytest.raises(ValidationError):
+        JobSettings()

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimschema.messages import timestamp
 from aimschema.resources import JOB, POD, Key
 from aimservice.plan import ReadEvents
 from aimservice.projection import LATEST_WARNING, LatestWarning, Learned
 from aimservice.testing import NAMESPACE, NOW, Body, ago, job, obj, projection
-from aimservice.workloads import Diagnosis, diagnose_job, diagnose_pods, outcome, pods_of, problem
+from aimservice.workloads import Diagnosis, diagnose_job, diagnose_pods, ended_at, last_end, outcome, pods_of, problem
 
 MAIN = "main"
 JOB_A = ("Job", "a")
@@ -247,6 +248,10 @@ def test_a_failure_is_told_before_what_only_waits() -> None:
     assert told.startswith("pod old: ImagePullBackOff")
 
 
+def deleted(body: Body) -> Body:
+    return body | {"metadata": body["metadata"] | {"deletionTimestamp": ago(1)}}
+
+
 OPEN = container(RUNNING, "proxy", ready=True)
 
 
@@ -259,6 +264,13 @@ OPEN = container(RUNNING, "proxy", ready=True)
             "failed", [pod(phase="Failed", containerStatuses=[container(end(0)), container(end(1), "proxy")])], "succeeded", id="sidecar-failed"
         ),
         pytest.param("failed", [pod(phase="Running", containerStatuses=[container(RUNNING)])], "failed", id="deadline"),
+        pytest.param(
+            "failed",
+            [deleted(pod(phase="Running", containerStatuses=[container(end(0)), OPEN]))],
+            "succeeded",
+            id="deadline-after-success-takes-the-pod",
+        ),
+        pytest.param("active", [deleted(pod(phase="Failed", containerStatuses=[container(end(143))]))], "active", id="preempted"),
         pytest.param("succeeded", [], "succeeded", id="pod-is-gone"),
         pytest.param("active", [pod(phase="Running", containerStatuses=[container(RUNNING), OPEN])], "active", id="runs"),
         pytest.param(
@@ -274,6 +286,34 @@ def test_our_container_s_own_end_decides(state: str, bodies: list[Body], expecte
     found = seen.get(Key(JOB.kind, NAMESPACE, "a"))
     assert found is not None
     assert outcome(seen, found, MAIN) == expected
+
+
+def test_the_end_that_counts_is_a_good_one_then_the_youngest() -> None:
+    old = pod("old", age_s=90, containerStatuses=[container(end(0))])
+    young = pod("young", containerStatuses=[container(end(20))])
+    going = deleted(pod("going", age_s=1, containerStatuses=[container(end(143))]))
+    for bodies, name in (([old, young, going], "old"), ([young, going], "young"), ([going], "going")):
+        state = projection(job("a", ("ModelCache", "c"), "failed"), *bodies)
+        found = last_end(state, seen_job(), MAIN)
+        assert found is not None
+        assert found[0].key.name == name
+
+
+@pytest.mark.parametrize(
+    ("finished_at", "expected"),
+    [(ago(5), ago(5)), ("", ago(60)), ("soon", ago(60)), ("2030-01-01", ago(60))],
+    ids=["given", "empty", "no-time", "no-zone"],
+)
+def test_a_try_ends_when_our_container_ends(finished_at: str, expected: str) -> None:
+    state = {"terminated": {"exitCode": 1, "finishedAt": finished_at}}
+    seen = projection(job("a", ("ModelCache", "c"), "failed"), pod(phase="Running", containerStatuses=[container(state), OPEN]))
+    at = ended_at(seen, seen_job_failed(), MAIN)
+    assert at is not None
+    assert timestamp(at) == expected
+
+
+def seen_job_failed() -> Any:
+    return projection(job("a", ("ModelCache", "c"), "failed")).get(Key(JOB.kind, NAMESPACE, "a"))
 
 
 JUNK = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=5)

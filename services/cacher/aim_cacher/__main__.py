@@ -17,7 +17,7 @@ from aimservice.process import run
 
 def service(settings: CacherSettings) -> Service:
     """What it follows and how it plans, as data."""
-    planning = partial(plan, downloader_image=settings.downloader_image)
+    planning = partial(plan, downloader_image=settings.downloader_image, rules=settings.job_rules(), ca=settings.ca_text())
     return Service(CACHER, PLANS_FOR, FOLLOWS, affected, planning, keeps=KEEPS, reads=READS, progress_of=(CACHE,), measure=measure)
 
 

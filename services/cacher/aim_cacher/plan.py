@@ -6,6 +6,7 @@ the objects alone, so that it does not matter who was killed in between:
 1. The claim's annotation `filled` says that the volume holds the files; a claim made anew lacks it.
 2. A Job carries the number of its try and the claim it fills; the try counts once status.attempts says so, and only then is the Job deleted.
 3. The claim's annotation `tried` says what the last try was made from: other inputs start counting anew, at once.
+4. A claim that is being deleted waits for no Job of ours that has not started or has ended, and the message names who else holds it.
 """
 
 import datetime
@@ -16,14 +17,16 @@ from typing import Any
 import msgspec
 
 from aim_cacher.advice import plan_config
+from aim_cacher.holders import who_holds
 from aim_cacher.projection import askers, askers_of
-from aim_cacher.render import CONTAINER, Body, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
+from aim_cacher.render import CONTAINER, Body, Making, ca_config_map, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
 from aim_cacher.view import View, look
 from aimschema import labels, names, quantities, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Progress, ReportedCondition, timestamp
-from aimschema.resources import CACHE, CLAIM, CONFIG, JOB, TEMPLATE, Key
-from aimservice.lookups import caches_of, discovered
+from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, TEMPLATE, Key
+from aimservice.jobs import DEFAULT_RULES, JobRules
+from aimservice.lookups import caches_of, discovered, has_failed
 from aimservice.plan import (
     NOTHING,
     ApplyObject,
@@ -39,16 +42,29 @@ from aimservice.plan import (
     with_refusal,
 )
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import diagnose_job, ended, job_failure, job_finished_at, job_state, pods_of, running, unstarted
+from aimservice.workloads import (
+    attempt_of,
+    diagnose_job,
+    ended_at,
+    failure,
+    has_not_started,
+    is_over,
+    job_state,
+    last_end,
+    outcome,
+    over,
+    pods_of,
+    running,
+    was_oom_killed,
+)
 
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
 FAILED_FROM_ATTEMPT = 6
 POD_WORD_S = 10.0
 """How long a finished Job's pod is waited for: its last state may come after the Job's."""
-OVER = frozenset({"Succeeded", "Failed"})
-"""Phases of a pod that has ended."""
 NO_REVISION = "unknown"
+MORE_MEMORY = "raise limits.memory in setting AIM_JOB_RESOURCES of aim-cacher"
 FATAL_EXITS = {
     10: reasons.SOURCE_NOT_FOUND,
     11: reasons.AUTH_ERROR,
@@ -67,23 +83,27 @@ class DownloaderResult(msgspec.Struct, frozen=True):
     message: str = ""
     bytes: int | None = None
     revision: str | None = None
+    needed_bytes: int | None = None
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Task:
     """A Job to be tried: the one that is there, what it is made from, how to make the n-th, and what to say while it works.
 
-    `stays`: a failed one is kept until the next try is due, for nothing else remembers what it was made from.
+    `needs`: objects that its pod mounts. `stays`: a failed one is kept until the next try is due, for nothing else remembers what it was made from.
     """
 
     job: Seen | None
     inputs: str
     render: Callable[[int], Body]
     working: ReportedCondition
+    needs: tuple[ApplyObject, ...] = ()
     stays: bool = False
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image: str) -> Plan:
+def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image: str, rules: JobRules = DEFAULT_RULES, ca: str = "") -> Plan:
+    """`ca`: certificates in PEM form that the Jobs trust; empty for those of the downloader's image."""
     present = seen.get(key)
     if present is None or present.deleting:
         return NOTHING
@@ -91,7 +111,7 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image
         return plan_template(seen, present)
     if key.kind == CONFIG.kind:
         return plan_config(seen, present, now)
-    return plan_cache(seen, present, now, downloader_image)
+    return plan_cache(seen, present, now, Making(downloader_image, rules, ca))
 
 
 def plan_template(seen: Projection, template: Seen) -> Plan:
@@ -131,7 +151,7 @@ def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCo
         words = f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
         return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), words)
     caches = [cache for cache in have.values() if cache is not None]
-    failed = [cache for cache in caches if cache.status.get("status") == reasons.FAILED_STATE]
+    failed = [cache for cache in caches if has_failed(cache)]
     if failed:
         why = (failed[0].condition(reasons.READY) or {}).get("message", "")
         return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"ModelCache {failed[0].key.name} failed: {why}")
@@ -141,32 +161,47 @@ def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCo
     return condition(reasons.CACHE_WARM, False, reasons.WARMING, detail)
 
 
-def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, image: str) -> Plan:
+def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, making: Making) -> Plan:
     """First match wins: not the one that counts, no longer wanted, no size yet, volume, files."""
     first = caches_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))[0]
     if first.key != cache.key:
         other = f"ModelCache {first.key.name} is older and has the same source, so this one is not filled; delete one of them"
-        return report(cache, condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other))
+        duplicate = condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other)
+        return _delete(*seen.owned(cache.uid, JOB.kind)) | report(cache, with_refusal(duplicate, seen.learned(cache.key, REFUSED)))
+    view = look(seen, cache, making.ca)
     if _abandoned(seen, cache):
-        return act(DeleteObject(cache.key, cache.uid))
-    view = look(seen, cache)
+        return act(DeleteObject(cache.key, cache.uid)) | (_repeat(view) if view.refusal is not None else NOTHING)
     for there in (view.claim, view.download, view.size):
         if there is not None and cache.uid not in there.owners:
-            return _foreign(view, there)
+            return _foreign(seen, view, now, there)
     if view.claim is None and view.config_missing is not None:
         unknown = condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, view.config_missing)
         return _say(view, unknown, _filled(False, reasons.RUNTIME_CONFIG_MISSING, view.config_missing))
     size = view.spec.size if view.spec.size is not None else _probed(seen, view)
     if view.claim is None and size is None:
-        return _find_size(seen, view, now, image)
-    return _fill(seen, view, now, image, size or 0)
+        return _find_size(seen, view, now, making)
+    return _fill(seen, view, now, making, size or 0)
 
 
-def _foreign(view: View, there: Seen) -> Plan:
+def _delete(*objects: Seen | None) -> Plan:
+    """Those that are there and not being deleted yet."""
+    return act(*(DeleteObject(each.key, each.uid) for each in objects if each is not None and not each.deleting))
+
+
+def _repeat(view: View) -> Plan:
+    """What was reported last, with what the API server rejects."""
+    return report(view.cache, *(with_refusal(each, view.refusal) for each in view.said), **_fields(view))
+
+
+def _foreign(seen: Projection, view: View, now: datetime.datetime, there: Seen) -> Plan:
     """Something of a name we need is not ours; what a former cache of this name left goes by itself."""
     if there.owner(CACHE.kind) == view.cache.key:
-        held = f", held by {view.holders}" if there.deleting and there.key.kind == CLAIM.kind else ""
-        words, reason = f"{there.key.kind} {there.key.name} of the former cache of this name is being removed{held}", reasons.PVC_PENDING
+        words, reason = f"{there.key.kind} {there.key.name} of the former cache of this name is being removed", reasons.PVC_PENDING
+        if there.deleting and there.key.kind == CLAIM.kind:
+            held = who_holds(seen, there, now)
+            words, reason = f"{words}, {held.words}", reasons.PVC_TERMINATING if held.lasts else reasons.PVC_PENDING
+            storage = condition(reasons.STORAGE_READY, False, reason, words)
+            return report(view.cache, storage, _filled(False, reasons.WAITING_FOR_PVC, words)) | look_again(held.again_s)
     else:
         words, reason = (
             f"{there.key.kind} {there.key.name} exists and was not made for this cache; rename or delete one of them",
@@ -177,28 +212,38 @@ def _foreign(view: View, there: Seen) -> Plan:
 
 def _abandoned(seen: Projection, cache: Seen) -> bool:
     """A failed cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
-    if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or cache.status.get("status") != reasons.FAILED_STATE:
+    if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or not has_failed(cache):
         return False
     return not askers_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))
 
 
-def _find_size(seen: Projection, view: View, now: datetime.datetime, image: str) -> Plan:
+def _needs(view: View) -> tuple[ApplyObject, ...]:
+    """What the Jobs of a cache mount besides its claim."""
+    return (ApplyObject(ca_config_map(view.cache, view.ca)),) if view.ca else ()
+
+
+def _find_size(seen: Projection, view: View, now: datetime.datetime, making: Making) -> Plan:
     storage = condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, "the size of the source is being found out")
     waiting = _filled(False, reasons.WAITING_FOR_PVC, "finding out how large the source is")
-    task = Task(view.size, view.inputs, lambda attempt: size_job(view.cache, image, view.env, view.inputs, attempt), waiting, stays=True)
+    inputs = view.inputs
+    task = Task(view.size, inputs, lambda attempt: size_job(view.cache, making, view.env, inputs, attempt), waiting, _needs(view), stays=True)
     return _try(seen, view, now, storage, task)
 
 
 def _probed(seen: Projection, view: View) -> str | None:
     """Size for the volume, as a finished probe found it."""
-    if view.size is None or job_state(view.size) != "succeeded":
+    if view.size is None or outcome(seen, view.size, CONTAINER) != "succeeded":
         return None
     found = _result(seen, view.size)
     return None if found.bytes is None else quantities.with_headroom(found.bytes)
 
 
-def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size: str | int) -> Plan:
-    """The volume, then the files on it."""
+def _fill(seen: Projection, view: View, now: datetime.datetime, making: Making, size: str | int) -> Plan:
+    """The volume, then the files on it. Once there is a claim, nobody needs the Job that finds the size."""
+    return (_delete(view.size) if view.claim is not None else NOTHING) | _volume(seen, view, now, making, size)
+
+
+def _volume(seen: Projection, view: View, now: datetime.datetime, making: Making, size: str | int) -> Plan:
     download = view.download
     annotations = dict(view.claim.annotations) if view.claim is not None else {}
     kept = {name: value for name, value in annotations.items() if name in {labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED}}
@@ -207,13 +252,14 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
         return act(ApplyObject(claim_for(view.cache, None, size, view.wanted_class, {}))) | _say(
             view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message)
         )
-    if view.claim.deleting or _misplaced(view):
-        gone = NOTHING if view.claim.deleting else act(DeleteObject(view.claim.key, view.claim.uid))
-        return gone | _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message), progress=None)
+    if view.claim.deleting:
+        return _await_removal(seen, view, now, view.claim)
+    if _misplaced(view):
+        return _delete(view.claim) | _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message), progress=None)
     if view.filled_revision is not None:
         warm = warn_of_contest(seen, view.claim.key, _warm(seen, view, storage))
         return act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept))) | warm
-    if download is not None and job_state(download) == "succeeded" and fills(download, view.claim):
+    if download is not None and outcome(seen, download, CONTAINER) == "succeeded" and fills(download, view.claim):
         if not _settled(seen, download, now):
             return _say(view, storage, _last(view) or _downloading(seen, view)) | look_again(POD_WORD_S)
         kept[labels.ANNOTATION_FILLED] = _result(seen, download).revision or NO_REVISION
@@ -225,7 +271,7 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
     kept[labels.ANNOTATION_TRIED] = view.inputs
     starts = act(ApplyObject(claim_for(view.cache, view.claim, size, None, kept)))
     inputs = inputs_with(view.inputs, view.claim)
-    task = Task(download, inputs, lambda attempt: download_job(view.cache, image, view.env, inputs, attempt), _downloading(seen, view))
+    task = Task(download, inputs, lambda attempt: download_job(view.cache, making, view.env, inputs, attempt), _downloading(seen, view), _needs(view))
     tried = warn_of_contest(seen, view.claim.key, _try(seen, view, now, storage, task))
     return starts | tried if any(isinstance(action, ApplyObject) for action in tried.actions) else tried
 
@@ -233,8 +279,6 @@ def _fill(seen: Projection, view: View, now: datetime.datetime, image: str, size
 def _storage(view: View, size: str | int) -> ReportedCondition:
     claim, name = view.claim, names.cache_claim(view.cache.key.name)
     wanted = view.wanted_class
-    if claim is not None and claim.deleting:
-        return condition(reasons.STORAGE_READY, False, reasons.PVC_PENDING, f"volume claim {name} is being deleted, held by {view.holders}")
     if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
         refused = f"volume claim {name} is refused: {view.refusal.message}; tried again soon"
         return condition(reasons.STORAGE_READY, False, view.refusal.reason(reasons.PVC_PENDING), refused)
@@ -268,6 +312,18 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
             )
 
 
+def _await_removal(seen: Projection, view: View, now: datetime.datetime, claim: Seen) -> Plan:
+    """A claim that is being deleted: our own Job lets go of it where it has not started or has ended; who else holds it is named."""
+    job = view.download
+    lets_go = job is not None and (outcome(seen, job, CONTAINER) != "active" or has_not_started(seen, job, now))
+    going = [job] if job is not None and lets_go else []
+    held = who_holds(seen, claim, now, going)
+    reason = reasons.PVC_TERMINATING if held.lasts else reasons.PVC_PENDING
+    storage = condition(reasons.STORAGE_READY, False, reason, f"volume claim {claim.key.name} is being deleted, {held.words}")
+    said = _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message), progress=None)
+    return _delete(*going) | said | (NOTHING if held.lasts else look_again(held.again_s))
+
+
 def _misplaced(view: View) -> bool:
     """A claim that never got a volume, since its class does not exist, while another class is asked for by now."""
     claim = view.claim
@@ -286,7 +342,9 @@ def _mountable(view: View) -> bool:
 
 def _facts(seen: Projection, view: View) -> dict[str, Any]:
     """What the download that filled the volume said of it, as long as its Job is there: until it is on the object, a report alone may be lost."""
-    if view.download is None or view.claim is None or job_state(view.download) != "succeeded" or not fills(view.download, view.claim):
+    if view.download is None or view.claim is None or not fills(view.download, view.claim):
+        return {}
+    if outcome(seen, view.download, CONTAINER) != "succeeded":
         return {}
     found = _result(seen, view.download)
     facts = {"sizeBytes": found.bytes, "revision": found.revision or None}
@@ -302,11 +360,8 @@ def _warm(seen: Projection, view: View, storage: ReportedCondition) -> Plan:
     lost = view.claim is not None and view.claim.status.get("phase") == "Lost"
     filled = _filled(False, reasons.PVC_LOST, storage.message) if lost else _filled(True, reasons.WARM, how_much)
     changed = facts | {"progress": "100%", "revision": revision, "attempts": 0, "nextAttemptTime": None}
-    said = report(view.cache, storage, filled, **_fields(view, **changed))
-    jobs = [job for job in (view.download, view.size) if job is not None and not job.deleting]
-    if view.cache.holds(reasons.FILLED):
-        return said | act(*(DeleteObject(job.key, job.uid) for job in jobs))
-    return said
+    said = _say(view, storage, filled, **changed)
+    return said | (_delete(view.download) if view.cache.holds(reasons.FILLED) else NOTHING)
 
 
 def _try(seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, task: Task) -> Plan:
@@ -316,12 +371,12 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
         return _next_try(view, now, storage, task)
     if job.deleting:
         return _say(view, storage, _last(view) or task.working)
-    pods, outdated = pods_of(seen, job), job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
-    waits = job_state(job) == "active" and pods != [] and all(unstarted(pod) for pod in pods)
-    if outdated and (waits or job_state(job) != "active"):
+    active = outcome(seen, job, CONTAINER) == "active"
+    outdated = job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
+    if outdated and (not active or has_not_started(seen, job, now)):
         return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
-    if job_state(job) == "active":
-        followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods if running(pod)]
+    if active:
+        followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods_of(seen, job) if running(pod)]
         diagnosis = diagnose_job(seen, job, now, CONTAINER)
         working = task.working if diagnosis.message is None else _filled(False, task.working.reason, diagnosis.message)
         return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed) | diagnosis.follow_up
@@ -338,10 +393,10 @@ def _settled(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
 
     The pod of a Job that succeeded has ended, whatever is known of it: its news is late.
     """
-    finished, pods = job_finished_at(job), pods_of(seen, job)
-    if any(ended(pod, CONTAINER) is not None for pod in pods):
+    finished = ended_at(seen, job, CONTAINER)
+    if is_over(seen, job, CONTAINER):
         return True
-    if job_state(job) == "succeeded" and any(pod.status.get("phase") not in OVER and not pod.deleting for pod in pods):
+    if job_state(job) == "succeeded" and any(not over(pod) and not pod.deleting for pod in pods_of(seen, job)):
         return False
     return finished is None or (now - finished).total_seconds() >= POD_WORD_S
 
@@ -352,31 +407,38 @@ def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, ta
     due = view.next_try
     if due is not None and now < due:
         return _say(view, storage, _last(view) or task.working) | look_again((due - now).total_seconds())
-    if view.refusal is not None and view.refusal.target.kind == JOB.kind:
-        refused = _filled(False, view.refusal.reason(task.working.reason), f"the Job cannot be created: {view.refusal.message}")
-        return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, refused)
-    return act(ApplyObject(task.render(view.attempts + 1))) | _say(view, storage, task.working, attempts=view.attempts, nextAttemptTime=None)
+    starts = act(*task.needs, ApplyObject(task.render(view.attempts + 1)))
+    working = task.working
+    if view.refusal is not None and view.refusal.target.kind in {JOB.kind, CONFIG_MAP.kind}:
+        what = "the Job" if view.refusal.target.kind == JOB.kind else f"ConfigMap {view.refusal.target.name} for the Job"
+        working = _filled(False, view.refusal.reason(working.reason), f"{what} cannot be created: {view.refusal.message}")
+    return starts | _say(view, storage, working, attempts=view.attempts, nextAttemptTime=None)
 
 
 def _failed_try(seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, job: Seen) -> tuple[Plan, datetime.datetime, bool]:
     """How the try ended and when the next is; whether that is on the object, so that the Job may go."""
-    attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
-    exit_code = next((end.exit_code for pod in pods_of(seen, job) if (end := ended(pod, CONTAINER)) is not None), None)
-    result = _result(seen, job)
-    reason, wait_s = verdict(exit_code, attempt)
-    due = (job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s)
-    ending = f"the downloader ended with exit code {exit_code}" if exit_code is not None else job_failure(job) or "its pod is gone"
-    words = (result.message or ending) + (_way_to_more_space(view, result) if reason == reasons.INSUFFICIENT_CAPACITY else "")
+    attempt = attempt_of(job)
+    found, result = last_end(seen, job, CONTAINER), _result(seen, job)
+    reason, wait_s = verdict(None if found is None else found[1].exit_code, attempt)
+    due = (ended_at(seen, job, CONTAINER) or now) + datetime.timedelta(seconds=wait_s)
+    words = failure(seen, job, CONTAINER, "the downloader", result.message)
+    if was_oom_killed(seen, job, CONTAINER):
+        words += f"; {MORE_MEMORY}"
+    if reason == reasons.INSUFFICIENT_CAPACITY:
+        words += _way_to_more_space(view, result)
     filled = _filled(False, reason, f"try {attempt}: {words}; next try at {timestamp(due)}")
     said = _say(view, storage, filled, attempts=attempt, nextAttemptTime=timestamp(due))
     return said, due, int(view.cache.status.get("attempts", 0)) == attempt
 
 
 def _way_to_more_space(view: View, result: DownloaderResult) -> str:
-    """Both sizes, as far as they are known, and what to do."""
+    """All sizes, as far as they are known, and what to do."""
+    missing = ""
+    if result.needed_bytes and result.free_bytes is not None:
+        missing = f"{quantities.human(result.needed_bytes)} were still needed and {quantities.human(result.free_bytes)} free when it ended, "
     source = "" if result.bytes is None else f"the source has {quantities.human(result.bytes)}, "
     claim = "" if view.claim is None else f"volume claim {view.claim.key.name} has {requested(view.claim)}: "
-    return f"; {source}{claim}expand the claim, or delete the cache and make it anew with a larger spec.size"
+    return f"; {missing}{source}{claim}expand the claim, or delete the cache and make it anew with a larger spec.size"
 
 
 def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:
@@ -389,14 +451,14 @@ def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:
 
 def _result(seen: Projection, job: Seen) -> DownloaderResult:
     """The downloader's own words from its pod's termination message."""
-    for pod in reversed(pods_of(seen, job)):
-        end = ended(pod, CONTAINER)
-        if end is not None:
-            try:
-                return msgspec.json.decode(end.message, type=DownloaderResult)
-            except msgspec.DecodeError:
-                return DownloaderResult(message=end.message.strip().rsplit("\n", 1)[-1])
-    return DownloaderResult()
+    found = last_end(seen, job, CONTAINER)
+    if found is None:
+        return DownloaderResult()
+    message = found[1].message
+    try:
+        return msgspec.json.decode(message, type=DownloaderResult)
+    except msgspec.DecodeError:
+        return DownloaderResult(message=message.strip().rsplit("\n", 1)[-1])
 
 
 def _progress(seen: Projection, view: View) -> Progress | None:
@@ -433,6 +495,9 @@ def _say(view: View, storage: ReportedCondition, filled: ReportedCondition, **fi
 
 
 def _fields(view: View, **changed: Any) -> dict[str, Any]:
-    """Status fields as last said, with what changed; None takes one out."""
+    """Status fields as last said, with what changed; None takes one out. Tries that were made from other inputs count no longer."""
     claim = None if view.claim is None else view.claim.key.name
-    return {**view.kept, "persistentVolumeClaim": claim, **changed}
+    kept = dict(view.kept)
+    if not view.tried_before:
+        kept |= {"nextAttemptTime": None} | ({"attempts": 0} if kept.get("attempts") else {})
+    return {**kept, "persistentVolumeClaim": claim, "size": view.volume_size, **changed}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from aim_cacher.holders import claims_mounted
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import ANNOTATION_CONFIG
 from aimschema.reasons import FAILED_STATE, FILLED, READY
@@ -51,6 +52,7 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
             for cache in (cache for job in _owner(present, JOB.kind) for cache in _owner(seen.get(job), CACHE.kind)):
                 yield cache
                 yield config_of(seen.get(cache), cache.namespace)
+            yield from _waiting_for_claims(seen, present)
 
 
 def config_of(cache: Seen | None, namespace: str | None) -> Key:
@@ -92,6 +94,15 @@ def _waiting_for_name(seen: Projection, key: Key) -> list[Key]:
     """The cache that needs this name, also where the object is not its own."""
     cache = Key(CACHE.kind, key.namespace, key.name.rpartition("-")[0])
     return [cache] if seen.get(cache) is not None else []
+
+
+def _waiting_for_claims(seen: Projection, pod: Seen | None) -> Iterator[Key]:
+    """Caches whose claim is being deleted and is mounted by the pod."""
+    for name in () if pod is None else claims_mounted(pod):
+        claim = seen.get(Key(CLAIM.kind, pod.key.namespace if pod is not None else None, name))
+        if claim is not None and claim.deleting:
+            yield from _owner(claim, CACHE.kind)
+            yield from _waiting_for_name(seen, claim.key)
 
 
 def _owner(present: Seen | None, kind: str) -> list[Key]:

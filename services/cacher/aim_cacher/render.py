@@ -1,12 +1,14 @@
 """The objects a cache is made of, each a pure function of what it is made for."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from aimschema import labels, names
 from aimschema.credentials import credential_env
 from aimschema.kinds import ConfigSpec, EnvVar
 from aimschema.quantities import with_headroom
-from aimschema.resources import CACHE, CLAIM, JOB
+from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, JOB
+from aimservice.jobs import DEFAULT_RULES, JobRules, container_security, pod_security, with_resources
 from aimservice.projection import Seen
 
 Body = dict[str, Any]
@@ -14,6 +16,23 @@ DEST = "/cache"
 CONTAINER = "downloader"
 DOWNLOADER_UID = 1000
 JOB_TTL_S = 3600
+DOWNLOAD_DEADLINE_S = 24 * 3600
+"""One try; the next goes on from the files that are there. It frees a claim that waits for a transfer without end."""
+SIZE_DEADLINE_S = 3600
+DOWNLOAD_RESOURCES: Body = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+"""A fetch takes about 140 MB at its peak, whatever the model's size; the rest is room for the page cache."""
+SIZE_RESOURCES: Body = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
+CA_FOLDER, CA_KEY = "/etc/aim/ca", "ca.crt"
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """Settings that go into the Jobs of every cache. `ca`: certificates in PEM form that they trust; empty for those of the image."""
+
+    image: str
+    rules: JobRules = DEFAULT_RULES
+    ca: str = ""
 
 
 def cache_for(template: Seen, source: str, size_bytes: int | None, config: str) -> Body:
@@ -61,17 +80,31 @@ def fills(job: Seen, claim: Seen) -> bool:
     return job.annotations.get(labels.ANNOTATION_INPUTS, "").partition(".")[2] == claim.uid
 
 
-def download_job(cache: Seen, image: str, env: list[Body], inputs: str, attempt: int) -> Body:
-    container = _container(image, ["fetch", str(cache.spec["sourceUri"]), DEST], env)
+def download_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt: int) -> Body:
+    container = _container(making, ["fetch", str(cache.spec["sourceUri"]), DEST], env, DOWNLOAD_RESOURCES)
     container["volumeMounts"] = [{"name": "cache", "mountPath": DEST}]
-    job = _job(cache, names.cache_download_job(cache.key.name), container, inputs, attempt)
-    job["spec"]["template"]["spec"]["volumes"] = [{"name": "cache", "persistentVolumeClaim": {"claimName": names.cache_claim(cache.key.name)}}]
-    return job
+    pod = _pod(making, container)
+    pod["volumes"] = [{"name": "cache", "persistentVolumeClaim": {"claimName": names.cache_claim(cache.key.name)}}]
+    metadata = _job_metadata(cache, names.cache_download_job(cache.key.name), inputs, attempt)
+    return _job(metadata, _with_ca(cache, making, pod), DOWNLOAD_DEADLINE_S)
 
 
-def size_job(cache: Seen, image: str, env: list[Body], inputs: str, attempt: int) -> Body:
-    container = _container(image, ["size", str(cache.spec["sourceUri"])], env)
-    return _job(cache, names.cache_size_job(cache.key.name), container, inputs, attempt)
+def size_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt: int) -> Body:
+    pod = _pod(making, _container(making, ["size", str(cache.spec["sourceUri"])], env, SIZE_RESOURCES))
+    metadata = _job_metadata(cache, names.cache_size_job(cache.key.name), inputs, attempt)
+    return _job(metadata, _with_ca(cache, making, pod), SIZE_DEADLINE_S)
+
+
+def ca_config_map(cache: Seen, ca: str) -> Body:
+    """Certificates for the cache's Jobs, in their namespace. Without the label managed-by: nobody needs it on the bus."""
+    metadata = _metadata(cache, names.cache_ca(cache.key.name))
+    unwatched = {name: value for name, value in metadata["labels"].items() if name != labels.MANAGED_BY}
+    return {
+        "apiVersion": CONFIG_MAP.api_version,
+        "kind": CONFIG_MAP.kind,
+        "metadata": metadata | {"labels": unwatched},
+        "data": {CA_KEY: ca},
+    }
 
 
 def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
@@ -95,40 +128,57 @@ def _metadata(cache: Seen, name: str) -> Body:
     }
 
 
-def _container(image: str, args: list[str], env: list[Body]) -> Body:
-    return {
+def _container(making: Making, args: list[str], env: list[Body], resources: Body) -> Body:
+    container = {
         "name": CONTAINER,
-        "image": image,
+        "image": making.image,
         "args": [literal(arg) for arg in args],
         "env": env,
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": container_security(),
     }
+    return with_resources(container, making.rules, resources)
 
 
-def _job(cache: Seen, name: str, container: Body, inputs: str, attempt: int) -> Body:
-    """One try, under restricted pod security (Pod Security Standards); the group can write to the volume."""
-    metadata = _metadata(cache, name)
-    pod: Body = {
+def _pod(making: Making, container: Body) -> Body:
+    """Under restricted pod security (Pod Security Standards); the group can write to the volume."""
+    ids = {"runAsUser": DOWNLOADER_UID, "runAsGroup": DOWNLOADER_UID, "fsGroup": DOWNLOADER_UID}
+    return {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": DOWNLOADER_UID,
-            "runAsGroup": DOWNLOADER_UID,
-            "fsGroup": DOWNLOADER_UID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(making.rules, ids) | {"fsGroupChangePolicy": "OnRootMismatch"},
         "containers": [container],
     }
+
+
+def _with_ca(cache: Seen, making: Making, pod: Body) -> Body:
+    """The pod, trusting the bundle of the settings; the cache's own variables win."""
+    if not making.ca:
+        return pod
+    [container] = pod["containers"]
+    own = {variable["name"] for variable in container["env"]}
+    file = f"{CA_FOLDER}/{CA_KEY}"
+    env = [{"name": name, "value": file} for name in CA_VARIABLES if name not in own] + container["env"]
+    mounts = [*container.get("volumeMounts", ()), {"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}]
+    volumes = [*pod.get("volumes", ()), {"name": "ca", "configMap": {"name": names.cache_ca(cache.key.name)}}]
+    return pod | {"containers": [container | {"env": env, "volumeMounts": mounts}], "volumes": volumes}
+
+
+def _job_metadata(cache: Seen, name: str, inputs: str, attempt: int) -> Body:
+    annotations = {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_INPUTS: inputs}
+    return _metadata(cache, name) | {"annotations": annotations}
+
+
+def _job(metadata: Body, pod: Body, deadline_s: int) -> Body:
+    """One try."""
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,
-        "metadata": metadata | {"annotations": {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_INPUTS: inputs}},
+        "metadata": metadata,
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": JOB_TTL_S,
-            "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
+            "activeDeadlineSeconds": deadline_s,
+            "template": {"metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}}, "spec": pod},
         },
     }

@@ -1,7 +1,44 @@
-"""Settings of the cacher beyond those every service has."""
+"""Settings of the cacher beyond those of every service that runs Jobs."""
 
-from aimservice.settings import ServiceSettings
+import re
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from aimservice.settings import JobSettings
+
+LARGEST_BUNDLE_BYTES = 1_000_000
+"""A ConfigMap holds 1 MiB."""
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----")
 
 
-class CacherSettings(ServiceSettings):
+def certificates(path: str) -> str:
+    """The certificates of a PEM file, and nothing else of it: no comments, no keys. Raises OSError."""
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    return "".join(f"{found}\n" for found in _CERTIFICATE.findall(text))
+
+
+def _readable(path: str | None) -> str | None:
+    """Raises ValueError where the path has no certificates: no download could verify a server then."""
+    if not path:
+        return None
+    try:
+        text = certificates(path)
+        ssl.create_default_context(cadata=text or "none")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ValueError(f"has no certificates in PEM form ({error})") from error
+    if len(text) > LARGEST_BUNDLE_BYTES:
+        raise ValueError(f"is larger than {LARGEST_BUNDLE_BYTES} bytes, which a ConfigMap cannot hold")
+    return path
+
+
+class CacherSettings(JobSettings):
     downloader_image: str = "ghcr.io/silogen/aim-downloader:0.1.0"
+    ca_bundle: Annotated[str | None, AfterValidator(_readable)] = None
+    """Path of a PEM file with all certificates that downloads trust, read at the start; None: those of the downloader's image."""
+
+    def ca_text(self) -> str:
+        """The bundle for download and size Jobs; empty for none."""
+        return "" if self.ca_bundle is None else certificates(self.ca_bundle)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_cacher.projection import config_of
-from aim_cacher.render import Body, download_env
+from aim_cacher.render import Body, download_env, requested
 from aimschema import labels, names
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
 from aimschema.reasons import CACHER, OWNED
-from aimschema.resources import CACHE, CLAIM, JOB, POD, STORAGE_CLASS, Key
+from aimschema.resources import CACHE, CLAIM, JOB, STORAGE_CLASS, Key
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
@@ -23,7 +23,7 @@ FIELDS = OWNED[CACHE.kind][CACHER][1]
 class View:
     """`said` and `kept` are the conditions and status fields as last reported; `config` is None where there is none.
 
-    `holders` says in words what keeps a claim that is being deleted.
+    `ca`: the certificates that its Jobs trust, empty for those of the image.
     """
 
     cache: Seen
@@ -31,7 +31,6 @@ class View:
     config_name: str
     config: ConfigSpec | None
     claim: Seen | None
-    holders: str
     wanted_class: str | None
     storage_class: Seen | None
     download: Seen | None
@@ -39,6 +38,7 @@ class View:
     said: tuple[ReportedCondition, ...]
     kept: dict[str, Any]
     refusal: Refusal | None
+    ca: str = ""
 
     @property
     def env(self) -> list[Body]:
@@ -48,7 +48,7 @@ class View:
     def inputs(self) -> str:
         """What a try depends on: when this changes, the next one need not wait."""
         parts = [self.cache.spec, self.env, self.cache.annotations.get(labels.ANNOTATION_RETRY)]
-        return names.short_hash([json.dumps(parts, sort_keys=True)])
+        return names.short_hash([json.dumps(parts, sort_keys=True), *([self.ca] if self.ca else [])])
 
     @property
     def config_missing(self) -> str | None:
@@ -63,10 +63,21 @@ class View:
         return None if self.claim is None else self.claim.annotations.get(labels.ANNOTATION_FILLED)
 
     @property
+    def volume_size(self) -> str | None:
+        """What the claim has, or asks for; without a claim what the spec asks for."""
+        if self.claim is not None:
+            return (self.claim.status.get("capacity") or {}).get("storage") or requested(self.claim)
+        return None if self.spec.size is None else str(self.spec.size)
+
+    @property
+    def tried_before(self) -> bool:
+        """Whether the tries that are counted were made from these inputs."""
+        return self.claim is None or self.claim.annotations.get(labels.ANNOTATION_TRIED) == self.inputs
+
+    @property
     def attempts(self) -> int:
         """Failed tries in a row for these inputs."""
-        same = self.claim is None or self.claim.annotations.get(labels.ANNOTATION_TRIED) == self.inputs
-        return int(self.kept.get("attempts", 0)) if same else 0
+        return int(self.kept.get("attempts", 0)) if self.tried_before else 0
 
     @property
     def next_try(self) -> datetime.datetime | None:
@@ -74,7 +85,7 @@ class View:
         return parse_timestamp(text) if text and self.attempts else None
 
 
-def look(seen: Projection, cache: Seen) -> View:
+def look(seen: Projection, cache: Seen, ca: str = "") -> View:
     namespace = cache.key.namespace
     spec = CacheSpec.model_validate(cache.spec)
     config_key = config_of(cache, namespace)
@@ -89,7 +100,6 @@ def look(seen: Projection, cache: Seen) -> View:
         config_name=config_key.name,
         config=config,
         claim=claim,
-        holders="" if claim is None or not claim.deleting else _holders(seen, claim),
         wanted_class=wanted_class,
         storage_class=_class(seen, wanted_class if claim is None else claim.spec.get("storageClassName")),
         download=seen.get(Key(JOB.kind, namespace, names.cache_download_job(cache.key.name))),
@@ -97,20 +107,8 @@ def look(seen: Projection, cache: Seen) -> View:
         said=said.conditions if said is not None and said.uid == cache.uid else _conditions(cache),
         kept=said.fields if said is not None and said.uid == cache.uid else {name: cache.status[name] for name in FIELDS if name in cache.status},
         refusal=seen.learned(cache.key, REFUSED),
+        ca=ca,
     )
-
-
-def _holders(seen: Projection, claim: Seen) -> str:
-    """Pods that mount the claim and have not ended, else its finalizers."""
-    pods = (pod for pod in seen.all(POD.kind, claim.key.namespace) if pod.status.get("phase") not in {"Succeeded", "Failed"})
-    mounting = sorted(f"pod {pod.key.name}" for pod in pods if claim.key.name in _mounted(pod))
-    return ", ".join(mounting or claim.body["metadata"].get("finalizers") or ["nothing"])
-
-
-def _mounted(pod: Seen) -> set[str]:
-    """Names of the claims a pod mounts."""
-    volumes = ((volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in pod.spec.get("volumes") or ())
-    return {name for name in volumes if name is not None}
 
 
 def _class(seen: Projection, name: str | None) -> Seen | None:

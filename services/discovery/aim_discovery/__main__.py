@@ -18,7 +18,7 @@ from aimservice.process import run
 def service(settings: DiscoverySettings) -> Service:
     """What it follows and how it plans, as data."""
     own = settings.namespace
-    planner = partial(plan, namespace=own, first_retry_s=settings.discovery_retry_s)
+    planner = partial(plan, namespace=own, first_retry_s=settings.discovery_retry_s, rules=settings.job_rules())
     return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), planner, keeps=KEEPS, reads=READS)
 
 

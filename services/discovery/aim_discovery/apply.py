@@ -1,6 +1,7 @@
 """What discovery does beyond apply and delete: looks at images, and reads the log of a discovery's pod (at most 4 MiB, once a pod)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from aim_discovery.inspection import Inspector
 from aim_discovery.output import LARGEST_LOG_BYTES
@@ -10,7 +11,8 @@ from aimschema.labels import JOB_UID
 from aimschema.resources import JOB, POD, Key
 from aimservice.loop import Loop
 from aimservice.plan import Action, InspectImage, ReadLog
-from aimservice.projection import Learned
+from aimservice.projection import Learned, Seen
+from aimservice.workloads import has_succeeded
 
 
 class Handlers:
@@ -38,7 +40,7 @@ async def read_log(loop: Loop, action: ReadLog, about: Key, causes: Sequence[int
 async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
     namespace, name = action.of.namespace or "", action.of.name
     if action.of.kind == JOB.kind:
-        found = await _newest_succeeded_pod(cluster, namespace, action.uid)
+        found = await _newest_succeeded_pod(cluster, action)
         if found is None:
             return ReadLogResult(problem="its pod is gone before its log could be read")
         name = found
@@ -51,14 +53,18 @@ async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
     return ReadLogResult(raw.decode(errors="replace"))
 
 
-async def _newest_succeeded_pod(cluster: Cluster, namespace: str, job_uid: str) -> str | None:
+async def _newest_succeeded_pod(cluster: Cluster, action: ReadLog) -> str | None:
     """By the label the Job controller gives, and the owner: a label anybody may set."""
-    pods = (await cluster.list(POD, namespace, label_selector=f"{JOB_UID}={job_uid}")).items
+    pods = (await cluster.list(POD, action.of.namespace, label_selector=f"{JOB_UID}={action.uid}")).items
     succeeded = [
         pod["metadata"]
         for pod in pods
-        if (pod.get("status") or {}).get("phase") == "Succeeded"
-        and any(owner["uid"] == job_uid for owner in pod["metadata"].get("ownerReferences") or ())
+        if _has_succeeded(pod, action.container) and any(owner["uid"] == action.uid for owner in pod["metadata"].get("ownerReferences") or ())
     ]
     newest = max(succeeded, key=lambda metadata: (metadata["creationTimestamp"], metadata["name"]), default=None)
     return None if newest is None else str(newest["name"])
+
+
+def _has_succeeded(pod: dict[str, Any], container: str) -> bool:
+    metadata = pod["metadata"]
+    return has_succeeded(Seen(Key(POD.kind, metadata.get("namespace"), metadata["name"]), metadata.get("uid", ""), 0, pod), container)

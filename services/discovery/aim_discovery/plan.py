@@ -21,6 +21,7 @@ from aimschema.discovered import Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
+from aimservice.jobs import DEFAULT_RULES, JobRules
 from aimservice.lookups import models_named
 from aimservice.plan import (
     MESSAGE_LENGTH,
@@ -38,7 +39,22 @@ from aimservice.plan import (
     with_refusal,
 )
 from aimservice.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import diagnose_job, ended, job_failure, job_finished_at, job_state, pods_of, running
+from aimservice.workloads import (
+    HELD_BACK,
+    attempt_of,
+    diagnose_job,
+    ended_at,
+    failure,
+    has_not_started,
+    has_succeeded,
+    is_over,
+    last_end,
+    outcome,
+    pods_of,
+    running,
+    unstarted,
+    was_oom_killed,
+)
 
 MOST_AT_ONCE = 10
 UNSTARTED_COUNTS_S = 60.0
@@ -46,6 +62,7 @@ POD_WORD_S = 10.0
 """How long a finished Job's pod is waited for: its last state may come after the Job's."""
 FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 3600.0
+MORE_MEMORY = "raise limits.memory in setting AIM_JOB_RESOURCES of aim-discovery"
 LOG = "log"
 """Topic: the log of a pod, or of the pod of a Job (a ReadLogResult)."""
 
@@ -58,9 +75,18 @@ class ReadLogResult:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its first failure."""
+
+    namespace: str
+    first_retry_s: float
+    rules: JobRules
+
+
 @dataclass(frozen=True)
 class View:
-    """One template with everything its plan depends on. `kept` holds the status fields as last said.
+    """One template with everything its plan depends on. `last_fields` holds the status fields as last reported.
 
     `image_missing` and `unsupported` say what is wrong with image and template; mostly empty. `contested`: who keeps changing the answer that
     is kept, None where nobody does.
@@ -73,13 +99,13 @@ class View:
     result: Seen | None
     found: Discovered | None
     job: Seen | None
-    kept: dict[str, Any]
+    last_fields: dict[str, Any]
     said: ReportedCondition | None
     refusal: Refusal | None
     image_missing: str
     unsupported: str
     contested: str | None
-    first_retry_s: float
+    settings: Settings
 
     @property
     def job_key(self) -> Key:
@@ -101,66 +127,109 @@ class View:
         return self.found is not None and self.result is not None and self.result.annotations.get(labels.ANNOTATION_INPUTS) == self.inputs
 
     @property
+    def tried_before(self) -> bool:
+        """Whether the tries that are counted were made from the same as the next."""
+        return self.result is not None and self.result.annotations.get(labels.ANNOTATION_TRIED) == self.tried
+
+    @property
     def attempts(self) -> int:
-        same = self.result is not None and self.result.annotations.get(labels.ANNOTATION_TRIED) == self.tried
-        return int(self.kept.get("attempts", 0)) if same else 0
+        return int(self.last_fields.get("attempts", 0)) if self.tried_before else 0
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Status fields to be reported again; tries that were made from something else count no longer."""
+        if self.tried_before:
+            return self.last_fields
+        fields = {name: value for name, value in self.last_fields.items() if name != "nextAttemptTime"}
+        return fields | ({"attempts": 0} if fields.get("attempts") else {})
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime, *, namespace: str, first_retry_s: float = FIRST_RETRY_S) -> Plan:
+def plan(
+    seen: Projection,
+    key: Key,
+    now: datetime.datetime,
+    *,
+    namespace: str,
+    first_retry_s: float = FIRST_RETRY_S,
+    rules: JobRules = DEFAULT_RULES,
+) -> Plan:
     """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its first failure."""
     present = seen.get(key)
     if present is None or present.deleting:
         return NOTHING
     if key.kind == MODEL.kind:
         return plan_model(seen, present, now, namespace)
-    return plan_template(seen, present, now, namespace, first_retry_s)
+    return plan_template(seen, present, now, Settings(namespace, first_retry_s, rules))
 
 
-def plan_template(seen: Projection, template: Seen, now: datetime.datetime, namespace: str, first_retry_s: float) -> Plan:
-    """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try."""
+def plan_template(seen: Projection, template: Seen, now: datetime.datetime, settings: Settings) -> Plan:
+    """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try. Jobs for other inputs go in any case."""
     models = models_named(seen, str(template.spec["model"]))
     if not models:
         missing = (
             f"no AIMClusterModel has spec.name {template.spec['model']}: create it, or make the template anew for another; discovery starts then"
         )
         kept = _kept(seen, template)
-        return report(template, condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing), **kept)
-    view = look(seen, template, models[0], namespace, first_retry_s)
+        unknown = condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing)
+        return _delete_jobs(seen, template) | report(template, with_refusal(unknown, seen.learned(template.key, REFUSED)), **kept)
+    view = look(seen, template, models[0], settings)
+    superseded = _delete_jobs(seen, template, but=view.job_key)
     for there in (view.result, view.job):
         if there is not None and template.uid not in there.owners:
-            return _foreign(template, there)
-    if view.answered:
-        return _answered(view)
-    superseded = [job for job in seen.owned(template.uid, JOB.kind) if job.key != view.job_key and not job.deleting]
-    return act(*(DeleteObject(job.key, job.uid) for job in superseded)) | _discover(seen, view, now)
+            return superseded | report(template, with_refusal(_foreign(template, there), view.refusal))
+    return superseded | (_answered(view) if view.answered else _discover(seen, view, now))
 
 
-def _foreign(template: Seen, there: Seen) -> Plan:
+def _delete_jobs(seen: Projection, template: Seen, but: Key | None = None) -> Plan:
+    """The Jobs of a template that are not being deleted yet."""
+    jobs = (job for job in seen.owned(template.uid, JOB.kind) if job.key != but and not job.deleting)
+    return act(*(DeleteObject(job.key, job.uid) for job in jobs))
+
+
+def _foreign(template: Seen, there: Seen) -> ReportedCondition:
     """Something of a name we need is not ours; what a former template of this name left goes by itself."""
     if there.owner(TEMPLATE.kind) == template.key:
         former = f"{there.key.kind} {there.key.name} of the former template of this name is being removed"
-        return report(template, condition(reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, former))
+        return condition(reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, former)
     foreign = f"{there.key.kind} {there.key.name} exists and was not made for this template; rename or delete one of them"
-    return report(template, condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, foreign))
+    return condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, foreign)
 
 
 def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     if view.job is None:
         return _next_try(seen, view, now)
-    match job_state(view.job):
-        case "active" if view.image_missing and all(pod.status.get("phase") in {None, "Pending"} for pod in pods_of(seen, view.job)):
-            given_up = NOTHING if view.job.deleting else act(DeleteObject(view.job.key, view.job.uid))
-            return given_up | _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
+    match outcome(seen, view.job, CONTAINER):
+        case "active" if view.image_missing and all(unstarted(pod) for pod in pods_of(seen, view.job)):
+            return _give_up(view.job) | _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
+        case "active" if _is_outdated(view, view.job) and has_not_started(seen, view.job, now):
+            return _give_up(view.job) | _at_it(view, "the Job is re-created, since what it was made from has changed")
         case "active":
-            diagnosis = diagnose_job(seen, view.job, now, CONTAINER)
-            return _at_it(view, diagnosis.message or f"Job {view.job.key.name} asks the image") | diagnosis.follow_up
+            return _at_work(seen, view, now, view.job)
         case "succeeded":
             return _read(seen, view, now, view.job)
         case _:
             return _failed_job(seen, view, now, view.job)
 
 
-def look(seen: Projection, template: Seen, model: Seen, own_namespace: str, first_retry_s: float) -> View:
+def _is_outdated(view: View, job: Seen) -> bool:
+    """Made from other pull secrets, or before another try was asked for. (One for other inputs has another name.)"""
+    return job.annotations.get(labels.ANNOTATION_TRIED, view.tried) != view.tried
+
+
+def _give_up(job: Seen) -> Plan:
+    return NOTHING if job.deleting else act(DeleteObject(job.key, job.uid))
+
+
+def _at_work(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
+    """What keeps the Job from its work, where something does. One that a queue holds back does not run yet."""
+    diagnosis = diagnose_job(seen, job, now, CONTAINER)
+    words, trouble = diagnosis.message or f"Job {job.key.name} asks the image", diagnosis.trouble
+    if trouble is not None and trouble.reason in HELD_BACK and not view.attempts:
+        return _say(view, False, reasons.AWAITING_DISCOVERY, words) | diagnosis.follow_up
+    return _at_it(view, words) | diagnosis.follow_up
+
+
+def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> View:
     namespace, spec, image = template.key.namespace, TemplateSpec.model_validate(template.spec), str(model.spec["image"])
     config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
     result = seen.get(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)))
@@ -173,13 +242,13 @@ def look(seen: Projection, template: Seen, model: Seen, own_namespace: str, firs
         result=result,
         found=None if result is None else from_config_map(result.body),
         job=seen.get(Key(JOB.kind, namespace, names.discovery_job(template.key.name, inputs_of(image, spec)))),
-        kept=_kept(seen, template),
+        last_fields=_kept(seen, template),
         said=next((c for c in said.conditions), None) if said is not None and said.uid == template.uid else repeated(template, reasons.DISCOVERED),
         refusal=seen.learned(template.key, REFUSED),
         image_missing=missing_image(seen, model),
-        unsupported=unsupported(seen, model, spec, own_namespace),
+        unsupported=unsupported(seen, model, spec, settings.namespace),
         contested=seen.learned(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)), CONTESTED),
-        first_retry_s=first_retry_s,
+        settings=settings,
     )
 
 
@@ -219,7 +288,7 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
         return _say(view, False, reasons.AWAITING_DISCOVERY, f"{running_now} discoveries are running; this one waits for its turn") | look_again(
             UNSTARTED_COUNTS_S
         )
-    job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1)
+    job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1, view.settings.rules)
     words = "the discovery Job is being created" if view.refusal is None else f"discovery cannot begin: {view.refusal.message}"
     note = result_config_map(view.template, _held(view) if view.found is not None else {}, _valid_for(view), view.tried)
     starts = act(ApplyObject(note), ApplyObject(job))
@@ -229,7 +298,7 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
 def at_work(seen: Projection, now: datetime.datetime) -> int:
     """Discoveries that run in the cluster, creations under way included; a pod that has not started for a minute no longer counts."""
     jobs = [job for job in seen.everywhere(JOB.kind) if job.labels.get(labels.COMPONENT) == labels.COMPONENT_DISCOVERY]
-    active = [job for job in jobs if job_state(job) == "active" and not job.deleting]
+    active = [job for job in jobs if not job.deleting and outcome(seen, job, CONTAINER) == "active"]
     counted = [job for job in active if _age_s(job, now) < UNSTARTED_COUNTS_S or any(running(pod) for pod in pods_of(seen, job))]
     present = {job.key for job in jobs}
     return len(counted) + sum(1 for key in seen.creating(JOB.kind) if key not in present)
@@ -237,55 +306,62 @@ def at_work(seen: Projection, now: datetime.datetime) -> int:
 
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
     """The log of the newest pod that succeeded, then what it says. News of the pod may be late, so whether it is gone the API server must say."""
-    pods = [pod for pod in pods_of(seen, job) if pod.status.get("phase") == "Succeeded"]
-    if not pods and _just_ended(job, now):
+    pods = [pod for pod in pods_of(seen, job) if has_succeeded(pod, CONTAINER)]
+    if not pods and _just_ended(seen, job, now):
         return _at_it(view, "the image has answered") | look_again(POD_WORD_S)
     source = pods[-1] if pods else job
     log: ReadLogResult | None = seen.learned(source.key, LOG)
     if log is None:
         return act(ReadLog(source.key, source.uid, CONTAINER)) | _at_it(view, "reading what the image answered")
+    at = ended_at(seen, job, CONTAINER) or now
     if log.problem:
-        return _failed(view, now, job, log.problem)
+        return _failed(view, at, job, log.problem)
     try:
         found = parse(log.text)
     except BadOutputError as error:
-        return _failed(view, now, job, str(error))
+        return _failed(view, at, job, str(error))
     keeps = act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
     return keeps if view.refusal is None else keeps | _at_it(view, "the image has answered")
 
 
 def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
     """With the exit code and the last lines of the log where a container of the image has run."""
-    ran = [(pod, end) for pod in pods_of(seen, job) if (end := ended(pod, CONTAINER)) is not None]
-    if not ran and _just_ended(job, now):
+    if not is_over(seen, job, CONTAINER) and _just_ended(seen, job, now):
         return _at_it(view, "the Job failed") | look_again(POD_WORD_S)
-    if not ran:
-        return _failed(view, now, job, job_failure(job))
-    pod, end = ran[-1]
+    why, found = failure(seen, job, CONTAINER, "the image"), last_end(seen, job, CONTAINER)
+    if was_oom_killed(seen, job, CONTAINER):
+        why += f"; {MORE_MEMORY}"
+    at = ended_at(seen, job, CONTAINER) or now
+    if found is None:
+        return _failed(view, at, job, why)
+    pod, _ = found
     log: ReadLogResult | None = seen.learned(pod.key, LOG)
     if log is None and not job.deleting:
         return act(ReadLog(pod.key, pod.uid, CONTAINER)) | _at_it(view, "the Job failed; reading its log")
     said = last_lines(log.text) if log is not None and not log.problem else "(not to be had)"
-    return _failed(view, now, job, f"{job_failure(job)}; the image ended with exit code {end.exit_code}; last lines of the log: {said}")
+    return _failed(view, at, job, f"{why}; last lines of the log: {said}")
 
 
-def _just_ended(job: Seen, now: datetime.datetime) -> bool:
-    finished = job_finished_at(job)
+def _just_ended(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
+    finished = ended_at(seen, job, CONTAINER)
     return finished is not None and (now - finished).total_seconds() < POD_WORD_S
 
 
-def _failed(view: View, now: datetime.datetime, job: Seen, why: str) -> Plan:
-    """Say how the try ended and when the next is; once that is on the object, the Job goes."""
+def _failed(view: View, at: datetime.datetime, job: Seen, why: str) -> Plan:
+    """Say how the try ended (`at`) and when the next is; once that is on the object, the Job goes."""
     if job.deleting:
         return _at_it(view, "the last try is being cleared away")
-    attempt = int(job.annotations.get(labels.ANNOTATION_ATTEMPT, "1"))
-    wait_s = min(LONGEST_RETRY_S, view.first_retry_s * 2 ** min(attempt - 1, 20))
-    due = timestamp((job_finished_at(job) or now) + datetime.timedelta(seconds=wait_s))
+    attempt = attempt_of(job)
+    if _is_outdated(view, job):
+        words = f"try {attempt} failed, and what it was made from has changed since: another one starts: image {view.image}: {why}"
+        return _give_up(job) | _say(view, False, reasons.DISCOVERY_FAILED, words, attempts=0, nextAttemptTime=None)
+    wait_s = min(LONGEST_RETRY_S, view.settings.first_retry_s * 2 ** min(attempt - 1, 20))
+    due = timestamp(at + datetime.timedelta(seconds=wait_s))
     words = f"try {attempt}, next at {due}, at once with annotation {labels.ANNOTATION_RETRY}: image {view.image}: {why}"
     said = _say(view, False, reasons.DISCOVERY_FAILED, words, attempts=attempt, nextAttemptTime=due)
     if view.found is not None:
         said = warning(said, reasons.DISCOVERY_FAILED, words)
-    recorded = int(view.template.status.get("attempts", 0)) == attempt or job.annotations.get(labels.ANNOTATION_TRIED) != view.tried
+    recorded = int(view.template.status.get("attempts", 0)) == attempt
     return said | (act(DeleteObject(job.key, job.uid)) if recorded else NOTHING)
 
 

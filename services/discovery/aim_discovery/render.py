@@ -9,6 +9,7 @@ from aimschema.credentials import pull_secrets
 from aimschema.discovered import IMAGE_KEY, RESULT_KEY, Discovered, digest
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.resources import CONFIG_MAP, JOB
+from aimservice.jobs import DEFAULT_RULES, JobRules, container_security, pod_security, with_resources
 from aimservice.projection import Seen
 
 Body = dict[str, Any]
@@ -16,6 +17,8 @@ CONTAINER = "discovery"
 DISCOVERY_UID = 65532
 JOB_TTL_S = 3600
 DEADLINE_S = 600
+RESOURCES: Body = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}}
+"""A dry run loads no model, but it may load the engine that would."""
 
 
 def inputs_of(image: str, spec: TemplateSpec) -> str:
@@ -25,7 +28,7 @@ def inputs_of(image: str, spec: TemplateSpec) -> str:
     )
 
 
-def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: str, attempt: int) -> Body:
+def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: str, attempt: int, rules: JobRules = DEFAULT_RULES) -> Body:
     spec = TemplateSpec.model_validate(template.spec)
     metadata = _metadata(template, names.discovery_job(template.key.name, inputs_of(image, spec)))
     env = {
@@ -36,20 +39,19 @@ def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: 
         labels.ENV_TENSOR_PARALLELISM: str(spec.tensor_parallelism),
         labels.ENV_RUNTIME_LOG_LEVEL: "CRITICAL",
     }
+    container = {
+        "name": CONTAINER,
+        "image": image,
+        "args": ["dry-run", "--format=json"],
+        "env": [{"name": name, "value": str(value)} for name, value in env.items()],
+        "securityContext": container_security(),
+    }
     pod: Body = {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": DISCOVERY_UID, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [
-            {
-                "name": CONTAINER,
-                "image": image,
-                "args": ["dry-run", "--format=json"],
-                "env": [{"name": name, "value": str(value)} for name, value in env.items()],
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-            }
-        ],
+        "securityContext": pod_security(rules, {"runAsUser": DISCOVERY_UID}),
+        "containers": [with_resources(container, rules, RESOURCES)],
     }
     if secrets := pull_secrets(config):
         pod["imagePullSecrets"] = secrets
@@ -61,7 +63,7 @@ def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: 
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": JOB_TTL_S,
             "activeDeadlineSeconds": DEADLINE_S,
-            "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
+            "template": {"metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}}, "spec": pod},
         },
     }
 

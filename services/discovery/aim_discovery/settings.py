@@ -5,10 +5,10 @@ import ssl
 from pydantic import Field, field_validator
 
 from aim_discovery.plan import FIRST_RETRY_S, LONGEST_RETRY_S
-from aimservice.settings import ServiceSettings
+from aimservice.settings import JobSettings
 
 
-class DiscoverySettings(ServiceSettings):
+class DiscoverySettings(JobSettings):
     discovery_retry_s: float = Field(default=FIRST_RETRY_S, gt=0, le=LONGEST_RETRY_S)  # after a template's first failure; doubles up to an hour
     ca_bundle: str | None = None  # path of a PEM file of CAs that vouch for registries, beside the system's; None or empty: the system's alone
 

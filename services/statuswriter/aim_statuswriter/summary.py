@@ -123,7 +123,7 @@ _CACHE_FAILED = frozenset(
         reasons.NAME_CONFLICT,
     }
 )
-_NO_VOLUME = frozenset({reasons.PVC_LOST, reasons.NAME_CONFLICT, reasons.STORAGE_CLASS_MISSING})
+_NO_VOLUME = frozenset({reasons.PVC_LOST, reasons.PVC_TERMINATING, reasons.NAME_CONFLICT, reasons.STORAGE_CLASS_MISSING})
 
 
 def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:

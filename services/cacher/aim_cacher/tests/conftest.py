@@ -70,14 +70,14 @@ class World:
         marks = {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_INPUTS: inputs}
         return testing.job("c-size", self.owner, state, **{"annotations": marks, **fields})
 
-    def ended(self, exit_code: int, message: str = "", job: str = "c-download") -> Body:
-        return testing.ended_pod(f"{job}-x", ("Job", job), CONTAINER, exit_code, message)
+    def ended(self, exit_code: int, message: str = "", job: str = "c-download", **fields: Any) -> Body:
+        return testing.ended_pod(f"{job}-x", ("Job", job), CONTAINER, exit_code, message, **fields)
 
     def running(self, job: str = "c-download", **fields: Any) -> Body:
         return testing.pod(f"{job}-x", ("Job", job), CONTAINER, **fields)
 
-    def plan(self, seen: Projection, name: str = "c", kind: str = CACHE.kind) -> Plan:
-        return plan(seen, Key(kind, NAMESPACE, name), NOW, downloader_image=IMAGE)
+    def plan(self, seen: Projection, name: str = "c", kind: str = CACHE.kind, **settings: Any) -> Plan:
+        return plan(seen, Key(kind, NAMESPACE, name), NOW, downloader_image=IMAGE, **settings)
 
 
 def changed_key(body: Body) -> Key:

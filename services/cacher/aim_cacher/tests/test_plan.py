@@ -12,7 +12,7 @@ from aimschema import labels
 from aimschema.messages import Progress, parse_timestamp
 from aimschema.names import cache_for
 from aimschema.resources import CACHE, Key
-from aimservice.projection import Learned
+from aimservice.projection import REFUSED, Learned, Refusal
 from aimservice.testing import (
     NAMESPACE,
     NOW,
@@ -360,7 +360,7 @@ def test_progress_is_told(world: Any) -> None:
 def test_what_was_downloaded_is_recorded(world: Any) -> None:
     plan = world.plan(projection(CLASS, world.cache(), world.claim(), world.download("succeeded"), world.ended(0, SUCCESS)))
     assert applied(plan, "PersistentVolumeClaim")["metadata"]["annotations"][labels.ANNOTATION_FILLED] == "abc"
-    assert fields(plan) == {"persistentVolumeClaim": "c-cache", "sizeBytes": 10, "revision": "abc"}
+    assert fields(plan) == {"persistentVolumeClaim": "c-cache", "size": "20Gi", "sizeBytes": 10, "revision": "abc"}
 
 
 @pytest.mark.parametrize(
@@ -576,3 +576,279 @@ def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
 def test_a_foreign_object_that_goes_wakes_the_cache_that_needs_its_name(world: Any, kind: str, name: str) -> None:
     seen = projection(world.cache(), obj(kind, name))
     assert world.key in affected(seen, Key(kind, NAMESPACE, name))
+
+
+SIDECAR = [
+    pytest.param(lambda w: [w.cache(), w.claim(), w.download(), w.ended(0, SUCCESS, sidecar=True)], [CLAIM], "False Verifying", id="filled"),
+    pytest.param(
+        lambda w: [w.cache(status=warm()), w.claim(filled="abc"), w.download(), w.ended(0, SUCCESS, sidecar=True)],
+        [CLAIM, "delete Job c-download"],
+        "True Warm",
+        id="recorded-so-the-open-job-goes",
+    ),
+    pytest.param(lambda w: [w.cache(), w.claim(), w.download(), w.ended(11, sidecar=True)], [], "False AuthError", id="no-access"),
+    pytest.param(
+        lambda w: [w.cache(status=failed(1)), w.claim(), w.download(), w.ended(11, sidecar=True)],
+        ["delete Job c-download"],
+        "False AuthError",
+        id="failure-recorded-so-the-open-job-goes",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download(), w.ended(137, reason="OOMKilled", sidecar=True)],
+        [],
+        "False RetryBackoff",
+        id="killed-for-its-memory",
+    ),
+    pytest.param(lambda w: [w.cache(None), w.probe(), w.ended(0, SUCCESS, "c-size", sidecar=True)], [CLAIM], WAITING, id="size-is-known"),
+    pytest.param(lambda w: [w.cache(None), w.probe(), w.ended(10, job="c-size", sidecar=True)], [], "False SourceNotFound", id="no-size"),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(0, SUCCESS, sidecar=True)],
+        [CLAIM],
+        "False Verifying",
+        id="deadline-after-a-good-end",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(0, SUCCESS, sidecar=True, deleting=True)],
+        [CLAIM],
+        "False Verifying",
+        id="deadline-after-a-good-end-takes-the-pod",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download(), w.ended(143, deleting=True, sidecar=True)],
+        ["follow log of c-download-x"],
+        DOWNLOADING,
+        id="a-pod-that-is-taken-away-is-no-end",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "actions", "filled"), SIDECAR)
+def test_the_downloaders_own_end_decides(world: Any, given: Given, actions: list[str], filled: str) -> None:
+    plan = world.plan(projection(CLASS, *given(world)))
+    assert (does(plan), says(plan, "Filled")) == (actions, filled)
+
+
+def test_a_try_ends_when_the_downloader_ends(world: Any) -> None:
+    ended = world.ended(20, finishedAt=ago(10), sidecar=True)
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), world.download(), ended))
+    assert fields(plan)["nextAttemptTime"] == ago(10 - 30)
+
+
+EVICTION = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
+NO_DEVICE = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no healthy devices present"}
+LIMITED = {"containers": [{"name": "downloader", "resources": {"limits": {"memory": "1Gi"}}}]}
+
+
+def over_full(w: Any) -> Body:
+    return w.ended(12, '{"message": "too small", "needed_bytes": 5000000000, "free_bytes": 0}')
+
+
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        pytest.param(
+            lambda w: [w.ended(137, reason="OOMKilled", spec=LIMITED)],
+            ["OOMKilled", "its limit, 1Gi", "raise limits.memory in setting AIM_JOB_RESOURCES of aim-cacher"],
+            id="out-of-memory",
+        ),
+        pytest.param(lambda w: [w.running(status=EVICTION)], ["Evicted: The node was low on resource: ephemeral-storage."], id="evicted"),
+        pytest.param(lambda w: [w.running(status=NO_DEVICE)], ["UnexpectedAdmissionError: no healthy devices present"], id="not-admitted"),
+        pytest.param(
+            lambda w: [w.running(status=EVICTION | w.ended(137)["status"] | {"phase": "Failed"})],
+            ["Evicted", "exit code 137"],
+            id="evicted-while-it-ran",
+        ),
+        pytest.param(lambda w: [w.ended(128, "no such file", reason="StartError")], ["StartError", "no such file"], id="not-executable"),
+        pytest.param(lambda _: [], ["BackoffLimitExceeded", "its pod is gone: evicted, deleted, or lost with its node"], id="pod-gone"),
+        pytest.param(lambda w: [over_full(w)], ["5.0 GB were still needed and 0 B free when it ended"], id="disk-filled-up"),
+    ],
+)
+def test_a_failed_try_names_its_cause(world: Any, pods: Given, words: list[str]) -> None:
+    told = message(world.plan(projection(CLASS, world.cache(), world.claim(), world.download("failed"), *pods(world))), "Filled")
+    assert [word for word in ["try 1", *words] if word not in told] == []
+
+
+def test_a_pod_that_says_why_it_ended_is_not_waited_for(world: Any) -> None:
+    evicted = world.running(status=EVICTION)
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), world.download("failed", ended_s=1), evicted))
+    assert says(plan, "Filled") == "False RetryBackoff"
+
+
+HELD_BACK = {"conditions": [{"type": "Suspended", "status": "True"}]}
+QUEUED = {"kueue.x-k8s.io/queue-name": "gpus"}
+GATED = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}], "phase": "Pending"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(lambda w: [w.download(status=HELD_BACK, labels=QUEUED)], "queue gpus has not admitted it yet", id="suspended"),
+        pytest.param(lambda w: [w.download(), w.running(status=GATED)], "held by a scheduling gate", id="gated"),
+    ],
+)
+def test_a_queue_is_waited_for(world: Any, given: Given, words: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), *given(world)))
+    assert (says(plan, "Filled"), does(plan)) == (DOWNLOADING, [])
+    assert words in message(plan, "Filled")
+
+
+TERMINATING, GOING = "False PVCTerminating", "False PVCPending"
+GONE = ["delete Job c-download"]
+
+
+def user(name: str = "user", **fields: Any) -> Body:
+    """A pod that mounts the claim."""
+    status = {"phase": fields.pop("phase", "Running")}
+    return obj("Pod", name, spec={"volumes": [{"persistentVolumeClaim": {"claimName": "c-cache"}}]}, status=status, **fields)
+
+
+def predictor(service: str) -> Body:
+    return user(f"{service}-predictor-x", labels={labels.KSERVE_ISVC_LABEL: service})
+
+
+def deleted(age_s: float) -> Body:
+    """The claim, deleted so long ago."""
+    body = obj("PersistentVolumeClaim", "c-cache", owner=("ModelCache", "c"), status={"phase": "Bound"}, spec={}, deleting=True)
+    body["metadata"]["deletionTimestamp"] = ago(age_s)
+    return body
+
+
+def own_pod(phase: str, **fields: Any) -> Body:
+    return user("c-download-x", owner=("Job", "c-download"), phase=phase, **fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "actions", "storage"),
+    [
+        pytest.param(lambda w: [w.download(), own_pod("Pending")], GONE, GOING, id="a-job-that-cannot-start"),
+        pytest.param(lambda w: [w.download(status=HELD_BACK)], GONE, GOING, id="a-suspended-job"),
+        pytest.param(lambda w: [w.download(age_s=40)], GONE, GOING, id="a-job-without-a-pod"),
+        pytest.param(lambda w: [w.download(cache=w.cache("9Gi")), own_pod("Pending")], GONE, GOING, id="a-job-for-other-inputs"),
+        pytest.param(lambda w: [w.download("failed"), own_pod("Failed")], GONE, GOING, id="a-job-that-failed"),
+        pytest.param(lambda w: [w.download(), w.ended(0, sidecar=True)], GONE, GOING, id="a-job-that-a-sidecar-keeps-open"),
+        pytest.param(lambda w: [w.download(deleting=True), own_pod("Pending")], [], GOING, id="a-job-that-is-going"),
+        pytest.param(lambda w: [w.download(), own_pod("Running")], [], TERMINATING, id="a-download-that-runs"),
+        pytest.param(lambda w: [w.download(age_s=5)], [], GOING, id="a-job-whose-pod-may-be-on-its-way"),
+        pytest.param(lambda _: [user()], [], TERMINATING, id="a-pod-of-somebody"),
+        pytest.param(lambda _: [user(deleting=True)], [], GOING, id="a-pod-that-is-going"),
+        pytest.param(lambda _: [user(phase="Succeeded")], [], GOING, id="a-pod-that-has-ended"),
+        pytest.param(lambda _: [], [], GOING, id="nobody"),
+    ],
+)
+def test_who_lets_go_of_a_claim_that_is_deleted(world: Any, given: Given, actions: list[str], storage: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), deleted(5), *given(world)))
+    assert (does(plan), says(plan, "StorageReady"), says(plan, "Filled")) == (actions, storage, WAITING)
+    assert storage == TERMINATING or plan.requeue_after_s == 55
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(
+            lambda w: [w.service("chat"), predictor("chat")],
+            "held by pod chat-predictor-x of AIMService chat; to free it, set spec.replicas of AIMService chat to 0 or delete it",
+            id="a-service",
+        ),
+        pytest.param(
+            lambda _: [predictor("other")],
+            "of InferenceService other; to free it, delete InferenceService other",
+            id="an-inference-service-that-is-not-ours",
+        ),
+        pytest.param(lambda w: [w.download(), own_pod("Running")], "of Job c-download; to free it, delete Job c-download", id="a-job"),
+        pytest.param(lambda _: [user()], "held by pod user; to free it, delete pod user", id="a-pod"),
+        pytest.param(
+            lambda w: [w.service("a"), predictor("a"), user("b")],
+            "set spec.replicas of AIMService a to 0 or delete it, and delete pod b",
+            id="several",
+        ),
+        pytest.param(lambda _: [user(f"p{n}") for n in range(9)], "pod p0, pod p1, pod p2 and 6 more", id="many"),
+        pytest.param(lambda _: [], "kubectl describe pvc -n team c-cache names the pods that use it", id="nobody-we-know"),
+        pytest.param(lambda _: [user(deleting=True)], "if its node is lost, delete the pod with --force", id="a-pod-that-does-not-go"),
+    ],
+)
+def test_a_held_claim_names_what_frees_it(world: Any, given: Given, words: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), deleted(61), *given(world)))
+    assert says(plan, "StorageReady") == TERMINATING
+    assert words in message(plan, "StorageReady")
+    assert words in message(plan, "Filled")
+
+
+def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:
+    plan = world.plan(projection(CLASS, world.cache(uid="second"), deleted(5), world.service("chat"), predictor("chat")))
+    assert says(plan, "StorageReady") == TERMINATING
+    assert "AIMService chat to 0" in message(plan, "StorageReady")
+
+
+def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None:
+    seen = projection(world.cache(), deleted(5), user())
+    assert world.key in affected(seen, Key("Pod", NAMESPACE, "user"))
+
+
+@pytest.mark.parametrize(
+    ("given", "actions"),
+    [
+        pytest.param(lambda w: [w.cache(), w.claim(), w.probe()], ["delete Job c-size", CLAIM, DOWNLOAD], id="the-size-is-given-by-now"),
+        pytest.param(lambda w: [w.cache("9Gi"), w.claim(cache=w.cache()), w.download(cache=w.cache(), age_s=40)], GONE, id="the-spec-has-changed"),
+        pytest.param(lambda w: [w.cache(name="b", age_s=7200), w.cache(), w.claim(), w.download()], GONE, id="another-cache-is-older"),
+    ],
+)
+def test_jobs_for_other_inputs_go_at_once(world: Any, given: Given, actions: list[str]) -> None:
+    assert does(world.plan(projection(CLASS, *given(world)))) == actions
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.claim(cache=w.cache())], id="next-try"),
+        pytest.param(lambda w: [w.claim(cache=w.cache()), w.download(cache=w.cache()), w.running()], id="the-former-try-still-runs"),
+        pytest.param(lambda w: [w.claim(cache=w.cache()), w.download("failed", cache=w.cache(), attempt=9), w.ended(20)], id="it-failed"),
+        pytest.param(lambda w: [w.claim("Pending", cache=w.cache())], id="the-claim-waits"),
+    ],
+)
+def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) -> None:
+    asked_again = world.cache(status=failed(9), annotations={labels.ANNOTATION_RETRY: "1"})
+    reported = fields(world.plan(projection(CLASS, asked_again, *given(world))))
+    assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
+
+
+def test_being_second_once_is_no_failure_of_the_first(world: Any) -> None:
+    was_second = {"status": "Failed", "conditions": [said("Ready", False, "DuplicateSource", "cache b is older")]}
+    seen = projection(CLASS, world.template(), world.result(), world.cache(labels=MADE, status=was_second))
+    assert says(world.plan(seen, "t", "AIMServiceTemplate"), "CacheWarm") == "False Warming"
+    assert does(world.plan(projection(CLASS, world.cache(labels=MADE, status=was_second)))) == [CLAIM]
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        pytest.param(lambda w: [w.cache(None), w.claim(status={"phase": "Bound", "capacity": {"storage": "22Gi"}})], "22Gi", id="capacity"),
+        pytest.param(lambda w: [w.cache(None), w.claim("Pending")], "20Gi", id="request"),
+        pytest.param(lambda w: [w.cache("9Gi")], "9Gi", id="spec"),
+        pytest.param(lambda w: [w.cache(None)], None, id="unknown"),
+    ],
+)
+def test_the_size_of_the_volume_is_reported(world: Any, given: Given, size: str | None) -> None:
+    assert fields(world.plan(projection(CLASS, *given(world)))).get("size") == size
+
+
+REJECTED = "denied by webhook: no"
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        pytest.param(lambda w: [w.cache(), w.cache(name="b", age_s=7200), w.claim(), w.download()], "Job c-download", id="second-cache"),
+        pytest.param(lambda w: [w.cache(labels=MADE, status=failed(9) | {"status": "Failed"})], "ModelCache c", id="removing-the-cache"),
+        pytest.param(lambda w: [w.cache(), deleted(5), w.download(), own_pod("Pending")], "Job c-download", id="letting-go"),
+        pytest.param(lambda w: [w.cache(status=warm()), w.claim(filled="a"), w.download("succeeded")], "Job c-download", id="clearing-up-when-warm"),
+        pytest.param(lambda w: [w.cache(), w.claim(), w.download(cache=w.cache("9Gi"), age_s=40)], "Job c-download", id="outdated"),
+        pytest.param(lambda w: [w.cache(), w.claim()], "ConfigMap c-ca", id="certificates"),
+    ],
+)
+@pytest.mark.parametrize("transient", [False, True], ids=["for-good", "for-now"])
+def test_every_rejection_is_reported(world: Any, given: Given, target: str, *, transient: bool) -> None:
+    kind, name = target.split()
+    rejected = Learned(world.key, REFUSED, Refusal(Key(kind, NAMESPACE, name), REJECTED, transient=transient))
+    plan = world.plan(projection(CLASS, *given(world), learned=[rejected]))
+    assert REJECTED in message(plan, "Filled")
+    assert plan.actions

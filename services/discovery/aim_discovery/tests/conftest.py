@@ -56,8 +56,12 @@ class World:
     def log(self, text: str = "", problem: str = "") -> Learned:
         return Learned(Key(POD.kind, NAMESPACE, "p"), LOG, ReadLogResult(text, problem))
 
-    def plan(self, seen: Projection, key: Key | None = None) -> Plan:
-        return plan(seen, key or self.key, NOW, namespace=self.own_namespace)
+    def ended(self, exit_code: int, **fields: Any) -> Body:
+        """The pod, whose container of the image has ended."""
+        return testing.ended_pod("p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, exit_code, **fields)
+
+    def plan(self, seen: Projection, key: Key | None = None, **settings: Any) -> Plan:
+        return plan(seen, key or self.key, NOW, namespace=self.own_namespace, **settings)
 
 
 @pytest.fixture

@@ -27,6 +27,15 @@ def pod(name: str, *, phase: str = "Succeeded", owner: str = "job-uid", created:
     return {"metadata": metadata, "status": {"phase": phase}}
 
 
+def with_sidecar(name: str, exit_code: int, **metadata: str) -> dict[str, Any]:
+    """A pod whose container of the image has ended while another one still runs."""
+    open_pod = pod(name, phase="Running")
+    ends = {"name": CONTAINER, "state": {"terminated": {"exitCode": exit_code}}}
+    open_pod["status"]["containerStatuses"] = [{"name": "proxy", "state": {"running": {}}}, ends]
+    open_pod["metadata"] |= metadata
+    return open_pod
+
+
 class Cluster:
     """Pods and the logs of some of them."""
 
@@ -71,6 +80,14 @@ class Records:
         ),
         pytest.param(
             OF_JOB, [pod("a", owner="another")], {"a": b"A"}, ReadLogResult(problem="its pod is gone before its log could be read"), id="of-no-pod"
+        ),
+        pytest.param(OF_JOB, [with_sidecar("a", 1), with_sidecar("b", 0)], {"b": b"B"}, ReadLogResult("B"), id="beside-a-sidecar"),
+        pytest.param(
+            OF_JOB,
+            [with_sidecar("a", 0, deletionTimestamp="2030-01-01T00:00:00Z")],
+            {"a": b"A"},
+            ReadLogResult(problem="its pod is gone before its log could be read"),
+            id="of-a-pod-that-is-being-deleted",
         ),
         pytest.param(OF_POD, [], {"p": b"x" * (LARGEST_LOG_BYTES + 9)}, ReadLogResult(problem="the log is longer than 4 MiB"), id="too-long"),
     ],

@@ -202,7 +202,10 @@ TEMPLATE_STEPS = [
     ),
     pytest.param(lambda w: ([w.template(), w.model(), w.job(), w.pod("Running")], [missing()]), [], "Unknown AwaitingDiscovery", id="running-stays"),
     pytest.param(
-        lambda w: ([w.template(), w.model(), w.job(), w.pod("Succeeded", 0)], [missing()]), [], "Unknown AwaitingDiscovery", id="just-answered-stays"
+        lambda w: ([w.template(), w.model(), w.job(), w.pod("Succeeded", 0)], [missing()]),
+        ["read log of"],
+        "Unknown AwaitingDiscovery",
+        id="just-answered-stays",
     ),
     pytest.param(
         lambda w: ([w.template(), w.model(), w.note(answered=True)], [missing()]),

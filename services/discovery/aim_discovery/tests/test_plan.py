@@ -16,7 +16,7 @@ from aimschema import labels
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 from aimservice import testing
-from aimservice.projection import CREATING, Learned
+from aimservice.projection import CREATING, REFUSED, Learned, Refusal
 from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, contested, does, fields, job, message, projection, refused, said, says
 
 plan_key = partial(plan, namespace="aim-system")
@@ -331,3 +331,154 @@ def test_half_filled_objects_are_no_surprise(status: Body, job_status: Body, dat
     at_work = testing.obj(JOB.kind, name, owner=(TEMPLATE.kind, "t"), status=job_status)
     pod = testing.obj("Pod", "p", owner=(JOB.kind, name), status=status)
     assert plan_key(projection(template, model, note, at_work, pod), key, NOW) is not None
+
+
+SIDECAR = [
+    pytest.param(lambda w: [w.note(), w.job(), w.ended(0, sidecar=True)], ["read log of p"], AWAITING, id="answered"),
+    pytest.param(lambda w: [w.note(answered=True), w.job(), w.ended(0, sidecar=True)], KEPT, FOUND, id="answer-kept"),
+    pytest.param(lambda w: [w.note(), w.job(), w.ended(3, sidecar=True)], ["read log of p"], AWAITING, id="crashed"),
+    pytest.param(lambda w: [w.note(), w.job("failed"), w.ended(0, sidecar=True)], ["read log of p"], AWAITING, id="deadline-after-an-answer"),
+    pytest.param(
+        lambda w: [w.note(), w.job("failed"), w.ended(0, sidecar=True, deleting=True)],
+        ["read log of discover-t-*"],
+        AWAITING,
+        id="deadline-takes-the-pod-so-the-server-is-asked",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "actions", "discovered"), SIDECAR)
+def test_the_images_own_end_decides(world: Any, given: Given, actions: list[str], discovered: str) -> None:
+    plan = world.plan(projection(world.template(), world.model(), *given(world)))
+    assert (short(does(plan)), says(plan, "Discovered")) == (actions, discovered)
+
+
+def test_an_open_job_whose_failure_is_recorded_goes(world: Any) -> None:
+    bodies = [world.template(status=tried(1)), world.model(), world.note(), world.job(), world.ended(3, sidecar=True)]
+    plan = world.plan(projection(*bodies, learned=[world.log("no such GPU")]))
+    assert (short(does(plan)), says(plan, "Discovered")) == (CLEARS, FAILED)
+
+
+LIMITED = {"containers": [{"name": "discovery", "resources": {"limits": {"memory": "2Gi"}}}]}
+EVICTION = {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}
+LATE = {"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "active for too long"}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(
+            lambda w: [w.job("failed"), w.ended(137, reason="OOMKilled", spec=LIMITED)],
+            ["OOMKilled", "its limit, 2Gi", "raise limits.memory in setting AIM_JOB_RESOURCES of aim-discovery"],
+            id="out-of-memory",
+        ),
+        pytest.param(lambda w: [w.job("failed"), w.pod("Failed", status=EVICTION)], ["Evicted: low on memory"], id="evicted"),
+        pytest.param(lambda w: [w.job("failed")], ["BackoffLimitExceeded", "its pod is gone"], id="pod-gone"),
+        pytest.param(lambda w: [w.job(status=LATE), w.ended(137)], ["DeadlineExceeded: active for too long", "exit code 137"], id="deadline"),
+    ],
+)
+def test_a_failed_try_names_its_cause(world: Any, given: Given, words: list[str]) -> None:
+    seen = projection(world.template(), world.model(), world.note(), *given(world), learned=[world.log("bye")])
+    told = message(world.plan(seen), "Discovered")
+    assert [word for word in ["try 1", *words] if word not in told] == []
+
+
+SUSPENDED = {"conditions": [{"type": "Suspended", "status": "True"}]}
+GATED = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}], "phase": "Pending"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(lambda w: [w.job(status=SUSPENDED)], "is suspended", id="suspended"),
+        pytest.param(lambda w: [w.job(), w.pod("Pending", status=GATED)], "scheduling gate", id="gated"),
+    ],
+)
+def test_what_a_queue_holds_back_is_pending(world: Any, given: Given, words: str) -> None:
+    plan = world.plan(projection(world.template(), world.model(), world.note(), *given(world)))
+    assert (says(plan, "Discovered"), does(plan)) == ("False AwaitingDiscovery", [])
+    assert words in message(plan, "Discovered")
+
+
+def test_an_answered_job_that_a_sidecar_keeps_open_takes_no_place(world: Any) -> None:
+    open_jobs: list[Body] = []
+    for index in range(10):
+        name = f"discover-other-{index}"
+        open_jobs.append(job(name, (TEMPLATE.kind, f"other{index}"), labels={labels.COMPONENT: "discovery"}))
+        open_jobs.append(testing.ended_pod(f"pod-{index}", (JOB.kind, name), "discovery", 0, sidecar=True))
+    assert short(does(world.plan(projection(world.template(), world.model(), *open_jobs)))) == STARTS
+
+
+OTHER = ["delete Job discover-other"]
+
+
+@pytest.mark.parametrize(
+    ("given", "actions"),
+    [
+        pytest.param(lambda w: [w.template()], OTHER, id="model-missing"),
+        pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)], [*OTHER, *KEPT], id="answered"),
+        pytest.param(lambda w: [w.template(status=tried(3)), w.model(), w.note()], OTHER, id="failed-and-waiting"),
+        pytest.param(lambda w: [w.template(), w.model(), *busy(10)], OTHER, id="waiting-for-its-turn"),
+        pytest.param(lambda w: [w.template(), w.model(), w.note(owner=("Job", "x"))], OTHER, id="name-taken"),
+        pytest.param(
+            lambda w: [w.template(), w.model(), w.note(), w.job("succeeded"), w.pod("Succeeded", 0)], [*OTHER, "read log of p"], id="reading"
+        ),
+    ],
+)
+@pytest.mark.parametrize("state", ["active", "failed"])
+def test_a_job_for_other_inputs_goes_in_every_state(world: Any, given: Given, actions: list[str], state: str) -> None:
+    other = job("discover-other", world.owner, state, labels={labels.COMPONENT: "discovery"})
+    assert does(world.plan(projection(*given(world), other))) == actions
+
+
+def test_a_job_that_cannot_start_goes_when_its_pull_secrets_change(world: Any) -> None:
+    config = testing.cr("AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["x"]}})
+    before = [world.template(), world.model(), world.note(), world.job()]
+    for phase, actions in (("Pending", CLEARS), ("Running", [])):
+        plan = world.plan(projection(*before, config, world.pod(phase)))
+        assert (short(does(plan)), says(plan, "Discovered")) == (actions, AWAITING)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.model("example.org/m:2"), w.note()], id="image"),
+        pytest.param(lambda w: [w.model("example.org/m:2"), w.note(), w.job("failed", attempt=9)], id="image-while-the-failed-job-is-there"),
+        pytest.param(lambda w: [w.model("example.org/m:2"), w.note(), *busy(10)], id="image-while-others-have-their-turn"),
+    ],
+)
+def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) -> None:
+    reported = fields(world.plan(projection(world.template(status=tried(9)), *given(world))))
+    assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.note()], id="next-try"),
+        pytest.param(lambda w: [w.note(), w.job(attempt=9), w.pod("Running")], id="the-former-try-still-runs"),
+        pytest.param(lambda w: [w.note(), w.job("failed", attempt=9)], id="it-failed"),
+    ],
+)
+def test_asking_again_starts_counting_in_the_same_report(world: Any, given: Given) -> None:
+    asked_again = world.template(status=tried(9), annotations={labels.ANNOTATION_RETRY: "1"})
+    reported = fields(world.plan(projection(asked_again, world.model(), *given(world))))
+    assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.template(), job("discover-other", w.owner)], id="model-missing"),
+        pytest.param(lambda w: [w.template(), w.model(), w.note(owner=("Job", "x")), job("discover-other", w.owner)], id="name-taken"),
+        pytest.param(lambda w: [w.template(status=tried(3)), w.model(), w.note(), job("discover-other", w.owner)], id="waiting"),
+        pytest.param(lambda w: [w.template(), w.model()], id="starting"),
+        pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True), w.job("succeeded")], id="clearing-up"),
+    ],
+)
+@pytest.mark.parametrize("transient", [False, True], ids=["for-good", "for-now"])
+def test_every_rejection_is_reported(world: Any, given: Given, *, transient: bool) -> None:
+    rejected = Learned(world.key, REFUSED, Refusal(Key(JOB.kind, NAMESPACE, "j"), "denied by webhook: no", transient=transient))
+    plan = world.plan(projection(*given(world), learned=[rejected]))
+    assert "denied by webhook: no" in message(plan, "Discovered")
+    assert plan.actions

@@ -123,6 +123,9 @@ BOUND = ("True", reasons.PVC_BOUND)
         pytest.param(("False", reasons.DUPLICATE_SOURCE), None, "Failed DuplicateSource Failure", id="duplicate"),
         pytest.param(("False", reasons.RUNTIME_CONFIG_MISSING), None, "Failed RuntimeConfigMissing Failure", id="config-missing"),
         pytest.param(None, ("False", reasons.PVC_PENDING), "Pending Pending Progressing", id="only-storage"),
+        pytest.param(
+            ("False", reasons.WAITING_FOR_PVC), ("False", reasons.PVC_TERMINATING), "Failed PVCTerminating Failure", id="held-until-somebody-acts"
+        ),
         pytest.param(None, ("False", reasons.PVC_LOST), "Failed PVCLost Failure", id="lost-and-nothing-else-said"),
     ],
 )

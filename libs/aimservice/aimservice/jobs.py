@@ -1,0 +1,71 @@
+"""What a cluster asks of the pods of Jobs: resources that a quota counts, user ids that an admission controller grants. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aimschema import quantities
+
+Body = dict[str, Any]
+_COUNTED = frozenset({"cpu", "memory", "ephemeral-storage"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """Settings for the pods of Jobs.
+
+    `resources`: a ResourceRequirements for each container; None takes the default of the Job.
+    `openshift`: uid, gid and fsGroup come from the range of the namespace (SecurityContextConstraints), so they are left out.
+    """
+
+    resources: Body | None = None
+    openshift: bool = False
+
+
+DEFAULT_RULES = JobRules()
+
+
+def pod_security(rules: JobRules, ids: Mapping[str, int]) -> Body:
+    """A pod's securityContext for the level restricted (Pod Security Standards). `ids`: runAsUser, runAsGroup, fsGroup."""
+    return {"runAsNonRoot": True, **({} if rules.openshift else ids), "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def container_security() -> Body:
+    """A container's securityContext for the level restricted."""
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def with_resources(container: Body, rules: JobRules, default: Body) -> Body:
+    resources = default if rules.resources is None else rules.resources
+    return container | ({"resources": resources} if resources else {})
+
+
+def parse_resources(text: str) -> Body | None:
+    """JSON of a Kubernetes ResourceRequirements; None for an empty text. Raises ValueError, naming what is wrong."""
+    if not text.strip():
+        return None
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not JSON ({error}); give a ResourceRequirements") from error
+    if not isinstance(given, dict) or not given.keys() <= {"requests", "limits"}:
+        raise ValueError('must be an object with "requests" and "limits"')
+    found = {part: _amounts(part, amounts) for part, amounts in given.items()}
+    limits = found.get("limits", {})
+    for name, amount in found.get("requests", {}).items():
+        if name in limits and quantities.exact(amount) > quantities.exact(limits[name]):
+            raise ValueError(f"requests.{name} {amount} is above limits.{name} {limits[name]}")
+    return found
+
+
+def _amounts(part: str, amounts: object) -> dict[str, str]:
+    """As text: the schema of a Quantity is a string."""
+    if not isinstance(amounts, dict):
+        raise ValueError(f"{part} must be an object")  # noqa: TRY004 (pydantic turns only ValueErrors into its own)
+    for name, amount in amounts.items():
+        if name not in _COUNTED and "/" not in name and not name.startswith("hugepages-"):
+            raise ValueError(f"{part}.{name} is no resource; cpu, memory and ephemeral-storage are")
+        if isinstance(amount, bool) or not isinstance(amount, str | int | float) or quantities.exact(amount) < 0:
+            raise ValueError(f"{part}.{name} {amount!r} is not a quantity")
+    return {name: str(amount) for name, amount in amounts.items()}
