@@ -18,6 +18,7 @@ from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
+from aimservice.lookups import has_failed
 from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, repeated, report, warn_of_contest
 from aimservice.projection import Projection, Seen
 
@@ -87,7 +88,7 @@ def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[Reported
     unready = [source for source in parts.sources if not source.warm]
     if not unready:
         return cache_ready(True, reasons.CACHE_WARM_REASON, f"{len(parts.sources)} of {len(parts.sources)} model sources are cached"), True
-    failed = next((s.cache for s in unready if s.cache is not None and s.cache.status.get("status") == reasons.FAILED_STATE), None)
+    failed = next((s.cache for s in unready if s.cache is not None and has_failed(s.cache)), None)
     if failed is not None:
         ready = failed.condition(reasons.READY) or {}
         reason = reasons.CACHE_LOST if ready.get("reason") == reasons.PVC_LOST else reasons.CACHE_FAILED

@@ -639,8 +639,7 @@ NO_DEVICE = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message":
 LIMITED = {"containers": [{"name": "downloader", "resources": {"limits": {"memory": "1Gi"}}}]}
 
 
-def over_full(w: Any) -> Body:
-    return w.ended(12, '{"message": "too small", "needed_bytes": 5000000000, "free_bytes": 0}')
+OVER_FULL = '{"message": "too small", "needed_bytes": 5000000000, "free_bytes": 0}'
 
 
 @pytest.mark.parametrize(
@@ -660,7 +659,7 @@ def over_full(w: Any) -> Body:
         ),
         pytest.param(lambda w: [w.ended(128, "no such file", reason="StartError")], ["StartError", "no such file"], id="not-executable"),
         pytest.param(lambda _: [], ["BackoffLimitExceeded", "its pod is gone: evicted, deleted, or lost with its node"], id="pod-gone"),
-        pytest.param(lambda w: [over_full(w)], ["5.0 GB were still needed and 0 B free when it ended"], id="disk-filled-up"),
+        pytest.param(lambda w: [w.ended(12, OVER_FULL)], ["5.0 GB were still needed and 0 B free when it ended"], id="disk-filled-up"),
     ],
 )
 def test_a_failed_try_names_its_cause(world: Any, pods: Given, words: list[str]) -> None:
