@@ -83,8 +83,6 @@ class DownloaderResult(msgspec.Struct, frozen=True):
     message: str = ""
     bytes: int | None = None
     revision: str | None = None
-    needed_bytes: int | None = None
-    free_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -432,13 +430,10 @@ def _failed_try(seen: Projection, view: View, now: datetime.datetime, storage: R
 
 
 def _way_to_more_space(view: View, result: DownloaderResult) -> str:
-    """All sizes, as far as they are known, and what to do."""
-    missing = ""
-    if result.needed_bytes and result.free_bytes is not None:
-        missing = f"{quantities.human(result.needed_bytes)} were still needed and {quantities.human(result.free_bytes)} free when it ended, "
+    """Both sizes, as far as they are known, and what to do."""
     source = "" if result.bytes is None else f"the source has {quantities.human(result.bytes)}, "
     claim = "" if view.claim is None else f"volume claim {view.claim.key.name} has {requested(view.claim)}: "
-    return f"; {missing}{source}{claim}expand the claim, or delete the cache and make it anew with a larger spec.size"
+    return f"; {source}{claim}expand the claim, or delete the cache and make it anew with a larger spec.size"
 
 
 def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:

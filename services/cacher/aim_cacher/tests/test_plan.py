@@ -639,7 +639,7 @@ NO_DEVICE = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message":
 LIMITED = {"containers": [{"name": "downloader", "resources": {"limits": {"memory": "1Gi"}}}]}
 
 
-OVER_FULL = '{"message": "too small", "needed_bytes": 5000000000, "free_bytes": 0}'
+OVER_FULL = '{"message": "/cache has too little space: 4096 bytes still needed, 0 free"}'
 
 
 @pytest.mark.parametrize(
@@ -659,7 +659,7 @@ OVER_FULL = '{"message": "too small", "needed_bytes": 5000000000, "free_bytes": 
         ),
         pytest.param(lambda w: [w.ended(128, "no such file", reason="StartError")], ["StartError", "no such file"], id="not-executable"),
         pytest.param(lambda _: [], ["BackoffLimitExceeded", "its pod is gone: evicted, deleted, or lost with its node"], id="pod-gone"),
-        pytest.param(lambda w: [w.ended(12, OVER_FULL)], ["5.0 GB were still needed and 0 B free when it ended"], id="disk-filled-up"),
+        pytest.param(lambda w: [w.ended(12, OVER_FULL)], ["4096 bytes still needed, 0 free; ", "claim c-cache has 20Gi"], id="disk-filled-up"),
     ],
 )
 def test_a_failed_try_names_its_cause(world: Any, pods: Given, words: list[str]) -> None:

@@ -27,9 +27,18 @@ def test_certificates_are_handed_on_and_nothing_else_of_the_file(pem: str, tmp_p
     file = tmp_path / "bundle.pem"
     file.write_text(f"# Zertifikat für alle\n{pem}{pem}")
     text = CacherSettings(ca_bundle=str(file)).ca_text()
-    assert text.count("BEGIN CERTIFICATE") == 2
-    assert "KEY" not in text
+    given = pem[pem.index("-----BEGIN CERTIFICATE") :]
+    assert text.startswith(given + given)
+    assert "PRIVATE KEY" not in text
     assert "Zertifikat" not in text
+
+
+def test_what_the_system_trusts_stays_trusted(pem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, system = tmp_path / "bundle.pem", tmp_path / "system.pem"
+    file.write_text(pem)
+    system.write_text(pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(system))
+    assert CacherSettings(ca_bundle=str(file)).ca_text().count("BEGIN CERTIFICATE") == 2
 
 
 @pytest.mark.parametrize(
