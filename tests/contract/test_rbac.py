@@ -14,8 +14,8 @@ from aimlab.apiserver import ApiServer
 from aimlab.apiserver.access import RBAC_GROUP
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.permissions import Grant, granted, sentence
-from aimschema.reasons import CACHER, DISCOVERY, STATUSWRITER, WATCHER
-from aimschema.resources import AIM_GROUP, AIM_KINDS, LEASE, POD, SERVICE, WATCHED
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, STATUSWRITER, WATCHER
+from aimschema.resources import AIM_GROUP, AIM_KINDS, EVENT, LEASE, POD, SERVICE, WATCHED
 
 ROOT = Path(__file__).parents[2]
 USERS = "users.yaml"
@@ -66,7 +66,9 @@ def test_nobody_but_discovery_reads_a_secret_and_that_only_in_the_own_namespace(
 
 def test_the_watcher_alone_lists_and_watches_and_it_changes_nothing() -> None:
     listing = {grant for grant in GRANTS if grant.verb in {"list", "watch"} and grant.account != account(WATCHER)}
-    assert listing == {Grant(account(DISCOVERY), "", "", POD.plural, (), "list")}
+    of_jobs = {Grant(account(DISCOVERY), "", "", POD.plural, (), "list")}
+    why_pods_wait = {Grant(account(service), "", EVENT.group, EVENT.plural, (), "list") for service in (CACHER, DISCOVERY, DEPLOYER)}
+    assert listing == of_jobs | why_pods_wait
     own = [grant for grant in GRANTS if grant.account == account(WATCHER) and grant.resource != LEASE.plural]
     assert {grant.verb for grant in own} <= READS
     assert {(grant.group, grant.resource) for grant in own} == {(resource.group, resource.plural) for resource in WATCHED}
