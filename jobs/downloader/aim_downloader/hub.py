@@ -133,8 +133,9 @@ class HubSource:
         info, _ = self._json(path if revision is None else f"{path}/revision/{quote(revision, safe='')}", {"blobs": "true"})
         if not isinstance(info, Mapping):
             raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} gives no model info of {repo}: correct HF_ENDPOINT")
-        listed = facts_of(info.get("siblings"), "rfilename")
-        return info, listed or self._tree(f"{path}/tree/{quote(str(info.get('sha') or revision or _MAIN), safe='')}")
+        return info, self._named(info.get("siblings"), "rfilename") or self._tree(
+            f"{path}/tree/{quote(str(info.get('sha') or revision or _MAIN), safe='')}"
+        )
 
     def _tree(self, url: str) -> list[FileFacts]:
         """Empty where the mirror has no tree either."""
@@ -147,10 +148,16 @@ class HubSource:
                 if error.outcome is Outcome.NOT_FOUND and following == url:
                     return []
                 raise
-            listed += facts_of(page, "path")
+            listed += self._named(page, "path")
             if not following:
                 return listed
         raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} lists {self._uri.repo} without end")
+
+    def _named(self, listed: object, name: str) -> list[FileFacts]:
+        facts = facts_of(listed, name)
+        if facts is None:
+            raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} lists files of {self._uri.repo} without their names")
+        return facts
 
     def _json(self, url: str | None, params: dict[str, str]) -> tuple[Any, str | None]:
         """What the hub answers, and the address of the next page. Raises Failure or Retryable."""
@@ -281,11 +288,15 @@ class FileFacts:
     says: Says
 
 
-def facts_of(listed: object, name: str) -> list[FileFacts]:
-    """The files of a model info (`rfilename`) or a tree (`path`). Total: what is malformed counts as left out."""
-    entries = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
-    files = [each for each in entries if each.get("type", "file") == "file" and isinstance(each.get(name), str)]
-    return [FileFacts(each[name], _size_of(each), says_of(each)) for each in files]
+def facts_of(listed: object, name: str) -> list[FileFacts] | None:
+    """The files of a model info (`rfilename`) or a tree (`path`); empty without a list, None where an entry has no name: some files would be missing.
+
+    What else is malformed counts as left out.
+    """
+    entries = listed if isinstance(listed, list) else []
+    if any(not isinstance(each, Mapping) or not isinstance(each.get(name), str) for each in entries):
+        return None
+    return [FileFacts(each[name], _size_of(each), says_of(each)) for each in entries if each.get("type", "file") == "file"]
 
 
 def says_of(entry: Mapping[str, Any]) -> Says:
@@ -329,6 +340,8 @@ def refusal(uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str], body
             outcome, message = Outcome.NO_ACCESS, f"the hub has disabled access to {uri.repo}: see {page}"
         case "RevisionNotFound", _:
             outcome, message = Outcome.NOT_FOUND, f"{uri.repo} has no revision {uri.revision!r}: see {page}"
+        case "EntryNotFound", _:
+            outcome, message = Outcome.TRANSIENT, f"{hub.endpoint} does not have a file of {uri.repo} that it lists"
         case _, 401 if hub.token:
             outcome, message = Outcome.NO_ACCESS, f"the hub refuses the token: set a valid one in {setting}"
         case _, 401:

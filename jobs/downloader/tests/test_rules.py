@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from aim_downloader.checks import Digests
 from aim_downloader.hub import Hub, refusal
@@ -124,6 +127,29 @@ def test_stores_come_in_the_order_of_their_numbers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("env", "style"),
+    [
+        ({}, "auto"),
+        ({"AIM_S3_0_REGION": "eu"}, "auto"),
+        ({"AIM_S3_0_ENDPOINT_URL": "http://s3"}, "path"),
+        ({"AIM_S3_0_ENDPOINT_URL": "http://s3", "AIM_S3_0_ADDRESSING": "auto"}, "path"),
+        ({"AIM_S3_0_ENDPOINT_URL": "http://s3", "AIM_S3_0_ADDRESSING": " "}, "path"),
+        ({"AIM_S3_0_ENDPOINT_URL": "http://s3", "AIM_S3_0_ADDRESSING": "virtual"}, "virtual"),
+        ({"AIM_S3_0_REGION": "eu", "AIM_S3_0_ADDRESSING": "path"}, "path"),
+    ],
+)
+def test_the_bucket_goes_where_the_store_wants_it(env: dict[str, str], style: str) -> None:
+    assert stores_from(env)[0].addressing_style == style
+
+
+@pytest.mark.parametrize("value", ["Path", "virtual-hosted", "true"])
+def test_an_addressing_style_that_there_is_not_names_its_variable(value: str) -> None:
+    with pytest.raises(Failure, match=f"AIM_S3_3_ADDRESSING is '{value}'") as caught:
+        stores_from({"AIM_S3_3_ADDRESSING": value})
+    assert caught.value.outcome is Outcome.NO_ACCESS
+
+
+@pytest.mark.parametrize(
     ("headers", "wait_s"),
     [
         ({}, 0.0),
@@ -138,6 +164,31 @@ def test_the_hub_is_left_alone_for_as_long_as_it_says(headers: dict[str, str], w
     told = refusal(HubUri("org", "model"), Hub("https://hub", None), 429, headers)
     assert isinstance(told, Retryable)
     assert told.retry_after_s == wait_s
+
+
+def test_a_wait_may_be_given_as_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
+    told = refusal(HubUri("org", "model"), Hub("https://hub", None), 503, {"Retry-After": date})
+    assert isinstance(told, Retryable)
+    assert 290 < told.retry_after_s <= 300
+
+
+@pytest.mark.parametrize(
+    ("url", "is_home"),
+    [
+        ("http://hub/api", True),
+        ("https://hub/api", True),
+        ("https://hub:444/api", False),
+        ("https://other/api", False),
+        ("http://hub:8080/api", False),
+    ],
+)
+def test_a_token_goes_to_the_hub_and_to_its_https_only(url: str, is_home: bool) -> None:
+    assert Hub("http://hub", "hf_secret").is_home(URL(url)) is is_home
+
+
+def test_a_token_never_goes_from_https_to_http() -> None:
+    assert not Hub("https://hub", "hf_secret").is_home(URL("http://hub/api"))
 
 
 CONTENT = bytes(range(256)) * 40
@@ -185,6 +236,15 @@ SHA256_OF_1 = "a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s="
         pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:kms"}, Says(), id="encrypted-etag-is-no-md5"),
         pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "AES256"}, Says(md5="a" * 32), id="encrypted-with-the-stores-key"),
         pytest.param({"ETag": '"opaque"'}, Says(), id="opaque"),
+        pytest.param({"ETag": "a" * 32}, Says(md5="a" * 32), id="without-quotes"),
+        pytest.param({"ETag": f'"{"A" * 32}"'}, Says(md5="a" * 32), id="in-capitals"),
+        pytest.param({"ETag": f'"{"A" * 32}-3"'}, Says(), id="multipart-in-capitals-is-another-maker's"),
+        pytest.param({"ETag": f'W/"{"a" * 32}"'}, Says(), id="weak"),
+        pytest.param({"ETag": None}, Says(), id="none"),
+        pytest.param({}, Says(), id="nothing"),
+        pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:fsx"}, Says(), id="encrypted-in-a-way-to-come"),
+        pytest.param({"ETag": f'"{"a" * 32}"', "SSECustomerAlgorithm": "AES256"}, Says(), id="encrypted-with-a-customer's-key"),
+        pytest.param({"ETag": f'"{"a" * 32}"', "StorageClass": "EXPRESS_ONEZONE"}, Says(), id="directory-bucket"),
         pytest.param({"ChecksumSHA256": SHA256_OF_1}, Says(sha256=hashlib.sha256(b"1").hexdigest()), id="sha256"),
         pytest.param({"ChecksumCRC32": "g9zvtw=="}, Says(crc32=f"{zlib.crc32(b'1'):08x}"), id="crc32"),
         pytest.param({"ChecksumSHA256": SHA256_OF_1, "ChecksumType": "COMPOSITE"}, Says(), id="checksum-of-parts"),
@@ -247,6 +307,12 @@ def test_every_outcome_has_an_exit_code_of_its_own() -> None:
         ("GET https://cdn/x?X-Amz-Signature=1&b=2 failed", "GET https://cdn/x failed"),
         ("http://user:word@host/ is away", "http://host/ is away"),
         ("is it there? yes=no", "is it there? yes=no"),
+        ("Authorization: Bearer abc.def was wrong", "Authorization: *** was wrong"),
+        ("Credential=AKID/1/s3, SignedHeaders=host, Signature=00ff", "Credential=***, SignedHeaders=host, Signature=***"),
+        ("the key AKIAIOSFODNN7EXAMPLE is unknown", "the key *** is unknown"),
+        ("allow s3:GetObject for these keys", "allow s3:GetObject for these keys"),
+        ("The authorization header is malformed", "The authorization header is malformed"),
+        ("Invalid credentials in Authorization header", "Invalid credentials in Authorization header"),
     ],
 )
 def test_nothing_secret_is_printed(text: str, clean: str) -> None:

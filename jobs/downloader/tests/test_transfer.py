@@ -134,6 +134,49 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [leaf for each in error.exceptions for leaf in leaves(each)] if isinstance(error, BaseExceptionGroup) else [error]
 
 
+@pytest.mark.parametrize(
+    ("faults", "wholes"),
+    [
+        pytest.param([], 1, id="at-once"),
+        pytest.param([(45_000, hangs)], 2, id="no-byte-comes-any-more"),
+        pytest.param([(45_000, None), (95_000, breaks(Retryable("reset")))], 3, id="breaks-twice"),
+    ],
+)
+async def test_a_server_without_ranges_gives_the_file_over_one_connection(
+    tmp_path: Path, faults: list[tuple[int, Callable[[], object] | None]], wholes: int
+) -> None:
+    source, meter = Scripted(faults, knows_ranges=False), Meter(len(CONTENT), 1)
+    disk.prepare(tmp_path)
+    [entry] = await transfer(Transfer(source, tmp_path, LIMITS, meter), [FILE])
+    assert (tmp_path / "sub/weights").read_bytes() == CONTENT
+    assert entry.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert (source.wholes, meter.left_bytes) == (wholes, 0)
+
+
+async def test_ranges_that_are_there_are_read_past_by_a_server_without_them(tmp_path: Path) -> None:
+    disk.prepare(tmp_path)
+    part = Part(tmp_path, FILE, LIMITS.range_bytes)
+    part.write(30_000, CONTENT[30_000:60_000])
+    part.finish(part.ranges[1])
+    part.close()
+    source = Scripted(knows_ranges=False)
+    await got(source, tmp_path)
+    assert (tmp_path / "sub/weights").read_bytes() == CONTENT
+
+
+async def test_a_whole_file_that_goes_on_after_its_end_is_not_taken(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await got(Scripted(content=CONTENT + b"more", knows_ranges=False), tmp_path)
+    assert "longer than the 100000 bytes listed" in str(leaves(caught.value)[0])
+    assert not (tmp_path / "sub/weights").exists()
+
+
+async def test_a_server_without_ranges_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await got(Scripted([(0, hangs)] * 12, knows_ranges=False), tmp_path)
+    assert "gave up after 3 tries" in str(leaves(caught.value)[0])
+
+
 def test_a_transfer_is_stalled_after_two_minutes_without_a_byte() -> None:
     assert Limits().stall_s == 120.0
 

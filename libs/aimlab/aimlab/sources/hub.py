@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiohttp import web
 
@@ -118,6 +118,29 @@ class Model:
 
 
 @dataclass(slots=True)
+class HubDialect:
+    """How a mirror departs from the hub. The default is the hub.
+
+    `omits` are fields of model info and siblings (`lfs.sha256` and the like inside), or `tree`, `linked` (the headers beside a redirect),
+    `Content-Length` and `Content-Range` as a whole. A mirror without `network` serves large files itself.
+    """
+
+    omits: frozenset[str] = frozenset()
+    network: bool = True
+    ranges: Literal["kept", "ignored", "rejected", "shifted"] = "kept"
+    head: int = 200
+    page: str = ""
+    """HTML that is answered with 200 to everything."""
+    moved_to: str = ""
+    """Another address that everything is redirected to."""
+
+    def kept(self, facts: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+        """The facts that this mirror gives."""
+        named = {name: value for name, value in facts.items() if within + name not in self.omits}
+        return {name: self.kept(value, f"{name}.") if isinstance(value, Mapping) else value for name, value in named.items()}
+
+
+@dataclass(slots=True)
 class Hub:
     """A running hub. `tokens` are the ones that are somebody's; `asked` has the path and range of every request so far."""
 
@@ -127,6 +150,7 @@ class Hub:
     moved: dict[str, str] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    dialect: HubDialect = field(default_factory=HubDialect)
     _signature: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def put_model(self, name: str, files: Mapping[str, Content], *, branch: str = MAIN, tags: Iterable[str] = ()) -> Model:
@@ -176,6 +200,10 @@ class Hub:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             self._note(request)
+            if self.dialect.page:
+                return web.Response(text=self.dialect.page, content_type="text/html")
+            if self.dialect.moved_to:
+                return web.Response(status=308, headers={"Location": f"{self.dialect.moved_to}{request.rel_url}"})
             name = _name(request)
             if name in self.moved:
                 where = str(request.rel_url).replace(f"/{name}", f"/{self.moved[name]}", 1)
@@ -210,11 +238,14 @@ class Hub:
         detailed = "blobs" in request.query
         facts = {"id": model.name, "modelId": model.name, "sha": commit, "private": model.private, "gated": "manual" if model.gated else False}
         dates = {"lastModified": _CREATED, "createdAt": _CREATED}
-        siblings = [{"rfilename": path} | (_sibling(file) if detailed else {}) for path, file in model.commits[commit].items()]
-        return web.json_response(facts | dates | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings})
+        described = {path: self.dialect.kept(_sibling(file)) if detailed else {} for path, file in model.commits[commit].items()}
+        siblings = [self.dialect.kept({"rfilename": path}) | facts for path, facts in described.items()]
+        return web.json_response(self.dialect.kept(facts | dates | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings}))
 
     async def _tree(self, request: web.Request, model: Model) -> web.Response:
         files = model.commits[model.commit_of(request.match_info["revision"]) or ""]
+        if "tree" in self.dialect.omits:
+            return Refusal(404).response()
         return web.json_response([_entry(path, file) for path, file in files.items()])
 
     async def _refs(self, _request: web.Request, model: Model) -> web.Response:
@@ -229,9 +260,11 @@ class Hub:
         pinned = {"X-Repo-Commit": commit}
         if file is None:
             return web.Response(status=404, headers=pinned | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
-        if not file.large:
+        if request.method == "HEAD" and self.dialect.head != 200:
+            return web.Response(status=self.dialect.head)
+        if not file.large or not self.dialect.network:
             return await self._content(request, model, file, pinned | {"ETag": f'"{file.git_sha1}"'})
-        linked = {"X-Linked-Size": str(file.size_bytes), "X-Linked-Etag": f'"{file.sha256}"'}
+        linked = {} if "linked" in self.dialect.omits else {"X-Linked-Size": str(file.size_bytes), "X-Linked-Etag": f'"{file.sha256}"'}
         where = f"{self.network}/blobs/{model.name}/{commit}/{path}?signature={self._signature}"
         return web.Response(status=302, headers=pinned | linked | {"Location": where})
 
@@ -249,14 +282,19 @@ class Hub:
     async def _content(self, request: web.Request, model: Model, file: File, headers: dict[str, str]) -> web.StreamResponse:
         """All of a file or the range that was asked for, with the next of the model's faults."""
         size_bytes = len(file.content) if isinstance(file.content, bytes) else file.content.stat().st_size
-        asked = request.http_range
-        start, end, _ = asked.indices(size_bytes)
-        status = 206 if "Range" in request.headers else 200
-        if status == 206 and start >= end:
+        ranges = self.dialect.ranges
+        start, end, _ = request.http_range.indices(size_bytes)
+        status = 206 if "Range" in request.headers and ranges != "ignored" else 200
+        if status == 206 and (start >= end or ranges == "rejected"):
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size_bytes}"})
+        start, end = (0, size_bytes) if status == 200 else (0, end - start) if ranges == "shifted" else (start, end)
         ranged = {"Content-Range": f"bytes {start}-{end - 1}/{size_bytes}"} if status == 206 else {}
-        answer = web.StreamResponse(status=status, headers=headers | ranged | {"Accept-Ranges": "bytes"})
-        answer.content_length = end - start
+        told = {name: value for name, value in (headers | ranged).items() if name not in self.dialect.omits}
+        answer = web.StreamResponse(status=status, headers=told | {"Accept-Ranges": "bytes"})
+        if "Content-Length" in self.dialect.omits:
+            answer.enable_chunked_encoding()
+        else:
+            answer.content_length = end - start
         await answer.prepare(request)
         if request.method != "HEAD":
             await _send(request, answer, (file.content, start, end), model.faults.pop(0) if model.faults else None)
