@@ -30,6 +30,7 @@ POD_NOT_STARTED_S = 60.0
 """A pod whose containers are still being created after this long is stuck: its Events say on what."""
 EVENTS_AGE_S = 60.0
 """Events are read again after this long, while the trouble lasts."""
+DEADLINE_MARGIN_S = 30.0
 RESTARTS = "CrashLoopBackOff"
 OOM_KILLED = "OOMKilled"
 SUSPENDED = "Suspended"
@@ -231,6 +232,19 @@ def was_oom_killed(state: Projection, job: Seen, container: str) -> bool:
 def suspended(job: Seen) -> bool:
     """A queue or a person holds it back."""
     return job.spec.get("suspend") is True or job.holds("Suspended")
+
+
+def gated_left_s(state: Projection, job: Seen, now: datetime.datetime) -> float | None:
+    """Seconds until the deadline would end a Job whose pods a gate holds back, less `DEADLINE_MARGIN_S`; None where none is held.
+
+    The deadline counts from the Job's start, also while a gate holds its pods; that of a suspended Job does not.
+    """
+    pods, deadline_s = [pod for pod in pods_of(state, job) if not pod.deleting], job.spec.get("activeDeadlineSeconds")
+    started = _time(job.status.get("startTime"))
+    gated = [pod for pod in pods if (trouble := _scheduling(pod, "")) is not None and trouble.reason == GATED]
+    if not gated or started is None or not isinstance(deadline_s, int):
+        return None
+    return deadline_s - DEADLINE_MARGIN_S - (now - started).total_seconds()
 
 
 def has_not_started(state: Projection, job: Seen, now: datetime.datetime) -> bool:

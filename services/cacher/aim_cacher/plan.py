@@ -47,6 +47,7 @@ from aimservice.workloads import (
     diagnose_job,
     ended_at,
     failure,
+    gated_left_s,
     has_not_started,
     is_over,
     job_state,
@@ -371,13 +372,17 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
         return _say(view, storage, _last(view) or task.working)
     active = outcome(seen, job, CONTAINER) == "active"
     outdated = job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
+    left_s = gated_left_s(seen, job, now) if active else None
+    if left_s is not None and left_s <= 0:
+        return act(DeleteObject(job.key, job.uid)) | _say(view, storage, _last(view) or task.working)
     if outdated and (not active or has_not_started(seen, job, now)):
         return act(DeleteObject(job.key, job.uid)) | _say(view, storage, task.working, attempts=0, nextAttemptTime=None)
     if active:
         followed = [FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key) for pod in pods_of(seen, job) if running(pod)]
         diagnosis = diagnose_job(seen, job, now, CONTAINER)
         working = task.working if diagnosis.message is None else _filled(False, task.working.reason, diagnosis.message)
-        return _say(view, storage, working, progress=_percent(seen, view)) | act(*followed) | diagnosis.follow_up
+        said = _say(view, storage, working, progress=_percent(seen, view)) | act(*followed) | diagnosis.follow_up
+        return said if left_s is None else said | look_again(left_s)
     if not _settled(seen, job, now):
         return _say(view, storage, _last(view) or task.working) | look_again(POD_WORD_S)
     said, due, recorded = _failed_try(seen, view, now, storage, job)

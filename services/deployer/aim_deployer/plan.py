@@ -88,12 +88,14 @@ def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[Reported
     unready = [source for source in parts.sources if not source.warm]
     if not unready:
         return cache_ready(True, reasons.CACHE_WARM_REASON, f"{len(parts.sources)} of {len(parts.sources)} model sources are cached"), True
-    failed = next((s.cache for s in unready if s.cache is not None and has_failed(s.cache)), None)
-    if failed is not None:
-        ready = failed.condition(reasons.READY) or {}
-        reason = reasons.CACHE_LOST if ready.get("reason") == reasons.PVC_LOST else reasons.CACHE_FAILED
-        return cache_ready(False, reason, f"ModelCache {failed.key.name} failed: {ready.get('message', '')}"), False
     mounted = {} if there is None else _mounts(there)
+    failed = next(((s, s.cache) for s in unready if s.cache is not None and has_failed(s.cache)), None)
+    if failed is not None:
+        source, cache = failed
+        ready = cache.condition(reasons.READY) or {}
+        held = ready.get("reason") == reasons.PVC_TERMINATING and _was_mounted(source, mounted)
+        reason = reasons.CACHE_LOST if held or ready.get("reason") == reasons.PVC_LOST else reasons.CACHE_FAILED
+        return cache_ready(False, reason, f"ModelCache {cache.key.name} failed: {ready.get('message', '')}"), False
     lost = next((source for source in unready if _was_mounted(source, mounted)), None)
     if lost is not None:
         runs = f"InferenceService {parts.service.key.name}"

@@ -45,6 +45,7 @@ from aimservice.workloads import (
     diagnose_job,
     ended_at,
     failure,
+    gated_left_s,
     has_not_started,
     has_succeeded,
     is_over,
@@ -224,9 +225,13 @@ def _at_work(seen: Projection, view: View, now: datetime.datetime, job: Seen) ->
     """What keeps the Job from its work, where something does. One that a queue holds back does not run yet."""
     diagnosis = diagnose_job(seen, job, now, CONTAINER)
     words, trouble = diagnosis.message or f"Job {job.key.name} asks the image", diagnosis.trouble
+    left_s = gated_left_s(seen, job, now)
+    if left_s is not None and left_s <= 0:
+        return _give_up(job) | _at_it(view, f"{words}; the Job is re-created, since its deadline counts while it waits")
+    again = NOTHING if left_s is None else look_again(left_s)
     if trouble is not None and trouble.reason in HELD_BACK and not view.attempts:
-        return _say(view, False, reasons.AWAITING_DISCOVERY, words) | diagnosis.follow_up
-    return _at_it(view, words) | diagnosis.follow_up
+        return _say(view, False, reasons.AWAITING_DISCOVERY, words) | diagnosis.follow_up | again
+    return _at_it(view, words) | diagnosis.follow_up | again
 
 
 def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> View:

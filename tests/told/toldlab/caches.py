@@ -5,7 +5,7 @@ from typing import Any
 from aimlab.kinds import VOLUME
 from aimlab.ports import free_ports
 from aimschema import labels, names, reasons
-from aimschema.resources import CACHE, CLAIM, CONFIG
+from aimschema.resources import CACHE, CLAIM, CONFIG, SERVICE
 from toldlab.case import EVENT, Case, Step, Told
 from toldlab.place import KEYS, Place
 
@@ -114,6 +114,18 @@ async def source_that_reads_like_a_variable(place: Place) -> None:
     await place.make(CACHE, "c", {"sourceUri": "hf://org/$(HF_TOKEN)", "size": "1Gi"})
 
 
+async def claim_held(place: Place) -> None:
+    """A service runs on the volume whose claim is deleted."""
+    await place.config()
+    await place.put_source()
+    await place.model()
+    await place.template()
+    await place.cache(size="1Gi")
+    await place.service(cacheModel=True)
+    await place.told(SERVICE, "s", reasons.READY, reasons.RUNNING)
+    await place.delete(CLAIM, CLAIM_NAME)
+
+
 def config_warned(reason: str, *words: str) -> Told:
     return Told(CONFIG, "default", EVENT, reason, words)
 
@@ -176,6 +188,18 @@ CASES = (
         class_of_the_config_missing,
         (storage(reasons.STORAGE_CLASS_MISSING, "unheard-of"), config_warned(reasons.STORAGE_CLASS_MISSING, "spec.cacheStorageClassName")),
         lambda place: place.storage_class("unheard-of"),
+        WARM,
+    ),
+    Case(
+        "claim-held",
+        "the volume claim is deleted while a service runs on it",
+        claim_held,
+        (
+            storage(reasons.PVC_TERMINATING, "of AIMService s", "set spec.replicas of AIMService s to 0"),
+            Told(CACHE, "c", reasons.FAILURE, reasons.PVC_TERMINATING, ("AIMService s",)),
+            Told(SERVICE, "s", reasons.CACHE_READY, reasons.CACHE_LOST, ("set spec.replicas of AIMService s to 0",)),
+        ),
+        lambda place: place.edit(SERVICE, "s", {"spec": {"replicas": 0}}),
         WARM,
     ),
     Case(

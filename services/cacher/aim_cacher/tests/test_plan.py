@@ -691,6 +691,14 @@ def test_a_queue_is_waited_for(world: Any, given: Given, words: str) -> None:
     assert words in message(plan, "Filled")
 
 
+@pytest.mark.parametrize(("started_s", "actions", "again_s"), [(86_300, [], 70), (86_371, ["delete Job c-download"], None)], ids=["in-time", "late"])
+def test_no_deadline_ends_what_a_gate_holds_back(world: Any, started_s: float, actions: list[str], again_s: float | None) -> None:
+    job = world.download(spec={"activeDeadlineSeconds": 86_400}, status={"startTime": ago(started_s)})
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), job, world.running(status=GATED)))
+    assert (does(plan), says(plan, "Filled"), plan.requeue_after_s) == (actions, DOWNLOADING, again_s)
+    assert "attempts" not in fields(plan)
+
+
 TERMINATING, GOING = "False PVCTerminating", "False PVCPending"
 GONE = ["delete Job c-download"]
 

@@ -18,6 +18,8 @@ Given = Callable[[Any], list[Body]]
 APPLY = ["apply InferenceService s"]
 FAILED_CACHE = {"conditions": [said("Ready", False, "AuthError", "gated")]}
 LOST_CACHE = {"conditions": [said("Ready", False, "PVCLost", "no volume")]}
+HELD_CACHE = {"conditions": [said("Ready", False, "PVCTerminating", "held by pod p of AIMService s")]}
+SECOND_CACHE = {"conditions": [said("Ready", False, "DuplicateSource", "another one is older")]}
 
 UNRESOLVED = [
     pytest.param(lambda w: w.parts("AIMServiceTemplate"), "False TemplateNotFound", id="no-template"),
@@ -57,6 +59,10 @@ def test_what_runs_is_left_alone_while_something_lacks(world: Any, given: Given,
         pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Progressing")], [], "False CacheWarming", "nothing", id="warming"),
         pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Failed", **FAILED_CACHE)], [], "False CacheFailed", "nothing", id="cache-failed"),
         pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Failed", **LOST_CACHE)], [], "False CacheLost", "nothing", id="volume-lost"),
+        pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Failed", **HELD_CACHE)], [], "False CacheFailed", "nothing", id="volume-held"),
+        pytest.param(
+            lambda w: [*w.parts("ModelCache"), w.cache("Failed", **SECOND_CACHE)], [], "False CacheWarming", "nothing", id="cache-was-the-second-once"
+        ),
         pytest.param(
             lambda w: w.parts("ModelCache", cacheModel=False), APPLY, "True CacheNotRequested", "False CreatingRuntime", id="cache-not-requested"
         ),
@@ -72,6 +78,13 @@ def test_what_runs_is_left_alone_while_something_lacks(world: Any, given: Given,
         ),
         pytest.param(lambda w: [*w.parts(), *w.runs()], APPLY, "True CacheWarm", "True RuntimeReady", id="runs"),
         pytest.param(lambda w: [*w.parts("ModelCache"), *w.runs()], [], "False CacheLost", "True RuntimeReady", id="cache-deleted-while-it-runs"),
+        pytest.param(
+            lambda w: [*w.parts("ModelCache"), w.cache("Failed", **HELD_CACHE), *w.runs()],
+            [],
+            "False CacheLost",
+            "True RuntimeReady",
+            id="it-holds-the-volume-that-goes",
+        ),
         pytest.param(
             lambda w: [*w.parts("ModelCache"), w.cache("Pending"), *w.runs()],
             [],

@@ -400,6 +400,14 @@ def test_what_a_queue_holds_back_is_pending(world: Any, given: Given, words: str
     assert words in message(plan, "Discovered")
 
 
+@pytest.mark.parametrize(("started_s", "actions", "again_s"), [(500, [], 70), (571, CLEARS, None)], ids=["in-time", "late"])
+def test_no_deadline_ends_what_a_gate_holds_back(world: Any, started_s: float, actions: list[str], again_s: float | None) -> None:
+    held = world.job(spec={"activeDeadlineSeconds": 600}, status={"startTime": ago(started_s)})
+    plan = world.plan(projection(world.template(), world.model(), world.note(), held, world.pod("Pending", status=GATED)))
+    assert (short(does(plan)), plan.requeue_after_s) == (actions, again_s)
+    assert "attempts" not in fields(plan)
+
+
 def test_an_answered_job_that_a_sidecar_keeps_open_takes_no_place(world: Any) -> None:
     open_jobs: list[Body] = []
     for index in range(10):
