@@ -58,7 +58,7 @@ class Listener:
         """Sorts the listener whose address serves users best first: it works, any host reaches it, it encrypts."""
         broken = any(
             condition.get("type") in {"Accepted", "Programmed"} and condition.get("status") == "False"
-            for condition in objects(self.status.get("conditions"))
+            for condition in objects(self.status, "conditions")
         )
         preference = _PREFERENCE.index(_text(self.spec.get("protocol")))
         return broken, self.hostname.startswith("*"), preference
@@ -66,10 +66,10 @@ class Listener:
 
 def referenced(gateway: Seen, reference: GatewayReference) -> list[Listener]:
     """The listeners that a reference names by sectionName and port; all where it gives neither."""
-    states = {_text(each.get("name")): each for each in objects(gateway.status.get("listeners"))}
+    states = {_text(each.get("name")): each for each in objects(gateway.status, "listeners")}
     return [
         Listener(each, states.get(_text(each.get("name")), {}))
-        for each in objects(gateway.spec.get("listeners"))
+        for each in objects(gateway.spec, "listeners")
         if reference.section_name in (None, each.get("name")) and reference.port in (None, each.get("port"))
     ]
 
@@ -88,7 +88,7 @@ def rejection(gateway: Seen, reference: GatewayReference, namespace: str | None)
         return f"{name}: {'; '.join(reasons)}"
     if chosen or (reference.section_name is None and reference.port is None):
         return None
-    all_ = [str(Listener(each, {})) for each in objects(gateway.spec.get("listeners"))]
+    all_ = [str(Listener(each, {})) for each in objects(gateway.spec, "listeners")]
     wanted = f"listener {reference.section_name}" if reference.section_name else "listener"
     port = f" with port {reference.port}" if reference.port is not None else ""
     return f"{name} has no {wanted}{port}; its listeners are {', '.join(all_) or 'none'}"
@@ -98,7 +98,7 @@ def address(gateway: Seen, reference: GatewayReference, namespace: str | None) -
     """`scheme://host[:port]` of the best listener; None while the Gateway has no address."""
     there = attached(gateway, reference, namespace)
     usable = [each for each in there if _text(each.spec.get("protocol")) in _SCHEMES]
-    hosts = [host for each in objects(gateway.status.get("addresses")) if (host := _host(each))]
+    hosts = [host for each in objects(gateway.status, "addresses") if (host := _host(each))]
     if not usable or not hosts:
         return None
     best = min(usable, key=Listener.rank)
@@ -113,17 +113,18 @@ def takes_http_routes(listener: Body, status: Body) -> bool:
 
     A protocol of the implementation's own carries them only where `supportedKinds` has them.
     """
-    kinds = objects(_object(listener.get("allowedRoutes")).get("kinds"))
+    kinds = objects(_object(listener.get("allowedRoutes")), "kinds")
     if not _can_carry(listener) or (kinds and not any(map(_is_http_route, kinds))):
         return False
-    supported = objects(status.get("supportedKinds"))
+    supported = objects(status, "supportedKinds")
     if supported:
         return any(map(_is_http_route, supported))
     return _text(listener.get("protocol")) in _SCHEMES
 
 
-def objects(value: object) -> list[Body]:
-    """The objects in a list; nothing else of it, and nothing of what is no list."""
+def objects(holder: Body, field: str) -> list[Body]:
+    """The objects in a list of `holder`; nothing else of it, and nothing of what is no list."""
+    value = holder.get(field)
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 

@@ -23,8 +23,8 @@ def answers(route: Seen, reference: GatewayReference) -> list[dict[str, Body]]:
     """Of each gateway controller's entry for this parentRef, the current answers by type: none, one or both."""
     wanted = _identity(reference.model_dump(by_alias=True), route.key.namespace)
     entries = [
-        {str(each.get("type")): each for each in objects(entry.get("conditions"))}
-        for entry in objects(route.status.get("parents"))
+        {str(each.get("type")): each for each in objects(entry, "conditions")}
+        for entry in objects(route.status, "parents")
         if _identity(entry.get("parentRef"), route.key.namespace) == wanted
     ]
     return [

@@ -69,7 +69,7 @@ def _wrong(seen: Projection, config: Seen, gateway: GatewayReference | None) -> 
     there = _gateway(seen, gateway, config.key.namespace)
     if there is None:
         return f"spec.routing.gateway names {name}, which does not exist; create it, or change the field"
-    listeners = [str(listener.get("name")) for listener in objects(there.spec.get("listeners"))]
+    listeners = [str(listener.get("name")) for listener in objects(there.spec, "listeners")]
     if gateway.section_name is not None and gateway.section_name not in listeners:
         has = f"{name} has {', '.join(listeners) or 'none'}"
         return f"spec.routing.gateway.sectionName names listener {gateway.section_name}, but {has}; change the field"
@@ -180,7 +180,7 @@ def _unanswered(seen: Projection, service: Seen, reference: GatewayReference) ->
     why = rejection(there, reference, service.key.namespace)
     if why is not None:
         return routing_ready(False, reasons.ROUTE_FAILED, f"{why}; {CHANGE_LISTENER} of {config}")
-    for found in objects(there.status.get("conditions")):
+    for found in objects(there.status, "conditions"):
         if (found.get("type"), found.get("status")) == ("Programmed", "False"):
             waiting += f"; it is not programmed: {found.get('message') or ''}"
     return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
