@@ -1,10 +1,11 @@
 """Which pods of a Deployment to make and which to delete, by its strategy. Pure.
 
-1. Pods that are on their way out do not count, but under Recreate: there nothing new comes
+1. Pods that have ended stay and do not count, as in a Deployment.
+2. Pods that are on their way out do not count, but under Recreate: there nothing new comes
    while an old pod is still there.
-2. Old pods go while enough others are ready; those that are not ready go first, as many as leave
+3. Old pods go while enough others are ready; those that are not ready go first, as many as leave
    `replicas - unavailable` pods that are ready or old.
-3. New pods come while there are fewer than `replicas + surge` pods.
+4. New pods come while there are fewer than `replicas + surge` pods.
 
 kube-controller-manager does the same by the sizes of ReplicaSets.
 """
@@ -63,7 +64,6 @@ def _share(amount: int | str, whole: int) -> float:
 
 def decide(wanted: str, strategy: Strategy, replicas: int, pods: Sequence[Replica]) -> Rollout:
     """The next step towards `replicas` pods of the revision `wanted`."""
-    ended = [pod.name for pod in pods if pod.over and not pod.going]
     live = [pod for pod in pods if not pod.over and not pod.going]
     of_wanted = [pod for pod in live if pod.revision == wanted]
     new = sorted(of_wanted, key=lambda pod: (not pod.ready, pod.number))
@@ -76,7 +76,7 @@ def decide(wanted: str, strategy: Strategy, replicas: int, pods: Sequence[Replic
     taken = {pod.number for pod in pods if pod.revision == wanted}
     free = (number for number in range(len(taken) + replicas) if number not in taken)
     create = tuple(next(free) for _ in range(max(0, min(room, replicas - len(kept)))))
-    return Rollout(create, (*ended, *(pod.name for pod in [*surplus, *leaving])))
+    return Rollout(create, tuple(pod.name for pod in [*surplus, *leaving]))
 
 
 def _old_to_delete(strategy: Strategy, replicas: int, new: Sequence[Replica], old: Sequence[Replica]) -> list[Replica]:

@@ -4,7 +4,7 @@ In the order of a real server: tolerations and limits are filled in; then limits
 quota are required. No I/O.
 """
 
-from aimlab.apiserver import immutable, limits, pod_security, quota
+from aimlab.apiserver import guests, immutable, limits, pod_security, quota
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, named
 from aimlab.apiserver.kinds import Resource
@@ -17,8 +17,12 @@ STAYS_S = 300
 
 
 def complete(cluster: Cluster, obj: Obj, *, new: bool) -> None:
-    """What plugins add to an object."""
-    if obj["kind"] != "Pod":
+    """What plugins add to an object. ApiError 403 for what one of them cannot complete."""
+    if obj["kind"] not in {"Pod", "Job"}:
+        return
+    if new:
+        guests.complete(cluster.namespace(obj["metadata"]["namespace"]), obj)
+    if obj["kind"] == "Job":
         return
     if new:
         limits.complete(cluster.store, obj)

@@ -13,6 +13,13 @@ from aimlab.apiserver.objects import Obj, clone, dig, meta, same
 
 PVC_PROTECTION, PV_PROTECTION = "kubernetes.io/pvc-protection", "kubernetes.io/pv-protection"
 PROTECTION = {"PersistentVolumeClaim": PVC_PROTECTION, "PersistentVolume": PV_PROTECTION}
+GATED: Obj = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+    "lastProbeTime": None,
+}
 JOB_LABELS = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name")
 
 
@@ -79,6 +86,8 @@ def create(obj: Obj, now: str) -> None:
             _job_identity(obj)
         case "Pod":
             obj["status"]["qosClass"] = _qos(obj["spec"])
+            if obj["spec"].get("schedulingGates"):
+                obj["status"]["conditions"] = [GATED | {"lastTransitionTime": now}]
 
 
 def _pod_spec(spec: Obj, *, alone: bool) -> None:

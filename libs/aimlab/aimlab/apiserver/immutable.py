@@ -174,6 +174,12 @@ def _pod(obj: Obj, old: Obj) -> list[Cause]:
         spec.pop("tolerations", None)
         return spec
 
+    gates = {gate["name"] for gate in old["spec"].get("schedulingGates") or []}
+    for index, gate in enumerate(obj["spec"].get("schedulingGates") or []):
+        if gate["name"] not in gates:
+            only = "only deletion is allowed, but found new scheduling gate"
+            words = f"Forbidden: {only} '{gate['name']}'"
+            return [Cause(f"spec.schedulingGates[{index}].name", "FieldValueForbidden", words)]
     before, after = old["spec"].get("tolerations") or [], obj["spec"].get("tolerations") or []
     kept = all(any(same(one, other) for other in after) for one in before)
     if same(fixed(obj), fixed(old)) and kept:

@@ -87,6 +87,7 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
         obj["status"] = crd.first_status(obj)
     elif not resource.custom:
         admission.complete(cluster, obj, new=True)
+        builtin.fill(obj)
         builtin.create(obj, cluster.time())
     _validate(cluster, resource, obj, None)
     entry = cluster.store.collections[resource.storage].get(request.namespace, metadata["name"])

@@ -37,6 +37,7 @@ from aimschema.resources import POD
 REVISION_LABEL = "pod-template-hash"
 NUMBER_LABEL = "lab.aim/number"
 COMPLETE, CREATED, UPDATED = "NewReplicaSetAvailable", "NewReplicaSetCreated", "ReplicaSetUpdated"
+LONGEST_BACK_OFF_S = 30
 LATE, FAILED_CREATE = "ProgressDeadlineExceeded", "FailedCreate"
 
 
@@ -50,10 +51,23 @@ def plan_one(body: Body, pods: list[Body], now: datetime) -> Step:
     writes: list[Write] = _report(body, status)
     gone = (pod for pod in pods if pod["metadata"]["name"] in rollout.delete)
     writes += [delete_of(POD, pod) for pod in gone]
-    for number in rollout.create:
+    wait_s = _back_off_s(pods, now)
+    for number in () if wait_s else rollout.create:
         pod = pod_for(body, number)
         writes.append(Create(POD, pod, lambda why: _rejected(body, status, why, now)))
-    return Step(writes, _deadline_s(body, status, now))
+    step = Step(writes, _deadline_s(body, status, now))
+    return step + Step(again_s=wait_s) if wait_s and rollout.create else step
+
+
+def _back_off_s(pods: list[Body], now: datetime) -> float:
+    """How long after pods that ended at once the next one waits, in seconds; longer each time."""
+    ended = [pod for pod in pods if is_over(pod)]
+    made = [time_of(pod["metadata"].get("creationTimestamp")) for pod in ended]
+    newest = max((time for time in made if time is not None), default=None)
+    if newest is None:
+        return 0.0
+    wait = timedelta(seconds=min(2 ** len(ended), LONGEST_BACK_OFF_S))
+    return max(0.0, (newest + wait - now).total_seconds())
 
 
 def revision_of(body: Body) -> str:

@@ -1,21 +1,41 @@
-"""Which local command stands for which container image.
+"""Which local command stands for which container image, and what goes wrong with it.
 
 The table is a JSON file `{image: {"command": [...], "env": {...}}}`, read again at each pull, so that an image can appear while pods wait for it.
+A trouble of an image is in its entry, and is over for pods that still wait when it is taken out.
 """
 
 from pathlib import Path
 
 import msgspec
 
+from aimlab.apiserver.guests import SIDECAR_IMAGE
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """In a pod's or an Event's words."""
+
+    reason: str
+    message: str = ""
+
 
 class ImageCommand(msgspec.Struct, frozen=True):
-    """`command` is the image's entry point, `env` what the image itself sets; the pod's `command` and `env` win over them."""
+    """`command` is the image's entry point, `env` what the image itself sets; the pod's `command` and `env` win over them.
+
+    `pod_fails`: the pod ends Failed with this status.reason before a container runs, as a kubelet ends one that it cannot admit, or one that is
+    evicted or lost with its node. `cannot_start`: the pod stays in ContainerCreating, and a Warning Event on it says why (FailedMount,
+    FailedAttachVolume). `end_reason`: what a container that ends badly is told to have ended of, such as OOMKilled.
+    """
 
     command: tuple[str, ...]
     env: dict[str, str] = {}
+    pod_fails: Trouble | None = None
+    cannot_start: Trouble | None = None
+    end_reason: str = ""
 
 
 Images = dict[str, ImageCommand]
+BUILT_IN: Images = {SIDECAR_IMAGE: ImageCommand(("/bin/sleep", "infinity"))}
+"""Those that the lab itself puts into pods."""
 
 
 def read_images(path: Path) -> Images:

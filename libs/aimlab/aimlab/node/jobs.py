@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aimlab.control import Create, Step, Write, delete_of, patch_of
-from aimlab.kinds import Body, is_going, is_over, is_owned, is_true, owner_reference, phase_of, stamp, time_of, uid_of
+from aimlab.kinds import Body, condition, is_going, is_over, is_owned, is_true, owner_reference, phase_of, stamp, time_of, uid_of
 from aimlab.mirror import Objects
 from aimlab.node.events import failed_create
 from aimschema.resources import JOB, POD
@@ -32,17 +32,19 @@ def plan(seen: Objects, now: datetime) -> Step:
     step = Step()
     pods = seen.all(POD)
     for job in seen.all(JOB):
-        if not is_going(job) and not job["spec"].get("suspend"):
+        if not is_going(job):
             step += plan_job(job, [pod for pod in pods if is_owned(pod, uid_of(job))], now)
     return step
 
 
 def plan_job(job: Body, pods: list[Body], now: datetime) -> Step:
-    """First match wins: finished, new, succeeded, out of time, out of tries, running, waiting to try again, to be tried."""
+    """First match wins: finished, suspended, succeeded, out of time, out of tries, running, waiting to try again, to be tried."""
     spec, status = job["spec"], job.get("status", {})
     if is_true(job, "Complete") or is_true(job, "Failed"):
         return expire(job, now)
     tally = tally_of(job, pods)
+    if spec.get("suspend"):
+        return suspended(job, tally, now)
     started = time_of(status.get("startTime")) or now
     if tally.succeeded:
         return finish(job, tally, now, ("Complete", "SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods"))
@@ -52,7 +54,10 @@ def plan_job(job: Body, pods: list[Body], now: datetime) -> Step:
         return finish(job, tally, now, ("Failed", "FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline"))
     if tally.failed > spec.get("backoffLimit", 6):
         return finish(job, tally, now, ("Failed", "FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit"))
-    step = Step(report(job, running_status(tally, started)))
+    status = running_status(tally, started)
+    if is_true(job, "Suspended"):
+        status["conditions"] = [suspension(job, "False", ("JobResumed", "Job resumed"), now)]
+    step = Step(report(job, status))
     if deadline_s is not None:
         step += Step(again_s=(started + timedelta(seconds=deadline_s) - now).total_seconds())
     return step if tally.active else step + retry(job, tally, now)
@@ -79,6 +84,20 @@ def running_status(tally: Tally, started: datetime) -> Body:
     ready = sum(is_true(pod, "Ready") for pod in tally.active)
     status: Body = {"startTime": stamp(started), "active": len(tally.active), "ready": ready, "failed": tally.failed, "terminating": 0}
     return status | {"uncountedTerminatedPods": {}}
+
+
+def suspended(job: Body, tally: Tally, now: datetime) -> Step:
+    """Pods that run go, and do not count as failed; the time starts again when it is resumed."""
+    words = ("JobSuspended", "Job suspended")
+    status: Body = {"active": 0, "ready": 0, "startTime": None}
+    status["conditions"] = [suspension(job, "True", words, now)]
+    gone = [delete_of(POD, pod) for pod in tally.active if not is_going(pod)]
+    return Step([*report(job, status), *gone])
+
+
+def suspension(job: Body, status: str, words: tuple[str, str], now: datetime) -> Body:
+    made = condition(job, "Suspended", status, now, reason=words[0], message=words[1])
+    return {"lastProbeTime": made["lastTransitionTime"], **made}
 
 
 def report(job: Body, status: Body) -> list[Write]:

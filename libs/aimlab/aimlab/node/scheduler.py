@@ -1,8 +1,8 @@
 """Binds Pods to the node, as the Kubernetes scheduler would with one node in the cluster.
 
-Looked at, in this order: whether the node is cordoned, the pod's volume claims, node affinity and selector, and the resources that the pods
-bound before it leave free. What does not fit gets PodScheduled=False/Unschedulable with the scheduler's own words, and is looked at again with
-every change.
+Looked at, in this order: whether the node is cordoned, its taints, the pod's volume claims, node affinity and selector, and the resources that
+the pods bound before it leave free. What does not fit gets PodScheduled=False/Unschedulable with the
+scheduler's own words, and is looked at again with every change.
 """
 
 from collections import Counter
@@ -67,9 +67,11 @@ def waits_for_scheduling(pod: Body) -> bool:
 
 
 def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNotFit:
-    """First match wins: a node that is cordoned, a claim in the way, the wrong node, not enough free, fits."""
+    """First match wins: a node that is cordoned, a taint, a claim in the way, the wrong node, not enough free, fits."""
     if node.get("spec", {}).get("unschedulable"):
         return DoesNotFit(f"0/1 nodes are available: 1 node(s) were unschedulable. {_NO_HELP}")
+    if not tolerates(pod, node):
+        return DoesNotFit(f"0/1 nodes are available: 1 node(s) had untolerated taint(s). {_NO_HELP}")
     to_place: list[Body] = []
     for name in claims_of(pod):
         claim = seen.find(CLAIM, pod["metadata"]["namespace"], name)
@@ -88,6 +90,24 @@ def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNo
         lacking = ", ".join(f"1 Insufficient {resource}" for resource in short)
         return DoesNotFit(f"0/1 nodes are available: {lacking}. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
     return Fits(tuple(to_place))
+
+
+def tolerates(pod: Body, node: Body) -> bool:
+    """Every taint that keeps pods off is tolerated (Kubernetes, "Taints and Tolerations")."""
+    taints = (node.get("spec") or {}).get("taints") or []
+    keep_off = [taint for taint in taints if taint.get("effect") in {"NoSchedule", "NoExecute"}]
+    tolerations = pod["spec"].get("tolerations") or []
+    return all(any(_tolerated(taint, one) for one in tolerations) for taint in keep_off)
+
+
+def _tolerated(taint: Body, toleration: Body) -> bool:
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if toleration.get("key") not in (None, "", taint["key"]):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return True
+    return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
 
 
 def claims_of(pod: Body) -> list[str]:

@@ -21,7 +21,8 @@ from aimlab.gateway.traefik import Api
 from aimlab.kinds import SECRET, Body, uid_of
 from aimlab.mirror import Objects
 from aimlab.node import addresses, environment, volumes
-from aimlab.node.images import ImageCommand, read_images
+from aimlab.node.events import warning
+from aimlab.node.images import BUILT_IN, ImageCommand, Trouble, read_images
 from aimlab.node.launch import ContainerFiles, Launch, address_of, prepare
 from aimlab.node.podstatus import (
     LONGEST_MESSAGE_BYTES,
@@ -72,6 +73,9 @@ class PodWorker:
 
     async def run(self) -> None:
         """Returns when every container has ended for good and that has been reported."""
+        if trouble := await self._trouble("pod_fails"):
+            await self._fail(trouble)
+            return
         reporting = asyncio.create_task(self._report())
         try:
             folders = await self._mount()
@@ -98,10 +102,38 @@ class PodWorker:
     async def _mount(self) -> dict[str, Path]:
         while True:
             try:
-                given = await self._fetch(volumes.file_sources(self.pod))
-                return volumes.make_folders(self.pod, self._node.seen, given, self._dir)
-            except (volumes.NotReadyError, KubeError) as error:
+                if trouble := await self._trouble("cannot_start"):
+                    await self._warn(trouble)
+                else:
+                    given = await self._fetch(volumes.file_sources(self.pod))
+                    return volumes.make_folders(self.pod, self._node.seen, given, self._dir)
+            except volumes.NotReadyError as error:
+                await self._warn(Trouble("FailedMount", f"MountVolume.SetUp failed: {error}"))
+            except KubeError as error:
                 _LOG.info("pod %s waits for its volumes: %s", self.pod["metadata"]["name"], error)
+            await asyncio.sleep(RETRY_S)
+
+    async def _trouble(self, kind: str) -> Trouble | None:
+        """What the table of images says is wrong with the pod, of the first image that has it."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            images = await asyncio.to_thread(read_images, self._node.images)
+            known = (images.get(spec["image"]) for spec in self.pod["spec"]["containers"])
+            found = (getattr(image, kind) for image in known if image is not None)
+            return next((trouble for trouble in found if trouble is not None), None)
+        return None
+
+    async def _warn(self, trouble: Trouble) -> None:
+        """An Event on the pod."""
+        event = warning(self.pod, trouble.reason, trouble.message, "kubelet", datetime.now(UTC))
+        await try_write(self._node.cluster, event)
+
+    async def _fail(self, trouble: Trouble) -> None:
+        """The pod is over without a container having run."""
+        failed = {"phase": "Failed", "reason": trouble.reason, "message": trouble.message}
+        write = patch_of(POD, self.pod, {"status": failed}, "status")
+        while True:
+            if await try_write(self._node.cluster, write):
+                return
             await asyncio.sleep(RETRY_S)
 
     async def _keep(self, spec: Body, folders: dict[str, Path]) -> None:
@@ -133,7 +165,7 @@ class PodWorker:
         image, wait_s = spec["image"], RETRY_S
         while True:
             try:
-                found = (await asyncio.to_thread(read_images, self._node.images)).get(image)
+                found = (BUILT_IN | await asyncio.to_thread(read_images, self._node.images)).get(image)
             except (OSError, msgspec.DecodeError) as error:
                 found, why = None, f"the image table is not readable: {error}"
             else:
@@ -235,7 +267,8 @@ def _ended(launch: Launch, log: Path, code: int, started: datetime) -> Terminate
     message = _tail(launch.files.termination(launch.container), LONGEST_MESSAGE_BYTES)
     if not message and exit_code and launch.container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
         message = _tail(log, FALLBACK_BYTES)
-    return Terminated(exit_code, started, datetime.now(UTC), message)
+    reason = launch.image.end_reason if exit_code else ""
+    return Terminated(exit_code, started, datetime.now(UTC), message, reason)
 
 
 def _tail(path: Path, size_bytes: int) -> str:

@@ -37,7 +37,7 @@ def old(number: int, **state: bool) -> Replica:
         pytest.param(1, [new(0), new(1, ready=True)], Rollout(delete=("new-0",)), id="scale-down-keeps-the-ready"),
         pytest.param(0, [new(0, ready=True), old(0)], Rollout(delete=("new-0", "old-0")), id="stop"),
         pytest.param(1, [new(0, going=True)], Rollout(create=(1,)), id="a-name-in-use-is-not-taken"),
-        pytest.param(1, [new(0, over=True)], Rollout(delete=("new-0",), create=(1,)), id="an-evicted-pod-is-replaced"),
+        pytest.param(1, [new(0, over=True)], Rollout(create=(1,)), id="an-evicted-pod-is-replaced-and-stays"),
     ],
 )
 def test_the_next_step(replicas: int, pods: list[Replica], step: Rollout) -> None:

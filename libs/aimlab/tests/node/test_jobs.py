@@ -99,3 +99,34 @@ def test_an_unchanged_job_is_not_written_again() -> None:
     settled = job()
     settled["status"] |= written
     assert plan_job(settled, [pod("Running")], NOW + timedelta(seconds=5)).writes == []
+
+
+def suspension(step: Step) -> tuple[str, str]:
+    (found,) = [one for one in says(step)["conditions"] if one["type"] == "Suspended"]
+    return found["status"], found["reason"]
+
+
+def test_a_suspended_job_has_no_pods_and_says_so() -> None:
+    step = plan_job(job(suspend=True), [pod("Running")], NOW)
+    assert suspension(step) == ("True", "JobSuspended")
+    assert [type(write) for write in step.writes] == [Patch, Delete]
+
+
+def test_a_suspended_job_settles() -> None:
+    first = says(plan_job(job(started=None, suspend=True), [], NOW))
+    assert plan_job(job(suspend=True) | {"status": first}, [], NOW).writes == []
+
+
+def test_a_resumed_job_makes_its_pod_and_says_so() -> None:
+    step = plan_job(job(conditions=("Suspended",), started=None, suspend=False), [], NOW)
+    assert suspension(step) == ("False", "JobResumed")
+    assert makes_a_pod(step)
+
+
+def test_a_jobs_rejected_pod_is_an_event_on_the_job() -> None:
+    (made,) = [write for write in plan_job(job(), [], NOW).writes if isinstance(write, Create)]
+    assert made.rejected is not None
+    (event,) = made.rejected('pods "fill-x" is forbidden: exceeded quota: q')
+    assert isinstance(event, Create)
+    assert (event.body["involvedObject"]["kind"], event.body["reason"]) == ("Job", "FailedCreate")
+    assert event.body["message"] == 'Error creating: pods "fill-x" is forbidden: exceeded quota: q'

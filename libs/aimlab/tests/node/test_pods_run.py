@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from aimkube import Cluster
 from aimlab.kinds import VOLUME, is_true, phase_of
+from aimlab.node.events import CORE_EVENT
+from aimlab.node.images import ImageCommand, Trouble, read_images, write_images
 from aimlab.processes import Children
 from aimlab.testing import NAMESPACE, Start, Wait, eventually
-from aimschema.resources import CLAIM, JOB, POD, Resource
+from aimschema.resources import CLAIM, JOB, POD, RESOURCES, Resource
 
 Body = dict[str, Any]
 pytest_plugins = ["aimlab.testing.fixtures"]
@@ -252,3 +256,77 @@ asyncio.run(main())
     while is_alive(mark) and time.monotonic() < give_up:
         time.sleep(0.01)
     assert not is_alive(mark)
+
+
+def trouble(images: Path, **entry: Any) -> None:
+    """The image `trouble` runs a shell, and has this in the table."""
+    known = read_images(images)
+    write_images(images, known | {"trouble": ImageCommand(("/bin/sh",), **entry)})
+
+
+def ended_of(body: Body, name: str = "main") -> Body:
+    """How the container ended, empty while it has not."""
+    statuses = body.get("status", {}).get("containerStatuses") or []
+    return next((one["state"].get("terminated") or {} for one in statuses if one["name"] == name), {})
+
+
+async def test_a_sidecar_keeps_pod_and_job_open_after_the_container_has_ended(node: Children, cluster: Cluster, until: Wait) -> None:
+    await cluster.merge_patch(RESOURCES["Namespace"], None, NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}})
+    await create(cluster, job("kept", pod_template("exit 11")))
+    await eventually(lambda: has_pods(cluster, "kept"), "the pod of the Job")
+    (of_job,) = await pods_of(cluster, "kept")
+    body = await until(POD, of_job["metadata"]["name"], lambda body: bool(ended_of(body)))
+    assert ended_of(body)["exitCode"] == 11
+    assert phase_of(body) == "Running"
+    assert (await cluster.get(JOB, NAMESPACE, "kept"))["status"].get("conditions") is None
+
+
+async def has_pods(cluster: Cluster, job_name: str) -> bool:
+    return bool(await pods_of(cluster, job_name))
+
+
+@pytest.mark.parametrize("reason", ["UnexpectedAdmissionError", "Evicted", "NodeLost"])
+async def test_a_pod_fails_with_the_reason_that_is_asked_for(node: Children, cluster: Cluster, images: Path, until: Wait, reason: str) -> None:
+    trouble(images, pod_fails=Trouble(reason, "no healthy devices present"))
+    await create(cluster, pod("unlucky", pod_template("exit 0", image="trouble")))
+    body = await until(POD, "unlucky", lambda body: phase_of(body) == "Failed")
+    assert (body["status"]["reason"], body["status"]["message"]) == (reason, "no healthy devices present")
+    assert not ended_of(body)
+
+
+async def test_a_container_is_told_to_have_run_out_of_memory(node: Children, cluster: Cluster, images: Path, until: Wait) -> None:
+    trouble(images, end_reason="OOMKilled")
+    await create(cluster, pod("large", pod_template("kill -9 $$$$", image="trouble")))
+    body = await until(POD, "large", lambda body: phase_of(body) == "Failed")
+    assert (ended_of(body)["exitCode"], ended_of(body)["reason"]) == (137, "OOMKilled")
+
+
+async def test_a_pod_that_cannot_start_says_why_in_events_until_it_can(node: Children, cluster: Cluster, images: Path, until: Wait) -> None:
+    trouble(images, cannot_start=Trouble("FailedAttachVolume", "Multi-Attach error for volume x"))
+    made = await create(cluster, pod("stuck", pod_template("exit 0", image="trouble")))
+    fields = {CORE_EVENT: "involvedObject.uid", RESOURCES["Event"]: "regarding.uid"}
+
+    async def events(kind: Resource) -> list[Body]:
+        return list((await cluster.list(kind, NAMESPACE, field_selector=f"{fields[kind]}={made['metadata']['uid']}")).items)
+
+    async def is_told() -> bool:
+        return bool(await events(CORE_EVENT))
+
+    await eventually(is_told, "an Event on the pod")
+    (old,), (new,) = await events(CORE_EVENT), await events(RESOURCES["Event"])
+    assert (old["type"], old["reason"], old["message"]) == ("Warning", "FailedAttachVolume", "Multi-Attach error for volume x")
+    assert (new["reason"], new["note"]) == (old["reason"], old["message"])
+    assert waiting_reason(await cluster.get(POD, NAMESPACE, "stuck")) in {"", "ContainerCreating"}
+    trouble(images)
+    await until(POD, "stuck", lambda body: phase_of(body) == "Succeeded")
+
+
+async def test_a_missing_config_map_is_a_failed_mount(node: Children, cluster: Cluster) -> None:
+    volumes = [{"name": "v", "configMap": {"name": "nowhere"}}]
+    made = await create(cluster, pod("waits", pod_template("exit 0"), volumes=volumes))
+
+    async def is_told() -> bool:
+        selector = f"involvedObject.uid={made['metadata']['uid']},reason=FailedMount"
+        return bool((await cluster.list(CORE_EVENT, NAMESPACE, field_selector=selector)).items)
+
+    await eventually(is_told, "a FailedMount Event")

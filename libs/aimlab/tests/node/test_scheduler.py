@@ -48,6 +48,33 @@ SEEN = Objects(
 )
 
 
+def tolerating(**toleration: str) -> Body:
+    return pod(tolerations=[toleration])
+
+
+TAINT = {"key": "amd.com/gpu", "value": "yes", "effect": "NoSchedule"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taint", "fits"),
+    [
+        pytest.param(pod(), TAINT, False, id="no-toleration"),
+        pytest.param(tolerating(key="amd.com/gpu", operator="Exists", effect="NoSchedule"), TAINT, True, id="exists"),
+        pytest.param(tolerating(key="amd.com/gpu", operator="Exists"), TAINT, True, id="any-effect"),
+        pytest.param(tolerating(operator="Exists"), TAINT, True, id="any-taint"),
+        pytest.param(tolerating(key="amd.com/gpu", value="yes"), TAINT, True, id="equal"),
+        pytest.param(tolerating(key="amd.com/gpu", value="no"), TAINT, False, id="another-value"),
+        pytest.param(tolerating(key="nvidia.com/gpu", operator="Exists"), TAINT, False, id="another-key"),
+        pytest.param(tolerating(key="amd.com/gpu", operator="Exists", effect="NoExecute"), TAINT, False, id="another-effect"),
+        pytest.param(pod(), TAINT | {"effect": "PreferNoSchedule"}, True, id="only-preferred"),
+    ],
+)
+def test_a_taint_keeps_off_what_does_not_tolerate_it(wanted: Body, taint: Body, fits: bool) -> None:
+    tainted = NODE | {"spec": {"taints": [taint]}}
+    decided = decide(wanted, tainted, free_of(NODE, []), SEEN)
+    assert decided == Fits() if fits else "1 node(s) had untolerated taint(s)" in decided.message  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
