@@ -94,6 +94,7 @@ class HubSource:
         self._revision = ""
         self._says: dict[str, Says] = {}
         self._located: dict[str, URL] = {}
+        self._asking = asyncio.Semaphore(limits.files_in_flight)
 
     async def listing(self) -> Listing:
         info, listed = await with_tries(self._limits, lambda: asyncio.to_thread(self._ask))
@@ -198,7 +199,8 @@ class HubSource:
         file = SourceFile(facts.path, facts.size_bytes or 0, facts.says.sha256 or facts.says.git_sha1, facts.path)
         if facts.size_bytes is not None:
             return file
-        size_bytes, etag, says = await with_tries(self._limits, lambda: self._measured(file))
+        async with self._asking:
+            size_bytes, etag, says = await with_tries(self._limits, lambda: self._measured(file))
         if facts.says == Says():
             self._says[file.path] = says
         return SourceFile(file.path, size_bytes, file.tag or etag, file.key)

@@ -17,7 +17,7 @@ Kind = Literal["empty", "not_there", "no_access", "transient"]
 
 @dataclass(frozen=True)
 class Answer:
-    """One store's answer; `detail` is its own code or words."""
+    """One store's answer; `detail` is its own code and words, and what to do."""
 
     store: str
     kind: Kind
@@ -37,7 +37,7 @@ def verdict(uri: str, answers: Sequence[Answer]) -> Failure:
     kinds = {answer.kind for answer in answers}
     said = "; ".join(f"{answer.store}: {_WORDS[answer.kind]}" + (f" ({answer.detail})" if answer.detail else "") for answer in answers)
     if kinds == {"no_access"}:
-        return Failure(Outcome.NO_ACCESS, f"no store lets us read {uri}: {said}; check the keys and that they may list and get")
+        return Failure(Outcome.NO_ACCESS, f"no store lets us read {uri}: {said}")
     if "transient" not in kinds:
         return Failure(Outcome.NOT_FOUND, f"{uri} is in none of the stores: {said}")
     return Failure(Outcome.TRANSIENT, f"could not list {uri}: {said}")

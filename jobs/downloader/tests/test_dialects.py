@@ -173,6 +173,7 @@ ANSWERS = {
     "dsse": Dialect(etag=f'"{"0" * 32}"', headers={"x-amz-server-side-encryption": "aws:kms:dsse"}),
     "customer-key": Dialect(etag=f'"{"0" * 32}"', headers={"x-amz-server-side-encryption-customer-algorithm": "AES256"}),
     "express": Dialect(etag=f'"{"0" * 32}"', headers={"x-amz-storage-class": "EXPRESS_ONEZONE"}),
+    "stored-compressed": Dialect(headers={"Content-Encoding": "gzip"}),
     "ranges-ignored": Dialect(ranges="ignored"),
     "ranges-ignored-without-length": Dialect(ranges="ignored", omits_headers=frozenset({"Content-Length"})),
     "short-answers": Dialect(ranges="short"),

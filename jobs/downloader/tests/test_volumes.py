@@ -72,6 +72,13 @@ async def test_a_volume_that_takes_no_writes_in_the_middle_is_named(tmp_path: Pa
     assert (done["exit_code"], done["message"]) == (20, f"{tmp_path / 'cache'}: Operation not supported")
 
 
+@pytest.mark.parametrize(("error", "quota"), [("ENOSPC", False), ("EDQUOT", True)])
+async def test_a_volume_that_takes_no_more_is_too_small(tmp_path: Path, error: str, quota: bool) -> None:
+    done = await fetched(tmp_path / "cache", f"pwrite={error}")
+    assert (done["exit_code"], done["needed_bytes"], "a quota is used up" in done["message"]) == (12, 200_002, quota)
+    assert done["free_bytes"] > 0
+
+
 async def test_the_stand_in_refuses_what_it_is_asked_to(tmp_path: Path) -> None:
     tried = "import os, sys; os.chmod(sys.argv[1], 0o644)"
     odd = [sys.executable, "-m", "aimlab.odd_volume", "chmod=EPERM", "--", sys.executable, "-c", tried, str(tmp_path)]
