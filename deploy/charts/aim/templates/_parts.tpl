@@ -185,8 +185,9 @@ before anything is applied. Where no cluster can be read (helm template) there i
 {{- $claims := printf "kubectl -n %s get pvc -l %s -o name" $namespace $select }}
 {{- $grow := printf "%s | xargs -I CLAIM kubectl -n %s patch CLAIM --type=merge -p '%s' && kubectl -n %s delete statefulset aim-nats --cascade=orphan"
   $claims $namespace $patch $namespace }}
-{{- printf "nats.storage.size is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: nats.storage.size=%s.\nTo grow it, where the storage class can expand volumes, run this, then helm again:\n  %s\nTo shrink it, or where volumes cannot be expanded (the log of events is lost, nothing else):\n  %s\n"
-  $wanted.size $namespace $size $size $grow $replace | fail }}
+{{- $keep := ternary (printf " with nats.storage.className=%s" $class) "" (and (ne $class "") (eq $wanted.className "")) }}
+{{- printf "nats.storage.size is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: nats.storage.size=%s.\nTo grow it, where the storage class can expand volumes, run this, then helm again%s:\n  %s\nTo shrink it, or where volumes cannot be expanded (the log of events is lost, nothing else):\n  %s\n"
+  $wanted.size $namespace $size $size $keep $grow $replace | fail }}
 {{- end }}
 {{- if and $existing $wanted.className (ne $class $wanted.className) }}
 {{- printf "nats.storage.className is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: leave nats.storage.className out.\nTo change it (the log of events is lost, nothing else) run this, then helm again:\n  %s\n"
