@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster transcripts faults told rbac check bench format crds contracts images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts faults told rbac check bench format crds contracts images chart lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ promtool: .venv/bin/python ## fetch Prometheus and promtool into .venv, for the 
 
 test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
 	@$(BIN)/python tests/cluster/run.py
+
+test-real: .venv/dev-installed ## the scenario tests and more on real parts, which are built the first time: needs Go 1.26, iproute2 and 15 minutes (docs/real.md)
+	@$(BIN)/python -m aimlab.real $(BIN)/python tests/cluster/run.py tests/real
 
 faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
 	$(BIN)/python tests/faults $(FAULTS)

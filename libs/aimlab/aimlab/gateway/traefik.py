@@ -5,6 +5,7 @@ its port is that of one of its entry points, so the Gateway is made for the port
 """
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -101,7 +102,8 @@ async def traefik(cluster: Cluster, api: Api, *, namespace: str, folder: Path) -
     port, health_port = free_ports(2)
     await install(cluster, namespace, port)
     log = folder / "traefik.log"
-    process = await start(Program(command(api, port, health_port), log))
+    elsewhere = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}  # it would win over the flags
+    process = await start(Program(command(api, port, health_port), log, elsewhere))
     try:
         await _until_up(process, f"http://{HOST}:{health_port}/ping", log)
         yield Gateway(f"http://{HOST}:{port}", port)

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from aimlab.real import network
-from aimlab.real.cluster import real_cluster
+from aimlab.real.cluster import FOLDER, real_cluster
 from aimlab.real.parts import CACHE, PartError, Parts, build_parts, cache_folder
 
 
@@ -25,7 +25,7 @@ async def run(parts: Parts, cache: Path, command: list[str]) -> int:
                 print(f"export KUBECONFIG={cluster.kubeconfig}")
                 print(f"in its network: nsenter --target {os.getpid()} --net COMMAND", flush=True)
                 await asyncio.Event().wait()
-            env = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), CACHE: str(cache)}
+            env = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), FOLDER: folder, CACHE: str(cache)}
             env.pop("KUBEBUILDER_ASSETS", None)
             return await (await asyncio.create_subprocess_exec(*command, env=env)).wait()
 

@@ -19,6 +19,9 @@ omitStages: [RequestReceived]
 rules:
 - {level: Metadata}
 """
+FOLDER = "AIM_REAL_FOLDER"
+"""Where a command beside the cluster finds its kubeconfig and logs."""
+
 AUDIT_LOG = "audit.jsonl"
 """Every request that was answered, a JSON line each, beside the kubeconfig."""
 

@@ -65,7 +65,9 @@ def route() -> Body:
 
 
 @pytest.fixture
-async def gateway(cluster: Cluster, api: ApiServer, tmp_path: Path) -> AsyncIterator[Gateway]:
+async def gateway(cluster: Cluster, api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gateway]:
+    """Of this cluster, whichever the environment names."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "of-another-cluster"))
     for crd in bundled():
         await cluster.create(crd)
     async with traefik(cluster, Api(api.url), namespace=NAMESPACE, folder=tmp_path / "logs") as running:
