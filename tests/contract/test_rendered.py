@@ -111,7 +111,7 @@ def test_every_renderer_has_a_golden_file_and_every_golden_file_a_renderer() -> 
 
 
 def test_every_kind_that_is_made_is_among_them() -> None:
-    made = {"Job", "PersistentVolumeClaim", "ConfigMap", "ModelCache", "InferenceService", "HTTPRoute", "Event"}
+    made = {"Job", "PersistentVolumeClaim", "ConfigMap", "ModelCache", "InferenceService", "HTTPRoute", "Event", "PodDisruptionBudget"}
     assert {rendered(file)["kind"] for file in GOLDEN} == made
 
 

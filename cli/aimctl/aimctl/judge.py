@@ -30,7 +30,7 @@ from aimschema.resources import Key
 from aimservice.act import MADE_ONCE
 from aimservice.drift import digest, ours
 from aimservice.loop import VERBS
-from aimservice.plan import Action, ApplyObject, DeleteObject, InspectImage, ReadLog, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, InspectImage, PatchObject, ReadLog, WriteStatus
 
 GRACE_S = 1.0
 SETTLES_S = 5.0
@@ -52,6 +52,8 @@ class Difference:
 
 
 Deed: TypeAlias = tuple[Key, str, Key]
+RECORDED = ApplyObject | DeleteObject | PatchObject | InspectImage | ReadLog
+"""Actions that the bus tells of and that are compared."""
 """For which object, what, on which object."""
 
 
@@ -122,7 +124,7 @@ class Judge:
         would_do = [
             f"would {deed[1]} {deed[2]}"
             for action in step.plan.actions
-            if isinstance(action, ApplyObject | DeleteObject | InspectImage | ReadLog | WriteStatus)
+            if isinstance(action, RECORDED | WriteStatus)
             and ((offer := self._offers.get(deed := _deed(step.key, action))) is None or offer.open is None)
             and self._changes_something(step, action)
         ]
@@ -146,7 +148,7 @@ class Judge:
             yield from self._would_say(key, look, value)
         for key in spoken - values.keys():
             yield from self._settle(key, self._speeches[key], look.time)
-        recorded = (action for action in look.plan.actions if isinstance(action, ApplyObject | DeleteObject | InspectImage | ReadLog))
+        recorded = (action for action in look.plan.actions if isinstance(action, RECORDED))
         actions = {_deed(look.key, action): action for action in recorded}
         for deed, action in actions.items():
             self._would_do(deed, look, action)
@@ -237,7 +239,7 @@ class Judge:
 
 def _deed(about: Key, action: Action) -> Deed:
     """As aimservice.loop records it: what is neither applied nor deleted is on the object it is for."""
-    return about, VERBS[type(action)], action.key if isinstance(action, ApplyObject | DeleteObject) else about
+    return about, VERBS[type(action)], action.key if isinstance(action, ApplyObject | DeleteObject | PatchObject) else about
 
 
 def _last_said(look: Look, key: Key) -> Any:

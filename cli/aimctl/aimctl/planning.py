@@ -24,9 +24,10 @@ from aimschema.messages import ObjectDeleted, timestamp
 from aimschema.reasons import READY
 from aimschema.resources import AIM_GROUP, AIM_KINDS, GATEWAY, RESOURCES, STORAGE_CLASS, Key, key_of
 from aimservice.act import MADE_ONCE
+from aimservice.additions import merged
 from aimservice.drift import ours, same_owner
 from aimservice.loop import Service
-from aimservice.plan import Action, ApplyObject, DeleteObject, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, PatchObject, WriteStatus
 from aimservice.projection import Projection, Seen, fold, written
 
 MOST_LOOKS = 500
@@ -179,6 +180,12 @@ class _Future:
                 present = self.seen.get(action.key)
                 if present is None or (action.key.kind not in MADE_ONCE and same_owner(body, present.body)):
                     self._write(who, body)
+            case PatchObject(key=key, patch=patch):
+                present = self.seen.get(key)
+                if present is not None:
+                    after = Seen(key, present.uid, present.version, merged(present.body, patch))
+                    self.changes.append(Change(who, key, _as_written(present), _as_written(after)))
+                    self._put(after.body, present)
             case WriteStatus(key=key, status=status):
                 present = self.seen.get(key)
                 if present is not None:

@@ -20,13 +20,13 @@ from aimctl.facts import learned_from
 from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key
 from aimservice.loop import Service
-from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, Plan
+from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, PatchObject, Plan
 from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold, written
 
 SOONEST_S = 1.0
 """How soon a key is looked at again at the earliest. Events and own reports are looked at anyway; this bounds the work between them."""
 LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
-WRITES = frozenset({"apply", "write-status"})
+WRITES = frozenset({"apply", "patch", "write-status"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class _Run:
     def without_refusal(self, key: Key, plan: Plan) -> Plan:
         """A refusal is forgotten once what was refused is no longer wanted: then the service gets through its actions."""
         refusal: Refusal | None = self.seen.learned(key, REFUSED)
-        targets = {action.key for action in plan.actions if isinstance(action, ApplyObject | DeleteObject)}
+        targets = {action.key for action in plan.actions if isinstance(action, ApplyObject | DeleteObject | PatchObject)}
         if refusal is None or refusal.target in targets or refusal.target == key:
             return plan
         self.seen = fold(self.seen, Learned(key, REFUSED, None))

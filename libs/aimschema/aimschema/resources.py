@@ -57,8 +57,9 @@ CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps")
 INFERENCE_SERVICE = Resource("InferenceService", "serving.kserve.io", "v1beta1", "inferenceservices")
 ROUTE = Resource("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes")
 GATEWAY = Resource("Gateway", "gateway.networking.k8s.io", "v1", "gateways")
+BUDGET = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 STORAGE_CLASS = Resource("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False)
-OTHER_KINDS = (JOB, POD, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE, GATEWAY, STORAGE_CLASS)
+OTHER_KINDS = (JOB, POD, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE, GATEWAY, STORAGE_CLASS, BUDGET)
 
 WATCHED = AIM_KINDS + OTHER_KINDS
 """What the watcher publishes."""

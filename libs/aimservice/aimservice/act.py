@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from aimkube import Body, Cluster, Conflict, NotFound
 from aimschema.messages import Mark
-from aimschema.resources import CACHE, JOB, RESOURCES, Key
+from aimschema.resources import CACHE, JOB, RESOURCES, Key, key_of
+from aimservice.additions import added, removal
 from aimservice.drift import Repairs, differing, digest, ours, owners, same_owner, whole, writers
-from aimservice.plan import ApplyObject, DeleteObject
+from aimservice.plan import ApplyObject, DeleteObject, PatchObject
 from aimservice.projection import Projection, Seen
 
 MADE_ONCE = frozenset({JOB.kind, CACHE.kind})
@@ -60,14 +63,49 @@ class Applier:
                 return None
             if not same_owner(body, present.body):
                 raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
-            if key.kind in MADE_ONCE or not await self._wants_write(key, body, present):
+            if key.kind in MADE_ONCE:
                 return None
-        elif not self._may_make(key, body):
+            return await self._update(key, body, present)
+        if not self._may_make(key, body):
             return None
+        return await self._send(body, None)
+
+    async def patch(self, action: PatchObject) -> Body | None:
+        """The object as it is now, or None where it is gone. What was applied before is void: the next apply is sent."""
+        self._applied.pop(action.key, None)
+        resource, metadata = RESOURCES[action.key.kind], action.patch.get("metadata") or {}
+        patch = {**action.patch, "metadata": {**metadata, "uid": action.uid}}
+        try:
+            answer = await self._cluster.merge_patch(resource, action.key.namespace, action.key.name, patch)
+        except NotFound:
+            return None
+        answer["metadata"].pop("managedFields", None)
+        return answer
+
+    async def _update(self, key: Key, body: Body, present: Seen) -> Body | None:
+        """Apply what differs, and remove what others added and must not be there."""
+        wants_apply, wants_removal = await self._wants_write(key, body, present)
+        answer = await self._send(body, present) if wants_apply else None
+        there = present.body if answer is None else answer
+        patch = removal(body, there) if wants_apply or wants_removal else None
+        return answer if patch is None else await self._remove(key, there, patch)
+
+    async def _send(self, body: Body, present: Seen | None) -> Body:
         answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
         answer["metadata"].pop("managedFields", None)
         part = ours(body, answer)
-        self._applied[key] = Applied(Mark(sent=digest(body), ours=digest(part), whole=digest(whole(answer))), part, owners(body))
+        mark = Mark(sent=digest(body), ours=digest(part), whole=digest(whole(answer)))
+        self._applied[key_of(body)] = Applied(mark, part, owners(body))
+        return answer
+
+    async def _remove(self, key: Key, there: Body, patch: Body) -> Body:
+        """Guarded by the version that the patch was made from: lists are sent whole."""
+        guard = {"uid": there["metadata"]["uid"], "resourceVersion": there["metadata"]["resourceVersion"]}
+        guarded = {**patch, "metadata": {**patch.get("metadata", {}), **guard}}
+        answer = await self._cluster.merge_patch(RESOURCES[key.kind], key.namespace, key.name, guarded)
+        answer["metadata"].pop("managedFields", None)
+        applied = self._applied[key]
+        self._applied[key] = replace(applied, mark=structs.replace(applied.mark, whole=digest(whole(answer))))
         return answer
 
     async def delete(self, action: DeleteObject) -> bool:
@@ -131,26 +169,28 @@ class Applier:
         self._repairs[key] = replace(repairs, contested=words)
         return False
 
-    async def _wants_write(self, key: Key, body: Body, present: Seen) -> bool:
-        """Whether an object that is there has to be applied; counts repairs."""
+    async def _wants_write(self, key: Key, body: Body, present: Seen) -> tuple[bool, bool]:
+        """Whether an object that is there has to be applied, and whether others added what must go; counts repairs."""
         last, now_s = self._applied.get(key), self._clock_s()
         if last is None or last.mark.sent != digest(body):
-            return True
-        part, repairs = ours(body, present.body), self._repairs.get(key, Repairs())
-        if digest(part) == last.mark.ours:
+            return True, True
+        part, repairs, additions = ours(body, present.body), self._repairs.get(key, Repairs()), removal(body, present.body)
+        drifted = digest(part) != last.mark.ours
+        if not drifted and additions is None:
             if repairs.contested and now_s >= repairs.next_s:
                 self._repairs[key] = replace(repairs, contested="")
             # A process before this one may have applied more and not have lived to tell: what it left behind must go.
             if last.part is None and digest(whole(present.body)) != last.mark.whole:
-                return True
+                return True, False
             self._applied[key] = Applied(last.mark, part, owners(body))
-            return False
+            return False, False
         if now_s < repairs.next_s:
             if not repairs.contested:
-                self._repairs[key] = replace(repairs, contested=await self._contested(key, next(differing(last.part, part), ())))
-            return False
+                path = next(differing(last.part, part), ()) if additions is None else added(additions)
+                self._repairs[key] = replace(repairs, contested=await self._contested(key, path))
+            return False, False
         self._repairs[key] = repairs.one_more(now_s)
-        return True
+        return drifted, additions is not None
 
     async def _contested(self, key: Key, path: tuple[str, ...]) -> str:
         there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)

@@ -40,7 +40,20 @@ from aimservice.leadership import candidacy
 from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FAILURES, FOLLOW_LAG, QUEUE_DEPTH, RECONCILE_SECONDS, measured, source_of
 from aimservice.passes import Passes
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadEvents, ReadLog, Report, SendEvent, WriteStatus
+from aimservice.plan import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    FollowLog,
+    InspectImage,
+    PatchObject,
+    Plan,
+    ReadEvents,
+    ReadLog,
+    Report,
+    SendEvent,
+    WriteStatus,
+)
 from aimservice.projection import (
     CONTESTED,
     CREATING,
@@ -62,6 +75,7 @@ from aimservice.settings import ServiceSettings
 
 REFUSED_AGAIN_S = 15.0
 REJECTED_AFTER = 3
+MOST_REJECTIONS = 8
 DEAD_AFTER = 5
 NAMESPACE_TERMINATING = "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
 NATS = "nats"  # in /readyz
@@ -69,6 +83,7 @@ WORKERS = 4
 VERBS: dict[type[Action], str] = {
     ApplyObject: "apply",
     DeleteObject: "delete",
+    PatchObject: "patch",
     ReadLog: "read-log",
     ReadEvents: "read-events",
     InspectImage: "inspect-image",
@@ -388,7 +403,9 @@ class Loop:
                 if isinstance(error, Forbidden) and any(cause.reason == NAMESPACE_TERMINATING for cause in error.causes):
                     break
                 why = told(error) if isinstance(error, KubeError) else str(error)
-                self._refused(Refusal(_target(action, key), why, isinstance(error, NameConflict)), key, causes)
+                target = _target(action, key)
+                refusal = Refusal(target, why, isinstance(error, NameConflict), earlier=self._earlier(key, target))
+                self._refused(refusal, key, causes)
                 await self.record(action, key, causes, outcome="refused", detail=why)
                 return "refused"
             except KubeError as error:
@@ -408,10 +425,17 @@ class Loop:
         if first:
             self._look_again(key, causes)
 
+    def _earlier(self, key: Key, target: Key) -> frozenset[str]:
+        """What the API server has answered for the target so far; what reads differently each time does not fill the memory."""
+        known: Refusal | None = self.projection.learned(key, REFUSED)
+        if known is None or known.target != target:
+            return frozenset()
+        return known.earlier if len(known.earlier) >= MOST_REJECTIONS else known.earlier | {known.message}
+
     async def _keeps_failing(self, action: Action, error: KubeError, key: Key, causes: Sequence[int]) -> None:
         """Fold an error that the API server answers again and again, once for each target; the caller tries again with backoff."""
         target, known = _target(action, key), self.projection.learned(key, REFUSED)
-        refusal = Refusal(target, told(error), transient=True)
+        refusal = Refusal(target, told(error), transient=True, earlier=self._earlier(key, target))
         if known is not None and known.target == target:
             self.fold(Learned(key, REFUSED, refusal))
             return
@@ -429,6 +453,11 @@ class Loop:
             case DeleteObject():
                 if await self._applier.delete(action):
                     await self.record(action, key, causes)
+            case PatchObject():
+                answer = await self._applier.patch(action)
+                if answer is not None:
+                    self.fold(written(answer))
+                    await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
             case ReadEvents():
                 await self._read_events(action, key, causes)
             case _:
@@ -510,7 +539,7 @@ class Loop:
 def _target(action: Action, about: Key) -> Key:
     if isinstance(action, ReadEvents):
         return action.of
-    return action.key if isinstance(action, ApplyObject | DeleteObject | WriteStatus) else about
+    return action.key if isinstance(action, ApplyObject | DeleteObject | PatchObject | WriteStatus) else about
 
 
 async def reach_bus(service: str, settings: ServiceSettings, health: Health) -> Bus:

@@ -33,6 +33,18 @@ class DeleteObject:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchObject:
+    """The object with this uid should have these fields: a JSON merge patch (RFC 7386), null removes. Nothing else of it changes.
+
+    For what must be carried out though the whole object cannot be rendered. A later apply decides over these fields again.
+    """
+
+    key: Key
+    uid: str
+    patch: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLog:
     """The whole log of a finished container; comes back as `Learned(of, ...)`, once.
 
@@ -101,7 +113,7 @@ class SendEvent:
     since: str = ""
 
 
-Action: TypeAlias = ApplyObject | DeleteObject | ReadLog | ReadEvents | InspectImage | FollowLog | WriteStatus | SendEvent
+Action: TypeAlias = ApplyObject | DeleteObject | PatchObject | ReadLog | ReadEvents | InspectImage | FollowLog | WriteStatus | SendEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,12 +130,14 @@ class Refusal:
     """The API server rejects what we sent. `name_taken`: since the name is somebody else's.
 
     `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a person must change something.
+    `earlier`: messages of the rejections before this one, of the same target, since it was accepted last.
     """
 
     target: Key
     message: str
     name_taken: bool = False
     transient: bool = False
+    earlier: frozenset[str] = field(default=frozenset(), compare=False)
 
     def reason(self, otherwise: str) -> str:
         """For the condition that tells of it."""

@@ -17,7 +17,7 @@ from aimschema import labels
 from aimschema.discovered import digest
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
 from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key, key_of
-from aimservice.plan import ApplyObject, DeleteObject, FollowLog, Plan, ReadEvents, ReadLog
+from aimservice.plan import ApplyObject, DeleteObject, FollowLog, PatchObject, Plan, ReadEvents, ReadLog
 from aimservice.projection import CONTESTED, REFUSED, Input, Learned, Projection, Refusal, fold
 
 Body = dict[str, Any]
@@ -191,6 +191,8 @@ def _words(action: object) -> str:
             return f"apply {body['kind']} {body['metadata']['name']}"
         case DeleteObject(key=key):
             return f"delete {key.kind} {key.name}"
+        case PatchObject(key=key):
+            return f"patch {key.kind} {key.name}"
         case ReadLog(of=key):
             return f"read log of {key.name}"
         case ReadEvents(of=key):

@@ -11,8 +11,9 @@ from aimkube import Cluster, Conflict, NotFound
 from aimschema.messages import Mark
 from aimschema.resources import Key, Resource
 from aimservice.act import Applier, NameConflict
-from aimservice.drift import differing, ours, same_owner, writers
-from aimservice.plan import ApplyObject, DeleteObject
+from aimservice.additions import merged
+from aimservice.drift import AT_ONCE, differing, ours, same_owner, writers
+from aimservice.plan import ApplyObject, DeleteObject, PatchObject
 from aimservice.projection import Projection, fold, written
 
 Body = dict[str, Any]
@@ -27,6 +28,7 @@ class FakeCluster:
 
     objects: dict[Key, Body] = field(default_factory=dict)
     applied: list[Body] = field(default_factory=list)
+    patched: list[Body] = field(default_factory=list)
     deleted: list[tuple[Key, str | None]] = field(default_factory=list)
     got: list[Key] = field(default_factory=list)
     owned: dict[Key, set[str]] = field(default_factory=dict)
@@ -50,6 +52,18 @@ class FakeCluster:
         self.got.append(key)
         if key not in self.objects:
             raise NotFound(f"{key} not found")
+        return copy.deepcopy(self.objects[key])
+
+    async def merge_patch(self, resource: Resource, namespace: str | None, name: str, patch: Body) -> Body:
+        key = Key(resource.kind, namespace, name)
+        if key not in self.objects:
+            raise NotFound(f"{key} not found")
+        there = self.objects[key]["metadata"]
+        if any(patch["metadata"].get(guard, there[guard]) != there[guard] for guard in ("uid", "resourceVersion")):
+            raise Conflict("written since")
+        self.patched.append(patch)
+        self.objects[key] = merged(self.objects[key], patch)
+        self.objects[key]["metadata"]["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
         return copy.deepcopy(self.objects[key])
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None, propagation: str = "") -> None:
@@ -420,3 +434,75 @@ def test_who_holds_a_field() -> None:
     body = {"metadata": {"managedFields": [{"manager": manager, "fieldsV1": held} for manager, held in fields]}}
     assert writers(body, ("spec", "a"), "us") == ["kubectl-edit"]
     assert writers(body, ("spec", "c"), "us") == []
+
+
+ISVC = Key("InferenceService", "ml", "s")
+STOP = "serving.kserve.io/stop"
+
+
+def stopped_by_hand(cluster: FakeCluster) -> None:
+    there = cluster.objects[ISVC]["metadata"]
+    there["annotations"] = {**there.get("annotations", {}), STOP: "true", "theirs": "stays"}
+    there["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
+
+
+async def test_what_must_be_absent_is_removed_and_nothing_else(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted(ISVC))
+    stopped_by_hand(cluster)
+    answer = await applier.apply(seen_in(cluster), wanted(ISVC))
+    assert answer is not None
+    assert answer["metadata"]["annotations"] == {"theirs": "stays"}
+    assert len(cluster.applied) == 1
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
+
+
+async def test_what_must_be_absent_goes_after_a_restart_too(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted(ISVC))
+    stopped_by_hand(cluster)
+    for mark in (applier.mark(ISVC), None):
+        after = Applier(cast(Cluster, cluster), "aim-test")
+        after.recall(ISVC, mark)
+        answer = await after.apply(seen_in(cluster), wanted(ISVC))
+        assert answer is not None
+        assert STOP not in answer["metadata"]["annotations"]
+        stopped_by_hand(cluster)
+
+
+async def test_what_is_sent_is_not_removed(cluster: FakeCluster, applier: Applier) -> None:
+    stop = wanted(ISVC)
+    stop.body["metadata"]["annotations"] = {STOP: "true"}
+    await applier.apply(Projection(), stop)
+    assert await applier.apply(seen_in(cluster), stop) is None
+    assert not cluster.patched
+
+
+async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(cluster: FakeCluster) -> None:
+    now_s = 100.0
+    applier = Applier(cast(Cluster, cluster), "aim-test", lambda: now_s)
+    await applier.apply(Projection(), wanted(ISVC))
+    for _ in range(AT_ONCE):
+        stopped_by_hand(cluster)
+        assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+    stopped_by_hand(cluster)
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
+    contest = applier.contest(ISVC)
+    assert contest is not None
+    assert f"metadata.annotations.{STOP} of InferenceService s is changed again and again" in contest.message
+    now_s += contest.again_s
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+
+
+async def test_a_patch_changes_what_it_names_and_the_next_apply_is_sent(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted(ISVC))
+    patch = PatchObject(ISVC, "uid-of-s", {"metadata": {"annotations": {STOP: "true"}}, "spec": {"parallelism": 0}})
+    answer = await applier.patch(patch)
+    assert answer is not None
+    assert (answer["metadata"]["annotations"], answer["spec"]["parallelism"]) == ({STOP: "true"}, 0)
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+
+
+async def test_a_patch_of_what_is_gone_does_nothing(cluster: FakeCluster, applier: Applier) -> None:
+    assert await applier.patch(PatchObject(ISVC, "uid-of-s", {})) is None
+    await applier.apply(Projection(), wanted(ISVC))
+    with pytest.raises(Conflict):
+        await applier.patch(PatchObject(ISVC, "another", {}))

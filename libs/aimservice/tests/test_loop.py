@@ -299,6 +299,21 @@ async def test_what_the_server_keeps_answering_is_reported(bench: Bench, error: 
     assert {(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)} >= {("retry", str(error))}
 
 
+async def test_what_was_answered_before_is_remembered_until_it_is_accepted(bench: Bench) -> None:
+    """Which of two answers came first tells a planner what has been tried."""
+    bench.cluster.errors = [Forbidden("no such mode", status=403), QUOTA, hook(500, DOWN)]
+    await bench.started(makes_a_job, A)
+    for version in (5, 6, 7):
+        refusals = len(bench.planner.refusals)
+        await bench.publish(changed(A, version))
+        await until(lambda: len(bench.planner.refusals) > refusals)  # noqa: B023 (awaited in the same round)
+        await settled(bench)
+    known = [(refusal.message, refusal.earlier) for refusal in bench.planner.refusals if refusal is not None]
+    assert known[0] == ("no such mode", frozenset())
+    assert (str(QUOTA), frozenset({"no such mode"})) in known
+    assert bench.planner.refusals[-1] is None
+
+
 async def test_a_server_that_does_not_answer_is_no_object_s_fault(bench: Bench) -> None:
     bench.cluster.errors = [Unavailable("connection refused")] * 4
     await bench.started(makes_a_job, A)

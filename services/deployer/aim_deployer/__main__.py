@@ -15,7 +15,8 @@ from aimservice.process import run
 
 def service(settings: DeployerSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, partial(plan, gpus=gpus.load(settings.gpu_table)), keeps=KEEPS, reads=READS)
+    planner = partial(plan, gpus=gpus.load(settings.gpu_table), mode=settings.kserve_mode)
+    return Service(DEPLOYER, PLANS_FOR, FOLLOWS, affected, planner, keeps=KEEPS, reads=READS)
 
 
 async def serve(settings: DeployerSettings, health: Health) -> None:

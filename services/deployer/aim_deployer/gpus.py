@@ -1,20 +1,34 @@
-"""The GPU table: which resource and which nodes a GPU model means."""
+"""The GPU table: which resource, which nodes and which tolerations a GPU model means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+FORM = "vendor: resource, label, tolerations (optional), models: {model: [values] or {values, added: {render version: [values]}, tolerations}}"
+TOLERATION = {"key": str, "operator": str, "value": str, "effect": str, "tolerationSeconds": int}
+Toleration = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """`resource` is requested per GPU; `label` In `values` is the node affinity."""
+    """`resource` is requested per GPU; `label` In `values` is the node affinity.
+
+    `added`: values that came later, with the render version from which on they count. `tolerations`: beside that of the resource's name.
+    """
 
     resource: str
     label: str
     values: tuple[str, ...]
+    added: Mapping[str, int] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+
+    def values_in(self, version: int) -> list[str]:
+        """The values of a render version."""
+        return [value for value in self.values if self.added.get(value, 1) <= version]
 
 
 GpuTable = Mapping[str, Gpu]
@@ -30,14 +44,37 @@ def read(text: str, source: str) -> dict[str, Gpu]:
     table: dict[str, Gpu] = {}
     try:
         for vendor in yaml.safe_load(text).values():
-            for model, values in vendor["models"].items():
-                table[str(model)] = Gpu(vendor["resource"], vendor["label"], tuple(_quoted(value, model) for value in values))
-    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(f"{source} is not a GPU table (vendor: resource, label, models: {{model: [values]}}): {error!r}") from error
+            for model, entry in vendor["models"].items():
+                table[str(model)] = _gpu(vendor, str(model), entry if isinstance(entry, dict) else {"values": entry})
+    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{source} is not a GPU table ({FORM}): {error!r}") from error
     return table
+
+
+def _gpu(vendor: Mapping[str, Any], model: str, entry: Mapping[str, Any]) -> Gpu:
+    unknown = entry.keys() - {"values", "added", "tolerations"}
+    if unknown:
+        raise ValueError(f"unknown keys of {model}: {', '.join(sorted(map(str, unknown)))}")
+    added = {_quoted(value, model): int(version) for version, values in (entry.get("added") or {}).items() for value in values}
+    tolerations = [*(vendor.get("tolerations") or ()), *(entry.get("tolerations") or ())]
+    return Gpu(
+        resource=vendor["resource"],
+        label=vendor["label"],
+        values=(*(_quoted(value, model) for value in entry["values"]), *added),
+        added=added,
+        tolerations=tuple(_toleration(each, model) for each in tolerations),
+    )
 
 
 def _quoted(value: object, model: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"value {value!r} of {model} must be quoted")
     return value
+
+
+def _toleration(given: Mapping[str, Any], model: str) -> Toleration:
+    """In the form of core/v1 Toleration."""
+    for name, value in given.items():
+        if name not in TOLERATION or not isinstance(value, TOLERATION[name]):
+            raise TypeError(f"toleration of {model}: {name}: {value!r} is not a field of core/v1 Toleration")
+    return dict(given)

@@ -1,26 +1,31 @@
 """Decide the next step for one AIMService. Pure and total; `now` is aware UTC.
 
-1. What runs is never taken away because something it was made from is gone: then nothing is applied, and it is said.
-2. Whether caches are mounted is decided at the first render and kept on the InferenceService (annotation `cached`); nothing is
-   rolled out onto a cache that is not warm.
-3. How the runtime fares is in aim_deployer/runtime.py.
+1. What runs (at least one ready pod) is never taken away because something it was made from is gone: then nothing is applied, and it is said.
+2. What does not run holds nothing back: its pods are stopped where they mount the volume of a cache that is gone, so that the volume can go.
+3. Stopping and starting need nothing but the InferenceService: where it cannot be rendered, they are patched.
+4. Whether caches are mounted is decided at the first render and kept on the InferenceService (annotation `cached`); nothing is
+   rolled out onto a cache that is not warm. So are its deployment mode (modes.py) and its render version (versions.py).
+5. How the runtime fares is in runtime.py.
 """
 
 import datetime
+from dataclasses import dataclass
 from functools import partial
 
 from aim_deployer.gpus import GpuTable
+from aim_deployer.modes import AUTO, mode_of
 from aim_deployer.projection import predictor_pods
-from aim_deployer.render import inference_service, mount_path
+from aim_deployer.render import CONTAINER, disruption_budget, mount_path
 from aim_deployer.resolve import Parts, Source, Unresolved, resolve
-from aim_deployer.runtime import Runtime, ready_count, runtime, runtime_ready
+from aim_deployer.runtime import ready_count, runtime, runtime_ready
+from aim_deployer.versions import rendered
 from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim
-from aimschema.resources import INFERENCE_SERVICE, SERVICE, Key
+from aimschema.resources import BUDGET, CACHE, INFERENCE_SERVICE, SERVICE, Key
 from aimservice.lookups import has_failed
-from aimservice.plan import NOTHING, ApplyObject, Plan, act, condition, repeated, report, warn_of_contest
-from aimservice.projection import Projection, Seen
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, PatchObject, Plan, act, condition, repeated, report, warn_of_contest
+from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 LAST_USED_EVERY_S = 3600.0
 
@@ -28,36 +33,118 @@ resolved = partial(condition, reasons.RESOLVED)
 cache_ready = partial(condition, reasons.CACHE_READY)
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable) -> Plan:
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is there of one service. `existing`: its InferenceService; `rejection`: what the API server answered last."""
+
+    state: Projection
+    service: Seen
+    existing: Seen | None
+    pods: tuple[Seen, ...]
+    rejection: Refusal | None
+
+    @classmethod
+    def build(cls, state: Projection, service: Seen) -> "View":
+        existing = state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
+        return cls(state, service, existing, tuple(predictor_pods(state, service.key)), state.learned(service.key, REFUSED))
+
+    @property
+    def replicas(self) -> int:
+        return int(self.service.spec.get("replicas", 1))
+
+    @property
+    def runs(self) -> bool:
+        """A pod that has started and is not Ready for a moment counts: it may hold what cannot be loaded again."""
+        return any(not pod.deleting and (pod.holds(reasons.READY) or _has_started(pod)) for pod in self.pods)
+
+
+def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, mode: str = AUTO) -> Plan:
     service = seen.get(key)
     if service is None or service.deleting:
         return NOTHING
-    there = seen.get(Key(INFERENCE_SERVICE.kind, key.namespace, key.name))
-    if there is not None and service.uid not in there.owners:
-        return report(service, _foreign(service, there))
-    fares = runtime(seen, service, there, now)
-    parts = resolve(seen, service, gpus)
-    if isinstance(parts, Parts) and parts.config is None and there is not None and _made_with_config(there):
-        gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is left as it is until then"
-        parts = Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
+    view = View.build(seen, service)
+    if view.existing is not None and service.uid not in view.existing.owners:
+        return report(service, _foreign(service, view.existing))
+    fares = runtime(seen, service, view.existing, now, mode)
+    runtimes = [fares.condition] if view.existing is not None or view.replicas == 0 else []
+    parts = _parts(view, gpus)
     if isinstance(parts, Unresolved):
-        kept = _kept(service, there, fares)
-        return report(service, resolved(False, parts.reason, parts.message), *kept, **_fields(seen, service, None)) | fares.follow_up
+        kept = [] if view.existing is None else _repeated_caches(service)
+        said = report(service, resolved(False, parts.reason, parts.message), *kept, *runtimes, **_fields(view, None))
+        return _switch(view) | _budget(view) | said | fares.follow_up
     found = resolved(True, reasons.RESOLVED, f"template {parts.spec.template_ref}, model {parts.spec.model}, config {parts.spec.config_ref}")
-    cached = _mounts_caches(parts, there)
-    caches, may_apply = _caches(parts, there, cached=cached)
+    cached = _mounts_caches(parts, view.existing)
+    caches, may_apply = _caches(parts, view, cached=cached)
     if not may_apply:
-        said = report(service, found, caches, *([fares.condition] if there is not None else []), **_fields(seen, service, None))
-        return said | fares.follow_up
+        return _switch(view) | _budget(view) | report(service, found, caches, *runtimes, **_fields(view, None)) | fares.follow_up
     if not seen.installed(INFERENCE_SERVICE.kind):
         absent = runtime_ready(
             False, reasons.RUNTIME_FAILED, "the cluster has no InferenceService kind (inferenceservices.serving.kserve.io): install KServe"
         )
-        return report(service, found, caches, absent, **_fields(seen, service, None))
-    wanted = ApplyObject(inference_service(parts, cached=cached))
-    said = report(service, found, caches, fares.condition, **_fields(seen, service, parts))
-    said = warn_of_contest(seen, wanted.key, said)
-    return act(wanted) | said | fares.follow_up | (_last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING)
+        return report(service, found, caches, absent, **_fields(view, None))
+    wanted = ApplyObject(rendered(parts, view.existing, mode_of(view.existing, view.rejection, mode), cached=cached))
+    said = warn_of_contest(seen, wanted.key, report(service, found, caches, fares.condition, **_fields(view, parts)))
+    used = _last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING
+    return _stop_first(view) | act(wanted) | _budget(view, made=True) | said | fares.follow_up | used
+
+
+def _parts(view: View, gpus: GpuTable) -> Parts | Unresolved:
+    parts, existing = resolve(view.state, view.service, gpus), view.existing
+    if isinstance(parts, Parts) and parts.config is None and existing is not None and view.runs and _made_with_config(existing):
+        gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is left as it is until then"
+        return Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
+    return parts
+
+
+def _switch(view: View) -> Plan:
+    """Stop or start what is there and cannot be rendered."""
+    existing = view.existing
+    if existing is None or existing.deleting:
+        return NOTHING
+    stop = view.replicas == 0 or (not view.runs and _holds_a_lost_claim(view.state, existing))
+    if stop == _is_stopped(existing):
+        return NOTHING
+    replicas = 0 if stop else view.replicas
+    patch = {
+        "metadata": {"annotations": {labels.KSERVE_STOP: "true" if stop else None}},
+        "spec": {"predictor": {"minReplicas": replicas, "maxReplicas": replicas}},
+    }
+    return act(PatchObject(existing.key, existing.uid, patch))
+
+
+def _stop_first(view: View) -> Plan:
+    """A spec that the API server rejects must not keep a service from being stopped."""
+    rejected = view.rejection is not None and view.replicas == 0
+    return _switch(view) if rejected else NOTHING
+
+
+def _is_stopped(existing: Seen) -> bool:
+    return existing.annotations.get(labels.KSERVE_STOP) == "true"
+
+
+def _holds_a_lost_claim(state: Projection, existing: Seen) -> bool:
+    """Whether its pods mount the claim of a cache that is gone or is being filled again."""
+    warm = {
+        cache_claim(cache.key.name)
+        for cache in state.all(CACHE.kind, existing.key.namespace)
+        if not cache.deleting and cache.status.get("status") == reasons.AVAILABLE_STATE
+    }
+    return bool(set(_mounts(existing).values()) - warm)
+
+
+def _has_started(pod: Seen) -> bool:
+    statuses = pod.status.get("containerStatuses") or ()
+    return any(each.get("name") == CONTAINER and each.get("started") is True and "running" in (each.get("state") or {}) for each in statuses)
+
+
+def _budget(view: View, *, made: bool = False) -> Plan:
+    """A PodDisruptionBudget for two replicas and more. `made`: the InferenceService is applied in the same plan."""
+    present = view.state.get(Key(BUDGET.kind, view.service.key.namespace, view.service.key.name))
+    if view.replicas >= 2:
+        return act(ApplyObject(disruption_budget(view.service))) if made or view.existing is not None else NOTHING
+    if present is None or present.deleting or view.service.uid not in present.owners:
+        return NOTHING
+    return act(DeleteObject(present.key, present.uid))
 
 
 def _foreign(service: Seen, there: Seen) -> ReportedCondition:
@@ -81,14 +168,14 @@ def _mounts_caches(parts: Parts, there: Seen | None) -> bool:
     return parts.spec.cache_model or all(source.warm for source in parts.sources)
 
 
-def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[ReportedCondition, bool]:
+def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedCondition, bool]:
     """CacheReady, and whether the InferenceService may be applied. First match wins: not wanted, warm, failed, lost, not yet there, warming."""
     if not cached:
         return cache_ready(True, reasons.CACHE_NOT_REQUESTED, "the runtime loads the model itself"), True
     unready = [source for source in parts.sources if not source.warm]
     if not unready:
         return cache_ready(True, reasons.CACHE_WARM_REASON, f"{len(parts.sources)} of {len(parts.sources)} model sources are cached"), True
-    mounted = {} if there is None else _mounts(there)
+    mounted = {} if view.existing is None or not view.runs else _mounts(view.existing)
     failed = next(((s, s.cache) for s in unready if s.cache is not None and has_failed(s.cache)), None)
     if failed is not None:
         source, cache = failed
@@ -98,9 +185,10 @@ def _caches(parts: Parts, there: Seen | None, *, cached: bool) -> tuple[Reported
         return cache_ready(False, reason, f"ModelCache {cache.key.name} failed: {ready.get('message', '')}"), False
     lost = next((source for source in unready if _was_mounted(source, mounted)), None)
     if lost is not None:
-        runs = f"InferenceService {parts.service.key.name}"
+        name = parts.service.key.name
         words = (
-            f"the cache of {lost.uri} is gone or being filled anew; {runs} is left as it is until it is warm; delete it to let go of the old volume"
+            f"the cache of {lost.uri} is gone or being filled again; InferenceService {name} runs on the old volume and is left as it is until the "
+            f"cache is warm; to release the volume, set spec.replicas of AIMService {name} to 0 until then"
         )
         return cache_ready(False, reasons.CACHE_LOST, words), False
     missing = next((source for source in unready if source.cache is None), None)
@@ -151,17 +239,15 @@ def _progress(source: Source) -> int:
     return 100 if source.warm else int(number) if number.isdecimal() else 0
 
 
-def _kept(service: Seen, there: Seen | None, fares: Runtime) -> list[ReportedCondition]:
-    """What is reported of a service while something it was made from is gone."""
-    if there is None:
-        return []
-    caches = repeated(service, reasons.CACHE_READY)
-    return [fares.condition] if caches is None else [caches, fares.condition]
+def _repeated_caches(service: Seen) -> list[ReportedCondition]:
+    """CacheReady as it was, while something else is missing."""
+    said = repeated(service, reasons.CACHE_READY)
+    return [] if said is None else [said]
 
 
-def _fields(seen: Projection, service: Seen, parts: Parts | None) -> dict[str, object]:
-    resolved_template = parts.spec.template_ref if parts is not None else service.status.get("resolvedTemplate")
-    return {"resolvedTemplate": resolved_template, "readyReplicas": ready_count(predictor_pods(seen, service.key))}
+def _fields(view: View, parts: Parts | None) -> dict[str, object]:
+    resolved_template = parts.spec.template_ref if parts is not None else view.service.status.get("resolvedTemplate")
+    return {"resolvedTemplate": resolved_template, "readyReplicas": ready_count(view.pods)}
 
 
 def _last_used(seen: Projection, parts: Parts, now: datetime.datetime) -> Plan:

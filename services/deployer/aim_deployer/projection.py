@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Iterator
 
 from aimschema.labels import KSERVE_ISVC_LABEL
-from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY
-from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
+from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY, RUNTIME_READY
+from aimschema.resources import BUDGET, CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (SERVICE,)
-FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD)
-KEEPS = (INFERENCE_SERVICE,)
+FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD, BUDGET)
+KEEPS = (INFERENCE_SERVICE, BUDGET)
 READS = {
-    SERVICE.kind: frozenset({CACHE_READY, "resolvedTemplate"}),
-    TEMPLATE.kind: frozenset({DISCOVERED, CACHE_WARM, "status"}),
+    SERVICE.kind: frozenset({CACHE_READY, RUNTIME_READY, "resolvedTemplate"}),
+    TEMPLATE.kind: frozenset({DISCOVERED, CACHE_WARM, READY, "status"}),
     CACHE.kind: frozenset({READY, "status", "progress", "sizeBytes"}),
 }
 """By kind, the conditions and status fields that it reads on the objects."""
@@ -26,7 +26,7 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
     match key.kind:
         case "AIMService":
             yield key
-        case "InferenceService":
+        case "InferenceService" | "PodDisruptionBudget":
             yield Key(SERVICE.kind, key.namespace, key.name)
         case "Pod":
             if present is not None and KSERVE_ISVC_LABEL in present.labels:

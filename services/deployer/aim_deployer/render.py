@@ -1,17 +1,21 @@
-"""The InferenceService of a service, a pure function of what the service is made from: unchanged input, unchanged object.
+"""The InferenceService and PodDisruptionBudget of a service, pure functions of what it is made from: unchanged input, unchanged object.
 
-Field names follow serving.kserve.io/v1beta1 (Standard deployment mode).
+Field names follow serving.kserve.io/v1beta1 (Standard deployment mode). What reaches the pod template differs by render version
+(aim_deployer/versions.py) and must not change within one: that would restart what runs. The number of replicas, the deployment strategy
+and the budget are no part of the pod template and the same in every version.
 """
 
 import json
 from typing import Any
 
+from aim_deployer.modes import Mode
 from aim_deployer.resolve import Parts, Source
 from aimschema import labels
 from aimschema.credentials import credential_env, pull_secrets
 from aimschema.kinds import Precision
 from aimschema.names import cache_claim
-from aimschema.resources import INFERENCE_SERVICE
+from aimschema.resources import BUDGET, INFERENCE_SERVICE
+from aimservice.projection import Seen
 
 Body = dict[str, Any]
 CONTAINER = "kserve-container"
@@ -23,31 +27,36 @@ MEMORY_LIMIT_GI_PER_GPU = 48
 STARTUP_PERIOD_S = 10
 STARTUP_TRIES = 180
 FORBIDDEN_ENV = frozenset({"PYTHONPATH"})
+LATEST = 2
+"""The newest render version."""
 
 
-def inference_service(parts: Parts, *, cached: bool) -> Body:
+def inference_service(parts: Parts, *, cached: bool, mode: Mode, version: int = LATEST) -> Body:
     """`cached`: whether the caches are mounted; decided once, at the first render."""
     service, replicas = parts.service, parts.spec.replicas
     annotations = {
-        labels.KSERVE_DEPLOYMENT_MODE: "Standard",
+        labels.KSERVE_DEPLOYMENT_MODE: mode.word,
         labels.KSERVE_AUTOSCALER: "none",
         labels.ANNOTATION_CACHED: "true" if cached else "false",
         **({labels.KSERVE_STOP: "true"} if replicas == 0 else {}),
+        **({} if version == 1 else {labels.ANNOTATION_RENDER: str(version)}),
     }
     named = labels.common_labels(labels.COMPONENT_INFERENCE, model=parts.spec.model, template=parts.spec.template_ref, service=service.key.name)
     predictor: Body = {
         "minReplicas": replicas,
         "maxReplicas": replicas,
-        "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        **({"deploymentStrategy": _strategy(replicas)} if mode.strategy else {}),
         "containers": [_container(parts, cached=cached)],
         "volumes": [
             {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
             *(_volume(i, s) for i, s in _mounted(parts, cached=cached)),
         ],
-        "affinity": _affinity(parts),
+        "affinity": _affinity(parts, version),
     }
     if secrets := pull_secrets(parts.config):
         predictor["imagePullSecrets"] = secrets
+    if version > 1:
+        predictor |= {"tolerations": _tolerations(parts), "automountServiceAccountToken": False, "enableServiceLinks": False}
     return {
         "apiVersion": INFERENCE_SERVICE.api_version,
         "kind": INFERENCE_SERVICE.kind,
@@ -60,6 +69,34 @@ def inference_service(parts: Parts, *, cached: bool) -> Body:
         },
         "spec": {"predictor": predictor},
     }
+
+
+def disruption_budget(service: Seen) -> Body:
+    """For two replicas and more: a drain of nodes takes one predictor pod at a time."""
+    return {
+        "apiVersion": BUDGET.api_version,
+        "kind": BUDGET.kind,
+        "metadata": {
+            "name": service.key.name,
+            "namespace": service.key.namespace,
+            "labels": labels.common_labels(labels.COMPONENT_INFERENCE, service=service.key.name),
+            "ownerReferences": [service.owner_reference()],
+        },
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {labels.KSERVE_ISVC_LABEL: service.key.name}}},
+    }
+
+
+def _strategy(replicas: int) -> Body:
+    """GPUs are scarce, so no pod is added for a roll-out. A single replica is an outage either way; only with Recreate Kubernetes says so."""
+    if replicas == 1:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+
+
+def _tolerations(parts: Parts) -> list[Body]:
+    """Of the taint that GPU nodes commonly have, and of those in the GPU table."""
+    resource: Body = {"key": parts.gpu.resource, "operator": "Exists", "effect": "NoSchedule"}
+    return [resource, *(dict(each) for each in parts.gpu.tolerations)]
 
 
 def mount_path(source: Source) -> str:
@@ -119,6 +156,6 @@ def _volume(index: int, source: Source) -> Body:
     return {"name": f"cache-{index}", "persistentVolumeClaim": {"claimName": cache_claim(source.cache.key.name)}}
 
 
-def _affinity(parts: Parts) -> Body:
-    card = {"key": parts.gpu.label, "operator": "In", "values": list(parts.gpu.values)}
+def _affinity(parts: Parts, version: int) -> Body:
+    card = {"key": parts.gpu.label, "operator": "In", "values": parts.gpu.values_in(version)}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [card]}]}}}

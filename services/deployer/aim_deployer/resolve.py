@@ -78,12 +78,19 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolv
     return _with_answer(seen, service, template, config, gpus[template_spec.gpu_model])
 
 
+def _discovery_failed(template: Seen) -> bool:
+    """Of a template that is Failed the reason decides: a cache that cannot be filled is no failure of discovery."""
+    ready = template.condition(reasons.READY) or {}
+    failed = template.status.get("status") == reasons.FAILED_STATE
+    return failed and not template.holds(reasons.DISCOVERED) and ready.get("reason") != reasons.WARM_FAILED
+
+
 def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen | None, gpu: Gpu) -> Parts | Unresolved:
     kept = kept_answer(seen, template)
     found = None if kept is None else from_config_map(kept.body)
     if kept is None or found is None:
         said = template.condition(reasons.DISCOVERED) or {}
-        if template.status.get("status") == reasons.FAILED_STATE:
+        if _discovery_failed(template):
             return Unresolved(reasons.TEMPLATE_FAILED, f"template {template.key.name} failed: {said.get('message', '')}")
         return Unresolved(
             reasons.TEMPLATE_NOT_READY, f"template {template.key.name} is not discovered yet: {said.get('message', 'discovery has not begun')}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from aim_deployer.modes import MODES, falls_back
 from aim_deployer.projection import predictor_pods
 from aim_deployer.render import CONTAINER, STARTUP_PERIOD_S, STARTUP_TRIES
 from aimschema import labels, reasons
@@ -21,7 +22,6 @@ from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.workloads import FAILED_CREATE, Diagnosis, Trouble, diagnose_pods, diagnose_without_pods
 
 DEADLINE = "ProgressDeadlineExceeded"
-MODES = ("Standard", "RawDeployment")
 _FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")
 _UNREMARKABLE = frozenset({"", "MinimumReplicasUnavailable", DEADLINE, reasons.STOPPED})
 """Reasons of Ready=False that say no more than that no pod is ready yet."""
@@ -64,12 +64,15 @@ class View:
         return f"{self.ready} of {self.replicas} replicas ready"
 
 
-def runtime(state: Projection, service: Seen, existing: Seen | None, now: datetime.datetime) -> Runtime:
+def runtime(state: Projection, service: Seen, existing: Seen | None, now: datetime.datetime, mode: str) -> Runtime:
+    """`mode`: the setting AIM_KSERVE_MODE."""
     rejection: Refusal | None = state.learned(service.key, REFUSED)
+    if falls_back(existing, rejection, mode):
+        rejection = None
     pods = tuple(predictor_pods(state, service.key))
     diagnosis = _diagnose(state, existing, pods, now)
     view = View(service, existing, pods, rejection, diagnosis)
-    found = with_refusal(_condition(view), rejection if rejection is not None and rejection.transient else None)
+    found = with_refusal(_condition(view), rejection)
     contested = with_contest(state, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), found)
     return Runtime(contested, NOTHING if found.status == "True" else diagnosis.follow_up)
 
@@ -91,12 +94,12 @@ def _diagnose(state: Projection, existing: Seen | None, pods: tuple[Seen, ...], 
 def _condition(view: View) -> ReportedCondition:
     """First match wins."""
     match view:
-        case View(rejection=Refusal(transient=False) as rejection):
-            return _rejected(rejection)
         case View(replicas=0, pods=()):
             return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
         case View(replicas=0):
             return _creating("stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them")
+        case View(rejection=Refusal() as rejection) if _decides(rejection):
+            return _rejected(rejection)
         case View(existing=None, rejection=Refusal() as rejection):
             return _rejected(rejection)
         case View(existing=None):
@@ -104,6 +107,11 @@ def _condition(view: View) -> ReportedCondition:
         case View(existing=Seen() as existing):
             return _of_existing(view, existing)
     raise AssertionError(view)  # pragma: no cover (all cases are above)
+
+
+def _decides(rejection: Refusal) -> bool:
+    """A disruption budget that is rejected takes nothing from what runs, unless somebody else has its name."""
+    return rejection.name_taken or (not rejection.transient and rejection.target.kind == INFERENCE_SERVICE.kind)
 
 
 def _rejected(rejection: Refusal) -> ReportedCondition:
@@ -137,6 +145,8 @@ def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Troubl
     """What it waits for."""
     if trouble is not None:
         return trouble.message
+    if view.existing is not None and view.existing.annotations.get(labels.KSERVE_STOP) == "true":
+        return f"{name} is stopped: its pods mount the volume of a cache that is gone, and did not run; it starts once the cache is warm"
     if not ready and not view.pods:
         return f"waiting for KServe to take up {name}; if this stays, see whether its controller runs"
     reason, message = str(ready.get("reason") or ""), str(ready.get("message") or "")

@@ -23,7 +23,7 @@ from aimschema.names import short_hash
 from aimschema.reasons import STATUSWRITER
 from aimschema.resources import EVENT, RESOURCES, Key
 from aimservice.loop import Loop
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, ReadEvents, ReadLog, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, PatchObject, ReadEvents, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import written
 
 EVENT_EVERY_S = 60.0
@@ -47,7 +47,7 @@ class Writer:
                 await self._write(loop, action, about, causes)
             case SendEvent():
                 await self._send(loop, action, about)
-            case ApplyObject() | DeleteObject() | ReadLog() | ReadEvents() | InspectImage() | FollowLog():
+            case ApplyObject() | DeleteObject() | PatchObject() | ReadLog() | ReadEvents() | InspectImage() | FollowLog():
                 raise TypeError(f"not an action of the statuswriter: {action}")
             case _:
                 assert_never(action)

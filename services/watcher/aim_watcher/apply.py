@@ -29,13 +29,13 @@ from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, key_of, subject_of
 from aimschema.reasons import WATCHER
-from aimschema.resources import CONFIG_MAP, POD, WATCHED, Key, Resource
+from aimschema.resources import BUDGET, CONFIG_MAP, POD, WATCHED, Key, Resource
 from aimservice.health import Health
 from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FOLLOW_LAG, source_of
 
 OURS = f"{MANAGED_BY}={MANAGED_BY_AIM}"
-SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS}
+SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS, BUDGET.kind: OURS}
 CHUNK = 500
 TURN_S = 10.0
 RETRY_S = 5.0

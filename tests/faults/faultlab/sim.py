@@ -21,8 +21,9 @@ from aimctl.planners import PLANNERS, planner
 from aimlab.kinds import Body, stamp
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, subject_of
 from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
+from aimservice.additions import merged
 from aimservice.loop import Service
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, Plan, ReadLog, SendEvent, WriteStatus
+from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, PatchObject, Plan, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import CREATING, Learned, Projection, fold, forget, forget_reports, renumbered, written
 from faultlab.observer import Get
 
@@ -110,6 +111,12 @@ class Cluster:
         if merged.get("spec") != present.get("spec"):
             merged["metadata"]["generation"] += 1
         return self._store(merged)
+
+    def merge_patch(self, key: Key, uid: str, patch: Body) -> Body | None:
+        present = self.objects.get(key)
+        if present is None or present["metadata"]["uid"] != uid:
+            return None
+        return self._store(copy.deepcopy(merged(present, patch)))
 
     def delete(self, key: Key, uid: str | None = None) -> None:
         """With everything it owns, at once."""
@@ -314,6 +321,9 @@ class Process:
                         self.seen = fold(self.seen, Learned(action.key, CREATING, None))
             case DeleteObject():
                 self._cluster.delete(action.key, action.uid)
+            case PatchObject():
+                answer = self._cluster.merge_patch(action.key, action.uid, action.patch)
+                answers += [] if answer is None else [answer]
             case WriteStatus():
                 answer = self._cluster.apply_status(action.key, action.resource_version, action.status)
                 answers += [] if answer is None else [answer]

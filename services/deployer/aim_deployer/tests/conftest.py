@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from aim_deployer import gpus
+from aim_deployer.modes import Mode
 from aim_deployer.plan import plan
+from aim_deployer.render import inference_service
+from aim_deployer.resolve import Parts, resolve
 from aimschema import labels
 from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 from aimservice import testing
@@ -31,8 +34,9 @@ class World:
     profile = PROFILE
     uri = URI
 
-    def service(self, name: str = "s", *, status: Body | None = None, uid: str | None = None, **spec: Any) -> Body:
-        body = testing.cr(SERVICE.kind, name, {"model": "m:1", "templateRef": "t", "configRef": "default"} | spec, status=status or {})
+    def service(self, name: str = "s", *, status: Body | None = None, uid: str | None = None, annotations: Body | None = None, **spec: Any) -> Body:
+        whole = {"model": "m:1", "templateRef": "t", "configRef": "default"} | spec
+        body = testing.cr(SERVICE.kind, name, whole, status=status or {}, annotations=annotations or {})
         return body if uid is None else {**body, "metadata": {**body["metadata"], "uid": uid}}
 
     def template(self, spec: Body | None = None, **fields: Any) -> Body:
@@ -44,9 +48,9 @@ class World:
     def config(self, name: str = "default", **spec: Any) -> Body:
         return testing.cr("AIMNamespaceConfig", name, spec)
 
-    def result(self, *sources: str, profile: Body | None = None) -> Body:
+    def result(self, *sources: str, profile: Body | None = None, image: str = "example.org/m:1") -> Body:
         models = [{"name": "model", "source": source, "size_gb": 1} for source in sources or (URI,)]
-        data = {"result.json": json.dumps({"profile": PROFILE if profile is None else profile, "models": models}), "image": "example.org/m:1"}
+        data = {"result.json": json.dumps({"profile": PROFILE if profile is None else profile, "models": models}), "image": image}
         return testing.config_map("t-discovery", (TEMPLATE.kind, "t"), data)
 
     def cache(self, state: str = "Available", name: str = "c", uri: str = URI, **status: Any) -> Body:
@@ -77,8 +81,25 @@ class World:
         """The InferenceService, Ready, and its ready pod."""
         return [self.runtime(**given), self.ready_pod()]
 
-    def plan(self, seen: Projection) -> Plan:
-        return plan(seen, self.key, NOW, gpus=TABLE)
+    def first_runtime(self, *given: Body, **status: Any) -> Body:
+        """The InferenceService as version 1 rendered it from these objects, and KServe reported on it."""
+        body = self.rendered(*given, version=1)
+        made = testing.obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec=body["spec"], labels=body["metadata"]["labels"])
+        made["metadata"]["annotations"] = body["metadata"]["annotations"]
+        return made | {"status": {"conditions": [testing.said("Ready", True)]} | status}
+
+    def rendered(self, *given: Body, version: int) -> Body:
+        """What a render version makes of these objects (none: of `parts`)."""
+        state = projection(*(given or self.parts()))
+        service = state.get(self.key)
+        assert service is not None
+        parts = resolve(state, service, TABLE)
+        assert isinstance(parts, Parts)
+        cached = parts.spec.cache_model or all(source.warm for source in parts.sources)
+        return inference_service(parts, cached=cached, mode=Mode(), version=version)
+
+    def plan(self, seen: Projection, mode: str = "auto") -> Plan:
+        return plan(seen, self.key, NOW, gpus=TABLE, mode=mode)
 
 
 @pytest.fixture

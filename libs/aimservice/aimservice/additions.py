@@ -1,0 +1,129 @@
+"""Fields that others add to our objects and that change what they do. Pure.
+
+Server-side apply leaves alone what we do not send, and so does drift repair: users and other controllers may add labels, tolerations
+or environment. `ADDITIONS` are the exceptions: fields that must be absent unless we send them. They are removed by a patch where they
+are found, never overwritten with another value: a value of ours would reach pod templates and restart what runs.
+
+Not listed, since people need them and they say where or for whom a pod runs, not what it does: tolerations, nodeSelector, priorityClassName,
+schedulerName, env, volumes, imagePullSecrets, serviceAccountName, labels. Nor are `timeout` and `containerConcurrency` of a predictor: KServe's
+defaulting may set them, and without Knative they do nothing. Not listed either are Jobs (they are created once, and
+`suspend` is Kueue's), claims (a larger request is how a volume is expanded) and ConfigMaps (only the keys we send are read).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from aimschema.labels import KSERVE_NO_UPDATES, KSERVE_STOP
+from aimschema.resources import BUDGET, INFERENCE_SERVICE, ROUTE
+
+Body = dict[str, Any]
+Path = tuple[str, ...]
+ANY = "*"
+_PREDICTOR = ("spec", "predictor")
+_CONTAINER = (*_PREDICTOR, "containers", ANY)
+_RULE = ("spec", "rules", ANY)
+_FRAMEWORKS = ("model", "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle")
+ADDITIONS: dict[str, dict[Path, str]] = {
+    INFERENCE_SERVICE.kind: {
+        ("metadata", "annotations", KSERVE_STOP): "KServe removes the pods",
+        (*_PREDICTOR, "annotations", KSERVE_STOP): "KServe removes the pods",
+        ("metadata", "annotations", KSERVE_NO_UPDATES): "KServe no longer carries out changes",
+        ("spec", "transformer"): "it answers instead of the model",
+        ("spec", "explainer"): "it answers instead of the model",
+        **dict.fromkeys(((*_PREDICTOR, each) for each in _FRAMEWORKS), "a second model server"),
+        (*_PREDICTOR, "storageUris"): "KServe loads another model",
+        (*_PREDICTOR, "workerSpec"): "KServe makes a group of several nodes of it",
+        (*_PREDICTOR, "canaryTrafficPercent"): "a part of the requests goes to another revision",
+        **dict.fromkeys(
+            ((*_PREDICTOR, each) for each in ("autoScaling", "scaleTarget", "scaleMetric", "scaleMetricType")),
+            "the number of replicas is spec.replicas",
+        ),
+        (*_PREDICTOR, "batcher"): "requests are held back and joined",
+        (*_PREDICTOR, "logger"): "requests are sent to somebody else",
+        (*_PREDICTOR, "initContainers"): "the model server waits for them",
+        (*_PREDICTOR, "schedulingGates"): "pods are held back",
+        (*_PREDICTOR, "nodeName"): "the scheduler is gone round",
+        (*_PREDICTOR, "activeDeadlineSeconds"): "pods are ended",
+        (*_PREDICTOR, "restartPolicy"): "pods are not started again",
+        **dict.fromkeys(((*_PREDICTOR, each) for each in ("hostNetwork", "hostPID", "hostIPC")), "pods share the node"),
+        _CONTAINER: "a container beside the model server",
+        **dict.fromkeys(((*_CONTAINER, each) for each in ("command", "args", "workingDir", "lifecycle")), "another program is run"),
+        (*_CONTAINER, "livenessProbe"): "the model server is ended while it loads",
+    },
+    ROUTE.kind: {
+        ("spec", "hostnames"): "requests for other hosts get no answer",
+        ("spec", "useDefaultGateways"): "it is attached to other gateways",
+        ("spec", "parentRefs", ANY): "it is attached to another gateway",
+        **dict.fromkeys(((*_RULE, each) for each in ("timeouts", "retry", "sessionPersistence")), "requests are handled in another way"),
+        **dict.fromkeys(((*_RULE, "matches", ANY, each) for each in ("headers", "queryParams", "method")), "other requests get no answer"),
+        (*_RULE, "backendRefs", ANY): "a part of the requests goes somewhere else",
+        (*_RULE, "backendRefs", ANY, "filters"): "requests are changed",
+    },
+    BUDGET.kind: {
+        ("spec", "unhealthyPodEvictionPolicy"): "a drain of nodes stops or goes on where it should not",
+    },
+}
+"""By kind, the paths that only we may set, and what they do. `*`: any key, or any item of a list (by name where items have one)."""
+
+
+def removal(sent: Body, there: Body) -> Body | None:
+    """The merge patch (RFC 7386) that removes from `there` what must be absent and is not in `sent`; None where nothing is to go."""
+    left: Any = there
+    for path in ADDITIONS.get(str(there.get("kind")), {}):
+        left = _without(left, sent, path)
+    if left == there:
+        return None
+    return dict(_difference(there, left))
+
+
+def merged(there: Any, patch: Any) -> Any:
+    """`there` once a merge patch (RFC 7386) has been carried out on it; neither of them changes."""
+    if not isinstance(patch, dict):
+        return patch
+    base = there if isinstance(there, dict) else {}
+    changed = {key: merged(base.get(key), value) for key, value in patch.items() if value is not None}
+    return {key: value for key, value in base.items() if key not in patch} | changed
+
+
+def added(patch: Body) -> Path:
+    """The first path that a removal takes away or changes."""
+    for key, value in patch.items():
+        return (key, *added(value)) if isinstance(value, dict) else (key,)
+    return ()
+
+
+def _without(there: Any, sent: Any, path: Path) -> Any:
+    head, rest = path[0], path[1:]
+    if isinstance(there, list):
+        return [_item(item, of, rest) for item, of in _paired(there, sent) if rest or of is not None]
+    if not isinstance(there, dict):
+        return there
+    ours = sent if isinstance(sent, dict) else {}
+    if rest:
+        touched = {key: _without(there[key], ours.get(key), rest) for key in ([head] if head != ANY else there) if key in there}
+        return {**there, **touched}
+    return {key: value for key, value in there.items() if key in ours or head not in (ANY, key)}
+
+
+def _item(item: Any, sent: Any, path: Path) -> Any:
+    return _without(item, sent, path) if path else item
+
+
+def _paired(there: list[Any], sent: Any) -> Iterator[tuple[Any, Any]]:
+    """Each item with the one we send (None: we send none): by name, else by place."""
+    ours = sent if isinstance(sent, list) else []
+    if all(isinstance(item, dict) and "name" in item for item in [*there, *ours]):
+        named = {item["name"]: item for item in ours}
+        yield from ((item, named.get(item["name"])) for item in there)
+        return
+    yield from ((item, ours[place] if place < len(ours) else None) for place, item in enumerate(there))
+
+
+def _difference(there: Body, left: Body) -> Iterator[tuple[str, Any]]:
+    for key, value in there.items():
+        if key not in left:
+            yield key, None
+        elif isinstance(value, dict) and value != left[key]:
+            yield key, dict(_difference(value, left[key]))
+        elif value != left[key]:
+            yield key, left[key]

@@ -1,0 +1,64 @@
+"""Which deployment mode an InferenceService is created in. Pure.
+
+KServe from 0.16 on calls the mode without Knative `Standard`; up to 0.15, and in OpenShift AI, only `RawDeployment` is known, and the
+webhook rejects our deploymentStrategy in any other mode. KServe 0.16 in turn rejects deploymentStrategy together with `RawDeployment`.
+The word is part of the pod template and KServe does not let it change: what was accepted stays on the object.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aimschema.labels import KSERVE_DEPLOYMENT_MODE
+from aimschema.resources import INFERENCE_SERVICE
+from aimservice.projection import Refusal, Seen
+
+STANDARD: Final = "Standard"
+RAW: Final = "RawDeployment"
+AUTO: Final = "auto"
+MODES: Final = (STANDARD, RAW)
+Setting = Literal["auto", "Standard", "RawDeployment"]
+_ABOUT_MODE = re.compile(r"deployment\s?(mode|strategy)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """`word`: for the annotation; `strategy`: whether deploymentStrategy is sent."""
+
+    word: str = STANDARD
+    strategy: bool = True
+
+
+def about_mode(message: str) -> bool:
+    """Whether the API server rejects an InferenceService for its deployment mode or strategy."""
+    return _ABOUT_MODE.search(message) is not None
+
+
+def mode_of(existing: Seen | None, rejection: Refusal | None, setting: str) -> Mode:
+    rejected = any(map(about_mode, _messages(rejection)))
+    if existing is None:
+        word = setting if setting in MODES else RAW if rejected else STANDARD
+        return Mode(word, strategy=not (setting == RAW and rejected))
+    word = _accepted(existing, setting)
+    sent = "deploymentStrategy" in (existing.spec.get("predictor") or {})
+    return Mode(word, strategy=word == STANDARD or (sent and not rejected))
+
+
+def falls_back(existing: Seen | None, rejection: Refusal | None, setting: str) -> bool:
+    """Whether the rejection is for the mode and the other mode has not been tried: that is no failure yet."""
+    messages = _messages(rejection)
+    if not messages or not about_mode(messages[0]) or any(map(about_mode, messages[1:])):
+        return False
+    return setting == RAW or (existing is None and setting == AUTO) or (existing is not None and _accepted(existing, setting) == RAW)
+
+
+def _accepted(existing: Seen, setting: str) -> str:
+    known = (existing.annotations.get(KSERVE_DEPLOYMENT_MODE), existing.status.get("deploymentMode"), setting)
+    return next((str(word) for word in known if word in MODES), STANDARD)
+
+
+def _messages(rejection: Refusal | None) -> tuple[str, ...]:
+    """The latest first."""
+    if rejection is None or rejection.target.kind != INFERENCE_SERVICE.kind:
+        return ()
+    return (rejection.message, *rejection.earlier)

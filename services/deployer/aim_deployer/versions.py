@@ -1,0 +1,67 @@
+"""In which render version an InferenceService is made, so that an upgrade of the control plane restarts nothing. Pure.
+
+An object without the annotation `aim.silogen.ai/render` is of version 1. A new one is of the newest. One that is there moves to the newest
+only in an apply that changes its pod template anyway, or where its AIMService asks for it: the annotation itself reaches the pod template.
+"""
+
+from typing import Any
+
+from aim_deployer.modes import Mode
+from aim_deployer.render import LATEST, inference_service
+from aim_deployer.resolve import Parts
+from aimschema.labels import ANNOTATION_RENDER, KSERVE_STOP
+from aimservice.projection import Seen
+
+Body = dict[str, Any]
+ASKED = "latest"
+NOT_OF_THE_POD = frozenset({"minReplicas", "maxReplicas", "deploymentStrategy"})
+
+
+def rendered(parts: Parts, existing: Seen | None, mode: Mode, *, cached: bool) -> Body:
+    """The InferenceService in the version that counts for it."""
+    newest = inference_service(parts, cached=cached, mode=mode)
+    if existing is None or parts.service.annotations.get(ANNOTATION_RENDER) == ASKED:
+        return newest
+    version = version_of(existing)
+    if version == LATEST:
+        return newest
+    same = inference_service(parts, cached=cached, mode=mode, version=version)
+    return same if _contains(existing.body, pod_part(same)) else newest
+
+
+def version_of(existing: Seen) -> int:
+    """A version that is not known here counts as the newest."""
+    text = existing.annotations.get(ANNOTATION_RENDER)
+    if text is None:
+        return 1
+    return int(text) if text.isdecimal() and 1 <= int(text) <= LATEST else LATEST
+
+
+def pod_part(body: Body) -> Body:
+    """What of an InferenceService reaches the pod template: its labels and annotations too."""
+    metadata, predictor = body["metadata"], body["spec"]["predictor"]
+    annotations = {name: value for name, value in metadata["annotations"].items() if name != KSERVE_STOP}
+    return {
+        "metadata": {"labels": metadata["labels"], "annotations": annotations},
+        "spec": {"predictor": {field: value for field, value in predictor.items() if field not in NOT_OF_THE_POD}},
+    }
+
+
+def _contains(there: Any, sent: Any) -> bool:
+    """Whether all that is sent is there: the server adds defaults. Of literal env the bus may know the names alone, and empty values are left out."""
+    if isinstance(sent, dict):
+        if not isinstance(there, dict):
+            return False
+        untold = there.keys() == {"name"} and sent.keys() == {"name", "value"}
+        return all(name in there and _contains(there[name], value) for name, value in sent.items() if not (untold and name == "value"))
+    if isinstance(sent, list):
+        return isinstance(there, list) and _contains_items(there, sent)
+    return bool(there == sent)
+
+
+def _contains_items(there: list[Any], sent: list[Any]) -> bool:
+    """Items with names may have others beside them; the rest is compared one by one."""
+    if all(isinstance(item, dict) and "name" in item for item in [*there, *sent]) and len({item["name"] for item in there}) == len(there):
+        named = {item["name"]: item for item in there}
+        return all(item["name"] in named and _contains(named[item["name"]], item) for item in sent)
+    return len(there) == len(sent) and all(map(_contains, there, sent))
