@@ -102,7 +102,7 @@ class Task:
 
 
 def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image: str, rules: JobRules = DEFAULT_RULES, ca: str = "") -> Plan:
-    """`ca`: certificates in PEM form that the Jobs trust; empty for those of the downloader's image."""
+    """`ca`: certificates in PEM form that the Jobs trust beside the public ones."""
     present = seen.get(key)
     if present is None or present.deleting:
         return NOTHING

@@ -28,7 +28,7 @@ CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """Settings that go into the Jobs of every cache. `ca`: certificates in PEM form that they trust; empty for those of the image."""
+    """Settings that go into the Jobs of every cache. `ca`: certificates in PEM form that they trust beside the public ones."""
 
     image: str
     rules: JobRules = DEFAULT_RULES

@@ -23,7 +23,7 @@ FIELDS = OWNED[CACHE.kind][CACHER][1]
 class View:
     """`said` and `kept` are the conditions and status fields as last reported; `config` is None where there is none.
 
-    `ca`: the certificates that its Jobs trust, empty for those of the image.
+    `ca`: certificates that its Jobs trust beside the public ones.
     """
 
     cache: Seen

@@ -1,21 +1,19 @@
 """Settings of the cacher: the bundle of certificates."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from aim_cacher.settings import CacherSettings
+from aimlab.certificates import make_certificate
 
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Key and certificate of a CA, in one file."""
-    file = tmp_path_factory.mktemp("ca") / "ca.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=ca", "-keyout", "-"]
-    file.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
-    return file.read_text()
+    """Key and certificate of a CA."""
+    made = make_certificate(tmp_path_factory.mktemp("ca"), "ca")
+    return made.key.read_text() + made.certificate.read_text()
 
 
 def test_without_a_bundle_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,14 +29,6 @@ def test_certificates_are_handed_on_and_nothing_else_of_the_file(pem: str, tmp_p
     assert text.startswith(given + given)
     assert "PRIVATE KEY" not in text
     assert "Zertifikat" not in text
-
-
-def test_what_the_system_trusts_stays_trusted(pem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, system = tmp_path / "bundle.pem", tmp_path / "system.pem"
-    file.write_text(pem)
-    system.write_text(pem)
-    monkeypatch.setenv("SSL_CERT_FILE", str(system))
-    assert CacherSettings(ca_bundle=str(file)).ca_text().count("BEGIN CERTIFICATE") == 2
 
 
 @pytest.mark.parametrize(
