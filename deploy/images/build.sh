@@ -17,9 +17,12 @@ if [ -z "$engine" ]; then
     echo "no image builder works here: install docker, podman or buildah, and start docker's daemon" >&2
     exit 1
 fi
+layers=
+[ "${engine##*/}" != buildah ] || layers=--layers # else it builds the wheels again for each target; the others keep layers by themselves
 [ $# -gt 0 ] || set -- $(sed -n 's/^FROM runtime AS //p' deploy/images/Dockerfile)
+# shellcheck disable=SC2086 (no layers: no word)
 for target; do
     echo "$registry/aim-$target:$tag, by $engine"
-    "$engine" build --quiet --file deploy/images/Dockerfile --target "$target" --tag "$registry/aim-$target:$tag" \
+    "$engine" build --quiet $layers --file deploy/images/Dockerfile --target "$target" --tag "$registry/aim-$target:$tag" \
         --build-arg "VERSION=$tag" --build-arg "REVISION=$revision" ${PYTHON_IMAGE:+--build-arg "PYTHON=$PYTHON_IMAGE"} .
 done

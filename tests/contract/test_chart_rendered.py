@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from aim_cacher.settings import CacherSettings
+from aim_discovery.settings import DiscoverySettings
 from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
 from aimlab.testing.charts import DEFINITION, NAMESPACE, OVERLAYS, Body, folders, place_of, render, without_helm
@@ -154,8 +155,28 @@ def test_a_value_becomes_a_variable_of_the_services_that_know_it(values: str, va
     assert {name: text for name, text in found.items() if text is not None} == {f"aim-{service}": value for service in services}
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        "podSecurity=openshift",
+        "services.cacher.jobResources.limits.memory=1Gi,services.discovery.jobResources.requests.cpu=2",
+        "services.cacher.jobResources.requests.memory=268435456,services.discovery.jobResources.limits.cpu=500m",
+    ],
+)
+def test_services_take_the_variables_as_they_are_rendered(values: str) -> None:
+    settings = {"aim-cacher": CacherSettings, "aim-discovery": DiscoverySettings}
+    for body in render(CHART, f"--set={values}"):
+        if body["kind"] == "Deployment" and body["metadata"]["name"] in settings:
+            env = env_of(body["spec"]["template"]["spec"])
+            given = settings[body["metadata"]["name"]](**{name.lower().removeprefix("aim_"): value for name, value in env.items()})
+            rules = given.job_rules()
+            assert rules.openshift is ("openshift" in values)
+            assert (rules.resources or {}).keys() <= {"requests", "limits"}
+            assert bool(rules.resources) is ("jobResources" in values)
+
+
 def test_a_ca_bundle_is_mounted_where_its_variable_says() -> None:
-    """The whole folder, so that a new bundle reaches the running pods; under one name, whatever its key is called."""
+    """Under one name, whatever its key is called."""
     for body in render(CHART, "--set=caBundle.configMapName=corporate,caBundle.key=bundle.pem"):
         if body["kind"] == "Deployment" and body["metadata"]["name"] in {"aim-discovery", "aim-cacher"}:
             spec = body["spec"]["template"]["spec"]

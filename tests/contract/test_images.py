@@ -85,6 +85,20 @@ def test_without_a_builder_make_images_says_what_is_missing(tmp_path: Path) -> N
     assert "install docker, podman or buildah" in said.stderr
 
 
+@pytest.mark.parametrize(("engine", "keeps"), [("buildah", True), ("docker", False), ("podman", False)])
+def test_the_wheels_are_built_once_for_all_images(tmp_path: Path, engine: str, *, keeps: bool) -> None:
+    """buildah keeps no layers unless it is told to; docker knows no such flag."""
+    for tool in ("sh", "dirname", "git", "sed"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
+    builder = tmp_path / engine
+    builder.write_text('#!/bin/sh\necho "$@"\n')
+    builder.chmod(0o755)
+    done = subprocess.run([IMAGES / "build.sh", "watcher"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+    (build,) = [line for line in done.stdout.splitlines() if line.startswith("build ")]
+    assert ("--layers" in build.split()) is keeps
+    assert "--target watcher" in build
+
+
 class Venvs:
     """Virtual environments as the Dockerfile makes them: one for each different list of packages."""
 

@@ -144,6 +144,8 @@ async def init_cluster(namespace: str, rotate: Collection[str], say: Callable[[s
     except KubeError as error:
         raise RuntimeError(f"the Secrets in {namespace}: {error}") from error
     _tell(there, secrets, say)
+    if SERVER in there and there[SERVER] != secrets[SERVER]:
+        say(f"In about 90 s the new files are in the pods; then let every NATS server read them:\n  {reload_command(namespace)}")
 
 
 async def _read_cluster(cluster: Cluster, namespace: str) -> Secrets:
@@ -154,6 +156,12 @@ async def _read_cluster(cluster: Cluster, namespace: str) -> Secrets:
         except NotFound:
             continue
     return found
+
+
+def reload_command(namespace: str) -> str:
+    """For a shell: nothing restarts; who is not in the files any more is disconnected."""
+    pods = f"kubectl -n {namespace} get pods -l app.kubernetes.io/name=aim-nats -o name"
+    return f"{pods} | xargs -I POD kubectl -n {namespace} exec POD -- nats-server --signal reload=1"
 
 
 def to_text(namespace: str) -> str:

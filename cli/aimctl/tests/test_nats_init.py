@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from aimbus.accounts import public_key
 from aimctl.__main__ import app
-from aimctl.nats_secrets import NAMES, SEED, init_cluster, of_user, server_names, wanted
+from aimctl.nats_secrets import NAMES, SEED, init_cluster, of_user, reload_command, server_names, wanted
 from aimctl.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
 from aimctl.nats_users import USERS
 from aimkube import Cluster
@@ -158,7 +158,13 @@ async def test_secrets_are_made_once_in_a_cluster(kubeconfig: Path) -> None:
     assert set(first) == set(NAMES)
     await init_cluster(NAMESPACE, (), told.append)
     assert await there() == first
+    assert [line for line in told if "reload" in line] == []
     await init_cluster(NAMESPACE, ("router",), told.append)
+    assert told[-1].endswith(reload_command(NAMESPACE))
     assert {name for name, data in (await there()).items() if data != first[name]} == {"aim-nats-router", "aim-nats-server"}
     assert not any(base64.b64decode(data[SEED]).decode() in json.dumps(told) for data in first.values() if SEED in data)
     await cluster.close()
+
+
+def test_the_page_has_the_command_that_is_printed_after_a_rotation() -> None:
+    assert reload_command(NAMESPACE) in (Path(__file__).parents[3] / "docs" / "nats.md").read_text()
