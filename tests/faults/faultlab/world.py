@@ -93,14 +93,7 @@ class World:
         await until_answers(self.services.running[service], f"http://127.0.0.1:{self.ports[service]}/readyz", what, READY_WITHIN_S)
 
     async def wipe_nats(self, *streams: str) -> None:
-        """Crash, lose the streams named (none named: everything), come back."""
-        await self.nats.kill()
-        store = self.nats.store_dir / "jetstream"
-        folders = [folder for name in streams for folder in store.rglob(name)] if streams else [store]
-        assert folders, f"no folder of {streams} under {store}"
-        for folder in folders:
-            await asyncio.to_thread(shutil.rmtree, folder)
-        await self.nats.start()
+        await wipe(self.nats, *streams)
 
     async def apply(self, fleet: Fleet, rng: random.Random, over_s: float) -> None:
         """Create everything, spread over a time, and change some of it, straight into the double: the user's kubectl has no fault."""
@@ -117,17 +110,32 @@ class World:
         """What a service wrote into its log that should never happen, and what the fast node stumbled over."""
         found = list(self.node.truth.errors)
         for service in SERVICES:
-            log = self.services.log_of(service)
-            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-            found += [
-                f"aim-{service} logged: {line[:1500]}"
-                for line in lines
-                if any(f'"event": "{event}"' in line for event in _ENDED) or "Traceback (most" in line
-            ]
+            found += errors_in(f"aim-{service}", self.services.log_of(service))
         return found
 
     def ended_services(self) -> list[str]:
         return [f"aim-{name} ended with {process.returncode}" for name, process in self.services.running.items() if process.returncode is not None]
+
+
+async def wipe(nats: NatsServer, *streams: str) -> None:
+    """Crash, lose the streams named (none named: everything), come back."""
+    await nats.kill()
+    store = nats.store_dir / "jetstream"
+    folders = [folder for name in streams for folder in store.rglob(name)] if streams else [store]
+    assert folders, f"no folder of {streams} under {store}"
+    for folder in folders:
+        await asyncio.to_thread(shutil.rmtree, folder)
+    await nats.start()
+
+
+def errors_in(program: str, log: Path) -> list[str]:
+    """What a service wrote into its log that should never happen."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return [
+        f"{program} logged: {line[:1500]}"
+        for line in lines
+        if any(f'"event": "{event}"' in line for event in _ENDED) or "Traceback (most" in line
+    ]
 
 
 @asynccontextmanager

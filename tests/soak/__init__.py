@@ -1,0 +1,1 @@
+"""Random operations on the control plane, an oracle of its own, and a repair that must always succeed."""

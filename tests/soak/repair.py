@@ -1,0 +1,104 @@
+"""What a person does to put everything right: the inputs first, then what messages ask for. Pure."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aimschema import labels, reasons
+from aimschema.resources import (
+    CACHE,
+    CONFIG,
+    INFERENCE_SERVICE,
+    MODEL,
+    NAMESPACE,
+    SECRET,
+    SERVICE,
+    TEMPLATE,
+    Key,
+    Resource,
+)
+from soak import inputs
+from soak.operations import Operation, create, delete, patch
+from soak.oracle import summary_kinds
+from soak.state import Body, State, conditions, holds, where
+
+_RESOURCES = {each.kind: each for each in (NAMESPACE, MODEL, SECRET, CONFIG, TEMPLATE, SERVICE, CACHE)}
+_ASKS = re.compile(r"delete (?:the )?(?P<kind>ModelCache|InferenceService|AIMService) (?P<name>[a-z0-9.-]+)")
+_ONE_OF_THEM = re.compile(r"ModelCache (?P<name>[a-z0-9.-]+) is older .*delete one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operation that a message asks for."""
+
+    by: str
+    operation: Operation
+
+
+def inputs_right(state: State) -> Iterator[Operation]:
+    """Everything that a user writes is there and right; nothing that works is deleted."""
+    for key, body in inputs.manifests().items():
+        present = state.objects.get(key)
+        if present is None:
+            yield create(_RESOURCES[key.kind], body)
+        elif "spec" in body and (changes := _changes(present.get("spec") or {}, body["spec"])):
+            yield patch(_RESOURCES[key.kind], key, {"spec": changes})
+    for cache in state.all(CACHE):
+        if cache["spec"].get("storageClassName") is not None and not holds(cache, reasons.READY):
+            yield patch(CACHE, _key(cache), {"spec": {"storageClassName": None}})
+    twin = Key(MODEL.kind, None, "twin")
+    if twin in state.objects:
+        yield delete(MODEL, twin)
+
+
+def _changes(there: Body, wanted: Body) -> Body:
+    """A merge patch that makes `there` what is wanted; fields that are defaulted may stay."""
+    gone = {name: None for name in there if name not in wanted and name in _UNWANTED}
+    return gone | {name: value for name, value in wanted.items() if there.get(name) != value}
+
+
+_UNWANTED = frozenset({"cacheStorageClassName", "images"})
+
+
+def retries(state: State, value: str) -> Iterator[Operation]:
+    """For what waits for its next try."""
+    for kind in (CACHE, TEMPLATE):
+        for body in state.all(kind):
+            due = (body.get("status") or {}).get("nextAttemptTime")
+            if due is not None and not holds(body, reasons.READY):
+                annotations = {labels.ANNOTATION_RETRY: value}
+                yield patch(kind, _key(body), {"metadata": {"annotations": annotations}})
+
+
+def asked(state: State) -> Iterator[Asked]:
+    """What the messages of unready objects ask to be deleted."""
+    for kind in summary_kinds():
+        for body in state.all(kind):
+            ready = conditions(body).get(reasons.READY, {})
+            if ready.get("status") == "True":
+                continue
+            operation = _asked(body, str(ready.get("message", "")))
+            if operation is not None:
+                yield Asked(f"{where(body)}: {ready.get('reason')}: {ready.get('message')}", operation)
+
+
+def _asked(body: Body, message: str) -> Operation | None:
+    namespace = body["metadata"].get("namespace")
+    found = _ASKS.search(message)
+    if found is not None:
+        kinds = {each.kind: each for each in (CACHE, INFERENCE_SERVICE, SERVICE)}
+        kind = kinds[found["kind"]]
+        return delete(kind, Key(kind.kind, namespace, found["name"]))
+    if body["kind"] == CACHE.kind and _ONE_OF_THEM.search(message):
+        return delete(CACHE, _key(body))
+    return None
+
+
+def resource_of(kind: str) -> Resource:
+    """Of what users write."""
+    return _RESOURCES[kind]
+
+
+def _key(body: Body) -> Key:
+    metadata = body["metadata"]
+    return Key(body["kind"], metadata.get("namespace"), metadata["name"])
