@@ -54,12 +54,13 @@ def summary_kinds() -> tuple[Resource, ...]:
 
 
 def unready(state: State) -> list[str]:
-    """Objects that are not as a user wants them."""
+    """Objects that are not as a user wants them. That no registry is there stops nothing."""
     return [
         f"{where(body)}: {_said(body)}"
         for kind in summary_kinds()
         for body in state.all(kind)
         if not holds(body, reasons.READY) or _generation(body) != body["metadata"].get("generation")
+        if conditions(body).get(reasons.READY, {}).get("reason") != reasons.REGISTRY_UNREACHABLE
     ]
 
 
