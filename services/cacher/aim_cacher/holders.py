@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aimschema import labels
 from aimschema.messages import parse_timestamp
 from aimschema.resources import JOB, POD, SERVICE, Key
+from aimservice.plan import NOTHING, Plan, look_again
 from aimservice.projection import Projection, Seen
 from aimservice.workloads import over
 
@@ -21,11 +22,14 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """`words`: who holds the claim and what frees it. `lasts`: it does not go by itself. `again_s`: when that may be judged otherwise."""
+    """`words`: who holds the claim and what frees it. `lasts`: it does not go by itself.
+
+    `follow_up`: when time alone may change that; nothing where it cannot.
+    """
 
     words: str
     lasts: bool
-    again_s: float
+    follow_up: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ def who_holds(seen: Projection, claim: Seen, now: datetime.datetime, going: Iter
         words = f"held by {named}{more}; to free it, {', and '.join(remedies[:MOST_NAMED])}"
     else:
         words = f"held by {named}{more}, which is going" + (f"; if its node is lost, delete the pod with --force; see {describe}" if late else "")
-    return Held(words, bool(remedies) or late, max(0.0, HELD_AFTER_S - age_s))
+    lasts = bool(remedies) or late
+    return Held(words, lasts, NOTHING if lasts else look_again(HELD_AFTER_S - age_s))
 
 
 def claims_mounted(pod: Seen) -> set[str]:

@@ -200,7 +200,7 @@ def _foreign(seen: Projection, view: View, now: datetime.datetime, there: Seen) 
             held = who_holds(seen, there, now)
             words, reason = f"{words}, {held.words}", reasons.PVC_TERMINATING if held.lasts else reasons.PVC_PENDING
             storage = condition(reasons.STORAGE_READY, False, reason, words)
-            return report(view.cache, storage, _filled(False, reasons.WAITING_FOR_PVC, words)) | look_again(held.again_s)
+            return report(view.cache, storage, _filled(False, reasons.WAITING_FOR_PVC, words)) | held.follow_up
     else:
         words, reason = (
             f"{there.key.kind} {there.key.name} exists and was not made for this cache; rename or delete one of them",
@@ -320,7 +320,7 @@ def _await_removal(seen: Projection, view: View, now: datetime.datetime, claim: 
     reason = reasons.PVC_TERMINATING if held.lasts else reasons.PVC_PENDING
     storage = condition(reasons.STORAGE_READY, False, reason, f"volume claim {claim.key.name} is being deleted, {held.words}")
     said = _say(view, storage, _filled(False, reasons.WAITING_FOR_PVC, storage.message), progress=None)
-    return _delete(*going) | said | (NOTHING if held.lasts else look_again(held.again_s))
+    return _delete(*going) | said | held.follow_up
 
 
 def _misplaced(view: View) -> bool:

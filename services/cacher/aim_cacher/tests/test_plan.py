@@ -786,6 +786,12 @@ def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:
     assert "AIMService chat to 0" in message(plan, "StorageReady")
 
 
+@pytest.mark.parametrize("uid", ["c", "second"], ids=["its-own", "of-a-former-cache"])
+def test_a_claim_that_somebody_holds_costs_no_reconcile(world: Any, uid: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(uid=uid), deleted(61), user()))
+    assert (says(plan, "StorageReady"), plan.requeue_after_s) == (TERMINATING, None)
+
+
 def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None:
     seen = projection(world.cache(), deleted(5), user())
     assert world.key in affected(seen, Key("Pod", NAMESPACE, "user"))
