@@ -1,8 +1,9 @@
 """What other people's clusters do to new pods and Jobs, each for namespaces that ask for it as they
-would there: Istio's injector, OpenShift's security constraints, Kueue. Pure.
+would there: the injectors of Istio and Linkerd, OpenShift's security constraints, Kueue. Pure.
 
     namespace                                            what it does
     label istio-injection: enabled                       a sidecar, unless the pod says inject "false"
+    annotation linkerd.io/inject: enabled                a sidecar, unless the pod is annotated disabled
     annotation openshift.io/sa.scc.uid-range: A/N        restricted-v2: uids and groups of A to A+N-1
     label lab.aim/kueue: enabled                         what has a queue-name waits for its queue
 
@@ -16,6 +17,7 @@ from aimlab.apiserver.errors import ApiError, named
 from aimlab.apiserver.objects import Obj, dig, meta
 
 ISTIO, INJECT = "istio-injection", "sidecar.istio.io/inject"
+LINKERD = "linkerd.io/inject"
 SIDECAR_IMAGE = "lab.aim/istio-proxy:1"
 """The lab's node runs it without an entry in its table of images: it waits to be ended."""
 SIDECAR: Obj = {"name": "istio-proxy", "image": SIDECAR_IMAGE}
@@ -61,12 +63,14 @@ def _gate(namespace: Obj, pod: Obj) -> None:
         pod["spec"].setdefault("schedulingGates", []).append({"name": QUEUE_GATE})
 
 
-# --- Istio ---
+# --- Istio and Linkerd ---
 
 
 def _inject(namespace: Obj, pod: Obj) -> None:
     wish = _label(pod, INJECT) or _annotation(pod, INJECT)
-    if _label(namespace, ISTIO) == "enabled" and wish != "false":
+    istio = _label(namespace, ISTIO) == "enabled" and wish != "false"
+    linkerd = _annotation(namespace, LINKERD) == "enabled" and _annotation(pod, LINKERD) != "disabled"
+    if istio or linkerd:
         pod["spec"]["containers"].append(dict(SIDECAR))
         meta(pod).setdefault("annotations", {})["sidecar.istio.io/status"] = "{}"
 

@@ -41,6 +41,13 @@ async def test_a_sidecar_is_injected_unless_the_pod_says_no(api: Any, labels: Bo
     assert [container["name"] for container in made["spec"]["containers"]] == names
 
 
+@pytest.mark.parametrize(("wish", "names"), [({}, ["main", "istio-proxy"]), ({"linkerd.io/inject": "disabled"}, ["main"])], ids=["injected", "not"])
+async def test_another_mesh_injects_whatever_istio_is_told(api: Any, wish: Body, names: list[str]) -> None:
+    await namespace(api, annotations={"linkerd.io/inject": "enabled"})
+    made = await api.ok("POST", PODS, pod(labels={"sidecar.istio.io/inject": "false"}, annotations=wish))
+    assert [container["name"] for container in made["spec"]["containers"]] == names
+
+
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
