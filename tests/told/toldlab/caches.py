@@ -114,6 +114,15 @@ async def source_that_reads_like_a_variable(place: Place) -> None:
     await place.make(CACHE, "c", {"sourceUri": "hf://org/$(HF_TOKEN)", "size": "1Gi"})
 
 
+async def claim_deleted_under_a_download(place: Place) -> None:
+    """Its pod waits for a Secret, and mounts the claim."""
+    await secret_missing(place)
+    await place.told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, "later")
+    first = await place.get(CLAIM, CLAIM_NAME)
+    await place.delete(CLAIM, CLAIM_NAME)
+    await place.until(CLAIM, CLAIM_NAME, lambda claim: claim["metadata"]["uid"] != first["metadata"]["uid"], "another uid")
+
+
 async def claim_held(place: Place) -> None:
     """A service runs on the volume whose claim is deleted."""
     await place.config()
@@ -188,6 +197,14 @@ CASES = (
         class_of_the_config_missing,
         (storage(reasons.STORAGE_CLASS_MISSING, "unheard-of"), config_warned(reasons.STORAGE_CLASS_MISSING, "spec.cacheStorageClassName")),
         lambda place: place.storage_class("unheard-of"),
+        WARM,
+    ),
+    Case(
+        "claim-deleted",
+        "the volume claim is deleted while its download cannot start",
+        claim_deleted_under_a_download,
+        (filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"),),
+        store_back,
         WARM,
     ),
     Case(
