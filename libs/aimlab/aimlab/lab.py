@@ -133,7 +133,8 @@ async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Clu
     if plan.theirs:
         stack.push_async_callback(children.stop, "node")  # it would make its Node again
     if not able.serves:
-        await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where])
+        asked = [] if plan.theirs else ["--webhook"]
+        await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where, *asked])
     api = api_of(plan.kubeconfig)
     accounts = await account_kubeconfigs(cluster, api, plan.manifests, plan.state_dir)
     if not able.loopback_endpoints and not pod_network:

@@ -12,12 +12,12 @@ import msgspec
 import yaml
 from aiohttp import ClientSession, web
 
-from aimlab.apiserver import deletes, discovery, logs, protobuf, queries, reviews, table, watch, writes
+from aimlab.apiserver import deletes, discovery, logs, protobuf, queries, reviews, table, watch, webhooks, writes
 from aimlab.apiserver.access import Access, Attributes, User, attributes
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, bad_request
 from aimlab.apiserver.kinds import Resource
-from aimlab.apiserver.objects import Json, Obj, dig
+from aimlab.apiserver.objects import Json, Obj, clone, dig
 
 CLUSTER = web.AppKey("cluster", Cluster)
 KUBELETS = web.AppKey("kubelets", ClientSession)
@@ -303,16 +303,32 @@ async def _write(request: web.Request, cluster: Cluster, target: Target) -> web.
         return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201, result.warnings)
     if request.method == "POST" and target.subresource == "token":
         return _token(request, cluster, target, body)
-    if request.method == "POST" and not target.name and target.namespace is not None:
-        result = writes.create(cluster, written, body)
-    elif request.method == "PUT" and target.name:
-        result = writes.update(cluster, written, body)
-    elif request.method == "PATCH" and target.name:
-        result = writes.patched(cluster, written, body, request.content_type)
-    else:
-        raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+    write = _storing(request, target)
+    await _consult(request, written, lambda: write(replace(written, dry_run=True), clone(body)).body)
+    result = write(written, body)
     shape = _render(request, cluster, target)
     return _json(shape(result.body) if shape else result.body, result.code, result.warnings)
+
+
+def _storing(request: web.Request, target: Target) -> Callable[[writes.Request, Json], writes.Result]:
+    """What the method does to the store. ApiError 405."""
+    cluster, media_type = request.app[CLUSTER], request.content_type
+    if request.method == "POST" and not target.name and target.namespace is not None:
+        return partial(writes.create, cluster)
+    if request.method == "PUT" and target.name:
+        return partial(writes.update, cluster)
+    if request.method == "PATCH" and target.name:
+        return lambda written, body: writes.patched(cluster, written, body, media_type)
+    raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+
+
+async def _consult(request: web.Request, written: writes.Request, outcome: Callable[[], Obj | None]) -> None:
+    """Asks the webhooks. ApiError where they or the outcome are against it."""
+    cluster, resource = request.app[CLUSTER], written.resource
+    there = cluster.store.collections[resource.storage].get(written.namespace, written.name)
+    operation = "DELETE" if request.method == "DELETE" else "UPDATE" if there else "CREATE"
+    call = webhooks.Call(resource, written.subresource, operation, written.namespace, written.name, outcome)
+    await webhooks.consult(request.app[KUBELETS], cluster, call)
 
 
 def _token(request: web.Request, cluster: Cluster, target: Target, body: Json) -> web.Response:
@@ -331,6 +347,7 @@ async def _delete(request: web.Request, cluster: Cluster, target: Target) -> web
     if body and "All" in (body.get("dryRun") or ()):
         written = replace(written, dry_run=True)
     if target.name:
+        await _consult(request, written, lambda: None)
         result = deletes.delete(cluster, written, options)
         return _json(result.body, result.code)
     answer = _list(request, cluster, target)

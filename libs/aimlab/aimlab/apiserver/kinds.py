@@ -114,6 +114,10 @@ TABLE: dict[str, tuple[_Builtin, ...]] = {
     "storage.k8s.io/v1": (_Builtin("StorageClass", "storageclasses", "sc", "c"),),
     "coordination.k8s.io/v1": (_Builtin("Lease", "leases", "", "u"),),
     "events.k8s.io/v1": (_Builtin("Event", "events", "ev", "", " ".join(events.NEW_FIELDS)),),
+    "admissionregistration.k8s.io/v1": (
+        _Builtin("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", "cg"),
+        _Builtin("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "", "cg"),
+    ),
     "policy/v1": (_Builtin("PodDisruptionBudget", "poddisruptionbudgets", "pdb", "sg"),),
     "networking.k8s.io/v1": (_Builtin("NetworkPolicy", "networkpolicies", "netpol", "g"),),
     "rbac.authorization.k8s.io/v1": (

@@ -101,3 +101,23 @@ def _field(path: tuple[str, ...], value: str, *, wanted: bool) -> Test:
         return (text == value) is wanted
 
     return test
+
+
+def matches(selector: Obj, found: Obj) -> bool:
+    """Whether labels fit a LabelSelector object; an empty one fits all."""
+    wanted = selector.get("matchLabels") or {}
+    expressions = selector.get("matchExpressions") or []
+    return all(found.get(key) == value for key, value in wanted.items()) and all(_holds(one, found) for one in expressions)
+
+
+def _holds(expression: Obj, found: Obj) -> bool:
+    value, values = found.get(expression["key"]), expression.get("values") or []
+    match expression["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None
