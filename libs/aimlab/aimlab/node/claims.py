@@ -8,6 +8,7 @@ kubernetes.io/pvc-protection, which the API server puts on); its volume and fold
 from datetime import datetime
 from pathlib import Path
 
+from aimlab.apiserver.quantity import parse
 from aimlab.control import Create, RemoveFolder, Step, Write, delete_of, patch_of
 from aimlab.kinds import VOLUME, Body, is_going, is_over, phase_of, uid_of
 from aimlab.mirror import Objects
@@ -23,7 +24,7 @@ CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
 def storage_class(name: str, mode: str, *, default: bool = False) -> Body:
     annotations = {"annotations": {IS_DEFAULT: "true"}} if default else {}
     head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name} | annotations}
-    return head | {"provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": mode, "allowVolumeExpansion": False}
+    return head | {"provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": mode, "allowVolumeExpansion": True}
 
 
 STORAGE_CLASSES = (storage_class("lab", "Immediate", default=True), storage_class("lab-wait", "WaitForFirstConsumer"))
@@ -44,8 +45,10 @@ def claim_writes(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
     if is_going(claim):
         return let_go(claim, seen)
     if phase_of(claim) in {"Bound", "Lost"}:
-        volume_gone = phase_of(claim) == "Bound" and seen.find(VOLUME, None, claim["spec"].get("volumeName", "")) is None
-        return [patch_of(CLAIM, claim, {"status": {"phase": "Lost"}}, "status")] if volume_gone else []
+        volume = seen.find(VOLUME, None, claim["spec"].get("volumeName", ""))
+        if phase_of(claim) == "Bound" and volume is None:
+            return [patch_of(CLAIM, claim, {"status": {"phase": "Lost"}}, "status")]
+        return [] if volume is None else grow(claim, volume)
     if "storageClassName" not in claim["spec"]:
         default = default_class(seen)
         return [] if default is None else [patch_of(CLAIM, claim, {"spec": {"storageClassName": default}})]
@@ -73,6 +76,20 @@ def bind(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
         return [patch_of(CLAIM, claim, {"metadata": {"annotations": annotations}, "spec": {"volumeName": name}})]
     status = {"phase": "Bound", "accessModes": volume["spec"]["accessModes"], "capacity": volume["spec"]["capacity"]}
     return [patch_of(CLAIM, claim, {"status": status}, "status")]
+
+
+def grow(claim: Body, volume: Body) -> list[Write]:
+    """A claim that asks for more gets it: a folder has all the room there is."""
+    wanted = claim["spec"]["resources"]["requests"]["storage"]
+    size = {"storage": wanted}
+    if volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) != PROVISIONER:
+        return []
+    writes: list[Write] = []
+    if parse(str(wanted)) > parse(str(volume["spec"]["capacity"]["storage"])):
+        writes.append(patch_of(VOLUME, volume, {"spec": {"capacity": size}}))
+    if parse(str(wanted)) > parse(str(claim["status"].get("capacity", size)["storage"])):
+        writes.append(patch_of(CLAIM, claim, {"status": {"capacity": size}}, "status"))
+    return writes
 
 
 def volume_for(claim: Body, volumes_dir: Path) -> Body:

@@ -330,3 +330,11 @@ async def test_a_missing_config_map_is_a_failed_mount(node: Children, cluster: C
         return bool((await cluster.list(CORE_EVENT, NAMESPACE, field_selector=selector)).items)
 
     await eventually(is_told, "a FailedMount Event")
+
+
+async def test_a_claim_that_asks_for_more_gets_it(node: Children, cluster: Cluster, until: Wait) -> None:
+    await create(cluster, claim("grows"))
+    bound = await until(CLAIM, "grows", lambda body: phase_of(body) == "Bound")
+    await cluster.merge_patch(CLAIM, NAMESPACE, "grows", {"spec": {"resources": {"requests": {"storage": "3Gi"}}}})
+    await until(CLAIM, "grows", lambda body: body["status"]["capacity"] == {"storage": "3Gi"})
+    assert (await cluster.get(VOLUME, None, bound["spec"]["volumeName"]))["spec"]["capacity"] == {"storage": "3Gi"}
