@@ -21,12 +21,13 @@ from faultlab.world import QUIET_S, World, bring_up, world
 from aimctl.quickstart import rbac
 from aimlab.apiserver.access import ACCOUNT_PREFIX
 from aimlab.apiserver.store import Change, CollectionKey
-from aimlab.kinds import RBAC_KINDS, SECRET, Body, condition_of
+from aimlab.certificates import make_certificate
+from aimlab.kinds import RBAC_KINDS, RESOURCE_QUOTA, SECRET, Body, condition_of
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing import eventually
 from aimlab.testing.permissions import granted, table, used
 from aimschema import labels, reasons
-from aimschema.resources import CACHE, CONFIG, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Resource
+from aimschema.resources import CACHE, CONFIG, EVENT, MODEL, NAMESPACE, POD, ROUTE, SERVICE, TEMPLATE, Resource
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 SPACE = "ns0"
@@ -144,6 +145,34 @@ async def the_news_of_a_pod_never_comes(running: World) -> None:
     await asyncio.gather(*stripping)
 
 
+async def a_store_has_a_private_ca(running: World, folder: Path) -> None:
+    """The cacher hands certificates on to the Jobs of a cache."""
+    authority = await asyncio.to_thread(make_certificate, folder, "authority")
+    await running.kill(reasons.CACHER)
+    await running.start(reasons.CACHER, AIM_CA_BUNDLE=str(authority.certificate))
+    await running.ready_one(reasons.CACHER)
+    await running.cluster.create(an_object(CACHE, SPACE, "private", {"sourceUri": "hf://org/Private", "size": "1Gi"}))
+    await until(running, CACHE, "private", is_available)
+
+
+async def no_pod_is_admitted(running: World) -> None:
+    """Discovery and the cacher read the Events of a Job without a pod."""
+    quota = an_object(RESOURCE_QUOTA, "crowded", "no-pods", {"hard": {"pods": "0"}})
+    await running.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowded"}}, resource=NAMESPACE)
+    await running.cluster.create(quota, resource=RESOURCE_QUOTA)
+    spec = {"model": model_name(0), "metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1}
+    await running.cluster.create(an_object(TEMPLATE, "crowded", "t", spec))
+    await running.cluster.create(an_object(CACHE, "crowded", "c", {"sourceUri": "hf://org/Crowded", "size": "1Gi"}))
+
+    def read_by(service: str) -> bool:
+        user = f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}"
+        return any(call.user == user and call.resource == EVENT.plural and call.verb == "list" for call in running.api.access.calls)
+
+    async with asyncio.timeout(90.0):
+        while not (read_by(reasons.DISCOVERY) and read_by(reasons.CACHER)):  # noqa: ASYNC110 (other processes make it true)
+            await asyncio.sleep(0.5)
+
+
 async def a_registry_wants_credentials(running: World) -> None:
     """Discovery reads them once it inspects images; the other paths take longer than that."""
     metadata = {"name": "registry", "namespace": SYSTEM_NAMESPACE}
@@ -152,7 +181,7 @@ async def a_registry_wants_credentials(running: World) -> None:
     await running.cluster.create(an_object(CONFIG, SYSTEM_NAMESPACE, "default", {"images": {"imagePullSecrets": ["registry"]}}))
 
 
-async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_never_used(running: World) -> None:
+async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_never_used(running: World, tmp_path: Path) -> None:
     await a_server_without_watch_lists(running)
     await a_registry_wants_credentials(running)
     async with asyncio.TaskGroup() as paths:
@@ -160,6 +189,8 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
         paths.create_task(a_cache_asks_for_a_class_that_is_not_there(running))
         paths.create_task(nobody_asks_for_a_failed_cache_any_more(running))
         paths.create_task(the_news_of_a_pod_never_comes(running))
+        paths.create_task(no_pod_is_admitted(running))
+    await a_store_has_a_private_ca(running, tmp_path)
     calls = [call for call in running.api.access.calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
     assert [call for call in calls if not call.granted] == []
     grants = granted(rbac())

@@ -8,6 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from faultlab.chance import chance
+from faultlab.proxy import Proxy
+
 from aim_cacher.settings import CacherSettings
 from aimbus import NatsServer
 from aimctl.quickstart import crds, rbac
@@ -20,8 +23,6 @@ from aimlab.node.images import ImageCommand
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema.resources import NAMESPACE
-from faultlab.chance import chance
-from faultlab.proxy import Proxy
 from soak import inputs
 from soak.operations import Operation
 from soak.watching import Watcher

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from faultlab.chance import chance
+
 from soak import repair
 from soak.operations import Operation, draw
 from soak.oracle import problems, unready

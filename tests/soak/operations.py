@@ -275,11 +275,7 @@ OPERATIONS: dict[Draw, int] = {
 
 def _any(rng: random.Random, state: State, resource: Resource) -> Key | None:
     """One of a kind in our namespaces, or of the whole cluster."""
-    keys = [
-        key
-        for key in state.objects
-        if key.kind == resource.kind and key.namespace in {None, *inputs.NAMESPACES}
-    ]
+    keys = [key for key in state.objects if key.kind == resource.kind and key.namespace in {None, *inputs.NAMESPACES}]
     ordered = sorted(keys, key=lambda key: (key.namespace or "", key.name))
     return rng.choice(ordered) if ordered else None
 

@@ -403,8 +403,7 @@ def _template_unanswered(state: State, template: Body, _: Body) -> Iterable[str]
 
 def _template_cold(state: State, template: Body, _: Body) -> Iterable[str]:
     warm = [
-        (cache := next(iter(_caches(state, _namespace(template), source)), None)) is not None
-        and holds(cache, reasons.READY)
+        (cache := next(iter(_caches(state, _namespace(template), source)), None)) is not None and holds(cache, reasons.READY)
         for source in (template.get("status") or {}).get("modelSources") or ()
     ]
     yield from _must(not warm or not all(warm), "every source is cached")
@@ -549,9 +548,7 @@ def _has_something_to_wait_for(state: State, body: Body, now: datetime.datetime)
     due = (body.get("status") or {}).get("nextAttemptTime")
     if due is not None and parse_timestamp(due) >= now:
         return True
-    return any(not _is_done(state, other, now) for other in _depends_on(state, body)) or any(
-        _is_named(body, pod) for pod in _pods(state, body)
-    )
+    return any(not _is_done(state, other, now) for other in _depends_on(state, body)) or any(_is_named(body, pod) for pod in _pods(state, body))
 
 
 def _depends_on(state: State, body: Body) -> Iterator[Body]:
@@ -619,10 +616,7 @@ def _abandoned(state: State) -> Iterator[str]:
         ours = (cache["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
         failed = (cache.get("status") or {}).get("status") == "Failed"
         templates = state.all(TEMPLATE, _namespace(cache))
-        wanted = any(
-            cache["spec"]["sourceUri"] in ((t.get("status") or {}).get("modelSources") or ())
-            for t in templates
-        )
+        wanted = any(cache["spec"]["sourceUri"] in ((t.get("status") or {}).get("modelSources") or ()) for t in templates)
         if ours and failed and not wanted and not is_deleting(cache):
             yield f"{where(cache)} failed and nobody asks for it"
 

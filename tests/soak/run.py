@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from aimctl.services import SERVICES
-from aimschema.resources import MODEL, NAMESPACE, Key
 from faultlab.chance import chance
 from faultlab.faults import ALL_AT_ONCE, API
 from faultlab.world import errors_in, wipe
+
+from aimctl.services import SERVICES
+from aimschema.resources import MODEL, NAMESPACE, Key
 from soak import inputs, repair
 from soak.cluster import INSTANCES, SoakCluster
 from soak.operations import Operation, create, delete, draw

@@ -12,6 +12,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from faultlab.fastnode import EXIT_NOT_FOUND, Truth
+from faultlab.history import History
+from faultlab.observer import Get, contradictions, moved_back
+from faultlab.sim import Cluster
+
 from aimlab.kinds import owner_reference, stamp
 from aimschema import labels
 from aimschema.resources import (
@@ -27,10 +32,6 @@ from aimschema.resources import (
     Key,
     key_of,
 )
-from faultlab.fastnode import EXIT_NOT_FOUND, Truth
-from faultlab.history import History
-from faultlab.observer import Get, contradictions, moved_back
-from faultlab.sim import Cluster
 from soak import inputs
 from soak.operations import Operation
 from soak.state import Body, State, claims_of, is_deleting, owners, phase, secrets_of
@@ -64,10 +65,7 @@ class Protecting(Cluster):
         return [
             pod
             for pod in self.of(POD.kind)
-            if pod["metadata"]["namespace"] == namespace
-            and name in claims_of(pod)
-            and pod["spec"].get("nodeName")
-            and phase(pod) not in OVER
+            if pod["metadata"]["namespace"] == namespace and name in claims_of(pod) and pod["spec"].get("nodeName") and phase(pod) not in OVER
         ]
 
     def write(self, body: Body) -> Body:
@@ -219,9 +217,7 @@ class Simulation(History):
             if waiting:
                 container = pod["spec"]["containers"][0]["name"]
                 state = {"waiting": waiting}
-                yield from self._status_step(
-                    pod, {"containerStatuses": [{"name": container, "ready": False, "state": state}]}
-                )
+                yield from self._status_step(pod, {"containerStatuses": [{"name": container, "ready": False, "state": state}]})
             else:
                 yield ends
 
@@ -338,16 +334,8 @@ def accepted(route: Body) -> list[Body]:
 def revision_of(runtime: Body) -> str:
     """Whatever of it reaches the pod template makes other pods."""
     predictor = runtime["spec"]["predictor"]
-    pod = {
-        name: value
-        for name, value in predictor.items()
-        if name not in {"minReplicas", "maxReplicas", "deploymentStrategy"}
-    }
-    passed_on = {
-        name: value
-        for name, value in (runtime["metadata"].get("annotations") or {}).items()
-        if name != labels.KSERVE_STOP
-    }
+    pod = {name: value for name, value in predictor.items() if name not in {"minReplicas", "maxReplicas", "deploymentStrategy"}}
+    passed_on = {name: value for name, value in (runtime["metadata"].get("annotations") or {}).items() if name != labels.KSERVE_STOP}
     return hashlib.sha256(json.dumps([pod, passed_on], sort_keys=True).encode()).hexdigest()[:6]
 
 

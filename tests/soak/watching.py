@@ -13,12 +13,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from faultlab.observer import contradictions, moved_back
+
 from aimbus import Bus, Event, connect, follow
 from aimkube import Absent, Changed, Cluster, Listed, Removed
 from aimschema import labels, subjects
 from aimschema.messages import DeadLetter
 from aimschema.resources import AIM_KINDS, NAMESPACE, OTHER_KINDS, POD, SECRET, Key, Resource, key_of
-from faultlab.observer import contradictions, moved_back
 from soak.operations import BUDGETS
 from soak.state import Body, State, annotation, holds, owners, where
 

@@ -43,6 +43,7 @@ TO_DO: Mapping[str, str] = {
     reasons.VALIDATION_FAILED: "change the service or its template as the message says",
     reasons.STORAGE_CLASS_MISSING: "create the storage class, or name another in spec.storageClassName or the config's cacheStorageClassName",
     reasons.PVC_LOST: "delete the cache to start over",
+    reasons.PVC_TERMINATING: "stop or delete what holds the volume claim, as the message says",
     reasons.AUTH_ERROR: f"put the credentials right or accept the model's terms, {RETRY}",
     reasons.SOURCE_NOT_FOUND: f"put the files where the source says, or correct the source; {RETRY}",
     reasons.INSUFFICIENT_CAPACITY: "expand the volume claim, or delete the cache and make it anew with a larger spec.size",

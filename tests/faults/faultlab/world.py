@@ -68,11 +68,11 @@ class World:
     ports: dict[str, int]
     kills: int = 0
 
-    async def start(self, service: str) -> None:
-        """Start one of the services, without waiting for it."""
+    async def start(self, service: str, **settings: str) -> None:
+        """Start one of the services, with more settings, without waiting for it."""
         nats_url = self.nats.url if self.relay is None or service == WATCHER else self.behind.url
         env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(self.ports[service]), "KUBECONFIG": str(self.accounts[f"aim-{service}"])}
-        await self.services.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
+        await self.services.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env | settings)
 
     async def kill(self, service: str, *, free_lease: bool = True) -> None:
         """kill -9. `free_lease`: its lease goes too, as the process is surely dead, so that the next need not wait for it to run out."""
@@ -132,9 +132,7 @@ def errors_in(program: str, log: Path) -> list[str]:
     """What a service wrote into its log that should never happen."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return [
-        f"{program} logged: {line[:1500]}"
-        for line in lines
-        if any(f'"event": "{event}"' in line for event in _ENDED) or "Traceback (most" in line
+        f"{program} logged: {line[:1500]}" for line in lines if any(f'"event": "{event}"' in line for event in _ENDED) or "Traceback (most" in line
     ]
 
 
