@@ -73,6 +73,7 @@ class S3Source:
         self._store = Store()
         self._client: S3Client | None = None
         self._etags: dict[str, str] = {}
+        self._modified: dict[str, datetime] = {}
         self._takes_conditions = True
 
     async def listing(self) -> Listing:
@@ -165,6 +166,8 @@ class S3Source:
     async def _file(self, item: Item, path: str) -> SourceFile:
         """Of a listed object; its size is asked for where the listing leaves it out."""
         key, size_bytes = item["Key"], item.get("Size")
+        if modified := item.get("LastModified"):
+            self._modified[key] = modified
         tag = _tag(item.get("ETag"), item.get("LastModified"))
         if size_bytes is None or size_bytes < 0:
             head = await with_tries(self._limits, lambda: self._size_of(key))
@@ -241,12 +244,17 @@ class S3Source:
         return self._etags.get(file.key) or f'"{file.tag}"'
 
     def _note_version(self, file: SourceFile, head: Mapping[str, Any]) -> None:
-        """A store may write ETags otherwise in answers than in listings; what was listed must still be there."""
+        """A store may write ETags otherwise in answers than in listings: then the time tells that it is the version that was listed."""
         etag, size_bytes = str(head.get("ETag") or ""), head.get("ContentLength")
         if size_bytes is not None and size_bytes != file.size_bytes and not head.get("ContentEncoding"):
             raise _changed(file)
-        if _is_strong(etag):
-            self._etags[file.key] = etag
+        if not _is_strong(etag) or not self._version(file):
+            return
+        listed, found = self._modified.get(file.key), head.get("LastModified")
+        is_same_time = listed and found and listed.replace(microsecond=0) == found.replace(microsecond=0)
+        if _bare(etag) != file.tag and not is_same_time:
+            raise _changed(file)
+        self._etags[file.key] = etag
 
     async def _with_part_size(self, file: SourceFile, says: Says, parts: int) -> Says:
         """The multipart digest can be computed if all parts but the last are of one size: the first and last tell, where a store tells of parts."""

@@ -7,11 +7,16 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aim_downloader.outcome import Failure
+from aim_downloader.retry import Limits
+from aim_downloader.s3 import open_s3
+from aim_downloader.uri import S3Uri
 from aimlab.sources.dialects import Dialect, Rejection, Store, dialect_store
 
 if TYPE_CHECKING:
@@ -192,6 +197,18 @@ async def test_what_an_answer_may_leave_out_is_done_without(aim: Aim, name: str)
     done = await fetched(aim, ANSWERS[name], OBJECTS)
     assert done.exit_code == 0, done.message
     assert below(aim.folder / "cache") == FILES
+
+
+async def test_an_object_of_the_same_size_written_anew_before_it_is_read_is_noticed() -> None:
+    """Ranges of the earlier version may be on disk already."""
+    no_times = Dialect(omits=frozenset({"LastModified"}))
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(dialect_store(no_times, {"org/model/a": b"before"}))
+        source = await stack.enter_async_context(open_s3(S3Uri("models", "org/model"), env(store), Limits()))
+        listing = await source.listing()
+        store.objects["org/model/a"] = b"after!"
+        with pytest.raises(Failure, match="changed at the source"):
+            await source.says(listing.files[0])
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 416, 500, 501, 503])
