@@ -57,8 +57,8 @@ async def old(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Real]:
     folder, cache = tmp_path_factory.mktemp("old"), cache_folder(os.environ)
     parts, part = build_parts(cache), build_old_kserve(cache)
     async with (
-        real_cluster(folder / "cluster", parts, part) as cluster,
-        control_plane_on_laptop(folder / "lab", cluster.kubeconfig) as stack,
+        real_cluster(folder / "cluster", parts, part) as kubeconfig,
+        control_plane_on_laptop(folder / "lab", kubeconfig) as stack,
     ):
         yield Real(stack, folder / "cluster")
 

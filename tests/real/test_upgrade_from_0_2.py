@@ -91,8 +91,8 @@ async def upgraded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up
     tree = await asyncio.to_thread(unpack_old, folder / "tree")
     parts = await asyncio.to_thread(build_parts, cache_folder(os.environ))
     async with (
-        real_cluster(folder / "cluster", parts) as cluster,
-        laptop(folder / "lab", manifests(tree), cluster.kubeconfig) as lab,
+        real_cluster(folder / "cluster", parts) as kubeconfig,
+        laptop(folder / "lab", manifests(tree), kubeconfig) as lab,
         embedded_nats(folder / "nats") as nats,
     ):
         real = Real(Stack(lab, nats, nats.url, lab.children, {}, await prepare(lab)), folder / "cluster")

@@ -5,17 +5,18 @@ Nothing else of a control plane runs: no controllers, no scheduler, no nodes. Ev
 
 import asyncio
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aimkube import Cluster, KubeError
-from aimlab.accounts import write_kubeconfig
+import aiohttp
+
+from aimlab.accounts import api_of, write_kubeconfig
 from aimlab.certificates import Certificate, make_certificate
 from aimlab.ports import free_ports
 from aimlab.processes import Children
-from aimschema.resources import NAMESPACE
 
 HOST = "127.0.0.1"
 PROGRAMS = ("etcd", "kube-apiserver")
@@ -80,17 +81,19 @@ def apiserver_flags(etcd: str, port: int, certificate: Certificate, tokens: Path
 
 
 async def _until_ready(process: asyncio.subprocess.Process, kubeconfig: Path, log: Path) -> None:
-    cluster = await Cluster.connect(str(kubeconfig))
-    give_up = time.monotonic() + READY_WITHIN_S
-    try:
+    """Ready as a whole: controllers that start before give up after 10 s."""
+    api = api_of(kubeconfig)
+    give_up, why = time.monotonic() + READY_WITHIN_S, ""
+    tls, headers = ssl.create_default_context(cafile=api.ca_file), {"Authorization": f"Bearer {api.token}"}
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=tls), trust_env=False) as client:
         while True:
             try:
-                await cluster.get(NAMESPACE, None, "default")
-            except KubeError as error:
-                if process.returncode is not None or time.monotonic() > give_up:
-                    raise RuntimeError(f"kube-apiserver did not come up ({error}); its log is {log}") from error
-            else:
-                return
+                async with client.get(f"{api.url}/readyz") as answer:
+                    why = await answer.text()
+                    if answer.ok:
+                        return
+            except aiohttp.ClientError as error:
+                why = str(error)
+            if process.returncode is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"kube-apiserver did not come up ({why}); its log is {log}")
             await asyncio.sleep(POLL_S)
-    finally:
-        await cluster.close()

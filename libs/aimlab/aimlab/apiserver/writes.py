@@ -292,6 +292,8 @@ def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, l
     """The object with unknown fields dropped and defaults filled in, and the warnings about it. ApiError 400 under strict validation."""
     resource = request.resource
     if resource.schema is None:
+        if why := builtin.unreadable(obj):
+            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}')
         crd.fill(obj) if resource.kind == crd.KIND else builtin.fill(obj)
         return obj, []
     unknown = [f'unknown field "{path}"' for path in schema.prune(obj, resource.schema)]

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from aimkube import Cluster
+from aimlab.abilities import find_out
 from aimlab.envtest import kube_apiserver
 from aimlab.lab import define
 from aimlab.processes import Children
@@ -22,16 +22,11 @@ rules:
 FOLDER = "AIM_REAL_FOLDER"
 """Where a command beside the cluster finds its kubeconfig and logs."""
 
+TRIES = 12
+"""To find the controllers at work, of 5 s each."""
+
 AUDIT_LOG = "audit.jsonl"
 """Every request that was answered, a JSON line each, beside the kubeconfig."""
-
-
-@dataclass(frozen=True, slots=True)
-class RealCluster:
-    """`kubeconfig` is an administrator's."""
-
-    kubeconfig: Path
-    children: Children
 
 
 @asynccontextmanager
@@ -39,8 +34,8 @@ async def real_cluster(
     folder: Path,
     parts: Parts,
     kserve_part: KServe | None = None,
-) -> AsyncIterator[RealCluster]:
-    """Runs it in `folder` for as long as the block lasts.
+) -> AsyncIterator[Path]:
+    """Runs it in `folder` for as long as the block lasts; gives an administrator's kubeconfig.
 
     `kserve_part` takes the place of the KServe of `parts`. For pods that a gateway reaches, call
     `network.enter` first. Raises RuntimeError naming the part that does not come up, and its log.
@@ -54,7 +49,21 @@ async def real_cluster(
         stack.push_async_callback(cluster.close)
         await define(cluster, list(crds_in(parts.gateway_crds)))
         await stack.enter_async_context(kserve(children, cluster, kubeconfig, kserve_part or parts.kserve))
-        yield RealCluster(kubeconfig, children)
+        await _until_at_work(cluster, children)
+        yield kubeconfig
+
+
+async def _until_at_work(cluster: Cluster, children: Children) -> None:
+    """Every controller has done something. Raises RuntimeError naming one that has ended, or what none does."""
+    able = None
+    for _ in range(TRIES):
+        able = await find_out(cluster, "default")
+        if able.collects and able.runs_jobs and able.schedules and able.serves:
+            return
+        for name, process in children.running.items():
+            if process.returncode is not None:
+                raise RuntimeError(f"{name} has ended; its log is {children.log_of(name)}")
+    raise RuntimeError(f"the controllers do not work: {able}; their logs are in {children.log_of('kserve').parent}")
 
 
 def _audit_flags(folder: Path) -> list[str]:

@@ -36,6 +36,9 @@ QUIET_S = 0.5
 DOUBLE_QUIET_S = 0.05
 
 LEFT_BARE: Mapping[Place, Allowed] = {
+    ("validation", 10): Allowed(
+        r"\.message", r'Widget\.lab\.example\.com "bad-several" is invalid: \[.+\]', "in which order several causes are named"
+    ),
     ("discovery", 8): Allowed(r"\.\w+", r".*", "the server's build names itself"),
     ("list-and-select", 99): Allowed(r"\.rows\[0\]\.cells\[3\]", r"\d+s", "an age"),
     ("watch", 7): Allowed(

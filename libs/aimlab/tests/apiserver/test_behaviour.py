@@ -472,3 +472,26 @@ async def test_a_bare_server_refuses_loopback_endpoints() -> None:
     ):
         said = await answer.json()
     assert (answer.status, [cause["field"] for cause in said["details"]["causes"]]) == (422, ["endpoints[0].addresses[1]"])
+
+
+@pytest.mark.parametrize(
+    ("time", "part"),
+    [
+        pytest.param("2026-01-01T00:00:00Z", 'cannot parse "Z" as ".000000"', id="no-fraction"),
+        pytest.param("2026-01-01T00:00:00.123Z", 'cannot parse ".123Z" as ".000000"', id="three-digits"),
+        pytest.param("2026-01-01T00:00:00.1234567Z", 'cannot parse "7Z" as "Z07:00"', id="seven-digits"),
+        pytest.param("soon", 'cannot parse "soon" as "2006"', id="no-time"),
+    ],
+)
+async def test_a_micro_time_has_six_digits(api: Api, time: str, part: str) -> None:
+    """As kube-apiserver 1.36.3 answered."""
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    status, answer = await api("POST", leases, {"metadata": {"name": "lease"}, "spec": {"renewTime": time}})
+    why = f'parsing time "{time}" as "2006-01-02T15:04:05.000000Z07:00": {part}'
+    assert (status, answer["message"]) == (400, f'Lease in version "v1" cannot be handled as a Lease: {why}')
+
+
+@pytest.mark.parametrize("time", ["2026-01-01T00:00:00.123456Z", "2026-01-01T00:00:00.123456+01:00", None])
+async def test_a_micro_time_with_six_digits_or_none_is_taken(api: Api, time: str | None) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    await api.ok("POST", leases, {"metadata": {"name": "lease"}, "spec": {"renewTime": time}})
