@@ -12,6 +12,7 @@ from aimschema.resources import POD, RESOURCES, Key, Resource
 
 LOG_LIMIT_BYTES = 1 << 20
 LOG_QUIET_S = 300.0
+LOG_LINE_BYTES = 1 << 16
 
 Listing: TypeAlias = Listed
 
@@ -140,12 +141,14 @@ class Cluster:
         return await self._transport.send("GET", _path(POD, namespace, pod, "log"), query=query)
 
     async def follow_log(self, namespace: str, pod: str, container: str, *, tail_lines: int | None = None) -> AsyncGenerator[bytes]:
-        """Lines from the beginning, or from the last `tail_lines` on, until the container ends; empty ones left out.
+        """Lines from the beginning, or from the last `tail_lines` on, until the container ends.
 
+        Empty lines are left out, and lines of more than LOG_LINE_BYTES: a pod may print without end and without a newline.
         Raises as `read_log` does, and Unavailable when the connection breaks or nothing was written for five minutes.
         """
         query: Query = {"container": container, "follow": True, **_tail(tail_lines)}
-        async for line in self._transport.lines(_path(POD, namespace, pod, "log"), query, quiet_s=LOG_QUIET_S):
+        path = _path(POD, namespace, pod, "log")
+        async for line in self._transport.lines(path, query, quiet_s=LOG_QUIET_S, limit_bytes=LOG_LINE_BYTES):
             if line:
                 yield line
 

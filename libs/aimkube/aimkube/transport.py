@@ -6,7 +6,7 @@ its connection for minutes and must not use up the pool that requests need.
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
@@ -85,8 +85,12 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
 
-    async def lines(self, path: str, query: Query, *, quiet_s: float, total_s: float | None = None) -> AsyncGenerator[bytes]:
+    async def lines(
+        self, path: str, query: Query, *, quiet_s: float, total_s: float | None = None, limit_bytes: int | None = None
+    ) -> AsyncGenerator[bytes]:
         """The whole lines of a streamed answer as they come, without their newline; what follows the last newline is dropped.
+
+        A line of more than `limit_bytes` is dropped as well, and is never kept in memory; None: a line may have any length.
 
         Ends when the server ends the stream. Raises KubeError; Unavailable also when nothing came for `quiet_s` or it all took longer than `total_s`.
         The first thing yielded is an empty line: the server has accepted the request.
@@ -96,14 +100,11 @@ class Transport:
             async with await self._call(self._streams, _Request("GET", path, query), timeout) as response:
                 await self._check(response)
                 yield b""
-                pending = bytearray()
+                lines = _Lines(limit_bytes)
                 # Not readline(): it refuses lines longer than the read buffer.
                 async for chunk in response.content.iter_any():
-                    first, *more = chunk.split(b"\n")
-                    pending += first
-                    for part in more:
-                        yield bytes(pending)
-                        pending = bytearray(part)
+                    for line in lines.feed(chunk):
+                        yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
 
@@ -125,6 +126,33 @@ class Transport:
             with contextlib.suppress(errors.NotConfigured):
                 await _configure(self._configuration, self._kubeconfig)
         raise errors.of_answer(response.status, response.content_type, await response.read(), response.headers.get("Retry-After"))
+
+
+class _Lines:
+    """Whole lines out of chunks. Of a line over `limit_bytes` nothing is kept up to its newline."""
+
+    def __init__(self, limit_bytes: int | None) -> None:
+        self._limit_bytes = limit_bytes
+        self._pending = bytearray()
+        self._too_long = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that end in `chunk`, without their newline."""
+        first, *more = chunk.split(b"\n")
+        self._take(first)
+        for part in more:
+            if not self._too_long:
+                yield bytes(self._pending)
+            self._pending, self._too_long = bytearray(), False
+            self._take(part)
+
+    def _take(self, part: bytes) -> None:
+        if self._too_long:
+            return
+        if self._limit_bytes is not None and len(self._pending) + len(part) > self._limit_bytes:
+            self._pending, self._too_long = bytearray(), True
+        else:
+            self._pending += part
 
 
 def decode(data: bytes) -> Body:

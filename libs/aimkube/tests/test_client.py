@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from aimkube import Cluster, Conflict, NotConfigured, NotFound, Unavailable
+from aimkube.client import LOG_LINE_BYTES
+from aimkube.transport import _Lines
 from aimschema.resources import CACHE, MODEL
 
 BODY = {"apiVersion": CACHE.api_version, "kind": "ModelCache", "metadata": {"name": "c", "namespace": "ns"}, "spec": {"size": "1Gi"}}
@@ -114,6 +116,31 @@ async def test_a_log_is_followed_line_by_line_to_its_end(cluster: Cluster, kit: 
     server.script = [kit.Stream(["one\ntw", "o\n\nthree\n"])]
     assert [line async for line in cluster.follow_log("ns", "p", "main")] == [b"one", b"two", b"three"]
     assert server.asked[0].query == {"container": "main", "follow": "true"}
+
+
+@pytest.mark.parametrize(
+    ("printed", "lines"),
+    [
+        pytest.param(["one\n", "x" * (LOG_LINE_BYTES + 1), "\ntwo\n"], [b"one", b"two"], id="one-byte-too-many"),
+        pytest.param(["one\n", *["x" * 50_000] * 100, "\ntwo\n"], [b"one", b"two"], id="in-many-pieces"),
+        pytest.param(["one\n", *["x" * 50_000] * 100], [b"one"], id="without-a-newline-at-all"),
+        pytest.param(["x" * LOG_LINE_BYTES + "\n"], [b"x" * LOG_LINE_BYTES], id="just-short-enough"),
+        pytest.param(["x" * 100_000 + "\n" + "y" * 100_000 + "\n", "two\n"], [b"two"], id="two-in-a-row"),
+        pytest.param([*["\n" * 50_000] * 4, "two\n"], [b"two"], id="only-newlines"),
+    ],
+)
+async def test_a_followed_line_without_end_is_dropped_up_to_its_newline(
+    cluster: Cluster, kit: Any, server: Any, printed: list[str], lines: list[bytes]
+) -> None:
+    server.script = [kit.Stream(printed)]
+    assert [line async for line in cluster.follow_log("ns", "p", "main")] == lines
+
+
+def test_of_a_line_without_end_nothing_is_kept_in_memory() -> None:
+    lines = _Lines(100)
+    for _ in range(1000):
+        assert list(lines.feed(b"x" * 1000)) == []
+        assert len(lines._pending) <= 100
 
 
 async def test_following_the_log_of_no_pod_says_so(cluster: Cluster, kit: Any, server: Any) -> None:
