@@ -112,6 +112,20 @@ def test_a_deployment_without_progress_is_late_until_it_moves_on() -> None:
     assert cluster.progressing() == ("True", "NewReplicaSetAvailable")
 
 
+def test_a_template_that_was_changed_and_put_back_is_complete_again() -> None:
+    """Within a pass of each other: the old pod never goes."""
+    cluster = Cluster(workload("Deployment", 1, progressDeadlineSeconds=60))
+    cluster.settle()
+    first = cluster.deployment()
+    template = {**first["spec"]["template"], "metadata": {"labels": {**first["spec"]["template"]["metadata"]["labels"], "edited": "yes"}}}
+    cluster.objects.put("Deployment", {**first, "spec": {**first["spec"], "template": template}})
+    (report,) = [write for write in plan(cluster.objects, cluster.now).writes if isinstance(write, Patch) and write.resource is DEPLOYMENT]
+    cluster.objects.put("Deployment", {**cluster.deployment(), "spec": first["spec"], "status": report.body["status"]})
+    cluster.step()
+    cluster.step()
+    assert cluster.progressing() == ("True", "NewReplicaSetAvailable")
+
+
 def test_a_rejected_pod_is_a_replica_failure_and_an_event_until_it_is_there() -> None:
     cluster = Cluster(workload("Deployment", 1))
     cluster.rejects = 'pods "bus-1" is forbidden: exceeded quota: q'
