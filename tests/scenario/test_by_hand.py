@@ -22,11 +22,24 @@ from aimlab.lab import until_answers
 from aimlab.ports import free_ports
 from aimlab.testing import eventually
 from aimschema import subjects
-from aimschema.labels import COMPONENT, MANAGED_BY
+from aimschema.labels import COMPONENT, KSERVE_ISVC_LABEL, KSERVE_STOP, MANAGED_BY
 from aimschema.messages import ActionTaken
 from aimschema.names import cache_claim, cache_download_job, discovery_config_map
-from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, NAME_CONFLICT, READY, ROUTER, ROUTING_READY, RUNTIME_READY, STORAGE_READY
-from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, EVENT, INFERENCE_SERVICE, JOB, ROUTE, Resource
+from aimschema.reasons import (
+    CACHER,
+    DEPLOYER,
+    DISCOVERY,
+    NAME_CONFLICT,
+    READY,
+    RESOLVED,
+    ROUTER,
+    ROUTING_READY,
+    RUNTIME_READY,
+    STOPPED,
+    STORAGE_READY,
+    TEMPLATE_NOT_FOUND,
+)
+from aimschema.resources import BUDGET, CACHE, CLAIM, CONFIG_MAP, EVENT, INFERENCE_SERVICE, JOB, POD, ROUTE, Resource
 from aimschema.resources import SERVICE as SERVICE_KIND
 from aimschema.resources import TEMPLATE as TEMPLATE_KIND
 
@@ -127,6 +140,14 @@ async def test_services_that_were_restarted_write_nothing_but_what_was_edited(st
             lambda body: body["spec"]["predictor"]["minReplicas"] == body["spec"]["predictor"]["maxReplicas"] == 1,
             id="replicas",
         ),
+        pytest.param(
+            INFERENCE_SERVICE,
+            {"metadata": {"annotations": {KSERVE_STOP: "true"}}},
+            lambda body: KSERVE_STOP not in body["metadata"]["annotations"],
+            id="stopped",
+        ),
+        pytest.param(INFERENCE_SERVICE, {"spec": {"transformer": {}}}, lambda body: "transformer" not in body["spec"], id="transformer"),
+        pytest.param(ROUTE, {"spec": {"hostnames": ["other.example"]}}, lambda body: "hostnames" not in body["spec"], id="host-names"),
         pytest.param(ROUTE, {"spec": {"rules": []}}, lambda body: len(body["spec"]["rules"]) == 1, id="rules-of-the-route"),
     ],
 )
@@ -197,18 +218,20 @@ class Controller:
             async with aclosing(cluster.list_and_watch(INFERENCE_SERVICE, NAMESPACE)) as events:
                 async for event in events:
                     bodies = event.items if isinstance(event, Listed) else [event.body] if isinstance(event, Changed) else []
-                    if any(strategy(body) != 2 for body in bodies):
+                    if any(strategy(body) != ROLLS for body in bodies):
                         self.rewrites += 1
-                        await cluster.merge_patch(INFERENCE_SERVICE, NAMESPACE, SERVICE, {"spec": {"predictor": MAX_UNAVAILABLE_2}})
+                        await cluster.merge_patch(
+                            INFERENCE_SERVICE, NAMESPACE, SERVICE, {"spec": {"predictor": {"deploymentStrategy": {"type": ROLLS}}}}
+                        )
         finally:
             await cluster.close()
 
 
-MAX_UNAVAILABLE_2 = {"deploymentStrategy": {"rollingUpdate": {"maxUnavailable": 2}}}
+ROLLS, RECREATES = "RollingUpdate", "Recreate"
 
 
 def strategy(body: Body) -> object:
-    return body["spec"]["predictor"]["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"]
+    return body["spec"]["predictor"]["deploymentStrategy"]["type"]
 
 
 @asynccontextmanager
@@ -224,10 +247,47 @@ async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Sta
     async with at_work(controller.run):
         fought = await until(stack, SERVICE_KIND, SERVICE, lambda body: "changed again and again" in said(body, RUNTIME_READY)["message"])
         words = said(fought, RUNTIME_READY)["message"]
-        assert f"rollingUpdate.maxUnavailable of InferenceService {SERVICE} is changed again and again by {BULLY}" in words
+        assert f"deploymentStrategy.type of InferenceService {SERVICE} is changed again and again by {BULLY}" in words
         assert said(fought, READY)["status"] == "True"
         assert 1 <= controller.rewrites <= 5  # (what the tests before this one edited and deleted counts too)
-    await until(stack, INFERENCE_SERVICE, SERVICE, lambda body: strategy(body) == 1)
+    await until(stack, INFERENCE_SERVICE, SERVICE, lambda body: strategy(body) == RECREATES)
+
+
+async def test_a_service_is_stopped_and_started_though_its_template_is_gone(stack: Stack) -> None:
+    cluster = stack.lab.cluster
+    template = await get(stack, TEMPLATE_KIND, TEMPLATE)
+    await cluster.delete(TEMPLATE_KIND, NAMESPACE, TEMPLATE)
+    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RESOLVED)["reason"] == TEMPLATE_NOT_FOUND)
+    await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 0}})
+    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["reason"] == STOPPED)
+    assert not (await cluster.list(POD, NAMESPACE, label_selector=f"{KSERVE_ISVC_LABEL}={SERVICE}")).items
+    await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 1}})
+    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["message"].endswith("1 of 1 replicas ready"))
+    await cluster.create(foreign(TEMPLATE_KIND, TEMPLATE, spec=template["spec"]))
+    await until_running(stack)
+    assert KSERVE_STOP not in (await get(stack, INFERENCE_SERVICE, SERVICE))["metadata"]["annotations"]
+
+
+async def test_two_replicas_have_a_disruption_budget_that_comes_back(stack: Stack) -> None:
+    cluster = stack.lab.cluster
+    await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 2}})
+    budget = await until(stack, BUDGET, SERVICE, lambda body: body["spec"]["maxUnavailable"] == 1)
+    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["message"].endswith("2 of 2 replicas ready"))
+    await cluster.merge_patch(BUDGET, NAMESPACE, SERVICE, {"spec": {"maxUnavailable": 2}})
+    await until(stack, BUDGET, SERVICE, lambda body: body["spec"]["maxUnavailable"] == 1)
+    await cluster.delete(BUDGET, NAMESPACE, SERVICE)
+    await until_another(stack, BUDGET, budget)
+    await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 1}})
+    await eventually(lambda: gone(stack, BUDGET, SERVICE), "no disruption budget")
+    await until_running(stack)
+
+
+async def gone(stack: Stack, resource: Resource, name: str) -> bool:
+    try:
+        await get(stack, resource, name)
+    except NotFound:
+        return True
+    return False
 
 
 TAKEN = "taken"

@@ -38,6 +38,7 @@ ADDITIONS: dict[str, dict[Path, str]] = {
             ((*_PREDICTOR, each) for each in ("autoScaling", "scaleTarget", "scaleMetric", "scaleMetricType")),
             "the number of replicas is spec.replicas",
         ),
+        (*_PREDICTOR, "deploymentStrategy", "rollingUpdate"): "the Deployment is rejected where the strategy is Recreate",
         (*_PREDICTOR, "batcher"): "requests are held back and joined",
         (*_PREDICTOR, "logger"): "requests are sent to somebody else",
         (*_PREDICTOR, "initContainers"): "the model server waits for them",

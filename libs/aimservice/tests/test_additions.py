@@ -56,6 +56,12 @@ def routed(**more: Any) -> Body:
         pytest.param(ISVC, predictor(model={"modelFormat": {"name": "x"}}), "spec.predictor.model", id="second-model"),
         pytest.param(ISVC, predictor(workerSpec={}), "spec.predictor.workerSpec", id="workers"),
         pytest.param(ISVC, predictor(logger={"url": "http://x"}), "spec.predictor.logger", id="logger"),
+        pytest.param(
+            predictor(deploymentStrategy={"type": "Recreate"}),
+            predictor(deploymentStrategy={"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}),
+            "spec.predictor.deploymentStrategy.rollingUpdate",
+            id="strategy",
+        ),
         pytest.param(ISVC, predictor(nodeName="n1"), "spec.predictor.nodeName", id="node-name"),
         pytest.param(ISVC, predictor(initContainers=[{"name": "wait"}]), "spec.predictor.initContainers", id="init-container"),
         pytest.param(ISVC, predictor(containers=[CONTAINER, {"name": "miner"}]), "spec.predictor.containers", id="second-container"),
