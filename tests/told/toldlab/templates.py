@@ -143,8 +143,8 @@ CASES = (
         "a quota refuses the pods of the Jobs",
         no_pods_allowed,
         (
-            *discovered(reasons.AWAITING_DISCOVERY, "Job discover-t-", "has no pod yet", "quota"),
-            Told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, ("Job c-download has no pod yet", "quota")),
+            *discovered(reasons.AWAITING_DISCOVERY, "Job discover-t-", "has no pod", "quota"),
+            Told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, ("Job c-download has no pod", "quota")),
         ),
         lambda place: place.delete(RESOURCE_QUOTA, "no-pods"),
         Told(CACHE, "c", reasons.FILLED, reasons.WARM),
