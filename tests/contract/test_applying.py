@@ -185,9 +185,10 @@ async def test_what_was_deleted_by_hand_is_made_anew(bench: Bench, name: str) ->
 async def test_edits_are_undone_and_what_others_add_stays(bench: Bench, name: str) -> None:
     wanted = bench.wanted(name)
     made = await bench.apply(wanted)
-    await bench.edit(wanted, {"metadata": {"labels": {MANAGED_BY: "me"}, "annotations": {"theirs": "stays"}}})
-    mended = await bench.apply(wanted)
     assert made is not None
+    ours = next(iter(made["metadata"]["labels"]))
+    await bench.edit(wanted, {"metadata": {"labels": {ours: "me"}, "annotations": {"theirs": "stays"}}})
+    mended = await bench.apply(wanted)
     assert mended is not None
     assert mended["metadata"]["labels"] == made["metadata"]["labels"]
     assert mended["metadata"]["annotations"]["theirs"] == "stays"
