@@ -69,8 +69,8 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, 
     runtimes = [fares.condition] if view.existing is not None or view.replicas == 0 else []
     parts = _parts(view, gpus)
     if isinstance(parts, Unresolved):
-        kept = [] if view.existing is None else _repeated_caches(service)
-        said = report(service, resolved(False, parts.reason, parts.message), *kept, *runtimes, **_fields(view, None))
+        mounted = [] if view.existing is None else _mounted_caches(view, view.existing)
+        said = report(service, resolved(False, parts.reason, parts.message), *mounted, *runtimes, **_fields(view, None))
         return _switch(view) | _budget(view) | said | fares.follow_up
     found = resolved(True, reasons.RESOLVED, f"template {parts.spec.template_ref}, model {parts.spec.model}, config {parts.spec.config_ref}")
     cached = _mounts_caches(parts, view.existing)
@@ -124,12 +124,16 @@ def _is_stopped(existing: Seen) -> bool:
 
 def _holds_a_lost_claim(state: Projection, existing: Seen) -> bool:
     """Whether its pods mount the claim of a cache that is gone or is being filled again."""
+    return bool(_lost_claims(state, existing))
+
+
+def _lost_claims(state: Projection, existing: Seen) -> list[str]:
     warm = {
         cache_claim(cache.key.name)
         for cache in state.all(CACHE.kind, existing.key.namespace)
         if not cache.deleting and cache.status.get("status") == reasons.AVAILABLE_STATE
     }
-    return bool(set(_mounts(existing).values()) - warm)
+    return sorted(set(_mounts(existing).values()) - warm)
 
 
 def _has_started(pod: Seen) -> bool:
@@ -239,10 +243,20 @@ def _progress(source: Source) -> int:
     return 100 if source.warm else int(number) if number.isdecimal() else 0
 
 
-def _repeated_caches(service: Seen) -> list[ReportedCondition]:
-    """CacheReady as it was, while something else is missing."""
-    said = repeated(service, reasons.CACHE_READY)
-    return [] if said is None else [said]
+def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
+    """CacheReady by what the InferenceService mounts, while something else is missing; where it mounts nothing, as it was."""
+    mounted = _mounts(existing)
+    if not mounted:
+        said = repeated(view.service, reasons.CACHE_READY)
+        return [] if said is None else [said]
+    lost = _lost_claims(view.state, existing)
+    if not lost:
+        return [cache_ready(True, reasons.CACHE_WARM_REASON, f"{len(mounted)} of {len(mounted)} model sources are cached")]
+    words = (
+        f"InferenceService {existing.key.name} mounts PersistentVolumeClaim {', '.join(lost)}, whose ModelCache is gone or being filled again; "
+        f"to release the volume, set spec.replicas of AIMService {view.service.key.name} to 0"
+    )
+    return [cache_ready(False, reasons.CACHE_LOST, words)]
 
 
 def _fields(view: View, parts: Parts | None) -> dict[str, object]:

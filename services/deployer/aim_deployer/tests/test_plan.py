@@ -122,6 +122,24 @@ def test_caches_and_roll_out(world: Any, given: Given, actions: list[str], cache
     assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == (actions, cache, runtime)
 
 
+@pytest.mark.parametrize(
+    ("cache", "told"),
+    [
+        pytest.param(lambda w: [w.cache()], "True CacheWarm", id="warm"),
+        pytest.param(lambda _: [], "False CacheLost", id="deleted"),
+        pytest.param(lambda w: [w.cache("Pending")], "False CacheLost", id="being-filled-again"),
+        pytest.param(lambda w: [w.cache("Failed", **HELD_CACHE)], "False CacheLost", id="its-volume-goes"),
+    ],
+)
+@pytest.mark.parametrize("missing", ["AIMServiceTemplate", "AIMClusterModel"])
+def test_while_something_else_is_missing_caches_are_reported_as_they_are(world: Any, missing: str, cache: Given, told: str) -> None:
+    warm = {"conditions": [said("CacheReady", True, "CacheWarm", "1 of 1 model sources are cached")]}
+    given = [*world.parts("ModelCache", "AIMService", missing), world.service(status=warm), *cache(world), *world.runs()]
+    plan = world.plan(projection(*given))
+    assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == ([], told, "True RuntimeReady")
+    assert ("c-cache" in message(plan, "CacheReady")) is (told == "False CacheLost")
+
+
 def test_a_generation_of_kserve_is_not_compared(world: Any) -> None:
     runtime = world.runtime(observedGeneration=1)
     runtime["metadata"]["generation"] = 7
