@@ -25,6 +25,7 @@ from aimlab.processes import Children
 from aimschema.resources import NAMESPACE
 from soak import inputs
 from soak.operations import Operation
+from soak.state import Body
 from soak.watching import Watcher
 
 INSTANCES = (0, 1)
@@ -67,7 +68,7 @@ class SoakCluster:
                 waiting.create_task(until_answers(self.services.running[name], url, what, READY_WITHIN_S))
 
     async def apply(self, operation: Operation) -> str:
-        """Empty, or why the API server did not take it."""
+        """Empty, or why the API server did not take it. Raises TimeoutError where what is in the way does not go."""
         key, cluster = operation.key, self.cluster
         try:
             match operation.verb:
@@ -83,17 +84,14 @@ class SoakCluster:
 
     async def _create(self, operation: Operation) -> None:
         """After a namespace or object of the name that is on its way out."""
-        key = operation.key
         there = await self._get(operation)
         if there is not None and "deletionTimestamp" in there["metadata"]:
             async with asyncio.timeout(GONE_WITHIN_S):
                 while await self._get(operation) is not None:  # noqa: ASYNC110 (the server makes it go)
                     await asyncio.sleep(POLL_S)
         await self.cluster.create(operation.body, resource=operation.resource)
-        if key.kind == NAMESPACE.kind:
-            await asyncio.sleep(0)
 
-    async def _get(self, operation: Operation) -> dict[str, object] | None:
+    async def _get(self, operation: Operation) -> Body | None:
         key = operation.key
         try:
             return await self.cluster.get(operation.resource, key.namespace, key.name)

@@ -15,6 +15,7 @@ from soak.simulation import Simulation
 REST_S = 700.0
 """Longer than the longest wait between two tries of a download."""
 MOST_STEPS = 12_000
+MOST_ASKED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,11 @@ def run(seed: int, history: Iterable[Did]) -> Outcome:
 
 def _repair(simulation: Simulation, result: Outcome) -> None:
     """The inputs, then what the messages ask for, as long as they ask for something."""
-    _apply(simulation, result, repair.inputs_right(simulation.state))
-    rest(simulation)
-    _apply(simulation, result, repair.retries(simulation.state, str(simulation.clock.now)))
-    rest(simulation)
-    for _ in range(4):
+    for _ in range(MOST_ASKED):
+        _apply(simulation, result, repair.inputs_right(simulation.state))
+        rest(simulation)
+        _apply(simulation, result, repair.retries(simulation.state, str(simulation.clock.now)))
+        rest(simulation)
         asked = list(repair.asked(simulation.state))
         if not asked:
             break

@@ -451,6 +451,12 @@ def _claim_waits(state: State, cache: Body, said: Body) -> Iterable[str]:
     yield from _names(said, *pods, *services)
 
 
+def _claim_held(state: State, cache: Body, said: Body) -> Iterable[str]:
+    claim = _claim(state, cache)
+    yield from _must(claim is not None and is_deleting(claim), "no claim is being deleted")
+    yield from _claim_waits(state, cache, said)
+
+
 def _class_missing(state: State, cache: Body, said: Body) -> Iterable[str]:
     claim, spec = _claim(state, cache), cache["spec"]
     config = _config(state, cache, annotation(cache, labels.ANNOTATION_CONFIG) or "default")
@@ -516,6 +522,7 @@ _JUDGES: dict[tuple[str, str], Judge] = {
     (reasons.CACHE_WARM, reasons.WARM_FAILED): _template_cold,
     (reasons.STORAGE_READY, reasons.PVC_BOUND): _bound,
     (reasons.STORAGE_READY, reasons.PVC_PENDING): _claim_waits,
+    (reasons.STORAGE_READY, reasons.PVC_TERMINATING): _claim_held,
     (reasons.STORAGE_READY, reasons.PVC_PROVISIONING): _claim_waits,
     (reasons.STORAGE_READY, reasons.STORAGE_CLASS_MISSING): _class_missing,
     (reasons.FILLED, reasons.WARM): _filled,

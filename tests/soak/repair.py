@@ -24,6 +24,7 @@ from soak.state import Body, State, conditions, holds, where
 
 _RESOURCES = {each.kind: each for each in (NAMESPACE, MODEL, SECRET, CONFIG, TEMPLATE, SERVICE, CACHE)}
 _ASKS = re.compile(r"delete (?:the )?(?P<kind>ModelCache|InferenceService|AIMService) (?P<name>[a-z0-9.-]+)")
+_STOP = re.compile(r"set spec\.replicas of AIMService (?P<name>[a-z0-9-]+) to 0")
 _ONE_OF_THEM = re.compile(r"ModelCache (?P<name>[a-z0-9.-]+) is older .*delete one of them")
 
 
@@ -46,6 +47,9 @@ def inputs_right(state: State) -> Iterator[Operation]:
     for cache in state.all(CACHE):
         if cache["spec"].get("storageClassName") is not None and not holds(cache, reasons.READY):
             yield patch(CACHE, _key(cache), {"spec": {"storageClassName": None}})
+    for runtime in state.all(INFERENCE_SERVICE):
+        if (runtime["spec"].get("predictor") or {}).get("nodeSelector"):
+            yield patch(INFERENCE_SERVICE, _key(runtime), {"spec": {"predictor": {"nodeSelector": None}}})
     twin = Key(MODEL.kind, None, "twin")
     if twin in state.objects:
         yield delete(MODEL, twin)
@@ -71,7 +75,7 @@ def retries(state: State, value: str) -> Iterator[Operation]:
 
 
 def asked(state: State) -> Iterator[Asked]:
-    """What the messages of unready objects ask to be deleted."""
+    """What the messages of unready objects ask to be stopped or deleted."""
     for kind in summary_kinds():
         for body in state.all(kind):
             ready = conditions(body).get(reasons.READY, {})
@@ -84,6 +88,9 @@ def asked(state: State) -> Iterator[Asked]:
 
 def _asked(body: Body, message: str) -> Operation | None:
     namespace = body["metadata"].get("namespace")
+    stop = _STOP.search(message)
+    if stop is not None:
+        return patch(SERVICE, Key(SERVICE.kind, namespace, stop["name"]), {"spec": {"replicas": 0}})
     found = _ASKS.search(message)
     if found is not None:
         kinds = {each.kind: each for each in (CACHE, INFERENCE_SERVICE, SERVICE)}

@@ -27,6 +27,7 @@ from soak.state import State, conditions, where
 SETTLED_WITHIN_S = 60.0
 REPAIRED_WITHIN_S = 90.0
 QUIET_S = 3.0
+ASKED_WITHIN_S = 20.0
 REST_S = 10.0
 LEASE_S = 15.0
 FEWEST, MOST = 4, 12
@@ -110,8 +111,14 @@ async def _operate(run: Soak, operations: Iterable[Operation]) -> None:
     for operation in operations:
         run.operations += 1
         run.cluster.watcher.operated(operation.key.namespace)
-        outcome = await run.cluster.apply(operation)
-        run.note(f"{operation}{f' -> {outcome}' if outcome else ''}")
+        run.note(str(operation))
+        try:
+            outcome = await run.cluster.apply(operation)
+        except TimeoutError:
+            run.found("while waiting", [f"{operation.key} is still being deleted"])
+            outcome = "gave up"
+        if outcome:
+            run.note(f"  -> {outcome}")
         run.cluster.watcher.operated(operation.key.namespace)
 
 
@@ -135,17 +142,15 @@ async def _repair(run: Soak) -> None:
     watcher = run.cluster.watcher
     if await watcher.settled(lambda: not wrong(), REPAIRED_WITHIN_S / 3, QUIET_S):
         return
-    await _operate(run, list(repair.retries(run.state, f"{time.time():.0f}")))
     for _ in range(MOST_ASKED):
-        if await watcher.settled(lambda: not wrong(), REPAIRED_WITHIN_S / 3, QUIET_S):
-            return
-        asked = list(repair.asked(run.state))
-        for each in asked:
+        for each in repair.asked(run.state):
             run.asked.append(each.by)
             run.note(f"asked for by {each.by}")
             await _operate(run, [each.operation])
-        if not asked:
-            break
+        await watcher.settled(lambda: not any(repair.asked(run.state)), ASKED_WITHIN_S, 0.0)
+        await _operate(run, [*repair.inputs_right(run.state), *repair.retries(run.state, f"{time.time():.0f}")])
+        if await watcher.settled(lambda: not wrong(), REPAIRED_WITHIN_S / 3, QUIET_S):
+            return
     if not await _judge(run, "after the repair", wrong, REPAIRED_WITHIN_S):
         await _start_over(run)
 
@@ -175,7 +180,7 @@ def _told(state: State) -> dict[str, object]:
     """What each object reports, and the pods that run."""
     every = {where(body): body for body in state.objects.values()}
     return {
-        name: [(each["type"], each["status"], each["reason"]) for each in conditions(body).values()]
+        name: [(each["type"], each["status"], each.get("reason")) for each in conditions(body).values()]
         for name, body in every.items()
         if body["kind"] in {"AIMService", "AIMServiceTemplate", "ModelCache", "Pod", "InferenceService"}
     }

@@ -10,7 +10,6 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from faultlab.fastnode import EXIT_NOT_FOUND, Truth
 from faultlab.history import History
@@ -32,6 +31,7 @@ from aimschema.resources import (
     Key,
     key_of,
 )
+from aimservice.additions import merged as with_patch
 from soak import inputs
 from soak.operations import Operation
 from soak.state import Body, State, claims_of, is_deleting, owners, phase, secrets_of
@@ -75,26 +75,13 @@ class Protecting(Cluster):
         present = self.objects.get(key)
         if present is None or is_deleting(present):
             return
-        merged = merge_patch(present, change)
+        merged = with_patch(present, change)
         if merged == present:
             return
         if merged.get("spec") != present.get("spec"):
             metadata = dict(merged["metadata"])
             merged["metadata"] = metadata | {"generation": metadata["generation"] + 1}
         self.write(merged)
-
-
-def merge_patch(there: Any, change: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(change, dict):
-        return change
-    kept = dict(there) if isinstance(there, dict) else {}
-    for name, value in change.items():
-        if value is None:
-            kept.pop(name, None)
-        else:
-            kept[name] = merge_patch(kept.get(name), value)
-    return kept
 
 
 class Simulation(History):

@@ -21,7 +21,7 @@ from aimctl.planners import PLANNERS, planner
 from aimlab.kinds import Body, stamp
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, subject_of
 from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
-from aimservice.additions import merged
+from aimservice.additions import merged, removal
 from aimservice.loop import Service
 from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, PatchObject, Plan, ReadLog, SendEvent, WriteStatus
 from aimservice.projection import CREATING, Learned, Projection, fold, forget, forget_reports, renumbered, written
@@ -316,7 +316,7 @@ class Process:
                     body = {**action.body, "metadata": {**action.body["metadata"], **uid}}
                     self.seen = fold(self.seen, Learned(action.key, CREATING, value=True))
                     try:
-                        answers.append(self._cluster.apply(body, self.service.name))
+                        answers += self._applied(body)
                     finally:
                         self.seen = fold(self.seen, Learned(action.key, CREATING, None))
             case DeleteObject():
@@ -338,6 +338,13 @@ class Process:
                 self.queue.setdefault(key)
             case FollowLog() | SendEvent():
                 pass
+
+    def _applied(self, body: Body) -> list[Body]:
+        """The answers to an apply: what others added and must be absent is removed by a patch."""
+        answer = self._cluster.apply(body, self.service.name)
+        patch = removal(body, answer)
+        left = None if patch is None else self._cluster.merge_patch(key_of(answer), answer["metadata"]["uid"], patch)
+        return [answer] if left is None else [answer, left]
 
     def _pod_of(self, action: ReadLog) -> Key:
         if action.of.kind == POD.kind:
