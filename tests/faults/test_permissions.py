@@ -27,7 +27,7 @@ from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing import eventually
 from aimlab.testing.permissions import granted, table, used
 from aimschema import labels, reasons
-from aimschema.resources import CACHE, CONFIG, EVENT, MODEL, NAMESPACE, POD, ROUTE, SERVICE, TEMPLATE, Resource
+from aimschema.resources import BUDGET, CACHE, CONFIG, EVENT, INFERENCE_SERVICE, MODEL, NAMESPACE, POD, ROUTE, SERVICE, TEMPLATE, Resource
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 SPACE = "ns0"
@@ -164,13 +164,34 @@ async def no_pod_is_admitted(running: World) -> None:
     await running.cluster.create(an_object(TEMPLATE, "crowded", "t", spec))
     await running.cluster.create(an_object(CACHE, "crowded", "c", {"sourceUri": "hf://org/Crowded", "size": "1Gi"}))
 
-    def read_by(service: str) -> bool:
-        user = f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}"
-        return any(call.user == user and call.resource == EVENT.plural and call.verb == "list" for call in running.api.access.calls)
-
     async with asyncio.timeout(90.0):
-        while not (read_by(reasons.DISCOVERY) and read_by(reasons.CACHER)):  # noqa: ASYNC110 (other processes make it true)
+        while not (read_by(running, reasons.DISCOVERY) and read_by(running, reasons.CACHER)):  # noqa: ASYNC110 (other processes make it true)
             await asyncio.sleep(0.5)
+
+
+def read_by(running: World, service: str) -> bool:
+    user = f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}"
+    return any(call.user == user and call.resource == EVENT.plural and call.verb == "list" for call in running.api.access.calls)
+
+
+async def a_model_server_gets_no_pod(running: World) -> None:
+    """The deployer reads the Events of its InferenceService."""
+    unready = {"type": "Ready", "status": "False", "lastTransitionTime": "2030-01-01T00:00:00Z"}
+    await running.cluster.merge_patch(INFERENCE_SERVICE, SPACE, "s3", {"status": {"conditions": [unready]}}, subresource="status")
+    await running.cluster.delete(POD, SPACE, "s3-predictor-0", grace_period_s=0)
+    async with asyncio.timeout(120.0):
+        while not read_by(running, reasons.DEPLOYER):  # noqa: ASYNC110 (another process makes it true)
+            await asyncio.sleep(0.5)
+
+
+async def a_service_gets_a_second_replica_and_loses_it(running: World) -> None:
+    """The deployer makes a disruption budget, puts it right and deletes it."""
+    await running.cluster.merge_patch(SERVICE, SPACE, "s0", {"spec": {"replicas": 2}})
+    await until(running, BUDGET, "s0", lambda body: body is not None)
+    await running.cluster.merge_patch(BUDGET, SPACE, "s0", {"spec": {"maxUnavailable": 2}})
+    await until(running, BUDGET, "s0", lambda body: body is not None and body["spec"]["maxUnavailable"] == 1)
+    await running.cluster.merge_patch(SERVICE, SPACE, "s0", {"spec": {"replicas": 1}})
+    await until(running, BUDGET, "s0", is_gone)
 
 
 async def a_registry_wants_credentials(running: World) -> None:
@@ -190,6 +211,8 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
         paths.create_task(nobody_asks_for_a_failed_cache_any_more(running))
         paths.create_task(the_news_of_a_pod_never_comes(running))
         paths.create_task(no_pod_is_admitted(running))
+        paths.create_task(a_model_server_gets_no_pod(running))
+        paths.create_task(a_service_gets_a_second_replica_and_loses_it(running))
     await a_store_has_a_private_ca(running, tmp_path)
     calls = [call for call in running.api.access.calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
     assert [call for call in calls if not call.granted] == []

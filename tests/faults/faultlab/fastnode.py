@@ -231,6 +231,11 @@ class FastNode:
         wanted = 0 if isvc["metadata"].get("annotations", {}).get(labels.KSERVE_STOP) == "true" else replicas_of(isvc)
         for number in range(wanted):
             await self._start_predictor(isvc, number)
+        metadata = isvc["metadata"]
+        pods = await self._cluster.list(POD, metadata["namespace"], label_selector=f"{labels.KSERVE_ISVC_LABEL}={metadata['name']}")
+        for pod in pods.items:
+            if int(pod["metadata"]["name"].rpartition("-")[2]) >= wanted:
+                await self._cluster.delete(POD, metadata["namespace"], pod["metadata"]["name"], uid=pod["metadata"]["uid"], grace_period_s=0)
         await self._pause()
         ready = {"type": "Ready", "status": "True" if wanted else "False", "lastTransitionTime": self._now()} | (
             {} if wanted else {"reason": "Stopped"}
