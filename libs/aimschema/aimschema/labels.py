@@ -39,6 +39,7 @@ KSERVE_AUTOSCALER: Final = "serving.kserve.io/autoscalerClass"
 KSERVE_STOP: Final = "serving.kserve.io/stop"
 KSERVE_NO_UPDATES: Final = "serving.kserve.io/disable-auto-update"
 KSERVE_ISVC_LABEL: Final = "serving.kserve.io/inferenceservice"
+KSERVE_COMPONENT_LABEL: Final = "component"  # predictor, transformer or explainer
 
 ISTIO_INJECT: Final = "sidecar.istio.io/inject"
 """On a pod: "false" keeps Istio's sidecar out of it."""

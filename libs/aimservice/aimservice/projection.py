@@ -80,10 +80,15 @@ class Seen:
                 return Key(kind, self.key.namespace, reference["name"])
         return None
 
+    @property
+    def conditions(self) -> list[dict[str, Any]]:
+        """Those of the object's status; what is no condition counts for nothing."""
+        found = self.status.get("conditions")
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
     def condition(self, type_: str) -> dict[str, Any] | None:
         """The condition of this type in the object's status."""
-        found = (condition for condition in self.status.get("conditions") or () if condition.get("type") == type_)
-        return next(found, None)
+        return next((condition for condition in self.conditions if condition.get("type") == type_), None)
 
     def holds(self, type_: str) -> bool:
         """Whether the condition of this type is True."""

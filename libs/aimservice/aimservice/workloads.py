@@ -73,8 +73,8 @@ class Ended:
 
     def __str__(self) -> str:
         if self.reason == OOM_KILLED:
-            limit = self.memory_limit or "that of its node"
-            return f"exit code {self.exit_code} (OOMKilled): it needs more memory than its limit, {limit}"
+            most = f"its limit, {self.memory_limit}" if self.memory_limit else "its node could give; it has no memory limit"
+            return f"exit code {self.exit_code} (OOMKilled): it needs more memory than {most}"
         why = "" if self.reason in {"", "Error", "Completed"} else f" ({self.reason})"
         runtime = "" if self.reason in _UNTOLD_ENDS or not self.message else f": {_short(self.message)}"
         return f"exit code {self.exit_code}{why}{runtime}"
@@ -135,7 +135,7 @@ def diagnose_without_pods(state: Projection, workload: Seen, now: datetime.datet
 
 def diagnose_pods(state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str) -> Diagnosis:
     """What keeps these pods, of one Job or predictor, from doing their work: a failure before what only waits, the youngest first."""
-    speaking = [pod for pod in _speakers(pods) if not pod.holds("Ready")]
+    speaking = [pod for pod in _speakers(pods) if over(pod) or not pod.holds("Ready")]
     found = [diagnose_pod(state, pod, now, container) for pod in speaking]
     follow_up = NOTHING
     for diagnosis in found:
@@ -173,7 +173,7 @@ def problem(pod: Seen, container: str = "") -> Trouble | None:
 
 def job_state(job: Seen) -> JobState:
     """The Job's own outcome; see `outcome` for what counts."""
-    for condition in job.status.get("conditions") or ():
+    for condition in job.conditions:
         if condition.get("status") == "True" and condition.get("type") in {"Complete", "Failed"}:
             return "succeeded" if condition["type"] == "Complete" else "failed"
     return "active"
@@ -257,7 +257,7 @@ def has_not_started(state: Projection, job: Seen, now: datetime.datetime) -> boo
 
 def job_finished_at(job: Seen) -> datetime.datetime | None:
     """When the Job came to its end, aware UTC."""
-    for condition in job.status.get("conditions") or ():
+    for condition in job.conditions:
         if condition.get("type") in {"Complete", "Failed"} and condition.get("lastTransitionTime"):
             return _time(condition["lastTransitionTime"])
     return None
@@ -265,7 +265,7 @@ def job_finished_at(job: Seen) -> datetime.datetime | None:
 
 def job_failure(job: Seen) -> str:
     """Why the Job failed, as its controller says."""
-    for condition in job.status.get("conditions") or ():
+    for condition in job.conditions:
         if condition.get("type") == "Failed":
             return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
     return ""
@@ -325,8 +325,11 @@ def _speakers(pods: Iterable[Seen]) -> list[Seen]:
 
 
 def _pod_reason(pod: Seen, _container: str) -> Trouble | None:
-    """The pod as a whole: evicted, rejected by the kubelet, on a lost node."""
-    reason, message = str(pod.status.get("reason") or ""), str(pod.status.get("message") or "")
+    """The pod as a whole: evicted, preempted, rejected by the kubelet, on a lost node."""
+    disruption = pod.condition("DisruptionTarget") or {}
+    disrupted = disruption.get("status") == "True" and (pod.status.get("phase") == "Failed" or pod.deleting)
+    source = disruption if disrupted and not pod.status.get("reason") else pod.status
+    reason, message = str(source.get("reason") or ""), str(source.get("message") or "")
     if not reason or pod.status.get("phase") == "Succeeded":
         return None
     return Trouble(f"pod {pod.key.name}: {reason}{': ' if message else ''}{_short(message)}", reason)
@@ -345,8 +348,10 @@ def _scheduling(pod: Seen, _container: str) -> Trouble | None:
     return Trouble(words, UNSCHEDULABLE)
 
 
-def _init_containers(pod: Seen, _container: str) -> Trouble | None:
-    """They run before ours, one after the other; one that ended well is done."""
+def _init_containers(pod: Seen, container: str) -> Trouble | None:
+    """They run before ours, one after the other; one that ended well is done. Native sidecars run on beside ours."""
+    if _runs_once(pod) and _has_begun(pod, container):
+        return None
     statuses = [s for s in _statuses(pod, "initContainerStatuses") if not s.get("ready") and not _done(s)]
     return _waiting(pod, statuses) or _last_end(pod, statuses)
 
@@ -354,9 +359,8 @@ def _init_containers(pod: Seen, _container: str) -> Trouble | None:
 def _containers(pod: Seen, container: str) -> Trouble | None:
     """Ours before the others; in a pod that runs once, the others only while ours has not started."""
     statuses = [s for s in _statuses(pod, "containerStatuses") if not s.get("ready")]
-    own = [s for s in _statuses(pod, "containerStatuses") if s.get("name") == container]
-    if _runs_once(pod) and any(_state(s, "state", "running") is not None or _done(s) for s in own):
-        return None
+    if _runs_once(pod) and _has_begun(pod, container):
+        statuses = [s for s in statuses if s.get("name") == container and not _done(s)]
     ordered = sorted(statuses, key=lambda s: s.get("name") != container)
     return _waiting(pod, ordered) or _last_end(pod, ordered)
 
@@ -397,7 +401,7 @@ def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
     if any(_state(status, "state", "running") is None for status in statuses):
         return None
     if all(status.get("ready") for status in statuses):
-        if ready.get("reason") == "ReadinessGatesNotReady" or not ready:
+        if ready.get("reason") or not ready:  # the kubelet gives one: a readiness gate, a native sidecar
             return None
         node = pod.spec.get("nodeName", "")
         words = f"pod {pod.key.name} is not Ready though its containers are: node {node} may not respond; see kubectl describe node {node}"
@@ -416,6 +420,12 @@ def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
 def _runs_once(pod: Seen) -> bool:
     """A Job's pod: what has ended is not started again."""
     return bool(pod.spec.get("restartPolicy") == "Never")
+
+
+def _has_begun(pod: Seen, container: str) -> bool:
+    """Whether our container runs or has ended."""
+    own = [status for status in _statuses(pod, "containerStatuses") if status.get("name") == container]
+    return any(_state(status, "state", kind) is not None for status in own for kind in ("running", "terminated"))
 
 
 def _done(status: Body) -> bool:
@@ -470,9 +480,16 @@ def _end(pod: Seen, container: str, terminated: Body) -> Ended:
 def _memory_limit(pod: Seen, container: str) -> str:
     for part in ("containers", "initContainers"):
         for each in _dicts(pod.spec.get(part)):
-            if each.get("name") == container:
-                return str(((each.get("resources") or {}).get("limits") or {}).get("memory") or "")
-    return ""
+            if each.get("name") == container and (limit := _limit_of(each)):
+                return limit
+    return _limit_of(pod.spec)
+
+
+def _limit_of(holder: Body) -> str:
+    """The memory limit of a container, or of a pod as a whole (its containers share it)."""
+    resources = holder.get("resources")
+    limits = resources.get("limits") if isinstance(resources, dict) else None
+    return str(limits.get("memory") or "") if isinstance(limits, dict) else ""
 
 
 def _statuses(pod: Seen, part: str) -> list[Body]:

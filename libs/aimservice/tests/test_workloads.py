@@ -61,6 +61,16 @@ SITUATIONS = [
     pytest.param(pod(phase="Failed", reason="Evicted", message="low on memory"), "pod p: Evicted: low on memory", id="evicted"),
     pytest.param(pod(phase="Running", reason="NodeLost"), "pod p: NodeLost", id="node-lost"),
     pytest.param(
+        pod(phase="Failed", conditions=[condition("DisruptionTarget", "True", "DeletionByPodGC", "node no longer exists")]),
+        "pod p: DeletionByPodGC: node no longer exists",
+        id="ended-for-a-disruption",
+    ),
+    pytest.param(
+        pod(phase="Running", containerStatuses=[container(RUNNING)], conditions=[condition("DisruptionTarget", "True", "EvictionByEvictionAPI")]),
+        None,
+        id="disruption-to-come",
+    ),
+    pytest.param(
         pod(phase="Failed", reason="Evicted", containerStatuses=[container(end(137, "ContainerStatusUnknown"))]),
         "pod p: Evicted",
         id="the-pod's-own-reason-comes-first",
@@ -93,11 +103,62 @@ SITUATIONS = [
         id="oom-killed",
     ),
     pytest.param(
+        pod(spec={"containers": [{"name": MAIN}]}, phase="Running", containerStatuses=[container(end(137, "OOMKilled"))]),
+        "(OOMKilled): it needs more memory than its node could give; it has no memory limit",
+        id="oom-killed-without-a-limit",
+    ),
+    pytest.param(
+        pod(
+            spec={"containers": [{"name": MAIN, "resources": None}], "resources": {"limits": {"memory": "2Gi"}}},
+            phase="Running",
+            containerStatuses=[container(end(137, "OOMKilled"))],
+        ),
+        "(OOMKilled): it needs more memory than its limit, 2Gi",
+        id="oom-killed-at-the-limit-of-the-pod",
+    ),
+    pytest.param(
+        pod(
+            spec={"initContainers": [{"name": "init", "resources": {"limits": {"memory": "1Gi"}}}]},
+            initContainerStatuses=[container(end(137, "OOMKilled"), "init")],
+        ),
+        "container init ended with exit code 137 (OOMKilled): it needs more memory than its limit, 1Gi",
+        id="init-container-oom-killed",
+    ),
+    pytest.param(
         pod(spec=ONCE, phase="Failed", containerStatuses=[container(end(128, "StartError", 'exec: "serve": not found'))]),
         'ended with exit code 128 (StartError): exec: "serve": not found; see kubectl logs -n team p -c main',
         id="cannot-be-executed",
     ),
     pytest.param(pod(spec=ONCE, phase="Running", containerStatuses=[container(RUNNING), container(CRASHED, "proxy")]), None, id="sidecar-of-a-job"),
+    *(
+        pytest.param(
+            pod(spec=ONCE, phase="Running", containerStatuses=[container(main)], initContainerStatuses=[proxy]), None, id=f"native-sidecar-{id_}"
+        )
+        for id_, main, proxy in [
+            ("crashes", RUNNING, container(waiting("CrashLoopBackOff"), "proxy", lastState=CRASHED, restartCount=2)),
+            ("was-started-again", RUNNING, container(RUNNING, "proxy", lastState=CRASHED, restartCount=1)),
+            ("is-ended-after-the-job", end(0, "Completed"), container(end(143), "proxy")),
+        ]
+    ),
+    pytest.param(
+        pod(
+            initContainerStatuses=[container(waiting("CrashLoopBackOff"), "proxy", lastState=CRASHED)],
+            containerStatuses=[container(waiting("PodInitializing"))],
+            spec=ONCE,
+        ),
+        "container proxy ended with exit code 1",
+        id="native-sidecar-that-keeps-a-job-from-starting",
+    ),
+    pytest.param(
+        pod(
+            phase="Running",
+            initContainerStatuses=[container(RUNNING, "proxy")],
+            containerStatuses=[container(RUNNING, ready=True)],
+            conditions=[condition("Ready", "False", "ContainersNotReady", at=ago(30))],
+        ),
+        None,
+        id="native-sidecar-not-ready-yet",
+    ),
     pytest.param(
         pod(phase="Running", containerStatuses=[container(RUNNING, ready=True), container(waiting("ImagePullBackOff"), "proxy")]),
         "pod p: ImagePullBackOff",
@@ -321,8 +382,8 @@ STATES = st.dictionaries(st.sampled_from(["running", "waiting", "terminated"]), 
 STATUSES = st.lists(st.fixed_dictionaries({}, optional={"name": JUNK, "state": STATES | JUNK, "lastState": JUNK}) | JUNK, max_size=3) | JUNK
 
 
-@given(STATUSES, STATUSES, JUNK)
-def test_whatever_a_status_holds_the_reader_ends(containers: Any, inits: Any, reason: Any) -> None:
-    body = pod(containerStatuses=containers, initContainerStatuses=inits, reason=reason)
+@given(STATUSES, STATUSES, JUNK, JUNK)
+def test_whatever_a_status_holds_the_reader_ends(containers: Any, inits: Any, reason: Any, conditions: Any) -> None:
+    body = pod(containerStatuses=containers, initContainerStatuses=inits, reason=reason, conditions=conditions)
     found = diagnose(body).trouble
     assert found is None or found.message

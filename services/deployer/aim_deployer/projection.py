@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 
-from aimschema.labels import KSERVE_ISVC_LABEL
+from aimschema.labels import KSERVE_COMPONENT_LABEL, KSERVE_ISVC_LABEL
 from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY, RUNTIME_READY
 from aimschema.resources import BUDGET, CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 
+PREDICTOR = "predictor"
 PLANS_FOR = (SERVICE,)
 FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD, BUDGET)
 KEEPS = (INFERENCE_SERVICE, BUDGET)
@@ -47,8 +48,9 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
 
 
 def predictor_pods(seen: Projection, service: Key) -> list[Seen]:
-    """Pods that KServe runs for the InferenceService of this name."""
-    return [pod for pod in seen.all(POD.kind, service.namespace) if pod.labels.get(KSERVE_ISVC_LABEL) == service.name]
+    """Pods that KServe runs as predictor of the InferenceService of this name; a transformer's are none."""
+    pods = (pod for pod in seen.all(POD.kind, service.namespace) if pod.labels.get(KSERVE_ISVC_LABEL) == service.name)
+    return [pod for pod in pods if pod.labels.get(KSERVE_COMPONENT_LABEL, PREDICTOR) == PREDICTOR]
 
 
 def _with(seen: Projection, namespace: str | None, field: str, value: str) -> Iterator[Key]:

@@ -19,7 +19,7 @@ from aimschema.messages import ReportedCondition
 from aimschema.resources import INFERENCE_SERVICE, Key
 from aimservice.plan import NOTHING, Plan, condition, with_contest, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.workloads import FAILED_CREATE, Diagnosis, Trouble, diagnose_pods, diagnose_without_pods
+from aimservice.workloads import FAILED_CREATE, Diagnosis, Trouble, diagnose_pods, diagnose_without_pods, over
 
 DEADLINE = "ProgressDeadlineExceeded"
 _FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")
@@ -60,6 +60,11 @@ class View:
         return ready_count(self.pods)
 
     @property
+    def is_empty(self) -> bool:
+        """No pod serves or holds anything; one that has ended, evicted for example, may stay for long."""
+        return all(map(over, self.pods))
+
+    @property
     def counts(self) -> str:
         return f"{self.ready} of {self.replicas} replicas ready"
 
@@ -78,7 +83,7 @@ def runtime(state: Projection, service: Seen, existing: Seen | None, now: dateti
 
 
 def ready_count(pods: tuple[Seen, ...] | list[Seen]) -> int:
-    return sum(1 for pod in pods if pod.holds(reasons.READY) and not pod.deleting)
+    return sum(1 for pod in pods if pod.holds(reasons.READY) and not pod.deleting and not over(pod))
 
 
 def _diagnose(state: Projection, existing: Seen | None, pods: tuple[Seen, ...], now: datetime.datetime) -> Diagnosis:
@@ -94,7 +99,7 @@ def _diagnose(state: Projection, existing: Seen | None, pods: tuple[Seen, ...], 
 def _condition(view: View) -> ReportedCondition:
     """First match wins."""
     match view:
-        case View(replicas=0, pods=()):
+        case View(replicas=0, is_empty=True):
             return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
         case View(replicas=0):
             return _creating("stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them")
@@ -159,7 +164,7 @@ def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Troubl
 
 def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
     """The API server rejects the pods: quota, pod security, a webhook. When that lasts, KServe only says that time is up."""
-    conditions = [each for each in map(_map, existing.status.get("conditions") or ()) if each.get("status") == "False"]
+    conditions = [each for each in existing.conditions if each.get("status") == "False"]
     told = next((each for each in conditions if each.get("reason") == FAILED_CREATE), None)
     if told is not None:
         namespace = existing.key.namespace

@@ -29,6 +29,15 @@ def with_status(world: Any, container: Body, **status: Any) -> Body:
     return pod
 
 
+def of(pod: Body, component: str) -> Body:
+    return pod | {"metadata": pod["metadata"] | {"labels": {**pod["metadata"]["labels"], "component": component}}}
+
+
+def ended(pod: Body) -> Body:
+    conditions = [*pod["status"]["conditions"], said("DisruptionTarget", True, "DeletionByPodGC", "node gone")]
+    return pod | {"status": pod["status"] | {"phase": "Failed", "conditions": conditions}}
+
+
 def rejected_pods(why: str) -> dict[str, Any]:
     return {"conditions": [said(type_, False, "FailedCreate", why) for type_ in ("PredictorReady", "Ready")]}
 
@@ -40,6 +49,11 @@ def rejected_pods(why: str) -> dict[str, Any]:
         pytest.param(lambda w: [w.runtime()], "False CreatingRuntime", "0 of 1 replicas ready", id="ready-without-a-pod"),
         pytest.param(lambda w: [w.runtime(), w.ready_pod(deleting=True)], "False CreatingRuntime", "0 of 1", id="ready-with-a-pod-that-is-going"),
         pytest.param(lambda w: [w.runtime(), w.pod()], "False CreatingRuntime", "0 of 1", id="ready-with-a-pod-that-is-not"),
+        pytest.param(lambda w: [w.runtime(), of(w.ready_pod(), "transformer")], "False CreatingRuntime", "0 of 1", id="only-a-transformer-is-ready"),
+        pytest.param(lambda w: [w.runtime(), of(w.ready_pod(), "predictor")], "True RuntimeReady", "1 of 1", id="a-predictor-by-its-label"),
+        pytest.param(
+            lambda w: [w.runtime(), ended(w.ready_pod())], "False RuntimeFailed", "DeletionByPodGC: node gone", id="ended-with-its-node-while-ready"
+        ),
         pytest.param(lambda w: [w.runtime(), with_status(w, IN_BACKOFF)], "False RuntimeFailed", "exit code 1", id="crashes-after-ready"),
         pytest.param(lambda w: [w.runtime(), with_status(w, OOM)], "False RuntimeFailed", "OOMKilled", id="out-of-memory-after-ready"),
         pytest.param(

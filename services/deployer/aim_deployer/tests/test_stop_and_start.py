@@ -59,6 +59,8 @@ def test_starting_again_is_carried_out_whatever_is_missing(world: Any, given: Ca
         pytest.param(lambda w: [w.ready_pod()], "False CreatingRuntime", id="ready"),
         pytest.param(lambda w: [w.pod()], "False CreatingRuntime", id="not-ready"),
         pytest.param(lambda w: [w.ready_pod(deleting=True)], "False CreatingRuntime", id="going"),
+        pytest.param(lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"})], "True Stopped", id="evicted"),
+        pytest.param(lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"}), w.pod("other")], "False CreatingRuntime", id="one-evicted"),
     ],
 )
 def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Given, runtime: str) -> None:
