@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster test-real transcripts faults told rbac check bench format crds contracts images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts faults soak told rbac check bench format crds contracts images chart lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ test-real: .venv/dev-installed ## the scenario tests and more on real parts, whi
 
 faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
 	$(BIN)/python tests/faults $(FAULTS)
+
+SEED ?= 1
+soak: .venv/dev-installed ## ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --keep FOLDER")
+	$(BIN)/python tests/soak --seed $(SEED) $(SOAK)
 
 told: .venv/dev-installed ## bring about every fault a person is told of, and write into docs/faults.md where and how soon
 	PYTHONPATH=tests/told $(BIN)/python -m toldlab

@@ -59,7 +59,7 @@ def _repair(simulation: Simulation, result: Outcome) -> None:
         rest(simulation)
         _apply(simulation, result, repair.retries(simulation.state, str(simulation.clock.now)))
         rest(simulation)
-        asked = list(repair.asked(simulation.state))
+        asked = repair.asked(simulation.state)
         if not asked:
             break
         result.asked += [each.by for each in asked]

@@ -23,13 +23,11 @@ from aimschema.resources import (
     MODEL,
     POD,
     ROUTE,
-    SECRET,
     SERVICE,
     STORAGE_CLASS,
     TEMPLATE,
     Resource,
 )
-from soak import inputs
 from soak.state import (
     Body,
     State,
@@ -40,7 +38,6 @@ from soak.state import (
     is_deleting,
     owners,
     phase,
-    secrets_of,
     where,
 )
 
@@ -77,7 +74,6 @@ def problems(state: State, now: datetime.datetime) -> list[str]:
 
 
 def _object(state: State, body: Body, now: datetime.datetime) -> Iterator[str]:
-    status = body.get("status") or {}
     if not conditions(body):
         yield "has no status"
         return
@@ -95,9 +91,8 @@ def _object(state: State, body: Body, now: datetime.datetime) -> Iterator[str]:
         yield from (f"{_words(condition)}, but {why}" for why in judge(state, body, condition))
     if body["kind"] == SERVICE.kind:
         yield from _stopped(state, body)
-    if conditions(body).get(reasons.PROGRESSING, {}).get("status") == "True":
-        if not _has_something_to_wait_for(state, body, now):
-            yield f"progresses for ever: {status.get('status')}: {_said(body)}"
+    if holds(body, reasons.PROGRESSING) and not _has_something_to_wait_for(state, body, now):
+        yield f"progresses for ever: {_said(body)}"
 
 
 def _generation(body: Body) -> object:
@@ -626,17 +621,3 @@ def _abandoned(state: State) -> Iterator[str]:
         wanted = any(cache["spec"]["sourceUri"] in ((t.get("status") or {}).get("modelSources") or ()) for t in templates)
         if ours and failed and not wanted and not is_deleting(cache):
             yield f"{where(cache)} failed and nobody asks for it"
-
-
-def missing_secrets(state: State, body: Body) -> list[str]:
-    """Secrets that the pods of an object need and that are not there."""
-    needed = {name for pod in _pods(state, body) for name in secrets_of(pod)}
-    return sorted(name for name in needed if state.get(SECRET, _namespace(body), name) is None)
-
-
-def gpus_wanted(state: State) -> int:
-    return sum(int(s["spec"].get("replicas", 1)) for s in state.all(SERVICE))
-
-
-def of_soak(namespace: str | None) -> bool:
-    return namespace in {None, *inputs.NAMESPACES}

@@ -58,7 +58,14 @@ def inputs_right(state: State) -> Iterator[Operation]:
 def _changes(there: Body, wanted: Body) -> Body:
     """A merge patch that makes `there` what is wanted; fields that are defaulted may stay."""
     gone = {name: None for name in there if name not in wanted and name in _UNWANTED}
-    return gone | {name: value for name, value in wanted.items() if there.get(name) != value}
+    return gone | {name: value for name, value in wanted.items() if not _contains(there.get(name), value)}
+
+
+def _contains(there: object, wanted: object) -> bool:
+    """The API server may have added defaults."""
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        return all(_contains(there.get(name), value) for name, value in wanted.items())
+    return there == wanted
 
 
 _UNWANTED = frozenset({"cacheStorageClassName", "images"})
@@ -74,16 +81,17 @@ def retries(state: State, value: str) -> Iterator[Operation]:
                 yield patch(kind, _key(body), {"metadata": {"annotations": annotations}})
 
 
-def asked(state: State) -> Iterator[Asked]:
-    """What the messages of unready objects ask to be stopped or deleted."""
+def asked(state: State) -> list[Asked]:
+    """What the messages of unready objects ask to be stopped or deleted, each once."""
+    found: dict[str, Asked] = {}
     for kind in summary_kinds():
         for body in state.all(kind):
             ready = conditions(body).get(reasons.READY, {})
-            if ready.get("status") == "True":
-                continue
-            operation = _asked(body, str(ready.get("message", "")))
+            operation = None if ready.get("status") == "True" else _asked(body, str(ready.get("message", "")))
             if operation is not None:
-                yield Asked(f"{where(body)}: {ready.get('reason')}: {ready.get('message')}", operation)
+                by = f"{where(body)}: {ready.get('reason')}: {ready.get('message')}"
+                found.setdefault(str(operation), Asked(by, operation))
+    return list(found.values())
 
 
 def _asked(body: Body, message: str) -> Operation | None:
