@@ -95,7 +95,7 @@ def _pods(seen: Projection, present: Seen) -> Iterator[Seen]:
             pods = seen.all(POD.kind, present.key.namespace)
             yield from (pod for pod in pods if pod.labels.get(labels.KSERVE_ISVC_LABEL) == present.key.name)
         case _:
-            for job in seen.owned(present.uid, JOB.kind):
+            for job in seen.owned(present.uid, JOB.kind, present.key.namespace):
                 yield from pods_of(seen, job)
     for below in _below(seen, present):
         yield from _pods(seen, below)

@@ -165,7 +165,7 @@ class _Chain:
         elif found.get("status") == "True":
             yield from self.caches(template)
         else:
-            yield from (self.job(job) for job in self.seen.owned(template.uid, JOB.kind)[-1:])
+            yield from (self.job(job) for job in self.seen.owned(template.uid, JOB.kind, template.key.namespace)[-1:])
 
     def caches(self, template: Seen | None) -> Iterator[Told]:
         found = None if template is None else discovered(self.seen, template)

@@ -70,7 +70,7 @@ def _name_taken(target: Key, planned: Sequence[Action], seen: Projection) -> boo
 def _sources(template: Key, seen: Projection) -> list[Key]:
     """The pods and Jobs whose log it may have been: the record names the template only."""
     present = seen.get(template)
-    jobs = [] if present is None else seen.owned(present.uid, JOB.kind)
+    jobs = [] if present is None else seen.owned(present.uid, JOB.kind, present.key.namespace)
     return [key for job in jobs for key in (job.key, *(pod.key for pod in pods_of(seen, job)))]
 
 

@@ -161,7 +161,7 @@ class Projection:
     """Everything known, with the look-ups planners need."""
 
     _objects: Map[tuple[str, str | None], Map[str, Seen]] = field(default_factory=Map)
-    _owned: Map[str, frozenset[Key]] = field(default_factory=Map)
+    _owned: Map[tuple[str, str | None], frozenset[Key]] = field(default_factory=Map)
     _gone: Map[Key, tuple[int, int]] = field(default_factory=Map)
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
     _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
@@ -185,9 +185,13 @@ class Projection:
         for names in self._objects.values():
             yield from names.values()
 
-    def owned(self, uid: str, kind: str) -> list[Seen]:
-        """Objects of `kind` that the object with this uid owns, oldest first."""
-        found = [self.get(key) for key in self._owned.get(uid, frozenset()) if key.kind == kind]
+    def owned(self, uid: str, kind: str, namespace: str | None) -> list[Seen]:
+        """Objects of `kind` in this namespace that the object with this uid owns, oldest first.
+
+        Anybody may write any uid into an ownerReference, but an owner is in the same namespace or has none.
+        """
+        keys = self._owned.get((uid, namespace), frozenset())
+        found = [self.get(key) for key in keys if key.kind == kind]
         return sorted((seen for seen in found if seen is not None), key=lambda seen: (seen.created, seen.key.name))
 
     def report(self, key: Key, service: str) -> StatusReported | None:
@@ -298,7 +302,8 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
     owned = seen._owned
     for uid in new.owners:
-        owned = owned.set(uid, owned.get(uid, frozenset()) | {key})
+        here = (uid, key.namespace)
+        owned = owned.set(here, owned.get(here, frozenset()) | {key})
     return replace(seen, _objects=seen._objects.set(place, names), _owned=owned, _epoch=max(seen._epoch, new.epoch))
 
 
@@ -318,6 +323,7 @@ def _remove(seen: Projection, present: Seen) -> Projection:
     objects = seen._objects.set(place, names) if names else seen._objects.delete(place)
     owned = seen._owned
     for uid in present.owners:
-        rest = owned.get(uid, frozenset()) - {key}
-        owned = owned.set(uid, rest) if rest else owned.delete(uid)
+        here = (uid, key.namespace)
+        rest = owned.get(here, frozenset()) - {key}
+        owned = owned.set(here, rest) if rest else owned.delete(here)
     return replace(seen, _objects=objects, _owned=owned)

@@ -273,7 +273,7 @@ def job_failure(job: Seen) -> str:
 
 def pods_of(seen: Projection, job: Seen) -> list[Seen]:
     """Pods of a Job by ownerReference uid, oldest first."""
-    return seen.owned(job.uid, POD.kind)
+    return seen.owned(job.uid, POD.kind, job.key.namespace)
 
 
 def ended(pod: Seen, container: str) -> Ended | None:

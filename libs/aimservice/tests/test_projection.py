@@ -118,9 +118,9 @@ def test_what_an_object_owns_is_what_says_so(both: tuple[list[Numbered], list[Ke
     for key in swept:
         seen = forget(seen, key)
     for uid in OWNERS:
-        for kind in {key.kind for key in KEYS}:
-            expected = {present.key for present in seen.everything() if present.key.kind == kind and uid in present.owners}
-            assert {present.key for present in seen.owned(uid, kind)} == expected
+        for kind, namespace in {(key.kind, key.namespace) for key in KEYS}:
+            expected = {present.key for present in seen.all(kind, namespace) if uid in present.owners}
+            assert {present.key for present in seen.owned(uid, kind, namespace)} == expected
 
 
 @given(histories())
@@ -143,13 +143,18 @@ def test_folding_leaves_the_projection_before_as_it_was(history: list[Numbered])
 
 def test_owned_objects_come_oldest_first() -> None:
     young, old = changed(POD, "u1", 9, ["owner-1"]), changed(Key("Pod", "ml", "z"), "u2", 3, ["owner-1"])
-    assert [seen.uid for seen in folded([Numbered(1, young), Numbered(2, old)]).owned("owner-1", "Pod")] == ["u2", "u1"]
+    assert [seen.uid for seen in folded([Numbered(1, young), Numbered(2, old)]).owned("owner-1", "Pod", "ml")] == ["u2", "u1"]
+
+
+def test_an_owner_is_in_the_same_namespace() -> None:
+    own, forged = changed(POD, "u1", 1, ["owner-1"]), changed(Key("Pod", "mallory", "p"), "u2", 2, ["owner-1"])
+    assert [seen.uid for seen in folded([Numbered(1, own), Numbered(2, forged)]).owned("owner-1", "Pod", "ml")] == ["u1"]
 
 
 def test_an_object_that_moves_between_owners_is_with_the_new_one() -> None:
     seen = folded([Numbered(1, changed(POD, "u", 1, ["owner-1"])), Numbered(2, changed(POD, "u", 2, ["owner-2"]))])
-    assert seen.owned("owner-1", "Pod") == []
-    assert [present.uid for present in seen.owned("owner-2", "Pod")] == ["u"]
+    assert seen.owned("owner-1", "Pod", "ml") == []
+    assert [present.uid for present in seen.owned("owner-2", "Pod", "ml")] == ["u"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
 def test_what_a_reload_did_not_bring_is_forgotten_and_may_come_back() -> None:
     seen = forget(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
     assert picture(seen) == {}
-    assert seen.owned("owner-1", "Pod") == []
+    assert seen.owned("owner-1", "Pod", "ml") == []
     assert forget(seen, POD) is seen
     assert fold(seen, changed(POD, "u", 3), 2).get(POD) is not None
 

@@ -39,7 +39,7 @@ def _secrets_missing(seen: Projection, config: Seen, spec: ConfigSpec) -> Iterat
 def _pods(seen: Projection, config: Seen) -> Iterator[Seen]:
     for cache in seen.all(CACHE.kind, config.key.namespace):
         if config_of(cache, config.key.namespace) == config.key:
-            for job in seen.owned(cache.uid, JOB.kind):
+            for job in seen.owned(cache.uid, JOB.kind, cache.key.namespace):
                 yield from pods_of(seen, job)
 
 

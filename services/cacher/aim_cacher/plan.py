@@ -166,7 +166,9 @@ def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, making: Ma
     if first.key != cache.key:
         other = f"ModelCache {first.key.name} is older and has the same source, so this one is not filled; delete one of them"
         duplicate = condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other)
-        return _delete(*seen.owned(cache.uid, JOB.kind)) | report(cache, with_refusal(duplicate, seen.learned(cache.key, REFUSED)))
+        return _delete(*seen.owned(cache.uid, JOB.kind, cache.key.namespace)) | report(
+            cache, with_refusal(duplicate, seen.learned(cache.key, REFUSED))
+        )
     view = look(seen, cache, making.ca)
     if _abandoned(seen, cache):
         return act(DeleteObject(cache.key, cache.uid)) | (_repeat(view) if view.refusal is not None else NOTHING)

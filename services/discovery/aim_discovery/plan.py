@@ -183,7 +183,7 @@ def plan_template(seen: Projection, template: Seen, now: datetime.datetime, sett
 
 def _delete_jobs(seen: Projection, template: Seen, but: Key | None = None) -> Plan:
     """The Jobs of a template that are not being deleted yet."""
-    jobs = (job for job in seen.owned(template.uid, JOB.kind) if job.key != but and not job.deleting)
+    jobs = (job for job in seen.owned(template.uid, JOB.kind, template.key.namespace) if job.key != but and not job.deleting)
     return act(*(DeleteObject(job.key, job.uid) for job in jobs))
 
 

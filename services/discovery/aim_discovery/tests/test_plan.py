@@ -140,6 +140,15 @@ def test_a_log_that_was_read(world: Any, log: str, actions: list[str], discovere
     assert not words or words in message(plan, "Discovered")
 
 
+def test_a_pod_of_another_namespace_answers_for_no_job(world: Any) -> None:
+    forged = world.pod("Succeeded", 0, namespace="mallory", age_s=1)
+    bodies = [world.template(), world.model(), world.note(), world.job("succeeded", ended_s=1), forged]
+    assert does(world.plan(projection(*bodies))) == []
+    assert does(world.plan(projection(*bodies, world.pod("Succeeded", 0)))) == ["read log of p"]
+    actions = world.plan(projection(*bodies, world.pod("Succeeded", 0))).actions
+    assert [action.of.namespace for action in actions] == [NAMESPACE]
+
+
 def test_a_log_that_could_not_be_read_is_a_failed_try(world: Any) -> None:
     bodies = [world.template(), world.model(), world.note(), world.job("succeeded"), world.pod("Succeeded", 0)]
     plan = world.plan(projection(*bodies, learned=[world.log(problem="the log is longer than 4 MiB")]))
