@@ -2,6 +2,8 @@
 
 1. A letter is listed until it is handled; handled is a later letter on the same subject that says so.
 2. A message that could not be read is sent again as it was, under its own subject and a new id, once however many services wrote a letter on it.
+   It comes from AIM_LOG, where it was stored by somebody who may publish on that subject. A letter is for reading only: whoever has the key of one
+   service can write into it what they like. Nothing is sent that AIM_LOG does not have any more, or that can be read.
    For work that kept failing, the handled letter itself makes the service look at the object again.
 3. All letters are marked before any message is sent: if that is no better than before, the next letters must not be hidden by the marks.
 """
@@ -9,14 +11,14 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from rich.table import Table
 from rich.text import Text
 
-from aimbus import Access, Bus, CaughtUp, Event, Undecodable, connect, follow, read_log
+from aimbus import Access, Bus, CaughtUp, Event, OversizedMessage, Undecodable, connect, follow, read_log
 from aimbus.access import CA_SETTING, CREDS_SETTING
 from aimctl.console import PlainConsole
 from aimctl.output import Form, print_data
@@ -91,40 +93,52 @@ async def letters(bus: Bus) -> list[Found]:
 
 
 async def retry(bus: Bus, chosen: Iterable[Found], console: PlainConsole) -> bool:
-    """Mark each and try it again; says what it does. False where a message is not to be had any more, whose letter then stays."""
-    messages: dict[tuple[str, int], tuple[bytes, Mapping[str, str]]] = {}
-    complete = True
+    """Mark each and try it again; says what it does. False where a message is not in AIM_LOG any more: its letter is marked, and nothing is sent."""
+    messages: dict[tuple[str, int], Event | Undecodable | None] = {}
     for found in chosen:
         letter = found.letter
-        if letter.subject:
-            message = await _original(bus, letter)
-            if message is None:
-                _say(console, f"{letter.subject} {letter.seq}: too large for its letter, and AIM_LOG has dropped it")
-                complete = False
-                continue
-            messages[letter.subject, letter.seq] = message
+        place = letter.subject, letter.seq
+        if letter.subject and place not in messages:
+            messages[place] = await _original(bus, letter)
         await bus.publisher.publish(handled(letter), cause=[found.seq])
         if not letter.subject:
             _say(console, f"{letter.service} looks at {found.what} again")
     for (subject, seq), message in messages.items():
-        _say(console, f"{subject} {seq} sent again as {await bus.publisher.resend(subject, *message)}")
-    return complete
+        _say(console, f"{subject} {seq} {await _send_again(bus, message)}")
+    return None not in messages.values()
+
+
+async def _send_again(bus: Bus, message: Event | Undecodable | None) -> str:
+    """Returns what was done."""
+    match message:
+        case None:
+            return "is not in AIM_LOG any more: nothing was sent, the letter is closed"
+        case Event():
+            return "can be read: nothing was sent, the letter is closed"
+        case Undecodable(subject=subject, data=data, headers=headers):
+            try:
+                return f"sent again as {await bus.publisher.resend(subject, data, headers)}"
+            except OversizedMessage as error:
+                return f"is too large to be sent again: {error}"
 
 
 def _say(console: PlainConsole, text: str) -> None:
     console.print(text, soft_wrap=True)
 
 
-async def _original(bus: Bus, letter: DeadLetter) -> tuple[bytes, Mapping[str, str]] | None:
-    """Data and headers of an unreadable message, from its letter or, if it was too large for that, from the log."""
-    if len(letter.data) == letter.size_bytes:
-        return letter.data, letter.headers
+async def _original(bus: Bus, letter: DeadLetter) -> Event | Undecodable | None:
+    """What AIM_LOG has at the letter's sequence, if that came on the letter's subject; None where it has nothing there."""
+    if letter.seq < 1 or not _is_a_subject(letter.subject):
+        return None
     async with contextlib.aclosing(read_log(bus, [letter.subject], after_seq=letter.seq - 1)) as items:
         async for item in items:
-            if item.seq == letter.seq and isinstance(item, Undecodable):
-                return item.data, item.headers
-            break
+            return item if (item.seq, item.subject) == (letter.seq, letter.subject) else None
     return None
+
+
+def _is_a_subject(text: str) -> bool:
+    """Whether it may be asked for: one subject, no pattern of many, of the family that AIM_LOG keeps."""
+    return subjects.covers(subjects.ALL, text) and not any(char.isspace() or char in "*>" or not char.isprintable() for char in text)
 
 
 def show(found: list[Found], console: PlainConsole, form: Form) -> None:

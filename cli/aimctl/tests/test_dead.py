@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from aimbus import Bus, Event, NatsServer, Undecodable, connect, ensure_streams, read_log
 from aimctl.console import PlainConsole
@@ -72,29 +73,60 @@ async def test_without_letters_it_says_so(bus: Bus, console: PlainConsole) -> No
     assert text(console) == "no dead letters\n"
 
 
-async def test_a_message_that_can_be_read_by_now_is_sent_once_and_both_letters_go(bus: Bus, console: PlainConsole) -> None:
+async def test_a_message_is_sent_again_once_from_the_log_and_both_letters_go(bus: Bus, console: PlainConsole) -> None:
+    data = b"x" * (KEPT_BYTES + 1)
+    seq = await bus.publisher.resend(SUBJECT, data, {"mine": "1"})
     for service in ("router", "deployer"):
-        await bus.publisher.publish(unreadable(service, encode(POD), 7))
+        await bus.publisher.publish(unreadable(service, data, seq))
     await level(bus)
     assert await retry_letters([SUBJECT], console)
-    [sent] = await log(bus, SUBJECT)
-    assert isinstance(sent, Event)
-    assert sent.message == POD
+    sent = [item for item in await log(bus, SUBJECT) if isinstance(item, Undecodable)]
+    assert [(item.data, item.headers["mine"]) for item in sent] == [(data, "1")] * 2
     await level(bus)
     assert await letters(bus) == []
 
 
-async def test_a_message_too_large_for_its_letter_comes_from_the_log(bus: Bus, console: PlainConsole) -> None:
-    data = b"x" * (KEPT_BYTES + 1)
-    seq = await bus.publisher.resend(SUBJECT, data, {})
-    await bus.publisher.publish(unreadable("router", data, seq))
-    await bus.publisher.publish(unreadable("router", data, seq + 100, "aim.object.x.y"))
+FORGED = encode(POD)
+"""What the key of a service that was taken over would like the operator's key to send."""
+
+
+@pytest.mark.parametrize(
+    ("subject", "at", "said"),
+    [
+        pytest.param(SUBJECT, 1, "sent again as", id="the-message-there-is-another"),
+        pytest.param(SUBJECT, 2, "can be read", id="the-message-there-can-be-read"),
+        pytest.param(SUBJECT, 3, "is not in AIM_LOG any more", id="the-message-there-is-on-another-subject"),
+        pytest.param(SUBJECT, 7, "is not in AIM_LOG any more", id="there-never-was-such-a-message"),
+        pytest.param(SUBJECT, -1, "is not in AIM_LOG any more", id="a-place-that-no-log-has"),
+        pytest.param("aim.object.Pod.ml.*", 1, "is not in AIM_LOG any more", id="a-pattern-of-many-subjects"),
+        pytest.param("aim.object.>", 1, "is not in AIM_LOG any more", id="a-pattern-of-all"),
+        pytest.param("aim.object.Pod ml", 1, "is not in AIM_LOG any more", id="no-subject"),
+        pytest.param("$JS.API.STREAM.DELETE.AIM_LOG", 1, "is not in AIM_LOG any more", id="a-request-to-the-server"),
+    ],
+)
+async def test_what_a_letter_brings_is_never_sent(bus: Bus, console: PlainConsole, subject: str, at: int, said: str) -> None:
+    torn = await bus.publisher.resend(SUBJECT, b"{", {})
+    assert await bus.publisher.publish(structs.replace(POD, resource_version="6")) == torn + 1
+    await bus.publisher.resend("aim.object.Pod.ml.b", b"{", {})
+    await bus.publisher.publish(unreadable("router", FORGED, at, subject))
     await level(bus)
-    assert not await retry(bus, await letters(bus), console)
-    assert [item.data for item in await log(bus, SUBJECT) if isinstance(item, Undecodable)] == [data, data]
+    assert await retry(bus, await letters(bus), console) == ("AIM_LOG" not in said)
+    assert said in text(console)
+    stored = await log(bus, "aim.object.>")
+    assert [item.data for item in stored if isinstance(item, Undecodable)] == [b"{", b"{"] + [b"{"] * (at == torn and subject == SUBJECT)
+    assert len([item for item in stored if isinstance(item, Event)]) == 1
     await level(bus)
-    assert [found.subject for found in await letters(bus)] == ["aim.object.x.y"]
-    assert "AIM_LOG has dropped it" in text(console)
+    assert await letters(bus) == []
+
+
+async def test_a_message_with_a_subject_too_long_to_send_is_named(bus: Bus, console: PlainConsole) -> None:
+    subject = "aim.object.Pod.ml." + "x" * 3000
+    session = await bus.session()
+    await session.request(subject, b"{")
+    await bus.publisher.publish(unreadable("router", b"{", 1, subject))
+    await level(bus)
+    assert await retry(bus, await letters(bus), console)
+    assert "too large to be sent again" in text(console)
 
 
 async def test_for_work_the_handled_letter_is_what_the_service_hears(bus: Bus, console: PlainConsole) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from aimbus.access import Access, inbox_prefix
 from aimbus.errors import AccessRefused, BusClosed
@@ -40,6 +41,17 @@ _log = structlog.stdlib.get_logger("aimbus")
 
 def untold(_: str) -> None:
     """Nobody is told."""
+
+
+class _Client(Client):
+    """The client, but for subjects that are not UTF-8.
+
+    The server takes and stores them; the client's own reading ends at the first one, and with it whatever this process hears on the connection.
+    """
+
+    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> Msg:
+        message: Msg = super()._build_message(sid, subject.decode(errors="replace").encode(), reply, data, headers)
+        return message
 
 
 class Bus:
@@ -82,7 +94,7 @@ class Bus:
 
     async def _keep_connected(self) -> None:
         while True:
-            client = Client()
+            client = _Client()
             closed = asyncio.Event()
             try:
                 await self._connect(client, closed)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from aimschema import subjects
 from aimschema.messages import (
     ActionTaken,
     DeadLetter,
@@ -45,6 +46,9 @@ BATCH_COMMIT = "Nats-Batch-Commit"
 CAUSE = "aim-cause"
 TRACEPARENT = "traceparent"
 SOURCE = "ce-source"
+ERROR_LENGTH = 1024
+"""What is quoted of a message that is wrong may be as long as the message."""
+_VERSION = re.compile(r"[0-9]{1,20}")
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -122,9 +126,9 @@ def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Map
     try:
         message = decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        return Undecodable(seq, subject, str(error), data, headers)
+        return Undecodable(seq, subject, str(error)[:ERROR_LENGTH], data, headers)
     if flaw := _flaw(message, subject):
-        return Undecodable(seq, subject, flaw, data, headers)
+        return Undecodable(seq, subject, flaw[:ERROR_LENGTH], data, headers)
     traceparent = headers.get(TRACEPARENT, "")
     return Event(
         seq=seq,
@@ -142,8 +146,12 @@ def _flaw(message: Message, subject: str) -> str | None:
     """Why a message must not be folded although it could be decoded."""
     if subject_of(message) != subject:
         return f"a message for {subject_of(message)}"
+    if len(subject) > subjects.LONGEST:
+        return f"a subject of more than {subjects.LONGEST} characters"
+    if isinstance(message, KindSynced) and message.resource_version and not _VERSION.fullmatch(message.resource_version):
+        return f"resource_version is no number: {message.resource_version!r}"
     if isinstance(message, ObjectChanged | ObjectDeleted):
-        if not (message.resource_version.isascii() and message.resource_version.isdigit()):
+        if not _VERSION.fullmatch(message.resource_version):
             return f"resource_version is no number: {message.resource_version!r}"
         try:
             msgspec.convert(message.object.get("metadata"), _Metadata)

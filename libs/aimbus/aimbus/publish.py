@@ -31,6 +31,8 @@ from aimschema.messages import Message, Progress, encode, key_of, subject_of
 WINDOW = 256
 ACK_TIMEOUT_S = 5.0
 MARGIN_BYTES = 4096
+LONGEST_SUBJECT = 2048
+"""Bytes. Subject, reply and sizes go in one line, and the server ends a connection over a line of 4,096."""
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 2.0
 BATCH = 500
@@ -227,6 +229,9 @@ def _size_bytes(outgoing: _Outgoing) -> int:
 
 
 def _check_size(session: Session, outgoing: _Outgoing) -> None:
+    subject_bytes = len(outgoing.subject.encode())
+    if subject_bytes > LONGEST_SUBJECT:
+        raise OversizedMessage(f"{outgoing.subject[:LONGEST_SUBJECT]}...", subject_bytes, LONGEST_SUBJECT)
     size_bytes = _size_bytes(outgoing)
     limit_bytes = session.max_payload_bytes - MARGIN_BYTES
     if size_bytes > limit_bytes:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from msgspec import structs
 
-from aimbus.envelope import Event, Undecodable, headers_for, open_event
-from aimschema.messages import ActionTaken, DeadLetter, KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, encode
+from aimbus.envelope import ERROR_LENGTH, Event, Undecodable, headers_for, open_event
+from aimschema.messages import ActionTaken, DeadLetter, KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, encode, subject_of
 from aimschema.resources import Key
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -98,6 +98,36 @@ def test_what_readers_could_not_trust_is_not_an_event(message: Message, says: st
     item = open_event(5, "aim.object.Pod.ml.a_b", NOW, encode(message), {})
     assert isinstance(item, Undecodable)
     assert says in item.error
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        pytest.param(structs.replace(CHANGED, name="x" * 1_000_000), "for aim.object.Pod", id="a-name-of-1-mb"),
+        pytest.param(structs.replace(CHANGED, resource_version="9" * 1_000_000), "resource_version", id="a-version-of-1-mb"),
+        pytest.param(structs.replace(CHANGED, resource_version="9" * 5000), "resource_version", id="a-version-python-does-not-read"),
+        pytest.param(structs.replace(CHANGED, resource_version="²"), "resource_version", id="a-digit-of-another-script"),
+        pytest.param(structs.replace(CHANGED, object={"metadata": {"labels": {"a": ["x" * 1_000_000]}}}), "labels", id="metadata"),
+    ],
+)
+def test_what_is_quoted_of_a_message_is_bounded(message: Message, says: str) -> None:
+    item = open_event(5, "aim.object.Pod.ml.a_b", NOW, encode(message), {})
+    assert isinstance(item, Undecodable)
+    assert says in item.error
+    assert len(item.error) <= ERROR_LENGTH
+
+
+@pytest.mark.parametrize("version", ["seven", "-1", "9" * 5000, "1.5", "²"])
+def test_a_marker_at_a_version_that_is_no_number_is_not_an_event(version: str) -> None:
+    marker = KindSynced(kind="Pod", resource_version=version, objects=1)
+    assert isinstance(open_event(5, "aim.synced.Pod", NOW, encode(marker), {}), Undecodable)
+
+
+def test_a_message_on_a_subject_that_no_object_has_is_not_an_event() -> None:
+    message = structs.replace(CHANGED, name="x" * 4000)
+    item = open_event(5, subject_of(message), NOW, encode(message), {})
+    assert isinstance(item, Undecodable)
+    assert "subject" in item.error
 
 
 def test_what_is_said_again_over_something_else_has_an_id_of_its_own() -> None:

@@ -279,3 +279,47 @@ async def test_a_bounded_reading_of_the_log_ends(bare_bus: Bus, pod: Pod, filter
     read = [item.seq async for item in read_log(bare_bus, filters)]
     assert read == ([1] if filters == [subjects.ALL] else [])
     assert [item async for item in read_log(bare_bus, filters, after_seq=1)] == []
+
+
+async def put(server: NatsServer, subject: bytes, headers: bytes = b"") -> None:
+    """Publish what the client of this project would not."""
+    host, _, port = server.url.removeprefix("nats://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+    line = b"HPUB %s %d %d" % (subject, len(headers), len(headers) + 1) if headers else b"PUB %s 1" % subject
+    writer.write(line + b"\r\n" + headers + b"{\r\nPING\r\n")
+    async with asyncio.timeout(5):
+        while (await reader.readline()).strip() != b"PONG":
+            pass
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("subject", "headers"),
+    [
+        pytest.param(b"aim.object.Pod.ml.\xff", b"", id="subject-that-is-no-utf-8"),
+        pytest.param(b"aim.object.Pod.\xc3\x28.\xff", b"", id="tokens-that-are-no-utf-8"),
+        pytest.param(b"aim.object.Pod.ml." + b"x" * 4020, b"", id="subject-at-the-server-s-limit"),
+        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nx: \xff\xfe\r\n\r\n", id="header-that-is-no-utf-8"),
+        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nno colon\r\n\r\n", id="header-without-a-colon"),
+        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\n: 1\r\n\r\n", id="header-without-a-name"),
+        pytest.param(b"aim.object.Pod.ml.a", b"garbage\r\n\r\n", id="headers-of-no-version"),
+        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nce-id: " + b'"' * 60_000 + b"\r\n\r\n", id="the-largest-header-that-is-stored"),
+        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0 404 No Messages\r\n\r\n", id="a-status-of-the-server-s"),
+        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nStatus: 409\r\n\r\n", id="a-status-as-a-header"),
+    ],
+)
+async def test_whatever_somebody_publishes_the_next_message_is_heard(server: NatsServer, bus: Bus, pod: Pod, subject: bytes, headers: bytes) -> None:
+    await put(server, subject, headers)
+    await bus.publisher.publish(pod("after"))
+    await ensure_streams(bus)
+    async with following(bus, ["aim.object.>"]) as follower:
+        bad, good = await load(follower)
+        assert isinstance(bad, Undecodable)
+        assert good.subject == "aim.object.Pod.ml.after"
+        await put(server, subject, headers)
+        await bus.publisher.publish(pod("live"))
+        assert isinstance(await anext(follower), Undecodable)
+        assert (await anext(follower)).subject == "aim.object.Pod.ml.live"  # type: ignore[union-attr]

@@ -64,6 +64,15 @@ async def test_saying_the_same_again_gives_the_first_sequence(bus: Bus, pod: Pod
     assert len(await events(read_log(bus, [subjects.ALL]))) == 2
 
 
+async def test_a_subject_too_long_for_the_server_is_refused_and_the_connection_lives_on(bus: Bus, pod: Pod) -> None:
+    session = await bus.session()
+    with pytest.raises(OversizedMessage) as refused:
+        await bus.publisher.publish(pod("x" * 4060))
+    assert len(str(refused.value)) < 4000
+    await bus.publisher.publish(pod("a"))
+    assert not session.ended.done()
+
+
 async def test_a_delete_is_stored_with_the_logs_age_to_live(bus: Bus) -> None:
     deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}})
     await bus.publisher.publish(deleted)

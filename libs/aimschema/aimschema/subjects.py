@@ -3,7 +3,8 @@
 1. A subject is tokens split by dots, and Kubernetes names may hold dots; they never hold an underscore (RFC 1123
    subdomains), so `.` travels as `_` and comes back unharmed.
 2. A cluster-scoped object has `-` in place of its namespace, which no namespace can be called (RFC 1123 labels).
-3. The letter on an unreadable message carries that message's subject within its own; a subject that makes no sense as its hash.
+3. The letter on an unreadable message carries that message's subject within its own; a subject that makes no sense, or is longer than any of ours,
+   as its hash: the server ends a connection over a line of 4,096 bytes, subject and reply together.
 """
 
 import hashlib
@@ -19,6 +20,8 @@ DEAD = "aim.dead"
 UNREADABLE = "unreadable"
 LIVE_PROGRESS = "aimlive.progress"
 ALL = "aim.>"
+LONGEST = 512
+"""Bytes of a subject of ours: Kubernetes bounds a kind and a namespace at 63 characters and a name at 253."""
 
 
 def _token(name: str | None) -> str:
@@ -60,7 +63,7 @@ def of_dead(service: str, key: Key) -> str:
 def of_unreadable(service: str, subject: str) -> str:
     """For the letter of `service` on a message that came on `subject`, whatever that looks like."""
     address = find(subject)
-    if address is None or address.family == DEAD:
+    if address is None or address.family == DEAD or len(subject) > LONGEST or not subject.isascii():
         return f"{DEAD}.{service}.{UNREADABLE}.{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
     return f"{DEAD}.{service}.{UNREADABLE}.{subject.removeprefix('aim.')}"
 

@@ -97,6 +97,26 @@ def test_the_letter_on_an_unreadable_message_says_what_that_was_about(key: Key, 
     assert subjects.parse(subjects.of_unreadable(service, subjects.of_synced(key.kind))) == (subjects.DEAD, key.kind, None, service)
 
 
+@given(key=KEYS, service=SERVICES)
+def test_no_subject_is_longer_than_the_server_takes(key: Key, service: str) -> None:
+    for _, _, build in BUILDERS:
+        assert len(build(key, service)) <= subjects.LONGEST
+    longest = Key("K" * 63, "n" * 63, "x" * 253)
+    assert len(subjects.of_unreadable("statuswriter", subjects.of_report(longest, "statuswriter"))) <= subjects.LONGEST
+
+
+LONG = "x" * 4000
+
+
+@pytest.mark.parametrize(
+    "original", [f"aim.object.Pod.ml.{LONG}", f"aim.object.{LONG}.ml.a", f"aim.report.Pod.ml.a.{LONG}", f"aim.synced.{LONG}", "aim.object.Pod.ml.é"]
+)
+def test_a_subject_that_no_object_has_is_hashed_in_its_letter(original: str) -> None:
+    subject = subjects.of_unreadable("router", original)
+    assert len(subject) <= subjects.LONGEST
+    assert subjects.parse(subject) == (subjects.DEAD, "", None, "router")
+
+
 @pytest.mark.parametrize("original", ["aim.object.Pod.too.many.tokens", "aim.x", "aim.dead.router.Pod.ml.a", "aim.object.Pod.\u00e9"])
 def test_a_subject_that_makes_no_sense_is_hashed_in_its_letter(original: str) -> None:
     subject = subjects.of_unreadable("router", original)

@@ -3,17 +3,22 @@
 1. Such a message stops nothing: it is counted, logged with subject and sequence, and kept as a letter on `aim.dead.>` for a person.
 2. One letter a message, over reloads and restarts: a service follows its own letters, and writes only once it has caught up with them.
 3. Nothing here waits for the bus; letters go out beside the work.
+4. Whoever may publish decides what is in a message: a letter has only so much of it, and one that cannot be sent is logged.
 """
 
 import asyncio
 
 import structlog
 
-from aimbus import Bus, Event, Undecodable
+from aimbus import Bus, Event, OversizedMessage, Undecodable
 from aimschema import subjects
 from aimschema.messages import KEPT_BYTES, DeadLetter, encode
 from aimservice.metrics import FAILURES
 
+ERROR_LENGTH = 1024
+HEADER_LENGTH = 1024
+HEADERS = ("ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "aim-cause", "traceparent")
+"""Those that the letter shows; all others are in AIM_LOG only."""
 log = structlog.get_logger()
 
 
@@ -45,7 +50,7 @@ class Letters:
 
     def unreadable(self, item: Undecodable) -> None:
         FAILURES.labels("undecodable").inc()
-        log.error("undecodable", subject=item.subject, seq=item.seq, error=item.error)
+        log.error("undecodable", subject=item.subject, seq=item.seq, error=shortened(item.error))
         address = subjects.find(item.subject)
         key = None if address is None else address.key
         self._found[item.seq] = DeadLetter(
@@ -53,11 +58,11 @@ class Letters:
             kind="" if address is None else address.kind,
             namespace=None if key is None else key.namespace,
             name="" if key is None else key.name,
-            error=item.error,
+            error=shortened(item.error),
             attempts=1,
             subject=item.subject,
             seq=item.seq,
-            headers=dict(item.headers),
+            headers={name: item.headers[name][:HEADER_LENGTH] for name in HEADERS if name in item.headers},
             data=item.data if len(item.data) <= KEPT_BYTES else b"",
             size_bytes=len(item.data),
         )
@@ -65,7 +70,11 @@ class Letters:
 
     def unusable(self, event: Event, error: Exception) -> None:
         """It could be read, but not dealt with; what came in its headers is not known any more."""
-        self.unreadable(Undecodable(event.seq, event.subject, repr(error), encode(event.message), {}))
+        try:
+            data = encode(event.message)
+        except (ValueError, OverflowError, RecursionError):  # (it could be decoded, from not so deep in the stack)
+            data = b""
+        self.unreadable(Undecodable(event.seq, event.subject, repr(error), data, {}))
 
     async def send(self) -> None:
         """Until cancelled."""
@@ -76,4 +85,12 @@ class Letters:
                 seq, letter = self._found.popitem()
                 if seq not in self._told:
                     self._told.add(seq)
-                    await self._bus.publisher.publish(letter)
+                    try:
+                        await self._bus.publisher.publish(letter)
+                    except (OversizedMessage, ValueError) as error:  # (ValueError: text that is no UTF-8)
+                        log.warning("letter-not-sent", subject=letter.subject, seq=seq, error=shortened(str(error)))
+
+
+def shortened(error: str) -> str:
+    """What goes into a letter of the text of an error."""
+    return error if len(error) <= ERROR_LENGTH else error[: ERROR_LENGTH - 1] + "…"

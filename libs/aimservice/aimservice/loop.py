@@ -37,7 +37,7 @@ from aimservice.act import Applier, NameConflict
 from aimservice.events import latest_warning
 from aimservice.health import Health
 from aimservice.leadership import candidacy
-from aimservice.letters import Letters
+from aimservice.letters import Letters, shortened
 from aimservice.metrics import EVENTS, FAILURES, FOLLOW_LAG, QUEUE_DEPTH, RECONCILE_SECONDS, measured, source_of
 from aimservice.passes import Passes
 from aimservice.plan import (
@@ -504,7 +504,7 @@ class Loop:
                 name=target.name,
                 about=about,
                 outcome=outcome,
-                detail=detail,
+                detail=shortened(detail),
                 resource_version=resource_version,
                 mark=self._applier.mark(target) if isinstance(action, ApplyObject) and outcome == "done" else None,
             ),
@@ -530,9 +530,8 @@ class Loop:
         log.error("unexpected", key=str(key), failures=failures, exc_info=error)
         if failures >= DEAD_AFTER and key not in self._dead:
             self._dead.add(key)
-            letter = DeadLetter(
-                service=self.service.name, kind=key.kind, namespace=key.namespace, name=key.name, error=repr(error), attempts=failures
-            )
+            what = shortened(repr(error))
+            letter = DeadLetter(service=self.service.name, kind=key.kind, namespace=key.namespace, name=key.name, error=what, attempts=failures)
             await self.bus.publisher.publish(letter, cause=causes)
 
 

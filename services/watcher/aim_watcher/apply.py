@@ -103,14 +103,13 @@ class Feed:
                         self._begin()
                         self._letters.loading()
                         self._health.waiting(STATE, "loading from AIM_STATE")
-                    case Event(message=ObjectChanged() | ObjectDeleted() as message, seq=seq):
-                        self._fold(message, seq)
-                    case Event(message=DeadLetter() as letter):
-                        self._letters.seen(letter)
-                    case Event(message=KindSynced() as marker):
-                        self._note_age(marker)
                     case Event():
-                        log.warning("unexpected-message", subject=item.subject, seq=item.seq)
+                        try:
+                            self._on_event(item)
+                        except Exception as error:  # (one message must not end the watcher, whatever is in it)
+                            log.exception("event-failed", subject=item.subject, seq=item.seq)
+                            self._letters.unusable(item, error)
+                            self._found_hidden(item, tasks)
                     case Undecodable():
                         self._letters.unreadable(item)
                         self._found_hidden(item, tasks)
@@ -128,7 +127,18 @@ class Feed:
         finally:
             await self._stop_watching()
 
-    def _found_hidden(self, item: Undecodable, tasks: asyncio.TaskGroup) -> None:
+    def _on_event(self, event: Event) -> None:
+        match event.message:
+            case ObjectChanged() | ObjectDeleted() as message:
+                self._fold(message, event.seq)
+            case DeadLetter() as letter:
+                self._letters.seen(letter)
+            case KindSynced() as marker:
+                self._note_age(marker)
+            case _:
+                log.warning("unexpected-message", subject=event.subject, seq=event.seq)
+
+    def _found_hidden(self, item: Event | Undecodable, tasks: asyncio.TaskGroup) -> None:
         """Say again what an unreadable message hides: at once, or with the list of its kind."""
         address = subjects.find(item.subject)
         if address is None:
@@ -139,10 +149,13 @@ class Feed:
             tasks.create_task(self._say_again(marker, marker_too=address.key is None))
 
     async def _say_again(self, marker: KindSynced, *, marker_too: bool) -> None:
-        async with self._publishing[marker.kind]:
-            await self._reveal(marker.kind)
-            if marker_too:
-                await self._bus.publisher.publish(marker)
+        try:
+            async with self._publishing[marker.kind]:
+                await self._reveal(marker.kind)
+                if marker_too:
+                    await self._bus.publisher.publish(marker)
+        except Exception:  # (the next list of the kind tries again)
+            log.exception("not-said-again", kind=marker.kind)
 
     async def _reveal(self, kind: str) -> None:
         for key in [key for key in self._hidden if key.kind == kind]:
