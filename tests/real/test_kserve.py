@@ -37,7 +37,7 @@ async def team(real: Real) -> AsyncIterator[Cluster]:
     cluster = real.stack.lab.cluster
     await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}}, resource=NAMESPACE_KIND)
     yield cluster
-    await cluster.delete(NAMESPACE_KIND, None, "team")
+    await real.kubectl("delete", "namespace", "team")
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in GOLDEN.glob("inference-service.*.yaml")))

@@ -154,9 +154,12 @@ async def test_a_webhook_that_is_down_is_quoted_and_waited_for(real: Real) -> No
 
 
 async def test_no_account_was_denied_anything_it_asked_for(real: Real) -> None:
-    denied = [
-        (request["user"]["username"], request["verb"], request["requestURI"])
-        for request in real.requests()
-        if request["user"]["username"].startswith(ACCOUNTS) and request.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
-    ]
-    assert denied == []
+    """But for the moment in which the API server has not read its roles yet."""
+    asked: dict[str, set[tuple[str, str, str]]] = {"allow": set(), "forbid": set()}
+    for request in real.requests():
+        account = request["user"]["username"]
+        decision = request.get("annotations", {}).get("authorization.k8s.io/decision")
+        if account.startswith(ACCOUNTS) and decision:
+            asked[decision].add((account, request["verb"], request["requestURI"].partition("?")[0]))
+    assert asked["allow"]
+    assert asked["forbid"] - asked["allow"] == set()

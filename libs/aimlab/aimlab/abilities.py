@@ -81,8 +81,15 @@ async def _schedules(cluster: Cluster, namespace: str) -> bool:
 
 
 async def _serves(cluster: Cluster, namespace: str) -> bool:
-    """KServe says of an InferenceService that is to be stopped that it is."""
-    stopped = {"annotations": {"serving.kserve.io/stop": "true", "serving.kserve.io/autoscalerClass": "none"}}
+    """KServe reports on an InferenceService that is to be stopped; one of any version, in a mode that needs nothing else."""
+    stopped = {
+        "labels": {"networking.kserve.io/visibility": "cluster-local"},
+        "annotations": {
+            "serving.kserve.io/deploymentMode": "RawDeployment",
+            "serving.kserve.io/stop": "true",
+            "serving.kserve.io/autoscalerClass": "none",
+        },
+    }
     try:
         return await _gets_conditions(cluster, INFERENCE_SERVICE, namespace, {"metadata": stopped, "spec": {"predictor": NO_CONTAINER}})
     except NotFound:

@@ -1,7 +1,6 @@
 """KServe's own controller, with its kinds, its settings and its webhooks.
 
-Its webhooks are called by URL on loopback, with a certificate made here. Standard mode is the
-default, and the Gateway API is on.
+Its webhooks are called by URL on loopback, with a certificate made here.
 """
 
 import base64
@@ -70,12 +69,13 @@ def crds_in(folder: Path) -> Iterator[Body]:
 
 
 def settings(part: KServe) -> Body:
-    """The project's own ConfigMap inferenceservice-config, for Standard mode and the Gateway API."""
+    """The project's own ConfigMap inferenceservice-config; but for an old version, for Standard mode and the Gateway API."""
     text = (part.source / "config/configmap/inferenceservice.yaml").read_text()
     body: Body = yaml.load(text, yaml.CSafeLoader)
     body["metadata"] |= {"namespace": NAME}
-    mode = "RawDeployment" if part.version == OLD_KSERVE else "Standard"
-    changes = {"deploy": {"defaultDeploymentMode": mode}, "ingress": {"enableGatewayApi": True}}
+    if part.version == OLD_KSERVE:
+        return body
+    changes = {"deploy": {"defaultDeploymentMode": "Standard"}, "ingress": {"enableGatewayApi": True}}
     for key, changed in changes.items():
         given = msgspec.json.decode(body["data"][key])
         body["data"][key] = msgspec.json.encode(given | changed).decode()
