@@ -279,7 +279,7 @@ def _volume(seen: Projection, view: View, now: datetime.datetime, making: Making
 
 def _storage(view: View, size: str | int) -> ReportedCondition:
     claim, name = view.claim, names.cache_claim(view.cache.key.name)
-    wanted = view.wanted_class
+    wanted = view.wanted_class if claim is None else claim.spec.get("storageClassName")
     if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
         refused = f"volume claim {name} is refused: {view.refusal.message}; tried again soon"
         return condition(reasons.STORAGE_READY, False, view.refusal.reason(reasons.PVC_PENDING), refused)
@@ -326,10 +326,11 @@ def _await_removal(seen: Projection, view: View, now: datetime.datetime, claim: 
 
 
 def _misplaced(view: View) -> bool:
-    """A claim that never got a volume, since its class does not exist, while another class is asked for by now."""
+    """A claim that never got a volume, while a new one would have a class that exists, and another than this one."""
     claim = view.claim
-    unbound = claim is not None and claim.status.get("phase") in {None, "Pending"} and not claim.spec.get("volumeName")
-    return unbound and view.storage_class is None and view.wanted_class not in {None, claim.spec.get("storageClassName") if claim else None}
+    if claim is None or claim.status.get("phase") not in {None, "Pending"} or claim.spec.get("volumeName") or view.class_of_new is None:
+        return False
+    return view.storage_class is None or view.wanted_class not in {None, claim.spec.get("storageClassName")}
 
 
 def _mountable(view: View) -> bool:

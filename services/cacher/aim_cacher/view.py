@@ -33,6 +33,7 @@ class View:
     claim: Seen | None
     wanted_class: str | None
     storage_class: Seen | None
+    class_of_new: Seen | None
     download: Seen | None
     size: Seen | None
     said: tuple[ReportedCondition, ...]
@@ -102,6 +103,7 @@ def look(seen: Projection, cache: Seen, ca: str = "") -> View:
         claim=claim,
         wanted_class=wanted_class,
         storage_class=_class(seen, wanted_class if claim is None else claim.spec.get("storageClassName")),
+        class_of_new=_class(seen, wanted_class),
         download=seen.get(Key(JOB.kind, namespace, names.cache_download_job(cache.key.name))),
         size=seen.get(Key(JOB.kind, namespace, names.cache_size_job(cache.key.name))),
         said=said.conditions if said is not None and said.uid == cache.uid else _conditions(cache),

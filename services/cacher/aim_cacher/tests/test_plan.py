@@ -140,6 +140,34 @@ TROUBLE = [
         WAITING,
         id="class-named-anew-in-the-config",
     ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim("Pending", storage_class="typo")],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False StorageClassMissing",
+        WAITING,
+        id="no-class-named-any-more-and-there-is-a-default",
+    ),
+    pytest.param(
+        lambda w: [CLASS, storage_class("slow"), w.config(cacheStorageClassName="fast"), w.cache(), w.claim("Pending", storage_class="slow")],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False PVCProvisioning",
+        WAITING,
+        id="another-class-named-since-the-former-gives-no-volume",
+    ),
+    pytest.param(
+        lambda w: [CLASS, storage_class("slow"), w.cache(), w.claim("Pending", storage_class="slow")],
+        [],
+        "False PVCProvisioning",
+        WAITING,
+        id="the-class-that-was-the-default",
+    ),
+    pytest.param(
+        lambda w: [w.config(cacheStorageClassName="typo-too"), w.cache(), w.claim("Pending", storage_class="typo")],
+        [],
+        "False StorageClassMissing",
+        WAITING,
+        id="another-class-that-does-not-exist",
+    ),
     pytest.param(lambda w: [w.cache(), w.claim("Pending")], [], "False StorageClassMissing", WAITING, id="class-has-gone"),
     pytest.param(lambda w: [w.cache(), w.claim(filled="a")], [CLAIM], "True PVCBound", "True Warm", id="class-has-gone-after-binding"),
     pytest.param(lambda w: [CLASS, w.cache(), w.claim("Lost")], [], "False PVCLost", WAITING, id="volume-lost"),
@@ -784,6 +812,12 @@ def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:
     plan = world.plan(projection(CLASS, world.cache(uid="second"), deleted(5), world.service("chat"), predictor("chat")))
     assert says(plan, "StorageReady") == TERMINATING
     assert "AIMService chat to 0" in message(plan, "StorageReady")
+
+
+@pytest.mark.parametrize("given", [[], [CLASS]], ids=["no-default-class", "a-default-class"])
+def test_the_class_of_a_claim_is_named_where_it_is_missing(world: Any, given: list[Body]) -> None:
+    plan = world.plan(projection(*given, world.cache(), world.claim("Pending", storage_class="typo")))
+    assert "storage class typo does not exist" in message(plan, "StorageReady")
 
 
 @pytest.mark.parametrize("uid", ["c", "second"], ids=["its-own", "of-a-former-cache"])
