@@ -68,6 +68,11 @@ class Protecting(Cluster):
             if pod["metadata"]["namespace"] == namespace and name in claims_of(pod) and pod["spec"].get("nodeName") and phase(pod) not in OVER
         ]
 
+    def create(self, body: Body) -> Body:
+        """A new claim is Pending, whoever wrote its status."""
+        pending = {"status": {"phase": "Pending"}} if body["kind"] == CLAIM.kind else {}
+        return super().create({**body, **pending})
+
     def write(self, body: Body) -> Body:
         return self._store(body)
 
