@@ -6,7 +6,9 @@
 3. Anything else is doubt, and doubt is ended by a new snapshot: 410 in both its forms, any ERROR event, a line that is not JSON, a lost or silent
    connection (a server restored from a backup never answers a version from its future), an hour gone by.
 4. Objects come without managedFields: nobody here reads them, and of a list of thousands they would be half the memory.
-5. Nothing here asks twice within half a second, and a server that asks for patience gets it.
+5. A 404 alone says nothing on a kind: proxies answer so, and API servers that start. The kind is absent when the discovery document of its group
+   lists it no more, or `/apis` its group, each time it is asked for a while.
+6. Nothing here asks twice within half a second, and a server that asks for patience gets it.
 """
 
 import asyncio
@@ -71,6 +73,10 @@ class Timing:
     short_s: float = 1.0
     retry_s: float = backoff.SHORTEST_S
     absent_s: float = 5.0
+    gone_s: float = 15.0
+    """How long a kind that was listed has to be missing before it is called absent."""
+    new_s: float = 1.0
+    """The same for a kind that was not listed yet: nothing much is lost, and others wait for it."""
 
 
 TIMING = Timing()
@@ -104,7 +110,8 @@ class Watch:
     opened_at: float | None = field(default=None, init=False)
     initial_events: bool = field(default=True, init=False)
     failures: int = field(default=0, init=False)
-    not_found: int = field(default=0, init=False)
+    missing_since: float | None = field(default=None, init=False)
+    absent: bool = field(default=False, init=False)
     troubled: bool = field(default=False, init=False)
 
     async def run(self) -> AsyncGenerator[Seen]:
@@ -117,11 +124,12 @@ class Watch:
                         del seen  # a generator keeps what it yielded while it waits, and a quiet watch waits for hours
                 pause_s = self._ended()
             except errors.KubeError as error:
-                if self.opened_at is None and _is_absent(error):
+                if self.opened_at is None and isinstance(error, errors.NotFound) and await self._is_unserved():
                     if self._missed():
                         yield Absent()
-                    pause_s = backoff.wait_s(1, shortest_s=self.timing.retry_s if self.listed_at else self.timing.absent_s)
+                    pause_s = backoff.wait_s(1, shortest_s=self.timing.absent_s if self.absent else self.timing.retry_s)
                 else:
+                    self.missing_since = None
                     pause_s = self._doubted(error)
             await asyncio.sleep(pause_s)
 
@@ -179,19 +187,31 @@ class Watch:
         return None
 
     def _listed(self, listed: Listed) -> Listed:
-        self.version, self.listed_at, self.not_found = listed.resource_version, time.monotonic(), 0
+        self.version, self.listed_at = listed.resource_version, time.monotonic()
+        self.missing_since, self.absent = None, False
         if self.troubled:
             log.info("watch-recovered", kind=self.resource.kind, objects=len(listed.items))
             self.troubled = False
         return listed
 
-    def _missed(self) -> bool:
-        """Count a 404 of the kind; True when it is to be called absent: at once, but at the second 404 if it was there a moment ago."""
-        self.version = None
-        self.not_found += 1
-        if self.not_found != (1 if self.listed_at is None else 2):
+    async def _is_unserved(self) -> bool:
+        """Whether the API server states that it does not serve the kind; False where it cannot be asked."""
+        try:
+            return not await is_served(self.transport, self.resource)
+        except errors.KubeError as error:
+            log.info("discovery-unavailable", kind=self.resource.kind, status=error.status, error=error.message)
             return False
-        self.listed_at = None
+
+    def _missed(self) -> bool:
+        """Note that the kind is not served; True when it is to be called absent: once, after it was missing for a while."""
+        self.version = None
+        now = time.monotonic()
+        if self.missing_since is None:
+            self.missing_since = now
+        least_s = self.timing.new_s if self.listed_at is None else self.timing.gone_s
+        if self.absent or now - self.missing_since < least_s:
+            return False
+        self.listed_at, self.absent = None, True
         return True
 
     def _ended(self) -> float:
@@ -223,6 +243,24 @@ class Watch:
         return backoff.wait_s(self.failures, error, shortest_s=self.timing.retry_s)
 
 
-def _is_absent(error: errors.KubeError) -> bool:
-    """Whether a 404 is the API server's word on the kind (a Status, or its plain text for a path it does not know) and not some proxy's page."""
-    return isinstance(error, errors.NotFound) and (error.reason == "NotFound" or error.message.startswith("404 page not found"))
+async def is_served(transport: Transport, resource: Resource) -> bool:
+    """Whether the API server's discovery documents have the kind. Raises KubeError where they do not come or are none."""
+    path = f"/apis/{resource.api_version}" if resource.group else f"/api/{resource.version}"
+    try:
+        document = decode(await transport.send("GET", path))
+    except errors.NotFound:
+        return resource.api_version in _group_versions(decode(await transport.send("GET", "/apis")))
+    _check_kind(document, "APIResourceList")
+    return any(isinstance(each, dict) and each.get("name") == resource.plural for each in document.get("resources") or ())
+
+
+def _group_versions(document: Body) -> set[str]:
+    _check_kind(document, "APIGroupList")
+    groups = [each for each in document.get("groups") or () if isinstance(each, dict)]
+    versions = [each for group in groups for each in group.get("versions") or () if isinstance(each, dict)]
+    return {str(each.get("groupVersion")) for each in versions}
+
+
+def _check_kind(document: Body, kind: str) -> None:
+    if document.get("kind") != kind:
+        raise errors.Unavailable(f"not an {kind} but {document.get('kind')!s:.60}", reason="Undecodable")

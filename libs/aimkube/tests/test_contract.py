@@ -14,7 +14,7 @@ from aimlab.apiserver import ApiServer
 from aimschema.resources import CACHE, CONFIG_MAP, CRD
 
 CRDS = Path(__file__).parents[3] / "deploy" / "crds"
-FAST = Timing(retry_s=0.01, absent_s=0.05, short_s=0.0)
+FAST = Timing(retry_s=0.01, absent_s=0.05, short_s=0.0, gone_s=0.1, new_s=0.0)
 
 
 def cache(name: str = "c", **spec: Any) -> dict[str, Any]:

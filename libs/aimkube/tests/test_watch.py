@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from aimkube import Absent, Changed, Listed, Removed, Seen, Timing
 from aimschema.resources import CACHE
 
-FAST = Timing(quiet_s=5.0, stream_s=(60.0, 61.0), short_s=0.0, retry_s=0.01, absent_s=0.01)
+FAST = Timing(quiet_s=5.0, stream_s=(60.0, 61.0), short_s=0.0, retry_s=0.01, absent_s=0.01, gone_s=0.0, new_s=0.0)
 
 
 def obj(name: str, version: int) -> dict[str, Any]:
@@ -168,21 +169,64 @@ async def test_a_throttled_watch_waits_as_told_and_keeps_its_place(kit: Any, ser
     assert server.asked[2].at_s - server.asked[1].at_s >= 0.3
 
 
+NO_PAGE = "404 page not found\n"
+OTHERS = {"kind": "APIResourceList", "groupVersion": CACHE.api_version, "resources": [{"name": "others"}]}
+WITH_IT = OTHERS | {"resources": [{"name": CACHE.plural, "kind": CACHE.kind}]}
+OTHER_GROUPS = {"kind": "APIGroupList", "groups": [{"name": "apps", "versions": [{"groupVersion": "apps/v1"}]}]}
+WITH_THE_GROUP = {"kind": "APIGroupList", "groups": [{"name": CACHE.group, "versions": [{"groupVersion": CACHE.api_version}]}]}
+
+
 async def test_a_kind_that_is_not_installed_is_said_once_and_found_later(kit: Any, server: Any, script: Any) -> None:
-    missing = kit.Answer("404 page not found\n", 404, "text/plain")
-    script(missing, missing, missing, INITIAL)
+    missing = kit.Answer(NO_PAGE, 404, "text/plain")
+    script(missing, (200, OTHERS), missing, missing, (200, OTHER_GROUPS), missing, (200, OTHERS), INITIAL)
     assert await follow(kit, await server.start(), 2) == ["absent", "listed a @5"]
+    assert [asked.path for asked in server.asked[1:5]] == [
+        f"/apis/{CACHE.api_version}",
+        CACHE.path(),
+        f"/apis/{CACHE.api_version}",
+        "/apis",
+    ]
 
 
-async def test_a_kind_that_was_there_is_called_absent_at_the_second_404(kit: Any, server: Any, script: Any) -> None:
-    missing = kit.Answer("404 page not found\n", 404, "text/plain")
-    script(INITIAL, missing, INITIAL, missing, missing, missing, INITIAL)
-    assert await follow(kit, await server.start(), 4) == ["listed a @5", "listed a @5", "absent", "listed a @5"]
+@pytest.mark.parametrize(
+    ("document", "groups"),
+    [
+        pytest.param((200, WITH_IT), None, id="the-group-has-it"),
+        pytest.param((404, NO_PAGE), (404, NO_PAGE), id="a-proxy-that-is-starting"),
+        pytest.param((404, status(404, "NotFound")), (404, status(404, "NotFound")), id="a-gateway-that-speaks-status"),
+        pytest.param((404, "<html>no such host</html>"), (404, "<html>no such host</html>"), id="a-gateway-with-a-page"),
+        pytest.param((200, "<html>welcome</html>"), None, id="a-page-that-is-fine"),
+        pytest.param((200, {}), None, id="an-empty-object"),
+        pytest.param((200, {"kind": "Status", "code": 404}), None, id="a-status-that-is-fine"),
+        pytest.param((503, status(503, "ServiceUnavailable")), None, id="discovery-not-ready"),
+        pytest.param((403, status(403, "Forbidden")), None, id="discovery-forbidden"),
+        pytest.param((404, NO_PAGE), (200, WITH_THE_GROUP), id="the-group-is-there-without-its-document"),
+        pytest.param((404, NO_PAGE), (200, {"kind": "Status"}), id="groups-that-are-none"),
+        pytest.param((404, NO_PAGE), (500, status(500, "InternalError")), id="no-groups"),
+    ],
+)
+@pytest.mark.parametrize("error", [NO_PAGE, status(404, "NotFound"), "<html>no such host</html>"])
+async def test_a_404_alone_does_not_make_a_kind_absent(kit: Any, server: Any, script: Any, error: Any, document: Any, groups: Any) -> None:
+    there = [kit.Answer(step[1], step[0]) for step in (document, groups) if step is not None]
+    script(INITIAL, *[kit.Answer(error, 404, "text/plain" if isinstance(error, str) else "application/json"), *there] * 2, INITIAL)
+    assert await follow(kit, await server.start(), 2) == ["listed a @5", "listed a @5"]
 
 
-async def test_a_404_of_a_proxy_does_not_make_a_kind_absent(kit: Any, server: Any, script: Any) -> None:
-    script(kit.Answer("<html>no such host</html>", 404, "text/html"), INITIAL)
-    assert await follow(kit, await server.start(), 1) == ["listed a @5"]
+async def test_a_kind_that_was_there_is_called_absent_once_it_was_missing_for_a_while(kit: Any, server: Any, script: Any) -> None:
+    missing = [(404, status(404, "NotFound")), (200, OTHERS)]
+    timing = replace(FAST, gone_s=0.15, retry_s=0.05)
+    script(INITIAL, *missing, INITIAL, *missing * 20)
+    assert await follow(kit, await server.start(), 3, timing) == ["listed a @5", "listed a @5", "absent"]
+    asked = [each for each in server.asked[4:] if each.path == CACHE.path()]
+    assert asked[-1].at_s - asked[0].at_s >= 0.15
+
+
+async def test_one_answer_that_the_kind_is_there_begins_the_while_again(kit: Any, server: Any, script: Any) -> None:
+    missing = [(404, status(404, "NotFound")), (200, OTHERS)]
+    there = [(404, status(404, "NotFound")), (200, WITH_IT)]
+    timing = replace(FAST, gone_s=10.0, retry_s=0.01)
+    script(INITIAL, *missing * 3, *there, *missing * 3, INITIAL)
+    assert await follow(kit, await server.start(), 2, timing) == ["listed a @5", "listed a @5"]
 
 
 @pytest.mark.parametrize("then", ["silence", "break"])

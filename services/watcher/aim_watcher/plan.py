@@ -47,9 +47,13 @@ def plan_listed(known: Known, resource: Resource, items: Iterable[Body], resourc
 
 
 def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoing]:
-    """For a kind that the API does not serve: nothing of it is there."""
+    """For a kind that the API does not serve: nothing of it is there.
+
+    The kind may come back with the very same objects, and readers drop what is not newer than a delete: where something is deleted here, the marker
+    begins a new epoch, in which they are published then.
+    """
     gone: list[Outgoing] = [_deleted(key, present, str(present.version), epoch) for key, present in _living(known)]
-    return [*gone, KindSynced(kind=resource.kind, resource_version="", objects=0, installed=False, epoch=epoch)]
+    return [*gone, KindSynced(kind=resource.kind, resource_version="", objects=0, installed=False, epoch=epoch + bool(gone))]
 
 
 def plan_changed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:

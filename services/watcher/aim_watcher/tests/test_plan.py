@@ -104,6 +104,36 @@ def test_a_kind_that_is_not_installed_has_no_objects() -> None:
     assert said(plan.plan_absent(on_the_bus(body()), CACHE)) == ["deleted c u1 @5", "not installed"]
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_kind_that_comes_back_unchanged_is_there_again_for_every_reader(times: int) -> None:
+    known, seen, epoch, seq = NOTHING, Projection(), 0, 0
+
+    def publish(messages: list[Outgoing]) -> None:
+        nonlocal known, seen, epoch, seq
+        for message in messages:
+            seq += 1
+            seen = service_fold(seen, message, seq)
+            epoch = max(epoch, message.epoch)
+            if not isinstance(message, KindSynced):
+                known = fold(known, message, seq)
+
+    publish(plan.plan_listed(known, CACHE, [body()], "9", epoch))
+    for _ in range(times):
+        publish(plan.plan_absent(known, CACHE, epoch))
+        assert (seen.get(Key(CACHE.kind, "ns", "c")), seen.installed(CACHE.kind)) == (None, False)
+        publish(plan.plan_absent(known, CACHE, epoch))  # a watcher that was started meanwhile
+        publish(plan.plan_listed(known, CACHE, [body()], "9", epoch))
+        assert seen.get(Key(CACHE.kind, "ns", "c")) is not None
+        publish(plan.plan_changed(known, body(version=10 + seq), epoch))
+        publish(plan.plan_listed(known, CACHE, [body()], str(10 + seq), epoch))
+    assert epoch == times
+
+
+def test_a_kind_that_never_was_there_begins_no_epoch() -> None:
+    (marker,) = plan.plan_absent(NOTHING, CACHE, 3)
+    assert marker.epoch == 3
+
+
 def test_what_was_left_out_is_named() -> None:
     (message,) = plan.plan_changed(NOTHING, body() | {"status": {"big": "x" * 100, "bigger": "x" * 1000}, "spec": {"size": 1}})
     assert isinstance(message, ObjectChanged)
