@@ -101,6 +101,6 @@ async def follow_live(bus: Bus, subject: str) -> AsyncGenerator[Progress, None]:
 def _decode_progress(data: bytes) -> Progress | None:
     try:
         message = decode(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return message if isinstance(message, Progress) else None

@@ -94,21 +94,26 @@ def of_answer(status: int, content_type: str, body: bytes, retry_after: str | No
     if content_type.partition(";")[0].strip() == "application/json":
         try:
             document = msgspec.json.decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             document = None
         if isinstance(document, dict) and document.get("kind") == "Status":
-            return of_status({"code": status, **document}, retry_after)
+            return of_status(document if isinstance(document.get("code"), int) else {**document, "code": status}, retry_after)
     text = body[:500].decode(errors="replace").strip() or "no message"
     return of_status({"code": status, "message": text}, retry_after)
 
 
 def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeError:
     """The error for a Status object: the body of an answer, or the object of an ERROR event in a watch."""
-    status, reason = int(document.get("code") or 0), str(document.get("reason") or "")
+    code, reason = document.get("code"), str(document.get("reason") or "")
+    status = code if isinstance(code, int) else 0
     message = str(document.get("message") or reason or "no message")
-    details = document.get("details") or {}
+    details = document.get("details")
+    details = details if isinstance(details, dict) else {}
+    given = details.get("causes")
     causes = tuple(
-        Cause(str(cause.get("field", "")), str(cause.get("reason", "")), str(cause.get("message", ""))) for cause in details.get("causes") or ()
+        Cause(str(cause.get("field", "")), str(cause.get("reason", "")), str(cause.get("message", "")))
+        for cause in (given if isinstance(given, list) else ())
+        if isinstance(cause, dict)
     )
     after_s = _seconds(retry_after) or _seconds(details.get("retryAfterSeconds"))
     return _class(status, reason, message)(message, status=status, reason=reason, causes=causes, retry_after_s=after_s)

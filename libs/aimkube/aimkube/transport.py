@@ -6,6 +6,7 @@ its connection for minutes and must not use up the pool that requests need.
 
 import contextlib
 import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +26,9 @@ Fence: TypeAlias = Callable[[], Awaitable[None]]
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
+
+DEEPEST = 256
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 REQUEST_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -156,11 +160,35 @@ class _Lines:
 
 
 def decode(data: bytes) -> Body:
-    """A JSON object; raises Unavailable for anything else, which no Kubernetes API sends (a proxy between, a torn line)."""
+    """A JSON object; raises Unavailable for anything else, which no Kubernetes API sends (a proxy between, a torn line).
+
+    The API server takes objects 10,000 levels deep, Python reads about 900: what lies deeper than DEEPEST is null then, so that one object of a list
+    does not hide the others.
+    """
     try:
-        return msgspec.json.decode(data, type=Body)
+        try:
+            return msgspec.json.decode(data, type=Body)
+        except RecursionError:
+            return msgspec.json.decode(_without_depths(data), type=Body)
     except msgspec.DecodeError as error:
         raise errors.Unavailable(f"not a JSON object in an answer of the API server: {error}", reason="Undecodable") from error
+
+
+def _without_depths(data: bytes) -> bytes:
+    """The JSON with null for each list and object below DEEPEST levels. Without recursion, in one pass."""
+    kept, begin, depth = bytearray(), 0, 0
+    for token in _TOKEN.finditer(data):
+        match token[0]:
+            case b"{" | b"[":
+                depth += 1
+                if depth == DEEPEST + 1:
+                    kept += data[begin : token.start()]
+            case b"}" | b"]":
+                if depth == DEEPEST + 1:
+                    kept += b"null"
+                    begin = token.end()
+                depth -= 1
+    return bytes(kept) if depth > DEEPEST else bytes(kept + data[begin:])
 
 
 def _unreachable(error: Exception) -> errors.Unavailable:

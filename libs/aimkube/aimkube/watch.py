@@ -88,12 +88,29 @@ async def list_pages(transport: Transport, resource: Resource, path: str, query:
     token = ""
     while True:
         page = decode(await transport.send("GET", path, query={**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}))
+        version, token = _place(page)
         for item in page.get("items") or ():
-            item["metadata"].pop("managedFields", None)
-            items.append({"apiVersion": resource.api_version, "kind": resource.kind, **item})
-        token = page["metadata"].get("continue") or ""
+            if _has_identity(item):
+                item["metadata"].pop("managedFields", None)
+                items.append({**item, "apiVersion": resource.api_version, "kind": resource.kind})
+            else:
+                log.warning("object-without-identity", kind=resource.kind)
         if not token:
-            return Listed(tuple(items), page["metadata"]["resourceVersion"])
+            return Listed(tuple(items), version)
+
+
+def _place(page: Body) -> tuple[str, str]:
+    """The version of a list, and where its next page begins. Raises Unavailable for what is no list."""
+    metadata = page.get("metadata")
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(version, str):
+        raise errors.Unavailable("a list without a version", reason="Undecodable")
+    return version, str(metadata.get("continue") or "")
+
+
+def _has_identity(item: object) -> bool:
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    return isinstance(metadata, dict) and all(isinstance(metadata.get(name), str) for name in ("name", "uid", "resourceVersion"))
 
 
 @dataclass
@@ -166,8 +183,13 @@ class Watch:
             raise errors.Unavailable(f"a watch event without an object: {kind}", reason="Undecodable")
         if kind == "ERROR":
             raise errors.of_status(body)
-        metadata = body["metadata"]
+        metadata = body.get("metadata")
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("resourceVersion"), str):
+            raise errors.Unavailable(f"a watch event with an object without a version: {kind}", reason="Undecodable")
         metadata.pop("managedFields", None)
+        if kind in {"ADDED", "MODIFIED", "DELETED"} and not _has_identity(body):
+            log.warning("object-without-identity", kind=self.resource.kind)
+            return None
         if initial is not None:
             key = (metadata.get("namespace", ""), metadata.get("name", ""))
             match kind:

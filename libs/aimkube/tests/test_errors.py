@@ -120,3 +120,24 @@ def test_a_refused_apply_names_the_permission_where_the_server_does_not(said: st
     refused = errors.Forbidden(said, status=403, reason="Forbidden")
     named = errors.named_permission(refused, "aim-cacher", JOB, namespace)
     assert (named.message, named.status, named.reason) == (expected, 403, "Forbidden")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"code": "abc"},
+        {"code": {}},
+        {"details": "x"},
+        {"details": {"causes": "x"}},
+        {"details": {"causes": ["x", None, {"field": 7}]}},
+        {"details": {"retryAfterSeconds": []}},
+        {"message": {"a": 1}, "reason": ["x"]},
+    ],
+)
+def test_a_status_of_any_shape_is_an_error(document: dict[str, Any]) -> None:
+    body = json.dumps({"kind": "Status", **document}).encode()
+    assert isinstance(errors.of_answer(503, "application/json", body), errors.KubeError)
+
+
+def test_an_answer_nested_without_end_is_an_error() -> None:
+    assert errors.of_answer(503, "application/json", b'{"a":' * 5000).status == 503

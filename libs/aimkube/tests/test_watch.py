@@ -1,6 +1,7 @@
 """List and watch against a server that misbehaves on purpose: what the caller is told, and what the server is asked."""
 
 import asyncio
+import json
 import socket
 from contextlib import aclosing
 from dataclasses import replace
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from aimkube import Absent, Changed, Listed, Removed, Seen, Timing
+from aimkube import Absent, Changed, Listed, Removed, Seen, Timing, Unavailable
+from aimkube.transport import decode
 from aimschema.resources import CACHE
 
 FAST = Timing(quiet_s=5.0, stream_s=(60.0, 61.0), short_s=0.0, retry_s=0.01, absent_s=0.01, gone_s=0.0, new_s=0.0)
@@ -259,6 +261,62 @@ async def test_lines_longer_than_any_buffer_are_read(kit: Any, server: Any, scri
     large["object"]["spec"] = {"blob": "x" * 5_000_000}
     script([*INITIAL, large])
     assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed b @6"]
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "[[1]]" + "}" * levels
+
+
+@pytest.mark.parametrize("levels", [100, 900, 1100, 9990])
+async def test_an_object_nested_as_deep_as_a_server_takes_hides_no_other(kit: Any, server: Any, script: Any, levels: int) -> None:
+    def with_spec(document: dict[str, Any], name: str) -> str:
+        text = json.dumps(document)
+        place = text.index(f'"name": "{name}"')
+        start = text.rindex('{"metadata"' if '"items"' in text else '"metadata"', 0, place)
+        at = start + 1 if text[start] == "{" else start
+        return text[:at] + f'"spec": {deep(levels)}, ' + text[at:] + "\n"
+
+    listed = with_spec(page(5, "a", "b", "c"), "b")
+    script(REFUSED, kit.Answer(listed, 200), [with_spec(event("MODIFIED", "b", 6), "b"), event("MODIFIED", "a", 7)])
+    assert await follow(kit, await server.start(), 3) == ["listed a b c @5", "changed b @6", "changed a @7"]
+
+
+def test_only_what_lies_too_deep_is_left_out() -> None:
+    text = '{"items":[{"b":' + "[" * 2000 + '"]}\\"]"' + "]" * 2000 + ',"c":[1,{"d":"}"}]},{"e":[]}]}'
+    decoded = decode(text.encode())
+    assert decoded["items"][0]["c"] == [1, {"d": "}"}]
+    assert decoded["items"][1] == {"e": []}
+    node, levels = decoded["items"][0]["b"], 0
+    while node is not None:
+        (node,), levels = node, levels + 1
+    assert levels < 300
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, '{"a":' * 5000, '{"a":' + "[" * 5000 + "}" * 5000, "[" * 2000 + "]" * 2000 + "]" * 2000, '"' * 5000])
+def test_what_is_deep_and_no_json_object_is_no_answer(text: str) -> None:
+    with pytest.raises(Unavailable):
+        decode(text.encode())
+
+
+@pytest.mark.parametrize(
+    "item", [None, 7, "b", [], {}, {"metadata": None}, {"metadata": []}, {"metadata": {"name": "b"}}, {"metadata": {"name": 7, "uid": {}}}]
+)
+async def test_an_item_that_is_no_object_hides_no_other(kit: Any, server: Any, script: Any, item: Any) -> None:
+    listed = page(5, "a", "c")
+    listed["items"].insert(1, item)
+    script(REFUSED, (200, listed), [event("MODIFIED", "a", 7)])
+    assert await follow(kit, await server.start(), 2) == ["listed a c @5", "changed a @7"]
+
+
+@pytest.mark.parametrize("metadata", [None, [], {}, {"resourceVersion": 7}, {"name": "b"}])
+async def test_an_event_whose_object_has_no_version_is_doubt(kit: Any, server: Any, script: Any, metadata: Any) -> None:
+    script([*INITIAL, {"type": "MODIFIED", "object": {"metadata": metadata}}], INITIAL)
+    assert await follow(kit, await server.start(), 2) == ["listed a @5", "listed a @5"]
+
+
+async def test_an_event_on_an_object_without_identity_is_passed_over(kit: Any, server: Any, script: Any) -> None:
+    script([*INITIAL, {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": "6"}}}, event("MODIFIED", "a", 7)])
+    assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed a @7"]
 
 
 async def test_a_server_that_is_away_is_waited_for(kit: Any, server: Any, script: Any) -> None:

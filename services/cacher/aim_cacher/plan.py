@@ -460,7 +460,7 @@ def _result(seen: Projection, job: Seen) -> DownloaderResult:
     message = found[1].message
     try:
         return msgspec.json.decode(message, type=DownloaderResult)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return DownloaderResult(message=message.strip().rsplit("\n", 1)[-1])
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from msgspec import structs
 
 from aim_watcher.projection import Known, Published, living
-from aim_watcher.prune import prune, without_largest
+from aim_watcher.prune import publishable, without_largest
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
 from aimschema.resources import Key, Resource, key_of
 
@@ -71,7 +71,7 @@ def plan_removed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
     present = living(known, key)
     if present is None or (present.epoch == epoch and _version(body) < present.version):
         return []
-    last = prune(body) if present.uid == body["metadata"]["uid"] else present.body
+    last = publishable(body)[0] if present.uid == body["metadata"]["uid"] else present.body
     return [_deleted(key, present, body["metadata"]["resourceVersion"], epoch, last)]
 
 
@@ -118,13 +118,15 @@ def _takes_its_place(present: Published, body: Body) -> bool:
 
 def _replacing(present: Published | None, key: Key, body: Body, epoch: int) -> list[Outgoing]:
     metadata = body["metadata"]
+    object_, left_out = publishable(body)
     changed = ObjectChanged(
         kind=key.kind,
         namespace=key.namespace,
         name=key.name,
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
-        object=prune(body),
+        object=object_,
+        truncated=left_out,
         epoch=epoch,
     )
     if present is None or present.uid == changed.uid:

@@ -17,7 +17,35 @@ CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 METADATA: Path = ("metadata",)
 IDENTITY = frozenset({("apiVersion",), ("kind",), *((*METADATA, name) for name in ("name", "namespace", "uid", "resourceVersion", "generation"))})
 BULK = 0.5
+DEEPEST = 100
+"""Levels of what is published. Every reader has to decode it, with some of its own stack in use, and Python ends at 1,000."""
 MOST_CONDITIONS = 100
+
+
+def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
+    """The body as it goes on the bus, and what had to be left out: all but identity, where it is too deep or of another shape than its kind has."""
+    try:
+        pruned = prune(body)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        pruned = body
+    else:
+        if not _is_deep(pruned):
+            return pruned, ()
+    return _identity(body), tuple(name for name in pruned if name not in {"apiVersion", "kind", "metadata"})
+
+
+def _is_deep(node: Any) -> bool:
+    level = [node]
+    for _ in range(DEEPEST):
+        level = [value for each in level for value in (each.values() if isinstance(each, dict) else each) if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _identity(body: Body) -> Body:
+    metadata = {name: body["metadata"][name] for *_, name in sorted(IDENTITY) if name in body["metadata"]}
+    return {"apiVersion": body.get("apiVersion", ""), "kind": body["kind"], "metadata": metadata}
 
 
 def prune(body: Body) -> Body:
@@ -36,8 +64,12 @@ def _with_few_conditions(body: Body) -> Body:
     conditions = status.get("conditions") if isinstance(status, dict) else None
     if status is None or not isinstance(conditions, list) or len(conditions) <= MOST_CONDITIONS:
         return body
-    kept = sorted(conditions, key=lambda condition: condition.get("type") != READY)[:MOST_CONDITIONS]
+    kept = sorted(conditions, key=_is_not_ready)[:MOST_CONDITIONS]
     return {**body, "status": {**status, "conditions": kept}}
+
+
+def _is_not_ready(condition: Any) -> bool:
+    return not isinstance(condition, dict) or condition.get("type") != READY
 
 
 def _replaced(node: Any, path: Path, change: Callable[[Any], Any]) -> Any:

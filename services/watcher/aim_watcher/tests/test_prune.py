@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from aim_watcher.prune import prune, without_largest
+from aim_watcher.prune import DEEPEST, prune, publishable, without_largest
+from aimschema.messages import ObjectChanged, encode
 
 SECRET_REF = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
 ENV = [{"name": "PASSWORD", "value": "hunter2"}, SECRET_REF, {"name": "EMPTY"}]
@@ -44,6 +45,55 @@ def test_bookkeeping_of_the_api_server_and_of_kubectl_is_left_out() -> None:
     object_["metadata"] |= {"managedFields": [{}], "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "1"}}
     pruned = prune(object_)
     assert pruned["metadata"] == body("ConfigMap")["metadata"] | {"annotations": {"mine": "1"}}
+
+
+def nested(levels: int) -> Any:
+    node: Any = 1
+    for _ in range(levels):
+        node = {"a": [node]}
+    return node
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        pytest.param("InferenceService", {"status": {"conditions": nested(2000)}}, id="deeper-than-python-goes"),
+        pytest.param("InferenceService", {"spec": nested(300)}, id="deeper-than-readers-go"),
+        pytest.param("InferenceService", {"spec": nested(DEEPEST)}, id="just-too-deep"),
+        pytest.param("Pod", {"spec": ["x"]}, id="spec-is-a-list"),
+        pytest.param("Pod", {"spec": {"containers": "x"}}, id="containers-are-text"),
+        pytest.param("Pod", {"spec": {"containers": ["x"]}}, id="container-is-text"),
+        pytest.param("Pod", {"spec": {"containers": [{"env": "x"}]}}, id="env-is-text"),
+        pytest.param("Job", {"spec": {"template": {"spec": {"containers": [{"env": [7]}]}}}}, id="env-of-numbers"),
+    ],
+)
+def test_what_cannot_be_pruned_is_published_by_identity_alone(kind: str, more: dict[str, Any]) -> None:
+    whole = body(kind, **more)
+    whole["metadata"] |= {"labels": {"a": "b"}, "generation": 3}
+    published, left_out = publishable(whole)
+    assert published == body(kind) | {"metadata": body(kind)["metadata"] | {"generation": 3}}
+    assert left_out == tuple(more)
+    encode(
+        ObjectChanged(kind=kind, namespace="ns", name="n", uid="u", resource_version="1", object=published, truncated=left_out),
+    )
+
+
+STRINGS = ["x"] * 101
+MIXED = [None, 7, [], {"type": "Other"}, *[{"type": "Other"}] * 100, {"type": "Ready", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "left"),
+    [pytest.param(STRINGS, STRINGS[:100], id="101-strings"), pytest.param(MIXED, [MIXED[-1], *MIXED[:99]], id="ready-among-whatever")],
+)
+def test_conditions_of_any_shape_are_cut(conditions: list[Any], left: list[Any]) -> None:
+    published, left_out = publishable(body("InferenceService", status={"conditions": conditions}))
+    assert (published["status"]["conditions"], left_out) == (left, ())
+
+
+def test_what_is_not_too_deep_is_published_whole() -> None:
+    whole = body("InferenceService", spec=nested(DEEPEST // 2 - 2))
+    assert publishable(whole) == (whole, ())
 
 
 BIG = "x" * 1000
