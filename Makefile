@@ -43,7 +43,7 @@ faults: .venv/dev-installed ## bring up 50 services under every fault, with two 
 	$(BIN)/python tests/faults $(FAULTS)
 
 SEED ?= 1
-soak: .venv/dev-installed ## ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --keep FOLDER")
+soak: .venv/dev-installed ## ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --real")
 	$(BIN)/python tests/soak --seed $(SEED) $(SOAK)
 
 told: .venv/dev-installed ## bring about every fault a person is told of, and write into docs/faults.md where and how soon

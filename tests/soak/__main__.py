@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("", "faults")
 
 import structlog  # noqa: E402 (the paths come first)
 
+from aimlab.real.cluster import FOLDER  # noqa: E402
 from soak.cluster import on_laptop  # noqa: E402
 from soak.run import Soak, soak  # noqa: E402
 
@@ -19,12 +21,14 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/soak", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="decides on operations and faults (default 1)")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default 10)")
+    parser.add_argument("--real", action="store_true", help="on real parts, as `make test-real` builds them")
     parser.add_argument("--keep", type=Path, help="keep the services' logs in this folder")
     return parser.parse_args()
 
 
 async def run(args: argparse.Namespace, folder: Path) -> Soak:
-    async with on_laptop(folder, args.seed) as cluster:
+    kubeconfig = Path(os.environ[FOLDER]) / "kubeconfig" if args.real else None
+    async with on_laptop(folder, args.seed, kubeconfig) as cluster:
         return await soak(cluster, args.seed, args.minutes * 60, tell)
 
 
@@ -41,6 +45,9 @@ def summary(args: argparse.Namespace, done: Soak) -> str:
 
 def main() -> int:
     args = arguments()
+    if args.real and FOLDER not in os.environ:
+        beside = [sys.executable, "-m", "aimlab.real", sys.executable, str(Path(__file__).parent)]
+        os.execv(sys.executable, [*beside, *sys.argv[1:]])  # noqa: S606 (the same program, beside real parts)
     with tempfile.TemporaryDirectory(prefix="aim-soak-") as made:
         folder = args.keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)

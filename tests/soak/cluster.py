@@ -113,10 +113,10 @@ def commands() -> dict[str, ImageCommand]:
 
 
 @asynccontextmanager
-async def on_laptop(folder: Path, seed: int) -> AsyncIterator[SoakCluster]:
-    """Runs it all for as long as the block lasts, on the API server double."""
+async def on_laptop(folder: Path, seed: int, kubeconfig: Path | None = None) -> AsyncIterator[SoakCluster]:
+    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given, else on the double."""
     manifests = [*crds(), *rbac()]
-    async with laptop(folder, manifests) as lab:
+    async with laptop(folder, manifests, kubeconfig) as lab:
         lab.set_images(commands())
         async with _control_plane(folder, lab, seed) as made:
             yield made
@@ -126,7 +126,7 @@ async def on_laptop(folder: Path, seed: int) -> AsyncIterator[SoakCluster]:
 async def _control_plane(folder: Path, lab: Lab, seed: int) -> AsyncIterator[SoakCluster]:
     async with AsyncExitStack() as stack:
         api = api_of(lab.kubeconfig)
-        proxy = await stack.enter_async_context(Proxy(api.url, chance(seed)))
+        proxy = await stack.enter_async_context(Proxy(api.url, chance(seed), api.ca_file))
         accounts_folder = folder / "accounts"
         accounts_folder.mkdir()
         accounts = await account_kubeconfigs(lab.cluster, Api(proxy.url), rbac(), accounts_folder)

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import random
+import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 
@@ -42,13 +44,14 @@ class Trap:
 
 
 class Proxy:
-    """Use as a context. `faulty` counts what was done to requests and streams."""
+    """Use as a context. `faulty` counts what was done to requests and streams; `ca_file`: whom to trust where the upstream is https."""
 
-    def __init__(self, upstream: str, rng: random.Random) -> None:
+    def __init__(self, upstream: str, rng: random.Random, ca_file: Path | None = None) -> None:
         self.url = ""
         self.faulty = 0
         self.requests = 0
         self._upstream = upstream
+        self._trusts = None if ca_file is None else ssl.create_default_context(cafile=ca_file)
         self._rng = rng
         self.traps: list[Trap] = []
         self._now = NONE
@@ -59,7 +62,8 @@ class Proxy:
 
     async def __aenter__(self) -> "Proxy":
         self._over.set()
-        self._session = ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None), trust_env=False, auto_decompress=False)
+        connector = TCPConnector(limit=0, ssl=self._trusts or True)
+        self._session = ClientSession(connector=connector, timeout=ClientTimeout(total=None), trust_env=False, auto_decompress=False)
         app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
