@@ -76,7 +76,7 @@ class Session:
         and swallows a cancellation there, with which one time-out around both would be used up.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with _cancellable(), asyncio.timeout(timeout_s):
                 await self.client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError, nats.errors.OutboundBufferLimitError, OSError) as error:
             raise SessionEnded from error
@@ -96,7 +96,8 @@ class Session:
             arrived.put_nowait(None)
 
         try:
-            subscription = await self.client.subscribe(subject, cb=keep, pending_bytes_limit=0)
+            async with _cancellable():
+                subscription = await self.client.subscribe(subject, cb=keep, pending_bytes_limit=0)
         except nats.errors.Error as error:
             raise SessionEnded from error
         self.ended.add_done_callback(wake)
@@ -105,9 +106,20 @@ class Session:
         finally:
             self.ended.remove_done_callback(wake)
             with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+                async with _cancellable():
+                    await subscription.unsubscribe()
 
     async def _replied(self, message: Msg) -> None:
         waiting = self._waiting.get(message.subject.rpartition(".")[2])
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
+
+
+@contextlib.asynccontextmanager
+async def _cancellable() -> AsyncIterator[None]:
+    """Raises the cancellation that the client swallowed while it waited for a flush: work that was cancelled must not go on."""
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()  # (who cleans up after a cancellation may send)
+    yield
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError

@@ -1,12 +1,17 @@
 """The connection that is never given up."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 import structlog
+from nats.aio.client import Client
 
 from aimbus import Bus, BusClosed, NatsServer, Unreachable, connect
+from aimbus.session import Session
 
 
 async def test_connecting_waits_for_a_server_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -72,3 +77,79 @@ async def test_passwords_are_not_logged(server: NatsServer) -> None:
         await bus.close()
     assert lines
     assert "secret" not in str(lines)
+
+
+class SwallowingClient:
+    """A client that is busy with a flush when it is cancelled, and takes no notice (nats-py 2.16.0, Client._flush_pending)."""
+
+    max_payload = 1 << 20
+    options: ClassVar = {"name": "t"}
+
+    def __init__(self) -> None:
+        self.flushing = asyncio.Event()
+
+    def new_inbox(self) -> str:
+        return "_INBOX.t"
+
+    async def publish(self, *_: object, **__: object) -> None:
+        self.flushing.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def subscribe(self, *_: object, **__: object) -> "SwallowingClient":
+        await self.publish()
+        return self
+
+    async def unsubscribe(self) -> None:
+        pass
+
+
+async def sends(session: Session) -> None:
+    await session.send("a", b"")
+
+
+async def requests(session: Session) -> None:
+    await session.request("a", b"")
+
+
+async def subscribes(session: Session) -> None:
+    async with session.subscribed("a"):
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("act", [sends, requests, subscribes])
+async def test_a_cancellation_that_the_client_swallows_ends_the_work(act: Callable[[Session], Awaitable[None]]) -> None:
+    client = SwallowingClient()
+    gone_on = False
+
+    async def work() -> None:
+        nonlocal gone_on
+        await act(Session(cast("Client", client)))
+        gone_on = True
+
+    task = asyncio.create_task(work())
+    await client.flushing.wait()
+    task.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert not gone_on
+
+
+async def test_who_cleans_up_after_a_cancellation_may_send(bare_bus: Bus) -> None:
+    session = await bare_bus.session()
+    sent = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await session.send("a", b"")
+            sent.set()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert sent.is_set()
+    assert task.cancelled()

@@ -6,7 +6,9 @@
 3. The leader's work is cancelled `margin_s` before anybody could take the lease, whatever requests do: one task makes them, another keeps the time.
 4. Work may be late all the same (a stopped process, a blocked event loop, a suspended machine): `confirm`, asked before every write, lets
    nothing pass after that moment. The clock counts while a machine is suspended, where the system has such a clock.
-5. The lease is given back once the work has ended, not before, so that the next one starts at once.
+5. Work that does not end when the lease is lost is cancelled again, and after `end_s` WorkDoesNotEnd is raised, which ends the process: nobody else
+   would start it again, since it is alive and a standby in good order.
+6. The lease is given back once the work has ended, not before, so that the next one starts at once.
 
 What nobody can do is recall a request that has left the process. Hence the margin, and guards (uid, resourceVersion) on the writes themselves.
 A person who deletes a lease takes it away from its holder within `renew_s`; a candidate that knew it waits as for a dead holder.
@@ -44,6 +46,8 @@ class LeaseTiming:
     request_s: float = 1.8  # how long one request may take; shorter than `renew_s`
     retry_s: float = 0.25  # after a renewal that failed
     poll_s: float = 1.0  # how often a candidate looks
+    again_s: float = 1.0  # between cancellations of work that does not end although the lease is lost
+    end_s: float = 15.0  # how long it may take to end
 
 
 TIMING = LeaseTiming()
@@ -77,6 +81,10 @@ class Standing:
     leading: bool
     holder: str = ""
     problem: str = ""
+
+
+class WorkDoesNotEnd(Exception):
+    """The lease is lost, and the work takes no notice of being cancelled: the process has to end."""
 
 
 class Leases(Protocol):
@@ -233,13 +241,15 @@ class Lease:
                 working.result()
         finally:
             working.cancel()
+            again_s, limit_s = None, None
             if not self.held or renewing.done():
                 # A renewal that comes through now must not let the work pass again that is about to end.
                 renewing.cancel()
                 self._stop_at_s = NEVER_S
                 self._lost(renewing)
+                again_s, limit_s = self._timing.again_s, self._timing.end_s
             try:
-                await _ended(working)
+                await _ended(working, again_s, limit_s)
             finally:
                 renewing.cancel()
                 await _ended(renewing)
@@ -309,14 +319,22 @@ class Lease:
         return f"lease {self._namespace}/{self._name}: {_text(error)}"
 
 
-async def _ended(task: asyncio.Task[Any]) -> None:
-    """Waits for a cancelled task even when cancelled meanwhile: what it does must not go on unseen."""
+async def _ended(task: asyncio.Task[Any], again_s: float | None = None, limit_s: float | None = None) -> None:
+    """Waits for a cancelled task even when cancelled meanwhile: what it does must not go on unseen.
+
+    With `again_s` it is cancelled again so often; with `limit_s` WorkDoesNotEnd is raised after that time.
+    """
     cancelled: asyncio.CancelledError | None = None
+    begun_s = asyncio.get_running_loop().time()
     while not task.done():
+        if limit_s is not None and asyncio.get_running_loop().time() - begun_s >= limit_s:
+            raise WorkDoesNotEnd(f"the work has not ended {limit_s:.0f} s after the lease was lost")
         try:
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=again_s)
         except asyncio.CancelledError as error:
             cancelled = error
+        if again_s is not None:
+            task.cancel()
     if cancelled is not None:
         raise cancelled
 

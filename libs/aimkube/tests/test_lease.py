@@ -7,6 +7,7 @@ import selectors
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVarTuple
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from aimkube import AlreadyExists, Conflict, Lease, NotFound, Standing, Unavailable
-from aimkube.lease import TIMING, Observation, Record, observe, record_of, wait_s
+from aimkube.lease import TIMING, Observation, Record, WorkDoesNotEnd, observe, record_of, wait_s
 from aimschema.resources import Resource
 
 Body = dict[str, Any]
@@ -428,6 +429,56 @@ def test_work_that_takes_its_time_to_end_keeps_the_lease_until_it_has(scene: Sce
 
     scene.run(story())
     assert ended_s[0] < scene.span("b")[0] < ended_s[0] + 1.1
+
+
+class Deaf:
+    """Work that swallows its first `times` cancellations, as a library may while it waits for something."""
+
+    def __init__(self, world: World, times: float) -> None:
+        self.world, self.times = world, times
+        self.cancelled_s: list[float] = []
+
+    async def work(self) -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled_s.append(self.world.time())
+                if len(self.cancelled_s) > self.times:
+                    raise
+
+
+def deaf_candidate(scene: Scene, times: float) -> tuple[Deaf, "asyncio.Future[None]"]:
+    """Holds the lease, and loses it 5 s after the start: the server does not answer it from then on."""
+    deaf, loop = Deaf(scene.world, times), asyncio.get_running_loop()
+    lease = Lease(scene.server, "aim-system", "aim-test")
+    lease.clock_s = lambda: 1000 + loop.time()
+    scene.unreachable[""] = (5.0, 60.0)
+    return deaf, asyncio.ensure_future(lease.lead(deaf.work))
+
+
+@pytest.mark.parametrize("times", [1, 3, 10])
+def test_work_that_takes_no_notice_of_a_lost_lease_is_cancelled_again(scene: Scene, times: int) -> None:
+    async def story() -> None:
+        deaf, leading = deaf_candidate(scene, times)
+        await asyncio.sleep(40)
+        assert not leading.done()
+        gaps_s = [later - earlier for earlier, later in pairwise(deaf.cancelled_s)]
+        assert gaps_s == pytest.approx([TIMING.again_s] * times)
+        leading.cancel()
+
+    scene.run(story())
+
+
+def test_work_that_never_ends_after_a_lost_lease_is_an_error(scene: Scene) -> None:
+    async def story() -> None:
+        deaf, leading = deaf_candidate(scene, float("inf"))
+        with pytest.raises(WorkDoesNotEnd):
+            await leading
+        assert TIMING.end_s <= scene.world.time() - deaf.cancelled_s[0] <= TIMING.end_s + TIMING.again_s
+        deaf.times = 0
+
+    scene.run(story())
 
 
 # --- whatever happens ---

@@ -210,7 +210,7 @@ def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCo
 
 
 def clean(message: str) -> str:
-    text = printable(message)
+    text = printable(message[: MESSAGE_LENGTH + 1])
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
 
 

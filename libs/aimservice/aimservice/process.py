@@ -1,7 +1,8 @@
 """A service as a process: settings, logs, health, signals, exit code.
 
 SIGTERM and SIGINT cancel the main coroutine, which finishes or gives back what is in hand; after `DRAIN_S` the process
-ends all the same. The exit code is 0 after a signal, 1 when the main coroutine ended by itself, 2 for bad settings.
+ends all the same, as it does when the main coroutine ended by itself and something it started does not.
+The exit code is 0 after a signal, 1 when the main coroutine ended by itself, 2 for bad settings.
 /livez says that the event loop turns, also while the service still waits for NATS or the API server.
 """
 
@@ -60,6 +61,7 @@ async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]], 
             error = _error_of(work)
             log.error("ended-by-itself", error=repr(error), exc_info=error)
             await asyncio.to_thread(flush, FLUSH_S)
+            await _end_all(1)
             return 1
         log.info("stopping")
         asked_s = loop.time()
@@ -73,6 +75,16 @@ async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]], 
         await asyncio.to_thread(flush, max(LEAST_FLUSH_S, min(FLUSH_S, asked_s + DRAIN_S - loop.time())))
         log.info("stopped")
         return 0
+
+
+async def _end_all(exit_code: int) -> None:
+    """Cancel what still runs; ends the process where that takes no notice: asyncio.run would wait for it for ever."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others and (await asyncio.wait(others, timeout=DRAIN_S))[1]:
+        log.error("work-does-not-end", drain_s=DRAIN_S)
+        os._exit(exit_code)
 
 
 def _error_of(work: asyncio.Future[None]) -> BaseException | None:

@@ -81,3 +81,16 @@ def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
 def test_a_condition_tells_the_refusal_there_is_and_no_other(said: str, refused: str | None, message: str) -> None:
     refusal = None if refused is None else Refusal(POD, refused)
     assert with_refusal(condition("A", False, "Waiting", said), refusal) == condition("A", False, "Waiting", message)
+
+
+class Unread(str):
+    """Text that must not be walked through as a whole."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("walked through before it was cut")
+
+
+def test_a_message_is_cut_before_it_is_made_printable() -> None:
+    assert clean(Unread("\n" * 5_000_000)) == " " * (MESSAGE_LENGTH - 1) + "…"

@@ -51,6 +51,11 @@ async def never_stops(settings, health):
         except asyncio.CancelledError:
             pass
 
+async def leaves_behind(settings, health):
+    left = asyncio.create_task(never_stops(settings, health))
+    await asyncio.sleep(0)
+    raise RuntimeError("broken")
+
 async def beats(settings, health):
     beaten = asyncio.Event()
     health.beat = beaten.set
@@ -144,6 +149,12 @@ async def test_after_a_signal_the_exit_code_is_0_whatever_happens_while_stopping
     code, _, err = await ended(process)
     assert code == 0
     assert says in [event["event"] for event in events(err)]
+
+
+async def test_a_service_ends_although_something_it_started_does_not(start: Start) -> None:
+    code, _, err = await ended(await start("leaves_behind"))
+    assert code == 1
+    assert [event["event"] for event in events(err)] == ["ended-by-itself", "work-does-not-end"]
 
 
 async def test_the_process_is_alive_while_the_service_waits_for_something(start: Start) -> None:

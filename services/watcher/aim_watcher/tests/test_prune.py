@@ -79,7 +79,7 @@ def test_what_cannot_be_pruned_is_published_by_identity_alone(kind: str, more: d
 
 
 STRINGS = ["x"] * 101
-MIXED = [None, 7, [], {"type": "Other"}, *[{"type": "Other"}] * 100, {"type": "Ready", "status": "True"}]
+MIXED: list[Any] = [None, 7, [], {"type": "Other"}, *[{"type": "Other"}] * 100, {"type": "Ready", "status": "True"}]
 
 
 @pytest.mark.parametrize(
