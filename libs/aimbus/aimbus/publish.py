@@ -8,6 +8,8 @@
 4. Many messages at once go in atomic batches (ADR-50 of NATS), which the server syncs to disk once before it acknowledges them: ten times
    as many a second. A batch that holds an id which is stored already is refused whole; then, and wherever else a batch is refused, its
    messages go one by one, each found to be there or stored. So a retry never repeats, whatever became of the batch.
+5. An id is known to the whole stream, so whoever may publish anything can take the id of a message that is still to come: of one that counts as
+   stored, the subject there is compared. Where it is another, the message goes under an id that nobody can guess.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from nats.nuid import NUID
 
 from aimbus.envelope import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE, MSG_ID, TTL, headers_for
 from aimbus.errors import ApiError, OversizedMessage, SessionEnded, Unreachable
+from aimbus.jetstream import MESSAGE_NOT_FOUND, api
 from aimbus.once import Once
 from aimbus.session import Session
 from aimbus.tracing import created, publishing, tracer
@@ -153,14 +156,18 @@ class Publisher:
             _check_size(session, outgoing)
             try:
                 reply = await session.request(outgoing.subject, outgoing.data, outgoing.headers, timeout_s=ACK_TIMEOUT_S)
-                seq = _acked_seq(reply.data)
+                ack = _acked(reply.data)
+                if ack.duplicate and not await _is_on(session, ack, outgoing.subject):
+                    _log.warning("message id was taken", subject=outgoing.subject, id=outgoing.headers[MSG_ID], seq=ack.seq)
+                    outgoing = _renamed(outgoing)
+                    continue
             except (Unreachable, TimeoutError, ApiError, msgspec.DecodeError) as error:
                 if isinstance(error, ApiError) and error.err_code == _TOO_LARGE:
                     raise OversizedMessage(outgoing.subject, _size_bytes(outgoing), session.max_payload_bytes) from error
                 self._say(error, outgoing.subject)
             else:
                 self._trouble.reset()
-                return seq
+                return ack.seq
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 
@@ -213,14 +220,30 @@ async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
     last = batch[-1]
     headers = {**last.headers, BATCH_ID: name, BATCH_SEQUENCE: str(len(batch)), BATCH_COMMIT: "1"}
     reply = await session.request(last.subject, last.data, headers, timeout_s=BATCH_TIMEOUT_S)
-    return _acked_seq(reply.data)
+    return _acked(reply.data).seq
 
 
-def _acked_seq(data: bytes) -> int:
+async def _is_on(session: Session, ack: _Ack, subject: str) -> bool:
+    """Whether the message that was acknowledged is of this subject. Raises ApiError, Unreachable or TimeoutError."""
+    try:
+        answer = await api(session, f"STREAM.MSG.GET.{ack.stream}", {"seq": ack.seq})
+    except ApiError as error:
+        if error.err_code == MESSAGE_NOT_FOUND:
+            return False
+        raise
+    return bool(answer["message"]["subject"] == subject)
+
+
+def _renamed(outgoing: _Outgoing) -> _Outgoing:
+    message_id = f"{outgoing.headers[MSG_ID]}:{uuid.uuid4().hex}"
+    return _Outgoing(outgoing.subject, outgoing.data, {**outgoing.headers, "ce-id": message_id, MSG_ID: message_id})
+
+
+def _acked(data: bytes) -> _Ack:
     ack = _decode_ack(data)
     if ack.error is not None:
         raise ApiError(ack.error.code, ack.error.err_code, ack.error.description)
-    return ack.seq
+    return ack
 
 
 def _size_bytes(outgoing: _Outgoing) -> int:

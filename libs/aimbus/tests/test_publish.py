@@ -73,6 +73,32 @@ async def test_a_subject_too_long_for_the_server_is_refused_and_the_connection_l
     assert not session.ended.done()
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+async def test_an_id_that_somebody_took_before_does_not_swallow_the_message(bus: Bus, pod: Pod, many: bool) -> None:
+    session = await bus.session()
+    for coming in (1, 2):
+        await session.request("aim.action.router.AIMService.ml.x", b"{", {"Nats-Msg-Id": f"a:{coming}"})
+    messages = [pod("a", 1), pod("b", 1), pod("a", 2)]
+    if many:
+        sequences = await bus.publisher.publish_many(messages)
+    else:
+        sequences = [await bus.publisher.publish(message) for message in messages]
+    stored = await events(read_log(bus, ["aim.object.>"]))
+    assert sorted(sequences) == [event.seq for event in stored]
+    assert sorted((event.subject, version(event)) for event in stored) == [
+        ("aim.object.Pod.ml.a", 1),
+        ("aim.object.Pod.ml.a", 2),
+        ("aim.object.Pod.ml.b", 1),
+    ]
+
+
+async def test_what_was_removed_from_the_log_is_not_taken_for_stored(bus: Bus, pod: Pod) -> None:
+    first = await bus.publisher.publish(pod("a"))
+    await api(await bus.session(), "STREAM.MSG.DELETE.AIM_LOG", {"seq": first})
+    assert await bus.publisher.publish(pod("a")) > first
+    assert len(await events(read_log(bus, [subjects.ALL]))) == 1
+
+
 async def test_a_delete_is_stored_with_the_logs_age_to_live(bus: Bus) -> None:
     deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}})
     await bus.publisher.publish(deleted)

@@ -1,12 +1,14 @@
 """What planners return, and the words in it."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import Key
-from aimservice.plan import MESSAGE_LENGTH, NOTHING, DeleteObject, Plan, act, condition, look_again, report, with_refusal
+from aimservice.plan import MESSAGE_LENGTH, NOTHING, DeleteObject, Plan, act, clean, condition, look_again, report, with_refusal
 from aimservice.projection import Refusal, Seen
 
 POD = Key("Pod", "ml", "p")
