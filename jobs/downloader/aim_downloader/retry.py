@@ -34,8 +34,12 @@ def pause_s(limits: Limits, failed_tries: int, retry_after_s: float) -> float:
     return max(backoff_s, min(retry_after_s, _RETRY_AFTER_MAX_S))
 
 
+class GaveUp(Failure):
+    """The last try failed too."""
+
+
 async def with_tries(limits: Limits, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Call until it answers; a Failure passes, and the last Retryable or time-out becomes Failure(TRANSIENT)."""
+    """Call until it answers; a Failure passes, and the last Retryable or time-out becomes GaveUp(TRANSIENT)."""
     failed_tries = 0
     while True:
         try:
@@ -45,7 +49,7 @@ async def with_tries(limits: Limits, attempt: Callable[[], Awaitable[T]]) -> T:
             failed_tries += 1
             problem = as_retryable(error, limits)
             if failed_tries >= limits.tries:
-                raise Failure(Outcome.TRANSIENT, f"gave up after {failed_tries} tries: {problem.message}") from error
+                raise GaveUp(Outcome.TRANSIENT, f"gave up after {failed_tries} tries: {problem.message}") from error
         await asyncio.sleep(pause_s(limits, failed_tries, problem.retry_after_s))
 
 

@@ -75,6 +75,7 @@ class S3Source:
         self._etags: dict[str, str] = {}
         self._modified: dict[str, datetime] = {}
         self._takes_conditions = True
+        self._meets_conditions = False
 
     async def listing(self) -> Listing:
         answers = []
@@ -99,6 +100,8 @@ class S3Source:
             trouble = trouble_of(error, self._store)
             if trouble.retryable:
                 raise Retryable(trouble.text, retry_after_s=trouble.retry_after_s) from error
+            return Says()
+        except Failure:  # no answer that can be read, a redirect
             return Says()
         self._note_version(file, head)
         says = says_of(head)
@@ -191,7 +194,7 @@ class S3Source:
     async def _opened(self, file: SourceFile, asked: tuple[int, int] | None) -> AsyncIterator[Body]:
         """The bytes asked for, None for all of them in one answer to a request without a range."""
         wanted: dict[str, Any] = {"Range": f"bytes={asked[0]}-{asked[1] - 1}"} if asked else {}
-        if version := self._version(file):
+        if self._takes_conditions and (version := self._version(file)):
             wanted["IfMatch"] = version
         try:
             answer = await self._connected().get_object(Bucket=self._uri.bucket, Key=file.key, **wanted)
@@ -201,6 +204,7 @@ class S3Source:
             body = answer["Body"]
             async with body:
                 self._check(file, answer, asked)
+                self._meets_conditions |= "IfMatch" in wanted
                 yield body
         except (BotoCoreError, aiohttp.ClientError, ConnectionError) as error:  # no other: what the disk raises passes
             raise self._not_read(error, file, wanted) from error
@@ -224,13 +228,18 @@ class S3Source:
     def _not_read(self, error: Exception, file: SourceFile, wanted: Mapping[str, Any]) -> Exception:
         """What it means that a listed object is not read."""
         trouble = trouble_of(error, self._store)
+        conditional = "IfMatch" in wanted
+        # A HEAD has just found this version: then perhaps no version meets a condition. The ETag of the answer tells all the same.
+        if conditional and trouble.status == 412 and file.key in self._etags and not self._meets_conditions:
+            self._takes_conditions = False
+            return Retryable(f"{trouble.text} while reading {file.key}")
         if trouble.status == 412 or trouble.code == "PreconditionFailed" or trouble.kind == "not_there":
             return _changed(file) if trouble.status in {404, 412} else _unreadable(Outcome.TRANSIENT, file, trouble)
         if trouble.kind == "no_access":
             return _unreadable(Outcome.NO_ACCESS, file, trouble)
         if trouble.retryable:
             return Retryable(f"{trouble.text} while reading {file.key}", retry_after_s=trouble.retry_after_s)
-        if trouble.is_of_the_way and "IfMatch" in wanted and trouble.status == 501:
+        if trouble.is_of_the_way and conditional and (trouble.status == 501 or "Range" not in wanted):
             self._takes_conditions = False
             return Retryable(f"{trouble.text} while reading {file.key}")
         if trouble.is_of_the_way and "Range" in wanted:
@@ -238,8 +247,8 @@ class S3Source:
         return _unreadable(Outcome.TRANSIENT, file, trouble)
 
     def _version(self, file: SourceFile) -> str:
-        """The condition that only this version meets, as a header; empty where there is none."""
-        if not self._takes_conditions or not file.tag or file.tag.startswith((_WEAK, _MODIFIED)):
+        """The ETag of this version, as a header; empty where there is none that can be a condition."""
+        if not file.tag or file.tag.startswith((_WEAK, _MODIFIED)):
             return ""
         return self._etags.get(file.key) or f'"{file.tag}"'
 
@@ -261,7 +270,7 @@ class S3Source:
         unchecked = Says(sha256=says.sha256, crc32=says.crc32)
         try:
             first, last = await self._head(file, PartNumber=1), await self._head(file, PartNumber=parts)
-        except ClientError:
+        except (ClientError, Retryable, Failure):
             return unchecked
         part_bytes, last_bytes = first.get("ContentLength") or 0, last.get("ContentLength") or 0
         uniform = first.get("PartsCount") == parts and part_bytes * (parts - 1) + last_bytes == file.size_bytes

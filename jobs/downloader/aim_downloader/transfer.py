@@ -22,7 +22,7 @@ from aim_downloader.manifest import Entry
 from aim_downloader.meter import Meter
 from aim_downloader.outcome import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.ranges import Range
-from aim_downloader.retry import Limits, as_retryable, pause_s, with_tries
+from aim_downloader.retry import GaveUp, Limits, as_retryable, pause_s, with_tries
 from aim_downloader.source import Body, Says, Source, SourceFile
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ async def in_thread(call: Callable[..., T], *args: object) -> T:
 
 async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
     async with run.files:
-        says = await with_tries(run.limits, lambda: run.source.says(file))
+        says = await _says(run, file)
         for _ in range(_CONTENT_TRIES):
             part = await in_thread(Part, run.dest, file, run.limits.range_bytes)
             try:
@@ -85,6 +85,14 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
             finally:
                 part.close()
         raise Failure(Outcome.CHECKSUM, f"{file.path}: content got twice, and its {', '.join(wrong)} is not what the source says")
+
+
+async def _says(run: Transfer, file: SourceFile) -> Says:
+    """What the source says of the content. A source that does not answer is read without: reading tells whether it is away."""
+    try:
+        return await with_tries(run.limits, lambda: run.source.says(file))
+    except GaveUp:
+        return Says()
 
 
 async def _fetch_content(run: Transfer, part: Part, says: Says) -> Digests:

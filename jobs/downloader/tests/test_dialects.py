@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aim_downloader.outcome import Failure
+from aim_downloader.outcome import Failure, Retryable
 from aim_downloader.retry import Limits
 from aim_downloader.s3 import open_s3
 from aim_downloader.uri import S3Uri
@@ -185,6 +185,9 @@ ANSWERS = {
     "ranges-416": Dialect(rejects={"range": Rejection(416, "InvalidRange", "no")}),
     "ranges-501": Dialect(rejects={"range": Rejection(501, "NotImplemented", "no")}),
     "conditions-501": Dialect(rejects={"conditional": Rejection(501, "NotImplemented", "no")}),
+    **{f"conditions-{status}": Dialect(rejects={"conditional": Rejection(status)}) for status in (400, 405, 412)},
+    **{f"head-{status}": Dialect(rejects={"head": Rejection(status)}) for status in (400, 429, 500, 503)},
+    "head-redirected": Dialect(rejects={"head": Rejection(302, headers={"Location": "http://elsewhere.example/"})}),
     "head-403": Dialect(rejects={"head": Rejection(403)}),
     "head-404": Dialect(rejects={"head": Rejection(404)}),
     "head-405": Dialect(rejects={"head": Rejection(405)}),
@@ -217,6 +220,25 @@ async def test_a_multipart_head_that_is_rejected_costs_only_its_check(aim: Aim, 
     done = await fetched(aim, dialect, OBJECTS)
     assert done.exit_code == 0, done.message
     assert below(aim.folder / "cache") == FILES
+
+
+async def test_a_multipart_head_that_is_redirected_costs_only_its_check(aim: Aim) -> None:
+    elsewhere = Rejection(302, headers={"Location": "http://elsewhere.example/"})
+    assert (await fetched(aim, Dialect(etag=f'"{"0" * 32}-3"', rejects={"part-head": elsewhere}), OBJECTS)).exit_code == 0
+
+
+async def test_without_conditions_the_etag_of_an_answer_tells_of_a_change() -> None:
+    never = Dialect(rejects={"conditional": Rejection(412, "PreconditionFailed")}, omits=frozenset({"LastModified"}))
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(dialect_store(never, {"org/model/a": b"before"}))
+        source = await stack.enter_async_context(open_s3(S3Uri("models", "org/model"), env(store), Limits()))
+        [file] = (await source.listing()).files
+        await source.says(file)
+        with pytest.raises(Retryable):
+            await stack.enter_async_context(source.open_whole(file))
+        store.objects["org/model/a"] = b"after!"
+        with pytest.raises(Failure, match="changed at the source"):
+            await stack.enter_async_context(source.open_whole(file))
 
 
 async def test_a_multipart_head_that_ignores_the_part_costs_only_its_check(aim: Aim) -> None:
