@@ -91,13 +91,13 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 
 def of_answer(status: int, content_type: str, body: bytes, retry_after: str | None = None) -> KubeError:
     """The error for an HTTP answer that is not a success."""
-    if content_type.partition(";")[0].strip() == "application/json":
+    if content_type.partition(";")[0].strip().lower() == "application/json":
         try:
             document = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError):
             document = None
         if isinstance(document, dict) and document.get("kind") == "Status":
-            return of_status(document if isinstance(document.get("code"), int) else {**document, "code": status}, retry_after)
+            return of_status({**document, "code": status}, retry_after)
     text = body[:500].decode(errors="replace").strip() or "no message"
     return of_status({"code": status, "message": text}, retry_after)
 
@@ -123,8 +123,8 @@ _NO_RIGHT = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(
 """How the RBAC authorizer words it (k8s.io/apiserver, responsewriters.ForbiddenMessage)."""
 
 
-_WEBHOOK = re.compile(r"failed (to call|calling) webhook|admission webhook \S+ denied the request")
-"""How the API server words it (k8s.io/apiserver, plugin/webhook/errors and admission/plugin/webhook/errors)."""
+_WEBHOOK = re.compile(r"failed (to call|calling) webhook|admission webhook \S+ denied the request|conversion webhook for .+ failed")
+"""How the API server words it (k8s.io/apiserver, plugin/webhook/errors and admission/plugin/webhook/errors; apiextensions, conversion)."""
 
 
 def by_webhook(error: KubeError) -> bool:

@@ -61,6 +61,14 @@ def test_what_a_person_is_told(code: int, message: str, causes: list[dict[str, s
         pytest.param(415, JSON, status(415, "UnsupportedMediaType"), errors.Rejected, id="content-type"),
         pytest.param(404, JSON, b"404 page not found\n", errors.NotFound, id="text-that-claims-to-be-json"),
         pytest.param(500, JSON, b"[1]", errors.Unavailable, id="json-that-is-no-status"),
+        pytest.param(403, "Application/JSON; charset=UTF-8", status(403, "Forbidden", "m"), errors.Forbidden, id="content-type-in-capitals"),
+        pytest.param(500, JSON, b'{"kind": "Status", "code": null, "message": null, "details": null}', errors.Unavailable, id="nulls"),
+        pytest.param(500, JSON, b'{"kind": "Status", "code": 0}', errors.Unavailable, id="code-0"),
+        pytest.param(422, JSON, b'{"kind": "Status", "code": "422", "details": {"causes": ["a"]}}', errors.Invalid, id="other-types"),
+        pytest.param(422, JSON, b'{"kind": "Status", "details": ["a"]}', errors.Invalid, id="details-a-list"),
+        pytest.param(413, JSON, status(413, "RequestEntityTooLarge"), errors.Rejected, id="too-large"),
+        pytest.param(413, "text/html", b"<html>413</html>", errors.Rejected, id="too-large-for-a-proxy"),
+        pytest.param(504, "text/plain", b"upstream timed out", errors.Unavailable, id="gateway-timeout"),
     ],
 )
 def test_an_answer_becomes_the_error_that_says_what_to_do(code: int, content_type: str, body: bytes, expected: type[errors.KubeError]) -> None:
@@ -74,6 +82,21 @@ def test_the_server_s_reason_message_and_causes_are_kept() -> None:
     error = errors.of_answer(422, JSON, status(422, "Invalid", "Widget is invalid", details={"causes": causes}))
     assert (error.reason, error.message) == ("Invalid", "Widget is invalid")
     assert error.causes == (errors.Cause("spec.model", "FieldValueInvalid", "Invalid value: model is immutable"),)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "by_webhook"),
+    [
+        pytest.param(500, 'Internal error occurred: failed calling webhook "v": no endpoints available', True, id="not-to-be-called"),
+        pytest.param(500, "conversion webhook for serving.kserve.io/v1beta1, Kind=InferenceService failed: Post", True, id="conversion"),
+        pytest.param(400, WEBHOOK, True, id="denied-with-another-code"),
+        pytest.param(403, 'admission webhook "v" denied the request without explanation', True, id="denied-without-a-word"),
+        pytest.param(403, QUOTA, False, id="quota"),
+        pytest.param(422, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", False, id="policy-of-the-server-itself"),
+    ],
+)
+def test_what_a_webhook_did_is_known(code: int, message: str, *, by_webhook: bool) -> None:
+    assert errors.by_webhook(errors.of_answer(code, JSON, status(code, "", message))) is by_webhook
 
 
 @pytest.mark.parametrize(
