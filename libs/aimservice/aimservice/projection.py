@@ -67,7 +67,7 @@ class Seen:
     @property
     def owners(self) -> frozenset[str]:
         """uids of the objects that own this one."""
-        return frozenset(reference["uid"] for reference in self.body["metadata"].get("ownerReferences") or ())
+        return frozenset(str(reference.get("uid")) for reference in self.body["metadata"].get("ownerReferences") or ())
 
     def owner_reference(self) -> dict[str, Any]:
         """For objects made for this one: the garbage collector removes them with it."""
@@ -76,8 +76,8 @@ class Seen:
     def owner(self, kind: str) -> Key | None:
         """The owner of this kind, in the same namespace."""
         for reference in self.body["metadata"].get("ownerReferences") or ():
-            if reference["kind"] == kind:
-                return Key(kind, self.key.namespace, reference["name"])
+            if reference.get("kind") == kind:
+                return Key(kind, self.key.namespace, str(reference.get("name")))
         return None
 
     @property

@@ -207,7 +207,7 @@ def ended_at(state: Projection, job: Seen, container: str) -> datetime.datetime 
 
 
 def failure(state: Projection, job: Seen, container: str, program: str, own_words: str = "") -> str:
-    """Why a failed Job failed: its pod's own reason, then the end of our container or what the Job says.
+    """Why a failed Job failed: its pod's own reason, then the end of our container, or what the Job says and the init containers.
 
     `program`: who ended, in words; `own_words`: what it said of its end, better than an exit code unless somebody else ended it.
     """
@@ -220,6 +220,7 @@ def failure(state: Projection, job: Seen, container: str, program: str, own_word
         told = [] if own.startswith(_BACKOFF_LIMIT) or not own else [own]
         return "; ".join([*reasons, *told, ending])
     own = job_failure(job) or f"Job {job.key.name} failed"
+    reasons += [trouble.message for pod in pods if (trouble := _init_containers(pod, container)) is not None][-1:]
     gone = "" if pods else "; its pod is gone: evicted, deleted, or lost with its node"
     return "; ".join([*reasons, own]) + gone
 

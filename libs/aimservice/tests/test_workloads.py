@@ -12,7 +12,7 @@ from aimschema.resources import JOB, POD, Key
 from aimservice.plan import ReadEvents
 from aimservice.projection import LATEST_WARNING, LatestWarning, Learned
 from aimservice.testing import NAMESPACE, NOW, Body, ago, job, obj, projection
-from aimservice.workloads import Diagnosis, diagnose_job, diagnose_pods, ended_at, last_end, outcome, pods_of, problem
+from aimservice.workloads import Diagnosis, diagnose_job, diagnose_pods, ended_at, failure, last_end, outcome, pods_of, problem
 
 MAIN = "main"
 JOB_A = ("Job", "a")
@@ -371,6 +371,19 @@ def test_a_try_ends_when_our_container_ends(finished_at: str, expected: str) -> 
     at = ended_at(seen, seen_job_failed(), MAIN)
     assert at is not None
     assert timestamp(at) == expected
+
+
+def test_an_init_container_that_failed_a_job_is_named() -> None:
+    body = pod(
+        spec={**ONCE, "initContainers": [{"name": "init", "resources": {"limits": {"memory": "1Gi"}}}]},
+        phase="Failed",
+        initContainerStatuses=[container(end(137, "OOMKilled"), "init")],
+        containerStatuses=[container(waiting("PodInitializing"))],
+    )
+    seen = projection(job("a", ("ModelCache", "c"), "failed"), body)
+    words = failure(seen, seen_job_failed(), MAIN, "the downloader")
+    assert words.startswith("pod p: container init ended with exit code 137 (OOMKilled): it needs more memory than its limit, 1Gi;")
+    assert words.endswith("BackoffLimitExceeded")
 
 
 def seen_job_failed() -> Any:
