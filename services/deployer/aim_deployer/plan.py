@@ -15,7 +15,7 @@ from functools import partial
 from aim_deployer.gpus import GpuTable
 from aim_deployer.modes import AUTO, mode_of
 from aim_deployer.projection import predictor_pods
-from aim_deployer.render import CONTAINER, disruption_budget, mount_path
+from aim_deployer.render import CONTAINER, Body, disruption_budget, mount_path
 from aim_deployer.resolve import Parts, Source, Unresolved, resolve
 from aim_deployer.runtime import ready_count, runtime, runtime_ready
 from aim_deployer.versions import rendered
@@ -137,7 +137,7 @@ def _lost_claims(state: Projection, existing: Seen) -> list[str]:
 
 
 def _has_started(pod: Seen) -> bool:
-    statuses = pod.status.get("containerStatuses") or ()
+    statuses = _items(pod.status, "containerStatuses")
     return any(each.get("name") == CONTAINER and each.get("started") is True and "running" in (each.get("state") or {}) for each in statuses)
 
 
@@ -162,7 +162,7 @@ def _foreign(service: Seen, there: Seen) -> ReportedCondition:
 def _made_with_config(there: Seen) -> bool:
     """Whether what runs has pull secrets or credentials from a config, which a render without one would take away."""
     predictor = there.spec.get("predictor") or {}
-    env = [variable for container in predictor.get("containers") or () for variable in container.get("env") or ()]
+    env = [variable for container in _items(predictor, "containers") for variable in _items(container, "env")]
     return bool(predictor.get("imagePullSecrets")) or any("valueFrom" in variable for variable in env)
 
 
@@ -217,9 +217,15 @@ def _no_cache(parts: Parts, missing: Source) -> ReportedCondition:
 def _mounts(there: Seen) -> dict[str, str]:
     """Mount path -> claim of what runs."""
     predictor = there.spec.get("predictor") or {}
-    claims = {v.get("name"): str((v.get("persistentVolumeClaim") or {}).get("claimName", "")) for v in predictor.get("volumes") or ()}
-    mounts = [mount for container in predictor.get("containers") or () for mount in container.get("volumeMounts") or ()]
-    return {str(mount.get("mountPath")): claims[mount["name"]] for mount in mounts if claims.get(mount.get("name"))}
+    claims = {str(v.get("name")): str((v.get("persistentVolumeClaim") or {}).get("claimName", "")) for v in _items(predictor, "volumes")}
+    mounts = [mount for container in _items(predictor, "containers") for mount in _items(container, "volumeMounts")]
+    return {str(mount.get("mountPath")): claims[str(mount.get("name"))] for mount in mounts if claims.get(str(mount.get("name")))}
+
+
+def _items(holder: Body, field: str) -> list[Body]:
+    """The objects in a list; nothing else of it, and nothing of what is no list."""
+    value = holder.get(field)
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _was_mounted(source: Source, mounted: dict[str, str]) -> bool:

@@ -267,8 +267,10 @@ def test_the_table_is_all_text_and_can_be_extended(tmp_path: Any) -> None:
 LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
     {},
     optional={
-        "conditions": st.sampled_from([None, [], [{}], [{"type": "Ready"}], [{"type": "Ready", "status": "True"}], [{"type": "CacheReady"}]]),
-        "containerStatuses": st.sampled_from([None, [], [{}], [{"name": "kserve-container", "state": {"terminated": {}}}]]),
+        "conditions": st.sampled_from(
+            [None, [], [{}], "x", [None, {"type": "Ready"}], [{"type": "Ready", "status": "True"}], [{"type": "CacheReady"}]]
+        ),
+        "containerStatuses": st.sampled_from([None, [], [{}], [None], [{"name": "kserve-container", "state": {"terminated": {}}}]]),
         "modelStatus": st.sampled_from([None, {}, {"transitionStatus": "InvalidSpec"}]),
         "status": st.sampled_from(["Available", "Failed", "Pending"]),
     },
@@ -279,7 +281,15 @@ LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
 @holds_for(
     status=LOOSE,
     other=LOOSE,
-    spec=st.sampled_from([{}, {"predictor": None}, {"predictor": {"containers": [{}], "volumes": [{}]}}]),
+    spec=st.sampled_from(
+        [
+            {},
+            {"predictor": None},
+            {"predictor": {"containers": [{}], "volumes": [{}]}},
+            {"predictor": {"containers": [None, {"env": None, "volumeMounts": [None]}], "volumes": [None, {"persistentVolumeClaim": None}]}},
+            {"predictor": {"containers": "x", "volumes": {"a": 1}}},
+        ]
+    ),
     data=st.sampled_from([None, {}, {"result.json": "x"}, {"result.json": '{"models": [{"name": "m", "source": "hf://a/b"}]}', "image": "i"}]),
     present=st.sets(st.sampled_from([TEMPLATE.kind, "AIMClusterModel", CACHE.kind, INFERENCE_SERVICE.kind, "Pod", "ConfigMap"])),
 )
