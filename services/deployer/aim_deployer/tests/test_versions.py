@@ -48,6 +48,14 @@ def test_what_is_there_keeps_its_version(world: Any, changed: Callable[[Body], B
     assert pod_part(body) == pod_part(existing)
 
 
+@pytest.mark.parametrize(("memory", "version"), [("1Ti", None), ("1024Gi", None), (1 << 40, None), ("1025Gi", "2"), (None, "2"), ("much", "2")])
+def test_quantities_are_compared_by_value(world: Any, memory: Any, version: str | None) -> None:
+    parts = [*world.parts("AIMServiceTemplate"), world.template({"gpusPerReplica": 32})]
+    existing = world.first_runtime(*parts)
+    existing["spec"]["predictor"]["containers"][0]["resources"]["requests"]["memory"] = memory
+    assert sent(world, *parts, existing)["metadata"]["annotations"].get(RENDER) == version
+
+
 @pytest.mark.parametrize(
     "given",
     [
