@@ -1,9 +1,11 @@
 """What discovery sees, and which models and templates an object touches."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.names import discovery_config_map, discovery_job
 from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY, IMAGE_INSPECTED
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
 from aimservice.lookups import models_named
@@ -38,6 +40,7 @@ def affected(seen: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
                 yield from (model.key for model in seen.all(MODEL.kind, None))
         case "ConfigMap":
             yield from _template_of(present)
+            yield from _in_need_of(seen, key, discovery_config_map)
             owner = None if present is None else present.owner(MODEL.kind)
             if owner is not None:
                 model = Key(MODEL.kind, None, owner.name)
@@ -45,6 +48,7 @@ def affected(seen: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
                 yield from _of_same_name(seen, seen.get(model))
         case "Job":
             yield from _template_of(present)
+            yield from _in_need_of(seen, key, partial(discovery_job, inputs_hash=key.name.rpartition("-")[2]))
             yield from _waiting(seen)
         case "Pod":
             job = None if present is None else present.owner(JOB.kind)
@@ -68,6 +72,11 @@ def _waiting(seen: Projection) -> list[Key]:
 
     waiting = (template for template in seen.everywhere(TEMPLATE.kind) if waits(template))
     return [template.key for template in heapq.nsmallest(WOKEN_AT_ONCE, waiting, key=lambda each: (each.created, each.key))]
+
+
+def _in_need_of(seen: Projection, key: Key, name_for: Callable[[str], str]) -> list[Key]:
+    """The templates that need this name, also where the object is not theirs."""
+    return [template.key for template in seen.all(TEMPLATE.kind, key.namespace) if name_for(template.key.name) == key.name]
 
 
 def _template_of(present: Seen | None) -> list[Key]:

@@ -240,6 +240,15 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
     assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other-0"), namespace=world.own_namespace)
 
 
+@pytest.mark.parametrize("owner", [None, ("AIMService", "x"), (TEMPLATE.kind, "other")], ids=["nobodys", "a-services", "another-templates"])
+@pytest.mark.parametrize("make", [lambda w, owner: w.note(owner=owner), lambda w, owner: w.job(owner=owner)], ids=["config-map", "job"])
+def test_what_is_in_the_way_wakes_the_template_when_it_goes(world: Any, make: Any, owner: tuple[str, str] | None) -> None:
+    there = make(world, owner)
+    key = Key(there["kind"], NAMESPACE, there["metadata"]["name"])
+    gone = projection(world.template(), world.template("other"), world.model())
+    assert world.key in affected(gone, key, namespace=world.own_namespace)
+
+
 def test_a_refused_job_is_told(world: Any) -> None:
     seen = projection(world.template(), world.model(), learned=[refused(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")])
     assert "quota used up" in message(world.plan(seen), "Discovered")
