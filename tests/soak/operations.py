@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aimschema import labels
+from aimschema import labels, names
 from aimschema.resources import (
+    BUDGET,
     CACHE,
     CLAIM,
     CONFIG,
@@ -32,7 +33,10 @@ from aimschema.resources import (
 from soak import inputs
 from soak.state import Body, State
 
-BUDGETS = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
+SQUATTER = {"example.org/soak": "squatter"}
+"""Label of what a user makes under a name that the control plane needs."""
+HOLD = "example.org/hold"
+"""A finalizer of somebody who never comes."""
 ABSENT = "absent"
 """A name that nothing has."""
 MOST_REPLICAS = 3
@@ -192,7 +196,7 @@ def user_cache(rng: random.Random, state: State) -> list[Operation]:
 def by_hand(rng: random.Random, state: State) -> list[Operation]:
     """Something the control plane has made goes, or a pod does."""
     kinds = [CLAIM, CLAIM, JOB, JOB, INFERENCE_SERVICE, INFERENCE_SERVICE, ROUTE, CONFIG_MAP]
-    resource = rng.choice([*kinds, CACHE, POD, BUDGETS])
+    resource = rng.choice([*kinds, CACHE, POD, BUDGET])
     key = _any(rng, state, resource)
     return [] if key is None else [delete(resource, key)]
 
@@ -230,8 +234,39 @@ def edit_route(rng: random.Random, state: State) -> list[Operation]:
 
 
 def edit_budget(rng: random.Random, state: State) -> list[Operation]:
-    key = _any(rng, state, BUDGETS)
-    return [] if key is None else [patch(BUDGETS, key, {"spec": {"maxUnavailable": 0}})]
+    key = _any(rng, state, BUDGET)
+    return [] if key is None else [patch(BUDGET, key, {"spec": {"maxUnavailable": 0}})]
+
+
+def squat(rng: random.Random, state: State) -> list[Operation]:
+    """An object of a user under a name that the control plane needs."""
+    namespace, number = rng.choice(inputs.NAMESPACES), rng.choice(inputs.SERVICES)
+    model = number % len(inputs.MODELS)
+    container = {"name": "kserve-container", "image": inputs.image(model, "good")}
+    claim: Body = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    cache = names.cache_for(inputs.source(model))
+    taken: list[tuple[Resource, str, Body | None]] = [
+        (INFERENCE_SERVICE, f"s{number}", {"predictor": {"minReplicas": 1, "containers": [container]}}),
+        (ROUTE, f"s{number}", {"parentRefs": [inputs.GATEWAY]}),
+        (CLAIM, names.cache_claim(cache), claim),
+        (CONFIG_MAP, names.discovery_config_map(f"t{model}"), None),
+    ]
+    resource, name, spec = rng.choice(taken)
+    body = inputs.an_object(resource, namespace, name, spec)
+    body["metadata"]["labels"] = SQUATTER
+    key = key_of(body)
+    first = [delete(resource, key)] if key in state.objects else []
+    return [*first, create(resource, body)]
+
+
+def hold(rng: random.Random, state: State) -> list[Operation]:
+    """Delete something that somebody's finalizer keeps."""
+    resource = rng.choice([INFERENCE_SERVICE, ROUTE, CONFIG_MAP, JOB, CLAIM, BUDGET])
+    key = _any(rng, state, resource)
+    if key is None:
+        return []
+    kept = state.objects[key]["metadata"].get("finalizers") or []
+    return [patch(resource, key, {"metadata": {"finalizers": [*kept, HOLD]}}), delete(resource, key)]
 
 
 def retry(rng: random.Random, state: State) -> list[Operation]:
@@ -268,6 +303,8 @@ OPERATIONS: dict[Draw, int] = {
     edit_route: 3,
     edit_budget: 1,
     retry: 4,
+    squat: 2,
+    hold: 2,
     namespace_gone: 1,
 }
 """How often each is drawn, beside the others."""

@@ -223,6 +223,13 @@ def _template_failed(state: State, service: Body, said: Body) -> Iterable[str]:
 
 
 def _caches_warm(state: State, service: Body, _: Body) -> Iterable[str]:
+    """Of a service that is not Resolved, what its InferenceService mounts."""
+    if not holds(service, reasons.RESOLVED):
+        runtime = _runtime(state, service)
+        mounted = set() if runtime is None else claims_of({"spec": runtime["spec"].get("predictor", {})})
+        cold = [name for name in mounted if not _is_filled(state.get(CLAIM, _namespace(service), name))]
+        yield from _must(not cold, f"{', '.join(cold)} is not filled")
+        return
     for source in _sources(state, service):
         cache = next(iter(_caches(state, _namespace(service), source)), None)
         if cache is None:
@@ -364,7 +371,9 @@ def _route_waits(state: State, service: Body, _: Body) -> Iterable[str]:
 
 
 def _discovered(state: State, template: Body, _: Body) -> Iterable[str]:
-    yield from _must(_answer(state, template) is not None, "no answer is kept")
+    """An answer that somebody's finalizer keeps still counts."""
+    kept = state.get(CONFIG_MAP, _namespace(template), names.discovery_config_map(template["metadata"]["name"]))
+    yield from _must(kept is not None and bool(kept.get("data")), "no answer is kept")
     yield from _must(bool((template.get("status") or {}).get("modelSources")), "no source is named")
 
 
@@ -485,6 +494,20 @@ def _duplicate_name(state: State, model: Body, said: Body) -> Iterable[str]:
     yield from _names(said, first["metadata"]["name"])
 
 
+def _name_taken(state: State, body: Body, said: Body) -> Iterable[str]:
+    """Somebody has an object of a name that is needed."""
+    namespace, name = _namespace(body), body["metadata"]["name"]
+    needed = [
+        state.get(INFERENCE_SERVICE, namespace, name),
+        state.get(ROUTE, namespace, name),
+        state.get(CLAIM, namespace, names.cache_claim(name)),
+        state.get(CONFIG_MAP, namespace, names.discovery_config_map(name)),
+    ]
+    taken = [there for there in needed if there is not None and body["metadata"]["uid"] not in owners(there)]
+    yield from _must(bool(taken), "nobody has a name that it needs")
+    yield from _names(said, *(str(there["metadata"]["name"]) for there in taken))
+
+
 _JUDGES: dict[tuple[str, str], Judge] = {
     (reasons.RESOLVED, reasons.RESOLVED): _resolved,
     (reasons.RESOLVED, reasons.TEMPLATE_NOT_FOUND): _template_missing,
@@ -515,6 +538,10 @@ _JUDGES: dict[tuple[str, str], Judge] = {
     (reasons.CACHE_WARM, reasons.WARM_REQUESTED): _template_unanswered,
     (reasons.CACHE_WARM, reasons.WARMING): _template_cold,
     (reasons.CACHE_WARM, reasons.WARM_FAILED): _template_cold,
+    (reasons.DISCOVERED, reasons.NAME_CONFLICT): _name_taken,
+    (reasons.RUNTIME_READY, reasons.NAME_CONFLICT): _name_taken,
+    (reasons.ROUTING_READY, reasons.NAME_CONFLICT): _name_taken,
+    (reasons.STORAGE_READY, reasons.NAME_CONFLICT): _name_taken,
     (reasons.STORAGE_READY, reasons.PVC_BOUND): _bound,
     (reasons.STORAGE_READY, reasons.PVC_PENDING): _claim_waits,
     (reasons.STORAGE_READY, reasons.PVC_TERMINATING): _claim_held,

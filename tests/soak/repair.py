@@ -11,6 +11,7 @@ from aimschema.resources import (
     INFERENCE_SERVICE,
     MODEL,
     NAMESPACE,
+    OTHER_KINDS,
     SECRET,
     SERVICE,
     TEMPLATE,
@@ -18,7 +19,7 @@ from aimschema.resources import (
     Resource,
 )
 from soak import inputs
-from soak.operations import Operation, create, delete, patch
+from soak.operations import HOLD, SQUATTER, Operation, create, delete, patch
 from soak.oracle import summary_kinds
 from soak.state import Body, State, conditions, holds, where
 
@@ -50,9 +51,22 @@ def inputs_right(state: State) -> Iterator[Operation]:
     for runtime in state.all(INFERENCE_SERVICE):
         if (runtime["spec"].get("predictor") or {}).get("nodeSelector"):
             yield patch(INFERENCE_SERVICE, _key(runtime), {"spec": {"predictor": {"nodeSelector": None}}})
+    yield from _own_traces(state)
     twin = Key(MODEL.kind, None, "twin")
     if twin in state.objects:
         yield delete(MODEL, twin)
+
+
+def _own_traces(state: State) -> Iterator[Operation]:
+    """What the user has put in the way: objects under names that are needed, and finalizers."""
+    for kind in OTHER_KINDS:
+        for body in state.all(kind):
+            finalizers = body["metadata"].get("finalizers") or []
+            if HOLD in finalizers:
+                left = [each for each in finalizers if each != HOLD] or None
+                yield patch(kind, _key(body), {"metadata": {"finalizers": left}})
+            if SQUATTER.items() <= (body["metadata"].get("labels") or {}).items():
+                yield delete(kind, _key(body))
 
 
 def _changes(there: Body, wanted: Body) -> Body:

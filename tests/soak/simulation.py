@@ -33,7 +33,7 @@ from aimschema.resources import (
 )
 from aimservice.additions import merged as with_patch
 from soak import inputs
-from soak.operations import Operation
+from soak.operations import HOLD, Operation
 from soak.state import Body, State, claims_of, is_deleting, owners, phase, secrets_of
 
 PROTECTION = "kubernetes.io/pvc-protection"
@@ -53,12 +53,23 @@ class Protecting(Cluster):
 
     def delete(self, key: Key, uid: str | None = None) -> None:
         present = self.objects.get(key)
-        if key.kind == CLAIM.kind and present is not None and self.holders(present):
-            if uid in {None, present["metadata"]["uid"]} and not is_deleting(present):
-                stamped = {"deletionTimestamp": "2030-01-01T00:00:00Z", "finalizers": [PROTECTION]}
-                self.write({**present, "metadata": present["metadata"] | stamped})
+        if present is None or uid not in {None, present["metadata"]["uid"]} or is_deleting(present):
             return
-        super().delete(key, uid)
+        held = key.kind == CLAIM.kind and self.holders(present)
+        finalizers = [*(present["metadata"].get("finalizers") or []), *([PROTECTION] if held else [])]
+        if finalizers:
+            stamped = {"deletionTimestamp": stamp(self._clock.now), "finalizers": finalizers}
+            self.write({**present, "metadata": present["metadata"] | stamped})
+        else:
+            super().delete(key, uid)
+
+    def release(self, key: Key, finalizer: str) -> None:
+        """Nothing keeps an object that is being deleted once its last finalizer has gone."""
+        present = self.objects[key]
+        left = [each for each in present["metadata"].get("finalizers") or [] if each != finalizer]
+        self.write({**present, "metadata": present["metadata"] | {"finalizers": left}})
+        if is_deleting(present) and not left:
+            super().delete(key)
 
     def holders(self, claim: Body) -> list[Body]:
         name, namespace = claim["metadata"]["name"], claim["metadata"]["namespace"]
@@ -78,7 +89,11 @@ class Protecting(Cluster):
 
     def merge(self, key: Key, change: Body) -> None:
         present = self.objects.get(key)
-        if present is None or is_deleting(present):
+        if present is None:
+            return
+        if is_deleting(present):
+            if "finalizers" in change.get("metadata", {}):
+                self.release(key, HOLD)
             return
         merged = with_patch(present, change)
         if merged == present:
@@ -155,8 +170,8 @@ class Simulation(History):
         assert isinstance(cluster, Protecting)
         for claim in cluster.of(CLAIM.kind):
             if is_deleting(claim):
-                if not cluster.holders(claim):
-                    yield partial(Cluster.delete, cluster, key_of(claim))
+                if PROTECTION in claim["metadata"]["finalizers"] and not cluster.holders(claim):
+                    yield partial(cluster.release, key_of(claim), PROTECTION)
             elif phase(claim) != "Bound" and self._may_bind(claim):
                 yield partial(self._bind, claim)
 

@@ -20,10 +20,9 @@ from aimkube import Absent, Changed, Cluster, Listed, Removed
 from aimschema import labels, subjects
 from aimschema.messages import DeadLetter
 from aimschema.resources import AIM_KINDS, NAMESPACE, OTHER_KINDS, POD, SECRET, Key, Resource, key_of
-from soak.operations import BUDGETS
 from soak.state import Body, State, annotation, holds, owners, where
 
-WATCHED = (*AIM_KINDS, *OTHER_KINDS, SECRET, NAMESPACE, BUDGETS)
+WATCHED = (*AIM_KINDS, *OTHER_KINDS, SECRET, NAMESPACE)
 OURS = frozenset(kind.kind for kind in AIM_KINDS)
 PASSING = frozenset({POD.kind})
 """Kinds that others write all the time, such as a container that is started again and again."""
