@@ -313,7 +313,10 @@ def _stopped(state: State, service: Body) -> Iterator[str]:
 
 
 def _runtime_unready(state: State, service: Body, _: Body) -> Iterable[str]:
-    yield from _must(not _ready_pods(state, service), "a pod is ready")
+    """KServe may call it not Ready while pods are: during a roll-out, or below what its strategy asks for."""
+    runtime = _runtime(state, service)
+    ready = runtime is not None and holds(runtime, reasons.READY)
+    yield from _must(not (ready and _ready_pods(state, service)), "it is Ready and a pod is ready")
 
 
 def _runtime_failed(state: State, service: Body, said: Body) -> Iterable[str]:
