@@ -127,7 +127,7 @@ class Watcher:
             operated = [self.last_operation_s.get(place, 0.0) for place in (None, metadata["namespace"])]
             if max(operated) < succeeded_s:
                 self.findings.append(f"{where(job)} runs again though it had succeeded and nobody did anything")
-        if holds(job, "Complete"):
+        if holds(job, "Complete") and not _answers_nothing(job):
             self._succeeded.setdefault(run, time.monotonic())
 
     async def _letters(self, bus: Bus) -> None:
@@ -135,6 +135,12 @@ class Watcher:
             if isinstance(item, Event) and isinstance(item.message, DeadLetter) and not item.message.handled:
                 letter = item.message
                 self.findings.append(f"dead letter of aim-{letter.service} on {letter.kind} {letter.name}: {letter.error}")
+
+
+def _answers_nothing(job: Body) -> bool:
+    """A discovery whose image ends well without an answer is a failed try, and is tried again."""
+    images = [each["image"] for each in job["spec"]["template"]["spec"]["containers"]]
+    return any(image.endswith(":mute") for image in images)
 
 
 def _is_written_by_us(before: Body | None, after: Body) -> bool:
