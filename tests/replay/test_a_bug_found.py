@@ -42,7 +42,7 @@ def takes_no_access_for_passing(plan: Plan) -> Plan:
 
 def test_the_fault_is_found_at_the_event_the_object_and_the_field() -> None:
     [found] = check(changed(planner(CACHER), takes_no_access_for_passing), RECORDING).differences
-    assert (found.seq, found.key.kind, found.what) == (135, CACHE.kind, "was said then, would not be now")
+    assert (found.seq, found.key.kind, found.what) == (137, CACHE.kind, "was said then, would not be now")
     assert found.at == (("conditions.Filled.reason", AUTH_ERROR, RETRY_BACKOFF),)
     assert "Filled=False (AuthError)" in found.then
     assert "Filled=False (RetryBackoff)" in found.now

@@ -27,8 +27,8 @@ def test_the_console_blocks_print_what_they_show() -> None:
 
 
 def test_the_steps_lead_to_the_refused_key() -> None:
-    assert "`--service cacher --step --until 135`" in PAGE
-    ran = CliRunner().invoke(app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "135"])
+    assert "`--service cacher --step --until 137`" in PAGE
+    ran = CliRunner().invoke(app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "137"])
     assert ran.exit_code == 0
     assert re.search(
         r"^ +would say on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)", ran.output, re.MULTILINE
