@@ -18,6 +18,8 @@ from aimservice.workloads import over
 HELD_AFTER_S = 60.0
 """A claim that nobody visibly holds goes within seconds; after this long somebody else holds it."""
 MOST_NAMED = 3
+PROTECTION = "kubernetes.io/pvc-protection"
+"""The finalizer that stays while pods use a claim; any other is somebody's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,10 @@ def who_holds(seen: Projection, claim: Seen, now: datetime.datetime, going: Iter
     describe = f"kubectl describe pvc -n {claim.key.namespace} {claim.key.name}"
     late = age_s >= HELD_AFTER_S
     if not holders:
-        finalizers = ", ".join(map(str, claim.body["metadata"].get("finalizers") or ["nothing"]))
-        words = f"held by {finalizers}" + (f"; {describe} names the pods that use it: delete them" if late else "")
+        finalizers = [str(each) for each in claim.body["metadata"].get("finalizers") or ()]
+        others = ", ".join(each for each in finalizers if each != PROTECTION)
+        remedy = f"see whether the controller that set {others} runs" if others else f"{describe} names the pods that use it: delete them"
+        words = f"held by {', '.join(finalizers) or 'nothing'}" + (f"; {remedy}" if late else "")
     elif remedies:
         words = f"held by {named}{more}; to free it, {', and '.join(remedies[:MOST_NAMED])}"
     else:

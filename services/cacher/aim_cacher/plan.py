@@ -161,17 +161,17 @@ def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCo
 
 
 def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, making: Making) -> Plan:
-    """First match wins: not the one that counts, no longer wanted, no size yet, volume, files."""
+    """First match wins: no longer wanted, not the one that counts, no size yet, volume, files."""
+    view = look(seen, cache, making.ca)
     first = caches_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))[0]
+    if _unasked(seen, cache) and (has_failed(cache) or first.key != cache.key):
+        return act(DeleteObject(cache.key, cache.uid)) | (_repeat(view) if view.refusal is not None else NOTHING)
     if first.key != cache.key:
         other = f"ModelCache {first.key.name} is older and has the same source, so this one is not filled; delete one of them"
         duplicate = condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other)
         return _delete(*seen.owned(cache.uid, JOB.kind, cache.key.namespace)) | report(
             cache, with_refusal(duplicate, seen.learned(cache.key, REFUSED))
         )
-    view = look(seen, cache, making.ca)
-    if _abandoned(seen, cache):
-        return act(DeleteObject(cache.key, cache.uid)) | (_repeat(view) if view.refusal is not None else NOTHING)
     for there in (view.claim, view.download, view.size):
         if there is not None and cache.uid not in there.owners:
             return _foreign(seen, view, now, there)
@@ -211,11 +211,10 @@ def _foreign(seen: Projection, view: View, now: datetime.datetime, there: Seen) 
     return report(view.cache, condition(reasons.STORAGE_READY, False, reason, words), _filled(False, reasons.WAITING_FOR_PVC, words))
 
 
-def _abandoned(seen: Projection, cache: Seen) -> bool:
-    """A failed cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
-    if cache.labels.get(labels.MANAGED_BY) != labels.MANAGED_BY_AIM or not has_failed(cache):
-        return False
-    return not askers_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))
+def _unasked(seen: Projection, cache: Seen) -> bool:
+    """A cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
+    made = cache.labels.get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
+    return made and not askers_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))
 
 
 def _needs(view: View) -> tuple[ApplyObject, ...]:

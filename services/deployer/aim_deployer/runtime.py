@@ -101,6 +101,8 @@ def _condition(view: View) -> ReportedCondition:
     match view:
         case View(replicas=0, is_empty=True):
             return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
+        case View(replicas=0, existing=Seen(deleting=True) as existing):
+            return _creating(f"stopping: {_being_deleted(existing)}")
         case View(replicas=0):
             return _creating("stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them")
         case View(rejection=Refusal() as rejection) if _decides(rejection):
@@ -125,7 +127,7 @@ def _rejected(rejection: Refusal) -> ReportedCondition:
 
 
 def _of_existing(view: View, existing: Seen) -> ReportedCondition:
-    """First match wins: mode, ready, pods rejected, pods in trouble, load failed, held back, starting."""
+    """First match wins: mode, ready, being deleted, pods rejected, pods in trouble, load failed, held back, starting."""
     name, ready = f"InferenceService {existing.key.name}", existing.condition(reasons.READY) or {}
     mode, trouble = existing.status.get("deploymentMode"), view.diagnosis.trouble
     if mode and mode not in MODES:
@@ -135,6 +137,8 @@ def _of_existing(view: View, existing: Seen) -> ReportedCondition:
         )
     if ready.get("status") == "True" and view.ready:
         return runtime_ready(True, reasons.RUNTIME_READY, view.counts)
+    if existing.deleting:
+        return _creating(f"{_being_deleted(existing)}; it is created again once it is gone")
     refusal = _pods_rejected(view, existing)
     if refusal is not None:
         return refusal
@@ -144,6 +148,12 @@ def _of_existing(view: View, existing: Seen) -> ReportedCondition:
     if load is not None:
         return _failed(load)
     return _creating(_why_not_ready(view, name, ready, trouble))
+
+
+def _being_deleted(existing: Seen) -> str:
+    finalizers = ", ".join(map(str, existing.body["metadata"].get("finalizers") or ()))
+    held = f", held by finalizer {finalizers}; if this stays, see whether the controller that set it runs" if finalizers else ""
+    return f"InferenceService {existing.key.name} is being deleted{held}"
 
 
 def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Trouble | None) -> str:

@@ -492,6 +492,13 @@ def test_a_failed_cache_that_nobody_asks_for_is_removed(world: Any, given: Given
     assert does(world.plan(projection(CLASS, world.cache(labels=MADE, status={"status": "Failed"}), *given(world)))) == actions
 
 
+def test_a_duplicate_that_nobody_asks_for_is_removed(world: Any) -> None:
+    status = {"status": "Failed", "conditions": [said("Ready", False, "DuplicateSource")]}
+    given = [CLASS, world.cache(name="b", age_s=7200), world.cache(labels=MADE, status=status)]
+    assert does(world.plan(projection(*given))) == ["delete ModelCache c"]
+    assert does(world.plan(projection(*given, world.template(), world.result()))) == []
+
+
 @pytest.mark.parametrize(
     "cache", [{"labels": MADE, "status": {"status": "Available"}}, {"status": {"status": "Failed"}}], ids=["available", "made-by-a-user"]
 )
@@ -806,6 +813,13 @@ def test_a_held_claim_names_what_frees_it(world: Any, given: Given, words: str) 
     assert says(plan, "StorageReady") == TERMINATING
     assert words in message(plan, "StorageReady")
     assert words in message(plan, "Filled")
+
+
+def test_a_claim_that_somebodys_finalizer_keeps_names_it(world: Any) -> None:
+    kept = deleted(61)
+    kept["metadata"]["finalizers"] = ["example.org/backup"]
+    told = message(world.plan(projection(CLASS, world.cache(), kept)), "StorageReady")
+    assert "held by example.org/backup; see whether the controller that set example.org/backup runs" in told
 
 
 def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:

@@ -42,6 +42,18 @@ def rejected_pods(why: str) -> dict[str, Any]:
     return {"conditions": [said(type_, False, "FailedCreate", why) for type_ in ("PredictorReady", "Ready")]}
 
 
+def going(body: Body) -> Body:
+    """It is being deleted, and KServe has not let go of it."""
+    metadata = {**body["metadata"], "deletionTimestamp": ago(60), "finalizers": ["inferenceservice.finalizers"]}
+    return {**body, "metadata": metadata}
+
+
+def test_a_stopped_service_names_what_holds_its_inference_service(world: Any) -> None:
+    plan = world.plan(projection(*world.parts(replicas=0), going(world.runtime()), world.ready_pod()))
+    assert says(plan, "RuntimeReady") == "False CreatingRuntime"
+    assert "is being deleted, held by finalizer inferenceservice.finalizers" in message(plan, "RuntimeReady")
+
+
 @pytest.mark.parametrize(
     ("given", "runtime", "words"),
     [
@@ -68,6 +80,13 @@ def rejected_pods(why: str) -> dict[str, Any]:
         pytest.param(lambda w: [w.runtime(False), w.ready_pod()], "False CreatingRuntime", "1 of 1 replicas", id="kserve-has-not-noticed"),
         pytest.param(lambda w: [w.runtime(None), w.ready_pod()], "False CreatingRuntime", "1 of 1 replicas", id="rolls-out"),
         pytest.param(lambda w: [w.runtime(False)], "False CreatingRuntime", "", id="starting"),
+        pytest.param(
+            lambda w: [going(w.runtime(False)), w.pod()],
+            "False CreatingRuntime",
+            "InferenceService s is being deleted, held by finalizer inferenceservice.finalizers",
+            id="being-deleted-and-held",
+        ),
+        pytest.param(lambda w: [going(w.runtime()), w.ready_pod()], "True RuntimeReady", "1 of 1", id="being-deleted-while-it-serves"),
         pytest.param(
             lambda w: [w.runtime(False, modelStatus={"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": {"message": "no memory"}})],
             "False RuntimeFailed",
