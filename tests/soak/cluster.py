@@ -24,8 +24,8 @@ from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimschema.resources import NAMESPACE
 from soak import inputs
-from soak.operations import Operation
-from soak.state import Body
+from soak.operations import HOLD, Operation
+from soak.state import Body, is_deleting
 from soak.watching import Watcher
 
 INSTANCES = (0, 1)
@@ -85,9 +85,9 @@ class SoakCluster:
     async def _create(self, operation: Operation) -> None:
         """After a namespace or object of the name that is on its way out."""
         there = await self._get(operation)
-        if there is not None and "deletionTimestamp" in there["metadata"]:
+        if there is not None and is_deleting(there) and HOLD not in (there["metadata"].get("finalizers") or ()):
             async with asyncio.timeout(GONE_WITHIN_S):
-                while await self._get(operation) is not None:  # noqa: ASYNC110 (the server makes it go)
+                while uid_of(await self._get(operation)) == uid_of(there):  # noqa: ASYNC110 (the server makes it go)
                     await asyncio.sleep(POLL_S)
         await self.cluster.create(operation.body, resource=operation.resource)
 
@@ -97,6 +97,10 @@ class SoakCluster:
             return await self.cluster.get(operation.resource, key.namespace, key.name)
         except NotFound:
             return None
+
+
+def uid_of(body: Body | None) -> str:
+    return "" if body is None else str(body["metadata"]["uid"])
 
 
 def commands() -> dict[str, ImageCommand]:

@@ -255,6 +255,8 @@ def squat(rng: random.Random, state: State) -> list[Operation]:
     body = inputs.an_object(resource, namespace, name, spec)
     body["metadata"]["labels"] = SQUATTER
     key = key_of(body)
+    if key in state.objects and resource == CLAIM:
+        return []  # what runs keeps it
     first = [delete(resource, key)] if key in state.objects else []
     return [*first, create(resource, body)]
 

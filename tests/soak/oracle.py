@@ -43,6 +43,7 @@ from soak.state import (
 
 START_S = 1800.0
 """How long a predictor's startup probe lets it start."""
+PROTECTION = "kubernetes.io/pvc-protection"
 GOOD = {"Running", "Available"}
 
 
@@ -308,14 +309,14 @@ def _stopped(state: State, service: Body) -> Iterator[str]:
     if service["spec"].get("replicas") == 0:
         pods = [pod["metadata"]["name"] for pod in state.predictor_pods(service)]
         runtime = _runtime(state, service)
-        if pods and runtime is not None and service["metadata"]["uid"] in owners(runtime):
+        if pods and runtime is not None and not is_deleting(runtime) and service["metadata"]["uid"] in owners(runtime):
             yield f"replicas is 0, but its pods are there: {', '.join(pods)}"
 
 
 def _runtime_unready(state: State, service: Body, _: Body) -> Iterable[str]:
-    """KServe may call it not Ready while pods are: during a roll-out, or below what its strategy asks for."""
+    """KServe may call it not Ready while pods are: during a roll-out, or below what its strategy asks for. Or it is being deleted."""
     runtime = _runtime(state, service)
-    ready = runtime is not None and holds(runtime, reasons.READY)
+    ready = runtime is not None and not is_deleting(runtime) and holds(runtime, reasons.READY)
     yield from _must(not (ready and _ready_pods(state, service)), "it is Ready and a pod is ready")
 
 
@@ -449,13 +450,14 @@ def _claim_waits(state: State, cache: Body, said: Body) -> Iterable[str]:
         for pod in state.all(POD, _namespace(cache))
         if claim["metadata"]["name"] in claims_of(pod) and phase(pod) not in {"Succeeded", "Failed"}
     ]
-    yield from _must(bool(pods), "nothing holds the claim")
+    held = [str(each) for each in claim["metadata"].get("finalizers") or () if each != PROTECTION]
+    yield from _must(bool(pods or held), "nothing holds the claim")
     services = [
         service["metadata"]["name"]
         for service in state.all(SERVICE, _namespace(cache))
         if {pod["metadata"]["name"] for pod in state.predictor_pods(service)} & set(pods)
     ]
-    yield from _names(said, *pods, *services)
+    yield from _names(said, *pods, *services, *held)
 
 
 def _claim_held(state: State, cache: Body, said: Body) -> Iterable[str]:
@@ -580,7 +582,16 @@ def _has_something_to_wait_for(state: State, body: Body, now: datetime.datetime)
     due = (body.get("status") or {}).get("nextAttemptTime")
     if due is not None and parse_timestamp(due) >= now:
         return True
-    return any(not _is_done(state, other, now) for other in _depends_on(state, body)) or any(_is_named(body, pod) for pod in _pods(state, body))
+    if any(not _is_done(other, now) for other in _depends_on(state, body)):
+        return True
+    return any(_is_named(body, pod) for pod in _pods(state, body)) or _names_what_goes(state, body)
+
+
+def _names_what_goes(state: State, body: Body) -> bool:
+    """Something is being deleted, somebody keeps it, and the message tells which."""
+    text = conditions(body)[reasons.READY].get("message", "")
+    kept = [each for each in state.objects.values() if is_deleting(each) and each["metadata"].get("finalizers")]
+    return any(each["metadata"]["name"] in text for each in kept)
 
 
 def _depends_on(state: State, body: Body) -> Iterator[Body]:
@@ -609,7 +620,7 @@ def _is_named(body: Body, pod: Body) -> bool:
     return phase(pod) == "Pending" and str(pod["metadata"]["name"]) in text
 
 
-def _is_done(state: State, other: Body, now: datetime.datetime) -> bool:
+def _is_done(other: Body, now: datetime.datetime) -> bool:
     """Whether nothing more is to come of it by itself."""
     if other["kind"] == POD.kind:
         created = parse_timestamp(other["metadata"]["creationTimestamp"])

@@ -328,7 +328,8 @@ class Process:
                 answer = self._cluster.apply_status(action.key, action.resource_version, action.status)
                 answers += [] if answer is None else [answer]
             case ReadLog():
-                text = self._logs.get(self._pod_of(action))
+                pod = self._pod_of(action)
+                text = None if pod is None else self._logs.get(pod)
                 result = discovery.ReadLogResult(problem="the log is gone") if text is None else discovery.ReadLogResult(text)
                 self.seen = fold(self.seen, Learned(action.of, discovery.LOG, result))
                 self.queue.setdefault(key)
@@ -346,10 +347,11 @@ class Process:
         left = None if patch is None else self._cluster.merge_patch(key_of(answer), answer["metadata"]["uid"], patch)
         return [answer] if left is None else [answer, left]
 
-    def _pod_of(self, action: ReadLog) -> Key:
+    def _pod_of(self, action: ReadLog) -> Key | None:
         if action.of.kind == POD.kind:
             return action.of
-        return next(key_of(pod) for pod in self._cluster.of(POD.kind) if pod["metadata"]["ownerReferences"][0]["uid"] == action.uid)
+        owned = (pod for pod in self._cluster.of(POD.kind) if pod["metadata"]["ownerReferences"][0]["uid"] == action.uid)
+        return next(map(key_of, owned), None)
 
     def _fold_answer(self, _action: Action, answers: list[Body]) -> None:
         for answer in answers:
