@@ -20,6 +20,7 @@ from aim_discovery.catalogue import DIGEST_KEY, INSPECTION, LABELS_KEY, Inspecti
 from aim_discovery.image_labels import ImageLabels
 from aim_discovery.plan import LOG, ReadLogResult
 from aimbus import Event
+from aimkube import by_webhook
 from aimschema import labels, reasons
 from aimschema.discovered import RESULT_KEY
 from aimschema.messages import ActionTaken, ObjectChanged, ReportedCondition, StatusReported, parse_timestamp
@@ -43,7 +44,7 @@ def learned_from(action: ActionTaken, planned: Sequence[Action], seen: Projectio
     if action.outcome == "refused":
         yield Learned(action.about, REFUSED, Refusal(target, action.detail, _name_taken(target, planned, seen)))
     elif action.outcome == "retry":
-        yield Learned(action.about, REFUSED, Refusal(target, action.detail, transient=True))
+        yield Learned(action.about, REFUSED, Refusal(target, action.detail, transient=True, by_webhook=by_webhook(action.detail)))
     elif refusal is not None and refusal.target == target:
         yield Learned(action.about, REFUSED, None)
     if action.verb == VERBS[ReadEvents] and action.outcome == "done":

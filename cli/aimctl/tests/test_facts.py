@@ -96,7 +96,7 @@ def test_a_name_is_taken_where_what_is_there_has_another_owner(owner: str, taken
 def test_an_error_that_the_server_keeps_answering_is_in_the_record() -> None:
     claim = Key(CLAIM.kind, "team", "c")
     [found] = learned(did("apply", claim, "retry", "failed calling webhook"), [])
-    assert found == Refusal(claim, "failed calling webhook", transient=True)
+    assert found == Refusal(claim, "failed calling webhook", transient=True, by_webhook=True)
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,9 @@ _WEBHOOK = re.compile(r"failed (to call|calling) webhook|admission webhook \S+ d
 """How the API server words it (k8s.io/apiserver, plugin/webhook/errors and admission/plugin/webhook/errors; apiextensions, conversion)."""
 
 
-def by_webhook(error: KubeError) -> bool:
-    """Whether an admission webhook denied the request or could not be called, whatever the code: only its owner can mend that."""
-    return _WEBHOOK.search(error.message) is not None
+def by_webhook(message: str) -> bool:
+    """Whether an API server's message tells of a webhook that denied the request or could not be called, whatever the code."""
+    return _WEBHOOK.search(message) is not None
 
 
 def told(error: KubeError) -> str:

@@ -96,7 +96,7 @@ def test_the_server_s_reason_message_and_causes_are_kept() -> None:
     ],
 )
 def test_what_a_webhook_did_is_known(code: int, message: str, *, by_webhook: bool) -> None:
-    assert errors.by_webhook(errors.of_answer(code, JSON, status(code, "", message))) is by_webhook
+    assert errors.by_webhook(errors.of_answer(code, JSON, status(code, "", message)).message) is by_webhook
 
 
 @pytest.mark.parametrize(

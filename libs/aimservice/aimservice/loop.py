@@ -409,7 +409,7 @@ class Loop:
                 await self.record(action, key, causes, outcome="refused", detail=why)
                 return "refused"
             except KubeError as error:
-                if error.status and (by_webhook(error) or self.queue.failures(key) + 1 >= REJECTED_AFTER):
+                if error.status and (by_webhook(error.message) or self.queue.failures(key) + 1 >= REJECTED_AFTER):
                     await self._keeps_failing(action, error, key, causes)
                 raise
         if self.projection.learned(key, REFUSED) is not None:
@@ -435,7 +435,7 @@ class Loop:
     async def _keeps_failing(self, action: Action, error: KubeError, key: Key, causes: Sequence[int]) -> None:
         """Fold an error that the API server answers again and again, once for each target; the caller tries again with backoff."""
         target, known = _target(action, key), self.projection.learned(key, REFUSED)
-        refusal = Refusal(target, told(error), transient=True, earlier=self._earlier(key, target))
+        refusal = Refusal(target, told(error), transient=True, by_webhook=by_webhook(error.message), earlier=self._earlier(key, target))
         if known is not None and known.target == target:
             self.fold(Learned(key, REFUSED, refusal))
             return

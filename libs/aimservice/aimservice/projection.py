@@ -135,6 +135,7 @@ class Refusal:
     """The API server rejects what we sent. `name_taken`: since the name is somebody else's.
 
     `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a person must change something.
+    `by_webhook`: a webhook denied it or could not be called; only its owner can mend that.
     `earlier`: messages of the rejections before this one, of the same target, since it was accepted last.
     """
 
@@ -142,7 +143,13 @@ class Refusal:
     message: str
     name_taken: bool = False
     transient: bool = False
+    by_webhook: bool = False
     earlier: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @property
+    def passes(self) -> bool:
+        """The server is overloaded or away in part: that is no failure of the object, and ends without anybody's help."""
+        return self.transient and not self.by_webhook
 
     def reason(self, otherwise: str) -> str:
         """For the condition that tells of it."""

@@ -292,7 +292,7 @@ DENIED = 'admission webhook "v" denied the request: no'
 async def test_what_the_server_keeps_answering_is_reported(bench: Bench, error: KubeError, told_after: int) -> None:
     bench.cluster.errors = [error] * 4
     await bench.started(makes_a_job, A)
-    reported = Refusal(JOB_OF_A, str(error), transient=True)
+    reported = Refusal(JOB_OF_A, str(error), transient=True, by_webhook="webhook" in str(error))
     await until(lambda: reported in bench.planner.refusals)
     assert bench.planner.refusals.index(reported) == told_after
     await until(lambda: bench.planner.refusals[-1] is None and len(bench.planner.refusals) > told_after)

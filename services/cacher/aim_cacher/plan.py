@@ -146,8 +146,8 @@ def _first_config(seen: Projection, template: Seen, source: str) -> str:
 
 
 def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCondition:
-    if refusal is not None:
-        words = f"{refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
+    if refusal is not None and not refusal.passes:
+        words = f"{refusal.target.kind} {refusal.target.name} is rejected by the API server: {refusal.message}"
         return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), words)
     caches = [cache for cache in have.values() if cache is not None]
     failed = [cache for cache in caches if has_failed(cache)]
@@ -157,7 +157,7 @@ def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCo
     if len(caches) == len(have) and all(cache.status.get("status") == reasons.AVAILABLE_STATE for cache in caches):
         return condition(reasons.CACHE_WARM, True, reasons.WARM, f"{len(caches)} of {len(have)} model sources are cached")
     detail = ", ".join(f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in caches) or "caches are being created"
-    return condition(reasons.CACHE_WARM, False, reasons.WARMING, detail)
+    return with_refusal(condition(reasons.CACHE_WARM, False, reasons.WARMING, detail), refusal)
 
 
 def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, making: Making) -> Plan:

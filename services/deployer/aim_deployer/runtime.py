@@ -107,7 +107,7 @@ def _condition(view: View) -> ReportedCondition:
             return _creating("stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them")
         case View(rejection=Refusal() as rejection) if _decides(rejection):
             return _rejected(rejection)
-        case View(existing=None, rejection=Refusal() as rejection):
+        case View(existing=None, rejection=Refusal(passes=False) as rejection):
             return _rejected(rejection)
         case View(existing=None):
             return _creating(f"InferenceService {view.service.key.name} is being created")

@@ -15,7 +15,7 @@ from aimschema import reasons
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, advise, condition, report, warn_of_contest, with_contest
+from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, advise, condition, report, warn_of_contest, with_contest, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 NO_GATEWAY_API = "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
@@ -147,11 +147,11 @@ def _state(seen: Projection, service: Seen, there: Seen | None, reference: Gatew
     """RoutingReady as the gateway sees the route."""
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     path = path_of(service)
-    if refusal is not None:
-        refused = f"HTTPRoute {service.key.name} is refused: {refusal.message}"
+    if refusal is not None and not refusal.passes:
+        refused = f"HTTPRoute {service.key.name} is rejected by the API server: {refusal.message}"
         return report(service, routing_ready(False, refusal.reason(reasons.ROUTE_FAILED), refused), path=path)
     if there is None:
-        creating = routing_ready(False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created")
+        creating = with_refusal(routing_ready(False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created"), refusal)
         return report(service, with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating), path=path)
     gateway = _gateway(seen, reference, service.key.namespace)
     where = None if gateway is None else address(gateway, reference, there.key.namespace)
@@ -162,7 +162,7 @@ def _state(seen: Projection, service: Seen, there: Seen | None, reference: Gatew
     else:
         routed = _unanswered(seen, service, reference)
     url = None if where is None else f"{where}{path}"
-    told = report(service, with_contest(seen, there.key, routed), path=path, url=url)
+    told = report(service, with_contest(seen, there.key, with_refusal(routed, refusal)), path=path, url=url)
     return warn_of_contest(seen, there.key, told)
 
 

@@ -231,11 +231,18 @@ DOWN = 'Internal error occurred: failed calling webhook "inferenceservice.kserve
     ],
 )
 def test_what_the_server_keeps_answering_is_reported(world: Any, given: Given, runtime: str) -> None:
-    failing = Learned(world.key, REFUSED, Refusal(ISVC, DOWN, transient=True))
+    failing = Learned(world.key, REFUSED, Refusal(ISVC, DOWN, transient=True, by_webhook=True))
     plan = world.plan(projection(*world.parts(), *given(world), learned=[failing]))
     assert says(plan, "RuntimeReady") == runtime
     assert DOWN in message(plan, "RuntimeReady")
     assert "apply InferenceService s" in does(plan)
+
+
+def test_a_server_that_is_overloaded_is_no_failure_of_the_service(world: Any) -> None:
+    failing = Learned(world.key, REFUSED, Refusal(ISVC, "Too many requests", transient=True))
+    plan = world.plan(projection(*world.parts(), learned=[failing]))
+    assert says(plan, "RuntimeReady") == "False CreatingRuntime"
+    assert "rejected by the API server: Too many requests" in message(plan, "RuntimeReady")
 
 
 def test_a_wanted_spec_that_is_rejected_is_a_failure_though_pods_are_ready(world: Any) -> None:

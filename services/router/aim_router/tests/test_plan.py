@@ -14,7 +14,7 @@ from aimschema import labels
 from aimschema.messages import KindSynced
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 from aimservice import testing
-from aimservice.projection import Projection, fold
+from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold
 from aimservice.testing import NAMESPACE, NOW, Body, applied, contested, does, fields, golden, message, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
@@ -122,6 +122,14 @@ def test_a_refusal_is_told(world: Any) -> None:
     assert "webhook says no" in message(world.plan(seen), "RoutingReady")
     taken = refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
     assert says(world.plan(projection(world.service(), world.config(), learned=[taken])), "RoutingReady") == "False NameConflict"
+
+
+@pytest.mark.parametrize(("by_webhook", "ready"), [(False, "False ConfiguringRoute"), (True, "False RouteFailed")])
+def test_only_a_webhook_that_fails_is_a_failure_of_the_route(world: Any, ready: str, *, by_webhook: bool) -> None:
+    rejection = Refusal(Key(ROUTE.kind, NAMESPACE, "s"), "no answer", transient=True, by_webhook=by_webhook)
+    plan = world.plan(projection(world.service(), world.config(), learned=[Learned(world.key, REFUSED, rejection)]))
+    assert says(plan, "RoutingReady") == ready
+    assert "rejected by the API server: no answer" in message(plan, "RoutingReady")
 
 
 def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
