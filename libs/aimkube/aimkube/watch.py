@@ -75,7 +75,7 @@ class Timing:
     absent_s: float = 5.0
     gone_s: float = 15.0
     """How long a kind that was listed has to be missing before it is called absent."""
-    new_s: float = 1.0
+    new_s: float = 0.3
     """The same for a kind that was not listed yet: nothing much is lost, and others wait for it."""
 
 
