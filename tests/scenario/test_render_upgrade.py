@@ -64,10 +64,12 @@ async def test_an_upgrade_changes_no_pod_template(stack: Stack) -> None:
     await cluster.apply(as_release_0_2_sent_it(newest), manager=f"aim-{DEPLOYER}")
 
     async def is_released() -> bool:
-        """The pod of the former rendering, ready."""
+        """The pod of the former rendering, ready, and the roll-out to it complete."""
         body = await deployment(stack)
+        status = body.get("status", {})
         first = body["spec"]["strategy"] == ROLLS and "tolerations" not in body["spec"]["template"]["spec"]
-        return first and body.get("status", {}).get("readyReplicas") == 1 and len(await pods(stack)) == 1
+        rolled_out = status.get("observedGeneration") == body["metadata"]["generation"] and status.get("updatedReplicas") == 1
+        return first and rolled_out and status.get("readyReplicas") == 1 and len(await pods(stack)) == 1
 
     await eventually(is_released, "a Deployment as release 0.2 makes it")
     before, template = await pods(stack), (await deployment(stack))["spec"]["template"]

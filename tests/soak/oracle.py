@@ -369,9 +369,9 @@ def _route_failed(state: State, service: Body, said: Body) -> Iterable[str]:
     yield from _names(said, str(gateway.get("name")))
 
 
-def _route_waits(state: State, service: Body, _: Body) -> Iterable[str]:
+def _route_waits(state: State, service: Body, said: Body) -> Iterable[str]:
     """BackendNotFound is excused until the runtime is up."""
-    yield from _must(not _ready_pods(state, service), "a pod is ready")
+    yield from _must(not _ready_pods(state, service) or _names_what_goes(state, said), "a pod is ready")
 
 
 def _discovered(state: State, template: Body, _: Body) -> Iterable[str]:
@@ -387,6 +387,8 @@ def _awaits_discovery(state: State, template: Body, said: Body) -> Iterable[str]
         yield "there is no model"
         return
     yield from _must(_answer(state, template) is None, "there is an answer")
+    if _names_what_goes(state, said):
+        return
     jobs = [job["metadata"]["name"] for job in state.owned(template, JOB)]
     image = conditions(model).get(reasons.IMAGE_INSPECTED, {}).get("reason")
     if image != reasons.IMAGE_NOT_FOUND and "running" not in said.get("message", ""):
@@ -584,12 +586,12 @@ def _has_something_to_wait_for(state: State, body: Body, now: datetime.datetime)
         return True
     if any(not _is_done(other, now) for other in _depends_on(state, body)):
         return True
-    return any(_is_named(body, pod) for pod in _pods(state, body)) or _names_what_goes(state, body)
+    return any(_is_named(body, pod) for pod in _pods(state, body)) or _names_what_goes(state, conditions(body)[reasons.READY])
 
 
-def _names_what_goes(state: State, body: Body) -> bool:
-    """Something is being deleted, somebody keeps it, and the message tells which."""
-    text = conditions(body)[reasons.READY].get("message", "")
+def _names_what_goes(state: State, said: Body) -> bool:
+    """Something is being deleted, somebody keeps it, and the message of the condition tells which."""
+    text = said.get("message", "")
     kept = [each for each in state.objects.values() if is_deleting(each) and each["metadata"].get("finalizers")]
     return any(each["metadata"]["name"] in text for each in kept)
 

@@ -59,6 +59,11 @@ def obj(kind: str, name: str, **fields: Any) -> Body:
     return {"apiVersion": resource.api_version, "kind": kind, "metadata": metadata, **fields}
 
 
+def kept_by(body: Body, *finalizers: str) -> Body:
+    """The object while it is being deleted and these finalizers keep it."""
+    return {**body, "metadata": body["metadata"] | {"deletionTimestamp": ago(5), "finalizers": list(finalizers)}}
+
+
 def cr(kind: str, name: str, spec: Body, **fields: Any) -> Body:
     """An object of ours."""
     return obj(kind, name, spec=spec, **fields)

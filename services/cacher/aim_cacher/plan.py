@@ -18,11 +18,12 @@ import msgspec
 
 from aim_cacher.advice import plan_config
 from aim_cacher.holders import who_holds
-from aim_cacher.projection import askers, askers_of
+from aim_cacher.projection import askers, askers_of, config_of
 from aim_cacher.render import CONTAINER, Body, Making, ca_config_map, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
 from aim_cacher.view import View, look
 from aimschema import labels, names, quantities, reasons
 from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.discovered import SourceModel
 from aimschema.messages import Progress, ReportedCondition, timestamp
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, TEMPLATE, Key
 from aimservice.jobs import DEFAULT_RULES, JobRules
@@ -32,6 +33,7 @@ from aimservice.plan import (
     ApplyObject,
     DeleteObject,
     FollowLog,
+    PatchObject,
     Plan,
     act,
     condition,
@@ -42,6 +44,7 @@ from aimservice.plan import (
     with_refusal,
 )
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.removal import is_of_former, of_another, of_former, removal
 from aimservice.workloads import (
     attempt_of,
     diagnose_job,
@@ -73,6 +76,8 @@ FATAL_EXITS = {
     13: reasons.CHECKSUM_MISMATCH,
 }
 """Exit codes of the downloader that a retry will hardly mend."""
+
+_FIRST = "; another try follows once the last one has gone: "
 
 PROGRESS = "progress"
 """Topic: how far the download of a cache is, as its log says (a Progress)."""
@@ -127,7 +132,20 @@ def plan_template(seen: Projection, template: Seen) -> Plan:
         return report(template, taken)
     missing = [ApplyObject(cache_for(template, model.source, model.size_bytes, _first_config(seen, template, model.source))) for model in asked]
     refusal: Refusal | None = seen.learned(template.key, REFUSED)
-    return act(*missing) | (report(template, _warmth(have, refusal)) if warm or refusal is not None else report(template))
+    moved = [_move_config(seen, template, source, cache) for source, cache in have.items() if cache is not None]
+    said = report(template, _warmth(have, _going(seen, template, asked), refusal)) if warm or refusal is not None else report(template)
+    return act(*missing, *(move for move in moved if move is not None)) | said
+
+
+def _move_config(seen: Projection, template: Seen, source: str, cache: Seen) -> PatchObject | None:
+    """A cache of ours that cannot be filled, since its config is missing, takes the one that who asks for it first names now."""
+    made = cache.labels.get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
+    config = config_of(cache, cache.key.namespace)
+    missing = config.name != DEFAULT_CONFIG and seen.get(config) is None
+    if not made or not missing or cache.holds(reasons.FILLED) or not askers_of(seen, template.key.namespace, source):
+        return None
+    named = _first_config(seen, template, source)
+    return None if named == config.name else PatchObject(cache.key, cache.uid, {"metadata": {"annotations": {labels.ANNOTATION_CONFIG: named}}})
 
 
 def _name_taken(seen: Projection, template: Seen, missing: list[str]) -> ReportedCondition | None:
@@ -145,7 +163,14 @@ def _first_config(seen: Projection, template: Seen, source: str) -> str:
     return str(askers_of(seen, template.key.namespace, source)[0].spec.get("configRef", DEFAULT_CONFIG))
 
 
-def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCondition:
+def _going(seen: Projection, template: Seen, asked: list[SourceModel]) -> list[str]:
+    """Caches that are being deleted, of which others take the names."""
+    there = (seen.get(Key(CACHE.kind, template.key.namespace, names.cache_for(model.source))) for model in asked)
+    return [f"{removal(cache)}; it is created again once it is gone" for cache in there if cache is not None]
+
+
+def _warmth(have: dict[str, Seen | None], going: list[str], refusal: Refusal | None) -> ReportedCondition:
+    """`going`: what is in the way of caches that are missing."""
     if refusal is not None and not refusal.passes:
         words = f"{refusal.target.kind} {refusal.target.name} is rejected by the API server: {refusal.message}"
         return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), words)
@@ -156,7 +181,8 @@ def _warmth(have: dict[str, Seen | None], refusal: Refusal | None) -> ReportedCo
         return condition(reasons.CACHE_WARM, False, reasons.WARM_FAILED, f"ModelCache {failed[0].key.name} failed: {why}")
     if len(caches) == len(have) and all(cache.status.get("status") == reasons.AVAILABLE_STATE for cache in caches):
         return condition(reasons.CACHE_WARM, True, reasons.WARM, f"{len(caches)} of {len(have)} model sources are cached")
-    detail = ", ".join(f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in caches) or "caches are being created"
+    known = [f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in caches]
+    detail = ", ".join([*known, *going]) or "caches are being created"
     return with_refusal(condition(reasons.CACHE_WARM, False, reasons.WARMING, detail), refusal)
 
 
@@ -196,19 +222,17 @@ def _repeat(view: View) -> Plan:
 
 def _foreign(seen: Projection, view: View, now: datetime.datetime, there: Seen) -> Plan:
     """Something of a name we need is not ours; what a former cache of this name left goes by itself."""
-    if there.owner(CACHE.kind) == view.cache.key:
-        words, reason = f"{there.key.kind} {there.key.name} of the former cache of this name is being removed", reasons.PVC_PENDING
-        if there.deleting and there.key.kind == CLAIM.kind:
-            held = who_holds(seen, there, now)
-            words, reason = f"{words}, {held.words}", reasons.PVC_TERMINATING if held.lasts else reasons.PVC_PENDING
-            storage = condition(reasons.STORAGE_READY, False, reason, words)
-            return report(view.cache, storage, _filled(False, reasons.WAITING_FOR_PVC, words)) | held.follow_up
+    follow_up = NOTHING
+    if not is_of_former(view.cache, there):
+        words, reason = of_another(view.cache, there), reasons.NAME_CONFLICT
+    elif there.deleting and there.key.kind == CLAIM.kind:
+        held = who_holds(seen, there, now)
+        words = f"volume claim {there.key.name} of the former ModelCache {view.cache.key.name} is being deleted, {held.words}"
+        reason, follow_up = reasons.PVC_TERMINATING if held.lasts else reasons.PVC_PENDING, held.follow_up
     else:
-        words, reason = (
-            f"{there.key.kind} {there.key.name} exists and was not made for this cache; rename or delete one of them",
-            reasons.NAME_CONFLICT,
-        )
-    return report(view.cache, condition(reasons.STORAGE_READY, False, reason, words), _filled(False, reasons.WAITING_FOR_PVC, words))
+        words, reason = of_former(view.cache, there), reasons.PVC_PENDING
+    storage = condition(reasons.STORAGE_READY, False, reason, words)
+    return report(view.cache, storage, _filled(False, reasons.WAITING_FOR_PVC, words)) | follow_up
 
 
 def _unasked(seen: Projection, cache: Seen) -> bool:
@@ -371,7 +395,7 @@ def _try(seen: Projection, view: View, now: datetime.datetime, storage: Reported
     if job is None:
         return _next_try(view, now, storage, task)
     if job.deleting:
-        return _say(view, storage, _last(view) or task.working)
+        return _say(view, storage, _held_back(_last(view) or task.working, job))
     active = outcome(seen, job, CONTAINER) == "active"
     outdated = job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
     left_s = gated_left_s(seen, job, now) if active else None
@@ -489,7 +513,15 @@ def _filled(status: bool, reason: str, message: str) -> ReportedCondition:
 
 
 def _last(view: View) -> ReportedCondition | None:
-    return next((said for said in view.said if said.type == reasons.FILLED), None)
+    """Filled as last reported, without what a Job that was in the way waited for."""
+    last = next((said for said in view.said if said.type == reasons.FILLED), None)
+    return None if last is None else msgspec.structs.replace(last, message=last.message.partition(_FIRST)[0])
+
+
+def _held_back(said: ReportedCondition, job: Seen) -> ReportedCondition:
+    """A Job that goes is worth a word only where a finalizer keeps it."""
+    held = bool(job.body["metadata"].get("finalizers"))
+    return _filled(False, said.reason, f"{said.message}{_FIRST}{removal(job)}") if held else said
 
 
 def _say(view: View, storage: ReportedCondition, filled: ReportedCondition, **fields: Any) -> Plan:

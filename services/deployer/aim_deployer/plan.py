@@ -21,11 +21,12 @@ from aim_deployer.runtime import ready_count, runtime, runtime_ready
 from aim_deployer.versions import rendered
 from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
-from aimschema.names import cache_claim
-from aimschema.resources import BUDGET, CACHE, INFERENCE_SERVICE, SERVICE, Key
+from aimschema.names import cache_claim, cache_for
+from aimschema.resources import BUDGET, CACHE, INFERENCE_SERVICE, Key
 from aimservice.lookups import has_failed
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, PatchObject, Plan, act, condition, repeated, report, warn_of_contest
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.removal import is_of_former, of_another, of_former, removal
 
 LAST_USED_EVERY_S = 3600.0
 
@@ -153,10 +154,9 @@ def _budget(view: View, *, made: bool = False) -> Plan:
 
 def _foreign(service: Seen, there: Seen) -> ReportedCondition:
     """An InferenceService of our name is not ours; what a former service of this name left goes by itself."""
-    if there.owner(SERVICE.kind) == service.key:
-        return runtime_ready(False, reasons.CREATING_RUNTIME, "the InferenceService of the former service of this name is being removed")
-    foreign = f"InferenceService {there.key.name} exists and was not made for this service; rename or delete one of them"
-    return runtime_ready(False, reasons.NAME_CONFLICT, foreign)
+    if is_of_former(service, there):
+        return runtime_ready(False, reasons.CREATING_RUNTIME, of_former(service, there))
+    return runtime_ready(False, reasons.NAME_CONFLICT, of_another(service, there))
 
 
 def _made_with_config(there: Seen) -> bool:
@@ -197,14 +197,17 @@ def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedConditio
         return cache_ready(False, reasons.CACHE_LOST, words), False
     missing = next((source for source in unready if source.cache is None), None)
     if missing is not None:
-        return _no_cache(parts, missing), False
+        return _no_cache(parts, view.state, missing), False
     waiting = [s.cache for s in unready if s.cache is not None and s.cache.status.get("status") == reasons.PENDING]
     why = f"; ModelCache {waiting[0].key.name}: {(waiting[0].condition(reasons.READY) or {}).get('message', '')}" if waiting else ""
     return cache_ready(False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached{why}"), False
 
 
-def _no_cache(parts: Parts, missing: Source) -> ReportedCondition:
+def _no_cache(parts: Parts, state: Projection, missing: Source) -> ReportedCondition:
     """Waiting for the cacher to make one; if it cannot, the template says why."""
+    former = state.get(Key(CACHE.kind, parts.service.key.namespace, cache_for(missing.uri)))
+    if former is not None and former.deleting:
+        return cache_ready(False, reasons.WAITING_FOR_CACHE, f"{removal(former)}; it is created again once it is gone")
     warmth = parts.template.condition(reasons.CACHE_WARM) or {}
     match warmth.get("reason"):
         case reasons.NAME_CONFLICT:

@@ -11,6 +11,7 @@ from aimschema.names import mount_path_of
 from aimschema.resources import CONFIG, TEMPLATE, Key
 from aimservice.lookups import caches_of, kept_answer, models_named
 from aimservice.projection import Projection, Seen
+from aimservice.removal import removal
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolv
     """First match wins."""
     spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
     template = seen.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
-    if template is None or template.deleting:
+    if template is not None and template.deleting:
+        return Unresolved(reasons.TEMPLATE_NOT_FOUND, f"{removal(template)}; create it again or change spec.templateRef")
+    if template is None:
         return Unresolved(
             reasons.TEMPLATE_NOT_FOUND,
             f"AIMServiceTemplate {spec.template_ref} does not exist in this namespace; create it or change spec.templateRef",

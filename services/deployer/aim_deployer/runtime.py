@@ -19,6 +19,7 @@ from aimschema.messages import ReportedCondition
 from aimschema.resources import INFERENCE_SERVICE, Key
 from aimservice.plan import NOTHING, Plan, condition, with_contest, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.removal import removal
 from aimservice.workloads import FAILED_CREATE, Diagnosis, Trouble, diagnose_pods, diagnose_without_pods, over
 
 DEADLINE = "ProgressDeadlineExceeded"
@@ -102,7 +103,7 @@ def _condition(view: View) -> ReportedCondition:
         case View(replicas=0, is_empty=True):
             return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
         case View(replicas=0, existing=Seen(deleting=True) as existing):
-            return _creating(f"stopping: {_being_deleted(existing)}")
+            return _creating(f"stopping: {removal(existing)}")
         case View(replicas=0):
             return _creating("stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them")
         case View(rejection=Refusal() as rejection) if _decides(rejection):
@@ -138,7 +139,7 @@ def _of_existing(view: View, existing: Seen) -> ReportedCondition:
     if ready.get("status") == "True" and view.ready:
         return runtime_ready(True, reasons.RUNTIME_READY, view.counts)
     if existing.deleting:
-        return _creating(f"{_being_deleted(existing)}; it is created again once it is gone")
+        return _creating(f"{removal(existing)}; it is created again once it is gone")
     refusal = _pods_rejected(view, existing)
     if refusal is not None:
         return refusal
@@ -148,12 +149,6 @@ def _of_existing(view: View, existing: Seen) -> ReportedCondition:
     if load is not None:
         return _failed(load)
     return _creating(_why_not_ready(view, name, ready, trouble))
-
-
-def _being_deleted(existing: Seen) -> str:
-    finalizers = ", ".join(map(str, existing.body["metadata"].get("finalizers") or ()))
-    held = f", held by finalizer {finalizers}; if this stays, see whether the controller that set it runs" if finalizers else ""
-    return f"InferenceService {existing.key.name} is being deleted{held}"
 
 
 def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Trouble | None) -> str:

@@ -20,7 +20,7 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
-from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
+from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, Key
 from aimservice.jobs import DEFAULT_RULES, JobRules
 from aimservice.lookups import models_named
 from aimservice.plan import (
@@ -39,6 +39,7 @@ from aimservice.plan import (
     with_refusal,
 )
 from aimservice.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
+from aimservice.removal import is_of_former, of_another, of_former, removal
 from aimservice.workloads import (
     HELD_BACK,
     attempt_of,
@@ -189,11 +190,9 @@ def _delete_jobs(seen: Projection, template: Seen, but: Key | None = None) -> Pl
 
 def _foreign(template: Seen, there: Seen) -> ReportedCondition:
     """Something of a name we need is not ours; what a former template of this name left goes by itself."""
-    if there.owner(TEMPLATE.kind) == template.key:
-        former = f"{there.key.kind} {there.key.name} of the former template of this name is being removed"
-        return condition(reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, former)
-    foreign = f"{there.key.kind} {there.key.name} exists and was not made for this template; rename or delete one of them"
-    return condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, foreign)
+    if is_of_former(template, there):
+        return condition(reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, of_former(template, there))
+    return condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, of_another(template, there))
 
 
 def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
@@ -355,7 +354,7 @@ def _just_ended(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
 def _failed(view: View, at: datetime.datetime, job: Seen, why: str) -> Plan:
     """Say how the try ended (`at`) and when the next is; once that is on the object, the Job goes."""
     if job.deleting:
-        return _at_it(view, "the last try is being cleared away")
+        return _at_it(view, f"the last try is being cleared away: {removal(job)}")
     attempt = attempt_of(job)
     if _is_outdated(view, job):
         words = f"try {attempt} failed, and what it was made from has changed since: another one starts: image {view.image}: {why}"

@@ -14,9 +14,10 @@ from aim_router.render import path_of, route, timeout_of
 from aimschema import reasons
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
-from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, Key
 from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, advise, condition, report, warn_of_contest, with_contest, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimservice.removal import is_of_former, of_another, of_former, removal
 
 NO_GATEWAY_API = "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
 CHANGE_LISTENER = "name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName"
@@ -121,10 +122,9 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
 
 def _foreign(service: Seen, there: Seen) -> ReportedCondition:
     """An HTTPRoute of our name is not ours; what a former service of this name left goes by itself."""
-    if there.owner(SERVICE.kind) == service.key:
-        return routing_ready(False, reasons.CONFIGURING_ROUTE, "the HTTPRoute of the former service of this name is being removed")
-    foreign = f"HTTPRoute {there.key.name} exists and was not made for this service; rename or delete one of them"
-    return routing_ready(False, reasons.NAME_CONFLICT, foreign)
+    if is_of_former(service, there):
+        return routing_ready(False, reasons.CONFIGURING_ROUTE, of_former(service, there))
+    return routing_ready(False, reasons.NAME_CONFLICT, of_another(service, there))
 
 
 def _kept(service: Seen) -> dict[str, Any]:
@@ -153,6 +153,9 @@ def _state(seen: Projection, service: Seen, there: Seen | None, reference: Gatew
     if there is None:
         creating = with_refusal(routing_ready(False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created"), refusal)
         return report(service, with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating), path=path)
+    if there.deleting:
+        going = f"{removal(there)}; it is created again once it is gone"
+        return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, going), **_kept(service))
     gateway = _gateway(seen, reference, service.key.namespace)
     where = None if gateway is None else address(gateway, reference, there.key.namespace)
     given = answers(there, reference)

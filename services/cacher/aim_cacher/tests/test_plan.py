@@ -12,6 +12,7 @@ from aimschema import labels
 from aimschema.messages import Progress, parse_timestamp
 from aimschema.names import cache_for
 from aimschema.resources import CACHE, Key
+from aimservice.plan import PatchObject
 from aimservice.projection import REFUSED, Learned, Refusal
 from aimservice.testing import (
     NAMESPACE,
@@ -23,6 +24,7 @@ from aimservice.testing import (
     does,
     fields,
     job,
+    kept_by,
     message,
     obj,
     projection,
@@ -36,6 +38,7 @@ Given = Callable[[Any], list[Body]]
 CLASS = storage_class()
 CLAIM, DOWNLOAD, PROBE = "apply PersistentVolumeClaim c-cache", "apply Job c-download", "apply Job c-size"
 WAITING, DOWNLOADING = "False WaitingForPVC", "False Downloading"
+HOLD = "example.org/hold"
 GIB = 1 << 30
 
 
@@ -476,6 +479,7 @@ def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -
 
 
 MADE = {labels.MANAGED_BY: "aim"}
+ABSENT = {"labels": MADE, "annotations": {labels.ANNOTATION_CONFIG: "absent"}}
 
 
 @pytest.mark.parametrize(
@@ -820,6 +824,51 @@ def test_a_claim_that_somebodys_finalizer_keeps_names_it(world: Any) -> None:
     kept["metadata"]["finalizers"] = ["example.org/backup"]
     told = message(world.plan(projection(CLASS, world.cache(), kept)), "StorageReady")
     assert "held by example.org/backup; see whether the controller that set example.org/backup runs" in told
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.cache(), w.claim(), kept_by(w.download("failed"), HOLD)], id="its-own-job"),
+        pytest.param(lambda w: [w.cache(uid="second"), kept_by(w.download(), HOLD)], id="the-job-of-a-former-cache"),
+    ],
+)
+def test_the_finalizer_that_keeps_a_job_is_named_while_it_does(world: Any, given: Given) -> None:
+    plan = world.plan(projection(CLASS, *given(world)))
+    assert f"Job c-download is being deleted, held by finalizer {HOLD}" in message(plan, "Filled")
+    (reported,) = [each.message("cacher") for each in plan.reports]
+    again = projection(CLASS, *given(world), reports=[reported])
+    assert message(world.plan(again), "Filled") == message(plan, "Filled")
+    gone = projection(CLASS, world.cache(), world.claim(), reports=[reported])
+    assert "held by" not in message(world.plan(gone), "Filled")
+
+
+def test_a_template_names_the_finalizer_that_keeps_a_cache_in_the_way(world: Any) -> None:
+    former = kept_by(world.cache(name=cache_for(world.uri)), HOLD)
+    plan = world.plan(projection(world.template(), world.result(), former), "t", "AIMServiceTemplate")
+    assert says(plan, "CacheWarm") == "False Warming"
+    assert f"ModelCache {cache_for(world.uri)} is being deleted, held by finalizer {HOLD}" in message(plan, "CacheWarm")
+
+
+@pytest.mark.parametrize(
+    ("given", "config"),
+    [
+        pytest.param(lambda w: [w.cache(**ABSENT), w.service(configRef="big"), w.config("big")], "big", id="corrected"),
+        pytest.param(lambda w: [w.cache(**ABSENT), w.service(configRef="big")], "big", id="to-another-that-is-absent"),
+        pytest.param(lambda w: [w.cache(**ABSENT), w.claim(), w.service(configRef="big"), w.config("big")], "big", id="after-the-claim-was-made"),
+        pytest.param(lambda w: [w.cache(**ABSENT), w.service(configRef="absent")], None, id="not-corrected"),
+        pytest.param(lambda w: [w.cache(**ABSENT)], None, id="nobody-asks"),
+        pytest.param(lambda w: [w.cache(**ABSENT), w.service(configRef="big"), w.config("absent")], None, id="it-exists"),
+        pytest.param(lambda w: [w.cache(annotations=ABSENT["annotations"]), w.service(configRef="big")], None, id="a-users-cache"),
+        pytest.param(
+            lambda w: [w.cache(**ABSENT, status={"conditions": [said("Filled", True, "Warm")]}), w.service(configRef="big")], None, id="filled"
+        ),
+    ],
+)
+def test_a_cache_whose_config_is_missing_takes_the_one_that_is_named_now(world: Any, given: Given, config: str | None) -> None:
+    plan = world.plan(projection(world.template(warm=False), world.result(), *given(world)), "t", "AIMServiceTemplate")
+    named = [action.patch["metadata"]["annotations"] for action in plan.actions if isinstance(action, PatchObject)]
+    assert named == ([] if config is None else [{labels.ANNOTATION_CONFIG: config}])
 
 
 def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:

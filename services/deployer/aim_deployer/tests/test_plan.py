@@ -10,11 +10,30 @@ from hypothesis import strategies as st
 
 from aim_deployer import gpus
 from aim_deployer.plan import plan as plan_key
+from aimschema.names import cache_for
 from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 from aimservice import testing
-from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, contested, does, fields, message, obj, pod, projection, refused, said, says
+from aimservice.testing import (
+    NAMESPACE,
+    NOW,
+    Body,
+    ago,
+    applied,
+    contested,
+    does,
+    fields,
+    kept_by,
+    message,
+    obj,
+    pod,
+    projection,
+    refused,
+    said,
+    says,
+)
 
 Given = Callable[[Any], list[Body]]
+HOLD = "example.org/hold"
 APPLY = ["apply InferenceService s"]
 FAILED_CACHE = {"conditions": [said("Ready", False, "AuthError", "gated")]}
 LOST_CACHE = {"conditions": [said("Ready", False, "PVCLost", "no volume")]}
@@ -175,6 +194,41 @@ def test_why_there_is_no_cache_is_told(world: Any, reason: str, told: str) -> No
     plan = world.plan(projection(*world.parts("ModelCache", "AIMServiceTemplate"), template))
     assert says(plan, "CacheReady") == told
     assert ("the cacher's words" in message(plan, "CacheReady")) is (reason != "Warming")
+
+
+@pytest.mark.parametrize(
+    ("given", "type_", "said"),
+    [
+        pytest.param(
+            lambda w: [*w.parts("AIMService"), w.service(uid="second"), kept_by(w.runtime(), HOLD)],
+            "RuntimeReady",
+            ("False CreatingRuntime", "InferenceService s is being deleted"),
+            id="the-runtime-of-a-former-service",
+        ),
+        pytest.param(
+            lambda w: [*w.parts(), kept_by(w.runtime(), HOLD)],
+            "RuntimeReady",
+            ("False CreatingRuntime", "InferenceService s is being deleted"),
+            id="its-own-runtime",
+        ),
+        pytest.param(
+            lambda w: [*w.parts("ModelCache", cacheModel=True), kept_by(w.cache(name=cache_for(w.uri)), HOLD)],
+            "CacheReady",
+            ("False WaitingForCache", "ModelCache org-model-759d2c8a is being deleted"),
+            id="a-former-cache",
+        ),
+        pytest.param(
+            lambda w: [*w.parts("AIMServiceTemplate"), kept_by(w.template(), HOLD)],
+            "Resolved",
+            ("False TemplateNotFound", "AIMServiceTemplate t is being deleted"),
+            id="the-template",
+        ),
+    ],
+)
+def test_what_a_finalizer_keeps_in_the_way_is_named(world: Any, given: Given, type_: str, said: tuple[str, str]) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert says(plan, type_) == said[0]
+    assert f"{said[1]}, held by finalizer {HOLD}" in message(plan, type_)
 
 
 def test_zero_replicas_stop_the_service(world: Any) -> None:

@@ -17,10 +17,11 @@ from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 from aimservice import testing
 from aimservice.projection import CREATING, REFUSED, Learned, Refusal
-from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, contested, does, fields, job, message, projection, refused, said, says
+from aimservice.testing import NAMESPACE, NOW, Body, ago, applied, contested, does, fields, job, kept_by, message, projection, refused, said, says
 
 plan_key = partial(plan, namespace="aim-system")
 Given = Callable[[Any], list[Body]]
+HOLD = "example.org/hold"
 AWAITING, FAILED, FOUND = "Unknown AwaitingDiscovery", "False DiscoveryFailed", "True ProfilesDiscovered"
 NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
 READS_EVENTS = ["read Events of Job discover-t-*"]
@@ -113,6 +114,20 @@ STEPS = [
         id="left-by-the-former-template-of-this-name",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(lambda w: [w.template(uid="second"), kept_by(w.job(), HOLD)], "AwaitingDiscovery", id="of-a-former-template"),
+        pytest.param(lambda w: [w.template(uid="second"), kept_by(w.note(), HOLD)], "AwaitingDiscovery", id="an-answer-to-a-former-template"),
+        pytest.param(lambda w: [w.template(status=tried(1)), w.note(), kept_by(w.job("failed"), HOLD)], "DiscoveryFailed", id="a-try-that-failed"),
+    ],
+)
+def test_the_finalizer_that_keeps_what_is_in_the_way_is_named(world: Any, given: Given, told: str) -> None:
+    plan = world.plan(projection(world.model(), *given(world)))
+    assert says(plan, "Discovered") == f"False {told}"
+    assert f"is being deleted, held by finalizer {HOLD}" in message(plan, "Discovered")
 
 
 def short(actions: list[str]) -> list[str]:

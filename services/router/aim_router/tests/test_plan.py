@@ -78,6 +78,7 @@ SHARED = {labels.WORKLOAD_ID: "w"}
         pytest.param(lambda w: [w.service(), w.route(*w.accepted())], [], FAILED, id="config-gone-route-left"),
         pytest.param(lambda w: [w.service(), w.config(), w.route(owner=(SERVICE.kind, "x"))], [], "False NameConflict", id="somebody-elses-route"),
         pytest.param(lambda w: [w.service(uid="second"), w.config(), w.route()], [], WAITS, id="left-by-the-former-service-of-this-name"),
+        pytest.param(lambda w: [w.service(), w.config(), w.route(*w.accepted(), deleting=True)], APPLY, WAITS, id="route-is-going"),
         pytest.param(lambda w: [w.service(deleting=True), w.config()], [], "nothing", id="service-is-going"),
         pytest.param(
             lambda w: [w.service(labels=SHARED), w.service("older", labels=SHARED, age_s=9999), w.config()], [], FAILED, id="workload-id-taken"
@@ -230,6 +231,13 @@ LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
         "addresses": st.sampled_from([None, [], [{}], [{"value": "h"}]]),
     },
 )
+
+
+@pytest.mark.parametrize("uid", ["aimservice-s", "second"], ids=["its-own", "of-a-former-service"])
+def test_the_finalizer_that_keeps_a_route_is_named(world: Any, uid: str) -> None:
+    seen = projection(world.service(uid=uid), world.config(), testing.kept_by(world.route(*world.accepted()), "example.org/hold"))
+    assert says(world.plan(seen), "RoutingReady") == WAITS
+    assert "HTTPRoute s is being deleted, held by finalizer example.org/hold" in message(world.plan(seen), "RoutingReady")
 
 
 @settings(max_examples=200, deadline=None)
