@@ -155,6 +155,10 @@ def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container
     latest = _latest(state, pod)
     describe = f"kubectl describe pod -n {pod.key.namespace} {pod.key.name}"
     follow_up = _read_events(state, pod, now)
+    if latest is None and not pod.spec.get("nodeName") and pod.condition("PodScheduled") is None:
+        scheduler = pod.spec.get("schedulerName") or "default-scheduler"
+        words = f"pod {pod.key.name} waits for scheduler {scheduler}, which has not tried it yet; see whether it runs"
+        return Diagnosis(Trouble(words, "NotScheduled", waits=True), follow_up)
     if latest is None:
         words = f"pod {pod.key.name} has not started yet: a large image takes its time; see {describe}"
         return Diagnosis(Trouble(words, "NotStarted", waits=True), follow_up)

@@ -233,6 +233,10 @@ def diagnose(*bodies: Body, events: LatestWarning | None = None, about: Key | No
         pytest.param([], {"spec": {"suspend": True}}, "Job a is suspended", id="suspended"),
         pytest.param([], {"status": {"conditions": [condition("Suspended", "True")]}}, "Job a is suspended", id="suspended-by-condition"),
         pytest.param([pod(age_s=120)], {}, "pod p has not started yet", id="pulls-a-large-image"),
+        pytest.param([pod(age_s=120, spec={"nodeName": ""})], {}, "waits for scheduler default-scheduler", id="no-scheduler-runs"),
+        pytest.param(
+            [pod(age_s=120, spec={"nodeName": "", "schedulerName": "volcano"})], {}, "waits for scheduler volcano, which has", id="its-own-scheduler"
+        ),
     ],
 )
 def test_what_waits_on_purpose_is_no_failure(bodies: list[Body], fields: Body, message: str) -> None:
