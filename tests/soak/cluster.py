@@ -22,7 +22,7 @@ from aimlab.lab import Lab, laptop, until_answers
 from aimlab.node.images import ImageCommand
 from aimlab.ports import free_ports
 from aimlab.processes import Children
-from aimschema.resources import NAMESPACE
+from aimschema.resources import NAMESPACE, OTHER_KINDS
 from soak import inputs
 from soak.operations import HOLD, Operation
 from soak.state import Body, is_deleting
@@ -85,11 +85,24 @@ class SoakCluster:
     async def _create(self, operation: Operation) -> None:
         """After a namespace or object of the name that is on its way out."""
         there = await self._get(operation)
+        if there is not None and operation.resource == NAMESPACE:
+            await self._let_go(operation.key.name)
         if there is not None and is_deleting(there) and HOLD not in (there["metadata"].get("finalizers") or ()):
             async with asyncio.timeout(GONE_WITHIN_S):
                 while uid_of(await self._get(operation)) == uid_of(there):  # noqa: ASYNC110 (the server makes it go)
                     await asyncio.sleep(POLL_S)
         await self.cluster.create(operation.body, resource=operation.resource)
+
+    async def _let_go(self, namespace: str) -> None:
+        """A namespace goes once nothing in it is kept by a finalizer of the user's."""
+        for resource in OTHER_KINDS:
+            if not resource.namespaced:
+                continue
+            for body in (await self.cluster.list(resource, namespace)).items:
+                finalizers = body["metadata"].get("finalizers") or []
+                if HOLD in finalizers:
+                    left = [each for each in finalizers if each != HOLD] or None
+                    await self.cluster.merge_patch(resource, namespace, body["metadata"]["name"], {"metadata": {"finalizers": left}})
 
     async def _get(self, operation: Operation) -> Body | None:
         key = operation.key

@@ -296,6 +296,7 @@ class Loop:
         self._passes.heard(event)
         match event.message:
             case KindSynced(kind=kind) as marker:
+                self._forget_unconfirmed(marker)
                 changed = self.projection.installed(kind) != marker.installed
                 self.fold(marker)
                 self._unsynced.discard(kind)
@@ -330,6 +331,16 @@ class Loop:
         """A report of our service that we did not send: from before a pause or on a slow way, it may come after ours."""
         own = message.service == self.service.name
         return own and key not in self._reporting and self.projection.report(key, message.service) != message
+
+    def _forget_unconfirmed(self, marker: KindSynced) -> None:
+        """While the state is loaded the sweep at its end does that."""
+        for own in self.projection.unconfirmed(marker) if self._loaded_objects is None else ():
+            key, epoch = own.key, own.epoch
+            deleted = ObjectDeleted(
+                kind=key.kind, namespace=key.namespace, name=key.name, uid=own.uid, resource_version=str(own.version), object=own.body, epoch=epoch
+            )
+            self._fold_and_enqueue(deleted, key, 0)
+            self._applier.gone(key)
 
     def _fold_and_enqueue(self, message: Input, key: Key, seq: int) -> None:
         """Look at the keys the object touched before and touches now (it may have moved between owners)."""

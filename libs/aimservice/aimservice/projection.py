@@ -173,6 +173,7 @@ class Projection:
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
     _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
     _absent: frozenset[str] = frozenset()
+    _listed: Map[str, tuple[int, int]] = field(default_factory=Map)  # by kind: epoch and version of the last complete list
     _epoch: int = 0
 
     def get(self, key: Key) -> Seen | None:
@@ -216,6 +217,11 @@ class Projection:
         """Objects of this kind whose apply is under way and whose answer is not yet here."""
         return [key for key, facts in self._learned.items() if CREATING in facts and key.kind == kind]
 
+    def unconfirmed(self, marker: KindSynced) -> list[Seen]:
+        """Our own writes that a complete list does not have: what was created and deleted while the watch was interrupted has no event."""
+        listed = _age_of(marker)
+        return [own for own in self.everywhere(marker.kind) if not own.seq and (own.age <= listed or not marker.installed)]
+
     def installed(self, kind: str) -> bool:
         """Whether the cluster has this kind."""
         return kind not in self._absent
@@ -232,7 +238,8 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
             return _reported(seen, event, seq)
         case KindSynced(kind=kind, installed=installed, epoch=epoch):
             absent = seen._absent - {kind} if installed else seen._absent | {kind}
-            return replace(seen, _absent=absent, _epoch=max(seen._epoch, epoch))
+            listed = seen._listed.set(kind, max(_age_of(event), seen._listed.get(kind, _NEVER)))
+            return replace(seen, _absent=absent, _listed=listed, _epoch=max(seen._epoch, epoch))
         case Learned():
             return _learn(seen, event)
         case _:
@@ -294,14 +301,19 @@ def _learn(seen: Projection, event: Learned) -> Projection:
     return replace(seen, _learned=seen._learned.set(event.key, left) if left else seen._learned.delete(event.key))
 
 
+def _age_of(marker: KindSynced) -> tuple[int, int]:
+    return marker.epoch, int(marker.resource_version or "0")
+
+
 def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
+    """The answer to a write of our own that comes after a later list is late: what that list has is known by now, and all else is gone."""
     key = Key(event.kind, event.namespace, event.name)
     epoch, complete = event.epoch if seq else seen._epoch, not event.truncated
     new = Seen(key, event.uid, int(event.resource_version), event.object, seq, epoch, complete)
     present = seen.get(key)
     if present is not None and (new.age < present.age or (new.age == present.age and seq <= present.seq)):
         return seen
-    if new.age <= seen._gone.get(key, _NEVER):
+    if new.age <= seen._gone.get(key, _NEVER) or (not seq and new.age <= seen._listed.get(key.kind, _NEVER)):
         return seen
     if present is not None:
         seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)

@@ -189,6 +189,15 @@ async def test_a_kind_that_goes_or_comes_makes_everything_looked_at_again(bench:
     assert bench.planner.asked.count(A) == 2
 
 
+async def test_what_we_made_and_a_later_list_does_not_have_is_made_again(bench: Bench) -> None:
+    """Somebody deleted it while the watch was interrupted: there is no event of it."""
+    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, A)
+    await until(lambda: bench.loop.projection.get(JOB_OF_A) is not None)
+    await bench.publish(KindSynced(kind=JOB.kind, resource_version="60", objects=0))
+    await until(lambda: len(bench.cluster.applied) == 2)
+    assert bench.loop.projection.get(JOB_OF_A) is None
+
+
 def says_filled(_seen: Projection, present: Seen) -> Plan:
     return report(present, condition("Filled", True, "Warm"), progress="100%") if present.key == A else NOTHING
 

@@ -181,6 +181,32 @@ def test_the_answer_to_our_own_write_is_seen_at_once_and_confirmed_by_the_watche
     assert fold(confirmed, event) is confirmed
 
 
+def listed(version: int, *, installed: bool = True, epoch: int = 0) -> KindSynced:
+    return KindSynced(kind=POD.kind, resource_version=str(version) if installed else "", objects=0, installed=installed, epoch=epoch)
+
+
+@pytest.mark.parametrize(
+    ("seq", "marker", "unconfirmed"),
+    [
+        pytest.param(0, listed(9), True, id="created-and-deleted-before-the-list"),
+        pytest.param(0, listed(7), True, id="in-the-version-of-the-list"),
+        pytest.param(0, listed(6), False, id="written-after-the-list"),
+        pytest.param(5, listed(9), False, id="confirmed-by-an-event"),
+        pytest.param(0, listed(0, installed=False), True, id="of-a-kind-that-is-gone"),
+        pytest.param(0, listed(1, epoch=1), True, id="before-the-cluster-went-back"),
+    ],
+)
+def test_our_own_write_that_a_later_list_does_not_have_is_gone(seq: int, marker: KindSynced, unconfirmed: bool) -> None:
+    seen = fold(Projection(), written(body(POD, "u", 7)), seq)
+    assert [own.key for own in seen.unconfirmed(marker)] == ([POD] if unconfirmed else [])
+
+
+@pytest.mark.parametrize(("version", "known"), [(7, False), (10, True)], ids=["before-the-list", "after-it"])
+def test_the_late_answer_to_our_own_write_revives_nothing(version: int, known: bool) -> None:
+    seen = fold(fold(Projection(), listed(9)), written(body(POD, "u", version)))
+    assert (seen.get(POD) is not None) is known
+
+
 def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
     seen = fold(Projection(), changed(POD, "u", 3), 1)
     for event in (changed(POD, "u", 2), changed(POD, "u", 3), deleted(POD, "other", 2), Learned(POD, REFUSED, None)):
