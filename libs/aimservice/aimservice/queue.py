@@ -2,15 +2,16 @@
 
 1. A key is in the queue at most once; adding it again only adds to its causes.
 2. A key is handed to one worker at a time; added meanwhile, it comes again once that worker is done.
-3. Keys that failed last time come after all others: a thousand that cannot succeed delay none that can.
-4. `add_after` keeps the earliest time asked for.
+3. Each namespace has a lane, and the lanes take turns: a thousand keys of one namespace delay a key of another by one turn.
+4. Keys that failed last time come after all others, in lanes of their own, but after `MOST_BEFORE_RETRY` others in a row one of them is taken.
+5. `add_after` keeps the earliest time asked for.
 """
 
 import asyncio
 import contextlib
 import heapq
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from aimschema.resources import Key
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 300.0
 MOST_CAUSES = 16
+MOST_BEFORE_RETRY = 4
+"""Keys that did not fail and are taken in a row while one that failed is ready."""
 
 
 @dataclass(slots=True)
@@ -28,13 +31,40 @@ class _Entry:
     waiting: bool = False
 
 
+class _Lanes:
+    """Keys in the order they came, a lane for each namespace (one for cluster-scoped kinds); the lanes take turns."""
+
+    def __init__(self) -> None:
+        self._lanes: OrderedDict[str | None, deque[Key]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._lanes)
+
+    def append(self, key: Key) -> None:
+        self._lanes.setdefault(key.namespace, deque()).append(key)
+
+    def pop(self) -> Key:
+        """The first key of the lane whose turn it is."""
+        namespace, lane = next(iter(self._lanes.items()))
+        key = lane.popleft()
+        if lane:
+            self._lanes.move_to_end(namespace)
+        else:
+            del self._lanes[namespace]
+        return key
+
+
 class WorkQueue:
     """For one event loop; no method but `take` waits."""
 
     def __init__(self) -> None:
         self._entries: dict[Key, _Entry] = {}
-        self._ready: deque[Key] = deque()
-        self._again: deque[Key] = deque()
+        self._ready = _Lanes()
+        self._again = _Lanes()
+        self._in_a_row = 0
         self._timers: dict[Key, float] = {}
         self._causes_later: dict[Key, set[int]] = {}
         self._heap: list[tuple[float, Key]] = []
@@ -71,8 +101,8 @@ class WorkQueue:
         """The next key and the sequence numbers of the events that asked for it. The caller must call `done` afterwards."""
         while True:
             next_s = self._fire_timers()
-            if lane := self._ready or self._again:
-                key = lane.popleft()
+            if self._ready or self._again:
+                key = self._pop()
                 entry = self._entries[key]
                 entry.working, entry.waiting = True, False
                 causes, entry.causes = tuple(sorted(entry.causes)), set()
@@ -82,6 +112,11 @@ class WorkQueue:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(next_s):
                     await self._wake.wait()
+
+    def _pop(self) -> Key:
+        retries = bool(self._again) and (not self._ready or self._in_a_row >= MOST_BEFORE_RETRY)
+        self._in_a_row = self._in_a_row + 1 if self._again and not retries else 0
+        return (self._again if retries else self._ready).pop()
 
     def done(self, key: Key) -> None:
         entry = self._entries[key]

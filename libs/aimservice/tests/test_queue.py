@@ -4,11 +4,14 @@ import asyncio
 import selectors
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aimschema.resources import Key
-from aimservice.queue import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, MOST_CAUSES, WorkQueue
+from aimservice.queue import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, MOST_BEFORE_RETRY, MOST_CAUSES, WorkQueue
 
 A, B = Key("Pod", "ml", "a"), Key("Pod", "ml", "b")
+C, ELSEWHERE = Key("Pod", "ml", "c"), Key("Pod", "other", "a")
 CLUSTER_WIDE = Key("AIMClusterModel", None, "m")
 SOON_S = 0.02
 
@@ -35,11 +38,18 @@ async def test_a_key_added_twice_comes_once_with_both_causes() -> None:
     assert len(queue) == 0
 
 
-async def test_keys_come_in_the_order_they_were_added() -> None:
+async def test_keys_of_a_namespace_come_in_the_order_they_were_added() -> None:
     queue = WorkQueue()
-    for key in (B, A, CLUSTER_WIDE, B):
+    for key in (B, A, C, B):
         queue.add(key)
-    assert [(await queue.take())[0] for _ in range(3)] == [B, A, CLUSTER_WIDE]
+    assert [(await queue.take())[0] for _ in range(3)] == [B, A, C]
+
+
+async def test_namespaces_take_turns() -> None:
+    queue = WorkQueue()
+    for key in (B, A, CLUSTER_WIDE, ELSEWHERE, C):
+        queue.add(key)
+    assert [(await queue.take())[0] for _ in range(5)] == [B, CLUSTER_WIDE, ELSEWHERE, A, C]
 
 
 async def test_a_key_is_with_one_worker_and_comes_again_when_that_is_done() -> None:
@@ -256,3 +266,47 @@ def test_a_thousand_failing_keys_are_tried_a_stated_number_of_times_a_minute_and
     later = [at for at in tries if at >= 15 * MINUTE_S]
     assert len(later) / 15 <= MOST_LATER_MINUTE * len(failing)
     assert healthy_first
+
+
+def turns_until(key: Key, busy: dict[str, int], *, failed: bool, failing: frozenset[str]) -> int:
+    """How many keys are taken before this one while every other comes again at once; those of the namespaces `failing` have failed before."""
+
+    async def take() -> int:
+        queue = WorkQueue()
+        others = [Key("Pod", namespace, str(number)) for namespace, count in busy.items() for number in range(count)]
+        for retried in [other for other in others if other.namespace in failing] + ([key] if failed else []):
+            queue.failed(retried, at_least_s=1e9)
+        for each in [*others, key]:
+            queue.add(each)
+        for turn in range(100_000):
+            taken, _ = await queue.take()
+            if taken == key:
+                return turn
+            queue.add(taken)
+            queue.done(taken)
+        raise AssertionError("never taken")
+
+    with asyncio.Runner() as runner:
+        return runner.run(take())
+
+
+BUSY = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.integers(1, 100), min_size=1)
+FAILING = st.frozensets(st.sampled_from(["a", "b", "c", "d"]))
+
+
+@given(BUSY, FAILING)
+def test_a_fresh_key_waits_for_one_turn_of_each_other_namespace_and_a_retry(busy: dict[str, int], failing: frozenset[str]) -> None:
+    fresh = len(busy.keys() - failing)
+    assert turns_until(A, busy, failed=False, failing=failing) <= fresh + fresh // MOST_BEFORE_RETRY + 1
+
+
+@given(BUSY, FAILING)
+def test_a_retry_waits_for_a_bounded_number_of_turns(busy: dict[str, int], failing: frozenset[str]) -> None:
+    """However many keys of other namespaces are ready again and again, whether they fail or not."""
+    retries = len(busy.keys() & failing)
+    assert turns_until(A, busy, failed=True, failing=failing) <= (retries + 1) * (MOST_BEFORE_RETRY + 1)
+
+
+def test_a_hundred_busy_keys_of_one_namespace_delay_nobody_else() -> None:
+    assert turns_until(A, {"busy": 100}, failed=False, failing=frozenset()) == 1
+    assert turns_until(A, {"busy": 100}, failed=True, failing=frozenset()) == MOST_BEFORE_RETRY
