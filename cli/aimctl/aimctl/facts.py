@@ -18,7 +18,8 @@ from msgspec import structs
 
 from aim_discovery.catalogue import DIGEST_KEY, INSPECTION, LABELS_KEY, Inspection
 from aim_discovery.image_labels import ImageLabels
-from aim_discovery.plan import LOG, ReadLogResult
+from aim_discovery.output import ReadLogResult
+from aim_discovery.plan import LOG
 from aimbus import Event
 from aimkube import by_webhook
 from aimschema import labels, reasons
@@ -83,7 +84,7 @@ def _what_the_log_said(template: Key, events: Sequence[Event], place: int) -> Re
             case ObjectChanged(kind=kind, namespace=namespace, name=name) as changed if (kind, namespace, name) == kept:
                 answer = (changed.object.get("data") or {}).get(RESULT_KEY)
                 if answer is not None:
-                    return ReadLogResult(f"[{answer}]")
+                    return ReadLogResult(str(answer).encode(errors="replace"))
             case StatusReported(service=reasons.DISCOVERY) as said if (said.kind, said.namespace, said.name) == template:
                 failed = next((c for c in said.conditions if c.reason == reasons.DISCOVERY_FAILED), None)
                 match_ = None if failed is None else _FAILED_TRY.fullmatch(failed.message)
@@ -99,7 +100,7 @@ def _what_the_log_said(template: Key, events: Sequence[Event], place: int) -> Re
 def _failure(why: str) -> ReadLogResult:
     job, found, lines = why.partition(_LAST_LINES)
     if found and "exit code" in job:
-        return ReadLogResult("\n".join(lines.split(" | ")))
+        return ReadLogResult(problem=why, last_lines=lines)
     return ReadLogResult(problem=why)
 
 

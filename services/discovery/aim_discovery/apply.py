@@ -1,11 +1,13 @@
 """What discovery does beyond apply and delete: looks at images, and reads the log of a discovery's pod (at most 4 MiB, once a pod)."""
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aim_discovery.inspection import Inspector
-from aim_discovery.output import LARGEST_LOG_BYTES
-from aim_discovery.plan import LOG, ReadLogResult
+from aim_discovery.output import LARGEST_LOG_BYTES, ReadLogResult, digested
+from aim_discovery.plan import LOG
 from aimkube import Cluster, NotFound, Rejected
 from aimschema.labels import JOB_UID
 from aimschema.resources import JOB, POD, Key
@@ -13,6 +15,9 @@ from aimservice.loop import Loop
 from aimservice.plan import Action, InspectImage, ReadLog
 from aimservice.projection import Learned, Seen
 from aimservice.workloads import has_succeeded
+
+_ONE_AT_A_TIME = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-log")
+"""A log as Python objects takes up to forty times its length: never two of them."""
 
 
 class Handlers:
@@ -32,9 +37,12 @@ class Handlers:
 
 
 async def read_log(loop: Loop, action: ReadLog, about: Key, causes: Sequence[int]) -> None:
+    """What is read of an object that has gone meanwhile is dropped: nothing would ever remove it."""
     result = await _read(loop.cluster, action)
     await loop.record(action, about, causes)
-    loop.learn(Learned(action.of, LOG, result), about, causes)
+    there = loop.projection.get(action.of)
+    if there is not None and there.uid == action.uid:
+        loop.learn(Learned(action.of, LOG, result), about, causes)
 
 
 async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
@@ -48,9 +56,7 @@ async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
         raw = await cluster.read_log(namespace, name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1)
     except (NotFound, Rejected) as error:
         return ReadLogResult(problem=f"the log of pod {name} cannot be had: {error}")
-    if len(raw) > LARGEST_LOG_BYTES:
-        return ReadLogResult(problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB")
-    return ReadLogResult(raw.decode(errors="replace"))
+    return await asyncio.get_running_loop().run_in_executor(_ONE_AT_A_TIME, digested, raw)
 
 
 async def _newest_succeeded_pod(cluster: Cluster, action: ReadLog) -> str | None:

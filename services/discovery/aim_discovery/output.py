@@ -1,26 +1,59 @@
 """Reading a model image's answer out of its log, which may hold anything else as well.
 
 The whole log as JSON, else the last non-empty JSON array of objects in it; the first element counts.
+
+A log is anybody's text of up to 4 MiB. It is parsed once, in a thread of the handler that reads it. What remains of it is
+small: the answer as the ConfigMap keeps it, or why there is none, and the last lines.
 """
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from aimschema.discovered import Discovered, check
 
 LARGEST_LOG_BYTES = 4 << 20
 LAST_LINES = 5
-SEARCH_BUDGET = 1 << 31
-"""How long an array is searched for: beginnings inside one another would otherwise take time by the square of the log's length."""
+SEARCH_BUDGET = 1 << 26
+"""How long an array is searched for, in characters passed over; some tens of milliseconds. Beginnings inside one another
+would otherwise take time by the square of the log's length."""
 _PER_CHAR_READ = 32
 _NESTED_TOO_DEEP = 1 << 21
+_WINDOW = 1 << 18
+"""What has been searched is cut off from time to time: an error of the decoder costs time by its place in the text."""
 _ARRAY_START = re.compile(r"\[\s*\{\s*[\"}]")
 _decoder = json.JSONDecoder()
 
 
 class BadOutputError(ValueError):
     """The log holds no usable answer; the message says why and shows its last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLogResult:
+    """What is known of a log that was read. `answer`: JSON as the ConfigMap keeps it, empty where there is none; `problem` says why then.
+
+    `last_lines`: empty where the log could not be had.
+    """
+
+    answer: bytes = b""
+    problem: str = ""
+    last_lines: str = ""
+
+
+def digested(raw: bytes) -> ReadLogResult:
+    """What is worth knowing of a log; total. Takes up to some tenths of a second, and memory of many times the log."""
+    if len(raw) > LARGEST_LOG_BYTES:
+        return ReadLogResult(problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB", last_lines="(too long)")
+    log = raw.decode(errors="replace")
+    lines = last_lines(log)
+    try:
+        return ReadLogResult(msgspec.json.encode(parse(log), order="deterministic"), last_lines=lines)
+    except BadOutputError as error:
+        return ReadLogResult(problem=str(error), last_lines=lines)
 
 
 def parse(log: str) -> Discovered:
@@ -41,10 +74,12 @@ def parse(log: str) -> Discovered:
 
 
 def last_lines(log: str) -> str:
-    return " | ".join(line.strip()[:200] for line in log.strip().splitlines()[-LAST_LINES:]) or "(empty)"
+    return " | ".join(line.strip()[:200] for line in log.strip().rsplit("\n", LAST_LINES)[-LAST_LINES:]) or "(empty)"
 
 
 def _whole(log: str) -> list[Any] | None:
+    if not log.lstrip().startswith("["):
+        return None
     try:
         found = json.loads(log)
     except (ValueError, RecursionError):
@@ -53,14 +88,17 @@ def _whole(log: str) -> list[Any] | None:
 
 
 def _last_array(log: str) -> list[Any] | None:
-    found, position, left = None, 0, SEARCH_BUDGET
-    while left > 0 and (start := _ARRAY_START.search(log, position)) is not None:
+    found, rest, position, left = None, log, 0, SEARCH_BUDGET
+    while left > 0 and (start := _ARRAY_START.search(rest, position)) is not None:
+        begin = start.start()
+        if begin > _WINDOW:
+            rest, begin = rest[begin:], 0
         try:
-            found, position = _decoder.raw_decode(log, start.start())
+            found, position = _decoder.raw_decode(rest, begin)
         except json.JSONDecodeError as error:
-            left -= error.pos + _PER_CHAR_READ * (error.pos - start.start())  # (the error counts the lines before it)
-            position = start.start() + 1
+            left -= error.pos + _PER_CHAR_READ * (error.pos - begin)  # (the error counts the lines before it)
+            position = begin + 1
         except (ValueError, RecursionError):  # a number too long, or nested too deep: how far it got is not said
             left -= _NESTED_TOO_DEEP
-            position = start.start() + 1
+            position = begin + 1
     return found

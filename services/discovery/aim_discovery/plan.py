@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_discovery.catalogue import missing_image, plan_model, unsupported
-from aim_discovery.output import BadOutputError, last_lines, parse
+from aim_discovery.output import ReadLogResult
 from aim_discovery.render import CONTAINER, discovery_job, inputs_of, result_config_map, result_data
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG
@@ -66,15 +66,7 @@ FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 3600.0
 MORE_MEMORY = "raise limits.memory in setting AIM_JOB_RESOURCES of aim-discovery"
 LOG = "log"
-"""Topic: the log of a pod, or of the pod of a Job (a ReadLogResult)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLogResult:
-    """A log that was read; `problem` says why it could not be."""
-
-    text: str = ""
-    problem: str = ""
+"""Topic: what the log of a pod, or of the pod of a Job, holds (a ReadLogResult)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,16 +307,15 @@ def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Pl
         return _at_it(view, "the image has answered") | look_again(POD_WORD_S)
     source = pods[-1] if pods else job
     log: ReadLogResult | None = seen.learned(source.key, LOG)
+    earlier: ReadLogResult | None = seen.learned(job.key, LOG)
+    if log is None and earlier is not None and earlier.last_lines:  # read before the pod was known
+        log = earlier
     if log is None:
         return act(ReadLog(source.key, source.uid, CONTAINER)) | _at_it(view, "reading what the image answered")
-    at = ended_at(seen, job, CONTAINER) or now
     if log.problem:
-        return _failed(view, at, job, log.problem)
-    try:
-        found = parse(log.text)
-    except BadOutputError as error:
-        return _failed(view, at, job, str(error))
-    keeps = act(ApplyObject(result_config_map(view.template, result_data(found, view.image), view.inputs, view.tried)))
+        return _failed(view, ended_at(seen, job, CONTAINER) or now, job, log.problem)
+    data = result_data(log.answer.decode(), view.image)
+    keeps = act(ApplyObject(result_config_map(view.template, data, view.inputs, view.tried)))
     return keeps if view.refusal is None else keeps | _at_it(view, "the image has answered")
 
 
@@ -342,7 +333,7 @@ def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen)
     log: ReadLogResult | None = seen.learned(pod.key, LOG)
     if log is None and not job.deleting:
         return act(ReadLog(pod.key, pod.uid, CONTAINER)) | _at_it(view, "the Job failed; reading its log")
-    said = last_lines(log.text) if log is not None and not log.problem else "(not to be had)"
+    said = (log.last_lines if log is not None else "") or "(not to be had)"
     return _failed(view, at, job, f"{why}; last lines of the log: {said}")
 
 

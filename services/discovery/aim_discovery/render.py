@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import msgspec
-
 from aimschema import labels, names
 from aimschema.credentials import pull_secrets
-from aimschema.discovered import IMAGE_KEY, RESULT_KEY, Discovered, digest
+from aimschema.discovered import IMAGE_KEY, RESULT_KEY, digest
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.resources import CONFIG_MAP, JOB
 from aimservice.jobs import DEFAULT_RULES, JobRules, container_security, pod_security, with_resources
@@ -80,8 +78,9 @@ def result_config_map(template: Seen, data: dict[str, str], inputs: str | None, 
     }
 
 
-def result_data(found: Discovered, image: str) -> dict[str, str]:
-    return {RESULT_KEY: msgspec.json.encode(found, order="deterministic").decode(), IMAGE_KEY: image}
+def result_data(answer: str, image: str) -> dict[str, str]:
+    """`answer`: a Discovered in JSON."""
+    return {RESULT_KEY: answer, IMAGE_KEY: image}
 
 
 def _metadata(template: Seen, name: str) -> Body:

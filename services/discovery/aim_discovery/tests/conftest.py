@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from aim_discovery.plan import LOG, ReadLogResult, plan
+from aim_discovery.output import ReadLogResult, digested
+from aim_discovery.plan import LOG, plan
 from aim_discovery.render import CONTAINER
 from aimschema import labels
 from aimschema.resources import JOB, POD, TEMPLATE, Key
@@ -54,7 +55,7 @@ class World:
         return testing.pod("p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, state, phase=phase, **fields)
 
     def log(self, text: str = "", problem: str = "") -> Learned:
-        return Learned(Key(POD.kind, NAMESPACE, "p"), LOG, ReadLogResult(text, problem))
+        return Learned(Key(POD.kind, NAMESPACE, "p"), LOG, ReadLogResult(problem=problem) if problem else digested(text.encode()))
 
     def ended(self, exit_code: int, **fields: Any) -> Body:
         """The pod, whose container of the image has ended."""

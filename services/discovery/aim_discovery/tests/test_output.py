@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim_discovery.output import BadOutputError, parse
+from aim_discovery.output import LARGEST_LOG_BYTES, BadOutputError, digested, parse
+from aimschema.discovered import LARGEST_ELEMENT_BYTES
 
 ANSWER = [{"filename": "a", "profile": {}, "models": [{"name": "m", "source": "hf://org/model", "size_gb": 16}]}]
 TEXT = json.dumps(ANSWER)
@@ -62,12 +63,47 @@ def test_anything_else_is_told(log: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("log", ['[{"a":' * 300_000, '[{"a":"' * 300_000, '[{"a":1]' * 300_000], ids=["nested", "quoted", "broken"])
+HOSTILE = [
+    pytest.param('[{"a":' * 300_000, id="nested"),
+    pytest.param('[{"a":"' * 300_000, id="quoted"),
+    pytest.param('[{"a":1]' * 300_000, id="broken"),
+    pytest.param('[{"\n' * 800_000, id="torn"),
+    pytest.param("\n" * 3_000_000 + '[{"\n' * 100_000, id="torn-after-many-lines"),
+    pytest.param("[{},{" * 600_000, id="many-small-ones"),
+    pytest.param('[{"' + "\N{GRINNING FACE}" * 800_000, id="wide-characters"),
+    pytest.param("a\n" * 1_500_000, id="lines"),
+]
+
+
+@pytest.mark.parametrize("log", HOSTILE)
 def test_a_hostile_log_takes_seconds_at_most(log: str) -> None:
     started_s = time.monotonic()
     with pytest.raises(BadOutputError):
         parse(log)
     assert time.monotonic() - started_s < 20
+
+
+@pytest.mark.parametrize("log", HOSTILE)
+def test_little_of_a_log_is_kept(log: str) -> None:
+    kept = digested(log.encode())
+    assert kept.answer == b""
+    assert len(kept.problem.encode()) + len(kept.last_lines.encode()) < 16 << 10
+
+
+def test_no_more_is_kept_of_an_answer_than_the_answer() -> None:
+    kept = digested(f"{'noise ' * 500_000}\n{TEXT}".encode())
+    assert parse(f"[{kept.answer.decode()}]").sources == ["hf://org/model"]
+    assert len(kept.answer) < LARGEST_ELEMENT_BYTES
+    assert len(kept.last_lines) < 16 << 10
+
+
+def test_an_answer_is_found_after_torn_ones() -> None:
+    assert parse('[{"torn": \n' * 100 + "x" * (1 << 20) + '[{"torn": ' * 100 + TEXT).sources == ["hf://org/model"]
+
+
+def test_of_a_log_that_is_too_long_nothing_is_kept() -> None:
+    kept = digested(b"x" * (LARGEST_LOG_BYTES + 1))
+    assert (kept.answer, kept.problem) == (b"", "the log is longer than 4 MiB")
 
 
 NOISE = st.text(st.characters(exclude_categories=["Cs"])).map(lambda text: text.replace("[", "(").replace("{", "<"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from aim_discovery.plan import LOG, ReadLogResult, plan
+from aim_discovery.output import ReadLogResult, digested
+from aim_discovery.plan import LOG, plan
 from aim_discovery.projection import affected
 from aimschema import labels
 from aimschema.messages import ReportedCondition, StatusReported
@@ -223,6 +225,15 @@ def busy(count: int, *, started: bool = True, age_s: float = 300) -> list[Body]:
 
 def creating(count: int) -> list[Learned]:
     return [Learned(Key(JOB.kind, "elsewhere", f"new-{index}"), CREATING, value=True) for index in range(count)]
+
+
+def test_a_log_that_was_read_before_its_pod_was_known_is_not_read_again(world: Any) -> None:
+    job = world.job("succeeded")
+    bodies = (world.template(), world.model(), world.note(), job, world.pod("Succeeded", 0))
+    of_job = Learned(Key(JOB.kind, NAMESPACE, job["metadata"]["name"]), LOG, digested(json.dumps([world.answer]).encode()))
+    assert does(world.plan(projection(*bodies, learned=[of_job]))) == ["apply ConfigMap t-discovery"]
+    gone = replace(of_job, value=ReadLogResult(problem="its pod is gone before its log could be read"))
+    assert does(world.plan(projection(*bodies, learned=[gone]))) == ["read log of p"]
 
 
 @pytest.mark.parametrize(
