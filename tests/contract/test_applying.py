@@ -22,7 +22,7 @@ from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.testing import eventually
 from aimschema.labels import MANAGED_BY
-from aimschema.resources import POD, RESOURCES
+from aimschema.resources import CONFIG, POD, RESOURCES
 from aimservice.act import MADE_ONCE, Applier, NameConflict
 from aimservice.plan import ApplyObject, DeleteObject
 from aimservice.projection import Projection, fold, written
@@ -53,7 +53,7 @@ class Counting:
 
 @dataclass
 class Bench:
-    """`owner` stands for whatever the objects are made for: the garbage collector removes what has none."""
+    """`owner` stands for whatever of ours the objects are made for: the garbage collector removes what has none."""
 
     cluster: Cluster
     counting: Counting
@@ -126,7 +126,7 @@ async def connected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[C
 async def bench(connected: Cluster) -> Bench:
     namespace = f"team-{next(NUMBERS)}"
     await connected.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    owner = await connected.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner", "namespace": namespace}})
+    owner = await connected.create({"apiVersion": CONFIG.api_version, "kind": CONFIG.kind, "metadata": {"name": "owner", "namespace": namespace}})
     counting = Counting(connected)
     return Bench(connected, counting, Applier(cast(Cluster, counting), MANAGER), owner)
 

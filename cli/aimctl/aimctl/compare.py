@@ -15,6 +15,7 @@ import msgspec
 from aimctl.recording import REDACTED
 from aimschema import quantities
 from aimschema.messages import ObjectChanged, StatusReported, parse_timestamp
+from aimschema.published import is_ours, published
 
 CLOCK_S = 2.0
 SHOWN = 300
@@ -29,8 +30,23 @@ def alike(then: Any, now: Any) -> bool:
 
 def applied_alike(wrote: ObjectChanged, body: Any) -> bool:
     """Whether an object has every field that the service would set, as it would set it."""
-    at = differing(wrote.object, body, applied=True)
+    at = differing(wrote.object, as_shown(wrote.object, body), applied=True)
     return all(any(path == left_out or path.startswith(f"{left_out}.") for left_out in wrote.truncated) for path, _, _ in at)
+
+
+def as_shown(then: Any, body: Any) -> Any:
+    """Of an applied object what its event has, of whatever release that is, or can have; a literal that is not published is not compared."""
+    return _shown_of(then, body, published(body)) if isinstance(body, dict) and is_ours(body) else body
+
+
+def _shown_of(then: Any, body: Any, shown: Any) -> Any:
+    if isinstance(then, dict) and isinstance(body, dict):
+        parts = shown if isinstance(shown, dict) else {}
+        there = {name: _shown_of(then[name], body[name], parts.get(name)) for name in body if name in then}
+        return there | {name: parts[name] for name in body if name not in then and name in parts}
+    if isinstance(then, list) and isinstance(body, list) and isinstance(shown, list) and len(then) == len(body) == len(shown):
+        return [_shown_of(*each) for each in zip(then, body, shown, strict=True)]
+    return shown if then == shown else body
 
 
 def differing(then: Any, now: Any, *, applied: bool = False) -> Iterator[tuple[str, str, str]]:

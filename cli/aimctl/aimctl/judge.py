@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aimbus import Event
-from aimctl.compare import alike, applied_alike, differing, words
+from aimctl.compare import alike, applied_alike, as_shown, differing, words
 from aimctl.facts import known
 from aimctl.replay import Look, Own, Step
 from aimschema.messages import ActionTaken, ObjectChanged, StatusReported
@@ -273,5 +273,5 @@ def _applied_otherwise(event: Event, deed: Deed, offer: _Offer, wrote: ObjectCha
     """Rule 3: none of the bodies that were planned is what was applied."""
     if not any(applied_alike(wrote, body) for body in offer.bodies):
         about, verb, target = deed
-        at = tuple(differing(wrote.object, offer.bodies[-1], applied=True))
+        at = tuple(differing(wrote.object, as_shown(wrote.object, offer.bodies[-1]), applied=True))
         yield Difference(event.seq, event.time, about, "would be applied otherwise now", f"{verb} {target}", f"{verb} {target}", at)

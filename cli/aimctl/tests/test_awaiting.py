@@ -138,7 +138,7 @@ async def test_news_that_change_nothing_do_not_make_it_wait_longer() -> None:
 
 
 def isvc(*conditions: dict[str, Any]) -> dict[str, Any]:
-    return cr(INFERENCE_SERVICE.kind, "chat", {}, status={"conditions": list(conditions)})
+    return cr(INFERENCE_SERVICE.kind, "chat", {}, owner=(SERVICE.kind, "chat"), status={"conditions": list(conditions)})
 
 
 NO_POD = service(

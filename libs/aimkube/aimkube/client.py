@@ -60,13 +60,15 @@ class Cluster:
         label_selector: str = "",
         field_selector: str = "",
         timing: Timing = watch.TIMING,
+        reduce: watch.Reduce = watch.unchanged,
     ) -> AsyncGenerator[Seen]:
         """Endless: a Listed first and after every doubt, then what changes, in the server's order; raises nothing that the cluster does.
 
-        An object seen before may be handed out again in the same version; an object missing from a Listed is gone.
+        An object seen before may be handed out again in the same version; an object missing from a Listed is gone. Of each object `reduce`
+        says what is handed out; it must not raise.
         """
         selection = _selection(label_selector, field_selector)
-        return watch.Watch(self._transport, resource, resource.path(namespace), selection, timing).run()
+        return watch.Watch(self._transport, resource, resource.path(namespace), selection, timing, reduce).run()
 
     async def create(self, body: Body, *, resource: Resource | None = None) -> Body:
         """Raises AlreadyExists, Invalid."""

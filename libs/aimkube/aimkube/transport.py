@@ -165,11 +165,27 @@ def decode(data: bytes) -> Body:
     The API server takes objects 10,000 levels deep, Python reads about 900: what lies deeper than DEEPEST is null then, so that one object of a list
     does not hide the others.
     """
+    body: Body = _decoded(data, Body)
+    return body
+
+
+def decode_list(data: bytes) -> tuple[Any, Iterator[Any]]:
+    """Metadata and items of a list, each item decoded when it is asked for; raises Unavailable as `decode` does."""
+    page = _decoded(data, _Page)
+    return page.metadata, (_decoded(item, Any) for item in page.items or ())
+
+
+class _Page(msgspec.Struct):
+    metadata: Any = None
+    items: list[msgspec.Raw] | None = None
+
+
+def _decoded(data: bytes | msgspec.Raw, type_: Any) -> Any:
     try:
         try:
-            return msgspec.json.decode(data, type=Body)
+            return msgspec.json.decode(data, type=type_)
         except RecursionError:
-            return msgspec.json.decode(_without_depths(data), type=Body)
+            return msgspec.json.decode(_without_depths(bytes(data)), type=type_)
     except msgspec.DecodeError as error:
         raise errors.Unavailable(f"not a JSON object in an answer of the API server: {error}", reason="Undecodable") from error
 

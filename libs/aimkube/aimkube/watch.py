@@ -5,7 +5,8 @@
 2. A stream that the server ends in good order is taken up again from the last version seen, bookmarks included.
 3. Anything else is doubt, and doubt is ended by a new snapshot: 410 in both its forms, any ERROR event, a line that is not JSON, a lost or silent
    connection (a server restored from a backup never answers a version from its future), an hour gone by.
-4. Objects come without managedFields: nobody here reads them, and of a list of thousands they would be half the memory.
+4. Objects come without managedFields: nobody here reads them, and of a list of thousands they would be half the memory. `reduce` keeps less of
+   each as soon as it has come: whoever may create objects decides how large they are, up to 1.5 MiB each.
 5. A 404 alone says nothing on a kind: proxies answer so, and API servers that start. The kind is absent when the discovery document of its group
    lists it no more, or `/apis` its group, each time it is asked for a while.
 6. Nothing here asks twice within half a second, and a server that asks for patience gets it.
@@ -14,7 +15,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -22,12 +23,14 @@ from typing import TypeAlias
 import structlog
 
 from aimkube import backoff, errors
-from aimkube.transport import Body, Query, Transport, decode
+from aimkube.transport import Body, Query, Transport, decode, decode_list
 from aimschema.resources import Resource
 
 log = structlog.get_logger(__name__)
 
 PAGE_SIZE = 500
+SMALL_PAGE = 50
+"""Page size of who keeps less than the objects: of the largest that a cluster takes, such a page has 75 MB."""
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 HEALTHY_S = 30.0
 
@@ -61,6 +64,12 @@ class Absent:
 
 Seen: TypeAlias = Listed | Changed | Removed | Absent
 Initial: TypeAlias = dict[tuple[str, str], Body]
+Reduce: TypeAlias = Callable[[Body], Body]
+
+
+def unchanged(body: Body) -> Body:
+    """Keep all of it."""
+    return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +91,26 @@ class Timing:
 TIMING = Timing()
 
 
-async def list_pages(transport: Transport, resource: Resource, path: str, query: Query) -> Listed:
+async def list_pages(transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = unchanged) -> Listed:
     """All pages of one consistent list. Raises KubeError; Expired when the list took so long that its version is gone."""
     items: list[Body] = []
-    token = ""
+    token, limit = "", PAGE_SIZE if reduce is unchanged else SMALL_PAGE
     while True:
-        page = decode(await transport.send("GET", path, query={**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}))
-        version, token = _place(page)
-        for item in page.get("items") or ():
+        data = await transport.send("GET", path, query={**query, "limit": limit, **({"continue": token} if token else {})})
+        metadata, page = decode_list(data)
+        version, token = _place(metadata)
+        for item in page:
             if _has_identity(item):
                 item["metadata"].pop("managedFields", None)
-                items.append({**item, "apiVersion": resource.api_version, "kind": resource.kind})
+                items.append(reduce({**item, "apiVersion": resource.api_version, "kind": resource.kind}))
             else:
                 log.warning("object-without-identity", kind=resource.kind)
         if not token:
             return Listed(tuple(items), version)
 
 
-def _place(page: Body) -> tuple[str, str]:
+def _place(metadata: object) -> tuple[str, str]:
     """The version of a list, and where its next page begins. Raises Unavailable for what is no list."""
-    metadata = page.get("metadata")
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(version, str):
         raise errors.Unavailable("a list without a version", reason="Undecodable")
@@ -122,6 +131,7 @@ class Watch:
     path: str
     query: Query
     timing: Timing = TIMING
+    reduce: Reduce = unchanged
     version: str | None = field(default=None, init=False)
     listed_at: float | None = field(default=None, init=False)
     opened_at: float | None = field(default=None, init=False)
@@ -153,7 +163,7 @@ class Watch:
     async def _round(self) -> AsyncGenerator[Seen]:
         """A snapshot if one is needed, then one stream to its end."""
         if self.version is None and not self.initial_events:
-            yield self._listed(await list_pages(self.transport, self.resource, self.path, self.query))
+            yield self._listed(await list_pages(self.transport, self.resource, self.path, self.query, self.reduce))
         initial: Initial | None = {} if self.version is None else None
         stream_s = random.uniform(*self.timing.stream_s)  # noqa: S311 (spread, so that streams do not all end at once)
         query = self._stream_query(int(stream_s))
@@ -190,6 +200,8 @@ class Watch:
         if kind in {"ADDED", "MODIFIED", "DELETED"} and not _has_identity(body):
             log.warning("object-without-identity", kind=self.resource.kind)
             return None
+        if kind in {"ADDED", "MODIFIED"}:
+            body = self.reduce(body)
         if initial is not None:
             key = (metadata.get("namespace", ""), metadata.get("name", ""))
             match kind:

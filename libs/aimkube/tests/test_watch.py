@@ -164,6 +164,16 @@ async def test_pages_have_a_limit_and_items_get_their_kind(kit: Any, server: Any
     ]
 
 
+@pytest.mark.parametrize("begins", [[INITIAL], [REFUSED, (200, page(5, "a")), [event("ADDED", "b", 6)]]], ids=["stream", "pages"])
+async def test_of_each_object_only_what_the_caller_keeps_is_handed_out(kit: Any, server: Any, script: Any, begins: list[Any]) -> None:
+    script(*begins, [event("MODIFIED", "b", 7)])
+    cluster = await kit.connect(await server.start())
+    stream = cluster.list_and_watch(CACHE, timing=FAST, reduce=lambda body: {"kept": body["metadata"]["name"]})
+    async with asyncio.timeout(10), aclosing(stream):
+        listed, changed = [await anext(stream) for _ in range(2)]
+    assert (listed.items, changed) == (({"kept": "a"},), Changed({"kept": "b"}))
+
+
 async def test_a_throttled_watch_waits_as_told_and_keeps_its_place(kit: Any, server: Any, script: Any) -> None:
     script(INITIAL, kit.Answer("slow down", 429, "text/plain", {"Retry-After": "0.3"}), [event("ADDED", "b", 6)])
     assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed b @6"]

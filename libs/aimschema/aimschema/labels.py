@@ -33,6 +33,7 @@ ANNOTATION_RENDER: Final = PREFIX + "render"
 JOB_UID: Final = "batch.kubernetes.io/controller-uid"
 """Set by the Job controller on a Job's pods since Kubernetes 1.27."""
 
+KSERVE_PREFIX: Final = "serving.kserve.io/"
 KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
 KSERVE_DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
 KSERVE_AUTOSCALER: Final = "serving.kserve.io/autoscalerClass"

@@ -24,8 +24,8 @@ class ObjectChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="ai
     """The watcher saw a new version of an object.
 
     Sent by: watcher, once per (uid, resourceVersion). Read by: every service.
-    `object` is the body as served, without managedFields, last-applied annotations and literal env values of Pods and Jobs;
-    `truncated` names the dotted paths that were left out because the whole was too large.
+    `object` is what is read of the body (aimschema.published). `truncated` names the dotted paths that were left out because the whole was
+    too large, and `hashes` where literals were replaced by their sha256.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class ObjectChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="ai
 
 
 class ObjectDeleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.deleted.v1"):
-    """The watcher saw that an object is gone; `object` is its last known body.
+    """The watcher saw that an object is gone; `object` says which one it was: name, namespace, uid and the last version known.
 
     Sent by: watcher, once per uid. Read by: every service. Expires with the log's age.
     """

@@ -87,6 +87,8 @@ NAME_CONFLICT: Final = "NameConflict"
 SECRET_MISSING: Final = "SecretMissing"  # noqa: S105 (a reason)
 CONTESTED: Final = "Contested"
 SEVERAL_LISTENERS: Final = "SeveralListeners"
+LITERAL_SECRET: Final = "LiteralSecret"  # noqa: S105 (a reason)
+SPEC_TOO_LARGE: Final = "SpecTooLarge"
 
 # Summary states
 FAILED_STATE: Final = TemplateState.FAILED.value

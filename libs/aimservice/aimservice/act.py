@@ -13,6 +13,7 @@ from msgspec import structs
 
 from aimkube import Body, Cluster, Conflict, NotFound
 from aimschema.messages import Mark
+from aimschema.published import HASHES, hashed_field, published, without_literals
 from aimschema.resources import CACHE, JOB, RESOURCES, Key, key_of
 from aimservice.additions import added, removal
 from aimservice.drift import Repairs, differing, digest, ours, owners, same_owner, whole, writers
@@ -86,15 +87,17 @@ class Applier:
         """Apply what differs, and remove what others added and must not be there."""
         wants_apply, wants_removal = await self._wants_write(key, body, present)
         answer = await self._send(body, present) if wants_apply else None
-        there = present.body if answer is None else answer
-        patch = removal(body, there) if wants_apply or wants_removal else None
-        return answer if patch is None else await self._remove(key, there, patch)
+        if not wants_apply and not wants_removal:
+            return None
+        there = await self._there(key) if answer is None else answer
+        patch = None if there is None else removal(body, there)
+        return answer if patch is None or there is None else await self._remove(key, there, patch)
 
     async def _send(self, body: Body, present: Seen | None) -> Body:
         answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
         answer["metadata"].pop("managedFields", None)
-        part = ours(body, answer)
-        mark = Mark(sent=digest(body), ours=digest(part), whole=digest(whole(answer)))
+        part = _part(body, answer)
+        mark = Mark(sent=digest(body), ours=digest(part), whole=_whole(answer))
         self._applied[key_of(body)] = Applied(mark, part, owners(body))
         return answer
 
@@ -105,7 +108,7 @@ class Applier:
         answer = await self._cluster.merge_patch(RESOURCES[key.kind], key.namespace, key.name, guarded)
         answer["metadata"].pop("managedFields", None)
         applied = self._applied[key]
-        self._applied[key] = replace(applied, mark=structs.replace(applied.mark, whole=digest(whole(answer))))
+        self._applied[key] = replace(applied, mark=structs.replace(applied.mark, whole=_whole(answer)))
         return answer
 
     async def delete(self, action: DeleteObject) -> bool:
@@ -154,11 +157,15 @@ class Applier:
         present = seen.get(key)
         if present is not None and present.complete:
             return present
+        there = await self._there(key)
+        return None if there is None else Seen(key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there)
+
+    async def _there(self, key: Key) -> Body | None:
+        """The object as the API server has it; on the bus are only parts of it."""
         try:
-            there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
+            return await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
         except NotFound:
             return None
-        return Seen(key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there)
 
     def _may_make(self, key: Key, body: Body) -> bool:
         """Whether an object that is not there may be made now; somebody may be deleting it again and again."""
@@ -174,13 +181,15 @@ class Applier:
         last, now_s = self._applied.get(key), self._clock_s()
         if last is None or last.mark.sent != digest(body):
             return True, True
-        part, repairs, additions = ours(body, present.body), self._repairs.get(key, Repairs()), removal(body, present.body)
+        part, repairs, additions = _part(body, present.body), self._repairs.get(key, Repairs()), removal(body, present.body)
+        if last.part is None and (digest(part), _whole(present.body)) != (last.mark.ours, last.mark.whole):
+            last = await self._converted(key, body, last)
         drifted = digest(part) != last.mark.ours
         if not drifted and additions is None:
             if repairs.contested and now_s >= repairs.next_s:
                 self._repairs[key] = replace(repairs, contested="")
             # A process before this one may have applied more and not have lived to tell: what it left behind must go.
-            if last.part is None and digest(whole(present.body)) != last.mark.whole:
+            if last.part is None and _whole(present.body) != last.mark.whole:
                 return True, False
             self._applied[key] = Applied(last.mark, part, owners(body))
             return False, False
@@ -192,10 +201,27 @@ class Applier:
         self._repairs[key] = repairs.one_more(now_s)
         return drifted, additions is not None
 
+    async def _converted(self, key: Key, body: Body, last: Applied) -> Applied:
+        """With the mark as it is made today, where a release before 0.3 made it from all of an object that is still the same."""
+        there = await self._there(key)
+        if there is None or (digest(ours(body, there)), digest(whole(there))) != (last.mark.ours, last.mark.whole):
+            return last
+        return replace(last, mark=structs.replace(last.mark, ours=digest(_part(body, there)), whole=_whole(there)))
+
     async def _contested(self, key: Key, path: tuple[str, ...]) -> str:
         there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
+        path = hashed_field(path[1]) if path[:1] == (HASHES,) and len(path) > 1 else path
         who = " and ".join(writers(there, path, self._manager)) or "somebody"
         return f"{'.'.join(path)} of {key.kind} {key.name} is changed again and again by {who}, and put right ever more rarely: leave it to AIM"
+
+
+def _part(body: Body, there: Body) -> Any:
+    """What is ours of an object. On the bus are hashes in place of literals; answers of the API server have to compare with that."""
+    return ours(without_literals(body), without_literals(there))
+
+
+def _whole(there: Body) -> str:
+    return digest(whole(published(there)))
 
 
 def _with_uid(body: Body, present: Seen | None) -> Body:

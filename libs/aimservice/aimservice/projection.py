@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from immutables import Map
 
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.published import HASHES, SPEC
 from aimschema.reasons import NAME_CONFLICT
 from aimschema.resources import Key, key_of
 
@@ -24,7 +25,7 @@ from aimschema.resources import Key, key_of
 class Seen:
     """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write), `epoch` the event's.
 
-    Not `complete`: a large part was left out of the event.
+    Not `complete`: a large part was left out of the event; `has_spec` is False where that was a spec of ours.
     """
 
     key: Key
@@ -34,6 +35,7 @@ class Seen:
     seq: int = 0
     epoch: int = 0
     complete: bool = True
+    has_spec: bool = True
 
     @property
     def age(self) -> tuple[int, int]:
@@ -247,7 +249,7 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
 
 
 def written(body: dict[str, Any]) -> ObjectChanged:
-    """The answer to a write as an event, so that a service sees its own writes at once."""
+    """The answer to a write as an event, so that a service sees its own writes at once; the watcher's event of it takes its place."""
     key, metadata = key_of(body), body["metadata"]
     return ObjectChanged(
         kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], object=body
@@ -308,8 +310,8 @@ def _age_of(marker: KindSynced) -> tuple[int, int]:
 def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     """The answer to a write of our own that comes after a later list is late: what that list has is known by now, and all else is gone."""
     key = Key(event.kind, event.namespace, event.name)
-    epoch, complete = event.epoch if seq else seen._epoch, not event.truncated
-    new = Seen(key, event.uid, int(event.resource_version), event.object, seq, epoch, complete)
+    epoch, complete = event.epoch if seq else seen._epoch, event.truncated in {(), (HASHES,)}
+    new = Seen(key, event.uid, int(event.resource_version), event.object, seq, epoch, complete, SPEC not in event.truncated)
     present = seen.get(key)
     if present is not None and (new.age < present.age or (new.age == present.age and seq <= present.seq)):
         return seen

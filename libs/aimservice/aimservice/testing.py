@@ -16,9 +16,10 @@ import yaml
 from aimschema import labels
 from aimschema.discovered import digest
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
-from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key, key_of
+from aimschema.published import published
+from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key
 from aimservice.plan import ApplyObject, DeleteObject, FollowLog, PatchObject, Plan, ReadEvents, ReadLog
-from aimservice.projection import CONTESTED, REFUSED, Input, Learned, Projection, Refusal, fold
+from aimservice.projection import CONTESTED, REFUSED, Input, Learned, Projection, Refusal, fold, written
 
 Body = dict[str, Any]
 NAMESPACE = "team"
@@ -121,17 +122,14 @@ def config_map(name: str, owner: tuple[str, str], data: dict[str, str], **annota
 
 
 def projection(*bodies: Body, reports: Iterable[StatusReported] = (), learned: Iterable[Learned] = (), absent: Iterable[str] = ()) -> Projection:
-    """What a service sees of these objects."""
+    """What a service sees of these objects, as the watcher tells of them: a planner that reads what is not published fails its tests."""
     missing = [KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent]
-    events: list[Input] = [*map(changed, bodies), *reports, *learned, *missing]
+    events: list[Input] = [*(changed(published(body)) for body in bodies), *reports, *learned, *missing]
     return reduce(fold, events, Projection())
 
 
 def changed(body: Body) -> ObjectChanged:
-    key, metadata = key_of(body), body["metadata"]
-    return ObjectChanged(
-        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], object=body
-    )
+    return written(body)
 
 
 def refused(about: Key, target: Key, message: str = "quota exceeded", *, name_taken: bool = False) -> Learned:

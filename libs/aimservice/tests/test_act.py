@@ -9,10 +9,11 @@ from msgspec import structs
 
 from aimkube import Cluster, Conflict, NotFound
 from aimschema.messages import Mark
+from aimschema.published import HASHES, published
 from aimschema.resources import Key, Resource
 from aimservice.act import Applier, NameConflict
 from aimservice.additions import merged
-from aimservice.drift import AT_ONCE, differing, ours, same_owner, writers
+from aimservice.drift import AT_ONCE, differing, digest, ours, same_owner, whole, writers
 from aimservice.plan import ApplyObject, DeleteObject, PatchObject
 from aimservice.projection import Projection, fold, written
 
@@ -148,10 +149,10 @@ async def test_another_wish_is_applied_and_names_the_uid(cluster: FakeCluster, a
     assert cluster.applied[-1]["spec"]["parallelism"] == 2
 
 
-def restarted(cluster: FakeCluster, *, told: Mark | None) -> Applier:
+def restarted(cluster: FakeCluster, *, told: Mark | None, key: Key = CLAIM) -> Applier:
     """Another process, which was told what the one before it did last."""
     another = Applier(cast(Cluster, cluster), "aim-test")
-    another.recall(CLAIM, told)
+    another.recall(key, told)
     return another
 
 
@@ -506,3 +507,67 @@ async def test_a_patch_of_what_is_gone_does_nothing(cluster: FakeCluster, applie
     await applier.apply(Projection(), wanted(ISVC))
     with pytest.raises(Conflict):
         await applier.patch(PatchObject(ISVC, "another", {}))
+
+
+def runtime(*env: tuple[str, str]) -> ApplyObject:
+    named = [{"name": name, "value": value} for name, value in env]
+    body = wanted(Key("InferenceService", "ml", "j")).body
+    return ApplyObject({**body, "spec": {"predictor": {"containers": [{"name": "c", "env": named}]}}})
+
+
+def on_the_bus(cluster: FakeCluster) -> Projection:
+    """As the watcher tells of it: hashes in place of literals."""
+    bodies = [published(copy.deepcopy(body)) for body in cluster.objects.values()]
+    seen = Projection()
+    for seq, body in enumerate(bodies, start=1):
+        seen = fold(seen, structs.replace(written(body), truncated=(HASHES,) if HASHES in body else ()), seq)
+    return seen
+
+
+async def test_news_without_literals_is_no_drift_and_no_reason_to_ask(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), runtime(("A", "1")))
+    asked = len(cluster.got)
+    assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
+    after = restarted(cluster, told=applier.mark(Key("InferenceService", "ml", "j")), key=Key("InferenceService", "ml", "j"))
+    assert await after.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
+    assert len(cluster.got) == asked
+
+
+async def test_an_edited_literal_is_put_back_though_the_bus_has_its_hash_alone(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), runtime(("A", "1")))
+    (there,) = cluster.objects.values()
+    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is not None
+
+
+async def test_a_removal_never_writes_what_the_bus_has_in_place_of_literals(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), runtime(("A", "1")))
+    (there,) = cluster.objects.values()
+    there["spec"]["predictor"]["containers"].append({"name": "guest", "args": ["x"]})
+    await applier.apply(on_the_bus(cluster), runtime(("A", "1")))
+    (there,) = cluster.objects.values()
+    assert there["spec"]["predictor"]["containers"] == [{"name": "c", "env": [{"name": "A", "value": "1"}]}]
+
+
+async def test_a_mark_of_an_older_release_is_known_again_without_a_write(cluster: FakeCluster, applier: Applier) -> None:
+    """It was made from all of the object, literals and foreign annotations included."""
+    action = runtime(("A", "1"))
+    await applier.apply(Projection(), action)
+    (there,) = cluster.objects.values()
+    there["metadata"]["annotations"] = {"theirs": "before"}
+    older = Mark(sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there)))
+    after = restarted(cluster, told=older, key=action.key)
+    assert await after.apply(on_the_bus(cluster), action) is None
+    assert await after.apply(on_the_bus(cluster), action) is None
+    assert len(cluster.applied) == 1
+    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    assert await after.apply(on_the_bus(cluster), action) is not None
+
+
+async def test_an_edit_since_a_mark_of_an_older_release_is_put_back(cluster: FakeCluster, applier: Applier) -> None:
+    action = runtime(("A", "1"))
+    await applier.apply(Projection(), action)
+    (there,) = cluster.objects.values()
+    older = Mark(sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there)))
+    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    assert await restarted(cluster, told=older, key=action.key).apply(on_the_bus(cluster), action) is not None

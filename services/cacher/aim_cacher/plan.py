@@ -109,7 +109,7 @@ class Task:
 def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image: str, rules: JobRules = DEFAULT_RULES, ca: str = "") -> Plan:
     """`ca`: certificates in PEM form that the Jobs trust beside the public ones."""
     present = seen.get(key)
-    if present is None or present.deleting:
+    if present is None or present.deleting or not present.has_spec:
         return NOTHING
     if key.kind == TEMPLATE.kind:
         return plan_template(seen, present)

@@ -61,7 +61,7 @@ class View:
 
 def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, mode: str = AUTO) -> Plan:
     service = seen.get(key)
-    if service is None or service.deleting:
+    if service is None or service.deleting or not service.has_spec:
         return NOTHING
     view = View.build(seen, service)
     if view.existing is not None and service.uid not in view.existing.owners:

@@ -10,6 +10,7 @@ from aim_deployer.modes import Mode
 from aim_deployer.render import LATEST, inference_service
 from aim_deployer.resolve import Parts
 from aimschema.labels import ANNOTATION_RENDER, KSERVE_STOP
+from aimschema.published import HASHES, without_literals
 from aimschema.quantities import exact
 from aimservice.projection import Seen
 
@@ -27,7 +28,7 @@ def rendered(parts: Parts, existing: Seen | None, mode: Mode, *, cached: bool) -
     if version == LATEST:
         return newest
     same = inference_service(parts, cached=cached, mode=mode, version=version)
-    return same if _contains(existing.body, pod_part(same)) else newest
+    return same if not existing.complete or _pods_stay(existing.body, same) else newest
 
 
 def version_of(existing: Seen) -> int:
@@ -48,15 +49,22 @@ def pod_part(body: Body) -> Body:
     }
 
 
+def _pods_stay(there: Body, sent: Body) -> bool:
+    """Literals compare by hash; where the bus has neither value nor hash, as before release 0.3, the names count."""
+    there, sent = without_literals(there), without_literals(sent)
+    known = there.get(HASHES, {})
+    same = all(known.get(path, hashed) == hashed for path, hashed in sent.get(HASHES, {}).items())
+    return same and _contains(there, pod_part(sent))
+
+
 def _contains(there: Any, sent: Any) -> bool:
-    """Whether all that is sent is there: the server adds defaults. Of literal env the bus may know the names alone, and empty values are left out."""
+    """Whether all that is sent is there: the server adds defaults. It leaves out empty values."""
     if isinstance(sent, dict):
         if not isinstance(there, dict):
             return False
-        untold = there.keys() == {"name"} and sent.keys() == {"name", "value"}
         if sent.keys() == {"requests", "limits"}:
             return all(map(_contains_quantities, (there.get(name) for name in sent), sent.values()))
-        return all(name in there and _contains(there[name], value) for name, value in sent.items() if not (untold and name == "value"))
+        return all(name in there and _contains(there[name], value) for name, value in sent.items())
     if isinstance(sent, list):
         return isinstance(there, list) and _contains_items(there, sent)
     return bool(there == sent)

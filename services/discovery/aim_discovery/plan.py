@@ -149,7 +149,7 @@ def plan(
 ) -> Plan:
     """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its first failure."""
     present = seen.get(key)
-    if present is None or present.deleting:
+    if present is None or present.deleting or not present.has_spec:
         return NOTHING
     if key.kind == MODEL.kind:
         return plan_model(seen, present, now, namespace)

@@ -28,7 +28,7 @@ routing_ready = partial(condition, reasons.ROUTING_READY)
 
 def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
     present = seen.get(key)
-    if present is None or present.deleting:
+    if present is None or present.deleting or not present.has_spec:
         return NOTHING
     return plan_config(seen, present, now) if key.kind == CONFIG.kind else plan_service(seen, present)
 

@@ -7,11 +7,13 @@
 5. A kind without status has Events alone: those that its advisers ask for, each named after when it was asked for first. So the cluster
    remembers that it was sent, and a restart or a report that comes twice repeats nothing. It remembers as long as it keeps Events (kube-apiserver
    --event-ttl, one hour unless set): what is still wrong after that is told again with the next restart or change, when no trace of it is left.
+6. Of an object whose spec was too large for the bus only that is reported: nothing is known of what it asks for.
 """
 
 import datetime
 from typing import Any
 
+from aim_statuswriter.literals import literal_secrets
 from aim_statuswriter.summary import SUMMARIES
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, StatusReported, timestamp
@@ -24,11 +26,15 @@ Condition = dict[str, Any]
 TRIED_AGAIN = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
 """Failures that do not make the object fail, since they are tried again; they are worth a Warning all the same."""
 
+TOO_LARGE = "spec is too large to be read, or nested too deeply, and nothing is done for this object until it is less than 900 kB of JSON"
+
 
 def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
     present = seen.get(key)
     if present is None or present.deleting:
         return NOTHING
+    if not present.has_spec:
+        return act(SendEvent(key, present.uid, "Warning", reasons.SPEC_TOO_LARGE, TOO_LARGE, since=str(present.generation)))
     if key.kind == CONFIG.kind:
         return advice(seen, present)
     found = {service: seen.report(key, service) for service in OWNED[key.kind]}
@@ -40,14 +46,16 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
         return NOTHING
     write = WriteStatus(key, present.uid, str(present.version), status)
     event = transition(present, status)
-    return act(write, *([] if event is None else [event]), *warnings(present, reports))
+    literals = [] if _answered(present.conditions) == _answered(status["conditions"]) else literal_secrets(present)
+    return act(write, *([] if event is None else [event]), *warnings(present, reports), *literals)
 
 
 def advice(seen: Projection, present: Seen) -> Plan:
     """The Events for an object without status."""
     reports = [report for service in ADVISERS if (report := seen.report(present.key, service)) is not None and report.uid == present.uid]
     asked = [warning for report in reports for warning in report.warnings]
-    return act(*(SendEvent(present.key, present.uid, "Warning", each.reason, each.message, each.since) for each in asked))
+    found = [SendEvent(present.key, present.uid, "Warning", each.reason, each.message, each.since) for each in asked]
+    return act(*found, *literal_secrets(present, since=str(present.generation)))
 
 
 def compose(present: Seen, reports: dict[str, StatusReported], now: datetime.datetime) -> dict[str, Any]:
@@ -108,6 +116,11 @@ def warnings(present: Seen, reports: dict[str, StatusReported]) -> list[SendEven
     asked = [warning for report in reports.values() for warning in report.warnings]
     fresh = [warning for warning in asked if not any(warning.message in message for message in told)]
     return [SendEvent(present.key, present.uid, "Warning", warning.reason, warning.message) for warning in fresh]
+
+
+def _answered(conditions: list[Condition]) -> Any:
+    """The generation that Ready is for."""
+    return next((condition.get("observedGeneration") for condition in conditions if condition.get("type") == reasons.READY), None)
 
 
 def _by_type(status: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from aim_watcher.contract import CONTRACT
 from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS
 from aim_watcher.plan import ObjectMessage, Outgoing
 from aim_watcher.projection import NOTHING, Known, fold
+from aim_watcher.prune import reduced
 from aimbus import Bus, CaughtUp, Event, Item, Level, Loading, OversizedMessage, Stalled, Undecodable, follow, keep_streams
 from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
 from aimschema import subjects
@@ -178,7 +179,7 @@ class Feed:
     async def _watch(self, resource: Resource) -> None:
         """One kind, for ever; an error nobody foresaw begins with a list again."""
         while True:
-            stream = self._cluster.list_and_watch(resource, label_selector=SELECTORS.get(resource.kind, ""))
+            stream = self._cluster.list_and_watch(resource, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced)
             try:
                 async with contextlib.aclosing(stream):
                     async with self._turn():

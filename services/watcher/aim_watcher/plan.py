@@ -12,11 +12,13 @@
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec import structs
 
 from aim_watcher.projection import Known, Published, living
-from aim_watcher.prune import publishable, without_largest
+from aim_watcher.prune import publishable, smaller
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
+from aimschema.published import tombstone
 from aimschema.resources import Key, Resource, key_of
 
 Body: TypeAlias = dict[str, Any]
@@ -40,7 +42,7 @@ def plan_listed(known: Known, resource: Resource, items: Iterable[Body], resourc
     messages: list[Outgoing] = []
     for key, body in listed.items():
         present = living(known, key)
-        if present is None or present.uid != body["metadata"]["uid"] or _is_news(present, body, epoch):
+        if present is None or present.uid != body["metadata"]["uid"] or _is_news(present, body, epoch) or _reads_otherwise(present, body):
             messages += _replacing(present, key, body, epoch)
     messages += (_deleted(key, present, resource_version, epoch) for key, present in _living(known) if key not in listed)
     return [*messages, KindSynced(kind=resource.kind, resource_version=resource_version, objects=len(listed), epoch=epoch)]
@@ -71,7 +73,7 @@ def plan_removed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
     present = living(known, key)
     if present is None or (present.epoch == epoch and _version(body) < present.version):
         return []
-    last = publishable(body)[0] if present.uid == body["metadata"]["uid"] else present.body
+    last = body if present.uid == body["metadata"]["uid"] else present.body
     return [_deleted(key, present, body["metadata"]["resourceVersion"], epoch, last)]
 
 
@@ -92,16 +94,17 @@ def plan_hidden(known: Known, key: Key) -> ObjectMessage:
         uid=present.uid,
         resource_version=str(present.version),
         object=present.body,
+        truncated=present.truncated,
         epoch=present.epoch,
     )
 
 
 def shrunk(message: ObjectMessage) -> ObjectMessage | None:
     """The message without the largest part of its object, which `truncated` then names; None when nothing can be left out."""
-    smaller = without_largest(message.object)
-    if smaller is None:
+    found = smaller(message.object)
+    if found is None:
         return None
-    body, path = smaller
+    body, path = found
     if isinstance(message, ObjectDeleted):
         return structs.replace(message, object=body)
     return structs.replace(message, object=body, truncated=(*message.truncated, path))
@@ -109,6 +112,11 @@ def shrunk(message: ObjectMessage) -> ObjectMessage | None:
 
 def _is_news(present: Published, body: Body, epoch: int) -> bool:
     return (epoch, _version(body)) > (present.epoch, present.version)
+
+
+def _reads_otherwise(present: Published, body: Body) -> bool:
+    """On the bus the same version holds something else: it was published by another release, and may hold what must not be there."""
+    return _version(body) == present.version and msgspec.json.encode(publishable(body)[0]) != present.raw
 
 
 def _takes_its_place(present: Published, body: Body) -> bool:
@@ -141,7 +149,7 @@ def _deleted(key: Key, present: Published, resource_version: str, epoch: int, bo
         name=key.name,
         uid=present.uid,
         resource_version=resource_version,
-        object=present.body if body is None else body,
+        object=tombstone(present.body if body is None else body),
         epoch=epoch,
     )
 

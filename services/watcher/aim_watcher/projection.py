@@ -2,7 +2,7 @@
 
 1. It is folded from two sources that overlap, the acknowledgements of our own messages and the bus itself; the sequence number says which is later,
    so their order does not matter.
-2. Bodies are kept as JSON: they are needed only to say that an object is gone, and as dicts they take five times the memory.
+2. Bodies are kept as JSON: they are needed only to compare, and as dicts they take five times the memory.
 3. A deleted object stays as a mark until the bus has shown its delete to us: an earlier message still under way must not revive it.
 """
 
@@ -18,7 +18,7 @@ from aimschema.resources import Key
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete, `raw` the body as JSON, `epoch` the message's."""
+    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete, `raw` the body as JSON, the rest the message's."""
 
     uid: str
     version: int
@@ -26,6 +26,7 @@ class Published:
     seq: int
     gone: bool = False
     epoch: int = 0
+    truncated: tuple[str, ...] = ()
 
     @property
     def body(self) -> dict[str, Any]:
@@ -46,7 +47,9 @@ def fold(known: Known, message: ObjectChanged | ObjectDeleted, seq: int) -> Know
         return known
     if present is not None and seq <= present.seq:
         return known.delete(key) if gone and present.gone and seq == present.seq else known
-    return known.set(key, Published(message.uid, int(message.resource_version), msgspec.json.encode(message.object), seq, gone, message.epoch))
+    truncated = message.truncated if isinstance(message, ObjectChanged) else ()
+    raw = msgspec.json.encode(message.object)
+    return known.set(key, Published(message.uid, int(message.resource_version), raw, seq, gone, message.epoch, truncated))
 
 
 def living(known: Known, key: Key) -> Published | None:

@@ -1,37 +1,66 @@
-"""What of an object goes on the bus."""
+"""What of an object goes on the bus, and how one that is too large is cut."""
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
 
-from aimschema.reasons import READY
-from aimschema.resources import JOB, POD
+from aimschema.published import HASHES, SPEC, goes_whole, limit_bytes, published
 
 Body: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str, ...]
 
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-POD_SPEC: dict[str, Path] = {POD.kind: ("spec",), JOB.kind: ("spec", "template", "spec")}
-CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 METADATA: Path = ("metadata",)
 IDENTITY = frozenset({("apiVersion",), ("kind",), *((*METADATA, name) for name in ("name", "namespace", "uid", "resourceVersion", "generation"))})
 BULK = 0.5
 DEEPEST = 100
 """Levels of what is published. Every reader has to decode it, with some of its own stack in use, and Python ends at 1,000."""
-MOST_CONDITIONS = 100
+
+
+class Reduced(dict[str, Any]):
+    """A body as it goes on the bus. `left_out`: dotted paths of what had to be left out."""
+
+    left_out: tuple[str, ...] = ()
+
+
+def reduced(body: Body) -> Reduced:
+    """What of an object goes on the bus, for a list to keep instead of the object. `body` stays as it is."""
+    ready, left_out = publishable(body)
+    found = Reduced(ready)
+    found.left_out = left_out
+    return found
 
 
 def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
     """The body as it goes on the bus, and what had to be left out: all but identity, where it is too deep or of another shape than its kind has."""
+    if isinstance(body, Reduced):
+        return dict(body), body.left_out
     try:
         pruned = prune(body)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         pruned = body
     else:
         if not _is_deep(pruned):
-            return pruned, ()
-    return _identity(body), tuple(name for name in pruned if name not in {"apiVersion", "kind", "metadata"})
+            return _bounded(pruned, (HASHES,) if HASHES in pruned else ())
+    return _bounded(_identity(body), tuple(name for name in pruned if name not in {"apiVersion", "kind", "metadata"}))
+
+
+def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ...]]:
+    """The body cut to what one object may take of the bus and of every service's memory. A spec of ours is not cut."""
+    whole = {SPEC: body[SPEC]} if goes_whole(body["kind"]) and SPEC in body else {}
+    rest = {name: value for name, value in body.items() if name not in whole}
+    limit = limit_bytes(body["kind"])
+    while len(msgspec.json.encode(rest)) > limit:
+        found = without_largest(rest)
+        if found is None:
+            break
+        rest, path = found
+        left_out = (*left_out, path)
+    return {**rest, **whole}, left_out
+
+
+def prune(body: Body) -> Body:
+    """What the services read of the body; `body` stays as it is."""
+    return published(body)
 
 
 def _is_deep(node: Any) -> bool:
@@ -48,46 +77,12 @@ def _identity(body: Body) -> Body:
     return {"apiVersion": body.get("apiVersion", ""), "kind": body["kind"], "metadata": metadata}
 
 
-def prune(body: Body) -> Body:
-    """The body less what nobody reads (managedFields, the last-applied annotation) or nobody should (literal env values); `body` stays as it is."""
-    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-    if LAST_APPLIED in (metadata.get("annotations") or {}):
-        metadata["annotations"] = {name: value for name, value in metadata["annotations"].items() if name != LAST_APPLIED}
-    pruned = _with_few_conditions({**body, "metadata": metadata})
-    path = POD_SPEC.get(body["kind"])
-    return pruned if path is None else _replaced(pruned, path, _without_env_values)
-
-
-def _with_few_conditions(body: Body) -> Body:
-    """Nobody has so many to say; a status that grows without end shall not take Ready with it when it is cut."""
-    status = body.get("status")
-    conditions = status.get("conditions") if isinstance(status, dict) else None
-    if status is None or not isinstance(conditions, list) or len(conditions) <= MOST_CONDITIONS:
-        return body
-    kept = sorted(conditions, key=_is_not_ready)[:MOST_CONDITIONS]
-    return {**body, "status": {**status, "conditions": kept}}
-
-
-def _is_not_ready(condition: Any) -> bool:
-    return not isinstance(condition, dict) or condition.get("type") != READY
-
-
-def _replaced(node: Any, path: Path, change: Callable[[Any], Any]) -> Any:
-    if not path:
-        return change(node)
-    if not isinstance(node, dict) or path[0] not in node:
-        return node
-    return {**node, path[0]: _replaced(node[path[0]], path[1:], change)}
-
-
-def _without_env_values(spec: Any) -> Any:
-    return {**spec, **{name: [_container(each) for each in spec[name]] for name in CONTAINERS if spec.get(name)}}
-
-
-def _container(container: Body) -> Body:
-    if not container.get("env"):
-        return container
-    return {**container, "env": [{name: value for name, value in each.items() if name != "value"} for each in container["env"]]}
+def smaller(body: Body) -> tuple[Body, str] | None:
+    """`without_largest`, but of a spec of ours nothing or all: half of it would ask for something else."""
+    found = without_largest(body)
+    if found is None or not goes_whole(body["kind"]) or found[1].partition(".")[0] != SPEC:
+        return found
+    return {name: value for name, value in body.items() if name != SPEC}, SPEC
 
 
 def without_largest(body: Body) -> tuple[Body, str] | None:

@@ -208,6 +208,20 @@ CASES = (
         WARM,
     ),
     Case(
+        "literal-secret",
+        "the cache's env has a secret's value in it",
+        asked(env=[{"name": "OTHER_TOKEN", "value": "hunter2"}]),
+        (Told(CACHE, "c", EVENT, reasons.LITERAL_SECRET, ("OTHER_TOKEN", "secretKeyRef")),),
+    ),
+    Case(
+        "large-spec",
+        "the cache's spec fits into no message of NATS",
+        asked(env=[{"name": "NOTE", "value": "x" * 1_100_000}]),
+        (Told(CACHE, "c", EVENT, reasons.SPEC_TOO_LARGE, ("less than 900 kB",)),),
+        lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
+        WARM,
+    ),
+    Case(
         "claim-held",
         "the volume claim is deleted while a service runs on it",
         claim_held,

@@ -1,5 +1,6 @@
 """Composing a status: from the one on the object and what the services report, whatever they report and in whatever order."""
 
+import dataclasses
 import datetime
 from typing import Any
 
@@ -76,6 +77,7 @@ def projection(present: Seen, *reports: StatusReported) -> Projection:
         uid=present.uid,
         resource_version=str(present.version),
         object=present.body,
+        truncated=() if present.has_spec else ("spec",),
     )
     seen = fold(Projection(), changed, 1)
     for seq, report in enumerate(reports, start=2):
@@ -358,3 +360,54 @@ def test_of_a_kind_without_status_what_its_advisers_warn_of_is_sent_and_nothing_
     )
     former = structs.replace(told[0], uid="former")
     assert plan(projection(config, former), config.key, LATER) == NOTHING
+
+
+def literals(*env: Any, kind: str = CACHE.kind, status: Body | None = None) -> list[SendEvent]:
+    present = present_with(kind, status, spec={"sourceUri": "hf://a/b", "env": list(env)})
+    actions = plan(projection(present, structs.replace(WARM, kind=kind)), present.key, THEN).actions
+    return [each for each in actions if isinstance(each, SendEvent) and each.reason == reasons.LITERAL_SECRET]
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "TOKEN", "AWS_SECRET_ACCESS_KEY", "CLIENT_SECRET", "PROXY_PASSWORD", "hf_token"])
+def test_a_literal_that_should_be_a_secret_is_warned_of_without_its_value(name: str) -> None:
+    (event,) = literals({"name": "HF_ENDPOINT", "value": "http://hub"}, {"name": name, "value": "hunter2"})
+    assert (event.type, name in event.note, "secretKeyRef" in event.note) == ("Warning", True, True)
+    assert "hunter2" not in event.note
+    assert "HF_ENDPOINT" not in event.note
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        pytest.param({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}, id="reference"),
+        pytest.param({"name": "HF_TOKEN", "value": ""}, id="empty"),
+        pytest.param({"name": "HF_TOKEN"}, id="no-value"),
+        pytest.param({"name": "TOKENIZERS_PARALLELISM", "value": "false"}, id="another-name"),
+        pytest.param({"value": "x"}, id="no-name"),
+        pytest.param("HF_TOKEN", id="no-variable"),
+        pytest.param(None, id="null"),
+    ],
+)
+def test_what_is_no_literal_secret_is_not_warned_of(variable: Any) -> None:
+    assert literals(variable) == []
+
+
+def test_literal_secrets_are_warned_of_once_for_each_generation() -> None:
+    variable = {"name": "HF_TOKEN", "value": "hunter2"}
+    written = compose(present_with(CACHE.kind), {CACHER: WARM}, FIRST)
+    assert literals(variable, status={**written, "progress": "1%"}) == []
+    older = compose(present_with(CACHE.kind, generation=0), {CACHER: structs.replace(WARM, observed_generation=0)}, FIRST)
+    assert len(literals(variable, status=older)) == 1
+
+
+def test_many_and_long_names_fit_into_the_event() -> None:
+    (event,) = literals(*({"name": "x" * 5000 + f"{number}_KEY", "value": "v"} for number in range(100)))
+    assert len(event.note) <= 1024
+
+
+@pytest.mark.parametrize("kind", [CACHE.kind, SERVICE.kind, CONFIG.kind, TEMPLATE.kind, MODEL.kind])
+def test_a_spec_too_large_for_the_bus_is_told_and_nothing_else_done(kind: str) -> None:
+    present = dataclasses.replace(present_with(kind, generation=9), has_spec=False)
+    (event,) = plan(projection(present, *([WARM] if kind == CACHE.kind else [])), present.key, THEN).actions
+    assert isinstance(event, SendEvent)
+    assert (event.type, event.reason, event.since) == ("Warning", reasons.SPEC_TOO_LARGE, "9")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from aim_watcher import plan
 from aim_watcher.plan import Outgoing
 from aim_watcher.projection import NOTHING, Known, fold, living
+from aimschema.labels import PREFIX
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.resources import CACHE, Key, key_of
+from aimschema.published import limit_bytes
+from aimschema.resources import AIM_KINDS, CACHE, JOB, TEMPLATE, WATCHED, Key, Resource, key_of
 from aimservice.projection import Projection
 from aimservice.projection import fold as service_fold
 
@@ -94,10 +97,52 @@ def test_a_removal(known: list[dict[str, Any]], removed: dict[str, Any], says: l
     assert said(plan.plan_removed(on_the_bus(*known), removed)) == says
 
 
-def test_a_delete_carries_the_last_body() -> None:
+def test_a_delete_says_only_which_object_it_was() -> None:
     (message,) = plan.plan_removed(on_the_bus(body()), body(version=6) | {"status": {"phase": "last"}})
     assert isinstance(message, ObjectDeleted)
-    assert message.object["status"] == {"phase": "last"}
+    assert message.object == body(version=6)
+
+
+def test_a_delete_found_by_a_list_says_only_which_object_it_was() -> None:
+    messages = plan.plan_listed(on_the_bus(body() | {"spec": {"big": "x"}}), CACHE, [], "9")
+    assert [message.object for message in messages if isinstance(message, ObjectDeleted)] == [body()]
+
+
+@pytest.mark.parametrize("resource", WATCHED, ids=lambda resource: resource.kind)
+@pytest.mark.parametrize("field", ["metadata.annotations", "metadata.labels", "metadata.ownerReferences", "spec", "status", "data", "spec.listeners"])
+def test_no_object_takes_more_than_its_share_of_the_bus(resource: Resource, field: str) -> None:
+    """Beside a spec of ours, which goes whole."""
+    object_: dict[str, Any] = {
+        "kind": resource.kind,
+        "metadata": {"name": "n", "uid": "u", "resourceVersion": "1", "ownerReferences": [{"kind": TEMPLATE.kind, "uid": "o"}]},
+    }
+    *above, last = field.split(".")
+    place: dict[str, Any] = object_.setdefault(above[0], {}) if above else object_
+    bulk = {f"{PREFIX}{number}": "\N{PILE OF POO}" * 1000 for number in range(200)} | {"result.json": "x" * 900_000, "image": "x" * 900_000}
+    place[last] = bulk if last != "ownerReferences" else [{"kind": TEMPLATE.kind, "uid": "o"}, bulk]
+    (message,) = plan.plan_changed(NOTHING, object_)
+    assert isinstance(message, ObjectChanged)
+    spec = message.object.pop("spec", None) if resource in AIM_KINDS else None
+    assert spec == (object_.get("spec") if resource in AIM_KINDS else None)
+    assert len(msgspec.json.encode(message.object)) <= limit_bytes(resource.kind)
+
+
+def test_what_another_release_published_of_the_same_version_is_replaced_once() -> None:
+    job = body("j", 5) | {"kind": "Job", "spec": {"template": {"spec": {"containers": [{"args": ["--password=PW"]}]}}}}
+    before = ObjectChanged(kind="Job", namespace="ns", name="j", uid="u1", resource_version="5", object=job)
+    known = fold(NOTHING, before, 1)
+    message, _ = plan.plan_listed(known, JOB, [job], "9")
+    assert isinstance(message, ObjectChanged)
+    assert (message.object, message.resource_version) == (body("j", 5) | {"kind": "Job"}, "5")
+    seen = service_fold(service_fold(Projection(), before, 1), message, 2)
+    assert [found.body for found in seen.all("Job", "ns")] == [message.object]
+    assert said(plan.plan_listed(fold(known, message, 2), JOB, [job], "9")) == ["synced 1 @9"]
+
+
+def test_a_message_that_is_sent_again_names_what_was_left_out() -> None:
+    (message,) = plan.plan_changed(NOTHING, body() | {"status": {"big": "x" * 100_000}})
+    assert isinstance(message, ObjectChanged)
+    assert plan.plan_hidden(fold(NOTHING, message, 1), Key(CACHE.kind, "ns", "c")) == message
 
 
 def test_a_kind_that_is_not_installed_has_no_objects() -> None:
@@ -142,6 +187,16 @@ def test_what_was_left_out_is_named() -> None:
     smallest = plan.shrunk(smaller)
     assert isinstance(smallest, ObjectChanged)
     assert (smallest.truncated, smallest.object["spec"]) == (("status.bigger", "status.big"), {"size": 1})
+
+
+def test_of_a_spec_of_ours_that_fits_no_message_nothing_goes() -> None:
+    (message,) = plan.plan_changed(
+        NOTHING, body() | {"status": {"status": "Available"}, "spec": {"env": [{"name": "A", "value": "x" * 1000}], "size": 1}}
+    )
+    assert isinstance(message, ObjectChanged)
+    smaller = plan.shrunk(message)
+    assert isinstance(smaller, ObjectChanged)
+    assert (smaller.truncated, smaller.object) == (("spec",), body() | {"status": {"status": "Available"}})
 
 
 # --- whatever happens, the last message of every subject is the state of the cluster ---

@@ -23,7 +23,7 @@ from aimbus.jetstream import api
 from aimkube import Cluster, NotFound, Seen, Timing
 from aimlab.apiserver import ApiServer
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.resources import CONFIG_MAP, LEASE, WATCHED
+from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED
 from aimservice.health import Health
 from aimservice.projection import Projection, fold
 
@@ -31,8 +31,9 @@ LABEL, _, VALUE = OURS.partition("=")
 
 
 def config_map(name: str, text: str = "1") -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "lab", "labels": {LABEL: VALUE}}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"text": text}}
+    owner = {"apiVersion": TEMPLATE.api_version, "kind": TEMPLATE.kind, "name": "t", "uid": "u"}
+    metadata = {"name": name, "namespace": "lab", "labels": {LABEL: VALUE}, "ownerReferences": [owner]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"image": text}}
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Reader:
             await self.news.wait_for(condition)
 
     def texts(self) -> dict[str, str]:
-        return {name: message.object["data"]["text"] for name, message in self.objects.items() if message.kind == "ConfigMap"}
+        return {name: message.object["data"]["image"] for name, message in self.objects.items() if message.kind == "ConfigMap"}
 
 
 @dataclass
@@ -163,7 +164,7 @@ async def test_a_watcher_that_was_away_publishes_what_it_missed_deletes_included
     await lab.cluster.delete(CONFIG_MAP, "lab", "remade")
     await lab.cluster.create(config_map("remade", "2"))
     await lab.cluster.create(config_map("new", "2"))
-    await lab.cluster.merge_patch(CONFIG_MAP, "lab", "changed", {"data": {"text": "2"}})
+    await lab.cluster.merge_patch(CONFIG_MAP, "lab", "changed", {"data": {"image": "2"}})
     async with lab.watcher():
         await lab.reader.until(lambda: lab.reader.texts() == {"kept": "1", "changed": "2", "remade": "2", "new": "2"})
 
@@ -173,7 +174,7 @@ async def test_live_changes_arrive_and_what_loses_its_label_goes(lab: Lab) -> No
         await lab.reader.until(lambda: "ConfigMap" in lab.reader.synced)
         await lab.cluster.create(config_map("a"))
         await lab.cluster.create({**config_map("b"), "metadata": {"name": "b", "namespace": "lab"}})
-        await lab.cluster.merge_patch(CONFIG_MAP, "lab", "a", {"data": {"text": "2"}})
+        await lab.cluster.merge_patch(CONFIG_MAP, "lab", "a", {"data": {"image": "2"}})
         await lab.reader.until(lambda: lab.reader.texts() == {"a": "2"})
         await lab.cluster.merge_patch(CONFIG_MAP, "lab", "a", {"metadata": {"labels": {LABEL: None}}})
         await lab.reader.until(lambda: lab.reader.texts() == {})
@@ -194,12 +195,27 @@ async def test_an_object_may_lose_its_label_twice(lab: Lab) -> None:
 
 
 async def test_an_object_too_large_for_the_bus_comes_without_its_bulk(lab: Lab) -> None:
-    large = config_map("large") | {"data": {"text": "1", "bulk": "x" * 1_100_000}}
+    large = config_map("large") | {"data": {"image": "1", "result.json": "x" * 1_100_000}}
     await lab.cluster.create(large)
     async with lab.watcher():
         await lab.reader.until(lambda: "large" in lab.reader.objects)
         message = lab.reader.objects["large"]
-        assert (message.object["data"], message.truncated) == ({"text": "1"}, ("data.bulk",))
+        assert (message.object["data"], message.truncated) == ({"image": "1"}, ("data.result.json",))
+
+
+async def test_what_an_older_release_published_whole_is_replaced_at_once(lab: Lab) -> None:
+    """In the same version, and within the time in which the bus takes the same message for a repetition."""
+    async with lab.watcher():
+        await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
+    there = await lab.cluster.create(config_map("kept") | {"data": {"image": "1", "password": "hunter2"}})
+    metadata = there["metadata"]
+    identity = {"namespace": "lab", "name": "kept", "uid": metadata["uid"], "resource_version": metadata["resourceVersion"]}
+    await lab.bus.publisher.publish(ObjectChanged(kind="ConfigMap", **identity, object=there))
+    await lab.reader.until(lambda: "kept" in lab.reader.objects)
+    assert "password" in lab.reader.objects["kept"].object["data"]
+    async with lab.watcher():
+        await lab.reader.until(lambda: "password" not in lab.reader.objects["kept"].object["data"])
+        assert [seen.body["data"] for seen in lab.reader.picture.all(CONFIG_MAP.kind, "lab")] == [{"image": "1"}]
 
 
 async def test_a_wiped_bus_is_filled_again(lab: Lab) -> None:
@@ -240,7 +256,7 @@ async def test_a_cluster_that_comes_back_older_is_published_anew(lab: Lab) -> No
         await lab.reader.until(lambda: lab.reader.texts() == {"kept": "restored"})
         await lab.cluster.apply(config_map("kept", "again"), manager="test")
         await lab.reader.until(lambda: lab.reader.texts() == {"kept": "again"})
-        picture = {seen.key.name: seen.body["data"]["text"] for seen in lab.reader.picture.all(CONFIG_MAP.kind, "lab")}
+        picture = {seen.key.name: seen.body["data"]["image"] for seen in lab.reader.picture.all(CONFIG_MAP.kind, "lab")}
         assert picture == {"kept": "again"}
 
 
@@ -254,7 +270,7 @@ async def test_killed_in_mid_publication_it_loses_nothing_and_says_nothing_twice
     published = [message.name for message in before if isinstance(message, ObjectChanged)]
     deleted, changed = published[:100], published[100:200]
     await _in_turn(lab.cluster.delete(CONFIG_MAP, "lab", name) for name in deleted)
-    await _in_turn(lab.cluster.merge_patch(CONFIG_MAP, "lab", name, {"data": {"text": "2"}}) for name in changed)
+    await _in_turn(lab.cluster.merge_patch(CONFIG_MAP, "lab", name, {"data": {"image": "2"}}) for name in changed)
     async with lab.process() as process:
         await _until_ready(process.readyz)
         await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))

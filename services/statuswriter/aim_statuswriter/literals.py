@@ -1,0 +1,40 @@
+"""Literal values that belong into a Secret, told by a Warning Event that names the variable and never the value. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from aimschema import reasons
+from aimservice.plan import SendEvent, clean
+from aimservice.projection import Seen
+
+SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+"""Ends of the names of variables whose values are secrets, in any case."""
+LONGEST_NAME = 128
+MOST_NAMES = 5
+
+
+def literal_secrets(present: Seen, since: str = "") -> list[SendEvent]:
+    """The Event for an object whose spec has such literals, wherever in it an `env` is."""
+    names = list(dict.fromkeys(_names(present.spec)))
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    which = ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMES]) + more
+    words = f"env sets {which} to a literal value, which whoever may read this object can read; put it into a Secret and use valueFrom.secretKeyRef"
+    return [SendEvent(present.key, present.uid, "Warning", reasons.LITERAL_SECRET, clean(words), since)]
+
+
+def _names(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _names(item)
+    elif isinstance(node, dict):
+        for field, value in node.items():
+            if field == "env" and isinstance(value, list):
+                yield from (str(item["name"]) for item in value if _is_literal_secret(item))
+            else:
+                yield from _names(value)
+
+
+def _is_literal_secret(variable: Any) -> bool:
+    return isinstance(variable, dict) and bool(variable.get("value")) and str(variable.get("name", "")).upper().endswith(SECRET_NAMES)
