@@ -77,7 +77,7 @@ def test_the_watcher_alone_lists_and_watches_and_it_changes_nothing() -> None:
 def test_the_statuswriter_alone_writes_status_and_no_spec() -> None:
     assert {grant.account for grant in GRANTS if grant.resource.endswith("/status")} == {account(STATUSWRITER)}
     own = [grant for grant in GRANTS if grant.account == account(STATUSWRITER) and grant.group == AIM_GROUP]
-    assert {grant.resource.partition("/")[2] for grant in own} == {"status"}
+    assert {(grant.resource.partition("/")[2], grant.verb) for grant in own} == {("status", "patch"), ("", "get")}
 
 
 def test_nothing_grants_more_than_it_names() -> None:

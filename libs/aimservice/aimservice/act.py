@@ -16,6 +16,7 @@ from aimschema.messages import Mark
 from aimschema.published import HASHES, hashed_field, published, without_literals
 from aimschema.resources import CACHE, JOB, RESOURCES, Key, key_of
 from aimservice.additions import added, removal
+from aimservice.confirm import Confirm, unconditionally
 from aimservice.drift import Repairs, differing, digest, ours, owners, same_owner, whole, writers
 from aimservice.plan import ApplyObject, DeleteObject, PatchObject
 from aimservice.projection import Projection, Seen
@@ -46,7 +47,10 @@ class Contest:
 
 
 class Applier:
-    """Server-side apply with one field manager (KEP-555). Errors: those of aimkube, and NameConflict."""
+    """Server-side apply with one field manager (KEP-555). Errors: those of aimkube, and NameConflict.
+
+    `confirm` is awaited before each write; what it raises is raised, and nothing is written.
+    """
 
     def __init__(self, cluster: Cluster, manager: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
@@ -55,7 +59,7 @@ class Applier:
         self._applied: dict[Key, Applied] = {}
         self._repairs: dict[Key, Repairs] = {}
 
-    async def apply(self, seen: Projection, action: ApplyObject) -> Body | None:
+    async def apply(self, seen: Projection, action: ApplyObject, confirm: Confirm = unconditionally) -> Body | None:
         """The object as it is now, or None where nothing had to be written."""
         key, body = action.key, action.body
         present = await self._present(seen, key)
@@ -66,13 +70,14 @@ class Applier:
                 raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
             if key.kind in MADE_ONCE:
                 return None
-            return await self._update(key, body, present)
+            return await self._update(key, body, present, confirm)
         if not self._may_make(key, body):
             return None
-        return await self._send(body, None)
+        return await self._send(body, None, confirm)
 
-    async def patch(self, action: PatchObject) -> Body | None:
+    async def patch(self, action: PatchObject, confirm: Confirm = unconditionally) -> Body | None:
         """The object as it is now, or None where it is gone. What was applied before is void: the next apply is sent."""
+        await confirm()
         self._applied.pop(action.key, None)
         resource, metadata = RESOURCES[action.key.kind], action.patch.get("metadata") or {}
         patch = {**action.patch, "metadata": {**metadata, "uid": action.uid}}
@@ -83,17 +88,18 @@ class Applier:
         answer["metadata"].pop("managedFields", None)
         return answer
 
-    async def _update(self, key: Key, body: Body, present: Seen) -> Body | None:
+    async def _update(self, key: Key, body: Body, present: Seen, confirm: Confirm) -> Body | None:
         """Apply what differs, and remove what others added and must not be there."""
         wants_apply, wants_removal = await self._wants_write(key, body, present)
-        answer = await self._send(body, present) if wants_apply else None
+        answer = await self._send(body, present, confirm) if wants_apply else None
         if not wants_apply and not wants_removal:
             return None
         there = await self._there(key) if answer is None else answer
         patch = None if there is None else removal(body, there)
-        return answer if patch is None or there is None else await self._remove(key, there, patch)
+        return answer if patch is None or there is None else await self._remove(key, there, patch, confirm)
 
-    async def _send(self, body: Body, present: Seen | None) -> Body:
+    async def _send(self, body: Body, present: Seen | None, confirm: Confirm) -> Body:
+        await confirm()
         answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
         answer["metadata"].pop("managedFields", None)
         part = _part(body, answer)
@@ -101,18 +107,20 @@ class Applier:
         self._applied[key_of(body)] = Applied(mark, part, owners(body))
         return answer
 
-    async def _remove(self, key: Key, there: Body, patch: Body) -> Body:
+    async def _remove(self, key: Key, there: Body, patch: Body, confirm: Confirm) -> Body:
         """Guarded by the version that the patch was made from: lists are sent whole."""
         guard = {"uid": there["metadata"]["uid"], "resourceVersion": there["metadata"]["resourceVersion"]}
         guarded = {**patch, "metadata": {**patch.get("metadata", {}), **guard}}
+        await confirm()
         answer = await self._cluster.merge_patch(RESOURCES[key.kind], key.namespace, key.name, guarded)
         answer["metadata"].pop("managedFields", None)
         applied = self._applied[key]
         self._applied[key] = replace(applied, mark=structs.replace(applied.mark, whole=_whole(answer)))
         return answer
 
-    async def delete(self, action: DeleteObject) -> bool:
+    async def delete(self, action: DeleteObject, confirm: Confirm = unconditionally) -> bool:
         """True if there was something to delete. An object of the same name with another uid is left alone."""
+        await confirm()
         self.forget(action.key)
         try:
             await self._cluster.delete(RESOURCES[action.key.kind], action.key.namespace, action.key.name, uid=action.uid, propagation="Background")

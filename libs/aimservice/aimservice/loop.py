@@ -10,7 +10,8 @@
    where a webhook failed. A server that does not answer at all is told in the log only: no object is the cause.
 5. Only the holder of the service's lease plans and acts; a standby follows and folds. A term of leadership begins as a new process
    would, but for the picture: an empty queue, nothing learned, everything looked at. When the lease is lost all work is cancelled.
-6. A message that cannot be read or folded stops nothing and says nothing: what was known of its object stays known, and a person gets a letter.
+6. Nothing is written for an object that the API server does not have: it is forgotten until the next event on it (confirm).
+7. A message that cannot be read or folded stops nothing and says nothing: what was known of its object stays known, and a person gets a letter.
    If it hides a report of our own, that is sent again; objects are the watcher's to say again.
 """
 
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, assert_never
 
 import structlog
@@ -34,6 +36,7 @@ from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChange
 from aimschema.resources import CONFIG, Key, Resource
 from aimservice import projection
 from aimservice.act import Applier, NameConflict
+from aimservice.confirm import Confirm, Confirmations, UnconfirmedError
 from aimservice.events import latest_warning
 from aimservice.health import Health
 from aimservice.leadership import candidacy
@@ -64,6 +67,7 @@ from aimservice.projection import (
     Learned,
     Projection,
     Refusal,
+    Seen,
     forget,
     forget_reports,
     renumbered,
@@ -145,6 +149,7 @@ class Loop:
         self._health = health
         self._passes = Passes(tracer("aimservice"))
         self._applier = Applier(cluster, f"aim-{service.name}")
+        self._confirmations = Confirmations(cluster)
         self._handler = handler
         self._loaded_objects: set[Key] | None = None
         self._loaded_reports: set[tuple[Key, str]] = set()
@@ -308,6 +313,7 @@ class Loop:
                 self._fold_and_enqueue(message, key, event.seq)
                 if self.projection.get(key) is None:
                     self._applier.gone(key)
+                    self._confirmations.forget(key)
             case ActionTaken() as taken:
                 if not self._active:
                     self._applier.recall(Key(taken.kind, taken.namespace, taken.name), taken.mark)
@@ -373,6 +379,7 @@ class Loop:
 
     async def _attempt(self, key: Key, causes: Sequence[int]) -> str:
         """One pass over a key, and how it ended."""
+        cause = self.projection.get(key)
         try:
             plan = self.service.plan(self.projection, key, datetime.datetime.now(datetime.UTC))
             if plan.requeue_after_s is not None:
@@ -380,10 +387,13 @@ class Loop:
             with self._creating(plan.actions):
                 for report in plan.reports:
                     await self._publish_report(report, causes)
-                outcome = await self._carry_out(plan.actions, key, causes)
+                outcome = await self._carry_out(plan.actions, key, causes, partial(self._confirmations.confirm, key, cause))
             if outcome != "refused":
                 self._dead.discard(key)
                 self.queue.succeeded(key)
+        except UnconfirmedError as error:
+            self._drop(key, cause, error)
+            return "unconfirmed"
         except KubeError as error:
             failures = self.queue.failed(key, causes, error.retry_after_s or 0.0)
             log.info("retrying", key=str(key), error=str(error), failures=failures)
@@ -392,6 +402,18 @@ class Loop:
             await self._unexpected(key, error, causes)
             return "error"
         return outcome
+
+    def _drop(self, key: Key, cause: Seen | None, error: UnconfirmedError) -> None:
+        """Forget an object that the API server does not have; the next event on it counts again."""
+        log.warning("unconfirmed", key=str(key), error=str(error))
+        self._dead.discard(key)
+        self.queue.succeeded(key)
+        if cause is None or self.projection.get(key) is not cause:
+            return
+        before = set(self.service.affected(self.projection, key))
+        self.projection = forget(self.projection, key)
+        for touched in before | set(self.service.affected(self.projection, key)):
+            self.queue.add(touched, cause.seq)
 
     @contextmanager
     def _creating(self, actions: Sequence[Action]) -> Iterator[None]:
@@ -405,11 +427,11 @@ class Loop:
             for key in keys:
                 self.fold(Learned(key, CREATING, None))
 
-    async def _carry_out(self, actions: Sequence[Action], key: Key, causes: Sequence[int]) -> str:
+    async def _carry_out(self, actions: Sequence[Action], key: Key, causes: Sequence[int], confirm: Confirm) -> str:
         """All actions in order; a refused one ends the list and is folded for the planner to tell."""
         for action in actions:
             try:
-                await self._act(action, key, causes)
+                await self._act(action, key, causes, confirm)
             except (Invalid, Forbidden, Rejected, NameConflict) as error:
                 if isinstance(error, Forbidden) and any(cause.reason == NAMESPACE_TERMINATING for cause in error.causes):
                     break
@@ -453,19 +475,19 @@ class Loop:
         self.learn(Learned(key, REFUSED, refusal), key, causes)
         await self.record(action, key, causes, outcome="retry", detail=refusal.message)
 
-    async def _act(self, action: Action, key: Key, causes: Sequence[int]) -> None:
+    async def _act(self, action: Action, key: Key, causes: Sequence[int], confirm: Confirm) -> None:
         match action:
             case ApplyObject():
-                answer = await self._applier.apply(self.projection, action)
+                answer = await self._applier.apply(self.projection, action, confirm)
                 if answer is not None:
                     self.fold(written(answer))
                     await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
                 self._tell_contest(action.key, key, causes)
             case DeleteObject():
-                if await self._applier.delete(action):
+                if await self._applier.delete(action, confirm):
                     await self.record(action, key, causes)
             case PatchObject():
-                answer = await self._applier.patch(action)
+                answer = await self._applier.patch(action, confirm)
                 if answer is not None:
                     self.fold(written(answer))
                     await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
@@ -474,6 +496,7 @@ class Loop:
             case _:
                 if self._handler is None:
                     raise TypeError(f"{self.service.name} plans {type(action).__name__} but has no handler for it")
+                await confirm()
                 await self._handler(self, action, key, causes)
 
     async def _read_events(self, action: ReadEvents, key: Key, causes: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from immutables import Map
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.published import HASHES, SPEC
 from aimschema.reasons import NAME_CONFLICT
-from aimschema.resources import Key, key_of
+from aimschema.resources import RESOURCES, Key, key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Seen:
 
     def owner_reference(self) -> dict[str, Any]:
         """For objects made for this one: the garbage collector removes them with it."""
-        return {"apiVersion": self.body["apiVersion"], "kind": self.key.kind, "name": self.key.name, "uid": self.uid, "controller": True}
+        return {"apiVersion": RESOURCES[self.key.kind].api_version, "kind": self.key.kind, "name": self.key.name, "uid": self.uid, "controller": True}
 
     def owner(self, kind: str) -> Key | None:
         """The owner of this kind, in the same namespace."""

@@ -15,17 +15,17 @@ from aimbus import Bus, Event, read_log
 from aimkube import Cluster, LeaseTiming
 from aimlab.apiserver import ApiServer
 from aimschema import subjects
-from aimschema.messages import KindSynced, ObjectChanged, StatusReported
-from aimschema.resources import CACHE, LEASE, Key
+from aimschema.messages import KindSynced, StatusReported
+from aimschema.resources import CONFIG_MAP, LEASE, Key
 from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.loop import Loop, Service
 from aimservice.plan import Action, Plan, SendEvent, act, condition, report
-from aimservice.projection import Projection
+from aimservice.projection import Projection, written
 from aimservice.settings import ServiceSettings
 
 NAME, NAMESPACE = "leadtest", "lab"
-A = Key(CACHE.kind, "ml", "a")
+A = Key(CONFIG_MAP.kind, NAMESPACE, "a")
 FAST = LeaseTiming(duration_s=2, margin_s=0.7, renew_s=0.3, request_s=0.3, retry_s=0.05, poll_s=0.1)
 
 
@@ -87,7 +87,7 @@ class Instance:
     async def run(self) -> None:
         settings = ServiceSettings(kubeconfig=self.kubeconfig, namespace=NAMESPACE)
         async with candidacy(NAME, settings, self.health, timing=FAST) as lease:
-            service = Service(NAME, (CACHE,), (CACHE,), lambda _seen, key: (key,), self.plan)
+            service = Service(NAME, (CONFIG_MAP,), (CONFIG_MAP,), lambda _seen, key: (key,), self.plan)
             cluster = await Cluster.connect(self.kubeconfig, fence=lease.confirm)
             try:
                 self.loop = Loop(service, self.bus, cluster, self.health, self.handle)
@@ -128,9 +128,8 @@ async def pair(watcher_bus: Bus, service_bus: Bus, tmp_path: Path) -> AsyncItera
     async with ApiServer() as server, wire.open(server.port):
         cluster = await Cluster.connect(kubeconfig(tmp_path, server.port))
         await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        body = {"metadata": {"name": "a", "namespace": "ml", "uid": "a", "resourceVersion": "1", "generation": 1}, "apiVersion": CACHE.api_version}
-        there = ObjectChanged(kind=A.kind, namespace=A.namespace, name=A.name, uid="a", resource_version="1", object=body | {"kind": A.kind})
-        await watcher_bus.publisher.publish(there)
+        body = {"apiVersion": "v1", "kind": A.kind, "metadata": {"name": A.name, "namespace": A.namespace}}
+        await watcher_bus.publisher.publish(written(await cluster.create(body)))
         await watcher_bus.publisher.publish(KindSynced(kind=A.kind, resource_version="1", objects=1))
         a = Instance("a", service_bus, kubeconfig(tmp_path, wire.port), did)
         yield Pair(a, Instance("b", service_bus, kubeconfig(tmp_path, server.port), did), wire, cluster, did)

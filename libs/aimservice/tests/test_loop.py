@@ -18,7 +18,7 @@ from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChange
 from aimschema.resources import CACHE, CLAIM, JOB, Key, Resource
 from aimservice.health import Health
 from aimservice.loop import Loop, Service
-from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, Plan, SendEvent, act, condition, look_again, report
+from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, PatchObject, Plan, SendEvent, act, condition, look_again, report
 from aimservice.projection import REFUSED, Projection, Refusal, Seen, written
 
 Body = dict[str, Any]
@@ -53,10 +53,14 @@ def claim() -> ApplyObject:
 
 @dataclass
 class FakeCluster:
-    """Has nothing; answers an apply with the next error of the script, and after the last one it succeeds."""
+    """Has the objects it is given; answers an apply with the next error of the script, and after the last one it succeeds."""
 
     errors: list[Exception] = field(default_factory=list)
+    objects: dict[Key, Body] = field(default_factory=dict)
     applied: list[Body] = field(default_factory=list)
+    deleted: list[Key] = field(default_factory=list)
+    patched: list[Key] = field(default_factory=list)
+    got: list[Key] = field(default_factory=list)
 
     async def apply(self, body: Body, *, manager: str) -> Body:
         assert manager == f"aim-{NAME}"
@@ -66,10 +70,24 @@ class FakeCluster:
         return {**body, "metadata": {**body["metadata"], "uid": "job", "resourceVersion": "50"}}
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        key = Key(resource.kind, namespace, name)
+        self.got.append(key)
+        if key not in self.objects:
+            raise NotFound(f"{key} not found")
+        return self.objects[key]
+
+    async def merge_patch(self, resource: Resource, namespace: str | None, name: str, _patch: Body) -> Body:
+        self.patched.append(Key(resource.kind, namespace, name))
         raise NotFound(f"{resource.kind} {namespace}/{name} not found")
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, **_: Any) -> None:
+        self.deleted.append(Key(resource.kind, namespace, name))
         raise NotFound(f"{resource.kind} {namespace}/{name} not found")
+
+
+def cluster_of(*objects: ObjectChanged) -> FakeCluster:
+    """A cluster that has what these events describe."""
+    return FakeCluster(objects={Key(event.kind, event.namespace, event.name): event.object for event in objects})
 
 
 Decide = Callable[[Projection, Seen], Plan]
@@ -103,8 +121,18 @@ class Bench:
     said: list[Event] = field(default_factory=list)
 
     async def publish(self, *messages: ObjectChanged | ObjectDeleted | KindSynced | StatusReported) -> None:
+        """What the watcher publishes is in the cluster, or was."""
         for message in messages:
+            match message:
+                case ObjectChanged():
+                    self.cluster.objects[Key(message.kind, message.namespace, message.name)] = message.object
+                case ObjectDeleted():
+                    self.cluster.objects.pop(Key(message.kind, message.namespace, message.name), None)
             await self.watcher.publisher.publish(message)
+
+    async def forge(self, message: ObjectChanged) -> None:
+        """An event on what is not in the cluster."""
+        await self.watcher.publisher.publish(message)
 
     async def reload(self) -> None:
         """The service's connection is replaced, so that it loads everything anew."""
@@ -454,7 +482,7 @@ async def test_a_handler_gets_the_actions_of_its_service(watcher_bus: Bus, servi
 
     event = SendEvent(A, "a", "Normal", "Ok", "said")
     service = Service(NAME, (CACHE,), (CACHE,), affected, lambda _seen, _key, _now: act(event), reports=subjects.reports())
-    loop = Loop(service, service_bus, cast(Cluster, FakeCluster()), Health(), handle)
+    loop = Loop(service, service_bus, cast(Cluster, cluster_of(changed(A, 1))), Health(), handle)
     task = asyncio.ensure_future(loop.run())
     await watcher_bus.publisher.publish(changed(A, 1))
     await watcher_bus.publisher.publish(synced(CACHE))
@@ -470,7 +498,7 @@ async def test_a_handler_gets_the_actions_of_its_service(watcher_bus: Bus, servi
 
 async def test_a_process_applies_nothing_that_one_before_it_did(watcher_bus: Bus, service_bus: Bus) -> None:
     """What the first one applied is on the bus, and so comes with the state."""
-    cluster, planner = FakeCluster(), Planner(lambda _seen, present: act(claim()) if present.key == A else NOTHING)
+    cluster, planner = cluster_of(changed(A, 1)), Planner(lambda _seen, present: act(claim()) if present.key == A else NOTHING)
     service = Service(NAME, (CACHE,), (CACHE, CLAIM), affected, planner.plan, keeps=(CLAIM,))
     for message in (changed(A, 1), synced(CACHE), synced(CLAIM)):
         await watcher_bus.publisher.publish(message)
@@ -544,3 +572,98 @@ async def test_an_event_that_cannot_be_dealt_with_stops_nothing(bench: Bench) ->
     assert (letter.subject, letter.error) == (subjects.of_object(JOB_OF_A), "RuntimeError('nobody foresaw this')")
     assert decode(letter.data) == changed(JOB_OF_A, 7)
     await settled(bench)
+
+
+def renamed(event: ObjectChanged, **metadata: str) -> ObjectChanged:
+    """The event, with another identity in its object."""
+    return structs.replace(event, object={**event.object, "metadata": {**event.object["metadata"], **metadata}})
+
+
+EVERY_WRITE = (job(), DeleteObject(JOB_OF_A, "job"), PatchObject(JOB_OF_A, "job", {"spec": {}}))
+FORGED = [
+    pytest.param(A, changed(A, 9), None, id="an-absent-object"),
+    pytest.param(A, changed(A, 9, "another"), changed(A, 3), id="another-uid"),
+    pytest.param(
+        A, structs.replace(changed(A, 9), object={**changed(A, 9).object, "apiVersion": "nobody.example/v1"}), changed(A, 3), id="api-version"
+    ),
+    pytest.param(A, structs.replace(changed(A, 9), object={"metadata": changed(A, 9).object["metadata"]}), changed(A, 3), id="no-api-version"),
+    pytest.param(A, renamed(changed(A, 9), uid="another"), changed(A, 3), id="uid-in-the-body"),
+    pytest.param(A, renamed(changed(A, 9), name="b"), changed(A, 3), id="name-in-the-body"),
+    pytest.param(A, renamed(changed(A, 9), namespace="kube-system"), changed(A, 3), id="namespace-in-the-body"),
+    pytest.param(elsewhere := Key(CACHE.kind, "kube-system", "a"), changed(elsewhere, 9), changed(A, 3), id="kube-system"),
+]
+
+
+@pytest.mark.parametrize("action", EVERY_WRITE, ids=lambda action: type(action).__name__)
+@pytest.mark.parametrize(("key", "forged", "there"), FORGED)
+async def test_nothing_is_written_for_what_only_the_bus_has(
+    bench: Bench, key: Key, forged: ObjectChanged, there: ObjectChanged | None, action: Action
+) -> None:
+    if there is not None:
+        bench.cluster.objects[A] = there.object
+    await bench.started(lambda _seen, present: act(action) if present.key == key else NOTHING, B)
+    await bench.forge(forged)
+    await until(lambda: key in bench.planner.asked)
+    await settled(bench)
+    assert (bench.cluster.applied, bench.cluster.deleted, bench.cluster.patched) == ([], [], [])
+    assert bench.loop.projection.get(key) is None
+    assert bench.of(ActionTaken) == []
+
+
+async def test_a_handler_is_not_called_for_what_only_the_bus_has(watcher_bus: Bus, service_bus: Bus) -> None:
+    handled: list[Key] = []
+
+    async def handle(_loop: Loop, _action: Action, about: Key, _causes: Sequence[int], /) -> None:
+        handled.append(about)
+
+    service = Service(NAME, (CACHE,), (CACHE,), affected, lambda _seen, key, _now: act(SendEvent(key, key.name, "Normal", "Ok", "said")))
+    loop = Loop(service, service_bus, cast(Cluster, cluster_of(changed(B, 2))), Health(), handle)
+    task = asyncio.ensure_future(loop.run())
+    for message in (changed(A, 1), changed(B, 2), synced(CACHE)):
+        await watcher_bus.publisher.publish(message)
+    await until(lambda: handled == [B] and loop.queue.idle)
+    assert loop.projection.get(A) is None
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_what_was_forged_counts_once_the_watcher_publishes_it(bench: Bench) -> None:
+    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, B)
+    await bench.forge(changed(A, 9, "another"))
+    await until(lambda: A in bench.planner.asked)
+    await settled(bench)
+    await bench.publish(changed(A, 4))
+    await until(lambda: len(bench.cluster.applied) == 1)
+
+
+async def test_an_object_is_asked_for_once(bench: Bench) -> None:
+    await bench.started(lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING, A)
+    for version in (5, 6):
+        await bench.publish(changed(A, version))
+        await settled(bench)
+    assert len(bench.cluster.deleted) > 1
+    assert bench.cluster.got.count(A) == 1
+
+
+async def test_a_successor_of_the_same_name_is_asked_for_again(bench: Bench) -> None:
+    await bench.started(lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING, A)
+    await settled(bench)
+    gone = ObjectDeleted(kind=A.kind, namespace="ml", name="a", uid="a", resource_version="7", object=changed(A, 7).object)
+    await bench.publish(gone, changed(A, 8, "successor"))
+    await settled(bench)
+    assert bench.cluster.got.count(A) == 2
+
+
+async def test_nothing_is_written_while_it_is_not_known_whether_the_object_exists(bench: Bench) -> None:
+    """Neither is the object forgotten: the rights of a release before may lack `get`."""
+
+    async def rejects(resource: Resource, namespace: str | None, name: str) -> Body:
+        raise Forbidden(f"cannot get {resource.plural} {namespace}/{name}", status=403)
+
+    bench.cluster.get = rejects  # type: ignore[method-assign]
+    await bench.started(lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING, A)
+    await until(lambda: len(bench.planner.refusals) > 1)
+    assert bench.planner.refusals[-1] == Refusal(JOB_OF_A, "cannot get modelcaches ml/a")
+    assert bench.cluster.deleted == []
+    assert bench.loop.projection.get(A) is not None

@@ -1,7 +1,7 @@
 """The picture built from events: the same whatever the order, the doubles and the latecomers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -316,3 +316,8 @@ def test_what_can_be_read_off_an_object() -> None:
     assert (SEEN.owners, SEEN.owner("Job"), SEEN.owner("Pod")) == (frozenset({"ju"}), Key("Job", "ml", "j"), None)
     assert (SEEN.holds("A"), SEEN.holds("B"), SEEN.holds("C"), SEEN.condition("C")) == (True, False, False, None)
     assert SEEN.owner_reference() == {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": True}
+
+
+def test_an_owner_is_of_the_group_that_we_know_whatever_its_event_says() -> None:
+    forged = replace(SEEN, body={**SEEN.body, "apiVersion": "nobody.example/v1"})
+    assert forged.owner_reference() == SEEN.owner_reference()
