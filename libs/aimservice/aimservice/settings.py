@@ -23,6 +23,7 @@ KNOWN_ELSEWHERE: Final = frozenset(
         "AIM_GPU_TABLE",
         "AIM_JOB_RESOURCES",
         "AIM_KSERVE_MODE",
+        "AIM_NAMESPACES",
         "AIM_NATS_MAX_BYTES",
         "AIM_NATS_REPLICAS",
         "AIM_POD_SECURITY",

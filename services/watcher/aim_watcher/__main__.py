@@ -3,7 +3,7 @@
 import sys
 from functools import partial
 
-from aim_watcher.apply import LEADER_ONLY, publish_cluster
+from aim_watcher.apply import LEADER_ONLY, Limits, publish_cluster
 from aim_watcher.settings import WatcherSettings
 from aimkube import Cluster
 from aimschema.reasons import WATCHER
@@ -19,9 +19,10 @@ async def watch(settings: WatcherSettings, health: Health) -> None:
     try:
         async with candidacy(WATCHER, settings, health, leader_only=LEADER_ONLY) as lease:
             cluster = await Cluster.connect(settings.kubeconfig, user_agent="aim-watcher")
-            limits = {"replicas": settings.nats_replicas, "max_bytes": settings.nats_max_bytes}
+            limits = Limits(replicas=settings.nats_replicas, max_bytes=settings.nats_max_bytes)
+            feed = partial(publish_cluster, bus, cluster, health, fence=lease.confirm, namespaces=settings.scope, **limits)
             try:
-                await lease.lead(partial(publish_cluster, bus, cluster, health, fence=lease.confirm, **limits))
+                await lease.lead(feed)
             finally:
                 await cluster.close()
     finally:

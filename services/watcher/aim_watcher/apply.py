@@ -6,7 +6,9 @@
 3. What is known of the bus changes only by acknowledgements and by what the bus shows.
 4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was paused sends nothing behind its successor's back.
 5. Where the last message on an object cannot be read, or AIM_STATE lacks one that AIM_LOG has, the object is published again.
-6. When the cluster turns out to have gone back in time, a new epoch begins: every kind is listed and published again.
+6. With namespaces to watch, each has a list and watch of its own in every kind that is namespaced, but for Gateways, which other namespaces use. A
+   KindSynced goes out when all of them are listed; what is in none of them is not there.
+7. When the cluster turns out to have gone back in time, a new epoch begins: every kind is listed and published again.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import assert_never
+from typing import TypedDict, Unpack, assert_never
 
 import structlog
 
@@ -22,7 +24,7 @@ from aim_watcher import plan
 from aim_watcher.contract import CONTRACT
 from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS
 from aim_watcher.plan import ObjectMessage, Outgoing
-from aim_watcher.projection import NOTHING, Known, fold
+from aim_watcher.projection import NOTHING, Known, fold, within
 from aim_watcher.prune import reduced
 from aimbus import Bus, CaughtUp, Event, Item, Level, Loading, OversizedMessage, Stalled, Undecodable, follow, keep_streams
 from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
@@ -30,13 +32,15 @@ from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, key_of, subject_of
 from aimschema.reasons import WATCHER
-from aimschema.resources import BUDGET, CONFIG_MAP, POD, WATCHED, Key, Resource
+from aimschema.resources import BUDGET, CONFIG_MAP, GATEWAY, POD, RESOURCES, WATCHED, Key, Resource
 from aimservice.health import Health
 from aimservice.letters import Letters
 from aimservice.metrics import EVENTS, FOLLOW_LAG, source_of
 
 OURS = f"{MANAGED_BY}={MANAGED_BY_AIM}"
 SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS, BUDGET.kind: OURS}
+EVERYWHERE = frozenset({GATEWAY.kind})
+"""Namespaced kinds of which objects in other namespaces are referred to."""
 CHUNK = 500
 TURN_S = 10.0
 RETRY_S = 5.0
@@ -55,12 +59,12 @@ async def unfenced() -> None:
 class Feed:
     """One pass from loading AIM_STATE to whatever ends it; `known` is what the bus has, by kind."""
 
-    def __init__(self, bus: Bus, cluster: Cluster, health: Health, fence: Fence, kinds: Sequence[Resource] = WATCHED) -> None:
+    def __init__(self, bus: Bus, cluster: Cluster, health: Health, fence: Fence, namespaces: Sequence[str] = ()) -> None:
         self._bus = bus
         self._cluster = cluster
         self._health = health
         self._fence = fence
-        self._kinds = kinds
+        self._namespaces = tuple(namespaces)
         self._known: defaultdict[str, Known] = defaultdict(lambda: NOTHING)
         self._watching: list[asyncio.Task[None]] = []
         self._back_in_time = asyncio.Event()
@@ -72,7 +76,8 @@ class Feed:
         self._known.clear()
         self._loaded_seq = 0
         self._epoch = 0
-        self._newest: defaultdict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))  # by kind, of all messages
+        self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(lambda: (0, 0))  # of all messages, by what is watched
+        self._listed: defaultdict[str, dict[str | None, KindSynced]] = defaultdict(dict)  # by kind and namespace
         self._hidden: dict[Key, int] = {}  # objects whose last message cannot be read: its sequence
         self._markers: dict[str, KindSynced] = {}
         self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by kind: one says something at a time
@@ -165,10 +170,15 @@ class Feed:
 
     def _start_watching(self) -> None:
         log.info("caught-up", objects=sum(len(known) for known in self._known.values()))
-        for resource in self._kinds:
+        self._listed.clear()
+        for resource in WATCHED:
             self._health.waiting(resource.kind, "not listed yet")
         self._health.ready(STATE)
-        self._watching = [asyncio.create_task(self._watch(resource), name=f"watch-{resource.kind}") for resource in self._kinds]
+        self._watching = [asyncio.create_task(self._watch(resource, scope)) for resource in WATCHED for scope in self._scopes(resource)]
+
+    def _scopes(self, resource: Resource) -> Sequence[str | None]:
+        """The namespaces in which a kind is watched; None: the cluster."""
+        return self._namespaces if self._namespaces and resource.namespaced and resource.kind not in EVERYWHERE else (None,)
 
     async def _stop_watching(self) -> None:
         for task in self._watching:
@@ -176,18 +186,18 @@ class Feed:
         await asyncio.gather(*self._watching, return_exceptions=True)
         self._watching = []
 
-    async def _watch(self, resource: Resource) -> None:
-        """One kind, for ever; an error nobody foresaw begins with a list again."""
+    async def _watch(self, resource: Resource, scope: str | None) -> None:
+        """One kind, of one namespace or all, for ever; an error nobody foresaw begins with a list again."""
         while True:
-            stream = self._cluster.list_and_watch(resource, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced)
+            stream = self._cluster.list_and_watch(resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced)
             try:
                 async with contextlib.aclosing(stream):
                     async with self._turn():
-                        await self._publish_all(resource, await anext(stream))
+                        await self._publish_all(resource, scope, await anext(stream))
                     async for seen in stream:
-                        await self._publish_all(resource, seen)
+                        await self._publish_all(resource, scope, seen)
             except Exception:
-                log.exception("watch-failed", kind=resource.kind, retry_s=RETRY_S)
+                log.exception("watch-failed", kind=resource.kind, namespace=scope, retry_s=RETRY_S)
             await asyncio.sleep(RETRY_S)
 
     @contextlib.asynccontextmanager
@@ -203,26 +213,40 @@ class Feed:
             if ours:
                 self._listing.release()
 
-    async def _publish_all(self, resource: Resource, seen: Seen) -> None:
+    async def _publish_all(self, resource: Resource, scope: str | None, seen: Seen) -> None:
         async with self._publishing[resource.kind]:
-            await self._check_time(resource, seen)
-            planned = _plan(self._known[resource.kind], resource, seen, self._epoch)
+            await self._check_time(resource, scope, seen)
+            known = self._known[resource.kind]
+            if scope is not None and isinstance(seen, Listed | Absent):
+                known = within(known, scope)
+            planned = _plan(known, resource, seen, self._epoch)
             messages = [message for message in planned if not isinstance(message, KindSynced)]
             for start in range(0, len(messages), CHUNK):
                 await self._publish_chunk(messages[start : start + CHUNK])
             for marker in planned:
                 if isinstance(marker, KindSynced):
-                    await self._mark(marker, len(messages))
+                    await self._listed_in(resource, scope, marker, len(messages))
 
-    async def _check_time(self, resource: Resource, seen: Seen) -> None:
+    async def _check_time(self, resource: Resource, scope: str | None, seen: Seen) -> None:
         """Where the cluster has gone back in time, begin an epoch and wait for `_list_again`, which cancels this."""
         if not isinstance(seen, Listed):
             return
-        if plan.went_back(self._newest[resource.kind], seen.resource_version, self._epoch):
+        if plan.went_back(self._newest[resource.kind, scope], seen.resource_version, self._epoch):
             self._epoch += 1
             log.warning("cluster-went-back-in-time", kind=resource.kind, resource_version=seen.resource_version, epoch=self._epoch)
             self._back_in_time.set()
             await asyncio.get_running_loop().create_future()
+
+    async def _listed_in(self, resource: Resource, scope: str | None, marker: KindSynced, published: int) -> None:
+        """Once every namespace is listed, the kind is."""
+        listed = self._listed[resource.kind]
+        listed[scope] = marker
+        if len(listed) < len(self._scopes(resource)):
+            return
+        outside = [] if scope is None else plan.plan_outside(self._known[resource.kind], self._namespaces, self._epoch)
+        for start in range(0, len(outside), CHUNK):
+            await self._publish_chunk(outside[start : start + CHUNK])
+        await self._mark(plan.joined(listed.values(), begins_epoch=bool(outside)), published + len(outside))
 
     async def _mark(self, marker: KindSynced, published: int) -> None:
         await self._reveal(marker.kind)
@@ -268,7 +292,9 @@ class Feed:
 
     def _note_age(self, message: Outgoing) -> None:
         self._epoch = max(self._epoch, message.epoch)
-        self._newest[message.kind] = max(self._newest[message.kind], plan.newest_of(message))
+        scopes = self._scopes(RESOURCES[message.kind])
+        for scope in scopes if isinstance(message, KindSynced) or scopes == (None,) else (message.namespace,):
+            self._newest[message.kind, scope] = max(self._newest[message.kind, scope], plan.newest_of(message))
 
 
 def _count(item: Item) -> None:
@@ -302,15 +328,24 @@ def note_level(health: Health, level: Level) -> None:
         health.waiting(STREAMS, f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for {level.still_s:.0f} s")
 
 
-async def publish_cluster(bus: Bus, cluster: Cluster, health: Health, *, replicas: int, max_bytes: int, fence: Fence = unfenced) -> None:
-    """Keep the streams and feed them, until cancelled. Raises StreamsRefused when NATS cannot hold them."""
+class Limits(TypedDict):
+    """Of the streams: copies of each, and bytes of AIM_LOG."""
+
+    replicas: int
+    max_bytes: int
+
+
+async def publish_cluster(
+    bus: Bus, cluster: Cluster, health: Health, *, fence: Fence = unfenced, namespaces: Sequence[str] = (), **limits: Unpack[Limits]
+) -> None:
+    """Keep the streams and feed them, until cancelled. `namespaces`: those to watch; empty: all. Raises StreamsRefused when NATS cannot hold them."""
     async with asyncio.TaskGroup() as tasks:
         feed: asyncio.Task[None] | None = None
-        kept = keep_streams(bus, replicas=replicas, max_bytes=max_bytes, on_level=partial(note_level, health))
+        kept = keep_streams(bus, **limits, on_level=partial(note_level, health))
         async with contextlib.aclosing(kept) as remade:
             async for streams in remade:
                 log.info("streams-ready", republish=streams.republish)
                 if feed is not None:
                     feed.cancel()
                     await asyncio.wait([feed])
-                feed = tasks.create_task(Feed(bus, cluster, health, fence).run())
+                feed = tasks.create_task(Feed(bus, cluster, health, fence, namespaces).run())

@@ -9,7 +9,7 @@
    then everything is published once more, in a new epoch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -56,6 +56,24 @@ def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoi
     """
     gone: list[Outgoing] = [_deleted(key, present, str(present.version), epoch) for key, present in _living(known)]
     return [*gone, KindSynced(kind=resource.kind, resource_version="", objects=0, installed=False, epoch=epoch + bool(gone))]
+
+
+def plan_outside(known: Known, namespaces: Collection[str], epoch: int = 0) -> list[ObjectMessage]:
+    """For objects of namespaces that are watched no longer. As for a kind that is absent: they may come back unchanged."""
+    return [_deleted(key, present, str(present.version), epoch) for key, present in _living(known) if key.namespace not in namespaces]
+
+
+def joined(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> KindSynced:
+    """One marker for lists of several namespaces; what is in none of them yet may be newer than the oldest of them."""
+    first, *_ = markers
+    oldest = min(markers, key=lambda marker: int(marker.resource_version or "0"))
+    return structs.replace(
+        first,
+        resource_version=oldest.resource_version,
+        objects=sum(marker.objects for marker in markers),
+        installed=all(marker.installed for marker in markers),
+        epoch=max(marker.epoch for marker in markers) + begins_epoch,
+    )
 
 
 def plan_changed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:

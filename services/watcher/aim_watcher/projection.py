@@ -56,3 +56,8 @@ def living(known: Known, key: Key) -> Published | None:
     """What the bus says on an object that it says is there."""
     present = known.get(key)
     return None if present is None or present.gone else present
+
+
+def within(known: Known, namespace: str) -> Known:
+    """Of a kind only what is in a namespace."""
+    return Map({key: present for key, present in known.items() if key.namespace == namespace})

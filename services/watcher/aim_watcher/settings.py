@@ -1,10 +1,33 @@
 """Settings of the watcher beyond those every service has."""
 
-from pydantic import Field
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from aimservice.settings import ServiceSettings
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def _names(value: object) -> object:
+    """Raises ValueError for what cannot be the name of a namespace."""
+    if not isinstance(value, str):
+        return value
+    names = dict.fromkeys(name for part in value.split(",") if (name := part.strip()))
+    for name in names:
+        if _NAMESPACE.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is no name of a namespace; write names with commas between them")
+    return tuple(names)
 
 
 class WatcherSettings(ServiceSettings):
     nats_replicas: int = Field(default=1, ge=1, le=5)
     nats_max_bytes: int = Field(default=1 << 30, ge=1 << 20)  # of AIM_LOG
+    namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()  # served beside the control plane's own; empty: all of the cluster
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The namespaces to watch; empty: all. In the control plane's own are the config of pull secrets and what is known of images."""
+        return tuple(dict.fromkeys((*self.namespaces, self.namespace))) if self.namespaces else ()

@@ -89,11 +89,11 @@ class Lab:
     reader: Reader
 
     @asynccontextmanager
-    async def watcher(self) -> AsyncIterator[Health]:
+    async def watcher(self, *namespaces: str) -> AsyncIterator[Health]:
         """A watcher that is killed at the end; nothing of it is left but what it published."""
         health = Health()
         bus = await aimbus.connect(self.nats.url, name="aim-watcher")
-        work = asyncio.create_task(publish_cluster(bus, self.cluster, health, replicas=1, max_bytes=1 << 26))
+        work = asyncio.create_task(publish_cluster(bus, self.cluster, health, namespaces=namespaces, replicas=1, max_bytes=1 << 26))
         try:
             yield health
         finally:
@@ -216,6 +216,39 @@ async def test_what_an_older_release_published_whole_is_replaced_at_once(lab: La
     async with lab.watcher():
         await lab.reader.until(lambda: "password" not in lab.reader.objects["kept"].object["data"])
         assert [seen.body["data"] for seen in lab.reader.picture.all(CONFIG_MAP.kind, "lab")] == [{"image": "1"}]
+
+
+async def in_namespaces(lab: Lab, *names: str) -> None:
+    """An object in each, and a Gateway in the last."""
+    for name in names:
+        await lab.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        body = config_map(f"in-{name}")
+        await lab.cluster.create({**body, "metadata": body["metadata"] | {"namespace": name}})
+
+
+async def test_only_what_is_in_the_named_namespaces_or_in_none_is_published(lab: Lab) -> None:
+    await in_namespaces(lab, "a", "b", "c")
+    storage = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "fast"}, "provisioner": "p"}
+    await lab.cluster.create(storage)
+    async with lab.watcher("a", "b"):
+        await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
+        assert set(lab.reader.objects) == {"in-a", "in-b", "fast"}
+        assert lab.reader.synced["ConfigMap"].objects == 2
+        await lab.cluster.delete(CONFIG_MAP, "c", "in-c")
+        await lab.cluster.merge_patch(CONFIG_MAP, "b", "in-b", {"data": {"image": "2"}})
+        await lab.cluster.delete(CONFIG_MAP, "a", "in-a")
+        await lab.reader.until(lambda: lab.reader.texts() == {"in-b": "2"})
+
+
+async def test_a_namespace_that_is_no_longer_named_goes_and_comes_back_when_it_is(lab: Lab) -> None:
+    await in_namespaces(lab, "a", "b")
+
+    def there() -> set[str]:
+        return {seen.key.name for seen in lab.reader.picture.everywhere(CONFIG_MAP.kind)}
+
+    for named, left in ((("a", "b"), {"in-a", "in-b"}), (("a",), {"in-a"}), (("a", "b"), {"in-a", "in-b"}), ((), {"in-a", "in-b"})):
+        async with lab.watcher(*named):
+            await lab.reader.until(lambda left=left: there() == left)  # type: ignore[misc]
 
 
 async def test_a_wiped_bus_is_filled_again(lab: Lab) -> None:
