@@ -42,11 +42,11 @@ HASHES: Final = "hashes"
 OBJECT_BYTES: Final = 64 << 10
 """How large a published object may be, as JSON, beside a spec of ours."""
 LARGER: Final = {
-    CONFIG_MAP.kind: 2 * LARGEST_ELEMENT_BYTES + OBJECT_BYTES,
+    CONFIG_MAP.kind: LARGEST_ELEMENT_BYTES + OBJECT_BYTES,
     TEMPLATE.kind: LARGEST_ELEMENT_BYTES + OBJECT_BYTES,
     GATEWAY.kind: 4 * OBJECT_BYTES,
 }
-"""Kinds with another limit: the answer of an image, with its quotes escaped; status.modelSources of one; 64 listeners with their conditions."""
+"""Kinds with another limit: the answer of an image; status.modelSources of one; 64 listeners with their conditions."""
 LONGEST_ANNOTATION: Final = 1024
 """Characters. A longer one is none of ours."""
 OWNERS_BYTES: Final = 4 << 10
@@ -166,8 +166,17 @@ def tombstone(body: Body) -> Body:
 
 
 def limit_bytes(kind: str) -> int:
-    """How large an object of this kind may be on the bus, as JSON; a spec of ours does not count."""
+    """How large an object of this kind may be on the bus, in `size_bytes`; a spec of ours does not count."""
     return LARGER.get(kind, OBJECT_BYTES)
+
+
+def size_bytes(body: Body) -> int:
+    """Of the body as JSON; of a ConfigMap's texts without escapes, since an answer is mostly quotes."""
+    data = body.get("data")
+    if body.get("kind") != CONFIG_MAP.kind or not isinstance(data, dict):
+        return len(msgspec.json.encode(body))
+    texts = sum(len(f"{name}{text}".encode(errors="replace")) for name, text in data.items())
+    return texts + len(msgspec.json.encode({name: value for name, value in body.items() if name != "data"}))
 
 
 def goes_whole(kind: str) -> bool:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimschema.discovered import LARGEST_ELEMENT_BYTES
 from aimschema.labels import PREFIX
-from aimschema.published import HASHES, hashed_field, published, tombstone
+from aimschema.published import HASHES, hashed_field, limit_bytes, published, size_bytes, tombstone
 from aimschema.resources import AIM_KINDS, RESOURCES, WATCHED
 
 Body = dict[str, Any]
@@ -140,3 +141,8 @@ def test_a_spec_without_bottom_is_cut() -> None:
     for _ in range(5000):
         deep = {"x": deep}
     json.dumps(published(body("InferenceService", OURS, spec=deep)))
+
+
+def test_the_largest_answer_fits() -> None:
+    answer = body("ConfigMap", OURS, data={"result.json": '"' * LARGEST_ELEMENT_BYTES, "image": "registry/model:1"})
+    assert size_bytes(published(answer)) <= limit_bytes("ConfigMap")

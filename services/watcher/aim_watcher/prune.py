@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from aimschema.published import HASHES, SPEC, goes_whole, limit_bytes, published
+from aimschema.published import HASHES, SPEC, goes_whole, limit_bytes, published, size_bytes
 
 Body: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str, ...]
@@ -49,7 +49,7 @@ def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ..
     whole = {SPEC: body[SPEC]} if goes_whole(body["kind"]) and SPEC in body else {}
     rest = {name: value for name, value in body.items() if name not in whole}
     limit = limit_bytes(body["kind"])
-    while len(msgspec.json.encode(rest)) > limit:
+    while size_bytes(rest) > limit:
         found = without_largest(rest)
         if found is None:
             break

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,7 @@ from aim_watcher.plan import Outgoing
 from aim_watcher.projection import NOTHING, Known, fold, living
 from aimschema.labels import PREFIX
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.published import limit_bytes
+from aimschema.published import limit_bytes, size_bytes
 from aimschema.resources import AIM_KINDS, CACHE, JOB, TEMPLATE, WATCHED, Key, Resource, key_of
 from aimservice.projection import Projection
 from aimservice.projection import fold as service_fold
@@ -124,7 +123,7 @@ def test_no_object_takes_more_than_its_share_of_the_bus(resource: Resource, fiel
     assert isinstance(message, ObjectChanged)
     spec = message.object.pop("spec", None) if resource in AIM_KINDS else None
     assert spec == (object_.get("spec") if resource in AIM_KINDS else None)
-    assert len(msgspec.json.encode(message.object)) <= limit_bytes(resource.kind)
+    assert size_bytes(message.object) <= limit_bytes(resource.kind)
 
 
 def test_what_another_release_published_of_the_same_version_is_replaced_once() -> None:
