@@ -13,6 +13,7 @@ from aim_cacher import plan as cacher
 from aim_deployer import gpus
 from aim_deployer import plan as deployer
 from aim_discovery import plan as discovery
+from aim_discovery.output import digested
 from aim_router import plan as router
 from aim_statuswriter import plan as statuswriter
 from aim_statuswriter.render import event as event_body
@@ -207,7 +208,7 @@ def test_what_is_made_is_valid_and_in_its_place_and_what_is_said_can_be_printed(
     planner, kinds = PLANNERS[service]
     keys = [key_of(body) for body in bodies if body["kind"] in kinds]
     learned = [testing.refused(key, Key(CLAIM.kind, key.namespace, "x"), log) for key in keys] if refused else []
-    told = [Learned(key_of(body), discovery.LOG, discovery.ReadLogResult(log)) for body in bodies if body["kind"] in {JOB.kind, POD.kind}]
+    told = [Learned(key_of(body), discovery.LOG, digested(log.encode(errors="replace"))) for body in bodies if body["kind"] in {JOB.kind, POD.kind}]
     seen = testing.projection(*bodies, learned=[*learned, *told])
     for key in keys:
         plan = planner(seen, key)

@@ -84,7 +84,7 @@ def _what_the_log_said(template: Key, events: Sequence[Event], place: int) -> Re
             case ObjectChanged(kind=kind, namespace=namespace, name=name) as changed if (kind, namespace, name) == kept:
                 answer = (changed.object.get("data") or {}).get(RESULT_KEY)
                 if answer is not None:
-                    return ReadLogResult(str(answer).encode(errors="replace"))
+                    return ReadLogResult(str(answer))
             case StatusReported(service=reasons.DISCOVERY) as said if (said.kind, said.namespace, said.name) == template:
                 failed = next((c for c in said.conditions if c.reason == reasons.DISCOVERY_FAILED), None)
                 match_ = None if failed is None else _FAILED_TRY.fullmatch(failed.message)

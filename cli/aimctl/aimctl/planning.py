@@ -219,16 +219,16 @@ class _Future:
             "resourceVersion": str(self._version),
             "generation": generation,
         }
-        touched = self._affected(key)
+        before = self.seen
         self.seen = fold(self.seen, written({**body, "metadata": metadata}))
-        self._touch(touched | self._affected(key))
+        self._touch(self._touched(before, key))
 
     def _delete(self, who: str, key: Key) -> None:
         present = self.seen.get(key)
         if present is None or present.deleting:
             return
         self.changes.append(Change(who, key, _as_written(present), None))
-        touched = self._affected(key)
+        before = self.seen
         self._version += 1
         gone = ObjectDeleted(
             kind=key.kind,
@@ -240,11 +240,11 @@ class _Future:
             epoch=present.epoch,
         )
         self.seen = fold(self.seen, gone)
-        self._touch(touched | self._affected(key))
+        self._touch(self._touched(before, key))
 
-    def _affected(self, key: Key) -> set[tuple[Service, Key]]:
+    def _touched(self, before: Projection, key: Key) -> set[tuple[Service, Key]]:
         follows = [service for service in self.services if any(key.kind == resource.kind for resource in service.follows)]
-        return {(service, each) for service in follows for each in service.affected(self.seen, key)}
+        return {(service, each) for service in follows for each in service.touched(before, self.seen, key)}
 
     def _touch(self, touched: set[tuple[Service, Key]]) -> None:
         for service, key in sorted(touched, key=lambda pair: (pair[0].name, str(pair[1]))):

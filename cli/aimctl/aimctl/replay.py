@@ -127,9 +127,9 @@ class _Run:
         match message:
             case ObjectChanged() | ObjectDeleted() if message.kind in self.follows:
                 key = _key(message)
-                touched = self.touched(key)
+                before = self.seen
                 self.fold_in(event)
-                yield from self.look_at(touched | self.touched(key), event)
+                yield from self.look_at(self.touched(before, key), event)
             case StatusReported() if message.service == self.service.name:
                 yield from self.own(event, self.reported_for(_key(message)), None)
             case StatusReported() if self.service.reports:
@@ -162,10 +162,11 @@ class _Run:
         yield from self.look_at(keys, event, "what it then said or did")
         yield Own(event, wrote)
         self.fold_in(event)
-        touched = set() if wrote is None else self.touched(_key(wrote))
+        touched = set[Key]()
         if wrote is not None:
+            before = self.seen
             self.seen = fold(self.seen, written(wrote.object))
-            touched |= self.touched(_key(wrote))
+            touched = self.touched(before, _key(wrote))
         yield from self.look_at(keys | touched, event, "its own news")
 
     def acted(self, event: Event, message: ActionTaken, place: int) -> Iterator[Step]:
@@ -179,10 +180,10 @@ class _Run:
 
     def reported_for(self, key: Key) -> set[Key]:
         """Which keys the service may have looked at to say this."""
-        return {key} if key.kind in self.plans_for else self.touched(key)
+        return {key} if key.kind in self.plans_for else self.touched(self.seen, key)
 
-    def touched(self, key: Key) -> set[Key]:
-        return set(self.service.affected(self.seen, key)) if self.started and key.kind in self.follows else set()
+    def touched(self, before: Projection, key: Key) -> set[Key]:
+        return set(self.service.touched(before, self.seen, key)) if self.started and key.kind in self.follows else set()
 
     def fold_in(self, event: Event) -> None:
         self.seen = fold(self.seen, event.message, event.seq)

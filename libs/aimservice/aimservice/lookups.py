@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from aimschema.discovered import Discovered, from_config_map
 from aimschema.names import discovery_config_map
 from aimschema.reasons import DUPLICATE_SOURCE, FAILED_STATE, READY
-from aimschema.resources import CACHE, CONFIG_MAP, MODEL, Key
+from aimschema.resources import CONFIG_MAP, TEMPLATE, Key
+from aimservice.indexes import ANSWERS_BY_SOURCE, CACHES_BY_SOURCE, MODELS_BY_NAME, TEMPLATES_BY_SOURCE
 from aimservice.projection import Projection, Seen
 
 
@@ -16,12 +17,12 @@ def oldest_first(found: Iterable[Seen]) -> list[Seen]:
 
 def models_named(seen: Projection, name: str) -> list[Seen]:
     """Catalogue entries of one canonical name; the first is the one that counts."""
-    return oldest_first(model for model in seen.all(MODEL.kind, None) if model.spec.get("name") == name)
+    return oldest_first(seen.find(MODELS_BY_NAME, name))
 
 
 def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[Seen]:
     """Caches of one source in a namespace; the first is the one that counts."""
-    return oldest_first(cache for cache in seen.all(CACHE.kind, namespace) if cache.spec.get("sourceUri") == source_uri)
+    return oldest_first(seen.find(CACHES_BY_SOURCE, source_uri, namespace))
 
 
 def has_failed(cache: Seen) -> bool:
@@ -40,3 +41,17 @@ def discovered(seen: Projection, template: Seen) -> Discovered | None:
     """What a template's image answered."""
     kept = kept_answer(seen, template)
     return None if kept is None else from_config_map(kept.body)
+
+
+def templates_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
+    """Templates whose image names this source. While an image is asked again, its last answer still counts; without one, what the status says."""
+    found: dict[Key, Seen] = {}
+    for kept in seen.find(ANSWERS_BY_SOURCE, source, namespace):
+        owner = kept.owner(TEMPLATE.kind)
+        template = None if owner is None else seen.get(owner)
+        if template is not None and kept_answer(seen, template) is kept:
+            found[template.key] = template
+    for template in seen.find(TEMPLATES_BY_SOURCE, source, namespace):
+        if template.key not in found and discovered(seen, template) is None:
+            found[template.key] = template
+    return list(found.values())

@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol, assert_never
 
 import structlog
@@ -112,6 +113,7 @@ class Service:
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)  # by kind, what others report that it reads
     measure: Callable[[Projection], Iterable[Metric]] = lambda _seen: ()  # what is counted at each scrape
     progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
+    neighbours: Callable[[Projection, Projection, Key], Iterable[Key]] = lambda _before, _after, _key: ()  # keys an event touches by what it changes
 
     @property
     def filters(self) -> list[str]:
@@ -119,6 +121,11 @@ class Service:
         objects, markers = (subjects.objects(r.kind) for r in self.follows), (subjects.of_synced(r.kind) for r in self.follows)
         actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
         return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
+
+    def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
+        """Keys to reconcile once the object at `key` has changed: those it touched before and touches now (it may have moved between owners)."""
+        found = (self.affected(before, key), self.affected(after, key), self.neighbours(before, after, key))
+        return list(dict.fromkeys(chain.from_iterable(found)))
 
     @property
     def contract(self) -> Contract:
@@ -349,11 +356,10 @@ class Loop:
             self._applier.gone(key)
 
     def _fold_and_enqueue(self, message: Input, key: Key, seq: int) -> None:
-        """Look at the keys the object touched before and touches now (it may have moved between owners)."""
-        before = set(self.service.affected(self.projection, key)) if self._active else set()
+        before = self.projection
         self.fold(message, seq)
-        if self._active:
-            for touched in before | set(self.service.affected(self.projection, key)):
+        if self._active and self.projection is not before:
+            for touched in self.service.touched(before, self.projection, key):
                 self.queue.add(touched, seq)
 
     def fold(self, event: Input, seq: int = 0) -> None:

@@ -9,7 +9,9 @@
 """
 
 import datetime
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -19,6 +21,7 @@ from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted
 from aimschema.published import HASHES, SPEC
 from aimschema.reasons import NAME_CONFLICT
 from aimschema.resources import RESOURCES, Key, key_of
+from aimservice.indexes import MOST_VALUES, OWNED, Index, hashes, holds, of_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Seen:
     @property
     def owners(self) -> frozenset[str]:
         """uids of the objects that own this one."""
-        return frozenset(str(reference.get("uid")) for reference in self.body["metadata"].get("ownerReferences") or ())
+        return frozenset(OWNED.values(self.body))
 
     def owner_reference(self) -> dict[str, Any]:
         """For objects made for this one: the garbage collector removes them with it."""
@@ -160,6 +163,7 @@ class Refusal:
 
 Input: TypeAlias = Message | Learned
 _NO_NAMES: Map[str, Seen] = Map()
+_NO_KEYS: "Map[Key, array[int]]" = Map()
 _NO_FACTS: Map[str, object] = Map()
 _NEVER = (0, -1)
 _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
@@ -170,7 +174,10 @@ class Projection:
     """Everything known, with the look-ups planners need."""
 
     _objects: Map[tuple[str, str | None], Map[str, Seen]] = field(default_factory=Map)
-    _owned: Map[tuple[str, str | None], frozenset[Key]] = field(default_factory=Map)
+    _indexed: Map[tuple[str, str, str | None, str], tuple[Seen, ...]] = field(default_factory=Map)
+    """By index, kind, namespace and value, oldest first."""
+    _many: "Map[tuple[str, str, str | None], Map[Key, array[int]]]" = field(default_factory=Map)
+    """By index, kind and namespace, the objects that have too many values."""
     _gone: Map[Key, tuple[int, int]] = field(default_factory=Map)
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
     _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
@@ -200,9 +207,19 @@ class Projection:
 
         Anybody may write any uid into an ownerReference, but an owner is in the same namespace or has none.
         """
-        keys = self._owned.get((uid, namespace), frozenset())
-        found = [self.get(key) for key in keys if key.kind == kind]
-        return sorted((seen for seen in found if seen is not None), key=lambda seen: (seen.created, seen.key.name))
+        return self._find(OWNED, kind, namespace, uid)
+
+    def find(self, index: Index, value: str, namespace: str | None = None) -> list[Seen]:
+        """Objects with this value, oldest first; of this namespace unless the index is for all of them together."""
+        return self._find(index, index.kind, None if index.everywhere else namespace, value)
+
+    def _find(self, index: Index, kind: str, namespace: str | None, value: str) -> list[Seen]:
+        found = list(self._indexed.get((index.name, kind, namespace, value), ()))
+        many = self._many.get((index.name, kind, namespace), _NO_KEYS)
+        if not many:
+            return found
+        more = (self.get(key) for key, kept in many.items() if holds(kept, value))
+        return sorted([*found, *(seen for seen in more if seen is not None)], key=_order)
 
     def report(self, key: Key, service: str) -> StatusReported | None:
         """The last report of a service on an object."""
@@ -321,11 +338,7 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
         seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
     place = (key.kind, key.namespace)
     names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
-    owned = seen._owned
-    for uid in new.owners:
-        here = (uid, key.namespace)
-        owned = owned.set(here, owned.get(here, frozenset()) | {key})
-    return replace(seen, _objects=seen._objects.set(place, names), _owned=owned, _epoch=max(seen._epoch, new.epoch))
+    return _indexed(replace(seen, _objects=seen._objects.set(place, names), _epoch=max(seen._epoch, new.epoch)), new, _with)
 
 
 def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
@@ -342,9 +355,36 @@ def _remove(seen: Projection, present: Seen) -> Projection:
     key, place = present.key, (present.key.kind, present.key.namespace)
     names = seen._objects[place].delete(key.name)
     objects = seen._objects.set(place, names) if names else seen._objects.delete(place)
-    owned = seen._owned
-    for uid in present.owners:
-        here = (uid, key.namespace)
-        rest = owned.get(here, frozenset()) - {key}
-        owned = owned.set(here, rest) if rest else owned.delete(here)
-    return replace(seen, _objects=objects, _owned=owned)
+    return _indexed(replace(seen, _objects=objects), present, _without)
+
+
+def _indexed(seen: Projection, present: Seen, change: Callable[[tuple[Seen, ...], Seen], tuple[Seen, ...]]) -> Projection:
+    """With an object put into its indexes, or taken out of them."""
+    kind, indexed, many = present.key.kind, seen._indexed, seen._many
+    for index in of_kind(kind):
+        values, namespace = set(index.values(present.body)), None if index.everywhere else present.key.namespace
+        if len(values) > MOST_VALUES:
+            place = (index.name, kind, namespace)
+            keys = many.get(place, _NO_KEYS)
+            keys = keys.set(present.key, hashes(values)) if change is _with else keys.delete(present.key)
+            many = many.set(place, keys) if keys else many.delete(place)
+            continue
+        for value in values:
+            at = (index.name, kind, namespace, value)
+            left = change(indexed.get(at, ()), present)
+            indexed = indexed.set(at, left) if left else indexed.delete(at)
+    return replace(seen, _indexed=indexed, _many=many)
+
+
+def _order(seen: Seen) -> tuple[str, str, str]:
+    return seen.created, seen.key.name, seen.key.namespace or ""
+
+
+def _with(found: tuple[Seen, ...], new: Seen) -> tuple[Seen, ...]:
+    place = bisect_left(found, _order(new), key=_order)
+    return (*found[:place], new, *found[place:])
+
+
+def _without(found: tuple[Seen, ...], present: Seen) -> tuple[Seen, ...]:
+    place = bisect_left(found, _order(present), key=_order)
+    return found[:place] + found[place + 1 :]

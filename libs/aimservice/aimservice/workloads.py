@@ -245,11 +245,16 @@ def gated_left_s(state: Projection, job: Seen, now: datetime.datetime) -> float 
     The deadline counts from the Job's start, also while a gate holds its pods; that of a suspended Job does not.
     """
     pods, deadline_s = [pod for pod in pods_of(state, job) if not pod.deleting], job.spec.get("activeDeadlineSeconds")
-    started = _time(job.status.get("startTime"))
+    started = started_at(job)
     gated = [pod for pod in pods if (trouble := _scheduling(pod, "")) is not None and trouble.reason == GATED]
     if not gated or started is None or not isinstance(deadline_s, int):
         return None
     return deadline_s - DEADLINE_MARGIN_S - (now - started).total_seconds()
+
+
+def started_at(job: Seen) -> datetime.datetime | None:
+    """When its controller started the Job, or started it again after a pause; aware UTC."""
+    return _time(job.status.get("startTime"))
 
 
 def has_not_started(state: Projection, job: Seen, now: datetime.datetime) -> bool:

@@ -1,15 +1,20 @@
 """The picture built from events: the same whatever the order, the doubles and the latecomers."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimschema.discovered import digest
+from aimschema.labels import ANNOTATION_DIGEST, COMPONENT, KSERVE_ISVC_LABEL, WORKLOAD_ID
 from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key
+from aimservice.indexes import INDEXES, MOST_VALUES, TEMPLATES_BY_SOURCE, Index
 from aimservice.projection import REFUSED, Learned, Projection, Seen, fold, forget, forget_reports, renumbered, written
 
 POD, JOB = Key("Pod", "ml", "p"), Key("Job", "ml", "j")
@@ -321,3 +326,81 @@ def test_what_can_be_read_off_an_object() -> None:
 def test_an_owner_is_of_the_group_that_we_know_whatever_its_event_says() -> None:
     forged = replace(SEEN, body={**SEEN.body, "apiVersion": "nobody.example/v1"})
     assert forged.owner_reference() == SEEN.owner_reference()
+
+
+def kept_answer_of(sources: list[str]) -> dict[str, Any]:
+    return {"data": {"result.json": json.dumps({"models": [{"name": "m", "source": source} for source in sources]})}}
+
+
+TEXTS = st.sampled_from(["a", "b", "", "hf://org/a", "hf://org/b"])
+ANYTHING = st.one_of(st.none(), st.integers(), TEXTS, st.lists(TEXTS, max_size=3), st.dictionaries(TEXTS, TEXTS, max_size=2))
+VOLUMES = ANYTHING | st.lists(st.fixed_dictionaries({"persistentVolumeClaim": ANYTHING | st.fixed_dictionaries({"claimName": TEXTS})}))
+
+
+def having(part: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects whose `part` has these fields, or is something else."""
+    return st.fixed_dictionaries({part: ANYTHING | st.fixed_dictionaries({name: ANYTHING | values for name, values in fields.items()})})
+
+
+SHAPES = {
+    "AIMService": having("spec", model=TEXTS, templateRef=TEXTS, configRef=TEXTS),
+    "AIMServiceTemplate": having("spec", model=TEXTS) | having("status", modelSources=st.lists(TEXTS)),
+    "AIMClusterModel": having("spec", name=TEXTS),
+    "ModelCache": having("spec", sourceUri=TEXTS),
+    "Pod": having("spec", volumes=VOLUMES),
+    "Job": having("spec"),
+    "ConfigMap": st.lists(TEXTS, max_size=3).map(kept_answer_of),
+}
+LABELS = st.dictionaries(st.sampled_from([WORKLOAD_ID, COMPONENT, KSERVE_ISVC_LABEL]), TEXTS)
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> list[ObjectChanged]:
+    """Versions of objects of every kind that has an index, with whatever fields."""
+    found = []
+    for version in range(1, draw(st.integers(1, 12))):
+        kind = draw(st.sampled_from(sorted(SHAPES)))
+        namespace = None if kind == "AIMClusterModel" else draw(st.sampled_from(["ml", "other"]))
+        key = Key(kind, namespace, draw(st.sampled_from(["t", "u"])))
+        event = changed(key, f"{kind}-{namespace}-{key.name}", version, **draw(SHAPES[kind]))
+        event.object["metadata"] |= {"labels": draw(LABELS)}
+        if kind == "ConfigMap":
+            event.object["metadata"] |= {"annotations": {ANNOTATION_DIGEST: digest(event.object["data"])}}
+            event.object["metadata"] |= {"ownerReferences": [{"kind": draw(st.sampled_from(["AIMServiceTemplate", "Job"])), "name": "t", "uid": "o"}]}
+        found.append(event)
+    return found
+
+
+def scanned(seen: Projection, index: Index, value: str, namespace: str | None) -> list[Seen]:
+    """What an index should give, by a look at every object."""
+    there = (each for each in seen.everything() if index.kind in {"", each.key.kind} and (index.everywhere or each.key.namespace == namespace))
+    return sorted(
+        (each for each in there if value in set(index.values(each.body))), key=lambda each: (each.created, each.key.name, each.key.namespace or "")
+    )
+
+
+@given(objects(), st.data())
+def test_an_index_gives_what_a_scan_gives(events: list[ObjectChanged], data: st.DataObject) -> None:
+    seen = Projection()
+    for seq, event in enumerate(data.draw(st.permutations(events)), start=1):
+        seen = fold(seen, event, seq)
+    for gone in data.draw(st.lists(st.sampled_from(events), max_size=3)) if events else []:
+        seen = forget(seen, Key(gone.kind, gone.namespace, gone.name))
+    for index in INDEXES:
+        values = {value for each in seen.everything() for value in index.values(each.body)} | {"a", "nobody's"}
+        for value, namespace in product(values, [None, "ml", "other"]):
+            if index.kind:
+                assert seen.find(index, value, namespace) == scanned(seen, index, value, namespace)
+
+
+def test_an_object_with_thousands_of_values_is_found_by_each_and_kept_small() -> None:
+    many = [f"hf://org/model-{number}" for number in range(3000)]
+    key = Key("AIMServiceTemplate", "ml", "t")
+    seen = fold(Projection(), changed(key, "u", 2, status={"modelSources": many}), 1)
+    few = fold(seen, changed(Key("AIMServiceTemplate", "ml", "s"), "v", 1, status={"modelSources": many[:1]}), 2)
+    assert [each.key.name for each in few.find(TEMPLATES_BY_SOURCE, many[0], "ml")] == ["s", "t"]
+    assert [each.key.name for each in few.find(TEMPLATES_BY_SOURCE, many[-1], "ml")] == ["t"]
+    assert few.find(TEMPLATES_BY_SOURCE, "hf://org/another", "ml") == []
+    assert few.find(TEMPLATES_BY_SOURCE, many[-1], "other") == []
+    assert len(few._indexed) < 2 * MOST_VALUES
+    assert forget(few, key).find(TEMPLATES_BY_SOURCE, many[-1], "ml") == []

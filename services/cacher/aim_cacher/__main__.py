@@ -1,12 +1,13 @@
 """`aim-cacher`: the cacher as a process."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 from aim_cacher.apply import Followers
 from aim_cacher.metrics import measure
 from aim_cacher.plan import plan
-from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
+from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_cacher.settings import CacherSettings
 from aimschema.reasons import CACHER
 from aimschema.resources import CACHE
@@ -18,7 +19,8 @@ from aimservice.process import run
 def service(settings: CacherSettings) -> Service:
     """What it follows and how it plans, as data."""
     planning = partial(plan, downloader_image=settings.downloader_image, rules=settings.job_rules(), ca=settings.ca_text())
-    return Service(CACHER, PLANS_FOR, FOLLOWS, affected, planning, keeps=KEEPS, reads=READS, progress_of=(CACHE,), measure=measure)
+    made = Service(CACHER, PLANS_FOR, FOLLOWS, affected, planning, keeps=KEEPS, reads=READS, neighbours=neighbours)
+    return replace(made, progress_of=(CACHE,), measure=measure)
 
 
 async def serve(settings: CacherSettings, health: Health) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from aimschema import labels
 from aimschema.messages import parse_timestamp
-from aimschema.resources import JOB, POD, SERVICE, Key
+from aimschema.resources import JOB, SERVICE, Key
+from aimservice.indexes import PODS_BY_CLAIM
 from aimservice.plan import NOTHING, Plan, look_again
 from aimservice.projection import Projection, Seen
 from aimservice.workloads import over
@@ -64,16 +65,8 @@ def who_holds(seen: Projection, claim: Seen, now: datetime.datetime, going: Iter
     return Held(words, lasts, NOTHING if lasts else look_again(HELD_AFTER_S - age_s))
 
 
-def claims_mounted(pod: Seen) -> set[str]:
-    """Names of the claims that a pod mounts."""
-    volumes = (volume for volume in pod.spec.get("volumes") or () if isinstance(volume, dict))
-    names = ((volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in volumes)
-    return {name for name in names if name is not None}
-
-
 def _mounting(seen: Projection, claim: Seen) -> Iterator[Seen]:
-    pods = (pod for pod in seen.all(POD.kind, claim.key.namespace) if not over(pod))
-    return (pod for pod in pods if claim.key.name in claims_mounted(pod))
+    return (pod for pod in seen.find(PODS_BY_CLAIM, claim.key.name, claim.key.namespace) if not over(pod))
 
 
 def _holder(seen: Projection, pod: Seen, going: set[str]) -> _Holder:

@@ -1,20 +1,23 @@
 """What the cacher sees, and which caches and templates an object touches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator
 
-from aim_cacher.holders import claims_mounted
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import ANNOTATION_CONFIG
+from aimschema.names import cache_for
 from aimschema.reasons import FAILED_STATE, FILLED, READY
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, POD, SERVICE, STORAGE_CLASS, TEMPLATE, Key
-from aimservice.lookups import caches_of, discovered, oldest_first
+from aimservice.indexes import SERVICES_BY_TEMPLATE, claims_mounted
+from aimservice.lookups import caches_of, discovered, oldest_first, templates_of
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighbours"]
 
 PLANS_FOR = (CACHE, TEMPLATE, CONFIG)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
 KEEPS = (CLAIM,)
+_MADE_NAME = re.compile(r".*-[0-9a-f]{8}")
 READS = {
     CACHE.kind: frozenset({READY, FILLED, "conditions", "status", "progress", "sizeBytes", "attempts"}),
     TEMPLATE.kind: frozenset({"modelSources"}),
@@ -29,14 +32,12 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
         case "ModelCache":
             yield key
             yield from (other.key for other in _siblings(seen, present))
-            yield from (template.key for template in seen.all(TEMPLATE.kind, key.namespace))
+            yield from _templates(seen, key, present)
         case "AIMServiceTemplate":
             yield key
-            yield from _failed_caches(seen, key.namespace)
         case "AIMService":
             if present is not None:
                 yield Key(TEMPLATE.kind, key.namespace, str(present.spec.get("templateRef")))
-            yield from _failed_caches(seen, key.namespace)
         case "AIMNamespaceConfig":
             yield key
             yield from (cache.key for cache in seen.all(CACHE.kind, key.namespace))
@@ -63,31 +64,57 @@ def config_of(cache: Seen | None, namespace: str | None) -> Key:
 def askers(seen: Projection, template: Seen) -> list[Seen]:
     """Who wants the models of a template cached: the template itself where it says warmCache, and services; oldest first."""
     services = (
-        service
-        for service in seen.all(SERVICE.kind, template.key.namespace)
-        if service.spec.get("templateRef") == template.key.name and service.spec.get("cacheModel", True)
+        service for service in seen.find(SERVICES_BY_TEMPLATE, template.key.name, template.key.namespace) if service.spec.get("cacheModel", True)
     )
     return oldest_first([*services, *([template] if template.spec.get("warmCache") else [])])
 
 
 def askers_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
     """Who wants a source cached, by whichever template; oldest first. While an image is asked again, its last answer still counts."""
-    templates = (template for template in seen.all(TEMPLATE.kind, namespace) if source in _sources(seen, template))
-    return oldest_first(asker for template in templates for asker in askers(seen, template))
+    return oldest_first(asker for template in templates_of(seen, namespace, source) for asker in askers(seen, template))
 
 
-def _sources(seen: Projection, template: Seen) -> Sequence[str]:
+def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
+    """Caches that have failed and may have lost the last one who asked for them."""
+    match key.kind:
+        case "AIMServiceTemplate":
+            lost = _asked(before, key) - _asked(after, key)
+        case "AIMService":
+            templates = {_template_of(seen, key) for seen in (before, after)}
+            lost = frozenset().union(*(_asked(before, each) - _asked(after, each) for each in templates if each is not None))
+        case "ConfigMap":
+            owners = [owner for seen in (before, after) for owner in _owner(seen.get(key), TEMPLATE.kind)]
+            lost = frozenset().union(*(_asked(before, each) - _asked(after, each) for each in owners))
+        case _:
+            return
+    for source in lost:
+        yield from (cache.key for cache in caches_of(after, key.namespace, source) if cache.status.get("status") == FAILED_STATE)
+
+
+def _template_of(seen: Projection, service: Key) -> Key | None:
+    present = seen.get(service)
+    return None if present is None else Key(TEMPLATE.kind, service.namespace, str(present.spec.get("templateRef")))
+
+
+def _asked(seen: Projection, key: Key) -> frozenset[str]:
+    """Sources that are wanted through a template."""
+    template = seen.get(key)
+    if template is None or not askers(seen, template):
+        return frozenset()
     found = discovered(seen, template)
-    return found.sources if found is not None else template.status.get("modelSources") or ()
+    return frozenset(found.sources if found is not None else template.status.get("modelSources") or ())
 
 
 def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:
     return [] if cache is None else caches_of(seen, cache.key.namespace, str(cache.spec.get("sourceUri")))
 
 
-def _failed_caches(seen: Projection, namespace: str | None) -> Iterator[Key]:
-    """They may have lost the last one who asked for them."""
-    return (cache.key for cache in seen.all(CACHE.kind, namespace) if cache.status.get("status") == FAILED_STATE)
+def _templates(seen: Projection, key: Key, cache: Seen | None) -> list[Key]:
+    """Those that ask for what it holds; where it may have the name of another source's cache, all."""
+    source = "" if cache is None else str(cache.spec.get("sourceUri"))
+    own_name = key.name == cache_for(source) or not _MADE_NAME.fullmatch(key.name)
+    found = templates_of(seen, key.namespace, source) if own_name else seen.all(TEMPLATE.kind, key.namespace)
+    return [template.key for template in found]
 
 
 def _waiting_for_name(seen: Projection, key: Key) -> list[Key]:
@@ -98,7 +125,7 @@ def _waiting_for_name(seen: Projection, key: Key) -> list[Key]:
 
 def _waiting_for_claims(seen: Projection, pod: Seen | None) -> Iterator[Key]:
     """Caches whose claim is being deleted and is mounted by the pod."""
-    for name in () if pod is None else claims_mounted(pod):
+    for name in () if pod is None else claims_mounted(pod.body):
         claim = seen.get(Key(CLAIM.kind, pod.key.namespace if pod is not None else None, name))
         if claim is not None and claim.deleting:
             yield from _owner(claim, CACHE.kind)

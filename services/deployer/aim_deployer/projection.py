@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from aimschema.labels import KSERVE_COMPONENT_LABEL, KSERVE_ISVC_LABEL
 from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY, RUNTIME_READY
 from aimschema.resources import BUDGET, CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
+from aimservice.indexes import PODS_BY_INFERENCE_SERVICE, SERVICES_BY_CONFIG, SERVICES_BY_MODEL, SERVICES_BY_TEMPLATE, Index
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
@@ -33,25 +34,25 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
             if present is not None and KSERVE_ISVC_LABEL in present.labels:
                 yield Key(SERVICE.kind, key.namespace, present.labels[KSERVE_ISVC_LABEL])
         case "AIMServiceTemplate":
-            yield from _with(seen, key.namespace, "templateRef", key.name)
+            yield from _with(seen, SERVICES_BY_TEMPLATE, key)
         case "ConfigMap":
             owner = None if present is None else present.owner(TEMPLATE.kind)
             if owner is not None:
-                yield from _with(seen, key.namespace, "templateRef", owner.name)
+                yield from _with(seen, SERVICES_BY_TEMPLATE, owner)
         case "AIMNamespaceConfig":
-            yield from _with(seen, key.namespace, "configRef", key.name)
+            yield from _with(seen, SERVICES_BY_CONFIG, key)
         case "ModelCache":
             yield from (service.key for service in seen.all(SERVICE.kind, key.namespace))
         case "AIMClusterModel":
-            name = None if present is None else present.spec.get("name")
-            yield from (service.key for service in seen.everywhere(SERVICE.kind) if service.spec.get("model") == name)
+            if present is not None:
+                yield from (service.key for service in seen.find(SERVICES_BY_MODEL, str(present.spec.get("name"))))
 
 
 def predictor_pods(seen: Projection, service: Key) -> list[Seen]:
     """Pods that KServe runs as predictor of the InferenceService of this name; a transformer's are none."""
-    pods = (pod for pod in seen.all(POD.kind, service.namespace) if pod.labels.get(KSERVE_ISVC_LABEL) == service.name)
+    pods = seen.find(PODS_BY_INFERENCE_SERVICE, service.name, service.namespace)
     return [pod for pod in pods if pod.labels.get(KSERVE_COMPONENT_LABEL, PREDICTOR) == PREDICTOR]
 
 
-def _with(seen: Projection, namespace: str | None, field: str, value: str) -> Iterator[Key]:
-    return (service.key for service in seen.all(SERVICE.kind, namespace) if service.spec.get(field) == value)
+def _with(seen: Projection, index: Index, named: Key) -> Iterator[Key]:
+    return (service.key for service in seen.find(index, named.name, named.namespace))

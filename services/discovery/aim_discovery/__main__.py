@@ -6,7 +6,7 @@ from functools import partial
 from aim_discovery.apply import Handlers
 from aim_discovery.inspection import Inspector
 from aim_discovery.plan import plan
-from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
+from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_discovery.registry import Registries
 from aim_discovery.settings import DiscoverySettings
 from aimschema.reasons import DISCOVERY
@@ -19,7 +19,7 @@ def service(settings: DiscoverySettings) -> Service:
     """What it follows and how it plans, as data."""
     own = settings.namespace
     planner = partial(plan, namespace=own, first_retry_s=settings.discovery_retry_s, rules=settings.job_rules())
-    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), planner, keeps=KEEPS, reads=READS)
+    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), planner, keeps=KEEPS, reads=READS, neighbours=neighbours)
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:

@@ -39,7 +39,7 @@ class ReadLogResult:
     `last_lines`: empty where the log could not be had.
     """
 
-    answer: bytes = b""
+    answer: str = ""
     problem: str = ""
     last_lines: str = ""
 
@@ -51,7 +51,7 @@ def digested(raw: bytes) -> ReadLogResult:
     log = raw.decode(errors="replace")
     lines = last_lines(log)
     try:
-        return ReadLogResult(msgspec.json.encode(parse(log), order="deterministic"), last_lines=lines)
+        return ReadLogResult(msgspec.json.encode(parse(log), order="deterministic").decode(), last_lines=lines)
     except BadOutputError as error:
         return ReadLogResult(problem=str(error), last_lines=lines)
 

@@ -15,6 +15,7 @@ from typing import Any
 from aim_discovery.catalogue import missing_image, plan_model, unsupported
 from aim_discovery.output import ReadLogResult
 from aim_discovery.render import CONTAINER, discovery_job, inputs_of, result_config_map, result_data
+from aim_discovery.turns import UNSTARTED_COUNTS_S, in_the_way
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import Discovered, from_config_map
@@ -53,13 +54,10 @@ from aimservice.workloads import (
     last_end,
     outcome,
     pods_of,
-    running,
     unstarted,
     was_oom_killed,
 )
 
-MOST_AT_ONCE = 10
-UNSTARTED_COUNTS_S = 60.0
 POD_WORD_S = 10.0
 """How long a finished Job's pod is waited for: its last state may come after the Job's."""
 FIRST_RETRY_S = 60.0
@@ -279,25 +277,13 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
         return waiting | look_again((parse_timestamp(due) - now).total_seconds())
     if view.image_missing:
         return _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
-    running_now = at_work(seen, now)
-    if running_now >= MOST_AT_ONCE:
-        return _say(view, False, reasons.AWAITING_DISCOVERY, f"{running_now} discoveries are running; this one waits for its turn") | look_again(
-            UNSTARTED_COUNTS_S
-        )
+    if words := in_the_way(seen, view.template, now):
+        return _say(view, False, reasons.AWAITING_DISCOVERY, words) | look_again(UNSTARTED_COUNTS_S)
     job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1, view.settings.rules)
     words = "the discovery Job is being created" if view.refusal is None else f"discovery cannot begin: {view.refusal.message}"
     note = result_config_map(view.template, _held(view) if view.found is not None else {}, _valid_for(view), view.tried)
     starts = act(ApplyObject(note), ApplyObject(job))
     return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, view.refusal.reason(reasons.AWAITING_DISCOVERY), words))
-
-
-def at_work(seen: Projection, now: datetime.datetime) -> int:
-    """Discoveries that run in the cluster, creations under way included; a pod that has not started for a minute no longer counts."""
-    jobs = [job for job in seen.everywhere(JOB.kind) if job.labels.get(labels.COMPONENT) == labels.COMPONENT_DISCOVERY]
-    active = [job for job in jobs if not job.deleting and outcome(seen, job, CONTAINER) == "active"]
-    counted = [job for job in active if _age_s(job, now) < UNSTARTED_COUNTS_S or any(running(pod) for pod in pods_of(seen, job))]
-    present = {job.key for job in jobs}
-    return len(counted) + sum(1 for key in seen.creating(JOB.kind) if key not in present)
 
 
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
@@ -314,7 +300,7 @@ def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Pl
         return act(ReadLog(source.key, source.uid, CONTAINER)) | _at_it(view, "reading what the image answered")
     if log.problem:
         return _failed(view, ended_at(seen, job, CONTAINER) or now, job, log.problem)
-    data = result_data(log.answer.decode(), view.image)
+    data = result_data(log.answer, view.image)
     keeps = act(ApplyObject(result_config_map(view.template, data, view.inputs, view.tried)))
     return keeps if view.refusal is None else keeps | _at_it(view, "the image has answered")
 

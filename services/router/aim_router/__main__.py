@@ -3,7 +3,7 @@
 import sys
 
 from aim_router.plan import plan
-from aim_router.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
+from aim_router.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_router.settings import RouterSettings
 from aimschema.reasons import ROUTER
 from aimservice.health import Health
@@ -13,7 +13,7 @@ from aimservice.process import run
 
 def service(_settings: RouterSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS, reads=READS)
+    return Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS, reads=READS, neighbours=neighbours)
 
 
 async def serve(settings: RouterSettings, health: Health) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aim_router.listeners import address, attached, objects, rejection
 from aim_router.parents import answers, is_complete
-from aim_router.projection import with_workload_id, workload_id
+from aim_router.projection import first_with_workload_id, workload_id
 from aim_router.render import path_of, route, timeout_of
 from aimschema import reasons
 from aimschema.kinds import ConfigSpec, GatewayReference
@@ -137,7 +137,7 @@ def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | Non
         return f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set spec.routing.gateway or autoCreateRoute: false"
     if not seen.installed(ROUTE.kind):
         return NO_GATEWAY_API
-    first = with_workload_id(seen, service)[0]
+    first = first_with_workload_id(seen, service)
     if first.key != service.key:
         return f"service {first.key.name} is older and has the same workload id {workload_id(service)}; change the label of one of them"
     return None

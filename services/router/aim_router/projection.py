@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from aimschema.labels import WORKLOAD_ID
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
-from aimservice.lookups import oldest_first
+from aimservice.indexes import SERVICES_BY_CONFIG, SERVICES_BY_WORKLOAD_ID
 from aimservice.projection import Projection, Seen, fold
 
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
+__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighbours"]
 
 PLANS_FOR = (SERVICE, CONFIG)
 FOLLOWS = (SERVICE, CONFIG, ROUTE, GATEWAY)
@@ -21,14 +21,11 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
     match key.kind:
         case "AIMService":
             yield key
-            present = seen.get(key)
-            if present is not None:
-                yield from (other.key for other in with_workload_id(seen, present))
         case "HTTPRoute":
             yield Key(SERVICE.kind, key.namespace, key.name)
         case "AIMNamespaceConfig":
             yield key
-            yield from (service.key for service in seen.all(SERVICE.kind, key.namespace) if service.spec.get("configRef") == key.name)
+            yield from (service.key for service in seen.find(SERVICES_BY_CONFIG, key.name, key.namespace))
         case "Gateway":
             yield from (config.key for config in seen.everywhere(CONFIG.kind) if config.spec.get("routing"))
             yield from (service.key for service in seen.everywhere(SERVICE.kind) if service.status.get("path") is not None)
@@ -39,7 +36,25 @@ def workload_id(service: Seen) -> str:
     return service.labels.get(WORKLOAD_ID) or service.uid
 
 
-def with_workload_id(seen: Projection, service: Seen) -> list[Seen]:
-    """Services of the namespace with the same workload id; the first is the one that counts."""
-    wanted = workload_id(service)
-    return oldest_first(other for other in seen.all(SERVICE.kind, service.key.namespace) if workload_id(other) == wanted)
+def first_with_workload_id(seen: Projection, service: Seen) -> Seen:
+    """Of the services of the namespace with the same workload id, the one that counts."""
+    return next(other for other in _with_workload_id(seen, service) if not other.deleting or other.key == service.key)
+
+
+def _with_workload_id(seen: Projection, service: Seen) -> list[Seen]:
+    return seen.find(SERVICES_BY_WORKLOAD_ID, workload_id(service), service.key.namespace)
+
+
+def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
+    """Services whose route depends on which one counts for a workload id, where that is another one than before."""
+    if key.kind != SERVICE.kind:
+        return
+    present = [(seen, service) for seen in (before, after) if (service := seen.get(key)) is not None]
+    for seen, service in present:
+        first = [_first(each, service) for each in (before, after)]
+        if first[0] != first[1]:
+            yield from (other.key for other in _with_workload_id(seen, service))
+
+
+def _first(seen: Projection, service: Seen) -> Key | None:
+    return next((other.key for other in _with_workload_id(seen, service) if not other.deleting), None)

@@ -17,6 +17,7 @@ from uuid import UUID
 from aim_discovery import plan as discovery
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.image_labels import ImageLabels
+from aim_discovery.output import ReadLogResult, digested
 from aimctl.planners import PLANNERS, planner
 from aimlab.kinds import Body, stamp
 from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, subject_of
@@ -239,9 +240,9 @@ class Process:
             self.seen = fold(self.seen, message, seq)
             touched = {key} if self.service.reports else set()
         else:
-            touched = set(self.service.affected(self.seen, key))
+            before = self.seen
             self.seen = fold(self.seen, message, seq)
-            touched |= set(self.service.affected(self.seen, key))
+            touched = set(self.service.touched(before, self.seen, key))
         for each in sorted(touched, key=str):
             self.queue.setdefault(each)
 
@@ -330,7 +331,7 @@ class Process:
             case ReadLog():
                 pod = self._pod_of(action)
                 text = None if pod is None else self._logs.get(pod)
-                result = discovery.ReadLogResult(problem="the log is gone") if text is None else discovery.ReadLogResult(text)
+                result = ReadLogResult(problem="the log is gone") if text is None else digested(text.encode())
                 self.seen = fold(self.seen, Learned(action.of, discovery.LOG, result))
                 self.queue.setdefault(key)
             case InspectImage():

@@ -35,9 +35,11 @@ class World:
         spec = {"model": "m", "metric": "latency", "gpusPerReplica": 1, "gpuModel": "MI300X", "tensorParallelism": 1, "warmCache": warm}
         return testing.cr("AIMServiceTemplate", name, spec, **fields)
 
-    def result(self, *models: Body, template: str = "t") -> Body:
+    def result(self, *models: Body, template: str = "t", version: int = 1) -> Body:
         data = {"result.json": json.dumps({"models": list(models) or [{"name": "m", "source": URI, "size_gb": 10}]}), "image": "i"}
-        return testing.config_map(f"{template}-discovery", ("AIMServiceTemplate", template), data)
+        body = testing.config_map(f"{template}-discovery", ("AIMServiceTemplate", template), data)
+        body["metadata"]["resourceVersion"] = str(version)
+        return body
 
     def service(self, name: str = "s", *, age_s: float = 3600, **spec: Any) -> Body:
         return testing.cr("AIMService", name, {"model": "m", "templateRef": "t", "cacheModel": True, "configRef": "default"} | spec, age_s=age_s)

@@ -7,19 +7,20 @@ from typing import Any
 import pytest
 
 from aim_cacher.plan import verdict
-from aim_cacher.projection import affected
+from aim_cacher.projection import affected, neighbours
 from aimschema import labels
 from aimschema.messages import Progress, parse_timestamp
 from aimschema.names import cache_for
-from aimschema.resources import CACHE, Key
+from aimschema.resources import CACHE, Key, key_of
 from aimservice.plan import PatchObject
-from aimservice.projection import REFUSED, Learned, Refusal
+from aimservice.projection import REFUSED, Learned, Refusal, fold, forget
 from aimservice.testing import (
     NAMESPACE,
     NOW,
     Body,
     ago,
     applied,
+    changed,
     contested,
     does,
     fields,
@@ -962,3 +963,42 @@ def test_every_rejection_is_reported(world: Any, given: Given, target: str, *, t
     plan = world.plan(projection(CLASS, *given(world), learned=[rejected]))
     assert REJECTED in message(plan, "Filled")
     assert plan.actions
+
+
+@pytest.mark.parametrize(
+    ("change", "woken"),
+    [
+        pytest.param(lambda w: w.template(version=2, labels={"a": "b"}), set(), id="the-template-changes"),
+        pytest.param(lambda w: w.template(version=2, warm=False), {"mine"}, id="the-template-asks-no-more"),
+        pytest.param(lambda w: w.template(version=2, deleting=True), {"mine"}, id="the-template-goes"),
+        pytest.param(lambda w: w.result(version=2), set(), id="the-same-answer"),
+        pytest.param(lambda w: w.result(TWO[1], version=2), {"mine"}, id="another-answer"),
+        pytest.param(lambda w: w.service(), set(), id="a-service-asks-too"),
+    ],
+)
+def test_failed_caches_are_woken_when_somebody_asks_no_more(world: Any, change: Any, woken: set[str]) -> None:
+    """Only those of the sources that were asked for."""
+    failed = {"status": "Failed"}
+    mine = world.cache(name="mine", spec={"sourceUri": TWO[0]["source"]}, status=failed)
+    others = [world.cache(name=f"other{n}", spec={"sourceUri": f"hf://org/other{n}"}, status=failed) for n in range(3)]
+    before = projection(world.template(), world.result(TWO[0]), mine, *others)
+    body = change(world)
+    after = fold(before, changed(body), 9)
+    assert {each.name for each in neighbours(before, after, key_of(body))} == woken
+
+
+def test_a_failed_cache_is_woken_when_the_last_service_that_asked_is_gone(world: Any) -> None:
+    service = world.service(templateRef="t")
+    mine = world.cache(name="mine", spec={"sourceUri": TWO[0]["source"]}, status={"status": "Failed"})
+    before = projection(world.template(warm=False), world.result(TWO[0]), service, mine)
+    assert [each.name for each in neighbours(before, forget(before, key_of(service)), key_of(service))] == ["mine"]
+    kept = projection(world.template(), world.result(TWO[0]), service, mine)
+    assert list(neighbours(kept, forget(kept, key_of(service)), key_of(service))) == []
+
+
+def test_a_cache_wakes_the_templates_that_ask_for_its_source(world: Any) -> None:
+    bodies = [world.template(), world.template(name="other"), world.result(TWO[0]), world.result(TWO[1], template="other")]
+    mine = world.cache(name="mine", spec={"sourceUri": TWO[0]["source"]})
+    in_the_way = world.cache(name=cache_for(TWO[1]["source"]), spec={"sourceUri": TWO[0]["source"]})
+    woken = [affected(projection(*bodies, cache), key_of(cache)) for cache in (mine, in_the_way)]
+    assert [{key.name for key in keys if key.kind == "AIMServiceTemplate"} for keys in woken] == [{"t"}, {"t", "other"}]

@@ -213,12 +213,16 @@ def test_the_old_answer_is_kept_with_its_inputs_while_a_new_one_is_asked_for(wor
     assert note["metadata"]["annotations"][labels.ANNOTATION_INPUTS] == world.note(answered=True)["metadata"]["annotations"][labels.ANNOTATION_INPUTS]
 
 
+OURS = {labels.COMPONENT: "discovery", labels.MANAGED_BY: "aim"}
+
+
 def busy(count: int, *, started: bool = True, age_s: float = 300) -> list[Body]:
     """Discoveries of other templates."""
     found: list[Body] = []
     for index in range(count):
-        name = f"discover-other-{index}"
-        found.append(job(name, (TEMPLATE.kind, f"other{index}"), labels={labels.COMPONENT: "discovery"}, age_s=age_s))
+        name = f"discover-other{index}-0123abcd"
+        found.append(testing.cr(TEMPLATE.kind, f"other{index}", {"model": "another"}))
+        found.append(job(name, (TEMPLATE.kind, f"other{index}"), labels=OURS, age_s=age_s))
         found.append(testing.pod(f"pod-{index}", (JOB.kind, name), "discovery", phase="Running" if started else "Pending"))
     return found
 
@@ -263,7 +267,7 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
         conditions=(ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery"),),
     )
     seen = projection(world.template(), *busy(1), reports=[waits])
-    assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other-0"), namespace=world.own_namespace)
+    assert world.key in affected(seen, Key(JOB.kind, NAMESPACE, "discover-other0-0123abcd"), namespace=world.own_namespace)
 
 
 @pytest.mark.parametrize("owner", [None, ("AIMService", "x"), (TEMPLATE.kind, "other")], ids=["nobodys", "a-services", "another-templates"])

@@ -9,12 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from aim_router.plan import plan as plan_key
+from aim_router.projection import neighbours
 from aim_router.render import timeout_of
 from aimschema import labels
 from aimschema.messages import KindSynced
-from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key, key_of
 from aimservice import testing
-from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold
+from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold, forget
 from aimservice.testing import NAMESPACE, NOW, Body, applied, contested, does, fields, golden, message, projection, refused, said, says
 
 Given = Callable[[Any], list[Body]]
@@ -256,3 +257,27 @@ def test_half_filled_objects_are_no_surprise(status: Body, routing: Body, listen
     service = testing.cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t", "configRef": "default"})
     seen = projection(service, *(body for body in bodies if body["kind"] in present))
     assert plan_key(seen, Key(SERVICE.kind, NAMESPACE, "s"), NOW).reports
+
+
+@pytest.mark.parametrize(
+    ("change", "woken"),
+    [
+        pytest.param(lambda w: w.service("younger", labels=SHARED, replicas=2, version=2), set(), id="the-younger-changes"),
+        pytest.param(lambda w: w.service("older", labels=SHARED, age_s=9999, replicas=2, version=2), set(), id="the-older-changes"),
+        pytest.param(lambda w: w.service("youngest", labels=SHARED, age_s=1), set(), id="a-third-comes"),
+        pytest.param(lambda w: w.service("oldest", labels=SHARED, age_s=99999), {"oldest", "older", "younger"}, id="an-older-one-comes"),
+        pytest.param(lambda w: w.service("older", age_s=9999, version=2), {"older", "younger"}, id="the-older-takes-another-id"),
+        pytest.param(lambda w: w.service("older", labels=SHARED, age_s=9999, version=2, deleting=True), {"older", "younger"}, id="the-older-goes"),
+        pytest.param(lambda w: w.service("younger", version=2), {"younger"}, id="the-younger-takes-another-id"),
+    ],
+)
+def test_services_of_one_workload_id_are_woken_when_another_one_counts(world: Any, change: Callable[[Any], Body], woken: set[str]) -> None:
+    before = projection(world.service("older", labels=SHARED, age_s=9999), world.service("younger", labels=SHARED))
+    after = fold(before, testing.changed(change(world)), 9)
+    assert {each.name for each in neighbours(before, after, key_of(change(world)))} == woken
+
+
+def test_services_of_one_workload_id_are_woken_when_the_one_that_counts_is_gone(world: Any) -> None:
+    before = projection(world.service("older", labels=SHARED, age_s=9999), world.service("younger", labels=SHARED))
+    key = Key(SERVICE.kind, NAMESPACE, "older")
+    assert Key(SERVICE.kind, NAMESPACE, "younger") in set(neighbours(before, forget(before, key), key))

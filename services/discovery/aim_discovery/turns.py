@@ -1,0 +1,131 @@
+"""Whose turn it is to ask an image, where not all templates can do so at once. Pure.
+
+1. At most `MOST_AT_ONCE` discoveries run in the cluster, creations under way included. A pod that has not started for a minute does not count.
+2. At most `MOST_OF_A_NAMESPACE` of one namespace run while templates of others wait.
+3. A namespace leaves a free turn to each other one that waits and has fewer running. One that has none running leaves none:
+   whatever others do, it gets the next turn that is free when it is reconciled.
+4. When a turn gets free, namespaces with the fewest running are woken first, of equal ones by name, beginning after the one
+   that had the last turn.
+5. A Job counts only if it is ours: by label, by name, and owned by a template that exists. Anybody may make Jobs with our labels.
+"""
+
+import datetime
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from itertools import chain, zip_longest
+
+from aim_discovery.catalogue import missing_image
+from aim_discovery.render import CONTAINER, DEADLINE_S
+from aimschema import labels, names
+from aimschema.discovered import IMAGE_KEY
+from aimschema.messages import parse_timestamp
+from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY
+from aimschema.resources import JOB, TEMPLATE, Key
+from aimservice.indexes import JOBS_BY_COMPONENT
+from aimservice.lookups import kept_answer, models_named
+from aimservice.projection import REFUSED, Projection, Seen
+from aimservice.workloads import outcome, pods_of, running, started_at
+
+MOST_AT_ONCE = 10
+MOST_OF_A_NAMESPACE = 3
+WOKEN_AT_ONCE = 10
+UNSTARTED_COUNTS_S = 60.0
+_HASH = re.compile(r"[0-9a-f]{8}")
+
+
+def in_the_way(seen: Projection, template: Seen, now: datetime.datetime) -> str:
+    """Why a template has to wait for its turn; empty where it has it."""
+    at_work, own = at_work_by_namespace(seen, now), template.key.namespace
+    total = sum(at_work.values())
+    if total >= MOST_AT_ONCE:
+        return f"{total} discoveries are running; this one waits for its turn"
+    mine = at_work.get(own, 0)
+    others = (each for each in seen.everywhere(TEMPLATE.kind) if each.key.namespace != own) if mine else ()
+    waiting = {each.key.namespace for each in others if waits(seen, each, now)}
+    fewer = [namespace for namespace in waiting if at_work.get(namespace, 0) < mine]
+    if (waiting and mine >= MOST_OF_A_NAMESPACE) or MOST_AT_ONCE - total <= len(fewer):
+        return f"{mine} discoveries of namespace {own} are running, and templates of other namespaces wait; this one waits for its turn"
+    return ""
+
+
+def at_work_by_namespace(seen: Projection, now: datetime.datetime) -> Mapping[str | None, int]:
+    """Discoveries that run, creations under way included."""
+    jobs = [job for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY) if is_ours(seen, job) and _is_at_work(seen, job, now)]
+    creations = (key for key in seen.creating(JOB.kind) if seen.get(key) is None)
+    return Counter([*(job.key.namespace for job in jobs), *(key.namespace for key in creations)])
+
+
+def is_ours(seen: Projection, job: Seen) -> bool:
+    """Whether a Job is a discovery of a template that exists."""
+    owner = job.owner(TEMPLATE.kind)
+    template = None if owner is None else seen.get(owner)
+    inputs = job.key.name.rpartition("-")[2]
+    return (
+        template is not None
+        and template.uid in job.owners
+        and job.labels.get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
+        and job.labels.get(labels.COMPONENT) == labels.COMPONENT_DISCOVERY
+        and _HASH.fullmatch(inputs) is not None
+        and job.key.name == names.discovery_job(template.key.name, inputs)
+    )
+
+
+def _is_at_work(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
+    """One of ours ends at its deadline."""
+    started = started_at(job)
+    late = started is not None and (now - started).total_seconds() > DEADLINE_S + UNSTARTED_COUNTS_S
+    if late or job.deleting or outcome(seen, job, CONTAINER) != "active":
+        return False
+    return _age_s(job.created, now) < UNSTARTED_COUNTS_S or any(running(pod) for pod in pods_of(seen, job))
+
+
+def waits(seen: Projection, template: Seen, now: datetime.datetime | None = None) -> bool:
+    """Whether a template would begin a discovery if it had its turn. Without `now`, one that has failed before is not counted.
+
+    Who cannot begin for a reason of its own, such as a quota, does not wait: others need not leave it a turn.
+    """
+    if template.deleting or seen.learned(template.key, REFUSED) is not None:
+        return False
+    if any(not job.deleting for job in seen.owned(template.uid, JOB.kind, template.key.namespace)):
+        return False
+    said = seen.report(template.key, DISCOVERY)
+    due = (template.status if said is None else said.fields).get("nextAttemptTime")
+    if due is not None and (now is None or _age_s(due, now) < 0):
+        return False
+    model = next(iter(models_named(seen, str(template.spec.get("model")))), None)
+    if model is not None and missing_image(seen, model):
+        return False
+    asks = said is not None and any(
+        each.type == DISCOVERED and each.status == "False" and each.reason == AWAITING_DISCOVERY for each in said.conditions
+    )
+    return asks or (model is not None and _is_unanswered(seen, template, model))
+
+
+def _is_unanswered(seen: Projection, template: Seen, model: Seen) -> bool:
+    """Nothing is kept, or what another image answered: the other inputs never change."""
+    kept = kept_answer(seen, template)
+    return kept is None or (kept.body.get("data") or {}).get(IMAGE_KEY) != model.spec.get("image")
+
+
+def next_turns(seen: Projection) -> list[Key]:
+    """The templates to wake when a turn gets free, of each namespace the oldest first."""
+    waiting: dict[str, list[Seen]] = defaultdict(list)
+    for template in seen.everywhere(TEMPLATE.kind):
+        if waits(seen, template):
+            waiting[template.key.namespace or ""].append(template)
+    jobs = [job for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY) if is_ours(seen, job)]
+    active = Counter(job.key.namespace for job in jobs if not job.deleting and outcome(seen, job, CONTAINER) == "active")
+    last = (jobs[-1].key.namespace or "") if jobs else ""
+    order = sorted(waiting, key=lambda namespace: (active[namespace], namespace <= last, namespace))
+    lanes = (sorted(waiting[namespace], key=lambda each: (each.created, each.key)) for namespace in order)
+    turns = (each.key for each in chain.from_iterable(zip_longest(*lanes)) if each is not None)
+    return [key for _, key in zip(range(WOKEN_AT_ONCE), turns, strict=False)]
+
+
+def _age_s(text: object, now: datetime.datetime) -> float:
+    """Seconds since a time as the API serves it, negative for one to come; 0 where it is none."""
+    try:
+        return (now - parse_timestamp(str(text))).total_seconds() if text else 0.0
+    except (ValueError, TypeError):
+        return 0.0
