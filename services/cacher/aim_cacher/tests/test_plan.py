@@ -999,6 +999,6 @@ def test_a_failed_cache_is_woken_when_the_last_service_that_asked_is_gone(world:
 def test_a_cache_wakes_the_templates_that_ask_for_its_source(world: Any) -> None:
     bodies = [world.template(), world.template(name="other"), world.result(TWO[0]), world.result(TWO[1], template="other")]
     mine = world.cache(name="mine", spec={"sourceUri": TWO[0]["source"]})
-    in_the_way = world.cache(name=cache_for(TWO[1]["source"]), spec={"sourceUri": TWO[0]["source"]})
+    in_the_way = world.cache(name=cache_for("s3://bucket/org/draft"), spec={"sourceUri": TWO[0]["source"]})
     woken = [affected(projection(*bodies, cache), key_of(cache)) for cache in (mine, in_the_way)]
     assert [{key.name for key in keys if key.kind == "AIMServiceTemplate"} for keys in woken] == [{"t"}, {"t", "other"}]
