@@ -142,7 +142,7 @@ class _Future:
     concerned: set[Key] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._version = max((present.version for present in self.seen.everything()), default=0)
+        self._version = self.seen.latest
         self._seq = max((present.seq for present in self.seen.everything()), default=0) + 1_000_000
         self._open: deque[tuple[Service, Key]] = deque()
 

@@ -1,5 +1,6 @@
 """What `plan -f` says would be made and changed."""
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import yaml
 
 from aimctl.planners import PLANNERS, planner
 from aimctl.planning import BadManifest, Preview, diff, manifests, preview
-from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, GATEWAY, JOB, SERVICE, TEMPLATE, Key
+from aimschema.messages import KindSynced
+from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, GATEWAY, JOB, SERVICE, TEMPLATE, WATCHED, Key
 from aimservice.loop import Service
 from aimservice.plan import NOTHING, ApplyObject, act
-from aimservice.projection import Projection
+from aimservice.projection import Projection, fold
 from aimservice.testing import NOW, cr, obj, projection, storage_class
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart"
@@ -63,6 +65,13 @@ def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_h
 def wants(body: Body) -> Service:
     """A service that wants this object for every cache."""
     return Service("test", (CACHE,), (CACHE,), lambda _, key: [key], lambda seen, key, _: act(ApplyObject(body)) if seen.get(key) else NOTHING)
+
+
+def test_what_is_planned_comes_after_every_list_that_is_known() -> None:
+    listed = [KindSynced(kind=resource.kind, resource_version="1000000", objects=0) for resource in WATCHED]
+    wanted, _ = manifests([QUICKSTART], None)
+    seen = projection(PUBLIC)
+    assert told(plan(reduce(fold, listed, seen), *wanted)) == told(plan(seen, *wanted))
 
 
 @pytest.mark.parametrize(

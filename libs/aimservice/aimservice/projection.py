@@ -236,6 +236,11 @@ class Projection:
         """Objects of this kind whose apply is under way and whose answer is not yet here."""
         return [key for key, facts in self._learned.items() if CREATING in facts and key.kind == kind]
 
+    @property
+    def latest(self) -> int:
+        """The latest version of any object or list; 0 where nothing is known."""
+        return max((*(seen.version for seen in self.everything()), *(version for _, version in self._listed.values())), default=0)
+
     def unconfirmed(self, marker: KindSynced) -> list[Seen]:
         """Our own writes that a complete list does not have: what was created and deleted while the watch was interrupted has no event."""
         listed = _age_of(marker)
