@@ -60,6 +60,8 @@ TO_DO: Mapping[str, str] = {
 GIVEN_UP = f"correct the image, the spec or the config as the message says, {RETRY}"
 
 
+GARBAGE_COLLECTION = frozenset({"foregroundDeletion", "orphan"})
+"""Finalizers that the cluster sets and removes itself."""
 NEXT_TRY = "; the next try is in "
 
 
@@ -93,9 +95,9 @@ class _Chain:
     def of(self, key: Key) -> Told:
         present = self.seen.get(key)
         if present is None:
-            return Told(key, "missing", "does not exist", to_do=f"create it, if it was not a slip: no {key.kind} of this name is known")
+            return Told(key, "missing", "does not exist", to_do=self.missing(key))
         if present.deleting:
-            return Told(key, "working", "is being deleted", since=_time(present.body["metadata"].get("deletionTimestamp")))
+            return self.going(present)
         match key.kind:
             case SERVICE.kind:
                 return self.ours(present, self.service(present))
@@ -115,6 +117,20 @@ class _Chain:
                 return self.gateway(present)
             case _:
                 return self.other(present)
+
+    def missing(self, key: Key) -> str:
+        elsewhere = sorted(str(each.key.namespace) for each in self.seen.everywhere(key.kind) if each.key.name == key.name)
+        where = "" if key.namespace is None else f" in namespace {key.namespace}"
+        known = f"there is one in {', '.join(elsewhere)}" if elsewhere else f"no {key.kind} of this name is known"
+        return f"create it{where}, if it was not a slip: {known}"
+
+    def going(self, present: Seen) -> Told:
+        """Being deleted: who set a finalizer ends that."""
+        finalizers = [str(each) for each in present.body["metadata"].get("finalizers") or ()]
+        words = f"is being deleted, held by finalizer {', '.join(finalizers)}" if finalizers else "is being deleted"
+        others = [each for each in finalizers if not each.startswith("kubernetes.io/") and each not in GARBAGE_COLLECTION]
+        to_do = f"if that lasts, see whether the controller that set {', '.join(others)} runs" if others else ""
+        return Told(present.key, "working", words, since=_time(present.body["metadata"].get("deletionTimestamp")), to_do=to_do)
 
     def ours(self, present: Seen, because: Iterable[Told]) -> Told:
         """An object with the three summary conditions: Ready has the reason and the message of what decides."""
@@ -208,7 +224,7 @@ class _Chain:
         if unready:
             yield from (self.of(pod.key) for pod in sorted(unready, key=lambda pod: pod.key.name))
         elif there is not None:
-            yield self.other(there)
+            yield self.of(there.key)
 
     def route(self, service: Seen) -> Iterator[Told]:
         route = self.seen.get(Key(ROUTE.kind, service.key.namespace, service.key.name))
@@ -219,7 +235,7 @@ class _Chain:
             yield from behind
             return
         said = [c for parent in route.status.get("parents") or () for c in parent.get("conditions") or () if c.get("status") != "True"]
-        words = f"is not taken: {said[0].get('reason')}: {said[0].get('message', '')}" if said else "waits for the gateway"
+        words = f"is not taken{because_of(said[0])}" if said else "waits for the gateway"
         yield Told(route.key, "waiting", words, since=_time(route.created), because=behind)
 
     def job(self, job: Seen) -> Told:
@@ -230,7 +246,7 @@ class _Chain:
             return Told(job.key, "ready", "has ended well", since=since)
         pods = pods_of(self.seen, job)
         if not pods:
-            way = f"if that lasts, kubectl describe job {job.key.name} shows a quota or pod security rule in its events"
+            way = f"if that lasts, kubectl describe job -n {job.key.namespace} {job.key.name} shows a quota or pod security rule in its events"
             return Told(job.key, "waiting", "has no pod yet", since=since, to_do=way if self.age_s(job) > 30 else "")
         pod = self.pod(pods[-1])
         return Told(job.key, "working", "is at work", since=since, because=(pod,))

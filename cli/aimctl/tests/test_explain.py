@@ -13,7 +13,7 @@ from aimschema import names
 from aimschema.discovered import RESULT_KEY
 from aimschema.messages import Progress, timestamp
 from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
-from aimservice.testing import NAMESPACE, NOW, ago, claim, config_map, cr, ended_pod, job, obj, pod, projection, said
+from aimservice.testing import NAMESPACE, NOW, ago, claim, config_map, cr, ended_pod, job, kept_by, obj, pod, projection, said
 
 Body = dict[str, Any]
 SOURCE = "s3://b/org/m"
@@ -70,8 +70,25 @@ STATES = [
         [service("TemplateNotFound", "no template", said("Resolved", False, "TemplateNotFound"), failed=True)],
         "failed",
         "AIMServiceTemplate fast missing: does not exist",
-        "create it",
+        "create it in namespace team, if it was not a slip: no AIMServiceTemplate of this name is known",
         id="no-template",
+    ),
+    pytest.param(
+        [
+            service("TemplateNotFound", "no template", said("Resolved", False, "TemplateNotFound"), failed=True),
+            cr(TEMPLATE.kind, "fast", {}, namespace="default"),
+        ],
+        "failed",
+        "AIMServiceTemplate fast missing: does not exist",
+        "create it in namespace team, if it was not a slip: there is one in default",
+        id="template-in-another-namespace",
+    ),
+    pytest.param(
+        [STARTING, kept_by(ISVC, "example.org/hold")],
+        "waiting",
+        "InferenceService chat working: is being deleted, held by finalizer example.org/hold",
+        "see whether the controller that set example.org/hold runs",
+        id="held-by-a-finalizer",
     ),
     pytest.param(
         [service("ModelNotFound", "no model", said("Resolved", False, "ModelNotFound"), failed=True)],

@@ -12,6 +12,7 @@ from aim_router.parents import answers, is_complete
 from aim_router.projection import first_with_workload_id, workload_id
 from aim_router.render import path_of, route, timeout_of
 from aimschema import reasons
+from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, Key
@@ -99,6 +100,9 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
     if config is None and there is not None and ours:
         gone = f"AIMNamespaceConfig {service.spec.get('configRef')} is gone: create it again; the route is left as it is until then"
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, gone), **_kept(service))
+    if config is None and service.spec.get("configRef", DEFAULT_CONFIG) != DEFAULT_CONFIG:
+        missing = f"AIMNamespaceConfig {service.spec['configRef']} does not exist in this namespace; create it or change spec.configRef"
+        return report(service, routing_ready(False, reasons.ROUTE_FAILED, missing))
     routing = None if config is None else ConfigSpec.model_validate(config.spec).routing
     if routing is None or not routing.auto_create_route:
         why = "the config has no routing" if routing is None else "autoCreateRoute is false"
@@ -213,4 +217,4 @@ def _answered(seen: Projection, service: Seen, there: Seen, reference: GatewayRe
 
 
 def _quoted(reference: GatewayReference, found: dict[str, Any]) -> str:
-    return f"gateway {reference.name} says {found.get('reason')}: {found.get('message') or ''}"
+    return f"gateway {reference.name} says {': '.join(str(text) for text in (found.get('reason'), found.get('message')) if text)}"

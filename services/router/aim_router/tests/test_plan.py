@@ -28,6 +28,7 @@ SHARED = {labels.WORKLOAD_ID: "w"}
     ("given", "actions", "ready"),
     [
         pytest.param(lambda w: [w.service()], [], DISABLED, id="no-config"),
+        pytest.param(lambda w: [w.service(configRef="absent")], [], FAILED, id="named-config-missing"),
         pytest.param(lambda w: [w.service(), testing.cr("AIMNamespaceConfig", "default", {})], [], DISABLED, id="no-routing"),
         pytest.param(lambda w: [w.service(), w.config(autoCreateRoute=False)], [], DISABLED, id="no-auto-route"),
         pytest.param(lambda w: [w.service(), w.config(autoCreateRoute=False), w.route()], REMOVE, DISABLED, id="auto-route-switched-off"),
