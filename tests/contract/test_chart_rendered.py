@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from aim_cacher.settings import CacherSettings
 from aim_discovery.settings import DiscoverySettings
+from aim_watcher.nats_secrets import names, wanted
 from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
 from aimlab.testing.charts import DEFINITION, NAMESPACE, OVERLAYS, Body, folders, place_of, render, without_helm
@@ -32,12 +34,12 @@ INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dev": ((), ()),
     "production": ((), OVERLAYS["production"]),
     "external-nats": ((EXTERNAL,), ()),
-    "keys": (("--set=nats.auth.enabled=true",), ()),
+    "no-keys": (("--set=nats.auth.enabled=false",), ()),
     "everything": ((EVERYTHING,), OVERLAYS["production"]),
     "openshift": ((OPENSHIFT,), OVERLAYS["production"]),
 }
 """Arguments and files of values."""
-ACCOUNT, NATS = "ServiceAccount", "aim-nats"
+ACCOUNT, NATS, INIT = "ServiceAccount", "aim-nats", "aim-nats-init"
 every = pytest.mark.parametrize("installation", INSTALLATIONS)
 
 
@@ -51,8 +53,12 @@ def workloads(installation: str) -> dict[str, Body]:
     return {body["metadata"]["name"]: body for body in of(installation) if body["kind"] in {"Deployment", "StatefulSet"}}
 
 
+def jobs(installation: str) -> list[Body]:
+    return [body for body in of(installation) if body["kind"] == "Job"]
+
+
 def pod_specs(installation: str) -> Iterator[Body]:
-    return (body["spec"]["template"]["spec"] for body in workloads(installation).values())
+    return (body["spec"]["template"]["spec"] for body in (*workloads(installation).values(), *jobs(installation)))
 
 
 def by_kind(installation: str, kind: str) -> dict[str, Body]:
@@ -96,7 +102,8 @@ def test_kinds_and_permissions_are_those_of_deploy(installation: str) -> None:
 
     kinds = {DEFINITION, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", ACCOUNT}
     rendered = {place_of(body): bare(body) for body in of(installation) if body["kind"] in kinds}
-    rendered.pop((ACCOUNT, NAMESPACE, NATS), None)
+    for kind, name in ((ACCOUNT, NATS), (ACCOUNT, INIT), ("Role", INIT), ("RoleBinding", INIT)):
+        rendered.pop((kind, NAMESPACE, name), None)
     assert rendered == {place_of(body): bare(body) for body in (*crds(), *rbac())}
 
 
@@ -120,7 +127,7 @@ def test_every_pod_passes_the_restricted_pod_security_standard(installation: str
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
-            assert all("hostPort" not in port for port in container["ports"])
+            assert all("hostPort" not in port for port in container.get("ports", ()))
 
 
 def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
@@ -190,8 +197,9 @@ def test_a_ca_bundle_is_mounted_where_its_variable_says() -> None:
 def test_every_container_has_probes_resources_and_a_pinned_image(installation: str) -> None:
     for spec in pod_specs(installation):
         for container in spec["containers"]:
-            ports = {port["name"] for port in container["ports"]}
-            assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} <= ports
+            if spec.get("restartPolicy") != "OnFailure":  # of a Job
+                ports = {port["name"] for port in container["ports"]}
+                assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} <= ports
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
             assert re.search(r":[\w.-]*\d[\w.-]*$", container["image"]), container["image"]
@@ -234,15 +242,80 @@ def test_production_goes_on_when_a_node_is_lost_and_dev_has_one_of_each() -> Non
     assert watcher["AIM_NATS_REPLICAS"] == "3"
 
 
-def test_with_keys_each_service_mounts_its_own_secret_alone() -> None:
+@pytest.mark.parametrize("installation", ["dev", "production"])
+def test_each_service_mounts_its_own_key_alone_unless_keys_are_turned_off(installation: str) -> None:
     for service in SERVICES:
-        spec = workloads("keys")[f"aim-{service}"]["spec"]["template"]["spec"]
+        spec = workloads(installation)[f"aim-{service}"]["spec"]["template"]["spec"]
         secrets = [volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume]
         assert secrets == [f"aim-nats-{service}"]
         env = env_of(spec)
         assert (env["AIM_NATS_CREDS"], env["AIM_NATS_CA"]) == ("/etc/aim/nats/nkey.seed", "/etc/aim/nats/ca.crt")
         assert env["AIM_NATS_URL"] == f"tls://aim-nats.{NAMESPACE}.svc:4222"
-    assert all("secret" not in volume for spec in pod_specs("dev") for volume in spec["volumes"])
+    assert all("secret" not in volume for spec in pod_specs("no-keys") for volume in spec["volumes"])
+    assert env_of(workloads("no-keys")["aim-router"]["spec"]["template"]["spec"])["AIM_NATS_URL"].startswith("nats://")
+
+
+def test_a_server_of_ones_own_is_asked_with_keys_only_where_that_is_turned_on() -> None:
+    assert all("secret" not in volume for spec in pod_specs("external-nats") for volume in spec["volumes"])
+    for body in render(CHART, f"{EXTERNAL},nats.auth.enabled=true"):
+        if body["kind"] == "Deployment":
+            assert "AIM_NATS_CREDS" in env_of(body["spec"]["template"]["spec"])
+        assert body["kind"] != "Job"
+
+
+@every
+def test_a_job_makes_the_keys_that_pods_mount_and_reads_no_other_secret(installation: str) -> None:
+    """Nothing of it is there where nobody asks for keys, or the server is somebody else's."""
+    found = [body for body in of(installation) if body["metadata"]["name"].startswith(INIT)]
+    if installation in {"external-nats", "no-keys"}:
+        assert found == []
+        return
+    kinds = sorted(body["kind"] for body in found)
+    assert kinds == ["Job", "NetworkPolicy", "Role", "RoleBinding", ACCOUNT]
+    (role,) = [body for body in found if body["kind"] == "Role"]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": role["rules"][1]["resourceNames"], "verbs": ["get", "patch"]},
+    ]
+    assert sorted(role["rules"][1]["resourceNames"]) == sorted(names())
+    (job,) = jobs(installation)
+    assert "helm.sh/hook" not in str(job)
+    assert job["spec"]["template"]["spec"]["serviceAccountName"] == INIT
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["nats-init"]
+    mounted = {volume["secret"]["secretName"] for spec in pod_specs(installation) for volume in spec["volumes"] if "secret" in volume}
+    assert mounted <= set(wanted({}, NAMESPACE, (), datetime.now(UTC), unattended=True))
+
+
+def test_the_job_is_another_one_where_its_pod_or_the_chart_is(tmp_path: Path) -> None:
+    """A Job's pod cannot be changed; and every version completes what it needs."""
+    (first,) = [job["metadata"]["name"] for job in jobs("dev")]
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    assert re.fullmatch(rf"aim-nats-init-{version.replace('.', '-')}-[0-9a-f]{{8}}", first)
+    names_of = {name: job["metadata"]["name"] for name in ("production", "everything", "openshift") for job in jobs(name)}
+    assert names_of["production"] == first
+    assert len({*names_of.values()}) == len(names_of)
+    newer = tmp_path / "aim"
+    shutil.copytree(CHART, newer)
+    (newer / "Chart.yaml").write_text((CHART / "Chart.yaml").read_text().replace(f"\nversion: {version}", "\nversion: 10.20.30-RC.1+build.7"))
+    (job,) = [body["metadata"]["name"] for body in render(newer) if body["kind"] == "Job"]
+    assert re.fullmatch(r"aim-nats-init-10-20-30-rc-1-build-7-[0-9a-f]{8}", job)
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        pytest.param("", {"max_file_store": 9126805504, "max_memory_store": 268435456}, id="defaults"),
+        pytest.param("nats.storage.size=100Gi", {"max_file_store": 91268055040, "max_memory_store": 268435456}, id="a-large-volume"),
+        pytest.param("nats.storage.size=4G", {"max_file_store": 3400000000, "max_memory_store": 268435456}, id="decimal"),
+        pytest.param("nats.resources.limits.memory=2147483648", {"max_file_store": 9126805504, "max_memory_store": 536870912}, id="in-bytes"),
+        pytest.param("nats.resources.limits.memory=1.5Gi", {"max_file_store": 9126805504, "max_memory_store": 402653184}, id="fraction"),
+        pytest.param("nats.resources.limits.memory=null", {"max_file_store": 9126805504}, id="no-limit"),
+    ],
+)
+def test_nats_reckons_with_its_volume_and_its_limit_and_not_with_the_machine(values: str, limits: dict[str, int]) -> None:
+    (nats,) = [body for body in render(CHART, *([f"--set={values}"] if values else [])) if body["kind"] == "StatefulSet"]
+    text = nats["spec"]["template"]["metadata"]["annotations"]["aim.silogen.ai/nats.conf"]
+    assert {name: int(number) for name, number in re.findall(r"(max_\w+_store): (\d+)\n", text)} == limits
 
 
 def test_with_a_nats_of_ones_own_nothing_of_nats_is_installed() -> None:
@@ -280,6 +353,9 @@ def selects(selector: Body, labels: Body) -> bool:
         pytest.param("nats.bundled=false", "nats.url", id="no-server"),
         pytest.param("nats.url=nats://elsewhere:4222", "nats.url", id="two-servers"),
         pytest.param("image.tag=latest", "image.tag", id="not-pinned"),
+        pytest.param("nats.maxBytes=9000000000", "nats.maxBytes: the log and its mirror may take 18000000000 bytes, but", id="more-than-the-volume"),
+        pytest.param("nats.storage.size=1Gi", "nats.maxBytes: the log and its mirror may take 2147483648 bytes, but", id="less-than-the-log"),
+        pytest.param("nats.auth.enabled=maybe", "nats.auth.enabled", id="neither-on-nor-off"),
         pytest.param("nats.storage.size=10GB", "nats.storage.size", id="no-quantity"),
         pytest.param("podSecurity=baseline", "podSecurity", id="no-pod-security"),
         pytest.param("kserveMode=Serverless", "kserveMode", id="no-kserve-mode"),
@@ -296,7 +372,7 @@ def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
 
 def test_values_of_a_release_that_knew_fewer_of_them_render_the_same() -> None:
     """`helm upgrade --reuse-values` has no defaults of a newer chart."""
-    none = "podSecurity=null,caBundle=null,kserveMode=null,services.discovery.jobResources=null,services.cacher.jobResources=null"
+    none = "nats.auth=null,podSecurity=null,caBundle=null,kserveMode=null,services.discovery.jobResources=null,services.cacher.jobResources=null"
     assert render(CHART, f"--set={none}") == list(of("dev"))
 
 

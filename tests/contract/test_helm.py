@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from aimctl.quickstart import crds
 from aimctl.services import SERVICES
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body
+from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, render
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "charts" / "aim"
@@ -43,15 +44,14 @@ async def test_a_release_is_installed_upgraded_and_uninstalled_and_the_kinds_sta
     release = ("aim", str(CHART), "--namespace", NAMESPACE)
     told = await run("helm", "install", *release, "--create-namespace")
     assert f"kubectl rollout status deployment -n {NAMESPACE}" in told
-    assert "aimctl nats init" not in told
-    told = await run("helm", "upgrade", *release, "--values", str(CHART / "values-production.yaml"))
-    assert f"aimctl nats init --apply -n {NAMESPACE}" in told
+    assert f"kubectl logs -n {NAMESPACE} -l app.kubernetes.io/name=aim-nats-init" in told
+    await run("helm", "upgrade", *release, "--values", str(CHART / "values-production.yaml"))
     workloads = ("statefulset/aim-nats", "deployment/aim-watcher", "-n", NAMESPACE)
     replicas = await run("kubectl", "get", *workloads, "-o", "jsonpath={.items[*].spec.replicas}")
     assert replicas == "3 2"
     await run("helm", "uninstall", "aim", "--namespace", NAMESPACE)
     assert (await run("kubectl", "get", "crd", "-o", "name")).split() == KINDS
-    assert await run("kubectl", "get", "deployments,statefulsets,clusterroles,serviceaccounts,networkpolicies", "-A", "-o", "name") == ""
+    assert await run("kubectl", "get", "deployments,statefulsets,jobs,clusterroles,roles,serviceaccounts,networkpolicies", "-A", "-o", "name") == ""
     assert "STATUS: deployed" in await run("helm", "install", *release)
 
 
@@ -102,6 +102,48 @@ async def test_the_notes_name_the_policy_that_keeps_services_from_the_api_server
     assert "NetworkPolicy aim-services" not in told
 
 
+async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_nothing(run: Run, tmp_path: Path) -> None:
+    await run("kubectl", "create", "namespace", NAMESPACE)
+    bodies = [body for body in render(CHART) if body["kind"] != "CustomResourceDefinition"]  # (too large for an annotation: --server-side)
+    apply = applied(tmp_path, *bodies)
+    first = (await run(*apply)).splitlines()
+    assert len([line for line in first if line.startswith("job.batch/aim-nats-init-")]) == 1
+    assert {line.rpartition(" ")[2] for line in first} == {"created"}
+    kinds = ",".join({body["kind"].lower() for body in bodies})
+    versions = (
+        "kubectl",
+        "get",
+        kinds,
+        "-n",
+        NAMESPACE,
+        "-o",
+        "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}",
+    )
+    before = await run(*versions)
+    assert await run(*apply) != ""
+    assert await run(*versions) == before
+
+
+async def test_a_release_without_keys_is_upgraded_to_one_with_keys(run: Run, tmp_path: Path) -> None:
+    """A chart up to 0.2 had no keys unless they were asked for. `--reuse-values` brings that along."""
+    shutil.copytree(CHART, tmp_path / "old")
+    values = (CHART / "values.yaml").read_text()
+    assert values.count("    enabled: null #") == 1
+    (tmp_path / "old" / "values.yaml").write_text(values.replace("    enabled: null #", "    enabled: false #"))
+    release = ("aim", str(CHART), "--namespace", NAMESPACE)
+    jobs = ("kubectl", "get", "jobs", "-n", NAMESPACE, "-o", "name")
+    urls = ("kubectl", "get", "deployment/aim-router", "-n", NAMESPACE, "-o", "jsonpath={.spec.template.spec.containers[0].env[0].value}")
+    await run("helm", "install", "aim", str(tmp_path / "old"), "--namespace", NAMESPACE, "--create-namespace")
+    assert (await run(*jobs), await run(*urls)) == ("", f"nats://aim-nats.{NAMESPACE}.svc:4222")
+    await run("helm", "upgrade", *release, "--reuse-values")
+    assert await run(*jobs) == ""
+    await run("helm", "upgrade", *release, "--reset-then-reuse-values")
+    assert (await run(*jobs)).startswith("job.batch/aim-nats-init-")
+    assert await run(*urls) == f"tls://aim-nats.{NAMESPACE}.svc:4222"
+    await run("helm", "upgrade", *release, "--set", "image.tag=9.9.9")
+    assert len((await run(*jobs)).split()) == 1
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 async def test_kubectl_applies_an_overlay_twice(run: Run, overlay: str) -> None:
     """In one go, the Namespace first, and the second time without changing anything."""
@@ -110,7 +152,7 @@ async def test_kubectl_applies_an_overlay_twice(run: Run, overlay: str) -> None:
     apply = ("kubectl", "apply", "--server-side", "-k", str(kustomize / "overlays" / overlay))
     first = (await run(*apply)).splitlines()
     assert {line.rpartition(" ")[2] for line in first} == {"serverside-applied"}
-    versions = ("kubectl", "get", "crd,deployments,statefulsets", "-A", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+    versions = ("kubectl", "get", "crd,deployments,statefulsets,jobs,roles", "-A", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
     before = await run(*versions)
     await run(*apply)
     assert await run(*versions) == before

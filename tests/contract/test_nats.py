@@ -1,10 +1,13 @@
 """What is said of the permissions on NATS, in the READMEs and in docs/nats.md, is what the server is told."""
 
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from aimctl.nats_users import USERS, sentence, table
+from aim_watcher.nats_secrets import permissions
+from aimctl.nats_users import PERMISSIONS, USERS, sentence, table
 from aimctl.services import SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -12,6 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_service_is_a_user() -> None:
     assert set(SERVICES) < set(USERS)
+
+
+def test_the_job_of_the_chart_knows_the_permissions_of_every_contract() -> None:
+    """The image of the watcher has them as a file: it holds no other service. AIM_WRITE_GOLDEN=1 writes it."""
+    file = ROOT / "services" / "watcher" / "aim_watcher" / "nats_users.json"
+    if os.environ.get("AIM_WRITE_GOLDEN"):
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(PERMISSIONS), indent=1) + b"\n")
+    assert permissions() == PERMISSIONS
+    assert list(permissions()) == list(USERS)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import aimbus
+from aim_watcher.nats_secrets import CA, SEED, SERVER, Secrets, of_user, wanted
 from aimbus.access import Access
 from aimbus.accounts import FOLDER
-from aimctl.nats_secrets import CA, SEED, SERVER, Secrets, of_user, wanted
 from aimlab.lab import SYSTEM_NAMESPACE, until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children

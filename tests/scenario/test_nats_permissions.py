@@ -21,12 +21,12 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from aim_watcher.nats_secrets import OPERATOR, SEED, of_user
 from aimbus import Access, NatsServer, connect, ensure_streams
 from aimbus.accounts import new_seed
 from aimbus.streams import LOG, STATE
 from aimctl.nats_guard import Guard, guarded
-from aimctl.nats_secrets import SEED, of_user
-from aimctl.nats_users import CONSOLE, OPERATOR, USERS
+from aimctl.nats_users import CONSOLE, USERS
 from aimctl.quickstart import NAMESPACE, SERVICE
 from aimctl.services import SERVICES, start_service
 from aimctl.stack import control_plane_on_laptop, kubectl, kubectl_env

@@ -81,10 +81,10 @@ def _validator(kind: str) -> Draft202012Validator:
     return Draft202012Validator(schemas()[kind])
 
 
-async def flaws_of_log(nats_url: str) -> tuple[int, list[str]]:
+async def flaws_of_log(nats_url: str, access: aimbus.Access | None = None) -> tuple[int, list[str]]:
     """How many messages AIM_LOG holds, and what is wrong with which."""
     found, count = [], 0
-    bus = await aimbus.connect(nats_url, name="aimctl")
+    bus = await aimbus.connect(nats_url, name="aimctl", access=access or aimbus.Access())
     try:
         async with contextlib.aclosing(aimbus.read_stored(bus, [subjects.ALL])) as stored:
             async for each in stored:

@@ -16,6 +16,7 @@ from aimbus import Bus, Event
 from aimctl.chain import Link, story, telling
 from aimctl.console import PlainConsole
 from aimctl.leaks import leaks
+from aimctl.nats_guard import NATS_KEYS, guarded
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, WEIGHTS
 from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimctl.watching import is_ready, show_until_ready, watching
@@ -52,11 +53,11 @@ async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
     started_s = time.monotonic()
     checks = Checks(console, [])
     _heading(console, "Starting a laptop cluster and the six services")
-    async with control_plane_on_laptop(state_dir) as stack:
+    async with control_plane_on_laptop(state_dir, guard=guarded(state_dir / NATS_KEYS)) as stack:
         console.print(
             f"  up after {time.monotonic() - started_s:.1f} s; {quantities.human(stack.quickstart.size_bytes)} model put into the S3 server",
         )
-        bus = await aimbus.connect(stack.nats_url, name="aimctl")
+        bus = await aimbus.connect(stack.nats_url, name="aimctl", access=stack.access)
         try:
             await the_way(stack, bus, checks)
         finally:

@@ -6,9 +6,13 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from aimbus import Access
+from aimbus.access import CA_SETTING, CREDS_SETTING
 from aimctl.console import PlainConsole
+from aimctl.nats_guard import NATS_KEYS, guarded
+from aimctl.nats_users import CONSOLE
 from aimctl.quickstart import MODEL, NAMESPACE, SERVICE
-from aimctl.services import SERVICES, start_services
+from aimctl.services import SERVICES, AccessOf, anybody, start_services
 from aimctl.stack import control_plane_on_laptop, embedded_nats
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.processes import Children
@@ -17,9 +21,9 @@ from aimlab.processes import Children
 async def run_dev(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a process ends: then RuntimeError names it and its log."""
     console.print("starting a laptop cluster and the six services …")
-    async with control_plane_on_laptop(state_dir) as stack:
+    async with control_plane_on_laptop(state_dir, guard=guarded(state_dir / NATS_KEYS)) as stack:
         kubectl = Path(sys.executable).with_name("kubectl")
-        _say(console, f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH AIM_NATS_URL={stack.nats_url}")
+        _say(console, f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH {_environment(stack.nats_url, stack.access)}")
         console.print("try:")
         _say(console, f"kubectl apply -f {stack.quickstart.manifests}")
         _say(console, f"kubectl wait aimsvc/{SERVICE} -n {NAMESPACE} --for=condition=Ready --timeout=60s && kubectl get aim -A")
@@ -33,12 +37,15 @@ async def run_dev(state_dir: Path, console: PlainConsole) -> None:
 async def run_up(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a service ends: then RuntimeError names it and its log."""
     async with AsyncExitStack() as stack:
-        nats_url = os.environ.get("AIM_NATS_URL")
+        access: AccessOf = anybody
+        nats_url = os.environ.get("AIM_NATS_URL")  # with one of their own, the files are named in the environment
         if nats_url is None:
-            nats_url = (await stack.enter_async_context(embedded_nats(state_dir / "nats"))).url
-            console.print(f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}", soft_wrap=True)
+            guard = guarded(state_dir / NATS_KEYS)
+            nats_url, access = (await stack.enter_async_context(embedded_nats(state_dir / "nats", guard))).url, guard.access
+            console.print(f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}; for other commands:", soft_wrap=True)
+            _say(console, f"export {_environment(nats_url, access(CONSOLE))}")
         services = await stack.enter_async_context(Children(state_dir / "log"))
-        ending = asyncio.create_task(start_services(services, nats_url=nats_url, accounts=None, within_s=None))
+        ending = asyncio.create_task(start_services(services, nats_url=nats_url, accounts=None, within_s=None, access=access))
         console.print(f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them", soft_wrap=True)
         namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
         console.print(
@@ -48,6 +55,10 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
         health = await ending
         console.print(f"ready: {', '.join(f'{service} {url}/readyz' for service, url in health.items())}", soft_wrap=True)
         await _until_one_ends(services)
+
+
+def _environment(nats_url: str, access: Access) -> str:
+    return f"AIM_NATS_URL={nats_url} {CREDS_SETTING}={access.creds} {CA_SETTING}={access.ca}"
 
 
 def _say(console: PlainConsole, command: str) -> None:

@@ -30,7 +30,7 @@ async def _everything(stack: Stack) -> AsyncIterator[tuple[str, bytes]]:
     for name, path in await asyncio.to_thread(_files, stack.lab.state_dir):
         with contextlib.suppress(FileNotFoundError):  # a pod that has just gone
             yield name, await asyncio.to_thread(path.read_bytes)
-    bus = await aimbus.connect(stack.nats_url, name="aimctl")
+    bus = await aimbus.connect(stack.nats_url, name="aimctl", access=stack.access)
     try:
         async with contextlib.aclosing(aimbus.read_log(bus, [subjects.ALL])) as events:
             async for event in events:

@@ -1,21 +1,26 @@
 """Keys and certificates as files, as pods have them mounted, for a NATS server on this machine that asks for them."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aim_watcher.nats_secrets import AUTH, CA, SEED, SERVER, TLS, Secrets, of_user, wanted
 from aimbus import Access
 from aimbus.accounts import tls_conf
-from aimctl.nats_secrets import AUTH, CA, SEED, SERVER, TLS, Secrets, of_user, wanted
 from aimlab.lab import SYSTEM_NAMESPACE
+
+NATS_KEYS = "nats-keys"
+"""The folder of a guard among what a command keeps."""
+LOG_LINES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`folder` has the files of each Secret in a folder of the Secret's name. `log` is what the server has said."""
+    """`folder` has the files of each Secret in a folder of the Secret's name. `log` has the server's last lines."""
 
     folder: Path
-    log: list[str] = field(default_factory=list)
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
 
     @property
     def includes(self) -> tuple[Path, Path]:

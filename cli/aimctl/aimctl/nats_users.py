@@ -1,5 +1,6 @@
 """The users of NATS: one for each service, with what its contract says, and two for people."""
 
+from aim_watcher.nats_secrets import OPERATOR
 from aimbus.permissions import Permissions, of_reader, of_service
 from aimctl.contracts import CONSOLE as PEOPLE
 from aimctl.contracts import CONTRACTS
@@ -8,8 +9,6 @@ from aimschema.reasons import WATCHER
 
 CONSOLE = "console"
 """A person who looks: every command but `aimctl dead retry`."""
-OPERATOR = "operator"
-"""A person who also sends again what nobody could read, whoever said it: `aimctl dead retry`. No process of ours has this key."""
 
 PERMISSIONS: dict[str, Permissions] = {
     **{each.service: of_service(each, keeps_streams=each.service == WATCHER) for each in CONTRACTS if each is not PEOPLE},

@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from aimbus import NatsServer
+from aimbus import Access, NatsServer
 from aimctl.nats_guard import Guard
+from aimctl.nats_users import CONSOLE
 from aimctl.quickstart import Quickstart, crds, prepare, rbac
 from aimctl.services import anybody, start_services
 from aimlab.lab import Lab, laptop
@@ -26,6 +27,8 @@ class Stack:
     services: Children
     health: dict[str, str]
     quickstart: Quickstart
+    access: Access = field(default_factory=Access)
+    """With which files a person goes to NATS."""
 
 
 @asynccontextmanager
@@ -57,7 +60,7 @@ async def control_plane_on_laptop(
         quickstart = await prepare(lab)
         access = anybody if guard is None else guard.access
         health = await start_services(services, nats_url=nats.url, accounts=lab.accounts, access=access)
-        yield Stack(lab, nats, nats.url, services, health, quickstart)
+        yield Stack(lab, nats, nats.url, services, health, quickstart, access(CONSOLE))
 
 
 def kubectl_env(lab: Lab) -> dict[str, str]:

@@ -13,10 +13,11 @@ import yaml
 from cryptography import x509
 from typer.testing import CliRunner
 
+from aim_watcher.nats_secrets import SEED, of_user, reload_command, server_names, wanted
+from aim_watcher.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
 from aimbus.accounts import public_key
 from aimctl.__main__ import app
-from aimctl.nats_secrets import NAMES, SEED, init_cluster, of_user, reload_command, server_names, wanted
-from aimctl.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
+from aimctl.nats_secrets import NAMES, init_cluster
 from aimctl.nats_users import USERS
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
@@ -83,11 +84,22 @@ def test_what_is_missing_is_made() -> None:
     assert differing(first, wanted(left, NAMESPACE, (), NOW)) == {"aim-nats-router", "aim-nats-server"}
 
 
-def test_an_authority_that_was_moved_away_is_asked_for_and_not_replaced_unasked() -> None:
+def test_an_authority_that_was_moved_away_is_asked_for_when_it_is_needed() -> None:
     first = wanted({}, NAMESPACE, (), NOW)
     left = {name: data for name, data in first.items() if name != "aim-nats-ca"}
-    with pytest.raises(ValueError, match="bring it back, or make a new authority with --rotate ca"):
-        wanted(left, NAMESPACE, (), NOW)
+    assert wanted(left, NAMESPACE, (), NOW) == left
+    for rotate, later in ((("server",), timedelta()), ((), SERVER_GOOD_FOR - RENEW_BEFORE + timedelta(hours=1))):
+        with pytest.raises(ValueError, match="bring it back, or make a new authority with --rotate ca"):
+            wanted(left, NAMESPACE, rotate, NOW + later)
+    assert differing(first, wanted(left, NAMESPACE, ("ca",), NOW)) == set(NAMES)
+
+
+def test_what_is_no_certificate_is_told_by_the_name_of_its_secret_and_can_be_replaced() -> None:
+    first = wanted({}, NAMESPACE, (), NOW)
+    broken = {**first, "aim-nats-server": {**first["aim-nats-server"], "tls.crt": b"?"}}
+    with pytest.raises(ValueError, match=r"aim-nats-server: tls\.crt is no certificate; make a new one with --rotate ca"):
+        wanted(broken, NAMESPACE, (), NOW)
+    assert differing(first, wanted(broken, NAMESPACE, ("ca",), NOW)) == set(NAMES)
 
 
 def test_a_folder_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

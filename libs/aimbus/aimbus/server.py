@@ -136,6 +136,7 @@ def _find_binary() -> str:
 
 def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
     store_dir.mkdir(parents=True, exist_ok=True)
+    store_dir.chmod(0o700)  # whoever reads the store reads every object
     for left_over in store_dir.glob(f"{BINARY}_*.ports"):  # of a killed server, whose process id may come again
         left_over.unlink()
     # JSON strings are valid strings of the configuration format, whatever the path holds.

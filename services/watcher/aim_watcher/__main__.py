@@ -30,6 +30,10 @@ async def watch(settings: WatcherSettings, health: Health) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["nats-init"]:
+        from aim_watcher import nats_init  # noqa: PLC0415 (a watcher needs no certificates)
+
+        sys.exit(nats_init.main())
     sys.exit(run(WATCHER, WatcherSettings, watch))
 
 

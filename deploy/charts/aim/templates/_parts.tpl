@@ -30,9 +30,15 @@ labels:
 {{ .root.Values.image.registry }}/aim-{{ .image }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
+{{- /* "true" where NATS asks for keys: with a server of ours unless they are turned off, with another one where they are turned on. */}}
+{{- define "aim.natsAuth" -}}
+{{- $enabled := dig "auth" "enabled" nil .Values.nats }}
+{{- if ternary $enabled .Values.nats.bundled (kindIs "bool" $enabled) }}true{{ end }}
+{{- end }}
+
 {{- define "aim.natsUrl" -}}
 {{- if not .Values.nats.bundled }}{{ .Values.nats.url }}
-{{- else }}{{ ternary "tls" "nats" .Values.nats.auth.enabled }}://aim-nats.{{ .Release.Namespace }}.svc:4222
+{{- else }}{{ ternary "tls" "nats" (ne (include "aim.natsAuth" .) "") }}://aim-nats.{{ .Release.Namespace }}.svc:4222
 {{- end }}
 {{- end }}
 
@@ -118,6 +124,17 @@ spec:
     - {port: 53, protocol: TCP}
 {{- end }}
 
+{{- define "aim.egressApiServer" -}}
+- to:
+    {{- range .Values.networkPolicy.apiServer.cidrs }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  ports:
+    {{- range .Values.networkPolicy.apiServer.ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- end }}
+
 {{- /* The servers of a cluster, among themselves. */}}
 {{- define "aim.natsPeers" -}}
 - {{ .direction }}:
@@ -128,15 +145,64 @@ spec:
     - {port: cluster, protocol: TCP}
 {{- end }}
 
-{{- /* --store_dir is an argument; every write is synced: an acknowledged event survives power loss. */}}
+{{- /* Of the Job that makes the Secrets of NATS: the image of the watcher has the command. */}}
+{{- define "aim.natsInitPod" -}}
+{{- $of := dict "root" $ "name" "aim-nats-init" -}}
+metadata:
+  labels:
+    {{- include "aim.podLabels" $of | nindent 4 }}
+spec:
+  serviceAccountName: aim-nats-init
+  automountServiceAccountToken: true
+  enableServiceLinks: false
+  restartPolicy: OnFailure
+  securityContext:
+    {{- include "aim.podSecurity" (dict "root" $ "id" 65532) | nindent 4 }}
+  {{- include "aim.placement" $of | nindent 2 }}
+  containers:
+    - name: nats-init
+      image: {{ include "aim.image" (dict "root" $ "image" "watcher") }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args: [nats-init]
+      {{- include "aim.containerSecurity" . | nindent 6 }}
+      env:
+        - {name: AIM_NAMESPACE, value: {{ .Release.Namespace | quote }}}
+        - {name: AIM_LOG_FORMAT, value: {{ .Values.log.format | quote }}}
+      resources:
+        requests: {cpu: 50m, memory: 64Mi}
+        limits: {memory: 256Mi}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+  volumes:
+    - name: tmp
+      emptyDir: {sizeLimit: 16Mi}
+{{- end }}
+
+{{- /*
+--store_dir is an argument; every write is synced: an acknowledged event survives power loss. Without limits of its own a server reckons with the
+machine's disk and memory. 15% of the volume is for its file system. The log and its mirror (aimbus.streams) have to fit.
+The monitoring port is on the pod's address because the kubelet's probes come from there. It shows names and counts, no payload, and changes nothing.
+*/}}
 {{- define "aim.natsConf" -}}
+{{- $size := (include "aim.natsStorage" . | fromYaml).size }}
+{{- $file := mulf (include "aim.bytes" $size) 0.85 | floor | int64 }}
+{{- $log := .Values.nats.maxBytes | int64 }}
+{{- $streams := add $log (max $log 268435456) }}
+{{- if gt $streams $file }}
+{{- printf "nats.maxBytes: the log and its mirror may take %d bytes, but a volume of %s has room for %d; make nats.maxBytes smaller or nats.storage.size larger"
+  $streams $size $file | fail }}
+{{- end -}}
 port: 4222
 http_port: 8222
 server_name: $SERVER_NAME
 jetstream {
   sync_interval: always
+  max_file_store: {{ $file }}
+  {{- with dig "limits" "memory" "" (.Values.nats.resources | default dict) }}
+  max_memory_store: {{ divf (include "aim.bytes" .) 4 | floor | int64 }}
+  {{- end }}
 }
-{{- if .Values.nats.auth.enabled }}
+{{- if include "aim.natsAuth" . }}
 # relative to this file
 include ../aim/nats-server/auth.conf
 include ../aim/nats-server/tls.conf
@@ -145,7 +211,7 @@ include ../aim/nats-server/tls.conf
 cluster {
   name: aim
   port: 6222
-  {{- if .Values.nats.auth.enabled }}
+  {{- if include "aim.natsAuth" . }}
   include ../aim/nats-server/tls.conf
   {{- end }}
   routes: [
@@ -163,8 +229,9 @@ cluster {
 {{- range $power, $unit := list "Ki" "Mi" "Gi" "Ti" "Pi" "Ei" }}
 {{- $_ := set $units $unit (index (list 1024 1048576 1073741824 1099511627776 1125899906842624 1152921504606846976) $power) }}
 {{- end }}
-{{- $number := regexFind "^[0-9.]+" . }}
-{{- printf "%.0f" (mulf $number (get $units (trimPrefix $number .))) }}
+{{- $text := kindIs "float64" . | ternary (printf "%.0f" .) (toString .) }}
+{{- $number := regexFind "^[0-9.]+" $text }}
+{{- printf "%.0f" (mulf $number (get $units (trimPrefix $number $text))) }}
 {{- end }}
 
 {{- /*

@@ -18,7 +18,8 @@ from aimlab.node.probes import port_number
 from aimschema.resources import POD
 
 _LOG = logging.getLogger(__name__)
-_NAME = re.compile(r"\b([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*)\.svc(\.cluster\.local)?\b")
+_NAME = re.compile(r"(tls://)?\b(([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*)\.svc(?:\.cluster\.local)?)\b")
+HOSTS = "AIMLAB_HOSTS"
 Place = tuple[str, int]
 
 
@@ -27,8 +28,21 @@ class UnknownNameError(Exception):
 
 
 def resolved(env: Mapping[str, str], seen: Objects) -> dict[str, str]:
-    """`env` with addresses in place of the DNS names of Services. Raises UnknownNameError."""
-    return {name: _NAME.sub(lambda found: _address(found[2], found[1], seen), value) for name, value in env.items()}
+    """`env` with addresses in place of the DNS names of Services. Raises UnknownNameError.
+
+    A name after `tls://` stays, since it is compared with a certificate: HOSTS has its address, for aimlab.node.own_network.
+    """
+    hosts: dict[str, str] = {}
+
+    def replaced(found: re.Match[str]) -> str:
+        address = _address(found[4], found[3], seen)
+        if not found[1]:
+            return address
+        hosts[found[2]] = address
+        return found[0]
+
+    there = {name: _NAME.sub(replaced, value) for name, value in env.items()}
+    return there | ({HOSTS: ",".join(f"{name}={address}" for name, address in hosts.items())} if hosts else {})
 
 
 def _address(namespace: str, name: str, seen: Objects) -> str:

@@ -1,7 +1,8 @@
 """`python -m aimlab.node.own_network SCRIPT [ARGUMENT …]`: run a Python console script as if its pod had a network of its own.
 
 In a pod, a process that listens on all addresses listens on the pod's. On a node without network namespaces all pods share the machine's, so
-that two of them could not have the same port. Here, "all addresses" (no host, as asyncio is told) means the pod's loopback address, AIMLAB_POD_IP.
+that two of them could not have the same port. Here, "all addresses" (no host, as asyncio is told) means the pod's loopback address, AIMLAB_POD_IP,
+and the names in AIMLAB_HOSTS (`name=address,…`) have those addresses.
 """
 
 import os
@@ -11,10 +12,11 @@ import sys
 from typing import Any
 
 _resolve = socket.getaddrinfo
+_hosts = dict(entry.split("=") for entry in os.environ.get("AIMLAB_HOSTS", "").split(",") if entry)
 
 
 def _of_the_pod(host: Any, *args: Any, **kwargs: Any) -> Any:
-    return _resolve(os.environ["AIMLAB_POD_IP"] if host is None else host, *args, **kwargs)
+    return _resolve(os.environ["AIMLAB_POD_IP"] if host is None else _hosts.get(host, host), *args, **kwargs)
 
 
 def main() -> None:

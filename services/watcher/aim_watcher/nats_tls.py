@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-AUTHORITY_GOOD_FOR = timedelta(days=3650)
-SERVER_GOOD_FOR = timedelta(days=365)
+AUTHORITY_GOOD_FOR = SERVER_GOOD_FOR = timedelta(days=3650)
+"""As long as each other: where the authority's key was thrown away, only another authority makes another certificate."""
 RENEW_BEFORE = timedelta(days=120)
 CLOCK_SKEW = timedelta(hours=1)
 

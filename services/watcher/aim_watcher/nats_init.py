@@ -1,0 +1,39 @@
+"""`aim-watcher nats-init`: what `aimctl nats init --apply` does, once, in the cluster itself. The chart's Job runs it.
+
+Exit code 0: every Secret that a pod mounts is there. 1: not so, the reason is in the log; to be run again.
+"""
+
+import asyncio
+
+import structlog
+
+from aim_watcher.nats_secrets import SERVER, Secrets, complete, outcome, reload_command
+from aim_watcher.settings import WatcherSettings
+from aimkube import Cluster, KubeError
+from aimschema.reasons import WATCHER
+from aimservice import logs
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    settings = WatcherSettings()
+    logs.configure(settings, WATCHER)
+    try:
+        there, secrets = asyncio.run(_complete(settings))
+    except (KubeError, ValueError) as error:
+        log.error("nats-secrets-incomplete", namespace=settings.namespace, error=str(error))  # noqa: TRY400 (the reason is all there is)
+        return 1
+    outcomes = {name: outcome(name, there, secrets) for name in secrets}
+    log.info("nats-secrets-complete", namespace=settings.namespace, **outcomes)
+    if outcomes[SERVER] == "changed":
+        log.warning("nats-reload-needed", command=reload_command(settings.namespace))
+    return 0
+
+
+async def _complete(settings: WatcherSettings) -> tuple[Secrets, Secrets]:
+    cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{WATCHER}")
+    try:
+        return await complete(cluster, settings.namespace, unattended=True)
+    finally:
+        await cluster.close()
