@@ -62,6 +62,29 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text!r} never came, but:\n{''.join(lines)}")
 
 
+def check_keys(told: str, state: Path) -> None:
+    """Nobody gets into the NATS server without a key; whoever pastes the printed variables does; no seed is printed, logged or open to others."""
+    env = dict(re.findall(r"\b(AIM_NATS_(?:URL|CREDS|CA))=(\S+)", told))
+    assert env.keys() == {"AIM_NATS_URL", "AIM_NATS_CREDS", "AIM_NATS_CA"}
+    said = ask_for_letters(env)
+    assert (said.returncode, said.stdout) == (0, "no dead letters\n"), said.stdout
+    said = ask_for_letters({"AIM_NATS_URL": env["AIM_NATS_URL"], "AIM_NATS_CA": env["AIM_NATS_CA"]})
+    assert (said.returncode, "AIM_NATS_CREDS: the server wants a key" in said.stdout) == (1, True), said.stdout
+    files = [path for path in (state / "nats-keys").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert {path.stat().st_mode & 0o077 for path in (*{file.parent for file in files}, state / "nats")} == {0}
+    seeds = [path.read_text() for path in files if path.name == "nkey.seed"]
+    logs = [path.read_text() for path in (state / "log").iterdir()]
+    assert not any(seed in text for seed in seeds for text in (told, *logs))
+
+
+def ask_for_letters(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    here = {name: value for name, value in os.environ.items() if not name.startswith("AIM_")}
+    return subprocess.run(
+        [AIMCTL, "dead"], env=here | env | {"COLUMNS": "300"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+
+
 def test_demo_proves_the_whole_way_and_leaves_nothing_behind(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
     process = start(started, "demo", "--state", str(tmp_path / "state"))
     output, _ = process.communicate(timeout=150)
@@ -85,6 +108,7 @@ def test_dev_says_what_to_try_and_leaves_nothing_behind(started: list[subprocess
     process = start(started, "dev", "--state", str(tmp_path / "state"))
     told = read_until(process, "Ctrl-C stops everything")
     assert f"export KUBECONFIG={tmp_path / 'state' / 'kubeconfig'}" in told
+    check_keys(told, tmp_path / "state")
     assert re.findall(r"^  (kubectl apply|kubectl wait|curl)", told, re.MULTILINE) == ["kubectl apply", "kubectl wait", "curl"]
     process.send_signal(sign)
     assert process.wait(timeout=30) == 0
@@ -102,6 +126,7 @@ async def test_up_runs_the_services_against_the_current_kubeconfig(started: list
         process = start(started, "up", "--state", str(tmp_path / "state"), env={"KUBECONFIG": str(tmp_path / "kubeconfig")})
         told = await asyncio.to_thread(read_until, process, "ready: ")
         assert "embedded NATS server at nats://127.0.0.1:" in told
+        await asyncio.to_thread(check_keys, told, tmp_path / "state")
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, 30) == 0
     assert processes_with(str(tmp_path)) == []

@@ -10,6 +10,8 @@
 5. `ensure_streams` returns when the mirror is level with the log: differences computed from a half-filled one would be wrong.
 6. A mirror that is behind and does not move for STALLED_AFTER_S is re-created, whatever holds it up: all that is in it can be had again.
    One that moves, however slowly, is waited for. Where that does not help, the next limit is twice as long.
+7. Both have a bound, so that whoever makes and deletes objects without end fills neither the disk nor, by that, stops everybody's publishing. Of
+   AIM_STATE the longest unchanged go first, which a service that starts then does not know of: there is an alert long before.
 
 Called by the watcher alone.
 """
@@ -36,6 +38,8 @@ LOG = "AIM_LOG"
 STATE = "AIM_STATE"
 DUPLICATE_WINDOW_S = 600
 MAX_BYTES = 1 << 30
+LEAST_STATE_BYTES = 1 << 28
+"""A log may be kept short; the state of all objects is as large as it is (10,000 take some 50 MB)."""
 RETRY_S = 0.5
 LEVEL_POLL_S = 0.05
 CHECK_INTERVAL_S = 10.0
@@ -64,11 +68,15 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How AIM_STATE stands: `lag` messages behind AIM_LOG, without a step for `still_s`. `stalled`: it is re-created now."""
+    """How AIM_STATE stands: `lag` messages behind AIM_LOG, without a step for `still_s`. `stalled`: it is re-created now.
+
+    `full` is the share of its bound that it takes.
+    """
 
     lag: int
     still_s: float
     stalled: bool = False
+    full: float = 0.0
 
 
 OnLevel = Callable[[Level], None]
@@ -83,8 +91,8 @@ async def ensure_streams(
 ) -> Streams:
     """Make, update or repair both streams; returns when AIM_STATE has all that AIM_LOG has. Waits for the server as long as it takes.
 
-    `max_bytes` is the size of AIM_LOG at most; the oldest messages go first. A mirror that stands still for `stalled_after_s` is re-created;
-    `on_level` is called with every look at it. Raises StreamsRefused, which names the limit that is in the way.
+    `max_bytes` is the size of each at most, but for LEAST_STATE_BYTES of AIM_STATE; the oldest messages go first. A mirror that stands still
+    for `stalled_after_s` is re-created; `on_level` is called with every look at it. Raises StreamsRefused, which names the limit that is in the way.
     """
     trouble = Once()
     made = Streams(log_made=False, state_made=False)
@@ -132,7 +140,7 @@ async def _ensure(session: Session, replicas: int, max_bytes: int) -> Streams:
     # The mirror first: read in the other order, a busy log would seem to be behind its mirror.
     state = await stream_info(session, STATE)
     log = await stream_info(session, LOG)
-    state_config = _state_config(replicas)
+    state_config = _state_config(replicas, max(max_bytes, LEAST_STATE_BYTES))
     keep_state = state is not None and log is not None and _belongs(state, log) and _is_mirror(state["config"], state_config)
     if state is not None and not keep_state:
         _log.warning("stream made anew", stream=STATE, reason="it is not a mirror of the present log")
@@ -176,13 +184,13 @@ def _log_config(replicas: int, max_bytes: int) -> dict[str, Any]:
     }
 
 
-def _state_config(replicas: int) -> dict[str, Any]:
+def _state_config(replicas: int, max_bytes: int) -> dict[str, Any]:
     return {
         "name": STATE,
         "mirror": {"name": LOG},
         "max_age": 0,
         "max_msgs": -1,
-        "max_bytes": -1,
+        "max_bytes": max_bytes,
         "max_msgs_per_subject": 1,
         **({"persist_mode": "async"} if replicas == 1 else {}),  # replicated streams cannot have it
         **_common_config(replicas),
@@ -245,7 +253,12 @@ class Pace:
         now_s = time.monotonic()
         if seq != self._seq or seq >= target:
             self._seq, self._since_s = seq, now_s
-        return Level(max(0, target - seq), now_s - self._since_s)
+        return Level(max(0, target - seq), now_s - self._since_s, full=_full(info))
+
+
+def _full(info: dict[str, Any] | None) -> float:
+    bound = (info or {}).get("config", {}).get("max_bytes", 0)
+    return info["state"].get("bytes", 0) / bound if info is not None and bound > 0 else 0.0
 
 
 async def until_level(session: Session, stalled_after_s: float, on_level: OnLevel = ignore) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aimbus import Bus, NatsServer, Streams, StreamsRefused, ensure_streams, keep_streams
+from aimbus import Bus, Level, NatsServer, Streams, StreamsRefused, ensure_streams, keep_streams
 from aimbus.jetstream import SECOND_NS, api, stream_info
 from aimschema.messages import KindSynced, ObjectChanged
 
@@ -44,7 +44,7 @@ async def test_the_log_forgets_after_a_week_and_tells_repetitions_for_ten_minute
 async def test_the_state_is_a_mirror_that_keeps_the_latest_for_ever(bus: Bus) -> None:
     config = await config_of(bus, "AIM_STATE")
     assert config["mirror"] == {"name": "AIM_LOG"}
-    assert (config["max_msgs_per_subject"], config["max_age"], config["max_bytes"]) == (1, 0, -1)
+    assert (config["max_msgs_per_subject"], config["max_age"], config["max_bytes"]) == (1, 0, 1 << 30)
     assert (config["compression"], config["storage"], config["allow_msg_ttl"]) == ("s2", "file", True)
 
 
@@ -52,7 +52,31 @@ async def test_a_changed_size_is_an_update_that_keeps_the_messages(bus: Bus, pod
     await bus.publisher.publish(pod("a"))
     assert not (await ensure_streams(bus, max_bytes=1 << 28)).republish
     assert (await config_of(bus, "AIM_LOG"))["max_bytes"] == 1 << 28
+    assert (await config_of(bus, "AIM_STATE"))["max_bytes"] == 1 << 28
     assert await stored(bus, "AIM_LOG") == {"aim.object.Pod.ml.a"}
+
+
+async def test_the_state_is_given_room_for_all_objects_where_the_log_is_kept_short(bus: Bus) -> None:
+    await ensure_streams(bus, max_bytes=1 << 20)
+    assert [(await config_of(bus, stream))["max_bytes"] for stream in ("AIM_LOG", "AIM_STATE")] == [1 << 20, 1 << 28]
+
+
+async def test_a_state_without_a_bound_is_given_one_and_keeps_its_messages(bus: Bus, pod: Pod) -> None:
+    """As every version before had it."""
+    await bus.publisher.publish(pod("a"))
+    session = await bus.session()
+    await api(session, "STREAM.UPDATE.AIM_STATE", {**(await config_of(bus, "AIM_STATE")), "max_bytes": -1})
+    assert not (await ensure_streams(bus)).republish
+    assert (await config_of(bus, "AIM_STATE"))["max_bytes"] == 1 << 30
+    assert await stored(bus, "AIM_STATE") == {"aim.object.Pod.ml.a"}
+
+
+async def test_how_full_the_state_is_is_told_with_every_look(bus: Bus, pod: Pod) -> None:
+    await bus.publisher.publish(pod("a"))
+    looks: list[Level] = []
+    await ensure_streams(bus, on_level=looks.append)
+    info = await api(await bus.session(), "STREAM.INFO.AIM_STATE")
+    assert looks[-1].full == info["state"]["bytes"] / (1 << 30) > 0
 
 
 async def test_a_quiet_object_outlives_the_log_and_a_tombstone_does_not_bring_it_back(bus: Bus, pod: Pod) -> None:

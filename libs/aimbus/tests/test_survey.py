@@ -25,7 +25,7 @@ async def test_each_reader_is_known_by_its_name_and_by_how_far_behind_it_is(bus:
     assert found.log is not None
     assert found.state is not None
     assert (found.log.messages, found.log.max_bytes, found.log.max_age_s, found.log.lag) == (1, 1 << 30, 7 * 86_400, None)
-    assert (found.state.messages, found.state.max_bytes, found.state.last_seq, found.state.lag) == (1, None, 1, 0)
+    assert (found.state.messages, found.state.max_bytes, found.state.last_seq, found.state.lag) == (1, 1 << 30, 1, 0)
 
 
 async def test_more_readers_than_fit_a_page_are_all_seen(bus: Bus) -> None:

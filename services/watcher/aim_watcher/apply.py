@@ -22,7 +22,7 @@ import structlog
 
 from aim_watcher import plan
 from aim_watcher.contract import CONTRACT
-from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS
+from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS, STATE_FULL
 from aim_watcher.plan import ObjectMessage, Outgoing
 from aim_watcher.projection import NOTHING, Known, fold, within
 from aim_watcher.prune import reduced
@@ -322,6 +322,8 @@ def note_level(health: Health, level: Level) -> None:
     MIRROR_LAG.set(level.lag)
     if level.stalled:
         MIRROR_STALLS.inc()
+    else:
+        STATE_FULL.set(level.full)
     if level.lag == 0:
         health.ready(STREAMS)
     elif level.still_s >= STILL_AFTER_S:

@@ -234,7 +234,8 @@ def bus(facts: Facts) -> Iterator[Finding]:
     yield from _streams(found)
     for stream in (found.log, found.state):
         if stream is not None and stream.max_bytes is not None and stream.size_bytes > FULL * stream.max_bytes:
-            words = f"{stream.name} has {human(stream.size_bytes)} of {human(stream.max_bytes)}: it drops events before their time"
+            dropped = "events before their time" if stream is found.log else "objects that have not changed for long"
+            words = f"{stream.name} has {human(stream.size_bytes)} of {human(stream.max_bytes)}; at its limit it drops {dropped}"
             yield Finding("nats", "warning", words, "AIM_NATS_MAX_BYTES of the watcher")
     if found.most_bytes is not None and found.used_bytes > FULL * found.most_bytes:
         words = f"{human(found.used_bytes)} of the {human(found.most_bytes)} that may be stored are in use"

@@ -1,6 +1,9 @@
 """Deployments and StatefulSets become pods, step by step, and names of Services become addresses."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from aimlab.control import Create, Delete, Patch
 from aimlab.kinds import DEPLOYMENT
 from aimlab.mirror import Objects
-from aimlab.node.addresses import UnknownNameError, backends, resolved
+from aimlab.node.addresses import HOSTS, UnknownNameError, backends, resolved
 from aimlab.node.events import CORE_EVENT
 from aimlab.node.launch import address_of
 from aimlab.node.workloads import plan
@@ -178,6 +181,19 @@ def test_a_pod_too_many_goes() -> None:
 def test_a_name_becomes_the_address_of_the_service(host: str) -> None:
     env = {"URL": f"nats://{host}:4222", "PLAIN": "bus.ns"}
     assert resolved(env, Objects([SERVICE])) == {"URL": f"nats://{address_of('svc')}:4222", "PLAIN": "bus.ns"}
+
+
+def test_a_name_that_a_certificate_is_for_stays_and_has_its_address_beside_it() -> None:
+    env = {"URL": "tls://bus.ns.svc:4222", "OTHER": "nats://bus.ns.svc:4222"}
+    address = address_of("svc")
+    assert resolved(env, Objects([SERVICE])) == {"URL": env["URL"], "OTHER": f"nats://{address}:4222", HOSTS: f"bus.ns.svc={address}"}
+
+
+def test_a_process_of_the_pod_resolves_such_a_name(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import socket; print(*{found[4][0] for found in socket.getaddrinfo('bus.ns.svc', 4222)})")
+    command = [sys.executable, "-m", "aimlab.node.own_network", str(tmp_path / "script.py")]
+    env = {HOSTS: "bus.ns.svc=127.130.1.2", "AIMLAB_POD_IP": "127.130.1.1"}
+    assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "127.130.1.2\n"
 
 
 @pytest.mark.parametrize("objects", [Objects(), Objects([HEADLESS])], ids=["no Service", "headless"])
