@@ -28,7 +28,8 @@ from aimschema.reasons import WATCHER
 CHART = Path(__file__).parents[2] / "deploy" / "charts" / "aim"
 PROGRAM = str(Path(sys.executable).with_name("nats-server"))
 NAMES = [f"aim-nats-{number}" for number in range(3)]
-KEYS = ("--set=nats.auth.enabled=true",)
+KEYS: tuple[str, ...] = ()
+NO_KEYS = ("--set=nats.auth.enabled=false",)
 PRODUCTION = (f"--values={CHART / OVERLAYS['production'][0]}",)
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -45,11 +46,11 @@ class Installed:
 
     @property
     def url(self) -> str:
-        return ",".join(f"{'tls' if self.values else 'nats'}://127.0.0.1:{port}" for port in self.clients)
+        return ",".join(f"{'nats' if self.values == NO_KEYS else 'tls'}://127.0.0.1:{port}" for port in self.clients)
 
     @property
     def access(self) -> Access:
-        return Access(str(self.root / SEED), str(self.root / CA)) if self.values else Access(None, None)
+        return Access(None, None) if self.values == NO_KEYS else Access(str(self.root / SEED), str(self.root / CA))
 
     @property
     def config(self) -> Path:
@@ -114,10 +115,10 @@ async def test_three_servers_keep_three_copies_and_go_on_without_one(tmp_path: P
         assert (again.log_made, again.state_made) == (False, False)
 
 
-async def test_one_server_becomes_three_with_keys_and_one_again_on_the_same_volumes(tmp_path: Path) -> None:
-    """The defaults, production and back: each comes up on what the other left, and the streams are there or made again."""
+async def test_keys_and_servers_come_and_go_on_the_same_volumes(tmp_path: Path) -> None:
+    """No keys, the defaults, production and back: each comes up on what the other left, and the streams are there or made again."""
     keys = secrets()
-    for values, servers in (((), 1), (PRODUCTION, 3), ((), 1), (PRODUCTION, 3)):
+    for values, servers in ((NO_KEYS, 1), (KEYS, 1), (PRODUCTION, 3), (KEYS, 1), (NO_KEYS, 1), (PRODUCTION, 3)):
         given = installed(tmp_path, values, servers)
         given.lay_out(keys)
         async with running(given):
