@@ -3,10 +3,14 @@
 What containers are given otherwise than on a node with containers: `aimlab.node` (paths, own_network, addresses).
 """
 
+import asyncio
+import base64
+import contextlib
 import re
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,13 @@ import pytest_asyncio
 import yaml
 
 import aimbus
+from aim_watcher.nats_secrets import AUTHORITY, CA, OPERATOR, SEED, names, of_user
+from aimbus import Access
 from aimctl.console import PlainConsole
 from aimctl.contracts import flaws_of_log
 from aimctl.demo import Checks, the_way
-from aimctl.quickstart import prepare
+from aimctl.nats_users import CONSOLE
+from aimctl.quickstart import NAMESPACE, SERVICE, prepare
 from aimctl.services import SERVICES
 from aimctl.stack import Stack, kubectl
 from aimlab.accounts import api_of
@@ -27,13 +34,16 @@ from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
 from aimlab.kinds import is_going, is_true
 from aimlab.lab import SYSTEM_NAMESPACE, Lab, laptop
+from aimlab.node.addresses import pipe
 from aimlab.node.images import ImageCommand
 from aimlab.testing import eventually
 from aimlab.testing.charts import render
-from aimschema.resources import AIM_KINDS, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE
+from aimschema.reasons import WATCHER
+from aimschema.resources import AIM_KINDS, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE, SECRET, Resource
 
 CHART = Path(__file__).parents[2] / "deploy" / "charts" / "aim"
 BIN = Path(sys.executable).parent
+INIT = "aim-nats-init"
 NATS_PORT = 4222
 MONITOR_PORT = 8222
 HTTP_PORT = 8080
@@ -46,7 +56,9 @@ def images_of(bodies: list[dict[str, Any]]) -> dict[str, ImageCommand]:
     """Which process each image of the control plane is on this machine."""
     workloads = [body for body in bodies if body["kind"] in {"Deployment", "StatefulSet"}]
     named = {container["image"] for body in workloads for container in body["spec"]["template"]["spec"]["containers"]}
-    nats = ("/bin/sh", "-c", f'exec {BIN / "nats-server"} --addr "$AIMLAB_POD_IP" "$@"', "nats-server")
+    # a file that the server reads names others by their paths in the container
+    here = 'sed -i "s#\\"/etc/#\\"$PWD/etc/#" etc/aim/nats-server/tls.conf'
+    nats = ("/bin/sh", "-c", f'{here}; exec {BIN / "nats-server"} --addr "$AIMLAB_POD_IP" "$@"', "nats-server")
     services = {image: match[1] for image in named if (match := re.search(r"/(aim-[a-z]+):[^/]+$", image))}
     own = {image: ImageCommand((sys.executable, "-m", "aimlab.node.own_network", str(BIN / script))) for image, script in services.items()}
     return own | {image: ImageCommand(nats) for image in named - own.keys()}
@@ -78,6 +90,31 @@ def is_free(port: int) -> bool:
     return True
 
 
+@asynccontextmanager
+async def forwarded(place: tuple[str, int]) -> AsyncIterator[int]:
+    """As `kubectl port-forward` does: on a port of 127.0.0.1, which the certificate is for too."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await pipe(reader, writer, place)
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def access_of(lab: Lab, folder: Path) -> Access:
+    """The console's, out of its Secret, as docs/nats.md says."""
+    data = (await lab.cluster.get(SECRET, SYSTEM_NAMESPACE, of_user(CONSOLE)))["data"]
+    await asyncio.to_thread(folder.mkdir)
+    for key, value in data.items():
+        await asyncio.to_thread((folder / key).write_bytes, base64.b64decode(value))
+    return Access(str(folder / SEED), str(folder / CA))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """The chart, rendered and applied by kubectl on a laptop cluster that has nothing else of ours."""
@@ -90,13 +127,13 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         await install(lab, bodies)
         pods = {pod["metadata"]["labels"]["app.kubernetes.io/name"]: pod for pod in (await lab.cluster.list(POD, SYSTEM_NAMESPACE)).items}
         health = {service: f"http://{pods[f'aim-{service}']['status']['podIP']}:{HTTP_PORT}" for service in SERVICES}
-        nats_url = f"nats://{pods['aim-nats']['status']['podIP']}:{NATS_PORT}"
-        yield Stack(lab, None, nats_url, lab.children, health, quickstart)
+        async with forwarded((pods["aim-nats"]["status"]["podIP"], NATS_PORT)) as port:
+            yield Stack(lab, None, f"tls://127.0.0.1:{port}", lab.children, health, quickstart, await access_of(lab, folder / "console"))
 
 
 async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(stack: Stack) -> None:
     checks = Checks(PlainConsole(sys.stdout, 160), [])
-    bus = await aimbus.connect(stack.nats_url, name="test")
+    bus = await aimbus.connect(stack.nats_url, name="aimctl", access=stack.access)
     try:
         await the_way(stack, bus, checks)
     finally:
@@ -108,26 +145,55 @@ async def test_each_service_ran_as_its_own_account_and_was_refused_nothing(stack
     async with aiohttp.ClientSession(trust_env=False) as client, client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer:
         calls = [Call(**call) for call in await answer.json()]
     own = [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
-    assert {call.user.rpartition(":")[2] for call in own} == {f"aim-{service}" for service in SERVICES}
+    assert {call.user.rpartition(":")[2] for call in own} == {*(f"aim-{service}" for service in SERVICES), INIT}
     assert [call for call in own if not call.granted] == []
 
 
 async def test_each_pod_has_its_own_account_and_each_service_kept_to_its_contract(stack: Stack) -> None:
     accounts = {pod["spec"]["serviceAccountName"] for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items}
-    assert accounts == {f"aim-{name}" for name in (*SERVICES, "nats")}
-    count, flaws = await flaws_of_log(stack.nats_url)
+    assert accounts == {*(f"aim-{name}" for name in (*SERVICES, "nats")), INIT}
+    count, flaws = await flaws_of_log(stack.nats_url, stack.access)
     assert count > 100
     assert flaws == []
+
+
+async def secrets_of(lab: Lab) -> dict[str, str]:
+    """By name, the version of each Secret of NATS."""
+    found = (await lab.cluster.list(SECRET, SYSTEM_NAMESPACE)).items
+    return {body["metadata"]["name"]: body["metadata"]["resourceVersion"] for body in found if body["metadata"]["name"] in names()}
+
+
+async def test_the_job_made_the_keys_and_nobody_gets_in_without_one(stack: Stack) -> None:
+    assert (await secrets_of(stack.lab)).keys() == set(names()) - {of_user(OPERATOR), AUTHORITY}
+    problems: list[str] = []
+    async with asyncio.TaskGroup() as tasks:
+        stranger = Access(None, stack.access.ca)
+        waiting = tasks.create_task(aimbus.connect(stack.nats_url, name="aimctl", access=stranger, told=problems.append))
+
+        async def is_kept_out() -> bool:
+            return any("the server wants a key" in problem for problem in problems)
+
+        await eventually(is_kept_out, "who shows no key is told so")
+        waiting.cancel()
+
+
+async def test_the_same_applied_again_changes_no_key_and_runs_no_other_job(stack: Stack) -> None:
+    before, jobs = await secrets_of(stack.lab), await jobs_of(stack.lab)
+    await install(stack.lab, render(CHART))
+    assert (await secrets_of(stack.lab), await jobs_of(stack.lab)) == (before, jobs)
+
+
+async def jobs_of(lab: Lab) -> dict[str, str]:
+    return {job["metadata"]["name"]: job["metadata"]["uid"] for job in (await lab.cluster.list(JOB, SYSTEM_NAMESPACE)).items}
 
 
 async def test_the_events_are_on_the_volume_of_the_claim(stack: Stack) -> None:
     assert list((stack.lab.state_dir / "node" / "volumes").glob("*/jetstream")) != []
 
 
-async def made(stack: Stack) -> dict[str, str]:
+async def made(lab: Lab, *kinds: Resource) -> dict[str, str]:
     """By kind and name, the version of what the control plane makes and reports on."""
-    kinds = (*AIM_KINDS, INFERENCE_SERVICE, ROUTE, JOB, CLAIM)
-    lists = {kind.kind: (await stack.lab.cluster.list(kind)).items for kind in kinds}
+    lists = {kind.kind: (await lab.cluster.list(kind)).items for kind in kinds or (*AIM_KINDS, INFERENCE_SERVICE, ROUTE, JOB, CLAIM)}
     return {f"{kind} {body['metadata']['name']}": body["metadata"]["resourceVersion"] for kind, items in lists.items() for body in items}
 
 
@@ -145,11 +211,31 @@ async def roles(stack: Stack) -> dict[str, list[str]]:
 
 async def test_an_upgrade_to_two_of_each_leaves_one_at_work_and_one_ready_to_take_over(stack: Stack) -> None:
     """Every pod is replaced, and nothing that was made is written again."""
-    before = await made(stack)
+    before, keys = await made(stack.lab), await secrets_of(stack.lab)
     await install(stack.lab, render(CHART, "--set=replicas=2,log.level=DEBUG"))
 
     async def one_of_each_works() -> bool:
         return await roles(stack) == {service: ["leader", "standby"] for service in SERVICES}
 
     await eventually(one_of_each_works, "one of each service works and one stands by")
-    assert await made(stack) == before
+    assert await made(stack.lab) == before
+    assert await secrets_of(stack.lab) == keys
+
+
+async def test_a_release_without_keys_becomes_one_with_keys(tmp_path: Path) -> None:
+    """As 0.2 was installed: what it had on the bus is published again, and what it made goes on as it is."""
+    without = render(CHART, "--set=nats.auth.enabled=false")
+    async with laptop(tmp_path, []) as lab:
+        quickstart = await prepare(lab, downloader_of(without), images_of(without))
+        await install(lab, without)
+        assert await secrets_of(lab) == {}
+        await kubectl(lab, "apply", "-f", str(quickstart.manifests))
+        ready = ("wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        await kubectl(lab, *ready)
+        before = await made(lab, INFERENCE_SERVICE, ROUTE, CLAIM)
+        await install(lab, render(CHART))
+        assert of_user(WATCHER) in await secrets_of(lab)
+        await kubectl(lab, *ready)
+        assert await made(lab, INFERENCE_SERVICE, ROUTE, CLAIM) == before
+        await kubectl(lab, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
+        await kubectl(lab, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s")

@@ -101,7 +101,7 @@ async def _listen(place: Place, service: Body, port: Body, seen: Objects) -> asy
         there = backends(service, port, seen)
         try:
             if there:
-                await _pipe(reader, writer, there[next(turns) % len(there)])
+                await pipe(reader, writer, there[next(turns) % len(there)])
         except OSError as error:
             _LOG.info("a connection to Service %s ended: %s", service["metadata"]["name"], error)
         finally:
@@ -110,7 +110,7 @@ async def _listen(place: Place, service: Body, port: Body, seen: Objects) -> asy
     return await asyncio.start_server(take, *place)
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: Place) -> None:
+async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: Place) -> None:
     """Both directions, until either side ends."""
     back_reader, back_writer = await asyncio.open_connection(*to)
     ways = [asyncio.create_task(_copy(reader, back_writer)), asyncio.create_task(_copy(back_reader, writer))]
