@@ -301,6 +301,12 @@ def test_the_job_is_another_one_where_its_pod_or_the_chart_is(tmp_path: Path) ->
     assert re.fullmatch(r"aim-nats-init-10-20-30-rc-1-build-7-[0-9a-f]{8}", job)
 
 
+def test_the_image_of_nats_may_be_named_by_digest() -> None:
+    image = f"docker.io/library/nats:2.15.1-alpine@sha256:{'0' * 64}"
+    (nats,) = [body for body in render(CHART, f"--set=nats.image={image}") if body["kind"] == "StatefulSet"]
+    assert nats["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
 @pytest.mark.parametrize(
     ("values", "limits"),
     [
