@@ -20,9 +20,8 @@ async def watch(settings: WatcherSettings, health: Health) -> None:
         async with candidacy(WATCHER, settings, health, leader_only=LEADER_ONLY) as lease:
             cluster = await Cluster.connect(settings.kubeconfig, user_agent="aim-watcher")
             limits = Limits(replicas=settings.nats_replicas, max_bytes=settings.nats_max_bytes)
-            feed = partial(publish_cluster, bus, cluster, health, fence=lease.confirm, namespaces=settings.scope, **limits)
             try:
-                await lease.lead(feed)
+                await lease.lead(partial(publish_cluster, bus, cluster, health, fence=lease.confirm, namespaces=settings.scope, **limits))
             finally:
                 await cluster.close()
     finally:
