@@ -8,6 +8,9 @@
 
 A name in DEST never shows half a file: parts are renamed into place after they were checked and are on disk. That is not open to
 discussion; modes, and syncing where a file system has no such thing, are: some volumes (SMB, object stores as file systems) refuse both.
+
+Whoever writes to the volume can put anything at these names. No link is followed, no pipe is waited for, and no record leads out of DEST:
+what is no plain file of one name counts as missing and is replaced.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import msgspec
 
 from aim_downloader.manifest import MANIFEST_NAME, Entry, Manifest, decode, decode_journal, encode
 from aim_downloader.outcome import Failure, Outcome
+from aim_downloader.paths import is_safe
 from aim_downloader.ranges import Range, cut
 from aim_downloader.source import SourceFile
 
@@ -32,6 +36,7 @@ FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 _PARTS = ".aim-part"
 _READ_BYTES = 1024 * 1024
+_INDEX_DIGITS_MAX = 18
 _NOT_KNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF})
 """How file systems answer calls that they do not know."""
 
@@ -51,37 +56,44 @@ def free_of(facts: os.statvfs_result) -> int | None:
 
 
 def prepare(dest: Path) -> None:
-    """Make DEST and the folder of parts if they are missing."""
+    """Make DEST and the folder of parts if they are missing; remove what is no file of ours from it."""
     if not dest.is_dir():
         dest.mkdir(parents=True)
         _set_mode(dest, FOLDER_MODE)
-    _make_folder(dest / _PARTS)
+    parts = dest / _PARTS
+    if not _is_real_folder(parts):
+        parts.unlink(missing_ok=True)
+        _make_folder(parts)
+    for found in parts.iterdir():
+        _remove_unless_plain(found)
 
 
 def is_settled(dest: Path) -> bool:
     """Whether no run has left anything unfinished."""
-    return not (dest / _PARTS).exists()
+    return not os.path.lexists(dest / _PARTS)
 
 
 def size_on_disk(dest: Path, path: str) -> int | None:
-    """Bytes of the plain file at the path, None where there is none (a link is none)."""
+    """Bytes of the plain file at the path, None where there is none (a link is none, and so is what is behind one)."""
     try:
         facts = (dest / path).lstat()
     except OSError:
         return None
-    return facts.st_size if stat.S_ISREG(facts.st_mode) else None
+    return facts.st_size if stat.S_ISREG(facts.st_mode) and not _through_link(dest, path) else None
 
 
 def read_manifest(dest: Path) -> Manifest | None:
     try:
-        return decode((dest / MANIFEST_NAME).read_bytes())
+        return decode(_read_plain(dest / MANIFEST_NAME))
     except OSError:
         return None
 
 
 def read_journal(dest: Path) -> list[Entry]:
+    if not _is_real_folder(dest / _PARTS):
+        return []
     try:
-        return decode_journal((dest / _PARTS / "journal").read_bytes())
+        return decode_journal(_read_plain(dest / _PARTS / "journal"))
     except OSError:
         return []
 
@@ -94,7 +106,7 @@ def finished_bytes(dest: Path, file: SourceFile, range_bytes: int) -> int:
 def allocated_bytes(dest: Path, file: SourceFile) -> int:
     """Space the part of a file takes already, unfinished ranges included: it is written over, or freed first, so it need not be free now."""
     try:
-        return min(file.size_bytes, (dest / _PARTS / f"{_part_name(file)}.data").stat().st_blocks * 512)
+        return min(file.size_bytes, (dest / _PARTS / f"{_part_name(file)}.data").lstat().st_blocks * 512)
     except OSError:
         return 0
 
@@ -108,9 +120,9 @@ def drop_other_parts(dest: Path, files: Iterable[SourceFile]) -> None:
 
 
 def remove_files(dest: Path, paths: Iterable[str]) -> None:
-    """Remove files, and the folders that are empty without them."""
-    for path in paths:
-        if size_on_disk(dest, path) is None or _through_link(dest, path):
+    """Remove files, and the folders that are empty without them. Paths that no source could have are left alone."""
+    for path in filter(is_safe, paths):
+        if size_on_disk(dest, path) is None:
             continue
         (dest / path).unlink()
         for folder in PurePosixPath(path).parents[:-1]:
@@ -123,7 +135,8 @@ def remove_files(dest: Path, paths: Iterable[str]) -> None:
 def write_manifest(dest: Path, manifest: Manifest) -> None:
     """Put the manifest in place in one step, and drop the record of the run that led to it."""
     temporary = dest / _PARTS / "manifest"
-    with temporary.open("wb") as out:
+    _remove_unless_plain(dest / MANIFEST_NAME)
+    with open(temporary, "wb", opener=_open_plain) as out:
         _set_mode(out.fileno(), FILE_MODE)
         out.write(encode(manifest))
         out.flush()
@@ -135,7 +148,7 @@ def write_manifest(dest: Path, manifest: Manifest) -> None:
 
 def read_through(path: Path, take: Callable[[bytes], None]) -> None:
     """Feed a whole file to `take`."""
-    with path.open("rb") as content:
+    with open(path, "rb", opener=_open_plain) as content:
         while data := content.read(_READ_BYTES):
             take(data)
 
@@ -146,13 +159,15 @@ class Part:
     def __init__(self, dest: Path, file: SourceFile, range_bytes: int) -> None:
         self.file = file
         self.ranges = cut(file.size_bytes, range_bytes)
-        self.finished = {rng.index for rng in _finished(dest, file, range_bytes)}
         self._dest = dest
         self._data_path = dest / _PARTS / f"{_part_name(file)}.data"
         self._done_path = dest / _PARTS / f"{_part_name(file)}.done"
-        self._data = os.open(self._data_path, os.O_RDWR | os.O_CREAT | (0 if self.finished else os.O_TRUNC), FILE_MODE)
+        for path in (self._data_path, self._done_path):
+            _remove_unless_plain(path)
+        self.finished = {rng.index for rng in _finished(dest, file, range_bytes)}
+        self._data = _open_plain(self._data_path, os.O_RDWR | os.O_CREAT | (0 if self.finished else os.O_TRUNC))
         # Written anew, since a record torn by a kill would run into the next one.
-        self._done = os.open(self._done_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        self._done = _open_plain(self._done_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.write(self._done, b"".join(line + b"\n" for line in (_header(file, range_bytes), *(b"%d" % index for index in self.finished))))
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
@@ -184,7 +199,7 @@ class Part:
         target = _clear_way(self._dest, self.file.path)
         _rename(self._data_path, target)
         _sync_folder(target.parent)
-        with (self._dest / _PARTS / "journal").open("ab") as journal:
+        with open(self._dest / _PARTS / "journal", "ab", opener=_open_plain) as journal:
             journal.write(msgspec.json.encode(entry) + b"\n")
         self._done_path.unlink()
 
@@ -210,14 +225,14 @@ def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
     """Ranges recorded as finished for this very version of the file, and covered by the data that is there."""
     stem = dest / _PARTS / _part_name(file)
     try:
-        header, *lines = stem.with_suffix(".done").read_bytes().split(b"\n")
-        there_bytes = stem.with_suffix(".data").stat().st_size
+        header, *lines = _read_plain(stem.with_suffix(".done")).split(b"\n")
+        there_bytes = stem.with_suffix(".data").lstat().st_size
     except OSError:
         return []
     if header != _header(file, range_bytes):
         return []
     # What follows the last newline is a record torn by a kill: its digits may be the beginning of another number.
-    recorded = {int(line) for line in lines[:-1] if line.isdigit()}
+    recorded = {int(line) for line in lines[:-1] if line.isdigit() and len(line) <= _INDEX_DIGITS_MAX}
     return [rng for rng in cut(file.size_bytes, range_bytes) if rng.index in recorded and rng.end <= there_bytes]
 
 
@@ -245,6 +260,40 @@ def _make_folder(folder: Path) -> None:
 
 def _through_link(dest: Path, path: str) -> bool:
     return any((dest / folder).is_symlink() for folder in PurePosixPath(path).parents[:-1])
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_plain(facts: os.stat_result) -> bool:
+    """A file of one name: what is written to another name of it would change a file elsewhere."""
+    return stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1
+
+
+def _remove_unless_plain(path: Path) -> None:
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(facts.st_mode):
+        shutil.rmtree(path)
+    elif not _is_plain(facts):
+        path.unlink()
+
+
+def _open_plain(path: str | Path, flags: int) -> int:
+    """Open a plain file; a link is not followed, and a pipe not waited for. Raises OSError for anything else."""
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return handle
+
+
+def _read_plain(path: Path) -> bytes:
+    with open(path, "rb", opener=_open_plain) as content:
+        return content.read()
 
 
 def _set_mode(target: Path | int, mode: int) -> None:

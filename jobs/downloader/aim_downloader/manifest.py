@@ -42,7 +42,7 @@ def decode(data: bytes) -> Manifest | None:
     """None where it is torn or none of ours: it is then as if nothing were there."""
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -52,7 +52,7 @@ def decode_journal(data: bytes) -> list[Entry]:
     for line in data.splitlines():
         try:
             entries.append(msgspec.json.decode(line, type=Entry))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             break
     return entries
 

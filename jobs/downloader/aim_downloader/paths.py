@@ -18,6 +18,11 @@ def is_own(path: str) -> bool:
     return path.partition("/")[0] in OWN_NAMES
 
 
+def is_safe(path: str) -> bool:
+    """Whether the path can be a file below DEST."""
+    return bool(path) and not _fault(path)
+
+
 def without_placeholders(files: Iterable[SourceFile]) -> list[SourceFile]:
     """Without the empty objects that only stand for a folder: those whose name ends in a slash, and `x` beside `x/...`."""
     listed = list(files)

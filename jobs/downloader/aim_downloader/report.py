@@ -99,8 +99,9 @@ def _hidden(match: re.Match[str]) -> str:
 
 
 def secrets_in(env: Mapping[str, str]) -> list[str]:
-    """The values in the environment that must not be printed."""
-    return [value for name, value in env.items() if value and _SECRET_NAMES.fullmatch(name)]
+    """The values in the environment that must not be printed; also as they are sent, without the newline that a Secret's value often ends in."""
+    values = [value for name, value in env.items() if _SECRET_NAMES.fullmatch(name)]
+    return [form for form in dict.fromkeys([*values, *(value.strip() for value in values)]) if form.strip()]
 
 
 def fit(line: Result) -> bytes:

@@ -107,7 +107,7 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
     entries = {entry.path: entry for entry in manifest.files}
     meter = Meter(listing.size_bytes, len(listing.files), verifying=True)
     async with _lines(verb.reporter, meter):
-        faults = [fault for file in listing.files if (fault := await _fault(verb, source, dest / file.path, (file, entries.get(file.path)), meter))]
+        faults = [fault for file in listing.files if (fault := await _fault(verb, source, dest, (file, entries.get(file.path)), meter))]
     if faults:
         more = f" and {len(faults) - _NAMED_MAX} more" if len(faults) > _NAMED_MAX else ""
         raise Failure(Outcome.CHECKSUM, f"{len(faults)} files are not whole: {'; '.join(faults[:_NAMED_MAX])}{more}; remove and fetch them")
@@ -123,12 +123,12 @@ async def _listing(verb: Verb, source: Source) -> Listing:
     return listing
 
 
-async def _fault(verb: Verb, source: Source, path: Path, expected: tuple[SourceFile, Entry | None], meter: Meter) -> str:
+async def _fault(verb: Verb, source: Source, dest: Path, expected: tuple[SourceFile, Entry | None], meter: Meter) -> str:
     """What is wrong with one file, in a few words; empty if nothing is."""
     file, entry = expected
     if entry is None:
         return f"{file.path} is not in the manifest"
-    found_bytes = await in_thread(disk.size_on_disk, path.parent, path.name)
+    found_bytes = await in_thread(disk.size_on_disk, dest, file.path)
     if found_bytes != file.size_bytes:
         return f"{file.path} is missing" if found_bytes is None else f"{file.path} has {found_bytes} bytes, not {file.size_bytes}"
     digests = Digests(file.size_bytes, await with_tries(verb.limits, lambda: source.says(file)))
@@ -137,7 +137,7 @@ async def _fault(verb: Verb, source: Source, path: Path, expected: tuple[SourceF
         digests.update(data)
         meter.checked(len(data), file.path)
 
-    await in_thread(disk.read_through, path, take)
+    await in_thread(disk.read_through, dest / file.path, take)
     meter.done()
     wrong = digests.mismatches()
     if digests.sha256 != entry.sha256:

@@ -304,6 +304,8 @@ def test_every_outcome_has_an_exit_code_of_its_own() -> None:
     ("text", "clean"),
     [
         ("token hf_abc refused", "token *** refused"),
+        ("header 'Bearer hf_line\\n' and hf_line\n. refused", "header 'Bearer ***\\n' and ***. refused"),
+        ("neither ' k3y ' nor 'k3y' is known", "neither '***' nor '***' is known"),
         ("GET https://cdn/x?X-Amz-Signature=1&b=2 failed", "GET https://cdn/x failed"),
         ("http://user:word@host/ is away", "http://host/ is away"),
         ("is it there? yes=no", "is it there? yes=no"),
@@ -316,7 +318,16 @@ def test_every_outcome_has_an_exit_code_of_its_own() -> None:
     ],
 )
 def test_nothing_secret_is_printed(text: str, clean: str) -> None:
-    secrets = secrets_in({"HF_TOKEN": "hf_abc", "AIM_S3_0_REGION": "there", "AIM_S3_1_SECRET_ACCESS_KEY": ""})
+    secrets = secrets_in(
+        {
+            "HF_TOKEN": "hf_abc",
+            "HUGGING_FACE_HUB_TOKEN": "hf_line\n",
+            "AIM_S3_0_REGION": "there",
+            "AIM_S3_0_ACCESS_KEY_ID": " k3y ",
+            "AIM_S3_1_SECRET_ACCESS_KEY": "",
+            "AIM_S3_2_SECRET_ACCESS_KEY": "\n",
+        }
+    )
     assert redact(text, secrets) == clean
 
 

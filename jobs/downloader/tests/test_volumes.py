@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import sys
-from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ import pytest
 
 from aim_downloader import disk
 from aim_downloader.disk import free_of
-from aim_downloader.source import SourceFile
 from aimlab.sources.dialects import Dialect, Store, dialect_store
 
 if TYPE_CHECKING:
@@ -136,10 +134,18 @@ async def test_unknown_space_is_not_too_little(aim: Aim, tmp_path: Path, free: i
     assert done.exit_code == code, done.message
 
 
-def full_from(dest: Path, path: str) -> None:
-    """The part of that file is the device that is always full."""
-    disk.prepare(dest)
-    (dest / ".aim-part" / f"{disk._part_name(SourceFile(path, 0, '', ''))}.data").symlink_to("/dev/full")
+FULL = """
+import asyncio, itertools, json, os, sys
+from aim_downloader.main import parse, run
+from aim_downloader.report import Reporter
+from aim_downloader.retry import Limits
+from aimlab.odd_volume import answer_with
+
+answers = itertools.chain([10**9], itertools.repeat(json.loads(sys.argv[1])))
+answer_with({"pwrite": "ENOSPC"})
+asyncio.run(run(parse(sys.argv[2:]), os.environ, Reporter(sys.stdout), Limits(), lambda _: next(answers)))
+"""
+"""A run that is told of enough space, then finds that nothing can be written, then is told of as much as its argument says."""
 
 
 @pytest.mark.parametrize(
@@ -152,13 +158,15 @@ def full_from(dest: Path, path: str) -> None:
 )
 async def test_a_disk_that_is_full_half_way_says_what_is_needed_and_free_then(aim: Aim, tmp_path: Path, free: int | None, words: str) -> None:
     """Before, there seemed to be enough; the small file is there already."""
-    dest, answers = tmp_path / "cache", chain([10**9], repeat(free))
+    dest = tmp_path / "cache"
     async with dialect_store(Dialect(), OBJECTS) as store:
         aim.env = env(store)
         await aim("fetch", "s3://models/org/model/config.json", str(dest))
-        full_from(dest, "deep/weights.bin")
-        done = await aim("fetch", URI, str(dest), free_bytes=lambda _: next(answers))
-    assert (done.exit_code, done.result["outcome"]) == (12, "no_space")
-    assert words in done.message
-    assert done.result["needed_bytes"] == 200_000
-    assert done.result.get("free_bytes") == free
+        command = [sys.executable, "-c", FULL, json.dumps(free), "fetch", URI, str(dest)]
+        child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=aim.env)
+        out, _ = await child.communicate()
+    done = json.loads(out.splitlines()[-1])
+    assert (done["exit_code"], done["outcome"]) == (12, "no_space")
+    assert words in done["message"]
+    assert done["needed_bytes"] == 200_000
+    assert done.get("free_bytes") == free
