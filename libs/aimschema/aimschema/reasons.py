@@ -56,6 +56,7 @@ AUTH_ERROR: Final = "AuthError"
 SOURCE_NOT_FOUND: Final = "SourceNotFound"
 CHECKSUM_MISMATCH: Final = "ChecksumMismatch"
 DUPLICATE_SOURCE: Final = "DuplicateSource"
+ENV_IGNORED: Final = "EnvIgnored"
 
 # AIMService
 RESOLVED: Final = "Resolved"

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from aim_cacher.advice import plan_config
+from aim_cacher.environment import warn_of_ignored
 from aim_cacher.holders import who_holds
 from aim_cacher.projection import askers, askers_of, config_of
 from aim_cacher.render import CONTAINER, Body, Making, ca_config_map, cache_for, claim_for, download_job, fills, inputs_with, requested, size_job
@@ -24,6 +25,7 @@ from aim_cacher.view import View, look
 from aimschema import labels, names, quantities, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import SourceModel
+from aimschema.kinds import CacheSpec
 from aimschema.messages import Progress, ReportedCondition, timestamp
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, TEMPLATE, Key
 from aimservice.jobs import DEFAULT_RULES, JobRules
@@ -115,7 +117,8 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, downloader_image
         return plan_template(seen, present)
     if key.kind == CONFIG.kind:
         return plan_config(seen, present, now)
-    return plan_cache(seen, present, now, Making(downloader_image, rules, ca))
+    found = plan_cache(seen, present, now, Making(downloader_image, rules, ca))
+    return warn_of_ignored(CacheSpec.model_validate(present.spec).env, found)
 
 
 def plan_template(seen: Projection, template: Seen) -> Plan:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from aim_cacher.environment import is_ignored
 from aimschema import labels, names
 from aimschema.credentials import credential_env
 from aimschema.kinds import ConfigSpec, EnvVar
@@ -133,7 +134,7 @@ def _container(making: Making, args: list[str], env: list[Body], resources: Body
         "name": CONTAINER,
         "image": making.image,
         "args": [literal(arg) for arg in args],
-        "env": env,
+        "env": [variable for variable in env if not is_ignored(variable["name"])],
         "securityContext": container_security(),
     }
     return with_resources(container, making.rules, resources)

@@ -135,6 +135,13 @@ async def claim_held(place: Place) -> None:
     await place.delete(CLAIM, CLAIM_NAME)
 
 
+async def loader_in_the_environment(place: Place) -> None:
+    """Were it passed on, the downloader would run what lies on the volume."""
+    await place.config()
+    await place.put_source()
+    await place.cache(size="1Gi", env=[{"name": "PYTHONPATH", "value": "/cache"}])
+
+
 def config_warned(reason: str, *words: str) -> Told:
     return Told(CONFIG, "default", EVENT, reason, words)
 
@@ -231,6 +238,14 @@ CASES = (
             Told(SERVICE, "s", reasons.CACHE_READY, reasons.CACHE_LOST, ("set spec.replicas of AIMService s to 0",)),
         ),
         lambda place: place.edit(SERVICE, "s", {"spec": {"replicas": 0}}),
+        WARM,
+    ),
+    Case(
+        "loader",
+        "a cache sets a variable that loads code",
+        loader_in_the_environment,
+        (Told(CACHE, "c", EVENT, reasons.ENV_IGNORED, ("spec.env PYTHONPATH",)),),
+        lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
         WARM,
     ),
     Case(
