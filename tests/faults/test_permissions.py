@@ -169,9 +169,17 @@ async def no_pod_is_admitted(running: World) -> None:
             await asyncio.sleep(0.5)
 
 
-def read_by(running: World, service: str) -> bool:
+def read_by(running: World, service: str, resource: Resource = EVENT, verb: str = "list") -> bool:
     user = f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}"
-    return any(call.user == user and call.resource == EVENT.plural and call.verb == "list" for call in running.api.access.calls)
+    return any((call.user, call.resource, call.verb) == (user, resource.plural, verb) for call in running.api.access.calls)
+
+
+async def a_config_names_a_gateway_that_is_not_there(running: World) -> None:
+    """The statuswriter asks for the config before it sends an Event on it."""
+    await running.cluster.create(an_object(CONFIG, SPACE, "advised", {"routing": {"autoCreateRoute": True, "gateway": {"name": "missing"}}}))
+    async with asyncio.timeout(60.0):
+        while not read_by(running, reasons.STATUSWRITER, CONFIG, "get"):  # noqa: ASYNC110 (another process makes it true)
+            await asyncio.sleep(0.5)
 
 
 async def a_model_server_gets_no_pod(running: World) -> None:
@@ -212,6 +220,7 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
         paths.create_task(the_news_of_a_pod_never_comes(running))
         paths.create_task(no_pod_is_admitted(running))
         paths.create_task(a_model_server_gets_no_pod(running))
+        paths.create_task(a_config_names_a_gateway_that_is_not_there(running))
         paths.create_task(a_service_gets_a_second_replica_and_loses_it(running))
     await a_store_has_a_private_ca(running, tmp_path)
     calls = [call for call in running.api.access.calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]

@@ -64,13 +64,22 @@ class Discovered(Struct, frozen=True):
         return [model.source for model in self.models]
 
 
+_DEFAULTS_BYTES: Final = len(msgspec.json.encode(Discovered()))
+_DEFAULTS_OF_MODEL_BYTES: Final = 16
+"""How much longer an element may be in the ConfigMap than in the answer: fields that the answer leaves out, and `.0` of a whole size_gb."""
+
+
 def check(element: Any) -> Discovered:
     """The first element of an answer as a value. Raises ValueError with the cause in words."""
+    return _checked(element, LARGEST_ELEMENT_BYTES)
+
+
+def _checked(element: Any, most_bytes: int) -> Discovered:
     try:
         encoded = msgspec.json.encode(element)
     except RecursionError as error:
         raise ValueError("the profile is nested too deeply") from error
-    if len(encoded) > LARGEST_ELEMENT_BYTES:
+    if len(encoded) > most_bytes:
         raise ValueError(f"the profile is {len(encoded)} bytes long; at most {LARGEST_ELEMENT_BYTES} are taken")
     try:
         found = msgspec.convert(_without_nulls(msgspec.json.decode(encoded)), type=Discovered)
@@ -105,11 +114,18 @@ def digest(data: dict[str, str]) -> str:
 
 
 def from_config_map(body: dict[str, Any]) -> Discovered | None:
-    """What a discovery ConfigMap holds; None where it holds no valid result, or not the one that was written."""
-    data = body.get("data") or {}
-    if (body["metadata"].get("annotations") or {}).get(ANNOTATION_DIGEST) != digest(data):
+    """What a discovery ConfigMap holds; None where it holds no valid result, or not the one that was written.
+
+    Whoever may write ConfigMaps can write one with a digest that fits. So what is read passes the same checks as an image's answer.
+    """
+    data = body.get("data")
+    if not isinstance(data, dict) or not all(isinstance(text, str) for text in data.values()):
+        return None
+    annotations = body["metadata"].get("annotations")
+    if not isinstance(annotations, dict) or annotations.get(ANNOTATION_DIGEST) != digest(data):
         return None
     try:
-        return msgspec.json.decode(data[RESULT_KEY], type=Discovered)
-    except (KeyError, msgspec.DecodeError):
+        element = msgspec.json.decode(data[RESULT_KEY])
+        return _checked(element, LARGEST_ELEMENT_BYTES + _DEFAULTS_BYTES + _DEFAULTS_OF_MODEL_BYTES * len(element["models"]))
+    except (KeyError, TypeError, ValueError, RecursionError, OverflowError):
         return None

@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +114,51 @@ def test_anything_is_a_result_or_a_value_error(answer: Any) -> None:
         assert check(answer).models
 
 
+def kept(*, more: int = 0, **fields: Any) -> str:
+    """The result as discovery writes it, with fields of the element, of its profile or of its model changed."""
+    found = msgspec.to_builtins(check(model(size_gb=1)))
+    for part in (found, found["profile"], found["models"][0]):
+        part |= {name: fields.pop(name) for name in list(fields) if name in part}
+    found["models"] = [*found["models"], *found["models"] * more]
+    return msgspec.json.encode(found).decode()
+
+
+@pytest.mark.parametrize(
+    "body", [{"metadata": {}}, {"metadata": {"annotations": None}}, {"metadata": {"annotations": "x"}}, {"metadata": {}, "data": 7}]
+)
+def test_a_config_map_of_another_form_holds_nothing(body: dict[str, Any]) -> None:
+    assert from_config_map({"data": {RESULT_KEY: kept()}} | body) is None
+
+
+@pytest.mark.parametrize("value", [None, 7, ["x"], {"a": "b"}])
+def test_a_value_that_is_no_text_is_no_result(value: Any) -> None:
+    body = {"metadata": {"annotations": {ANNOTATION_DIGEST: digest({})}}, "data": {RESULT_KEY: kept(), "other": value}}
+    assert from_config_map(body) is None
+
+
+def round_trip(found: Discovered) -> Discovered | None:
+    data = {RESULT_KEY: msgspec.json.encode(found, order="deterministic").decode(), "image": "i:1"}
+    return from_config_map({"metadata": {"annotations": {ANNOTATION_DIGEST: digest(data)}}, "data": data})
+
+
+@given(JSON)
+def test_what_was_accepted_is_accepted_when_it_is_read_back(answer: Any) -> None:
+    with contextlib.suppress(ValueError):
+        found = check(answer)
+        assert round_trip(found) == found
+
+
+@pytest.mark.parametrize("size", ["", ', "size_gb": 7'])
+def test_the_largest_answer_is_accepted_when_it_is_read_back(size: str) -> None:
+    """Written out it is longer than the image printed it."""
+    one = f'{{"name": "a", "source": "hf://a/b"{size}}}'
+    answer = msgspec.json.decode(f'{{"models": [{one}]}}')
+    answer["models"] *= (LARGEST_ELEMENT_BYTES - 12) // (len(msgspec.json.encode(answer["models"][0])) + 1)
+    found = check(answer)
+    assert len(msgspec.json.encode(found)) > LARGEST_ELEMENT_BYTES
+    assert round_trip(found) == found
+
+
 @pytest.mark.parametrize(
     ("data", "found"),
     [
@@ -121,6 +167,23 @@ def test_anything_is_a_result_or_a_value_error(answer: Any) -> None:
         pytest.param({RESULT_KEY: '{"models": 3}'}, False, id="another-form"),
         pytest.param({"other": "{}"}, False, id="other-key"),
         pytest.param(None, False, id="no-data"),
+        pytest.param({RESULT_KEY: kept(size_gb=1e308)}, False, id="a-size-that-overflows"),
+        pytest.param({RESULT_KEY: kept().replace("1.0", "1e400")}, False, id="a-size-without-end"),
+        pytest.param({RESULT_KEY: kept().replace("1.0", "NaN")}, False, id="a-size-that-is-no-number"),
+        pytest.param({RESULT_KEY: kept(size_gb=-1)}, False, id="a-negative-size"),
+        pytest.param({RESULT_KEY: kept(size_gb="1")}, False, id="a-size-as-text"),
+        pytest.param({RESULT_KEY: kept(source="https://a/b")}, False, id="another-source"),
+        pytest.param({RESULT_KEY: kept(source="s3://a/../b")}, False, id="a-source-that-climbs"),
+        pytest.param({RESULT_KEY: kept(name="--evil")}, False, id="another-name"),
+        pytest.param({RESULT_KEY: kept(more=200_000)}, False, id="models-without-end"),
+        pytest.param({RESULT_KEY: kept(filename="x" * LARGEST_ELEMENT_BYTES)}, False, id="text-without-end"),
+        pytest.param({RESULT_KEY: kept(env_vars={"A": ["b"]})}, False, id="a-variable-that-is-a-list"),
+        pytest.param({RESULT_KEY: kept(metadata={"gpu_count": -1})}, False, id="a-negative-count"),
+        pytest.param({RESULT_KEY: "[" * 100_000}, False, id="nested-without-end"),
+        pytest.param({RESULT_KEY: "[]"}, False, id="a-list"),
+        pytest.param({RESULT_KEY: "7"}, False, id="a-number"),
+        pytest.param({RESULT_KEY: '{"models": []}'}, False, id="no-models"),
+        pytest.param({RESULT_KEY: '{"models": {"name": "a", "source": "hf://a/b"}}'}, False, id="models-as-an-object"),
     ],
 )
 def test_what_a_config_map_holds(data: dict[str, str] | None, found: bool) -> None:

@@ -6,6 +6,8 @@
    (aimschema.messages). Our own writes are of the latest epoch that was heard of.
 3. Folding the same events in any order, or twice, gives the same picture. Reports have no version of their own: the
    one with the highest sequence number counts (`renumbered` where the numbers begin anew).
+4. Of each kind the newest MOST_GONE deletions are remembered. The log has the events on one object in order, so an event that comes after that many
+   newer deletions is a new object's. The answer to a write of our own may come so late; it is dropped, since the object has an event by then.
 """
 
 import datetime
@@ -166,6 +168,9 @@ _NO_NAMES: Map[str, Seen] = Map()
 _NO_KEYS: "Map[Key, array[int]]" = Map()
 _NO_FACTS: Map[str, object] = Map()
 _NEVER = (0, -1)
+_NO_DELETIONS: Map[Key, tuple[int, int]] = Map()
+MOST_GONE = 5_000
+"""Deletions of a kind that are remembered at least; at twice as many the older half is forgotten."""
 _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
 
 
@@ -178,11 +183,11 @@ class Projection:
     """By index, kind, namespace and value, oldest first."""
     _many: "Map[tuple[str, str, str | None], Map[Key, array[int]]]" = field(default_factory=Map)
     """By index, kind and namespace, the objects that have too many values."""
-    _gone: Map[Key, tuple[int, int]] = field(default_factory=Map)
+    _gone: Map[str, Map[Key, tuple[int, int]]] = field(default_factory=Map)  # by kind: epoch and version of deletions
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
     _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
     _absent: frozenset[str] = frozenset()
-    _listed: Map[str, tuple[int, int]] = field(default_factory=Map)  # by kind: epoch and version of the last complete list
+    _settled: Map[str, tuple[int, int]] = field(default_factory=Map)  # by kind: age of the last complete list, or of a deletion that is forgotten
     _epoch: int = 0
 
     def get(self, key: Key) -> Seen | None:
@@ -262,8 +267,7 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
             return _reported(seen, event, seq)
         case KindSynced(kind=kind, installed=installed, epoch=epoch):
             absent = seen._absent - {kind} if installed else seen._absent | {kind}
-            listed = seen._listed.set(kind, max(_age_of(event), seen._listed.get(kind, _NEVER)))
-            return replace(seen, _absent=absent, _listed=listed, _epoch=max(seen._epoch, epoch))
+            return replace(seen, _absent=absent, _settled=_raised(seen._settled, kind, _age_of(event)), _epoch=max(seen._epoch, epoch))
         case Learned():
             return _learn(seen, event)
         case _:
@@ -337,7 +341,8 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     present = seen.get(key)
     if present is not None and (new.age < present.age or (new.age == present.age and seq <= present.seq)):
         return seen
-    if new.age <= seen._gone.get(key, _NEVER) or (not seq and new.age <= seen._listed.get(key.kind, _NEVER)):
+    deleted = seen._gone.get(key.kind, _NO_DELETIONS).get(key, _NEVER)
+    if new.age <= deleted or (not seq and new.age <= seen._settled.get(key.kind, _NEVER)):
         return seen
     if present is not None:
         seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
@@ -351,9 +356,23 @@ def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
     present = seen.get(key)
     if present is not None and (age < present.age or (present.uid != event.uid and age <= present.age)):
         return seen
-    gone = seen._gone.set(key, max(age, seen._gone.get(key, _NEVER)))
-    seen = replace(_unlearn(seen, key), _gone=gone, _epoch=max(seen._epoch, event.epoch))
+    seen = _remember_deletion(replace(_unlearn(seen, key), _epoch=max(seen._epoch, event.epoch)), key, age)
     return seen if present is None else _remove(seen, present)
+
+
+def _remember_deletion(seen: Projection, key: Key, age: tuple[int, int]) -> Projection:
+    """The newest count, not the last: so it makes no difference in which order they come."""
+    gone = seen._gone.get(key.kind, _NO_DELETIONS)
+    gone = gone.set(key, max(age, gone.get(key, _NEVER)))
+    if len(gone) <= 2 * MOST_GONE:
+        return replace(seen, _gone=seen._gone.set(key.kind, gone))
+    newest_first = sorted(gone.items(), key=lambda item: item[1], reverse=True)
+    settled = _raised(seen._settled, key.kind, newest_first[MOST_GONE][1])
+    return replace(seen, _gone=seen._gone.set(key.kind, Map(newest_first[:MOST_GONE])), _settled=settled)
+
+
+def _raised(ages: Map[str, tuple[int, int]], kind: str, age: tuple[int, int]) -> Map[str, tuple[int, int]]:
+    return ages.set(kind, max(age, ages.get(kind, _NEVER)))
 
 
 def _remove(seen: Projection, present: Seen) -> Projection:

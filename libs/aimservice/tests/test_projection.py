@@ -3,19 +3,21 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aimschema.discovered import digest
 from aimschema.labels import ANNOTATION_DIGEST, COMPONENT, KSERVE_ISVC_LABEL, WORKLOAD_ID
 from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key
 from aimservice.indexes import INDEXES, MOST_VALUES, TEMPLATES_BY_SOURCE, Index
-from aimservice.projection import REFUSED, Learned, Projection, Seen, fold, forget, forget_reports, renumbered, written
+from aimservice.projection import MOST_GONE, REFUSED, Learned, Projection, Seen, fold, forget, forget_reports, renumbered, written
 
 POD, JOB = Key("Pod", "ml", "p"), Key("Job", "ml", "j")
 KEYS = [POD, JOB, Key("Pod", "ml", "q"), Key("Pod", "other", "p"), Key("AIMClusterModel", None, "m")]
@@ -107,6 +109,59 @@ def test_doubles_and_latecomers_change_nothing(both: tuple[list[Numbered], list[
     once = folded(history)
     late = [numbered for numbered in again if numbered in history]
     assert picture(folded(late, once)) == picture(once)
+
+
+def flood(kind: str, first: int, count: int) -> list[ObjectDeleted]:
+    """Deletions of foreign objects, from this version on."""
+    return [deleted(Key(kind, "ci", f"job-{version}"), f"uid-{version}", version) for version in range(first, first + count)]
+
+
+def flooded(*kinds: str) -> Projection:
+    """As many deletions are remembered as can be: with the next the older half is forgotten."""
+    return reduce(fold, [event for kind in kinds for event in flood(kind, 1, 2 * MOST_GONE)], Projection())
+
+
+FULL = flooded("Pod", "Job", "AIMClusterModel")
+
+
+def later(numbered: Numbered) -> Numbered:
+    """The same after all that is in FULL."""
+    event, version = numbered.event, int(numbered.event.resource_version) + 2 * MOST_GONE
+    metadata = {**event.object["metadata"], "resourceVersion": str(version)}
+    return Numbered(numbered.seq, structs.replace(event, resource_version=str(version), object={**event.object, "metadata": metadata}))
+
+
+@settings(max_examples=25)
+@given(histories().flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
+def test_in_any_order_the_picture_is_the_same_while_deletions_are_forgotten(both: tuple[list[Numbered], list[Numbered]]) -> None:
+    history, shuffled = ([later(numbered) for numbered in events] for events in both)
+    assert picture(folded(shuffled, FULL)) == picture(folded(history, FULL)) == picture(folded(history))
+    assert picture(folded(shuffled[:5], folded(history, FULL))) == picture(folded(history))
+
+
+def test_deletions_of_foreign_objects_do_not_grow_without_end() -> None:
+    seen = reduce(fold, flood("Job", 1, 7 * MOST_GONE), Projection())
+    assert MOST_GONE <= sum(len(of_a_kind) for of_a_kind in seen._gone.values()) <= 2 * MOST_GONE
+
+
+LAST = 4 * MOST_GONE
+
+
+@pytest.mark.parametrize(
+    ("event", "seq", "known"),
+    [
+        pytest.param(changed(POD, "u", 1), 3, False, id="another-kinds-deletion-is-remembered"),
+        pytest.param(changed(Key("Job", "ci", f"job-{LAST}"), "u", LAST - 1), 3, False, id="the-newest-deletion-is-remembered"),
+        pytest.param(changed(Key("Job", "ci", f"job-{LAST - MOST_GONE + 1}"), "u", 1), 3, False, id="so-are-as-many-as-promised"),
+        pytest.param(written(body(Key("Job", "ci", "job-5"), "u", 4)), 0, False, id="the-late-answer-to-a-write-of-what-is-gone"),
+        pytest.param(changed(JOB, "u", 2), 3, True, id="a-quiet-object"),
+        pytest.param(changed(JOB, "u", LAST + 1), 3, True, id="a-new-object"),
+        pytest.param(written(body(JOB, "u", LAST + 1)), 0, True, id="the-answer-to-a-write"),
+    ],
+)
+def test_what_is_known_after_many_deletions(event: ObjectChanged, seq: int, known: bool) -> None:
+    seen = reduce(fold, [deleted(POD, "u", 2), *flood("Job", 1, LAST)], Projection())
+    assert (fold(seen, event, seq).get(Key(event.kind, event.namespace, event.name)) is not None) is known
 
 
 @given(histories())
