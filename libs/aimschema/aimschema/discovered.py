@@ -16,6 +16,9 @@ from aimschema.names import short_hash
 
 RESULT_KEY: Final = "result.json"
 IMAGE_KEY: Final = "image"
+IMAGES_KEY: Final = "images.json"
+"""In the ConfigMap of an AIMClusterModel: the images that it had, oldest first, as a JSON list."""
+MOST_IMAGES: Final = 32
 LARGEST_ELEMENT_BYTES: Final = 256 << 10
 GIB: Final = 1 << 30
 LARGEST_SIZE_GIB: Final = 1 << 20
@@ -111,6 +114,23 @@ def _without_nulls(value: Any) -> Any:
 def digest(data: dict[str, str]) -> str:
     """Of what a discovery ConfigMap holds."""
     return short_hash(part for name in sorted(data) for part in (name, data[name]))
+
+
+def recorded_images(data: Any) -> list[str]:
+    """The images in the ConfigMap of an AIMClusterModel, oldest first; also the one whose labels it holds."""
+    if not isinstance(data, dict):
+        return []
+    try:
+        images = msgspec.json.decode(data.get(IMAGES_KEY, "[]"), type=list[str])
+    except (TypeError, ValueError, RecursionError):
+        images = []
+    inspected = data.get(IMAGE_KEY)
+    return [*images, inspected] if isinstance(inspected, str) and inspected not in images else images
+
+
+def with_image(images: list[str], image: str) -> list[str]:
+    """`images` with the newest last; of too many the oldest go."""
+    return [*(each for each in images if each != image), image][-MOST_IMAGES:]
 
 
 def from_config_map(body: dict[str, Any]) -> Discovered | None:

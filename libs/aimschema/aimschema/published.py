@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from aimschema.discovered import IMAGE_KEY, LARGEST_ELEMENT_BYTES, RESULT_KEY
+from aimschema.discovered import IMAGE_KEY, IMAGES_KEY, LARGEST_ELEMENT_BYTES, RESULT_KEY
 from aimschema.labels import COMPONENT, KSERVE_PREFIX, MANAGED_BY, MANAGED_BY_AIM, PREFIX
 from aimschema.reasons import READY
 from aimschema.resources import (
@@ -72,7 +72,7 @@ SPEC: Final = "spec"
 DEFAULT_CLASS: Final = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 ANNOTATIONS: Final = (PREFIX, KSERVE_PREFIX, *DEFAULT_CLASS)
 """Beginnings of the annotations that are read."""
-DATA: Final = (RESULT_KEY, IMAGE_KEY, "labels.json", "digest")
+DATA: Final = (RESULT_KEY, IMAGE_KEY, IMAGES_KEY, "labels.json", "digest")
 """Keys of our ConfigMaps that are read."""
 HASHED_DATA: Final = ("ca.crt",)
 """Keys that are only written."""

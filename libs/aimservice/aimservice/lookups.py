@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from aimschema.discovered import Discovered, from_config_map
-from aimschema.names import discovery_config_map
+from aimschema.discovered import Discovered, from_config_map, recorded_images
+from aimschema.names import discovery_config_map, image_config_map
 from aimschema.reasons import DUPLICATE_SOURCE, FAILED_STATE, READY
 from aimschema.resources import CONFIG_MAP, TEMPLATE, Key
 from aimservice.indexes import ANSWERS_BY_SOURCE, CACHES_BY_SOURCE, MODELS_BY_NAME, TEMPLATES_BY_SOURCE
@@ -18,6 +18,23 @@ def oldest_first(found: Iterable[Seen]) -> list[Seen]:
 def models_named(seen: Projection, name: str) -> list[Seen]:
     """Catalogue entries of one canonical name; the first is the one that counts."""
     return oldest_first(seen.find(MODELS_BY_NAME, name))
+
+
+def image_record(seen: Projection, model: Seen, namespace: str) -> Seen | None:
+    """The ConfigMap that has the images of a catalogue entry and the labels of the present one. `namespace`: the control plane's own."""
+    kept = seen.get(Key(CONFIG_MAP.kind, namespace, image_config_map(model.key.name)))
+    return kept if kept is not None and model.uid in kept.owners and isinstance(kept.body.get("data"), dict) else None
+
+
+def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
+    """Images that the catalogue has or had for a canonical name.
+
+    A kept answer with another one was written by somebody else: who may write ConfigMaps of a namespace can do that.
+    """
+    models = models_named(seen, name)
+    records = (image_record(seen, model, namespace) for model in models)
+    recorded = (image for record in records if record is not None for image in recorded_images(record.body["data"]))
+    return frozenset(recorded) | {str(model.spec.get("image")) for model in models}
 
 
 def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[Seen]:

@@ -244,7 +244,7 @@ class Projection:
     @property
     def latest(self) -> int:
         """The latest version of any object or list; 0 where nothing is known."""
-        return max((*(seen.version for seen in self.everything()), *(version for _, version in self._listed.values())), default=0)
+        return max((*(seen.version for seen in self.everything()), *(version for _, version in self._settled.values())), default=0)
 
     def unconfirmed(self, marker: KindSynced) -> list[Seen]:
         """Our own writes that a complete list does not have: what was created and deleted while the watch was interrupted has no event."""

@@ -59,7 +59,8 @@ class View:
         return any(not pod.deleting and (pod.holds(reasons.READY) or _has_started(pod)) for pod in self.pods)
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, mode: str = AUTO) -> Plan:
+def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, mode: str = AUTO, namespace: str = "") -> Plan:
+    """`namespace`: the control plane's own."""
     service = seen.get(key)
     if service is None or service.deleting or not service.has_spec:
         return NOTHING
@@ -68,7 +69,7 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, 
         return report(service, _foreign(service, view.existing))
     fares = runtime(seen, service, view.existing, now, mode)
     runtimes = [fares.condition] if view.existing is not None or view.replicas == 0 else []
-    parts = _parts(view, gpus)
+    parts = _parts(view, gpus, namespace)
     if isinstance(parts, Unresolved):
         mounted = [] if view.existing is None else _mounted_caches(view, view.existing)
         said = report(service, resolved(False, parts.reason, parts.message), *mounted, *runtimes, **_fields(view, None))
@@ -89,8 +90,8 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, 
     return _stop_first(view) | act(wanted) | _budget(view, made=True) | said | fares.follow_up | used
 
 
-def _parts(view: View, gpus: GpuTable) -> Parts | Unresolved:
-    parts, existing = resolve(view.state, view.service, gpus), view.existing
+def _parts(view: View, gpus: GpuTable, namespace: str) -> Parts | Unresolved:
+    parts, existing = resolve(view.state, view.service, gpus, namespace), view.existing
     if isinstance(parts, Parts) and parts.config is None and existing is not None and view.runs and _made_with_config(existing):
         gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is left as it is until then"
         return Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)

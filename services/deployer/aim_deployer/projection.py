@@ -22,8 +22,8 @@ READS = {
 """By kind, the conditions and status fields that it reads on the objects."""
 
 
-def affected(seen: Projection, key: Key) -> Iterable[Key]:
-    """Services to look at again when the object at `key` changes or goes."""
+def affected(seen: Projection, key: Key, *, namespace: str = "") -> Iterable[Key]:
+    """Services to look at again when the object at `key` changes or goes. `namespace`: the control plane's own, which has the images of models."""
     present = seen.get(key)
     match key.kind:
         case "AIMService":
@@ -39,19 +39,26 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
             owner = None if present is None else present.owner(TEMPLATE.kind)
             if owner is not None:
                 yield from _with(seen, SERVICES_BY_TEMPLATE, owner)
+            model = None if present is None or key.namespace != namespace else present.owner(MODEL.kind)
+            if model is not None:
+                yield from _of_model(seen, Key(MODEL.kind, None, model.name))
         case "AIMNamespaceConfig":
             yield from _with(seen, SERVICES_BY_CONFIG, key)
         case "ModelCache":
             yield from (service.key for service in seen.all(SERVICE.kind, key.namespace))
         case "AIMClusterModel":
-            if present is not None:
-                yield from (service.key for service in seen.find(SERVICES_BY_MODEL, str(present.spec.get("name"))))
+            yield from _of_model(seen, key)
 
 
 def predictor_pods(seen: Projection, service: Key) -> list[Seen]:
     """Pods that KServe runs as predictor of the InferenceService of this name; a transformer's are none."""
     pods = seen.find(PODS_BY_INFERENCE_SERVICE, service.name, service.namespace)
     return [pod for pod in pods if pod.labels.get(KSERVE_COMPONENT_LABEL, PREDICTOR) == PREDICTOR]
+
+
+def _of_model(seen: Projection, key: Key) -> list[Key]:
+    model = seen.get(key)
+    return [] if model is None else [service.key for service in seen.find(SERVICES_BY_MODEL, str(model.spec.get("name")))]
 
 
 def _with(seen: Projection, index: Index, named: Key) -> Iterator[Key]:

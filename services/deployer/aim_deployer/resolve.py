@@ -8,8 +8,8 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import IMAGE_KEY, Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, ServiceSpec, TemplateSpec
 from aimschema.names import mount_path_of
-from aimschema.resources import CONFIG, TEMPLATE, Key
-from aimservice.lookups import caches_of, kept_answer, models_named
+from aimschema.resources import CONFIG, INFERENCE_SERVICE, TEMPLATE, Key
+from aimservice.lookups import caches_of, kept_answer, known_images, models_named
 from aimservice.projection import Projection, Seen
 from aimservice.removal import removal
 
@@ -50,8 +50,8 @@ class Parts:
     sources: tuple[Source, ...]
 
 
-def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolved:
-    """First match wins."""
+def resolve(seen: Projection, service: Seen, gpus: GpuTable, own_namespace: str = "") -> Parts | Unresolved:
+    """First match wins. `own_namespace`: the control plane's, where the images of the catalogue are recorded."""
     spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
     template = seen.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
     if template is not None and template.deleting:
@@ -78,7 +78,17 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable) -> Parts | Unresolv
             "make the template anew for one of these, or add it to the table (AIM_GPU_TABLE of aim-deployer)"
         )
         return Unresolved(reasons.UNKNOWN_GPU, unknown)
-    return _with_answer(seen, service, template, config, gpus[template_spec.gpu_model])
+    images = known_images(seen, spec.model, own_namespace) | _running_images(seen, service)
+    return _with_answer(seen, service, template, config, gpus[template_spec.gpu_model], images)
+
+
+def _running_images(seen: Projection, service: Seen) -> frozenset[str]:
+    """What the service runs goes on, also where the catalogue was replaced."""
+    there = seen.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
+    predictor = None if there is None or service.uid not in there.owners else there.spec.get("predictor")
+    containers = predictor.get("containers") if isinstance(predictor, dict) else None
+    found = containers if isinstance(containers, list) else []
+    return frozenset(str(each["image"]) for each in found if isinstance(each, dict) and "image" in each)
 
 
 def _discovery_failed(template: Seen) -> bool:
@@ -88,7 +98,8 @@ def _discovery_failed(template: Seen) -> bool:
     return failed and not template.holds(reasons.DISCOVERED) and ready.get("reason") != reasons.WARM_FAILED
 
 
-def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen | None, gpu: Gpu) -> Parts | Unresolved:
+def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen | None, gpu: Gpu, images: frozenset[str]) -> Parts | Unresolved:
+    """`images`: those whose answer counts."""
     kept = kept_answer(seen, template)
     found = None if kept is None else from_config_map(kept.body)
     if kept is None or found is None:
@@ -101,6 +112,10 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
     image = (kept.body.get("data") or {}).get(IMAGE_KEY)
     if not image:
         return Unresolved(reasons.TEMPLATE_FAILED, f"ConfigMap {kept.key.name} does not say which image answered; delete it to ask again")
+    if image not in images:
+        model = str(template.spec.get("model"))
+        forged = f"ConfigMap {kept.key.name} names image {image[:200]}, which AIMClusterModel with spec.name {model} neither has nor had"
+        return Unresolved(reasons.TEMPLATE_NOT_READY, f"{forged}; discovery asks the image of the AIMClusterModel again")
     paths = {uri: mount_path_of(uri) for uri in found.sources}
     wrong = next((uri for uri, path in paths.items() if path is None), None)
     if wrong is not None:

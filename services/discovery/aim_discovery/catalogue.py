@@ -16,12 +16,12 @@ import msgspec
 from aim_discovery.image_labels import Deployment, ImageLabels
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG, pull_secrets
-from aimschema.discovered import IMAGE_KEY
+from aimschema.discovered import IMAGE_KEY, IMAGES_KEY, recorded_images, with_image
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, timestamp
 from aimschema.resources import CONFIG, CONFIG_MAP, Key
-from aimservice.lookups import models_named
-from aimservice.plan import ApplyObject, InspectImage, Plan, act, condition, look_again, repeated, report
+from aimservice.lookups import image_record, models_named
+from aimservice.plan import NOTHING, ApplyObject, InspectImage, Plan, act, condition, look_again, repeated, report
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 INSPECTION = "inspection"
@@ -76,13 +76,14 @@ def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace:
         return report(model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, other))
     image, secrets = str(model.spec["image"]), secrets_of(seen, namespace)
     inputs = names.short_hash([image, *secrets, model.annotations.get(labels.ANNOTATION_RETRY, "")])
-    kept, fact = kept_labels(seen, model, namespace), _fact(seen, model)
+    kept, fact = image_record(seen, model, namespace), _fact(seen, model)
     if kept is not None and kept.annotations.get(labels.ANNOTATION_INPUTS) == inputs and (found := _decoded(kept)) is not None:
         return report(model, _inspected(found, str(kept.body["data"].get(DIGEST_KEY, ""))))
     if fact is None or fact.inputs != inputs:
-        return act(InspectImage(model.key, image, secrets, inputs, 1)) | report(model, _standing(model))
+        asks = act(InspectImage(model.key, image, secrets, inputs, 1)) | _record(model, kept, "" if fact is None else fact.image, namespace)
+        return asks | report(model, _standing(model))
     if fact.found is not None:
-        keeps = act(ApplyObject(_config_map(model, fact, namespace)))
+        keeps = act(ApplyObject(_config_map(model, _labels_data(fact), fact.inputs, _recorded(kept), namespace)))
         return keeps | report(model, _inspected(fact.found, fact.digest, _unkept(seen, model)))
     words = f"try {fact.attempt}, next at {timestamp(fact.due)}: {fact.message}{fact.way_out or WAYS_OUT.get(fact.reason, '')}"
     said = report(model, condition(reasons.IMAGE_INSPECTED, False, fact.reason, words))
@@ -103,19 +104,13 @@ def missing_image(seen: Projection, model: Seen) -> str:
 
 def unsupported(seen: Projection, model: Seen, spec: TemplateSpec, namespace: str) -> str:
     """That none of the deployments that the image recommends is this template's; empty where one is, or nothing is known."""
-    kept = kept_labels(seen, model, namespace)
+    kept = image_record(seen, model, namespace)
     if kept is None or kept.body["data"].get(IMAGE_KEY) != model.spec["image"] or (found := _decoded(kept)) is None or not found.recommended:
         return ""
     asked = Deployment(spec.gpu_model, spec.gpus_per_replica, spec.precision, spec.metric)
     if any(each.supports(asked) for each in found.recommended):
         return ""
     return f"the image recommends no deployment like {asked}, but {_listed(found.recommended)}"[:320] + UNSUPPORTED_WAY_OUT
-
-
-def kept_labels(seen: Projection, model: Seen, namespace: str) -> Seen | None:
-    """The ConfigMap that keeps what the labels of the entry's image say."""
-    kept = seen.get(Key(CONFIG_MAP.kind, namespace, names.image_config_map(model.key.name)))
-    return kept if kept is not None and model.uid in kept.owners and isinstance(kept.body.get("data"), dict) else None
 
 
 def secrets_of(seen: Projection, namespace: str) -> tuple[str, ...]:
@@ -165,8 +160,27 @@ def _decoded(kept: Seen) -> ImageLabels | None:
         return None
 
 
-def _config_map(model: Seen, fact: Inspection, namespace: str) -> dict[str, object]:
-    data = {IMAGE_KEY: fact.image, DIGEST_KEY: fact.digest, LABELS_KEY: msgspec.json.encode(fact.found, order="deterministic").decode()}
+def _record(model: Seen, kept: Seen | None, former: str, namespace: str) -> Plan:
+    """Record the image before a change, also where it could not be inspected: what it answered counts until the new one has."""
+    images = _recorded(kept)
+    if former in {"", str(model.spec["image"]), *images}:
+        return NOTHING
+    inputs = None if kept is None else kept.annotations.get(labels.ANNOTATION_INPUTS)
+    data = {} if kept is None else kept.body["data"]
+    return act(ApplyObject(_config_map(model, data, inputs, with_image(images, former), namespace)))
+
+
+def _labels_data(fact: Inspection) -> dict[str, str]:
+    return {IMAGE_KEY: fact.image, DIGEST_KEY: fact.digest, LABELS_KEY: msgspec.json.encode(fact.found, order="deterministic").decode()}
+
+
+def _recorded(kept: Seen | None) -> list[str]:
+    return [] if kept is None else recorded_images(kept.body["data"])
+
+
+def _config_map(model: Seen, data: dict[str, str], inputs: str | None, images: list[str], namespace: str) -> dict[str, object]:
+    """`data`: the labels of an image, valid for `inputs`. `images`: those that the entry had."""
+    had = with_image(images, str(model.spec["image"]))
     return {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
@@ -174,8 +188,8 @@ def _config_map(model: Seen, fact: Inspection, namespace: str) -> dict[str, obje
             "name": names.image_config_map(model.key.name),
             "namespace": namespace,
             "labels": labels.common_labels(labels.COMPONENT_DISCOVERY, model=str(model.spec["name"])),
-            "annotations": {labels.ANNOTATION_INPUTS: fact.inputs},
+            "annotations": {} if inputs is None else {labels.ANNOTATION_INPUTS: inputs},
             "ownerReferences": [model.owner_reference()],
         },
-        "data": data,
+        "data": data if had == recorded_images(data) else data | {IMAGES_KEY: msgspec.json.encode(had).decode()},
     }

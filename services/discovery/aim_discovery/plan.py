@@ -18,7 +18,7 @@ from aim_discovery.render import CONTAINER, discovery_job, inputs_of, result_con
 from aim_discovery.turns import UNSTARTED_COUNTS_S, in_the_way
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.discovered import Discovered, from_config_map
+from aimschema.discovered import IMAGE_KEY, Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, Key
@@ -80,6 +80,7 @@ class Settings:
 class View:
     """One template with everything its plan depends on. `last_fields` holds the status fields as last reported.
 
+    `held` is the data of a readable answer; it counts (`found`) unless it claims the present inputs with another image.
     `image_missing` and `unsupported` say what is wrong with image and template; mostly empty. `contested`: who keeps changing the answer that
     is kept, None where nobody does.
     """
@@ -90,6 +91,7 @@ class View:
     config: ConfigSpec | None
     result: Seen | None
     found: Discovered | None
+    held: dict[str, str]
     job: Seen | None
     last_fields: dict[str, Any]
     said: ReportedCondition | None
@@ -228,13 +230,16 @@ def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> V
     config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
     result = seen.get(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)))
     said = seen.report(template.key, reasons.DISCOVERY)
+    answer = None if result is None else from_config_map(result.body)
+    held: dict[str, str] = {} if result is None or answer is None else result.body["data"]
     return View(
         template=template,
         spec=spec,
         image=image,
         config=None if config is None else ConfigSpec.model_validate(config.spec),
         result=result,
-        found=None if result is None else from_config_map(result.body),
+        found=None if result is not None and _is_of_another_image(result, held, image, spec) else answer,
+        held=held,
         job=seen.get(Key(JOB.kind, namespace, names.discovery_job(template.key.name, inputs_of(image, spec)))),
         last_fields=_kept(seen, template),
         said=next((c for c in said.conditions), None) if said is not None and said.uid == template.uid else repeated(template, reasons.DISCOVERED),
@@ -246,6 +251,12 @@ def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> V
     )
 
 
+def _is_of_another_image(result: Seen, held: dict[str, str], image: str, spec: TemplateSpec) -> bool:
+    """Of an answer for the present inputs, which stand for the image too: somebody else wrote it."""
+    for_these = result.annotations.get(labels.ANNOTATION_INPUTS) == inputs_of(image, spec)
+    return for_these and held.get(IMAGE_KEY) != image
+
+
 def _answered(view: View) -> Plan:
     """Say it; once that is on the object, the Job goes."""
     assert view.found is not None
@@ -255,7 +266,7 @@ def _answered(view: View) -> Plan:
     said = _report(view, True, reasons.PROFILES_DISCOVERED, words, modelSources=sources, profile=profile or None, attempts=0)
     recorded = view.template.holds(reasons.DISCOVERED) and view.template.status.get("modelSources") == sources
     tried = view.result.annotations.get(labels.ANNOTATION_TRIED, "") if view.result is not None else ""
-    kept = act(ApplyObject(result_config_map(view.template, _held(view), view.inputs, tried)))
+    kept = act(ApplyObject(result_config_map(view.template, view.held, view.inputs, tried)))
     return kept | said | (act(DeleteObject(view.job.key, view.job.uid)) if recorded and view.job is not None and not view.job.deleting else NOTHING)
 
 
@@ -281,7 +292,7 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
         return _say(view, False, reasons.AWAITING_DISCOVERY, words) | look_again(UNSTARTED_COUNTS_S)
     job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1, view.settings.rules)
     words = "the discovery Job is being created" if view.refusal is None else f"discovery cannot begin: {view.refusal.message}"
-    note = result_config_map(view.template, _held(view) if view.found is not None else {}, _valid_for(view), view.tried)
+    note = result_config_map(view.template, view.held, _valid_for(view), view.tried)
     starts = act(ApplyObject(note), ApplyObject(job))
     return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, view.refusal.reason(reasons.AWAITING_DISCOVERY), words))
 
@@ -371,10 +382,6 @@ def _report(view: View, status: bool | None, reason: str, message: str, **fields
     for why, words in warnings.items():
         said = warning(said, why, words)
     return said
-
-
-def _held(view: View) -> dict[str, str]:
-    return (view.result.body.get("data") or {}) if view.result is not None else {}
 
 
 def _valid_for(view: View) -> str | None:

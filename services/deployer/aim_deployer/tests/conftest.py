@@ -11,7 +11,8 @@ from aim_deployer.plan import plan
 from aim_deployer.render import inference_service
 from aim_deployer.resolve import Parts, resolve
 from aimschema import labels
-from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
+from aimschema.names import image_config_map
+from aimschema.resources import CACHE, CONFIG_MAP, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 from aimservice import testing
 from aimservice.plan import Plan
 from aimservice.projection import Projection
@@ -27,6 +28,7 @@ PROFILE = {
     "env_vars": {"VLLM_USE_V1": True, "PYTHONPATH": "/evil", "THREADS": 4, "EMPTY": None},
 }
 URI = "hf://org/model"
+OWN = "aim-system"
 
 
 class World:
@@ -42,8 +44,13 @@ class World:
     def template(self, spec: Body | None = None, **fields: Any) -> Body:
         return testing.cr(TEMPLATE.kind, "t", SPEC | (spec or {}), **fields)
 
-    def model(self, **fields: Any) -> Body:
-        return testing.cr("AIMClusterModel", "m", {"name": "m:1", "image": "example.org/m:2"}, **fields)
+    def model(self, image: str = "example.org/m:1", **fields: Any) -> Body:
+        return testing.cr("AIMClusterModel", "m", {"name": "m:1", "image": image}, **fields)
+
+    def record(self, *images: str, namespace: str = OWN, owner: str = "m", **data: str) -> Body:
+        """The images that the model had, as discovery records them."""
+        whole = {"images.json": json.dumps(images)} | data
+        return testing.obj(CONFIG_MAP.kind, image_config_map("m"), namespace=namespace, owner=("AIMClusterModel", owner), data=whole)
 
     def config(self, name: str = "default", **spec: Any) -> Body:
         return testing.cr("AIMNamespaceConfig", name, spec)
@@ -99,7 +106,7 @@ class World:
         return inference_service(parts, cached=cached, mode=Mode(), version=version)
 
     def plan(self, seen: Projection, mode: str = "auto") -> Plan:
-        return plan(seen, self.key, NOW, gpus=TABLE, mode=mode)
+        return plan(seen, self.key, NOW, gpus=TABLE, mode=mode, namespace=OWN)
 
 
 @pytest.fixture

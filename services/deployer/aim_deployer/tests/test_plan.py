@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from aim_deployer import gpus
 from aim_deployer.plan import plan as plan_key
+from aim_deployer.projection import affected
 from aimschema.names import cache_for
-from aimschema.resources import CACHE, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
+from aimschema.resources import CACHE, CONFIG_MAP, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 from aimservice import testing
 from aimservice.testing import (
     NAMESPACE,
@@ -360,3 +361,43 @@ def test_half_filled_objects_are_no_surprise(status: Body, other: Body, spec: Bo
     service = testing.cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"}, status=status)
     seen = projection(service, *(body for body in bodies if body["kind"] in present))
     assert plan_key(seen, Key(SERVICE.kind, NAMESPACE, "s"), NOW, gpus=gpus.load(None)).reports
+
+
+EVIL = "evil.example/miner:1"
+ROLLS_OUT: list[str] = ["apply InferenceService s"]
+HOLDS: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("image", "given", "actions"),
+    [
+        pytest.param("example.org/m:1", lambda w: [w.model()], ROLLS_OUT, id="the-model-has-it"),
+        pytest.param("example.org/m:1", lambda w: [w.model("example.org/m:2"), w.record("example.org/m:1")], ROLLS_OUT, id="the-model-had-it"),
+        pytest.param(
+            "example.org/m:1", lambda w: [w.model("example.org/m:2"), w.record(image="example.org/m:1")], ROLLS_OUT, id="recorded-by-a-release-before"
+        ),
+        pytest.param("example.org/m:1", lambda w: [w.model("example.org/m:2"), *w.runs()], ROLLS_OUT, id="the-service-runs-it"),
+        pytest.param(EVIL, lambda w: [w.model()], HOLDS, id="nobody-has-it"),
+        pytest.param(EVIL, lambda w: [w.model(), *w.runs()], HOLDS, id="another-one-runs"),
+        pytest.param(EVIL, lambda w: [w.model(), w.record(EVIL, namespace=NAMESPACE)], HOLDS, id="recorded-in-the-namespace-of-the-service"),
+        pytest.param(EVIL, lambda w: [w.model(), w.record(EVIL, owner="other")], HOLDS, id="recorded-for-another-model"),
+        pytest.param(
+            EVIL, lambda w: [w.model(), testing.cr("AIMClusterModel", "o", {"name": "o:1", "image": EVIL})], HOLDS, id="another-model-has-it"
+        ),
+        pytest.param(EVIL, lambda w: [w.model(), w.record() | {"data": {"images.json": "no json", "image": 7}}], HOLDS, id="an-unreadable-record"),
+    ],
+)
+def test_the_image_of_an_answer_is_one_that_the_catalogue_has_or_had(world: Any, image: str, given: Given, actions: list[str]) -> None:
+    state = projection(*world.parts("AIMClusterModel", "ConfigMap"), world.result(image=image), *given(world))
+    planned = world.plan(state)
+    assert [action for action in does(planned) if "InferenceService" in action] == actions
+    if actions == HOLDS:
+        assert says(planned, "Resolved") == "False TemplateNotReady"
+        assert message(planned, "Resolved").startswith(f"ConfigMap t-discovery names image {EVIL}, which AIMClusterModel with spec.name m:1 neither")
+
+
+def test_a_record_of_images_has_the_services_of_the_model_planned(world: Any) -> None:
+    state = projection(*world.parts(), world.record())
+    key = Key(CONFIG_MAP.kind, "aim-system", world.record()["metadata"]["name"])
+    assert list(affected(state, key, namespace="aim-system")) == [world.key]
+    assert list(affected(state, key, namespace="other")) == []

@@ -99,7 +99,9 @@ LOST = [
     pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Pending")], id="cache-that-waits-for-the-volume"),
     pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Failed")], id="cache-that-failed-for-it"),
     pytest.param(lambda w: w.parts("ModelCache", "AIMServiceTemplate"), id="template-too"),
-    pytest.param(lambda w: [*w.parts("ModelCache", "ConfigMap"), w.result(image="example.org/m:2")], id="image-put-right"),
+    pytest.param(
+        lambda w: [*w.parts("ModelCache", "ConfigMap"), w.record("example.org/m:2"), w.result(image="example.org/m:2")], id="image-put-right"
+    ),
 ]
 
 

@@ -72,7 +72,7 @@ def test_what_changes_no_pod_keeps_the_version(world: Any, given: Given) -> None
 @pytest.mark.parametrize(
     "given",
     [
-        pytest.param(lambda w: [*w.parts("ConfigMap"), w.result(image="example.org/m:2")], id="image"),
+        pytest.param(lambda w: [*w.parts("ConfigMap"), w.record("example.org/m:2"), w.result(image="example.org/m:2")], id="image"),
         pytest.param(lambda w: [*w.parts("AIMServiceTemplate"), w.template({"gpusPerReplica": 4})], id="gpus"),
         pytest.param(lambda w: [*w.parts(), w.config(images={"imagePullSecrets": ["registry"]})], id="pull-secret"),
         pytest.param(lambda w: [*w.parts("ConfigMap"), w.result(profile={**w.profile, "env_vars": ENV})], id="environment"),

@@ -1,6 +1,7 @@
 """What is done and said about a catalogue entry's image, and what it means for the entry's templates."""
 
 import datetime
+import json
 from typing import Any
 
 import msgspec
@@ -304,3 +305,41 @@ def test_who_is_looked_at_again(world: Any) -> None:
     assert set(affected(seen, Key(CONFIG_MAP.kind, OWN, image_config_map("m")), namespace=OWN)) == {KEY, template}
     assert set(affected(seen, Key(CONFIG.kind, OWN, "default"), namespace=OWN)) == {KEY}
     assert set(affected(seen, Key(CONFIG.kind, NAMESPACE, "default"), namespace=OWN)) == {template}
+
+
+def recorded(body: Body) -> list[str]:
+    images: list[str] = json.loads(body["data"]["images.json"])
+    return images
+
+
+def as_there(body: Body) -> Body:
+    """What was applied, as the API serves it."""
+    return {**plain(body), "metadata": {**body["metadata"], "uid": "kept", "resourceVersion": "1", "creationTimestamp": ago(60)}}
+
+
+def test_the_images_that_a_model_had_are_recorded() -> None:
+    """The first is the one whose labels are kept, as a release before kept them too; of too many the oldest go."""
+    there = kept()
+    assert "images.json" not in there["data"]
+    for number in range(2, 40):
+        changed = model(f"example.org/m:{number}")
+        action = asked(changed, there)
+        there = as_there(applied(planned(projection(changed, there, learned=[looked(action, found=FOUND)])), CONFIG_MAP.kind))
+        assert recorded(there) == [f"example.org/m:{each}" for each in range(max(1, number - 31), number + 1)]
+
+
+def test_an_image_that_cannot_be_inspected_is_recorded_when_it_is_changed() -> None:
+    failed = looked(asked(model()), reason="AuthError", message="no")
+    plan = planned(projection(model("example.org/m:2"), learned=[failed]))
+    assert does(plan)[1:] == [f"apply ConfigMap {image_config_map('m')}"]
+    there = as_there(applied(plan, CONFIG_MAP.kind))
+    assert recorded(there) == [IMAGE, "example.org/m:2"]
+    assert len(planned(projection(model("example.org/m:2"), there, learned=[failed])).actions) == 1
+
+
+def test_an_image_that_is_recorded_leaves_the_labels_of_another_as_they_are() -> None:
+    there, failed = kept(), looked(asked(model("example.org/m:2")), reason="AuthError", message="no")
+    body = applied(planned(projection(model("example.org/m:3"), there, learned=[failed])), CONFIG_MAP.kind)
+    assert recorded(body) == [IMAGE, "example.org/m:2", "example.org/m:3"]
+    assert body["data"] | {"images.json": ""} == there["data"] | {"images.json": ""}
+    assert body["metadata"]["annotations"] == there["metadata"]["annotations"]

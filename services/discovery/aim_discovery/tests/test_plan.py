@@ -15,6 +15,7 @@ from aim_discovery.output import ReadLogResult, digested
 from aim_discovery.plan import LOG, plan
 from aim_discovery.projection import affected
 from aimschema import labels
+from aimschema.discovered import digest
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 from aimservice import testing
@@ -37,6 +38,15 @@ def tried(attempts: int, next_s: float = 60) -> Body:
 
 
 FOUND_STATUS = {"conditions": [said("Discovered", True)], "modelSources": ["hf://org/model"]}
+
+
+def of_another_image(world: Any) -> Body:
+    """Written by somebody else, for the present inputs and with a digest that fits."""
+    body: Body = world.note(answered=True)
+    data = body["data"] | {"image": "evil.example/miner:1"}
+    annotations = body["metadata"]["annotations"] | {labels.ANNOTATION_DIGEST: digest(data)}
+    return body | {"data": data, "metadata": body["metadata"] | {"annotations": annotations}}
+
 
 STEPS = [
     pytest.param(lambda w: [w.template()], [], "False ModelNotFound", id="no-model"),
@@ -63,6 +73,7 @@ STEPS = [
     ),
     pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)], KEPT, FOUND, id="never-asked-again"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(answered=True)], KEPT, FOUND, id="nor-with-status-lost"),
+    pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model(), of_another_image(w)], STARTS, AWAITING, id="an-answer-of-another-image"),
     pytest.param(lambda w: [w.template(status=FOUND_STATUS), w.model()], STARTS, AWAITING, id="answer-deleted-by-hand"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed", ended_s=1)], [], AWAITING, id="failed-before-its-pod-was-heard"),
     pytest.param(lambda w: [w.template(), w.model(), w.note(), w.job("failed")], [], FAILED, id="failed-without-a-pod"),
