@@ -39,7 +39,7 @@ INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "openshift": ((OPENSHIFT,), OVERLAYS["production"]),
 }
 """Arguments and files of values."""
-ACCOUNT, NATS, INIT = "ServiceAccount", "aim-nats", "aim-nats-init"
+ACCOUNT, NATS, INIT, POLICY = "ServiceAccount", "aim-nats", "aim-nats-init", "ValidatingAdmissionPolicy"
 every = pytest.mark.parametrize("installation", INSTALLATIONS)
 
 
@@ -86,7 +86,7 @@ def test_an_invalid_object_would_be_noticed() -> None:
 def test_every_object_has_a_place_and_says_whose_it_is_and_is_there_once(installation: str) -> None:
     for body in of(installation):
         metadata = body["metadata"]
-        cluster_wide = {DEFINITION, "Namespace", "ClusterRole", "ClusterRoleBinding"}
+        cluster_wide = {DEFINITION, "Namespace", "ClusterRole", "ClusterRoleBinding", POLICY, f"{POLICY}Binding"}
         assert metadata.get("namespace") == (None if body["kind"] in cluster_wide else NAMESPACE), place_of(body)
         assert metadata["labels"]["app.kubernetes.io/part-of"] == "aim", place_of(body)
     places = [place_of(body) for body in of(installation)]
@@ -378,7 +378,10 @@ def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
 
 def test_values_of_a_release_that_knew_fewer_of_them_render_the_same() -> None:
     """`helm upgrade --reuse-values` has no defaults of a newer chart."""
-    none = "nats.auth=null,podSecurity=null,caBundle=null,kserveMode=null,services.discovery.jobResources=null,services.cacher.jobResources=null"
+    none = (
+        "admissionPolicy=null,nats.auth=null,podSecurity=null,caBundle=null,kserveMode=null,"
+        "services.discovery.jobResources=null,services.cacher.jobResources=null"
+    )
     assert render(CHART, f"--set={none}") == list(of("dev"))
 
 

@@ -31,6 +31,7 @@ Run = Callable[..., Awaitable[tuple[int, str]]]
 Place = tuple[str, str, str]
 
 OPTIONS: dict[str, str] = {
+    "no-admission-policies": "admissionPolicy.enabled=false",
     "no-keys": "nats.auth.enabled=false",
     "three-servers": "nats.replicas=3,nats.streamReplicas=3",
     "five-servers": "nats.replicas=5",
@@ -63,7 +64,10 @@ SETS: dict[str, tuple[str, ...]] = {
 STATEFUL_SET_MUTABLE = frozenset(
     {"replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds"}
 )
-MUTABLE = frozenset({"ServiceAccount", "ClusterRole", "Role", "NetworkPolicy", "PodDisruptionBudget", "Namespace", "PodMonitor", "PrometheusRule"})
+POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+MUTABLE = frozenset(
+    {*POLICIES, "ServiceAccount", "ClusterRole", "Role", "NetworkPolicy", "PodDisruptionBudget", "Namespace", "PodMonitor", "PrometheusRule"}
+)
 
 
 def immutable(body: Body) -> Any:

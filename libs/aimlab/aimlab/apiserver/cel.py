@@ -70,12 +70,12 @@ def compile_rules(schema: Obj) -> Rules | None:
 
 
 def _rule(raw: Obj) -> Rule:
-    program, message = _program(raw["rule"]), raw.get("messageExpression")
+    program, message = program_of(raw["rule"]), raw.get("messageExpression")
     return Rule(
         text=raw["rule"].strip(),
         program=program,
         message=raw.get("message") or f"failed rule: {raw['rule'].strip()}",
-        message_program=_program(message) if message else None,
+        message_program=program_of(message) if message else None,
         reason=raw.get("reason") or "FieldValueInvalid",
         field_path=raw.get("fieldPath") or "",
         transition="oldSelf" in program.variables(),
@@ -84,7 +84,7 @@ def _rule(raw: Obj) -> Rule:
 
 
 @lru_cache(maxsize=4096)
-def _program(text: str) -> cel.Program:
+def program_of(text: str) -> cel.Program:
     try:
         return cel.compile(text)
     except ValueError as error:
@@ -134,7 +134,7 @@ def _run(rule: Rule, schema: Obj, value: Json, old: Json, path: str) -> Iterator
         variables["oldSelf"] = _native(old, schema)
     where = f"{path}{rule.field_path}" if path else rule.field_path.removeprefix(".")
     try:
-        if rule.program.execute(cel.Context(variables, _functions(rule.program))) is True:
+        if rule.program.execute(cel.Context(variables, functions_of(rule.program))) is True:
             return
         message = _message(rule, variables)
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, ArithmeticError, AttributeError) as error:
@@ -149,7 +149,7 @@ def _words(error: Exception) -> str:
 def _message(rule: Rule, variables: dict[str, Any]) -> str:
     if rule.message_program is None:
         return rule.message
-    text = rule.message_program.execute(cel.Context(variables, _functions(rule.message_program)))
+    text = rule.message_program.execute(cel.Context(variables, functions_of(rule.message_program)))
     return text.strip() if isinstance(text, str) and text.strip() else rule.message
 
 
@@ -273,7 +273,7 @@ LIBRARY = _library()
 
 
 @lru_cache(maxsize=4096)
-def _functions(program: cel.Program) -> dict[str, Callable[..., Any]]:
+def functions_of(program: cel.Program) -> dict[str, Callable[..., Any]]:
     """Only what a rule calls: filling a context costs more than most rules."""
     called, spaces = set(program.functions()), set(program.variables())
     return {name: call for name, call in LIBRARY.items() if name in called or ("." in name and name.split(".")[0] in spaces)}

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 from aiohttp import ClientSession, web
 
-from aimlab.apiserver import deletes, discovery, logs, protobuf, queries, reviews, table, watch, webhooks, writes
+from aimlab.apiserver import deletes, discovery, logs, policies, protobuf, queries, reviews, table, watch, webhooks, writes
 from aimlab.apiserver.access import Access, Attributes, User, attributes
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, bad_request
@@ -329,6 +329,7 @@ async def _consult(request: web.Request, written: writes.Request, outcome: Calla
     operation = "DELETE" if request.method == "DELETE" else "UPDATE" if there else "CREATE"
     call = webhooks.Call(resource, written.subresource, operation, written.namespace, written.name, outcome)
     await webhooks.consult(request.app[KUBELETS], cluster, call)
+    policies.consult(cluster, call, request[USER])
 
 
 def _token(request: web.Request, cluster: Cluster, target: Target, body: Json) -> web.Response:

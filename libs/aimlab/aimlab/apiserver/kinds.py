@@ -117,6 +117,8 @@ TABLE: dict[str, tuple[_Builtin, ...]] = {
     "admissionregistration.k8s.io/v1": (
         _Builtin("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", "cg"),
         _Builtin("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "", "cg"),
+        _Builtin("ValidatingAdmissionPolicy", "validatingadmissionpolicies", "", "csg"),
+        _Builtin("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "", "cg"),
     ),
     "policy/v1": (_Builtin("PodDisruptionBudget", "poddisruptionbudgets", "pdb", "sg"),),
     "networking.k8s.io/v1": (_Builtin("NetworkPolicy", "networkpolicies", "netpol", "g"),),

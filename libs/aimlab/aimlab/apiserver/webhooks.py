@@ -74,11 +74,11 @@ def _concerned(cluster: Cluster, call: Call) -> Iterator[Obj]:
     for collection in CONFIGURATIONS:
         for entry in cluster.store.collections[collection].entries(None):
             for webhook in entry.obj.get("webhooks") or []:
-                if any(_fits(rule, call) for rule in webhook.get("rules") or []):
+                if any(fits(rule, call) for rule in webhook.get("rules") or []):
                     yield webhook
 
 
-def _fits(rule: Obj, call: Call) -> bool:
+def fits(rule: Obj, call: Call) -> bool:
     plural = f"{call.resource.plural}/{call.subresource}" if call.subresource else call.resource.plural
     wildcard = f"{call.resource.plural}/*" if call.subresource else "*"
     resources, wishes = rule.get("resources") or [], rule.get("operations") or []
