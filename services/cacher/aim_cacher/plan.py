@@ -136,8 +136,12 @@ def plan_template(seen: Projection, template: Seen) -> Plan:
     missing = [ApplyObject(cache_for(template, model.source, model.size_bytes, _first_config(seen, template, model.source))) for model in asked]
     refusal: Refusal | None = seen.learned(template.key, REFUSED)
     moved = [_move_config(seen, template, source, cache) for source, cache in have.items() if cache is not None]
-    said = report(template, _warmth(have, _going(seen, template, asked), refusal)) if warm or refusal is not None else report(template)
+    said = report(template, _warmth(have, _going(seen, template, asked), refusal)) if warm or _is_rejected(refusal) else report(template)
     return act(*missing, *(move for move in moved if move is not None)) | said
+
+
+def _is_rejected(refusal: Refusal | None) -> bool:
+    return refusal is not None and not refusal.passes
 
 
 def _move_config(seen: Projection, template: Seen, source: str, cache: Seen) -> PatchObject | None:
@@ -306,7 +310,7 @@ def _volume(seen: Projection, view: View, now: datetime.datetime, making: Making
 def _storage(view: View, size: str | int) -> ReportedCondition:
     claim, name = view.claim, names.cache_claim(view.cache.key.name)
     wanted = view.wanted_class if claim is None else claim.spec.get("storageClassName")
-    if view.refusal is not None and view.refusal.target.kind == CLAIM.kind:
+    if view.refusal is not None and view.refusal.target.kind == CLAIM.kind and (claim is None or not view.refusal.passes):
         refused = f"volume claim {name} is refused: {view.refusal.message}; tried again soon"
         return condition(reasons.STORAGE_READY, False, view.refusal.reason(reasons.PVC_PENDING), refused)
     if (claim is None or claim.status.get("phase") != "Bound") and view.storage_class is None:

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -1002,3 +1003,16 @@ def test_a_cache_wakes_the_templates_that_ask_for_its_source(world: Any) -> None
     in_the_way = world.cache(name=cache_for("s3://bucket/org/draft"), spec={"sourceUri": TWO[0]["source"]})
     woken = [affected(projection(*bodies, cache), key_of(cache)) for cache in (mine, in_the_way)]
     assert [{key.name for key in keys if key.kind == "AIMServiceTemplate"} for keys in woken] == [{"t"}, {"t", "other"}]
+
+
+OVERLOADED = Refusal(Key(CACHE.kind, NAMESPACE, "x"), "upstream connect error", transient=True)
+
+
+def test_an_overloaded_server_takes_nothing_back_that_is_so(world: Any) -> None:
+    claim = replace(OVERLOADED, target=Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
+    bound = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[Learned(world.key, REFUSED, claim)]))
+    assert says(bound, "StorageReady") == "True PVCBound"
+    template = Key("AIMServiceTemplate", NAMESPACE, "t")
+    asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
+    plan = world.plan(projection(*asked_by_a_service, learned=[Learned(template, REFUSED, OVERLOADED)]), "t", "AIMServiceTemplate")
+    assert says(plan, "CacheWarm") == "nothing"
