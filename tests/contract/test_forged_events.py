@@ -42,7 +42,7 @@ class FakeCluster:
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
         key = Key(resource.kind, namespace, name)
         if key not in self.objects:
-            raise NotFound(f"{key} not found")
+            raise NotFound(f"{key} not found", status=404, reason="NotFound")
         return self.objects[key]
 
     async def apply(self, body: Body, *, manager: str) -> Body:

@@ -2,7 +2,8 @@
 
 1. An event alone causes no write: whoever can publish on `aim.object.>` could make up an object, and with it a Job in any namespace.
 2. An object is confirmed when the API server returns one of the same apiVersion, kind, namespace, name and uid.
-3. That is one GET for each object and process. It is remembered until the object is gone, for at most MOST_CONFIRMED objects.
+3. A 404 without the reason NotFound is a proxy's: nothing is written, and it is asked again later.
+4. That is one GET for each object and process. It is remembered until the object is gone, for at most MOST_CONFIRMED objects.
 """
 
 from collections import OrderedDict
@@ -41,7 +42,9 @@ class Confirmations:
             return
         try:
             there = await self._cluster.get(resource, key.namespace, key.name)
-        except NotFound:
+        except NotFound as error:
+            if error.reason != "NotFound":
+                raise
             raise UnconfirmedError(f"{key} is not in the cluster") from None
         if _identity(there) != expected:
             raise UnconfirmedError(f"{key} in the cluster is another object than that of the event")

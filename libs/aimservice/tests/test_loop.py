@@ -73,7 +73,7 @@ class FakeCluster:
         key = Key(resource.kind, namespace, name)
         self.got.append(key)
         if key not in self.objects:
-            raise NotFound(f"{key} not found")
+            raise NotFound(f"{key} not found", status=404, reason="NotFound")
         return self.objects[key]
 
     async def merge_patch(self, resource: Resource, namespace: str | None, name: str, _patch: Body) -> Body:
@@ -653,6 +653,20 @@ async def test_a_successor_of_the_same_name_is_asked_for_again(bench: Bench) -> 
     await bench.publish(gone, changed(A, 8, "successor"))
     await settled(bench)
     assert bench.cluster.got.count(A) == 2
+
+
+async def test_the_404_of_a_proxy_does_not_make_an_object_forgotten(bench: Bench) -> None:
+    get, answers = bench.cluster.get, [NotFound("404 page not found", status=404)]
+
+    async def behind_a_proxy(resource: Resource, namespace: str | None, name: str) -> Body:
+        if answers and resource == CACHE:
+            raise answers.pop()
+        return await get(resource, namespace, name)
+
+    bench.cluster.get = behind_a_proxy  # type: ignore[method-assign]
+    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, A)
+    await until(lambda: len(bench.cluster.applied) == 1)
+    assert answers == []
 
 
 async def test_nothing_is_written_while_it_is_not_known_whether_the_object_exists(bench: Bench) -> None:
