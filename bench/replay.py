@@ -29,7 +29,9 @@ ASKED_S = 30.0
 RECORDED = Path(__file__).parents[1] / "tests" / "replay" / "quickstart.jsonl"
 NAMESPACE = b"quickstart"
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_UID = re.compile(rb"\b[0-9a-f]{4}(?=[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b)")
+_UID = re.compile(
+    rb"\b[0-9a-f]{4}(?=[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b)"
+)
 
 
 def main() -> None:
@@ -45,7 +47,9 @@ def main() -> None:
         f"A recorded quickstart of {len(once.events)} events in "
         f"{copies} namespaces, {EVENTS:,} events in one file. Asked for: within {ASKED_S:.0f} s.\n"
     )
-    print("| service | loading | replay | together | looks | events/s | differences |\n|---|---|---|---|---|---|---|")
+    print(
+        "| service | loading | replay | together | looks | events/s | differences |\n|---|---|---|---|---|---|---|"
+    )
     print("\n".join(rows))
 
 
@@ -54,25 +58,42 @@ def save_many(once: Recording, file: Path) -> int:
     shared = [event for event in once.events if ".quickstart." not in event.subject]
     copied = [event for event in once.events if ".quickstart." in event.subject]
     copies = -(-(EVENTS - len(shared)) // len(copied))
-    events = sorted((*shared, *(event for number in range(copies) for event in again(copied, number))), key=lambda event: event.time)[:EVENTS]
+    events = sorted(
+        (*shared, *(event for number in range(copies) for event in again(copied, number))),
+        key=lambda event: event.time,
+    )[:EVENTS]
     numbered = tuple(replace(event, seq=seq, cause=()) for seq, event in enumerate(events, start=1))
     header = once.header
-    save(Recording(type(header)(recording=1, origin="bench", until=numbered[-1].time), numbered), file)
+    save(
+        Recording(type(header)(recording=1, origin="bench", until=numbered[-1].time), numbered),
+        file,
+    )
     return copies
 
 
 def again(events: list[Event], number: int) -> Iterator[Event]:
     """The same run later, in a namespace and with uids of its own."""
-    namespace, uid, later = b"%s-%d" % (NAMESPACE, number), b"%04x" % number, datetime.timedelta(seconds=EVERY_S * number)
+    namespace, uid, later = (
+        b"%s-%d" % (NAMESPACE, number),
+        b"%04x" % number,
+        datetime.timedelta(seconds=EVERY_S * number),
+    )
 
     def shifted(found: re.Match[bytes]) -> bytes:
         return timestamp(parse_timestamp(found[0].decode()) + later).encode()
 
     for event in events:
         data = _TIME.sub(shifted, encode(event.message))
-        data = _UID.sub(uid, data.replace(b'"quickstart"', b'"%s"' % namespace).replace(b"/quickstart/", b"/%s/" % namespace))
+        data = _UID.sub(
+            uid,
+            data.replace(b'"quickstart"', b'"%s"' % namespace).replace(
+                b"/quickstart/", b"/%s/" % namespace
+            ),
+        )
         subject = event.subject.replace(".quickstart.", f".{namespace.decode()}.")
-        opened = open_event(event.seq, subject, event.time + later, data, {CAUSE: "", SOURCE: event.source})
+        opened = open_event(
+            event.seq, subject, event.time + later, data, {CAUSE: "", SOURCE: event.source}
+        )
         assert isinstance(opened, Event), opened
         yield opened
 

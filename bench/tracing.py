@@ -37,7 +37,9 @@ class Dropping(SpanExporter):
 def pod(number: int, version: int) -> ObjectChanged:
     name = f"pod-{number}"
     body = {"metadata": {"name": name, "namespace": "ml", "uid": name}}
-    return ObjectChanged(kind="Pod", namespace="ml", name=name, uid=name, resource_version=str(version), object=body)
+    return ObjectChanged(
+        kind="Pod", namespace="ml", name=name, uid=name, resource_version=str(version), object=body
+    )
 
 
 async def publish_us(folder: Path, versions: Sequence[int]) -> float:
@@ -61,11 +63,21 @@ async def publish_us(folder: Path, versions: Sequence[int]) -> float:
 
 def pass_us() -> float:
     """What an event heard and a pass over its key cost on top of the planner, the best of the rounds."""
-    passes, key, now, message = Passes(tracer("bench")), Key("Pod", "ml", "a"), datetime.datetime.now(datetime.UTC), pod(1, 1)
+    passes, key, now, message = (
+        Passes(tracer("bench")),
+        Key("Pod", "ml", "a"),
+        datetime.datetime.now(datetime.UTC),
+        pod(1, 1),
+    )
     subject, traceparent = subject_of(message), f"00-{1:032x}-{1:016x}-01"
     best_s = float("inf")
     for round_ in range(ROUNDS):
-        events = [Event(round_ * PASSES + number + 1, subject, message, now, (), "aim-watcher", traceparent) for number in range(PASSES)]
+        events = [
+            Event(
+                round_ * PASSES + number + 1, subject, message, now, (), "aim-watcher", traceparent
+            )
+            for number in range(PASSES)
+        ]
         began_s = time.process_time()
         for event in events:
             passes.heard(event)
@@ -81,7 +93,10 @@ async def measure() -> tuple[float, float]:
 
 
 def main() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     off_us = asyncio.run(measure())
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Dropping()))
@@ -89,9 +104,16 @@ def main() -> None:
     on_us = asyncio.run(measure())
     provider.shutdown()
     print("## Tracing\n")
-    print(f"`.venv/bin/python bench/tracing.py`, CPU time of one process, the best of {ROUNDS} rounds, load {os.getloadavg()[0]:.1f} at the end.\n")
+    print(
+        f"`.venv/bin/python bench/tracing.py`, CPU time of one process, the best of {ROUNDS} rounds, load {os.getloadavg()[0]:.1f} at the end.\n"
+    )
     print("| | off | on | on/off |\n|---|---|---|---|")
-    for what, off, on in zip((f"publish a message (of {MESSAGES:,})", f"an event heard, a pass (of {PASSES:,})"), off_us, on_us, strict=True):
+    for what, off, on in zip(
+        (f"publish a message (of {MESSAGES:,})", f"an event heard, a pass (of {PASSES:,})"),
+        off_us,
+        on_us,
+        strict=True,
+    ):
         print(f"| {what} | {off:.1f} µs | {on:.1f} µs | {on / off:.2f} |")
 
 

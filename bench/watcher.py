@@ -46,7 +46,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     with tempfile.TemporaryDirectory(prefix="aim-bench-") as folder:
         asyncio.run(bench(Path(folder)))
 
@@ -93,12 +96,20 @@ class Lab:
         return time.perf_counter() - started_s
 
     async def start_watcher(self) -> "Watcher":
-        with contextlib.suppress(NotFound):  # a killed leader's lease would hold its successor up for the lease's length, which is not measured here
+        with contextlib.suppress(
+            NotFound
+        ):  # a killed leader's lease would hold its successor up for the lease's length, which is not measured here
             await self.cluster.delete(LEASE, "aim-system", "aim-watcher")
         port = free_ports(1)[0]
-        env = {"AIM_NATS_URL": self.nats_url, "AIM_HTTP_PORT": str(port), "KUBECONFIG": str(self.folder / "kubeconfig")}
+        env = {
+            "AIM_NATS_URL": self.nats_url,
+            "AIM_HTTP_PORT": str(port),
+            "KUBECONFIG": str(self.folder / "kubeconfig"),
+        }
         started_s = time.perf_counter()
-        process = await self.children.start("watcher", [sys.executable, "-m", "aim_watcher"], env=env)
+        process = await self.children.start(
+            "watcher", [sys.executable, "-m", "aim_watcher"], env=env
+        )
         return Watcher(self, process, f"http://127.0.0.1:{port}/readyz", started_s)
 
 
@@ -111,7 +122,12 @@ class Watcher:
 
     async def ready_s(self) -> float:
         """Seconds from the start of the process to its being ready."""
-        await until_answers(self.process, self.readyz, f"the watcher; its log is {self.lab.children.log_of('watcher')}", 180)
+        await until_answers(
+            self.process,
+            self.readyz,
+            f"the watcher; its log is {self.lab.children.log_of('watcher')}",
+            180,
+        )
         return time.perf_counter() - self.started_s
 
     async def level_s(self, bus: Bus, objects: int) -> float:
@@ -133,20 +149,38 @@ class Watcher:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure_starts(lab: Lab, bus: Bus, rows: list[tuple[str, str, str]], list_s: float) -> None:
+async def measure_starts(
+    lab: Lab, bus: Bus, rows: list[tuple[str, str, str]], list_s: float
+) -> None:
     watcher = await lab.start_watcher()
     ready_s = await watcher.ready_s()
     level_s = await watcher.level_s(bus, TOTAL)
-    rows.append((f"first start, {TOTAL:,} objects: ready", f"{ready_s:.1f} s", f"{ready_s / list_s:.1f}"))
-    rows.append(("first start: everything in AIM_STATE", f"{level_s:.1f} s", f"{level_s / list_s:.1f}"))
-    rows.append(("first start: CPU time of the watcher", f"{watcher.cpu_s():.1f} s", f"{watcher.cpu_s() / list_s:.1f}"))
+    rows.append(
+        (f"first start, {TOTAL:,} objects: ready", f"{ready_s:.1f} s", f"{ready_s / list_s:.1f}")
+    )
+    rows.append(
+        ("first start: everything in AIM_STATE", f"{level_s:.1f} s", f"{level_s / list_s:.1f}")
+    )
+    rows.append(
+        (
+            "first start: CPU time of the watcher",
+            f"{watcher.cpu_s():.1f} s",
+            f"{watcher.cpu_s() / list_s:.1f}",
+        )
+    )
     rows.append(("first start: peak memory", f"{watcher.peak_mb():.0f} MB", ""))
     await lab.children.stop("watcher")
     before = (await info(bus, "AIM_LOG"))["messages"]
     watcher = await lab.start_watcher()
     ready_s = await watcher.ready_s()
     published = (await info(bus, "AIM_LOG"))["messages"] - before
-    rows.append((f"restart, nothing changed: ready ({published} messages, all markers)", f"{ready_s:.1f} s", f"{ready_s / list_s:.1f}"))
+    rows.append(
+        (
+            f"restart, nothing changed: ready ({published} messages, all markers)",
+            f"{ready_s:.1f} s",
+            f"{ready_s / list_s:.1f}",
+        )
+    )
     rows.append(("restart: peak memory", f"{watcher.peak_mb():.0f} MB", ""))
     await lab.children.stop("watcher")
     load_s = await follower_load_s(bus)
@@ -162,31 +196,55 @@ async def follower_load_s(bus: Bus) -> float:
     return time.perf_counter() - started_s
 
 
-async def kill_and_resume(lab: Lab, bus: Bus, rows: list[tuple[str, str, str]], list_s: float) -> list[str]:
+async def kill_and_resume(
+    lab: Lab, bus: Bus, rows: list[tuple[str, str, str]], list_s: float
+) -> list[str]:
     watcher = await lab.start_watcher()
     while (await info(bus, "AIM_LOG"))["messages"] < KILL_AT:  # noqa: ASYNC110 (the server tells nobody)
         await asyncio.sleep(POLL_S)
     await lab.children.kill("watcher")
     before = await said(bus)
-    published = [key_of_message(message) for message in before if isinstance(message, ObjectChanged)]
+    published = [
+        key_of_message(message) for message in before if isinstance(message, ObjectChanged)
+    ]
     deleted, changed = published[:TOUCHED], published[-TOUCHED:]
-    await asyncio.gather(*(in_turn([delete(lab.cluster, key) for key in deleted[lane::8]]) for lane in range(8)))
-    await asyncio.gather(*(in_turn([change(lab.cluster, key) for key in changed[lane::8]]) for lane in range(8)))
+    await asyncio.gather(
+        *(in_turn([delete(lab.cluster, key) for key in deleted[lane::8]]) for lane in range(8))
+    )
+    await asyncio.gather(
+        *(in_turn([change(lab.cluster, key) for key in changed[lane::8]]) for lane in range(8))
+    )
     watcher = await lab.start_watcher()
     ready_s = await watcher.ready_s()
     await watcher.level_s(bus, TOTAL)
-    rows.append((f"start after kill -9 at {len(before):,} of {TOTAL:,}: ready", f"{ready_s:.1f} s", f"{ready_s / list_s:.1f}"))
+    rows.append(
+        (
+            f"start after kill -9 at {len(before):,} of {TOTAL:,}: ready",
+            f"{ready_s:.1f} s",
+            f"{ready_s / list_s:.1f}",
+        )
+    )
     await lab.children.stop("watcher")
     return await count(lab, bus, len(before), deleted, changed)
 
 
-async def count(lab: Lab, bus: Bus, before: int, deleted: list[Key], changed: list[Key]) -> list[str]:
+async def count(
+    lab: Lab, bus: Bus, before: int, deleted: list[Key], changed: list[Key]
+) -> list[str]:
     """Compare what the bus says with what the cluster has."""
     messages = await said(bus)
     versions = [(type(message), message.uid, message.resource_version) for message in messages]
     last = {key_of_message(message): message for message in messages}
-    there = {key_of(body): body["metadata"]["resourceVersion"] for resource in COUNTS for body in (await lab.cluster.list(resource)).items}
-    living = {key: message.resource_version for key, message in last.items() if isinstance(message, ObjectChanged)}
+    there = {
+        key_of(body): body["metadata"]["resourceVersion"]
+        for resource in COUNTS
+        for body in (await lab.cluster.list(resource)).items
+    }
+    living = {
+        key: message.resource_version
+        for key, message in last.items()
+        if isinstance(message, ObjectChanged)
+    }
     lost = sum(living.get(key) != version for key, version in there.items())
     return [
         f"Killed when {before:,} messages were in the log; {len(deleted)} of their objects deleted and {len(changed)} changed before the next start.",
@@ -207,7 +265,12 @@ async def publishing(bus: Bus) -> list[str]:
     for uid in ("single", "batch"):
         messages = [
             ObjectChanged(
-                kind=CACHE.kind, namespace=NAMESPACE, name=f"{uid}-{number}", uid=f"{uid}-{number}", resource_version="1", object=model_cache(number)
+                kind=CACHE.kind,
+                namespace=NAMESPACE,
+                name=f"{uid}-{number}",
+                uid=f"{uid}-{number}",
+                resource_version="1",
+                object=model_cache(number),
             )
             for number in range(PUBLISHED)
         ]
@@ -218,12 +281,19 @@ async def publishing(bus: Bus) -> list[str]:
             await asyncio.gather(*(bus.publisher.publish(message) for message in messages))
         rates.append(PUBLISHED / (time.perf_counter() - started_s))
     single, batch = rates
-    return ["", f"Publishing {PUBLISHED:,} objects: {single:,.0f}/s one by one, {batch:,.0f}/s in batches, {batch / single:.1f} times as many."]
+    return [
+        "",
+        f"Publishing {PUBLISHED:,} objects: {single:,.0f}/s one by one, {batch:,.0f}/s in batches, {batch / single:.1f} times as many.",
+    ]
 
 
 async def said(bus: Bus) -> list[ObjectChanged | ObjectDeleted]:
     """Everything on objects that is in AIM_LOG, in order."""
-    messages = [event.message async for event in read_log(bus, [f"{subjects.OBJECT}.>"]) if isinstance(event, Event)]
+    messages = [
+        event.message
+        async for event in read_log(bus, [f"{subjects.OBJECT}.>"])
+        if isinstance(event, Event)
+    ]
     return [message for message in messages if isinstance(message, ObjectChanged | ObjectDeleted)]
 
 
@@ -238,12 +308,16 @@ async def info(bus: Bus, stream: str) -> dict[str, int]:
 
 
 async def delete(cluster: Cluster, key: Key) -> None:
-    await cluster.delete(next(resource for resource in COUNTS if resource.kind == key.kind), key.namespace, key.name)
+    await cluster.delete(
+        next(resource for resource in COUNTS if resource.kind == key.kind), key.namespace, key.name
+    )
 
 
 async def change(cluster: Cluster, key: Key) -> None:
     resource = next(resource for resource in COUNTS if resource.kind == key.kind)
-    await cluster.merge_patch(resource, key.namespace, key.name, {"metadata": {"annotations": {"bench": "changed"}}})
+    await cluster.merge_patch(
+        resource, key.namespace, key.name, {"metadata": {"annotations": {"bench": "changed"}}}
+    )
 
 
 async def in_turn(work: list[Awaitable[None]]) -> None:
@@ -256,17 +330,29 @@ async def filled_cluster(children: Children, folder: Path) -> AsyncIterator[Clus
     """The double with the kind ModelCache and all objects."""
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
-    process = await children.start("apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port)])
+    process = await children.start(
+        "apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port)]
+    )
     await until_answers(process, f"{url}/readyz", "the API server")
     write_kubeconfig(folder / "kubeconfig", url)
     cluster = await Cluster.connect(str(folder / "kubeconfig"), user_agent="bench")
     try:
         for name in (NAMESPACE, "aim-system"):
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        await cluster.create(yaml.safe_load((ROOT / "deploy/crds/modelcaches.aim.silogen.ai.yaml").read_text()))
-        bodies = [(resource, MAKERS[resource](number)) for resource, amount in COUNTS.items() for number in range(amount)]
+            await cluster.create(
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            )
+        await cluster.create(
+            yaml.safe_load((ROOT / "deploy/crds/modelcaches.aim.silogen.ai.yaml").read_text())
+        )
+        bodies = [
+            (resource, MAKERS[resource](number))
+            for resource, amount in COUNTS.items()
+            for number in range(amount)
+        ]
         started_s = time.perf_counter()
-        await asyncio.gather(*(in_turn([make(cluster, *each) for each in bodies[lane::8]]) for lane in range(8)))
+        await asyncio.gather(
+            *(in_turn([make(cluster, *each) for each in bodies[lane::8]]) for lane in range(8))
+        )
         tell(f"{TOTAL:,} objects made in {time.perf_counter() - started_s:.0f} s")
         yield cluster
     finally:
@@ -278,37 +364,80 @@ async def make(cluster: Cluster, resource: Resource, body: Body) -> None:
 
 
 def metadata(name: str) -> Body:
-    annotations = {f"example.com/note-{number}": f"{name}: {'what people and tools write on objects ' * 2}" for number in range(8)}
-    return {"name": name, "namespace": NAMESPACE, "labels": {MANAGED_BY: MANAGED_BY_AIM, "app": name}, "annotations": annotations}
+    annotations = {
+        f"example.com/note-{number}": f"{name}: {'what people and tools write on objects ' * 2}"
+        for number in range(8)
+    }
+    return {
+        "name": name,
+        "namespace": NAMESPACE,
+        "labels": {MANAGED_BY: MANAGED_BY_AIM, "app": name},
+        "annotations": annotations,
+    }
 
 
 def environment(amount: int) -> list[Body]:
-    return [{"name": f"SETTING_{number}", "value": f"value-{number}-" + "x" * 40} for number in range(amount)]
+    return [
+        {"name": f"SETTING_{number}", "value": f"value-{number}-" + "x" * 40}
+        for number in range(amount)
+    ]
 
 
 def model_cache(number: int) -> Body:
     name = f"cache-{number}"
-    spec = {"sourceUri": f"hf://example/model-{number}@{'0123456789' * 4}", "size": "20Gi", "env": environment(28)}
-    return {"apiVersion": CACHE.api_version, "kind": CACHE.kind, "metadata": metadata(name), "spec": spec}
+    spec = {
+        "sourceUri": f"hf://example/model-{number}@{'0123456789' * 4}",
+        "size": "20Gi",
+        "env": environment(28),
+    }
+    return {
+        "apiVersion": CACHE.api_version,
+        "kind": CACHE.kind,
+        "metadata": metadata(name),
+        "spec": spec,
+    }
 
 
 def job(number: int) -> Body:
     name = f"job-{number}"
-    container = {"name": "download", "image": "registry.example.com/downloader:1.0", "args": ["--to", "/cache"], "env": environment(24)}
+    container = {
+        "name": "download",
+        "image": "registry.example.com/downloader:1.0",
+        "args": ["--to", "/cache"],
+        "env": environment(24),
+    }
     pod = {"restartPolicy": "Never", "containers": [container]}
-    return {"apiVersion": JOB.api_version, "kind": JOB.kind, "metadata": metadata(name), "spec": {"template": {"spec": pod}}}
+    return {
+        "apiVersion": JOB.api_version,
+        "kind": JOB.kind,
+        "metadata": metadata(name),
+        "spec": {"template": {"spec": pod}},
+    }
 
 
 def config_map(number: int) -> Body:
     name = f"config-{number}"
-    return {"apiVersion": "v1", "kind": CONFIG_MAP.kind, "metadata": metadata(name), "data": {"found.json": '{"key": "value"} ' * 150}}
+    return {
+        "apiVersion": "v1",
+        "kind": CONFIG_MAP.kind,
+        "metadata": metadata(name),
+        "data": {"found.json": '{"key": "value"} ' * 150},
+    }
 
 
-MAKERS: dict[Resource, Callable[[int], Body]] = {CACHE: model_cache, JOB: job, CONFIG_MAP: config_map}
+MAKERS: dict[Resource, Callable[[int], Body]] = {
+    CACHE: model_cache,
+    JOB: job,
+    CONFIG_MAP: config_map,
+}
 
 
 def say(rows: list[tuple[str, str, str]], lines: list[str]) -> None:
-    table = ["| | measured | of the bare list |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    table = [
+        "| | measured | of the bare list |",
+        "|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
     print(
         "\n".join(
             [

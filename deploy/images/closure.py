@@ -16,27 +16,42 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LISTS = ROOT / "deploy" / "images" / "requirements"
-PLATFORMS = tuple({"sys_platform": "linux", "platform_machine": machine} for machine in ("x86_64", "aarch64"))
+PLATFORMS = tuple(
+    {"sys_platform": "linux", "platform_machine": machine} for machine in ("x86_64", "aarch64")
+)
 EXTRA = "otel"
 
 
 def targets() -> list[str]:
     """An image for each service and each job."""
-    return sorted(path.parent.name for folder in ("services", "jobs") for path in (ROOT / folder).glob("*/pyproject.toml"))
+    return sorted(
+        path.parent.name
+        for folder in ("services", "jobs")
+        for path in (ROOT / folder).glob("*/pyproject.toml")
+    )
 
 
 def projects() -> dict[str, dict[str, list[str]]]:
     """By name, what each distribution of this repository requires: as such (""), and by extra."""
     found: dict[str, dict[str, list[str]]] = {}
-    for path in (path for folder in ("libs", "services", "jobs") for path in (ROOT / folder).glob("*/pyproject.toml")):
+    for path in (
+        path
+        for folder in ("libs", "services", "jobs")
+        for path in (ROOT / folder).glob("*/pyproject.toml")
+    ):
         project = tomllib.loads(path.read_text())["project"]
-        found[canonicalize_name(project["name"])] = {"": project["dependencies"], **project.get("optional-dependencies", {})}
+        found[canonicalize_name(project["name"])] = {
+            "": project["dependencies"],
+            **project.get("optional-dependencies", {}),
+        }
     return found
 
 
 def pins() -> dict[str, str]:
     """By name, the pinned lines of requirements/demo.txt, hashes and all, without what pip-compile remarks."""
-    text = re.sub(r"^ *#.*\n", "", (ROOT / "requirements" / "demo.txt").read_text(), flags=re.MULTILINE)
+    text = re.sub(
+        r"^ *#.*\n", "", (ROOT / "requirements" / "demo.txt").read_text(), flags=re.MULTILINE
+    )
     blocks = re.findall(r"^(?:[A-Za-z0-9].*\n)(?: .*\n)*", text, flags=re.MULTILINE)
     return {canonicalize_name(block.partition("==")[0]): block for block in blocks}
 
@@ -55,12 +70,21 @@ def closure(target: str) -> tuple[list[str], list[str]]:
             todo += [(name, EXTRA)] if EXTRA in ours[name] else []
         else:
             needed = [Requirement(text) for text in requires(name) or ()]
-        todo += [found for requirement in needed if applies(requirement, extra) for found in names(requirement)]
-    return sorted({name for name, _ in seen} - ours.keys()), sorted(name for name, extra in seen if name in ours and extra == EXTRA)
+        todo += [
+            found
+            for requirement in needed
+            if applies(requirement, extra)
+            for found in names(requirement)
+        ]
+    return sorted({name for name, _ in seen} - ours.keys()), sorted(
+        name for name, extra in seen if name in ours and extra == EXTRA
+    )
 
 
 def applies(requirement: Requirement, extra: str) -> bool:
-    return requirement.marker is None or any(requirement.marker.evaluate({**platform, "extra": extra}) for platform in PLATFORMS)
+    return requirement.marker is None or any(
+        requirement.marker.evaluate({**platform, "extra": extra}) for platform in PLATFORMS
+    )
 
 
 def names(requirement: Requirement) -> Iterator[tuple[str, str]]:
@@ -71,9 +95,12 @@ def listed(target: str) -> str:
     """The list of a target. Raises KeyError for a package that is not pinned."""
     third_party, with_extra = closure(target)
     pinned = pins()
-    extras = f"# extra: {' '.join(f'{name}[{EXTRA}]' for name in with_extra)}\n" if with_extra else ""
-    return f"# What the image {target} holds besides the distributions of this repository. Written by `make lock`.\n{extras}" + "".join(
-        pinned[name] for name in third_party
+    extras = (
+        f"# extra: {' '.join(f'{name}[{EXTRA}]' for name in with_extra)}\n" if with_extra else ""
+    )
+    return (
+        f"# What the image {target} holds besides the distributions of this repository. Written by `make lock`.\n{extras}"
+        + "".join(pinned[name] for name in third_party)
     )
 
 

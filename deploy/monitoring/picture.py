@@ -35,29 +35,51 @@ async def run(data: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix="aim-picture-") as name:
         folder = Path(name)
-        async with control_plane_on_laptop(folder / "stack") as stack, Children(folder / "log") as children:
+        async with (
+            control_plane_on_laptop(folder / "stack") as stack,
+            Children(folder / "log") as children,
+        ):
             targets = [url.removeprefix("http://") for url in stack.health.values()]
             scraped = {"job_name": "aim", "static_configs": [{"targets": targets}]}
             config = {"global": {"scrape_interval": "2s"}, "scrape_configs": [scraped]}
             (folder / "prometheus.yml").write_text(json.dumps(config))
             (port,) = free_ports(1)
-            files = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}"]
-            await children.start("prometheus", [str(PROMETHEUS), *files, f"--web.listen-address=127.0.0.1:{port}"])
+            files = [
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+            ]
+            await children.start(
+                "prometheus", [str(PROMETHEUS), *files, f"--web.listen-address=127.0.0.1:{port}"]
+            )
             began_s = time.time()
             await asyncio.sleep(10)
             await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
-            await kubectl(stack.lab, "wait", "aimsvc/minilm", "-n", "quickstart", "--for=condition=Ready", "--timeout=120s")
+            await kubectl(
+                stack.lab,
+                "wait",
+                "aimsvc/minilm",
+                "-n",
+                "quickstart",
+                "--for=condition=Ready",
+                "--timeout=120s",
+            )
             await asyncio.sleep(AFTER_S)
             await kubectl(stack.lab, "delete", "aimsvc/minilm", "-n", "quickstart")
             await asyncio.sleep(15)
             span = {"start": began_s, "end": time.time(), "step": STEP_S}
-            answers = [await asyncio.to_thread(ask, port, target["expr"], span) for panel in PANELS for target in panel["targets"]]
+            answers = [
+                await asyncio.to_thread(ask, port, target["expr"], span)
+                for panel in PANELS
+                for target in panel["targets"]
+            ]
         await asyncio.to_thread(data.write_text, json.dumps(answers))
 
 
 def ask(port: int, query: str, span: dict[str, float]) -> Any:
     question = urllib.parse.urlencode({"query": query, **span})
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query_range?{question}", timeout=30) as answer:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/api/v1/query_range?{question}", timeout=30
+    ) as answer:
         return json.load(answer)["data"]["result"]
 
 
@@ -72,9 +94,20 @@ def draw(data: Path, picture: Path) -> None:
         at = panel["gridPos"]
         axes = figure.add_subplot(grid[at["y"] : at["y"] + at["h"], at["x"] : at["x"] + at["w"]])
         for each in series:
-            times = [datetime.datetime.fromtimestamp(float(when), datetime.UTC) for when, _ in each["values"]]
-            axes.plot(times, [float(value) for _, value in each["values"]], label=legend(panel["targets"][0]["legendFormat"], each["metric"]))
-        axes.set_title(f"{panel['title']}  [{panel['fieldConfig']['defaults']['unit']}]", loc="left", fontsize=10)
+            times = [
+                datetime.datetime.fromtimestamp(float(when), datetime.UTC)
+                for when, _ in each["values"]
+            ]
+            axes.plot(
+                times,
+                [float(value) for _, value in each["values"]],
+                label=legend(panel["targets"][0]["legendFormat"], each["metric"]),
+            )
+        axes.set_title(
+            f"{panel['title']}  [{panel['fieldConfig']['defaults']['unit']}]",
+            loc="left",
+            fontsize=10,
+        )
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=7, axis="both")
         axes.grid(visible=True, alpha=0.3)

@@ -22,9 +22,7 @@ from aimschema.resources import NAMESPACE
 SCENARIOS = ("test_main_job.py", "test_takeover.py", "test_poison.py")
 FOLDER = Path(__file__).parents[1] / "scenario"
 TRIED_IN = "default"
-NOT_SET = (
-    "nothing was tested: set KUBEBUILDER_ASSETS to a folder with kube-apiserver and etcd, or KUBECONFIG to an API server without nodes of its own"
-)
+NOT_SET = "nothing was tested: set KUBEBUILDER_ASSETS to a folder with kube-apiserver and etcd, or KUBECONFIG to an API server without nodes of its own"
 
 
 async def run(arguments: list[str]) -> int:
@@ -35,13 +33,25 @@ async def run(arguments: list[str]) -> int:
         return 0
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aim-cluster-")))
-        kubeconfig = await stack.enter_async_context(kube_apiserver(Path(assets), folder)) if assets else Path(given or "")
+        kubeconfig = (
+            await stack.enter_async_context(kube_apiserver(Path(assets), folder))
+            if assets
+            else Path(given or "")
+        )
         cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
         stack.push_async_callback(cluster.close)
         await _refuse_what_is_in_use(cluster)
         print(told(await find_out(cluster, TRIED_IN)), flush=True)
-        command = [sys.executable, "-m", "pytest", *(str(FOLDER / name) for name in SCENARIOS), *arguments]
-        tests = await asyncio.create_subprocess_exec(*command, env=os.environ | {KUBECONFIG: str(kubeconfig)})
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *(str(FOLDER / name) for name in SCENARIOS),
+            *arguments,
+        ]
+        tests = await asyncio.create_subprocess_exec(
+            *command, env=os.environ | {KUBECONFIG: str(kubeconfig)}
+        )
         code = await tests.wait()
         for name in (QUICKSTART, SYSTEM_NAMESPACE):
             with suppress(KubeError):
@@ -50,9 +60,14 @@ async def run(arguments: list[str]) -> int:
 
 
 async def _refuse_what_is_in_use(cluster: Cluster) -> None:
-    there = {item["metadata"]["name"] for item in (await cluster.list(NAMESPACE)).items} & {QUICKSTART, SYSTEM_NAMESPACE}
+    there = {item["metadata"]["name"] for item in (await cluster.list(NAMESPACE)).items} & {
+        QUICKSTART,
+        SYSTEM_NAMESPACE,
+    }
     if there:
-        raise RuntimeError(f"the server has namespaces that the tests make and delete: {', '.join(sorted(there))}")
+        raise RuntimeError(
+            f"the server has namespaces that the tests make and delete: {', '.join(sorted(there))}"
+        )
 
 
 def told(able: Abilities) -> str:

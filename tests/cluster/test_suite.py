@@ -20,10 +20,19 @@ pytestmark = pytest.mark.timeout(240)
 
 async def run(*args: str, **env: str) -> tuple[int | None, str]:
     """The suite's exit code and what it printed."""
-    outside = {name: value for name, value in os.environ.items() if name not in {"KUBECONFIG", "KUBEBUILDER_ASSETS"}}
+    outside = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"KUBECONFIG", "KUBEBUILDER_ASSETS"}
+    }
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SUITE), *args, env=outside | env, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+        sys.executable,
+        str(SUITE),
+        *args,
+        env=outside | env,
+        stdout=pipe,
+        stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await process.communicate()
     return process.returncode, said.decode()
@@ -45,12 +54,17 @@ async def test_it_says_in_one_line_that_nothing_was_tested() -> None:
 
 
 async def test_it_names_what_is_missing_from_the_assets(tmp_path: Path) -> None:
-    assert await run(KUBEBUILDER_ASSETS=str(tmp_path)) == (1, f"error: not in {tmp_path}: etcd, kube-apiserver\n")
+    assert await run(KUBEBUILDER_ASSETS=str(tmp_path)) == (
+        1,
+        f"error: not in {tmp_path}: etcd, kube-apiserver\n",
+    )
 
 
 async def test_it_keeps_away_from_a_cluster_with_nodes(bare: Path) -> None:
     cluster = await Cluster.connect(str(bare))
-    await cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}, resource=NODE)
+    await cluster.create(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}, resource=NODE
+    )
     await cluster.close()
     code, said = await run(KUBECONFIG=str(bare))
     assert code == 1
@@ -58,7 +72,11 @@ async def test_it_keeps_away_from_a_cluster_with_nodes(bare: Path) -> None:
 
 
 async def test_the_scenarios_hold_on_an_api_server_alone(bare: Path) -> None:
-    code, said = await run("-k", "five_manifests or by_hand or deleting_the_service or log_of_the_model", KUBECONFIG=str(bare))
+    code, said = await run(
+        "-k",
+        "five_manifests or by_hand or deleting_the_service or log_of_the_model",
+        KUBECONFIG=str(bare),
+    )
     assert code == 0, said
     assert "deletes what lost its owner: aimlab's" in said
     assert "gateway: none" in said

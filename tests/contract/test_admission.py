@@ -12,7 +12,16 @@ import yaml
 
 from aimkube import Cluster, Invalid, KubeError, NotFound
 from aimlab.apiserver import ApiServer
-from aimschema.resources import AIM_GROUP, AIM_KINDS, AIM_VERSION, CACHE, MODEL, RESOURCES, SERVICE, TEMPLATE
+from aimschema.resources import (
+    AIM_GROUP,
+    AIM_KINDS,
+    AIM_VERSION,
+    CACHE,
+    MODEL,
+    RESOURCES,
+    SERVICE,
+    TEMPLATE,
+)
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 NAMESPACE = "ml"
@@ -21,9 +30,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 Body = dict[str, Any]
 
 SPECS: dict[str, Body] = {
-    "AIMClusterModel": {"name": "meta/llama-3-8b:1.1+20240915", "image": "registry.example/llama:1"},
+    "AIMClusterModel": {
+        "name": "meta/llama-3-8b:1.1+20240915",
+        "image": "registry.example/llama:1",
+    },
     "AIMNamespaceConfig": {"routing": {"gateway": {"name": "inference"}}},
-    "AIMServiceTemplate": {"model": "meta/llama", "metric": "latency", "gpusPerReplica": 2, "gpuModel": "MI300X", "tensorParallelism": 2},
+    "AIMServiceTemplate": {
+        "model": "meta/llama",
+        "metric": "latency",
+        "gpusPerReplica": 2,
+        "gpuModel": "MI300X",
+        "tensorParallelism": 2,
+    },
     "AIMService": {"model": "meta/llama", "templateRef": "llama"},
     "ModelCache": {"sourceUri": "hf://org/model"},
 }
@@ -31,9 +49,18 @@ SPECS: dict[str, Body] = {
 
 def body(kind: str, name: str = "a", /, **changed: Any) -> Body:
     """A valid object of the kind; `changed` fields of its spec, None: left out."""
-    spec = {field: value for field, value in {**copy.deepcopy(SPECS[kind]), **changed}.items() if value is not None}
+    spec = {
+        field: value
+        for field, value in {**copy.deepcopy(SPECS[kind]), **changed}.items()
+        if value is not None
+    }
     metadata = {"name": name, **({"namespace": NAMESPACE} if RESOURCES[kind].namespaced else {})}
-    return {"apiVersion": f"{AIM_GROUP}/{AIM_VERSION}", "kind": kind, "metadata": metadata, "spec": spec}
+    return {
+        "apiVersion": f"{AIM_GROUP}/{AIM_VERSION}",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec,
+    }
 
 
 def gateway(**reference: Any) -> Body:
@@ -86,50 +113,192 @@ async def cluster(served: Cluster) -> AsyncIterator[Cluster]:
     yield served
     for resource in AIM_KINDS:
         for item in (await served.list(resource)).items:
-            await served.delete(resource, item["metadata"].get("namespace"), item["metadata"]["name"])
+            await served.delete(
+                resource, item["metadata"].get("namespace"), item["metadata"]["name"]
+            )
 
 
 REFUSED = [
-    pytest.param(body("AIMClusterModel", name=None), "spec.name", "Required", id="model-without-a-name"),
-    pytest.param(body("AIMClusterModel", image=None), "spec.image", "Required", id="model-without-an-image"),
-    pytest.param(body("AIMClusterModel", image=""), "spec.image", "at least 1", id="model-with-an-empty-image"),
-    pytest.param(body("AIMServiceTemplate", model=None), "spec.model", "Required", id="template-without-a-model"),
-    pytest.param(body("AIMServiceTemplate", metric=None), "spec.metric", "Required", id="template-without-a-metric"),
-    pytest.param(body("AIMServiceTemplate", gpusPerReplica=None), "spec.gpusPerReplica", "Required", id="template-without-gpus"),
-    pytest.param(body("AIMServiceTemplate", gpuModel=None), "spec.gpuModel", "Required", id="template-without-a-gpu-model"),
-    pytest.param(body("AIMServiceTemplate", tensorParallelism=None), "spec.tensorParallelism", "Required", id="template-without-parallelism"),
-    pytest.param(body("AIMServiceTemplate", metric="speed"), "spec.metric", "latency", id="unknown-metric"),
-    pytest.param(body("AIMServiceTemplate", precision="fp12"), "spec.precision", "fp16", id="unknown-precision"),
-    pytest.param(body("AIMServiceTemplate", gpusPerReplica=0), "spec.gpusPerReplica", "greater than or equal to 1", id="no-gpus"),
-    pytest.param(body("AIMServiceTemplate", gpuModel=""), "spec.gpuModel", "at least 1", id="empty-gpu-model"),
-    pytest.param(body("AIMServiceTemplate", tensorParallelism=0), "spec.tensorParallelism", "greater than or equal to 1", id="no-parallelism"),
-    pytest.param(body("AIMServiceTemplate", tensorParallelism=3), "spec.tensorParallelism", "gpusPerReplica", id="more-parallel-than-gpus"),
-    pytest.param(body("AIMService", model=None), "spec.model", "Required", id="service-without-a-model"),
-    pytest.param(body("AIMService", templateRef=None), "spec.templateRef", "Required", id="service-without-a-template"),
-    pytest.param(body("AIMService", replicas=-1), "spec.replicas", "greater than or equal to 0", id="negative-replicas"),
-    pytest.param(body("AIMService", "0a"), "metadata.name", "start with a letter", id="service-name-starts-with-a-digit"),
-    pytest.param(body("AIMService", "a.b"), "metadata.name", "letters, digits and '-'", id="service-name-with-a-dot"),
-    pytest.param(body("AIMService", "a" * 49), "metadata.name", "at most 48", id="service-name-too-long"),
-    pytest.param(body("AIMNamespaceConfig", **gateway(namespace="infra")), "spec.routing.gateway.name", "Required", id="gateway-without-a-name"),
-    pytest.param(body("AIMNamespaceConfig", **gateway(name="")), "spec.routing.gateway.name", "at least 1", id="gateway-with-an-empty-name"),
-    pytest.param(body("ModelCache", sourceUri=None), "spec.sourceUri", "Required", id="cache-without-a-source"),
-    pytest.param(body("ModelCache", sourceUri="https://host/a"), "spec.sourceUri", "should match", id="source-of-another-scheme"),
-    pytest.param(body("ModelCache", sourceUri="hf://"), "spec.sourceUri", "should match", id="source-without-a-path"),
-    pytest.param(body("ModelCache", sourceUri="s3:///key"), "spec.sourceUri", "should match", id="source-without-a-bucket"),
-    pytest.param(body("ModelCache", sourceUri="hf://a/b c"), "spec.sourceUri", "should match", id="source-with-a-space"),
-    pytest.param(body("ModelCache", sourceUri="hf://" + "a" * 1020), "spec.sourceUri", "1024", id="source-too-long"),
+    pytest.param(
+        body("AIMClusterModel", name=None), "spec.name", "Required", id="model-without-a-name"
+    ),
+    pytest.param(
+        body("AIMClusterModel", image=None), "spec.image", "Required", id="model-without-an-image"
+    ),
+    pytest.param(
+        body("AIMClusterModel", image=""),
+        "spec.image",
+        "at least 1",
+        id="model-with-an-empty-image",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", model=None),
+        "spec.model",
+        "Required",
+        id="template-without-a-model",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", metric=None),
+        "spec.metric",
+        "Required",
+        id="template-without-a-metric",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", gpusPerReplica=None),
+        "spec.gpusPerReplica",
+        "Required",
+        id="template-without-gpus",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", gpuModel=None),
+        "spec.gpuModel",
+        "Required",
+        id="template-without-a-gpu-model",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", tensorParallelism=None),
+        "spec.tensorParallelism",
+        "Required",
+        id="template-without-parallelism",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", metric="speed"), "spec.metric", "latency", id="unknown-metric"
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", precision="fp12"),
+        "spec.precision",
+        "fp16",
+        id="unknown-precision",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", gpusPerReplica=0),
+        "spec.gpusPerReplica",
+        "greater than or equal to 1",
+        id="no-gpus",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", gpuModel=""), "spec.gpuModel", "at least 1", id="empty-gpu-model"
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", tensorParallelism=0),
+        "spec.tensorParallelism",
+        "greater than or equal to 1",
+        id="no-parallelism",
+    ),
+    pytest.param(
+        body("AIMServiceTemplate", tensorParallelism=3),
+        "spec.tensorParallelism",
+        "gpusPerReplica",
+        id="more-parallel-than-gpus",
+    ),
+    pytest.param(
+        body("AIMService", model=None), "spec.model", "Required", id="service-without-a-model"
+    ),
+    pytest.param(
+        body("AIMService", templateRef=None),
+        "spec.templateRef",
+        "Required",
+        id="service-without-a-template",
+    ),
+    pytest.param(
+        body("AIMService", replicas=-1),
+        "spec.replicas",
+        "greater than or equal to 0",
+        id="negative-replicas",
+    ),
+    pytest.param(
+        body("AIMService", "0a"),
+        "metadata.name",
+        "start with a letter",
+        id="service-name-starts-with-a-digit",
+    ),
+    pytest.param(
+        body("AIMService", "a.b"),
+        "metadata.name",
+        "letters, digits and '-'",
+        id="service-name-with-a-dot",
+    ),
+    pytest.param(
+        body("AIMService", "a" * 49), "metadata.name", "at most 48", id="service-name-too-long"
+    ),
+    pytest.param(
+        body("AIMNamespaceConfig", **gateway(namespace="infra")),
+        "spec.routing.gateway.name",
+        "Required",
+        id="gateway-without-a-name",
+    ),
+    pytest.param(
+        body("AIMNamespaceConfig", **gateway(name="")),
+        "spec.routing.gateway.name",
+        "at least 1",
+        id="gateway-with-an-empty-name",
+    ),
+    pytest.param(
+        body("ModelCache", sourceUri=None),
+        "spec.sourceUri",
+        "Required",
+        id="cache-without-a-source",
+    ),
+    pytest.param(
+        body("ModelCache", sourceUri="https://host/a"),
+        "spec.sourceUri",
+        "should match",
+        id="source-of-another-scheme",
+    ),
+    pytest.param(
+        body("ModelCache", sourceUri="hf://"),
+        "spec.sourceUri",
+        "should match",
+        id="source-without-a-path",
+    ),
+    pytest.param(
+        body("ModelCache", sourceUri="s3:///key"),
+        "spec.sourceUri",
+        "should match",
+        id="source-without-a-bucket",
+    ),
+    pytest.param(
+        body("ModelCache", sourceUri="hf://a/b c"),
+        "spec.sourceUri",
+        "should match",
+        id="source-with-a-space",
+    ),
+    pytest.param(
+        body("ModelCache", sourceUri="hf://" + "a" * 1020),
+        "spec.sourceUri",
+        "1024",
+        id="source-too-long",
+    ),
     pytest.param(body("ModelCache", size="0"), "spec.size", "greater than 0", id="size-zero"),
-    pytest.param(body("ModelCache", size=0), "spec.size", "greater than 0", id="size-zero-as-a-number"),
-    pytest.param(body("ModelCache", size="-1Gi"), "spec.size", "greater than 0", id="size-negative"),
+    pytest.param(
+        body("ModelCache", size=0), "spec.size", "greater than 0", id="size-zero-as-a-number"
+    ),
+    pytest.param(
+        body("ModelCache", size="-1Gi"), "spec.size", "greater than 0", id="size-negative"
+    ),
     pytest.param(body("ModelCache", size="much"), "spec.size", "quantity", id="size-no-quantity"),
-    pytest.param(body("ModelCache", env=[{"value": "x"}]), "spec.env[0].name", "Required", id="variable-without-a-name"),
-    pytest.param(body("ModelCache", env=[{"name": "A"}, {"name": "A"}]), "spec.env[1]", "Duplicate", id="variable-twice"),
-    pytest.param(body("ModelCache", "c" * 55), "metadata.name", "at most 54", id="cache-name-too-long"),
+    pytest.param(
+        body("ModelCache", env=[{"value": "x"}]),
+        "spec.env[0].name",
+        "Required",
+        id="variable-without-a-name",
+    ),
+    pytest.param(
+        body("ModelCache", env=[{"name": "A"}, {"name": "A"}]),
+        "spec.env[1]",
+        "Duplicate",
+        id="variable-twice",
+    ),
+    pytest.param(
+        body("ModelCache", "c" * 55), "metadata.name", "at most 54", id="cache-name-too-long"
+    ),
 ]
 
 
 @pytest.mark.parametrize(("manifest", "field", "words"), REFUSED)
-async def test_refused_at_admission(cluster: Cluster, manifest: Body, field: str, words: str) -> None:
+async def test_refused_at_admission(
+    cluster: Cluster, manifest: Body, field: str, words: str
+) -> None:
     with pytest.raises(Invalid) as refused:
         await cluster.create(manifest)
     assert refused.value.status == 422
@@ -154,11 +323,15 @@ async def test_annotations_may_be_256_kib_long_and_no_longer(cluster: Cluster) -
     assert "metadata.annotations" in refused.value.message
     created = await cluster.create(noted(MOST_ANNOTATION_BYTES))
     with pytest.raises(Invalid, match=r"metadata\.annotations"):
-        await cluster.merge_patch(RESOURCES["AIMService"], NAMESPACE, "a", {"metadata": {"annotations": {"more": "y"}}})
+        await cluster.merge_patch(
+            RESOURCES["AIMService"], NAMESPACE, "a", {"metadata": {"annotations": {"more": "y"}}}
+        )
     assert len(created["metadata"]["annotations"]["note"]) == MOST_ANNOTATION_BYTES - len("note")
 
 
-@pytest.mark.parametrize("text", ["../../kube-system", "a/b", "a\x1b[2J", "[bold]", "x" * 64, "*.>", "-a", "\u202ea"])
+@pytest.mark.parametrize(
+    "text", ["../../kube-system", "a/b", "a\x1b[2J", "[bold]", "x" * 64, "*.>", "-a", "\u202ea"]
+)
 async def test_a_workload_id_that_is_no_label_is_refused(cluster: Cluster, text: str) -> None:
     manifest = body("AIMService")
     manifest["metadata"]["labels"] = {"aim.silogen.ai/workload-id": text}
@@ -166,7 +339,9 @@ async def test_a_workload_id_that_is_no_label_is_refused(cluster: Cluster, text:
         await cluster.create(manifest)
 
 
-@pytest.mark.parametrize("kind", ["AIMServiceTemplate", "ModelCache", "AIMNamespaceConfig", "AIMClusterModel"])
+@pytest.mark.parametrize(
+    "kind", ["AIMServiceTemplate", "ModelCache", "AIMNamespaceConfig", "AIMClusterModel"]
+)
 @pytest.mark.parametrize("name", ["a_b", "A", "ü", "a\x1b", "a..b", "-a", "x" * 254])
 async def test_a_name_that_is_none_is_refused(cluster: Cluster, kind: str, name: str) -> None:
     with pytest.raises(Invalid, match=r"metadata\.name"):
@@ -176,14 +351,31 @@ async def test_a_name_that_is_none_is_refused(cluster: Cluster, kind: str, name:
 @pytest.mark.parametrize(
     ("manifest", "spec"),
     [
-        pytest.param(body("AIMClusterModel", "llama.8b"), SPECS["AIMClusterModel"], id="model-name-with-a-dot"),
+        pytest.param(
+            body("AIMClusterModel", "llama.8b"),
+            SPECS["AIMClusterModel"],
+            id="model-name-with-a-dot",
+        ),
         pytest.param(body("AIMNamespaceConfig", routing=None), {}, id="empty-config"),
         pytest.param(
             body("AIMNamespaceConfig"),
-            {"routing": {"autoCreateRoute": True, "gateway": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "inference"}}},
+            {
+                "routing": {
+                    "autoCreateRoute": True,
+                    "gateway": {
+                        "group": "gateway.networking.k8s.io",
+                        "kind": "Gateway",
+                        "name": "inference",
+                    },
+                }
+            },
             id="config-with-a-gateway",
         ),
-        pytest.param(body("AIMNamespaceConfig", routing={}), {"routing": {"autoCreateRoute": True}}, id="routing-without-a-gateway"),
+        pytest.param(
+            body("AIMNamespaceConfig", routing={}),
+            {"routing": {"autoCreateRoute": True}},
+            id="routing-without-a-gateway",
+        ),
         pytest.param(
             body("AIMServiceTemplate"),
             {**SPECS["AIMServiceTemplate"], "precision": "auto", "warmCache": False},
@@ -191,23 +383,49 @@ async def test_a_name_that_is_none_is_refused(cluster: Cluster, kind: str, name:
         ),
         pytest.param(
             body("AIMServiceTemplate", precision="fp8", tensorParallelism=1, warmCache=True),
-            {**SPECS["AIMServiceTemplate"], "precision": "fp8", "tensorParallelism": 1, "warmCache": True},
+            {
+                **SPECS["AIMServiceTemplate"],
+                "precision": "fp8",
+                "tensorParallelism": 1,
+                "warmCache": True,
+            },
             id="template-with-all-given",
         ),
-        pytest.param(body("AIMService"), {**SPECS["AIMService"], "cacheModel": True, "replicas": 1, "configRef": "default"}, id="service"),
+        pytest.param(
+            body("AIMService"),
+            {**SPECS["AIMService"], "cacheModel": True, "replicas": 1, "configRef": "default"},
+            id="service",
+        ),
         pytest.param(
             body("AIMService", "a" * 48, replicas=0, cacheModel=False, configRef="other"),
             {**SPECS["AIMService"], "cacheModel": False, "replicas": 0, "configRef": "other"},
             id="service-that-is-stopped-with-the-longest-name",
         ),
-        pytest.param(body("ModelCache", "c" * 54), SPECS["ModelCache"], id="cache-with-the-longest-name"),
-        pytest.param(body("ModelCache", "c.d", size=1), {**SPECS["ModelCache"], "size": 1}, id="cache-size-as-a-number"),
         pytest.param(
-            body("ModelCache", sourceUri="s3://bucket/a/b", size="1.5Gi", env=[{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]),
-            {"sourceUri": "s3://bucket/a/b", "size": "1.5Gi", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
+            body("ModelCache", "c" * 54), SPECS["ModelCache"], id="cache-with-the-longest-name"
+        ),
+        pytest.param(
+            body("ModelCache", "c.d", size=1),
+            {**SPECS["ModelCache"], "size": 1},
+            id="cache-size-as-a-number",
+        ),
+        pytest.param(
+            body(
+                "ModelCache",
+                sourceUri="s3://bucket/a/b",
+                size="1.5Gi",
+                env=[{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+            ),
+            {
+                "sourceUri": "s3://bucket/a/b",
+                "size": "1.5Gi",
+                "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+            },
             id="cache-with-all-given",
         ),
-        pytest.param(body("ModelCache", unknown="x"), SPECS["ModelCache"], id="unknown-fields-are-pruned"),
+        pytest.param(
+            body("ModelCache", unknown="x"), SPECS["ModelCache"], id="unknown-fields-are-pruned"
+        ),
     ],
 )
 async def test_taken_with_its_defaults(cluster: Cluster, manifest: Body, spec: Body) -> None:
@@ -248,7 +466,9 @@ async def test_immutable(cluster: Cluster, kind: str, field: str, to: Any) -> No
     assert f"{field} is immutable" in refused.value.message
 
 
-async def test_an_immutable_field_with_a_default_cannot_be_reset_by_leaving_it_out(cluster: Cluster) -> None:
+async def test_an_immutable_field_with_a_default_cannot_be_reset_by_leaving_it_out(
+    cluster: Cluster,
+) -> None:
     await cluster.create(body("AIMServiceTemplate", precision="fp8"))
     with pytest.raises(Invalid, match="precision is immutable"):
         await cluster.merge_patch(TEMPLATE, NAMESPACE, "a", {"spec": {"precision": None}})
@@ -266,19 +486,33 @@ async def test_an_immutable_field_with_a_default_cannot_be_reset_by_leaving_it_o
 async def test_the_rest_may_be_changed(cluster: Cluster, kind: str, patch: Body) -> None:
     resource = RESOURCES[kind]
     await cluster.create(body(kind))
-    changed = await cluster.merge_patch(resource, NAMESPACE if resource.namespaced else None, "a", {"spec": patch})
+    changed = await cluster.merge_patch(
+        resource, NAMESPACE if resource.namespaced else None, "a", {"spec": patch}
+    )
     assert changed["spec"].items() >= patch.items()
 
 
 def condition(generation: int | None, **changed: Any) -> Body:
     seen = {} if generation is None else {"observedGeneration": generation}
-    return {"type": "Ready", "status": "True", "reason": "Ok", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"} | seen | changed
+    return (
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Ok",
+            "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        | seen
+        | changed
+    )
 
 
 async def _with_status(cluster: Cluster, kind: str, status: Body) -> Body:
     resource = RESOURCES[kind]
     namespace = NAMESPACE if resource.namespaced else None
-    return await cluster.merge_patch(resource, namespace, "a", {"status": status}, subresource="status")
+    return await cluster.merge_patch(
+        resource, namespace, "a", {"status": status}, subresource="status"
+    )
 
 
 WITH_STATUS = [MODEL.kind, TEMPLATE.kind, SERVICE.kind, CACHE.kind]
@@ -289,12 +523,24 @@ WITH_STATUS = [MODEL.kind, TEMPLATE.kind, SERVICE.kind, CACHE.kind]
     ("before", "after"),
     [
         pytest.param({"observedGeneration": 3}, {"observedGeneration": 2}, id="of-the-status"),
-        pytest.param({"observedGeneration": 3}, {"observedGeneration": None}, id="of-the-status-by-leaving-it-out"),
-        pytest.param({"conditions": [condition(3)]}, {"conditions": [condition(2)]}, id="of-a-condition"),
-        pytest.param({"conditions": [condition(3)]}, {"conditions": [condition(None)]}, id="of-a-condition-by-leaving-it-out"),
+        pytest.param(
+            {"observedGeneration": 3},
+            {"observedGeneration": None},
+            id="of-the-status-by-leaving-it-out",
+        ),
+        pytest.param(
+            {"conditions": [condition(3)]}, {"conditions": [condition(2)]}, id="of-a-condition"
+        ),
+        pytest.param(
+            {"conditions": [condition(3)]},
+            {"conditions": [condition(None)]},
+            id="of-a-condition-by-leaving-it-out",
+        ),
     ],
 )
-async def test_observed_generation_never_goes_back(cluster: Cluster, kind: str, before: Body, after: Body) -> None:
+async def test_observed_generation_never_goes_back(
+    cluster: Cluster, kind: str, before: Body, after: Body
+) -> None:
     await cluster.create(body(kind))
     await _with_status(cluster, kind, before)
     with pytest.raises(Invalid, match="observedGeneration never goes back"):
@@ -305,7 +551,14 @@ async def test_observed_generation_never_goes_back(cluster: Cluster, kind: str, 
 async def test_a_status_goes_on(cluster: Cluster, kind: str) -> None:
     await cluster.create(body(kind))
     await _with_status(cluster, kind, {"observedGeneration": 1, "conditions": [condition(1)]})
-    written = await _with_status(cluster, kind, {"observedGeneration": 2, "conditions": [condition(1, status="False"), condition(2, type="Other")]})
+    written = await _with_status(
+        cluster,
+        kind,
+        {
+            "observedGeneration": 2,
+            "conditions": [condition(1, status="False"), condition(2, type="Other")],
+        },
+    )
     assert [c["status"] for c in written["status"]["conditions"]] == ["False", "True"]
     assert written["status"].get("status") == (None if kind == MODEL.kind else "Pending")
 
@@ -314,13 +567,17 @@ async def test_a_status_goes_on(cluster: Cluster, kind: str) -> None:
     ("status", "field"),
     [
         pytest.param({"conditions": [condition(1, reason="")]}, "reason", id="empty-reason"),
-        pytest.param({"conditions": [condition(1, reason="not camel case")]}, "reason", id="reason-in-words"),
+        pytest.param(
+            {"conditions": [condition(1, reason="not camel case")]}, "reason", id="reason-in-words"
+        ),
         pytest.param({"conditions": [condition(1, status="Maybe")]}, "status", id="unknown-status"),
         pytest.param({"conditions": [condition(1), condition(1)]}, "conditions", id="type-twice"),
         pytest.param({"status": "Sleeping"}, "status", id="unknown-state"),
     ],
 )
-async def test_a_status_that_says_nothing_valid_is_refused(cluster: Cluster, status: Body, field: str) -> None:
+async def test_a_status_that_says_nothing_valid_is_refused(
+    cluster: Cluster, status: Body, field: str
+) -> None:
     await cluster.create(body(CACHE.kind))
     with pytest.raises(KubeError) as refused:
         await _with_status(cluster, CACHE.kind, status)

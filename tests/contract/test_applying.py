@@ -30,8 +30,16 @@ from aimservice.projection import Projection, fold, written
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("AIM_REAL_CRDS") or ROOT.parent / "shared" / "crds")
-GOLDEN = {file.stem: file for file in ROOT.glob("services/*/*/tests/golden/*.yaml") if file.parts[-4] != "aim_statuswriter"}
-KEPT = sorted(name for name, file in GOLDEN.items() if yaml.safe_load(file.read_text())["kind"] not in MADE_ONCE)
+GOLDEN = {
+    file.stem: file
+    for file in ROOT.glob("services/*/*/tests/golden/*.yaml")
+    if file.parts[-4] != "aim_statuswriter"
+}
+KEPT = sorted(
+    name
+    for name, file in GOLDEN.items()
+    if yaml.safe_load(file.read_text())["kind"] not in MADE_ONCE
+)
 MANAGER = "aim-test"
 NUMBERS = count(1)
 every_object = pytest.mark.parametrize("name", sorted(GOLDEN))
@@ -76,29 +84,47 @@ class Bench:
         if blind:
             return await self.applier.apply(Projection(), wanted)
         there = await self.there(wanted)
-        return await self.applier.apply(Projection() if there is None else fold(Projection(), written(prune(there))), wanted)
+        return await self.applier.apply(
+            Projection() if there is None else fold(Projection(), written(prune(there))), wanted
+        )
 
     async def there(self, wanted: ApplyObject) -> Body | None:
         try:
-            return await self.cluster.get(RESOURCES[wanted.key.kind], wanted.key.namespace, wanted.key.name)
+            return await self.cluster.get(
+                RESOURCES[wanted.key.kind], wanted.key.namespace, wanted.key.name
+            )
         except NotFound:
             return None
 
     async def edit(self, wanted: ApplyObject, patch: Body, subresource: str | None = None) -> None:
         key = wanted.key
-        await self.cluster.merge_patch(RESOURCES[key.kind], key.namespace, key.name, patch, subresource=subresource)
+        await self.cluster.merge_patch(
+            RESOURCES[key.kind], key.namespace, key.name, patch, subresource=subresource
+        )
 
 
 def reference_to(owner: Body) -> Body:
     metadata = owner["metadata"]
-    return {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"], "controller": True}
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+    }
 
 
 def definitions() -> list[Body]:
     """The real kinds before the lab's: the first of a name counts."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # they are large
     folders = (REAL, ROOT / "deploy" / "crds")
-    found = [crd for folder in folders for file in sorted(folder.glob("*.yaml")) for crd in yaml.load_all(file.read_text(), loader) if crd]
+    found = [
+        crd
+        for folder in folders
+        for file in sorted(folder.glob("*.yaml"))
+        for crd in yaml.load_all(file.read_text(), loader)
+        if crd
+    ]
     by_name: dict[str, Body] = {}
     for crd in [*found, *bundled()]:
         by_name.setdefault(crd["metadata"]["name"], crd)
@@ -125,14 +151,24 @@ async def connected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[C
 @pytest_asyncio.fixture(loop_scope="module")
 async def bench(connected: Cluster) -> Bench:
     namespace = f"team-{next(NUMBERS)}"
-    await connected.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    owner = await connected.create({"apiVersion": CONFIG.api_version, "kind": CONFIG.kind, "metadata": {"name": "owner", "namespace": namespace}})
+    await connected.create(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    )
+    owner = await connected.create(
+        {
+            "apiVersion": CONFIG.api_version,
+            "kind": CONFIG.kind,
+            "metadata": {"name": "owner", "namespace": namespace},
+        }
+    )
     counting = Counting(connected)
     return Bench(connected, counting, Applier(cast(Cluster, counting), MANAGER), owner)
 
 
 @every_object
-async def test_it_is_made_once_and_belongs_to_its_manager_and_owner(bench: Bench, name: str) -> None:
+async def test_it_is_made_once_and_belongs_to_its_manager_and_owner(
+    bench: Bench, name: str
+) -> None:
     wanted = bench.wanted(name)
     made = await bench.apply(wanted)
     assert made is not None
@@ -140,15 +176,28 @@ async def test_it_is_made_once_and_belongs_to_its_manager_and_owner(bench: Bench
     assert bench.counting.asked["apply"] == 1
     there = await bench.there(wanted)
     assert there is not None
-    assert [(entry["manager"], entry["operation"]) for entry in there["metadata"]["managedFields"]] == [(MANAGER, "Apply")]
-    assert there["metadata"].get("ownerReferences") == wanted.body["metadata"].get("ownerReferences")
+    assert [
+        (entry["manager"], entry["operation"]) for entry in there["metadata"]["managedFields"]
+    ] == [(MANAGER, "Apply")]
+    assert there["metadata"].get("ownerReferences") == wanted.body["metadata"].get(
+        "ownerReferences"
+    )
 
 
 @pytest.mark.parametrize("blind", [False, True], ids=["seen", "not-seen"])
 @every_object
-async def test_what_is_somebody_elses_is_not_overwritten(bench: Bench, name: str, *, blind: bool) -> None:
+async def test_what_is_somebody_elses_is_not_overwritten(
+    bench: Bench, name: str, *, blind: bool
+) -> None:
     wanted = bench.wanted(name)
-    theirs = {**wanted.body, "metadata": {"name": wanted.key.name, "namespace": bench.namespace, "labels": {"theirs": "yes"}}}
+    theirs = {
+        **wanted.body,
+        "metadata": {
+            "name": wanted.key.name,
+            "namespace": bench.namespace,
+            "labels": {"theirs": "yes"},
+        },
+    }
     before = await bench.cluster.create(theirs)
     with pytest.raises(NameConflict, match=f"{wanted.key} exists"):
         await bench.apply(wanted, blind=blind)
@@ -161,7 +210,12 @@ async def test_what_is_being_deleted_is_left_alone(bench: Bench, name: str) -> N
     await bench.apply(wanted)
     await bench.edit(wanted, {"metadata": {"finalizers": ["example.org/held"]}})
     await bench.cluster.delete(RESOURCES[wanted.key.kind], bench.namespace, wanted.key.name)
-    other = ApplyObject({**wanted.body, "metadata": {**wanted.body["metadata"], "labels": {MANAGED_BY: "aim", "new": "label"}}})
+    other = ApplyObject(
+        {
+            **wanted.body,
+            "metadata": {**wanted.body["metadata"], "labels": {MANAGED_BY: "aim", "new": "label"}},
+        }
+    )
     assert await bench.apply(other) is None
     assert await bench.apply(other, blind=True) is None
     assert bench.counting.asked["apply"] == 1
@@ -187,7 +241,9 @@ async def test_edits_are_undone_and_what_others_add_stays(bench: Bench, name: st
     made = await bench.apply(wanted)
     assert made is not None
     ours = next(iter(made["metadata"]["labels"]))
-    await bench.edit(wanted, {"metadata": {"labels": {ours: "me"}, "annotations": {"theirs": "stays"}}})
+    await bench.edit(
+        wanted, {"metadata": {"labels": {ours: "me"}, "annotations": {"theirs": "stays"}}}
+    )
     mended = await bench.apply(wanted)
     assert mended is not None
     assert mended["metadata"]["labels"] == made["metadata"]["labels"]
@@ -212,8 +268,18 @@ async def test_a_process_that_starts_writes_nothing_if_it_was_told(bench: Bench,
 async def test_what_a_gateway_says_of_a_route_is_no_drift(bench: Bench, name: str) -> None:
     wanted = bench.wanted(name)
     await bench.apply(wanted)
-    condition = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2030-01-01T00:00:00Z"}
-    parent = {"parentRef": {"name": "gw"}, "controllerName": "example.org/gateway", "conditions": [condition]}
+    condition = {
+        "type": "Accepted",
+        "status": "True",
+        "reason": "Accepted",
+        "message": "",
+        "lastTransitionTime": "2030-01-01T00:00:00Z",
+    }
+    parent = {
+        "parentRef": {"name": "gw"},
+        "controllerName": "example.org/gateway",
+        "conditions": [condition],
+    }
     await bench.edit(wanted, {"status": {"parents": [parent]}}, "status")
     assert await bench.apply(wanted) is None
 
@@ -225,7 +291,13 @@ async def test_what_a_webhook_of_kserve_makes_of_it_is_no_drift(bench: Bench, na
 
     async def defaulting(body: Body, *, manager: str) -> Body:
         await bench.cluster.apply(body, manager=manager)
-        await bench.edit(wanted, {"spec": {"predictor": {"maxReplicas": 7, "timeout": 60}}, "metadata": {"annotations": {"kserve": "was here"}}})
+        await bench.edit(
+            wanted,
+            {
+                "spec": {"predictor": {"maxReplicas": 7, "timeout": 60}},
+                "metadata": {"annotations": {"kserve": "was here"}},
+            },
+        )
         there = await bench.there(wanted)
         assert there is not None
         return there
@@ -245,7 +317,9 @@ async def test_a_job_goes_with_its_pods_and_only_the_one_that_was_meant(bench: B
     assert job is not None
     pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
     metadata = {"name": "p", "namespace": bench.namespace, "ownerReferences": [reference_to(job)]}
-    await bench.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+    await bench.cluster.create(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+    )
     assert not await bench.applier.delete(DeleteObject(wanted.key, "of-another"))
     assert await bench.there(wanted) is not None
     assert await bench.applier.delete(DeleteObject(wanted.key, job["metadata"]["uid"]))

@@ -20,7 +20,16 @@ from aim_discovery.settings import DiscoverySettings
 from aim_watcher.nats_secrets import names, wanted
 from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
-from aimlab.testing.charts import DEFINITION, NAMESPACE, OVERLAYS, Body, folders, place_of, render, without_helm
+from aimlab.testing.charts import (
+    DEFINITION,
+    NAMESPACE,
+    OVERLAYS,
+    Body,
+    folders,
+    place_of,
+    render,
+    without_helm,
+)
 from aimservice.settings import KNOWN_ELSEWHERE, ServiceSettings
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +48,12 @@ INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "openshift": ((OPENSHIFT,), OVERLAYS["production"]),
 }
 """Arguments and files of values."""
-ACCOUNT, NATS, INIT, POLICY = "ServiceAccount", "aim-nats", "aim-nats-init", "ValidatingAdmissionPolicy"
+ACCOUNT, NATS, INIT, POLICY = (
+    "ServiceAccount",
+    "aim-nats",
+    "aim-nats-init",
+    "ValidatingAdmissionPolicy",
+)
 every = pytest.mark.parametrize("installation", INSTALLATIONS)
 
 
@@ -50,7 +64,11 @@ def of(installation: str) -> tuple[Body, ...]:
 
 
 def workloads(installation: str) -> dict[str, Body]:
-    return {body["metadata"]["name"]: body for body in of(installation) if body["kind"] in {"Deployment", "StatefulSet"}}
+    return {
+        body["metadata"]["name"]: body
+        for body in of(installation)
+        if body["kind"] in {"Deployment", "StatefulSet"}
+    }
 
 
 def jobs(installation: str) -> list[Body]:
@@ -58,7 +76,10 @@ def jobs(installation: str) -> list[Body]:
 
 
 def pod_specs(installation: str) -> Iterator[Body]:
-    return (body["spec"]["template"]["spec"] for body in (*workloads(installation).values(), *jobs(installation)))
+    return (
+        body["spec"]["template"]["spec"]
+        for body in (*workloads(installation).values(), *jobs(installation))
+    )
 
 
 def by_kind(installation: str, kind: str) -> dict[str, Body]:
@@ -86,8 +107,17 @@ def test_an_invalid_object_would_be_noticed() -> None:
 def test_every_object_has_a_place_and_says_whose_it_is_and_is_there_once(installation: str) -> None:
     for body in of(installation):
         metadata = body["metadata"]
-        cluster_wide = {DEFINITION, "Namespace", "ClusterRole", "ClusterRoleBinding", POLICY, f"{POLICY}Binding"}
-        assert metadata.get("namespace") == (None if body["kind"] in cluster_wide else NAMESPACE), place_of(body)
+        cluster_wide = {
+            DEFINITION,
+            "Namespace",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            POLICY,
+            f"{POLICY}Binding",
+        }
+        assert metadata.get("namespace") == (None if body["kind"] in cluster_wide else NAMESPACE), (
+            place_of(body)
+        )
         assert metadata["labels"]["app.kubernetes.io/part-of"] == "aim", place_of(body)
     places = [place_of(body) for body in of(installation)]
     assert len(places) == len(set(places))
@@ -98,7 +128,13 @@ def test_kinds_and_permissions_are_those_of_deploy(installation: str) -> None:
     """Word for word but for labels and annotations."""
 
     def bare(body: Body) -> Body:
-        return body | {"metadata": {key: value for key, value in body["metadata"].items() if key in {"name", "namespace"}}}
+        return body | {
+            "metadata": {
+                key: value
+                for key, value in body["metadata"].items()
+                if key in {"name", "namespace"}
+            }
+        }
 
     kinds = {DEFINITION, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", ACCOUNT}
     rendered = {place_of(body): bare(body) for body in of(installation) if body["kind"] in kinds}
@@ -108,8 +144,13 @@ def test_kinds_and_permissions_are_those_of_deploy(installation: str) -> None:
 
 
 def test_kinds_are_upgraded_with_the_release_and_stay_after_it() -> None:
-    assert {body["metadata"]["annotations"]["helm.sh/resource-policy"] for body in by_kind("dev", DEFINITION).values()} == {"keep"}
-    assert [body for body in render(CHART, "--set=crds.install=false") if body["kind"] == DEFINITION] == []
+    assert {
+        body["metadata"]["annotations"]["helm.sh/resource-policy"]
+        for body in by_kind("dev", DEFINITION).values()
+    } == {"keep"}
+    assert [
+        body for body in render(CHART, "--set=crds.install=false") if body["kind"] == DEFINITION
+    ] == []
 
 
 @every
@@ -120,7 +161,10 @@ def test_every_pod_passes_the_restricted_pod_security_standard(installation: str
         assert (spec["securityContext"].get("runAsUser") or 1) > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all(volume.keys() & {"emptyDir", "secret", "configMap", "downwardAPI"} for volume in spec["volumes"])
+        assert all(
+            volume.keys() & {"emptyDir", "secret", "configMap", "downwardAPI"}
+            for volume in spec["volumes"]
+        )
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -132,19 +176,43 @@ def test_every_pod_passes_the_restricted_pod_security_standard(installation: str
 
 def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
     for fixed, chosen in zip(pod_specs("production"), pod_specs("openshift"), strict=True):
-        assert fixed["securityContext"].keys() - chosen["securityContext"].keys() == {"runAsUser", "runAsGroup", "fsGroup"}
+        assert fixed["securityContext"].keys() - chosen["securityContext"].keys() == {
+            "runAsUser",
+            "runAsGroup",
+            "fsGroup",
+        }
         assert chosen["securityContext"].items() <= fixed["securityContext"].items()
 
 
 @pytest.mark.parametrize(
     ("values", "variable", "value", "services"),
     [
-        pytest.param("", "AIM_POD_SECURITY", "restricted", {"discovery", "cacher"}, id="pod-security"),
-        pytest.param("podSecurity=openshift", "AIM_POD_SECURITY", "openshift", {"discovery", "cacher"}, id="openshift"),
+        pytest.param(
+            "", "AIM_POD_SECURITY", "restricted", {"discovery", "cacher"}, id="pod-security"
+        ),
+        pytest.param(
+            "podSecurity=openshift",
+            "AIM_POD_SECURITY",
+            "openshift",
+            {"discovery", "cacher"},
+            id="openshift",
+        ),
         pytest.param("", "AIM_KSERVE_MODE", "auto", {"deployer"}, id="kserve-mode"),
-        pytest.param("kserveMode=RawDeployment", "AIM_KSERVE_MODE", "RawDeployment", {"deployer"}, id="kserve-before-0.16"),
+        pytest.param(
+            "kserveMode=RawDeployment",
+            "AIM_KSERVE_MODE",
+            "RawDeployment",
+            {"deployer"},
+            id="kserve-before-0.16",
+        ),
         pytest.param("", "AIM_CA_BUNDLE", None, set(), id="public-authorities"),
-        pytest.param("caBundle.configMapName=ca,caBundle.key=b.pem", "AIM_CA_BUNDLE", "/etc/aim/ca/ca.crt", {"discovery", "cacher"}, id="ca"),
+        pytest.param(
+            "caBundle.configMapName=ca,caBundle.key=b.pem",
+            "AIM_CA_BUNDLE",
+            "/etc/aim/ca/ca.crt",
+            {"discovery", "cacher"},
+            id="ca",
+        ),
         pytest.param("", "AIM_JOB_RESOURCES", None, set(), id="built-in-resources"),
         pytest.param(
             "services.discovery.jobResources.limits.memory=1Gi",
@@ -153,13 +221,30 @@ def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
             {"discovery"},
             id="discovery-jobs",
         ),
-        pytest.param("services.cacher.jobResources.requests.cpu=2", "AIM_JOB_RESOURCES", '{"requests":{"cpu":2}}', {"cacher"}, id="downloads"),
+        pytest.param(
+            "services.cacher.jobResources.requests.cpu=2",
+            "AIM_JOB_RESOURCES",
+            '{"requests":{"cpu":2}}',
+            {"cacher"},
+            id="downloads",
+        ),
     ],
 )
-def test_a_value_becomes_a_variable_of_the_services_that_know_it(values: str, variable: str, value: str | None, services: set[str]) -> None:
-    deployments = [body for body in render(CHART, *([f"--set={values}"] if values else [])) if body["kind"] == "Deployment"]
-    found = {body["metadata"]["name"]: env_of(body["spec"]["template"]["spec"]).get(variable) for body in deployments}
-    assert {name: text for name, text in found.items() if text is not None} == {f"aim-{service}": value for service in services}
+def test_a_value_becomes_a_variable_of_the_services_that_know_it(
+    values: str, variable: str, value: str | None, services: set[str]
+) -> None:
+    deployments = [
+        body
+        for body in render(CHART, *([f"--set={values}"] if values else []))
+        if body["kind"] == "Deployment"
+    ]
+    found = {
+        body["metadata"]["name"]: env_of(body["spec"]["template"]["spec"]).get(variable)
+        for body in deployments
+    }
+    assert {name: text for name, text in found.items() if text is not None} == {
+        f"aim-{service}": value for service in services
+    }
 
 
 @pytest.mark.parametrize(
@@ -175,7 +260,9 @@ def test_services_take_the_variables_as_they_are_rendered(values: str) -> None:
     for body in render(CHART, f"--set={values}"):
         if body["kind"] == "Deployment" and body["metadata"]["name"] in settings:
             env = env_of(body["spec"]["template"]["spec"])
-            given = settings[body["metadata"]["name"]](**{name.lower().removeprefix("aim_"): value for name, value in env.items()})
+            given = settings[body["metadata"]["name"]](
+                **{name.lower().removeprefix("aim_"): value for name, value in env.items()}
+            )
             rules = given.job_rules()
             assert rules.openshift is ("openshift" in values)
             assert (rules.resources or {}).keys() <= {"requests", "limits"}
@@ -185,12 +272,22 @@ def test_services_take_the_variables_as_they_are_rendered(values: str) -> None:
 def test_a_ca_bundle_is_mounted_where_its_variable_says() -> None:
     """Under one name, whatever its key is called."""
     for body in render(CHART, "--set=caBundle.configMapName=corporate,caBundle.key=bundle.pem"):
-        if body["kind"] == "Deployment" and body["metadata"]["name"] in {"aim-discovery", "aim-cacher"}:
+        if body["kind"] == "Deployment" and body["metadata"]["name"] in {
+            "aim-discovery",
+            "aim-cacher",
+        }:
             spec = body["spec"]["template"]["spec"]
             (volume,) = [volume for volume in spec["volumes"] if "configMap" in volume]
-            assert volume["configMap"] == {"name": "corporate", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+            assert volume["configMap"] == {
+                "name": "corporate",
+                "items": [{"key": "bundle.pem", "path": "ca.crt"}],
+            }
             (container,) = spec["containers"]
-            assert {"name": volume["name"], "mountPath": "/etc/aim/ca", "readOnly": True} in container["volumeMounts"]
+            assert {
+                "name": volume["name"],
+                "mountPath": "/etc/aim/ca",
+                "readOnly": True,
+            } in container["volumeMounts"]
 
 
 @every
@@ -199,7 +296,10 @@ def test_every_container_has_probes_resources_and_a_pinned_image(installation: s
         for container in spec["containers"]:
             if spec.get("restartPolicy") != "OnFailure":  # of a Job
                 ports = {port["name"] for port in container["ports"]}
-                assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} <= ports
+                assert {
+                    container[probe]["httpGet"]["port"]
+                    for probe in ("livenessProbe", "readinessProbe")
+                } <= ports
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
             assert re.search(r":[\w.-]*\d[\w.-]*$", container["image"]), container["image"]
@@ -207,7 +307,9 @@ def test_every_container_has_probes_resources_and_a_pinned_image(installation: s
 
 @every
 def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str) -> None:
-    found = {name: body["spec"]["template"]["spec"] for name, body in workloads(installation).items()}
+    found = {
+        name: body["spec"]["template"]["spec"] for name, body in workloads(installation).items()
+    }
     assert found.keys() - {NATS} == {f"aim-{service}" for service in SERVICES}
     for name, spec in found.items():
         assert spec["serviceAccountName"] == name
@@ -216,11 +318,15 @@ def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str
 
 
 @every
-def test_every_variable_is_one_that_services_know_and_the_downloader_is_the_cachers_own(installation: str) -> None:
+def test_every_variable_is_one_that_services_know_and_the_downloader_is_the_cachers_own(
+    installation: str,
+) -> None:
     known = {f"AIM_{field.upper()}" for field in ServiceSettings.model_fields} | KNOWN_ELSEWHERE
     for name, body in workloads(installation).items():
         if name != NATS:
-            assert env_of(body["spec"]["template"]["spec"]).keys() <= known | {"OTEL_EXPORTER_OTLP_ENDPOINT"}
+            assert env_of(body["spec"]["template"]["spec"]).keys() <= known | {
+                "OTEL_EXPORTER_OTLP_ENDPOINT"
+            }
     cacher = env_of(workloads(installation)["aim-cacher"]["spec"]["template"]["spec"])
     assert cacher["AIM_DOWNLOADER_IMAGE"] == CacherSettings.model_fields["downloader_image"].default
 
@@ -235,28 +341,51 @@ def test_production_goes_on_when_a_node_is_lost_and_dev_has_one_of_each() -> Non
     for name, body in workloads("production").items():
         assert budgets[name]["spec"]["maxUnavailable"] == 1
         spread = body["spec"]["template"]["spec"]["topologySpreadConstraints"]
-        assert {one["topologyKey"] for one in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
-        for selector in (budgets[name]["spec"]["selector"], *(one["labelSelector"] for one in spread), body["spec"]["selector"]):
-            assert selector["matchLabels"].items() <= body["spec"]["template"]["metadata"]["labels"].items()
+        assert {one["topologyKey"] for one in spread} == {
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
+        for selector in (
+            budgets[name]["spec"]["selector"],
+            *(one["labelSelector"] for one in spread),
+            body["spec"]["selector"],
+        ):
+            assert (
+                selector["matchLabels"].items()
+                <= body["spec"]["template"]["metadata"]["labels"].items()
+            )
     watcher = env_of(workloads("production")["aim-watcher"]["spec"]["template"]["spec"])
     assert watcher["AIM_NATS_REPLICAS"] == "3"
 
 
 @pytest.mark.parametrize("installation", ["dev", "production"])
-def test_each_service_mounts_its_own_key_alone_unless_keys_are_turned_off(installation: str) -> None:
+def test_each_service_mounts_its_own_key_alone_unless_keys_are_turned_off(
+    installation: str,
+) -> None:
     for service in SERVICES:
         spec = workloads(installation)[f"aim-{service}"]["spec"]["template"]["spec"]
-        secrets = [volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume]
+        secrets = [
+            volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume
+        ]
         assert secrets == [f"aim-nats-{service}"]
         env = env_of(spec)
-        assert (env["AIM_NATS_CREDS"], env["AIM_NATS_CA"]) == ("/etc/aim/nats/nkey.seed", "/etc/aim/nats/ca.crt")
+        assert (env["AIM_NATS_CREDS"], env["AIM_NATS_CA"]) == (
+            "/etc/aim/nats/nkey.seed",
+            "/etc/aim/nats/ca.crt",
+        )
         assert env["AIM_NATS_URL"] == f"tls://aim-nats.{NAMESPACE}.svc:4222"
-    assert all("secret" not in volume for spec in pod_specs("no-keys") for volume in spec["volumes"])
-    assert env_of(workloads("no-keys")["aim-router"]["spec"]["template"]["spec"])["AIM_NATS_URL"].startswith("nats://")
+    assert all(
+        "secret" not in volume for spec in pod_specs("no-keys") for volume in spec["volumes"]
+    )
+    assert env_of(workloads("no-keys")["aim-router"]["spec"]["template"]["spec"])[
+        "AIM_NATS_URL"
+    ].startswith("nats://")
 
 
 def test_a_server_of_ones_own_is_asked_with_keys_only_where_that_is_turned_on() -> None:
-    assert all("secret" not in volume for spec in pod_specs("external-nats") for volume in spec["volumes"])
+    assert all(
+        "secret" not in volume for spec in pod_specs("external-nats") for volume in spec["volumes"]
+    )
     for body in render(CHART, f"{EXTERNAL},nats.auth.enabled=true"):
         if body["kind"] == "Deployment":
             assert "AIM_NATS_CREDS" in env_of(body["spec"]["template"]["spec"])
@@ -275,14 +404,24 @@ def test_a_job_makes_the_keys_that_pods_mount_and_reads_no_other_secret(installa
     (role,) = [body for body in found if body["kind"] == "Role"]
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": role["rules"][1]["resourceNames"], "verbs": ["get", "patch"]},
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": role["rules"][1]["resourceNames"],
+            "verbs": ["get", "patch"],
+        },
     ]
     assert sorted(role["rules"][1]["resourceNames"]) == sorted(names())
     (job,) = jobs(installation)
     assert "helm.sh/hook" not in str(job)
     assert job["spec"]["template"]["spec"]["serviceAccountName"] == INIT
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["nats-init"]
-    mounted = {volume["secret"]["secretName"] for spec in pod_specs(installation) for volume in spec["volumes"] if "secret" in volume}
+    mounted = {
+        volume["secret"]["secretName"]
+        for spec in pod_specs(installation)
+        for volume in spec["volumes"]
+        if "secret" in volume
+    }
     assert mounted <= set(wanted({}, NAMESPACE, (), datetime.now(UTC), unattended=True))
 
 
@@ -291,52 +430,103 @@ def test_the_job_is_another_one_where_its_pod_or_the_chart_is(tmp_path: Path) ->
     (first,) = [job["metadata"]["name"] for job in jobs("dev")]
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
     assert re.fullmatch(rf"aim-nats-init-{version.replace('.', '-')}-[0-9a-f]{{8}}", first)
-    names_of = {name: job["metadata"]["name"] for name in ("production", "everything", "openshift") for job in jobs(name)}
+    names_of = {
+        name: job["metadata"]["name"]
+        for name in ("production", "everything", "openshift")
+        for job in jobs(name)
+    }
     assert names_of["production"] == first
     assert len({*names_of.values()}) == len(names_of)
     newer = tmp_path / "aim"
     shutil.copytree(CHART, newer)
-    (newer / "Chart.yaml").write_text((CHART / "Chart.yaml").read_text().replace(f"\nversion: {version}", "\nversion: 10.20.30-RC.1+build.7"))
+    (newer / "Chart.yaml").write_text(
+        (CHART / "Chart.yaml")
+        .read_text()
+        .replace(f"\nversion: {version}", "\nversion: 10.20.30-RC.1+build.7")
+    )
     (job,) = [body["metadata"]["name"] for body in render(newer) if body["kind"] == "Job"]
     assert re.fullmatch(r"aim-nats-init-10-20-30-rc-1-build-7-[0-9a-f]{8}", job)
 
 
 def test_the_image_of_nats_may_be_named_by_digest() -> None:
     image = f"docker.io/library/nats:2.15.1-alpine@sha256:{'0' * 64}"
-    (nats,) = [body for body in render(CHART, f"--set=nats.image={image}") if body["kind"] == "StatefulSet"]
+    (nats,) = [
+        body for body in render(CHART, f"--set=nats.image={image}") if body["kind"] == "StatefulSet"
+    ]
     assert nats["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
 @pytest.mark.parametrize(
     ("values", "limits"),
     [
-        pytest.param("", {"max_file_store": 9126805504, "max_memory_store": 268435456}, id="defaults"),
-        pytest.param("nats.storage.size=100Gi", {"max_file_store": 91268055040, "max_memory_store": 268435456}, id="a-large-volume"),
-        pytest.param("nats.storage.size=4G", {"max_file_store": 3400000000, "max_memory_store": 268435456}, id="decimal"),
-        pytest.param("nats.resources.limits.memory=2147483648", {"max_file_store": 9126805504, "max_memory_store": 536870912}, id="in-bytes"),
-        pytest.param("nats.resources.limits.memory=1.5Gi", {"max_file_store": 9126805504, "max_memory_store": 402653184}, id="fraction"),
-        pytest.param("nats.resources.limits.memory=null", {"max_file_store": 9126805504}, id="no-limit"),
+        pytest.param(
+            "", {"max_file_store": 9126805504, "max_memory_store": 268435456}, id="defaults"
+        ),
+        pytest.param(
+            "nats.storage.size=100Gi",
+            {"max_file_store": 91268055040, "max_memory_store": 268435456},
+            id="a-large-volume",
+        ),
+        pytest.param(
+            "nats.storage.size=4G",
+            {"max_file_store": 3400000000, "max_memory_store": 268435456},
+            id="decimal",
+        ),
+        pytest.param(
+            "nats.resources.limits.memory=2147483648",
+            {"max_file_store": 9126805504, "max_memory_store": 536870912},
+            id="in-bytes",
+        ),
+        pytest.param(
+            "nats.resources.limits.memory=1.5Gi",
+            {"max_file_store": 9126805504, "max_memory_store": 402653184},
+            id="fraction",
+        ),
+        pytest.param(
+            "nats.resources.limits.memory=null", {"max_file_store": 9126805504}, id="no-limit"
+        ),
     ],
 )
-def test_nats_reckons_with_its_volume_and_its_limit_and_not_with_the_machine(values: str, limits: dict[str, int]) -> None:
-    (nats,) = [body for body in render(CHART, *([f"--set={values}"] if values else [])) if body["kind"] == "StatefulSet"]
+def test_nats_reckons_with_its_volume_and_its_limit_and_not_with_the_machine(
+    values: str, limits: dict[str, int]
+) -> None:
+    (nats,) = [
+        body
+        for body in render(CHART, *([f"--set={values}"] if values else []))
+        if body["kind"] == "StatefulSet"
+    ]
     text = nats["spec"]["template"]["metadata"]["annotations"]["aim.silogen.ai/nats.conf"]
-    assert {name: int(number) for name, number in re.findall(r"(max_\w+_store): (\d+)\n", text)} == limits
+    assert {
+        name: int(number) for name, number in re.findall(r"(max_\w+_store): (\d+)\n", text)
+    } == limits
 
 
 def test_with_a_nats_of_ones_own_nothing_of_nats_is_installed() -> None:
-    assert [place_of(body) for body in of("external-nats") if NATS in body["metadata"]["name"]] == []
-    assert {env_of(spec)["AIM_NATS_URL"] for spec in pod_specs("external-nats")} == {"tls://nats.example.org:4222"}
+    assert [
+        place_of(body) for body in of("external-nats") if NATS in body["metadata"]["name"]
+    ] == []
+    assert {env_of(spec)["AIM_NATS_URL"] for spec in pod_specs("external-nats")} == {
+        "tls://nats.example.org:4222"
+    }
 
 
 @every
-def test_nothing_comes_in_or_goes_out_but_what_is_listed_and_only_discovery_reaches_registries(installation: str) -> None:
+def test_nothing_comes_in_or_goes_out_but_what_is_listed_and_only_discovery_reaches_registries(
+    installation: str,
+) -> None:
     policies = by_kind(installation, "NetworkPolicy")
     assert policies["aim-deny"]["spec"].keys() == {"podSelector", "policyTypes"}
     for name, body in workloads(installation).items():
         labels = body["spec"]["template"]["metadata"]["labels"]
-        applied = {policy for policy, found in policies.items() if selects(found["spec"]["podSelector"], labels)}
-        of_nats, of_discovery = {NATS} if name == NATS else {"aim-services"}, {"aim-discovery-registry"} if name == "aim-discovery" else set()
+        applied = {
+            policy
+            for policy, found in policies.items()
+            if selects(found["spec"]["podSelector"], labels)
+        }
+        of_nats, of_discovery = (
+            {NATS} if name == NATS else {"aim-services"},
+            {"aim-discovery-registry"} if name == "aim-discovery" else set(),
+        )
         assert applied == {"aim-deny"} | of_nats | of_discovery
     everywhere = {name for name, found in policies.items() if "0.0.0.0/0" in str(found)}
     assert everywhere == {"aim-discovery-registry"}
@@ -344,14 +534,20 @@ def test_nothing_comes_in_or_goes_out_but_what_is_listed_and_only_discovery_reac
 
 def selects(selector: Body, labels: Body) -> bool:
     """Kubernetes, LabelSelector; of the expressions, In."""
-    listed = all(labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", ()))
+    listed = all(
+        labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", ())
+    )
     return listed and (selector.get("matchLabels") or {}).items() <= labels.items()
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        pytest.param("services.watcher.evn.X=1", "services.watcher: Additional property evn", id="a-field-there-is-not"),
+        pytest.param(
+            "services.watcher.evn.X=1",
+            "services.watcher: Additional property evn",
+            id="a-field-there-is-not",
+        ),
         pytest.param("replica=2", "Additional property replica", id="at-the-top"),
         pytest.param("log.level=LOUD", "log.level", id="a-word-there-is-not"),
         pytest.param("nats.replicas=2", "nats.replicas", id="no-majority"),
@@ -359,16 +555,36 @@ def selects(selector: Body, labels: Body) -> bool:
         pytest.param("nats.bundled=false", "nats.url", id="no-server"),
         pytest.param("nats.url=nats://elsewhere:4222", "nats.url", id="two-servers"),
         pytest.param("image.tag=latest", "image.tag", id="not-pinned"),
-        pytest.param("nats.maxBytes=9000000000", "nats.maxBytes: the log and its mirror may take 18000000000 bytes, but", id="more-than-the-volume"),
-        pytest.param("nats.storage.size=1Gi", "nats.maxBytes: the log and its mirror may take 2147483648 bytes, but", id="less-than-the-log"),
+        pytest.param(
+            "nats.maxBytes=9000000000",
+            "nats.maxBytes: the log and its mirror may take 18000000000 bytes, but",
+            id="more-than-the-volume",
+        ),
+        pytest.param(
+            "nats.storage.size=1Gi",
+            "nats.maxBytes: the log and its mirror may take 2147483648 bytes, but",
+            id="less-than-the-log",
+        ),
         pytest.param("nats.auth.enabled=maybe", "nats.auth.enabled", id="neither-on-nor-off"),
         pytest.param("nats.storage.size=10GB", "nats.storage.size", id="no-quantity"),
         pytest.param("podSecurity=baseline", "podSecurity", id="no-pod-security"),
         pytest.param("kserveMode=Serverless", "kserveMode", id="no-kserve-mode"),
-        pytest.param("caBundle.name=ca", "caBundle: Additional property name", id="a-field-of-the-bundle"),
-        pytest.param("caBundle.configMapName=No Name", "caBundle.configMapName", id="no-name-of-a-configmap"),
-        pytest.param("services.cacher.jobResources.memory=1Gi", "services.cacher.jobResources: Additional property memory", id="no-resources"),
-        pytest.param("services.router.jobResources.limits.cpu=1", "services.router: Additional property jobResources", id="makes-no-jobs"),
+        pytest.param(
+            "caBundle.name=ca", "caBundle: Additional property name", id="a-field-of-the-bundle"
+        ),
+        pytest.param(
+            "caBundle.configMapName=No Name", "caBundle.configMapName", id="no-name-of-a-configmap"
+        ),
+        pytest.param(
+            "services.cacher.jobResources.memory=1Gi",
+            "services.cacher.jobResources: Additional property memory",
+            id="no-resources",
+        ),
+        pytest.param(
+            "services.router.jobResources.limits.cpu=1",
+            "services.router: Additional property jobResources",
+            id="makes-no-jobs",
+        ),
     ],
 )
 def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
@@ -387,40 +603,73 @@ def test_values_of_a_release_that_knew_fewer_of_them_render_the_same() -> None:
 
 def test_helm_finds_nothing_to_complain_of() -> None:
     helm = str(Path(sys.executable).with_name("helm"))
-    done = subprocess.run([helm, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
-    assert (done.returncode, "[WARNING]" in done.stdout, "[ERROR]" in done.stdout) == (0, False, False), done.stdout
+    done = subprocess.run(
+        [helm, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "[WARNING]" in done.stdout, "[ERROR]" in done.stdout) == (
+        0,
+        False,
+        False,
+    ), done.stdout
 
 
 def test_the_package_has_the_kinds_and_roles_in_it(tmp_path: Path) -> None:
     """Not the links to them."""
     helm = str(Path(sys.executable).with_name("helm"))
-    subprocess.run([helm, "package", str(CHART), "--destination", str(tmp_path)], capture_output=True, check=True)
+    subprocess.run(
+        [helm, "package", str(CHART), "--destination", str(tmp_path)],
+        capture_output=True,
+        check=True,
+    )
     (package,) = tmp_path.iterdir()
     assert render(package) == list(of("dev"))
 
 
 def test_a_pod_monitor_selects_the_services() -> None:
-    (monitor,) = [body for body in render(CHART, "--set=metrics.podMonitor=true") if body["kind"] == "PodMonitor"]
-    chosen = {name for name, body in workloads("dev").items() if selects(monitor["spec"]["selector"], body["spec"]["template"]["metadata"]["labels"])}
+    (monitor,) = [
+        body
+        for body in render(CHART, "--set=metrics.podMonitor=true")
+        if body["kind"] == "PodMonitor"
+    ]
+    chosen = {
+        name
+        for name, body in workloads("dev").items()
+        if selects(monitor["spec"]["selector"], body["spec"]["template"]["metadata"]["labels"])
+    }
     assert chosen == {f"aim-{service}" for service in SERVICES}
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint == {"port": "http", "path": "/metrics"}
-    assert workloads("dev")["aim-watcher"]["spec"]["template"]["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "aim"
+    assert (
+        workloads("dev")["aim-watcher"]["spec"]["template"]["metadata"]["labels"][
+            monitor["spec"]["jobLabel"]
+        ]
+        == "aim"
+    )
 
 
 def test_the_alerts_are_those_of_deploy() -> None:
-    (rule,) = [body for body in render(CHART, "--set=metrics.alerts=true") if body["kind"] == "PrometheusRule"]
-    assert rule["spec"] == yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yaml").read_text())
+    (rule,) = [
+        body
+        for body in render(CHART, "--set=metrics.alerts=true")
+        if body["kind"] == "PrometheusRule"
+    ]
+    assert rule["spec"] == yaml.safe_load(
+        (ROOT / "deploy" / "monitoring" / "alerts.yaml").read_text()
+    )
 
 
 def test_the_kustomize_folders_are_what_make_chart_writes() -> None:
-    written = {str(file.relative_to(KUSTOMIZE)): file.read_text() for file in KUSTOMIZE.rglob("*.yaml")}
+    written = {
+        str(file.relative_to(KUSTOMIZE)): file.read_text() for file in KUSTOMIZE.rglob("*.yaml")
+    }
     assert written == folders(CHART), "deploy/kustomize is out of date: make chart"
 
 
 def built(folder: str) -> dict[tuple[str, str, str], Body]:
     kubectl = str(Path(sys.executable).with_name("kubectl"))
-    done = subprocess.run([kubectl, "kustomize", str(KUSTOMIZE / folder)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [kubectl, "kustomize", str(KUSTOMIZE / folder)], capture_output=True, text=True, check=True
+    )
     return {place_of(body): body for body in yaml.safe_load_all(done.stdout)}
 
 
@@ -428,7 +677,12 @@ def built(folder: str) -> dict[tuple[str, str, str], Body]:
 def test_kustomize_installs_what_helm_does(overlay: str) -> None:
     """All but the Namespace, which helm makes by itself; the kinds from their folder."""
     found = built("crds") | built(f"overlays/{overlay}")
-    assert found.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert (
+        found.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"][
+            "pod-security.kubernetes.io/enforce"
+        ]
+        == "restricted"
+    )
     assert found == {place_of(body): without_helm(body) for body in of(overlay)}
 
 
@@ -446,7 +700,9 @@ def test_deleting_an_overlay_leaves_the_kinds(overlay: str) -> None:
         pytest.param("upgrade.md", "Volumes of NATS", "storage: 4Gi", id="the-size-of-0.1.0"),
     ],
 )
-def test_an_overlay_that_a_page_shows_can_be_built(tmp_path: Path, page: str, heading: str, finds: str) -> None:
+def test_an_overlay_that_a_page_shows_can_be_built(
+    tmp_path: Path, page: str, heading: str, finds: str
+) -> None:
     text = (ROOT / "docs" / page).read_text().partition(heading)[2]
     (shown,) = re.findall(r"^    resources: .*\n(?:    .*\n)+", text, re.MULTILINE)
     shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
@@ -454,5 +710,7 @@ def test_an_overlay_that_a_page_shows_can_be_built(tmp_path: Path, page: str, he
     own.mkdir()
     (own / "kustomization.yaml").write_text(textwrap.dedent(shown))
     kubectl = str(Path(sys.executable).with_name("kubectl"))
-    done = subprocess.run([kubectl, "kustomize", str(own)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [kubectl, "kustomize", str(own)], capture_output=True, text=True, check=True
+    )
     assert finds in done.stdout

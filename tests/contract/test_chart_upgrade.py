@@ -46,7 +46,10 @@ OPTIONS: dict[str, str] = {
     "images": "image.registry=registry.example.com/aim,image.tag=9.9.9,image.pullPolicy=Always,image.pullSecrets={login}",
     "placement": "priorityClassName=high,nodeSelector.pool=system,tolerations[0].operator=Exists",
     "logs-and-traces": "log.level=DEBUG,log.format=console,tracing.endpoint=http://otel.monitoring.svc:4318",
-    "services": ",".join(f"services.{service}.resources.requests.cpu=1,services.{service}.env.AIM_HTTP_PORT=8080" for service in SERVICES),
+    "services": ",".join(
+        f"services.{service}.resources.requests.cpu=1,services.{service}.env.AIM_HTTP_PORT=8080"
+        for service in SERVICES
+    ),
     "no-crds": "crds.install=false",
     "namespace": "namespace.create=true",
     "no-policies": "networkPolicy.enabled=false",
@@ -62,11 +65,29 @@ SETS: dict[str, tuple[str, ...]] = {
     **{f"production-{name}": (PRODUCTION, f"--set={values}") for name, values in OPTIONS.items()},
 }
 STATEFUL_SET_MUTABLE = frozenset(
-    {"replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds"}
+    {
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+    }
 )
 POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 MUTABLE = frozenset(
-    {*POLICIES, "ServiceAccount", "ClusterRole", "Role", "NetworkPolicy", "PodDisruptionBudget", "Namespace", "PodMonitor", "PrometheusRule"}
+    {
+        *POLICIES,
+        "ServiceAccount",
+        "ClusterRole",
+        "Role",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Namespace",
+        "PodMonitor",
+        "PrometheusRule",
+    }
 )
 
 
@@ -81,7 +102,11 @@ def immutable(body: Body) -> Any:
         case "Job":
             return spec["template"]
         case "Service":
-            return {key: spec[key] for key in ("clusterIP", "clusterIPs", "loadBalancerClass") if key in spec}
+            return {
+                key: spec[key]
+                for key in ("clusterIP", "clusterIPs", "loadBalancerClass")
+                if key in spec
+            }
         case "RoleBinding" | "ClusterRoleBinding":
             return body["roleRef"]
         case "CustomResourceDefinition":
@@ -89,7 +114,9 @@ def immutable(body: Body) -> Any:
         case kind if kind in MUTABLE:
             return None
         case kind:
-            raise ValueError(f"{place_of(body)}: which fields of a {kind} are immutable is not listed here")
+            raise ValueError(
+                f"{place_of(body)}: which fields of a {kind} are immutable is not listed here"
+            )
 
 
 def immutable_parts(bodies: list[Body]) -> dict[Place, Any]:
@@ -104,11 +131,18 @@ def rendered(name: str) -> dict[Place, Any]:
 def released() -> Iterator[Any]:
     for file in sorted((Path(__file__).parent / "charts").glob("*.yaml")):
         for name, entries in yaml.safe_load(file.read_text()).items():
-            yield pytest.param({tuple(entry["place"]): entry["immutable"] for entry in entries}, id=f"{file.stem}-{name}")
+            yield pytest.param(
+                {tuple(entry["place"]): entry["immutable"] for entry in entries},
+                id=f"{file.stem}-{name}",
+            )
 
 
 def changed(before: dict[Place, Any], after: dict[Place, Any]) -> dict[Place, tuple[Any, Any]]:
-    return {place: (before[place], after[place]) for place in before.keys() & after.keys() if before[place] != after[place]}
+    return {
+        place: (before[place], after[place])
+        for place in before.keys() & after.keys()
+        if before[place] != after[place]
+    }
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -121,13 +155,21 @@ def test_every_option_of_the_values_is_switched_in_some_set() -> None:
     """But the storage of NATS, which is rejected instead."""
 
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    options = [f"{key}.{inner}".rstrip(".") for key, value in values.items() for inner in (value if isinstance(value, dict) and value else ("",))]
+    options = [
+        f"{key}.{inner}".rstrip(".")
+        for key, value in values.items()
+        for inner in (value if isinstance(value, dict) and value else ("",))
+    ]
     switched = tuple(part for values in OPTIONS.values() for part in values.split(","))
-    assert [option for option in options if not any(part.startswith(option) for part in switched)] == [STORAGE]
+    assert [
+        option for option in options if not any(part.startswith(option) for part in switched)
+    ] == [STORAGE]
 
 
 def test_an_immutable_field_that_differs_would_be_noticed() -> None:
-    changes = changed(rendered("defaults"), immutable_parts(render(CHART, f"--set={STORAGE}.size=20Gi")))
+    changes = changed(
+        rendered("defaults"), immutable_parts(render(CHART, f"--set={STORAGE}.size=20Gi"))
+    )
     assert list(changes) == [("StatefulSet", NAMESPACE, "aim-nats")]
 
 
@@ -140,7 +182,10 @@ def test_a_released_chart_is_followed_by_this_one(before: dict[Place, Any]) -> N
         (claim,), (now,) = was.pop("volumeClaimTemplates"), is_["volumeClaimTemplates"]
         assert claim["spec"].pop("resources") != now["spec"]["resources"]
         rest = {key: value for key, value in is_.items() if key != "volumeClaimTemplates"}
-        assert (was, claim["spec"]) == (rest, {key: value for key, value in now["spec"].items() if key != "resources"})
+        assert (was, claim["spec"]) == (
+            rest,
+            {key: value for key, value in now["spec"].items() if key != "resources"},
+        )
     assert before.keys() - after.keys() == {("ConfigMap", NAMESPACE, "aim-nats")}
 
 
@@ -154,9 +199,14 @@ def test_the_configuration_of_nats_is_part_of_the_pod_that_has_its_mounts(name: 
     (config,) = [volume for volume in template["spec"]["volumes"] if volume["name"] == "config"]
     (item,) = config["downwardAPI"]["items"]
     text = template["metadata"]["annotations"]["aim.silogen.ai/nats.conf"]
-    assert item == {"path": "nats.conf", "fieldRef": {"fieldPath": "metadata.annotations['aim.silogen.ai/nats.conf']"}}
+    assert item == {
+        "path": "nats.conf",
+        "fieldRef": {"fieldPath": "metadata.annotations['aim.silogen.ai/nats.conf']"},
+    }
     (container,) = template["spec"]["containers"]
-    has_files = "/etc/aim/nats-server" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    has_files = "/etc/aim/nats-server" in [
+        mount["mountPath"] for mount in container["volumeMounts"]
+    ]
     assert ("nats-server/auth.conf" in text) is has_files
     assert ("cluster {" in text) is (nats["spec"]["replicas"] > 1)
 
@@ -181,7 +231,13 @@ async def run(tmp_path: Path) -> AsyncIterator[Run]:
 
         async def command(program: str, *args: str) -> tuple[int, str]:
             path = str(Path(sys.executable).with_name(program))
-            process = await asyncio.create_subprocess_exec(path, *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+            process = await asyncio.create_subprocess_exec(
+                path,
+                *args,
+                env=env,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
             output, _ = await process.communicate()
             return int(process.returncode or 0), output.decode()
 
@@ -223,7 +279,9 @@ async def test_helm_upgrades_from_every_set_of_values_to_every_other(run: Run) -
         assert code == 0, f"to {name}: {told}"
 
 
-@pytest.mark.parametrize("way", [("dev", "production", "dev"), ("production", "dev", "production")], ids="-".join)
+@pytest.mark.parametrize(
+    "way", [("dev", "production", "dev"), ("production", "dev", "production")], ids="-".join
+)
 async def test_kubectl_applies_each_overlay_over_the_other(run: Run, way: tuple[str, ...]) -> None:
     assert set(way) == set(OVERLAYS)
     for folder in ("crds", *(f"overlays/{name}" for name in way)):
@@ -234,10 +292,30 @@ async def test_kubectl_applies_each_overlay_over_the_other(run: Run, way: tuple[
 @pytest.mark.parametrize(
     ("installed", "value", "says"),
     [
-        pytest.param((), f"{STORAGE}.size=20Gi", ("nats.storage.size is 20Gi", "has 10Gi", "nats.storage.size=10Gi"), id="larger"),
-        pytest.param((f"--set={STORAGE}.size=20Gi",), f"{STORAGE}.size=10Gi", ("is 10Gi", "has 20Gi", "delete pvc"), id="smaller"),
-        pytest.param((), f"{STORAGE}.className=fast", ("nats.storage.className is fast", "the cluster's default class", "delete pvc"), id="class"),
-        pytest.param((f"--set={STORAGE}.className=slow",), f"{STORAGE}.className=fast", ("is fast", "has slow"), id="other-class"),
+        pytest.param(
+            (),
+            f"{STORAGE}.size=20Gi",
+            ("nats.storage.size is 20Gi", "has 10Gi", "nats.storage.size=10Gi"),
+            id="larger",
+        ),
+        pytest.param(
+            (f"--set={STORAGE}.size=20Gi",),
+            f"{STORAGE}.size=10Gi",
+            ("is 10Gi", "has 20Gi", "delete pvc"),
+            id="smaller",
+        ),
+        pytest.param(
+            (),
+            f"{STORAGE}.className=fast",
+            ("nats.storage.className is fast", "the cluster's default class", "delete pvc"),
+            id="class",
+        ),
+        pytest.param(
+            (f"--set={STORAGE}.className=slow",),
+            f"{STORAGE}.className=fast",
+            ("is fast", "has slow"),
+            id="other-class",
+        ),
     ],
 )
 async def test_other_storage_of_nats_is_rejected_before_anything_is_applied(
@@ -245,18 +323,39 @@ async def test_other_storage_of_nats_is_rejected_before_anything_is_applied(
 ) -> None:
     code, told = await helm(run, "install", "--create-namespace", *installed)
     assert code == 0, told
-    versions = ("kubectl", "get", "deployments,statefulsets,services,networkpolicies", "-n", NAMESPACE, "-o")
+    versions = (
+        "kubectl",
+        "get",
+        "deployments,statefulsets,services,networkpolicies",
+        "-n",
+        NAMESPACE,
+        "-o",
+    )
     before = await run(*versions, "jsonpath={.items[*].metadata.resourceVersion}")
     code, told = await helm(run, "upgrade", PRODUCTION, f"--set={value}")
     assert code != 0
-    assert [part for part in (*says, "nothing was applied", f"-n {NAMESPACE} delete statefulset aim-nats") if part not in told] == [], told
+    assert [
+        part
+        for part in (*says, "nothing was applied", f"-n {NAMESPACE} delete statefulset aim-nats")
+        if part not in told
+    ] == [], told
     assert await run(*versions, "jsonpath={.items[*].metadata.resourceVersion}") == before
 
 
 async def test_left_out_storage_stays_as_it_is_and_an_equal_size_is_no_other(run: Run) -> None:
-    code, told = await helm(run, "install", "--create-namespace", f"--set={STORAGE}.size=10240Mi,{STORAGE}.className=fast")
+    code, told = await helm(
+        run,
+        "install",
+        "--create-namespace",
+        f"--set={STORAGE}.size=10240Mi,{STORAGE}.className=fast",
+    )
     assert code == 0, told
-    for values in ((PRODUCTION,), (f"--set={STORAGE}.size=10Gi",), (f"--set={STORAGE}.size=10240Mi,{STORAGE}.className=fast",), ()):
+    for values in (
+        (PRODUCTION,),
+        (f"--set={STORAGE}.size=10Gi",),
+        (f"--set={STORAGE}.size=10240Mi,{STORAGE}.className=fast",),
+        (),
+    ):
         code, told = await helm(run, "upgrade", *values)
         assert code == 0, told
         assert await storage_of(run) in {"10240Mi/fast", "10Gi/fast"}
@@ -272,7 +371,11 @@ CLASS = {
 CLAIM = {
     "apiVersion": "v1",
     "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "data-aim-nats-0", "namespace": NAMESPACE, "labels": {"app.kubernetes.io/name": "aim-nats"}},
+    "metadata": {
+        "name": "data-aim-nats-0",
+        "namespace": NAMESPACE,
+        "labels": {"app.kubernetes.io/name": "aim-nats"},
+    },
     "spec": {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": "expands",
@@ -283,7 +386,10 @@ CLAIM = {
 """As the controller of StatefulSets makes it; a volume is bound to it below."""
 
 
-@pytest.mark.skipif("KUBEBUILDER_ASSETS" in os.environ, reason="kube-apiserver alone has no garbage collector, which orphans pods")
+@pytest.mark.skipif(
+    "KUBEBUILDER_ASSETS" in os.environ,
+    reason="kube-apiserver alone has no garbage collector, which orphans pods",
+)
 async def test_the_way_out_that_is_named_is_one(run: Run, tmp_path: Path) -> None:
     """The commands of the message as they are; then the same upgrade goes through."""
 
@@ -293,18 +399,36 @@ async def test_the_way_out_that_is_named_is_one(run: Run, tmp_path: Path) -> Non
         return told
 
     release, place = ("aim", str(CHART), "--namespace", NAMESPACE), ("-n", NAMESPACE)
-    await must("helm", "install", *release, "--create-namespace", f"--set={STORAGE}.className=expands")
+    await must(
+        "helm", "install", *release, "--create-namespace", f"--set={STORAGE}.className=expands"
+    )
     (tmp_path / "claim.yaml").write_text(yaml.safe_dump_all([CLASS, CLAIM]))
     await must("kubectl", "create", "-f", str(tmp_path / "claim.yaml"))
     bound = '{"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}'
-    await must("kubectl", "patch", "pvc", "data-aim-nats-0", *place, "--subresource=status", "--type=merge", f"--patch={bound}")
+    await must(
+        "kubectl",
+        "patch",
+        "pvc",
+        "data-aim-nats-0",
+        *place,
+        "--subresource=status",
+        "--type=merge",
+        f"--patch={bound}",
+    )
     larger = ("upgrade", *release, f"--set={STORAGE}.size=20Gi")
     code, told = await run("helm", *larger)
     assert code != 0
     assert "then helm again with nats.storage.className=expands:" in told
     (grow,) = [line.strip() for line in told.splitlines() if "--cascade=orphan" in line]
     shell = await asyncio.create_subprocess_exec(
-        "sh", "-c", grow, env=os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        "sh",
+        "-c",
+        grow,
+        env=os.environ
+        | {
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
     )
     assert await shell.wait() == 0
     await must("helm", *larger, f"--set={STORAGE}.className=expands")

@@ -17,7 +17,16 @@ from aimctl.contracts import CONSOLE, CONTRACTS, asyncapi, flaws
 from aimctl.planners import PLANNERS, planner
 from aimschema import reasons, subjects
 from aimschema.contracts import Contract, check, read, schemas
-from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, decode, encode, key_of
+from aimschema.messages import (
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    StatusReported,
+    decode,
+    encode,
+    key_of,
+)
 from aimschema.resources import CONFIG, Key
 from aimservice.projection import Projection, fold
 
@@ -28,7 +37,18 @@ STORED = [
     for path in sorted(FOLDER.glob("released/*/messages.jsonl"))
     for number, line in enumerate(path.read_bytes().splitlines())
 ]
-FOREIGN = {"phase", "capacity", "conditions", "containerStatuses", "modelStatus", "deploymentMode", "parents", "listeners", "addresses", "Programmed"}
+FOREIGN = {
+    "phase",
+    "capacity",
+    "conditions",
+    "containerStatuses",
+    "modelStatus",
+    "deploymentMode",
+    "parents",
+    "listeners",
+    "addresses",
+    "Programmed",
+}
 """What services read of the status of Pods, claims, InferenceServices, HTTPRoutes and Gateways: the contract of Kubernetes, not ours."""
 services = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.service)
 
@@ -41,7 +61,10 @@ def test_the_folder_is_what_the_code_says() -> None:
 def test_every_released_version_is_compatible_and_has_messages_of_every_type() -> None:
     assert check(FOLDER) == []
     for version in (FOLDER / "released").iterdir():
-        stored = {json.loads(line)["type"] for line in (version / "messages.jsonl").read_bytes().splitlines()}
+        stored = {
+            json.loads(line)["type"]
+            for line in (version / "messages.jsonl").read_bytes().splitlines()
+        }
         assert stored == read(version).keys()
 
 
@@ -55,37 +78,57 @@ def test_whatever_is_read_somebody_sends(contract: Contract) -> None:
     """For a filter such as `aim.object.Pod.>`, a sender whose filter has it; for one such as `aim.report.*.*.*.*`, a sender within it."""
     sent = [pattern for other in CONTRACTS for pattern in other.emits]
     for wanted in contract.consumes:
-        assert any(subjects.covers(wanted, pattern) or subjects.covers(pattern, wanted) for pattern in sent), wanted
+        assert any(
+            subjects.covers(wanted, pattern) or subjects.covers(pattern, wanted) for pattern in sent
+        ), wanted
 
 
 @services
 def test_whatever_is_sent_somebody_reads(contract: Contract) -> None:
-    read_by_services = [pattern for other in CONTRACTS if other is not CONSOLE for pattern in other.consumes]
+    read_by_services = [
+        pattern for other in CONTRACTS if other is not CONSOLE for pattern in other.consumes
+    ]
     for sent in contract.emits:
         readers = [*read_by_services, *CONSOLE.consumes]
-        assert any(subjects.covers(wanted, sent) or subjects.covers(sent, wanted) for wanted in readers), sent
+        assert any(
+            subjects.covers(wanted, sent) or subjects.covers(sent, wanted) for wanted in readers
+        ), sent
 
 
 def reported(kind: str) -> set[str]:
     """Conditions and fields of a kind's status that some service reports, and what the statuswriter makes of them."""
     owned = [names for pair in reasons.OWNED.get(kind, {}).values() for names in pair]
-    return {name for names in owned for name in names} | {*reasons.SUMMARY, "status", "conditions", "observedGeneration"}
+    return {name for names in owned for name in names} | {
+        *reasons.SUMMARY,
+        "status",
+        "conditions",
+        "observedGeneration",
+    }
 
 
 @services
 def test_every_condition_and_status_field_that_is_read_is_reported(contract: Contract) -> None:
     for kind, names in contract.reads.items():
-        assert any(subjects.covers(f"{subjects.OBJECT}.{kind}.>", consumed) for consumed in contract.consumes), kind
+        assert any(
+            subjects.covers(f"{subjects.OBJECT}.{kind}.>", consumed)
+            for consumed in contract.consumes
+        ), kind
         assert names <= reported(kind)
 
 
 def names_read(package: Path) -> set[str]:
     """What the code asks of a status by name: `.status.get("x")`, `.holds(reasons.X)`, `.condition(reasons.X)`."""
     found = set()
-    for node in (node for file in package.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))):
+    for node in (
+        node for file in package.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))
+    ):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
             continue
-        of_status = node.func.attr == "get" and isinstance(node.func.value, ast.Attribute) and node.func.value.attr == "status"
+        of_status = (
+            node.func.attr == "get"
+            and isinstance(node.func.value, ast.Attribute)
+            and node.func.value.attr == "status"
+        )
         of_condition = node.func.attr in {"holds", "condition"}
         match node.args[0]:
             case ast.Constant(value=str(name)) if of_status or of_condition:
@@ -106,12 +149,18 @@ def test_a_service_reads_nothing_of_a_status_that_it_does_not_declare(name: str)
 
 @pytest.mark.parametrize("name", PLANNERS)
 def test_the_readme_names_what_a_service_reports(name: str) -> None:
-    emits = re.search(r"^\| emits \| (.*) \|$", (ROOT / "services" / name / "README.md").read_text(), re.MULTILINE)
+    emits = re.search(
+        r"^\| emits \| (.*) \|$", (ROOT / "services" / name / "README.md").read_text(), re.MULTILINE
+    )
     assert emits is not None
     told = set(re.findall(r"`aim\.report\.(\w+)\.", emits[1]))
-    assert told == {kind for kind, owners in reasons.OWNED.items() if name in owners} | ({CONFIG.kind} if name in reasons.ADVISERS else set())
+    assert told == {kind for kind, owners in reasons.OWNED.items() if name in owners} | (
+        {CONFIG.kind} if name in reasons.ADVISERS else set()
+    )
     for kind, owners in reasons.OWNED.items():
-        assert owners.get(name, (frozenset[str](), None))[0] <= set(re.findall(r"\w+", emits[1])), kind
+        assert owners.get(name, (frozenset[str](), None))[0] <= set(re.findall(r"\w+", emits[1])), (
+            kind
+        )
 
 
 @pytest.mark.parametrize("line", STORED)
@@ -136,7 +185,16 @@ def test_a_message_of_a_released_version_is_read_and_folded(line: bytes) -> None
             assert seen.installed(message.kind) == message.installed
         case ObjectDeleted():
             assert living(published(NOTHING, message, 7), _key(message)) is None
-            assert fold(seen, ObjectChanged(**{name: getattr(message, name) for name in message.__struct_fields__}), 6) == seen
+            assert (
+                fold(
+                    seen,
+                    ObjectChanged(
+                        **{name: getattr(message, name) for name in message.__struct_fields__}
+                    ),
+                    6,
+                )
+                == seen
+            )
         case _:
             assert seen == Projection()
 
@@ -149,7 +207,9 @@ def test_fields_of_a_later_version_are_passed_over(line: bytes) -> None:
 def with_more(message: dict[str, Any]) -> dict[str, Any]:
     """With fields nobody knows, in the message and in the items of its lists; the object and the status fields are not ours to add to."""
     items = {
-        name: [with_more(item) if isinstance(item, dict) else item for item in value] for name, value in message.items() if isinstance(value, list)
+        name: [with_more(item) if isinstance(item, dict) else item for item in value]
+        for name, value in message.items()
+        if isinstance(value, list)
     }
     return {**message, **items, "later": {"than": ["this", "version"]}}
 
@@ -166,8 +226,19 @@ def _key(message: ObjectChanged | ObjectDeleted | StatusReported) -> Key:
     return key
 
 
-GOOD = {"ce-specversion": "1.0", "ce-id": "1", "ce-type": "aim.kind.synced.v1", "ce-source": "aim-watcher", "ce-subject": "Pod"}
-GOOD |= {"ce-time": "2026-11-24T10:00:00Z", "ce-datacontenttype": "application/json", "traceparent": "00-0", "Nats-Msg-Id": "1"}
+GOOD = {
+    "ce-specversion": "1.0",
+    "ce-id": "1",
+    "ce-type": "aim.kind.synced.v1",
+    "ce-source": "aim-watcher",
+    "ce-subject": "Pod",
+}
+GOOD |= {
+    "ce-time": "2026-11-24T10:00:00Z",
+    "ce-datacontenttype": "application/json",
+    "traceparent": "00-0",
+    "Nats-Msg-Id": "1",
+}
 BODY = b'{"type":"aim.kind.synced.v1","kind":"Pod","resource_version":"1","objects":0}'
 PLACE = "aim.synced.Pod"
 
@@ -176,13 +247,35 @@ PLACE = "aim.synced.Pod"
     ("subject", "headers", "body", "told"),
     [
         (PLACE, GOOD, BODY, []),
-        (PLACE, {**GOOD, "ce-source": "aim-router"}, BODY, ["router does not declare that it sends on aim.synced.Pod"]),
+        (
+            PLACE,
+            {**GOOD, "ce-source": "aim-router"},
+            BODY,
+            ["router does not declare that it sends on aim.synced.Pod"],
+        ),
         (PLACE, {**GOOD, "ce-source": "cron"}, BODY, ["no service is called 'cron'"]),
-        (PLACE, {name: text for name, text in GOOD.items() if name != "ce-id"}, BODY, ["header ce-id is missing"]),
-        (PLACE, GOOD, BODY.replace(b'"objects":0', b'"objects":"0"'), ["$.objects: '0' is not of type 'integer'"]),
+        (
+            PLACE,
+            {name: text for name, text in GOOD.items() if name != "ce-id"},
+            BODY,
+            ["header ce-id is missing"],
+        ),
+        (
+            PLACE,
+            GOOD,
+            BODY.replace(b'"objects":0', b'"objects":"0"'),
+            ["$.objects: '0' is not of type 'integer'"],
+        ),
         (PLACE, GOOD, BODY.replace(b',"objects":0', b""), ["$: 'objects' is a required property"]),
-        ("aim.object.Pod.ns.name", GOOD, BODY, ["'aim.kind.synced.v1' does not belong on aim.object.Pod.ns.name"]),
+        (
+            "aim.object.Pod.ns.name",
+            GOOD,
+            BODY,
+            ["'aim.kind.synced.v1' does not belong on aim.object.Pod.ns.name"],
+        ),
     ],
 )
-def test_what_is_wrong_with_a_message_is_named(subject: str, headers: dict[str, str], body: bytes, told: list[str]) -> None:
+def test_what_is_wrong_with_a_message_is_named(
+    subject: str, headers: dict[str, str], body: bytes, told: list[str]
+) -> None:
     assert flaws(subject, headers, body) == told

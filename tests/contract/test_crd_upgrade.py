@@ -29,9 +29,18 @@ def crds(folder: Path) -> dict[str, Body]:
 
 def objects() -> list[Body]:
     """Everything of our kinds in the examples."""
-    every = [body for body in bodies(*sorted((ROOT / "examples").rglob("*.yaml"))) if body["kind"] in OURS]
+    every = [
+        body
+        for body in bodies(*sorted((ROOT / "examples").rglob("*.yaml")))
+        if body["kind"] in OURS
+    ]
     assert {body["kind"] for body in every} == OURS
-    return list({(body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"]): body for body in every}.values())
+    return list(
+        {
+            (body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"]): body
+            for body in every
+        }.values()
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.name)
@@ -43,7 +52,9 @@ def test_the_crds_of_today_let_in_what_those_of_a_released_version_did(version: 
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.name)
-async def test_objects_of_a_released_version_can_be_written_after_the_upgrade(version: Path, tmp_path: Path) -> None:
+async def test_objects_of_a_released_version_can_be_written_after_the_upgrade(
+    version: Path, tmp_path: Path
+) -> None:
     async with ApiServer() as api:
         write_kubeconfig(tmp_path / "kubeconfig", api.url)
         cluster = await Cluster.connect(str(tmp_path / "kubeconfig"), user_agent="test")
@@ -52,14 +63,18 @@ async def test_objects_of_a_released_version_can_be_written_after_the_upgrade(ve
                 await cluster.create(body, resource=CRD)
             old = objects()
             for namespace in {body["metadata"].get("namespace") for body in old} - {None}:
-                await cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": namespace}})
+                await cluster.create(
+                    {"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": namespace}}
+                )
             stored = [await cluster.create(body) for body in old]
             for body in crds(TODAY).values():
                 await cluster.apply(body, manager="kubectl", resource=CRD)
             for body in stored:
                 metadata = body["metadata"]
                 touched = {"metadata": {"annotations": {"touched": "yes"}}}
-                written = await cluster.merge_patch(RESOURCES[body["kind"]], metadata.get("namespace"), metadata["name"], touched)
+                written = await cluster.merge_patch(
+                    RESOURCES[body["kind"]], metadata.get("namespace"), metadata["name"], touched
+                )
                 assert written["spec"] == body["spec"]
         finally:
             await cluster.close()

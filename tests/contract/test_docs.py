@@ -25,9 +25,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_targets_and_commands_exist(page: Path) -> None:
     text = page.read_text()
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    commands = {
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback is not None
+    }
     commands |= {group.name for group in app.registered_groups if group.name is not None}
-    assert set(re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", text, re.MULTILINE)) <= {(t, "") for t in targets} | {("", t) for t in targets}
+    assert set(re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", text, re.MULTILINE)) <= {
+        (t, "") for t in targets
+    } | {("", t) for t in targets}
     assert set(re.findall(r"aimctl ([a-z]+)`", text)) <= commands
 
 
@@ -39,11 +45,30 @@ def test_help_names_every_command() -> None:
 
 def test_the_api_page_names_every_reason_that_services_report() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
-    summary = {reasons.NO_FAILURE, reasons.READY, reasons.PROGRESSING, reasons.FAILURE, reasons.STARTING, reasons.RUNNING, reasons.PENDING}
+    summary = {
+        reasons.NO_FAILURE,
+        reasons.READY,
+        reasons.PROGRESSING,
+        reasons.FAILURE,
+        reasons.STARTING,
+        reasons.RUNNING,
+        reasons.PENDING,
+    }
     summary |= {state.value for state in (*TemplateState, *ServiceState)}
-    services = {reasons.DISCOVERY, reasons.CACHER, reasons.DEPLOYER, reasons.ROUTER, reasons.STATUSWRITER, reasons.WATCHER}
-    words = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
-    assert {word for word in words - summary - services if not re.search(rf"\b{word}\b", page)} == set()
+    services = {
+        reasons.DISCOVERY,
+        reasons.CACHER,
+        reasons.DEPLOYER,
+        reasons.ROUTER,
+        reasons.STATUSWRITER,
+        reasons.WATCHER,
+    }
+    words = {
+        value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)
+    }
+    assert {
+        word for word in words - summary - services if not re.search(rf"\b{word}\b", page)
+    } == set()
 
 
 def test_the_readme_names_the_settings_of_every_service() -> None:

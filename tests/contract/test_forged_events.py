@@ -18,7 +18,18 @@ from aimctl.planners import planner
 from aimkube import Cluster, NotFound
 from aimschema.messages import KindSynced, ReportedCondition, ReportedWarning, StatusReported
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, FILLED, ROUTER, STATUSWRITER
-from aimschema.resources import CACHE, CONFIG, GATEWAY, MODEL, RESOURCES, SERVICE, TEMPLATE, Key, Resource, key_of
+from aimschema.resources import (
+    CACHE,
+    CONFIG,
+    GATEWAY,
+    MODEL,
+    RESOURCES,
+    SERVICE,
+    TEMPLATE,
+    Key,
+    Resource,
+    key_of,
+)
 from aimservice import testing
 from aimservice.health import Health
 from aimservice.loop import Handler, Loop
@@ -27,9 +38,24 @@ from aimservice.projection import Projection
 from aimservice.testing import NAMESPACE, Body, changed, cr
 
 VICTIM = "kube-system"
-SPEC = {"model": "m:1", "metric": "latency", "precision": "auto", "gpusPerReplica": 1, "gpuModel": "MI300X", "tensorParallelism": 1}
-STEALS = {"sourceUri": "hf://org/model", "env": [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "any", "key": "key"}}}]}
-ANSWER = {"result.json": json.dumps({"models": [{"name": "model", "source": "hf://org/model", "size_gb": 1}]}), "image": "example.org/m:1"}
+SPEC = {
+    "model": "m:1",
+    "metric": "latency",
+    "precision": "auto",
+    "gpusPerReplica": 1,
+    "gpuModel": "MI300X",
+    "tensorParallelism": 1,
+}
+STEALS = {
+    "sourceUri": "hf://org/model",
+    "env": [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "any", "key": "key"}}}],
+}
+ANSWER = {
+    "result.json": json.dumps(
+        {"models": [{"name": "model", "source": "hf://org/model", "size_gb": 1}]}
+    ),
+    "image": "example.org/m:1",
+}
 
 
 @dataclass
@@ -65,7 +91,15 @@ async def no_handler(_loop: Loop, _action: Action, _about: Key, _causes: Sequenc
 
 def report(kind: str, service: str, **said: Any) -> StatusReported:
     key = Key(kind, VICTIM, "o")
-    return StatusReported(kind=kind, namespace=VICTIM, name="o", uid=testing.uid_of(*key[::2]), service=service, observed_generation=1, **said)
+    return StatusReported(
+        kind=kind,
+        namespace=VICTIM,
+        name="o",
+        uid=testing.uid_of(*key[::2]),
+        service=service,
+        observed_generation=1,
+        **said,
+    )
 
 
 @dataclass
@@ -80,25 +114,61 @@ class Case:
 
 
 def there(kind: str, name: str, spec: Body) -> Body:
-    return cr(kind, name, spec, namespace=VICTIM) if RESOURCES[kind].namespaced else cr(kind, name, spec)
+    return (
+        cr(kind, name, spec, namespace=VICTIM)
+        if RESOURCES[kind].namespaced
+        else cr(kind, name, spec)
+    )
 
 
 def cases() -> dict[str, Case]:
-    service = there(SERVICE.kind, "o", {"model": "m:1", "templateRef": "t", "configRef": "default", "cacheModel": False})
-    model, template = there(MODEL.kind, "m", {"name": "m:1", "image": "example.org/m:1"}), there(TEMPLATE.kind, "t", SPEC)
+    service = there(
+        SERVICE.kind,
+        "o",
+        {"model": "m:1", "templateRef": "t", "configRef": "default", "cacheModel": False},
+    )
+    model, template = (
+        there(MODEL.kind, "m", {"name": "m:1", "image": "example.org/m:1"}),
+        there(TEMPLATE.kind, "t", SPEC),
+    )
     answer = testing.config_map("t-discovery", (TEMPLATE.kind, "t"), ANSWER)
     answer["metadata"]["namespace"] = VICTIM
-    config = there(CONFIG.kind, "default", {"routing": {"autoCreateRoute": True, "gateway": {"name": "gw"}}})
-    gateway = testing.obj(GATEWAY.kind, "gw", namespace=VICTIM, spec={"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]})
-    filled = report(CACHE.kind, CACHER, conditions=(ReportedCondition(type=FILLED, status="False", reason="Downloading", message="1 %"),))
-    advice = report(CONFIG.kind, ROUTER, warnings=(ReportedWarning(reason="RouteFailed", message="no gateway", since="2030-01-01T00:00:00Z"),))
+    config = there(
+        CONFIG.kind, "default", {"routing": {"autoCreateRoute": True, "gateway": {"name": "gw"}}}
+    )
+    gateway = testing.obj(
+        GATEWAY.kind,
+        "gw",
+        namespace=VICTIM,
+        spec={"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
+    )
+    filled = report(
+        CACHE.kind,
+        CACHER,
+        conditions=(
+            ReportedCondition(type=FILLED, status="False", reason="Downloading", message="1 %"),
+        ),
+    )
+    advice = report(
+        CONFIG.kind,
+        ROUTER,
+        warnings=(
+            ReportedWarning(
+                reason="RouteFailed", message="no gateway", since="2030-01-01T00:00:00Z"
+            ),
+        ),
+    )
     return {
         "discovery-of-a-template": Case(DISCOVERY, there(TEMPLATE.kind, "o", SPEC), [model]),
         "cacher-of-a-cache": Case(CACHER, there(CACHE.kind, "o", STEALS)),
         "deployer-of-a-service": Case(DEPLOYER, service, [model, template, answer]),
         "router-of-a-service": Case(ROUTER, service, [config, gateway]),
-        "statuswriter-of-a-cache": Case(STATUSWRITER, there(CACHE.kind, "o", STEALS), reports=[filled], handler=Writer()),
-        "statuswriter-of-a-config": Case(STATUSWRITER, there(CONFIG.kind, "o", {}), reports=[advice], handler=Writer()),
+        "statuswriter-of-a-cache": Case(
+            STATUSWRITER, there(CACHE.kind, "o", STEALS), reports=[filled], handler=Writer()
+        ),
+        "statuswriter-of-a-config": Case(
+            STATUSWRITER, there(CONFIG.kind, "o", {}), reports=[advice], handler=Writer()
+        ),
     }
 
 
@@ -136,11 +206,15 @@ class Running:
     planned: set[Key]
 
     def has_forgotten(self, key: Key) -> bool:
-        return key in self.planned and self.loop.queue.idle and self.loop.projection.get(key) is None
+        return (
+            key in self.planned and self.loop.queue.idle and self.loop.projection.get(key) is None
+        )
 
 
 @contextlib.asynccontextmanager
-async def running(bus: Bus, case: Case, published: Body, real: Body | None) -> AsyncIterator[Running]:
+async def running(
+    bus: Bus, case: Case, published: Body, real: Body | None
+) -> AsyncIterator[Running]:
     """The service of a case, to which all of it was published; the cluster has `real` in place of `published`."""
     objects = [*case.others, *([] if real is None else [real])]
     cluster = FakeCluster({key_of(body): copy.deepcopy(body) for body in objects})
@@ -183,7 +257,9 @@ async def test_for_an_object_of_the_cluster_a_service_writes(bus: Bus, name: str
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 @each_case
-async def test_for_what_only_the_bus_has_no_service_writes(bus: Bus, name: str, forge: Forge) -> None:
+async def test_for_what_only_the_bus_has_no_service_writes(
+    bus: Bus, name: str, forge: Forge
+) -> None:
     case = cases()[name]
     async with running(bus, case, case.cause, forge(case.cause)) as made:
         await until(lambda: made.has_forgotten(key_of(case.cause)))
@@ -194,6 +270,8 @@ async def test_for_what_only_the_bus_has_no_service_writes(bus: Bus, name: str, 
 async def test_an_object_of_a_made_up_group_gets_nothing(bus: Bus, name: str) -> None:
     """Kubernetes would not collect what such an owner has."""
     case = cases()[name]
-    async with running(bus, case, {**case.cause, "apiVersion": "nobody.example/v1"}, case.cause) as made:
+    async with running(
+        bus, case, {**case.cause, "apiVersion": "nobody.example/v1"}, case.cause
+    ) as made:
         await until(lambda: made.has_forgotten(key_of(case.cause)))
         assert VICTIM not in made.cluster.written

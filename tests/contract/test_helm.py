@@ -20,7 +20,9 @@ from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, render
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "charts" / "aim"
 Run = Callable[..., Awaitable[str]]
-KINDS = sorted(f"customresourcedefinition.apiextensions.k8s.io/{body['metadata']['name']}" for body in crds())
+KINDS = sorted(
+    f"customresourcedefinition.apiextensions.k8s.io/{body['metadata']['name']}" for body in crds()
+)
 
 
 @pytest.fixture
@@ -32,7 +34,9 @@ async def run(tmp_path: Path) -> AsyncIterator[Run]:
 
         async def command(program: str, *args: str) -> str:
             path = str(Path(sys.executable).with_name(program))
-            process = await asyncio.create_subprocess_exec(path, *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+            process = await asyncio.create_subprocess_exec(
+                path, *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            )
             output, errors = await process.communicate()
             assert process.returncode == 0, errors.decode()
             return output.decode()
@@ -51,7 +55,17 @@ async def test_a_release_is_installed_upgraded_and_uninstalled_and_the_kinds_sta
     assert replicas == "3 2"
     await run("helm", "uninstall", "aim", "--namespace", NAMESPACE)
     assert (await run("kubectl", "get", "crd", "-o", "name")).split() == KINDS
-    assert await run("kubectl", "get", "deployments,statefulsets,jobs,clusterroles,roles,serviceaccounts,networkpolicies", "-A", "-o", "name") == ""
+    assert (
+        await run(
+            "kubectl",
+            "get",
+            "deployments,statefulsets,jobs,clusterroles,roles,serviceaccounts,networkpolicies",
+            "-A",
+            "-o",
+            "name",
+        )
+        == ""
+    )
     assert "STATUS: deployed" in await run("helm", "install", *release)
 
 
@@ -62,25 +76,59 @@ def applied(folder: Path, *bodies: Body) -> tuple[str, ...]:
 
 
 def in_system(api: str, kind: str, name: str, labels: dict[str, str], **fields: object) -> Body:
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}, **fields}
+    return {
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        **fields,
+    }
 
 
-async def test_what_stays_after_a_release_goes_by_the_commands_of_the_page(run: Run, tmp_path: Path) -> None:
+async def test_what_stays_after_a_release_goes_by_the_commands_of_the_page(
+    run: Run, tmp_path: Path
+) -> None:
     """In the order of the table; before the last one, nothing but the namespace is left."""
     await run("helm", "install", "aim", str(CHART), "--namespace", NAMESPACE, "--create-namespace")
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
     left = [
-        in_system("v1", "PersistentVolumeClaim", "data-aim-nats-0", {"app.kubernetes.io/name": "aim-nats"}, spec=claim),
-        *(in_system("coordination.k8s.io/v1", "Lease", f"aim-{service}", {}) for service in SERVICES),
+        in_system(
+            "v1",
+            "PersistentVolumeClaim",
+            "data-aim-nats-0",
+            {"app.kubernetes.io/name": "aim-nats"},
+            spec=claim,
+        ),
+        *(
+            in_system("coordination.k8s.io/v1", "Lease", f"aim-{service}", {})
+            for service in SERVICES
+        ),
     ]
     await run(*applied(tmp_path, *left))
     await run("aimctl", "nats", "init", "--apply", "-n", NAMESPACE)
     await run("helm", "uninstall", "aim", "--namespace", NAMESPACE)
-    page = (ROOT / "docs" / "install.md").read_text().partition("## Uninstall")[2].partition("\n## ")[0]
+    page = (
+        (ROOT / "docs" / "install.md")
+        .read_text()
+        .partition("## Uninstall")[2]
+        .partition("\n## ")[0]
+    )
     commands = re.findall(r"\| `(kubectl delete [^`]+)` \|", page)
-    stays = ("kubectl", "get", "crd,pvc,secrets,leases,configmaps,serviceaccounts", "-n", NAMESPACE, "-o", "name")
+    stays = (
+        "kubectl",
+        "get",
+        "crd,pvc,secrets,leases,configmaps,serviceaccounts",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "name",
+    )
     before = set((await run(*stays)).split())
-    assert {name.partition("/")[0].partition(".")[0] for name in before} == {"customresourcedefinition", "persistentvolumeclaim", "secret", "lease"}
+    assert {name.partition("/")[0].partition(".")[0] for name in before} == {
+        "customresourcedefinition",
+        "persistentvolumeclaim",
+        "secret",
+        "lease",
+    }
     for command in commands[:-1]:
         await run(*command.split())
         after = set((await run(*stays)).split())
@@ -90,21 +138,48 @@ async def test_what_stays_after_a_release_goes_by_the_commands_of_the_page(run: 
     assert commands[-1] == f"kubectl delete namespace {NAMESPACE}"
 
 
-@pytest.mark.parametrize(("port", "is_named"), [(443, False), (6443, False), (8443, True), (16443, True)])
-async def test_the_notes_name_the_policy_that_keeps_services_from_the_api_server(run: Run, tmp_path: Path, port: int, *, is_named: bool) -> None:
-    api_server = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "kubernetes", "namespace": "default"}}
-    where = {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "https", "port": port}]}
+@pytest.mark.parametrize(
+    ("port", "is_named"), [(443, False), (6443, False), (8443, True), (16443, True)]
+)
+async def test_the_notes_name_the_policy_that_keeps_services_from_the_api_server(
+    run: Run, tmp_path: Path, port: int, *, is_named: bool
+) -> None:
+    api_server = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "namespace": "default"},
+    }
+    where = {
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+        "ports": [{"name": "https", "port": port}],
+    }
     await run(*applied(tmp_path, api_server | where))
-    told = await run("helm", "install", "aim", str(CHART), "--namespace", NAMESPACE, "--create-namespace")
+    told = await run(
+        "helm", "install", "aim", str(CHART), "--namespace", NAMESPACE, "--create-namespace"
+    )
     assert ("NetworkPolicy aim-services" in told) is is_named
     assert (f"networkPolicy.apiServer.ports={{443,6443,{port}}}" in told) is is_named
-    told = await run("helm", "upgrade", "aim", str(CHART), "--namespace", NAMESPACE, "--set", f"networkPolicy.apiServer.ports={{443,{port}}}")
+    told = await run(
+        "helm",
+        "upgrade",
+        "aim",
+        str(CHART),
+        "--namespace",
+        NAMESPACE,
+        "--set",
+        f"networkPolicy.apiServer.ports={{443,{port}}}",
+    )
     assert "NetworkPolicy aim-services" not in told
 
 
-async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_nothing(run: Run, tmp_path: Path) -> None:
+async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_nothing(
+    run: Run, tmp_path: Path
+) -> None:
     await run("kubectl", "create", "namespace", NAMESPACE)
-    bodies = [body for body in render(CHART) if body["kind"] != "CustomResourceDefinition"]  # (too large for an annotation: --server-side)
+    bodies = [
+        body for body in render(CHART) if body["kind"] != "CustomResourceDefinition"
+    ]  # (too large for an annotation: --server-side)
     apply = applied(tmp_path, *bodies)
     first = (await run(*apply)).splitlines()
     assert len([line for line in first if line.startswith("job.batch/aim-nats-init-")]) == 1
@@ -124,16 +199,36 @@ async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_no
     assert await run(*versions) == before
 
 
-async def test_a_release_without_keys_is_upgraded_to_one_with_keys(run: Run, tmp_path: Path) -> None:
+async def test_a_release_without_keys_is_upgraded_to_one_with_keys(
+    run: Run, tmp_path: Path
+) -> None:
     """A chart up to 0.2 had no keys unless they were asked for. `--reuse-values` brings that along."""
     shutil.copytree(CHART, tmp_path / "old")
     values = (CHART / "values.yaml").read_text()
     assert values.count("    enabled: null #") == 1
-    (tmp_path / "old" / "values.yaml").write_text(values.replace("    enabled: null #", "    enabled: false #"))
+    (tmp_path / "old" / "values.yaml").write_text(
+        values.replace("    enabled: null #", "    enabled: false #")
+    )
     release = ("aim", str(CHART), "--namespace", NAMESPACE)
     jobs = ("kubectl", "get", "jobs", "-n", NAMESPACE, "-o", "name")
-    urls = ("kubectl", "get", "deployment/aim-router", "-n", NAMESPACE, "-o", "jsonpath={.spec.template.spec.containers[0].env[0].value}")
-    await run("helm", "install", "aim", str(tmp_path / "old"), "--namespace", NAMESPACE, "--create-namespace")
+    urls = (
+        "kubectl",
+        "get",
+        "deployment/aim-router",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].env[0].value}",
+    )
+    await run(
+        "helm",
+        "install",
+        "aim",
+        str(tmp_path / "old"),
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    )
     assert (await run(*jobs), await run(*urls)) == ("", f"nats://aim-nats.{NAMESPACE}.svc:4222")
     await run("helm", "upgrade", *release, "--reuse-values")
     assert await run(*jobs) == ""
@@ -152,7 +247,14 @@ async def test_kubectl_applies_an_overlay_twice(run: Run, overlay: str) -> None:
     apply = ("kubectl", "apply", "--server-side", "-k", str(kustomize / "overlays" / overlay))
     first = (await run(*apply)).splitlines()
     assert {line.rpartition(" ")[2] for line in first} == {"serverside-applied"}
-    versions = ("kubectl", "get", "crd,deployments,statefulsets,jobs,roles", "-A", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+    versions = (
+        "kubectl",
+        "get",
+        "crd,deployments,statefulsets,jobs,roles",
+        "-A",
+        "-o",
+        "jsonpath={.items[*].metadata.resourceVersion}",
+    )
     before = await run(*versions)
     await run(*apply)
     assert await run(*versions) == before

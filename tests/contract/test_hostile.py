@@ -20,7 +20,22 @@ from aim_statuswriter.render import event as event_body
 from aimlab.apiserver.names import bad_annotations, bad_labels, bad_name
 from aimlab.node.environment import expand
 from aimschema import labels, names, reasons, subjects
-from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key, key_of
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG,
+    CONFIG_MAP,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Key,
+    key_of,
+)
 from aimservice import testing
 from aimservice.plan import ApplyObject, Plan, SendEvent, WriteStatus
 from aimservice.projection import Learned, Projection
@@ -44,9 +59,20 @@ HOSTILE = [
     "ünïcödé 模型 🤖",
     "x" * 5000,
 ]
-TEXT = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
+TEXT = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+)
 SOURCE = st.one_of(
-    st.sampled_from(["hf://org/model", "s3://bucket/org/model.v1", "s3://bucket/a/b/../c", "hf://../..", "hf://org/mo@v/../x"]),
+    st.sampled_from(
+        [
+            "hf://org/model",
+            "s3://bucket/org/model.v1",
+            "s3://bucket/a/b/../c",
+            "hf://../..",
+            "hf://org/mo@v/../x",
+        ]
+    ),
     st.sampled_from(["s3://b/x/y\x1b[2J", "hf://org/$(HF_TOKEN)", "hf://org/a$$(HF_TOKEN)"]),
     st.from_regex(r"(hf|s3)://[^\s/]\S{0,60}", fullmatch=True),
 )
@@ -54,13 +80,15 @@ SOURCE = st.one_of(
 
 def label(most: int) -> st.SearchStrategy[str]:
     """An RFC 1123 label, often as long as it may be."""
-    return st.tuples(st.sampled_from([1, 2, most - 1, most]), st.text(LETTER + "-", max_size=most)).map(
-        lambda drawn: ("a" + drawn[1] + "a" * most)[: drawn[0] - 1] + "z"
-    )
+    return st.tuples(
+        st.sampled_from([1, 2, most - 1, most]), st.text(LETTER + "-", max_size=most)
+    ).map(lambda drawn: ("a" + drawn[1] + "a" * most)[: drawn[0] - 1] + "z")
 
 
 def subdomain(most: int) -> st.SearchStrategy[str]:
-    return st.lists(label(min(63, most)), min_size=1, max_size=8).map(lambda parts: ".".join(parts)[:most].rstrip("-."))
+    return st.lists(label(min(63, most)), min_size=1, max_size=8).map(
+        lambda parts: ".".join(parts)[:most].rstrip("-.")
+    )
 
 
 @st.composite
@@ -81,45 +109,114 @@ def worlds(draw: st.DrawFn) -> list[Body]:
         "cacheStorageClassName": draw(st.sampled_from([None, "fast"]) | TEXT),
         "credentials": {"huggingFaceToken": {"name": draw(TEXT), "key": draw(TEXT)}},
     }
-    spec = {"model": model, "metric": "latency", "precision": "auto", "gpusPerReplica": 1, "gpuModel": "MI300X", "tensorParallelism": 1}
-    wants = {"model": model, "templateRef": template, "configRef": "default", "replicas": 1, "cacheModel": draw(st.booleans())}
-    profile = {"model": draw(TEXT), "metadata": {"engine": draw(TEXT)}, "env_vars": {draw(TEXT): draw(TEXT)}, "engine_args": {draw(TEXT): draw(TEXT)}}
+    spec = {
+        "model": model,
+        "metric": "latency",
+        "precision": "auto",
+        "gpusPerReplica": 1,
+        "gpuModel": "MI300X",
+        "tensorParallelism": 1,
+    }
+    wants = {
+        "model": model,
+        "templateRef": template,
+        "configRef": "default",
+        "replicas": 1,
+        "cacheModel": draw(st.booleans()),
+    }
+    profile = {
+        "model": draw(TEXT),
+        "metadata": {"engine": draw(TEXT)},
+        "env_vars": {draw(TEXT): draw(TEXT)},
+        "engine_args": {draw(TEXT): draw(TEXT)},
+    }
     answer = json.dumps({"profile": profile, "models": [{"name": draw(TEXT), "source": source}]})
     words = {name: draw(TEXT) for name in ("reason", "message")}
-    marks = {labels.WORKLOAD_ID: draw(st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", fullmatch=True))} if draw(st.booleans()) else {}
+    marks = (
+        {
+            labels.WORKLOAD_ID: draw(
+                st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", fullmatch=True)
+            )
+        }
+        if draw(st.booleans())
+        else {}
+    )
     notes = {labels.ANNOTATION_ROUTE_TIMEOUT: draw(TEXT)} if draw(st.booleans()) else {}
     notes["example.com/note"] = draw(TEXT)
     state: Body = draw(
-        st.sampled_from([{"waiting": words}, {"terminated": {"exitCode": draw(st.sampled_from([1, 10, 11, 20, 137])), "message": words["message"]}}])
+        st.sampled_from(
+            [
+                {"waiting": words},
+                {
+                    "terminated": {
+                        "exitCode": draw(st.sampled_from([1, 10, 11, 20, 137])),
+                        "message": words["message"],
+                    }
+                },
+            ]
+        )
     )
     unready = {
         "conditions": [{"type": "Ready", "status": "False", **words}],
         "modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": words},
     }
-    taken = {"parents": [{"parentRef": gateway, "conditions": [{"type": "Accepted", "status": "False", **words}]}]}
+    taken = {
+        "parents": [
+            {"parentRef": gateway, "conditions": [{"type": "Accepted", "status": "False", **words}]}
+        ]
+    }
     done = {"status": draw(st.sampled_from(["Available", "Progressing", "Failed"]))}
     env = [{"name": draw(TEXT), "value": draw(TEXT)}]
     job = names.cache_download_job(cache)
     bodies = [
         testing.cr(MODEL.kind, "m", {"name": model, "image": draw(TEXT)}),
         testing.cr(CONFIG.kind, "default", config),
-        testing.cr(TEMPLATE.kind, template, spec | {"warmCache": draw(st.booleans())}, annotations=notes),
+        testing.cr(
+            TEMPLATE.kind, template, spec | {"warmCache": draw(st.booleans())}, annotations=notes
+        ),
         testing.cr(SERVICE.kind, service, wants, labels=marks, annotations=notes),
-        testing.cr(CACHE.kind, cache, {"sourceUri": source, "size": "1Gi", "env": env}, annotations=notes, status=done),
-        testing.claim(names.cache_claim(cache), (CACHE.kind, cache), draw(st.sampled_from(["Pending", "Bound", "Bound", "Lost"]))),
+        testing.cr(
+            CACHE.kind,
+            cache,
+            {"sourceUri": source, "size": "1Gi", "env": env},
+            annotations=notes,
+            status=done,
+        ),
+        testing.claim(
+            names.cache_claim(cache),
+            (CACHE.kind, cache),
+            draw(st.sampled_from(["Pending", "Bound", "Bound", "Lost"])),
+        ),
         testing.storage_class(),
         testing.job(job, (CACHE.kind, cache), draw(st.sampled_from(["active", "failed"]))),
         testing.pod("p", (JOB.kind, job), "downloader", state),
-        testing.pod("q", (JOB.kind, "none"), "kserve-container", state, labels={labels.KSERVE_ISVC_LABEL: service}),
-        testing.config_map(names.discovery_config_map(template), (TEMPLATE.kind, template), {"result.json": answer, "image": draw(TEXT)}),
-        testing.obj(INFERENCE_SERVICE.kind, service, owner=(SERVICE.kind, service), spec={}, status=unready),
+        testing.pod(
+            "q",
+            (JOB.kind, "none"),
+            "kserve-container",
+            state,
+            labels={labels.KSERVE_ISVC_LABEL: service},
+        ),
+        testing.config_map(
+            names.discovery_config_map(template),
+            (TEMPLATE.kind, template),
+            {"result.json": answer, "image": draw(TEXT)},
+        ),
+        testing.obj(
+            INFERENCE_SERVICE.kind, service, owner=(SERVICE.kind, service), spec={}, status=unready
+        ),
         testing.obj(ROUTE.kind, service, owner=(SERVICE.kind, service), spec={}, status=taken),
-        testing.obj(GATEWAY.kind, "gw", spec={"listeners": [{"hostname": draw(TEXT)}]}, status={"addresses": [{"value": draw(TEXT)}]}),
+        testing.obj(
+            GATEWAY.kind,
+            "gw",
+            spec={"listeners": [{"hostname": draw(TEXT)}]},
+            status={"addresses": [{"value": draw(TEXT)}]},
+        ),
     ]
     needed = {MODEL.kind, CONFIG.kind, TEMPLATE.kind, SERVICE.kind, CACHE.kind}
-    absent = draw(st.sets(st.sampled_from(sorted({body["kind"] for body in bodies} - needed)), max_size=2)) | draw(
-        st.sampled_from([set(), {JOB.kind}])
-    )
+    absent = draw(
+        st.sets(st.sampled_from(sorted({body["kind"] for body in bodies} - needed)), max_size=2)
+    ) | draw(st.sampled_from([set(), {JOB.kind}]))
     for body in bodies:
         if "namespace" in body["metadata"]:
             body["metadata"]["namespace"] = place
@@ -127,9 +224,18 @@ def worlds(draw: st.DrawFn) -> list[Body]:
 
 
 PLANNERS: dict[str, tuple[Callable[[Projection, Key], Plan], tuple[str, ...]]] = {
-    reasons.DISCOVERY: (lambda seen, key: discovery.plan(seen, key, NOW, namespace="aim-system"), (MODEL.kind, TEMPLATE.kind)),
-    reasons.CACHER: (lambda seen, key: cacher.plan(seen, key, NOW, downloader_image="d:1"), (TEMPLATE.kind, CACHE.kind)),
-    reasons.DEPLOYER: (lambda seen, key: deployer.plan(seen, key, NOW, gpus=gpus.load(None)), (SERVICE.kind,)),
+    reasons.DISCOVERY: (
+        lambda seen, key: discovery.plan(seen, key, NOW, namespace="aim-system"),
+        (MODEL.kind, TEMPLATE.kind),
+    ),
+    reasons.CACHER: (
+        lambda seen, key: cacher.plan(seen, key, NOW, downloader_image="d:1"),
+        (TEMPLATE.kind, CACHE.kind),
+    ),
+    reasons.DEPLOYER: (
+        lambda seen, key: deployer.plan(seen, key, NOW, gpus=gpus.load(None)),
+        (SERVICE.kind,),
+    ),
     reasons.ROUTER: (lambda seen, key: router.plan(seen, key, NOW), (SERVICE.kind,)),
 }
 LONGEST = {JOB.kind: 63, INFERENCE_SERVICE.kind: 48, ROUTE.kind: 48}
@@ -150,16 +256,28 @@ def wrong(body: Body, about: Key) -> list[str]:
         found.append(f"{key} is in another namespace")
     if metadata.get("ownerReferences", [{"name": about.name}])[0]["name"] != about.name:
         found.append(f"{key} belongs to something else")
-    if subjects.parse(subjects.of_object(Key(body["kind"], metadata["namespace"], metadata["name"]))).key != Key(
-        *key[:1], metadata["namespace"], key[1]
-    ):
+    if subjects.parse(
+        subjects.of_object(Key(body["kind"], metadata["namespace"], metadata["name"]))
+    ).key != Key(*key[:1], metadata["namespace"], key[1]):
         found.append(f"{key} is another key on the bus")
-    return found + [f"{key}: {problem}" for container in _containers(body) for problem in _wrong_container(container)] + _wrong_paths(body)
+    return (
+        found
+        + [
+            f"{key}: {problem}"
+            for container in _containers(body)
+            for problem in _wrong_container(container)
+        ]
+        + _wrong_paths(body)
+    )
 
 
 def _containers(body: Body) -> list[Body]:
     spec = body.get("spec") or {}
-    pod = spec.get("predictor") or ((spec.get("template") or {}).get("spec") if body["kind"] == JOB.kind else None) or {}
+    pod = (
+        spec.get("predictor")
+        or ((spec.get("template") or {}).get("spec") if body["kind"] == JOB.kind else None)
+        or {}
+    )
     return list(pod.get("containers") or ())
 
 
@@ -171,19 +289,35 @@ def _wrong_container(container: Body) -> list[str]:
         if posixpath.normpath(path) != path or not (inside or path in {"/dev/shm", "/cache"}):  # noqa: S108
             found.append(f"mounts at {path!r}")
     variables = {"HF_TOKEN": "the-secret"}
-    found += [f"argument {arg!r} reveals a secret" for arg in container.get("args") or () if "the-secret" in expand(arg, variables)]
+    found += [
+        f"argument {arg!r} reveals a secret"
+        for arg in container.get("args") or ()
+        if "the-secret" in expand(arg, variables)
+    ]
     if container.get("command"):
         found.append("has a command")
-    if len({variable["name"] for variable in container.get("env") or ()}) < len(container.get("env") or ()):
+    if len({variable["name"] for variable in container.get("env") or ()}) < len(
+        container.get("env") or ()
+    ):
         found.append("has a variable twice")
     return found
 
 
 def _wrong_paths(body: Body) -> list[str]:
     """A route serves what is below its namespace and its id, one segment each."""
-    prefixes = [match["path"]["value"] for rule in (body.get("spec") or {}).get("rules") or () for match in rule["matches"]]
-    own = re.compile(rf"/{re.escape(body['metadata']['namespace'])}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-    return [f"prefix {prefix!r}" for prefix in prefixes if own.fullmatch(prefix) is None or "." in prefix.split("/")]
+    prefixes = [
+        match["path"]["value"]
+        for rule in (body.get("spec") or {}).get("rules") or ()
+        for match in rule["matches"]
+    ]
+    own = re.compile(
+        rf"/{re.escape(body['metadata']['namespace'])}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+    )
+    return [
+        f"prefix {prefix!r}"
+        for prefix in prefixes
+        if own.fullmatch(prefix) is None or "." in prefix.split("/")
+    ]
 
 
 def unprintable(plan: Plan) -> list[str]:
@@ -192,30 +326,57 @@ def unprintable(plan: Plan) -> list[str]:
     return [
         f"{c.type}: {c.reason}: {c.message!r}"
         for c in said
-        if not c.message.isprintable() or len(c.message) > 1024 or not re.fullmatch(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", c.reason)
+        if not c.message.isprintable()
+        or len(c.message) > 1024
+        or not re.fullmatch(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", c.reason)
     ]
 
 
 many = settings(
-    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ],
 )
 
 
 @pytest.mark.parametrize("service", PLANNERS)
 @given(bodies=worlds(), refused=st.booleans(), log=TEXT)
 @many
-def test_what_is_made_is_valid_and_in_its_place_and_what_is_said_can_be_printed(service: str, bodies: list[Body], refused: bool, log: str) -> None:
+def test_what_is_made_is_valid_and_in_its_place_and_what_is_said_can_be_printed(
+    service: str, bodies: list[Body], refused: bool, log: str
+) -> None:
     planner, kinds = PLANNERS[service]
     keys = [key_of(body) for body in bodies if body["kind"] in kinds]
-    learned = [testing.refused(key, Key(CLAIM.kind, key.namespace, "x"), log) for key in keys] if refused else []
-    told = [Learned(key_of(body), discovery.LOG, digested(log.encode(errors="replace"))) for body in bodies if body["kind"] in {JOB.kind, POD.kind}]
+    learned = (
+        [testing.refused(key, Key(CLAIM.kind, key.namespace, "x"), log) for key in keys]
+        if refused
+        else []
+    )
+    told = [
+        Learned(key_of(body), discovery.LOG, digested(log.encode(errors="replace")))
+        for body in bodies
+        if body["kind"] in {JOB.kind, POD.kind}
+    ]
     seen = testing.projection(*bodies, learned=[*learned, *told])
     for key in keys:
         plan = planner(seen, key)
-        assert [problem for action in plan.actions if isinstance(action, ApplyObject) for problem in wrong(action.body, key)] == []
+        assert [
+            problem
+            for action in plan.actions
+            if isinstance(action, ApplyObject)
+            for problem in wrong(action.body, key)
+        ] == []
         assert unprintable(plan) == []
         assert {report.key.namespace for report in plan.reports} <= {key.namespace}
-        assert [report.key for report in plan.reports if subjects.parse(subjects.of_report(report.key, service)).key != report.key] == []
+        assert [
+            report.key
+            for report in plan.reports
+            if subjects.parse(subjects.of_report(report.key, service)).key != report.key
+        ] == []
 
 
 @given(name=subdomain(253))
@@ -229,15 +390,27 @@ def test_the_answer_of_any_template_has_a_valid_name_of_its_own(name: str) -> No
 
 @given(bodies=worlds())
 @many
-def test_what_is_written_on_an_object_and_sent_as_an_event_can_be_printed_too(bodies: list[Body]) -> None:
+def test_what_is_written_on_an_object_and_sent_as_an_event_can_be_printed_too(
+    bodies: list[Body],
+) -> None:
     seen = testing.projection(*bodies)
     for service, (planner, kinds) in PLANNERS.items():
         for key in (key_of(body) for body in bodies if body["kind"] in kinds):
-            reports = [report.message(service) for report in planner(seen, key).reports if report.key == key]
-            for action in statuswriter.plan(testing.projection(*bodies, reports=reports), key, NOW).actions:
+            reports = [
+                report.message(service)
+                for report in planner(seen, key).reports
+                if report.key == key
+            ]
+            for action in statuswriter.plan(
+                testing.projection(*bodies, reports=reports), key, NOW
+            ).actions:
                 match action:
                     case WriteStatus(status=status):
-                        assert [c for c in status["conditions"] if not c["message"].isprintable() or len(c["message"]) > 1024] == []
+                        assert [
+                            c
+                            for c in status["conditions"]
+                            if not c["message"].isprintable() or len(c["message"]) > 1024
+                        ] == []
                     case SendEvent():
                         event = event_body(action, NOW, "0" * 10, "i")
                         assert event["metadata"]["namespace"] == (key.namespace or "default")

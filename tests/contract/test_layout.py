@@ -11,9 +11,23 @@ import pytest
 from aimschema import labels, reasons, subjects
 
 ROOT = Path(__file__).parents[2]
-SERVICES = sorted(path for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists())
-DISTRIBUTIONS = sorted(path.parent for folder in ("libs", "services", "jobs", "cli") for path in (ROOT / folder).glob("*/pyproject.toml"))
-SHAPE = {"__init__.py", "__main__.py", "settings.py", "projection.py", "plan.py", "py.typed", "tests"}
+SERVICES = sorted(
+    path for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists()
+)
+DISTRIBUTIONS = sorted(
+    path.parent
+    for folder in ("libs", "services", "jobs", "cli")
+    for path in (ROOT / folder).glob("*/pyproject.toml")
+)
+SHAPE = {
+    "__init__.py",
+    "__main__.py",
+    "settings.py",
+    "projection.py",
+    "plan.py",
+    "py.typed",
+    "tests",
+}
 
 
 def code(path: Path) -> Iterator[Path]:
@@ -27,14 +41,24 @@ def test_a_service_has_the_shape_of_all_services(service: Path) -> None:
     assert {path.name for path in package.iterdir()} >= SHAPE
     assert len((package / "__main__.py").read_text().splitlines()) <= 40
     for part in ("consumes", "emits", "settings", "permissions"):
-        assert re.search(rf"^(\| {part} \||\*\*{part}\*\*)", (service / "README.md").read_text(), re.MULTILINE | re.IGNORECASE), part
+        assert re.search(
+            rf"^(\| {part} \||\*\*{part}\*\*)",
+            (service / "README.md").read_text(),
+            re.MULTILINE | re.IGNORECASE,
+        ), part
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda path: path.name)
 def test_every_package_used_is_pinned(distribution: Path) -> None:
     project = tomllib.loads((distribution / "pyproject.toml").read_text())["project"]
-    names = {re.split(r"[\[<>=~! ]", dependency)[0].replace("_", "-").lower() for dependency in project["dependencies"]}
-    own = {tomllib.loads((path / "pyproject.toml").read_text())["project"]["name"] for path in DISTRIBUTIONS}
+    names = {
+        re.split(r"[\[<>=~! ]", dependency)[0].replace("_", "-").lower()
+        for dependency in project["dependencies"]
+    }
+    own = {
+        tomllib.loads((path / "pyproject.toml").read_text())["project"]["name"]
+        for path in DISTRIBUTIONS
+    }
     pinned = {
         line.split("==")[0].replace("_", "-").lower()
         for name in ("demo", "model")
@@ -57,7 +81,10 @@ def test_every_package_imported_is_declared(distribution: Path) -> None:
     }
     project = tomllib.loads((distribution / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[\[<>=~! ]", dependency)[0] for dependency in project["dependencies"]}
-    known = {imported_as.get(name, name.replace("-", "_")) for name in declared} | {distribution.name, f"aim_{distribution.name}"}
+    known = {imported_as.get(name, name.replace("-", "_")) for name in declared} | {
+        distribution.name,
+        f"aim_{distribution.name}",
+    }
     third_party = {
         "aiohttp",
         "aioboto3",
@@ -86,11 +113,14 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def constants(module: object) -> set[str]:
-    return {value for name, value in vars(module).items() if name.isupper() and isinstance(value, str)}
+    return {
+        value for name, value in vars(module).items() if name.isupper() and isinstance(value, str)
+    }
 
 
 SPELLED_ONCE = {
-    "reasons": constants(reasons) - {"Ready", "Progressing", "Pending", "Running", "Starting", "Failed", "Available"},
+    "reasons": constants(reasons)
+    - {"Ready", "Progressing", "Pending", "Running", "Starting", "Failed", "Available"},
     "labels": {value for value in constants(labels) if "/" in value and value != labels.CACHE_PATH},
     "subjects": constants(subjects),
 }

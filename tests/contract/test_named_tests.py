@@ -7,7 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("field-faults.md", "security.md")}
-ROWS = [row for page in PAGES.values() for row in re.findall(r"^\| (\w+\d+) \|.*\| ([^|]*) \|$", page, re.MULTILINE)]
+ROWS = [
+    row
+    for page in PAGES.values()
+    for row in re.findall(r"^\| (\w+\d+) \|.*\| ([^|]*) \|$", page, re.MULTILINE)
+]
 ONLY_DOCUMENTED = {"U3"}
 
 

@@ -53,12 +53,25 @@ def denied(who: str, body: Body, old: Body | None = None, *, deleted: bool = Fal
     """What the policies have against a write of an account in aim-system, by policy."""
     metadata, operation = body["metadata"], "DELETE" if deleted else "UPDATE" if old else "CREATE"
     where = (metadata["namespace"], metadata["name"])
-    write = Write(resource_of(body), operation, *where, account(NAMESPACE, who), None if deleted else body, body if deleted else old)
+    write = Write(
+        resource_of(body),
+        operation,
+        *where,
+        account(NAMESPACE, who),
+        None if deleted else body,
+        body if deleted else old,
+    )
     found = []
     for policy in policies():
         rules = policy["spec"]["matchConstraints"]["resourceRules"]
-        if any(write.resource.plural in rule["resources"] and operation in rule["operations"] for rule in rules):
-            found += [f"{policy['metadata']['name']}: {each['message']}" for each in denials(policy, write)]
+        if any(
+            write.resource.plural in rule["resources"] and operation in rule["operations"]
+            for rule in rules
+        ):
+            found += [
+                f"{policy['metadata']['name']}: {each['message']}"
+                for each in denials(policy, write)
+            ]
     return found
 
 
@@ -71,7 +84,9 @@ def golden(service: str, name: str) -> Body:
 
 
 def pod_of(body: Body) -> Body:
-    spec: Body = body["spec"]["template"]["spec"] if body["kind"] == "Job" else body["spec"]["predictor"]
+    spec: Body = (
+        body["spec"]["template"]["spec"] if body["kind"] == "Job" else body["spec"]["predictor"]
+    )
     return spec
 
 
@@ -83,7 +98,9 @@ def container_of(body: Body) -> Body:
 RENDERED = [
     (service, file.stem)
     for service in ("cacher", "deployer", "discovery", "router")
-    for file in sorted((ROOT / "services" / service / f"aim_{service}" / "tests" / "golden").glob("*.yaml"))
+    for file in sorted(
+        (ROOT / "services" / service / f"aim_{service}" / "tests" / "golden").glob("*.yaml")
+    )
 ]
 
 
@@ -97,8 +114,16 @@ def test_what_a_service_renders_passes(service: str, name: str) -> None:
 
 def defaulted(body: Body) -> None:
     """What an API server fills in (core/v1 and batch/v1 defaults)."""
-    pod_of(body).update(dnsPolicy="ClusterFirst", schedulerName="default-scheduler", terminationGracePeriodSeconds=30)
-    more = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent"}
+    pod_of(body).update(
+        dnsPolicy="ClusterFirst",
+        schedulerName="default-scheduler",
+        terminationGracePeriodSeconds=30,
+    )
+    more = {
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "imagePullPolicy": "IfNotPresent",
+    }
     container_of(body).update(more)
 
 
@@ -124,7 +149,11 @@ JOBS = [("cacher", "download-job"), ("cacher", "size-job"), ("discovery", "disco
 PREDICTORS = [(service, name) for service, name in RENDERED if name.startswith("inference-service")]
 
 
-@pytest.mark.parametrize("variant", [defaulted, on_openshift, with_pull_secrets, without_env_or_resources], ids=lambda edit: edit.__name__)
+@pytest.mark.parametrize(
+    "variant",
+    [defaulted, on_openshift, with_pull_secrets, without_env_or_resources],
+    ids=lambda edit: edit.__name__,
+)
 @pytest.mark.parametrize(("service", "name"), JOBS)
 def test_a_job_under_other_settings_passes(service: str, name: str, variant: Edit) -> None:
     body = golden(service, name)
@@ -150,7 +179,15 @@ def test_a_download_of_another_version_passes(tag: str) -> None:
     assert denied(CACHER, body) == []
 
 
-@pytest.mark.parametrize("chosen", ["mirror.example:5000/a.b/x", f"mirror.example:5000/a.b/x:1@{DIGEST}", "downloader", "downloader:1"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        "mirror.example:5000/a.b/x",
+        f"mirror.example:5000/a.b/x:1@{DIGEST}",
+        "downloader",
+        "downloader:1",
+    ],
+)
 def test_another_downloader_image_passes_where_the_chart_names_it(chosen: str) -> None:
     body = golden("cacher", "download-job")
     found = policies(f"--set-string=services.cacher.env.AIM_DOWNLOADER_IMAGE={chosen}")
@@ -158,12 +195,21 @@ def test_another_downloader_image_passes_where_the_chart_names_it(chosen: str) -
 
     def passes(image: str) -> bool:
         container_of(body)["image"] = image
-        write = Write(resource_of(body), "CREATE", "ml", "x", account(NAMESPACE, CACHER), body, None)
+        write = Write(
+            resource_of(body), "CREATE", "ml", "x", account(NAMESPACE, CACHER), body, None
+        )
         return list(denials(jobs, write)) == []
 
     repository = chosen.partition("@")[0].removesuffix(":1")
     assert (passes(chosen), passes(f"{repository}:2")) == (True, True)
-    assert not any(passes(other) for other in (f"{repository}:5000/x", f"x{repository}", "ghcr.io/silogen/aim-downloader:0.1.0"))
+    assert not any(
+        passes(other)
+        for other in (
+            f"{repository}:5000/x",
+            f"x{repository}",
+            "ghcr.io/silogen/aim-downloader:0.1.0",
+        )
+    )
 
 
 # --- attacks: what a stolen account would try
@@ -261,9 +307,15 @@ OF_JOBS: dict[str, Edit] = {
     "no-template": lambda body: body["spec"].pop("template"),
 }
 OF_DISCOVERY: dict[str, Edit] = {
-    "secret-in-env": container(env=[{"name": "X", "valueFrom": {"secretKeyRef": {"name": "tls", "key": "tls.key"}}}]),
-    "config-in-env": container(env=[{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}]),
-    "field-in-env": container(env=[{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]),
+    "secret-in-env": container(
+        env=[{"name": "X", "valueFrom": {"secretKeyRef": {"name": "tls", "key": "tls.key"}}}]
+    ),
+    "config-in-env": container(
+        env=[{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}]
+    ),
+    "field-in-env": container(
+        env=[{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
+    ),
     "empty-dir": volume(emptyDir={}),
     "cache-volume": volume(persistentVolumeClaim={"claimName": "c-cache"}),
 }
@@ -276,10 +328,17 @@ OF_PREDICTORS: dict[str, Edit] = {
     "no-predictor": lambda body: body["spec"].pop("predictor"),
 }
 ATTACKS = [
-    *((who, name, which, edit) for who, name in [*JOBS, ("deployer", "inference-service.version-2-cached")] for which, edit in EVERYWHERE.items()),
+    *(
+        (who, name, which, edit)
+        for who, name in [*JOBS, ("deployer", "inference-service.version-2-cached")]
+        for which, edit in EVERYWHERE.items()
+    ),
     *((who, name, which, edit) for who, name in JOBS for which, edit in OF_JOBS.items()),
     *(("discovery", "discovery-job", which, edit) for which, edit in OF_DISCOVERY.items()),
-    *(("deployer", "inference-service.cached", which, edit) for which, edit in OF_PREDICTORS.items()),
+    *(
+        ("deployer", "inference-service.cached", which, edit)
+        for which, edit in OF_PREDICTORS.items()
+    ),
     ("cacher", "download-job", "image", container(image="evil.example/aim-downloader:0.1.0")),
     *(
         ("cacher", "size-job", f"image-{which}", container(image=image))
@@ -298,7 +357,10 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize(("service", "name", "edit"), [pytest.param(a[0], a[1], a[3], id=f"{a[1]}-{a[2]}") for a in ATTACKS])
+@pytest.mark.parametrize(
+    ("service", "name", "edit"),
+    [pytest.param(a[0], a[1], a[3], id=f"{a[1]}-{a[2]}") for a in ATTACKS],
+)
 def test_an_attack_is_rejected(service: str, name: str, edit: Edit) -> None:
     attack, before = golden(service, name), golden(service, name)
     edit(attack)
@@ -309,25 +371,54 @@ def test_an_attack_is_rejected(service: str, name: str, edit: Edit) -> None:
 
 CONFIG_MAPS = [
     pytest.param(DISCOVERY, "kube-system", "coredns", {MANAGED_BY: "aim"}, id="coredns"),
-    pytest.param(DISCOVERY, "kube-system", "x-discovery", {MANAGED_BY: "aim"}, id="a-name-of-ours-in-kube-system"),
-    pytest.param(DISCOVERY, NAMESPACE, "x-discovery", {MANAGED_BY: "aim"}, id="an-answer-in-our-namespace"),
-    pytest.param(DISCOVERY, NAMESPACE, "aim-nats-config", {MANAGED_BY: "aim"}, id="configuration-of-nats"),
+    pytest.param(
+        DISCOVERY,
+        "kube-system",
+        "x-discovery",
+        {MANAGED_BY: "aim"},
+        id="a-name-of-ours-in-kube-system",
+    ),
+    pytest.param(
+        DISCOVERY, NAMESPACE, "x-discovery", {MANAGED_BY: "aim"}, id="an-answer-in-our-namespace"
+    ),
+    pytest.param(
+        DISCOVERY, NAMESPACE, "aim-nats-config", {MANAGED_BY: "aim"}, id="configuration-of-nats"
+    ),
     pytest.param(DISCOVERY, "ml", "app-settings", {MANAGED_BY: "aim"}, id="of-an-application"),
     pytest.param(DISCOVERY, "ml", "x-discovery", {}, id="without-our-label"),
     pytest.param(DISCOVERY, "ml", "x-discovery", None, id="without-labels"),
     pytest.param(DISCOVERY, "ml", "image-x", {MANAGED_BY: "helm"}, id="of-another-manager"),
-    pytest.param(CACHER, NAMESPACE, "image-x", {"app.kubernetes.io/component": "cache"}, id="image-labels-by-the-cacher"),
-    pytest.param(CACHER, "ml", "app-settings", {"app.kubernetes.io/component": "cache"}, id="of-an-application-by-the-cacher"),
+    pytest.param(
+        CACHER,
+        NAMESPACE,
+        "image-x",
+        {"app.kubernetes.io/component": "cache"},
+        id="image-labels-by-the-cacher",
+    ),
+    pytest.param(
+        CACHER,
+        "ml",
+        "app-settings",
+        {"app.kubernetes.io/component": "cache"},
+        id="of-an-application-by-the-cacher",
+    ),
     pytest.param(CACHER, "ml", "corporate-ca", {}, id="certificates-of-somebody-else"),
 ]
 
 
 def config_map(place: str, name: str, labels: Body | None) -> Body:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": place, "name": name} | ({} if labels is None else {"labels": labels})}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": place, "name": name}
+        | ({} if labels is None else {"labels": labels}),
+    }
 
 
 @pytest.mark.parametrize(("who", "place", "name", "labels"), CONFIG_MAPS)
-def test_a_config_map_of_somebody_else_is_not_written(who: str, place: str, name: str, labels: Body | None) -> None:
+def test_a_config_map_of_somebody_else_is_not_written(
+    who: str, place: str, name: str, labels: Body | None
+) -> None:
     assert denied(who, config_map(place, name, labels)) != []
 
 
@@ -372,17 +463,23 @@ def test_the_cacher_makes_no_claim_of_another_name() -> None:
         (ROUTER, "router", "route.plain"),
     ],
 )
-def test_nothing_is_written_or_deleted_in_these_namespaces(who: str, service: str, name: str, place: str, *, deleted: bool) -> None:
+def test_nothing_is_written_or_deleted_in_these_namespaces(
+    who: str, service: str, name: str, place: str, *, deleted: bool
+) -> None:
     body = golden(service, name)
     body["metadata"]["namespace"] = place
     assert denied(who, body, deleted=deleted) != []
 
 
 @pytest.mark.parametrize(("service", "name"), PREDICTORS)
-def test_what_others_added_to_a_predictor_does_not_hold_up_a_change(service: str, name: str) -> None:
+def test_what_others_added_to_a_predictor_does_not_hold_up_a_change(
+    service: str, name: str
+) -> None:
     """A service must be stopped whatever a person has done to its InferenceService."""
     before = golden(service, name)
-    pod_of(before).update(nodeName="node-1", initContainers=SIDE, volumes=[{"name": "x", "hostPath": {"path": "/"}}])
+    pod_of(before).update(
+        nodeName="node-1", initContainers=SIDE, volumes=[{"name": "x", "hostPath": {"path": "/"}}]
+    )
     before["spec"]["transformer"] = {"containers": SIDE}
     after = copy.deepcopy(before)
     pod_of(after).update(minReplicas=3, maxReplicas=3)
@@ -398,12 +495,20 @@ def test_writes_of_others_are_not_looked_at(who: str) -> None:
 
 def test_every_policy_is_bound_and_denies() -> None:
     bodies = render(CHART)
-    bound = {body["spec"]["policyName"]: body["spec"]["validationActions"] for body in bodies if body["kind"] == f"{POLICY}Binding"}
+    bound = {
+        body["spec"]["policyName"]: body["spec"]["validationActions"]
+        for body in bodies
+        if body["kind"] == f"{POLICY}Binding"
+    }
     assert bound == {policy["metadata"]["name"]: ["Deny"] for policy in policies()}
     assert {policy["spec"]["failurePolicy"] for policy in policies()} == {"Fail"}
 
 
-@pytest.mark.parametrize("arguments", [("--set=admissionPolicy.enabled=false",), ("--kube-version=1.29.0",)], ids=["off", "kubernetes-1.29"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--set=admissionPolicy.enabled=false",), ("--kube-version=1.29.0",)],
+    ids=["off", "kubernetes-1.29"],
+)
 def test_there_are_none_where_they_are_off_or_unknown(arguments: tuple[str, ...]) -> None:
     assert policies(*arguments) == ()
 

@@ -20,10 +20,23 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CRDS = Path(os.environ.get("AIM_REAL_CRDS") or REPOSITORY.parent / "shared" / "crds")
 GOLDEN = sorted(REPOSITORY.glob("services/*/*/tests/golden/*.yaml"))
 KUBERNETES = "1.32"
-no_crds = pytest.mark.skipif(not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)")
+no_crds = pytest.mark.skipif(
+    not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)"
+)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the CRDs are large
 PRESERVE, INT_OR_STRING = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"
-KEPT = ("enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "required", "format")
+KEPT = (
+    "enum",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "required",
+    "format",
+)
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
@@ -66,13 +79,18 @@ def schemas() -> dict[tuple[str, str], dict[str, Any]]:
             for version in crd["spec"]["versions"]:
                 schema = strict(version["schema"]["openAPIV3Schema"])
                 schema["properties"] |= {"metadata": {"type": "object"}}
-                found[f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]] = schema
+                found[f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]] = (
+                    schema
+                )
     return found
 
 
 def problems(body: dict[str, Any]) -> list[str]:
     schema = schemas()[body["apiVersion"], body["kind"]]
-    return [f"{error.json_path}: {error.message}" for error in jsonschema.Draft202012Validator(schema).iter_errors(body)]
+    return [
+        f"{error.json_path}: {error.message}"
+        for error in jsonschema.Draft202012Validator(schema).iter_errors(body)
+    ]
 
 
 def rendered(file: Path) -> dict[str, Any]:
@@ -86,10 +104,16 @@ def by_schema(group: str) -> list[Any]:
     def of(api_version: str) -> str:
         if api_version.startswith("aim."):
             return "our"
-        return "other" if api_version.startswith(("serving.kserve.io", "gateway.networking.k8s.io")) else "builtin"
+        return (
+            "other"
+            if api_version.startswith(("serving.kserve.io", "gateway.networking.k8s.io"))
+            else "builtin"
+        )
 
     return [
-        pytest.param(file, id=f"{file.parts[-4]}-{file.stem}", marks=no_crds if group == "other" else ())
+        pytest.param(
+            file, id=f"{file.parts[-4]}-{file.stem}", marks=no_crds if group == "other" else ()
+        )
         for file in GOLDEN
         if of(rendered(file)["apiVersion"]) == group
     ]
@@ -101,7 +125,10 @@ def renderers() -> set[tuple[str, str]]:
         (file.parent.name, node.name.replace("_", "-"))
         for file in REPOSITORY.glob("services/*/*/render.py")
         for node in ast.parse(file.read_text()).body
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.returns is not None and ast.unparse(node.returns) == "Body"
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("_")
+        and node.returns is not None
+        and ast.unparse(node.returns) == "Body"
     }
 
 
@@ -111,7 +138,16 @@ def test_every_renderer_has_a_golden_file_and_every_golden_file_a_renderer() -> 
 
 
 def test_every_kind_that_is_made_is_among_them() -> None:
-    made = {"Job", "PersistentVolumeClaim", "ConfigMap", "ModelCache", "InferenceService", "HTTPRoute", "Event", "PodDisruptionBudget"}
+    made = {
+        "Job",
+        "PersistentVolumeClaim",
+        "ConfigMap",
+        "ModelCache",
+        "InferenceService",
+        "HTTPRoute",
+        "Event",
+        "PodDisruptionBudget",
+    }
     assert {rendered(file)["kind"] for file in GOLDEN} == made
 
 
@@ -141,13 +177,38 @@ def test_an_unknown_field_would_be_noticed(file: Path) -> None:
 @pytest.mark.parametrize(
     ("schema", "value", "fits"),
     [
-        pytest.param({"type": "object", "properties": {"a": {"type": "string"}}}, {"a": "x"}, True, id="known"),
-        pytest.param({"type": "object", "properties": {"a": {"type": "string"}}}, {"b": "x"}, False, id="unknown"),
+        pytest.param(
+            {"type": "object", "properties": {"a": {"type": "string"}}},
+            {"a": "x"},
+            True,
+            id="known",
+        ),
+        pytest.param(
+            {"type": "object", "properties": {"a": {"type": "string"}}},
+            {"b": "x"},
+            False,
+            id="unknown",
+        ),
         pytest.param({"type": "object", PRESERVE: True}, {"b": "x"}, True, id="preserved"),
-        pytest.param({"type": "object", "additionalProperties": {"type": "integer"}}, {"b": "x"}, False, id="map-of-numbers"),
-        pytest.param({INT_OR_STRING: True, "anyOf": [{"type": "integer"}, {"type": "string"}]}, "8Gi", True, id="int-or-string"),
+        pytest.param(
+            {"type": "object", "additionalProperties": {"type": "integer"}},
+            {"b": "x"},
+            False,
+            id="map-of-numbers",
+        ),
+        pytest.param(
+            {INT_OR_STRING: True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "8Gi",
+            True,
+            id="int-or-string",
+        ),
         pytest.param({"type": "string", "nullable": True}, None, True, id="nullable"),
-        pytest.param({"type": "object", "properties": {"a": {}}, "oneOf": [{"required": ["a"]}]}, {"a": 1}, True, id="junctor"),
+        pytest.param(
+            {"type": "object", "properties": {"a": {}}, "oneOf": [{"required": ["a"]}]},
+            {"a": 1},
+            True,
+            id="junctor",
+        ),
     ],
 )
 def test_how_schemas_are_read(schema: dict[str, Any], value: Any, *, fits: bool) -> None:

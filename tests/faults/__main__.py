@@ -23,22 +23,38 @@ console = Console(width=160 if not sys.stdout.isatty() else None)
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2, metavar="N", help="seeds 1 to N for each fault")
+    parser.add_argument(
+        "--seeds", type=int, default=2, metavar="N", help="seeds 1 to N for each fault"
+    )
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--services", type=int, default=50)
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="faults whose name has this in it; may be given several times")
-    parser.add_argument("--flaky", action="store_true", help="the first download of one source fails, which costs 30 s a run")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="faults whose name has this in it; may be given several times",
+    )
+    parser.add_argument(
+        "--flaky",
+        action="store_true",
+        help="the first download of one source fails, which costs 30 s a run",
+    )
     parser.add_argument("--keep", type=Path, help="keep logs and bus of failed runs in this folder")
     return parser.parse_args()
 
 
-async def run_one(name: str, seed: int, fleet: Fleet, expected: State | None, keep: Path | None) -> tuple[State, Outcome]:
+async def run_one(
+    name: str, seed: int, fleet: Fleet, expected: State | None, keep: Path | None
+) -> tuple[State, Outcome]:
     """In a world of its own."""
     fault = THOROUGH.get(name, UNDISTURBED)
     with tempfile.TemporaryDirectory(prefix="aim-faults-") as made:
         folder = Path(made)
         async with world(folder, seed, flaky=fleet.flaky, unruly=fault.unruly) as here:
-            state, outcome = await bring_up(here, fleet, expected, fault.strike, seed, over_s=fault.over_s)
+            state, outcome = await bring_up(
+                here, fleet, expected, fault.strike, seed, over_s=fault.over_s
+            )
         if outcome.problems and keep is not None:
             kept = keep / f"{name}-{seed}"
             kept.mkdir(parents=True, exist_ok=True)
@@ -61,8 +77,13 @@ async def run_all(args: argparse.Namespace) -> bool:
             tell(name, seed, outcome)
             results.setdefault(name, []).append(outcome)
     console.print(summary(results, fleet, undisturbed))
-    failed = sum(bool(outcome.problems) for outcomes in results.values() for outcome in outcomes) + bool(undisturbed.problems)
-    console.print(f"{sum(map(len, results.values()))} runs in {time.monotonic() - started_s:.0f} s, {failed} failed", highlight=False)
+    failed = sum(
+        bool(outcome.problems) for outcomes in results.values() for outcome in outcomes
+    ) + bool(undisturbed.problems)
+    console.print(
+        f"{sum(map(len, results.values()))} runs in {time.monotonic() - started_s:.0f} s, {failed} failed",
+        highlight=False,
+    )
     return failed == 0
 
 
@@ -74,23 +95,48 @@ def tell(name: str, seed: int, outcome: Outcome) -> None:
     if len(outcome.problems) > SHOWN:
         console.print(f"    and {len(outcome.problems) - SHOWN} more")
     if outcome.problems:
-        console.print(f"    again: python tests/faults --only {name} --seed {seed}", highlight=False)
+        console.print(
+            f"    again: python tests/faults --only {name} --seed {seed}", highlight=False
+        )
 
 
 def summary(results: dict[str, list[Outcome]], fleet: Fleet, undisturbed: Outcome) -> Table:
     """fault × seeds × outcome."""
-    made = Table(title=f"{fleet.size} services, brought up in {undisturbed.seconds:.1f} s undisturbed")
-    for column in ("fault", "seeds", "held", "kills", "requests spoiled", "Job runs", "versions judged", "seconds"):
+    made = Table(
+        title=f"{fleet.size} services, brought up in {undisturbed.seconds:.1f} s undisturbed"
+    )
+    for column in (
+        "fault",
+        "seeds",
+        "held",
+        "kills",
+        "requests spoiled",
+        "Job runs",
+        "versions judged",
+        "seconds",
+    ):
         made.add_column(column, justify="left" if column == "fault" else "right")
     for name, outcomes in results.items():
         held = sum(not outcome.problems for outcome in outcomes)
-        sums = [sum(getattr(outcome, field) for outcome in outcomes) for field in ("kills", "faulty", "runs", "versions")]
+        sums = [
+            sum(getattr(outcome, field) for outcome in outcomes)
+            for field in ("kills", "faulty", "runs", "versions")
+        ]
         seconds = "/".join(f"{outcome.seconds:.0f}" for outcome in outcomes)
-        made.add_row(name, str(len(outcomes)), f"{held}", *map(str, sums), seconds, style="" if held == len(outcomes) else "red")
+        made.add_row(
+            name,
+            str(len(outcomes)),
+            f"{held}",
+            *map(str, sums),
+            seconds,
+            style="" if held == len(outcomes) else "red",
+        )
     return made
 
 
 if __name__ == "__main__":
-    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # (what is cut off while it is served is not worth a word)
+    logging.getLogger("aiohttp").setLevel(
+        logging.CRITICAL
+    )  # (what is cut off while it is served is not worth a word)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     sys.exit(0 if asyncio.run(run_all(arguments())) else 1)

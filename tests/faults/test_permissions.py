@@ -27,12 +27,29 @@ from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing import eventually
 from aimlab.testing.permissions import granted, table, used
 from aimschema import labels, reasons
-from aimschema.resources import BUDGET, CACHE, CONFIG, EVENT, INFERENCE_SERVICE, MODEL, NAMESPACE, POD, ROUTE, SERVICE, TEMPLATE, Resource
+from aimschema.resources import (
+    BUDGET,
+    CACHE,
+    CONFIG,
+    EVENT,
+    INFERENCE_SERVICE,
+    MODEL,
+    NAMESPACE,
+    POD,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Resource,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 SPACE = "ns0"
 SEED = 7
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("permissions"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("permissions"),
+    pytest.mark.timeout(180),
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -44,11 +61,15 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
 
 
 def there(running: World, resource: Resource, name: str, namespace: str = SPACE) -> Body | None:
-    entry = running.api.cluster.store.collections[resource.group, resource.plural].get(namespace if resource.namespaced else "", name)
+    entry = running.api.cluster.store.collections[resource.group, resource.plural].get(
+        namespace if resource.namespaced else "", name
+    )
     return None if entry is None else entry.obj
 
 
-async def until(running: World, resource: Resource, name: str, holds: Callable[[Body | None], bool]) -> None:
+async def until(
+    running: World, resource: Resource, name: str, holds: Callable[[Body | None], bool]
+) -> None:
     async def look() -> bool:
         return holds(there(running, resource, name))
 
@@ -77,7 +98,14 @@ async def template(running: World, name: str, model: int, **spec: Any) -> None:
             TEMPLATE,
             SPACE,
             name,
-            {"model": model_name(model), "metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1, **spec},
+            {
+                "model": model_name(model),
+                "metric": "latency",
+                "gpuModel": "MI300X",
+                "gpusPerReplica": 1,
+                "tensorParallelism": 1,
+                **spec,
+            },
         )
     )
 
@@ -93,9 +121,13 @@ async def a_server_without_watch_lists(running: World) -> None:
 
 async def routing_is_switched_off_and_on(running: World) -> None:
     """The router removes its route."""
-    await running.cluster.merge_patch(CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": False}}})
+    await running.cluster.merge_patch(
+        CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": False}}}
+    )
     await until(running, ROUTE, "s0", is_gone)
-    await running.cluster.merge_patch(CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": True}}})
+    await running.cluster.merge_patch(
+        CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": True}}}
+    )
     await until(running, ROUTE, "s0", lambda body: body is not None)
 
 
@@ -103,20 +135,34 @@ async def a_cache_asks_for_a_class_that_is_not_there(running: World) -> None:
     """The cacher removes a claim that never got a volume, once another class is asked for."""
     spec = {"sourceUri": "hf://org/Misplaced", "size": "1Gi", "storageClassName": "nowhere"}
     await running.cluster.create(an_object(CACHE, SPACE, "misplaced", spec))
-    await until(running, CACHE, "misplaced", says(reasons.STORAGE_READY, reasons.STORAGE_CLASS_MISSING))
-    await running.cluster.merge_patch(CACHE, SPACE, "misplaced", {"spec": {"storageClassName": "lab"}})
+    await until(
+        running, CACHE, "misplaced", says(reasons.STORAGE_READY, reasons.STORAGE_CLASS_MISSING)
+    )
+    await running.cluster.merge_patch(
+        CACHE, SPACE, "misplaced", {"spec": {"storageClassName": "lab"}}
+    )
     await until(running, CACHE, "misplaced", is_available)
 
 
 async def nobody_asks_for_a_failed_cache_any_more(running: World) -> None:
     """The cacher removes a cache that it made."""
-    await running.cluster.create(an_object(MODEL, None, "gone", {"name": model_name(fleet.GONE), "image": image_of(fleet.GONE)}))
+    await running.cluster.create(
+        an_object(
+            MODEL, None, "gone", {"name": model_name(fleet.GONE), "image": image_of(fleet.GONE)}
+        )
+    )
     await template(running, "gone", fleet.GONE)
-    await running.cluster.create(an_object(SERVICE, SPACE, "gone", {"model": model_name(fleet.GONE), "templateRef": "gone"}))
+    await running.cluster.create(
+        an_object(SERVICE, SPACE, "gone", {"model": model_name(fleet.GONE), "templateRef": "gone"})
+    )
 
     def made() -> list[str]:
         caches = running.api.cluster.store.collections[CACHE.group, CACHE.plural].entries(SPACE)
-        return [entry.obj["metadata"]["name"] for entry in caches if entry.obj["spec"]["sourceUri"] == fleet.GONE_SOURCE]
+        return [
+            entry.obj["metadata"]["name"]
+            for entry in caches
+            if entry.obj["spec"]["sourceUri"] == fleet.GONE_SOURCE
+        ]
 
     async def there_is_one() -> bool:
         return bool(made())
@@ -134,9 +180,15 @@ async def the_news_of_a_pod_never_comes(running: World) -> None:
 
     def strip(key: CollectionKey, change: Change) -> None:
         metadata = change.entry.obj["metadata"]
-        if key == ("", "pods") and change.type == "ADDED" and metadata.get("labels", {}).get(labels.LABEL_TEMPLATE) == "unheard":
+        if (
+            key == ("", "pods")
+            and change.type == "ADDED"
+            and metadata.get("labels", {}).get(labels.LABEL_TEMPLATE) == "unheard"
+        ):
             bare = {"metadata": {"labels": {labels.MANAGED_BY: None}}}
-            stripping.append(asyncio.create_task(running.cluster.merge_patch(POD, SPACE, metadata["name"], bare)))
+            stripping.append(
+                asyncio.create_task(running.cluster.merge_patch(POD, SPACE, metadata["name"], bare))
+            )
 
     running.api.cluster.store.observers.append(strip)
     await template(running, "unheard", 0)
@@ -151,18 +203,31 @@ async def a_store_has_a_private_ca(running: World, folder: Path) -> None:
     await running.kill(reasons.CACHER)
     await running.start(reasons.CACHER, AIM_CA_BUNDLE=str(authority.certificate))
     await running.ready_one(reasons.CACHER)
-    await running.cluster.create(an_object(CACHE, SPACE, "private", {"sourceUri": "hf://org/Private", "size": "1Gi"}))
+    await running.cluster.create(
+        an_object(CACHE, SPACE, "private", {"sourceUri": "hf://org/Private", "size": "1Gi"})
+    )
     await until(running, CACHE, "private", is_available)
 
 
 async def no_pod_is_admitted(running: World) -> None:
     """Discovery and the cacher read the Events of a Job without a pod."""
     quota = an_object(RESOURCE_QUOTA, "crowded", "no-pods", {"hard": {"pods": "0"}})
-    await running.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowded"}}, resource=NAMESPACE)
+    await running.cluster.create(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowded"}},
+        resource=NAMESPACE,
+    )
     await running.cluster.create(quota, resource=RESOURCE_QUOTA)
-    spec = {"model": model_name(0), "metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1}
+    spec = {
+        "model": model_name(0),
+        "metric": "latency",
+        "gpuModel": "MI300X",
+        "gpusPerReplica": 1,
+        "tensorParallelism": 1,
+    }
     await running.cluster.create(an_object(TEMPLATE, "crowded", "t", spec))
-    await running.cluster.create(an_object(CACHE, "crowded", "c", {"sourceUri": "hf://org/Crowded", "size": "1Gi"}))
+    await running.cluster.create(
+        an_object(CACHE, "crowded", "c", {"sourceUri": "hf://org/Crowded", "size": "1Gi"})
+    )
 
     async with asyncio.timeout(90.0):
         while not (read_by(running, reasons.DISCOVERY) and read_by(running, reasons.CACHER)):  # noqa: ASYNC110 (other processes make it true)
@@ -171,12 +236,22 @@ async def no_pod_is_admitted(running: World) -> None:
 
 def read_by(running: World, service: str, resource: Resource = EVENT, verb: str = "list") -> bool:
     user = f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}"
-    return any((call.user, call.resource, call.verb) == (user, resource.plural, verb) for call in running.api.access.calls)
+    return any(
+        (call.user, call.resource, call.verb) == (user, resource.plural, verb)
+        for call in running.api.access.calls
+    )
 
 
 async def a_config_names_a_gateway_that_is_not_there(running: World) -> None:
     """The statuswriter asks for the config before it sends an Event on it."""
-    await running.cluster.create(an_object(CONFIG, SPACE, "advised", {"routing": {"autoCreateRoute": True, "gateway": {"name": "missing"}}}))
+    await running.cluster.create(
+        an_object(
+            CONFIG,
+            SPACE,
+            "advised",
+            {"routing": {"autoCreateRoute": True, "gateway": {"name": "missing"}}},
+        )
+    )
     async with asyncio.timeout(60.0):
         while not read_by(running, reasons.STATUSWRITER, CONFIG, "get"):  # noqa: ASYNC110 (another process makes it true)
             await asyncio.sleep(0.5)
@@ -185,7 +260,9 @@ async def a_config_names_a_gateway_that_is_not_there(running: World) -> None:
 async def a_model_server_gets_no_pod(running: World) -> None:
     """The deployer reads the Events of its InferenceService."""
     unready = {"type": "Ready", "status": "False", "lastTransitionTime": "2030-01-01T00:00:00Z"}
-    await running.cluster.merge_patch(INFERENCE_SERVICE, SPACE, "s3", {"status": {"conditions": [unready]}}, subresource="status")
+    await running.cluster.merge_patch(
+        INFERENCE_SERVICE, SPACE, "s3", {"status": {"conditions": [unready]}}, subresource="status"
+    )
     await running.cluster.delete(POD, SPACE, "s3-predictor-0", grace_period_s=0)
     async with asyncio.timeout(120.0):
         while not read_by(running, reasons.DEPLOYER):  # noqa: ASYNC110 (another process makes it true)
@@ -197,7 +274,9 @@ async def a_service_gets_a_second_replica_and_loses_it(running: World) -> None:
     await running.cluster.merge_patch(SERVICE, SPACE, "s0", {"spec": {"replicas": 2}})
     await until(running, BUDGET, "s0", lambda body: body is not None)
     await running.cluster.merge_patch(BUDGET, SPACE, "s0", {"spec": {"maxUnavailable": 2}})
-    await until(running, BUDGET, "s0", lambda body: body is not None and body["spec"]["maxUnavailable"] == 1)
+    await until(
+        running, BUDGET, "s0", lambda body: body is not None and body["spec"]["maxUnavailable"] == 1
+    )
     await running.cluster.merge_patch(SERVICE, SPACE, "s0", {"spec": {"replicas": 1}})
     await until(running, BUDGET, "s0", is_gone)
 
@@ -205,12 +284,24 @@ async def a_service_gets_a_second_replica_and_loses_it(running: World) -> None:
 async def a_registry_wants_credentials(running: World) -> None:
     """Discovery reads them once it inspects images; the other paths take longer than that."""
     metadata = {"name": "registry", "namespace": SYSTEM_NAMESPACE}
-    login = {"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": '{"auths": {}}'}}
-    await running.cluster.create({"apiVersion": SECRET.api_version, "kind": SECRET.kind, "metadata": metadata, **login}, resource=SECRET)
-    await running.cluster.create(an_object(CONFIG, SYSTEM_NAMESPACE, "default", {"images": {"imagePullSecrets": ["registry"]}}))
+    login = {
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": '{"auths": {}}'},
+    }
+    await running.cluster.create(
+        {"apiVersion": SECRET.api_version, "kind": SECRET.kind, "metadata": metadata, **login},
+        resource=SECRET,
+    )
+    await running.cluster.create(
+        an_object(
+            CONFIG, SYSTEM_NAMESPACE, "default", {"images": {"imagePullSecrets": ["registry"]}}
+        )
+    )
 
 
-async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_never_used(running: World, tmp_path: Path) -> None:
+async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_never_used(
+    running: World, tmp_path: Path
+) -> None:
     await a_server_without_watch_lists(running)
     await a_registry_wants_credentials(running)
     async with asyncio.TaskGroup() as paths:
@@ -223,7 +314,11 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
         paths.create_task(a_config_names_a_gateway_that_is_not_there(running))
         paths.create_task(a_service_gets_a_second_replica_and_loses_it(running))
     await a_store_has_a_private_ca(running, tmp_path)
-    calls = [call for call in running.api.access.calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
+    calls = [
+        call
+        for call in running.api.access.calls
+        if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")
+    ]
     assert [call for call in calls if not call.granted] == []
     grants = granted(rbac())
     needed = used(grants, calls, SYSTEM_NAMESPACE)
@@ -233,16 +328,29 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
     head, mark, _ = PAGE.read_text().partition("<!-- written by make rbac -->\n\n")
     if os.environ.get("AIM_WRITE_GOLDEN"):
         PAGE.write_text(f"{head}{mark}{told}")
-    assert PAGE.read_text() == f"{head}{mark}{told}", "docs/permissions.md is out of date: make rbac"
+    assert PAGE.read_text() == f"{head}{mark}{told}", (
+        "docs/permissions.md is out of date: make rbac"
+    )
 
 
-async def test_a_service_that_lacks_a_permission_names_it_on_the_object_and_goes_on_by_itself_once_it_has_it(running: World) -> None:
+async def test_a_service_that_lacks_a_permission_names_it_on_the_object_and_goes_on_by_itself_once_it_has_it(
+    running: World,
+) -> None:
     """Even `create`, of which a real API server says only that something is forbidden."""
     (cluster_role,) = [kind for kind in RBAC_KINDS if kind.kind == "ClusterRole"]
-    (role,) = [body for body in rbac() if body["kind"] == "ClusterRole" and body["metadata"]["name"] == "aim-cacher"]
-    less = [rule | {"verbs": ["get", "patch", "delete"]} if rule["resources"] == ["jobs"] else rule for rule in role["rules"]]
+    (role,) = [
+        body
+        for body in rbac()
+        if body["kind"] == "ClusterRole" and body["metadata"]["name"] == "aim-cacher"
+    ]
+    less = [
+        rule | {"verbs": ["get", "patch", "delete"]} if rule["resources"] == ["jobs"] else rule
+        for rule in role["rules"]
+    ]
     await running.cluster.merge_patch(cluster_role, None, "aim-cacher", {"rules": less})
-    await running.cluster.create(an_object(CACHE, SPACE, "lacking", {"sourceUri": "hf://org/Lacking", "size": "1Gi"}))
+    await running.cluster.create(
+        an_object(CACHE, SPACE, "lacking", {"sourceUri": "hf://org/Lacking", "size": "1Gi"})
+    )
     missing = f'cannot create resource "jobs" in API group "batch" in the namespace "{SPACE}"'
     await until(running, CACHE, "lacking", says(reasons.FILLED, reasons.DOWNLOADING, missing))
     await until(running, CACHE, "lacking", says(reasons.PROGRESSING, reasons.DOWNLOADING, missing))

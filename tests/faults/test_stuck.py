@@ -65,7 +65,10 @@ def both(*flaws: Flaw) -> Flaw:
 
 def with_spec(kind: str, **changed: object) -> Flaw:
     def change(history: History) -> None:
-        history.to_create = [body if body["kind"] != kind else {**body, "spec": {**body["spec"], **changed}} for body in history.to_create]
+        history.to_create = [
+            body if body["kind"] != kind else {**body, "spec": {**body["spec"], **changed}}
+            for body in history.to_create
+        ]
 
     return change
 
@@ -73,7 +76,15 @@ def with_spec(kind: str, **changed: object) -> Flaw:
 def taken(kind: str, name: str) -> Flaw:
     def create(history: History) -> None:
         metadata = {"name": name, "namespace": "ns0"}
-        history.cluster.create({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": {}, "status": {"observed": 1}})
+        history.cluster.create(
+            {
+                "apiVersion": "v1",
+                "kind": kind,
+                "metadata": metadata,
+                "spec": {},
+                "status": {"observed": 1},
+            }
+        )
 
     return create
 
@@ -106,7 +117,14 @@ def two_caches(history: History) -> None:
     spec = {"sourceUri": SOURCE, "size": "1Gi"}
     for name in ("mine", "mine-too"):
         metadata: Body = {"name": name, "namespace": "ns0", "labels": {}}
-        history.to_create.append({"apiVersion": CACHE.api_version, "kind": CACHE.kind, "metadata": metadata, "spec": spec})
+        history.to_create.append(
+            {
+                "apiVersion": CACHE.api_version,
+                "kind": CACHE.kind,
+                "metadata": metadata,
+                "spec": spec,
+            }
+        )
 
 
 def same_workload_id(history: History) -> None:
@@ -128,7 +146,9 @@ FLAWS: dict[str, Flaw] = {
     "no-gateway-named": with_spec(CONFIG.kind, routing={}),
     "no-gateway": both(gone(GATEWAY.kind), never(ROUTE.kind)),
     "no-storage-class": both(gone(STORAGE_CLASS.kind), never(CLAIM.kind)),
-    "storage-class-named-that-is-not-there": both(with_spec(CONFIG.kind, cacheStorageClassName="absent"), never(CLAIM.kind)),
+    "storage-class-named-that-is-not-there": both(
+        with_spec(CONFIG.kind, cacheStorageClassName="absent"), never(CLAIM.kind)
+    ),
     "unknown-gpu": with_spec(TEMPLATE.kind, gpuModel="TPU"),
     "model-of-another-name": with_spec(SERVICE.kind, model="another"),
     "claim-name-taken": taken(CLAIM.kind, names.cache_claim(names.cache_for(SOURCE))),
@@ -167,7 +187,10 @@ def stranded(history: History) -> list[str]:
 def condition(body: Body, type_: str) -> Body:
     """An object that nobody has said anything of is stranded too."""
     found = (body.get("status") or {}).get("conditions") or ()
-    return next((each for each in found if each["type"] == type_), {"reason": "nothing", "message": "was said"})
+    return next(
+        (each for each in found if each["type"] == type_),
+        {"reason": "nothing", "message": "was said"},
+    )
 
 
 def has_a_time_to_come(body: Body, now: datetime.datetime) -> bool:
@@ -176,11 +199,16 @@ def has_a_time_to_come(body: Body, now: datetime.datetime) -> bool:
 
 
 def names_it(said: Body, body: Body, other: Body) -> bool:
-    same_place = other["metadata"].get("namespace") in {None, body["metadata"].get("namespace"), fleet.GATEWAY_NAMESPACE}
+    same_place = other["metadata"].get("namespace") in {
+        None,
+        body["metadata"].get("namespace"),
+        fleet.GATEWAY_NAMESPACE,
+    }
     return (
         other is not body
         and same_place
-        and other["metadata"]["name"] in said["message"].replace("/", " ").replace(";", " ").replace(":", " ").split()
+        and other["metadata"]["name"]
+        in said["message"].replace("/", " ").replace(";", " ").replace(":", " ").split()
     )
 
 
@@ -219,8 +247,15 @@ def test_one_thing_is_wrong(flaw: str) -> None:
     assert stranded(history) == []
 
 
-@given(seed=st.integers(0, 1_000_000), flaws=st.lists(st.sampled_from(sorted(FLAWS)), min_size=2, max_size=4, unique=True))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(
+    seed=st.integers(0, 1_000_000),
+    flaws=st.lists(st.sampled_from(sorted(FLAWS)), min_size=2, max_size=4, unique=True),
+)
+@settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 def test_several_things_are_wrong(seed: int, flaws: list[str]) -> None:
     assert stranded(brought_to_rest(flaws, seed)) == []
 
@@ -229,6 +264,10 @@ def test_every_flaw_leaves_something_unready() -> None:
     """Guards the guards."""
     for flaw in FLAWS:
         history = brought_to_rest([flaw], None)
-        watched = (body for key, body in history.cluster.objects.items() if key.kind in {SERVICE.kind, CACHE.kind, MODEL.kind})
+        watched = (
+            body
+            for key, body in history.cluster.objects.items()
+            if key.kind in {SERVICE.kind, CACHE.kind, MODEL.kind}
+        )
         ready = [condition(body, reasons.READY).get("status") for body in watched]
         assert set(ready) != {"True"} or flaw == "no-config", flaw

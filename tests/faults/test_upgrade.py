@@ -20,7 +20,16 @@ from aimlab.ports import free_ports
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.messages import ObjectChanged
-from aimschema.resources import CACHE, INFERENCE_SERVICE, JOB, ROUTE, SERVICE, TEMPLATE, Key, Resource
+from aimschema.resources import (
+    CACHE,
+    INFERENCE_SERVICE,
+    JOB,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Key,
+    Resource,
+)
 
 SEED = 11
 MODEL_SERVICES = 100
@@ -38,11 +47,19 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
 async def replace(running: World, service: str, edited: Key | None) -> None:
     """With a new process that is ready before the old one is told to end, which it does with 0; in between a user scales a service."""
     port, new = free_ports(1)[0], f"{service}-new"
-    env = {"AIM_NATS_URL": running.nats.url, "AIM_HTTP_PORT": str(port), "KUBECONFIG": str(running.accounts[f"aim-{service}"])}
-    process = await running.services.start(new, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
+    env = {
+        "AIM_NATS_URL": running.nats.url,
+        "AIM_HTTP_PORT": str(port),
+        "KUBECONFIG": str(running.accounts[f"aim-{service}"]),
+    }
+    process = await running.services.start(
+        new, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env
+    )
     await until_answers(process, f"http://127.0.0.1:{port}/readyz", new)
     if edited is not None:
-        await running.cluster.merge_patch(SERVICE, edited.namespace, edited.name, {"spec": {"replicas": 3}})
+        await running.cluster.merge_patch(
+            SERVICE, edited.namespace, edited.name, {"spec": {"replicas": 3}}
+        )
     assert await running.services.stop(service) == 0
 
 
@@ -52,7 +69,10 @@ async def versions(running: World, *kinds: Resource) -> dict[Key, tuple[str, str
     for kind in kinds:
         for body in (await running.cluster.list(kind)).items:
             metadata = body["metadata"]
-            found[Key(kind.kind, metadata.get("namespace"), metadata["name"])] = (metadata["uid"], metadata["resourceVersion"])
+            found[Key(kind.kind, metadata.get("namespace"), metadata["name"])] = (
+                metadata["uid"],
+                metadata["resourceVersion"],
+            )
     return found
 
 
@@ -61,11 +81,15 @@ async def heard(running: World, kind: Resource) -> dict[Key, tuple[str, str]]:
     found = {}
     bus = await aimbus.connect(running.nats.url, name="test")
     try:
-        async with contextlib.aclosing(aimbus.read_log(bus, [subjects.objects(kind.kind)])) as events:
+        async with contextlib.aclosing(
+            aimbus.read_log(bus, [subjects.objects(kind.kind)])
+        ) as events:
             async for event in events:
                 assert isinstance(event, aimbus.Event)
                 match event.message:
-                    case ObjectChanged(kind=of, namespace=namespace, name=name, uid=uid, resource_version=version):
+                    case ObjectChanged(
+                        kind=of, namespace=namespace, name=name, uid=uid, resource_version=version
+                    ):
                         found[Key(of, namespace, name)] = (uid, version)
                     case gone:
                         raise AssertionError(f"nothing was deleted: {gone}")
@@ -78,13 +102,17 @@ async def test_a_rolling_update_touches_nothing_and_misses_nothing(running: Worl
     kept = (INFERENCE_SERVICE, ROUTE, CACHE, TEMPLATE, JOB)
     before = await versions(running, *kept)
     assert sum(key.kind == INFERENCE_SERVICE.kind for key in before) >= MODEL_SERVICES
-    edited = sorted(key for key in await versions(running, SERVICE) if key.name in {"s3", "s4"})[: len(SERVICES)]
+    edited = sorted(key for key in await versions(running, SERVICE) if key.name in {"s3", "s4"})[
+        : len(SERVICES)
+    ]
     assert len(edited) == len(SERVICES)
     for service, key in zip(SERVICES, edited, strict=True):
         await replace(running, service, key)
 
     async def all_scaled() -> bool:
-        made = [await running.cluster.get(INFERENCE_SERVICE, key.namespace, key.name) for key in edited]
+        made = [
+            await running.cluster.get(INFERENCE_SERVICE, key.namespace, key.name) for key in edited
+        ]
         return all(body["spec"]["predictor"]["minReplicas"] == 3 for body in made)
 
     await eventually(all_scaled, "what was edited is scaled")

@@ -15,7 +15,11 @@ from faultlab.outcome import State
 from faultlab.world import World, bring_up, clear, world
 
 SEED = 7
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("faults"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("faults"),
+    pytest.mark.timeout(120),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,20 @@ async def reference(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[R
 @pytest.mark.parametrize("name", QUICK)
 async def test_the_outcome_is_the_same(reference: Reference, name: str) -> None:
     await clear(reference.world)
-    _, outcome = await bring_up(reference.world, SMALL, reference.expected, QUICK[name].strike, SEED, over_s=QUICK[name].over_s)
+    _, outcome = await bring_up(
+        reference.world,
+        SMALL,
+        reference.expected,
+        QUICK[name].strike,
+        SEED,
+        over_s=QUICK[name].over_s,
+    )
     assert outcome.problems == ()
 
 
-async def test_a_bus_that_says_everything_twice_late_and_in_another_order(reference: Reference, tmp_path: Path) -> None:
+async def test_a_bus_that_says_everything_twice_late_and_in_another_order(
+    reference: Reference, tmp_path: Path
+) -> None:
     async with world(tmp_path, SEED, unruly=True) as unruly:
         _, outcome = await bring_up(unruly, SMALL, reference.expected, None, SEED)
         assert outcome.problems == ()

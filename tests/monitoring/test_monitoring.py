@@ -23,10 +23,17 @@ ROOT = Path(__file__).parents[2]
 FETCHED = ROOT / ".venv" / "prometheus" / "usr" / "bin"
 """Where `make test` puts what is in Debian's package `prometheus`."""
 MONITORING, RUNBOOKS = ROOT / "deploy" / "monitoring", ROOT / "docs" / "runbooks"
-RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
+    for rule in group["rules"]
+]
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text())
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
-ROW = re.compile(r"^\| `(aim_[a-z_]+)` \| (counter|gauge|histogram) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|", re.MULTILINE)
+ROW = re.compile(
+    r"^\| `(aim_[a-z_]+)` \| (counter|gauge|histogram) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|",
+    re.MULTILINE,
+)
 UNBOUNDED = {"name", "namespace", "uid", "object", "subject", "key"}
 EVERYBODY = "all"
 
@@ -46,16 +53,24 @@ def promtool() -> str:
 def documented() -> dict[str, tuple[str, set[str], set[str]]]:
     """By metric: type, labels, and who exports it."""
     rows = ROW.findall((ROOT / "docs" / "metrics.md").read_text())
-    return {name: (type_, set(re.findall(r"`(\w+)`", labels)), set(re.findall(r"\w+", who))) for name, type_, labels, _, who in rows}
+    return {
+        name: (type_, set(re.findall(r"`(\w+)`", labels)), set(re.findall(r"\w+", who)))
+        for name, type_, labels, _, who in rows
+    }
 
 
 def used(expression: str) -> set[str]:
     """Our metrics in a query; all of them begin with aim_."""
-    return {re.sub(r"(?<=_seconds)_(bucket|count|sum)$", "", name) for name in re.findall(r"\baim_[a-z_]+", expression)}
+    return {
+        re.sub(r"(?<=_seconds)_(bucket|count|sum)$", "", name)
+        for name in re.findall(r"\baim_[a-z_]+", expression)
+    }
 
 
 def tool(promtool: str, *args: str, text: str | None = None) -> None:
-    done = subprocess.run([promtool, *args], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [promtool, *args], input=text, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -65,20 +80,29 @@ async def test_an_alert_has_a_page_that_quotes_it(rule: dict[str, Any]) -> None:
     assert page == RUNBOOKS / f"{rule['alert']}.md"
     text = page.read_text()
     assert f"`{rule['expr']}` for {rule['for']} ({rule['labels']['severity']})" in text
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["What it means", "What to look at", "What to do"]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+        "What it means",
+        "What to look at",
+        "What to do",
+    ]
 
 
 async def test_there_is_no_page_without_an_alert() -> None:
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == {rule["alert"] for rule in RULES}
 
 
-@pytest.mark.parametrize("expression", [rule["expr"] for rule in RULES] + [t["expr"] for panel in PANELS for t in panel["targets"]])
+@pytest.mark.parametrize(
+    "expression",
+    [rule["expr"] for rule in RULES] + [t["expr"] for panel in PANELS for t in panel["targets"]],
+)
 async def test_a_query_asks_for_what_there_is(expression: str) -> None:
     assert used(expression) <= set(documented())
 
 
 async def test_every_metric_is_on_the_dashboard() -> None:
-    assert {name for panel in PANELS for target in panel["targets"] for name in used(target["expr"])} == set(documented())
+    assert {
+        name for panel in PANELS for target in panel["targets"] for name in used(target["expr"])
+    } == set(documented())
 
 
 async def test_panels_do_not_lie_over_each_other() -> None:
@@ -96,14 +120,21 @@ async def test_prometheus_takes_alerts_and_queries(promtool: str, tmp_path: Path
     tool(promtool, "check", "rules", str(MONITORING / "alerts.yaml"))
     queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
     rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
-    (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    (tmp_path / "panels.yaml").write_text(
+        yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]})
+    )
     tool(promtool, "check", "rules", str(tmp_path / "panels.yaml"))
 
 
 async def test_each_alert_fires_when_it_should_and_only_then(promtool: str) -> None:
     tests = yaml.safe_load((Path(__file__).parent / "alerts_test.yaml").read_text())["tests"]
-    tried = [(case["alert_rule_test"][0]["alertname"], bool(case["alert_rule_test"][0]["exp_alerts"])) for case in tests]
-    assert sorted(tried) == sorted((rule["alert"], fires) for rule in RULES for fires in (True, False))
+    tried = [
+        (case["alert_rule_test"][0]["alertname"], bool(case["alert_rule_test"][0]["exp_alerts"]))
+        for case in tests
+    ]
+    assert sorted(tried) == sorted(
+        (rule["alert"], fires) for rule in RULES for fires in (True, False)
+    )
     tool(promtool, "test", "rules", str(Path(__file__).parent / "alerts_test.yaml"))
 
 
@@ -122,7 +153,11 @@ async def scraped(stack: Stack) -> dict[str, str]:
                 assert answer.status == 200
                 return await answer.text()
 
-        return dict(zip(stack.health, await asyncio.gather(*map(scrape, stack.health.values())), strict=True))
+        return dict(
+            zip(
+                stack.health, await asyncio.gather(*map(scrape, stack.health.values())), strict=True
+            )
+        )
 
 
 def families(text: str) -> dict[str, str]:
@@ -136,7 +171,10 @@ async def test_what_services_export_is_documented_and_the_other_way_round(stack:
     for service, text in (await scraped(stack)).items():
         for name, type_ in families(text).items():
             found.setdefault(name, (type_, set()))[1].add(service)
-    told = {name: (type_, set(stack.health) if who == {EVERYBODY} else who) for name, (type_, _, who) in documented().items()}
+    told = {
+        name: (type_, set(stack.health) if who == {EVERYBODY} else who)
+        for name, (type_, _, who) in documented().items()
+    }
     assert found == told
 
 
@@ -157,5 +195,9 @@ async def test_labels_are_the_documented_ones_and_bounded(stack: Stack) -> None:
 
 async def test_names_and_units_are_as_prometheus_asks(stack: Stack, promtool: str) -> None:
     for text in (await scraped(stack)).values():
-        ours = "\n".join(line for line in text.splitlines() if re.match(r"(# \w+ )?aim_", line) and "_created" not in line)
+        ours = "\n".join(
+            line
+            for line in text.splitlines()
+            if re.match(r"(# \w+ )?aim_", line) and "_created" not in line
+        )
         tool(promtool, "check", "metrics", text=ours + "\n")

@@ -35,17 +35,31 @@ def rendered(file: str) -> Body:
 async def team(real: Real) -> AsyncIterator[Cluster]:
     """The namespace of the golden files."""
     cluster = real.stack.lab.cluster
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}}, resource=NAMESPACE_KIND)
+    await cluster.create(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}},
+        resource=NAMESPACE_KIND,
+    )
     yield cluster
     await real.kubectl("delete", "namespace", "team")
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in GOLDEN.glob("inference-service.*.yaml")))
-async def test_kserve_takes_what_is_rendered_and_its_update(real: Real, team: Cluster, file: str) -> None:
+@pytest.mark.parametrize(
+    "file", sorted(path.name for path in GOLDEN.glob("inference-service.*.yaml"))
+)
+async def test_kserve_takes_what_is_rendered_and_its_update(
+    real: Real, team: Cluster, file: str
+) -> None:
     body = rendered(file)
     name = body["metadata"]["name"]
     await team.apply(body, manager="aim-deployer", resource=INFERENCE_SERVICE)
-    await real.kubectl("wait", f"isvc/{name}", "-n", "team", "--for=jsonpath={.status.deploymentMode}=Standard", "--timeout=30s")
+    await real.kubectl(
+        "wait",
+        f"isvc/{name}",
+        "-n",
+        "team",
+        "--for=jsonpath={.status.deploymentMode}=Standard",
+        "--timeout=30s",
+    )
     body["metadata"]["annotations"]["example.org/again"] = "true"
     await team.apply(body, manager="aim-deployer", resource=INFERENCE_SERVICE)
     await real.kubectl("delete", "isvc", name, "-n", "team")

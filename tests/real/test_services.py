@@ -63,7 +63,9 @@ async def test_a_crash_after_ready_is_degraded_until_it_ends(real: Real) -> None
     await real.serve("crashes")
     await real.until_running("crashes")
     real.begin("crashes", CRASH)
-    service = await real.until(SERVICE, "crashes", lambda body: body["status"]["status"] == "Degraded")
+    service = await real.until(
+        SERVICE, "crashes", lambda body: body["status"]["status"] == "Degraded"
+    )
     assert is_reported("RuntimeReady", "False", "RuntimeFailed")(service)
     assert "exit code 3" in message_of(service, "RuntimeReady")
     assert not is_true(service, "Ready")
@@ -74,7 +76,9 @@ async def test_a_crash_after_ready_is_degraded_until_it_ends(real: Real) -> None
 async def test_a_service_that_never_gets_ready_is_never_running(real: Real) -> None:
     real.begin("hangs", HANG)
     await real.serve("hangs")
-    await real.until(INFERENCE_SERVICE, "hangs", lambda body: "deploymentMode" in body.get("status", {}))
+    await real.until(
+        INFERENCE_SERVICE, "hangs", lambda body: "deploymentMode" in body.get("status", {})
+    )
     await real.until(SERVICE, "hangs", is_reported("RuntimeReady", "False", "CreatingRuntime"))
     service = await real.get(SERVICE, "hangs")
     assert service["status"]["status"] == "Starting"
@@ -98,30 +102,51 @@ STOP = {"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}}
 @pytest.mark.parametrize(
     ("resource", "edit"),
     [
-        pytest.param(INFERENCE_SERVICE, {"spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}}}, id="replicas"),
+        pytest.param(
+            INFERENCE_SERVICE,
+            {"spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}}},
+            id="replicas",
+        ),
         pytest.param(INFERENCE_SERVICE, STOP, id="stopped"),
-        pytest.param(INFERENCE_SERVICE, {"metadata": {"labels": {"app.kubernetes.io/component": "x"}}}, id="label"),
-        pytest.param(ROUTE, {"spec": {"rules": [{"matches": [{"path": {"value": "/elsewhere"}}]}]}}, id="path"),
+        pytest.param(
+            INFERENCE_SERVICE,
+            {"metadata": {"labels": {"app.kubernetes.io/component": "x"}}},
+            id="label",
+        ),
+        pytest.param(
+            ROUTE,
+            {"spec": {"rules": [{"matches": [{"path": {"value": "/elsewhere"}}]}]}},
+            id="path",
+        ),
         pytest.param(ROUTE, {"spec": {"parentRefs": [{"name": "another"}]}}, id="gateway"),
     ],
 )
-async def test_what_is_edited_by_hand_comes_back(real: Real, resource: Resource, edit: Body) -> None:
+async def test_what_is_edited_by_hand_comes_back(
+    real: Real, resource: Resource, edit: Body
+) -> None:
     before = await real.get(resource, QUICKSTART)
     await real.stack.lab.cluster.merge_patch(resource, NAMESPACE, QUICKSTART, edit)
 
     def is_as_before(body: Body) -> bool:
-        same = all(body["metadata"].get(field) == before["metadata"].get(field) for field in ("labels", "annotations"))
+        same = all(
+            body["metadata"].get(field) == before["metadata"].get(field)
+            for field in ("labels", "annotations")
+        )
         return same and body["spec"] == before["spec"]
 
     await real.until(resource, QUICKSTART, is_as_before)
     await real.until_running(QUICKSTART)
 
 
-@pytest.mark.parametrize("resource", [INFERENCE_SERVICE, ROUTE], ids=["InferenceService", "HTTPRoute"])
+@pytest.mark.parametrize(
+    "resource", [INFERENCE_SERVICE, ROUTE], ids=["InferenceService", "HTTPRoute"]
+)
 async def test_what_is_deleted_by_hand_comes_back(real: Real, resource: Resource) -> None:
     before = await real.get(resource, QUICKSTART)
     await real.kubectl("delete", resource.plural, QUICKSTART, "-n", NAMESPACE)
-    await real.until(resource, QUICKSTART, lambda body: body["metadata"]["uid"] != before["metadata"]["uid"])
+    await real.until(
+        resource, QUICKSTART, lambda body: body["metadata"]["uid"] != before["metadata"]["uid"]
+    )
     await real.until_running(QUICKSTART)
     assert real.is_answer(await real.ask(QUICKSTART))
 
@@ -141,13 +166,19 @@ async def webhooks_down(real: Real) -> AsyncIterator[None]:
         yield
     finally:
         for body in before:
-            await cluster.merge_patch(HOOKS[body["kind"]], None, name, {"webhooks": body["webhooks"]})
+            await cluster.merge_patch(
+                HOOKS[body["kind"]], None, name, {"webhooks": body["webhooks"]}
+            )
 
 
 async def test_a_webhook_that_is_down_is_quoted_and_waited_for(real: Real) -> None:
     async with webhooks_down(real):
         await real.scale(QUICKSTART, 2)
-        await real.until(SERVICE, QUICKSTART, lambda body: "failed calling webhook" in message_of(body, "RuntimeReady"))
+        await real.until(
+            SERVICE,
+            QUICKSTART,
+            lambda body: "failed calling webhook" in message_of(body, "RuntimeReady"),
+        )
     await real.until_running(QUICKSTART, replicas=2)
     await real.scale(QUICKSTART, 1)
     await real.until_running(QUICKSTART)

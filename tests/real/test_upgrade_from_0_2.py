@@ -41,7 +41,9 @@ TWO, STOPPED = "two", "stopped"
 
 def unpack_old(folder: Path) -> Path:
     """The tree of 0.2."""
-    archive = subprocess.run(["git", "archive", "--format=tar", OLD_COMMIT], cwd=ROOT, check=True, capture_output=True)
+    archive = subprocess.run(
+        ["git", "archive", "--format=tar", OLD_COMMIT], cwd=ROOT, check=True, capture_output=True
+    )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
     return folder
@@ -95,7 +97,9 @@ async def upgraded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up
         laptop(folder / "lab", manifests(tree), kubeconfig) as lab,
         embedded_nats(folder / "nats") as nats,
     ):
-        real = Real(Stack(lab, nats, nats.url, lab.children, {}, await prepare(lab)), folder / "cluster")
+        real = Real(
+            Stack(lab, nats, nats.url, lab.children, {}, await prepare(lab)), folder / "cluster"
+        )
         async with Children(folder / "log-old", env={"PYTHONPATH": old_path(tree)}) as old:
             await start_services(old, nats_url=nats.url, accounts=lab.accounts)
             await real.kubectl("apply", "-f", str(real.stack.quickstart.manifests))
@@ -105,7 +109,9 @@ async def upgraded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up
             await real.until_running(TWO, replicas=2)
             before = await running(real)
         for kinds in ("crds", "rbac"):
-            await real.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy" / kinds))
+            await real.kubectl(
+                "apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy" / kinds)
+            )
         async with Children(folder / "log-new") as new:
             await start_services(new, nats_url=nats.url, accounts=lab.accounts)
             await until_caught_up(real)
@@ -127,7 +133,9 @@ async def test_the_old_code_is_the_old_code(upgraded: Upgraded) -> None:
 
 async def test_no_pod_template_changes(upgraded: Upgraded) -> None:
     now = await running(upgraded.real)
-    assert {name: now.templates[name] for name in upgraded.before.templates} == upgraded.before.templates
+    assert {
+        name: now.templates[name] for name in upgraded.before.templates
+    } == upgraded.before.templates
     assert upgraded.before.replica_sets <= now.replica_sets
 
 

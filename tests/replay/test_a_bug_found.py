@@ -34,7 +34,13 @@ def changed(service: Service, change: Change) -> Service:
 
 def takes_no_access_for_passing(plan: Plan) -> Plan:
     said = tuple(
-        replace(report, conditions=tuple(structs.replace(c, reason=RETRY_BACKOFF) if c.reason == AUTH_ERROR else c for c in report.conditions))
+        replace(
+            report,
+            conditions=tuple(
+                structs.replace(c, reason=RETRY_BACKOFF) if c.reason == AUTH_ERROR else c
+                for c in report.conditions
+            ),
+        )
         for report in plan.reports
     )
     return replace(plan, reports=said)
@@ -42,7 +48,11 @@ def takes_no_access_for_passing(plan: Plan) -> Plan:
 
 def test_the_fault_is_found_at_the_event_the_object_and_the_field() -> None:
     [found] = check(changed(planner(CACHER), takes_no_access_for_passing), RECORDING).differences
-    assert (found.seq, found.key.kind, found.what) == (137, CACHE.kind, "was said then, would not be now")
+    assert (found.seq, found.key.kind, found.what) == (
+        137,
+        CACHE.kind,
+        "was said then, would not be now",
+    )
     assert found.at == (("conditions.Filled.reason", AUTH_ERROR, RETRY_BACKOFF),)
     assert "Filled=False (AuthError)" in found.then
     assert "Filled=False (RetryBackoff)" in found.now
@@ -53,7 +63,10 @@ def test_put_right_nothing_differs() -> None:
 
 
 def never_deletes(plan: Plan) -> Plan:
-    return replace(plan, actions=tuple(action for action in plan.actions if not isinstance(action, DeleteObject)))
+    return replace(
+        plan,
+        actions=tuple(action for action in plan.actions if not isinstance(action, DeleteObject)),
+    )
 
 
 def tries_pods_again(plan: Plan) -> Plan:
@@ -62,13 +75,18 @@ def tries_pods_again(plan: Plan) -> Plan:
         assert isinstance(spec, dict)
         return {**body, "spec": {**spec, "backoffLimit": 3}}
 
-    actions = (ApplyObject(more(a.body)) if isinstance(a, ApplyObject) and a.key.kind == JOB.kind else a for a in plan.actions)
+    actions = (
+        ApplyObject(more(a.body)) if isinstance(a, ApplyObject) and a.key.kind == JOB.kind else a
+        for a in plan.actions
+    )
     return replace(plan, actions=tuple(actions))
 
 
 def deletes_the_service(plan: Plan) -> Plan:
     made = [action for action in plan.actions if isinstance(action, ApplyObject)]
-    return replace(plan, actions=(*plan.actions, *(DeleteObject(action.key, "uid") for action in made)))
+    return replace(
+        plan, actions=(*plan.actions, *(DeleteObject(action.key, "uid") for action in made))
+    )
 
 
 def says_nothing(plan: Plan) -> Plan:
@@ -82,13 +100,27 @@ def fails(_plan: Plan) -> Plan:
 @pytest.mark.parametrize(
     ("service", "change", "what", "count"),
     [
-        pytest.param(CACHER, never_deletes, "was done then, would not be now", 2, id="forgets-to-delete"),
-        pytest.param(CACHER, tries_pods_again, "would be applied otherwise now", 2, id="renders-otherwise"),
-        pytest.param(DEPLOYER, deletes_the_service, "would be done now, was not then", 1, id="deletes-too-much"),
-        pytest.param(DEPLOYER, says_nothing, "was said then, would not be now", 17, id="says-nothing"),
+        pytest.param(
+            CACHER, never_deletes, "was done then, would not be now", 2, id="forgets-to-delete"
+        ),
+        pytest.param(
+            CACHER, tries_pods_again, "would be applied otherwise now", 2, id="renders-otherwise"
+        ),
+        pytest.param(
+            DEPLOYER,
+            deletes_the_service,
+            "would be done now, was not then",
+            1,
+            id="deletes-too-much",
+        ),
+        pytest.param(
+            DEPLOYER, says_nothing, "was said then, would not be now", 17, id="says-nothing"
+        ),
         pytest.param(CACHER, fails, "the planner fails", 3, id="planner-fails"),
     ],
 )
 def test_other_faults_are_found(service: str, change: Change, what: str, count: int) -> None:
     found = check(changed(planner(service), change), RECORDING).differences
-    assert [each.what for each in found].count(what) == count, [(each.seq, each.what) for each in found]
+    assert [each.what for each in found].count(what) == count, [
+        (each.seq, each.what) for each in found
+    ]

@@ -15,7 +15,12 @@ from aimctl.replaying import check
 from aimschema.messages import ActionTaken, StatusReported
 
 RECORDINGS = {file.stem: load(file) for file in sorted(Path(__file__).parent.glob("*.jsonl"))}
-PARTS = [(name, service) for name, recording in RECORDINGS.items() for service in PLANNERS if takes_part(planner(service), recording.events)]
+PARTS = [
+    (name, service)
+    for name, recording in RECORDINGS.items()
+    for service in PLANNERS
+    if takes_part(planner(service), recording.events)
+]
 
 
 @pytest.mark.parametrize(("name", "service"), PARTS)
@@ -36,13 +41,25 @@ def without(recording: Recording, seq: int) -> Recording:
 def test_the_last_report_left_out_of_the_record_is_missed(name: str, service: str) -> None:
     """So that the test above is known to be able to fail, for each recording and service. The statuswriter reports nothing: its last write."""
     recording = RECORDINGS[name]
-    own = [event for event in recording.events if isinstance(event.message, StatusReported | ActionTaken) and event.message.service == service]
+    own = [
+        event
+        for event in recording.events
+        if isinstance(event.message, StatusReported | ActionTaken)
+        and event.message.service == service
+    ]
     said = [event for event in own if isinstance(event.message, StatusReported)] or own
     if isinstance(said[-1].message, ActionTaken):
         wrote = said[-1].message.resource_version
-        version = next(e for e in recording.events if getattr(e.message, "resource_version", "") == wrote and e is not said[-1])
+        version = next(
+            e
+            for e in recording.events
+            if getattr(e.message, "resource_version", "") == wrote and e is not said[-1]
+        )
         recording = without(recording, version.seq)
     found = check(planner(service), without(recording, said[-1].seq)).differences
     about = said[-1].message
     assert isinstance(about, StatusReported | ActionTaken)
-    assert any((each.key.kind, each.key.name) == (about.kind, about.name) and "was not then" in each.what for each in found)
+    assert any(
+        (each.key.kind, each.key.name) == (about.kind, about.name) and "was not then" in each.what
+        for each in found
+    )

@@ -28,25 +28,37 @@ def test_the_console_blocks_print_what_they_show() -> None:
 
 def test_the_steps_lead_to_the_refused_key() -> None:
     assert "`--service cacher --step --until 137`" in PAGE
-    ran = CliRunner().invoke(app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "137"])
+    ran = CliRunner().invoke(
+        app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "137"]
+    )
     assert ran.exit_code == 0
     assert re.search(
-        r"^ +would say on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)", ran.output, re.MULTILINE
+        r"^ +would say on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)",
+        ran.output,
+        re.MULTILINE,
     )
-    assert re.search(r"^ +said on ModelCache \S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)", ran.output, re.MULTILINE)
+    assert re.search(
+        r"^ +said on ModelCache \S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)",
+        ran.output,
+        re.MULTILINE,
+    )
 
 
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        pytest.param([RECORDING, "--service", "nobody"], 2, "nobody is not one of", id="unknown-service"),
+        pytest.param(
+            [RECORDING, "--service", "nobody"], 2, "nobody is not one of", id="unknown-service"
+        ),
         pytest.param([], 2, "name a file, or --live", id="neither-file-nor-live"),
         pytest.param(["--live"], 2, "--live needs --service", id="live-of-nobody"),
         pytest.param(["no-such-file"], 2, "does not exist", id="no-file"),
         pytest.param(["README.md"], 1, "no header of a recording", id="no-recording"),
     ],
 )
-def test_wrong_usage_and_failure_have_different_exit_codes(args: list[str], code: int, says: str) -> None:
+def test_wrong_usage_and_failure_have_different_exit_codes(
+    args: list[str], code: int, says: str
+) -> None:
     ran = CliRunner().invoke(app, ["replay", *args], env={"COLUMNS": "300"})
     assert ran.exit_code == code, ran.output
     assert says in " ".join(ran.output.split())

@@ -27,7 +27,9 @@ def processes_with(text: str) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                line = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
             except OSError:
                 continue
             if text in line:
@@ -45,8 +47,16 @@ def started(tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
         process.wait()
 
 
-def start(started: list[subprocess.Popen[str]], *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    process = subprocess.Popen([AIMCTL, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (env or {}))
+def start(
+    started: list[subprocess.Popen[str]], *args: str, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [AIMCTL, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | (env or {}),
+    )
     started.append(process)
     return process
 
@@ -69,10 +79,15 @@ def check_keys(told: str, state: Path) -> None:
     said = ask_for_letters(env)
     assert (said.returncode, said.stdout) == (0, "no dead letters\n"), said.stdout
     said = ask_for_letters({"AIM_NATS_URL": env["AIM_NATS_URL"], "AIM_NATS_CA": env["AIM_NATS_CA"]})
-    assert (said.returncode, "AIM_NATS_CREDS: the server wants a key" in said.stdout) == (1, True), said.stdout
+    assert (said.returncode, "AIM_NATS_CREDS: the server wants a key" in said.stdout) == (
+        1,
+        True,
+    ), said.stdout
     files = [path for path in (state / "nats-keys").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
-    assert {path.stat().st_mode & 0o077 for path in (*{file.parent for file in files}, state / "nats")} == {0}
+    assert {
+        path.stat().st_mode & 0o077 for path in (*{file.parent for file in files}, state / "nats")
+    } == {0}
     seeds = [path.read_text() for path in files if path.name == "nkey.seed"]
     logs = [path.read_text() for path in (state / "log").iterdir()]
     assert not any(seed in text for seed in seeds for text in (told, *logs))
@@ -81,11 +96,18 @@ def check_keys(told: str, state: Path) -> None:
 def ask_for_letters(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     here = {name: value for name, value in os.environ.items() if not name.startswith("AIM_")}
     return subprocess.run(
-        [AIMCTL, "dead"], env=here | env | {"COLUMNS": "300"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [AIMCTL, "dead"],
+        env=here | env | {"COLUMNS": "300"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
 
 
-def test_demo_proves_the_whole_way_and_leaves_nothing_behind(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_demo_proves_the_whole_way_and_leaves_nothing_behind(
+    started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
     process = start(started, "demo", "--state", str(tmp_path / "state"))
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
@@ -104,26 +126,42 @@ def test_demo_proves_the_whole_way_and_leaves_nothing_behind(started: list[subpr
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
-def test_dev_says_what_to_try_and_leaves_nothing_behind(started: list[subprocess.Popen[str]], tmp_path: Path, sign: signal.Signals) -> None:
+def test_dev_says_what_to_try_and_leaves_nothing_behind(
+    started: list[subprocess.Popen[str]], tmp_path: Path, sign: signal.Signals
+) -> None:
     process = start(started, "dev", "--state", str(tmp_path / "state"))
     told = read_until(process, "Ctrl-C stops everything")
     assert f"export KUBECONFIG={tmp_path / 'state' / 'kubeconfig'}" in told
     check_keys(told, tmp_path / "state")
-    assert re.findall(r"^  (kubectl apply|kubectl wait|curl)", told, re.MULTILINE) == ["kubectl apply", "kubectl wait", "curl"]
+    assert re.findall(r"^  (kubectl apply|kubectl wait|curl)", told, re.MULTILINE) == [
+        "kubectl apply",
+        "kubectl wait",
+        "curl",
+    ]
     process.send_signal(sign)
     assert process.wait(timeout=30) == 0
     assert processes_with(str(tmp_path)) == []
 
 
-async def test_up_runs_the_services_against_the_current_kubeconfig(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+async def test_up_runs_the_services_against_the_current_kubeconfig(
+    started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
     async with ApiServer() as server:
         write_kubeconfig(tmp_path / "kubeconfig", server.url)
         cluster = await Cluster.connect(str(tmp_path / "kubeconfig"))
         for crd in crds():
             await cluster.create(crd)
-        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+        await cluster.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
+        )
         await cluster.close()
-        process = start(started, "up", "--state", str(tmp_path / "state"), env={"KUBECONFIG": str(tmp_path / "kubeconfig")})
+        process = start(
+            started,
+            "up",
+            "--state",
+            str(tmp_path / "state"),
+            env={"KUBECONFIG": str(tmp_path / "kubeconfig")},
+        )
         told = await asyncio.to_thread(read_until, process, "ready: ")
         assert "embedded NATS server at nats://127.0.0.1:" in told
         await asyncio.to_thread(check_keys, told, tmp_path / "state")

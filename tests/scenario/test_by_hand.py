@@ -39,7 +39,18 @@ from aimschema.reasons import (
     STORAGE_READY,
     TEMPLATE_NOT_FOUND,
 )
-from aimschema.resources import BUDGET, CACHE, CLAIM, CONFIG_MAP, EVENT, INFERENCE_SERVICE, JOB, POD, ROUTE, Resource
+from aimschema.resources import (
+    BUDGET,
+    CACHE,
+    CLAIM,
+    CONFIG_MAP,
+    EVENT,
+    INFERENCE_SERVICE,
+    JOB,
+    POD,
+    ROUTE,
+    Resource,
+)
 from aimschema.resources import SERVICE as SERVICE_KIND
 from aimschema.resources import TEMPLATE as TEMPLATE_KIND
 
@@ -53,7 +64,15 @@ BULLY = "bully"
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
         await kubectl(running.lab, "apply", "-f", str(running.quickstart.manifests))
-        await kubectl(running.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        await kubectl(
+            running.lab,
+            "wait",
+            f"aimsvc/{SERVICE}",
+            "-n",
+            NAMESPACE,
+            "--for=condition=Ready",
+            "--timeout=60s",
+        )
         yield running
 
 
@@ -68,7 +87,10 @@ async def cache_name(stack: Stack) -> str:
 
 def said(body: Body, type_: str) -> Body:
     conditions = (body.get("status") or {}).get("conditions") or ()
-    return next((each for each in conditions if each["type"] == type_), {"status": "", "reason": "", "message": ""})
+    return next(
+        (each for each in conditions if each["type"] == type_),
+        {"status": "", "reason": "", "message": ""},
+    )
 
 
 async def until(stack: Stack, resource: Resource, name: str, holds: Callable[[Body], bool]) -> Body:
@@ -85,14 +107,21 @@ async def until(stack: Stack, resource: Resource, name: str, holds: Callable[[Bo
     try:
         await eventually(look, f"{resource.kind} {name}")
     except AssertionError:
-        raise AssertionError(f"{resource.kind} {name} is still {json.dumps(seen.get('found'))}") from None
+        raise AssertionError(
+            f"{resource.kind} {name} is still {json.dumps(seen.get('found'))}"
+        ) from None
     body: Body = seen["found"]
     return body
 
 
 async def until_another(stack: Stack, resource: Resource, old: Body) -> Body:
     """Waits for the successor of an object that was deleted."""
-    return await until(stack, resource, old["metadata"]["name"], lambda body: bool(body["metadata"]["uid"] != old["metadata"]["uid"]))
+    return await until(
+        stack,
+        resource,
+        old["metadata"]["name"],
+        lambda body: bool(body["metadata"]["uid"] != old["metadata"]["uid"]),
+    )
 
 
 async def until_running(stack: Stack) -> None:
@@ -107,11 +136,19 @@ async def applied(stack: Stack) -> list[tuple[str, str]]:
             taken = [event.message async for event in events if isinstance(event, aimbus.Event)]
     finally:
         await bus.close()
-    return [(action.kind, action.name) for action in taken if isinstance(action, ActionTaken) and action.verb == "apply"]
+    return [
+        (action.kind, action.name)
+        for action in taken
+        if isinstance(action, ActionTaken) and action.verb == "apply"
+    ]
 
 
 async def test_services_that_were_restarted_write_nothing_but_what_was_edited(stack: Stack) -> None:
-    makers, before, name = (DISCOVERY, CACHER, DEPLOYER, ROUTER), await applied(stack), await cache_name(stack)
+    makers, before, name = (
+        (DISCOVERY, CACHER, DEPLOYER, ROUTER),
+        await applied(stack),
+        await cache_name(stack),
+    )
     kept = (
         (CLAIM, cache_claim(name), "cache"),
         (INFERENCE_SERVICE, SERVICE, "inference"),
@@ -121,14 +158,27 @@ async def test_services_that_were_restarted_write_nothing_but_what_was_edited(st
     await asyncio.gather(*(stack.services.stop(name) for name in makers))
     for maker in makers:
         url = await start_service(
-            stack.services, maker, nats_url=stack.nats_url, kubeconfig=stack.lab.accounts[f"aim-{maker}"], port=free_ports(1)[0]
+            stack.services,
+            maker,
+            nats_url=stack.nats_url,
+            kubeconfig=stack.lab.accounts[f"aim-{maker}"],
+            port=free_ports(1)[0],
         )
         await until_answers(stack.services.running[maker], f"{url}/readyz", maker)
     for resource, of, _ in kept:
-        await stack.lab.cluster.merge_patch(resource, NAMESPACE, of, {"metadata": {"labels": {COMPONENT: "edited"}}})
+        await stack.lab.cluster.merge_patch(
+            resource, NAMESPACE, of, {"metadata": {"labels": {COMPONENT: "edited"}}}
+        )
     for resource, of, component in kept:
-        await until(stack, resource, of, lambda body, component=component: body["metadata"]["labels"][COMPONENT] == component)  # type: ignore[misc]
-    assert sorted((await applied(stack))[len(before) :]) == sorted((resource.kind, of) for resource, of, _ in kept)
+        await until(
+            stack,
+            resource,
+            of,
+            lambda body, component=component: body["metadata"]["labels"][COMPONENT] == component,
+        )  # type: ignore[misc]
+    assert sorted((await applied(stack))[len(before) :]) == sorted(
+        (resource.kind, of) for resource, of, _ in kept
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +187,11 @@ async def test_services_that_were_restarted_write_nothing_but_what_was_edited(st
         pytest.param(
             INFERENCE_SERVICE,
             {"spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}}},
-            lambda body: body["spec"]["predictor"]["minReplicas"] == body["spec"]["predictor"]["maxReplicas"] == 1,
+            lambda body: (
+                body["spec"]["predictor"]["minReplicas"]
+                == body["spec"]["predictor"]["maxReplicas"]
+                == 1
+            ),
             id="replicas",
         ),
         pytest.param(
@@ -146,12 +200,29 @@ async def test_services_that_were_restarted_write_nothing_but_what_was_edited(st
             lambda body: KSERVE_STOP not in body["metadata"]["annotations"],
             id="stopped",
         ),
-        pytest.param(INFERENCE_SERVICE, {"spec": {"transformer": {}}}, lambda body: "transformer" not in body["spec"], id="transformer"),
-        pytest.param(ROUTE, {"spec": {"hostnames": ["other.example"]}}, lambda body: "hostnames" not in body["spec"], id="host-names"),
-        pytest.param(ROUTE, {"spec": {"rules": []}}, lambda body: len(body["spec"]["rules"]) == 1, id="rules-of-the-route"),
+        pytest.param(
+            INFERENCE_SERVICE,
+            {"spec": {"transformer": {}}},
+            lambda body: "transformer" not in body["spec"],
+            id="transformer",
+        ),
+        pytest.param(
+            ROUTE,
+            {"spec": {"hostnames": ["other.example"]}},
+            lambda body: "hostnames" not in body["spec"],
+            id="host-names",
+        ),
+        pytest.param(
+            ROUTE,
+            {"spec": {"rules": []}},
+            lambda body: len(body["spec"]["rules"]) == 1,
+            id="rules-of-the-route",
+        ),
     ],
 )
-async def test_what_a_person_edits_is_put_right(stack: Stack, resource: Resource, edit: Body, as_it_was: Callable[[Body], bool]) -> None:
+async def test_what_a_person_edits_is_put_right(
+    stack: Stack, resource: Resource, edit: Body, as_it_was: Callable[[Body], bool]
+) -> None:
     edited = await stack.lab.cluster.merge_patch(resource, NAMESPACE, SERVICE, edit)
     assert not as_it_was(edited)
     await until(stack, resource, SERVICE, as_it_was)
@@ -159,20 +230,29 @@ async def test_what_a_person_edits_is_put_right(stack: Stack, resource: Resource
 
 
 async def test_an_edited_answer_is_asked_for_again_and_restarts_nothing(stack: Stack) -> None:
-    before, runs = await get(stack, CONFIG_MAP, ANSWER), await get(stack, INFERENCE_SERVICE, SERVICE)
-    await stack.lab.cluster.merge_patch(CONFIG_MAP, NAMESPACE, ANSWER, {"data": {"image": "registry.lab.local/other:1"}})
+    before, runs = (
+        await get(stack, CONFIG_MAP, ANSWER),
+        await get(stack, INFERENCE_SERVICE, SERVICE),
+    )
+    await stack.lab.cluster.merge_patch(
+        CONFIG_MAP, NAMESPACE, ANSWER, {"data": {"image": "registry.lab.local/other:1"}}
+    )
     await until(stack, CONFIG_MAP, ANSWER, lambda body: body.get("data") == before["data"])
     await until_running(stack)
     assert (await get(stack, INFERENCE_SERVICE, SERVICE))["spec"] == runs["spec"]
 
 
-async def test_a_deleted_answer_is_asked_for_again_also_when_that_is_deleted_in_mid_run(stack: Stack) -> None:
+async def test_a_deleted_answer_is_asked_for_again_also_when_that_is_deleted_in_mid_run(
+    stack: Stack,
+) -> None:
     before = await get(stack, CONFIG_MAP, ANSWER)
     await kubectl(stack.lab, "delete", "configmap", ANSWER, "-n", NAMESPACE)
     job: Body = {}
 
     async def begun() -> bool:
-        jobs = (await stack.lab.cluster.list(JOB, NAMESPACE, label_selector=f"{COMPONENT}=discovery")).items
+        jobs = (
+            await stack.lab.cluster.list(JOB, NAMESPACE, label_selector=f"{COMPONENT}=discovery")
+        ).items
         job.update(jobs[0] if jobs else {})
         return bool(jobs)
 
@@ -192,14 +272,26 @@ async def test_a_deleted_route_is_made_anew(stack: Stack) -> None:
 async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) -> None:
     """The volume stays as long as a pod holds it, and who does is said. Then it is filled again, also where the Job is deleted in mid-run."""
     name = await cache_name(stack)
-    claim, runs = await get(stack, CLAIM, cache_claim(name)), await get(stack, INFERENCE_SERVICE, SERVICE)
+    claim, runs = (
+        await get(stack, CLAIM, cache_claim(name)),
+        await get(stack, INFERENCE_SERVICE, SERVICE),
+    )
     await kubectl(stack.lab, "delete", "pvc", cache_claim(name), "-n", NAMESPACE, "--wait=false")
-    await until(stack, CACHE, name, lambda body: "is being deleted, held by pod" in said(body, STORAGE_READY)["message"])
-    assert (await get(stack, INFERENCE_SERVICE, SERVICE))["metadata"]["uid"] == runs["metadata"]["uid"]
+    await until(
+        stack,
+        CACHE,
+        name,
+        lambda body: "is being deleted, held by pod" in said(body, STORAGE_READY)["message"],
+    )
+    assert (await get(stack, INFERENCE_SERVICE, SERVICE))["metadata"]["uid"] == runs["metadata"][
+        "uid"
+    ]
     await kubectl(stack.lab, "delete", "isvc", SERVICE, "-n", NAMESPACE)
     await until_another(stack, CLAIM, claim)
     job = await until(stack, JOB, cache_download_job(name), lambda _: True)
-    await stack.lab.cluster.delete(JOB, NAMESPACE, job["metadata"]["name"], uid=job["metadata"]["uid"])
+    await stack.lab.cluster.delete(
+        JOB, NAMESPACE, job["metadata"]["name"], uid=job["metadata"]["uid"]
+    )
     await until_another(stack, JOB, job)
     await until_another(stack, INFERENCE_SERVICE, runs)
     await until_running(stack)
@@ -217,11 +309,20 @@ class Controller:
         try:
             async with aclosing(cluster.list_and_watch(INFERENCE_SERVICE, NAMESPACE)) as events:
                 async for event in events:
-                    bodies = event.items if isinstance(event, Listed) else [event.body] if isinstance(event, Changed) else []
+                    bodies = (
+                        event.items
+                        if isinstance(event, Listed)
+                        else [event.body]
+                        if isinstance(event, Changed)
+                        else []
+                    )
                     if any(strategy(body) != ROLLS for body in bodies):
                         self.rewrites += 1
                         await cluster.merge_patch(
-                            INFERENCE_SERVICE, NAMESPACE, SERVICE, {"spec": {"predictor": {"deploymentStrategy": {"type": ROLLS}}}}
+                            INFERENCE_SERVICE,
+                            NAMESPACE,
+                            SERVICE,
+                            {"spec": {"predictor": {"deploymentStrategy": {"type": ROLLS}}}},
                         )
         finally:
             await cluster.close()
@@ -245,11 +346,21 @@ async def at_work(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Stack) -> None:
     controller = Controller(stack.lab.kubeconfig)
     async with at_work(controller.run):
-        fought = await until(stack, SERVICE_KIND, SERVICE, lambda body: "changed again and again" in said(body, RUNTIME_READY)["message"])
+        fought = await until(
+            stack,
+            SERVICE_KIND,
+            SERVICE,
+            lambda body: "changed again and again" in said(body, RUNTIME_READY)["message"],
+        )
         words = said(fought, RUNTIME_READY)["message"]
-        assert f"deploymentStrategy.type of InferenceService {SERVICE} is changed again and again by {BULLY}" in words
+        assert (
+            f"deploymentStrategy.type of InferenceService {SERVICE} is changed again and again by {BULLY}"
+            in words
+        )
         assert said(fought, READY)["status"] == "True"
-        assert 1 <= controller.rewrites <= 5  # (what the tests before this one edited and deleted counts too)
+        assert (
+            1 <= controller.rewrites <= 5
+        )  # (what the tests before this one edited and deleted counts too)
     await until(stack, INFERENCE_SERVICE, SERVICE, lambda body: strategy(body) == RECREATES)
 
 
@@ -257,22 +368,43 @@ async def test_a_service_is_stopped_and_started_though_its_template_is_gone(stac
     cluster = stack.lab.cluster
     template = await get(stack, TEMPLATE_KIND, TEMPLATE)
     await cluster.delete(TEMPLATE_KIND, NAMESPACE, TEMPLATE)
-    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RESOLVED)["reason"] == TEMPLATE_NOT_FOUND)
+    await until(
+        stack,
+        SERVICE_KIND,
+        SERVICE,
+        lambda body: said(body, RESOLVED)["reason"] == TEMPLATE_NOT_FOUND,
+    )
     await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 0}})
-    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["reason"] == STOPPED)
-    assert not (await cluster.list(POD, NAMESPACE, label_selector=f"{KSERVE_ISVC_LABEL}={SERVICE}")).items
+    await until(
+        stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["reason"] == STOPPED
+    )
+    assert not (
+        await cluster.list(POD, NAMESPACE, label_selector=f"{KSERVE_ISVC_LABEL}={SERVICE}")
+    ).items
     await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 1}})
-    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["message"].endswith("1 of 1 replicas ready"))
+    await until(
+        stack,
+        SERVICE_KIND,
+        SERVICE,
+        lambda body: said(body, RUNTIME_READY)["message"].endswith("1 of 1 replicas ready"),
+    )
     await cluster.create(foreign(TEMPLATE_KIND, TEMPLATE, spec=template["spec"]))
     await until_running(stack)
-    assert KSERVE_STOP not in (await get(stack, INFERENCE_SERVICE, SERVICE))["metadata"]["annotations"]
+    assert (
+        KSERVE_STOP not in (await get(stack, INFERENCE_SERVICE, SERVICE))["metadata"]["annotations"]
+    )
 
 
 async def test_two_replicas_have_a_disruption_budget_that_comes_back(stack: Stack) -> None:
     cluster = stack.lab.cluster
     await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 2}})
     budget = await until(stack, BUDGET, SERVICE, lambda body: body["spec"]["maxUnavailable"] == 1)
-    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["message"].endswith("2 of 2 replicas ready"))
+    await until(
+        stack,
+        SERVICE_KIND,
+        SERVICE,
+        lambda body: said(body, RUNTIME_READY)["message"].endswith("2 of 2 replicas ready"),
+    )
     await cluster.merge_patch(BUDGET, NAMESPACE, SERVICE, {"spec": {"maxUnavailable": 2}})
     await until(stack, BUDGET, SERVICE, lambda body: body["spec"]["maxUnavailable"] == 1)
     await cluster.delete(BUDGET, NAMESPACE, SERVICE)
@@ -294,16 +426,30 @@ TAKEN = "taken"
 
 
 def foreign(resource: Resource, name: str, **fields: Any) -> Body:
-    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": name, "namespace": NAMESPACE}, **fields}
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        **fields,
+    }
 
 
-POD_SPEC = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "none.lab.local/none:1"}]}
+POD_SPEC = {
+    "restartPolicy": "Never",
+    "containers": [{"name": "c", "image": "none.lab.local/none:1"}],
+}
 FOREIGN = [
     foreign(INFERENCE_SERVICE, TAKEN, spec={"predictor": {}}),
     foreign(ROUTE, TAKEN, spec={"rules": []}),
     foreign(CONFIG_MAP, discovery_config_map(TAKEN), data={"theirs": "yes"}),
-    foreign(CLAIM, cache_claim(TAKEN), spec={"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}),
-    foreign(JOB, cache_download_job("other"), spec={"suspend": True, "template": {"spec": POD_SPEC}}),
+    foreign(
+        CLAIM,
+        cache_claim(TAKEN),
+        spec={"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    ),
+    foreign(
+        JOB, cache_download_job("other"), spec={"suspend": True, "template": {"spec": POD_SPEC}}
+    ),
 ]
 
 
@@ -311,21 +457,53 @@ async def test_what_is_somebody_elses_is_left_alone_and_said(stack: Stack) -> No
     cluster = stack.lab.cluster
     for body in FOREIGN:
         await cluster.create(body)
-    service, template = await get(stack, SERVICE_KIND, SERVICE), await get(stack, TEMPLATE_KIND, TEMPLATE)
-    await cluster.create(foreign(SERVICE_KIND, TAKEN, spec={"model": service["spec"]["model"], "templateRef": TEMPLATE}))
-    await cluster.create(foreign(TEMPLATE_KIND, TAKEN, spec=template["spec"] | {"warmCache": False}))
+    service, template = (
+        await get(stack, SERVICE_KIND, SERVICE),
+        await get(stack, TEMPLATE_KIND, TEMPLATE),
+    )
+    await cluster.create(
+        foreign(
+            SERVICE_KIND, TAKEN, spec={"model": service["spec"]["model"], "templateRef": TEMPLATE}
+        )
+    )
+    await cluster.create(
+        foreign(TEMPLATE_KIND, TAKEN, spec=template["spec"] | {"warmCache": False})
+    )
     for name in (TAKEN, "other"):
-        await cluster.create(foreign(CACHE, name, spec={"sourceUri": f"s3://none/{name}", "size": "1Gi"}))
-    taken = await until(stack, SERVICE_KIND, TAKEN, lambda body: said(body, RUNTIME_READY)["reason"] == NAME_CONFLICT)
-    await until(stack, SERVICE_KIND, TAKEN, lambda body: said(body, ROUTING_READY)["reason"] == NAME_CONFLICT)
-    for resource, name in ((TEMPLATE_KIND, TAKEN), (CACHE, TAKEN), (CACHE, "other"), (SERVICE_KIND, TAKEN)):
-        body = await until(stack, resource, name, lambda body: said(body, READY)["reason"] == NAME_CONFLICT)
+        await cluster.create(
+            foreign(CACHE, name, spec={"sourceUri": f"s3://none/{name}", "size": "1Gi"})
+        )
+    taken = await until(
+        stack,
+        SERVICE_KIND,
+        TAKEN,
+        lambda body: said(body, RUNTIME_READY)["reason"] == NAME_CONFLICT,
+    )
+    await until(
+        stack,
+        SERVICE_KIND,
+        TAKEN,
+        lambda body: said(body, ROUTING_READY)["reason"] == NAME_CONFLICT,
+    )
+    for resource, name in (
+        (TEMPLATE_KIND, TAKEN),
+        (CACHE, TAKEN),
+        (CACHE, "other"),
+        (SERVICE_KIND, TAKEN),
+    ):
+        body = await until(
+            stack, resource, name, lambda body: said(body, READY)["reason"] == NAME_CONFLICT
+        )
         assert "rename or delete" in said(body, READY)["message"]
     assert taken["status"]["status"] == "Degraded"
 
     async def told() -> bool:
         events = (await cluster.list(EVENT, NAMESPACE)).items
-        return {(e["regarding"]["kind"], e["regarding"]["name"], e["type"]) for e in events if e["reason"] == NAME_CONFLICT} == {
+        return {
+            (e["regarding"]["kind"], e["regarding"]["name"], e["type"])
+            for e in events
+            if e["reason"] == NAME_CONFLICT
+        } == {
             (SERVICE_KIND.kind, TAKEN, "Warning"),
             (TEMPLATE_KIND.kind, TAKEN, "Warning"),
             (CACHE.kind, TAKEN, "Warning"),
@@ -334,9 +512,17 @@ async def test_what_is_somebody_elses_is_left_alone_and_said(stack: Stack) -> No
 
     await eventually(told, "an Event on each object whose name is taken")
     for body in FOREIGN:
-        there = await get(stack, {r.kind: r for r in (INFERENCE_SERVICE, ROUTE, CONFIG_MAP, CLAIM, JOB)}[body["kind"]], body["metadata"]["name"])
+        there = await get(
+            stack,
+            {r.kind: r for r in (INFERENCE_SERVICE, ROUTE, CONFIG_MAP, CLAIM, JOB)}[body["kind"]],
+            body["metadata"]["name"],
+        )
         assert MANAGED_BY not in (there["metadata"].get("labels") or {})
-        assert not [entry for entry in there["metadata"]["managedFields"] if entry["manager"].startswith("aim-")]
+        assert not [
+            entry
+            for entry in there["metadata"]["managedFields"]
+            if entry["manager"].startswith("aim-")
+        ]
 
 
 async def test_a_namespace_goes_without_a_complaint(stack: Stack) -> None:

@@ -35,7 +35,18 @@ from aimschema import subjects
 from aimschema.messages import encode
 from aimschema.names import image_config_map
 from aimschema.reasons import DISCOVERY
-from aimschema.resources import CONFIG, CONFIG_MAP, EVENT, INFERENCE_SERVICE, JOB, MODEL, SECRET, SERVICE, TEMPLATE, Resource
+from aimschema.resources import (
+    CONFIG,
+    CONFIG_MAP,
+    EVENT,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    SECRET,
+    SERVICE,
+    TEMPLATE,
+    Resource,
+)
 
 Body = dict[str, Any]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -43,7 +54,13 @@ OWN, TEAM = "aim-system", "team"
 USER, PASSWORD, WRONG = "ada", "countess-of-lovelace", "guessed-by-somebody"
 WITHIN_S = 30.0
 POLL_S = 0.05
-SPEC = {"metric": "latency", "precision": "fp8", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1}
+SPEC = {
+    "metric": "latency",
+    "precision": "fp8",
+    "gpuModel": "MI300X",
+    "gpusPerReplica": 1,
+    "tensorParallelism": 1,
+}
 RUNTIME = """
     import http.server, json, os, sys
     if "broken" in sys.argv:
@@ -60,7 +77,10 @@ RUNTIME = """
 
 
 def labels(*recommended: Body) -> dict[str, str]:
-    return {"com.amd.aim.model.canonicalName": "org/tiny", "com.amd.aim.model.recommendedDeployments": json.dumps(recommended)}
+    return {
+        "com.amd.aim.model.canonicalName": "org/tiny",
+        "com.amd.aim.model.recommendedDeployments": json.dumps(recommended),
+    }
 
 
 FITTING = labels({"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp8", "metric": "latency"})
@@ -86,9 +106,19 @@ class Place:
         table |= {image: ImageCommand((sys.executable, str(script), "broken")) for image in broken}
         write_images(self.folder / "images.json", table)
 
-    async def create(self, resource: Resource, namespace: str | None, name: str, **fields: Any) -> None:
+    async def create(
+        self, resource: Resource, namespace: str | None, name: str, **fields: Any
+    ) -> None:
         metadata = {"name": name, **({} if namespace is None else {"namespace": namespace})}
-        await self.cluster.create({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **fields}, resource=resource)
+        await self.cluster.create(
+            {
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": metadata,
+                **fields,
+            },
+            resource=resource,
+        )
 
     async def model(self, name: str, image: str) -> None:
         await self.create(MODEL, None, name, spec={"name": f"org/{name}", "image": image})
@@ -100,9 +130,13 @@ class Place:
         await self.create(TEMPLATE, TEAM, name, spec={"model": f"org/{name}", **SPEC, **spec})
 
     async def retry(self, name: str, mark: str) -> None:
-        await self.cluster.merge_patch(MODEL, None, name, {"metadata": {"annotations": {"aim.silogen.ai/retry": mark}}})
+        await self.cluster.merge_patch(
+            MODEL, None, name, {"metadata": {"annotations": {"aim.silogen.ai/retry": mark}}}
+        )
 
-    async def until(self, resource: Resource, namespace: str | None, name: str, holds: Callable[[Body], bool]) -> Body:
+    async def until(
+        self, resource: Resource, namespace: str | None, name: str, holds: Callable[[Body], bool]
+    ) -> Body:
         """The object once it is so. Fails with how it was at the end."""
         found: Body = {}
         try:
@@ -114,7 +148,9 @@ class Place:
                             return found
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise AssertionError(f"{resource.kind} {name} is still {json.dumps(found.get('status', found), indent=1)}") from None
+            raise AssertionError(
+                f"{resource.kind} {name} is still {json.dumps(found.get('status', found), indent=1)}"
+            ) from None
 
     async def gone(self, resource: Resource, namespace: str, name: str) -> None:
         async with asyncio.timeout(WITHIN_S):
@@ -124,7 +160,12 @@ class Place:
 
     async def inspected(self, name: str, reason: str) -> str:
         """The message of ImageInspected once it has this reason."""
-        body = await self.until(MODEL, None, name, lambda body: condition(body, "ImageInspected").get("reason") == reason)
+        body = await self.until(
+            MODEL,
+            None,
+            name,
+            lambda body: condition(body, "ImageInspected").get("reason") == reason,
+        )
         assert condition(body, "Ready")["reason"] == reason
         return str(condition(body, "Ready")["message"])
 
@@ -141,13 +182,20 @@ class Place:
             while True:
                 for event in (await self.cluster.list(EVENT)).items:
                     about = event["regarding"]
-                    if (about["kind"], about["name"], event["reason"], event["type"]) == (resource.kind, name, reason, "Warning"):
+                    if (about["kind"], about["name"], event["reason"], event["type"]) == (
+                        resource.kind,
+                        name,
+                        reason,
+                        "Warning",
+                    ):
                         return str(event["note"])
                 await asyncio.sleep(POLL_S)
 
 
 def condition(body: Body, type_: str) -> Body:
-    return next((c for c in (body.get("status") or {}).get("conditions") or () if c["type"] == type_), {})
+    return next(
+        (c for c in (body.get("status") or {}).get("conditions") or () if c["type"] == type_), {}
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -156,15 +204,27 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
     nats, kubeconfig = NatsServer(folder / "nats"), folder / "kubeconfig"
     await nats.start()
     try:
-        async with ApiServer() as server, Children(folder / "log") as children, Registry() as public, Registry({USER: PASSWORD}) as private:
+        async with (
+            ApiServer() as server,
+            Children(folder / "log") as children,
+            Registry() as public,
+            Registry({USER: PASSWORD}) as private,
+        ):
             write_kubeconfig(kubeconfig, server.url)
-            cluster, bus = await Cluster.connect(str(kubeconfig)), await aimbus.connect(nats.url, name="test")
+            cluster, bus = (
+                await Cluster.connect(str(kubeconfig)),
+                await aimbus.connect(nats.url, name="test"),
+            )
             env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(kubeconfig)}
             place = Place(cluster, bus, children, env, public, private, folder)
             place.runs()
             for namespace in (OWN, TEAM):
-                await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-            accounts = await install(cluster, Api(server.url), [*bundled(), *crds(), *rbac()], folder)
+                await cluster.create(
+                    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+                )
+            accounts = await install(
+                cluster, Api(server.url), [*bundled(), *crds(), *rbac()], folder
+            )
             where = ["--kubeconfig", str(kubeconfig)]
             node = ["--state", str(folder / "node"), "--images", str(folder / "images.json")]
             await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
@@ -180,10 +240,14 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
 async def test_what_an_image_recommends_is_said(place: Place) -> None:
     place.public.put_image("aim/tiny", "1", FITTING, platforms=("linux/arm64", "linux/amd64"))
     await place.model("tiny", f"{place.public.host}/aim/tiny:1")
-    assert "the image recommends MI300X × 1 latency fp8 (sha256:" in await place.inspected("tiny", "Inspected")
+    assert "the image recommends MI300X × 1 latency fp8 (sha256:" in await place.inspected(
+        "tiny", "Inspected"
+    )
 
 
-async def test_a_template_that_nothing_recommended_supports_is_warned_and_discovered_all_the_same(place: Place) -> None:
+async def test_a_template_that_nothing_recommended_supports_is_warned_and_discovered_all_the_same(
+    place: Place,
+) -> None:
     image = f"{place.public.host}/aim/large:1"
     place.public.put_image("aim/large", "1", labels({"gpuModel": "MI325X", "gpuCount": 8}))
     place.runs(image)
@@ -199,14 +263,30 @@ async def test_a_template_that_nothing_recommended_supports_is_warned_and_discov
 
 
 async def test_of_two_entries_of_one_name_the_younger_is_told(place: Place) -> None:
-    await place.create(MODEL, None, "z-younger", spec={"name": "org/tiny", "image": f"{place.public.host}/aim/none:1"})
-    assert "AIMClusterModel tiny is older" in await place.warned(MODEL, "z-younger", "DuplicateName")
-    assert condition(await place.cluster.get(MODEL, None, "z-younger"), "Ready")["status"] == "False"
+    await place.create(
+        MODEL,
+        None,
+        "z-younger",
+        spec={"name": "org/tiny", "image": f"{place.public.host}/aim/none:1"},
+    )
+    assert "AIMClusterModel tiny is older" in await place.warned(
+        MODEL, "z-younger", "DuplicateName"
+    )
+    assert (
+        condition(await place.cluster.get(MODEL, None, "z-younger"), "Ready")["status"] == "False"
+    )
 
 
 def pull_secret(place: Place, password: str) -> Body:
-    auths = {"auths": {place.private.host: {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}}}
-    return {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()}}
+    auths = {
+        "auths": {
+            place.private.host: {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}
+        }
+    }
+    return {
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()},
+    }
 
 
 async def test_a_private_registry_opens_with_the_right_pull_secret(place: Place) -> None:
@@ -214,9 +294,20 @@ async def test_a_private_registry_opens_with_the_right_pull_secret(place: Place)
     await place.model("secret", f"{place.private.host}/aim/secret:1")
     assert "have none for it: add a Secret there" in await place.inspected("secret", "AuthError")
     await place.create(SECRET, OWN, "registries", **pull_secret(place, WRONG))
-    await place.create(CONFIG, OWN, "default", spec={"images": {"imagePullSecrets": ["registries"]}})
-    await place.until(MODEL, None, "secret", lambda body: "were refused: correct them" in condition(body, "ImageInspected").get("message", ""))
-    await place.cluster.merge_patch(SECRET, OWN, "registries", {"data": pull_secret(place, PASSWORD)["data"]})
+    await place.create(
+        CONFIG, OWN, "default", spec={"images": {"imagePullSecrets": ["registries"]}}
+    )
+    await place.until(
+        MODEL,
+        None,
+        "secret",
+        lambda body: (
+            "were refused: correct them" in condition(body, "ImageInspected").get("message", "")
+        ),
+    )
+    await place.cluster.merge_patch(
+        SECRET, OWN, "registries", {"data": pull_secret(place, PASSWORD)["data"]}
+    )
     await place.retry("secret", "1")
     await place.inspected("secret", "Inspected")
     await place.inspected("tiny", "Inspected")
@@ -237,7 +328,9 @@ async def test_an_image_that_is_not_there_stops_its_template_until_it_is(place: 
     await place.model("late", image)
     assert "MANIFEST_UNKNOWN" in await place.inspected("late", "ImageNotFound")
     await place.template("late")
-    await place.discovered("late", "AwaitingDiscovery", f"image {image} of AIMClusterModel late is not found")
+    await place.discovered(
+        "late", "AwaitingDiscovery", f"image {image} of AIMClusterModel late is not found"
+    )
     assert not (await place.cluster.list(JOB, TEAM)).items
     place.public.put_image("aim/late", "1", FITTING)
     await place.retry("late", "1")
@@ -246,13 +339,20 @@ async def test_an_image_that_is_not_there_stops_its_template_until_it_is(place: 
 
 
 async def test_a_changed_image_rolls_out_once_its_discovery_has_succeeded(place: Place) -> None:
-    first, broken, second = (f"{place.public.host}/aim/served:{tag}" for tag in ("1", "broken", "2"))
+    first, broken, second = (
+        f"{place.public.host}/aim/served:{tag}" for tag in ("1", "broken", "2")
+    )
     for tag in ("1", "broken", "2"):
         place.public.put_image("aim/served", tag, FITTING)
     place.runs(first, second, broken=(broken,))
     await place.model("served", first)
     await place.template("served")
-    await place.create(SERVICE, TEAM, "served", spec={"model": "org/served", "templateRef": "served", "cacheModel": False})
+    await place.create(
+        SERVICE,
+        TEAM,
+        "served",
+        spec={"model": "org/served", "templateRef": "served", "cacheModel": False},
+    )
 
     def running(body: Body) -> bool:
         return bool((body.get("status") or {}).get("status") == "Running")
@@ -262,12 +362,22 @@ async def test_a_changed_image_rolls_out_once_its_discovery_has_succeeded(place:
     assert image_of(before) == first
 
     await place.image("served", broken)
-    failed = await place.discovered("served", "ProfilesDiscovered", "an earlier answer is in force; for the changed image: try 1, next at ")
-    assert (failed["status"]["status"], failed["status"]["modelSources"]) == ("Available", ["s3://models/org/tiny"])
+    failed = await place.discovered(
+        "served",
+        "ProfilesDiscovered",
+        "an earlier answer is in force; for the changed image: try 1, next at ",
+    )
+    assert (failed["status"]["status"], failed["status"]["modelSources"]) == (
+        "Available",
+        ["s3://models/org/tiny"],
+    )
     assert "no such profile" in condition(failed, "Progressing")["message"]
     assert "no such profile" in await place.warned(TEMPLATE, "served", "DiscoveryFailed")
     after = await place.cluster.get(INFERENCE_SERVICE, TEAM, "served")
-    assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
+    assert (after["spec"], after["metadata"]["generation"]) == (
+        before["spec"],
+        before["metadata"]["generation"],
+    )
     assert running(await place.cluster.get(SERVICE, TEAM, "served"))
 
     await place.image("served", second)
@@ -285,7 +395,9 @@ async def test_a_new_process_asks_no_registry_for_what_is_known(place: Place) ->
     await place.services.stop(DISCOVERY)
     port = free_ports(1)[0]
     process = await place.services.start(
-        DISCOVERY, [str(Path(sys.executable).with_name(f"aim-{DISCOVERY}"))], env=place.env | {"AIM_HTTP_PORT": str(port)}
+        DISCOVERY,
+        [str(Path(sys.executable).with_name(f"aim-{DISCOVERY}"))],
+        env=place.env | {"AIM_HTTP_PORT": str(port)},
     )
     await until_answers(process, f"http://127.0.0.1:{port}/readyz", "aim-discovery")
     place.public.put_image("aim/marker", "1", FITTING)
@@ -299,13 +411,25 @@ async def test_what_was_kept_of_an_entry_goes_with_it(place: Place) -> None:
     assert kept["data"]["image"] == f"{place.public.host}/aim/tiny:2"
     await place.cluster.delete(MODEL, None, "tiny")
     await place.gone(CONFIG_MAP, OWN, image_config_map("tiny"))
-    assert "is not in its registry" in await place.inspected("z-younger", "ImageNotFound"), "the name is free, so the younger counts"
+    assert "is not in its registry" in await place.inspected("z-younger", "ImageNotFound"), (
+        "the name is free, so the younger counts"
+    )
 
 
 async def test_no_password_is_on_the_bus_in_a_log_or_in_a_status(place: Place) -> None:
-    secrets = [text.encode() for word in (PASSWORD, WRONG) for text in (word, base64.b64encode(f"{USER}:{word}".encode()).decode())]
+    secrets = [
+        text.encode()
+        for word in (PASSWORD, WRONG)
+        for text in (word, base64.b64encode(f"{USER}:{word}".encode()).decode())
+    ]
     texts = {str(log): log.read_bytes() for log in (place.folder / "log").glob("*.log")}
     texts |= {"models": json.dumps((await place.cluster.list(MODEL)).items).encode()}
     async with contextlib.aclosing(aimbus.read_log(place.bus, [subjects.ALL])) as events:
-        texts |= {str(event.seq): encode(event.message) async for event in events if isinstance(event, aimbus.Event)}
-    assert [where for where, text in texts.items() if any(secret in text for secret in secrets)] == []
+        texts |= {
+            str(event.seq): encode(event.message)
+            async for event in events
+            if isinstance(event, aimbus.Event)
+        }
+    assert [
+        where for where, text in texts.items() if any(secret in text for secret in secrets)
+    ] == []

@@ -39,7 +39,16 @@ from aimlab.node.images import ImageCommand
 from aimlab.testing import eventually
 from aimlab.testing.charts import render
 from aimschema.reasons import WATCHER
-from aimschema.resources import AIM_KINDS, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE, SECRET, Resource
+from aimschema.resources import (
+    AIM_KINDS,
+    CLAIM,
+    INFERENCE_SERVICE,
+    JOB,
+    POD,
+    ROUTE,
+    SECRET,
+    Resource,
+)
 
 CHART = Path(__file__).parents[2] / "deploy" / "charts" / "aim"
 BIN = Path(sys.executable).parent
@@ -55,19 +64,39 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 def images_of(bodies: list[dict[str, Any]]) -> dict[str, ImageCommand]:
     """Which process each image of the control plane is on this machine."""
     workloads = [body for body in bodies if body["kind"] in {"Deployment", "StatefulSet"}]
-    named = {container["image"] for body in workloads for container in body["spec"]["template"]["spec"]["containers"]}
+    named = {
+        container["image"]
+        for body in workloads
+        for container in body["spec"]["template"]["spec"]["containers"]
+    }
     # a file that the server reads names others by their paths in the container
     here = 'sed -i "s#\\"/etc/#\\"$PWD/etc/#" etc/aim/nats-server/tls.conf'
-    nats = ("/bin/sh", "-c", f'{here}; exec {BIN / "nats-server"} --addr "$AIMLAB_POD_IP" "$@"', "nats-server")
-    services = {image: match[1] for image in named if (match := re.search(r"/(aim-[a-z]+):[^/]+$", image))}
-    own = {image: ImageCommand((sys.executable, "-m", "aimlab.node.own_network", str(BIN / script))) for image, script in services.items()}
+    nats = (
+        "/bin/sh",
+        "-c",
+        f'{here}; exec {BIN / "nats-server"} --addr "$AIMLAB_POD_IP" "$@"',
+        "nats-server",
+    )
+    services = {
+        image: match[1] for image in named if (match := re.search(r"/(aim-[a-z]+):[^/]+$", image))
+    }
+    own = {
+        image: ImageCommand((sys.executable, "-m", "aimlab.node.own_network", str(BIN / script)))
+        for image, script in services.items()
+    }
     return own | {image: ImageCommand(nats) for image in named - own.keys()}
 
 
 def downloader_of(bodies: list[dict[str, Any]]) -> str:
-    (cacher,) = (body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"] == "aim-cacher")
+    (cacher,) = (
+        body
+        for body in bodies
+        if body["kind"] == "Deployment" and body["metadata"]["name"] == "aim-cacher"
+    )
     env = cacher["spec"]["template"]["spec"]["containers"][0]["env"]
-    return str(next(variable["value"] for variable in env if variable["name"] == "AIM_DOWNLOADER_IMAGE"))
+    return str(
+        next(variable["value"] for variable in env if variable["name"] == "AIM_DOWNLOADER_IMAGE")
+    )
 
 
 async def install(lab: Lab, bodies: list[dict[str, Any]]) -> None:
@@ -82,7 +111,9 @@ async def install(lab: Lab, bodies: list[dict[str, Any]]) -> None:
 def is_free(port: int) -> bool:
     """Whether a pod could listen on it: who listens on all addresses of the machine listens on theirs too."""
     with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do; what is left of former connections does not count
+        tried.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do; what is left of former connections does not count
         try:
             tried.bind((NO_POD, port))
         except OSError:
@@ -119,16 +150,32 @@ async def access_of(lab: Lab, folder: Path) -> Access:
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """The chart, rendered and applied by kubectl on a laptop cluster that has nothing else of ours."""
     for port in (NATS_PORT, MONITOR_PORT, HTTP_PORT):
-        assert is_free(port), f"something on this machine listens on port {port} of all addresses, which the pods need on theirs: stop it"
+        assert is_free(port), (
+            f"something on this machine listens on port {port} of all addresses, which the pods need on theirs: stop it"
+        )
     folder = tmp_path_factory.mktemp("chart")
     bodies = render(CHART)
     async with laptop(folder, []) as lab:
         quickstart = await prepare(lab, downloader_of(bodies), images_of(bodies))
         await install(lab, bodies)
-        pods = {pod["metadata"]["labels"]["app.kubernetes.io/name"]: pod for pod in (await lab.cluster.list(POD, SYSTEM_NAMESPACE)).items}
-        health = {service: f"http://{pods[f'aim-{service}']['status']['podIP']}:{HTTP_PORT}" for service in SERVICES}
+        pods = {
+            pod["metadata"]["labels"]["app.kubernetes.io/name"]: pod
+            for pod in (await lab.cluster.list(POD, SYSTEM_NAMESPACE)).items
+        }
+        health = {
+            service: f"http://{pods[f'aim-{service}']['status']['podIP']}:{HTTP_PORT}"
+            for service in SERVICES
+        }
         async with forwarded((pods["aim-nats"]["status"]["podIP"], NATS_PORT)) as port:
-            yield Stack(lab, None, f"tls://127.0.0.1:{port}", lab.children, health, quickstart, await access_of(lab, folder / "console"))
+            yield Stack(
+                lab,
+                None,
+                f"tls://127.0.0.1:{port}",
+                lab.children,
+                health,
+                quickstart,
+                await access_of(lab, folder / "console"),
+            )
 
 
 async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(stack: Stack) -> None:
@@ -142,15 +189,26 @@ async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(stack: St
 
 
 async def test_each_service_ran_as_its_own_account_and_was_refused_nothing(stack: Stack) -> None:
-    async with aiohttp.ClientSession(trust_env=False) as client, client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer:
+    async with (
+        aiohttp.ClientSession(trust_env=False) as client,
+        client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer,
+    ):
         calls = [Call(**call) for call in await answer.json()]
     own = [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
-    assert {call.user.rpartition(":")[2] for call in own} == {*(f"aim-{service}" for service in SERVICES), INIT}
+    assert {call.user.rpartition(":")[2] for call in own} == {
+        *(f"aim-{service}" for service in SERVICES),
+        INIT,
+    }
     assert [call for call in own if not call.granted] == []
 
 
-async def test_each_pod_has_its_own_account_and_each_service_kept_to_its_contract(stack: Stack) -> None:
-    accounts = {pod["spec"]["serviceAccountName"] for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items}
+async def test_each_pod_has_its_own_account_and_each_service_kept_to_its_contract(
+    stack: Stack,
+) -> None:
+    accounts = {
+        pod["spec"]["serviceAccountName"]
+        for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items
+    }
     assert accounts == {*(f"aim-{name}" for name in (*SERVICES, "nats")), INIT}
     count, flaws = await flaws_of_log(stack.nats_url, stack.access)
     assert count > 100
@@ -160,7 +218,11 @@ async def test_each_pod_has_its_own_account_and_each_service_kept_to_its_contrac
 async def secrets_of(lab: Lab) -> dict[str, str]:
     """By name, the version of each Secret of NATS."""
     found = (await lab.cluster.list(SECRET, SYSTEM_NAMESPACE)).items
-    return {body["metadata"]["name"]: body["metadata"]["resourceVersion"] for body in found if body["metadata"]["name"] in names()}
+    return {
+        body["metadata"]["name"]: body["metadata"]["resourceVersion"]
+        for body in found
+        if body["metadata"]["name"] in names()
+    }
 
 
 async def test_the_job_made_the_keys_and_nobody_gets_in_without_one(stack: Stack) -> None:
@@ -168,7 +230,9 @@ async def test_the_job_made_the_keys_and_nobody_gets_in_without_one(stack: Stack
     problems: list[str] = []
     async with asyncio.TaskGroup() as tasks:
         stranger = Access(None, stack.access.ca)
-        waiting = tasks.create_task(aimbus.connect(stack.nats_url, name="aimctl", access=stranger, told=problems.append))
+        waiting = tasks.create_task(
+            aimbus.connect(stack.nats_url, name="aimctl", access=stranger, told=problems.append)
+        )
 
         async def is_kept_out() -> bool:
             return any("the server wants a key" in problem for problem in problems)
@@ -184,7 +248,10 @@ async def test_the_same_applied_again_changes_no_key_and_runs_no_other_job(stack
 
 
 async def jobs_of(lab: Lab) -> dict[str, str]:
-    return {job["metadata"]["name"]: job["metadata"]["uid"] for job in (await lab.cluster.list(JOB, SYSTEM_NAMESPACE)).items}
+    return {
+        job["metadata"]["name"]: job["metadata"]["uid"]
+        for job in (await lab.cluster.list(JOB, SYSTEM_NAMESPACE)).items
+    }
 
 
 async def test_the_events_are_on_the_volume_of_the_claim(stack: Stack) -> None:
@@ -193,8 +260,15 @@ async def test_the_events_are_on_the_volume_of_the_claim(stack: Stack) -> None:
 
 async def made(lab: Lab, *kinds: Resource) -> dict[str, str]:
     """By kind and name, the version of what the control plane makes and reports on."""
-    lists = {kind.kind: (await lab.cluster.list(kind)).items for kind in kinds or (*AIM_KINDS, INFERENCE_SERVICE, ROUTE, JOB, CLAIM)}
-    return {f"{kind} {body['metadata']['name']}": body["metadata"]["resourceVersion"] for kind, items in lists.items() for body in items}
+    lists = {
+        kind.kind: (await lab.cluster.list(kind)).items
+        for kind in kinds or (*AIM_KINDS, INFERENCE_SERVICE, ROUTE, JOB, CLAIM)
+    }
+    return {
+        f"{kind} {body['metadata']['name']}": body["metadata"]["resourceVersion"]
+        for kind, items in lists.items()
+        for body in items
+    }
 
 
 async def roles(stack: Stack) -> dict[str, list[str]]:
@@ -204,12 +278,16 @@ async def roles(stack: Stack) -> dict[str, list[str]]:
         for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items:
             name = pod["metadata"]["labels"]["app.kubernetes.io/name"].removeprefix("aim-")
             if name in said and is_true(pod, "Ready") and not is_going(pod):
-                async with client.get(f"http://{pod['status']['podIP']}:{HTTP_PORT}/readyz") as answer:
+                async with client.get(
+                    f"http://{pod['status']['podIP']}:{HTTP_PORT}/readyz"
+                ) as answer:
                     said[name].append((await answer.text()).split()[-1])
     return {name: sorted(found) for name, found in said.items()}
 
 
-async def test_an_upgrade_to_two_of_each_leaves_one_at_work_and_one_ready_to_take_over(stack: Stack) -> None:
+async def test_an_upgrade_to_two_of_each_leaves_one_at_work_and_one_ready_to_take_over(
+    stack: Stack,
+) -> None:
     """Every pod is replaced, and nothing that was made is written again."""
     before, keys = await made(stack.lab), await secrets_of(stack.lab)
     await install(stack.lab, render(CHART, "--set=replicas=2,log.level=DEBUG"))
@@ -230,7 +308,14 @@ async def test_a_release_without_keys_becomes_one_with_keys(tmp_path: Path) -> N
         await install(lab, without)
         assert await secrets_of(lab) == {}
         await kubectl(lab, "apply", "-f", str(quickstart.manifests))
-        ready = ("wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        ready = (
+            "wait",
+            f"aimsvc/{SERVICE}",
+            "-n",
+            NAMESPACE,
+            "--for=condition=Ready",
+            "--timeout=60s",
+        )
         await kubectl(lab, *ready)
         before = await made(lab, INFERENCE_SERVICE, ROUTE, CLAIM)
         await install(lab, render(CHART))
@@ -238,4 +323,6 @@ async def test_a_release_without_keys_becomes_one_with_keys(tmp_path: Path) -> N
         await kubectl(lab, *ready)
         assert await made(lab, INFERENCE_SERVICE, ROUTE, CLAIM) == before
         await kubectl(lab, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
-        await kubectl(lab, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s")
+        await kubectl(
+            lab, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s"
+        )

@@ -46,11 +46,18 @@ class Installed:
 
     @property
     def url(self) -> str:
-        return ",".join(f"{'nats' if self.values == NO_KEYS else 'tls'}://127.0.0.1:{port}" for port in self.clients)
+        return ",".join(
+            f"{'nats' if self.values == NO_KEYS else 'tls'}://127.0.0.1:{port}"
+            for port in self.clients
+        )
 
     @property
     def access(self) -> Access:
-        return Access(None, None) if self.values == NO_KEYS else Access(str(self.root / SEED), str(self.root / CA))
+        return (
+            Access(None, None)
+            if self.values == NO_KEYS
+            else Access(str(self.root / SEED), str(self.root / CA))
+        )
 
     @property
     def config(self) -> Path:
@@ -61,10 +68,15 @@ class Installed:
         (nats,) = [body for body in render(CHART, *self.values) if body["kind"] == "StatefulSet"]
         text = nats["spec"]["template"]["metadata"]["annotations"]["aim.silogen.ai/nats.conf"]
         for name, port in zip(NAMES, self.routes, strict=False):
-            text = text.replace(f"{name}.aim-nats-headless.{SYSTEM_NAMESPACE}.svc:6222", f"127.0.0.1:{port}")
+            text = text.replace(
+                f"{name}.aim-nats-headless.{SYSTEM_NAMESPACE}.svc:6222", f"127.0.0.1:{port}"
+            )
         own, server = secrets[of_user(WATCHER)], self.root / FOLDER.lstrip("/")
         files = {self.config: text.encode(), self.root / SEED: own[SEED], self.root / CA: own[CA]}
-        files |= {server / key: value.replace(FOLDER.encode(), str(server).encode()) for key, value in secrets[SERVER].items()}
+        files |= {
+            server / key: value.replace(FOLDER.encode(), str(server).encode())
+            for key, value in secrets[SERVER].items()
+        }
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -84,14 +96,22 @@ async def running(given: Installed) -> AsyncIterator[Children]:
     """All servers, ready as their readiness probe asks."""
     names = NAMES[: len(given.clients)]
     async with Children(given.root / "log") as servers:
-        for name, client, route, monitor in zip(names, given.clients, given.routes, given.monitors, strict=True):
+        for name, client, route, monitor in zip(
+            names, given.clients, given.routes, given.monitors, strict=True
+        ):
             ports = ["--port", str(client), "--http_port", str(monitor)]
             peers = ["--cluster", f"nats://127.0.0.1:{route}"] if len(names) > 1 else []
             where = ["--addr", "127.0.0.1", "--store_dir", str(given.root / name)]
-            await servers.start(name, [PROGRAM, "--config", str(given.config), *ports, *peers, *where], env={"SERVER_NAME": name})
+            await servers.start(
+                name,
+                [PROGRAM, "--config", str(given.config), *ports, *peers, *where],
+                env={"SERVER_NAME": name},
+            )
         for name, monitor in zip(names, given.monitors, strict=True):
             url = f"http://127.0.0.1:{monitor}/healthz?js-server-only=true"
-            await until_answers(servers.running[name], url, f"{name}; its log is {servers.log_of(name)}")
+            await until_answers(
+                servers.running[name], url, f"{name}; its log is {servers.log_of(name)}"
+            )
         yield servers
 
 
@@ -118,7 +138,14 @@ async def test_three_servers_keep_three_copies_and_go_on_without_one(tmp_path: P
 async def test_keys_and_servers_come_and_go_on_the_same_volumes(tmp_path: Path) -> None:
     """No keys, the defaults, production and back: each comes up on what the other left, and the streams are there or made again."""
     keys = secrets()
-    for values, servers in ((NO_KEYS, 1), (KEYS, 1), (PRODUCTION, 3), (KEYS, 1), (NO_KEYS, 1), (PRODUCTION, 3)):
+    for values, servers in (
+        (NO_KEYS, 1),
+        (KEYS, 1),
+        (PRODUCTION, 3),
+        (KEYS, 1),
+        (NO_KEYS, 1),
+        (PRODUCTION, 3),
+    ):
         given = installed(tmp_path, values, servers)
         given.lay_out(keys)
         async with running(given):
@@ -152,7 +179,9 @@ async def test_a_reload_lets_a_new_key_in_and_the_old_one_no_more(tmp_path: Path
         old.lay_out(first)
         problems: list[str] = []
         async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(aimbus.connect(given.url, name=WATCHER, access=old.access, told=problems.append))
+            waiting = tasks.create_task(
+                aimbus.connect(given.url, name=WATCHER, access=old.access, told=problems.append)
+            )
 
             async def is_kept_out() -> bool:
                 return any("the server does not know the key" in problem for problem in problems)
@@ -172,7 +201,9 @@ async def test_a_reload_serves_the_new_certificate(tmp_path: Path, rotated: str)
         await reload(servers)
 
         async def is_served() -> bool:
-            return await certificate(given.clients[0]) == ssl.PEM_cert_to_DER_cert(second[SERVER]["tls.crt"].decode())
+            return await certificate(given.clients[0]) == ssl.PEM_cert_to_DER_cert(
+                second[SERVER]["tls.crt"].decode()
+            )
 
         await eventually(is_served, "the new certificate is served")
         await streams(given, 1)

@@ -30,12 +30,29 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
         env = kubectl_env(running.lab)
         await commands.command(env, "kubectl", "apply", "-f", str(running.quickstart.manifests))
-        await commands.command(env, "kubectl", "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        await commands.command(
+            env,
+            "kubectl",
+            "wait",
+            f"aimsvc/{SERVICE}",
+            "-n",
+            NAMESPACE,
+            "--for=condition=Ready",
+            "--timeout=60s",
+        )
         yield running
 
 
 async def doctor(stack: Stack, *args: str, code: int = 0, **env: str) -> Findings:
-    told = await commands.command(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url} | env, "aimctl", "doctor", "-o", "json", *args, code=code)
+    told = await commands.command(
+        kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url} | env,
+        "aimctl",
+        "doctor",
+        "-o",
+        "json",
+        *args,
+        code=code,
+    )
     found: Findings = json.loads(told)
     return found
 
@@ -46,9 +63,27 @@ def areas(findings: Findings, level: str) -> list[str]:
 
 async def test_a_whole_cluster_is_well_in_every_area(stack: Stack) -> None:
     findings = await doctor(stack)
-    everywhere = ["gateway", "gateway api", "gpu", "kinds", "kserve", "kubernetes", "nats", "permissions", "registry", "services", "storage"]
-    assert (areas(findings, "ok"), areas(findings, "warning"), areas(findings, "error")) == (everywhere, [], [])
-    words = await commands.command(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, "aimctl", "doctor")
+    everywhere = [
+        "gateway",
+        "gateway api",
+        "gpu",
+        "kinds",
+        "kserve",
+        "kubernetes",
+        "nats",
+        "permissions",
+        "registry",
+        "services",
+        "storage",
+    ]
+    assert (areas(findings, "ok"), areas(findings, "warning"), areas(findings, "error")) == (
+        everywhere,
+        [],
+        [],
+    )
+    words = await commands.command(
+        kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, "aimctl", "doctor"
+    )
     assert words.endswith(" ok, 0 warnings, 0 errors\n")
 
 
@@ -57,7 +92,9 @@ async def test_a_permission_that_was_taken_away_is_named_with_the_account(stack:
     kept = await commands.command(env, "kubectl", "get", binding, "-o", "json")
     await commands.command(env, "kubectl", "delete", binding)
     lost = [finding for finding in await doctor(stack, code=1) if finding["level"] == "error"]
-    assert {(each["area"], each["fix"]) for each in lost} == {("permissions", "kubectl apply -f deploy/rbac")}
+    assert {(each["area"], each["fix"]) for each in lost} == {
+        ("permissions", "kubectl apply -f deploy/rbac")
+    }
     assert [each["what"] for each in lost] == [
         "aim-router may not get aimservices.aim.silogen.ai in every namespace",
         "aim-router may not get, create, patch, delete httproutes.gateway.networking.k8s.io in every namespace",
@@ -68,35 +105,77 @@ async def test_a_permission_that_was_taken_away_is_named_with_the_account(stack:
     assert areas(await doctor(stack), "error") == []
 
 
-async def test_who_may_ask_nothing_of_others_is_told_so_and_what_it_lacks_itself(stack: Stack) -> None:
+async def test_who_may_ask_nothing_of_others_is_told_so_and_what_it_lacks_itself(
+    stack: Stack,
+) -> None:
     findings = await doctor(stack, "--kubeconfig", str(stack.lab.accounts["aim-router"]))
     said = [finding["what"] for finding in findings if finding["area"] == "permissions"]
-    assert any("what the services may do is not known" in words and "subjectaccessreviews" in words for words in said)
-    assert any(words.startswith("you may not ") and "secrets in aim-system" in words for words in said)
+    assert any(
+        "what the services may do is not known" in words and "subjectaccessreviews" in words
+        for words in said
+    )
+    assert any(
+        words.startswith("you may not ") and "secrets in aim-system" in words for words in said
+    )
 
 
-async def test_a_nats_server_that_does_not_answer_is_an_error_and_hides_nothing_else(stack: Stack) -> None:
+async def test_a_nats_server_that_does_not_answer_is_an_error_and_hides_nothing_else(
+    stack: Stack,
+) -> None:
     nowhere = f"nats://127.0.0.1:{free_ports(1)[0]}"
     findings = await doctor(stack, code=1, AIM_NATS_URL=nowhere)
     assert (areas(findings, "error"), "storage" in areas(findings, "ok")) == (["nats"], True)
-    assert f"no NATS server answers at {nowhere}" in next(finding["what"] for finding in findings if finding["area"] == "nats")
+    assert f"no NATS server answers at {nowhere}" in next(
+        finding["what"] for finding in findings if finding["area"] == "nats"
+    )
 
 
-async def test_an_api_server_that_does_not_answer_is_an_error_and_hides_nothing_else(stack: Stack, tmp_path: Path) -> None:
+async def test_an_api_server_that_does_not_answer_is_an_error_and_hides_nothing_else(
+    stack: Stack, tmp_path: Path
+) -> None:
     write_kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{free_ports(1)[0]}")
     findings = await doctor(stack, "--kubeconfig", str(tmp_path / "kubeconfig"), code=1)
     assert (areas(findings, "error"), areas(findings, "ok")) == (["kubernetes"], ["nats"])
 
 
-async def test_before_the_installation_each_thing_to_install_is_named_with_its_command(tmp_path: Path) -> None:
+async def test_before_the_installation_each_thing_to_install_is_named_with_its_command(
+    tmp_path: Path,
+) -> None:
     async with Children(tmp_path / "log") as children:
         write_kubeconfig(tmp_path / "kubeconfig", await start_double(children, bare=True))
         env = {"PATH": "", "HOME": str(tmp_path)}
         told = await asyncio.wait_for(
-            commands.command(env, "aimctl", "doctor", "--kubeconfig", str(tmp_path / "kubeconfig"), "-o", "json", code=1), timeout=30
+            commands.command(
+                env,
+                "aimctl",
+                "doctor",
+                "--kubeconfig",
+                str(tmp_path / "kubeconfig"),
+                "-o",
+                "json",
+                code=1,
+            ),
+            timeout=30,
         )
     findings: Findings = json.loads(told)
     assert areas(findings, "error") == ["gateway api", "kinds", "kserve", "kubernetes"]
-    assert areas(findings, "warning") == ["gateway", "gpu", "nats", "permissions", "services", "storage"]
+    assert areas(findings, "warning") == [
+        "gateway",
+        "gpu",
+        "nats",
+        "permissions",
+        "services",
+        "storage",
+    ]
     fixes = " ".join(finding["fix"] for finding in findings)
-    assert all(fix in fixes for fix in ("deploy/crds", "deploy/rbac", "create namespace aim-system", "KServe", "standard-install.yaml", "aimctl up"))
+    assert all(
+        fix in fixes
+        for fix in (
+            "deploy/crds",
+            "deploy/rbac",
+            "create namespace aim-system",
+            "KServe",
+            "standard-install.yaml",
+            "aimctl up",
+        )
+    )

@@ -26,8 +26,12 @@ NAMESPACE = "aim-system"
 
 async def reports(bus: Bus, cache: dict[str, Any], reason: str) -> None:
     """What the cacher would say of the cache."""
-    filled = ReportedCondition(type="Filled", status="False", reason=reason, message=f"it is {reason}")
-    stored = ReportedCondition(type="StorageReady", status="True", reason="PVCBound", message="bound")
+    filled = ReportedCondition(
+        type="Filled", status="False", reason=reason, message=f"it is {reason}"
+    )
+    stored = ReportedCondition(
+        type="StorageReady", status="True", reason="PVCBound", message="bound"
+    )
     metadata = cache["metadata"]
     await bus.publisher.publish(
         StatusReported(
@@ -46,14 +50,20 @@ async def has_reason(cluster: Cluster, reason: str) -> None:
     """Waits until Ready on the cache has the reason; the Event is sent after that. A lease is taken over within 15 s."""
     async with asyncio.timeout(50):
         while True:
-            found = (await cluster.get(CACHE, NAMESPACE, "c")).get("status", {}).get("conditions", [])
+            found = (
+                (await cluster.get(CACHE, NAMESPACE, "c")).get("status", {}).get("conditions", [])
+            )
             if any((each["type"], each["reason"]) == ("Ready", reason) for each in found):
                 return
             await asyncio.sleep(0.05)
 
 
 async def sent(cluster: Cluster) -> list[str]:
-    return sorted(body["reason"] for body in (await cluster.list(EVENT, NAMESPACE)).items if body["regarding"]["kind"] == CACHE.kind)
+    return sorted(
+        body["reason"]
+        for body in (await cluster.list(EVENT, NAMESPACE)).items
+        if body["regarding"]["kind"] == CACHE.kind
+    )
 
 
 async def has_events(cluster: Cluster, *reasons: str) -> None:
@@ -63,22 +73,39 @@ async def has_events(cluster: Cluster, *reasons: str) -> None:
     await eventually(there, f"Events {reasons}")
 
 
-async def test_the_second_of_two_equal_events_is_not_sent_by_a_new_process(tmp_path: Path, given_server: Path | None) -> None:
+async def test_the_second_of_two_equal_events_is_not_sent_by_a_new_process(
+    tmp_path: Path, given_server: Path | None
+) -> None:
     async with (
         embedded_nats(tmp_path / "nats") as nats,
         Children(tmp_path / "log") as children,
-        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (
+            cluster,
+            accounts,
+        ),
     ):
 
         async def start(command: str, name: str) -> None:
-            env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26), "AIM_HTTP_PORT": "0", "KUBECONFIG": str(accounts[command])}
+            env = {
+                "AIM_NATS_URL": nats.url,
+                "AIM_NATS_MAX_BYTES": str(1 << 26),
+                "AIM_HTTP_PORT": "0",
+                "KUBECONFIG": str(accounts[command]),
+            }
             await children.start(name, [str(Path(sys.executable).with_name(command))], env=env)
 
         await start("aim-watcher", "watcher")
         await start("aim-statuswriter", "statuswriter-1")
         bus = await aimbus.connect(nats.url, name="aim-cacher")
         metadata = {"name": "c", "namespace": NAMESPACE}
-        cache = await cluster.create({"apiVersion": CACHE.api_version, "kind": CACHE.kind, "metadata": metadata, "spec": {"sourceUri": "hf://a/b"}})
+        cache = await cluster.create(
+            {
+                "apiVersion": CACHE.api_version,
+                "kind": CACHE.kind,
+                "metadata": metadata,
+                "spec": {"sourceUri": "hf://a/b"},
+            }
+        )
         await published(bus, "c")
         for reason in ("AuthError", "SourceNotFound"):
             await reports(bus, cache, reason)
@@ -96,7 +123,14 @@ async def test_the_second_of_two_equal_events_is_not_sent_by_a_new_process(tmp_p
 
 async def published(bus: Bus, name: str) -> None:
     """Waits until the watcher has published the cache."""
-    async with asyncio.timeout(30), aclosing(aimbus.read_log(bus, [subjects.objects(CACHE.kind)], follow=True)) as events:
+    async with (
+        asyncio.timeout(30),
+        aclosing(aimbus.read_log(bus, [subjects.objects(CACHE.kind)], follow=True)) as events,
+    ):
         async for event in events:
-            if isinstance(event, Event) and isinstance(event.message, ObjectChanged) and event.message.name == name:
+            if (
+                isinstance(event, Event)
+                and isinstance(event.message, ObjectChanged)
+                and event.message.name == name
+            ):
                 return

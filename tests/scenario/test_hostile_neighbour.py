@@ -15,7 +15,16 @@ from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimkube import Cluster, Invalid
 from aimlab.testing import eventually
 from aimschema import labels
-from aimschema.resources import CACHE, CONFIG, EVENT, GATEWAY, INFERENCE_SERVICE, JOB, ROUTE, Resource
+from aimschema.resources import (
+    CACHE,
+    CONFIG,
+    EVENT,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    ROUTE,
+    Resource,
+)
 from aimschema.resources import NAMESPACE as NAMESPACE_KIND
 from aimschema.resources import SERVICE as SERVICE_KIND
 from aimschema.resources import TEMPLATE as TEMPLATE_KIND
@@ -41,7 +50,14 @@ def made(resource: Resource, name: str, spec: Body, **metadata: Any) -> Body:
 
 
 def template(name: str, **metadata: Any) -> Body:
-    spec = {"model": MODEL, "metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1, "warmCache": True}
+    spec = {
+        "model": MODEL,
+        "metric": "latency",
+        "gpuModel": "MI300X",
+        "gpusPerReplica": 1,
+        "tensorParallelism": 1,
+        "warmCache": True,
+    }
     return made(TEMPLATE_KIND, name, spec, **metadata)
 
 
@@ -51,27 +67,70 @@ def service(name: str, template_ref: str, **metadata: Any) -> Body:
 
 async def hostile_namespace(cluster: Cluster) -> None:
     """Everything that the quickstart has, by the same names, and what is long, loud or somebody else's."""
-    await cluster.create({"apiVersion": "v1", "kind": NAMESPACE_KIND.kind, "metadata": {"name": HOSTILE}})
+    await cluster.create(
+        {"apiVersion": "v1", "kind": NAMESPACE_KIND.kind, "metadata": {"name": HOSTILE}}
+    )
     with pytest.raises(Invalid, match=r"metadata\.annotations"):
         await cluster.create(service("too-long", TEMPLATE, annotations={"note": "x" * (1 << 20)}))
-    words = [{"type": f"Type{number}", "status": "False", "reason": "Evil", "message": EVIL} for number in range(10_000)]
+    words = [
+        {"type": f"Type{number}", "status": "False", "reason": "Evil", "message": EVIL}
+        for number in range(10_000)
+    ]
     taken = await cluster.create(made(INFERENCE_SERVICE, SERVICE, {"predictor": {}}))
-    await cluster.merge_patch(INFERENCE_SERVICE, HOSTILE, taken["metadata"]["name"], {"status": {"conditions": words}}, subresource="status")
-    await cluster.create(made(GATEWAY, "evil", {"gatewayClassName": "nobody", "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}))
-    programmed = {"type": "Programmed", "status": "False", "reason": "Evil", "message": EVIL, "lastTransitionTime": "2030-01-01T00:00:00Z"}
-    await cluster.merge_patch(GATEWAY, HOSTILE, "evil", {"status": {"conditions": [programmed]}}, subresource="status")
+    await cluster.merge_patch(
+        INFERENCE_SERVICE,
+        HOSTILE,
+        taken["metadata"]["name"],
+        {"status": {"conditions": words}},
+        subresource="status",
+    )
+    await cluster.create(
+        made(
+            GATEWAY,
+            "evil",
+            {
+                "gatewayClassName": "nobody",
+                "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}],
+            },
+        )
+    )
+    programmed = {
+        "type": "Programmed",
+        "status": "False",
+        "reason": "Evil",
+        "message": EVIL,
+        "lastTransitionTime": "2030-01-01T00:00:00Z",
+    }
+    await cluster.merge_patch(
+        GATEWAY, HOSTILE, "evil", {"status": {"conditions": [programmed]}}, subresource="status"
+    )
     await cluster.create(made(CONFIG, "default", {"routing": {"gateway": {"name": "evil"}}}))
     await cluster.create(template(TEMPLATE))
     await cluster.create(template(LONG_TEMPLATE, annotations={"note": LARGEST_NOTE}))
     await cluster.create(service(SERVICE, TEMPLATE))
-    await cluster.create(service(LONG_SERVICE, LONG_TEMPLATE, annotations={labels.ANNOTATION_ROUTE_TIMEOUT: EVIL}))
+    await cluster.create(
+        service(LONG_SERVICE, LONG_TEMPLATE, annotations={labels.ANNOTATION_ROUTE_TIMEOUT: EVIL})
+    )
     env = [{"name": "NOTE", "value": EVIL}, {"name": labels.ENV_HF_TOKEN, "value": "the-secret"}]
-    await cluster.create(made(CACHE, LONG_CACHE, {"sourceUri": "hf://org/$(HF_TOKEN)\x1b[2J", "size": "1Gi", "env": env}))
+    await cluster.create(
+        made(
+            CACHE,
+            LONG_CACHE,
+            {"sourceUri": "hf://org/$(HF_TOKEN)\x1b[2J", "size": "1Gi", "env": env},
+        )
+    )
 
 
 async def kubectl(stack: Stack, *args: str) -> str:
     command = [str(BIN / "kubectl"), *args]
-    done = await asyncio.to_thread(subprocess.run, command, env=kubectl_env(stack.lab), capture_output=True, text=True, check=False)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        env=kubectl_env(stack.lab),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, f"{args}: {done.stderr}"
     return done.stdout
 
@@ -84,20 +143,38 @@ async def said(cluster: Cluster, namespace: str) -> list[str]:
         for body in (await cluster.list(resource, namespace)).items
         for condition in (body.get("status") or {}).get("conditions") or ()
     ]
-    events = [event for event in (await cluster.list(EVENT, namespace)).items if "aim" in str(event.get("reportingController"))]
+    events = [
+        event
+        for event in (await cluster.list(EVENT, namespace)).items
+        if "aim" in str(event.get("reportingController"))
+    ]
     return found + [str(event.get("note", "")) for event in events]
 
 
-async def test_a_hostile_neighbour_changes_nothing_and_nothing_of_it_is_printed_raw(tmp_path: Path) -> None:
+async def test_a_hostile_neighbour_changes_nothing_and_nothing_of_it_is_printed_raw(
+    tmp_path: Path,
+) -> None:
     async with control_plane_on_laptop(tmp_path) as stack:
         cluster = stack.lab.cluster
         await hostile_namespace(cluster)
         await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
-        await kubectl(stack, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        await kubectl(
+            stack,
+            "wait",
+            f"aimsvc/{SERVICE}",
+            "-n",
+            NAMESPACE,
+            "--for=condition=Ready",
+            "--timeout=60s",
+        )
 
         async def told() -> bool:
             """Every hostile object has a word on it."""
-            found = [body for kind in (TEMPLATE_KIND, SERVICE_KIND, CACHE) for body in (await cluster.list(kind, HOSTILE)).items]
+            found = [
+                body
+                for kind in (TEMPLATE_KIND, SERVICE_KIND, CACHE)
+                for body in (await cluster.list(kind, HOSTILE)).items
+            ]
             return all((body.get("status") or {}).get("conditions") for body in found)
 
         await eventually(told, "a word on the hostile objects")
@@ -110,8 +187,17 @@ async def test_a_hostile_neighbour_changes_nothing_and_nothing_of_it_is_printed_
         for resource in (CACHE, JOB, ROUTE, INFERENCE_SERVICE):
             for body in (await cluster.list(resource)).items:
                 place = body["metadata"]["namespace"]
-                assert (HOSTILE if place == NAMESPACE else NAMESPACE) not in json.dumps(body.get("spec")), f"{resource.kind} in {place}"
+                assert (HOSTILE if place == NAMESPACE else NAMESPACE) not in json.dumps(
+                    body.get("spec")
+                ), f"{resource.kind} in {place}"
                 assert resource is not CACHE or place in {HOSTILE, NAMESPACE}
         env = os.environ | {"AIM_NATS_URL": stack.nats_url}
-        dead = await asyncio.to_thread(subprocess.run, [str(BIN / "aimctl"), "dead"], env=env, capture_output=True, text=True, check=False)
+        dead = await asyncio.to_thread(
+            subprocess.run,
+            [str(BIN / "aimctl"), "dead"],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert dead.stdout.strip() == "no dead letters"

@@ -57,15 +57,25 @@ def own(line: str) -> str:
 
 def fits(shown: list[str], printed: list[str]) -> bool:
     """The same lines, `…` standing for any number of them."""
-    pattern = "".join("(.*\n)*?" if line.strip() == LEFT_OUT else re.escape(own(line)) + "\n" for line in shown)
-    return re.fullmatch(pattern, "".join(f"{own(line)}\n" for line in printed if line.strip())) is not None
+    pattern = "".join(
+        "(.*\n)*?" if line.strip() == LEFT_OUT else re.escape(own(line)) + "\n" for line in shown
+    )
+    return (
+        re.fullmatch(pattern, "".join(f"{own(line)}\n" for line in printed if line.strip()))
+        is not None
+    )
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment that `aimctl dev` says to use."""
     state = tmp_path / "state"
-    dev = subprocess.Popen([AIMCTL, "dev", "--state", str(state)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    dev = subprocess.Popen(
+        [AIMCTL, "dev", "--state", str(state)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         assert dev.stdout is not None
         told = []
@@ -92,11 +102,19 @@ def test_the_page_shows_what_its_commands_print(shell: dict[str, str], tmp_path:
         if typed.command.endswith(" -w"):
             output = tmp_path / f"{number}.txt"
             with output.open("w") as to:
-                process = subprocess.Popen(typed.command.split(), env=shell, cwd=shell["PWD"], stdout=to, text=True)
+                process = subprocess.Popen(
+                    typed.command.split(), env=shell, cwd=shell["PWD"], stdout=to, text=True
+                )
             watching.append((typed, process, output))
             continue
         done = subprocess.run(
-            ["/bin/bash", "-c", typed.command], env=shell, cwd=shell["PWD"], capture_output=True, text=True, check=False, timeout=90
+            ["/bin/bash", "-c", typed.command],
+            env=shell,
+            cwd=shell["PWD"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
         )
         printed = f"{done.stdout}{done.stderr}"
         assert fits(typed.shown, printed.splitlines()), f"$ {typed.command}\n{printed}"
@@ -104,7 +122,10 @@ def test_the_page_shows_what_its_commands_print(shell: dict[str, str], tmp_path:
     for typed, process, output in watching:
         process.kill()
         process.wait()
-        assert fits([line for shown in typed.shown for line in (LEFT_OUT, shown)] + [LEFT_OUT], output.read_text().splitlines()), output.read_text()
+        assert fits(
+            [line for shown in typed.shown for line in (LEFT_OUT, shown)] + [LEFT_OUT],
+            output.read_text().splitlines(),
+        ), output.read_text()
 
 
 @pytest.mark.parametrize(

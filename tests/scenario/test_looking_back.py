@@ -26,7 +26,9 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def command(stack: Stack, name: str, *args: str, code: int = 0) -> str:
-    return await commands.command(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, name, *args, code=code)
+    return await commands.command(
+        kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, name, *args, code=code
+    )
 
 
 async def test_plan_says_what_applying_would_make_and_makes_nothing(stack: Stack) -> None:
@@ -40,7 +42,9 @@ async def test_explain_says_what_a_person_has_to_do_about_a_wrong_key(stack: Sta
     secret = stack.quickstart.manifests / "00-namespace.yaml"
     secret.write_text(secret.read_text().replace(RIGHT, WRONG))
     await command(stack, "kubectl", "apply", "-f", str(stack.quickstart.manifests))
-    await command(stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Failure", "--timeout=60s")
+    await command(
+        stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Failure", "--timeout=60s"
+    )
     told = await command(stack, "aimctl", "explain", *OBJECT, code=1)
     print(told)
     assert "AIMService/minilm has failed" in told
@@ -49,18 +53,29 @@ async def test_explain_says_what_a_person_has_to_do_about_a_wrong_key(stack: Sta
     assert (chain["state"], chain["because"][0]["reason"]) == ("failed", "AuthError")
 
 
-async def test_timeline_tells_of_the_failure_of_who_put_it_right_and_of_what_followed(stack: Stack) -> None:
+async def test_timeline_tells_of_the_failure_of_who_put_it_right_and_of_what_followed(
+    stack: Stack,
+) -> None:
     secret = stack.quickstart.manifests / "00-namespace.yaml"
     secret.write_text(secret.read_text().replace(WRONG, RIGHT))
     await command(stack, "kubectl", "apply", "-f", str(stack.quickstart.manifests))
-    await command(stack, "kubectl", "annotate", "mc", "--all", "-n", NAMESPACE, "aim.silogen.ai/retry=1")
+    await command(
+        stack, "kubectl", "annotate", "mc", "--all", "-n", NAMESPACE, "aim.silogen.ai/retry=1"
+    )
     print(await command(stack, "aimctl", "explain", *OBJECT))
-    await command(stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Ready", "--timeout=60s")
+    await command(
+        stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Ready", "--timeout=60s"
+    )
     steps = json.loads(await command(stack, "aimctl", "timeline", *OBJECT, "-o", "json"))
     by_seq = {step["seq"]: step for step in steps}
-    assert all(step["cause"] is None or steps.index(by_seq[step["cause"]]) < steps.index(step) for step in steps)
+    assert all(
+        step["cause"] is None or steps.index(by_seq[step["cause"]]) < steps.index(step)
+        for step in steps
+    )
     failed = next(step for step in steps if "AuthError" in step["what"] and step["who"] == "cacher")
-    righted = next(step for step in steps if step["who"] == "you" and "aim.silogen.ai/retry" in step["what"])
+    righted = next(
+        step for step in steps if step["who"] == "you" and "aim.silogen.ai/retry" in step["what"]
+    )
     running = next(step for step in steps if step["what"].startswith("is now Running"))
     assert failed["seq"] < righted["seq"] < running["seq"]
     causes: list[int] = []
@@ -71,21 +86,35 @@ async def test_timeline_tells_of_the_failure_of_who_put_it_right_and_of_what_fol
     assert "✓ AIMService/minilm is ready" in await command(stack, "aimctl", "explain", *OBJECT)
 
 
-async def test_what_was_recorded_replays_without_difference_from_file_and_live(stack: Stack, tmp_path: Path) -> None:
+async def test_what_was_recorded_replays_without_difference_from_file_and_live(
+    stack: Stack, tmp_path: Path
+) -> None:
     file = tmp_path / "run.jsonl"
     assert "cacher" in await command(stack, "aimctl", "record", "-n", NAMESPACE, "-o", str(file))
     told = json.loads(await command(stack, "aimctl", "replay", str(file), "-o", "json"))
-    assert {one["service"] for one in told["services"]} == {"discovery", "cacher", "deployer", "router", "statuswriter"}
+    assert {one["service"] for one in told["services"]} == {
+        "discovery",
+        "cacher",
+        "deployer",
+        "router",
+        "statuswriter",
+    }
     assert RIGHT not in file.read_text()
-    assert "no differences" in await command(stack, "aimctl", "replay", "--live", "--service", "cacher", "--rate", "5000")
+    assert "no differences" in await command(
+        stack, "aimctl", "replay", "--live", "--service", "cacher", "--rate", "5000"
+    )
 
 
 async def test_what_is_there_needs_no_change(stack: Stack) -> None:
-    assert "nothing would change" in await command(stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests))
+    assert "nothing would change" in await command(
+        stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests)
+    )
 
 
 async def test_the_exit_code_is_1_for_what_is_not_there(stack: Stack) -> None:
-    assert "does not exist" in await command(stack, "aimctl", "explain", "aimsvc/nobody", "-n", NAMESPACE, code=1)
+    assert "does not exist" in await command(
+        stack, "aimctl", "explain", "aimsvc/nobody", "-n", NAMESPACE, code=1
+    )
 
 
 async def test_a_namespace_of_nothing_has_what_is_above_namespaces(stack: Stack) -> None:

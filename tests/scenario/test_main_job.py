@@ -29,7 +29,16 @@ from aimlab.lab import S3_KEYS, SYSTEM_NAMESPACE
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.messages import ActionTaken
-from aimschema.resources import AIM_KINDS, CACHE, CLAIM, INFERENCE_SERVICE, JOB, POD, ROUTE, Resource
+from aimschema.resources import (
+    AIM_KINDS,
+    CACHE,
+    CLAIM,
+    INFERENCE_SERVICE,
+    JOB,
+    POD,
+    ROUTE,
+    Resource,
+)
 from aimschema.resources import SERVICE as SERVICE_KIND
 
 Body = dict[str, Any]
@@ -38,11 +47,16 @@ pytest_plugins = ["aimlab.testing.given"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, given_server: Path | None) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, given_server: Path | None
+) -> AsyncIterator[Stack]:
     async with control_plane_on_laptop(tmp_path_factory.mktemp("stack"), given_server) as running:
         yield running
         if given_server is not None:
-            for kinds in ("aimsvc,aimst", "mc,aimns,aimclm"):  # a template that is there would have its cache made again
+            for kinds in (
+                "aimsvc,aimst",
+                "mc,aimns,aimclm",
+            ):  # a template that is there would have its cache made again
                 await kubectl(running, "delete", kinds, "--all", "-n", NAMESPACE)
             await eventually(lambda: has_no_pods(running), "the pods go")
 
@@ -57,7 +71,15 @@ async def has_no_pods(stack: Stack) -> bool:
 
 async def apply_and_wait(stack: Stack) -> None:
     await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
-    await kubectl(stack, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+    await kubectl(
+        stack,
+        "wait",
+        f"aimsvc/{SERVICE}",
+        "-n",
+        NAMESPACE,
+        "--for=condition=Ready",
+        "--timeout=60s",
+    )
 
 
 async def model_url(stack: Stack) -> str:
@@ -65,7 +87,11 @@ async def model_url(stack: Stack) -> str:
     if stack.lab.gateway is not None:
         service = await stack.lab.cluster.get(SERVICE_KIND, NAMESPACE, SERVICE)
         return str(service["status"]["url"])
-    pods = (await stack.lab.cluster.list(POD, NAMESPACE, label_selector=f"serving.kserve.io/inferenceservice={SERVICE}")).items
+    pods = (
+        await stack.lab.cluster.list(
+            POD, NAMESPACE, label_selector=f"serving.kserve.io/inferenceservice={SERVICE}"
+        )
+    ).items
     ready = next(pod for pod in pods if is_true(pod, "Ready") and not is_going(pod))
     return f"http://{ready['status']['podIP']}:8000"
 
@@ -86,14 +112,25 @@ async def ask(stack: Stack) -> str:
 async def versions(stack: Stack, *resources: Resource) -> dict[str, str]:
     """resourceVersion of every object of these kinds."""
     listed = [(resource, await stack.lab.cluster.list(resource)) for resource in resources]
-    return {f"{resource.kind}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for resource, found in listed for item in found.items}
+    return {
+        f"{resource.kind}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+        for resource, found in listed
+        for item in found.items
+    }
 
 
 async def processed(stack: Stack, marker: str) -> None:
     """Waits until everything done so far has been seen by the services: a marker sent after it has come out at the other end."""
     image = f"{stack.lab.registry.host}/{REPOSITORY}:{TAG}"
     spec = {"name": marker, "image": image}
-    await stack.lab.cluster.create({"apiVersion": AIM_KINDS[0].api_version, "kind": "AIMClusterModel", "metadata": {"name": marker}, "spec": spec})
+    await stack.lab.cluster.create(
+        {
+            "apiVersion": AIM_KINDS[0].api_version,
+            "kind": "AIMClusterModel",
+            "metadata": {"name": marker},
+            "spec": spec,
+        }
+    )
     await kubectl(stack, "wait", f"aimclm/{marker}", "--for=condition=Ready", "--timeout=20s")
     await kubectl(stack, "delete", f"aimclm/{marker}")
 
@@ -106,10 +143,16 @@ async def jobs_made(stack: Stack) -> list[str]:
             taken = [event.message async for event in events if isinstance(event, aimbus.Event)]
     finally:
         await bus.close()
-    return [action.name for action in taken if isinstance(action, ActionTaken) and (action.kind, action.verb) == (JOB.kind, "apply")]
+    return [
+        action.name
+        for action in taken
+        if isinstance(action, ActionTaken) and (action.kind, action.verb) == (JOB.kind, "apply")
+    ]
 
 
-async def test_five_manifests_become_a_model_that_answers_from_the_cached_files(stack: Stack) -> None:
+async def test_five_manifests_become_a_model_that_answers_from_the_cached_files(
+    stack: Stack,
+) -> None:
     await apply_and_wait(stack)
     assert stack.quickstart.sums[WEIGHTS] in await ask(stack)
     service = await stack.lab.cluster.get(SERVICE_KIND, NAMESPACE, SERVICE)
@@ -125,9 +168,17 @@ async def test_five_manifests_become_a_model_that_answers_from_the_cached_files(
     [
         pytest.param("aimclmodel", ["NAME", "NAME", "IMAGE", "READY", "AGE"], id="AIMClusterModel"),
         pytest.param("aimns", ["NAME", "GATEWAY", "AUTO ROUTE", "AGE"], id="AIMNamespaceConfig"),
-        pytest.param("aimst", ["NAME", "MODEL", "METRIC", "PRECISION", "GPUS", "GPU", "TP", "STATUS", "AGE"], id="AIMServiceTemplate"),
-        pytest.param("aimsvc", ["NAME", "MODEL", "TEMPLATE", "REPLICAS", "STATUS", "AGE"], id="AIMService"),
-        pytest.param("mc", ["NAME", "SOURCE", "SIZE", "STATUS", "PROGRESS", "PVC", "AGE"], id="ModelCache"),
+        pytest.param(
+            "aimst",
+            ["NAME", "MODEL", "METRIC", "PRECISION", "GPUS", "GPU", "TP", "STATUS", "AGE"],
+            id="AIMServiceTemplate",
+        ),
+        pytest.param(
+            "aimsvc", ["NAME", "MODEL", "TEMPLATE", "REPLICAS", "STATUS", "AGE"], id="AIMService"
+        ),
+        pytest.param(
+            "mc", ["NAME", "SOURCE", "SIZE", "STATUS", "PROGRESS", "PVC", "AGE"], id="ModelCache"
+        ),
     ],
 )
 async def test_kubectl_prints_the_columns(stack: Stack, what: str, columns: list[str]) -> None:
@@ -143,13 +194,26 @@ async def test_what_was_made_carries_labels_and_owners(stack: Stack) -> None:
     routes = [(ROUTE, service)] if stack.lab.gateway is not None else []
     for resource, owner in ((INFERENCE_SERVICE, service), *routes, (CLAIM, cache)):
         made = (await stack.lab.cluster.list(resource, NAMESPACE)).items
-        assert [reference["uid"] for body in made for reference in body["metadata"]["ownerReferences"]] == [owner["metadata"]["uid"]]
-        assert {body["metadata"]["labels"]["app.kubernetes.io/managed-by"] for body in made} == {"aim"}
+        assert [
+            reference["uid"] for body in made for reference in body["metadata"]["ownerReferences"]
+        ] == [owner["metadata"]["uid"]]
+        assert {body["metadata"]["labels"]["app.kubernetes.io/managed-by"] for body in made} == {
+            "aim"
+        }
     assert "ownerReferences" not in cache["metadata"]
 
 
 async def test_the_cache_says_that_a_service_has_started_on_it(stack: Stack) -> None:
-    await kubectl(stack, "wait", "mc", "--all", "-n", NAMESPACE, "--for=jsonpath={.status.lastUsed}", "--timeout=20s")
+    await kubectl(
+        stack,
+        "wait",
+        "mc",
+        "--all",
+        "-n",
+        NAMESPACE,
+        "--for=jsonpath={.status.lastUsed}",
+        "--timeout=20s",
+    )
 
 
 async def test_a_second_apply_changes_nothing_and_starts_no_job(stack: Stack) -> None:
@@ -157,7 +221,9 @@ async def test_a_second_apply_changes_nothing_and_starts_no_job(stack: Stack) ->
     watched = (*AIM_KINDS, SECRET, JOB, POD, CLAIM, INFERENCE_SERVICE, ROUTE)
     before, jobs = await versions(stack, *watched), await jobs_made(stack)
     told = (await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))).splitlines()
-    assert [line for line in told if not line.endswith(" unchanged")] == ["secret/s3-credentials configured"]  # kubectl says so of any stringData
+    assert [line for line in told if not line.endswith(" unchanged")] == [
+        "secret/s3-credentials configured"
+    ]  # kubectl says so of any stringData
     await processed(stack, "after")
     assert await versions(stack, *watched) == before
     assert await jobs_made(stack) == jobs
@@ -165,11 +231,17 @@ async def test_a_second_apply_changes_nothing_and_starts_no_job(stack: Stack) ->
 
 async def test_what_is_deleted_by_hand_comes_back(stack: Stack) -> None:
     if stack.lab.gateway is None:
-        pytest.skip("no gateway: this API server takes no loopback addresses in EndpointSlices; the route is what would be deleted")
+        pytest.skip(
+            "no gateway: this API server takes no loopback addresses in EndpointSlices; the route is what would be deleted"
+        )
     route = await stack.lab.cluster.get(ROUTE, NAMESPACE, SERVICE)
     await kubectl(stack, "delete", "httproute", SERVICE, "-n", NAMESPACE)
-    await kubectl(stack, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=create", "--timeout=20s")
-    assert (await stack.lab.cluster.get(ROUTE, NAMESPACE, SERVICE))["metadata"]["uid"] != route["metadata"]["uid"]
+    await kubectl(
+        stack, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=create", "--timeout=20s"
+    )
+    assert (await stack.lab.cluster.get(ROUTE, NAMESPACE, SERVICE))["metadata"]["uid"] != route[
+        "metadata"
+    ]["uid"]
     assert stack.quickstart.sums[WEIGHTS] in await ask(stack)
 
 
@@ -177,16 +249,29 @@ async def test_what_is_edited_by_hand_is_put_right(stack: Stack) -> None:
     wrong = {"spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}}}
     edited = await stack.lab.cluster.merge_patch(INFERENCE_SERVICE, NAMESPACE, SERVICE, wrong)
     assert edited["spec"]["predictor"]["minReplicas"] == 3
-    await kubectl(stack, "wait", f"isvc/{SERVICE}", "-n", NAMESPACE, "--for=jsonpath={.spec.predictor.minReplicas}=1", "--timeout=20s")
+    await kubectl(
+        stack,
+        "wait",
+        f"isvc/{SERVICE}",
+        "-n",
+        NAMESPACE,
+        "--for=jsonpath={.spec.predictor.minReplicas}=1",
+        "--timeout=20s",
+    )
 
 
 async def test_deleting_the_service_keeps_the_cache_and_a_new_one_uses_it(stack: Stack) -> None:
     cache, jobs = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0], await jobs_made(stack)
     await kubectl(stack, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
     for made in ("isvc", "httproute"):
-        await kubectl(stack, "wait", f"{made}/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s")
+        await kubectl(
+            stack, "wait", f"{made}/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s"
+        )
     kept = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0]
-    assert (kept["metadata"]["uid"], kept["status"]["status"]) == (cache["metadata"]["uid"], "Available")
+    assert (kept["metadata"]["uid"], kept["status"]["status"]) == (
+        cache["metadata"]["uid"],
+        "Available",
+    )
     await apply_and_wait(stack)
     assert stack.quickstart.sums[WEIGHTS] in await ask(stack)
     assert await jobs_made(stack) == jobs
@@ -199,7 +284,15 @@ async def test_describe_shows_how_the_service_came_up(stack: Stack) -> None:
 
 
 async def test_kubectl_shows_the_log_of_the_model(stack: Stack) -> None:
-    told = await kubectl(stack, "logs", "-l", f"serving.kserve.io/inferenceservice={SERVICE}", "-n", NAMESPACE, "--tail=-1")
+    told = await kubectl(
+        stack,
+        "logs",
+        "-l",
+        f"serving.kserve.io/inferenceservice={SERVICE}",
+        "-n",
+        NAMESPACE,
+        "--tail=-1",
+    )
     assert "POST /v1/chat/completions" in told
 
 
@@ -213,11 +306,18 @@ async def test_every_message_is_what_its_sender_and_its_schema_promise(stack: St
     assert flaws == []
 
 
-async def test_no_service_asked_for_anything_that_its_account_may_not(stack: Stack, given_server: Path | None) -> None:
+async def test_no_service_asked_for_anything_that_its_account_may_not(
+    stack: Stack, given_server: Path | None
+) -> None:
     """Each ran as its own ServiceAccount all the time. What of its permissions they need: tests/faults/test_permissions.py."""
     if given_server is not None:
-        pytest.skip("only the double remembers who asked for what; a real server would have answered 403")
-    async with aiohttp.ClientSession(trust_env=False) as client, client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer:
+        pytest.skip(
+            "only the double remembers who asked for what; a real server would have answered 403"
+        )
+    async with (
+        aiohttp.ClientSession(trust_env=False) as client,
+        client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer,
+    ):
         calls = [Call(**call) for call in await answer.json()]
     services = {f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}" for service in SERVICES}
     assert {call.user for call in calls if call.user.startswith(ACCOUNT_PREFIX)} == services

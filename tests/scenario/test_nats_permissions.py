@@ -121,7 +121,9 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Guard:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(guard: Guard, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
+async def server(
+    guard: Guard, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[NatsServer]:
     """Without streams: what is allowed finds nothing to destroy."""
     server = NatsServer(tmp_path_factory.mktemp("nats"), includes=guard.includes)
     await server.start()
@@ -147,7 +149,10 @@ async def callers(server: NatsServer, guard: Guard) -> AsyncIterator[dict[str, C
         access = guard.access(user)
         assert access.ca is not None
         context = ssl.create_default_context(cafile=access.ca)
-        made[user] = Caller(await nats.connect(server.url, nkeys_seed=access.creds, tls=context, error_cb=refused), refusals)
+        made[user] = Caller(
+            await nats.connect(server.url, nkeys_seed=access.creds, tls=context, error_cb=refused),
+            refusals,
+        )
     yield made
     for caller in made.values():
         await caller.client.close()
@@ -164,11 +169,16 @@ async def is_refused(caller: Caller, attempt: Attempt) -> bool:
         await asyncio.sleep(0)
     await caller.client.flush()
     verb = "Publish to" if attempt.verb == "publish" else "Subscription to"
-    assert all(f'violation for {verb} "{attempt.subject}"'.lower() in refusal.lower() for refusal in caller.refusals), caller.refusals
+    assert all(
+        f'violation for {verb} "{attempt.subject}"'.lower() in refusal.lower()
+        for refusal in caller.refusals
+    ), caller.refusals
     return bool(caller.refusals)
 
 
-@pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: f"{attempt.verb}-{attempt.subject}")
+@pytest.mark.parametrize(
+    "attempt", ATTEMPTS, ids=lambda attempt: f"{attempt.verb}-{attempt.subject}"
+)
 async def test_only_who_may_can(callers: dict[str, Caller], attempt: Attempt) -> None:
     assert {user for user in USERS if not await is_refused(callers[user], attempt)} == attempt.may
 
@@ -185,7 +195,9 @@ async def test_the_page_shows_what_was_tried(callers: dict[str, Caller]) -> None
     assert PAGE.read_text() == page
 
 
-async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(tmp_path: Path, guard: Guard) -> None:
+async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(
+    tmp_path: Path, guard: Guard
+) -> None:
     server = NatsServer(tmp_path / "nats", includes=guard.includes)
     url = await server.start()
     watcher = await connect(url, name="aim-watcher", access=guard.access(WATCHER))
@@ -201,23 +213,43 @@ async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(tmp_path: Pat
     own = "aim.report.ModelCache.ml.x.cacher"
     await session.request(own, b"forged")
     for number, elsewhere in enumerate(("aim.object.ModelCache.ml.x", "_INBOX_watcher.x")):
-        wanted = {"name": f"evil{number}", "deliver_subject": elsewhere, "deliver_policy": "all", "ack_policy": "none", "filter_subject": own}
+        wanted = {
+            "name": f"evil{number}",
+            "deliver_subject": elsewhere,
+            "deliver_policy": "all",
+            "ack_policy": "none",
+            "filter_subject": own,
+        }
         body = json.dumps({"stream_name": STATE, "config": wanted, "action": "create"}).encode()
-        answer = json.loads((await session.request(f"$JS.API.CONSUMER.CREATE.{STATE}.evil{number}", body)).data)
+        answer = json.loads(
+            (await session.request(f"$JS.API.CONSUMER.CREATE.{STATE}.evil{number}", body)).data
+        )
         assert answer["config"]["deliver_subject"] == elsewhere
     await asyncio.sleep(0.5)  # nothing is to happen
-    info = json.loads((await (await watcher.session()).request(f"$JS.API.STREAM.INFO.{LOG}", b"")).data)
+    info = json.loads(
+        (await (await watcher.session()).request(f"$JS.API.STREAM.INFO.{LOG}", b"")).data
+    )
     assert (info["state"]["messages"], arrived) == (1, [])
     await cacher.close()
     await watcher.close()
     await server.stop()
 
 
-async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(tmp_path: Path) -> None:
+async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(
+    tmp_path: Path,
+) -> None:
     guard = guarded(tmp_path / "keys")
     async with control_plane_on_laptop(tmp_path / "lab", guard=guard) as stack:
         await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
-        await kubectl(stack.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        await kubectl(
+            stack.lab,
+            "wait",
+            f"aimsvc/{SERVICE}",
+            "-n",
+            NAMESPACE,
+            "--for=condition=Ready",
+            "--timeout=60s",
+        )
         operator = await connect(stack.nats_url, name="aimctl", access=guard.access(OPERATOR))
         await operator.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"unreadable", {})
         aimctl = Aimctl(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, guard)
@@ -227,18 +259,37 @@ async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(tm
 
         await eventually(has_letters, "letters on the unreadable message")
         here = ("-n", NAMESPACE)
-        of_service = [[verb, f"aimsvc/{SERVICE}", *here] for verb in ("timeline", "explain", "wait")]
-        for looking in (*of_service, ["get", *here], ["record", "-o", str(tmp_path / "recording"), *here], ["top", "--once"], ["doctor"]):
+        of_service = [
+            [verb, f"aimsvc/{SERVICE}", *here] for verb in ("timeline", "explain", "wait")
+        ]
+        for looking in (
+            *of_service,
+            ["get", *here],
+            ["record", "-o", str(tmp_path / "recording"), *here],
+            ["top", "--once"],
+            ["doctor"],
+        ):
             code, said = await aimctl(CONSOLE, *looking)
             assert code == 0, said
         assert violations(guard) == []
         code, said = await aimctl(CONSOLE, "dead", "retry", "--all")
-        assert (code, "AIM_NATS_CREDS: this user may not publish to aim.dead.>" in " ".join(said.split())) == (1, True), said
+        assert (
+            code,
+            "AIM_NATS_CREDS: this user may not publish to aim.dead.>" in " ".join(said.split()),
+        ) == (1, True), said
         guard.log.clear()
         code, said = await aimctl(OPERATOR, "dead", "retry", "--all")
         assert code == 0, said
         await kubectl(stack.lab, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
-        await kubectl(stack.lab, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s")
+        await kubectl(
+            stack.lab,
+            "wait",
+            f"httproute/{SERVICE}",
+            "-n",
+            NAMESPACE,
+            "--for=delete",
+            "--timeout=20s",
+        )
         assert violations(guard) == []
         await operator.close()
         assert not any(seed in log for seed in seeds_of(guard) for log in logs_of(tmp_path / "lab"))
@@ -261,9 +312,19 @@ class Aimctl:
 
     async def __call__(self, user: str, *args: str) -> tuple[int | None, str]:
         access = self._guard.access(user)
-        env = self._env | {"AIM_NATS_CREDS": access.creds or "", "AIM_NATS_CA": access.ca or "", "COLUMNS": "200"}
+        env = self._env | {
+            "AIM_NATS_CREDS": access.creds or "",
+            "AIM_NATS_CA": access.ca or "",
+            "COLUMNS": "200",
+        }
         command = str(Path(sys.executable).with_name("aimctl"))
-        process = await asyncio.create_subprocess_exec(command, *args, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        process = await asyncio.create_subprocess_exec(
+            command,
+            *args,
+            env=env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
         said, _ = await process.communicate()
         return process.returncode, said.decode()
 
@@ -273,10 +334,14 @@ def violations(guard: Guard) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def told_by(server: NatsServer, access: Access, url: str | None = None) -> AsyncIterator[asyncio.Queue[str]]:
+async def told_by(
+    server: NatsServer, access: Access, url: str | None = None
+) -> AsyncIterator[asyncio.Queue[str]]:
     """What the cacher's connection tells while the block lasts."""
     told: asyncio.Queue[str] = asyncio.Queue()
-    connecting = asyncio.create_task(connect(url or server.url, name="aim-cacher", access=access, told=told.put_nowait))
+    connecting = asyncio.create_task(
+        connect(url or server.url, name="aim-cacher", access=access, told=told.put_nowait)
+    )
     async with asyncio.timeout(15):
         yield told
     connecting.cancel()
@@ -293,7 +358,10 @@ class Files(NamedTuple):
     def with_(self, *, creds: str | None = None, ca: str | None = None) -> Access:
         """Access by files of which one or both have other contents."""
         right = self.guard.access(CACHER)
-        return Access(right.creds if creds is None else self._new("seed", creds), right.ca if ca is None else self._new("ca", ca))
+        return Access(
+            right.creds if creds is None else self._new("seed", creds),
+            right.ca if ca is None else self._new("ca", ca),
+        )
 
     def _new(self, name: str, text: str) -> str:
         path = self.folder / name
@@ -309,21 +377,49 @@ def files(tmp_path: Path, guard: Guard) -> Files:
 @pytest.mark.parametrize(
     ("access", "says"),
     [
-        pytest.param(lambda files: Access(None, files.with_().ca), "AIM_NATS_CREDS: the server wants a key", id="no-key"),
-        pytest.param(lambda files: files.with_(creds=new_seed()), "AIM_NATS_CREDS: the server does not know the key", id="wrong-key"),
-        pytest.param(lambda files: files.with_(creds="hello"), "holds neither an NKey seed nor NATS credentials", id="no-seed"),
-        pytest.param(lambda files: files.with_(creds="-BEGIN USER NKEY SEED-"), "AIM_NATS_CREDS: ", id="half-credentials"),
-        pytest.param(lambda files: Access(str(files.folder / "no")), "no cannot be read: No such file or directory", id="no-file"),
+        pytest.param(
+            lambda files: Access(None, files.with_().ca),
+            "AIM_NATS_CREDS: the server wants a key",
+            id="no-key",
+        ),
+        pytest.param(
+            lambda files: files.with_(creds=new_seed()),
+            "AIM_NATS_CREDS: the server does not know the key",
+            id="wrong-key",
+        ),
+        pytest.param(
+            lambda files: files.with_(creds="hello"),
+            "holds neither an NKey seed nor NATS credentials",
+            id="no-seed",
+        ),
+        pytest.param(
+            lambda files: files.with_(creds="-BEGIN USER NKEY SEED-"),
+            "AIM_NATS_CREDS: ",
+            id="half-credentials",
+        ),
+        pytest.param(
+            lambda files: Access(str(files.folder / "no")),
+            "no cannot be read: No such file or directory",
+            id="no-file",
+        ),
         pytest.param(lambda files: files.with_(ca="hello"), "AIM_NATS_CA: ", id="no-certificate"),
-        pytest.param(lambda files: Access(files.with_().creds), "AIM_NATS_CA: the server's certificate does not", id="no-ca"),
+        pytest.param(
+            lambda files: Access(files.with_().creds),
+            "AIM_NATS_CA: the server's certificate does not",
+            id="no-ca",
+        ),
     ],
 )
-async def test_what_is_wrong_with_the_files_is_told(server: NatsServer, files: Files, access: Callable[[Files], Access], says: str) -> None:
+async def test_what_is_wrong_with_the_files_is_told(
+    server: NatsServer, files: Files, access: Callable[[Files], Access], says: str
+) -> None:
     async with told_by(server, access(files)) as told:
         assert says in await told.get()
 
 
-async def test_a_server_that_does_not_encrypt_is_not_spoken_to(guard: Guard, tmp_path: Path) -> None:
+async def test_a_server_that_does_not_encrypt_is_not_spoken_to(
+    guard: Guard, tmp_path: Path
+) -> None:
     plain = NatsServer(tmp_path / "nats")
     url = await plain.start()
     for access, at in ((guard.access(CACHER), url), (Access(), url.replace("nats:", "tls:"))):
@@ -358,18 +454,26 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
     await server.stop()
 
 
-async def test_what_a_user_lacks_is_told_and_goes_through_once_it_is_granted(tmp_path: Path) -> None:
+async def test_what_a_user_lacks_is_told_and_goes_through_once_it_is_granted(
+    tmp_path: Path,
+) -> None:
     guard = guarded(tmp_path / "keys")
     config = guard.includes[0]
     right = config.read_text()
-    config.write_text(right.replace("aim.report.ModelCache.*.*.cacher", "aim.report.ModelCache.*.*.former"))
+    config.write_text(
+        right.replace("aim.report.ModelCache.*.*.cacher", "aim.report.ModelCache.*.*.former")
+    )
     server = NatsServer(tmp_path / "nats", includes=guard.includes)
     url = await server.start()
     watcher = await connect(url, name="aim-watcher", access=guard.access(WATCHER))
     await ensure_streams(watcher)
     told: asyncio.Queue[str] = asyncio.Queue()
-    cacher = await connect(url, name="aim-cacher", access=guard.access(CACHER), told=told.put_nowait)
-    sending = asyncio.create_task(cacher.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"{}", {}))
+    cacher = await connect(
+        url, name="aim-cacher", access=guard.access(CACHER), told=told.put_nowait
+    )
+    sending = asyncio.create_task(
+        cacher.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"{}", {})
+    )
     async with asyncio.timeout(30):
         while "this user may not publish to aim.report.>" not in await told.get():
             pass
@@ -383,10 +487,22 @@ async def test_what_a_user_lacks_is_told_and_goes_through_once_it_is_granted(tmp
     await server.stop()
 
 
-async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put_right(server: NatsServer, files: Files, tmp_path: Path) -> None:
+async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put_right(
+    server: NatsServer, files: Files, tmp_path: Path
+) -> None:
     wrong = files.with_(creds=new_seed())
-    async with Children(tmp_path / "log") as children, aiohttp.ClientSession(trust_env=False) as http:
-        url = await start_service(children, CACHER, nats_url=server.url, kubeconfig=tmp_path / "none", port=free_ports(1)[0], access=lambda _: wrong)
+    async with (
+        Children(tmp_path / "log") as children,
+        aiohttp.ClientSession(trust_env=False) as http,
+    ):
+        url = await start_service(
+            children,
+            CACHER,
+            nats_url=server.url,
+            kubeconfig=tmp_path / "none",
+            port=free_ports(1)[0],
+            access=lambda _: wrong,
+        )
 
         async def ready() -> str:
             try:

@@ -31,15 +31,36 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 async def start_kserve(stack: Stack, version: str) -> None:
     """In place of the one that serves."""
     await stack.lab.children.stop("kserve")
-    command = [sys.executable, "-m", "aimlab.kserve", "--kubeconfig", str(stack.lab.kubeconfig), "--webhook", "--version", version]
+    command = [
+        sys.executable,
+        "-m",
+        "aimlab.kserve",
+        "--kubeconfig",
+        str(stack.lab.kubeconfig),
+        "--webhook",
+        "--version",
+        version,
+    ]
     await stack.lab.children.start("kserve", command)
 
 
 async def rejects(stack: Stack, mode: str) -> bool:
     """Whether its webhook is up and rejects a strategy in this mode."""
-    predictor = {"deploymentStrategy": {"type": "Recreate"}, "containers": [{"name": "kserve-container", "image": "probe:1"}]}
-    metadata = {"name": "probe", "namespace": NAMESPACE, "annotations": {KSERVE_DEPLOYMENT_MODE: mode}}
-    probe = {"apiVersion": INFERENCE_SERVICE.api_version, "kind": INFERENCE_SERVICE.kind, "metadata": metadata, "spec": {"predictor": predictor}}
+    predictor = {
+        "deploymentStrategy": {"type": "Recreate"},
+        "containers": [{"name": "kserve-container", "image": "probe:1"}],
+    }
+    metadata = {
+        "name": "probe",
+        "namespace": NAMESPACE,
+        "annotations": {KSERVE_DEPLOYMENT_MODE: mode},
+    }
+    probe = {
+        "apiVersion": INFERENCE_SERVICE.api_version,
+        "kind": INFERENCE_SERVICE.kind,
+        "metadata": metadata,
+        "spec": {"predictor": predictor},
+    }
     try:
         await stack.lab.cluster.create(probe)
     except Forbidden:
@@ -59,12 +80,25 @@ async def reported(stack: Stack) -> list[str]:
     finally:
         await bus.close()
     reports = [message for message in messages if isinstance(message, StatusReported)]
-    return [condition.reason for report in reports for condition in report.conditions if condition.type == RUNTIME_READY]
+    return [
+        condition.reason
+        for report in reports
+        for condition in report.conditions
+        if condition.type == RUNTIME_READY
+    ]
 
 
 async def test_it_runs_as_raw_deployment_without_a_failure_on_the_way(stack: Stack) -> None:
     await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
-    await kubectl(stack.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+    await kubectl(
+        stack.lab,
+        "wait",
+        f"aimsvc/{SERVICE}",
+        "-n",
+        NAMESPACE,
+        "--for=condition=Ready",
+        "--timeout=60s",
+    )
     made = await stack.lab.cluster.get(INFERENCE_SERVICE, NAMESPACE, SERVICE)
     assert made["metadata"]["annotations"][KSERVE_DEPLOYMENT_MODE] == "RawDeployment"
     assert made["status"]["deploymentMode"] == "RawDeployment"
@@ -78,8 +112,13 @@ async def test_the_word_stays_when_kserve_is_upgraded(stack: Stack) -> None:
 
     async def has_two() -> bool:
         body = await stack.lab.cluster.get(INFERENCE_SERVICE, NAMESPACE, SERVICE)
-        return body["spec"]["predictor"]["minReplicas"] == 2 and "deploymentStrategy" not in body["spec"]["predictor"]
+        return (
+            body["spec"]["predictor"]["minReplicas"] == 2
+            and "deploymentStrategy" not in body["spec"]["predictor"]
+        )
 
-    await eventually(has_two, "two replicas, without a strategy, which 0.16 rejects beside RawDeployment")
+    await eventually(
+        has_two, "two replicas, without a strategy, which 0.16 rejects beside RawDeployment"
+    )
     made = await stack.lab.cluster.get(INFERENCE_SERVICE, NAMESPACE, SERVICE)
     assert made["metadata"]["annotations"][KSERVE_DEPLOYMENT_MODE] == "RawDeployment"

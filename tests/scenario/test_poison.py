@@ -39,7 +39,16 @@ def key(name: str) -> Key:
 
 
 def changed(name: str, version: str, body: dict[str, Any]) -> bytes:
-    return encode(ObjectChanged(kind=SERVICE.kind, namespace=NAMESPACE, name=name, uid="u", resource_version=version, object=body))
+    return encode(
+        ObjectChanged(
+            kind=SERVICE.kind,
+            namespace=NAMESPACE,
+            name=name,
+            uid="u",
+            resource_version=version,
+            object=body,
+        )
+    )
 
 
 ON_OBJECTS = {
@@ -50,7 +59,9 @@ ON_OBJECTS = {
     "wrong-place": changed("another", "5", {"metadata": {}}),
     "no-number": changed("no-number", "five", {"metadata": {}}),
     "no-metadata": changed("no-metadata", "5", {}),
-    "wrong-metadata": changed("wrong-metadata", str(10**9), {"metadata": {"ownerReferences": "nobody"}}),
+    "wrong-metadata": changed(
+        "wrong-metadata", str(10**9), {"metadata": {"ownerReferences": "nobody"}}
+    ),
 }
 """By the name of the object on whose subject it comes."""
 REPORTED = "reported"
@@ -77,19 +88,30 @@ class Place:
         port = free_ports(1)[0]
         command = f"aim-{service}"
         env = self.env | {"KUBECONFIG": str(self.accounts[command]), "AIM_HTTP_PORT": str(port)}
-        process = await self.children.start(service, [str(Path(sys.executable).with_name(command))], env=env)
+        process = await self.children.start(
+            service, [str(Path(sys.executable).with_name(command))], env=env
+        )
         await until_answers(process, f"http://127.0.0.1:{port}/readyz", command)
         return f"http://127.0.0.1:{port}"
 
     async def create(self, name: str) -> None:
         metadata = {"name": name, "namespace": NAMESPACE}
         spec = {"model": "m", "templateRef": "t"}
-        await self.cluster.create({"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, "metadata": metadata, "spec": spec})
+        await self.cluster.create(
+            {
+                "apiVersion": SERVICE.api_version,
+                "kind": SERVICE.kind,
+                "metadata": metadata,
+                "spec": spec,
+            }
+        )
 
     async def reported(self, name: str) -> bool:
         """The router's last word on an object can be read."""
         latest = await self.latest(subjects.of_report(key(name), ROUTER))
-        return any(isinstance(item, Event) and isinstance(item.message, StatusReported) for item in latest)
+        return any(
+            isinstance(item, Event) and isinstance(item.message, StatusReported) for item in latest
+        )
 
     async def latest(self, *filters: str) -> list[Event | Undecodable]:
         found: list[Event | Undecodable] = []
@@ -103,23 +125,43 @@ class Place:
 
     async def letters(self, service: str) -> list[DeadLetter]:
         log = aimbus.read_log(self.bus, [subjects.letters(service)])
-        return [event.message async for event in log if isinstance(event, Event) and isinstance(event.message, DeadLetter)]
+        return [
+            event.message
+            async for event in log
+            if isinstance(event, Event) and isinstance(event.message, DeadLetter)
+        ]
 
     def aimctl(self, *arguments: str) -> str:
-        done = subprocess.run([AIMCTL, *arguments], env=os.environ | self.env, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [AIMCTL, *arguments],
+            env=os.environ | self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     async def listed(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = json.loads(await asyncio.to_thread(self.aimctl, "dead", "-o", "json"))
+        rows: list[dict[str, Any]] = json.loads(
+            await asyncio.to_thread(self.aimctl, "dead", "-o", "json")
+        )
         return rows
 
 
 async def undecodable(url: str) -> float:
     """The counter, as Prometheus would read it."""
-    async with aiohttp.ClientSession(trust_env=False) as session, session.get(f"{url}/metrics") as answer:
+    async with (
+        aiohttp.ClientSession(trust_env=False) as session,
+        session.get(f"{url}/metrics") as answer,
+    ):
         lines = (await answer.text()).splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith('aim_failures_total{kind="undecodable"}'))
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith('aim_failures_total{kind="undecodable"}')
+    )
 
 
 @pytest.fixture
@@ -127,7 +169,10 @@ async def place(tmp_path: Path, given_server: Path | None) -> AsyncIterator[Plac
     async with (
         embedded_nats(tmp_path / "nats") as nats,
         Children(tmp_path / "log") as children,
-        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (
+            cluster,
+            accounts,
+        ),
     ):
         bus = await aimbus.connect(nats.url, name="test")
         env = {"AIM_NATS_URL": nats.url, "AIM_NATS_MAX_BYTES": str(1 << 26)}
@@ -142,7 +187,10 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
         await place.create(name)
         await eventually(lambda name=name: place.reported(name), f"a report on {name}")  # type: ignore[misc]
 
-    seqs = {subject: await place.bus.publisher.resend(subject, data, {"ce-type": "poison"}) for subject, data in POISON.items()}
+    seqs = {
+        subject: await place.bus.publisher.resend(subject, data, {"ce-type": "poison"})
+        for subject, data in POISON.items()
+    }
 
     async def told() -> bool:
         router_s, watcher_s = await place.letters(ROUTER), await place.letters(WATCHER)
@@ -152,11 +200,17 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
     assert {letter.subject: letter.seq for letter in await place.letters(ROUTER)} == seqs
     assert await undecodable(router) == len(POISON)
     log = [json.loads(line) for line in place.children.log_of(ROUTER).read_text().splitlines()]
-    assert {(line["subject"], line["seq"]) for line in log if line["event"] == "undecodable"} == set(seqs.items())
+    assert {
+        (line["subject"], line["seq"]) for line in log if line["event"] == "undecodable"
+    } == set(seqs.items())
 
     async def healed() -> bool:
-        of_services = await place.latest(subjects.objects(SERVICE.kind), subjects.reports(SERVICE.kind))
-        return {item.subject for item in of_services if isinstance(item, Undecodable)} == {"aim.object.AIMService.of.too.many.tokens"}
+        of_services = await place.latest(
+            subjects.objects(SERVICE.kind), subjects.reports(SERVICE.kind)
+        )
+        return {item.subject for item in of_services if isinstance(item, Undecodable)} == {
+            "aim.object.AIMService.of.too.many.tokens"
+        }
 
     await eventually(healed, "what was hidden is said again")
     await place.create("later")
@@ -175,7 +229,9 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
     async def all_new() -> bool:
         """It is as unreadable as before, so there are new letters, and no old ones."""
         rows = await place.listed()
-        return len(rows) == len(POISON) + len(SEEN_BY_WATCHER) and min(row["seq"] for row in rows) > max(seqs.values())
+        return len(rows) == len(POISON) + len(SEEN_BY_WATCHER) and min(
+            row["seq"] for row in rows
+        ) > max(seqs.values())
 
     await eventually(all_new, "new letters in place of the old")
     await eventually(healed, "what was hidden is said again, again")

@@ -50,7 +50,9 @@ async def kubectl(stack: Stack, *args: str) -> str:
 
 async def started(stack: Stack, *args: str) -> asyncio.subprocess.Process:
     command = str(Path(sys.executable).with_name("aimctl"))
-    return await asyncio.create_subprocess_exec(command, *args, env=environment(stack), stdout=asyncio.subprocess.PIPE)
+    return await asyncio.create_subprocess_exec(
+        command, *args, env=environment(stack), stdout=asyncio.subprocess.PIPE
+    )
 
 
 async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
@@ -70,27 +72,39 @@ async def interrupted(process: asyncio.subprocess.Process) -> int:
     return await process.wait()
 
 
-async def test_waiting_ends_at_once_where_a_person_has_to_act_and_says_what_to_do(stack: Stack) -> None:
+async def test_waiting_ends_at_once_where_a_person_has_to_act_and_says_what_to_do(
+    stack: Stack,
+) -> None:
     secret = stack.quickstart.manifests / "00-namespace.yaml"
     secret.write_text(secret.read_text().replace(RIGHT, WRONG))
     await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
     told = await aimctl(stack, "wait", *OBJECT, "--timeout", "100s", code=1)
     print(told)
     assert "you: put the credentials right" in told
-    assert told.endswith(f"AIMService/{NAMESPACE}/{SERVICE} is not ready, and a person has to act\n")
+    assert told.endswith(
+        f"AIMService/{NAMESPACE}/{SERVICE} is not ready, and a person has to act\n"
+    )
     decided = json.loads(await aimctl(stack, "wait", *OBJECT, "-o", "json", code=1))
     assert (decided["reached"], decided["exit_code"], decided["state"]) == (False, 1, "failed")
 
 
 async def test_get_shows_the_chain_and_why_in_one_row(stack: Stack) -> None:
     [row] = json.loads(await aimctl(stack, "get", "-n", NAMESPACE, "-o", "json"))
-    assert (row["service"], row["template"], row["model"]) == (SERVICE, "minilm-latency", "all-minilm-l6-v2")
+    assert (row["service"], row["template"], row["model"]) == (
+        SERVICE,
+        "minilm-latency",
+        "all-minilm-l6-v2",
+    )
     assert row["why"].startswith(f"ModelCache/{row['cache']} has failed: try ")
     print(await aimctl(stack, "get", "-A"))
-    assert yaml.safe_load(await aimctl(stack, "get", "mc", "-A", "-o", "yaml"))[0]["state"] == "Failed"
+    assert (
+        yaml.safe_load(await aimctl(stack, "get", "mc", "-A", "-o", "yaml"))[0]["state"] == "Failed"
+    )
 
 
-async def test_a_retry_is_made_at_once_and_seen_by_who_follows_the_timeline_and_by_who_waits(stack: Stack) -> None:
+async def test_a_retry_is_made_at_once_and_seen_by_who_follows_the_timeline_and_by_who_waits(
+    stack: Stack,
+) -> None:
     secret = stack.quickstart.manifests / "00-namespace.yaml"
     secret.write_text(secret.read_text().replace(WRONG, RIGHT))
     await kubectl(stack, "apply", "-f", str(secret))
@@ -98,7 +112,9 @@ async def test_a_retry_is_made_at_once_and_seen_by_who_follows_the_timeline_and_
     watching = await started(stack, "get", "aimsvc", "-n", NAMESPACE, "--watch")
     await read_until(following, "(CacheFailed)")
     await read_until(watching, "Degraded")
-    assert re.search(rf"ModelCache/{NAMESPACE}/\S+ is tried again", await aimctl(stack, "retry", *OBJECT))
+    assert re.search(
+        rf"ModelCache/{NAMESPACE}/\S+ is tried again", await aimctl(stack, "retry", *OBJECT)
+    )
     print(await aimctl(stack, "wait", *OBJECT, "--timeout", "60s"))
     seen = await read_until(following, "is now Running")
     assert "annotations.aim.silogen.ai/retry nothing → " in seen
@@ -117,20 +133,41 @@ async def test_logs_are_those_of_the_pods_behind_the_service(stack: Stack) -> No
     following = await started(stack, "logs", *OBJECT, "-f")
     assert "serving on" in await read_until(following, "serving on")
     assert await interrupted(following) == 130
-    assert "no pod belongs to AIMService/quickstart/nobody" in await aimctl(stack, "logs", "aimsvc/nobody", "-n", NAMESPACE, code=1)
+    assert "no pod belongs to AIMService/quickstart/nobody" in await aimctl(
+        stack, "logs", "aimsvc/nobody", "-n", NAMESPACE, code=1
+    )
 
 
 async def test_the_last_words_of_a_pod_that_failed_come_first(stack: Stack) -> None:
     image = str(CacherSettings.model_fields["downloader_image"].default)
     labels = {labels_.MANAGED_BY: labels_.MANAGED_BY_AIM, labels_.KSERVE_ISVC_LABEL: SERVICE}
     metadata = {"name": f"{SERVICE}-second", "namespace": NAMESPACE, "labels": labels}
-    container = {"name": "kserve-container", "image": image, "args": ["fetch", "nonsense", "/nowhere"]}
+    container = {
+        "name": "kserve-container",
+        "image": image,
+        "args": ["fetch", "nonsense", "/nowhere"],
+    }
     file = stack.lab.state_dir / "pod.json"
     file.write_text(
-        json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"restartPolicy": "Never", "containers": [container]}})
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": metadata,
+                "spec": {"restartPolicy": "Never", "containers": [container]},
+            }
+        )
     )
     await kubectl(stack, "create", "-f", str(file))
-    await kubectl(stack, "wait", f"pod/{SERVICE}-second", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Failed", "--timeout=60s")
+    await kubectl(
+        stack,
+        "wait",
+        f"pod/{SERVICE}-second",
+        "-n",
+        NAMESPACE,
+        "--for=jsonpath={.status.phase}=Failed",
+        "--timeout=60s",
+    )
     first, *_, last = (await aimctl(stack, "logs", *OBJECT)).splitlines()
     assert first.startswith(f"{SERVICE}-second/kserve-container | ")
     assert last.startswith(f"{SERVICE}-predictor-")
@@ -139,13 +176,27 @@ async def test_the_last_words_of_a_pod_that_failed_come_first(stack: Stack) -> N
 
 async def test_top_has_every_service_up_to_date(stack: Stack) -> None:
     shown: dict[str, Any] = json.loads(await aimctl(stack, "top", "--once", "-o", "json"))
-    assert {load["service"]: load["pending"] for load in shown["loads"]} == dict.fromkeys(SERVICES, 0)
+    assert {load["service"]: load["pending"] for load in shown["loads"]} == dict.fromkeys(
+        SERVICES, 0
+    )
     assert (shown["mirror_lag"], shown["downloads"], shown["log_messages"] > 100) == (0, [], True)
     assert "nothing is being downloaded" in await aimctl(stack, "top", "--once")
 
 
-@pytest.mark.parametrize("report", [("explain", *OBJECT), ("timeline", *OBJECT), ("dead",), ("doctor",), ("get", "-A"), ("top", "--once")])
-async def test_what_is_reported_is_the_same_in_json_and_yaml(stack: Stack, report: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "report",
+    [
+        ("explain", *OBJECT),
+        ("timeline", *OBJECT),
+        ("dead",),
+        ("doctor",),
+        ("get", "-A"),
+        ("top", "--once"),
+    ],
+)
+async def test_what_is_reported_is_the_same_in_json_and_yaml(
+    stack: Stack, report: tuple[str, ...]
+) -> None:
     as_json, as_yaml = [await aimctl(stack, *report, "-o", form) for form in ("json", "yaml")]
     moving = {"log_bytes", "log_messages", "events_per_s", "what"}
     assert _without(json.loads(as_json), moving) == _without(yaml.safe_load(as_yaml), moving)
@@ -165,7 +216,11 @@ async def test_colours_go_where_they_are_not_wanted(stack: Stack) -> None:
 
 async def test_the_shell_proposes_kinds_names_and_namespaces_of_the_cluster(stack: Stack) -> None:
     async def proposed(line: str, **env: str) -> list[str]:
-        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_AIMCTL_COMPLETE": "complete_bash"}
+        words = {
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(line.count(" ")),
+            "_AIMCTL_COMPLETE": "complete_bash",
+        }
         return (await commands.command({**environment(stack), **words, **env}, "aimctl")).split()
 
     assert await proposed("aimctl explain aims") == ["aimst/", "aimsvc/"]
@@ -176,7 +231,9 @@ async def test_the_shell_proposes_kinds_names_and_namespaces_of_the_cluster(stac
 
 
 async def test_a_deletion_is_waited_for_until_the_time_is_over_or_it_is_done(stack: Stack) -> None:
-    assert "is not deleted after 1 s" in await aimctl(stack, "wait", *OBJECT, "--for", "deleted", "--timeout", "1s", code=124)
+    assert "is not deleted after 1 s" in await aimctl(
+        stack, "wait", *OBJECT, "--for", "deleted", "--timeout", "1s", code=124
+    )
     waiting = await started(stack, "wait", *OBJECT, "--for", "deleted", "--timeout", "60s")
     await read_until(waiting, "is ready")
     await kubectl(stack, "delete", OBJECT[0], *OBJECT[1:])

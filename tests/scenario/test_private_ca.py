@@ -23,25 +23,40 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 @contextlib.asynccontextmanager
-async def cache_of_a_tls_store(authority: Certificate, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Place]:
+async def cache_of_a_tls_store(
+    authority: Certificate, folder: Path, settings: Mapping[str, str]
+) -> AsyncIterator[Place]:
     """A cache `c` without a size, of a store whose certificate the authority signed."""
     server = make_certificate(folder, "server", authority=authority)
     async with (
-        dialect_store(Dialect(), {"org/model/weights.bin": b"x" * 1000}, tls=server.context()) as store,
+        dialect_store(
+            Dialect(), {"org/model/weights.bin": b"x" * 1000}, tls=server.context()
+        ) as store,
         control_plane_on_laptop(folder, settings=settings) as stack,
     ):
         place = Place(stack, "private", folder)
-        await stack.lab.cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": place.name}})
+        await stack.lab.cluster.create(
+            {"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": place.name}}
+        )
         await place.secret("keys", id="an-access-key", secret="a-secret-key")
-        keys = {"accessKeyId": {"name": "keys", "key": "id"}, "secretAccessKey": {"name": "keys", "key": "secret"}}
-        await place.make(CONFIG, "default", {"credentials": {"s3": [{"endpointUrl": store.endpoint_url, **keys}]}})
+        keys = {
+            "accessKeyId": {"name": "keys", "key": "id"},
+            "secretAccessKey": {"name": "keys", "key": "secret"},
+        }
+        await place.make(
+            CONFIG,
+            "default",
+            {"credentials": {"s3": [{"endpointUrl": store.endpoint_url, **keys}]}},
+        )
         await place.make(CACHE, "c", {"sourceUri": SOURCE})
         yield place
 
 
 async def test_with_the_ca_the_cache_fills(authority: Certificate, tmp_path: Path) -> None:
     """The size Job and the download both ask the store."""
-    async with cache_of_a_tls_store(authority, tmp_path, {"AIM_CA_BUNDLE": str(authority.certificate)}) as place:
+    async with cache_of_a_tls_store(
+        authority, tmp_path, {"AIM_CA_BUNDLE": str(authority.certificate)}
+    ) as place:
         filled = await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
         assert (filled["status"]["sizeBytes"], filled["status"]["size"]) == (1000, "1Gi")
         bundle = await place.get(CONFIG_MAP, names.cache_ca("c"))
@@ -51,6 +66,15 @@ async def test_with_the_ca_the_cache_fills(authority: Certificate, tmp_path: Pat
         await place.gone(CLAIM, names.cache_claim("c"))
 
 
-async def test_without_it_the_message_names_the_certificate(authority: Certificate, tmp_path: Path) -> None:
+async def test_without_it_the_message_names_the_certificate(
+    authority: Certificate, tmp_path: Path
+) -> None:
     async with cache_of_a_tls_store(authority, tmp_path, {}) as place:
-        await place.told(CACHE, "c", reasons.FILLED, reasons.RETRY_BACKOFF, "certificate does not verify", "CA bundle")
+        await place.told(
+            CACHE,
+            "c",
+            reasons.FILLED,
+            reasons.RETRY_BACKOFF,
+            "certificate does not verify",
+            "CA bundle",
+        )

@@ -35,21 +35,47 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def until_running(stack: Stack) -> None:
-    await kubectl(stack.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+    await kubectl(
+        stack.lab,
+        "wait",
+        f"aimsvc/{SERVICE}",
+        "-n",
+        NAMESPACE,
+        "--for=condition=Ready",
+        "--timeout=60s",
+    )
 
 
 def as_release_0_2_sent_it(there: Body) -> Body:
     """The golden files of version 1 hold that it is this."""
-    metadata = {name: there["metadata"][name] for name in ("name", "namespace", "labels", "ownerReferences")}
-    annotations = {name: value for name, value in there["metadata"]["annotations"].items() if name != ANNOTATION_RENDER}
-    predictor = {field: value for field, value in there["spec"]["predictor"].items() if field not in ADDED}
-    head = {"apiVersion": there["apiVersion"], "kind": there["kind"], "metadata": metadata | {"annotations": annotations}}
+    metadata = {
+        name: there["metadata"][name] for name in ("name", "namespace", "labels", "ownerReferences")
+    }
+    annotations = {
+        name: value
+        for name, value in there["metadata"]["annotations"].items()
+        if name != ANNOTATION_RENDER
+    }
+    predictor = {
+        field: value for field, value in there["spec"]["predictor"].items() if field not in ADDED
+    }
+    head = {
+        "apiVersion": there["apiVersion"],
+        "kind": there["kind"],
+        "metadata": metadata | {"annotations": annotations},
+    }
     return head | {"spec": {"predictor": predictor | {"deploymentStrategy": ROLLS}}}
 
 
 async def pods(stack: Stack) -> list[str]:
-    found = (await stack.lab.cluster.list(POD, NAMESPACE, label_selector=f"{KSERVE_ISVC_LABEL}={SERVICE}")).items
-    return sorted(pod["metadata"]["uid"] for pod in found if "deletionTimestamp" not in pod["metadata"])
+    found = (
+        await stack.lab.cluster.list(
+            POD, NAMESPACE, label_selector=f"{KSERVE_ISVC_LABEL}={SERVICE}"
+        )
+    ).items
+    return sorted(
+        pod["metadata"]["uid"] for pod in found if "deletionTimestamp" not in pod["metadata"]
+    )
 
 
 async def deployment(stack: Stack) -> Body:
@@ -67,14 +93,27 @@ async def test_an_upgrade_changes_no_pod_template(stack: Stack) -> None:
         """The pod of the former rendering, ready, and the roll-out to it complete."""
         body = await deployment(stack)
         status = body.get("status", {})
-        first = body["spec"]["strategy"] == ROLLS and "tolerations" not in body["spec"]["template"]["spec"]
-        rolled_out = status.get("observedGeneration") == body["metadata"]["generation"] and status.get("updatedReplicas") == 1
-        return first and rolled_out and status.get("readyReplicas") == 1 and len(await pods(stack)) == 1
+        first = (
+            body["spec"]["strategy"] == ROLLS
+            and "tolerations" not in body["spec"]["template"]["spec"]
+        )
+        rolled_out = (
+            status.get("observedGeneration") == body["metadata"]["generation"]
+            and status.get("updatedReplicas") == 1
+        )
+        return (
+            first
+            and rolled_out
+            and status.get("readyReplicas") == 1
+            and len(await pods(stack)) == 1
+        )
 
     await eventually(is_released, "a Deployment as release 0.2 makes it")
     before, template = await pods(stack), (await deployment(stack))["spec"]["template"]
     kubeconfig, port = stack.lab.accounts[f"aim-{DEPLOYER}"], free_ports(1)[0]
-    url = await start_service(stack.services, DEPLOYER, nats_url=stack.nats_url, kubeconfig=kubeconfig, port=port)
+    url = await start_service(
+        stack.services, DEPLOYER, nats_url=stack.nats_url, kubeconfig=kubeconfig, port=port
+    )
     await until_answers(stack.services.running[DEPLOYER], f"{url}/readyz", DEPLOYER)
 
     async def has_the_new_strategy() -> bool:
@@ -84,15 +123,25 @@ async def test_an_upgrade_changes_no_pod_template(stack: Stack) -> None:
     await until_running(stack)
     assert (await deployment(stack))["spec"]["template"] == template
     assert await pods(stack) == before
-    assert ANNOTATION_RENDER not in (await cluster.get(INFERENCE_SERVICE, NAMESPACE, SERVICE))["metadata"]["annotations"]
+    assert (
+        ANNOTATION_RENDER
+        not in (await cluster.get(INFERENCE_SERVICE, NAMESPACE, SERVICE))["metadata"]["annotations"]
+    )
 
 
 async def test_a_user_moves_a_service_to_the_newest_version(stack: Stack) -> None:
     before = await pods(stack)
-    await stack.lab.cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"metadata": {"annotations": {ANNOTATION_RENDER: "latest"}}})
+    await stack.lab.cluster.merge_patch(
+        SERVICE_KIND,
+        NAMESPACE,
+        SERVICE,
+        {"metadata": {"annotations": {ANNOTATION_RENDER: "latest"}}},
+    )
 
     async def has_moved() -> bool:
-        return "tolerations" in (await deployment(stack))["spec"]["template"]["spec"] and not set(before) & set(await pods(stack))
+        return "tolerations" in (await deployment(stack))["spec"]["template"]["spec"] and not set(
+            before
+        ) & set(await pods(stack))
 
     await eventually(has_moved, "another pod, of version 2")
     await until_running(stack)

@@ -39,8 +39,23 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 NAMESPACE = "sources"
 PAGE = Path(__file__).parents[2] / "docs" / "sources.md"
 TEAM = Keys("team", "team-secret")
-READER, OTHER, NOBODY, WRONG_KEY, PULL = "hf_reader_9f2c", "hf_other_41ab", "hf_nobody_77de", "wrong-secret-5e1d", "registry-password-c3"
-SECRET_VALUES = (READER, OTHER, NOBODY, WRONG_KEY, PULL, HUB_TOKEN, S3_KEYS.secret_key, TEAM.secret_key)
+READER, OTHER, NOBODY, WRONG_KEY, PULL = (
+    "hf_reader_9f2c",
+    "hf_other_41ab",
+    "hf_nobody_77de",
+    "wrong-secret-5e1d",
+    "registry-password-c3",
+)
+SECRET_VALUES = (
+    READER,
+    OTHER,
+    NOBODY,
+    WRONG_KEY,
+    PULL,
+    HUB_TOKEN,
+    S3_KEYS.secret_key,
+    TEAM.secret_key,
+)
 AWAY = "http://127.0.0.1:9"
 """Nobody listens there: the port of the discard protocol."""
 LITERAL = "literal-value-b7"
@@ -67,14 +82,20 @@ class Case:
 
     def body(self) -> Body:
         annotations = {labels.ANNOTATION_CONFIG: self.config} if self.config else {}
-        spec = {"sourceUri": self.source} | ({} if self.size is None else {"size": self.size}) | self.spec
+        spec = (
+            {"sourceUri": self.source}
+            | ({} if self.size is None else {"size": self.size})
+            | self.spec
+        )
         return made(CACHE, self.name, spec=spec, annotations=annotations)
 
 
 WARM = (reasons.WARM,)
 CASES_BY_PART = {
     part: [Case(**case | {"sees": tuple(case["sees"])}) for case in cases]
-    for part, cases in yaml.safe_load(Path(__file__).with_name("source_cases.yaml").read_text()).items()
+    for part, cases in yaml.safe_load(
+        Path(__file__).with_name("source_cases.yaml").read_text()
+    ).items()
 }
 CASES = {case.name: case for cases in CASES_BY_PART.values() for case in cases}
 
@@ -82,14 +103,37 @@ CASES = {case.name: case for cases in CASES_BY_PART.values() for case in cases}
 # --- what the cases meet
 
 
-def made(resource: Resource, name: str, *, annotations: dict[str, str] | None = None, **fields: Any) -> Body:
-    metadata = {"name": name} | ({"namespace": NAMESPACE} if resource.namespaced else {}) | ({"annotations": annotations} if annotations else {})
-    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **fields}
+def made(
+    resource: Resource, name: str, *, annotations: dict[str, str] | None = None, **fields: Any
+) -> Body:
+    metadata = (
+        {"name": name}
+        | ({"namespace": NAMESPACE} if resource.namespaced else {})
+        | ({"annotations": annotations} if annotations else {})
+    )
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": metadata,
+        **fields,
+    }
 
 
 def fill_hub(hub: Hub) -> None:
     files = {"config.json": b'{"model_type": "tiny"}', "model.safetensors": bytes(range(256)) * 400}
-    for name in ("public", "public-2", "gated", "gated-1", "gated-2", "private-1", "private-2", "private-3", "old-name", "busy", "shaky"):
+    for name in (
+        "public",
+        "public-2",
+        "gated",
+        "gated-1",
+        "gated-2",
+        "private-1",
+        "private-2",
+        "private-3",
+        "old-name",
+        "busy",
+        "shaky",
+    ):
         hub.put_model(f"org/{name}", files, tags=["v1"])
     for name in ("down", "wrong", "huge", "waits-1", "waits-2", "waits-3"):
         hub.put_model(f"org/{name}", files)
@@ -118,7 +162,10 @@ def token(secret: str) -> Body:
 
 
 def store(secret: str, endpoint_url: str) -> Body:
-    keys = {"accessKeyId": {"name": secret, "key": "id"}, "secretAccessKey": {"name": secret, "key": "secret"}}
+    keys = {
+        "accessKeyId": {"name": secret, "key": "id"},
+        "secretAccessKey": {"name": secret, "key": "secret"},
+    }
     return {"endpointUrl": endpoint_url} | keys
 
 
@@ -127,17 +174,39 @@ def given(stack: Stack, team: S3Server) -> list[Body]:
     lab = stack.lab.s3
     tokens = {"hf-reader": READER, "hf-other": OTHER, "hf-nobody": NOBODY}
     keys = {"lab": lab.admin, "team": TEAM, "typo": Keys(lab.admin.access_key, WRONG_KEY)}
-    pull = {"auths": {"registry.example.org": {"auth": base64.b64encode(f"puller:{PULL}".encode()).decode(), "password": PULL}}}
+    pull = {
+        "auths": {
+            "registry.example.org": {
+                "auth": base64.b64encode(f"puller:{PULL}".encode()).decode(),
+                "password": PULL,
+            }
+        }
+    }
     configs = {name: token(name) for name in tokens} | {
         "no-secret": token("forgotten"),
         "store-away": {"credentials": {"s3": [store("lab", AWAY)]}},
-        "two-stores": {"credentials": {"s3": [store("team", team.endpoint_url), store("lab", lab.endpoint_url)]}},
-        "wrong-keys": {"credentials": {"s3": [store("typo", lab.endpoint_url)]}, "images": {"imagePullSecrets": ["pull"]}},
+        "two-stores": {
+            "credentials": {
+                "s3": [store("team", team.endpoint_url), store("lab", lab.endpoint_url)]
+            }
+        },
+        "wrong-keys": {
+            "credentials": {"s3": [store("typo", lab.endpoint_url)]},
+            "images": {"imagePullSecrets": ["pull"]},
+        },
     }
     return [
-        made(SECRET, "pull", type="kubernetes.io/dockerconfigjson", stringData={".dockerconfigjson": json.dumps(pull)}),
+        made(
+            SECRET,
+            "pull",
+            type="kubernetes.io/dockerconfigjson",
+            stringData={".dockerconfigjson": json.dumps(pull)},
+        ),
         *(made(SECRET, name, stringData={"token": value}) for name, value in tokens.items()),
-        *(made(SECRET, name, stringData={"id": pair.access_key, "secret": pair.secret_key}) for name, pair in keys.items()),
+        *(
+            made(SECRET, name, stringData={"id": pair.access_key, "secret": pair.secret_key})
+            for name, pair in keys.items()
+        ),
         *(made(CONFIG, name, spec=spec) for name, spec in configs.items()),
     ]
 
@@ -157,7 +226,13 @@ class Run:
     async def watch(self) -> None:
         async with contextlib.aclosing(self.stack.lab.cluster.list_and_watch(CACHE)) as events:
             async for event in events:
-                bodies = event.items if isinstance(event, Listed) else (event.body,) if isinstance(event, Changed) else ()
+                bodies = (
+                    event.items
+                    if isinstance(event, Listed)
+                    else (event.body,)
+                    if isinstance(event, Changed)
+                    else ()
+                )
                 for body in bodies:
                     self.history.setdefault(body["metadata"]["name"], []).append(body)
                 async with self.news:
@@ -173,23 +248,38 @@ class Run:
                             return body
                     await self.news.wait()
         except TimeoutError:
-            raise AssertionError(f"{name} is still {self.history.get(name, [{}])[-1].get('status')}") from None
+            raise AssertionError(
+                f"{name} is still {self.history.get(name, [{}])[-1].get('status')}"
+            ) from None
 
     async def is_warm_after(self, name: str, change: Awaitable[object]) -> Body:
         """Make the change and wait until the cache is filled."""
         seen = len(self.history[name])
         await change
-        return await self.first(name, lambda body: told(body, reasons.FILLED).get("reason") == reasons.WARM, after=seen)
+        return await self.first(
+            name, lambda body: told(body, reasons.FILLED).get("reason") == reasons.WARM, after=seen
+        )
 
     async def patch(self, resource: Resource, name: str, change: Body) -> None:
         await self.stack.lab.cluster.merge_patch(resource, NAMESPACE, name, change)
 
     async def retry(self, name: str) -> None:
         """As the page says."""
-        command = next(line for line in PAGE.read_text().splitlines() if line.strip().startswith("kubectl annotate"))
-        words = command.replace("NAMESPACE", NAMESPACE).replace("NAME", name).replace("$(date +%s)", "1").split()
+        command = next(
+            line
+            for line in PAGE.read_text().splitlines()
+            if line.strip().startswith("kubectl annotate")
+        )
+        words = (
+            command.replace("NAMESPACE", NAMESPACE)
+            .replace("NAME", name)
+            .replace("$(date +%s)", "1")
+            .split()
+        )
         kubectl = Path(sys.executable).with_name(words[0])
-        process = await asyncio.create_subprocess_exec(kubectl, *words[1:], env=kubectl_env(self.stack.lab))
+        process = await asyncio.create_subprocess_exec(
+            kubectl, *words[1:], env=kubectl_env(self.stack.lab)
+        )
         assert await process.wait() == 0
 
 
@@ -202,8 +292,12 @@ def told(body: Body, type_: str) -> Body:
 async def cluster_with_two_stores(folder: Path) -> AsyncIterator[Run]:
     async with AsyncExitStack() as stack:
         async with asyncio.TaskGroup() as starting:
-            running = starting.create_task(stack.enter_async_context(control_plane_on_laptop(folder)))
-            team = starting.create_task(stack.enter_async_context(seaweed(folder / "team-store", TEAM)))
+            running = starting.create_task(
+                stack.enter_async_context(control_plane_on_laptop(folder))
+            )
+            team = starting.create_task(
+                stack.enter_async_context(seaweed(folder / "team-store", TEAM))
+            )
         yield Run(running.result(), team.result())
 
 
@@ -217,7 +311,9 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
         (folder / "model" / "model.safetensors").write_bytes(bytes(range(256)) * 400)
         await fill_stores(run.stack, run.team, folder / "model")
         cluster = run.stack.lab.cluster
-        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        await cluster.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        )
         watching = asyncio.create_task(run.watch())
         for body in (*given(run.stack, run.team), *(case.body() for case in CASES.values())):
             await cluster.create(body, resource=SECRET if body["kind"] == SECRET.kind else None)
@@ -231,7 +327,9 @@ async def outcome(run: Run, case: Case) -> Body:
 
     def holds(body: Body) -> bool:
         condition = told(body, case.condition)
-        return condition.get("reason") == case.sees[0] and all(word in condition["message"] for word in case.sees[1:])
+        return condition.get("reason") == case.sees[0] and all(
+            word in condition["message"] for word in case.sees[1:]
+        )
 
     return await run.first(case.name, holds)
 
@@ -242,12 +340,18 @@ async def test_a_user_sees(run: Run, case: Case) -> None:
     condition, ready = told(body, case.condition), told(body, reasons.READY)
     assert condition["status"] == ("True" if case.sees == WARM else "False")
     if case.condition == reasons.FILLED:
-        assert (ready["status"], ready["reason"], ready["message"]) == (condition["status"], condition["reason"], condition["message"])
+        assert (ready["status"], ready["reason"], ready["message"]) == (
+            condition["status"],
+            condition["reason"],
+            condition["message"],
+        )
 
 
 async def test_what_was_pinned_is_in_the_status(run: Run) -> None:
     public: Model = run.stack.lab.hub.models["org/public"]
-    revisions = {name: (await outcome(run, CASES[name]))["status"]["revision"] for name in ("public", "tag")}
+    revisions = {
+        name: (await outcome(run, CASES[name]))["status"]["revision"] for name in ("public", "tag")
+    }
     assert revisions == {"public": public.head, "tag": public.tags["v1"]}
 
 
@@ -282,24 +386,47 @@ async def test_edited_credentials_are_tried_at_once(run: Run) -> None:
     await run.is_warm_after("wrong-keys", run.patch(CONFIG, "wrong-keys", right))
 
 
-async def test_another_secret_is_taken_while_the_pod_waits_for_the_one_that_is_not_there(run: Run) -> None:
-    await run.is_warm_after("no-secret", run.patch(CONFIG, "no-secret", {"spec": token("hf-reader")}))
+async def test_another_secret_is_taken_while_the_pod_waits_for_the_one_that_is_not_there(
+    run: Run,
+) -> None:
+    await run.is_warm_after(
+        "no-secret", run.patch(CONFIG, "no-secret", {"spec": token("hf-reader")})
+    )
 
 
-@pytest.mark.parametrize(("example", "namespace"), [("huggingface", "from-hub"), ("two-stores", "two-stores")])
+@pytest.mark.parametrize(
+    ("example", "namespace"), [("huggingface", "from-hub"), ("two-stores", "two-stores")]
+)
 async def test_the_examples_fill_their_caches(run: Run, example: str, namespace: str) -> None:
-    addresses = {EXAMPLE_ENDPOINT: run.stack.lab.s3.endpoint_url, "http://127.0.0.1:8334": run.team.endpoint_url}
+    addresses = {
+        EXAMPLE_ENDPOINT: run.stack.lab.s3.endpoint_url,
+        "http://127.0.0.1:8334": run.team.endpoint_url,
+    }
     folder = write_manifests(run.stack.lab, example, addresses)
     for manifest in sorted(folder.iterdir()):
         for body in yaml.safe_load_all(manifest.read_text()):
-            await run.stack.lab.cluster.apply(body, manager="kubectl", resource=SECRET if body["kind"] == SECRET.kind else None)
-    filled = await run.first("minilm", lambda body: in_namespace(body, namespace) and told(body, reasons.FILLED).get("reason") == reasons.WARM)
+            await run.stack.lab.cluster.apply(
+                body, manager="kubectl", resource=SECRET if body["kind"] == SECRET.kind else None
+            )
+    filled = await run.first(
+        "minilm",
+        lambda body: (
+            in_namespace(body, namespace)
+            and told(body, reasons.FILLED).get("reason") == reasons.WARM
+        ),
+    )
     assert filled["status"]["sizeBytes"] == run.stack.quickstart.size_bytes
 
 
 async def test_no_secret_value_is_in_any_event_log_or_status(run: Run) -> None:
-    held = json.dumps([body.get("data") for body in (await run.stack.lab.cluster.list(SECRET)).items])
-    assert [value for value in SECRET_VALUES if value != PULL and base64.b64encode(value.encode()).decode() not in held] == []
+    held = json.dumps(
+        [body.get("data") for body in (await run.stack.lab.cluster.list(SECRET)).items]
+    )
+    assert [
+        value
+        for value in SECRET_VALUES
+        if value != PULL and base64.b64encode(value.encode()).decode() not in held
+    ] == []
     assert await leaks(run.stack, SECRET_VALUES) == []
 
 
@@ -309,7 +436,9 @@ async def test_every_message_is_what_its_sender_and_its_schema_promise(run: Run)
     assert flaws == []
 
 
-async def test_what_is_in_the_open_is_found_and_literal_variables_stay_out_of_the_events_of_jobs_and_pods(run: Run) -> None:
+async def test_what_is_in_the_open_is_found_and_literal_variables_stay_out_of_the_events_of_jobs_and_pods(
+    run: Run,
+) -> None:
     places = await leaks(run.stack, [LITERAL])
     assert "ModelCache own-variables" in places
     events = {place.partition(" on ")[2] for place in places if place.startswith("event ")}
@@ -327,7 +456,13 @@ def table(run: Run, bodies: dict[str, Body]) -> str:
     """What each cache said, without what differs from run to run."""
     lines = []
     for part, cases in CASES_BY_PART.items():
-        lines += ["", f"### {part}", "", "| case | status | condition | message | what to do |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"### {part}",
+            "",
+            "| case | status | condition | message | what to do |",
+            "|---|---|---|---|---|",
+        ]
         for case in cases:
             body = bodies[case.name]
             condition = told(body, case.condition)
@@ -338,7 +473,11 @@ def table(run: Run, bodies: dict[str, Body]) -> str:
                 condition["message"],
                 case.do,
             )
-            lines.append("| " + " | ".join(run_independent(run, cell).replace("|", "\\|") for cell in cells) + " |")
+            lines.append(
+                "| "
+                + " | ".join(run_independent(run, cell).replace("|", "\\|") for cell in cells)
+                + " |"
+            )
     return "\n".join([*lines[1:], "", ""])
 
 

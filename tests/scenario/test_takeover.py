@@ -68,16 +68,36 @@ class Place:
     async def leader_metric(self, url: str) -> dict[str, float]:
         async with self.session.get(f"{url}/metrics") as answer:
             lines = (await answer.text()).splitlines()
-        return {line.partition(" ")[0]: float(line.partition(" ")[2]) for line in lines if line.startswith("aim_leader{")}
+        return {
+            line.partition(" ")[0]: float(line.partition(" ")[2])
+            for line in lines
+            if line.startswith("aim_leader{")
+        }
 
     async def works(self, name: str) -> None:
         """A new AIMService gets a report of the router: the watcher has seen it and the router has planned for it."""
         metadata = {"name": name, "namespace": NAMESPACE}
         spec = {"model": "m", "templateRef": "t"}
-        await self.cluster.create({"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, "metadata": metadata, "spec": spec})
-        async with asyncio.timeout(10), aclosing(aimbus.read_log(self.bus, [subjects.reports(service=ROUTER)], follow=True)) as events:
+        await self.cluster.create(
+            {
+                "apiVersion": SERVICE.api_version,
+                "kind": SERVICE.kind,
+                "metadata": metadata,
+                "spec": spec,
+            }
+        )
+        async with (
+            asyncio.timeout(10),
+            aclosing(
+                aimbus.read_log(self.bus, [subjects.reports(service=ROUTER)], follow=True)
+            ) as events,
+        ):
             async for event in events:
-                if isinstance(event, Event) and isinstance(event.message, StatusReported) and event.message.name == name:
+                if (
+                    isinstance(event, Event)
+                    and isinstance(event.message, StatusReported)
+                    and event.message.name == name
+                ):
                     return
 
     def signal(self, number: signal.Signals, *names: str) -> None:
@@ -90,7 +110,10 @@ async def place(tmp_path: Path, given_server: Path | None) -> AsyncIterator[Plac
     async with (
         embedded_nats(tmp_path / "nats") as nats,
         Children(tmp_path / "log") as children,
-        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (cluster, accounts),
+        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (
+            cluster,
+            accounts,
+        ),
         aiohttp.ClientSession(trust_env=False) as session,
     ):
         bus = await aimbus.connect(nats.url, name="test")
@@ -99,7 +122,9 @@ async def place(tmp_path: Path, given_server: Path | None) -> AsyncIterator[Plac
         await bus.close()
 
 
-async def test_a_standby_takes_over_at_once_after_sigterm_and_within_15_s_after_sigkill(place: Place) -> None:
+async def test_a_standby_takes_over_at_once_after_sigterm_and_within_15_s_after_sigkill(
+    place: Place,
+) -> None:
     first = [await place.start(WATCHER, "watcher-1"), await place.start(ROUTER, "router-1")]
     await place.until_is("leader", *first)
     second = [await place.start(WATCHER, "watcher-2"), await place.start(ROUTER, "router-2")]
@@ -110,7 +135,10 @@ async def test_a_standby_takes_over_at_once_after_sigterm_and_within_15_s_after_
 
     place.signal(signal.SIGTERM, "watcher-1", "router-1")
     await place.until_is("leader", *second, within_s=AFTER_SIGTERM_WITHIN_S)
-    assert [await place.children.running[name].wait() for name in ("watcher-1", "router-1")] == [0, 0]
+    assert [await place.children.running[name].wait() for name in ("watcher-1", "router-1")] == [
+        0,
+        0,
+    ]
     await place.works("two")
 
     third = [await place.start(WATCHER, "watcher-3"), await place.start(ROUTER, "router-3")]

@@ -22,7 +22,14 @@ NAMESPACES: dict[str, Body] = {
     "openshift": {"annotations": {"openshift.io/sa.scc.uid-range": "1000650000/10000"}},
     "quota": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
 }
-QUOTA = {"hard": {"limits.cpu": "4", "limits.memory": "8Gi", "requests.cpu": "1", "requests.memory": "2Gi"}}
+QUOTA = {
+    "hard": {
+        "limits.cpu": "4",
+        "limits.memory": "8Gi",
+        "requests.cpu": "1",
+        "requests.memory": "2Gi",
+    }
+}
 SIDECARS = {"another-mesh": {SIDECAR_IMAGE}}
 """By namespace; none elsewhere."""
 
@@ -30,7 +37,9 @@ SIDECARS = {"another-mesh": {SIDECAR_IMAGE}}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     settings = {"AIM_POD_SECURITY": "openshift"}
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("tenants"), settings=settings) as made:
+    async with control_plane_on_laptop(
+        tmp_path_factory.mktemp("tenants"), settings=settings
+    ) as made:
         yield made
 
 
@@ -38,12 +47,20 @@ async def watch_sidecars(place: Place, found: set[str]) -> None:
     """The images of other containers than ours in the namespace's pods."""
     async with contextlib.aclosing(place._versions(POD)) as versions:
         async for body in versions:
-            found |= {each["image"] for each in body["spec"]["containers"] if each["name"] == SIDECAR["name"]}
+            found |= {
+                each["image"]
+                for each in body["spec"]["containers"]
+                if each["name"] == SIDECAR["name"]
+            }
 
 
 @pytest.mark.parametrize("name", NAMESPACES)
-async def test_a_model_is_discovered_and_cached_and_no_job_stays(stack: Stack, tmp_path: Path, name: str) -> None:
-    await stack.lab.cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": name} | NAMESPACES[name]})
+async def test_a_model_is_discovered_and_cached_and_no_job_stays(
+    stack: Stack, tmp_path: Path, name: str
+) -> None:
+    await stack.lab.cluster.create(
+        {"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": name} | NAMESPACES[name]}
+    )
     place, sidecars = Place(stack, name, tmp_path), set[str]()
     watching = asyncio.create_task(watch_sidecars(place, sidecars))
     if name == "quota":

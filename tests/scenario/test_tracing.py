@@ -52,7 +52,14 @@ def with_status_write(seen: list[Span], kind: str) -> list[list[Span]]:
     """The traces that begin with the event of an object of this kind and have a write of its status."""
     begun = [span for span in seen if span.name == f"publish aim.object.{kind}" and not span.parent]
     traces = [[span for span in seen if span.trace == first.trace] for first in begun]
-    return [trace for trace in traces if any(span.name == f"apply {kind}/status" and span.service == "aim-statuswriter" for span in trace)]
+    return [
+        trace
+        for trace in traces
+        if any(
+            span.name == f"apply {kind}/status" and span.service == "aim-statuswriter"
+            for span in trace
+        )
+    ]
 
 
 def way(trace: list[Span], last: Span) -> list[tuple[str, str, str]]:
@@ -75,10 +82,17 @@ def ends(trace: list[Span], kind: str) -> list[Span]:
 
 
 @pytest.mark.parametrize("kind", ALONE)
-async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_status(place: Place, kind: str, tmp_path: Path) -> None:
+async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_status(
+    place: Place, kind: str, tmp_path: Path
+) -> None:
     """One object alone: where several events come at once, the trace of the latest is gone on with."""
     metadata = {"name": "lonely", **({"namespace": "default"} if kind == "AIMService" else {})}
-    body = {"apiVersion": "aim.silogen.ai/v1alpha1", "kind": kind, "metadata": metadata, "spec": ALONE[kind]}
+    body = {
+        "apiVersion": "aim.silogen.ai/v1alpha1",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": ALONE[kind],
+    }
     (tmp_path / "lonely.json").write_text(json.dumps(body))
     await kubectl(place.stack.lab, "apply", "-f", str(tmp_path / "lonely.json"))
     ways = [
@@ -93,7 +107,11 @@ async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_s
     ]
 
     def holds(seen: list[Span]) -> bool:
-        return any(way(trace, end) in ways for trace in with_status_write(seen, kind) for end in ends(trace, kind))
+        return any(
+            way(trace, end) in ways
+            for trace in with_status_write(seen, kind)
+            for end in ends(trace, kind)
+        )
 
     print("\n".join(trees(await place.collector.until(holds))))
 
@@ -101,23 +119,55 @@ async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_s
 async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) -> None:
     """The image is looked at beside the queue, and the status of the model is written in the trace of the event that asked for it."""
     wanted = ("aim-discovery", "publish aim.action.AIMClusterModel", "producer")
-    seen = await place.collector.until(lambda seen: any((s.service, s.name, s.kind) == wanted for s in seen))
+    seen = await place.collector.until(
+        lambda seen: any((s.service, s.name, s.kind) == wanted for s in seen)
+    )
     looked = next(span for span in seen if (span.service, span.name, span.kind) == wanted)
     first = next(span for span in seen if span.trace == looked.trace and not span.parent)
-    assert (first.name, first.attributes[spans.OBJECT_NAME]) == ("publish aim.object.AIMClusterModel", "lonely")
-    log = [json.loads(line) for line in place.stack.services.log_of("discovery").read_text().splitlines() if line.startswith("{")]
+    assert (first.name, first.attributes[spans.OBJECT_NAME]) == (
+        "publish aim.object.AIMClusterModel",
+        "lonely",
+    )
+    log = [
+        json.loads(line)
+        for line in place.stack.services.log_of("discovery").read_text().splitlines()
+        if line.startswith("{")
+    ]
     assert next(line["trace_id"] for line in log if line["event"] == "inspected") == looked.trace
 
 
-async def test_a_span_says_what_it_is_about_by_the_conventions_and_nothing_that_is_in_it(place: Place) -> None:
+async def test_a_span_says_what_it_is_about_by_the_conventions_and_nothing_that_is_in_it(
+    place: Place,
+) -> None:
     await kubectl(place.stack.lab, "apply", "-f", str(place.stack.quickstart.manifests))
-    await kubectl(place.stack.lab, "wait", f"aimsvc/{SERVICE}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=90s")
-    seen = await place.collector.until(lambda seen: any(span.name == "apply InferenceService" for span in seen))
+    await kubectl(
+        place.stack.lab,
+        "wait",
+        f"aimsvc/{SERVICE}",
+        "-n",
+        NAMESPACE,
+        "--for=condition=Ready",
+        "--timeout=90s",
+    )
+    seen = await place.collector.until(
+        lambda seen: any(span.name == "apply InferenceService" for span in seen)
+    )
     applied = next(span for span in seen if span.name == "apply InferenceService")
-    about = {spans.OBJECT_KIND: "InferenceService", spans.OBJECT_NAME: SERVICE, spans.NAMESPACE: NAMESPACE}
+    about = {
+        spans.OBJECT_KIND: "InferenceService",
+        spans.OBJECT_NAME: SERVICE,
+        spans.NAMESPACE: NAMESPACE,
+    }
     assert applied.attributes == {spans.METHOD: "PATCH", **about}
-    told = next(s for s in seen if s.name == "publish aim.object.AIMService" and s.attributes[spans.OBJECT_NAME] == SERVICE)
-    assert {name: told.attributes[name] for name in (spans.SYSTEM, spans.DESTINATION, spans.OPERATION, spans.OPERATION_TYPE)} == {
+    told = next(
+        s
+        for s in seen
+        if s.name == "publish aim.object.AIMService" and s.attributes[spans.OBJECT_NAME] == SERVICE
+    )
+    assert {
+        name: told.attributes[name]
+        for name in (spans.SYSTEM, spans.DESTINATION, spans.OPERATION, spans.OPERATION_TYPE)
+    } == {
         spans.SYSTEM: "nats",
         spans.DESTINATION: f"aim.object.AIMService.{NAMESPACE}.{SERVICE}",
         spans.OPERATION: "publish",
@@ -129,17 +179,33 @@ async def test_a_span_says_what_it_is_about_by_the_conventions_and_nothing_that_
     print("\n".join(trees(seen)))
 
 
-async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at_those_of_before(place: Place) -> None:
+async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at_those_of_before(
+    place: Place,
+) -> None:
     await place.stack.services.stop(ROUTER)
     (port,) = free_ports(1)
     account = place.stack.lab.accounts
     kubeconfig = None if account is None else account[f"aim-{ROUTER}"]
-    url = await start_service(place.stack.services, ROUTER, nats_url=place.stack.nats_url, kubeconfig=kubeconfig, port=port)
+    url = await start_service(
+        place.stack.services,
+        ROUTER,
+        nats_url=place.stack.nats_url,
+        kubeconfig=kubeconfig,
+        port=port,
+    )
     started_ns = max(span.end_ns for span in place.collector.spans)
-    await until_answers(place.stack.services.running[ROUTER], f"{url}/readyz", ROUTER, READY_WITHIN_S)
+    await until_answers(
+        place.stack.services.running[ROUTER], f"{url}/readyz", ROUTER, READY_WITHIN_S
+    )
 
     def anew(seen: list[Span]) -> list[Span]:
-        return [s for s in seen if s.service == "aim-router" and s.start_ns > started_ns and s.name == "process AIMService"]
+        return [
+            s
+            for s in seen
+            if s.service == "aim-router"
+            and s.start_ns > started_ns
+            and s.name == "process AIMService"
+        ]
 
     seen = await place.collector.until(lambda seen: bool(anew(seen)))
     again = anew(seen)[0]
@@ -150,15 +216,26 @@ async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at
     assert {trace for trace, _ in again.links} <= before
 
 
-async def test_a_replay_is_a_trace_of_its_own_that_points_at_what_it_goes_over(place: Place, tmp_path: Path) -> None:
+async def test_a_replay_is_a_trace_of_its_own_that_points_at_what_it_goes_over(
+    place: Place, tmp_path: Path
+) -> None:
     file = tmp_path / "run.jsonl"
-    for command in (["record", "-n", NAMESPACE, "-o", str(file)], ["replay", str(file), "--service", ROUTER]):
+    for command in (
+        ["record", "-n", NAMESPACE, "-o", str(file)],
+        ["replay", str(file), "--service", ROUTER],
+    ):
         env = os.environ | {"AIM_NATS_URL": place.stack.nats_url}
-        process = await asyncio.create_subprocess_exec(str(Path(sys.executable).with_name("aimctl")), *command, env=env)
+        process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("aimctl")), *command, env=env
+        )
         assert await process.wait() == 0
     seen = await place.collector.until(lambda seen: any(span.service == "aimctl" for span in seen))
     (replayed,) = [span for span in seen if span.service == "aimctl"]
     assert (replayed.name, replayed.parent) == ("replay router", "")
-    of_the_service = {s.trace for s in seen if s.name == "publish aim.object.AIMService" and s.attributes[spans.NAMESPACE] == NAMESPACE}
+    of_the_service = {
+        s.trace
+        for s in seen
+        if s.name == "publish aim.object.AIMService" and s.attributes[spans.NAMESPACE] == NAMESPACE
+    }
     assert of_the_service & {trace for trace, _ in replayed.links}
     assert replayed.trace not in {span.trace for span in seen if span.service != "aimctl"}

@@ -19,9 +19,13 @@ from soak.run import Soak, soak  # noqa: E402
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/soak", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="decides on operations and faults (default 1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="decides on operations and faults (default 1)"
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default 10)")
-    parser.add_argument("--real", action="store_true", help="on real parts, as `make test-real` builds them")
+    parser.add_argument(
+        "--real", action="store_true", help="on real parts, as `make test-real` builds them"
+    )
     parser.add_argument("--keep", type=Path, help="keep the services' logs in this folder")
     return parser.parse_args()
 

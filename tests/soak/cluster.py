@@ -52,8 +52,14 @@ class SoakCluster:
         """An instance, such as `cacher-0`, without waiting for it."""
         service = name.rpartition("-")[0]
         url, port = self.nats.url, str(self.ports[name])
-        env = {"AIM_NATS_URL": url, "AIM_HTTP_PORT": port, "KUBECONFIG": str(self.accounts[f"aim-{service}"])}
-        await self.services.start(name, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
+        env = {
+            "AIM_NATS_URL": url,
+            "AIM_HTTP_PORT": port,
+            "KUBECONFIG": str(self.accounts[f"aim-{service}"]),
+        }
+        await self.services.start(
+            name, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env
+        )
 
     async def kill(self, name: str) -> None:
         """SIGKILL; its lease stays until it runs out."""
@@ -65,7 +71,9 @@ class SoakCluster:
             for name, port in self.ports.items():
                 what = f"aim-{name}; its log is {self.services.log_of(name)}"
                 url = f"http://127.0.0.1:{port}/readyz"
-                waiting.create_task(until_answers(self.services.running[name], url, what, READY_WITHIN_S))
+                waiting.create_task(
+                    until_answers(self.services.running[name], url, what, READY_WITHIN_S)
+                )
 
     async def apply(self, operation: Operation) -> str:
         """Empty, or why the API server did not take it. Raises TimeoutError where what is in the way does not go."""
@@ -75,7 +83,9 @@ class SoakCluster:
                 case "create":
                     await self._create(operation)
                 case "patch":
-                    await cluster.merge_patch(operation.resource, key.namespace, key.name, operation.body)
+                    await cluster.merge_patch(
+                        operation.resource, key.namespace, key.name, operation.body
+                    )
                 case "delete":
                     await cluster.delete(operation.resource, key.namespace, key.name)
         except KubeError as error:
@@ -87,7 +97,11 @@ class SoakCluster:
         there = await self._get(operation)
         if there is not None and operation.resource == NAMESPACE:
             await self._let_go(operation.key.name)
-        if there is not None and is_deleting(there) and HOLD not in (there["metadata"].get("finalizers") or ()):
+        if (
+            there is not None
+            and is_deleting(there)
+            and HOLD not in (there["metadata"].get("finalizers") or ())
+        ):
             async with asyncio.timeout(GONE_WITHIN_S):
                 while uid_of(await self._get(operation)) == uid_of(there):  # noqa: ASYNC110 (the server makes it go)
                     await asyncio.sleep(POLL_S)
@@ -102,7 +116,12 @@ class SoakCluster:
                 finalizers = body["metadata"].get("finalizers") or []
                 if HOLD in finalizers:
                     left = [each for each in finalizers if each != HOLD] or None
-                    await self.cluster.merge_patch(resource, namespace, body["metadata"]["name"], {"metadata": {"finalizers": left}})
+                    await self.cluster.merge_patch(
+                        resource,
+                        namespace,
+                        body["metadata"]["name"],
+                        {"metadata": {"finalizers": left}},
+                    )
 
     async def _get(self, operation: Operation) -> Body | None:
         key = operation.key
@@ -120,7 +139,9 @@ def commands() -> dict[str, ImageCommand]:
     """The local command of each image; those that are `missing` have none."""
     stand_in = (sys.executable, "-I", "-S", str(Path(__file__).with_name("image.py")))
     images = {
-        inputs.image(model, behaviour): ImageCommand((*stand_in, behaviour, inputs.source(model, behaviour)))
+        inputs.image(model, behaviour): ImageCommand(
+            (*stand_in, behaviour, inputs.source(model, behaviour))
+        )
         for model in inputs.MODELS
         for behaviour in (*inputs.GOOD, *inputs.BAD)
         if behaviour != "missing"
@@ -130,7 +151,9 @@ def commands() -> dict[str, ImageCommand]:
 
 
 @asynccontextmanager
-async def on_laptop(folder: Path, seed: int, kubeconfig: Path | None = None) -> AsyncIterator[SoakCluster]:
+async def on_laptop(
+    folder: Path, seed: int, kubeconfig: Path | None = None
+) -> AsyncIterator[SoakCluster]:
     """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given, else on the double."""
     manifests = [*crds(), *rbac()]
     async with laptop(folder, manifests, kubeconfig) as lab:

@@ -46,7 +46,9 @@ def run(seed: int, history: Iterable[Did]) -> Outcome:
             simulation.apply(operation)
         simulation.steps_on(did.steps)
     rest(simulation)
-    result.findings += [f"at rest: {each}" for each in problems(simulation.state, simulation.clock.now)]
+    result.findings += [
+        f"at rest: {each}" for each in problems(simulation.state, simulation.clock.now)
+    ]
     _repair(simulation, result)
     result.findings += [f"at all times: {each}" for each in simulation.cluster.violations]
     return result

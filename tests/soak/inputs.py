@@ -6,7 +6,17 @@ An image's tag says how it behaves, to the stand-ins of the laptop cluster and o
 from collections.abc import Iterator
 
 from aimlab.lab import SYSTEM_NAMESPACE
-from aimschema.resources import CONFIG, MODEL, NAMESPACE, SECRET, SERVICE, TEMPLATE, Key, Resource, key_of
+from aimschema.resources import (
+    CONFIG,
+    MODEL,
+    NAMESPACE,
+    SECRET,
+    SERVICE,
+    TEMPLATE,
+    Key,
+    Resource,
+    key_of,
+)
 from soak.state import Body
 
 NAMESPACES = ("soak-a", "soak-b")
@@ -71,7 +81,9 @@ def _manifests() -> Iterator[Body]:
     for namespace in NAMESPACES:
         yield an_object(NAMESPACE, None, namespace)
     for model in MODELS:
-        yield an_object(MODEL, None, f"m{model}", {"name": model_name(model), "image": image(model, "good")})
+        yield an_object(
+            MODEL, None, f"m{model}", {"name": model_name(model), "image": image(model, "good")}
+        )
     for namespace in NAMESPACES:
         yield an_object(SECRET, namespace, KEYS) | {"stringData": {"token": "hf_soak"}}
         for config in ("default", "other"):

@@ -103,7 +103,9 @@ def stop_and_start(rng: random.Random, state: State) -> list[Operation]:
     key = _any(rng, state, SERVICE)
     if key is None:
         return []
-    return [patch(SERVICE, key, {"spec": {"replicas": replicas}}) for replicas in (0, rng.randint(1, 2))]
+    return [
+        patch(SERVICE, key, {"spec": {"replicas": replicas}}) for replicas in (0, rng.randint(1, 2))
+    ]
 
 
 def remove(rng: random.Random, state: State) -> list[Operation]:
@@ -246,7 +248,11 @@ def squat(rng: random.Random, state: State) -> list[Operation]:
     claim: Body = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     cache = names.cache_for(inputs.source(model))
     taken: list[tuple[Resource, str, Body | None]] = [
-        (INFERENCE_SERVICE, f"s{number}", {"predictor": {"minReplicas": 1, "containers": [container]}}),
+        (
+            INFERENCE_SERVICE,
+            f"s{number}",
+            {"predictor": {"minReplicas": 1, "containers": [container]}},
+        ),
         (ROUTE, f"s{number}", {"parentRefs": [inputs.GATEWAY]}),
         (CLAIM, names.cache_claim(cache), claim),
         (CONFIG_MAP, names.discovery_config_map(f"t{model}"), None),
@@ -268,7 +274,10 @@ def hold(rng: random.Random, state: State) -> list[Operation]:
     if key is None:
         return []
     kept = state.objects[key]["metadata"].get("finalizers") or []
-    return [patch(resource, key, {"metadata": {"finalizers": [*kept, HOLD]}}), delete(resource, key)]
+    return [
+        patch(resource, key, {"metadata": {"finalizers": [*kept, HOLD]}}),
+        delete(resource, key),
+    ]
 
 
 def retry(rng: random.Random, state: State) -> list[Operation]:
@@ -314,14 +323,22 @@ OPERATIONS: dict[Draw, int] = {
 
 def _any(rng: random.Random, state: State, resource: Resource) -> Key | None:
     """One of a kind in our namespaces, or of the whole cluster."""
-    keys = [key for key in state.objects if key.kind == resource.kind and key.namespace in {None, *inputs.NAMESPACES}]
+    keys = [
+        key
+        for key in state.objects
+        if key.kind == resource.kind and key.namespace in {None, *inputs.NAMESPACES}
+    ]
     ordered = sorted(keys, key=lambda key: (key.namespace or "", key.name))
     return rng.choice(ordered) if ordered else None
 
 
 def _any_model(rng: random.Random, state: State) -> Key | None:
     """One of those that should be there."""
-    keys = [key for key in (Key(MODEL.kind, None, f"m{n}") for n in inputs.MODELS) if key in state.objects]
+    keys = [
+        key
+        for key in (Key(MODEL.kind, None, f"m{n}") for n in inputs.MODELS)
+        if key in state.objects
+    ]
     return rng.choice(keys) if keys else None
 
 

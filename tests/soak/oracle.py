@@ -227,8 +227,12 @@ def _caches_warm(state: State, service: Body, _: Body) -> Iterable[str]:
     """Of a service that is not Resolved, what its InferenceService mounts."""
     if not holds(service, reasons.RESOLVED):
         runtime = _runtime(state, service)
-        mounted = set() if runtime is None else claims_of({"spec": runtime["spec"].get("predictor", {})})
-        cold = [name for name in mounted if not _is_filled(state.get(CLAIM, _namespace(service), name))]
+        mounted = (
+            set() if runtime is None else claims_of({"spec": runtime["spec"].get("predictor", {})})
+        )
+        cold = [
+            name for name in mounted if not _is_filled(state.get(CLAIM, _namespace(service), name))
+        ]
         yield from _must(not cold, f"{', '.join(cold)} is not filled")
         return
     for source in _sources(state, service):
@@ -246,7 +250,9 @@ def _cache_missing(state: State, service: Body, _: Body) -> Iterable[str]:
 
 def _cold(state: State, service: Body) -> list[Body]:
     """The caches that count of a service's sources and that are not Available."""
-    found = [next(iter(_caches(state, _namespace(service), s)), None) for s in _sources(state, service)]
+    found = [
+        next(iter(_caches(state, _namespace(service), s)), None) for s in _sources(state, service)
+    ]
     return [cache for cache in found if cache is not None and not holds(cache, reasons.READY)]
 
 
@@ -266,7 +272,9 @@ def _cache_failed(state: State, service: Body, said: Body) -> Iterable[str]:
 
 def _cache_lost(state: State, service: Body, said: Body) -> Iterable[str]:
     runtime = _runtime(state, service)
-    mounted = set() if runtime is None else claims_of({"spec": runtime["spec"].get("predictor", {})})
+    mounted = (
+        set() if runtime is None else claims_of({"spec": runtime["spec"].get("predictor", {})})
+    )
     yield from _must(bool(mounted), "nothing mounts a cache")
     lost = [c for c in mounted if not _is_filled(state.get(CLAIM, _namespace(service), c))]
     gone = [s for s in _sources(state, service) if not _caches(state, _namespace(service), s)]
@@ -276,7 +284,11 @@ def _cache_lost(state: State, service: Body, said: Body) -> Iterable[str]:
 
 
 def _is_filled(claim: Body | None) -> bool:
-    return claim is not None and bool(annotation(claim, labels.ANNOTATION_FILLED)) and not is_deleting(claim)
+    return (
+        claim is not None
+        and bool(annotation(claim, labels.ANNOTATION_FILLED))
+        and not is_deleting(claim)
+    )
 
 
 def _uncached(state: State, service: Body, _: Body) -> Iterable[str]:
@@ -309,7 +321,12 @@ def _stopped(state: State, service: Body) -> Iterator[str]:
     if service["spec"].get("replicas") == 0:
         pods = [pod["metadata"]["name"] for pod in state.predictor_pods(service)]
         runtime = _runtime(state, service)
-        if pods and runtime is not None and not is_deleting(runtime) and service["metadata"]["uid"] in owners(runtime):
+        if (
+            pods
+            and runtime is not None
+            and not is_deleting(runtime)
+            and service["metadata"]["uid"] in owners(runtime)
+        ):
             yield f"replicas is 0, but its pods are there: {', '.join(pods)}"
 
 
@@ -371,12 +388,16 @@ def _route_failed(state: State, service: Body, said: Body) -> Iterable[str]:
 
 def _route_waits(state: State, service: Body, said: Body) -> Iterable[str]:
     """BackendNotFound is excused until the runtime is up."""
-    yield from _must(not _ready_pods(state, service) or _names_what_goes(state, said), "a pod is ready")
+    yield from _must(
+        not _ready_pods(state, service) or _names_what_goes(state, said), "a pod is ready"
+    )
 
 
 def _discovered(state: State, template: Body, _: Body) -> Iterable[str]:
     """An answer that somebody's finalizer keeps still counts."""
-    kept = state.get(CONFIG_MAP, _namespace(template), names.discovery_config_map(template["metadata"]["name"]))
+    kept = state.get(
+        CONFIG_MAP, _namespace(template), names.discovery_config_map(template["metadata"]["name"])
+    )
     yield from _must(kept is not None and bool(kept.get("data")), "no answer is kept")
     yield from _must(bool((template.get("status") or {}).get("modelSources")), "no source is named")
 
@@ -404,7 +425,9 @@ def _discovery_failed(state: State, template: Body, said: Body) -> Iterable[str]
 def _template_warm(state: State, template: Body, _: Body) -> Iterable[str]:
     for source in (template.get("status") or {}).get("modelSources") or ():
         cache = next(iter(_caches(state, _namespace(template), source)), None)
-        yield from _must(cache is not None and holds(cache, reasons.READY), f"{source} is not cached")
+        yield from _must(
+            cache is not None and holds(cache, reasons.READY), f"{source} is not cached"
+        )
 
 
 def _template_unanswered(state: State, template: Body, _: Body) -> Iterable[str]:
@@ -413,7 +436,8 @@ def _template_unanswered(state: State, template: Body, _: Body) -> Iterable[str]
 
 def _template_cold(state: State, template: Body, _: Body) -> Iterable[str]:
     warm = [
-        (cache := next(iter(_caches(state, _namespace(template), source)), None)) is not None and holds(cache, reasons.READY)
+        (cache := next(iter(_caches(state, _namespace(template), source)), None)) is not None
+        and holds(cache, reasons.READY)
         for source in (template.get("status") or {}).get("modelSources") or ()
     ]
     yield from _must(not warm or not all(warm), "every source is cached")
@@ -510,7 +534,11 @@ def _name_taken(state: State, body: Body, said: Body) -> Iterable[str]:
         state.get(CLAIM, namespace, names.cache_claim(name)),
         state.get(CONFIG_MAP, namespace, names.discovery_config_map(name)),
     ]
-    taken = [there for there in needed if there is not None and body["metadata"]["uid"] not in owners(there)]
+    taken = [
+        there
+        for there in needed
+        if there is not None and body["metadata"]["uid"] not in owners(there)
+    ]
     yield from _must(bool(taken), "nobody has a name that it needs")
     yield from _names(said, *(str(there["metadata"]["name"]) for there in taken))
 
@@ -586,13 +614,19 @@ def _has_something_to_wait_for(state: State, body: Body, now: datetime.datetime)
         return True
     if any(not _is_done(other, now) for other in _depends_on(state, body)):
         return True
-    return any(_is_named(body, pod) for pod in _pods(state, body)) or _names_what_goes(state, conditions(body)[reasons.READY])
+    return any(_is_named(body, pod) for pod in _pods(state, body)) or _names_what_goes(
+        state, conditions(body)[reasons.READY]
+    )
 
 
 def _names_what_goes(state: State, said: Body) -> bool:
     """Something is being deleted, somebody keeps it, and the message of the condition tells which."""
     text = said.get("message", "")
-    kept = [each for each in state.objects.values() if is_deleting(each) and each["metadata"].get("finalizers")]
+    kept = [
+        each
+        for each in state.objects.values()
+        if is_deleting(each) and each["metadata"].get("finalizers")
+    ]
     return any(each["metadata"]["name"] in text for each in kept)
 
 
@@ -639,7 +673,9 @@ def orphans(state: State) -> list[str]:
     found = []
     for kind in (JOB, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE):
         for body in state.all(kind):
-            ours = (body["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
+            ours = (body["metadata"].get("labels") or {}).get(
+                labels.MANAGED_BY
+            ) == labels.MANAGED_BY_AIM
             if ours and not is_deleting(body) and not set(owners(body)) & every:
                 found.append(f"{where(body)} is ours and its owner is gone")
     return [*found, *_outdated(state), *_abandoned(state)]
@@ -658,9 +694,14 @@ def _outdated(state: State) -> Iterator[str]:
 def _abandoned(state: State) -> Iterator[str]:
     """A failed cache that we made, for a source that nobody's template has."""
     for cache in state.all(CACHE):
-        ours = (cache["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
+        ours = (cache["metadata"].get("labels") or {}).get(
+            labels.MANAGED_BY
+        ) == labels.MANAGED_BY_AIM
         failed = (cache.get("status") or {}).get("status") == "Failed"
         templates = state.all(TEMPLATE, _namespace(cache))
-        wanted = any(cache["spec"]["sourceUri"] in ((t.get("status") or {}).get("modelSources") or ()) for t in templates)
+        wanted = any(
+            cache["spec"]["sourceUri"] in ((t.get("status") or {}).get("modelSources") or ())
+            for t in templates
+        )
         if ours and failed and not wanted and not is_deleting(cache):
             yield f"{where(cache)} failed and nobody asks for it"

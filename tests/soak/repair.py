@@ -23,8 +23,12 @@ from soak.operations import HOLD, SQUATTER, Operation, create, delete, patch
 from soak.oracle import summary_kinds
 from soak.state import Body, State, conditions, holds, where
 
-_RESOURCES = {each.kind: each for each in (NAMESPACE, MODEL, SECRET, CONFIG, TEMPLATE, SERVICE, CACHE)}
-_ASKS = re.compile(r"delete (?:the )?(?P<kind>ModelCache|InferenceService|AIMService) (?P<name>[a-z0-9.-]+)")
+_RESOURCES = {
+    each.kind: each for each in (NAMESPACE, MODEL, SECRET, CONFIG, TEMPLATE, SERVICE, CACHE)
+}
+_ASKS = re.compile(
+    r"delete (?:the )?(?P<kind>ModelCache|InferenceService|AIMService) (?P<name>[a-z0-9.-]+)"
+)
 _STOP = re.compile(r"set spec\.replicas of AIMService (?P<name>[a-z0-9-]+) to 0")
 _ONE_OF_THEM = re.compile(r"ModelCache (?P<name>[a-z0-9.-]+) is older .*delete one of them")
 
@@ -50,7 +54,9 @@ def inputs_right(state: State) -> Iterator[Operation]:
             yield patch(CACHE, _key(cache), {"spec": {"storageClassName": None}})
     for runtime in state.all(INFERENCE_SERVICE):
         if (runtime["spec"].get("predictor") or {}).get("nodeSelector"):
-            yield patch(INFERENCE_SERVICE, _key(runtime), {"spec": {"predictor": {"nodeSelector": None}}})
+            yield patch(
+                INFERENCE_SERVICE, _key(runtime), {"spec": {"predictor": {"nodeSelector": None}}}
+            )
     yield from _own_traces(state)
     twin = Key(MODEL.kind, None, "twin")
     if twin in state.objects:
@@ -72,7 +78,9 @@ def _own_traces(state: State) -> Iterator[Operation]:
 def _changes(there: Body, wanted: Body) -> Body:
     """A merge patch that makes `there` what is wanted; fields that are defaulted may stay."""
     gone = {name: None for name in there if name not in wanted and name in _UNWANTED}
-    return gone | {name: value for name, value in wanted.items() if not _contains(there.get(name), value)}
+    return gone | {
+        name: value for name, value in wanted.items() if not _contains(there.get(name), value)
+    }
 
 
 def _contains(there: object, wanted: object) -> bool:
@@ -101,7 +109,11 @@ def asked(state: State) -> list[Asked]:
     for kind in summary_kinds():
         for body in state.all(kind):
             ready = conditions(body).get(reasons.READY, {})
-            operation = None if ready.get("status") == "True" else _asked(body, str(ready.get("message", "")))
+            operation = (
+                None
+                if ready.get("status") == "True"
+                else _asked(body, str(ready.get("message", "")))
+            )
             if operation is not None:
                 by = f"{where(body)}: {ready.get('reason')}: {ready.get('message')}"
                 found.setdefault(str(operation), Asked(by, operation))

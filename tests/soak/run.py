@@ -91,7 +91,10 @@ async def soak(cluster: SoakCluster, seed: int, seconds: float, tell: Tell) -> S
     run.found("at all times", cluster.watcher.findings)
     run.found("in the logs", _logged(cluster))
     ended = {name: process.returncode for name, process in cluster.services.running.items()}
-    run.found("at the end", (f"aim-{name} ended with {code}" for name, code in ended.items() if code is not None))
+    run.found(
+        "at the end",
+        (f"aim-{name} ended with {code}" for name, code in ended.items() if code is not None),
+    )
     return run
 
 
@@ -107,7 +110,9 @@ async def quick(cluster: SoakCluster, seed: int, tell: Tell) -> Soak:
 
 
 def _logged(cluster: SoakCluster) -> list[str]:
-    return [line for name in cluster.ports for line in errors_in(name, cluster.services.log_of(name))]
+    return [
+        line for name in cluster.ports for line in errors_in(name, cluster.services.log_of(name))
+    ]
 
 
 async def _round(run: Soak) -> None:
@@ -167,7 +172,9 @@ async def _repair(run: Soak) -> None:
             run.note(f"asked for by {each.by}")
             await _operate(run, [each.operation])
         await settled(lambda: not repair.asked(run.state), ASKED_WITHIN_S, 0.0)
-        await _operate(run, [*repair.inputs_right(run.state), *repair.retries(run.state, f"{time.time():.0f}")])
+        await _operate(
+            run, [*repair.inputs_right(run.state), *repair.retries(run.state, f"{time.time():.0f}")]
+        )
     if not await _judge(run, "after the repair", wrong, REPAIRED_WITHIN_S):
         await _start_over(run)
 
@@ -177,9 +184,13 @@ async def _start_over(run: Soak) -> None:
     run.note("starting over: namespaces and models are deleted")
     keys = [Key(NAMESPACE.kind, None, name) for name in inputs.NAMESPACES]
     models = [Key(MODEL.kind, None, body["metadata"]["name"]) for body in run.state.all(MODEL)]
-    await _operate(run, [*(delete(NAMESPACE, key) for key in keys), *(delete(MODEL, key) for key in models)])
+    await _operate(
+        run, [*(delete(NAMESPACE, key) for key in keys), *(delete(MODEL, key) for key in models)]
+    )
     written = inputs.manifests()
-    await _operate(run, [create(repair.resource_of(key.kind), body) for key, body in written.items()])
+    await _operate(
+        run, [create(repair.resource_of(key.kind), body) for key, body in written.items()]
+    )
     await _judge(run, "after starting over", lambda: unready(run.state), REPAIRED_WITHIN_S)
 
 
@@ -188,7 +199,9 @@ async def _only_faults(run: Soak) -> None:
     before, jobs = _told(run.state), run.cluster.watcher.jobs
     for _ in range(3):
         await _strike(run)
-    await _judge(run, "after faults alone", lambda: _differences(before, _told(run.state)), SETTLED_WITHIN_S)
+    await _judge(
+        run, "after faults alone", lambda: _differences(before, _told(run.state)), SETTLED_WITHIN_S
+    )
     if run.cluster.watcher.jobs != jobs:
         run.found("after faults alone", [f"{run.cluster.watcher.jobs - jobs} Jobs were created"])
 
@@ -197,15 +210,20 @@ def _told(state: State) -> dict[str, object]:
     """What each object reports, and the pods that run."""
     every = {where(body): body for body in state.objects.values()}
     return {
-        name: [(each["type"], each["status"], each.get("reason")) for each in conditions(body).values()]
+        name: [
+            (each["type"], each["status"], each.get("reason")) for each in conditions(body).values()
+        ]
         for name, body in every.items()
-        if body["kind"] in {"AIMService", "AIMServiceTemplate", "ModelCache", "Pod", "InferenceService"}
+        if body["kind"]
+        in {"AIMService", "AIMServiceTemplate", "ModelCache", "Pod", "InferenceService"}
     }
 
 
 def _differences(before: dict[str, object], now: dict[str, object]) -> list[str]:
     names = sorted(before.keys() | now.keys())
-    return [f"{n}: was {before.get(n)}, is {now.get(n)}" for n in names if before.get(n) != now.get(n)]
+    return [
+        f"{n}: was {before.get(n)}, is {now.get(n)}" for n in names if before.get(n) != now.get(n)
+    ]
 
 
 async def _at_rest(run: Soak) -> None:
@@ -216,7 +234,10 @@ async def _at_rest(run: Soak) -> None:
     tried = {str(Key(MODEL.kind, None, body["metadata"]["name"])) for body in run.state.all(MODEL)}
     writes = run.cluster.watcher.writes
     written = [what for at_s, what in writes if at_s >= since_s and what not in tried]
-    run.found("at rest", [f"written within {REST_S:.0f} s of rest: {', '.join(written)}"] if written else [])
+    run.found(
+        "at rest",
+        [f"written within {REST_S:.0f} s of rest: {', '.join(written)}"] if written else [],
+    )
 
 
 # --- faults ---

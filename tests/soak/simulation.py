@@ -56,7 +56,10 @@ class Protecting(Cluster):
         if present is None or uid not in {None, present["metadata"]["uid"]} or is_deleting(present):
             return
         held = key.kind == CLAIM.kind and self.holders(present)
-        finalizers = [*(present["metadata"].get("finalizers") or []), *([PROTECTION] if held else [])]
+        finalizers = [
+            *(present["metadata"].get("finalizers") or []),
+            *([PROTECTION] if held else []),
+        ]
         if finalizers:
             stamped = {"deletionTimestamp": stamp(self._clock.now), "finalizers": finalizers}
             self.write({**present, "metadata": present["metadata"] | stamped})
@@ -76,7 +79,10 @@ class Protecting(Cluster):
         return [
             pod
             for pod in self.of(POD.kind)
-            if pod["metadata"]["namespace"] == namespace and name in claims_of(pod) and pod["spec"].get("nodeName") and phase(pod) not in OVER
+            if pod["metadata"]["namespace"] == namespace
+            and name in claims_of(pod)
+            and pod["spec"].get("nodeName")
+            and phase(pod) not in OVER
         ]
 
     def create(self, body: Body) -> Body:
@@ -180,7 +186,9 @@ class Simulation(History):
         of_class = self.state.get(STORAGE_CLASS, None, name)
         if of_class is None:
             return False
-        wanted = any(claim["metadata"]["name"] in claims_of(pod) for pod in self.cluster.of(POD.kind))
+        wanted = any(
+            claim["metadata"]["name"] in claims_of(pod) for pod in self.cluster.of(POD.kind)
+        )
         return of_class.get("volumeBindingMode") != "WaitForFirstConsumer" or wanted
 
     def _bind(self, claim: Body) -> None:
@@ -218,13 +226,18 @@ class Simulation(History):
                 status = {"conditions": [unplaced | {"message": self._unplaceable(pod)}]}
                 yield from self._status_step(pod, status)
             else:
-                yield partial(self.cluster.patch, pod, spec={"nodeName": "n"}, status={"conditions": []})
+                yield partial(
+                    self.cluster.patch, pod, spec={"nodeName": "n"}, status={"conditions": []}
+                )
         elif phase(pod) == "Pending":
             waiting = self._waits_for(pod)
             if waiting:
                 container = pod["spec"]["containers"][0]["name"]
                 state = {"waiting": waiting}
-                yield from self._status_step(pod, {"containerStatuses": [{"name": container, "ready": False, "state": state}]})
+                yield from self._status_step(
+                    pod,
+                    {"containerStatuses": [{"name": container, "ready": False, "state": state}]},
+                )
             else:
                 yield ends
 
@@ -253,7 +266,10 @@ class Simulation(History):
             return {"reason": "ErrImagePull", "message": f"{image}: not found"}
         for name in sorted(secrets_of(pod)):
             if self.state.get(SECRET, pod["metadata"]["namespace"], name) is None:
-                return {"reason": "CreateContainerConfigError", "message": f'secret "{name}" not found'}
+                return {
+                    "reason": "CreateContainerConfigError",
+                    "message": f'secret "{name}" not found',
+                }
         return {}
 
     def _end(self, job: Body, pod: Body) -> None:
@@ -299,7 +315,13 @@ class Simulation(History):
         behaviour = inputs.behaviour_of(image)
         ready = behaviour not in {"crash", "unready"}
         state: Body = {"running": {"startedAt": stamp(self.clock.now)}}
-        status: Body = {"name": container, "ready": ready, "started": ready, "state": state, "restartCount": 0}
+        status: Body = {
+            "name": container,
+            "ready": ready,
+            "started": ready,
+            "state": state,
+            "restartCount": 0,
+        }
         if behaviour == "crash":
             last = {"terminated": {"exitCode": 3, "reason": "Error"}}
             crashed = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last}
@@ -313,7 +335,11 @@ class Simulation(History):
             if is_deleting(route):
                 continue
             parents = [
-                {"parentRef": parent, "controllerName": "sim.test/gateway", "conditions": accepted(route)}
+                {
+                    "parentRef": parent,
+                    "controllerName": "sim.test/gateway",
+                    "conditions": accepted(route),
+                }
                 for parent in route["spec"].get("parentRefs") or ()
                 if self.state.get(GATEWAY, parent.get("namespace"), parent["name"]) is not None
             ]
@@ -341,8 +367,16 @@ def accepted(route: Body) -> list[Body]:
 def revision_of(runtime: Body) -> str:
     """Whatever of it reaches the pod template makes other pods."""
     predictor = runtime["spec"]["predictor"]
-    pod = {name: value for name, value in predictor.items() if name not in {"minReplicas", "maxReplicas", "deploymentStrategy"}}
-    passed_on = {name: value for name, value in (runtime["metadata"].get("annotations") or {}).items() if name != labels.KSERVE_STOP}
+    pod = {
+        name: value
+        for name, value in predictor.items()
+        if name not in {"minReplicas", "maxReplicas", "deploymentStrategy"}
+    }
+    passed_on = {
+        name: value
+        for name, value in (runtime["metadata"].get("annotations") or {}).items()
+        if name != labels.KSERVE_STOP
+    }
     return hashlib.sha256(json.dumps([pod, passed_on], sort_keys=True).encode()).hexdigest()[:6]
 
 
@@ -380,8 +414,19 @@ def outcome(job: Body, _: Truth) -> tuple[int, str, str]:
 
 def answer(model: int, behaviour: str) -> list[Body]:
     """What `dry-run` of an image prints."""
-    metadata = {"engine": "vllm", "gpu": "MI300X", "precision": "fp16", "gpu_count": 1, "metric": "latency"}
-    profile = {"model": f"org/model-{model}", "metadata": metadata, "engine_args": {}, "env_vars": {}}
+    metadata = {
+        "engine": "vllm",
+        "gpu": "MI300X",
+        "precision": "fp16",
+        "gpu_count": 1,
+        "metric": "latency",
+    }
+    profile = {
+        "model": f"org/model-{model}",
+        "metadata": metadata,
+        "engine_args": {},
+        "env_vars": {},
+    }
     source = inputs.source(model, behaviour)
     models = [{"name": source.partition("://")[2], "source": source, "size_gb": 0.001}]
     return [{"filename": "profile.yaml", "profile": profile, "models": models}]

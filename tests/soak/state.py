@@ -41,7 +41,8 @@ class State:
         return [
             pod
             for pod in self.all(POD, metadata["namespace"])
-            if (pod["metadata"].get("labels") or {}).get(KSERVE_ISVC_LABEL) == metadata["name"] and phase(pod) not in {"Succeeded", "Failed"}
+            if (pod["metadata"].get("labels") or {}).get(KSERVE_ISVC_LABEL) == metadata["name"]
+            and phase(pod) not in {"Succeeded", "Failed"}
         ]
 
 

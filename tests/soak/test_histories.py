@@ -12,6 +12,12 @@ DID = st.builds(Did, seed=st.integers(0, 1 << 30), steps=st.sampled_from([0, 3, 
 
 
 @given(seed=st.integers(0, 1_000_000), history=st.lists(DID, min_size=1, max_size=8))
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_whatever_users_do_the_status_is_true_and_repair_succeeds(seed: int, history: list[Did]) -> None:
+@settings(
+    deadline=None,
+    max_examples=12,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+def test_whatever_users_do_the_status_is_true_and_repair_succeeds(
+    seed: int, history: list[Did]
+) -> None:
     assert run(seed, history).findings == []

@@ -19,7 +19,16 @@ from aimbus import Bus, Event, connect, follow
 from aimkube import Absent, Changed, Cluster, Listed, Removed
 from aimschema import labels, subjects
 from aimschema.messages import DeadLetter
-from aimschema.resources import AIM_KINDS, NAMESPACE, OTHER_KINDS, POD, SECRET, Key, Resource, key_of
+from aimschema.resources import (
+    AIM_KINDS,
+    NAMESPACE,
+    OTHER_KINDS,
+    POD,
+    SECRET,
+    Key,
+    Resource,
+    key_of,
+)
 from soak.state import Body, State, annotation, holds, owners, where
 
 WATCHED = (*AIM_KINDS, *OTHER_KINDS, SECRET, NAMESPACE)
@@ -53,7 +62,12 @@ class Watcher:
         self._tasks.append(asyncio.create_task(self._letters(self._bus)))
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -87,7 +101,9 @@ class Watcher:
                         keys = {key_of(body | {"kind": kind.kind}) for body in items}
                         for body in items:
                             self._put(body | {"kind": kind.kind})
-                        for key in [k for k in self.objects if k.kind == kind.kind and k not in keys]:
+                        for key in [
+                            k for k in self.objects if k.kind == kind.kind and k not in keys
+                        ]:
                             self._drop(key)
                     case Changed(body=body):
                         self._put(body | {"kind": kind.kind})
@@ -100,7 +116,10 @@ class Watcher:
     def _put(self, body: Body) -> None:
         key = key_of(body)
         before = self.objects.get(key)
-        if before is not None and before["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"]:
+        if (
+            before is not None
+            and before["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"]
+        ):
             return
         self.objects[key] = body
         if key.kind in OURS:
@@ -124,17 +143,27 @@ class Watcher:
         self.jobs += new
         succeeded_s = self._succeeded.get(run)
         if new and succeeded_s is not None:
-            operated = [self.last_operation_s.get(place, 0.0) for place in (None, metadata["namespace"])]
+            operated = [
+                self.last_operation_s.get(place, 0.0) for place in (None, metadata["namespace"])
+            ]
             if max(operated) < succeeded_s:
-                self.findings.append(f"{where(job)} runs again though it had succeeded and nobody did anything")
+                self.findings.append(
+                    f"{where(job)} runs again though it had succeeded and nobody did anything"
+                )
         if holds(job, "Complete") and not _answers_nothing(job):
             self._succeeded.setdefault(run, time.monotonic())
 
     async def _letters(self, bus: Bus) -> None:
         async for item in follow(bus, [subjects.letters()]):
-            if isinstance(item, Event) and isinstance(item.message, DeadLetter) and not item.message.handled:
+            if (
+                isinstance(item, Event)
+                and isinstance(item.message, DeadLetter)
+                and not item.message.handled
+            ):
                 letter = item.message
-                self.findings.append(f"dead letter of aim-{letter.service} on {letter.kind} {letter.name}: {letter.error}")
+                self.findings.append(
+                    f"dead letter of aim-{letter.service} on {letter.kind} {letter.name}: {letter.error}"
+                )
 
 
 def _answers_nothing(job: Body) -> bool:
@@ -151,5 +180,11 @@ def _is_written_by_us(before: Body | None, after: Body) -> bool:
 
 
 def _apart(body: Body) -> Body:
-    metadata = {name: value for name, value in body["metadata"].items() if name not in {"resourceVersion", "managedFields", "generation"}}
-    return {name: value for name, value in body.items() if name not in {"status", "metadata"}} | {"metadata": metadata}
+    metadata = {
+        name: value
+        for name, value in body["metadata"].items()
+        if name not in {"resourceVersion", "managedFields", "generation"}
+    }
+    return {name: value for name, value in body.items() if name not in {"status", "metadata"}} | {
+        "metadata": metadata
+    }

@@ -25,13 +25,21 @@ def test_the_page_shows_eight() -> None:
 
 
 def described(*types: str) -> str:
-    conditions = "".join(CONDITION.format(type=type_, second=second) for second, type_ in enumerate(types))
+    conditions = "".join(
+        CONDITION.format(type=type_, second=second) for second, type_ in enumerate(types)
+    )
     return f"Status:\n  Conditions:\n{conditions}  Observed Generation:  1\nEvents:  <none>\n"
 
 
 def test_what_differs_from_run_to_run_is_not_in_it() -> None:
     one = excerpt(described("Ready", "Progressing", "Failure", "RoutingReady", "Resolved"))
     assert one == excerpt(described("Ready", "Progressing", "Failure", "Resolved", "RoutingReady"))
-    assert re.findall(r"Type: +(\w+)", one) == ["Ready", "Progressing", "Failure", "Resolved", "RoutingReady"]
+    assert re.findall(r"Type: +(\w+)", one) == [
+        "Ready",
+        "Progressing",
+        "Failure",
+        "Resolved",
+        "RoutingReady",
+    ]
     assert "Last Transition Time:  (time)" in one
     assert "Observed Generation" not in one, "it is of the status, not of a condition"

@@ -10,10 +10,23 @@ from toldlab.run import CASES
 from aimschema import reasons
 
 TESTS = Path(__file__).parents[1]
-TYPES = {type_ for kinds in reasons.OWNED.values() for types, _ in kinds.values() for type_ in types} | set(reasons.SUMMARY)
-SERVICES = {reasons.DISCOVERY, reasons.CACHER, reasons.DEPLOYER, reasons.ROUTER, reasons.STATUSWRITER, reasons.WATCHER}
+TYPES = {
+    type_ for kinds in reasons.OWNED.values() for types, _ in kinds.values() for type_ in types
+} | set(reasons.SUMMARY)
+SERVICES = {
+    reasons.DISCOVERY,
+    reasons.CACHER,
+    reasons.DEPLOYER,
+    reasons.ROUTER,
+    reasons.STATUSWRITER,
+    reasons.WATCHER,
+}
 STATES = {reasons.FAILED_STATE, reasons.AVAILABLE_STATE}
-REASONS = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)} - SERVICES - STATES
+REASONS = (
+    {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
+    - SERVICES
+    - STATES
+)
 ONLY_TYPES = TYPES - {reasons.CACHE_WARM, reasons.RESOLVED, reasons.RUNTIME_READY}
 """CacheWarm, Resolved and RuntimeReady are reasons as well."""
 PASSING = {
@@ -26,7 +39,11 @@ PASSING = {
 
 def told_here() -> set[str]:
     """Each is waited for by tests/told/test_told.py."""
-    return {told.reason for case in CASES for told in (*case.told, *([case.healed] if case.healed is not None else []))}
+    return {
+        told.reason
+        for case in CASES
+        for told in (*case.told, *([case.healed] if case.healed is not None else []))
+    }
 
 
 def told_of_sources() -> set[str]:
@@ -38,7 +55,9 @@ def told_of_sources() -> set[str]:
 def told_of_images() -> set[str]:
     """Each is waited for by tests/scenario/test_catalogue.py, as a condition or an Event."""
     text = (TESTS / "scenario" / "test_catalogue.py").read_text()
-    return set(re.findall(r'place\.(?:inspected|discovered|warned)\((?:\w+, )?"[^"]+", "(\w+)"', text))
+    return set(
+        re.findall(r'place\.(?:inspected|discovered|warned)\((?:\w+, )?"[^"]+", "(\w+)"', text)
+    )
 
 
 @pytest.mark.parametrize("reason", sorted(REASONS - ONLY_TYPES - PASSING.keys()))

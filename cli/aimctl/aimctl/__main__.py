@@ -27,11 +27,19 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, help="The AIM control plane: run it, try it.")
 dead = typer.Typer(help="What the services could not deal with (NATS server: AIM_NATS_URL).")
 app.add_typer(dead, name="dead")
-nats = typer.Typer(no_args_is_help=True, help="Who may do what on NATS: keys, certificates, permissions.")
+nats = typer.Typer(
+    no_args_is_help=True, help="Who may do what on NATS: keys, certificates, permissions."
+)
 app.add_typer(nats, name="nats")
 looking.add_to(app)
 present.add_to(app)
-StateDir = Annotated[Path | None, typer.Option("--state", help="Folder to keep everything in; left out, a temporary one that goes at the end.")]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="Folder to keep everything in; left out, a temporary one that goes at the end.",
+    ),
+]
 
 
 @app.command()
@@ -62,7 +70,9 @@ def dead_list(context: typer.Context, output: Output = "text") -> None:
 
 @dead.command(name="retry", no_args_is_help=True)
 def dead_retry(
-    subject: Annotated[list[str] | None, typer.Argument(help="As `aimctl dead` shows them.")] = None,
+    subject: Annotated[
+        list[str] | None, typer.Argument(help="As `aimctl dead` shows them.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that are listed.")] = False,
 ) -> None:
     """Send unreadable messages again as they were, make services look at failing objects again, and take both off the list."""
@@ -78,14 +88,28 @@ def nats_group() -> None:
 
 @nats.command(name="init")
 def nats_init(
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of the control plane and its NATS server.")] = SYSTEM_NAMESPACE,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of manifests to make or complete.")] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Make or complete the Secrets in the cluster of the current kubeconfig.")] = False,
-    rotate: Annotated[list[str] | None, typer.Option("--rotate", help=f"Replace what is there of: {', '.join(ROTATABLE)}.")] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Of the control plane and its NATS server.")
+    ] = SYSTEM_NAMESPACE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of manifests to make or complete.")
+    ] = None,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply", help="Make or complete the Secrets in the cluster of the current kubeconfig."
+        ),
+    ] = False,
+    rotate: Annotated[
+        list[str] | None,
+        typer.Option("--rotate", help=f"Replace what is there of: {', '.join(ROTATABLE)}."),
+    ] = None,
 ) -> None:
     """Keys and permissions of every user, an authority and a certificate for the server, as Secrets; what is there is kept. Else prints new ones."""
     if unknown := sorted(set(rotate or ()) - set(ROTATABLE)):
-        raise typer.BadParameter(f"{', '.join(unknown)}: one of {', '.join(ROTATABLE)}", param_hint="--rotate")
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: one of {', '.join(ROTATABLE)}", param_hint="--rotate"
+        )
     if apply and output is not None:
         raise typer.BadParameter("--output or --apply, not both")
     if rotate and not apply and output is None:

@@ -53,7 +53,9 @@ def goal_of(text: str) -> Goal:
     if text in {"ready", "deleted"}:
         return Goal("ready" if text == "ready" else "deleted")
     if what != "condition" or not type_:
-        raise ValueError(f"{text!r} is none of ready, deleted, condition=TYPE, condition=TYPE=STATUS")
+        raise ValueError(
+            f"{text!r} is none of ready, deleted, condition=TYPE, condition=TYPE=STATUS"
+        )
     return Goal("condition", type_, status or "True")
 
 
@@ -72,7 +74,11 @@ def reached_by(goal: Goal, seen: Projection, told: Told) -> bool:
 def condition_of(goal: Goal, seen: Projection, key: Key) -> Mapping[str, Any]:
     """The condition that is waited for, as it is; empty where the object or the condition is missing, and for a deletion."""
     present = seen.get(key)
-    found = None if present is None or goal.what == "deleted" else present.condition(goal.type_ or reasons.READY)
+    found = (
+        None
+        if present is None or goal.what == "deleted"
+        else present.condition(goal.type_ or reasons.READY)
+    )
     return found or {}
 
 
@@ -80,7 +86,14 @@ def hopeless(goal: Goal, told: Told) -> Told | None:
     """What only a person can change, in the chain: an object of ours that has failed, or one that does not exist. Nothing stops a deletion."""
     if goal.what == "deleted":
         return None
-    return next((each for each in _chain(told) if each.state == "missing" or (each.state == "failed" and each.key.kind in OURS)), None)
+    return next(
+        (
+            each
+            for each in _chain(told)
+            if each.state == "missing" or (each.state == "failed" and each.key.kind in OURS)
+        ),
+        None,
+    )
 
 
 def _chain(told: Told) -> Iterator[Told]:
@@ -90,7 +103,9 @@ def _chain(told: Told) -> Iterator[Told]:
     yield told
 
 
-async def wait_for(key: Key, goal: Goal, timeout_s: float, console: PlainConsole, form: Form) -> Code:
+async def wait_for(
+    key: Key, goal: Goal, timeout_s: float, console: PlainConsole, form: Form
+) -> Code:
     """Raises RuntimeError where there is no bus or no stream to read."""
     waiting = Waiting(key, goal, console, quiet=form != "text")
     async with reached() as bus, watched(bus) as pictures:
@@ -100,13 +115,24 @@ async def wait_for(key: Key, goal: Goal, timeout_s: float, console: PlainConsole
         except TimeoutError:
             code = Code.TIMED_OUT
     if form != "text":
-        print_data(console, {"reached": code is Code.REACHED, "exit_code": int(code), **waiting.data()}, form)
+        print_data(
+            console,
+            {"reached": code is Code.REACHED, "exit_code": int(code), **waiting.data()},
+            form,
+        )
     elif code is Code.REACHED:
         say(console, f"{key} is {goal}", "green")
     else:
         if waiting.why():
             say(console, f"{key.kind}/{key.name} {goal.type_ or reasons.READY}{waiting.why()}")
-        say(console, f"{key} is not {goal}" + (f" after {timeout_s:g} s" if code is Code.TIMED_OUT else ", and a person has to act"), "bold red")
+        say(
+            console,
+            f"{key} is not {goal}"
+            + (
+                f" after {timeout_s:g} s" if code is Code.TIMED_OUT else ", and a person has to act"
+            ),
+            "bold red",
+        )
     return code
 
 
@@ -152,7 +178,9 @@ class Waiting:
     def _tell(self, cause: Told) -> None:
         is_reason = cause.state != "ready" or self._goal.what == "deleted"
         words = steady(cause.words) if is_reason else f"is not {self._goal}{self.why()}"
-        line = f"{cause.key.kind}/{cause.key.name} {words}" + (f"; you: {cause.to_do}" if cause.to_do else "")
+        line = f"{cause.key.kind}/{cause.key.name} {words}" + (
+            f"; you: {cause.to_do}" if cause.to_do else ""
+        )
         if line != self._said and not self._quiet:
             say(self._console, line)
         self._said = line

@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aimbus import Event
-from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, Progress, StatusReported
+from aimschema.messages import (
+    ActionTaken,
+    DeadLetter,
+    KindSynced,
+    ObjectChanged,
+    ObjectDeleted,
+    Progress,
+    StatusReported,
+)
 from aimschema.reasons import READY
 from aimschema.resources import AIM_GROUP, Key
 
@@ -55,7 +63,14 @@ class _Index:
             message = known[seq].message
             match message:
                 case ActionTaken() if message.resource_version:
-                    self._writes.setdefault((epoch_at[seq], Key(message.kind, message.namespace, message.name), message.resource_version), seq)
+                    self._writes.setdefault(
+                        (
+                            epoch_at[seq],
+                            Key(message.kind, message.namespace, message.name),
+                            message.resource_version,
+                        ),
+                        seq,
+                    )
                 case ObjectChanged() | ObjectDeleted():
                     self._versions[Key(message.kind, message.namespace, message.name)].append(seq)
                 case _:
@@ -67,11 +82,19 @@ class _Index:
             case ObjectChanged() | ObjectDeleted():
                 key = Key(message.kind, message.namespace, message.name)
                 writer = self._writes.get((message.epoch, key, message.resource_version))
-                return Link(event, self._before(key, event.seq)) if writer is None else Link(event, (writer,), written=True)
+                return (
+                    Link(event, self._before(key, event.seq))
+                    if writer is None
+                    else Link(event, (writer,), written=True)
+                )
             case ActionTaken():
                 return Link(event, event.cause + self._before(message.about, event.seq))
             case StatusReported():
-                return Link(event, event.cause + self._before(Key(message.kind, message.namespace, message.name), event.seq))
+                return Link(
+                    event,
+                    event.cause
+                    + self._before(Key(message.kind, message.namespace, message.name), event.seq),
+                )
             case _:
                 return Link(event, event.cause)
 
@@ -91,8 +114,14 @@ def describe(link: Link) -> tuple[str, str]:
         case ObjectDeleted():
             return "cluster", f"{message.kind} {message.name} is gone"
         case StatusReported():
-            said = ", ".join(f"{condition.type}={condition.status} ({condition.reason})" for condition in message.conditions)
-            return message.service, f"reports on {message.kind} {message.name}: {said or 'nothing more'}"
+            said = ", ".join(
+                f"{condition.type}={condition.status} ({condition.reason})"
+                for condition in message.conditions
+            )
+            return (
+                message.service,
+                f"reports on {message.kind} {message.name}: {said or 'nothing more'}",
+            )
         case ActionTaken():
             return (
                 message.service,
@@ -125,7 +154,11 @@ def telling(links: Iterable[Link]) -> list[tuple[Link, str, str]]:
     links = list(links)
     for link in links:
         message, words = link.event.message, describe(link)
-        is_status_write = isinstance(message, ActionTaken) and message.verb == WRITE_STATUS and link is not links[-1]
+        is_status_write = (
+            isinstance(message, ActionTaken)
+            and message.verb == WRITE_STATUS
+            and link is not links[-1]
+        )
         if not link.written and not is_status_write and words not in said:
             said.add(words)
             told.append((link, *words))
@@ -144,7 +177,11 @@ def epochs(events: Iterable[Event]) -> dict[int, int]:
     found, latest = {}, 0
     for event in sorted(events, key=lambda each: each.seq):
         message = event.message
-        own = message.epoch if isinstance(message, ObjectChanged | ObjectDeleted | KindSynced) else latest
+        own = (
+            message.epoch
+            if isinstance(message, ObjectChanged | ObjectDeleted | KindSynced)
+            else latest
+        )
         latest = max(latest, own)
         found[event.seq] = own
     return found

@@ -30,14 +30,18 @@ class Row:
     why: str
 
 
-def rows(seen: Projection, root: Resource | None, namespace: str | None, now: datetime.datetime) -> list[Row]:
+def rows(
+    seen: Projection, root: Resource | None, namespace: str | None, now: datetime.datetime
+) -> list[Row]:
     """Of every object of a kind; without one, of every service, and of what no service uses. `namespace` None: of all."""
     kinds = ROOTS if root is None else (root,)
     covered: set[Key] = set()
     found = []
     for kind in kinds:
         for present in sorted(seen.everywhere(kind.kind), key=lambda each: each.key):
-            if (namespace in {None, present.key.namespace} or not kind.namespaced) and present.key not in covered:
+            if (
+                namespace in {None, present.key.namespace} or not kind.namespaced
+            ) and present.key not in covered:
                 chain = [present, *_below(seen, present)]
                 covered |= {each.key for each in chain}
                 found.append(_row(chain, explain(seen, present.key, now, NO_PROGRESS)))
@@ -47,7 +51,9 @@ def rows(seen: Projection, root: Resource | None, namespace: str | None, now: da
 def _below(seen: Projection, present: Seen) -> Iterator[Seen]:
     """Template, model, caches of a service; model and caches of a template."""
     if present.key.kind == SERVICE.kind:
-        template = seen.get(Key(TEMPLATE.kind, present.key.namespace, str(present.spec.get("templateRef"))))
+        template = seen.get(
+            Key(TEMPLATE.kind, present.key.namespace, str(present.spec.get("templateRef")))
+        )
         if template is not None:
             yield template
             yield from _below(seen, template)
@@ -59,18 +65,26 @@ def _below(seen: Projection, present: Seen) -> Iterator[Seen]:
 def caches_for(seen: Projection, template: Seen) -> list[Seen]:
     """The cache that counts of each of the template's sources."""
     answer = discovered(seen, template)
-    return [cache for source in (answer.sources if answer else ()) for cache in caches_of(seen, template.key.namespace, source)[:1]]
+    return [
+        cache
+        for source in (answer.sources if answer else ())
+        for cache in caches_of(seen, template.key.namespace, source)[:1]
+    ]
 
 
 def _row(chain: Sequence[Seen], told: Told) -> Row:
     root = chain[0]
-    names = {kind.kind: ", ".join(each.key.name for each in chain if each.key.kind == kind.kind) for kind in ROOTS}
+    names = {
+        kind.kind: ", ".join(each.key.name for each in chain if each.key.kind == kind.kind)
+        for kind in ROOTS
+    }
     end = last_cause(told)
     why = told.words if end is told else f"{end.key.kind}/{end.key.name} {end.words}"
     return Row(
         namespace=root.key.namespace or "",
         service=names[SERVICE.kind],
-        template=names[TEMPLATE.kind] or (str(root.spec.get("templateRef")) if root.key.kind == SERVICE.kind else ""),
+        template=names[TEMPLATE.kind]
+        or (str(root.spec.get("templateRef")) if root.key.kind == SERVICE.kind else ""),
         model=names[MODEL.kind] or str(root.spec.get("model", "")),
         cache=names[CACHE.kind],
         state=str(root.status.get("status") or told.state),
@@ -93,7 +107,9 @@ def _pods(seen: Projection, present: Seen) -> Iterator[Seen]:
             yield from pods_of(seen, present)
         case SERVICE.kind:
             pods = seen.all(POD.kind, present.key.namespace)
-            yield from (pod for pod in pods if pod.labels.get(labels.KSERVE_ISVC_LABEL) == present.key.name)
+            yield from (
+                pod for pod in pods if pod.labels.get(labels.KSERVE_ISVC_LABEL) == present.key.name
+            )
         case _:
             for job in seen.owned(present.uid, JOB.kind, present.key.namespace):
                 yield from pods_of(seen, job)
@@ -104,17 +120,25 @@ def _pods(seen: Projection, present: Seen) -> Iterator[Seen]:
 def in_trouble(pod: Seen) -> bool:
     """It does not start, has failed, or was started again."""
     again = any(status.get("restartCount") for status in pod.status.get("containerStatuses") or ())
-    failed = any((how := ended(pod, name)) is not None and how.exit_code for name in containers(pod))
+    failed = any(
+        (how := ended(pod, name)) is not None and how.exit_code for name in containers(pod)
+    )
     return problem(pod) is not None or again or failed or pod.status.get("phase") == "Failed"
 
 
 def containers(pod: Seen) -> list[str]:
     """All that may have a log, in the order in which they run."""
-    return [str(each["name"]) for part in ("initContainers", "containers") for each in pod.spec.get(part) or ()]
+    return [
+        str(each["name"])
+        for part in ("initContainers", "containers")
+        for each in pod.spec.get(part) or ()
+    ]
 
 
 def to_retry(told: Told) -> list[Key]:
     """What of a chain has failed, or waits for its next try, and would try again at once: templates, caches and models."""
-    own = told.key.kind in {TEMPLATE.kind, CACHE.kind, MODEL.kind} and (told.state == "failed" or told.seconds_left is not None)
+    own = told.key.kind in {TEMPLATE.kind, CACHE.kind, MODEL.kind} and (
+        told.state == "failed" or told.seconds_left is not None
+    )
     found = [key for behind in told.because for key in to_retry(behind)]
     return list(dict.fromkeys([*found, told.key] if own and not found else found))

@@ -49,4 +49,6 @@ def _names(resource: Resource, namespace: str | None) -> list[str]:
 
 async def _listed(resource: Resource, namespace: str | None) -> list[str]:
     async with asyncio.timeout(WITHIN_S), cluster_at(None) as cluster:
-        return sorted({body["metadata"]["name"] for body in (await cluster.list(resource, namespace)).items})
+        return sorted(
+            {body["metadata"]["name"] for body in (await cluster.list(resource, namespace)).items}
+        )

@@ -22,10 +22,15 @@ from aimctl.planners import PLANNERS, planner
 from aimschema import subjects
 from aimschema.contracts import FAMILIES, MESSAGES, SUFFIX, Contract, schemas, tag
 
-CONSOLE = Contract("aimctl", consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>"), emits=(subjects.letters(),))
+CONSOLE = Contract(
+    "aimctl", consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>"), emits=(subjects.letters(),)
+)
 """People look at everything, and say of letters that they have dealt with them. What they send again is whole: it keeps its sender's headers."""
 CONTRACTS = (WATCHER, *(planner(name).contract for name in PLANNERS), CONSOLE)
-SENDERS = {contract.service if contract is CONSOLE else f"aim-{contract.service}": contract for contract in CONTRACTS}
+SENDERS = {
+    contract.service if contract is CONSOLE else f"aim-{contract.service}": contract
+    for contract in CONTRACTS
+}
 """By ce-source."""
 
 _ADDRESSES = {
@@ -61,7 +66,11 @@ _OPTIONAL = {CAUSE}
 def flaws(subject: str, headers: Mapping[str, str], data: bytes) -> list[str]:
     """In which ways a message on the bus is not what its sender and its type promise."""
     kind, sender = headers.get("ce-type", ""), SENDERS.get(headers.get(SOURCE, ""))
-    found = [f"header {name} is missing" for name in _HEADERS if name not in headers and name not in _OPTIONAL]
+    found = [
+        f"header {name} is missing"
+        for name in _HEADERS
+        if name not in headers and name not in _OPTIONAL
+    ]
     if sender is None:
         found.append(f"no service is called {headers.get(SOURCE)!r}")
     elif not any(subjects.covers(pattern, subject) for pattern in sender.emits):
@@ -69,11 +78,19 @@ def flaws(subject: str, headers: Mapping[str, str], data: bytes) -> list[str]:
     if kind not in {tag(message) for message in _messages_on(subject)}:
         found.append(f"{kind!r} does not belong on {subject}")
         return found
-    return [*found, *(f"{error.json_path}: {error.message}" for error in _validator(kind).iter_errors(msgspec.json.decode(data)))]
+    return [
+        *found,
+        *(
+            f"{error.json_path}: {error.message}"
+            for error in _validator(kind).iter_errors(msgspec.json.decode(data))
+        ),
+    ]
 
 
 def _messages_on(subject: str) -> tuple[type[msgspec.Struct], ...]:
-    return next((messages for family, messages in FAMILIES.items() if subject.startswith(f"{family}.")), ())
+    return next(
+        (messages for family, messages in FAMILIES.items() if subject.startswith(f"{family}.")), ()
+    )
 
 
 @cache
@@ -89,7 +106,10 @@ async def flaws_of_log(nats_url: str, access: aimbus.Access | None = None) -> tu
         async with contextlib.aclosing(aimbus.read_stored(bus, [subjects.ALL])) as stored:
             async for each in stored:
                 count += 1
-                found += [f"{each.seq} on {each.subject}: {flaw}" for flaw in flaws(each.subject, each.headers, each.data)]
+                found += [
+                    f"{each.seq} on {each.subject}: {flaw}"
+                    for flaw in flaws(each.subject, each.headers, each.data)
+                ]
     finally:
         await bus.close()
     return count, found
@@ -114,7 +134,10 @@ def asyncapi() -> dict[str, Any]:
                     "name": tag(message),
                     "summary": (message.__doc__ or "").strip().partition("\n")[0],
                     "headers": {"$ref": "#/components/schemas/Headers"},
-                    "payload": {"schemaFormat": "application/schema+json;version=2020-12", "schema": {"$ref": f"./{tag(message)}{SUFFIX}"}},
+                    "payload": {
+                        "schemaFormat": "application/schema+json;version=2020-12",
+                        "schema": {"$ref": f"./{tag(message)}{SUFFIX}"},
+                    },
                 }
                 for message in MESSAGES
             },
@@ -122,7 +145,10 @@ def asyncapi() -> dict[str, Any]:
                 "Headers": {
                     "type": "object",
                     "required": [name for name in _HEADERS if name not in _OPTIONAL],
-                    "properties": {name: {"type": "string", "description": text} for name, text in _HEADERS.items()},
+                    "properties": {
+                        name: {"type": "string", "description": text}
+                        for name, text in _HEADERS.items()
+                    },
                 }
             },
         },
@@ -138,23 +164,40 @@ def _channel(family: str) -> dict[str, Any]:
     return {
         "address": f"{family}.{_ADDRESSES[family]}",
         "parameters": {name: {"description": _PARAMETERS[name]} for name in named},
-        "messages": {message.__name__: {"$ref": f"#/components/messages/{message.__name__}"} for message in FAMILIES[family]},
+        "messages": {
+            message.__name__: {"$ref": f"#/components/messages/{message.__name__}"}
+            for message in FAMILIES[family]
+        },
     }
 
 
 def _operations(contract: Contract) -> list[tuple[str, dict[str, Any]]]:
     found = []
-    for verb, action, patterns in (("reads", "receive", contract.consumes), ("sends", "send", contract.emits)):
+    for verb, action, patterns in (
+        ("reads", "receive", contract.consumes),
+        ("sends", "send", contract.emits),
+    ):
         for family in FAMILIES:
-            here = [pattern for pattern in patterns if subjects.covers(f"{family}.>", pattern) or subjects.covers(pattern, f"{family}.any")]
+            here = [
+                pattern
+                for pattern in patterns
+                if subjects.covers(f"{family}.>", pattern)
+                or subjects.covers(pattern, f"{family}.any")
+            ]
             if here:
-                operation = {"action": action, "channel": {"$ref": f"#/channels/{_id(family)}"}, "x-subjects": here}
+                operation = {
+                    "action": action,
+                    "channel": {"$ref": f"#/channels/{_id(family)}"},
+                    "x-subjects": here,
+                }
                 found.append((f"{contract.service}-{verb}-{_id(family)}", operation))
     return found
 
 
 def main() -> None:
-    Path(sys.argv[1]).write_text(yaml.safe_dump(asyncapi(), sort_keys=False, width=140, allow_unicode=True))
+    Path(sys.argv[1]).write_text(
+        yaml.safe_dump(asyncapi(), sort_keys=False, width=140, allow_unicode=True)
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,17 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from aimbus import Access, Bus, CaughtUp, Event, OversizedMessage, Undecodable, connect, follow, read_log
+from aimbus import (
+    Access,
+    Bus,
+    CaughtUp,
+    Event,
+    OversizedMessage,
+    Undecodable,
+    connect,
+    follow,
+    read_log,
+)
 from aimbus.access import CA_SETTING, CREDS_SETTING
 from aimctl.console import PlainConsole
 from aimctl.output import Form, print_data
@@ -48,7 +58,11 @@ class Found:
     def what(self) -> str:
         letter = self.letter
         about = str(Key(letter.kind, letter.namespace, letter.name)) if letter.name else letter.kind
-        return " ".join(["unreadable message", *(["on", about] if about else [])]) if letter.subject else about
+        return (
+            " ".join(["unreadable message", *(["on", about] if about else [])])
+            if letter.subject
+            else about
+        )
 
     def row(self) -> dict[str, str | int]:
         letter = self.letter
@@ -68,9 +82,17 @@ async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
     url, trouble = os.environ.get("AIM_NATS_URL", DEFAULT_URL), [""]
     try:
         async with asyncio.timeout(within_s):
-            bus = await connect(url, name="aimctl", access=Access(os.environ.get(CREDS_SETTING), os.environ.get(CA_SETTING)), told=trouble.append)
+            bus = await connect(
+                url,
+                name="aimctl",
+                access=Access(os.environ.get(CREDS_SETTING), os.environ.get(CA_SETTING)),
+                told=trouble.append,
+            )
     except TimeoutError:
-        raise RuntimeError(trouble[-1] or f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs") from None
+        raise RuntimeError(
+            trouble[-1]
+            or f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs"
+        ) from None
     try:
         yield bus
     finally:
@@ -81,15 +103,23 @@ async def letters(bus: Bus) -> list[Found]:
     """Those that nobody has handled, oldest first. Raises RuntimeError where there is no stream to read."""
     latest: dict[str, Found] = {}
     try:
-        async with asyncio.timeout(WITHIN_S), contextlib.aclosing(follow(bus, [subjects.letters()])) as items:
+        async with (
+            asyncio.timeout(WITHIN_S),
+            contextlib.aclosing(follow(bus, [subjects.letters()])) as items,
+        ):
             async for item in items:
                 if isinstance(item, CaughtUp):
                     break
                 if isinstance(item, Event) and isinstance(item.message, DeadLetter):
                     latest[item.subject] = Found(item.message, item.subject, item.seq, item.time)
     except TimeoutError:
-        raise RuntimeError("the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?") from None
-    return sorted((found for found in latest.values() if not found.letter.handled), key=lambda found: found.seq)
+        raise RuntimeError(
+            "the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?"
+        ) from None
+    return sorted(
+        (found for found in latest.values() if not found.letter.handled),
+        key=lambda found: found.seq,
+    )
 
 
 async def retry(bus: Bus, chosen: Iterable[Found], console: PlainConsole) -> bool:
@@ -130,7 +160,9 @@ async def _original(bus: Bus, letter: DeadLetter) -> Event | Undecodable | None:
     """What AIM_LOG has at the letter's sequence, if that came on the letter's subject; None where it has nothing there."""
     if letter.seq < 1 or not _is_a_subject(letter.subject):
         return None
-    async with contextlib.aclosing(read_log(bus, [letter.subject], after_seq=letter.seq - 1)) as items:
+    async with contextlib.aclosing(
+        read_log(bus, [letter.subject], after_seq=letter.seq - 1)
+    ) as items:
         async for item in items:
             return item if (item.seq, item.subject) == (letter.seq, letter.subject) else None
     return None
@@ -138,7 +170,9 @@ async def _original(bus: Bus, letter: DeadLetter) -> Event | Undecodable | None:
 
 def _is_a_subject(text: str) -> bool:
     """Whether it may be asked for: one subject, no pattern of many, of the family that AIM_LOG keeps."""
-    return subjects.covers(subjects.ALL, text) and not any(char.isspace() or char in "*>" or not char.isprintable() for char in text)
+    return subjects.covers(subjects.ALL, text) and not any(
+        char.isspace() or char in "*>" or not char.isprintable() for char in text
+    )
 
 
 def show(found: list[Found], console: PlainConsole, form: Form) -> None:
@@ -166,7 +200,9 @@ async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool
         known = {name for each in found for name in (each.subject, each.address)}
         if unknown := sorted(set(wanted or ()) - known):
             raise RuntimeError(f"no dead letter on {', '.join(unknown)}: see aimctl dead")
-        chosen = [each for each in found if wanted is None or {each.subject, each.address} & set(wanted)]
+        chosen = [
+            each for each in found if wanted is None or {each.subject, each.address} & set(wanted)
+        ]
         try:
             async with asyncio.timeout(WITHIN_S):
                 return await retry(bus, chosen, console)

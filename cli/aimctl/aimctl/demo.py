@@ -43,7 +43,9 @@ class Checks:
     failed: list[str]
 
     def check(self, claim: str, *, holds: bool) -> None:
-        self.console.print(Text.assemble(("  ✓ " if holds else "  ✗ ", "green" if holds else "bold red"), claim))
+        self.console.print(
+            Text.assemble(("  ✓ " if holds else "  ✗ ", "green" if holds else "bold red"), claim)
+        )
         if not holds:
             self.failed.append(claim)
 
@@ -65,7 +67,12 @@ async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
         _heading(console, "Stopping")
     seconds = f"{time.monotonic() - started_s:.1f} s"
     if checks.failed:
-        console.print(Text(f"Not all of it was true, after {seconds}: {'; '.join(checks.failed)}", style="bold red"))
+        console.print(
+            Text(
+                f"Not all of it was true, after {seconds}: {'; '.join(checks.failed)}",
+                style="bold red",
+            )
+        )
     else:
         console.print(Text(f"All of it was true, in {seconds}.", style="bold green"))
     return not checks.failed
@@ -79,29 +86,60 @@ async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     """From the manifests to an answer, with a check at each step."""
     console, quickstart = checks.console, stack.quickstart
     _heading(console, "kubectl apply -f examples/quickstart")
-    checks.check("the manifests are accepted", holds=await _kubectl(stack, console, "apply", "-f", str(quickstart.manifests)))
+    checks.check(
+        "the manifests are accepted",
+        holds=await _kubectl(stack, console, "apply", "-f", str(quickstart.manifests)),
+    )
     _heading(console, "Waiting until the service is ready")
     try:
-        async with asyncio.timeout(READY_WITHIN_S), watching(stack.lab.cluster, bus, NAMESPACE) as picture:
+        async with (
+            asyncio.timeout(READY_WITHIN_S),
+            watching(stack.lab.cluster, bus, NAMESPACE) as picture,
+        ):
             service = await show_until_ready(picture, SERVICE, console)
-            not_ready = [f"{kind}/{name}" for (kind, name), body in picture.objects.items() if not is_ready(body)]
+            not_ready = [
+                f"{kind}/{name}"
+                for (kind, name), body in picture.objects.items()
+                if not is_ready(body)
+            ]
     except TimeoutError:
-        checks.check(f"the service is ready within {READY_WITHIN_S:.0f} s (logs: {stack.lab.state_dir / 'log'})", holds=False)
+        checks.check(
+            f"the service is ready within {READY_WITHIN_S:.0f} s (logs: {stack.lab.state_dir / 'log'})",
+            holds=False,
+        )
         return
-    checks.check(f"service, template and cache are ready{': but not ' + ', '.join(not_ready) if not_ready else ''}", holds=not not_ready)
+    checks.check(
+        f"service, template and cache are ready{': but not ' + ', '.join(not_ready) if not_ready else ''}",
+        holds=not not_ready,
+    )
     model = (await stack.lab.cluster.list(CATALOGUE)).items[0]
-    inspected = {c["type"]: c for c in (model.get("status") or {}).get("conditions") or ()}.get(reasons.IMAGE_INSPECTED, {})
-    checks.check(f"the model's image was inspected: {inspected.get('message', 'nothing is said of it')}", holds=inspected.get("status") == "True")
+    inspected = {c["type"]: c for c in (model.get("status") or {}).get("conditions") or ()}.get(
+        reasons.IMAGE_INSPECTED, {}
+    )
+    checks.check(
+        f"the model's image was inspected: {inspected.get('message', 'nothing is said of it')}",
+        holds=inspected.get("status") == "True",
+    )
     await _kubectl(stack, console, "get", "aim", "-n", NAMESPACE)
     _heading(console, "Calling the model through the gateway")
     await _call(stack, service, checks)
     _heading(console, "How it came about")
     links = await _story(bus)
     _tell(links, console)
-    yours = {link.event.message.kind for link in links if not link.parents and isinstance(link.event.message, ObjectChanged)}
-    checks.check("the chain of events leads from your manifests to the running service", holds={SERVICE_KIND.kind, TEMPLATE.kind} <= yours)
+    yours = {
+        link.event.message.kind
+        for link in links
+        if not link.parents and isinstance(link.event.message, ObjectChanged)
+    }
+    checks.check(
+        "the chain of events leads from your manifests to the running service",
+        holds={SERVICE_KIND.kind, TEMPLATE.kind} <= yours,
+    )
     found = await leaks(stack, [S3_KEYS.secret_key])
-    checks.check(f"the S3 store's secret key is in no event, object, metric or log{''.join(f', but in {place}' for place in found)}", holds=not found)
+    checks.check(
+        f"the S3 store's secret key is in no event, object, metric or log{''.join(f', but in {place}' for place in found)}",
+        holds=not found,
+    )
 
 
 async def _kubectl(stack: Stack, console: PlainConsole, *args: str) -> bool:
@@ -124,7 +162,10 @@ async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
     if stack.lab.gateway is None:
         raise RuntimeError("the demo needs a gateway, and this cluster has none")
     url = f"{stack.lab.gateway.url}{service['status'].get('path', '')}/v1/chat/completions"
-    checks.check("status.url is where the gateway answers", holds=f"{service['status'].get('url', '')}/v1/chat/completions" == url)
+    checks.check(
+        "status.url is where the gateway answers",
+        holds=f"{service['status'].get('url', '')}/v1/chat/completions" == url,
+    )
     request = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
     checks.console.print(f"  POST {url}", soft_wrap=True)
     status, body = await _answer(url, request)
@@ -132,7 +173,10 @@ async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
     if status == 200:
         answer = str(body["choices"][0]["message"]["content"])
         checks.console.print(Text(f"  {answer}", style="cyan"), soft_wrap=True)
-        checks.check(f"the answer comes from the file that was put into the S3 server ({WEIGHTS})", holds=stack.quickstart.sums[WEIGHTS] in answer)
+        checks.check(
+            f"the answer comes from the file that was put into the S3 server ({WEIGHTS})",
+            holds=stack.quickstart.sums[WEIGHTS] in answer,
+        )
 
 
 async def _answer(url: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -143,7 +187,12 @@ async def _answer(url: str, request: dict[str, Any]) -> tuple[int, dict[str, Any
                 while True:
                     async with client.post(url, json=request) as answer:
                         if answer.status not in NOT_YET:
-                            return answer.status, await answer.json() if answer.content_type == "application/json" else {}
+                            return (
+                                answer.status,
+                                await answer.json()
+                                if answer.content_type == "application/json"
+                                else {},
+                            )
                     await asyncio.sleep(0.1)
         async with client.post(url, json=request) as answer:
             return answer.status, {}
@@ -151,11 +200,18 @@ async def _answer(url: str, request: dict[str, Any]) -> tuple[int, dict[str, Any
 
 async def _story(bus: Bus) -> list[Link]:
     """What led to the last status of the service."""
-    events = [item async for item in aimbus.read_log(bus, [subjects.ALL]) if isinstance(item, Event)]
+    events = [
+        item async for item in aimbus.read_log(bus, [subjects.ALL]) if isinstance(item, Event)
+    ]
 
     def ends(event: Event) -> bool:
         message = event.message
-        return isinstance(message, ActionTaken) and message.service == STATUSWRITER and message.kind == SERVICE_KIND.kind and message.name == SERVICE
+        return (
+            isinstance(message, ActionTaken)
+            and message.service == STATUSWRITER
+            and message.kind == SERVICE_KIND.kind
+            and message.name == SERVICE
+        )
 
     return story(events, ends)
 

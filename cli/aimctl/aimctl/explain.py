@@ -11,7 +11,20 @@ from typing import Any, Literal
 
 from aimschema import labels, names, reasons
 from aimschema.messages import Progress, parse_timestamp
-from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Key,
+)
 from aimservice.lookups import caches_of, discovered, models_named
 from aimservice.projection import Projection, Seen
 from aimservice.workloads import UNSCHEDULABLE, job_failure, job_state, pods_of, problem
@@ -70,7 +83,9 @@ def steady(words: str) -> str:
     return words.partition(NEXT_TRY)[0]
 
 
-def explain(seen: Projection, key: Key, now: datetime.datetime, live: Mapping[Key, Progress]) -> Told:
+def explain(
+    seen: Projection, key: Key, now: datetime.datetime, live: Mapping[Key, Progress]
+) -> Told:
     """The chain that begins with `key`. `live`: the latest progress of downloads, where any was heard."""
     return _Chain(seen, now, live).of(key)
 
@@ -83,7 +98,9 @@ def last_cause(told: Told) -> Told:
 
 def because_of(condition: Mapping[str, Any]) -> str:
     """The reason and the message of a condition, after a colon; empty where it has neither."""
-    return "".join(f": {text}" for text in (condition.get("reason"), condition.get("message")) if text)
+    return "".join(
+        f": {text}" for text in (condition.get("reason"), condition.get("message")) if text
+    )
 
 
 @dataclass(frozen=True)
@@ -119,40 +136,91 @@ class _Chain:
                 return self.other(present)
 
     def missing(self, key: Key) -> str:
-        elsewhere = sorted(str(each.key.namespace) for each in self.seen.everywhere(key.kind) if each.key.name == key.name)
+        elsewhere = sorted(
+            str(each.key.namespace)
+            for each in self.seen.everywhere(key.kind)
+            if each.key.name == key.name
+        )
         where = "" if key.namespace is None else f" in namespace {key.namespace}"
-        known = f"there is one in {', '.join(elsewhere)}" if elsewhere else f"no {key.kind} of this name is known"
+        known = (
+            f"there is one in {', '.join(elsewhere)}"
+            if elsewhere
+            else f"no {key.kind} of this name is known"
+        )
         return f"create it{where}, if it was not a slip: {known}"
 
     def going(self, present: Seen) -> Told:
         """Being deleted: who set a finalizer ends that."""
         finalizers = [str(each) for each in present.body["metadata"].get("finalizers") or ()]
-        words = f"is being deleted, held by finalizer {', '.join(finalizers)}" if finalizers else "is being deleted"
-        others = [each for each in finalizers if not each.startswith("kubernetes.io/") and each not in GARBAGE_COLLECTION]
-        to_do = f"if that lasts, see whether the controller that set {', '.join(others)} runs" if others else ""
-        return Told(present.key, "working", words, since=_time(present.body["metadata"].get("deletionTimestamp")), to_do=to_do)
+        words = (
+            f"is being deleted, held by finalizer {', '.join(finalizers)}"
+            if finalizers
+            else "is being deleted"
+        )
+        others = [
+            each
+            for each in finalizers
+            if not each.startswith("kubernetes.io/") and each not in GARBAGE_COLLECTION
+        ]
+        to_do = (
+            f"if that lasts, see whether the controller that set {', '.join(others)} runs"
+            if others
+            else ""
+        )
+        return Told(
+            present.key,
+            "working",
+            words,
+            since=_time(present.body["metadata"].get("deletionTimestamp")),
+            to_do=to_do,
+        )
 
     def ours(self, present: Seen, because: Iterable[Told]) -> Told:
         """An object with the three summary conditions: Ready has the reason and the message of what decides."""
         ready = present.condition(reasons.READY)
         if ready is None:
-            return Told(present.key, "waiting", "nothing has been done yet: are the services running?", since=_time(present.created))
-        reason, message, since = str(ready.get("reason", "")), str(ready.get("message", "")), _time(ready.get("lastTransitionTime"))
+            return Told(
+                present.key,
+                "waiting",
+                "nothing has been done yet: are the services running?",
+                since=_time(present.created),
+            )
+        reason, message, since = (
+            str(ready.get("reason", "")),
+            str(ready.get("message", "")),
+            _time(ready.get("lastTransitionTime")),
+        )
         if ready.get("status") == "True":
             return Told(present.key, "ready", f"is ready: {message or reason}", reason, since)
         failed = present.holds(reasons.FAILURE)
         due = self.seconds_to(present.status.get("nextAttemptTime"))
         to_do = GIVEN_UP if failed and reason == reasons.DISCOVERY_FAILED else TO_DO.get(reason, "")
-        words = f"{'has failed' if failed else 'waits'}: {message or reason}" + (f"{NEXT_TRY}{due:.0f} s" if due else "")
-        return Told(present.key, "failed" if failed else "waiting", words, reason, since, seconds_left=due, to_do=to_do, because=tuple(because))
+        words = f"{'has failed' if failed else 'waits'}: {message or reason}" + (
+            f"{NEXT_TRY}{due:.0f} s" if due else ""
+        )
+        return Told(
+            present.key,
+            "failed" if failed else "waiting",
+            words,
+            reason,
+            since,
+            seconds_left=due,
+            to_do=to_do,
+            because=tuple(because),
+        )
 
     def service(self, service: Seen) -> Iterator[Told]:
         """First match wins, as for its status: resolved, cached, running, routed."""
-        resolved, cached = service.condition(reasons.RESOLVED), service.condition(reasons.CACHE_READY)
+        resolved, cached = (
+            service.condition(reasons.RESOLVED),
+            service.condition(reasons.CACHE_READY),
+        )
         if resolved is not None and resolved.get("status") != "True":
             yield from self.unresolved(service, str(resolved.get("reason")))
         elif cached is not None and cached.get("status") != "True":
-            template = self.seen.get(Key(TEMPLATE.kind, service.key.namespace, str(service.spec.get("templateRef"))))
+            template = self.seen.get(
+                Key(TEMPLATE.kind, service.key.namespace, str(service.spec.get("templateRef")))
+            )
             yield from self.caches(template)
         elif not service.holds(reasons.RUNTIME_READY):
             yield from self.runtime(service)
@@ -161,7 +229,11 @@ class _Chain:
 
     def unresolved(self, service: Seen, reason: str) -> Iterator[Told]:
         namespace, spec = service.key.namespace, service.spec
-        if reason in {reasons.TEMPLATE_NOT_FOUND, reasons.TEMPLATE_NOT_READY, reasons.TEMPLATE_FAILED}:
+        if reason in {
+            reasons.TEMPLATE_NOT_FOUND,
+            reasons.TEMPLATE_NOT_READY,
+            reasons.TEMPLATE_FAILED,
+        }:
             yield self.of(Key(TEMPLATE.kind, namespace, str(spec.get("templateRef"))))
         elif reason == reasons.MODEL_NOT_FOUND:
             yield self.model(str(spec.get("model")))
@@ -172,7 +244,12 @@ class _Chain:
         found = models_named(self.seen, name)
         if found:
             return self.of(found[0].key)
-        return Told(Key(MODEL.kind, None, name), "missing", f"no AIMClusterModel has spec.name {name}", to_do=TO_DO[reasons.MODEL_NOT_FOUND])
+        return Told(
+            Key(MODEL.kind, None, name),
+            "missing",
+            f"no AIMClusterModel has spec.name {name}",
+            to_do=TO_DO[reasons.MODEL_NOT_FOUND],
+        )
 
     def template(self, template: Seen) -> Iterator[Told]:
         found = template.condition(reasons.DISCOVERED) or {}
@@ -181,7 +258,10 @@ class _Chain:
         elif found.get("status") == "True":
             yield from self.caches(template)
         else:
-            yield from (self.job(job) for job in self.seen.owned(template.uid, JOB.kind, template.key.namespace)[-1:])
+            yield from (
+                self.job(job)
+                for job in self.seen.owned(template.uid, JOB.kind, template.key.namespace)[-1:]
+            )
 
     def caches(self, template: Seen | None) -> Iterator[Told]:
         found = None if template is None else discovered(self.seen, template)
@@ -205,12 +285,25 @@ class _Chain:
             percent, left = 100 * progress.bytes // progress.total, progress.seconds_left
         working = told.reason in {reasons.DOWNLOADING, reasons.VERIFYING}
         words = told.words.replace("waits: ", "is being filled: ", 1) if working else told.words
-        return Told(cache.key, "working" if working else "waiting", words, told.reason, told.since, percent, left, told.to_do, told.because)
+        return Told(
+            cache.key,
+            "working" if working else "waiting",
+            words,
+            told.reason,
+            told.since,
+            percent,
+            left,
+            told.to_do,
+            told.because,
+        )
 
     def filling(self, cache: Seen) -> Iterator[Told]:
         namespace, name = cache.key.namespace, cache.key.name
         claim = self.seen.get(Key(CLAIM.kind, namespace, names.cache_claim(name)))
-        jobs = [self.seen.get(Key(JOB.kind, namespace, job)) for job in (names.cache_download_job(name), names.cache_size_job(name))]
+        jobs = [
+            self.seen.get(Key(JOB.kind, namespace, job))
+            for job in (names.cache_download_job(name), names.cache_size_job(name))
+        ]
         for job in jobs:
             if job is not None and job_state(job) != "succeeded":
                 yield self.job(job)
@@ -218,7 +311,11 @@ class _Chain:
             yield self.of(claim.key)
 
     def runtime(self, service: Seen) -> Iterator[Told]:
-        pods = [pod for pod in self.seen.all(POD.kind, service.key.namespace) if pod.labels.get(labels.KSERVE_ISVC_LABEL) == service.key.name]
+        pods = [
+            pod
+            for pod in self.seen.all(POD.kind, service.key.namespace)
+            if pod.labels.get(labels.KSERVE_ISVC_LABEL) == service.key.name
+        ]
         unready = [pod for pod in pods if not pod.holds(reasons.READY)]
         there = self.seen.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
         if unready:
@@ -228,13 +325,34 @@ class _Chain:
 
     def route(self, service: Seen) -> Iterator[Told]:
         route = self.seen.get(Key(ROUTE.kind, service.key.namespace, service.key.name))
-        config = self.seen.get(Key(CONFIG.kind, service.key.namespace, str(service.spec.get("configRef", "default"))))
-        gateway = ((config.spec if config is not None else {}).get("routing") or {}).get("gateway") or {}
-        behind = (self.of(Key(GATEWAY.kind, gateway.get("namespace") or service.key.namespace, str(gateway["name"]))),) if gateway.get("name") else ()
+        config = self.seen.get(
+            Key(CONFIG.kind, service.key.namespace, str(service.spec.get("configRef", "default")))
+        )
+        gateway = ((config.spec if config is not None else {}).get("routing") or {}).get(
+            "gateway"
+        ) or {}
+        behind = (
+            (
+                self.of(
+                    Key(
+                        GATEWAY.kind,
+                        gateway.get("namespace") or service.key.namespace,
+                        str(gateway["name"]),
+                    )
+                ),
+            )
+            if gateway.get("name")
+            else ()
+        )
         if route is None:
             yield from behind
             return
-        said = [c for parent in route.status.get("parents") or () for c in parent.get("conditions") or () if c.get("status") != "True"]
+        said = [
+            c
+            for parent in route.status.get("parents") or ()
+            for c in parent.get("conditions") or ()
+            if c.get("status") != "True"
+        ]
         words = f"is not taken{because_of(said[0])}" if said else "waits for the gateway"
         yield Told(route.key, "waiting", words, since=_time(route.created), because=behind)
 
@@ -247,7 +365,13 @@ class _Chain:
         pods = pods_of(self.seen, job)
         if not pods:
             way = f"if that lasts, kubectl describe job -n {job.key.namespace} {job.key.name} shows a quota or pod security rule in its events"
-            return Told(job.key, "waiting", "has no pod yet", since=since, to_do=way if self.age_s(job) > 30 else "")
+            return Told(
+                job.key,
+                "waiting",
+                "has no pod yet",
+                since=since,
+                to_do=way if self.age_s(job) > 30 else "",
+            )
         pod = self.pod(pods[-1])
         return Told(job.key, "working", "is at work", since=since, because=(pod,))
 
@@ -263,7 +387,12 @@ class _Chain:
             return Told(pod.key, "ready", "is ready", since=since)
         if pod.status.get("phase") != "Running":
             return Told(pod.key, "working", "is being started", since=since)
-        return Told(pod.key, "working", "runs" if pod.owner(JOB.kind) is not None else "runs, but is not ready yet", since=since)
+        return Told(
+            pod.key,
+            "working",
+            "runs" if pod.owner(JOB.kind) is not None else "runs, but is not ready yet",
+            since=since,
+        )
 
     def claim(self, claim: Seen) -> Told:
         phase, class_ = claim.status.get("phase"), claim.spec.get("storageClassName")
@@ -271,25 +400,57 @@ class _Chain:
             return Told(claim.key, "ready", "has its volume", since=_time(claim.created))
         if phase == "Lost":
             return Told(claim.key, "failed", "has lost its volume", to_do=TO_DO[reasons.PVC_LOST])
-        way = f"if that lasts, look at its events: kubectl describe pvc {claim.key.name} -n {claim.key.namespace}" if self.age_s(claim) > 60 else ""
-        return Told(claim.key, "waiting", f"waits for a volume of class {class_ or '(default)'}", since=_time(claim.created), to_do=way)
+        way = (
+            f"if that lasts, look at its events: kubectl describe pvc {claim.key.name} -n {claim.key.namespace}"
+            if self.age_s(claim) > 60
+            else ""
+        )
+        return Told(
+            claim.key,
+            "waiting",
+            f"waits for a volume of class {class_ or '(default)'}",
+            since=_time(claim.created),
+            to_do=way,
+        )
 
     def gateway(self, gateway: Seen) -> Told:
-        bad = [c for c in gateway.status.get("conditions") or () if c.get("type") in {"Accepted", "Programmed"} and c.get("status") != "True"]
+        bad = [
+            c
+            for c in gateway.status.get("conditions") or ()
+            if c.get("type") in {"Accepted", "Programmed"} and c.get("status") != "True"
+        ]
         if bad:
             words = f"is not working: {bad[0].get('reason')}: {bad[0].get('message', '')}"
             return Told(gateway.key, "failed", words, to_do="ask whoever runs the gateway")
         if not gateway.status.get("addresses"):
-            return Told(gateway.key, "waiting", "has no address yet", to_do="ask whoever runs the gateway, if that lasts")
-        return Told(gateway.key, "ready", f"is there, at {gateway.status['addresses'][0].get('value')}")
+            return Told(
+                gateway.key,
+                "waiting",
+                "has no address yet",
+                to_do="ask whoever runs the gateway, if that lasts",
+            )
+        return Told(
+            gateway.key, "ready", f"is there, at {gateway.status['addresses'][0].get('value')}"
+        )
 
     def other(self, present: Seen) -> Told:
         ready = present.condition(reasons.READY)
         if ready is None:
-            return Told(present.key, "ready" if present.key.kind == CONFIG.kind else "waiting", "is there", since=_time(present.created))
+            return Told(
+                present.key,
+                "ready" if present.key.kind == CONFIG.kind else "waiting",
+                "is there",
+                since=_time(present.created),
+            )
         word: State = "ready" if ready.get("status") == "True" else "waiting"
         words = ("is ready" if word == "ready" else "is not ready yet") + because_of(ready)
-        return Told(present.key, word, words, str(ready.get("reason", "")), _time(ready.get("lastTransitionTime")))
+        return Told(
+            present.key,
+            word,
+            words,
+            str(ready.get("reason", "")),
+            _time(ready.get("lastTransitionTime")),
+        )
 
     def seconds_to(self, due: Any) -> float | None:
         at = _time(due)

@@ -24,13 +24,26 @@ from aimbus import Event
 from aimkube import by_webhook
 from aimschema import labels, reasons
 from aimschema.discovered import RESULT_KEY
-from aimschema.messages import ActionTaken, ObjectChanged, ReportedCondition, StatusReported, parse_timestamp
+from aimschema.messages import (
+    ActionTaken,
+    ObjectChanged,
+    ReportedCondition,
+    StatusReported,
+    parse_timestamp,
+)
 from aimschema.names import discovery_config_map, image_config_map
 from aimschema.resources import CONFIG_MAP, JOB, Key
 from aimservice.drift import same_owner
 from aimservice.loop import VERBS
 from aimservice.plan import Action, ApplyObject, InspectImage, ReadEvents, ReadLog
-from aimservice.projection import LATEST_WARNING, REFUSED, LatestWarning, Learned, Projection, Refusal
+from aimservice.projection import (
+    LATEST_WARNING,
+    REFUSED,
+    LatestWarning,
+    Learned,
+    Projection,
+    Refusal,
+)
 from aimservice.workloads import pods_of
 
 _FAILED_TRY = re.compile(r"try (?P<attempt>\d+), next at (?P<due>\S+): (?P<why>.*)", re.DOTALL)
@@ -38,14 +51,28 @@ _LAST_LINES = "; last lines of the log: "
 _BY_PROGRESS = frozenset({reasons.DOWNLOADING, reasons.VERIFYING})
 
 
-def learned_from(action: ActionTaken, planned: Sequence[Action], seen: Projection, events: Sequence[Event], place: int) -> Iterator[Learned]:
+def learned_from(
+    action: ActionTaken,
+    planned: Sequence[Action],
+    seen: Projection,
+    events: Sequence[Event],
+    place: int,
+) -> Iterator[Learned]:
     """What the service knew once the action at `events[place]` was over. `planned`: what it planned for the object right before."""
     target = Key(action.kind, action.namespace, action.name)
     refusal: Refusal | None = seen.learned(action.about, REFUSED)
     if action.outcome == "refused":
-        yield Learned(action.about, REFUSED, Refusal(target, action.detail, _name_taken(target, planned, seen)))
+        yield Learned(
+            action.about,
+            REFUSED,
+            Refusal(target, action.detail, _name_taken(target, planned, seen)),
+        )
     elif action.outcome == "retry":
-        yield Learned(action.about, REFUSED, Refusal(target, action.detail, transient=True, by_webhook=by_webhook(action.detail)))
+        yield Learned(
+            action.about,
+            REFUSED,
+            Refusal(target, action.detail, transient=True, by_webhook=by_webhook(action.detail)),
+        )
     elif refusal is not None and refusal.target == target:
         yield Learned(action.about, REFUSED, None)
     if action.verb == VERBS[ReadEvents] and action.outcome == "done":
@@ -53,7 +80,9 @@ def learned_from(action: ActionTaken, planned: Sequence[Action], seen: Projectio
         yield Learned(target, LATEST_WARNING, LatestWarning(events[place].time, reason, note))
     if action.verb == VERBS[InspectImage] and action.outcome == "done":
         look = next((each for each in planned if isinstance(each, InspectImage)), None)
-        found = None if look is None else _what_the_registry_said(look, action.detail, events, place)
+        found = (
+            None if look is None else _what_the_registry_said(look, action.detail, events, place)
+        )
         if found is not None:
             yield Learned(action.about, INSPECTION, found)
     if action.verb == VERBS[ReadLog] and action.outcome == "done":
@@ -81,16 +110,28 @@ def _what_the_log_said(template: Key, events: Sequence[Event], place: int) -> Re
     kept = Key(CONFIG_MAP.kind, template.namespace, discovery_config_map(template.name))
     for event in events[place + 1 :]:
         match event.message:
-            case ObjectChanged(kind=kind, namespace=namespace, name=name) as changed if (kind, namespace, name) == kept:
+            case ObjectChanged(kind=kind, namespace=namespace, name=name) as changed if (
+                kind,
+                namespace,
+                name,
+            ) == kept:
                 answer = (changed.object.get("data") or {}).get(RESULT_KEY)
                 if answer is not None:
                     return ReadLogResult(str(answer))
-            case StatusReported(service=reasons.DISCOVERY) as said if (said.kind, said.namespace, said.name) == template:
-                failed = next((c for c in said.conditions if c.reason == reasons.DISCOVERY_FAILED), None)
+            case StatusReported(service=reasons.DISCOVERY) as said if (
+                said.kind,
+                said.namespace,
+                said.name,
+            ) == template:
+                failed = next(
+                    (c for c in said.conditions if c.reason == reasons.DISCOVERY_FAILED), None
+                )
                 match_ = None if failed is None else _FAILED_TRY.fullmatch(failed.message)
                 if match_ is not None:
                     return _failure(match_["why"])
-            case ActionTaken(service=reasons.DISCOVERY, verb=verb, about=about) if about == template and verb == VERBS[ReadLog]:
+            case ActionTaken(service=reasons.DISCOVERY, verb=verb, about=about) if (
+                about == template and verb == VERBS[ReadLog]
+            ):
                 return None
             case _:
                 pass
@@ -104,32 +145,56 @@ def _failure(why: str) -> ReadLogResult:
     return ReadLogResult(problem=why)
 
 
-def _what_the_registry_said(look: InspectImage, problem: str, events: Sequence[Event], place: int) -> Inspection | None:
+def _what_the_registry_said(
+    look: InspectImage, problem: str, events: Sequence[Event], place: int
+) -> Inspection | None:
     """By what came first: the labels that were kept, the failure that was reported. None where neither did before the next look."""
     kept, at = image_config_map(look.model.name), events[place].time
     for event in events[place + 1 :]:
         match event.message:
-            case ObjectChanged(kind=CONFIG_MAP.kind, name=name, object=body) if name == kept and not problem:
-                if (body["metadata"].get("annotations") or {}).get(labels.ANNOTATION_INPUTS) == look.inputs:
+            case ObjectChanged(kind=CONFIG_MAP.kind, name=name, object=body) if (
+                name == kept and not problem
+            ):
+                if (body["metadata"].get("annotations") or {}).get(
+                    labels.ANNOTATION_INPUTS
+                ) == look.inputs:
                     found = msgspec.json.decode(body["data"][LABELS_KEY], type=ImageLabels)
-                    return Inspection(look.image, look.inputs, look.attempt, at, found, body["data"][DIGEST_KEY])
-            case StatusReported(service=reasons.DISCOVERY) as said if problem and (said.kind, said.namespace, said.name) == look.model:
-                failed = next((c for c in said.conditions if c.type == reasons.IMAGE_INSPECTED), None)
+                    return Inspection(
+                        look.image, look.inputs, look.attempt, at, found, body["data"][DIGEST_KEY]
+                    )
+            case StatusReported(service=reasons.DISCOVERY) as said if (
+                problem and (said.kind, said.namespace, said.name) == look.model
+            ):
+                failed = next(
+                    (c for c in said.conditions if c.type == reasons.IMAGE_INSPECTED), None
+                )
                 return None if failed is None else _failed_look(look, at, failed, problem)
-            case ActionTaken(service=reasons.DISCOVERY, verb=verb, about=about) if about == look.model and verb == VERBS[InspectImage]:
+            case ActionTaken(service=reasons.DISCOVERY, verb=verb, about=about) if (
+                about == look.model and verb == VERBS[InspectImage]
+            ):
                 return None
             case _:
                 pass
     return None
 
 
-def _failed_look(look: InspectImage, at: datetime.datetime, said: ReportedCondition, problem: str) -> Inspection | None:
+def _failed_look(
+    look: InspectImage, at: datetime.datetime, said: ReportedCondition, problem: str
+) -> Inspection | None:
     """The number of the try is the report's: a process that began anew in between has counted from 1."""
     try_ = _FAILED_TRY.fullmatch(said.message)
     if try_ is None:
         return None
     again_s = (parse_timestamp(try_["due"]) - at).total_seconds()
-    return Inspection(look.image, look.inputs, int(try_["attempt"]), at, reason=said.reason, message=problem, retry_after_s=again_s)
+    return Inspection(
+        look.image,
+        look.inputs,
+        int(try_["attempt"]),
+        at,
+        reason=said.reason,
+        message=problem,
+        retry_after_s=again_s,
+    )
 
 
 def known(report: Any) -> Any:
@@ -141,7 +206,11 @@ def known(report: Any) -> Any:
     ):
         return report
     fields = {name: value for name, value in report.fields.items() if name != "progress"}
-    return structs.replace(report, conditions=tuple(_without_progress(condition) for condition in report.conditions), fields=fields)
+    return structs.replace(
+        report,
+        conditions=tuple(_without_progress(condition) for condition in report.conditions),
+        fields=fields,
+    )
 
 
 def _without_progress(condition: ReportedCondition) -> ReportedCondition:

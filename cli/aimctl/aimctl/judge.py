@@ -30,7 +30,15 @@ from aimschema.resources import Key
 from aimservice.act import MADE_ONCE
 from aimservice.drift import digest, ours
 from aimservice.loop import VERBS
-from aimservice.plan import Action, ApplyObject, DeleteObject, InspectImage, PatchObject, ReadLog, WriteStatus
+from aimservice.plan import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    InspectImage,
+    PatchObject,
+    ReadLog,
+    WriteStatus,
+)
 
 GRACE_S = 1.0
 SETTLES_S = 5.0
@@ -104,7 +112,9 @@ class Judge:
             case Own(event=event, wrote=wrote):
                 match event.message:
                     case StatusReported() as report:
-                        yield from self._said(Key(report.kind, report.namespace, report.name), event, report)
+                        yield from self._said(
+                            Key(report.kind, report.namespace, report.name), event, report
+                        )
                     case ActionTaken() as action:
                         yield from self._did(event, action, wrote)
 
@@ -115,20 +125,33 @@ class Judge:
             if isinstance(message, StatusReported):
                 return [f"said on {message.kind} {message.name}: {words(message)}"]
             assert isinstance(message, ActionTaken)
-            return [f"{message.verb} {message.kind} {message.name}: {message.outcome} {message.detail}".rstrip()]
+            return [
+                f"{message.verb} {message.kind} {message.name}: {message.outcome} {message.detail}".rstrip()
+            ]
         would_say = [
             f"would say on {report.key}: {words(whole)}"
             for report in step.plan.reports
-            if not _is_said(self._speeches.get(report.key), known(whole := report.message(step.service)), _last_said(step, report.key))
+            if not _is_said(
+                self._speeches.get(report.key),
+                known(whole := report.message(step.service)),
+                _last_said(step, report.key),
+            )
         ]
         would_do = [
             f"would {deed[1]} {deed[2]}"
             for action in step.plan.actions
             if isinstance(action, RECORDED | WriteStatus)
-            and ((offer := self._offers.get(deed := _deed(step.key, action))) is None or offer.open is None)
+            and (
+                (offer := self._offers.get(deed := _deed(step.key, action))) is None
+                or offer.open is None
+            )
             and self._changes_something(step, action)
         ]
-        return [*([f"the planner fails: {step.failed}"] if step.failed else []), *would_say, *would_do]
+        return [
+            *([f"the planner fails: {step.failed}"] if step.failed else []),
+            *would_say,
+            *would_do,
+        ]
 
     def end(self, now: datetime.datetime) -> Iterator[Difference]:
         for key, speech in self._speeches.items():
@@ -142,8 +165,14 @@ class Judge:
             yield Difference(look.seq, look.time, look.key, "the planner fails", "", look.failed)
         self._failing[look.key] = look.failed
         spoken, deeds = self._of.get(look.key, (set(), set()))
-        values: dict[Key, Any] = {report.key: report.message(look.service) for report in look.plan.reports}
-        values |= {action.key: action.status for action in look.plan.actions if isinstance(action, WriteStatus)}
+        values: dict[Key, Any] = {
+            report.key: report.message(look.service) for report in look.plan.reports
+        }
+        values |= {
+            action.key: action.status
+            for action in look.plan.actions
+            if isinstance(action, WriteStatus)
+        }
         for key, value in values.items():
             yield from self._would_say(key, look, value)
         for key in spoken - values.keys():
@@ -154,7 +183,11 @@ class Judge:
             self._would_do(deed, look, action)
         for deed in deeds - actions.keys():
             offer = self._offers[deed]
-            offer.current, offer.bodies, offer.done = False, [] if offer.done else offer.bodies, False
+            offer.current, offer.bodies, offer.done = (
+                False,
+                [] if offer.done else offer.bodies,
+                False,
+            )
             yield from _undone(deed, offer, look.time)
         self._of[look.key] = (set(values), set(actions))
 
@@ -182,7 +215,14 @@ class Judge:
         yield from _unmatched(key, speech)
         if speech.open is not None and alike(speech.open.value, value):
             speech.open = None
-        match = next((number for number, earlier in enumerate(speech.history) if alike(earlier.value, value)), None)
+        match = next(
+            (
+                number
+                for number, earlier in enumerate(speech.history)
+                if alike(earlier.value, value)
+            ),
+            None,
+        )
         if match is None:
             speech.unmatched = said
         else:
@@ -191,7 +231,9 @@ class Judge:
     def _settle(self, key: Key, speech: _Speech, now: datetime.datetime) -> Iterator[Difference]:
         """Rule 2: what was open is not any more."""
         if (said := speech.open) is not None and (now - said.time).total_seconds() > SETTLES_S:
-            yield Difference(said.seq, said.time, key, "would be said now, was not then", "", words(said.whole))
+            yield Difference(
+                said.seq, said.time, key, "would be said now, was not then", "", words(said.whole)
+            )
         speech.open = None
 
     def _would_do(self, deed: Deed, look: Look, action: Action) -> None:
@@ -219,7 +261,9 @@ class Judge:
         would_be = (digest(action.body), ours(action.body, present.body))
         return self._applied.setdefault(action.key, would_be) != would_be
 
-    def _did(self, event: Event, action: ActionTaken, wrote: ObjectChanged | None) -> Iterator[Difference]:
+    def _did(
+        self, event: Event, action: ActionTaken, wrote: ObjectChanged | None
+    ) -> Iterator[Difference]:
         target = Key(action.kind, action.namespace, action.name)
         if action.verb == VERBS[WriteStatus]:
             if wrote is not None:
@@ -228,18 +272,33 @@ class Judge:
         deed = (action.about, action.verb, target)
         offer = self._offers.get(deed)
         if offer is None or not offer.bodies:
-            yield Difference(event.seq, event.time, action.about, "was done then, would not be now", f"{action.verb} {target}", "")
+            yield Difference(
+                event.seq,
+                event.time,
+                action.about,
+                "was done then, would not be now",
+                f"{action.verb} {target}",
+                "",
+            )
             return
         body = offer.bodies[-1]
         if wrote is not None and body is not None:
             yield from _applied_otherwise(event, deed, offer, wrote)
             self._applied[target] = (digest(body), ours(body, wrote.object))
-        offer.bodies, offer.done, offer.open = ([body] if offer.current else []), offer.current, None
+        offer.bodies, offer.done, offer.open = (
+            ([body] if offer.current else []),
+            offer.current,
+            None,
+        )
 
 
 def _deed(about: Key, action: Action) -> Deed:
     """As aimservice.loop records it: what is neither applied nor deleted is on the object it is for."""
-    return about, VERBS[type(action)], action.key if isinstance(action, ApplyObject | DeleteObject | PatchObject) else about
+    return (
+        about,
+        VERBS[type(action)],
+        action.key if isinstance(action, ApplyObject | DeleteObject | PatchObject) else about,
+    )
 
 
 def _last_said(look: Look, key: Key) -> Any:
@@ -250,7 +309,9 @@ def _last_said(look: Look, key: Key) -> Any:
 
 def _is_said(speech: _Speech | None, value: Any, last: Any) -> bool:
     """Whether it was said then, or was what would be said at the last look."""
-    return (last is not None and alike(last, value)) or (speech is not None and speech.open is not None and alike(speech.open.value, value))
+    return (last is not None and alike(last, value)) or (
+        speech is not None and speech.open is not None and alike(speech.open.value, value)
+    )
 
 
 def _unmatched(key: Key, speech: _Speech) -> Iterator[Difference]:
@@ -258,7 +319,15 @@ def _unmatched(key: Key, speech: _Speech) -> Iterator[Difference]:
     said, speech.unmatched = speech.unmatched, None
     if said is not None:
         at = () if said.instead is None else tuple(differing(said.whole, said.instead))
-        yield Difference(said.seq, said.time, key, "was said then, would not be now", words(said.whole), words(said.instead), at)
+        yield Difference(
+            said.seq,
+            said.time,
+            key,
+            "was said then, would not be now",
+            words(said.whole),
+            words(said.instead),
+            at,
+        )
 
 
 def _undone(deed: Deed, offer: _Offer, now: datetime.datetime) -> Iterator[Difference]:
@@ -266,12 +335,29 @@ def _undone(deed: Deed, offer: _Offer, now: datetime.datetime) -> Iterator[Diffe
     planned, offer.open = offer.open, None
     if planned is not None and (now - planned.time).total_seconds() > SETTLES_S:
         about, verb, target = deed
-        yield Difference(planned.seq, planned.time, about, "would be done now, was not then", "", f"{verb} {target}")
+        yield Difference(
+            planned.seq,
+            planned.time,
+            about,
+            "would be done now, was not then",
+            "",
+            f"{verb} {target}",
+        )
 
 
-def _applied_otherwise(event: Event, deed: Deed, offer: _Offer, wrote: ObjectChanged) -> Iterator[Difference]:
+def _applied_otherwise(
+    event: Event, deed: Deed, offer: _Offer, wrote: ObjectChanged
+) -> Iterator[Difference]:
     """Rule 3: none of the bodies that were planned is what was applied."""
     if not any(applied_alike(wrote, body) for body in offer.bodies):
         about, verb, target = deed
         at = tuple(differing(wrote.object, as_shown(wrote.object, offer.bodies[-1]), applied=True))
-        yield Difference(event.seq, event.time, about, "would be applied otherwise now", f"{verb} {target}", f"{verb} {target}", at)
+        yield Difference(
+            event.seq,
+            event.time,
+            about,
+            "would be applied otherwise now",
+            f"{verb} {target}",
+            f"{verb} {target}",
+            at,
+        )

@@ -16,14 +16,25 @@ from aimschema import subjects
 from aimschema.messages import encode
 from aimschema.resources import RESOURCES
 
-KNOWS_SECRETS = ("s3/", "team-store/", "quickstart/", "huggingface/", "two-stores/", "log/traefik.log")
+KNOWS_SECRETS = (
+    "s3/",
+    "team-store/",
+    "quickstart/",
+    "huggingface/",
+    "two-stores/",
+    "log/traefik.log",
+)
 """The S3 servers' own files, the manifests that users apply, and the gateway, which watches Secrets, as gateways do, for TLS."""
 
 
 async def leaks(stack: Stack, secrets: Iterable[str]) -> list[str]:
     """Where any of these values is: in events, objects and their status, Kubernetes Events, metrics, or any file of the cluster and its processes."""
     values = [secret.encode() for secret in secrets]
-    return [place async for place, content in _everything(stack) if any(value in content for value in values)]
+    return [
+        place
+        async for place, content in _everything(stack)
+        if any(value in content for value in values)
+    ]
 
 
 async def _everything(stack: Stack) -> AsyncIterator[tuple[str, bytes]]:
@@ -50,6 +61,10 @@ async def _everything(stack: Stack) -> AsyncIterator[tuple[str, bytes]]:
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
     """All but those that must know secrets, and models, which are large."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink() and path.suffix != ".safetensors"]
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and path.suffix != ".safetensors"
+    ]
     named = [(path.relative_to(folder).as_posix(), path) for path in found]
     return [(name, path) for name, path in named if not name.startswith(KNOWS_SECRETS)]

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import yaml
 
-from aim_watcher.nats_secrets import MANAGER, SERVER, Secrets, complete, data_of, manifest, names, outcome, permissions, reload_command, wanted
+from aim_watcher.nats_secrets import (
+    MANAGER,
+    SERVER,
+    Secrets,
+    complete,
+    data_of,
+    manifest,
+    names,
+    outcome,
+    permissions,
+    reload_command,
+    wanted,
+)
 from aimkube import Cluster, KubeError
 
 NAMES = tuple(names())
@@ -27,7 +39,9 @@ def read_folder(folder: Path) -> Secrets:
             try:
                 found[name] = data_of(yaml.safe_load(path.read_text()))
             except (yaml.YAMLError, AttributeError, ValueError, TypeError) as error:
-                raise ValueError(f"{path} is not a Secret that was written here; move it away") from error
+                raise ValueError(
+                    f"{path} is not a Secret that was written here; move it away"
+                ) from error
     return found
 
 
@@ -42,7 +56,9 @@ def write_folder(folder: Path, namespace: str, secrets: Secrets) -> None:
         fresh.replace(folder / f"{name}.yaml")
 
 
-def init_folder(folder: Path, namespace: str, rotate: Collection[str], say: Callable[[str], None]) -> None:
+def init_folder(
+    folder: Path, namespace: str, rotate: Collection[str], say: Callable[[str], None]
+) -> None:
     """Make or complete the manifests in a folder."""
     there = read_folder(folder)
     secrets = wanted(there, namespace, rotate, datetime.now(UTC))
@@ -62,15 +78,22 @@ async def init_cluster(namespace: str, rotate: Collection[str], say: Callable[[s
         raise RuntimeError(f"the Secrets in {namespace}: {error}") from error
     _tell(there, secrets, say)
     if SERVER in there and outcome(SERVER, there, secrets) == "changed":
-        say(f"In about 90 s the new files are in the pods; then let every NATS server read them:\n  {reload_command(namespace)}")
+        say(
+            f"In about 90 s the new files are in the pods; then let every NATS server read them:\n  {reload_command(namespace)}"
+        )
 
 
 def to_text(namespace: str) -> str:
     """New Secrets as one YAML stream, for `kubectl apply -f -`."""
     secrets = wanted({}, namespace, (), datetime.now(UTC))
-    return "---\n".join(yaml.safe_dump(manifest(name, namespace, data), sort_keys=False) for name, data in secrets.items())
+    return "---\n".join(
+        yaml.safe_dump(manifest(name, namespace, data), sort_keys=False)
+        for name, data in secrets.items()
+    )
 
 
-def _tell(there: Mapping[str, Mapping[str, bytes]], secrets: Secrets, say: Callable[[str], None]) -> None:
+def _tell(
+    there: Mapping[str, Mapping[str, bytes]], secrets: Secrets, say: Callable[[str], None]
+) -> None:
     for name in secrets:
         say(f"secret/{name} {outcome(name, there, secrets)}")

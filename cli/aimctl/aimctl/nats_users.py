@@ -11,7 +11,11 @@ CONSOLE = "console"
 """A person who looks: every command but `aimctl dead retry`."""
 
 PERMISSIONS: dict[str, Permissions] = {
-    **{each.service: of_service(each, keeps_streams=each.service == WATCHER) for each in CONTRACTS if each is not PEOPLE},
+    **{
+        each.service: of_service(each, keeps_streams=each.service == WATCHER)
+        for each in CONTRACTS
+        if each is not PEOPLE
+    },
     CONSOLE: of_reader(PEOPLE.service),
     OPERATOR: of_reader(PEOPLE.service, subjects.ALL),
 }
@@ -28,7 +32,9 @@ def table() -> str:
     """What every user may do, in Markdown."""
     lines = ["| user | publish | subscribe |", "|---|---|---|"]
     for user, allowed in PERMISSIONS.items():
-        lines.append(f"| {user} | {'<br>'.join(map(_code, allowed.publish))} | {'<br>'.join(map(_code, allowed.subscribe))} |")
+        lines.append(
+            f"| {user} | {'<br>'.join(map(_code, allowed.publish))} | {'<br>'.join(map(_code, allowed.subscribe))} |"
+        )
     return "\n".join(lines) + "\n"
 
 

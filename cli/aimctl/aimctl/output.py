@@ -26,5 +26,7 @@ def print_line(console: PlainConsole, data: Any, form: Form) -> None:
     if form == "json":
         say(console, json.dumps(data))
     else:
-        for line in yaml.safe_dump(data, sort_keys=False, explicit_start=True, width=10**6).splitlines():
+        for line in yaml.safe_dump(
+            data, sort_keys=False, explicit_start=True, width=10**6
+        ).splitlines():
             say(console, line)

@@ -27,7 +27,9 @@ class Pictures:
         Raises RuntimeError where there is no stream to read.
         """
         change = asyncio.create_task(self._changed.wait())
-        done, _ = await asyncio.wait({change, self.task}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            {change, self.task}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED
+        )
         change.cancel()
         if self.task in done:
             self.task.result()

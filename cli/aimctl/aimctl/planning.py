@@ -70,11 +70,19 @@ def manifests(paths: Iterable[Path], namespace: str | None) -> tuple[list[Body],
     """
     found, others = [], []
     for path in paths:
-        for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml"), *path.glob("*.json")]) if path.is_dir() else [path]:
+        for file in (
+            sorted([*path.glob("*.yaml"), *path.glob("*.yml"), *path.glob("*.json")])
+            if path.is_dir()
+            else [path]
+        ):
             for document in _documents(file):
                 if str(document.get("apiVersion", "")).startswith(f"{AIM_GROUP}/"):
                     found.append(_with_defaults(document, namespace, file))
-                elif any((resource.kind, resource.api_version) == (document["kind"], document.get("apiVersion")) for resource in FOUNDATIONS):
+                elif any(
+                    (resource.kind, resource.api_version)
+                    == (document["kind"], document.get("apiVersion"))
+                    for resource in FOUNDATIONS
+                ):
                     found.append(_placed(document, namespace))
                 else:
                     others.append(key_of(document))
@@ -87,7 +95,11 @@ def _documents(file: Path) -> list[Body]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadManifest(f"{file}: {error}") from error
     for document in documents:
-        if not isinstance(document, dict) or "kind" not in document or "name" not in (document.get("metadata") or {}):
+        if (
+            not isinstance(document, dict)
+            or "kind" not in document
+            or "name" not in (document.get("metadata") or {})
+        ):
             raise BadManifest(f"{file}: a document without kind or metadata.name")
     return documents
 
@@ -96,7 +108,13 @@ def _placed(document: Body, namespace: str | None) -> Body:
     """In its namespace."""
     if not RESOURCES[document["kind"]].namespaced:
         return document
-    return {**document, "metadata": {**document["metadata"], "namespace": document["metadata"].get("namespace") or namespace or "default"}}
+    return {
+        **document,
+        "metadata": {
+            **document["metadata"],
+            "namespace": document["metadata"].get("namespace") or namespace or "default",
+        },
+    }
 
 
 def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
@@ -105,22 +123,38 @@ def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
     if kind is None or resource is None:
         raise BadManifest(f"{file}: {AIM_GROUP} has no kind {document['kind']}")
     try:
-        spec = kind.model_validate({"spec": document.get("spec") or {}}).model_dump(by_alias=True, exclude_none=True, mode="json")["spec"]
+        spec = kind.model_validate({"spec": document.get("spec") or {}}).model_dump(
+            by_alias=True, exclude_none=True, mode="json"
+        )["spec"]
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"]))
-        raise BadManifest(f"{file}: {document['kind']} {document['metadata']['name']}: {at}: {first['msg']}") from error
-    return _placed({"apiVersion": document["apiVersion"], "kind": document["kind"], "metadata": document["metadata"], "spec": spec}, namespace)
+        raise BadManifest(
+            f"{file}: {document['kind']} {document['metadata']['name']}: {at}: {first['msg']}"
+        ) from error
+    return _placed(
+        {
+            "apiVersion": document["apiVersion"],
+            "kind": document["kind"],
+            "metadata": document["metadata"],
+            "spec": spec,
+        },
+        namespace,
+    )
 
 
-def preview(seen: Projection, wanted: Sequence[Body], services: Sequence[Service], now: datetime.datetime) -> Preview:
+def preview(
+    seen: Projection, wanted: Sequence[Body], services: Sequence[Service], now: datetime.datetime
+) -> Preview:
     """What applying `wanted` would lead to."""
     anyway = _Future(seen, services, now)
     anyway.run({key_of(body) for body in wanted})
     future = _Future(seen, services, now)
     future.apply_all(wanted)
     without = [(change.key, change.after) for change in anyway.changes]
-    changes = tuple(change for change in future.changes if (change.key, change.after) not in without)
+    changes = tuple(
+        change for change in future.changes if (change.key, change.after) not in without
+    )
     return Preview(changes, tuple(_outlook(future)))
 
 
@@ -155,7 +189,13 @@ class _Future:
     def run(self, keys: set[Key]) -> None:
         """Until nothing new is planned. A planner that always wants something else is left alone after a while."""
         for key in sorted(keys, key=str):
-            self._touch({(service, each) for service in self.services for each in service.affected(self.seen, key)})
+            self._touch(
+                {
+                    (service, each)
+                    for service in self.services
+                    for each in service.affected(self.seen, key)
+                }
+            )
         for _ in range(MOST_LOOKS):
             if not self._open:
                 return
@@ -178,7 +218,9 @@ class _Future:
         match action:
             case ApplyObject(body=body):
                 present = self.seen.get(action.key)
-                if present is None or (action.key.kind not in MADE_ONCE and same_owner(body, present.body)):
+                if present is None or (
+                    action.key.kind not in MADE_ONCE and same_owner(body, present.body)
+                ):
                     self._write(who, body)
             case PatchObject(key=key, patch=patch):
                 present = self.seen.get(key)
@@ -200,17 +242,26 @@ class _Future:
         present = self.seen.get(key)
         if present is None:
             self.changes.append(Change(who, key, None, body))
-        elif present.deleting or (next(differing(present.body, body, applied=True), None) is None and not _dropped(who, present, body)):
+        elif present.deleting or (
+            next(differing(present.body, body, applied=True), None) is None
+            and not _dropped(who, present, body)
+        ):
             return
         else:
-            self.changes.append(Change(who, key, ours(body, present.body) if who != YOU else _as_written(present), body))
+            self.changes.append(
+                Change(
+                    who, key, ours(body, present.body) if who != YOU else _as_written(present), body
+                )
+            )
         self._put(body if present is None else _over(present, body), present)
 
     def _put(self, body: Body, present: Seen | None) -> None:
         self._version += 1
         known: Body = {} if present is None else present.body["metadata"]
         key = key_of(body)
-        generation = int(known.get("generation", 0)) + (present is None or present.spec != body.get("spec"))
+        generation = int(known.get("generation", 0)) + (
+            present is None or present.spec != body.get("spec")
+        )
         metadata = {
             "uid": f"uid-to-be-of-{key.name}",
             "creationTimestamp": timestamp(self.now),
@@ -243,12 +294,23 @@ class _Future:
         self._touch(self._touched(before, key))
 
     def _touched(self, before: Projection, key: Key) -> set[tuple[Service, Key]]:
-        follows = [service for service in self.services if any(key.kind == resource.kind for resource in service.follows)]
-        return {(service, each) for service in follows for each in service.touched(before, self.seen, key)}
+        follows = [
+            service
+            for service in self.services
+            if any(key.kind == resource.kind for resource in service.follows)
+        ]
+        return {
+            (service, each)
+            for service in follows
+            for each in service.touched(before, self.seen, key)
+        }
 
     def _touch(self, touched: set[tuple[Service, Key]]) -> None:
         for service, key in sorted(touched, key=lambda pair: (pair[0].name, str(pair[1]))):
-            if any(key.kind == resource.kind for resource in service.plans_for) and (service, key) not in self._open:
+            if (
+                any(key.kind == resource.kind for resource in service.plans_for)
+                and (service, key) not in self._open
+            ):
                 self.concerned.add(key)
                 self._open.append((service, key))
 
@@ -262,14 +324,24 @@ def _over(present: Seen, body: Body) -> Body:
     """The object once `body` has been applied: what others set stays, a manifest's spec is taken whole."""
     metadata = dict(present.body["metadata"])
     for name, value in body["metadata"].items():
-        metadata[name] = {**(metadata.get(name) or {}), **value} if isinstance(value, dict) else value
+        metadata[name] = (
+            {**(metadata.get(name) or {}), **value} if isinstance(value, dict) else value
+        )
     return {**present.body, **body, "metadata": metadata}
 
 
 def _as_written(present: Seen) -> Body:
     """As somebody would write it: without what the server and the control plane add."""
-    metadata = {name: present.body["metadata"][name] for name in ("name", "namespace", "labels", "annotations") if present.body["metadata"].get(name)}
-    return {name: value for name, value in {**present.body, "metadata": metadata}.items() if name != "status"}
+    metadata = {
+        name: present.body["metadata"][name]
+        for name in ("name", "namespace", "labels", "annotations")
+        if present.body["metadata"].get(name)
+    }
+    return {
+        name: value
+        for name, value in {**present.body, "metadata": metadata}.items()
+        if name != "status"
+    }
 
 
 def diff(change: Change) -> list[str]:
@@ -286,4 +358,10 @@ class _NoAliases(yaml.SafeDumper):
 
 
 def _lines(body: Body | None) -> list[str]:
-    return [] if body is None else yaml.dump(body, Dumper=_NoAliases, sort_keys=True, width=10_000, allow_unicode=True).splitlines()
+    return (
+        []
+        if body is None
+        else yaml.dump(
+            body, Dumper=_NoAliases, sort_keys=True, width=10_000, allow_unicode=True
+        ).splitlines()
+    )

@@ -19,16 +19,32 @@ from aimservice.workloads import ended, problem
 LAST_WORDS = 20
 
 
-async def show_logs(key: Key, kubeconfig: Path | None, console: PlainConsole, tail_lines: int | None, *, follow: bool) -> bool:
+async def show_logs(
+    key: Key,
+    kubeconfig: Path | None,
+    console: PlainConsole,
+    tail_lines: int | None,
+    *,
+    follow: bool,
+) -> bool:
     """False where there is no pod. `follow`: until the containers have ended. Raises RuntimeError without a bus or a cluster."""
     seen = await present_picture()
     pods = pods_behind(seen, key)
     if not pods:
-        say(console, f"no pod belongs to {key} now; how it came to this: aimctl explain, aimctl timeline", "bold red")
+        say(
+            console,
+            f"no pod belongs to {key} now; how it came to this: aimctl explain, aimctl timeline",
+            "bold red",
+        )
         return False
     async with cluster_at(kubeconfig) as cluster:
         lines = _Lines(cluster, console, tail_lines)
-        going = [(pod, name) for pod in pods for name in containers(pod) if follow and not in_trouble(pod) and ended(pod, name) is None]
+        going = [
+            (pod, name)
+            for pod in pods
+            for name in containers(pod)
+            if follow and not in_trouble(pod) and ended(pod, name) is None
+        ]
         for pod in pods:
             for name in containers(pod):
                 if (pod, name) not in going:
@@ -57,16 +73,29 @@ class _Lines:
         tail = LAST_WORDS if trouble and self._tail is None else self._tail
         try:
             log = await self._cluster.read_log(
-                str(pod.key.namespace), pod.key.name, container, tail_lines=tail, previous=_starts_again(pod, container)
+                str(pod.key.namespace),
+                pod.key.name,
+                container,
+                tail_lines=tail,
+                previous=_starts_again(pod, container),
             )
         except KubeError as error:
-            self._print(pod, container, [f"no log: {told(error) if (why := problem(pod)) is None else why.message}"], "bold red")
+            self._print(
+                pod,
+                container,
+                [f"no log: {told(error) if (why := problem(pod)) is None else why.message}"],
+                "bold red",
+            )
         else:
-            self._print(pod, container, log.decode(errors="replace").splitlines(), "red" if trouble else "")
+            self._print(
+                pod, container, log.decode(errors="replace").splitlines(), "red" if trouble else ""
+            )
 
     async def follow(self, pod: Seen, container: str) -> None:
         try:
-            async for line in self._cluster.follow_log(str(pod.key.namespace), pod.key.name, container, tail_lines=self._tail):
+            async for line in self._cluster.follow_log(
+                str(pod.key.namespace), pod.key.name, container, tail_lines=self._tail
+            ):
                 self._print(pod, container, [line.decode(errors="replace")])
         except KubeError as error:
             self._print(pod, container, [f"no more of the log: {told(error)}"], "bold red")
@@ -78,5 +107,12 @@ class _Lines:
 
 def _starts_again(pod: Seen, container: str) -> bool:
     """It waits, after an end that the kubelet still has the log of (CrashLoopBackOff)."""
-    status: dict[str, Any] = next((each for each in pod.status.get("containerStatuses") or () if each.get("name") == container), {})
+    status: dict[str, Any] = next(
+        (
+            each
+            for each in pod.status.get("containerStatuses") or ()
+            if each.get("name") == container
+        ),
+        {},
+    )
     return bool(status.get("restartCount")) and "waiting" in (status.get("state") or {})

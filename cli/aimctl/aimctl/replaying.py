@@ -44,10 +44,16 @@ def check(service: Service, recording: Recording, told: Told | None = None) -> O
     Raises RuntimeError where the record lacks what the service waits for, so that it would plan nothing.
     """
     if missing := missing_markers(service, recording.events):
-        raise RuntimeError(f"the record never says that every {', '.join(missing)} has been published, so the {service.name} would not begin")
+        raise RuntimeError(
+            f"the record never says that every {', '.join(missing)} has been published, so the {service.name} would not begin"
+        )
     judge, looks, own, found = Judge(), 0, 0, list[Difference]()
     until = recording.header.until
-    with going_over(tracer("aimctl"), f"replay {service.name}", (event.traceparent for event in recording.events)):
+    with going_over(
+        tracer("aimctl"),
+        f"replay {service.name}",
+        (event.traceparent for event in recording.events),
+    ):
         for step in replay(service, recording.events, begins=recording.header.begins, until=until):
             looks, own = looks + isinstance(step, Look), own + isinstance(step, Own)
             news = judge.news(step) if told is not None else []
@@ -71,10 +77,16 @@ def up_to(recording: Recording, seq: int | None) -> Recording:
 def services_in(recording: Recording, wanted: str | None) -> list[Service]:
     """The one that is wanted, else all that said or did something."""
     names = [wanted] if wanted is not None else list(PLANNERS)
-    return [service for service in map(planner, names) if wanted is not None or takes_part(service, recording.events)]
+    return [
+        service
+        for service in map(planner, names)
+        if wanted is not None or takes_part(service, recording.events)
+    ]
 
 
-async def record_namespace(namespace: str, since: datetime.datetime | None, file: Path, console: PlainConsole) -> None:
+async def record_namespace(
+    namespace: str, since: datetime.datetime | None, file: Path, console: PlainConsole
+) -> None:
     async with reached() as bus:
         recording = await record(bus, namespace, since, datetime.datetime.now(datetime.UTC))
     if not recording.events:
@@ -88,15 +100,28 @@ async def live(service: str, most_per_s: float) -> Recording:
     """What AIM_LOG and AIM_STATE have for one service, of all namespaces, read no faster than `most_per_s`."""
     wanted = planner(service)
     every_action = f"{subjects.ACTION}.{service}."
-    filters = [one for one in wanted.filters if one != subjects.letters(service) and not one.startswith(every_action)]
+    filters = [
+        one
+        for one in wanted.filters
+        if one != subjects.letters(service) and not one.startswith(every_action)
+    ]
     async with reached() as bus:
         before, logged = await history(bus, [*filters, f"{every_action}>"], most_per_s=most_per_s)
     begins = max((event.seq for event in before), default=0)
-    header = Header(recording=VERSION, origin="live", until=datetime.datetime.now(datetime.UTC), begins=begins)
+    header = Header(
+        recording=VERSION, origin="live", until=datetime.datetime.now(datetime.UTC), begins=begins
+    )
     return Recording(header, (*before, *logged))
 
 
-def replay_and_tell(recording: Recording, services: Sequence[Service], console: PlainConsole, *, steps: bool, form: Form) -> bool:
+def replay_and_tell(
+    recording: Recording,
+    services: Sequence[Service],
+    console: PlainConsole,
+    *,
+    steps: bool,
+    form: Form,
+) -> bool:
     """True where nothing differs."""
     teller = _Teller(console, quiet=form != "text")
     outcomes = [check(service, recording, teller.tell if steps else None) for service in services]
@@ -122,7 +147,15 @@ class _Teller:
         seq, time, head = _head(step)
         if self._quiet:
             told = [_difference(each) for each in differences]
-            self.steps.append({"seq": seq, "time": time.isoformat(), "step": head, "news": news, "differences": told})
+            self.steps.append(
+                {
+                    "seq": seq,
+                    "time": time.isoformat(),
+                    "step": head,
+                    "news": news,
+                    "differences": told,
+                }
+            )
             return
         say(self._console, f"{seq:>5}  {time.strftime('%H:%M:%S.%f')[:-3]}  {head}", "bold")
         for line in news:
@@ -141,7 +174,11 @@ def _head(step: Step) -> tuple[int, datetime.datetime, str]:
 
 def _tell_outcome(outcome: Outcome, console: PlainConsole) -> None:
     did = f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked {outcome.looks} times"
-    say(console, f"{did}: {len(outcome.differences) or 'no'} differences", "bold red" if outcome.differences else "green")
+    say(
+        console,
+        f"{did}: {len(outcome.differences) or 'no'} differences",
+        "bold red" if outcome.differences else "green",
+    )
     for difference in outcome.differences:
         _tell_difference(difference, console)
 

@@ -37,18 +37,38 @@ async def start_services(
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):
         account = None if accounts is None else accounts[f"aim-{service}"]
-        urls[service] = await start_service(children, service, nats_url=nats_url, kubeconfig=account, port=port, access=access)
+        urls[service] = await start_service(
+            children, service, nats_url=nats_url, kubeconfig=account, port=port, access=access
+        )
     async with asyncio.TaskGroup() as waiting:
         for service, url in urls.items():
             what = f"aim-{service}; its log is {children.log_of(service)}"
-            waiting.create_task(until_answers(children.running[service], f"{url}/readyz", what, within_s))
+            waiting.create_task(
+                until_answers(children.running[service], f"{url}/readyz", what, within_s)
+            )
     return urls
 
 
-async def start_service(children: Children, service: str, *, nats_url: str, kubeconfig: Path | None, port: int, access: AccessOf = anybody) -> str:
+async def start_service(
+    children: Children,
+    service: str,
+    *,
+    nats_url: str,
+    kubeconfig: Path | None,
+    port: int,
+    access: AccessOf = anybody,
+) -> str:
     """Start one; gives its health URL and does not wait until it is ready."""
     files = access(service)
-    given = {CREDS_SETTING: files.creds, CA_SETTING: files.ca, "KUBECONFIG": None if kubeconfig is None else str(kubeconfig)}
-    env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(port), **{name: value for name, value in given.items() if value is not None}}
+    given = {
+        CREDS_SETTING: files.creds,
+        CA_SETTING: files.ca,
+        "KUBECONFIG": None if kubeconfig is None else str(kubeconfig),
+    }
+    env = {
+        "AIM_NATS_URL": nats_url,
+        "AIM_HTTP_PORT": str(port),
+        **{name: value for name, value in given.items() if value is not None},
+    }
     await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
     return f"http://127.0.0.1:{port}"

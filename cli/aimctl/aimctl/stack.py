@@ -34,7 +34,11 @@ class Stack:
 @asynccontextmanager
 async def embedded_nats(folder: Path, guard: Guard | None = None) -> AsyncIterator[NatsServer]:
     """A NATS server of our own for as long as the block lasts."""
-    nats = NatsServer(folder) if guard is None else NatsServer(folder, includes=guard.includes, heard=guard.log.append)
+    nats = (
+        NatsServer(folder)
+        if guard is None
+        else NatsServer(folder, includes=guard.includes, heard=guard.log.append)
+    )
     await nats.start()
     try:
         yield nats
@@ -44,7 +48,10 @@ async def embedded_nats(folder: Path, guard: Guard | None = None) -> AsyncIterat
 
 @asynccontextmanager
 async def control_plane_on_laptop(
-    state_dir: Path, kubeconfig: Path | None = None, guard: Guard | None = None, settings: Mapping[str, str] | None = None
+    state_dir: Path,
+    kubeconfig: Path | None = None,
+    guard: Guard | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stack]:
     """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given. With `guard`, NATS asks for keys.
 
@@ -59,7 +66,9 @@ async def control_plane_on_laptop(
     ):
         quickstart = await prepare(lab)
         access = anybody if guard is None else guard.access
-        health = await start_services(services, nats_url=nats.url, accounts=lab.accounts, access=access)
+        health = await start_services(
+            services, nats_url=nats.url, accounts=lab.accounts, access=access
+        )
         yield Stack(lab, nats, nats.url, services, health, quickstart, access(CONSOLE))
 
 
@@ -72,7 +81,11 @@ async def kubectl(lab: Lab, *args: str) -> str:
     """What kubectl prints on the laptop cluster. Raises RuntimeError where it does not succeed."""
     command = str(Path(sys.executable).with_name("kubectl"))
     process = await asyncio.create_subprocess_exec(
-        command, *args, env=kubectl_env(lab), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        command,
+        *args,
+        env=kubectl_env(lab),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     output, errors = await process.communicate()
     if process.returncode != 0:

@@ -33,15 +33,31 @@ from aimservice.projection import Projection, fold
 
 HEARD_S = 1.5
 """How long live progress is listened for: the downloader says something every second."""
-STYLES: dict[State, str] = {"ready": "green", "working": "cyan", "waiting": "yellow", "failed": "bold red", "missing": "bold red"}
-MARKS: dict[State, str] = {"ready": "✓", "working": "…", "waiting": "…", "failed": "✗", "missing": "✗"}
+STYLES: dict[State, str] = {
+    "ready": "green",
+    "working": "cyan",
+    "waiting": "yellow",
+    "failed": "bold red",
+    "missing": "bold red",
+}
+MARKS: dict[State, str] = {
+    "ready": "✓",
+    "working": "…",
+    "waiting": "…",
+    "failed": "✗",
+    "missing": "✗",
+}
 
 
-async def show_timeline(key: Key, since: datetime.datetime | None, console: PlainConsole, *, follow: bool, form: Form) -> bool:
+async def show_timeline(
+    key: Key, since: datetime.datetime | None, console: PlainConsole, *, follow: bool, form: Form
+) -> bool:
     """False where nothing is known of the object."""
     async with reached() as bus:
         filters = [subjects.ALL] if key.namespace is None else subjects.within(key.namespace)
-        before, logged = await (history(bus, filters) if key.namespace is None else history_of(bus, key.namespace))
+        before, logged = await (
+            history(bus, filters) if key.namespace is None else history_of(bus, key.namespace)
+        )
         events = in_order([*before, *logged])
         entries = [entry for entry in timeline(events, key) if since is None or entry.time >= since]
         if form != "text" and not follow:
@@ -52,16 +68,31 @@ async def show_timeline(key: Key, since: datetime.datetime | None, console: Plai
         elif entries:
             console.print(tree(key, entries))
         elif not follow:
-            say(console, f"nothing is known of {key}{'' if since is None else ' since then'}", "bold red")
+            say(
+                console,
+                f"nothing is known of {key}{'' if since is None else ' since then'}",
+                "bold red",
+            )
         if follow:
             await _follow(bus, filters, key, events, console, form)
     return bool(entries)
 
 
-async def _follow(bus: Bus, filters: Sequence[str], key: Key, events: list[Event], console: PlainConsole, form: Form) -> None:
+async def _follow(
+    bus: Bus,
+    filters: Sequence[str],
+    key: Key,
+    events: list[Event],
+    console: PlainConsole,
+    form: Form,
+) -> None:
     """Every further step as it comes, a line each; until cancelled."""
     told = {entry.seq for entry in settled(events, key)}
-    async with contextlib.aclosing(aimbus.read_log(bus, filters, after_seq=max((e.seq for e in events), default=0), follow=True)) as items:
+    async with contextlib.aclosing(
+        aimbus.read_log(
+            bus, filters, after_seq=max((e.seq for e in events), default=0), follow=True
+        )
+    ) as items:
         async for item in items:
             if isinstance(item, Event):
                 events.append(item)
@@ -117,7 +148,10 @@ async def show_explanation(key: Key, console: PlainConsole, form: Form) -> bool:
     """False where the object has failed or does not exist."""
     async with reached() as bus:
         seen = await picture(bus, key.namespace)
-        filling = any(not cache.holds(FILLED) and not cache.holds(FAILURE) for cache in seen.everywhere(CACHE.kind))
+        filling = any(
+            not cache.holds(FILLED) and not cache.holds(FAILURE)
+            for cache in seen.everywhere(CACHE.kind)
+        )
         live = await heard(bus, key.namespace) if filling else {}
     told = explain(seen, key, datetime.datetime.now(datetime.UTC), live)
     if form != "text":
@@ -141,7 +175,11 @@ async def heard(bus: Bus, namespace: str | None, for_s: float = HEARD_S) -> dict
     with contextlib.suppress(TimeoutError):
         async with (
             asyncio.timeout(for_s),
-            contextlib.aclosing(aimbus.follow_live(bus, f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.{namespace or '*'}.>")) as lines,
+            contextlib.aclosing(
+                aimbus.follow_live(
+                    bus, f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.{namespace or '*'}.>"
+                )
+            ) as lines,
         ):
             async for progress in lines:
                 found[Key(progress.kind, progress.namespace, progress.name)] = progress
@@ -163,8 +201,16 @@ def _label(told: Told, now: datetime.datetime) -> Text:
     text.append(f"{told.key.kind}/{told.key.name} ", style="bold")
     text.append(printable(told.words), style="none")
     far = [] if told.percent is None else [f"{told.percent} %"]
-    far += [] if told.seconds_left is None or told.percent is None else [f"about {seconds(told.seconds_left)} left"]
-    far += [] if told.since is None else [f"for {seconds((now - told.since).total_seconds())}, since {timestamp(told.since)}"]
+    far += (
+        []
+        if told.seconds_left is None or told.percent is None
+        else [f"about {seconds(told.seconds_left)} left"]
+    )
+    far += (
+        []
+        if told.since is None
+        else [f"for {seconds((now - told.since).total_seconds())}, since {timestamp(told.since)}"]
+    )
     return text.append(f" ({', '.join(far)})" if far else "", style="dim")
 
 
@@ -182,15 +228,23 @@ def told_data(told: Told) -> dict[str, Any]:
     }
 
 
-async def show_plan(paths: Sequence[Path], namespace: str | None, console: PlainConsole, form: Form) -> bool:
+async def show_plan(
+    paths: Sequence[Path], namespace: str | None, console: PlainConsole, form: Form
+) -> bool:
     """True where nothing would change. Raises BadManifest, OSError or RuntimeError."""
     wanted, others = manifests(paths, namespace)
     async with reached() as bus:
-        found = await latest(bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", f"{subjects.REPORT}.>"])
+        found = await latest(
+            bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", f"{subjects.REPORT}.>"]
+        )
     services = [planner(name) for name in PLANNERS]
     if missing := {kind for service in services for kind in missing_markers(service, found)}:
-        raise RuntimeError(f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there is not known")
-    seen = reduce(lambda picture, event: fold(picture, event.message, event.seq), found, Projection())
+        raise RuntimeError(
+            f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there is not known"
+        )
+    seen = reduce(
+        lambda picture, event: fold(picture, event.message, event.seq), found, Projection()
+    )
     planned = preview(seen, wanted, services, datetime.datetime.now(datetime.UTC))
     if form != "text":
         print_data(console, _preview_json(planned, others), form)
@@ -202,7 +256,9 @@ async def show_plan(paths: Sequence[Path], namespace: str | None, console: Plain
 def _tell_preview(planned: Preview, others: Sequence[Key], console: PlainConsole) -> None:
     styles = {"create": "green", "change": "yellow", "delete": "red"}
     for change in planned.changes:
-        say(console, f"{change.who} would {change.verb} {change.key}", f"bold {styles[change.verb]}")
+        say(
+            console, f"{change.who} would {change.verb} {change.key}", f"bold {styles[change.verb]}"
+        )
         for line_ in diff(change):
             say(console, f"  {line_}", {"+": "green", "-": "red", "@": "dim"}.get(line_[:1], ""))
     for key, words in planned.outlook:
@@ -210,10 +266,18 @@ def _tell_preview(planned: Preview, others: Sequence[Key], console: PlainConsole
     if others:
         say(console, f"not looked at: {', '.join(map(str, others))}", "dim")
     counts = {verb: sum(1 for change in planned.changes if change.verb == verb) for verb in styles}
-    say(console, ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing would change", "bold")
+    say(
+        console,
+        ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count)
+        or "nothing would change",
+        "bold",
+    )
 
 
 def _preview_json(planned: Preview, others: Sequence[Key]) -> dict[str, Any]:
-    changes = [{"who": c.who, "verb": c.verb, "object": str(c.key), "before": c.before, "after": c.after} for c in planned.changes]
+    changes = [
+        {"who": c.who, "verb": c.verb, "object": str(c.key), "before": c.before, "after": c.after}
+        for c in planned.changes
+    ]
     outlook = [{"object": str(key), "words": words} for key, words in planned.outlook]
     return {"changes": changes, "outlook": outlook, "not_looked_at": [str(key) for key in others]}

@@ -22,7 +22,21 @@ from aimschema import labels
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovered import from_config_map
 from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, StatusReported
-from aimschema.resources import AIM_GROUP, CACHE, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, MODEL, POD, RESOURCES, ROUTE, SERVICE, TEMPLATE, Key
+from aimschema.resources import (
+    AIM_GROUP,
+    CACHE,
+    CONFIG,
+    CONFIG_MAP,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    MODEL,
+    POD,
+    RESOURCES,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Key,
+)
 
 EDITED = ("annotations", "labels", "deletionTimestamp")
 """What people change in metadata."""
@@ -49,11 +63,17 @@ class Entry:
 def timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     """The steps of an object's story, in causal order."""
     about = related(events, key)
-    ours = [event for event in events if (told := _key(event.message)) is not None and told in about]
+    ours = [
+        event for event in events if (told := _key(event.message)) is not None and told in about
+    ]
     epoch_at = epochs(events)
     linked = links(ours, epoch_at)
     parents = {seq: _parents(link, linked) for seq, link in linked.items()}
-    versions = {(m.epoch, _key(m), m.resource_version): m for m in (event.message for event in ours) if isinstance(m, ObjectChanged)}
+    versions = {
+        (m.epoch, _key(m), m.resource_version): m
+        for m in (event.message for event in ours)
+        if isinstance(m, ObjectChanged)
+    }
     entries: dict[int, Entry] = {}
     latest: dict[Key, int] = {}
     before: dict[Key, ObjectChanged] = {}
@@ -64,17 +84,33 @@ def timeline(events: Sequence[Event], key: Key) -> list[Entry]:
         link = linked[seq]
         subject = _key(link.event.message)
         assert subject is not None
-        cause = max((found for parent in parents[seq] if (found := instead.get(parent)) is not None), default=None)
+        cause = max(
+            (found for parent in parents[seq] if (found := instead.get(parent)) is not None),
+            default=None,
+        )
         if cause is None and isinstance(link.event.message, ObjectChanged):
-            cause = max((latest[owner] for owner in _owners(subject, link.event.message.object) if owner in latest), default=None)
+            cause = max(
+                (
+                    latest[owner]
+                    for owner in _owners(subject, link.event.message.object)
+                    if owner in latest
+                ),
+                default=None,
+            )
         who, what, why = _words(link, epoch_at[seq], said, versions, before)
         if link.written or not what or last.get((who, subject)) == what + why:
             instead[seq] = cause
             continue
         last[who, subject] = what + why
         instead[seq] = latest[subject] = seq
-        after_s = 0.0 if cause is None else max(0.0, (link.event.time - entries[cause].time).total_seconds())
-        entries[seq] = Entry(seq, link.event.time, who, subject, what, why, cause, after_s, epoch_at[seq])
+        after_s = (
+            0.0
+            if cause is None
+            else max(0.0, (link.event.time - entries[cause].time).total_seconds())
+        )
+        entries[seq] = Entry(
+            seq, link.event.time, who, subject, what, why, cause, after_s, epoch_at[seq]
+        )
     return list(entries.values())
 
 
@@ -87,7 +123,11 @@ def _parents(link: Link, linked: dict[int, Link]) -> set[int]:
     """What is known of what came right before, less the very version that an action wrote, where the watcher told of that first."""
     found = {parent for parent in link.parents if parent in linked and parent != link.event.seq}
     if isinstance(link.event.message, ActionTaken):
-        found = {parent for parent in found if not (linked[parent].written and linked[parent].parents == (link.event.seq,))}
+        found = {
+            parent
+            for parent in found
+            if not (linked[parent].written and linked[parent].parents == (link.event.seq,))
+        }
     return found
 
 
@@ -143,16 +183,27 @@ def _words(
             state = verb if version is None else f"is now {_state(link.event, version)}"
             return message.service, state, _ready_message(version)
         case ActionTaken():
-            return message.service, f"{message.verb}{'' if message.outcome == 'done' else f' {message.outcome}'}", message.detail
+            return (
+                message.service,
+                f"{message.verb}{'' if message.outcome == 'done' else f' {message.outcome}'}",
+                message.detail,
+            )
         case ObjectDeleted():
             return "cluster", "is gone", ""
         case ObjectChanged():
             here = Key(message.kind, message.namespace, message.name)
             then, before[here] = before.get(here), message
             who, what = describe(link)
-            news = _edited(None if then is None else then.object, message.object) or what.partition(": ")[2]
+            news = (
+                _edited(None if then is None else then.object, message.object)
+                or what.partition(": ")[2]
+            )
             if then is not None and message.epoch > then.epoch:
-                return "cluster", "" if message.object == then.object else f"went back in time: {news}", ""
+                return (
+                    "cluster",
+                    "" if message.object == then.object else f"went back in time: {news}",
+                    "",
+                )
             return who, news, ""
         case _:
             return "", "", ""
@@ -160,10 +211,16 @@ def _words(
 
 def _news(before: StatusReported | None, now: StatusReported) -> tuple[str, str]:
     """The conditions that are new or say something else than before."""
-    known = {condition.type: condition for condition in before.conditions} if before is not None else {}
+    known = (
+        {condition.type: condition for condition in before.conditions} if before is not None else {}
+    )
     news = [condition for condition in now.conditions if condition != known.get(condition.type)]
-    withdrawn = [type_ for type_ in known if type_ not in {condition.type for condition in now.conditions}]
-    what = [f"{condition.type}={condition.status} ({condition.reason})" for condition in news] + [f"{type_} withdrawn" for type_ in withdrawn]
+    withdrawn = [
+        type_ for type_ in known if type_ not in {condition.type for condition in now.conditions}
+    ]
+    what = [f"{condition.type}={condition.status} ({condition.reason})" for condition in news] + [
+        f"{type_} withdrawn" for type_ in withdrawn
+    ]
     return ", ".join(what), "; ".join(condition.message for condition in news if condition.message)
 
 
@@ -171,7 +228,10 @@ def _edited(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
     """What somebody changed of an object of ours; empty for other objects and the first version."""
     if before is None or not str(now.get("apiVersion", "")).startswith(f"{AIM_GROUP}/"):
         return ""
-    then, after = ({"spec": body.get("spec"), **{part: body["metadata"].get(part) for part in EDITED}} for body in (before, now))
+    then, after = (
+        {"spec": body.get("spec"), **{part: body["metadata"].get(part) for part in EDITED}}
+        for body in (before, now)
+    )
     at = ", ".join(f"{path} {was} → {is_}" for path, was, is_ in differing(then, after))
     return f"changed: {at}" if at else ""
 
@@ -181,7 +241,9 @@ def _state(event: Event, version: ObjectChanged) -> str:
 
 
 def _ready_message(version: ObjectChanged | None) -> str:
-    conditions = ((version.object.get("status") or {}) if version is not None else {}).get("conditions") or ()
+    conditions = ((version.object.get("status") or {}) if version is not None else {}).get(
+        "conditions"
+    ) or ()
     return next((str(c.get("message", "")) for c in conditions if c.get("type") == "Ready"), "")
 
 
@@ -215,7 +277,14 @@ def _edges(here: Key, body: dict[str, Any]) -> Iterator[tuple[Key, Key]]:
     metadata, spec = body.get("metadata") or {}, body.get("spec") or {}
     for owner in metadata.get("ownerReferences") or ():
         resource = RESOURCES.get(str(owner.get("kind")))
-        yield Key(str(owner.get("kind")), here.namespace if resource is None or resource.namespaced else None, str(owner.get("name"))), here
+        yield (
+            Key(
+                str(owner.get("kind")),
+                here.namespace if resource is None or resource.namespaced else None,
+                str(owner.get("name")),
+            ),
+            here,
+        )
     match here.kind:
         case SERVICE.kind:
             yield here, Key(TEMPLATE.kind, here.namespace, str(spec.get("templateRef")))
@@ -223,12 +292,30 @@ def _edges(here: Key, body: dict[str, Any]) -> Iterator[tuple[Key, Key]]:
         case TEMPLATE.kind:
             yield here, Key(CONFIG.kind, here.namespace, DEFAULT_CONFIG)
         case CACHE.kind:
-            yield here, Key(CONFIG.kind, here.namespace, str((metadata.get("annotations") or {}).get(labels.ANNOTATION_CONFIG, DEFAULT_CONFIG)))
+            yield (
+                here,
+                Key(
+                    CONFIG.kind,
+                    here.namespace,
+                    str(
+                        (metadata.get("annotations") or {}).get(
+                            labels.ANNOTATION_CONFIG, DEFAULT_CONFIG
+                        )
+                    ),
+                ),
+            )
         case POD.kind if service := (metadata.get("labels") or {}).get(labels.KSERVE_ISVC_LABEL):
             yield Key(INFERENCE_SERVICE.kind, here.namespace, str(service)), here
         case ROUTE.kind:
             for parent in spec.get("parentRefs") or ():
-                yield here, Key(GATEWAY.kind, parent.get("namespace") or here.namespace, str(parent.get("name")))
+                yield (
+                    here,
+                    Key(
+                        GATEWAY.kind,
+                        parent.get("namespace") or here.namespace,
+                        str(parent.get("name")),
+                    ),
+                )
 
 
 def _named(here: Key, body: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -67,7 +67,9 @@ def _show(shown: Sample, console: PlainConsole, form: Form) -> None:
 
 
 def data(shown: Sample) -> dict[str, object]:
-    downloads = [{name: getattr(each, name) for name in each.__struct_fields__} for each in shown.downloads]
+    downloads = [
+        {name: getattr(each, name) for name in each.__struct_fields__} for each in shown.downloads
+    ]
     return asdict(shown) | {"loads": [asdict(load) for load in shown.loads], "downloads": downloads}
 
 
@@ -80,7 +82,9 @@ async def sample(bus: Bus) -> Sample:
         after = await survey(bus)
         took_s = time.monotonic() - began_s
     except (Unreachable, TimeoutError, ApiError) as error:
-        raise RuntimeError(f"the streams cannot be looked at: {error or type(error).__name__}") from error
+        raise RuntimeError(
+            f"the streams cannot be looked at: {error or type(error).__name__}"
+        ) from error
     dead = Counter(found.letter.service for found in await letters(bus))
     return weighed(before, after, took_s, sent, dead, live)
 
@@ -89,7 +93,12 @@ async def _sent(bus: Bus, before: Survey) -> Counter[str]:
     """How many events each source sends while it is listened."""
     sent: Counter[str] = Counter()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SAMPLE_S), contextlib.aclosing(read_log(bus, [ALL], after_seq=_last(before), follow=True)) as items:
+        async with (
+            asyncio.timeout(SAMPLE_S),
+            contextlib.aclosing(
+                read_log(bus, [ALL], after_seq=_last(before), follow=True)
+            ) as items,
+        ):
             async for item in items:
                 if isinstance(item, Event):
                     sent[item.source] += 1
@@ -100,14 +109,26 @@ def _last(found: Survey) -> int:
     return 0 if found.log is None else found.log.last_seq
 
 
-def weighed(before: Survey, after: Survey, took_s: float, sent: Counter[str], dead: Counter[str], live: dict[Key, Progress]) -> Sample:
+def weighed(
+    before: Survey,
+    after: Survey,
+    took_s: float,
+    sent: Counter[str],
+    dead: Counter[str],
+    live: dict[Key, Progress],
+) -> Sample:
     """Pure."""
     pending: Counter[str] = Counter()
     for reader in after.readers:
         pending[reader.name] += reader.pending
     reads = {reader.name for reader in after.readers}
     loads = [
-        Load(service, round(sent[name] / took_s, 1), pending[name] if name in reads else None, dead[service])
+        Load(
+            service,
+            round(sent[name] / took_s, 1),
+            pending[name] if name in reads else None,
+            dead[service],
+        )
         for service, name in ((service, f"aim-{service}") for service in SERVICES)
     ]
     log = after.log
@@ -129,5 +150,11 @@ def picture(shown: Sample) -> RenderableType:
         unread = "not reading" if load.pending is None else str(load.pending)
         style = "red" if load.pending is None or load.pending > BEHIND or load.dead else ""
         loads.add_row(load.service, f"{load.events_per_s:g}", unread, str(load.dead), style=style)
-    downloads: list[RenderableType] = [Text(f"{each.namespace}/{each.name} {progress_text(each)}") for each in shown.downloads]
-    return Group(Text(head, style="bold"), loads, *(downloads or [Text("nothing is being downloaded", style="dim")]))
+    downloads: list[RenderableType] = [
+        Text(f"{each.namespace}/{each.name} {progress_text(each)}") for each in shown.downloads
+    ]
+    return Group(
+        Text(head, style="bold"),
+        loads,
+        *(downloads or [Text("nothing is being downloaded", style="dim")]),
+    )

@@ -39,6 +39,11 @@ async def _annotate(found: Sequence[Key], value: str, kubeconfig: Path | None) -
     async with cluster_at(kubeconfig) as cluster:
         for each in found:
             try:
-                await cluster.merge_patch(RESOURCES[each.kind], each.namespace, each.name, {"metadata": {"annotations": {ANNOTATION_RETRY: value}}})
+                await cluster.merge_patch(
+                    RESOURCES[each.kind],
+                    each.namespace,
+                    each.name,
+                    {"metadata": {"annotations": {ANNOTATION_RETRY: value}}},
+                )
             except KubeError as error:
                 raise RuntimeError(f"{each}: {told(error)}") from error

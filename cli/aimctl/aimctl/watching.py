@@ -49,7 +49,12 @@ def is_ready(body: Body) -> bool:
 def row(body: Body) -> tuple[str, str, str, str]:
     """Object, state, reason, message."""
     ready = condition(body, READY)
-    return str(key_of(body)), str((body.get("status") or {}).get("status", "…")), str(ready.get("reason", "")), str(ready.get("message", ""))
+    return (
+        str(key_of(body)),
+        str((body.get("status") or {}).get("status", "…")),
+        str(ready.get("reason", "")),
+        str(ready.get("message", "")),
+    )
 
 
 def progress_text(progress: Progress) -> str:
@@ -67,10 +72,14 @@ def table(picture: Picture) -> Group:
             working = condition(body, PROGRESSING).get("status") == "True"
             style = "green" if is_ready(body) else "yellow" if working else "red"
             cells = row(body)
-            shown.add_row(Text(cells[0]), Text(cells[1], style=style), Text(cells[2]), Text(cells[3]))
+            shown.add_row(
+                Text(cells[0]), Text(cells[1], style=style), Text(cells[2]), Text(cells[3])
+            )
     if picture.progress is None:
         return Group(shown)
-    bar = ProgressBar(total=max(1, picture.progress.total), completed=picture.progress.bytes, width=40)
+    bar = ProgressBar(
+        total=max(1, picture.progress.total), completed=picture.progress.bytes, width=40
+    )
     return Group(shown, bar, Text(progress_text(picture.progress)))
 
 
@@ -78,7 +87,9 @@ def table(picture: Picture) -> Group:
 async def watching(cluster: Cluster, bus: Bus, namespace: str) -> AsyncIterator[Picture]:
     """A picture that is kept up to date for as long as the block lasts."""
     picture = Picture()
-    tasks = [asyncio.create_task(_watch(cluster, resource, namespace, picture)) for resource in SHOWN]
+    tasks = [
+        asyncio.create_task(_watch(cluster, resource, namespace, picture)) for resource in SHOWN
+    ]
     tasks.append(asyncio.create_task(_progress(bus, namespace, picture)))
     try:
         yield picture
@@ -105,7 +116,9 @@ async def _watch(cluster: Cluster, resource: Resource, namespace: str, picture: 
 
 
 async def _progress(bus: Bus, namespace: str, picture: Picture) -> None:
-    async with contextlib.aclosing(follow_live(bus, f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.{namespace}.>")) as lines:
+    async with contextlib.aclosing(
+        follow_live(bus, f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.{namespace}.>")
+    ) as lines:
         async for progress in lines:
             picture.progress = progress
             picture.changed.set()
@@ -129,7 +142,14 @@ async def _tell_until_ready(picture: Picture, service: str, console: PlainConsol
     while True:
         lines = [row(body) for resource in SHOWN for body in picture.of_kind(resource)]
         if picture.progress is not None:
-            lines.append((f"{CACHE.kind}/{picture.progress.namespace}/{picture.progress.name}", "", "", progress_text(picture.progress)))
+            lines.append(
+                (
+                    f"{CACHE.kind}/{picture.progress.namespace}/{picture.progress.name}",
+                    "",
+                    "",
+                    progress_text(picture.progress),
+                )
+            )
         for line in lines:
             if line not in told:
                 told.add(line)

@@ -22,7 +22,11 @@ def say(console: PlainConsole, text: str, style: str = "") -> None:
 
 def resource_of(kind: str) -> Resource | None:
     """As kubectl takes a kind: itself, its plural or a short name, in any case."""
-    known = {alias.lower(): resource for resource in RESOURCES.values() for alias in (resource.kind, resource.plural)}
+    known = {
+        alias.lower(): resource
+        for resource in RESOURCES.values()
+        for alias in (resource.kind, resource.plural)
+    }
     known |= {alias: RESOURCES[each.__name__] for each in KINDS for alias in each.short_names}
     return known.get(kind.lower())
 
@@ -32,7 +36,9 @@ def key_of(text: str, namespace: str | None) -> Key:
     kind, slash, name = text.partition("/")
     resource = resource_of(kind)
     if not slash or not name or resource is None:
-        raise ValueError(f"{text!r} is not KIND/NAME with a kind that this control plane knows, such as AIMService/chat or mc/weights")
+        raise ValueError(
+            f"{text!r} is not KIND/NAME with a kind that this control plane knows, such as AIMService/chat or mc/weights"
+        )
     if resource.namespaced and namespace is None:
         raise ValueError(f"{resource.kind} is namespaced: say which with -n")
     return Key(resource.kind, namespace if resource.namespaced else None, name)
@@ -45,7 +51,9 @@ def moment(text: str, now: datetime.datetime) -> datetime.datetime:
     try:
         given = parse_timestamp(text)
     except ValueError:
-        raise ValueError(f"{text!r} is neither a time such as 2030-01-02T03:04:05Z nor how long ago, such as 15m") from None
+        raise ValueError(
+            f"{text!r} is neither a time such as 2030-01-02T03:04:05Z nor how long ago, such as 15m"
+        ) from None
     return given if given.tzinfo is not None else given.replace(tzinfo=datetime.UTC)
 
 
@@ -53,7 +61,10 @@ def duration_s(text: str) -> float:
     """`90s`, `5m`, `1h30m`, or seconds alone. Raises ValueError."""
     parts = _AGO.findall(text)
     if "".join(map("".join, parts)) == text and parts:
-        return sum((datetime.timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), datetime.timedelta()).total_seconds()
+        return sum(
+            (datetime.timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts),
+            datetime.timedelta(),
+        ).total_seconds()
     if not text.isdecimal():
         raise ValueError(f"{text!r} is not a duration such as 90s or 5m")
     return float(text)
@@ -64,7 +75,11 @@ def seconds(duration_s: float) -> str:
     if duration_s < 10:
         return f"{max(0.0, duration_s):.1f} s"
     whole = round(duration_s)
-    for unit, name, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for unit, name, smaller, below in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if whole >= unit:
             rest = whole % unit // smaller
             return f"{whole // unit} {name}" + (f" {rest} {below}" if rest else "")

@@ -18,12 +18,19 @@ READY = Goal("ready")
 
 
 def service(*conditions: dict[str, Any]) -> dict[str, Any]:
-    return cr(SERVICE.kind, "chat", {"model": "m", "templateRef": "fast"}, status={"conditions": list(conditions)})
+    return cr(
+        SERVICE.kind,
+        "chat",
+        {"model": "m", "templateRef": "fast"},
+        status={"conditions": list(conditions)},
+    )
 
 
 RUNS = projection(service(said("Ready", True, "Running", "/team/chat")))
 STARTS = projection(service(said("Ready", False, "CreatingRuntime", "starting")))
-FAILED = projection(service(said("Ready", False, "UnknownGPU", "no such GPU"), said("Failure", True, "UnknownGPU")))
+FAILED = projection(
+    service(said("Ready", False, "UnknownGPU", "no such GPU"), said("Failure", True, "UnknownGPU"))
+)
 NOTHING = Projection()
 
 
@@ -68,8 +75,15 @@ def test_what_is_reached(goal: str, seen: Projection, *, reached: bool) -> None:
     assert reached_by(goal_of(goal), seen, told(seen)) is reached
 
 
-WAITS_FOR_CACHE = service(said("Ready", False, "CacheWarming", "0 %"), said("Resolved", True), said("CacheReady", False, "CacheWarming"))
-NO_TEMPLATE = service(said("Ready", False, "TemplateNotFound", "no template"), said("Resolved", False, "TemplateNotFound"))
+WAITS_FOR_CACHE = service(
+    said("Ready", False, "CacheWarming", "0 %"),
+    said("Resolved", True),
+    said("CacheReady", False, "CacheWarming"),
+)
+NO_TEMPLATE = service(
+    said("Ready", False, "TemplateNotFound", "no template"),
+    said("Resolved", False, "TemplateNotFound"),
+)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +152,13 @@ async def test_news_that_change_nothing_do_not_make_it_wait_longer() -> None:
 
 
 def isvc(*conditions: dict[str, Any]) -> dict[str, Any]:
-    return cr(INFERENCE_SERVICE.kind, "chat", {}, owner=(SERVICE.kind, "chat"), status={"conditions": list(conditions)})
+    return cr(
+        INFERENCE_SERVICE.kind,
+        "chat",
+        {},
+        owner=(SERVICE.kind, "chat"),
+        status={"conditions": list(conditions)},
+    )
 
 
 NO_POD = service(
@@ -152,21 +172,62 @@ NO_POD = service(
 @pytest.mark.parametrize(
     ("seen", "goal", "line"),
     [
-        pytest.param((NO_POD, isvc(said("Ready", True))), READY, "AIMService/chat waits: 0 of 1 replicas are ready", id="what-it-needs-is-ready"),
-        pytest.param((NO_POD, isvc(said("Ready", False, ""))), READY, "InferenceService/chat is not ready yet", id="no-reason-no-message"),
-        pytest.param((NO_POD, isvc(said("Ready", False, "X", "y"))), READY, "InferenceService/chat is not ready yet: X: y", id="reason-and-message"),
-        pytest.param((service(said("Ready", False, "Starting")),), READY, "AIMService/chat waits: Starting", id="only-a-reason"),
         pytest.param(
-            (service(said("Ready", True, "Running", "up"), said("RoutingReady", False, "ConfiguringRoute", "no gateway answers")),),
+            (NO_POD, isvc(said("Ready", True))),
+            READY,
+            "AIMService/chat waits: 0 of 1 replicas are ready",
+            id="what-it-needs-is-ready",
+        ),
+        pytest.param(
+            (NO_POD, isvc(said("Ready", False, ""))),
+            READY,
+            "InferenceService/chat is not ready yet",
+            id="no-reason-no-message",
+        ),
+        pytest.param(
+            (NO_POD, isvc(said("Ready", False, "X", "y"))),
+            READY,
+            "InferenceService/chat is not ready yet: X: y",
+            id="reason-and-message",
+        ),
+        pytest.param(
+            (service(said("Ready", False, "Starting")),),
+            READY,
+            "AIMService/chat waits: Starting",
+            id="only-a-reason",
+        ),
+        pytest.param(
+            (
+                service(
+                    said("Ready", True, "Running", "up"),
+                    said("RoutingReady", False, "ConfiguringRoute", "no gateway answers"),
+                ),
+            ),
             goal_of("condition=RoutingReady"),
             "AIMService/chat is not RoutingReady=True: ConfiguringRoute: no gateway answers",
             id="another-condition-than-ready",
         ),
-        pytest.param((service(said("Ready", True, "Running")),), goal_of("condition=Odd"), "AIMService/chat is not Odd=True", id="no-such-condition"),
-        pytest.param((service(said("Ready", True, "Running")),), goal_of("deleted"), "AIMService/chat is ready: Running", id="what-is-to-go"),
+        pytest.param(
+            (service(said("Ready", True, "Running")),),
+            goal_of("condition=Odd"),
+            "AIMService/chat is not Odd=True",
+            id="no-such-condition",
+        ),
+        pytest.param(
+            (service(said("Ready", True, "Running")),),
+            goal_of("deleted"),
+            "AIMService/chat is ready: Running",
+            id="what-is-to-go",
+        ),
     ],
 )
-async def test_what_is_ready_is_never_what_is_waited_for(seen: tuple[dict[str, Any], ...], goal: Goal, line: str) -> None:
+async def test_what_is_ready_is_never_what_is_waited_for(
+    seen: tuple[dict[str, Any], ...], goal: Goal, line: str
+) -> None:
     first = projection(*seen)
-    last = NOTHING if goal.what == "deleted" else projection(service(said("Ready", True, "Running"), said(goal.type_ or "Ready", True)))
+    last = (
+        NOTHING
+        if goal.what == "deleted"
+        else projection(service(said("Ready", True, "Running"), said(goal.type_ or "Ready", True)))
+    )
     assert await decided(first, last, goal=goal) == (Code.REACHED, [line])

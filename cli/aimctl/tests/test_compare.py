@@ -12,20 +12,45 @@ from aimschema.resources import INFERENCE_SERVICE, JOB, SERVICE, key_of
 from aimservice.testing import obj
 
 Body = dict[str, Any]
-CONTAINER = {"name": "c", "image": "i:1", "args": ["--a"], "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}
-RUNTIME = obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec={"predictor": {"maxReplicas": 1, "containers": [CONTAINER]}})
-DOWNLOAD = obj(JOB.kind, "j", owner=(SERVICE.kind, "s"), spec={"backoffLimit": 0, "template": {"spec": {"containers": [CONTAINER]}}})
+CONTAINER = {
+    "name": "c",
+    "image": "i:1",
+    "args": ["--a"],
+    "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+}
+RUNTIME = obj(
+    INFERENCE_SERVICE.kind,
+    "s",
+    owner=(SERVICE.kind, "s"),
+    spec={"predictor": {"maxReplicas": 1, "containers": [CONTAINER]}},
+)
+DOWNLOAD = obj(
+    JOB.kind,
+    "j",
+    owner=(SERVICE.kind, "s"),
+    spec={"backoffLimit": 0, "template": {"spec": {"containers": [CONTAINER]}}},
+)
 
 
 def whole(body: Body) -> ObjectChanged:
     key = key_of(body)
-    return ObjectChanged(kind=key.kind, namespace=key.namespace, name=key.name, uid="u", resource_version="1", object=body)
+    return ObjectChanged(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid="u",
+        resource_version="1",
+        object=body,
+    )
 
 
 def cut(body: Body) -> ObjectChanged:
     """As a watcher of today tells of it."""
     event = whole(published(body))
-    return ObjectChanged(**{name: getattr(event, name) for name in event.__struct_fields__} | {"truncated": (HASHES,)})
+    return ObjectChanged(
+        **{name: getattr(event, name) for name in event.__struct_fields__}
+        | {"truncated": (HASHES,)}
+    )
 
 
 def edited(body: Body, value: Any, *path: str | int) -> Body:
@@ -47,11 +72,25 @@ def test_the_same_object_is_alike(event: Any, body: Body) -> None:
     ("event", "body", "path"),
     [
         pytest.param(whole, RUNTIME, ("spec", "predictor", "containers", 0, "image"), id="image"),
-        pytest.param(cut, RUNTIME, ("spec", "predictor", "containers", 0, "image"), id="image-in-a-cut-event"),
-        pytest.param(whole, RUNTIME, ("spec", "predictor", "containers", 0, "env", 0, "value"), id="literal"),
-        pytest.param(cut, RUNTIME, ("spec", "predictor", "containers", 0, "env", 0, "name"), id="variable-in-a-cut-event"),
+        pytest.param(
+            cut, RUNTIME, ("spec", "predictor", "containers", 0, "image"), id="image-in-a-cut-event"
+        ),
+        pytest.param(
+            whole, RUNTIME, ("spec", "predictor", "containers", 0, "env", 0, "value"), id="literal"
+        ),
+        pytest.param(
+            cut,
+            RUNTIME,
+            ("spec", "predictor", "containers", 0, "env", 0, "name"),
+            id="variable-in-a-cut-event",
+        ),
         pytest.param(whole, DOWNLOAD, ("spec", "backoffLimit"), id="job"),
-        pytest.param(whole, DOWNLOAD, ("spec", "template", "spec", "containers", 0, "args"), id="args-of-a-job"),
+        pytest.param(
+            whole,
+            DOWNLOAD,
+            ("spec", "template", "spec", "containers", 0, "args"),
+            id="args-of-a-job",
+        ),
     ],
 )
 def test_another_object_is_not(event: Any, body: Body, path: tuple[str | int, ...]) -> None:
@@ -59,4 +98,7 @@ def test_another_object_is_not(event: Any, body: Body, path: tuple[str | int, ..
 
 
 def test_a_literal_that_is_not_in_the_event_is_not_compared() -> None:
-    assert applied_alike(cut(RUNTIME), edited(RUNTIME, "other", "spec", "predictor", "containers", 0, "env", 0, "value"))
+    assert applied_alike(
+        cut(RUNTIME),
+        edited(RUNTIME, "other", "spec", "predictor", "containers", 0, "env", 0, "value"),
+    )

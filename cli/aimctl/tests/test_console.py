@@ -71,9 +71,22 @@ def test_a_terminal_gets_our_styles_besides(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("form", get_args(Form))
 def test_dead_letters_are_shown_literally(text: str, form: Form) -> None:
-    letter = DeadLetter(service="cacher", kind="ModelCache", namespace="ml", name="c", error=text, attempts=5)
+    letter = DeadLetter(
+        service="cacher", kind="ModelCache", namespace="ml", name="c", error=text, attempts=5
+    )
     on = console()
-    show([Found(letter, "aim.dead.cacher.ModelCache.ml.c", 1, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC))], on, form)
+    show(
+        [
+            Found(
+                letter,
+                "aim.dead.cacher.ModelCache.ml.c",
+                1,
+                datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC),
+            )
+        ],
+        on,
+        form,
+    )
     assert all(line.isprintable() for line in shown(on).split("\n"))
     if text.isprintable():
         assert text in shown(on)
@@ -82,7 +95,11 @@ def test_dead_letters_are_shown_literally(text: str, form: Form) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_watched_is_shown_literally(text: str) -> None:
     ready = {"type": "Ready", "status": "False", "reason": text, "message": text}
-    body = {"kind": "AIMService", "metadata": {"namespace": "ns", "name": "s"}, "status": {"status": text, "conditions": [ready]}}
+    body = {
+        "kind": "AIMService",
+        "metadata": {"namespace": "ns", "name": "s"},
+        "status": {"status": text, "conditions": [ready]},
+    }
     on = console()
     on.print(table(Picture({("AIMService", "s"): body})))
     assert all(line.isprintable() for line in shown(on).split("\n"))

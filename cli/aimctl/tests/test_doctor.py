@@ -14,47 +14,105 @@ from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts
 from aimctl.doctor.findings import findings
 from aimctl.doctor.network import ENFORCE
 from aimctl.services import SERVICES
-from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, GATEWAY_CLASS, NETWORK_POLICY, NODE, SERVICE_ACCOUNT
+from aimlab.kinds import (
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    GATEWAY_CLASS,
+    NETWORK_POLICY,
+    NODE,
+    SERVICE_ACCOUNT,
+)
 from aimlab.testing.permissions import Grant
 from aimschema.crds import crd
 from aimschema.kinds import KINDS
-from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, LEASE, MODEL, NAMESPACE, ROUTE, SERVICE, STORAGE_CLASS, TEMPLATE
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    LEASE,
+    MODEL,
+    NAMESPACE,
+    ROUTE,
+    SERVICE,
+    STORAGE_CLASS,
+    TEMPLATE,
+)
 
 NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
-TRUE = [{"type": type_, "status": "True"} for type_ in ("Ready", "Accepted", "Programmed", "Established")]
+TRUE = [
+    {"type": type_, "status": "True"}
+    for type_ in ("Ready", "Accepted", "Programmed", "Established")
+]
 ALL = {"allowedRoutes": {"namespaces": {"from": "All"}}}
 
 
 def body(name: str, namespace: str | None = None, spec: Body | None = None, **fields: Any) -> Body:
-    metadata = {"name": name, "labels": fields.pop("labels", {}), "annotations": fields.pop("annotations", {})}
-    return {"metadata": metadata | ({"namespace": namespace} if namespace else {}), "spec": spec or {}, **fields}
+    metadata = {
+        "name": name,
+        "labels": fields.pop("labels", {}),
+        "annotations": fields.pop("annotations", {}),
+    }
+    return {
+        "metadata": metadata | ({"namespace": namespace} if namespace else {}),
+        "spec": spec or {},
+        **fields,
+    }
 
 
 def definition(resource: Any, schema: Any = None) -> Body:
     version = {"name": resource.version, "served": True, "schema": schema}
-    return body(f"{resource.plural}.{resource.group}", spec={"versions": [version]}, status={"conditions": TRUE})
+    return body(
+        f"{resource.plural}.{resource.group}",
+        spec={"versions": [version]},
+        status={"conditions": TRUE},
+    )
 
 
 def lease(service: str, **spec: str) -> Body:
-    return body(f"aim-{service}", "aim-system", {"holderIdentity": "pod-1", "renewTime": "2030-01-01T11:59:58.000000Z", **spec})
+    return body(
+        f"aim-{service}",
+        "aim-system",
+        {"holderIdentity": "pod-1", "renewTime": "2030-01-01T11:59:58.000000Z", **spec},
+    )
 
 
-def node(labels: Mapping[str, str], *, cpu: str = "64", memory: str = "512Gi", **allocatable: str) -> Body:
+def node(
+    labels: Mapping[str, str], *, cpu: str = "64", memory: str = "512Gi", **allocatable: str
+) -> Body:
     gpus = {f"{vendor}.com/gpu": count for vendor, count in allocatable.items()}
-    return body("n1", labels=labels, status={"conditions": TRUE, "allocatable": {"cpu": cpu, "memory": memory, **gpus}})
+    return body(
+        "n1",
+        labels=labels,
+        status={"conditions": TRUE, "allocatable": {"cpu": cpu, "memory": memory, **gpus}},
+    )
 
 
 def gateway(**listener: Any) -> Body:
     listeners = [{"name": "http", "port": 80, "protocol": "HTTP", **ALL, **listener}]
-    return body("public", "edge", {"listeners": listeners}, status={"conditions": TRUE, "addresses": [{"value": "10.0.0.1"}]})
+    return body(
+        "public",
+        "edge",
+        {"listeners": listeners},
+        status={"conditions": TRUE, "addresses": [{"value": "10.0.0.1"}]},
+    )
 
 
 def config(**spec: Any) -> Body:
-    return body("default", "team", {"routing": {"gateway": {"name": "public", "namespace": "edge"}}, **spec})
+    return body(
+        "default", "team", {"routing": {"gateway": {"name": "public", "namespace": "edge"}}, **spec}
+    )
 
 
-def storage_class(name: str = "shared", provisioner: str = "nfs.csi.k8s.io", *, default: bool = True) -> Body:
-    return body(name, annotations={"storageclass.kubernetes.io/is-default-class": str(default).lower()}, provisioner=provisioner)
+def storage_class(
+    name: str = "shared", provisioner: str = "nfs.csi.k8s.io", *, default: bool = True
+) -> Body:
+    return body(
+        name,
+        annotations={"storageclass.kubernetes.io/is-default-class": str(default).lower()},
+        provisioner=provisioner,
+    )
 
 
 def checked(account: str, verb: str = "create", *, allowed: bool = True) -> Checked:
@@ -62,32 +120,63 @@ def checked(account: str, verb: str = "create", *, allowed: bool = True) -> Chec
 
 
 def controller(ready: int, *images: str) -> Body:
-    template = {"spec": {"containers": [{"image": image} for image in images or ("kserve/kserve-controller:v0.16.0",)]}}
-    return body("kserve-controller-manager", "kserve", {"replicas": 1, "template": template}, status={"readyReplicas": ready})
+    template = {
+        "spec": {
+            "containers": [
+                {"image": image} for image in images or ("kserve/kserve-controller:v0.16.0",)
+            ]
+        }
+    }
+    return body(
+        "kserve-controller-manager",
+        "kserve",
+        {"replicas": 1, "template": template},
+        status={"readyReplicas": ready},
+    )
 
 
 def policy(*egress: Body) -> Body:
-    return body("aim-services", "aim-system", {"podSelector": {}, "policyTypes": ["Egress"], "egress": list(egress)})
+    return body(
+        "aim-services",
+        "aim-system",
+        {"podSelector": {}, "policyTypes": ["Egress"], "egress": list(egress)},
+    )
 
 
 def api_server(port: int, address: str = "10.1.2.3") -> Body:
-    return body("kubernetes", "default", endpoints=[{"addresses": [address]}], ports=[{"name": "https", "port": port}])
+    return body(
+        "kubernetes",
+        "default",
+        endpoints=[{"addresses": [address]}],
+        ports=[{"name": "https", "port": port}],
+    )
 
 
 def out(cidr: str, *ports: int, **block: Any) -> Body:
-    return {"to": [{"ipBlock": {"cidr": cidr, **block}}], "ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+    return {
+        "to": [{"ipBlock": {"cidr": cidr, **block}}],
+        "ports": [{"port": port, "protocol": "TCP"} for port in ports],
+    }
 
 
 DEFINITIONS: dict[str, Body | None] = {
     each["metadata"]["name"]: each
     for each in (
-        *(definition(next(r for r in LISTED if r.kind == kind.__name__), crd(kind)["spec"]["versions"][0]["schema"]) for kind in KINDS),
+        *(
+            definition(
+                next(r for r in LISTED if r.kind == kind.__name__),
+                crd(kind)["spec"]["versions"][0]["schema"],
+            )
+            for kind in KINDS
+        ),
         *map(definition, (INFERENCE_SERVICE, GATEWAY, ROUTE)),
     )
 }
 AMD = {"amd.com/gpu.device-id": "74a1"}
 WANTED = {"gpuModel": "MI300X", "gpusPerReplica": 4}
-OBJECTS: dict[str, tuple[Body, ...]] = {resource.kind: () for resource in (*LISTED, *LISTED_TOO)} | {
+OBJECTS: dict[str, tuple[Body, ...]] = {
+    resource.kind: () for resource in (*LISTED, *LISTED_TOO)
+} | {
     NAMESPACE.kind: (body("aim-system"), body("team", labels={"tier": "gold"}), body("edge")),
     SERVICE_ACCOUNT.kind: tuple(body(f"aim-{service}", "aim-system") for service in SERVICES),
     LEASE.kind: tuple(map(lease, SERVICES)),
@@ -138,7 +227,19 @@ def not_ok(facts: Facts) -> list[Finding]:
 
 def test_of_a_cluster_that_has_everything_nothing_bad_is_said_in_any_area() -> None:
     assert not_ok(WELL) == []
-    areas = {"kubernetes", "kinds", "kserve", "gateway api", "services", "permissions", "nats", "storage", "gateway", "gpu", "registry"}
+    areas = {
+        "kubernetes",
+        "kinds",
+        "kserve",
+        "gateway api",
+        "services",
+        "permissions",
+        "nats",
+        "storage",
+        "gateway",
+        "gpu",
+        "registry",
+    }
     assert {finding.area for finding in findings(WELL)} == areas
 
 
@@ -151,48 +252,160 @@ def other_schema() -> Body:
 
 NO_ACCOUNTS = with_objects(SERVICE_ACCOUNT)
 CASES = [
-    pytest.param(replace(WELL, server="v1.28.9"), "error", "older than 1.29", "upgrade", id="old-kubernetes"),
-    pytest.param(with_objects(NAMESPACE, body("team")), "error", "no namespace aim-system", "kubectl create namespace aim-system", id="no-namespace"),
-    pytest.param(replace(WELL, crds=Unknown("forbidden")), "warning", "definitions cannot be looked at: forbidden", "ask", id="crds-unseen"),
-    pytest.param(with_definition(CACHE, None), "error", "ModelCache is not installed", "kubectl apply -f deploy/crds", id="kind-missing"),
-    pytest.param(with_definition(CACHE, other_schema()), "warning", "ModelCache is of another release", "deploy/crds", id="kind-of-another-release"),
     pytest.param(
-        with_definition(CACHE, body("x", spec={"versions": [{"name": "v1", "served": True}]}, status={"conditions": TRUE})),
+        replace(WELL, server="v1.28.9"), "error", "older than 1.29", "upgrade", id="old-kubernetes"
+    ),
+    pytest.param(
+        with_objects(NAMESPACE, body("team")),
+        "error",
+        "no namespace aim-system",
+        "kubectl create namespace aim-system",
+        id="no-namespace",
+    ),
+    pytest.param(
+        replace(WELL, crds=Unknown("forbidden")),
+        "warning",
+        "definitions cannot be looked at: forbidden",
+        "ask",
+        id="crds-unseen",
+    ),
+    pytest.param(
+        with_definition(CACHE, None),
+        "error",
+        "ModelCache is not installed",
+        "kubectl apply -f deploy/crds",
+        id="kind-missing",
+    ),
+    pytest.param(
+        with_definition(CACHE, other_schema()),
+        "warning",
+        "ModelCache is of another release",
+        "deploy/crds",
+        id="kind-of-another-release",
+    ),
+    pytest.param(
+        with_definition(
+            CACHE,
+            body(
+                "x",
+                spec={"versions": [{"name": "v1", "served": True}]},
+                status={"conditions": TRUE},
+            ),
+        ),
         "error",
         "ModelCache is not served in v1alpha1",
         "deploy/crds",
         id="kind-of-another-version",
     ),
-    pytest.param(with_definition(INFERENCE_SERVICE, None), "error", "InferenceService v1beta1 is not installed", "install KServe", id="no-kserve"),
-    pytest.param(with_objects(DEPLOYMENT, controller(0)), "error", "0 of 1 pods ready", "kubectl -n kserve describe", id="kserve-not-ready"),
-    pytest.param(with_objects(DEPLOYMENT), "warning", "whether a controller runs is not known", "KServe", id="kserve-unseen"),
-    pytest.param(with_definition(ROUTE, None), "error", "HTTPRoute v1 is not installed", "standard-install.yaml", id="no-gateway-api"),
     pytest.param(
-        replace(WELL, objects={**OBJECTS, NODE.kind: Unknown("forbidden")}), "warning", "no Node can be looked at", "may list Node", id="nodes-unseen"
+        with_definition(INFERENCE_SERVICE, None),
+        "error",
+        "InferenceService v1beta1 is not installed",
+        "install KServe",
+        id="no-kserve",
     ),
-    pytest.param(with_objects(LEASE), "warning", "none of the six is at work", "aimctl up", id="nobody-at-work"),
-    pytest.param(with_objects(LEASE, *map(lease, SERVICES[1:])), "error", "not at work: aim-watcher", "aimctl up", id="one-not-at-work"),
     pytest.param(
-        with_objects(LEASE, lease(SERVICES[0], renewTime="2030-01-01T11:58:00Z"), *map(lease, SERVICES[1:])),
+        with_objects(DEPLOYMENT, controller(0)),
+        "error",
+        "0 of 1 pods ready",
+        "kubectl -n kserve describe",
+        id="kserve-not-ready",
+    ),
+    pytest.param(
+        with_objects(DEPLOYMENT),
+        "warning",
+        "whether a controller runs is not known",
+        "KServe",
+        id="kserve-unseen",
+    ),
+    pytest.param(
+        with_definition(ROUTE, None),
+        "error",
+        "HTTPRoute v1 is not installed",
+        "standard-install.yaml",
+        id="no-gateway-api",
+    ),
+    pytest.param(
+        replace(WELL, objects={**OBJECTS, NODE.kind: Unknown("forbidden")}),
+        "warning",
+        "no Node can be looked at",
+        "may list Node",
+        id="nodes-unseen",
+    ),
+    pytest.param(
+        with_objects(LEASE),
+        "warning",
+        "none of the six is at work",
+        "aimctl up",
+        id="nobody-at-work",
+    ),
+    pytest.param(
+        with_objects(LEASE, *map(lease, SERVICES[1:])),
+        "error",
+        "not at work: aim-watcher",
+        "aimctl up",
+        id="one-not-at-work",
+    ),
+    pytest.param(
+        with_objects(
+            LEASE, lease(SERVICES[0], renewTime="2030-01-01T11:58:00Z"), *map(lease, SERVICES[1:])
+        ),
         "error",
         "not at work: aim-watcher",
         "pods",
         id="lease-not-renewed",
     ),
     pytest.param(
-        with_objects(LEASE, lease(SERVICES[0], holderIdentity=""), *map(lease, SERVICES[1:])), "error", "aim-watcher", "pods", id="lease-given-back"
+        with_objects(LEASE, lease(SERVICES[0], holderIdentity=""), *map(lease, SERVICES[1:])),
+        "error",
+        "aim-watcher",
+        "pods",
+        id="lease-given-back",
     ),
-    pytest.param(replace(WELL, access=Unknown("no checkout")), "warning", "not looked at: no checkout", "from a checkout", id="access-not-asked"),
-    pytest.param(NO_ACCOUNTS, "warning", "none of the services' ServiceAccounts", "kubectl apply -f deploy/rbac", id="no-accounts"),
-    pytest.param(with_objects(SERVICE_ACCOUNT, *OBJECTS["ServiceAccount"][1:]), "error", "no ServiceAccount aim-watcher", "rbac", id="an-account"),
     pytest.param(
-        replace(WELL, access=Access((checked("aim-cacher", allowed=False), checked("aim-cacher", "patch", allowed=False), checked("aim-router")))),
+        replace(WELL, access=Unknown("no checkout")),
+        "warning",
+        "not looked at: no checkout",
+        "from a checkout",
+        id="access-not-asked",
+    ),
+    pytest.param(
+        NO_ACCOUNTS,
+        "warning",
+        "none of the services' ServiceAccounts",
+        "kubectl apply -f deploy/rbac",
+        id="no-accounts",
+    ),
+    pytest.param(
+        with_objects(SERVICE_ACCOUNT, *OBJECTS["ServiceAccount"][1:]),
+        "error",
+        "no ServiceAccount aim-watcher",
+        "rbac",
+        id="an-account",
+    ),
+    pytest.param(
+        replace(
+            WELL,
+            access=Access(
+                (
+                    checked("aim-cacher", allowed=False),
+                    checked("aim-cacher", "patch", allowed=False),
+                    checked("aim-router"),
+                )
+            ),
+        ),
         "error",
         "aim-cacher may not create, patch jobs.batch in every namespace",
         "kubectl apply -f deploy/rbac",
         id="permission-missing",
     ),
-    pytest.param(replace(WELL, access=Access(Unknown("forbidden"))), "warning", "is not known: forbidden", "subjectaccessreviews", id="may-not-ask"),
+    pytest.param(
+        replace(WELL, access=Access(Unknown("forbidden"))),
+        "warning",
+        "is not known: forbidden",
+        "subjectaccessreviews",
+        id="may-not-ask",
+    ),
     pytest.param(
         replace(WELL, access=Access((checked("aim-cacher"),), (checked("", allowed=False),))),
         "warning",
@@ -200,65 +413,206 @@ CASES = [
         "ask for it",
         id="own-permission-missing",
     ),
-    pytest.param(replace(WELL, bus=Unknown("no NATS server answers")), "error", "no NATS server answers", "AIM_NATS_URL", id="no-nats"),
-    pytest.param(replace(WELL, bus=Unknown("nobody"), nats_url=""), "warning", "nobody", "AIM_NATS_URL", id="no-nats-was-named"),
-    pytest.param(with_bus(log=None, state=None), "warning", "no stream AIM_LOG, AIM_STATE", "start the watcher", id="no-streams"),
-    pytest.param(with_bus(state=replace(STATE, last_seq=99)), "error", "no mirror of the present AIM_LOG (99 of 10)", "watcher", id="another-log"),
-    pytest.param(with_bus(state=replace(STATE, lag=5000)), "warning", "5000 messages behind", "disk", id="mirror-behind"),
-    pytest.param(with_bus(log=replace(LOG, size_bytes=1 << 30)), "warning", "drops events before their time", "AIM_NATS_MAX_BYTES", id="log-full"),
-    pytest.param(with_bus(used_bytes=95, most_bytes=100), "warning", "95 B of the 100 B", "more room", id="account-full"),
     pytest.param(
-        with_objects(STORAGE_CLASS), "error", "no default storage class; AIMNamespaceConfig team/default", "cacheStorage", id="no-default-class"
+        replace(WELL, bus=Unknown("no NATS server answers")),
+        "error",
+        "no NATS server answers",
+        "AIM_NATS_URL",
+        id="no-nats",
     ),
     pytest.param(
-        with_objects(STORAGE_CLASS, storage_class(), storage_class("other")), "warning", "all the default", "off all but one", id="two-defaults"
+        replace(WELL, bus=Unknown("nobody"), nats_url=""),
+        "warning",
+        "nobody",
+        "AIM_NATS_URL",
+        id="no-nats-was-named",
     ),
     pytest.param(
-        with_objects(CONFIG, config(cacheStorageClassName="fast")), "error", "no storage class fast, which AIMNamesp", "create it", id="class-missing"
+        with_bus(log=None, state=None),
+        "warning",
+        "no stream AIM_LOG, AIM_STATE",
+        "start the watcher",
+        id="no-streams",
     ),
     pytest.param(
-        with_objects(STORAGE_CLASS, storage_class(provisioner="ebs.csi.aws.com")), "warning", "no ReadWriteMany", "shared", id="class-for-one-node"
+        with_bus(state=replace(STATE, last_seq=99)),
+        "error",
+        "no mirror of the present AIM_LOG (99 of 10)",
+        "watcher",
+        id="another-log",
     ),
     pytest.param(
-        with_objects(STORAGE_CLASS, storage_class(provisioner="example.com/x")), "warning", "cannot be known", "ask for one", id="class-nobody-knows"
-    ),
-    pytest.param(with_objects(GATEWAY_CLASS), "warning", "no GatewayClass is accepted", "install a Gateway API", id="no-gateway-class"),
-    pytest.param(with_objects(GATEWAY), "error", "no Gateway edge/public", "spec.routing", id="no-gateway"),
-    pytest.param(
-        with_objects(CONFIG, config(routing={})), "error", "routing without a gateway", "spec.routing.gateway.name", id="routing-without-gateway"
-    ),
-    pytest.param(with_objects(GATEWAY, gateway() | {"status": {}}), "error", "not Accepted and Programmed", "describe gateway", id="gateway-not-up"),
-    pytest.param(
-        with_objects(GATEWAY, gateway() | {"status": {"conditions": TRUE}}), "warning", "has no address yet", "describe", id="gateway-without-address"
+        with_bus(state=replace(STATE, lag=5000)),
+        "warning",
+        "5000 messages behind",
+        "disk",
+        id="mirror-behind",
     ),
     pytest.param(
-        with_objects(GATEWAY, gateway(allowedRoutes={})), "error", "takes HTTPRoutes from namespace team", "allowedRoutes", id="other-namespace"
+        with_bus(log=replace(LOG, size_bytes=1 << 30)),
+        "warning",
+        "drops events before their time",
+        "AIM_NATS_MAX_BYTES",
+        id="log-full",
     ),
-    pytest.param(with_objects(GATEWAY, gateway(protocol="TCP")), "error", "takes HTTPRoutes from", "allowedRoutes", id="no-http-listener"),
     pytest.param(
-        with_objects(GATEWAY, gateway(allowedRoutes={"namespaces": {"from": "Selector", "selector": {"matchLabels": {"tier": "lead"}}}})),
+        with_bus(used_bytes=95, most_bytes=100),
+        "warning",
+        "95 B of the 100 B",
+        "more room",
+        id="account-full",
+    ),
+    pytest.param(
+        with_objects(STORAGE_CLASS),
+        "error",
+        "no default storage class; AIMNamespaceConfig team/default",
+        "cacheStorage",
+        id="no-default-class",
+    ),
+    pytest.param(
+        with_objects(STORAGE_CLASS, storage_class(), storage_class("other")),
+        "warning",
+        "all the default",
+        "off all but one",
+        id="two-defaults",
+    ),
+    pytest.param(
+        with_objects(CONFIG, config(cacheStorageClassName="fast")),
+        "error",
+        "no storage class fast, which AIMNamesp",
+        "create it",
+        id="class-missing",
+    ),
+    pytest.param(
+        with_objects(STORAGE_CLASS, storage_class(provisioner="ebs.csi.aws.com")),
+        "warning",
+        "no ReadWriteMany",
+        "shared",
+        id="class-for-one-node",
+    ),
+    pytest.param(
+        with_objects(STORAGE_CLASS, storage_class(provisioner="example.com/x")),
+        "warning",
+        "cannot be known",
+        "ask for one",
+        id="class-nobody-knows",
+    ),
+    pytest.param(
+        with_objects(GATEWAY_CLASS),
+        "warning",
+        "no GatewayClass is accepted",
+        "install a Gateway API",
+        id="no-gateway-class",
+    ),
+    pytest.param(
+        with_objects(GATEWAY), "error", "no Gateway edge/public", "spec.routing", id="no-gateway"
+    ),
+    pytest.param(
+        with_objects(CONFIG, config(routing={})),
+        "error",
+        "routing without a gateway",
+        "spec.routing.gateway.name",
+        id="routing-without-gateway",
+    ),
+    pytest.param(
+        with_objects(GATEWAY, gateway() | {"status": {}}),
+        "error",
+        "not Accepted and Programmed",
+        "describe gateway",
+        id="gateway-not-up",
+    ),
+    pytest.param(
+        with_objects(GATEWAY, gateway() | {"status": {"conditions": TRUE}}),
+        "warning",
+        "has no address yet",
+        "describe",
+        id="gateway-without-address",
+    ),
+    pytest.param(
+        with_objects(GATEWAY, gateway(allowedRoutes={})),
+        "error",
+        "takes HTTPRoutes from namespace team",
+        "allowedRoutes",
+        id="other-namespace",
+    ),
+    pytest.param(
+        with_objects(GATEWAY, gateway(protocol="TCP")),
+        "error",
+        "takes HTTPRoutes from",
+        "allowedRoutes",
+        id="no-http-listener",
+    ),
+    pytest.param(
+        with_objects(
+            GATEWAY,
+            gateway(
+                allowedRoutes={
+                    "namespaces": {
+                        "from": "Selector",
+                        "selector": {"matchLabels": {"tier": "lead"}},
+                    }
+                }
+            ),
+        ),
         "error",
         "takes HTTPRoutes from",
         "allowedRoutes",
         id="selector-does-not-fit",
     ),
     pytest.param(
-        with_objects(CONFIG, config(routing={"gateway": {"name": "public", "namespace": "edge", "sectionName": "tls"}})),
+        with_objects(
+            CONFIG,
+            config(
+                routing={"gateway": {"name": "public", "namespace": "edge", "sectionName": "tls"}}
+            ),
+        ),
         "error",
         "no listener as AIMNamespaceConfig team/default names it (sectionName tls",
         "spec.routing.gateway",
         id="no-such-listener",
     ),
-    pytest.param(with_objects(NODE, node({}, amd="8")), "warning", "no label amd.com/gpu.device-id", "node labeller", id="node-not-labelled"),
     pytest.param(
-        with_objects(NODE, node({"beta.amd.com/gpu.device-id": "74a1"}, amd="8")), "warning", "older node labeller", "install", id="beta-label"
+        with_objects(NODE, node({}, amd="8")),
+        "warning",
+        "no label amd.com/gpu.device-id",
+        "node labeller",
+        id="node-not-labelled",
     ),
-    pytest.param(with_objects(NODE, node(AMD)), "warning", "has no amd.com/gpu to give", "device plugin", id="no-device-plugin"),
-    pytest.param(with_objects(NODE), "warning", "no node that is ready has a GPU", "add such nodes", id="no-gpu-nodes"),
     pytest.param(
-        with_objects(NODE, node({"amd.com/gpu.device-id": "740f"}, amd="8")), "error", "wants MI300X, which no node", "74a1", id="another-gpu"
+        with_objects(NODE, node({"beta.amd.com/gpu.device-id": "74a1"}, amd="8")),
+        "warning",
+        "older node labeller",
+        "install",
+        id="beta-label",
     ),
-    pytest.param(with_objects(NODE, node(AMD, amd="2")), "error", "wants 4 MI300X in one node; 2 is the most", "amd.com/gpu: 4", id="too-few-gpus"),
+    pytest.param(
+        with_objects(NODE, node(AMD)),
+        "warning",
+        "has no amd.com/gpu to give",
+        "device plugin",
+        id="no-device-plugin",
+    ),
+    pytest.param(
+        with_objects(NODE),
+        "warning",
+        "no node that is ready has a GPU",
+        "add such nodes",
+        id="no-gpu-nodes",
+    ),
+    pytest.param(
+        with_objects(NODE, node({"amd.com/gpu.device-id": "740f"}, amd="8")),
+        "error",
+        "wants MI300X, which no node",
+        "74a1",
+        id="another-gpu",
+    ),
+    pytest.param(
+        with_objects(NODE, node(AMD, amd="2")),
+        "error",
+        "wants 4 MI300X in one node; 2 is the most",
+        "amd.com/gpu: 4",
+        id="too-few-gpus",
+    ),
     pytest.param(
         with_objects(TEMPLATE, body("fast", "team", WANTED | {"gpuModel": "MI999"})),
         "error",
@@ -267,12 +621,24 @@ CASES = [
         id="gpu",
     ),
     pytest.param(
-        with_objects(MODEL, body("m", spec={"image": "org/UPPER"})), "error", "AIMClusterModel m:", "spec.image of AIMClusterModel m", id="bad-image"
+        with_objects(MODEL, body("m", spec={"image": "org/UPPER"})),
+        "error",
+        "AIMClusterModel m:",
+        "spec.image of AIMClusterModel m",
+        id="bad-image",
     ),
     pytest.param(
         with_objects(
             MODEL,
-            body("m", spec={"image": "a/b"}, status={"conditions": [{"type": "ImageInspected", "status": "False", "message": "401 from a"}]}),
+            body(
+                "m",
+                spec={"image": "a/b"},
+                status={
+                    "conditions": [
+                        {"type": "ImageInspected", "status": "False", "message": "401 from a"}
+                    ]
+                },
+            ),
         ),
         "error",
         "AIMClusterModel m: 401 from a",
@@ -280,7 +646,11 @@ CASES = [
         id="image-not-inspected",
     ),
     pytest.param(
-        with_objects(NODE, node(AMD, amd="8", cpu="15900m")), "error", "with cpu 16 and memory 128Gi in one node", "cpu: 16", id="too-little-cpu"
+        with_objects(NODE, node(AMD, amd="8", cpu="15900m")),
+        "error",
+        "with cpu 16 and memory 128Gi in one node",
+        "cpu: 16",
+        id="too-little-cpu",
     ),
     pytest.param(
         with_objects(NODE, node(AMD, amd="8", memory="131000000Ki")),
@@ -290,23 +660,43 @@ CASES = [
         id="too-little-memory",
     ),
     pytest.param(
-        with_objects(DEPLOYMENT, controller(1, "kserve/kserve-controller:v0.15.2")), "warning", "older than 0.16", "RawDeployment", id="old-kserve"
+        with_objects(DEPLOYMENT, controller(1, "kserve/kserve-controller:v0.15.2")),
+        "warning",
+        "older than 0.16",
+        "RawDeployment",
+        id="old-kserve",
     ),
     pytest.param(
-        with_objects(DEPLOYMENT, controller(1, "quay.io/brancz/kube-rbac-proxy:v0.18.0", "r:5000/kserve-controller:0.9.0")),
+        with_objects(
+            DEPLOYMENT,
+            controller(
+                1, "quay.io/brancz/kube-rbac-proxy:v0.18.0", "r:5000/kserve-controller:0.9.0"
+            ),
+        ),
         "warning",
         "r:5000/kserve-controller:0.9.0",
         "upgrade KServe",
         id="older-kserve-behind-a-proxy",
     ),
     pytest.param(
-        with_objects(NAMESPACE, body("aim-system"), body("edge"), body("team", labels={"tier": "gold", ENFORCE: "restricted"})),
+        with_objects(
+            NAMESPACE,
+            body("aim-system"),
+            body("edge"),
+            body("team", labels={"tier": "gold", ENFORCE: "restricted"}),
+        ),
         "warning",
         "namespace team enforces the Pod Security Standard restricted, which rejects model pods",
         f"kubectl label namespace team {ENFORCE}=baseline",
         id="restricted-namespace",
     ),
-    pytest.param(with_objects(ENDPOINT_SLICE, api_server(8443)), "warning", "aim-system/aim-services", "{443,8443}", id="api-server-on-another-port"),
+    pytest.param(
+        with_objects(ENDPOINT_SLICE, api_server(8443)),
+        "warning",
+        "aim-system/aim-services",
+        "{443,8443}",
+        id="api-server-on-another-port",
+    ),
     pytest.param(
         with_objects(ENDPOINT_SLICE, api_server(6443, "203.0.113.9")),
         "warning",
@@ -314,39 +704,66 @@ CASES = [
         "cidrs",
         id="api-server-with-a-public-address",
     ),
-    pytest.param(replace(WELL, registries={"r": "refused"}), "warning", "r does not answer here: refused", "network", id="registry-away"),
+    pytest.param(
+        replace(WELL, registries={"r": "refused"}),
+        "warning",
+        "r does not answer here: refused",
+        "network",
+        id="registry-away",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("facts", "level", "what", "fix"), CASES)
-def test_what_is_wrong_is_said_with_how_bad_it_is_and_what_to_do(facts: Facts, level: str, what: str, fix: str) -> None:
+def test_what_is_wrong_is_said_with_how_bad_it_is_and_what_to_do(
+    facts: Facts, level: str, what: str, fix: str
+) -> None:
     found = not_ok(facts)
-    assert [finding for finding in found if finding.level == level and what in finding.what and fix in finding.fix], found
+    assert [
+        finding
+        for finding in found
+        if finding.level == level and what in finding.what and fix in finding.fix
+    ], found
     assert all(finding.fix for finding in found)
 
 
 def test_without_an_api_server_only_that_and_the_bus_are_told_of() -> None:
     found = findings(replace(WELL, server=Unknown("connection refused")))
-    assert [(finding.area, finding.level) for finding in found] == [("kubernetes", "error"), ("nats", "ok")]
+    assert [(finding.area, finding.level) for finding in found] == [
+        ("kubernetes", "error"),
+        ("nats", "ok"),
+    ]
     assert "connection refused" in found[0].what
 
 
 def test_without_accounts_the_own_permissions_tell_whether_aimctl_up_can_work() -> None:
     found = findings(replace(NO_ACCOUNTS, access=Access((), (checked(""),))))
-    assert "you may do all that the services do: aimctl up can work" in [finding.what for finding in found]
+    assert "you may do all that the services do: aimctl up can work" in [
+        finding.what for finding in found
+    ]
 
 
 @pytest.mark.parametrize(
     "facts",
     [
-        pytest.param(with_objects(STORAGE_CLASS, storage_class("s", "nfs.csi.k8s.io")), id="by-its-provisioner"),
+        pytest.param(
+            with_objects(STORAGE_CLASS, storage_class("s", "nfs.csi.k8s.io")),
+            id="by-its-provisioner",
+        ),
         pytest.param(
             replace(
                 WELL,
                 objects={
                     **OBJECTS,
                     STORAGE_CLASS.kind: (storage_class("s", "example.com/x"),),
-                    CLAIM.kind: (body("c", "team", {"storageClassName": "s", "accessModes": ["ReadWriteMany"]}, status={"phase": "Bound"}),),
+                    CLAIM.kind: (
+                        body(
+                            "c",
+                            "team",
+                            {"storageClassName": "s", "accessModes": ["ReadWriteMany"]},
+                            status={"phase": "Bound"},
+                        ),
+                    ),
                 },
             ),
             id="by-a-claim-that-has-one",
@@ -372,7 +789,14 @@ def test_a_listener_selects_namespaces_by_their_labels(expression: Body, *, fits
 
 
 def test_a_template_that_no_service_uses_may_wait_for_its_nodes() -> None:
-    facts = replace(WELL, objects={**OBJECTS, SERVICE.kind: (), NODE.kind: (node({"amd.com/gpu.device-id": "740f"}, amd="8"),)})
+    facts = replace(
+        WELL,
+        objects={
+            **OBJECTS,
+            SERVICE.kind: (),
+            NODE.kind: (node({"amd.com/gpu.device-id": "740f"}, amd="8"),),
+        },
+    )
     assert [(finding.level, finding.area) for finding in not_ok(facts)] == [("warning", "gpu")]
 
 
@@ -387,7 +811,11 @@ def test_a_template_that_no_service_uses_may_wait_for_its_nodes() -> None:
     ],
 )
 def test_a_policy_that_lets_services_reach_the_api_server_is_none_to_speak_of(rule: Body) -> None:
-    objects = {**OBJECTS, ENDPOINT_SLICE.kind: (api_server(16443),), NETWORK_POLICY.kind: (policy(out("192.168.0.0/16", 443), rule),)}
+    objects = {
+        **OBJECTS,
+        ENDPOINT_SLICE.kind: (api_server(16443),),
+        NETWORK_POLICY.kind: (policy(out("192.168.0.0/16", 443), rule),),
+    }
     assert not_ok(replace(WELL, objects=objects)) == []
 
 
@@ -398,16 +826,31 @@ def test_a_policy_that_lets_services_reach_the_api_server_is_none_to_speak_of(ru
         pytest.param(out("10.0.0.0/8", 16443, **{"except": ["10.1.0.0/16"]}), id="except"),
         pytest.param(out("fd00::/8", 16443), id="other-family"),
         pytest.param({"to": [{"namespaceSelector": {}}]}, id="pods"),
-        pytest.param({"ports": [{"port": 16443, "protocol": "UDP"}, {"port": "https"}]}, id="other-protocol-and-name"),
+        pytest.param(
+            {"ports": [{"port": 16443, "protocol": "UDP"}, {"port": "https"}]},
+            id="other-protocol-and-name",
+        ),
     ],
 )
 def test_a_policy_that_does_not_is_named(rule: Body) -> None:
-    objects = {**OBJECTS, ENDPOINT_SLICE.kind: (api_server(16443),), NETWORK_POLICY.kind: (policy(rule),)}
-    assert [(finding.level, finding.area) for finding in not_ok(replace(WELL, objects=objects))] == [("warning", "services")]
+    objects = {
+        **OBJECTS,
+        ENDPOINT_SLICE.kind: (api_server(16443),),
+        NETWORK_POLICY.kind: (policy(rule),),
+    }
+    assert [
+        (finding.level, finding.area) for finding in not_ok(replace(WELL, objects=objects))
+    ] == [("warning", "services")]
 
 
 @pytest.mark.parametrize(
-    "image", ["kserve/kserve-controller:v0.16.0-rc1", "kserve/kserve-controller:v1.0.0", "kserve/kserve-controller:latest", "odh@sha256:0.1"]
+    "image",
+    [
+        "kserve/kserve-controller:v0.16.0-rc1",
+        "kserve/kserve-controller:v1.0.0",
+        "kserve/kserve-controller:latest",
+        "odh@sha256:0.1",
+    ],
 )
 def test_a_controller_that_is_new_enough_or_says_no_version_is_well(image: str) -> None:
     assert not_ok(with_objects(DEPLOYMENT, controller(1, image))) == []
@@ -421,6 +864,13 @@ def test_a_controller_that_is_new_enough_or_says_no_version_is_well(image: str) 
         ("other", {ENFORCE: "restricted"}),
     ],
 )
-def test_a_namespace_without_models_or_that_admits_them_is_none_to_speak_of(name: str, labels: dict[str, str]) -> None:
-    spaces = (body("aim-system", labels={ENFORCE: "restricted"}), body("edge"), body("team", labels={"tier": "gold"}), body(name, labels=labels))
+def test_a_namespace_without_models_or_that_admits_them_is_none_to_speak_of(
+    name: str, labels: dict[str, str]
+) -> None:
+    spaces = (
+        body("aim-system", labels={ENFORCE: "restricted"}),
+        body("edge"),
+        body("team", labels={"tier": "gold"}),
+        body(name, labels=labels),
+    )
     assert not_ok(with_objects(NAMESPACE, *spaces)) == []

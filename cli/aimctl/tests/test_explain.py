@@ -12,19 +12,58 @@ from aimctl.telling import words_of
 from aimschema import names
 from aimschema.discovered import RESULT_KEY
 from aimschema.messages import Progress, timestamp
-from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
-from aimservice.testing import NAMESPACE, NOW, ago, claim, config_map, cr, ended_pod, job, kept_by, obj, pod, projection, said
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Key,
+)
+from aimservice.testing import (
+    NAMESPACE,
+    NOW,
+    ago,
+    claim,
+    config_map,
+    cr,
+    ended_pod,
+    job,
+    kept_by,
+    obj,
+    pod,
+    projection,
+    said,
+)
 
 Body = dict[str, Any]
 SOURCE = "s3://b/org/m"
 CHAT = Key(SERVICE.kind, NAMESPACE, "chat")
 WEIGHTS = ("ModelCache", "weights")
-FOUND = config_map("fast-discovery", ("AIMServiceTemplate", "fast"), {RESULT_KEY: '{"models": [{"name": "org/m", "source": "s3://b/org/m"}]}'})
-MODEL_BODY = cr(MODEL.kind, "m", {"name": "org/m:1", "image": "i"}, status={"conditions": [said("Ready", True, "NotInspected", "in the catalogue")]})
+FOUND = config_map(
+    "fast-discovery",
+    ("AIMServiceTemplate", "fast"),
+    {RESULT_KEY: '{"models": [{"name": "org/m", "source": "s3://b/org/m"}]}'},
+)
+MODEL_BODY = cr(
+    MODEL.kind,
+    "m",
+    {"name": "org/m:1", "image": "i"},
+    status={"conditions": [said("Ready", True, "NotInspected", "in the catalogue")]},
+)
 
 
 def unready(reason: str, message: str, *, failed: bool = False) -> list[Body]:
-    return [said("Ready", False, reason, message), said("Failure", failed, reason if failed else "NoFailure", message)]
+    return [
+        said("Ready", False, reason, message),
+        said("Failure", failed, reason if failed else "NoFailure", message),
+    ]
 
 
 def service(reason: str, message: str, *conditions: Body, failed: bool = False) -> Body:
@@ -39,35 +78,94 @@ def service(reason: str, message: str, *conditions: Body, failed: bool = False) 
 def template(reason: str, message: str, discovered: Body, **status: object) -> Body:
     failed = bool(status.pop("failed", False))
     conditions = [*unready(reason, message, failed=failed), discovered]
-    return cr(TEMPLATE.kind, "fast", {"model": "org/m:1", "warmCache": True}, status={"conditions": conditions, **status})
+    return cr(
+        TEMPLATE.kind,
+        "fast",
+        {"model": "org/m:1", "warmCache": True},
+        status={"conditions": conditions, **status},
+    )
 
 
-def cache(reason: str, message: str, *conditions: Body, failed: bool = False, **status: object) -> Body:
-    return cr(CACHE.kind, "weights", {"sourceUri": SOURCE}, status={"conditions": [*unready(reason, message, failed=failed), *conditions], **status})
+def cache(
+    reason: str, message: str, *conditions: Body, failed: bool = False, **status: object
+) -> Body:
+    return cr(
+        CACHE.kind,
+        "weights",
+        {"sourceUri": SOURCE},
+        status={"conditions": [*unready(reason, message, failed=failed), *conditions], **status},
+    )
 
 
-RESOLVED, CACHED, RUNS = said("Resolved", True), said("CacheReady", True), said("RuntimeReady", True)
+RESOLVED, CACHED, RUNS = (
+    said("Resolved", True),
+    said("CacheReady", True),
+    said("RuntimeReady", True),
+)
 DISCOVERED = template("Warming", "weights 43%", said("Discovered", True))
-WARMING = service("CacheWarming", "43 % of the model is cached", RESOLVED, said("CacheReady", False, "CacheWarming"))
+WARMING = service(
+    "CacheWarming",
+    "43 % of the model is cached",
+    RESOLVED,
+    said("CacheReady", False, "CacheWarming"),
+)
 DOWNLOADING = cache("Downloading", "4.3 GB of 10.0 GB", said("StorageReady", True), progress="43%")
 DOWNLOAD = names.cache_download_job("weights")
 JOB_AT_WORK = job(DOWNLOAD, WEIGHTS)
 CLAIM_NAME = names.cache_claim("weights")
-ISVC = obj(INFERENCE_SERVICE.kind, "chat", owner=("AIMService", "chat"), status={"conditions": [said("Ready", False, "MinimumReplicasUnavailable")]})
+ISVC = obj(
+    INFERENCE_SERVICE.kind,
+    "chat",
+    owner=("AIMService", "chat"),
+    status={"conditions": [said("Ready", False, "MinimumReplicasUnavailable")]},
+)
 PREDICTOR = {"labels": {"serving.kserve.io/inferenceservice": "chat"}}
-STARTING = service("CreatingRuntime", "the model server is starting", RESOLVED, CACHED, said("RuntimeReady", False))
-ROUTING = service("ConfiguringRoute", "waiting for the gateway to take the route", RESOLVED, CACHED, RUNS, said("RoutingReady", False))
-CONFIG_BODY = cr(CONFIG.kind, "default", {"routing": {"gateway": {"name": "public", "namespace": "edge"}}})
+STARTING = service(
+    "CreatingRuntime", "the model server is starting", RESOLVED, CACHED, said("RuntimeReady", False)
+)
+ROUTING = service(
+    "ConfiguringRoute",
+    "waiting for the gateway to take the route",
+    RESOLVED,
+    CACHED,
+    RUNS,
+    said("RoutingReady", False),
+)
+CONFIG_BODY = cr(
+    CONFIG.kind, "default", {"routing": {"gateway": {"name": "public", "namespace": "edge"}}}
+)
 ROUTE_BODY = obj(ROUTE.kind, "chat", owner=("AIMService", "chat"))
-RUNNING = cr(SERVICE.kind, "chat", {}, status={"conditions": [said("Ready", True, "Running", "/team/chat on http://gw")]})
+RUNNING = cr(
+    SERVICE.kind,
+    "chat",
+    {},
+    status={"conditions": [said("Ready", True, "Running", "/team/chat on http://gw")]},
+)
 WAITING_POD = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
-UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes have amd.com/gpu"}]
+UNSCHEDULABLE = [
+    {"type": "PodScheduled", "status": "False", "message": "0/3 nodes have amd.com/gpu"}
+]
 
 STATES = [
-    pytest.param([], "missing", "AIMService chat missing: does not exist", "create it", id="no-service"),
-    pytest.param([cr(SERVICE.kind, "chat", {})], "waiting", "AIMService chat waiting: nothing has been done yet", "", id="nobody-works"),
     pytest.param(
-        [service("TemplateNotFound", "no template", said("Resolved", False, "TemplateNotFound"), failed=True)],
+        [], "missing", "AIMService chat missing: does not exist", "create it", id="no-service"
+    ),
+    pytest.param(
+        [cr(SERVICE.kind, "chat", {})],
+        "waiting",
+        "AIMService chat waiting: nothing has been done yet",
+        "",
+        id="nobody-works",
+    ),
+    pytest.param(
+        [
+            service(
+                "TemplateNotFound",
+                "no template",
+                said("Resolved", False, "TemplateNotFound"),
+                failed=True,
+            )
+        ],
         "failed",
         "AIMServiceTemplate fast missing: does not exist",
         "create it in namespace team, if it was not a slip: no AIMServiceTemplate of this name is known",
@@ -75,7 +173,12 @@ STATES = [
     ),
     pytest.param(
         [
-            service("TemplateNotFound", "no template", said("Resolved", False, "TemplateNotFound"), failed=True),
+            service(
+                "TemplateNotFound",
+                "no template",
+                said("Resolved", False, "TemplateNotFound"),
+                failed=True,
+            ),
             cr(TEMPLATE.kind, "fast", {}, namespace="default"),
         ],
         "failed",
@@ -91,7 +194,11 @@ STATES = [
         id="held-by-a-finalizer",
     ),
     pytest.param(
-        [service("ModelNotFound", "no model", said("Resolved", False, "ModelNotFound"), failed=True)],
+        [
+            service(
+                "ModelNotFound", "no model", said("Resolved", False, "ModelNotFound"), failed=True
+            )
+        ],
         "failed",
         "AIMClusterModel org/m:1 missing: no AIMClusterModel has spec.name org/m:1",
         "create an AIMClusterModel",
@@ -99,9 +206,17 @@ STATES = [
     ),
     pytest.param(
         [
-            service("TemplateNotReady", "not discovered yet", said("Resolved", False, "TemplateNotReady")),
+            service(
+                "TemplateNotReady",
+                "not discovered yet",
+                said("Resolved", False, "TemplateNotReady"),
+            ),
             MODEL_BODY,
-            template("AwaitingDiscovery", "Job asks the image", said("Discovered", None, "AwaitingDiscovery")),
+            template(
+                "AwaitingDiscovery",
+                "Job asks the image",
+                said("Discovered", None, "AwaitingDiscovery"),
+            ),
             job("discover-fast", ("AIMServiceTemplate", "fast")),
             pod("discover-fast-x", ("Job", "discover-fast"), "discovery", WAITING_POD),
         ],
@@ -112,8 +227,19 @@ STATES = [
     ),
     pytest.param(
         [
-            service("TemplateFailed", "template fast failed", said("Resolved", False, "TemplateFailed"), failed=True),
-            template("DiscoveryFailed", "try 5: no JSON", said("Discovered", False, "DiscoveryFailed"), failed=True, nextAttemptTime=ago(-120)),
+            service(
+                "TemplateFailed",
+                "template fast failed",
+                said("Resolved", False, "TemplateFailed"),
+                failed=True,
+            ),
+            template(
+                "DiscoveryFailed",
+                "try 5: no JSON",
+                said("Discovered", False, "DiscoveryFailed"),
+                failed=True,
+                nextAttemptTime=ago(-120),
+            ),
         ],
         "failed",
         "AIMServiceTemplate fast failed: has failed: try 5: no JSON; the next try is in 120 s",
@@ -121,7 +247,14 @@ STATES = [
         id="discovery-failed",
     ),
     pytest.param(
-        [WARMING, DISCOVERED, FOUND, DOWNLOADING, JOB_AT_WORK, pod(f"{DOWNLOAD}-x", ("Job", DOWNLOAD), "downloader")],
+        [
+            WARMING,
+            DISCOVERED,
+            FOUND,
+            DOWNLOADING,
+            JOB_AT_WORK,
+            pod(f"{DOWNLOAD}-x", ("Job", DOWNLOAD), "downloader"),
+        ],
         "waiting",
         f"Pod {DOWNLOAD}-x working: runs",
         "",
@@ -145,7 +278,13 @@ STATES = [
             WARMING,
             DISCOVERED,
             FOUND,
-            cache("AuthError", "gated: accept its terms", said("StorageReady", True), failed=True, nextAttemptTime=ago(-300)),
+            cache(
+                "AuthError",
+                "gated: accept its terms",
+                said("StorageReady", True),
+                failed=True,
+                nextAttemptTime=ago(-300),
+            ),
         ],
         "waiting",
         "ModelCache weights failed: has failed: gated: accept its terms; the next try is in 300 s",
@@ -159,22 +298,48 @@ STATES = [
         "",
         id="cache-not-made-yet",
     ),
-    pytest.param([STARTING, ISVC], "waiting", "InferenceService chat waiting: is not ready yet: MinimumReplicasUnavailable", "", id="no-pod-yet"),
     pytest.param(
-        [STARTING, ISVC, obj(POD.kind, "chat-1", status={"phase": "Pending", "conditions": UNSCHEDULABLE}, **PREDICTOR)],
+        [STARTING, ISVC],
+        "waiting",
+        "InferenceService chat waiting: is not ready yet: MinimumReplicasUnavailable",
+        "",
+        id="no-pod-yet",
+    ),
+    pytest.param(
+        [
+            STARTING,
+            ISVC,
+            obj(
+                POD.kind,
+                "chat-1",
+                status={"phase": "Pending", "conditions": UNSCHEDULABLE},
+                **PREDICTOR,
+            ),
+        ],
         "waiting",
         "Pod chat-1 failed: cannot be scheduled: 0/3 nodes have amd.com/gpu",
         "free or add nodes",
         id="no-gpu",
     ),
     pytest.param(
-        [STARTING, ISVC, ended_pod("chat-1", ("Job", "x"), "kserve-container", 137) | {"metadata": obj(POD.kind, "chat-1", **PREDICTOR)["metadata"]}],
+        [
+            STARTING,
+            ISVC,
+            ended_pod("chat-1", ("Job", "x"), "kserve-container", 137)
+            | {"metadata": obj(POD.kind, "chat-1", **PREDICTOR)["metadata"]},
+        ],
         "waiting",
         "Pod chat-1 failed: container kserve-container ended with exit code 137; see kubectl logs -n team chat-1",
         "",
         id="crashed",
     ),
-    pytest.param([ROUTING, CONFIG_BODY, ROUTE_BODY], "waiting", "Gateway public missing: does not exist", "create it", id="no-gateway"),
+    pytest.param(
+        [ROUTING, CONFIG_BODY, ROUTE_BODY],
+        "waiting",
+        "Gateway public missing: does not exist",
+        "create it",
+        id="no-gateway",
+    ),
     pytest.param(
         [ROUTING, CONFIG_BODY, ROUTE_BODY, obj(GATEWAY.kind, "public", namespace="edge")],
         "waiting",
@@ -182,7 +347,13 @@ STATES = [
         "ask whoever runs",
         id="gateway-without-address",
     ),
-    pytest.param([RUNNING], "ready", "AIMService chat ready: is ready: /team/chat on http://gw", "", id="runs"),
+    pytest.param(
+        [RUNNING],
+        "ready",
+        "AIMService chat ready: is ready: /team/chat on http://gw",
+        "",
+        id="runs",
+    ),
     pytest.param(
         [{**RUNNING, "metadata": obj(SERVICE.kind, "chat", deleting=True)["metadata"]}],
         "working",
@@ -194,7 +365,9 @@ STATES = [
 
 
 @pytest.mark.parametrize(("bodies", "state", "last", "to_do"), STATES)
-def test_the_chain_ends_with_what_there_is_to_wait_for_and_to_do(bodies: list[Body], state: str, last: str, to_do: str) -> None:
+def test_the_chain_ends_with_what_there_is_to_wait_for_and_to_do(
+    bodies: list[Body], state: str, last: str, to_do: str
+) -> None:
     told = explain(projection(*bodies), CHAT, NOW, {})
     end = last_cause(told)
     assert told.state == state
@@ -211,16 +384,37 @@ def test_how_far_a_download_is_comes_from_what_is_said_live_else_from_the_status
     seen = projection(WARMING, DISCOVERED, FOUND, DOWNLOADING)
     by_status = weights(explain(seen, CHAT, NOW, {}))
     assert (by_status.percent, by_status.seconds_left) == (43, None)
-    said_live = Progress(kind=CACHE.kind, namespace=NAMESPACE, name="weights", phase="downloading", bytes=60, total=100, rate=4.0, seconds_left=10.0)
+    said_live = Progress(
+        kind=CACHE.kind,
+        namespace=NAMESPACE,
+        name="weights",
+        phase="downloading",
+        bytes=60,
+        total=100,
+        rate=4.0,
+        seconds_left=10.0,
+    )
     live = weights(explain(seen, CHAT, NOW, {Key(CACHE.kind, NAMESPACE, "weights"): said_live}))
-    assert (live.percent, live.seconds_left, live.since) == (60, 10.0, NOW - datetime.timedelta(seconds=60))
+    assert (live.percent, live.seconds_left, live.since) == (
+        60,
+        10.0,
+        NOW - datetime.timedelta(seconds=60),
+    )
 
 
 def test_foreign_words_are_neither_markup_nor_control_characters() -> None:
     out = StringIO()
-    hostile = cr(SERVICE.kind, "chat", {}, status={"conditions": unready("X", "[red]boo[/] \x1b[2Jgone", failed=True)})
+    hostile = cr(
+        SERVICE.kind,
+        "chat",
+        {},
+        status={"conditions": unready("X", "[red]boo[/] \x1b[2Jgone", failed=True)},
+    )
     Console(file=out, width=200).print(words_of(explain(projection(hostile), CHAT, NOW, {}), NOW))
-    assert f"AIMService/chat has failed: [red]boo[/]  [2Jgone (for 1 min, since {timestamp(NOW - datetime.timedelta(seconds=60))})" in out.getvalue()
+    assert (
+        f"AIMService/chat has failed: [red]boo[/]  [2Jgone (for 1 min, since {timestamp(NOW - datetime.timedelta(seconds=60))})"
+        in out.getvalue()
+    )
     assert "\x1b" not in out.getvalue()
 
 

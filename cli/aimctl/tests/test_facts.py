@@ -12,7 +12,14 @@ from aimbus import Event
 from aimctl.facts import learned_from
 from aimctl.replay import Own, replay
 from aimschema import labels
-from aimschema.messages import ActionTaken, KindSynced, Message, ObjectChanged, subject_of, timestamp
+from aimschema.messages import (
+    ActionTaken,
+    KindSynced,
+    Message,
+    ObjectChanged,
+    subject_of,
+    timestamp,
+)
 from aimschema.names import image_config_map
 from aimschema.reasons import DISCOVERY, IMAGE_INSPECTED, REGISTRY_UNREACHABLE
 from aimschema.resources import CLAIM, CONFIG_MAP, MODEL, POD, Key
@@ -28,12 +35,21 @@ LOOK = InspectImage(CHAT, "registry/chat:1", (), "inputs", 2)
 
 
 def at(seq: int, message: Message) -> Event:
-    return Event(seq, subject_of(message), message, NOW + datetime.timedelta(seconds=seq), (), "test")
+    return Event(
+        seq, subject_of(message), message, NOW + datetime.timedelta(seconds=seq), (), "test"
+    )
 
 
 def did(verb: str, target: Key = CHAT, outcome: str = "done", detail: str = "") -> ActionTaken:
     return ActionTaken(
-        service=DISCOVERY, verb=verb, kind=target.kind, namespace=target.namespace, name=target.name, about=CHAT, outcome=outcome, detail=detail
+        service=DISCOVERY,
+        verb=verb,
+        kind=target.kind,
+        namespace=target.namespace,
+        name=target.name,
+        about=CHAT,
+        outcome=outcome,
+        detail=detail,
     )
 
 
@@ -42,20 +58,38 @@ def changed(body: dict[str, object], epoch: int = 0) -> ObjectChanged:
     assert isinstance(metadata, dict)
     version, namespace = metadata["resourceVersion"], metadata.get("namespace")
     return ObjectChanged(
-        kind=str(body["kind"]), namespace=namespace, name=metadata["name"], uid=metadata["uid"], resource_version=version, object=body, epoch=epoch
+        kind=str(body["kind"]),
+        namespace=namespace,
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=version,
+        object=body,
+        epoch=epoch,
     )
 
 
 def kept(inputs: str) -> ObjectChanged:
     data = {LABELS_KEY: msgspec.json.encode(LABELS).decode(), DIGEST_KEY: "sha256:1"}
-    return changed(obj(CONFIG_MAP.kind, image_config_map("chat"), namespace="aim-system", annotations={labels.ANNOTATION_INPUTS: inputs}, data=data))
+    return changed(
+        obj(
+            CONFIG_MAP.kind,
+            image_config_map("chat"),
+            namespace="aim-system",
+            annotations={labels.ANNOTATION_INPUTS: inputs},
+            data=data,
+        )
+    )
 
 
 def failed(words: str) -> Message:
-    return Report(CHAT, "uid", 1, (condition(IMAGE_INSPECTED, False, REGISTRY_UNREACHABLE, words),)).message(DISCOVERY)
+    return Report(
+        CHAT, "uid", 1, (condition(IMAGE_INSPECTED, False, REGISTRY_UNREACHABLE, words),)
+    ).message(DISCOVERY)
 
 
-def learned(action: ActionTaken, planned: Sequence[Action], *after: Message, seen: Projection | None = None) -> list[object]:
+def learned(
+    action: ActionTaken, planned: Sequence[Action], *after: Message, seen: Projection | None = None
+) -> list[object]:
     events = [at(seq, message) for seq, message in enumerate((action, *after))]
     return [fact.value for fact in learned_from(action, planned, seen or Projection(), events, 0)]
 
@@ -66,9 +100,17 @@ def test_what_an_image_said_is_in_what_was_kept_of_it_for_the_same_inputs() -> N
 
 
 def test_why_a_look_failed_is_in_its_record_and_the_report_that_followed() -> None:
-    [found] = learned(did("inspect-image", detail="no route to host"), [LOOK], failed(f"try 1, next at {timestamp(DUE)}: no route to host"))
+    [found] = learned(
+        did("inspect-image", detail="no route to host"),
+        [LOOK],
+        failed(f"try 1, next at {timestamp(DUE)}: no route to host"),
+    )
     assert isinstance(found, Inspection)
-    assert (found.attempt, found.reason, found.message) == (1, REGISTRY_UNREACHABLE, "no route to host")
+    assert (found.attempt, found.reason, found.message) == (
+        1,
+        REGISTRY_UNREACHABLE,
+        "no route to host",
+    )
     assert found.due == DUE
 
 
@@ -85,11 +127,16 @@ def test_where_the_record_does_not_say_nothing_is_known(detail: str, after: list
     assert learned(did("inspect-image", detail=detail), [LOOK], *after) == []
 
 
-@pytest.mark.parametrize(("owner", "taken"), [pytest.param("chat", False, id="ours"), pytest.param("another", True, id="somebody-elses")])
+@pytest.mark.parametrize(
+    ("owner", "taken"),
+    [pytest.param("chat", False, id="ours"), pytest.param("another", True, id="somebody-elses")],
+)
 def test_a_name_is_taken_where_what_is_there_has_another_owner(owner: str, taken: bool) -> None:
     claim = Key(CLAIM.kind, "team", "c")
     wanted, there = (obj(CLAIM.kind, "c", owner=(MODEL.kind, each)) for each in ("chat", owner))
-    [found] = learned(did("apply", claim, "refused", "no"), [ApplyObject(wanted)], seen=projection(there))
+    [found] = learned(
+        did("apply", claim, "refused", "no"), [ApplyObject(wanted)], seen=projection(there)
+    )
     assert found == Refusal(claim, "no", name_taken=taken)
 
 
@@ -113,12 +160,37 @@ def test_the_warning_that_was_read_is_in_the_record(detail: str, reason: str, no
 def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> None:
     """The action names version 7, which the cluster had twice: what it wrote is that of its own time."""
     claim = Key(CLAIM.kind, "team", "c")
-    first, second = (obj(CLAIM.kind, "c", version=7, uid=uid, namespace="team") for uid in ("before", "after"))
-    wrote = ActionTaken(
-        service=DISCOVERY, verb="apply", kind=CLAIM.kind, namespace="team", name="c", about=claim, outcome="done", resource_version="7"
+    first, second = (
+        obj(CLAIM.kind, "c", version=7, uid=uid, namespace="team") for uid in ("before", "after")
     )
-    service = Service(DISCOVERY, (CLAIM,), (CLAIM,), lambda _, key: [key], lambda _seen, _key, _now: NOTHING)
-    synced = [KindSynced(kind=CLAIM.kind, resource_version="1", objects=0, epoch=epoch) for epoch in (0, 1)]
-    messages: list[Message] = [synced[0], wrote, changed(first), synced[1], wrote, changed(second, epoch=1)]
+    wrote = ActionTaken(
+        service=DISCOVERY,
+        verb="apply",
+        kind=CLAIM.kind,
+        namespace="team",
+        name="c",
+        about=claim,
+        outcome="done",
+        resource_version="7",
+    )
+    service = Service(
+        DISCOVERY, (CLAIM,), (CLAIM,), lambda _, key: [key], lambda _seen, _key, _now: NOTHING
+    )
+    synced = [
+        KindSynced(kind=CLAIM.kind, resource_version="1", objects=0, epoch=epoch)
+        for epoch in (0, 1)
+    ]
+    messages: list[Message] = [
+        synced[0],
+        wrote,
+        changed(first),
+        synced[1],
+        wrote,
+        changed(second, epoch=1),
+    ]
     events = [at(seq, each) for seq, each in enumerate(messages, start=1)]
-    assert [step.wrote.uid for step in replay(service, events) if isinstance(step, Own) and step.wrote is not None] == ["before", "after"]
+    assert [
+        step.wrote.uid
+        for step in replay(service, events)
+        if isinstance(step, Own) and step.wrote is not None
+    ] == ["before", "after"]

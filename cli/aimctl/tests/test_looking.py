@@ -9,9 +9,17 @@ from aimctl.__main__ import app
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        pytest.param(("explain", "thing/x", "-n", "team"), "with a kind that this control plane knows", id="unknown-kind"),
+        pytest.param(
+            ("explain", "thing/x", "-n", "team"),
+            "with a kind that this control plane knows",
+            id="unknown-kind",
+        ),
         pytest.param(("timeline", "aimsvc/x"), "AIMService is namespaced", id="no-namespace"),
-        pytest.param(("timeline", "mc/x", "-n", "team", "--since", "soon"), "neither a time such as", id="no-time"),
+        pytest.param(
+            ("timeline", "mc/x", "-n", "team", "--since", "soon"),
+            "neither a time such as",
+            id="no-time",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], says: str) -> None:

@@ -51,7 +51,11 @@ def test_each_user_has_a_key_of_its_own_and_the_server_only_public_ones() -> Non
 
 def test_the_certificate_is_for_what_the_server_is_called() -> None:
     made = wanted({}, "infra", (), NOW)["aim-nats-server"]["tls.crt"]
-    names = x509.load_pem_x509_certificate(made).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = (
+        x509.load_pem_x509_certificate(made)
+        .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        .value
+    )
     assert [str(name.value) for name in names] == server_names("infra")
     assert "*.aim-nats-headless.infra.svc" in server_names("infra")
 
@@ -60,14 +64,25 @@ def test_the_certificate_is_for_what_the_server_is_called() -> None:
     ("rotate", "later", "changes"),
     [
         pytest.param((), timedelta(), set(), id="nothing"),
-        pytest.param(("cacher",), timedelta(), {"aim-nats-cacher", "aim-nats-server"}, id="one-user"),
+        pytest.param(
+            ("cacher",), timedelta(), {"aim-nats-cacher", "aim-nats-server"}, id="one-user"
+        ),
         pytest.param(("server",), timedelta(), {"aim-nats-server"}, id="the-server's-certificate"),
-        pytest.param((), SERVER_GOOD_FOR - RENEW_BEFORE - timedelta(hours=1), set(), id="still-good"),
-        pytest.param((), SERVER_GOOD_FOR - RENEW_BEFORE + timedelta(hours=1), {"aim-nats-server"}, id="runs-out"),
+        pytest.param(
+            (), SERVER_GOOD_FOR - RENEW_BEFORE - timedelta(hours=1), set(), id="still-good"
+        ),
+        pytest.param(
+            (),
+            SERVER_GOOD_FOR - RENEW_BEFORE + timedelta(hours=1),
+            {"aim-nats-server"},
+            id="runs-out",
+        ),
         pytest.param(("ca",), timedelta(), set(NAMES), id="the-authority"),
     ],
 )
-def test_what_is_there_is_kept(rotate: tuple[str, ...], later: timedelta, changes: set[str]) -> None:
+def test_what_is_there_is_kept(
+    rotate: tuple[str, ...], later: timedelta, changes: set[str]
+) -> None:
     first = wanted({}, NAMESPACE, (), NOW)
     assert differing(first, wanted(first, NAMESPACE, rotate, NOW + later)) == changes
 
@@ -75,21 +90,31 @@ def test_what_is_there_is_kept(rotate: tuple[str, ...], later: timedelta, change
 def test_a_new_authority_keeps_the_keys_of_users() -> None:
     first = wanted({}, NAMESPACE, (), NOW)
     second = wanted(first, NAMESPACE, ("ca",), NOW)
-    assert {user: second[of_user(user)][SEED] for user in USERS} == {user: first[of_user(user)][SEED] for user in USERS}
+    assert {user: second[of_user(user)][SEED] for user in USERS} == {
+        user: first[of_user(user)][SEED] for user in USERS
+    }
 
 
 def test_what_is_missing_is_made() -> None:
     first = wanted({}, NAMESPACE, (), NOW)
     left = {name: data for name, data in first.items() if name != "aim-nats-router"}
-    assert differing(first, wanted(left, NAMESPACE, (), NOW)) == {"aim-nats-router", "aim-nats-server"}
+    assert differing(first, wanted(left, NAMESPACE, (), NOW)) == {
+        "aim-nats-router",
+        "aim-nats-server",
+    }
 
 
 def test_an_authority_that_was_moved_away_is_asked_for_when_it_is_needed() -> None:
     first = wanted({}, NAMESPACE, (), NOW)
     left = {name: data for name, data in first.items() if name != "aim-nats-ca"}
     assert wanted(left, NAMESPACE, (), NOW) == left
-    for rotate, later in ((("server",), timedelta()), ((), SERVER_GOOD_FOR - RENEW_BEFORE + timedelta(hours=1))):
-        with pytest.raises(ValueError, match="bring it back, or make a new authority with --rotate ca"):
+    for rotate, later in (
+        (("server",), timedelta()),
+        ((), SERVER_GOOD_FOR - RENEW_BEFORE + timedelta(hours=1)),
+    ):
+        with pytest.raises(
+            ValueError, match="bring it back, or make a new authority with --rotate ca"
+        ):
             wanted(left, NAMESPACE, rotate, NOW + later)
     assert differing(first, wanted(left, NAMESPACE, ("ca",), NOW)) == set(NAMES)
 
@@ -97,7 +122,10 @@ def test_an_authority_that_was_moved_away_is_asked_for_when_it_is_needed() -> No
 def test_what_is_no_certificate_is_told_by_the_name_of_its_secret_and_can_be_replaced() -> None:
     first = wanted({}, NAMESPACE, (), NOW)
     broken = {**first, "aim-nats-server": {**first["aim-nats-server"], "tls.crt": b"?"}}
-    with pytest.raises(ValueError, match=r"aim-nats-server: tls\.crt is no certificate; make a new one with --rotate ca"):
+    with pytest.raises(
+        ValueError,
+        match=r"aim-nats-server: tls\.crt is no certificate; make a new one with --rotate ca",
+    ):
         wanted(broken, NAMESPACE, (), NOW)
     assert differing(first, wanted(broken, NAMESPACE, ("ca",), NOW)) == set(NAMES)
 
@@ -115,7 +143,10 @@ def test_a_folder_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in folder.iterdir()} == files
     code, told = run("-o", str(folder), "-n", "infra", "--rotate", "cacher")
     assert (code, told.count(" changed\n")) == (0, 2), told
-    seeds = [base64.b64decode(yaml.safe_load(files[f"{of_user(user)}.yaml"])["data"][SEED]).decode() for user in USERS]
+    seeds = [
+        base64.b64decode(yaml.safe_load(files[f"{of_user(user)}.yaml"])["data"][SEED]).decode()
+        for user in USERS
+    ]
     assert not any(seed in told for seed in seeds)
 
 
@@ -141,7 +172,9 @@ def test_wrong_usage_is_told(args: list[str], says: str) -> None:
 def test_a_file_that_is_something_else_is_told_and_kept(tmp_path: Path) -> None:
     (tmp_path / "aim-nats-cacher.yaml").write_text("[1]")
     code, told = run("-o", str(tmp_path))
-    assert (code, "is not a Secret that was written here" in " ".join(told.split())) == (1, True), told
+    assert (code, "is not a Secret that was written here" in " ".join(told.split())) == (1, True), (
+        told
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["aim-nats-cacher.yaml"]
 
 
@@ -173,8 +206,15 @@ async def test_secrets_are_made_once_in_a_cluster(kubeconfig: Path) -> None:
     assert [line for line in told if "reload" in line] == []
     await init_cluster(NAMESPACE, ("router",), told.append)
     assert told[-1].endswith(reload_command(NAMESPACE))
-    assert {name for name, data in (await there()).items() if data != first[name]} == {"aim-nats-router", "aim-nats-server"}
-    assert not any(base64.b64decode(data[SEED]).decode() in json.dumps(told) for data in first.values() if SEED in data)
+    assert {name for name, data in (await there()).items() if data != first[name]} == {
+        "aim-nats-router",
+        "aim-nats-server",
+    }
+    assert not any(
+        base64.b64decode(data[SEED]).decode() in json.dumps(told)
+        for data in first.values()
+        if SEED in data
+    )
     await cluster.close()
 
 

@@ -29,7 +29,9 @@ async def test_the_server_takes_it(tmp_path: Path) -> None:
     config = tmp_path / "auth.conf"
     config.write_text(auth_conf({user: public_key(new_seed()) for user in USERS}, PERMISSIONS))
     binary = str(Path(sys.executable).with_name("nats-server"))
-    process = await asyncio.create_subprocess_exec(binary, "-t", "-c", str(config), stderr=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        binary, "-t", "-c", str(config), stderr=asyncio.subprocess.PIPE
+    )
     _, said = await process.communicate()
     assert (process.returncode, "is valid" in said.decode()) == (0, True), said
 
@@ -40,7 +42,11 @@ def test_no_seed_is_in_it() -> None:
     assert not any(seed in made for seed in seeds.values())
 
 
-@pytest.mark.parametrize("seed", ["", "SU", "U" * 56, new_seed()[:-1] + "?"], ids=["nothing", "too short", "not a seed", "a letter that is none"])
+@pytest.mark.parametrize(
+    "seed",
+    ["", "SU", "U" * 56, new_seed()[:-1] + "?"],
+    ids=["nothing", "too short", "not a seed", "a letter that is none"],
+)
 def test_what_is_no_seed_is_told(seed: str) -> None:
     with pytest.raises(ValueError, match="not an NKey seed"):
         public_key(seed)
@@ -51,8 +57,12 @@ def test_a_service_publishes_nothing_in_the_name_of_another(user: str) -> None:
     said = [subject for subject in PERMISSIONS[user].publish if subject.startswith("aim")]
     about = (subjects.OBJECT, subjects.SYNCED, subjects.LIVE_PROGRESS)
     assert [s for s in said if user not in s.split(".") and not s.startswith(about)] == []
-    assert user == WATCHER or not any(s.startswith((subjects.OBJECT, subjects.SYNCED)) for s in said)
+    assert user == WATCHER or not any(
+        s.startswith((subjects.OBJECT, subjects.SYNCED)) for s in said
+    )
 
 
 def test_the_statuswriter_reports_nothing() -> None:
-    assert not any(subject.startswith(subjects.REPORT) for subject in PERMISSIONS[STATUSWRITER].publish)
+    assert not any(
+        subject.startswith(subjects.REPORT) for subject in PERMISSIONS[STATUSWRITER].publish
+    )

@@ -21,13 +21,27 @@ from aimlab.testing.commands import command
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        pytest.param(("doctor", "-o", "xml"), "'xml' is not one of 'text', 'json', 'yaml'", id="no-such-form"),
+        pytest.param(
+            ("doctor", "-o", "xml"), "'xml' is not one of 'text', 'json', 'yaml'", id="no-such-form"
+        ),
         pytest.param(("doctor", "--kubeconfig", "/nowhere"), "does not exist", id="no-such-file"),
         pytest.param(("get",), "name a namespace with -n, or -A for all", id="get-where"),
-        pytest.param(("get", "-A", "-n", "team"), "name a namespace with -n, or -A for all", id="get-where-twice"),
+        pytest.param(
+            ("get", "-A", "-n", "team"),
+            "name a namespace with -n, or -A for all",
+            id="get-where-twice",
+        ),
         pytest.param(("get", "aimns", "-A"), "'aimns' is none of AIMService", id="get-what"),
-        pytest.param(("wait", "aimsvc/x", "-n", "team", "--for", "done"), "is none of ready, deleted", id="wait-for-what"),
-        pytest.param(("wait", "aimsvc/x", "-n", "team", "--timeout", "soon"), "'soon' is not a duration", id="wait-how-long"),
+        pytest.param(
+            ("wait", "aimsvc/x", "-n", "team", "--for", "done"),
+            "is none of ready, deleted",
+            id="wait-for-what",
+        ),
+        pytest.param(
+            ("wait", "aimsvc/x", "-n", "team", "--timeout", "soon"),
+            "'soon' is not a duration",
+            id="wait-how-long",
+        ),
         pytest.param(("logs", "aimsvc/x"), "AIMService is namespaced", id="logs-where"),
         pytest.param(("retry", "chat", "-n", "team"), "is not KIND/NAME", id="retry-what"),
         pytest.param(("nonsense",), "No such command", id="no-such-command"),
@@ -39,16 +53,27 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], s
     assert says in " ".join(ran.output.split())
 
 
-NEED_A_BUS = (("get", "-A"), ("wait", "aimsvc/x", "-n", "t"), ("retry", "mc/x", "-n", "t"), ("logs", "mc/x", "-n", "t"), ("top",))
+NEED_A_BUS = (
+    ("get", "-A"),
+    ("wait", "aimsvc/x", "-n", "t"),
+    ("retry", "mc/x", "-n", "t"),
+    ("logs", "mc/x", "-n", "t"),
+    ("top",),
+)
 
 
 async def test_without_a_bus_each_says_so_and_ends_with_1(tmp_path: Path) -> None:
     env = {"AIM_NATS_URL": "nats://127.0.0.1:1", "HOME": str(tmp_path)}
     said = await asyncio.gather(*(command(env, "aimctl", *args, code=1) for args in NEED_A_BUS))
-    assert ["no NATS server answers at nats://127.0.0.1:1" in each for each in said] == [True] * len(NEED_A_BUS)
+    assert ["no NATS server answers at nats://127.0.0.1:1" in each for each in said] == [
+        True
+    ] * len(NEED_A_BUS)
 
 
-@pytest.mark.parametrize(("text", "expected_s"), [("90s", 90), ("5m", 300), ("1h30m", 5400), ("2d", 172_800), ("7", 7), ("0s", 0)])
+@pytest.mark.parametrize(
+    ("text", "expected_s"),
+    [("90s", 90), ("5m", 300), ("1h30m", 5400), ("2d", 172_800), ("7", 7), ("0s", 0)],
+)
 def test_durations(text: str, expected_s: float) -> None:
     assert duration_s(text) == expected_s
 
@@ -82,8 +107,15 @@ def test_documents_that_come_one_after_another_can_be_told_apart(form: Form) -> 
 
 def test_bash_is_given_a_script_that_asks_aimctl() -> None:
     aimctl = Path(sys.executable).with_name("aimctl")
-    ran = subprocess.run(["bash", "-c", f"{aimctl} --show-completion; true"], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        ["bash", "-c", f"{aimctl} --show-completion; true"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "complete -o default -F _aimctl_completion aimctl" in ran.stdout
     asked = 'source <("$0" --show-completion); COMP_WORDS=(aimctl wai) COMP_CWORD=1; _aimctl_completion "$0"; echo "${COMPREPLY[@]}"'
-    proposed = subprocess.run(["bash", "-c", asked, str(aimctl)], capture_output=True, text=True, check=True)
+    proposed = subprocess.run(
+        ["bash", "-c", asked, str(aimctl)], capture_output=True, text=True, check=True
+    )
     assert proposed.stdout.split() == ["wait"]

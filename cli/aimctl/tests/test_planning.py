@@ -10,7 +10,17 @@ import yaml
 from aimctl.planners import PLANNERS, planner
 from aimctl.planning import BadManifest, Preview, diff, manifests, preview
 from aimschema.messages import KindSynced
-from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, GATEWAY, JOB, SERVICE, TEMPLATE, WATCHED, Key
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG_MAP,
+    GATEWAY,
+    JOB,
+    SERVICE,
+    TEMPLATE,
+    WATCHED,
+    Key,
+)
 from aimservice.loop import Service
 from aimservice.plan import NOTHING, ApplyObject, act
 from aimservice.projection import Projection, fold
@@ -27,7 +37,10 @@ def plan(seen: Projection, *wanted: Body) -> Preview:
 
 
 def told(planned: Preview) -> list[str]:
-    return [f"{change.who} {change.verb} {change.key.kind} {change.key.name}" for change in planned.changes]
+    return [
+        f"{change.who} {change.verb} {change.key.kind} {change.key.name}"
+        for change in planned.changes
+    ]
 
 
 PUBLIC = obj(GATEWAY.kind, "aim-gateway", namespace="aim-system", spec={"listeners": []})
@@ -51,11 +64,18 @@ def test_the_quickstart_goes_as_far_as_the_image_has_to_answer() -> None:
     assert {change.key.kind for change in planned.changes} >= {CONFIG_MAP.kind, JOB.kind}
 
 
-def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_have_it(tmp_path: Path) -> None:
-    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({name: PUBLIC[name] for name in ("apiVersion", "kind", "metadata", "spec")}))
+def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_have_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "gateway.yaml").write_text(
+        yaml.safe_dump({name: PUBLIC[name] for name in ("apiVersion", "kind", "metadata", "spec")})
+    )
     alone, _ = manifests([QUICKSTART], None)
     together, _ = manifests([QUICKSTART, tmp_path], None)
-    assert "Gateway aim-system/aim-gateway does not exist" in dict(plan(Projection(), *alone).outlook)[QUICKSTARTED]
+    assert (
+        "Gateway aim-system/aim-gateway does not exist"
+        in dict(plan(Projection(), *alone).outlook)[QUICKSTARTED]
+    )
     brought = plan(Projection(), *together)
     assert "you create Gateway aim-gateway" in told(brought)
     assert "TemplateNotReady" in dict(brought.outlook)[QUICKSTARTED]
@@ -64,11 +84,20 @@ def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_h
 
 def wants(body: Body) -> Service:
     """A service that wants this object for every cache."""
-    return Service("test", (CACHE,), (CACHE,), lambda _, key: [key], lambda seen, key, _: act(ApplyObject(body)) if seen.get(key) else NOTHING)
+    return Service(
+        "test",
+        (CACHE,),
+        (CACHE,),
+        lambda _, key: [key],
+        lambda seen, key, _: act(ApplyObject(body)) if seen.get(key) else NOTHING,
+    )
 
 
 def test_what_is_planned_comes_after_every_list_that_is_known() -> None:
-    listed = [KindSynced(kind=resource.kind, resource_version="1000000", objects=0) for resource in WATCHED]
+    listed = [
+        KindSynced(kind=resource.kind, resource_version="1000000", objects=0)
+        for resource in WATCHED
+    ]
     wanted, _ = manifests([QUICKSTART], None)
     seen = projection(PUBLIC)
     assert told(plan(reduce(fold, listed, seen), *wanted)) == told(plan(seen, *wanted))
@@ -77,9 +106,17 @@ def test_what_is_planned_comes_after_every_list_that_is_known() -> None:
 @pytest.mark.parametrize(
     ("there", "count"),
     [
-        pytest.param(obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 1, id="ours"),
-        pytest.param(obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "another")), 0, id="of-somebody-else"),
-        pytest.param(obj(JOB.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 0, id="made-once"),
+        pytest.param(
+            obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 1, id="ours"
+        ),
+        pytest.param(
+            obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "another")),
+            0,
+            id="of-somebody-else",
+        ),
+        pytest.param(
+            obj(JOB.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 0, id="made-once"
+        ),
     ],
 )
 def test_nothing_is_written_over_that_a_service_would_leave_alone(there: Body, count: int) -> None:
@@ -89,12 +126,20 @@ def test_nothing_is_written_over_that_a_service_would_leave_alone(there: Body, c
 
 
 def written(name: str, spec: Body) -> Body:
-    return {"apiVersion": "aim.silogen.ai/v1alpha1", "kind": CACHE.kind, "metadata": {"name": name, "namespace": "team"}, "spec": spec}
+    return {
+        "apiVersion": "aim.silogen.ai/v1alpha1",
+        "kind": CACHE.kind,
+        "metadata": {"name": name, "namespace": "team"},
+        "spec": spec,
+    }
 
 
 def test_a_cache_gets_its_claim_and_waits_for_its_volume() -> None:
     planned = plan(projection(storage_class()), written("weights", SPEC))
-    assert told(planned) == ["you create ModelCache weights", "cacher create PersistentVolumeClaim weights-cache"]
+    assert told(planned) == [
+        "you create ModelCache weights",
+        "cacher create PersistentVolumeClaim weights-cache",
+    ]
     assert planned.outlook[0][1].startswith("Pending (WaitingForPVC)")
 
 
@@ -120,11 +165,21 @@ def test_a_field_that_the_manifest_leaves_out_goes() -> None:
     [
         pytest.param("a: [", "expected", id="no-yaml"),
         pytest.param("a: 1", "without kind or metadata.name", id="no-object"),
-        pytest.param(yaml.safe_dump({**written("c", SPEC), "kind": "AIMThing"}), "has no kind AIMThing", id="unknown-kind"),
-        pytest.param(yaml.safe_dump(written("c", {})), "ModelCache c: spec.sourceUri: Field required", id="field-missing"),
+        pytest.param(
+            yaml.safe_dump({**written("c", SPEC), "kind": "AIMThing"}),
+            "has no kind AIMThing",
+            id="unknown-kind",
+        ),
+        pytest.param(
+            yaml.safe_dump(written("c", {})),
+            "ModelCache c: spec.sourceUri: Field required",
+            id="field-missing",
+        ),
     ],
 )
-def test_a_manifest_that_would_not_be_taken_is_refused_in_words(tmp_path: Path, text: str, says: str) -> None:
+def test_a_manifest_that_would_not_be_taken_is_refused_in_words(
+    tmp_path: Path, text: str, says: str
+) -> None:
     (tmp_path / "m.yaml").write_text(text)
     with pytest.raises(BadManifest, match=says):
         manifests([tmp_path / "m.yaml"], None)
@@ -134,5 +189,7 @@ def test_a_manifest_without_namespace_goes_where_it_is_told_or_to_default(tmp_pa
     body = written("c", SPEC)
     del body["metadata"]["namespace"]
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(body))
-    assert [manifests([tmp_path], given)[0][0]["metadata"]["namespace"] for given in ("team", None)] == ["team", "default"]
+    assert [
+        manifests([tmp_path], given)[0][0]["metadata"]["namespace"] for given in ("team", None)
+    ] == ["team", "default"]
     assert TEMPLATE.namespaced

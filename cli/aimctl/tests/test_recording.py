@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 from aimbus import Bus, Event, NatsServer, connect, ensure_streams
-from aimctl.recording import REDACTED, VERSION, BadRecording, Header, Recording, load, record, redacted, save, split
+from aimctl.recording import (
+    REDACTED,
+    VERSION,
+    BadRecording,
+    Header,
+    Recording,
+    load,
+    record,
+    redacted,
+    save,
+    split,
+)
 from aimschema.messages import ActionTaken, KindSynced, Message, ObjectChanged, encode, subject_of
 from aimschema.names import image_config_map
 from aimschema.resources import Key
@@ -15,13 +26,29 @@ from aimschema.resources import Key
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 
 
-def changed(kind: str, namespace: str | None, name: str, version: int = 1, **spec: object) -> ObjectChanged:
-    body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace, "uid": name}, "spec": spec}
-    return ObjectChanged(kind=kind, namespace=namespace, name=name, uid=name, resource_version=str(version), object=body)
+def changed(
+    kind: str, namespace: str | None, name: str, version: int = 1, **spec: object
+) -> ObjectChanged:
+    body = {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace, "uid": name},
+        "spec": spec,
+    }
+    return ObjectChanged(
+        kind=kind,
+        namespace=namespace,
+        name=name,
+        uid=name,
+        resource_version=str(version),
+        object=body,
+    )
 
 
 def event(seq: int, message: Message, *cause: int) -> Event:
-    return Event(seq, subject_of(message), message, START + datetime.timedelta(seconds=seq), cause, "watcher")
+    return Event(
+        seq, subject_of(message), message, START + datetime.timedelta(seconds=seq), cause, "watcher"
+    )
 
 
 def header(**fields: object) -> Header:
@@ -29,8 +56,19 @@ def header(**fields: object) -> Header:
 
 
 def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
-    done = ActionTaken(service="cacher", verb="apply", kind="Job", namespace="ml", name="j", about=Key("ModelCache", "ml", "c"), outcome="done")
-    recording = Recording(header(namespace="ml", begins=3), (event(4, changed("ModelCache", "ml", "c")), event(5, done, 4)))
+    done = ActionTaken(
+        service="cacher",
+        verb="apply",
+        kind="Job",
+        namespace="ml",
+        name="j",
+        about=Key("ModelCache", "ml", "c"),
+        outcome="done",
+    )
+    recording = Recording(
+        header(namespace="ml", begins=3),
+        (event(4, changed("ModelCache", "ml", "c")), event(5, done, 4)),
+    )
     save(recording, tmp_path / "r.jsonl")
     assert load(tmp_path / "r.jsonl") == recording
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 3
@@ -41,8 +79,16 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
     [
         pytest.param("", "line 1 is no header", id="empty"),
         pytest.param("# Title\n", "line 1 is no header", id="another-file"),
-        pytest.param('{"recording": 9, "origin": "", "until": "2030-01-01T00:00:00Z"}\n', "version 9", id="later-version"),
-        pytest.param('{"recording": 1, "origin": "", "until": "2030-01-01T00:00:00Z"}\n{"seq": 1\n', "line 2", id="torn"),
+        pytest.param(
+            '{"recording": 9, "origin": "", "until": "2030-01-01T00:00:00Z"}\n',
+            "version 9",
+            id="later-version",
+        ),
+        pytest.param(
+            '{"recording": 1, "origin": "", "until": "2030-01-01T00:00:00Z"}\n{"seq": 1\n',
+            "line 2",
+            id="torn",
+        ),
         pytest.param(
             '{"recording": 1, "origin": "", "until": "2030-01-01T00:00:00Z"}\n\n'
             '{"seq": 1, "time": "2030-01-01T00:00:00Z", "subject": "aim.synced.Pod", "message": '
@@ -59,8 +105,19 @@ def test_a_broken_file_says_where(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_values_of_variables_are_not_in_it() -> None:
-    env = [{"name": "TOKEN", "value": "hf_secret"}, {"name": "REF", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
-    told = redacted(changed("InferenceService", "ml", "chat", predictor={"containers": [{"name": "c", "env": env}]}, env="text"))
+    env = [
+        {"name": "TOKEN", "value": "hf_secret"},
+        {"name": "REF", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+    ]
+    told = redacted(
+        changed(
+            "InferenceService",
+            "ml",
+            "chat",
+            predictor={"containers": [{"name": "c", "env": env}]},
+            env="text",
+        )
+    )
     assert b"hf_secret" not in encode(told)
     containers = told.object["spec"]["predictor"]["containers"]
     assert containers[0]["env"] == [{"name": "TOKEN", "value": REDACTED}, env[1]]
@@ -68,7 +125,10 @@ def test_values_of_variables_are_not_in_it() -> None:
 
 
 def test_what_is_older_than_since_is_there_as_it_was_last() -> None:
-    events = [event(seq, changed("ModelCache", "ml", name, seq)) for seq, name in enumerate("abacb", start=1)]
+    events = [
+        event(seq, changed("ModelCache", "ml", name, seq))
+        for seq, name in enumerate("abacb", start=1)
+    ]
     before, after = split(events, START + datetime.timedelta(seconds=4))
     assert [each.seq for each in before] == [2, 3]
     assert [each.seq for each in after] == [4, 5]
@@ -84,7 +144,9 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
     await server.stop()
 
 
-async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespaces_these_rest_on(bus: Bus) -> None:
+async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespaces_these_rest_on(
+    bus: Bus,
+) -> None:
     gateway = {"gateway": {"name": "public", "namespace": "edge"}}
     labels = changed("ConfigMap", "aim-system", image_config_map("m"))
     kept = ActionTaken(
@@ -101,9 +163,21 @@ async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespace
         changed("Gateway", "edge", "former"),
         labels,
         kept,
-        changed("AIMNamespaceConfig", "aim-system", "default", 2, images={"imagePullSecrets": [{"name": "registry"}]}),
         changed(
-            "HTTPRoute", "ml", "chat", parentRefs=[{"name": "former", "namespace": "edge"}, {"name": "s", "kind": "Service", "namespace": "edge"}]
+            "AIMNamespaceConfig",
+            "aim-system",
+            "default",
+            2,
+            images={"imagePullSecrets": [{"name": "registry"}]},
+        ),
+        changed(
+            "HTTPRoute",
+            "ml",
+            "chat",
+            parentRefs=[
+                {"name": "former", "namespace": "edge"},
+                {"name": "s", "kind": "Service", "namespace": "edge"},
+            ],
         ),
         changed("AIMClusterModel", None, "m"),
         KindSynced(kind="Pod", resource_version="1", objects=0),
@@ -115,11 +189,21 @@ async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespace
         changed("Gateway", "edge", "s"),
         changed("Pod", "other", "q"),
         changed("ConfigMap", "aim-system", "another"),
-        changed("AIMNamespaceConfig", "other", "default", 3, routing={"gateway": {"name": "internal", "namespace": "edge"}}),
+        changed(
+            "AIMNamespaceConfig",
+            "other",
+            "default",
+            3,
+            routing={"gateway": {"name": "internal", "namespace": "edge"}},
+        ),
     ]
     for message in [*mine[:2], *others, *mine[2:]]:
         await bus.publisher.publish(message)
     recording = await record(bus, "ml", None, START)
     assert [each.subject for each in recording.events] == [subject_of(message) for message in mine]
-    assert (recording.header.namespace, recording.header.begins, recording.header.until) == ("ml", 0, START)
+    assert (recording.header.namespace, recording.header.begins, recording.header.until) == (
+        "ml",
+        0,
+        START,
+    )
     assert all(b"secret" not in encode(each.message) for each in recording.events)

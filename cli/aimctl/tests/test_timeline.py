@@ -11,8 +11,29 @@ from aimbus import Event
 from aimctl.telling import line, tree
 from aimctl.timeline import Entry, related, settled, timeline
 from aimschema.discovered import RESULT_KEY
-from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, ReportedCondition, StatusReported, subject_of
-from aimschema.resources import CACHE, CONFIG, CONFIG_MAP, GATEWAY, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE, Key
+from aimschema.messages import (
+    ActionTaken,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    ReportedCondition,
+    StatusReported,
+    subject_of,
+)
+from aimschema.resources import (
+    CACHE,
+    CONFIG,
+    CONFIG_MAP,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Key,
+)
 from aimservice.testing import NAMESPACE, changed, config_map, cr, job, obj, plain, pod, said
 
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -21,33 +42,68 @@ OWNER = ("ModelCache", "weights")
 
 
 def event(seq: int, message: Message, *cause: int, after_s: float | None = None) -> Event:
-    return Event(seq, subject_of(message), message, START + datetime.timedelta(seconds=seq if after_s is None else after_s), cause, "test")
+    return Event(
+        seq,
+        subject_of(message),
+        message,
+        START + datetime.timedelta(seconds=seq if after_s is None else after_s),
+        cause,
+        "test",
+    )
 
 
 def cache(version: int, *conditions: dict[str, Any], **annotations: str) -> ObjectChanged:
     status = {"conditions": list(conditions), "status": "Progressing"} if conditions else {}
-    return changed(plain(cr(CACHE.kind, "weights", {"sourceUri": "s3://b/o/m"}, version=version, annotations=annotations, status=status)))
+    return changed(
+        plain(
+            cr(
+                CACHE.kind,
+                "weights",
+                {"sourceUri": "s3://b/o/m"},
+                version=version,
+                annotations=annotations,
+                status=status,
+            )
+        )
+    )
 
 
 def wrote(verb: str, kind: str, name: str, version: int, service: str = "cacher") -> ActionTaken:
     return ActionTaken(
-        service=service, verb=verb, kind=kind, namespace=NAMESPACE, name=name, about=WEIGHTS, outcome="done", resource_version=str(version)
+        service=service,
+        verb=verb,
+        kind=kind,
+        namespace=NAMESPACE,
+        name=name,
+        about=WEIGHTS,
+        outcome="done",
+        resource_version=str(version),
     )
 
 
 def reported(reason: str, message: str = "") -> StatusReported:
     condition = ReportedCondition(type="Filled", status="False", reason=reason, message=message)
     return StatusReported(
-        kind=CACHE.kind, namespace=NAMESPACE, name="weights", uid="u", service="cacher", observed_generation=1, conditions=(condition,)
+        kind=CACHE.kind,
+        namespace=NAMESPACE,
+        name="weights",
+        uid="u",
+        service="cacher",
+        observed_generation=1,
+        conditions=(condition,),
     )
 
 
 DOWNLOAD = job("weights-download", OWNER, version=5)
-JOB_POD = pod("weights-download-x", ("Job", "weights-download"), "downloader", phase="Pending", version=6)
+JOB_POD = pod(
+    "weights-download-x", ("Job", "weights-download"), "downloader", phase="Pending", version=6
+)
 HISTORY = [
     event(1, cache(1)),
     event(2, reported("Downloading", "begins"), 1),
-    event(3, cache(4, said("Ready", False, "Downloading", "begins"))),  # told before the action that wrote it
+    event(
+        3, cache(4, said("Ready", False, "Downloading", "begins"))
+    ),  # told before the action that wrote it
     event(4, wrote("write-status", CACHE.kind, "weights", 4, "statuswriter"), 2),
     event(5, wrote("apply", JOB.kind, "weights-download", 5), 1),
     event(6, changed(DOWNLOAD)),
@@ -63,7 +119,10 @@ def told(history: list[Event] = HISTORY) -> list[Entry]:
 
 
 def test_who_did_what_to_which_object_because_of_what() -> None:
-    assert [(entry.seq, entry.who, f"{entry.key.kind} {entry.what}", entry.why, entry.cause) for entry in told()] == [
+    assert [
+        (entry.seq, entry.who, f"{entry.key.kind} {entry.what}", entry.why, entry.cause)
+        for entry in told()
+    ] == [
         (1, "you", "ModelCache created", "", None),
         (2, "cacher", "ModelCache Filled=False (Downloading)", "begins", 1),
         (4, "statuswriter", "ModelCache is now Progressing (Downloading)", "begins", 2),
@@ -74,50 +133,88 @@ def test_who_did_what_to_which_object_because_of_what() -> None:
 
 
 def test_a_step_says_how_long_after_its_cause_it_came() -> None:
-    assert {entry.seq: entry.after_s for entry in told()} == {1: 0.0, 2: 1.0, 4: 2.0, 5: 1.0, 7: 2.0, 9: 65.0}
+    assert {entry.seq: entry.after_s for entry in told()} == {
+        1: 0.0,
+        2: 1.0,
+        4: 2.0,
+        5: 1.0,
+        7: 2.0,
+        9: 65.0,
+    }
 
 
 def test_no_step_is_told_before_its_cause() -> None:
     shuffled = [HISTORY[number] for number in (9, 2, 5, 0, 7, 1, 8, 4, 3, 6)]
-    assert sorted(told(shuffled), key=lambda entry: entry.seq) == sorted(told(), key=lambda entry: entry.seq)
+    assert sorted(told(shuffled), key=lambda entry: entry.seq) == sorted(
+        told(), key=lambda entry: entry.seq
+    )
     seen: set[int | None] = {None}
     for entry in told(shuffled):
         assert entry.cause in seen
         seen.add(entry.seq)
 
 
-def test_a_cluster_that_went_back_in_time_is_told_of_in_a_new_epoch_and_only_where_something_went_back() -> None:
+def test_a_cluster_that_went_back_in_time_is_told_of_in_a_new_epoch_and_only_where_something_went_back() -> (
+    None
+):
     """The backup is from before the retry annotation, and has the Job as it still is; version 9 then comes a second time, from another hand."""
     story = [
         *HISTORY,
-        event(11, structs.replace(cache(4, said("Ready", False, "Downloading", "begins")), epoch=1)),
+        event(
+            11, structs.replace(cache(4, said("Ready", False, "Downloading", "begins")), epoch=1)
+        ),
         event(12, structs.replace(changed(DOWNLOAD), epoch=1)),
-        event(13, structs.replace(cache(9, said("Ready", False, "Verifying", "checks"), other="1"), epoch=1)),
+        event(
+            13,
+            structs.replace(
+                cache(9, said("Ready", False, "Verifying", "checks"), other="1"), epoch=1
+            ),
+        ),
         event(14, wrote("write-status", CACHE.kind, "weights", 9, "statuswriter"), 11),
     ]
-    steps = [(entry.seq, entry.epoch, entry.who, entry.what) for entry in told(story) if entry.seq > 9]
+    steps = [
+        (entry.seq, entry.epoch, entry.who, entry.what) for entry in told(story) if entry.seq > 9
+    ]
     assert steps == [
         (11, 1, "cluster", "went back in time: changed: annotations.retry 1 → nothing"),
         (14, 1, "statuswriter", "is now Progressing (Verifying)"),
     ]
-    assert line(told(story)[-1]).plain.startswith("  14 00:00:14.000 +3.0 s epoch 1  statuswriter  ModelCache/weights")
+    assert line(told(story)[-1]).plain.startswith(
+        "  14 00:00:14.000 +3.0 s epoch 1  statuswriter  ModelCache/weights"
+    )
 
 
-def test_who_follows_is_told_of_a_status_write_when_it_is_known_what_was_written_whichever_comes_first() -> None:
+def test_who_follows_is_told_of_a_status_write_when_it_is_known_what_was_written_whichever_comes_first() -> (
+    None
+):
     version, write = HISTORY[2], HISTORY[3]
     early = [*HISTORY[:2], event(3, write.message, 2)]
     assert [entry.seq for entry in settled(early, WEIGHTS)] == [1, 2]
     late = settled([*early, event(4, version.message)], WEIGHTS)
-    assert [(entry.seq, entry.what) for entry in late][2:] == [(3, "is now Progressing (Downloading)")]
+    assert [(entry.seq, entry.what) for entry in late][2:] == [
+        (3, "is now Progressing (Downloading)")
+    ]
 
 
 def test_what_is_gone_is_told() -> None:
-    gone = ObjectDeleted(kind=JOB.kind, namespace=NAMESPACE, name="weights-download", uid="u", resource_version="20", object=DOWNLOAD)
-    assert [(entry.who, entry.what) for entry in told([*HISTORY, event(11, gone)])][-1] == ("cluster", "is gone")
+    gone = ObjectDeleted(
+        kind=JOB.kind,
+        namespace=NAMESPACE,
+        name="weights-download",
+        uid="u",
+        resource_version="20",
+        object=DOWNLOAD,
+    )
+    assert [(entry.who, entry.what) for entry in told([*HISTORY, event(11, gone)])][-1] == (
+        "cluster",
+        "is gone",
+    )
 
 
 def test_forged_causes_that_go_round_in_a_circle_end_all_the_same() -> None:
-    assert {entry.seq for entry in told([event(1, reported("A"), 2), event(2, reported("B"), 1)])} == {1, 2}
+    assert {
+        entry.seq for entry in told([event(1, reported("A"), 2), event(2, reported("B"), 1)])
+    } == {1, 2}
 
 
 def test_a_services_story_has_what_it_owns_and_depends_on_and_nothing_of_others() -> None:
@@ -136,12 +233,35 @@ def test_a_services_story_has_what_it_owns_and_depends_on_and_nothing_of_others(
         DOWNLOAD,
         obj(INFERENCE_SERVICE.kind, "chat", owner=("AIMService", "chat")),
         obj(POD.kind, "chat-1", labels={"serving.kserve.io/inferenceservice": "chat"}),
-        obj(ROUTE.kind, "chat", owner=("AIMService", "chat"), spec={"parentRefs": [{"name": "public", "namespace": "edge"}]}),
+        obj(
+            ROUTE.kind,
+            "chat",
+            owner=("AIMService", "chat"),
+            spec={"parentRefs": [{"name": "public", "namespace": "edge"}]},
+        ),
     ]
-    names = related([event(seq, changed(body)) for seq, body in enumerate(bodies, start=1)], Key(SERVICE.kind, NAMESPACE, "chat"))
-    expected = {(SERVICE, "chat"), (TEMPLATE, "fast"), (MODEL, "m1"), (CONFIG, "default"), (CONFIG_MAP, "fast-discovery"), (CACHE, "weights")}
-    expected |= {(JOB, "weights-download"), (INFERENCE_SERVICE, "chat"), (POD, "chat-1"), (ROUTE, "chat"), (GATEWAY, "public")}
-    assert {(key.kind, key.name) for key in names} == {(resource.kind, name) for resource, name in expected}
+    names = related(
+        [event(seq, changed(body)) for seq, body in enumerate(bodies, start=1)],
+        Key(SERVICE.kind, NAMESPACE, "chat"),
+    )
+    expected = {
+        (SERVICE, "chat"),
+        (TEMPLATE, "fast"),
+        (MODEL, "m1"),
+        (CONFIG, "default"),
+        (CONFIG_MAP, "fast-discovery"),
+        (CACHE, "weights"),
+    }
+    expected |= {
+        (JOB, "weights-download"),
+        (INFERENCE_SERVICE, "chat"),
+        (POD, "chat-1"),
+        (ROUTE, "chat"),
+        (GATEWAY, "public"),
+    }
+    assert {(key.kind, key.name) for key in names} == {
+        (resource.kind, name) for resource, name in expected
+    }
 
 
 def test_the_tree_shows_where_ways_part_and_takes_foreign_words_as_they_are() -> None:

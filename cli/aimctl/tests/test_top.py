@@ -14,9 +14,22 @@ from aimschema.resources import CACHE, Key
 LOG = Standing("AIM_LOG", 10, 1000, None, None, 10, 1)
 STATE = Standing("AIM_STATE", 5, 500, None, None, 10, 1, lag=3)
 BEFORE = Survey(LOG, STATE, (), 0, None)
-READERS = (Reader("aim-cacher", "AIM_STATE", 7), Reader("aim-cacher", "AIM_STATE", 1), Reader("aim-router", "AIM_STATE", 0))
+READERS = (
+    Reader("aim-cacher", "AIM_STATE", 7),
+    Reader("aim-cacher", "AIM_STATE", 1),
+    Reader("aim-router", "AIM_STATE", 0),
+)
 AFTER = replace(BEFORE, log=replace(LOG, last_seq=30, messages=30), readers=READERS)
-HALF = Progress(kind=CACHE.kind, namespace="team", name="w", phase="downloading", bytes=43_000_000, total=100_000_000, rate=10e6, seconds_left=5.7)
+HALF = Progress(
+    kind=CACHE.kind,
+    namespace="team",
+    name="w",
+    phase="downloading",
+    bytes=43_000_000,
+    total=100_000_000,
+    rate=10e6,
+    seconds_left=5.7,
+)
 
 
 def sample() -> Sample:
@@ -38,7 +51,14 @@ def test_events_a_second_are_those_of_everybody() -> None:
 
 def test_a_log_that_was_made_anew_between_the_looks_counts_no_events_backwards() -> None:
     assert weighed(AFTER, BEFORE, 2.0, Counter(), Counter(), {}).events_per_s == 0
-    nothing = weighed(replace(BEFORE, log=None, state=None), replace(BEFORE, log=None, state=None), 2.0, Counter(), Counter(), {})
+    nothing = weighed(
+        replace(BEFORE, log=None, state=None),
+        replace(BEFORE, log=None, state=None),
+        2.0,
+        Counter(),
+        Counter(),
+        {},
+    )
     assert (nothing.events_per_s, nothing.log_messages, nothing.mirror_lag) == (0, 0, None)
 
 

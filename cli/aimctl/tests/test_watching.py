@@ -6,20 +6,37 @@ from aimctl.console import PlainConsole
 from aimctl.watching import Picture, progress_text, row, show_until_ready, table
 from aimschema.messages import Progress
 
-READY = {"type": "Ready", "status": "True", "reason": "Running", "message": "/ns/uid on [red]http://x"}
+READY = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Running",
+    "message": "/ns/uid on [red]http://x",
+}
 SERVICE = {
     "kind": "AIMService",
     "metadata": {"namespace": "ns", "name": "s"},
     "status": {"status": "Running", "conditions": [READY]},
 }
 PROGRESS = Progress(
-    kind="ModelCache", namespace="ns", name="c", phase="downloading", bytes=43_000_000, total=100_000_000, rate=10e6, seconds_left=5.7
+    kind="ModelCache",
+    namespace="ns",
+    name="c",
+    phase="downloading",
+    bytes=43_000_000,
+    total=100_000_000,
+    rate=10e6,
+    seconds_left=5.7,
 )
 
 
 def test_a_row_says_object_state_reason_and_message() -> None:
     assert row(SERVICE) == ("AIMService/ns/s", "Running", "Running", "/ns/uid on [red]http://x")
-    assert row({"kind": "AIMService", "metadata": {"namespace": "ns", "name": "s"}}) == ("AIMService/ns/s", "…", "", "")
+    assert row({"kind": "AIMService", "metadata": {"namespace": "ns", "name": "s"}}) == (
+        "AIMService/ns/s",
+        "…",
+        "",
+        "",
+    )
 
 
 def test_progress_has_bytes_rate_and_seconds_left() -> None:
@@ -38,6 +55,8 @@ async def test_without_a_terminal_each_change_is_a_line_and_markup_is_text() -> 
 
 def test_on_a_terminal_there_is_a_table_with_a_bar() -> None:
     out = StringIO()
-    PlainConsole(file=out, width=160, terminal=True).print(table(Picture({("AIMService", "s"): SERVICE}, PROGRESS)))
+    PlainConsole(file=out, width=160, terminal=True).print(
+        table(Picture({("AIMService", "s"): SERVICE}, PROGRESS))
+    )
     assert "[red]http://x" in out.getvalue()
     assert "43.0 MB of 100 MB" in out.getvalue()

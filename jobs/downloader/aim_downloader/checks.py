@@ -20,7 +20,11 @@ class Digests:
         self._says = says
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False) if says.md5 else None
-        self._git = hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False) if says.git_sha1 else None
+        self._git = (
+            hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+            if says.git_sha1
+            else None
+        )
         self._crc32 = 0
         self._part = hashlib.md5(usedforsecurity=False)
         self._part_left = says.part_bytes
@@ -51,7 +55,11 @@ class Digests:
             "crc32": f"{self._crc32:08x}",
             "multipart_md5": self._multipart(),
         }
-        return [name for name, value in ours.items() if (said := getattr(self._says, name)) and said != value]
+        return [
+            name
+            for name, value in ours.items()
+            if (said := getattr(self._says, name)) and said != value
+        ]
 
     def _update_parts(self, data: memoryview) -> None:
         while data:
@@ -60,7 +68,10 @@ class Digests:
             self._part_left -= len(taken)
             if self._part_left == 0:
                 self._parts.append(self._part.digest())
-                self._part, self._part_left = hashlib.md5(usedforsecurity=False), self._says.part_bytes
+                self._part, self._part_left = (
+                    hashlib.md5(usedforsecurity=False),
+                    self._says.part_bytes,
+                )
 
     def _multipart(self) -> str:
         begun = self._part_left < self._says.part_bytes

@@ -37,7 +37,9 @@ FOLDER_MODE = 0o755
 _PARTS = ".aim-part"
 _READ_BYTES = 1024 * 1024
 _INDEX_DIGITS_MAX = 18
-_NOT_KNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF})
+_NOT_KNOWN = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF}
+)
 """How file systems answer calls that they do not know."""
 
 
@@ -106,14 +108,18 @@ def finished_bytes(dest: Path, file: SourceFile, range_bytes: int) -> int:
 def allocated_bytes(dest: Path, file: SourceFile) -> int:
     """Space the part of a file takes already, unfinished ranges included: it is written over, or freed first, so it need not be free now."""
     try:
-        return min(file.size_bytes, (dest / _PARTS / f"{_part_name(file)}.data").lstat().st_blocks * 512)
+        return min(
+            file.size_bytes, (dest / _PARTS / f"{_part_name(file)}.data").lstat().st_blocks * 512
+        )
     except OSError:
         return 0
 
 
 def drop_other_parts(dest: Path, files: Iterable[SourceFile]) -> None:
     """Remove what is left of files that are not going to be fetched."""
-    wanted = {"journal"} | {_part_name(file) + suffix for file in files for suffix in (".data", ".done")}
+    wanted = {"journal"} | {
+        _part_name(file) + suffix for file in files for suffix in (".data", ".done")
+    }
     for found in (dest / _PARTS).iterdir():
         if found.name not in wanted:
             found.unlink()
@@ -165,10 +171,21 @@ class Part:
         for path in (self._data_path, self._done_path):
             _remove_unless_plain(path)
         self.finished = {rng.index for rng in _finished(dest, file, range_bytes)}
-        self._data = _open_plain(self._data_path, os.O_RDWR | os.O_CREAT | (0 if self.finished else os.O_TRUNC))
+        self._data = _open_plain(
+            self._data_path, os.O_RDWR | os.O_CREAT | (0 if self.finished else os.O_TRUNC)
+        )
         # Written anew, since a record torn by a kill would run into the next one.
         self._done = _open_plain(self._done_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.write(self._done, b"".join(line + b"\n" for line in (_header(file, range_bytes), *(b"%d" % index for index in self.finished))))
+        os.write(
+            self._done,
+            b"".join(
+                line + b"\n"
+                for line in (
+                    _header(file, range_bytes),
+                    *(b"%d" % index for index in self.finished),
+                )
+            ),
+        )
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
         """Write all of it. Raises OSError (ENOSPC, EDQUOT)."""
@@ -232,8 +249,14 @@ def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
     if header != _header(file, range_bytes):
         return []
     # What follows the last newline is a record torn by a kill: its digits may be the beginning of another number.
-    recorded = {int(line) for line in lines[:-1] if line.isdigit() and len(line) <= _INDEX_DIGITS_MAX}
-    return [rng for rng in cut(file.size_bytes, range_bytes) if rng.index in recorded and rng.end <= there_bytes]
+    recorded = {
+        int(line) for line in lines[:-1] if line.isdigit() and len(line) <= _INDEX_DIGITS_MAX
+    }
+    return [
+        rng
+        for rng in cut(file.size_bytes, range_bytes)
+        if rng.index in recorded and rng.end <= there_bytes
+    ]
 
 
 def _clear_way(dest: Path, path: str) -> Path:

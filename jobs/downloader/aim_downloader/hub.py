@@ -63,12 +63,20 @@ class Hub:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Hub:
         """HF_ENDPOINT and HF_TOKEN."""
-        return cls(env.get("HF_ENDPOINT", "").rstrip("/") or _DEFAULT_ENDPOINT, env.get("HF_TOKEN", "").strip() or None)
+        return cls(
+            env.get("HF_ENDPOINT", "").rstrip("/") or _DEFAULT_ENDPOINT,
+            env.get("HF_TOKEN", "").strip() or None,
+        )
 
     def is_home(self, url: URL) -> bool:
         """Whether the token may go there: to the hub itself, also where it sends us on from http to https."""
         home = URL(self.endpoint).origin()
-        is_upgrade = (home.scheme, home.port, url.scheme, url.port) == ("http", 80, "https", 443) and url.host == home.host
+        is_upgrade = (home.scheme, home.port, url.scheme, url.port) == (
+            "http",
+            80,
+            "https",
+            443,
+        ) and url.host == home.host
         return url.origin() == home or is_upgrade
 
 
@@ -79,14 +87,18 @@ async def open_hub(uri: HubUri, env: Mapping[str, str], limits: Limits) -> Async
     set_client_factory(lambda: httpx2.Client(follow_redirects=True, verify=tls))
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30.0)
     connector = aiohttp.TCPConnector(limit=limits.ranges_in_flight, ssl=tls)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=True, auto_decompress=False) as session:
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, trust_env=True, auto_decompress=False
+    ) as session:
         yield HubSource(uri, Hub.from_env(env), session, limits)
 
 
 class HubSource:
     """A `Source`; see there. `listing` comes first, since it finds the commit."""
 
-    def __init__(self, uri: HubUri, hub: Hub, session: aiohttp.ClientSession, limits: Limits) -> None:
+    def __init__(
+        self, uri: HubUri, hub: Hub, session: aiohttp.ClientSession, limits: Limits
+    ) -> None:
         self._uri = uri
         self._hub = hub
         self._session = session
@@ -100,7 +112,11 @@ class HubSource:
         info, listed = await with_tries(self._limits, lambda: asyncio.to_thread(self._ask))
         commit = str(info.get("sha") or "")
         self._revision = commit or self._uri.revision or _MAIN
-        remark = "" if commit else f"{self._hub.endpoint} names no commit, so the revision is only its name"
+        remark = (
+            ""
+            if commit
+            else f"{self._hub.endpoint} names no commit, so the revision is only its name"
+        )
         facts = [each for each in listed if not is_own(each.path)]
         self._says = {each.path: each.says for each in facts}
         async with asyncio.TaskGroup() as tasks:
@@ -129,11 +145,19 @@ class HubSource:
         try:
             validate_repo_id(repo)
         except HFValidationError as error:
-            raise Failure(Outcome.NOT_FOUND, f"the hub cannot have a repository {repo}: {error}") from error
+            raise Failure(
+                Outcome.NOT_FOUND, f"the hub cannot have a repository {repo}: {error}"
+            ) from error
         path = f"{self._hub.endpoint}/api/models/{repo}"
-        info, _ = self._json(path if revision is None else f"{path}/revision/{quote(revision, safe='')}", {"blobs": "true"})
+        info, _ = self._json(
+            path if revision is None else f"{path}/revision/{quote(revision, safe='')}",
+            {"blobs": "true"},
+        )
         if not isinstance(info, Mapping):
-            raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} gives no model info of {repo}: correct HF_ENDPOINT")
+            raise Failure(
+                Outcome.TRANSIENT,
+                f"{self._hub.endpoint} gives no model info of {repo}: correct HF_ENDPOINT",
+            )
         return info, self._named(info.get("siblings"), "rfilename") or self._tree(
             f"{path}/tree/{quote(str(info.get('sha') or revision or _MAIN), safe='')}"
         )
@@ -144,7 +168,9 @@ class HubSource:
         following: str | None = url
         for _ in range(_PAGES_MAX):
             try:
-                page, following = self._json(following, {"recursive": "true"} if following == url else {})
+                page, following = self._json(
+                    following, {"recursive": "true"} if following == url else {}
+                )
             except Failure as error:
                 if error.outcome is Outcome.NOT_FOUND and following == url:
                     return []
@@ -157,21 +183,31 @@ class HubSource:
     def _named(self, listed: object, name: str) -> list[FileFacts]:
         facts = facts_of(listed, name)
         if facts is None:
-            raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} lists files of {self._uri.repo} without their names")
+            raise Failure(
+                Outcome.TRANSIENT,
+                f"{self._hub.endpoint} lists files of {self._uri.repo} without their names",
+            )
         return facts
 
     def _json(self, url: str | None, params: dict[str, str]) -> tuple[Any, str | None]:
         """What the hub answers, and the address of the next page. Raises Failure or Retryable."""
         headers = build_hf_headers(token=self._hub.token or False)
         try:
-            answer = get_session().get(str(url), headers=headers, params=params or None, timeout=_INFO_TIMEOUT_S)
+            answer = get_session().get(
+                str(url), headers=headers, params=params or None, timeout=_INFO_TIMEOUT_S
+            )
             hf_raise_for_status(answer)
         except HfHubHTTPError as error:
             raise self._refused(error.response) from error
         except httpx2.TooManyRedirects as error:
-            raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} redirects without end: correct HF_ENDPOINT") from error
+            raise Failure(
+                Outcome.TRANSIENT,
+                f"{self._hub.endpoint} redirects without end: correct HF_ENDPOINT",
+            ) from error
         except Exception as error:
-            raise self._no_answer(error, f"asking {self._hub.endpoint}", self._hub.endpoint) from error
+            raise self._no_answer(
+                error, f"asking {self._hub.endpoint}", self._hub.endpoint
+            ) from error
         try:
             return answer.json(), answer.links.get("next", {}).get("url")
         except ValueError as error:
@@ -196,7 +232,9 @@ class HubSource:
 
     async def _file(self, facts: FileFacts) -> SourceFile:
         """Its size is asked for where the listing has none."""
-        file = SourceFile(facts.path, facts.size_bytes or 0, facts.says.sha256 or facts.says.git_sha1, facts.path)
+        file = SourceFile(
+            facts.path, facts.size_bytes or 0, facts.says.sha256 or facts.says.git_sha1, facts.path
+        )
         if facts.size_bytes is not None:
             return file
         async with self._asking:
@@ -212,12 +250,18 @@ class HubSource:
             linked = met.get("X-Linked-Etag", "").strip('"')
             says = Says(sha256=linked) if _SHA256.fullmatch(linked) else Says()
             plain = answer.status == 200 and _is_plain(answer) and not _is_page(answer, file)
-            size = met.get("X-Linked-Size", "") or (answer.headers.get("Content-Length", "") if plain else "")
+            size = met.get("X-Linked-Size", "") or (
+                answer.headers.get("Content-Length", "") if plain else ""
+            )
         if not size.isdigit():
             async with self._answers(file, "GET", (0, 1)) as (answer, _):
                 etag = etag or answer.headers.get("ETag", "")
                 total = _TOTAL.match(answer.headers.get("Content-Range", ""))
-                length = answer.headers.get("Content-Length", "") if answer.status == 200 and _is_plain(answer) else ""
+                length = (
+                    answer.headers.get("Content-Length", "")
+                    if answer.status == 200 and _is_plain(answer)
+                    else ""
+                )
                 size = str(total[1]) if total else length
                 if answer.status >= 400 and answer.status != 416:
                     raise refusal(self._uri, self._hub, answer.status, answer.headers)
@@ -241,19 +285,36 @@ class HubSource:
                 yield await self._request(stack, method, file, asked)
         except (aiohttp.ClientError, ConnectionError) as error:
             self._located.pop(file.path, None)
-            server = f"https://{error.host}" if isinstance(error, aiohttp.ClientConnectorError) else self._hub.endpoint
+            server = (
+                f"https://{error.host}"
+                if isinstance(error, aiohttp.ClientConnectorError)
+                else self._hub.endpoint
+            )
             raise self._no_answer(error, "reading from the hub", server) from error
 
     async def _request(
         self, stack: AsyncExitStack, method: str, file: SourceFile, asked: tuple[int, int] | None
     ) -> tuple[aiohttp.ClientResponse, Mapping[str, str]]:
-        url = URL(hf_hub_url(self._uri.repo, file.key, revision=self._revision, endpoint=self._hub.endpoint), encoded=True)
+        url = URL(
+            hf_hub_url(
+                self._uri.repo, file.key, revision=self._revision, endpoint=self._hub.endpoint
+            ),
+            encoded=True,
+        )
         url = self._located.get(file.path) or url
-        wanted = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={asked[0]}-{asked[1] - 1}"} if asked else {})
+        wanted = {"Accept-Encoding": "identity"} | (
+            {"Range": f"bytes={asked[0]}-{asked[1] - 1}"} if asked else {}
+        )
         met: dict[str, str] = {}
         for _ in range(_REDIRECTS_MAX):
-            token = {"Authorization": f"Bearer {self._hub.token}"} if self._hub.is_home(url) and self._hub.token else {}
-            answer = await stack.enter_async_context(self._session.request(method, url, headers=wanted | token, allow_redirects=False))
+            token = (
+                {"Authorization": f"Bearer {self._hub.token}"}
+                if self._hub.is_home(url) and self._hub.token
+                else {}
+            )
+            answer = await stack.enter_async_context(
+                self._session.request(method, url, headers=wanted | token, allow_redirects=False)
+            )
             if answer.status not in _REDIRECTS or "Location" not in answer.headers:
                 met |= {name.title(): value for name, value in answer.headers.items()}
                 if method == "GET" and answer.status < 400 and not self._hub.is_home(url):
@@ -263,9 +324,13 @@ class HubSource:
             url = url.join(URL(answer.headers["Location"], encoded=True))
         raise Retryable("too many redirects")
 
-    def _check(self, answer: aiohttp.ClientResponse, file: SourceFile, asked: tuple[int, int] | None) -> None:
+    def _check(
+        self, answer: aiohttp.ClientResponse, file: SourceFile, asked: tuple[int, int] | None
+    ) -> None:
         """Raises where the answer is not the content that was asked for."""
-        if asked and (answer.status in {416, 501} or (answer.status == 200 and asked != (0, file.size_bytes))):
+        if asked and (
+            answer.status in {416, 501} or (answer.status == 200 and asked != (0, file.size_bytes))
+        ):
             raise RangesIgnored
         if answer.status not in {200, 206}:
             self._located.pop(file.path, None)
@@ -273,10 +338,16 @@ class HubSource:
                 raise refusal(self._uri, self._hub, answer.status, answer.headers)
             raise Retryable(f"HTTP {answer.status} from {answer.url.host}")
         if not _is_plain(answer) or _is_page(answer, file):
-            kind = answer.content_type if _is_page(answer, file) else answer.headers["Content-Encoding"]
+            kind = (
+                answer.content_type
+                if _is_page(answer, file)
+                else answer.headers["Content-Encoding"]
+            )
             message = f"{answer.url.origin()} answers with {kind} where {file.path} itself was asked for: correct HF_ENDPOINT, or what is before it"
             raise Failure(Outcome.TRANSIENT, message)
-        answered = Answered(answer.status, answer.headers.get("Content-Range", ""), answer.content_length)
+        answered = Answered(
+            answer.status, answer.headers.get("Content-Range", ""), answer.content_length
+        )
         if fault := fault_of(answered, asked or (0, file.size_bytes), file.size_bytes):
             raise Retryable(f"{answer.url.origin()} {fault}")
 
@@ -296,9 +367,15 @@ def facts_of(listed: object, name: str) -> list[FileFacts] | None:
     What else is malformed counts as left out.
     """
     entries = listed if isinstance(listed, list) else []
-    if any(not isinstance(each, Mapping) or not isinstance(each.get(name), str) for each in entries):
+    if any(
+        not isinstance(each, Mapping) or not isinstance(each.get(name), str) for each in entries
+    ):
         return None
-    return [FileFacts(each[name], _size_of(each), says_of(each)) for each in entries if each.get("type", "file") == "file"]
+    return [
+        FileFacts(each[name], _size_of(each), says_of(each))
+        for each in entries
+        if each.get("type", "file") == "file"
+    ]
 
 
 def says_of(entry: Mapping[str, Any]) -> Says:
@@ -325,10 +402,16 @@ def _is_plain(answer: aiohttp.ClientResponse) -> bool:
 
 def _is_page(answer: aiohttp.ClientResponse, file: SourceFile) -> bool:
     """A login page, say: the hub itself serves even HTML files as plain text."""
-    return answer.status == 200 and answer.content_type == "text/html" and not file.path.lower().endswith((".html", ".htm"))
+    return (
+        answer.status == 200
+        and answer.content_type == "text/html"
+        and not file.path.lower().endswith((".html", ".htm"))
+    )
 
 
-def refusal(uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str], body: str = "") -> Failure | Retryable:
+def refusal(
+    uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str], body: str = ""
+) -> Failure | Retryable:
     """What an answer of the hub that is no content means, with its own words. The hub says 401 for repositories that are missing as well as
     for private ones."""
     page, setting = f"{hub.endpoint}/{uri.repo}", "credentials.huggingFaceToken (HF_TOKEN)"
@@ -336,25 +419,51 @@ def refusal(uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str], body
     disabled = words == "Access to this resource is disabled." or status == 451
     match "Disabled" if disabled else headers.get("X-Error-Code", ""), status:
         case "GatedRepo", _:
-            way_out = "with the account of the token" if hub.token else f"and set a token in {setting}"
-            outcome, message = Outcome.NO_ACCESS, f"{uri.repo} is gated: accept its terms at {page} {way_out}"
+            way_out = (
+                "with the account of the token" if hub.token else f"and set a token in {setting}"
+            )
+            outcome, message = (
+                Outcome.NO_ACCESS,
+                f"{uri.repo} is gated: accept its terms at {page} {way_out}",
+            )
         case "Disabled", _:
-            outcome, message = Outcome.NO_ACCESS, f"the hub has disabled access to {uri.repo}: see {page}"
+            outcome, message = (
+                Outcome.NO_ACCESS,
+                f"the hub has disabled access to {uri.repo}: see {page}",
+            )
         case "RevisionNotFound", _:
-            outcome, message = Outcome.NOT_FOUND, f"{uri.repo} has no revision {uri.revision!r}: see {page}"
+            outcome, message = (
+                Outcome.NOT_FOUND,
+                f"{uri.repo} has no revision {uri.revision!r}: see {page}",
+            )
         case "EntryNotFound", _:
-            outcome, message = Outcome.TRANSIENT, f"{hub.endpoint} does not have a file of {uri.repo} that it lists"
+            outcome, message = (
+                Outcome.TRANSIENT,
+                f"{hub.endpoint} does not have a file of {uri.repo} that it lists",
+            )
         case _, 401 if hub.token:
-            outcome, message = Outcome.NO_ACCESS, f"the hub refuses the token: set a valid one in {setting}"
+            outcome, message = (
+                Outcome.NO_ACCESS,
+                f"the hub refuses the token: set a valid one in {setting}",
+            )
         case _, 401:
-            outcome, message = Outcome.NO_ACCESS, f"{uri.repo} is private or does not exist; for a private one set {setting}"
+            outcome, message = (
+                Outcome.NO_ACCESS,
+                f"{uri.repo} is private or does not exist; for a private one set {setting}",
+            )
         case _, 403:
-            outcome, message = Outcome.NO_ACCESS, f"the token in {setting} may not read {uri.repo}: give it access at {page}"
+            outcome, message = (
+                Outcome.NO_ACCESS,
+                f"the token in {setting} may not read {uri.repo}: give it access at {page}",
+            )
         case _, 404 | 410:
             hint = f" that the token in {setting} may see" if hub.token else ""
             outcome, message = Outcome.NOT_FOUND, f"{hub.endpoint} has no {uri.repo}{hint}"
         case _, 400:
-            outcome, message = Outcome.NOT_FOUND, f"{hub.endpoint} does not take {uri.repo} as the name of a repository"
+            outcome, message = (
+                Outcome.NOT_FOUND,
+                f"{hub.endpoint} does not take {uri.repo} as the name of a repository",
+            )
         case _:
             said = f": {words}" if words else ""
             return Retryable(f"HTTP {status} from the hub{said}", retry_after_s=_wait_s(headers))
@@ -369,7 +478,11 @@ def words_of(body: str) -> str:
         return body
     if isinstance(found, Mapping) and isinstance(found.get("errors"), list) and found["errors"]:
         found = found["errors"][0]
-    named = [found.get(name) for name in ("error", "message", "detail")] if isinstance(found, Mapping) else []
+    named = (
+        [found.get(name) for name in ("error", "message", "detail")]
+        if isinstance(found, Mapping)
+        else []
+    )
     return next((text for text in named if isinstance(text, str)), "")
 
 

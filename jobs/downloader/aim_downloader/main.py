@@ -44,7 +44,8 @@ class Command:
 def parse(argv: Sequence[str]) -> Command:
     """Exits with 2, naming the argument, where the command line is wrong. The URI is looked at later: its mistakes have a result line."""
     parser = argparse.ArgumentParser(
-        prog="aim-downloader", description="Fill a model cache volume from hf://owner/name[@revision] or s3://bucket/prefix."
+        prog="aim-downloader",
+        description="Fill a model cache volume from hf://owner/name[@revision] or s3://bucket/prefix.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in (
@@ -60,7 +61,11 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 async def run(
-    command: Command, env: Mapping[str, str], reporter: Reporter, limits: Limits, free_bytes: Callable[[Path], int | None] = disk.free_bytes
+    command: Command,
+    env: Mapping[str, str],
+    reporter: Reporter,
+    limits: Limits,
+    free_bytes: Callable[[Path], int | None] = disk.free_bytes,
 ) -> int:
     """Do it, print the result line, and return the exit code. Cancelled, it still does both (20)."""
     started_s, done = time.monotonic(), Done()
@@ -68,7 +73,9 @@ async def run(
     try:
         await _act(command, env, Verb(command.uri, reporter, limits, done, free_bytes))
     except asyncio.CancelledError:
-        failure = Failure(Outcome.TRANSIENT, "stopped by a signal; what is there is kept for the next run")
+        failure = Failure(
+            Outcome.TRANSIENT, "stopped by a signal; what is there is kept for the next run"
+        )
     except Exception as error:
         failure = _worst(error, command, done, free_bytes)
     outcome = failure.outcome if failure else Outcome.DONE
@@ -103,23 +110,36 @@ async def _act(command: Command, env: Mapping[str, str], verb: Verb) -> None:
             await verify(verb, source, command.dest)
 
 
-def _worst(error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]) -> Failure:
+def _worst(
+    error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]
+) -> Failure:
     """The failure a person should hear of first: of several, the one that another try would not cure."""
     failures = [_failure(each, command, done, free_bytes) for each in _flatten(error)]
     return min(failures, key=lambda failure: EXIT_CODE[failure.outcome])
 
 
-def _failure(error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]) -> Failure:
+def _failure(
+    error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]
+) -> Failure:
     if isinstance(error, Failure):
         return error
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT} and command.dest:
         needed_bytes = max(done.left_bytes, _RECORD_BYTES)
-        return no_space(command.dest, needed_bytes, free_bytes(command.dest), quota=error.errno == errno.EDQUOT)
+        return no_space(
+            command.dest, needed_bytes, free_bytes(command.dest), quota=error.errno == errno.EDQUOT
+        )
     if isinstance(error, OSError) and error.filename:
         return Failure(Outcome.TRANSIENT, f"{error.filename}: {error.strerror}")
-    if isinstance(error, OSError) and error.strerror and command.dest and not isinstance(error, ConnectionError):
+    if (
+        isinstance(error, OSError)
+        and error.strerror
+        and command.dest
+        and not isinstance(error, ConnectionError)
+    ):
         return Failure(Outcome.TRANSIENT, f"{command.dest}: {error.strerror}")
-    traceback.print_tb(error.__traceback__, file=sys.stderr)  # where, but not the text: it may hold a signed URL
+    traceback.print_tb(
+        error.__traceback__, file=sys.stderr
+    )  # where, but not the text: it may hold a signed URL
     return Failure(Outcome.TRANSIENT, f"{type(error).__name__}: {error}")
 
 

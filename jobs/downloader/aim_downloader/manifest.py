@@ -63,9 +63,15 @@ def known(manifest: Manifest | None, journal: Iterable[Entry]) -> dict[str, Entr
     return entries | {entry.path: entry for entry in journal}
 
 
-def kept(listing: Listing, entries: Mapping[str, Entry], size_on_disk: Callable[[str], int | None]) -> dict[str, Entry]:
+def kept(
+    listing: Listing, entries: Mapping[str, Entry], size_on_disk: Callable[[str], int | None]
+) -> dict[str, Entry]:
     """The listed files that are in DEST in the listed version. `size_on_disk` gives bytes, or None where no plain file is there."""
-    return {file.path: entries[file.path] for file in listing.files if file.path in entries and _is_current(file, entries[file.path], size_on_disk)}
+    return {
+        file.path: entries[file.path]
+        for file in listing.files
+        if file.path in entries and _is_current(file, entries[file.path], size_on_disk)
+    }
 
 
 def stale(listing: Listing, entries: Iterable[str]) -> list[str]:
@@ -74,4 +80,6 @@ def stale(listing: Listing, entries: Iterable[str]) -> list[str]:
 
 
 def _is_current(file: SourceFile, entry: Entry, size_on_disk: Callable[[str], int | None]) -> bool:
-    return (entry.tag, entry.size_bytes) == (file.tag, file.size_bytes) and size_on_disk(file.path) == file.size_bytes
+    return (entry.tag, entry.size_bytes) == (file.tag, file.size_bytes) and size_on_disk(
+        file.path
+    ) == file.size_bytes

@@ -32,7 +32,14 @@ EXIT_CODE: dict[Outcome, int] = {
 class Failure(Exception):
     """Ends the run with `outcome`; `message` is for a person and says the way out."""
 
-    def __init__(self, outcome: Outcome, message: str, *, needed_bytes: int | None = None, free_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        message: str,
+        *,
+        needed_bytes: int | None = None,
+        free_bytes: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.message = message

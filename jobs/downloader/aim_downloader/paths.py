@@ -27,7 +27,11 @@ def without_placeholders(files: Iterable[SourceFile]) -> list[SourceFile]:
     """Without the empty objects that only stand for a folder: those whose name ends in a slash, and `x` beside `x/...`."""
     listed = list(files)
     folders = {folder for file in listed for folder in _folders(file.path)}
-    return [file for file in listed if file.size_bytes or not (file.path.endswith("/") or not file.path or file.path in folders)]
+    return [
+        file
+        for file in listed
+        if file.size_bytes or not (file.path.endswith("/") or not file.path or file.path in folders)
+    ]
 
 
 def _folders(path: str) -> Iterator[str]:
@@ -42,7 +46,10 @@ def refuse_unsafe(paths: Iterable[str]) -> None:
     seen: set[str] = set()
     for path in paths:
         if fault := _fault(path):
-            raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {path!r}, which {fault}; rename it at the source")
+            raise Failure(
+                Outcome.NOT_FOUND,
+                f"refused: the source lists {path!r}, which {fault}; rename it at the source",
+            )
         if path in seen:
             raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {path!r} twice")
         seen.add(path)
@@ -51,7 +58,10 @@ def refuse_unsafe(paths: Iterable[str]) -> None:
         for depth in range(1, len(segments)):
             if "/".join(segments[:depth]) in seen:
                 folder = "/".join(segments[:depth])
-                raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {folder!r} as a file and as the folder of {path!r}")
+                raise Failure(
+                    Outcome.NOT_FOUND,
+                    f"refused: the source lists {folder!r} as a file and as the folder of {path!r}",
+                )
 
 
 def _fault(path: str) -> str:

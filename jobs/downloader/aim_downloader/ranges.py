@@ -24,7 +24,10 @@ class Range:
 def cut(size_bytes: int, range_bytes: int) -> tuple[Range, ...]:
     """Cover the file exactly, in order, without overlap; an empty file has no ranges."""
     starts = range(0, size_bytes, range_bytes)
-    return tuple(Range(index, start, min(start + range_bytes, size_bytes)) for index, start in enumerate(starts))
+    return tuple(
+        Range(index, start, min(start + range_bytes, size_bytes))
+        for index, start in enumerate(starts)
+    )
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ def fault_of(answer: Answered, asked: tuple[int, int], size_bytes: int) -> str:
     start, end = asked
     if answer.status == 200:
         whole = answer.content_length in {None, size_bytes} and asked == (0, size_bytes)
-        return "" if whole else f"offers {answer.content_length} bytes of a file that has {size_bytes}"
+        return (
+            "" if whole else f"offers {answer.content_length} bytes of a file that has {size_bytes}"
+        )
     if match := _CONTENT_RANGE.fullmatch(answer.content_range.strip()):
         first, last, total = int(match[1]), int(match[2]), match[3]
         if total not in {"*", str(size_bytes)}:
@@ -51,4 +56,6 @@ def fault_of(answer: Answered, asked: tuple[int, int], size_bytes: int) -> str:
             return f"offers bytes {first} to {last} where {start} to {end - 1} were asked for"
         end = last + 1
     fits = answer.content_length in {None, end - start}
-    return "" if fits else f"offers {answer.content_length} bytes where {end - start} were asked for"
+    return (
+        "" if fits else f"offers {answer.content_length} bytes where {end - start} were asked for"
+    )

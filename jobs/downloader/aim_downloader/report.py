@@ -66,7 +66,14 @@ class Result(Struct, frozen=True, kw_only=True, tag_field="event", tag="result")
 class Reporter:
     """Writes the lines. `secrets` are values that must not appear in any of them."""
 
-    def __init__(self, out: TextIO, *, secrets: Iterable[str] = (), termination_log: Path | None = None, make_termination_log: bool = False) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        secrets: Iterable[str] = (),
+        termination_log: Path | None = None,
+        make_termination_log: bool = False,
+    ) -> None:
         self._out = out
         self._secrets = sorted(secrets, key=len, reverse=True)
         self._termination_log = termination_log
@@ -77,7 +84,9 @@ class Reporter:
 
     def result(self, line: Result) -> None:
         """The last line, also left as the termination message if there is a place for it."""
-        clean = msgspec.structs.replace(line, message=redact(line.message, self._secrets), uri=redact(line.uri, self._secrets))
+        clean = msgspec.structs.replace(
+            line, message=redact(line.message, self._secrets), uri=redact(line.uri, self._secrets)
+        )
         self._write(msgspec.json.encode(clean))
         if self._termination_log:
             leave(self._termination_log, fit(clean), make=self._make)
@@ -101,7 +110,11 @@ def _hidden(match: re.Match[str]) -> str:
 def secrets_in(env: Mapping[str, str]) -> list[str]:
     """The values in the environment that must not be printed; also as they are sent, without the newline that a Secret's value often ends in."""
     values = [value for name, value in env.items() if _SECRET_NAMES.fullmatch(name)]
-    return [form for form in dict.fromkeys([*values, *(value.strip() for value in values)]) if form.strip()]
+    return [
+        form
+        for form in dict.fromkeys([*values, *(value.strip() for value in values)])
+        if form.strip()
+    ]
 
 
 def fit(line: Result) -> bytes:

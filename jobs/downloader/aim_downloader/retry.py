@@ -49,7 +49,9 @@ async def with_tries(limits: Limits, attempt: Callable[[], Awaitable[T]]) -> T:
             failed_tries += 1
             problem = as_retryable(error, limits)
             if failed_tries >= limits.tries:
-                raise GaveUp(Outcome.TRANSIENT, f"gave up after {failed_tries} tries: {problem.message}") from error
+                raise GaveUp(
+                    Outcome.TRANSIENT, f"gave up after {failed_tries} tries: {problem.message}"
+                ) from error
         await asyncio.sleep(pause_s(limits, failed_tries, problem.retry_after_s))
 
 

@@ -64,7 +64,14 @@ async def open_s3(uri: S3Uri, env: Mapping[str, str], limits: Limits) -> AsyncIt
 class S3Source:
     """A `Source`; see there. `listing` comes first, since it finds the store."""
 
-    def __init__(self, uri: S3Uri, stores: Iterable[Store], stack: AsyncExitStack, limits: Limits, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        uri: S3Uri,
+        stores: Iterable[Store],
+        stack: AsyncExitStack,
+        limits: Limits,
+        tls: ssl.SSLContext,
+    ) -> None:
         self._uri = uri
         self._stores = stores
         self._stack = stack
@@ -83,7 +90,9 @@ class S3Source:
             try:
                 files = await self._files(store)
             except Failure as error:
-                answers.append(Answer(store.label, _KIND.get(error.outcome, "transient"), error.message))
+                answers.append(
+                    Answer(store.label, _KIND.get(error.outcome, "transient"), error.message)
+                )
             except Exception as error:  # whatever it is, the next store may be well
                 answers.append(Answer(store.label, "transient", trouble_of(error, store).text))
             else:
@@ -122,7 +131,9 @@ class S3Source:
     async def _files(self, store: Store) -> tuple[SourceFile, ...]:
         """What the store lists, sorted by path; it is the one that is read from then on."""
         self._store = store
-        self._client = await self._stack.enter_async_context(connect(store, self._limits, self._tls))
+        self._client = await self._stack.enter_async_context(
+            connect(store, self._limits, self._tls)
+        )
         prefix = self._uri.prefix
         items = await self._objects(f"{prefix}/" if prefix else "")
         files = [await self._file(item, item["Key"].removeprefix(f"{prefix}/")) for item in items]
@@ -155,8 +166,14 @@ class S3Source:
         if one:
             asked["MaxKeys"] = 1
         try:
-            return await (client.list_objects if way.by == "marker" else client.list_objects_v2)(**asked)
-        except (LookupError, TypeError, ValueError) as error:  # in botocore, over an answer with less in it than it counts on
+            return await (client.list_objects if way.by == "marker" else client.list_objects_v2)(
+                **asked
+            )
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:  # in botocore, over an answer with less in it than it counts on
             message = f"answers with a listing that cannot be read ({type(error).__name__}: {clean(str(error))})"
             raise Failure(Outcome.TRANSIENT, message) from error
         except Exception as error:
@@ -174,7 +191,10 @@ class S3Source:
         tag = _tag(item.get("ETag"), item.get("LastModified"))
         if size_bytes is None or size_bytes < 0:
             head = await with_tries(self._limits, lambda: self._size_of(key))
-            size_bytes, tag = head["ContentLength"], tag or _tag(head.get("ETag"), head.get("LastModified"))
+            size_bytes, tag = (
+                head["ContentLength"],
+                tag or _tag(head.get("ETag"), head.get("LastModified")),
+            )
         return SourceFile(path, size_bytes, tag, key)
 
     async def _size_of(self, key: str) -> Mapping[str, Any]:
@@ -197,7 +217,9 @@ class S3Source:
         if self._takes_conditions and (version := self._version(file)):
             wanted["IfMatch"] = version
         try:
-            answer = await self._connected().get_object(Bucket=self._uri.bucket, Key=file.key, **wanted)
+            answer = await self._connected().get_object(
+                Bucket=self._uri.bucket, Key=file.key, **wanted
+            )
         except Exception as error:
             raise self._not_read(error, file, wanted) from error
         try:
@@ -206,10 +228,16 @@ class S3Source:
                 self._check(file, answer, asked)
                 self._meets_conditions |= "IfMatch" in wanted
                 yield body
-        except (BotoCoreError, aiohttp.ClientError, ConnectionError) as error:  # no other: what the disk raises passes
+        except (
+            BotoCoreError,
+            aiohttp.ClientError,
+            ConnectionError,
+        ) as error:  # no other: what the disk raises passes
             raise self._not_read(error, file, wanted) from error
 
-    def _check(self, file: SourceFile, answer: Mapping[str, Any], asked: tuple[int, int] | None) -> None:
+    def _check(
+        self, file: SourceFile, answer: Mapping[str, Any], asked: tuple[int, int] | None
+    ) -> None:
         """Raises where the answer is not what was asked for."""
         answered = Answered(
             int(answer["ResponseMetadata"]["HTTPStatusCode"]),
@@ -220,7 +248,10 @@ class S3Source:
             raise RangesIgnored
         if fault := fault_of(answered, asked or (0, file.size_bytes), file.size_bytes):
             encoding = answer.get("ContentEncoding")
-            raise Retryable(f"{self._store.label} {fault}" + (f" ({clean(encoding)}: something on the way compresses)" if encoding else ""))
+            raise Retryable(
+                f"{self._store.label} {fault}"
+                + (f" ({clean(encoding)}: something on the way compresses)" if encoding else "")
+            )
         version, etag = self._version(file), str(answer.get("ETag") or "")
         if version and _is_strong(etag) and _bare(etag) != _bare(version):
             raise _changed(file)
@@ -230,16 +261,35 @@ class S3Source:
         trouble = trouble_of(error, self._store)
         conditional = "IfMatch" in wanted
         # A HEAD has just found this version: then perhaps no version meets a condition. The ETag of the answer tells all the same.
-        if conditional and trouble.status == 412 and file.key in self._etags and not self._meets_conditions:
+        if (
+            conditional
+            and trouble.status == 412
+            and file.key in self._etags
+            and not self._meets_conditions
+        ):
             self._takes_conditions = False
             return Retryable(f"{trouble.text} while reading {file.key}")
-        if trouble.status == 412 or trouble.code == "PreconditionFailed" or trouble.kind == "not_there":
-            return _changed(file) if trouble.status in {404, 412} else _unreadable(Outcome.TRANSIENT, file, trouble)
+        if (
+            trouble.status == 412
+            or trouble.code == "PreconditionFailed"
+            or trouble.kind == "not_there"
+        ):
+            return (
+                _changed(file)
+                if trouble.status in {404, 412}
+                else _unreadable(Outcome.TRANSIENT, file, trouble)
+            )
         if trouble.kind == "no_access":
             return _unreadable(Outcome.NO_ACCESS, file, trouble)
         if trouble.retryable:
-            return Retryable(f"{trouble.text} while reading {file.key}", retry_after_s=trouble.retry_after_s)
-        if trouble.is_of_the_way and conditional and (trouble.status == 501 or "Range" not in wanted):
+            return Retryable(
+                f"{trouble.text} while reading {file.key}", retry_after_s=trouble.retry_after_s
+            )
+        if (
+            trouble.is_of_the_way
+            and conditional
+            and (trouble.status == 501 or "Range" not in wanted)
+        ):
             self._takes_conditions = False
             return Retryable(f"{trouble.text} while reading {file.key}")
         if trouble.is_of_the_way and "Range" in wanted:
@@ -255,12 +305,18 @@ class S3Source:
     def _note_version(self, file: SourceFile, head: Mapping[str, Any]) -> None:
         """A store may write ETags otherwise in answers than in listings: then the time tells that it is the version that was listed."""
         etag, size_bytes = str(head.get("ETag") or ""), head.get("ContentLength")
-        if size_bytes is not None and size_bytes != file.size_bytes and not head.get("ContentEncoding"):
+        if (
+            size_bytes is not None
+            and size_bytes != file.size_bytes
+            and not head.get("ContentEncoding")
+        ):
             raise _changed(file)
         if not _is_strong(etag) or not self._version(file):
             return
         listed, found = self._modified.get(file.key), head.get("LastModified")
-        is_same_time = listed and found and listed.replace(microsecond=0) == found.replace(microsecond=0)
+        is_same_time = (
+            listed and found and listed.replace(microsecond=0) == found.replace(microsecond=0)
+        )
         if _bare(etag) != file.tag and not is_same_time:
             raise _changed(file)
         self._etags[file.key] = etag
@@ -269,19 +325,32 @@ class S3Source:
         """The multipart digest can be computed if all parts but the last are of one size: the first and last tell, where a store tells of parts."""
         unchecked = Says(sha256=says.sha256, crc32=says.crc32)
         try:
-            first, last = await self._head(file, PartNumber=1), await self._head(file, PartNumber=parts)
+            first, last = (
+                await self._head(file, PartNumber=1),
+                await self._head(file, PartNumber=parts),
+            )
         except (ClientError, Retryable, Failure):
             return unchecked
         part_bytes, last_bytes = first.get("ContentLength") or 0, last.get("ContentLength") or 0
-        uniform = first.get("PartsCount") == parts and part_bytes * (parts - 1) + last_bytes == file.size_bytes
+        uniform = (
+            first.get("PartsCount") == parts
+            and part_bytes * (parts - 1) + last_bytes == file.size_bytes
+        )
         if uniform and part_bytes > 0:
-            return Says(sha256=says.sha256, crc32=says.crc32, multipart_md5=says.multipart_md5, part_bytes=part_bytes)
+            return Says(
+                sha256=says.sha256,
+                crc32=says.crc32,
+                multipart_md5=says.multipart_md5,
+                part_bytes=part_bytes,
+            )
         return unchecked
 
     async def _head(self, file: SourceFile, **more: Any) -> Mapping[str, Any]:
         """Raises ClientError for whatever the store answers, and Retryable or Failure where it does not answer."""
         try:
-            return await self._connected().head_object(Bucket=self._uri.bucket, Key=file.key, ChecksumMode="ENABLED", **more)
+            return await self._connected().head_object(
+                Bucket=self._uri.bucket, Key=file.key, ChecksumMode="ENABLED", **more
+            )
         except ClientError:
             raise
         except Exception as error:
@@ -304,7 +373,11 @@ def says_of(head: Mapping[str, Any]) -> Says:
     etag = str(head.get("ETag") or "")
     etag = _bare(etag) if _is_strong(etag) else ""
     encryption = head.get("ServerSideEncryption")
-    is_md5 = encryption in _MD5_ETAG_ENCRYPTION and not head.get("SSECustomerAlgorithm") and head.get("StorageClass") not in _NO_MD5_ETAG_CLASSES
+    is_md5 = (
+        encryption in _MD5_ETAG_ENCRYPTION
+        and not head.get("SSECustomerAlgorithm")
+        and head.get("StorageClass") not in _NO_MD5_ETAG_CLASSES
+    )
     whole = (head.get("ChecksumType") or "FULL_OBJECT") == "FULL_OBJECT"
     return Says(
         sha256=_hex(head.get("ChecksumSHA256") or "", 32) if whole else "",
@@ -336,7 +409,10 @@ def _bare(etag: str) -> str:
 
 
 def _changed(file: SourceFile) -> Failure:
-    return Failure(Outcome.TRANSIENT, f"{file.key} changed at the source while it was read: another run gets the new one")
+    return Failure(
+        Outcome.TRANSIENT,
+        f"{file.key} changed at the source while it was read: another run gets the new one",
+    )
 
 
 def _unreadable(outcome: Outcome, file: SourceFile, trouble: Trouble) -> Failure:

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REGION_HEADER = "x-amz-bucket-region"
-_LISTING_OR_ERROR = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>)?\s*(?:<!--.*?-->\s*)*<(?:\w+:)?(?:ListBucketResult|Error)\b", re.DOTALL)
+_LISTING_OR_ERROR = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>)?\s*(?:<!--.*?-->\s*)*<(?:\w+:)?(?:ListBucketResult|Error)\b",
+    re.DOTALL,
+)
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml|<(?:\w+:)?Error\b)")
 _TEXT_BYTES_MAX = 4096
 
@@ -51,7 +54,9 @@ async def connect(store: Store, limits: Limits, tls: ssl.SSLContext) -> AsyncIte
         aws_secret_access_key=store.secret_access_key or None,
         region_name=store.region or ("us-east-1" if store.endpoint_url else None),
     )
-    async with session.client("s3", endpoint_url=store.endpoint_url or None, config=config) as client:
+    async with session.client(
+        "s3", endpoint_url=store.endpoint_url or None, config=config
+    ) as client:
         client.meta.events.register("before-parse.s3", _keep_text)
         yield client
 
@@ -85,13 +90,26 @@ class _Checked:
             answer.close()
             raise Redirected(answer.headers.get("Location", ""))
         is_listing = method == "GET" and "encoding-type" in url.query
-        if is_listing and answer.status < 300 and not _LISTING_OR_ERROR.match(body := await answer.read()):
-            raise NotS3(f"{answer.content_type} that is no listing" if body.strip() else "an empty page")
+        if (
+            is_listing
+            and answer.status < 300
+            and not _LISTING_OR_ERROR.match(body := await answer.read())
+        ):
+            raise NotS3(
+                f"{answer.content_type} that is no listing" if body.strip() else "an empty page"
+            )
         return answer
 
 
-def _keep_text(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+def _keep_text(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
+) -> None:
     """Keep the text of an error that is not S3's XML. (The names of the parameters are botocore's.)"""
     body = response_dict["body"]
-    if response_dict["status_code"] >= 300 and isinstance(body, bytes) and body and not _XML.match(body):
+    if (
+        response_dict["status_code"] >= 300
+        and isinstance(body, bytes)
+        and body
+        and not _XML.match(body)
+    ):
         customized_response_dict["Text"] = body[:_TEXT_BYTES_MAX].decode(errors="replace")

@@ -49,10 +49,16 @@ _TABLE: dict[Row, str] = {
     ("no_access", _LIST_AND_GET): "AccessDenied Forbidden UnauthorizedAccess Unauthorized 401 403",
     ("no_access", _KEYS): "SignatureDoesNotMatch InvalidAccessKeyId InvalidAccessKey"
     " InvalidSecurity MissingSecurityHeader MissingAuthenticationToken",
-    ("no_access", _TEMPORARY): "ExpiredToken ExpiredTokenException InvalidToken TokenRefreshRequired RequestExpired",
+    (
+        "no_access",
+        _TEMPORARY,
+    ): "ExpiredToken ExpiredTokenException InvalidToken TokenRefreshRequired RequestExpired",
     ("no_access", _ACCOUNT): "AllAccessDisabled AccountProblem NotSignedUp UserSuspended"
     " UserDisable InvalidPayer Arrears AccountArrears BucketSuspended",
-    ("no_access", _REGION): "AuthorizationHeaderMalformed IllegalLocationConstraintException InvalidRegion InvalidRegionName",
+    (
+        "no_access",
+        _REGION,
+    ): "AuthorizationHeaderMalformed IllegalLocationConstraintException InvalidRegion InvalidRegionName",
     ("no_access", _ARCHIVED): "InvalidObjectState ObjectNotRestored",
     ("no_access", _VIRTUAL): "SecondLevelDomainForbidden InvalidPathAccess"
     " VirtualHostDomainRequired PathStyleDomainForbidden PathStyleAccessForbidden"
@@ -158,7 +164,11 @@ def _of_answer(error: ClientError, store: Store) -> Trouble:
 
 def _row(code: str, status: int, message: str) -> Row:
     """Kind and advice. What is said of a KMS key goes before the code: that is AccessDenied."""
-    if code not in _AGAIN and status < 500 and (code.startswith("KMS.") or "kms:" in message.lower()):
+    if (
+        code not in _AGAIN
+        and status < 500
+        and (code.startswith("KMS.") or "kms:" in message.lower())
+    ):
         return "no_access", _KMS
     if code == "InvalidRequest" and "server side encryption" in message.lower():
         return "no_access", _CUSTOMER_KEY

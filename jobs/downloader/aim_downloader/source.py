@@ -75,7 +75,9 @@ class Source(Protocol):
         """What the source says of a listed file's content."""
         ...
 
-    def open_range(self, file: SourceFile, start: int, end: int) -> AbstractAsyncContextManager[Body]:
+    def open_range(
+        self, file: SourceFile, start: int, end: int
+    ) -> AbstractAsyncContextManager[Body]:
         """Bytes `start` to `end` (exclusive) of exactly the listed version of the file. Raises RangesIgnored where only all of it can be had."""
         ...
 

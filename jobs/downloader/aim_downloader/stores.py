@@ -55,4 +55,6 @@ def stores_from(env: Mapping[str, str]) -> tuple[Store, ...]:
                 message = f"{name} is {value.strip()!r}: set it to {', '.join(ADDRESSING[:-1])} or {ADDRESSING[-1]}"
                 raise Failure(Outcome.NO_ACCESS, message)
             found.setdefault(int(match[1]), {})[match[2].lower()] = value.strip()
-    return tuple(Store(**found[number], variables=f"AIM_S3_{number}_") for number in sorted(found)) or (Store(),)
+    return tuple(
+        Store(**found[number], variables=f"AIM_S3_{number}_") for number in sorted(found)
+    ) or (Store(),)

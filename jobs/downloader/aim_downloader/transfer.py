@@ -76,7 +76,13 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
                 digests = await _fetch_content(run, part, says)
                 wrong = digests.mismatches()
                 if not wrong:
-                    entry = Entry(path=file.path, size_bytes=file.size_bytes, sha256=digests.sha256, tag=file.tag, says=says)
+                    entry = Entry(
+                        path=file.path,
+                        size_bytes=file.size_bytes,
+                        sha256=digests.sha256,
+                        tag=file.tag,
+                        says=says,
+                    )
                     await in_thread(part.place, entry)
                     run.meter.done()
                     return entry
@@ -84,7 +90,10 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
                 run.meter.lost(file.size_bytes)
             finally:
                 part.close()
-        raise Failure(Outcome.CHECKSUM, f"{file.path}: content got twice, and its {', '.join(wrong)} is not what the source says")
+        raise Failure(
+            Outcome.CHECKSUM,
+            f"{file.path}: content got twice, and its {', '.join(wrong)} is not what the source says",
+        )
 
 
 async def _says(run: Transfer, file: SourceFile) -> Says:
@@ -127,14 +136,19 @@ async def _fetch_missing(run: Transfer, part: Part, landed: Mapping[int, asyncio
             await _fetch_whole(run, part, landed)
 
 
-async def _fetch_range(run: Transfer, part: Part, what: tuple[Range, _Cursor], landed: asyncio.Event) -> None:
+async def _fetch_range(
+    run: Transfer, part: Part, what: tuple[Range, _Cursor], landed: asyncio.Event
+) -> None:
     rng, cursor = what
     tries = _Tries(run, part.file)
     async with run.ranges:
         while cursor.at < rng.end:
             before = cursor.at
             try:
-                async with asyncio.timeout(run.limits.stall_s) as stall, run.source.open_range(part.file, cursor.at, rng.end) as body:
+                async with (
+                    asyncio.timeout(run.limits.stall_s) as stall,
+                    run.source.open_range(part.file, cursor.at, rng.end) as body,
+                ):
                     await _copy(run, part, body, (cursor, rng.end), stall)
             except (Retryable, TimeoutError) as error:
                 await tries.failed(error, has_progress=cursor.at > before)
@@ -147,7 +161,10 @@ async def _fetch_whole(run: Transfer, part: Part, landed: Mapping[int, asyncio.E
     tries = _Tries(run, part.file)
     while missing := [rng for rng in part.ranges if not landed[rng.index].is_set()]:
         try:
-            async with asyncio.timeout(run.limits.stall_s) as stall, run.source.open_whole(part.file) as body:
+            async with (
+                asyncio.timeout(run.limits.stall_s) as stall,
+                run.source.open_whole(part.file) as body,
+            ):
                 for rng in part.ranges:
                     if landed[rng.index].is_set():
                         await _skip(run, body, rng.size_bytes, stall)
@@ -155,7 +172,10 @@ async def _fetch_whole(run: Transfer, part: Part, landed: Mapping[int, asyncio.E
                         await _land(run, part, body, rng, stall)
                         landed[rng.index].set()
                 if await body.read(1):
-                    raise Failure(Outcome.TRANSIENT, f"{part.file.path}: the answer is longer than the {part.file.size_bytes} bytes listed")
+                    raise Failure(
+                        Outcome.TRANSIENT,
+                        f"{part.file.path}: the answer is longer than the {part.file.size_bytes} bytes listed",
+                    )
         except (Retryable, TimeoutError) as error:
             await tries.failed(error, has_progress=landed[missing[0].index].is_set())
 
@@ -195,7 +215,9 @@ class _Tries:
         await asyncio.sleep(pause_s(self.run.limits, self.count, problem.retry_after_s))
 
 
-async def _copy(run: Transfer, part: Part, body: Body, where: tuple[_Cursor, int], stall: asyncio.Timeout) -> None:
+async def _copy(
+    run: Transfer, part: Part, body: Body, where: tuple[_Cursor, int], stall: asyncio.Timeout
+) -> None:
     """Write an answer from the cursor on up to an end. Raises Retryable, or TimeoutError if no byte comes for the limit's `stall_s`."""
     clock, (cursor, end) = asyncio.get_running_loop().time, where
     buffer = bytearray()

@@ -48,7 +48,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             continue
         met.add(id(cause))
         yield cause
-        hidden = (cause.__cause__, cause.__context__, *cause.args, *getattr(cause, "kwargs", {}).values())
+        hidden = (
+            cause.__cause__,
+            cause.__context__,
+            *cause.args,
+            *getattr(cause, "kwargs", {}).values(),
+        )
         waiting += [each for each in hidden if isinstance(each, BaseException)]
 
 
@@ -59,10 +64,14 @@ def _load(context: ssl.SSLContext, name: str, path: Path) -> None:
         else:
             context.load_verify_locations(cafile=path)
     except ssl.SSLError as error:
-        message = f"{name} names {path}, which holds no certificate in PEM form: correct the CA bundle"
+        message = (
+            f"{name} names {path}, which holds no certificate in PEM form: correct the CA bundle"
+        )
         raise Failure(Outcome.TRANSIENT, message) from error
     except OSError as error:
-        message = f"{name} names {path}, which cannot be read ({error.strerror}): correct the CA bundle"
+        message = (
+            f"{name} names {path}, which cannot be read ({error.strerror}): correct the CA bundle"
+        )
         raise Failure(Outcome.TRANSIENT, message) from error
 
 

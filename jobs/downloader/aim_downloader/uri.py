@@ -56,9 +56,13 @@ def _parse_hub(text: str, rest: str) -> HubUri:
     repo, at, revision = rest.partition("@")
     owner, slash, name = repo.partition("/")
     if not slash or not _HUB_NAME.fullmatch(owner) or not _HUB_NAME.fullmatch(name):
-        raise UriError(f"source URI {text!r}: after hf:// must come owner/name, with an optional @revision")
+        raise UriError(
+            f"source URI {text!r}: after hf:// must come owner/name, with an optional @revision"
+        )
     if at and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise UriError(f"source URI {text!r}: {revision!r} is no revision (a branch, tag or commit)")
+        raise UriError(
+            f"source URI {text!r}: {revision!r} is no revision (a branch, tag or commit)"
+        )
     return HubUri(owner, name, revision or None)
 
 

@@ -52,7 +52,9 @@ class Verb:
     free_bytes: Callable[[Path], int | None] = disk.free_bytes
 
 
-def open_source(uri: SourceUri, env: Mapping[str, str], limits: Limits) -> AbstractAsyncContextManager[Source]:
+def open_source(
+    uri: SourceUri, env: Mapping[str, str], limits: Limits
+) -> AbstractAsyncContextManager[Source]:
     """The source a URI names, for the duration of a run."""
     return open_hub(uri, env, limits) if isinstance(uri, HubUri) else open_s3(uri, env, limits)
 
@@ -87,7 +89,9 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
     await in_thread(disk.remove_files, dest, stale(listing, entries))
     now_there = there | {entry.path: entry for entry in placed}
     files = tuple(now_there[file.path] for file in listing.files)
-    await in_thread(disk.write_manifest, dest, Manifest(uri=verb.uri, revision=listing.revision, files=files))
+    await in_thread(
+        disk.write_manifest, dest, Manifest(uri=verb.uri, revision=listing.revision, files=files)
+    )
     verb.done.message = f"fetched {len(missing)} of {len(listing.files)} files"
     if resumed_bytes:
         verb.done.message += f", {resumed_bytes} bytes were there"
@@ -100,37 +104,56 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
     listing = await _listing(verb, source)
     manifest = await in_thread(disk.read_manifest, dest)
     if manifest is None:
-        raise Failure(Outcome.CHECKSUM, f"{dest} has no manifest: nothing was fetched completely; fetch it")
+        raise Failure(
+            Outcome.CHECKSUM, f"{dest} has no manifest: nothing was fetched completely; fetch it"
+        )
     if manifest.revision != listing.revision:
         message = f"{dest} holds revision {manifest.revision} of {manifest.uri}, the source is at {listing.revision}: fetch it"
         raise Failure(Outcome.CHECKSUM, message)
     entries = {entry.path: entry for entry in manifest.files}
     meter = Meter(listing.size_bytes, len(listing.files), verifying=True)
     async with _lines(verb.reporter, meter):
-        faults = [fault for file in listing.files if (fault := await _fault(verb, source, dest, (file, entries.get(file.path)), meter))]
+        faults = [
+            fault
+            for file in listing.files
+            if (fault := await _fault(verb, source, dest, (file, entries.get(file.path)), meter))
+        ]
     if faults:
         more = f" and {len(faults) - _NAMED_MAX} more" if len(faults) > _NAMED_MAX else ""
-        raise Failure(Outcome.CHECKSUM, f"{len(faults)} files are not whole: {'; '.join(faults[:_NAMED_MAX])}{more}; remove and fetch them")
+        raise Failure(
+            Outcome.CHECKSUM,
+            f"{len(faults)} files are not whole: {'; '.join(faults[:_NAMED_MAX])}{more}; remove and fetch them",
+        )
     verb.done.message = f"all {len(listing.files)} files are what the source says"
 
 
 async def _listing(verb: Verb, source: Source) -> Listing:
     listing = await source.listing()
-    verb.done.revision, verb.done.size_bytes, verb.done.files = listing.revision, listing.size_bytes, len(listing.files)
+    verb.done.revision, verb.done.size_bytes, verb.done.files = (
+        listing.revision,
+        listing.size_bytes,
+        len(listing.files),
+    )
     if not listing.files:
         raise Failure(Outcome.NOT_FOUND, f"{verb.uri} has no files")
     refuse_unsafe(file.path for file in listing.files)
     return listing
 
 
-async def _fault(verb: Verb, source: Source, dest: Path, expected: tuple[SourceFile, Entry | None], meter: Meter) -> str:
+async def _fault(
+    verb: Verb, source: Source, dest: Path, expected: tuple[SourceFile, Entry | None], meter: Meter
+) -> str:
     """What is wrong with one file, in a few words; empty if nothing is."""
     file, entry = expected
     if entry is None:
         return f"{file.path} is not in the manifest"
     found_bytes = await in_thread(disk.size_on_disk, dest, file.path)
     if found_bytes != file.size_bytes:
-        return f"{file.path} is missing" if found_bytes is None else f"{file.path} has {found_bytes} bytes, not {file.size_bytes}"
+        return (
+            f"{file.path} is missing"
+            if found_bytes is None
+            else f"{file.path} has {found_bytes} bytes, not {file.size_bytes}"
+        )
     digests = Digests(file.size_bytes, await with_tries(verb.limits, lambda: source.says(file)))
 
     def take(data: bytes) -> None:
@@ -156,10 +179,18 @@ def _require_space(verb: Verb, dest: Path, files: Iterable[SourceFile]) -> None:
         raise no_space(dest, needed_bytes, free_bytes)
 
 
-def no_space(dest: Path, needed_bytes: int, free_bytes: int | None, *, quota: bool = False) -> Failure:
+def no_space(
+    dest: Path, needed_bytes: int, free_bytes: int | None, *, quota: bool = False
+) -> Failure:
     """The failure with both numbers; `needed_bytes` is what is still to be written, free is None where nobody knows."""
-    free = "its file system does not say how many are free" if free_bytes is None else f"{free_bytes} free"
-    message = f"{dest} has too little space: {needed_bytes} bytes still needed, {free}" + (", but a quota is used up" if quota else "")
+    free = (
+        "its file system does not say how many are free"
+        if free_bytes is None
+        else f"{free_bytes} free"
+    )
+    message = f"{dest} has too little space: {needed_bytes} bytes still needed, {free}" + (
+        ", but a quota is used up" if quota else ""
+    )
     return Failure(Outcome.NO_SPACE, message, needed_bytes=needed_bytes, free_bytes=free_bytes)
 
 

@@ -35,7 +35,10 @@ _WORDS: dict[Kind, str] = {
 def verdict(uri: str, answers: Sequence[Answer]) -> Failure:
     """The failure that the answers add up to; at least one answer."""
     kinds = {answer.kind for answer in answers}
-    said = "; ".join(f"{answer.store}: {_WORDS[answer.kind]}" + (f" ({answer.detail})" if answer.detail else "") for answer in answers)
+    said = "; ".join(
+        f"{answer.store}: {_WORDS[answer.kind]}" + (f" ({answer.detail})" if answer.detail else "")
+        for answer in answers
+    )
     if kinds == {"no_access"}:
         return Failure(Outcome.NO_ACCESS, f"no store lets us read {uri}: {said}")
     if "transient" not in kinds:

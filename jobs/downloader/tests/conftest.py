@@ -60,11 +60,20 @@ class Aim:
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
 
-    async def __call__(self, *argv: str, limits: Limits = SMALL, free_bytes: Callable[[Path], int | None] = disk.free_bytes) -> Run:
+    async def __call__(
+        self,
+        *argv: str,
+        limits: Limits = SMALL,
+        free_bytes: Callable[[Path], int | None] = disk.free_bytes,
+    ) -> Run:
         out, place = io.StringIO(), self.folder / "termination"
-        reporter = Reporter(out, secrets=secrets_in(self.env), termination_log=place, make_termination_log=True)
+        reporter = Reporter(
+            out, secrets=secrets_in(self.env), termination_log=place, make_termination_log=True
+        )
         code = await run(parse(argv), self.env, reporter, limits, free_bytes)
-        return Run(code, [json.loads(line) for line in out.getvalue().splitlines()], place.read_text())
+        return Run(
+            code, [json.loads(line) for line in out.getvalue().splitlines()], place.read_text()
+        )
 
 
 @pytest.fixture
@@ -88,7 +97,11 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def env(self, number: int = 0, **instead: str) -> dict[str, str]:
-        values = {"ENDPOINT_URL": self.endpoint, "ACCESS_KEY_ID": self.access_key, "SECRET_ACCESS_KEY": self.secret_key} | instead
+        values = {
+            "ENDPOINT_URL": self.endpoint,
+            "ACCESS_KEY_ID": self.access_key,
+            "SECRET_ACCESS_KEY": self.secret_key,
+        } | instead
         return {f"AIM_S3_{number}_{name}": value for name, value in values.items()}
 
     @asynccontextmanager
@@ -100,7 +113,9 @@ class S3Server:
 
     async def put(self, bucket: str, files: dict[str, bytes]) -> None:
         async with self.client() as client:
-            with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+            with suppress(
+                client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
+            ):
                 await client.create_bucket(Bucket=bucket)
             for key, content in files.items():
                 await client.put_object(Bucket=bucket, Key=key, Body=content)
@@ -121,19 +136,43 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[S3Server]:
     """`weed server` with S3, up in about four seconds. Killed at the end: asked politely it takes fifteen seconds, and its data is thrown away."""
-    names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    names = [
+        f"{part}.port{kind}"
+        for part in ("master", "volume", "filer", "s3")
+        for kind in ("", ".grpc")
+    ]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     server = S3Server(ports["s3.port"])
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
-    identities = {"identities": [{"name": "test", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}]}
+    identities = {
+        "identities": [
+            {
+                "name": "test",
+                "credentials": credentials,
+                "actions": ["Admin", "Read", "Write", "List"],
+            }
+        ]
+    }
     (folder / "identities.json").write_text(json.dumps(identities))
     (folder / "data").mkdir()
     # The Iceberg and Lance listeners have fixed ports and end the whole server when a second one is running.
     fixed = "-s3 -iam=false -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0 -master.telemetry=false -master.volumeSizeLimitMB=256 -volume.max=200"
-    args = ["server", *fixed.split(), "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}/data", f"-s3.config={folder}/identities.json"]
+    args = [
+        "server",
+        *fixed.split(),
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-dir={folder}/data",
+        f"-s3.config={folder}/identities.json",
+    ]
     args += [f"-{name}={port}" for name, port in ports.items()]
     with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen([Path(sys.executable).with_name("weed"), *args], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("weed"), *args],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         asyncio.run(_until_it_stores(server, process, folder / "weed.log"))
         yield server
@@ -176,7 +215,9 @@ class Proxy:
     swaps: dict[bytes, bytes] = field(default_factory=dict)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+        upstream_reader, upstream_writer = await asyncio.open_connection(
+            "127.0.0.1", self.target_port
+        )
         flowing = asyncio.Event()
         flowing.set()
 

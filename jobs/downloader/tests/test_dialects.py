@@ -59,9 +59,15 @@ LISTINGS = {
     "token-and-start-after-ignored": Dialect(knows_token=False, knows_start_after=False),
     "no-token-and-start-after-ignored": Dialect(token="none", knows_start_after=False),
     "first-version-under-the-second's-name": Dialect(knows_list_v2=False),
-    "second-version-not-implemented": Dialect(rejects={"list-v2": Rejection(501, "NotImplemented", "no")}),
-    "second-version-a-bad-request": Dialect(rejects={"list-v2": Rejection(400, "InvalidArgument", "no")}),
-    "second-version-not-allowed": Dialect(rejects={"list-v2": Rejection(405, "MethodNotAllowed", "no")}),
+    "second-version-not-implemented": Dialect(
+        rejects={"list-v2": Rejection(501, "NotImplemented", "no")}
+    ),
+    "second-version-a-bad-request": Dialect(
+        rejects={"list-v2": Rejection(400, "InvalidArgument", "no")}
+    ),
+    "second-version-not-allowed": Dialect(
+        rejects={"list-v2": Rejection(405, "MethodNotAllowed", "no")}
+    ),
     "prefix-ignored": Dialect(knows_prefix=False),
     "without-is-truncated": Dialect(omits=frozenset({"IsTruncated"})),
     "without-is-truncated-and-token": Dialect(token="none", omits=frozenset({"IsTruncated"})),
@@ -77,18 +83,25 @@ async def test_all_pages_of_a_listing_are_fetched(aim: Aim, name: str) -> None:
     dialect.page_keys = 10
     done = await fetched(aim, dialect, MANY | NEIGHBOUR)
     assert (done.exit_code, done.result["files"]) == (0, 25), done.message
-    assert below(aim.folder / "cache") == {key.removeprefix("org/model/"): content for key, content in MANY.items()}
+    assert below(aim.folder / "cache") == {
+        key.removeprefix("org/model/"): content for key, content in MANY.items()
+    }
 
 
 async def test_a_thousand_keys_without_a_word_on_truncation_are_not_the_end(aim: Aim) -> None:
     objects = {f"org/model/{number:04}": b"" for number in range(1003)}
-    async with dialect_store(Dialect(token="none", omits=frozenset({"IsTruncated", "MaxKeys"})), objects) as store:
+    async with dialect_store(
+        Dialect(token="none", omits=frozenset({"IsTruncated", "MaxKeys"})), objects
+    ) as store:
         aim.env = env(store)
         assert (await aim("size", URI)).result["files"] == 1003
 
 
 BROKEN_LISTINGS = {
-    "the-same-page-again": (Dialect(token="none", knows_start_after=False, knows_marker=False), "the same keys again"),
+    "the-same-page-again": (
+        Dialect(token="none", knows_start_after=False, knows_marker=False),
+        "the same keys again",
+    ),
     "the-same-page-again-by-token": (
         Dialect(knows_token=False, knows_start_after=False, knows_marker=False),
         "the same keys again",
@@ -115,7 +128,9 @@ async def test_a_listing_that_cannot_be_completed_is_an_error(aim: Aim, name: st
     assert not (aim.folder / "cache").exists()
 
 
-@pytest.mark.parametrize("omitted", ["ETag", "LastModified", "Size", "StorageClass", "MaxKeys", "Name", "KeyCount"])
+@pytest.mark.parametrize(
+    "omitted", ["ETag", "LastModified", "Size", "StorageClass", "MaxKeys", "Name", "KeyCount"]
+)
 async def test_elements_of_a_listing_are_optional(aim: Aim, omitted: str) -> None:
     done = await fetched(aim, Dialect(omits=frozenset({omitted})), OBJECTS)
     assert (done.exit_code, done.result["bytes"]) == (0, 200_002), done.message
@@ -148,12 +163,16 @@ async def test_a_listing_of_many_pages_may_take_longer_than_one_answer(aim: Aim)
         pytest.param({"org/model/deep": b""}, 0, id="a-folder's-name"),
         pytest.param({"org/model/deep/": b""}, 0, id="a-folder's-name-with-a-slash"),
         pytest.param({"org/model": b"", "org/model/": b""}, 0, id="of-the-model-itself"),
-        pytest.param({"org/model/a": b"", "org/model/a/b": b"", "org/model/a/b/c": b"x"}, 0, id="nested"),
+        pytest.param(
+            {"org/model/a": b"", "org/model/a/b": b"", "org/model/a/b/c": b"x"}, 0, id="nested"
+        ),
         pytest.param({"org/model/deep": b"content"}, 10, id="not-empty"),
         pytest.param({"org/model/other/": b"content"}, 10, id="not-empty-with-a-slash"),
     ],
 )
-async def test_placeholders_of_folders_are_skipped(aim: Aim, extra: dict[str, bytes], code: int) -> None:
+async def test_placeholders_of_folders_are_skipped(
+    aim: Aim, extra: dict[str, bytes], code: int
+) -> None:
     done = await fetched(aim, Dialect(), OBJECTS | extra)
     assert done.exit_code == code, done.message
     if code == 0:
@@ -176,18 +195,30 @@ ANSWERS = {
     "etags-of-answers-differ": Dialect(answer_etag='"{md5}-gzip"'),
     "kms": Dialect(etag=f'"{"0" * 32}"', headers={"x-amz-server-side-encryption": "aws:kms"}),
     "dsse": Dialect(etag=f'"{"0" * 32}"', headers={"x-amz-server-side-encryption": "aws:kms:dsse"}),
-    "customer-key": Dialect(etag=f'"{"0" * 32}"', headers={"x-amz-server-side-encryption-customer-algorithm": "AES256"}),
+    "customer-key": Dialect(
+        etag=f'"{"0" * 32}"', headers={"x-amz-server-side-encryption-customer-algorithm": "AES256"}
+    ),
     "express": Dialect(etag=f'"{"0" * 32}"', headers={"x-amz-storage-class": "EXPRESS_ONEZONE"}),
     "stored-compressed": Dialect(headers={"Content-Encoding": "gzip"}),
     "ranges-ignored": Dialect(ranges="ignored"),
-    "ranges-ignored-without-length": Dialect(ranges="ignored", omits_headers=frozenset({"Content-Length"})),
+    "ranges-ignored-without-length": Dialect(
+        ranges="ignored", omits_headers=frozenset({"Content-Length"})
+    ),
     "short-answers": Dialect(ranges="short"),
     "ranges-416": Dialect(rejects={"range": Rejection(416, "InvalidRange", "no")}),
     "ranges-501": Dialect(rejects={"range": Rejection(501, "NotImplemented", "no")}),
     "conditions-501": Dialect(rejects={"conditional": Rejection(501, "NotImplemented", "no")}),
-    **{f"conditions-{status}": Dialect(rejects={"conditional": Rejection(status)}) for status in (400, 405, 412)},
-    **{f"head-{status}": Dialect(rejects={"head": Rejection(status)}) for status in (400, 429, 500, 503)},
-    "head-redirected": Dialect(rejects={"head": Rejection(302, headers={"Location": "http://elsewhere.example/"})}),
+    **{
+        f"conditions-{status}": Dialect(rejects={"conditional": Rejection(status)})
+        for status in (400, 405, 412)
+    },
+    **{
+        f"head-{status}": Dialect(rejects={"head": Rejection(status)})
+        for status in (400, 429, 500, 503)
+    },
+    "head-redirected": Dialect(
+        rejects={"head": Rejection(302, headers={"Location": "http://elsewhere.example/"})}
+    ),
     "head-403": Dialect(rejects={"head": Rejection(403)}),
     "head-404": Dialect(rejects={"head": Rejection(404)}),
     "head-405": Dialect(rejects={"head": Rejection(405)}),
@@ -207,7 +238,9 @@ async def test_an_object_of_the_same_size_written_anew_before_it_is_read_is_noti
     no_times = Dialect(omits=frozenset({"LastModified"}))
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(dialect_store(no_times, {"org/model/a": b"before"}))
-        source = await stack.enter_async_context(open_s3(S3Uri("models", "org/model"), env(store), Limits()))
+        source = await stack.enter_async_context(
+            open_s3(S3Uri("models", "org/model"), env(store), Limits())
+        )
         listing = await source.listing()
         store.objects["org/model/a"] = b"after!"
         with pytest.raises(Failure, match="changed at the source"):
@@ -215,7 +248,9 @@ async def test_an_object_of_the_same_size_written_anew_before_it_is_read_is_noti
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 416, 500, 501, 503])
-async def test_a_multipart_head_that_is_rejected_costs_only_its_check(aim: Aim, status: int) -> None:
+async def test_a_multipart_head_that_is_rejected_costs_only_its_check(
+    aim: Aim, status: int
+) -> None:
     dialect = Dialect(etag=f'"{"0" * 32}-3"', rejects={"part-head": Rejection(status)})
     done = await fetched(aim, dialect, OBJECTS)
     assert done.exit_code == 0, done.message
@@ -224,14 +259,23 @@ async def test_a_multipart_head_that_is_rejected_costs_only_its_check(aim: Aim, 
 
 async def test_a_multipart_head_that_is_redirected_costs_only_its_check(aim: Aim) -> None:
     elsewhere = Rejection(302, headers={"Location": "http://elsewhere.example/"})
-    assert (await fetched(aim, Dialect(etag=f'"{"0" * 32}-3"', rejects={"part-head": elsewhere}), OBJECTS)).exit_code == 0
+    assert (
+        await fetched(
+            aim, Dialect(etag=f'"{"0" * 32}-3"', rejects={"part-head": elsewhere}), OBJECTS
+        )
+    ).exit_code == 0
 
 
 async def test_without_conditions_the_etag_of_an_answer_tells_of_a_change() -> None:
-    never = Dialect(rejects={"conditional": Rejection(412, "PreconditionFailed")}, omits=frozenset({"LastModified"}))
+    never = Dialect(
+        rejects={"conditional": Rejection(412, "PreconditionFailed")},
+        omits=frozenset({"LastModified"}),
+    )
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(dialect_store(never, {"org/model/a": b"before"}))
-        source = await stack.enter_async_context(open_s3(S3Uri("models", "org/model"), env(store), Limits()))
+        source = await stack.enter_async_context(
+            open_s3(S3Uri("models", "org/model"), env(store), Limits())
+        )
         [file] = (await source.listing()).files
         await source.says(file)
         with pytest.raises(Retryable):
@@ -246,16 +290,24 @@ async def test_a_multipart_head_that_ignores_the_part_costs_only_its_check(aim: 
 
 
 async def test_a_multipart_digest_is_still_checked_where_the_store_tells_of_parts(aim: Aim) -> None:
-    done = await fetched(aim, Dialect(etag=f'"{"0" * 32}-2"', part_bytes=150_000), {"org/model/w": os.urandom(200_000)})
+    done = await fetched(
+        aim,
+        Dialect(etag=f'"{"0" * 32}-2"', part_bytes=150_000),
+        {"org/model/w": os.urandom(200_000)},
+    )
     assert (done.exit_code, "multipart_md5" in done.message) == (13, True)
 
 
 async def test_a_whole_file_instead_of_a_range_is_read_once(aim: Aim) -> None:
-    async with dialect_store(Dialect(ranges="ignored"), {f"org/model/{n}": os.urandom(300_000) for n in range(3)}) as store:
+    async with dialect_store(
+        Dialect(ranges="ignored"), {f"org/model/{n}": os.urandom(300_000) for n in range(3)}
+    ) as store:
         aim.env = env(store)
         done = await aim("fetch", URI, str(aim.folder / "cache"))
         assert done.exit_code == 0
-        assert below(aim.folder / "cache") == {key.removeprefix("org/model/"): value for key, value in store.objects.items()}
+        assert below(aim.folder / "cache") == {
+            key.removeprefix("org/model/"): value for key, value in store.objects.items()
+        }
     progress = [line["bytes"] for line in done.lines if line["event"] == "progress"]
     assert max(progress) == progress[-1] == 900_000
 
@@ -278,40 +330,144 @@ async def test_other_bytes_than_those_asked_for_are_never_taken(aim: Aim, name: 
 # --- what a store answers instead
 
 
-def listing(status: int, code: str = "", message: str = "", body: str = "", **headers: str) -> Dialect:
-    return Dialect(rejects={"all": Rejection(status, code, message, body, {name.replace("_", "-"): value for name, value in headers.items()})})
+def listing(
+    status: int, code: str = "", message: str = "", body: str = "", **headers: str
+) -> Dialect:
+    return Dialect(
+        rejects={
+            "all": Rejection(
+                status,
+                code,
+                message,
+                body,
+                {name.replace("_", "-"): value for name, value in headers.items()},
+            )
+        }
+    )
 
 
 INSTEAD: dict[str, tuple[Dialect, int, tuple[str, ...]]] = {
-    "301": (listing(301, Location="https://s3.example.org/models"), 10, ("redirects to https://s3.example.org/models", "correct endpointUrl")),
-    "302": (listing(302, Location="https://s3.example.org/"), 10, ("redirects to https://s3.example.org/",)),
+    "301": (
+        listing(301, Location="https://s3.example.org/models"),
+        10,
+        ("redirects to https://s3.example.org/models", "correct endpointUrl"),
+    ),
+    "302": (
+        listing(302, Location="https://s3.example.org/"),
+        10,
+        ("redirects to https://s3.example.org/",),
+    ),
     "303": (listing(303, Location="/login?next=secret"), 10, ("redirects to /login",)),
-    "307": (listing(307, Location="https://s3.example.org/"), 10, ("redirects to https://s3.example.org/",)),
-    "308": (listing(308, Location="https://s3.example.org/"), 10, ("redirects to https://s3.example.org/",)),
-    "301-to-nowhere": (listing(301, "PermanentRedirect", "use another"), 10, ("redirects to an address that it does not give",)),
-    "login-page": (Dialect(page=HTML), 20, ("answers with text/html that is no listing", "correct endpointUrl")),
+    "307": (
+        listing(307, Location="https://s3.example.org/"),
+        10,
+        ("redirects to https://s3.example.org/",),
+    ),
+    "308": (
+        listing(308, Location="https://s3.example.org/"),
+        10,
+        ("redirects to https://s3.example.org/",),
+    ),
+    "301-to-nowhere": (
+        listing(301, "PermanentRedirect", "use another"),
+        10,
+        ("redirects to an address that it does not give",),
+    ),
+    "login-page": (
+        Dialect(page=HTML),
+        20,
+        ("answers with text/html that is no listing", "correct endpointUrl"),
+    ),
     "empty-page": (Dialect(page=" "), 20, ("answers with an empty page",)),
     "broken-page": (Dialect(page="<html><br>"), 20, ("answers with text/html that is no listing",)),
-    "error-with-200": (listing(200, "SlowDown", "Reduce"), 20, ("gave up after 5 tries", "SlowDown: Reduce")),
+    "error-with-200": (
+        listing(200, "SlowDown", "Reduce"),
+        20,
+        ("gave up after 5 tries", "SlowDown: Reduce"),
+    ),
     "error-page": (listing(403, body=HTML), 11, ("403", "Sign in")),
-    "plain-text": (listing(400, body="Client sent an HTTP request to an HTTPS server."), 20, ("sent an HTTP request to an HTTPS server",)),
-    "oss": (listing(403, "SecondLevelDomainForbidden", "Use virtual hosted style."), 11, ("AIM_S3_0_ADDRESSING=virtual",)),
-    "tos": (listing(400, "InvalidPathAccess", "path access is not allowed"), 11, ("AIM_S3_0_ADDRESSING=virtual",)),
+    "plain-text": (
+        listing(400, body="Client sent an HTTP request to an HTTPS server."),
+        20,
+        ("sent an HTTP request to an HTTPS server",),
+    ),
+    "oss": (
+        listing(403, "SecondLevelDomainForbidden", "Use virtual hosted style."),
+        11,
+        ("AIM_S3_0_ADDRESSING=virtual",),
+    ),
+    "tos": (
+        listing(400, "InvalidPathAccess", "path access is not allowed"),
+        11,
+        ("AIM_S3_0_ADDRESSING=virtual",),
+    ),
     "obs": (listing(400, "VirtualHostDomainRequired", "no"), 11, ("AIM_S3_0_ADDRESSING=virtual",)),
     "cos": (listing(403, "PathStyleDomainForbidden", "no"), 11, ("AIM_S3_0_ADDRESSING=virtual",)),
-    "clock": (listing(403, "RequestTimeTooSkewed", "The difference is too large."), 20, ("the clock of the node",)),
-    "expired": (listing(400, "ExpiredToken", "The provided token has expired."), 11, ("token has expired", "have run out")),
-    "signature": (listing(403, "SignatureDoesNotMatch", "The signature does not match."), 11, ("check the access key",)),
-    "unknown-key": (listing(403, "InvalidAccessKeyId", "It does not exist in our records."), 11, ("check the access key",)),
-    "region": (listing(400, "AuthorizationHeaderMalformed", "the region is wrong"), 11, ("set the region",)),
-    "disabled": (listing(403, "AllAccessDisabled", "All access is disabled"), 11, ("ask who runs the store",)),
-    "account": (listing(403, "AccountProblem", "There is a problem with your account"), 11, ("ask who runs the store",)),
-    "no-bucket": (listing(404, "NoSuchBucket", "It does not exist"), 10, ("no such bucket", "NoSuchBucket")),
-    "denied": (listing(403, "AccessDenied", "Access Denied."), 11, ("Access Denied.", "may list and get")),
-    "kms": (listing(403, "AccessDenied", "not authorized to perform: kms:Decrypt"), 11, ("not authorized", "allow kms:Decrypt")),
-    "kms-disabled": (listing(400, "KMS.DisabledException", "key is disabled"), 11, ("key is disabled", "KMS.DisabledException")),
-    "slow-down": (listing(503, "SlowDown", "Reduce your request rate", Retry_After="0"), 20, ("gave up after 5 tries", "Reduce your")),
-    "internal": (listing(500, "InternalError", "We encountered an error"), 20, ("gave up after 5 tries",)),
+    "clock": (
+        listing(403, "RequestTimeTooSkewed", "The difference is too large."),
+        20,
+        ("the clock of the node",),
+    ),
+    "expired": (
+        listing(400, "ExpiredToken", "The provided token has expired."),
+        11,
+        ("token has expired", "have run out"),
+    ),
+    "signature": (
+        listing(403, "SignatureDoesNotMatch", "The signature does not match."),
+        11,
+        ("check the access key",),
+    ),
+    "unknown-key": (
+        listing(403, "InvalidAccessKeyId", "It does not exist in our records."),
+        11,
+        ("check the access key",),
+    ),
+    "region": (
+        listing(400, "AuthorizationHeaderMalformed", "the region is wrong"),
+        11,
+        ("set the region",),
+    ),
+    "disabled": (
+        listing(403, "AllAccessDisabled", "All access is disabled"),
+        11,
+        ("ask who runs the store",),
+    ),
+    "account": (
+        listing(403, "AccountProblem", "There is a problem with your account"),
+        11,
+        ("ask who runs the store",),
+    ),
+    "no-bucket": (
+        listing(404, "NoSuchBucket", "It does not exist"),
+        10,
+        ("no such bucket", "NoSuchBucket"),
+    ),
+    "denied": (
+        listing(403, "AccessDenied", "Access Denied."),
+        11,
+        ("Access Denied.", "may list and get"),
+    ),
+    "kms": (
+        listing(403, "AccessDenied", "not authorized to perform: kms:Decrypt"),
+        11,
+        ("not authorized", "allow kms:Decrypt"),
+    ),
+    "kms-disabled": (
+        listing(400, "KMS.DisabledException", "key is disabled"),
+        11,
+        ("key is disabled", "KMS.DisabledException"),
+    ),
+    "slow-down": (
+        listing(503, "SlowDown", "Reduce your request rate", Retry_After="0"),
+        20,
+        ("gave up after 5 tries", "Reduce your"),
+    ),
+    "internal": (
+        listing(500, "InternalError", "We encountered an error"),
+        20,
+        ("gave up after 5 tries",),
+    ),
     "too-many": (listing(429, body="rate limited"), 20, ("gave up after 5 tries", "rate limited")),
     "odd": (listing(400, "OddRequest", "a teapot"), 20, ("OddRequest: a teapot",)),
     "unavailable": (listing(503, body=HTML), 20, ("gave up after 5 tries", "Sign in")),
@@ -332,15 +488,23 @@ async def test_what_a_store_answers_instead_is_named(aim: Aim, name: str) -> Non
 
 @pytest.mark.parametrize("name", INSTEAD)
 async def test_whatever_one_store_does_the_next_is_asked(aim: Aim, name: str) -> None:
-    async with dialect_store(INSTEAD[name][0], OBJECTS) as first, dialect_store(Dialect(), OBJECTS) as second:
+    async with (
+        dialect_store(INSTEAD[name][0], OBJECTS) as first,
+        dialect_store(Dialect(), OBJECTS) as second,
+    ):
         aim.env = env(first, 0) | env(second, 1)
         done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert done.exit_code == 0, done.message
     assert below(aim.folder / "cache") == FILES
 
 
-@pytest.mark.parametrize("endpoint", ["not an address", "http://[::1", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://"])
-async def test_an_endpoint_that_is_no_address_does_not_keep_the_next_from_being_asked(aim: Aim, endpoint: str) -> None:
+@pytest.mark.parametrize(
+    "endpoint",
+    ["not an address", "http://[::1", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://"],
+)
+async def test_an_endpoint_that_is_no_address_does_not_keep_the_next_from_being_asked(
+    aim: Aim, endpoint: str
+) -> None:
     async with dialect_store(Dialect(), OBJECTS) as second:
         aim.env = env(second, 0, ENDPOINT_URL=endpoint)
         assert (await aim("size", URI)).exit_code == 20
@@ -349,15 +513,31 @@ async def test_an_endpoint_that_is_no_address_does_not_keep_the_next_from_being_
 
 
 READING = {
-    "archived": (Rejection(403, "InvalidObjectState", "Not valid for the object's storage class"), 11, "restore it"),
-    "kms": (Rejection(403, "AccessDenied", "not authorized to perform kms:Decrypt"), 11, "allow kms:Decrypt"),
-    "denied": (Rejection(403, "AccessDenied", "Access Denied by policy p-1"), 11, "Access Denied by policy p-1"),
+    "archived": (
+        Rejection(403, "InvalidObjectState", "Not valid for the object's storage class"),
+        11,
+        "restore it",
+    ),
+    "kms": (
+        Rejection(403, "AccessDenied", "not authorized to perform kms:Decrypt"),
+        11,
+        "allow kms:Decrypt",
+    ),
+    "denied": (
+        Rejection(403, "AccessDenied", "Access Denied by policy p-1"),
+        11,
+        "Access Denied by policy p-1",
+    ),
     "customer-key": (
         Rejection(400, "InvalidRequest", "stored using a form of Server Side Encryption"),
         11,
         "customer's key",
     ),
-    "redirect": (Rejection(302, headers={"Location": "https://s3.example.org/x?X-Amz-Signature=abc"}), 20, "redirects to https://s3.example.org/x"),
+    "redirect": (
+        Rejection(302, headers={"Location": "https://s3.example.org/x?X-Amz-Signature=abc"}),
+        20,
+        "redirects to https://s3.example.org/x",
+    ),
     "gone": (Rejection(404, "NoSuchKey", "gone"), 20, "changed at the source"),
     "odd": (Rejection(400, "OddRequest", "a teapot"), 20, "a teapot"),
 }
@@ -373,7 +553,9 @@ async def test_why_a_listed_object_is_not_read_is_named(aim: Aim, name: str) -> 
 
 async def test_a_region_that_the_store_names_is_used(aim: Aim) -> None:
     """Amazon's redirects between regions are botocore's to follow; it asks again, signed for the region of the header."""
-    away = Rejection(301, "PermanentRedirect", "use another", headers={"x-amz-bucket-region": "eu-north-1"})
+    away = Rejection(
+        301, "PermanentRedirect", "use another", headers={"x-amz-bucket-region": "eu-north-1"}
+    )
     async with dialect_store(Dialect(rejects={"all": away}), OBJECTS) as store:
         aim.env = env(store)
         done = await aim("size", URI)
@@ -390,7 +572,14 @@ SECRETS = [
     "x-amz-security-token: f00df00d",
     "Authorization: AWS AKID:f00df00d=",
 ]
-SECRET_PARTS = ("f00df00d", "AKIDEXAMPLE", "eyJhbGci", "AKIAIOSFODNN7EXAMPLE", KEYS["SECRET_ACCESS_KEY"], KEYS["ACCESS_KEY_ID"])
+SECRET_PARTS = (
+    "f00df00d",
+    "AKIDEXAMPLE",
+    "eyJhbGci",
+    "AKIAIOSFODNN7EXAMPLE",
+    KEYS["SECRET_ACCESS_KEY"],
+    KEYS["ACCESS_KEY_ID"],
+)
 
 
 @pytest.mark.parametrize("words", SECRETS)
@@ -402,7 +591,9 @@ async def test_a_server_that_repeats_what_is_secret_is_not_quoted(aim: Aim, word
 
 
 async def test_a_long_answer_is_cut_between_words(aim: Aim) -> None:
-    done = await fetched(aim, listing(403, "AccessDenied", "why\n\x1b[31m " + "word " * 500 + "x" * 2000), OBJECTS)
+    done = await fetched(
+        aim, listing(403, "AccessDenied", "why\n\x1b[31m " + "word " * 500 + "x" * 2000), OBJECTS
+    )
     assert (done.exit_code, len(done.message) < 600) == (11, True)
     assert "\n" not in done.message
     assert "\x1b" not in done.message
@@ -415,11 +606,15 @@ async def test_a_long_answer_is_cut_between_words(aim: Aim) -> None:
     ("addressing", "code"),
     [("virtual", 0), ("path", 11), ("auto", 11), ("", 11)],
 )
-async def test_a_store_may_want_the_bucket_in_the_host_name(tmp_path: Path, addressing: str, code: int) -> None:
+async def test_a_store_may_want_the_bucket_in_the_host_name(
+    tmp_path: Path, addressing: str, code: int
+) -> None:
     """The store is its own proxy, so that the host name needs no resolver."""
     async with dialect_store(Dialect(virtual_hosted_only=True), OBJECTS) as store:
         address = env(store, ENDPOINT_URL=f"http://localhost:{store.port}", ADDRESSING=addressing)
-        outcome = await run_alone(address | {"HTTP_PROXY": store.endpoint_url}, "fetch", URI, str(tmp_path / "cache"))
+        outcome = await run_alone(
+            address | {"HTTP_PROXY": store.endpoint_url}, "fetch", URI, str(tmp_path / "cache")
+        )
         hosts = {asked.split()[1].partition(":")[0] for asked in store.asked}
     assert outcome["exit_code"] == code, outcome
     assert hosts == {"models.localhost" if addressing == "virtual" else "localhost"}
@@ -429,7 +624,9 @@ async def test_a_store_may_want_the_bucket_in_the_host_name(tmp_path: Path, addr
 async def run_alone(variables: dict[str, str], *argv: str) -> dict[str, Any]:
     """In a process of its own; its result."""
     program = [sys.executable, "-m", "aim_downloader", *argv]
-    child = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE, env=variables)
+    child = await asyncio.create_subprocess_exec(
+        *program, stdout=asyncio.subprocess.PIPE, env=variables
+    )
     out, _ = await child.communicate()
     result: dict[str, Any] = json.loads(out.splitlines()[-1])
     return result

@@ -45,7 +45,9 @@ def a_folder(path: Path, _victim: Path) -> None:
 def part_names(folder: Path) -> dict[str, str]:
     """The names of the parts of the larger file, as a run makes them."""
     (folder / ".aim-part").mkdir(parents=True)
-    Part(folder, SourceFile(path="deep/weights.bin", size_bytes=200_000, tag="", key=""), 64 * 1024).close()
+    Part(
+        folder, SourceFile(path="deep/weights.bin", size_bytes=200_000, tag="", key=""), 64 * 1024
+    ).close()
     names = {path.suffix[1:]: path.name for path in (folder / ".aim-part").iterdir()}
     shutil.rmtree(folder)
     return names
@@ -53,22 +55,41 @@ def part_names(folder: Path) -> dict[str, str]:
 
 async def fetched(aim: Aim, dest: Path) -> str:
     async with dialect_store(Dialect(), OBJECTS) as store:
-        keys = {"AIM_S3_0_ACCESS_KEY_ID": "an-access-key", "AIM_S3_0_SECRET_ACCESS_KEY": "a-secret-key"}
+        keys = {
+            "AIM_S3_0_ACCESS_KEY_ID": "an-access-key",
+            "AIM_S3_0_SECRET_ACCESS_KEY": "a-secret-key",
+        }
         aim.env = {"AIM_S3_0_ENDPOINT_URL": store.endpoint_url} | keys
         done = await aim("fetch", URI, str(dest))
     return done.message if done.exit_code else ""
 
 
 def is_whole(dest: Path) -> bool:
-    plain = all(not (dest / path).is_symlink() and (dest / path).read_bytes() == content for path, content in FILES.items())
-    return plain and not os.path.lexists(dest / ".aim-part") and json.loads((dest / ".aim-manifest.json").read_bytes())["uri"] == URI
+    plain = all(
+        not (dest / path).is_symlink() and (dest / path).read_bytes() == content
+        for path, content in FILES.items()
+    )
+    return (
+        plain
+        and not os.path.lexists(dest / ".aim-part")
+        and json.loads((dest / ".aim-manifest.json").read_bytes())["uri"] == URI
+    )
 
 
-@pytest.mark.parametrize("thing", [a_pipe, a_link, another_name, a_folder], ids=lambda thing: thing.__name__)
+@pytest.mark.parametrize(
+    "thing", [a_pipe, a_link, another_name, a_folder], ids=lambda thing: thing.__name__
+)
 @pytest.mark.parametrize("place", ["manifest", "journal", "temporary", "data", "done", "unknown"])
-async def test_what_is_at_a_name_of_ours_is_replaced(aim: Aim, tmp_path: Path, place: str, thing: Callable[[Path, Path], None]) -> None:
+async def test_what_is_at_a_name_of_ours_is_replaced(
+    aim: Aim, tmp_path: Path, place: str, thing: Callable[[Path, Path], None]
+) -> None:
     parts = part_names(tmp_path / "other")
-    names = {"manifest": "../.aim-manifest.json", "journal": "journal", "temporary": "manifest", "unknown": "x"} | parts
+    names = {
+        "manifest": "../.aim-manifest.json",
+        "journal": "journal",
+        "temporary": "manifest",
+        "unknown": "x",
+    } | parts
     victim, dest = tmp_path / "victim", tmp_path / "cache"
     victim.write_bytes(VICTIM)
     (dest / ".aim-part").mkdir(parents=True)
@@ -79,7 +100,9 @@ async def test_what_is_at_a_name_of_ours_is_replaced(aim: Aim, tmp_path: Path, p
 
 
 @pytest.mark.parametrize("target", ["a-folder", "nothing"])
-async def test_no_part_goes_through_a_link_to_a_folder(aim: Aim, tmp_path: Path, target: str) -> None:
+async def test_no_part_goes_through_a_link_to_a_folder(
+    aim: Aim, tmp_path: Path, target: str
+) -> None:
     outside, dest = tmp_path / "outside", tmp_path / "cache"
     outside.mkdir()
     (outside / "journal").write_bytes(VICTIM)
@@ -88,7 +111,10 @@ async def test_no_part_goes_through_a_link_to_a_folder(aim: Aim, tmp_path: Path,
     (dest / ".aim-part").symlink_to(outside if target == "a-folder" else tmp_path / "nowhere")
     assert await fetched(aim, dest) == ""
     assert is_whole(dest)
-    assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"journal": VICTIM, "other": VICTIM}
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == {
+        "journal": VICTIM,
+        "other": VICTIM,
+    }
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -109,22 +135,40 @@ async def test_a_file_behind_a_link_does_not_count_as_there(aim: Aim, tmp_path: 
     assert is_whole(dest)
 
 
-OUTSIDE = ["../outside/victim", "a/../../outside/victim", "", ".", "..", "a\x00b", "x" * 300, "a//../../outside/victim"]
+OUTSIDE = [
+    "../outside/victim",
+    "a/../../outside/victim",
+    "",
+    ".",
+    "..",
+    "a\x00b",
+    "x" * 300,
+    "a//../../outside/victim",
+]
 
 
 @pytest.mark.parametrize("path", [*OUTSIDE, "absolute"])
 @pytest.mark.parametrize("record", ["manifest", "journal"])
-async def test_a_record_leads_to_no_file_outside(aim: Aim, tmp_path: Path, path: str, record: str) -> None:
+async def test_a_record_leads_to_no_file_outside(
+    aim: Aim, tmp_path: Path, path: str, record: str
+) -> None:
     victim, dest = tmp_path / "outside" / "victim", tmp_path / "cache"
     victim.parent.mkdir()
     victim.write_bytes(VICTIM)
     (dest / "a").mkdir(parents=True)
     (dest / ".aim-part").mkdir()
-    entry = {"path": str(victim) if path == "absolute" else path, "size_bytes": len(VICTIM), "sha256": "", "tag": ""}
+    entry = {
+        "path": str(victim) if path == "absolute" else path,
+        "size_bytes": len(VICTIM),
+        "sha256": "",
+        "tag": "",
+    }
     if record == "journal":
         (dest / ".aim-part" / "journal").write_text(json.dumps(entry) + "\n")
     else:
-        (dest / ".aim-manifest.json").write_text(json.dumps({"uri": URI, "revision": "before", "files": [entry]}))
+        (dest / ".aim-manifest.json").write_text(
+            json.dumps({"uri": URI, "revision": "before", "files": [entry]})
+        )
     assert await fetched(aim, dest) == ""
     assert is_whole(dest)
     assert victim.read_bytes() == VICTIM
@@ -137,14 +181,19 @@ def test_a_stale_file_of_ours_is_still_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"files":' * 100_000, b'{"x":' + b"[" * 100_000, b"\xff", b""])
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b'{"files":' * 100_000, b'{"x":' + b"[" * 100_000, b"\xff", b""]
+)
 def test_a_record_that_nobody_can_parse_is_none(data: bytes) -> None:
     assert decode(data) is None
     assert decode_journal(data) == []
 
 
 def test_a_range_number_without_end_is_none_of_ours(tmp_path: Path) -> None:
-    file, folder = SourceFile(path="weights", size_bytes=200_000, tag="", key=""), tmp_path / ".aim-part"
+    file, folder = (
+        SourceFile(path="weights", size_bytes=200_000, tag="", key=""),
+        tmp_path / ".aim-part",
+    )
     folder.mkdir()
     part = Part(tmp_path, file, 64 * 1024)
     part.finish(part.ranges[0])

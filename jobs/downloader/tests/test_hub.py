@@ -35,31 +35,63 @@ def weights(model: Model) -> File:
     return model.files["onnx/weights.bin"]
 
 
-async def test_a_model_is_fetched_checked_and_recorded(model: Model, aim: Aim, tmp_path: Path) -> None:
+async def test_a_model_is_fetched_checked_and_recorded(
+    model: Model, aim: Aim, tmp_path: Path
+) -> None:
     dest, umask = tmp_path / "cache", os.umask(0o077)
     try:
         done = await aim(*ALL, str(dest))
     finally:
         os.umask(umask)
-    assert (done.exit_code, done.result["outcome"], done.result["bytes"], done.result["files"]) == (0, "done", 300_022, 3)
+    assert (done.exit_code, done.result["outcome"], done.result["bytes"], done.result["files"]) == (
+        0,
+        "done",
+        300_022,
+        3,
+    )
     assert {path: (dest / path).read_bytes() for path in FILES} == FILES
     manifest = json.loads((dest / ".aim-manifest.json").read_bytes())
     assert (manifest["uri"], manifest["revision"]) == ("hf://org/model", model.head)
-    assert {file["path"]: file["sha256"] for file in manifest["files"]} == {path: hashlib.sha256(c).hexdigest() for path, c in FILES.items()}
-    modes = {str(path.relative_to(dest)): stat.S_IMODE(path.stat().st_mode) for path in dest.rglob("*")}
-    assert modes == {".aim-manifest.json": 0o644, "config.json": 0o644, "empty.txt": 0o644, "onnx": 0o755, "onnx/weights.bin": 0o644}
+    assert {file["path"]: file["sha256"] for file in manifest["files"]} == {
+        path: hashlib.sha256(c).hexdigest() for path, c in FILES.items()
+    }
+    modes = {
+        str(path.relative_to(dest)): stat.S_IMODE(path.stat().st_mode) for path in dest.rglob("*")
+    }
+    assert modes == {
+        ".aim-manifest.json": 0o644,
+        "config.json": 0o644,
+        "empty.txt": 0o644,
+        "onnx": 0o755,
+        "onnx/weights.bin": 0o644,
+    }
 
 
-async def test_lines_are_progress_and_then_the_result(model: Model, aim: Aim, tmp_path: Path) -> None:
+async def test_lines_are_progress_and_then_the_result(
+    model: Model, aim: Aim, tmp_path: Path
+) -> None:
     done = await aim(*ALL, str(tmp_path / "cache"))
     first, *_, last, result = done.lines
-    assert (first["event"], first["phase"], first["bytes"], first["total"], first["files"]) == ("progress", "downloading", 0, 300_022, 3)
-    assert (last["event"], last["bytes"], last["files_done"], last["seconds_left"]) == ("progress", 300_022, 3, 0.0)
+    assert (first["event"], first["phase"], first["bytes"], first["total"], first["files"]) == (
+        "progress",
+        "downloading",
+        0,
+        300_022,
+        3,
+    )
+    assert (last["event"], last["bytes"], last["files_done"], last["seconds_left"]) == (
+        "progress",
+        300_022,
+        3,
+        0.0,
+    )
     assert result["event"] == "result"
     assert json.loads(done.termination) == result
 
 
-async def test_a_second_run_only_asks_for_the_revision(model: Model, hub: Hub, aim: Aim, tmp_path: Path) -> None:
+async def test_a_second_run_only_asks_for_the_revision(
+    model: Model, hub: Hub, aim: Aim, tmp_path: Path
+) -> None:
     await aim(*ALL, str(tmp_path / "cache"))
     hub.asked.clear()
     again = await aim(*ALL, str(tmp_path / "cache"))
@@ -67,7 +99,9 @@ async def test_a_second_run_only_asks_for_the_revision(model: Model, hub: Hub, a
     assert hub.asked == ["/api/models/org/model"]
 
 
-async def test_a_new_revision_fetches_what_changed_and_removes_what_is_gone(model: Model, hub: Hub, aim: Aim, tmp_path: Path) -> None:
+async def test_a_new_revision_fetches_what_changed_and_removes_what_is_gone(
+    model: Model, hub: Hub, aim: Aim, tmp_path: Path
+) -> None:
     dest = tmp_path / "cache"
     await aim(*ALL, str(dest))
     (dest / "notes.txt").write_text("not ours")
@@ -75,8 +109,16 @@ async def test_a_new_revision_fetches_what_changed_and_removes_what_is_gone(mode
     hub.asked.clear()
     done = await aim(*ALL, str(dest))
     assert (done.exit_code, done.result["revision"]) == (0, model.head)
-    assert hub.asked == ["/api/models/org/model", f"/org/model/resolve/{model.head}/config.json bytes=0-1"]
-    assert sorted(str(path.relative_to(dest)) for path in dest.rglob("*")) == [".aim-manifest.json", "config.json", "empty.txt", "notes.txt"]
+    assert hub.asked == [
+        "/api/models/org/model",
+        f"/org/model/resolve/{model.head}/config.json bytes=0-1",
+    ]
+    assert sorted(str(path.relative_to(dest)) for path in dest.rglob("*")) == [
+        ".aim-manifest.json",
+        "config.json",
+        "empty.txt",
+        "notes.txt",
+    ]
 
 
 async def test_ranges_of_a_large_file_share_its_signed_address_and_keep_the_token_at_the_hub(
@@ -84,7 +126,12 @@ async def test_ranges_of_a_large_file_share_its_signed_address_and_keep_the_toke
 ) -> None:
     hub.restrict("org/model", private=True, readers=["hf_secret"])
     aim.env["HF_TOKEN"] = "hf_secret"
-    done = await aim("fetch", f"hf://org/model@{model.head}", str(tmp_path / "cache"), limits=replace(SMALL, ranges_in_flight=1))
+    done = await aim(
+        "fetch",
+        f"hf://org/model@{model.head}",
+        str(tmp_path / "cache"),
+        limits=replace(SMALL, ranges_in_flight=1),
+    )
     assert done.exit_code == 0
     assert sum(asked.startswith("/blobs/") for asked in hub.asked) == 5
     assert len([asked for asked in hub.asked if "/resolve/" in asked and "weights" in asked]) == 1
@@ -104,10 +151,15 @@ async def test_a_tag_or_branch_is_pinned_to_its_commit_before_anything_is_fetche
     hub.put_model("org/model", {"config.json": b"{}"}, branch="dev", tags=["v1"])
     done = await aim("fetch", f"hf://org/model@{revision}", str(tmp_path / "cache"))
     assert (done.exit_code, done.result["revision"]) == (0, model.branches["dev"])
-    assert hub.asked == [f"/api/models/org/model/revision/{revision}", f"/org/model/resolve/{model.branches['dev']}/config.json bytes=0-1"]
+    assert hub.asked == [
+        f"/api/models/org/model/revision/{revision}",
+        f"/org/model/resolve/{model.branches['dev']}/config.json bytes=0-1",
+    ]
 
 
-async def test_a_renamed_model_is_found_under_its_old_name(model: Model, hub: Hub, aim: Aim, tmp_path: Path) -> None:
+async def test_a_renamed_model_is_found_under_its_old_name(
+    model: Model, hub: Hub, aim: Aim, tmp_path: Path
+) -> None:
     hub.restrict("org/model", private=True, readers=["hf_secret"])
     hub.rename("org/model", "org/renamed")
     aim.env["HF_TOKEN"] = "hf_secret"
@@ -119,15 +171,39 @@ async def test_a_renamed_model_is_found_under_its_old_name(model: Model, hub: Hu
 @pytest.mark.parametrize(
     ("refusal", "uri", "ends"),
     [
-        pytest.param(Refusal(403, "GatedRepo"), "hf://org/model", (11, "accept its terms at"), id="gated-already-in-the-listing"),
-        pytest.param(Refusal(401), "hf://org/model", (11, "set credentials.huggingFaceToken"), id="private-or-missing-without-a-token"),
-        pytest.param(Refusal(403), "hf://org/model", (11, "may not read org/model"), id="token-without-the-right"),
-        pytest.param(Refusal(403, message="Access to this resource is disabled."), "hf://org/model", (11, "disabled access"), id="disabled"),
+        pytest.param(
+            Refusal(403, "GatedRepo"),
+            "hf://org/model",
+            (11, "accept its terms at"),
+            id="gated-already-in-the-listing",
+        ),
+        pytest.param(
+            Refusal(401),
+            "hf://org/model",
+            (11, "set credentials.huggingFaceToken"),
+            id="private-or-missing-without-a-token",
+        ),
+        pytest.param(
+            Refusal(403),
+            "hf://org/model",
+            (11, "may not read org/model"),
+            id="token-without-the-right",
+        ),
+        pytest.param(
+            Refusal(403, message="Access to this resource is disabled."),
+            "hf://org/model",
+            (11, "disabled access"),
+            id="disabled",
+        ),
         pytest.param(None, "hf://org/model@v9", (10, "no revision 'v9'"), id="no-such-revision"),
-        pytest.param(Refusal(400), "hf://org/model", (10, "does not take"), id="not-a-name-to-the-hub"),
+        pytest.param(
+            Refusal(400), "hf://org/model", (10, "does not take"), id="not-a-name-to-the-hub"
+        ),
     ],
 )
-async def test_refusals_end_the_run(model: Model, aim: Aim, tmp_path: Path, refusal: Refusal | None, uri: str, ends: tuple[int, str]) -> None:
+async def test_refusals_end_the_run(
+    model: Model, aim: Aim, tmp_path: Path, refusal: Refusal | None, uri: str, ends: tuple[int, str]
+) -> None:
     model.refusals = [refusal] if refusal else []
     done = await aim("fetch", uri, str(tmp_path / "cache"))
     assert done.exit_code == ends[0]
@@ -137,19 +213,68 @@ async def test_refusals_end_the_run(model: Model, aim: Aim, tmp_path: Path, refu
 @pytest.mark.parametrize(
     ("restrict", "token", "told"),
     [
-        pytest.param({"gated": True}, "", ("hf://org/model", 11, "and set a token in credentials.huggingFaceToken"), id="gated-without-a-token"),
-        pytest.param({"gated": True}, "hf_other", ("hf://org/model", 11, "with the account of the token"), id="gated-and-not-accepted"),
-        pytest.param({"private": True}, "", ("hf://org/model", 11, "for a private one set"), id="private-without-a-token"),
-        pytest.param({"private": True}, "hf_other", ("hf://org/model", 10, "that the token in"), id="private-and-somebody-else's"),
-        pytest.param({}, "hf_nobody", ("hf://org/model", 11, "refuses the token"), id="a-token-that-nobody-has"),
-        pytest.param({}, "", ("hf://org/other", 11, "is private or does not exist"), id="no-such-repository-without-a-token"),
-        pytest.param({}, "hf_other", ("hf://org/other", 10, "has no org/other"), id="no-such-repository"),
-        pytest.param({"gated": True}, "hf_reader", ("hf://org/model", 0, "fetched 3 of 3"), id="gated-and-accepted"),
-        pytest.param({"private": True}, "hf_reader", ("hf://org/model", 0, "fetched 3 of 3"), id="private-and-ours"),
+        pytest.param(
+            {"gated": True},
+            "",
+            ("hf://org/model", 11, "and set a token in credentials.huggingFaceToken"),
+            id="gated-without-a-token",
+        ),
+        pytest.param(
+            {"gated": True},
+            "hf_other",
+            ("hf://org/model", 11, "with the account of the token"),
+            id="gated-and-not-accepted",
+        ),
+        pytest.param(
+            {"private": True},
+            "",
+            ("hf://org/model", 11, "for a private one set"),
+            id="private-without-a-token",
+        ),
+        pytest.param(
+            {"private": True},
+            "hf_other",
+            ("hf://org/model", 10, "that the token in"),
+            id="private-and-somebody-else's",
+        ),
+        pytest.param(
+            {},
+            "hf_nobody",
+            ("hf://org/model", 11, "refuses the token"),
+            id="a-token-that-nobody-has",
+        ),
+        pytest.param(
+            {},
+            "",
+            ("hf://org/other", 11, "is private or does not exist"),
+            id="no-such-repository-without-a-token",
+        ),
+        pytest.param(
+            {}, "hf_other", ("hf://org/other", 10, "has no org/other"), id="no-such-repository"
+        ),
+        pytest.param(
+            {"gated": True},
+            "hf_reader",
+            ("hf://org/model", 0, "fetched 3 of 3"),
+            id="gated-and-accepted",
+        ),
+        pytest.param(
+            {"private": True},
+            "hf_reader",
+            ("hf://org/model", 0, "fetched 3 of 3"),
+            id="private-and-ours",
+        ),
     ],
 )
 @pytest.mark.usefixtures("model")
-async def test_who_may_read_what(hub: Hub, aim: Aim, tmp_path: Path, restrict: dict[str, bool], token: str, told: tuple[str, int, str]) -> None:
+async def test_who_may_read_what(
+    hub: Hub,
+    aim: Aim,
+    tmp_path: Path,
+    restrict: dict[str, bool],
+    token: str,
+    told: tuple[str, int, str],
+) -> None:
     uri, code, words = told
     hub.restrict("org/model", readers=["hf_reader"], **restrict)
     hub.tokens.add("hf_other")
@@ -166,7 +291,9 @@ async def test_being_told_to_wait_is_not_a_failure(model: Model, aim: Aim, tmp_p
     assert (done.exit_code, model.refusals) == (0, [])
 
 
-async def test_a_hub_that_only_says_wait_is_worth_another_run(model: Model, aim: Aim, tmp_path: Path) -> None:
+async def test_a_hub_that_only_says_wait_is_worth_another_run(
+    model: Model, aim: Aim, tmp_path: Path
+) -> None:
     model.refusals = [Refusal(429)] * 5
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, done.message) == (20, "gave up after 5 tries: HTTP 429 from the hub")
@@ -181,14 +308,18 @@ async def test_a_hub_that_only_says_wait_is_worth_another_run(model: Model, aim:
         pytest.param(Fault(after_bytes=10_000, pause_s=0.1), id="slow"),
     ],
 )
-async def test_an_answer_that_stops_costs_a_range_another_try(model: Model, aim: Aim, tmp_path: Path, fault: Fault) -> None:
+async def test_an_answer_that_stops_costs_a_range_another_try(
+    model: Model, aim: Aim, tmp_path: Path, fault: Fault
+) -> None:
     model.faults = [fault] * 3
     done = await aim(*ALL, str(tmp_path / "cache"), limits=replace(SMALL, stall_s=0.5))
     assert (done.exit_code, model.faults) == (0, [])
     assert (tmp_path / "cache" / "onnx/weights.bin").read_bytes() == WEIGHTS
 
 
-async def test_content_that_is_not_what_the_hub_says_is_fetched_twice_and_refused(model: Model, hub: Hub, aim: Aim, tmp_path: Path) -> None:
+async def test_content_that_is_not_what_the_hub_says_is_fetched_twice_and_refused(
+    model: Model, hub: Hub, aim: Aim, tmp_path: Path
+) -> None:
     weights(model).sha256 = "0" * 64
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, done.result["outcome"]) == (13, "checksum")
@@ -198,7 +329,9 @@ async def test_content_that_is_not_what_the_hub_says_is_fetched_twice_and_refuse
     assert not (tmp_path / "cache" / ".aim-manifest.json").exists()
 
 
-async def test_files_that_a_failed_run_put_in_place_are_not_fetched_again(model: Model, hub: Hub, aim: Aim, tmp_path: Path) -> None:
+async def test_files_that_a_failed_run_put_in_place_are_not_fetched_again(
+    model: Model, hub: Hub, aim: Aim, tmp_path: Path
+) -> None:
     right, weights(model).sha256 = weights(model).sha256, "0" * 64
     await aim(*ALL, str(tmp_path / "cache"))
     weights(model).sha256 = right
@@ -208,9 +341,15 @@ async def test_files_that_a_failed_run_put_in_place_are_not_fetched_again(model:
     assert not any("config.json" in asked for asked in hub.asked)
 
 
-async def test_too_little_space_is_told_with_both_numbers_before_a_byte_is_fetched(model: Model, hub: Hub, aim: Aim, tmp_path: Path) -> None:
+async def test_too_little_space_is_told_with_both_numbers_before_a_byte_is_fetched(
+    model: Model, hub: Hub, aim: Aim, tmp_path: Path
+) -> None:
     done = await aim(*ALL, str(tmp_path / "cache"), free_bytes=lambda _: 300_000)
-    assert (done.exit_code, done.result["needed_bytes"], done.result["free_bytes"]) == (12, 300_022, 300_000)
+    assert (done.exit_code, done.result["needed_bytes"], done.result["free_bytes"]) == (
+        12,
+        300_022,
+        300_000,
+    )
     assert hub.asked == ["/api/models/org/model"]
 
 
@@ -220,7 +359,9 @@ async def test_a_hub_that_is_away_is_worth_another_run(aim: Aim, tmp_path: Path)
 
 
 @pytest.mark.parametrize("key", ["../evil", "a/../../evil", "a//b", "./a"])
-async def test_a_key_that_would_leave_dest_is_refused(model: Model, aim: Aim, tmp_path: Path, key: str) -> None:
+async def test_a_key_that_would_leave_dest_is_refused(
+    model: Model, aim: Aim, tmp_path: Path, key: str
+) -> None:
     model.files[key] = File.of(key, b"evil")
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert done.exit_code == 10

@@ -16,7 +16,11 @@ from aimlab.sources.hub import Hub, HubDialect, Model, Refusal
 if TYPE_CHECKING:
     from conftest import Aim
 
-FILES = {"config.json": b'{"model_type": "tiny"}', "onnx/weights.bin": os.urandom(300_000), "empty.txt": b""}
+FILES = {
+    "config.json": b'{"model_type": "tiny"}',
+    "onnx/weights.bin": os.urandom(300_000),
+    "empty.txt": b"",
+}
 URI = "hf://org/model"
 HTML = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Sign in</body></html>"
 
@@ -57,18 +61,26 @@ MIRRORS = {
 
 
 @pytest.mark.parametrize("name", MIRRORS)
-async def test_what_a_mirror_leaves_out_is_found_out_or_done_without(model: Model, hub: Hub, aim: Aim, name: str) -> None:
+async def test_what_a_mirror_leaves_out_is_found_out_or_done_without(
+    model: Model, hub: Hub, aim: Aim, name: str
+) -> None:
     hub.dialect = MIRRORS[name]
     dest = aim.folder / "cache"
     done = await aim("fetch", URI, str(dest))
-    assert (done.exit_code, done.result["bytes"], done.result["revision"]) == (0, 300_022, model.head), done.message
+    assert (done.exit_code, done.result["bytes"], done.result["revision"]) == (
+        0,
+        300_022,
+        model.head,
+    ), done.message
     assert {path: (dest / path).read_bytes() for path in FILES} == FILES
     assert (await aim("fetch", URI, str(dest))).message == "this revision is already there"
     assert (await aim("verify", URI, str(dest))).exit_code == 0
 
 
 @pytest.mark.parametrize(("revision", "named"), [("", "main"), ("@v1", "v1")])
-async def test_without_a_commit_the_revision_asked_for_is_used_and_said(model: Model, hub: Hub, aim: Aim, revision: str, named: str) -> None:
+async def test_without_a_commit_the_revision_asked_for_is_used_and_said(
+    model: Model, hub: Hub, aim: Aim, revision: str, named: str
+) -> None:
     hub.dialect = omitting("sha")
     done = await aim("fetch", URI + revision, str(aim.folder / "cache"))
     assert (done.exit_code, done.result["revision"]) == (0, named)
@@ -78,20 +90,28 @@ async def test_without_a_commit_the_revision_asked_for_is_used_and_said(model: M
     assert (again.exit_code, again.message.startswith("fetched 1 of 3 files")) == (0, True)
 
 
-async def test_without_commit_size_and_digests_a_change_is_seen_by_its_etag(model: Model, hub: Hub, aim: Aim) -> None:
+async def test_without_commit_size_and_digests_a_change_is_seen_by_its_etag(
+    model: Model, hub: Hub, aim: Aim
+) -> None:
     hub.dialect = omitting("sha", "size", "lfs", "blobId")
     assert (await aim("fetch", URI, str(aim.folder / "cache"))).exit_code == 0
     hub.put_model("org/model", FILES | {"config.json": b'{"model_type": "huge"}'})
-    assert (await aim("fetch", URI, str(aim.folder / "cache"))).message.startswith("fetched 1 of 3 files")
+    assert (await aim("fetch", URI, str(aim.folder / "cache"))).message.startswith(
+        "fetched 1 of 3 files"
+    )
 
 
-async def test_a_mirror_that_lists_no_files_in_any_way_has_none(model: Model, hub: Hub, aim: Aim) -> None:
+async def test_a_mirror_that_lists_no_files_in_any_way_has_none(
+    model: Model, hub: Hub, aim: Aim
+) -> None:
     hub.dialect = omitting("siblings", "tree")
     done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert (done.exit_code, done.message) == (10, "hf://org/model has no files")
 
 
-async def test_other_bytes_than_those_asked_for_are_never_taken(model: Model, hub: Hub, aim: Aim) -> None:
+async def test_other_bytes_than_those_asked_for_are_never_taken(
+    model: Model, hub: Hub, aim: Aim
+) -> None:
     hub.dialect = HubDialect(ranges="shifted")
     done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert (done.exit_code, "were asked for" in done.message) == (20, True)
@@ -102,10 +122,15 @@ async def test_a_login_page_is_not_taken_for_an_answer(model: Model, hub: Hub, a
     hub.dialect = HubDialect(page=HTML)
     done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert (done.exit_code, len(hub.asked)) == (20, 1)
-    assert done.message == f"{hub.endpoint} answers with text/html where JSON is expected: correct HF_ENDPOINT"
+    assert (
+        done.message
+        == f"{hub.endpoint} answers with text/html where JSON is expected: correct HF_ENDPOINT"
+    )
 
 
-async def test_a_mirror_that_has_moved_is_followed_and_named_where_a_token_is_needed(model: Model, hub: Hub, aim: Aim) -> None:
+async def test_a_mirror_that_has_moved_is_followed_and_named_where_a_token_is_needed(
+    model: Model, hub: Hub, aim: Aim
+) -> None:
     from aimlab.sources.hub import hub as run_hub  # noqa: PLC0415
 
     async with run_hub() as front:
@@ -116,21 +141,37 @@ async def test_a_mirror_that_has_moved_is_followed_and_named_where_a_token_is_ne
         aim.env["HF_TOKEN"] = "hf_secret"
         done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert done.exit_code == 11
-    assert f"{front.endpoint} redirects to {hub.endpoint}, where no token is sent: set HF_ENDPOINT to it" in done.message
+    assert (
+        f"{front.endpoint} redirects to {hub.endpoint}, where no token is sent: set HF_ENDPOINT to it"
+        in done.message
+    )
 
 
-async def test_a_mirror_that_redirects_in_a_circle_is_named(model: Model, hub: Hub, aim: Aim) -> None:
+async def test_a_mirror_that_redirects_in_a_circle_is_named(
+    model: Model, hub: Hub, aim: Aim
+) -> None:
     hub.dialect = HubDialect(moved_to=hub.endpoint)
     done = await aim("fetch", URI, str(aim.folder / "cache"))
-    assert (done.exit_code, done.message) == (20, f"{hub.endpoint} redirects without end: correct HF_ENDPOINT")
+    assert (done.exit_code, done.message) == (
+        20,
+        f"{hub.endpoint} redirects without end: correct HF_ENDPOINT",
+    )
     assert len(hub.asked) < 50
 
 
 @pytest.mark.parametrize("code", ["GatedRepo", ""])
 @pytest.mark.parametrize("status", [401, 403, 404, 451])
-async def test_the_hubs_own_words_are_in_the_message(model: Model, aim: Aim, status: int, code: str) -> None:
+async def test_the_hubs_own_words_are_in_the_message(
+    model: Model, aim: Aim, status: int, code: str
+) -> None:
     words = "Your request is awaiting a review by the authors"
-    model.refusals = [Refusal(status, code, f"{words}, Bearer abcdefgh12345678, see https://x.example.org/?token=abcdefgh12345678&a=b")]
+    model.refusals = [
+        Refusal(
+            status,
+            code,
+            f"{words}, Bearer abcdefgh12345678, see https://x.example.org/?token=abcdefgh12345678&a=b",
+        )
+    ]
     done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert (done.exit_code in {10, 11}, words in done.message) == (True, True)
     assert "abcdefgh12345678" not in json.dumps(done.lines) + done.termination
@@ -139,7 +180,10 @@ async def test_the_hubs_own_words_are_in_the_message(model: Model, aim: Aim, sta
 async def test_a_hub_that_is_away_says_why(model: Model, aim: Aim, tmp_path: Path) -> None:
     model.refusals = [Refusal(503, message="Down for maintenance")] * 5
     done = await aim("fetch", URI, str(tmp_path / "cache"))
-    assert (done.exit_code, done.message) == (20, "gave up after 5 tries: HTTP 503 from the hub: Down for maintenance")
+    assert (done.exit_code, done.message) == (
+        20,
+        "gave up after 5 tries: HTTP 503 from the hub: Down for maintenance",
+    )
 
 
 SHA256, SHA1 = "a" * 64, "b" * 40
@@ -148,12 +192,21 @@ SHA256, SHA1 = "a" * 64, "b" * 40
 @pytest.mark.parametrize(
     ("entry", "facts"),
     [
-        ({"rfilename": "w", "size": 3, "lfs": {"sha256": SHA256}}, FileFacts("w", 3, Says(sha256=SHA256))),
-        ({"rfilename": "w", "lfs": {"size": 3, "oid": SHA256}}, FileFacts("w", 3, Says(sha256=SHA256))),
+        (
+            {"rfilename": "w", "size": 3, "lfs": {"sha256": SHA256}},
+            FileFacts("w", 3, Says(sha256=SHA256)),
+        ),
+        (
+            {"rfilename": "w", "lfs": {"size": 3, "oid": SHA256}},
+            FileFacts("w", 3, Says(sha256=SHA256)),
+        ),
         ({"rfilename": "w", "size": 3, "blobId": SHA1}, FileFacts("w", 3, Says(git_sha1=SHA1))),
         ({"rfilename": "w", "size": "3", "blobId": 7, "lfs": None}, FileFacts("w", None, Says())),
         ({"rfilename": "w", "size": -1, "lfs": {}}, FileFacts("w", None, Says())),
-        ({"rfilename": "w", "size": True, "lfs": {"sha256": "short"}}, FileFacts("w", None, Says())),
+        (
+            {"rfilename": "w", "size": True, "lfs": {"sha256": "short"}},
+            FileFacts("w", None, Says()),
+        ),
     ],
 )
 def test_a_malformed_field_counts_as_left_out(entry: object, facts: FileFacts) -> None:
@@ -165,10 +218,15 @@ def test_a_listing_with_a_nameless_file_is_not_taken_for_the_whole(entry: object
     assert facts_of([{"rfilename": "w"}, entry], "rfilename") is None
 
 
-async def test_a_mirror_that_does_not_name_its_files_is_named(model: Model, hub: Hub, aim: Aim) -> None:
+async def test_a_mirror_that_does_not_name_its_files_is_named(
+    model: Model, hub: Hub, aim: Aim
+) -> None:
     hub.dialect = omitting("rfilename")
     done = await aim("fetch", URI, str(aim.folder / "cache"))
-    assert (done.exit_code, done.message) == (20, f"{hub.endpoint} lists files of org/model without their names")
+    assert (done.exit_code, done.message) == (
+        20,
+        f"{hub.endpoint} lists files of org/model without their names",
+    )
 
 
 @pytest.mark.parametrize("listed", [None, {}, "files", 3, {"rfilename": "w"}])

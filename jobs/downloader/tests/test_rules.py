@@ -15,7 +15,16 @@ from yarl import URL
 
 from aim_downloader.checks import Digests
 from aim_downloader.hub import Hub, refusal
-from aim_downloader.manifest import Entry, Manifest, decode, decode_journal, encode, kept, known, stale
+from aim_downloader.manifest import (
+    Entry,
+    Manifest,
+    decode,
+    decode_journal,
+    encode,
+    kept,
+    known,
+    stale,
+)
 from aim_downloader.meter import Meter
 from aim_downloader.outcome import EXIT_CODE, Failure, Outcome, Retryable
 from aim_downloader.paths import is_own, refuse_unsafe
@@ -90,7 +99,9 @@ def test_ranges_cover_a_file_exactly_and_in_order(size: int, step: int) -> None:
         (["a/b", "a"], "file and as the folder"),
     ],
 )
-def test_names_that_cannot_be_a_file_of_their_own_below_dest_are_refused(paths: list[str], fault: str) -> None:
+def test_names_that_cannot_be_a_file_of_their_own_below_dest_are_refused(
+    paths: list[str], fault: str
+) -> None:
     with pytest.raises(Failure, match=fault) as caught:
         refuse_unsafe(paths)
     assert caught.value.outcome is Outcome.NOT_FOUND
@@ -98,7 +109,10 @@ def test_names_that_cannot_be_a_file_of_their_own_below_dest_are_refused(paths: 
 
 def test_odd_names_that_stay_below_dest_are_fine() -> None:
     refuse_unsafe(["...", "..a", "a b", "ä/ö", "-rf", ".hidden", "x" * 255])
-    assert [is_own(path) for path in (".aim-manifest.json", ".aim-part/journal", "a/.aim-part", ".aim-parts")] == [True, True, False, False]
+    assert [
+        is_own(path)
+        for path in (".aim-manifest.json", ".aim-part/journal", "a/.aim-part", ".aim-parts")
+    ] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -114,14 +128,25 @@ def test_odd_names_that_stay_below_dest_are_fine() -> None:
     ],
 )
 def test_the_stores_answers_add_up(kinds: list[Kind], outcome: Outcome) -> None:
-    failure = verdict("s3://bucket/key", [Answer(f"store{number}", kind, "why") for number, kind in enumerate(kinds)])
+    failure = verdict(
+        "s3://bucket/key",
+        [Answer(f"store{number}", kind, "why") for number, kind in enumerate(kinds)],
+    )
     assert failure.outcome is outcome
     assert all(f"store{number}: " in failure.message for number in range(len(kinds)))
 
 
 def test_stores_come_in_the_order_of_their_numbers() -> None:
-    env = {"AIM_S3_10_REGION": "eu", "AIM_S3_2_ENDPOINT_URL": "http://user:word@s3:9000/", "AIM_S3_2_ACCESS_KEY_ID": "k", "AIM_S3_X_REGION": "no"}
-    assert stores_from(env) == (Store(endpoint_url="http://user:word@s3:9000/", access_key_id="k"), Store(region="eu"))
+    env = {
+        "AIM_S3_10_REGION": "eu",
+        "AIM_S3_2_ENDPOINT_URL": "http://user:word@s3:9000/",
+        "AIM_S3_2_ACCESS_KEY_ID": "k",
+        "AIM_S3_X_REGION": "no",
+    }
+    assert stores_from(env) == (
+        Store(endpoint_url="http://user:word@s3:9000/", access_key_id="k"),
+        Store(region="eu"),
+    )
     assert [store.label for store in stores_from(env)] == ["http://s3:9000", "AWS eu"]
     assert stores_from({}) == (Store(),)
 
@@ -160,7 +185,9 @@ def test_an_addressing_style_that_there_is_not_names_its_variable(value: str) ->
         ({"RateLimit": "nonsense"}, 0.0),
     ],
 )
-def test_the_hub_is_left_alone_for_as_long_as_it_says(headers: dict[str, str], wait_s: float) -> None:
+def test_the_hub_is_left_alone_for_as_long_as_it_says(
+    headers: dict[str, str], wait_s: float
+) -> None:
     told = refusal(HubUri("org", "model"), Hub("https://hub", None), 429, headers)
     assert isinstance(told, Retryable)
     assert told.retry_after_s == wait_s
@@ -205,7 +232,9 @@ def multipart(content: bytes, part_bytes: int) -> str:
 
 RIGHT = {
     "sha256": Says(sha256=hashlib.sha256(CONTENT).hexdigest()),
-    "git_sha1": Says(git_sha1=hashlib.sha1(b"blob 10240\0" + CONTENT, usedforsecurity=False).hexdigest()),
+    "git_sha1": Says(
+        git_sha1=hashlib.sha1(b"blob 10240\0" + CONTENT, usedforsecurity=False).hexdigest()
+    ),
     "md5": Says(md5=md5(CONTENT).hexdigest()),
     "crc32": Says(crc32=f"{zlib.crc32(CONTENT):08x}"),
     "multipart_md5": Says(multipart_md5=multipart(CONTENT, 4000), part_bytes=4000),
@@ -215,14 +244,19 @@ RIGHT = {
 
 @pytest.mark.parametrize("chunk_bytes", [1, 999, 4000, 20_000])
 @pytest.mark.parametrize("name", RIGHT)
-def test_each_digest_accepts_the_content_and_notices_one_wrong_bit(name: str, chunk_bytes: int) -> None:
+def test_each_digest_accepts_the_content_and_notices_one_wrong_bit(
+    name: str, chunk_bytes: int
+) -> None:
     wrong = bytearray(CONTENT)
     wrong[5119] ^= 4
     for content, mismatches in ((CONTENT, []), (bytes(wrong), [name.partition(" ")[0]])):
         digests = Digests(len(content), RIGHT[name])
         for rng in cut(len(content), chunk_bytes):
             digests.update(content[rng.start : rng.end])
-        assert (digests.sha256, digests.mismatches()) == (hashlib.sha256(content).hexdigest(), mismatches)
+        assert (digests.sha256, digests.mismatches()) == (
+            hashlib.sha256(content).hexdigest(),
+            mismatches,
+        )
 
 
 SHA256_OF_1 = "a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s="
@@ -232,23 +266,59 @@ SHA256_OF_1 = "a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s="
     ("head", "says"),
     [
         pytest.param({"ETag": f'"{"a" * 32}"'}, Says(md5="a" * 32), id="plain"),
-        pytest.param({"ETag": f'"{"a" * 32}-3"'}, Says(multipart_md5="a" * 32 + "-3"), id="multipart"),
-        pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:kms"}, Says(), id="encrypted-etag-is-no-md5"),
-        pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "AES256"}, Says(md5="a" * 32), id="encrypted-with-the-stores-key"),
+        pytest.param(
+            {"ETag": f'"{"a" * 32}-3"'}, Says(multipart_md5="a" * 32 + "-3"), id="multipart"
+        ),
+        pytest.param(
+            {"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:kms"},
+            Says(),
+            id="encrypted-etag-is-no-md5",
+        ),
+        pytest.param(
+            {"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "AES256"},
+            Says(md5="a" * 32),
+            id="encrypted-with-the-stores-key",
+        ),
         pytest.param({"ETag": '"opaque"'}, Says(), id="opaque"),
         pytest.param({"ETag": "a" * 32}, Says(md5="a" * 32), id="without-quotes"),
         pytest.param({"ETag": f'"{"A" * 32}"'}, Says(md5="a" * 32), id="in-capitals"),
-        pytest.param({"ETag": f'"{"A" * 32}-3"'}, Says(), id="multipart-in-capitals-is-another-maker's"),
+        pytest.param(
+            {"ETag": f'"{"A" * 32}-3"'}, Says(), id="multipart-in-capitals-is-another-maker's"
+        ),
         pytest.param({"ETag": f'W/"{"a" * 32}"'}, Says(), id="weak"),
         pytest.param({"ETag": None}, Says(), id="none"),
         pytest.param({}, Says(), id="nothing"),
-        pytest.param({"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:fsx"}, Says(), id="encrypted-in-a-way-to-come"),
-        pytest.param({"ETag": f'"{"a" * 32}"', "SSECustomerAlgorithm": "AES256"}, Says(), id="encrypted-with-a-customer's-key"),
-        pytest.param({"ETag": f'"{"a" * 32}"', "StorageClass": "EXPRESS_ONEZONE"}, Says(), id="directory-bucket"),
-        pytest.param({"ChecksumSHA256": SHA256_OF_1}, Says(sha256=hashlib.sha256(b"1").hexdigest()), id="sha256"),
-        pytest.param({"ChecksumCRC32": "g9zvtw=="}, Says(crc32=f"{zlib.crc32(b'1'):08x}"), id="crc32"),
-        pytest.param({"ChecksumSHA256": SHA256_OF_1, "ChecksumType": "COMPOSITE"}, Says(), id="checksum-of-parts"),
-        pytest.param({"ChecksumSHA256": SHA256_OF_1 + "-2"}, Says(), id="checksum-of-parts-without-saying-so"),
+        pytest.param(
+            {"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:fsx"},
+            Says(),
+            id="encrypted-in-a-way-to-come",
+        ),
+        pytest.param(
+            {"ETag": f'"{"a" * 32}"', "SSECustomerAlgorithm": "AES256"},
+            Says(),
+            id="encrypted-with-a-customer's-key",
+        ),
+        pytest.param(
+            {"ETag": f'"{"a" * 32}"', "StorageClass": "EXPRESS_ONEZONE"},
+            Says(),
+            id="directory-bucket",
+        ),
+        pytest.param(
+            {"ChecksumSHA256": SHA256_OF_1},
+            Says(sha256=hashlib.sha256(b"1").hexdigest()),
+            id="sha256",
+        ),
+        pytest.param(
+            {"ChecksumCRC32": "g9zvtw=="}, Says(crc32=f"{zlib.crc32(b'1'):08x}"), id="crc32"
+        ),
+        pytest.param(
+            {"ChecksumSHA256": SHA256_OF_1, "ChecksumType": "COMPOSITE"},
+            Says(),
+            id="checksum-of-parts",
+        ),
+        pytest.param(
+            {"ChecksumSHA256": SHA256_OF_1 + "-2"}, Says(), id="checksum-of-parts-without-saying-so"
+        ),
     ],
 )
 def test_what_a_head_says_of_the_content(head: dict[str, str], says: Says) -> None:
@@ -266,7 +336,11 @@ def entry(path: str, tag: str = "v1", size_bytes: int = 1) -> Entry:
 def test_what_is_kept_is_there_in_the_listed_version() -> None:
     sizes = {"same": 1, "other-version": 1, "grown-on-disk": 2, "unknown": 1}
     entries = known(
-        Manifest(uri="", revision="", files=(entry("same", tag="v0"), entry("other-version", tag="v0"), entry("old"))),
+        Manifest(
+            uri="",
+            revision="",
+            files=(entry("same", tag="v0"), entry("other-version", tag="v0"), entry("old")),
+        ),
         [entry("same"), entry("grown-on-disk"), entry("deleted-on-disk")],
     )
     listing = Listing("r", tuple(file(path) for path in (*sizes, "deleted-on-disk")))
@@ -284,7 +358,12 @@ def test_records_that_are_torn_count_as_far_as_they_are_whole() -> None:
 
 def test_the_revision_of_a_bucket_changes_with_any_object_and_not_with_the_order() -> None:
     files = [file("a"), file("b")]
-    others = [[file("a")], [file("a"), file("b", tag="v2")], [file("a"), file("b", size_bytes=2)], [file("a"), file("c")]]
+    others = [
+        [file("a")],
+        [file("a"), file("b", tag="v2")],
+        [file("a"), file("b", size_bytes=2)],
+        [file("a"), file("c")],
+    ]
     assert revision_of(files) == revision_of(files[::-1])
     assert len({revision_of(each) for each in [files, *others]}) == 5
 
@@ -304,17 +383,26 @@ def test_every_outcome_has_an_exit_code_of_its_own() -> None:
     ("text", "clean"),
     [
         ("token hf_abc refused", "token *** refused"),
-        ("header 'Bearer hf_line\\n' and hf_line\n. refused", "header 'Bearer ***\\n' and ***. refused"),
+        (
+            "header 'Bearer hf_line\\n' and hf_line\n. refused",
+            "header 'Bearer ***\\n' and ***. refused",
+        ),
         ("neither ' k3y ' nor 'k3y' is known", "neither '***' nor '***' is known"),
         ("GET https://cdn/x?X-Amz-Signature=1&b=2 failed", "GET https://cdn/x failed"),
         ("http://user:word@host/ is away", "http://host/ is away"),
         ("is it there? yes=no", "is it there? yes=no"),
         ("Authorization: Bearer abc.def was wrong", "Authorization: *** was wrong"),
-        ("Credential=AKID/1/s3, SignedHeaders=host, Signature=00ff", "Credential=***, SignedHeaders=host, Signature=***"),
+        (
+            "Credential=AKID/1/s3, SignedHeaders=host, Signature=00ff",
+            "Credential=***, SignedHeaders=host, Signature=***",
+        ),
         ("the key AKIAIOSFODNN7EXAMPLE is unknown", "the key *** is unknown"),
         ("allow s3:GetObject for these keys", "allow s3:GetObject for these keys"),
         ("The authorization header is malformed", "The authorization header is malformed"),
-        ("Invalid credentials in Authorization header", "Invalid credentials in Authorization header"),
+        (
+            "Invalid credentials in Authorization header",
+            "Invalid credentials in Authorization header",
+        ),
     ],
 )
 def test_nothing_secret_is_printed(text: str, clean: str) -> None:
@@ -333,7 +421,16 @@ def test_nothing_secret_is_printed(text: str, clean: str) -> None:
 
 @pytest.mark.parametrize("letter", ["x", "ä", "\n", "\x01"])
 def test_a_termination_message_fits_and_is_still_json(letter: str) -> None:
-    line = Result(outcome=Outcome.CHECKSUM, exit_code=13, message=letter * 9000, uri="u", revision="", bytes=0, files=0, seconds=0.0)
+    line = Result(
+        outcome=Outcome.CHECKSUM,
+        exit_code=13,
+        message=letter * 9000,
+        uri="u",
+        revision="",
+        bytes=0,
+        files=0,
+        seconds=0.0,
+    )
     data = fit(line)
     assert TERMINATION_BYTES_MAX - 200 < len(data) <= TERMINATION_BYTES_MAX
     assert msgspec.json.decode(data, type=Result).exit_code == 13
@@ -343,10 +440,20 @@ def test_the_meter_tells_speed_without_what_was_there() -> None:
     meter = Meter(1000, 2)
     meter.there(200, files=1)
     meter.there(100)
-    assert (meter.line(0.0).bytes, meter.line(0.0).seconds_left, meter.line(0.0).files_done) == (300, None, 1)
+    assert (meter.line(0.0).bytes, meter.line(0.0).seconds_left, meter.line(0.0).files_done) == (
+        300,
+        None,
+        1,
+    )
     meter.got(200, "weights")
     line = meter.line(2.0)
-    assert (line.phase, line.bytes, line.rate, line.seconds_left, line.file) == ("downloading", 500, 100.0, 5.0, "weights")
+    assert (line.phase, line.bytes, line.rate, line.seconds_left, line.file) == (
+        "downloading",
+        500,
+        100.0,
+        5.0,
+        "weights",
+    )
     meter.got(500, "weights")
     meter.checked(300, "weights")
     line = meter.line(3.0)

@@ -30,7 +30,13 @@ FILES = {"config.json": b"{}", "deep/er/weights.bin": os.urandom(200_000), "empt
 def model(store: S3Server) -> str:
     """A model in a bucket next to things that only look as if they belonged to it."""
     objects = {f"org/model/{path}": content for path, content in FILES.items()}
-    asyncio.run(store.put("models", objects | {"org/model-2/config.json": b"[]", "org/model.txt": b"text", "lone/key": b"alone"}))
+    asyncio.run(
+        store.put(
+            "models",
+            objects
+            | {"org/model-2/config.json": b"[]", "org/model.txt": b"text", "lone/key": b"alone"},
+        )
+    )
     return "s3://models/org/model"
 
 
@@ -41,11 +47,17 @@ def keys(aim: Aim, store: S3Server) -> None:
 
 def below(dest: Path) -> dict[str, bytes]:
     """Contents of all files in DEST but the manifest."""
-    return {str(path.relative_to(dest)): path.read_bytes() for path in dest.rglob("*") if path.is_file() and path.name != ".aim-manifest.json"}
+    return {
+        str(path.relative_to(dest)): path.read_bytes()
+        for path in dest.rglob("*")
+        if path.is_file() and path.name != ".aim-manifest.json"
+    }
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_a_prefix_is_a_folder_and_never_the_beginning_of_a_name(model: str, aim: Aim, tmp_path: Path, slash: str) -> None:
+async def test_a_prefix_is_a_folder_and_never_the_beginning_of_a_name(
+    model: str, aim: Aim, tmp_path: Path, slash: str
+) -> None:
     done = await aim("fetch", model + slash, str(tmp_path / "cache"))
     assert (done.exit_code, done.result["files"], done.result["bytes"]) == (0, 3, 200_002)
     assert below(tmp_path / "cache") == FILES
@@ -56,11 +68,16 @@ async def test_a_prefix_may_be_a_key(model: str, aim: Aim, tmp_path: Path) -> No
     assert below(tmp_path / "cache") == {"key": b"alone"}
 
 
-async def test_a_second_run_returns_at_once_and_a_changed_object_is_fetched(store: S3Server, aim: Aim, tmp_path: Path) -> None:
+async def test_a_second_run_returns_at_once_and_a_changed_object_is_fetched(
+    store: S3Server, aim: Aim, tmp_path: Path
+) -> None:
     await store.put("changing", {"m/a": b"one", "m/b": b"same"})
     first = await aim("fetch", "s3://changing/m", str(tmp_path / "cache"))
     again = await aim("fetch", "s3://changing/m", str(tmp_path / "cache"))
-    assert (again.message, again.result["revision"]) == ("this revision is already there", first.result["revision"])
+    assert (again.message, again.result["revision"]) == (
+        "this revision is already there",
+        first.result["revision"],
+    )
     await store.put("changing", {"m/a": b"two"})
     changed = await aim("fetch", "s3://changing/m", str(tmp_path / "cache"))
     assert (changed.exit_code, changed.message) == (0, "fetched 1 of 2 files")
@@ -68,16 +85,22 @@ async def test_a_second_run_returns_at_once_and_a_changed_object_is_fetched(stor
     assert below(tmp_path / "cache") == {"a": b"two", "b": b"same"}
 
 
-async def test_multipart_content_is_checked_by_its_parts(store: S3Server, aim: Aim, tmp_path: Path) -> None:
+async def test_multipart_content_is_checked_by_its_parts(
+    store: S3Server, aim: Aim, tmp_path: Path
+) -> None:
     await store.put("parts", {})
     content = [os.urandom(5 * MiB), os.urandom(5 * MiB), b"the last part is short"]
     async with store.client() as client:
         upload = (await client.create_multipart_upload(Bucket="parts", Key="m/big"))["UploadId"]
         parts = []
         for number, body in enumerate(content, 1):
-            part = await client.upload_part(Bucket="parts", Key="m/big", UploadId=upload, PartNumber=number, Body=body)
+            part = await client.upload_part(
+                Bucket="parts", Key="m/big", UploadId=upload, PartNumber=number, Body=body
+            )
             parts.append({"PartNumber": number, "ETag": part["ETag"]})
-        await client.complete_multipart_upload(Bucket="parts", Key="m/big", UploadId=upload, MultipartUpload={"Parts": parts})
+        await client.complete_multipart_upload(
+            Bucket="parts", Key="m/big", UploadId=upload, MultipartUpload={"Parts": parts}
+        )
     done = await aim("fetch", "s3://parts/m", str(tmp_path / "cache"), limits=Limits())
     assert (done.exit_code, below(tmp_path / "cache")) == (0, {"big": b"".join(content)})
     says = json.loads((tmp_path / "cache" / ".aim-manifest.json").read_bytes())["files"][0]["says"]
@@ -94,13 +117,17 @@ async def test_multipart_content_is_checked_by_its_parts(store: S3Server, aim: A
         pytest.param("s3://Not_A_Bucket/org/model", 10, "is no bucket name", id="malformed"),
     ],
 )
-async def test_what_is_not_there_is_told(model: str, aim: Aim, tmp_path: Path, uri: str, code: int, says: str) -> None:
+async def test_what_is_not_there_is_told(
+    model: str, aim: Aim, tmp_path: Path, uri: str, code: int, says: str
+) -> None:
     done = await aim("fetch", uri, str(tmp_path / "cache"))
     assert (done.exit_code, done.result["outcome"]) == (code, "not_found")
     assert says in done.message
 
 
-async def test_wrong_keys_are_no_access_and_are_not_printed(model: str, aim: Aim, store: S3Server, tmp_path: Path) -> None:
+async def test_wrong_keys_are_no_access_and_are_not_printed(
+    model: str, aim: Aim, store: S3Server, tmp_path: Path
+) -> None:
     aim.env = store.env(SECRET_ACCESS_KEY="guess-how")
     done = await aim("fetch", model, str(tmp_path / "cache"))
     assert (done.exit_code, done.result["outcome"]) == (11, "no_access")
@@ -108,13 +135,17 @@ async def test_wrong_keys_are_no_access_and_are_not_printed(model: str, aim: Aim
     assert "guess-how" not in json.dumps(done.lines) + done.termination
 
 
-async def test_the_first_store_that_lists_anything_is_used(model: str, aim: Aim, store: S3Server, tmp_path: Path) -> None:
+async def test_the_first_store_that_lists_anything_is_used(
+    model: str, aim: Aim, store: S3Server, tmp_path: Path
+) -> None:
     away = {"ENDPOINT_URL": "http://127.0.0.1:9", "REGION": "eu-north-1"}
     aim.env = store.env(0, ACCESS_KEY_ID="stranger") | store.env(1, **away) | store.env(2)
     assert (await aim("fetch", model, str(tmp_path / "cache"))).exit_code == 0
 
 
-async def test_stores_that_do_not_have_it_are_all_named(model: str, aim: Aim, store: S3Server, tmp_path: Path) -> None:
+async def test_stores_that_do_not_have_it_are_all_named(
+    model: str, aim: Aim, store: S3Server, tmp_path: Path
+) -> None:
     aim.env = store.env(0, SECRET_ACCESS_KEY="wrong") | store.env(1)
     done = await aim("fetch", "s3://models/missing", str(tmp_path / "cache"))
     assert done.exit_code == 10
@@ -122,7 +153,9 @@ async def test_stores_that_do_not_have_it_are_all_named(model: str, aim: Aim, st
 
 
 @pytest.mark.parametrize("verb", [["size"], ["fetch"]])
-async def test_a_store_that_is_away_is_worth_another_run(aim: Aim, store: S3Server, tmp_path: Path, verb: list[str]) -> None:
+async def test_a_store_that_is_away_is_worth_another_run(
+    aim: Aim, store: S3Server, tmp_path: Path, verb: list[str]
+) -> None:
     aim.env = store.env(ENDPOINT_URL="http://127.0.0.1:9")
     dest = [str(tmp_path / "cache")] if verb == ["fetch"] else []
     done = await aim(*verb, "s3://models/org/model", *dest)
@@ -130,12 +163,20 @@ async def test_a_store_that_is_away_is_worth_another_run(aim: Aim, store: S3Serv
     assert "http://127.0.0.1:9: no usable answer" in done.message
 
 
-async def test_too_little_space_is_told_with_both_numbers(model: str, aim: Aim, tmp_path: Path) -> None:
+async def test_too_little_space_is_told_with_both_numbers(
+    model: str, aim: Aim, tmp_path: Path
+) -> None:
     done = await aim("fetch", model, str(tmp_path / "cache"), free_bytes=lambda _: 1000)
-    assert (done.exit_code, done.result["needed_bytes"], done.result["free_bytes"]) == (12, 200_002, 1000)
+    assert (done.exit_code, done.result["needed_bytes"], done.result["free_bytes"]) == (
+        12,
+        200_002,
+        1000,
+    )
 
 
-async def test_content_that_is_not_what_the_store_says_is_refused(aim: Aim, store: S3Server, proxy: Proxy, tmp_path: Path) -> None:
+async def test_content_that_is_not_what_the_store_says_is_refused(
+    aim: Aim, store: S3Server, proxy: Proxy, tmp_path: Path
+) -> None:
     await store.put("falsified", {"m/notes.txt": b"the right words"})
     proxy.swaps = {b"the right words": b"the wrong words"}
     aim.env = store.env(ENDPOINT_URL=f"http://127.0.0.1:{proxy.port}")
@@ -155,7 +196,9 @@ async def test_an_object_written_anew_under_way_is_noticed_and_not_mixed(store: 
     assert caught.value.outcome is Outcome.TRANSIENT
 
 
-async def test_verify_finds_a_flipped_bit_a_missing_and_a_short_file(model: str, aim: Aim, tmp_path: Path) -> None:
+async def test_verify_finds_a_flipped_bit_a_missing_and_a_short_file(
+    model: str, aim: Aim, tmp_path: Path
+) -> None:
     dest = tmp_path / "cache"
     await aim("fetch", model, str(dest))
     whole = await aim("verify", model, str(dest))
@@ -168,7 +211,11 @@ async def test_verify_finds_a_flipped_bit_a_missing_and_a_short_file(model: str,
     (dest / "config.json").write_bytes(b"{")
     broken = await aim("verify", model, str(dest))
     assert (broken.exit_code, broken.result["outcome"]) == (13, "checksum")
-    for fault in ("weights.bin: sha256 is not the manifest's", "empty is missing", "config.json has 1 bytes, not 2"):
+    for fault in (
+        "weights.bin: sha256 is not the manifest's",
+        "empty is missing",
+        "config.json has 1 bytes, not 2",
+    ):
         assert fault in broken.message
 
 
@@ -209,13 +256,22 @@ def big(store: S3Server) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, id="kill-9"), pytest.param(signal.SIGTERM, id="terminated")])
-async def test_a_stopped_download_goes_on_where_it_was(big: bytes, store: S3Server, proxy: Proxy, tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(signal.SIGKILL, id="kill-9"), pytest.param(signal.SIGTERM, id="terminated")],
+)
+async def test_a_stopped_download_goes_on_where_it_was(
+    big: bytes, store: S3Server, proxy: Proxy, tmp_path: Path, how: signal.Signals
+) -> None:
     dest, last_range = tmp_path / "cache", f"bytes={32 * MiB}-{40 * MiB - 1}"
-    env = store.env(ENDPOINT_URL=f"http://127.0.0.1:{proxy.port}") | {"AIM_TERMINATION_LOG": str(tmp_path / "termination")}
+    env = store.env(ENDPOINT_URL=f"http://127.0.0.1:{proxy.port}") | {
+        "AIM_TERMINATION_LOG": str(tmp_path / "termination")
+    }
     proxy.held = {last_range}
     async with process(env, "fetch", "s3://big/m", str(dest)) as child:
-        await read_until(child, 32 * MiB, times=2)  # the second such line comes after the ranges were recorded
+        await read_until(
+            child, 32 * MiB, times=2
+        )  # the second such line comes after the ranges were recorded
         child.send_signal(how)
         rest, _ = await child.communicate()
     if how == signal.SIGTERM:
@@ -231,7 +287,15 @@ async def test_a_stopped_download_goes_on_where_it_was(big: bytes, store: S3Serv
     assert json.loads((tmp_path / "termination").read_bytes()) == result
 
 
-@pytest.mark.parametrize("argv", [["fetch"], ["fetch", "hf://org/model"], ["size", "hf://org/model", "/cache"], ["feed", "hf://org/model"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["fetch"],
+        ["fetch", "hf://org/model"],
+        ["size", "hf://org/model", "/cache"],
+        ["feed", "hf://org/model"],
+    ],
+)
 async def test_a_wrong_command_line_ends_with_2(argv: list[str]) -> None:
     async with process({}, *argv) as child:
         out, _ = await child.communicate()

@@ -7,7 +7,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,12 +49,34 @@ MORE = {"IsTruncated": True}
         pytest.param([{}], [], id="nothing-at-all"),
         pytest.param([page("m/a", "other/b", "m/c")], ["m/a", "m/c"], id="others'-keys"),
         pytest.param([page("m/a", "m/a")], ["m/a"], id="the-same-key-twice"),
-        pytest.param([page(NextContinuationToken="t", **MORE), page("m/a")], ["m/a"], id="an-empty-page-with-a-token"),
-        pytest.param([page("m/a", **MORE), page("m/a", "m/b")], ["m/a", "m/b"], id="start-after-is-taken-for-from"),
-        pytest.param([page("m/a", IsTruncated=False, NextContinuationToken="t")], ["m/a"], id="a-token-that-leads-nowhere"),
-        pytest.param([page("m/a", NextContinuationToken="t"), page(NextContinuationToken="t")], ["m/a"], id="a-token-to-nothing"),
-        pytest.param([page("m/a", MaxKeys=1), page("m/b", MaxKeys=1), page(MaxKeys=1)], ["m/a", "m/b"], id="full-pages-without-a-word"),
-        pytest.param([page("m/b", "m/a", IsTruncated=False)], ["m/b", "m/a"], id="out-of-order-on-one-page"),
+        pytest.param(
+            [page(NextContinuationToken="t", **MORE), page("m/a")],
+            ["m/a"],
+            id="an-empty-page-with-a-token",
+        ),
+        pytest.param(
+            [page("m/a", **MORE), page("m/a", "m/b")],
+            ["m/a", "m/b"],
+            id="start-after-is-taken-for-from",
+        ),
+        pytest.param(
+            [page("m/a", IsTruncated=False, NextContinuationToken="t")],
+            ["m/a"],
+            id="a-token-that-leads-nowhere",
+        ),
+        pytest.param(
+            [page("m/a", NextContinuationToken="t"), page(NextContinuationToken="t")],
+            ["m/a"],
+            id="a-token-to-nothing",
+        ),
+        pytest.param(
+            [page("m/a", MaxKeys=1), page("m/b", MaxKeys=1), page(MaxKeys=1)],
+            ["m/a", "m/b"],
+            id="full-pages-without-a-word",
+        ),
+        pytest.param(
+            [page("m/b", "m/a", IsTruncated=False)], ["m/b", "m/a"], id="out-of-order-on-one-page"
+        ),
     ],
 )
 async def test_pages_add_up_to_a_listing(pages: list[Page], keys: list[str]) -> None:
@@ -60,7 +87,11 @@ async def test_pages_add_up_to_a_listing(pages: list[Page], keys: list[str]) -> 
     ("pages", "words"),
     [
         pytest.param([page("m/a", **MORE)], "lists the same keys again", id="the-same-page"),
-        pytest.param([page("m/a", NextContinuationToken="t", **MORE)], "lists the same keys again", id="the-same-page-and-token"),
+        pytest.param(
+            [page("m/a", NextContinuationToken="t", **MORE)],
+            "lists the same keys again",
+            id="the-same-page-and-token",
+        ),
         pytest.param([page(**MORE)], "lists nothing", id="empty"),
         pytest.param([page("m/b", "m/a", **MORE)], "out of order", id="out-of-order"),
         pytest.param([page(KeyCount=2)], "counts 2 keys", id="counted-and-not-listed"),
@@ -84,7 +115,11 @@ async def test_tokens_without_end_are_given_up(keys: tuple[str, ...]) -> None:
     assert next(asked) < 1100
 
 
-@given(st.sets(st.text("abc/", min_size=1, max_size=4)), st.integers(1, 3), st.sampled_from(["token", "start_after", "marker"]))
+@given(
+    st.sets(st.text("abc/", min_size=1, max_size=4)),
+    st.integers(1, 3),
+    st.sampled_from(["token", "start_after", "marker"]),
+)
 async def test_every_way_of_paging_finds_every_key(names: set[str], size: int, known: str) -> None:
     keys = sorted(f"m/{name}" for name in names)
 
@@ -98,7 +133,9 @@ async def test_every_way_of_paging_finds_every_key(names: set[str], size: int, k
     assert [item["Key"] for item in await list_objects(ask, "m/")] == keys
 
 
-def answered(status: int, code: str = "", message: str = "", operation: str = "ListObjectsV2", **more: Any) -> ClientError:
+def answered(
+    status: int, code: str = "", message: str = "", operation: str = "ListObjectsV2", **more: Any
+) -> ClientError:
     error = {"Code": code, "Message": message} | more
     return ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item]
 
@@ -106,10 +143,25 @@ def answered(status: int, code: str = "", message: str = "", operation: str = "L
 @pytest.mark.parametrize(
     ("error", "kind", "retryable", "words"),
     [
-        (answered(403, "AccessDenied", "no", "AssumeRoleWithWebIdentity"), "no_access", False, "let the cloud's role trust the ServiceAccount"),
-        (answered(400, "AuthorizationHeaderMalformed", "wrong", Region="eu"), "no_access", False, "set the region"),
+        (
+            answered(403, "AccessDenied", "no", "AssumeRoleWithWebIdentity"),
+            "no_access",
+            False,
+            "let the cloud's role trust the ServiceAccount",
+        ),
+        (
+            answered(400, "AuthorizationHeaderMalformed", "wrong", Region="eu"),
+            "no_access",
+            False,
+            "set the region",
+        ),
         (answered(403, "InvalidObjectState", "archived"), "no_access", False, "restore it"),
-        (answered(403, "PathStyleDomainForbidden", "no"), "no_access", False, "AIM_S3_4_ADDRESSING=virtual"),
+        (
+            answered(403, "PathStyleDomainForbidden", "no"),
+            "no_access",
+            False,
+            "AIM_S3_4_ADDRESSING=virtual",
+        ),
         (answered(403, "RequestTimeTooSkewed", "no"), "transient", False, "clock"),
         (answered(400, "RequestTimeout", "slow"), "transient", True, "slow"),
         (answered(409, "OperationAborted", "again"), "transient", True, "again"),
@@ -119,27 +171,53 @@ def answered(status: int, code: str = "", message: str = "", operation: str = "L
         (answered(403, "NeverHeardOf", "because"), "no_access", False, "because"),
         (answered(404, "NeverHeardOf", "gone"), "not_there", False, "gone"),
         (answered(500, "KMS.InternalException", "later"), "transient", True, "later"),
-        (answered(400, "KMS.KMSInvalidStateException", "pending deletion"), "no_access", False, "kms:Decrypt"),
-        (answered(301, "PermanentRedirect", "elsewhere", Endpoint="s3.eu.example.org"), "not_there", False, "s3.eu.example.org"),
+        (
+            answered(400, "KMS.KMSInvalidStateException", "pending deletion"),
+            "no_access",
+            False,
+            "kms:Decrypt",
+        ),
+        (
+            answered(301, "PermanentRedirect", "elsewhere", Endpoint="s3.eu.example.org"),
+            "not_there",
+            False,
+            "s3.eu.example.org",
+        ),
         (ClientError({}, "ListObjectsV2"), "transient", False, "unknown error"),
         (NoCredentialsError(), "no_access", False, "NoCredentialsError"),
-        (EndpointConnectionError(endpoint_url="http://s3/?X-Amz-Signature=1"), "transient", True, "EndpointConnectionError"),
-        (HTTPClientError(error=Redirected("https://s3/")), "not_there", False, "redirects to https://s3/; correct endpointUrl"),
+        (
+            EndpointConnectionError(endpoint_url="http://s3/?X-Amz-Signature=1"),
+            "transient",
+            True,
+            "EndpointConnectionError",
+        ),
+        (
+            HTTPClientError(error=Redirected("https://s3/")),
+            "not_there",
+            False,
+            "redirects to https://s3/; correct endpointUrl",
+        ),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), "transient", True, "SSLError"),
         (RecursionError("deep"), "transient", False, "RecursionError: deep"),
         (KeyError("ETag"), "transient", False, "ETag"),
     ],
 )
-def test_every_error_has_a_meaning(error: Exception, kind: str, retryable: bool, words: str) -> None:
+def test_every_error_has_a_meaning(
+    error: Exception, kind: str, retryable: bool, words: str
+) -> None:
     trouble = trouble_of(error, STORE)
-    assert (trouble.kind, trouble.retryable, words in trouble.text) == (kind, retryable, True), trouble
+    assert (trouble.kind, trouble.retryable, words in trouble.text) == (kind, retryable, True), (
+        trouble
+    )
     assert "Signature" not in trouble.text
 
 
 def test_a_wait_that_a_store_asks_for_is_kept() -> None:
     error = answered(503, "SlowDown", "slower")
     error.response["ResponseMetadata"]["HTTPHeaders"] = {"retry-after": "7"}
-    assert trouble_of(error, STORE) == Trouble("transient", "SlowDown", "slower", retryable=True, status=503, retry_after_s=7.0)
+    assert trouble_of(error, STORE) == Trouble(
+        "transient", "SlowDown", "slower", retryable=True, status=503, retry_after_s=7.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,5 +262,7 @@ def test_foreign_text_is_never_long_and_always_printable(text: str) -> None:
         (Answered(200, "", 100), (10, 20), False),
     ],
 )
-def test_an_answer_is_held_against_what_was_asked(answer: Answered, asked: tuple[int, int], is_fine: bool) -> None:
+def test_an_answer_is_held_against_what_was_asked(
+    answer: Answered, asked: tuple[int, int], is_fine: bool
+) -> None:
     assert (fault_of(answer, asked, 100) == "") is is_fine

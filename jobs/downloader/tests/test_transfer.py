@@ -114,24 +114,35 @@ async def got(source: Scripted, dest: Path, limits: Limits = LIMITS) -> list[Ent
         pytest.param((10_000, breaks(Retryable("reset"))), id="connection-breaks"),
     ],
 )
-async def test_an_answer_that_stops_is_asked_for_again_from_where_it_stopped(tmp_path: Path, fault: tuple[int, Callable[[], object] | None]) -> None:
+async def test_an_answer_that_stops_is_asked_for_again_from_where_it_stopped(
+    tmp_path: Path, fault: tuple[int, Callable[[], object] | None]
+) -> None:
     source = Scripted([fault])
     [entry] = await got(source, tmp_path)
     assert (tmp_path / "sub/weights").read_bytes() == CONTENT
     assert entry.sha256 == hashlib.sha256(CONTENT).hexdigest()
     written = fault[0] // LIMITS.write_bytes * LIMITS.write_bytes
-    assert sorted(source.asked) == sorted([(0, 30_000), (30_000, 60_000), (60_000, 90_000), (90_000, 100_000), (written, 30_000)])
+    assert sorted(source.asked) == sorted(
+        [(0, 30_000), (30_000, 60_000), (60_000, 90_000), (90_000, 100_000), (written, 30_000)]
+    )
 
 
 async def test_a_source_that_never_answers_is_given_up_after_a_few_tries(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await got(Scripted([(0, hangs)] * 12), tmp_path)
     [failure] = leaves(caught.value)[:1]
-    assert (failure.outcome, failure.message) == (Outcome.TRANSIENT, "sub/weights: gave up after 3 tries: no byte for 0.05 s")  # type: ignore[attr-defined]
+    assert (failure.outcome, failure.message) == (
+        Outcome.TRANSIENT,
+        "sub/weights: gave up after 3 tries: no byte for 0.05 s",
+    )  # type: ignore[attr-defined]
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    return [leaf for each in error.exceptions for leaf in leaves(each)] if isinstance(error, BaseExceptionGroup) else [error]
+    return (
+        [leaf for each in error.exceptions for leaf in leaves(each)]
+        if isinstance(error, BaseExceptionGroup)
+        else [error]
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,8 +200,16 @@ async def test_ranges_in_flight_are_bounded(tmp_path: Path) -> None:
 
 async def test_a_full_disk_ends_the_transfer_and_keeps_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as caught:
-        await got(Scripted([(30_000, None), (0, breaks(OSError(errno.ENOSPC, "No space left on device")))]), tmp_path, one_at_a_time())
-    assert [leaf.errno for leaf in leaves(caught.value) if isinstance(leaf, OSError)] == [errno.ENOSPC]
+        await got(
+            Scripted(
+                [(30_000, None), (0, breaks(OSError(errno.ENOSPC, "No space left on device")))]
+            ),
+            tmp_path,
+            one_at_a_time(),
+        )
+    assert [leaf.errno for leaf in leaves(caught.value) if isinstance(leaf, OSError)] == [
+        errno.ENOSPC
+    ]
     source = Scripted()
     await got(source, tmp_path)
     assert (0, 30_000) not in source.asked
@@ -200,7 +219,9 @@ def one_at_a_time() -> Limits:
     return Limits(range_bytes=30_000, write_bytes=4_000, ranges_in_flight=1)
 
 
-async def test_a_range_that_was_recorded_but_is_not_on_disk_is_noticed_and_all_is_fetched_anew(tmp_path: Path) -> None:
+async def test_a_range_that_was_recorded_but_is_not_on_disk_is_noticed_and_all_is_fetched_anew(
+    tmp_path: Path,
+) -> None:
     disk.prepare(tmp_path)
     part = Part(tmp_path, FILE, LIMITS.range_bytes)
     part.write(0, bytes(90_000))
@@ -222,7 +243,9 @@ async def test_a_range_that_was_recorded_but_is_not_on_disk_is_noticed_and_all_i
         pytest.param(b"0\n3\n", {0}, id="beyond-the-data-there-is"),
     ],
 )
-def test_a_record_counts_as_far_as_it_can_be_true(tmp_path: Path, record: bytes, finished: set[int]) -> None:
+def test_a_record_counts_as_far_as_it_can_be_true(
+    tmp_path: Path, record: bytes, finished: set[int]
+) -> None:
     disk.prepare(tmp_path)
     part = Part(tmp_path, FILE, LIMITS.range_bytes)
     part.write(0, CONTENT[:90_000])
@@ -235,7 +258,13 @@ def test_a_record_counts_as_far_as_it_can_be_true(tmp_path: Path, record: bytes,
     assert reopened.finished == finished
 
 
-@pytest.mark.parametrize("other", [SourceFile("sub/weights", len(CONTENT), "v2", "key"), SourceFile("sub/weights", 90_000, "v1", "key")])
+@pytest.mark.parametrize(
+    "other",
+    [
+        SourceFile("sub/weights", len(CONTENT), "v2", "key"),
+        SourceFile("sub/weights", 90_000, "v1", "key"),
+    ],
+)
 def test_a_part_of_another_version_is_not_used(tmp_path: Path, other: SourceFile) -> None:
     disk.prepare(tmp_path)
     part = Part(tmp_path, FILE, LIMITS.range_bytes)
@@ -247,8 +276,12 @@ def test_a_part_of_another_version_is_not_used(tmp_path: Path, other: SourceFile
     assert disk.finished_bytes(tmp_path, FILE, 10_000) == 0
 
 
-@pytest.mark.parametrize("in_the_way", ["link-as-folder", "link-as-file", "file-as-folder", "folder-as-file"])
-async def test_what_is_in_the_way_is_replaced_and_no_link_is_followed(tmp_path: Path, in_the_way: str) -> None:
+@pytest.mark.parametrize(
+    "in_the_way", ["link-as-folder", "link-as-file", "file-as-folder", "folder-as-file"]
+)
+async def test_what_is_in_the_way_is_replaced_and_no_link_is_followed(
+    tmp_path: Path, in_the_way: str
+) -> None:
     outside, dest = tmp_path / "outside", tmp_path / "dest"
     outside.mkdir()
     (outside / "weights").write_text("not ours")

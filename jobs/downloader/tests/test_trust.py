@@ -26,7 +26,10 @@ FILES = {"config.json": b"{}", "weights.bin": bytes(range(256)) * 1000}
 OBJECTS = {f"org/model/{path}": content for path, content in FILES.items()}
 URI = {"hub": "hf://org/model", "s3": "s3://models/org/model"}
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
-EVERY_KEY = {"AIM_S3_0_ACCESS_KEY_ID": "an-access-key", "AIM_S3_0_SECRET_ACCESS_KEY": "a-secret-key"}
+EVERY_KEY = {
+    "AIM_S3_0_ACCESS_KEY_ID": "an-access-key",
+    "AIM_S3_0_SECRET_ACCESS_KEY": "a-secret-key",
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,9 @@ async def in_tls(port: int, tls: ssl.SSLContext) -> AsyncIterator[str]:
                 await sink.drain()
             sink.close()
 
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer), return_exceptions=True)
+        await asyncio.gather(
+            pump(reader, inner_writer), pump(inner_reader, writer), return_exceptions=True
+        )
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(serve(reader, writer))
@@ -71,7 +76,9 @@ async def in_tls(port: int, tls: ssl.SSLContext) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def source_in_tls(kind: str, hub: Hub, certificate: Certificate) -> AsyncIterator[tuple[str, dict[str, str]]]:
+async def source_in_tls(
+    kind: str, hub: Hub, certificate: Certificate
+) -> AsyncIterator[tuple[str, dict[str, str]]]:
     """A store or a hub with the files, its content network in TLS too: its address and the environment that names it."""
     if kind == "s3":
         async with dialect_store(Dialect(), OBJECTS, tls=certificate.context()) as store:
@@ -79,14 +86,19 @@ async def source_in_tls(kind: str, hub: Hub, certificate: Certificate) -> AsyncI
         return
     hub.put_model("org/model", FILES)
     port: Callable[[str], int] = lambda address: int(address.rpartition(":")[2])  # noqa: E731
-    async with in_tls(port(hub.endpoint), certificate.context()) as endpoint, in_tls(port(hub.network), certificate.context()) as network:
+    async with (
+        in_tls(port(hub.endpoint), certificate.context()) as endpoint,
+        in_tls(port(hub.network), certificate.context()) as network,
+    ):
         hub.network = network
         yield endpoint, {"HF_ENDPOINT": endpoint}
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("kind", URI)
-async def test_a_bundle_in_any_variable_is_enough(aim: Aim, hub: Hub, server: Certificate, authority: Certificate, kind: str, variable: str) -> None:
+async def test_a_bundle_in_any_variable_is_enough(
+    aim: Aim, hub: Hub, server: Certificate, authority: Certificate, kind: str, variable: str
+) -> None:
     async with source_in_tls(kind, hub, server) as (_, env):
         aim.env = env | {variable: str(authority.certificate)}
         done = await aim("fetch", URI[kind], str(aim.folder / "cache"))
@@ -101,13 +113,24 @@ async def test_a_process_takes_the_bundle_from_its_environment(
     """As in a pod, where the libraries read the same variables themselves."""
     async with source_in_tls(kind, hub, server) as (_, env):
         bundle = dict.fromkeys(VARIABLES, str(authority.certificate))
-        program = [sys.executable, "-m", "aim_downloader", "fetch", URI[kind], str(tmp_path / "cache")]
-        child = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE, env=env | bundle)
+        program = [
+            sys.executable,
+            "-m",
+            "aim_downloader",
+            "fetch",
+            URI[kind],
+            str(tmp_path / "cache"),
+        ]
+        child = await asyncio.create_subprocess_exec(
+            *program, stdout=asyncio.subprocess.PIPE, env=env | bundle
+        )
         out, _ = await child.communicate()
     assert child.returncode == 0, json.loads(out.splitlines()[-1])["message"]
 
 
-async def test_a_real_store_behind_a_tls_front_is_accepted(aim: Aim, store: S3Server, server: Certificate, authority: Certificate) -> None:
+async def test_a_real_store_behind_a_tls_front_is_accepted(
+    aim: Aim, store: S3Server, server: Certificate, authority: Certificate
+) -> None:
     await store.put("private", {"m/config.json": b"{}"})
     async with in_tls(store.port, server.context()) as endpoint:
         aim.env = store.env(ENDPOINT_URL=endpoint) | {"AWS_CA_BUNDLE": str(authority.certificate)}
@@ -115,27 +138,51 @@ async def test_a_real_store_behind_a_tls_front_is_accepted(aim: Aim, store: S3Se
 
 
 UNTRUSTED = {
-    "unknown-authority": ({}, False, ("unable to get local issuer certificate", "add the CA that signed it", *VARIABLES)),
-    "expired": ({"from_": YESTERDAY - timedelta(days=9), "until": YESTERDAY}, True, ("certificate has expired", "renew it")),
-    "not-yet-valid": ({"from_": datetime.now(UTC) + timedelta(days=1)}, True, ("not yet valid", "correct the clock")),
-    "other-name": ({"hosts": ["store.example.org"]}, True, ("not valid for '127.0.0.1'", "use a name that it is made out to")),
+    "unknown-authority": (
+        {},
+        False,
+        ("unable to get local issuer certificate", "add the CA that signed it", *VARIABLES),
+    ),
+    "expired": (
+        {"from_": YESTERDAY - timedelta(days=9), "until": YESTERDAY},
+        True,
+        ("certificate has expired", "renew it"),
+    ),
+    "not-yet-valid": (
+        {"from_": datetime.now(UTC) + timedelta(days=1)},
+        True,
+        ("not yet valid", "correct the clock"),
+    ),
+    "other-name": (
+        {"hosts": ["store.example.org"]},
+        True,
+        ("not valid for '127.0.0.1'", "use a name that it is made out to"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", UNTRUSTED)
 @pytest.mark.parametrize("kind", URI)
-async def test_a_certificate_that_does_not_verify_is_named(aim: Aim, hub: Hub, authority: Certificate, tmp_path: Path, kind: str, name: str) -> None:
+async def test_a_certificate_that_does_not_verify_is_named(
+    aim: Aim, hub: Hub, authority: Certificate, tmp_path: Path, kind: str, name: str
+) -> None:
     make, with_bundle, words = UNTRUSTED[name]
     certificate = make_certificate(tmp_path, "odd", authority=authority, **make)  # type: ignore[arg-type]
     async with source_in_tls(kind, hub, certificate) as (endpoint, env):
         aim.env = env | ({"SSL_CERT_FILE": str(authority.certificate)} if with_bundle else {})
         done = await aim("fetch", URI[kind], str(aim.folder / "cache"))
     assert done.exit_code == 20
-    assert [word for word in (endpoint, "its certificate does not verify", *words) if word not in done.message] == []
+    assert [
+        word
+        for word in (endpoint, "its certificate does not verify", *words)
+        if word not in done.message
+    ] == []
     assert "gave up after" not in done.message
 
 
-async def test_a_content_network_that_does_not_verify_is_named(aim: Aim, hub: Hub, server: Certificate) -> None:
+async def test_a_content_network_that_does_not_verify_is_named(
+    aim: Aim, hub: Hub, server: Certificate
+) -> None:
     hub.put_model("org/model", FILES)
     async with in_tls(int(hub.network.rpartition(":")[2]), server.context()) as network:
         hub.network, aim.env = network, {"HF_ENDPOINT": hub.endpoint}
@@ -144,8 +191,13 @@ async def test_a_content_network_that_does_not_verify_is_named(aim: Aim, hub: Hu
     assert "127.0.0.1" in done.message
 
 
-async def test_an_untrusted_store_does_not_keep_the_next_from_being_asked(aim: Aim, hub: Hub, server: Certificate) -> None:
-    async with source_in_tls("s3", hub, server) as (_, env), dialect_store(Dialect(), OBJECTS) as second:
+async def test_an_untrusted_store_does_not_keep_the_next_from_being_asked(
+    aim: Aim, hub: Hub, server: Certificate
+) -> None:
+    async with (
+        source_in_tls("s3", hub, server) as (_, env),
+        dialect_store(Dialect(), OBJECTS) as second,
+    ):
         keys = {name.replace("_0_", "_1_"): value for name, value in EVERY_KEY.items()}
         aim.env = env | keys | {"AIM_S3_1_ENDPOINT_URL": second.endpoint_url}
         assert (await aim("size", URI["s3"])).exit_code == 0
@@ -153,9 +205,14 @@ async def test_an_untrusted_store_does_not_keep_the_next_from_being_asked(aim: A
 
 async def test_a_plain_port_under_an_https_address_is_named(aim: Aim) -> None:
     async with dialect_store(Dialect(), OBJECTS) as store:
-        aim.env = EVERY_KEY | {"AIM_S3_0_ENDPOINT_URL": store.endpoint_url.replace("http:", "https:")}
+        aim.env = EVERY_KEY | {
+            "AIM_S3_0_ENDPOINT_URL": store.endpoint_url.replace("http:", "https:")
+        }
         done = await aim("size", URI["s3"])
-    assert (done.exit_code, "does not speak TLS at that port; correct endpointUrl" in done.message) == (20, True)
+    assert (
+        done.exit_code,
+        "does not speak TLS at that port; correct endpointUrl" in done.message,
+    ) == (20, True)
 
 
 @pytest.mark.parametrize(
@@ -163,17 +220,24 @@ async def test_a_plain_port_under_an_https_address_is_named(aim: Aim) -> None:
     [
         pytest.param(None, "which cannot be read (No such file or directory)", id="missing"),
         pytest.param("", "which holds no certificate in PEM form", id="empty"),
-        pytest.param("not a certificate", "which holds no certificate in PEM form", id="no-certificate"),
+        pytest.param(
+            "not a certificate", "which holds no certificate in PEM form", id="no-certificate"
+        ),
     ],
 )
 @pytest.mark.parametrize("uri", URI.values())
-async def test_a_bundle_that_cannot_be_used_is_named(aim: Aim, tmp_path: Path, uri: str, content: str | None, words: str) -> None:
+async def test_a_bundle_that_cannot_be_used_is_named(
+    aim: Aim, tmp_path: Path, uri: str, content: str | None, words: str
+) -> None:
     bundle = tmp_path / "ca.crt"
     if content is not None:
         bundle.write_text(content)
     aim.env = {"REQUESTS_CA_BUNDLE": str(bundle)}
     done = await aim("size", uri)
-    assert (done.exit_code, done.message) == (20, f"REQUESTS_CA_BUNDLE names {bundle}, {words}: correct the CA bundle")
+    assert (done.exit_code, done.message) == (
+        20,
+        f"REQUESTS_CA_BUNDLE names {bundle}, {words}: correct the CA bundle",
+    )
 
 
 def test_a_private_authority_counts_beside_the_public_ones(authority: Certificate) -> None:

@@ -25,7 +25,11 @@ URI = "s3://models/org/model"
 
 
 def env(store: Store) -> dict[str, str]:
-    return {"AIM_S3_0_ENDPOINT_URL": store.endpoint_url, "AIM_S3_0_ACCESS_KEY_ID": "an-access-key", "AIM_S3_0_SECRET_ACCESS_KEY": "a-secret-key"}
+    return {
+        "AIM_S3_0_ENDPOINT_URL": store.endpoint_url,
+        "AIM_S3_0_ACCESS_KEY_ID": "an-access-key",
+        "AIM_S3_0_SECRET_ACCESS_KEY": "a-secret-key",
+    }
 
 
 async def fetched(dest: Path, *answers: str) -> dict[str, Any]:
@@ -34,7 +38,10 @@ async def fetched(dest: Path, *answers: str) -> dict[str, Any]:
         program = [sys.executable, "-m", "aim_downloader", "fetch", URI, str(dest)]
         odd = [sys.executable, "-m", "aimlab.odd_volume", *answers, "--"]
         child = await asyncio.create_subprocess_exec(
-            *odd, *program, stdout=asyncio.subprocess.PIPE, env=env(store) | {"PYTHONDONTWRITEBYTECODE": "1"}
+            *odd,
+            *program,
+            stdout=asyncio.subprocess.PIPE,
+            env=env(store) | {"PYTHONDONTWRITEBYTECODE": "1"},
         )
         out, _ = await child.communicate()
     result: dict[str, Any] = json.loads(out.splitlines()[-1])
@@ -43,7 +50,9 @@ async def fetched(dest: Path, *answers: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("error", ["EPERM", "EACCES", "ENOTSUP", "EINVAL", "ENOSYS", "EROFS"])
 async def test_modes_times_owners_and_locks_are_best_effort(tmp_path: Path, error: str) -> None:
-    done = await fetched(tmp_path / "cache", *(f"{call}={error}" for call in ("chmod", "chown", "utime", "flock")))
+    done = await fetched(
+        tmp_path / "cache", *(f"{call}={error}" for call in ("chmod", "chown", "utime", "flock"))
+    )
     assert done["exit_code"] == 0, done["message"]
     assert {path: (tmp_path / "cache" / path).read_bytes() for path in FILES} == FILES
 
@@ -62,24 +71,45 @@ async def test_data_that_does_not_reach_the_disk_is_no_success(tmp_path: Path) -
 @pytest.mark.parametrize("error", ["EPERM", "ENOTSUP", "ENOSYS"])
 async def test_a_volume_that_cannot_rename_is_named(tmp_path: Path, error: str) -> None:
     done = await fetched(tmp_path / "cache", f"rename={error}")
-    assert (done["exit_code"], "the volume cannot rename files" in done["message"]) == (20, True), done["message"]
+    assert (done["exit_code"], "the volume cannot rename files" in done["message"]) == (20, True), (
+        done["message"]
+    )
 
 
 async def test_a_volume_that_takes_no_writes_in_the_middle_is_named(tmp_path: Path) -> None:
     done = await fetched(tmp_path / "cache", "pwrite=ENOTSUP")
-    assert (done["exit_code"], done["message"]) == (20, f"{tmp_path / 'cache'}: Operation not supported")
+    assert (done["exit_code"], done["message"]) == (
+        20,
+        f"{tmp_path / 'cache'}: Operation not supported",
+    )
 
 
 @pytest.mark.parametrize(("error", "quota"), [("ENOSPC", False), ("EDQUOT", True)])
-async def test_a_volume_that_takes_no_more_is_too_small(tmp_path: Path, error: str, quota: bool) -> None:
+async def test_a_volume_that_takes_no_more_is_too_small(
+    tmp_path: Path, error: str, quota: bool
+) -> None:
     done = await fetched(tmp_path / "cache", f"pwrite={error}")
-    assert (done["exit_code"], done["needed_bytes"], "a quota is used up" in done["message"]) == (12, 200_002, quota)
+    assert (done["exit_code"], done["needed_bytes"], "a quota is used up" in done["message"]) == (
+        12,
+        200_002,
+        quota,
+    )
     assert done["free_bytes"] > 0
 
 
 async def test_the_stand_in_refuses_what_it_is_asked_to(tmp_path: Path) -> None:
     tried = "import os, sys; os.chmod(sys.argv[1], 0o644)"
-    odd = [sys.executable, "-m", "aimlab.odd_volume", "chmod=EPERM", "--", sys.executable, "-c", tried, str(tmp_path)]
+    odd = [
+        sys.executable,
+        "-m",
+        "aimlab.odd_volume",
+        "chmod=EPERM",
+        "--",
+        sys.executable,
+        "-c",
+        tried,
+        str(tmp_path),
+    ]
     child = await asyncio.create_subprocess_exec(*odd, stderr=asyncio.subprocess.PIPE)
     _, told = await child.communicate()
     assert (child.returncode, b"Operation not permitted" in told) == (1, True)
@@ -89,14 +119,19 @@ async def test_modes_are_set_where_the_volume_has_them(aim: Aim, tmp_path: Path)
     async with dialect_store(Dialect(), OBJECTS) as store:
         aim.env = env(store)
         await aim("fetch", URI, str(tmp_path / "cache"))
-    modes = [stat.S_IMODE((tmp_path / "cache" / path).stat().st_mode) for path in ("deep", "deep/weights.bin")]
+    modes = [
+        stat.S_IMODE((tmp_path / "cache" / path).stat().st_mode)
+        for path in ("deep", "deep/weights.bin")
+    ]
     assert modes == [0o755, 0o644]
 
 
 # --- space
 
 
-def facts(*, blocks: int, available: int, fragment: int = 4096, block: int = 4096) -> os.statvfs_result:
+def facts(
+    *, blocks: int, available: int, fragment: int = 4096, block: int = 4096
+) -> os.statvfs_result:
     return os.statvfs_result((block, fragment, blocks, available, available, 0, 0, 0, 0, 255))
 
 
@@ -108,7 +143,9 @@ def facts(*, blocks: int, available: int, fragment: int = 4096, block: int = 409
         pytest.param(facts(blocks=0, available=0), None, id="no-blocks-in-all"),
         pytest.param(facts(blocks=0, available=100), None, id="no-blocks-in-all-but-some-free"),
         pytest.param(facts(blocks=100, available=10, fragment=0), 40_960, id="no-fragments"),
-        pytest.param(facts(blocks=100, available=10, fragment=0, block=0), None, id="blocks-of-no-size"),
+        pytest.param(
+            facts(blocks=100, available=10, fragment=0, block=0), None, id="blocks-of-no-size"
+        ),
         pytest.param(facts(blocks=2**63, available=2**63), 2**75, id="absurd"),
     ],
 )
@@ -126,8 +163,12 @@ async def test_a_file_system_that_cannot_be_asked_is_written_to(tmp_path: Path) 
     assert (await fetched(tmp_path / "cache", "statfs=ENOSYS"))["exit_code"] == 0
 
 
-@pytest.mark.parametrize(("free", "code"), [(None, 0), (2**75, 0), (0, 12), (200_001, 12), (200_002, 0)])
-async def test_unknown_space_is_not_too_little(aim: Aim, tmp_path: Path, free: int | None, code: int) -> None:
+@pytest.mark.parametrize(
+    ("free", "code"), [(None, 0), (2**75, 0), (0, 12), (200_001, 12), (200_002, 0)]
+)
+async def test_unknown_space_is_not_too_little(
+    aim: Aim, tmp_path: Path, free: int | None, code: int
+) -> None:
     async with dialect_store(Dialect(), OBJECTS) as store:
         aim.env = env(store)
         done = await aim("fetch", URI, str(tmp_path / "cache"), free_bytes=lambda _: free)
@@ -156,14 +197,18 @@ asyncio.run(run(parse(sys.argv[2:]), os.environ, Reporter(sys.stdout), Limits(),
         (None, "200000 bytes still needed, its file system does not say how many are free"),
     ],
 )
-async def test_a_disk_that_is_full_half_way_says_what_is_needed_and_free_then(aim: Aim, tmp_path: Path, free: int | None, words: str) -> None:
+async def test_a_disk_that_is_full_half_way_says_what_is_needed_and_free_then(
+    aim: Aim, tmp_path: Path, free: int | None, words: str
+) -> None:
     """Before, there seemed to be enough; the small file is there already."""
     dest = tmp_path / "cache"
     async with dialect_store(Dialect(), OBJECTS) as store:
         aim.env = env(store)
         await aim("fetch", "s3://models/org/model/config.json", str(dest))
         command = [sys.executable, "-c", FULL, json.dumps(free), "fetch", URI, str(dest)]
-        child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=aim.env)
+        child = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, env=aim.env
+        )
         out, _ = await child.communicate()
     done = json.loads(out.splitlines()[-1])
     assert (done["exit_code"], done["outcome"]) == (12, "no_space")

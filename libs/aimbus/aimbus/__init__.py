@@ -3,7 +3,16 @@
 from aimbus.access import Access
 from aimbus.connection import Bus, connect
 from aimbus.envelope import MAX_AGE_S, Event, Undecodable
-from aimbus.errors import AccessRefused, ApiError, BusClosed, BusError, MirrorStalled, OversizedMessage, StreamsRefused, Unreachable
+from aimbus.errors import (
+    AccessRefused,
+    ApiError,
+    BusClosed,
+    BusError,
+    MirrorStalled,
+    OversizedMessage,
+    StreamsRefused,
+    Unreachable,
+)
 from aimbus.follow import CaughtUp, Item, Loading, Stalled, follow
 from aimbus.log import follow_live, read_log, read_stored
 from aimbus.publish import Publisher

@@ -19,7 +19,9 @@ CREDS_SETTING = "AIM_NATS_CREDS"
 CA_SETTING = "AIM_NATS_CA"
 _CREDS_PARTS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 _UNKNOWN_USER = re.compile(r"authorization violation|authentication", re.IGNORECASE)
-_LACKING = re.compile(r"permissions violation for (publish|subscription) to \"?([^\"\s]+)", re.IGNORECASE)
+_LACKING = re.compile(
+    r"permissions violation for (publish|subscription) to \"?([^\"\s]+)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,10 @@ class Access:
 
     def options(self) -> dict[str, Any]:
         """What of it nats-py's `connect` takes. Reads the files. Raises AccessRefused naming the setting and the file."""
-        return {**self._identity(), **({} if self.ca is None else {"tls": self._authorities(self.ca)})}
+        return {
+            **self._identity(),
+            **({} if self.ca is None else {"tls": self._authorities(self.ca)}),
+        }
 
     def _identity(self) -> dict[str, Any]:
         if self.creds is None:
@@ -45,12 +50,18 @@ class Access:
             return {"user_credentials": RawCredentials(text)}
         try:
             nkeys.from_seed(bytearray(text.strip().encode()))
-        except Exception as error:  # nkeys has errors of its own, and lets through those of what it is built on
-            raise AccessRefused(f"{CREDS_SETTING}: {self.creds} holds neither an NKey seed nor NATS credentials") from error
+        except (
+            Exception
+        ) as error:  # nkeys has errors of its own, and lets through those of what it is built on
+            raise AccessRefused(
+                f"{CREDS_SETTING}: {self.creds} holds neither an NKey seed nor NATS credentials"
+            ) from error
         return {"nkeys_seed_str": text.strip()}
 
     def _authorities(self, path: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # (create_default_context takes the system's authorities where a file is empty)
+        context = ssl.SSLContext(
+            ssl.PROTOCOL_TLS_CLIENT
+        )  # (create_default_context takes the system's authorities where a file is empty)
         try:
             context.load_verify_locations(cadata=_read(CA_SETTING, path))
         except (ssl.SSLError, ValueError) as error:
@@ -63,10 +74,18 @@ class Access:
         if isinstance(error, AccessRefused):
             return error
         if isinstance(error, ssl.SSLError):
-            return AccessRefused(f"{CA_SETTING}: the server's certificate does not pass: {getattr(error, 'verify_message', '') or text}")
+            return AccessRefused(
+                f"{CA_SETTING}: the server's certificate does not pass: {getattr(error, 'verify_message', '') or text}"
+            )
         if isinstance(error, nats.errors.AuthorizationError) or _UNKNOWN_USER.search(text):
-            what = "the server does not know the key in" if self.creds else "the server wants a key, set it to a file with one"
-            return AccessRefused(f"{CREDS_SETTING}: {what}{f' {self.creds}' if self.creds else ''} ({text.removeprefix('nats: ')})")
+            what = (
+                "the server does not know the key in"
+                if self.creds
+                else "the server wants a key, set it to a file with one"
+            )
+            return AccessRefused(
+                f"{CREDS_SETTING}: {what}{f' {self.creds}' if self.creds else ''} ({text.removeprefix('nats: ')})"
+            )
         return None
 
     def lacking(self, error: Exception) -> AccessRefused | None:
@@ -75,14 +94,18 @@ class Access:
         if found is None:
             return None
         verb = "publish" if found[1].lower() == "publish" else "subscribe"
-        return AccessRefused(f"{CREDS_SETTING}: this user may not {verb} to {_head(found[2])}, see docs/nats.md")
+        return AccessRefused(
+            f"{CREDS_SETTING}: this user may not {verb} to {_head(found[2])}, see docs/nats.md"
+        )
 
     def check_encrypted(self, client: Client) -> None:
         """nats-py speaks in the clear to a server that offers nothing else, whatever it was asked for. Raises AccessRefused."""
         url = client.connected_url
         wanted = self.ca is not None or (url is not None and url.scheme == "tls")
         if wanted and not client._server_info.get("tls_required"):
-            raise AccessRefused(f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS, or unset this and use nats://")
+            raise AccessRefused(
+                f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS, or unset this and use nats://"
+            )
 
 
 def inbox_prefix(name: str) -> str:

@@ -27,7 +27,9 @@ def public_key(seed: str) -> str:
     """Raises ValueError where it is no seed."""
     try:
         key: bytes = nkeys.from_seed(bytearray(seed.strip().encode())).public_key
-    except Exception as error:  # nkeys has errors of its own, and lets through those of what it is built on
+    except (
+        Exception
+    ) as error:  # nkeys has errors of its own, and lets through those of what it is built on
         raise ValueError("not an NKey seed") from error
     return key.decode()
 
@@ -53,7 +55,9 @@ accounts {{
 def tls_conf(folder: str = FOLDER) -> str:
     """To be included in nats.conf, and in its `cluster` block: there servers check each other by it."""
     files = {"cert_file": "tls.crt", "key_file": "tls.key", "ca_file": "ca.crt"}
-    lines = "\n".join(f"  {option}: {json.dumps(f'{folder}/{name}')}" for option, name in files.items())
+    lines = "\n".join(
+        f"  {option}: {json.dumps(f'{folder}/{name}')}" for option, name in files.items()
+    )
     return f"# Made by aimctl nats init: include it in nats.conf and in its cluster block.\ntls {{\n{lines}\n  verify: false\n}}\n"
 
 

@@ -35,7 +35,9 @@ ALLOWED_AFTER_S = 15.0
 
 ANYBODY = Access()
 # asyncio warns once for every TLS connection that the other side closes (StreamReaderProtocol.eof_received); nothing is wrong.
-logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
+logging.getLogger("asyncio").addFilter(
+    lambda record: "eof_received() has no effect" not in record.getMessage()
+)
 _log = structlog.stdlib.get_logger("aimbus")
 
 
@@ -49,8 +51,12 @@ class _Client(Client):
     The server takes and stores them; the client's own reading ends at the first one, and with it whatever this process hears on the connection.
     """
 
-    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> Msg:
-        message: Msg = super()._build_message(sid, subject.decode(errors="replace").encode(), reply, data, headers)
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        message: Msg = super()._build_message(
+            sid, subject.decode(errors="replace").encode(), reply, data, headers
+        )
         return message
 
 
@@ -69,7 +75,9 @@ class Bus:
         self._available = asyncio.Event()
         self._trouble = Once()
         self._closing = False
-        self._log = _log.bind(servers=[server.rpartition("@")[2] for server in self._servers])  # without passwords
+        self._log = _log.bind(
+            servers=[server.rpartition("@")[2] for server in self._servers]
+        )  # without passwords
         self._task = asyncio.create_task(self._keep_connected())
         self._task.add_done_callback(lambda _: self._available.set())
 
@@ -109,7 +117,9 @@ class Bus:
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
         """Returns when connected, or when it is of no use to go on: the client itself would try for ever, with the same key."""
-        attempt = asyncio.ensure_future(client.connect(self._servers, **self._options(client, closed)))
+        attempt = asyncio.ensure_future(
+            client.connect(self._servers, **self._options(client, closed))
+        )
         useless = asyncio.ensure_future(closed.wait())
         try:
             await asyncio.wait({attempt, useless}, return_when=asyncio.FIRST_COMPLETED)
@@ -203,7 +213,9 @@ class Bus:
         self._told(trouble)
 
 
-async def connect(url: str, *, name: str, access: Access = ANYBODY, told: Callable[[str], None] = untold) -> Bus:
+async def connect(
+    url: str, *, name: str, access: Access = ANYBODY, told: Callable[[str], None] = untold
+) -> Bus:
     """Connect to `url` (several, separated by commas, for a cluster); waits for the server as long as it takes.
 
     `name` without dots or blanks is the client's name and the CloudEvents source. `told` is called with what is in the way of using the bus, and

@@ -96,7 +96,12 @@ class _Metadata(msgspec.Struct):
 
 
 def headers_for(
-    message: Message, *, source: str, cause: Sequence[int] = (), traceparent: str | None = None, over: int | None = None
+    message: Message,
+    *,
+    source: str,
+    cause: Sequence[int] = (),
+    traceparent: str | None = None,
+    over: int | None = None,
 ) -> dict[str, str]:
     """The headers of one publication; for a retry use them again. A given `traceparent` (W3C Trace Context) is handed on as it is.
 
@@ -121,7 +126,14 @@ def headers_for(
     return headers
 
 
-def open_event(seq: int, subject: str, time: datetime, data: bytes, headers: Mapping[str, str], pending: int = 0) -> Event | Undecodable:
+def open_event(
+    seq: int,
+    subject: str,
+    time: datetime,
+    data: bytes,
+    headers: Mapping[str, str],
+    pending: int = 0,
+) -> Event | Undecodable:
     """The stored message as an event. Never raises: headers that make no sense are left out, a body that makes none is an Undecodable."""
     try:
         message = decode(data)
@@ -148,7 +160,11 @@ def _flaw(message: Message, subject: str) -> str | None:
         return f"a message for {subject_of(message)}"
     if len(subject) > subjects.LONGEST:
         return f"a subject of more than {subjects.LONGEST} characters"
-    if isinstance(message, KindSynced) and message.resource_version and not _VERSION.fullmatch(message.resource_version):
+    if (
+        isinstance(message, KindSynced)
+        and message.resource_version
+        and not _VERSION.fullmatch(message.resource_version)
+    ):
         return f"resource_version is no number: {message.resource_version!r}"
     if isinstance(message, ObjectChanged | ObjectDeleted):
         if not _VERSION.fullmatch(message.resource_version):

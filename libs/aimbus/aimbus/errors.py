@@ -43,7 +43,9 @@ class MirrorStalled(BusError):
     """AIM_STATE is behind AIM_LOG and has not moved for so long."""
 
     def __init__(self, lag: int, still_s: float) -> None:
-        super().__init__(f"AIM_STATE is {lag} messages behind AIM_LOG and has not moved for {still_s:.0f} s")
+        super().__init__(
+            f"AIM_STATE is {lag} messages behind AIM_LOG and has not moved for {still_s:.0f} s"
+        )
         self.lag = lag
         self.still_s = still_s
 

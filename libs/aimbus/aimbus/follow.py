@@ -87,7 +87,9 @@ async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]
 
 async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
     await until_level(session, STALLED_AFTER_S)
-    consumer, pending = await create_consumer(session, STATE, filters, {"deliver_policy": "last_per_subject"})
+    consumer, pending = await create_consumer(
+        session, STATE, filters, {"deliver_policy": "last_per_subject"}
+    )
     yield Loading()
     caught_up = pending == 0
     if caught_up:
@@ -97,7 +99,9 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
         async for item in items:
             if isinstance(item, Delivered):
                 pending = item.pending
-                yield open_event(item.seq, item.subject, item.time, item.data, item.headers, item.pending)
+                yield open_event(
+                    item.seq, item.subject, item.time, item.data, item.headers, item.pending
+                )
             else:
                 pending = 0
                 await looks.again()

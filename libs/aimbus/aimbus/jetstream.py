@@ -22,7 +22,11 @@ _nuid = NUID()
 
 async def api(session: Session, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """One request on `$JS.API.<path>`. Raises ApiError, Unreachable or TimeoutError."""
-    reply = await session.request(f"$JS.API.{path}", b"" if body is None else json.dumps(body).encode(), timeout_s=API_TIMEOUT_S)
+    reply = await session.request(
+        f"$JS.API.{path}",
+        b"" if body is None else json.dumps(body).encode(),
+        timeout_s=API_TIMEOUT_S,
+    )
     answer: dict[str, Any] = json.loads(reply.data)
     if "error" in answer:
         error = answer["error"]
@@ -40,7 +44,9 @@ async def stream_info(session: Session, stream: str) -> dict[str, Any] | None:
         raise
 
 
-async def create_consumer(session: Session, stream: str, filters: Sequence[str], deliver: dict[str, Any]) -> tuple[str, int]:
+async def create_consumer(
+    session: Session, stream: str, filters: Sequence[str], deliver: dict[str, Any]
+) -> tuple[str, int]:
     """A reader's consumer, in memory, without acknowledgements, gone 30 s after its last request, described by who reads.
 
     Returns its name and how much it has to deliver.
@@ -57,5 +63,9 @@ async def create_consumer(session: Session, stream: str, filters: Sequence[str],
         "inactive_threshold": INACTIVE_S * SECOND_NS,
         **deliver,
     }
-    answer = await api(session, f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config, "action": "create"})
+    answer = await api(
+        session,
+        f"CONSUMER.CREATE.{stream}.{name}",
+        {"stream_name": stream, "config": config, "action": "create"},
+    )
     return name, int(answer.get("num_pending", 0))

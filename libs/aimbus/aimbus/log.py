@@ -25,7 +25,9 @@ RETRY_S = 0.5
 _log = structlog.stdlib.get_logger("aimbus")
 
 
-async def read_log(bus: Bus, filters: Sequence[str], *, after_seq: int = 0, follow: bool = False) -> AsyncGenerator[Event | Undecodable, None]:
+async def read_log(
+    bus: Bus, filters: Sequence[str], *, after_seq: int = 0, follow: bool = False
+) -> AsyncGenerator[Event | Undecodable, None]:
     """The events after `after_seq` that match one of `filters`, which must not overlap. Raises only BusClosed.
 
     Bounded, it ends with the last sequence there is at the call (at once if there is no log); with `follow` it does not end.
@@ -58,12 +60,16 @@ async def read_stored(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Delive
     """What is in the log at the call, as it is stored: headers and bytes. Raises Unreachable or ApiError when NATS does not answer."""
     session = await bus.session()
     info = await stream_info(session, LOG)
-    async with contextlib.aclosing(_read(session, filters, 0, 0 if info is None else int(info["state"]["last_seq"]))) as items:
+    async with contextlib.aclosing(
+        _read(session, filters, 0, 0 if info is None else int(info["state"]["last_seq"]))
+    ) as items:
         async for item in items:
             yield item
 
 
-async def _read(session: Session, filters: Sequence[str], after_seq: int, end_seq: int | None) -> AsyncGenerator[Delivered, None]:
+async def _read(
+    session: Session, filters: Sequence[str], after_seq: int, end_seq: int | None
+) -> AsyncGenerator[Delivered, None]:
     """Ends, if there is an `end_seq`, behind the last message up to it."""
     if end_seq is not None and after_seq >= end_seq:
         return

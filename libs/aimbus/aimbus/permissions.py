@@ -22,12 +22,24 @@ _READ_STATE = (
     f"$JS.API.CONSUMER.CREATE.{STATE}.*",
     f"$JS.API.CONSUMER.MSG.NEXT.{STATE}.*",
 )
-_READ_LOG = (f"$JS.API.STREAM.INFO.{LOG}", f"$JS.API.CONSUMER.CREATE.{LOG}.*", f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.*")
-_LOOK = ("$JS.API.INFO", f"$JS.API.CONSUMER.LIST.{STATE}", f"$JS.API.CONSUMER.LIST.{LOG}")  # aimbus.survey
+_READ_LOG = (
+    f"$JS.API.STREAM.INFO.{LOG}",
+    f"$JS.API.CONSUMER.CREATE.{LOG}.*",
+    f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.*",
+)
+_LOOK = (
+    "$JS.API.INFO",
+    f"$JS.API.CONSUMER.LIST.{STATE}",
+    f"$JS.API.CONSUMER.LIST.{LOG}",
+)  # aimbus.survey
 _KEEP_STREAMS = (
     "$JS.API.INFO",
     f"$JS.API.STREAM.INFO.{LOG}",
-    *(f"$JS.API.STREAM.{verb}.{stream}" for stream in (LOG, STATE) for verb in ("CREATE", "UPDATE")),
+    *(
+        f"$JS.API.STREAM.{verb}.{stream}"
+        for stream in (LOG, STATE)
+        for verb in ("CREATE", "UPDATE")
+    ),
     f"$JS.API.STREAM.DELETE.{STATE}",  # AIM_LOG is never deleted
     f"$JS.API.STREAM.PURGE.{LOG}",
 )
@@ -43,9 +55,14 @@ class Permissions:
 
 def of_service(contract: Contract, *, keeps_streams: bool = False) -> Permissions:
     streams = _KEEP_STREAMS if keeps_streams else ()
-    return Permissions((*contract.emits, *_READ_STATE, *streams), (f"{inbox_prefix(contract.service)}.>",))
+    return Permissions(
+        (*contract.emits, *_READ_STATE, *streams), (f"{inbox_prefix(contract.service)}.>",)
+    )
 
 
 def of_reader(client: str, *more: str) -> Permissions:
     """Of a person whose client, by this name, reads all there is, and publishes to `more`."""
-    return Permissions((*more, *_READ_STATE, *_READ_LOG, *_LOOK), (f"{inbox_prefix(client)}.>", f"{subjects.LIVE_PROGRESS}.>"))
+    return Permissions(
+        (*more, *_READ_STATE, *_READ_LOG, *_LOOK),
+        (f"{inbox_prefix(client)}.>", f"{subjects.LIVE_PROGRESS}.>"),
+    )

@@ -84,7 +84,14 @@ class Publisher:
         # asyncio.Lock is first come, first served; an entry goes when nobody holds or awaits its lock.
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def publish(self, message: Message, *, cause: Sequence[int] = (), traceparent: str | None = None, over: int | None = None) -> int:
+    async def publish(
+        self,
+        message: Message,
+        *,
+        cause: Sequence[int] = (),
+        traceparent: str | None = None,
+        over: int | None = None,
+    ) -> int:
         """Store a message; returns its sequence in AIM_LOG, of the first copy if it was there already.
 
         `over` is the sequence of what has come on its subject since, where that must not be the last word: it is stored again.
@@ -114,13 +121,19 @@ class Publisher:
 
     async def resend(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int:
         """Store what nobody here can read, as it came, under an id of its own; returns its sequence. Raises OversizedMessage."""
-        own = {name: value for name, value in headers.items() if name == TTL or not name.startswith("Nats-")}  # what it says to the server is void
+        own = {
+            name: value
+            for name, value in headers.items()
+            if name == TTL or not name.startswith("Nats-")
+        }  # what it says to the server is void
         outgoing = _Outgoing(subject, data, {**own, MSG_ID: uuid.uuid4().hex})
         return await self._store(outgoing)
 
     async def publish_live(self, message: Progress) -> None:
         """Send to whoever listens right now. Not stored, not retried; nothing is sent while the server is away."""
-        outgoing = _Outgoing(subject_of(message), encode(message), headers_for(message, source=self._source))
+        outgoing = _Outgoing(
+            subject_of(message), encode(message), headers_for(message, source=self._source)
+        )
         session = await self._session()
         _check_size(session, outgoing)
         try:
@@ -128,10 +141,18 @@ class Publisher:
         except (Unreachable, TimeoutError):
             _log.debug("progress not sent", subject=outgoing.subject)
 
-    def _prepared(self, message: Message, cause: Sequence[int] = (), traceparent: str | None = None, over: int | None = None) -> _Outgoing:
+    def _prepared(
+        self,
+        message: Message,
+        cause: Sequence[int] = (),
+        traceparent: str | None = None,
+        over: int | None = None,
+    ) -> _Outgoing:
         if isinstance(message, Progress):
             raise ValueError("Progress is not stored: use publish_live")  # noqa: TRY004 - a message, but of the wrong sort
-        headers = headers_for(message, source=self._source, cause=cause, traceparent=traceparent, over=over)
+        headers = headers_for(
+            message, source=self._source, cause=cause, traceparent=traceparent, over=over
+        )
         return _Outgoing(subject_of(message), encode(message), headers)
 
     @contextlib.asynccontextmanager
@@ -155,15 +176,24 @@ class Publisher:
             session = await self._session()
             _check_size(session, outgoing)
             try:
-                reply = await session.request(outgoing.subject, outgoing.data, outgoing.headers, timeout_s=ACK_TIMEOUT_S)
+                reply = await session.request(
+                    outgoing.subject, outgoing.data, outgoing.headers, timeout_s=ACK_TIMEOUT_S
+                )
                 ack = _acked(reply.data)
                 if ack.duplicate and not await _is_on(session, ack, outgoing.subject):
-                    _log.warning("message id was taken", subject=outgoing.subject, id=outgoing.headers[MSG_ID], seq=ack.seq)
+                    _log.warning(
+                        "message id was taken",
+                        subject=outgoing.subject,
+                        id=outgoing.headers[MSG_ID],
+                        seq=ack.seq,
+                    )
                     outgoing = _renamed(outgoing)
                     continue
             except (Unreachable, TimeoutError, ApiError, msgspec.DecodeError) as error:
                 if isinstance(error, ApiError) and error.err_code == _TOO_LARGE:
-                    raise OversizedMessage(outgoing.subject, _size_bytes(outgoing), session.max_payload_bytes) from error
+                    raise OversizedMessage(
+                        outgoing.subject, _size_bytes(outgoing), session.max_payload_bytes
+                    ) from error
                 self._say(error, outgoing.subject)
             else:
                 self._trouble.reset()
@@ -216,7 +246,9 @@ async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
     """The sequence of the last message; those of the others precede it. Raises ApiError where nothing of the batch was stored."""
     name = _nuid.next().decode()
     for number, each in enumerate(batch[:-1], 1):
-        await session.send(each.subject, each.data, {**each.headers, BATCH_ID: name, BATCH_SEQUENCE: str(number)})
+        await session.send(
+            each.subject, each.data, {**each.headers, BATCH_ID: name, BATCH_SEQUENCE: str(number)}
+        )
     last = batch[-1]
     headers = {**last.headers, BATCH_ID: name, BATCH_SEQUENCE: str(len(batch)), BATCH_COMMIT: "1"}
     reply = await session.request(last.subject, last.data, headers, timeout_s=BATCH_TIMEOUT_S)
@@ -236,7 +268,11 @@ async def _is_on(session: Session, ack: _Ack, subject: str) -> bool:
 
 def _renamed(outgoing: _Outgoing) -> _Outgoing:
     message_id = f"{outgoing.headers[MSG_ID]}:{uuid.uuid4().hex}"
-    return _Outgoing(outgoing.subject, outgoing.data, {**outgoing.headers, "ce-id": message_id, MSG_ID: message_id})
+    return _Outgoing(
+        outgoing.subject,
+        outgoing.data,
+        {**outgoing.headers, "ce-id": message_id, MSG_ID: message_id},
+    )
 
 
 def _acked(data: bytes) -> _Ack:
@@ -254,7 +290,9 @@ def _size_bytes(outgoing: _Outgoing) -> int:
 def _check_size(session: Session, outgoing: _Outgoing) -> None:
     subject_bytes = len(outgoing.subject.encode())
     if subject_bytes > LONGEST_SUBJECT:
-        raise OversizedMessage(f"{outgoing.subject[:LONGEST_SUBJECT]}...", subject_bytes, LONGEST_SUBJECT)
+        raise OversizedMessage(
+            f"{outgoing.subject[:LONGEST_SUBJECT]}...", subject_bytes, LONGEST_SUBJECT
+        )
     size_bytes = _size_bytes(outgoing)
     limit_bytes = session.max_payload_bytes - MARGIN_BYTES
     if size_bytes > limit_bytes:

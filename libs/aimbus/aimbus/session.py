@@ -50,7 +50,14 @@ class Session:
         with contextlib.suppress(nats.errors.Error):
             await self._subscription.unsubscribe()
 
-    async def request(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float = 5.0) -> Msg:
+    async def request(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = 5.0,
+    ) -> Msg:
         """Raises SessionEnded, NoResponders, or TimeoutError; after each of them the server may or may not have acted."""
         if self.ended.done():
             raise SessionEnded
@@ -58,7 +65,9 @@ class Session:
         reply: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         self._waiting[token] = reply
         try:
-            await self.send(subject, data, headers, reply=f"{self._inbox}.{token}", timeout_s=timeout_s)
+            await self.send(
+                subject, data, headers, reply=f"{self._inbox}.{token}", timeout_s=timeout_s
+            )
             async with asyncio.timeout(timeout_s):
                 message = await reply
         finally:
@@ -69,7 +78,15 @@ class Session:
             raise NoResponders
         return message
 
-    async def send(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, reply: str = "", timeout_s: float = 5.0) -> None:
+    async def send(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        reply: str = "",
+        timeout_s: float = 5.0,
+    ) -> None:
         """Hand a message to the client. Raises SessionEnded or TimeoutError.
 
         The time-out is its own, apart from a reply's: the client waits without end for a flush that a closed connection never makes,
@@ -77,8 +94,15 @@ class Session:
         """
         try:
             async with _cancellable(), asyncio.timeout(timeout_s):
-                await self.client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
-        except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError, nats.errors.OutboundBufferLimitError, OSError) as error:
+                await self.client.publish(
+                    subject, data, reply=reply, headers=dict(headers) if headers else None
+                )
+        except (
+            nats.errors.ConnectionClosedError,
+            nats.errors.ConnectionDrainingError,
+            nats.errors.OutboundBufferLimitError,
+            OSError,
+        ) as error:
             raise SessionEnded from error
 
     @contextlib.asynccontextmanager
@@ -119,7 +143,9 @@ class Session:
 async def _cancellable() -> AsyncIterator[None]:
     """Raises the cancellation that the client swallowed while it waited for a flush: work that was cancelled must not go on."""
     task = asyncio.current_task()
-    before = 0 if task is None else task.cancelling()  # (who cleans up after a cancellation may send)
+    before = (
+        0 if task is None else task.cancelling()
+    )  # (who cleans up after a cancellation may send)
     yield
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError

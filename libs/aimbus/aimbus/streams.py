@@ -87,7 +87,12 @@ def ignore(_: Level) -> None:
 
 
 async def ensure_streams(
-    bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BYTES, stalled_after_s: float = STALLED_AFTER_S, on_level: OnLevel = ignore
+    bus: Bus,
+    *,
+    replicas: int = 1,
+    max_bytes: int = MAX_BYTES,
+    stalled_after_s: float = STALLED_AFTER_S,
+    on_level: OnLevel = ignore,
 ) -> Streams:
     """Make, update or repair both streams; returns when AIM_STATE has all that AIM_LOG has. Waits for the server as long as it takes.
 
@@ -102,7 +107,13 @@ async def ensure_streams(
             made |= await _ensure(session, replicas, max_bytes)
             await until_level(session, stalled_after_s, on_level)
         except MirrorStalled as stalled:
-            _log.error("mirror stalled", stream=STATE, lag=stalled.lag, still_s=round(stalled.still_s), action="it is re-created")
+            _log.error(
+                "mirror stalled",
+                stream=STATE,
+                lag=stalled.lag,
+                still_s=round(stalled.still_s),
+                action="it is re-created",
+            )
             on_level(Level(stalled.lag, stalled.still_s, stalled=True))
             stalled_after_s = min(stalled_after_s * 2, LONGEST_STALL_S)
             await _drop_state(session)
@@ -123,10 +134,22 @@ async def _drop_state(session: Session) -> None:
 
 
 async def keep_streams(
-    bus: Bus, *, replicas: int = 1, max_bytes: int = MAX_BYTES, stalled_after_s: float = STALLED_AFTER_S, on_level: OnLevel = ignore
+    bus: Bus,
+    *,
+    replicas: int = 1,
+    max_bytes: int = MAX_BYTES,
+    stalled_after_s: float = STALLED_AFTER_S,
+    on_level: OnLevel = ignore,
 ) -> AsyncGenerator[Streams, None]:
     """Endless: the result at the start, then one whenever everything must be published again. Looks on every new connection and every 10 s."""
-    ensure = partial(ensure_streams, bus, replicas=replicas, max_bytes=max_bytes, stalled_after_s=stalled_after_s, on_level=on_level)
+    ensure = partial(
+        ensure_streams,
+        bus,
+        replicas=replicas,
+        max_bytes=max_bytes,
+        stalled_after_s=stalled_after_s,
+        on_level=on_level,
+    )
     yield await ensure()
     while True:
         session = await bus.session()
@@ -141,9 +164,16 @@ async def _ensure(session: Session, replicas: int, max_bytes: int) -> Streams:
     state = await stream_info(session, STATE)
     log = await stream_info(session, LOG)
     state_config = _state_config(replicas, max(max_bytes, LEAST_STATE_BYTES))
-    keep_state = state is not None and log is not None and _belongs(state, log) and _is_mirror(state["config"], state_config)
+    keep_state = (
+        state is not None
+        and log is not None
+        and _belongs(state, log)
+        and _is_mirror(state["config"], state_config)
+    )
     if state is not None and not keep_state:
-        _log.warning("stream made anew", stream=STATE, reason="it is not a mirror of the present log")
+        _log.warning(
+            "stream made anew", stream=STATE, reason="it is not a mirror of the present log"
+        )
         await api(session, f"STREAM.DELETE.{STATE}")
         state = None
     if log is not None and state is None:
@@ -168,7 +198,9 @@ def _is_mirror(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether what cannot be changed later is as it should be: of the whole log, too, and nothing was lost by a limit on messages."""
     fixed = ("storage", "persist_mode", "max_msgs")
     mirror = {name: value for name, value in (config.get("mirror") or {}).items() if value}
-    return mirror == wanted["mirror"] and all(config.get(field) == wanted.get(field) for field in fixed)
+    return mirror == wanted["mirror"] and all(
+        config.get(field) == wanted.get(field) for field in fixed
+    )
 
 
 def _log_config(replicas: int, max_bytes: int) -> dict[str, Any]:
@@ -212,7 +244,11 @@ async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] |
     """Create the stream, or update it where it differs. Raises StreamsRefused with the limits in the text."""
     name = config["name"]
     present = {} if info is None else info["config"]
-    differing = sorted(field for field, value in config.items() if field != "mirror" and present.get(field) != value)
+    differing = sorted(
+        field
+        for field, value in config.items()
+        if field != "mirror" and present.get(field) != value
+    )
     if not differing:
         return
     verb = "CREATE" if info is None else "UPDATE"
@@ -225,7 +261,9 @@ async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] |
     _log.info("stream made" if info is None else "stream updated", stream=name, fields=differing)
 
 
-async def _explain(session: Session, config: dict[str, Any], differing: list[str], error: ApiError) -> str:
+async def _explain(
+    session: Session, config: dict[str, Any], differing: list[str], error: ApiError
+) -> str:
     account = await api(session, "INFO")
     limits, reserved = account["limits"], account.get("reserved_storage", 0)
     return (

@@ -49,9 +49,20 @@ async def survey(bus: Bus) -> Survey:
     account = await api(session, "INFO")
     # The mirror first: read in the other order, a busy log would seem to be behind its mirror.
     state, log = await stream_info(session, STATE), await stream_info(session, LOG)
-    readers = [reader for info, name in ((state, STATE), (log, LOG)) if info is not None for reader in await _readers(session, name)]
+    readers = [
+        reader
+        for info, name in ((state, STATE), (log, LOG))
+        if info is not None
+        for reader in await _readers(session, name)
+    ]
     most = int(account["limits"]["max_storage"])
-    return Survey(_standing(log), _standing(state), tuple(readers), int(account["storage"]), most if most >= 0 else None)
+    return Survey(
+        _standing(log),
+        _standing(state),
+        tuple(readers),
+        int(account["storage"]),
+        most if most >= 0 else None,
+    )
 
 
 def _standing(info: dict[str, Any] | None) -> Standing | None:
@@ -76,6 +87,11 @@ async def _readers(session: Session, stream: str) -> list[Reader]:
     while True:
         page = await api(session, f"CONSUMER.LIST.{stream}", {"offset": len(found)})
         consumers = page.get("consumers") or []
-        found += [Reader(str(each["config"].get("description", "")), stream, int(each.get("num_pending", 0))) for each in consumers]
+        found += [
+            Reader(
+                str(each["config"].get("description", "")), stream, int(each.get("num_pending", 0))
+            )
+            for each in consumers
+        ]
         if not consumers or len(found) >= int(page["total"]):
             return found

@@ -30,23 +30,34 @@ def tracer(name: str) -> Tracer | None:
 
 def context_of(traceparent: str) -> SpanContext:
     """Of a header; not valid where it makes no sense."""
-    return trace.get_current_span(_propagator.extract({TRACEPARENT: traceparent})).get_span_context()
+    return trace.get_current_span(
+        _propagator.extract({TRACEPARENT: traceparent})
+    ).get_span_context()
 
 
 @contextmanager
-def publishing(tracer: Tracer, subject: str, headers: MutableMapping[str, str], key: Key | None) -> Iterator[None]:
+def publishing(
+    tracer: Tracer, subject: str, headers: MutableMapping[str, str], key: Key | None
+) -> Iterator[None]:
     """The span of one message on its way, of which the message carries the context."""
     with tracer.start_as_current_span(
-        _name("publish", subject), kind=SpanKind.PRODUCER, attributes=_attributes("publish", "send", subject, headers, key), record_exception=False
+        _name("publish", subject),
+        kind=SpanKind.PRODUCER,
+        attributes=_attributes("publish", "send", subject, headers, key),
+        record_exception=False,
     ):
         _propagator.inject(headers)
         yield
 
 
-def created(tracer: Tracer, subject: str, headers: MutableMapping[str, str], key: Key | None) -> None:
+def created(
+    tracer: Tracer, subject: str, headers: MutableMapping[str, str], key: Key | None
+) -> None:
     """A message of a batch has a span of its own to begin a trace with: what follows from one has nothing to do with the others."""
     attributes = _attributes("create", "create", subject, headers, key)
-    span = tracer.start_span(_name("create", subject), kind=SpanKind.PRODUCER, attributes=attributes)
+    span = tracer.start_span(
+        _name("create", subject), kind=SpanKind.PRODUCER, attributes=attributes
+    )
     _propagator.inject(headers, trace.set_span_in_context(span))
     span.end()
 
@@ -57,8 +68,14 @@ def going_over(tracer: Tracer | None, name: str, traceparents: Iterable[str]) ->
     if tracer is None:
         yield
         return
-    found = {context.trace_id: context for context in map(context_of, reversed(list(traceparents))) if context.is_valid}
-    with tracer.start_as_current_span(name, Context(), links=[Link(context) for context in found.values()]):
+    found = {
+        context.trace_id: context
+        for context in map(context_of, reversed(list(traceparents)))
+        if context.is_valid
+    }
+    with tracer.start_as_current_span(
+        name, Context(), links=[Link(context) for context in found.values()]
+    ):
         yield
 
 
@@ -68,7 +85,9 @@ def _name(operation: str, subject: str) -> str:
     return operation if address is None else f"{operation} {address.family}.{address.kind}"
 
 
-def _attributes(operation: str, type_: str, subject: str, headers: MutableMapping[str, str], key: Key | None) -> dict[str, str]:
+def _attributes(
+    operation: str, type_: str, subject: str, headers: MutableMapping[str, str], key: Key | None
+) -> dict[str, str]:
     messaging = {
         spans.SYSTEM: spans.SYSTEM_NATS,
         spans.DESTINATION: subject,

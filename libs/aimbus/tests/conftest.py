@@ -15,7 +15,9 @@ from aimschema.messages import ObjectChanged
 def fast_dir() -> Iterator[Path]:
     """In memory where there is such a place: every write is synced, which takes a disk a millisecond or two."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
-    with tempfile.TemporaryDirectory(prefix="aimbus-", dir=memory if memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="aimbus-", dir=memory if memory.is_dir() else None
+    ) as folder:
         yield Path(folder)
 
 
@@ -47,7 +49,12 @@ def pod() -> Callable[..., ObjectChanged]:
 
     def make(name: str, version: int = 1, **body: Any) -> ObjectChanged:
         return ObjectChanged(
-            kind="Pod", namespace="ml", name=name, uid=name, resource_version=str(version), object={"metadata": {"name": name}, **body}
+            kind="Pod",
+            namespace="ml",
+            name=name,
+            uid=name,
+            resource_version=str(version),
+            object={"metadata": {"name": name}, **body},
         )
 
     return make

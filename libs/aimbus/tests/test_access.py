@@ -44,7 +44,10 @@ def test_files_are_read_each_time(tmp_path: Path) -> None:
     assert access.options()["nkeys_seed_str"] == second
 
 
-@pytest.mark.parametrize("content", ["", "SUABC", "-----BEGIN USER NKEY SEED-----", b"\xff\xfe", CREDENTIALS.partition("\n\n")[0]])
+@pytest.mark.parametrize(
+    "content",
+    ["", "SUABC", "-----BEGIN USER NKEY SEED-----", b"\xff\xfe", CREDENTIALS.partition("\n\n")[0]],
+)
 def test_what_is_no_key_is_told_without_its_content(tmp_path: Path, content: str | bytes) -> None:
     file = tmp_path / "seed"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -53,7 +56,9 @@ def test_what_is_no_key_is_told_without_its_content(tmp_path: Path, content: str
     assert "SUABC" not in str(refused.value)
 
 
-@pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "content", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
 def test_what_is_no_certificate_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "ca").write_text(content)
     with pytest.raises(AccessRefused, match=r"^AIM_NATS_CA: .*ca holds no certificate in PEM"):
@@ -63,15 +68,34 @@ def test_what_is_no_certificate_is_told(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("access", "error", "says"),
     [
-        pytest.param(Access(), AuthorizationError(), "AIM_NATS_CREDS: the server wants a key", id="no-key"),
-        pytest.param(Access("/f"), Error("nats: 'Authorization Violation'"), "AIM_NATS_CREDS: the server does not know the key in /f", id="key"),
-        pytest.param(Access("/f"), Error("nats: user authentication expired"), "AIM_NATS_CREDS: the server does not know", id="expired"),
-        pytest.param(Access(), ssl.SSLError(1, "bad"), "AIM_NATS_CA: the server's certificate does not pass", id="certificate"),
+        pytest.param(
+            Access(), AuthorizationError(), "AIM_NATS_CREDS: the server wants a key", id="no-key"
+        ),
+        pytest.param(
+            Access("/f"),
+            Error("nats: 'Authorization Violation'"),
+            "AIM_NATS_CREDS: the server does not know the key in /f",
+            id="key",
+        ),
+        pytest.param(
+            Access("/f"),
+            Error("nats: user authentication expired"),
+            "AIM_NATS_CREDS: the server does not know",
+            id="expired",
+        ),
+        pytest.param(
+            Access(),
+            ssl.SSLError(1, "bad"),
+            "AIM_NATS_CA: the server's certificate does not pass",
+            id="certificate",
+        ),
         pytest.param(Access(), ConnectionRefusedError(111, "refused"), None, id="nobody-there"),
         pytest.param(Access(), Error("nats: stale connection"), None, id="another-trouble"),
     ],
 )
-def test_the_setting_is_named_where_it_is_to_blame(access: Access, error: Exception, says: str | None) -> None:
+def test_the_setting_is_named_where_it_is_to_blame(
+    access: Access, error: Exception, says: str | None
+) -> None:
     blamed = access.blamed(error)
     assert (blamed is None) if says is None else str(blamed).startswith(says)
 
@@ -79,14 +103,29 @@ def test_the_setting_is_named_where_it_is_to_blame(access: Access, error: Except
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ('nats: permissions violation for publish to "aim.object.pod.ml.x"', "publish to aim.object.>"),
-        ('nats: permissions violation for publish to "$js.api.consumer.create.aim_log.abc"', "publish to $JS.API.CONSUMER.CREATE.AIM_LOG.>"),
-        ('nats: permissions violation for subscription to "_inbox_cacher.abc.*"', "subscribe to _inbox_cacher.>"),
-        ('nats: permissions violation for subscription to "other" using queue "q"', "subscribe to other"),
+        (
+            'nats: permissions violation for publish to "aim.object.pod.ml.x"',
+            "publish to aim.object.>",
+        ),
+        (
+            'nats: permissions violation for publish to "$js.api.consumer.create.aim_log.abc"',
+            "publish to $JS.API.CONSUMER.CREATE.AIM_LOG.>",
+        ),
+        (
+            'nats: permissions violation for subscription to "_inbox_cacher.abc.*"',
+            "subscribe to _inbox_cacher.>",
+        ),
+        (
+            'nats: permissions violation for subscription to "other" using queue "q"',
+            "subscribe to other",
+        ),
     ],
 )
 def test_a_lacking_permission_is_told_by_the_head_of_its_subject(said: str, told: str) -> None:
-    assert str(Access().lacking(Error(said))) == f"AIM_NATS_CREDS: this user may not {told}, see docs/nats.md"
+    assert (
+        str(Access().lacking(Error(said)))
+        == f"AIM_NATS_CREDS: this user may not {told}, see docs/nats.md"
+    )
 
 
 def test_no_other_error_is_a_lacking_permission() -> None:

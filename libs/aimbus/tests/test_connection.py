@@ -43,11 +43,17 @@ async def test_it_connects_again_and_says_so_once(server: NatsServer) -> None:
             await asyncio.sleep(0.6)  # two attempts in vain
             await server.start()
             assert await bus.session() is not session
-        assert [line["event"] for line in lines] == ["nats disconnected", "nats waiting", "nats connected"]
+        assert [line["event"] for line in lines] == [
+            "nats disconnected",
+            "nats waiting",
+            "nats connected",
+        ]
     await bus.close()
 
 
-async def test_requests_in_flight_fail_at_once_when_the_connection_breaks(server: NatsServer, bare_bus: Bus) -> None:
+async def test_requests_in_flight_fail_at_once_when_the_connection_breaks(
+    server: NatsServer, bare_bus: Bus
+) -> None:
     session = await bare_bus.session()
     await session.client.subscribe("silent")
     request = asyncio.create_task(session.request("silent", b"", timeout_s=60))
@@ -118,7 +124,9 @@ async def subscribes(session: Session) -> None:
 
 
 @pytest.mark.parametrize("act", [sends, requests, subscribes])
-async def test_a_cancellation_that_the_client_swallows_ends_the_work(act: Callable[[Session], Awaitable[None]]) -> None:
+async def test_a_cancellation_that_the_client_swallows_ends_the_work(
+    act: Callable[[Session], Awaitable[None]],
+) -> None:
     client = SwallowingClient()
     gone_on = False
 

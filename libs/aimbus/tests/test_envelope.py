@@ -6,18 +6,47 @@ import pytest
 from msgspec import structs
 
 from aimbus.envelope import ERROR_LENGTH, Event, Undecodable, headers_for, open_event
-from aimschema.messages import ActionTaken, DeadLetter, KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, encode, subject_of
+from aimschema.messages import (
+    ActionTaken,
+    DeadLetter,
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    StatusReported,
+    encode,
+    subject_of,
+)
 from aimschema.resources import Key
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-CHANGED = ObjectChanged(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="7", object={"metadata": {}})
-DELETED = ObjectDeleted(kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="9", object={"metadata": {}})
+CHANGED = ObjectChanged(
+    kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="7", object={"metadata": {}}
+)
+DELETED = ObjectDeleted(
+    kind="Pod", namespace="ml", name="a.b", uid="u1", resource_version="9", object={"metadata": {}}
+)
 SYNCED = KindSynced(kind="Pod", resource_version="9", objects=1)
-ACTION = ActionTaken(service="aim-cacher", verb="apply", kind="Job", namespace="ml", name="j", about=Key("ModelCache", "ml", "c"), outcome="done")
+ACTION = ActionTaken(
+    service="aim-cacher",
+    verb="apply",
+    kind="Job",
+    namespace="ml",
+    name="j",
+    about=Key("ModelCache", "ml", "c"),
+    outcome="done",
+)
 
 
 def report(generation: int = 1) -> StatusReported:
-    return StatusReported(kind="ModelCache", namespace="ml", name="c", uid="u2", service="cacher", observed_generation=generation)
+    return StatusReported(
+        kind="ModelCache",
+        namespace="ml",
+        name="c",
+        uid="u2",
+        service="cacher",
+        observed_generation=generation,
+    )
 
 
 def id_of(message: Message) -> str:
@@ -29,7 +58,14 @@ def test_an_object_is_identified_by_uid_and_version_and_its_delete_too() -> None
     assert id_of(DELETED) == f"u1:deleted:{DELETED.resource_version}"
 
 
-@pytest.mark.parametrize("message", [pytest.param(SYNCED, id="marker"), pytest.param(ACTION, id="action"), pytest.param(report(), id="report")])
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(SYNCED, id="marker"),
+        pytest.param(ACTION, id="action"),
+        pytest.param(report(), id="report"),
+    ],
+)
 def test_saying_anything_else_twice_is_two_messages(message: Message) -> None:
     assert id_of(message) != id_of(message)
 
@@ -63,7 +99,9 @@ def test_a_trace_is_handed_on_or_begun() -> None:
 def test_what_was_put_in_comes_out() -> None:
     headers = headers_for(CHANGED, source="aim-watcher", cause=(3, 12))
     event = open_event(13, "aim.object.Pod.ml.a_b", NOW, encode(CHANGED), headers)
-    assert event == Event(13, "aim.object.Pod.ml.a_b", CHANGED, NOW, (3, 12), "aim-watcher", headers["traceparent"])
+    assert event == Event(
+        13, "aim.object.Pod.ml.a_b", CHANGED, NOW, (3, 12), "aim-watcher", headers["traceparent"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +112,13 @@ def test_what_was_put_in_comes_out() -> None:
         pytest.param(b"\xff\xfe", id="not-utf-8"),
         pytest.param(b'{"type":"aim.object.changed.v2","kind":"Pod"}', id="later-version"),
         pytest.param(b'{"type":"aim.object.changed.v1","kind":7}', id="wrong-type"),
-        pytest.param(b'{"type":"aim.object.changed.v1","object":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, id="too-deep"),
+        pytest.param(
+            b'{"type":"aim.object.changed.v1","object":'
+            + b'{"a":' * 100_000
+            + b"1"
+            + b"}" * 100_001,
+            id="too-deep",
+        ),
     ],
 )
 def test_a_body_that_makes_no_sense_is_an_item_not_an_error(data: bytes) -> None:
@@ -87,10 +131,20 @@ def test_a_body_that_makes_no_sense_is_an_item_not_an_error(data: bytes) -> None
 @pytest.mark.parametrize(
     ("message", "says"),
     [
-        pytest.param(structs.replace(CHANGED, name="x"), "for aim.object.Pod.ml.x", id="wrong-subject"),
-        pytest.param(structs.replace(CHANGED, resource_version="seven"), "resource_version", id="wrong-version"),
+        pytest.param(
+            structs.replace(CHANGED, name="x"), "for aim.object.Pod.ml.x", id="wrong-subject"
+        ),
+        pytest.param(
+            structs.replace(CHANGED, resource_version="seven"),
+            "resource_version",
+            id="wrong-version",
+        ),
         pytest.param(structs.replace(CHANGED, object={}), "metadata", id="no-metadata"),
-        pytest.param(structs.replace(CHANGED, object={"metadata": {"ownerReferences": "me"}}), "ownerReferences", id="wrong-metadata"),
+        pytest.param(
+            structs.replace(CHANGED, object={"metadata": {"ownerReferences": "me"}}),
+            "ownerReferences",
+            id="wrong-metadata",
+        ),
         pytest.param(SYNCED, "for aim.synced.Pod", id="wrong-family"),
     ],
 )
@@ -103,11 +157,31 @@ def test_what_readers_could_not_trust_is_not_an_event(message: Message, says: st
 @pytest.mark.parametrize(
     ("message", "says"),
     [
-        pytest.param(structs.replace(CHANGED, name="x" * 1_000_000), "for aim.object.Pod", id="a-name-of-1-mb"),
-        pytest.param(structs.replace(CHANGED, resource_version="9" * 1_000_000), "resource_version", id="a-version-of-1-mb"),
-        pytest.param(structs.replace(CHANGED, resource_version="9" * 5000), "resource_version", id="a-version-python-does-not-read"),
-        pytest.param(structs.replace(CHANGED, resource_version="²"), "resource_version", id="a-digit-of-another-script"),
-        pytest.param(structs.replace(CHANGED, object={"metadata": {"labels": {"a": ["x" * 1_000_000]}}}), "labels", id="metadata"),
+        pytest.param(
+            structs.replace(CHANGED, name="x" * 1_000_000),
+            "for aim.object.Pod",
+            id="a-name-of-1-mb",
+        ),
+        pytest.param(
+            structs.replace(CHANGED, resource_version="9" * 1_000_000),
+            "resource_version",
+            id="a-version-of-1-mb",
+        ),
+        pytest.param(
+            structs.replace(CHANGED, resource_version="9" * 5000),
+            "resource_version",
+            id="a-version-python-does-not-read",
+        ),
+        pytest.param(
+            structs.replace(CHANGED, resource_version="²"),
+            "resource_version",
+            id="a-digit-of-another-script",
+        ),
+        pytest.param(
+            structs.replace(CHANGED, object={"metadata": {"labels": {"a": ["x" * 1_000_000]}}}),
+            "labels",
+            id="metadata",
+        ),
     ],
 )
 def test_what_is_quoted_of_a_message_is_bounded(message: Message, says: str) -> None:
@@ -134,17 +208,42 @@ def test_what_is_said_again_over_something_else_has_an_id_of_its_own() -> None:
     assert headers_for(CHANGED, source="s", over=12)["Nats-Msg-Id"] == "u1:7:over:12"
 
 
-def test_a_letter_on_a_message_is_one_however_often_it_is_written_and_a_handled_one_goes_with_the_log() -> None:
-    letter = DeadLetter(service="router", kind="Pod", name="a", error="x", attempts=1, subject="aim.object.Pod.ml.a", seq=7)
+def test_a_letter_on_a_message_is_one_however_often_it_is_written_and_a_handled_one_goes_with_the_log() -> (
+    None
+):
+    letter = DeadLetter(
+        service="router",
+        kind="Pod",
+        name="a",
+        error="x",
+        attempts=1,
+        subject="aim.object.Pod.ml.a",
+        seq=7,
+    )
     assert id_of(letter) == id_of(letter)
     assert id_of(letter) != id_of(structs.replace(letter, seq=8))
-    assert id_of(structs.replace(letter, handled=True)) != id_of(structs.replace(letter, handled=True))
+    assert id_of(structs.replace(letter, handled=True)) != id_of(
+        structs.replace(letter, handled=True)
+    )
     assert headers_for(structs.replace(letter, handled=True), source="s")["Nats-TTL"] == "604800"
     assert "Nats-TTL" not in headers_for(letter, source="s")
 
 
-@pytest.mark.parametrize("cause", [pytest.param("x,2", id="letters"), pytest.param("1,,2", id="hole"), pytest.param("", id="empty")])
+@pytest.mark.parametrize(
+    "cause",
+    [
+        pytest.param("x,2", id="letters"),
+        pytest.param("1,,2", id="hole"),
+        pytest.param("", id="empty"),
+    ],
+)
 def test_headers_that_make_no_sense_are_left_out(cause: str) -> None:
-    event = open_event(5, "aim.object.Pod.ml.a_b", NOW, encode(CHANGED), {"aim-cause": cause, "traceparent": "nonsense"})
+    event = open_event(
+        5,
+        "aim.object.Pod.ml.a_b",
+        NOW,
+        encode(CHANGED),
+        {"aim-cause": cause, "traceparent": "nonsense"},
+    )
     assert isinstance(event, Event)
     assert (event.cause, event.traceparent, event.source) == ((), "", "")

@@ -9,7 +9,19 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from aimbus import Bus, CaughtUp, Event, Loading, NatsServer, Stalled, Undecodable, connect, ensure_streams, follow, read_log
+from aimbus import (
+    Bus,
+    CaughtUp,
+    Event,
+    Loading,
+    NatsServer,
+    Stalled,
+    Undecodable,
+    connect,
+    ensure_streams,
+    follow,
+    read_log,
+)
 from aimbus.jetstream import api
 from aimschema import subjects
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
@@ -46,7 +58,11 @@ async def load(follower: Follower) -> list[Event | Undecodable]:
 
 
 def names(items: list[Event | Undecodable]) -> list[str]:
-    return [item.message.name for item in items if isinstance(item, Event) and not isinstance(item.message, KindSynced)]
+    return [
+        item.message.name
+        for item in items
+        if isinstance(item, Event) and not isinstance(item.message, KindSynced)
+    ]
 
 
 async def test_an_empty_stream_is_caught_up_at_once_and_then_live(bus: Bus, pod: Pod) -> None:
@@ -56,7 +72,12 @@ async def test_an_empty_stream_is_caught_up_at_once_and_then_live(bus: Bus, pod:
         seq = await bus.publisher.publish(pod("a"), cause=[7])
         event = await anext(follower)
         assert isinstance(event, Event)
-        assert (event.seq, event.message, event.cause, event.source) == (seq, pod("a"), (7,), "aim-watcher")
+        assert (event.seq, event.message, event.cause, event.source) == (
+            seq,
+            pod("a"),
+            (7,),
+            "aim-watcher",
+        )
 
 
 async def test_a_load_has_the_latest_of_every_subject(bus: Bus, pod: Pod) -> None:
@@ -67,13 +88,25 @@ async def test_a_load_has_the_latest_of_every_subject(bus: Bus, pod: Pod) -> Non
     await ensure_streams(bus)
     async with following(bus) as follower:
         loaded = await load(follower)
-        assert [item.message for item in loaded[:2] if isinstance(item, Event)] == [pod("a", 2), pod("b", 2)]
+        assert [item.message for item in loaded[:2] if isinstance(item, Event)] == [
+            pod("a", 2),
+            pod("b", 2),
+        ]
         assert [item.seq for item in loaded] == [last - 2, last - 1, last]
 
 
 async def test_only_what_the_filters_name_is_followed(bus: Bus, pod: Pod) -> None:
     await bus.publisher.publish(pod("a"))
-    await bus.publisher.publish(ObjectChanged(kind="Job", namespace="ml", name="j", uid="j", resource_version="1", object={"metadata": {}}))
+    await bus.publisher.publish(
+        ObjectChanged(
+            kind="Job",
+            namespace="ml",
+            name="j",
+            uid="j",
+            resource_version="1",
+            object={"metadata": {}},
+        )
+    )
     await ensure_streams(bus)
     async with following(bus, [subjects.objects("Job")]) as follower:
         assert names(await load(follower)) == ["j"]
@@ -81,21 +114,33 @@ async def test_only_what_the_filters_name_is_followed(bus: Bus, pod: Pod) -> Non
 
 async def test_a_delete_takes_the_place_of_the_object(bus: Bus, pod: Pod) -> None:
     await bus.publisher.publish(pod("a"))
-    deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}})
+    deleted = ObjectDeleted(
+        kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}}
+    )
     await bus.publisher.publish(deleted)
     await ensure_streams(bus)
     async with following(bus) as follower:
-        assert [item.message for item in await load(follower) if isinstance(item, Event)] == [deleted]
+        assert [item.message for item in await load(follower) if isinstance(item, Event)] == [
+            deleted
+        ]
 
 
-async def test_an_unreadable_message_is_an_item_and_the_following_goes_on(bus: Bus, pod: Pod) -> None:
-    await (await bus.session()).request("aim.object.Pod.ml.new", b'{"type":"aim.object.changed.v2"}', {"ce-id": "x"})
+async def test_an_unreadable_message_is_an_item_and_the_following_goes_on(
+    bus: Bus, pod: Pod
+) -> None:
+    await (await bus.session()).request(
+        "aim.object.Pod.ml.new", b'{"type":"aim.object.changed.v2"}', {"ce-id": "x"}
+    )
     await bus.publisher.publish(pod("a"))
     await ensure_streams(bus)
     async with following(bus) as follower:
         unreadable, event = await load(follower)
         assert isinstance(unreadable, Undecodable)
-        assert (unreadable.seq, unreadable.subject, unreadable.headers["ce-id"]) == (1, "aim.object.Pod.ml.new", "x")
+        assert (unreadable.seq, unreadable.subject, unreadable.headers["ce-id"]) == (
+            1,
+            "aim.object.Pod.ml.new",
+            "x",
+        )
         assert names([event]) == ["a"]
 
 
@@ -104,8 +149,15 @@ async def test_a_load_waits_until_the_mirror_is_level(bus: Bus, pod: Pod) -> Non
     await bus.publisher.publish(pod("a"))
     session = await bus.session()
     await api(session, "STREAM.DELETE.AIM_STATE")
-    await api(session, "STREAM.CREATE.AIM_STATE", {"name": "AIM_STATE", "subjects": ["nothing"], "storage": "memory"})
-    async with following(bus) as follower, session.subscribed("$JS.API.STREAM.INFO.AIM_STATE") as questions:
+    await api(
+        session,
+        "STREAM.CREATE.AIM_STATE",
+        {"name": "AIM_STATE", "subjects": ["nothing"], "storage": "memory"},
+    )
+    async with (
+        following(bus) as follower,
+        session.subscribed("$JS.API.STREAM.INFO.AIM_STATE") as questions,
+    ):
         first = asyncio.create_task(anext(follower))
         await questions.get()
         await ensure_streams(bus)
@@ -113,7 +165,9 @@ async def test_a_load_waits_until_the_mirror_is_level(bus: Bus, pod: Pod) -> Non
         assert names(await load(follower)) == ["a"]
 
 
-async def test_following_waits_until_the_watcher_has_made_the_streams(server: NatsServer, bare_bus: Bus, pod: Pod) -> None:
+async def test_following_waits_until_the_watcher_has_made_the_streams(
+    server: NatsServer, bare_bus: Bus, pod: Pod
+) -> None:
     async with following(bare_bus) as follower:
         first = asyncio.create_task(anext(follower))
         watcher = await connect(server.url, name="watcher")
@@ -122,7 +176,9 @@ async def test_following_waits_until_the_watcher_has_made_the_streams(server: Na
         await watcher.close()
 
 
-async def test_after_a_kill_everything_is_loaded_again(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_after_a_kill_everything_is_loaded_again(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     await bus.publisher.publish(pod("a"))
     await ensure_streams(bus)
     async with following(bus) as follower:
@@ -139,7 +195,9 @@ async def test_after_a_kill_everything_is_loaded_again(server: NatsServer, bus: 
                 break
 
 
-async def test_after_the_store_was_wiped_the_load_is_empty_and_has_no_marker(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_after_the_store_was_wiped_the_load_is_empty_and_has_no_marker(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     await bus.publisher.publish(pod("a"))
     await bus.publisher.publish(KindSynced(kind="Pod", resource_version="1", objects=1))
     await ensure_streams(bus)
@@ -157,8 +215,13 @@ async def test_after_the_store_was_wiped_the_load_is_empty_and_has_no_marker(ser
         assert event.seq == 1
 
 
-@pytest.mark.parametrize("what", [pytest.param("STREAM.DELETE.AIM_STATE", id="stream"), pytest.param("CONSUMER", id="consumer")])
-async def test_a_stream_or_consumer_that_goes_means_a_new_load(bus: Bus, pod: Pod, what: str) -> None:
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param("STREAM.DELETE.AIM_STATE", id="stream"), pytest.param("CONSUMER", id="consumer")],
+)
+async def test_a_stream_or_consumer_that_goes_means_a_new_load(
+    bus: Bus, pod: Pod, what: str
+) -> None:
     await bus.publisher.publish(pod("a"))
     await ensure_streams(bus)
     session = await bus.session()
@@ -185,7 +248,9 @@ async def test_a_closed_client_means_a_new_load_on_a_new_one(bus: Bus, pod: Pod)
 
 
 async def test_ten_thousand_subjects_are_loaded(bus: Bus, pod: Pod) -> None:
-    await asyncio.gather(*(bus.publisher.publish(pod(f"p{number}", spec="x" * 500)) for number in range(10_000)))
+    await asyncio.gather(
+        *(bus.publisher.publish(pod(f"p{number}", spec="x" * 500)) for number in range(10_000))
+    )
     await ensure_streams(bus)
     async with following(bus) as follower:
         assert len(set(names(await load(follower)))) == 10_000
@@ -198,12 +263,20 @@ async def test_what_changes_while_it_loads_is_not_missed(bus: Bus, pod: Pod) -> 
     await ensure_streams(bus)
     async with following(bus) as follower:
         assert await anext(follower) == Loading()
-        changes = asyncio.gather(*(bus.publisher.publish(message) for n in range(2_000) for message in (pod(f"new{n}"), pod(f"p{n}", 2))))
+        changes = asyncio.gather(
+            *(
+                bus.publisher.publish(message)
+                for n in range(2_000)
+                for message in (pod(f"new{n}"), pod(f"p{n}", 2))
+            )
+        )
         assert every <= set(names(await load(follower)))
         await changes
 
 
-async def test_a_server_that_falls_silent_means_a_new_load(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_a_server_that_falls_silent_means_a_new_load(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     """The connection stands, heartbeats stay away."""
     await bus.publisher.publish(pod("a"))
     await ensure_streams(bus)
@@ -223,7 +296,9 @@ async def test_a_server_that_falls_silent_means_a_new_load(server: NatsServer, b
         assert names(await load(follower)) == ["a"]
 
 
-async def test_the_picture_is_right_in_the_end_whatever_was_killed(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_the_picture_is_right_in_the_end_whatever_was_killed(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     """Load, sweep and live events under a server that is killed twice, against what was published last."""
     picture: dict[str, ObjectChanged] = {}
     right = {f"p{number}": pod(f"p{number}", 9) for number in range(200)}
@@ -257,7 +332,9 @@ async def test_the_picture_is_right_in_the_end_whatever_was_killed(server: NatsS
         await asyncio.wait([painting])
 
 
-async def test_the_log_is_read_from_a_sequence_and_on_over_a_kill(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_the_log_is_read_from_a_sequence_and_on_over_a_kill(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     for version in range(4):
         await bus.publisher.publish(pod("a", version))
     log = read_log(bus, [subjects.ALL], after_seq=2, follow=True)
@@ -270,8 +347,16 @@ async def test_the_log_is_read_from_a_sequence_and_on_over_a_kill(server: NatsSe
     await log.aclose()
 
 
-@pytest.mark.parametrize("filters", [pytest.param([subjects.ALL], id="everything"), pytest.param([subjects.objects("Job")], id="nothing")])
-async def test_a_bounded_reading_of_the_log_ends(bare_bus: Bus, pod: Pod, filters: list[str]) -> None:
+@pytest.mark.parametrize(
+    "filters",
+    [
+        pytest.param([subjects.ALL], id="everything"),
+        pytest.param([subjects.objects("Job")], id="nothing"),
+    ],
+)
+async def test_a_bounded_reading_of_the_log_ends(
+    bare_bus: Bus, pod: Pod, filters: list[str]
+) -> None:
     assert [item async for item in read_log(bare_bus, filters)] == []
     await ensure_streams(bare_bus)
     assert [item async for item in read_log(bare_bus, filters)] == []
@@ -287,7 +372,11 @@ async def put(server: NatsServer, subject: bytes, headers: bytes = b"") -> None:
     reader, writer = await asyncio.open_connection(host, int(port))
     await reader.readline()
     writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
-    line = b"HPUB %s %d %d" % (subject, len(headers), len(headers) + 1) if headers else b"PUB %s 1" % subject
+    line = (
+        b"HPUB %s %d %d" % (subject, len(headers), len(headers) + 1)
+        if headers
+        else b"PUB %s 1" % subject
+    )
     writer.write(line + b"\r\n" + headers + b"{\r\nPING\r\n")
     async with asyncio.timeout(5):
         while (await reader.readline()).strip() != b"PONG":
@@ -302,16 +391,34 @@ async def put(server: NatsServer, subject: bytes, headers: bytes = b"") -> None:
         pytest.param(b"aim.object.Pod.ml.\xff", b"", id="subject-that-is-no-utf-8"),
         pytest.param(b"aim.object.Pod.\xc3\x28.\xff", b"", id="tokens-that-are-no-utf-8"),
         pytest.param(b"aim.object.Pod.ml." + b"x" * 4020, b"", id="subject-at-the-server-s-limit"),
-        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nx: \xff\xfe\r\n\r\n", id="header-that-is-no-utf-8"),
-        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nno colon\r\n\r\n", id="header-without-a-colon"),
-        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\n: 1\r\n\r\n", id="header-without-a-name"),
+        pytest.param(
+            b"aim.object.Pod.ml.a", b"NATS/1.0\r\nx: \xff\xfe\r\n\r\n", id="header-that-is-no-utf-8"
+        ),
+        pytest.param(
+            b"aim.object.Pod.ml.a", b"NATS/1.0\r\nno colon\r\n\r\n", id="header-without-a-colon"
+        ),
+        pytest.param(
+            b"aim.object.Pod.ml.a", b"NATS/1.0\r\n: 1\r\n\r\n", id="header-without-a-name"
+        ),
         pytest.param(b"aim.object.Pod.ml.a", b"garbage\r\n\r\n", id="headers-of-no-version"),
-        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nce-id: " + b'"' * 60_000 + b"\r\n\r\n", id="the-largest-header-that-is-stored"),
-        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0 404 No Messages\r\n\r\n", id="a-status-of-the-server-s"),
-        pytest.param(b"aim.object.Pod.ml.a", b"NATS/1.0\r\nStatus: 409\r\n\r\n", id="a-status-as-a-header"),
+        pytest.param(
+            b"aim.object.Pod.ml.a",
+            b"NATS/1.0\r\nce-id: " + b'"' * 60_000 + b"\r\n\r\n",
+            id="the-largest-header-that-is-stored",
+        ),
+        pytest.param(
+            b"aim.object.Pod.ml.a",
+            b"NATS/1.0 404 No Messages\r\n\r\n",
+            id="a-status-of-the-server-s",
+        ),
+        pytest.param(
+            b"aim.object.Pod.ml.a", b"NATS/1.0\r\nStatus: 409\r\n\r\n", id="a-status-as-a-header"
+        ),
     ],
 )
-async def test_whatever_somebody_publishes_the_next_message_is_heard(server: NatsServer, bus: Bus, pod: Pod, subject: bytes, headers: bytes) -> None:
+async def test_whatever_somebody_publishes_the_next_message_is_heard(
+    server: NatsServer, bus: Bus, pod: Pod, subject: bytes, headers: bytes
+) -> None:
     await put(server, subject, headers)
     await bus.publisher.publish(pod("after"))
     await ensure_streams(bus)

@@ -9,7 +9,19 @@ from typing import Any, cast
 
 import pytest
 
-from aimbus import Bus, CaughtUp, Event, Level, Loading, MirrorStalled, NatsServer, Stalled, ensure_streams, follow, keep_streams
+from aimbus import (
+    Bus,
+    CaughtUp,
+    Event,
+    Level,
+    Loading,
+    MirrorStalled,
+    NatsServer,
+    Stalled,
+    ensure_streams,
+    follow,
+    keep_streams,
+)
 from aimbus.jetstream import STREAM_NOT_FOUND, api, stream_info
 from aimbus.session import Session
 from aimbus.streams import until_level
@@ -42,7 +54,9 @@ async def stored(bus: Bus) -> set[str]:
 
 
 @pytest.mark.parametrize("how", HELD_UP)
-async def test_a_mirror_that_stands_still_is_made_again_with_all_there_is(bus: Bus, pod: Pod, how: dict[str, Any]) -> None:
+async def test_a_mirror_that_stands_still_is_made_again_with_all_there_is(
+    bus: Bus, pod: Pod, how: dict[str, Any]
+) -> None:
     levels: list[Level] = []
     await bus.publisher.publish(KindSynced(kind="Pod", resource_version="1", objects=1))
     await ensure_streams(bus)
@@ -50,7 +64,9 @@ async def test_a_mirror_that_stands_still_is_made_again_with_all_there_is(bus: B
     await bus.publisher.publish(pod("a"))
     made = await ensure_streams(bus, stalled_after_s=SOON_S, on_level=levels.append)
     assert (made.log_made, made.republish) == (False, True)
-    assert await stored(bus) == {"aim.object.Pod.ml.a"}, "the marker goes: what is older than the log may be missing"
+    assert await stored(bus) == {"aim.object.Pod.ml.a"}, (
+        "the marker goes: what is older than the log may be missing"
+    )
     [stalled] = [level for level in levels if level.stalled]
     assert (stalled.lag > 0, stalled.still_s >= SOON_S) == (True, True)
     assert levels[-1].lag == 0
@@ -58,7 +74,10 @@ async def test_a_mirror_that_stands_still_is_made_again_with_all_there_is(bus: B
 
 
 async def test_keeping_them_says_that_all_must_be_published_again(bus: Bus, pod: Pod) -> None:
-    async with contextlib.aclosing(keep_streams(bus, stalled_after_s=SOON_S)) as kept, asyncio.timeout(30):
+    async with (
+        contextlib.aclosing(keep_streams(bus, stalled_after_s=SOON_S)) as kept,
+        asyncio.timeout(30),
+    ):
         assert not (await anext(kept)).republish
         await hold_up(bus, {"sealed": True})
         await bus.publisher.publish(pod("a"))
@@ -66,11 +85,17 @@ async def test_keeping_them_says_that_all_must_be_published_again(bus: Bus, pod:
     assert await stored(bus) == {"aim.object.Pod.ml.a"}
 
 
-async def test_a_kill_of_the_server_in_the_middle_changes_nothing(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_a_kill_of_the_server_in_the_middle_changes_nothing(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     await hold_up(bus, {"sealed": True})
     await bus.publisher.publish(pod("a"))
     behind = asyncio.Event()
-    waiting = asyncio.create_task(ensure_streams(bus, stalled_after_s=2.0, on_level=lambda level: behind.set() if level.lag else None))
+    waiting = asyncio.create_task(
+        ensure_streams(
+            bus, stalled_after_s=2.0, on_level=lambda level: behind.set() if level.lag else None
+        )
+    )
     async with asyncio.timeout(40):
         await behind.wait()
         await server.kill()
@@ -82,28 +107,44 @@ async def test_a_kill_of_the_server_in_the_middle_changes_nothing(server: NatsSe
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param({"mirror": {"name": "AIM_LOG", "opt_start_seq": 1_000_000}}, id="from-far-ahead"),
-        pytest.param({"mirror": {"name": "AIM_LOG", "filter_subject": "aim.object.Job.>"}}, id="of-a-part"),
+        pytest.param(
+            {"mirror": {"name": "AIM_LOG", "opt_start_seq": 1_000_000}}, id="from-far-ahead"
+        ),
+        pytest.param(
+            {"mirror": {"name": "AIM_LOG", "filter_subject": "aim.object.Job.>"}}, id="of-a-part"
+        ),
         pytest.param({"mirror": {"name": "OTHER"}}, id="of-another-stream"),
         pytest.param({"mirror": {"name": "NOWHERE"}}, id="of-no-stream"),
         pytest.param({"sources": [{"name": "AIM_LOG"}]}, id="a-source-instead"),
         pytest.param({"mirror": {"name": "AIM_LOG"}, "max_msgs": 1}, id="that-keeps-one-message"),
     ],
 )
-async def test_what_is_no_mirror_of_the_whole_log_is_replaced_at_once(bus: Bus, pod: Pod, config: dict[str, Any]) -> None:
+async def test_what_is_no_mirror_of_the_whole_log_is_replaced_at_once(
+    bus: Bus, pod: Pod, config: dict[str, Any]
+) -> None:
     session = await bus.session()
     for name in ("a", "b"):
         await bus.publisher.publish(pod(name))
-    await api(session, "STREAM.CREATE.OTHER", {"name": "OTHER", "subjects": ["other"], "storage": "file"})
+    await api(
+        session, "STREAM.CREATE.OTHER", {"name": "OTHER", "subjects": ["other"], "storage": "file"}
+    )
     await api(session, "STREAM.DELETE.AIM_STATE")
-    rest = {"name": "AIM_STATE", "storage": "file", "persist_mode": "async", "max_msgs_per_subject": 1, "allow_msg_ttl": True}
+    rest = {
+        "name": "AIM_STATE",
+        "storage": "file",
+        "persist_mode": "async",
+        "max_msgs_per_subject": 1,
+        "allow_msg_ttl": True,
+    }
     await api(session, "STREAM.CREATE.AIM_STATE", rest | config)
     async with asyncio.timeout(20):
         assert (await ensure_streams(bus)).republish
     assert await stored(bus) == {"aim.object.Pod.ml.a", "aim.object.Pod.ml.b"}
 
 
-async def test_a_reader_that_is_level_says_when_the_mirror_stands_still_and_loads_when_it_is_back(bus: Bus, pod: Pod) -> None:
+async def test_a_reader_that_is_level_says_when_the_mirror_stands_still_and_loads_when_it_is_back(
+    bus: Bus, pod: Pod
+) -> None:
     async with contextlib.aclosing(follow(bus, PODS)) as follower, asyncio.timeout(60):
         assert [await anext(follower), await anext(follower)] == [Loading(), CaughtUp()]
         await hold_up(bus, {"sealed": True})
@@ -116,7 +157,9 @@ async def test_a_reader_that_is_level_says_when_the_mirror_stands_still_and_load
         assert (items[0], isinstance(items[1], Event), items[2]) == (Loading(), True, CaughtUp())
 
 
-async def test_a_reader_that_begins_while_it_stands_still_says_so_and_waits(bus: Bus, pod: Pod) -> None:
+async def test_a_reader_that_begins_while_it_stands_still_says_so_and_waits(
+    bus: Bus, pod: Pod
+) -> None:
     await hold_up(bus, {"sealed": True})
     await bus.publisher.publish(pod("a"))
     async with contextlib.aclosing(follow(bus, PODS)) as follower, asyncio.timeout(40):
@@ -137,10 +180,14 @@ class Answers:
             return SimpleNamespace(data=json.dumps({"message": {"seq": self._target}}))
         seq = next(self._sequences)
         error = {"error": {"code": 404, "err_code": STREAM_NOT_FOUND}}
-        return SimpleNamespace(data=json.dumps(error if seq is None else {"state": {"last_seq": seq}}))
+        return SimpleNamespace(
+            data=json.dumps(error if seq is None else {"state": {"last_seq": seq}})
+        )
 
 
-async def level(target: int, sequences: Iterator[int | None], stalled_after_s: float) -> list[Level]:
+async def level(
+    target: int, sequences: Iterator[int | None], stalled_after_s: float
+) -> list[Level]:
     levels: list[Level] = []
     await until_level(cast(Session, Answers(target, sequences)), stalled_after_s, levels.append)
     return levels

@@ -6,7 +6,17 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
-from aimbus import Bus, Event, NatsServer, OversizedMessage, Undecodable, connect, ensure_streams, follow_live, read_log
+from aimbus import (
+    Bus,
+    Event,
+    NatsServer,
+    OversizedMessage,
+    Undecodable,
+    connect,
+    ensure_streams,
+    follow_live,
+    read_log,
+)
 from aimbus.envelope import headers_for
 from aimbus.jetstream import api, stream_info
 from aimschema import subjects
@@ -25,13 +35,27 @@ def version(event: Event) -> int:
     return int(event.message.resource_version)
 
 
-async def test_what_is_published_is_in_the_log_with_cause_source_and_trace(bus: Bus, pod: Pod) -> None:
+async def test_what_is_published_is_in_the_log_with_cause_source_and_trace(
+    bus: Bus, pod: Pod
+) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     first = await bus.publisher.publish(pod("a"))
     second = await bus.publisher.publish(pod("b.c"), cause=[first], traceparent=trace)
     [a, b] = await events(read_log(bus, [subjects.ALL]))
-    assert (a.seq, a.subject, a.message, a.cause, a.source) == (first, "aim.object.Pod.ml.a", pod("a"), (), "aim-watcher")
-    assert (b.seq, b.subject, b.message, b.cause, b.traceparent) == (second, "aim.object.Pod.ml.b_c", pod("b.c"), (first,), trace)
+    assert (a.seq, a.subject, a.message, a.cause, a.source) == (
+        first,
+        "aim.object.Pod.ml.a",
+        pod("a"),
+        (),
+        "aim-watcher",
+    )
+    assert (b.seq, b.subject, b.message, b.cause, b.traceparent) == (
+        second,
+        "aim.object.Pod.ml.b_c",
+        pod("b.c"),
+        (first,),
+        trace,
+    )
     assert a.time <= b.time
     assert a.time.utcoffset() is not None
 
@@ -44,11 +68,15 @@ async def test_one_subject_is_stored_in_the_order_of_the_calls(bus: Bus, pod: Po
         assert [version(event) for event in stored] == list(range(100))
 
 
-async def test_who_gives_up_waiting_does_not_hold_up_the_next(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_who_gives_up_waiting_does_not_hold_up_the_next(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     session = await bus.session()
     await server.kill()
     await session.ended
-    first, second, third = (asyncio.create_task(bus.publisher.publish(pod("a", version))) for version in (1, 2, 3))
+    first, second, third = (
+        asyncio.create_task(bus.publisher.publish(pod("a", version))) for version in (1, 2, 3)
+    )
     await asyncio.sleep(0)
     first.cancel()
     second.cancel()
@@ -64,7 +92,9 @@ async def test_saying_the_same_again_gives_the_first_sequence(bus: Bus, pod: Pod
     assert len(await events(read_log(bus, [subjects.ALL]))) == 2
 
 
-async def test_a_subject_too_long_for_the_server_is_refused_and_the_connection_lives_on(bus: Bus, pod: Pod) -> None:
+async def test_a_subject_too_long_for_the_server_is_refused_and_the_connection_lives_on(
+    bus: Bus, pod: Pod
+) -> None:
     session = await bus.session()
     with pytest.raises(OversizedMessage) as refused:
         await bus.publisher.publish(pod("x" * 4060))
@@ -74,10 +104,14 @@ async def test_a_subject_too_long_for_the_server_is_refused_and_the_connection_l
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
-async def test_an_id_that_somebody_took_before_does_not_swallow_the_message(bus: Bus, pod: Pod, many: bool) -> None:
+async def test_an_id_that_somebody_took_before_does_not_swallow_the_message(
+    bus: Bus, pod: Pod, many: bool
+) -> None:
     session = await bus.session()
     for coming in (1, 2):
-        await session.request("aim.action.router.AIMService.ml.x", b"{", {"Nats-Msg-Id": f"a:{coming}"})
+        await session.request(
+            "aim.action.router.AIMService.ml.x", b"{", {"Nats-Msg-Id": f"a:{coming}"}
+        )
     messages = [pod("a", 1), pod("b", 1), pod("a", 2)]
     if many:
         sequences = await bus.publisher.publish_many(messages)
@@ -100,15 +134,21 @@ async def test_what_was_removed_from_the_log_is_not_taken_for_stored(bus: Bus, p
 
 
 async def test_a_delete_is_stored_with_the_logs_age_to_live(bus: Bus) -> None:
-    deleted = ObjectDeleted(kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}})
+    deleted = ObjectDeleted(
+        kind="Pod", namespace="ml", name="a", uid="a", resource_version="2", object={"metadata": {}}
+    )
     await bus.publisher.publish(deleted)
     [event] = await events(read_log(bus, [subjects.ALL]))
     assert event.message == deleted
-    stored = await api(await bus.session(), "STREAM.MSG.GET.AIM_LOG", {"last_by_subj": "aim.object.Pod.ml.a"})
+    stored = await api(
+        await bus.session(), "STREAM.MSG.GET.AIM_LOG", {"last_by_subj": "aim.object.Pod.ml.a"}
+    )
     assert b"Nats-TTL: 604800\r\n" in base64.b64decode(stored["message"]["hdrs"])
 
 
-async def test_an_oversized_message_is_refused_and_the_connection_lives_on(bus: Bus, pod: Pod) -> None:
+async def test_an_oversized_message_is_refused_and_the_connection_lives_on(
+    bus: Bus, pod: Pod
+) -> None:
     session = await bus.session()
     with pytest.raises(OversizedMessage) as refused:
         await bus.publisher.publish(pod("a", spec="x" * session.max_payload_bytes))
@@ -118,7 +158,9 @@ async def test_an_oversized_message_is_refused_and_the_connection_lives_on(bus: 
 
 
 async def test_progress_reaches_who_listens_and_is_not_stored(bus: Bus) -> None:
-    progress = Progress(kind="ModelCache", namespace="ml", name="c", phase="download", bytes=1, total=2)
+    progress = Progress(
+        kind="ModelCache", namespace="ml", name="c", phase="download", bytes=1, total=2
+    )
     live = follow_live(bus, "aimlive.progress.ModelCache.ml.*")
     heard = asyncio.create_task(anext(live))
     await asyncio.sleep(0)
@@ -151,7 +193,9 @@ async def test_publishing_goes_on_over_a_client_that_closed_itself(bus: Bus, pod
     assert (await bus.session()).client is not session.client
 
 
-async def test_nothing_is_lost_or_stored_twice_when_the_server_is_killed_under_load(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_nothing_is_lost_or_stored_twice_when_the_server_is_killed_under_load(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     messages = [pod(f"p{number % 500}", number) for number in range(5_000)]
     acked = 0
 
@@ -182,9 +226,17 @@ async def test_nothing_is_lost_or_stored_twice_when_the_server_is_killed_under_l
         last[event.subject] = version(event)
 
 
-async def test_two_publishers_saying_the_same_is_one_message(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_two_publishers_saying_the_same_is_one_message(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     other = await connect(server.url, name="standby")
-    sequences = await asyncio.gather(*(publisher.publish(pod(f"p{n}")) for n in range(50) for publisher in (bus.publisher, other.publisher)))
+    sequences = await asyncio.gather(
+        *(
+            publisher.publish(pod(f"p{n}"))
+            for n in range(50)
+            for publisher in (bus.publisher, other.publisher)
+        )
+    )
     await other.close()
     assert len(set(sequences)) == 50
     info = await stream_info(await bus.session(), "AIM_LOG")
@@ -203,11 +255,15 @@ async def test_a_retry_after_a_lost_acknowledgement_is_one_message(bus: Bus, pod
     assert len(await events(read_log(bus, [subjects.ALL]))) == 1
 
 
-async def test_many_at_once_are_stored_in_order_once_and_side_by_side_with_single_ones(bus: Bus, pod: Pod) -> None:
+async def test_many_at_once_are_stored_in_order_once_and_side_by_side_with_single_ones(
+    bus: Bus, pod: Pod
+) -> None:
     """Two batches share subjects with each other and with single messages, some of which say what the batch says too."""
     many = [pod(f"p{number % 700}", number) for number in range(1_400)]
     said_before = await bus.publisher.publish(many[3])
-    batches = asyncio.gather(bus.publisher.publish_many(many), bus.publisher.publish_many(many[::-1][:10]))
+    batches = asyncio.gather(
+        bus.publisher.publish_many(many), bus.publisher.publish_many(many[::-1][:10])
+    )
     singles = asyncio.gather(*(bus.publisher.publish(message) for message in many[:5]))
     sequences, _ = await batches
     again = await singles
@@ -224,12 +280,23 @@ async def test_one_oversized_message_keeps_the_others_from_being_sent(bus: Bus, 
     assert await events(read_log(bus, [subjects.ALL])) == []
 
 
-async def test_many_at_once_are_stored_also_where_the_stream_takes_no_batches(bare_bus: Bus, pod: Pod) -> None:
-    await api(await bare_bus.session(), "STREAM.CREATE.AIM_LOG", {"name": "AIM_LOG", "subjects": ["aim.>"]})
-    assert await bare_bus.publisher.publish_many([pod("a"), pod("a", 2), pod("b")]) in ([1, 2, 3], [1, 3, 2])
+async def test_many_at_once_are_stored_also_where_the_stream_takes_no_batches(
+    bare_bus: Bus, pod: Pod
+) -> None:
+    await api(
+        await bare_bus.session(),
+        "STREAM.CREATE.AIM_LOG",
+        {"name": "AIM_LOG", "subjects": ["aim.>"]},
+    )
+    assert await bare_bus.publisher.publish_many([pod("a"), pod("a", 2), pod("b")]) in (
+        [1, 2, 3],
+        [1, 3, 2],
+    )
 
 
-async def test_nothing_of_many_is_lost_or_stored_twice_when_the_server_is_killed_in_mid_batch(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_nothing_of_many_is_lost_or_stored_twice_when_the_server_is_killed_in_mid_batch(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     messages = [pod(f"p{number}", number) for number in range(10_000)]
     load = asyncio.create_task(bus.publisher.publish_many(messages))
     for at in (1_000, 3_000, 6_000):
@@ -256,7 +323,11 @@ async def test_what_cannot_be_read_is_sent_again_as_it_was(bus: Bus) -> None:
     [first, second] = [item async for item in read_log(bus, [subjects.ALL])]
     assert isinstance(first, Undecodable)
     assert isinstance(second, Undecodable)
-    assert (second.subject, second.data, second.headers["ce-type"]) == ("aim.object.Pod.ml.a", b"{", "aim.object.changed.v9")
+    assert (second.subject, second.data, second.headers["ce-type"]) == (
+        "aim.object.Pod.ml.a",
+        b"{",
+        "aim.object.changed.v9",
+    )
 
 
 async def test_what_was_hidden_can_be_said_again(bus: Bus, pod: Pod) -> None:

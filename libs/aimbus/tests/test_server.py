@@ -63,7 +63,9 @@ async def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(tmp_path / "nats"), stdout=subprocess.PIPE)
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path / "nats"), stdout=subprocess.PIPE
+    )
     assert parent.stdout is not None
     server_fd = os.pidfd_open(int(await parent.stdout.readline()))
     gone = asyncio.Event()

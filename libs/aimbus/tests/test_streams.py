@@ -38,14 +38,27 @@ async def test_the_log_forgets_after_a_week_and_tells_repetitions_for_ten_minute
     assert config["max_age"] == 7 * 24 * 3600 * SECOND_NS
     assert config["max_bytes"] == 1 << 30
     assert config["duplicate_window"] == 600 * SECOND_NS
-    assert (config["compression"], config["discard"], config["storage"], config["allow_msg_ttl"]) == ("s2", "old", "file", True)
+    assert (
+        config["compression"],
+        config["discard"],
+        config["storage"],
+        config["allow_msg_ttl"],
+    ) == ("s2", "old", "file", True)
 
 
 async def test_the_state_is_a_mirror_that_keeps_the_latest_for_ever(bus: Bus) -> None:
     config = await config_of(bus, "AIM_STATE")
     assert config["mirror"] == {"name": "AIM_LOG"}
-    assert (config["max_msgs_per_subject"], config["max_age"], config["max_bytes"]) == (1, 0, 1 << 30)
-    assert (config["compression"], config["storage"], config["allow_msg_ttl"]) == ("s2", "file", True)
+    assert (config["max_msgs_per_subject"], config["max_age"], config["max_bytes"]) == (
+        1,
+        0,
+        1 << 30,
+    )
+    assert (config["compression"], config["storage"], config["allow_msg_ttl"]) == (
+        "s2",
+        "file",
+        True,
+    )
 
 
 async def test_a_changed_size_is_an_update_that_keeps_the_messages(bus: Bus, pod: Pod) -> None:
@@ -56,16 +69,25 @@ async def test_a_changed_size_is_an_update_that_keeps_the_messages(bus: Bus, pod
     assert await stored(bus, "AIM_LOG") == {"aim.object.Pod.ml.a"}
 
 
-async def test_the_state_is_given_room_for_all_objects_where_the_log_is_kept_short(bus: Bus) -> None:
+async def test_the_state_is_given_room_for_all_objects_where_the_log_is_kept_short(
+    bus: Bus,
+) -> None:
     await ensure_streams(bus, max_bytes=1 << 20)
-    assert [(await config_of(bus, stream))["max_bytes"] for stream in ("AIM_LOG", "AIM_STATE")] == [1 << 20, 1 << 28]
+    assert [(await config_of(bus, stream))["max_bytes"] for stream in ("AIM_LOG", "AIM_STATE")] == [
+        1 << 20,
+        1 << 28,
+    ]
 
 
-async def test_a_state_without_a_bound_is_given_one_and_keeps_its_messages(bus: Bus, pod: Pod) -> None:
+async def test_a_state_without_a_bound_is_given_one_and_keeps_its_messages(
+    bus: Bus, pod: Pod
+) -> None:
     """As every version before had it."""
     await bus.publisher.publish(pod("a"))
     session = await bus.session()
-    await api(session, "STREAM.UPDATE.AIM_STATE", {**(await config_of(bus, "AIM_STATE")), "max_bytes": -1})
+    await api(
+        session, "STREAM.UPDATE.AIM_STATE", {**(await config_of(bus, "AIM_STATE")), "max_bytes": -1}
+    )
     assert not (await ensure_streams(bus)).republish
     assert (await config_of(bus, "AIM_STATE"))["max_bytes"] == 1 << 30
     assert await stored(bus, "AIM_STATE") == {"aim.object.Pod.ml.a"}
@@ -79,7 +101,9 @@ async def test_how_full_the_state_is_is_told_with_every_look(bus: Bus, pod: Pod)
     assert looks[-1].full == info["state"]["bytes"] / (1 << 30) > 0
 
 
-async def test_a_quiet_object_outlives_the_log_and_a_tombstone_does_not_bring_it_back(bus: Bus, pod: Pod) -> None:
+async def test_a_quiet_object_outlives_the_log_and_a_tombstone_does_not_bring_it_back(
+    bus: Bus, pod: Pod
+) -> None:
     """The two reasons for two streams, with the log's week shortened to one second."""
     session = await bus.session()
     for name in ("quiet", "gone"):
@@ -87,15 +111,24 @@ async def test_a_quiet_object_outlives_the_log_and_a_tombstone_does_not_bring_it
     reply = await session.request("aim.object.Pod.ml.gone", b"{}", {"Nats-TTL": "1"})
     assert b'"error"' not in reply.data
     await ensure_streams(bus)
-    await api(session, "STREAM.UPDATE.AIM_LOG", {**await config_of(bus, "AIM_LOG"), "max_age": SECOND_NS, "duplicate_window": SECOND_NS})
+    await api(
+        session,
+        "STREAM.UPDATE.AIM_LOG",
+        {**await config_of(bus, "AIM_LOG"), "max_age": SECOND_NS, "duplicate_window": SECOND_NS},
+    )
     async with asyncio.timeout(10):
         while await stored(bus, "AIM_LOG") or len(await stored(bus, "AIM_STATE")) > 1:  # noqa: ASYNC110 - the server has no event for an expiry
             await asyncio.sleep(0.1)
     assert await stored(bus, "AIM_STATE") == {"aim.object.Pod.ml.quiet"}
 
 
-@pytest.mark.parametrize("count_after", [pytest.param(0, id="log-behind"), pytest.param(5, id="log-grown-past-the-mirror")])
-async def test_a_log_that_was_lost_takes_the_state_with_it(bus: Bus, pod: Pod, count_after: int) -> None:
+@pytest.mark.parametrize(
+    "count_after",
+    [pytest.param(0, id="log-behind"), pytest.param(5, id="log-grown-past-the-mirror")],
+)
+async def test_a_log_that_was_lost_takes_the_state_with_it(
+    bus: Bus, pod: Pod, count_after: int
+) -> None:
     await bus.publisher.publish(pod("old"))
     await bus.publisher.publish(KindSynced(kind="Pod", resource_version="1", objects=1))
     await ensure_streams(bus)
@@ -107,10 +140,14 @@ async def test_a_log_that_was_lost_takes_the_state_with_it(bus: Bus, pod: Pod, c
         for number in range(count_after):
             await bus.publisher.publish(pod(f"new{number}"))
     assert (await ensure_streams(bus)).republish
-    assert await stored(bus, "AIM_STATE") == {f"aim.object.Pod.ml.new{number}" for number in range(count_after)}
+    assert await stored(bus, "AIM_STATE") == {
+        f"aim.object.Pod.ml.new{number}" for number in range(count_after)
+    }
 
 
-async def test_the_logs_files_alone_lost_while_the_server_is_down_take_the_state_with_them(server: NatsServer, bus: Bus, pod: Pod) -> None:
+async def test_the_logs_files_alone_lost_while_the_server_is_down_take_the_state_with_them(
+    server: NatsServer, bus: Bus, pod: Pod
+) -> None:
     for number in range(3):
         await bus.publisher.publish(pod(f"old{number}"))
     await ensure_streams(bus)
@@ -122,7 +159,9 @@ async def test_the_logs_files_alone_lost_while_the_server_is_down_take_the_state
     assert await bus.publisher.publish(pod("old0")) == 1
 
 
-async def test_a_new_state_on_an_old_log_has_its_objects_but_not_its_markers(bus: Bus, pod: Pod) -> None:
+async def test_a_new_state_on_an_old_log_has_its_objects_but_not_its_markers(
+    bus: Bus, pod: Pod
+) -> None:
     """What is older than the log is missing in it, so it must not look complete."""
     await bus.publisher.publish(pod("a"))
     await bus.publisher.publish(KindSynced(kind="Pod", resource_version="1", objects=1))
@@ -132,7 +171,11 @@ async def test_a_new_state_on_an_old_log_has_its_objects_but_not_its_markers(bus
 
 
 async def test_a_state_that_is_no_mirror_is_made_anew(bare_bus: Bus, pod: Pod) -> None:
-    await api(await bare_bus.session(), "STREAM.CREATE.AIM_STATE", {"name": "AIM_STATE", "subjects": ["other"], "storage": "file"})
+    await api(
+        await bare_bus.session(),
+        "STREAM.CREATE.AIM_STATE",
+        {"name": "AIM_STATE", "subjects": ["other"], "storage": "file"},
+    )
     assert (await ensure_streams(bare_bus)).republish
     assert (await config_of(bare_bus, "AIM_STATE"))["mirror"] == {"name": "AIM_LOG"}
 
@@ -140,16 +183,22 @@ async def test_a_state_that_is_no_mirror_is_made_anew(bare_bus: Bus, pod: Pod) -
 @pytest.mark.parametrize(
     ("wanted", "text"),
     [
-        pytest.param({"max_bytes": 1 << 60}, "max_bytes 1152921504606846976", id="more-than-the-disk"),
+        pytest.param(
+            {"max_bytes": 1 << 60}, "max_bytes 1152921504606846976", id="more-than-the-disk"
+        ),
         pytest.param({"replicas": 3}, "3 replicas", id="replicas-without-a-cluster"),
     ],
 )
-async def test_what_the_server_cannot_give_is_refused_in_words(bare_bus: Bus, wanted: dict[str, Any], text: str) -> None:
+async def test_what_the_server_cannot_give_is_refused_in_words(
+    bare_bus: Bus, wanted: dict[str, Any], text: str
+) -> None:
     with pytest.raises(StreamsRefused, match=text):
         await ensure_streams(bare_bus, **wanted)
 
 
-async def test_keeping_them_says_when_all_must_be_published_again(server: NatsServer, bus: Bus) -> None:
+async def test_keeping_them_says_when_all_must_be_published_again(
+    server: NatsServer, bus: Bus
+) -> None:
     kept = keep_streams(bus)
     async with asyncio.timeout(20):
         assert not (await anext(kept)).republish

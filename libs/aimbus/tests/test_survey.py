@@ -14,7 +14,9 @@ async def test_a_server_without_streams_has_room_and_nothing_else(bare_bus: Bus)
     assert (found.log, found.state, found.readers, found.used_bytes) == (None, None, (), 0)
 
 
-async def test_each_reader_is_known_by_its_name_and_by_how_far_behind_it_is(bus: Bus, pod: Callable[..., ObjectChanged]) -> None:
+async def test_each_reader_is_known_by_its_name_and_by_how_far_behind_it_is(
+    bus: Bus, pod: Callable[..., ObjectChanged]
+) -> None:
     await bus.publisher.publish(pod("a"))
     async with contextlib.aclosing(follow(bus, [ALL])) as items:
         async for item in items:
@@ -24,12 +26,31 @@ async def test_each_reader_is_known_by_its_name_and_by_how_far_behind_it_is(bus:
     assert found.readers == (Reader("aim-watcher", "AIM_STATE", 0),)
     assert found.log is not None
     assert found.state is not None
-    assert (found.log.messages, found.log.max_bytes, found.log.max_age_s, found.log.lag) == (1, 1 << 30, 7 * 86_400, None)
-    assert (found.state.messages, found.state.max_bytes, found.state.last_seq, found.state.lag) == (1, 1 << 30, 1, 0)
+    assert (found.log.messages, found.log.max_bytes, found.log.max_age_s, found.log.lag) == (
+        1,
+        1 << 30,
+        7 * 86_400,
+        None,
+    )
+    assert (found.state.messages, found.state.max_bytes, found.state.last_seq, found.state.lag) == (
+        1,
+        1 << 30,
+        1,
+        0,
+    )
 
 
 async def test_more_readers_than_fit_a_page_are_all_seen(bus: Bus) -> None:
     for number in range(260):
-        config = {"name": f"r{number}", "mem_storage": True, "ack_policy": "none", "deliver_policy": "new"}
-        await api(await bus.session(), f"CONSUMER.CREATE.AIM_STATE.r{number}", {"stream_name": "AIM_STATE", "config": config, "action": "create"})
+        config = {
+            "name": f"r{number}",
+            "mem_storage": True,
+            "ack_policy": "none",
+            "deliver_policy": "new",
+        }
+        await api(
+            await bus.session(),
+            f"CONSUMER.CREATE.AIM_STATE.r{number}",
+            {"stream_name": "AIM_STATE", "config": config, "action": "create"},
+        )
     assert len((await survey(bus)).readers) == 260

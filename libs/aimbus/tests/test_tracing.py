@@ -11,8 +11,13 @@ from aimbus.tracing import context_of, created, going_over, publishing, tracer
 from aimschema import spans
 from aimschema.messages import ObjectChanged, key_of, subject_of
 
-BODY = {"metadata": {"name": "a.b", "namespace": "ml", "uid": "u"}, "spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}
-CHANGED = ObjectChanged(kind="Pod", namespace="ml", name="a.b", uid="u", resource_version="7", object=BODY)
+BODY = {
+    "metadata": {"name": "a.b", "namespace": "ml", "uid": "u"},
+    "spec": {"env": [{"name": "TOKEN", "value": "hush"}]},
+}
+CHANGED = ObjectChanged(
+    kind="Pod", namespace="ml", name="a.b", uid="u", resource_version="7", object=BODY
+)
 SUBJECT, KEY = subject_of(CHANGED), key_of(CHANGED)
 
 
@@ -37,7 +42,9 @@ def test_a_process_that_does_not_trace_has_no_tracer() -> None:
     assert tracer("aimbus") is None
 
 
-def test_of_the_headers_only_the_trace_context_is_another(traces: Tracer, finished: InMemorySpanExporter) -> None:
+def test_of_the_headers_only_the_trace_context_is_another(
+    traces: Tracer, finished: InMemorySpanExporter
+) -> None:
     before = headers_for(CHANGED, source="aim-watcher", cause=[3])
     for send in (publishing, created):
         headers = dict(before)
@@ -47,7 +54,9 @@ def test_of_the_headers_only_the_trace_context_is_another(traces: Tracer, finish
         assert headers == before | {TRACEPARENT: traceparent(finished.get_finished_spans()[-1])}
 
 
-def test_a_span_has_the_conventions_names_and_nothing_of_the_content(traces: Tracer, finished: InMemorySpanExporter) -> None:
+def test_a_span_has_the_conventions_names_and_nothing_of_the_content(
+    traces: Tracer, finished: InMemorySpanExporter
+) -> None:
     with publishing(traces, SUBJECT, headers_for(CHANGED, source="s"), KEY):
         pass
     (span,) = finished.get_finished_spans()
@@ -64,7 +73,9 @@ def test_a_span_has_the_conventions_names_and_nothing_of_the_content(traces: Tra
     }
 
 
-def test_messages_of_a_batch_begin_traces_of_their_own(traces: Tracer, finished: InMemorySpanExporter) -> None:
+def test_messages_of_a_batch_begin_traces_of_their_own(
+    traces: Tracer, finished: InMemorySpanExporter
+) -> None:
     for _ in range(2):
         created(traces, SUBJECT, headers_for(CHANGED, source="s"), KEY)
     one, other = finished.get_finished_spans()
@@ -74,8 +85,12 @@ def test_messages_of_a_batch_begin_traces_of_their_own(traces: Tracer, finished:
     assert one.name == "create aim.object.Pod"
 
 
-def test_a_look_back_points_at_each_trace_once(traces: Tracer, finished: InMemorySpanExporter) -> None:
-    first, second, third = (f"00-{trace:032x}-{span:016x}-01" for trace, span in ((1, 1), (1, 2), (2, 3)))
+def test_a_look_back_points_at_each_trace_once(
+    traces: Tracer, finished: InMemorySpanExporter
+) -> None:
+    first, second, third = (
+        f"00-{trace:032x}-{span:016x}-01" for trace, span in ((1, 1), (1, 2), (2, 3))
+    )
     with going_over(traces, "replay", [first, "", second, "nonsense", third]):
         pass
     (span,) = finished.get_finished_spans()
@@ -83,6 +98,10 @@ def test_a_look_back_points_at_each_trace_once(traces: Tracer, finished: InMemor
     assert {link.context.span_id for link in span.links} == {1, 3}
 
 
-@pytest.mark.parametrize("header", ["", "nonsense", "00-" + "0" * 32 + "-" + "1" * 16 + "-01"], ids=["none", "nonsense", "zeros"])
+@pytest.mark.parametrize(
+    "header",
+    ["", "nonsense", "00-" + "0" * 32 + "-" + "1" * 16 + "-01"],
+    ids=["none", "nonsense", "zeros"],
+)
 def test_a_header_that_makes_no_sense_is_no_context(header: str) -> None:
     assert not context_of(header).is_valid

@@ -30,7 +30,9 @@ class Cluster:
         self._transport = transport
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None = None, *, user_agent: str = "aim", fence: Fence | None = None) -> "Cluster":
+    async def connect(
+        cls, kubeconfig: str | None = None, *, user_agent: str = "aim", fence: Fence | None = None
+    ) -> "Cluster":
         """`kubeconfig` is a path; None means $KUBECONFIG, else the pod's service account. Makes no request. Raises NotConfigured.
 
         `fence` is awaited before every request that writes; while it does not return, nothing is written (see aimkube.lease).
@@ -48,9 +50,21 @@ class Cluster:
         """Raises NotFound."""
         return decode(await self._transport.send("GET", _path(resource, namespace, name)))
 
-    async def list(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = "") -> Listing:
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Listing:
         """One consistent list, in pages; without a namespace, of all. Raises Expired when it took so long that its version is gone."""
-        return await watch.list_pages(self._transport, resource, resource.path(namespace), _selection(label_selector, field_selector))
+        return await watch.list_pages(
+            self._transport,
+            resource,
+            resource.path(namespace),
+            _selection(label_selector, field_selector),
+        )
 
     def list_and_watch(
         self,
@@ -68,21 +82,31 @@ class Cluster:
         says what is handed out; it must not raise.
         """
         selection = _selection(label_selector, field_selector)
-        return watch.Watch(self._transport, resource, resource.path(namespace), selection, timing, reduce).run()
+        return watch.Watch(
+            self._transport, resource, resource.path(namespace), selection, timing, reduce
+        ).run()
 
     async def create(self, body: Body, *, resource: Resource | None = None) -> Body:
         """Raises AlreadyExists, Invalid."""
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
         path = _path(resource, metadata.get("namespace"))
-        with request("create", "POST", Key(resource.kind, metadata.get("namespace"), metadata.get("name", ""))):
+        with request(
+            "create",
+            "POST",
+            Key(resource.kind, metadata.get("namespace"), metadata.get("name", "")),
+        ):
             return decode(await self._transport.send("POST", path, body=body))
 
     async def replace(self, body: Body, *, resource: Resource | None = None) -> Body:
         """PUT of the whole object: compare and swap with `metadata.resourceVersion`. Raises Conflict if anybody wrote since, NotFound."""
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
-        return decode(await self._transport.send("PUT", _path(resource, metadata.get("namespace"), metadata["name"]), body=body))
+        return decode(
+            await self._transport.send(
+                "PUT", _path(resource, metadata.get("namespace"), metadata["name"]), body=body
+            )
+        )
 
     async def apply(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
         """Server-side apply, by force: the fields of `body` are `manager`'s, those it had before and left out now go.
@@ -91,25 +115,48 @@ class Cluster:
         """
         return await self._apply(body, manager, None, resource)
 
-    async def apply_status(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
+    async def apply_status(
+        self, body: Body, *, manager: str, resource: Resource | None = None
+    ) -> Body:
         """The whole status, by server-side apply on /status. With `metadata.resourceVersion`, raises Conflict if anybody wrote since."""
         return await self._apply(body, manager, "status", resource)
 
-    async def _apply(self, body: Body, manager: str, subresource: str | None, resource: Resource | None) -> Body:
+    async def _apply(
+        self, body: Body, manager: str, subresource: str | None, resource: Resource | None
+    ) -> Body:
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
         path = _path(resource, metadata.get("namespace"), metadata["name"], subresource)
         query: Query = {"fieldManager": manager, "force": True}
         try:
-            with request("apply", "PATCH", Key(resource.kind, metadata.get("namespace"), metadata["name"]), subresource):
-                return decode(await self._transport.send("PATCH", path, query=query, body=body, content_type=APPLY_PATCH))
+            with request(
+                "apply",
+                "PATCH",
+                Key(resource.kind, metadata.get("namespace"), metadata["name"]),
+                subresource,
+            ):
+                return decode(
+                    await self._transport.send(
+                        "PATCH", path, query=query, body=body, content_type=APPLY_PATCH
+                    )
+                )
         except Forbidden as error:
             raise named_permission(error, manager, resource, metadata.get("namespace")) from error
 
-    async def merge_patch(self, resource: Resource, namespace: str | None, name: str, patch: Body, *, subresource: str | None = None) -> Body:
+    async def merge_patch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        patch: Body,
+        *,
+        subresource: str | None = None,
+    ) -> Body:
         """JSON merge patch (RFC 7386): null removes, lists are replaced whole. Raises NotFound, Conflict, Invalid."""
         path = _path(resource, namespace, name, subresource)
-        return decode(await self._transport.send("PATCH", path, body=patch, content_type=MERGE_PATCH))
+        return decode(
+            await self._transport.send("PATCH", path, body=patch, content_type=MERGE_PATCH)
+        )
 
     async def delete(
         self,
@@ -122,16 +169,29 @@ class Cluster:
         grace_period_s: int | None = None,
     ) -> None:
         """Returns when the delete is accepted: finalizers may hold the object. Raises NotFound, and Conflict where `uid` is another's."""
-        options: Body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        options: Body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation,
+        }
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         if grace_period_s is not None:
             options["gracePeriodSeconds"] = grace_period_s
         with request("delete", "DELETE", Key(resource.kind, namespace, name)):
-            await self._transport.send("DELETE", _path(resource, namespace, name), body=options, content_type=JSON)
+            await self._transport.send(
+                "DELETE", _path(resource, namespace, name), body=options, content_type=JSON
+            )
 
     async def read_log(
-        self, namespace: str, pod: str, container: str, *, limit_bytes: int = LOG_LIMIT_BYTES, tail_lines: int | None = None, previous: bool = False
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        limit_bytes: int = LOG_LIMIT_BYTES,
+        tail_lines: int | None = None,
+        previous: bool = False,
     ) -> bytes:
         """What a container has written, cut at `limit_bytes`: from the beginning, or its last `tail_lines`. `previous`: before it was started again.
 
@@ -142,7 +202,9 @@ class Cluster:
             query["previous"] = True
         return await self._transport.send("GET", _path(POD, namespace, pod, "log"), query=query)
 
-    async def follow_log(self, namespace: str, pod: str, container: str, *, tail_lines: int | None = None) -> AsyncGenerator[bytes]:
+    async def follow_log(
+        self, namespace: str, pod: str, container: str, *, tail_lines: int | None = None
+    ) -> AsyncGenerator[bytes]:
         """Lines from the beginning, or from the last `tail_lines` on, until the container ends.
 
         Empty lines are left out, and lines of more than LOG_LINE_BYTES: a pod may print without end and without a newline.
@@ -150,7 +212,9 @@ class Cluster:
         """
         query: Query = {"container": container, "follow": True, **_tail(tail_lines)}
         path = _path(POD, namespace, pod, "log")
-        async for line in self._transport.lines(path, query, quiet_s=LOG_QUIET_S, limit_bytes=LOG_LINE_BYTES):
+        async for line in self._transport.lines(
+            path, query, quiet_s=LOG_QUIET_S, limit_bytes=LOG_LINE_BYTES
+        ):
             if line:
                 yield line
 
@@ -159,7 +223,12 @@ def _tail(lines: int | None) -> Query:
     return {} if lines is None else {"tailLines": lines}
 
 
-def _path(resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+def _path(
+    resource: Resource,
+    namespace: str | None,
+    name: str | None = None,
+    subresource: str | None = None,
+) -> str:
     if resource.namespaced and namespace is None:
         raise ValueError(f"{resource.kind} {name or ''} needs a namespace")
     return resource.path(namespace, name, subresource)

@@ -36,7 +36,13 @@ class KubeError(Exception):
     """`status` is the HTTP status, 0 without an answer. `retry_after_s` is how long the server asks to wait, None if it does not say."""
 
     def __init__(
-        self, message: str, *, status: int = 0, reason: str = "", causes: tuple[Cause, ...] = (), retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -89,7 +95,9 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 }
 
 
-def of_answer(status: int, content_type: str, body: bytes, retry_after: str | None = None) -> KubeError:
+def of_answer(
+    status: int, content_type: str, body: bytes, retry_after: str | None = None
+) -> KubeError:
     """The error for an HTTP answer that is not a success."""
     if content_type.partition(";")[0].strip().lower() == "application/json":
         try:
@@ -111,19 +119,27 @@ def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeE
     details = details if isinstance(details, dict) else {}
     given = details.get("causes")
     causes = tuple(
-        Cause(str(cause.get("field", "")), str(cause.get("reason", "")), str(cause.get("message", "")))
+        Cause(
+            str(cause.get("field", "")), str(cause.get("reason", "")), str(cause.get("message", ""))
+        )
         for cause in (given if isinstance(given, list) else ())
         if isinstance(cause, dict)
     )
     after_s = _seconds(retry_after) or _seconds(details.get("retryAfterSeconds"))
-    return _class(status, reason, message)(message, status=status, reason=reason, causes=causes, retry_after_s=after_s)
+    return _class(status, reason, message)(
+        message, status=status, reason=reason, causes=causes, retry_after_s=after_s
+    )
 
 
-_NO_RIGHT = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"')
+_NO_RIGHT = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
+)
 """How the RBAC authorizer words it (k8s.io/apiserver, responsewriters.ForbiddenMessage)."""
 
 
-_WEBHOOK = re.compile(r"failed (to call|calling) webhook|admission webhook \S+ denied the request|conversion webhook for .+ failed")
+_WEBHOOK = re.compile(
+    r"failed (to call|calling) webhook|admission webhook \S+ denied the request|conversion webhook for .+ failed"
+)
 """How the API server words it (k8s.io/apiserver, plugin/webhook/errors and admission/plugin/webhook/errors; apiextensions, conversion)."""
 
 
@@ -138,11 +154,17 @@ def told(error: KubeError) -> str:
     if missing is not None:
         resource = ".".join(part for part in (missing["resource"], missing["group"]) if part)
         return f"{error.message}; grant {missing['user']} the verb {missing['verb']} on {resource}"
-    fields = [f"{cause.field}: {cause.message}" for cause in error.causes if cause.field and cause.field not in error.message]
+    fields = [
+        f"{cause.field}: {cause.message}"
+        for cause in error.causes
+        if cause.field and cause.field not in error.message
+    ]
     return "; ".join([error.message, *fields])
 
 
-def named_permission(error: Forbidden, who: str, resource: Resource, namespace: str | None) -> Forbidden:
+def named_permission(
+    error: Forbidden, who: str, resource: Resource, namespace: str | None
+) -> Forbidden:
     """The refusal of an apply, with the permission that is missing.
 
     An apply that would make an object needs `create` beside `patch`. An API server that refuses for that reason ends its message at "is forbidden:"

@@ -40,13 +40,17 @@ NEVER_S = float("-inf")
 class LeaseTiming:
     """All in seconds. A standby takes over from a killed leader within `duration_s` + `poll_s` + a request."""
 
-    duration_s: int = 10  # how long a lease lives without being renewed; whole seconds, as the API has it
+    duration_s: int = (
+        10  # how long a lease lives without being renewed; whole seconds, as the API has it
+    )
     margin_s: float = 3.0  # how long before its end the work is cancelled: for what is under way, and for clocks of different rates
     renew_s: float = 2.0  # between renewals
     request_s: float = 1.8  # how long one request may take; shorter than `renew_s`
     retry_s: float = 0.25  # after a renewal that failed
     poll_s: float = 1.0  # how often a candidate looks
-    again_s: float = 1.0  # between cancellations of work that does not end although the lease is lost
+    again_s: float = (
+        1.0  # between cancellations of work that does not end although the lease is lost
+    )
     end_s: float = 15.0  # how long it may take to end
 
 
@@ -110,8 +114,15 @@ def observe(before: Observation | None, record: Record | None, now_s: float) -> 
     if before is None:
         return Observation(record, now_s)
     if record is None:
-        return before if before.record is None else Observation(None, now_s, before.record.duration_s if before.record.holder else 0.0)
-    same = before.record is not None and (before.record.holder, before.record.renewed) == (record.holder, record.renewed)
+        return (
+            before
+            if before.record is None
+            else Observation(None, now_s, before.record.duration_s if before.record.holder else 0.0)
+        )
+    same = before.record is not None and (before.record.holder, before.record.renewed) == (
+        record.holder,
+        record.renewed,
+    )
     return Observation(record, before.since_s if same else now_s)
 
 
@@ -138,7 +149,13 @@ class Lease:
     """A candidate for the lease `namespace`/`name`. `told` hears of every change of its standing; it must not wait."""
 
     def __init__(
-        self, leases: Leases, namespace: str, name: str, *, told: Callable[[Standing], None] = lambda _: None, timing: LeaseTiming = TIMING
+        self,
+        leases: Leases,
+        namespace: str,
+        name: str,
+        *,
+        told: Callable[[Standing], None] = lambda _: None,
+        timing: LeaseTiming = TIMING,
     ) -> None:
         self.identity = new_identity()
         self.clock_s: Callable[[], float] = boot_time_s
@@ -194,7 +211,11 @@ class Lease:
                 if remaining_s <= 0:
                     await self._take(body)
                     return
-                self._tell(Standing(leading=False, holder=self._seen.record.holder if self._seen.record else ""))
+                self._tell(
+                    Standing(
+                        leading=False, holder=self._seen.record.holder if self._seen.record else ""
+                    )
+                )
                 pause_s = min(pause_s, remaining_s)
             except (Conflict, AlreadyExists):
                 pause_s = self._timing.retry_s  # somebody was faster
@@ -219,9 +240,16 @@ class Lease:
         else:
             write, transitions = self._leases.replace, record_of(body).transitions + 1
         now = _micro_time()
-        spec = {"holderIdentity": self.identity, "acquireTime": now, "renewTime": now, "leaseTransitions": transitions}
+        spec = {
+            "holderIdentity": self.identity,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": transitions,
+        }
         async with asyncio.timeout(self._timing.request_s):
-            answer = await write(body | {"spec": spec | {"leaseDurationSeconds": self._timing.duration_s}})
+            answer = await write(
+                body | {"spec": spec | {"leaseDurationSeconds": self._timing.duration_s}}
+            )
         self._holds(sent_s, answer)
 
     def _holds(self, sent_s: float, answer: Body) -> None:
@@ -236,7 +264,11 @@ class Lease:
         renewing = asyncio.create_task(self._renew())
         try:
             while self.held and not working.done() and not renewing.done():
-                await asyncio.wait({working, renewing}, timeout=self._stop_at_s - self.clock_s(), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {working, renewing},
+                    timeout=self._stop_at_s - self.clock_s(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
             if ended := working.done():
                 working.result()
         finally:
@@ -258,7 +290,11 @@ class Lease:
         return ended
 
     def _lost(self, renewing: asyncio.Task[str]) -> None:
-        why = f"held by {renewing.result()}" if renewing.done() and renewing.exception() is None else "not renewed in time"
+        why = (
+            f"held by {renewing.result()}"
+            if renewing.done() and renewing.exception() is None
+            else "not renewed in time"
+        )
         log.warning("lease-lost", lease=self._name, why=why)
         self._tell(Standing(leading=False))
 
@@ -284,18 +320,25 @@ class Lease:
     async def _renew_once(self) -> None:
         sent_s = self.clock_s()
         async with asyncio.timeout(self._timing.request_s):
-            answer = await self._leases.replace(self._body | {"spec": self._body["spec"] | {"renewTime": _micro_time()}})
+            answer = await self._leases.replace(
+                self._body | {"spec": self._body["spec"] | {"renewTime": _micro_time()}}
+            )
         self._holds(sent_s, answer)
 
     async def _release(self) -> None:
         """So that the next one need not wait. Best effort: it takes two requests' time at most."""
         self._stop_at_s = NEVER_S
         try:
-            there = await self._read()  # a renewal may have been cut off between being stored and being answered
+            there = (
+                await self._read()
+            )  # a renewal may have been cut off between being stored and being answered
             if there is None or record_of(there).holder != self.identity:
                 return
             async with asyncio.timeout(self._timing.request_s):
-                await self._leases.replace(there | {"spec": there["spec"] | {"holderIdentity": "", "renewTime": _micro_time()}})
+                await self._leases.replace(
+                    there
+                    | {"spec": there["spec"] | {"holderIdentity": "", "renewTime": _micro_time()}}
+                )
         except (KubeError, TimeoutError) as error:
             log.info("lease-not-released", lease=self._name, error=_text(error))
         else:
@@ -314,12 +357,16 @@ class Lease:
         self._told(standing)
 
     def _problem(self, error: Exception) -> str:
-        if isinstance(error, NotFound):  # reading takes none as an answer, so it was the namespace that a create missed
+        if isinstance(
+            error, NotFound
+        ):  # reading takes none as an answer, so it was the namespace that a create missed
             return f"namespace {self._namespace} does not exist: kubectl create namespace {self._namespace}, or set AIM_NAMESPACE"
         return f"lease {self._namespace}/{self._name}: {_text(error)}"
 
 
-async def _ended(task: asyncio.Task[Any], again_s: float | None = None, limit_s: float | None = None) -> None:
+async def _ended(
+    task: asyncio.Task[Any], again_s: float | None = None, limit_s: float | None = None
+) -> None:
     """Waits for a cancelled task even when cancelled meanwhile: what it does must not go on unseen.
 
     With `again_s` it is cancelled again so often; with `limit_s` WorkDoesNotEnd is raised after that time.

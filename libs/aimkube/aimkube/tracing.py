@@ -20,10 +20,18 @@ def request(verb: str, method: str, key: Key, subresource: str | None = None) ->
         yield
         return
     target = key.kind if subresource is None else f"{key.kind}/{subresource}"
-    attributes = {spans.METHOD: method, **spans.about(key), **({} if subresource is None else {spans.SUBRESOURCE: subresource})}
+    attributes = {
+        spans.METHOD: method,
+        **spans.about(key),
+        **({} if subresource is None else {spans.SUBRESOURCE: subresource}),
+    }
     tracer = trace.get_tracer("aimkube", schema_url=spans.SCHEMA_URL)
     with tracer.start_as_current_span(
-        f"{verb} {target}", kind=SpanKind.CLIENT, attributes=attributes, record_exception=False, set_status_on_exception=False
+        f"{verb} {target}",
+        kind=SpanKind.CLIENT,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
     ) as span:
         try:
             yield

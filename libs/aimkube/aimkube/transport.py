@@ -46,18 +46,30 @@ async def _configure(configuration: Configuration, kubeconfig: str | None) -> No
     path = kubeconfig or os.environ.get("KUBECONFIG")
     try:
         if path:
-            await config.load_kube_config(path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            await config.load_kube_config(
+                path, client_configuration=configuration, persist_config=False
+            )  # type: ignore[no-untyped-call]
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError) as error:
-        where = f"kubeconfig {path}" if path else "the service account of this pod (KUBECONFIG is not set)"
+        where = (
+            f"kubeconfig {path}"
+            if path
+            else "the service account of this pod (KUBECONFIG is not set)"
+        )
         raise errors.NotConfigured(f"cannot use {where}: {error}") from error
 
 
 class Transport:
     """One API server. `kubeconfig` None: $KUBECONFIG, else in-cluster."""
 
-    def __init__(self, configuration: Configuration, kubeconfig: str | None, user_agent: str, fence: Fence | None = None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        kubeconfig: str | None,
+        user_agent: str,
+        fence: Fence | None = None,
+    ) -> None:
         self._configuration = configuration
         self._kubeconfig = kubeconfig
         self._fence = fence
@@ -66,7 +78,9 @@ class Transport:
         self._requests.user_agent = self._streams.user_agent = user_agent
 
     @classmethod
-    async def open(cls, kubeconfig: str | None, user_agent: str, fence: Fence | None = None) -> "Transport":
+    async def open(
+        cls, kubeconfig: str | None, user_agent: str, fence: Fence | None = None
+    ) -> "Transport":
         """Reads the configuration and makes no request. Raises NotConfigured."""
         configuration = Configuration()
         configuration.client_session_kwargs = {"trust_env": False}
@@ -77,20 +91,36 @@ class Transport:
         await self._requests.close()  # type: ignore[no-untyped-call]
         await self._streams.close()  # type: ignore[no-untyped-call]
 
-    async def send(self, method: str, path: str, *, query: Query | None = None, body: Body | None = None, content_type: str = JSON) -> bytes:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Body | None = None,
+        content_type: str = JSON,
+    ) -> bytes:
         """The body of a successful answer; raises KubeError."""
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
         if self._fence is not None and method != "GET":
             await self._fence()
         try:
-            async with await self._call(self._requests, _Request(method, path, query, body, content_type), timeout) as response:
+            async with await self._call(
+                self._requests, _Request(method, path, query, body, content_type), timeout
+            ) as response:
                 await self._check(response)
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
 
     async def lines(
-        self, path: str, query: Query, *, quiet_s: float, total_s: float | None = None, limit_bytes: int | None = None
+        self,
+        path: str,
+        query: Query,
+        *,
+        quiet_s: float,
+        total_s: float | None = None,
+        limit_bytes: int | None = None,
     ) -> AsyncGenerator[bytes]:
         """The whole lines of a streamed answer as they come, without their newline; what follows the last newline is dropped.
 
@@ -99,9 +129,13 @@ class Transport:
         Ends when the server ends the stream. Raises KubeError; Unavailable also when nothing came for `quiet_s` or it all took longer than `total_s`.
         The first thing yielded is an empty line: the server has accepted the request.
         """
-        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=quiet_s)
+        timeout = aiohttp.ClientTimeout(
+            total=total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=quiet_s
+        )
         try:
-            async with await self._call(self._streams, _Request("GET", path, query), timeout) as response:
+            async with await self._call(
+                self._streams, _Request("GET", path, query), timeout
+            ) as response:
                 await self._check(response)
                 yield b""
                 lines = _Lines(limit_bytes)
@@ -112,11 +146,17 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
 
-    async def _call(self, client: ApiClient, request: _Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _call(
+        self, client: ApiClient, request: _Request, timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
         headers = {"Accept": "application/json, */*", "Content-Type": request.content_type}
         # The body is given to call_api alone: param_serialize would copy it.
         method, url, headers, _, _ = await client.param_serialize(
-            request.method, request.path, query_params=request.query, header_params=headers, auth_settings=["BearerToken"]
+            request.method,
+            request.path,
+            query_params=request.query,
+            header_params=headers,
+            auth_settings=["BearerToken"],
         )
         answer = await client.call_api(method, url, headers, request.body, _request_timeout=timeout)
         response: aiohttp.ClientResponse = answer.response
@@ -129,7 +169,12 @@ class Transport:
             # The token of an exec plugin or a rotated kubeconfig: the next request has the new one.
             with contextlib.suppress(errors.NotConfigured):
                 await _configure(self._configuration, self._kubeconfig)
-        raise errors.of_answer(response.status, response.content_type, await response.read(), response.headers.get("Retry-After"))
+        raise errors.of_answer(
+            response.status,
+            response.content_type,
+            await response.read(),
+            response.headers.get("Retry-After"),
+        )
 
 
 class _Lines:
@@ -187,7 +232,9 @@ def _decoded(data: bytes | msgspec.Raw, type_: Any) -> Any:
         except RecursionError:
             return msgspec.json.decode(_without_depths(bytes(data)), type=type_)
     except msgspec.DecodeError as error:
-        raise errors.Unavailable(f"not a JSON object in an answer of the API server: {error}", reason="Undecodable") from error
+        raise errors.Unavailable(
+            f"not a JSON object in an answer of the API server: {error}", reason="Undecodable"
+        ) from error
 
 
 def _without_depths(data: bytes) -> bytes:
@@ -209,4 +256,6 @@ def _without_depths(data: bytes) -> bytes:
 
 def _unreachable(error: Exception) -> errors.Unavailable:
     timed_out = isinstance(error, TimeoutError)
-    return errors.Unavailable(str(error) or type(error).__name__, reason="Timeout" if timed_out else "Unreachable")
+    return errors.Unavailable(
+        str(error) or type(error).__name__, reason="Timeout" if timed_out else "Unreachable"
+    )

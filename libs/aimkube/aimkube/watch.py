@@ -91,18 +91,24 @@ class Timing:
 TIMING = Timing()
 
 
-async def list_pages(transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = unchanged) -> Listed:
+async def list_pages(
+    transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = unchanged
+) -> Listed:
     """All pages of one consistent list. Raises KubeError; Expired when the list took so long that its version is gone."""
     items: list[Body] = []
     token, limit = "", PAGE_SIZE if reduce is unchanged else SMALL_PAGE
     while True:
-        data = await transport.send("GET", path, query={**query, "limit": limit, **({"continue": token} if token else {})})
+        data = await transport.send(
+            "GET", path, query={**query, "limit": limit, **({"continue": token} if token else {})}
+        )
         metadata, page = decode_list(data)
         version, token = _place(metadata)
         for item in page:
             if _has_identity(item):
                 item["metadata"].pop("managedFields", None)
-                items.append(reduce({**item, "apiVersion": resource.api_version, "kind": resource.kind}))
+                items.append(
+                    reduce({**item, "apiVersion": resource.api_version, "kind": resource.kind})
+                )
             else:
                 log.warning("object-without-identity", kind=resource.kind)
         if not token:
@@ -119,7 +125,9 @@ def _place(metadata: object) -> tuple[str, str]:
 
 def _has_identity(item: object) -> bool:
     metadata = item.get("metadata") if isinstance(item, dict) else None
-    return isinstance(metadata, dict) and all(isinstance(metadata.get(name), str) for name in ("name", "uid", "resourceVersion"))
+    return isinstance(metadata, dict) and all(
+        isinstance(metadata.get(name), str) for name in ("name", "uid", "resourceVersion")
+    )
 
 
 @dataclass
@@ -151,10 +159,16 @@ class Watch:
                         del seen  # a generator keeps what it yielded while it waits, and a quiet watch waits for hours
                 pause_s = self._ended()
             except errors.KubeError as error:
-                if self.opened_at is None and isinstance(error, errors.NotFound) and await self._is_unserved():
+                if (
+                    self.opened_at is None
+                    and isinstance(error, errors.NotFound)
+                    and await self._is_unserved()
+                ):
                     if self._missed():
                         yield Absent()
-                    pause_s = backoff.wait_s(1, shortest_s=self.timing.absent_s if self.absent else self.timing.retry_s)
+                    pause_s = backoff.wait_s(
+                        1, shortest_s=self.timing.absent_s if self.absent else self.timing.retry_s
+                    )
                 else:
                     self.missing_since = None
                     pause_s = self._doubted(error)
@@ -163,11 +177,15 @@ class Watch:
     async def _round(self) -> AsyncGenerator[Seen]:
         """A snapshot if one is needed, then one stream to its end."""
         if self.version is None and not self.initial_events:
-            yield self._listed(await list_pages(self.transport, self.resource, self.path, self.query, self.reduce))
+            yield self._listed(
+                await list_pages(self.transport, self.resource, self.path, self.query, self.reduce)
+            )
         initial: Initial | None = {} if self.version is None else None
         stream_s = random.uniform(*self.timing.stream_s)  # noqa: S311 (spread, so that streams do not all end at once)
         query = self._stream_query(int(stream_s))
-        lines = self.transport.lines(self.path, query, quiet_s=self.timing.quiet_s, total_s=stream_s + self.timing.quiet_s)
+        lines = self.transport.lines(
+            self.path, query, quiet_s=self.timing.quiet_s, total_s=stream_s + self.timing.quiet_s
+        )
         async with aclosing(lines):
             async for line in lines:
                 self.opened_at = self.opened_at or time.monotonic()
@@ -181,7 +199,12 @@ class Watch:
                     seen = None
 
     def _stream_query(self, stream_s: int) -> Query:
-        query: Query = {**self.query, "watch": True, "allowWatchBookmarks": True, "timeoutSeconds": max(1, stream_s)}
+        query: Query = {
+            **self.query,
+            "watch": True,
+            "allowWatchBookmarks": True,
+            "timeoutSeconds": max(1, stream_s),
+        }
         if self.version is None:
             return {**query, "sendInitialEvents": True, "resourceVersionMatch": "NotOlderThan"}
         return {**query, "resourceVersion": self.version}
@@ -190,12 +213,16 @@ class Watch:
         """What one event of the stream means. While `initial` collects the snapshot, nothing is handed on before it is whole."""
         kind, body = event.get("type"), event.get("object")
         if not isinstance(body, dict):
-            raise errors.Unavailable(f"a watch event without an object: {kind}", reason="Undecodable")
+            raise errors.Unavailable(
+                f"a watch event without an object: {kind}", reason="Undecodable"
+            )
         if kind == "ERROR":
             raise errors.of_status(body)
         metadata = body.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(metadata.get("resourceVersion"), str):
-            raise errors.Unavailable(f"a watch event with an object without a version: {kind}", reason="Undecodable")
+            raise errors.Unavailable(
+                f"a watch event with an object without a version: {kind}", reason="Undecodable"
+            )
         metadata.pop("managedFields", None)
         if kind in {"ADDED", "MODIFIED", "DELETED"} and not _has_identity(body):
             log.warning("object-without-identity", kind=self.resource.kind)
@@ -205,8 +232,12 @@ class Watch:
         if initial is not None:
             key = (metadata.get("namespace", ""), metadata.get("name", ""))
             match kind:
-                case "BOOKMARK" if (metadata.get("annotations") or {}).get(INITIAL_EVENTS_END) == "true":
-                    return self._listed(Listed(tuple(initial.values()), metadata["resourceVersion"]))
+                case "BOOKMARK" if (metadata.get("annotations") or {}).get(
+                    INITIAL_EVENTS_END
+                ) == "true":
+                    return self._listed(
+                        Listed(tuple(initial.values()), metadata["resourceVersion"])
+                    )
                 case "ADDED" | "MODIFIED":
                     initial[key] = body
                 case "DELETED":
@@ -233,7 +264,12 @@ class Watch:
         try:
             return not await is_served(self.transport, self.resource)
         except errors.KubeError as error:
-            log.info("discovery-unavailable", kind=self.resource.kind, status=error.status, error=error.message)
+            log.info(
+                "discovery-unavailable",
+                kind=self.resource.kind,
+                status=error.status,
+                error=error.message,
+            )
             return False
 
     def _missed(self) -> bool:
@@ -264,7 +300,9 @@ class Watch:
     def _doubted(self, error: errors.KubeError) -> float:
         """Seconds to wait after anything else went wrong; a new snapshot unless the server only asked for patience."""
         opened = self.opened_at is not None
-        if self.version is None and (opened or isinstance(error, errors.Rejected | errors.Invalid | errors.Expired)):
+        if self.version is None and (
+            opened or isinstance(error, errors.Rejected | errors.Invalid | errors.Expired)
+        ):
             self.initial_events = False
         if opened or not isinstance(error, errors.Throttled):
             self.version = None
@@ -273,7 +311,13 @@ class Watch:
         self.failures += 1
         if not isinstance(error, errors.Expired) and not self.troubled:
             self.troubled = True
-            log.warning("watch-interrupted", kind=self.resource.kind, status=error.status, reason=error.reason, error=error.message)
+            log.warning(
+                "watch-interrupted",
+                kind=self.resource.kind,
+                status=error.status,
+                reason=error.reason,
+                error=error.message,
+            )
         return backoff.wait_s(self.failures, error, shortest_s=self.timing.retry_s)
 
 
@@ -285,16 +329,23 @@ async def is_served(transport: Transport, resource: Resource) -> bool:
     except errors.NotFound:
         return resource.api_version in _group_versions(decode(await transport.send("GET", "/apis")))
     _check_kind(document, "APIResourceList")
-    return any(isinstance(each, dict) and each.get("name") == resource.plural for each in document.get("resources") or ())
+    return any(
+        isinstance(each, dict) and each.get("name") == resource.plural
+        for each in document.get("resources") or ()
+    )
 
 
 def _group_versions(document: Body) -> set[str]:
     _check_kind(document, "APIGroupList")
     groups = [each for each in document.get("groups") or () if isinstance(each, dict)]
-    versions = [each for group in groups for each in group.get("versions") or () if isinstance(each, dict)]
+    versions = [
+        each for group in groups for each in group.get("versions") or () if isinstance(each, dict)
+    ]
     return {str(each.get("groupVersion")) for each in versions}
 
 
 def _check_kind(document: Body, kind: str) -> None:
     if document.get("kind") != kind:
-        raise errors.Unavailable(f"not an {kind} but {document.get('kind')!s:.60}", reason="Undecodable")
+        raise errors.Unavailable(
+            f"not an {kind} but {document.get('kind')!s:.60}", reason="Undecodable"
+        )

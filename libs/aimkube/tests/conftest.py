@@ -69,15 +69,32 @@ class ScriptedServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.text()
-        self.asked.append(Asked(request.method, request.path, dict(request.query), request.content_type, body, time.monotonic()))
-        step = self.script[len(self.asked) - 1] if len(self.asked) <= len(self.script) else Stream([], "silence")
+        self.asked.append(
+            Asked(
+                request.method,
+                request.path,
+                dict(request.query),
+                request.content_type,
+                body,
+                time.monotonic(),
+            )
+        )
+        step = (
+            self.script[len(self.asked) - 1]
+            if len(self.asked) <= len(self.script)
+            else Stream([], "silence")
+        )
         if isinstance(step, Answer):
             text = step.body if isinstance(step.body, str) else json.dumps(step.body)
-            return web.Response(status=step.status, text=text, content_type=step.content_type, headers=step.headers)
+            return web.Response(
+                status=step.status, text=text, content_type=step.content_type, headers=step.headers
+            )
         response = web.StreamResponse()
         await response.prepare(request)
         for line in step.lines:
-            await response.write(line.encode() if isinstance(line, str) else json.dumps(line).encode() + b"\n")
+            await response.write(
+                line.encode() if isinstance(line, str) else json.dumps(line).encode() + b"\n"
+            )
         if step.then == "silence":
             await self._closing.wait()
         elif step.then == "break" and request.transport is not None:
@@ -116,7 +133,9 @@ class Kit:
         self.clusters: list[Cluster] = []
 
     async def connect(self, url: str) -> Cluster:
-        cluster = await Cluster.connect(write_kubeconfig(self._folder / "kubeconfig", url), user_agent="aim-test")
+        cluster = await Cluster.connect(
+            write_kubeconfig(self._folder / "kubeconfig", url), user_agent="aim-test"
+        )
         self.clusters.append(cluster)
         return cluster
 

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
-from aimkube import Absent, AlreadyExists, Changed, Cluster, Conflict, Invalid, Listed, NotFound, Removed, Timing
+from aimkube import (
+    Absent,
+    AlreadyExists,
+    Changed,
+    Cluster,
+    Conflict,
+    Invalid,
+    Listed,
+    NotFound,
+    Removed,
+    Timing,
+)
 from aimlab.apiserver import ApiServer
 from aimschema.resources import CACHE, CONFIG_MAP, CRD
 
@@ -27,7 +38,12 @@ def cache(name: str = "c", **spec: Any) -> dict[str, Any]:
 
 
 def config_map(name: str, **labels: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "lab", "labels": labels}, "data": {"a": "1"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "lab", "labels": labels},
+        "data": {"a": "1"},
+    }
 
 
 def definition(name: str) -> dict[str, Any]:
@@ -100,7 +116,12 @@ async def test_apply_with_the_uid_of_a_predecessor_is_a_conflict(cluster: Cluste
 async def test_a_status_write_is_guarded_by_the_version_it_was_made_from(cluster: Cluster) -> None:
     created = await cluster.create(cache())
     metadata = {key: created["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
-    status = {"apiVersion": CACHE.api_version, "kind": CACHE.kind, "metadata": metadata, "status": {"status": "Pending"}}
+    status = {
+        "apiVersion": CACHE.api_version,
+        "kind": CACHE.kind,
+        "metadata": metadata,
+        "status": {"status": "Pending"},
+    }
     written = await cluster.apply_status(status, manager="aim-test")
     assert written["status"]["status"] == "Pending"
     with pytest.raises(Conflict):
@@ -109,7 +130,9 @@ async def test_a_status_write_is_guarded_by_the_version_it_was_made_from(cluster
 
 async def test_merge_patch_removes_with_null(cluster: Cluster) -> None:
     await cluster.create(config_map("m", one="1", two="2"))
-    patched = await cluster.merge_patch(CONFIG_MAP, "lab", "m", {"metadata": {"labels": {"one": None}}})
+    patched = await cluster.merge_patch(
+        CONFIG_MAP, "lab", "m", {"metadata": {"labels": {"one": None}}}
+    )
     assert patched["metadata"]["labels"] == {"two": "2"}
 
 
@@ -125,7 +148,12 @@ async def test_delete_takes_only_the_uid_that_is_meant(cluster: Cluster) -> None
 async def test_a_watch_brings_the_snapshot_and_then_what_happens(cluster: Cluster) -> None:
     await cluster.create(config_map("m", ours="yes"))
     await cluster.create(config_map("n"))
-    async with asyncio.timeout(5), aclosing(cluster.list_and_watch(CONFIG_MAP, label_selector="ours=yes", timing=FAST)) as stream:
+    async with (
+        asyncio.timeout(5),
+        aclosing(
+            cluster.list_and_watch(CONFIG_MAP, label_selector="ours=yes", timing=FAST)
+        ) as stream,
+    ):
         listed = await anext(stream)
         assert isinstance(listed, Listed)
         assert [item["metadata"]["name"] for item in listed.items] == ["m"]
@@ -140,7 +168,9 @@ async def test_a_watch_brings_the_snapshot_and_then_what_happens(cluster: Cluste
         await cluster.delete(CONFIG_MAP, "lab", "n")
         deleted = await anext(stream)
         assert isinstance(deleted, Removed)
-        assert int(deleted.body["metadata"]["resourceVersion"]) > int(entered.body["metadata"]["resourceVersion"])
+        assert int(deleted.body["metadata"]["resourceVersion"]) > int(
+            entered.body["metadata"]["resourceVersion"]
+        )
 
 
 async def test_a_kind_is_absent_until_it_is_installed_and_again_when_it_goes(bare: Cluster) -> None:

@@ -32,16 +32,27 @@ HELD = Record("other", "12:00:00", 10, 4)
     [
         pytest.param(None, HELD, 50.0, id="first-seen-now"),
         pytest.param(Observation(HELD, 42.0), HELD, 42.0, id="the-same-since-then"),
-        pytest.param(Observation(HELD, 42.0), HELD._replace(renewed="12:00:02"), 50.0, id="renewed"),
-        pytest.param(Observation(HELD, 42.0), HELD._replace(holder="third"), 50.0, id="another-holder"),
-        pytest.param(Observation(HELD, 42.0), HELD._replace(transitions=9), 42.0, id="other-fields-say-nothing"),
+        pytest.param(
+            Observation(HELD, 42.0), HELD._replace(renewed="12:00:02"), 50.0, id="renewed"
+        ),
+        pytest.param(
+            Observation(HELD, 42.0), HELD._replace(holder="third"), 50.0, id="another-holder"
+        ),
+        pytest.param(
+            Observation(HELD, 42.0),
+            HELD._replace(transitions=9),
+            42.0,
+            id="other-fields-say-nothing",
+        ),
         pytest.param(None, None, 50.0, id="none-there"),
         pytest.param(Observation(None, 42.0, 10.0), None, 42.0, id="still-none-there"),
         pytest.param(Observation(HELD, 42.0), None, 50.0, id="vanished"),
         pytest.param(Observation(None, 42.0), HELD, 50.0, id="appeared"),
     ],
 )
-def test_what_is_known_of_a_lease_counts_from_when_it_was_first_seen_so(before: Observation | None, record: Record | None, since_s: float) -> None:
+def test_what_is_known_of_a_lease_counts_from_when_it_was_first_seen_so(
+    before: Observation | None, record: Record | None, since_s: float
+) -> None:
     seen = observe(before, record, 50.0)
     assert (seen.record, seen.since_s) == (record, since_s)
 
@@ -51,13 +62,21 @@ def test_what_is_known_of_a_lease_counts_from_when_it_was_first_seen_so(before: 
     [
         pytest.param(Observation(None, 50.0), 0.0, id="none-there"),
         pytest.param(observe(Observation(HELD, 42.0), None, 50.0), 10.0, id="vanished-while-held"),
-        pytest.param(observe(Observation(HELD._replace(holder=""), 42.0), None, 50.0), 0.0, id="vanished-while-free"),
+        pytest.param(
+            observe(Observation(HELD._replace(holder=""), 42.0), None, 50.0),
+            0.0,
+            id="vanished-while-free",
+        ),
         pytest.param(Observation(HELD._replace(holder=""), 50.0), 0.0, id="given-back"),
         pytest.param(Observation(HELD._replace(holder="me"), 50.0), 0.0, id="mine"),
         pytest.param(Observation(HELD, 50.0), 10.0, id="held-first-seen-now"),
         pytest.param(Observation(HELD, 47.0), 7.0, id="held"),
         pytest.param(Observation(HELD, 40.0), 0.0, id="not-renewed-for-its-duration"),
-        pytest.param(Observation(HELD._replace(duration_s=30), 47.0), 27.0, id="the-holder-states-the-duration"),
+        pytest.param(
+            Observation(HELD._replace(duration_s=30), 47.0),
+            27.0,
+            id="the-holder-states-the-duration",
+        ),
         pytest.param(Observation(HELD._replace(duration_s=0), 47.0), 12.0, id="no-duration-stated"),
         pytest.param(Observation(HELD._replace(renewed=""), 47.0), 7.0, id="never-renewed"),
     ],
@@ -67,7 +86,18 @@ def test_how_long_a_candidate_has_to_wait(seen: Observation, expected_s: float) 
 
 
 @pytest.mark.parametrize(
-    "spec", [None, {}, {"holderIdentity": None, "renewTime": None, "leaseDurationSeconds": None, "leaseTransitions": None}], ids=str
+    "spec",
+    [
+        None,
+        {},
+        {
+            "holderIdentity": None,
+            "renewTime": None,
+            "leaseDurationSeconds": None,
+            "leaseTransitions": None,
+        },
+    ],
+    ids=str,
 )
 def test_a_lease_without_anything_in_it_is_free(spec: Body | None) -> None:
     assert record_of({"spec": spec}) == Record("", "", 0, 0)
@@ -100,21 +130,38 @@ class World(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.selector.now_s
 
-    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
         schedule = super().call_soon
         return self._unless_stopped(lambda step: schedule(step, context=context), callback, args)
 
-    def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None) -> asyncio.TimerHandle:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
         schedule = super().call_at
-        handle = self._unless_stopped(lambda step: schedule(when, step, context=context), callback, args)
+        handle = self._unless_stopped(
+            lambda step: schedule(when, step, context=context), callback, args
+        )
         assert isinstance(handle, asyncio.TimerHandle)
         return handle
 
-    def _unless_stopped(self, schedule: Callable[[Any], asyncio.Handle], callback: Any, args: Any) -> asyncio.Handle:
+    def _unless_stopped(
+        self, schedule: Callable[[Any], asyncio.Handle], callback: Any, args: Any
+    ) -> asyncio.Handle:
         later = super().call_at
 
         def step() -> None:
-            ends = [end for start, end in self.stops.get(WHO.get(), ()) if start <= self.time() < end]
+            ends = [
+                end for start, end in self.stops.get(WHO.get(), ()) if start <= self.time() < end
+            ]
             if handle.cancelled():
                 return
             if ends:
@@ -155,7 +202,9 @@ class ApiServer:
             except (NotFound, AlreadyExists, Conflict) as error:
                 return error
 
-        answer = await asyncio.shield(asyncio.get_running_loop().create_task(serve(), context=contextvars.Context()))
+        answer = await asyncio.shield(
+            asyncio.get_running_loop().create_task(serve(), context=contextvars.Context())
+        )
         await asyncio.sleep(back_s)
         if isinstance(answer, Exception):
             raise answer
@@ -304,7 +353,9 @@ async def _within(story: Coroutine[Any, Any, None], world: World) -> None:
     world.stops.clear()
 
 
-def test_a_leader_that_the_server_does_not_answer_stops_before_another_starts_and_stands_by(scene: Scene) -> None:
+def test_a_leader_that_the_server_does_not_answer_stops_before_another_starts_and_stands_by(
+    scene: Scene,
+) -> None:
     leader = scene.candidate("a")
     scene.unreachable["a"] = (20.0, 60.0)
 
@@ -335,7 +386,9 @@ def test_when_the_server_is_away_for_all_nobody_works_and_then_one_does(scene: S
     assert len({who for at, who, _ in scene.did if at > 60 + 12}) == 1
 
 
-def test_work_that_was_stopped_does_nothing_more_once_it_goes_on(scene: Scene, world: World) -> None:
+def test_work_that_was_stopped_does_nothing_more_once_it_goes_on(
+    scene: Scene, world: World
+) -> None:
     world.stops["a"] = [(20.0, 50.0)]
 
     async def story() -> None:
@@ -354,7 +407,10 @@ def test_a_renewal_whose_answer_was_lost_costs_nothing(scene: Scene) -> None:
         leader = scene.candidate("a")
         leader.start()
         await asyncio.sleep(1)
-        scene.server.delays = lambda _: (0.001, 5.0)  # stored, but the answer comes after anybody's patience
+        scene.server.delays = lambda _: (
+            0.001,
+            5.0,
+        )  # stored, but the answer comes after anybody's patience
         await asyncio.sleep(3)
         scene.server.delays = lambda _: (0.001, 0.001)
         await asyncio.sleep(30)
@@ -458,7 +514,9 @@ def deaf_candidate(scene: Scene, times: float) -> tuple[Deaf, "asyncio.Future[No
 
 
 @pytest.mark.parametrize("times", [1, 3, 10])
-def test_work_that_takes_no_notice_of_a_lost_lease_is_cancelled_again(scene: Scene, times: int) -> None:
+def test_work_that_takes_no_notice_of_a_lost_lease_is_cancelled_again(
+    scene: Scene, times: int
+) -> None:
     async def story() -> None:
         deaf, leading = deaf_candidate(scene, times)
         await asyncio.sleep(40)
@@ -475,7 +533,11 @@ def test_work_that_never_ends_after_a_lost_lease_is_an_error(scene: Scene) -> No
         deaf, leading = deaf_candidate(scene, float("inf"))
         with pytest.raises(WorkDoesNotEnd):
             await leading
-        assert TIMING.end_s <= scene.world.time() - deaf.cancelled_s[0] <= TIMING.end_s + TIMING.again_s
+        assert (
+            TIMING.end_s
+            <= scene.world.time() - deaf.cancelled_s[0]
+            <= TIMING.end_s + TIMING.again_s
+        )
         deaf.times = 0
 
     scene.run(story())
@@ -486,15 +548,27 @@ def test_work_that_never_ends_after_a_lost_lease_is_an_error(scene: Scene) -> No
 NAMES = ("a", "b", "c")
 FAULTS_END_S = 100.0
 windows = st.lists(
-    st.tuples(st.floats(0, FAULTS_END_S), st.floats(0.1, 40)).map(lambda drawn: (drawn[0], min(drawn[0] + drawn[1], FAULTS_END_S))), max_size=3
+    st.tuples(st.floats(0, FAULTS_END_S), st.floats(0.1, 40)).map(
+        lambda drawn: (drawn[0], min(drawn[0] + drawn[1], FAULTS_END_S))
+    ),
+    max_size=3,
 )
 # Not made smaller when it fails: most of it hangs on the seed.
-SIMULATED = settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+SIMULATED = settings(
+    max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 of_each = st.fixed_dictionaries(dict.fromkeys(NAMES, windows))
 rates = st.fixed_dictionaries(dict.fromkeys(NAMES, st.floats(0.9, 1.1)))
 
 
-def play(stops: dict[str, list[Window]], hangs: dict[str, list[Window]], rates: dict[str, float], seed: int, *, fenced: bool) -> None:
+def play(
+    stops: dict[str, list[Window]],
+    hangs: dict[str, list[Window]],
+    rates: dict[str, float],
+    seed: int,
+    *,
+    fenced: bool,
+) -> None:
     """Three candidates through stops, hangs (requests arrive at the end of the window, or much later) and restarts; asserts the two promises."""
     world, chance = World(), random.Random(seed)  # noqa: S311 (a simulation)
     world.stops = dict(stops)
@@ -504,12 +578,18 @@ def play(stops: dict[str, list[Window]], hangs: dict[str, list[Window]], rates: 
         now_s = world.time()
         ends = [end for start, end in hangs.get(who, ()) if start <= now_s < end]
         late_s = chance.choice([0.0, 0.0, 0.5, 20.0]) if now_s < FAULTS_END_S else 0.0
-        there_s = (max(ends) - now_s if ends else 0.0) + chance.uniform(0, 0.05) + (late_s if chance.random() < 0.3 else 0.0)
+        there_s = (
+            (max(ends) - now_s if ends else 0.0)
+            + chance.uniform(0, 0.05)
+            + (late_s if chance.random() < 0.3 else 0.0)
+        )
         return there_s, chance.choice([0.0, 0.05]) + (late_s if chance.random() < 0.1 else 0.0)
 
     async def story() -> None:
         server = ApiServer(delays)
-        running = {name: Candidate(name, server, did, rates[name], fenced).start() for name in NAMES}
+        running = {
+            name: Candidate(name, server, did, rates[name], fenced).start() for name in NAMES
+        }
         for _ in range(6):
             await asyncio.sleep(FAULTS_END_S / 6)
             if chance.random() < 0.5:
@@ -521,7 +601,9 @@ def play(stops: dict[str, list[Window]], hangs: dict[str, list[Window]], rates: 
         for task in running.values():
             task.cancel()
             await asyncio.wait({task})
-        assert not [task for task in asyncio.all_tasks() if "Candidate.work" in repr(task)], "work goes on that nobody knows of"
+        assert not [task for task in asyncio.all_tasks() if "Candidate.work" in repr(task)], (
+            "work goes on that nobody knows of"
+        )
 
     try:
         world.run_until_complete(story())
@@ -529,19 +611,26 @@ def play(stops: dict[str, list[Window]], hangs: dict[str, list[Window]], rates: 
         world.close()
     epochs = [epoch for _, _, epoch in did]
     assert epochs == sorted(epochs), "an earlier leader did something after a later one had begun"
-    assert len({(who, epoch) for _, who, epoch in did}) == len(set(epochs)), "two leaders in one epoch"
+    assert len({(who, epoch) for _, who, epoch in did}) == len(set(epochs)), (
+        "two leaders in one epoch"
+    )
     assert did[-1][0] > FAULTS_END_S + 35, "nobody works although nothing is in the way"
 
 
 @SIMULATED
 @given(hangs=of_each, rates=rates, seed=st.integers(0, 1 << 32))
-def test_never_two_at_work_whatever_requests_and_clocks_do(hangs: dict[str, list[Window]], rates: dict[str, float], seed: int) -> None:
+def test_never_two_at_work_whatever_requests_and_clocks_do(
+    hangs: dict[str, list[Window]], rates: dict[str, float], seed: int
+) -> None:
     play({}, hangs, rates, seed, fenced=False)
 
 
 @SIMULATED
 @given(stops=of_each, hangs=of_each, rates=rates, seed=st.integers(0, 1 << 32))
 def test_never_two_at_work_when_processes_are_stopped_too(
-    stops: dict[str, list[Window]], hangs: dict[str, list[Window]], rates: dict[str, float], seed: int
+    stops: dict[str, list[Window]],
+    hangs: dict[str, list[Window]],
+    rates: dict[str, float],
+    seed: int,
 ) -> None:
     play(stops, hangs, rates, seed, fenced=True)

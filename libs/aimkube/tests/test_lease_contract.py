@@ -13,7 +13,12 @@ from aimlab.apiserver import ApiServer
 from aimschema.resources import CONFIG_MAP, LEASE
 
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab"}}
-CONFIG = {"apiVersion": "v1", "kind": CONFIG_MAP.kind, "metadata": {"name": "a", "namespace": "lab"}, "data": {"a": "1"}}
+CONFIG = {
+    "apiVersion": "v1",
+    "kind": CONFIG_MAP.kind,
+    "metadata": {"name": "a", "namespace": "lab"},
+    "data": {"a": "1"},
+}
 
 
 @pytest.fixture
@@ -69,7 +74,9 @@ async def test_a_lease_is_made_taken_and_given_back(cluster: Cluster) -> None:
         await asyncio.wait({again})
 
 
-async def test_while_the_fence_is_closed_reads_pass_and_writes_wait(server: ApiServer, cluster: Cluster, tmp_path: Path) -> None:
+async def test_while_the_fence_is_closed_reads_pass_and_writes_wait(
+    server: ApiServer, cluster: Cluster, tmp_path: Path
+) -> None:
     await cluster.create(NAMESPACE)
     await cluster.create(CONFIG)
     opened = asyncio.Event()
@@ -82,7 +89,9 @@ async def test_while_the_fence_is_closed_reads_pass_and_writes_wait(server: ApiS
     writes = [
         asyncio.create_task(fenced.merge_patch(CONFIG_MAP, "lab", "a", {"data": {"a": "2"}})),
         asyncio.create_task(fenced.apply(CONFIG | {"data": {"c": "1"}}, manager="m")),
-        asyncio.create_task(fenced.create(CONFIG | {"metadata": {"name": "b", "namespace": "lab"}})),
+        asyncio.create_task(
+            fenced.create(CONFIG | {"metadata": {"name": "b", "namespace": "lab"}})
+        ),
     ]
     assert (await fenced.get(CONFIG_MAP, "lab", "a"))["data"] == {"a": "1"}
     assert len((await fenced.list(CONFIG_MAP, "lab")).items) == 1

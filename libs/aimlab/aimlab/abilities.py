@@ -36,9 +36,15 @@ async def find_out(cluster: Cluster, namespace: str) -> Abilities:
 
     Raises RuntimeError where the cluster has nodes of its own: its pods would be started there, and others' pods here. Raises KubeError.
     """
-    others = [node["metadata"]["name"] for node in (await cluster.list(NODE)).items if node["metadata"]["name"] != machine.NAME]
+    others = [
+        node["metadata"]["name"]
+        for node in (await cluster.list(NODE)).items
+        if node["metadata"]["name"] != machine.NAME
+    ]
     if others:
-        raise RuntimeError(f"the cluster has nodes of its own ({', '.join(others)}); needed is an API server without, as envtest's or one of a test")
+        raise RuntimeError(
+            f"the cluster has nodes of its own ({', '.join(others)}); needed is an API server without, as envtest's or one of a test"
+        )
     collects, runs_jobs, loopback, schedules, serves = await asyncio.gather(
         _collects(cluster, namespace),
         _runs_jobs(cluster, namespace),
@@ -46,7 +52,13 @@ async def find_out(cluster: Cluster, namespace: str) -> Abilities:
         _schedules(cluster, namespace),
         _serves(cluster, namespace),
     )
-    return Abilities(collects=collects, runs_jobs=runs_jobs, loopback_endpoints=loopback, schedules=schedules, serves=serves)
+    return Abilities(
+        collects=collects,
+        runs_jobs=runs_jobs,
+        loopback_endpoints=loopback,
+        schedules=schedules,
+        serves=serves,
+    )
 
 
 async def _collects(cluster: Cluster, namespace: str) -> bool:
@@ -71,12 +83,17 @@ NO_CONTAINER = {"containers": [{"name": "none", "image": "none"}]}
 async def _runs_jobs(cluster: Cluster, namespace: str) -> bool:
     """A Job controller says of a suspended Job that it is."""
     pod = {"restartPolicy": "Never"} | NO_CONTAINER
-    return await _gets_conditions(cluster, JOB, namespace, {"spec": {"suspend": True, "template": {"spec": pod}}})
+    return await _gets_conditions(
+        cluster, JOB, namespace, {"spec": {"suspend": True, "template": {"spec": pod}}}
+    )
 
 
 async def _schedules(cluster: Cluster, namespace: str) -> bool:
     """A scheduler says of a pod that fits nowhere that it does not."""
-    nowhere = {"nodeSelector": {"aimlab.local/nowhere": "true"}, "automountServiceAccountToken": False}
+    nowhere = {
+        "nodeSelector": {"aimlab.local/nowhere": "true"},
+        "automountServiceAccountToken": False,
+    }
     return await _gets_conditions(cluster, POD, namespace, {"spec": nowhere | NO_CONTAINER})
 
 
@@ -91,17 +108,28 @@ async def _serves(cluster: Cluster, namespace: str) -> bool:
         },
     }
     try:
-        return await _gets_conditions(cluster, INFERENCE_SERVICE, namespace, {"metadata": stopped, "spec": {"predictor": NO_CONTAINER}})
+        return await _gets_conditions(
+            cluster,
+            INFERENCE_SERVICE,
+            namespace,
+            {"metadata": stopped, "spec": {"predictor": NO_CONTAINER}},
+        )
     except NotFound:
         return False
 
 
-async def _gets_conditions(cluster: Cluster, resource: Resource, namespace: str, body: Body) -> bool:
+async def _gets_conditions(
+    cluster: Cluster, resource: Resource, namespace: str, body: Body
+) -> bool:
     try:
         async with asyncio.timeout(CONTROLLERS_WITHIN_S):
             while not await _is_made(cluster, resource, namespace, body):  # noqa: ASYNC110 (a controller makes it possible)
                 await asyncio.sleep(POLL_S)
-            while not (await cluster.get(resource, namespace, NAME)).get("status", {}).get("conditions"):  # noqa: ASYNC110 (a controller makes it true)
+            while (
+                not (await cluster.get(resource, namespace, NAME))
+                .get("status", {})
+                .get("conditions")
+            ):  # noqa: ASYNC110 (a controller makes it true)
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         return False
@@ -113,7 +141,12 @@ async def _gets_conditions(cluster: Cluster, resource: Resource, namespace: str,
 
 async def _takes_loopback_endpoints(cluster: Cluster, namespace: str) -> bool:
     try:
-        await _make(cluster, ENDPOINT_SLICE, namespace, {"addressType": "IPv4", "endpoints": [{"addresses": [machine.ADDRESS]}], "ports": []})
+        await _make(
+            cluster,
+            ENDPOINT_SLICE,
+            namespace,
+            {"addressType": "IPv4", "endpoints": [{"addresses": [machine.ADDRESS]}], "ports": []},
+        )
     except Invalid:
         return False
     await _remove(cluster, ENDPOINT_SLICE, namespace)
@@ -132,7 +165,12 @@ async def _is_made(cluster: Cluster, resource: Resource, namespace: str, body: B
 async def _make(cluster: Cluster, resource: Resource, namespace: str, body: Body) -> None:
     metadata = {"name": NAME, "namespace": namespace} | body.get("metadata", {})
     with suppress(AlreadyExists):
-        await cluster.create({"apiVersion": resource.api_version, "kind": resource.kind} | body | {"metadata": metadata}, resource=resource)
+        await cluster.create(
+            {"apiVersion": resource.api_version, "kind": resource.kind}
+            | body
+            | {"metadata": metadata},
+            resource=resource,
+        )
 
 
 async def _remove(cluster: Cluster, resource: Resource, namespace: str) -> None:

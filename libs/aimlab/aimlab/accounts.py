@@ -14,23 +14,36 @@ from aimlab.kinds import SERVICE_ACCOUNT, Body
 TOKEN_S = 30 * 86_400
 
 
-async def account_kubeconfigs(cluster: Cluster, api: Api, manifests: Iterable[Body], folder: Path) -> dict[str, Path]:
+async def account_kubeconfigs(
+    cluster: Cluster, api: Api, manifests: Iterable[Body], folder: Path
+) -> dict[str, Path]:
     """For each ServiceAccount among the manifests, by its name."""
     accounts = [body["metadata"] for body in manifests if body["kind"] == SERVICE_ACCOUNT.kind]
-    return {account["name"]: await account_kubeconfig(cluster, api, account, folder) for account in accounts}
+    return {
+        account["name"]: await account_kubeconfig(cluster, api, account, folder)
+        for account in accounts
+    }
 
 
 async def account_kubeconfig(cluster: Cluster, api: Api, account: Body, folder: Path) -> Path:
     """For a ServiceAccount, by its metadata, with a token from the TokenRequest API, which is where a pod has its own from."""
     tokens = replace(SERVICE_ACCOUNT, plural=f"{SERVICE_ACCOUNT.plural}/{account['name']}/token")
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"namespace": account["namespace"]}}
-    answer = await cluster.create({**request, "spec": {"expirationSeconds": TOKEN_S}}, resource=tokens)
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "metadata": {"namespace": account["namespace"]},
+    }
+    answer = await cluster.create(
+        {**request, "spec": {"expirationSeconds": TOKEN_S}}, resource=tokens
+    )
     path = folder / f"{account['name']}.kubeconfig"
     write_kubeconfig(path, api.url, token=answer["status"]["token"], ca_file=api.ca_file)
     return path
 
 
-def write_kubeconfig(path: Path, url: str, *, token: str = ADMIN_TOKEN, ca_file: Path | None = None) -> None:
+def write_kubeconfig(
+    path: Path, url: str, *, token: str = ADMIN_TOKEN, ca_file: Path | None = None
+) -> None:
     authority = {} if ca_file is None else {"certificate-authority": str(ca_file)}
     config = {
         "apiVersion": "v1",
@@ -52,6 +65,13 @@ def api_of(kubeconfig: Path) -> Api:
         return found
 
     context = named("contexts", "context", config["current-context"])
-    server, user = named("clusters", "cluster", context["cluster"]), named("users", "user", context["user"])
+    server, user = (
+        named("clusters", "cluster", context["cluster"]),
+        named("users", "user", context["user"]),
+    )
     authority = server.get("certificate-authority")
-    return Api(server["server"], user.get("token", ""), kubeconfig.parent / authority if authority else None)
+    return Api(
+        server["server"],
+        user.get("token", ""),
+        kubeconfig.parent / authority if authority else None,
+    )

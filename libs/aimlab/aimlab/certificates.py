@@ -56,13 +56,23 @@ def make_certificate(
     begins, ends = from_ or datetime.now(UTC) - CLOCK_SKEW, until or datetime.now(UTC) + GOOD_FOR
     issuer, issuer_key = authority.issuer() if authority else (subject, key)
     constraints = x509.BasicConstraints(ca=authority is None, path_length=None if authority else 0)
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), begins, ends)
+    builder = x509.CertificateBuilder(
+        issuer, subject, key.public_key(), x509.random_serial_number(), begins, ends
+    )
     signed = builder.add_extension(names, critical=False).add_extension(constraints, critical=True)
     made = Certificate(folder / f"{name}.crt", folder / f"{name}.key")
     folder.mkdir(parents=True, exist_ok=True)
-    made.certificate.write_bytes(signed.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    made.certificate.write_bytes(
+        signed.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    )
     made.key.touch(mode=0o600)
-    made.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()))
+    made.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
     return made
 
 

@@ -82,10 +82,14 @@ def patch_of(resource: Resource, body: Body, patch: Body, subresource: str | Non
 
 def delete_of(resource: Resource, body: Body, *, grace_period_s: int | None = None) -> Delete:
     metadata = body["metadata"]
-    return Delete(resource, metadata.get("namespace"), metadata["name"], metadata["uid"], grace_period_s)
+    return Delete(
+        resource, metadata.get("namespace"), metadata["name"], metadata["uid"], grace_period_s
+    )
 
 
-async def control(cluster: Cluster, mirror: Mirror, plan: Callable[[Objects, datetime], Step]) -> None:
+async def control(
+    cluster: Cluster, mirror: Mirror, plan: Callable[[Objects, datetime], Step]
+) -> None:
     """Runs `plan` now and after every change, for ever."""
     changed = mirror.listen()
     await mirror.loaded.wait()
@@ -127,9 +131,21 @@ async def carry_out(cluster: Cluster, write: Write) -> None:
         case Create(resource=resource, body=body):
             await cluster.create(body, resource=resource)
         case Patch():
-            await cluster.merge_patch(write.resource, write.namespace, write.name, write.body, subresource=write.subresource)
+            await cluster.merge_patch(
+                write.resource,
+                write.namespace,
+                write.name,
+                write.body,
+                subresource=write.subresource,
+            )
         case Delete():
-            await cluster.delete(write.resource, write.namespace, write.name, uid=write.uid, grace_period_s=write.grace_period_s)
+            await cluster.delete(
+                write.resource,
+                write.namespace,
+                write.name,
+                uid=write.uid,
+                grace_period_s=write.grace_period_s,
+            )
         case RemoveFolder(path=path):
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         case _:

@@ -27,7 +27,9 @@ POLL_S = 0.2
 
 
 @asynccontextmanager
-async def kube_apiserver(assets: Path, folder: Path, more: Iterable[str] = ALONE) -> AsyncIterator[Path]:
+async def kube_apiserver(
+    assets: Path, folder: Path, more: Iterable[str] = ALONE
+) -> AsyncIterator[Path]:
     """Runs both for as long as the block lasts; gives an administrator's kubeconfig. `more` are further flags of kube-apiserver.
 
     Raises RuntimeError naming what is missing or fails.
@@ -40,11 +42,17 @@ async def kube_apiserver(assets: Path, folder: Path, more: Iterable[str] = ALONE
     tokens = folder / "tokens.csv"
     tokens.write_text(f'{token},admin,admin,"system:masters"\n')
     kubeconfig = folder / "kubeconfig"
-    write_kubeconfig(kubeconfig, f"https://{HOST}:{port}", token=token, ca_file=certificate.certificate)
+    write_kubeconfig(
+        kubeconfig, f"https://{HOST}:{port}", token=token, ca_file=certificate.certificate
+    )
     async with Children(folder / "log") as children:
-        await children.start("etcd", [str(assets / "etcd"), *etcd_flags(folder / "etcd", client_port, peer_port)])
+        await children.start(
+            "etcd", [str(assets / "etcd"), *etcd_flags(folder / "etcd", client_port, peer_port)]
+        )
         flags = apiserver_flags(f"http://{HOST}:{client_port}", port, certificate, tokens)
-        process = await children.start("kube-apiserver", [str(assets / "kube-apiserver"), *flags, *more])
+        process = await children.start(
+            "kube-apiserver", [str(assets / "kube-apiserver"), *flags, *more]
+        )
         await _until_ready(process, kubeconfig, children.log_of("kube-apiserver"))
         yield kubeconfig
 
@@ -84,8 +92,13 @@ async def _until_ready(process: asyncio.subprocess.Process, kubeconfig: Path, lo
     """Ready as a whole: controllers that start before give up after 10 s."""
     api = api_of(kubeconfig)
     give_up, why = time.monotonic() + READY_WITHIN_S, ""
-    tls, headers = ssl.create_default_context(cafile=api.ca_file), {"Authorization": f"Bearer {api.token}"}
-    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=tls), trust_env=False) as client:
+    tls, headers = (
+        ssl.create_default_context(cafile=api.ca_file),
+        {"Authorization": f"Bearer {api.token}"},
+    )
+    async with aiohttp.ClientSession(
+        headers=headers, connector=aiohttp.TCPConnector(ssl=tls), trust_env=False
+    ) as client:
         while True:
             try:
                 async with client.get(f"{api.url}/readyz") as answer:

@@ -17,13 +17,21 @@ NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpo
 SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")
 RBAC_KINDS = (
     Resource("ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False),
-    Resource("ClusterRoleBinding", "rbac.authorization.k8s.io", "v1", "clusterrolebindings", namespaced=False),
+    Resource(
+        "ClusterRoleBinding",
+        "rbac.authorization.k8s.io",
+        "v1",
+        "clusterrolebindings",
+        namespaced=False,
+    ),
     Resource("Role", "rbac.authorization.k8s.io", "v1", "roles"),
     Resource("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
 )
 DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments")
 STATEFUL_SET = Resource("StatefulSet", "apps", "v1", "statefulsets")
-GATEWAY_CLASS = Resource("GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False)
+GATEWAY_CLASS = Resource(
+    "GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False
+)
 
 
 def stamp(time: datetime) -> str:
@@ -56,17 +64,32 @@ def is_over(pod: Body) -> bool:
 def owner_reference(body: Body) -> Body:
     """The reference by which `body` controls what is made for it."""
     metadata = body["metadata"]
-    named = {"apiVersion": body["apiVersion"], "kind": body["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+    named = {
+        "apiVersion": body["apiVersion"],
+        "kind": body["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
     return named | {"controller": True, "blockOwnerDeletion": True}
 
 
 def is_owned(body: Body, owner_uid: str) -> bool:
-    return any(reference.get("uid") == owner_uid for reference in body["metadata"].get("ownerReferences", []))
+    return any(
+        reference.get("uid") == owner_uid
+        for reference in body["metadata"].get("ownerReferences", [])
+    )
 
 
 def condition_of(body: Body, kind: str) -> Body | None:
     """The condition of that type, None where there is none."""
-    return next((item for item in body.get("status", {}).get("conditions") or [] if item.get("type") == kind), None)
+    return next(
+        (
+            item
+            for item in body.get("status", {}).get("conditions") or []
+            if item.get("type") == kind
+        ),
+        None,
+    )
 
 
 def is_true(body: Body, kind: str) -> bool:
@@ -74,9 +97,15 @@ def is_true(body: Body, kind: str) -> bool:
     return found is not None and found.get("status") == "True"
 
 
-def condition(body: Body, kind: str, status: str, now: datetime, *, reason: str = "", message: str = "") -> Body:
+def condition(
+    body: Body, kind: str, status: str, now: datetime, *, reason: str = "", message: str = ""
+) -> Body:
     """A condition whose lastTransitionTime moves only when `status` differs from what `body` says."""
     before = condition_of(body, kind)
-    since = before.get("lastTransitionTime") if before is not None and before.get("status") == status else None
+    since = (
+        before.get("lastTransitionTime")
+        if before is not None and before.get("status") == status
+        else None
+    )
     made: Body = {"type": kind, "status": status, "lastTransitionTime": since or stamp(now)}
     return made | ({"reason": reason} if reason else {}) | ({"message": message} if message else {})

@@ -64,7 +64,9 @@ class Lab:
 
 
 @asynccontextmanager
-async def laptop(state_dir: Path, manifests: Iterable[Body], kubeconfig: Path | None = None) -> AsyncIterator[Lab]:
+async def laptop(
+    state_dir: Path, manifests: Iterable[Body], kubeconfig: Path | None = None
+) -> AsyncIterator[Lab]:
     """Runs a laptop cluster that has `manifests` (CRDs, ServiceAccounts and their roles) for as long as the block lasts.
 
     With `kubeconfig` it is on an API server that is there, else on a double.
@@ -86,7 +88,9 @@ async def laptop(state_dir: Path, manifests: Iterable[Body], kubeconfig: Path | 
             started = starting.create_task(_start_cluster(stack, children, cluster, plan))
         accounts, gateway = started.result()
         registry = await stack.enter_async_context(Registry())
-        yield Lab(state_dir, place, accounts, cluster, children, s3.result(), models, registry, gateway)
+        yield Lab(
+            state_dir, place, accounts, cluster, children, s3.result(), models, registry, gateway
+        )
 
 
 def _lay_out(state_dir: Path) -> None:
@@ -113,18 +117,35 @@ class Plan:
     theirs: bool
 
 
-async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan) -> tuple[dict[str, Path], Gateway | None]:
+async def _start_cluster(
+    stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan
+) -> tuple[dict[str, Path], Gateway | None]:
     """Namespace, kinds and accounts, then the node and the KServe stand-in, then the gateway where there can be one."""
     with contextlib.suppress(AlreadyExists):
-        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+        await cluster.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
+        )
     able = await find_out(cluster, SYSTEM_NAMESPACE) if plan.theirs else DOUBLE
     made = await define(cluster, (*bundled(), *plan.manifests))
     if plan.theirs:
-        made += [(NODE, None, machine.NAME), *((STORAGE_CLASS, None, one["metadata"]["name"]) for one in claims.STORAGE_CLASSES)]
+        made += [
+            (NODE, None, machine.NAME),
+            *((STORAGE_CLASS, None, one["metadata"]["name"]) for one in claims.STORAGE_CLASSES),
+        ]
         stack.push_async_callback(remove, cluster, made)
     where = ["--kubeconfig", str(plan.kubeconfig)]
-    there = {JOBS: able.runs_jobs, WORKLOADS: able.runs_jobs, OWNERS: able.collects, SCHEDULER: able.schedules}
-    node = ["--state", str(plan.state_dir / "node"), "--images", str(plan.state_dir / "images.json")]
+    there = {
+        JOBS: able.runs_jobs,
+        WORKLOADS: able.runs_jobs,
+        OWNERS: able.collects,
+        SCHEDULER: able.schedules,
+    }
+    node = [
+        "--state",
+        str(plan.state_dir / "node"),
+        "--images",
+        str(plan.state_dir / "images.json"),
+    ]
     node += ["--controllers", *(name for name, is_there in there.items() if not is_there)]
     pod_network = not able.loopback_endpoints and has_pod_network()
     if pod_network:
@@ -139,7 +160,9 @@ async def _start_cluster(stack: AsyncExitStack, children: Children, cluster: Clu
     accounts = await account_kubeconfigs(cluster, api, plan.manifests, plan.state_dir)
     if not able.loopback_endpoints and not pod_network:
         return accounts, None
-    return accounts, await stack.enter_async_context(traefik(cluster, api, namespace=SYSTEM_NAMESPACE, folder=plan.state_dir / "log"))
+    return accounts, await stack.enter_async_context(
+        traefik(cluster, api, namespace=SYSTEM_NAMESPACE, folder=plan.state_dir / "log")
+    )
 
 
 async def define(cluster: Cluster, manifests: Collection[Body]) -> list[Made]:
@@ -176,7 +199,9 @@ async def _until_established(cluster: Cluster, name: str) -> None:
             while not is_true(await cluster.get(CRD, None, name), "Established"):  # noqa: ASYNC110 (the server makes it true)
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
-        raise RuntimeError(f"the API server does not serve {name} within {READY_WITHIN_S:g} s") from None
+        raise RuntimeError(
+            f"the API server does not serve {name} within {READY_WITHIN_S:g} s"
+        ) from None
 
 
 async def start_double(children: Children, *, bare: bool = False) -> str:
@@ -184,12 +209,21 @@ async def start_double(children: Children, *, bare: bool = False) -> str:
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     how = ["--bare"] if bare else []
-    process = await children.start("apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port), *how])
-    await until_answers(process, f"{url}/readyz", f"the API server; its log is {children.log_of('apiserver')}")
+    process = await children.start(
+        "apiserver", [sys.executable, "-m", "aimlab.apiserver", "--port", str(port), *how]
+    )
+    await until_answers(
+        process, f"{url}/readyz", f"the API server; its log is {children.log_of('apiserver')}"
+    )
     return url
 
 
-async def until_answers(process: asyncio.subprocess.Process, url: str, what: str, within_s: float | None = READY_WITHIN_S) -> None:
+async def until_answers(
+    process: asyncio.subprocess.Process,
+    url: str,
+    what: str,
+    within_s: float | None = READY_WITHIN_S,
+) -> None:
     """Waits until `url` answers 200 (`within_s` None: for ever). Raises RuntimeError where the process ends or the time is over."""
     give_up = float("inf") if within_s is None else time.monotonic() + within_s
     async with aiohttp.ClientSession(trust_env=False) as client:
@@ -203,9 +237,13 @@ async def until_answers(process: asyncio.subprocess.Process, url: str, what: str
             await asyncio.sleep(POLL_S)
 
 
-async def install(cluster: Cluster, api: Api, manifests: Collection[Body], folder: Path) -> dict[str, Path]:
+async def install(
+    cluster: Cluster, api: Api, manifests: Collection[Body], folder: Path
+) -> dict[str, Path]:
     """Make the control plane's namespace and the manifests in it; gives a kubeconfig for each ServiceAccount among them, by its name."""
     with contextlib.suppress(AlreadyExists):
-        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+        await cluster.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
+        )
     await define(cluster, manifests)
     return await account_kubeconfigs(cluster, api, manifests, folder)

@@ -37,7 +37,10 @@ class Objects:
     def all(self, resource: Resource, namespace: str | None = None) -> list[Body]:
         """Oldest first, equal ages by name: the same order in every pass."""
         bodies = self._of.get(resource.kind, {}).values()
-        return sorted((body for body in bodies if namespace in (None, body["metadata"].get("namespace"))), key=_age)
+        return sorted(
+            (body for body in bodies if namespace in (None, body["metadata"].get("namespace"))),
+            key=_age,
+        )
 
 
 class Mirror:

@@ -57,7 +57,10 @@ def answer_with(answers: Mapping[str, str]) -> None:
     held = ctypes.create_string_buffer(b"".join(instructions))
     program = _Program(len(instructions), ctypes.addressof(held))
     libc = ctypes.CDLL(None, use_errno=True)
-    for arguments in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program))):
+    for arguments in (
+        (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+        (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program)),
+    ):
         if libc.prctl(*arguments):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 

@@ -75,7 +75,9 @@ class Children:
     `env` is added to the environment of each.
     """
 
-    def __init__(self, log_dir: Path, *, grace_s: float = 5.0, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, log_dir: Path, *, grace_s: float = 5.0, env: Mapping[str, str] | None = None
+    ) -> None:
         self._log_dir = log_dir
         self._grace_s = grace_s
         self._env = dict(env or {})
@@ -85,17 +87,26 @@ class Children:
         self._log_dir.mkdir(parents=True, exist_ok=True)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.stop_all()
 
     def log_of(self, name: str) -> Path:
         return self._log_dir / f"{name}.log"
 
-    async def start(self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    async def start(
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None
+    ) -> asyncio.subprocess.Process:
         """`env` is added to this process's own environment. Raises OSError where the command cannot be run, ValueError for a name in use."""
         if name in self.running:
             raise ValueError(f"a process named {name} is running")
-        process = await start(Program(argv, self.log_of(name), env=os.environ | self._env | dict(env or {})))
+        process = await start(
+            Program(argv, self.log_of(name), env=os.environ | self._env | dict(env or {}))
+        )
         self.running[name] = process
         return process
 
@@ -112,7 +123,9 @@ class Children:
 
     async def first_end(self) -> tuple[str, int]:
         """Waits until any of them ends; its name and exit code."""
-        waits = {asyncio.create_task(process.wait()): name for name, process in self.running.items()}
+        waits = {
+            asyncio.create_task(process.wait()): name for name, process in self.running.items()
+        }
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             ended = next(iter(done))

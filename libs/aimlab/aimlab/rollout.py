@@ -79,7 +79,9 @@ def decide(wanted: str, strategy: Strategy, replicas: int, pods: Sequence[Replic
     return Rollout(create, tuple(pod.name for pod in [*surplus, *leaving]))
 
 
-def _old_to_delete(strategy: Strategy, replicas: int, new: Sequence[Replica], old: Sequence[Replica]) -> list[Replica]:
+def _old_to_delete(
+    strategy: Strategy, replicas: int, new: Sequence[Replica], old: Sequence[Replica]
+) -> list[Replica]:
     at_least = replicas - min(strategy.unavailable, replicas)
     ready_new = sum(pod.ready for pod in new)
     ready_old = [pod for pod in old if pod.ready]

@@ -9,7 +9,9 @@ from collections.abc import Coroutine
 
 def run_until_told(work: Coroutine[None, None, None]) -> None:
     """Runs `work`; SIGTERM and SIGINT cancel it and wait for it to clean up."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     asyncio.run(_until_told(work))
 
 

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from aimschema import subjects
-from aimschema.messages import ActionTaken, DeadLetter, KindSynced, Message, ObjectChanged, ObjectDeleted, Progress, StatusReported
+from aimschema.messages import (
+    ActionTaken,
+    DeadLetter,
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    Progress,
+    StatusReported,
+)
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -37,7 +46,15 @@ _CONSTRAINTS = frozenset(
         "maxItems",
         "uniqueItems",
     }
-    | {"minItems", "maxItems", "uniqueItems", "format", "contentEncoding", "minProperties", "maxProperties"}
+    | {
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "format",
+        "contentEncoding",
+        "minProperties",
+        "maxProperties",
+    }
 )
 FAMILIES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     subjects.OBJECT: (ObjectChanged, ObjectDeleted),
@@ -71,7 +88,9 @@ class Breach(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        return f"{self.rule}: {self.message}{f' field {self.field}' if self.field else ''}: {self.why}"
+        return (
+            f"{self.rule}: {self.message}{f' field {self.field}' if self.field else ''}: {self.why}"
+        )
 
 
 def tag(message: type[msgspec.Struct]) -> str:
@@ -81,13 +100,23 @@ def tag(message: type[msgspec.Struct]) -> str:
 
 def schemas() -> dict[str, Schema]:
     """By type, the JSON Schema (2020-12) of every message."""
-    found = {tag(message): {"$schema": DIALECT, "$id": f"{tag(message)}{SUFFIX}", **msgspec.json.schema(message)} for message in MESSAGES}
+    found = {
+        tag(message): {
+            "$schema": DIALECT,
+            "$id": f"{tag(message)}{SUFFIX}",
+            **msgspec.json.schema(message),
+        }
+        for message in MESSAGES
+    }
     return msgspec.json.decode(msgspec.json.encode(found), type=dict[str, Schema])
 
 
 def read(folder: Path) -> dict[str, Schema]:
     """The schemas of a folder, by type."""
-    return {path.name.removesuffix(SUFFIX): json.loads(path.read_text()) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    return {
+        path.name.removesuffix(SUFFIX): json.loads(path.read_text())
+        for path in sorted(folder.glob(f"*{SUFFIX}"))
+    }
 
 
 def compare(old: dict[str, Schema], new: dict[str, Schema]) -> list[Breach]:
@@ -95,7 +124,14 @@ def compare(old: dict[str, Schema], new: dict[str, Schema]) -> list[Breach]:
     found = []
     for name, schema in old.items():
         if name not in new:
-            found.append(Breach("MESSAGE_REMOVED", name, "", "it is stored, and services of the former version send it; keep it"))
+            found.append(
+                Breach(
+                    "MESSAGE_REMOVED",
+                    name,
+                    "",
+                    "it is stored, and services of the former version send it; keep it",
+                )
+            )
         else:
             found += _Comparison(name, schema, new[name]).between(schema, new[name], "")
     return found
@@ -111,21 +147,35 @@ class _Comparison:
     def between(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
         before, after = _alternatives(old, self._old), _alternatives(new, self._new)
         if missing := before.keys() - after.keys():
-            yield self._breach("TYPE_NARROWED", field, f"stored messages have {_words(missing)}, which new readers refuse")
+            yield self._breach(
+                "TYPE_NARROWED",
+                field,
+                f"stored messages have {_words(missing)}, which new readers refuse",
+            )
         if added := after.keys() - before.keys():
-            yield self._breach("TYPE_WIDENED", field, f"new messages may have {_words(added)}, which readers of the former version refuse")
+            yield self._breach(
+                "TYPE_WIDENED",
+                field,
+                f"new messages may have {_words(added)}, which readers of the former version refuse",
+            )
         for kind in sorted(before.keys() & after.keys()):
             yield from self._same_type(before[kind], after[kind], field)
 
     def _same_type(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
         was, now = old.get("enum"), new.get("enum")
         if was != now:
-            yield self._breach("VALUES_CHANGED", field, f"it could be {_words(was or ['anything'])}, and now {_words(now or ['anything'])}")
+            yield self._breach(
+                "VALUES_CHANGED",
+                field,
+                f"it could be {_words(was or ['anything'])}, and now {_words(now or ['anything'])}",
+            )
         if "items" in old and "items" in new:
             yield from self.between(old["items"], new["items"], f"{field}[]")
         places = old.get("prefixItems", []), new.get("prefixItems", [])
         if len(places[0]) != len(places[1]):
-            yield self._breach("TYPE_NARROWED", field, f"it had {len(places[0])} places, and now {len(places[1])}")
+            yield self._breach(
+                "TYPE_NARROWED", field, f"it had {len(places[0])} places, and now {len(places[1])}"
+            )
         for index, (before, after) in enumerate(zip(*places, strict=False)):
             yield from self.between(before, after, f"{field}[{index}]")
         yield from self._constraints(old, new, field)
@@ -136,10 +186,16 @@ class _Comparison:
         if isinstance(was, dict) and isinstance(now, dict):
             yield from self.between(was, now, f"{field}.*")
         elif now is False and was is not False:
-            yield self._breach("CLOSED", field, "a field of a later version would make the message unreadable")
+            yield self._breach(
+                "CLOSED", field, "a field of a later version would make the message unreadable"
+            )
         for word in sorted(_CONSTRAINTS & (old.keys() | new.keys())):
             if old.get(word) != new.get(word):
-                yield self._breach("CONSTRAINT_CHANGED", field, f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}")
+                yield self._breach(
+                    "CONSTRAINT_CHANGED",
+                    field,
+                    f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}",
+                )
 
     def _fields(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
         was, now = old.get("properties", {}), new.get("properties", {})
@@ -147,17 +203,35 @@ class _Comparison:
         for name in was:
             path = f"{field}.{name}".lstrip(".")
             if name not in now:
-                yield self._breach("FIELD_REMOVED", path, "readers of the former version would take it for left out; keep it")
+                yield self._breach(
+                    "FIELD_REMOVED",
+                    path,
+                    "readers of the former version would take it for left out; keep it",
+                )
                 continue
             if name in must - must_now:
-                yield self._breach("FIELD_MADE_OPTIONAL", path, "readers of the former version cannot read a message without it")
+                yield self._breach(
+                    "FIELD_MADE_OPTIONAL",
+                    path,
+                    "readers of the former version cannot read a message without it",
+                )
             if name in must_now - must:
-                yield self._breach("FIELD_REQUIRED", path, "stored messages may lack it; give it a default")
+                yield self._breach(
+                    "FIELD_REQUIRED", path, "stored messages may lack it; give it a default"
+                )
             if name not in must | must_now and was[name].get("default") != now[name].get("default"):
-                yield self._breach("DEFAULT_CHANGED", path, "messages without it would mean another thing than when they were sent")
+                yield self._breach(
+                    "DEFAULT_CHANGED",
+                    path,
+                    "messages without it would mean another thing than when they were sent",
+                )
             yield from self.between(was[name], now[name], path)
         for name in sorted((now.keys() - was.keys()) & must_now):
-            yield self._breach("FIELD_REQUIRED", f"{field}.{name}".lstrip("."), "stored messages do not have it; give it a default")
+            yield self._breach(
+                "FIELD_REQUIRED",
+                f"{field}.{name}".lstrip("."),
+                "stored messages do not have it; give it a default",
+            )
 
     def _breach(self, rule: str, field: str, why: str) -> Breach:
         return Breach(rule, self._message, field, why)
@@ -168,7 +242,11 @@ def _alternatives(schema: Schema, definitions: Schema) -> dict[str, Schema]:
     if "$ref" in schema:
         return _alternatives(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" in schema:
-        return {kind: found for each in schema["anyOf"] for kind, found in _alternatives(each, definitions).items()}
+        return {
+            kind: found
+            for each in schema["anyOf"]
+            for kind, found in _alternatives(each, definitions).items()
+        }
     if "type" in schema:
         kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         return dict.fromkeys(kinds, schema)
@@ -185,7 +263,9 @@ def write(folder: Path) -> None:
     for path in folder.glob(f"*{SUFFIX}"):
         path.unlink()
     for name, schema in schemas().items():
-        (folder / f"{name}{SUFFIX}").write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+        (folder / f"{name}{SUFFIX}").write_text(
+            json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        )
 
 
 def release(folder: Path, version: str) -> None:
@@ -200,7 +280,11 @@ def check(folder: Path) -> list[str]:
     """What of the schemas in `folder` breaks with a released version, in lines for a person."""
     now = read(folder)
     versions = sorted(path for path in (folder / "released").iterdir() if path.is_dir())
-    return [f"refused by {path.name}: {breach}" for path in versions for breach in compare(read(path), now)]
+    return [
+        f"refused by {path.name}: {breach}"
+        for path in versions
+        for breach in compare(read(path), now)
+    ]
 
 
 def main(arguments: list[str]) -> int:
@@ -218,7 +302,9 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"usage: python -m aimschema.contracts {main.__doc__}\n")
             return 2
     refused = check(folder)
-    sys.stdout.write("".join(f"{line}\n" for line in refused) or "compatible with every released version\n")
+    sys.stdout.write(
+        "".join(f"{line}\n" for line in refused) or "compatible with every released version\n"
+    )
     return 1 if refused else 0
 
 

@@ -16,8 +16,25 @@ Schema = dict[str, Any]
 LOWER = ("maxLength", "maximum", "maxItems", "maxProperties")
 HIGHER = ("minLength", "minimum", "minItems", "minProperties")
 FIXED = (
-    *("pattern", "format", "nullable", "multipleOf", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "allOf", "anyOf", "oneOf", "not"),
-    *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-int-or-string"),
+    *(
+        "pattern",
+        "format",
+        "nullable",
+        "multipleOf",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "uniqueItems",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+    ),
+    *(
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-map-type",
+        "x-kubernetes-int-or-string",
+    ),
     *("x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"),
 )
 
@@ -25,7 +42,9 @@ FIXED = (
 def compare(old: Schema, new: Schema) -> list[Breach]:
     """What of a CRD breaks with objects that an older version of it let in. Both as YAML-ready documents."""
     kind = str(old["spec"]["names"]["kind"])
-    return [Breach(rule, kind, field, why) for rule, field, why in _definition(old["spec"], new["spec"])]
+    return [
+        Breach(rule, kind, field, why) for rule, field, why in _definition(old["spec"], new["spec"])
+    ]
 
 
 def _definition(old: Schema, new: Schema) -> Iterator[tuple[str, str, str]]:
@@ -42,10 +61,16 @@ def _definition(old: Schema, new: Schema) -> Iterator[tuple[str, str, str]]:
             yield "VERSION_REMOVED", version["name"], "clients and manifests ask for it"
             continue
         if version["storage"] and not there["storage"]:
-            yield "STORAGE_CHANGED", version["name"], "stored objects have to be converted, and nothing here does that"
+            yield (
+                "STORAGE_CHANGED",
+                version["name"],
+                "stored objects have to be converted, and nothing here does that",
+            )
         if version.get("subresources", {}).keys() - there.get("subresources", {}).keys():
             yield "SUBRESOURCE_REMOVED", version["name"], "status writes would be refused"
-        yield from _schema(version["schema"]["openAPIV3Schema"], there["schema"]["openAPIV3Schema"], "")
+        yield from _schema(
+            version["schema"]["openAPIV3Schema"], there["schema"]["openAPIV3Schema"], ""
+        )
 
 
 def _schema(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str]]:
@@ -55,23 +80,41 @@ def _schema(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
     yield from _fields(old, new, path)
     for word, step in (("items", "[]"), ("additionalProperties", ".*")):
         if isinstance(old.get(word), dict) != isinstance(new.get(word), dict):
-            yield "TYPE_CHANGED", f"{path}{step}", f"{word} was {'there' if word in old else 'not there'}"
+            yield (
+                "TYPE_CHANGED",
+                f"{path}{step}",
+                f"{word} was {'there' if word in old else 'not there'}",
+            )
         elif isinstance(old.get(word), dict):
             yield from _schema(old[word], new[word], f"{path}{step}")
 
 
 def _limits(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str]]:
     """Values that were allowed and are not any more."""
-    if "enum" in new and (gone := set(old.get("enum", ())) - set(new["enum"]) or ({"anything"} if "enum" not in old else set())):
+    if "enum" in new and (
+        gone := set(old.get("enum", ())) - set(new["enum"])
+        or ({"anything"} if "enum" not in old else set())
+    ):
         yield "VALUE_REMOVED", path, f"objects may have {', '.join(sorted(map(str, gone)))}"
     for word in (*LOWER, *HIGHER):
         was, now = old.get(word), new.get(word)
         if now is not None and (was is None or (now < was if word in LOWER else now > was)):
-            yield "TIGHTENED", path, f"{word} was {'not there' if was is None else was}, and now is {now}"
+            yield (
+                "TIGHTENED",
+                path,
+                f"{word} was {'not there' if was is None else was}, and now is {now}",
+            )
     for word in FIXED:
         if new.get(word) != old.get(word) and not (word == "pattern" and word not in new):
-            yield "TIGHTENED", path, f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}"
-    before, after = ([_checked(rule) for rule in schema.get("x-kubernetes-validations", ())] for schema in (old, new))
+            yield (
+                "TIGHTENED",
+                path,
+                f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}",
+            )
+    before, after = (
+        [_checked(rule) for rule in schema.get("x-kubernetes-validations", ())]
+        for schema in (old, new)
+    )
     for rule in after:
         if rule not in before:
             yield "RULE_ADDED", path, f"objects were let in without it: {rule['rule']}"
@@ -79,19 +122,35 @@ def _limits(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
 
 def _checked(rule: Schema) -> Schema:
     """What of a rule decides, without the words that are said when it does not hold."""
-    return {name: value for name, value in rule.items() if name not in {"message", "messageExpression", "reason", "fieldPath"}}
+    return {
+        name: value
+        for name, value in rule.items()
+        if name not in {"message", "messageExpression", "reason", "fieldPath"}
+    }
 
 
 def _fields(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str]]:
     was, now = old.get("properties", {}), new.get("properties", {})
     for name in was.keys() - now.keys():
         if not new.get("x-kubernetes-preserve-unknown-fields"):
-            yield "FIELD_REMOVED", f"{path}.{name}".lstrip("."), "what objects have there would be pruned"
+            yield (
+                "FIELD_REMOVED",
+                f"{path}.{name}".lstrip("."),
+                "what objects have there would be pruned",
+            )
     for name in set(new.get("required", ())) - set(old.get("required", ())):
         if "default" not in now.get(name, {}):
-            yield "FIELD_REQUIRED", f"{path}.{name}".lstrip("."), "objects need not have it; give it a default"
+            yield (
+                "FIELD_REQUIRED",
+                f"{path}.{name}".lstrip("."),
+                "objects need not have it; give it a default",
+            )
     for name in was.keys() & now.keys():
         field = f"{path}.{name}".lstrip(".")
         if was[name].get("default") != now[name].get("default"):
-            yield "DEFAULT_CHANGED", field, f"it was {was[name].get('default', 'not there')}, which objects without it were meant to have"
+            yield (
+                "DEFAULT_CHANGED",
+                field,
+                f"it was {was[name].get('default', 'not there')}, which objects without it were meant to have",
+            )
         yield from _schema(was[name], now[name], field)

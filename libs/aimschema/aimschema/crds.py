@@ -14,8 +14,26 @@ from aimschema.kinds import KINDS, Kind
 from aimschema.resources import AIM_GROUP, AIM_VERSION, RESOURCES
 
 _KEPT = frozenset(
-    {"type", "description", "enum", "default", "minLength", "maxLength", "minimum", "maximum", "pattern", "format", "maxItems", "required"}
-    | {"x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-int-or-string"}
+    {
+        "type",
+        "description",
+        "enum",
+        "default",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "pattern",
+        "format",
+        "maxItems",
+        "required",
+    }
+    | {
+        "x-kubernetes-validations",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-int-or-string",
+    }
 )
 
 
@@ -24,7 +42,12 @@ def crd(kind: type[Kind]) -> dict[str, Any]:
     resource = RESOURCES[kind.__name__]
     schema = kind.model_json_schema(by_alias=True)
     has_status = "status" in kind.model_fields
-    names = {"kind": resource.kind, "listKind": f"{resource.kind}List", "plural": resource.plural, "singular": resource.kind.lower()}
+    names = {
+        "kind": resource.kind,
+        "listKind": f"{resource.kind}List",
+        "plural": resource.plural,
+        "singular": resource.kind.lower(),
+    }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -38,7 +61,10 @@ def crd(kind: type[Kind]) -> dict[str, Any]:
                     "name": AIM_VERSION,
                     "served": True,
                     "storage": True,
-                    "additionalPrinterColumns": [c.model_dump(by_alias=True, exclude_defaults=True) | {"type": c.type} for c in kind.columns],
+                    "additionalPrinterColumns": [
+                        c.model_dump(by_alias=True, exclude_defaults=True) | {"type": c.type}
+                        for c in kind.columns
+                    ],
                     **({"subresources": {"status": {}}} if has_status else {}),
                     "schema": {"openAPIV3Schema": _root(kind, schema)},
                 }
@@ -71,7 +97,9 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
     if node.get("type") == "integer":
         node.setdefault("format", "int64" if "maximum" not in node else "int32")
     if "properties" in flat:
-        node["properties"] = {name: _structural(part, definitions) for name, part in flat["properties"].items()}
+        node["properties"] = {
+            name: _structural(part, definitions) for name, part in flat["properties"].items()
+        }
     if "items" in flat:
         node["items"] = _structural(flat["items"], definitions)
     return node

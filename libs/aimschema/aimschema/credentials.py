@@ -31,8 +31,15 @@ def credential_env(config: ConfigSpec | None) -> list[dict[str, Any]]:
 
 def pull_secrets(config: ConfigSpec | None) -> list[dict[str, str]]:
     """imagePullSecrets of pods that run AIM images."""
-    return [{"name": name} for name in config.images.image_pull_secrets] if config is not None and config.images is not None else []
+    return (
+        [{"name": name} for name in config.images.image_pull_secrets]
+        if config is not None and config.images is not None
+        else []
+    )
 
 
 def _from_secret(name: str, selector: SecretKeySelector) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"secretKeyRef": selector.model_dump(by_alias=True, exclude_none=True)}}
+    return {
+        "name": name,
+        "valueFrom": {"secretKeyRef": selector.model_dump(by_alias=True, exclude_none=True)},
+    }

@@ -83,7 +83,9 @@ def _checked(element: Any, most_bytes: int) -> Discovered:
     except RecursionError as error:
         raise ValueError("the profile is nested too deeply") from error
     if len(encoded) > most_bytes:
-        raise ValueError(f"the profile is {len(encoded)} bytes long; at most {LARGEST_ELEMENT_BYTES} are taken")
+        raise ValueError(
+            f"the profile is {len(encoded)} bytes long; at most {LARGEST_ELEMENT_BYTES} are taken"
+        )
     try:
         found = msgspec.convert(_without_nulls(msgspec.json.decode(encoded)), type=Discovered)
     except msgspec.ValidationError as error:
@@ -91,12 +93,23 @@ def _checked(element: Any, most_bytes: int) -> Discovered:
     if not found.models:
         raise ValueError("the profile names no models")
     for model in found.models:
-        if not _SOURCE.fullmatch(model.source) or len(model.source) > 1024 or ".." in model.source.split("/") or not model.source.isprintable():
-            raise ValueError(f"source {model.source[:200]!r} is not of the form hf://owner/name or s3://bucket/prefix")
+        if (
+            not _SOURCE.fullmatch(model.source)
+            or len(model.source) > 1024
+            or ".." in model.source.split("/")
+            or not model.source.isprintable()
+        ):
+            raise ValueError(
+                f"source {model.source[:200]!r} is not of the form hf://owner/name or s3://bucket/prefix"
+            )
         if len(model.name) > 1024 or not _NAME.fullmatch(model.name):
-            raise ValueError(f"model name {model.name[:200]!r} may have letters, digits and . _ : + / @ - only")
+            raise ValueError(
+                f"model name {model.name[:200]!r} may have letters, digits and . _ : + / @ - only"
+            )
         if not 0 <= model.size_gb <= LARGEST_SIZE_GIB:
-            raise ValueError(f"size_gb of {model.source[:200]!r} is not between 0 and {LARGEST_SIZE_GIB}")
+            raise ValueError(
+                f"size_gb of {model.source[:200]!r} is not between 0 and {LARGEST_SIZE_GIB}"
+            )
     return found
 
 
@@ -104,7 +117,9 @@ def _without_nulls(value: Any) -> Any:
     """A null says the same as leaving the field out; engine arguments and variables are handed on as they are."""
     if isinstance(value, dict):
         return {
-            name: part if name in {"engine_args", "env_vars"} and part is not None else _without_nulls(part)
+            name: part
+            if name in {"engine_args", "env_vars"} and part is not None
+            else _without_nulls(part)
             for name, part in value.items()
             if part is not None
         }
@@ -125,7 +140,9 @@ def recorded_images(data: Any) -> list[str]:
     except (TypeError, ValueError, RecursionError):
         images = []
     inspected = data.get(IMAGE_KEY)
-    return [*images, inspected] if isinstance(inspected, str) and inspected not in images else images
+    return (
+        [*images, inspected] if isinstance(inspected, str) and inspected not in images else images
+    )
 
 
 def with_image(images: list[str], image: str) -> list[str]:
@@ -146,6 +163,11 @@ def from_config_map(body: dict[str, Any]) -> Discovered | None:
         return None
     try:
         element = msgspec.json.decode(data[RESULT_KEY])
-        return _checked(element, LARGEST_ELEMENT_BYTES + _DEFAULTS_BYTES + _DEFAULTS_OF_MODEL_BYTES * len(element["models"]))
+        return _checked(
+            element,
+            LARGEST_ELEMENT_BYTES
+            + _DEFAULTS_BYTES
+            + _DEFAULTS_OF_MODEL_BYTES * len(element["models"]),
+        )
     except (KeyError, TypeError, ValueError, RecursionError, OverflowError):
         return None

@@ -20,7 +20,11 @@ MOST_CONDITIONS = 32
 
 def rule(expression: str, message: str, field_path: str | None = None) -> dict[str, str]:
     """One entry of x-kubernetes-validations (KEP-2876)."""
-    return {"rule": expression, "message": message, **({} if field_path is None else {"fieldPath": field_path})}
+    return {
+        "rule": expression,
+        "message": message,
+        **({} if field_path is None else {"fieldPath": field_path}),
+    }
 
 
 def validations(*rules: dict[str, str], **extra: Any) -> dict[str, Any]:
@@ -28,7 +32,10 @@ def validations(*rules: dict[str, str], **extra: Any) -> dict[str, Any]:
 
 
 def immutable(field: str, **extra: Any) -> dict[str, Any]:
-    return validations(rule("self == oldSelf", f"{field} is immutable: delete the object and make a new one"), **extra)
+    return validations(
+        rule("self == oldSelf", f"{field} is immutable: delete the object and make a new one"),
+        **extra,
+    )
 
 
 NEVER_BACK = rule(
@@ -41,7 +48,9 @@ NEVER_BACK = rule(
 class Part(BaseModel):
     """Camel case on the wire; unknown fields are kept out, as the API server prunes them."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
 
 
 def list_map(key: str, **extra: Any) -> dict[str, Any]:
@@ -56,7 +65,9 @@ class SecretKeySelector(Part):
 
     name: Text = Field(description="Name of the Secret.")
     key: Text = Field(description="Key within the Secret.")
-    optional: bool | None = Field(default=None, description="Whether the Secret or its key may be missing.")
+    optional: bool | None = Field(
+        default=None, description="Whether the Secret or its key may be missing."
+    )
 
 
 class ConfigMapKeySelector(Part):
@@ -64,13 +75,17 @@ class ConfigMapKeySelector(Part):
 
     name: Text = Field(description="Name of the ConfigMap.")
     key: Text = Field(description="Key within the ConfigMap.")
-    optional: bool | None = Field(default=None, description="Whether the ConfigMap or its key may be missing.")
+    optional: bool | None = Field(
+        default=None, description="Whether the ConfigMap or its key may be missing."
+    )
 
 
 class FieldSelector(Part):
     """A field of the pod."""
 
-    api_version: str | None = Field(default=None, description="Version of the schema the path is written in.")
+    api_version: str | None = Field(
+        default=None, description="Version of the schema the path is written in."
+    )
     field_path: Text = Field(description="Path of the field, such as metadata.name.")
 
 
@@ -79,16 +94,24 @@ class ResourceFieldSelector(Part):
 
     container_name: str | None = Field(default=None, description="Name of the container.")
     resource: Text = Field(description="Resource to select, such as limits.memory.")
-    divisor: str | int | None = Field(default=None, description="Unit of the value.", json_schema_extra={"x-kubernetes-int-or-string": True})
+    divisor: str | int | None = Field(
+        default=None,
+        description="Unit of the value.",
+        json_schema_extra={"x-kubernetes-int-or-string": True},
+    )
 
 
 class EnvVarSource(Part):
     """Where a variable's value comes from: one of these."""
 
     secret_key_ref: SecretKeySelector | None = Field(default=None, description="A key of a Secret.")
-    config_map_key_ref: ConfigMapKeySelector | None = Field(default=None, description="A key of a ConfigMap.")
+    config_map_key_ref: ConfigMapKeySelector | None = Field(
+        default=None, description="A key of a ConfigMap."
+    )
     field_ref: FieldSelector | None = Field(default=None, description="A field of the pod.")
-    resource_field_ref: ResourceFieldSelector | None = Field(default=None, description="A resource of a container.")
+    resource_field_ref: ResourceFieldSelector | None = Field(
+        default=None, description="A resource of a container."
+    )
 
 
 class EnvVar(Part):
@@ -96,7 +119,9 @@ class EnvVar(Part):
 
     name: Text = Field(description="Name of the variable.")
     value: str | None = Field(default=None, description="Literal value.")
-    value_from: EnvVarSource | None = Field(default=None, description="Where the value comes from; not together with value.")
+    value_from: EnvVarSource | None = Field(
+        default=None, description="Where the value comes from; not together with value."
+    )
 
 
 class Condition(Part):
@@ -106,9 +131,18 @@ class Condition(Part):
 
     type: Text = Field(max_length=316, description="Which aspect.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    observed_generation: int | None = Field(default=None, ge=0, description="Generation of the object this was seen for.")
-    last_transition_time: str = Field(description="When status last changed.", json_schema_extra={"format": "date-time"})
-    reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", description="Why, in one CamelCase word.")
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="Generation of the object this was seen for."
+    )
+    last_transition_time: str = Field(
+        description="When status last changed.", json_schema_extra={"format": "date-time"}
+    )
+    reason: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        description="Why, in one CamelCase word.",
+    )
     message: str = Field(max_length=32768, description="Why, in words, and what to do.")
 
 
@@ -118,10 +152,14 @@ class Status(Part):
     model_config = ConfigDict(json_schema_extra=validations(NEVER_BACK))
 
     observed_generation: int | None = Field(
-        default=None, description="Generation of the spec that this status answers to; the lowest of its contributors'."
+        default=None,
+        description="Generation of the spec that this status answers to; the lowest of its contributors'.",
     )
     conditions: list[Condition] = Field(
-        default=[], max_length=MOST_CONDITIONS, description="Aspects of the state, by type.", json_schema_extra=list_map("type")
+        default=[],
+        max_length=MOST_CONDITIONS,
+        description="Aspects of the state, by type.",
+        json_schema_extra=list_map("type"),
     )
 
 
@@ -187,7 +225,9 @@ class ModelSpec(Part):
     name: Text = Field(
         description="Canonical model name with version or revision, such as meta/llama-3-8b:1.1+20240915. Templates and services refer to it."
     )
-    image: Text = Field(description="Container image that serves the model; its labels say which runtime profiles it has.")
+    image: Text = Field(
+        description="Container image that serves the model; its labels say which runtime profiles it has."
+    )
 
 
 class ModelStatus(Status):
@@ -207,24 +247,38 @@ class AIMClusterModel(Kind):
 class S3Credential(Part):
     """One S3 store and the keys to it."""
 
-    endpoint_url: str | None = Field(default=None, description="URL of an S3-compatible store. Wins over region.")
+    endpoint_url: str | None = Field(
+        default=None, description="URL of an S3-compatible store. Wins over region."
+    )
     region: str | None = Field(default=None, description="AWS region.")
-    access_key_id: SecretKeySelector | None = Field(default=None, description="Secret that holds the access key id.")
-    secret_access_key: SecretKeySelector | None = Field(default=None, description="Secret that holds the secret access key.")
+    access_key_id: SecretKeySelector | None = Field(
+        default=None, description="Secret that holds the access key id."
+    )
+    secret_access_key: SecretKeySelector | None = Field(
+        default=None, description="Secret that holds the secret access key."
+    )
 
 
 class Credentials(Part):
     """Secrets for getting at models, by reference."""
 
-    hugging_face_token: SecretKeySelector | None = Field(default=None, description="Secret that holds the Hugging Face token.")
-    s3: list[S3Credential] = Field(default=[], description="S3 stores, tried in this order.", json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    hugging_face_token: SecretKeySelector | None = Field(
+        default=None, description="Secret that holds the Hugging Face token."
+    )
+    s3: list[S3Credential] = Field(
+        default=[],
+        description="S3 stores, tried in this order.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
 
 class ImageConfig(Part):
     """How AIM images are pulled."""
 
     image_pull_secrets: list[Text] = Field(
-        default=[], description="Names of the Secrets to pull with.", json_schema_extra={"x-kubernetes-list-type": "atomic"}
+        default=[],
+        description="Names of the Secrets to pull with.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 
@@ -233,9 +287,13 @@ class GatewayReference(Part):
 
     group: str = Field(default="gateway.networking.k8s.io", description="Group of the parent.")
     kind: Text = Field(default="Gateway", description="Kind of the parent.")
-    namespace: Text | None = Field(default=None, description="Namespace of the parent; the route's own where it is left out.")
+    namespace: Text | None = Field(
+        default=None, description="Namespace of the parent; the route's own where it is left out."
+    )
     name: Text = Field(max_length=253, description="Name of the parent.")
-    section_name: Text | None = Field(default=None, description="Listener of the gateway; all where it is left out.")
+    section_name: Text | None = Field(
+        default=None, description="Listener of the gateway; all where it is left out."
+    )
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of the listener.")
 
 
@@ -243,21 +301,36 @@ class Routing(Part):
     """Whether and where services are exposed, each under /<namespace>/<workload id>/."""
 
     gateway: GatewayReference | None = Field(default=None, description="Gateway to attach to.")
-    auto_create_route: bool = Field(default=True, description="Whether every service gets an HTTPRoute.")
+    auto_create_route: bool = Field(
+        default=True, description="Whether every service gets an HTTPRoute."
+    )
 
 
 class ConfigSpec(Part):
-    credentials: Credentials | None = Field(default=None, description="Credentials for discovery and caching.")
-    images: ImageConfig | None = Field(default=None, description="How AIM images are pulled in this namespace.")
-    routing: Routing | None = Field(default=None, description="How services of this namespace are exposed; left out: not at all.")
-    cache_storage_class_name: Text | None = Field(default=None, description="Storage class of cache volumes; left out: the cluster's default.")
+    credentials: Credentials | None = Field(
+        default=None, description="Credentials for discovery and caching."
+    )
+    images: ImageConfig | None = Field(
+        default=None, description="How AIM images are pulled in this namespace."
+    )
+    routing: Routing | None = Field(
+        default=None,
+        description="How services of this namespace are exposed; left out: not at all.",
+    )
+    cache_storage_class_name: Text | None = Field(
+        default=None, description="Storage class of cache volumes; left out: the cluster's default."
+    )
 
 
 class AIMNamespaceConfig(Kind):
     """Credentials, pull secrets and routing of a namespace."""
 
     short_names = ("aimns",)
-    columns = (column("Gateway", ".spec.routing.gateway.name"), column("Auto route", ".spec.routing.autoCreateRoute", "boolean"), AGE)
+    columns = (
+        column("Gateway", ".spec.routing.gateway.name"),
+        column("Auto route", ".spec.routing.autoCreateRoute", "boolean"),
+        AGE,
+    )
 
     spec: ConfigSpec = ConfigSpec()
 
@@ -273,13 +346,35 @@ class TemplateSpec(Part):
         )
     )
 
-    model: Text = Field(description="Model by its canonical name (spec.name of an AIMClusterModel). Immutable.", json_schema_extra=immutable("model"))
-    metric: Metric = Field(description="What to optimise for. Immutable.", json_schema_extra=immutable("metric"))
-    precision: Precision = Field(default=Precision.AUTO, description="Numeric precision. Immutable.", json_schema_extra=immutable("precision"))
-    gpus_per_replica: int = Field(ge=1, description="GPUs of one replica. Immutable.", json_schema_extra=immutable("gpusPerReplica"))
-    gpu_model: Text = Field(description="GPU card, such as MI300X. Immutable.", json_schema_extra=immutable("gpuModel"))
-    tensor_parallelism: int = Field(ge=1, description="GPUs a model is split over. Immutable.", json_schema_extra=immutable("tensorParallelism"))
-    warm_cache: bool = Field(default=False, description="Whether to cache the model as soon as it is discovered, before a service asks.")
+    model: Text = Field(
+        description="Model by its canonical name (spec.name of an AIMClusterModel). Immutable.",
+        json_schema_extra=immutable("model"),
+    )
+    metric: Metric = Field(
+        description="What to optimise for. Immutable.", json_schema_extra=immutable("metric")
+    )
+    precision: Precision = Field(
+        default=Precision.AUTO,
+        description="Numeric precision. Immutable.",
+        json_schema_extra=immutable("precision"),
+    )
+    gpus_per_replica: int = Field(
+        ge=1,
+        description="GPUs of one replica. Immutable.",
+        json_schema_extra=immutable("gpusPerReplica"),
+    )
+    gpu_model: Text = Field(
+        description="GPU card, such as MI300X. Immutable.", json_schema_extra=immutable("gpuModel")
+    )
+    tensor_parallelism: int = Field(
+        ge=1,
+        description="GPUs a model is split over. Immutable.",
+        json_schema_extra=immutable("tensorParallelism"),
+    )
+    warm_cache: bool = Field(
+        default=False,
+        description="Whether to cache the model as soon as it is discovered, before a service asks.",
+    )
 
 
 class Profile(Part):
@@ -288,7 +383,9 @@ class Profile(Part):
     engine: str | None = Field(default=None, description="Inference engine.")
     gpu: str | None = Field(default=None, description="GPU card.")
     precision: str | None = Field(default=None, description="Numeric precision.")
-    gpu_count: int | None = Field(default=None, alias="gpu_count", description="GPUs of one replica.")
+    gpu_count: int | None = Field(
+        default=None, alias="gpu_count", description="GPUs of one replica."
+    )
     metric: str | None = Field(default=None, description="What it is optimised for.")
 
 
@@ -296,15 +393,23 @@ class Retried(Status):
     """What is tried again keeps its count here, so that it survives restarts."""
 
     attempts: int | None = Field(default=None, ge=0, description="Failed tries in a row.")
-    next_attempt_time: str | None = Field(default=None, description="When it is tried again.", json_schema_extra={"format": "date-time"})
+    next_attempt_time: str | None = Field(
+        default=None,
+        description="When it is tried again.",
+        json_schema_extra={"format": "date-time"},
+    )
 
 
 class TemplateStatus(Retried):
     status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
     model_sources: list[str] = Field(
-        default=[], description="Sources of the models this template runs.", json_schema_extra={"x-kubernetes-list-type": "atomic"}
+        default=[],
+        description="Sources of the models this template runs.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    profile: Profile | None = Field(default=None, description="Runtime profile that discovery found.")
+    profile: Profile | None = Field(
+        default=None, description="Runtime profile that discovery found."
+    )
 
 
 class AIMServiceTemplate(Kind):
@@ -327,18 +432,26 @@ class AIMServiceTemplate(Kind):
 
 
 class ServiceSpec(Part):
-    model: Text = Field(description="Model by its canonical name (spec.name of an AIMClusterModel).")
+    model: Text = Field(
+        description="Model by its canonical name (spec.name of an AIMClusterModel)."
+    )
     template_ref: Text = Field(description="Name of the AIMServiceTemplate in the same namespace.")
-    cache_model: bool = Field(default=True, description="Whether to cache the model before the service starts.")
+    cache_model: bool = Field(
+        default=True, description="Whether to cache the model before the service starts."
+    )
     replicas: int = Field(default=1, ge=0, description="Number of replicas; 0 stops the service.")
-    config_ref: Text = Field(default="default", description="Name of the AIMNamespaceConfig in the same namespace.")
+    config_ref: Text = Field(
+        default="default", description="Name of the AIMNamespaceConfig in the same namespace."
+    )
 
 
 class ServiceStatus(Status):
     status: ServiceState = Field(default=ServiceState.PENDING, description="The state in a word.")
     path: str | None = Field(default=None, description="Path of the service on the gateway.")
     url: str | None = Field(default=None, description="Address of the service on the gateway.")
-    resolved_template: str | None = Field(default=None, description="Template that the running service was made from.")
+    resolved_template: str | None = Field(
+        default=None, description="Template that the running service was made from."
+    )
     ready_replicas: int | None = Field(default=None, ge=0, description="Replicas that answer.")
 
 
@@ -373,7 +486,9 @@ class CacheSpec(Part):
         description="Where the model comes from: hf://owner/name[@revision] or s3://bucket/prefix. Immutable.",
         json_schema_extra=immutable("sourceUri"),
     )
-    storage_class_name: Text | None = Field(default=None, description="Storage class of the volume.")
+    storage_class_name: Text | None = Field(
+        default=None, description="Storage class of the volume."
+    )
     size: str | int | None = Field(
         default=None,
         description="Size of the volume; left out, it is found out.",
@@ -386,17 +501,27 @@ class CacheSpec(Part):
         ),
     )
     env: list[EnvVar] = Field(
-        default=[], description="Environment of the download; wins over what credentials give.", json_schema_extra=list_map("name")
+        default=[],
+        description="Environment of the download; wins over what credentials give.",
+        json_schema_extra=list_map("name"),
     )
 
 
 class CacheStatus(Retried):
     status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
-    last_used: str | None = Field(default=None, description="When a service last started on this cache.", json_schema_extra={"format": "date-time"})
-    persistent_volume_claim: str | None = Field(default=None, description="Name of the claim that holds the files.")
+    last_used: str | None = Field(
+        default=None,
+        description="When a service last started on this cache.",
+        json_schema_extra={"format": "date-time"},
+    )
+    persistent_volume_claim: str | None = Field(
+        default=None, description="Name of the claim that holds the files."
+    )
     size: str | None = Field(default=None, description="Size of the claim, such as 20Gi.")
     progress: str | None = Field(default=None, description="How much is there, such as 43%.")
-    size_bytes: int | None = Field(default=None, ge=0, description="Size of the files.", json_schema_extra={"format": "int64"})
+    size_bytes: int | None = Field(
+        default=None, ge=0, description="Size of the files.", json_schema_extra={"format": "int64"}
+    )
     revision: str | None = Field(default=None, description="Revision of the source that is cached.")
 
 
@@ -423,4 +548,10 @@ class ModelCache(Kind):
     status: CacheStatus | None = None
 
 
-KINDS: tuple[type[Kind], ...] = (AIMClusterModel, AIMNamespaceConfig, AIMServiceTemplate, AIMService, ModelCache)
+KINDS: tuple[type[Kind], ...] = (
+    AIMClusterModel,
+    AIMNamespaceConfig,
+    AIMServiceTemplate,
+    AIMService,
+    ModelCache,
+)

@@ -74,4 +74,8 @@ def label_value(text: str) -> str:
 def common_labels(component: str, **of: str) -> dict[str, str]:
     """The labels of everything the control plane makes; `of` names the objects it was made for: model, template, service, modelcache."""
     named = {PREFIX + kind: label_value(name) for kind, name in sorted(of.items())}
-    return {MANAGED_BY: MANAGED_BY_AIM, COMPONENT: component, **{k: v for k, v in named.items() if v}}
+    return {
+        MANAGED_BY: MANAGED_BY_AIM,
+        COMPONENT: component,
+        **{k: v for k, v in named.items() if v},
+    }

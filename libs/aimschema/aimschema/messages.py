@@ -20,7 +20,9 @@ KEPT_BYTES = 1 << 18
 """How large a message is kept whole in a DeadLetter: it has to fit into one itself, in base64."""
 
 
-class ObjectChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.changed.v1"):
+class ObjectChanged(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.changed.v1"
+):
     """The watcher saw a new version of an object.
 
     Sent by: watcher, once per (uid, resourceVersion). Read by: every service.
@@ -38,7 +40,9 @@ class ObjectChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="ai
     epoch: int = 0
 
 
-class ObjectDeleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.deleted.v1"):
+class ObjectDeleted(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.deleted.v1"
+):
     """The watcher saw that an object is gone; `object` says which one it was: name, namespace, uid and the last version known.
 
     Sent by: watcher, once per uid. Read by: every service. Expires with the log's age.
@@ -87,7 +91,9 @@ class ReportedWarning(Struct, frozen=True, kw_only=True):
     since: str = ""
 
 
-class StatusReported(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"):
+class StatusReported(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"
+):
     """All that one service has to say on one object; what it said before and leaves out now is withdrawn.
 
     Sent by: discovery, cacher, deployer, router. Read by: statuswriter.
@@ -175,7 +181,15 @@ class Progress(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.pro
     file: str = ""
 
 
-Message: TypeAlias = ObjectChanged | ObjectDeleted | KindSynced | StatusReported | ActionTaken | DeadLetter | Progress
+Message: TypeAlias = (
+    ObjectChanged
+    | ObjectDeleted
+    | KindSynced
+    | StatusReported
+    | ActionTaken
+    | DeadLetter
+    | Progress
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -210,13 +224,19 @@ def subject_of(message: Message) -> str:
         case ObjectChanged() | ObjectDeleted():
             return subjects.of_object(Key(message.kind, message.namespace, message.name))
         case StatusReported():
-            return subjects.of_report(Key(message.kind, message.namespace, message.name), message.service)
+            return subjects.of_report(
+                Key(message.kind, message.namespace, message.name), message.service
+            )
         case ActionTaken():
-            return subjects.of_action(message.service, Key(message.kind, message.namespace, message.name))
+            return subjects.of_action(
+                message.service, Key(message.kind, message.namespace, message.name)
+            )
         case DeadLetter(subject=subject) if subject:
             return subjects.of_unreadable(message.service, subject)
         case DeadLetter():
-            return subjects.of_dead(message.service, Key(message.kind, message.namespace, message.name))
+            return subjects.of_dead(
+                message.service, Key(message.kind, message.namespace, message.name)
+            )
         case Progress():
             return subjects.of_progress(Key(message.kind, message.namespace, message.name))
 

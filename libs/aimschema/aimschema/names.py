@@ -66,9 +66,13 @@ def mount_path_of(source_uri: str) -> tuple[str, str] | None:
     `@revision` is part of hf:// sources only; in an S3 key an `@` is a character like others, and not one of the allowed.
     """
     scheme, _, path = source_uri.partition("://")
-    segments = [part for part in (path.split("@", 1)[0] if scheme == "hf" else path).split("/") if part]
+    segments = [
+        part for part in (path.split("@", 1)[0] if scheme == "hf" else path).split("/") if part
+    ]
     if len(segments) < 2:
         return None
     org, model = segments[-2:]
-    fits = all(re.fullmatch(r"[A-Za-z0-9._-]+", part) and part not in {".", ".."} for part in (org, model))
+    fits = all(
+        re.fullmatch(r"[A-Za-z0-9._-]+", part) and part not in {".", ".."} for part in (org, model)
+    )
     return (org, model) if fits else None

@@ -69,7 +69,10 @@ METADATA: Final = (
 )
 IDENTITY: Final = ("name", "namespace", "uid", "resourceVersion")
 SPEC: Final = "spec"
-DEFAULT_CLASS: Final = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+DEFAULT_CLASS: Final = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
 ANNOTATIONS: Final = (PREFIX, KSERVE_PREFIX, *DEFAULT_CLASS)
 """Beginnings of the annotations that are read."""
 DATA: Final = (RESULT_KEY, IMAGE_KEY, IMAGES_KEY, "labels.json", "digest")
@@ -77,9 +80,15 @@ DATA: Final = (RESULT_KEY, IMAGE_KEY, IMAGES_KEY, "labels.json", "digest")
 HASHED_DATA: Final = ("ca.crt",)
 """Keys that are only written."""
 
-_CONDITIONS: Tree = {"*": dict.fromkeys(("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration"))}
+_CONDITIONS: Tree = {
+    "*": dict.fromkeys(
+        ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")
+    )
+}
 _CONTAINERS: Tree = {"*": dict.fromkeys(("name", "resources", "restartPolicy"))}
-_STATUSES: Tree = {"*": dict.fromkeys(("name", "ready", "started", "restartCount", "state", "lastState"))}
+_STATUSES: Tree = {
+    "*": dict.fromkeys(("name", "ready", "started", "restartCount", "state", "lastState"))
+}
 PATHS: Final[dict[str, Tree]] = {
     JOB.kind: {
         "spec": dict.fromkeys(("suspend", "activeDeadlineSeconds")),
@@ -87,7 +96,9 @@ PATHS: Final[dict[str, Tree]] = {
     },
     POD.kind: {
         "spec": {
-            **dict.fromkeys(("nodeName", "schedulerName", "restartPolicy", "schedulingGates", "resources")),
+            **dict.fromkeys(
+                ("nodeName", "schedulerName", "restartPolicy", "schedulingGates", "resources")
+            ),
             "volumes": {"*": dict.fromkeys(("name", "persistentVolumeClaim"))},
             "initContainers": _CONTAINERS,
             "containers": _CONTAINERS,
@@ -110,14 +121,23 @@ PATHS: Final[dict[str, Tree]] = {
     },
     ROUTE.kind: {
         "spec": None,
-        "status": {"parents": {"*": {"parentRef": None, "controllerName": None, "conditions": _CONDITIONS}}},
+        "status": {
+            "parents": {"*": {"parentRef": None, "controllerName": None, "conditions": _CONDITIONS}}
+        },
     },
     GATEWAY.kind: {
         "spec": dict.fromkeys(("gatewayClassName", "listeners")),
         "status": {
             "addresses": None,
             "conditions": _CONDITIONS,
-            "listeners": {"*": {"name": None, "supportedKinds": None, "attachedRoutes": None, "conditions": _CONDITIONS}},
+            "listeners": {
+                "*": {
+                    "name": None,
+                    "supportedKinds": None,
+                    "attachedRoutes": None,
+                    "conditions": _CONDITIONS,
+                }
+            },
         },
     },
     STORAGE_CLASS.kind: dict.fromkeys(("volumeBindingMode", "allowVolumeExpansion")),
@@ -136,12 +156,16 @@ def published(body: Body) -> Body:
     """The body as it goes on the bus. `body` stays as it is."""
     kind = body.get("kind")
     metadata = _metadata(body["metadata"], all_labels=is_ours(body))
-    head = {name: body[name] for name in ("apiVersion", "kind") if name in body} | {"metadata": metadata}
+    head = {name: body[name] for name in ("apiVersion", "kind") if name in body} | {
+        "metadata": metadata
+    }
     if kind in _OURS_WHOLE:
         return _with_few_conditions({**body, **head})
     if not is_ours(body):
         return head
-    hidden = without_literals({"kind": kind, **_selected(body, PATHS.get(str(kind), {})), HASHES: body.get(HASHES)})
+    hidden = without_literals(
+        {"kind": kind, **_selected(body, PATHS.get(str(kind), {})), HASHES: body.get(HASHES)}
+    )
     return _with_few_conditions(hidden | head)
 
 
@@ -162,7 +186,9 @@ def tombstone(body: Body) -> Body:
     owners = body["metadata"].get("ownerReferences")
     if owners and len(msgspec.json.encode(owners)) <= OWNERS_BYTES:
         metadata["ownerReferences"] = owners
-    return {name: body[name] for name in ("apiVersion", "kind") if name in body} | {"metadata": metadata}
+    return {name: body[name] for name in ("apiVersion", "kind") if name in body} | {
+        "metadata": metadata
+    }
 
 
 def limit_bytes(kind: str) -> int:
@@ -176,7 +202,9 @@ def size_bytes(body: Body) -> int:
     if body.get("kind") != CONFIG_MAP.kind or not isinstance(data, dict):
         return len(msgspec.json.encode(body))
     texts = sum(len(f"{name}{text}".encode(errors="replace")) for name, text in data.items())
-    return texts + len(msgspec.json.encode({name: value for name, value in body.items() if name != "data"}))
+    return texts + len(
+        msgspec.json.encode({name: value for name, value in body.items() if name != "data"})
+    )
 
 
 def goes_whole(kind: str) -> bool:
@@ -203,9 +231,15 @@ def hashed_field(path: str) -> tuple[str, ...]:
 def _metadata(metadata: Body, *, all_labels: bool) -> Body:
     kept: Body = {name: metadata[name] for name in METADATA if name in metadata}
     if annotations := kept.get("annotations"):
-        kept["annotations"] = {name: text for name, text in annotations.items() if _is_read(name, text)}
+        kept["annotations"] = {
+            name: text for name, text in annotations.items() if _is_read(name, text)
+        }
     if not all_labels and (labels := kept.get("labels")):
-        kept["labels"] = {name: text for name, text in labels.items() if name.startswith(PREFIX) or name in {MANAGED_BY, COMPONENT}}
+        kept["labels"] = {
+            name: text
+            for name, text in labels.items()
+            if name.startswith(PREFIX) or name in {MANAGED_BY, COMPONENT}
+        }
     return kept
 
 
@@ -236,7 +270,10 @@ def _without_values(node: Any, path: str, hashes: dict[str, str], level: int = 0
     if level > MOST_LEVELS:
         return None
     if isinstance(node, list):
-        return [_without_values(item, f"{path}[{_name(item, place)}]", hashes, level + 1) for place, item in enumerate(node)]
+        return [
+            _without_values(item, f"{path}[{_name(item, place)}]", hashes, level + 1)
+            for place, item in enumerate(node)
+        ]
     if not isinstance(node, dict):
         return node
     kept: Body = {}
@@ -246,7 +283,10 @@ def _without_values(node: Any, path: str, hashes: dict[str, str], level: int = 0
             hashes |= {here: _hash(value)} if value else {}
             kept[field] = []
         elif field in _NAMED_VALUES and isinstance(value, list):
-            kept[field] = [_item(item, f"{here}[{_name(item, place)}]", hashes) for place, item in enumerate(value)]
+            kept[field] = [
+                _item(item, f"{here}[{_name(item, place)}]", hashes)
+                for place, item in enumerate(value)
+            ]
         else:
             kept[field] = _without_values(value, here, hashes, level + 1)
     return kept

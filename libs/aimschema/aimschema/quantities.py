@@ -7,12 +7,17 @@ from typing import Final
 GI: Final = 1 << 30
 LARGEST: Final = (1 << 63) - 1
 """Kubernetes caps quantities here."""
-_FORM = re.compile(r"([+-]?[0-9]*\.?[0-9]+|[+-]?[0-9]+\.)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)")
+_FORM = re.compile(
+    r"([+-]?[0-9]*\.?[0-9]+|[+-]?[0-9]+\.)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)"
+)
 _SCALE: Final = {
     "": Decimal(1),
     **{suffix: Decimal(1000) ** -power for power, suffix in enumerate("mun", start=1)},
     **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
-    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
+    **{
+        suffix: Decimal(1024) ** power
+        for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)
+    },
 }
 
 

@@ -113,18 +113,34 @@ ADVISERS: Final = (CACHER, ROUTER)
 OWNED: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
     MODEL.kind: {DISCOVERY: (frozenset({IMAGE_INSPECTED}), frozenset())},
     TEMPLATE.kind: {
-        DISCOVERY: (frozenset({DISCOVERED}), frozenset({"modelSources", "profile", "attempts", "nextAttemptTime"})),
+        DISCOVERY: (
+            frozenset({DISCOVERED}),
+            frozenset({"modelSources", "profile", "attempts", "nextAttemptTime"}),
+        ),
         CACHER: (frozenset({CACHE_WARM}), frozenset()),
     },
     CACHE.kind: {
         CACHER: (
             frozenset({STORAGE_READY, FILLED}),
-            frozenset({"persistentVolumeClaim", "size", "progress", "sizeBytes", "revision", "attempts", "nextAttemptTime"}),
+            frozenset(
+                {
+                    "persistentVolumeClaim",
+                    "size",
+                    "progress",
+                    "sizeBytes",
+                    "revision",
+                    "attempts",
+                    "nextAttemptTime",
+                }
+            ),
         ),
         DEPLOYER: (frozenset(), frozenset({"lastUsed"})),
     },
     SERVICE.kind: {
-        DEPLOYER: (frozenset({RESOLVED, CACHE_READY, RUNTIME_READY}), frozenset({"resolvedTemplate", "readyReplicas"})),
+        DEPLOYER: (
+            frozenset({RESOLVED, CACHE_READY, RUNTIME_READY}),
+            frozenset({"resolvedTemplate", "readyReplicas"}),
+        ),
         ROUTER: (frozenset({ROUTING_READY}), frozenset({"path", "url"})),
     },
 }

@@ -18,7 +18,11 @@ class Key(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind}/{self.name}" if self.namespace is None else f"{self.kind}/{self.namespace}/{self.name}"
+        return (
+            f"{self.kind}/{self.name}"
+            if self.namespace is None
+            else f"{self.kind}/{self.namespace}/{self.name}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,9 @@ class Resource:
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+    def path(
+        self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+    ) -> str:
         """URL path of the collection, of one object or of its subresource; without a namespace, of all namespaces."""
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace is not None:
@@ -54,24 +60,44 @@ JOB = Resource("Job", "batch", "v1", "jobs")
 POD = Resource("Pod", "", "v1", "pods")
 CLAIM = Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
 CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps")
-INFERENCE_SERVICE = Resource("InferenceService", "serving.kserve.io", "v1beta1", "inferenceservices")
+INFERENCE_SERVICE = Resource(
+    "InferenceService", "serving.kserve.io", "v1beta1", "inferenceservices"
+)
 ROUTE = Resource("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes")
 GATEWAY = Resource("Gateway", "gateway.networking.k8s.io", "v1", "gateways")
 BUDGET = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 STORAGE_CLASS = Resource("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False)
-OTHER_KINDS = (JOB, POD, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE, GATEWAY, STORAGE_CLASS, BUDGET)
+OTHER_KINDS = (
+    JOB,
+    POD,
+    CLAIM,
+    CONFIG_MAP,
+    INFERENCE_SERVICE,
+    ROUTE,
+    GATEWAY,
+    STORAGE_CLASS,
+    BUDGET,
+)
 
 WATCHED = AIM_KINDS + OTHER_KINDS
 """What the watcher publishes."""
 
 EVENT = Resource("Event", "events.k8s.io", "v1", "events")
 LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
-CRD = Resource("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
+CRD = Resource(
+    "CustomResourceDefinition",
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    namespaced=False,
+)
 NAMESPACE = Resource("Namespace", "", "v1", "namespaces", namespaced=False)
 SECRET = Resource("Secret", "", "v1", "secrets")
 """Read only by discovery, by name, in the control plane's own namespace: pull secrets of the registries it asks."""
 
-RESOURCES: dict[str, Resource] = {resource.kind: resource for resource in (*WATCHED, EVENT, LEASE, CRD, NAMESPACE)}
+RESOURCES: dict[str, Resource] = {
+    resource.kind: resource for resource in (*WATCHED, EVENT, LEASE, CRD, NAMESPACE)
+}
 """By kind. Kinds of one name in two groups (such as Event) appear with the group this project uses."""
 
 

@@ -10,7 +10,11 @@ OPERATION, OPERATION_TYPE = "messaging.operation.name", "messaging.operation.typ
 METHOD = "http.request.method"
 ERROR_TYPE = "error.type"
 NAMESPACE = "k8s.namespace.name"
-OBJECT_KIND, OBJECT_NAME, SUBRESOURCE = "aim.object.kind", "aim.object.name", "aim.object.subresource"
+OBJECT_KIND, OBJECT_NAME, SUBRESOURCE = (
+    "aim.object.kind",
+    "aim.object.name",
+    "aim.object.subresource",
+)
 """The conventions have a name for each of some built-in kinds, and none for objects of any kind."""
 OUTCOME = "aim.outcome"
 SERVICE_NAME = "service.name"
@@ -18,4 +22,6 @@ SERVICE_NAME = "service.name"
 
 def about(key: Key) -> dict[str, str]:
     """Which object a span is about."""
-    return {OBJECT_KIND: key.kind, OBJECT_NAME: key.name} | ({} if key.namespace is None else {NAMESPACE: key.namespace})
+    return {OBJECT_KIND: key.kind, OBJECT_NAME: key.name} | (
+        {} if key.namespace is None else {NAMESPACE: key.namespace}
+    )

@@ -95,7 +95,11 @@ def progress(kind: str) -> str:
 def within(namespace: str) -> list[str]:
     """Filters for objects, reports and actions of a namespace and of cluster-scoped objects, and for all markers; they do not overlap."""
     tokens = (_token(namespace), _token(None))
-    about = [f"{place.format(token)}" for token in tokens for place in (f"{OBJECT}.*.{{}}.*", f"{REPORT}.*.{{}}.*.*", f"{ACTION}.*.*.{{}}.*")]
+    about = [
+        f"{place.format(token)}"
+        for token in tokens
+        for place in (f"{OBJECT}.*.{{}}.*", f"{REPORT}.*.{{}}.*.*", f"{ACTION}.*.*.{{}}.*")
+    ]
     return [*about, f"{SYNCED}.*"]
 
 
@@ -110,7 +114,10 @@ def covers(pattern: str, subject: str) -> bool:
     if wanted[-1] == ">" and len(given) >= len(wanted):
         wanted.pop()
         given = given[: len(wanted)]
-    return len(wanted) == len(given) and all(want == here or (want == "*" and here != ">") for want, here in zip(wanted, given, strict=True))
+    return len(wanted) == len(given) and all(
+        want == here or (want == "*" and here != ">")
+        for want, here in zip(wanted, given, strict=True)
+    )
 
 
 class Address(NamedTuple):

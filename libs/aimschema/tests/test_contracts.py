@@ -39,44 +39,136 @@ def default(struct: str, name: str, value: Any) -> Change:
 
 
 REFUSED = {
-    "a field goes": (REPORT, lambda s: fields(s, "StatusReported").pop("fields"), "FIELD_REMOVED", "fields"),
-    "a field of an item goes": (REPORT, lambda s: fields(s, "ReportedCondition").pop("message"), "FIELD_REMOVED", "conditions[].message"),
-    "a field must be there now": (REPORT, require("StatusReported", "warnings"), "FIELD_REQUIRED", "warnings"),
+    "a field goes": (
+        REPORT,
+        lambda s: fields(s, "StatusReported").pop("fields"),
+        "FIELD_REMOVED",
+        "fields",
+    ),
+    "a field of an item goes": (
+        REPORT,
+        lambda s: fields(s, "ReportedCondition").pop("message"),
+        "FIELD_REMOVED",
+        "conditions[].message",
+    ),
+    "a field must be there now": (
+        REPORT,
+        require("StatusReported", "warnings"),
+        "FIELD_REQUIRED",
+        "warnings",
+    ),
     "a new field must be there": (
         REPORT,
-        lambda s: (fields(s, "ReportedCondition").update(since={"type": "string"}), require("ReportedCondition", "since")(s)),
+        lambda s: (
+            fields(s, "ReportedCondition").update(since={"type": "string"}),
+            require("ReportedCondition", "since")(s),
+        ),
         "FIELD_REQUIRED",
         "conditions[].since",
     ),
-    "a field need not be there now": (REPORT, lambda s: s["$defs"]["StatusReported"]["required"].remove("uid"), "FIELD_MADE_OPTIONAL", "uid"),
-    "what a left out field means": (LETTER, default("DeadLetter", "handled", True), "DEFAULT_CHANGED", "handled"),
-    "one more type": (REPORT, retype("StatusReported", "uid", anyOf=[{"type": "string"}, {"type": "null"}]), "TYPE_WIDENED", "uid"),
-    "one type less": (LETTER, retype("DeadLetter", "namespace", type="string", default=None), "TYPE_NARROWED", "namespace"),
-    "inside what may be null": (ACTION, lambda s: fields(s, "Mark").pop("whole"), "FIELD_REMOVED", "mark.whole"),
-    "a place of a tuple": (ACTION, lambda s: s["$defs"]["Key"]["prefixItems"].pop(), "TYPE_NARROWED", "about"),
-    "the type of a place": (ACTION, lambda s: s["$defs"]["Key"]["prefixItems"][0].update(type="integer"), "TYPE_NARROWED", "about[0]"),
+    "a field need not be there now": (
+        REPORT,
+        lambda s: s["$defs"]["StatusReported"]["required"].remove("uid"),
+        "FIELD_MADE_OPTIONAL",
+        "uid",
+    ),
+    "what a left out field means": (
+        LETTER,
+        default("DeadLetter", "handled", True),
+        "DEFAULT_CHANGED",
+        "handled",
+    ),
+    "one more type": (
+        REPORT,
+        retype("StatusReported", "uid", anyOf=[{"type": "string"}, {"type": "null"}]),
+        "TYPE_WIDENED",
+        "uid",
+    ),
+    "one type less": (
+        LETTER,
+        retype("DeadLetter", "namespace", type="string", default=None),
+        "TYPE_NARROWED",
+        "namespace",
+    ),
+    "inside what may be null": (
+        ACTION,
+        lambda s: fields(s, "Mark").pop("whole"),
+        "FIELD_REMOVED",
+        "mark.whole",
+    ),
+    "a place of a tuple": (
+        ACTION,
+        lambda s: s["$defs"]["Key"]["prefixItems"].pop(),
+        "TYPE_NARROWED",
+        "about",
+    ),
+    "the type of a place": (
+        ACTION,
+        lambda s: s["$defs"]["Key"]["prefixItems"][0].update(type="integer"),
+        "TYPE_NARROWED",
+        "about[0]",
+    ),
     "the values of a map": (
         LETTER,
-        retype("DeadLetter", "headers", type="object", additionalProperties={"type": "integer"}, default={}),
+        retype(
+            "DeadLetter",
+            "headers",
+            type="object",
+            additionalProperties={"type": "integer"},
+            default={},
+        ),
         "TYPE_NARROWED",
         "headers.*",
     ),
-    "bytes become text": (LETTER, retype("DeadLetter", "data", type="string", default=""), "CONSTRAINT_CHANGED", "data"),
-    "a pattern": (LETTER, retype("DeadLetter", "name", type="string", pattern="^x"), "CONSTRAINT_CHANGED", "name"),
-    "a minimum": (LETTER, retype("DeadLetter", "attempts", type="integer", minimum=1), "CONSTRAINT_CHANGED", "attempts"),
-    "unknown fields are refused": (LETTER, lambda s: s["$defs"]["DeadLetter"].update(additionalProperties=False), "CLOSED", ""),
-    "the tag": (LETTER, lambda s: fields(s, "DeadLetter")["type"].update(enum=["aim.dead.v2"]), "VALUES_CHANGED", "type"),
+    "bytes become text": (
+        LETTER,
+        retype("DeadLetter", "data", type="string", default=""),
+        "CONSTRAINT_CHANGED",
+        "data",
+    ),
+    "a pattern": (
+        LETTER,
+        retype("DeadLetter", "name", type="string", pattern="^x"),
+        "CONSTRAINT_CHANGED",
+        "name",
+    ),
+    "a minimum": (
+        LETTER,
+        retype("DeadLetter", "attempts", type="integer", minimum=1),
+        "CONSTRAINT_CHANGED",
+        "attempts",
+    ),
+    "unknown fields are refused": (
+        LETTER,
+        lambda s: s["$defs"]["DeadLetter"].update(additionalProperties=False),
+        "CLOSED",
+        "",
+    ),
+    "the tag": (
+        LETTER,
+        lambda s: fields(s, "DeadLetter")["type"].update(enum=["aim.dead.v2"]),
+        "VALUES_CHANGED",
+        "type",
+    ),
 }
 
 
-@pytest.mark.parametrize(("message", "change", "rule", "field"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_change_that_breaks_a_reader_is_refused(message: str, change: Change, rule: str, field: str) -> None:
+@pytest.mark.parametrize(
+    ("message", "change", "rule", "field"), REFUSED.values(), ids=REFUSED.keys()
+)
+def test_a_change_that_breaks_a_reader_is_refused(
+    message: str, change: Change, rule: str, field: str
+) -> None:
     assert (rule, message, field) in after(message, change)
 
 
 ALLOWED = {
-    "a new field with a default": lambda s: fields(s, "StatusReported").update(urgency={"type": "integer", "default": 0}),
-    "a new field of an item with a default": lambda s: fields(s, "ReportedCondition").update(since={"type": "string", "default": ""}),
+    "a new field with a default": lambda s: fields(s, "StatusReported").update(
+        urgency={"type": "integer", "default": 0}
+    ),
+    "a new field of an item with a default": lambda s: fields(s, "ReportedCondition").update(
+        since={"type": "string", "default": ""}
+    ),
     "other words": lambda s: s["$defs"]["StatusReported"].update(description="Other words."),
 }
 
@@ -89,14 +181,18 @@ def test_a_change_that_breaks_nobody_is_allowed(change: Change) -> None:
 def test_a_message_may_not_go() -> None:
     new = schemas()
     del new[LETTER]
-    assert [(breach.rule, breach.message) for breach in compare(schemas(), new)] == [("MESSAGE_REMOVED", LETTER)]
+    assert [(breach.rule, breach.message) for breach in compare(schemas(), new)] == [
+        ("MESSAGE_REMOVED", LETTER)
+    ]
 
 
 def test_every_message_has_a_family_of_subjects() -> None:
     assert {message for messages in FAMILIES.values() for message in messages} == set(MESSAGES)
 
 
-def test_the_command_refuses_a_removed_field_and_names_rule_version_and_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_a_removed_field_and_names_rule_version_and_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "released").mkdir()
     assert main([str(tmp_path)]) == 0
     release(tmp_path, "0.7")

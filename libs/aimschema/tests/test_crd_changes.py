@@ -30,7 +30,9 @@ def fields(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def rules(body: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = version(body)["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
+    found: list[dict[str, Any]] = version(body)["schema"]["openAPIV3Schema"][
+        "x-kubernetes-validations"
+    ]
     return found
 
 
@@ -49,35 +51,91 @@ def require(name: str, schema: dict[str, Any] | None = None) -> Change:
 
 
 def conditions(body: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = version(body)["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["conditions"]
+    found: dict[str, Any] = version(body)["schema"]["openAPIV3Schema"]["properties"]["status"][
+        "properties"
+    ]["conditions"]
     return found
 
 
 REFUSED = {
     "a field goes": (lambda b: fields(b).pop("replicas"), "FIELD_REMOVED", "spec.replicas"),
     "a new field must be there": (require("owner"), "FIELD_REQUIRED", "spec.owner"),
-    "a type": (lambda b: fields(b)["templateRef"].update(type="integer"), "TYPE_CHANGED", "spec.templateRef"),
-    "shorter": (lambda b: fields(b)["templateRef"].update(maxLength=3), "TIGHTENED", "spec.templateRef"),
+    "a type": (
+        lambda b: fields(b)["templateRef"].update(type="integer"),
+        "TYPE_CHANGED",
+        "spec.templateRef",
+    ),
+    "shorter": (
+        lambda b: fields(b)["templateRef"].update(maxLength=3),
+        "TIGHTENED",
+        "spec.templateRef",
+    ),
     "at least": (lambda b: fields(b)["replicas"].update(minimum=5), "TIGHTENED", "spec.replicas"),
-    "a pattern": (lambda b: fields(b)["templateRef"].update(pattern="^x$"), "TIGHTENED", "spec.templateRef"),
-    "an enumeration": (lambda b: fields(b)["templateRef"].update(enum=["a"]), "VALUE_REMOVED", "spec.templateRef"),
-    "a CEL rule": (lambda b: spec(b).update({"x-kubernetes-validations": [{"rule": "self.replicas > 1"}]}), "RULE_ADDED", "spec"),
-    "what a CEL rule compares with": (lambda b: rules(b)[0].update(optionalOldSelf=True), "RULE_ADDED", ""),
-    "null is refused": (lambda b: fields(b)["templateRef"].update(nullable=False), "TIGHTENED", "spec.templateRef"),
-    "one of several": (lambda b: fields(b)["templateRef"].update(allOf=[{"minLength": 2}]), "TIGHTENED", "spec.templateRef"),
-    "a first default": (lambda b: fields(b)["model"].update(default="m"), "DEFAULT_CHANGED", "spec.model"),
-    "a default": (lambda b: fields(b)["cacheModel"].update(default=False), "DEFAULT_CHANGED", "spec.cacheModel"),
-    "a field of an item": (lambda b: conditions(b)["items"]["properties"].pop("message"), "FIELD_REMOVED", "status.conditions[].message"),
-    "how a list merges": (lambda b: conditions(b).update({"x-kubernetes-list-type": "atomic"}), "TIGHTENED", "status.conditions"),
+    "a pattern": (
+        lambda b: fields(b)["templateRef"].update(pattern="^x$"),
+        "TIGHTENED",
+        "spec.templateRef",
+    ),
+    "an enumeration": (
+        lambda b: fields(b)["templateRef"].update(enum=["a"]),
+        "VALUE_REMOVED",
+        "spec.templateRef",
+    ),
+    "a CEL rule": (
+        lambda b: spec(b).update({"x-kubernetes-validations": [{"rule": "self.replicas > 1"}]}),
+        "RULE_ADDED",
+        "spec",
+    ),
+    "what a CEL rule compares with": (
+        lambda b: rules(b)[0].update(optionalOldSelf=True),
+        "RULE_ADDED",
+        "",
+    ),
+    "null is refused": (
+        lambda b: fields(b)["templateRef"].update(nullable=False),
+        "TIGHTENED",
+        "spec.templateRef",
+    ),
+    "one of several": (
+        lambda b: fields(b)["templateRef"].update(allOf=[{"minLength": 2}]),
+        "TIGHTENED",
+        "spec.templateRef",
+    ),
+    "a first default": (
+        lambda b: fields(b)["model"].update(default="m"),
+        "DEFAULT_CHANGED",
+        "spec.model",
+    ),
+    "a default": (
+        lambda b: fields(b)["cacheModel"].update(default=False),
+        "DEFAULT_CHANGED",
+        "spec.cacheModel",
+    ),
+    "a field of an item": (
+        lambda b: conditions(b)["items"]["properties"].pop("message"),
+        "FIELD_REMOVED",
+        "status.conditions[].message",
+    ),
+    "how a list merges": (
+        lambda b: conditions(b).update({"x-kubernetes-list-type": "atomic"}),
+        "TIGHTENED",
+        "status.conditions",
+    ),
     "a version": (lambda b: version(b).update(name="v1beta1"), "VERSION_REMOVED", "v1alpha1"),
     "what is stored": (lambda b: version(b).update(storage=False), "STORAGE_CHANGED", "v1alpha1"),
-    "the status subresource": (lambda b: version(b).pop("subresources"), "SUBRESOURCE_REMOVED", "v1alpha1"),
+    "the status subresource": (
+        lambda b: version(b).pop("subresources"),
+        "SUBRESOURCE_REMOVED",
+        "v1alpha1",
+    ),
     "the scope": (lambda b: b["spec"].update(scope="Cluster"), "KIND_CHANGED", "scope"),
 }
 
 
 @pytest.mark.parametrize(("change", "rule", "field"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_change_that_objects_would_suffer_from_is_refused(change: Change, rule: str, field: str) -> None:
+def test_a_change_that_objects_would_suffer_from_is_refused(
+    change: Change, rule: str, field: str
+) -> None:
     assert (rule, field) in after(change)
 
 
@@ -86,7 +144,9 @@ ALLOWED = {
     "a new field that has a default": require("tier", {"type": "string", "default": "a"}),
     "shorter than it had to be": lambda b: fields(b)["templateRef"].pop("minLength"),
     "other words": lambda b: fields(b)["replicas"].update(description="Other words."),
-    "one more column": lambda b: version(b)["additionalPrinterColumns"].append({"name": "X", "type": "string", "jsonPath": ".spec.x"}),
+    "one more column": lambda b: version(b)["additionalPrinterColumns"].append(
+        {"name": "X", "type": "string", "jsonPath": ".spec.x"}
+    ),
 }
 
 

@@ -71,17 +71,37 @@ def test_kubernetes_knows_the_form(kind: str) -> None:
 def test_the_names_agree_with_the_paths_we_ask_for(kind: str) -> None:
     resource, names = RESOURCES[kind], spec(kind)["names"]
     assert DOCUMENTS[kind]["metadata"]["name"] == f"{names['plural']}.{spec(kind)['group']}"
-    assert (spec(kind)["group"], version(kind)["name"], names["plural"]) == (resource.group, resource.version, resource.plural)
+    assert (spec(kind)["group"], version(kind)["name"], names["plural"]) == (
+        resource.group,
+        resource.version,
+        resource.plural,
+    )
     assert (AIM_GROUP, AIM_VERSION) == ("aim.silogen.ai", "v1alpha1")
-    assert (names["kind"], names["listKind"], names["singular"]) == (kind, f"{kind}List", kind.lower())
+    assert (names["kind"], names["listKind"], names["singular"]) == (
+        kind,
+        f"{kind}List",
+        kind.lower(),
+    )
     assert version(kind)["served"] is version(kind)["storage"] is True
 
 
 @pytest.mark.parametrize(
     ("kind", "scope", "short_names", "columns"),
     [
-        pytest.param("AIMClusterModel", "Cluster", ["aimclm", "aimclmodel"], ["Name", "Image", "Ready", "Age"], id="model"),
-        pytest.param("AIMNamespaceConfig", "Namespaced", ["aimns"], ["Gateway", "Auto route", "Age"], id="config"),
+        pytest.param(
+            "AIMClusterModel",
+            "Cluster",
+            ["aimclm", "aimclmodel"],
+            ["Name", "Image", "Ready", "Age"],
+            id="model",
+        ),
+        pytest.param(
+            "AIMNamespaceConfig",
+            "Namespaced",
+            ["aimns"],
+            ["Gateway", "Auto route", "Age"],
+            id="config",
+        ),
         pytest.param(
             "AIMServiceTemplate",
             "Namespaced",
@@ -89,11 +109,25 @@ def test_the_names_agree_with_the_paths_we_ask_for(kind: str) -> None:
             ["Model", "Metric", "Precision", "GPUs", "GPU", "TP", "Status", "Age"],
             id="template",
         ),
-        pytest.param("AIMService", "Namespaced", ["aimsvc"], ["Model", "Template", "Replicas", "Status", "Age"], id="service"),
-        pytest.param("ModelCache", "Namespaced", ["mc"], ["Source", "Size", "Status", "Progress", "PVC", "Age"], id="cache"),
+        pytest.param(
+            "AIMService",
+            "Namespaced",
+            ["aimsvc"],
+            ["Model", "Template", "Replicas", "Status", "Age"],
+            id="service",
+        ),
+        pytest.param(
+            "ModelCache",
+            "Namespaced",
+            ["mc"],
+            ["Source", "Size", "Status", "Progress", "PVC", "Age"],
+            id="cache",
+        ),
     ],
 )
-def test_how_kubectl_shows_a_kind(kind: str, scope: str, short_names: list[str], columns: list[str]) -> None:
+def test_how_kubectl_shows_a_kind(
+    kind: str, scope: str, short_names: list[str], columns: list[str]
+) -> None:
     assert spec(kind)["scope"] == scope
     assert spec(kind)["names"]["shortNames"] == short_names
     assert spec(kind)["names"]["categories"] == ["aim"]
@@ -126,11 +160,26 @@ def test_status_is_a_subresource_of_all_but_the_config(kind: str) -> None:
 @EVERY_KIND
 def test_the_schema_is_structural(kind: str) -> None:
     for path, node in nodes(at(kind)):
-        assert not node.keys() & {"$ref", "$defs", "anyOf", "allOf", "oneOf", "not", "const", "title", "nullable"}, path
-        assert node.get("type") in {"object", "array", "string", "integer", "boolean"} or node.get("x-kubernetes-int-or-string") is True, path
+        assert not node.keys() & {
+            "$ref",
+            "$defs",
+            "anyOf",
+            "allOf",
+            "oneOf",
+            "not",
+            "const",
+            "title",
+            "nullable",
+        }, path
+        assert (
+            node.get("type") in {"object", "array", "string", "integer", "boolean"}
+            or node.get("x-kubernetes-int-or-string") is True
+        ), path
         assert ("type" in node) is not ("x-kubernetes-int-or-string" in node), path
         assert node.get("default", "") is not None, path
-        assert ("properties" in node) is (node.get("type") == "object" and path != ".metadata"), path
+        assert ("properties" in node) is (node.get("type") == "object" and path != ".metadata"), (
+            path
+        )
         assert ("items" in node) is (node.get("type") == "array"), path
         assert set(node.get("required", ())) <= set(node.get("properties", ())), path
 
@@ -163,14 +212,22 @@ def test_defaults_are_values_their_own_schema_takes(kind: str) -> None:
         ("AIMNamespaceConfig", "spec.credentials", set()),
         ("AIMNamespaceConfig", "spec.credentials.s3[]", set()),
         ("AIMServiceTemplate", "", {"spec"}),
-        ("AIMServiceTemplate", "spec", {"model", "metric", "gpusPerReplica", "gpuModel", "tensorParallelism"}),
+        (
+            "AIMServiceTemplate",
+            "spec",
+            {"model", "metric", "gpusPerReplica", "gpuModel", "tensorParallelism"},
+        ),
         ("AIMService", "", {"spec"}),
         ("AIMService", "spec", {"model", "templateRef"}),
         ("ModelCache", "", {"spec"}),
         ("ModelCache", "spec", {"sourceUri"}),
         ("ModelCache", "spec.env[]", {"name"}),
         ("ModelCache", "status", set()),
-        ("ModelCache", "status.conditions[]", {"type", "status", "lastTransitionTime", "reason", "message"}),
+        (
+            "ModelCache",
+            "status.conditions[]",
+            {"type", "status", "lastTransitionTime", "reason", "message"},
+        ),
     ],
 )
 def test_what_is_required(kind: str, path: str, required: set[str]) -> None:
@@ -181,10 +238,30 @@ def test_what_is_required(kind: str, path: str, required: set[str]) -> None:
     ("kind", "path", "values", "default"),
     [
         ("AIMServiceTemplate", "spec.metric", ["latency", "throughput"], None),
-        ("AIMServiceTemplate", "spec.precision", ["auto", "fp4", "fp8", "fp16", "fp32", "bf16", "int4", "int8"], "auto"),
-        ("AIMServiceTemplate", "status.status", ["Pending", "Progressing", "Available", "Failed"], "Pending"),
-        ("AIMService", "status.status", ["Pending", "Starting", "Running", "Failed", "Degraded"], "Pending"),
-        ("ModelCache", "status.status", ["Pending", "Progressing", "Available", "Failed"], "Pending"),
+        (
+            "AIMServiceTemplate",
+            "spec.precision",
+            ["auto", "fp4", "fp8", "fp16", "fp32", "bf16", "int4", "int8"],
+            "auto",
+        ),
+        (
+            "AIMServiceTemplate",
+            "status.status",
+            ["Pending", "Progressing", "Available", "Failed"],
+            "Pending",
+        ),
+        (
+            "AIMService",
+            "status.status",
+            ["Pending", "Starting", "Running", "Failed", "Degraded"],
+            "Pending",
+        ),
+        (
+            "ModelCache",
+            "status.status",
+            ["Pending", "Progressing", "Available", "Failed"],
+            "Pending",
+        ),
         ("ModelCache", "status.conditions[].status", ["True", "False", "Unknown"], None),
     ],
 )
@@ -208,15 +285,36 @@ def test_enumerations(kind: str, path: str, values: list[str], default: str | No
         ("AIMServiceTemplate", "spec.gpusPerReplica", {"type": "integer", "minimum": 1}),
         ("AIMServiceTemplate", "spec.tensorParallelism", {"type": "integer", "minimum": 1}),
         ("AIMServiceTemplate", "spec.warmCache", {"type": "boolean", "default": False}),
-        ("AIMNamespaceConfig", "spec.routing.autoCreateRoute", {"type": "boolean", "default": True}),
+        (
+            "AIMNamespaceConfig",
+            "spec.routing.autoCreateRoute",
+            {"type": "boolean", "default": True},
+        ),
         ("AIMNamespaceConfig", "spec.credentials.s3", {"x-kubernetes-list-type": "atomic"}),
         ("AIMNamespaceConfig", "spec.cacheStorageClassName", {"type": "string"}),
-        ("ModelCache", "spec.sourceUri", {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^(hf|s3)://[^\s/]\S*$"}),
+        (
+            "ModelCache",
+            "spec.sourceUri",
+            {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 1024,
+                "pattern": r"^(hf|s3)://[^\s/]\S*$",
+            },
+        ),
         ("ModelCache", "spec.size", {"x-kubernetes-int-or-string": True}),
-        ("ModelCache", "spec.env", {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+        (
+            "ModelCache",
+            "spec.env",
+            {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
         ("ModelCache", "status.lastUsed", {"type": "string", "format": "date-time"}),
         ("ModelCache", "status.sizeBytes", {"type": "integer", "format": "int64"}),
-        ("AIMServiceTemplate", "status.modelSources", {"type": "array", "x-kubernetes-list-type": "atomic"}),
+        (
+            "AIMServiceTemplate",
+            "status.modelSources",
+            {"type": "array", "x-kubernetes-list-type": "atomic"},
+        ),
         ("AIMServiceTemplate", "status.profile.gpu_count", {"type": "integer"}),
         ("AIMServiceTemplate", "status.attempts", {"type": "integer"}),
         ("ModelCache", "status.nextAttemptTime", {"type": "string", "format": "date-time"}),
@@ -230,7 +328,10 @@ def test_constraints_and_defaults(kind: str, path: str, says: Node) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind != "AIMNamespaceConfig"])
 def test_conditions_are_a_map_by_type_whose_generations_never_go_back(kind: str) -> None:
     conditions = at(kind, "status.conditions")
-    assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == ("map", ["type"])
+    assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == (
+        "map",
+        ["type"],
+    )
     for node in (at(kind, "status"), conditions["items"]):
         (rule,) = node["x-kubernetes-validations"]
         assert "self.observedGeneration >= oldSelf.observedGeneration" in rule["rule"]
@@ -238,7 +339,14 @@ def test_conditions_are_a_map_by_type_whose_generations_never_go_back(kind: str)
 
 
 IMMUTABLE = {
-    "AIMServiceTemplate": {"model", "metric", "precision", "gpusPerReplica", "gpuModel", "tensorParallelism"},
+    "AIMServiceTemplate": {
+        "model",
+        "metric",
+        "precision",
+        "gpusPerReplica",
+        "gpuModel",
+        "tensorParallelism",
+    },
     "ModelCache": {"sourceUri"},
 }
 
@@ -274,13 +382,20 @@ def test_rules_in_cel_name_field_and_rule(kind: str, path: str, words: list[str]
 def test_lists_with_rules_in_their_items_are_bounded(kind: str) -> None:
     """Else the API server refuses the CRD: the cost of a rule is estimated with the largest list (KEP-2876)."""
     for path, node in nodes(at(kind)):
-        if "items" in node and any("x-kubernetes-validations" in part for _, part in nodes(node["items"])):
+        if "items" in node and any(
+            "x-kubernetes-validations" in part for _, part in nodes(node["items"])
+        ):
             assert "maxItems" in node, path
 
 
 def test_a_kind_and_its_crd_take_the_same_fields() -> None:
     for kind in KINDS:
-        assert set(at(kind.__name__)["properties"]) == {"apiVersion", "kind", "metadata", *_wire_names(kind)}
+        assert set(at(kind.__name__)["properties"]) == {
+            "apiVersion",
+            "kind",
+            "metadata",
+            *_wire_names(kind),
+        }
 
 
 def _wire_names(kind: type[Kind]) -> set[str]:

@@ -31,12 +31,30 @@ from aimschema.messages import (
 from aimschema.resources import Key
 
 KEY = Key("ModelCache", "ml", "llama.8b")
-BODY = {"kind": "ModelCache", "metadata": {"name": "llama.8b", "labels": None}, "spec": {"sourceUri": "hf://a/b", "size": 3.5}}
-CONDITION = ReportedCondition(type="Filled", status="False", reason="AuthError", message="accept the licence ✓")
+BODY = {
+    "kind": "ModelCache",
+    "metadata": {"name": "llama.8b", "labels": None},
+    "spec": {"sourceUri": "hf://a/b", "size": 3.5},
+}
+CONDITION = ReportedCondition(
+    type="Filled", status="False", reason="AuthError", message="accept the licence ✓"
+)
 MESSAGES: dict[str, Message] = {
-    "changed": ObjectChanged(kind=KEY.kind, namespace="ml", name=KEY.name, uid="u", resource_version="7", object=BODY, truncated=("spec.env",)),
-    "changed-cluster": ObjectChanged(kind="AIMClusterModel", name="m", uid="u", resource_version="7", object={}),
-    "deleted": ObjectDeleted(kind=KEY.kind, namespace="ml", name=KEY.name, uid="u", resource_version="8", object=BODY),
+    "changed": ObjectChanged(
+        kind=KEY.kind,
+        namespace="ml",
+        name=KEY.name,
+        uid="u",
+        resource_version="7",
+        object=BODY,
+        truncated=("spec.env",),
+    ),
+    "changed-cluster": ObjectChanged(
+        kind="AIMClusterModel", name="m", uid="u", resource_version="7", object={}
+    ),
+    "deleted": ObjectDeleted(
+        kind=KEY.kind, namespace="ml", name=KEY.name, uid="u", resource_version="8", object=BODY
+    ),
     "synced": KindSynced(kind="Gateway", resource_version="9", objects=0, installed=False),
     "reported": StatusReported(
         kind=KEY.kind,
@@ -48,11 +66,39 @@ MESSAGES: dict[str, Message] = {
         conditions=(CONDITION,),
         fields={"progress": "43%"},
     ),
-    "acted": ActionTaken(service="cacher", verb="apply", kind="Job", namespace="ml", name="j", about=KEY, outcome="done", resource_version="11"),
-    "dead": DeadLetter(service="cacher", kind=KEY.kind, namespace="ml", name=KEY.name, error="KeyError('x')", attempts=5),
-    "progress": Progress(kind=KEY.kind, namespace="ml", name=KEY.name, phase="download", bytes=5, total=10, rate=1.5, seconds_left=3.0, file="a"),
+    "acted": ActionTaken(
+        service="cacher",
+        verb="apply",
+        kind="Job",
+        namespace="ml",
+        name="j",
+        about=KEY,
+        outcome="done",
+        resource_version="11",
+    ),
+    "dead": DeadLetter(
+        service="cacher",
+        kind=KEY.kind,
+        namespace="ml",
+        name=KEY.name,
+        error="KeyError('x')",
+        attempts=5,
+    ),
+    "progress": Progress(
+        kind=KEY.kind,
+        namespace="ml",
+        name=KEY.name,
+        phase="download",
+        bytes=5,
+        total=10,
+        rate=1.5,
+        seconds_left=3.0,
+        file="a",
+    ),
 }
-EVERY_MESSAGE = pytest.mark.parametrize("message", [pytest.param(message, id=name) for name, message in MESSAGES.items()])
+EVERY_MESSAGE = pytest.mark.parametrize(
+    "message", [pytest.param(message, id=name) for name, message in MESSAGES.items()]
+)
 
 
 def test_every_message_is_in_the_table() -> None:
@@ -74,7 +120,9 @@ def test_fields_of_a_later_version_are_ignored(message: Message) -> None:
 def test_fields_with_defaults_may_be_missing(message: Message) -> None:
     """A message of an earlier version, from before those fields were there."""
     optional = {field.name for field in msgspec.structs.fields(type(message)) if not field.required}
-    earlier = {name: value for name, value in json.loads(encode(message)).items() if name not in optional}
+    earlier = {
+        name: value for name, value in json.loads(encode(message)).items() if name not in optional
+    }
     assert type(decode(json.dumps(earlier).encode())) is type(message)
 
 
@@ -101,7 +149,10 @@ def test_types_are_all_different() -> None:
         pytest.param(b"{}", id="no-type"),
         pytest.param(b'{"type":"aim.other.v1"}', id="unknown-type"),
         pytest.param(b'{"type":"aim.kind.synced.v1","kind":"Pod"}', id="field-missing"),
-        pytest.param(b'{"type":"aim.kind.synced.v1","kind":"Pod","resource_version":7,"objects":1}', id="field-of-another-type"),
+        pytest.param(
+            b'{"type":"aim.kind.synced.v1","kind":"Pod","resource_version":7,"objects":1}',
+            id="field-of-another-type",
+        ),
         pytest.param(b"\xff\xfe", id="no-text"),
     ],
 )
@@ -112,18 +163,28 @@ def test_anything_else_is_a_value_error(data: bytes) -> None:
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 
 
 @given(body=st.dictionaries(st.text(max_size=8), JSON, max_size=4))
 def test_any_object_survives_the_bus(body: dict[str, Any]) -> None:
-    message = ObjectChanged(kind="Pod", namespace="ml", name="p", uid="u", resource_version="1", object=body)
+    message = ObjectChanged(
+        kind="Pod", namespace="ml", name="p", uid="u", resource_version="1", object=body
+    )
     assert decode(encode(message)) == message
 
 
-@given(st.datetimes(min_value=datetime.datetime(1970, 1, 1), max_value=datetime.datetime(2200, 1, 1), timezones=st.just(datetime.UTC)))  # noqa: DTZ001
+@given(
+    st.datetimes(
+        min_value=datetime.datetime(1970, 1, 1),
+        max_value=datetime.datetime(2200, 1, 1),
+        timezones=st.just(datetime.UTC),
+    )
+)  # noqa: DTZ001
 def test_times_come_back_to_the_second(moment: datetime.datetime) -> None:
     assert parse_timestamp(timestamp(moment)) == moment.replace(microsecond=0)
 
@@ -141,6 +202,15 @@ def test_a_letter_of_before_there_were_unreadable_messages_can_be_read() -> None
 
 
 def test_the_data_of_an_unreadable_message_survives_whatever_it_is() -> None:
-    letter = DeadLetter(service="cacher", kind="Pod", name="a", error="x", attempts=1, subject="aim.object.Pod.-.a", seq=7, data=b"\xff\x00{")
+    letter = DeadLetter(
+        service="cacher",
+        kind="Pod",
+        name="a",
+        error="x",
+        attempts=1,
+        subject="aim.object.Pod.-.a",
+        seq=7,
+        data=b"\xff\x00{",
+    )
     assert decode(encode(letter)) == letter
     assert subject_of(letter) == "aim.dead.cacher.unreadable.object.Pod.-.a"

@@ -11,11 +11,15 @@ from aimschema.kinds import CACHE_NAME_LENGTH, SERVICE_NAME_LENGTH
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 LABEL = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?", fullmatch=True)
-SUBDOMAINS = st.lists(LABEL, min_size=1, max_size=8).map(".".join).map(lambda name: name[:253].rstrip("-."))
+SUBDOMAINS = (
+    st.lists(LABEL, min_size=1, max_size=8).map(".".join).map(lambda name: name[:253].rstrip("-."))
+)
 SOURCES = st.builds(
     "{}://{}".format,
     st.sampled_from(["hf", "s3"]),
-    st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=300).filter(lambda path: path[0] != "/"),
+    st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=300).filter(
+        lambda path: path[0] != "/"
+    ),
 )
 
 
@@ -64,13 +68,17 @@ def test_the_readable_part_of_a_cache_name(source: str, readable: str) -> None:
     assert re.fullmatch(re.escape(readable) + "-[0-9a-f]{8}", names.cache_for(source))
 
 
-@pytest.mark.parametrize("name_of", [names.cache_claim, names.cache_download_job, names.cache_size_job])
+@pytest.mark.parametrize(
+    "name_of", [names.cache_claim, names.cache_download_job, names.cache_size_job]
+)
 def test_what_is_made_for_the_longest_cache_name_fits(name_of: type[str]) -> None:
     assert len(name_of("c" * CACHE_NAME_LENGTH)) <= 63
 
 
 def test_the_names_of_what_belongs_to_a_cache_differ() -> None:
-    assert len({names.cache_claim("c"), names.cache_download_job("c"), names.cache_size_job("c")}) == 3
+    assert (
+        len({names.cache_claim("c"), names.cache_download_job("c"), names.cache_size_job("c")}) == 3
+    )
 
 
 def test_the_predictor_of_the_longest_service_name_fits() -> None:
@@ -78,7 +86,10 @@ def test_the_predictor_of_the_longest_service_name_fits() -> None:
     assert len(names.predictor_service("s" * SERVICE_NAME_LENGTH)) <= 63
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\0"), max_size=4), max_size=4),
+    st.lists(st.text(max_size=4), max_size=4),
+)
 def test_the_hash_tells_lists_apart_not_texts(one: list[str], other: list[str]) -> None:
     assert re.fullmatch(r"[0-9a-f]{8}", names.short_hash(one))
     if "\0".join(one) != "\0".join(other):
@@ -95,7 +106,9 @@ def test_the_hash_tells_lists_apart_not_texts(one: list[str], other: list[str]) 
         pytest.param("s3://bucket/org/model", ("org", "model"), id="last-two-of-a-prefix"),
         pytest.param("s3://bucket/model/", ("bucket", "model"), id="slash-at-the-end"),
         pytest.param("s3://bucket//org//model", ("org", "model"), id="empty-segments"),
-        pytest.param("s3://bucket/org/Model_1.5-8B", ("org", "Model_1.5-8B"), id="all-allowed-characters"),
+        pytest.param(
+            "s3://bucket/org/Model_1.5-8B", ("org", "Model_1.5-8B"), id="all-allowed-characters"
+        ),
         pytest.param("hf://model", None, id="one-segment"),
         pytest.param("s3://bucket/", None, id="bucket-only"),
         pytest.param("hf://org/..", None, id="parent-folder"),
@@ -116,7 +129,9 @@ def test_where_a_source_is_mounted(source: str, place: tuple[str, str] | None) -
 @given(source=SOURCES)
 def test_a_mount_never_leaves_its_folder(source: str) -> None:
     place = names.mount_path_of(source)
-    assert place is None or all(re.fullmatch(r"[A-Za-z0-9._-]+", part) and part not in {".", ".."} for part in place)
+    assert place is None or all(
+        re.fullmatch(r"[A-Za-z0-9._-]+", part) and part not in {".", ".."} for part in place
+    )
 
 
 @pytest.mark.parametrize("length", [1, 243, 244, 253])
@@ -125,10 +140,14 @@ def test_the_config_map_of_a_template_with_a_long_name_has_a_name_that_fits(leng
     assert SUBDOMAIN.fullmatch(name)
     assert len(name) <= 253
     assert name.endswith("-discovery")
-    assert (name == "t" * length + "-discovery") is (length <= 243), "it is cut only where it must be"
+    assert (name == "t" * length + "-discovery") is (length <= 243), (
+        "it is cut only where it must be"
+    )
 
 
 def test_templates_that_are_cut_alike_keep_config_maps_of_their_own() -> None:
     first, second = "t" * 250 + ".a", "t" * 250 + ".b"
     assert names.discovery_config_map(first) != names.discovery_config_map(second)
-    assert ".-" not in names.discovery_config_map("t" * 233 + "." + "x" * 19), "no label may end in a dash or begin with one"
+    assert ".-" not in names.discovery_config_map("t" * 233 + "." + "x" * 19), (
+        "no label may end in a dash or begin with one"
+    )

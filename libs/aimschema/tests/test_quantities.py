@@ -45,7 +45,25 @@ def test_a_quantity_in_bytes(quantity: str | int, size_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " 1", "1 Gi", "Gi", "1gi", "1K", "1GB", "1Gi ", "1e", "1e3Gi", "--1", "1.2.3", "nan", "inf", "١Gi", "1e99999999999999999999"]
+    "text",
+    [
+        "",
+        " 1",
+        "1 Gi",
+        "Gi",
+        "1gi",
+        "1K",
+        "1GB",
+        "1Gi ",
+        "1e",
+        "1e3Gi",
+        "--1",
+        "1.2.3",
+        "nan",
+        "inf",
+        "١Gi",
+        "1e99999999999999999999",
+    ],
 )
 def test_anything_else_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a quantity|is out of range"):
@@ -68,7 +86,9 @@ def test_any_text_is_a_number_within_bounds_or_a_value_error(text: str) -> None:
 
 
 @given(st.integers(0, 1 << 50))
-def test_a_volume_has_at_least_a_tenth_to_spare_and_less_than_a_gibibyte_more(size_bytes: int) -> None:
+def test_a_volume_has_at_least_a_tenth_to_spare_and_less_than_a_gibibyte_more(
+    size_bytes: int,
+) -> None:
     volume = parse(with_headroom(size_bytes))
     assert volume % GI == 0
     assert volume >= GI

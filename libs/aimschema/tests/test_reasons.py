@@ -9,11 +9,24 @@ from aimschema import reasons
 from aimschema.kinds import KINDS, Condition
 from aimschema.resources import CONFIG, RESOURCES
 
-WORDS = {name: value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
-SERVICES = {reasons.DISCOVERY, reasons.CACHER, reasons.DEPLOYER, reasons.ROUTER, reasons.STATUSWRITER, reasons.WATCHER}
+WORDS = {
+    name: value
+    for name, value in vars(reasons).items()
+    if name.isupper() and isinstance(value, str)
+}
+SERVICES = {
+    reasons.DISCOVERY,
+    reasons.CACHER,
+    reasons.DEPLOYER,
+    reasons.ROUTER,
+    reasons.STATUSWRITER,
+    reasons.WATCHER,
+}
 REASONS = {name: value for name, value in WORDS.items() if value not in SERVICES}
 PATTERN = Condition.model_json_schema(by_alias=True)["properties"]["reason"]["pattern"]
-STATUSES = {kind.__name__: kind.model_fields["status"] for kind in KINDS if "status" in kind.model_fields}
+STATUSES = {
+    kind.__name__: kind.model_fields["status"] for kind in KINDS if "status" in kind.model_fields
+}
 DOCUMENTED = """
     ImageInspected Inspected ImageNotFound AuthError RegistryUnreachable MetadataMissing DuplicateName Discovered AwaitingDiscovery ModelNotFound
     ProfilesDiscovered DiscoveryFailed CacheWarm WarmRequested Warming Warm WarmFailed NoFailure StorageReady PVCPending PVCProvisioning PVCBound
@@ -24,7 +37,9 @@ DOCUMENTED = """
 """
 
 
-@pytest.mark.parametrize("reason", [pytest.param(value, id=name) for name, value in REASONS.items()])
+@pytest.mark.parametrize(
+    "reason", [pytest.param(value, id=name) for name, value in REASONS.items()]
+)
 def test_every_reason_is_camel_case_and_taken_by_the_crd(reason: str) -> None:
     assert re.fullmatch(r"([A-Z][a-z0-9]*)+", reason)
     assert re.fullmatch(PATTERN, reason)
@@ -42,7 +57,9 @@ def test_every_kind_with_a_status_has_contributors() -> None:
 
 @pytest.mark.parametrize("kind", list(reasons.OWNED))
 def test_no_two_services_report_the_same_thing(kind: str) -> None:
-    for (types, fields), (other_types, other_fields) in combinations(reasons.OWNED[kind].values(), 2):
+    for (types, fields), (other_types, other_fields) in combinations(
+        reasons.OWNED[kind].values(), 2
+    ):
         assert not types & other_types
         assert not fields & other_fields
 
@@ -60,12 +77,17 @@ def test_every_field_of_a_status_is_somebodys(kind: str) -> None:
     """A field that nobody owns would never be written; one that the CRD lacks would be pruned."""
     model = next(k for k in KINDS if k.__name__ == kind)
     schema = model.model_json_schema(by_alias=True)
-    status = next(definition for name, definition in schema["$defs"].items() if name == _status_type(kind))
+    status = next(
+        definition for name, definition in schema["$defs"].items() if name == _status_type(kind)
+    )
     owned = {field for _, fields in reasons.OWNED[kind].values() for field in fields}
     assert owned == set(status["properties"]) - {"conditions", "observedGeneration", "status"}
 
 
 def _status_type(kind: str) -> str:
-    return {"AIMClusterModel": "ModelStatus", "AIMServiceTemplate": "TemplateStatus", "AIMService": "ServiceStatus", "ModelCache": "CacheStatus"}[
-        kind
-    ]
+    return {
+        "AIMClusterModel": "ModelStatus",
+        "AIMServiceTemplate": "TemplateStatus",
+        "AIMService": "ServiceStatus",
+        "ModelCache": "CacheStatus",
+    }[kind]

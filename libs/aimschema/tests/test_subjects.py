@@ -21,13 +21,17 @@ BUILDERS: list[tuple[str, str, Callable[[Key, str], str]]] = [
     ("dead", subjects.DEAD, lambda key, service: subjects.of_dead(service, key)),
     ("progress", subjects.LIVE_PROGRESS, lambda key, _service: subjects.of_progress(key)),
 ]
-EVERY_BUILDER = pytest.mark.parametrize(("family", "build"), [pytest.param(family, build, id=name) for name, family, build in BUILDERS])
+EVERY_BUILDER = pytest.mark.parametrize(
+    ("family", "build"), [pytest.param(family, build, id=name) for name, family, build in BUILDERS]
+)
 WITH_SERVICE = {subjects.REPORT, subjects.ACTION, subjects.DEAD}
 
 
 @EVERY_BUILDER
 @given(key=KEYS, service=SERVICES)
-def test_what_a_subject_was_built_from_comes_back(family: str, build: Callable[[Key, str], str], key: Key, service: str) -> None:
+def test_what_a_subject_was_built_from_comes_back(
+    family: str, build: Callable[[Key, str], str], key: Key, service: str
+) -> None:
     address = subjects.parse(build(key, service))
     assert address == (family, key.kind, key, service if family in WITH_SERVICE else None)
 
@@ -52,7 +56,10 @@ def test_sync_markers_name_a_kind_and_no_object() -> None:
     ("pattern", "takes", "leaves"),
     [
         pytest.param(
-            subjects.objects("Pod"), subjects.of_object(Key("Pod", "ml", "a.b")), subjects.of_object(Key("PodX", "ml", "a")), id="objects-of-a-kind"
+            subjects.objects("Pod"),
+            subjects.of_object(Key("Pod", "ml", "a.b")),
+            subjects.of_object(Key("PodX", "ml", "a")),
+            id="objects-of-a-kind",
         ),
         pytest.param(
             subjects.reports(service="cacher"),
@@ -66,7 +73,12 @@ def test_sync_markers_name_a_kind_and_no_object() -> None:
             subjects.of_report(Key("AIMService", "ml", "c"), "deployer"),
             id="reports-on-a-kind",
         ),
-        pytest.param(subjects.ALL, subjects.of_synced("Pod"), subjects.of_progress(Key("ModelCache", "ml", "c")), id="all-that-is-stored"),
+        pytest.param(
+            subjects.ALL,
+            subjects.of_synced("Pod"),
+            subjects.of_progress(Key("ModelCache", "ml", "c")),
+            id="all-that-is-stored",
+        ),
     ],
 )
 def test_filters(pattern: str, takes: str, leaves: str) -> None:
@@ -75,7 +87,16 @@ def test_filters(pattern: str, takes: str, leaves: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", ["", "aim", "aim.object.Pod", "aim.object.Pod.ml.a.b", "aim.report.Pod.ml.a", "aim.nothing.Pod.ml.a", "aimlive.progress.Pod.ml"]
+    "subject",
+    [
+        "",
+        "aim",
+        "aim.object.Pod",
+        "aim.object.Pod.ml.a.b",
+        "aim.report.Pod.ml.a",
+        "aim.nothing.Pod.ml.a",
+        "aimlive.progress.Pod.ml",
+    ],
 )
 def test_other_subjects_are_refused(subject: str) -> None:
     with pytest.raises(ValueError, match="not a subject of this project"):
@@ -86,15 +107,35 @@ def _matches(pattern: str, subject: str) -> bool:
     """As NATS matches: `*` is one token, `>` one or more at the end."""
     wanted, tokens = pattern.split("."), subject.split(".")
     if wanted[-1] == ">":
-        return len(tokens) >= len(wanted) and all(w in {"*", t} for w, t in zip(wanted[:-1], tokens, strict=False))
-    return len(tokens) == len(wanted) and all(w in {"*", t} for w, t in zip(wanted, tokens, strict=True))
+        return len(tokens) >= len(wanted) and all(
+            w in {"*", t} for w, t in zip(wanted[:-1], tokens, strict=False)
+        )
+    return len(tokens) == len(wanted) and all(
+        w in {"*", t} for w, t in zip(wanted, tokens, strict=True)
+    )
 
 
 @given(key=KEYS, service=SERVICES)
-def test_the_letter_on_an_unreadable_message_says_what_that_was_about(key: Key, service: str) -> None:
-    for original in (subjects.of_object(key), subjects.of_report(key, "cacher"), subjects.of_action("cacher", key)):
-        assert subjects.parse(subjects.of_unreadable(service, original)) == (subjects.DEAD, key.kind, key, service)
-    assert subjects.parse(subjects.of_unreadable(service, subjects.of_synced(key.kind))) == (subjects.DEAD, key.kind, None, service)
+def test_the_letter_on_an_unreadable_message_says_what_that_was_about(
+    key: Key, service: str
+) -> None:
+    for original in (
+        subjects.of_object(key),
+        subjects.of_report(key, "cacher"),
+        subjects.of_action("cacher", key),
+    ):
+        assert subjects.parse(subjects.of_unreadable(service, original)) == (
+            subjects.DEAD,
+            key.kind,
+            key,
+            service,
+        )
+    assert subjects.parse(subjects.of_unreadable(service, subjects.of_synced(key.kind))) == (
+        subjects.DEAD,
+        key.kind,
+        None,
+        service,
+    )
 
 
 @given(key=KEYS, service=SERVICES)
@@ -102,14 +143,24 @@ def test_no_subject_is_longer_than_the_server_takes(key: Key, service: str) -> N
     for _, _, build in BUILDERS:
         assert len(build(key, service)) <= subjects.LONGEST
     longest = Key("K" * 63, "n" * 63, "x" * 253)
-    assert len(subjects.of_unreadable("statuswriter", subjects.of_report(longest, "statuswriter"))) <= subjects.LONGEST
+    assert (
+        len(subjects.of_unreadable("statuswriter", subjects.of_report(longest, "statuswriter")))
+        <= subjects.LONGEST
+    )
 
 
 LONG = "x" * 4000
 
 
 @pytest.mark.parametrize(
-    "original", [f"aim.object.Pod.ml.{LONG}", f"aim.object.{LONG}.ml.a", f"aim.report.Pod.ml.a.{LONG}", f"aim.synced.{LONG}", "aim.object.Pod.ml.é"]
+    "original",
+    [
+        f"aim.object.Pod.ml.{LONG}",
+        f"aim.object.{LONG}.ml.a",
+        f"aim.report.Pod.ml.a.{LONG}",
+        f"aim.synced.{LONG}",
+        "aim.object.Pod.ml.é",
+    ],
 )
 def test_a_subject_that_no_object_has_is_hashed_in_its_letter(original: str) -> None:
     subject = subjects.of_unreadable("router", original)
@@ -117,7 +168,15 @@ def test_a_subject_that_no_object_has_is_hashed_in_its_letter(original: str) -> 
     assert subjects.parse(subject) == (subjects.DEAD, "", None, "router")
 
 
-@pytest.mark.parametrize("original", ["aim.object.Pod.too.many.tokens", "aim.x", "aim.dead.router.Pod.ml.a", "aim.object.Pod.\u00e9"])
+@pytest.mark.parametrize(
+    "original",
+    [
+        "aim.object.Pod.too.many.tokens",
+        "aim.x",
+        "aim.dead.router.Pod.ml.a",
+        "aim.object.Pod.\u00e9",
+    ],
+)
 def test_a_subject_that_makes_no_sense_is_hashed_in_its_letter(original: str) -> None:
     subject = subjects.of_unreadable("router", original)
     assert subject.startswith("aim.dead.router.unreadable.")

@@ -52,14 +52,18 @@ class Applier:
     `confirm` is awaited before each write; what it raises is raised, and nothing is written.
     """
 
-    def __init__(self, cluster: Cluster, manager: str, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, cluster: Cluster, manager: str, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._cluster = cluster
         self._manager = manager
         self._clock_s = clock_s
         self._applied: dict[Key, Applied] = {}
         self._repairs: dict[Key, Repairs] = {}
 
-    async def apply(self, seen: Projection, action: ApplyObject, confirm: Confirm = unconditionally) -> Body | None:
+    async def apply(
+        self, seen: Projection, action: ApplyObject, confirm: Confirm = unconditionally
+    ) -> Body | None:
         """The object as it is now, or None where nothing had to be written."""
         key, body = action.key, action.body
         present = await self._present(seen, key)
@@ -82,7 +86,9 @@ class Applier:
         resource, metadata = RESOURCES[action.key.kind], action.patch.get("metadata") or {}
         patch = {**action.patch, "metadata": {**metadata, "uid": action.uid}}
         try:
-            answer = await self._cluster.merge_patch(resource, action.key.namespace, action.key.name, patch)
+            answer = await self._cluster.merge_patch(
+                resource, action.key.namespace, action.key.name, patch
+            )
         except NotFound:
             return None
         answer["metadata"].pop("managedFields", None)
@@ -96,7 +102,11 @@ class Applier:
             return None
         there = await self._there(key) if answer is None else answer
         patch = None if there is None else removal(body, there)
-        return answer if patch is None or there is None else await self._remove(key, there, patch, confirm)
+        return (
+            answer
+            if patch is None or there is None
+            else await self._remove(key, there, patch, confirm)
+        )
 
     async def _send(self, body: Body, present: Seen | None, confirm: Confirm) -> Body:
         await confirm()
@@ -109,13 +119,20 @@ class Applier:
 
     async def _remove(self, key: Key, there: Body, patch: Body, confirm: Confirm) -> Body:
         """Guarded by the version that the patch was made from: lists are sent whole."""
-        guard = {"uid": there["metadata"]["uid"], "resourceVersion": there["metadata"]["resourceVersion"]}
+        guard = {
+            "uid": there["metadata"]["uid"],
+            "resourceVersion": there["metadata"]["resourceVersion"],
+        }
         guarded = {**patch, "metadata": {**patch.get("metadata", {}), **guard}}
         await confirm()
-        answer = await self._cluster.merge_patch(RESOURCES[key.kind], key.namespace, key.name, guarded)
+        answer = await self._cluster.merge_patch(
+            RESOURCES[key.kind], key.namespace, key.name, guarded
+        )
         answer["metadata"].pop("managedFields", None)
         applied = self._applied[key]
-        self._applied[key] = replace(applied, mark=structs.replace(applied.mark, whole=_whole(answer)))
+        self._applied[key] = replace(
+            applied, mark=structs.replace(applied.mark, whole=_whole(answer))
+        )
         return answer
 
     async def delete(self, action: DeleteObject, confirm: Confirm = unconditionally) -> bool:
@@ -123,7 +140,13 @@ class Applier:
         await confirm()
         self.forget(action.key)
         try:
-            await self._cluster.delete(RESOURCES[action.key.kind], action.key.namespace, action.key.name, uid=action.uid, propagation="Background")
+            await self._cluster.delete(
+                RESOURCES[action.key.kind],
+                action.key.namespace,
+                action.key.name,
+                uid=action.uid,
+                propagation="Background",
+            )
         except (NotFound, Conflict):
             return False
         return True
@@ -136,7 +159,9 @@ class Applier:
     def gone(self, key: Key) -> None:
         """The object is gone. Where that was not by our own hand, it counts as what has to be put right."""
         applied, now_s = self._applied.pop(key, None), self._clock_s()
-        self._repairs = {of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)}
+        self._repairs = {
+            of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)
+        }
         if applied is not None and applied.owners and key.kind not in MADE_ONCE:
             repairs = self._repairs.get(key, Repairs())
             same = repairs if repairs.lost in {"", applied.owners} else Repairs()
@@ -166,7 +191,13 @@ class Applier:
         if present is not None and present.complete:
             return present
         there = await self._there(key)
-        return None if there is None else Seen(key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there)
+        return (
+            None
+            if there is None
+            else Seen(
+                key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there
+            )
+        )
 
     async def _there(self, key: Key) -> Body | None:
         """The object as the API server has it; on the bus are only parts of it."""
@@ -189,8 +220,15 @@ class Applier:
         last, now_s = self._applied.get(key), self._clock_s()
         if last is None or last.mark.sent != digest(body):
             return True, True
-        part, repairs, additions = _part(body, present.body), self._repairs.get(key, Repairs()), removal(body, present.body)
-        if last.part is None and (digest(part), _whole(present.body)) != (last.mark.ours, last.mark.whole):
+        part, repairs, additions = (
+            _part(body, present.body),
+            self._repairs.get(key, Repairs()),
+            removal(body, present.body),
+        )
+        if last.part is None and (digest(part), _whole(present.body)) != (
+            last.mark.ours,
+            last.mark.whole,
+        ):
             last = await self._converted(key, body, last)
         drifted = digest(part) != last.mark.ours
         if not drifted and additions is None:
@@ -203,7 +241,9 @@ class Applier:
             return False, False
         if now_s < repairs.next_s:
             if not repairs.contested:
-                path = next(differing(last.part, part), ()) if additions is None else added(additions)
+                path = (
+                    next(differing(last.part, part), ()) if additions is None else added(additions)
+                )
                 self._repairs[key] = replace(repairs, contested=await self._contested(key, path))
             return False, False
         self._repairs[key] = repairs.one_more(now_s)
@@ -212,9 +252,15 @@ class Applier:
     async def _converted(self, key: Key, body: Body, last: Applied) -> Applied:
         """With the mark as it is made today, where a release before 0.3 made it from all of an object that is still the same."""
         there = await self._there(key)
-        if there is None or (digest(ours(body, there)), digest(whole(there))) != (last.mark.ours, last.mark.whole):
+        if there is None or (digest(ours(body, there)), digest(whole(there))) != (
+            last.mark.ours,
+            last.mark.whole,
+        ):
             return last
-        return replace(last, mark=structs.replace(last.mark, ours=digest(_part(body, there)), whole=_whole(there)))
+        return replace(
+            last,
+            mark=structs.replace(last.mark, ours=digest(_part(body, there)), whole=_whole(there)),
+        )
 
     async def _contested(self, key: Key, path: tuple[str, ...]) -> str:
         there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
@@ -234,4 +280,6 @@ def _whole(there: Body) -> str:
 
 def _with_uid(body: Body, present: Seen | None) -> Body:
     """An update names the uid, so that it cannot land on a successor of the same name."""
-    return body if present is None else {**body, "metadata": {**body["metadata"], "uid": present.uid}}
+    return (
+        body if present is None else {**body, "metadata": {**body["metadata"], "uid": present.uid}}
+    )

@@ -22,7 +22,19 @@ ANY = "*"
 _PREDICTOR = ("spec", "predictor")
 _CONTAINER = (*_PREDICTOR, "containers", ANY)
 _RULE = ("spec", "rules", ANY)
-_FRAMEWORKS = ("model", "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle")
+_FRAMEWORKS = (
+    "model",
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+    "paddle",
+)
 ADDITIONS: dict[str, dict[Path, str]] = {
     INFERENCE_SERVICE.kind: {
         ("metadata", "annotations", KSERVE_STOP): "KServe removes the pods",
@@ -35,10 +47,17 @@ ADDITIONS: dict[str, dict[Path, str]] = {
         (*_PREDICTOR, "workerSpec"): "KServe makes a group of several nodes of it",
         (*_PREDICTOR, "canaryTrafficPercent"): "a part of the requests goes to another revision",
         **dict.fromkeys(
-            ((*_PREDICTOR, each) for each in ("autoScaling", "scaleTarget", "scaleMetric", "scaleMetricType")),
+            (
+                (*_PREDICTOR, each)
+                for each in ("autoScaling", "scaleTarget", "scaleMetric", "scaleMetricType")
+            ),
             "the number of replicas is spec.replicas",
         ),
-        (*_PREDICTOR, "deploymentStrategy", "rollingUpdate"): "the Deployment is rejected where the strategy is Recreate",
+        (
+            *_PREDICTOR,
+            "deploymentStrategy",
+            "rollingUpdate",
+        ): "the Deployment is rejected where the strategy is Recreate",
         (*_PREDICTOR, "batcher"): "requests are held back and joined",
         (*_PREDICTOR, "logger"): "requests are sent to somebody else",
         (*_PREDICTOR, "initContainers"): "the model server waits for them",
@@ -46,22 +65,37 @@ ADDITIONS: dict[str, dict[Path, str]] = {
         (*_PREDICTOR, "nodeName"): "the scheduler is gone round",
         (*_PREDICTOR, "activeDeadlineSeconds"): "pods are ended",
         (*_PREDICTOR, "restartPolicy"): "pods are not started again",
-        **dict.fromkeys(((*_PREDICTOR, each) for each in ("hostNetwork", "hostPID", "hostIPC")), "pods share the node"),
+        **dict.fromkeys(
+            ((*_PREDICTOR, each) for each in ("hostNetwork", "hostPID", "hostIPC")),
+            "pods share the node",
+        ),
         _CONTAINER: "a container beside the model server",
-        **dict.fromkeys(((*_CONTAINER, each) for each in ("command", "args", "workingDir", "lifecycle")), "another program is run"),
+        **dict.fromkeys(
+            ((*_CONTAINER, each) for each in ("command", "args", "workingDir", "lifecycle")),
+            "another program is run",
+        ),
         (*_CONTAINER, "livenessProbe"): "the model server is ended while it loads",
     },
     ROUTE.kind: {
         ("spec", "hostnames"): "requests for other hosts get no answer",
         ("spec", "useDefaultGateways"): "it is attached to other gateways",
         ("spec", "parentRefs", ANY): "it is attached to another gateway",
-        **dict.fromkeys(((*_RULE, each) for each in ("timeouts", "retry", "sessionPersistence")), "requests are handled in another way"),
-        **dict.fromkeys(((*_RULE, "matches", ANY, each) for each in ("headers", "queryParams", "method")), "other requests get no answer"),
+        **dict.fromkeys(
+            ((*_RULE, each) for each in ("timeouts", "retry", "sessionPersistence")),
+            "requests are handled in another way",
+        ),
+        **dict.fromkeys(
+            ((*_RULE, "matches", ANY, each) for each in ("headers", "queryParams", "method")),
+            "other requests get no answer",
+        ),
         (*_RULE, "backendRefs", ANY): "a part of the requests goes somewhere else",
         (*_RULE, "backendRefs", ANY, "filters"): "requests are changed",
     },
     BUDGET.kind: {
-        ("spec", "unhealthyPodEvictionPolicy"): "a drain of nodes stops or goes on where it should not",
+        (
+            "spec",
+            "unhealthyPodEvictionPolicy",
+        ): "a drain of nodes stops or goes on where it should not",
     },
 }
 """By kind, the paths that only we may set, and what they do. `*`: any key, or any item of a list (by name where items have one)."""
@@ -82,7 +116,9 @@ def merged(there: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
     base = there if isinstance(there, dict) else {}
-    changed = {key: merged(base.get(key), value) for key, value in patch.items() if value is not None}
+    changed = {
+        key: merged(base.get(key), value) for key, value in patch.items() if value is not None
+    }
     return {key: value for key, value in base.items() if key not in patch} | changed
 
 
@@ -96,12 +132,18 @@ def added(patch: Body) -> Path:
 def _without(there: Any, sent: Any, path: Path) -> Any:
     head, rest = path[0], path[1:]
     if isinstance(there, list):
-        return [_item(item, of, rest) for item, of in _paired(there, sent) if rest or of is not None]
+        return [
+            _item(item, of, rest) for item, of in _paired(there, sent) if rest or of is not None
+        ]
     if not isinstance(there, dict):
         return there
     ours = sent if isinstance(sent, dict) else {}
     if rest:
-        touched = {key: _without(there[key], ours.get(key), rest) for key in ([head] if head != ANY else there) if key in there}
+        touched = {
+            key: _without(there[key], ours.get(key), rest)
+            for key in ([head] if head != ANY else there)
+            if key in there
+        }
         return {**there, **touched}
     return {key: value for key, value in there.items() if key in ours or head not in (ANY, key)}
 
@@ -117,7 +159,9 @@ def _paired(there: list[Any], sent: Any) -> Iterator[tuple[Any, Any]]:
         named = {item["name"]: item for item in ours}
         yield from ((item, named.get(item["name"])) for item in there)
         return
-    yield from ((item, ours[place] if place < len(ours) else None) for place, item in enumerate(there))
+    yield from (
+        (item, ours[place] if place < len(ours) else None) for place, item in enumerate(there)
+    )
 
 
 def _difference(there: Body, left: Body) -> Iterator[tuple[str, Any]]:

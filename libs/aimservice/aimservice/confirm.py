@@ -62,4 +62,10 @@ async def unconditionally() -> None:
 
 def _identity(body: dict[str, Any]) -> tuple[Any, ...]:
     metadata = body.get("metadata") or {}
-    return body.get("apiVersion"), body.get("kind"), metadata.get("namespace"), metadata.get("name"), metadata.get("uid")
+    return (
+        body.get("apiVersion"),
+        body.get("kind"),
+        metadata.get("namespace"),
+        metadata.get("name"),
+        metadata.get("uid"),
+    )

@@ -31,14 +31,20 @@ def digest(value: Any) -> str:
 def whole(body: Body) -> Body:
     """The object without its status and bookkeeping."""
     metadata = {name: value for name, value in body["metadata"].items() if name not in BOOKKEEPING}
-    return {name: value for name, value in body.items() if name != "status"} | {"metadata": metadata}
+    return {name: value for name, value in body.items() if name != "status"} | {
+        "metadata": metadata
+    }
 
 
 def ours(sent: Any, there: Any) -> Any:
     """The part of `there` that `sent` speaks of; list items with a name are matched by it (as list-maps merge)."""
     if isinstance(sent, dict) and isinstance(there, dict):
         return {field: ours(value, there.get(field)) for field, value in sent.items()}
-    if isinstance(sent, list) and isinstance(there, list) and all(isinstance(item, dict) and "name" in item for item in [*sent, *there]):
+    if (
+        isinstance(sent, list)
+        and isinstance(there, list)
+        and all(isinstance(item, dict) and "name" in item for item in [*sent, *there])
+    ):
         named = {item["name"]: item for item in there}
         if len(named) == len(there):  # in volumeMounts a name may come twice
             return [ours(item, named.get(item["name"])) for item in sent]
@@ -58,8 +64,18 @@ def differing(before: Any, now: Any) -> Iterator[tuple[str, ...]]:
 
 def writers(body: Body, path: tuple[str, ...], but: str) -> list[str]:
     """Managers other than `but` that hold the field at `path`, as managedFields tell (KEP-555, FieldsV1)."""
-    entries = [entry for entry in body["metadata"].get("managedFields") or () if entry.get("manager") != but]
-    return sorted({str(entry.get("manager")) for entry in entries if _holds(entry.get("fieldsV1") or {}, path)})
+    entries = [
+        entry
+        for entry in body["metadata"].get("managedFields") or ()
+        if entry.get("manager") != but
+    ]
+    return sorted(
+        {
+            str(entry.get("manager"))
+            for entry in entries
+            if _holds(entry.get("fieldsV1") or {}, path)
+        }
+    )
 
 
 def _holds(fields: Any, path: tuple[str, ...]) -> bool:
@@ -74,8 +90,12 @@ def same_owner(body: Body, there: Body) -> bool:
     """Whether both name the same owner by uid; what has no owner is told by the label managed-by."""
     wanted = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
     if wanted:
-        return wanted <= {reference["uid"] for reference in there["metadata"].get("ownerReferences") or ()}
-    return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (there["metadata"].get("labels") or {}).get(MANAGED_BY)
+        return wanted <= {
+            reference["uid"] for reference in there["metadata"].get("ownerReferences") or ()
+        }
+    return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (
+        there["metadata"].get("labels") or {}
+    ).get(MANAGED_BY)
 
 
 def owners(body: Body) -> str:
@@ -97,7 +117,11 @@ class Repairs:
     @property
     def next_s(self) -> float:
         """When it may be put right again."""
-        return self.last_s if self.count < AT_ONCE else self.last_s + min(LONGEST_S, FIRST_S * 2 ** min(self.count - AT_ONCE, 20))
+        return (
+            self.last_s
+            if self.count < AT_ONCE
+            else self.last_s + min(LONGEST_S, FIRST_S * 2 ** min(self.count - AT_ONCE, 20))
+        )
 
     def one_more(self, now_s: float) -> "Repairs":
         return replace(self, count=1 if self.forgotten(now_s) else self.count + 1, last_s=now_s)

@@ -17,7 +17,9 @@ SCHEDULING = "FailedScheduling"
 """Left out: the pod's own PodScheduled condition is newer."""
 
 
-async def latest_warning(cluster: Cluster, action: ReadEvents, now: datetime.datetime) -> LatestWarning:
+async def latest_warning(
+    cluster: Cluster, action: ReadEvents, now: datetime.datetime
+) -> LatestWarning:
     """One list request. Raises KubeError."""
     selector = f"regarding.uid={action.uid},type=Warning"
     listing = await cluster.list(EVENT, action.of.namespace, field_selector=selector)
@@ -26,7 +28,11 @@ async def latest_warning(cluster: Cluster, action: ReadEvents, now: datetime.dat
 
 def newest(events: Iterable[Body], now: datetime.datetime) -> LatestWarning:
     """Of events.k8s.io/v1 Events, the Warning that happened last; those of repeated Events count by their last time."""
-    dated = [(at, event) for event in events if (at := last_time(event)) is not None and _counts(event, at, now)]
+    dated = [
+        (at, event)
+        for event in events
+        if (at := last_time(event)) is not None and _counts(event, at, now)
+    ]
     if not dated:
         return LatestWarning(now)
     _, event = max(dated, key=lambda pair: pair[0])
@@ -47,4 +53,8 @@ def last_time(event: Body) -> datetime.datetime | None:
 
 def _counts(event: Body, at: datetime.datetime, now: datetime.datetime) -> bool:
     recent = (now - at).total_seconds() <= WARNING_COUNTS_S
-    return recent and event.get("type") == "Warning" and event.get("reason") not in {None, "", SCHEDULING}
+    return (
+        recent
+        and event.get("type") == "Warning"
+        and event.get("reason") not in {None, "", SCHEDULING}
+    )

@@ -27,7 +27,10 @@ class SaidOnce(SpanExporter):
         result = self._inner.export(spans)
         away = result is not SpanExportResult.SUCCESS
         if away and not self._away:
-            log.warning("traces-not-sent", hint="spans are dropped until the collector takes them; nothing else is held up")
+            log.warning(
+                "traces-not-sent",
+                hint="spans are dropped until the collector takes them; nothing else is held up",
+            )
         elif self._away and not away:
             log.info("traces-sent-again")
         self._away = away

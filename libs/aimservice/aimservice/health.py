@@ -52,13 +52,20 @@ def application(health: Health) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         if not health.missing:
             return web.Response(text=f"ok\n{health.role}".rstrip() + "\n")
-        return web.Response(status=503, text="".join(f"{printable(f'{what}: {why}')}\n" for what, why in sorted(health.missing.items())))
+        return web.Response(
+            status=503,
+            text="".join(
+                f"{printable(f'{what}: {why}')}\n" for what, why in sorted(health.missing.items())
+            ),
+        )
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    app.add_routes(
+        [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+    )
     return app
 
 

@@ -52,11 +52,17 @@ def _items(body: Body, *path: str) -> list[Any]:
 
 
 def _owners(body: Body) -> list[str]:
-    return [str(uid) for reference in _items(body, "metadata", "ownerReferences") if (uid := _at(reference, "uid")) is not None]
+    return [
+        str(uid)
+        for reference in _items(body, "metadata", "ownerReferences")
+        if (uid := _at(reference, "uid")) is not None
+    ]
 
 
 def _workload_id(body: Body) -> list[str]:
-    return [str(_at(body, "metadata", "labels", labels.WORKLOAD_ID) or _at(body, "metadata", "uid"))]
+    return [
+        str(_at(body, "metadata", "labels", labels.WORKLOAD_ID) or _at(body, "metadata", "uid"))
+    ]
 
 
 def _sources(body: Body) -> list[str]:
@@ -65,7 +71,10 @@ def _sources(body: Body) -> list[str]:
 
 def _answered_sources(body: Body) -> list[str]:
     """Of what a template's image answered."""
-    if all(_at(reference, "kind") != TEMPLATE.kind for reference in _items(body, "metadata", "ownerReferences")):
+    if all(
+        _at(reference, "kind") != TEMPLATE.kind
+        for reference in _items(body, "metadata", "ownerReferences")
+    ):
         return []
     found = from_config_map(body)
     return [] if found is None else found.sources
@@ -73,27 +82,46 @@ def _answered_sources(body: Body) -> list[str]:
 
 def claims_mounted(body: Body) -> list[str]:
     """Names of the claims that a pod mounts."""
-    names = (_at(volume, "persistentVolumeClaim", "claimName") for volume in _items(body, "spec", "volumes"))
+    names = (
+        _at(volume, "persistentVolumeClaim", "claimName")
+        for volume in _items(body, "spec", "volumes")
+    )
     return [name for name in names if isinstance(name, str)]
 
 
 OWNED = Index("owned", "", _owners)
 MODELS_BY_NAME = Index("models-by-name", MODEL.kind, _text("spec", "name"))
-TEMPLATES_BY_MODEL = Index("templates-by-model", TEMPLATE.kind, _text("spec", "model"), everywhere=True)
-TEMPLATES_BY_JOB = Index("templates-by-job", TEMPLATE.kind, lambda body: [discovery_job(str(_at(body, "metadata", "name")), "")])
+TEMPLATES_BY_MODEL = Index(
+    "templates-by-model", TEMPLATE.kind, _text("spec", "model"), everywhere=True
+)
+TEMPLATES_BY_JOB = Index(
+    "templates-by-job",
+    TEMPLATE.kind,
+    lambda body: [discovery_job(str(_at(body, "metadata", "name")), "")],
+)
 """By the name of a discovery's Job without the hash at its end."""
-TEMPLATES_BY_CONFIG_MAP = Index("templates-by-config-map", TEMPLATE.kind, lambda body: [discovery_config_map(str(_at(body, "metadata", "name")))])
+TEMPLATES_BY_CONFIG_MAP = Index(
+    "templates-by-config-map",
+    TEMPLATE.kind,
+    lambda body: [discovery_config_map(str(_at(body, "metadata", "name")))],
+)
 TEMPLATES_BY_SOURCE = Index("templates-by-source", TEMPLATE.kind, _sources)
 """By the sources in the status."""
 ANSWERS_BY_SOURCE = Index("answers-by-source", CONFIG_MAP.kind, _answered_sources)
 SERVICES_BY_TEMPLATE = Index("services-by-template", SERVICE.kind, _text("spec", "templateRef"))
 SERVICES_BY_CONFIG = Index("services-by-config", SERVICE.kind, _text("spec", "configRef"))
-SERVICES_BY_MODEL = Index("services-by-model", SERVICE.kind, _text("spec", "model"), everywhere=True)
+SERVICES_BY_MODEL = Index(
+    "services-by-model", SERVICE.kind, _text("spec", "model"), everywhere=True
+)
 SERVICES_BY_WORKLOAD_ID = Index("services-by-workload-id", SERVICE.kind, _workload_id)
 """By the label, else the uid."""
 CACHES_BY_SOURCE = Index("caches-by-source", CACHE.kind, _text("spec", "sourceUri"))
-JOBS_BY_COMPONENT = Index("jobs-by-component", JOB.kind, _text("metadata", "labels", labels.COMPONENT), everywhere=True)
-PODS_BY_INFERENCE_SERVICE = Index("pods-by-inference-service", POD.kind, _text("metadata", "labels", labels.KSERVE_ISVC_LABEL))
+JOBS_BY_COMPONENT = Index(
+    "jobs-by-component", JOB.kind, _text("metadata", "labels", labels.COMPONENT), everywhere=True
+)
+PODS_BY_INFERENCE_SERVICE = Index(
+    "pods-by-inference-service", POD.kind, _text("metadata", "labels", labels.KSERVE_ISVC_LABEL)
+)
 PODS_BY_CLAIM = Index("pods-by-claim", POD.kind, claims_mounted)
 
 INDEXES: Final = (
@@ -114,7 +142,8 @@ INDEXES: Final = (
     PODS_BY_CLAIM,
 )
 _OF_KIND: Mapping[str, tuple[Index, ...]] = {
-    kind: tuple(index for index in INDEXES if index.kind in {"", kind}) for kind in {index.kind for index in INDEXES}
+    kind: tuple(index for index in INDEXES if index.kind in {"", kind})
+    for kind in {index.kind for index in INDEXES}
 }
 
 

@@ -28,7 +28,11 @@ DEFAULT_RULES = JobRules()
 
 def pod_security(rules: JobRules, ids: Mapping[str, int]) -> Body:
     """A pod's securityContext for the level restricted (Pod Security Standards). `ids`: runAsUser, runAsGroup, fsGroup."""
-    return {"runAsNonRoot": True, **({} if rules.openshift else ids), "seccompProfile": {"type": "RuntimeDefault"}}
+    return {
+        "runAsNonRoot": True,
+        **({} if rules.openshift else ids),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 def container_security() -> Body:
@@ -66,6 +70,10 @@ def _amounts(part: str, amounts: object) -> dict[str, str]:
     for name, amount in amounts.items():
         if name not in _COUNTED and "/" not in name and not name.startswith("hugepages-"):
             raise ValueError(f"{part}.{name} is no resource; cpu, memory and ephemeral-storage are")
-        if isinstance(amount, bool) or not isinstance(amount, str | int | float) or quantities.exact(amount) < 0:
+        if (
+            isinstance(amount, bool)
+            or not isinstance(amount, str | int | float)
+            or quantities.exact(amount) < 0
+        ):
             raise ValueError(f"{part}.{name} {amount!r} is not a quantity")
     return {name: str(amount) for name, amount in amounts.items()}

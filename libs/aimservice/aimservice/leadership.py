@@ -14,7 +14,12 @@ LEASE = "lease"
 
 @asynccontextmanager
 async def candidacy(
-    service: str, settings: ServiceSettings, health: Health, *, leader_only: Sequence[str] = (), timing: LeaseTiming = TIMING
+    service: str,
+    settings: ServiceSettings,
+    health: Health,
+    *,
+    leader_only: Sequence[str] = (),
+    timing: LeaseTiming = TIMING,
 ) -> AsyncIterator[Lease]:
     """The service's lease, over a connection of its own: requests of the work must not delay renewals. Raises NotConfigured.
 

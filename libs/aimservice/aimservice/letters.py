@@ -62,7 +62,9 @@ class Letters:
             attempts=1,
             subject=item.subject,
             seq=item.seq,
-            headers={name: item.headers[name][:HEADER_LENGTH] for name in HEADERS if name in item.headers},
+            headers={
+                name: item.headers[name][:HEADER_LENGTH] for name in HEADERS if name in item.headers
+            },
             data=item.data if len(item.data) <= KEPT_BYTES else b"",
             size_bytes=len(item.data),
         )
@@ -72,7 +74,11 @@ class Letters:
         """It could be read, but not dealt with; what came in its headers is not known any more."""
         try:
             data = encode(event.message)
-        except (ValueError, OverflowError, RecursionError):  # (it could be decoded, from not so deep in the stack)
+        except (
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ):  # (it could be decoded, from not so deep in the stack)
             data = b""
         self.unreadable(Undecodable(event.seq, event.subject, repr(error), data, {}))
 
@@ -87,8 +93,16 @@ class Letters:
                     self._told.add(seq)
                     try:
                         await self._bus.publisher.publish(letter)
-                    except (OversizedMessage, ValueError) as error:  # (ValueError: text that is no UTF-8)
-                        log.warning("letter-not-sent", subject=letter.subject, seq=seq, error=shortened(str(error)))
+                    except (
+                        OversizedMessage,
+                        ValueError,
+                    ) as error:  # (ValueError: text that is no UTF-8)
+                        log.warning(
+                            "letter-not-sent",
+                            subject=letter.subject,
+                            seq=seq,
+                            error=shortened(str(error)),
+                        )
 
 
 def shortened(error: str) -> str:

@@ -6,13 +6,21 @@ from aimschema.discovered import Discovered, from_config_map, recorded_images
 from aimschema.names import discovery_config_map, image_config_map
 from aimschema.reasons import DUPLICATE_SOURCE, FAILED_STATE, READY
 from aimschema.resources import CONFIG_MAP, TEMPLATE, Key
-from aimservice.indexes import ANSWERS_BY_SOURCE, CACHES_BY_SOURCE, MODELS_BY_NAME, TEMPLATES_BY_SOURCE
+from aimservice.indexes import (
+    ANSWERS_BY_SOURCE,
+    CACHES_BY_SOURCE,
+    MODELS_BY_NAME,
+    TEMPLATES_BY_SOURCE,
+)
 from aimservice.projection import Projection, Seen
 
 
 def oldest_first(found: Iterable[Seen]) -> list[Seen]:
     """Where several objects claim the same thing the oldest has it, of equal age the first by name; those being deleted claim nothing."""
-    return sorted((seen for seen in found if not seen.deleting), key=lambda seen: (seen.created, seen.key.name))
+    return sorted(
+        (seen for seen in found if not seen.deleting),
+        key=lambda seen: (seen.created, seen.key.name),
+    )
 
 
 def models_named(seen: Projection, name: str) -> list[Seen]:
@@ -23,7 +31,11 @@ def models_named(seen: Projection, name: str) -> list[Seen]:
 def image_record(seen: Projection, model: Seen, namespace: str) -> Seen | None:
     """The ConfigMap that has the images of a catalogue entry and the labels of the present one. `namespace`: the control plane's own."""
     kept = seen.get(Key(CONFIG_MAP.kind, namespace, image_config_map(model.key.name)))
-    return kept if kept is not None and model.uid in kept.owners and isinstance(kept.body.get("data"), dict) else None
+    return (
+        kept
+        if kept is not None and model.uid in kept.owners and isinstance(kept.body.get("data"), dict)
+        else None
+    )
 
 
 def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
@@ -33,7 +45,12 @@ def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
     """
     models = models_named(seen, name)
     records = (image_record(seen, model, namespace) for model in models)
-    recorded = (image for record in records if record is not None for image in recorded_images(record.body["data"]))
+    recorded = (
+        image
+        for record in records
+        if record is not None
+        for image in recorded_images(record.body["data"])
+    )
     return frozenset(recorded) | {str(model.spec.get("image")) for model in models}
 
 
@@ -50,7 +67,9 @@ def has_failed(cache: Seen) -> bool:
 
 def kept_answer(seen: Projection, template: Seen) -> Seen | None:
     """The ConfigMap in which discovery keeps what a template's image answered."""
-    kept = seen.get(Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name)))
+    kept = seen.get(
+        Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name))
+    )
     return kept if kept is not None and template.uid in kept.owners else None
 
 

@@ -33,7 +33,14 @@ from aimbus.tracing import tracer
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, by_webhook, told
 from aimschema import reasons, subjects
 from aimschema.contracts import Contract
-from aimschema.messages import ActionTaken, DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.messages import (
+    ActionTaken,
+    DeadLetter,
+    KindSynced,
+    ObjectChanged,
+    ObjectDeleted,
+    StatusReported,
+)
 from aimschema.resources import CONFIG, Key, Resource
 from aimservice import projection
 from aimservice.act import Applier, NameConflict
@@ -42,7 +49,15 @@ from aimservice.events import latest_warning
 from aimservice.health import Health
 from aimservice.leadership import candidacy
 from aimservice.letters import Letters, shortened
-from aimservice.metrics import EVENTS, FAILURES, FOLLOW_LAG, QUEUE_DEPTH, RECONCILE_SECONDS, measured, source_of
+from aimservice.metrics import (
+    EVENTS,
+    FAILURES,
+    FOLLOW_LAG,
+    QUEUE_DEPTH,
+    RECONCILE_SECONDS,
+    measured,
+    source_of,
+)
 from aimservice.passes import Passes
 from aimservice.plan import (
     Action,
@@ -82,7 +97,9 @@ REFUSED_AGAIN_S = 15.0
 REJECTED_AFTER = 3
 MOST_REJECTIONS = 8
 DEAD_AFTER = 5
-NAMESPACE_TERMINATING = "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
+NAMESPACE_TERMINATING = (
+    "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
+)
 NATS = "nats"  # in /readyz
 WORKERS = 4
 VERBS: dict[type[Action], str] = {
@@ -110,21 +127,34 @@ class Service:
     plan: Callable[[Projection, Key, datetime.datetime], Plan]
     reports: str = ""  # filter of the reports it reads; empty: its own
     keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
-    reads: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)  # by kind, what others report that it reads
-    measure: Callable[[Projection], Iterable[Metric]] = lambda _seen: ()  # what is counted at each scrape
+    reads: Mapping[str, frozenset[str]] = field(
+        default_factory=dict, hash=False
+    )  # by kind, what others report that it reads
+    measure: Callable[[Projection], Iterable[Metric]] = (
+        lambda _seen: ()
+    )  # what is counted at each scrape
     progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
-    neighbours: Callable[[Projection, Projection, Key], Iterable[Key]] = lambda _before, _after, _key: ()  # keys an event touches by what it changes
+    neighbours: Callable[[Projection, Projection, Key], Iterable[Key]] = (
+        lambda _before, _after, _key: ()
+    )  # keys an event touches by what it changes
 
     @property
     def filters(self) -> list[str]:
         reports = self.reports or subjects.reports(service=self.name)
-        objects, markers = (subjects.objects(r.kind) for r in self.follows), (subjects.of_synced(r.kind) for r in self.follows)
+        objects, markers = (
+            (subjects.objects(r.kind) for r in self.follows),
+            (subjects.of_synced(r.kind) for r in self.follows),
+        )
         actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
         return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
 
     def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
         """Keys to reconcile once the object at `key` has changed: those it touched before and touches now (it may have moved between owners)."""
-        found = (self.affected(before, key), self.affected(after, key), self.neighbours(before, after, key))
+        found = (
+            self.affected(before, key),
+            self.affected(after, key),
+            self.neighbours(before, after, key),
+        )
         return list(dict.fromkeys(chain.from_iterable(found)))
 
     @property
@@ -141,13 +171,22 @@ class Service:
 class Handler(Protocol):
     """Carries out the actions that only one service has. Errors are treated as those of any action."""
 
-    async def __call__(self, loop: "Loop", action: Action, about: Key, causes: Sequence[int], /) -> None: ...
+    async def __call__(
+        self, loop: "Loop", action: Action, about: Key, causes: Sequence[int], /
+    ) -> None: ...
 
 
 class Loop:
     """One service at work. `projection` is the current picture; `learn` adds to it and looks at a key again."""
 
-    def __init__(self, service: Service, bus: Bus, cluster: Cluster, health: Health, handler: Handler | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        bus: Bus,
+        cluster: Cluster,
+        health: Health,
+        handler: Handler | None = None,
+    ) -> None:
         self.service = service
         self.bus = bus
         self.cluster = cluster
@@ -275,9 +314,17 @@ class Loop:
     def _end_load(self) -> None:
         """Sweep what the load did not bring, then look at everything once."""
         if self._loaded_objects is not None:
-            for key in [seen.key for seen in self.projection.everything() if seen.key not in self._loaded_objects]:
+            for key in [
+                seen.key
+                for seen in self.projection.everything()
+                if seen.key not in self._loaded_objects
+            ]:
                 self.projection = forget(self.projection, key)
-            gone = [report for report in self.projection.report_keys() if report not in self._loaded_reports]
+            gone = [
+                report
+                for report in self.projection.report_keys()
+                if report not in self._loaded_reports
+            ]
             self.projection = forget_reports(self.projection, gone)
             self._loaded_objects = None
         self._health.ready("state")
@@ -288,7 +335,9 @@ class Loop:
         if self._loaded_objects is not None or (self._ready.is_set() and not again):
             return
         if self._unsynced:
-            self._health.waiting("sync", f"the watcher has not yet published: {', '.join(sorted(self._unsynced))}")
+            self._health.waiting(
+                "sync", f"the watcher has not yet published: {', '.join(sorted(self._unsynced))}"
+            )
             return
         self._health.ready("sync")
         self._ready.set()
@@ -343,14 +392,24 @@ class Loop:
     def _is_a_predecessors(self, message: StatusReported, key: Key) -> bool:
         """A report of our service that we did not send: from before a pause or on a slow way, it may come after ours."""
         own = message.service == self.service.name
-        return own and key not in self._reporting and self.projection.report(key, message.service) != message
+        return (
+            own
+            and key not in self._reporting
+            and self.projection.report(key, message.service) != message
+        )
 
     def _forget_unconfirmed(self, marker: KindSynced) -> None:
         """While the state is loaded the sweep at its end does that."""
         for own in self.projection.unconfirmed(marker) if self._loaded_objects is None else ():
             key, epoch = own.key, own.epoch
             deleted = ObjectDeleted(
-                kind=key.kind, namespace=key.namespace, name=key.name, uid=own.uid, resource_version=str(own.version), object=own.body, epoch=epoch
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                uid=own.uid,
+                resource_version=str(own.version),
+                object=own.body,
+                epoch=epoch,
             )
             self._fold_and_enqueue(deleted, key, 0)
             self._applier.gone(key)
@@ -380,7 +439,13 @@ class Loop:
             outcome = await self._attempt(key, causes)
             duration_s = time.monotonic() - started_s
             RECONCILE_SECONDS.labels(self.service.name, outcome).observe(duration_s)
-            log.debug("reconciled", key=str(key), outcome=outcome, duration_s=round(duration_s, 4), cause=list(causes))
+            log.debug(
+                "reconciled",
+                key=str(key),
+                outcome=outcome,
+                duration_s=round(duration_s, 4),
+                cause=list(causes),
+            )
             self._passes.ended(outcome)
 
     async def _attempt(self, key: Key, causes: Sequence[int]) -> str:
@@ -393,7 +458,9 @@ class Loop:
             with self._creating(plan.actions):
                 for report in plan.reports:
                     await self._publish_report(report, causes)
-                outcome = await self._carry_out(plan.actions, key, causes, partial(self._confirmations.confirm, key, cause))
+                outcome = await self._carry_out(
+                    plan.actions, key, causes, partial(self._confirmations.confirm, key, cause)
+                )
             if outcome != "refused":
                 self._dead.discard(key)
                 self.queue.succeeded(key)
@@ -433,22 +500,30 @@ class Loop:
             for key in keys:
                 self.fold(Learned(key, CREATING, None))
 
-    async def _carry_out(self, actions: Sequence[Action], key: Key, causes: Sequence[int], confirm: Confirm) -> str:
+    async def _carry_out(
+        self, actions: Sequence[Action], key: Key, causes: Sequence[int], confirm: Confirm
+    ) -> str:
         """All actions in order; a refused one ends the list and is folded for the planner to tell."""
         for action in actions:
             try:
                 await self._act(action, key, causes, confirm)
             except (Invalid, Forbidden, Rejected, NameConflict) as error:
-                if isinstance(error, Forbidden) and any(cause.reason == NAMESPACE_TERMINATING for cause in error.causes):
+                if isinstance(error, Forbidden) and any(
+                    cause.reason == NAMESPACE_TERMINATING for cause in error.causes
+                ):
                     break
                 why = told(error) if isinstance(error, KubeError) else str(error)
                 target = _target(action, key)
-                refusal = Refusal(target, why, isinstance(error, NameConflict), earlier=self._earlier(key, target))
+                refusal = Refusal(
+                    target, why, isinstance(error, NameConflict), earlier=self._earlier(key, target)
+                )
                 self._refused(refusal, key, causes)
                 await self.record(action, key, causes, outcome="refused", detail=why)
                 return "refused"
             except KubeError as error:
-                if error.status and (by_webhook(error.message) or self.queue.failures(key) + 1 >= REJECTED_AFTER):
+                if error.status and (
+                    by_webhook(error.message) or self.queue.failures(key) + 1 >= REJECTED_AFTER
+                ):
                     await self._keeps_failing(action, error, key, causes)
                 raise
         if self.projection.learned(key, REFUSED) is not None:
@@ -469,12 +544,24 @@ class Loop:
         known: Refusal | None = self.projection.learned(key, REFUSED)
         if known is None or known.target != target:
             return frozenset()
-        return known.earlier if len(known.earlier) >= MOST_REJECTIONS else known.earlier | {known.message}
+        return (
+            known.earlier
+            if len(known.earlier) >= MOST_REJECTIONS
+            else known.earlier | {known.message}
+        )
 
-    async def _keeps_failing(self, action: Action, error: KubeError, key: Key, causes: Sequence[int]) -> None:
+    async def _keeps_failing(
+        self, action: Action, error: KubeError, key: Key, causes: Sequence[int]
+    ) -> None:
         """Fold an error that the API server answers again and again, once for each target; the caller tries again with backoff."""
         target, known = _target(action, key), self.projection.learned(key, REFUSED)
-        refusal = Refusal(target, told(error), transient=True, by_webhook=by_webhook(error.message), earlier=self._earlier(key, target))
+        refusal = Refusal(
+            target,
+            told(error),
+            transient=True,
+            by_webhook=by_webhook(error.message),
+            earlier=self._earlier(key, target),
+        )
         if known is not None and known.target == target:
             self.fold(Learned(key, REFUSED, refusal))
             return
@@ -487,7 +574,9 @@ class Loop:
                 answer = await self._applier.apply(self.projection, action, confirm)
                 if answer is not None:
                     self.fold(written(answer))
-                    await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
+                    await self.record(
+                        action, key, causes, resource_version=answer["metadata"]["resourceVersion"]
+                    )
                 self._tell_contest(action.key, key, causes)
             case DeleteObject():
                 if await self._applier.delete(action, confirm):
@@ -496,12 +585,16 @@ class Loop:
                 answer = await self._applier.patch(action, confirm)
                 if answer is not None:
                     self.fold(written(answer))
-                    await self.record(action, key, causes, resource_version=answer["metadata"]["resourceVersion"])
+                    await self.record(
+                        action, key, causes, resource_version=answer["metadata"]["resourceVersion"]
+                    )
             case ReadEvents():
                 await self._read_events(action, key, causes)
             case _:
                 if self._handler is None:
-                    raise TypeError(f"{self.service.name} plans {type(action).__name__} but has no handler for it")
+                    raise TypeError(
+                        f"{self.service.name} plans {type(action).__name__} but has no handler for it"
+                    )
                 await confirm()
                 await self._handler(self, action, key, causes)
 
@@ -519,7 +612,12 @@ class Loop:
         self.fold(Learned(action.of, LATEST_WARNING, latest))
         if changed:
             self._look_again(key, causes)
-            await self.record(action, key, causes, detail=f"{latest.reason}: {latest.note}" if latest.reason else "")
+            await self.record(
+                action,
+                key,
+                causes,
+                detail=f"{latest.reason}: {latest.note}" if latest.reason else "",
+            )
 
     def _tell_contest(self, target: Key, key: Key, causes: Sequence[int]) -> None:
         """Fold that somebody keeps changing `target`, once, for the planner to tell; and look again when it may be put right."""
@@ -532,7 +630,14 @@ class Loop:
             self.learn(Learned(target, CONTESTED, words), key, causes)
 
     async def record(
-        self, action: Action, about: Key, causes: Sequence[int], *, outcome: str = "done", detail: str = "", resource_version: str = ""
+        self,
+        action: Action,
+        about: Key,
+        causes: Sequence[int],
+        *,
+        outcome: str = "done",
+        detail: str = "",
+        resource_version: str = "",
     ) -> None:
         target = _target(action, about)
         await self.bus.publisher.publish(
@@ -546,7 +651,9 @@ class Loop:
                 outcome=outcome,
                 detail=shortened(detail),
                 resource_version=resource_version,
-                mark=self._applier.mark(target) if isinstance(action, ApplyObject) and outcome == "done" else None,
+                mark=self._applier.mark(target)
+                if isinstance(action, ApplyObject) and outcome == "done"
+                else None,
             ),
             cause=causes,
         )
@@ -571,14 +678,25 @@ class Loop:
         if failures >= DEAD_AFTER and key not in self._dead:
             self._dead.add(key)
             what = shortened(repr(error))
-            letter = DeadLetter(service=self.service.name, kind=key.kind, namespace=key.namespace, name=key.name, error=what, attempts=failures)
+            letter = DeadLetter(
+                service=self.service.name,
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                error=what,
+                attempts=failures,
+            )
             await self.bus.publisher.publish(letter, cause=causes)
 
 
 def _target(action: Action, about: Key) -> Key:
     if isinstance(action, ReadEvents):
         return action.of
-    return action.key if isinstance(action, ApplyObject | DeleteObject | PatchObject | WriteStatus) else about
+    return (
+        action.key
+        if isinstance(action, ApplyObject | DeleteObject | PatchObject | WriteStatus)
+        else about
+    )
 
 
 async def reach_bus(service: str, settings: ServiceSettings, health: Health) -> Bus:
@@ -591,15 +709,21 @@ async def reach_bus(service: str, settings: ServiceSettings, health: Health) -> 
             health.ready(NATS)
 
     told("no answer yet from the server of AIM_NATS_URL")
-    return await connect(settings.nats_url, name=f"aim-{service}", access=settings.access(), told=told)
+    return await connect(
+        settings.nats_url, name=f"aim-{service}", access=settings.access(), told=told
+    )
 
 
-async def run_loop(service: Service, settings: ServiceSettings, health: Health, handler: Handler | None = None) -> None:
+async def run_loop(
+    service: Service, settings: ServiceSettings, health: Health, handler: Handler | None = None
+) -> None:
     """Connect and run a service until cancelled."""
     bus = await reach_bus(service.name, settings, health)
     try:
         async with candidacy(service.name, settings, health) as lease:
-            cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service.name}", fence=lease.confirm)
+            cluster = await Cluster.connect(
+                settings.kubeconfig, user_agent=f"aim-{service.name}", fence=lease.confirm
+            )
             try:
                 await Loop(service, bus, cluster, health, handler).run(lease)
             finally:

@@ -13,13 +13,31 @@ from prometheus_client.registry import Collector
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
 
 EVENTS = Counter("aim_events", "Events read from the bus, by who published them", ["source"])
-FAILURES = Counter("aim_failures", "Failures nobody foresaw, by kind: undecodable, unexpected", ["kind"])
-RECONCILE_SECONDS = Histogram("aim_reconcile_duration_seconds", "Time from taking a key to having acted on it", ["service", "outcome"])
-LEADER = Gauge("aim_leader", "1 while this process holds its service's lease, 0 while it stands by", ["service"])
-QUEUE_DEPTH = Gauge("aim_queue_depth", "Keys that wait to be looked at, without those whose time has not come", ["service"])
-FOLLOW_LAG = Gauge("aim_follow_lag", "Messages that were still to come when the last one was read", ["service"])
+FAILURES = Counter(
+    "aim_failures", "Failures nobody foresaw, by kind: undecodable, unexpected", ["kind"]
+)
+RECONCILE_SECONDS = Histogram(
+    "aim_reconcile_duration_seconds",
+    "Time from taking a key to having acted on it",
+    ["service", "outcome"],
+)
+LEADER = Gauge(
+    "aim_leader",
+    "1 while this process holds its service's lease, 0 while it stands by",
+    ["service"],
+)
+QUEUE_DEPTH = Gauge(
+    "aim_queue_depth",
+    "Keys that wait to be looked at, without those whose time has not come",
+    ["service"],
+)
+FOLLOW_LAG = Gauge(
+    "aim_follow_lag", "Messages that were still to come when the last one was read", ["service"]
+)
 
-SOURCES = frozenset(f"aim-{service}" for service in (WATCHER, DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER))
+SOURCES = frozenset(
+    f"aim-{service}" for service in (WATCHER, DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
+)
 OTHER = "other"
 
 

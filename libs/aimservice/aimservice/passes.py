@@ -16,7 +16,16 @@ from typing import TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+)
 
 from aimbus import Event
 from aimbus.tracing import context_of
@@ -63,18 +72,25 @@ class Passes:
 
     def learned(self, key: Key) -> None:
         """The open span found something out, for which the key is looked at again."""
-        if self._tracer is not None and (found := trace.get_current_span().get_span_context()).is_valid:
+        if (
+            self._tracer is not None
+            and (found := trace.get_current_span().get_span_context()).is_valid
+        ):
             _remember(self._learned, key, found, MOST_KEYS)
 
     def cause(self, key: Key, causes: Sequence[int]) -> Cause:
         """Why the key is looked at; what was learned for it is used up."""
         before_seq, before = self._before.get(key, (0, None))
-        known = [(seq, context_of(self._heard[seq])) for seq in sorted(causes) if seq in self._heard]
+        known = [
+            (seq, context_of(self._heard[seq])) for seq in sorted(causes) if seq in self._heard
+        ]
         news = [found for seq, found in known if seq > max(self._old, before_seq)]
         learned = self._learned.pop(key, None)
         parent = news[-1] if news else learned
         others = [*(found for _, found in known), learned, before if parent is None else None]
-        return Cause(parent, tuple(found for found in others if found is not None and found != parent))
+        return Cause(
+            parent, tuple(found for found in others if found is not None and found != parent)
+        )
 
     @contextmanager
     def over(self, key: Key, causes: Sequence[int]) -> Iterator[None]:
@@ -83,11 +99,22 @@ class Passes:
             yield
             return
         cause = self.cause(key, causes)
-        parent = Context() if cause.parent is None else trace.set_span_in_context(NonRecordingSpan(cause.parent), Context())
-        attributes = {spans.SYSTEM: spans.SYSTEM_NATS, spans.OPERATION: "process", spans.OPERATION_TYPE: "process", **spans.about(key)}
+        parent = (
+            Context()
+            if cause.parent is None
+            else trace.set_span_in_context(NonRecordingSpan(cause.parent), Context())
+        )
+        attributes = {
+            spans.SYSTEM: spans.SYSTEM_NATS,
+            spans.OPERATION: "process",
+            spans.OPERATION_TYPE: "process",
+            **spans.about(key),
+        }
         links = [Link(found) for found in cause.links]
         name = f"process {key.kind}"
-        with self._tracer.start_as_current_span(name, parent, SpanKind.CONSUMER, attributes, links, record_exception=False) as span:
+        with self._tracer.start_as_current_span(
+            name, parent, SpanKind.CONSUMER, attributes, links, record_exception=False
+        ) as span:
             had, _ = self._before.get(key, (0, None))
             newest = max((seq for seq in causes if seq in self._heard), default=0)
             _remember(self._before, key, (max(had, newest), span.get_span_context()), MOST_KEYS)

@@ -113,7 +113,17 @@ class SendEvent:
     since: str = ""
 
 
-Action: TypeAlias = ApplyObject | DeleteObject | PatchObject | ReadLog | ReadEvents | InspectImage | FollowLog | WriteStatus | SendEvent
+Action: TypeAlias = (
+    ApplyObject
+    | DeleteObject
+    | PatchObject
+    | ReadLog
+    | ReadEvents
+    | InspectImage
+    | FollowLog
+    | WriteStatus
+    | SendEvent
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +161,12 @@ class Plan:
 
     def __or__(self, other: "Plan") -> "Plan":
         """Both; the earlier of the two times."""
-        times = [time_s for time_s in (self.requeue_after_s, other.requeue_after_s) if time_s is not None]
-        return Plan(self.actions + other.actions, self.reports + other.reports, min(times, default=None))
+        times = [
+            time_s for time_s in (self.requeue_after_s, other.requeue_after_s) if time_s is not None
+        ]
+        return Plan(
+            self.actions + other.actions, self.reports + other.reports, min(times, default=None)
+        )
 
 
 NOTHING = Plan()
@@ -174,16 +188,26 @@ WARNING_LENGTH = 512
 def warning(said: Plan, reason: str, message: str) -> Plan:
     """`said` with a Warning Event on top. A condition has to say the message too: that is how it is known to have been sent."""
     asked = ReportedWarning(reason=reason, message=clean(message)[:WARNING_LENGTH])
-    return replace(said, reports=tuple(replace(each, warnings=(*each.warnings, asked)) for each in said.reports))
+    return replace(
+        said,
+        reports=tuple(replace(each, warnings=(*each.warnings, asked)) for each in said.reports),
+    )
 
 
-def advise(seen: Projection, about: Seen, service: str, now: datetime.datetime, *found: tuple[str, str]) -> Plan:
+def advise(
+    seen: Projection, about: Seen, service: str, now: datetime.datetime, *found: tuple[str, str]
+) -> Plan:
     """Warning Events, as (reason, message), on an object without status. One that was asked for before keeps its `since`, so it is no news."""
     before = seen.report(about.key, service)
     known = before.warnings if before is not None and before.uid == about.uid else ()
     if not found and before is None:
         return NOTHING
-    fresh = [ReportedWarning(reason=reason, message=clean(message)[:WARNING_LENGTH], since=timestamp(now)) for reason, message in found]
+    fresh = [
+        ReportedWarning(
+            reason=reason, message=clean(message)[:WARNING_LENGTH], since=timestamp(now)
+        )
+        for reason, message in found
+    ]
     since = {(each.reason, each.message): each for each in known}
     warnings = tuple(since.get((each.reason, each.message), each) for each in fresh)
     return Plan(reports=(Report(about.key, about.uid, about.generation, warnings=warnings),))
@@ -199,13 +223,20 @@ _REFUSES = "; rejected by the API server: "
 
 def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:
     """A condition; `status` None is Unknown. Control characters go, the message is cut to 1,024 characters."""
-    return ReportedCondition(type=type_, status={True: "True", False: "False", None: "Unknown"}[status], reason=reason, message=clean(message))
+    return ReportedCondition(
+        type=type_,
+        status={True: "True", False: "False", None: "Unknown"}[status],
+        reason=reason,
+        message=clean(message),
+    )
 
 
 def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCondition:
     """The condition, with what the API server will not take; what it says of an earlier refusal goes, so that it may be what was said last."""
     bare = said.message.partition(_REFUSES)[0]
-    more = "" if refusal is None or clean(refusal.message) in bare else f"{_REFUSES}{refusal.message}"
+    more = (
+        "" if refusal is None or clean(refusal.message) in bare else f"{_REFUSES}{refusal.message}"
+    )
     return msgspec.structs.replace(said, message=clean(bare + more))
 
 
@@ -217,7 +248,11 @@ def clean(message: str) -> str:
 def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
     """The condition; its message also tells who keeps changing the object at `about`, where somebody does."""
     words: str | None = seen.learned(about, CONTESTED)
-    return said if words is None else msgspec.structs.replace(said, message=clean(f"{words}; {said.message}"))
+    return (
+        said
+        if words is None
+        else msgspec.structs.replace(said, message=clean(f"{words}; {said.message}"))
+    )
 
 
 def warn_of_contest(seen: Projection, about: Key, said: Plan) -> Plan:
@@ -231,4 +266,9 @@ def repeated(present: Seen, type_: str) -> ReportedCondition | None:
     there = present.condition(type_)
     if there is None:
         return None
-    return ReportedCondition(type=type_, status=there.get("status", "Unknown"), reason=there.get("reason", ""), message=there.get("message", ""))
+    return ReportedCondition(
+        type=type_,
+        status=there.get("status", "Unknown"),
+        reason=there.get("reason", ""),
+        message=there.get("message", ""),
+    )

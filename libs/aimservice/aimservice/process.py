@@ -36,7 +36,9 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
     except ValidationError as error:
         for problem in error.errors():
             variable = ENV_PREFIX + str(problem["loc"][0]).upper().removeprefix(ENV_PREFIX)
-            sys.stderr.write(f"aim-{service}: setting {variable}: {problem['msg']}, got {problem['input']!r}\n")
+            sys.stderr.write(
+                f"aim-{service}: setting {variable}: {problem['msg']}, got {problem['input']!r}\n"
+            )
         return 2
     logs.configure(settings, service)
     for name in unknown_variables(settings_type):
@@ -45,7 +47,9 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
     return asyncio.run(_supervise(settings, main, flush))
 
 
-async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]], flush: tracing.Flush) -> int:
+async def _supervise(
+    settings: S, main: Callable[[S, Health], Awaitable[None]], flush: tracing.Flush
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,7 +76,9 @@ async def _supervise(settings: S, main: Callable[[S, Health], Awaitable[None]], 
             os._exit(0)  # asyncio.run would wait for what does not end
         if (error := _error_of(work)) is not None:
             log.error("failed-while-stopping", error=repr(error), exc_info=error)
-        await asyncio.to_thread(flush, max(LEAST_FLUSH_S, min(FLUSH_S, asked_s + DRAIN_S - loop.time())))
+        await asyncio.to_thread(
+            flush, max(LEAST_FLUSH_S, min(FLUSH_S, asked_s + DRAIN_S - loop.time()))
+        )
         log.info("stopped")
         return 0
 

@@ -78,7 +78,13 @@ class Seen:
 
     def owner_reference(self) -> dict[str, Any]:
         """For objects made for this one: the garbage collector removes them with it."""
-        return {"apiVersion": RESOURCES[self.key.kind].api_version, "kind": self.key.kind, "name": self.key.name, "uid": self.uid, "controller": True}
+        return {
+            "apiVersion": RESOURCES[self.key.kind].api_version,
+            "kind": self.key.kind,
+            "name": self.key.name,
+            "uid": self.uid,
+            "controller": True,
+        }
 
     def owner(self, kind: str) -> Key | None:
         """The owner of this kind, in the same namespace."""
@@ -95,7 +101,9 @@ class Seen:
 
     def condition(self, type_: str) -> dict[str, Any] | None:
         """The condition of this type in the object's status."""
-        return next((condition for condition in self.conditions if condition.get("type") == type_), None)
+        return next(
+            (condition for condition in self.conditions if condition.get("type") == type_), None
+        )
 
     def holds(self, type_: str) -> bool:
         """Whether the condition of this type is True."""
@@ -183,11 +191,15 @@ class Projection:
     """By index, kind, namespace and value, oldest first."""
     _many: "Map[tuple[str, str, str | None], Map[Key, array[int]]]" = field(default_factory=Map)
     """By index, kind and namespace, the objects that have too many values."""
-    _gone: Map[str, Map[Key, tuple[int, int]]] = field(default_factory=Map)  # by kind: epoch and version of deletions
+    _gone: Map[str, Map[Key, tuple[int, int]]] = field(
+        default_factory=Map
+    )  # by kind: epoch and version of deletions
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
     _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
     _absent: frozenset[str] = frozenset()
-    _settled: Map[str, tuple[int, int]] = field(default_factory=Map)  # by kind: age of the last complete list, or of a deletion that is forgotten
+    _settled: Map[str, tuple[int, int]] = field(
+        default_factory=Map
+    )  # by kind: age of the last complete list, or of a deletion that is forgotten
     _epoch: int = 0
 
     def get(self, key: Key) -> Seen | None:
@@ -239,17 +251,29 @@ class Projection:
 
     def creating(self, kind: str) -> list[Key]:
         """Objects of this kind whose apply is under way and whose answer is not yet here."""
-        return [key for key, facts in self._learned.items() if CREATING in facts and key.kind == kind]
+        return [
+            key for key, facts in self._learned.items() if CREATING in facts and key.kind == kind
+        ]
 
     @property
     def latest(self) -> int:
         """The latest version of any object or list; 0 where nothing is known."""
-        return max((*(seen.version for seen in self.everything()), *(version for _, version in self._settled.values())), default=0)
+        return max(
+            (
+                *(seen.version for seen in self.everything()),
+                *(version for _, version in self._settled.values()),
+            ),
+            default=0,
+        )
 
     def unconfirmed(self, marker: KindSynced) -> list[Seen]:
         """Our own writes that a complete list does not have: what was created and deleted while the watch was interrupted has no event."""
         listed = _age_of(marker)
-        return [own for own in self.everywhere(marker.kind) if not own.seq and (own.age <= listed or not marker.installed)]
+        return [
+            own
+            for own in self.everywhere(marker.kind)
+            if not own.seq and (own.age <= listed or not marker.installed)
+        ]
 
     def installed(self, kind: str) -> bool:
         """Whether the cluster has this kind."""
@@ -267,7 +291,12 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
             return _reported(seen, event, seq)
         case KindSynced(kind=kind, installed=installed, epoch=epoch):
             absent = seen._absent - {kind} if installed else seen._absent | {kind}
-            return replace(seen, _absent=absent, _settled=_raised(seen._settled, kind, _age_of(event)), _epoch=max(seen._epoch, epoch))
+            return replace(
+                seen,
+                _absent=absent,
+                _settled=_raised(seen._settled, kind, _age_of(event)),
+                _epoch=max(seen._epoch, epoch),
+            )
         case Learned():
             return _learn(seen, event)
         case _:
@@ -278,7 +307,12 @@ def written(body: dict[str, Any]) -> ObjectChanged:
     """The answer to a write as an event, so that a service sees its own writes at once; the watcher's event of it takes its place."""
     key, metadata = key_of(body), body["metadata"]
     return ObjectChanged(
-        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], object=body
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        object=body,
     )
 
 
@@ -304,7 +338,9 @@ def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Proj
 
 def renumbered(seen: Projection) -> Projection:
     """For a reload: what was known of the order of reports is void, since the stream may be another one."""
-    return replace(seen, _reports=Map({place: (0, report) for place, (_, report) in seen._reports.items()}))
+    return replace(
+        seen, _reports=Map({place: (0, report) for place, (_, report) in seen._reports.items()})
+    )
 
 
 def _reported(seen: Projection, event: StatusReported, seq: int) -> Projection:
@@ -322,11 +358,16 @@ def _unlearn(seen: Projection, key: Key) -> Projection:
 def _learn(seen: Projection, event: Learned) -> Projection:
     facts = seen._learned.get(event.key, _NO_FACTS)
     if event.value is not None:
-        return replace(seen, _learned=seen._learned.set(event.key, facts.set(event.topic, event.value)))
+        return replace(
+            seen, _learned=seen._learned.set(event.key, facts.set(event.topic, event.value))
+        )
     if event.topic not in facts:
         return seen
     left = facts.delete(event.topic)
-    return replace(seen, _learned=seen._learned.set(event.key, left) if left else seen._learned.delete(event.key))
+    return replace(
+        seen,
+        _learned=seen._learned.set(event.key, left) if left else seen._learned.delete(event.key),
+    )
 
 
 def _age_of(marker: KindSynced) -> tuple[int, int]:
@@ -337,9 +378,20 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     """The answer to a write of our own that comes after a later list is late: what that list has is known by now, and all else is gone."""
     key = Key(event.kind, event.namespace, event.name)
     epoch, complete = event.epoch if seq else seen._epoch, event.truncated in {(), (HASHES,)}
-    new = Seen(key, event.uid, int(event.resource_version), event.object, seq, epoch, complete, SPEC not in event.truncated)
+    new = Seen(
+        key,
+        event.uid,
+        int(event.resource_version),
+        event.object,
+        seq,
+        epoch,
+        complete,
+        SPEC not in event.truncated,
+    )
     present = seen.get(key)
-    if present is not None and (new.age < present.age or (new.age == present.age and seq <= present.seq)):
+    if present is not None and (
+        new.age < present.age or (new.age == present.age and seq <= present.seq)
+    ):
         return seen
     deleted = seen._gone.get(key.kind, _NO_DELETIONS).get(key, _NEVER)
     if new.age <= deleted or (not seq and new.age <= seen._settled.get(key.kind, _NEVER)):
@@ -348,15 +400,26 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
         seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
     place = (key.kind, key.namespace)
     names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
-    return _indexed(replace(seen, _objects=seen._objects.set(place, names), _epoch=max(seen._epoch, new.epoch)), new, _with)
+    return _indexed(
+        replace(seen, _objects=seen._objects.set(place, names), _epoch=max(seen._epoch, new.epoch)),
+        new,
+        _with,
+    )
 
 
 def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
-    key, age = Key(event.kind, event.namespace, event.name), (event.epoch, int(event.resource_version))
+    key, age = (
+        Key(event.kind, event.namespace, event.name),
+        (event.epoch, int(event.resource_version)),
+    )
     present = seen.get(key)
-    if present is not None and (age < present.age or (present.uid != event.uid and age <= present.age)):
+    if present is not None and (
+        age < present.age or (present.uid != event.uid and age <= present.age)
+    ):
         return seen
-    seen = _remember_deletion(replace(_unlearn(seen, key), _epoch=max(seen._epoch, event.epoch)), key, age)
+    seen = _remember_deletion(
+        replace(_unlearn(seen, key), _epoch=max(seen._epoch, event.epoch)), key, age
+    )
     return seen if present is None else _remove(seen, present)
 
 
@@ -368,10 +431,14 @@ def _remember_deletion(seen: Projection, key: Key, age: tuple[int, int]) -> Proj
         return replace(seen, _gone=seen._gone.set(key.kind, gone))
     newest_first = sorted(gone.items(), key=lambda item: item[1], reverse=True)
     settled = _raised(seen._settled, key.kind, newest_first[MOST_GONE][1])
-    return replace(seen, _gone=seen._gone.set(key.kind, Map(newest_first[:MOST_GONE])), _settled=settled)
+    return replace(
+        seen, _gone=seen._gone.set(key.kind, Map(newest_first[:MOST_GONE])), _settled=settled
+    )
 
 
-def _raised(ages: Map[str, tuple[int, int]], kind: str, age: tuple[int, int]) -> Map[str, tuple[int, int]]:
+def _raised(
+    ages: Map[str, tuple[int, int]], kind: str, age: tuple[int, int]
+) -> Map[str, tuple[int, int]]:
     return ages.set(kind, max(age, ages.get(kind, _NEVER)))
 
 
@@ -382,15 +449,24 @@ def _remove(seen: Projection, present: Seen) -> Projection:
     return _indexed(replace(seen, _objects=objects), present, _without)
 
 
-def _indexed(seen: Projection, present: Seen, change: Callable[[tuple[Seen, ...], Seen], tuple[Seen, ...]]) -> Projection:
+def _indexed(
+    seen: Projection, present: Seen, change: Callable[[tuple[Seen, ...], Seen], tuple[Seen, ...]]
+) -> Projection:
     """With an object put into its indexes, or taken out of them."""
     kind, indexed, many = present.key.kind, seen._indexed, seen._many
     for index in of_kind(kind):
-        values, namespace = set(index.values(present.body)), None if index.everywhere else present.key.namespace
+        values, namespace = (
+            set(index.values(present.body)),
+            None if index.everywhere else present.key.namespace,
+        )
         if len(values) > MOST_VALUES:
             place = (index.name, kind, namespace)
             keys = many.get(place, _NO_KEYS)
-            keys = keys.set(present.key, hashes(values)) if change is _with else keys.delete(present.key)
+            keys = (
+                keys.set(present.key, hashes(values))
+                if change is _with
+                else keys.delete(present.key)
+            )
             many = many.set(place, keys) if keys else many.delete(place)
             continue
         for value in values:

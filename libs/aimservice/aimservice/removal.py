@@ -6,7 +6,11 @@ from aimservice.projection import Seen
 def removal(there: Seen) -> str:
     """An object with metadata.deletionTimestamp goes once its finalizers are gone; only who set one removes it, so they are named."""
     finalizers = ", ".join(map(str, there.body["metadata"].get("finalizers") or ()))
-    held = f", held by finalizer {finalizers}; if this stays, see whether the controller that set it runs" if finalizers else ""
+    held = (
+        f", held by finalizer {finalizers}; if this stays, see whether the controller that set it runs"
+        if finalizers
+        else ""
+    )
     return f"{there.key.kind} {there.key.name} is being deleted{held}"
 
 

@@ -18,8 +18,25 @@ from aimschema.discovered import digest
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
 from aimschema.published import published
 from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key
-from aimservice.plan import ApplyObject, DeleteObject, FollowLog, PatchObject, Plan, ReadEvents, ReadLog
-from aimservice.projection import CONTESTED, REFUSED, Input, Learned, Projection, Refusal, fold, written
+from aimservice.plan import (
+    ApplyObject,
+    DeleteObject,
+    FollowLog,
+    PatchObject,
+    Plan,
+    ReadEvents,
+    ReadLog,
+)
+from aimservice.projection import (
+    CONTESTED,
+    REFUSED,
+    Input,
+    Learned,
+    Projection,
+    Refusal,
+    fold,
+    written,
+)
 
 Body = dict[str, Any]
 NAMESPACE = "team"
@@ -54,7 +71,14 @@ def obj(kind: str, name: str, **fields: Any) -> Body:
     if resource.namespaced:
         metadata["namespace"] = fields.pop("namespace", NAMESPACE)
     if owner is not None:
-        metadata["ownerReferences"] = [{"apiVersion": RESOURCES[owner[0]].api_version, "kind": owner[0], "name": owner[1], "uid": uid_of(*owner)}]
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": RESOURCES[owner[0]].api_version,
+                "kind": owner[0],
+                "name": owner[1],
+                "uid": uid_of(*owner),
+            }
+        ]
     if fields.pop("deleting", False):
         metadata |= {"deletionTimestamp": ago(5), "finalizers": ["kubernetes.io/pvc-protection"]}
     return {"apiVersion": resource.api_version, "kind": kind, "metadata": metadata, **fields}
@@ -62,7 +86,11 @@ def obj(kind: str, name: str, **fields: Any) -> Body:
 
 def kept_by(body: Body, *finalizers: str) -> Body:
     """The object while it is being deleted and these finalizers keep it."""
-    return {**body, "metadata": body["metadata"] | {"deletionTimestamp": ago(5), "finalizers": list(finalizers)}}
+    return {
+        **body,
+        "metadata": body["metadata"]
+        | {"deletionTimestamp": ago(5), "finalizers": list(finalizers)},
+    }
 
 
 def cr(kind: str, name: str, spec: Body, **fields: Any) -> Body:
@@ -73,58 +101,148 @@ def cr(kind: str, name: str, spec: Body, **fields: Any) -> Body:
 def said(type_: str, status: bool | None, reason: str = "Because", message: str = "") -> Body:
     """A condition as it stands on an object."""
     word = {True: "True", False: "False", None: "Unknown"}[status]
-    return {"type": type_, "status": word, "reason": reason, "message": message, "lastTransitionTime": ago(60), "observedGeneration": 1}
+    return {
+        "type": type_,
+        "status": word,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": ago(60),
+        "observedGeneration": 1,
+    }
 
 
-def job(name: str, owner: tuple[str, str], state: str = "active", *, ended_s: float = 60, **fields: Any) -> Body:
+def job(
+    name: str, owner: tuple[str, str], state: str = "active", *, ended_s: float = 60, **fields: Any
+) -> Body:
     """A Job: `state` is active, succeeded or failed, the end `ended_s` before NOW."""
     type_ = {"succeeded": "Complete", "failed": "Failed"}.get(state)
-    ending = [] if type_ is None else [{"type": type_, "status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": ago(ended_s)}]
-    return obj(JOB.kind, name, owner=owner, **{"age_s": ended_s + 60, "status": {"conditions": ending}, **fields})
+    ending = (
+        []
+        if type_ is None
+        else [
+            {
+                "type": type_,
+                "status": "True",
+                "reason": "BackoffLimitExceeded",
+                "lastTransitionTime": ago(ended_s),
+            }
+        ]
+    )
+    return obj(
+        JOB.kind,
+        name,
+        owner=owner,
+        **{"age_s": ended_s + 60, "status": {"conditions": ending}, **fields},
+    )
 
 
-def pod(name: str, owner: tuple[str, str], container: str, state: Body | None = None, *, phase: str = "Running", **fields: Any) -> Body:
+def pod(
+    name: str,
+    owner: tuple[str, str],
+    container: str,
+    state: Body | None = None,
+    *,
+    phase: str = "Running",
+    **fields: Any,
+) -> Body:
     """A pod with one container in a state: {"running": {}}, {"waiting": {...}} or {"terminated": {...}}."""
-    statuses = [{"name": container, "state": {"running": {}} if state is None else state, "restartCount": fields.pop("restarts", 0)}]
-    return obj(POD.kind, name, owner=owner, **{"status": {"phase": phase, "containerStatuses": statuses}, **fields})
+    statuses = [
+        {
+            "name": container,
+            "state": {"running": {}} if state is None else state,
+            "restartCount": fields.pop("restarts", 0),
+        }
+    ]
+    return obj(
+        POD.kind,
+        name,
+        owner=owner,
+        **{"status": {"phase": phase, "containerStatuses": statuses}, **fields},
+    )
 
 
-def ended_pod(name: str, owner: tuple[str, str], container: str, exit_code: int, message: str = "", **fields: Any) -> Body:
+def ended_pod(
+    name: str,
+    owner: tuple[str, str],
+    container: str,
+    exit_code: int,
+    message: str = "",
+    **fields: Any,
+) -> Body:
     """`sidecar`: another container still runs, so the pod does; `reason` and `finishedAt` are those of the end."""
     sidecar = fields.pop("sidecar", False)
-    end = {"exitCode": exit_code, "message": message} | {key: fields.pop(key) for key in ("reason", "finishedAt") if key in fields}
+    end = {"exitCode": exit_code, "message": message} | {
+        key: fields.pop(key) for key in ("reason", "finishedAt") if key in fields
+    }
     over = "Failed" if exit_code else "Succeeded"
-    body = pod(name, owner, container, {"terminated": end}, phase="Running" if sidecar else over, **fields)
+    body = pod(
+        name, owner, container, {"terminated": end}, phase="Running" if sidecar else over, **fields
+    )
     if sidecar:
-        body["status"]["containerStatuses"].append({"name": "proxy", "ready": True, "state": {"running": {}}})
+        body["status"]["containerStatuses"].append(
+            {"name": "proxy", "ready": True, "state": {"running": {}}}
+        )
     return body
 
 
-def claim(name: str, owner: tuple[str, str], phase: str = "Bound", *, size: str = "20Gi", storage_class: str | None = "fast", **fields: Any) -> Body:
+def claim(
+    name: str,
+    owner: tuple[str, str],
+    phase: str = "Bound",
+    *,
+    size: str = "20Gi",
+    storage_class: str | None = "fast",
+    **fields: Any,
+) -> Body:
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}}
     return obj(
         CLAIM.kind,
         name,
         owner=owner,
-        **{"spec": spec | ({} if storage_class is None else {"storageClassName": storage_class}), "status": {"phase": phase}, **fields},
+        **{
+            "spec": spec | ({} if storage_class is None else {"storageClassName": storage_class}),
+            "status": {"phase": phase},
+            **fields,
+        },
     )
 
 
-def storage_class(name: str = "fast", *, waits: bool = False, default: bool = True, **fields: Any) -> Body:
+def storage_class(
+    name: str = "fast", *, waits: bool = False, default: bool = True, **fields: Any
+) -> Body:
     annotations = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
     mode = "WaitForFirstConsumer" if waits else "Immediate"
-    return obj(STORAGE_CLASS.kind, name, **{"annotations": annotations, "volumeBindingMode": mode, **fields})
+    return obj(
+        STORAGE_CLASS.kind,
+        name,
+        **{"annotations": annotations, "volumeBindingMode": mode, **fields},
+    )
 
 
 def config_map(name: str, owner: tuple[str, str], data: dict[str, str], **annotations: str) -> Body:
-    marks = {labels.PREFIX + mark: value for mark, value in {"digest": digest(data), **annotations}.items()}
+    marks = {
+        labels.PREFIX + mark: value
+        for mark, value in {"digest": digest(data), **annotations}.items()
+    }
     return obj(CONFIG_MAP.kind, name, owner=owner, annotations=marks, data=data)
 
 
-def projection(*bodies: Body, reports: Iterable[StatusReported] = (), learned: Iterable[Learned] = (), absent: Iterable[str] = ()) -> Projection:
+def projection(
+    *bodies: Body,
+    reports: Iterable[StatusReported] = (),
+    learned: Iterable[Learned] = (),
+    absent: Iterable[str] = (),
+) -> Projection:
     """What a service sees of these objects, as the watcher tells of them: a planner that reads what is not published fails its tests."""
-    missing = [KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent]
-    events: list[Input] = [*(changed(published(body)) for body in bodies), *reports, *learned, *missing]
+    missing = [
+        KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent
+    ]
+    events: list[Input] = [
+        *(changed(published(body)) for body in bodies),
+        *reports,
+        *learned,
+        *missing,
+    ]
     return reduce(fold, events, Projection())
 
 
@@ -132,7 +250,9 @@ def changed(body: Body) -> ObjectChanged:
     return written(body)
 
 
-def refused(about: Key, target: Key, message: str = "quota exceeded", *, name_taken: bool = False) -> Learned:
+def refused(
+    about: Key, target: Key, message: str = "quota exceeded", *, name_taken: bool = False
+) -> Learned:
     return Learned(about, REFUSED, Refusal(target, message, name_taken))
 
 
@@ -147,7 +267,13 @@ def does(plan: Plan) -> list[str]:
 
 def says(plan: Plan, type_: str, about: Key | None = None) -> str:
     """`status reason` of a reported condition, or `nothing`."""
-    found = [c for report in plan.reports if about in {None, report.key} for c in report.conditions if c.type == type_]
+    found = [
+        c
+        for report in plan.reports
+        if about in {None, report.key}
+        for c in report.conditions
+        if c.type == type_
+    ]
     return f"{found[-1].status} {found[-1].reason}" if found else "nothing"
 
 
@@ -162,7 +288,11 @@ def fields(plan: Plan) -> Body:
 
 def applied(plan: Plan, kind: str) -> Body:
     """The last object of this kind that the plan applies."""
-    return [action.body for action in plan.actions if isinstance(action, ApplyObject) and action.key.kind == kind][-1]
+    return [
+        action.body
+        for action in plan.actions
+        if isinstance(action, ApplyObject) and action.key.kind == kind
+    ][-1]
 
 
 def golden(test_file: str, name: str, body: Body) -> None:
@@ -179,7 +309,9 @@ def golden_file(file: Path, text: str) -> None:
     if os.environ.get(WRITE_GOLDEN) == "1":
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
-    assert file.read_text() == text, f"{file} differs; if that is meant, run the test with {WRITE_GOLDEN}=1 and look at the difference"
+    assert file.read_text() == text, (
+        f"{file} differs; if that is meant, run the test with {WRITE_GOLDEN}=1 and look at the difference"
+    )
 
 
 def plain(body: Body) -> Body:

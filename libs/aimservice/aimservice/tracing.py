@@ -35,7 +35,12 @@ def begin(name: str, environ: Mapping[str, str] | None = None) -> Flush:
     try:
         exporting = importlib.import_module("aimservice.exporting")
     except ImportError as error:
-        log.warning("tracing-not-installed", endpoint=endpoint, error=str(error), hint=f"pip install '{EXTRA}', or unset {ENDPOINTS[0]}")
+        log.warning(
+            "tracing-not-installed",
+            endpoint=endpoint,
+            error=str(error),
+            hint=f"pip install '{EXTRA}', or unset {ENDPOINTS[0]}",
+        )
         return nothing_to_flush
     provider = exporting.provider_for(name)
     trace.set_tracer_provider(provider)
@@ -54,5 +59,8 @@ def with_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
     """A log line within a span says which."""
     found = trace.get_current_span().get_span_context()
     if found.is_valid:
-        event["trace_id"], event["span_id"] = trace.format_trace_id(found.trace_id), trace.format_span_id(found.span_id)
+        event["trace_id"], event["span_id"] = (
+            trace.format_trace_id(found.trace_id),
+            trace.format_span_id(found.span_id),
+        )
     return event

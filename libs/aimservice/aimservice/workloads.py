@@ -73,10 +73,16 @@ class Ended:
 
     def __str__(self) -> str:
         if self.reason == OOM_KILLED:
-            most = f"its limit, {self.memory_limit}" if self.memory_limit else "its node could give; it has no memory limit"
+            most = (
+                f"its limit, {self.memory_limit}"
+                if self.memory_limit
+                else "its node could give; it has no memory limit"
+            )
             return f"exit code {self.exit_code} (OOMKilled): it needs more memory than {most}"
         why = "" if self.reason in {"", "Error", "Completed"} else f" ({self.reason})"
-        runtime = "" if self.reason in _UNTOLD_ENDS or not self.message else f": {_short(self.message)}"
+        runtime = (
+            "" if self.reason in _UNTOLD_ENDS or not self.message else f": {_short(self.message)}"
+        )
         return f"exit code {self.exit_code}{why}{runtime}"
 
 
@@ -107,7 +113,9 @@ class Diagnosis:
 def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container: str) -> Diagnosis:
     """What keeps the pods of an unfinished Job from doing their work."""
     if suspended(job):
-        return Diagnosis(Trouble(f"Job {job.key.name} is suspended{_queue(job)}", SUSPENDED, waits=True))
+        return Diagnosis(
+            Trouble(f"Job {job.key.name} is suspended{_queue(job)}", SUSPENDED, waits=True)
+        )
     pods = pods_of(state, job)
     if pods:
         return diagnose_pods(state, pods, now, container)
@@ -119,7 +127,9 @@ def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container
     return Diagnosis(Trouble(words, FAILED_CREATE), found.follow_up)
 
 
-def diagnose_without_pods(state: Projection, workload: Seen, now: datetime.datetime, after_s: float = POD_NOT_STARTED_S) -> Diagnosis:
+def diagnose_without_pods(
+    state: Projection, workload: Seen, now: datetime.datetime, after_s: float = POD_NOT_STARTED_S
+) -> Diagnosis:
     """What the newest Warning Event on a workload (a Job, an InferenceService) without pods says, from `after_s` after its creation on."""
     left_s = after_s - _age_s(workload, now)
     if left_s > 0:
@@ -133,7 +143,9 @@ def diagnose_without_pods(state: Projection, workload: Seen, now: datetime.datet
     return Diagnosis(Trouble(words, latest.reason), follow_up)
 
 
-def diagnose_pods(state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str) -> Diagnosis:
+def diagnose_pods(
+    state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str
+) -> Diagnosis:
     """What keeps these pods, of one Job or predictor, from doing their work: a failure before what only waits, the youngest first."""
     speaking = [pod for pod in _speakers(pods) if over(pod) or not pod.holds("Ready")]
     found = [diagnose_pod(state, pod, now, container) for pod in speaking]
@@ -141,7 +153,9 @@ def diagnose_pods(state: Projection, pods: Iterable[Seen], now: datetime.datetim
     for diagnosis in found:
         follow_up = follow_up | diagnosis.follow_up
     troubles = [diagnosis.trouble for diagnosis in found if diagnosis.trouble is not None]
-    return Diagnosis(next((t for t in troubles if not t.waits), next(iter(troubles), None)), follow_up)
+    return Diagnosis(
+        next((t for t in troubles if not t.waits), next(iter(troubles), None)), follow_up
+    )
 
 
 def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container: str) -> Diagnosis:
@@ -160,7 +174,9 @@ def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container
         words = f"pod {pod.key.name} waits for scheduler {scheduler}, which has not tried it yet; see whether it runs"
         return Diagnosis(Trouble(words, "NotScheduled", waits=True), follow_up)
     if latest is None:
-        words = f"pod {pod.key.name} has not started yet: a large image takes its time; see {describe}"
+        words = (
+            f"pod {pod.key.name} has not started yet: a large image takes its time; see {describe}"
+        )
         return Diagnosis(Trouble(words, "NotStarted", waits=True), follow_up)
     words = f"pod {pod.key.name} has not started: {latest.reason}: {_short(latest.note)}; see {describe}"
     return Diagnosis(Trouble(words, latest.reason), follow_up)
@@ -201,7 +217,11 @@ def outcome(state: Projection, job: Seen, container: str) -> JobState:
 def last_end(state: Projection, job: Seen, container: str) -> tuple[Seen, Ended] | None:
     """The end of our container that counts, with its pod: a good one before others, then the youngest, one being deleted last."""
     ends = [(pod, end) for pod in pods_of(state, job) if (end := ended(pod, container)) is not None]
-    return max(reversed(ends), key=lambda pair: (pair[1].exit_code == 0, not pair[0].deleting), default=None)
+    return max(
+        reversed(ends),
+        key=lambda pair: (pair[1].exit_code == 0, not pair[0].deleting),
+        default=None,
+    )
 
 
 def ended_at(state: Projection, job: Seen, container: str) -> datetime.datetime | None:
@@ -216,7 +236,9 @@ def failure(state: Projection, job: Seen, container: str, program: str, own_word
     `program`: who ended, in words; `own_words`: what it said of its end, better than an exit code unless somebody else ended it.
     """
     pods, found = pods_of(state, job), last_end(state, job, container)
-    reasons = [trouble.message for pod in pods if (trouble := _pod_reason(pod, container)) is not None][-1:]
+    reasons = [
+        trouble.message for pod in pods if (trouble := _pod_reason(pod, container)) is not None
+    ][-1:]
     if found is not None:
         by_itself = found[1].reason in _UNTOLD_ENDS - {OOM_KILLED}
         ending = own_words if own_words and by_itself else f"{program} ended with {found[1]}"
@@ -224,7 +246,9 @@ def failure(state: Projection, job: Seen, container: str, program: str, own_word
         told = [] if own.startswith(_BACKOFF_LIMIT) or not own else [own]
         return "; ".join([*reasons, *told, ending])
     own = job_failure(job) or f"Job {job.key.name} failed"
-    reasons += [trouble.message for pod in pods if (trouble := _init_containers(pod, container)) is not None][-1:]
+    reasons += [
+        trouble.message for pod in pods if (trouble := _init_containers(pod, container)) is not None
+    ][-1:]
     gone = "" if pods else "; its pod is gone: evicted, deleted, or lost with its node"
     return "; ".join([*reasons, own]) + gone
 
@@ -244,9 +268,16 @@ def gated_left_s(state: Projection, job: Seen, now: datetime.datetime) -> float 
 
     The deadline counts from the Job's start, also while a gate holds its pods; that of a suspended Job does not.
     """
-    pods, deadline_s = [pod for pod in pods_of(state, job) if not pod.deleting], job.spec.get("activeDeadlineSeconds")
+    pods, deadline_s = (
+        [pod for pod in pods_of(state, job) if not pod.deleting],
+        job.spec.get("activeDeadlineSeconds"),
+    )
     started = started_at(job)
-    gated = [pod for pod in pods if (trouble := _scheduling(pod, "")) is not None and trouble.reason == GATED]
+    gated = [
+        pod
+        for pod in pods
+        if (trouble := _scheduling(pod, "")) is not None and trouble.reason == GATED
+    ]
     if not gated or started is None or not isinstance(deadline_s, int):
         return None
     return deadline_s - DEADLINE_MARGIN_S - (now - started).total_seconds()
@@ -304,7 +335,9 @@ def is_over(state: Projection, job: Seen, container: str) -> bool:
 def has_succeeded(pod: Seen, container: str) -> bool:
     """Whether the log of our container is whole and can be read: it ended well, and the pod is not being deleted."""
     end = ended(pod, container)
-    return not pod.deleting and (pod.status.get("phase") == "Succeeded" if end is None else end.exit_code == 0)
+    return not pod.deleting and (
+        pod.status.get("phase") == "Succeeded" if end is None else end.exit_code == 0
+    )
 
 
 def attempt_of(job: Seen) -> int:
@@ -337,12 +370,16 @@ def _speakers(pods: Iterable[Seen]) -> list[Seen]:
 def _pod_reason(pod: Seen, _container: str) -> Trouble | None:
     """The pod as a whole: evicted, preempted, rejected by the kubelet, on a lost node."""
     disruption = pod.condition("DisruptionTarget") or {}
-    disrupted = disruption.get("status") == "True" and (pod.status.get("phase") == "Failed" or pod.deleting)
+    disrupted = disruption.get("status") == "True" and (
+        pod.status.get("phase") == "Failed" or pod.deleting
+    )
     source = disruption if disrupted and not pod.status.get("reason") else pod.status
     reason, message = str(source.get("reason") or ""), str(source.get("message") or "")
     if not reason or pod.status.get("phase") == "Succeeded":
         return None
-    return Trouble(f"pod {pod.key.name}: {reason}{': ' if message else ''}{_short(message)}", reason)
+    return Trouble(
+        f"pod {pod.key.name}: {reason}{': ' if message else ''}{_short(message)}", reason
+    )
 
 
 def _scheduling(pod: Seen, _container: str) -> Trouble | None:
@@ -362,7 +399,9 @@ def _init_containers(pod: Seen, container: str) -> Trouble | None:
     """They run before ours, one after the other; one that ended well is done. Native sidecars run on beside ours."""
     if _runs_once(pod) and _has_begun(pod, container):
         return None
-    statuses = [s for s in _statuses(pod, "initContainerStatuses") if not s.get("ready") and not _done(s)]
+    statuses = [
+        s for s in _statuses(pod, "initContainerStatuses") if not s.get("ready") and not _done(s)
+    ]
     return _waiting(pod, statuses) or _last_end(pod, statuses)
 
 
@@ -383,7 +422,9 @@ def _waiting(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
             continue
         remedy = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
         message = _short(str(waiting.get("message") or ""))
-        return Trouble(f"pod {pod.key.name}: {reason}{': ' if message else ''}{message}{remedy}", reason)
+        return Trouble(
+            f"pod {pod.key.name}: {reason}{': ' if message else ''}{message}{remedy}", reason
+        )
     return None
 
 
@@ -395,7 +436,10 @@ def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
         waits = (_state(status, "state", "waiting") or {}).get("reason") == RESTARTS
         if last is None or (now is not None and now.get("exitCode") == 0 and over(pod)):
             if waits or (last is None and status.get("restartCount")):
-                return Trouble(f"pod {pod.key.name}: container {status.get('name')} keeps ending{_log(pod, status)}", RESTARTS)
+                return Trouble(
+                    f"pod {pod.key.name}: container {status.get('name')} keeps ending{_log(pod, status)}",
+                    RESTARTS,
+                )
             continue
         name = str(status.get("name"))
         words = f"pod {pod.key.name}: container {name} ended with {_end(pod, name, last)}"
@@ -411,7 +455,9 @@ def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
     if any(_state(status, "state", "running") is None for status in statuses):
         return None
     if all(status.get("ready") for status in statuses):
-        if ready.get("reason") or not ready:  # the kubelet gives one: a readiness gate, a native sidecar
+        if (
+            ready.get("reason") or not ready
+        ):  # the kubelet gives one: a readiness gate, a native sidecar
             return None
         node = pod.spec.get("nodeName", "")
         words = f"pod {pod.key.name} is not Ready though its containers are: node {node} may not respond; see kubectl describe node {node}"
@@ -419,12 +465,22 @@ def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
     if _runs_once(pod):
         return None
     since = str(ready.get("lastTransitionTime") or "")
-    started = max(str((_state(status, "state", "running") or {}).get("startedAt") or "") for status in statuses)
-    if not started or not since or since <= started or not all(status.get("started", True) for status in statuses):
+    started = max(
+        str((_state(status, "state", "running") or {}).get("startedAt") or "")
+        for status in statuses
+    )
+    if (
+        not started
+        or not since
+        or since <= started
+        or not all(status.get("started", True) for status in statuses)
+    ):
         return None
     failing = ", ".join(str(status.get("name")) for status in statuses if not status.get("ready"))
     words = f"pod {pod.key.name} was Ready and no longer answers its readiness probe (container {failing})"
-    return Trouble(f"{words}; see kubectl logs -n {pod.key.namespace} {pod.key.name}", "ReadinessLost")
+    return Trouble(
+        f"{words}; see kubectl logs -n {pod.key.namespace} {pod.key.name}", "ReadinessLost"
+    )
 
 
 def _runs_once(pod: Seen) -> bool:
@@ -434,8 +490,14 @@ def _runs_once(pod: Seen) -> bool:
 
 def _has_begun(pod: Seen, container: str) -> bool:
     """Whether our container runs or has ended."""
-    own = [status for status in _statuses(pod, "containerStatuses") if status.get("name") == container]
-    return any(_state(status, "state", kind) is not None for status in own for kind in ("running", "terminated"))
+    own = [
+        status for status in _statuses(pod, "containerStatuses") if status.get("name") == container
+    ]
+    return any(
+        _state(status, "state", kind) is not None
+        for status in own
+        for kind in ("running", "terminated")
+    )
 
 
 def _done(status: Body) -> bool:

@@ -13,7 +13,9 @@ from aimbus import Bus, NatsServer, connect, ensure_streams
 def fast_dir() -> Iterator[Path]:
     """In memory where there is such a place: every write is synced."""
     memory = Path("/dev/shm")  # noqa: S108 (a folder of our own is made in it)
-    with tempfile.TemporaryDirectory(prefix="aimservice-", dir=memory if memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="aimservice-", dir=memory if memory.is_dir() else None
+    ) as folder:
         yield Path(folder)
 
 

@@ -37,8 +37,14 @@ class FakeCluster:
     async def apply(self, body: Body, *, manager: str) -> Body:
         self.applied.append(body)
         key = Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
-        there = self.objects.get(key, {"metadata": {"uid": f"uid-of-{key.name}", "resourceVersion": "0"}})
-        metadata = {**there["metadata"], **body["metadata"], "managedFields": [{"manager": manager}]}
+        there = self.objects.get(
+            key, {"metadata": {"uid": f"uid-of-{key.name}", "resourceVersion": "0"}}
+        )
+        metadata = {
+            **there["metadata"],
+            **body["metadata"],
+            "managedFields": [{"manager": manager}],
+        }
         metadata["resourceVersion"] = str(int(there["metadata"]["resourceVersion"]) + 1)
         merged = {**there, **copy.deepcopy(body), "metadata": metadata}
         merged["spec"] = {"defaulted": True, **there.get("spec", {}), **merged.get("spec", {})}
@@ -55,19 +61,32 @@ class FakeCluster:
             raise NotFound(f"{key} not found")
         return copy.deepcopy(self.objects[key])
 
-    async def merge_patch(self, resource: Resource, namespace: str | None, name: str, patch: Body) -> Body:
+    async def merge_patch(
+        self, resource: Resource, namespace: str | None, name: str, patch: Body
+    ) -> Body:
         key = Key(resource.kind, namespace, name)
         if key not in self.objects:
             raise NotFound(f"{key} not found")
         there = self.objects[key]["metadata"]
-        if any(patch["metadata"].get(guard, there[guard]) != there[guard] for guard in ("uid", "resourceVersion")):
+        if any(
+            patch["metadata"].get(guard, there[guard]) != there[guard]
+            for guard in ("uid", "resourceVersion")
+        ):
             raise Conflict("written since")
         self.patched.append(patch)
         self.objects[key] = merged(self.objects[key], patch)
         self.objects[key]["metadata"]["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
         return copy.deepcopy(self.objects[key])
 
-    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None, propagation: str = "") -> None:
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: str = "",
+    ) -> None:
         key = Key(resource.kind, namespace, name)
         if key not in self.objects:
             raise NotFound(f"{key} not found")
@@ -80,7 +99,14 @@ class FakeCluster:
 def wanted(key: Key = CLAIM, owner: str | None = "owner", **spec: Any) -> ApplyObject:
     references = [] if owner is None else [{"kind": "AIMService", "name": "s", "uid": owner}]
     metadata = {"name": key.name, "namespace": key.namespace, "ownerReferences": references}
-    return ApplyObject({"apiVersion": "v1", "kind": key.kind, "metadata": metadata, "spec": {"parallelism": 1, **spec}})
+    return ApplyObject(
+        {
+            "apiVersion": "v1",
+            "kind": key.kind,
+            "metadata": metadata,
+            "spec": {"parallelism": 1, **spec},
+        }
+    )
 
 
 @pytest.fixture
@@ -108,20 +134,26 @@ async def test_what_is_not_there_is_made(cluster: FakeCluster, applier: Applier)
     assert "uid" not in cluster.applied[0]["metadata"]
 
 
-async def test_what_is_as_we_left_it_is_not_written_again(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_is_as_we_left_it_is_not_written_again(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted())
     assert await applier.apply(seen_in(cluster), wanted()) is None
     assert len(cluster.applied) == 1
 
 
-async def test_what_others_changed_beside_our_fields_is_theirs(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_others_changed_beside_our_fields_is_theirs(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted())
     cluster.objects[CLAIM]["spec"]["suspend"] = True
     cluster.objects[CLAIM]["status"] = {"active": 1}
     assert await applier.apply(seen_in(cluster), wanted()) is None
 
 
-async def test_what_others_changed_in_our_fields_is_put_back(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_others_changed_in_our_fields_is_put_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted())
     cluster.objects[CLAIM]["spec"]["parallelism"] = 7
     answer = await applier.apply(seen_in(cluster), wanted())
@@ -142,7 +174,9 @@ async def test_what_the_server_rewrites_is_no_drift(cluster: FakeCluster, applie
     assert await applier.apply(seen_in(cluster), wanted(cpu="1000m")) is None
 
 
-async def test_another_wish_is_applied_and_names_the_uid(cluster: FakeCluster, applier: Applier) -> None:
+async def test_another_wish_is_applied_and_names_the_uid(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted())
     await applier.apply(seen_in(cluster), wanted(parallelism=2))
     assert cluster.applied[-1]["metadata"]["uid"] == "uid-of-j"
@@ -160,21 +194,28 @@ async def test_after_a_restart_nothing_is_written(cluster: FakeCluster, applier:
     await applier.apply(Projection(), wanted())
     after = restarted(cluster, told=applier.mark(CLAIM))
     cluster.objects[CLAIM] |= {"status": {"phase": "Bound"}}
-    cluster.objects[CLAIM]["metadata"] |= {"finalizers": ["kubernetes.io/pvc-protection"], "resourceVersion": "9"}
+    cluster.objects[CLAIM]["metadata"] |= {
+        "finalizers": ["kubernetes.io/pvc-protection"],
+        "resourceVersion": "9",
+    }
     assert await after.apply(seen_in(cluster), wanted()) is None
     cluster.objects[CLAIM]["metadata"]["annotations"] = {"theirs": "later"}
     assert await after.apply(seen_in(cluster), wanted()) is None
     assert len(cluster.applied) == 1
 
 
-async def test_after_a_restart_without_its_memory_everything_is_applied_once(cluster: FakeCluster, applier: Applier) -> None:
+async def test_after_a_restart_without_its_memory_everything_is_applied_once(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted())
     after = restarted(cluster, told=None)
     assert await after.apply(seen_in(cluster), wanted()) is not None
     assert await after.apply(seen_in(cluster), wanted()) is None
 
 
-async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(cluster: FakeCluster, applier: Applier) -> None:
+async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted())
     after = restarted(cluster, told=applier.mark(CLAIM))
     cluster.objects[CLAIM]["spec"]["parallelism"] = 7
@@ -182,7 +223,9 @@ async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(cluster: Fake
     assert cluster.objects[CLAIM]["spec"]["parallelism"] == 1
 
 
-async def test_what_was_applied_but_not_told_of_before_a_crash_is_taken_back(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_was_applied_but_not_told_of_before_a_crash_is_taken_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     """One more field was applied, then the process was killed and the wish was taken back: our fields are as they should be, but one is too many."""
     await applier.apply(Projection(), wanted())
     told = applier.mark(CLAIM)
@@ -203,7 +246,9 @@ def rewritten(cluster: FakeCluster) -> Projection:
     """A controller has put its own value into our field."""
     there = cluster.objects[CLAIM]
     there["spec"]["parallelism"] = 7
-    there["metadata"]["managedFields"] = [{"manager": "bully", "fieldsV1": {"f:spec": {"f:parallelism": {}}}}]
+    there["metadata"]["managedFields"] = [
+        {"manager": "bully", "fieldsV1": {"f:spec": {"f:parallelism": {}}}}
+    ]
     return seen_in(cluster)
 
 
@@ -233,11 +278,18 @@ async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = 
     return await applier.apply(Projection(), wanted(owner=owner)) is not None
 
 
-async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(cluster: FakeCluster) -> None:
+async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(
+    cluster: FakeCluster,
+) -> None:
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)
     await applier.apply(Projection(), wanted())
-    assert [await deleted_and_made(cluster, applier) for _ in range(4)] == [True, True, False, False]
+    assert [await deleted_and_made(cluster, applier) for _ in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     contest = applier.contest(CLAIM)
     assert contest is not None
     assert contest.message.startswith("PersistentVolumeClaim j is deleted again and again")
@@ -248,10 +300,14 @@ async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(cluster:
 async def test_what_went_with_its_owner_is_made_at_once_for_the_next(cluster: FakeCluster) -> None:
     applier = Applier(cast(Cluster, cluster), "aim-test", Clock())
     await applier.apply(Projection(), wanted(owner="0"))
-    assert all([await deleted_and_made(cluster, applier, owner=str(number)) for number in range(1, 9)])
+    assert all(
+        [await deleted_and_made(cluster, applier, owner=str(number)) for number in range(1, 9)]
+    )
 
 
-async def test_what_we_deleted_ourselves_is_made_at_once(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_we_deleted_ourselves_is_made_at_once(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     for _ in range(9):
         assert await applier.apply(Projection(), wanted()) is not None
         await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
@@ -291,25 +347,36 @@ async def test_what_is_being_deleted_is_left_alone(cluster: FakeCluster, applier
     assert await applier.apply(seen_in(cluster), wanted(parallelism=2)) is None
 
 
-async def test_what_was_deleted_by_hand_is_made_again(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_was_deleted_by_hand_is_made_again(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted())
     del cluster.objects[CLAIM]
     assert await applier.apply(seen_in(cluster), wanted()) is not None
 
 
-async def test_a_foreign_config_map_is_not_overwritten(cluster: FakeCluster, applier: Applier) -> None:
-    cluster.objects[MAP] = {"kind": "ConfigMap", "metadata": {"name": "m", "namespace": "ml", "uid": "theirs", "resourceVersion": "1"}}
+async def test_a_foreign_config_map_is_not_overwritten(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    cluster.objects[MAP] = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "m", "namespace": "ml", "uid": "theirs", "resourceVersion": "1"},
+    }
     with pytest.raises(NameConflict, match="ConfigMap/ml/m exists and was not made for this"):
         await applier.apply(Projection(), wanted(MAP))
     assert cluster.applied == []
 
 
-async def test_our_own_config_map_that_is_not_yet_seen_is_applied(cluster: FakeCluster, applier: Applier) -> None:
+async def test_our_own_config_map_that_is_not_yet_seen_is_applied(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted(MAP))
     assert await applier.apply(Projection(), wanted(MAP, parallelism=2)) is not None
 
 
-async def test_what_was_never_seen_is_asked_for_and_what_is_seen_is_not(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_was_never_seen_is_asked_for_and_what_is_seen_is_not(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     """News of it may be late, and of some kinds only what has our label is watched."""
     await applier.apply(Projection(), wanted(CLAIM))
     await applier.apply(seen_in(cluster), wanted(CLAIM, parallelism=2))
@@ -326,14 +393,18 @@ async def test_what_came_incomplete_is_asked_for(cluster: FakeCluster, applier: 
 
 
 @pytest.mark.parametrize("seen_before", [True, False], ids=["seen", "never-seen"])
-async def test_what_was_made_for_another_is_not_overwritten(cluster: FakeCluster, applier: Applier, *, seen_before: bool) -> None:
+async def test_what_was_made_for_another_is_not_overwritten(
+    cluster: FakeCluster, applier: Applier, *, seen_before: bool
+) -> None:
     await applier.apply(Projection(), wanted(owner="another"))
     with pytest.raises(NameConflict, match="PersistentVolumeClaim/ml/j exists"):
         await applier.apply(seen_in(cluster) if seen_before else Projection(), wanted())
     assert len(cluster.applied) == 1
 
 
-async def test_a_job_that_is_there_is_never_written_again(cluster: FakeCluster, applier: Applier) -> None:
+async def test_a_job_that_is_there_is_never_written_again(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     """Its pod template cannot be changed: that would be refused, again and again."""
     await applier.apply(Projection(), wanted(JOB))
     assert await applier.apply(seen_in(cluster), wanted(JOB, parallelism=2)) is None
@@ -348,7 +419,9 @@ async def test_deleting_takes_the_dependents_along(cluster: FakeCluster, applier
 
 
 @pytest.mark.parametrize("uid", ["uid-of-j", "another"], ids=["gone", "a-successor"])
-async def test_deleting_what_is_gone_or_another_does_nothing(cluster: FakeCluster, applier: Applier, uid: str) -> None:
+async def test_deleting_what_is_gone_or_another_does_nothing(
+    cluster: FakeCluster, applier: Applier, uid: str
+) -> None:
     if uid == "another":
         await applier.apply(Projection(), wanted())
     assert not await applier.delete(DeleteObject(CLAIM, uid))
@@ -356,7 +429,9 @@ async def test_deleting_what_is_gone_or_another_does_nothing(cluster: FakeCluste
 
 
 @pytest.mark.parametrize("forgets", ["delete", "forget"])
-async def test_after_a_deletion_nothing_is_remembered(cluster: FakeCluster, applier: Applier, forgets: str) -> None:
+async def test_after_a_deletion_nothing_is_remembered(
+    cluster: FakeCluster, applier: Applier, forgets: str
+) -> None:
     await applier.apply(Projection(), wanted())
     before = seen_in(cluster)
     if forgets == "delete":
@@ -421,9 +496,19 @@ def test_whose_an_object_is(wish: Body, there: Body, same: bool) -> None:
     ("before", "now", "paths"),
     [
         pytest.param({"a": 1}, {"a": 1}, [], id="the-same"),
-        pytest.param({"a": {"b": 1, "c": 1}}, {"a": {"b": 2, "c": 2}}, [("a", "b"), ("a", "c")], id="two-fields"),
+        pytest.param(
+            {"a": {"b": 1, "c": 1}},
+            {"a": {"b": 2, "c": 2}},
+            [("a", "b"), ("a", "c")],
+            id="two-fields",
+        ),
         pytest.param({"a": {"b": 1}}, {"a": None}, [("a",)], id="a-part-that-is-gone"),
-        pytest.param({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "x", "v": 2}]}, [("a",)], id="a-list-is-one-place"),
+        pytest.param(
+            {"a": [{"name": "x", "v": 1}]},
+            {"a": [{"name": "x", "v": 2}]},
+            [("a",)],
+            id="a-list-is-one-place",
+        ),
     ],
 )
 def test_where_objects_differ(before: Any, now: Any, paths: list[tuple[str, ...]]) -> None:
@@ -431,8 +516,16 @@ def test_where_objects_differ(before: Any, now: Any, paths: list[tuple[str, ...]
 
 
 def test_who_holds_a_field() -> None:
-    fields: list[tuple[str, Body]] = [("us", {"f:spec": {"f:a": {}}}), ("kubectl-edit", {"f:spec": {"f:a": {}}}), ("kserve", {"f:spec": {"f:b": {}}})]
-    body = {"metadata": {"managedFields": [{"manager": manager, "fieldsV1": held} for manager, held in fields]}}
+    fields: list[tuple[str, Body]] = [
+        ("us", {"f:spec": {"f:a": {}}}),
+        ("kubectl-edit", {"f:spec": {"f:a": {}}}),
+        ("kserve", {"f:spec": {"f:b": {}}}),
+    ]
+    body = {
+        "metadata": {
+            "managedFields": [{"manager": manager, "fieldsV1": held} for manager, held in fields]
+        }
+    }
     assert writers(body, ("spec", "a"), "us") == ["kubectl-edit"]
     assert writers(body, ("spec", "c"), "us") == []
 
@@ -447,7 +540,9 @@ def stopped_by_hand(cluster: FakeCluster) -> None:
     there["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
 
 
-async def test_what_must_be_absent_is_removed_and_nothing_else(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_must_be_absent_is_removed_and_nothing_else(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted(ISVC))
     stopped_by_hand(cluster)
     answer = await applier.apply(seen_in(cluster), wanted(ISVC))
@@ -457,7 +552,9 @@ async def test_what_must_be_absent_is_removed_and_nothing_else(cluster: FakeClus
     assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
 
 
-async def test_what_must_be_absent_goes_after_a_restart_too(cluster: FakeCluster, applier: Applier) -> None:
+async def test_what_must_be_absent_goes_after_a_restart_too(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted(ISVC))
     stopped_by_hand(cluster)
     for mark in (applier.mark(ISVC), None):
@@ -477,7 +574,9 @@ async def test_what_is_sent_is_not_removed(cluster: FakeCluster, applier: Applie
     assert not cluster.patched
 
 
-async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(cluster: FakeCluster) -> None:
+async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
+    cluster: FakeCluster,
+) -> None:
     now_s = 100.0
     applier = Applier(cast(Cluster, cluster), "aim-test", lambda: now_s)
     await applier.apply(Projection(), wanted(ISVC))
@@ -488,14 +587,21 @@ async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(cluster: 
     assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
     contest = applier.contest(ISVC)
     assert contest is not None
-    assert f"metadata.annotations.{STOP} of InferenceService s is changed again and again" in contest.message
+    assert (
+        f"metadata.annotations.{STOP} of InferenceService s is changed again and again"
+        in contest.message
+    )
     now_s += contest.again_s
     assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
 
 
-async def test_a_patch_changes_what_it_names_and_the_next_apply_is_sent(cluster: FakeCluster, applier: Applier) -> None:
+async def test_a_patch_changes_what_it_names_and_the_next_apply_is_sent(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), wanted(ISVC))
-    patch = PatchObject(ISVC, "uid-of-s", {"metadata": {"annotations": {STOP: "true"}}, "spec": {"parallelism": 0}})
+    patch = PatchObject(
+        ISVC, "uid-of-s", {"metadata": {"annotations": {STOP: "true"}}, "spec": {"parallelism": 0}}
+    )
     answer = await applier.patch(patch)
     assert answer is not None
     assert (answer["metadata"]["annotations"], answer["spec"]["parallelism"]) == ({STOP: "true"}, 0)
@@ -512,7 +618,9 @@ async def test_a_patch_of_what_is_gone_does_nothing(cluster: FakeCluster, applie
 def runtime(*env: tuple[str, str]) -> ApplyObject:
     named = [{"name": name, "value": value} for name, value in env]
     body = wanted(Key("InferenceService", "ml", "j")).body
-    return ApplyObject({**body, "spec": {"predictor": {"containers": [{"name": "c", "env": named}]}}})
+    return ApplyObject(
+        {**body, "spec": {"predictor": {"containers": [{"name": "c", "env": named}]}}}
+    )
 
 
 def on_the_bus(cluster: FakeCluster) -> Projection:
@@ -520,42 +628,60 @@ def on_the_bus(cluster: FakeCluster) -> Projection:
     bodies = [published(copy.deepcopy(body)) for body in cluster.objects.values()]
     seen = Projection()
     for seq, body in enumerate(bodies, start=1):
-        seen = fold(seen, structs.replace(written(body), truncated=(HASHES,) if HASHES in body else ()), seq)
+        seen = fold(
+            seen, structs.replace(written(body), truncated=(HASHES,) if HASHES in body else ()), seq
+        )
     return seen
 
 
-async def test_news_without_literals_is_no_drift_and_no_reason_to_ask(cluster: FakeCluster, applier: Applier) -> None:
+async def test_news_without_literals_is_no_drift_and_no_reason_to_ask(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
     asked = len(cluster.got)
     assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
-    after = restarted(cluster, told=applier.mark(Key("InferenceService", "ml", "j")), key=Key("InferenceService", "ml", "j"))
+    after = restarted(
+        cluster,
+        told=applier.mark(Key("InferenceService", "ml", "j")),
+        key=Key("InferenceService", "ml", "j"),
+    )
     assert await after.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
     assert len(cluster.got) == asked
 
 
-async def test_an_edited_literal_is_put_back_though_the_bus_has_its_hash_alone(cluster: FakeCluster, applier: Applier) -> None:
+async def test_an_edited_literal_is_put_back_though_the_bus_has_its_hash_alone(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
     (there,) = cluster.objects.values()
     there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
     assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is not None
 
 
-async def test_a_removal_never_writes_what_the_bus_has_in_place_of_literals(cluster: FakeCluster, applier: Applier) -> None:
+async def test_a_removal_never_writes_what_the_bus_has_in_place_of_literals(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
     (there,) = cluster.objects.values()
     there["spec"]["predictor"]["containers"].append({"name": "guest", "args": ["x"]})
     await applier.apply(on_the_bus(cluster), runtime(("A", "1")))
     (there,) = cluster.objects.values()
-    assert there["spec"]["predictor"]["containers"] == [{"name": "c", "env": [{"name": "A", "value": "1"}]}]
+    assert there["spec"]["predictor"]["containers"] == [
+        {"name": "c", "env": [{"name": "A", "value": "1"}]}
+    ]
 
 
-async def test_a_mark_of_an_older_release_is_known_again_without_a_write(cluster: FakeCluster, applier: Applier) -> None:
+async def test_a_mark_of_an_older_release_is_known_again_without_a_write(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     """It was made from all of the object, literals and foreign annotations included."""
     action = runtime(("A", "1"))
     await applier.apply(Projection(), action)
     (there,) = cluster.objects.values()
     there["metadata"]["annotations"] = {"theirs": "before"}
-    older = Mark(sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there)))
+    older = Mark(
+        sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there))
+    )
     after = restarted(cluster, told=older, key=action.key)
     assert await after.apply(on_the_bus(cluster), action) is None
     assert await after.apply(on_the_bus(cluster), action) is None
@@ -564,10 +690,17 @@ async def test_a_mark_of_an_older_release_is_known_again_without_a_write(cluster
     assert await after.apply(on_the_bus(cluster), action) is not None
 
 
-async def test_an_edit_since_a_mark_of_an_older_release_is_put_back(cluster: FakeCluster, applier: Applier) -> None:
+async def test_an_edit_since_a_mark_of_an_older_release_is_put_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     action = runtime(("A", "1"))
     await applier.apply(Projection(), action)
     (there,) = cluster.objects.values()
-    older = Mark(sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there)))
+    older = Mark(
+        sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there))
+    )
     there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
-    assert await restarted(cluster, told=older, key=action.key).apply(on_the_bus(cluster), action) is not None
+    assert (
+        await restarted(cluster, told=older, key=action.key).apply(on_the_bus(cluster), action)
+        is not None
+    )

@@ -40,12 +40,17 @@ async def test_ready_once_nothing_is_missing(client: TestClient, health: Stalled
     health.waiting("sync", "the watcher has not yet published: Pod")
     health.waiting("nats", "connecting")
     health.ready("start", "never-waited-for")
-    assert await get(client, "/readyz") == (503, "nats: connecting\nsync: the watcher has not yet published: Pod\n")
+    assert await get(client, "/readyz") == (
+        503,
+        "nats: connecting\nsync: the watcher has not yet published: Pod\n",
+    )
     health.ready("nats", "sync")
     assert await get(client, "/readyz") == (200, "ok\n")
 
 
-async def test_alive_while_the_loop_turns_also_when_not_ready(client: TestClient, health: Stalled) -> None:  # type: ignore[type-arg]
+async def test_alive_while_the_loop_turns_also_when_not_ready(
+    client: TestClient, health: Stalled
+) -> None:  # type: ignore[type-arg]
     assert await get(client, "/livez") == (200, "ok\n")
     health.since_s = STALLED_AFTER_S + 5
     assert await get(client, "/livez") == (503, "the loop has not turned for 65 s\n")

@@ -76,9 +76,13 @@ class Instance:
         self.planned = True
         present = seen.get(key)
         assert present is not None
-        return report(present, condition("Done", True, self.name)) | act(SendEvent(A, "a", "Normal", "Ok", ""))
+        return report(present, condition("Done", True, self.name)) | act(
+            SendEvent(A, "a", "Normal", "Ok", "")
+        )
 
-    async def handle(self, _loop: Loop, _action: Action, _about: Key, _causes: Sequence[int], /) -> None:
+    async def handle(
+        self, _loop: Loop, _action: Action, _about: Key, _causes: Sequence[int], /
+    ) -> None:
         self.did.append((time.monotonic(), self.name))
         while self.endless:
             await asyncio.sleep(0.005)
@@ -87,7 +91,9 @@ class Instance:
     async def run(self) -> None:
         settings = ServiceSettings(kubeconfig=self.kubeconfig, namespace=NAMESPACE)
         async with candidacy(NAME, settings, self.health, timing=FAST) as lease:
-            service = Service(NAME, (CONFIG_MAP,), (CONFIG_MAP,), lambda _seen, key: (key,), self.plan)
+            service = Service(
+                NAME, (CONFIG_MAP,), (CONFIG_MAP,), lambda _seen, key: (key,), self.plan
+            )
             cluster = await Cluster.connect(self.kubeconfig, fence=lease.confirm)
             try:
                 self.loop = Loop(service, self.bus, cluster, self.health, self.handle)
@@ -117,8 +123,19 @@ class Pair:
 
 def kubeconfig(folder: Path, port: int) -> str:
     path = folder / f"kubeconfig-{port}"
-    named = {"clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{port}"}}], "users": [{"name": "x", "user": {}}]}
-    path.write_text(json.dumps({**named, "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}], "current-context": "x"}))
+    named = {
+        "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "x", "user": {}}],
+    }
+    path.write_text(
+        json.dumps(
+            {
+                **named,
+                "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+                "current-context": "x",
+            }
+        )
+    )
     return str(path)
 
 
@@ -127,12 +144,26 @@ async def pair(watcher_bus: Bus, service_bus: Bus, tmp_path: Path) -> AsyncItera
     wire, did = Wire(), list[tuple[float, str]]()
     async with ApiServer() as server, wire.open(server.port):
         cluster = await Cluster.connect(kubeconfig(tmp_path, server.port))
-        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        body = {"apiVersion": "v1", "kind": A.kind, "metadata": {"name": A.name, "namespace": A.namespace}}
+        await cluster.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        )
+        body = {
+            "apiVersion": "v1",
+            "kind": A.kind,
+            "metadata": {"name": A.name, "namespace": A.namespace},
+        }
         await watcher_bus.publisher.publish(written(await cluster.create(body)))
-        await watcher_bus.publisher.publish(KindSynced(kind=A.kind, resource_version="1", objects=1))
+        await watcher_bus.publisher.publish(
+            KindSynced(kind=A.kind, resource_version="1", objects=1)
+        )
         a = Instance("a", service_bus, kubeconfig(tmp_path, wire.port), did)
-        yield Pair(a, Instance("b", service_bus, kubeconfig(tmp_path, server.port), did), wire, cluster, did)
+        yield Pair(
+            a,
+            Instance("b", service_bus, kubeconfig(tmp_path, server.port), did),
+            wire,
+            cluster,
+            did,
+        )
         wire.passing.set()
         await cluster.close()
 
@@ -165,7 +196,9 @@ async def until_works(pair: Pair, name: str) -> None:
     await until(lambda: name in [who for _, who in pair.did[seen:]])
 
 
-async def test_a_standby_follows_but_neither_plans_nor_acts_until_the_lease_is_given_back(pair: Pair) -> None:
+async def test_a_standby_follows_but_neither_plans_nor_acts_until_the_lease_is_given_back(
+    pair: Pair,
+) -> None:
     async with contextlib.AsyncExitStack() as second:
         async with running(pair.a):
             await until_works(pair, "a")
@@ -180,7 +213,9 @@ async def test_a_standby_follows_but_neither_plans_nor_acts_until_the_lease_is_g
     assert (await pair.cluster.get(LEASE, NAMESPACE, f"aim-{NAME}"))["spec"]["holderIdentity"] == ""
 
 
-async def test_a_leader_whose_api_server_hangs_has_stopped_before_the_standby_starts_and_then_stands_by(pair: Pair) -> None:
+async def test_a_leader_whose_api_server_hangs_has_stopped_before_the_standby_starts_and_then_stands_by(
+    pair: Pair,
+) -> None:
     async with running(pair.a):
         await until_works(pair, "a")
         async with running(pair.b):
@@ -200,15 +235,26 @@ async def test_a_leader_whose_api_server_hangs_has_stopped_before_the_standby_st
         assert not [who for at, who in pair.did if at > handed_s and who == "b"]
 
 
-async def test_a_report_that_a_predecessor_sent_late_is_set_right(pair: Pair, watcher_bus: Bus) -> None:
+async def test_a_report_that_a_predecessor_sent_late_is_set_right(
+    pair: Pair, watcher_bus: Bus
+) -> None:
     pair.b.endless = False
     async with running(pair.b):
         await until_stands(pair.b, "leader")
         await until(lambda: pair.b.loop.projection.report(A, NAME) is not None)
         told = pair.b.loop.projection.report(A, NAME)
-        late = StatusReported(kind=A.kind, namespace=A.namespace, name=A.name, uid="a", service=NAME, observed_generation=1)
+        late = StatusReported(
+            kind=A.kind,
+            namespace=A.namespace,
+            name=A.name,
+            uid="a",
+            service=NAME,
+            observed_generation=1,
+        )
         seq = await watcher_bus.publisher.publish(late)
-        async for event in read_log(watcher_bus, [subjects.reports(service=NAME)], after_seq=seq, follow=True):
+        async for event in read_log(
+            watcher_bus, [subjects.reports(service=NAME)], after_seq=seq, follow=True
+        ):
             assert isinstance(event, Event)
             assert event.message == told
             break

@@ -37,16 +37,32 @@ class Traced:
 
     def heard(self, seq: int) -> Point:
         traceparent = f"00-{seq:032x}-{seq:016x}-01"
-        self.passes.heard(Event(seq, "aim.synced.Pod", KindSynced(kind="Pod", resource_version="1", objects=0), NOW, (), "watcher", traceparent))
+        self.passes.heard(
+            Event(
+                seq,
+                "aim.synced.Pod",
+                KindSynced(kind="Pod", resource_version="1", objects=0),
+                NOW,
+                (),
+                "watcher",
+                traceparent,
+            )
+        )
         return seq, seq
 
-    def over(self, *causes: int, key: Key = KEY, learns: Key | None = None) -> tuple[Point | None, set[Point], Point]:
+    def over(
+        self, *causes: int, key: Key = KEY, learns: Key | None = None
+    ) -> tuple[Point | None, set[Point], Point]:
         """Parent, links and the pass itself."""
         with self.passes.over(key, causes):
             if learns is not None:
                 self.passes.learned(learns)
         span = self.spans.get_finished_spans()[-1]
-        return None if span.parent is None else point(span.parent), {point(link.context) for link in span.links}, point(span.context)
+        return (
+            None if span.parent is None else point(span.parent),
+            {point(link.context) for link in span.links},
+            point(span.context),
+        )
 
 
 @pytest.fixture
@@ -61,7 +77,9 @@ def test_the_latest_event_is_the_parent_and_the_others_are_links(traced: Traced)
     assert trace == last[0]
 
 
-def test_a_retry_begins_a_trace_and_points_at_the_pass_before_and_at_what_it_is_about(traced: Traced) -> None:
+def test_a_retry_begins_a_trace_and_points_at_the_pass_before_and_at_what_it_is_about(
+    traced: Traced,
+) -> None:
     event = traced.heard(3)
     _, _, before = traced.over(3)
     parent, links, again = traced.over(3)
@@ -131,5 +149,15 @@ def test_a_pass_that_nobody_foresaw_failed(traced: Traced) -> None:
 
 def test_without_a_tracer_nothing_is_remembered() -> None:
     passes = Passes(None)
-    passes.heard(Event(3, "aim.synced.Pod", KindSynced(kind="Pod", resource_version="1", objects=0), NOW, (), "watcher", f"00-{3:032x}-{3:016x}-01"))
+    passes.heard(
+        Event(
+            3,
+            "aim.synced.Pod",
+            KindSynced(kind="Pod", resource_version="1", objects=0),
+            NOW,
+            (),
+            "watcher",
+            f"00-{3:032x}-{3:016x}-01",
+        )
+    )
     assert passes.cause(KEY, (3,)) == Cause(None, ())

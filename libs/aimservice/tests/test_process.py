@@ -92,9 +92,15 @@ async def start() -> AsyncIterator[Start]:
     running: list[Process] = []
 
     async def begin(main: str, **environ: str) -> Process:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIM_", "OTEL_"))}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIM_", "OTEL_"))
+        }
         env = inherited | {"AIM_HTTP_PORT": "0"} | environ
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, main, stdout=PIPE, stderr=PIPE, env=env)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROGRAM, main, stdout=PIPE, stderr=PIPE, env=env
+        )
         running.append(process)
         return process
 
@@ -122,7 +128,9 @@ def events(log: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_after_a_signal_the_exit_code_is_0_and_the_work_was_given_back(start: Start, number: signal.Signals) -> None:
+async def test_after_a_signal_the_exit_code_is_0_and_the_work_was_given_back(
+    start: Start, number: signal.Signals
+) -> None:
     process = await start("until_cancelled")
     await at_work(process)
     process.send_signal(number)
@@ -133,16 +141,24 @@ async def test_after_a_signal_the_exit_code_is_0_and_the_work_was_given_back(sta
 
 
 @pytest.mark.parametrize(("main", "error"), [("ends", "None"), ("fails", "RuntimeError('broken')")])
-async def test_a_service_that_ends_by_itself_is_a_failure(start: Start, main: str, error: str) -> None:
+async def test_a_service_that_ends_by_itself_is_a_failure(
+    start: Start, main: str, error: str
+) -> None:
     code, _, err = await ended(await start(main))
     assert code == 1
-    assert [(event["event"], event["error"]) for event in events(err)] == [("ended-by-itself", error)]
+    assert [(event["event"], event["error"]) for event in events(err)] == [
+        ("ended-by-itself", error)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("main", "says"), [("fails_while_stopping", "failed-while-stopping"), ("never_stops", "drain-timed-out")], ids=["fails", "does-not-stop"]
+    ("main", "says"),
+    [("fails_while_stopping", "failed-while-stopping"), ("never_stops", "drain-timed-out")],
+    ids=["fails", "does-not-stop"],
 )
-async def test_after_a_signal_the_exit_code_is_0_whatever_happens_while_stopping(start: Start, main: str, says: str) -> None:
+async def test_after_a_signal_the_exit_code_is_0_whatever_happens_while_stopping(
+    start: Start, main: str, says: str
+) -> None:
     process = await start(main)
     await at_work(process)
     process.terminate()
@@ -162,9 +178,13 @@ async def test_the_process_is_alive_while_the_service_waits_for_something(start:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("AIM_HTTP_PORT", "many"), ("AIM_LOG_LEVEL", "LOUD"), ("AIM_LOG_FORMAT", "xml")], ids=["port", "level", "format"]
+    ("variable", "value"),
+    [("AIM_HTTP_PORT", "many"), ("AIM_LOG_LEVEL", "LOUD"), ("AIM_LOG_FORMAT", "xml")],
+    ids=["port", "level", "format"],
 )
-async def test_a_bad_setting_ends_with_2_and_names_the_variable(start: Start, variable: str, value: str) -> None:
+async def test_a_bad_setting_ends_with_2_and_names_the_variable(
+    start: Start, variable: str, value: str
+) -> None:
     code, out, err = await ended(await start("until_cancelled", **{variable: value}))
     assert (code, out) == (2, "")
     assert err.startswith(f"aim-test: setting {variable}: ")
@@ -173,13 +193,19 @@ async def test_a_bad_setting_ends_with_2_and_names_the_variable(start: Start, va
 
 
 async def test_an_unknown_variable_is_warned_about_and_changes_nothing(start: Start) -> None:
-    process = await start("until_cancelled", AIM_NATS_ULR="nats://x", AIM_GPU_TABLE="/known/elsewhere")
+    process = await start(
+        "until_cancelled", AIM_NATS_ULR="nats://x", AIM_GPU_TABLE="/known/elsewhere"
+    )
     await at_work(process)
     process.terminate()
     code, _, err = await ended(process)
     assert code == 0
-    assert [event["variable"] for event in events(err) if event["event"] == "unknown-setting"] == ["AIM_NATS_ULR"]
-    assert {event["level"] for event in events(err) if event["event"] == "unknown-setting"} == {"warning"}
+    assert [event["variable"] for event in events(err) if event["event"] == "unknown-setting"] == [
+        "AIM_NATS_ULR"
+    ]
+    assert {event["level"] for event in events(err) if event["event"] == "unknown-setting"} == {
+        "warning"
+    }
 
 
 async def test_logs_for_people_are_not_json(start: Start) -> None:
@@ -192,23 +218,39 @@ async def test_logs_for_people_are_not_json(start: Start) -> None:
 
 
 async def test_without_an_endpoint_the_sdk_is_not_even_imported(start: Start) -> None:
-    assert await traced(await start("tells_what_traces_it")) == (["ProxyTracerProvider", "False"], [])
+    assert await traced(await start("tells_what_traces_it")) == (
+        ["ProxyTracerProvider", "False"],
+        [],
+    )
 
 
-async def test_spans_are_sent_before_the_process_ends_and_its_log_lines_name_the_trace(start: Start) -> None:
+async def test_spans_are_sent_before_the_process_ends_and_its_log_lines_name_the_trace(
+    start: Start,
+) -> None:
     async with Collector() as collector:
-        process = await start("makes_a_span", OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+        process = await start(
+            "makes_a_span",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="60000",
+        )
         await at_work(process)
         process.terminate()
         code, _, err = await ended(process)
         (span,) = collector.spans
     assert (code, span.service, span.name) == (0, "aim-test", "work")
-    assert [(event["trace_id"], event["span_id"]) for event in events(err) if event["event"] == "working"] == [(span.trace, span.id)]
+    assert [
+        (event["trace_id"], event["span_id"])
+        for event in events(err)
+        if event["event"] == "working"
+    ] == [(span.trace, span.id)]
 
 
 async def test_the_standard_variables_have_the_last_word(start: Start) -> None:
     async with Collector() as collector:
-        named = {"OTEL_SERVICE_NAME": "mine", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"}
+        named = {
+            "OTEL_SERVICE_NAME": "mine",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces",
+        }
         process = await start("makes_a_span", **named)
         await at_work(process)
         process.terminate()
@@ -223,17 +265,30 @@ async def test_the_standard_variables_have_the_last_word(start: Start) -> None:
 
 async def test_a_collector_that_is_away_is_said_once_and_holds_up_nothing(start: Start) -> None:
     (port,) = free_ports(1)
-    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    away = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
     process = await start("makes_spans", **away)
     await at_work(process)
     process.terminate()
     code, _, err = await ended(process)
     assert code == 0
-    assert [event["event"] for event in events(err)] == ["tracing", "traces-not-sent", "stopping", "stopped"]
+    assert [event["event"] for event in events(err)] == [
+        "tracing",
+        "traces-not-sent",
+        "stopping",
+        "stopped",
+    ]
 
 
 async def test_a_missing_sdk_is_said_once_naming_what_to_install(start: Start) -> None:
-    process = await start("tells_what_traces_it", WITHOUT="opentelemetry.sdk", OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318")
+    process = await start(
+        "tells_what_traces_it",
+        WITHOUT="opentelemetry.sdk",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318",
+    )
     told, (warning,) = await traced(process)
     assert told == ["ProxyTracerProvider", "False"]
     assert (warning["event"], warning["level"]) == ("tracing-not-installed", "warning")

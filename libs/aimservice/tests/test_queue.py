@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimschema.resources import Key
-from aimservice.queue import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, MOST_BEFORE_RETRY, MOST_CAUSES, WorkQueue
+from aimservice.queue import (
+    FIRST_BACKOFF_S,
+    LONGEST_BACKOFF_S,
+    MOST_BEFORE_RETRY,
+    MOST_CAUSES,
+    WorkQueue,
+)
 
 A, B = Key("Pod", "ml", "a"), Key("Pod", "ml", "b")
 C, ELSEWHERE = Key("Pod", "ml", "c"), Key("Pod", "other", "a")
@@ -109,7 +115,9 @@ async def test_causes_are_bounded() -> None:
     assert len((await queue.take())[1]) == MOST_CAUSES
 
 
-@pytest.mark.parametrize("delays_s", [(SOON_S, 60.0), (60.0, SOON_S)], ids=["earlier-first", "later-first"])
+@pytest.mark.parametrize(
+    "delays_s", [(SOON_S, 60.0), (60.0, SOON_S)], ids=["earlier-first", "later-first"]
+)
 async def test_of_two_times_the_earlier_counts_once(delays_s: tuple[float, float]) -> None:
     queue = WorkQueue()
     started_s = now()
@@ -178,7 +186,11 @@ def waits_s(*at_least_s: float, succeeds_before: int = -1) -> list[float]:
             if number == succeeds_before:
                 queue.succeeded(A)
             failures = queue.failed(A, at_least_s=least_s)
-            assert failures == number + 1 if succeeds_before < 0 or number < succeeds_before else number + 1 - succeeds_before
+            assert (
+                failures == number + 1
+                if succeeds_before < 0 or number < succeeds_before
+                else number + 1 - succeeds_before
+            )
             started_s = now()
             await queue.take()
             waited_s.append(now() - started_s)
@@ -239,7 +251,9 @@ MOST_FIRST_MINUTE = 8
 MOST_LATER_MINUTE = 0.5
 
 
-def test_a_thousand_failing_keys_are_tried_a_stated_number_of_times_a_minute_and_a_healthy_one_comes_first() -> None:
+def test_a_thousand_failing_keys_are_tried_a_stated_number_of_times_a_minute_and_a_healthy_one_comes_first() -> (
+    None
+):
     """At most eight times each in the first minute; every other minute on average once they have failed for a quarter of an hour."""
     failing = [Key("ModelCache", "ml", f"c{number}") for number in range(1000)]
 
@@ -273,8 +287,14 @@ def turns_until(key: Key, busy: dict[str, int], *, failed: bool, failing: frozen
 
     async def take() -> int:
         queue = WorkQueue()
-        others = [Key("Pod", namespace, str(number)) for namespace, count in busy.items() for number in range(count)]
-        for retried in [other for other in others if other.namespace in failing] + ([key] if failed else []):
+        others = [
+            Key("Pod", namespace, str(number))
+            for namespace, count in busy.items()
+            for number in range(count)
+        ]
+        for retried in [other for other in others if other.namespace in failing] + (
+            [key] if failed else []
+        ):
             queue.failed(retried, at_least_s=1e9)
         for each in [*others, key]:
             queue.add(each)
@@ -295,16 +315,25 @@ FAILING = st.frozensets(st.sampled_from(["a", "b", "c", "d"]))
 
 
 @given(BUSY, FAILING)
-def test_a_fresh_key_waits_for_one_turn_of_each_other_namespace_and_a_retry(busy: dict[str, int], failing: frozenset[str]) -> None:
+def test_a_fresh_key_waits_for_one_turn_of_each_other_namespace_and_a_retry(
+    busy: dict[str, int], failing: frozenset[str]
+) -> None:
     fresh = len(busy.keys() - failing)
-    assert turns_until(A, busy, failed=False, failing=failing) <= fresh + fresh // MOST_BEFORE_RETRY + 1
+    assert (
+        turns_until(A, busy, failed=False, failing=failing)
+        <= fresh + fresh // MOST_BEFORE_RETRY + 1
+    )
 
 
 @given(BUSY, FAILING)
-def test_a_retry_waits_for_a_bounded_number_of_turns(busy: dict[str, int], failing: frozenset[str]) -> None:
+def test_a_retry_waits_for_a_bounded_number_of_turns(
+    busy: dict[str, int], failing: frozenset[str]
+) -> None:
     """However many keys of other namespaces are ready again and again, whether they fail or not."""
     retries = len(busy.keys() & failing)
-    assert turns_until(A, busy, failed=True, failing=failing) <= (retries + 1) * (MOST_BEFORE_RETRY + 1)
+    assert turns_until(A, busy, failed=True, failing=failing) <= (retries + 1) * (
+        MOST_BEFORE_RETRY + 1
+    )
 
 
 def test_a_hundred_busy_keys_of_one_namespace_delay_nobody_else() -> None:

@@ -26,7 +26,10 @@ def seen(body: Body) -> Seen:
             "InferenceService s is being deleted, held by finalizer inferenceservice.finalizers; "
             "if this stays, see whether the controller that set it runs",
         ),
-        (("a.org/x", "b.org/y"), "InferenceService s is being deleted, held by finalizer a.org/x, b.org/y; if this stays"),
+        (
+            ("a.org/x", "b.org/y"),
+            "InferenceService s is being deleted, held by finalizer a.org/x, b.org/y; if this stays",
+        ),
     ],
     ids=["none", "one", "two"],
 )
@@ -40,12 +43,20 @@ def test_finalizers_that_keep_an_object_are_named(finalizers: tuple[str, ...], w
     ("there", "former"),
     [
         pytest.param(RUNTIME, True, id="of-a-former-service"),
-        pytest.param(obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "another")), False, id="of-another-service"),
-        pytest.param(obj(INFERENCE_SERVICE.kind, "s", owner=("Job", "s")), False, id="of-another-kind"),
+        pytest.param(
+            obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "another")),
+            False,
+            id="of-another-service",
+        ),
+        pytest.param(
+            obj(INFERENCE_SERVICE.kind, "s", owner=("Job", "s")), False, id="of-another-kind"
+        ),
         pytest.param(obj(INFERENCE_SERVICE.kind, "s"), False, id="of-a-person"),
     ],
 )
-def test_what_a_former_object_left_is_told_from_what_is_somebody_elses(there: Body, former: bool) -> None:
+def test_what_a_former_object_left_is_told_from_what_is_somebody_elses(
+    there: Body, former: bool
+) -> None:
     assert is_of_former(seen(OWNER), seen(there)) is former
 
 
@@ -55,8 +66,14 @@ def test_what_is_the_owners_own_is_not_of_a_former_one() -> None:
 
 
 def test_what_waits_for_garbage_collection() -> None:
-    assert of_former(seen(OWNER), seen(RUNTIME)) == "InferenceService s, made for the former AIMService s, is being removed"
+    assert (
+        of_former(seen(OWNER), seen(RUNTIME))
+        == "InferenceService s, made for the former AIMService s, is being removed"
+    )
 
 
 def test_an_object_of_another_says_what_to_do() -> None:
-    assert of_another(seen(OWNER), seen(RUNTIME)) == "InferenceService s exists and was not made for AIMService s; rename or delete one of them"
+    assert (
+        of_another(seen(OWNER), seen(RUNTIME))
+        == "InferenceService s exists and was not made for AIMService s; rename or delete one of them"
+    )

@@ -16,7 +16,11 @@ class Cachers(ServiceSettings):
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("KUBECONFIG", "AIM_KUBECONFIG", *(f"AIM_{field.upper()}" for field in ServiceSettings.model_fields)):
+    for name in (
+        "KUBECONFIG",
+        "AIM_KUBECONFIG",
+        *(f"AIM_{field.upper()}" for field in ServiceSettings.model_fields),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -47,13 +51,20 @@ def test_defaults() -> None:
         ("AIM_COLD_START_S", "2.5", "cold_start_s", 2.5),
     ],
 )
-def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any) -> None:
+def test_a_variable_sets_its_field(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any
+) -> None:
     monkeypatch.setenv(variable, text)
     assert getattr(Cachers(), field) == value
 
 
-@pytest.mark.parametrize(("variable", "text"), [("AIM_HTTP_PORT", "80800"), ("AIM_HTTP_PORT", "http"), ("AIM_LOG_LEVEL", "LOUD")])
-def test_a_value_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("AIM_HTTP_PORT", "80800"), ("AIM_HTTP_PORT", "http"), ("AIM_LOG_LEVEL", "LOUD")],
+)
+def test_a_value_that_makes_no_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
     monkeypatch.setenv(variable, text)
     with pytest.raises(ValidationError):
         ServiceSettings()
@@ -67,9 +78,20 @@ def test_settings_do_not_change_after_the_start() -> None:
 @pytest.mark.parametrize(
     ("environ", "unknown"),
     [
-        pytest.param({"AIM_NATS_URL": "", "AIM_COLD_START_S": "", "PATH": "", "KUBECONFIG": ""}, [], id="known"),
         pytest.param(
-            {"AIM_DOWNLOADER_IMAGE": "", "AIM_NATS_REPLICAS": "", "AIM_GPU_TABLE": "", "AIM_DISCOVERY_RETRY_S": ""}, [], id="known-to-another-service"
+            {"AIM_NATS_URL": "", "AIM_COLD_START_S": "", "PATH": "", "KUBECONFIG": ""},
+            [],
+            id="known",
+        ),
+        pytest.param(
+            {
+                "AIM_DOWNLOADER_IMAGE": "",
+                "AIM_NATS_REPLICAS": "",
+                "AIM_GPU_TABLE": "",
+                "AIM_DISCOVERY_RETRY_S": "",
+            },
+            [],
+            id="known-to-another-service",
         ),
         pytest.param({"AIM_NATS_ULR": "", "AIM_X": ""}, ["AIM_NATS_ULR", "AIM_X"], id="misspelt"),
         pytest.param({"AIM_KUBECONFIG": ""}, ["AIM_KUBECONFIG"], id="kubectl-calls-it-otherwise"),
@@ -91,12 +113,16 @@ RESOURCES = {"requests": {"cpu": "100m"}, "limits": {"cpu": 1, "memory": "1Gi"}}
         pytest.param({"AIM_JOB_RESOURCES": "{}"}, JobRules(resources={}), id="no-resources"),
         pytest.param(
             {"AIM_JOB_RESOURCES": json.dumps(RESOURCES)},
-            JobRules(resources={"requests": {"cpu": "100m"}, "limits": {"cpu": "1", "memory": "1Gi"}}),
+            JobRules(
+                resources={"requests": {"cpu": "100m"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+            ),
             id="resources",
         ),
     ],
 )
-def test_rules_for_jobs(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], rules: JobRules) -> None:
+def test_rules_for_jobs(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], rules: JobRules
+) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     assert JobSettings().job_rules() == rules
@@ -112,10 +138,15 @@ def test_rules_for_jobs(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
         ('{"limits": {"mem": "1Gi"}}', "limits.mem is no resource"),
         ('{"limits": {"memory": "1 GB"}}', "'1 GB' is not a quantity"),
         ('{"limits": {"memory": null}}', "limits.memory None is not a quantity"),
-        ('{"requests": {"cpu": "500m"}, "limits": {"cpu": "250m"}}', "requests.cpu 500m is above limits.cpu 250m"),
+        (
+            '{"requests": {"cpu": "500m"}, "limits": {"cpu": "250m"}}',
+            "requests.cpu 500m is above limits.cpu 250m",
+        ),
     ],
 )
-def test_resources_that_no_pod_could_have_end_the_start(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+def test_resources_that_no_pod_could_have_end_the_start(
+    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
     monkeypatch.setenv("AIM_JOB_RESOURCES", text)
     with pytest.raises(ValidationError) as caught:
         JobSettings()

@@ -18,8 +18,22 @@ from aimservice.process import run
 
 def service(settings: CacherSettings) -> Service:
     """What it follows and how it plans, as data."""
-    planning = partial(plan, downloader_image=settings.downloader_image, rules=settings.job_rules(), ca=settings.ca_text())
-    made = Service(CACHER, PLANS_FOR, FOLLOWS, affected, planning, keeps=KEEPS, reads=READS, neighbours=neighbours)
+    planning = partial(
+        plan,
+        downloader_image=settings.downloader_image,
+        rules=settings.job_rules(),
+        ca=settings.ca_text(),
+    )
+    made = Service(
+        CACHER,
+        PLANS_FOR,
+        FOLLOWS,
+        affected,
+        planning,
+        keeps=KEEPS,
+        reads=READS,
+        neighbours=neighbours,
+    )
     return replace(made, progress_of=(CACHE,), measure=measure)
 
 

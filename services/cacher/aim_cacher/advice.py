@@ -29,10 +29,18 @@ def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
 
 def _secrets_missing(seen: Projection, config: Seen, spec: ConfigSpec) -> Iterator[str]:
     """Each field once whose Secret, or key of it, keeps a pod of a cache from starting."""
-    troubles = [found.message for pod in _pods(seen, config) if (found := problem(pod)) is not None and found.reason == _UNMOUNTABLE]
+    troubles = [
+        found.message
+        for pod in _pods(seen, config)
+        if (found := problem(pod)) is not None and found.reason == _UNMOUNTABLE
+    ]
     for field, secret in _named(spec):
         # The kubelet says `secret "NAME" not found`, or `couldn't find key KEY in Secret NAMESPACE/NAME`.
-        if any(f'secret "{secret}" not found' in text or f"in Secret {config.key.namespace}/{secret};" in text for text in troubles):
+        if any(
+            f'secret "{secret}" not found' in text
+            or f"in Secret {config.key.namespace}/{secret};" in text
+            for text in troubles
+        ):
             yield f"{field} names Secret {secret}, which does not exist or lacks the key; create it, or change the field"
 
 

@@ -54,7 +54,9 @@ class Followers:
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def __call__(self, loop: Loop, action: Action, _about: Key, causes: Sequence[int]) -> None:
+    async def __call__(
+        self, loop: Loop, action: Action, _about: Key, causes: Sequence[int]
+    ) -> None:
         assert isinstance(action, FollowLog), action
         if action.uid not in self._running:
             loop.fold(Learned(action.about, PROGRESS, None))
@@ -66,7 +68,9 @@ class Followers:
         status, live = Pace(STATUS_EVERY_S), Pace(LIVE_EVERY_S)
         had_bytes, held_back = 0, None
         try:
-            async for raw in loop.cluster.follow_log(action.pod.namespace or "", action.pod.name, action.container):
+            async for raw in loop.cluster.follow_log(
+                action.pod.namespace or "", action.pod.name, action.container
+            ):
                 progress = parse(raw, action.about)
                 if progress is None:
                     continue
@@ -104,7 +108,10 @@ def parse(raw: bytes, about: Key) -> Progress | None:
     """A line of the log as progress of a cache; None for any other line."""
     try:
         line = msgspec.json.decode(raw, type=Line)
-    except (ValueError, RecursionError):  # (no JSON, another shape, numbers out of range; or nested without end)
+    except (
+        ValueError,
+        RecursionError,
+    ):  # (no JSON, another shape, numbers out of range; or nested without end)
         return None
     return Progress(
         kind=about.kind,

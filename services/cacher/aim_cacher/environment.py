@@ -44,7 +44,10 @@ def warn_of_ignored(env: list[EnvVar], found: Plan) -> Plan:
         f"spec.env {', '.join(names[:_MOST_NAMED])}{more}: the Job does not get variables that load"
         " code or begin with AIM_; remove them from spec.env"
     )
-    reports = tuple(replace(each, conditions=tuple(_with(said, words) for said in each.conditions)) for each in found.reports)
+    reports = tuple(
+        replace(each, conditions=tuple(_with(said, words) for said in each.conditions))
+        for each in found.reports
+    )
     return warning(replace(found, reports=reports), reasons.ENV_IGNORED, words)
 
 

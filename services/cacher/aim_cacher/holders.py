@@ -43,9 +43,14 @@ class _Holder:
     remedy: str
 
 
-def who_holds(seen: Projection, claim: Seen, now: datetime.datetime, going: Iterable[Seen] = ()) -> Held:
+def who_holds(
+    seen: Projection, claim: Seen, now: datetime.datetime, going: Iterable[Seen] = ()
+) -> Held:
     """`going`: Jobs that are about to be deleted."""
-    holders = [_holder(seen, pod, {job.uid for job in going}) for pod in sorted(_mounting(seen, claim), key=lambda pod: pod.key.name)]
+    holders = [
+        _holder(seen, pod, {job.uid for job in going})
+        for pod in sorted(_mounting(seen, claim), key=lambda pod: pod.key.name)
+    ]
     age_s = (now - parse_timestamp(claim.body["metadata"]["deletionTimestamp"])).total_seconds()
     named = ", ".join(holder.words for holder in holders[:MOST_NAMED])
     more = f" and {len(holders) - MOST_NAMED} more" if len(holders) > MOST_NAMED else ""
@@ -55,27 +60,43 @@ def who_holds(seen: Projection, claim: Seen, now: datetime.datetime, going: Iter
     if not holders:
         finalizers = [str(each) for each in claim.body["metadata"].get("finalizers") or ()]
         others = ", ".join(each for each in finalizers if each != PROTECTION)
-        remedy = f"see whether the controller that set {others} runs" if others else f"{describe} names the pods that use it: delete them"
+        remedy = (
+            f"see whether the controller that set {others} runs"
+            if others
+            else f"{describe} names the pods that use it: delete them"
+        )
         words = f"held by {', '.join(finalizers) or 'nothing'}" + (f"; {remedy}" if late else "")
     elif remedies:
         words = f"held by {named}{more}; to free it, {', and '.join(remedies[:MOST_NAMED])}"
     else:
-        words = f"held by {named}{more}, which is going" + (f"; if its node is lost, delete the pod with --force; see {describe}" if late else "")
+        words = f"held by {named}{more}, which is going" + (
+            f"; if its node is lost, delete the pod with --force; see {describe}" if late else ""
+        )
     lasts = bool(remedies) or late
     return Held(words, lasts, NOTHING if lasts else look_again(HELD_AFTER_S - age_s))
 
 
 def _mounting(seen: Projection, claim: Seen) -> Iterator[Seen]:
-    return (pod for pod in seen.find(PODS_BY_CLAIM, claim.key.name, claim.key.namespace) if not over(pod))
+    return (
+        pod
+        for pod in seen.find(PODS_BY_CLAIM, claim.key.name, claim.key.namespace)
+        if not over(pod)
+    )
 
 
 def _holder(seen: Projection, pod: Seen, going: set[str]) -> _Holder:
     name, namespace = f"pod {pod.key.name}", pod.key.namespace
     inference, job = pod.labels.get(labels.KSERVE_ISVC_LABEL), pod.owner(JOB.kind)
     if inference is not None and seen.get(Key(SERVICE.kind, namespace, inference)) is not None:
-        words, remedy = f"{name} of AIMService {inference}", f"set spec.replicas of AIMService {inference} to 0 or delete it"
+        words, remedy = (
+            f"{name} of AIMService {inference}",
+            f"set spec.replicas of AIMService {inference} to 0 or delete it",
+        )
     elif inference is not None:
-        words, remedy = f"{name} of InferenceService {inference}", f"delete InferenceService {inference}"
+        words, remedy = (
+            f"{name} of InferenceService {inference}",
+            f"delete InferenceService {inference}",
+        )
     elif job is not None:
         words, remedy = f"{name} of Job {job.name}", f"delete Job {job.name}"
     else:

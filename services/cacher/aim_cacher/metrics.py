@@ -10,12 +10,18 @@ from aimschema.kinds import TemplateState
 from aimschema.resources import CACHE
 from aimservice.projection import Projection
 
-DOWNLOAD_BYTES = Counter("aim_download_bytes", "Bytes of models that downloads told of; what a try resumes counts again")
+DOWNLOAD_BYTES = Counter(
+    "aim_download_bytes", "Bytes of models that downloads told of; what a try resumes counts again"
+)
 
 
 def measure(seen: Projection) -> Iterable[Metric]:
     """Of all namespaces together: by namespace there would be no bound."""
-    kept = GaugeMetricFamily("aim_cache_bytes", "Size of the models in caches, by the state of the cache", labels=["status"])
+    kept = GaugeMetricFamily(
+        "aim_cache_bytes",
+        "Size of the models in caches, by the state of the cache",
+        labels=["status"],
+    )
     tally: Tally[str] = Tally()
     for cache in seen.everywhere(CACHE.kind):
         tally[str(cache.status.get("status"))] += int(cache.status.get("sizeBytes") or 0)

@@ -9,7 +9,13 @@ from aimschema.credentials import credential_env
 from aimschema.kinds import ConfigSpec, EnvVar
 from aimschema.quantities import with_headroom
 from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, JOB
-from aimservice.jobs import DEFAULT_RULES, JobRules, container_security, pod_security, with_resources
+from aimservice.jobs import (
+    DEFAULT_RULES,
+    JobRules,
+    container_security,
+    pod_security,
+    with_resources,
+)
 from aimservice.projection import Seen
 
 Body = dict[str, Any]
@@ -20,9 +26,15 @@ JOB_TTL_S = 3600
 DOWNLOAD_DEADLINE_S = 24 * 3600
 """One try; the next goes on from the files that are there. It frees a claim that waits for a transfer without end."""
 SIZE_DEADLINE_S = 3600
-DOWNLOAD_RESOURCES: Body = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+DOWNLOAD_RESOURCES: Body = {
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+    "limits": {"cpu": "2", "memory": "1Gi"},
+}
 """A fetch takes about 140 MB at its peak, whatever the model's size; the rest is room for the page cache."""
-SIZE_RESOURCES: Body = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
+SIZE_RESOURCES: Body = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"cpu": "1", "memory": "512Mi"},
+}
 CA_FOLDER, CA_KEY = "/etc/aim/ca", "ca.crt"
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
@@ -47,22 +59,35 @@ def cache_for(template: Seen, source: str, size_bytes: int | None, config: str) 
         "metadata": {
             "name": names.cache_for(source),
             "namespace": template.key.namespace,
-            "labels": labels.common_labels(labels.COMPONENT_CACHE, model=str(template.spec.get("model"))),
+            "labels": labels.common_labels(
+                labels.COMPONENT_CACHE, model=str(template.spec.get("model"))
+            ),
             "annotations": {labels.ANNOTATION_CONFIG: config},
         },
         "spec": spec,
     }
 
 
-def claim_for(cache: Seen, existing: Seen | None, size: str | int, storage_class: str | None, annotations: dict[str, str]) -> Body:
+def claim_for(
+    cache: Seen,
+    existing: Seen | None,
+    size: str | int,
+    storage_class: str | None,
+    annotations: dict[str, str],
+) -> Body:
     """The volume claim. Of an existing one size and class stay as they are: they cannot be changed."""
     if existing is not None:
         size = requested(existing) or size
         storage_class = existing.spec.get("storageClassName")
-    spec: Body = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": str(size)}}}
+    spec: Body = {
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": str(size)}},
+    }
     if storage_class is not None:
         spec["storageClassName"] = storage_class
-    metadata = _metadata(cache, names.cache_claim(cache.key.name)) | ({"annotations": annotations} if annotations else {})
+    metadata = _metadata(cache, names.cache_claim(cache.key.name)) | (
+        {"annotations": annotations} if annotations else {}
+    )
     return {"apiVersion": CLAIM.api_version, "kind": CLAIM.kind, "metadata": metadata, "spec": spec}
 
 
@@ -82,16 +107,22 @@ def fills(job: Seen, claim: Seen) -> bool:
 
 
 def download_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt: int) -> Body:
-    container = _container(making, ["fetch", str(cache.spec["sourceUri"]), DEST], env, DOWNLOAD_RESOURCES)
+    container = _container(
+        making, ["fetch", str(cache.spec["sourceUri"]), DEST], env, DOWNLOAD_RESOURCES
+    )
     container["volumeMounts"] = [{"name": "cache", "mountPath": DEST}]
     pod = _pod(making, container)
-    pod["volumes"] = [{"name": "cache", "persistentVolumeClaim": {"claimName": names.cache_claim(cache.key.name)}}]
+    pod["volumes"] = [
+        {"name": "cache", "persistentVolumeClaim": {"claimName": names.cache_claim(cache.key.name)}}
+    ]
     metadata = _job_metadata(cache, names.cache_download_job(cache.key.name), inputs, attempt)
     return _job(metadata, _with_ca(cache, making, pod), DOWNLOAD_DEADLINE_S)
 
 
 def size_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt: int) -> Body:
-    pod = _pod(making, _container(making, ["size", str(cache.spec["sourceUri"])], env, SIZE_RESOURCES))
+    pod = _pod(
+        making, _container(making, ["size", str(cache.spec["sourceUri"])], env, SIZE_RESOURCES)
+    )
     metadata = _job_metadata(cache, names.cache_size_job(cache.key.name), inputs, attempt)
     return _job(metadata, _with_ca(cache, making, pod), SIZE_DEADLINE_S)
 
@@ -99,7 +130,9 @@ def size_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt:
 def ca_config_map(cache: Seen, ca: str) -> Body:
     """Certificates for the cache's Jobs, in their namespace. Without the label managed-by: nobody needs it on the bus."""
     metadata = _metadata(cache, names.cache_ca(cache.key.name))
-    unwatched = {name: value for name, value in metadata["labels"].items() if name != labels.MANAGED_BY}
+    unwatched = {
+        name: value for name, value in metadata["labels"].items() if name != labels.MANAGED_BY
+    }
     return {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
@@ -147,7 +180,8 @@ def _pod(making: Making, container: Body) -> Body:
         "restartPolicy": "Never",
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "securityContext": pod_security(making.rules, ids) | {"fsGroupChangePolicy": "OnRootMismatch"},
+        "securityContext": pod_security(making.rules, ids)
+        | {"fsGroupChangePolicy": "OnRootMismatch"},
         "containers": [container],
     }
 
@@ -159,10 +193,21 @@ def _with_ca(cache: Seen, making: Making, pod: Body) -> Body:
     [container] = pod["containers"]
     own = {variable["name"] for variable in container["env"]}
     file = f"{CA_FOLDER}/{CA_KEY}"
-    env = [{"name": name, "value": file} for name in CA_VARIABLES if name not in own] + container["env"]
-    mounts = [*container.get("volumeMounts", ()), {"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}]
-    volumes = [*pod.get("volumes", ()), {"name": "ca", "configMap": {"name": names.cache_ca(cache.key.name)}}]
-    return pod | {"containers": [container | {"env": env, "volumeMounts": mounts}], "volumes": volumes}
+    env = [{"name": name, "value": file} for name in CA_VARIABLES if name not in own] + container[
+        "env"
+    ]
+    mounts = [
+        *container.get("volumeMounts", ()),
+        {"name": "ca", "mountPath": CA_FOLDER, "readOnly": True},
+    ]
+    volumes = [
+        *pod.get("volumes", ()),
+        {"name": "ca", "configMap": {"name": names.cache_ca(cache.key.name)}},
+    ]
+    return pod | {
+        "containers": [container | {"env": env, "volumeMounts": mounts}],
+        "volumes": volumes,
+    }
 
 
 def _job_metadata(cache: Seen, name: str, inputs: str, attempt: int) -> Body:
@@ -180,6 +225,9 @@ def _job(metadata: Body, pod: Body, deadline_s: int) -> Body:
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": JOB_TTL_S,
             "activeDeadlineSeconds": deadline_s,
-            "template": {"metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}}, "spec": pod},
+            "template": {
+                "metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}},
+                "spec": pod,
+            },
         },
     }

@@ -30,7 +30,9 @@ def _readable(path: str | None) -> str | None:
     except (OSError, ssl.SSLError, ValueError) as error:
         raise ValueError(f"has no certificates in PEM form ({error})") from error
     if len(text) > LARGEST_BUNDLE_BYTES:
-        raise ValueError(f"has more than {LARGEST_BUNDLE_BYTES} bytes of certificates, too many for a ConfigMap")
+        raise ValueError(
+            f"has more than {LARGEST_BUNDLE_BYTES} bytes of certificates, too many for a ConfigMap"
+        )
     return path
 
 

@@ -49,7 +49,9 @@ class View:
     def inputs(self) -> str:
         """What a try depends on: when this changes, the next one need not wait."""
         parts = [self.cache.spec, self.env, self.cache.annotations.get(labels.ANNOTATION_RETRY)]
-        return names.short_hash([json.dumps(parts, sort_keys=True), *([self.ca] if self.ca else [])])
+        return names.short_hash(
+            [json.dumps(parts, sort_keys=True), *([self.ca] if self.ca else [])]
+        )
 
     @property
     def config_missing(self) -> str | None:
@@ -73,7 +75,9 @@ class View:
     @property
     def tried_before(self) -> bool:
         """Whether the tries that are counted were made from these inputs."""
-        return self.claim is None or self.claim.annotations.get(labels.ANNOTATION_TRIED) == self.inputs
+        return (
+            self.claim is None or self.claim.annotations.get(labels.ANNOTATION_TRIED) == self.inputs
+        )
 
     @property
     def attempts(self) -> int:
@@ -93,7 +97,9 @@ def look(seen: Projection, cache: Seen, ca: str = "") -> View:
     found = seen.get(config_key)
     config = None if found is None else ConfigSpec.model_validate(found.spec)
     claim = seen.get(Key(CLAIM.kind, namespace, names.cache_claim(cache.key.name)))
-    wanted_class = spec.storage_class_name or (config.cache_storage_class_name if config is not None else None)
+    wanted_class = spec.storage_class_name or (
+        config.cache_storage_class_name if config is not None else None
+    )
     said = seen.report(cache.key, CACHER)
     return View(
         cache=cache,
@@ -102,12 +108,16 @@ def look(seen: Projection, cache: Seen, ca: str = "") -> View:
         config=config,
         claim=claim,
         wanted_class=wanted_class,
-        storage_class=_class(seen, wanted_class if claim is None else claim.spec.get("storageClassName")),
+        storage_class=_class(
+            seen, wanted_class if claim is None else claim.spec.get("storageClassName")
+        ),
         class_of_new=_class(seen, wanted_class),
         download=seen.get(Key(JOB.kind, namespace, names.cache_download_job(cache.key.name))),
         size=seen.get(Key(JOB.kind, namespace, names.cache_size_job(cache.key.name))),
         said=said.conditions if said is not None and said.uid == cache.uid else _conditions(cache),
-        kept=said.fields if said is not None and said.uid == cache.uid else {name: cache.status[name] for name in FIELDS if name in cache.status},
+        kept=said.fields
+        if said is not None and said.uid == cache.uid
+        else {name: cache.status[name] for name in FIELDS if name in cache.status},
         refusal=seen.learned(cache.key, REFUSED),
         ca=ca,
     )
@@ -117,13 +127,22 @@ def _class(seen: Projection, name: str | None) -> Seen | None:
     """The storage class of this name; without a name the cluster's default (the newest, as the admission plugin takes it)."""
     if name is not None:
         return seen.get(Key(STORAGE_CLASS.kind, None, name))
-    defaults = [each for each in seen.everywhere(STORAGE_CLASS.kind) if each.annotations.get(DEFAULT_CLASS) == "true"]
+    defaults = [
+        each
+        for each in seen.everywhere(STORAGE_CLASS.kind)
+        if each.annotations.get(DEFAULT_CLASS) == "true"
+    ]
     return max(defaults, key=lambda each: (each.created, each.key.name), default=None)
 
 
 def _conditions(cache: Seen) -> tuple[ReportedCondition, ...]:
     return tuple(
-        ReportedCondition(type=c["type"], status=c.get("status", "Unknown"), reason=c.get("reason", ""), message=c.get("message", ""))
+        ReportedCondition(
+            type=c["type"],
+            status=c.get("status", "Unknown"),
+            reason=c.get("reason", ""),
+            message=c.get("message", ""),
+        )
         for c in cache.status.get("conditions") or ()
         if c.get("type") in OWNED[CACHE.kind][CACHER][0]
     )

@@ -16,8 +16,18 @@ from aimservice.process import run
 def service(settings: DeployerSettings) -> Service:
     """What it follows and how it plans, as data."""
     own = settings.namespace
-    planner = partial(plan, gpus=gpus.load(settings.gpu_table), mode=settings.kserve_mode, namespace=own)
-    return Service(DEPLOYER, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), planner, keeps=KEEPS, reads=READS)
+    planner = partial(
+        plan, gpus=gpus.load(settings.gpu_table), mode=settings.kserve_mode, namespace=own
+    )
+    return Service(
+        DEPLOYER,
+        PLANS_FOR,
+        FOLLOWS,
+        partial(affected, namespace=own),
+        planner,
+        keeps=KEEPS,
+        reads=READS,
+    )
 
 
 async def serve(settings: DeployerSettings, health: Health) -> None:

@@ -37,7 +37,11 @@ GpuTable = Mapping[str, Gpu]
 def load(extension: str | None) -> GpuTable:
     """The built-in table, and what a mounted file adds to it or changes in it. Raises OSError or ValueError naming the file."""
     built_in = read(resources.files("aim_deployer").joinpath("gpus.yaml").read_text(), "gpus.yaml")
-    return built_in if extension is None else {**built_in, **read(Path(extension).read_text(), extension)}
+    return (
+        built_in
+        if extension is None
+        else {**built_in, **read(Path(extension).read_text(), extension)}
+    )
 
 
 def read(text: str, source: str) -> dict[str, Gpu]:
@@ -45,7 +49,9 @@ def read(text: str, source: str) -> dict[str, Gpu]:
     try:
         for vendor in yaml.safe_load(text).values():
             for model, entry in vendor["models"].items():
-                table[str(model)] = _gpu(vendor, str(model), entry if isinstance(entry, dict) else {"values": entry})
+                table[str(model)] = _gpu(
+                    vendor, str(model), entry if isinstance(entry, dict) else {"values": entry}
+                )
     except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{source} is not a GPU table ({FORM}): {error!r}") from error
     return table
@@ -55,7 +61,11 @@ def _gpu(vendor: Mapping[str, Any], model: str, entry: Mapping[str, Any]) -> Gpu
     unknown = entry.keys() - {"values", "added", "tolerations"}
     if unknown:
         raise ValueError(f"unknown keys of {model}: {', '.join(sorted(map(str, unknown)))}")
-    added = {_quoted(value, model): int(version) for version, values in (entry.get("added") or {}).items() for value in values}
+    added = {
+        _quoted(value, model): int(version)
+        for version, values in (entry.get("added") or {}).items()
+        for value in values
+    }
     tolerations = [*(vendor.get("tolerations") or ()), *(entry.get("tolerations") or ())]
     return Gpu(
         resource=vendor["resource"],
@@ -76,5 +86,7 @@ def _toleration(given: Mapping[str, Any], model: str) -> Toleration:
     """In the form of core/v1 Toleration."""
     for name, value in given.items():
         if name not in TOLERATION or not isinstance(value, TOLERATION[name]):
-            raise TypeError(f"toleration of {model}: {name}: {value!r} is not a field of core/v1 Toleration")
+            raise TypeError(
+                f"toleration of {model}: {name}: {value!r} is not a field of core/v1 Toleration"
+            )
     return dict(given)

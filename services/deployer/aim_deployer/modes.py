@@ -49,11 +49,19 @@ def falls_back(existing: Seen | None, rejection: Refusal | None, setting: str) -
     messages = _messages(rejection)
     if not messages or not about_mode(messages[0]) or any(map(about_mode, messages[1:])):
         return False
-    return setting == RAW or (existing is None and setting == AUTO) or (existing is not None and _accepted(existing, setting) == RAW)
+    return (
+        setting == RAW
+        or (existing is None and setting == AUTO)
+        or (existing is not None and _accepted(existing, setting) == RAW)
+    )
 
 
 def _accepted(existing: Seen, setting: str) -> str:
-    known = (existing.annotations.get(KSERVE_DEPLOYMENT_MODE), existing.status.get("deploymentMode"), setting)
+    known = (
+        existing.annotations.get(KSERVE_DEPLOYMENT_MODE),
+        existing.status.get("deploymentMode"),
+        setting,
+    )
     return next((str(word) for word in known if word in MODES), STANDARD)
 
 

@@ -24,7 +24,18 @@ from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
 from aimschema.names import cache_claim, cache_for
 from aimschema.resources import BUDGET, CACHE, INFERENCE_SERVICE, Key
 from aimservice.lookups import has_failed
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, PatchObject, Plan, act, condition, repeated, report, warn_of_contest
+from aimservice.plan import (
+    NOTHING,
+    ApplyObject,
+    DeleteObject,
+    PatchObject,
+    Plan,
+    act,
+    condition,
+    repeated,
+    report,
+    warn_of_contest,
+)
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.removal import is_of_former, of_another, of_former, removal
 
@@ -47,7 +58,13 @@ class View:
     @classmethod
     def build(cls, state: Projection, service: Seen) -> "View":
         existing = state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
-        return cls(state, service, existing, tuple(predictor_pods(state, service.key)), state.learned(service.key, REFUSED))
+        return cls(
+            state,
+            service,
+            existing,
+            tuple(predictor_pods(state, service.key)),
+            state.learned(service.key, REFUSED),
+        )
 
     @property
     def replicas(self) -> int:
@@ -56,10 +73,21 @@ class View:
     @property
     def runs(self) -> bool:
         """A pod that has started and is not Ready for a moment counts: it may hold what cannot be loaded again."""
-        return any(not pod.deleting and (pod.holds(reasons.READY) or _has_started(pod)) for pod in self.pods)
+        return any(
+            not pod.deleting and (pod.holds(reasons.READY) or _has_started(pod))
+            for pod in self.pods
+        )
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, mode: str = AUTO, namespace: str = "") -> Plan:
+def plan(
+    seen: Projection,
+    key: Key,
+    now: datetime.datetime,
+    *,
+    gpus: GpuTable,
+    mode: str = AUTO,
+    namespace: str = "",
+) -> Plan:
     """`namespace`: the control plane's own."""
     service = seen.get(key)
     if service is None or service.deleting or not service.has_spec:
@@ -72,27 +100,56 @@ def plan(seen: Projection, key: Key, now: datetime.datetime, *, gpus: GpuTable, 
     parts = _parts(view, gpus, namespace)
     if isinstance(parts, Unresolved):
         mounted = [] if view.existing is None else _mounted_caches(view, view.existing)
-        said = report(service, resolved(False, parts.reason, parts.message), *mounted, *runtimes, **_fields(view, None))
+        said = report(
+            service,
+            resolved(False, parts.reason, parts.message),
+            *mounted,
+            *runtimes,
+            **_fields(view, None),
+        )
         return _switch(view) | _budget(view) | said | fares.follow_up
-    found = resolved(True, reasons.RESOLVED, f"template {parts.spec.template_ref}, model {parts.spec.model}, config {parts.spec.config_ref}")
+    found = resolved(
+        True,
+        reasons.RESOLVED,
+        f"template {parts.spec.template_ref}, model {parts.spec.model}, config {parts.spec.config_ref}",
+    )
     cached = _mounts_caches(parts, view.existing)
     caches, may_apply = _caches(parts, view, cached=cached)
     if not may_apply:
-        return _switch(view) | _budget(view) | report(service, found, caches, *runtimes, **_fields(view, None)) | fares.follow_up
+        return (
+            _switch(view)
+            | _budget(view)
+            | report(service, found, caches, *runtimes, **_fields(view, None))
+            | fares.follow_up
+        )
     if not seen.installed(INFERENCE_SERVICE.kind):
         absent = runtime_ready(
-            False, reasons.RUNTIME_FAILED, "the cluster has no InferenceService kind (inferenceservices.serving.kserve.io): install KServe"
+            False,
+            reasons.RUNTIME_FAILED,
+            "the cluster has no InferenceService kind (inferenceservices.serving.kserve.io): install KServe",
         )
         return report(service, found, caches, absent, **_fields(view, None))
-    wanted = ApplyObject(rendered(parts, view.existing, mode_of(view.existing, view.rejection, mode), cached=cached))
-    said = warn_of_contest(seen, wanted.key, report(service, found, caches, fares.condition, **_fields(view, parts)))
+    wanted = ApplyObject(
+        rendered(parts, view.existing, mode_of(view.existing, view.rejection, mode), cached=cached)
+    )
+    said = warn_of_contest(
+        seen, wanted.key, report(service, found, caches, fares.condition, **_fields(view, parts))
+    )
     used = _last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING
-    return _stop_first(view) | act(wanted) | _budget(view, made=True) | said | fares.follow_up | used
+    return (
+        _stop_first(view) | act(wanted) | _budget(view, made=True) | said | fares.follow_up | used
+    )
 
 
 def _parts(view: View, gpus: GpuTable, namespace: str) -> Parts | Unresolved:
     parts, existing = resolve(view.state, view.service, gpus, namespace), view.existing
-    if isinstance(parts, Parts) and parts.config is None and existing is not None and view.runs and _made_with_config(existing):
+    if (
+        isinstance(parts, Parts)
+        and parts.config is None
+        and existing is not None
+        and view.runs
+        and _made_with_config(existing)
+    ):
         gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is left as it is until then"
         return Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
     return parts
@@ -140,14 +197,23 @@ def _lost_claims(state: Projection, existing: Seen) -> list[str]:
 
 def _has_started(pod: Seen) -> bool:
     statuses = _items(pod.status, "containerStatuses")
-    return any(each.get("name") == CONTAINER and each.get("started") is True and "running" in (each.get("state") or {}) for each in statuses)
+    return any(
+        each.get("name") == CONTAINER
+        and each.get("started") is True
+        and "running" in (each.get("state") or {})
+        for each in statuses
+    )
 
 
 def _budget(view: View, *, made: bool = False) -> Plan:
     """A PodDisruptionBudget for two replicas and more. `made`: the InferenceService is applied in the same plan."""
     present = view.state.get(Key(BUDGET.kind, view.service.key.namespace, view.service.key.name))
     if view.replicas >= 2:
-        return act(ApplyObject(disruption_budget(view.service))) if made or view.existing is not None else NOTHING
+        return (
+            act(ApplyObject(disruption_budget(view.service)))
+            if made or view.existing is not None
+            else NOTHING
+        )
     if present is None or present.deleting or view.service.uid not in present.owners:
         return NOTHING
     return act(DeleteObject(present.key, present.uid))
@@ -163,8 +229,14 @@ def _foreign(service: Seen, there: Seen) -> ReportedCondition:
 def _made_with_config(there: Seen) -> bool:
     """Whether what runs has pull secrets or credentials from a config, which a render without one would take away."""
     predictor = there.spec.get("predictor") or {}
-    env = [variable for container in _items(predictor, "containers") for variable in _items(container, "env")]
-    return bool(predictor.get("imagePullSecrets")) or any("valueFrom" in variable for variable in env)
+    env = [
+        variable
+        for container in _items(predictor, "containers")
+        for variable in _items(container, "env")
+    ]
+    return bool(predictor.get("imagePullSecrets")) or any(
+        "valueFrom" in variable for variable in env
+    )
 
 
 def _mounts_caches(parts: Parts, there: Seen | None) -> bool:
@@ -176,18 +248,32 @@ def _mounts_caches(parts: Parts, there: Seen | None) -> bool:
 def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedCondition, bool]:
     """CacheReady, and whether the InferenceService may be applied. First match wins: not wanted, warm, failed, lost, not yet there, warming."""
     if not cached:
-        return cache_ready(True, reasons.CACHE_NOT_REQUESTED, "the runtime loads the model itself"), True
+        return cache_ready(
+            True, reasons.CACHE_NOT_REQUESTED, "the runtime loads the model itself"
+        ), True
     unready = [source for source in parts.sources if not source.warm]
     if not unready:
-        return cache_ready(True, reasons.CACHE_WARM_REASON, f"{len(parts.sources)} of {len(parts.sources)} model sources are cached"), True
+        return cache_ready(
+            True,
+            reasons.CACHE_WARM_REASON,
+            f"{len(parts.sources)} of {len(parts.sources)} model sources are cached",
+        ), True
     mounted = {} if view.existing is None or not view.runs else _mounts(view.existing)
-    failed = next(((s, s.cache) for s in unready if s.cache is not None and has_failed(s.cache)), None)
+    failed = next(
+        ((s, s.cache) for s in unready if s.cache is not None and has_failed(s.cache)), None
+    )
     if failed is not None:
         source, cache = failed
         ready = cache.condition(reasons.READY) or {}
         held = ready.get("reason") == reasons.PVC_TERMINATING and _was_mounted(source, mounted)
-        reason = reasons.CACHE_LOST if held or ready.get("reason") == reasons.PVC_LOST else reasons.CACHE_FAILED
-        return cache_ready(False, reason, f"ModelCache {cache.key.name} failed: {ready.get('message', '')}"), False
+        reason = (
+            reasons.CACHE_LOST
+            if held or ready.get("reason") == reasons.PVC_LOST
+            else reasons.CACHE_FAILED
+        )
+        return cache_ready(
+            False, reason, f"ModelCache {cache.key.name} failed: {ready.get('message', '')}"
+        ), False
     lost = next((source for source in unready if _was_mounted(source, mounted)), None)
     if lost is not None:
         name = parts.service.key.name
@@ -199,31 +285,58 @@ def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedConditio
     missing = next((source for source in unready if source.cache is None), None)
     if missing is not None:
         return _no_cache(parts, view.state, missing), False
-    waiting = [s.cache for s in unready if s.cache is not None and s.cache.status.get("status") == reasons.PENDING]
-    why = f"; ModelCache {waiting[0].key.name}: {(waiting[0].condition(reasons.READY) or {}).get('message', '')}" if waiting else ""
-    return cache_ready(False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached{why}"), False
+    waiting = [
+        s.cache
+        for s in unready
+        if s.cache is not None and s.cache.status.get("status") == reasons.PENDING
+    ]
+    why = (
+        f"; ModelCache {waiting[0].key.name}: {(waiting[0].condition(reasons.READY) or {}).get('message', '')}"
+        if waiting
+        else ""
+    )
+    return cache_ready(
+        False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached{why}"
+    ), False
 
 
 def _no_cache(parts: Parts, state: Projection, missing: Source) -> ReportedCondition:
     """Waiting for the cacher to make one; if it cannot, the template says why."""
     former = state.get(Key(CACHE.kind, parts.service.key.namespace, cache_for(missing.uri)))
     if former is not None and former.deleting:
-        return cache_ready(False, reasons.WAITING_FOR_CACHE, f"{removal(former)}; it is created again once it is gone")
+        return cache_ready(
+            False,
+            reasons.WAITING_FOR_CACHE,
+            f"{removal(former)}; it is created again once it is gone",
+        )
     warmth = parts.template.condition(reasons.CACHE_WARM) or {}
     match warmth.get("reason"):
         case reasons.NAME_CONFLICT:
             return cache_ready(False, reasons.NAME_CONFLICT, str(warmth.get("message", "")))
         case reasons.WARM_FAILED:
             return cache_ready(False, reasons.CACHE_FAILED, str(warmth.get("message", "")))
-    return cache_ready(False, reasons.WAITING_FOR_CACHE, f"waiting for a ModelCache of {missing.uri} to be made")
+    return cache_ready(
+        False, reasons.WAITING_FOR_CACHE, f"waiting for a ModelCache of {missing.uri} to be made"
+    )
 
 
 def _mounts(there: Seen) -> dict[str, str]:
     """Mount path -> claim of what runs."""
     predictor = there.spec.get("predictor") or {}
-    claims = {str(v.get("name")): str((v.get("persistentVolumeClaim") or {}).get("claimName", "")) for v in _items(predictor, "volumes")}
-    mounts = [mount for container in _items(predictor, "containers") for mount in _items(container, "volumeMounts")]
-    return {str(mount.get("mountPath")): claims[str(mount.get("name"))] for mount in mounts if claims.get(str(mount.get("name")))}
+    claims = {
+        str(v.get("name")): str((v.get("persistentVolumeClaim") or {}).get("claimName", ""))
+        for v in _items(predictor, "volumes")
+    }
+    mounts = [
+        mount
+        for container in _items(predictor, "containers")
+        for mount in _items(container, "volumeMounts")
+    ]
+    return {
+        str(mount.get("mountPath")): claims[str(mount.get("name"))]
+        for mount in mounts
+        if claims.get(str(mount.get("name")))
+    }
 
 
 def _items(holder: Body, field: str) -> list[Body]:
@@ -235,12 +348,17 @@ def _items(holder: Body, field: str) -> list[Body]:
 def _was_mounted(source: Source, mounted: dict[str, str]) -> bool:
     """Whether what runs was started on this source's cache; of a cache that is gone only the path is known."""
     claim = mounted.get(mount_path(source))
-    return claim is not None and (source.cache is None or claim == cache_claim(source.cache.key.name))
+    return claim is not None and (
+        source.cache is None or claim == cache_claim(source.cache.key.name)
+    )
 
 
 def _percent(sources: tuple[Source, ...]) -> int:
     """By bytes over all sources where their sizes are known, else by sources."""
-    sizes = [int(source.cache.status.get("sizeBytes", 0)) if source.cache is not None else 0 for source in sources]
+    sizes = [
+        int(source.cache.status.get("sizeBytes", 0)) if source.cache is not None else 0
+        for source in sources
+    ]
     weights = sizes if all(sizes) else [1] * len(sources)
     there = [weight * _progress(source) for weight, source in zip(weights, sources, strict=True)]
     return int(sum(there) / sum(weights))
@@ -261,7 +379,13 @@ def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
         return [] if said is None else [said]
     lost = _lost_claims(view.state, existing)
     if not lost:
-        return [cache_ready(True, reasons.CACHE_WARM_REASON, f"{len(mounted)} of {len(mounted)} model sources are cached")]
+        return [
+            cache_ready(
+                True,
+                reasons.CACHE_WARM_REASON,
+                f"{len(mounted)} of {len(mounted)} model sources are cached",
+            )
+        ]
     words = (
         f"InferenceService {existing.key.name} mounts PersistentVolumeClaim {', '.join(lost)}, whose ModelCache is gone or being filled again; "
         f"to release the volume, set spec.replicas of AIMService {view.service.key.name} to 0"
@@ -270,7 +394,11 @@ def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
 
 
 def _fields(view: View, parts: Parts | None) -> dict[str, object]:
-    resolved_template = parts.spec.template_ref if parts is not None else view.service.status.get("resolvedTemplate")
+    resolved_template = (
+        parts.spec.template_ref
+        if parts is not None
+        else view.service.status.get("resolvedTemplate")
+    )
     return {"resolvedTemplate": resolved_template, "readyReplicas": ready_count(view.pods)}
 
 
@@ -280,8 +408,15 @@ def _last_used(seen: Projection, parts: Parts, now: datetime.datetime) -> Plan:
     for source in parts.sources:
         if source.cache is not None:
             told = seen.report(source.cache.key, reasons.DEPLOYER)
-            fields = told.fields if told is not None and told.uid == source.cache.uid else source.cache.status
+            fields = (
+                told.fields
+                if told is not None and told.uid == source.cache.uid
+                else source.cache.status
+            )
             last = fields.get("lastUsed")
             if last is None or (now - parse_timestamp(last)).total_seconds() >= LAST_USED_EVERY_S:
                 stale.append(report(source.cache, lastUsed=timestamp(now)))
-    return Plan(reports=tuple(each for plan_ in stale for each in plan_.reports), requeue_after_s=LAST_USED_EVERY_S)
+    return Plan(
+        reports=tuple(each for plan_ in stale for each in plan_.reports),
+        requeue_after_s=LAST_USED_EVERY_S,
+    )

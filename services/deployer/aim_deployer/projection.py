@@ -4,8 +4,25 @@ from collections.abc import Iterable, Iterator
 
 from aimschema.labels import KSERVE_COMPONENT_LABEL, KSERVE_ISVC_LABEL
 from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY, RUNTIME_READY
-from aimschema.resources import BUDGET, CACHE, CONFIG, CONFIG_MAP, INFERENCE_SERVICE, MODEL, POD, SERVICE, TEMPLATE, Key
-from aimservice.indexes import PODS_BY_INFERENCE_SERVICE, SERVICES_BY_CONFIG, SERVICES_BY_MODEL, SERVICES_BY_TEMPLATE, Index
+from aimschema.resources import (
+    BUDGET,
+    CACHE,
+    CONFIG,
+    CONFIG_MAP,
+    INFERENCE_SERVICE,
+    MODEL,
+    POD,
+    SERVICE,
+    TEMPLATE,
+    Key,
+)
+from aimservice.indexes import (
+    PODS_BY_INFERENCE_SERVICE,
+    SERVICES_BY_CONFIG,
+    SERVICES_BY_MODEL,
+    SERVICES_BY_TEMPLATE,
+    Index,
+)
 from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
@@ -39,7 +56,9 @@ def affected(seen: Projection, key: Key, *, namespace: str = "") -> Iterable[Key
             owner = None if present is None else present.owner(TEMPLATE.kind)
             if owner is not None:
                 yield from _with(seen, SERVICES_BY_TEMPLATE, owner)
-            model = None if present is None or key.namespace != namespace else present.owner(MODEL.kind)
+            model = (
+                None if present is None or key.namespace != namespace else present.owner(MODEL.kind)
+            )
             if model is not None:
                 yield from _of_model(seen, Key(MODEL.kind, None, model.name))
         case "AIMNamespaceConfig":
@@ -58,7 +77,11 @@ def predictor_pods(seen: Projection, service: Key) -> list[Seen]:
 
 def _of_model(seen: Projection, key: Key) -> list[Key]:
     model = seen.get(key)
-    return [] if model is None else [service.key for service in seen.find(SERVICES_BY_MODEL, str(model.spec.get("name")))]
+    return (
+        []
+        if model is None
+        else [service.key for service in seen.find(SERVICES_BY_MODEL, str(model.spec.get("name")))]
+    )
 
 
 def _with(seen: Projection, index: Index, named: Key) -> Iterator[Key]:

@@ -41,7 +41,12 @@ def inference_service(parts: Parts, *, cached: bool, mode: Mode, version: int = 
         **({labels.KSERVE_STOP: "true"} if replicas == 0 else {}),
         **({} if version == 1 else {labels.ANNOTATION_RENDER: str(version)}),
     }
-    named = labels.common_labels(labels.COMPONENT_INFERENCE, model=parts.spec.model, template=parts.spec.template_ref, service=service.key.name)
+    named = labels.common_labels(
+        labels.COMPONENT_INFERENCE,
+        model=parts.spec.model,
+        template=parts.spec.template_ref,
+        service=service.key.name,
+    )
     predictor: Body = {
         "minReplicas": replicas,
         "maxReplicas": replicas,
@@ -56,7 +61,11 @@ def inference_service(parts: Parts, *, cached: bool, mode: Mode, version: int = 
     if secrets := pull_secrets(parts.config):
         predictor["imagePullSecrets"] = secrets
     if version > 1:
-        predictor |= {"tolerations": _tolerations(parts), "automountServiceAccountToken": False, "enableServiceLinks": False}
+        predictor |= {
+            "tolerations": _tolerations(parts),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+        }
     return {
         "apiVersion": INFERENCE_SERVICE.api_version,
         "kind": INFERENCE_SERVICE.kind,
@@ -82,7 +91,10 @@ def disruption_budget(service: Seen) -> Body:
             "labels": labels.common_labels(labels.COMPONENT_INFERENCE, service=service.key.name),
             "ownerReferences": [service.owner_reference()],
         },
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {labels.KSERVE_ISVC_LABEL: service.key.name}}},
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {labels.KSERVE_ISVC_LABEL: service.key.name}},
+        },
     }
 
 
@@ -106,10 +118,21 @@ def mount_path(source: Source) -> str:
 
 def _container(parts: Parts, *, cached: bool) -> Body:
     gpus = parts.template_spec.gpus_per_replica
-    requests = {"cpu": str(CPU_PER_GPU * gpus), "memory": f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
-    limits = {"cpu": str(CPU_LIMIT_PER_GPU * gpus), "memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi", parts.gpu.resource: str(gpus)}
+    requests = {
+        "cpu": str(CPU_PER_GPU * gpus),
+        "memory": f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi",
+        parts.gpu.resource: str(gpus),
+    }
+    limits = {
+        "cpu": str(CPU_LIMIT_PER_GPU * gpus),
+        "memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi",
+        parts.gpu.resource: str(gpus),
+    }
     health = {"httpGet": {"path": "/health", "port": PORT}}
-    mounts = [{"name": f"cache-{index}", "mountPath": mount_path(source), "readOnly": True} for index, source in _mounted(parts, cached=cached)]
+    mounts = [
+        {"name": f"cache-{index}", "mountPath": mount_path(source), "readOnly": True}
+        for index, source in _mounted(parts, cached=cached)
+    ]
     return {
         "name": CONTAINER,
         "image": parts.image,
@@ -117,7 +140,11 @@ def _container(parts: Parts, *, cached: bool) -> Body:
         "env": _env(parts, cached=cached),
         "resources": {"requests": requests, "limits": limits},
         "volumeMounts": [{"name": "dshm", "mountPath": "/dev/shm"}, *mounts],  # noqa: S108 (in the container)
-        "startupProbe": {**health, "periodSeconds": STARTUP_PERIOD_S, "failureThreshold": STARTUP_TRIES},
+        "startupProbe": {
+            **health,
+            "periodSeconds": STARTUP_PERIOD_S,
+            "failureThreshold": STARTUP_TRIES,
+        },
         "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
     }
 
@@ -126,18 +153,30 @@ def _env(parts: Parts, *, cached: bool) -> list[Body]:
     """By name, later ones win: profile, then ours. Without mounted caches the runtime gets the credentials to load the model itself."""
     profile, metadata = parts.found.profile, parts.found.profile.metadata
     auto = parts.template_spec.precision is Precision.AUTO
-    env: dict[str, Body] = {name: {"name": name, "value": _text(value)} for name, value in profile.env_vars.items() if name not in FORBIDDEN_ENV}
+    env: dict[str, Body] = {
+        name: {"name": name, "value": _text(value)}
+        for name, value in profile.env_vars.items()
+        if name not in FORBIDDEN_ENV
+    }
     if not cached:
         env |= {variable["name"]: variable for variable in credential_env(parts.config)}
     ours = {
         labels.ENV_MODEL_ID: profile.quantized_model or profile.model or parts.found.models[0].name,
         labels.ENV_METRIC: str(parts.template_spec.metric),
-        labels.ENV_PRECISION: metadata.precision if auto and metadata.precision else str(parts.template_spec.precision),
+        labels.ENV_PRECISION: metadata.precision
+        if auto and metadata.precision
+        else str(parts.template_spec.precision),
         labels.ENV_CACHE_PATH: labels.CACHE_PATH,
         labels.ENV_VLLM_METRICS: "true",
-        **({labels.ENV_ENGINE_ARGS: json.dumps(profile.engine_args, sort_keys=True)} if profile.engine_args else {}),
+        **(
+            {labels.ENV_ENGINE_ARGS: json.dumps(profile.engine_args, sort_keys=True)}
+            if profile.engine_args
+            else {}
+        ),
     }
-    return list((env | {name: {"name": name, "value": value} for name, value in ours.items()}).values())
+    return list(
+        (env | {name: {"name": name, "value": value} for name, value in ours.items()}).values()
+    )
 
 
 def _text(value: str | float | bool | None) -> str:
@@ -153,9 +192,18 @@ def _mounted(parts: Parts, *, cached: bool) -> list[tuple[int, Source]]:
 
 def _volume(index: int, source: Source) -> Body:
     assert source.cache is not None
-    return {"name": f"cache-{index}", "persistentVolumeClaim": {"claimName": cache_claim(source.cache.key.name)}}
+    return {
+        "name": f"cache-{index}",
+        "persistentVolumeClaim": {"claimName": cache_claim(source.cache.key.name)},
+    }
 
 
 def _affinity(parts: Parts, version: int) -> Body:
     card = {"key": parts.gpu.label, "operator": "In", "values": parts.gpu.values_in(version)}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [card]}]}}}
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [card]}]
+            }
+        }
+    }

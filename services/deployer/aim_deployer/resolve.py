@@ -50,12 +50,17 @@ class Parts:
     sources: tuple[Source, ...]
 
 
-def resolve(seen: Projection, service: Seen, gpus: GpuTable, own_namespace: str = "") -> Parts | Unresolved:
+def resolve(
+    seen: Projection, service: Seen, gpus: GpuTable, own_namespace: str = ""
+) -> Parts | Unresolved:
     """First match wins. `own_namespace`: the control plane's, where the images of the catalogue are recorded."""
     spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
     template = seen.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
     if template is not None and template.deleting:
-        return Unresolved(reasons.TEMPLATE_NOT_FOUND, f"{removal(template)}; create it again or change spec.templateRef")
+        return Unresolved(
+            reasons.TEMPLATE_NOT_FOUND,
+            f"{removal(template)}; create it again or change spec.templateRef",
+        )
     if template is None:
         return Unresolved(
             reasons.TEMPLATE_NOT_FOUND,
@@ -66,7 +71,10 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable, own_namespace: str 
         differs = f"spec.model is {spec.model}, but template {spec.template_ref} is for {template_spec.model}; change one of them"
         return Unresolved(reasons.VALIDATION_FAILED, differs)
     if not models_named(seen, spec.model):
-        return Unresolved(reasons.MODEL_NOT_FOUND, f"no AIMClusterModel has spec.name {spec.model}; create it or change spec.model")
+        return Unresolved(
+            reasons.MODEL_NOT_FOUND,
+            f"no AIMClusterModel has spec.name {spec.model}; create it or change spec.model",
+        )
     config = seen.get(Key(CONFIG.kind, namespace, spec.config_ref))
     if config is None and spec.config_ref != DEFAULT_CONFIG:
         missing = f"AIMNamespaceConfig {spec.config_ref} does not exist in this namespace; create it or change spec.configRef"
@@ -85,37 +93,62 @@ def resolve(seen: Projection, service: Seen, gpus: GpuTable, own_namespace: str 
 def _running_images(seen: Projection, service: Seen) -> frozenset[str]:
     """What the service runs goes on, also where the catalogue was replaced."""
     there = seen.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
-    predictor = None if there is None or service.uid not in there.owners else there.spec.get("predictor")
+    predictor = (
+        None if there is None or service.uid not in there.owners else there.spec.get("predictor")
+    )
     containers = predictor.get("containers") if isinstance(predictor, dict) else None
     found = containers if isinstance(containers, list) else []
-    return frozenset(str(each["image"]) for each in found if isinstance(each, dict) and "image" in each)
+    return frozenset(
+        str(each["image"]) for each in found if isinstance(each, dict) and "image" in each
+    )
 
 
 def _discovery_failed(template: Seen) -> bool:
     """Of a template that is Failed the reason decides: a cache that cannot be filled is no failure of discovery."""
     ready = template.condition(reasons.READY) or {}
     failed = template.status.get("status") == reasons.FAILED_STATE
-    return failed and not template.holds(reasons.DISCOVERED) and ready.get("reason") != reasons.WARM_FAILED
+    return (
+        failed
+        and not template.holds(reasons.DISCOVERED)
+        and ready.get("reason") != reasons.WARM_FAILED
+    )
 
 
-def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen | None, gpu: Gpu, images: frozenset[str]) -> Parts | Unresolved:
+def _with_answer(
+    seen: Projection,
+    service: Seen,
+    template: Seen,
+    config: Seen | None,
+    gpu: Gpu,
+    images: frozenset[str],
+) -> Parts | Unresolved:
     """`images`: those whose answer counts."""
     kept = kept_answer(seen, template)
     found = None if kept is None else from_config_map(kept.body)
     if kept is None or found is None:
         said = template.condition(reasons.DISCOVERED) or {}
         if _discovery_failed(template):
-            return Unresolved(reasons.TEMPLATE_FAILED, f"template {template.key.name} failed: {said.get('message', '')}")
+            return Unresolved(
+                reasons.TEMPLATE_FAILED,
+                f"template {template.key.name} failed: {said.get('message', '')}",
+            )
         return Unresolved(
-            reasons.TEMPLATE_NOT_READY, f"template {template.key.name} is not discovered yet: {said.get('message', 'discovery has not begun')}"
+            reasons.TEMPLATE_NOT_READY,
+            f"template {template.key.name} is not discovered yet: {said.get('message', 'discovery has not begun')}",
         )
     image = (kept.body.get("data") or {}).get(IMAGE_KEY)
     if not image:
-        return Unresolved(reasons.TEMPLATE_FAILED, f"ConfigMap {kept.key.name} does not say which image answered; delete it to ask again")
+        return Unresolved(
+            reasons.TEMPLATE_FAILED,
+            f"ConfigMap {kept.key.name} does not say which image answered; delete it to ask again",
+        )
     if image not in images:
         model = str(template.spec.get("model"))
         forged = f"ConfigMap {kept.key.name} names image {image[:200]}, which AIMClusterModel with spec.name {model} neither has nor had"
-        return Unresolved(reasons.TEMPLATE_NOT_READY, f"{forged}; discovery asks the image of the AIMClusterModel again")
+        return Unresolved(
+            reasons.TEMPLATE_NOT_READY,
+            f"{forged}; discovery asks the image of the AIMClusterModel again",
+        )
     paths = {uri: mount_path_of(uri) for uri in found.sources}
     wrong = next((uri for uri, path in paths.items() if path is None), None)
     if wrong is not None:
@@ -125,7 +158,8 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
         )
     if len(set(paths.values())) < len(paths):
         return Unresolved(
-            reasons.VALIDATION_FAILED, f"two of the model sources have the same <org>/<model>: {', '.join(paths)}; correct what the image answers"
+            reasons.VALIDATION_FAILED,
+            f"two of the model sources have the same <org>/<model>: {', '.join(paths)}; correct what the image answers",
         )
     return Parts(
         service=service,
@@ -137,6 +171,8 @@ def _with_answer(seen: Projection, service: Seen, template: Seen, config: Seen |
         found=found,
         gpu=gpu,
         sources=tuple(
-            Source(uri, path, next(iter(caches_of(seen, service.key.namespace, uri)), None)) for uri, path in paths.items() if path is not None
+            Source(uri, path, next(iter(caches_of(seen, service.key.namespace, uri)), None))
+            for uri, path in paths.items()
+            if path is not None
         ),
     )

@@ -20,7 +20,14 @@ from aimschema.resources import INFERENCE_SERVICE, Key
 from aimservice.plan import NOTHING, Plan, condition, with_contest, with_refusal
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.removal import removal
-from aimservice.workloads import FAILED_CREATE, Diagnosis, Trouble, diagnose_pods, diagnose_without_pods, over
+from aimservice.workloads import (
+    FAILED_CREATE,
+    Diagnosis,
+    Trouble,
+    diagnose_pods,
+    diagnose_without_pods,
+    over,
+)
 
 DEADLINE = "ProgressDeadlineExceeded"
 _FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")
@@ -70,7 +77,9 @@ class View:
         return f"{self.ready} of {self.replicas} replicas ready"
 
 
-def runtime(state: Projection, service: Seen, existing: Seen | None, now: datetime.datetime, mode: str) -> Runtime:
+def runtime(
+    state: Projection, service: Seen, existing: Seen | None, now: datetime.datetime, mode: str
+) -> Runtime:
     """`mode`: the setting AIM_KSERVE_MODE."""
     rejection: Refusal | None = state.learned(service.key, REFUSED)
     if falls_back(existing, rejection, mode):
@@ -79,7 +88,9 @@ def runtime(state: Projection, service: Seen, existing: Seen | None, now: dateti
     diagnosis = _diagnose(state, existing, pods, now)
     view = View(service, existing, pods, rejection, diagnosis)
     found = with_refusal(_condition(view), rejection)
-    contested = with_contest(state, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), found)
+    contested = with_contest(
+        state, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), found
+    )
     return Runtime(contested, NOTHING if found.status == "True" else diagnosis.follow_up)
 
 
@@ -87,7 +98,9 @@ def ready_count(pods: tuple[Seen, ...] | list[Seen]) -> int:
     return sum(1 for pod in pods if pod.holds(reasons.READY) and not pod.deleting and not over(pod))
 
 
-def _diagnose(state: Projection, existing: Seen | None, pods: tuple[Seen, ...], now: datetime.datetime) -> Diagnosis:
+def _diagnose(
+    state: Projection, existing: Seen | None, pods: tuple[Seen, ...], now: datetime.datetime
+) -> Diagnosis:
     if existing is None or existing.annotations.get(labels.KSERVE_STOP) == "true":
         return Diagnosis()
     if pods or existing.holds(reasons.READY):
@@ -105,7 +118,9 @@ def _condition(view: View) -> ReportedCondition:
         case View(replicas=0, existing=Seen(deleting=True) as existing):
             return _creating(f"stopping: {removal(existing)}")
         case View(replicas=0):
-            return _creating("stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them")
+            return _creating(
+                "stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them"
+            )
         case View(rejection=Refusal() as rejection) if _decides(rejection):
             return _rejected(rejection)
         case View(existing=None, rejection=Refusal(passes=False) as rejection):
@@ -119,7 +134,9 @@ def _condition(view: View) -> ReportedCondition:
 
 def _decides(rejection: Refusal) -> bool:
     """A disruption budget that is rejected takes nothing from what runs, unless somebody else has its name."""
-    return rejection.name_taken or (not rejection.transient and rejection.target.kind == INFERENCE_SERVICE.kind)
+    return rejection.name_taken or (
+        not rejection.transient and rejection.target.kind == INFERENCE_SERVICE.kind
+    )
 
 
 def _rejected(rejection: Refusal) -> ReportedCondition:
@@ -158,12 +175,18 @@ def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Troubl
     if view.existing is not None and view.existing.annotations.get(labels.KSERVE_STOP) == "true":
         return f"{name} is stopped: its pods mount the volume of a cache that is gone, and did not run; it starts once the cache is warm"
     if not ready and not view.pods:
-        return f"waiting for KServe to take up {name}; if this stays, see whether its controller runs"
+        return (
+            f"waiting for KServe to take up {name}; if this stays, see whether its controller runs"
+        )
     reason, message = str(ready.get("reason") or ""), str(ready.get("message") or "")
     if reason == DEADLINE:
         minutes = STARTUP_PERIOD_S * STARTUP_TRIES // 60
         return f"{name} is starting: {view.counts}; loading may take {minutes} minutes"
-    why = f"; {message}" if ready.get("status") == "False" and message and reason not in _UNREMARKABLE else ""
+    why = (
+        f"; {message}"
+        if ready.get("status") == "False" and message and reason not in _UNREMARKABLE
+        else ""
+    )
     return f"{name} is starting: {view.counts}{why}"
 
 
@@ -174,7 +197,9 @@ def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
     if told is not None:
         namespace = existing.key.namespace
         words = f"pods of InferenceService {existing.key.name} are rejected: {told.get('message') or 'KServe gives no message'}"
-        return _failed(f"{words}; change what forbids them in namespace {namespace} (quota, pod security, webhook)")
+        return _failed(
+            f"{words}; change what forbids them in namespace {namespace} (quota, pod security, webhook)"
+        )
     timed_out = any(each.get("reason") == DEADLINE for each in conditions)
     if not timed_out or view.pods or view.diagnosis.trouble is not None:
         return None
@@ -182,7 +207,9 @@ def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
     if before.get("reason") == reasons.RUNTIME_FAILED:
         return _failed(str(before.get("message") or ""))
     describe = f"kubectl describe replicaset -n {existing.key.namespace} -l {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
-    return _failed(f"InferenceService {existing.key.name} has no pods: quota, pod security or a webhook may forbid them; see {describe}")
+    return _failed(
+        f"InferenceService {existing.key.name} has no pods: quota, pod security or a webhook may forbid them; see {describe}"
+    )
 
 
 def _failed_load(existing: Seen) -> str | None:

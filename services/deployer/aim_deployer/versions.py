@@ -42,10 +42,16 @@ def version_of(existing: Seen) -> int:
 def pod_part(body: Body) -> Body:
     """What of an InferenceService reaches the pod template: its labels and annotations too."""
     metadata, predictor = body["metadata"], body["spec"]["predictor"]
-    annotations = {name: value for name, value in metadata["annotations"].items() if name != KSERVE_STOP}
+    annotations = {
+        name: value for name, value in metadata["annotations"].items() if name != KSERVE_STOP
+    }
     return {
         "metadata": {"labels": metadata["labels"], "annotations": annotations},
-        "spec": {"predictor": {field: value for field, value in predictor.items() if field not in NOT_OF_THE_POD}},
+        "spec": {
+            "predictor": {
+                field: value for field, value in predictor.items() if field not in NOT_OF_THE_POD
+            }
+        },
     }
 
 
@@ -80,7 +86,9 @@ def _contains_quantities(there: Any, sent: dict[str, str]) -> bool:
 
 def _contains_items(there: list[Any], sent: list[Any]) -> bool:
     """Items with names may have others beside them; the rest is compared one by one."""
-    if all(isinstance(item, dict) and "name" in item for item in [*there, *sent]) and len({item["name"] for item in there}) == len(there):
+    if all(isinstance(item, dict) and "name" in item for item in [*there, *sent]) and len(
+        {item["name"] for item in there}
+    ) == len(there):
         named = {item["name"]: item for item in there}
         return all(item["name"] in named and _contains(named[item["name"]], item) for item in sent)
     return len(there) == len(sent) and all(map(_contains, there, sent))

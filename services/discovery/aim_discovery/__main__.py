@@ -18,13 +18,26 @@ from aimservice.process import run
 def service(settings: DiscoverySettings) -> Service:
     """What it follows and how it plans, as data."""
     own = settings.namespace
-    planner = partial(plan, namespace=own, first_retry_s=settings.discovery_retry_s, rules=settings.job_rules())
-    return Service(DISCOVERY, PLANS_FOR, FOLLOWS, partial(affected, namespace=own), planner, keeps=KEEPS, reads=READS, neighbours=neighbours)
+    planner = partial(
+        plan, namespace=own, first_retry_s=settings.discovery_retry_s, rules=settings.job_rules()
+    )
+    return Service(
+        DISCOVERY,
+        PLANS_FOR,
+        FOLLOWS,
+        partial(affected, namespace=own),
+        planner,
+        keeps=KEEPS,
+        reads=READS,
+        neighbours=neighbours,
+    )
 
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:
     async with Registries(ca_bundle=settings.ca_bundle) as registries:
-        await run_loop(service(settings), settings, health, Handlers(Inspector(registries, settings.namespace)))
+        await run_loop(
+            service(settings), settings, health, Handlers(Inspector(registries, settings.namespace))
+        )
 
 
 def main() -> None:

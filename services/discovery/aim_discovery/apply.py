@@ -53,7 +53,9 @@ async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
             return ReadLogResult(problem="its pod is gone before its log could be read")
         name = found
     try:
-        raw = await cluster.read_log(namespace, name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1)
+        raw = await cluster.read_log(
+            namespace, name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1
+        )
     except (NotFound, Rejected) as error:
         return ReadLogResult(problem=f"the log of pod {name} cannot be had: {error}")
     return await asyncio.get_running_loop().run_in_executor(_ONE_AT_A_TIME, digested, raw)
@@ -61,16 +63,33 @@ async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
 
 async def _newest_succeeded_pod(cluster: Cluster, action: ReadLog) -> str | None:
     """By the label the Job controller gives, and the owner: a label anybody may set."""
-    pods = (await cluster.list(POD, action.of.namespace, label_selector=f"{JOB_UID}={action.uid}")).items
+    pods = (
+        await cluster.list(POD, action.of.namespace, label_selector=f"{JOB_UID}={action.uid}")
+    ).items
     succeeded = [
         pod["metadata"]
         for pod in pods
-        if _has_succeeded(pod, action.container) and any(owner["uid"] == action.uid for owner in pod["metadata"].get("ownerReferences") or ())
+        if _has_succeeded(pod, action.container)
+        and any(
+            owner["uid"] == action.uid for owner in pod["metadata"].get("ownerReferences") or ()
+        )
     ]
-    newest = max(succeeded, key=lambda metadata: (metadata["creationTimestamp"], metadata["name"]), default=None)
+    newest = max(
+        succeeded,
+        key=lambda metadata: (metadata["creationTimestamp"], metadata["name"]),
+        default=None,
+    )
     return None if newest is None else str(newest["name"])
 
 
 def _has_succeeded(pod: dict[str, Any], container: str) -> bool:
     metadata = pod["metadata"]
-    return has_succeeded(Seen(Key(POD.kind, metadata.get("namespace"), metadata["name"]), metadata.get("uid", ""), 0, pod), container)
+    return has_succeeded(
+        Seen(
+            Key(POD.kind, metadata.get("namespace"), metadata["name"]),
+            metadata.get("uid", ""),
+            0,
+            pod,
+        ),
+        container,
+    )

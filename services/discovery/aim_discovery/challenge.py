@@ -28,7 +28,10 @@ def challenges(headers: Iterable[str]) -> list[Challenge]:
             parameters: dict[str, str] = {}
             while (parameter := _PARAMETER.match(text, position)) is not None:
                 quoted, bare = parameter[2], parameter[3]
-                parameters.setdefault(parameter[1].lower(), bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
+                parameters.setdefault(
+                    parameter[1].lower(),
+                    bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted),
+                )
                 position = parameter.end()
             found.append(Challenge(scheme[1].lower(), parameters))
     return found
@@ -36,4 +39,6 @@ def challenges(headers: Iterable[str]) -> list[Challenge]:
 
 def choose(offered: list[Challenge]) -> Challenge | None:
     """Bearer before Basic; no other is known."""
-    return next((each for scheme in ("bearer", "basic") for each in offered if each.scheme == scheme), None)
+    return next(
+        (each for scheme in ("bearer", "basic") for each in offered if each.scheme == scheme), None
+    )

@@ -55,7 +55,9 @@ def parse_image(text: str) -> Image:
     if colon and _TAG.fullmatch(tag) is None:
         raise ValueError(f"{tag[:80]!r} is not a tag: letters, digits, _ . and -, at most 128")
     if _REPOSITORY.fullmatch(repository) is None:
-        raise ValueError(f"{repository[:80]!r} is not a repository: lower-case letters and digits, with . _ - between them, segments parted by /")
+        raise ValueError(
+            f"{repository[:80]!r} is not a repository: lower-case letters and digits, with . _ - between them, segments parted by /"
+        )
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     if len(registry) + 1 + len(repository) > LONGEST_NAME:
@@ -65,7 +67,9 @@ def parse_image(text: str) -> Image:
 
 def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
-    if not slash or not (any(char in ".:" or char.isupper() for char in first) or first == "localhost"):
+    if not slash or not (
+        any(char in ".:" or char.isupper() for char in first) or first == "localhost"
+    ):
         return DOCKER_HUB, name
     found = _HOST.fullmatch(first)
     if found is None or int(found["port"] or 1) not in range(1, 65536):

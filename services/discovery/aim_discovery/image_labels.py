@@ -42,7 +42,10 @@ class Deployment(Struct, frozen=True, omit_defaults=True):
             self.gpu_model.lower() in {"", asked.gpu_model.lower()}
             and self.gpu_count in {0, asked.gpu_count}
             and self.metric.lower() in {"", asked.metric.lower()}
-            and (asked.precision == ANY or self.precision.lower() in {"", ANY, asked.precision.lower()})
+            and (
+                asked.precision == ANY
+                or self.precision.lower() in {"", ANY, asked.precision.lower()}
+            )
         )
 
 
@@ -59,10 +62,19 @@ class ImageLabels(Struct, frozen=True, omit_defaults=True):
 
 def read_labels(labels: Mapping[str, Any]) -> ImageLabels:
     """Raises ValueError where none of ours is there, or what is there cannot be read: the message says which and why."""
-    given = {name: _label(labels, name) for name in (CANONICAL_NAME, SOURCE, RECOMMENDED, TOKEN_REQUIRED, TITLE)}
+    given = {
+        name: _label(labels, name)
+        for name in (CANONICAL_NAME, SOURCE, RECOMMENDED, TOKEN_REQUIRED, TITLE)
+    }
     if not any(given.values()):
-        raise ValueError(f"it has none of the labels {PREFIXES[0]}{CANONICAL_NAME}, {PREFIXES[0]}{RECOMMENDED} and their like (prefixes {_either})")
-    oci = sorted((name.removeprefix(OCI_PREFIX), _clean(value)) for name, value in labels.items() if name.startswith(OCI_PREFIX))
+        raise ValueError(
+            f"it has none of the labels {PREFIXES[0]}{CANONICAL_NAME}, {PREFIXES[0]}{RECOMMENDED} and their like (prefixes {_either})"
+        )
+    oci = sorted(
+        (name.removeprefix(OCI_PREFIX), _clean(value))
+        for name, value in labels.items()
+        if name.startswith(OCI_PREFIX)
+    )
     return ImageLabels(
         canonical_name=_clean(given[CANONICAL_NAME]),
         source=_clean(given[SOURCE]),
@@ -77,7 +89,9 @@ _either = " or ".join(PREFIXES)
 
 
 def _label(labels: Mapping[str, Any], name: str) -> str:
-    return next((str(labels[prefix + name]) for prefix in PREFIXES if labels.get(prefix + name)), "")
+    return next(
+        (str(labels[prefix + name]) for prefix in PREFIXES if labels.get(prefix + name)), ""
+    )
 
 
 def _recommended(text: str) -> tuple[Deployment, ...]:
@@ -88,9 +102,13 @@ def _recommended(text: str) -> tuple[Deployment, ...]:
         raise ValueError(f"label {RECOMMENDED} is longer than {LARGEST_LABEL_BYTES >> 10} KiB")
     found = _parse(text)
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise ValueError(f"label {RECOMMENDED} is not a list of deployments, but {_clean(text)[:80]!r}")
+        raise ValueError(
+            f"label {RECOMMENDED} is not a list of deployments, but {_clean(text)[:80]!r}"
+        )
     if len(found) > MOST_DEPLOYMENTS:
-        raise ValueError(f"label {RECOMMENDED} has {len(found)} deployments; at most {MOST_DEPLOYMENTS} are read")
+        raise ValueError(
+            f"label {RECOMMENDED} has {len(found)} deployments; at most {MOST_DEPLOYMENTS} are read"
+        )
     return tuple(_deployment(entry) for entry in found)
 
 
@@ -133,7 +151,9 @@ def _count(value: Any) -> int:
     except ValueError:
         count = -1
     if not 1 <= count <= MOST_GPUS:
-        raise ValueError(f"gpuCount of a recommended deployment is {_clean(value)[:40]!r}, not a number from 1 to {MOST_GPUS}")
+        raise ValueError(
+            f"gpuCount of a recommended deployment is {_clean(value)[:40]!r}, not a number from 1 to {MOST_GPUS}"
+        )
     return count
 
 

@@ -35,7 +35,9 @@ class Inspector:
     def __init__(self, registries: Registries, namespace: str) -> None:
         self._registries = registries
         self._namespace = namespace
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(MOST_AT_ONCE)
+        )
         self._running: dict[Key, tuple[str, asyncio.Task[None]]] = {}
 
     def start(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
@@ -45,7 +47,10 @@ class Inspector:
             return
         if task is not None:
             task.cancel()
-        self._running[action.model] = action.inputs, (started := loop.start(self._inspect(loop, action, causes)))
+        self._running[action.model] = (
+            action.inputs,
+            (started := loop.start(self._inspect(loop, action, causes))),
+        )
         started.add_done_callback(lambda ended: self._forget(action.model, ended))
 
     def _forget(self, model: Key, ended: "asyncio.Task[None]") -> None:
@@ -56,14 +61,29 @@ class Inspector:
         async with self._turns[_registry_of(action.image)]:
             try:
                 result = await self._look(loop.cluster, action)
-            except KubeError as error:  # (the API server, not the registry: asked again as with any action)
+            except (
+                KubeError
+            ) as error:  # (the API server, not the registry: asked again as with any action)
                 loop.queue.failed(action.model, causes, error.retry_after_s or 0.0)
                 log.info("pull-secret-not-read", model=action.model.name, error=str(error))
                 return
-            except Exception as error:  # (nobody foresaw it, and the next look must not wait for somebody who did)
+            except (
+                Exception
+            ) as error:  # (nobody foresaw it, and the next look must not wait for somebody who did)
                 log.exception("inspection-failed", model=action.model.name, image=action.image)
-                result = _failed(action, RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"the image cannot be inspected: {type(error).__name__}"))
-        log.info("inspected", model=action.model.name, image=action.image, outcome=result.reason or reasons.INSPECTED)
+                result = _failed(
+                    action,
+                    RegistryProblem(
+                        reasons.REGISTRY_UNREACHABLE,
+                        f"the image cannot be inspected: {type(error).__name__}",
+                    ),
+                )
+        log.info(
+            "inspected",
+            model=action.model.name,
+            image=action.image,
+            outcome=result.reason or reasons.INSPECTED,
+        )
         loop.learn(Learned(action.model, INSPECTION, result), action.model, causes)
         await loop.record(action, action.model, causes, detail=result.message)
 
@@ -71,18 +91,34 @@ class Inspector:
         try:
             image = parse_image(action.image)
         except ValueError as error:
-            return _failed(action, RegistryProblem(reasons.IMAGE_NOT_FOUND, f"spec.image is not an image reference: {error}"))
+            return _failed(
+                action,
+                RegistryProblem(
+                    reasons.IMAGE_NOT_FOUND, f"spec.image is not an image reference: {error}"
+                ),
+            )
         entries, notes = await self._entries(cluster, action.pull_secrets)
         try:
             config = await self._registries.config_of(image, matching(entries, image))
             found = read_labels(config.labels)
         except RegistryProblem as problem:
-            return _failed(action, problem, self._advice(image, entries, notes) if problem.reason == reasons.AUTH_ERROR else "")
+            return _failed(
+                action,
+                problem,
+                self._advice(image, entries, notes) if problem.reason == reasons.AUTH_ERROR else "",
+            )
         except ValueError as error:
-            return _failed(action, RegistryProblem(reasons.METADATA_MISSING, f"the image does not say what it runs: {error}"))
+            return _failed(
+                action,
+                RegistryProblem(
+                    reasons.METADATA_MISSING, f"the image does not say what it runs: {error}"
+                ),
+            )
         return Inspection(action.image, action.inputs, action.attempt, _now(), found, config.digest)
 
-    async def _entries(self, cluster: Cluster, secrets: Sequence[str]) -> tuple[list[Entry], list[str]]:
+    async def _entries(
+        self, cluster: Cluster, secrets: Sequence[str]
+    ) -> tuple[list[Entry], list[str]]:
         """Of all secrets that can be used, and what is wrong with the others. As for a pod, that one is missing is no fault by itself."""
         entries: list[Entry] = []
         notes: list[str] = []
@@ -95,14 +131,20 @@ class Inspector:
             except NotFound:
                 notes.append(f"Secret {name} does not exist in namespace {self._namespace}")
             except Forbidden:
-                notes.append(f"Secret {name} may not be read: discovery needs get on secrets in namespace {self._namespace}")
+                notes.append(
+                    f"Secret {name} may not be read: discovery needs get on secrets in namespace {self._namespace}"
+                )
             except ValueError as error:
                 notes.append(f"Secret {name} {error}")
         return entries, notes
 
     def _advice(self, image: Image, entries: Sequence[Entry], notes: Sequence[str]) -> str:
         where = f"{CONFIG.kind} {DEFAULT_CONFIG} of namespace {self._namespace}"
-        had = "were refused: correct them" if matching(entries, image) else "have none for it: add a Secret there"
+        had = (
+            "were refused: correct them"
+            if matching(entries, image)
+            else "have none for it: add a Secret there"
+        )
         return "; ".join((f"the credentials of images.imagePullSecrets in {where} {had}", *notes))
 
 

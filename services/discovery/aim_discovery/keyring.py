@@ -50,7 +50,11 @@ _FIELDS = ("auth", "username", "password", "identitytoken")
 def entries_of(secret: dict[str, Any]) -> list[Entry]:
     """The usable entries of a Secret as the API serves it. Raises ValueError, which quotes nothing of the Secret's content."""
     entries = _entries(secret)
-    found = [(str(key), who) for key, entry in entries.items() if (who := _credentials(entry)) is not None]
+    found = [
+        (str(key), who)
+        for key, entry in entries.items()
+        if (who := _credentials(entry)) is not None
+    ]
     if not found and not all(map(_is_entry, entries.values())):
         raise ValueError(f"has no docker configuration in {_KEYS[secret['type']]}")
     return found
@@ -60,7 +64,11 @@ def unusable_entries(secret: dict[str, Any]) -> str:
     """How many entries are passed over, and why; empty for none. Their keys may be secrets too. Raises ValueError as `entries_of`."""
     passed = [1 for entry in _entries(secret).values() if _credentials(entry) is None]
     wanted = "auth (base64 of user:password), username and password, or identitytoken"
-    return f"has {len(passed)} entries in {_KEYS[secret['type']]} without a usable {wanted}" if passed else ""
+    return (
+        f"has {len(passed)} entries in {_KEYS[secret['type']]} without a usable {wanted}"
+        if passed
+        else ""
+    )
 
 
 def _entries(secret: dict[str, Any]) -> dict[Any, Any]:
@@ -69,7 +77,9 @@ def _entries(secret: dict[str, Any]) -> dict[Any, Any]:
     if key is None:
         raise ValueError(f"is not of type {CONFIG_JSON} or {CFG}")
     try:
-        document = msgspec.json.decode(base64.b64decode((secret.get("data") or {})[key], validate=True))
+        document = msgspec.json.decode(
+            base64.b64decode((secret.get("data") or {})[key], validate=True)
+        )
         entries = document["auths"] if key == _KEYS[CONFIG_JSON] else document
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         entries = None  # (the cause would quote the content)
@@ -81,12 +91,18 @@ def _entries(secret: dict[str, Any]) -> dict[Any, Any]:
 def matching(entries: Iterable[Entry], image: Image) -> list[Credentials]:
     """Those to be tried for the image, in order, each once."""
     found = [(_place_of(key), credentials) for key, credentials in entries]
-    fitting = sorted(((place, each) for place, each in found if place is not None and _fits(place, image)), key=lambda pair: pair[0], reverse=True)
+    fitting = sorted(
+        ((place, each) for place, each in found if place is not None and _fits(place, image)),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )
     return list(dict.fromkeys(credentials for _, credentials in fitting))
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and all(isinstance(entry.get(name) or "", str) for name in _FIELDS)
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name) or "", str) for name in _FIELDS
+    )
 
 
 def _credentials(entry: Any) -> Credentials | None:
@@ -129,7 +145,9 @@ def _fits(place: tuple[str, str], image: Image) -> bool:
     if port != wanted_port or not f"/{image.repository}".startswith(path):
         return False
     labels, wanted_labels = name.split("."), wanted.split(".")
-    return name == wanted or (len(labels) == len(wanted_labels) and all(map(fnmatch.fnmatchcase, wanted_labels, labels)))
+    return name == wanted or (
+        len(labels) == len(wanted_labels) and all(map(fnmatch.fnmatchcase, wanted_labels, labels))
+    )
 
 
 def _host_and_port(host: str) -> tuple[str, str]:

@@ -47,11 +47,15 @@ class ReadLogResult:
 def digested(raw: bytes) -> ReadLogResult:
     """What is worth knowing of a log; total. Takes up to some tenths of a second, and memory of many times the log."""
     if len(raw) > LARGEST_LOG_BYTES:
-        return ReadLogResult(problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB", last_lines="(too long)")
+        return ReadLogResult(
+            problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB", last_lines="(too long)"
+        )
     log = raw.decode(errors="replace")
     lines = last_lines(log)
     try:
-        return ReadLogResult(msgspec.json.encode(parse(log), order="deterministic").decode(), last_lines=lines)
+        return ReadLogResult(
+            msgspec.json.encode(parse(log), order="deterministic").decode(), last_lines=lines
+        )
     except BadOutputError as error:
         return ReadLogResult(problem=str(error), last_lines=lines)
 
@@ -74,7 +78,12 @@ def parse(log: str) -> Discovered:
 
 
 def last_lines(log: str) -> str:
-    return " | ".join(line.strip()[:200] for line in log.strip().rsplit("\n", LAST_LINES)[-LAST_LINES:]) or "(empty)"
+    return (
+        " | ".join(
+            line.strip()[:200] for line in log.strip().rsplit("\n", LAST_LINES)[-LAST_LINES:]
+        )
+        or "(empty)"
+    )
 
 
 def _whole(log: str) -> list[Any] | None:
@@ -96,9 +105,14 @@ def _last_array(log: str) -> list[Any] | None:
         try:
             found, position = _decoder.raw_decode(rest, begin)
         except json.JSONDecodeError as error:
-            left -= error.pos + _PER_CHAR_READ * (error.pos - begin)  # (the error counts the lines before it)
+            left -= error.pos + _PER_CHAR_READ * (
+                error.pos - begin
+            )  # (the error counts the lines before it)
             position = begin + 1
-        except (ValueError, RecursionError):  # a number too long, or nested too deep: how far it got is not said
+        except (
+            ValueError,
+            RecursionError,
+        ):  # a number too long, or nested too deep: how far it got is not said
             left -= _NESTED_TOO_DEEP
             position = begin + 1
     return found

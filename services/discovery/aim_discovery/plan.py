@@ -103,7 +103,11 @@ class View:
 
     @property
     def job_key(self) -> Key:
-        return Key(JOB.kind, self.template.key.namespace, names.discovery_job(self.template.key.name, self.inputs))
+        return Key(
+            JOB.kind,
+            self.template.key.namespace,
+            names.discovery_job(self.template.key.name, self.inputs),
+        )
 
     @property
     def inputs(self) -> str:
@@ -112,18 +116,31 @@ class View:
     @property
     def tried(self) -> str:
         """What a try is made from: its inputs, the pull secrets, and the annotation that asks for another one."""
-        secrets = self.config.images.image_pull_secrets if self.config is not None and self.config.images is not None else []
-        return names.short_hash([self.inputs, *secrets, self.template.annotations.get(labels.ANNOTATION_RETRY, "")])
+        secrets = (
+            self.config.images.image_pull_secrets
+            if self.config is not None and self.config.images is not None
+            else []
+        )
+        return names.short_hash(
+            [self.inputs, *secrets, self.template.annotations.get(labels.ANNOTATION_RETRY, "")]
+        )
 
     @property
     def answered(self) -> bool:
         """Whether the answer that is kept is for the inputs as they are."""
-        return self.found is not None and self.result is not None and self.result.annotations.get(labels.ANNOTATION_INPUTS) == self.inputs
+        return (
+            self.found is not None
+            and self.result is not None
+            and self.result.annotations.get(labels.ANNOTATION_INPUTS) == self.inputs
+        )
 
     @property
     def tried_before(self) -> bool:
         """Whether the tries that are counted were made from the same as the next."""
-        return self.result is not None and self.result.annotations.get(labels.ANNOTATION_TRIED) == self.tried
+        return (
+            self.result is not None
+            and self.result.annotations.get(labels.ANNOTATION_TRIED) == self.tried
+        )
 
     @property
     def attempts(self) -> int:
@@ -134,7 +151,9 @@ class View:
         """Status fields to be reported again; tries that were made from something else count no longer."""
         if self.tried_before:
             return self.last_fields
-        fields = {name: value for name, value in self.last_fields.items() if name != "nextAttemptTime"}
+        fields = {
+            name: value for name, value in self.last_fields.items() if name != "nextAttemptTime"
+        }
         return fields | ({"attempts": 0} if fields.get("attempts") else {})
 
 
@@ -156,34 +175,44 @@ def plan(
     return plan_template(seen, present, now, Settings(namespace, first_retry_s, rules))
 
 
-def plan_template(seen: Projection, template: Seen, now: datetime.datetime, settings: Settings) -> Plan:
+def plan_template(
+    seen: Projection, template: Seen, now: datetime.datetime, settings: Settings
+) -> Plan:
     """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try. Jobs for other inputs go in any case."""
     models = models_named(seen, str(template.spec["model"]))
     if not models:
-        missing = (
-            f"no AIMClusterModel has spec.name {template.spec['model']}: create it, or make the template anew for another; discovery starts then"
-        )
+        missing = f"no AIMClusterModel has spec.name {template.spec['model']}: create it, or make the template anew for another; discovery starts then"
         kept = _kept(seen, template)
         unknown = condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing)
-        return _delete_jobs(seen, template) | report(template, with_refusal(unknown, seen.learned(template.key, REFUSED)), **kept)
+        return _delete_jobs(seen, template) | report(
+            template, with_refusal(unknown, seen.learned(template.key, REFUSED)), **kept
+        )
     view = look(seen, template, models[0], settings)
     superseded = _delete_jobs(seen, template, but=view.job_key)
     for there in (view.result, view.job):
         if there is not None and template.uid not in there.owners:
-            return superseded | report(template, with_refusal(_foreign(template, there), view.refusal))
+            return superseded | report(
+                template, with_refusal(_foreign(template, there), view.refusal)
+            )
     return superseded | (_answered(view) if view.answered else _discover(seen, view, now))
 
 
 def _delete_jobs(seen: Projection, template: Seen, but: Key | None = None) -> Plan:
     """The Jobs of a template that are not being deleted yet."""
-    jobs = (job for job in seen.owned(template.uid, JOB.kind, template.key.namespace) if job.key != but and not job.deleting)
+    jobs = (
+        job
+        for job in seen.owned(template.uid, JOB.kind, template.key.namespace)
+        if job.key != but and not job.deleting
+    )
     return act(*(DeleteObject(job.key, job.uid) for job in jobs))
 
 
 def _foreign(template: Seen, there: Seen) -> ReportedCondition:
     """Something of a name we need is not ours; what a former template of this name left goes by itself."""
     if is_of_former(template, there):
-        return condition(reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, of_former(template, there))
+        return condition(
+            reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, of_former(template, there)
+        )
     return condition(reasons.DISCOVERED, False, reasons.NAME_CONFLICT, of_another(template, there))
 
 
@@ -191,10 +220,16 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     if view.job is None:
         return _next_try(seen, view, now)
     match outcome(seen, view.job, CONTAINER):
-        case "active" if view.image_missing and all(unstarted(pod) for pod in pods_of(seen, view.job)):
-            return _give_up(view.job) | _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
+        case "active" if view.image_missing and all(
+            unstarted(pod) for pod in pods_of(seen, view.job)
+        ):
+            return _give_up(view.job) | _say(
+                view, False, reasons.AWAITING_DISCOVERY, view.image_missing
+            )
         case "active" if _is_outdated(view, view.job) and has_not_started(seen, view.job, now):
-            return _give_up(view.job) | _at_it(view, "the Job is re-created, since what it was made from has changed")
+            return _give_up(view.job) | _at_it(
+                view, "the Job is re-created, since what it was made from has changed"
+            )
         case "active":
             return _at_work(seen, view, now, view.job)
         case "succeeded":
@@ -218,7 +253,9 @@ def _at_work(seen: Projection, view: View, now: datetime.datetime, job: Seen) ->
     words, trouble = diagnosis.message or f"Job {job.key.name} asks the image", diagnosis.trouble
     left_s = gated_left_s(seen, job, now)
     if left_s is not None and left_s <= 0:
-        return _give_up(job) | _at_it(view, f"{words}; the Job is re-created, since its deadline counts while it waits")
+        return _give_up(job) | _at_it(
+            view, f"{words}; the Job is re-created, since its deadline counts while it waits"
+        )
     again = NOTHING if left_s is None else look_again(left_s)
     if trouble is not None and trouble.reason in HELD_BACK and not view.attempts:
         return _say(view, False, reasons.AWAITING_DISCOVERY, words) | diagnosis.follow_up | again
@@ -226,9 +263,15 @@ def _at_work(seen: Projection, view: View, now: datetime.datetime, job: Seen) ->
 
 
 def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> View:
-    namespace, spec, image = template.key.namespace, TemplateSpec.model_validate(template.spec), str(model.spec["image"])
+    namespace, spec, image = (
+        template.key.namespace,
+        TemplateSpec.model_validate(template.spec),
+        str(model.spec["image"]),
+    )
     config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
-    result = seen.get(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)))
+    result = seen.get(
+        Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name))
+    )
     said = seen.report(template.key, reasons.DISCOVERY)
     answer = None if result is None else from_config_map(result.body)
     held: dict[str, str] = {} if result is None or answer is None else result.body["data"]
@@ -238,20 +281,31 @@ def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> V
         image=image,
         config=None if config is None else ConfigSpec.model_validate(config.spec),
         result=result,
-        found=None if result is not None and _is_of_another_image(result, held, image, spec) else answer,
+        found=None
+        if result is not None and _is_of_another_image(result, held, image, spec)
+        else answer,
         held=held,
-        job=seen.get(Key(JOB.kind, namespace, names.discovery_job(template.key.name, inputs_of(image, spec)))),
+        job=seen.get(
+            Key(JOB.kind, namespace, names.discovery_job(template.key.name, inputs_of(image, spec)))
+        ),
         last_fields=_kept(seen, template),
-        said=next((c for c in said.conditions), None) if said is not None and said.uid == template.uid else repeated(template, reasons.DISCOVERED),
+        said=next((c for c in said.conditions), None)
+        if said is not None and said.uid == template.uid
+        else repeated(template, reasons.DISCOVERED),
         refusal=seen.learned(template.key, REFUSED),
         image_missing=missing_image(seen, model),
         unsupported=unsupported(seen, model, spec, settings.namespace),
-        contested=seen.learned(Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)), CONTESTED),
+        contested=seen.learned(
+            Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(template.key.name)),
+            CONTESTED,
+        ),
         settings=settings,
     )
 
 
-def _is_of_another_image(result: Seen, held: dict[str, str], image: str, spec: TemplateSpec) -> bool:
+def _is_of_another_image(
+    result: Seen, held: dict[str, str], image: str, spec: TemplateSpec
+) -> bool:
     """Of an answer for the present inputs, which stand for the image too: somebody else wrote it."""
     for_these = result.annotations.get(labels.ANNOTATION_INPUTS) == inputs_of(image, spec)
     return for_these and held.get(IMAGE_KEY) != image
@@ -262,12 +316,35 @@ def _answered(view: View) -> Plan:
     assert view.found is not None
     sources = view.found.sources
     profile = {name: value for name, value in _profile(view.found).items() if value}
-    words = f"found {len(sources)} model source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}"
-    said = _report(view, True, reasons.PROFILES_DISCOVERED, words, modelSources=sources, profile=profile or None, attempts=0)
-    recorded = view.template.holds(reasons.DISCOVERED) and view.template.status.get("modelSources") == sources
-    tried = view.result.annotations.get(labels.ANNOTATION_TRIED, "") if view.result is not None else ""
+    words = (
+        f"found {len(sources)} model source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}"
+    )
+    said = _report(
+        view,
+        True,
+        reasons.PROFILES_DISCOVERED,
+        words,
+        modelSources=sources,
+        profile=profile or None,
+        attempts=0,
+    )
+    recorded = (
+        view.template.holds(reasons.DISCOVERED)
+        and view.template.status.get("modelSources") == sources
+    )
+    tried = (
+        view.result.annotations.get(labels.ANNOTATION_TRIED, "") if view.result is not None else ""
+    )
     kept = act(ApplyObject(result_config_map(view.template, view.held, view.inputs, tried)))
-    return kept | said | (act(DeleteObject(view.job.key, view.job.uid)) if recorded and view.job is not None and not view.job.deleting else NOTHING)
+    return (
+        kept
+        | said
+        | (
+            act(DeleteObject(view.job.key, view.job.uid))
+            if recorded and view.job is not None and not view.job.deleting
+            else NOTHING
+        )
+    )
 
 
 def _profile(found: Discovered) -> dict[str, Any]:
@@ -284,17 +361,31 @@ def _profile(found: Discovered) -> dict[str, Any]:
 def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
     due = view.kept.get("nextAttemptTime")
     if view.attempts and due is not None and now < parse_timestamp(due):
-        waiting = report(view.template, *([with_refusal(view.said, view.refusal)] if view.said is not None else []), **view.kept)
+        waiting = report(
+            view.template,
+            *([with_refusal(view.said, view.refusal)] if view.said is not None else []),
+            **view.kept,
+        )
         return waiting | look_again((parse_timestamp(due) - now).total_seconds())
     if view.image_missing:
         return _say(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
     if words := in_the_way(seen, view.template, now):
         return _say(view, False, reasons.AWAITING_DISCOVERY, words) | look_again(UNSTARTED_COUNTS_S)
-    job = discovery_job(view.template, view.image, view.config, view.tried, view.attempts + 1, view.settings.rules)
-    words = "the discovery Job is being created" if view.refusal is None else f"discovery cannot begin: {view.refusal.message}"
+    job = discovery_job(
+        view.template, view.image, view.config, view.tried, view.attempts + 1, view.settings.rules
+    )
+    words = (
+        "the discovery Job is being created"
+        if view.refusal is None
+        else f"discovery cannot begin: {view.refusal.message}"
+    )
     note = result_config_map(view.template, view.held, _valid_for(view), view.tried)
     starts = act(ApplyObject(note), ApplyObject(job))
-    return starts | (_at_it(view, words) if view.refusal is None else _say(view, False, view.refusal.reason(reasons.AWAITING_DISCOVERY), words))
+    return starts | (
+        _at_it(view, words)
+        if view.refusal is None
+        else _say(view, False, view.refusal.reason(reasons.AWAITING_DISCOVERY), words)
+    )
 
 
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
@@ -308,7 +399,9 @@ def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Pl
     if log is None and earlier is not None and earlier.last_lines:  # read before the pod was known
         log = earlier
     if log is None:
-        return act(ReadLog(source.key, source.uid, CONTAINER)) | _at_it(view, "reading what the image answered")
+        return act(ReadLog(source.key, source.uid, CONTAINER)) | _at_it(
+            view, "reading what the image answered"
+        )
     if log.problem:
         return _failed(view, ended_at(seen, job, CONTAINER) or now, job, log.problem)
     data = result_data(log.answer, view.image)
@@ -329,7 +422,9 @@ def _failed_job(seen: Projection, view: View, now: datetime.datetime, job: Seen)
     pod, _ = found
     log: ReadLogResult | None = seen.learned(pod.key, LOG)
     if log is None and not job.deleting:
-        return act(ReadLog(pod.key, pod.uid, CONTAINER)) | _at_it(view, "the Job failed; reading its log")
+        return act(ReadLog(pod.key, pod.uid, CONTAINER)) | _at_it(
+            view, "the Job failed; reading its log"
+        )
     said = (log.last_lines if log is not None else "") or "(not to be had)"
     return _failed(view, at, job, f"{why}; last lines of the log: {said}")
 
@@ -346,7 +441,9 @@ def _failed(view: View, at: datetime.datetime, job: Seen, why: str) -> Plan:
     attempt = attempt_of(job)
     if _is_outdated(view, job):
         words = f"try {attempt} failed, and what it was made from has changed since: another one starts: image {view.image}: {why}"
-        return _give_up(job) | _say(view, False, reasons.DISCOVERY_FAILED, words, attempts=0, nextAttemptTime=None)
+        return _give_up(job) | _say(
+            view, False, reasons.DISCOVERY_FAILED, words, attempts=0, nextAttemptTime=None
+        )
     wait_s = min(LONGEST_RETRY_S, view.settings.first_retry_s * 2 ** min(attempt - 1, 20))
     due = timestamp(at + datetime.timedelta(seconds=wait_s))
     words = f"try {attempt}, next at {due}, at once with annotation {labels.ANNOTATION_RETRY}: image {view.image}: {why}"
@@ -360,7 +457,12 @@ def _failed(view: View, at: datetime.datetime, job: Seen, why: str) -> Plan:
 def _at_it(view: View, message: str) -> Plan:
     """A try is at work; where the last one failed, that stays said."""
     if view.attempts:
-        return _say(view, False, reasons.DISCOVERY_FAILED, f"try {view.attempts} failed, try {view.attempts + 1} is at work: {message}")
+        return _say(
+            view,
+            False,
+            reasons.DISCOVERY_FAILED,
+            f"try {view.attempts} failed, try {view.attempts + 1} is at work: {message}",
+        )
     return _say(view, None, reasons.AWAITING_DISCOVERY, message)
 
 
@@ -368,7 +470,13 @@ def _say(view: View, status: bool | None, reason: str, message: str, **fields: A
     """While an older answer is in force, that is what is said; how the new one goes is in the message."""
     kept = {**view.kept, **fields}
     if view.found is not None:
-        return _report(view, True, reasons.PROFILES_DISCOVERED, f"an earlier answer is in force; for the changed image: {message}", **kept)
+        return _report(
+            view,
+            True,
+            reasons.PROFILES_DISCOVERED,
+            f"an earlier answer is in force; for the changed image: {message}",
+            **kept,
+        )
     return _report(view, status, reason, message, **kept)
 
 
@@ -378,14 +486,22 @@ def _report(view: View, status: bool | None, reason: str, message: str, **fields
     warnings = {why: words for why, words in asked.items() if words}
     more = "".join(f"; {words}" for words in warnings.values())
     both = f"{message[: MESSAGE_LENGTH - len(more)]}{more}"
-    said = report(view.template, with_refusal(condition(reasons.DISCOVERED, status, reason, both), view.refusal), **fields)
+    said = report(
+        view.template,
+        with_refusal(condition(reasons.DISCOVERED, status, reason, both), view.refusal),
+        **fields,
+    )
     for why, words in warnings.items():
         said = warning(said, why, words)
     return said
 
 
 def _valid_for(view: View) -> str | None:
-    return None if view.result is None or view.found is None else view.result.annotations.get(labels.ANNOTATION_INPUTS)
+    return (
+        None
+        if view.result is None or view.found is None
+        else view.result.annotations.get(labels.ANNOTATION_INPUTS)
+    )
 
 
 def _kept(seen: Projection, template: Seen) -> dict[str, Any]:

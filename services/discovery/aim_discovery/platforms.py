@@ -11,9 +11,18 @@ from typing import Any
 from aim_discovery.image import is_digest
 
 OS, ARCHITECTURE = "linux", "amd64"
-INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+CONFIG_TYPES = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
 _ATTESTATION = "vnd.docker.reference.type"
 _ALIASES = {"x86_64": ARCHITECTURE, "x86-64": ARCHITECTURE, "aarch64": "arm64"}
 _UNKNOWN = "unknown"
@@ -72,7 +81,11 @@ def _is_image(entry: Body) -> bool:
     if isinstance(annotations, dict) and _ATTESTATION in annotations:
         return False
     kinds = (None, "", *INDEX_TYPES, *MANIFEST_TYPES)
-    return entry.get("mediaType") in kinds and entry.get("artifactType") in (None, "", *CONFIG_TYPES)
+    return entry.get("mediaType") in kinds and entry.get("artifactType") in (
+        None,
+        "",
+        *CONFIG_TYPES,
+    )
 
 
 def _text(value: object) -> str:

@@ -15,7 +15,10 @@ __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighb
 PLANS_FOR = (MODEL, TEMPLATE)
 FOLLOWS = (MODEL, TEMPLATE, CONFIG, CONFIG_MAP, JOB, POD)
 KEEPS = (CONFIG_MAP,)
-READS = {MODEL.kind: frozenset({IMAGE_INSPECTED}), TEMPLATE.kind: frozenset({DISCOVERED, "modelSources", "attempts"})}
+READS = {
+    MODEL.kind: frozenset({IMAGE_INSPECTED}),
+    TEMPLATE.kind: frozenset({DISCOVERED, "modelSources", "attempts"}),
+}
 """By kind, the conditions and status fields that it reads on the objects."""
 
 
@@ -37,15 +40,25 @@ def affected(seen: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
                 yield from (model.key for model in seen.all(MODEL.kind, None))
         case "ConfigMap":
             yield from _template_of(present)
-            yield from (template.key for template in seen.find(TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace))
-            owner = None if present is None or key.namespace != namespace else present.owner(MODEL.kind)
+            yield from (
+                template.key
+                for template in seen.find(TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
+            )
+            owner = (
+                None if present is None or key.namespace != namespace else present.owner(MODEL.kind)
+            )
             if owner is not None:
                 model = Key(MODEL.kind, None, owner.name)
                 yield model
                 yield from _of_same_name(seen, seen.get(model))
         case "Job":
             yield from _template_of(present)
-            yield from (template.key for template in seen.find(TEMPLATES_BY_JOB, key.name.rpartition("-")[0] + "-", key.namespace))
+            yield from (
+                template.key
+                for template in seen.find(
+                    TEMPLATES_BY_JOB, key.name.rpartition("-")[0] + "-", key.namespace
+                )
+            )
             if present is not None and is_ours(seen, present):
                 yield from next_turns(seen)
         case "Pod":
@@ -69,4 +82,8 @@ def _template_of(present: Seen | None) -> list[Key]:
 def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
     """Who waits for the turn of a template that is gone: its Job counts no longer."""
     gone = before.get(key) if key.kind == TEMPLATE.kind and after.get(key) is None else None
-    return next_turns(after) if gone is not None and before.owned(gone.uid, JOB.kind, key.namespace) else []
+    return (
+        next_turns(after)
+        if gone is not None and before.owned(gone.uid, JOB.kind, key.namespace)
+        else []
+    )

@@ -58,7 +58,9 @@ class RegistryProblem(Exception):
     `way_out`: what a person can do, where it is not what the reason says.
     """
 
-    def __init__(self, reason: str, message: str, retry_after_s: float = 0.0, way_out: str = "") -> None:
+    def __init__(
+        self, reason: str, message: str, retry_after_s: float = 0.0, way_out: str = ""
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.retry_after_s = retry_after_s
@@ -97,7 +99,12 @@ class Registries:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self._session.close()
 
     async def config_of(self, image: Image, credentials: Sequence[Credentials]) -> ImageConfig:
@@ -106,7 +113,9 @@ class Registries:
             async with asyncio.timeout(self._image_s):
                 return await self._first_let_in(image, credentials)
         except TimeoutError:
-            raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{image.host} did not answer in time") from None
+            raise RegistryProblem(
+                reasons.REGISTRY_UNREACHABLE, f"{image.host} did not answer in time"
+            ) from None
 
     async def _first_let_in(self, image: Image, credentials: Sequence[Credentials]) -> ImageConfig:
         tries: list[Credentials | None] = [*credentials] or [None]
@@ -139,7 +148,9 @@ class _Visit:
         if not isinstance(document.get("manifests"), list):
             return await self._config_of(document)
         if levels == 1:
-            raise RegistryProblem(reasons.METADATA_MISSING, f"{self.image} is an index of indexes of indexes")
+            raise RegistryProblem(
+                reasons.METADATA_MISSING, f"{self.image} is an index of indexes of indexes"
+            )
         entries = read_index(document["manifests"])
         if entries.ours:
             return await self._config((await self._manifest(entries.ours[0]))[1], levels - 1)
@@ -153,7 +164,9 @@ class _Visit:
                 problems.append(problem)  # (of a copied index some manifests may be missing)
                 continue
             os, architecture = platform_of(config)
-            if (os or OS, architecture or ARCHITECTURE) == (OS, ARCHITECTURE) and not _is_unknown(config):
+            if (os or OS, architecture or ARCHITECTURE) == (OS, ARCHITECTURE) and not _is_unknown(
+                config
+            ):
                 return config
             others.append(named(os, architecture))
         raise _no_manifest(self.image, others, problems, artifacts=entries.artifacts)
@@ -163,42 +176,70 @@ class _Visit:
         document = _object(answer.body, f"the manifest of {self.image}")
         if document.get("schemaVersion") == 1:  # (its digest is not that of what is sent)
             words = f"{self.image} has a manifest of docker's schema 1, which container runtimes no longer pull"
-            raise RegistryProblem(reasons.METADATA_MISSING, words, way_out="; build the image with a current tool")
-        expected = reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest", "")
+            raise RegistryProblem(
+                reasons.METADATA_MISSING, words, way_out="; build the image with a current tool"
+            )
+        expected = (
+            reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest", "")
+        )
         return _checked(answer.body, expected, f"the manifest of {self.image}"), document
 
     async def _config_of(self, manifest: Body) -> Body:
         config = manifest.get("config")
-        if not isinstance(config, dict) or config.get("mediaType") not in (None, *CONFIG_TYPES) or not is_digest(str(config.get("digest"))):
-            kind = str(config.get("mediaType") if isinstance(config, dict) else manifest.get("mediaType"))[:100]
-            raise RegistryProblem(reasons.METADATA_MISSING, f"{self.image} is not a container image with a config, but {kind}")
+        if (
+            not isinstance(config, dict)
+            or config.get("mediaType") not in (None, *CONFIG_TYPES)
+            or not is_digest(str(config.get("digest")))
+        ):
+            kind = str(
+                config.get("mediaType") if isinstance(config, dict) else manifest.get("mediaType")
+            )[:100]
+            raise RegistryProblem(
+                reasons.METADATA_MISSING,
+                f"{self.image} is not a container image with a config, but {kind}",
+            )
         answer = await self._get(f"blobs/{config['digest']}", LARGEST_CONFIG_BYTES)
         _checked(answer.body, config["digest"], f"the config of {self.image}")
         return _object(answer.body, f"the config of {self.image}")
 
     async def _get(self, path: str, limit: int, *, accept: str = "*/*") -> "_Answer":
         """What is at a path of the repository; who asks is told when the registry wants to know."""
-        url = URL(f"{self.image.scheme}://{self.image.host}/v2/{self.image.repository}/{path}", encoded=True)
+        url = URL(
+            f"{self.image.scheme}://{self.image.host}/v2/{self.image.repository}/{path}",
+            encoded=True,
+        )
         answer = await self._fetch(url, {"Accept": accept, **self._authorization}, limit)
         if answer.status == 401 and not self._authorization:
             self._authorization = {"Authorization": await self._admission(answer.challenges)}
             answer = await self._fetch(url, {"Accept": accept, **self._authorization}, limit)
         if answer.status == 200:
             return answer
-        raise _refusal(answer, f"{self.image.host} for {path.partition('/')[0]} of {self.image.repository}", self.image)
+        raise _refusal(
+            answer,
+            f"{self.image.host} for {path.partition('/')[0]} of {self.image.repository}",
+            self.image,
+        )
 
     async def _admission(self, offered: Sequence[str]) -> str:
         """The Authorization that a 401 asks for."""
         challenge = choose(challenges(offered))
         if challenge is None:
-            raise RegistryProblem(reasons.AUTH_ERROR, f"{self.image.host} asks for a kind of authentication that is neither Bearer nor Basic")
+            raise RegistryProblem(
+                reasons.AUTH_ERROR,
+                f"{self.image.host} asks for a kind of authentication that is neither Bearer nor Basic",
+            )
         if challenge.scheme == "basic":
             if self.credentials is None or not self.credentials.username:
-                raise RegistryProblem(reasons.AUTH_ERROR, f"{self.image.host} wants credentials, and no pull secret has any for {self.image}")
+                raise RegistryProblem(
+                    reasons.AUTH_ERROR,
+                    f"{self.image.host} wants credentials, and no pull secret has any for {self.image}",
+                )
             return self.credentials.basic
         scope = challenge.parameters.get("scope") or f"repository:{self.image.repository}:pull"
         url = self._allowed(challenge.parameters.get("realm", ""), "token server")
-        answer = await self._token_answer(url, {"scope": scope, **_given("service", challenge.parameters)})
+        answer = await self._token_answer(
+            url, {"scope": scope, **_given("service", challenge.parameters)}
+        )
         if answer.status != 200:
             raise _refusal(answer, f"token server {url.host}", self.image, token=True)
         document = _object(answer.body, f"the answer of token server {url.host}")
@@ -211,7 +252,11 @@ class _Visit:
         """What a token server answers: to an identity token by OAuth2, to a password or to nobody by docker's GET."""
         who = self.credentials
         if who is not None and who.identity_token:
-            form = query | {"grant_type": "refresh_token", "refresh_token": who.identity_token, "client_id": CLIENT}
+            form = query | {
+                "grant_type": "refresh_token",
+                "refresh_token": who.identity_token,
+                "client_id": CLIENT,
+            }
             return await self._once(url, {}, LARGEST_ANSWER_BYTES, form)
         identity = {} if who is None else {"Authorization": who.basic}
         return await self._fetch(url.update_query(query), identity, LARGEST_ANSWER_BYTES)
@@ -222,19 +267,36 @@ class _Visit:
             answer = await self._once(url, headers, limit)
             if answer.status not in {301, 302, 303, 307, 308}:
                 return answer
-            target = self._allowed(urljoin(str(url), answer.headers.get("Location", "")), "redirect")
+            target = self._allowed(
+                urljoin(str(url), answer.headers.get("Location", "")), "redirect"
+            )
             if target.origin() != url.origin():
-                headers = {name: value for name, value in headers.items() if name != "Authorization"}
+                headers = {
+                    name: value for name, value in headers.items() if name != "Authorization"
+                }
             url = target
-        raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{self.image.host} redirects more than {MOST_REDIRECTS} times")
+        raise RegistryProblem(
+            reasons.REGISTRY_UNREACHABLE,
+            f"{self.image.host} redirects more than {MOST_REDIRECTS} times",
+        )
 
-    async def _once(self, url: URL, headers: Mapping[str, str], limit: int, form: Mapping[str, str] | None = None) -> "_Answer":
+    async def _once(
+        self,
+        url: URL,
+        headers: Mapping[str, str],
+        limit: int,
+        form: Mapping[str, str] | None = None,
+    ) -> "_Answer":
         """One request, POST with a form. Raises RegistryProblem that names the server which cannot be asked."""
         method = "GET" if form is None else "POST"
         try:
-            async with self.session.request(method, url, headers=headers, data=form, allow_redirects=False) as response:
+            async with self.session.request(
+                method, url, headers=headers, data=form, allow_redirects=False
+            ) as response:
                 offered = response.headers.getall("WWW-Authenticate", [])
-                return _Answer(response.status, response.headers, offered, await _read(response, limit))
+                return _Answer(
+                    response.status, response.headers, offered, await _read(response, limit)
+                )
         except (aiohttp.ClientError, TimeoutError) as error:
             words, way_out = trouble(error, url.host_port_subcomponent or self.image.host)
             raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, words, way_out=way_out) from error
@@ -245,10 +307,15 @@ class _Visit:
             url = URL(text)
         except ValueError:
             url = URL()
-        loopback = is_loopback(self.image.host) and url.host is not None and is_loopback(f"[{url.host}]")
+        loopback = (
+            is_loopback(self.image.host) and url.host is not None and is_loopback(f"[{url.host}]")
+        )
         if url.host and (url.scheme == "https" or (url.scheme == "http" and loopback)):
             return url
-        raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{self.image.host} names a {what} that is not https: {text[:200]!r}")
+        raise RegistryProblem(
+            reasons.REGISTRY_UNREACHABLE,
+            f"{self.image.host} names a {what} that is not https: {text[:200]!r}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +334,10 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(body) > limit:
             if response.status != 200:
                 break
-            raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{response.url.host} answers with more than {limit >> 10} KiB")
+            raise RegistryProblem(
+                reasons.REGISTRY_UNREACHABLE,
+                f"{response.url.host} answers with more than {limit >> 10} KiB",
+            )
     return bytes(body)
 
 
@@ -276,17 +346,26 @@ def _is_unknown(config: Body) -> bool:
     return str(config.get("os")).lower() == "unknown"
 
 
-def _no_manifest(image: Image, others: list[str], problems: list[RegistryProblem], *, artifacts: int) -> RegistryProblem:
+def _no_manifest(
+    image: Image, others: list[str], problems: list[RegistryProblem], *, artifacts: int
+) -> RegistryProblem:
     """Of an index without a manifest for linux/amd64. It is not missing where there is anything in it."""
     if others:
         there = f"only for {', '.join(dict.fromkeys(others[:8]))}, not for {OS}/{ARCHITECTURE}"
         way_out = f"; push a manifest for {OS}/{ARCHITECTURE}, or correct spec.image"
-        return RegistryProblem(reasons.METADATA_MISSING, f"{image} exists, but {there}", way_out=way_out)
+        return RegistryProblem(
+            reasons.METADATA_MISSING, f"{image} exists, but {there}", way_out=way_out
+        )
     if problems:
         return problems[0]
     if artifacts:
-        return RegistryProblem(reasons.METADATA_MISSING, f"{image} is an index without a container image")
-    return RegistryProblem(reasons.IMAGE_NOT_FOUND, f"{image} is there for no platform at all, not for {OS}/{ARCHITECTURE}")
+        return RegistryProblem(
+            reasons.METADATA_MISSING, f"{image} is an index without a container image"
+        )
+    return RegistryProblem(
+        reasons.IMAGE_NOT_FOUND,
+        f"{image} is there for no platform at all, not for {OS}/{ARCHITECTURE}",
+    )
 
 
 def _checked(body: bytes, expected: str, what: str) -> str:
@@ -294,7 +373,10 @@ def _checked(body: bytes, expected: str, what: str) -> str:
     algorithm = expected.partition(":")[0] if is_digest(expected) else "sha256"
     digest = f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
     if is_digest(expected) and digest != expected:
-        raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, f"{what} was damaged on its way: it is {digest}, not {expected}")
+        raise RegistryProblem(
+            reasons.REGISTRY_UNREACHABLE,
+            f"{what} was damaged on its way: it is {digest}, not {expected}",
+        )
     return digest
 
 
@@ -316,7 +398,9 @@ def _refusal(answer: _Answer, who: str, image: Image, *, token: bool = False) ->
         return RegistryProblem(reasons.AUTH_ERROR, told)
     if answer.status == 404 and not token:
         return RegistryProblem(reasons.IMAGE_NOT_FOUND, f"{image} is not in its registry: {told}")
-    return RegistryProblem(reasons.REGISTRY_UNREACHABLE, told, _seconds(answer.headers.get("Retry-After")))
+    return RegistryProblem(
+        reasons.REGISTRY_UNREACHABLE, told, _seconds(answer.headers.get("Retry-After"))
+    )
 
 
 def _error_words(body: bytes) -> str:
@@ -334,4 +418,8 @@ def _given(name: str, parameters: Mapping[str, str]) -> dict[str, str]:
 
 def _seconds(text: str | None) -> float:
     """Retry-After (RFC 9110, 10.2.3) in its form of seconds; 0 for none and for a date."""
-    return min(float(text), 3600.0) if text is not None and text.isascii() and text.isdecimal() else 0.0
+    return (
+        min(float(text), 3600.0)
+        if text is not None and text.isascii() and text.isdecimal()
+        else 0.0
+    )

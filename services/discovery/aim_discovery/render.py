@@ -7,7 +7,13 @@ from aimschema.credentials import pull_secrets
 from aimschema.discovered import IMAGE_KEY, RESULT_KEY, digest
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.resources import CONFIG_MAP, JOB
-from aimservice.jobs import DEFAULT_RULES, JobRules, container_security, pod_security, with_resources
+from aimservice.jobs import (
+    DEFAULT_RULES,
+    JobRules,
+    container_security,
+    pod_security,
+    with_resources,
+)
 from aimservice.projection import Seen
 
 Body = dict[str, Any]
@@ -15,18 +21,36 @@ CONTAINER = "discovery"
 DISCOVERY_UID = 65532
 JOB_TTL_S = 3600
 DEADLINE_S = 600
-RESOURCES: Body = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}}
+RESOURCES: Body = {
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+    "limits": {"cpu": "1", "memory": "2Gi"},
+}
 """A dry run loads no model, but it may load the engine that would."""
 
 
 def inputs_of(image: str, spec: TemplateSpec) -> str:
     """Eight hex digits that stand for everything an answer depends on."""
     return names.short_hash(
-        [image, spec.model, spec.metric, spec.precision, str(spec.gpus_per_replica), spec.gpu_model, str(spec.tensor_parallelism)]
+        [
+            image,
+            spec.model,
+            spec.metric,
+            spec.precision,
+            str(spec.gpus_per_replica),
+            spec.gpu_model,
+            str(spec.tensor_parallelism),
+        ]
     )
 
 
-def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: str, attempt: int, rules: JobRules = DEFAULT_RULES) -> Body:
+def discovery_job(
+    template: Seen,
+    image: str,
+    config: ConfigSpec | None,
+    tried: str,
+    attempt: int,
+    rules: JobRules = DEFAULT_RULES,
+) -> Body:
     spec = TemplateSpec.model_validate(template.spec)
     metadata = _metadata(template, names.discovery_job(template.key.name, inputs_of(image, spec)))
     env = {
@@ -56,12 +80,18 @@ def discovery_job(template: Seen, image: str, config: ConfigSpec | None, tried: 
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,
-        "metadata": metadata | {"annotations": {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried}},
+        "metadata": metadata
+        | {
+            "annotations": {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried}
+        },
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": JOB_TTL_S,
             "activeDeadlineSeconds": DEADLINE_S,
-            "template": {"metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}}, "spec": pod},
+            "template": {
+                "metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}},
+                "spec": pod,
+            },
         },
     }
 
@@ -73,7 +103,8 @@ def result_config_map(template: Seen, data: dict[str, str], inputs: str | None, 
     return {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
-        "metadata": _metadata(template, names.discovery_config_map(template.key.name)) | {"annotations": annotations},
+        "metadata": _metadata(template, names.discovery_config_map(template.key.name))
+        | {"annotations": annotations},
         "data": data,
     }
 
@@ -87,6 +118,10 @@ def _metadata(template: Seen, name: str) -> Body:
     return {
         "name": name,
         "namespace": template.key.namespace,
-        "labels": labels.common_labels(labels.COMPONENT_DISCOVERY, model=str(template.spec.get("model")), template=template.key.name),
+        "labels": labels.common_labels(
+            labels.COMPONENT_DISCOVERY,
+            model=str(template.spec.get("model")),
+            template=template.key.name,
+        ),
         "ownerReferences": [template.owner_reference()],
     }

@@ -9,8 +9,12 @@ from aimservice.settings import JobSettings
 
 
 class DiscoverySettings(JobSettings):
-    discovery_retry_s: float = Field(default=FIRST_RETRY_S, gt=0, le=LONGEST_RETRY_S)  # after a template's first failure; doubles up to an hour
-    ca_bundle: str | None = None  # path of a PEM file of CAs that vouch for registries, beside the system's; None or empty: the system's alone
+    discovery_retry_s: float = Field(
+        default=FIRST_RETRY_S, gt=0, le=LONGEST_RETRY_S
+    )  # after a template's first failure; doubles up to an hour
+    ca_bundle: str | None = (
+        None  # path of a PEM file of CAs that vouch for registries, beside the system's; None or empty: the system's alone
+    )
 
     @field_validator("ca_bundle")
     @classmethod
@@ -18,4 +22,6 @@ class DiscoverySettings(JobSettings):
         try:
             return path if path and ssl.create_default_context(cafile=path) else None
         except OSError as error:  # (an SSLError is one)
-            raise ValueError(f"is no PEM file with certificates: {error.strerror or error}") from error
+            raise ValueError(
+                f"is no PEM file with certificates: {error.strerror or error}"
+            ) from error

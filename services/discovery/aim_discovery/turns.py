@@ -41,7 +41,11 @@ def in_the_way(seen: Projection, template: Seen, now: datetime.datetime) -> str:
     if total >= MOST_AT_ONCE:
         return f"{total} discoveries are running; this one waits for its turn"
     mine = at_work.get(own, 0)
-    others = (each for each in seen.everywhere(TEMPLATE.kind) if each.key.namespace != own) if mine else ()
+    others = (
+        (each for each in seen.everywhere(TEMPLATE.kind) if each.key.namespace != own)
+        if mine
+        else ()
+    )
     waiting = {each.key.namespace for each in others if waits(seen, each, now)}
     fewer = [namespace for namespace in waiting if at_work.get(namespace, 0) < mine]
     if (waiting and mine >= MOST_OF_A_NAMESPACE) or MOST_AT_ONCE - total <= len(fewer):
@@ -51,7 +55,11 @@ def in_the_way(seen: Projection, template: Seen, now: datetime.datetime) -> str:
 
 def at_work_by_namespace(seen: Projection, now: datetime.datetime) -> Mapping[str | None, int]:
     """Discoveries that run, creations under way included."""
-    jobs = [job for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY) if is_ours(seen, job) and _is_at_work(seen, job, now)]
+    jobs = [
+        job
+        for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
+        if is_ours(seen, job) and _is_at_work(seen, job, now)
+    ]
     creations = (key for key in seen.creating(JOB.kind) if seen.get(key) is None)
     return Counter([*(job.key.namespace for job in jobs), *(key.namespace for key in creations)])
 
@@ -77,7 +85,9 @@ def _is_at_work(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
     late = started is not None and (now - started).total_seconds() > DEADLINE_S + UNSTARTED_COUNTS_S
     if late or job.deleting or outcome(seen, job, CONTAINER) != "active":
         return False
-    return _age_s(job.created, now) < UNSTARTED_COUNTS_S or any(running(pod) for pod in pods_of(seen, job))
+    return _age_s(job.created, now) < UNSTARTED_COUNTS_S or any(
+        running(pod) for pod in pods_of(seen, job)
+    )
 
 
 def waits(seen: Projection, template: Seen, now: datetime.datetime | None = None) -> bool:
@@ -97,7 +107,8 @@ def waits(seen: Projection, template: Seen, now: datetime.datetime | None = None
     if model is not None and missing_image(seen, model):
         return False
     asks = said is not None and any(
-        each.type == DISCOVERED and each.status == "False" and each.reason == AWAITING_DISCOVERY for each in said.conditions
+        each.type == DISCOVERED and each.status == "False" and each.reason == AWAITING_DISCOVERY
+        for each in said.conditions
     )
     return asks or (model is not None and _is_unanswered(seen, template, model))
 
@@ -114,11 +125,21 @@ def next_turns(seen: Projection) -> list[Key]:
     for template in seen.everywhere(TEMPLATE.kind):
         if waits(seen, template):
             waiting[template.key.namespace or ""].append(template)
-    jobs = [job for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY) if is_ours(seen, job)]
-    active = Counter(job.key.namespace for job in jobs if not job.deleting and outcome(seen, job, CONTAINER) == "active")
+    jobs = [
+        job
+        for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
+        if is_ours(seen, job)
+    ]
+    active = Counter(
+        job.key.namespace
+        for job in jobs
+        if not job.deleting and outcome(seen, job, CONTAINER) == "active"
+    )
     last = (jobs[-1].key.namespace or "") if jobs else ""
     order = sorted(waiting, key=lambda namespace: (active[namespace], namespace <= last, namespace))
-    lanes = (sorted(waiting[namespace], key=lambda each: (each.created, each.key)) for namespace in order)
+    lanes = (
+        sorted(waiting[namespace], key=lambda each: (each.created, each.key)) for namespace in order
+    )
     turns = (each.key for each in chain.from_iterable(zip_longest(*lanes)) if each is not None)
     return [key for _, key in zip(range(WOKEN_AT_ONCE), turns, strict=False)]
 

@@ -13,7 +13,9 @@ from aimservice.process import run
 
 def service(_settings: RouterSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS, reads=READS, neighbours=neighbours)
+    return Service(
+        ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS, reads=READS, neighbours=neighbours
+    )
 
 
 async def serve(settings: RouterSettings, health: Health) -> None:

@@ -57,7 +57,8 @@ class Listener:
     def rank(self) -> tuple[bool, bool, int]:
         """Sorts the listener whose address serves users best first: it works, any host reaches it, it encrypts."""
         broken = any(
-            condition.get("type") in {"Accepted", "Programmed"} and condition.get("status") == "False"
+            condition.get("type") in {"Accepted", "Programmed"}
+            and condition.get("status") == "False"
             for condition in objects(self.status, "conditions")
         )
         preference = _PREFERENCE.index(_text(self.spec.get("protocol")))
@@ -70,20 +71,29 @@ def referenced(gateway: Seen, reference: GatewayReference) -> list[Listener]:
     return [
         Listener(each, states.get(_text(each.get("name")), {}))
         for each in objects(gateway.spec, "listeners")
-        if reference.section_name in (None, each.get("name")) and reference.port in (None, each.get("port"))
+        if reference.section_name in (None, each.get("name"))
+        and reference.port in (None, each.get("port"))
     ]
 
 
 def attached(gateway: Seen, reference: GatewayReference, namespace: str | None) -> list[Listener]:
     """The listeners that an HTTPRoute of this namespace with this reference attaches to."""
-    return [each for each in referenced(gateway, reference) if each.rejects(namespace, gateway.key.namespace) is None]
+    return [
+        each
+        for each in referenced(gateway, reference)
+        if each.rejects(namespace, gateway.key.namespace) is None
+    ]
 
 
 def rejection(gateway: Seen, reference: GatewayReference, namespace: str | None) -> str | None:
     """Why an HTTPRoute of this namespace attaches to no listener of the Gateway; None where it attaches to one."""
     name = f"Gateway {gateway.key.namespace}/{gateway.key.name}"
     chosen = referenced(gateway, reference)
-    reasons = [why for each in chosen if (why := each.rejects(namespace, gateway.key.namespace)) is not None]
+    reasons = [
+        why
+        for each in chosen
+        if (why := each.rejects(namespace, gateway.key.namespace)) is not None
+    ]
     if chosen and len(reasons) == len(chosen):
         return f"{name}: {'; '.join(reasons)}"
     if chosen or (reference.section_name is None and reference.port is None):

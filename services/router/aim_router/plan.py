@@ -16,7 +16,19 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, Key
-from aimservice.plan import NOTHING, ApplyObject, DeleteObject, Plan, act, advise, condition, report, warn_of_contest, with_contest, with_refusal
+from aimservice.plan import (
+    NOTHING,
+    ApplyObject,
+    DeleteObject,
+    Plan,
+    act,
+    advise,
+    condition,
+    report,
+    warn_of_contest,
+    with_contest,
+    with_refusal,
+)
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.removal import is_of_former, of_another, of_former, removal
 
@@ -31,17 +43,25 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
     present = seen.get(key)
     if present is None or present.deleting or not present.has_spec:
         return NOTHING
-    return plan_config(seen, present, now) if key.kind == CONFIG.kind else plan_service(seen, present)
+    return (
+        plan_config(seen, present, now) if key.kind == CONFIG.kind else plan_service(seen, present)
+    )
 
 
 def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
     """What keeps every service with this config from having a route, or attaches it to more than was meant, told on the config itself."""
     routing = ConfigSpec.model_validate(config.spec).routing
-    found = [] if routing is None or not routing.auto_create_route else _advice(seen, config, routing.gateway)
+    found = (
+        []
+        if routing is None or not routing.auto_create_route
+        else _advice(seen, config, routing.gateway)
+    )
     return advise(seen, config, reasons.ROUTER, now, *found)
 
 
-def _advice(seen: Projection, config: Seen, gateway: GatewayReference | None) -> list[tuple[str, str]]:
+def _advice(
+    seen: Projection, config: Seen, gateway: GatewayReference | None
+) -> list[tuple[str, str]]:
     """Warnings as (reason, message); first match wins."""
     wrong = _wrong(seen, config, gateway)
     if wrong is not None:
@@ -106,12 +126,25 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
     routing = None if config is None else ConfigSpec.model_validate(config.spec).routing
     if routing is None or not routing.auto_create_route:
         why = "the config has no routing" if routing is None else "autoCreateRoute is false"
-        removed = act(DeleteObject(there.key, there.uid)) if there is not None and ours and not there.deleting else NOTHING
+        removed = (
+            act(DeleteObject(there.key, there.uid))
+            if there is not None and ours and not there.deleting
+            else NOTHING
+        )
         refusal: Refusal | None = seen.learned(key, REFUSED)
         if removed.actions and refusal is not None:
             stays = f"{why}, but HTTPRoute {key.name} cannot be removed: {refusal.message}"
-            return removed | report(service, routing_ready(False, reasons.ROUTE_FAILED, stays), **_kept(service))
-        return removed | report(service, routing_ready(True, reasons.ROUTING_DISABLED, f"{why}: the service is reached inside the cluster only"))
+            return removed | report(
+                service, routing_ready(False, reasons.ROUTE_FAILED, stays), **_kept(service)
+            )
+        return removed | report(
+            service,
+            routing_ready(
+                True,
+                reasons.ROUTING_DISABLED,
+                f"{why}: the service is reached inside the cluster only",
+            ),
+        )
     if there is not None and not ours:
         return report(service, _foreign(service, there))
     problem = _impossible(seen, service, routing.gateway)
@@ -121,7 +154,9 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
         timeout = timeout_of(service)
     except ValueError as error:
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, str(error)))
-    return act(ApplyObject(route(service, routing.gateway, timeout))) | _state(seen, service, there, routing.gateway)
+    return act(ApplyObject(route(service, routing.gateway, timeout))) | _state(
+        seen, service, there, routing.gateway
+    )
 
 
 def _foreign(service: Seen, there: Seen) -> ReportedCondition:
@@ -147,29 +182,48 @@ def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | Non
     return None
 
 
-def _state(seen: Projection, service: Seen, there: Seen | None, reference: GatewayReference) -> Plan:
+def _state(
+    seen: Projection, service: Seen, there: Seen | None, reference: GatewayReference
+) -> Plan:
     """RoutingReady as the gateway sees the route."""
     refusal: Refusal | None = seen.learned(service.key, REFUSED)
     path = path_of(service)
     if refusal is not None and not refusal.passes:
         refused = f"HTTPRoute {service.key.name} is rejected by the API server: {refusal.message}"
-        return report(service, routing_ready(False, refusal.reason(reasons.ROUTE_FAILED), refused), path=path)
+        return report(
+            service, routing_ready(False, refusal.reason(reasons.ROUTE_FAILED), refused), path=path
+        )
     if there is None:
-        creating = with_refusal(routing_ready(False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created"), refusal)
-        return report(service, with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating), path=path)
+        creating = with_refusal(
+            routing_ready(
+                False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created"
+            ),
+            refusal,
+        )
+        return report(
+            service,
+            with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating),
+            path=path,
+        )
     if there.deleting:
         going = f"{removal(there)}; it is created again once it is gone"
-        return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, going), **_kept(service))
+        return report(
+            service, routing_ready(False, reasons.CONFIGURING_ROUTE, going), **_kept(service)
+        )
     gateway = _gateway(seen, reference, service.key.namespace)
     where = None if gateway is None else address(gateway, reference, there.key.namespace)
     given = answers(there, reference)
     if given:
         ready = path if where is None else f"{path} on {where}"
-        routed = _answered(seen, service, there, reference, given) or routing_ready(True, reasons.ROUTE_READY, ready)
+        routed = _answered(seen, service, there, reference, given) or routing_ready(
+            True, reasons.ROUTE_READY, ready
+        )
     else:
         routed = _unanswered(seen, service, reference)
     url = None if where is None else f"{where}{path}"
-    told = report(service, with_contest(seen, there.key, with_refusal(routed, refusal)), path=path, url=url)
+    told = report(
+        service, with_contest(seen, there.key, with_refusal(routed, refusal)), path=path, url=url
+    )
     return warn_of_contest(seen, there.key, told)
 
 
@@ -193,15 +247,27 @@ def _unanswered(seen: Projection, service: Seen, reference: GatewayReference) ->
     return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
 
 
-def _answered(seen: Projection, service: Seen, there: Seen, reference: GatewayReference, given: list[dict[str, Any]]) -> ReportedCondition | None:
+def _answered(
+    seen: Projection,
+    service: Seen,
+    there: Seen,
+    reference: GatewayReference,
+    given: list[dict[str, Any]],
+) -> ReportedCondition | None:
     """What is not as it should be; None where a gateway has accepted this generation of the route and nothing speaks against it.
 
     A stopped service has no backend.
     """
     excused = ["BackendNotFound"] if service.spec.get("replicas", 1) == 0 else []
     found = [each for answer in given for each in answer.values()]
-    unmet = [each for each in found if each.get("status") != "True" and each.get("reason") not in excused]
-    failed = [each for each in unmet if each.get("status") == "False" and each.get("reason") not in _PASSING]
+    unmet = [
+        each for each in found if each.get("status") != "True" and each.get("reason") not in excused
+    ]
+    failed = [
+        each
+        for each in unmet
+        if each.get("status") == "False" and each.get("reason") not in _PASSING
+    ]
     if failed:
         gateway = _gateway(seen, reference, there.key.namespace)
         why = None if gateway is None else rejection(gateway, reference, there.key.namespace)

@@ -25,10 +25,18 @@ def affected(seen: Projection, key: Key) -> Iterable[Key]:
             yield Key(SERVICE.kind, key.namespace, key.name)
         case "AIMNamespaceConfig":
             yield key
-            yield from (service.key for service in seen.find(SERVICES_BY_CONFIG, key.name, key.namespace))
+            yield from (
+                service.key for service in seen.find(SERVICES_BY_CONFIG, key.name, key.namespace)
+            )
         case "Gateway":
-            yield from (config.key for config in seen.everywhere(CONFIG.kind) if config.spec.get("routing"))
-            yield from (service.key for service in seen.everywhere(SERVICE.kind) if service.status.get("path") is not None)
+            yield from (
+                config.key for config in seen.everywhere(CONFIG.kind) if config.spec.get("routing")
+            )
+            yield from (
+                service.key
+                for service in seen.everywhere(SERVICE.kind)
+                if service.status.get("path") is not None
+            )
 
 
 def workload_id(service: Seen) -> str:
@@ -38,7 +46,11 @@ def workload_id(service: Seen) -> str:
 
 def first_with_workload_id(seen: Projection, service: Seen) -> Seen:
     """Of the services of the namespace with the same workload id, the one that counts."""
-    return next(other for other in _with_workload_id(seen, service) if not other.deleting or other.key == service.key)
+    return next(
+        other
+        for other in _with_workload_id(seen, service)
+        if not other.deleting or other.key == service.key
+    )
 
 
 def _with_workload_id(seen: Projection, service: Seen) -> list[Seen]:
@@ -49,7 +61,9 @@ def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]
     """Services whose route depends on which one counts for a workload id, where that is another one than before."""
     if key.kind != SERVICE.kind:
         return
-    present = [(seen, service) for seen in (before, after) if (service := seen.get(key)) is not None]
+    present = [
+        (seen, service) for seen in (before, after) if (service := seen.get(key)) is not None
+    ]
     for seen, service in present:
         first = [_first(each, service) for each in (before, after)]
         if first[0] != first[1]:
@@ -57,4 +71,6 @@ def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]
 
 
 def _first(seen: Projection, service: Seen) -> Key | None:
-    return next((other.key for other in _with_workload_id(seen, service) if not other.deleting), None)
+    return next(
+        (other.key for other in _with_workload_id(seen, service) if not other.deleting), None
+    )

@@ -24,15 +24,30 @@ def timeout_of(service: Seen) -> str | None:
     """Request timeout that the service asks for (GEP-2257 duration), None for the gateway's own. Raises ValueError for any other form."""
     text = service.annotations.get(labels.ANNOTATION_ROUTE_TIMEOUT)
     if text is not None and _DURATION.fullmatch(text) is None:
-        raise ValueError(f"annotation {labels.ANNOTATION_ROUTE_TIMEOUT} is {text!r}: use a duration such as 90s, 2m30s, or 0s for no timeout")
+        raise ValueError(
+            f"annotation {labels.ANNOTATION_ROUTE_TIMEOUT} is {text!r}: use a duration such as 90s, 2m30s, or 0s for no timeout"
+        )
     return text
 
 
 def route(service: Seen, gateway: GatewayReference, timeout: str | None) -> Body:
     rule: Body = {
         "matches": [{"path": {"type": "PathPrefix", "value": path_of(service)}}],
-        "filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}],
-        "backendRefs": [{"group": "", "kind": "Service", "name": predictor_service(service.key.name), "port": BACKEND_PORT, "weight": 1}],
+        "filters": [
+            {
+                "type": "URLRewrite",
+                "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+            }
+        ],
+        "backendRefs": [
+            {
+                "group": "",
+                "kind": "Service",
+                "name": predictor_service(service.key.name),
+                "port": BACKEND_PORT,
+                "weight": 1,
+            }
+        ],
     }
     if timeout is not None:
         rule["timeouts"] = {"request": timeout}
@@ -42,8 +57,15 @@ def route(service: Seen, gateway: GatewayReference, timeout: str | None) -> Body
         "metadata": {
             "name": service.key.name,
             "namespace": service.key.namespace,
-            "labels": labels.common_labels(labels.COMPONENT_ROUTING, model=str(service.spec.get("model")), service=service.key.name),
+            "labels": labels.common_labels(
+                labels.COMPONENT_ROUTING,
+                model=str(service.spec.get("model")),
+                service=service.key.name,
+            ),
             "ownerReferences": [service.owner_reference()],
         },
-        "spec": {"parentRefs": [gateway.model_dump(by_alias=True, exclude_none=True)], "rules": [rule]},
+        "spec": {
+            "parentRefs": [gateway.model_dump(by_alias=True, exclude_none=True)],
+            "rules": [rule],
+        },
     }

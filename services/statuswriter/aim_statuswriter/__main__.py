@@ -16,7 +16,16 @@ from aimservice.process import run
 
 def service(_settings: StatuswriterSettings) -> Service:
     """What it follows and how it plans, as data."""
-    return Service(STATUSWRITER, PLANS_FOR, FOLLOWS, affected, plan, reports=subjects.reports(), reads=READS, measure=measure)
+    return Service(
+        STATUSWRITER,
+        PLANS_FOR,
+        FOLLOWS,
+        affected,
+        plan,
+        reports=subjects.reports(),
+        reads=READS,
+        measure=measure,
+    )
 
 
 async def serve(settings: StatuswriterSettings, health: Health) -> None:

@@ -23,7 +23,18 @@ from aimschema.names import short_hash
 from aimschema.reasons import STATUSWRITER
 from aimschema.resources import EVENT, RESOURCES, Key
 from aimservice.loop import Loop
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, PatchObject, ReadEvents, ReadLog, SendEvent, WriteStatus
+from aimservice.plan import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    FollowLog,
+    InspectImage,
+    PatchObject,
+    ReadEvents,
+    ReadLog,
+    SendEvent,
+    WriteStatus,
+)
 from aimservice.projection import written
 
 EVENT_EVERY_S = 60.0
@@ -34,7 +45,9 @@ Kind = tuple[str, str]
 class Writer:
     """The handler of WriteStatus and SendEvent actions."""
 
-    def __init__(self, clock_s: Callable[[], float] = time.time, *, looks_back: bool = False) -> None:
+    def __init__(
+        self, clock_s: Callable[[], float] = time.time, *, looks_back: bool = False
+    ) -> None:
         """`clock_s` is the same for all processes. `looks_back`: another process may have sent Events before this one."""
         self._clock_s = clock_s
         self._looks_back = looks_back
@@ -47,15 +60,34 @@ class Writer:
                 await self._write(loop, action, about, causes)
             case SendEvent():
                 await self._send(loop, action, about)
-            case ApplyObject() | DeleteObject() | PatchObject() | ReadLog() | ReadEvents() | InspectImage() | FollowLog():
+            case (
+                ApplyObject()
+                | DeleteObject()
+                | PatchObject()
+                | ReadLog()
+                | ReadEvents()
+                | InspectImage()
+                | FollowLog()
+            ):
                 raise TypeError(f"not an action of the statuswriter: {action}")
             case _:
                 assert_never(action)
 
-    async def _write(self, loop: Loop, action: WriteStatus, about: Key, causes: Sequence[int]) -> None:
+    async def _write(
+        self, loop: Loop, action: WriteStatus, about: Key, causes: Sequence[int]
+    ) -> None:
         resource, key = RESOURCES[action.key.kind], action.key
-        metadata = {"name": key.name, "resourceVersion": action.resource_version, **({} if key.namespace is None else {"namespace": key.namespace})}
-        body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": action.status}
+        metadata = {
+            "name": key.name,
+            "resourceVersion": action.resource_version,
+            **({} if key.namespace is None else {"namespace": key.namespace}),
+        }
+        body = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": metadata,
+            "status": action.status,
+        }
         try:
             answer = await loop.cluster.apply_status(body, manager=f"aim-{STATUSWRITER}")
         except NotFound:
@@ -63,7 +95,9 @@ class Writer:
         STATUS_WRITES.labels(key.kind).inc()
         answer["metadata"].pop("managedFields", None)
         loop.fold(written(answer))
-        await loop.record(action, about, causes, resource_version=answer["metadata"]["resourceVersion"])
+        await loop.record(
+            action, about, causes, resource_version=answer["metadata"]["resourceVersion"]
+        )
 
     async def _send(self, loop: Loop, action: SendEvent, about: Key) -> None:
         """Of one that nothing but Events tells, what is held back is looked at again."""
@@ -79,7 +113,9 @@ class Writer:
                 return
             suffix = suffix_of(kind, minute_of(now_s))
         try:
-            await loop.cluster.create(event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname()))
+            await loop.cluster.create(
+                event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname())
+            )
         except AlreadyExists:
             return
         self._note(kind, now_s, now_s)
@@ -87,7 +123,9 @@ class Writer:
     async def _is_too_soon(self, loop: Loop, action: SendEvent, now_s: float) -> bool:
         kind = (action.uid, action.reason)
         if now_s - self._last_s >= EVENT_EVERY_S:
-            self._alone_s = now_s + EVENT_EVERY_S  # (until then a process before this one may have sent what this one does not know)
+            self._alone_s = (
+                now_s + EVENT_EVERY_S
+            )  # (until then a process before this one may have sent what this one does not know)
         if kind not in self._sent and self._looks_back and now_s < self._alone_s:
             sent_s = await _sent_before(loop, action, suffix_of(kind, minute_of(now_s) - 1))
             if sent_s is not None:
@@ -96,7 +134,9 @@ class Writer:
         return now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S
 
     def _note(self, kind: Kind, sent_s: float, now_s: float) -> None:
-        self._sent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {kind: sent_s}
+        self._sent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {
+            kind: sent_s
+        }
 
 
 def minute_of(time_s: float) -> int:
@@ -111,7 +151,9 @@ def suffix_of(kind: Kind, minute: int) -> str:
 async def _sent_before(loop: Loop, action: SendEvent, suffix: str) -> float | None:
     """When the Event of that name was sent; None where there is none."""
     try:
-        found = await loop.cluster.get(EVENT, event_namespace(action.regarding), event_name(action.regarding, suffix))
+        found = await loop.cluster.get(
+            EVENT, event_namespace(action.regarding), event_name(action.regarding, suffix)
+        )
         return datetime.datetime.fromisoformat(str(found.get("eventTime"))).timestamp()
     except (NotFound, Forbidden, ValueError):
         return None

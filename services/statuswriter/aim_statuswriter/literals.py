@@ -21,7 +21,9 @@ def literal_secrets(present: Seen, since: str = "") -> list[SendEvent]:
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     which = ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMES]) + more
     words = f"env sets {which} to a literal value, which whoever may read this object can read; put it into a Secret and use valueFrom.secretKeyRef"
-    return [SendEvent(present.key, present.uid, "Warning", reasons.LITERAL_SECRET, clean(words), since)]
+    return [
+        SendEvent(present.key, present.uid, "Warning", reasons.LITERAL_SECRET, clean(words), since)
+    ]
 
 
 def _names(node: Any) -> Iterator[str]:
@@ -37,4 +39,8 @@ def _names(node: Any) -> Iterator[str]:
 
 
 def _is_literal_secret(variable: Any) -> bool:
-    return isinstance(variable, dict) and bool(variable.get("value")) and str(variable.get("name", "")).upper().endswith(SECRET_NAMES)
+    return (
+        isinstance(variable, dict)
+        and bool(variable.get("value"))
+        and str(variable.get("name", "")).upper().endswith(SECRET_NAMES)
+    )

@@ -25,7 +25,9 @@ STATES = {
 
 def measure(seen: Projection) -> Iterable[Metric]:
     """Every kind that has a status, with every state it can be in, also where there is none, so that an alert sees a 0."""
-    objects = GaugeMetricFamily("aim_object_status", "Objects by kind and state", labels=["kind", "status"])
+    objects = GaugeMetricFamily(
+        "aim_object_status", "Objects by kind and state", labels=["kind", "status"]
+    )
     for kind, states in STATES.items():
         tally = Tally(state_of(each) for each in seen.everywhere(kind))
         for state in states:
@@ -35,5 +37,9 @@ def measure(seen: Projection) -> Iterable[Metric]:
 
 def state_of(seen: Seen) -> str:
     """`status.status`; of a model, which has none, the condition of the summary that is True."""
-    state = seen.status.get("status") if seen.key.kind != MODEL.kind else next(filter(seen.holds, SUMMARY), None)
+    state = (
+        seen.status.get("status")
+        if seen.key.kind != MODEL.kind
+        else next(filter(seen.holds, SUMMARY), None)
+    )
     return str(state) if state in STATES[seen.key.kind] else UNKNOWN

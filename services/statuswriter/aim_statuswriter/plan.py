@@ -34,11 +34,24 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
     if present is None or present.deleting:
         return NOTHING
     if not present.has_spec:
-        return act(SendEvent(key, present.uid, "Warning", reasons.SPEC_TOO_LARGE, TOO_LARGE, since=str(present.generation)))
+        return act(
+            SendEvent(
+                key,
+                present.uid,
+                "Warning",
+                reasons.SPEC_TOO_LARGE,
+                TOO_LARGE,
+                since=str(present.generation),
+            )
+        )
     if key.kind == CONFIG.kind:
         return advice(seen, present)
     found = {service: seen.report(key, service) for service in OWNED[key.kind]}
-    reports = {service: report for service, report in found.items() if report is not None and report.uid == present.uid}
+    reports = {
+        service: report
+        for service, report in found.items()
+        if report is not None and report.uid == present.uid
+    }
     if not reports:
         return NOTHING
     status = compose(present, reports, now)
@@ -46,56 +59,105 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
         return NOTHING
     write = WriteStatus(key, present.uid, str(present.version), status)
     event = transition(present, status)
-    literals = [] if _answered(present.conditions) == _answered(status["conditions"]) else literal_secrets(present)
+    literals = (
+        []
+        if _answered(present.conditions) == _answered(status["conditions"])
+        else literal_secrets(present)
+    )
     return act(write, *([] if event is None else [event]), *warnings(present, reports), *literals)
 
 
 def advice(seen: Projection, present: Seen) -> Plan:
     """The Events for an object without status."""
-    reports = [report for service in ADVISERS if (report := seen.report(present.key, service)) is not None and report.uid == present.uid]
+    reports = [
+        report
+        for service in ADVISERS
+        if (report := seen.report(present.key, service)) is not None and report.uid == present.uid
+    ]
     asked = [warning for report in reports for warning in report.warnings]
-    found = [SendEvent(present.key, present.uid, "Warning", each.reason, each.message, each.since) for each in asked]
+    found = [
+        SendEvent(present.key, present.uid, "Warning", each.reason, each.message, each.since)
+        for each in asked
+    ]
     return act(*found, *literal_secrets(present, since=str(present.generation)))
 
 
-def compose(present: Seen, reports: dict[str, StatusReported], now: datetime.datetime) -> dict[str, Any]:
+def compose(
+    present: Seen, reports: dict[str, StatusReported], now: datetime.datetime
+) -> dict[str, Any]:
     """The whole status as it should be."""
     status = dict(present.status)
-    conditions: dict[str, Condition] = {condition["type"]: condition for condition in status.pop("conditions", None) or ()}
+    conditions: dict[str, Condition] = {
+        condition["type"]: condition for condition in status.pop("conditions", None) or ()
+    }
     answered = int(status.pop("observedGeneration", 0))
     status.pop("status", None)
     for service, report in reports.items():
         types, fields = OWNED[present.key.kind][service]
-        if report.observed_generation < max((conditions[type_].get("observedGeneration", 0) for type_ in types if type_ in conditions), default=0):
+        if report.observed_generation < max(
+            (
+                conditions[type_].get("observedGeneration", 0)
+                for type_ in types
+                if type_ in conditions
+            ),
+            default=0,
+        ):
             continue
-        conditions = {type_: condition for type_, condition in conditions.items() if type_ not in types} | {
-            reported.type: merged(conditions.get(reported.type), reported, report.observed_generation, now)
+        conditions = {
+            type_: condition for type_, condition in conditions.items() if type_ not in types
+        } | {
+            reported.type: merged(
+                conditions.get(reported.type), reported, report.observed_generation, now
+            )
             for reported in report.conditions
             if reported.type in types
         }
         status = {name: value for name, value in status.items() if name not in fields} | {
             name: value for name, value in report.fields.items() if name in fields
         }
-    own = {type_: _reported(condition) for type_, condition in conditions.items() if type_ not in reasons.SUMMARY}
+    own = {
+        type_: _reported(condition)
+        for type_, condition in conditions.items()
+        if type_ not in reasons.SUMMARY
+    }
     summary = SUMMARIES[present.key.kind](own, status, present.spec)
     lowest = min(report.observed_generation for report in reports.values())
-    contributed = [conditions[type_] for types, _ in OWNED[present.key.kind].values() for type_ in types if type_ in conditions]
-    generation = min((int(condition.get("observedGeneration", lowest)) for condition in contributed), default=lowest)
+    contributed = [
+        conditions[type_]
+        for types, _ in OWNED[present.key.kind].values()
+        for type_ in types
+        if type_ in conditions
+    ]
+    generation = min(
+        (int(condition.get("observedGeneration", lowest)) for condition in contributed),
+        default=lowest,
+    )
     for derived in summary.conditions:
         conditions[derived.type] = merged(conditions.get(derived.type), derived, generation, now)
-    ordered = [conditions[type_] for type_ in reasons.SUMMARY] + [conditions[type_] for type_ in sorted(own)]
+    ordered = [conditions[type_] for type_ in reasons.SUMMARY] + [
+        conditions[type_] for type_ in sorted(own)
+    ]
     state = {} if summary.state is None else {"status": summary.state}
-    return {"observedGeneration": max(answered, generation), **state, **status, "conditions": ordered}
+    return {
+        "observedGeneration": max(answered, generation),
+        **state,
+        **status,
+        "conditions": ordered,
+    }
 
 
-def merged(before: Condition | None, reported: ReportedCondition, generation: int, now: datetime.datetime) -> Condition:
+def merged(
+    before: Condition | None, reported: ReportedCondition, generation: int, now: datetime.datetime
+) -> Condition:
     """A condition as it should stand on the object."""
     same = before is not None and before["status"] == reported.status
     return {
         "type": reported.type,
         "status": reported.status,
         "observedGeneration": max(generation, int((before or {}).get("observedGeneration", 0))),
-        "lastTransitionTime": before["lastTransitionTime"] if before is not None and same else timestamp(now),
+        "lastTransitionTime": before["lastTransitionTime"]
+        if before is not None and same
+        else timestamp(now),
         "reason": reported.reason,
         "message": reported.message,
     }
@@ -103,30 +165,68 @@ def merged(before: Condition | None, reported: ReportedCondition, generation: in
 
 def transition(present: Seen, status: dict[str, Any]) -> SendEvent | None:
     """The Kubernetes Event for a change a person would want to see: another state, or another reason for it."""
-    before, after = present.condition(reasons.READY), next(c for c in status["conditions"] if c["type"] == reasons.READY)
-    if before is not None and (before["reason"], present.status.get("status")) == (after["reason"], status.get("status")):
+    before, after = (
+        present.condition(reasons.READY),
+        next(c for c in status["conditions"] if c["type"] == reasons.READY),
+    )
+    if before is not None and (before["reason"], present.status.get("status")) == (
+        after["reason"],
+        status.get("status"),
+    ):
         return None
-    failed = after["reason"] in TRIED_AGAIN or any(c["type"] == reasons.FAILURE and c["status"] == "True" for c in status["conditions"])
-    return SendEvent(present.key, present.uid, "Warning" if failed else "Normal", after["reason"], after["message"] or after["reason"])
+    failed = after["reason"] in TRIED_AGAIN or any(
+        c["type"] == reasons.FAILURE and c["status"] == "True" for c in status["conditions"]
+    )
+    return SendEvent(
+        present.key,
+        present.uid,
+        "Warning" if failed else "Normal",
+        after["reason"],
+        after["message"] or after["reason"],
+    )
 
 
 def warnings(present: Seen, reports: dict[str, StatusReported]) -> list[SendEvent]:
     """The Events that services ask for, each until a condition on the object says it."""
-    told = [str(condition.get("message", "")) for condition in present.status.get("conditions") or ()]
+    told = [
+        str(condition.get("message", "")) for condition in present.status.get("conditions") or ()
+    ]
     asked = [warning for report in reports.values() for warning in report.warnings]
-    fresh = [warning for warning in asked if not any(warning.message in message for message in told)]
-    return [SendEvent(present.key, present.uid, "Warning", warning.reason, warning.message) for warning in fresh]
+    fresh = [
+        warning for warning in asked if not any(warning.message in message for message in told)
+    ]
+    return [
+        SendEvent(present.key, present.uid, "Warning", warning.reason, warning.message)
+        for warning in fresh
+    ]
 
 
 def _answered(conditions: list[Condition]) -> Any:
     """The generation that Ready is for."""
-    return next((condition.get("observedGeneration") for condition in conditions if condition.get("type") == reasons.READY), None)
+    return next(
+        (
+            condition.get("observedGeneration")
+            for condition in conditions
+            if condition.get("type") == reasons.READY
+        ),
+        None,
+    )
 
 
 def _by_type(status: dict[str, Any]) -> dict[str, Any]:
     """For comparing: the order of a list-map says nothing."""
-    return {**status, "conditions": {condition["type"]: condition for condition in status.get("conditions") or ()}}
+    return {
+        **status,
+        "conditions": {
+            condition["type"]: condition for condition in status.get("conditions") or ()
+        },
+    }
 
 
 def _reported(condition: Condition) -> ReportedCondition:
-    return ReportedCondition(type=condition["type"], status=condition["status"], reason=condition["reason"], message=condition.get("message", ""))
+    return ReportedCondition(
+        type=condition["type"],
+        status=condition["status"],
+        reason=condition["reason"],
+        message=condition.get("message", ""),
+    )

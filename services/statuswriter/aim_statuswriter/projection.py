@@ -10,7 +10,11 @@ __all__ = ["FOLLOWS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (MODEL, TEMPLATE, SERVICE, CACHE, CONFIG)
 FOLLOWS = PLANS_FOR
-READS = {resource.kind: frozenset({READY, "status", "conditions"}) for resource in PLANS_FOR if resource != CONFIG}
+READS = {
+    resource.kind: frozenset({READY, "status", "conditions"})
+    for resource in PLANS_FOR
+    if resource != CONFIG
+}
 """By kind, the conditions and status fields that it reads on the objects."""
 
 

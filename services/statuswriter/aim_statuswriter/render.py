@@ -23,7 +23,12 @@ def event_namespace(key: Key) -> str:
 def event(action: SendEvent, now: datetime.datetime, suffix: str, instance: str) -> Body:
     """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl looks for them."""
     key, resource = action.regarding, RESOURCES[action.regarding.kind]
-    regarding = {"apiVersion": resource.api_version, "kind": key.kind, "name": key.name, "uid": action.uid}
+    regarding = {
+        "apiVersion": resource.api_version,
+        "kind": key.kind,
+        "name": key.name,
+        "uid": action.uid,
+    }
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,

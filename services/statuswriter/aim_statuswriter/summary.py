@@ -33,7 +33,9 @@ class Summary:
 
     @property
     def conditions(self) -> tuple[ReportedCondition, ...]:
-        failure = (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "nothing is wrong")
+        failure = (
+            (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "nothing is wrong")
+        )
         return (
             condition(reasons.READY, self.ready, self.reason, self.message),
             condition(reasons.PROGRESSING, self.working, self.reason, self.message),
@@ -42,20 +44,28 @@ class Summary:
 
 
 def _done(state: str | None, by: ReportedCondition) -> Summary:
-    return Summary(state, ready=True, working=False, failed=False, reason=by.reason, message=by.message)
+    return Summary(
+        state, ready=True, working=False, failed=False, reason=by.reason, message=by.message
+    )
 
 
 def _working(state: str | None, by: ReportedCondition) -> Summary:
-    return Summary(state, ready=False, working=True, failed=False, reason=by.reason, message=by.message)
+    return Summary(
+        state, ready=False, working=True, failed=False, reason=by.reason, message=by.message
+    )
 
 
 def _waiting(state: str | None, by: ReportedCondition) -> Summary:
     """Nothing is wrong with it, but somebody else has to do something first."""
-    return Summary(state, ready=False, working=False, failed=False, reason=by.reason, message=by.message)
+    return Summary(
+        state, ready=False, working=False, failed=False, reason=by.reason, message=by.message
+    )
 
 
 def _failed(state: str | None, by: ReportedCondition) -> Summary:
-    return Summary(state, ready=False, working=False, failed=True, reason=by.reason, message=by.message)
+    return Summary(
+        state, ready=False, working=False, failed=True, reason=by.reason, message=by.message
+    )
 
 
 def _unheard(state: str | None, reason: str, *services: str) -> Summary:
@@ -92,7 +102,11 @@ def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary
             return _working(TemplateState.PROGRESSING, found)
         case "False", reasons.DISCOVERY_FAILED:
             given_up = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
-            return _failed(TemplateState.FAILED, found) if given_up else _working(TemplateState.PROGRESSING, found)
+            return (
+                _failed(TemplateState.FAILED, found)
+                if given_up
+                else _working(TemplateState.PROGRESSING, found)
+            )
         case "False", reasons.MODEL_NOT_FOUND:
             return _waiting(TemplateState.PENDING, found)
         case "False", reasons.NAME_CONFLICT:
@@ -123,7 +137,14 @@ _CACHE_FAILED = frozenset(
         reasons.NAME_CONFLICT,
     }
 )
-_NO_VOLUME = frozenset({reasons.PVC_LOST, reasons.PVC_TERMINATING, reasons.NAME_CONFLICT, reasons.STORAGE_CLASS_MISSING})
+_NO_VOLUME = frozenset(
+    {
+        reasons.PVC_LOST,
+        reasons.PVC_TERMINATING,
+        reasons.NAME_CONFLICT,
+        reasons.STORAGE_CLASS_MISSING,
+    }
+)
 
 
 def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
@@ -137,7 +158,12 @@ def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
         return _done(TemplateState.AVAILABLE, filled)
     if filled.reason in _CACHE_FAILED:
         return _failed(TemplateState.FAILED, filled)
-    return _working(TemplateState.PENDING if filled.reason == reasons.WAITING_FOR_PVC else TemplateState.PROGRESSING, filled)
+    return _working(
+        TemplateState.PENDING
+        if filled.reason == reasons.WAITING_FOR_PVC
+        else TemplateState.PROGRESSING,
+        filled,
+    )
 
 
 _SERVICE_STATES = {
@@ -165,23 +191,56 @@ _IN_ORDER = {
     reasons.ROUTING_READY: reasons.ROUTER,
 }
 """The conditions of a service on the way to running, and who reports them."""
-_WORST_FIRST = (ServiceState.FAILED, ServiceState.DEGRADED, ServiceState.PENDING, ServiceState.STARTING)
+_WORST_FIRST = (
+    ServiceState.FAILED,
+    ServiceState.DEGRADED,
+    ServiceState.PENDING,
+    ServiceState.STARTING,
+)
 
 
 def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """Running when all four hold; otherwise the worst of those that do not decides, of equally bad ones the earliest on the way."""
-    wanting = [conditions[type_] for type_ in _IN_ORDER if type_ in conditions and conditions[type_].status != "True"]
-    unheard = dict.fromkeys(service for type_, service in _IN_ORDER.items() if type_ not in conditions)
+    wanting = [
+        conditions[type_]
+        for type_ in _IN_ORDER
+        if type_ in conditions and conditions[type_].status != "True"
+    ]
+    unheard = dict.fromkeys(
+        service for type_, service in _IN_ORDER.items() if type_ not in conditions
+    )
     if not wanting and unheard:
         started = reasons.RESOLVED in conditions
-        return _unheard(ServiceState.STARTING if started else ServiceState.PENDING, reasons.STARTING if started else reasons.PENDING, *unheard)
+        return _unheard(
+            ServiceState.STARTING if started else ServiceState.PENDING,
+            reasons.STARTING if started else reasons.PENDING,
+            *unheard,
+        )
     if not wanting:
         runtime = conditions[reasons.RUNTIME_READY]
-        words = runtime.message if runtime.reason == reasons.STOPPED else conditions[reasons.ROUTING_READY].message
-        return Summary(ServiceState.RUNNING, ready=True, working=False, failed=False, reason=reasons.RUNNING, message=words or runtime.message)
-    states = [(_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported) for reported in wanting]
+        words = (
+            runtime.message
+            if runtime.reason == reasons.STOPPED
+            else conditions[reasons.ROUTING_READY].message
+        )
+        return Summary(
+            ServiceState.RUNNING,
+            ready=True,
+            working=False,
+            failed=False,
+            reason=reasons.RUNNING,
+            message=words or runtime.message,
+        )
+    states = [
+        (_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported)
+        for reported in wanting
+    ]
     state, by = min(states, key=lambda pair: _WORST_FIRST.index(pair[0]))
-    return _failed(state, by) if state in {ServiceState.FAILED, ServiceState.DEGRADED} else _working(state, by)
+    return (
+        _failed(state, by)
+        if state in {ServiceState.FAILED, ServiceState.DEGRADED}
+        else _working(state, by)
+    )
 
 
 SUMMARIES: dict[str, Callable[[Conditions, Fields, Fields], Summary]] = {

@@ -21,7 +21,17 @@ async def watch(settings: WatcherSettings, health: Health) -> None:
             cluster = await Cluster.connect(settings.kubeconfig, user_agent="aim-watcher")
             limits = Limits(replicas=settings.nats_replicas, max_bytes=settings.nats_max_bytes)
             try:
-                await lease.lead(partial(publish_cluster, bus, cluster, health, fence=lease.confirm, namespaces=settings.scope, **limits))
+                await lease.lead(
+                    partial(
+                        publish_cluster,
+                        bus,
+                        cluster,
+                        health,
+                        fence=lease.confirm,
+                        namespaces=settings.scope,
+                        **limits,
+                    )
+                )
             finally:
                 await cluster.close()
     finally:

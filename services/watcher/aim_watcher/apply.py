@@ -26,11 +26,30 @@ from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS, STATE_FULL
 from aim_watcher.plan import ObjectMessage, Outgoing
 from aim_watcher.projection import NOTHING, Known, fold, within
 from aim_watcher.prune import reduced
-from aimbus import Bus, CaughtUp, Event, Item, Level, Loading, OversizedMessage, Stalled, Undecodable, follow, keep_streams
+from aimbus import (
+    Bus,
+    CaughtUp,
+    Event,
+    Item,
+    Level,
+    Loading,
+    OversizedMessage,
+    Stalled,
+    Undecodable,
+    follow,
+    keep_streams,
+)
 from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
 from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
-from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, key_of, subject_of
+from aimschema.messages import (
+    DeadLetter,
+    KindSynced,
+    ObjectChanged,
+    ObjectDeleted,
+    key_of,
+    subject_of,
+)
 from aimschema.reasons import WATCHER
 from aimschema.resources import BUDGET, CONFIG_MAP, GATEWAY, POD, RESOURCES, WATCHED, Key, Resource
 from aimservice.health import Health
@@ -59,7 +78,14 @@ async def unfenced() -> None:
 class Feed:
     """One pass from loading AIM_STATE to whatever ends it; `known` is what the bus has, by kind."""
 
-    def __init__(self, bus: Bus, cluster: Cluster, health: Health, fence: Fence, namespaces: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        cluster: Cluster,
+        health: Health,
+        fence: Fence,
+        namespaces: Sequence[str] = (),
+    ) -> None:
         self._bus = bus
         self._cluster = cluster
         self._health = health
@@ -76,11 +102,17 @@ class Feed:
         self._known.clear()
         self._loaded_seq = 0
         self._epoch = 0
-        self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(lambda: (0, 0))  # of all messages, by what is watched
-        self._listed: defaultdict[str, dict[str | None, KindSynced]] = defaultdict(dict)  # by kind and namespace
+        self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(
+            lambda: (0, 0)
+        )  # of all messages, by what is watched
+        self._listed: defaultdict[str, dict[str | None, KindSynced]] = defaultdict(
+            dict
+        )  # by kind and namespace
         self._hidden: dict[Key, int] = {}  # objects whose last message cannot be read: its sequence
         self._markers: dict[str, KindSynced] = {}
-        self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by kind: one says something at a time
+        self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(
+            asyncio.Lock
+        )  # by kind: one says something at a time
         self._listing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -112,7 +144,9 @@ class Feed:
                     case Event():
                         try:
                             self._on_event(item)
-                        except Exception as error:  # (one message must not end the watcher, whatever is in it)
+                        except (
+                            Exception
+                        ) as error:  # (one message must not end the watcher, whatever is in it)
                             log.exception("event-failed", subject=item.subject, seq=item.seq)
                             self._letters.unusable(item, error)
                             self._found_hidden(item, tasks)
@@ -174,11 +208,19 @@ class Feed:
         for resource in WATCHED:
             self._health.waiting(resource.kind, "not listed yet")
         self._health.ready(STATE)
-        self._watching = [asyncio.create_task(self._watch(resource, scope)) for resource in WATCHED for scope in self._scopes(resource)]
+        self._watching = [
+            asyncio.create_task(self._watch(resource, scope))
+            for resource in WATCHED
+            for scope in self._scopes(resource)
+        ]
 
     def _scopes(self, resource: Resource) -> Sequence[str | None]:
         """The namespaces in which a kind is watched; None: the cluster."""
-        return self._namespaces if self._namespaces and resource.namespaced and resource.kind not in EVERYWHERE else (None,)
+        return (
+            self._namespaces
+            if self._namespaces and resource.namespaced and resource.kind not in EVERYWHERE
+            else (None,)
+        )
 
     async def _stop_watching(self) -> None:
         for task in self._watching:
@@ -189,7 +231,9 @@ class Feed:
     async def _watch(self, resource: Resource, scope: str | None) -> None:
         """One kind, of one namespace or all, for ever; an error nobody foresaw begins with a list again."""
         while True:
-            stream = self._cluster.list_and_watch(resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced)
+            stream = self._cluster.list_and_watch(
+                resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced
+            )
             try:
                 async with contextlib.aclosing(stream):
                     async with self._turn():
@@ -233,27 +277,46 @@ class Feed:
             return
         if plan.went_back(self._newest[resource.kind, scope], seen.resource_version, self._epoch):
             self._epoch += 1
-            log.warning("cluster-went-back-in-time", kind=resource.kind, resource_version=seen.resource_version, epoch=self._epoch)
+            log.warning(
+                "cluster-went-back-in-time",
+                kind=resource.kind,
+                resource_version=seen.resource_version,
+                epoch=self._epoch,
+            )
             self._back_in_time.set()
             await asyncio.get_running_loop().create_future()
 
-    async def _listed_in(self, resource: Resource, scope: str | None, marker: KindSynced, published: int) -> None:
+    async def _listed_in(
+        self, resource: Resource, scope: str | None, marker: KindSynced, published: int
+    ) -> None:
         """Once every namespace is listed, the kind is."""
         listed = self._listed[resource.kind]
         listed[scope] = marker
         if len(listed) < len(self._scopes(resource)):
             return
-        outside = [] if scope is None else plan.plan_outside(self._known[resource.kind], self._namespaces, self._epoch)
+        outside = (
+            []
+            if scope is None
+            else plan.plan_outside(self._known[resource.kind], self._namespaces, self._epoch)
+        )
         for start in range(0, len(outside), CHUNK):
             await self._publish_chunk(outside[start : start + CHUNK])
-        await self._mark(plan.joined(listed.values(), begins_epoch=bool(outside)), published + len(outside))
+        await self._mark(
+            plan.joined(listed.values(), begins_epoch=bool(outside)), published + len(outside)
+        )
 
     async def _mark(self, marker: KindSynced, published: int) -> None:
         await self._reveal(marker.kind)
         await self._bus.publisher.publish(marker)
         self._markers[marker.kind] = marker
         self._health.ready(marker.kind)
-        log.info("synced", kind=marker.kind, objects=marker.objects, installed=marker.installed, published=published)
+        log.info(
+            "synced",
+            kind=marker.kind,
+            objects=marker.objects,
+            installed=marker.installed,
+            published=published,
+        )
 
     async def _publish_chunk(self, messages: Sequence[ObjectMessage]) -> None:
         """In order; at once where nothing is special about any of them."""
@@ -279,7 +342,12 @@ class Feed:
                 if seq <= self._loaded_seq:
                     seq = await self._bus.publisher.publish(smaller, over=self._loaded_seq)
             except OversizedMessage as error:
-                log.warning("object-truncated", subject=error.subject, size_bytes=error.size_bytes, limit_bytes=error.limit_bytes)
+                log.warning(
+                    "object-truncated",
+                    subject=error.subject,
+                    size_bytes=error.size_bytes,
+                    limit_bytes=error.limit_bytes,
+                )
                 smaller = plan.shrunk(smaller)
             else:
                 self._fold(smaller, seq)
@@ -293,8 +361,12 @@ class Feed:
     def _note_age(self, message: Outgoing) -> None:
         self._epoch = max(self._epoch, message.epoch)
         scopes = self._scopes(RESOURCES[message.kind])
-        for scope in scopes if isinstance(message, KindSynced) or scopes == (None,) else (message.namespace,):
-            self._newest[message.kind, scope] = max(self._newest[message.kind, scope], plan.newest_of(message))
+        for scope in (
+            scopes if isinstance(message, KindSynced) or scopes == (None,) else (message.namespace,)
+        ):
+            self._newest[message.kind, scope] = max(
+                self._newest[message.kind, scope], plan.newest_of(message)
+            )
 
 
 def _count(item: Item) -> None:
@@ -327,7 +399,10 @@ def note_level(health: Health, level: Level) -> None:
     if level.lag == 0:
         health.ready(STREAMS)
     elif level.still_s >= STILL_AFTER_S:
-        health.waiting(STREAMS, f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for {level.still_s:.0f} s")
+        health.waiting(
+            STREAMS,
+            f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for {level.still_s:.0f} s",
+        )
 
 
 class Limits(TypedDict):
@@ -338,7 +413,13 @@ class Limits(TypedDict):
 
 
 async def publish_cluster(
-    bus: Bus, cluster: Cluster, health: Health, *, fence: Fence = unfenced, namespaces: Sequence[str] = (), **limits: Unpack[Limits]
+    bus: Bus,
+    cluster: Cluster,
+    health: Health,
+    *,
+    fence: Fence = unfenced,
+    namespaces: Sequence[str] = (),
+    **limits: Unpack[Limits],
 ) -> None:
     """Keep the streams and feed them, until cancelled. `namespaces`: those to watch; empty: all. Raises StreamsRefused when NATS cannot hold them."""
     async with asyncio.TaskGroup() as tasks:

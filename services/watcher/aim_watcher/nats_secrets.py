@@ -27,7 +27,15 @@ from aimschema.resources import SECRET
 Secrets = dict[str, dict[str, bytes]]
 """The data of each Secret, by name."""
 
-SEED, CA, CERTIFICATE, KEY, CA_KEY, AUTH, TLS = "nkey.seed", "ca.crt", "tls.crt", "tls.key", "ca.key", "auth.conf", "tls.conf"
+SEED, CA, CERTIFICATE, KEY, CA_KEY, AUTH, TLS = (
+    "nkey.seed",
+    "ca.crt",
+    "tls.crt",
+    "tls.key",
+    "ca.key",
+    "auth.conf",
+    "tls.conf",
+)
 AUTHORITY, SERVER = "aim-nats-ca", "aim-nats-server"
 OPERATOR = "operator"
 """A person who also sends again what nobody could read, whoever said it: `aimctl dead retry`. No process of ours has this key."""
@@ -37,7 +45,10 @@ MANAGER = "aimctl"
 @cache
 def permissions() -> dict[str, Permissions]:
     """Of every user, by name: those of the contracts of all services, written to nats_users.json by tests/contract/test_nats.py."""
-    return msgspec.json.decode(resources.files("aim_watcher").joinpath("nats_users.json").read_bytes(), type=dict[str, Permissions])
+    return msgspec.json.decode(
+        resources.files("aim_watcher").joinpath("nats_users.json").read_bytes(),
+        type=dict[str, Permissions],
+    )
 
 
 def of_user(user: str) -> str:
@@ -52,27 +63,64 @@ def names() -> list[str]:
 
 def server_names(namespace: str) -> list[str]:
     """What clients and the other servers of a cluster call the server."""
-    return ["aim-nats", f"aim-nats.{namespace}", f"aim-nats.{namespace}.svc", f"*.aim-nats-headless.{namespace}.svc", "localhost", "127.0.0.1"]
+    return [
+        "aim-nats",
+        f"aim-nats.{namespace}",
+        f"aim-nats.{namespace}.svc",
+        f"*.aim-nats-headless.{namespace}.svc",
+        "localhost",
+        "127.0.0.1",
+    ]
 
 
-def wanted(there: Mapping[str, Mapping[str, bytes]], namespace: str, rotate: Collection[str], now: datetime, *, unattended: bool = False) -> Secrets:
+def wanted(
+    there: Mapping[str, Mapping[str, bytes]],
+    namespace: str,
+    rotate: Collection[str],
+    now: datetime,
+    *,
+    unattended: bool = False,
+) -> Secrets:
     """All Secrets as they have to be, from those that are there. Raises ValueError naming the Secret whose content makes no sense.
 
     `unattended`: what only a person needs is kept where it is there, and not made.
     """
     authority = _authority(there, rotate, now)
-    users = [user for user in permissions() if user != OPERATOR or not unattended or of_user(user) in there]
+    users = [
+        user
+        for user in permissions()
+        if user != OPERATOR or not unattended or of_user(user) in there
+    ]
     seeds = {user: _seed(there.get(of_user(user), {}), user, user in rotate) for user in users}
-    secrets = {of_user(user): {SEED: seed.encode(), CA: authority.certificate} for user, seed in seeds.items()}
-    server = _server(there.get(SERVER, {}), authority, server_names(namespace), not {"server", "ca"}.isdisjoint(rotate), now)
-    auth = auth_conf({user: public_key(seed) for user, seed in seeds.items()}, permissions()).encode()
-    secrets[SERVER] = {AUTH: auth, TLS: tls_conf().encode(), CERTIFICATE: server.certificate, KEY: server.key, CA: authority.certificate}
+    secrets = {
+        of_user(user): {SEED: seed.encode(), CA: authority.certificate}
+        for user, seed in seeds.items()
+    }
+    server = _server(
+        there.get(SERVER, {}),
+        authority,
+        server_names(namespace),
+        not {"server", "ca"}.isdisjoint(rotate),
+        now,
+    )
+    auth = auth_conf(
+        {user: public_key(seed) for user, seed in seeds.items()}, permissions()
+    ).encode()
+    secrets[SERVER] = {
+        AUTH: auth,
+        TLS: tls_conf().encode(),
+        CERTIFICATE: server.certificate,
+        KEY: server.key,
+        CA: authority.certificate,
+    }
     if authority.key and (AUTHORITY in there or not unattended):
         secrets[AUTHORITY] = {CA: authority.certificate, CA_KEY: authority.key}
     return secrets
 
 
-def _authority(there: Mapping[str, Mapping[str, bytes]], rotate: Collection[str], now: datetime) -> Pair:
+def _authority(
+    there: Mapping[str, Mapping[str, bytes]], rotate: Collection[str], now: datetime
+) -> Pair:
     """Without its key where that is kept elsewhere, or by nobody: good until the server needs another certificate."""
     own, server = there.get(AUTHORITY, {}), there.get(SERVER, {})
     if "ca" not in rotate and CA in own and CA_KEY in own:
@@ -89,18 +137,31 @@ def _seed(own: Mapping[str, bytes], user: str, new: bool) -> str:
     try:
         public_key(seed)
     except ValueError as error:
-        raise ValueError(f"{of_user(user)}: {SEED} is {error}; make a new one with --rotate {user}") from error
+        raise ValueError(
+            f"{of_user(user)}: {SEED} is {error}; make a new one with --rotate {user}"
+        ) from error
     return seed
 
 
-def _server(own: Mapping[str, bytes], authority: Pair, names: list[str], new: bool, now: datetime) -> Pair:
+def _server(
+    own: Mapping[str, bytes], authority: Pair, names: list[str], new: bool, now: datetime
+) -> Pair:
     try:
-        if not new and CERTIFICATE in own and KEY in own and serves(own[CERTIFICATE], authority.certificate, names, now):
+        if (
+            not new
+            and CERTIFICATE in own
+            and KEY in own
+            and serves(own[CERTIFICATE], authority.certificate, names, now)
+        ):
             return Pair(own[CERTIFICATE], own[KEY])
     except ValueError as error:
-        raise ValueError(f"{SERVER}: {CERTIFICATE} is no certificate; make a new one with --rotate ca") from error
+        raise ValueError(
+            f"{SERVER}: {CERTIFICATE} is no certificate; make a new one with --rotate ca"
+        ) from error
     if not authority.key:
-        raise ValueError(f"{AUTHORITY} is missing, and {SERVER} needs a new certificate: bring it back, or make a new authority with --rotate ca")
+        raise ValueError(
+            f"{AUTHORITY} is missing, and {SERVER} needs a new certificate: bring it back, or make a new authority with --rotate ca"
+        )
     return make_server(authority, names, now)
 
 
@@ -118,7 +179,9 @@ def data_of(body: Mapping[str, Any]) -> dict[str, bytes]:
     return {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
 
 
-async def complete(cluster: Cluster, namespace: str, rotate: Collection[str] = (), *, unattended: bool = False) -> tuple[Secrets, Secrets]:
+async def complete(
+    cluster: Cluster, namespace: str, rotate: Collection[str] = (), *, unattended: bool = False
+) -> tuple[Secrets, Secrets]:
     """Make or complete the Secrets in a cluster; gives those that were there and those that are wanted.
 
     May be called again whatever happened. Raises ValueError as `wanted` does, and KubeError: AlreadyExists or Conflict where another run wrote first.
@@ -148,7 +211,13 @@ async def _read(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
 
 def outcome(name: str, there: Mapping[str, Mapping[str, bytes]], secrets: Secrets) -> str:
     """What became of a Secret."""
-    return "created" if name not in there else "unchanged" if secrets[name].items() <= there[name].items() else "changed"
+    return (
+        "created"
+        if name not in there
+        else "unchanged"
+        if secrets[name].items() <= there[name].items()
+        else "changed"
+    )
 
 
 def reload_command(namespace: str) -> str:

@@ -29,9 +29,20 @@ def make_authority(now: datetime) -> Pair:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aim-nats-ca")])
     ours = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = x509.CertificateBuilder(
-        name, name, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + AUTHORITY_GOOD_FOR
+        name,
+        name,
+        key.public_key(),
+        x509.random_serial_number(),
+        now - CLOCK_SKEW,
+        now + AUTHORITY_GOOD_FOR,
     ).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    return _signed(builder.add_extension(_usage(signs=True), critical=True).add_extension(ours, critical=False), key, key)
+    return _signed(
+        builder.add_extension(_usage(signs=True), critical=True).add_extension(
+            ours, critical=False
+        ),
+        key,
+        key,
+    )
 
 
 def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
@@ -41,14 +52,25 @@ def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    roles = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    roles = x509.ExtendedKeyUsage(
+        [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    )
     builder = (
-        x509.CertificateBuilder(parent.subject, subject, key.public_key(), x509.random_serial_number(), now - CLOCK_SKEW, now + SERVER_GOOD_FOR)
+        x509.CertificateBuilder(
+            parent.subject,
+            subject,
+            key.public_key(),
+            x509.random_serial_number(),
+            now - CLOCK_SKEW,
+            now + SERVER_GOOD_FOR,
+        )
         .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(roles, critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
     return _signed(builder, key, signer)
 
@@ -57,7 +79,10 @@ def serves(certificate: bytes, authority: bytes, names: list[str], now: datetime
     """Whether it is of this authority, has exactly these names, and is good for a good while yet. Raises ValueError where it is none."""
     found = x509.load_pem_x509_certificate(certificate)
     there = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    if list(there) != [_name(name) for name in names] or found.not_valid_after_utc - now < RENEW_BEFORE:
+    if (
+        list(there) != [_name(name) for name in names]
+        or found.not_valid_after_utc - now < RENEW_BEFORE
+    ):
         return False
     try:
         found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
@@ -66,8 +91,14 @@ def serves(certificate: bytes, authority: bytes, names: list[str], now: datetime
     return True
 
 
-def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey) -> Pair:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+def _signed(
+    builder: x509.CertificateBuilder,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+) -> Pair:
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return Pair(builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), pem)
 
 

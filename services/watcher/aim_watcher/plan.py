@@ -36,16 +36,32 @@ def went_back(newest: tuple[int, int], resource_version: str, epoch: int) -> boo
     return (epoch, int(resource_version)) < newest
 
 
-def plan_listed(known: Known, resource: Resource, items: Iterable[Body], resource_version: str, epoch: int = 0) -> list[Outgoing]:
+def plan_listed(
+    known: Known, resource: Resource, items: Iterable[Body], resource_version: str, epoch: int = 0
+) -> list[Outgoing]:
     """For a snapshot of a whole kind; `known` is what the bus has of that kind."""
     listed = {key_of(item): item for item in items}
     messages: list[Outgoing] = []
     for key, body in listed.items():
         present = living(known, key)
-        if present is None or present.uid != body["metadata"]["uid"] or _is_news(present, body, epoch) or _reads_otherwise(present, body):
+        if (
+            present is None
+            or present.uid != body["metadata"]["uid"]
+            or _is_news(present, body, epoch)
+            or _reads_otherwise(present, body)
+        ):
             messages += _replacing(present, key, body, epoch)
-    messages += (_deleted(key, present, resource_version, epoch) for key, present in _living(known) if key not in listed)
-    return [*messages, KindSynced(kind=resource.kind, resource_version=resource_version, objects=len(listed), epoch=epoch)]
+    messages += (
+        _deleted(key, present, resource_version, epoch)
+        for key, present in _living(known)
+        if key not in listed
+    )
+    return [
+        *messages,
+        KindSynced(
+            kind=resource.kind, resource_version=resource_version, objects=len(listed), epoch=epoch
+        ),
+    ]
 
 
 def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoing]:
@@ -54,13 +70,28 @@ def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoi
     The kind may come back with the very same objects, and readers drop what is not newer than a delete: where something is deleted here, the marker
     begins a new epoch, in which they are published then.
     """
-    gone: list[Outgoing] = [_deleted(key, present, str(present.version), epoch) for key, present in _living(known)]
-    return [*gone, KindSynced(kind=resource.kind, resource_version="", objects=0, installed=False, epoch=epoch + bool(gone))]
+    gone: list[Outgoing] = [
+        _deleted(key, present, str(present.version), epoch) for key, present in _living(known)
+    ]
+    return [
+        *gone,
+        KindSynced(
+            kind=resource.kind,
+            resource_version="",
+            objects=0,
+            installed=False,
+            epoch=epoch + bool(gone),
+        ),
+    ]
 
 
 def plan_outside(known: Known, namespaces: Collection[str], epoch: int = 0) -> list[ObjectMessage]:
     """For objects of namespaces that are watched no longer. As for a kind that is absent: they may come back unchanged."""
-    return [_deleted(key, present, str(present.version), epoch) for key, present in _living(known) if key.namespace not in namespaces]
+    return [
+        _deleted(key, present, str(present.version), epoch)
+        for key, present in _living(known)
+        if key.namespace not in namespaces
+    ]
 
 
 def joined(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> KindSynced:
@@ -80,7 +111,11 @@ def plan_changed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
     """For an object that was added or modified."""
     key = key_of(body)
     present = living(known, key)
-    if present is not None and not _is_news(present, body, epoch) and not _takes_its_place(present, body):
+    if (
+        present is not None
+        and not _is_news(present, body, epoch)
+        and not _takes_its_place(present, body)
+    ):
         return []
     return _replacing(present, key, body, epoch)
 
@@ -102,7 +137,11 @@ def plan_hidden(known: Known, key: Key) -> ObjectMessage:
     """
     present = known.get(key)
     if present is None or present.gone:
-        place = {"name": key.name} if key.namespace is None else {"name": key.name, "namespace": key.namespace}
+        place = (
+            {"name": key.name}
+            if key.namespace is None
+            else {"name": key.name, "namespace": key.namespace}
+        )
         nothing = Published(uid="", version=0, raw=b"{}", seq=0)
         return _deleted(key, nothing, "0", 0, {"kind": key.kind, "metadata": place})
     return ObjectChanged(
@@ -134,7 +173,10 @@ def _is_news(present: Published, body: Body, epoch: int) -> bool:
 
 def _reads_otherwise(present: Published, body: Body) -> bool:
     """On the bus the same version holds something else: it was published by another release, and may hold what must not be there."""
-    return _version(body) == present.version and msgspec.json.encode(publishable(body)[0]) != present.raw
+    return (
+        _version(body) == present.version
+        and msgspec.json.encode(publishable(body)[0]) != present.raw
+    )
 
 
 def _takes_its_place(present: Published, body: Body) -> bool:
@@ -160,7 +202,9 @@ def _replacing(present: Published | None, key: Key, body: Body, epoch: int) -> l
     return [_deleted(key, present, str(present.version), present.epoch), changed]
 
 
-def _deleted(key: Key, present: Published, resource_version: str, epoch: int, body: Body | None = None) -> ObjectDeleted:
+def _deleted(
+    key: Key, present: Published, resource_version: str, epoch: int, body: Body | None = None
+) -> ObjectDeleted:
     return ObjectDeleted(
         kind=key.kind,
         namespace=key.namespace,

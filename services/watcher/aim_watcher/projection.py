@@ -49,7 +49,12 @@ def fold(known: Known, message: ObjectChanged | ObjectDeleted, seq: int) -> Know
         return known.delete(key) if gone and present.gone and seq == present.seq else known
     truncated = message.truncated if isinstance(message, ObjectChanged) else ()
     raw = msgspec.json.encode(message.object)
-    return known.set(key, Published(message.uid, int(message.resource_version), raw, seq, gone, message.epoch, truncated))
+    return known.set(
+        key,
+        Published(
+            message.uid, int(message.resource_version), raw, seq, gone, message.epoch, truncated
+        ),
+    )
 
 
 def living(known: Known, key: Key) -> Published | None:

@@ -10,7 +10,16 @@ Body: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str, ...]
 
 METADATA: Path = ("metadata",)
-IDENTITY = frozenset({("apiVersion",), ("kind",), *((*METADATA, name) for name in ("name", "namespace", "uid", "resourceVersion", "generation"))})
+IDENTITY = frozenset(
+    {
+        ("apiVersion",),
+        ("kind",),
+        *(
+            (*METADATA, name)
+            for name in ("name", "namespace", "uid", "resourceVersion", "generation")
+        ),
+    }
+)
 BULK = 0.5
 DEEPEST = 100
 """Levels of what is published. Every reader has to decode it, with some of its own stack in use, and Python ends at 1,000."""
@@ -41,7 +50,10 @@ def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
     else:
         if not _is_deep(pruned):
             return _bounded(pruned, (HASHES,) if HASHES in pruned else ())
-    return _bounded(_identity(body), tuple(name for name in pruned if name not in {"apiVersion", "kind", "metadata"}))
+    return _bounded(
+        _identity(body),
+        tuple(name for name in pruned if name not in {"apiVersion", "kind", "metadata"}),
+    )
 
 
 def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ...]]:
@@ -66,14 +78,21 @@ def prune(body: Body) -> Body:
 def _is_deep(node: Any) -> bool:
     level = [node]
     for _ in range(DEEPEST):
-        level = [value for each in level for value in (each.values() if isinstance(each, dict) else each) if isinstance(value, dict | list)]
+        level = [
+            value
+            for each in level
+            for value in (each.values() if isinstance(each, dict) else each)
+            if isinstance(value, dict | list)
+        ]
         if not level:
             return False
     return True
 
 
 def _identity(body: Body) -> Body:
-    metadata = {name: body["metadata"][name] for *_, name in sorted(IDENTITY) if name in body["metadata"]}
+    metadata = {
+        name: body["metadata"][name] for *_, name in sorted(IDENTITY) if name in body["metadata"]
+    }
     return {"apiVersion": body.get("apiVersion", ""), "kind": body["kind"], "metadata": metadata}
 
 

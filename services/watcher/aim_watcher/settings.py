@@ -18,14 +18,18 @@ def _names(value: object) -> object:
     names = dict.fromkeys(name for part in value.split(",") if (name := part.strip()))
     for name in names:
         if _NAMESPACE.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is no name of a namespace; write names with commas between them")
+            raise ValueError(
+                f"{name!r} is no name of a namespace; write names with commas between them"
+            )
     return tuple(names)
 
 
 class WatcherSettings(ServiceSettings):
     nats_replicas: int = Field(default=1, ge=1, le=5)
     nats_max_bytes: int = Field(default=1 << 30, ge=1 << 20)  # of AIM_LOG
-    namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()  # served beside the control plane's own; empty: all of the cluster
+    namespaces: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_names)
+    ] = ()  # served beside the control plane's own; empty: all of the cluster
 
     @property
     def scope(self) -> tuple[str, ...]:

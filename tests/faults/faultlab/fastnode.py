@@ -25,7 +25,16 @@ from aimlab.node.jobs import pod_for
 from aimlab.node.machine import ADDRESS, NAME, node_object, node_status
 from aimschema import labels
 from aimschema.discovered import GIB
-from aimschema.resources import CLAIM, GATEWAY, INFERENCE_SERVICE, JOB, POD, ROUTE, STORAGE_CLASS, Resource
+from aimschema.resources import (
+    CLAIM,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    POD,
+    ROUTE,
+    STORAGE_CLASS,
+    Resource,
+)
 from faultlab import fleet
 
 SLOWEST_S = 0.15
@@ -59,8 +68,21 @@ class Truth:
     def remember(self, job: Body, exit_code: int, started_s: float, ended_s: float) -> None:
         """A Job has come to its end, though nobody has been told."""
         metadata = job["metadata"]
-        owner, inputs = metadata["ownerReferences"][0]["uid"], metadata["annotations"].get(labels.ANNOTATION_INPUTS, "")
-        self.runs.append(Run(metadata["namespace"], metadata["name"], owner, inputs, exit_code == 0, started_s, ended_s))
+        owner, inputs = (
+            metadata["ownerReferences"][0]["uid"],
+            metadata["annotations"].get(labels.ANNOTATION_INPUTS, ""),
+        )
+        self.runs.append(
+            Run(
+                metadata["namespace"],
+                metadata["name"],
+                owner,
+                inputs,
+                exit_code == 0,
+                started_s,
+                ended_s,
+            )
+        )
         args = job["spec"]["template"]["spec"]["containers"][0]["args"]
         if exit_code == 0 and args[0] == "fetch":
             self.filled.add(inputs.partition(".")[2])
@@ -75,19 +97,50 @@ def outcome_of(job: Body, truth: Truth, *, flaky: bool) -> tuple[int, str, str]:
         return 0, json.dumps(_answer(container["image"])), ""
     verb, source = container["args"][:2]
     place = (job["metadata"]["namespace"], job["metadata"]["name"])
-    if flaky and verb == "fetch" and source.endswith(f"-{fleet.FLAKY}") and all((run.namespace, run.job) != place for run in truth.runs):
-        return EXIT_AGAIN, "", json.dumps({"event": "result", "outcome": "again", "message": "the connection was reset"})
+    if (
+        flaky
+        and verb == "fetch"
+        and source.endswith(f"-{fleet.FLAKY}")
+        and all((run.namespace, run.job) != place for run in truth.runs)
+    ):
+        return (
+            EXIT_AGAIN,
+            "",
+            json.dumps(
+                {"event": "result", "outcome": "again", "message": "the connection was reset"}
+            ),
+        )
     if source == fleet.GONE_SOURCE:
-        return EXIT_NOT_FOUND, "", json.dumps({"event": "result", "outcome": "not-found", "message": f"{source} is not there"})
-    facts = {"event": "result", "outcome": "done", "message": "done", "bytes": SIZE_BYTES, "revision": "r1"}
-    line = {"event": "progress", "phase": "downloading", "bytes": SIZE_BYTES // 2, "total": SIZE_BYTES, "rate": 1e9}
+        return (
+            EXIT_NOT_FOUND,
+            "",
+            json.dumps(
+                {"event": "result", "outcome": "not-found", "message": f"{source} is not there"}
+            ),
+        )
+    facts = {
+        "event": "result",
+        "outcome": "done",
+        "message": "done",
+        "bytes": SIZE_BYTES,
+        "revision": "r1",
+    }
+    line = {
+        "event": "progress",
+        "phase": "downloading",
+        "bytes": SIZE_BYTES // 2,
+        "total": SIZE_BYTES,
+        "rate": 1e9,
+    }
     return 0, f"{json.dumps(line)}\n{json.dumps(facts)}\n", json.dumps(facts)
 
 
 class FastNode:
     """Use as a context. `flaky`: the first download of one source fails."""
 
-    def __init__(self, api: ApiServer, cluster: Cluster, rng: random.Random, *, flaky: bool = False) -> None:
+    def __init__(
+        self, api: ApiServer, cluster: Cluster, rng: random.Random, *, flaky: bool = False
+    ) -> None:
         self.truth = Truth()
         self._api = api
         self._cluster = cluster
@@ -125,7 +178,12 @@ class FastNode:
     async def _make_gateway(self) -> None:
         spec = {"gatewayClassName": "fast", "listeners": [fleet.LISTENER]}
         name, namespace = fleet.GATEWAY, fleet.GATEWAY_NAMESPACE
-        body = {"apiVersion": GATEWAY.api_version, "kind": GATEWAY.kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+        body = {
+            "apiVersion": GATEWAY.api_version,
+            "kind": GATEWAY.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        }
         await self._cluster.create(body)
         status = {"status": {"addresses": [{"type": "Hostname", "value": "gateway.test"}]}}
         await self._cluster.merge_patch(GATEWAY, namespace, name, status, subresource="status")
@@ -134,10 +192,16 @@ class FastNode:
         """Called by the store after every change, before the writer goes on."""
         body = change.entry.obj
         new_spec = change.type == "ADDED" or (
-            change.previous is not None and change.previous.obj["metadata"].get("generation") != body["metadata"].get("generation")
+            change.previous is not None
+            and change.previous.obj["metadata"].get("generation")
+            != body["metadata"].get("generation")
         )
         if key == ("", "pods") and change.type == "MODIFIED" and is_going(body):
-            self._start(self._cluster.delete(POD, body["metadata"]["namespace"], body["metadata"]["name"], grace_period_s=0))
+            self._start(
+                self._cluster.delete(
+                    POD, body["metadata"]["namespace"], body["metadata"]["name"], grace_period_s=0
+                )
+            )
         if change.type == "DELETED" or not new_spec or is_going(body):
             return
         match key[1]:
@@ -166,11 +230,15 @@ class FastNode:
     async def _pause(self) -> None:
         await asyncio.sleep(self._rng.uniform(0.0, SLOWEST_S))
 
-    async def _patch(self, resource: Resource, body: Body, patch: Body, subresource: str | None = None) -> Body:
+    async def _patch(
+        self, resource: Resource, body: Body, patch: Body, subresource: str | None = None
+    ) -> Body:
         """Of this very object, not of a successor."""
         metadata = body["metadata"]
         guarded = patch | {"metadata": patch.get("metadata", {}) | {"uid": metadata["uid"]}}
-        return await self._cluster.merge_patch(resource, metadata.get("namespace"), metadata["name"], guarded, subresource=subresource)
+        return await self._cluster.merge_patch(
+            resource, metadata.get("namespace"), metadata["name"], guarded, subresource=subresource
+        )
 
     def _now(self) -> str:
         return stamp(self._api.cluster.now())
@@ -187,16 +255,39 @@ class FastNode:
         await self._patch(
             POD,
             made,
-            {"status": {"phase": "Running", "containerStatuses": [_container(container, {"running": {"startedAt": self._now()}})]}},
+            {
+                "status": {
+                    "phase": "Running",
+                    "containerStatuses": [
+                        _container(container, {"running": {"startedAt": self._now()}})
+                    ],
+                }
+            },
             "status",
         )
         await self._pause()
-        if self._api.cluster.store.collections["", "pods"].get(made["metadata"]["namespace"], made["metadata"]["name"]) is None:
+        if (
+            self._api.cluster.store.collections["", "pods"].get(
+                made["metadata"]["namespace"], made["metadata"]["name"]
+            )
+            is None
+        ):
             return  # killed before it came to its end
         self.truth.remember(job, exit_code, started_s, self._api.cluster.now().timestamp())
-        times = {"startedAt": self._now(), "finishedAt": self._now(), "reason": "Completed" if exit_code == 0 else "Error"}
-        ended = _container(container, {"terminated": {"exitCode": exit_code, "message": message, **times}})
-        pod_status = {"status": {"phase": "Succeeded" if exit_code == 0 else "Failed", "containerStatuses": [ended]}}
+        times = {
+            "startedAt": self._now(),
+            "finishedAt": self._now(),
+            "reason": "Completed" if exit_code == 0 else "Error",
+        }
+        ended = _container(
+            container, {"terminated": {"exitCode": exit_code, "message": message, **times}}
+        )
+        pod_status = {
+            "status": {
+                "phase": "Succeeded" if exit_code == 0 else "Failed",
+                "containerStatuses": [ended],
+            }
+        }
         await self._pause()
         if self._rng.random() < 0.3:  # (the Job's last word may come before its pod's)
             await self._finish(job, succeeded=exit_code == 0)
@@ -212,48 +303,110 @@ class FastNode:
             if succeeded
             else ("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
         )
-        condition = dict(zip(("type", "reason", "message"), said, strict=True)) | {"status": "True"} | since
+        condition = (
+            dict(zip(("type", "reason", "message"), said, strict=True)) | {"status": "True"} | since
+        )
         ended = {"succeeded": 1, "completionTime": self._now()} if succeeded else {"failed": 1}
-        await self._patch(JOB, job, {"status": {"startTime": self._now(), "conditions": [condition], **ended}}, "status")
+        await self._patch(
+            JOB,
+            job,
+            {"status": {"startTime": self._now(), "conditions": [condition], **ended}},
+            "status",
+        )
 
     async def _bind(self, claim: Body) -> None:
         await self._pause()
         name = claim["spec"].get("storageClassName") or "lab"
         if all(name != known["metadata"]["name"] for known in STORAGE_CLASSES):
             return  # it stays Pending, as in a cluster
-        await self._patch(CLAIM, claim, {"spec": {"storageClassName": name, "volumeName": f"pvc-{claim['metadata']['uid']}"}})
+        await self._patch(
+            CLAIM,
+            claim,
+            {"spec": {"storageClassName": name, "volumeName": f"pvc-{claim['metadata']['uid']}"}},
+        )
         await self._pause()
         capacity = claim["spec"]["resources"]["requests"]
-        await self._patch(CLAIM, claim, {"status": {"phase": "Bound", "accessModes": claim["spec"]["accessModes"], "capacity": capacity}}, "status")
+        await self._patch(
+            CLAIM,
+            claim,
+            {
+                "status": {
+                    "phase": "Bound",
+                    "accessModes": claim["spec"]["accessModes"],
+                    "capacity": capacity,
+                }
+            },
+            "status",
+        )
 
     async def _serve(self, isvc: Body) -> None:
         await self._pause()
-        wanted = 0 if isvc["metadata"].get("annotations", {}).get(labels.KSERVE_STOP) == "true" else replicas_of(isvc)
+        wanted = (
+            0
+            if isvc["metadata"].get("annotations", {}).get(labels.KSERVE_STOP) == "true"
+            else replicas_of(isvc)
+        )
         for number in range(wanted):
             await self._start_predictor(isvc, number)
         metadata = isvc["metadata"]
-        pods = await self._cluster.list(POD, metadata["namespace"], label_selector=f"{labels.KSERVE_ISVC_LABEL}={metadata['name']}")
+        pods = await self._cluster.list(
+            POD,
+            metadata["namespace"],
+            label_selector=f"{labels.KSERVE_ISVC_LABEL}={metadata['name']}",
+        )
         for pod in pods.items:
             if int(pod["metadata"]["name"].rpartition("-")[2]) >= wanted:
-                await self._cluster.delete(POD, metadata["namespace"], pod["metadata"]["name"], uid=pod["metadata"]["uid"], grace_period_s=0)
+                await self._cluster.delete(
+                    POD,
+                    metadata["namespace"],
+                    pod["metadata"]["name"],
+                    uid=pod["metadata"]["uid"],
+                    grace_period_s=0,
+                )
         await self._pause()
-        ready = {"type": "Ready", "status": "True" if wanted else "False", "lastTransitionTime": self._now()} | (
-            {} if wanted else {"reason": "Stopped"}
-        )
+        ready = {
+            "type": "Ready",
+            "status": "True" if wanted else "False",
+            "lastTransitionTime": self._now(),
+        } | ({} if wanted else {"reason": "Stopped"})
         await self._patch(INFERENCE_SERVICE, isvc, {"status": {"conditions": [ready]}}, "status")
 
     async def _start_predictor(self, isvc: Body, number: int) -> None:
         metadata = isvc["metadata"]
-        own = {"name": f"{metadata['name']}-predictor-{number}", "namespace": metadata["namespace"], "ownerReferences": [owner_reference(isvc)]}
+        own = {
+            "name": f"{metadata['name']}-predictor-{number}",
+            "namespace": metadata["namespace"],
+            "ownerReferences": [owner_reference(isvc)],
+        }
         named = metadata["labels"] | {labels.KSERVE_ISVC_LABEL: metadata["name"]}
         spec = {"nodeName": NAME, "containers": isvc["spec"]["predictor"]["containers"]}
         try:
-            pod = await self._cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": own | {"labels": named}, "spec": spec})
+            pod = await self._cluster.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": own | {"labels": named},
+                    "spec": spec,
+                }
+            )
         except AlreadyExists:
             return
-        running = _container("kserve-container", {"running": {"startedAt": self._now()}}) | {"ready": True}
+        running = _container("kserve-container", {"running": {"startedAt": self._now()}}) | {
+            "ready": True
+        }
         conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": self._now()}]
-        await self._patch(POD, pod, {"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [running]}}, "status")
+        await self._patch(
+            POD,
+            pod,
+            {
+                "status": {
+                    "phase": "Running",
+                    "conditions": conditions,
+                    "containerStatuses": [running],
+                }
+            },
+            "status",
+        )
 
     async def _accept(self, route: Body) -> None:
         await self._pause()
@@ -268,12 +421,20 @@ class FastNode:
             }
             for kind in ("Accepted", "ResolvedRefs")
         ]
-        parent = {"parentRef": route["spec"]["parentRefs"][0], "controllerName": "fast.test/gateway", "conditions": conditions}
+        parent = {
+            "parentRef": route["spec"]["parentRefs"][0],
+            "controllerName": "fast.test/gateway",
+            "conditions": conditions,
+        }
         await self._patch(ROUTE, route, {"status": {"parents": [parent]}}, "status")
 
     async def _log(self, request: web.Request) -> web.Response:
         text = self._logs.get((request.match_info["namespace"], request.match_info["pod"]))
-        return web.Response(status=404, text="no such log") if text is None else web.Response(text=text)
+        return (
+            web.Response(status=404, text="no such log")
+            if text is None
+            else web.Response(text=text)
+        )
 
 
 def _container(name: str, state: Body) -> Body:
@@ -283,7 +444,22 @@ def _container(name: str, state: Body) -> Body:
 def _answer(image: str) -> list[Body]:
     """What `dry-run --format=json` of an image prints."""
     model = fleet.model_of_image(image)
-    metadata = {"engine": "vllm", "gpu": "MI300X", "precision": "fp16", "gpu_count": 1, "metric": "latency"}
-    profile = {"model": f"org/model-{model}", "quantized_model": "", "metadata": metadata, "engine_args": {"dtype": "float16"}, "env_vars": {"A": 1}}
-    models = [{"name": source.partition("://")[2], "source": source, "size_gb": size_gib} for source, size_gib in fleet.sources_of(model)]
+    metadata = {
+        "engine": "vllm",
+        "gpu": "MI300X",
+        "precision": "fp16",
+        "gpu_count": 1,
+        "metric": "latency",
+    }
+    profile = {
+        "model": f"org/model-{model}",
+        "quantized_model": "",
+        "metadata": metadata,
+        "engine_args": {"dtype": "float16"},
+        "env_vars": {"A": 1},
+    }
+    models = [
+        {"name": source.partition("://")[2], "source": source, "size_gb": size_gib}
+        for source, size_gib in fleet.sources_of(model)
+    ]
     return [{"filename": "profile.yaml", "profile": profile, "models": models}]

@@ -83,7 +83,9 @@ async def nats_wipe(world: World, rng: random.Random, *, streams: tuple[str, ...
     await world.wipe_nats(*streams)
 
 
-async def api(world: World, rng: random.Random, *, how: Misbehaviour, window_s: tuple[float, float]) -> None:
+async def api(
+    world: World, rng: random.Random, *, how: Misbehaviour, window_s: tuple[float, float]
+) -> None:
     await asyncio.sleep(rng.uniform(0.0, 1.5))
     await world.proxy.misbehave(how, rng.uniform(*window_s))
 
@@ -99,7 +101,9 @@ API = {
     "lost-answers": Misbehaviour(lost=0.4),
 }
 """What the API server does for a while."""
-ALL_AT_ONCE = Misbehaviour(refused=0.3, statuses=(429, 500, 503), lost=0.2, delay_s=0.05, cut_every_s=0.3)
+ALL_AT_ONCE = Misbehaviour(
+    refused=0.3, statuses=(429, 500, 503), lost=0.2, delay_s=0.05, cut_every_s=0.3
+)
 
 QUICK = {
     "kill": Fault(partial(kill, services=SERVICES, times=1), over_s=6.0),
@@ -113,7 +117,10 @@ QUICK = {
 """For `make test`: every family, in seconds."""
 
 THOROUGH = {
-    **{f"kill-{service}": Fault(partial(kill, services=(service,), times=4), over_s=16.0) for service in SERVICES},
+    **{
+        f"kill-{service}": Fault(partial(kill, services=(service,), times=4), over_s=16.0)
+        for service in SERVICES
+    },
     "kill-any": Fault(partial(kill, services=SERVICES, times=2), over_s=24.0),
     "kill-all": Fault(kill_all),
     "nats-restart": Fault(partial(nats_restart, times=4, crash=False), over_s=6.0),
@@ -122,7 +129,10 @@ THOROUGH = {
     "nats-wipe": Fault(nats_wipe),
     "nats-log-lost": Fault(partial(nats_wipe, streams=("AIM_LOG",))),
     "nats-state-lost": Fault(partial(nats_wipe, streams=("AIM_STATE",))),
-    **{f"api-{name}": Fault(partial(api, how=how, window_s=(3.0, 15.0)), over_s=6.0) for name, how in API.items()},
+    **{
+        f"api-{name}": Fault(partial(api, how=how, window_s=(3.0, 15.0)), over_s=6.0)
+        for name, how in API.items()
+    },
     "bus-unruly": Fault(None, unruly=True),
 }
 """For `make faults`."""

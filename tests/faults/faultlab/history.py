@@ -9,7 +9,18 @@ from functools import partial
 from aimlab.kinds import Body, owner_reference, stamp
 from aimlab.node.claims import STORAGE_CLASSES
 from aimschema import labels
-from aimschema.resources import CLAIM, GATEWAY, INFERENCE_SERVICE, JOB, NAMESPACE, POD, ROUTE, SERVICE, Key, key_of
+from aimschema.resources import (
+    CLAIM,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    NAMESPACE,
+    POD,
+    ROUTE,
+    SERVICE,
+    Key,
+    key_of,
+)
 from aimservice.projection import written
 from faultlab import fleet
 from faultlab.chance import chance
@@ -55,7 +66,10 @@ class History:
         self._edits = fleet.edits(size)
         self.to_create = [body for body in fleet.manifests(size) if body["kind"] != NAMESPACE.kind]
         self.cluster.changed = self.bus.publish
-        self.processes = [Process(service, self.bus, self.cluster, self.clock, self._logs) for service in services()]
+        self.processes = [
+            Process(service, self.bus, self.cluster, self.clock, self._logs)
+            for service in services()
+        ]
         for body in (*STORAGE_CLASSES, _gateway()):
             self.cluster.create(body)
         for marker in synced(ALL_KINDS):
@@ -73,7 +87,9 @@ class History:
         while possible := self._possible():
             self.steps += 1
             if self.steps > MOST_STEPS:
-                raise AssertionError(f"it does not come to rest: {len(possible)} steps are still possible after {self.steps}")
+                raise AssertionError(
+                    f"it does not come to rest: {len(possible)} steps are still possible after {self.steps}"
+                )
             disturbance = due.get(self.steps)
             if disturbance is not None:
                 self._disturb(disturbance)
@@ -101,7 +117,11 @@ class History:
 
     def _wait(self) -> list[Callable[[], object]]:
         """Nothing to do now: let the next timer run out, if it is not too far off (caches are marked as used every hour, for ever)."""
-        times = [(at, number, key) for number, process in enumerate(self.processes) for key, at in process.timers.items()]
+        times = [
+            (at, number, key)
+            for number, process in enumerate(self.processes)
+            for key, at in process.timers.items()
+        ]
         if not times:
             return []
         at, number, key = min(times, key=lambda time: (time[0], time[1], str(time[2])))
@@ -163,10 +183,23 @@ class History:
         steps: list[Callable[[], object]] = []
         for claim in self._moving(CLAIM.kind):
             if "volumeName" not in claim["spec"]:
-                steps.append(partial(self.cluster.patch, claim, spec={"storageClassName": "lab", "volumeName": f"pvc-{claim['metadata']['uid']}"}))
+                steps.append(
+                    partial(
+                        self.cluster.patch,
+                        claim,
+                        spec={
+                            "storageClassName": "lab",
+                            "volumeName": f"pvc-{claim['metadata']['uid']}",
+                        },
+                    )
+                )
             elif claim.get("status", {}).get("phase") != "Bound":
                 steps.append(partial(self.cluster.patch, claim, status={"phase": "Bound"}))
-        steps += [partial(self._job_step, job) for job in self._moving(JOB.kind) if "conditions" not in job.get("status", {})]
+        steps += [
+            partial(self._job_step, job)
+            for job in self._moving(JOB.kind)
+            if "conditions" not in job.get("status", {})
+        ]
         for isvc in self._moving(INFERENCE_SERVICE.kind):
             if isvc.get("status", {}).get("observed") != isvc["metadata"]["generation"]:
                 steps.append(partial(self._serve, isvc))
@@ -180,38 +213,99 @@ class History:
 
     def _job_step(self, job: Body) -> None:
         """No pod yet, running, ended, said so."""
-        pod = next((pod for pod in self.cluster.of(POD.kind) if pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]), None)
+        pod = next(
+            (
+                pod
+                for pod in self.cluster.of(POD.kind)
+                if pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+            ),
+            None,
+        )
         container = job["spec"]["template"]["spec"]["containers"][0]["name"]
         if pod is None:
-            own = {"name": f"{job['metadata']['name']}-pod", "namespace": job["metadata"]["namespace"], "ownerReferences": [owner_reference(job)]}
+            own = {
+                "name": f"{job['metadata']['name']}-pod",
+                "namespace": job["metadata"]["namespace"],
+                "ownerReferences": [owner_reference(job)],
+            }
             metadata = own | {"labels": job["spec"]["template"]["metadata"]["labels"]}
             status = {"phase": "Running", "startedAt": self.clock.now.timestamp()}
-            self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": status})
+            self.cluster.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": metadata,
+                    "spec": {},
+                    "status": status,
+                }
+            )
         elif pod["status"]["phase"] == "Running":
             exit_code, log, message = self.outcome(job, self.truth)
             self._logs[key_of(pod)] = log
-            self.truth.remember(job, exit_code, pod["status"]["startedAt"], self.clock.now.timestamp())
-            ended = [{"name": container, "state": {"terminated": {"exitCode": exit_code, "message": message}}}]
-            self.cluster.patch(pod, status={"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": ended})
+            self.truth.remember(
+                job, exit_code, pod["status"]["startedAt"], self.clock.now.timestamp()
+            )
+            ended = [
+                {
+                    "name": container,
+                    "state": {"terminated": {"exitCode": exit_code, "message": message}},
+                }
+            ]
+            self.cluster.patch(
+                pod,
+                status={
+                    "phase": "Failed" if exit_code else "Succeeded",
+                    "containerStatuses": ended,
+                },
+            )
         else:
             kind = "Complete" if pod["status"]["phase"] == "Succeeded" else "Failed"
-            condition = {"type": kind, "status": "True", "reason": kind, "message": "", "lastTransitionTime": stamp(self.clock.now)}
+            condition = {
+                "type": kind,
+                "status": "True",
+                "reason": kind,
+                "message": "",
+                "lastTransitionTime": stamp(self.clock.now),
+            }
             self.cluster.patch(job, status={"conditions": [condition]})
 
     def _serve(self, isvc: Body) -> None:
         metadata, predictor = isvc["metadata"], isvc["spec"]["predictor"]
         for number in range(int(predictor["minReplicas"])):
-            own = {"name": f"{metadata['name']}-predictor-{number}", "namespace": metadata["namespace"], "ownerReferences": [owner_reference(isvc)]}
-            named = own | {"labels": metadata["labels"] | {labels.KSERVE_ISVC_LABEL: metadata["name"]}}
+            own = {
+                "name": f"{metadata['name']}-predictor-{number}",
+                "namespace": metadata["namespace"],
+                "ownerReferences": [owner_reference(isvc)],
+            }
+            named = own | {
+                "labels": metadata["labels"] | {labels.KSERVE_ISVC_LABEL: metadata["name"]}
+            }
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
             if Key(POD.kind, named["namespace"], named["name"]) not in self.cluster.objects:
-                self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": {}, "status": status})
+                self.cluster.create(
+                    {
+                        "apiVersion": "v1",
+                        "kind": "Pod",
+                        "metadata": named,
+                        "spec": {},
+                        "status": status,
+                    }
+                )
         ready = "True" if predictor["minReplicas"] else "False"
-        self.cluster.patch(isvc, status={"observed": metadata["generation"], "conditions": [{"type": "Ready", "status": ready}]})
+        self.cluster.patch(
+            isvc,
+            status={
+                "observed": metadata["generation"],
+                "conditions": [{"type": "Ready", "status": ready}],
+            },
+        )
 
     def _accept(self, route: Body) -> None:
         generation = route["metadata"]["generation"]
-        conditions = [{"type": kind, "status": "True", "reason": kind, "observedGeneration": generation} for kind in ("Accepted", "ResolvedRefs")]
+        conditions = [
+            {"type": kind, "status": "True", "reason": kind, "observedGeneration": generation}
+            for kind in ("Accepted", "ResolvedRefs")
+        ]
         parents = [{"parentRef": route["spec"]["parentRefs"][0], "conditions": conditions}]
         self.cluster.patch(route, status={"observed": generation, "parents": parents})
 
@@ -220,4 +314,10 @@ def _gateway() -> Body:
     metadata = {"name": fleet.GATEWAY, "namespace": fleet.GATEWAY_NAMESPACE}
     status = {"addresses": [{"type": "Hostname", "value": "gateway.test"}]}
     spec = {"listeners": [fleet.LISTENER]}
-    return {"apiVersion": GATEWAY.api_version, "kind": GATEWAY.kind, "metadata": metadata, "spec": spec, "status": status}
+    return {
+        "apiVersion": GATEWAY.api_version,
+        "kind": GATEWAY.kind,
+        "metadata": metadata,
+        "spec": spec,
+        "status": status,
+    }

@@ -12,7 +12,16 @@ from typing import Any
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.store import Change, CollectionKey
 from aimschema import labels, names, reasons
-from aimschema.resources import AIM_GROUP, CACHE, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE, TEMPLATE, Resource
+from aimschema.resources import (
+    AIM_GROUP,
+    CACHE,
+    CLAIM,
+    CONFIG_MAP,
+    INFERENCE_SERVICE,
+    ROUTE,
+    TEMPLATE,
+    Resource,
+)
 from faultlab import fleet
 from faultlab.fastnode import Truth
 
@@ -94,12 +103,17 @@ def judge(before: Body | None, after: Body, get: Get, truth: Truth) -> list[str]
     """Everything that is wrong with a version, in words."""
     metadata = after["metadata"]
     where = f"{after['kind']} {metadata.get('namespace', '-')}/{metadata['name']}, version {metadata['resourceVersion']}"
-    return [f"{where}: {problem}" for problem in (*_order(before, after), *_words(after), *_untrue(after, get, truth))]
+    return [
+        f"{where}: {problem}"
+        for problem in (*_order(before, after), *_words(after), *_untrue(after, get, truth))
+    ]
 
 
 def _untrue(body: Body, get: Get, truth: Truth) -> Iterator[str]:
     """What a status says that is not so at this moment."""
-    claims = {kind for kind, condition in _conditions(body).items() if condition["status"] == "True"}
+    claims = {
+        kind for kind, condition in _conditions(body).items() if condition["status"] == "True"
+    }
     namespace, name = body["metadata"].get("namespace", ""), body["metadata"]["name"]
     match body["kind"]:
         case "AIMServiceTemplate" if reasons.DISCOVERED in claims:
@@ -128,19 +142,36 @@ def _not_filled(cache: Body, get: Get, truth: Truth) -> Iterator[str]:
 
 
 def _service_untrue(service: Body, claims: set[str], get: Get, truth: Truth) -> Iterator[str]:
-    conditions, namespace, name = _conditions(service), service["metadata"]["namespace"], service["metadata"]["name"]
-    if reasons.RESOLVED in claims and get(TEMPLATE, namespace, service["spec"]["templateRef"]) is None:
+    conditions, namespace, name = (
+        _conditions(service),
+        service["metadata"]["namespace"],
+        service["metadata"]["name"],
+    )
+    if (
+        reasons.RESOLVED in claims
+        and get(TEMPLATE, namespace, service["spec"]["templateRef"]) is None
+    ):
         yield "Resolved, but there is no such template"
-    if reasons.CACHE_READY in claims and conditions[reasons.CACHE_READY]["reason"] == reasons.CACHE_WARM_REASON:
+    if (
+        reasons.CACHE_READY in claims
+        and conditions[reasons.CACHE_READY]["reason"] == reasons.CACHE_WARM_REASON
+    ):
         for source, _ in fleet.sources_of(fleet.model_of_name(service["spec"]["model"])):
             cache = get(CACHE, namespace, names.cache_for(source))
-            missing = [f"there is no cache of {source}"] if cache is None else list(_not_filled(cache, get, truth))
+            missing = (
+                [f"there is no cache of {source}"]
+                if cache is None
+                else list(_not_filled(cache, get, truth))
+            )
             yield from (f"CacheReady, but {why}" for why in missing)
     if reasons.RUNTIME_READY in claims and service["spec"].get("replicas", 1) > 0:
         isvc = get(INFERENCE_SERVICE, namespace, name)
         if isvc is None or _conditions(isvc).get(reasons.READY, {}).get("status") != "True":
             yield "RuntimeReady, but the InferenceService is not Ready"
-    if reasons.ROUTING_READY in claims and conditions[reasons.ROUTING_READY]["reason"] == reasons.ROUTE_READY:
+    if (
+        reasons.ROUTING_READY in claims
+        and conditions[reasons.ROUTING_READY]["reason"] == reasons.ROUTE_READY
+    ):
         route = get(ROUTE, namespace, name)
         if not (route or {}).get("status", {}).get("parents"):
             yield "RoutingReady, but no gateway has accepted the route"
@@ -177,12 +208,19 @@ def moved_back(before: Body | None, after: Body) -> Iterator[str]:
         old, new = olds[kind], news[kind]
         if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
             yield f"observedGeneration of {kind} went from {old['observedGeneration']} to {new.get('observedGeneration')}"
-        if new["status"] == old["status"] and new["lastTransitionTime"] != old["lastTransitionTime"]:
+        if (
+            new["status"] == old["status"]
+            and new["lastTransitionTime"] != old["lastTransitionTime"]
+        ):
             yield f"lastTransitionTime of {kind} moved, but its status stayed {new['status']}"
 
 
 def _taken_back(kind: str, old: Body, new: Body) -> Iterator[str]:
-    if old["status"] == "True" and new["status"] != "True" and old["reason"] not in OF_WHAT_IS_ABSENT:
+    if (
+        old["status"] == "True"
+        and new["status"] != "True"
+        and old["reason"] not in OF_WHAT_IS_ABSENT
+    ):
         yield f"{kind} was True ({old['reason']}) and is {new['status']} ({new['reason']}: {new.get('message', '')})"
 
 
@@ -212,4 +250,7 @@ def contradictions(body: Body) -> Iterator[str]:
 
 
 def _conditions(body: Body) -> dict[str, Body]:
-    return {condition["type"]: condition for condition in (body.get("status") or {}).get("conditions") or ()}
+    return {
+        condition["type"]: condition
+        for condition in (body.get("status") or {}).get("conditions") or ()
+    }

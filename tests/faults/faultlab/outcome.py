@@ -6,14 +6,34 @@ from collections.abc import Iterable
 from typing import Any
 
 from aimschema import labels
-from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, JOB, MODEL, POD, ROUTE, SERVICE, TEMPLATE
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG_MAP,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+)
 from faultlab.fastnode import Run
 
 Body = dict[str, Any]
 State = dict[str, Any]
 FIRST_RETRY_S = 30.0
 COMPARED = (MODEL, TEMPLATE, SERVICE, CACHE, JOB, POD, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE)
-NOT_COMPARED = frozenset({"uid", "resourceVersion", "managedFields", "generation", "observedGeneration", "creationTimestamp"})
+NOT_COMPARED = frozenset(
+    {
+        "uid",
+        "resourceVersion",
+        "managedFields",
+        "generation",
+        "observedGeneration",
+        "creationTimestamp",
+    }
+)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _TRY = re.compile(r"try \d+")
 """How often a registry was asked depends on how long a run takes; how often a Job was run, `wrong_runs` says."""
@@ -32,7 +52,17 @@ def _unasked(body: Body) -> Body:
     metadata = body["metadata"]
     if body["kind"] != CACHE.kind:
         return body
-    return {**body, "metadata": {**metadata, "labels": {name: value for name, value in metadata["labels"].items() if name != labels.LABEL_MODEL}}}
+    return {
+        **body,
+        "metadata": {
+            **metadata,
+            "labels": {
+                name: value
+                for name, value in metadata["labels"].items()
+                if name != labels.LABEL_MODEL
+            },
+        },
+    }
 
 
 def _name(body: Body) -> str:
@@ -41,11 +71,15 @@ def _name(body: Body) -> str:
 
 def _plain(value: Any, known: dict[str, str]) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(part, known) for name, part in value.items() if name not in NOT_COMPARED}
+        return {
+            name: _plain(part, known) for name, part in value.items() if name not in NOT_COMPARED
+        }
     if isinstance(value, list):
         parts = [_plain(part, known) for part in value]
         return (
-            sorted(parts, key=lambda part: str(part["type"])) if parts and all(isinstance(part, dict) and "type" in part for part in parts) else parts
+            sorted(parts, key=lambda part: str(part["type"]))
+            if parts and all(isinstance(part, dict) and "type" in part for part in parts)
+            else parts
         )
     if isinstance(value, str):
         named = _UID.sub(lambda found: known.get(found[0], f"unknown {found[0]}"), value)
@@ -64,10 +98,22 @@ def differences(expected: State, found: State) -> list[str]:
 
 def _differing(path: str, expected: Any, found: Any) -> list[str]:
     if isinstance(expected, dict) and isinstance(found, dict):
-        return [text for key in sorted(expected.keys() | found.keys()) for text in _differing(f"{path}.{key}", expected.get(key), found.get(key))]
+        return [
+            text
+            for key in sorted(expected.keys() | found.keys())
+            for text in _differing(f"{path}.{key}", expected.get(key), found.get(key))
+        ]
     if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        return [text for i, (one, other) in enumerate(zip(expected, found, strict=True)) for text in _differing(f"{path}[{i}]", one, other)]
-    return [] if expected == found else [f"{path} should be {json.dumps(expected)[:200]}, is {json.dumps(found)[:200]}"]
+        return [
+            text
+            for i, (one, other) in enumerate(zip(expected, found, strict=True))
+            for text in _differing(f"{path}[{i}]", one, other)
+        ]
+    return (
+        []
+        if expected == found
+        else [f"{path} should be {json.dumps(expected)[:200]}, is {json.dumps(found)[:200]}"]
+    )
 
 
 def wrong_runs(runs: Iterable[Run]) -> list[str]:
@@ -78,10 +124,14 @@ def wrong_runs(runs: Iterable[Run]) -> list[str]:
     for run in runs:
         key = (run.namespace, run.job, run.owner, run.inputs)
         if key in succeeded:
-            said.append(f"Job {run.namespace}/{run.job} ran again, though it had succeeded for the inputs {run.inputs or 'in its name'}")
+            said.append(
+                f"Job {run.namespace}/{run.job} ran again, though it had succeeded for the inputs {run.inputs or 'in its name'}"
+            )
         waited_s = run.started_s - failed_at_s.get(key, float("-inf"))
         if waited_s < FIRST_RETRY_S - 1.0:  # (times on objects are whole seconds)
-            said.append(f"Job {run.namespace}/{run.job} was tried again {waited_s:.1f} s after it had failed")
+            said.append(
+                f"Job {run.namespace}/{run.job} was tried again {waited_s:.1f} s after it had failed"
+            )
         if run.succeeded:
             succeeded.add(key)
         else:
@@ -91,4 +141,6 @@ def wrong_runs(runs: Iterable[Run]) -> list[str]:
 
 def all_running(state: State) -> bool:
     services = [body for name, body in state.items() if name.startswith(f"{SERVICE.kind} ")]
-    return bool(services) and all(body.get("status", {}).get("status") == "Running" for body in services)
+    return bool(services) and all(
+        body.get("status", {}).get("status") == "Running" for body in services
+    )

@@ -9,7 +9,18 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 
-HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding", "host", "te", "upgrade"})
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "content-length",
+        "content-encoding",
+        "host",
+        "te",
+        "upgrade",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +74,17 @@ class Proxy:
     async def __aenter__(self) -> "Proxy":
         self._over.set()
         connector = TCPConnector(limit=0, ssl=self._trusts or True)
-        self._session = ClientSession(connector=connector, timeout=ClientTimeout(total=None), trust_env=False, auto_decompress=False)
+        self._session = ClientSession(
+            connector=connector,
+            timeout=ClientTimeout(total=None),
+            trust_env=False,
+            auto_decompress=False,
+        )
         app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
@@ -115,16 +133,33 @@ class Proxy:
             return _refusal(self._rng.choice(how.statuses))
         if how.pages_only and "sendInitialEvents" in request.query:
             return _refusal(422)
-        return await self._pass_on(request, body, lost=request.method != "GET" and self._rng.random() < how.lost)
+        return await self._pass_on(
+            request, body, lost=request.method != "GET" and self._rng.random() < how.lost
+        )
 
-    async def _pass_on(self, request: web.Request, body: bytes, *, lost: bool) -> web.StreamResponse:
+    async def _pass_on(
+        self, request: web.Request, body: bytes, *, lost: bool
+    ) -> web.StreamResponse:
         assert self._session is not None
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP
+        }
         try:
-            async with self._session.request(request.method, f"{self._upstream}{request.rel_url}", data=body or None, headers=headers) as answer:
-                passed = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
+            async with self._session.request(
+                request.method,
+                f"{self._upstream}{request.rel_url}",
+                data=body or None,
+                headers=headers,
+            ) as answer:
+                passed = {
+                    name: value
+                    for name, value in answer.headers.items()
+                    if name.lower() not in HOP_BY_HOP
+                }
                 if "watch" in request.query or "follow" in request.query:
-                    return await self._stream(request, web.StreamResponse(status=answer.status, headers=passed), answer)
+                    return await self._stream(
+                        request, web.StreamResponse(status=answer.status, headers=passed), answer
+                    )
                 whole = await answer.read()
         except ClientError:
             return _hung_up(request)
@@ -145,7 +180,9 @@ class Proxy:
                     return True
         return False
 
-    async def _stream(self, request: web.Request, response: web.StreamResponse, answer: ClientResponse) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, response: web.StreamResponse, answer: ClientResponse
+    ) -> web.StreamResponse:
         await response.prepare(request)
         stream = Stream(request)
         self._streams.append(stream)
@@ -190,10 +227,26 @@ def _hung_up(request: web.Request) -> web.Response:
 def _refusal(status: int) -> web.Response:
     """As API servers and what stands before them refuse: plain text from priority and fairness and from proxies, else a Status."""
     if status == 429:
-        return web.Response(status=429, text="Too many requests, please try again later.\n", headers={"Retry-After": "1"})
-    said = {500: ("", "etcdserver: request timed out"), 422: ("Invalid", "sendInitialEvents is forbidden for watch: the feature WatchList is off")}
+        return web.Response(
+            status=429,
+            text="Too many requests, please try again later.\n",
+            headers={"Retry-After": "1"},
+        )
+    said = {
+        500: ("", "etcdserver: request timed out"),
+        422: ("Invalid", "sendInitialEvents is forbidden for watch: the feature WatchList is off"),
+    }
     if status in said:
         reason, message = said[status]
-        body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": status}
+        body = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "message": message,
+            "reason": reason,
+            "code": status,
+        }
         return web.json_response(body, status=status)
-    return web.Response(status=status, text="upstream connect error or disconnect/reset before headers\n")
+    return web.Response(
+        status=status, text="upstream connect error or disconnect/reset before headers\n"
+    )

@@ -38,7 +38,9 @@ class Relay:
     async def run(self, source: aimbus.Bus, target: Client) -> None:
         """Until cancelled."""
         try:
-            async for item in aimbus.follow(source, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>"]):
+            async for item in aimbus.follow(
+                source, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>"]
+            ):
                 if isinstance(item, aimbus.Event):
                     self.came += 1
                     self._take(item.subject, item.message, target)
@@ -48,7 +50,11 @@ class Relay:
 
     def _take(self, subject: str, message: Message, target: Client) -> None:
         if isinstance(message, KindSynced):
-            before = [lane for name, lane in self._lanes.items() if subjects.parse(name).kind == message.kind]
+            before = [
+                lane
+                for name, lane in self._lanes.items()
+                if subjects.parse(name).kind == message.kind
+            ]
             self._start(self._after(before, message, target))
             return
         if subject not in self._lanes:
@@ -61,7 +67,9 @@ class Relay:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _after(self, lanes: list[asyncio.Queue[Message]], marker: Message, target: Client) -> None:
+    async def _after(
+        self, lanes: list[asyncio.Queue[Message]], marker: Message, target: Client
+    ) -> None:
         for lane in lanes:
             await lane.join()
         await self._send(marker, target)
@@ -71,7 +79,9 @@ class Relay:
         before: list[Message] = []
         while True:
             message = await lane.get()
-            await asyncio.sleep(self._rng.uniform(0.0, LATEST_S if self._rng.random() < LATE else SLOWEST_S))
+            await asyncio.sleep(
+                self._rng.uniform(0.0, LATEST_S if self._rng.random() < LATE else SLOWEST_S)
+            )
             for again in self._mangled(before, message):
                 await self._send(again, target)
             before.append(message)
@@ -86,10 +96,16 @@ class Relay:
         return sent
 
     async def _send(self, message: Message, target: Client) -> None:
-        headers = headers_for(message, source="aim-watcher") | {MSG_ID: uuid.uuid4().hex}  # (the stream would drop a repetition)
-        while True:  # (a message that the relay itself lost would be no fault of the control plane's)
+        headers = headers_for(message, source="aim-watcher") | {
+            MSG_ID: uuid.uuid4().hex
+        }  # (the stream would drop a repetition)
+        while (
+            True
+        ):  # (a message that the relay itself lost would be no fault of the control plane's)
             with contextlib.suppress(nats.errors.Error):
-                await target.jetstream().publish(subject_of(message), encode(message), headers=headers)
+                await target.jetstream().publish(
+                    subject_of(message), encode(message), headers=headers
+                )
                 self.sent += 1
                 return
 

@@ -20,12 +20,39 @@ from aim_discovery.image_labels import ImageLabels
 from aim_discovery.output import ReadLogResult, digested
 from aimctl.planners import PLANNERS, planner
 from aimlab.kinds import Body, stamp
-from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported, subject_of
+from aimschema.messages import (
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    StatusReported,
+    subject_of,
+)
 from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 from aimservice.additions import merged, removal
 from aimservice.loop import Service
-from aimservice.plan import Action, ApplyObject, DeleteObject, FollowLog, InspectImage, PatchObject, Plan, ReadLog, SendEvent, WriteStatus
-from aimservice.projection import CREATING, Learned, Projection, fold, forget, forget_reports, renumbered, written
+from aimservice.plan import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    FollowLog,
+    InspectImage,
+    PatchObject,
+    Plan,
+    ReadLog,
+    SendEvent,
+    WriteStatus,
+)
+from aimservice.projection import (
+    CREATING,
+    Learned,
+    Projection,
+    fold,
+    forget,
+    forget_reports,
+    renumbered,
+    written,
+)
 from faultlab.observer import Get
 
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -62,16 +89,28 @@ class Cluster:
     def of(self, kind: str) -> list[Body]:
         return [
             body
-            for key, body in sorted(self.objects.items(), key=lambda item: (item[0].kind, item[0].namespace or "", item[0].name))
+            for key, body in sorted(
+                self.objects.items(),
+                key=lambda item: (item[0].kind, item[0].namespace or "", item[0].name),
+            )
             if key.kind == kind
         ]
 
     def create(self, body: Body) -> Body:
         self._uids += 1
         made = copy.deepcopy(body)
-        made["metadata"] |= {"uid": str(UUID(int=self._uids)), "creationTimestamp": stamp(self._clock.now), "generation": 1}
+        made["metadata"] |= {
+            "uid": str(UUID(int=self._uids)),
+            "creationTimestamp": stamp(self._clock.now),
+            "generation": 1,
+        }
         if made["kind"] in {"AIMService"}:
-            made["spec"] = {"configRef": "default", "replicas": 1, "cacheModel": True, **made["spec"]}
+            made["spec"] = {
+                "configRef": "default",
+                "replicas": 1,
+                "cacheModel": True,
+                **made["spec"],
+            }
         if made["kind"] == "AIMServiceTemplate":
             made["spec"] = {"precision": "auto", **made["spec"]}
         return self._store(made)
@@ -129,10 +168,19 @@ class Cluster:
         self._version += 1
         gone = present["metadata"]["uid"]
         self.changed(
-            ObjectDeleted(kind=key.kind, namespace=key.namespace, name=key.name, uid=gone, resource_version=str(self._version), object=present)
+            ObjectDeleted(
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                uid=gone,
+                resource_version=str(self._version),
+                object=present,
+            )
         )
         for owned in [
-            key_of(body) for body in self.objects.values() if any(ref["uid"] == gone for ref in body["metadata"].get("ownerReferences", ()))
+            key_of(body)
+            for body in self.objects.values()
+            if any(ref["uid"] == gone for ref in body["metadata"].get("ownerReferences", ()))
         ]:
             self.delete(owned)
 
@@ -156,9 +204,13 @@ def _merged(there: Any, sent: Any) -> Any:
 def _without(there: Body, before: Body, now: Body) -> Body:
     """Annotations and data that the manager sent before and sends no more."""
     metadata = there["metadata"]
-    dropped = (before.get("metadata", {}).get("annotations") or {}).keys() - (now["metadata"].get("annotations") or {}).keys()
+    dropped = (before.get("metadata", {}).get("annotations") or {}).keys() - (
+        now["metadata"].get("annotations") or {}
+    ).keys()
     if dropped:
-        metadata["annotations"] = {name: value for name, value in metadata["annotations"].items() if name not in dropped}
+        metadata["annotations"] = {
+            name: value for name, value in metadata["annotations"].items() if name not in dropped
+        }
     return there
 
 
@@ -191,7 +243,9 @@ class Bus:
 class Process:
     """One service as a process: what it knows, what it still has to hear, what it still has to look at."""
 
-    def __init__(self, service: Service, bus: Bus, cluster: Cluster, clock: Clock, logs: dict[Key, str]) -> None:
+    def __init__(
+        self, service: Service, bus: Bus, cluster: Cluster, clock: Clock, logs: dict[Key, str]
+    ) -> None:
         self.service = service
         self.unheard: dict[str, list[tuple[int, Message]]] = {}
         self.queue: dict[Key, None] = {}
@@ -261,14 +315,26 @@ class Process:
                 self.seen = fold(self.seen, message, seq)
                 self._heard.append((seq, message))
                 if isinstance(message, StatusReported):
-                    reports.add((Key(message.kind, message.namespace, message.name), message.service))
+                    reports.add(
+                        (Key(message.kind, message.namespace, message.name), message.service)
+                    )
                 elif isinstance(message, ObjectChanged | ObjectDeleted):
                     objects.add(Key(message.kind, message.namespace, message.name))
-        for key in [present.key for present in self.seen.everything() if present.key not in objects]:
+        for key in [
+            present.key for present in self.seen.everything() if present.key not in objects
+        ]:
             self.seen = forget(self.seen, key)
-        self.seen = forget_reports(self.seen, [report for report in self.seen.report_keys() if report not in reports])
-        keys = [present.key for resource in self.service.plans_for for present in self.seen.everywhere(resource.kind)]
-        self.queue |= dict.fromkeys(sorted(keys, key=str))  # (the order must not depend on hashes: a seed is to be had again)
+        self.seen = forget_reports(
+            self.seen, [report for report in self.seen.report_keys() if report not in reports]
+        )
+        keys = [
+            present.key
+            for resource in self.service.plans_for
+            for present in self.seen.everywhere(resource.kind)
+        ]
+        self.queue |= dict.fromkeys(
+            sorted(keys, key=str)
+        )  # (the order must not depend on hashes: a seed is to be had again)
 
     def work(self, key: Key, dies_before: int | None = None) -> None:
         """Look at a key. `dies_before`: killed before that many reports and actions were made; the cluster may know more than the process."""
@@ -287,7 +353,9 @@ class Process:
 
     def _wake(self, key: Key, after_s: float | None) -> None:
         if after_s is not None:
-            self.timers[key] = min(self._clock.at(after_s), self.timers.get(key, self._clock.at(after_s)))
+            self.timers[key] = min(
+                self._clock.at(after_s), self.timers.get(key, self._clock.at(after_s))
+            )
 
     def _steps(self, plan: Plan, key: Key) -> Iterator[Callable[[], None]]:
         """Each report and action, and each folding of an answer, is a step that a process may die before."""
@@ -326,16 +394,28 @@ class Process:
                 answer = self._cluster.merge_patch(action.key, action.uid, action.patch)
                 answers += [] if answer is None else [answer]
             case WriteStatus():
-                answer = self._cluster.apply_status(action.key, action.resource_version, action.status)
+                answer = self._cluster.apply_status(
+                    action.key, action.resource_version, action.status
+                )
                 answers += [] if answer is None else [answer]
             case ReadLog():
                 pod = self._pod_of(action)
                 text = None if pod is None else self._logs.get(pod)
-                result = ReadLogResult(problem="the log is gone") if text is None else digested(text.encode())
+                result = (
+                    ReadLogResult(problem="the log is gone")
+                    if text is None
+                    else digested(text.encode())
+                )
                 self.seen = fold(self.seen, Learned(action.of, discovery.LOG, result))
                 self.queue.setdefault(key)
             case InspectImage():
-                found = Inspection(action.image, action.inputs, action.attempt, self._clock.now, ImageLabels(action.image))
+                found = Inspection(
+                    action.image,
+                    action.inputs,
+                    action.attempt,
+                    self._clock.now,
+                    ImageLabels(action.image),
+                )
                 self.seen = fold(self.seen, Learned(action.model, INSPECTION, found))
                 self.queue.setdefault(key)
             case FollowLog() | SendEvent():
@@ -345,13 +425,21 @@ class Process:
         """The answers to an apply: what others added and must be absent is removed by a patch."""
         answer = self._cluster.apply(body, self.service.name)
         patch = removal(body, answer)
-        left = None if patch is None else self._cluster.merge_patch(key_of(answer), answer["metadata"]["uid"], patch)
+        left = (
+            None
+            if patch is None
+            else self._cluster.merge_patch(key_of(answer), answer["metadata"]["uid"], patch)
+        )
         return [answer] if left is None else [answer, left]
 
     def _pod_of(self, action: ReadLog) -> Key | None:
         if action.of.kind == POD.kind:
             return action.of
-        owned = (pod for pod in self._cluster.of(POD.kind) if pod["metadata"]["ownerReferences"][0]["uid"] == action.uid)
+        owned = (
+            pod
+            for pod in self._cluster.of(POD.kind)
+            if pod["metadata"]["ownerReferences"][0]["uid"] == action.uid
+        )
         return next(map(key_of, owned), None)
 
     def _fold_answer(self, _action: Action, answers: list[Body]) -> None:
@@ -363,4 +451,8 @@ def synced(kinds: Iterable[Resource]) -> list[KindSynced]:
     return [KindSynced(kind=resource.kind, resource_version="1", objects=0) for resource in kinds]
 
 
-ALL_KINDS = tuple(RESOURCES[kind] for kind in RESOURCES if kind not in {"Event", "Lease", "CustomResourceDefinition", "Namespace"})
+ALL_KINDS = tuple(
+    RESOURCES[kind]
+    for kind in RESOURCES
+    if kind not in {"Event", "Lease", "CustomResourceDefinition", "Namespace"}
+)

@@ -71,8 +71,14 @@ class World:
     async def start(self, service: str, **settings: str) -> None:
         """Start one of the services, with more settings, without waiting for it."""
         nats_url = self.nats.url if self.relay is None or service == WATCHER else self.behind.url
-        env = {"AIM_NATS_URL": nats_url, "AIM_HTTP_PORT": str(self.ports[service]), "KUBECONFIG": str(self.accounts[f"aim-{service}"])}
-        await self.services.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env | settings)
+        env = {
+            "AIM_NATS_URL": nats_url,
+            "AIM_HTTP_PORT": str(self.ports[service]),
+            "KUBECONFIG": str(self.accounts[f"aim-{service}"]),
+        }
+        await self.services.start(
+            service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env | settings
+        )
 
     async def kill(self, service: str, *, free_lease: bool = True) -> None:
         """kill -9. `free_lease`: its lease goes too, as the process is surely dead, so that the next need not wait for it to run out."""
@@ -90,7 +96,12 @@ class World:
 
     async def ready_one(self, service: str) -> None:
         what = f"aim-{service}; its log is {self.services.log_of(service)}"
-        await until_answers(self.services.running[service], f"http://127.0.0.1:{self.ports[service]}/readyz", what, READY_WITHIN_S)
+        await until_answers(
+            self.services.running[service],
+            f"http://127.0.0.1:{self.ports[service]}/readyz",
+            what,
+            READY_WITHIN_S,
+        )
 
     async def wipe_nats(self, *streams: str) -> None:
         await wipe(self.nats, *streams)
@@ -114,7 +125,11 @@ class World:
         return found
 
     def ended_services(self) -> list[str]:
-        return [f"aim-{name} ended with {process.returncode}" for name, process in self.services.running.items() if process.returncode is not None]
+        return [
+            f"aim-{name} ended with {process.returncode}"
+            for name, process in self.services.running.items()
+            if process.returncode is not None
+        ]
 
 
 async def wipe(nats: NatsServer, *streams: str) -> None:
@@ -132,12 +147,16 @@ def errors_in(program: str, log: Path) -> list[str]:
     """What a service wrote into its log that should never happen."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return [
-        f"{program} logged: {line[:1500]}" for line in lines if any(f'"event": "{event}"' in line for event in _ENDED) or "Traceback (most" in line
+        f"{program} logged: {line[:1500]}"
+        for line in lines
+        if any(f'"event": "{event}"' in line for event in _ENDED) or "Traceback (most" in line
     ]
 
 
 @asynccontextmanager
-async def world(folder: Path, seed: int, *, flaky: bool = False, unruly: bool = False) -> AsyncIterator[World]:
+async def world(
+    folder: Path, seed: int, *, flaky: bool = False, unruly: bool = False
+) -> AsyncIterator[World]:
     """Runs it for as long as the block lasts; all services are ready. `unruly`: all but the watcher are on a second bus that mangles what it says."""
     rng = chance(seed)
     async with contextlib.AsyncExitStack() as stack:
@@ -151,10 +170,16 @@ async def world(folder: Path, seed: int, *, flaky: bool = False, unruly: bool = 
         observer = Observer(api, node.truth)
         nats = await _nats(stack, folder / "nats")
         behind = await _nats(stack, folder / "behind") if unruly else nats
-        relay = await stack.enter_async_context(relaying(nats.url, behind.url, branch(rng))) if unruly else None
+        relay = (
+            await stack.enter_async_context(relaying(nats.url, behind.url, branch(rng)))
+            if unruly
+            else None
+        )
         services = await stack.enter_async_context(Children(folder / "log"))
         ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
-        made = World(api, cluster, node, proxy, nats, services, observer, behind, relay, accounts, ports)
+        made = World(
+            api, cluster, node, proxy, nats, services, observer, behind, relay, accounts, ports
+        )
         for service in SERVICES:
             await made.start(service)
         await made.ready()
@@ -175,7 +200,11 @@ async def _connect(path: Path, url: str) -> Cluster:
 
 def end_state(world: World) -> State:
     collections = world.api.cluster.store.collections
-    return plain(entry.obj for resource in COMPARED for entry in collections[resource.group, resource.plural].entries(None))
+    return plain(
+        entry.obj
+        for resource in COMPARED
+        for entry in collections[resource.group, resource.plural].entries(None)
+    )
 
 
 async def settle(world: World, expected: State | None, within_s: float) -> State:
@@ -187,7 +216,9 @@ async def settle(world: World, expected: State | None, within_s: float) -> State
         if world.observer.writes != writes:
             writes, since_s = world.observer.writes, time.monotonic()
             state = end_state(world)
-        if time.monotonic() - since_s >= quiet_s and (state == expected if expected is not None else all_running(state)):
+        if time.monotonic() - since_s >= quiet_s and (
+            state == expected if expected is not None else all_running(state)
+        ):
             break
         await asyncio.sleep(POLL_S)
     return end_state(world)
@@ -205,7 +236,11 @@ async def clear(world: World) -> None:
 
 def _brought_up(world: World, resource: Resource) -> list[Body]:
     entries = world.api.cluster.store.collections[resource.group, resource.plural].entries(None)
-    return [entry.obj for entry in entries if resource is not NAMESPACE or entry.obj["metadata"]["name"].startswith("ns")]
+    return [
+        entry.obj
+        for entry in entries
+        if resource is not NAMESPACE or entry.obj["metadata"]["name"].startswith("ns")
+    ]
 
 
 Strike = Callable[[World, random.Random], Coroutine[None, None, None]]
@@ -224,7 +259,13 @@ class Outcome:
 
 
 async def bring_up(
-    world: World, fleet: Fleet, expected: State | None, strike: Strike | None, seed: int, *, over_s: float = 2.0
+    world: World,
+    fleet: Fleet,
+    expected: State | None,
+    strike: Strike | None,
+    seed: int,
+    *,
+    over_s: float = 2.0,
 ) -> tuple[State, Outcome]:
     """Apply the fleet while something strikes, wait for the end, and say what did not hold. `expected` None: this is the undisturbed run."""
     rng, started_s = chance(seed), time.monotonic()
@@ -235,7 +276,9 @@ async def bring_up(
         if strike is not None:
             work.create_task(strike(world, branch(rng)))
     state = await settle(world, expected, SETTLED_WITHIN_S)
-    judged, runs, kills, faulty, versions = (after - earlier for after, earlier in zip(_tally(world), before, strict=True))
+    judged, runs, kills, faulty, versions = (
+        after - earlier for after, earlier in zip(_tally(world), before, strict=True)
+    )
     problems = [
         *([] if all_running(state) else ["not every service is Running"]),
         *world.ended_services(),
@@ -244,9 +287,17 @@ async def bring_up(
         *world.errors_logged()[logged:],
         *([] if expected is None else differences(expected, state)),
     ]
-    return state, Outcome(tuple(problems), time.monotonic() - started_s, runs, kills, faulty, versions)
+    return state, Outcome(
+        tuple(problems), time.monotonic() - started_s, runs, kills, faulty, versions
+    )
 
 
 def _tally(world: World) -> tuple[int, int, int, int, int]:
     observer = world.observer
-    return len(observer.violations), len(world.node.truth.runs), world.kills, world.proxy.faulty, observer.versions
+    return (
+        len(observer.violations),
+        len(world.node.truth.runs),
+        world.kills,
+        world.proxy.faulty,
+        observer.versions,
+    )

@@ -17,7 +17,9 @@ from reallab.world import Real
 async def real(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Real]:
     """With the quickstart's service running."""
     folder = Path(os.environ[FOLDER])
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("real"), folder / "kubeconfig") as stack:
+    async with control_plane_on_laptop(
+        tmp_path_factory.mktemp("real"), folder / "kubeconfig"
+    ) as stack:
         made = Real(stack, folder)
         await made.kubectl("apply", "-f", str(stack.quickstart.manifests))
         await made.until_running(SERVICE)

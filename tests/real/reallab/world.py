@@ -67,7 +67,9 @@ class Real:
     async def until_running(self, name: str, replicas: int = 1) -> Body:
         def is_running(service: Body) -> bool:
             status = service.get("status", {})
-            return bool(status.get("status") == "Running" and status.get("readyReplicas") == replicas)
+            return bool(
+                status.get("status") == "Running" and status.get("readyReplicas") == replicas
+            )
 
         return await self.until(SERVICE, name, is_running)
 
@@ -98,7 +100,12 @@ class Real:
         serve = " ".join(self._model_command(images))
         script = MODEL_SERVER.format(serve=serve, faults=self._faults(name))
         write_images(table, images | {image: ImageCommand(("/bin/sh", "-c", script, "model"))})
-        profile = {"metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1}
+        profile = {
+            "metric": "latency",
+            "gpuModel": "MI300X",
+            "gpusPerReplica": 1,
+            "tensorParallelism": 1,
+        }
         made = (
             (CLUSTER_MODEL, {"name": name, "image": image}),
             (TEMPLATE, {"model": name} | profile),
@@ -106,7 +113,12 @@ class Real:
         )
         for resource, body in made:
             metadata = {"name": name} | ({"namespace": NAMESPACE} if resource.namespaced else {})
-            whole = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": body}
+            whole = {
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": metadata,
+                "spec": body,
+            }
             await lab.cluster.create(whole)
 
     def _model_command(self, images: dict[str, ImageCommand]) -> tuple[str, ...]:
@@ -114,7 +126,9 @@ class Real:
         return next(image.command for image in images.values() if SOURCE in image.command)
 
     async def scale(self, name: str, replicas: int) -> None:
-        await self.stack.lab.cluster.merge_patch(SERVICE, NAMESPACE, name, {"spec": {"replicas": replicas}})
+        await self.stack.lab.cluster.merge_patch(
+            SERVICE, NAMESPACE, name, {"spec": {"replicas": replicas}}
+        )
 
     async def ask(self, name: str) -> str:
         """The model's answer through the gateway."""
@@ -123,7 +137,10 @@ class Real:
         answers: list[str] = []
 
         async def answered() -> bool:
-            async with aiohttp.ClientSession(trust_env=False) as client, client.post(f"{url}/v1/chat/completions", json=body) as answer:
+            async with (
+                aiohttp.ClientSession(trust_env=False) as client,
+                client.post(f"{url}/v1/chat/completions", json=body) as answer,
+            ):
                 if answer.status == 200:
                     answers.append(str((await answer.json())["choices"][0]["message"]["content"]))
             return bool(answers)

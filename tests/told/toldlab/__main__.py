@@ -31,13 +31,22 @@ async def run() -> dict[str, Result]:
 
 def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
     """The table of docs/faults.md: a row for each condition that tells of a case."""
-    made = ["| fault | object | condition | reason | told after | healed after | case |", "|---|---|---|---|---|---|---|"]
+    made = [
+        "| fault | object | condition | reason | told after | healed after | case |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for case in cases:
         result = results[case.name]
         healed = "" if case.healed is None else seconds(result.healed_s)
         for number, told in enumerate(case.told):
-            first = (case.fault, seconds(result.told_s), healed, case.name) if number == 0 else ("", "", "", "")
-            made.append(f"| {first[0]} | {told.kind.kind} | {told.condition} | {told.reason} | {first[1]} | {first[2]} | {first[3]} |")
+            first = (
+                (case.fault, seconds(result.told_s), healed, case.name)
+                if number == 0
+                else ("", "", "", "")
+            )
+            made.append(
+                f"| {first[0]} | {told.kind.kind} | {told.condition} | {told.reason} | {first[1]} | {first[2]} | {first[3]} |"
+            )
     return made
 
 
@@ -53,7 +62,9 @@ if __name__ == "__main__":
     text = "\n".join(rows(CASES, found)) + "\n"
     PAGE.write_text(f"{head}{mark}{text}")
     faults = {case.name: case.fault for case in CASES}
-    described.PAGE.write_text(described.page({name: found[name].described for name in described.DESCRIBED}, faults))
+    described.PAGE.write_text(
+        described.page({name: found[name].described for name in described.DESCRIBED}, faults)
+    )
     sys.stdout.write(text)
     for name, result in found.items():
         if result.problem:

@@ -40,7 +40,9 @@ async def volume_lost(place: Place) -> None:
     await asked()(place)
     await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
     claim = await place.get(CLAIM, CLAIM_NAME)
-    await place.stack.lab.cluster.merge_patch(VOLUME, None, claim["spec"]["volumeName"], {"metadata": {"finalizers": []}})
+    await place.stack.lab.cluster.merge_patch(
+        VOLUME, None, claim["spec"]["volumeName"], {"metadata": {"finalizers": []}}
+    )
     await place.stack.lab.cluster.delete(VOLUME, None, claim["spec"]["volumeName"])
 
 
@@ -58,8 +60,13 @@ async def size_raised(place: Place) -> None:
 
 async def store_away(place: Place) -> None:
     """Nobody listens where the config says that the S3 server is."""
-    store = {"endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}", "accessKeyId": {"name": KEYS, "key": "id"}}
-    await place.config(credentials={"s3": [store | {"secretAccessKey": {"name": KEYS, "key": "secret"}}]})
+    store = {
+        "endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}",
+        "accessKeyId": {"name": KEYS, "key": "id"},
+    }
+    await place.config(
+        credentials={"s3": [store | {"secretAccessKey": {"name": KEYS, "key": "secret"}}]}
+    )
     await place.put_source()
     await place.cache(size="1Gi")
 
@@ -70,7 +77,11 @@ async def store_back(place: Place) -> None:
 
 
 async def claim_of_somebody_else(place: Place) -> None:
-    await place.make(CLAIM, CLAIM_NAME, {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}})
+    await place.make(
+        CLAIM,
+        CLAIM_NAME,
+        {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    )
     await asked()(place)
 
 
@@ -85,12 +96,21 @@ async def two_caches(place: Place) -> None:
 async def named_config_missing(place: Place) -> None:
     await place.config()
     await place.put_source()
-    await place.make(CACHE, "c", {"sourceUri": place.source, "size": "1Gi"}, annotations={labels.ANNOTATION_CONFIG: "team"})
+    await place.make(
+        CACHE,
+        "c",
+        {"sourceUri": place.source, "size": "1Gi"},
+        annotations={labels.ANNOTATION_CONFIG: "team"},
+    )
 
 
 async def secret_missing(place: Place) -> None:
     key = {"name": "later", "key": "id"}
-    store = {"endpointUrl": place.stack.lab.s3.endpoint_url, "accessKeyId": key, "secretAccessKey": {"name": "later", "key": "secret"}}
+    store = {
+        "endpointUrl": place.stack.lab.s3.endpoint_url,
+        "accessKeyId": key,
+        "secretAccessKey": {"name": "later", "key": "secret"},
+    }
     await place.config(credentials={"s3": [store]})
     await place.put_source()
     await place.cache(size="1Gi")
@@ -120,7 +140,12 @@ async def claim_deleted_under_a_download(place: Place) -> None:
     await place.told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, "later")
     first = await place.get(CLAIM, CLAIM_NAME)
     await place.delete(CLAIM, CLAIM_NAME)
-    await place.until(CLAIM, CLAIM_NAME, lambda claim: claim["metadata"]["uid"] != first["metadata"]["uid"], "another uid")
+    await place.until(
+        CLAIM,
+        CLAIM_NAME,
+        lambda claim: claim["metadata"]["uid"] != first["metadata"]["uid"],
+        "another uid",
+    )
 
 
 async def claim_held(place: Place) -> None:
@@ -155,8 +180,22 @@ CASES = (
         lambda place: place.storage_class("classless"),
         WARM,
     ),
-    Case("unprovisioned", "no provisioner gives the volume", foreign_provisioner, (storage(reasons.PVC_PROVISIONING),), Place.volume_arrives, WARM),
-    Case("volume-lost", "the volume is deleted", volume_lost, (storage(reasons.PVC_LOST, "delete ModelCache c"),), made_anew, WARM),
+    Case(
+        "unprovisioned",
+        "no provisioner gives the volume",
+        foreign_provisioner,
+        (storage(reasons.PVC_PROVISIONING),),
+        Place.volume_arrives,
+        WARM,
+    ),
+    Case(
+        "volume-lost",
+        "the volume is deleted",
+        volume_lost,
+        (storage(reasons.PVC_LOST, "delete ModelCache c"),),
+        made_anew,
+        WARM,
+    ),
     Case(
         "too-small",
         "the size asked for is raised",
@@ -165,7 +204,14 @@ CASES = (
         lambda place: place.edit(CACHE, "c", {"spec": {"size": "1Gi"}}),
         storage(reasons.PVC_BOUND),
     ),
-    Case("store-away", "the S3 server cannot be reached", store_away, (filled(reasons.RETRY_BACKOFF, "try 1"),), store_back, WARM),
+    Case(
+        "store-away",
+        "the S3 server cannot be reached",
+        store_away,
+        (filled(reasons.RETRY_BACKOFF, "try 1"),),
+        store_back,
+        WARM,
+    ),
     Case(
         "claimed",
         "a volume claim of somebody else has the name",
@@ -194,7 +240,10 @@ CASES = (
         "secret-awaited",
         "the Secret with the keys is missing",
         secret_missing,
-        (filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"), config_warned(reasons.SECRET_MISSING, "s3[0].accessKeyId", "later")),
+        (
+            filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"),
+            config_warned(reasons.SECRET_MISSING, "s3[0].accessKeyId", "later"),
+        ),
         secret_arrives,
         WARM,
     ),
@@ -202,7 +251,10 @@ CASES = (
         "config-classless",
         "the storage class that the config names does not exist",
         class_of_the_config_missing,
-        (storage(reasons.STORAGE_CLASS_MISSING, "unheard-of"), config_warned(reasons.STORAGE_CLASS_MISSING, "spec.cacheStorageClassName")),
+        (
+            storage(reasons.STORAGE_CLASS_MISSING, "unheard-of"),
+            config_warned(reasons.STORAGE_CLASS_MISSING, "spec.cacheStorageClassName"),
+        ),
         lambda place: place.storage_class("unheard-of"),
         WARM,
     ),
@@ -233,9 +285,17 @@ CASES = (
         "the volume claim is deleted while a service runs on it",
         claim_held,
         (
-            storage(reasons.PVC_TERMINATING, "of AIMService s", "set spec.replicas of AIMService s to 0"),
+            storage(
+                reasons.PVC_TERMINATING, "of AIMService s", "set spec.replicas of AIMService s to 0"
+            ),
             Told(CACHE, "c", reasons.FAILURE, reasons.PVC_TERMINATING, ("AIMService s",)),
-            Told(SERVICE, "s", reasons.CACHE_READY, reasons.CACHE_LOST, ("set spec.replicas of AIMService s to 0",)),
+            Told(
+                SERVICE,
+                "s",
+                reasons.CACHE_READY,
+                reasons.CACHE_LOST,
+                ("set spec.replicas of AIMService s to 0",),
+            ),
         ),
         lambda place: place.edit(SERVICE, "s", {"spec": {"replicas": 0}}),
         WARM,

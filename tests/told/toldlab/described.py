@@ -45,13 +45,21 @@ def command(case: str) -> str:
 def excerpt(text: str) -> str:
     """Of a description the block of conditions, where there is one, and the Warning Events with their age taken out."""
     lines, kept = text.splitlines(), list[str]()
-    start = next((number for number, line in enumerate(lines) if line.strip() == "Conditions:"), len(lines))
+    start = next(
+        (number for number, line in enumerate(lines) if line.strip() == "Conditions:"), len(lines)
+    )
     for line in lines[start:]:
         if kept and len(line) - len(line.lstrip()) <= len(kept[0]) - len(kept[0].lstrip()):
             break
         kept.append(line)
-    conditions = kept[:1] + [line for block in sorted(_blocks(kept[1:]), key=_rank) for line in block]
-    warnings = [f"  Warning  {fields[1]}  {fields[4]}" for line in lines if (fields := re.split(r"\s{2,}", line.strip(), maxsplit=4))[0] == "Warning"]
+    conditions = kept[:1] + [
+        line for block in sorted(_blocks(kept[1:]), key=_rank) for line in block
+    ]
+    warnings = [
+        f"  Warning  {fields[1]}  {fields[4]}"
+        for line in lines
+        if (fields := re.split(r"\s{2,}", line.strip(), maxsplit=4))[0] == "Warning"
+    ]
     events = ["Events:", *sorted(set(warnings))] if warnings else ["Events: no Warning"]
     found = "\n".join([*conditions, *events])
     for pattern, word in _SAME:
@@ -72,7 +80,10 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 def _rank(block: list[str]) -> tuple[int, str]:
     """The summary first, then by type: the server keeps the order in which conditions were first written, which differs from run to run."""
     type_ = block[-1].split()[-1]
-    return (reasons.SUMMARY.index(type_) if type_ in reasons.SUMMARY else len(reasons.SUMMARY), type_)
+    return (
+        reasons.SUMMARY.index(type_) if type_ in reasons.SUMMARY else len(reasons.SUMMARY),
+        type_,
+    )
 
 
 def page(texts: dict[str, str], faults: dict[str, str]) -> str:
@@ -82,5 +93,6 @@ For eight of the faults in [faults.md](faults.md), from the same run of `make to
 looks at. Times, uids and addresses are taken out and the conditions are put in order, so that a page made anew reads the same.
 """
     return head + "".join(
-        f"\n## {faults[case][0].upper()}{faults[case][1:]}\n\n`{command(case)}`\n\n```text\n{text}\n```\n" for case, text in texts.items()
+        f"\n## {faults[case][0].upper()}{faults[case][1:]}\n\n`{command(case)}`\n\n```text\n{text}\n```\n"
+        for case, text in texts.items()
     )

@@ -13,7 +13,16 @@ from aimlab.kinds import NODE
 from aimlab.ports import free_ports
 from aimschema import reasons
 from aimschema.messages import timestamp
-from aimschema.resources import CACHE, CONFIG, CRD, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE, Resource
+from aimschema.resources import (
+    CACHE,
+    CONFIG,
+    CRD,
+    INFERENCE_SERVICE,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Resource,
+)
 from toldlab.case import Case, Step, Told
 from toldlab.place import KEYS, Place
 
@@ -74,7 +83,9 @@ def without(kind: Resource) -> Step:
 
 def installed(kind: Resource) -> Step:
     async def heal(place: Place) -> None:
-        [crd] = [crd for crd in bundled() if crd["metadata"]["name"] == f"{kind.plural}.{kind.group}"]
+        [crd] = [
+            crd for crd in bundled() if crd["metadata"]["name"] == f"{kind.plural}.{kind.group}"
+        ]
         await place.stack.lab.cluster.create(crd)
 
     return heal
@@ -95,8 +106,13 @@ async def standing_still(place: Place, *services: str) -> AsyncIterator[None]:
 
 async def tried_in_vain(place: Place) -> None:
     """Discovery has failed four times and a download five, as their statuses say after the bus was wiped; the next try of each is due."""
-    store = {"endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}", "accessKeyId": {"name": KEYS, "key": "id"}}
-    await place.config(credentials={"s3": [store | {"secretAccessKey": {"name": KEYS, "key": "secret"}}]})
+    store = {
+        "endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}",
+        "accessKeyId": {"name": KEYS, "key": "id"},
+    }
+    await place.config(
+        credentials={"s3": [store | {"secretAccessKey": {"name": KEYS, "key": "secret"}}]}
+    )
     await place.model("noise")
     await place.template()
     await place.service()
@@ -112,7 +128,9 @@ async def tried_in_vain(place: Place) -> None:
         due = timestamp(datetime.datetime.now(datetime.UTC))
         for kind, name, attempts in ((TEMPLATE, "t", 4), (CACHE, "c", 5)):
             status = {"status": {"attempts": attempts, "nextAttemptTime": due}}
-            await place.stack.lab.cluster.merge_patch(kind, place.name, name, status, subresource="status")
+            await place.stack.lab.cluster.merge_patch(
+                kind, place.name, name, status, subresource="status"
+            )
         await nats.start()
 
 
@@ -129,7 +147,15 @@ CASES = (
         "cordoned",
         "no node takes pods",
         node_cordoned,
-        (Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.AWAITING_DISCOVERY, ("cannot be scheduled", "were unschedulable")),),
+        (
+            Told(
+                TEMPLATE,
+                "t",
+                reasons.DISCOVERED,
+                reasons.AWAITING_DISCOVERY,
+                ("cannot be scheduled", "were unschedulable"),
+            ),
+        ),
         lambda place: cordon(place, unschedulable=False),
         Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED),
     ),
@@ -137,7 +163,10 @@ CASES = (
         "nodeless",
         "nobody starts the model server",
         node_stops_before_the_runtime,
-        (Told(SERVICE, "s", reasons.RUNTIME_READY, reasons.CREATING_RUNTIME), Told(SERVICE, "s", reasons.FAILURE, reasons.NO_FAILURE)),
+        (
+            Told(SERVICE, "s", reasons.RUNTIME_READY, reasons.CREATING_RUNTIME),
+            Told(SERVICE, "s", reasons.FAILURE, reasons.NO_FAILURE),
+        ),
         node_goes_on,
         RUNNING,
     ),
@@ -161,7 +190,15 @@ CASES = (
         "no-gateway-api",
         "the Gateway API is not installed",
         without(ROUTE),
-        (Told(SERVICE, "s", reasons.ROUTING_READY, reasons.ROUTE_FAILED, ("install the Gateway API",)),),
+        (
+            Told(
+                SERVICE,
+                "s",
+                reasons.ROUTING_READY,
+                reasons.ROUTE_FAILED,
+                ("install the Gateway API",),
+            ),
+        ),
         installed(ROUTE),
         Told(SERVICE, "s", reasons.ROUTING_READY, reasons.CONFIGURING_ROUTE),
     ),

@@ -9,16 +9,22 @@ from toldlab.place import Place
 LABELS = {"com.amd.aim.model.canonicalName": "org/model"}
 
 
-def entry(name: str, fault: str, cause: Step, told: tuple[str, *tuple[str, ...]], heal: Step) -> Case:
+def entry(
+    name: str, fault: str, cause: Step, told: tuple[str, *tuple[str, ...]], heal: Step
+) -> Case:
     """`told`: reason and words. The catalogue's entry has the case's name."""
     reason, *words = told
     said = Told(MODEL, name, reasons.IMAGE_INSPECTED, reason, tuple(words))
-    return Case(name, fault, cause, (said,), heal, Told(MODEL, name, reasons.READY, reasons.INSPECTED))
+    return Case(
+        name, fault, cause, (said,), heal, Told(MODEL, name, reasons.READY, reasons.INSPECTED)
+    )
 
 
 async def catalogued(place: Place) -> None:
     registry = await place.registry()
-    await place.make(MODEL, place.name, {"name": place.model_name, "image": f"{registry.host}/org/image:1"})
+    await place.make(
+        MODEL, place.name, {"name": place.model_name, "image": f"{registry.host}/org/image:1"}
+    )
 
 
 async def image_appears(place: Place) -> None:
@@ -56,7 +62,9 @@ async def registry_quick(place: Place) -> None:
 async def same_name(place: Place) -> None:
     """The case's entry is the younger; creation times count in seconds, then names do."""
     await image_of(place)
-    await place.make(MODEL, f"a-{place.name}", {"name": place.model_name, "image": "127.0.0.1:9/older:1"})
+    await place.make(
+        MODEL, f"a-{place.name}", {"name": place.model_name, "image": "127.0.0.1:9/older:1"}
+    )
     await catalogued(place)
 
 
@@ -65,10 +73,34 @@ async def image_of(place: Place) -> None:
 
 
 CASES = (
-    entry("no-tag", "the registry has no such image", catalogued, (reasons.IMAGE_NOT_FOUND, "try 1, next at", "org/image"), image_appears),
-    entry("unlabelled", "the image says nothing of itself", without_labels, (reasons.METADATA_MISSING, "try 1"), image_appears),
-    entry("registry-away", "the registry cannot be reached", registry_away, (reasons.REGISTRY_UNREACHABLE, "try 1"), registry_back),
-    entry("registry-slow", "the registry takes its time", registry_slow, (reasons.NOT_INSPECTED,), registry_quick),
+    entry(
+        "no-tag",
+        "the registry has no such image",
+        catalogued,
+        (reasons.IMAGE_NOT_FOUND, "try 1, next at", "org/image"),
+        image_appears,
+    ),
+    entry(
+        "unlabelled",
+        "the image says nothing of itself",
+        without_labels,
+        (reasons.METADATA_MISSING, "try 1"),
+        image_appears,
+    ),
+    entry(
+        "registry-away",
+        "the registry cannot be reached",
+        registry_away,
+        (reasons.REGISTRY_UNREACHABLE, "try 1"),
+        registry_back,
+    ),
+    entry(
+        "registry-slow",
+        "the registry takes its time",
+        registry_slow,
+        (reasons.NOT_INSPECTED,),
+        registry_quick,
+    ),
     entry(
         "one-name",
         "two catalogue entries have one spec.name",

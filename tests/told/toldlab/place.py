@@ -20,7 +20,18 @@ from aimlab.node.claims import storage_class
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimlab.sources.registry import Registry
 from aimschema import labels
-from aimschema.resources import CACHE, CONFIG, EVENT, JOB, MODEL, RESOURCES, SERVICE, STORAGE_CLASS, TEMPLATE, Resource
+from aimschema.resources import (
+    CACHE,
+    CONFIG,
+    EVENT,
+    JOB,
+    MODEL,
+    RESOURCES,
+    SERVICE,
+    STORAGE_CLASS,
+    TEMPLATE,
+    Resource,
+)
 
 Body = dict[str, Any]
 BUCKET = "told"
@@ -48,13 +59,29 @@ class Place:
     def source(self) -> str:
         return f"s3://{BUCKET}/{self.name}/org/model"
 
-    async def make(self, kind: Resource, name: str, spec: Body | None = None, *, namespace: str | None = None, **metadata: Any) -> Body:
+    async def make(
+        self,
+        kind: Resource,
+        name: str,
+        spec: Body | None = None,
+        *,
+        namespace: str | None = None,
+        **metadata: Any,
+    ) -> Body:
         place = {"namespace": namespace or self.name} if kind.namespaced else {}
-        body: Body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name, **place, **metadata}}
-        return await self.stack.lab.cluster.create(body | ({} if spec is None else {"spec": spec}), resource=kind)
+        body: Body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {"name": name, **place, **metadata},
+        }
+        return await self.stack.lab.cluster.create(
+            body | ({} if spec is None else {"spec": spec}), resource=kind
+        )
 
     async def edit(self, kind: Resource, name: str, patch: Body) -> None:
-        await self.stack.lab.cluster.merge_patch(kind, self.name if kind.namespaced else None, name, patch)
+        await self.stack.lab.cluster.merge_patch(
+            kind, self.name if kind.namespaced else None, name, patch
+        )
 
     async def delete(self, kind: Resource, name: str) -> None:
         await self.stack.lab.cluster.delete(kind, self.name if kind.namespaced else None, name)
@@ -73,11 +100,22 @@ class Place:
         s3 = self.stack.lab.s3
         with contextlib.suppress(Exception):
             await self.secret(KEYS, id=s3.admin.access_key, secret=s3.admin.secret_key)
-        store = {"endpointUrl": s3.endpoint_url, "accessKeyId": {"name": KEYS, "key": "id"}, "secretAccessKey": {"name": KEYS, "key": "secret"}}
-        await self.make(CONFIG, name, {"credentials": {"s3": [store]}, "routing": {"gateway": GATEWAY}} | spec)
+        store = {
+            "endpointUrl": s3.endpoint_url,
+            "accessKeyId": {"name": KEYS, "key": "id"},
+            "secretAccessKey": {"name": KEYS, "key": "secret"},
+        }
+        await self.make(
+            CONFIG, name, {"credentials": {"s3": [store]}, "routing": {"gateway": GATEWAY}} | spec
+        )
 
     async def secret(self, name: str, **data: str) -> None:
-        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": self.name}, "stringData": data}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": self.name},
+            "stringData": data,
+        }
         await self.stack.lab.cluster.create(body, resource=SECRET)
 
     async def image(self, answer: str | None = None, *options: str) -> str:
@@ -92,22 +130,39 @@ class Place:
         return name
 
     def answer(self, *sources: str) -> list[Body]:
-        models = [{"name": "org/model", "source": source, "size_gb": 0.001} for source in sources or (self.source,)]
+        models = [
+            {"name": "org/model", "source": source, "size_gb": 0.001}
+            for source in sources or (self.source,)
+        ]
         return [{"filename": "p", "profile": {"model": "org/model"}, "models": models}]
 
     async def model(self, answer: str | None = None, *options: str) -> None:
-        await self.make(MODEL, self.name, {"name": self.model_name, "image": await self.image(answer, *options)})
+        await self.make(
+            MODEL, self.name, {"name": self.model_name, "image": await self.image(answer, *options)}
+        )
 
     async def template(self, name: str = "t", **spec: Any) -> None:
         await self.make(
             TEMPLATE,
             name,
-            {"model": self.model_name, "metric": "latency", "gpuModel": "MI300X", "gpusPerReplica": 1, "tensorParallelism": 1} | spec,
+            {
+                "model": self.model_name,
+                "metric": "latency",
+                "gpuModel": "MI300X",
+                "gpusPerReplica": 1,
+                "tensorParallelism": 1,
+            }
+            | spec,
         )
 
     async def service(self, name: str = "s", metadata: Body | None = None, **spec: Any) -> None:
         """Its model is loaded by the runtime itself unless said otherwise, which keeps caches out of the case."""
-        await self.make(SERVICE, name, {"model": self.model_name, "templateRef": "t", "cacheModel": False} | spec, **metadata or {})
+        await self.make(
+            SERVICE,
+            name,
+            {"model": self.model_name, "templateRef": "t", "cacheModel": False} | spec,
+            **metadata or {},
+        )
 
     async def cache(self, name: str = "c", **spec: Any) -> None:
         await self.make(CACHE, name, {"sourceUri": self.source} | spec)
@@ -152,12 +207,16 @@ class Place:
 
     # --- waiting ---
 
-    async def told(self, kind: Resource, name: str, condition: str, reason: str, *words: str) -> Body:
+    async def told(
+        self, kind: Resource, name: str, condition: str, reason: str, *words: str
+    ) -> Body:
         """Waits until a condition of the object has this reason and these words; gives the object."""
 
         def holds(body: Body) -> bool:
             found = condition_of(body, condition) or {}
-            return found.get("reason") == reason and all(word in found.get("message", "") for word in words)
+            return found.get("reason") == reason and all(
+                word in found.get("message", "") for word in words
+            )
 
         return await self.until(kind, name, holds, f"{condition}={reason} with {words}")
 
@@ -166,13 +225,23 @@ class Place:
         async with asyncio.timeout(WITHIN_S):
             async for body in self._versions(EVENT):
                 about, found = body["regarding"], (body["reason"], body["type"])
-                if (about["kind"], about["name"], *found) == (kind.kind, name, reason, "Warning") and all(word in body["note"] for word in words):
+                if (about["kind"], about["name"], *found) == (
+                    kind.kind,
+                    name,
+                    reason,
+                    "Warning",
+                ) and all(word in body["note"] for word in words):
                     return
 
-    async def until(self, kind: Resource, name: str, holds: Callable[[Body], bool], what: str) -> Body:
+    async def until(
+        self, kind: Resource, name: str, holds: Callable[[Body], bool], what: str
+    ) -> Body:
         last: Body = {}
         try:
-            async with asyncio.timeout(WITHIN_S), contextlib.aclosing(self._versions(kind)) as versions:
+            async with (
+                asyncio.timeout(WITHIN_S),
+                contextlib.aclosing(self._versions(kind)) as versions,
+            ):
                 async for body in versions:
                     if body["metadata"]["name"] == name:
                         last = body
@@ -181,7 +250,9 @@ class Place:
                             return body
         except TimeoutError:
             at_last = last.get("status", last or "it was not there")
-            raise AssertionError(f"{kind.kind} {self.name}/{name} never had {what}; at last {at_last}") from None
+            raise AssertionError(
+                f"{kind.kind} {self.name}/{name} never had {what}; at last {at_last}"
+            ) from None
         raise AssertionError("a watch never ends")
 
     async def _versions(self, kind: Resource) -> AsyncGenerator[Body]:

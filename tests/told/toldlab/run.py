@@ -40,7 +40,9 @@ async def together(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[st
         async with room:
             return await bring_about(stack, case, folder)
 
-    return dict(zip([case.name for case in cases], await asyncio.gather(*map(one, cases)), strict=True))
+    return dict(
+        zip([case.name for case in cases], await asyncio.gather(*map(one, cases)), strict=True)
+    )
 
 
 async def in_turn(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str, Result]:
@@ -51,7 +53,9 @@ async def in_turn(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str
 async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
     """A whole case in a namespace of its own, which is gone afterwards."""
     place = Place(stack, case.name, folder)
-    await stack.lab.cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": case.name}})
+    await stack.lab.cluster.create(
+        {"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": case.name}}
+    )
     try:
         await case.cause(place)
         caused_s = time.monotonic()

@@ -34,7 +34,9 @@ NO_BACKEND = routing(reasons.CONFIGURING_ROUTE, "BackendNotFound")
 """Comes with what keeps the runtime from being made; awaited where the page shows what is said."""
 
 
-def service_with(*, template: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None, **spec: Any) -> Step:
+def service_with(
+    *, template: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None, **spec: Any
+) -> Step:
     """All of it, with these changes."""
 
     async def cause(place: Place) -> None:
@@ -160,7 +162,9 @@ async def crashes_later(place: Place) -> None:
 async def foreign(place: Place) -> None:
     """An InferenceService and an HTTPRoute of the name that nobody here made."""
     container = {"name": "kserve-container", "image": await place.image()}
-    await place.make(INFERENCE_SERVICE, "s", {"predictor": {"minReplicas": 1, "containers": [container]}})
+    await place.make(
+        INFERENCE_SERVICE, "s", {"predictor": {"minReplicas": 1, "containers": [container]}}
+    )
     await place.make(ROUTE, "s", {"parentRefs": [GATEWAY]})
     await service_with()(place)
 
@@ -193,7 +197,12 @@ async def routed_to_several_listeners(place: Place) -> None:
     """The config names a gateway with two listeners that take HTTPRoutes, and neither of them."""
     listeners = [
         {"name": "open", "protocol": "HTTP", "port": 80},
-        {"name": "guarded", "protocol": "HTTPS", "port": 443, "tls": {"certificateRefs": [{"name": "tls"}]}},
+        {
+            "name": "guarded",
+            "protocol": "HTTPS",
+            "port": 443,
+            "tls": {"certificateRefs": [{"name": "tls"}]},
+        },
         {"name": "other", "protocol": "TCP", "port": 9000},
     ]
     await place.make(GATEWAY_KIND, "wide", {"gatewayClassName": "nobody", "listeners": listeners})
@@ -208,7 +217,9 @@ async def somebody_insists(place: Place) -> None:
     theirs = [{**rules[0], "backendRefs": [{**backend, "weight": 2}]}]
     for _ in range(AT_ONCE):
         await place.edit(ROUTE, "s", {"spec": {"rules": theirs}})
-        await place.until(ROUTE, "s", lambda route: route["spec"]["rules"] == rules, "its rules back")
+        await place.until(
+            ROUTE, "s", lambda route: route["spec"]["rules"] == rules, "its rules back"
+        )
     await place.edit(ROUTE, "s", {"spec": {"rules": theirs}})
 
 
@@ -217,7 +228,13 @@ CASES = (
         "runs",
         "nothing",
         service_with(cacheModel=True),
-        (RUNNING, *runtime(reasons.RUNTIME_READY), *routing(reasons.ROUTE_READY), *resolved(reasons.RESOLVED), *cached(reasons.CACHE_WARM_REASON)),
+        (
+            RUNNING,
+            *runtime(reasons.RUNTIME_READY),
+            *routing(reasons.ROUTE_READY),
+            *resolved(reasons.RESOLVED),
+            *cached(reasons.CACHE_WARM_REASON),
+        ),
     ),
     Case(
         "no-template",
@@ -283,7 +300,14 @@ CASES = (
         lambda p: p.config(),
         RUNNING,
     ),
-    Case("no-source", "the source of its cache is not there", source_missing, cached(reasons.CACHE_FAILED, "failed"), source_appears, RUNNING),
+    Case(
+        "no-source",
+        "the source of its cache is not there",
+        source_missing,
+        cached(reasons.CACHE_FAILED, "failed"),
+        source_appears,
+        RUNNING,
+    ),
     Case(
         "cache-goes",
         "its cache is deleted while it runs",
@@ -300,7 +324,12 @@ CASES = (
         Place.volume_arrives,
         RUNNING,
     ),
-    Case("uncached", "no cache is wanted", service_with(), (*cached(reasons.CACHE_NOT_REQUESTED), RUNNING)),
+    Case(
+        "uncached",
+        "no cache is wanted",
+        service_with(),
+        (*cached(reasons.CACHE_NOT_REQUESTED), RUNNING),
+    ),
     Case(
         "stopped",
         "replicas is 0",
@@ -309,9 +338,21 @@ CASES = (
         lambda p: p.edit(SERVICE, "s", {"spec": {"replicas": 1}}),
         RUNNING,
     ),
-    Case("crashes", "the model server crashes", crashes, runtime(reasons.RUNTIME_FAILED, "ended with exit code"), lambda p: p.image(), RUNNING),
     Case(
-        "crashes-later", "the model server crashes after it was ready", crashes_later, runtime(reasons.RUNTIME_FAILED), lambda p: p.image(), RUNNING
+        "crashes",
+        "the model server crashes",
+        crashes,
+        runtime(reasons.RUNTIME_FAILED, "ended with exit code"),
+        lambda p: p.image(),
+        RUNNING,
+    ),
+    Case(
+        "crashes-later",
+        "the model server crashes after it was ready",
+        crashes_later,
+        runtime(reasons.RUNTIME_FAILED),
+        lambda p: p.image(),
+        RUNNING,
     ),
     Case(
         "too-many-gpus",
@@ -325,16 +366,27 @@ CASES = (
         "foreign",
         "objects of somebody else have the service's name",
         foreign,
-        (*runtime(reasons.NAME_CONFLICT, "InferenceService s"), *routing(reasons.NAME_CONFLICT, "HTTPRoute s")),
+        (
+            *runtime(reasons.NAME_CONFLICT, "InferenceService s"),
+            *routing(reasons.NAME_CONFLICT, "HTTPRoute s"),
+        ),
         foreign_goes,
         RUNNING,
     ),
-    Case("unrouted", "the config has no routing", configured(routing=None), (*routing(reasons.ROUTING_DISABLED), RUNNING)),
+    Case(
+        "unrouted",
+        "the config has no routing",
+        configured(routing=None),
+        (*routing(reasons.ROUTING_DISABLED), RUNNING),
+    ),
     Case(
         "no-gateway",
         "routing names no gateway",
         configured(routing={"autoCreateRoute": True}),
-        (*routing(reasons.ROUTE_FAILED, "spec.routing.gateway"), config_warned("spec.routing.gateway")),
+        (
+            *routing(reasons.ROUTE_FAILED, "spec.routing.gateway"),
+            config_warned("spec.routing.gateway"),
+        ),
         config_becomes(routing={"gateway": GATEWAY}),
         RUNNING,
     ),
@@ -342,7 +394,10 @@ CASES = (
         "absent-gateway",
         "the gateway does not exist",
         configured(routing={"gateway": {"name": "nowhere", "namespace": SYSTEM_NAMESPACE}}),
-        (*routing(reasons.ROUTE_FAILED, "Gateway aim-system/nowhere does not exist"), config_warned("Gateway aim-system/nowhere")),
+        (
+            *routing(reasons.ROUTE_FAILED, "Gateway aim-system/nowhere does not exist"),
+            config_warned("Gateway aim-system/nowhere"),
+        ),
         config_becomes(routing={"gateway": GATEWAY}),
         RUNNING,
     ),
@@ -358,21 +413,34 @@ CASES = (
         "several-listeners",
         "the config names no listener of a gateway that has several",
         routed_to_several_listeners,
-        (Told(CONFIG, "default", EVENT, reasons.SEVERAL_LISTENERS, ("open (HTTP 80), guarded (HTTPS 443)", "sectionName")),),
+        (
+            Told(
+                CONFIG,
+                "default",
+                EVENT,
+                reasons.SEVERAL_LISTENERS,
+                ("open (HTTP 80), guarded (HTTPS 443)", "sectionName"),
+            ),
+        ),
     ),
     Case(
         "bad-timeout",
         "the route's timeout is malformed",
         service_with(metadata={"annotations": {labels.ANNOTATION_ROUTE_TIMEOUT: "soon"}}),
         routing(reasons.ROUTE_FAILED, labels.ANNOTATION_ROUTE_TIMEOUT, "soon"),
-        lambda p: p.edit(SERVICE, "s", {"metadata": {"annotations": {labels.ANNOTATION_ROUTE_TIMEOUT: "30s"}}}),
+        lambda p: p.edit(
+            SERVICE, "s", {"metadata": {"annotations": {labels.ANNOTATION_ROUTE_TIMEOUT: "30s"}}}
+        ),
         RUNNING,
     ),
     Case(
         "contested",
         "somebody keeps changing the route",
         somebody_insists,
-        (*routing(reasons.ROUTE_READY, "again and again"), Told(SERVICE, "s", EVENT, reasons.CONTESTED, ("spec.rules", "HTTPRoute s"))),
+        (
+            *routing(reasons.ROUTE_READY, "again and again"),
+            Told(SERVICE, "s", EVENT, reasons.CONTESTED, ("spec.rules", "HTTPRoute s")),
+        ),
     ),
     Case(
         "one-workload-id",

@@ -15,7 +15,9 @@ def discovered(reason: str, *words: str) -> tuple[Told, ...]:
     return (Told(TEMPLATE, "t", reasons.DISCOVERED, reason, words),)
 
 
-def answering(name: str, fault: str, answer: str, words: str, *options: str, by_itself: bool = False) -> Case:
+def answering(
+    name: str, fault: str, answer: str, words: str, *options: str, by_itself: bool = False
+) -> Case:
     """The image answers something that is of no use; put right, and asked again: by the clock, or at once by annotation."""
 
     async def cause(place: Place) -> None:
@@ -28,7 +30,14 @@ def answering(name: str, fault: str, answer: str, words: str, *options: str, by_
         if not by_itself:
             await place.retry(TEMPLATE, "t")
 
-    return Case(name, fault, cause, discovered(reasons.DISCOVERY_FAILED, "try 1, next at", words), heal, FOUND)
+    return Case(
+        name,
+        fault,
+        cause,
+        discovered(reasons.DISCOVERY_FAILED, "try 1, next at", words),
+        heal,
+        FOUND,
+    )
 
 
 async def template_alone(place: Place) -> None:
@@ -39,7 +48,11 @@ async def template_alone(place: Place) -> None:
 
 async def image_missing(place: Place) -> None:
     await place.config()
-    await place.make(MODEL, place.name, {"name": place.model_name, "image": f"registry.lab.local/told/{place.name}:1"})
+    await place.make(
+        MODEL,
+        place.name,
+        {"name": place.model_name, "image": f"registry.lab.local/told/{place.name}:1"},
+    )
     await place.template()
 
 
@@ -95,17 +108,35 @@ CASES = (
         "no-model",
         "no catalogue entry has the template's model",
         template_alone,
-        (*discovered(reasons.MODEL_NOT_FOUND, "no-model:1"), Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM_REQUESTED)),
+        (
+            *discovered(reasons.MODEL_NOT_FOUND, "no-model:1"),
+            Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM_REQUESTED),
+        ),
         lambda place: place.model(),
         Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
     ),
-    answering("noise", "the image prints noise", "Traceback: no such module\n", "no JSON array", by_itself=True),
+    answering(
+        "noise",
+        "the image prints noise",
+        "Traceback: no such module\n",
+        "no JSON array",
+        by_itself=True,
+    ),
     answering("silent", "the image prints nothing", "", "(empty)"),
     answering("empty-list", "the image has no profile", "[]", "empty list"),
-    answering("torn", "the image prints broken JSON", '[{"models": [{"name": "m", "sou', "no JSON array"),
+    answering(
+        "torn", "the image prints broken JSON", '[{"models": [{"name": "m", "sou', "no JSON array"
+    ),
     answering("loud", "the image prints 5 MiB", "x" * (5 << 20), "longer than 4 MiB"),
-    answering("climbing", "a source has .. in its path", sources("s3://bucket/../org/model"), "not of the form"),
-    answering("exits", "the image ends with an error", "no GPU driver\n", "exit code 7", "--exit", "7"),
+    answering(
+        "climbing",
+        "a source has .. in its path",
+        sources("s3://bucket/../org/model"),
+        "not of the form",
+    ),
+    answering(
+        "exits", "the image ends with an error", "no GPU driver\n", "exit code 7", "--exit", "7"
+    ),
     Case(
         "unpulled",
         "the image cannot be pulled",
@@ -144,7 +175,13 @@ CASES = (
         no_pods_allowed,
         (
             *discovered(reasons.AWAITING_DISCOVERY, "Job discover-t-", "has no pod", "quota"),
-            Told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, ("Job c-download has no pod", "quota")),
+            Told(
+                CACHE,
+                "c",
+                reasons.FILLED,
+                reasons.DOWNLOADING,
+                ("Job c-download has no pod", "quota"),
+            ),
         ),
         lambda place: place.delete(RESOURCE_QUOTA, "no-pods"),
         Told(CACHE, "c", reasons.FILLED, reasons.WARM),

@@ -7,13 +7,47 @@ from typing import Any, Literal, TypeAlias
 
 from aim_deployer.gpus import GpuTable
 from aimbus import Survey
-from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, GATEWAY_CLASS, NETWORK_POLICY, NODE, SERVICE_ACCOUNT
+from aimlab.kinds import (
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    GATEWAY_CLASS,
+    NETWORK_POLICY,
+    NODE,
+    SERVICE_ACCOUNT,
+)
 from aimlab.testing.permissions import Grant
-from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, INFERENCE_SERVICE, LEASE, MODEL, NAMESPACE, SERVICE, STORAGE_CLASS, TEMPLATE, Resource
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    LEASE,
+    MODEL,
+    NAMESPACE,
+    SERVICE,
+    STORAGE_CLASS,
+    TEMPLATE,
+    Resource,
+)
 
 Body: TypeAlias = dict[str, Any]
 Level = Literal["ok", "warning", "error"]
-LISTED = (MODEL, CONFIG, TEMPLATE, SERVICE, CACHE, STORAGE_CLASS, CLAIM, GATEWAY, GATEWAY_CLASS, NODE, NAMESPACE, SERVICE_ACCOUNT, LEASE)
+LISTED = (
+    MODEL,
+    CONFIG,
+    TEMPLATE,
+    SERVICE,
+    CACHE,
+    STORAGE_CLASS,
+    CLAIM,
+    GATEWAY,
+    GATEWAY_CLASS,
+    NODE,
+    NAMESPACE,
+    SERVICE_ACCOUNT,
+    LEASE,
+)
 LISTED_TOO = (INFERENCE_SERVICE, DEPLOYMENT, NETWORK_POLICY, ENDPOINT_SLICE)
 
 

@@ -14,11 +14,35 @@ from aimlab.node.claims import IS_DEFAULT
 from aimlab.node.scheduler import expression_holds
 from aimschema import reasons
 from aimschema.quantities import parse
-from aimschema.resources import CACHE, CLAIM, CONFIG, GATEWAY, MODEL, NAMESPACE, SERVICE, STORAGE_CLASS, TEMPLATE
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG,
+    GATEWAY,
+    MODEL,
+    NAMESPACE,
+    SERVICE,
+    STORAGE_CLASS,
+    TEMPLATE,
+)
 
 MANY = "ReadWriteMany"
-SHARES = ("nfs.csi.k8s.io", "efs.csi.aws.com", "fsx.csi.aws.com", "file.csi.azure.com", "filestore.csi.storage.gke.io", ".cephfs.csi.ceph.com")
-SHARES_NOT = ("ebs.csi.aws.com", "disk.csi.azure.com", "pd.csi.storage.gke.io", ".rbd.csi.ceph.com", "csi.hetzner.cloud", "topolvm.io")
+SHARES = (
+    "nfs.csi.k8s.io",
+    "efs.csi.aws.com",
+    "fsx.csi.aws.com",
+    "file.csi.azure.com",
+    "filestore.csi.storage.gke.io",
+    ".cephfs.csi.ceph.com",
+)
+SHARES_NOT = (
+    "ebs.csi.aws.com",
+    "disk.csi.azure.com",
+    "pd.csi.storage.gke.io",
+    ".rbd.csi.ceph.com",
+    "csi.hetzner.cloud",
+    "topolvm.io",
+)
 """Provisioners by the end of their name: with ReadWriteMany file systems, and without. Their own documentation says so; the API does not."""
 BETA = "beta."
 """Before the names of the AMD node labeller's labels, in its older releases."""
@@ -29,30 +53,57 @@ def storage(facts: Facts) -> Iterator[Finding]:
     classes = {body["metadata"]["name"]: body for body in facts.of(STORAGE_CLASS)}
     if isinstance(facts.objects.get(STORAGE_CLASS.kind), Unknown):
         return
-    defaults = [name for name, body in classes.items() if (body["metadata"].get("annotations") or {}).get(IS_DEFAULT) == "true"]
+    defaults = [
+        name
+        for name, body in classes.items()
+        if (body["metadata"].get("annotations") or {}).get(IS_DEFAULT) == "true"
+    ]
     asked, needs_default = _asked(facts)
     if not defaults:
-        words = "there is no default storage class" + (f"; {', '.join(needs_default)} would use it" if needs_default else "")
+        words = "there is no default storage class" + (
+            f"; {', '.join(needs_default)} would use it" if needs_default else ""
+        )
         fix = "cacheStorageClassName in the AIMNamespaceConfig, or annotate a class with storageclass.kubernetes.io/is-default-class=true"
         yield Finding("storage", "error" if needs_default else "warning", words, fix)
     elif len(defaults) > 1:
         words = f"{', '.join(defaults)} are all the default: the newest is used"
-        yield Finding("storage", "warning", words, "take storageclass.kubernetes.io/is-default-class off all but one")
+        yield Finding(
+            "storage",
+            "warning",
+            words,
+            "take storageclass.kubernetes.io/is-default-class off all but one",
+        )
     for name, who in asked.items():
         if name not in classes:
             fix = f"create it, or change {who[0]}"
-            yield Finding("storage", "error", f"there is no storage class {name}, which {', '.join(who)} names", fix)
+            yield Finding(
+                "storage",
+                "error",
+                f"there is no storage class {name}, which {', '.join(who)} names",
+                fix,
+            )
     used = [name for name in classes if name in asked or name in defaults]
-    shared = {claim["spec"].get("storageClassName") for claim in facts.of(CLAIM) if _is_shared(claim)}
-    yield from (_sharing(classes[name], asked.get(name, []), proved=name in shared) for name in used)
+    shared = {
+        claim["spec"].get("storageClassName") for claim in facts.of(CLAIM) if _is_shared(claim)
+    }
+    yield from (
+        _sharing(classes[name], asked.get(name, []), proved=name in shared) for name in used
+    )
 
 
 def _asked(facts: Facts) -> tuple[dict[str, list[str]], list[str]]:
     """Storage classes by who names them, and who names none."""
     named: dict[str, list[str]] = {}
     silent = []
-    fields = [(f"AIMNamespaceConfig {name_of(body)}", body["spec"].get("cacheStorageClassName")) for body in facts.of(CONFIG)]
-    fields += [(f"ModelCache {name_of(body)}", body["spec"]["storageClassName"]) for body in facts.of(CACHE) if "storageClassName" in body["spec"]]
+    fields = [
+        (f"AIMNamespaceConfig {name_of(body)}", body["spec"].get("cacheStorageClassName"))
+        for body in facts.of(CONFIG)
+    ]
+    fields += [
+        (f"ModelCache {name_of(body)}", body["spec"]["storageClassName"])
+        for body in facts.of(CACHE)
+        if "storageClassName" in body["spec"]
+    ]
     for who, name in fields:
         if name:
             named.setdefault(name, []).append(who)
@@ -62,7 +113,9 @@ def _asked(facts: Facts) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _is_shared(claim: Body) -> bool:
-    return claim.get("status", {}).get("phase") == "Bound" and MANY in claim["spec"].get("accessModes", ())
+    return claim.get("status", {}).get("phase") == "Bound" and MANY in claim["spec"].get(
+        "accessModes", ()
+    )
 
 
 def _sharing(body: Body, asked_by: list[str], *, proved: bool) -> Finding:
@@ -71,12 +124,16 @@ def _sharing(body: Body, asked_by: list[str], *, proved: bool) -> Finding:
     if proved:
         return Finding("storage", "ok", f"class {name} gives {MANY} volumes: there are some")
     if provisioner.endswith(SHARES):
-        return Finding("storage", "ok", f"class {name} is of {provisioner}, which has {MANY} volumes")
+        return Finding(
+            "storage", "ok", f"class {name} is of {provisioner}, which has {MANY} volumes"
+        )
     fix = "name a class of a shared file system in cacheStorageClassName of the AIMNamespaceConfig"
     if provisioner.endswith(SHARES_NOT):
         words = f"class {name} is of {provisioner}, which has no {MANY} file systems: caches would wait for ever"
         return Finding("storage", "error" if asked_by else "warning", words, fix)
-    words = f"whether class {name} ({provisioner}) gives {MANY} volumes cannot be known from the API"
+    words = (
+        f"whether class {name} ({provisioner}) gives {MANY} volumes cannot be known from the API"
+    )
     return Finding("storage", "warning", words, f"ask for one and see, or {fix}")
 
 
@@ -84,12 +141,22 @@ def gateways(facts: Facts) -> Iterator[Finding]:
     """The Gateways that configs name."""
     if isinstance(facts.objects.get(GATEWAY.kind), Unknown):
         return
-    there = {(body["metadata"]["namespace"], body["metadata"]["name"]): body for body in facts.of(GATEWAY)}
+    there = {
+        (body["metadata"]["namespace"], body["metadata"]["name"]): body
+        for body in facts.of(GATEWAY)
+    }
     spaces = {body["metadata"]["name"]: body for body in facts.of(NAMESPACE)}
-    routed = [config for config in facts.of(CONFIG) if config["spec"].get("routing", {}).get("autoCreateRoute", True)]
+    routed = [
+        config
+        for config in facts.of(CONFIG)
+        if config["spec"].get("routing", {}).get("autoCreateRoute", True)
+    ]
     if not any(is_true(body, "Accepted") for body in facts.of(GATEWAY_CLASS)):
         yield Finding(
-            "gateway", "warning", "no GatewayClass is accepted by a controller: no Gateway can work", "install a Gateway API implementation"
+            "gateway",
+            "warning",
+            "no GatewayClass is accepted by a controller: no Gateway can work",
+            "install a Gateway API implementation",
         )
     for config in routed:
         routing = config["spec"].get("routing")
@@ -97,14 +164,23 @@ def gateways(facts: Facts) -> Iterator[Finding]:
             continue
         wanted = routing.get("gateway") or {}
         namespace = config["metadata"]["namespace"]
-        who, place = f"AIMNamespaceConfig {name_of(config)}", (wanted.get("namespace") or namespace, wanted.get("name", ""))
+        who, place = (
+            f"AIMNamespaceConfig {name_of(config)}",
+            (wanted.get("namespace") or namespace, wanted.get("name", "")),
+        )
         if not wanted.get("name"):
             yield Finding(
-                "gateway", "error", f"{who} has routing without a gateway: its services stay Degraded", f"spec.routing.gateway.name of {who}"
+                "gateway",
+                "error",
+                f"{who} has routing without a gateway: its services stay Degraded",
+                f"spec.routing.gateway.name of {who}",
             )
         elif place not in there:
             yield Finding(
-                "gateway", "error", f"there is no Gateway {'/'.join(place)}, which {who} names", f"create it, or change spec.routing of {who}"
+                "gateway",
+                "error",
+                f"there is no Gateway {'/'.join(place)}, which {who} names",
+                f"create it, or change spec.routing of {who}",
             )
         else:
             space = spaces.get(namespace, {"metadata": {"name": namespace}})
@@ -112,10 +188,18 @@ def gateways(facts: Facts) -> Iterator[Finding]:
 
 
 def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterator[Finding]:
-    name, look = name_of(gateway), f"kubectl -n {gateway['metadata']['namespace']} describe gateway {gateway['metadata']['name']}"
+    name, look = (
+        name_of(gateway),
+        f"kubectl -n {gateway['metadata']['namespace']} describe gateway {gateway['metadata']['name']}",
+    )
     unmet = [type_ for type_ in ("Accepted", "Programmed") if not is_true(gateway, type_)]
     if unmet:
-        yield Finding("gateway", "error", f"Gateway {name}, which {who} names, is not {' and '.join(unmet)}", look)
+        yield Finding(
+            "gateway",
+            "error",
+            f"Gateway {name}, which {who} names, is not {' and '.join(unmet)}",
+            look,
+        )
         return
     chosen = [each for each in gateway["spec"]["listeners"] if _is_meant(each, wanted)]
     open_ = [each for each in chosen if _lets_in(each, gateway["metadata"]["namespace"], namespace)]
@@ -124,15 +208,27 @@ def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterato
         yield Finding("gateway", "error", words, f"spec.routing.gateway of {who}")
     elif not open_:
         words = f"no listener of Gateway {name} takes HTTPRoutes from namespace {namespace['metadata']['name']}"
-        yield Finding("gateway", "error", words, f"allowedRoutes of a listener of Gateway {name}: namespaces.from All, or a Selector that fits")
+        yield Finding(
+            "gateway",
+            "error",
+            words,
+            f"allowedRoutes of a listener of Gateway {name}: namespaces.from All, or a Selector that fits",
+        )
     elif not gateway.get("status", {}).get("addresses"):
         yield Finding("gateway", "warning", f"Gateway {name} has no address yet", look)
     else:
-        yield Finding("gateway", "ok", f"Gateway {name} at {gateway['status']['addresses'][0].get('value')} takes the routes of {who}")
+        yield Finding(
+            "gateway",
+            "ok",
+            f"Gateway {name} at {gateway['status']['addresses'][0].get('value')} takes the routes of {who}",
+        )
 
 
 def _is_meant(listener: Body, wanted: Body) -> bool:
-    return all(wanted.get(field) in {None, listener.get(own)} for field, own in (("sectionName", "name"), ("port", "port")))
+    return all(
+        wanted.get(field) in {None, listener.get(own)}
+        for field, own in (("sectionName", "name"), ("port", "port"))
+    )
 
 
 def _lets_in(listener: Body, gateway_namespace: str, namespace: Body) -> bool:
@@ -152,23 +248,40 @@ def _lets_in(listener: Body, gateway_namespace: str, namespace: Body) -> bool:
 
 def _selects(selector: Body, found: Mapping[str, str]) -> bool:
     """metav1.LabelSelector."""
-    named = all(found.get(key) == value for key, value in (selector.get("matchLabels") or {}).items())
-    return named and all(expression_holds(each, found) for each in selector.get("matchExpressions") or ())
+    named = all(
+        found.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()
+    )
+    return named and all(
+        expression_holds(each, found) for each in selector.get("matchExpressions") or ()
+    )
 
 
 def nodes(facts: Facts) -> Iterator[Finding]:
     """The GPUs that there are, and those that templates ask for."""
     if isinstance(facts.objects.get(NODE.kind), Unknown):
         return
-    usable = [node for node in facts.of(NODE) if is_true(node, "Ready") and not node.get("spec", {}).get("unschedulable")]
+    usable = [
+        node
+        for node in facts.of(NODE)
+        if is_true(node, "Ready") and not node.get("spec", {}).get("unschedulable")
+    ]
     vendors = {(gpu.resource, gpu.label) for gpu in facts.gpus.values()}
-    there = [(node, resource, label) for node in usable for resource, label in sorted(vendors) if _count(node, resource) or label in _labels(node)]
+    there = [
+        (node, resource, label)
+        for node in usable
+        for resource, label in sorted(vendors)
+        if _count(node, resource) or label in _labels(node)
+    ]
     for node, resource, label in there:
         yield from _node(node, resource, label)
     if not there:
         fix = "add such nodes, and the device plugin and node labeller of their GPUs (for AMD: the AMD GPU operator)"
         yield Finding("gpu", "warning", "no node that is ready has a GPU that is known here", fix)
-    used = {(s["metadata"]["namespace"], s["spec"].get("templateRef")) for s in facts.of(SERVICE) if s["spec"].get("replicas", 1)}
+    used = {
+        (s["metadata"]["namespace"], s["spec"].get("templateRef"))
+        for s in facts.of(SERVICE)
+        if s["spec"].get("replicas", 1)
+    }
     for template in facts.of(TEMPLATE):
         in_use = (template["metadata"]["namespace"], template["metadata"]["name"]) in used
         yield from _template(template, facts, usable, level="error" if in_use else "warning")
@@ -177,51 +290,99 @@ def nodes(facts: Facts) -> Iterator[Finding]:
 def _node(node: Body, resource: str, label: str) -> Iterator[Finding]:
     name, count, value = node["metadata"]["name"], _count(node, resource), _labels(node).get(label)
     if not count:
-        yield Finding("gpu", "warning", f"node {name} is labelled {label}={value}, but has no {resource} to give", f"the device plugin of {resource}")
+        yield Finding(
+            "gpu",
+            "warning",
+            f"node {name} is labelled {label}={value}, but has no {resource} to give",
+            f"the device plugin of {resource}",
+        )
     elif value is None:
-        older = f"; it has {BETA}{label}, of an older node labeller" if BETA + label in _labels(node) else ""
+        older = (
+            f"; it has {BETA}{label}, of an older node labeller"
+            if BETA + label in _labels(node)
+            else ""
+        )
         fix = "install the node labeller (for AMD: the AMD GPU operator), or label the node"
-        yield Finding("gpu", "warning", f"node {name} has {count} {resource}, but no label {label}{older}: no template finds it", fix)
+        yield Finding(
+            "gpu",
+            "warning",
+            f"node {name} has {count} {resource}, but no label {label}{older}: no template finds it",
+            fix,
+        )
     else:
         yield Finding("gpu", "ok", f"node {name} has {count} {resource}, {label}={value}")
 
 
 def _template(template: Body, facts: Facts, usable: list[Body], level: Level) -> Iterator[Finding]:
     """Level: how bad it is where no node fits it."""
-    name, model, wanted = name_of(template), template["spec"]["gpuModel"], int(template["spec"]["gpusPerReplica"])
+    name, model, wanted = (
+        name_of(template),
+        template["spec"]["gpuModel"],
+        int(template["spec"]["gpusPerReplica"]),
+    )
     gpu = facts.gpus.get(model)
     if gpu is None:
         fix = f"add {model} to the table that AIM_GPU_TABLE names, or use one of {', '.join(facts.gpus)}"
-        yield Finding("gpu", level, f"AIMServiceTemplate {name} wants {model}, which is in no GPU table", fix)
+        yield Finding(
+            "gpu", level, f"AIMServiceTemplate {name} wants {model}, which is in no GPU table", fix
+        )
         return
     fitting = [node for node in usable if _labels(node).get(gpu.label) in gpu.values]
     most = max((_count(node, gpu.resource) for node in fitting), default=0)
     if not fitting:
-        yield Finding("gpu", level, f"AIMServiceTemplate {name} wants {model}, which no node that is ready has", _add(gpu, wanted))
+        yield Finding(
+            "gpu",
+            level,
+            f"AIMServiceTemplate {name} wants {model}, which no node that is ready has",
+            _add(gpu, wanted),
+        )
     elif most < wanted:
-        yield Finding("gpu", level, f"AIMServiceTemplate {name} wants {wanted} {model} in one node; {most} is the most there is", _add(gpu, wanted))
-    elif not (roomy := [node for node in fitting if _count(node, gpu.resource) >= wanted and _has_room(node, wanted)]):
+        yield Finding(
+            "gpu",
+            level,
+            f"AIMServiceTemplate {name} wants {wanted} {model} in one node; {most} is the most there is",
+            _add(gpu, wanted),
+        )
+    elif not (
+        roomy := [
+            node
+            for node in fitting
+            if _count(node, gpu.resource) >= wanted and _has_room(node, wanted)
+        ]
+    ):
         cpu, memory = CPU_PER_GPU * wanted, f"{MEMORY_REQUEST_GI_PER_GPU * wanted}Gi"
         there = [node for node in fitting if _count(node, gpu.resource) >= wanted]
         words = f"AIMServiceTemplate {name} wants {wanted} {model} with cpu {cpu} and memory {memory} in one node; allocatable: {_rooms(there)}"
         fix = f"add a node with {gpu.resource}: {wanted}, cpu: {cpu} and memory: {memory}, or use a template with fewer GPUs"
         yield Finding("gpu", level, words, fix)
     else:
-        yield Finding("gpu", "ok", f"AIMServiceTemplate {name} wants {wanted} {model}: there in {', '.join(_names(roomy))}")
+        yield Finding(
+            "gpu",
+            "ok",
+            f"AIMServiceTemplate {name} wants {wanted} {model}: there in {', '.join(_names(roomy))}",
+        )
 
 
 def _has_room(node: Body, gpus: int) -> bool:
     """Whether a node without other pods has the cpu and memory that a model with so many GPUs requests."""
-    needs = {"cpu": quantity.parse(str(CPU_PER_GPU * gpus)), "memory": quantity.parse(f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi")}
+    needs = {
+        "cpu": quantity.parse(str(CPU_PER_GPU * gpus)),
+        "memory": quantity.parse(f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi"),
+    }
     has = node.get("status", {}).get("allocatable") or {}
-    return all(resource in has and quantity.parse(str(has[resource])) >= need for resource, need in needs.items())
+    return all(
+        resource in has and quantity.parse(str(has[resource])) >= need
+        for resource, need in needs.items()
+    )
 
 
 def _rooms(there: list[Body], most: int = 5) -> str:
     rooms = []
     for node in there[:most]:
         has = node.get("status", {}).get("allocatable") or {}
-        rooms.append(f"{node['metadata']['name']} cpu {has.get('cpu', 'unknown')}, memory {has.get('memory', 'unknown')}")
+        rooms.append(
+            f"{node['metadata']['name']} cpu {has.get('cpu', 'unknown')}, memory {has.get('memory', 'unknown')}"
+        )
     return "; ".join([*rooms, *([f"{len(there) - most} more nodes"] if len(there) > most else [])])
 
 
@@ -259,21 +420,38 @@ def hosts(models: tuple[Body, ...]) -> dict[str, str]:
 def registries(facts: Facts) -> Iterator[Finding]:
     for model in facts.of(MODEL):
         inspected: dict[str, Any] = next(
-            (c for c in model.get("status", {}).get("conditions") or () if c.get("type") == reasons.IMAGE_INSPECTED and c.get("status") == "False"),
+            (
+                c
+                for c in model.get("status", {}).get("conditions") or ()
+                if c.get("type") == reasons.IMAGE_INSPECTED and c.get("status") == "False"
+            ),
             {},
         )
         try:
             parse_image(model["spec"]["image"])
         except ValueError as error:
-            yield Finding("registry", "error", f"AIMClusterModel {name_of(model)}: {error}", f"spec.image of AIMClusterModel {name_of(model)}")
+            yield Finding(
+                "registry",
+                "error",
+                f"AIMClusterModel {name_of(model)}: {error}",
+                f"spec.image of AIMClusterModel {name_of(model)}",
+            )
         else:
             if inspected:
                 fix = f"correct spec.image, the registry or its credentials, then aimctl retry aimclm/{name_of(model)}"
-                yield Finding("registry", "error", f"AIMClusterModel {name_of(model)}: {inspected.get('message', inspected.get('reason'))}", fix)
+                yield Finding(
+                    "registry",
+                    "error",
+                    f"AIMClusterModel {name_of(model)}: {inspected.get('message', inspected.get('reason'))}",
+                    fix,
+                )
     for host, problem in facts.registries.items():
         if problem:
             yield Finding(
-                "registry", "warning", f"{host} does not answer here: {problem}", "if the cluster reaches it, all is well; else its network"
+                "registry",
+                "warning",
+                f"{host} does not answer here: {problem}",
+                "if the cluster reaches it, all is well; else its network",
             )
         else:
             yield Finding("registry", "ok", f"{host} answers")

@@ -23,7 +23,17 @@ from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, NETWORK_POLICY, SERVICE_ACC
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.permissions import Grant, granted
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
-from aimschema.resources import AIM_KINDS, CLAIM, CRD, GATEWAY, INFERENCE_SERVICE, LEASE, MODEL, ROUTE, Resource
+from aimschema.resources import (
+    AIM_KINDS,
+    CLAIM,
+    CRD,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    LEASE,
+    MODEL,
+    ROUTE,
+    Resource,
+)
 
 T = TypeVar("T")
 WITHIN_S = 10.0
@@ -43,7 +53,11 @@ SELECTED = {
 def kubeconfig_of(given: Path | None) -> str | None:
     """As kubectl finds it: what is given, KUBECONFIG, ~/.kube/config; None: the pod's service account."""
     home = Path.home() / ".kube" / "config"
-    return str(given) if given else os.environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
+    return (
+        str(given)
+        if given
+        else os.environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
+    )
 
 
 @asynccontextmanager
@@ -106,9 +120,15 @@ async def _in_cluster(cluster: Cluster, facts: Facts) -> Facts:
     kinds = (*LISTED, *LISTED_TOO)
     access = asyncio.ensure_future(known(_access(cluster, facts.namespace)))
     crds = asyncio.ensure_future(known(_definitions(cluster)))
-    lists = await asyncio.gather(*(known(_list(cluster, resource, facts.namespace)) for resource in kinds))
-    facts = replace(facts, objects={resource.kind: found for resource, found in zip(kinds, lists, strict=True)})
-    return replace(facts, registries=await _registries(facts.of(MODEL)), crds=await crds, access=await access)
+    lists = await asyncio.gather(
+        *(known(_list(cluster, resource, facts.namespace)) for resource in kinds)
+    )
+    facts = replace(
+        facts, objects={resource.kind: found for resource, found in zip(kinds, lists, strict=True)}
+    )
+    return replace(
+        facts, registries=await _registries(facts.of(MODEL)), crds=await crds, access=await access
+    )
 
 
 async def _definitions(cluster: Cluster) -> dict[str, Body | None]:
@@ -127,7 +147,11 @@ async def _list(cluster: Cluster, resource: Resource, namespace: str) -> tuple[B
     where = namespace if resource in (LEASE, SERVICE_ACCOUNT, NETWORK_POLICY) else None
     where = "default" if resource == ENDPOINT_SLICE else where
     try:
-        return tuple((await cluster.list(resource, where, label_selector=SELECTED.get(resource.kind, ""))).items)
+        return tuple(
+            (
+                await cluster.list(resource, where, label_selector=SELECTED.get(resource.kind, ""))
+            ).items
+        )
     except NotFound:
         return ()
 
@@ -136,14 +160,25 @@ async def _access(cluster: Cluster, namespace: str) -> Access:
     """Whether each account is granted what deploy/rbac grants it. Raises RuntimeError outside a checkout, and KubeError."""
     grants = [replace_namespace(grant, namespace) for grant in granted(rbac())]
     there = await known(_list(cluster, SERVICE_ACCOUNT, namespace))
-    names = {grant.account for grant in grants} if isinstance(there, Unknown) else {body["metadata"]["name"] for body in there}
+    names = (
+        {grant.account for grant in grants}
+        if isinstance(there, Unknown)
+        else {body["metadata"]["name"] for body in there}
+    )
     try:
-        accounts: tuple[Checked, ...] | Unknown = await _reviews(cluster, [grant for grant in grants if grant.account in names], namespace)
+        accounts: tuple[Checked, ...] | Unknown = await _reviews(
+            cluster, [grant for grant in grants if grant.account in names], namespace
+        )
     except Forbidden as error:
         accounts = Unknown(told(error))
     if accounts and not isinstance(accounts, Unknown):
         return Access(accounts)
-    return Access(accounts, await _reviews(cluster, list(dict.fromkeys(grant._replace(account="") for grant in grants)), namespace))
+    return Access(
+        accounts,
+        await _reviews(
+            cluster, list(dict.fromkeys(grant._replace(account="") for grant in grants)), namespace
+        ),
+    )
 
 
 def replace_namespace(grant: Grant, namespace: str) -> Grant:
@@ -151,21 +186,43 @@ def replace_namespace(grant: Grant, namespace: str) -> Grant:
     return grant._replace(namespace=namespace) if grant.namespace else grant
 
 
-async def _reviews(cluster: Cluster, grants: Iterable[Grant], namespace: str) -> tuple[Checked, ...]:
+async def _reviews(
+    cluster: Cluster, grants: Iterable[Grant], namespace: str
+) -> tuple[Checked, ...]:
     """A review for each grant: of its account, or without one of who asks."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def review(grant: Grant) -> Checked:
         kind = "SubjectAccessReview" if grant.account else "SelfSubjectAccessReview"
         resource, _, subresource = grant.resource.partition("/")
-        wanted = {"verb": grant.verb, "group": grant.group, "resource": resource, "subresource": subresource, "namespace": grant.namespace}
+        wanted = {
+            "verb": grant.verb,
+            "group": grant.group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": grant.namespace,
+        }
         names = [{"name": name} for name in grant.names] or [{}]
-        who = {"user": f"system:serviceaccount:{namespace}:{grant.account}", "groups": [ACCOUNTS, f"{ACCOUNTS}:{namespace}", "system:authenticated"]}
+        who = {
+            "user": f"system:serviceaccount:{namespace}:{grant.account}",
+            "groups": [ACCOUNTS, f"{ACCOUNTS}:{namespace}", "system:authenticated"],
+        }
         answers = []
         for name in names:
-            spec = {"resourceAttributes": {key: value for key, value in (wanted | name).items() if value}} | (who if grant.account else {})
-            body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "metadata": {}, "spec": spec}
-            where = Resource(kind, "authorization.k8s.io", "v1", f"{kind.lower()}s", namespaced=False)
+            spec = {
+                "resourceAttributes": {
+                    key: value for key, value in (wanted | name).items() if value
+                }
+            } | (who if grant.account else {})
+            body = {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": kind,
+                "metadata": {},
+                "spec": spec,
+            }
+            where = Resource(
+                kind, "authorization.k8s.io", "v1", f"{kind.lower()}s", namespaced=False
+            )
             async with turns:
                 answers.append(await cluster.create(body, resource=where))
         return Checked(grant, all(answer["status"]["allowed"] for answer in answers))
@@ -179,7 +236,10 @@ async def _registries(models: tuple[Body, ...]) -> dict[str, str]:
 
     async def look(url: str) -> str:
         try:
-            async with aiohttp.ClientSession(trust_env=False, timeout=timeout) as client, client.get(url) as answer:
+            async with (
+                aiohttp.ClientSession(trust_env=False, timeout=timeout) as client,
+                client.get(url) as answer,
+            ):
                 return "" if answer.status in {200, 401} else f"HTTP {answer.status} at {url}"
         except TimeoutError:
             return f"nothing within {REGISTRY_WITHIN_S:g} s at {url}"

@@ -15,29 +15,43 @@ SERVICES_POLICY = "aim-services"
 
 def pod_security(facts: Facts) -> Iterator[Finding]:
     """Namespaces that models are in or may come to, and that admit no model pods."""
-    used = {body["metadata"].get("namespace") for resource in (SERVICE, TEMPLATE, CACHE, CONFIG) for body in facts.of(resource)}
+    used = {
+        body["metadata"].get("namespace")
+        for resource in (SERVICE, TEMPLATE, CACHE, CONFIG)
+        for body in facts.of(resource)
+    }
     for namespace in facts.of(NAMESPACE):
         name, labels = namespace["metadata"]["name"], namespace["metadata"].get("labels") or {}
-        models = name in used if name != facts.namespace else any(body["metadata"].get("namespace") == name for body in facts.of(SERVICE))
+        models = (
+            name in used
+            if name != facts.namespace
+            else any(body["metadata"].get("namespace") == name for body in facts.of(SERVICE))
+        )
         if models and labels.get(ENFORCE) == "restricted":
             words = (
                 f"namespace {name} enforces the Pod Security Standard restricted, which rejects model pods: they set no runAsNonRoot, "
                 "no seccompProfile, no allowPrivilegeEscalation: false and drop no capabilities"
             )
-            yield Finding("kubernetes", "warning", words, f"kubectl label namespace {name} {ENFORCE}=baseline --overwrite")
+            yield Finding(
+                "kubernetes",
+                "warning",
+                words,
+                f"kubectl label namespace {name} {ENFORCE}=baseline --overwrite",
+            )
 
 
 def api_server(facts: Facts) -> Iterator[Finding]:
     """Whether the policy for the services lets them reach the API server, where it really is (after kube-proxy)."""
-    policy = next((body for body in facts.of(NETWORK_POLICY) if body["metadata"]["name"] == SERVICES_POLICY), None)
+    policy = next(
+        (body for body in facts.of(NETWORK_POLICY) if body["metadata"]["name"] == SERVICES_POLICY),
+        None,
+    )
     if policy is None or "egress" not in policy["spec"]:
         return
     for address, port in _api_servers(facts):
         if not any(_lets_out(rule, address, port) for rule in policy["spec"]["egress"] or ()):
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            words = (
-                f"NetworkPolicy {name_of(policy)} does not let the services reach the API server at {where}: where it is enforced, none gets ready"
-            )
+            words = f"NetworkPolicy {name_of(policy)} does not let the services reach the API server at {where}: where it is enforced, none gets ready"
             fix = f"set networkPolicy.apiServer.ports={{443,{port}}} in the chart, and {address} among networkPolicy.apiServer.cidrs"
             yield Finding("services", "warning", words, fix)
 

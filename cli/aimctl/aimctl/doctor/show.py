@@ -11,7 +11,11 @@ from aimctl.doctor.gather import gather
 from aimctl.output import Form, print_data
 from aimctl.words import say
 
-MARKS: dict[Level, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "bold red")}
+MARKS: dict[Level, tuple[str, str]] = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "yellow"),
+    "error": ("✗", "bold red"),
+}
 
 
 async def show_findings(kubeconfig: Path | None, console: PlainConsole, form: Form) -> bool:
@@ -29,8 +33,16 @@ def tell(found: Sequence[Finding], console: PlainConsole) -> None:
     width = max(len(finding.area) for finding in found)
     for finding in found:
         mark, style = MARKS[finding.level]
-        say(console, f"{mark} {finding.area:<{width}}  {finding.what}", style if finding.level != "ok" else "")
+        say(
+            console,
+            f"{mark} {finding.area:<{width}}  {finding.what}",
+            style if finding.level != "ok" else "",
+        )
         if finding.fix:
             say(console, f"  {'':<{width}}  fix: {finding.fix}", "dim")
     counts = {level: sum(finding.level == level for finding in found) for level in MARKS}
-    say(console, f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors", "bold")
+    say(
+        console,
+        f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors",
+        "bold",
+    )

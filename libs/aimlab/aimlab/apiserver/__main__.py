@@ -18,9 +18,15 @@ async def serve(port: int, *, bare: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m aimlab.apiserver", description="API server double with its state in memory")
+    parser = argparse.ArgumentParser(
+        prog="python -m aimlab.apiserver", description="API server double with its state in memory"
+    )
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
-    parser.add_argument("--bare", action="store_true", help="as a kube-apiserver alone: no controllers, no loopback endpoints")
+    parser.add_argument(
+        "--bare",
+        action="store_true",
+        help="as a kube-apiserver alone: no controllers, no loopback endpoints",
+    )
     options = parser.parse_args()
     asyncio.run(serve(options.port, bare=options.bare))
 

@@ -26,15 +26,41 @@ MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
 ACCOUNT_PREFIX = "system:serviceaccount"
 NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
-VERB_OF = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+VERB_OF = {
+    "GET": "get",
+    "HEAD": "get",
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
 TOKEN_S = 3600
 SHORTEST_TOKEN_S = 600
 
 EVERYBODY = 'ClusterRoleBinding "{0}" of ClusterRole "{0}" to Group "system:authenticated"'
-DISCOVERY_URLS = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"]
+DISCOVERY_URLS = [
+    "/api",
+    "/api/*",
+    "/apis",
+    "/apis/*",
+    "/healthz",
+    "/livez",
+    "/openapi",
+    "/openapi/*",
+    "/readyz",
+    "/version",
+    "/version/",
+]
 FOR_EVERYBODY: tuple[tuple[str, Obj], ...] = (
     ("system:discovery", {"nonResourceURLs": DISCOVERY_URLS, "verbs": ["get"]}),
-    ("system:basic-user", {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"], "verbs": ["create"]}),
+    (
+        "system:basic-user",
+        {
+            "apiGroups": ["authorization.k8s.io"],
+            "resources": ["selfsubjectaccessreviews"],
+            "verbs": ["create"],
+        },
+    ),
 )
 """What these ClusterRoles (and system:public-info-viewer, which is in the first here) give to all who are authenticated."""
 
@@ -108,12 +134,18 @@ def attributes(method: str, path: str, query: Mapping[str, str]) -> Attributes:
         verb = "deletecollection"
     if not name and verb in ("list", "watch", "deletecollection"):
         name = _one_name(query.get("fieldSelector", ""))
-    return Attributes(verb, group, f"{resource}/{subresource}" if subresource else resource, namespace, name)
+    return Attributes(
+        verb, group, f"{resource}/{subresource}" if subresource else resource, namespace, name
+    )
 
 
 def _one_name(field_selector: str) -> str:
     """The name that a selection is limited to; so far a rule with resourceNames can allow it."""
-    terms = dict(term.replace("==", "=").split("=", 1) for term in field_selector.split(",") if "=" in term and "!=" not in term)
+    terms = dict(
+        term.replace("==", "=").split("=", 1)
+        for term in field_selector.split(",")
+        if "=" in term and "!=" not in term
+    )
     return terms.get("metadata.name", "")
 
 
@@ -123,12 +155,23 @@ def allows(rule: Obj, asked: Attributes) -> bool:
     if "*" not in verbs and asked.verb not in verbs:
         return False
     if asked.path:
-        return any(asked.path == url or (url.endswith("*") and asked.path.startswith(url[:-1])) for url in rule.get("nonResourceURLs") or ())
-    groups, resources, names = rule.get("apiGroups") or (), rule.get("resources") or (), rule.get("resourceNames") or ()
+        return any(
+            asked.path == url or (url.endswith("*") and asked.path.startswith(url[:-1]))
+            for url in rule.get("nonResourceURLs") or ()
+        )
+    groups, resources, names = (
+        rule.get("apiGroups") or (),
+        rule.get("resources") or (),
+        rule.get("resourceNames") or (),
+    )
     _, slash, subresource = asked.resource.partition("/")
     return (
         ("*" in groups or asked.group in groups)
-        and ("*" in resources or asked.resource in resources or (bool(slash) and f"*/{subresource}" in resources))
+        and (
+            "*" in resources
+            or asked.resource in resources
+            or (bool(slash) and f"*/{subresource}" in resources)
+        )
         and (not names or asked.name in names)
     )
 
@@ -141,7 +184,10 @@ def is_subject(subject: Obj, user: User, namespace: str) -> bool:
         case "Group":
             return subject.get("name") in user.groups
         case "ServiceAccount":
-            return f"{ACCOUNT_PREFIX}:{subject.get('namespace') or namespace}:{subject.get('name')}" == user.name
+            return (
+                f"{ACCOUNT_PREFIX}:{subject.get('namespace') or namespace}:{subject.get('name')}"
+                == user.name
+            )
         case _:
             return False
 
@@ -150,7 +196,12 @@ def forbidden(user: User, asked: Attributes, why: str = "") -> ApiError:
     """403 in the words of a real server; `why` is what the authorizer adds, mostly nothing."""
     more = f": {why}" if why else ""
     if asked.path:
-        return ApiError(403, "Forbidden", f'forbidden: User "{user.name}" cannot {asked.verb} path "{asked.path}"{more}', {})
+        return ApiError(
+            403,
+            "Forbidden",
+            f'forbidden: User "{user.name}" cannot {asked.verb} path "{asked.path}"{more}',
+            {},
+        )
     where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
     words = f'User "{user.name}" cannot {asked.verb} resource "{asked.resource}" in API group "{asked.group}" {where}{more}'
     return _refused(asked, words)
@@ -159,23 +210,39 @@ def forbidden(user: User, asked: Attributes, why: str = "") -> ApiError:
 def _refused(asked: Attributes, words: str) -> ApiError:
     plural = asked.resource.partition("/")[0]
     subject = qualified(plural, asked.group) + (f' "{asked.name}"' if asked.name else "")
-    return ApiError(403, "Forbidden", f"{subject} is forbidden: {words}", named(asked.group, plural, asked.name))
+    return ApiError(
+        403, "Forbidden", f"{subject} is forbidden: {words}", named(asked.group, plural, asked.name)
+    )
 
 
 def _described(binding: Obj, subject: Obj, namespace: str) -> str:
     """As a real server names a binding in the reason of an answer (plugin/pkg/auth/authorizer/rbac and registry/rbac/validation)."""
-    kind, name, role = ("RoleBinding", f"{binding['metadata']['name']}/{namespace}", binding["roleRef"])
+    kind, name, role = (
+        "RoleBinding",
+        f"{binding['metadata']['name']}/{namespace}",
+        binding["roleRef"],
+    )
     if not namespace:
         kind, name = "ClusterRoleBinding", binding["metadata"]["name"]
     is_account = subject["kind"] == "ServiceAccount"
-    who = f"{subject['name']}/{subject.get('namespace') or namespace}" if is_account else subject["name"]
+    who = (
+        f"{subject['name']}/{subject.get('namespace') or namespace}"
+        if is_account
+        else subject["name"]
+    )
     return f'{kind} "{name}" of {role["kind"]} "{role["name"]}" to {subject["kind"]} "{who}"'
 
 
 def _user_role(plural: str, name: str) -> Obj | None:
     if plural != "clusterroles" or name not in USER_ROLES:
         return None
-    return {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {f"{AGGREGATE}{to}": "true"}} for to in USER_ROLES[name]]}}
+    return {
+        "aggregationRule": {
+            "clusterRoleSelectors": [
+                {"matchLabels": {f"{AGGREGATE}{to}": "true"}} for to in USER_ROLES[name]
+            ]
+        }
+    }
 
 
 class _Token(NamedTuple):
@@ -204,7 +271,11 @@ class Access:
             raise forbidden(user, Attributes("impersonate", resource="users", name=other))
         prefix, _, rest = other.rpartition(f"{ACCOUNT_PREFIX}:")
         namespace, colon, name = rest.partition(":")
-        return account(namespace, name) if colon and not prefix else User(other, frozenset({AUTHENTICATED}))
+        return (
+            account(namespace, name)
+            if colon and not prefix
+            else User(other, frozenset({AUTHENTICATED}))
+        )
 
     def _authenticated(self, header: str) -> User:
         scheme, _, secret = header.partition(" ")
@@ -222,7 +293,11 @@ class Access:
 
     def issue(self, namespace: str, name: str, wanted_s: int | None) -> Obj:
         """The `status` of a TokenRequest (authentication.k8s.io/v1) for a ServiceAccount that is there."""
-        uid = self._cluster.store.collections[ACCOUNTS].objects[namespace][name].obj["metadata"]["uid"]
+        uid = (
+            self._cluster.store.collections[ACCOUNTS]
+            .objects[namespace][name]
+            .obj["metadata"]["uid"]
+        )
         ends = self._cluster.now() + timedelta(seconds=max(wanted_s or TOKEN_S, SHORTEST_TOKEN_S))
         secret = token_urlsafe()
         self._tokens[secret] = _Token(account(namespace, name), uid, ends)
@@ -258,19 +333,39 @@ class Access:
         return False, f"RBAC: {', '.join(problems)}" if problems else ""
 
     def _record(self, user: User, asked: Attributes, *, granted: bool) -> None:
-        self.calls.add(Call(user.name, asked.verb, asked.group, asked.resource or asked.path, asked.namespace, granted))
+        self.calls.add(
+            Call(
+                user.name,
+                asked.verb,
+                asked.group,
+                asked.resource or asked.path,
+                asked.namespace,
+                granted,
+            )
+        )
 
     def _bound(self, user: User, problems: list[str]) -> Iterator[Granted]:
         """The rules that bindings give a user."""
         for namespace, binding in self._bindings():
-            subject = next((subject for subject in binding.get("subjects") or () if is_subject(subject, user, namespace)), None)
+            subject = next(
+                (
+                    subject
+                    for subject in binding.get("subjects") or ()
+                    if is_subject(subject, user, namespace)
+                ),
+                None,
+            )
             if subject is not None:
                 role = binding["roleRef"]
-                plural, place = ("roles", namespace) if role["kind"] == "Role" else ("clusterroles", "")
+                plural, place = (
+                    ("roles", namespace) if role["kind"] == "Role" else ("clusterroles", "")
+                )
                 entry = self._cluster.store.collections[RBAC_GROUP, plural].get(place, role["name"])
                 obj = entry.obj if entry else _user_role(plural, role["name"])
                 if obj is None:
-                    problems.append(f'{role["kind"].lower()}.{RBAC_GROUP} "{role["name"]}" not found')
+                    problems.append(
+                        f'{role["kind"].lower()}.{RBAC_GROUP} "{role["name"]}" not found'
+                    )
                 for rule in self._rules_of(obj) if obj else ():
                     yield Granted(namespace, rule, _described(binding, subject, namespace))
 
@@ -282,7 +377,9 @@ class Access:
             return
         for entry in self._cluster.store.collections[RBAC_GROUP, "clusterroles"].entries(None):
             labels = (dig(entry.obj, "metadata", "labels") or {}).items()
-            if "aggregationRule" not in entry.obj and any((one.get("matchLabels") or {}).items() <= labels for one in chosen):
+            if "aggregationRule" not in entry.obj and any(
+                (one.get("matchLabels") or {}).items() <= labels for one in chosen
+            ):
                 yield from dig(entry.obj, "rules") or ()
 
     def _bindings(self) -> Iterable[tuple[str, Obj]]:

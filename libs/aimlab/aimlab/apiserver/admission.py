@@ -29,7 +29,12 @@ def complete(cluster: Cluster, obj: Obj, *, new: bool) -> None:
     known = {toleration.get("key") for toleration in obj["spec"].get("tolerations") or []}
     for key in LOST_NODE:
         if key not in known:
-            stay = {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": STAYS_S}
+            stay = {
+                "key": key,
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": STAYS_S,
+            }
             obj["spec"].setdefault("tolerations", []).append(stay)
 
 

@@ -21,7 +21,12 @@ GATED: Obj = {
     "message": "Scheduling is blocked due to non-empty scheduling gates",
     "lastProbeTime": None,
 }
-JOB_LABELS = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name")
+JOB_LABELS = (
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-name",
+    "controller-uid",
+    "job-name",
+)
 
 
 def fill(obj: Obj) -> None:
@@ -49,17 +54,26 @@ def fill(obj: Obj) -> None:
             obj.setdefault("volumeBindingMode", "Immediate")
         case "Namespace":
             obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
-            meta(obj).setdefault("labels", {})["kubernetes.io/metadata.name"] = meta(obj).get("name", "")
+            meta(obj).setdefault("labels", {})["kubernetes.io/metadata.name"] = meta(obj).get(
+                "name", ""
+            )
         case "Event":
             events.fill(obj)
         case "LimitRange":
             limits.fill(obj)
 
 
-MICRO_TIMES = {"Lease": ("spec.acquireTime", "spec.renewTime"), "Event": ("eventTime", "series.lastObservedTime")}
+MICRO_TIMES = {
+    "Lease": ("spec.acquireTime", "spec.renewTime"),
+    "Event": ("eventTime", "series.lastObservedTime"),
+}
 
 
-MICRO_TIME_PARTS = {r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d": "2006", r"\.\d{6}": ".000000", r"(Z|[+-]\d\d:\d\d)$": "Z07:00"}
+MICRO_TIME_PARTS = {
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d": "2006",
+    r"\.\d{6}": ".000000",
+    r"(Z|[+-]\d\d:\d\d)$": "Z07:00",
+}
 """Patterns of its parts in their order, each with what Go calls it."""
 
 
@@ -87,7 +101,9 @@ STATUS_AT_START: dict[str, Obj] = {
     "Deployment": {},
     "ReplicaSet": {"replicas": 0},
     "StatefulSet": {"replicas": 0, "availableReplicas": 0},
-    "PodDisruptionBudget": dict.fromkeys(("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"), 0),
+    "PodDisruptionBudget": dict.fromkeys(
+        ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"), 0
+    ),
     "ResourceQuota": {},
     "Service": {"loadBalancer": {}},
 }
@@ -114,7 +130,11 @@ def create(obj: Obj, now: str) -> None:
 
 
 def _pod_spec(spec: Obj, *, alone: bool) -> None:
-    for name, value in (("restartPolicy", "Always"), ("dnsPolicy", "ClusterFirst"), ("schedulerName", "default-scheduler")):
+    for name, value in (
+        ("restartPolicy", "Always"),
+        ("dnsPolicy", "ClusterFirst"),
+        ("schedulerName", "default-scheduler"),
+    ):
         spec.setdefault(name, value)
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("securityContext", {})
@@ -139,7 +159,9 @@ def _container(container: Obj) -> None:
     container.setdefault("resources", {})
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
-    latest = ":" not in str(container.get("image") or "").rsplit("/", maxsplit=1)[-1] or str(container.get("image")).endswith(":latest")
+    latest = ":" not in str(container.get("image") or "").rsplit("/", maxsplit=1)[-1] or str(
+        container.get("image")
+    ).endswith(":latest")
     container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
     for port in container.get("ports") or []:
         port.setdefault("protocol", "TCP")
@@ -159,7 +181,12 @@ def _amounts(holder: Obj) -> None:
 
 
 def _probe(probe: Obj) -> None:
-    for name, value in (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)):
+    for name, value in (
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ):
         probe.setdefault(name, value)
     if isinstance(probe.get("httpGet"), dict):
         probe["httpGet"].setdefault("path", "/")
@@ -171,7 +198,9 @@ def _qos(spec: Obj) -> str:
     if not any(found.get("requests") or found.get("limits") for found in resources):
         return "BestEffort"
     whole = all(
-        (found.get("limits") or {}).keys() >= {"cpu", "memory"} and found["limits"] == found.get("requests", found["limits"]) for found in resources
+        (found.get("limits") or {}).keys() >= {"cpu", "memory"}
+        and found["limits"] == found.get("requests", found["limits"])
+        for found in resources
     )
     return "Guaranteed" if whole else "Burstable"
 
@@ -217,7 +246,13 @@ def _workload(obj: Obj) -> None:
     if obj["kind"] == "Deployment":
         spec.setdefault("progressDeadlineSeconds", 600)
         spec.setdefault("revisionHistoryLimit", 10)
-        spec.setdefault("strategy", {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+        spec.setdefault(
+            "strategy",
+            {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"},
+            },
+        )
     if obj["kind"] == "StatefulSet":
         keep = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
         keep |= {"whenDeleted": "Retain", "whenScaled": "Retain"} | keep
@@ -228,7 +263,9 @@ def _workload(obj: Obj) -> None:
             template.setdefault("status", {"phase": "Pending"})
         spec.setdefault("podManagementPolicy", "OrderedReady")
         spec.setdefault("revisionHistoryLimit", 10)
-        spec.setdefault("updateStrategy", {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
+        spec.setdefault(
+            "updateStrategy", {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
+        )
 
 
 def _secret(obj: Obj) -> None:
@@ -262,7 +299,13 @@ def refused(obj: Obj, old: Obj | None) -> list[Cause]:
         case "Pod" if old is None:
             return list(_refused_pod(obj["spec"], "spec", ("Always", "OnFailure", "Never")))
         case "PersistentVolumeClaim" if not dig(obj, "spec", "accessModes"):
-            return [Cause("spec.accessModes", "FieldValueRequired", "Required value: at least 1 access mode is required")]
+            return [
+                Cause(
+                    "spec.accessModes",
+                    "FieldValueRequired",
+                    "Required value: at least 1 access mode is required",
+                )
+            ]
         case "Deployment" | "ReplicaSet" | "StatefulSet":
             return [*_refused_selector(obj), *_refused_strategy(obj), *found]
         case "Service":
@@ -275,7 +318,10 @@ def refused(obj: Obj, old: Obj | None) -> list[Cause]:
 
 def _refused_selector(obj: Obj) -> list[Cause]:
     """A workload finds its own pods, by matchLabels alone here."""
-    selector, labels = dig(obj, "spec", "selector"), dig(obj, "spec", "template", "metadata", "labels") or {}
+    selector, labels = (
+        dig(obj, "spec", "selector"),
+        dig(obj, "spec", "template", "metadata", "labels") or {},
+    )
     wanted = dig(selector, "matchLabels") or {}
     causes = [] if selector else [Cause("spec.selector", "FieldValueRequired", "Required value")]
     if not selector or any(labels.get(key) != value for key, value in wanted.items()):
@@ -294,8 +340,15 @@ def _refused_strategy(obj: Obj) -> list[Cause]:
 
 def _refused_ports(obj: Obj) -> list[Cause]:
     ports = dig(obj, "spec", "ports") or []
-    unnamed = [index for index, port in enumerate(ports) if not port.get("name")] if len(ports) > 1 else []
-    return [Cause(f"spec.ports[{index}].name", "FieldValueRequired", "Required value") for index in unnamed]
+    unnamed = (
+        [index for index, port in enumerate(ports) if not port.get("name")]
+        if len(ports) > 1
+        else []
+    )
+    return [
+        Cause(f"spec.ports[{index}].name", "FieldValueRequired", "Required value")
+        for index in unnamed
+    ]
 
 
 def _refused_budget(obj: Obj) -> list[Cause]:
@@ -304,7 +357,13 @@ def _refused_budget(obj: Obj) -> list[Cause]:
         return []
     fields = ("minAvailable", "selector", "maxUnavailable", "unhealthyPodEvictionPolicy")
     shown = immutable.as_json({f"{name[0].upper()}{name[1:]}": spec.get(name) for name in fields})
-    return [Cause("spec", "FieldValueInvalid", f"Invalid value: {shown}: minAvailable and maxUnavailable cannot be both set")]
+    return [
+        Cause(
+            "spec",
+            "FieldValueInvalid",
+            f"Invalid value: {shown}: minAvailable and maxUnavailable cannot be both set",
+        )
+    ]
 
 
 def loopback_endpoints(obj: Obj) -> list[Cause]:
@@ -326,7 +385,12 @@ def _refused_job(obj: Obj) -> list[Cause]:
     if spec["template"]["spec"].get("restartPolicy") not in ("OnFailure", "Never"):
         message = 'Required value: valid values: "OnFailure", "Never"'
         found.append(Cause("spec.template.spec.restartPolicy", "FieldValueRequired", message))
-    return [*found, *_refused_pod(spec["template"]["spec"], "spec.template.spec", ("Always", "OnFailure", "Never"))]
+    return [
+        *found,
+        *_refused_pod(
+            spec["template"]["spec"], "spec.template.spec", ("Always", "OnFailure", "Never")
+        ),
+    ]
 
 
 def _refused_pod(spec: Obj, path: str, policies: tuple[str, ...]) -> list[Cause]:

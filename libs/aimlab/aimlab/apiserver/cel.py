@@ -62,11 +62,19 @@ class Rules:
 def compile_rules(schema: Obj) -> Rules | None:
     """The rules in a structural schema, None if it has none. ValueError names the rule that does not compile."""
     here = tuple(_rule(raw) for raw in schema.get("x-kubernetes-validations") or ())
-    properties = {name: found for name, sub in (schema.get("properties") or {}).items() if (found := compile_rules(sub))}
+    properties = {
+        name: found
+        for name, sub in (schema.get("properties") or {}).items()
+        if (found := compile_rules(sub))
+    }
     items = compile_rules(schema["items"]) if isinstance(schema.get("items"), dict) else None
     extra = schema.get("additionalProperties")
     values = compile_rules(extra) if isinstance(extra, dict) else None
-    return Rules(schema, here, properties, items, values) if here or properties or items or values else None
+    return (
+        Rules(schema, here, properties, items, values)
+        if here or properties or items or values
+        else None
+    )
 
 
 def _rule(raw: Obj) -> Rule:
@@ -91,7 +99,9 @@ def program_of(text: str) -> cel.Program:
         raise ValueError(f"rule {text!r} does not compile: {error}") from error
 
 
-def broken(rules: Rules | None, value: Json, old: Json = MISSING, path: str = "") -> Iterator[Cause]:
+def broken(
+    rules: Rules | None, value: Json, old: Json = MISSING, path: str = ""
+) -> Iterator[Cause]:
     """The causes for every rule that does not hold; `old` is MISSING where there is nothing to compare with."""
     if rules is None or value is None:
         return
@@ -105,7 +115,9 @@ def broken(rules: Rules | None, value: Json, old: Json = MISSING, path: str = ""
     if isinstance(value, dict):
         for name, item in value.items():
             before = old.get(name, MISSING) if isinstance(old, dict) else MISSING
-            yield from broken(rules.properties.get(name), item, before, f"{path}.{name}" if path else name)
+            yield from broken(
+                rules.properties.get(name), item, before, f"{path}.{name}" if path else name
+            )
             if name not in rules.properties and rules.values:
                 yield from broken(rules.values, item, before, f"{path}[{name}]")
     elif isinstance(value, list) and rules.items:
@@ -129,7 +141,11 @@ def keyed(items: list[Json], schema: Obj) -> dict[tuple[str, ...] | None, Json]:
 def _run(rule: Rule, schema: Obj, value: Json, old: Json, path: str) -> Iterator[Cause]:
     variables = {"self": _native(value, schema)}
     if rule.optional_old:
-        variables["oldSelf"] = cel.OptionalValue.none() if old is MISSING else cel.OptionalValue.of(_native(old, schema))
+        variables["oldSelf"] = (
+            cel.OptionalValue.none()
+            if old is MISSING
+            else cel.OptionalValue.of(_native(old, schema))
+        )
     elif rule.transition:
         variables["oldSelf"] = _native(old, schema)
     where = f"{path}{rule.field_path}" if path else rule.field_path.removeprefix(".")
@@ -137,13 +153,25 @@ def _run(rule: Rule, schema: Obj, value: Json, old: Json, path: str) -> Iterator
         if rule.program.execute(cel.Context(variables, functions_of(rule.program))) is True:
             return
         message = _message(rule, variables)
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, ArithmeticError, AttributeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+        ArithmeticError,
+        AttributeError,
+    ) as error:
         message = f"rule evaluation error: {_words(error)}: {rule.text}"
     yield Cause(where or "<nil>", rule.reason, said(rule.reason, value, message))
 
 
 def _words(error: Exception) -> str:
-    return f"no such key: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error).split(".", maxsplit=1)[0]
+    return (
+        f"no such key: {error.args[0]}"
+        if isinstance(error, KeyError) and error.args
+        else str(error).split(".", maxsplit=1)[0]
+    )
 
 
 def _message(rule: Rule, variables: dict[str, Any]) -> str:
@@ -188,7 +216,10 @@ def _native(value: Json, schema: Obj) -> Any:
     if isinstance(value, dict):
         known, extra = schema.get("properties") or {}, schema.get("additionalProperties")
         rest = extra if isinstance(extra, dict) else {}
-        return {escaped(name) if name in known else name: _native(item, known.get(name, rest)) for name, item in value.items()}
+        return {
+            escaped(name) if name in known else name: _native(item, known.get(name, rest))
+            for name, item in value.items()
+        }
     if isinstance(value, list):
         inner = schema.get("items")
         return [_native(item, inner if isinstance(inner, dict) else {}) for item in value]
@@ -235,7 +266,13 @@ def _url(text: str) -> Obj:
     parts = urlsplit(text)
     if not parts.scheme or not (parts.netloc or parts.path.startswith("/")):
         raise ValueError(f"{text!r} is not a URL")
-    return {"scheme": parts.scheme, "host": parts.netloc, "hostname": parts.hostname or "", "port": str(parts.port or ""), "path": parts.path}
+    return {
+        "scheme": parts.scheme,
+        "host": parts.netloc,
+        "hostname": parts.hostname or "",
+        "port": str(parts.port or ""),
+        "path": parts.path,
+    }
 
 
 EXTENSIONS: dict[str, Callable[..., Any]] = {
@@ -248,8 +285,16 @@ EXTENSIONS: dict[str, Callable[..., Any]] = {
     "isInteger": lambda left: _number(left) == int(_number(left)),
     "asInteger": lambda left: int(_number(left)),
     "asApproximateFloat": lambda left: float(_number(left)),
-    "add": lambda left, right: {"quantity": str((_number(left) + (_number(right) if isinstance(right, dict) else right)).normalize())},
-    "sub": lambda left, right: {"quantity": str((_number(left) - (_number(right) if isinstance(right, dict) else right)).normalize())},
+    "add": lambda left, right: {
+        "quantity": str(
+            (_number(left) + (_number(right) if isinstance(right, dict) else right)).normalize()
+        )
+    },
+    "sub": lambda left, right: {
+        "quantity": str(
+            (_number(left) - (_number(right) if isinstance(right, dict) else right)).normalize()
+        )
+    },
     "url": _url,
     "isURL": _is(_url),
     "getScheme": lambda url: url["scheme"],
@@ -276,4 +321,8 @@ LIBRARY = _library()
 def functions_of(program: cel.Program) -> dict[str, Callable[..., Any]]:
     """Only what a rule calls: filling a context costs more than most rules."""
     called, spaces = set(program.functions()), set(program.variables())
-    return {name: call for name, call in LIBRARY.items() if name in called or ("." in name and name.split(".")[0] in spaces)}
+    return {
+        name: call
+        for name, call in LIBRARY.items()
+        if name in called or ("." in name and name.split(".")[0] in spaces)
+    }

@@ -21,7 +21,9 @@ def utc_now() -> datetime:
 class Cluster:
     """What all requests share. Single-threaded; every method is synchronous and quick."""
 
-    def __init__(self, now: Callable[[], datetime] = utc_now, *, loopback_endpoints: bool = True) -> None:
+    def __init__(
+        self, now: Callable[[], datetime] = utc_now, *, loopback_endpoints: bool = True
+    ) -> None:
         """`loopback_endpoints` False: EndpointSlices with loopback addresses are refused, as a real server does."""
         self.now = now
         self.loopback_endpoints = loopback_endpoints
@@ -58,7 +60,14 @@ class Cluster:
 
     def served_as(self, key: CollectionKey) -> Resource | None:
         """A resource through which a collection can be read and written."""
-        return next((found for found in self.resources.values() if found.storage == key and found.group == key[0]), None)
+        return next(
+            (
+                found
+                for found in self.resources.values()
+                if found.storage == key and found.group == key[0]
+            ),
+            None,
+        )
 
     def get(self, resource: Resource, namespace: str, name: str) -> Entry:
         """The stored object; ApiError 404."""
@@ -78,9 +87,20 @@ class Cluster:
         """ApiError 404 or 403 if nothing can be created in a namespace."""
         if "deletionTimestamp" in self.namespace(namespace)["metadata"]:
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated", "field": "metadata.namespace"}
-            details = {"name": name, "group": resource.group, "kind": resource.plural, "causes": [cause]}
-            raise ApiError(403, "Forbidden", f'{resource.full_name} "{name}" is forbidden: {why}', details)
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {namespace} is being terminated",
+                "field": "metadata.namespace",
+            }
+            details = {
+                "name": name,
+                "group": resource.group,
+                "kind": resource.plural,
+                "causes": [cause],
+            }
+            raise ApiError(
+                403, "Forbidden", f'{resource.full_name} "{name}" is forbidden: {why}', details
+            )
 
     def _serve(self, resource: Resource) -> None:
         self.resources[resource.group, resource.version, resource.plural] = resource
@@ -101,10 +121,15 @@ class Cluster:
             for resource in crd.resources(definition):
                 self._serve(resource)
             if before:
-                self._end_watches((definition["spec"]["group"], definition["spec"]["names"]["plural"]))
+                self._end_watches(
+                    (definition["spec"]["group"], definition["spec"]["names"]["plural"])
+                )
             status = crd.established(definition, self.time())
             if not same(dig(definition, "status"), status):
-                self.store.put(crd.COLLECTION, {**definition, "metadata": dict(definition["metadata"]), "status": status})
+                self.store.put(
+                    crd.COLLECTION,
+                    {**definition, "metadata": dict(definition["metadata"]), "status": status},
+                )
 
     def _end_watches(self, key: CollectionKey) -> None:
         for closer in list(self.store.collections[key].closers):

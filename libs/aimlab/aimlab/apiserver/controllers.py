@@ -39,7 +39,11 @@ class Controllers:
         metadata = obj["metadata"]
         uid, namespace = metadata["uid"], metadata.get("namespace") or ""
         owners = {ref["uid"] for ref in metadata.get("ownerReferences") or ()}
-        before = {ref["uid"] for ref in dig(change.previous.obj, "metadata", "ownerReferences") or ()} if change.previous else set()
+        before = (
+            {ref["uid"] for ref in dig(change.previous.obj, "metadata", "ownerReferences") or ()}
+            if change.previous
+            else set()
+        )
         for owner in before - owners:
             self.children[owner].discard(uid)
         self._mark(*(before - owners))
@@ -60,10 +64,17 @@ class Controllers:
     def _holders(self, key: CollectionKey, namespace: str) -> list[str]:
         """The uids of what may wait for an object of a collection to go: its namespace, its definition, claims it used."""
         collections = self.cluster.store.collections
-        found = [collections[NAMESPACES].get("", namespace), collections[crd.COLLECTION].get("", f"{key[1]}.{key[0]}")]
+        found = [
+            collections[NAMESPACES].get("", namespace),
+            collections[crd.COLLECTION].get("", f"{key[1]}.{key[0]}"),
+        ]
         if key == PODS:
             found += collections[CLAIMS].entries(namespace)
-        return [entry.obj["metadata"]["uid"] for entry in found if entry and "deletionTimestamp" in entry.obj["metadata"]]
+        return [
+            entry.obj["metadata"]["uid"]
+            for entry in found
+            if entry and "deletionTimestamp" in entry.obj["metadata"]
+        ]
 
     def _mark(self, *uids: str) -> None:
         marked = dict.fromkeys(uid for uid in uids if uid in self.places)
@@ -106,19 +117,38 @@ class Controllers:
 
     def _look_for_owners(self, key: CollectionKey, obj: Obj) -> None:
         refs = obj["metadata"].get("ownerReferences") or []
-        if any((ref.get("apiVersion", ""), ref.get("kind", "")) not in self.cluster.kinds_seen for ref in refs):
+        if any(
+            (ref.get("apiVersion", ""), ref.get("kind", "")) not in self.cluster.kinds_seen
+            for ref in refs
+        ):
             return  # nothing can be said about an owner of a kind that was never there
         owners = [(ref, owner) for ref in refs if (owner := self._owner(obj, ref))]
-        solid = [ref for ref, owner in owners if FOREGROUND not in (owner["metadata"].get("finalizers") or ())]
+        solid = [
+            ref
+            for ref, owner in owners
+            if FOREGROUND not in (owner["metadata"].get("finalizers") or ())
+        ]
         if solid and len(solid) < len(refs):
-            self.cluster.store.put(key, {**obj, "metadata": {**obj["metadata"], "ownerReferences": solid}})
+            self.cluster.store.put(
+                key, {**obj, "metadata": {**obj["metadata"], "ownerReferences": solid}}
+            )
         elif refs and not solid:
-            self._delete(key, obj, "Foreground" if owners and self.children.get(obj["metadata"]["uid"]) else "Background")
+            self._delete(
+                key,
+                obj,
+                "Foreground"
+                if owners and self.children.get(obj["metadata"]["uid"])
+                else "Background",
+            )
 
     def _owner(self, obj: Obj, ref: Obj) -> Obj | None:
         """The object a reference means; a namespaced owner must be in the same namespace."""
         place = self.places.get(ref["uid"])
-        if place is None or place[2] != ref.get("name") or place[1] not in ("", obj["metadata"].get("namespace") or ""):
+        if (
+            place is None
+            or place[2] != ref.get("name")
+            or place[1] not in ("", obj["metadata"].get("namespace") or "")
+        ):
             return None
         entry = self._entry(place)
         return entry.obj if entry and entry.obj["kind"] == ref.get("kind") else None
@@ -127,11 +157,15 @@ class Controllers:
         resource = self.cluster.served_as(key)
         metadata = obj["metadata"]
         if resource:
-            request = Request(resource=resource, namespace=metadata.get("namespace") or "", name=metadata["name"])
+            request = Request(
+                resource=resource, namespace=metadata.get("namespace") or "", name=metadata["name"]
+            )
             delete(self.cluster, request, Options(propagation=propagation))
 
     def _children(self, uid: str) -> list[tuple[CollectionKey, Obj]]:
-        places = [self.places[child] for child in self.children.get(uid, ()) if child in self.places]
+        places = [
+            self.places[child] for child in self.children.get(uid, ()) if child in self.places
+        ]
         return [(place[0], entry.obj) for place in places if (entry := self._entry(place))]
 
     def _orphan(self, key: CollectionKey, obj: Obj) -> None:
@@ -139,14 +173,20 @@ class Controllers:
         for child_key, child in self._children(uid):
             metadata = dict(child["metadata"])
             kept = [ref for ref in metadata.pop("ownerReferences") if ref["uid"] != uid]
-            self.cluster.store.put(child_key, {**child, "metadata": metadata | ({"ownerReferences": kept} if kept else {})})
+            self.cluster.store.put(
+                child_key,
+                {**child, "metadata": metadata | ({"ownerReferences": kept} if kept else {})},
+            )
         release(self.cluster, key, obj, ORPHAN)
 
     def _wait_for_children(self, key: CollectionKey, obj: Obj) -> None:
         uid = obj["metadata"]["uid"]
         blocking = False
         for child_key, child in self._children(uid):
-            blocking |= any(ref["uid"] == uid and ref.get("blockOwnerDeletion") for ref in child["metadata"]["ownerReferences"])
+            blocking |= any(
+                ref["uid"] == uid and ref.get("blockOwnerDeletion")
+                for ref in child["metadata"]["ownerReferences"]
+            )
             if "deletionTimestamp" not in child["metadata"]:
                 self._look_for_owners(child_key, child)
         if not blocking:
@@ -175,7 +215,9 @@ class Controllers:
         name, namespace = claim["metadata"]["name"], claim["metadata"]["namespace"]
         for entry in self.cluster.store.collections[PODS].entries(namespace):
             volumes = dig(entry.obj, "spec", "volumes") or ()
-            uses = any(dig(volume, "persistentVolumeClaim", "claimName") == name for volume in volumes)
+            uses = any(
+                dig(volume, "persistentVolumeClaim", "claimName") == name for volume in volumes
+            )
             if uses and dig(entry.obj, "status", "phase") not in ("Succeeded", "Failed"):
                 return
         release(self.cluster, CLAIMS, claim, builtin.PVC_PROTECTION)

@@ -24,33 +24,67 @@ def fill(crd: Obj) -> None:
 
 def first_status(crd: Obj) -> Obj:
     """The status a definition is created with."""
-    stored = [version["name"] for version in crd["spec"].get("versions") or [] if version.get("storage")]
-    return {"acceptedNames": {"kind": "", "plural": ""}, "conditions": None, "storedVersions": stored}
+    stored = [
+        version["name"] for version in crd["spec"].get("versions") or [] if version.get("storage")
+    ]
+    return {
+        "acceptedNames": {"kind": "", "plural": ""},
+        "conditions": None,
+        "storedVersions": stored,
+    }
 
 
 def established(crd: Obj, time: str) -> Obj:
     """The status of a definition whose names are accepted and served."""
     stored = list(dig(crd, "status", "storedVersions") or [])
-    stored += [version["name"] for version in crd["spec"]["versions"] if version.get("storage") and version["name"] not in stored]
-    kept = [found for found in dig(crd, "status", "conditions") or [] if found["type"] in ("NamesAccepted", "Established")]
+    stored += [
+        version["name"]
+        for version in crd["spec"]["versions"]
+        if version.get("storage") and version["name"] not in stored
+    ]
+    kept = [
+        found
+        for found in dig(crd, "status", "conditions") or []
+        if found["type"] in ("NamesAccepted", "Established")
+    ]
     conditions = kept or [
         condition("NamesAccepted", "NoConflicts", "no conflicts found", time),
-        condition("Established", "InitialNamesAccepted", "the initial names have been accepted", time),
+        condition(
+            "Established", "InitialNamesAccepted", "the initial names have been accepted", time
+        ),
     ]
-    return {"acceptedNames": clone(crd["spec"]["names"]), "conditions": conditions, "storedVersions": stored}
+    return {
+        "acceptedNames": clone(crd["spec"]["names"]),
+        "conditions": conditions,
+        "storedVersions": stored,
+    }
 
 
 def condition(kind: str, reason: str, message: str, time: str) -> Obj:
     """A condition that is true."""
-    return {"type": kind, "status": "True", "lastTransitionTime": time, "reason": reason, "message": message}
+    return {
+        "type": kind,
+        "status": "True",
+        "lastTransitionTime": time,
+        "reason": reason,
+        "message": message,
+    }
 
 
 def refused(crd: Obj, old: Obj | None) -> list[Cause]:
     """What is wrong with a definition, including rules that do not compile."""
     spec, names = crd["spec"], crd["spec"]["names"]
-    required = {"spec.group": spec.get("group"), "spec.scope": spec.get("scope"), "spec.versions": spec.get("versions")}
+    required = {
+        "spec.group": spec.get("group"),
+        "spec.scope": spec.get("scope"),
+        "spec.versions": spec.get("versions"),
+    }
     required |= {"spec.names.plural": names.get("plural"), "spec.names.kind": names.get("kind")}
-    found = [Cause(field, "FieldValueRequired", "Required value") for field, value in required.items() if not value]
+    found = [
+        Cause(field, "FieldValueRequired", "Required value")
+        for field, value in required.items()
+        if not value
+    ]
     if found:
         return found
     wanted = f"{names['plural']}.{spec['group']}"
@@ -58,12 +92,27 @@ def refused(crd: Obj, old: Obj | None) -> list[Cause]:
         message = f'Invalid value: "{crd["metadata"].get("name")}": must be spec.names.plural+"."+spec.group'
         found.append(Cause("metadata.name", "FieldValueInvalid", message))
     if sum(bool(version.get("storage")) for version in spec["versions"]) != 1:
-        found.append(Cause("spec.versions", "FieldValueInvalid", "Invalid value: must have exactly one version marked as storage version"))
+        found.append(
+            Cause(
+                "spec.versions",
+                "FieldValueInvalid",
+                "Invalid value: must have exactly one version marked as storage version",
+            )
+        )
     for field in ("group", "scope"):
         if old is not None and old["spec"].get(field) != spec[field]:
-            found.append(Cause(f"spec.{field}", "FieldValueInvalid", f'Invalid value: "{spec[field]}": field is immutable'))
+            found.append(
+                Cause(
+                    f"spec.{field}",
+                    "FieldValueInvalid",
+                    f'Invalid value: "{spec[field]}": field is immutable',
+                )
+            )
     for index, version in enumerate(spec["versions"]):
-        found += _refused_schema(dig(version, "schema", "openAPIV3Schema"), f"spec.versions[{index}].schema.openAPIV3Schema")
+        found += _refused_schema(
+            dig(version, "schema", "openAPIV3Schema"),
+            f"spec.versions[{index}].schema.openAPIV3Schema",
+        )
     return found
 
 
@@ -71,19 +120,35 @@ def _refused_schema(schema: Obj | None, path: str) -> list[Cause]:
     if not isinstance(schema, dict):
         return [Cause(path, "FieldValueRequired", "Required value: schemas are required")]
     if schema.get("type") != "object":
-        return [Cause(f"{path}.type", "FieldValueInvalid", "Invalid value: must be object at the root")]
+        return [
+            Cause(f"{path}.type", "FieldValueInvalid", "Invalid value: must be object at the root")
+        ]
     try:
         compile_rules(schema)
     except (ValueError, KeyError) as error:
-        return [Cause(f"{path}.x-kubernetes-validations", "FieldValueInvalid", f"Invalid value: compilation failed: {error}")]
+        return [
+            Cause(
+                f"{path}.x-kubernetes-validations",
+                "FieldValueInvalid",
+                f"Invalid value: compilation failed: {error}",
+            )
+        ]
     return list(_unstructural(schema, path))
 
 
 def _unstructural(schema: Obj, path: str) -> list[Cause]:
     found = []
-    free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
+    free = schema.get("x-kubernetes-int-or-string") or schema.get(
+        "x-kubernetes-preserve-unknown-fields"
+    )
     if not schema.get("type") and not free:
-        found.append(Cause(f"{path}.type", "FieldValueRequired", "Required value: must not be empty for specified object fields"))
+        found.append(
+            Cause(
+                f"{path}.type",
+                "FieldValueRequired",
+                "Required value: must not be empty for specified object fields",
+            )
+        )
     for name, sub in (schema.get("properties") or {}).items():
         found += _unstructural(sub, f"{path}.properties[{name}]")
     for name in ("items", "additionalProperties"):
@@ -113,10 +178,15 @@ def _resource(crd: Obj, version: Obj) -> Resource:
         categories=tuple(names.get("categories") or ()),
         status=status,
         subresources={"status": (names["kind"], STATUS_VERBS)} if status else {},
-        fields=frozenset(found["jsonPath"].lstrip(".") for found in version.get("selectableFields") or ()),
+        fields=frozenset(
+            found["jsonPath"].lstrip(".") for found in version.get("selectableFields") or ()
+        ),
         schema=schema,
         rules=compile_rules(schema),
-        shape={**schema, "properties": {**(schema.get("properties") or {}), "metadata": shapes.META}},
+        shape={
+            **schema,
+            "properties": {**(schema.get("properties") or {}), "metadata": shapes.META},
+        },
         columns=tuple(version.get("additionalPrinterColumns") or (AGE_COLUMN,)),
         list_kind=names["listKind"],
         counts_generation=True,

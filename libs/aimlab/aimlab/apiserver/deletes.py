@@ -36,19 +36,31 @@ def delete(cluster: Cluster, request: Request, options: Options) -> Result:
     if not kept:
         if not request.dry_run:
             cluster.store.remove(resource.storage, request.namespace, request.name)
-        last = {**live, "metadata": {**live["metadata"], "resourceVersion": str(cluster.store.version)}}
-        return Result(200, resource.view(last) if resource.returns_deleted else _gone(request, live))
+        last = {
+            **live,
+            "metadata": {**live["metadata"], "resourceVersion": str(cluster.store.version)},
+        }
+        return Result(
+            200, resource.view(last) if resource.returns_deleted else _gone(request, live)
+        )
     obj = _marked(cluster, live, finalizers, grace_s)
     if request.dry_run or obj is live:
         return Result(200, resource.view(obj))
     return Result(200, resource.view(cluster.store.put(resource.storage, obj).obj))
 
 
-def delete_collection(cluster: Cluster, request: Request, entries: list[Entry], options: Options) -> None:
+def delete_collection(
+    cluster: Cluster, request: Request, entries: list[Entry], options: Options
+) -> None:
     """DELETE of a selection."""
     for entry in entries:
         metadata = entry.obj["metadata"]
-        each = Request(resource=request.resource, namespace=metadata.get("namespace") or "", name=metadata["name"], dry_run=request.dry_run)
+        each = Request(
+            resource=request.resource,
+            namespace=metadata.get("namespace") or "",
+            name=metadata["name"],
+            dry_run=request.dry_run,
+        )
         delete(cluster, each, options)
 
 
@@ -56,13 +68,28 @@ def _check(request: Request, live: Obj, options: Options) -> None:
     resource, metadata = request.resource, live["metadata"]
     if options.uid and options.uid != metadata["uid"]:
         why = f"the UID in the precondition ({options.uid}) does not match the UID in record ({metadata['uid']}). "
-        raise conflict(resource.group, resource.kind, request.name, why + "The object might have been deleted and then recreated")
+        raise conflict(
+            resource.group,
+            resource.kind,
+            request.name,
+            why + "The object might have been deleted and then recreated",
+        )
     if options.resource_version and options.resource_version != metadata["resourceVersion"]:
         why = f"the ResourceVersion in the precondition ({options.resource_version}) does not match the ResourceVersion in record "
-        raise conflict(resource.group, resource.kind, request.name, why + f"({metadata['resourceVersion']}). The object might have been modified")
+        raise conflict(
+            resource.group,
+            resource.kind,
+            request.name,
+            why + f"({metadata['resourceVersion']}). The object might have been modified",
+        )
     if resource.storage == NAMESPACES and request.name in KEPT_NAMESPACES:
         details = named("", "namespaces", request.name)
-        raise ApiError(403, "Forbidden", f'namespaces "{request.name}" is forbidden: this namespace may not be deleted', details)
+        raise ApiError(
+            403,
+            "Forbidden",
+            f'namespaces "{request.name}" is forbidden: this namespace may not be deleted',
+            details,
+        )
 
 
 def _finalizers(request: Request, live: Obj, options: Options) -> list[str]:
@@ -71,7 +98,10 @@ def _finalizers(request: Request, live: Obj, options: Options) -> list[str]:
     policy = options.propagation
     if policy:
         found = [name for name in found if name not in (FOREGROUND, ORPHAN)]
-    elif "deletionTimestamp" not in live["metadata"] and request.resource.storage == ("batch", "jobs"):
+    elif "deletionTimestamp" not in live["metadata"] and request.resource.storage == (
+        "batch",
+        "jobs",
+    ):
         policy = "Orphan"
     wanted = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy)
     if wanted and wanted not in found:
@@ -83,9 +113,17 @@ def _finalizers(request: Request, live: Obj, options: Options) -> list[str]:
 
 def _grace_s(live: Obj, options: Options) -> int:
     """The grace period in seconds: only Pods on a node that have not ended have one."""
-    if live["kind"] != "Pod" or not dig(live, "spec", "nodeName") or dig(live, "status", "phase") in ("Succeeded", "Failed"):
+    if (
+        live["kind"] != "Pod"
+        or not dig(live, "spec", "nodeName")
+        or dig(live, "status", "phase") in ("Succeeded", "Failed")
+    ):
         return 0
-    asked = options.grace_s if options.grace_s is not None else live["spec"].get("terminationGracePeriodSeconds", 30)
+    asked = (
+        options.grace_s
+        if options.grace_s is not None
+        else live["spec"].get("terminationGracePeriodSeconds", 30)
+    )
     return int(min(asked, live["metadata"].get("deletionGracePeriodSeconds", asked)))
 
 
@@ -93,7 +131,11 @@ def _marked(cluster: Cluster, live: Obj, finalizers: list[str], grace_s: int) ->
     """The object on its way out; the live one if it was that already."""
     metadata = live["metadata"]
     before = list(metadata.get("finalizers") or ())
-    if "deletionTimestamp" in metadata and before == finalizers and metadata.get("deletionGracePeriodSeconds", 0) <= grace_s:
+    if (
+        "deletionTimestamp" in metadata
+        and before == finalizers
+        and metadata.get("deletionGracePeriodSeconds", 0) <= grace_s
+    ):
         return live
     obj: Obj = clone(live)
     metadata = obj["metadata"]
@@ -107,8 +149,16 @@ def _marked(cluster: Cluster, live: Obj, finalizers: list[str], grace_s: int) ->
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         metadata.pop("deletionGracePeriodSeconds")
     if obj["kind"] == crd.KIND:
-        terminating = crd.condition("Terminating", "InstanceDeletionPending", "CustomResourceDefinition marked for deletion", cluster.time())
-        obj["status"] = {**obj["status"], "conditions": [*(obj["status"].get("conditions") or []), terminating]}
+        terminating = crd.condition(
+            "Terminating",
+            "InstanceDeletionPending",
+            "CustomResourceDefinition marked for deletion",
+            cluster.time(),
+        )
+        obj["status"] = {
+            **obj["status"],
+            "conditions": [*(obj["status"].get("conditions") or []), terminating],
+        }
     return obj
 
 
@@ -117,12 +167,24 @@ def release(cluster: Cluster, key: CollectionKey, live: Obj, finalizer: str) -> 
     metadata = dict(live["metadata"])
     left = [name for name in metadata.pop("finalizers", ()) if name != finalizer]
     obj = {**live, "metadata": {**metadata, **({"finalizers": left} if left else {})}}
-    if "deletionTimestamp" in metadata and not left and not metadata.get("deletionGracePeriodSeconds"):
+    if (
+        "deletionTimestamp" in metadata
+        and not left
+        and not metadata.get("deletionGracePeriodSeconds")
+    ):
         cluster.store.remove(key, metadata.get("namespace") or "", metadata["name"], last=obj)
     else:
         cluster.store.put(key, obj)
 
 
 def _gone(request: Request, live: Obj) -> Obj:
-    details = named(request.resource.group, request.resource.plural, request.name) | {"uid": live["metadata"]["uid"]}
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+    details = named(request.resource.group, request.resource.plural, request.name) | {
+        "uid": live["metadata"]["uid"]
+    }
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    }

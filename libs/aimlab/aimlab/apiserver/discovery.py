@@ -31,7 +31,11 @@ VERSION: Obj = {
 }
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 META_REF = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
-PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
+PATCHES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+)
 
 
 def group_versions(cluster: Cluster) -> dict[str, dict[str, list[Resource]]]:
@@ -46,17 +50,27 @@ def verbs(resource: Resource) -> list[str]:
     """What can be done with a resource."""
     if resource.custom:
         return list(CUSTOM_VERBS)
-    return [verb for verb in VERBS if not (verb == "deletecollection" and resource.storage == ("", "namespaces"))]
+    return [
+        verb
+        for verb in VERBS
+        if not (verb == "deletecollection" and resource.storage == ("", "namespaces"))
+    ]
 
 
 def core_versions(address: str) -> Obj:
     """GET /api."""
-    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]}
+    return {
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    }
 
 
 def groups(cluster: Cluster) -> Obj:
     """GET /apis."""
-    found = [_group(name, list(versions)) for name, versions in group_versions(cluster).items() if name]
+    found = [
+        _group(name, list(versions)) for name, versions in group_versions(cluster).items() if name
+    ]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
 
 
@@ -68,7 +82,11 @@ def _group(name: str, versions: list[str]) -> Obj:
 def group(cluster: Cluster, name: str) -> Obj | None:
     """GET /apis/<group>; None if there is no such group."""
     versions = group_versions(cluster).get(name)
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, list(versions))} if versions else None
+    return (
+        {"kind": "APIGroup", "apiVersion": "v1", **_group(name, list(versions))}
+        if versions
+        else None
+    )
 
 
 def resource_list(cluster: Cluster, name: str, version: str) -> Obj | None:
@@ -78,7 +96,12 @@ def resource_list(cluster: Cluster, name: str, version: str) -> Obj | None:
         return None
     group_version = f"{name}/{version}" if name else version
     found = [entry for resource in resources for entry in _listed(resource)]
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": found}
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": group_version,
+        "resources": found,
+    }
 
 
 def _listed(resource: Resource) -> Iterable[Obj]:
@@ -112,11 +135,22 @@ def aggregated(cluster: Cluster, *, core: bool) -> Obj:
     for name, versions in group_versions(cluster).items():
         if (name == "") is core:
             listed = [
-                {"version": version, "freshness": "Current", "resources": [_discovered(found) for found in sorted(resources, key=lambda r: r.plural)]}
+                {
+                    "version": version,
+                    "freshness": "Current",
+                    "resources": [
+                        _discovered(found) for found in sorted(resources, key=lambda r: r.plural)
+                    ],
+                }
                 for version, resources in versions.items()
             ]
             items.append({"metadata": {} if core else {"name": name}, "versions": listed})
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    }
 
 
 def _discovered(resource: Resource) -> Obj:
@@ -134,7 +168,11 @@ def _discovered(resource: Resource) -> Obj:
         entry["categories"] = list(resource.categories)
     if resource.subresources:
         entry["subresources"] = [
-            {"subresource": name, "responseKind": {"group": resource.group, "version": version, "kind": kind}, "verbs": list(allowed)}
+            {
+                "subresource": name,
+                "responseKind": {"group": resource.group, "version": version, "kind": kind},
+                "verbs": list(allowed),
+            }
             for name, (kind, allowed) in sorted(resource.subresources.items())
         ]
     return entry
@@ -144,7 +182,9 @@ def _discovered(resource: Resource) -> Obj:
 def openapi(cluster: Cluster, _discovery_version: int) -> dict[str, bytes]:
     """The OpenAPI v3 document of every group and version, by its path (`api/v1`, `apis/apps/v1`); kept until a definition changes."""
     return {
-        f"apis/{name}/{version}" if name else f"api/{version}": msgspec.json.encode(_document(resources))
+        f"apis/{name}/{version}" if name else f"api/{version}": msgspec.json.encode(
+            _document(resources)
+        )
         for name, versions in group_versions(cluster).items()
         for version, resources in versions.items()
     }
@@ -153,7 +193,14 @@ def openapi(cluster: Cluster, _discovery_version: int) -> dict[str, bytes]:
 def openapi_index(cluster: Cluster) -> Obj:
     """GET /openapi/v3."""
     documents = openapi(cluster, cluster.discovery_version)
-    return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={sha512(raw).hexdigest().upper()}"} for path, raw in documents.items()}}
+    return {
+        "paths": {
+            path: {
+                "serverRelativeURL": f"/openapi/v3/{path}?hash={sha512(raw).hexdigest().upper()}"
+            }
+            for path, raw in documents.items()
+        }
+    }
 
 
 def _document(resources: list[Resource]) -> Obj:
@@ -161,15 +208,29 @@ def _document(resources: list[Resource]) -> Obj:
     paths: Obj = {}
     for resource in resources:
         schemas[_schema_name(resource)] = _schema(resource)
-        base = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
-        place = f"{base}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
-        paths[place] = {"get": _operation(resource, "list"), "post": _operation(resource, "post"), "delete": _operation(resource, "deletecollection")}
+        base = (
+            f"/apis/{resource.group}/{resource.version}"
+            if resource.group
+            else f"/api/{resource.version}"
+        )
+        place = (
+            f"{base}/namespaces/{{namespace}}/{resource.plural}"
+            if resource.namespaced
+            else f"{base}/{resource.plural}"
+        )
+        paths[place] = {
+            "get": _operation(resource, "list"),
+            "post": _operation(resource, "post"),
+            "delete": _operation(resource, "deletecollection"),
+        }
         one = {verb: _operation(resource, verb) for verb in ("get", "put", "patch", "delete")}
         paths[f"{place}/{{name}}"] = one
         if resource.namespaced:
             paths[f"{base}/{resource.plural}"] = {"get": _operation(resource, "list")}
         if resource.status:
-            paths[f"{place}/{{name}}/status"] = {verb: one[verb] for verb in ("get", "put", "patch")}
+            paths[f"{place}/{{name}}/status"] = {
+                verb: one[verb] for verb in ("get", "put", "patch")
+            }
     info = {"title": "Kubernetes API double", "version": "v1.36.2"}
     return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
 
@@ -179,14 +240,19 @@ def _gvk(resource: Resource) -> Obj:
 
 
 def _operation(resource: Resource, verb: str) -> Obj:
-    names = ["dryRun", "fieldManager", "fieldValidation"] if verb in ("post", "put", "patch") else []
+    names = (
+        ["dryRun", "fieldManager", "fieldValidation"] if verb in ("post", "put", "patch") else []
+    )
     names += ["force"] if verb == "patch" else []
     types = PATCHES if verb == "patch" else ("application/json",) if verb in ("post", "put") else ()
     reference = {"schema": {"$ref": f"#/components/schemas/{_schema_name(resource)}"}}
     action = {"put": "put", "patch": "patch", "post": "post"}.get(verb, verb)
     return {
         "operationId": f"{action}{resource.kind}",
-        "parameters": [{"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}} for name in names],
+        "parameters": [
+            {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
+            for name in names
+        ],
         "responses": {"200": {"description": "OK", "content": {"application/json": reference}}},
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": _gvk(resource),
@@ -201,7 +267,15 @@ def _schema_name(resource: Resource) -> str:
 
 
 def _schema(resource: Resource) -> Obj:
-    schema = resource.schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {}}
+    schema = resource.schema or {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+        "properties": {},
+    }
     texts = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
-    properties = {**(schema.get("properties") or {}), **texts, "metadata": {"allOf": [{"$ref": f"#/components/schemas/{META_REF}"}]}}
+    properties = {
+        **(schema.get("properties") or {}),
+        **texts,
+        "metadata": {"allOf": [{"$ref": f"#/components/schemas/{META_REF}"}]},
+    }
     return {**schema, "properties": properties, "x-kubernetes-group-version-kind": [_gvk(resource)]}

@@ -28,7 +28,14 @@ class ApiError(Exception):
 
     def body(self) -> Obj:
         """The metav1.Status that says so."""
-        status: Obj = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "code": self.code}
+        status: Obj = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "code": self.code,
+        }
         if self.reason:
             status["reason"] = self.reason
         if self.details is not None:
@@ -51,16 +58,31 @@ def bad_request(message: str) -> ApiError:
 
 
 def not_found(group: str, plural: str, name: str) -> ApiError:
-    return ApiError(404, "NotFound", f'{qualified(plural, group)} "{name}" not found', named(group, plural, name))
+    return ApiError(
+        404,
+        "NotFound",
+        f'{qualified(plural, group)} "{name}" not found',
+        named(group, plural, name),
+    )
 
 
 def already_exists(group: str, plural: str, name: str, *, deleting: bool) -> ApiError:
     said = f'{qualified(plural, group)} "{name}" already exists'
-    return ApiError(409, "AlreadyExists", f"object is being deleted: {said}" if deleting else said, named(group, plural, name))
+    return ApiError(
+        409,
+        "AlreadyExists",
+        f"object is being deleted: {said}" if deleting else said,
+        named(group, plural, name),
+    )
 
 
 def conflict(group: str, kind: str, name: str, why: str) -> ApiError:
-    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {qualified(kind, group)} "{name}": {why}', named(group, kind, name))
+    return ApiError(
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {qualified(kind, group)} "{name}": {why}',
+        named(group, kind, name),
+    )
 
 
 def stale(group: str, plural: str, name: str) -> ApiError:
@@ -73,7 +95,9 @@ def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> ApiError:
     said = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     text = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
     details = named(group, kind, name) | {"causes": [listed(cause) for cause in causes]}
-    return ApiError(422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {text}', details)
+    return ApiError(
+        422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {text}', details
+    )
 
 
 def listed(cause: Cause) -> Obj:

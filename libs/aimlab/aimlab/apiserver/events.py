@@ -3,7 +3,13 @@
 from aimlab.apiserver.objects import Obj
 
 INVOLVED = ("apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid")
-CORE_FIELDS = (*(f"involvedObject.{name}" for name in INVOLVED), "reason", "reportingComponent", "source", "type")
+CORE_FIELDS = (
+    *(f"involvedObject.{name}" for name in INVOLVED),
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+)
 NEW_FIELDS = (*(f"regarding.{name}" for name in INVOLVED), "reason", "reportingController", "type")
 
 # events.k8s.io/v1 name -> core v1 name
@@ -32,7 +38,12 @@ def from_core(event: Obj) -> Obj:
 
 def fill(event: Obj) -> None:
     """The fields a core v1 Event always shows."""
-    for name, empty in (("source", {}), ("firstTimestamp", None), ("lastTimestamp", None), ("eventTime", None)):
+    for name, empty in (
+        ("source", {}),
+        ("firstTimestamp", None),
+        ("lastTimestamp", None),
+        ("eventTime", None),
+    ):
         event.setdefault(name, empty)
     for name in ("reportingComponent", "reportingInstance"):
         event.setdefault(name, "")

@@ -24,7 +24,14 @@ NOBODYS = (
     "managedFields", "resourceVersion",
 )
 # fmt: on
-IDENTITY = frozenset([("f:apiVersion",), ("f:kind",), ("f:metadata",), *(("f:metadata", f"f:{name}") for name in NOBODYS)])
+IDENTITY = frozenset(
+    [
+        ("f:apiVersion",),
+        ("f:kind",),
+        ("f:metadata",),
+        *(("f:metadata", f"f:{name}") for name in NOBODYS),
+    ]
+)
 
 
 @dataclass
@@ -39,7 +46,11 @@ class Owner:
     paths: set[Path] = field(default_factory=set)
 
     def is_same(self, other: "Owner") -> bool:
-        return (self.manager, self.operation, self.subresource) == (other.manager, other.operation, other.subresource)
+        return (self.manager, self.operation, self.subresource) == (
+            other.manager,
+            other.operation,
+            other.subresource,
+        )
 
 
 def leaves(value: Json, schema: Obj, path: Path = ()) -> Iterator[tuple[Path, Json]]:
@@ -47,7 +58,9 @@ def leaves(value: Json, schema: Obj, path: Path = ()) -> Iterator[tuple[Path, Js
     if isinstance(value, dict) and value and schema.get("x-kubernetes-map-type") != "atomic":
         for name, item in value.items():
             yield from leaves(item, child(schema, name), (*path, f"f:{name}"))
-    elif isinstance(value, list) and value and schema.get("x-kubernetes-list-type") in ("map", "set"):
+    elif (
+        isinstance(value, list) and value and schema.get("x-kubernetes-list-type") in ("map", "set")
+    ):
         for item in value:
             here = (*path, element(item, schema))
             yield here, ITEM
@@ -71,13 +84,20 @@ def element(item: Json, schema: Obj) -> str:
     if schema.get("x-kubernetes-list-type") == "set" or not isinstance(item, dict):
         return f"v:{msgspec.json.encode(item).decode()}"
     known = (schema.get("items") or {}).get("properties") or {}
-    keys = {key: item.get(key, (known.get(key) or {}).get("default")) for key in sorted(schema["x-kubernetes-list-map-keys"])}
+    keys = {
+        key: item.get(key, (known.get(key) or {}).get("default"))
+        for key in sorted(schema["x-kubernetes-list-map-keys"])
+    }
     return f"k:{msgspec.json.encode({key: value for key, value in keys.items() if value is not None}).decode()}"
 
 
 def owned(obj: Obj, schema: Obj) -> dict[Path, Json]:
     """The leaves of an object that can have an owner."""
-    return {path: value for path, value in leaves(obj, schema) if path and path not in IDENTITY and path[:2] != ("f:metadata", "f:managedFields")}
+    return {
+        path: value
+        for path, value in leaves(obj, schema)
+        if path and path not in IDENTITY and path[:2] != ("f:metadata", "f:managedFields")
+    }
 
 
 def decode(managed: list[Obj] | None) -> list[Owner]:
@@ -105,7 +125,10 @@ def _flatten(tree: Obj, path: Path = ()) -> Iterator[Path]:
 
 def encode(owners: list[Owner]) -> list[Obj]:
     """Owners as managedFields, in the order of a real API server; owners of nothing are left out."""
-    ranked = sorted((owner for owner in owners if owner.paths), key=lambda owner: (owner.operation, owner.time, owner.manager, owner.subresource))
+    ranked = sorted(
+        (owner for owner in owners if owner.paths),
+        key=lambda owner: (owner.operation, owner.time, owner.manager, owner.subresource),
+    )
     return [
         {
             "manager": owner.manager,
@@ -146,7 +169,11 @@ def _marked(tree: Obj, paths: set[Path], path: Path = ()) -> Obj:
 def updated(owners: list[Owner], writer: Owner, old: Obj, new: Obj, schema: Obj) -> list[Owner]:
     """The owners after a write other than apply (rule 3). `writer.paths` is ignored."""
     before, after = owned(old, schema), owned(new, schema)
-    touched = {path for path, value in after.items() if path not in before or not _equal(before[path], value)}
+    touched = {
+        path
+        for path, value in after.items()
+        if path not in before or not _equal(before[path], value)
+    }
     gone = before.keys() - after.keys()
     mine = next((owner for owner in owners if owner.is_same(writer)), writer)
     others = [owner for owner in owners if owner is not mine]
@@ -163,14 +190,20 @@ def _equal(left: Json, right: Json) -> bool:
     return left is right or (left is not ITEM and right is not ITEM and same(left, right))
 
 
-def apply(live: Obj, applied: Obj, owners: list[Owner], writer: Owner, schema: Obj, *, force: bool) -> tuple[Obj, list[Owner]]:
+def apply(
+    live: Obj, applied: Obj, owners: list[Owner], writer: Owner, schema: Obj, *, force: bool
+) -> tuple[Obj, list[Owner]]:
     """Server-side apply (rules 1 and 2): the merged object and its owners. ApiError 409 names every conflict."""
     mine = next((owner for owner in owners if owner.is_same(writer)), None)
     others = [owner for owner in owners if owner is not mine]
     sent = set(owned(applied, schema))
     merged = merged_by(live, applied, schema)
     before, after = owned(live, schema), owned(merged, schema)
-    changed = {path for path, value in after.items() if path not in before or not _equal(before[path], value)}
+    changed = {
+        path
+        for path, value in after.items()
+        if path not in before or not _equal(before[path], value)
+    }
     clashes = [(owner, path) for owner in others for path in sorted(owner.paths & changed)]
     if clashes and not force:
         raise conflicts(clashes)
@@ -179,9 +212,16 @@ def apply(live: Obj, applied: Obj, owners: list[Owner], writer: Owner, schema: O
     kept = set().union(*(owner.paths for owner in others)) | sent
     dropped = (mine.paths if mine else set()) - kept
     if dropped:
-        merged = without(merged, dropped, {path[:size] for path in kept for size in range(1, len(path) + 1)}, schema)
+        merged = without(
+            merged,
+            dropped,
+            {path[:size] for path in kept for size in range(1, len(path) + 1)},
+            schema,
+        )
     moved = mine is None or mine.paths != sent
-    after_writer = Owner(writer.manager, writer.operation, writer.api_version, writer.subresource, writer.time, sent)
+    after_writer = Owner(
+        writer.manager, writer.operation, writer.api_version, writer.subresource, writer.time, sent
+    )
     if mine is not None and not moved and not changed and not dropped:
         after_writer.time = mine.time
     return merged, [*others, after_writer]
@@ -189,9 +229,23 @@ def apply(live: Obj, applied: Obj, owners: list[Owner], writer: Owner, schema: O
 
 def merged_by(live: Json, applied: Json, schema: Obj) -> Json:
     """The live value with what was applied: maps and keyed lists merge, everything else is replaced."""
-    if isinstance(applied, dict) and isinstance(live, dict) and schema.get("x-kubernetes-map-type") != "atomic":
-        return {**live, **{name: merged_by(live.get(name), value, child(schema, name)) for name, value in applied.items()}}
-    if isinstance(applied, list) and isinstance(live, list) and schema.get("x-kubernetes-list-type") in ("map", "set"):
+    if (
+        isinstance(applied, dict)
+        and isinstance(live, dict)
+        and schema.get("x-kubernetes-map-type") != "atomic"
+    ):
+        return {
+            **live,
+            **{
+                name: merged_by(live.get(name), value, child(schema, name))
+                for name, value in applied.items()
+            },
+        }
+    if (
+        isinstance(applied, list)
+        and isinstance(live, list)
+        and schema.get("x-kubernetes-list-type") in ("map", "set")
+    ):
         items = {element(item, schema): item for item in live}
         for item in applied:
             name = element(item, schema)
@@ -225,10 +279,18 @@ def without(value: Json, dropped: set[Path], kept: set[Path], schema: Obj, path:
 
 def conflicts(clashes: list[tuple[Owner, Path]]) -> ApiError:
     """The 409 for fields that other managers own."""
-    causes = [Cause(shown(path), "FieldManagerConflict", f"conflict with {_who(owner)}") for owner, path in clashes]
+    causes = [
+        Cause(shown(path), "FieldManagerConflict", f"conflict with {_who(owner)}")
+        for owner, path in clashes
+    ]
     text = "\n".join(f"{cause.message}: {cause.field}" for cause in causes)
     count = f"{len(causes)} conflict{'s' if len(causes) > 1 else ''}"
-    return ApiError(409, "Conflict", f"Apply failed with {count}: {text}", {"causes": [listed(cause) for cause in causes]})
+    return ApiError(
+        409,
+        "Conflict",
+        f"Apply failed with {count}: {text}",
+        {"causes": [listed(cause) for cause in causes]},
+    )
 
 
 def _who(owner: Owner) -> str:
@@ -248,7 +310,13 @@ def shown(path: Path) -> str:
             parts.append(f".{name[2:]}")
         elif name.startswith("k:"):
             keys = msgspec.json.decode(name[2:])
-            parts.append("[" + ",".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in keys.items()) + "]")
+            parts.append(
+                "["
+                + ",".join(
+                    f"{key}={msgspec.json.encode(value).decode()}" for key, value in keys.items()
+                )
+                + "]"
+            )
         else:
             parts.append(f"[={name[2:]}]")
     return "".join(parts)
@@ -262,9 +330,17 @@ def mistyped(value: Json, schema: Obj, path: str = "") -> Iterator[str]:
     if kind in EXPECTED and not isinstance(value, EXPECTED[kind][1]):
         yield f"{path}: expected {EXPECTED[kind][0]}, got {msgspec.json.encode(value).decode()[:80]}"
     elif isinstance(value, dict):
-        open_ended = "properties" not in schema or schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("additionalProperties")
+        open_ended = (
+            "properties" not in schema
+            or schema.get("x-kubernetes-preserve-unknown-fields")
+            or schema.get("additionalProperties")
+        )
         for name, item in value.items():
-            if not open_ended and name not in schema["properties"] and (path or name not in ("apiVersion", "kind", "metadata")):
+            if (
+                not open_ended
+                and name not in schema["properties"]
+                and (path or name not in ("apiVersion", "kind", "metadata"))
+            ):
                 yield f"{path}.{name}: field not declared in schema"
             else:
                 yield from mistyped(item, child(schema, name), f"{path}.{name}")
@@ -283,7 +359,9 @@ def _mistyped_items(value: list[Json], schema: Obj, path: str) -> Iterator[str]:
             elif name in seen:
                 yield f"{path}: duplicate entries for key {shown((name,))}"
             seen.add(name)
-        yield from mistyped(item, schema.get("items") or {}, f"{path}{shown((name,)) if name else '[]'}")
+        yield from mistyped(
+            item, schema.get("items") or {}, f"{path}{shown((name,)) if name else '[]'}"
+        )
 
 
 EXPECTED: dict[str, tuple[str, type | tuple[type, ...]]] = {

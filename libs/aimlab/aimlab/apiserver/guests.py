@@ -23,7 +23,11 @@ SIDECAR_IMAGE = "lab.aim/istio-proxy:1"
 SIDECAR: Obj = {"name": "istio-proxy", "image": SIDECAR_IMAGE}
 UID_RANGE = "openshift.io/sa.scc.uid-range"
 SCC = "restricted-v2"
-KUEUE, QUEUE_NAME, QUEUE_GATE = "lab.aim/kueue", "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/admission"
+KUEUE, QUEUE_NAME, QUEUE_GATE = (
+    "lab.aim/kueue",
+    "kueue.x-k8s.io/queue-name",
+    "kueue.x-k8s.io/admission",
+)
 
 
 def complete(namespace: Obj, obj: Obj) -> None:
@@ -58,7 +62,9 @@ def _suspend(namespace: Obj, job: Obj) -> None:
 
 def _gate(namespace: Obj, pod: Obj) -> None:
     """A Job's pod has waited with its Job."""
-    owned = any(owner.get("kind") == "Job" for owner in dig(pod, "metadata", "ownerReferences") or [])
+    owned = any(
+        owner.get("kind") == "Job" for owner in dig(pod, "metadata", "ownerReferences") or []
+    )
     if _is_queued(namespace, pod) and not owned:
         pod["spec"].setdefault("schedulingGates", []).append({"name": QUEUE_GATE})
 
@@ -69,7 +75,9 @@ def _gate(namespace: Obj, pod: Obj) -> None:
 def _inject(namespace: Obj, pod: Obj) -> None:
     wish = _label(pod, INJECT) or _annotation(pod, INJECT)
     istio = _label(namespace, ISTIO) == "enabled" and wish != "false"
-    linkerd = _annotation(namespace, LINKERD) == "enabled" and _annotation(pod, LINKERD) != "disabled"
+    linkerd = (
+        _annotation(namespace, LINKERD) == "enabled" and _annotation(pod, LINKERD) != "disabled"
+    )
     if istio or linkerd:
         pod["spec"]["containers"].append(dict(SIDECAR))
         meta(pod).setdefault("annotations", {})["sidecar.istio.io/status"] = "{}"

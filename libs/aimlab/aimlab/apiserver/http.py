@@ -12,7 +12,19 @@ import msgspec
 import yaml
 from aiohttp import ClientSession, web
 
-from aimlab.apiserver import deletes, discovery, logs, policies, protobuf, queries, reviews, table, watch, webhooks, writes
+from aimlab.apiserver import (
+    deletes,
+    discovery,
+    logs,
+    policies,
+    protobuf,
+    queries,
+    reviews,
+    table,
+    watch,
+    webhooks,
+    writes,
+)
 from aimlab.apiserver.access import Access, Attributes, User, attributes
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError, bad_request
@@ -84,7 +96,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 def _json(body: Json, code: int = 200, warnings: list[str] | None = None) -> web.Response:
-    response = web.Response(body=msgspec.json.encode(body), status=code, content_type="application/json")
+    response = web.Response(
+        body=msgspec.json.encode(body), status=code, content_type="application/json"
+    )
     for warning in warnings or ():
         text = warning.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.add("Warning", f'299 - "{text}"')
@@ -127,7 +141,9 @@ async def _groups(request: web.Request) -> web.Response:
 
 
 def _aggregated(document: Obj) -> web.Response:
-    return web.Response(body=msgspec.json.encode(document), headers={"Content-Type": discovery.AGGREGATED})
+    return web.Response(
+        body=msgspec.json.encode(document), headers={"Content-Type": discovery.AGGREGATED}
+    )
 
 
 async def _openapi_index(request: web.Request) -> web.Response:
@@ -181,11 +197,17 @@ def _target(cluster: Cluster, group: str, version: str, rest: list[str]) -> Targ
 async def _act(request: web.Request, cluster: Cluster, target: Target) -> web.StreamResponse:
     if target.subresource == "log":
         pod = cluster.get(target.resource, target.namespace or "", target.name).obj
-        return await logs.proxy(request, request.app[KUBELETS], logs.kubelet_url(cluster, pod, request.query.get("container", "")))
+        return await logs.proxy(
+            request,
+            request.app[KUBELETS],
+            logs.kubelet_url(cluster, pod, request.query.get("container", "")),
+        )
     match request.method:
         case "GET" if target.name:
             _require_json(request)
-            found = target.resource.view(cluster.get(target.resource, target.namespace or "", target.name).obj)
+            found = target.resource.view(
+                cluster.get(target.resource, target.namespace or "", target.name).obj
+            )
             shape = _render(request, cluster, target)
             return _json(shape(found) if shape else found)
         case "GET" if request.query.get("watch", "") in ("true", "1"):
@@ -197,7 +219,12 @@ async def _act(request: web.Request, cluster: Cluster, target: Target) -> web.St
         case "DELETE":
             return await _delete(request, cluster, target)
         case _:
-            raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+            raise ApiError(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+                {},
+            )
 
 
 def _require_json(request: web.Request) -> None:
@@ -209,7 +236,9 @@ def _require_json(request: web.Request) -> None:
 
 def _render(request: web.Request, cluster: Cluster, target: Target) -> watch.Render | None:
     """How the client wants each object: None as it is."""
-    form = re.search(r"as=(Table|PartialObjectMetadata)\w*", request.headers.get("Accept", "").split(",")[0])
+    form = re.search(
+        r"as=(Table|PartialObjectMetadata)\w*", request.headers.get("Accept", "").split(",")[0]
+    )
     if form is None:
         return None
     if form[1] == "PartialObjectMetadata":
@@ -218,7 +247,9 @@ def _render(request: web.Request, cluster: Cluster, target: Target) -> watch.Ren
 
     def one_row(obj: Obj) -> Obj:
         metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-        return table.table(target.resource, [obj], cluster.now(), include=include, metadata=metadata)
+        return table.table(
+            target.resource, [obj], cluster.now(), include=include, metadata=metadata
+        )
 
     return one_row
 
@@ -230,16 +261,37 @@ def _list(request: web.Request, cluster: Cluster, target: Target) -> web.Respons
     page = queries.page(cluster, chosen, request.query)
     shape = _render(request, cluster, target)
     metadata = page.metadata(always_token=resource.custom and shape is None)
-    objects = [resource.view(entry.obj) for entry in page.entries] if shape or resource.from_storage or not _stored(page, resource) else None
+    objects = (
+        [resource.view(entry.obj) for entry in page.entries]
+        if shape or resource.from_storage or not _stored(page, resource)
+        else None
+    )
     if shape is table.partial:
         items = [table.partial(obj) for obj in objects or ()]
-        return _json({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
+        return _json(
+            {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": metadata,
+                "items": items,
+            }
+        )
     if shape:
         include = request.query.get("includeObject", "Metadata")
-        return _json(table.table(resource, objects or (), cluster.now(), include=include, metadata=metadata))
-    raws = [entry.raw for entry in page.entries] if objects is None else [msgspec.json.encode(obj) for obj in objects]
-    head = msgspec.json.encode({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata})
-    return web.Response(body=b'%s,"items":[%s]}' % (head[:-1], b",".join(raws)), content_type="application/json")
+        return _json(
+            table.table(resource, objects or (), cluster.now(), include=include, metadata=metadata)
+        )
+    raws = (
+        [entry.raw for entry in page.entries]
+        if objects is None
+        else [msgspec.json.encode(obj) for obj in objects]
+    )
+    head = msgspec.json.encode(
+        {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
+    )
+    return web.Response(
+        body=b'%s,"items":[%s]}' % (head[:-1], b",".join(raws)), content_type="application/json"
+    )
 
 
 def _stored(page: queries.Page, resource: Resource) -> bool:
@@ -300,17 +352,25 @@ async def _write(request: web.Request, cluster: Cluster, target: Target) -> web.
     if request.method == "POST" and target.subresource == "binding":
         bound = replace(written, subresource="binding")
         result = writes.bind(cluster, bound, str(dig(body, "target", "name")))
-        return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201, result.warnings)
+        return _json(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"},
+            201,
+            result.warnings,
+        )
     if request.method == "POST" and target.subresource == "token":
         return _token(request, cluster, target, body)
     write = _storing(request, target)
-    await _consult(request, written, lambda: write(replace(written, dry_run=True), clone(body)).body)
+    await _consult(
+        request, written, lambda: write(replace(written, dry_run=True), clone(body)).body
+    )
     result = write(written, body)
     shape = _render(request, cluster, target)
     return _json(shape(result.body) if shape else result.body, result.code, result.warnings)
 
 
-def _storing(request: web.Request, target: Target) -> Callable[[writes.Request, Json], writes.Result]:
+def _storing(
+    request: web.Request, target: Target
+) -> Callable[[writes.Request, Json], writes.Result]:
     """What the method does to the store. ApiError 405."""
     cluster, media_type = request.app[CLUSTER], request.content_type
     if request.method == "POST" and not target.name and target.namespace is not None:
@@ -319,15 +379,24 @@ def _storing(request: web.Request, target: Target) -> Callable[[writes.Request, 
         return partial(writes.update, cluster)
     if request.method == "PATCH" and target.name:
         return lambda written, body: writes.patched(cluster, written, body, media_type)
-    raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+    raise ApiError(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+        {},
+    )
 
 
-async def _consult(request: web.Request, written: writes.Request, outcome: Callable[[], Obj | None]) -> None:
+async def _consult(
+    request: web.Request, written: writes.Request, outcome: Callable[[], Obj | None]
+) -> None:
     """Asks the webhooks. ApiError where they or the outcome are against it."""
     cluster, resource = request.app[CLUSTER], written.resource
     there = cluster.store.collections[resource.storage].get(written.namespace, written.name)
     operation = "DELETE" if request.method == "DELETE" else "UPDATE" if there else "CREATE"
-    call = webhooks.Call(resource, written.subresource, operation, written.namespace, written.name, outcome)
+    call = webhooks.Call(
+        resource, written.subresource, operation, written.namespace, written.name, outcome
+    )
     await webhooks.consult(request.app[KUBELETS], cluster, call)
     policies.consult(cluster, call, request[USER])
 
@@ -338,7 +407,15 @@ def _token(request: web.Request, cluster: Cluster, target: Target, body: Json) -
     cluster.get(target.resource, namespace, name)
     status = request.app[ACCESS].issue(namespace, name, dig(body, "spec", "expirationSeconds"))
     metadata = {"name": name, "namespace": namespace, "creationTimestamp": cluster.time()}
-    return _json({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": metadata, "status": status}, 201)
+    return _json(
+        {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": metadata,
+            "status": status,
+        },
+        201,
+    )
 
 
 async def _delete(request: web.Request, cluster: Cluster, target: Target) -> web.Response:
@@ -353,7 +430,9 @@ async def _delete(request: web.Request, cluster: Cluster, target: Target) -> web
         return _json(result.body, result.code)
     answer = _list(request, cluster, target)
     chosen = queries.selection(target.resource, target.namespace, request.query)
-    deletes.delete_collection(cluster, written, queries.page(cluster, chosen, request.query).entries, options)
+    deletes.delete_collection(
+        cluster, written, queries.page(cluster, chosen, request.query).entries, options
+    )
     return answer
 
 

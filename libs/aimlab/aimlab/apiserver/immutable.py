@@ -22,7 +22,14 @@ STATEFUL_SET_FREE = (
     "persistentVolumeClaimRetentionPolicy",
     "minReadySeconds",
 )
-JOB_FIXED = ("completionMode", "completions", "podFailurePolicy", "selector", "successPolicy", "template")
+JOB_FIXED = (
+    "completionMode",
+    "completions",
+    "podFailurePolicy",
+    "selector",
+    "successPolicy",
+    "template",
+)
 SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
 """What of its pods a suspended Job that never started lets change: where they run."""
 VOLUME_FREE = (
@@ -53,7 +60,11 @@ def changed(obj: Obj, old: Obj) -> list[Cause]:
 def _fixed(holder: Obj, old: Obj, names: Iterable[str], prefix: str = "") -> list[Cause]:
     """These fields, each with its new value in the message."""
     return [
-        Cause(f"{prefix}{name}", "FieldValueInvalid", f"Invalid value: {as_json(holder.get(name))}: {FIXED}")
+        Cause(
+            f"{prefix}{name}",
+            "FieldValueInvalid",
+            f"Invalid value: {as_json(holder.get(name))}: {FIXED}",
+        )
         for name in names
         if not same(holder.get(name), old.get(name))
     ]
@@ -110,7 +121,9 @@ def _claim(obj: Obj, old: Obj) -> list[Cause]:
         free = "resources.requests and volumeAttributesClassName for bound claims"
         words = f"Forbidden: spec is immutable after creation except {free}"
         return [Cause("spec", "FieldValueForbidden", words)]
-    if _size(obj) < _size(old) and _size(obj) <= _size_of(dig(old, "status", "capacity", "storage")):
+    if _size(obj) < _size(old) and _size(obj) <= _size_of(
+        dig(old, "status", "capacity", "storage")
+    ):
         message = "Forbidden: field can not be less than status.capacity"
         return [Cause("spec.resources.requests.storage", "FieldValueForbidden", message)]
     return []
@@ -154,7 +167,9 @@ def _data(obj: Obj, old: Obj) -> list[Cause]:
         return causes
     words = "Forbidden: field is immutable when `immutable` is set"
     return causes + [
-        Cause(name, "FieldValueForbidden", words) for name in ("immutable", "data", "binaryData") if not same(obj.get(name), old.get(name))
+        Cause(name, "FieldValueForbidden", words)
+        for name in ("immutable", "data", "binaryData")
+        if not same(obj.get(name), old.get(name))
     ]
 
 
@@ -197,7 +212,11 @@ def _role_ref(obj: Obj, old: Obj) -> list[Cause]:
     reference = obj.get("roleRef") or {}
     if same(reference, old.get("roleRef") or {}):
         return []
-    shown = {"APIGroup": reference.get("apiGroup"), "Kind": reference.get("kind"), "Name": reference.get("name")}
+    shown = {
+        "APIGroup": reference.get("apiGroup"),
+        "Kind": reference.get("kind"),
+        "Name": reference.get("name"),
+    }
     words = f"Invalid value: {as_json(shown)}: cannot change roleRef"
     return [Cause("roleRef", "FieldValueInvalid", words)]
 

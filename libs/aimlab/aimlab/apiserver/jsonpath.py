@@ -20,7 +20,12 @@ def _steps(path: str) -> tuple[dict[str, str | None], ...]:
         match = STEP.match(text, at)
         if not match:
             return ()
-        steps.append({name: value.replace("\0", ".") if value else value for name, value in match.groupdict().items()})
+        steps.append(
+            {
+                name: value.replace("\0", ".") if value else value
+                for name, value in match.groupdict().items()
+            }
+        )
         at = match.end()
     return tuple(steps)
 
@@ -37,14 +42,26 @@ def find(value: Json, path: str) -> list[Json]:
 def _follow(value: Json, step: dict[str, str | None]) -> list[Json]:
     name = step.get("name") or step.get("quoted")
     if "*" in (name, step.get("index")):
-        return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list) else []
+        return (
+            list(value.values())
+            if isinstance(value, dict)
+            else list(value)
+            if isinstance(value, list)
+            else []
+        )
     if name:
         return [value[name]] if isinstance(value, dict) and name in value else []
     if step.get("index"):
         index = int(step["index"] or 0)
-        return [value[index]] if isinstance(value, list) and -len(value) <= index < len(value) else []
+        return (
+            [value[index]] if isinstance(value, list) and -len(value) <= index < len(value) else []
+        )
     wanted = step.get("value")
-    return [item for item in value if str(_field(item, step.get("field") or "")) == wanted] if isinstance(value, list) else []
+    return (
+        [item for item in value if str(_field(item, step.get("field") or "")) == wanted]
+        if isinstance(value, list)
+        else []
+    )
 
 
 def _field(item: Json, path: str) -> Json:

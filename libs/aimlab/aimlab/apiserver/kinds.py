@@ -60,13 +60,19 @@ class Resource:
     @property
     def selectable(self) -> frozenset[str]:
         """The paths a fieldSelector may name."""
-        return self.fields | ({"metadata.name", "metadata.namespace"} if self.namespaced else {"metadata.name"})
+        return self.fields | (
+            {"metadata.name", "metadata.namespace"} if self.namespaced else {"metadata.name"}
+        )
 
     def view(self, stored: Obj) -> Obj:
         """A stored object as this version shows it."""
         if self.from_storage:
             return self.from_storage(stored)
-        return stored if stored["apiVersion"] == self.api_version else {**stored, "apiVersion": self.api_version}
+        return (
+            stored
+            if stored["apiVersion"] == self.api_version
+            else {**stored, "apiVersion": self.api_version}
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,9 @@ TABLE: dict[str, tuple[_Builtin, ...]] = {
         _Builtin("RoleBinding", "rolebindings", "", "n"),
         _Builtin("Role", "roles", "", "n"),
     ),
-    "apiextensions.k8s.io/v1": (_Builtin("CustomResourceDefinition", "customresourcedefinitions", "crd crds", "csgu"),),
+    "apiextensions.k8s.io/v1": (
+        _Builtin("CustomResourceDefinition", "customresourcedefinitions", "crd crds", "csgu"),
+    ),
 }
 
 STATUS_VERBS = ("get", "patch", "update")
@@ -152,7 +160,11 @@ def _resource(api_version: str, row: _Builtin) -> Resource:
         namespaced="c" not in row.flags,
         storage=("", "events") if shared_events else (group, row.plural),
         short_names=tuple(row.short_names.split()),
-        categories=("all",) if "a" in row.flags else ("api-extensions",) if group == "apiextensions.k8s.io" else (),
+        categories=("all",)
+        if "a" in row.flags
+        else ("api-extensions",)
+        if group == "apiextensions.k8s.io"
+        else (),
         status="s" in row.flags,
         subresources=EXTRA.get(row.kind, {}) | status,
         fields=frozenset(row.fields.split()),
@@ -167,4 +179,6 @@ def _resource(api_version: str, row: _Builtin) -> Resource:
     )
 
 
-BUILTINS: tuple[Resource, ...] = tuple(_resource(api_version, row) for api_version, rows in TABLE.items() for row in rows)
+BUILTINS: tuple[Resource, ...] = tuple(
+    _resource(api_version, row) for api_version, rows in TABLE.items() for row in rows
+)

@@ -19,7 +19,10 @@ def fill(obj: Obj) -> None:
         if item.get("type") == "Container":
             default = {**(item.get("max") or {}), **(item.get("default") or {})}
             asked = {**(item.get("min") or {}), **default, **(item.get("defaultRequest") or {})}
-            item.update(({"default": default} if default else {}) | ({"defaultRequest": asked} if asked else {}))
+            item.update(
+                ({"default": default} if default else {})
+                | ({"defaultRequest": asked} if asked else {})
+            )
 
 
 def complete(store: Store, pod: Obj) -> None:
@@ -36,7 +39,10 @@ def complete(store: Store, pod: Obj) -> None:
 
 def _completed(container: Obj, item: Obj, whose: str) -> list[str]:
     done = []
-    for kind, source, word in (("requests", "defaultRequest", "request"), ("limits", "default", "limit")):
+    for kind, source, word in (
+        ("requests", "defaultRequest", "request"),
+        ("limits", "default", "limit"),
+    ):
         there = dig(container, "resources", kind) or {}
         new = {name: text for name, text in (item.get(source) or {}).items() if name not in there}
         if new:
@@ -52,7 +58,10 @@ def require(store: Store, obj: Obj) -> None:
     if obj["kind"] == "Pod":
         plural = "pods"
         for item in _items(store, namespace, "Container"):
-            for container in [*(obj["spec"].get("initContainers") or []), *obj["spec"]["containers"]]:
+            for container in [
+                *(obj["spec"].get("initContainers") or []),
+                *obj["spec"]["containers"],
+            ]:
                 found += _beyond(item, "Container", container.get("resources") or {})
     else:
         plural = "persistentvolumeclaims"
@@ -67,7 +76,11 @@ def require(store: Store, obj: Obj) -> None:
 def _beyond(item: Obj, kind: str, resources: Obj) -> Iterator[str]:
     for bound, word, sign in (("min", "minimum", -1), ("max", "maximum", 1)):
         for name, edge in sorted((item.get(bound) or {}).items()):
-            amounts = {side: text for side in ("request", "limit") if (text := dig(resources, f"{side}s", name)) is not None}
+            amounts = {
+                side: text
+                for side in ("request", "limit")
+                if (text := dig(resources, f"{side}s", name)) is not None
+            }
             needed = "limit" if sign > 0 and kind == "Container" else "request"
             if needed not in amounts:
                 yield f"{word} {name} usage per {kind} is {edge}.  No {needed} is specified"

@@ -32,7 +32,17 @@ def bad_name(name: str, kind: str, *, path_names: bool) -> list[Cause]:
     """What is wrong with metadata.name."""
     if path_names:
         bad = name in (".", "..") or "/" in name or "%" in name
-        return [Cause("metadata.name", "FieldValueInvalid", f"Invalid value: \"{name}\": may not contain '/' or '%'")] if bad else []
+        return (
+            [
+                Cause(
+                    "metadata.name",
+                    "FieldValueInvalid",
+                    f"Invalid value: \"{name}\": may not contain '/' or '%'",
+                )
+            ]
+            if bad
+            else []
+        )
     single = kind in ("Namespace", "Service")
     if len(name) > (63 if single else 253):
         limit = f"must be no more than {63 if single else 253} bytes"
@@ -47,14 +57,33 @@ def bad_annotations(annotations: Json) -> list[Cause]:
     """What is wrong with metadata.annotations: names are as those of labels, values anything, all of it at most 256 KiB."""
     if annotations is None:
         return []
-    if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
-        return [Cause("metadata.annotations", "FieldValueTypeInvalid", "Invalid value: must be a map of strings")]
+    if not isinstance(annotations, dict) or not all(
+        isinstance(value, str) for value in annotations.values()
+    ):
+        return [
+            Cause(
+                "metadata.annotations",
+                "FieldValueTypeInvalid",
+                "Invalid value: must be a map of strings",
+            )
+        ]
     rule = "is not a valid annotation key: a name of up to 63 letters, digits, -, _ or ."
     causes = [
-        Cause("metadata.annotations", "FieldValueInvalid", f'Invalid value: "{key}": {rule}') for key in annotations if not _is_key(key.lower())
+        Cause("metadata.annotations", "FieldValueInvalid", f'Invalid value: "{key}": {rule}')
+        for key in annotations
+        if not _is_key(key.lower())
     ]
-    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > MOST_ANNOTATION_BYTES:
-        causes.append(Cause("metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {MOST_ANNOTATION_BYTES} bytes"))
+    if (
+        sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+        > MOST_ANNOTATION_BYTES
+    ):
+        causes.append(
+            Cause(
+                "metadata.annotations",
+                "FieldValueTooLong",
+                f"Too long: may not be more than {MOST_ANNOTATION_BYTES} bytes",
+            )
+        )
     return causes
 
 
@@ -74,10 +103,22 @@ def bad_labels(labels: Json, path: str = "metadata.labels") -> list[Cause]:
 def _labels(labels: Iterable[tuple[str, Json]], path: str) -> Iterable[Cause]:
     for key, value in labels:
         if not _is_key(key):
-            yield Cause(path, "FieldValueInvalid", f'Invalid value: "{key}": is not a valid label key: a name of up to 63 letters, digits, -, _ or .')
+            yield Cause(
+                path,
+                "FieldValueInvalid",
+                f'Invalid value: "{key}": is not a valid label key: a name of up to 63 letters, digits, -, _ or .',
+            )
         if not isinstance(value, str):
             yield Cause(path, "FieldValueTypeInvalid", f"Invalid value: {value}: must be a string")
         elif len(value) > 63:
-            yield Cause(path, "FieldValueInvalid", f'Invalid value: "{value}": must be no more than 63 bytes')
+            yield Cause(
+                path,
+                "FieldValueInvalid",
+                f'Invalid value: "{value}": must be no more than 63 bytes',
+            )
         elif not VALUE.fullmatch(value):
-            yield Cause(path, "FieldValueInvalid", f'Invalid value: "{value}": a valid label is empty or made of letters, digits, -, _ or .')
+            yield Cause(
+                path,
+                "FieldValueInvalid",
+                f'Invalid value: "{value}": a valid label is empty or made of letters, digits, -, _ or .',
+            )

@@ -16,7 +16,10 @@ Json = Any
 def clone(value: Json) -> Json:
     """A deep copy of a JSON value."""
     if isinstance(value, dict):
-        return {key: clone(item) if isinstance(item, dict | list) else item for key, item in value.items()}
+        return {
+            key: clone(item) if isinstance(item, dict | list) else item
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [clone(item) if isinstance(item, dict | list) else item for item in value]
     return value
@@ -47,7 +50,9 @@ def stamp(now: datetime) -> str:
 def same(left: Json, right: Json) -> bool:
     """Equality of JSON values; unlike `==`, true and 1 differ."""
     if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(item, right[key]) for key, item in left.items())
+        return left.keys() == right.keys() and all(
+            same(item, right[key]) for key, item in left.items()
+        )
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(same, left, right))
     return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)

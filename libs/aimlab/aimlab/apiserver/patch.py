@@ -119,16 +119,22 @@ def strategic(target: Json, patch: Json, shape: Obj) -> Json:
             continue
         sub = properties.get(key) or {}
         if isinstance(value, list):
-            merged[key] = _lists(merged.get(key) or [], value, sub, patch.get(f"$setElementOrder/{key}"))
+            merged[key] = _lists(
+                merged.get(key) or [], value, sub, patch.get(f"$setElementOrder/{key}")
+            )
         else:
             merged[key] = strategic(merged.get(key), value, sub)
     return merged
 
 
-def _lists(target: list[Json], patch: list[Json], shape: Obj, order: list[Json] | None) -> list[Json]:
+def _lists(
+    target: list[Json], patch: list[Json], shape: Obj, order: list[Json] | None
+) -> list[Json]:
     if shape.get("x-kubernetes-list-type") == "set":
         return target + [item for item in patch if item not in target]
-    if shape.get("x-kubernetes-list-type") != "map" or any(not isinstance(item, dict) for item in patch):
+    if shape.get("x-kubernetes-list-type") != "map" or any(
+        not isinstance(item, dict) for item in patch
+    ):
         return patch
     if any(item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if "$patch" not in item]
@@ -138,6 +144,14 @@ def _lists(target: list[Json], patch: list[Json], shape: Obj, order: list[Json] 
         if item.get("$patch") == "delete":
             items.pop(item.get(key), None)
         else:
-            items[item.get(key)] = strategic(items.get(item.get(key)), item, shape.get("items") or {})
-    rank = {item.get(key): index for index, item in enumerate(order or ()) if isinstance(item, dict)}
-    return sorted(items.values(), key=lambda item: rank.get(item.get(key), -1)) if rank.keys() >= items.keys() else list(items.values())
+            items[item.get(key)] = strategic(
+                items.get(item.get(key)), item, shape.get("items") or {}
+            )
+    rank = {
+        item.get(key): index for index, item in enumerate(order or ()) if isinstance(item, dict)
+    }
+    return (
+        sorted(items.values(), key=lambda item: rank.get(item.get(key), -1))
+        if rank.keys() >= items.keys()
+        else list(items.values())
+    )

@@ -46,7 +46,9 @@ SYSCTLS = frozenset(
         "net.ipv4.tcp_wmem",
     }
 )
-SELINUX_TYPES = frozenset({"container_t", "container_init_t", "container_kvm_t", "container_engine_t"})
+SELINUX_TYPES = frozenset(
+    {"container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+)
 VOLUMES = frozenset(
     {
         "configMap",
@@ -78,7 +80,11 @@ def warnings(namespace: Obj, spec: Obj) -> list[str]:
     """What a namespace says of a pod, or of a workload's template, that its level would not take."""
     label = WARN if dig(namespace, "metadata", "labels", WARN) else ENFORCE
     found = violations(_level(namespace, label), spec)
-    return [f'would violate PodSecurity "{_policy(namespace, label)}": {_words(found)}'] if found else []
+    return (
+        [f'would violate PodSecurity "{_policy(namespace, label)}": {_words(found)}']
+        if found
+        else []
+    )
 
 
 def _level(namespace: Obj, label: str) -> str:
@@ -189,12 +195,17 @@ def _host_ports(spec: Obj) -> Iterator[Violation]:
     used = sorted({port for container in _containers(spec) for port in ports(container)})
     if names:
         uses = "uses" if len(names) == 1 else "use"
-        yield "hostPort", f"{_named_containers(names)} {uses} {_several('hostPort', used)} {', '.join(used)}"
+        yield (
+            "hostPort",
+            f"{_named_containers(names)} {uses} {_several('hostPort', used)} {', '.join(used)}",
+        )
 
 
 def _host_probes(spec: Obj) -> Iterator[Violation]:
     def hosts(container: Obj) -> set[str]:
-        probes = [container.get(name) for name in ("livenessProbe", "readinessProbe", "startupProbe")]
+        probes = [
+            container.get(name) for name in ("livenessProbe", "readinessProbe", "startupProbe")
+        ]
         handlers = [*probes, *(container.get("lifecycle") or {}).values()]
         found = (dig(one, kind, "host") for one in handlers for kind in ("httpGet", "tcpSocket"))
         return {host for host in found if host}
@@ -210,7 +221,10 @@ def _host_probes(spec: Obj) -> Iterator[Violation]:
 def _privileged(spec: Obj) -> Iterator[Violation]:
     names = [one["name"] for one in _containers(spec) if _security(one, "privileged")]
     if names:
-        yield "privileged", f"{_named_containers(names)} must not set securityContext.privileged=true"
+        yield (
+            "privileged",
+            f"{_named_containers(names)} must not set securityContext.privileged=true",
+        )
 
 
 def _has_own_users(spec: Obj) -> bool:
@@ -303,7 +317,10 @@ def _volume_types(spec: Obj) -> Iterator[Violation]:
         names, kinds = [volume["name"] for volume in bad], sorted({kind(volume) for volume in bad})
         uses = "uses" if len(names) == 1 else "use"
         of_types = f"{_several('restricted volume type', kinds)} {_quoted(kinds)}"
-        yield "restricted volume types", f"{_several('volume', names)} {_quoted(names)} {uses} {of_types}"
+        yield (
+            "restricted volume types",
+            f"{_several('volume', names)} {_quoted(names)} {uses} {of_types}",
+        )
 
 
 def _may_be_root(spec: Obj) -> Iterator[Violation]:
@@ -328,7 +345,11 @@ def _seccomp(spec: Obj) -> Iterator[Violation]:
     """Not unconfined, and set."""
     explicit = list(_set_seccomp(spec))
     yield from explicit
-    silent = [container["name"] for container in _containers(spec) if _security(container, "seccompProfile") is None]
+    silent = [
+        container["name"]
+        for container in _containers(spec)
+        if _security(container, "seccompProfile") is None
+    ]
     if silent and not explicit and _security(spec, "seccompProfile") is None:
         what = 'must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"'
         yield "seccompProfile", f"pod or {_named_containers(silent)} {what}"

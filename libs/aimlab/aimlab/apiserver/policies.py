@@ -18,9 +18,20 @@ from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj, dig
 from aimlab.apiserver.webhooks import GROUP, Call, fits
 
-POLICIES, BINDINGS = (GROUP, "validatingadmissionpolicies"), (GROUP, "validatingadmissionpolicybindings")
+POLICIES, BINDINGS = (
+    (GROUP, "validatingadmissionpolicies"),
+    (GROUP, "validatingadmissionpolicybindings"),
+)
 CODES = {"Unauthorized": 401, "Forbidden": 403, "Invalid": 422, "RequestEntityTooLarge": 413}
-FAULTS = (KeyError, TypeError, ValueError, RuntimeError, IndexError, ArithmeticError, AttributeError)
+FAULTS = (
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    IndexError,
+    ArithmeticError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True)
@@ -73,15 +84,25 @@ def _concerned(cluster: Cluster, call: Call) -> Iterator[tuple[Obj, str]]:
         spec = entry.obj["spec"]
         policy = cluster.store.collections[POLICIES].get("", spec["policyName"])
         rules = dig(policy.obj, "spec", "matchConstraints", "resourceRules") if policy else None
-        if policy and "Deny" in spec["validationActions"] and any(fits(rule, call) for rule in rules or ()):
+        if (
+            policy
+            and "Deny" in spec["validationActions"]
+            and any(fits(rule, call) for rule in rules or ())
+        ):
             yield policy.obj, entry.obj["metadata"]["name"]
 
 
 def denials(policy: Obj, write: Write) -> Iterator[Obj]:
     """The validations that do not hold, each with the `message` that a real server has for it."""
-    spec, given = policy["spec"], {"object": write.obj, "oldObject": write.old, "request": write.request()}
+    spec, given = (
+        policy["spec"],
+        {"object": write.obj, "oldObject": write.old, "request": write.request()},
+    )
     strict = spec.get("failurePolicy", "Fail") == "Fail"
-    if not all(_holds(each["expression"], given, default=strict) for each in spec.get("matchConditions") or ()):
+    if not all(
+        _holds(each["expression"], given, default=strict)
+        for each in spec.get("matchConditions") or ()
+    ):
         return
     variables = given["variables"] = {}
     for each in spec.get("variables") or ():
@@ -110,7 +131,12 @@ def _denied(resource: Resource, write: Write, by: tuple[Obj, str], found: Obj) -
     """In the words of a real server (apiserver, plugin/policy/validating)."""
     policy, binding = by
     which = f"ValidatingAdmissionPolicy '{policy['metadata']['name']}' with binding '{binding}'"
-    message, reason = f"{which} denied request: {found['message']}", found.get("reason") or "Invalid"
-    details = named(resource.group, resource.plural, write.name) | {"causes": [{"message": message}]}
+    message, reason = (
+        f"{which} denied request: {found['message']}",
+        found.get("reason") or "Invalid",
+    )
+    details = named(resource.group, resource.plural, write.name) | {
+        "causes": [{"message": message}]
+    }
     subject = f'{qualified(resource.plural, resource.group)} "{write.name}"'
     return ApiError(CODES[reason], reason, f"{subject} is forbidden: {message}", details)

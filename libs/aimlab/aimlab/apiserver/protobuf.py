@@ -57,21 +57,57 @@ META = _message(
     }
 )
 _RESOURCE = _message(
-    {1: ("namespace", _text), 2: ("verb", _text), 3: ("group", _text), 5: ("resource", _text), 6: ("subresource", _text), 7: ("name", _text)}
+    {
+        1: ("namespace", _text),
+        2: ("verb", _text),
+        3: ("group", _text),
+        5: ("resource", _text),
+        6: ("subresource", _text),
+        7: ("name", _text),
+    }
 )
 _PATH = _message({1: ("path", _text), 2: ("verb", _text)})
 _PRECONDITIONS = _message({1: ("uid", _text), 2: ("resourceVersion", _text)})
 KINDS: dict[str, Reader] = {
     "Namespace": _message({1: ("metadata", META)}),
     "ServiceAccount": _message({1: ("metadata", META)}),
-    "TokenRequest": _message({1: ("metadata", META), 2: ("spec", _message({4: ("expirationSeconds", int)}))}),
-    "SelfSubjectAccessReview": _message(
-        {1: ("metadata", META), 2: ("spec", _message({1: ("resourceAttributes", _RESOURCE), 2: ("nonResourceAttributes", _PATH)}))}
+    "TokenRequest": _message(
+        {1: ("metadata", META), 2: ("spec", _message({4: ("expirationSeconds", int)}))}
     ),
-    "DeleteOptions": _message({1: ("gracePeriodSeconds", int), 2: ("preconditions", _PRECONDITIONS), 4: ("propagationPolicy", _text)}),
-    "ConfigMap": _message({1: ("metadata", META), 2: ("data", _pairs(_text)), 3: ("binaryData", _pairs(_base64)), 4: ("immutable", bool)}),
+    "SelfSubjectAccessReview": _message(
+        {
+            1: ("metadata", META),
+            2: (
+                "spec",
+                _message(
+                    {1: ("resourceAttributes", _RESOURCE), 2: ("nonResourceAttributes", _PATH)}
+                ),
+            ),
+        }
+    ),
+    "DeleteOptions": _message(
+        {
+            1: ("gracePeriodSeconds", int),
+            2: ("preconditions", _PRECONDITIONS),
+            4: ("propagationPolicy", _text),
+        }
+    ),
+    "ConfigMap": _message(
+        {
+            1: ("metadata", META),
+            2: ("data", _pairs(_text)),
+            3: ("binaryData", _pairs(_base64)),
+            4: ("immutable", bool),
+        }
+    ),
     "Secret": _message(
-        {1: ("metadata", META), 2: ("data", _pairs(_base64)), 3: ("type", _text), 4: ("stringData", _pairs(_text)), 5: ("immutable", bool)}
+        {
+            1: ("metadata", META),
+            2: ("data", _pairs(_base64)),
+            3: ("type", _text),
+            4: ("stringData", _pairs(_text)),
+            5: ("immutable", bool),
+        }
     ),
 }
 

@@ -4,7 +4,10 @@ import re
 from decimal import Decimal
 
 PATTERN = re.compile(r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$")
-BINARY = {unit: Decimal(1024) ** power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)}
+BINARY = {
+    unit: Decimal(1024) ** power
+    for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)
+}
 DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
 
@@ -24,7 +27,11 @@ def parse(text: str) -> Decimal:
 def text_of(value: Decimal, *, binary: bool) -> str:
     """The canonical text of an amount; `binary` where one of its parts had a unit such as Gi."""
     if binary and value and value == value.to_integral_value():
-        unit = max((unit for unit in BINARY if value % BINARY[unit] == 0), key=BINARY.__getitem__, default="")
+        unit = max(
+            (unit for unit in BINARY if value % BINARY[unit] == 0),
+            key=BINARY.__getitem__,
+            default="",
+        )
         return f"{value / BINARY[unit] if unit else value:f}" + unit
     for unit in ("E", "P", "T", "G", "M", "k", "", "m", "u"):
         scaled = value.scaleb(-DECIMAL[unit])

@@ -37,7 +37,10 @@ class Selection:
 
     def takes(self, entry: Entry) -> bool:
         """Whether an entry is in the selection; field selectors see the object as this version shows it."""
-        if self.namespace is not None and (entry.obj["metadata"].get("namespace") or "") != self.namespace:
+        if (
+            self.namespace is not None
+            and (entry.obj["metadata"].get("namespace") or "") != self.namespace
+        ):
             return False
         if self.labels and not self.labels(entry.obj):
             return False
@@ -66,7 +69,9 @@ class Page:
 def selection(resource: Resource, namespace: str | None, query: Mapping[str, str]) -> Selection:
     """The selection a query asks for. ApiError 400 for malformed or unsupported selectors."""
     by_fields = selectors.fields(query.get("fieldSelector", ""), resource.selectable)
-    return Selection(resource, namespace, selectors.labels(query.get("labelSelector", "")), by_fields)
+    return Selection(
+        resource, namespace, selectors.labels(query.get("labelSelector", "")), by_fields
+    )
 
 
 def version_of(text: str) -> int:
@@ -101,11 +106,15 @@ def page(cluster: Cluster, chosen: Selection, query: Mapping[str, str]) -> Page:
     return Page(entries[:limit], version, more, None if selective else len(entries) - limit)
 
 
-def _entries_at(cluster: Cluster, collection: Collection, chosen: Selection, version: int) -> list[Entry]:
+def _entries_at(
+    cluster: Cluster, collection: Collection, chosen: Selection, version: int
+) -> list[Entry]:
     if version == cluster.store.version:
         return collection.entries(chosen.namespace)
     if version < collection.floor:
-        raise expired("The provided continue parameter is too old to display a consistent list result. Start a new list without it.")
+        raise expired(
+            "The provided continue parameter is too old to display a consistent list result. Start a new list without it."
+        )
     return collection.entries_at(chosen.namespace, version)
 
 
@@ -126,7 +135,11 @@ def _token(text: str) -> Token:
     except NotBase64 as error:
         why = str(error)
     except msgspec.DecodeError as error:
-        why = str(error) if raw[:1] in {b"{", b""} else f"invalid character '{_as_go_quotes(raw[0])}' looking for beginning of value"
+        why = (
+            str(error)
+            if raw[:1] in {b"{", b""}
+            else f"invalid character '{_as_go_quotes(raw[0])}' looking for beginning of value"
+        )
     raise bad_request(f"invalid continue token: continue key is not valid: {why}")
 
 
@@ -137,4 +150,9 @@ def _as_go_quotes(byte: int) -> str:
 def _too_new(version: int, current: int) -> ApiError:
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     details = {"causes": [cause], "retryAfterSeconds": 1}
-    return ApiError(504, "Timeout", f"Timeout: Too large resource version: {version}, current: {current}", details)
+    return ApiError(
+        504,
+        "Timeout",
+        f"Timeout: Too large resource version: {version}, current: {current}",
+        details,
+    )

@@ -17,7 +17,9 @@ from aimlab.apiserver.store import Store
 
 QUOTAS = ("", "resourcequotas")
 OVER = frozenset({"Succeeded", "Failed"})
-BARE = frozenset({"pods", "services", "secrets", "configmaps", "persistentvolumeclaims", "resourcequotas"})
+BARE = frozenset(
+    {"pods", "services", "secrets", "configmaps", "persistentvolumeclaims", "resourcequotas"}
+)
 """Kinds that are counted by their name alone as well as by `count/`."""
 NATIVE = frozenset({"cpu", "memory", "ephemeral-storage"})
 MUST_BE_SET = {
@@ -55,17 +57,24 @@ def require_room(store: Store, resource: Resource, obj: Obj, old: Obj | None = N
             why = f"failed quota: {quota['metadata']['name']}: must specify {missing}"
             raise _forbidden(resource, metadata["name"], why)
         before = _used(store, resource, metadata["namespace"], quota)
-        if why := _exceeded(quota, _use(resource, obj), _use(resource, old) if old else None, before):
+        if why := _exceeded(
+            quota, _use(resource, obj), _use(resource, old) if old else None, before
+        ):
             raise _forbidden(resource, metadata["name"], why)
 
 
 def _exceeded(quota: Obj, new: Use, old: Use | None, before: dict[str, Decimal]) -> str:
     hard = dig(quota, "spec", "hard") or {}
-    more = {name: amount - (old.amounts.get(name, Decimal(0)) if old else 0) for name, amount in new.amounts.items()}
+    more = {
+        name: amount - (old.amounts.get(name, Decimal(0)) if old else 0)
+        for name, amount in new.amounts.items()
+    }
     over = sorted(
         name
         for name, amount in more.items()
-        if name in hard and amount > 0 and before.get(name, Decimal(0)) + amount > quantity.parse(str(hard[name]))
+        if name in hard
+        and amount > 0
+        and before.get(name, Decimal(0)) + amount > quantity.parse(str(hard[name]))
     )
     if not over:
         return ""
@@ -77,7 +86,12 @@ def _exceeded(quota: Obj, new: Use, old: Use | None, before: dict[str, Decimal])
 
 def _forbidden(resource: Resource, name: str, why: str) -> ApiError:
     kind = qualified(resource.plural, resource.group)
-    return ApiError(403, "Forbidden", f'{kind} "{name}" is forbidden: {why}', named(resource.group, resource.plural, name))
+    return ApiError(
+        403,
+        "Forbidden",
+        f'{kind} "{name}" is forbidden: {why}',
+        named(resource.group, resource.plural, name),
+    )
 
 
 def _used(store: Store, resource: Resource, namespace: str, quota: Obj) -> dict[str, Decimal]:
@@ -100,7 +114,10 @@ def take(store: Store, resource: Resource, obj: Obj) -> None:
         used = dig(quota, "status", "used") or {}
         counted = [name for name in used if name in use.amounts] if _covers(quota, obj) else []
         if counted:
-            more = {name: use.amount_text(name, quantity.parse(str(used[name])) + use.amounts[name]) for name in counted}
+            more = {
+                name: use.amount_text(name, quantity.parse(str(used[name])) + use.amounts[name])
+                for name in counted
+            }
             status = {**quota["status"], "used": {**used, **more}}
             store.put(QUOTAS, {**quota, "metadata": dict(quota["metadata"]), "status": status})
 
@@ -124,7 +141,11 @@ def _missing(quota: Obj, spec: Obj) -> str:
     parts = []
     for name in sorted(dig(quota, "spec", "hard") or {}):
         if name in MUST_BE_SET:
-            silent = [one["name"] for one in containers if dig(one, "resources", *MUST_BE_SET[name]) is None]
+            silent = [
+                one["name"]
+                for one in containers
+                if dig(one, "resources", *MUST_BE_SET[name]) is None
+            ]
             parts += [f"{name} for: {','.join(silent)}"] if silent else []
     return "; ".join(parts)
 

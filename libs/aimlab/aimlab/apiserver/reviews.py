@@ -10,7 +10,10 @@ from aimlab.apiserver.errors import Cause, bad_request, invalid
 from aimlab.apiserver.objects import Json, Obj, dig
 
 GROUP = "authorization.k8s.io"
-KINDS = {"selfsubjectaccessreviews": "SelfSubjectAccessReview", "subjectaccessreviews": "SubjectAccessReview"}
+KINDS = {
+    "selfsubjectaccessreviews": "SelfSubjectAccessReview",
+    "subjectaccessreviews": "SubjectAccessReview",
+}
 
 
 def answer(plural: str, body: Json, asking: User, access: Access) -> Obj:
@@ -27,16 +30,41 @@ def answer(plural: str, body: Json, asking: User, access: Access) -> Obj:
         words = f"Invalid value: {msgspec.json.encode(url).decode()}: cannot be specified in combination with resourceAttributes"
         problems.append(Cause("spec.nonResourceAttributes", "FieldValueInvalid", words))
     if kind == "SubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
-        problems.append(Cause("spec.user", "FieldValueInvalid", 'Invalid value: "": at least one of user or group must be specified'))
+        problems.append(
+            Cause(
+                "spec.user",
+                "FieldValueInvalid",
+                'Invalid value: "": at least one of user or group must be specified',
+            )
+        )
     if problems:
         raise invalid(GROUP, kind, "", problems)
-    who = asking if kind == "SelfSubjectAccessReview" else User(spec.get("user") or "", frozenset(spec.get("groups") or ()))
+    who = (
+        asking
+        if kind == "SelfSubjectAccessReview"
+        else User(spec.get("user") or "", frozenset(spec.get("groups") or ()))
+    )
     allowed, why = access.decide(who, _asked(wanted or {}, url or {}))
     status = {"allowed": allowed, **({"reason": why} if why else {})}
-    return {"kind": kind, "apiVersion": f"{GROUP}/v1", "metadata": dig(body, "metadata") or {}, "spec": spec, "status": status}
+    return {
+        "kind": kind,
+        "apiVersion": f"{GROUP}/v1",
+        "metadata": dig(body, "metadata") or {},
+        "spec": spec,
+        "status": status,
+    }
 
 
 def _asked(wanted: Obj, url: Obj) -> Attributes:
-    resource = "/".join(part for part in (wanted.get("resource", ""), wanted.get("subresource", "")) if part)
+    resource = "/".join(
+        part for part in (wanted.get("resource", ""), wanted.get("subresource", "")) if part
+    )
     verb = wanted.get("verb", "") or url.get("verb", "")
-    return Attributes(verb, wanted.get("group", ""), resource, wanted.get("namespace", ""), wanted.get("name", ""), url.get("path", ""))
+    return Attributes(
+        verb,
+        wanted.get("group", ""),
+        resource,
+        wanted.get("namespace", ""),
+        wanted.get("name", ""),
+        url.get("path", ""),
+    )

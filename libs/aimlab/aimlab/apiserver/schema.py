@@ -18,7 +18,15 @@ from aimlab.apiserver.errors import Cause
 from aimlab.apiserver.objects import Json, Obj, clone, same
 
 ROOT_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
-STOPS_RULES = frozenset({"FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"})
+STOPS_RULES = frozenset(
+    {
+        "FieldValueNotSupported",
+        "FieldValueRequired",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    }
+)
 UNCHECKED = Cause(
     "<nil>",
     "FieldValueInvalid",
@@ -32,7 +40,11 @@ def prune(value: Json, schema: Obj, path: str = "", *, root: bool = True) -> lis
     if isinstance(value, list):
         items = schema.get("items")
         for index, item in enumerate(value):
-            dropped += prune(item, items, f"{path}[{index}]", root=False) if isinstance(items, dict) else []
+            dropped += (
+                prune(item, items, f"{path}[{index}]", root=False)
+                if isinstance(items, dict)
+                else []
+            )
     if not isinstance(value, dict):
         return dropped
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
@@ -117,7 +129,11 @@ def validate(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterat
         return
     if "enum" in schema and not any(same(value, choice) for choice in schema["enum"]):
         choices = ", ".join(shown(choice) for choice in schema["enum"])
-        yield Cause(path, "FieldValueNotSupported", f"Unsupported value: {shown(value)}: supported values: {choices}")
+        yield Cause(
+            path,
+            "FieldValueNotSupported",
+            f"Unsupported value: {shown(value)}: supported values: {choices}",
+        )
     match value:
         case str():
             yield from _string(value, schema, path)
@@ -140,12 +156,18 @@ def _string(value: str, schema: Obj, path: str) -> Iterator[Cause]:
     if len(value) < schema.get("minLength", 0):
         yield _wrong(path, value, f"should be at least {schema['minLength']} chars long")
     if len(value) > schema.get("maxLength", math.inf):
-        yield Cause(path, "FieldValueTooLong", f"Too long: may not be more than {schema['maxLength']} bytes")
+        yield Cause(
+            path, "FieldValueTooLong", f"Too long: may not be more than {schema['maxLength']} bytes"
+        )
     if "pattern" in schema and not _pattern(schema["pattern"]).search(value):
         yield _wrong(path, value, f"should match '{schema['pattern']}'")
     wanted = schema.get("format")
     if wanted in FORMATS and not _parses(wanted, value):
-        yield Cause(path, "FieldValueInvalid", f"Invalid value: {shown(value)}: {path} in body must be of type {wanted}: {shown(value)}")
+        yield Cause(
+            path,
+            "FieldValueInvalid",
+            f"Invalid value: {shown(value)}: {path} in body must be of type {wanted}: {shown(value)}",
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -154,7 +176,10 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _time(text: str) -> None:
-    if not re.match(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d", text) or datetime.fromisoformat(text).tzinfo is None:
+    if (
+        not re.match(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d", text)
+        or datetime.fromisoformat(text).tzinfo is None
+    ):
         raise ValueError(text)
 
 
@@ -195,10 +220,22 @@ def _parses(wanted: str, value: str) -> bool:
 
 def _number(value: float, schema: Obj, path: str) -> Iterator[Cause]:
     lowest, highest, step = schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf")
-    if lowest is not None and (value < lowest or (schema.get("exclusiveMinimum") and value == lowest)):
-        yield _wrong(path, value, f"should be greater than {'' if schema.get('exclusiveMinimum') else 'or equal to '}{lowest}")
-    if highest is not None and (value > highest or (schema.get("exclusiveMaximum") and value == highest)):
-        yield _wrong(path, value, f"should be less than {'' if schema.get('exclusiveMaximum') else 'or equal to '}{highest}")
+    if lowest is not None and (
+        value < lowest or (schema.get("exclusiveMinimum") and value == lowest)
+    ):
+        yield _wrong(
+            path,
+            value,
+            f"should be greater than {'' if schema.get('exclusiveMinimum') else 'or equal to '}{lowest}",
+        )
+    if highest is not None and (
+        value > highest or (schema.get("exclusiveMaximum") and value == highest)
+    ):
+        yield _wrong(
+            path,
+            value,
+            f"should be less than {'' if schema.get('exclusiveMaximum') else 'or equal to '}{highest}",
+        )
     if step and value % step:
         yield _wrong(path, value, f"should be a multiple of {step}")
     bits = {"int32": 31, "int64": 63}.get(schema.get("format", ""))
@@ -210,11 +247,20 @@ def _array(value: list[Json], schema: Obj, path: str, old: Json) -> Iterator[Cau
     if len(value) < schema.get("minItems", 0):
         yield _wrong(path, len(value), f"should have at least {schema['minItems']} items")
     if len(value) > schema.get("maxItems", math.inf):
-        yield Cause(path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most {schema['maxItems']} items")
+        yield Cause(
+            path,
+            "FieldValueTooMany",
+            f"Too many: {len(value)}: must have at most {schema['maxItems']} items",
+        )
     if isinstance(schema.get("items"), dict):
         before = keyed(old, schema) if isinstance(old, list) else {}
         for index, item in enumerate(value):
-            yield from validate(item, schema["items"], f"{path}[{index}]", before.get(item_key(item, schema), MISSING))
+            yield from validate(
+                item,
+                schema["items"],
+                f"{path}[{index}]",
+                before.get(item_key(item, schema), MISSING),
+            )
 
 
 def _object(value: Obj, schema: Obj, path: str, old: Json) -> Iterator[Cause]:
@@ -225,7 +271,11 @@ def _object(value: Obj, schema: Obj, path: str, old: Json) -> Iterator[Cause]:
     if len(value) < schema.get("minProperties", 0):
         yield _wrong(path, value, f"should have at least {schema['minProperties']} properties")
     if len(value) > schema.get("maxProperties", math.inf):
-        yield Cause(path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most {schema['maxProperties']} items")
+        yield Cause(
+            path,
+            "FieldValueTooMany",
+            f"Too many: {len(value)}: must have at most {schema['maxProperties']} items",
+        )
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
     for name in sorted(value):
         sub = properties.get(name, extra)
@@ -276,7 +326,11 @@ def identity_of(item: Json, schema: Obj) -> str | None:
     match schema.get("x-kubernetes-list-type"):
         case "map" if isinstance(item, dict):
             pairs = ((key, item.get(key)) for key in sorted(schema["x-kubernetes-list-map-keys"]))
-            return "{" + ",".join(f'"{key}":{shown(value)}' for key, value in pairs if value is not None) + "}"
+            return (
+                "{"
+                + ",".join(f'"{key}":{shown(value)}' for key, value in pairs if value is not None)
+                + "}"
+            )
         case "set":
             return shown(item) if not isinstance(item, dict | list) else repr(item)
         case _:

@@ -47,14 +47,20 @@ def _requirement(tokens: list[str]) -> Callable[[Obj], bool]:
         tokens.pop(0)
     key = tokens.pop(0) if tokens else ""
     if not WORDS.match(key):
-        raise bad_request(f"found '{key}', expected: {'' if negated else '!, '}identifier, or 'end of string'")
+        raise bad_request(
+            f"found '{key}', expected: {'' if negated else '!, '}identifier, or 'end of string'"
+        )
     operator = tokens[0] if tokens and tokens[0] != "," else ""
     if negated or not operator:
         return (lambda found: key not in found) if negated else (lambda found: key in found)
     tokens.pop(0)
     if operator in ("in", "notin"):
         values = _values(tokens)
-        return (lambda found: found.get(key) in values) if operator == "in" else (lambda found: found.get(key) not in values)
+        return (
+            (lambda found: found.get(key) in values)
+            if operator == "in"
+            else (lambda found: found.get(key) not in values)
+        )
     value = tokens.pop(0) if tokens and WORDS.match(tokens[0]) else ""
     match operator:
         case "=" | "==":
@@ -63,7 +69,9 @@ def _requirement(tokens: list[str]) -> Callable[[Obj], bool]:
             return lambda found: found.get(key) != value
         case ">" | "<" if value.isdigit():
             sign = 1 if operator == ">" else -1
-            return lambda found: str(found.get(key, "")).isdigit() and (int(found[key]) - int(value)) * sign > 0
+            return lambda found: (
+                str(found.get(key, "")).isdigit() and (int(found[key]) - int(value)) * sign > 0
+            )
         case _:
             raise bad_request(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
 
@@ -97,7 +105,9 @@ def fields(text: str, allowed: frozenset[str]) -> Test | None:
 def _field(path: tuple[str, ...], value: str, *, wanted: bool) -> Test:
     def test(obj: Obj) -> bool:
         found = dig(obj, *path)
-        text = "" if found is None else str(found).lower() if isinstance(found, bool) else str(found)
+        text = (
+            "" if found is None else str(found).lower() if isinstance(found, bool) else str(found)
+        )
         return (text == value) is wanted
 
     return test
@@ -107,7 +117,9 @@ def matches(selector: Obj, found: Obj) -> bool:
     """Whether labels fit a LabelSelector object; an empty one fits all."""
     wanted = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or []
-    return all(found.get(key) == value for key, value in wanted.items()) and all(_holds(one, found) for one in expressions)
+    return all(found.get(key) == value for key, value in wanted.items()) and all(
+        _holds(one, found) for one in expressions
+    )
 
 
 def _holds(expression: Obj, found: Obj) -> bool:

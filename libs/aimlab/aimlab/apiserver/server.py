@@ -30,10 +30,14 @@ class ApiServer:
 
     async def start(self) -> str:
         """Listen; returns the URL. Port 0 takes a free one."""
-        self._kubelets = ClientSession(timeout=ClientTimeout(total=None, sock_connect=5), trust_env=False)
+        self._kubelets = ClientSession(
+            timeout=ClientTimeout(total=None, sock_connect=5), trust_env=False
+        )
         app = application(self.cluster, self.access)
         app[KUBELETS] = self._kubelets
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, backlog=1024)
         await site.start()
@@ -59,7 +63,9 @@ class ApiServer:
     def _wake(self) -> None:
         if self._sweep is None:
             with contextlib.suppress(RuntimeError):
-                self._sweep = asyncio.get_running_loop().call_later(CONTROLLERS_LAG_S, self._run_controllers)
+                self._sweep = asyncio.get_running_loop().call_later(
+                    CONTROLLERS_LAG_S, self._run_controllers
+                )
 
     def _run_controllers(self) -> None:
         self._sweep = None

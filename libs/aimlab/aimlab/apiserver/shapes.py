@@ -8,7 +8,12 @@ from aimlab.apiserver.objects import Obj
 
 def keyed(*keys: str, items: Obj | None = None) -> Obj:
     """A list of type map."""
-    return {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys), "items": items or {}}
+    return {
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": list(keys),
+        "items": items or {},
+    }
 
 
 def of(**properties: Obj) -> Obj:
@@ -16,7 +21,9 @@ def of(**properties: Obj) -> Obj:
     return {"properties": properties, "x-kubernetes-preserve-unknown-fields": True}
 
 
-META = of(ownerReferences=keyed("uid"), finalizers={"type": "array", "x-kubernetes-list-type": "set"})
+META = of(
+    ownerReferences=keyed("uid"), finalizers={"type": "array", "x-kubernetes-list-type": "set"}
+)
 CONDITIONS = of(conditions=keyed("type"))
 PROTOCOL = of(protocol={"default": "TCP"})
 CONTAINER = of(
@@ -36,13 +43,21 @@ POD_SPEC = of(
 TEMPLATE = of(template=of(metadata=META, spec=POD_SPEC))
 
 SHAPES: dict[str, Obj] = {
-    "Pod": of(metadata=META, spec=POD_SPEC, status=of(conditions=keyed("type"), podIPs=keyed("ip"))),
+    "Pod": of(
+        metadata=META, spec=POD_SPEC, status=of(conditions=keyed("type"), podIPs=keyed("ip"))
+    ),
     "Job": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "Deployment": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "ReplicaSet": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "StatefulSet": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
-    "Service": of(metadata=META, spec=of(ports=keyed("port", "protocol", items=PROTOCOL)), status=CONDITIONS),
+    "Service": of(
+        metadata=META, spec=of(ports=keyed("port", "protocol", items=PROTOCOL)), status=CONDITIONS
+    ),
     "ServiceAccount": of(metadata=META, secrets=keyed("name"), imagePullSecrets=keyed("name")),
-    "Node": of(metadata=META, spec=of(taints={}), status=of(conditions=keyed("type"), addresses=keyed("type"))),
+    "Node": of(
+        metadata=META,
+        spec=of(taints={}),
+        status=of(conditions=keyed("type"), addresses=keyed("type")),
+    ),
 }
 DEFAULT = of(metadata=META, status=CONDITIONS)

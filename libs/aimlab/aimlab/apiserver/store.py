@@ -70,7 +70,9 @@ class Collection:
     def entries(self, namespace: str | None) -> list[Entry]:
         """All entries of a namespace, or of all with None, in the order of their keys."""
         spaces = sorted(self.objects) if namespace is None else [namespace]
-        return [entry for space in spaces for _, entry in sorted(self.objects.get(space, {}).items())]
+        return [
+            entry for space in spaces for _, entry in sorted(self.objects.get(space, {}).items())
+        ]
 
     def since(self, version: int) -> list[Change]:
         """The changes after a version, oldest first."""
@@ -80,7 +82,10 @@ class Collection:
 
     def entries_at(self, namespace: str | None, version: int) -> list[Entry]:
         """The entries as they were at a version not older than `floor`."""
-        keys = {(_space(entry), entry.obj["metadata"]["name"]): entry for entry in self.entries(namespace)}
+        keys = {
+            (_space(entry), entry.obj["metadata"]["name"]): entry
+            for entry in self.entries(namespace)
+        }
         for change in reversed(self.since(version)):
             key = (_space(change.entry), change.entry.obj["metadata"]["name"])
             if namespace is not None and key[0] != namespace:
@@ -127,14 +132,21 @@ class Store:
         self._tell(key, Change("MODIFIED" if previous else "ADDED", entry, previous))
         return entry
 
-    def remove(self, key: CollectionKey, namespace: str, name: str, last: Obj | None = None) -> None:
+    def remove(
+        self, key: CollectionKey, namespace: str, name: str, last: Obj | None = None
+    ) -> None:
         """Remove an object; watchers see `last` (default: as stored) under the version of the deletion."""
         space = self.collections[key].objects[namespace]
         previous = space.pop(name)
         if not space:
             del self.collections[key].objects[namespace]
         final = last or previous.obj
-        self._tell(key, Change("DELETED", self._stamped({**final, "metadata": dict(final["metadata"])}), previous))
+        self._tell(
+            key,
+            Change(
+                "DELETED", self._stamped({**final, "metadata": dict(final["metadata"])}), previous
+            ),
+        )
 
     def _stamped(self, obj: Obj) -> Entry:
         self.version += 1

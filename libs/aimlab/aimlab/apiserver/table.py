@@ -25,7 +25,9 @@ NAME: Obj = {
 Cell = Callable[[Obj, datetime], Json]
 
 
-def table(resource: Resource, objects: Iterable[Obj], now: datetime, *, include: str, metadata: Obj) -> Obj:
+def table(
+    resource: Resource, objects: Iterable[Obj], now: datetime, *, include: str, metadata: Obj
+) -> Obj:
     """The objects as a Table. `include` is what goes into each row: Metadata, Object or None."""
     columns = [NAME, *_definitions(resource)]
     return {
@@ -49,19 +51,27 @@ def _object(obj: Obj, include: str) -> Obj:
 
 def partial(obj: Obj) -> Obj:
     """An object's metadata alone."""
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": obj["metadata"],
+    }
 
 
 def _definitions(resource: Resource) -> list[Obj]:
     if not resource.custom:
         rows = COLUMNS.get(resource.plural, AGE_ONLY)
-        return [{"name": name, "type": kind, "format": "", "description": "", "priority": priority} for name, kind, priority, _ in rows]
+        return [
+            {"name": name, "type": kind, "format": "", "description": "", "priority": priority}
+            for name, kind, priority, _ in rows
+        ]
     return [
         {
             "name": column["name"],
             "type": column["type"],
             "format": column.get("format", ""),
-            "description": column.get("description") or f"Custom resource definition column (in JSONPath format): {column['jsonPath']}",
+            "description": column.get("description")
+            or f"Custom resource definition column (in JSONPath format): {column['jsonPath']}",
             "priority": column.get("priority", 0),
         }
         for column in resource.columns
@@ -86,7 +96,15 @@ def _custom(column: Obj, obj: Obj, now: datetime) -> Json:
         case "integer" | "number" | "boolean":
             return value if isinstance(value, bool | int | float) else None
         case _:
-            return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value) if value is not None else None
+            return (
+                value
+                if isinstance(value, str)
+                else str(value).lower()
+                if isinstance(value, bool)
+                else str(value)
+                if value is not None
+                else None
+            )
 
 
 def age(time: Json, now: datetime) -> str:
@@ -153,12 +171,26 @@ def _pod_status(obj: Obj, _now: datetime) -> str:
 
 
 def _restarts(obj: Obj, _now: datetime) -> str:
-    return str(sum(int(found.get("restartCount") or 0) for found in dig(obj, "status", "containerStatuses") or ()))
+    return str(
+        sum(
+            int(found.get("restartCount") or 0)
+            for found in dig(obj, "status", "containerStatuses") or ()
+        )
+    )
 
 
 def _job_status(obj: Obj, _now: datetime) -> str:
-    on = {found["type"] for found in dig(obj, "status", "conditions") or () if found.get("status") == "True"}
-    for condition, text in (("Complete", "Complete"), ("Failed", "Failed"), ("Suspended", "Suspended"), ("FailureTarget", "FailureTarget")):
+    on = {
+        found["type"]
+        for found in dig(obj, "status", "conditions") or ()
+        if found.get("status") == "True"
+    }
+    for condition, text in (
+        ("Complete", "Complete"),
+        ("Failed", "Failed"),
+        ("Suspended", "Suspended"),
+        ("FailureTarget", "FailureTarget"),
+    ):
         if condition in on:
             return text
     return "Terminating" if "deletionTimestamp" in obj["metadata"] else "Running"
@@ -173,39 +205,66 @@ def _job_duration(obj: Obj, now: datetime) -> str:
     return "" if not start else age(start, datetime.fromisoformat(end) if end else now)
 
 
-MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+MODES = {
+    "ReadWriteOnce": "RWO",
+    "ReadOnlyMany": "ROX",
+    "ReadWriteMany": "RWX",
+    "ReadWriteOncePod": "RWOP",
+}
 
 
 def _modes(obj: Obj, _now: datetime) -> str:
     bound = obj["kind"] == "PersistentVolume" or dig(obj, "spec", "volumeName")
-    return ",".join(MODES.get(mode, mode) for mode in dig(obj, "spec", "accessModes") or ()) if bound else ""
+    return (
+        ",".join(MODES.get(mode, mode) for mode in dig(obj, "spec", "accessModes") or ())
+        if bound
+        else ""
+    )
 
 
 def _pvc_capacity(obj: Obj, _now: datetime) -> str:
-    return str(dig(obj, "status", "capacity", "storage") or "") if dig(obj, "spec", "volumeName") else ""
+    return (
+        str(dig(obj, "status", "capacity", "storage") or "")
+        if dig(obj, "spec", "volumeName")
+        else ""
+    )
 
 
 def _terminating(*names: str) -> Cell:
     def cell(obj: Obj, _now: datetime) -> str:
-        return "Terminating" if "deletionTimestamp" in obj["metadata"] else str(dig(obj, *names) or "")
+        return (
+            "Terminating" if "deletionTimestamp" in obj["metadata"] else str(dig(obj, *names) or "")
+        )
 
     return cell
 
 
 def _node_status(obj: Obj, _now: datetime) -> str:
-    ready = {found["type"]: found["status"] for found in dig(obj, "status", "conditions") or ()}.get("Ready")
+    ready = {
+        found["type"]: found["status"] for found in dig(obj, "status", "conditions") or ()
+    }.get("Ready")
     text = "Ready" if ready == "True" else "NotReady" if ready else "Unknown"
     return f"{text},SchedulingDisabled" if dig(obj, "spec", "unschedulable") else text
 
 
 def _roles(obj: Obj, _now: datetime) -> str:
     prefix = "node-role.kubernetes.io/"
-    roles = sorted(key.removeprefix(prefix) for key in dig(obj, "metadata", "labels") or () if key.startswith(prefix))
+    roles = sorted(
+        key.removeprefix(prefix)
+        for key in dig(obj, "metadata", "labels") or ()
+        if key.startswith(prefix)
+    )
     return ",".join(roles) or "<none>"
 
 
 def _last_seen(obj: Obj, now: datetime) -> str:
-    return age(obj.get("lastTimestamp") or dig(obj, "series", "lastObservedTime") or obj.get("eventTime") or obj.get("firstTimestamp"), now)
+    return age(
+        obj.get("lastTimestamp")
+        or dig(obj, "series", "lastObservedTime")
+        or obj.get("eventTime")
+        or obj.get("firstTimestamp"),
+        now,
+    )
 
 
 def _event_object(obj: Obj, _now: datetime) -> str:
@@ -222,7 +281,10 @@ def _count(*names: str) -> Cell:
 
 
 def _ports(obj: Obj, _now: datetime) -> str:
-    ports = [f"{port.get('port')}/{port.get('protocol', 'TCP')}" for port in dig(obj, "spec", "ports") or ()]
+    ports = [
+        f"{port.get('port')}/{port.get('protocol', 'TCP')}"
+        for port in dig(obj, "spec", "ports") or ()
+    ]
     return ",".join(ports) or "<none>"
 
 
@@ -231,7 +293,14 @@ def _slice_ports(obj: Obj, _now: datetime) -> str:
 
 
 def _slice_endpoints(obj: Obj, _now: datetime) -> str:
-    return ",".join(address for endpoint in obj.get("endpoints") or () for address in endpoint.get("addresses") or ()) or "<unset>"
+    return (
+        ",".join(
+            address
+            for endpoint in obj.get("endpoints") or ()
+            for address in endpoint.get("addresses") or ()
+        )
+        or "<unset>"
+    )
 
 
 def _of(*names: str) -> Cell:
@@ -249,7 +318,12 @@ def _subjects(obj: Obj, _now: datetime) -> str:
 
 AGE: tuple[str, str, int, Cell] = ("Age", "string", 0, _age)
 AGE_ONLY = (AGE,)
-CREATED: tuple[str, str, int, Cell] = ("Created At", "date", 0, path("metadata", "creationTimestamp"))
+CREATED: tuple[str, str, int, Cell] = (
+    "Created At",
+    "date",
+    0,
+    path("metadata", "creationTimestamp"),
+)
 
 # column name, type, priority (1: only with -o wide), cell
 COLUMNS: dict[str, tuple[tuple[str, str, int, Cell], ...]] = {

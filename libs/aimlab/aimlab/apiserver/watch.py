@@ -41,7 +41,12 @@ def wish(query: Mapping[str, str]) -> Wish:
     match = query.get("resourceVersionMatch", "")
     if initial != (match == "NotOlderThan"):
         words = "Forbidden: sendInitialEvents and resourceVersionMatch=NotOlderThan go together in a watch"
-        raise invalid("meta.k8s.io", "ListOptions", "", [Cause("resourceVersionMatch", "FieldValueForbidden", words)])
+        raise invalid(
+            "meta.k8s.io",
+            "ListOptions",
+            "",
+            [Cause("resourceVersionMatch", "FieldValueForbidden", words)],
+        )
     asked = query.get("timeoutSeconds", "")
     return Wish(
         version=version_of(query.get("resourceVersion", "")),
@@ -54,7 +59,9 @@ def wish(query: Mapping[str, str]) -> Wish:
 class Watcher:
     """One watch: collects changes as lines until the stream takes them. Register before the first line is written."""
 
-    def __init__(self, cluster: Cluster, chosen: Selection, render: Render | None, backlog: int = BACKLOG) -> None:
+    def __init__(
+        self, cluster: Cluster, chosen: Selection, render: Render | None, backlog: int = BACKLOG
+    ) -> None:
         self.cluster = cluster
         self.chosen = chosen
         self.render = render
@@ -104,7 +111,14 @@ class Watcher:
         if now:
             self.lines.append(self._line("MODIFIED" if before else "ADDED", change.entry))
         elif before and change.previous:
-            self.lines.append(self._line("DELETED", change.entry if change.type == "DELETED" else _left(change.previous, change.entry)))
+            self.lines.append(
+                self._line(
+                    "DELETED",
+                    change.entry
+                    if change.type == "DELETED"
+                    else _left(change.previous, change.entry),
+                )
+            )
         else:
             return
         if len(self.lines) > self.backlog:
@@ -122,7 +136,10 @@ class Watcher:
     def bookmark(self, annotations: Obj | None = None) -> bytes:
         """A BOOKMARK line at the current version."""
         resource = self.chosen.resource
-        metadata = {"resourceVersion": str(self.cluster.store.version), **({"annotations": annotations} if annotations else {})}
+        metadata = {
+            "resourceVersion": str(self.cluster.store.version),
+            **({"annotations": annotations} if annotations else {}),
+        }
         obj: Obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
         return _event("BOOKMARK", self.render(obj) if self.render else obj)
 
@@ -143,9 +160,13 @@ def _event(kind: str, obj: Json) -> bytes:
     return msgspec.json.encode({"type": kind, "object": obj}) + b"\n"
 
 
-async def stream(request: web.Request, watcher: Watcher, wanted: Wish, bookmark_every_s: float = BOOKMARK_EVERY_S) -> web.StreamResponse:
+async def stream(
+    request: web.Request, watcher: Watcher, wanted: Wish, bookmark_every_s: float = BOOKMARK_EVERY_S
+) -> web.StreamResponse:
     """Write a watcher's lines until its time is over, the collection is closed or the client has gone."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"})
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+    )
     response.enable_chunked_encoding()
     await response.prepare(request)
     loop = asyncio.get_running_loop()

@@ -21,7 +21,10 @@ from aimlab.apiserver.objects import Json, Obj, dig
 from aimlab.apiserver.selectors import matches
 
 GROUP = "admissionregistration.k8s.io"
-CONFIGURATIONS = ((GROUP, "mutatingwebhookconfigurations"), (GROUP, "validatingwebhookconfigurations"))
+CONFIGURATIONS = (
+    (GROUP, "mutatingwebhookconfigurations"),
+    (GROUP, "validatingwebhookconfigurations"),
+)
 TIMEOUT_S = 10
 
 
@@ -79,7 +82,9 @@ def _concerned(cluster: Cluster, call: Call) -> Iterator[Obj]:
 
 
 def fits(rule: Obj, call: Call) -> bool:
-    plural = f"{call.resource.plural}/{call.subresource}" if call.subresource else call.resource.plural
+    plural = (
+        f"{call.resource.plural}/{call.subresource}" if call.subresource else call.resource.plural
+    )
     wildcard = f"{call.resource.plural}/*" if call.subresource else "*"
     resources, wishes = rule.get("resources") or [], rule.get("operations") or []
     return (
@@ -102,7 +107,9 @@ def _stored(cluster: Cluster, call: Call) -> Obj | None:
     return call.resource.view(entry.obj) if entry else None
 
 
-async def _asked(http: aiohttp.ClientSession, webhook: Obj, call: Call, obj: Obj | None, old: Obj | None) -> Obj:
+async def _asked(
+    http: aiohttp.ClientSession, webhook: Obj, call: Call, obj: Obj | None, old: Obj | None
+) -> Obj:
     """The response of the review. _SilentError without one."""
     client = webhook.get("clientConfig") or {}
     limit_s = int(webhook.get("timeoutSeconds") or TIMEOUT_S)
@@ -136,7 +143,11 @@ def _review(call: Call, obj: Obj | None, old: Obj | None) -> Json:
     request = {
         "uid": str(uuid4()),
         "kind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
-        "resource": {"group": resource.group, "version": resource.version, "resource": resource.plural},
+        "resource": {
+            "group": resource.group,
+            "version": resource.version,
+            "resource": resource.plural,
+        },
         "subResource": call.subresource,
         "operation": call.operation,
         "namespace": call.namespace,

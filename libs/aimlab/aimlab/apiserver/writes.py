@@ -11,12 +11,30 @@ from uuid import uuid4
 from aimlab.apiserver import admission, builtin, crd, fields, names, patch, schema
 from aimlab.apiserver.cel import MISSING
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import ApiError, Cause, already_exists, bad_request, conflict, invalid, not_found, stale
+from aimlab.apiserver.errors import (
+    ApiError,
+    Cause,
+    already_exists,
+    bad_request,
+    conflict,
+    invalid,
+    not_found,
+    stale,
+)
 from aimlab.apiserver.immutable import as_json
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Json, Obj, clone, dig, meta, same
 
-KEPT_BY_SERVER = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "namespace", "name", "selfLink")
+KEPT_BY_SERVER = (
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "namespace",
+    "name",
+    "selfLink",
+)
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -55,7 +73,13 @@ def create(cluster: Cluster, request: Request, body: Obj) -> Result:
     resource, metadata = request.resource, _checked_identity(request, body)
     if not metadata.get("name"):
         if not metadata.get("generateName"):
-            causes = [Cause("metadata.name", "FieldValueRequired", "Required value: name or generateName is required")]
+            causes = [
+                Cause(
+                    "metadata.name",
+                    "FieldValueRequired",
+                    "Required value: name or generateName is required",
+                )
+            ]
             raise invalid(resource.group, resource.kind, "", causes)
         metadata["name"] = names.generated(metadata["generateName"])
     if "resourceVersion" in metadata:
@@ -63,7 +87,9 @@ def create(cluster: Cluster, request: Request, body: Obj) -> Result:
     return _insert(cluster, request, body, None)
 
 
-def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.Owner] | None) -> Result:
+def _insert(
+    cluster: Cluster, request: Request, body: Obj, owners: list[fields.Owner] | None
+) -> Result:
     """Store a new object; `owners` is what apply found, None for other writes."""
     resource, metadata = request.resource, meta(body)
     if resource.namespaced:
@@ -73,7 +99,14 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
         metadata.pop("namespace", None)
     if owners is not None:
         request.authorize_create()
-    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation", "managedFields"):
+    for name in (
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "generation",
+        "managedFields",
+    ):
         metadata.pop(name, None)
     metadata |= {"uid": str(uuid4()), "creationTimestamp": cluster.time()}
     if resource.to_storage:
@@ -92,10 +125,21 @@ def _insert(cluster: Cluster, request: Request, body: Obj, owners: list[fields.O
     _validate(cluster, resource, obj, None)
     entry = cluster.store.collections[resource.storage].get(request.namespace, metadata["name"])
     if entry is not None:
-        raise already_exists(resource.group, resource.plural, metadata["name"], deleting="deletionTimestamp" in meta(entry.obj))
+        raise already_exists(
+            resource.group,
+            resource.plural,
+            metadata["name"],
+            deleting="deletionTimestamp" in meta(entry.obj),
+        )
     warnings += admission.admit(cluster, resource, obj)
     if owners is None:
-        owners = fields.updated([], _writer(cluster, request, "Update"), {}, _without_status(request, obj), resource.shape)
+        owners = fields.updated(
+            [],
+            _writer(cluster, request, "Update"),
+            {},
+            _without_status(request, obj),
+            resource.shape,
+        )
     metadata["managedFields"] = fields.encode(owners)
     if not request.dry_run:
         obj = cluster.store.put(resource.storage, obj).obj
@@ -108,9 +152,17 @@ def update(cluster: Cluster, request: Request, body: Obj) -> Result:
     resource, metadata = request.resource, _checked_identity(request, body)
     live = cluster.get(resource, request.namespace, request.name).obj
     if "resourceVersion" not in metadata and not resource.blind_update:
-        causes = [Cause("metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update")]
+        causes = [
+            Cause(
+                "metadata.resourceVersion",
+                "FieldValueInvalid",
+                "Invalid value: 0: must be specified for an update",
+            )
+        ]
         raise invalid(resource.group, resource.kind, request.name, causes)
-    return _replace(cluster, request, live, resource.to_storage(body) if resource.to_storage else body)
+    return _replace(
+        cluster, request, live, resource.to_storage(body) if resource.to_storage else body
+    )
 
 
 def patched(cluster: Cluster, request: Request, body: Json, media_type: str) -> Result:
@@ -118,8 +170,14 @@ def patched(cluster: Cluster, request: Request, body: Json, media_type: str) -> 
     if media_type == APPLY:
         return applied(cluster, request, body)
     resource = request.resource
-    if media_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH) or (media_type == STRATEGIC_PATCH and resource.custom):
-        accepted = [JSON_PATCH, MERGE_PATCH, APPLY] if resource.custom else [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY]
+    if media_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH) or (
+        media_type == STRATEGIC_PATCH and resource.custom
+    ):
+        accepted = (
+            [JSON_PATCH, MERGE_PATCH, APPLY]
+            if resource.custom
+            else [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY]
+        )
         what = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
         raise ApiError(415, "UnsupportedMediaType", what)
     live = cluster.get(resource, request.namespace, request.name).obj
@@ -129,9 +187,15 @@ def patched(cluster: Cluster, request: Request, body: Json, media_type: str) -> 
     elif not isinstance(body, dict):
         raise bad_request("a merge patch is an object")
     else:
-        candidate = patch.merge(seen, body) if media_type == MERGE_PATCH else patch.strategic(seen, body, resource.shape)
+        candidate = (
+            patch.merge(seen, body)
+            if media_type == MERGE_PATCH
+            else patch.strategic(seen, body, resource.shape)
+        )
     _checked_identity(request, candidate)
-    return _replace(cluster, request, live, resource.to_storage(candidate) if resource.to_storage else candidate)
+    return _replace(
+        cluster, request, live, resource.to_storage(candidate) if resource.to_storage else candidate
+    )
 
 
 def bind(cluster: Cluster, request: Request, node: str) -> Result:
@@ -148,7 +212,11 @@ def applied(cluster: Cluster, request: Request, body: Json) -> Result:
     """Server-side apply; creates the object if it is absent. ApiError 409 on conflicts, 422 without a field manager, 500 if it does not fit."""
     resource = request.resource
     if not request.manager:
-        causes = [Cause("fieldManager", "FieldValueRequired", "Required value: is required for apply patch")]
+        causes = [
+            Cause(
+                "fieldManager", "FieldValueRequired", "Required value: is required for apply patch"
+            )
+        ]
         raise invalid("meta.k8s.io", "PatchOptions", "", causes)
     metadata = _checked_identity(request, body)
     if "managedFields" in metadata:
@@ -160,7 +228,11 @@ def applied(cluster: Cluster, request: Request, body: Json) -> Result:
     _require_typed(request, body)
     given = body
     if request.subresource:
-        given = {name: body[name] for name in ("apiVersion", "kind", "metadata", "status") if name in body}
+        given = {
+            name: body[name]
+            for name in ("apiVersion", "kind", "metadata", "status")
+            if name in body
+        }
     elif resource.status:
         given = {name: value for name, value in body.items() if name != "status"}
     writer = _writer(cluster, request, "Apply")
@@ -181,10 +253,20 @@ def _require_typed(request: Request, body: Obj) -> None:
         resource = request.resource
         group = f"{resource.group}/{resource.version}" if resource.group else resource.version
         where = f"{request.namespace}/{request.name}; {group}, Kind={resource.kind}"
-        raise ApiError(500, "", f"failed to create typed patch object ({where}): {wrong[0] if len(wrong) == 1 else f'errors: {chr(10).join(wrong)}'}")
+        raise ApiError(
+            500,
+            "",
+            f"failed to create typed patch object ({where}): {wrong[0] if len(wrong) == 1 else f'errors: {chr(10).join(wrong)}'}",
+        )
 
 
-def _replace(cluster: Cluster, request: Request, live: Obj, candidate: Obj, owners: list[fields.Owner] | None = None) -> Result:
+def _replace(
+    cluster: Cluster,
+    request: Request,
+    live: Obj,
+    candidate: Obj,
+    owners: list[fields.Owner] | None = None,
+) -> Result:
     """Store a candidate over the live object; `owners` is what apply found, None for other writes."""
     resource, metadata = request.resource, meta(candidate)
     _check_preconditions(request, live, metadata, apply=owners is not None)
@@ -194,7 +276,9 @@ def _replace(cluster: Cluster, request: Request, live: Obj, candidate: Obj, owne
         if obj.get("status") is None:
             obj.pop("status", None)
     else:
-        metadata |= {name: live["metadata"][name] for name in KEPT_BY_SERVER if name in live["metadata"]}
+        metadata |= {
+            name: live["metadata"][name] for name in KEPT_BY_SERVER if name in live["metadata"]
+        }
         for name in KEPT_BY_SERVER:
             if name not in live["metadata"]:
                 metadata.pop(name, None)
@@ -210,7 +294,9 @@ def _replace(cluster: Cluster, request: Request, live: Obj, candidate: Obj, owne
         warnings += admission.admit(cluster, resource, obj, live)
     if owners is None:
         known = _given_owners(given_owners, live)
-        owners = fields.updated(known, _writer(cluster, request, "Update"), live, obj, resource.shape)
+        owners = fields.updated(
+            known, _writer(cluster, request, "Update"), live, obj, resource.shape
+        )
     if _substance(resource, obj) != _substance(resource, live) and resource.counts_generation:
         metadata["generation"] = live["metadata"].get("generation", 0) + 1
     metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
@@ -223,7 +309,11 @@ def _commit(cluster: Cluster, request: Request, live: Obj, obj: Obj) -> Obj:
     metadata = meta(obj)
     if request.dry_run or same(_timeless(live), _timeless(obj)):
         return obj if request.dry_run else live
-    if "deletionTimestamp" in metadata and not metadata.get("finalizers") and not metadata.get("deletionGracePeriodSeconds"):
+    if (
+        "deletionTimestamp" in metadata
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+    ):
         if request.resource.storage == ("", "namespaces"):
             return cluster.store.put(request.resource.storage, obj).obj
         cluster.store.remove(request.resource.storage, request.namespace, request.name, last=obj)
@@ -236,7 +326,15 @@ def _timeless(obj: Obj) -> Obj:
     metadata = dict(obj["metadata"])
     owners = metadata.pop("managedFields", None) or []
     shape = [{name: value for name, value in owner.items() if name != "time"} for owner in owners]
-    return {**obj, "metadata": {**metadata, "managedFields": sorted(shape, key=lambda owner: (owner["manager"], owner["operation"]))}}
+    return {
+        **obj,
+        "metadata": {
+            **metadata,
+            "managedFields": sorted(
+                shape, key=lambda owner: (owner["manager"], owner["operation"])
+            ),
+        },
+    }
 
 
 def _with_status(obj: Obj, status: Json) -> Obj:
@@ -245,7 +343,11 @@ def _with_status(obj: Obj, status: Json) -> Obj:
 
 
 def _without_status(request: Request, obj: Obj) -> Obj:
-    return {name: value for name, value in obj.items() if name != "status"} if request.resource.status else obj
+    return (
+        {name: value for name, value in obj.items() if name != "status"}
+        if request.resource.status
+        else obj
+    )
 
 
 def _given_owners(given: Json, live: Obj) -> list[fields.Owner]:
@@ -256,7 +358,13 @@ def _given_owners(given: Json, live: Obj) -> list[fields.Owner]:
 
 
 def _writer(cluster: Cluster, request: Request, operation: str) -> fields.Owner:
-    return fields.Owner(request.manager, operation, request.resource.api_version, request.subresource, cluster.time())
+    return fields.Owner(
+        request.manager,
+        operation,
+        request.resource.api_version,
+        request.subresource,
+        cluster.time(),
+    )
 
 
 def _checked_identity(request: Request, body: Json) -> Obj:
@@ -268,12 +376,22 @@ def _checked_identity(request: Request, body: Json) -> Obj:
         what = f"the API version in the data ({body['apiVersion']}) does not match the expected API version ({resource.api_version})"
         raise bad_request(what)
     if body.setdefault("kind", resource.kind) != resource.kind:
-        raise bad_request(f'{body["kind"]} in version "{resource.version}" cannot be handled as a {resource.kind}: the kind does not match')
+        raise bad_request(
+            f'{body["kind"]} in version "{resource.version}" cannot be handled as a {resource.kind}: the kind does not match'
+        )
     metadata = meta(body)
     if request.name and metadata.setdefault("name", request.name) != request.name:
-        raise bad_request(f"the name of the object ({metadata['name']}) does not match the name on the URL ({request.name})")
-    if resource.namespaced and metadata.get("namespace") and metadata["namespace"] != request.namespace:
-        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        raise bad_request(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({request.name})"
+        )
+    if (
+        resource.namespaced
+        and metadata.get("namespace")
+        and metadata["namespace"] != request.namespace
+    ):
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
     for name in [name for name, value in metadata.items() if value is None]:
         del metadata[name]
     return metadata
@@ -281,7 +399,9 @@ def _checked_identity(request: Request, body: Json) -> Obj:
 
 def _check_preconditions(request: Request, live: Obj, metadata: Obj, *, apply: bool) -> None:
     resource, current = request.resource, live["metadata"]
-    if metadata.get("uid", current["uid"]) != current["uid"] and not (apply and request.subresource):
+    if metadata.get("uid", current["uid"]) != current["uid"] and not (
+        apply and request.subresource
+    ):
         why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {current['uid']}"
         raise conflict(resource.group, resource.plural, request.name, why)
     if metadata.get("resourceVersion") not in (None, "", "0", current["resourceVersion"]):
@@ -293,7 +413,9 @@ def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, l
     resource = request.resource
     if resource.schema is None:
         if why := builtin.unreadable(obj):
-            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}')
+            raise bad_request(
+                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}'
+            )
         crd.fill(obj) if resource.kind == crd.KIND else builtin.fill(obj)
         return obj, []
     unknown = [f'unknown field "{path}"' for path in schema.prune(obj, resource.schema)]
@@ -310,13 +432,29 @@ def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, l
 def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) -> None:
     """ApiError 422 with everything that is wrong."""
     metadata = obj["metadata"]
-    causes = names.bad_name(metadata["name"], resource.kind, path_names=resource.path_names) if live is None else []
-    found = [*names.bad_labels(metadata.get("labels")), *names.bad_annotations(metadata.get("annotations"))]
+    causes = (
+        names.bad_name(metadata["name"], resource.kind, path_names=resource.path_names)
+        if live is None
+        else []
+    )
+    found = [
+        *names.bad_labels(metadata.get("labels")),
+        *names.bad_annotations(metadata.get("annotations")),
+    ]
     if live is not None and "deletionTimestamp" in live["metadata"]:
-        late = [name for name in metadata.get("finalizers") or () if name not in (live["metadata"].get("finalizers") or ())]
+        late = [
+            name
+            for name in metadata.get("finalizers") or ()
+            if name not in (live["metadata"].get("finalizers") or ())
+        ]
         quoted = ", ".join(f'"{name}"' for name in late)
         words = f"Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{quoted}}}"
-        found += [Cause("metadata.finalizers", "FieldValueForbidden", words)] * (2 if resource.custom else 1) if late else []
+        found += (
+            [Cause("metadata.finalizers", "FieldValueForbidden", words)]
+            * (2 if resource.custom else 1)
+            if late
+            else []
+        )
     causes += found
     if resource.kind == crd.KIND:
         causes += crd.refused(obj, live)
@@ -325,7 +463,9 @@ def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) 
         if not cluster.loopback_endpoints:
             causes += builtin.loopback_endpoints(obj)
     else:
-        causes += schema.problems(obj, resource.schema, resource.rules, MISSING if live is None else live)
+        causes += schema.problems(
+            obj, resource.schema, resource.rules, MISSING if live is None else live
+        )
     if causes:
         raise invalid(resource.group, resource.kind, metadata["name"], causes)
 
@@ -334,4 +474,8 @@ def _substance(resource: Resource, obj: Obj) -> Json:
     """What a generation counts the changes of."""
     if not resource.custom:
         return obj.get("spec")
-    return {name: value for name, value in obj.items() if name not in ("metadata", "apiVersion") and not (resource.status and name == "status")}
+    return {
+        name: value
+        for name, value in obj.items()
+        if name not in ("metadata", "apiVersion") and not (resource.status and name == "status")
+    }

@@ -38,15 +38,25 @@ async def other_entries(cluster: Cluster) -> AsyncIterator[None]:
 
 
 def plan(objects: Objects, now: datetime) -> Step:
-    return Step([write for route in objects.all(ROUTE) if (write := _completed(route, now)) is not None])
+    return Step(
+        [write for route in objects.all(ROUTE) if (write := _completed(route, now)) is not None]
+    )
 
 
 def _completed(route: Body, now: datetime) -> Patch | None:
     """The route with all entries; None where it has them. Its list is written whole, so nobody else's write may be overrun."""
     metadata = route["metadata"]
     there = (route.get("status") or {}).get("parents") or []
-    theirs = [each for each in there if each.get("controllerName") not in {POLICY_CONTROLLER, FORMER_CONTROLLER}]
-    ours = [entry for parent in route["spec"].get("parentRefs") or [] for entry in _entries(parent, metadata["generation"], now)]
+    theirs = [
+        each
+        for each in there
+        if each.get("controllerName") not in {POLICY_CONTROLLER, FORMER_CONTROLLER}
+    ]
+    ours = [
+        entry
+        for parent in route["spec"].get("parentRefs") or []
+        for entry in _entries(parent, metadata["generation"], now)
+    ]
     if _untimed(there) == _untimed([*ours, *theirs]):
         return None
     guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
@@ -58,12 +68,30 @@ def _entries(parent: Body, generation: int, now: datetime) -> list[Body]:
     """Before the gateway's own entry, where a reader that takes the first one finds them."""
 
     def entry(controller: str, parent_ref: Body, type_: str, status: str, observed: int) -> Body:
-        found = {"type": type_, "status": status, "reason": "Lab", "message": "", "lastTransitionTime": stamp(now)}
-        return {"parentRef": parent_ref, "controllerName": controller, "conditions": [found | {"observedGeneration": observed}]}
+        found = {
+            "type": type_,
+            "status": status,
+            "reason": "Lab",
+            "message": "",
+            "lastTransitionTime": stamp(now),
+        }
+        return {
+            "parentRef": parent_ref,
+            "controllerName": controller,
+            "conditions": [found | {"observedGeneration": observed}],
+        }
 
     return [
-        entry(POLICY_CONTROLLER, parent, "policies.example.org/AuthPolicyAffected", "True", generation),
-        entry(FORMER_CONTROLLER, parent | {"sectionName": FORMER_LISTENER}, "Accepted", "False", generation),
+        entry(
+            POLICY_CONTROLLER, parent, "policies.example.org/AuthPolicyAffected", "True", generation
+        ),
+        entry(
+            FORMER_CONTROLLER,
+            parent | {"sectionName": FORMER_LISTENER},
+            "Accepted",
+            "False",
+            generation,
+        ),
         entry(FORMER_CONTROLLER, parent, "Accepted", "False", generation - 1),
     ]
 
@@ -72,4 +100,7 @@ def _untimed(entries: list[Body]) -> list[Body]:
     def bare(condition: Body) -> Body:
         return {name: value for name, value in condition.items() if name != "lastTransitionTime"}
 
-    return [each | {"conditions": [bare(one) for one in each.get("conditions") or []]} for each in entries]
+    return [
+        each | {"conditions": [bare(one) for one in each.get("conditions") or []]}
+        for each in entries
+    ]

@@ -48,14 +48,27 @@ class Gateway:
 
 
 def gateway_class() -> Body:
-    head = {"apiVersion": GATEWAY_CLASS.api_version, "kind": "GatewayClass", "metadata": {"name": CLASS_NAME}}
+    head = {
+        "apiVersion": GATEWAY_CLASS.api_version,
+        "kind": "GatewayClass",
+        "metadata": {"name": CLASS_NAME},
+    }
     return head | {"spec": {"controllerName": CONTROLLER}}
 
 
 def gateway_object(namespace: str, port: int) -> Body:
     """One http listener that takes routes from all namespaces."""
-    listener = {"name": "http", "protocol": "HTTP", "port": port, "allowedRoutes": {"namespaces": {"from": "All"}}}
-    head = {"apiVersion": GATEWAY.api_version, "kind": "Gateway", "metadata": {"name": GATEWAY_NAME, "namespace": namespace}}
+    listener = {
+        "name": "http",
+        "protocol": "HTTP",
+        "port": port,
+        "allowedRoutes": {"namespaces": {"from": "All"}},
+    }
+    head = {
+        "apiVersion": GATEWAY.api_version,
+        "kind": "Gateway",
+        "metadata": {"name": GATEWAY_NAME, "namespace": namespace},
+    }
     return head | {"spec": {"gatewayClassName": CLASS_NAME, "listeners": [listener]}}
 
 
@@ -97,12 +110,16 @@ async def install(cluster: Cluster, namespace: str, port: int) -> None:
 
 
 @asynccontextmanager
-async def traefik(cluster: Cluster, api: Api, *, namespace: str, folder: Path) -> AsyncIterator[Gateway]:
+async def traefik(
+    cluster: Cluster, api: Api, *, namespace: str, folder: Path
+) -> AsyncIterator[Gateway]:
     """Runs the gateway for as long as the block lasts; the Gateway object is in `namespace`. Raises RuntimeError where it does not come up."""
     port, health_port = free_ports(2)
     await install(cluster, namespace, port)
     log = folder / "traefik.log"
-    elsewhere = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}  # it would win over the flags
+    elsewhere = {
+        name: value for name, value in os.environ.items() if name != "KUBECONFIG"
+    }  # it would win over the flags
     process = await start(Program(command(api, port, health_port), log, elsewhere))
     try:
         await _until_up(process, f"http://{HOST}:{health_port}/ping", log)

@@ -36,7 +36,11 @@ def plan_one(isvc: Body, seen: Objects, now: datetime, version: Version) -> list
         return _report(isvc, not_served(mode))
     namespace = isvc["metadata"]["namespace"]
     app = render.app_of(isvc)["app"]
-    pods = [pod for pod in seen.all(POD, namespace) if (pod["metadata"].get("labels") or {}).get("app") == app]
+    pods = [
+        pod
+        for pod in seen.all(POD, namespace)
+        if (pod["metadata"].get("labels") or {}).get("app") == app
+    ]
     writes: list[Write] = []
     for resource, body in (
         (SERVICE, render.service_for(isvc)),

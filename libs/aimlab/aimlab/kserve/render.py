@@ -72,7 +72,10 @@ def replicas_of(isvc: Body) -> int:
 
 def deployment_for(isvc: Body) -> Body:
     predictor, labels = isvc["spec"]["predictor"], pod_labels(isvc)
-    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    rolling = {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"},
+    }
     metadata = {"labels": labels, "annotations": pod_annotations(isvc)}
     spec: Body = {
         "replicas": replicas_of(isvc),

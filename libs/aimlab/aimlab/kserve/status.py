@@ -10,7 +10,13 @@ from the status before, so that a model that was loaded once stays an active one
 from datetime import datetime
 
 from aimlab.kinds import Body, condition_of, is_true, phase_of, stamp
-from aimlab.kserve.render import DOMAIN, MAIN_CONTAINER, VISIBILITY_LABEL, is_stopped, predictor_name
+from aimlab.kserve.render import (
+    DOMAIN,
+    MAIN_CONTAINER,
+    VISIBILITY_LABEL,
+    is_stopped,
+    predictor_name,
+)
 
 Verdict = tuple[str, str, str]
 """Status, reason and message."""
@@ -19,7 +25,9 @@ STOPPED: Verdict = ("False", "Stopped", "")
 HAS_PROGRESSED = "NewReplicaSetAvailable"
 
 
-def status_of(isvc: Body, mode: str, deployment: Body | None, pods: list[Body], now: datetime) -> Body:
+def status_of(
+    isvc: Body, mode: str, deployment: Body | None, pods: list[Body], now: datetime
+) -> Body:
     """The whole status."""
     before = isvc.get("status") or {}
     stopped = is_stopped(isvc)

@@ -27,7 +27,9 @@ PORT = 8000
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="aimlab.model_image", description=__doc__)
-    parser.add_argument("--source", required=True, help="where the model comes from, as hf:// or s3://")
+    parser.add_argument(
+        "--source", required=True, help="where the model comes from, as hf:// or s3://"
+    )
     parser.add_argument("--name", required=True, help="the model's id, such as org/model")
     parser.add_argument("--size-gb", type=float, default=0.0, help="in GiB, 0 for unknown")
     parser.add_argument("--sums", type=Path, help="JSON: path to sha256, as the source has them")
@@ -50,7 +52,9 @@ def prepare(model: Model, sums: Path | None) -> web.Application:
     """Checks the cached model and loads what is needed of it. Raises NotWholeError, OSError, ValueError."""
     place = mount_path_of(model.source)
     if place is None:
-        raise ValueError(f"{model.source} does not end in two parts that a cache could be mounted at")
+        raise ValueError(
+            f"{model.source} does not end in two parts that a cache could be mounted at"
+        )
     folder = Path(os.environ.get(ENV_CACHE_PATH, CACHE_PATH)).joinpath(*place)
     known = None if sums is None else json.loads(sums.read_bytes())
     found = check(folder, known)

@@ -26,7 +26,13 @@ def profiles(model: Model, env: Mapping[str, str]) -> list[dict[str, object]]:
     precision = "fp32" if precision == "auto" else precision
     gpu, count = env.get("AIM_GPU_MODEL") or "MI300X", int(env.get("AIM_GPU_COUNT") or 1)
     parallel = int(env.get("AIM_TENSOR_PARALLELISM") or count)
-    metadata = {"engine": "lab", "gpu": gpu, "precision": precision, "gpu_count": count, "metric": metric}
+    metadata = {
+        "engine": "lab",
+        "gpu": gpu,
+        "precision": precision,
+        "gpu_count": count,
+        "metric": metric,
+    }
     profile = {
         "model": model.name,
         "quantized_model": model.name,

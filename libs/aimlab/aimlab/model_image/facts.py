@@ -12,7 +12,9 @@ LONGEST_WORD = 100
 
 def read_vocabulary(path: Path) -> dict[str, int]:
     """Token to number from a BERT `vocab.txt`: one token a line."""
-    return {token: number for number, token in enumerate(path.read_text(encoding="utf-8").splitlines())}
+    return {
+        token: number for number, token in enumerate(path.read_text(encoding="utf-8").splitlines())
+    }
 
 
 def tokenize(text: str, vocabulary: Mapping[str, int]) -> list[str]:
@@ -46,7 +48,10 @@ def _pieces(word: str, vocabulary: Mapping[str, int]) -> list[str]:
     while start < len(word):
         prefix = "##" if start else ""
         ends = range(len(word), start, -1)
-        piece = next((prefix + word[start:end] for end in ends if prefix + word[start:end] in vocabulary), None)
+        piece = next(
+            (prefix + word[start:end] for end in ends if prefix + word[start:end] in vocabulary),
+            None,
+        )
         if piece is None:
             return [UNKNOWN]
         pieces.append(piece)
@@ -58,4 +63,6 @@ def parameters_of(path: Path) -> int:
     """How many numbers a safetensors file holds, from its header: 8 bytes of little-endian length, then JSON."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return sum(
+        math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
+    )

@@ -35,15 +35,26 @@ class Loaded:
 def load(model_id: str, folder: Path, sums: Mapping[str, str]) -> Loaded:
     """Raises OSError or ValueError where the weights or the vocabulary cannot be read."""
     vocabulary = facts.read_vocabulary(folder / VOCABULARY)
-    return Loaded(model_id, sums, vocabulary, facts.parameters_of(folder / WEIGHTS), int(time.time()))
+    return Loaded(
+        model_id, sums, vocabulary, facts.parameters_of(folder / WEIGHTS), int(time.time())
+    )
 
 
 class BadRequestError(Exception):
     """What the client sent cannot be answered; `param` is the field."""
 
-    def __init__(self, message: str, param: str | None, *, status: int = 400, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, param: str | None, *, status: int = 400, code: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.body = {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+        self.body = {
+            "error": {
+                "message": message,
+                "type": "invalid_request_error",
+                "param": param,
+                "code": code,
+            }
+        }
         self.status = status
 
 
@@ -52,7 +63,12 @@ def make_app(loaded: Loaded) -> web.Application:
         return web.Response()
 
     async def models(_: web.Request) -> web.Response:
-        model = {"id": loaded.model_id, "object": "model", "created": loaded.loaded_at, "owned_by": "aimlab"}
+        model = {
+            "id": loaded.model_id,
+            "object": "model",
+            "created": loaded.loaded_at,
+            "owned_by": "aimlab",
+        }
         return web.json_response({"object": "list", "data": [model]})
 
     async def chat(request: web.Request) -> web.Response:
@@ -63,7 +79,13 @@ def make_app(loaded: Loaded) -> web.Application:
         return web.json_response(complete(loaded, asked))
 
     app = web.Application(middlewares=[_errors_as_objects])
-    app.add_routes([web.get("/health", health), web.get("/v1/models", models), web.post("/v1/chat/completions", chat)])
+    app.add_routes(
+        [
+            web.get("/health", health),
+            web.get("/v1/models", models),
+            web.post("/v1/chat/completions", chat),
+        ]
+    )
     return app
 
 
@@ -83,28 +105,44 @@ def complete(loaded: Loaded, asked: object) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise BadRequestError("the body is not an object", None)
     if asked.get("model") != loaded.model_id:
-        raise BadRequestError(f"The model `{asked.get('model')}` does not exist.", "model", status=404, code="model_not_found")
+        raise BadRequestError(
+            f"The model `{asked.get('model')}` does not exist.",
+            "model",
+            status=404,
+            code="model_not_found",
+        )
     if asked.get("stream"):
         raise BadRequestError("this stand-in does not stream", "stream")
     prompt = _prompt_of(asked.get("messages"))
     tokens = facts.tokenize(prompt, loaded.vocabulary)
     text = f"Your prompt has {len(tokens)} tokens. My weights have {loaded.parameters} parameters and sha256 {loaded.sums[WEIGHTS]}."
     written = len(facts.tokenize(text, loaded.vocabulary))
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", "logprobs": None}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+        "logprobs": None,
+    }
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": loaded.model_id,
         "choices": [choice],
-        "usage": {"prompt_tokens": len(tokens), "completion_tokens": written, "total_tokens": len(tokens) + written},
+        "usage": {
+            "prompt_tokens": len(tokens),
+            "completion_tokens": written,
+            "total_tokens": len(tokens) + written,
+        },
     }
 
 
 def _prompt_of(messages: object) -> str:
     if not isinstance(messages, list) or not messages:
         raise BadRequestError("messages must be a list with at least one message", "messages")
-    contents = [message.get("content") if isinstance(message, dict) else None for message in messages]
+    contents = [
+        message.get("content") if isinstance(message, dict) else None for message in messages
+    ]
     if not all(isinstance(content, str) for content in contents):
         raise BadRequestError("every message needs a text content", "messages")
     return "\n".join(str(content) for content in contents)

@@ -20,7 +20,9 @@ def check(folder: Path, source_sums: Mapping[str, str] | None) -> dict[str, str]
     expected = read_manifest(folder)
     for name, wanted in (source_sums or {}).items():
         if expected.setdefault(name, wanted) != wanted:
-            raise NotWholeError(f"{folder / name}: the manifest says sha256 {expected[name]}, the source has {wanted}")
+            raise NotWholeError(
+                f"{folder / name}: the manifest says sha256 {expected[name]}, the source has {wanted}"
+            )
     unknown = sorted(expected.keys() - source_sums.keys()) if source_sums is not None else []
     if unknown:
         raise NotWholeError(f"{folder / unknown[0]}: the source has no such file")
@@ -39,7 +41,9 @@ def read_manifest(folder: Path) -> dict[str, str]:
         manifest = json.loads(path.read_bytes())
         return {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     except FileNotFoundError:
-        raise NotWholeError(f"{path} is not there: the model was never downloaded completely") from None
+        raise NotWholeError(
+            f"{path} is not there: the model was never downloaded completely"
+        ) from None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise NotWholeError(f"{path} is not a manifest: {error}") from error
 

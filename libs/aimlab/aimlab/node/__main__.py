@@ -12,7 +12,9 @@ from aimlab.service import run_until_told
 def main() -> None:
     parser = argparse.ArgumentParser(prog="aimlab.node", description=__doc__)
     parser.add_argument("--kubeconfig", required=True, help="which cluster to join")
-    parser.add_argument("--state", type=Path, required=True, help="folder for pods, logs and volumes")
+    parser.add_argument(
+        "--state", type=Path, required=True, help="folder for pods, logs and volumes"
+    )
     parser.add_argument("--images", type=Path, required=True, help="JSON table: image to command")
     lacks = "what else the cluster lacks (default: %(default)s)"
     parser.add_argument("--controllers", nargs="*", choices=CONTROLLERS, default=ALONE, help=lacks)
@@ -20,7 +22,9 @@ def main() -> None:
     parser.add_argument("--pod-network", type=IPv4Network, default=LOOPBACK, help=where)
     given = parser.parse_args()
     state, images = given.state.absolute(), given.images.absolute()
-    run_until_told(run(given.kubeconfig, Options(state, images, given.controllers, given.pod_network)))
+    run_until_told(
+        run(given.kubeconfig, Options(state, images, given.controllers, given.pod_network))
+    )
 
 
 if __name__ == "__main__":

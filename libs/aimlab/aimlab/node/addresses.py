@@ -18,7 +18,9 @@ from aimlab.node.probes import port_number
 from aimschema.resources import POD
 
 _LOG = logging.getLogger(__name__)
-_NAME = re.compile(r"(tls://)?\b(([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*)\.svc(?:\.cluster\.local)?)\b")
+_NAME = re.compile(
+    r"(tls://)?\b(([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*)\.svc(?:\.cluster\.local)?)\b"
+)
 HOSTS = "AIMLAB_HOSTS"
 Place = tuple[str, int]
 
@@ -42,7 +44,9 @@ def resolved(env: Mapping[str, str], seen: Objects) -> dict[str, str]:
         return found[0]
 
     there = {name: _NAME.sub(replaced, value) for name, value in env.items()}
-    return there | ({HOSTS: ",".join(f"{name}={address}" for name, address in hosts.items())} if hosts else {})
+    return there | (
+        {HOSTS: ",".join(f"{name}={address}" for name, address in hosts.items())} if hosts else {}
+    )
 
 
 def _address(namespace: str, name: str, seen: Objects) -> str:
@@ -59,7 +63,11 @@ def has_address(service: Body) -> bool:
 def backends(service: Body, port: Body, seen: Objects) -> list[Place]:
     """Where the connections of a Service's port go: the ready pods that its selector names."""
     selector = service["spec"]["selector"].items()
-    pods = [pod for pod in seen.all(POD, service["metadata"]["namespace"]) if selector <= (pod["metadata"].get("labels") or {}).items()]
+    pods = [
+        pod
+        for pod in seen.all(POD, service["metadata"]["namespace"])
+        if selector <= (pod["metadata"].get("labels") or {}).items()
+    ]
     target: int | str = port.get("targetPort") or port["port"]
     return [
         (pod["status"]["podIP"], number)
@@ -113,7 +121,10 @@ async def _listen(place: Place, service: Body, port: Body, seen: Objects) -> asy
 async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: Place) -> None:
     """Both directions, until either side ends."""
     back_reader, back_writer = await asyncio.open_connection(*to)
-    ways = [asyncio.create_task(_copy(reader, back_writer)), asyncio.create_task(_copy(back_reader, writer))]
+    ways = [
+        asyncio.create_task(_copy(reader, back_writer)),
+        asyncio.create_task(_copy(back_reader, writer)),
+    ]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:

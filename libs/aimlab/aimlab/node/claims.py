@@ -23,11 +23,23 @@ CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
 
 def storage_class(name: str, mode: str, *, default: bool = False) -> Body:
     annotations = {"annotations": {IS_DEFAULT: "true"}} if default else {}
-    head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name} | annotations}
-    return head | {"provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": mode, "allowVolumeExpansion": True}
+    head = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name} | annotations,
+    }
+    return head | {
+        "provisioner": PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": mode,
+        "allowVolumeExpansion": True,
+    }
 
 
-STORAGE_CLASSES = (storage_class("lab", "Immediate", default=True), storage_class("lab-wait", "WaitForFirstConsumer"))
+STORAGE_CLASSES = (
+    storage_class("lab", "Immediate", default=True),
+    storage_class("lab-wait", "WaitForFirstConsumer"),
+)
 
 
 def plan(seen: Objects, _now: datetime, *, volumes_dir: Path) -> Step:
@@ -51,7 +63,11 @@ def claim_writes(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
         return [] if volume is None else grow(claim, volume)
     if "storageClassName" not in claim["spec"]:
         default = default_class(seen)
-        return [] if default is None else [patch_of(CLAIM, claim, {"spec": {"storageClassName": default}})]
+        return (
+            []
+            if default is None
+            else [patch_of(CLAIM, claim, {"spec": {"storageClassName": default}})]
+        )
     of_class = seen.find(STORAGE_CLASS, None, claim["spec"]["storageClassName"])
     if of_class is None or of_class["provisioner"] != PROVISIONER:
         return []
@@ -61,7 +77,11 @@ def claim_writes(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
 
 
 def default_class(seen: Objects) -> str | None:
-    marked = (one for one in seen.all(STORAGE_CLASS) if one["metadata"].get("annotations", {}).get(IS_DEFAULT) == "true")
+    marked = (
+        one
+        for one in seen.all(STORAGE_CLASS)
+        if one["metadata"].get("annotations", {}).get(IS_DEFAULT) == "true"
+    )
     return next((one["metadata"]["name"] for one in marked), None)
 
 
@@ -72,9 +92,22 @@ def bind(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
     if seen.find(VOLUME, None, name) is None:
         return [Create(VOLUME, volume)]
     if claim["spec"].get("volumeName") != name:
-        annotations = {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes"}
-        return [patch_of(CLAIM, claim, {"metadata": {"annotations": annotations}, "spec": {"volumeName": name}})]
-    status = {"phase": "Bound", "accessModes": volume["spec"]["accessModes"], "capacity": volume["spec"]["capacity"]}
+        annotations = {
+            "pv.kubernetes.io/bind-completed": "yes",
+            "pv.kubernetes.io/bound-by-controller": "yes",
+        }
+        return [
+            patch_of(
+                CLAIM,
+                claim,
+                {"metadata": {"annotations": annotations}, "spec": {"volumeName": name}},
+            )
+        ]
+    status = {
+        "phase": "Bound",
+        "accessModes": volume["spec"]["accessModes"],
+        "capacity": volume["spec"]["capacity"],
+    }
     return [patch_of(CLAIM, claim, {"status": status}, "status")]
 
 
@@ -95,7 +128,12 @@ def grow(claim: Body, volume: Body) -> list[Write]:
 def volume_for(claim: Body, volumes_dir: Path) -> Body:
     metadata, spec = claim["metadata"], claim["spec"]
     name = f"pvc-{metadata['uid']}"
-    claim_reference = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": metadata["namespace"], "name": metadata["name"]}
+    claim_reference = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+    }
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -115,10 +153,19 @@ def let_go(claim: Body, seen: Objects) -> list[Write]:
     """A claim that is being deleted goes once no live pod uses it."""
     metadata = claim["metadata"]
     finalizers = metadata.get("finalizers", [])
-    in_use = any(metadata["name"] in claims_of(pod) and not is_over(pod) for pod in seen.all(POD, metadata["namespace"]))
+    in_use = any(
+        metadata["name"] in claims_of(pod) and not is_over(pod)
+        for pod in seen.all(POD, metadata["namespace"])
+    )
     if in_use or CLAIM_PROTECTION not in finalizers:
         return []
-    return [patch_of(CLAIM, claim, {"metadata": {"finalizers": [name for name in finalizers if name != CLAIM_PROTECTION]}})]
+    return [
+        patch_of(
+            CLAIM,
+            claim,
+            {"metadata": {"finalizers": [name for name in finalizers if name != CLAIM_PROTECTION]}},
+        )
+    ]
 
 
 def volume_writes(volume: Body, seen: Objects) -> list[Write]:
@@ -128,6 +175,18 @@ def volume_writes(volume: Body, seen: Objects) -> list[Write]:
     reference = volume["spec"]["claimRef"]
     claim = seen.find(CLAIM, reference["namespace"], reference["name"])
     if claim is not None and uid_of(claim) == reference["uid"]:
-        return [] if phase_of(volume) == "Bound" else [patch_of(VOLUME, volume, {"status": {"phase": "Bound"}}, "status")]
-    without_finalizers = [patch_of(VOLUME, volume, {"metadata": {"finalizers": []}})] if volume["metadata"].get("finalizers") else []
-    return [*without_finalizers, delete_of(VOLUME, volume), RemoveFolder(Path(volume["spec"]["hostPath"]["path"]))]
+        return (
+            []
+            if phase_of(volume) == "Bound"
+            else [patch_of(VOLUME, volume, {"status": {"phase": "Bound"}}, "status")]
+        )
+    without_finalizers = (
+        [patch_of(VOLUME, volume, {"metadata": {"finalizers": []}})]
+        if volume["metadata"].get("finalizers")
+        else []
+    )
+    return [
+        *without_finalizers,
+        delete_of(VOLUME, volume),
+        RemoveFolder(Path(volume["spec"]["hostPath"]["path"])),
+    ]

@@ -155,7 +155,10 @@ def _progressing(body: Body, counts: dict[str, int], now: datetime) -> Body | No
     if before is None or before.get("message") not in {text for _, _, text in verdicts.values()}:
         made = _condition(body, "Progressing", verdicts[CREATED], now)
         return made | {"message": verdicts[CREATED][2], "lastUpdateTime": stamp(now)}
-    wanted, all_new = body["spec"].get("replicas", 1), counts["replicas"] == counts["updatedReplicas"]
+    wanted, all_new = (
+        body["spec"].get("replicas", 1),
+        counts["replicas"] == counts["updatedReplicas"],
+    )
     if all_new and counts["replicas"] == counts["availableReplicas"] == wanted:
         return _condition(body, "Progressing", verdicts[COMPLETE], now)
     if before["reason"] == COMPLETE and all_new:

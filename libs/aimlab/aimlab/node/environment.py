@@ -29,12 +29,18 @@ def sources_of(container: Body) -> Iterator[Source]:
                 yield kind, variable["valueFrom"][field]["name"]
 
 
-def resolve(pod: Body, container: Body, given: Mapping[Source, Body | None], *, pod_ip: str) -> dict[str, str]:
+def resolve(
+    pod: Body, container: Body, given: Mapping[Source, Body | None], *, pod_ip: str
+) -> dict[str, str]:
     """The variables of the container. Raises ConfigError for a missing object or key that is not optional."""
     values: dict[str, str] = {}
     for variable in container.get("env") or []:
         reference = variable.get("valueFrom")
-        value = _referenced(reference, pod, given, pod_ip) if reference else expand(variable.get("value") or "", values)
+        value = (
+            _referenced(reference, pod, given, pod_ip)
+            if reference
+            else expand(variable.get("value") or "", values)
+        )
         if value is not None:
             values[variable["name"]] = value
     return values
@@ -49,7 +55,9 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     return _REFERENCE.sub(substitute, text)
 
 
-def _referenced(reference: Body, pod: Body, given: Mapping[Source, Body | None], pod_ip: str) -> str | None:
+def _referenced(
+    reference: Body, pod: Body, given: Mapping[Source, Body | None], pod_ip: str
+) -> str | None:
     for field, kind in _KEYS.items():
         if field in reference:
             return _key_of(kind, reference[field], pod["metadata"]["namespace"], given)
@@ -58,7 +66,9 @@ def _referenced(reference: Body, pod: Body, given: Mapping[Source, Body | None],
     raise ConfigError(f"the laptop cluster has no value from {', '.join(reference)}")
 
 
-def _key_of(kind: str, selector: Body, namespace: str, given: Mapping[Source, Body | None]) -> str | None:
+def _key_of(
+    kind: str, selector: Body, namespace: str, given: Mapping[Source, Body | None]
+) -> str | None:
     name, key = selector["name"], selector["key"]
     body = given.get((kind, name))
     data = (body or {}).get("data") or {}
@@ -66,7 +76,11 @@ def _key_of(kind: str, selector: Body, namespace: str, given: Mapping[Source, Bo
         return base64.b64decode(data[key]).decode() if kind == "Secret" else str(data[key])
     if selector.get("optional"):
         return None
-    raise ConfigError(f'{kind.lower()} "{name}" not found' if body is None else f"couldn't find key {key} in {kind} {namespace}/{name}")
+    raise ConfigError(
+        f'{kind.lower()} "{name}" not found'
+        if body is None
+        else f"couldn't find key {key} in {kind} {namespace}/{name}"
+    )
 
 
 def field_of(pod: Body, path: str, pod_ip: str = "") -> str:

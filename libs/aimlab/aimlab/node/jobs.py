@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aimlab.control import Create, Step, Write, delete_of, patch_of
-from aimlab.kinds import Body, condition, is_going, is_over, is_owned, is_true, owner_reference, phase_of, stamp, time_of, uid_of
+from aimlab.kinds import (
+    Body,
+    condition,
+    is_going,
+    is_over,
+    is_owned,
+    is_true,
+    owner_reference,
+    phase_of,
+    stamp,
+    time_of,
+    uid_of,
+)
 from aimlab.mirror import Objects
 from aimlab.node.events import failed_create
 from aimschema.resources import JOB, POD
@@ -47,13 +59,43 @@ def plan_job(job: Body, pods: list[Body], now: datetime) -> Step:
         return suspended(job, tally, now)
     started = time_of(status.get("startTime")) or now
     if tally.succeeded:
-        return finish(job, tally, now, ("Complete", "SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods"))
+        return finish(
+            job,
+            tally,
+            now,
+            (
+                "Complete",
+                "SuccessCriteriaMet",
+                "CompletionsReached",
+                "Reached expected number of succeeded pods",
+            ),
+        )
     deadline_s = spec.get("activeDeadlineSeconds")
     late = deadline_s is not None and now >= started + timedelta(seconds=deadline_s)
     if late:
-        return finish(job, tally, now, ("Failed", "FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline"))
+        return finish(
+            job,
+            tally,
+            now,
+            (
+                "Failed",
+                "FailureTarget",
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline",
+            ),
+        )
     if tally.failed > spec.get("backoffLimit", 6):
-        return finish(job, tally, now, ("Failed", "FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit"))
+        return finish(
+            job,
+            tally,
+            now,
+            (
+                "Failed",
+                "FailureTarget",
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            ),
+        )
     status = running_status(tally, started)
     if is_true(job, "Suspended"):
         status["conditions"] = [suspension(job, "False", ("JobResumed", "Job resumed"), now)]
@@ -76,13 +118,23 @@ def tally_of(job: Body, pods: list[Body]) -> Tally:
 
 def ended_at(pod: Body) -> datetime | None:
     statuses = pod.get("status", {}).get("containerStatuses", [])
-    ends = [time_of(one["state"]["terminated"].get("finishedAt")) for one in statuses if "terminated" in one.get("state", {})]
+    ends = [
+        time_of(one["state"]["terminated"].get("finishedAt"))
+        for one in statuses
+        if "terminated" in one.get("state", {})
+    ]
     return max((end for end in ends if end is not None), default=None)
 
 
 def running_status(tally: Tally, started: datetime) -> Body:
     ready = sum(is_true(pod, "Ready") for pod in tally.active)
-    status: Body = {"startTime": stamp(started), "active": len(tally.active), "ready": ready, "failed": tally.failed, "terminating": 0}
+    status: Body = {
+        "startTime": stamp(started),
+        "active": len(tally.active),
+        "ready": ready,
+        "failed": tally.failed,
+        "terminating": 0,
+    }
     return status | {"uncountedTerminatedPods": {}}
 
 
@@ -102,7 +154,11 @@ def suspension(job: Body, status: str, words: tuple[str, str], now: datetime) ->
 
 def report(job: Body, status: Body) -> list[Write]:
     said = job.get("status", {})
-    return [] if all(said.get(key) == value for key, value in status.items()) else [patch_of(JOB, job, {"status": status}, "status")]
+    return (
+        []
+        if all(said.get(key) == value for key, value in status.items())
+        else [patch_of(JOB, job, {"status": status}, "status")]
+    )
 
 
 def retry(job: Body, tally: Tally, now: datetime) -> Step:
@@ -120,7 +176,11 @@ def pod_for(job: Body, attempt: int) -> Body:
     wanted = template.get("metadata") or {}
     names = dict.fromkeys(("job-name", "batch.kubernetes.io/job-name"), metadata["name"])
     uids = dict.fromkeys(("controller-uid", "batch.kubernetes.io/controller-uid"), metadata["uid"])
-    own: Body = {"name": f"{metadata['name'][:57]}-{suffix}", "namespace": metadata["namespace"], "ownerReferences": [owner_reference(job)]}
+    own: Body = {
+        "name": f"{metadata['name'][:57]}-{suffix}",
+        "namespace": metadata["namespace"],
+        "ownerReferences": [owner_reference(job)],
+    }
     own["labels"] = (wanted.get("labels") or {}) | names | uids
     if wanted.get("annotations"):
         own["annotations"] = wanted["annotations"]
@@ -131,8 +191,17 @@ def finish(job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str,
     """Writes the final condition and the one that announces it (KEP-3998), and deletes the pods that still run, which count as failed."""
     final, announcing, reason, message = verdict
     since = {"lastProbeTime": stamp(now), "lastTransitionTime": stamp(now)}
-    conditions = [{"type": kind, "status": "True", "reason": reason, "message": message} | since for kind in (announcing, final)]
-    status: Body = {"active": 0, "ready": 0, "terminating": 0, "failed": tally.failed + len(tally.active), "conditions": conditions}
+    conditions = [
+        {"type": kind, "status": "True", "reason": reason, "message": message} | since
+        for kind in (announcing, final)
+    ]
+    status: Body = {
+        "active": 0,
+        "ready": 0,
+        "terminating": 0,
+        "failed": tally.failed + len(tally.active),
+        "conditions": conditions,
+    }
     status["startTime"] = job.get("status", {}).get("startTime") or stamp(now)
     status["uncountedTerminatedPods"] = {}
     if final == "Complete":
@@ -144,7 +213,11 @@ def finish(job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str,
 def expire(job: Body, now: datetime) -> Step:
     """A finished Job goes `ttlSecondsAfterFinished` after its end; without that field it stays."""
     ttl_s = job["spec"].get("ttlSecondsAfterFinished")
-    ends = [time_of(one["lastTransitionTime"]) for one in job["status"]["conditions"] if one["type"] in {"Complete", "Failed"}]
+    ends = [
+        time_of(one["lastTransitionTime"])
+        for one in job["status"]["conditions"]
+        if one["type"] in {"Complete", "Failed"}
+    ]
     ended = max((end for end in ends if end is not None), default=None)
     if ttl_s is None or ended is None:
         return Step()

@@ -46,7 +46,11 @@ class Kubelet:
             await self._stop_all()
 
     def _look(self) -> None:
-        ours = {uid_of(pod): pod for pod in self._mirror.objects.all(POD) if pod["spec"].get("nodeName") == machine.NAME}
+        ours = {
+            uid_of(pod): pod
+            for pod in self._mirror.objects.all(POD)
+            if pod["spec"].get("nodeName") == machine.NAME
+        }
         for uid, pod in ours.items():
             if uid not in self._workers:
                 self._begin(uid, pod)
@@ -99,4 +103,6 @@ class Kubelet:
 
 def _say_why(task: asyncio.Task[None], pod: Body) -> None:
     if not task.cancelled() and task.exception() is not None:
-        _LOG.error("pod %s broke the node's worker", pod["metadata"]["name"], exc_info=task.exception())
+        _LOG.error(
+            "pod %s broke the node's worker", pod["metadata"]["name"], exc_info=task.exception()
+        )

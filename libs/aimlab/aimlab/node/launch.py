@@ -30,7 +30,9 @@ class ContainerFiles:
         return self.folder / "logs" / f"{restarts}.log"
 
     def termination(self, container: Body) -> Path:
-        return Path(paths.under(self.root, container.get("terminationMessagePath") or TERMINATION_PATH))
+        return Path(
+            paths.under(self.root, container.get("terminationMessagePath") or TERMINATION_PATH)
+        )
 
 
 LOOPBACK = ipaddress.IPv4Network("127.128.0.0/10")
@@ -48,7 +50,13 @@ def address_of(uid: str, network: ipaddress.IPv4Network = LOOPBACK) -> str:
 
 def prepare(container: Body, folders: Mapping[str, Path], files: ContainerFiles) -> None:
     """Lays out the container's root with its mounts, and an empty termination message."""
-    paths.lay_out(files.root, {mount["mountPath"]: _mounted(mount, folders) for mount in container.get("volumeMounts") or []})
+    paths.lay_out(
+        files.root,
+        {
+            mount["mountPath"]: _mounted(mount, folders)
+            for mount in container.get("volumeMounts") or []
+        },
+    )
     termination = files.termination(container)
     termination.parent.mkdir(parents=True, exist_ok=True)
     termination.write_bytes(b"")
@@ -79,9 +87,22 @@ class Launch:
         mounts = [mount["mountPath"] for mount in self.container.get("volumeMounts") or []]
         own = {"PATH": SEARCH_PATH, "HOME": str(root), "LANG": "C.UTF-8"}
         theirs = {name: paths.rewrite(value, mounts, root) for name, value in self.env.items()}
-        lab = {"AIMLAB_POD_IP": self.pod_ip, "AIM_TERMINATION_LOG": str(self.files.termination(self.container))}
-        command = [expand(part, self.env) for part in self.container.get("command") or []] or list(self.image.command)
-        args = [paths.rewrite(expand(part, self.env), mounts, root) for part in self.container.get("args") or []]
+        lab = {
+            "AIMLAB_POD_IP": self.pod_ip,
+            "AIM_TERMINATION_LOG": str(self.files.termination(self.container)),
+        }
+        command = [expand(part, self.env) for part in self.container.get("command") or []] or list(
+            self.image.command
+        )
+        args = [
+            paths.rewrite(expand(part, self.env), mounts, root)
+            for part in self.container.get("args") or []
+        ]
         working_dir = Path(paths.under(root, self.container.get("workingDir") or "/"))
         working_dir.mkdir(parents=True, exist_ok=True)
-        return Program([*command, *args], self.files.log(restarts), own | self.image.env | dict(self.account) | theirs | lab, working_dir)
+        return Program(
+            [*command, *args],
+            self.files.log(restarts),
+            own | self.image.env | dict(self.account) | theirs | lab,
+            working_dir,
+        )

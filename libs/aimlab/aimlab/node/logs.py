@@ -27,19 +27,40 @@ def make_app(kubelet: Kubelet) -> web.Application:
 async def _serve(request: web.Request, kubelet: Kubelet) -> web.StreamResponse:
     where, query = request.match_info, request.query
     worker = kubelet.worker_of(where["namespace"], where["pod"])
-    path = worker.log_of(where["container"], previous=query.get("previous") == "true") if worker is not None else None
+    path = (
+        worker.log_of(where["container"], previous=query.get("previous") == "true")
+        if worker is not None
+        else None
+    )
     if worker is None or path is None:
-        return web.Response(status=404, text=f'container "{where["container"]}" in pod "{where["pod"]}" is waiting to start or not here\n')
+        return web.Response(
+            status=404,
+            text=f'container "{where["container"]}" in pod "{where["pod"]}" is waiting to start or not here\n',
+        )
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
     await response.prepare(request)
     left = int(query["limitBytes"]) if "limitBytes" in query else None
     follow = query.get("follow") == "true"
-    await _send(response, path, _start_of(path, query.get("tailLines")), left, worker if follow else None, where["container"])
+    await _send(
+        response,
+        path,
+        _start_of(path, query.get("tailLines")),
+        left,
+        worker if follow else None,
+        where["container"],
+    )
     await response.write_eof()
     return response
 
 
-async def _send(response: web.StreamResponse, path: Path, start: int, left: int | None, live: PodWorker | None, container: str) -> None:
+async def _send(
+    response: web.StreamResponse,
+    path: Path,
+    start: int,
+    left: int | None,
+    live: PodWorker | None,
+    container: str,
+) -> None:
     """From `start` on, at most `left` bytes; while `live` runs the container, what is added too."""
     with path.open("rb") as log:
         log.seek(start)

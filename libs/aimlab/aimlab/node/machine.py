@@ -6,7 +6,13 @@ from aimlab.kinds import Body, stamp
 
 NAME = "lab"
 ADDRESS = "127.0.0.1"
-CAPACITY = {"cpu": "256", "memory": "2Ti", "ephemeral-storage": "1Ti", "pods": "250", "amd.com/gpu": "8"}
+CAPACITY = {
+    "cpu": "256",
+    "memory": "2Ti",
+    "ephemeral-storage": "1Ti",
+    "pods": "250",
+    "amd.com/gpu": "8",
+}
 LABELS = {
     "kubernetes.io/hostname": NAME,
     "kubernetes.io/os": "linux",
@@ -24,12 +30,25 @@ def node_status(kubelet_port: int, now: datetime) -> Body:
 
     kube-apiserver asks at the Hostname before the InternalIP (`--kubelet-preferred-address-types`), so both are the address.
     """
-    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "kubelet is posting ready status",
+    }
     return {
         "capacity": CAPACITY,
         "allocatable": CAPACITY,
-        "addresses": [{"type": "InternalIP", "address": ADDRESS}, {"type": "Hostname", "address": ADDRESS}],
+        "addresses": [
+            {"type": "InternalIP", "address": ADDRESS},
+            {"type": "Hostname", "address": ADDRESS},
+        ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
         "conditions": [ready | {"lastHeartbeatTime": stamp(now), "lastTransitionTime": stamp(now)}],
-        "nodeInfo": {"operatingSystem": "linux", "architecture": "amd64", "kubeletVersion": "v1.36.2", "containerRuntimeVersion": "processes://1"},
+        "nodeInfo": {
+            "operatingSystem": "linux",
+            "architecture": "amd64",
+            "kubeletVersion": "v1.36.2",
+            "containerRuntimeVersion": "processes://1",
+        },
     }

@@ -16,7 +16,9 @@ _hosts = dict(entry.split("=") for entry in os.environ.get("AIMLAB_HOSTS", "").s
 
 
 def _of_the_pod(host: Any, *args: Any, **kwargs: Any) -> Any:
-    return _resolve(os.environ["AIMLAB_POD_IP"] if host is None else _hosts.get(host, host), *args, **kwargs)
+    return _resolve(
+        os.environ["AIMLAB_POD_IP"] if host is None else _hosts.get(host, host), *args, **kwargs
+    )
 
 
 def main() -> None:

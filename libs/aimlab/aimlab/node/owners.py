@@ -20,7 +20,11 @@ def orphans(seen: Objects) -> list[tuple[Resource, Body]]:
     """What has owners of which none was seen. Pure."""
     held = [(resource, body) for resource in KINDS for body in seen.all(resource)]
     there = {uid_of(body) for _, body in held}
-    return [(resource, body) for resource, body in held if not is_going(body) and (uids := _owner_uids(body)) and not uids & there]
+    return [
+        (resource, body)
+        for resource, body in held
+        if not is_going(body) and (uids := _owner_uids(body)) and not uids & there
+    ]
 
 
 def _owner_uids(body: Body) -> set[str]:
@@ -33,7 +37,10 @@ async def collect(cluster: Cluster, mirror: Mirror) -> None:
     await mirror.loaded.wait()
     while True:
         changed.clear()
-        done = [await _collect_one(cluster, resource, body) for resource, body in orphans(mirror.objects)]
+        done = [
+            await _collect_one(cluster, resource, body)
+            for resource, body in orphans(mirror.objects)
+        ]
         if all(done):
             await changed.wait()
         else:
@@ -44,7 +51,12 @@ async def collect(cluster: Cluster, mirror: Mirror) -> None:
 async def _collect_one(cluster: Cluster, resource: Resource, body: Body) -> bool:
     """False where it has to be tried again."""
     try:
-        if any([await _is_there(cluster, body, reference) for reference in body["metadata"]["ownerReferences"]]):
+        if any(
+            [
+                await _is_there(cluster, body, reference)
+                for reference in body["metadata"]["ownerReferences"]
+            ]
+        ):
             return True
     except KubeError:
         return False
@@ -57,7 +69,11 @@ async def _is_there(cluster: Cluster, body: Body, reference: Body) -> bool:
     if resource is None:
         return True
     try:
-        owner = await cluster.get(resource, body["metadata"].get("namespace") if resource.namespaced else None, reference["name"])
+        owner = await cluster.get(
+            resource,
+            body["metadata"].get("namespace") if resource.namespaced else None,
+            reference["name"],
+        )
     except NotFound:
         return False
     uid: str = reference["uid"]

@@ -21,7 +21,10 @@ def rewrite(text: str, mounts: Sequence[str], root: Path) -> str:
     if not text.startswith("/") or "\n" in text:
         return text
     path = posixpath.normpath(text)
-    touches = any(path == mount or path.startswith(mount + "/") or mount.startswith(path + "/") for mount in map(posixpath.normpath, mounts))
+    touches = any(
+        path == mount or path.startswith(mount + "/") or mount.startswith(path + "/")
+        for mount in map(posixpath.normpath, mounts)
+    )
     return under(root, path) if touches and path != "/" else text
 
 

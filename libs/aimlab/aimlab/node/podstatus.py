@@ -73,10 +73,18 @@ def pod_status(pod: Body, containers: Containers, pod_ip: str, now: datetime) ->
     if in_phase == "Succeeded":
         not_ready = {"reason": "PodCompleted"}
     else:
-        not_ready = {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
+        not_ready = {
+            "reason": "ContainersNotReady",
+            "message": f"containers with unready status: [{' '.join(unready)}]",
+        }
     ready = ("False", not_ready) if unready else ("True", {})
-    conditions = [condition(pod, kind, "True", now) for kind in ("PodReadyToStartContainers", "Initialized", "PodScheduled")]
-    conditions += [condition(pod, kind, ready[0], now, **ready[1]) for kind in ("ContainersReady", "Ready")]
+    conditions = [
+        condition(pod, kind, "True", now)
+        for kind in ("PodReadyToStartContainers", "Initialized", "PodScheduled")
+    ]
+    conditions += [
+        condition(pod, kind, ready[0], now, **ready[1]) for kind in ("ContainersReady", "Ready")
+    ]
     return {
         "phase": in_phase,
         "conditions": conditions,
@@ -93,7 +101,9 @@ def container_status(spec: Body, container: Container) -> Body:
     return {
         "name": spec["name"],
         "image": spec["image"],
-        "imageID": "" if isinstance(container.state, Waiting) and container.last is None else spec["image"],
+        "imageID": ""
+        if isinstance(container.state, Waiting) and container.last is None
+        else spec["image"],
         "restartCount": container.restarts,
         "ready": container.ready,
         "started": container.started,
@@ -109,7 +119,10 @@ def state_body(state: Waiting | Running | Terminated) -> Body:
         case Running(started_at=started):
             return {"running": {"startedAt": stamp(started)}}
         case Terminated():
-            body = {"exitCode": state.exit_code, "reason": state.reason or ("Error" if state.exit_code else "Completed")}
+            body = {
+                "exitCode": state.exit_code,
+                "reason": state.reason or ("Error" if state.exit_code else "Completed"),
+            }
             body |= {"startedAt": stamp(state.started_at), "finishedAt": stamp(state.finished_at)}
             return {"terminated": body | ({"message": state.message} if state.message else {})}
 
@@ -117,7 +130,10 @@ def state_body(state: Waiting | Running | Terminated) -> Body:
 def containers_before(pod: Body, now: datetime) -> dict[str, Container]:
     """What a new kubelet makes of the status that an earlier one left: what ran then has died with it."""
     said = {status["name"]: status for status in pod.get("status", {}).get("containerStatuses", [])}
-    return {spec["name"]: _container_before(said.get(spec["name"], {}), now) for spec in pod["spec"]["containers"]}
+    return {
+        spec["name"]: _container_before(said.get(spec["name"], {}), now)
+        for spec in pod["spec"]["containers"]
+    }
 
 
 def _container_before(status: Body, now: datetime) -> Container:
@@ -125,9 +141,20 @@ def _container_before(status: Body, now: datetime) -> Container:
     if "terminated" in state:
         ended = state["terminated"]
         started, finished = (time_of(ended.get(key)) or now for key in ("startedAt", "finishedAt"))
-        return Container(Terminated(ended["exitCode"], started, finished, ended.get("message", ""), ended.get("reason", "")), restarts=restarts)
+        return Container(
+            Terminated(
+                ended["exitCode"],
+                started,
+                finished,
+                ended.get("message", ""),
+                ended.get("reason", ""),
+            ),
+            restarts=restarts,
+        )
     if "running" in state:
         started = time_of(state["running"].get("startedAt")) or now
         lost = "The container could not be located when the pod was terminated"
-        return Container(Terminated(137, started, now, lost, "ContainerStatusUnknown"), restarts=restarts)
+        return Container(
+            Terminated(137, started, now, lost, "ContainerStatusUnknown"), restarts=restarts
+        )
     return Container(restarts=restarts)

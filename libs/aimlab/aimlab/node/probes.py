@@ -19,7 +19,9 @@ class StartupFailedError(Exception):
     """The startup probe used up its tries: the container must be ended."""
 
 
-async def watch_probes(container: Body, pod_ip: str, client: aiohttp.ClientSession, tell: Callable[[bool, bool], None]) -> None:
+async def watch_probes(
+    container: Body, pod_ip: str, client: aiohttp.ClientSession, tell: Callable[[bool, bool], None]
+) -> None:
     """Tells (started, ready) whenever that changes, for as long as the container runs. Raises StartupFailedError."""
     tell(False, False)
     startup = container.get("startupProbe")
@@ -39,7 +41,9 @@ async def _sleep_at_first(probe: Body) -> None:
     await asyncio.sleep(probe.get("initialDelaySeconds") or 0)
 
 
-async def _pass_startup(probe: Body, container: Body, pod_ip: str, client: aiohttp.ClientSession) -> None:
+async def _pass_startup(
+    probe: Body, container: Body, pod_ip: str, client: aiohttp.ClientSession
+) -> None:
     allowed_s = probe.get("failureThreshold", 3) * probe.get("periodSeconds", 10)
     give_up = time.monotonic() + allowed_s
     while not await passes(probe, container, pod_ip, client):
@@ -48,7 +52,13 @@ async def _pass_startup(probe: Body, container: Body, pod_ip: str, client: aioht
         await asyncio.sleep(min(EAGER_S, allowed_s))
 
 
-async def _follow_readiness(probe: Body, container: Body, pod_ip: str, client: aiohttp.ClientSession, tell: Callable[[bool, bool], None]) -> None:
+async def _follow_readiness(
+    probe: Body,
+    container: Body,
+    pod_ip: str,
+    client: aiohttp.ClientSession,
+    tell: Callable[[bool, bool], None],
+) -> None:
     failures, ready = 0, False
     while True:
         if await passes(probe, container, pod_ip, client):
@@ -70,7 +80,11 @@ async def passes(probe: Body, container: Body, pod_ip: str, client: aiohttp.Clie
         return True
     url = f"http://{get.get('host') or pod_ip}:{port_number(get['port'], container)}{get.get('path') or '/'}"
     try:
-        async with client.get(url, timeout=aiohttp.ClientTimeout(total=probe.get("timeoutSeconds", 1)), allow_redirects=False) as response:
+        async with client.get(
+            url,
+            timeout=aiohttp.ClientTimeout(total=probe.get("timeoutSeconds", 1)),
+            allow_redirects=False,
+        ) as response:
             return 200 <= response.status < 400
     except (aiohttp.ClientError, TimeoutError, OSError):
         return False
@@ -80,5 +94,7 @@ def port_number(port: int | str, container: Body) -> int:
     """The number of a port given by number or by a name that the container declares; 0 for an unknown name."""
     if isinstance(port, int):
         return port
-    named = {declared.get("name"): declared["containerPort"] for declared in container.get("ports") or []}
+    named = {
+        declared.get("name"): declared["containerPort"] for declared in container.get("ports") or []
+    }
     return int(named.get(port, 0))

@@ -49,8 +49,19 @@ async def run(kubeconfig: str, options: Options) -> None:
     cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-node")
     try:
         async with aiohttp.ClientSession(trust_env=False) as client:
-            mirror = Mirror(cluster, (NODE, POD, JOB, CLAIM, VOLUME, STORAGE_CLASS, SERVICE, DEPLOYMENT, STATEFUL_SET))
-            node = Node(cluster, mirror.objects, state_dir, options.images, client, api_of(Path(kubeconfig)), options.pod_network)
+            mirror = Mirror(
+                cluster,
+                (NODE, POD, JOB, CLAIM, VOLUME, STORAGE_CLASS, SERVICE, DEPLOYMENT, STATEFUL_SET),
+            )
+            node = Node(
+                cluster,
+                mirror.objects,
+                state_dir,
+                options.images,
+                client,
+                api_of(Path(kubeconfig)),
+                options.pod_network,
+            )
             kubelet = Kubelet(node, mirror)
             server = web.AppRunner(make_app(kubelet), handle_signals=False, shutdown_timeout=1.0)
             await server.setup()
@@ -61,7 +72,11 @@ async def run(kubeconfig: str, options: Options) -> None:
                     tasks.create_task(mirror.run())
                     if SCHEDULER in controllers:
                         tasks.create_task(control(cluster, mirror, scheduler.plan))
-                    tasks.create_task(control(cluster, mirror, partial(claims.plan, volumes_dir=state_dir / "volumes")))
+                    tasks.create_task(
+                        control(
+                            cluster, mirror, partial(claims.plan, volumes_dir=state_dir / "volumes")
+                        )
+                    )
                     if JOBS in controllers:
                         tasks.create_task(control(cluster, mirror, jobs.plan))
                     if WORKLOADS in controllers:
@@ -90,7 +105,10 @@ async def _register(cluster: Cluster, kubelet_port: int) -> None:
     """Makes the Node and the StorageClasses, and keeps the Node's status fresh."""
     while True:
         try:
-            for resource, body in [(NODE, machine.node_object()), *((STORAGE_CLASS, one) for one in claims.STORAGE_CLASSES)]:
+            for resource, body in [
+                (NODE, machine.node_object()),
+                *((STORAGE_CLASS, one) for one in claims.STORAGE_CLASSES),
+            ]:
                 try:
                     await cluster.create(body, resource=resource)
                 except AlreadyExists:

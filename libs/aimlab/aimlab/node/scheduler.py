@@ -54,7 +54,11 @@ def plan(seen: Objects, now: datetime) -> Step:
             case Fits(claims_to_place=claims):
                 free.subtract(requests_of(pod))
                 name = node["metadata"]["name"]
-                writes += [patch_of(CLAIM, claim, {"metadata": {"annotations": {SELECTED_NODE: name}}}) for claim in claims if not is_placed(claim)]
+                writes += [
+                    patch_of(CLAIM, claim, {"metadata": {"annotations": {SELECTED_NODE: name}}})
+                    for claim in claims
+                    if not is_placed(claim)
+                ]
             case DoesNotFit(message=message):
                 writes += refuse(pod, message, now)
     return Step(writes)
@@ -71,24 +75,38 @@ def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNo
     if node.get("spec", {}).get("unschedulable"):
         return DoesNotFit(f"0/1 nodes are available: 1 node(s) were unschedulable. {_NO_HELP}")
     if not tolerates(pod, node):
-        return DoesNotFit(f"0/1 nodes are available: 1 node(s) had untolerated taint(s). {_NO_HELP}")
+        return DoesNotFit(
+            f"0/1 nodes are available: 1 node(s) had untolerated taint(s). {_NO_HELP}"
+        )
     to_place: list[Body] = []
     for name in claims_of(pod):
         claim = seen.find(CLAIM, pod["metadata"]["namespace"], name)
         if claim is None:
-            return DoesNotFit(f'0/1 nodes are available: persistentvolumeclaim "{name}" not found. {_NO_HELP}')
+            return DoesNotFit(
+                f'0/1 nodes are available: persistentvolumeclaim "{name}" not found. {_NO_HELP}'
+            )
         if is_going(claim):
-            return DoesNotFit(f'0/1 nodes are available: persistentvolumeclaim "{name}" is being deleted. {_NO_HELP}')
+            return DoesNotFit(
+                f'0/1 nodes are available: persistentvolumeclaim "{name}" is being deleted. {_NO_HELP}'
+            )
         if phase_of(claim) != "Bound":
             if not waits_for_consumer(claim, seen):
-                return DoesNotFit(f"0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. {_NO_HELP}")
+                return DoesNotFit(
+                    f"0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. {_NO_HELP}"
+                )
             to_place.append(claim)
     if not matches_node(pod, node):
-        return DoesNotFit(f"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {_NO_HELP}")
-    short = [resource for resource, amount in sorted(requests_of(pod).items()) if amount > free[resource]]
+        return DoesNotFit(
+            f"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {_NO_HELP}"
+        )
+    short = [
+        resource for resource, amount in sorted(requests_of(pod).items()) if amount > free[resource]
+    ]
     if short:
         lacking = ", ".join(f"1 Insufficient {resource}" for resource in short)
-        return DoesNotFit(f"0/1 nodes are available: {lacking}. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
+        return DoesNotFit(
+            f"0/1 nodes are available: {lacking}. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+        )
     return Fits(tuple(to_place))
 
 
@@ -112,12 +130,19 @@ def _tolerated(taint: Body, toleration: Body) -> bool:
 
 def claims_of(pod: Body) -> list[str]:
     volumes = pod["spec"].get("volumes") or []
-    return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+    return [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in volumes
+        if "persistentVolumeClaim" in volume
+    ]
 
 
 def waits_for_consumer(claim: Body, seen: Objects) -> bool:
     storage_class = seen.find(STORAGE_CLASS, None, claim["spec"].get("storageClassName") or "")
-    return storage_class is not None and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
+    return (
+        storage_class is not None
+        and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
+    )
 
 
 def is_placed(claim: Body) -> bool:
@@ -139,7 +164,9 @@ def matches_node(pod: Body, node: Body) -> bool:
 
 
 def _holds(expressions: list[Body], labels: dict[str, str]) -> bool:
-    return bool(expressions) and all(expression_holds(expression, labels) for expression in expressions)
+    return bool(expressions) and all(
+        expression_holds(expression, labels) for expression in expressions
+    )
 
 
 def expression_holds(expression: Body, labels: Mapping[str, str]) -> bool:
@@ -180,7 +207,9 @@ def requests_of(pod: Body) -> Amounts:
 
 def _amounts(quantities: dict[str, str | int]) -> dict[str, int]:
     """In thousandths, so that they stay whole numbers."""
-    return {resource: int(parse(str(text)) * Decimal(1000)) for resource, text in quantities.items()}
+    return {
+        resource: int(parse(str(text)) * Decimal(1000)) for resource, text in quantities.items()
+    }
 
 
 def bind(pod: Body, node: Body) -> Create:
@@ -188,12 +217,20 @@ def bind(pod: Body, node: Body) -> Create:
     metadata = {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
     target = {"apiVersion": "v1", "kind": "Node", "name": node["metadata"]["name"]}
     subresource = Resource("Binding", "", "v1", f"pods/{metadata['name']}/binding")
-    return Create(subresource, {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target})
+    return Create(
+        subresource, {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
+    )
 
 
 def refuse(pod: Body, message: str, now: datetime) -> list[Write]:
     said = condition_of(pod, "PodScheduled")
     if said is not None and said.get("message") == message:
         return []
-    unschedulable = condition(pod, "PodScheduled", "False", now, reason="Unschedulable", message=message)
-    return [patch_of(POD, pod, {"status": {"phase": "Pending", "conditions": [unschedulable]}}, "status")]
+    unschedulable = condition(
+        pod, "PodScheduled", "False", now, reason="Unschedulable", message=message
+    )
+    return [
+        patch_of(
+            POD, pod, {"status": {"phase": "Pending", "conditions": [unschedulable]}}, "status"
+        )
+    ]

@@ -19,17 +19,31 @@ class NotReadyError(Exception):
 def file_sources(pod: Body) -> list[Source]:
     """The ConfigMaps and Secrets that the pod mounts."""
     volumes = pod["spec"].get("volumes") or []
-    return [(kind, volume[field][key]) for volume in volumes for field, (kind, key) in FILE_KINDS.items() if field in volume]
+    return [
+        (kind, volume[field][key])
+        for volume in volumes
+        for field, (kind, key) in FILE_KINDS.items()
+        if field in volume
+    ]
 
 
-def make_folders(pod: Body, seen: Objects, given: Mapping[Source, Body | None], pod_dir: Path) -> dict[str, Path]:
+def make_folders(
+    pod: Body, seen: Objects, given: Mapping[Source, Body | None], pod_dir: Path
+) -> dict[str, Path]:
     """A folder for each volume of the pod, by the volume's name, with its files in it. Raises NotReadyError."""
-    return {volume["name"]: _folder(volume, pod, seen, given, pod_dir) for volume in pod["spec"].get("volumes") or []}
+    return {
+        volume["name"]: _folder(volume, pod, seen, given, pod_dir)
+        for volume in pod["spec"].get("volumes") or []
+    }
 
 
-def _folder(volume: Body, pod: Body, seen: Objects, given: Mapping[Source, Body | None], pod_dir: Path) -> Path:
+def _folder(
+    volume: Body, pod: Body, seen: Objects, given: Mapping[Source, Body | None], pod_dir: Path
+) -> Path:
     if "persistentVolumeClaim" in volume:
-        folder = _claimed(volume["persistentVolumeClaim"]["claimName"], pod["metadata"]["namespace"], seen)
+        folder = _claimed(
+            volume["persistentVolumeClaim"]["claimName"], pod["metadata"]["namespace"], seen
+        )
     else:
         folder = pod_dir / "volumes" / volume["name"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,13 +57,17 @@ def _folder(volume: Body, pod: Body, seen: Objects, given: Mapping[Source, Body 
 
 def _claimed(name: str, namespace: str, seen: Objects) -> Path:
     claim = seen.find(CLAIM, namespace, name)
-    volume = seen.find(VOLUME, None, claim["spec"].get("volumeName", "")) if claim is not None else None
+    volume = (
+        seen.find(VOLUME, None, claim["spec"].get("volumeName", "")) if claim is not None else None
+    )
     if volume is None:
         raise NotReadyError(f"persistentvolumeclaim {namespace}/{name} has no volume")
     return Path(volume["spec"]["hostPath"]["path"])
 
 
-def _write_files(wanted: Body, kind: str, name: str, given: Mapping[Source, Body | None], folder: Path) -> None:
+def _write_files(
+    wanted: Body, kind: str, name: str, given: Mapping[Source, Body | None], folder: Path
+) -> None:
     body = given.get((kind, name))
     if body is None and not wanted.get("optional"):
         raise NotReadyError(f'{kind.lower()} "{name}" not found')

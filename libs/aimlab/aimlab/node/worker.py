@@ -93,7 +93,9 @@ class PodWorker:
         held = self._containers.get(container)
         if held is None:
             return None
-        path = ContainerFiles(self._dir / container).log(held.restarts - 1 if previous else held.restarts)
+        path = ContainerFiles(self._dir / container).log(
+            held.restarts - 1 if previous else held.restarts
+        )
         return path if path.exists() else None
 
     def is_running(self, container: str) -> bool:
@@ -165,7 +167,9 @@ class PodWorker:
         image, wait_s = spec["image"], RETRY_S
         while True:
             try:
-                found = (BUILT_IN | await asyncio.to_thread(read_images, self._node.images)).get(image)
+                found = (BUILT_IN | await asyncio.to_thread(read_images, self._node.images)).get(
+                    image
+                )
             except (OSError, msgspec.DecodeError) as error:
                 found, why = None, f"the image table is not readable: {error}"
             else:
@@ -174,7 +178,12 @@ class PodWorker:
                 return found
             self._set(spec["name"], state=Waiting("ErrImagePull", why))
             await asyncio.sleep(RETRY_S)
-            self._set(spec["name"], state=Waiting("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {why}'))
+            self._set(
+                spec["name"],
+                state=Waiting(
+                    "ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {why}'
+                ),
+            )
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 
@@ -187,7 +196,9 @@ class PodWorker:
             except (environment.ConfigError, addresses.UnknownNameError) as error:
                 self._set(spec["name"], state=Waiting("CreateContainerConfigError", str(error)))
             except KubeError as error:
-                _LOG.warning("pod %s waits for the API server: %s", self.pod["metadata"]["name"], error)
+                _LOG.warning(
+                    "pod %s waits for the API server: %s", self.pod["metadata"]["name"], error
+                )
             await asyncio.sleep(RETRY_S)
 
     async def _account(self) -> dict[str, str]:
@@ -200,17 +211,29 @@ class PodWorker:
         account = {"namespace": metadata["namespace"], "name": name}
         while True:
             try:
-                return {"KUBECONFIG": str(await account_kubeconfig(self._node.cluster, self._node.api, account, self._dir))}
+                return {
+                    "KUBECONFIG": str(
+                        await account_kubeconfig(
+                            self._node.cluster, self._node.api, account, self._dir
+                        )
+                    )
+                }
             except KubeError as error:
                 _LOG.warning("pod %s waits for its token: %s", metadata["name"], error)
                 await asyncio.sleep(RETRY_S)
 
-    async def _fetch(self, sources: list[environment.Source]) -> dict[environment.Source, Body | None]:
+    async def _fetch(
+        self, sources: list[environment.Source]
+    ) -> dict[environment.Source, Body | None]:
         """The Secrets and ConfigMaps, None for one that is not there. Raises KubeError."""
         found: dict[environment.Source, Body | None] = {}
         for kind, name in sources:
             try:
-                found[kind, name] = await self._node.cluster.get(SECRET if kind == "Secret" else CONFIG_MAP, self.pod["metadata"]["namespace"], name)
+                found[kind, name] = await self._node.cluster.get(
+                    SECRET if kind == "Secret" else CONFIG_MAP,
+                    self.pod["metadata"]["namespace"],
+                    name,
+                )
             except NotFound:
                 found[kind, name] = None
         return found
@@ -223,11 +246,19 @@ class PodWorker:
         try:
             process = await start(program)
         except OSError as error:
-            self._set(name, state=Terminated(128, started, started, f"failed to start: {error}", "StartError"))
+            self._set(
+                name,
+                state=Terminated(128, started, started, f"failed to start: {error}", "StartError"),
+            )
             return
         self._set(name, state=Running(started))
         probing = asyncio.create_task(
-            watch_probes(launch.container, self._ip, self._node.client, lambda up, ready: self._set(name, started=up, ready=ready))
+            watch_probes(
+                launch.container,
+                self._ip,
+                self._node.client,
+                lambda up, ready: self._set(name, started=up, ready=ready),
+            )
         )
         ending = asyncio.create_task(process.wait())
         try:
@@ -237,7 +268,9 @@ class PodWorker:
         finally:
             probing.cancel()
             code = await stop(process, grace_s=self.grace_s)
-        self._set(name, state=_ended(launch, program.output, code, started), started=False, ready=False)
+        self._set(
+            name, state=_ended(launch, program.output, code, started), started=False, ready=False
+        )
 
     async def _report(self) -> None:
         """Writes the status whenever it changes, the latest only."""
@@ -251,7 +284,9 @@ class PodWorker:
     async def _report_once(self) -> bool:
         async with self._reporting:
             status = pod_status(self.pod, self._containers, self._ip, datetime.now(UTC))
-            done = await try_write(self._node.cluster, patch_of(POD, self.pod, {"status": status}, "status"))
+            done = await try_write(
+                self._node.cluster, patch_of(POD, self.pod, {"status": status}, "status")
+            )
             if done:
                 self.pod = self.pod | {"status": status}
             return done
@@ -265,7 +300,11 @@ def _ended(launch: Launch, log: Path, code: int, started: datetime) -> Terminate
     """How a process ended, with its termination message: the end of the file, or of the log where the container asks for that on errors."""
     exit_code = code if code >= 0 else 128 - code
     message = _tail(launch.files.termination(launch.container), LONGEST_MESSAGE_BYTES)
-    if not message and exit_code and launch.container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+    if (
+        not message
+        and exit_code
+        and launch.container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
+    ):
         message = _tail(log, FALLBACK_BYTES)
     reason = launch.image.end_reason if exit_code else ""
     return Terminated(exit_code, started, datetime.now(UTC), message, reason)

@@ -7,14 +7,26 @@ A change of the pod template replaces a StatefulSet's pods from the highest ordi
 from datetime import datetime
 
 from aimlab.control import Create, Step, Write, delete_of, patch_of
-from aimlab.kinds import DEPLOYMENT, STATEFUL_SET, Body, is_going, is_over, is_owned, is_true, uid_of
+from aimlab.kinds import (
+    DEPLOYMENT,
+    STATEFUL_SET,
+    Body,
+    is_going,
+    is_over,
+    is_owned,
+    is_true,
+    uid_of,
+)
 from aimlab.mirror import Objects
 from aimlab.node import deployments
 from aimlab.node.deployments import REVISION_LABEL, pod_of_template, revision_of
 from aimlab.node.events import failed_create
 from aimschema.resources import CLAIM, POD
 
-POD_NAME_LABEL, POD_INDEX_LABEL = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
+POD_NAME_LABEL, POD_INDEX_LABEL = (
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+)
 
 
 def plan(seen: Objects, now: datetime) -> Step:
@@ -24,7 +36,11 @@ def plan(seen: Objects, now: datetime) -> Step:
         for body in seen.all(kind):
             if is_going(body):
                 continue
-            pods = [pod for pod in seen.all(POD, body["metadata"]["namespace"]) if is_owned(pod, uid_of(body))]
+            pods = [
+                pod
+                for pod in seen.all(POD, body["metadata"]["namespace"])
+                if is_owned(pod, uid_of(body))
+            ]
             if kind is DEPLOYMENT:
                 step += deployments.plan_one(body, pods, now)
             else:
@@ -44,7 +60,11 @@ def _stateful_set(body: Body, pods: list[Body], seen: Objects, now: datetime) ->
     """The first step that is due: a pod too many goes, a pod that lacks is made, an old one goes."""
     wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
     there = {_number_of(pod): pod for pod in pods}
-    over = [pod for number, pod in there.items() if (number >= wanted or is_over(pod)) and not is_going(pod)]
+    over = [
+        pod
+        for number, pod in there.items()
+        if (number >= wanted or is_over(pod)) and not is_going(pod)
+    ]
     if over:
         return [delete_of(POD, pod) for pod in over]
     at_once = body["spec"].get("podManagementPolicy") == "Parallel"
@@ -66,16 +86,32 @@ def _stateful_set(body: Body, pods: list[Body], seen: Objects, now: datetime) ->
 def _ordinal(body: Body, number: int, seen: Objects, now: datetime) -> list[Write]:
     """A pod with its own claims, which are made where they are not there."""
     name = f"{body['metadata']['name']}-{number}"
-    pod = pod_of_template(body, name, {POD_NAME_LABEL: name, POD_INDEX_LABEL: str(number), REVISION_LABEL: revision_of(body)})
+    pod = pod_of_template(
+        body,
+        name,
+        {POD_NAME_LABEL: name, POD_INDEX_LABEL: str(number), REVISION_LABEL: revision_of(body)},
+    )
     pod["spec"]["hostname"] = name
     writes: list[Write] = []
     for template in body["spec"].get("volumeClaimTemplates") or []:
         volume, claim = template["metadata"]["name"], f"{template['metadata']['name']}-{name}"
-        pod["spec"].setdefault("volumes", []).append({"name": volume, "persistentVolumeClaim": {"claimName": claim}})
+        pod["spec"].setdefault("volumes", []).append(
+            {"name": volume, "persistentVolumeClaim": {"claimName": claim}}
+        )
         if seen.find(CLAIM, body["metadata"]["namespace"], claim) is None:
             labels = body["spec"]["selector"].get("matchLabels") or {}
             metadata = {"name": claim, "namespace": body["metadata"]["namespace"], "labels": labels}
-            writes.append(Create(CLAIM, {"apiVersion": "v1", "kind": CLAIM.kind, "metadata": metadata, "spec": template["spec"]}))
+            writes.append(
+                Create(
+                    CLAIM,
+                    {
+                        "apiVersion": "v1",
+                        "kind": CLAIM.kind,
+                        "metadata": metadata,
+                        "spec": template["spec"],
+                    },
+                )
+            )
     return [*writes, Create(POD, pod, lambda why: failed_create(body, why, now))]
 
 
@@ -83,7 +119,10 @@ def _report(body: Body, pods: list[Body]) -> list[Write]:
     """What `kubectl rollout status` reads."""
     live = [pod for pod in pods if not is_going(pod) and not is_over(pod)]
     wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
-    ready, updated = sum(is_true(pod, "Ready") for pod in live), sum(_is_of(pod, revision) for pod in live)
+    ready, updated = (
+        sum(is_true(pod, "Ready") for pod in live),
+        sum(_is_of(pod, revision) for pod in live),
+    )
     status: Body = {
         "observedGeneration": body["metadata"].get("generation", 1),
         "replicas": len(live),

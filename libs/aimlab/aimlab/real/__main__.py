@@ -24,10 +24,17 @@ ALONE = "--alone"
 async def run(parts: Parts, cache: Path, command: list[str], *, alone: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="aim-real-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
-        async with kube_apiserver(parts.bin, place, more=()) if alone else real_cluster(place, parts) as kubeconfig:
+        async with (
+            kube_apiserver(parts.bin, place, more=())
+            if alone
+            else real_cluster(place, parts) as kubeconfig
+        ):
             if not command:
                 print(f"export KUBECONFIG={kubeconfig}")
-                print(f"in its network: nsenter --target {os.getpid()} --net COMMAND (not root: --user too)", flush=True)
+                print(
+                    f"in its network: nsenter --target {os.getpid()} --net COMMAND (not root: --user too)",
+                    flush=True,
+                )
                 await asyncio.Event().wait()
             env = os.environ | {"KUBECONFIG": str(kubeconfig), FOLDER: folder, CACHE: str(cache)}
             env.pop("KUBEBUILDER_ASSETS", None)

@@ -41,14 +41,18 @@ async def real_cluster(
     `network.enter` first. Raises RuntimeError naming the part that does not come up, and its log.
     """
     async with AsyncExitStack() as stack:
-        kubeconfig = await stack.enter_async_context(kube_apiserver(parts.bin, folder, more=_audit_flags(folder)))
+        kubeconfig = await stack.enter_async_context(
+            kube_apiserver(parts.bin, folder, more=_audit_flags(folder))
+        )
         children = await stack.enter_async_context(Children(folder / "log"))
         for name, flags in controllers(folder, kubeconfig).items():
             await children.start(name, [str(parts.bin / name), *flags])
         cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
         stack.push_async_callback(cluster.close)
         await define(cluster, list(crds_in(parts.gateway_crds)))
-        await stack.enter_async_context(kserve(children, cluster, kubeconfig, kserve_part or parts.kserve))
+        await stack.enter_async_context(
+            kserve(children, cluster, kubeconfig, kserve_part or parts.kserve)
+        )
         await _until_at_work(cluster, children)
         yield kubeconfig
 
@@ -63,7 +67,9 @@ async def _until_at_work(cluster: Cluster, children: Children) -> None:
         for name, process in children.running.items():
             if process.returncode is not None:
                 raise RuntimeError(f"{name} has ended; its log is {children.log_of(name)}")
-    raise RuntimeError(f"the controllers do not work: {able}; their logs are in {children.log_of('kserve').parent}")
+    raise RuntimeError(
+        f"the controllers do not work: {able}; their logs are in {children.log_of('kserve').parent}"
+    )
 
 
 def _audit_flags(folder: Path) -> list[str]:

@@ -75,7 +75,10 @@ def settings(part: KServe) -> Body:
     body["metadata"] |= {"namespace": NAME}
     if part.version == OLD_KSERVE:
         return body
-    changes = {"deploy": {"defaultDeploymentMode": "Standard"}, "ingress": {"enableGatewayApi": True}}
+    changes = {
+        "deploy": {"defaultDeploymentMode": "Standard"},
+        "ingress": {"enableGatewayApi": True},
+    }
     for key, changed in changes.items():
         given = msgspec.json.decode(body["data"][key])
         body["data"][key] = msgspec.json.encode(given | changed).decode()

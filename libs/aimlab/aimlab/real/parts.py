@@ -144,7 +144,9 @@ def _alone(cache: Path) -> Iterator[None]:
 
 def _build_kubernetes(cache: Path) -> None:
     replaced = "\n".join(f"\tk8s.io/{name} => k8s.io/{name} {STAGING}" for name in STAGED)
-    module = _go_mod("kubernetes", f"k8s.io/kubernetes {KUBERNETES}") + f"\nreplace (\n{replaced}\n)\n"
+    module = (
+        _go_mod("kubernetes", f"k8s.io/kubernetes {KUBERNETES}") + f"\nreplace (\n{replaced}\n)\n"
+    )
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     version = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
     stamps = [f"-X k8s.io/component-base/version.{name}={value}" for name, value in version.items()]
@@ -212,7 +214,9 @@ def _go(command: list[str], folder: Path, log: Path, failed: str) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         env, errors = os.environ | GO_ENV, subprocess.STDOUT
-        done = subprocess.run(command, cwd=folder, env=env, stdout=output, stderr=errors, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=env, stdout=output, stderr=errors, check=False
+        )
     if done.returncode:
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise PartError(f"{failed}; the log is {log}, and ends:\n{last}")
@@ -221,7 +225,9 @@ def _go(command: list[str], folder: Path, log: Path, failed: str) -> None:
 def _downloaded(module: str, version: str) -> Path:
     """The folder of a module in Go's module cache. Raises PartError."""
     command = ["go", "mod", "download", "-json", f"{module}@{version}"]
-    done = subprocess.run(command, cwd="/", env=os.environ | GO_ENV, capture_output=True, check=False)
+    done = subprocess.run(
+        command, cwd="/", env=os.environ | GO_ENV, capture_output=True, check=False
+    )
     answer = msgspec.json.decode(done.stdout or b"{}")
     if "Dir" not in answer:
         why = (answer.get("Error") or done.stderr.decode()).strip()

@@ -35,9 +35,17 @@ class Rejection:
 
     def response(self, method: str) -> web.Response:
         xml = f"<Error><Code>{self.code}</Code><Message>{escape(self.message)}</Message></Error>"
-        kind = "text/html" if self.body.startswith("<") else "text/plain" if self.body else "application/xml"
+        kind = (
+            "text/html"
+            if self.body.startswith("<")
+            else "text/plain"
+            if self.body
+            else "application/xml"
+        )
         text = "" if method == "HEAD" else self.body or xml
-        return web.Response(status=self.status, text=text, content_type=kind, headers=dict(self.headers))
+        return web.Response(
+            status=self.status, text=text, content_type=kind, headers=dict(self.headers)
+        )
 
 
 @dataclass(slots=True)
@@ -96,7 +104,9 @@ class Store:
             text = "Please use virtual hosted style to access."
             return Rejection(403, "SecondLevelDomainForbidden", text).response(request.method)
         if (in_host or bucket) != self.bucket:
-            return Rejection(404, "NoSuchBucket", "The specified bucket does not exist").response(request.method)
+            return Rejection(404, "NoSuchBucket", "The specified bucket does not exist").response(
+                request.method
+            )
         return self._list(request) if not key else await self._object(request, key)
 
     # --- listing
@@ -124,9 +134,16 @@ class Store:
             return int(query["continuation-token"].removeprefix("page-")), ""
         return 0, query.get("start-after", "") if dialect.knows_start_after else ""
 
-    def _listing(self, query: Mapping[str, str], page: list[str], follows: tuple[bool, int], *, second: bool) -> str:
+    def _listing(
+        self, query: Mapping[str, str], page: list[str], follows: tuple[bool, int], *, second: bool
+    ) -> str:
         truncated, upto = follows
-        tokens = {"new": f"page-{upto}", "none": None, "unchanged": f"page-{self.dialect.page_keys}", "empty": ""}
+        tokens = {
+            "new": f"page-{upto}",
+            "none": None,
+            "unchanged": f"page-{self.dialect.page_keys}",
+            "empty": "",
+        }
         said = self.dialect.keys == "encoded-as-asked" and query.get("encoding-type") == "url"
         facts: dict[str, str | None] = {
             "Name": self.bucket,
@@ -137,20 +154,44 @@ class Store:
             "NextContinuationToken": tokens[self.dialect.token] if truncated and second else None,
         }
         facts |= self.dialect.adds
-        elements = "".join(f"<{name}>{value}</{name}>" for name, value in facts.items() if value is not None and name not in self.dialect.omits)
+        elements = "".join(
+            f"<{name}>{value}</{name}>"
+            for name, value in facts.items()
+            if value is not None and name not in self.dialect.omits
+        )
         encoded = said or self.dialect.keys == "encoded-unsaid"
-        contents = "" if "Contents" in self.dialect.omits else "".join(self._entry(key, encoded=encoded) for key in page)
+        contents = (
+            ""
+            if "Contents" in self.dialect.omits
+            else "".join(self._entry(key, encoded=encoded) for key in page)
+        )
         xmlns = "http://s3.amazonaws.com/doc/2006-03-01/"
         return f'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="{xmlns}">{elements}{contents}</ListBucketResult>'
 
     def _entry(self, key: str, *, encoded: bool) -> str:
         content = self.objects[key]
-        name = quote(key, safe="" if self.dialect.keys == "encoded-unsaid" else "/") if encoded else escape(key)
-        facts = {"Key": name, "Size": str(len(content)), "ETag": escape(self._etag(content)), "LastModified": MODIFIED, "StorageClass": "STANDARD"}
-        return "<Contents>" + "".join(f"<{n}>{v}</{n}>" for n, v in facts.items() if n not in self.dialect.omits) + "</Contents>"
+        name = (
+            quote(key, safe="" if self.dialect.keys == "encoded-unsaid" else "/")
+            if encoded
+            else escape(key)
+        )
+        facts = {
+            "Key": name,
+            "Size": str(len(content)),
+            "ETag": escape(self._etag(content)),
+            "LastModified": MODIFIED,
+            "StorageClass": "STANDARD",
+        }
+        return (
+            "<Contents>"
+            + "".join(f"<{n}>{v}</{n}>" for n, v in facts.items() if n not in self.dialect.omits)
+            + "</Contents>"
+        )
 
     def _etag(self, content: bytes, form: str = "") -> str:
-        return (form or self.dialect.etag).format(md5=hashlib.md5(content, usedforsecurity=False).hexdigest())
+        return (form or self.dialect.etag).format(
+            md5=hashlib.md5(content, usedforsecurity=False).hexdigest()
+        )
 
     # --- objects
 
@@ -167,18 +208,30 @@ class Store:
             if applies and name in dialect.rejects:
                 return dialect.rejects[name].response(request.method)
         if key not in self.objects:
-            return Rejection(404, "NoSuchKey", "The specified key does not exist.").response(request.method)
+            return Rejection(404, "NoSuchKey", "The specified key does not exist.").response(
+                request.method
+            )
         content = self.objects[key]
         etag = self._etag(content, dialect.answer_etag)
         if headers.get("If-Match", etag) not in {etag, "*"}:
-            return Rejection(412, "PreconditionFailed", "At least one of the pre-conditions did not hold").response(request.method)
-        return await self._content(request, content, {"ETag": etag, "Last-Modified": MODIFIED_HEADER, **dialect.headers})
+            return Rejection(
+                412, "PreconditionFailed", "At least one of the pre-conditions did not hold"
+            ).response(request.method)
+        return await self._content(
+            request, content, {"ETag": etag, "Last-Modified": MODIFIED_HEADER, **dialect.headers}
+        )
 
-    async def _content(self, request: web.Request, content: bytes, headers: dict[str, str]) -> web.StreamResponse:
+    async def _content(
+        self, request: web.Request, content: bytes, headers: dict[str, str]
+    ) -> web.StreamResponse:
         status, body, more = self._span(request, content)
         if self.dialect.compresses:
             body, more = gzip.compress(body), more | {"Content-Encoding": "gzip"}
-        kept = {name: value for name, value in (headers | more).items() if name not in self.dialect.omits_headers}
+        kept = {
+            name: value
+            for name, value in (headers | more).items()
+            if name not in self.dialect.omits_headers
+        }
         answer = web.StreamResponse(status=status, headers=kept)
         if "Content-Length" in self.dialect.omits_headers:
             answer.enable_chunked_encoding()
@@ -194,7 +247,11 @@ class Store:
         if "partNumber" in request.query and self.dialect.part_bytes:
             size, number = self.dialect.part_bytes, int(request.query["partNumber"])
             parts = -(-len(content) // size)
-            return 206, content[(number - 1) * size : number * size], {"x-amz-mp-parts-count": str(parts)}
+            return (
+                206,
+                content[(number - 1) * size : number * size],
+                {"x-amz-mp-parts-count": str(parts)},
+            )
         if "Range" not in request.headers or self.dialect.ranges == "ignored":
             return 200, content, {}
         start, end, _ = request.http_range.indices(len(content))

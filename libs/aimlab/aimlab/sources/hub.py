@@ -46,7 +46,11 @@ class Refusal:
             "X-Error-Message": self.message,
             "Retry-After": "" if self.retry_after_s is None else str(self.retry_after_s),
         }
-        return web.json_response({"error": self.message}, status=self.status, headers={name: value for name, value in told.items() if value})
+        return web.json_response(
+            {"error": self.message},
+            status=self.status,
+            headers={name: value for name, value in told.items() if value},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,10 @@ class File:
     def of(cls, path: str, content: Content) -> "File":
         """Reads and hashes all of it."""
         size_bytes = len(content) if isinstance(content, bytes) else content.stat().st_size
-        sha256, git_sha1 = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+        sha256, git_sha1 = (
+            hashlib.sha256(),
+            hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False),
+        )
         for start in range(0, size_bytes, _PIECE_BYTES):
             piece = _piece(content, start, min(start + _PIECE_BYTES, size_bytes))
             sha256.update(piece)
@@ -114,7 +121,11 @@ class Model:
         return self.commits[self.head]
 
     def commit_of(self, revision: str) -> str | None:
-        return self.branches.get(revision) or self.tags.get(revision) or (revision if revision in self.commits else None)
+        return (
+            self.branches.get(revision)
+            or self.tags.get(revision)
+            or (revision if revision in self.commits else None)
+        )
 
 
 @dataclass(slots=True)
@@ -137,7 +148,10 @@ class HubDialect:
     def kept(self, facts: Mapping[str, Any], within: str = "") -> dict[str, Any]:
         """The facts that this mirror gives."""
         named = {name: value for name, value in facts.items() if within + name not in self.omits}
-        return {name: self.kept(value, f"{name}.") if isinstance(value, Mapping) else value for name, value in named.items()}
+        return {
+            name: self.kept(value, f"{name}.") if isinstance(value, Mapping) else value
+            for name, value in named.items()
+        }
 
 
 @dataclass(slots=True)
@@ -153,18 +167,32 @@ class Hub:
     dialect: HubDialect = field(default_factory=HubDialect)
     _signature: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    def put_model(self, name: str, files: Mapping[str, Content], *, branch: str = MAIN, tags: Iterable[str] = ()) -> Model:
+    def put_model(
+        self,
+        name: str,
+        files: Mapping[str, Content],
+        *,
+        branch: str = MAIN,
+        tags: Iterable[str] = (),
+    ) -> Model:
         """Makes a commit of these files and moves the branch to it; makes the repository where it is missing. Hashing takes seconds a gigabyte."""
         model = self.models.setdefault(name, Model(name))
         commit = {path: File.of(path, content) for path, content in files.items()}
-        told = [name, branch, str(len(model.commits)), *(f"{path} {file.sha256}" for path, file in sorted(commit.items()))]
+        told = [
+            name,
+            branch,
+            str(len(model.commits)),
+            *(f"{path} {file.sha256}" for path, file in sorted(commit.items())),
+        ]
         identity = hashlib.sha1("\n".join(told).encode(), usedforsecurity=False).hexdigest()
         model.commits[identity] = commit
         model.branches[branch] = identity
         model.tags |= dict.fromkeys(tags, identity)
         return model
 
-    def restrict(self, name: str, *, gated: bool = False, private: bool = False, readers: Iterable[str] = ()) -> Model:
+    def restrict(
+        self, name: str, *, gated: bool = False, private: bool = False, readers: Iterable[str] = ()
+    ) -> Model:
         """Makes a repository gated or private; the readers' tokens are known from then on."""
         model = self.models[name]
         model.gated, model.private, model.readers = gated, private, set(readers)
@@ -184,7 +212,9 @@ class Hub:
         app.router.add_get(api + "/revision/{revision}", self._handler(self._info))
         app.router.add_get(api + "/tree/{revision}", self._handler(self._tree))
         app.router.add_get(api + "/refs", self._handler(self._refs))
-        app.router.add_get("/{owner}/{name}/resolve/{revision}/{path:.+}", self._handler(self._resolve))
+        app.router.add_get(
+            "/{owner}/{name}/resolve/{revision}/{path:.+}", self._handler(self._resolve)
+        )
         return app
 
     def content_network(self) -> web.Application:
@@ -203,7 +233,9 @@ class Hub:
             if self.dialect.page:
                 return web.Response(text=self.dialect.page, content_type="text/html")
             if self.dialect.moved_to:
-                return web.Response(status=308, headers={"Location": f"{self.dialect.moved_to}{request.rel_url}"})
+                return web.Response(
+                    status=308, headers={"Location": f"{self.dialect.moved_to}{request.rel_url}"}
+                )
             name = _name(request)
             if name in self.moved:
                 where = str(request.rel_url).replace(f"/{name}", f"/{self.moved[name]}", 1)
@@ -216,8 +248,13 @@ class Hub:
             refusal = self._denied(model, request)
             if refusal is not None or model is None:
                 return (refusal or Refusal(404)).response()
-            if "revision" in request.match_info and model.commit_of(request.match_info["revision"]) is None:
-                return Refusal(404, "RevisionNotFound", f"Invalid rev id: {request.match_info['revision']}").response()
+            if (
+                "revision" in request.match_info
+                and model.commit_of(request.match_info["revision"]) is None
+            ):
+                return Refusal(
+                    404, "RevisionNotFound", f"Invalid rev id: {request.match_info['revision']}"
+                ).response()
             return await answer(request, model)
 
         return handle
@@ -228,19 +265,40 @@ class Hub:
         if token and token not in self.tokens:
             return Refusal(401, message="Invalid credentials in Authorization header")
         if model is None or (model.private and token not in model.readers):
-            return Refusal(404, "RepoNotFound", "Repository not found") if token else Refusal(401, message="Invalid username or password.")
+            return (
+                Refusal(404, "RepoNotFound", "Repository not found")
+                if token
+                else Refusal(401, message="Invalid username or password.")
+            )
         if model.gated and token not in model.readers and "path" in request.match_info:
-            return Refusal(403 if token else 401, "GatedRepo", f"Access to model {model.name} is restricted.")
+            return Refusal(
+                403 if token else 401, "GatedRepo", f"Access to model {model.name} is restricted."
+            )
         return None
 
     async def _info(self, request: web.Request, model: Model) -> web.Response:
         commit = model.commit_of(request.match_info.get("revision", MAIN)) or ""
         detailed = "blobs" in request.query
-        facts = {"id": model.name, "modelId": model.name, "sha": commit, "private": model.private, "gated": "manual" if model.gated else False}
+        facts = {
+            "id": model.name,
+            "modelId": model.name,
+            "sha": commit,
+            "private": model.private,
+            "gated": "manual" if model.gated else False,
+        }
         dates = {"lastModified": _CREATED, "createdAt": _CREATED}
-        described = {path: self.dialect.kept(_sibling(file)) if detailed else {} for path, file in model.commits[commit].items()}
-        siblings = [self.dialect.kept({"rfilename": path}) | facts for path, facts in described.items()]
-        return web.json_response(self.dialect.kept(facts | dates | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings}))
+        described = {
+            path: self.dialect.kept(_sibling(file)) if detailed else {}
+            for path, file in model.commits[commit].items()
+        }
+        siblings = [
+            self.dialect.kept({"rfilename": path}) | facts for path, facts in described.items()
+        ]
+        return web.json_response(
+            self.dialect.kept(
+                facts | dates | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings}
+            )
+        )
 
     async def _tree(self, request: web.Request, model: Model) -> web.Response:
         files = model.commits[model.commit_of(request.match_info["revision"]) or ""]
@@ -250,21 +308,43 @@ class Hub:
 
     async def _refs(self, _request: web.Request, model: Model) -> web.Response:
         def listed(kind: str, refs: Mapping[str, str]) -> list[Body]:
-            return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit} for name, commit in refs.items()]
+            return [
+                {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit}
+                for name, commit in refs.items()
+            ]
 
-        return web.json_response({"branches": listed("heads", model.branches), "tags": listed("tags", model.tags), "converts": []})
+        return web.json_response(
+            {
+                "branches": listed("heads", model.branches),
+                "tags": listed("tags", model.tags),
+                "converts": [],
+            }
+        )
 
     async def _resolve(self, request: web.Request, model: Model) -> web.StreamResponse:
-        commit, path = model.commit_of(request.match_info["revision"]) or "", request.match_info["path"]
+        commit, path = (
+            model.commit_of(request.match_info["revision"]) or "",
+            request.match_info["path"],
+        )
         file = model.commits[commit].get(path)
         pinned = {"X-Repo-Commit": commit}
         if file is None:
-            return web.Response(status=404, headers=pinned | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
+            return web.Response(
+                status=404,
+                headers=pinned
+                | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"},
+            )
         if request.method == "HEAD" and self.dialect.head != 200:
             return web.Response(status=self.dialect.head)
         if not file.large or not self.dialect.network:
-            return await self._content(request, model, file, pinned | {"ETag": f'"{file.git_sha1}"'})
-        linked = {} if "linked" in self.dialect.omits else {"X-Linked-Size": str(file.size_bytes), "X-Linked-Etag": f'"{file.sha256}"'}
+            return await self._content(
+                request, model, file, pinned | {"ETag": f'"{file.git_sha1}"'}
+            )
+        linked = (
+            {}
+            if "linked" in self.dialect.omits
+            else {"X-Linked-Size": str(file.size_bytes), "X-Linked-Etag": f'"{file.sha256}"'}
+        )
         where = f"{self.network}/blobs/{model.name}/{commit}/{path}?signature={self._signature}"
         return web.Response(status=302, headers=pinned | linked | {"Location": where})
 
@@ -279,17 +359,31 @@ class Hub:
         file = model.commits[request.match_info["commit"]][request.match_info["path"]]
         return await self._content(request, model, file, {"ETag": f'"{file.sha256}"'})
 
-    async def _content(self, request: web.Request, model: Model, file: File, headers: dict[str, str]) -> web.StreamResponse:
+    async def _content(
+        self, request: web.Request, model: Model, file: File, headers: dict[str, str]
+    ) -> web.StreamResponse:
         """All of a file or the range that was asked for, with the next of the model's faults."""
-        size_bytes = len(file.content) if isinstance(file.content, bytes) else file.content.stat().st_size
+        size_bytes = (
+            len(file.content) if isinstance(file.content, bytes) else file.content.stat().st_size
+        )
         ranges = self.dialect.ranges
         start, end, _ = request.http_range.indices(size_bytes)
         status = 206 if "Range" in request.headers and ranges != "ignored" else 200
         if status == 206 and (start >= end or ranges == "rejected"):
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size_bytes}"})
-        start, end = (0, size_bytes) if status == 200 else (0, end - start) if ranges == "shifted" else (start, end)
+        start, end = (
+            (0, size_bytes)
+            if status == 200
+            else (0, end - start)
+            if ranges == "shifted"
+            else (start, end)
+        )
         ranged = {"Content-Range": f"bytes {start}-{end - 1}/{size_bytes}"} if status == 206 else {}
-        told = {name: value for name, value in (headers | ranged).items() if name not in self.dialect.omits}
+        told = {
+            name: value
+            for name, value in (headers | ranged).items()
+            if name not in self.dialect.omits
+        }
         answer = web.StreamResponse(status=status, headers=told | {"Accept-Ranges": "bytes"})
         if "Content-Length" in self.dialect.omits:
             answer.enable_chunked_encoding()
@@ -297,7 +391,12 @@ class Hub:
             answer.content_length = end - start
         await answer.prepare(request)
         if request.method != "HEAD":
-            await _send(request, answer, (file.content, start, end), model.faults.pop(0) if model.faults else None)
+            await _send(
+                request,
+                answer,
+                (file.content, start, end),
+                model.faults.pop(0) if model.faults else None,
+            )
         return answer
 
     def _note(self, request: web.Request) -> None:
@@ -309,7 +408,10 @@ async def hub() -> AsyncIterator[Hub]:
     """Runs an empty hub for as long as the block lasts."""
     running = Hub()
     # A client that gives up ends its answer, and answers that stall for ever do not hold up the end.
-    runners = [web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1) for app in (running.application(), running.content_network())]
+    runners = [
+        web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        for app in (running.application(), running.content_network())
+    ]
     try:
         running.endpoint, running.network = [await _listen(runner) for runner in runners]
         yield running
@@ -324,12 +426,19 @@ async def _listen(runner: web.AppRunner) -> str:
     return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
-async def _send(request: web.Request, answer: web.StreamResponse, span: tuple[Content, int, int], fault: Fault | None) -> None:
+async def _send(
+    request: web.Request,
+    answer: web.StreamResponse,
+    span: tuple[Content, int, int],
+    fault: Fault | None,
+) -> None:
     content, start, end = span
     stops = end if fault is None else min(end, start + fault.after_bytes)
     for first, last in ((start, stops), (stops, end)):
         for at in range(first, last, _PIECE_BYTES):
-            await answer.write(await asyncio.to_thread(_piece, content, at, min(at + _PIECE_BYTES, last)))
+            await answer.write(
+                await asyncio.to_thread(_piece, content, at, min(at + _PIECE_BYTES, last))
+            )
         if fault is not None and last == stops:
             await asyncio.sleep(fault.pause_s)
             if fault.cut and request.transport is not None:
@@ -351,10 +460,18 @@ def _name(request: web.Request) -> str:
 
 
 def _sibling(file: File) -> dict[str, Any]:
-    lfs = {"lfs": {"sha256": file.sha256, "size": file.size_bytes, "pointerSize": _POINTER_BYTES}} if file.large else {}
+    lfs = (
+        {"lfs": {"sha256": file.sha256, "size": file.size_bytes, "pointerSize": _POINTER_BYTES}}
+        if file.large
+        else {}
+    )
     return {"size": file.size_bytes, "blobId": file.git_sha1} | lfs
 
 
 def _entry(path: str, file: File) -> dict[str, Any]:
-    lfs = {"lfs": {"oid": file.sha256, "size": file.size_bytes, "pointerSize": _POINTER_BYTES}} if file.large else {}
+    lfs = (
+        {"lfs": {"oid": file.sha256, "size": file.size_bytes, "pointerSize": _POINTER_BYTES}}
+        if file.large
+        else {}
+    )
     return {"type": "file", "path": path, "oid": file.git_sha1, "size": file.size_bytes} | lfs

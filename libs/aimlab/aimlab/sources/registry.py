@@ -87,7 +87,12 @@ class Registry:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.stop()
 
     async def start(self) -> None:
@@ -105,11 +110,23 @@ class Registry:
             await self._runner.cleanup()
             self._runner = None
 
-    def put_image(self, repository: str, tag: str, labels: Mapping[str, str], *, platforms: tuple[str, ...] = (), docker: bool = False) -> str:
+    def put_image(
+        self,
+        repository: str,
+        tag: str,
+        labels: Mapping[str, str],
+        *,
+        platforms: tuple[str, ...] = (),
+        docker: bool = False,
+    ) -> str:
         """An image with these labels, its digest given back; with `platforms` (such as linux/arm64) an index with one manifest for each."""
-        types = (DOCKER_INDEX, DOCKER_MANIFEST, DOCKER_CONFIG) if docker else (INDEX, MANIFEST, CONFIG)
+        types = (
+            (DOCKER_INDEX, DOCKER_MANIFEST, DOCKER_CONFIG) if docker else (INDEX, MANIFEST, CONFIG)
+        )
         if not platforms:
-            return self.put(repository, types[1], self._manifest(repository, "linux/amd64", labels, types), tag)
+            return self.put(
+                repository, types[1], self._manifest(repository, "linux/amd64", labels, types), tag
+            )
         entries = []
         for platform in platforms:
             of_platform = labels if platform == "linux/amd64" else {}
@@ -117,8 +134,15 @@ class Registry:
             digest = self.put(repository, types[1], content)
             os, _, architecture = platform.partition("/")
             named = {"os": os, "architecture": architecture}
-            entries.append({"mediaType": types[1], "digest": digest, "size": len(content), "platform": named})
-        return self.put(repository, types[0], _encoded({"schemaVersion": 2, "mediaType": types[0], "manifests": entries}), tag)
+            entries.append(
+                {"mediaType": types[1], "digest": digest, "size": len(content), "platform": named}
+            )
+        return self.put(
+            repository,
+            types[0],
+            _encoded({"schemaVersion": 2, "mediaType": types[0], "manifests": entries}),
+            tag,
+        )
 
     def put(self, repository: str, media_type: str, content: bytes, tag: str = "") -> str:
         """Content by its digest, which is given back, and by a tag; for what `put_image` does not make."""
@@ -132,13 +156,24 @@ class Registry:
         """Raises KeyError."""
         return self._content[repository, reference][1]
 
-    def _manifest(self, repository: str, platform: str, labels: Mapping[str, str], types: tuple[str, str, str]) -> bytes:
+    def _manifest(
+        self, repository: str, platform: str, labels: Mapping[str, str], types: tuple[str, str, str]
+    ) -> bytes:
         os, _, architecture = platform.partition("/")
         rootfs = {"type": "layers", "diff_ids": []}
-        config = _encoded({"os": os, "architecture": architecture, "config": {"Labels": dict(labels)}, "rootfs": rootfs})
+        config = _encoded(
+            {
+                "os": os,
+                "architecture": architecture,
+                "config": {"Labels": dict(labels)},
+                "rootfs": rootfs,
+            }
+        )
         digest = self.put(repository, types[2], config)
         described = {"mediaType": types[2], "digest": digest, "size": len(config)}
-        return _encoded({"schemaVersion": 2, "mediaType": types[1], "config": described, "layers": []})
+        return _encoded(
+            {"schemaVersion": 2, "mediaType": types[1], "config": described, "layers": []}
+        )
 
     async def _base(self, _request: web.Request) -> web.Response:
         return web.Response() if not self.users else self._challenge("")
@@ -152,27 +187,40 @@ class Registry:
             self._at_once -= 1
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        repository, kind, reference = (request.match_info[part] for part in ("repository", "kind", "reference"))
+        repository, kind, reference = (
+            request.match_info[part] for part in ("repository", "kind", "reference")
+        )
         scheme, _, identity = request.headers.get("Authorization", "").partition(" ")
         self.requests.append(Request(request.path, scheme))
         if self.failure is not None:
             await asyncio.sleep(self.failure.delay_s)
             if self.failure.status:
-                return _error(self.failure.status, "UNAVAILABLE", "as asked for", self.failure.headers)
+                return _error(
+                    self.failure.status, "UNAVAILABLE", "as asked for", self.failure.headers
+                )
         if self.users and not self._may(scheme, identity, repository):
             return self._challenge(repository)
         if kind == "blobs" and self.blobs_at:
             raise web.HTTPTemporaryRedirect(f"{self.blobs_at}{request.path}")
         found = self._content.get((repository, reference))
         if found is None:
-            return _error(404, "MANIFEST_UNKNOWN" if kind == "manifests" else "BLOB_UNKNOWN", f"{reference} is unknown")
+            return _error(
+                404,
+                "MANIFEST_UNKNOWN" if kind == "manifests" else "BLOB_UNKNOWN",
+                f"{reference} is unknown",
+            )
         digest = f"sha256:{hashlib.sha256(found[1]).hexdigest()}"
-        return web.Response(body=found[1], content_type=found[0], headers={"Docker-Content-Digest": digest})
+        return web.Response(
+            body=found[1], content_type=found[0], headers={"Docker-Content-Digest": digest}
+        )
 
     def _may(self, scheme: str, identity: str, repository: str) -> bool:
         if self._auth == "basic":
             return scheme.lower() == "basic" and self._is_user(identity)
-        return scheme.lower() == "bearer" and self._tokens.get(identity) == f"repository:{repository}:pull"
+        return (
+            scheme.lower() == "bearer"
+            and self._tokens.get(identity) == f"repository:{repository}:pull"
+        )
 
     def _is_user(self, identity: str) -> bool:
         name, _, password = base64.b64decode(identity).decode().partition(":")
@@ -189,7 +237,9 @@ class Registry:
         """docker's token specification: anonymous callers get a token too, for what anonymous callers may read, which here is nothing."""
         scheme, _, identity = request.headers.get("Authorization", "").partition(" ")
         self.requests.append(Request(request.path, scheme))
-        if request.query.get("service") != SERVICE or (scheme.lower() == "basic" and not self._is_user(identity)):
+        if request.query.get("service") != SERVICE or (
+            scheme.lower() == "basic" and not self._is_user(identity)
+        ):
             return _error(401, "UNAUTHORIZED", "incorrect username or password")
         token = secrets.token_urlsafe(16)
         self._tokens[token] = request.query.get("scope", "") if scheme else ""
@@ -199,7 +249,10 @@ class Registry:
         """docker's OAuth2 specification: a refresh token for an access token."""
         form = await request.post()
         self.requests.append(Request(request.path, ""))
-        known = form.get("grant_type") == "refresh_token" and form.get("refresh_token") in self.identity_tokens
+        known = (
+            form.get("grant_type") == "refresh_token"
+            and form.get("refresh_token") in self.identity_tokens
+        )
         if not known or form.get("service") != SERVICE or not form.get("client_id"):
             return _error(401, "UNAUTHORIZED", "identity token is unknown")
         token = secrets.token_urlsafe(16)
@@ -211,5 +264,9 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True).encode()
 
 
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.json_response({"errors": [{"code": code, "message": message}]}, status=status, headers=headers)
+def _error(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.json_response(
+        {"errors": [{"code": code, "message": message}]}, status=status, headers=headers
+    )

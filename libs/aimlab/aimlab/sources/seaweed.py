@@ -32,7 +32,10 @@ ROLES = ("master", "volume", "filer", "s3")
 REGION = "us-east-1"
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
-MEMORY = {"GOMEMLIMIT": "200MiB", "GOGC": "50"}  # for a laptop; it takes three times as much while files are put in otherwise
+MEMORY = {
+    "GOMEMLIMIT": "200MiB",
+    "GOGC": "50",
+}  # for a laptop; it takes three times as much while files are put in otherwise
 STOP_GRACE_S = 1.0  # told to stop it takes 15 s; what was written is in the page cache by then, so killing it loses nothing
 
 
@@ -57,7 +60,9 @@ class S3Server:
         """
         sums: dict[str, str] = {}
         async with self._client() as s3:
-            with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):  # also where two make it at the same moment
+            with contextlib.suppress(
+                s3.exceptions.BucketAlreadyOwnedByYou
+            ):  # also where two make it at the same moment
                 await s3.create_bucket(Bucket=bucket)
             for file in await asyncio.to_thread(_files_under, path):
                 name = file.relative_to(path).as_posix()
@@ -69,7 +74,9 @@ class S3Server:
         """Whether it can list and store: the gateway listens before the volumes are there."""
         try:
             async with self._client(attempts=1) as s3:
-                if "aimlab-probe" not in {found["Name"] for found in (await s3.list_buckets())["Buckets"]}:
+                if "aimlab-probe" not in {
+                    found["Name"] for found in (await s3.list_buckets())["Buckets"]
+                }:
                     await s3.create_bucket(Bucket="aimlab-probe")
                 await s3.put_object(Bucket="aimlab-probe", Key="probe", Body=b"x")
                 await s3.delete_object(Bucket="aimlab-probe", Key="probe")
@@ -79,7 +86,13 @@ class S3Server:
         return True
 
     def _client(self, attempts: int = 5) -> AbstractAsyncContextManager["S3Client"]:
-        config = AioConfig(retries={"total_max_attempts": attempts}, connect_timeout=2, read_timeout=60, proxies={}, s3={"addressing_style": "path"})
+        config = AioConfig(
+            retries={"total_max_attempts": attempts},
+            connect_timeout=2,
+            read_timeout=60,
+            proxies={},
+            s3={"addressing_style": "path"},
+        )
         return aioboto3.Session().client(
             "s3",
             endpoint_url=self.endpoint_url,
@@ -91,12 +104,16 @@ class S3Server:
 
 
 @asynccontextmanager
-async def seaweed(folder: Path, admin: Keys, *, others: Mapping[str, Keys] | None = None) -> AsyncIterator[S3Server]:
+async def seaweed(
+    folder: Path, admin: Keys, *, others: Mapping[str, Keys] | None = None
+) -> AsyncIterator[S3Server]:
     """Runs the server for as long as the block lasts; `others` are further identities by name. Raises RuntimeError where it does not come up."""
     identities = await asyncio.to_thread(_lay_out, folder, {"admin": admin} | dict(others or {}))
     ports = free_ports(8)
     log = folder / "weed.log"
-    process = await start(Program(_command(folder, identities, ports), log, env=os.environ | MEMORY, cwd=folder))
+    process = await start(
+        Program(_command(folder, identities, ports), log, env=os.environ | MEMORY, cwd=folder)
+    )
     try:
         server = S3Server(f"http://{HOST}:{ports[-2]}", admin)
         give_up = time.monotonic() + READY_WITHIN_S
@@ -114,10 +131,36 @@ async def seaweed(folder: Path, admin: Keys, *, others: Mapping[str, Keys] | Non
 def _command(folder: Path, identities: Path, ports: list[int]) -> list[str]:
     """One process with master, volumes, filer and S3 gateway, each with an http and a gRPC port; small volumes, and no wait for other masters."""
     roles = [f"-{role}={port}" for role, port in zip(_PORT_FLAGS, ports, strict=True)]
-    quick = ["-master.electionTimeout=1s", "-volume.preStopSeconds=0", "-volume.max=0", "-master.volumeSizeLimitMB=64"]
-    quiet = ["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"]
-    where = [f"-dir={folder / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}", "-filer=true", "-s3", f"-s3.config={identities}"]
-    return [str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server", *where, *roles, *quick, *quiet]
+    quick = [
+        "-master.electionTimeout=1s",
+        "-volume.preStopSeconds=0",
+        "-volume.max=0",
+        "-master.volumeSizeLimitMB=64",
+    ]
+    quiet = [
+        "-master.telemetry=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-filer.localSocket=filer.sock",
+        "-s3.localSocket=s3.sock",
+    ]
+    where = [
+        f"-dir={folder / 'data'}",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        "-filer=true",
+        "-s3",
+        f"-s3.config={identities}",
+    ]
+    return [
+        str(Path(sys.executable).with_name("weed")),
+        "-logtostderr=true",
+        "server",
+        *where,
+        *roles,
+        *quick,
+        *quiet,
+    ]
 
 
 _PORT_FLAGS = [f"{role}.port{kind}" for role in ROLES for kind in ("", ".grpc")]
@@ -125,7 +168,11 @@ _PORT_FLAGS = [f"{role}.port{kind}" for role in ROLES for kind in ("", ".grpc")]
 
 def _identities(keys: Mapping[str, Keys]) -> dict[str, list[dict[str, object]]]:
     def identity(name: str, one: Keys) -> dict[str, object]:
-        return {"name": name, "credentials": [{"accessKey": one.access_key, "secretKey": one.secret_key}], "actions": list(one.actions)}
+        return {
+            "name": name,
+            "credentials": [{"accessKey": one.access_key, "secretKey": one.secret_key}],
+            "actions": list(one.actions),
+        }
 
     return {"identities": [identity(name, one) for name, one in keys.items()]}
 

@@ -23,7 +23,15 @@ HEAD = "# Written by `make chart` from deploy/charts/aim: change it there.\n"
 def render(chart: Path, *arguments: str, files: tuple[str, ...] = ()) -> list[Body]:
     """`helm template` with those files of values of the chart. Raises RuntimeError with what helm says."""
     values = [f"--values={chart / name}" for name in files]
-    command = [str(Path(sys.executable).with_name("helm")), "template", "aim", str(chart), f"--namespace={NAMESPACE}", *values, *arguments]
+    command = [
+        str(Path(sys.executable).with_name("helm")),
+        "template",
+        "aim",
+        str(chart),
+        f"--namespace={NAMESPACE}",
+        *values,
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
@@ -39,7 +47,9 @@ def without_helm(body: Body) -> Body:
     metadata = {**body["metadata"]}
     for field in ("labels", "annotations"):
         if field in metadata:
-            metadata[field] = {key: value for key, value in metadata[field].items() if key not in OF_HELM}
+            metadata[field] = {
+                key: value for key, value in metadata[field].items() if key not in OF_HELM
+            }
             if not metadata[field]:
                 del metadata[field]
     return body | {"metadata": metadata}
@@ -47,19 +57,33 @@ def without_helm(body: Body) -> Body:
 
 def folders(chart: Path) -> dict[str, str]:
     """The text of every file, by its path."""
-    rendered = {name: [without_helm(body) for body in render(chart, "--set=namespace.create=true", files=files)] for name, files in OVERLAYS.items()}
+    rendered = {
+        name: [
+            without_helm(body) for body in render(chart, "--set=namespace.create=true", files=files)
+        ]
+        for name, files in OVERLAYS.items()
+    }
     kinds = [body for body in next(iter(rendered.values())) if body["kind"] == DEFINITION]
-    rendered = {name: [body for body in bodies if body["kind"] != DEFINITION] for name, bodies in rendered.items()}
+    rendered = {
+        name: [body for body in bodies if body["kind"] != DEFINITION]
+        for name, bodies in rendered.items()
+    }
     first, *others = rendered.values()
     shared = [body for body in first if all(body in other for other in others)]
     texts = _folder("crds", kinds, []) | _folder("base", shared, [])
     for name, bodies in rendered.items():
-        texts |= _folder(f"overlays/{name}", [body for body in bodies if body not in shared], ["../../base"])
+        texts |= _folder(
+            f"overlays/{name}", [body for body in bodies if body not in shared], ["../../base"]
+        )
     return texts
 
 
 def _folder(folder: str, bodies: list[Body], under: list[str]) -> dict[str, str]:
-    head = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [*under, "resources.yaml"]}
+    head = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [*under, "resources.yaml"],
+    }
     return {
         f"{folder}/kustomization.yaml": HEAD + yaml.safe_dump(head, sort_keys=False),
         f"{folder}/resources.yaml": HEAD + yaml.safe_dump_all(bodies, sort_keys=False, width=160),

@@ -8,7 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp import web
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -53,7 +56,12 @@ class Collector:
         self.endpoint = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self._runner.cleanup()
 
     async def until(self, holds: Callable[[list[Span]], bool]) -> list[Span]:
@@ -74,7 +82,9 @@ class Collector:
         self.raw.append(body)
         self.spans += read(ExportTraceServiceRequest.FromString(body))
         self._came.set()
-        return web.Response(body=ExportTraceServiceResponse().SerializeToString(), content_type=PROTOBUF)
+        return web.Response(
+            body=ExportTraceServiceResponse().SerializeToString(), content_type=PROTOBUF
+        )
 
 
 def read(request: ExportTraceServiceRequest) -> list[Span]:
@@ -122,8 +132,22 @@ def trees(of: Iterable[Span]) -> list[str]:
 
 
 def _tree(span: Span, below: dict[str, list[Span]], begin_ns: int, depth: int) -> list[str]:
-    namespace, name = span.attributes.get(spans.NAMESPACE, ""), span.attributes.get(spans.OBJECT_NAME, "")
-    links = f"  links to {', '.join(sorted({trace[:8] for trace, _ in span.links}))}" if span.links else ""
+    namespace, name = (
+        span.attributes.get(spans.NAMESPACE, ""),
+        span.attributes.get(spans.OBJECT_NAME, ""),
+    )
+    links = (
+        f"  links to {', '.join(sorted({trace[:8] for trace, _ in span.links}))}"
+        if span.links
+        else ""
+    )
     what = f"{'  ' * depth}{span.service}  {span.name}  {namespace}{'/' if namespace else ''}{name}"
     line = f"{(span.start_ns - begin_ns) / 1e6:8.1f} ms {(span.end_ns - span.start_ns) / 1e6:8.1f} ms  {what}{links}"
-    return [line, *(each for child in below.get(span.id, ()) for each in _tree(child, below, begin_ns, depth + 1))]
+    return [
+        line,
+        *(
+            each
+            for child in below.get(span.id, ())
+            for each in _tree(child, below, begin_ns, depth + 1)
+        ),
+    ]

@@ -30,9 +30,20 @@ async def listening(url: str) -> AsyncIterator[tuple[list[Asked], str]]:
         body = await request.read()
         headers = CIMultiDict(request.headers)
         headers.popall("Host")
-        async with session.request(request.method, request.rel_url, data=body or None, headers=headers) as answer:
+        async with session.request(
+            request.method, request.rel_url, data=body or None, headers=headers
+        ) as answer:
             form, sends = answer.headers["Content-Type"], request.headers.get("Content-Type", "")
-            heard.append(Asked(request.method, request.path_qs, sends, request.headers["Accept"], answer.status, form))
+            heard.append(
+                Asked(
+                    request.method,
+                    request.path_qs,
+                    sends,
+                    request.headers["Accept"],
+                    answer.status,
+                    form,
+                )
+            )
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": form})
             await response.prepare(request)
             async for chunk in answer.content.iter_any():

@@ -45,7 +45,9 @@ def kubeconfig(api: ApiServer, tmp_path: Path) -> str:
 @pytest.fixture
 async def cluster(kubeconfig: str) -> AsyncIterator[Cluster]:
     connected = await Cluster.connect(kubeconfig)
-    await connected.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    await connected.create(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    )
     yield connected
     await connected.close()
 
@@ -60,7 +62,11 @@ async def children(tmp_path: Path) -> AsyncIterator[Children]:
 def images(tmp_path: Path) -> Path:
     """The image table: `shell` runs a shell with the container's args, `python` this interpreter."""
     path = tmp_path / "images.json"
-    path.write_bytes(msgspec.json.encode({"shell": {"command": ["/bin/sh"]}, "python": {"command": [sys.executable]}}))
+    path.write_bytes(
+        msgspec.json.encode(
+            {"shell": {"command": ["/bin/sh"]}, "python": {"command": [sys.executable]}}
+        )
+    )
     return path
 
 
@@ -70,7 +76,17 @@ def start_node(children: Children, kubeconfig: str, images: Path, tmp_path: Path
 
     async def start() -> Children:
         state = tmp_path / "state"
-        argv = [sys.executable, "-m", "aimlab.node", "--kubeconfig", kubeconfig, "--state", str(state), "--images", str(images)]
+        argv = [
+            sys.executable,
+            "-m",
+            "aimlab.node",
+            "--kubeconfig",
+            kubeconfig,
+            "--state",
+            str(state),
+            "--images",
+            str(images),
+        ]
         await children.start("node", argv)
         return children
 
@@ -92,7 +108,9 @@ def until(cluster: Cluster) -> Wait:
 
         async def look() -> bool:
             with suppress(NotFound):
-                found = await cluster.get(resource, NAMESPACE if resource.namespaced else None, name)
+                found = await cluster.get(
+                    resource, NAMESPACE if resource.namespaced else None, name
+                )
                 seen.clear()
                 seen.update(found)
             return bool(seen) and holds(seen)
@@ -100,7 +118,9 @@ def until(cluster: Cluster) -> Wait:
         try:
             await eventually(look, f"{resource.kind} {name}")
         except AssertionError:
-            raise AssertionError(f"{resource.kind} {name} is still {seen.get('status', seen)}") from None
+            raise AssertionError(
+                f"{resource.kind} {name} is still {seen.get('status', seen)}"
+            ) from None
         return seen
 
     return wait

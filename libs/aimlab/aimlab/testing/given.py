@@ -26,4 +26,6 @@ def given_server() -> Path | None:
 def nothing_reaches_into_a_double(given_server: Path | None) -> Iterator[None]:
     """On an API server that is there, this process holds no double whose memory a test could look into."""
     yield
-    assert given_server is None or not [held for held in gc.get_objects() if isinstance(held, ApiServer)]
+    assert given_server is None or not [
+        held for held in gc.get_objects() if isinstance(held, ApiServer)
+    ]

@@ -25,9 +25,13 @@ class Grant(NamedTuple):
 def granted(manifests: Iterable[Body]) -> list[Grant]:
     """What the bindings among the manifests give, in their order. Raises KeyError for a role that is not among them."""
     bodies = list(manifests)
-    roles = {_place(body): body["rules"] for body in bodies if body["kind"] in {"Role", "ClusterRole"}}
+    roles = {
+        _place(body): body["rules"] for body in bodies if body["kind"] in {"Role", "ClusterRole"}
+    }
     return [
-        Grant(subject["name"], namespace, group, resource, tuple(rule.get("resourceNames", ())), verb)
+        Grant(
+            subject["name"], namespace, group, resource, tuple(rule.get("resourceNames", ())), verb
+        )
         for binding in bodies
         if binding["kind"] in {"RoleBinding", "ClusterRoleBinding"}
         for namespace in [binding["metadata"].get("namespace", "")]
@@ -46,10 +50,17 @@ def used(grants: Sequence[Grant], calls: Iterable[Call], accounts_in: str) -> se
     found = set()
     for call in calls:
         *_, namespace, account = call.user.split(":")
-        if call.user != f"{ACCOUNT_PREFIX}:{accounts_in}:{account}" or namespace != accounts_in or not call.granted:
+        if (
+            call.user != f"{ACCOUNT_PREFIX}:{accounts_in}:{account}"
+            or namespace != accounts_in
+            or not call.granted
+        ):
             continue
         fitting = [
-            grant for grant in grants if (grant.account, grant.group, grant.resource, grant.verb) == (account, call.group, call.resource, call.verb)
+            grant
+            for grant in grants
+            if (grant.account, grant.group, grant.resource, grant.verb)
+            == (account, call.group, call.resource, call.verb)
         ]
         near = [grant for grant in fitting if grant.namespace == call.namespace]
         found.update(near or [grant for grant in fitting if not grant.namespace])
@@ -62,7 +73,9 @@ def sentence(grants: Sequence[Grant], account: str) -> str:
     places = []
     for namespace, found in groupby(own, key=lambda grant: grant.namespace):
         alike = groupby(_rows(found), key=lambda row: [grant.verb for grant in row[1]])
-        said = [f"{', '.join(what for what, _ in rows)}: {', '.join(verbs)}" for verbs, rows in alike]
+        said = [
+            f"{', '.join(what for what, _ in rows)}: {', '.join(verbs)}" for verbs, rows in alike
+        ]
         places.append(f"in {namespace or EVERYWHERE} {'; '.join(said)}")
     return "; ".join(places)
 
@@ -70,7 +83,9 @@ def sentence(grants: Sequence[Grant], account: str) -> str:
 def table(grants: Sequence[Grant], needed: set[Grant]) -> str:
     """Granted and used of every account, in Markdown."""
     lines = ["| service | where | what | granted | used |", "|---|---|---|---|---|"]
-    for (account, namespace), found in groupby(grants, key=lambda grant: (grant.account, grant.namespace)):
+    for (account, namespace), found in groupby(
+        grants, key=lambda grant: (grant.account, grant.namespace)
+    ):
         for what, verbs in _rows(found):
             said = ", ".join(grant.verb for grant in verbs)
             was = ", ".join(grant.verb for grant in verbs if grant in needed) or "never"
@@ -80,6 +95,12 @@ def table(grants: Sequence[Grant], needed: set[Grant]) -> str:
 
 def _rows(grants: Iterable[Grant]) -> Iterator[tuple[str, list[Grant]]]:
     """By resource: what it is called (as kubectl does: `pods/log`, `jobs.batch`), and the grants on it."""
-    for (group, resource, names), found in groupby(grants, key=lambda grant: (grant.group, grant.resource, grant.names)):
+    for (group, resource, names), found in groupby(
+        grants, key=lambda grant: (grant.group, grant.resource, grant.names)
+    ):
         plural, slash, subresource = resource.partition("/")
-        yield f"`{qualified(plural, group)}{slash}{subresource}`" + "".join(f" named `{name}`" for name in names), list(found)
+        yield (
+            f"`{qualified(plural, group)}{slash}{subresource}`"
+            + "".join(f" named `{name}`" for name in names),
+            list(found),
+        )

@@ -25,7 +25,9 @@ async def control_plane_place(
     cluster = await Cluster.connect(str(kubeconfig))
     try:
         with suppress(AlreadyExists):
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+            await cluster.create(
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
+            )
         made = await define(cluster, manifests)
         yield cluster, await account_kubeconfigs(cluster, api_of(kubeconfig), manifests, folder)
         if given is not None:

@@ -40,7 +40,11 @@ class Placeholders:
     def of(self, value: Any, key: str = "") -> Any:
         """The value without what differs from run to run."""
         if isinstance(value, dict):
-            return {name: self.of(item, name) for name, item in sorted(value.items()) if name != "managedFields"}
+            return {
+                name: self.of(item, name)
+                for name, item in sorted(value.items())
+                if name != "managedFields"
+            }
         if isinstance(value, list):
             return [self.of(item) for item in value]
         if not isinstance(value, str):
@@ -60,12 +64,16 @@ async def record(topic: str, text: str, server: Server, file_number: int) -> str
     headers, placeholders = {"Authorization": f"Bearer {server.token}"}, Placeholders(file_number)
     connector = aiohttp.TCPConnector(ssl=False)
     written, made = [about], ["/api/v1/namespaces/lab"]
-    async with aiohttp.ClientSession(server.url, headers=headers, connector=connector, trust_env=False) as http:
+    async with aiohttp.ClientSession(
+        server.url, headers=headers, connector=connector, trust_env=False
+    ) as http:
         namespace = {"method": "POST", "path": "/api/v1/namespaces", "body": NAMESPACE}
         _, made_namespace = await ask(http, namespace)
         placeholders.known["uid", made_namespace["metadata"]["uid"]] = LAB_UID
         accounts = "/api/v1/namespaces/lab/serviceaccounts"
-        await ask(http, {"method": "POST", "path": accounts, "body": {"metadata": {"name": "default"}}})
+        await ask(
+            http, {"method": "POST", "path": accounts, "body": {"metadata": {"name": "default"}}}
+        )
         for number, line in enumerate(lines, 1):
             step = msgspec.json.decode(line)
             status, body = await ask(http, step["request"])
@@ -82,7 +90,9 @@ async def record(topic: str, text: str, server: Server, file_number: int) -> str
 async def ask(http: aiohttp.ClientSession, request: Body) -> tuple[int, Any]:
     data = msgspec.json.encode(request["body"]) if "body" in request else None
     headers = {"Content-Type": request.get("contentType", "application/json")}
-    async with http.request(request["method"], request["path"], data=data, headers=headers) as answer:
+    async with http.request(
+        request["method"], request["path"], data=data, headers=headers
+    ) as answer:
         return answer.status, await answer.json(content_type=None)
 
 
@@ -91,7 +101,9 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the topic, a .jsonl file")
     parser.add_argument("--server", metavar="URL", required=True, help="a real API server")
     parser.add_argument("--token", required=True, help="bearer token of a cluster administrator")
-    parser.add_argument("--number", type=int, required=True, help="which of the files it is, from 1")
+    parser.add_argument(
+        "--number", type=int, required=True, help="which of the files it is, from 1"
+    )
     options = parser.parse_args()
     file, server = options.file, Server(options.server, options.token)
     file.write_text(asyncio.run(record(file.stem, file.read_text(), server, options.number)))

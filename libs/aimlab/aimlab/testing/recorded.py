@@ -63,7 +63,10 @@ class Bindings:
     def filled(self, value: Any) -> Any:
         """A request with its placeholders replaced; one never seen stands for something that is nowhere."""
         if isinstance(value, dict):
-            return {key: MICRO_TIME if key in MICRO_TIMES and item == "<time>" else self.filled(item) for key, item in value.items()}
+            return {
+                key: MICRO_TIME if key in MICRO_TIMES and item == "<time>" else self.filled(item)
+                for key, item in value.items()
+            }
         if isinstance(value, list):
             return [self.filled(item) for item in value]
         return PLACEHOLDER.sub(self._value, value) if isinstance(value, str) else value
@@ -71,7 +74,9 @@ class Bindings:
     def _value(self, match: re.Match[str]) -> str:
         if match[1] is None:
             return "2026-01-01T00:00:00.000000Z"
-        return self.values.get(match[0], "1" if match[1] == "rv" else "00000000-0000-0000-0000-000000000000")
+        return self.values.get(
+            match[0], "1" if match[1] == "rv" else "00000000-0000-0000-0000-000000000000"
+        )
 
     def text(self, expected: str, actual: Any) -> bool:
         """Whether a text with placeholders fits; binds new ones."""
@@ -83,7 +88,10 @@ class Bindings:
             pattern += re.escape(expected[at : match.start()]) + r"([^\s\")]+?)"
             at = match.end()
         found = re.fullmatch(pattern + re.escape(expected[at:]), actual)
-        return bool(found) and all(self._bind(match[0], value) for match, value in zip(seen, found.groups() if found else (), strict=True))
+        return bool(found) and all(
+            self._bind(match[0], value)
+            for match, value in zip(seen, found.groups() if found else (), strict=True)
+        )
 
     def _bind(self, name: str, value: str) -> bool:
         if name == "<time>":
@@ -120,18 +128,32 @@ class Difference:
         return f"{self.path}: recorded {self.recorded!r}, got {self.got!r}"
 
 
-def differences(bound: Bindings, expected: Any, actual: Any, path: str = "") -> Iterator[Difference]:
+def differences(
+    bound: Bindings, expected: Any, actual: Any, path: str = ""
+) -> Iterator[Difference]:
     """Where an answer is not the recorded one."""
     if isinstance(expected, dict) and isinstance(actual, dict):
         yield from _fields(bound, expected, actual, path)
     elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
         if path.endswith(".managedFields"):
-            expected, actual = (sorted(owners, key=lambda owner: str(owner["manager"])) for owners in (expected, actual))
-        elif path.endswith(".details.causes"):  # a schema's causes come in the order of a Go map, another one each time
-            expected, actual = (sorted(causes, key=lambda cause: str(cause.get("field"))) for causes in (expected, actual))
+            expected, actual = (
+                sorted(owners, key=lambda owner: str(owner["manager"]))
+                for owners in (expected, actual)
+            )
+        elif path.endswith(
+            ".details.causes"
+        ):  # a schema's causes come in the order of a Go map, another one each time
+            expected, actual = (
+                sorted(causes, key=lambda cause: str(cause.get("field")))
+                for causes in (expected, actual)
+            )
         for index, (left, right) in enumerate(zip(expected, actual, strict=True)):
             yield from differences(bound, left, right, f"{path}[{index}]")
-    elif not (bound.text(expected, actual) if isinstance(expected, str) else expected == actual and type(expected) is type(actual)):
+    elif not (
+        bound.text(expected, actual)
+        if isinstance(expected, str)
+        else expected == actual and type(expected) is type(actual)
+    ):
         yield Difference(path, expected, actual)
 
 

@@ -20,7 +20,17 @@ import aiohttp
 import msgspec
 
 from aimlab.apiserver import ApiServer
-from aimlab.testing.recorded import ORDER, Allowed, Bindings, Difference, Place, Step, differences, place, steps
+from aimlab.testing.recorded import (
+    ORDER,
+    Allowed,
+    Bindings,
+    Difference,
+    Place,
+    Step,
+    differences,
+    place,
+    steps,
+)
 
 GROUP = "/apis/lab.example.com/v1alpha1"
 WIDGETS = f"{GROUP}/namespaces/lab/widgets"
@@ -37,12 +47,16 @@ DOUBLE_QUIET_S = 0.05
 
 LEFT_BARE: Mapping[Place, Allowed] = {
     ("validation", 10): Allowed(
-        r"\.message", r'Widget\.lab\.example\.com "bad-several" is invalid: \[.+\]', "in which order several causes are named"
+        r"\.message",
+        r'Widget\.lab\.example\.com "bad-several" is invalid: \[.+\]',
+        "in which order several causes are named",
     ),
     ("discovery", 8): Allowed(r"\.\w+", r".*", "the server's build names itself"),
     ("list-and-select", 99): Allowed(r"\.rows\[0\]\.cells\[3\]", r"\d+s", "an age"),
     ("watch", 7): Allowed(
-        r"\[0\]\.object\.message", r"too old resource version: 1 \(\d+\)", "in brackets the oldest version that the server still has"
+        r"\[0\]\.object\.message",
+        r"too old resource version: 1 \(\d+\)",
+        "in brackets the oldest version that the server still has",
     ),
 }
 """Values that are each server's own and have no placeholder in the recording. (The continue token in a path of list-and-select is one too.)"""
@@ -55,13 +69,21 @@ FIXED_CLAIM = rf".*Forbidden: {IMMUTABLE_CLAIM}"
 FIXED_VOLUME = r".*Forbidden: spec.persistentvolumesource is immutable after creation"
 FIXED_POD = r".*Forbidden: pod updates may not change fields other than .*"
 DUMPS: Mapping[str, tuple[tuple[str, int], ...]] = {
-    FIXED_CLAIM: (("core-kinds", 2), ("core-kinds", 3), *(("immutable", step) for step in (33, 34, 39, 40))),
+    FIXED_CLAIM: (
+        ("core-kinds", 2),
+        ("core-kinds", 3),
+        *(("immutable", step) for step in (33, 34, 39, 40)),
+    ),
     FIXED_JOB: (("core-kinds", 5), ("immutable", 17)),
     FIXED_VOLUME: (("immutable", 45),),
     FIXED_POD: (("immutable", 58), ("immutable", 59), ("immutable", 61)),
 }
 """Where a real server's message goes on."""
-KNOWN: Mapping[Place, Allowed] = {where: Allowed(MESSAGES, words, GO_STRUCTS) for words, places in DUMPS.items() for where in places}
+KNOWN: Mapping[Place, Allowed] = {
+    where: Allowed(MESSAGES, words, GO_STRUCTS)
+    for words, places in DUMPS.items()
+    for where in places
+}
 """What the double does otherwise than a real server."""
 
 
@@ -73,23 +95,39 @@ class Session:
     quiet_s: float
     bound: Bindings = field(default_factory=Bindings)
 
-    async def send(self, method: str, path: str, body: Any = None, kind: str = "application/json", accept: str = "") -> tuple[int, Any]:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        kind: str = "application/json",
+        accept: str = "",
+    ) -> tuple[int, Any]:
         """The answer's status and decoded body."""
         data = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": kind, **({"Accept": accept} if accept else {})}
         async with self.http.request(method, path, data=data, headers=headers) as answer:
             raw = await answer.read()
-            return answer.status, msgspec.json.decode(raw) if answer.content_type == "application/json" else {"raw": raw.decode()}
+            return answer.status, msgspec.json.decode(
+                raw
+            ) if answer.content_type == "application/json" else {"raw": raw.decode()}
 
     async def make(self, path: str, body: Any) -> None:
         """Raises RuntimeError where the server does not create it."""
         status, answer = await self.send("POST", path, body)
         if status != 201:
-            raise RuntimeError(f"the server does not take what the recording began with, POST {path}: {answer.get('message', answer)}")
+            raise RuntimeError(
+                f"the server does not take what the recording began with, POST {path}: {answer.get('message', answer)}"
+            )
 
 
 def widget(name: str, labels: dict[str, str]) -> Step:
-    return {"apiVersion": "lab.example.com/v1alpha1", "kind": "Widget", "metadata": {"name": name, "labels": labels}, "spec": {"model": "m/a:1"}}
+    return {
+        "apiVersion": "lab.example.com/v1alpha1",
+        "kind": "Widget",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"model": "m/a:1"},
+    }
 
 
 async def until_served(session: Session) -> None:
@@ -100,12 +138,16 @@ async def until_served(session: Session) -> None:
                 while (await session.send("GET", f"{GROUP}/{plural}"))[0] != 200:  # noqa: ASYNC110 (the server brings it about)
                     await asyncio.sleep(POLL_S)
     except TimeoutError:
-        raise RuntimeError(f"the server does not serve {plural}.lab.example.com within {SERVED_WITHIN_S:g} s of their definition") from None
+        raise RuntimeError(
+            f"the server does not serve {plural}.lab.example.com within {SERVED_WITHIN_S:g} s of their definition"
+        ) from None
 
 
 async def make_labelled_widgets(session: Session) -> None:
     for index in range(5):
-        await session.make(WIDGETS, widget(f"l{index}", {"n": str(index), "set": "xy"[index % 2 == 0]}))
+        await session.make(
+            WIDGETS, widget(f"l{index}", {"n": str(index), "set": "xy"[index % 2 == 0]})
+        )
 
 
 async def make_w2(session: Session) -> None:
@@ -120,7 +162,9 @@ async def write_elsewhere(session: Session) -> None:
 async def live_through_w1(session: Session) -> None:
     await session.make(WIDGETS, widget("w1", {"w": "1"}))
     await session.send("PATCH", f"{WIDGETS}/w1", {"spec": {"replicas": 2}}, MERGE_PATCH)
-    await session.send("PATCH", f"{WIDGETS}/w1/status", {"status": {"status": "Ready"}}, MERGE_PATCH)
+    await session.send(
+        "PATCH", f"{WIDGETS}/w1/status", {"status": {"status": "Ready"}}, MERGE_PATCH
+    )
     await session.send("DELETE", f"{WIDGETS}/w1")
 
 
@@ -180,7 +224,11 @@ class Outcome:
     @property
     def failures(self) -> tuple[Difference, ...]:
         bare = LEFT_BARE.get(place(self.step))
-        return tuple(one for one in self.found if one not in self.known and not (bare is not None and bare.covers(one)))
+        return tuple(
+            one
+            for one in self.found
+            if one not in self.known and not (bare is not None and bare.covers(one))
+        )
 
 
 async def replay(session: Session, recording: Iterable[Step]) -> list[Outcome]:
@@ -206,8 +254,12 @@ async def asked(session: Session, step: Step) -> list[Difference]:
     if "continue=ey" in path:
         path = re.sub(r"continue=[^&]+", f"continue={quote(bound.token)}", path)
     kind = request.get("contentType", "application/json")
-    status, body = await session.send(request["method"], path, bound.filled(request.get("body")), kind, request.get("accept", ""))
-    wrong_status = [] if status == expected["status"] else [Difference(" status", expected["status"], status)]
+    status, body = await session.send(
+        request["method"], path, bound.filled(request.get("body")), kind, request.get("accept", "")
+    )
+    wrong_status = (
+        [] if status == expected["status"] else [Difference(" status", expected["status"], status)]
+    )
     return [*wrong_status, *differences(bound, expected["body"], body)]
 
 
@@ -233,22 +285,38 @@ async def watched(session: Session, step: Step) -> list[Difference]:
 def table(outcomes: list[Outcome]) -> str:
     """What was answered alike, topic by topic, and why the rest was not."""
     total: Counter[str] = Counter(place(one.step)[0] for one in outcomes)
-    passed: Counter[str] = Counter(place(one.step)[0] for one in outcomes if not one.failures and not one.known)
-    known: Counter[str] = Counter(place(one.step)[0] for one in outcomes if one.known and not one.failures)
+    passed: Counter[str] = Counter(
+        place(one.step)[0] for one in outcomes if not one.failures and not one.known
+    )
+    known: Counter[str] = Counter(
+        place(one.step)[0] for one in outcomes if one.known and not one.failures
+    )
     row = "{:<26} {:>5}  {:>6}  {:>17}".format
     lines = [row("topic", "steps", "passed", "known differences")]
     lines += [row(topic, total[topic], passed[topic], known[topic] or "-") for topic in ORDER]
     lines += [row("all", total.total(), passed.total(), known.total() or "-"), ""]
-    lines += _reasons("known differences:", {place(one.step): KNOWN[place(one.step)] for one in outcomes if one.known})
-    lines += _reasons("each server's own, though the recording has no placeholder there:", LEFT_BARE)
+    lines += _reasons(
+        "known differences:",
+        {place(one.step): KNOWN[place(one.step)] for one in outcomes if one.known},
+    )
+    lines += _reasons(
+        "each server's own, though the recording has no placeholder there:", LEFT_BARE
+    )
     for one in outcomes:
         topic, number = place(one.step)
-        lines += [f"FAILED {topic} {number} ({one.step.get('note', '')}) {difference}" for difference in one.failures]
+        lines += [
+            f"FAILED {topic} {number} ({one.step.get('note', '')}) {difference}"
+            for difference in one.failures
+        ]
     return "\n".join(lines)
 
 
 def _reasons(title: str, allowed: Mapping[Place, Allowed]) -> list[str]:
-    return [title, *(f"  {topic} {number}: {one.why}" for (topic, number), one in allowed.items())] if allowed else []
+    return (
+        [title, *(f"  {topic} {number}: {one.why}" for (topic, number), one in allowed.items())]
+        if allowed
+        else []
+    )
 
 
 async def against_double(folder: Path) -> list[Outcome]:
@@ -257,25 +325,42 @@ async def against_double(folder: Path) -> list[Outcome]:
         return await replay(Session(http, DOUBLE_QUIET_S), steps(folder))
 
 
-async def against_server(folder: Path, url: str, token: str, tls: ssl.SSLContext | bool) -> list[Outcome]:
+async def against_server(
+    folder: Path, url: str, token: str, tls: ssl.SSLContext | bool
+) -> list[Outcome]:
     """The outcome of every step on a server that is there."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     connector, timeout = aiohttp.TCPConnector(ssl=tls), aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
-    async with aiohttp.ClientSession(url, headers=headers, connector=connector, timeout=timeout, trust_env=False) as http:
+    async with aiohttp.ClientSession(
+        url, headers=headers, connector=connector, timeout=timeout, trust_env=False
+    ) as http:
         return await replay(Session(http, QUIET_S), steps(folder))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m aimlab.testing.transcripts", description="Ask an API server what was asked of a real one.")
+    parser = argparse.ArgumentParser(
+        prog="python -m aimlab.testing.transcripts",
+        description="Ask an API server what was asked of a real one.",
+    )
     parser.add_argument("folder", type=Path, help="the recorded answers, a .jsonl file a topic")
-    parser.add_argument("--server", metavar="URL", help="an API server that is there; left out, the double")
+    parser.add_argument(
+        "--server", metavar="URL", help="an API server that is there; left out, the double"
+    )
     parser.add_argument("--token", default="", help="bearer token of a cluster administrator")
     trust = parser.add_mutually_exclusive_group()
-    trust.add_argument("--ca", type=Path, metavar="FILE", help="certificates that the server's is checked against")
-    trust.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
+    trust.add_argument(
+        "--ca", type=Path, metavar="FILE", help="certificates that the server's is checked against"
+    )
+    trust.add_argument(
+        "--insecure", action="store_true", help="do not check the server's certificate"
+    )
     options = parser.parse_args()
     tls = ssl.create_default_context(cafile=options.ca) if options.ca else not options.insecure
-    run = against_server(options.folder, options.server, options.token, tls) if options.server else against_double(options.folder)
+    run = (
+        against_server(options.folder, options.server, options.token, tls)
+        if options.server
+        else against_double(options.folder)
+    )
     try:
         outcomes = asyncio.run(run)
     except (aiohttp.ClientError, OSError, RuntimeError) as error:

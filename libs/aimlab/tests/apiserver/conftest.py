@@ -19,14 +19,25 @@ class Api:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
 
-    async def __call__(self, method: str, path: str, body: Any = None, kind: str = "application/json", accept: str = "") -> tuple[int, Any]:
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        kind: str = "application/json",
+        accept: str = "",
+    ) -> tuple[int, Any]:
         data = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": kind, **({"Accept": accept} if accept else {})}
         async with self.session.request(method, path, data=data, headers=headers) as answer:
             raw = await answer.read()
-            return answer.status, msgspec.json.decode(raw) if answer.content_type.endswith("json") else {"raw": raw.decode()}
+            return answer.status, msgspec.json.decode(raw) if answer.content_type.endswith(
+                "json"
+            ) else {"raw": raw.decode()}
 
-    async def ok(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
+    async def ok(
+        self, method: str, path: str, body: Any = None, kind: str = "application/json"
+    ) -> Any:
         """The body of an answer that must be a success."""
         status, answer = await self(method, path, body, kind)
         assert status < 300, answer

@@ -9,13 +9,25 @@ import msgspec
 import pytest
 
 from aimlab.apiserver import ApiServer
-from aimlab.apiserver.access import ADMIN_TOKEN, Access, Attributes, Call, User, account, allows, attributes, is_subject
+from aimlab.apiserver.access import (
+    ADMIN_TOKEN,
+    Access,
+    Attributes,
+    Call,
+    User,
+    account,
+    allows,
+    attributes,
+    is_subject,
+)
 from aimlab.apiserver.cluster import Cluster
 from aimlab.apiserver.errors import ApiError
 from aimlab.apiserver.writes import APPLY
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-JOB = {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x:1"}]}}}
+JOB = {
+    "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x:1"}]}}
+}
 
 
 @pytest.mark.parametrize(
@@ -25,20 +37,56 @@ JOB = {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "
         ("GET", "/api/v1/namespaces/a/pods", Attributes("list", "", "pods", "a")),
         ("GET", "/api/v1/namespaces/a/pods/p", Attributes("get", "", "pods", "a", "p")),
         ("HEAD", "/api/v1/namespaces/a/pods/p", Attributes("get", "", "pods", "a", "p")),
-        ("GET", "/api/v1/namespaces/a/pods/p/log?follow=true", Attributes("get", "", "pods/log", "a", "p")),
+        (
+            "GET",
+            "/api/v1/namespaces/a/pods/p/log?follow=true",
+            Attributes("get", "", "pods/log", "a", "p"),
+        ),
         ("GET", "/apis/batch/v1/jobs?watch=true", Attributes("watch", "batch", "jobs")),
         ("GET", "/apis/batch/v1/jobs?watch=0", Attributes("list", "batch", "jobs")),
-        ("GET", "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3Ds", Attributes("list", "", "secrets", "a", "s")),
-        ("GET", "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name!%3Ds", Attributes("list", "", "secrets", "a")),
+        (
+            "GET",
+            "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3Ds",
+            Attributes("list", "", "secrets", "a", "s"),
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name!%3Ds",
+            Attributes("list", "", "secrets", "a"),
+        ),
         ("POST", "/apis/batch/v1/namespaces/a/jobs", Attributes("create", "batch", "jobs", "a")),
-        ("PUT", "/apis/batch/v1/namespaces/a/jobs/j", Attributes("update", "batch", "jobs", "a", "j")),
-        ("PATCH", "/apis/batch/v1/namespaces/a/jobs/j/status", Attributes("patch", "batch", "jobs/status", "a", "j")),
-        ("DELETE", "/apis/batch/v1/namespaces/a/jobs/j", Attributes("delete", "batch", "jobs", "a", "j")),
-        ("DELETE", "/apis/batch/v1/namespaces/a/jobs", Attributes("deletecollection", "batch", "jobs", "a")),
+        (
+            "PUT",
+            "/apis/batch/v1/namespaces/a/jobs/j",
+            Attributes("update", "batch", "jobs", "a", "j"),
+        ),
+        (
+            "PATCH",
+            "/apis/batch/v1/namespaces/a/jobs/j/status",
+            Attributes("patch", "batch", "jobs/status", "a", "j"),
+        ),
+        (
+            "DELETE",
+            "/apis/batch/v1/namespaces/a/jobs/j",
+            Attributes("delete", "batch", "jobs", "a", "j"),
+        ),
+        (
+            "DELETE",
+            "/apis/batch/v1/namespaces/a/jobs",
+            Attributes("deletecollection", "batch", "jobs", "a"),
+        ),
         ("GET", "/api/v1/namespaces", Attributes("list", "", "namespaces")),
         ("GET", "/api/v1/namespaces/a", Attributes("get", "", "namespaces", "a", "a")),
-        ("PUT", "/api/v1/namespaces/a/finalize", Attributes("update", "", "namespaces/finalize", "a", "a")),
-        ("POST", "/api/v1/namespaces/a/serviceaccounts/s/token", Attributes("create", "", "serviceaccounts/token", "a", "s")),
+        (
+            "PUT",
+            "/api/v1/namespaces/a/finalize",
+            Attributes("update", "", "namespaces/finalize", "a", "a"),
+        ),
+        (
+            "POST",
+            "/api/v1/namespaces/a/serviceaccounts/s/token",
+            Attributes("create", "", "serviceaccounts/token", "a", "s"),
+        ),
         ("GET", "/api/v1", Attributes("get", path="/api/v1")),
         ("GET", "/apis/batch/v1", Attributes("get", path="/apis/batch/v1")),
         ("GET", "/version", Attributes("get", path="/version")),
@@ -51,35 +99,115 @@ def test_what_a_request_asks_for(method: str, url: str, asked: Attributes) -> No
     assert attributes(method, path, pairs) == asked
 
 
-def rule(verbs: str, resources: str = "", group: str = "", names: str = "", urls: str = "") -> dict[str, Any]:
-    found = {"verbs": verbs.split(), "apiGroups": [group], "resources": resources.split(), "resourceNames": names.split()}
+def rule(
+    verbs: str, resources: str = "", group: str = "", names: str = "", urls: str = ""
+) -> dict[str, Any]:
+    found = {
+        "verbs": verbs.split(),
+        "apiGroups": [group],
+        "resources": resources.split(),
+        "resourceNames": names.split(),
+    }
     return found | {"nonResourceURLs": urls.split()}
 
 
 @pytest.mark.parametrize(
     ("given", "asked", "allowed"),
     [
-        pytest.param(rule("get list", "pods"), Attributes("list", "", "pods"), True, id="verb and resource"),
-        pytest.param(rule("get", "pods"), Attributes("list", "", "pods"), False, id="get is not list"),
-        pytest.param(rule("list", "pods"), Attributes("watch", "", "pods"), False, id="list is not watch"),
-        pytest.param(rule("patch", "pods"), Attributes("update", "", "pods"), False, id="patch is not update"),
-        pytest.param(rule("delete", "pods"), Attributes("deletecollection", "", "pods"), False, id="delete is not deletecollection"),
-        pytest.param(rule("*", "pods"), Attributes("deletecollection", "", "pods"), True, id="any verb"),
-        pytest.param(rule("get", "jobs"), Attributes("get", "batch", "jobs"), False, id="another group"),
-        pytest.param(rule("get", "jobs", "*"), Attributes("get", "batch", "jobs"), True, id="any group"),
-        pytest.param(rule("get", "pods"), Attributes("get", "", "pods/log"), False, id="the kind is not its subresource"),
-        pytest.param(rule("get", "pods/log"), Attributes("get", "", "pods/log"), True, id="subresource"),
-        pytest.param(rule("get", "pods/log"), Attributes("get", "", "pods"), False, id="the subresource is not its kind"),
-        pytest.param(rule("get", "*/log"), Attributes("get", "", "pods/log"), True, id="a subresource of any kind"),
-        pytest.param(rule("get", "pods/*"), Attributes("get", "", "pods/log"), False, id="there are no other patterns"),
+        pytest.param(
+            rule("get list", "pods"), Attributes("list", "", "pods"), True, id="verb and resource"
+        ),
+        pytest.param(
+            rule("get", "pods"), Attributes("list", "", "pods"), False, id="get is not list"
+        ),
+        pytest.param(
+            rule("list", "pods"), Attributes("watch", "", "pods"), False, id="list is not watch"
+        ),
+        pytest.param(
+            rule("patch", "pods"), Attributes("update", "", "pods"), False, id="patch is not update"
+        ),
+        pytest.param(
+            rule("delete", "pods"),
+            Attributes("deletecollection", "", "pods"),
+            False,
+            id="delete is not deletecollection",
+        ),
+        pytest.param(
+            rule("*", "pods"), Attributes("deletecollection", "", "pods"), True, id="any verb"
+        ),
+        pytest.param(
+            rule("get", "jobs"), Attributes("get", "batch", "jobs"), False, id="another group"
+        ),
+        pytest.param(
+            rule("get", "jobs", "*"), Attributes("get", "batch", "jobs"), True, id="any group"
+        ),
+        pytest.param(
+            rule("get", "pods"),
+            Attributes("get", "", "pods/log"),
+            False,
+            id="the kind is not its subresource",
+        ),
+        pytest.param(
+            rule("get", "pods/log"), Attributes("get", "", "pods/log"), True, id="subresource"
+        ),
+        pytest.param(
+            rule("get", "pods/log"),
+            Attributes("get", "", "pods"),
+            False,
+            id="the subresource is not its kind",
+        ),
+        pytest.param(
+            rule("get", "*/log"),
+            Attributes("get", "", "pods/log"),
+            True,
+            id="a subresource of any kind",
+        ),
+        pytest.param(
+            rule("get", "pods/*"),
+            Attributes("get", "", "pods/log"),
+            False,
+            id="there are no other patterns",
+        ),
         pytest.param(rule("get", "*"), Attributes("get", "", "pods/log"), True, id="any resource"),
-        pytest.param(rule("get", "pods", names="a b"), Attributes("get", "", "pods", "n", "b"), True, id="named"),
-        pytest.param(rule("get", "pods", names="a b"), Attributes("get", "", "pods", "n", "c"), False, id="named another"),
-        pytest.param(rule("create", "pods", names="a"), Attributes("create", "", "pods", "n"), False, id="a create has no name"),
-        pytest.param(rule("get", urls="/healthz"), Attributes("get", path="/healthz"), True, id="path"),
-        pytest.param(rule("get", urls="/apis/*"), Attributes("get", path="/apis/batch/v1"), True, id="paths under"),
-        pytest.param(rule("get", urls="/healthz"), Attributes("get", path="/healthz/ping"), False, id="no path under"),
-        pytest.param(rule("get", "*", "*"), Attributes("get", path="/healthz"), False, id="resources are no paths"),
+        pytest.param(
+            rule("get", "pods", names="a b"),
+            Attributes("get", "", "pods", "n", "b"),
+            True,
+            id="named",
+        ),
+        pytest.param(
+            rule("get", "pods", names="a b"),
+            Attributes("get", "", "pods", "n", "c"),
+            False,
+            id="named another",
+        ),
+        pytest.param(
+            rule("create", "pods", names="a"),
+            Attributes("create", "", "pods", "n"),
+            False,
+            id="a create has no name",
+        ),
+        pytest.param(
+            rule("get", urls="/healthz"), Attributes("get", path="/healthz"), True, id="path"
+        ),
+        pytest.param(
+            rule("get", urls="/apis/*"),
+            Attributes("get", path="/apis/batch/v1"),
+            True,
+            id="paths under",
+        ),
+        pytest.param(
+            rule("get", urls="/healthz"),
+            Attributes("get", path="/healthz/ping"),
+            False,
+            id="no path under",
+        ),
+        pytest.param(
+            rule("get", "*", "*"),
+            Attributes("get", path="/healthz"),
+            False,
+            id="resources are no paths",
+        ),
     ],
 )
 def test_what_a_rule_allows(given: dict[str, Any], asked: Attributes, allowed: bool) -> None:
@@ -119,14 +247,31 @@ def test_a_token_ends_with_its_time_and_with_its_account() -> None:
     cluster = Cluster(now=lambda: clock.now)
     access = Access(cluster)
     accounts = ("", "serviceaccounts")
-    cluster.store.put(accounts, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app", "namespace": "a", "uid": "1"}})
-    headers = [{"Authorization": f"Bearer {access.issue('a', 'app', seconds)['token']}"} for seconds in (700, 10_000)]
+    cluster.store.put(
+        accounts,
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "app", "namespace": "a", "uid": "1"},
+        },
+    )
+    headers = [
+        {"Authorization": f"Bearer {access.issue('a', 'app', seconds)['token']}"}
+        for seconds in (700, 10_000)
+    ]
     assert [access.user_of(sent).name for sent in headers] == ["system:serviceaccount:a:app"] * 2
     clock.now += timedelta(seconds=701)
     with pytest.raises(ApiError, match="Unauthorized"):
         access.user_of(headers[0])
     assert access.user_of(headers[1]) == account("a", "app")
-    cluster.store.put(accounts, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app", "namespace": "a", "uid": "2"}})
+    cluster.store.put(
+        accounts,
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "app", "namespace": "a", "uid": "2"},
+        },
+    )
     with pytest.raises(ApiError, match="Unauthorized"):
         access.user_of(headers[1])
 
@@ -149,11 +294,21 @@ def test_credentials_that_are_not_known_are_nobodys(header: str) -> None:
 def test_the_administrator_may_speak_for_others_and_nobody_else_may() -> None:
     cluster = Cluster()
     access = Access(cluster)
-    assert access.user_of({"Impersonate-User": "system:serviceaccount:a:app"}) == account("a", "app")
-    assert access.user_of({"Impersonate-User": "jane"}) == User("jane", frozenset({"system:authenticated"}))
-    cluster.store.put(("", "serviceaccounts"), {"kind": "ServiceAccount", "metadata": {"name": "app", "namespace": "a", "uid": "1"}})
+    assert access.user_of({"Impersonate-User": "system:serviceaccount:a:app"}) == account(
+        "a", "app"
+    )
+    assert access.user_of({"Impersonate-User": "jane"}) == User(
+        "jane", frozenset({"system:authenticated"})
+    )
+    cluster.store.put(
+        ("", "serviceaccounts"),
+        {"kind": "ServiceAccount", "metadata": {"name": "app", "namespace": "a", "uid": "1"}},
+    )
     token = access.issue("a", "app", None)["token"]
-    with pytest.raises(ApiError, match='users "jane" is forbidden: User "system:serviceaccount:a:app" cannot impersonate resource "users"'):
+    with pytest.raises(
+        ApiError,
+        match='users "jane" is forbidden: User "system:serviceaccount:a:app" cannot impersonate resource "users"',
+    ):
         access.user_of({"Authorization": f"Bearer {token}", "Impersonate-User": "jane"})
 
 
@@ -169,21 +324,36 @@ class As:
         assert status < 300, answer
         return answer
 
-    async def __call__(self, method: str, path: str, body: Any = None, kind: str = "application/json", token: str = "") -> tuple[int, Any]:
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        kind: str = "application/json",
+        token: str = "",
+    ) -> tuple[int, Any]:
         headers = {"Content-Type": kind, "Authorization": f"Bearer {token or self.token}"}
         data = None if body is None else msgspec.json.encode(body)
         async with self.session.request(method, path, data=data, headers=headers) as answer:
             raw = await answer.read()
-            return answer.status, msgspec.json.decode(raw) if answer.content_type.endswith("json") else raw.decode()
+            return answer.status, msgspec.json.decode(raw) if answer.content_type.endswith(
+                "json"
+            ) else raw.decode()
 
     async def grant(self, name: str, rules: list[dict[str, Any]], namespace: str = "") -> None:
         """Give the account a role of its own, everywhere or in a namespace."""
         prefix, place = ("", f"{RBAC}/namespaces/{namespace}") if namespace else ("Cluster", RBAC)
         metadata = {"name": name}
-        await self.admin("POST", f"{place}/{prefix.lower()}roles", {"metadata": metadata, "rules": rules})
+        await self.admin(
+            "POST", f"{place}/{prefix.lower()}roles", {"metadata": metadata, "rules": rules}
+        )
         subjects = [{"kind": "ServiceAccount", "name": "app", "namespace": "a"}]
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": f"{prefix}Role", "name": name}
-        await self.admin("POST", f"{place}/{prefix.lower()}rolebindings", {"metadata": metadata, "roleRef": role, "subjects": subjects})
+        await self.admin(
+            "POST",
+            f"{place}/{prefix.lower()}rolebindings",
+            {"metadata": metadata, "roleRef": role, "subjects": subjects},
+        )
 
 
 @pytest.fixture
@@ -193,8 +363,12 @@ async def app(server: ApiServer) -> AsyncIterator[As]:
         found = As(session)
         for namespace in ("a", "c"):
             await found.admin("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        await found.admin("POST", "/api/v1/namespaces/a/serviceaccounts", {"metadata": {"name": "app"}})
-        answer = await found.admin("POST", "/api/v1/namespaces/a/serviceaccounts/app/token", {"spec": {}})
+        await found.admin(
+            "POST", "/api/v1/namespaces/a/serviceaccounts", {"metadata": {"name": "app"}}
+        )
+        answer = await found.admin(
+            "POST", "/api/v1/namespaces/a/serviceaccounts/app/token", {"spec": {}}
+        )
         found.token = answer["status"]["token"]
         yield found
 
@@ -227,24 +401,39 @@ async def app(server: ApiServer) -> AsyncIterator[As]:
             'in API group "nowhere.example.com" at the cluster scope',
             {"group": "nowhere.example.com", "kind": "things"},
         ),
-        ("GET", "/lab/calls", 'forbidden: User "system:serviceaccount:a:app" cannot get path "/lab/calls"', {}),
+        (
+            "GET",
+            "/lab/calls",
+            'forbidden: User "system:serviceaccount:a:app" cannot get path "/lab/calls"',
+            {},
+        ),
     ],
 )
 async def test_what_is_not_granted_is_refused_in_the_words_of_a_real_server(
     app: As, method: str, path: str, message: str, details: dict[str, str]
 ) -> None:
     status, body = await app(method, path)
-    assert (status, body["reason"], body["message"], body["details"]) == (403, "Forbidden", message, details)
+    assert (status, body["reason"], body["message"], body["details"]) == (
+        403,
+        "Forbidden",
+        message,
+        details,
+    )
 
 
-@pytest.mark.parametrize("path", ["/version", "/api", "/apis", "/apis/batch/v1", "/openapi/v3", "/readyz"])
+@pytest.mark.parametrize(
+    "path", ["/version", "/api", "/apis", "/apis/batch/v1", "/openapi/v3", "/readyz"]
+)
 async def test_everybody_who_is_known_may_discover(app: As, path: str) -> None:
     assert (await app("GET", path))[0] == 200
 
 
 async def test_a_role_holds_in_its_namespace_and_a_cluster_role_everywhere(app: As) -> None:
     await app.grant("one", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}], "c")
-    assert [(await app("GET", path))[0] for path in ("/api/v1/namespaces/c/pods", "/api/v1/namespaces/a/pods", "/api/v1/pods")] == [200, 403, 403]
+    assert [
+        (await app("GET", path))[0]
+        for path in ("/api/v1/namespaces/c/pods", "/api/v1/namespaces/a/pods", "/api/v1/pods")
+    ] == [200, 403, 403]
     await app.grant("all", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}])
     assert (await app("GET", "/api/v1/pods"))[0] == 200
 
@@ -255,16 +444,25 @@ async def test_what_is_granted_or_taken_away_counts_at_once(app: As) -> None:
     await app.admin("DELETE", f"{RBAC}/namespaces/c/roles/one")
     status, body = await app("GET", "/api/v1/namespaces/c/pods")
     assert status == 403
-    assert body["message"].endswith('in the namespace "c": RBAC: role.rbac.authorization.k8s.io "one" not found')
+    assert body["message"].endswith(
+        'in the namespace "c": RBAC: role.rbac.authorization.k8s.io "one" not found'
+    )
 
 
-async def test_an_apply_that_makes_an_object_needs_create_beside_patch_and_is_told_nothing_more(app: As, server: ApiServer) -> None:
-    path, body = "/apis/batch/v1/namespaces/c/jobs/j", {"apiVersion": "batch/v1", "kind": "Job", "spec": JOB}
+async def test_an_apply_that_makes_an_object_needs_create_beside_patch_and_is_told_nothing_more(
+    app: As, server: ApiServer
+) -> None:
+    path, body = (
+        "/apis/batch/v1/namespaces/c/jobs/j",
+        {"apiVersion": "batch/v1", "kind": "Job", "spec": JOB},
+    )
     await app.grant("patch", [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["patch"]}])
     status, refused = await app("PATCH", f"{path}?fieldManager=app", body, APPLY)
     assert (status, refused["message"]) == (403, 'jobs.batch "j" is forbidden: ')
     assert (await app.admin("GET", "/apis/batch/v1/namespaces/c/jobs"))["items"] == []
-    await app.grant("create", [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]}])
+    await app.grant(
+        "create", [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]}]
+    )
     assert (await app("PATCH", f"{path}?fieldManager=app", body, APPLY))[0] == 201
     assert (await app("PATCH", f"{path}?fieldManager=app", body, APPLY))[0] == 200
     mine = {call[1:] for call in server.access.calls if call.user == "system:serviceaccount:a:app"}
@@ -288,43 +486,85 @@ LISTS_PODS = {"resourceAttributes": {"verb": "list", "resource": "pods", "namesp
 BY_ROLE = 'RBAC: allowed by RoleBinding "one/c" of Role "one" to ServiceAccount "app/a"'
 
 
-async def test_who_asks_of_itself_and_who_may_ask_of_others_are_told_by_which_binding(app: As) -> None:
-    review = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": LISTS_PODS}
-    assert await app("POST", f"{REVIEWS}/selfsubjectaccessreviews", review) == (201, review | {"metadata": {}, "status": {"allowed": False}})
+async def test_who_asks_of_itself_and_who_may_ask_of_others_are_told_by_which_binding(
+    app: As,
+) -> None:
+    review = {
+        "kind": "SelfSubjectAccessReview",
+        "apiVersion": "authorization.k8s.io/v1",
+        "spec": LISTS_PODS,
+    }
+    assert await app("POST", f"{REVIEWS}/selfsubjectaccessreviews", review) == (
+        201,
+        review | {"metadata": {}, "status": {"allowed": False}},
+    )
     await app.grant("one", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}], "c")
     _, own = await app("POST", f"{REVIEWS}/selfsubjectaccessreviews", review)
-    of_app = await app.admin("POST", f"{REVIEWS}/subjectaccessreviews", {"spec": LISTS_PODS | {"user": APP}})
+    of_app = await app.admin(
+        "POST", f"{REVIEWS}/subjectaccessreviews", {"spec": LISTS_PODS | {"user": APP}}
+    )
     assert own["status"] == of_app["status"] == {"allowed": True, "reason": BY_ROLE}
-    assert (await app("POST", f"{REVIEWS}/subjectaccessreviews", {"spec": LISTS_PODS | {"user": "jane"}}))[0] == 403
+    assert (
+        await app(
+            "POST", f"{REVIEWS}/subjectaccessreviews", {"spec": LISTS_PODS | {"user": "jane"}}
+        )
+    )[0] == 403
 
 
 async def test_the_administrator_is_allowed_without_a_word(app: As) -> None:
-    assert (await app.admin("POST", f"{REVIEWS}/selfsubjectaccessreviews", {"spec": LISTS_PODS}))["status"] == {"allowed": True}
+    assert (await app.admin("POST", f"{REVIEWS}/selfsubjectaccessreviews", {"spec": LISTS_PODS}))[
+        "status"
+    ] == {"allowed": True}
 
 
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
         pytest.param({"user": "jane"}, "spec.resourceAttributes", id="asks-nothing"),
-        pytest.param({"user": "jane", "nonResourceAttributes": {"path": "/"}} | LISTS_PODS, "spec.nonResourceAttributes", id="asks-two-things"),
+        pytest.param(
+            {"user": "jane", "nonResourceAttributes": {"path": "/"}} | LISTS_PODS,
+            "spec.nonResourceAttributes",
+            id="asks-two-things",
+        ),
         pytest.param(LISTS_PODS, "spec.user", id="of-nobody"),
     ],
 )
-async def test_a_review_that_makes_no_sense_is_invalid(app: As, spec: dict[str, Any], field: str) -> None:
-    status, refused = await app("POST", f"{REVIEWS}/subjectaccessreviews", {"spec": spec}, token=ADMIN_TOKEN)
-    assert (status, refused["reason"], [cause["field"] for cause in refused["details"]["causes"]]) == (422, "Invalid", [field])
+async def test_a_review_that_makes_no_sense_is_invalid(
+    app: As, spec: dict[str, Any], field: str
+) -> None:
+    status, refused = await app(
+        "POST", f"{REVIEWS}/subjectaccessreviews", {"spec": spec}, token=ADMIN_TOKEN
+    )
+    assert (
+        status,
+        refused["reason"],
+        [cause["field"] for cause in refused["details"]["causes"]],
+    ) == (422, "Invalid", [field])
 
 
 async def test_an_aggregated_role_has_the_rules_of_those_it_selects(app: As) -> None:
     """As long as they are there; what is not selected adds nothing."""
-    chosen = {"clusterRoleSelectors": [{"matchLabels": {"team": "a"}}, {"matchLabels": {"team": "b"}}]}
-    await app.admin("POST", f"{RBAC}/clusterroles", {"metadata": {"name": "all"}, "aggregationRule": chosen})
+    chosen = {
+        "clusterRoleSelectors": [{"matchLabels": {"team": "a"}}, {"matchLabels": {"team": "b"}}]
+    }
+    await app.admin(
+        "POST", f"{RBAC}/clusterroles", {"metadata": {"name": "all"}, "aggregationRule": chosen}
+    )
     subjects = [{"kind": "ServiceAccount", "name": "app", "namespace": "a"}]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "all"}
-    await app.admin("POST", f"{RBAC}/clusterrolebindings", {"metadata": {"name": "all"}, "roleRef": role, "subjects": subjects})
+    await app.admin(
+        "POST",
+        f"{RBAC}/clusterrolebindings",
+        {"metadata": {"name": "all"}, "roleRef": role, "subjects": subjects},
+    )
     for team, plural in (("a", "pods"), ("b", "secrets"), ("c", "services")):
-        body = {"metadata": {"name": team, "labels": {"team": team}}, "rules": [{"apiGroups": [""], "resources": [plural], "verbs": ["list"]}]}
+        body = {
+            "metadata": {"name": team, "labels": {"team": team}},
+            "rules": [{"apiGroups": [""], "resources": [plural], "verbs": ["list"]}],
+        }
         await app.admin("POST", f"{RBAC}/clusterroles", body)
-    assert [(await app("GET", f"/api/v1/{plural}"))[0] for plural in ("pods", "secrets", "services")] == [200, 200, 403]
+    assert [
+        (await app("GET", f"/api/v1/{plural}"))[0] for plural in ("pods", "secrets", "services")
+    ] == [200, 200, 403]
     await app.admin("DELETE", f"{RBAC}/clusterroles/a")
     assert (await app("GET", "/api/v1/pods"))[0] == 403

@@ -17,7 +17,10 @@ Api = Any
 
 def recorded(name: str) -> list[Obj]:
     """The steps of a recording."""
-    return [msgspec.json.decode(line) for line in (TRANSCRIPTS / f"{name}.jsonl").read_text().splitlines()[1:]]
+    return [
+        msgspec.json.decode(line)
+        for line in (TRANSCRIPTS / f"{name}.jsonl").read_text().splitlines()[1:]
+    ]
 
 
 DOCUMENTS = {step["request"]["path"]: step for step in recorded("kubectl-documents")}
@@ -26,7 +29,11 @@ DOCUMENTS = {step["request"]["path"]: step for step in recorded("kubectl-documen
 @pytest.fixture
 async def widgets(api: Api) -> Api:
     """The API with the Widget kind of the recordings."""
-    await api.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", recorded("discovery")[1]["request"]["body"])
+    await api.ok(
+        "POST",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        recorded("discovery")[1]["request"]["body"],
+    )
     return api
 
 
@@ -39,17 +46,23 @@ def discovered(document: Obj, group: str) -> dict[str, Obj]:
 @pytest.mark.parametrize(
     ("path", "group", "plurals"),
     [
-        pytest.param("/api", "", ["configmaps", "secrets", "persistentvolumeclaims", "namespaces"], id="core"),
+        pytest.param(
+            "/api", "", ["configmaps", "secrets", "persistentvolumeclaims", "namespaces"], id="core"
+        ),
         pytest.param("/apis", "lab.example.com", ["widgets"], id="custom"),
     ],
 )
-async def test_aggregated_discovery(widgets: Api, path: str, group: str, plurals: list[str]) -> None:
+async def test_aggregated_discovery(
+    widgets: Api, path: str, group: str, plurals: list[str]
+) -> None:
     step = DOCUMENTS[path]
     async with widgets.session.get(path, headers={"Accept": step["request"]["accept"]}) as answer:
         assert answer.headers["Content-Type"] == step["response"]["contentType"]
         document = msgspec.json.decode(await answer.read())
     expected, seen = discovered(step["response"]["body"], group), discovered(document, group)
-    assert {plural: seen[plural] for plural in plurals} == {plural: expected[plural] for plural in plurals}
+    assert {plural: seen[plural] for plural in plurals} == {
+        plural: expected[plural] for plural in plurals
+    }
 
 
 async def test_openapi_shows_the_schema(widgets: Api) -> None:
@@ -58,13 +71,17 @@ async def test_openapi_shows_the_schema(widgets: Api) -> None:
     document = await widgets.ok("GET", path)
     (name, expected), *_ = body["components"]["schemas"].items()
     seen = document["components"]["schemas"][name]
-    assert {part: seen["properties"][part] for part in ("spec", "status")} == {part: expected["properties"][part] for part in ("spec", "status")}
+    assert {part: seen["properties"][part] for part in ("spec", "status")} == {
+        part: expected["properties"][part] for part in ("spec", "status")
+    }
     assert seen["x-kubernetes-group-version-kind"] == expected["x-kubernetes-group-version-kind"]
     assert {where: sorted(verbs) for where, verbs in document["paths"].items()} == body["paths"]
 
 
 async def test_the_command_prints_its_url_and_ends_on_sigterm() -> None:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "aimlab.apiserver", "--port", "0", stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "aimlab.apiserver", "--port", "0", stdout=asyncio.subprocess.PIPE
+    )
     try:
         assert process.stdout
         url = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()

@@ -15,12 +15,19 @@ SCHEMA: Obj = {
     "properties": {
         "n": {"type": "integer"},
         "m": {"type": "object", "additionalProperties": {"type": "string"}},
-        "whole": {"type": "object", "x-kubernetes-map-type": "atomic", "additionalProperties": {"type": "string"}},
+        "whole": {
+            "type": "object",
+            "x-kubernetes-map-type": "atomic",
+            "additionalProperties": {"type": "string"},
+        },
         "l": {
             "type": "array",
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["k"],
-            "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}},
+            "items": {
+                "type": "object",
+                "properties": {"k": {"type": "string"}, "v": {"type": "integer"}},
+            },
         },
         "s": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
     },
@@ -31,7 +38,9 @@ def by(manager: str, operation: str = "Apply") -> Owner:
     return Owner(manager, operation, "g/v1", "", "2026-01-01T00:00:00Z")
 
 
-def applied(live: Obj, sent: Obj, owners: list[Owner], manager: str, *, force: bool = False) -> tuple[Obj, list[Owner]]:
+def applied(
+    live: Obj, sent: Obj, owners: list[Owner], manager: str, *, force: bool = False
+) -> tuple[Obj, list[Owner]]:
     return apply(live, sent, owners, by(manager), SCHEMA, force=force)
 
 
@@ -39,11 +48,28 @@ def applied(live: Obj, sent: Obj, owners: list[Owner], manager: str, *, force: b
     ("first", "second", "left"),
     [
         pytest.param({"n": 1, "m": {"a": "x"}}, {"n": 1}, {"n": 1}, id="field"),
-        pytest.param({"m": {"a": "x", "b": "y"}}, {"m": {"a": "x"}}, {"m": {"a": "x"}}, id="key-of-map"),
-        pytest.param({"l": [{"k": "a", "v": 1}, {"k": "b"}]}, {"l": [{"k": "b"}]}, {"l": [{"k": "b"}]}, id="item"),
-        pytest.param({"l": [{"k": "a", "v": 1}]}, {"l": [{"k": "a"}]}, {"l": [{"k": "a"}]}, id="field-of-item"),
+        pytest.param(
+            {"m": {"a": "x", "b": "y"}}, {"m": {"a": "x"}}, {"m": {"a": "x"}}, id="key-of-map"
+        ),
+        pytest.param(
+            {"l": [{"k": "a", "v": 1}, {"k": "b"}]},
+            {"l": [{"k": "b"}]},
+            {"l": [{"k": "b"}]},
+            id="item",
+        ),
+        pytest.param(
+            {"l": [{"k": "a", "v": 1}]},
+            {"l": [{"k": "a"}]},
+            {"l": [{"k": "a"}]},
+            id="field-of-item",
+        ),
         pytest.param({"s": ["a", "b"]}, {"s": ["b"]}, {"s": ["b"]}, id="item-of-set"),
-        pytest.param({"whole": {"a": "x", "b": "y"}}, {"whole": {"a": "z"}}, {"whole": {"a": "z"}}, id="atomic-map"),
+        pytest.param(
+            {"whole": {"a": "x", "b": "y"}},
+            {"whole": {"a": "z"}},
+            {"whole": {"a": "z"}},
+            id="atomic-map",
+        ),
     ],
 )
 def test_what_a_manager_no_longer_sends_goes(first: Obj, second: Obj, left: Obj) -> None:
@@ -63,14 +89,20 @@ def test_equal_values_are_shared_and_different_ones_conflict() -> None:
     live, owners = applied(live, {"n": 1}, owners, "two")
     with pytest.raises(ApiError) as caught:
         applied(live, {"n": 2}, owners, "three")
-    assert [cause["message"] for cause in (caught.value.details or {})["causes"]] == ['conflict with "one"', 'conflict with "two"']
+    assert [cause["message"] for cause in (caught.value.details or {})["causes"]] == [
+        'conflict with "one"',
+        'conflict with "two"',
+    ]
 
 
 def test_an_update_takes_over_what_it_changes() -> None:
     live, owners = applied({}, {"n": 1, "m": {"a": "x"}}, [], "one")
     changed = {"n": 2, "m": {"a": "x"}}
     owners = updated(owners, by("editor", "Update"), live, changed, SCHEMA)
-    assert {owner.manager: owner.paths for owner in owners} == {"one": {("f:m", "f:a")}, "editor": {("f:n",)}}
+    assert {owner.manager: owner.paths for owner in owners} == {
+        "one": {("f:m", "f:a")},
+        "editor": {("f:n",)},
+    }
 
 
 @pytest.mark.parametrize(
@@ -95,7 +127,11 @@ objects = st.fixed_dictionaries(
         "n": st.integers(0, 3),
         "m": st.dictionaries(words, words, max_size=3),
         "whole": st.dictionaries(words, words, max_size=2),
-        "l": st.lists(st.fixed_dictionaries({"k": words}, optional={"v": st.integers(0, 3)}), max_size=3, unique_by=lambda item: item["k"]),
+        "l": st.lists(
+            st.fixed_dictionaries({"k": words}, optional={"v": st.integers(0, 3)}),
+            max_size=3,
+            unique_by=lambda item: item["k"],
+        ),
         "s": st.lists(words, max_size=3, unique=True),
     },
 )
@@ -108,7 +144,9 @@ def filled(obj: Obj) -> dict[Any, Any]:
 
 @settings(max_examples=50)
 @given(objects, objects)
-def test_what_was_sent_is_there_and_applying_it_again_changes_nothing(first: Obj, second: Obj) -> None:
+def test_what_was_sent_is_there_and_applying_it_again_changes_nothing(
+    first: Obj, second: Obj
+) -> None:
     live, owners = applied({}, first, [], "one")
     live, owners = applied(live, second, owners, "two", force=True)
     assert filled(second).items() <= filled(live).items()

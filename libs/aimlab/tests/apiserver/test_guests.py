@@ -17,34 +17,69 @@ async def namespace(api: Any, **metadata: Any) -> None:
 
 def pod(spec: Body | None = None, **metadata: Any) -> Body:
     containers = [{"name": "main", "image": "x:1"}]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"} | metadata, "spec": {"containers": containers} | (spec or {})}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"} | metadata,
+        "spec": {"containers": containers} | (spec or {}),
+    }
 
 
 def job(**labels: str) -> Body:
-    template = {"metadata": {"labels": labels}, "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "x:1"}]}}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "labels": labels}, "spec": {"template": template}}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "x:1"}]},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "j", "labels": labels},
+        "spec": {"template": template},
+    }
 
 
 @pytest.mark.parametrize(
     ("labels", "metadata", "names"),
     [
         pytest.param({"istio-injection": "enabled"}, {}, ["main", "istio-proxy"], id="injected"),
-        pytest.param({"istio-injection": "enabled"}, {"labels": {"sidecar.istio.io/inject": "false"}}, ["main"], id="not-by-label"),
-        pytest.param({"istio-injection": "enabled"}, {"annotations": {"sidecar.istio.io/inject": "false"}}, ["main"], id="not-by-annotation"),
+        pytest.param(
+            {"istio-injection": "enabled"},
+            {"labels": {"sidecar.istio.io/inject": "false"}},
+            ["main"],
+            id="not-by-label",
+        ),
+        pytest.param(
+            {"istio-injection": "enabled"},
+            {"annotations": {"sidecar.istio.io/inject": "false"}},
+            ["main"],
+            id="not-by-annotation",
+        ),
         pytest.param({}, {}, ["main"], id="no-istio"),
-        pytest.param({}, {"labels": {"sidecar.istio.io/inject": "true"}}, ["main"], id="no-istio-to-ask"),
+        pytest.param(
+            {}, {"labels": {"sidecar.istio.io/inject": "true"}}, ["main"], id="no-istio-to-ask"
+        ),
     ],
 )
-async def test_a_sidecar_is_injected_unless_the_pod_says_no(api: Any, labels: Body, metadata: Body, names: list[str]) -> None:
+async def test_a_sidecar_is_injected_unless_the_pod_says_no(
+    api: Any, labels: Body, metadata: Body, names: list[str]
+) -> None:
     await namespace(api, labels=labels)
     made = await api.ok("POST", PODS, pod(**metadata))
     assert [container["name"] for container in made["spec"]["containers"]] == names
 
 
-@pytest.mark.parametrize(("wish", "names"), [({}, ["main", "istio-proxy"]), ({"linkerd.io/inject": "disabled"}, ["main"])], ids=["injected", "not"])
-async def test_another_mesh_injects_whatever_istio_is_told(api: Any, wish: Body, names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("wish", "names"),
+    [({}, ["main", "istio-proxy"]), ({"linkerd.io/inject": "disabled"}, ["main"])],
+    ids=["injected", "not"],
+)
+async def test_another_mesh_injects_whatever_istio_is_told(
+    api: Any, wish: Body, names: list[str]
+) -> None:
     await namespace(api, annotations={"linkerd.io/inject": "enabled"})
-    made = await api.ok("POST", PODS, pod(labels={"sidecar.istio.io/inject": "false"}, annotations=wish))
+    made = await api.ok(
+        "POST", PODS, pod(labels={"sidecar.istio.io/inject": "false"}, annotations=wish)
+    )
     assert [container["name"] for container in made["spec"]["containers"]] == names
 
 
@@ -68,15 +103,22 @@ async def test_another_mesh_injects_whatever_istio_is_told(api: Any, wish: Body,
         ),
     ],
 )
-async def test_a_uid_out_of_the_range_of_the_namespace_is_rejected(api: Any, spec: Body, why: str) -> None:
+async def test_a_uid_out_of_the_range_of_the_namespace_is_rejected(
+    api: Any, spec: Body, why: str
+) -> None:
     await namespace(api, annotations=RANGE)
     status, answer = await api("POST", PODS, pod(spec))
     assert (status, answer["reason"]) == (403, "Forbidden")
-    assert answer["message"] == f'pods "p" is forbidden: unable to validate against any security context constraint: [{why}]'
+    assert (
+        answer["message"]
+        == f'pods "p" is forbidden: unable to validate against any security context constraint: [{why}]'
+    )
 
 
 async def test_a_pod_without_uid_gets_one_of_the_range_and_what_restricted_needs(api: Any) -> None:
-    await namespace(api, annotations=RANGE, labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    await namespace(
+        api, annotations=RANGE, labels={"pod-security.kubernetes.io/enforce": "restricted"}
+    )
     made = await api.ok("POST", PODS, pod())
     assert made["spec"]["securityContext"]["fsGroup"] == 1000650000
     assert made["spec"]["containers"][0]["securityContext"]["runAsUser"] == 1000650000
@@ -100,11 +142,20 @@ async def test_a_pod_with_a_queue_is_gated_until_the_gate_goes(api: Any) -> None
     await namespace(api, labels={"lab.aim/kueue": "enabled"})
     made = await api.ok("POST", PODS, pod(labels=QUEUE))
     (condition,) = made["status"]["conditions"]
-    assert (condition["type"], condition["status"], condition["reason"]) == ("PodScheduled", "False", "SchedulingGated")
+    assert (condition["type"], condition["status"], condition["reason"]) == (
+        "PodScheduled",
+        "False",
+        "SchedulingGated",
+    )
     freed = await api.ok("PATCH", f"{PODS}/p", {"spec": {"schedulingGates": []}}, MERGE)
     assert freed["spec"]["schedulingGates"] == []
-    status, answer = await api("PATCH", f"{PODS}/p", {"spec": {"schedulingGates": [{"name": "a/b"}]}}, MERGE)
-    assert (status, answer["details"]["causes"][0]["field"]) == (422, "spec.schedulingGates[0].name")
+    status, answer = await api(
+        "PATCH", f"{PODS}/p", {"spec": {"schedulingGates": [{"name": "a/b"}]}}, MERGE
+    )
+    assert (status, answer["details"]["causes"][0]["field"]) == (
+        422,
+        "spec.schedulingGates[0].name",
+    )
 
 
 async def test_without_queue_name_or_kueue_nothing_waits(api: Any) -> None:

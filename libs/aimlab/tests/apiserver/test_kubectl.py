@@ -53,7 +53,9 @@ async def bare(server: ApiServer, tmp_path: Path) -> AsyncIterator[Run]:
     async def run(*args: str, stdin: str = "", fails: bool = False) -> str:
         pipe = asyncio.subprocess.PIPE
         command = [str(KUBECTL), "--server", server.url, *args]
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT, env=env)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT, env=env
+        )
         started.append(process)
         said, _ = await process.communicate(stdin.encode())
         assert (process.returncode != 0) is fails, f"kubectl {' '.join(args)}: {said.decode()}"
@@ -74,7 +76,9 @@ async def kubectl(bare: Run) -> Run:
 
 
 async def test_a_definition_becomes_established(kubectl: Run) -> None:
-    assert "condition met" in await kubectl("wait", "--for=condition=Established", "crd/widgets.lab.example.com", "--timeout=5s")
+    assert "condition met" in await kubectl(
+        "wait", "--for=condition=Established", "crd/widgets.lab.example.com", "--timeout=5s"
+    )
     assert "wd" in await kubectl("api-resources", "--api-group=lab.example.com")
 
 
@@ -87,7 +91,9 @@ async def test_apply_creates_then_says_unchanged_then_configured(kubectl: Run) -
 
 async def test_apply_moves_from_client_side_to_server_side(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
-    assert "serverside-applied" in await kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=WIDGET)
+    assert "serverside-applied" in await kubectl(
+        "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=WIDGET
+    )
     managed = await kubectl("get", "wd", "kw", "-n", "lab", "-o", "yaml", "--show-managed-fields")
     assert "operation: Apply" in managed
     assert "kubectl-client-side-apply" not in managed
@@ -95,16 +101,31 @@ async def test_apply_moves_from_client_side_to_server_side(kubectl: Run) -> None
 
 async def test_apply_server_side_names_the_other_manager_on_conflict(kubectl: Run) -> None:
     await kubectl("apply", "--server-side", "--field-manager=one", "-f", "-", stdin=WIDGET)
-    said = await kubectl("apply", "--server-side", "--field-manager=two", "-f", "-", stdin=WIDGET.replace("10Gi", "20Gi"), fails=True)
+    said = await kubectl(
+        "apply",
+        "--server-side",
+        "--field-manager=two",
+        "-f",
+        "-",
+        stdin=WIDGET.replace("10Gi", "20Gi"),
+        fails=True,
+    )
     assert 'conflict with "one": .spec.size' in said
 
 
-async def test_apply_server_side_over_client_side_names_the_field_until_it_is_forced(kubectl: Run) -> None:
+async def test_apply_server_side_over_client_side_names_the_field_until_it_is_forced(
+    kubectl: Run,
+) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
     wanted = WIDGET.replace("10Gi", "20Gi")
     said = await kubectl("apply", "--server-side", "-f", "-", stdin=wanted, fails=True)
-    assert re.search(r'1 conflict: conflict with "kubectl-client-side-apply" using lab.example.com/v1alpha1 at \S+: \.spec\.size\n', said)
-    assert "serverside-applied" in await kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=wanted)
+    assert re.search(
+        r'1 conflict: conflict with "kubectl-client-side-apply" using lab.example.com/v1alpha1 at \S+: \.spec\.size\n',
+        said,
+    )
+    assert "serverside-applied" in await kubectl(
+        "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=wanted
+    )
     assert "serverside-applied" in await kubectl("apply", "--server-side", "-f", "-", stdin=wanted)
 
 
@@ -115,9 +136,18 @@ async def test_labels_annotations_and_patches(kubectl: Run) -> None:
     assert "not labeled" in await kubectl("label", *widget, "team=a")
     assert "--overwrite is false" in await kubectl("label", *widget, "team=b", fails=True)
     assert "annotated" in await kubectl("annotate", *widget, "note=c")
-    assert "patched" in await kubectl("patch", *widget, "--type=json", '-p=[{"op": "replace", "path": "/spec/size", "value": "30Gi"}]')
-    assert "patched (no change)" in await kubectl("patch", *widget, "--type=merge", '-p={"spec": {"size": "30Gi"}}')
-    assert "not supported" in await kubectl("patch", *widget, '-p={"spec": {"size": "40Gi"}}', fails=True)
+    assert "patched" in await kubectl(
+        "patch",
+        *widget,
+        "--type=json",
+        '-p=[{"op": "replace", "path": "/spec/size", "value": "30Gi"}]',
+    )
+    assert "patched (no change)" in await kubectl(
+        "patch", *widget, "--type=merge", '-p={"spec": {"size": "30Gi"}}'
+    )
+    assert "not supported" in await kubectl(
+        "patch", *widget, '-p={"spec": {"size": "40Gi"}}', fails=True
+    )
     shown = "jsonpath={.metadata.labels} {.metadata.annotations.note} {.spec.size}"
     assert await kubectl("get", *widget, "-o", shown) == '{"team":"a"} c 30Gi'
     assert "kw" in await kubectl("get", "wd", "-A", "-l", "team=a", "-o", "name")
@@ -128,8 +158,13 @@ async def test_built_in_kinds_take_strategic_merge_patches(kubectl: Run) -> None
     await kubectl("apply", "-f", "-", stdin=BUILT_IN)
     patch = '{"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}, "suspend": true}}'
     assert "patched" in await kubectl("patch", "cm", "cm", "-n", "lab", '-p={"data": {"c": "d"}}')
-    assert await kubectl("get", "cm", "cm", "-n", "lab", "-o", "jsonpath={.data}") == '{"a":"b","c":"d"}'
-    assert "spec.template" in await kubectl("patch", "job", "j", "-n", "lab", f"-p={patch}", fails=True)
+    assert (
+        await kubectl("get", "cm", "cm", "-n", "lab", "-o", "jsonpath={.data}")
+        == '{"a":"b","c":"d"}'
+    )
+    assert "spec.template" in await kubectl(
+        "patch", "job", "j", "-n", "lab", f"-p={patch}", fails=True
+    )
 
 
 async def test_diff_shows_what_apply_would_change_and_changes_nothing(kubectl: Run) -> None:
@@ -143,8 +178,12 @@ async def test_diff_shows_what_apply_would_change_and_changes_nothing(kubectl: R
 
 
 async def test_unknown_fields_and_bad_values_are_refused(kubectl: Run) -> None:
-    assert 'unknown field "spec.nope"' in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("size:", "nope:"), fails=True)
-    assert "spec.model" in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("m/a:1", ""), fails=True)
+    assert 'unknown field "spec.nope"' in await kubectl(
+        "apply", "-f", "-", stdin=WIDGET.replace("size:", "nope:"), fails=True
+    )
+    assert "spec.model" in await kubectl(
+        "apply", "-f", "-", stdin=WIDGET.replace("m/a:1", ""), fails=True
+    )
 
 
 async def test_get_prints_the_columns_of_the_definition(kubectl: Run) -> None:
@@ -156,19 +195,36 @@ async def test_get_prints_the_columns_of_the_definition(kubectl: Run) -> None:
 
 async def test_status_patch_and_wait_for_it(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
-    waiting = asyncio.ensure_future(kubectl("wait", "wd/kw", "-n", "lab", "--for=jsonpath={.status.status}=Ready", "--timeout=10s"))
-    await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", '-p={"status":{"status":"Ready"}}')
+    waiting = asyncio.ensure_future(
+        kubectl(
+            "wait", "wd/kw", "-n", "lab", "--for=jsonpath={.status.status}=Ready", "--timeout=10s"
+        )
+    )
+    await kubectl(
+        "patch",
+        "wd",
+        "kw",
+        "-n",
+        "lab",
+        "--type=merge",
+        "--subresource=status",
+        '-p={"status":{"status":"Ready"}}',
+    )
     assert "condition met" in await waiting
 
 
 async def test_wait_for_a_condition(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
-    waiting = asyncio.ensure_future(kubectl("wait", "wd/kw", "-n", "lab", "--for=condition=Ready", "--timeout=10s"))
+    waiting = asyncio.ensure_future(
+        kubectl("wait", "wd/kw", "-n", "lab", "--for=condition=Ready", "--timeout=10s")
+    )
     condition = '{"type": "Ready", "status": "True", "reason": "Done", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}'
     patch = f'-p={{"status": {{"conditions": [{condition}]}}}}'
     await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", patch)
     assert "condition met" in await waiting
-    assert "timed out" in await kubectl("wait", "wd/kw", "-n", "lab", "--for=condition=Other", "--timeout=1s", fails=True)
+    assert "timed out" in await kubectl(
+        "wait", "wd/kw", "-n", "lab", "--for=condition=Other", "--timeout=1s", fails=True
+    )
 
 
 async def test_describe_shows_the_events_of_an_object(kubectl: Run) -> None:
@@ -187,19 +243,34 @@ async def test_describe_shows_the_events_of_an_object(kubectl: Run) -> None:
 async def test_built_in_kinds_are_applied_twice_and_changed(kubectl: Run) -> None:
     assert (await kubectl("apply", "-f", "-", stdin=BUILT_IN)).count("created") == 3
     assert (await kubectl("apply", "-f", "-", stdin=BUILT_IN)).count("unchanged") == 3
-    assert "pod/p configured" in await kubectl("apply", "-f", "-", stdin=BUILT_IN.replace("VALUE", "other"))
+    assert "pod/p configured" in await kubectl(
+        "apply", "-f", "-", stdin=BUILT_IN.replace("VALUE", "other")
+    )
     assert "pod/p" in await kubectl("get", "all", "-n", "lab")
 
 
-async def test_watching_prints_changes_as_they_come(kubectl: Run, server: ApiServer, tmp_path: Path) -> None:
+async def test_watching_prints_changes_as_they_come(
+    kubectl: Run, server: ApiServer, tmp_path: Path
+) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
     command = [str(KUBECTL), "--server", server.url, "get", "wd", "-n", "lab", "-w", "--no-headers"]
     env = {"HOME": str(tmp_path), "PATH": ""}
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, env=env
+    )
     try:
         assert process.stdout
         await asyncio.wait_for(process.stdout.readline(), 10)
-        await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", '-p={"status":{"status":"Ready"}}')
+        await kubectl(
+            "patch",
+            "wd",
+            "kw",
+            "-n",
+            "lab",
+            "--type=merge",
+            "--subresource=status",
+            '-p={"status":{"status":"Ready"}}',
+        )
         assert b"Ready" in await asyncio.wait_for(process.stdout.readline(), 10)
     finally:
         process.kill()
@@ -208,7 +279,9 @@ async def test_watching_prints_changes_as_they_come(kubectl: Run, server: ApiSer
 
 async def test_delete_waits_until_the_object_is_gone(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
-    waiting = asyncio.ensure_future(kubectl("wait", "wd/kw", "-n", "lab", "--for=delete", "--timeout=10s"))
+    waiting = asyncio.ensure_future(
+        kubectl("wait", "wd/kw", "-n", "lab", "--for=delete", "--timeout=10s")
+    )
     assert "deleted" in await kubectl("delete", "wd", "kw", "-n", "lab")
     await waiting
     assert "NotFound" in await kubectl("get", "wd", "kw", "-n", "lab", fails=True)
@@ -217,7 +290,9 @@ async def test_delete_waits_until_the_object_is_gone(kubectl: Run) -> None:
 async def test_deleting_a_namespace_and_a_definition_takes_their_objects(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
     await kubectl("delete", "crd", "widgets.lab.example.com", "--timeout=10s")
-    assert "could not find the requested resource" in await kubectl("get", "widgets", "-A", fails=True)
+    assert "could not find the requested resource" in await kubectl(
+        "get", "widgets", "-A", fails=True
+    )
     await kubectl("apply", "-f", "-", stdin=BUILT_IN)
     await kubectl("delete", "ns", "lab", "--timeout=10s")
     assert "No resources found" in await kubectl("get", "jobs", "-n", "lab")
@@ -232,7 +307,9 @@ async def test_deleting_a_namespace_and_a_definition_takes_their_objects(kubectl
         pytest.param("sa", ("foo",), "kind: ServiceAccount", id="serviceaccount"),
     ],
 )
-async def test_create_sends_protobuf(bare: Run, kind: str, args: tuple[str, ...], shows: str) -> None:
+async def test_create_sends_protobuf(
+    bare: Run, kind: str, args: tuple[str, ...], shows: str
+) -> None:
     await bare("create", kind, *args)
     assert shows in await bare("get", kind, "foo", "-o", "yaml")
 
@@ -264,8 +341,15 @@ async def test_an_account_gets_a_token_and_may_what_its_role_says(kubectl: Run) 
     assert len((await kubectl("create", "token", "app", "-n", "lab", "--duration=1h")).strip()) > 20
     as_app = "--as=system:serviceaccount:lab:app"
     assert "cm" in await kubectl("get", "configmaps", "-n", "lab", as_app)
-    assert 'cannot list resource "secrets"' in await kubectl("get", "secrets", "-n", "lab", as_app, fails=True)
+    assert 'cannot list resource "secrets"' in await kubectl(
+        "get", "secrets", "-n", "lab", as_app, fails=True
+    )
     for may in ("get configmaps -n lab", "get pods --subresource=log -n lab", "get /version"):
         assert await kubectl("auth", "can-i", *may.split(), as_app) == "yes\n"
-    for may_not in ("delete configmaps -n lab", "get pods -n lab", "get configmaps -n default", "get /lab/calls"):
+    for may_not in (
+        "delete configmaps -n lab",
+        "get pods -n lab",
+        "get configmaps -n default",
+        "get /lab/calls",
+    ):
         assert "no" in await kubectl("auth", "can-i", *may_not.split(), as_app, fails=True)

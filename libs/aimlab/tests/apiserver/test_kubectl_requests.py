@@ -15,8 +15,14 @@ from aimlab.testing.ear import Asked, listening
 
 KUBECTL = Path(sys.executable).with_name("kubectl")
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
-LINE = re.compile(r"- `(?P<method>\w+) (?P<path>\S+)` (?:sends (?P<sends>[^;]+); )?accepts (?P<accepts>.+) → (?P<status>\d+) [\w ]+, (?P<form>.+)")
-OWN = [(r"hash=\w+", "hash=H"), (r"uid%3D[-\w]+", "uid%3DU"), (r"timeoutSeconds=\d+", "timeoutSeconds=N")]
+LINE = re.compile(
+    r"- `(?P<method>\w+) (?P<path>\S+)` (?:sends (?P<sends>[^;]+); )?accepts (?P<accepts>.+) → (?P<status>\d+) [\w ]+, (?P<form>.+)"
+)
+OWN = [
+    (r"hash=\w+", "hash=H"),
+    (r"uid%3D[-\w]+", "uid%3DU"),
+    (r"timeoutSeconds=\d+", "timeoutSeconds=N"),
+]
 WIDGET = """
 apiVersion: lab.example.com/v1alpha1
 kind: Widget
@@ -24,7 +30,10 @@ metadata: {name: kw, namespace: lab}
 spec: {model: "m/a:1", size: SIZE}
 """
 Api = Any
-PROTOBUF = ("application/vnd.kubernetes.protobuf", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+PROTOBUF = (
+    "application/vnd.kubernetes.protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+)
 NOT_ANSWERED = "/openapi/v2?timeout=32s"
 """Only in protobuf, which the double does not write; kubectl goes on without it."""
 
@@ -35,7 +44,20 @@ def recorded() -> Iterator[tuple[str, list[Asked]]]:
         command, *lines = [line for line in block.splitlines() if line]
         found = [match for line in lines if (match := LINE.fullmatch(line))]
         assert len(found) == len(lines), f"a line of {command} in kubectl.md is not understood"
-        yield command, [Asked(one["method"], one["path"], one["sends"] or "", one["accepts"], int(one["status"]), one["form"]) for one in found]
+        yield (
+            command,
+            [
+                Asked(
+                    one["method"],
+                    one["path"],
+                    one["sends"] or "",
+                    one["accepts"],
+                    int(one["status"]),
+                    one["form"],
+                )
+                for one in found
+            ],
+        )
 
 
 def as_the_double(asked: Asked) -> Asked:
@@ -51,7 +73,13 @@ def own(asked: Asked) -> Asked:
     for pattern, placeholder in OWN:
         path = re.sub(pattern, placeholder, path)
     # kubectl has the parts of a selector in no order
-    return asked._replace(path=re.sub(r"(?<=fieldSelector=)[^&]+", lambda found: "%2C".join(sorted(found[0].split("%2C"))), path))
+    return asked._replace(
+        path=re.sub(
+            r"(?<=fieldSelector=)[^&]+",
+            lambda found: "%2C".join(sorted(found[0].split("%2C"))),
+            path,
+        )
+    )
 
 
 async def run(url: str, command: str, folder: Path, cache: Path) -> None:
@@ -59,22 +87,38 @@ async def run(url: str, command: str, folder: Path, cache: Path) -> None:
     _, *args = command.split()
     argv = [str(KUBECTL), "--server", url, "--cache-dir", str(cache), *args]
     process = await asyncio.create_subprocess_exec(
-        *argv, cwd=folder, env={"HOME": str(folder), "PATH": ""}, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        *argv,
+        cwd=folder,
+        env={"HOME": str(folder), "PATH": ""},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     await process.wait()
 
 
-async def test_kubectl_asks_what_it_asks_a_real_server(server: ApiServer, api: Api, tmp_path: Path) -> None:
-    definition = msgspec.json.decode((TRANSCRIPTS / "discovery.jsonl").read_text().splitlines()[2])["request"]["body"]
+async def test_kubectl_asks_what_it_asks_a_real_server(
+    server: ApiServer, api: Api, tmp_path: Path
+) -> None:
+    definition = msgspec.json.decode((TRANSCRIPTS / "discovery.jsonl").read_text().splitlines()[2])[
+        "request"
+    ]["body"]
     await api.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
     await api.ok("POST", "/api/v1/namespaces", {"metadata": {"name": "lab"}})
     wrong = {}
     async with listening(server.url) as (heard, url):
         for number, (command, expected) in enumerate(recorded()):
-            (tmp_path / "w.yaml").write_text(WIDGET.replace("SIZE", f"{10 + number}Gi"))  # in the recording each apply had something to change
+            (tmp_path / "w.yaml").write_text(
+                WIDGET.replace("SIZE", f"{10 + number}Gi")
+            )  # in the recording each apply had something to change
             heard.clear()
             await run(url, command, tmp_path, tmp_path / f"cache{number}")
-            wanted, asked = Counter(own(as_the_double(one)) for one in expected), Counter(own(one) for one in heard)
+            wanted, asked = (
+                Counter(own(as_the_double(one)) for one in expected),
+                Counter(own(one) for one in heard),
+            )
             if wanted != asked:
-                wrong[number, command] = {"recorded": list((wanted - asked).elements()), "asked": list((asked - wanted).elements())}
+                wrong[number, command] = {
+                    "recorded": list((wanted - asked).elements()),
+                    "asked": list((asked - wanted).elements()),
+                }
     assert wrong == {}

@@ -42,9 +42,15 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-async def client(server: ApiServer, recorder: Recorder, tmp_path: Path) -> AsyncIterator[AsyncClient]:
+async def client(
+    server: ApiServer, recorder: Recorder, tmp_path: Path
+) -> AsyncIterator[AsyncClient]:
     write_kubeconfig(tmp_path / "kubeconfig", server.url)
-    made = AsyncClient(config=KubeConfig.from_file(tmp_path / "kubeconfig").get(), transport=recorder, trust_env=False)
+    made = AsyncClient(
+        config=KubeConfig.from_file(tmp_path / "kubeconfig").get(),
+        transport=recorder,
+        trust_env=False,
+    )
     yield made
     await made.close()
 
@@ -56,7 +62,9 @@ def named(name: str, **data: str) -> ConfigMap:
 Seen = tuple[str, str | None]
 
 
-async def following(client: AsyncClient, version: str, into: asyncio.Queue[Seen], problems: list[int]) -> None:
+async def following(
+    client: AsyncClient, version: str, into: asyncio.Queue[Seen], problems: list[int]
+) -> None:
     """Watches for ever, each time for a second, and goes on as the library does after errors."""
 
     def go_on(error: Exception, _count: int) -> OnErrorResult:
@@ -64,7 +72,9 @@ async def following(client: AsyncClient, version: str, into: asyncio.Queue[Seen]
         problems.append(error.status.code or 0)
         return OnErrorResult(OnErrorAction.RETRY)
 
-    async for kind, body in client.watch(ConfigMap, namespace="default", resource_version=version, server_timeout=1, on_error=go_on):
+    async for kind, body in client.watch(
+        ConfigMap, namespace="default", resource_version=version, server_timeout=1, on_error=go_on
+    ):
         into.put_nowait((kind, body.metadata.name if body.metadata else None))
 
 
@@ -77,7 +87,9 @@ async def tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_a_watch_is_resumed_and_nothing_is_lost_or_told_twice(client: AsyncClient, recorder: Recorder, tasks: list[asyncio.Task[None]]) -> None:
+async def test_a_watch_is_resumed_and_nothing_is_lost_or_told_twice(
+    client: AsyncClient, recorder: Recorder, tasks: list[asyncio.Task[None]]
+) -> None:
     await client.create(named("before"))
     listed = client.list(ConfigMap, namespace="default")
     assert [one.metadata.name async for one in listed if one.metadata] == ["before"]
@@ -89,7 +101,10 @@ async def test_a_watch_is_resumed_and_nothing_is_lost_or_told_twice(client: Asyn
     await recorder.until(2)
     await client.patch(ConfigMap, "during", {"data": {"a": "b"}}, namespace="default")
     await client.delete(ConfigMap, "before", namespace="default")
-    assert [await asyncio.wait_for(seen.get(), 5) for _ in range(2)] == [("MODIFIED", "during"), ("DELETED", "before")]
+    assert [await asyncio.wait_for(seen.get(), 5) for _ in range(2)] == [
+        ("MODIFIED", "during"),
+        ("DELETED", "before"),
+    ]
     assert made.metadata
     assert recorder.versions[:2] == [listed.resourceVersion, made.metadata.resourceVersion]
     assert seen.empty()

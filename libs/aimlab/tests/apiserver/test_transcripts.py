@@ -34,13 +34,20 @@ def outcomes() -> dict[Place, Outcome]:
     return {place(one.step): one for one in asyncio.run(against_double(FOLDER))}
 
 
-@pytest.mark.parametrize("step", [pytest.param(step, id=f"{step['case']}-{step['step']}") for step in STEPS])
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, id=f"{step['case']}-{step['step']}") for step in STEPS]
+)
 def test_the_double_answers_as_recorded(outcomes: dict[Place, Outcome], step: Step) -> None:
     assert not outcomes[place(step)].failures, step.get("note", "")
 
 
 def test_no_recorded_step_is_left_out() -> None:
-    lines = [line for file in FOLDER.glob("*.jsonl") if file.stem != "kubectl-documents" for line in file.read_text().splitlines()[1:]]
+    lines = [
+        line
+        for file in FOLDER.glob("*.jsonl")
+        if file.stem != "kubectl-documents"
+        for line in file.read_text().splitlines()[1:]
+    ]
     assert len(STEPS) == len({place(step) for step in STEPS}) == len(lines)
 
 
@@ -58,30 +65,47 @@ def test_what_is_left_bare_is_in_the_recording() -> None:
 
 def test_the_page_has_the_table_of_today(outcomes: dict[Place, Outcome]) -> None:
     page = (ROOT / "docs" / "double.md").read_text()
-    indented = "\n".join(f"    {line}".rstrip() for line in table(list(outcomes.values())).splitlines())
+    indented = "\n".join(
+        f"    {line}".rstrip() for line in table(list(outcomes.values())).splitlines()
+    )
     assert indented in page, f"put this into docs/double.md:\n{indented}"
 
 
 def test_the_fixtures_are_the_recording() -> None:
-    recording = next((up / "shared" / "k8s-transcripts" for up in ROOT.parents if (up / "shared" / "k8s-transcripts").is_dir()), None)
+    recording = next(
+        (
+            up / "shared" / "k8s-transcripts"
+            for up in ROOT.parents
+            if (up / "shared" / "k8s-transcripts").is_dir()
+        ),
+        None,
+    )
     if recording is None:
-        pytest.skip("shared/k8s-transcripts is not beside the repository, so there is nothing to compare the fixtures with")
+        pytest.skip(
+            "shared/k8s-transcripts is not beside the repository, so there is nothing to compare the fixtures with"
+        )
     names = sorted(file.name for file in recording.iterdir() if file.name != "README.md")
     ours = {f"{topic}.jsonl" for topic in RECORDED_HERE}
     assert {file.name for file in FOLDER.iterdir()} - ours == set(names)
-    assert [name for name in names if not filecmp.cmp(recording / name, FOLDER / name, shallow=False)] == []
+    assert [
+        name for name in names if not filecmp.cmp(recording / name, FOLDER / name, shallow=False)
+    ] == []
 
 
 async def run(*args: str) -> tuple[int | None, str]:
     """The exit code and what the command printed."""
     pipe = asyncio.subprocess.PIPE
     command = [sys.executable, "-m", "aimlab.testing.transcripts", *args]
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+    )
     said, _ = await process.communicate()
     return process.returncode, said.decode()
 
 
-async def test_a_server_elsewhere_is_asked_twice_and_left_as_it_was(elsewhere: str, outcomes: dict[Place, Outcome]) -> None:
+async def test_a_server_elsewhere_is_asked_twice_and_left_as_it_was(
+    elsewhere: str, outcomes: dict[Place, Outcome]
+) -> None:
     expected = table(list(outcomes.values()))
     for _ in range(2):
         code, said = await run(str(FOLDER), "--server", elsewhere, "--token", ADMIN_TOKEN)
@@ -91,7 +115,11 @@ async def test_a_server_elsewhere_is_asked_twice_and_left_as_it_was(elsewhere: s
 async def test_a_server_that_answers_otherwise_is_a_failure(elsewhere: str, tmp_path: Path) -> None:
     for file in FOLDER.glob("*.jsonl"):
         text = file.read_text()
-        (tmp_path / file.name).write_text(text.replace("FieldValueRequired", "FieldValueWanted") if file.stem == "validation" else text)
+        (tmp_path / file.name).write_text(
+            text.replace("FieldValueRequired", "FieldValueWanted")
+            if file.stem == "validation"
+            else text
+        )
     code, said = await run(str(tmp_path), "--server", elsewhere)
     assert code == 1
     assert "FAILED validation 1 " in said

@@ -14,18 +14,35 @@ MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
-def configuration(client: Body, *operations: str, resources: tuple[str, ...] = ("configmaps",), **webhook: Any) -> Body:
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": operations or ("CREATE",), "resources": resources}
+def configuration(
+    client: Body, *operations: str, resources: tuple[str, ...] = ("configmaps",), **webhook: Any
+) -> Body:
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": operations or ("CREATE",),
+        "resources": resources,
+    }
     asked = {"name": "asked.example.com", "clientConfig": client, "rules": [rule]} | webhook
-    head = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+    head = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+    }
     return head | {"metadata": {"name": "asked"}, "webhooks": [asked]}
 
 
-DOWN: Body = {"service": {"namespace": "kserve", "name": "kserve-webhook-server", "path": "/validate"}}
+DOWN: Body = {
+    "service": {"namespace": "kserve", "name": "kserve-webhook-server", "path": "/validate"}
+}
 
 
 def config_map(**labels: str) -> Body:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm", "labels": labels}, "data": {"a": "b"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "cm", "labels": labels},
+        "data": {"a": "b"},
+    }
 
 
 async def test_a_webhook_without_endpoints_stops_the_write_until_it_is_gone(api: Any) -> None:
@@ -47,8 +64,18 @@ async def test_a_webhook_without_endpoints_stops_the_write_until_it_is_gone(api:
         pytest.param(configuration(DOWN, failurePolicy="Ignore"), 201, id="ignored"),
         pytest.param(configuration(DOWN, "UPDATE"), 201, id="another-operation"),
         pytest.param(configuration(DOWN, resources=("pods",)), 201, id="another-kind"),
-        pytest.param(configuration(DOWN, objectSelector={"matchLabels": {"asked": "yes"}}), 201, id="not-selected"),
-        pytest.param(configuration(DOWN, namespaceSelector={"matchExpressions": [{"key": "x", "operator": "Exists"}]}), 201, id="not-there"),
+        pytest.param(
+            configuration(DOWN, objectSelector={"matchLabels": {"asked": "yes"}}),
+            201,
+            id="not-selected",
+        ),
+        pytest.param(
+            configuration(
+                DOWN, namespaceSelector={"matchExpressions": [{"key": "x", "operator": "Exists"}]}
+            ),
+            201,
+            id="not-there",
+        ),
         pytest.param(configuration(DOWN, "*", resources=("*/*",)), 500, id="everything"),
         pytest.param(configuration({"url": "https://127.0.0.1:9/"}), 500, id="nobody-listens"),
     ],
@@ -72,8 +99,14 @@ async def test_a_webhook_is_given_what_would_be_stored_and_may_deny_it(api: Any)
         body = await request.json()
         reviews.append(body["request"])
         allowed = body["request"]["object"]["data"]["a"] != "bad"
-        status = {} if allowed else {"status": {"code": 403, "reason": "Forbidden", "message": "a is bad"}}
-        return web.json_response({"response": {"uid": body["request"]["uid"], "allowed": allowed} | status})
+        status = (
+            {}
+            if allowed
+            else {"status": {"code": 403, "reason": "Forbidden", "message": "a is bad"}}
+        )
+        return web.json_response(
+            {"response": {"uid": body["request"]["uid"], "allowed": allowed} | status}
+        )
 
     app = web.Application()
     app.add_routes([web.post("/", answer)])
@@ -82,7 +115,11 @@ async def test_a_webhook_is_given_what_would_be_stored_and_may_deny_it(api: Any)
     port = free_ports(1)[0]
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        await api.ok("POST", CONFIGURATIONS, configuration({"url": f"http://127.0.0.1:{port}/"}, "CREATE", "UPDATE"))
+        await api.ok(
+            "POST",
+            CONFIGURATIONS,
+            configuration({"url": f"http://127.0.0.1:{port}/"}, "CREATE", "UPDATE"),
+        )
         await api.ok("POST", MAPS, config_map())
         status, denied = await api("PATCH", f"{MAPS}/cm", {"data": {"a": "bad"}}, MERGE)
     finally:

@@ -44,9 +44,13 @@ def assets(folder: Path, **programs: str) -> Path:
 
 
 async def test_its_kubeconfig_reaches_it_over_tls_as_administrator(tmp_path: Path) -> None:
-    async with kube_apiserver(assets(tmp_path, etcd=ETCD, kube_apiserver=KUBE_APISERVER), tmp_path / "state") as kubeconfig:
+    async with kube_apiserver(
+        assets(tmp_path, etcd=ETCD, kube_apiserver=KUBE_APISERVER), tmp_path / "state"
+    ) as kubeconfig:
         cluster = await Cluster.connect(str(kubeconfig))
-        assert (await cluster.get(NAMESPACE, None, "default"))["metadata"]["name"] == "/api/v1/namespaces/default"
+        assert (await cluster.get(NAMESPACE, None, "default"))["metadata"][
+            "name"
+        ] == "/api/v1/namespaces/default"
         await cluster.close()
 
 

@@ -11,24 +11,41 @@ from aimlab.testing import NAMESPACE, eventually
 from aimlab.testing.ear import Asked, listening
 
 pytest_plugins = ["aimlab.testing.fixtures"]
-GATEWAY_API = {"gatewayclasses", "gateways", "httproutes", "grpcroutes", "tlsroutes", "referencegrants", "backendtlspolicies"}
+GATEWAY_API = {
+    "gatewayclasses",
+    "gateways",
+    "httproutes",
+    "grpcroutes",
+    "tlsroutes",
+    "referencegrants",
+    "backendtlspolicies",
+}
 KINDS = GATEWAY_API | {"namespaces", "services", "endpointslices", "secrets", "configmaps"}
 
 
 def watched(heard: list[Asked]) -> set[str]:
     """The plurals of which a watch was accepted."""
     urls = [urlsplit(one.path) for one in heard if one.status == 200]
-    return {url.path.rpartition("/")[2] for url in urls if parse_qs(url.query).get("watch") in (["true"], ["1"])}
+    return {
+        url.path.rpartition("/")[2]
+        for url in urls
+        if parse_qs(url.query).get("watch") in (["true"], ["1"])
+    }
 
 
 async def test_every_kind_is_watched(cluster: Cluster, api: ApiServer, tmp_path: Path) -> None:
     for crd in bundled():
         await cluster.create(crd)
-    async with listening(api.url) as (heard, url), traefik(cluster, Api(url), namespace=NAMESPACE, folder=tmp_path / "logs"):
+    async with (
+        listening(api.url) as (heard, url),
+        traefik(cluster, Api(url), namespace=NAMESPACE, folder=tmp_path / "logs"),
+    ):
 
         async def all_are_watched() -> bool:
             return watched(heard) == KINDS
 
         await eventually(all_are_watched, f"Traefik watches {', '.join(sorted(KINDS))}")
         refused = [one for one in heard if one.status >= 300]
-        assert [one for one in refused if (one.method, one.status) != ("PUT", 409)] == []  # (two of its status writes may meet)
+        assert [
+            one for one in refused if (one.method, one.status) != ("PUT", 409)
+        ] == []  # (two of its status writes may meet)

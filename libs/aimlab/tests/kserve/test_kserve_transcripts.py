@@ -60,19 +60,33 @@ class Lab:
     def _request(self, resource: Resource, name: str = "", subresource: str = "") -> writes.Request:
         served = self.cluster.find(resource.group, resource.version, resource.plural)
         assert served is not None
-        return writes.Request(resource=served, namespace="ns" if resource.namespaced else "", name=name, subresource=subresource)
+        return writes.Request(
+            resource=served,
+            namespace="ns" if resource.namespaced else "",
+            name=name,
+            subresource=subresource,
+        )
 
     def make(self, resource: Resource, body: Body) -> Body:
-        return writes.create(self.cluster, self._request(resource), msgspec.json.decode(msgspec.json.encode(body))).body
+        return writes.create(
+            self.cluster, self._request(resource), msgspec.json.decode(msgspec.json.encode(body))
+        ).body
 
     def edit(self, resource: Resource, name: str, patch: Body, subresource: str = "") -> None:
-        writes.patched(self.cluster, self._request(resource, name, subresource), patch, writes.MERGE_PATCH)
+        writes.patched(
+            self.cluster, self._request(resource, name, subresource), patch, writes.MERGE_PATCH
+        )
 
     def delete(self, resource: Resource, name: str) -> None:
         deletes.delete(self.cluster, self._request(resource, name), deletes.Options())
 
     def all(self, resource: Resource) -> list[Body]:
-        return [entry.obj for entry in self.cluster.store.collections[resource.group, resource.plural].entries(None)]
+        return [
+            entry.obj
+            for entry in self.cluster.store.collections[resource.group, resource.plural].entries(
+                None
+            )
+        ]
 
     def settle(self) -> None:
         """Both controllers in turn and the garbage collector, until a round changes nothing."""
@@ -80,7 +94,9 @@ class Lab:
         while before != self.cluster.store.version:
             before = self.cluster.store.version
             for plan in (controller.plan, workloads.plan):
-                seen = Objects(body for resource in controller.WATCHED for body in self.all(resource))
+                seen = Objects(
+                    body for resource in controller.WATCHED for body in self.all(resource)
+                )
                 for write in plan(seen, self.now).writes:
                     self._carry_out(write)
             self.garbage.sweep()
@@ -113,30 +129,75 @@ class Lab:
             DOINGS[did](self)
 
     def apply(self, replicas: int = 1, strategy: Body = ROLLING) -> None:
-        container = {"name": "kserve-container", "image": "model:1", "ports": [{"containerPort": 8000}]}
-        predictor = {"minReplicas": replicas, "maxReplicas": replicas, "containers": [container], "deploymentStrategy": strategy}
-        head = {"apiVersion": INFERENCE_SERVICE.api_version, "kind": "InferenceService", "metadata": {"name": "s"}}
+        container = {
+            "name": "kserve-container",
+            "image": "model:1",
+            "ports": [{"containerPort": 8000}],
+        }
+        predictor = {
+            "minReplicas": replicas,
+            "maxReplicas": replicas,
+            "containers": [container],
+            "deploymentStrategy": strategy,
+        }
+        head = {
+            "apiVersion": INFERENCE_SERVICE.api_version,
+            "kind": "InferenceService",
+            "metadata": {"name": "s"},
+        }
         self.make(INFERENCE_SERVICE, head | {"spec": {"predictor": predictor}})
 
     def apply_under_restricted(self) -> None:
-        self.edit(NAMESPACE, "ns", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+        self.edit(
+            NAMESPACE,
+            "ns",
+            {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+        )
         self.apply()
 
     def apply_under_quota(self) -> None:
-        self.make(RESOURCE_QUOTA, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}}})
+        self.make(
+            RESOURCE_QUOTA,
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "q"},
+                "spec": {"hard": {"pods": "0"}},
+            },
+        )
         self.apply()
 
     def next_image(self) -> None:
         (isvc,) = self.all(INFERENCE_SERVICE)
         (container,) = isvc["spec"]["predictor"]["containers"]
-        self.edit(INFERENCE_SERVICE, "s", {"spec": {"predictor": {"containers": [container | {"image": "model:2"}]}}})
+        self.edit(
+            INFERENCE_SERVICE,
+            "s",
+            {"spec": {"predictor": {"containers": [container | {"image": "model:2"}]}}},
+        )
 
-    def pod(self, state: Body, *, last: Body | None = None, ready: bool = False, phase: str = "Running") -> None:
+    def pod(
+        self, state: Body, *, last: Body | None = None, ready: bool = False, phase: str = "Running"
+    ) -> None:
         """One pod that is not so yet."""
-        status = {"name": "kserve-container", "ready": ready, "state": state, "lastState": last or {}}
-        name = next(pod["metadata"]["name"] for pod in self.all(POD) if (pod["status"].get("containerStatuses") or [None])[0] != status)
+        status = {
+            "name": "kserve-container",
+            "ready": ready,
+            "state": state,
+            "lastState": last or {},
+        }
+        name = next(
+            pod["metadata"]["name"]
+            for pod in self.all(POD)
+            if (pod["status"].get("containerStatuses") or [None])[0] != status
+        )
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-        self.edit(POD, name, {"status": {"phase": phase, "conditions": conditions, "containerStatuses": [status]}}, "status")
+        self.edit(
+            POD,
+            name,
+            {"status": {"phase": phase, "conditions": conditions, "containerStatuses": [status]}},
+            "status",
+        )
 
     def crash(self, exit_code: int, reason: str) -> None:
         looping = {"waiting": {"reason": "CrashLoopBackOff"}}
@@ -147,12 +208,20 @@ DOINGS: dict[str, Callable[[Lab], None]] = {
     "applied under restricted": Lab.apply_under_restricted,
     "applied under quota pods=0": Lab.apply_under_quota,
     "applied image 2": Lab.next_image,
-    "replicas 1": lambda lab: lab.edit(INFERENCE_SERVICE, "s", {"spec": {"predictor": {"minReplicas": 1, "maxReplicas": 1}}}),
-    "annotation stop": lambda lab: lab.edit(INFERENCE_SERVICE, "s", {"metadata": {"annotations": {STOP: "true"}}}),
-    "annotation removed": lambda lab: lab.edit(INFERENCE_SERVICE, "s", {"metadata": {"annotations": {STOP: None}}}),
+    "replicas 1": lambda lab: lab.edit(
+        INFERENCE_SERVICE, "s", {"spec": {"predictor": {"minReplicas": 1, "maxReplicas": 1}}}
+    ),
+    "annotation stop": lambda lab: lab.edit(
+        INFERENCE_SERVICE, "s", {"metadata": {"annotations": {STOP: "true"}}}
+    ),
+    "annotation removed": lambda lab: lab.edit(
+        INFERENCE_SERVICE, "s", {"metadata": {"annotations": {STOP: None}}}
+    ),
     "pod ready": lambda lab: lab.pod({"running": {}}, ready=True),
     "pod runs, not ready": lambda lab: lab.pod({"running": {}}),
-    "ImagePullBackOff": lambda lab: lab.pod({"waiting": {"reason": "ImagePullBackOff"}}, phase="Pending"),
+    "ImagePullBackOff": lambda lab: lab.pod(
+        {"waiting": {"reason": "ImagePullBackOff"}}, phase="Pending"
+    ),
     "pod CrashLoopBackOff, exit 1 Error": lambda lab: lab.crash(1, "Error"),
     "pod CrashLoopBackOff, exit 137 OOMKilled": lambda lab: lab.crash(137, "OOMKilled"),
     "pod deleted": lambda lab: lab.delete(POD, lab.all(POD)[0]["metadata"]["name"]),
@@ -184,9 +253,15 @@ HASHED = re.compile(r"s-predictor-[0-9a-z]{8,10}(-[a-z0-9]{5})?")
 
 def bare(status: Body) -> Body:
     """A status without what differs from run to run, in an order of its own."""
-    text = HASHED.sub("s-predictor-<hash>", msgspec.json.encode(status).decode()).replace("-ns.", "-<ns>.").replace(".ns.", ".<ns>.")
+    text = (
+        HASHED.sub("s-predictor-<hash>", msgspec.json.encode(status).decode())
+        .replace("-ns.", "-<ns>.")
+        .replace(".ns.", ".<ns>.")
+    )
     made: Body = msgspec.json.decode(text)
-    conditions = [condition | {"lastTransitionTime": "<time>"} for condition in made.get("conditions", [])]
+    conditions = [
+        condition | {"lastTransitionTime": "<time>"} for condition in made.get("conditions", [])
+    ]
     return made | {"conditions": sorted(conditions, key=lambda condition: str(condition["type"]))}
 
 
@@ -202,7 +277,13 @@ def test_the_status_settles_as_a_real_kserve_settles(case: Path) -> None:
 
 def verdicts_of(statuses: list[Body]) -> set[str]:
     """All conditions of each status on a line, without messages."""
-    return {" ".join(f"{one['type']}={one['status']}/{one.get('reason', '')}" for one in bare(status)["conditions"]) for status in statuses}
+    return {
+        " ".join(
+            f"{one['type']}={one['status']}/{one.get('reason', '')}"
+            for one in bare(status)["conditions"]
+        )
+        for status in statuses
+    }
 
 
 def test_no_conditions_are_written_that_a_real_kserve_does_not_write() -> None:
@@ -211,7 +292,11 @@ def test_no_conditions_are_written_that_a_real_kserve_does_not_write() -> None:
     for case in CASES:
         lab = Lab()
         lines = lines_of(case)
-        recorded += [line["status"] for line in lines if line.get("kind") == "InferenceService" and line["status"]]
+        recorded += [
+            line["status"]
+            for line in lines
+            if line.get("kind") == "InferenceService" and line["status"]
+        ]
         for line in lines:
             if "did" in line:
                 lab.do(line["did"])
@@ -221,15 +306,30 @@ def test_no_conditions_are_written_that_a_real_kserve_does_not_write() -> None:
 
 
 def test_every_recorded_deed_has_settled_once() -> None:
-    deeds = {line["did"].partition(" {")[0] for case in CASES for line in lines_of(case) if "did" in line}
+    deeds = {
+        line["did"].partition(" {")[0] for case in CASES for line in lines_of(case) if "did" in line
+    }
     assert deeds - {"applied"} == DOINGS.keys()
-    assert {did for case in CASES for done, _ in settled(lines_of(case)) for did in done} >= DOINGS.keys()
+    assert {
+        did for case in CASES for done, _ in settled(lines_of(case)) for did in done
+    } >= DOINGS.keys()
 
 
 def test_the_fixtures_are_the_recording() -> None:
     root = Path(__file__).parents[4]
-    recording = next((up / "shared" / "kserve-transcripts" for up in root.parents if (up / "shared" / "kserve-transcripts").is_dir()), None)
+    recording = next(
+        (
+            up / "shared" / "kserve-transcripts"
+            for up in root.parents
+            if (up / "shared" / "kserve-transcripts").is_dir()
+        ),
+        None,
+    )
     if recording is None:
-        pytest.skip("shared/kserve-transcripts is not beside the repository, so there is nothing to compare the fixtures with")
+        pytest.skip(
+            "shared/kserve-transcripts is not beside the repository, so there is nothing to compare the fixtures with"
+        )
     assert [case.name for case in CASES] == sorted(file.name for file in recording.glob("*.jsonl"))
-    assert [case.name for case in CASES if not filecmp.cmp(recording / case.name, case, shallow=False)] == []
+    assert [
+        case.name for case in CASES if not filecmp.cmp(recording / case.name, case, shallow=False)
+    ] == []

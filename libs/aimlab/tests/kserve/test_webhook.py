@@ -18,16 +18,36 @@ pytest_plugins = ["aimlab.testing.fixtures"]
 
 
 def isvc(name: str, mode: str) -> Body:
-    predictor = {"containers": [{"name": "kserve-container", "image": "x:1"}], "deploymentStrategy": {"type": "Recreate"}}
+    predictor = {
+        "containers": [{"name": "kserve-container", "image": "x:1"}],
+        "deploymentStrategy": {"type": "Recreate"},
+    }
     metadata = {"name": name, "namespace": NAMESPACE, "annotations": {MODE_ANNOTATION: mode}}
-    return {"apiVersion": INFERENCE_SERVICE.api_version, "kind": "InferenceService", "metadata": metadata, "spec": {"predictor": predictor}}
+    return {
+        "apiVersion": INFERENCE_SERVICE.api_version,
+        "kind": "InferenceService",
+        "metadata": metadata,
+        "spec": {"predictor": predictor},
+    }
 
 
 async def start(cluster: Cluster, children: Children, kubeconfig: str, version: str) -> None:
     """KServe of this version, once it is asked."""
     for crd in bundled():
         await cluster.create(crd)
-    await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", "--kubeconfig", kubeconfig, "--version", version, "--webhook"])
+    await children.start(
+        "kserve",
+        [
+            sys.executable,
+            "-m",
+            "aimlab.kserve",
+            "--kubeconfig",
+            kubeconfig,
+            "--version",
+            version,
+            "--webhook",
+        ],
+    )
 
     async def is_asked() -> bool:
         return bool((await cluster.list(CONFIGURATION)).items)
@@ -35,7 +55,11 @@ async def start(cluster: Cluster, children: Children, kubeconfig: str, version: 
     await eventually(is_asked, "the webhook's configuration")
 
 
-@pytest.mark.parametrize("words", [("0.16", "Standard", "RawDeployment"), ("0.15", "RawDeployment", "Standard")], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words",
+    [("0.16", "Standard", "RawDeployment"), ("0.15", "RawDeployment", "Standard")],
+    ids=lambda words: words[0],
+)
 async def test_each_version_takes_its_own_word(
     cluster: Cluster, children: Children, kubeconfig: str, until: Wait, words: tuple[str, str, str]
 ) -> None:
@@ -45,11 +69,15 @@ async def test_each_version_takes_its_own_word(
         await cluster.create(isvc("wrong", wrong))
     assert denied.value.message == f'admission webhook "{WEBHOOK}" denied the request: {ONLY_RAW}'
     await cluster.create(isvc("right", right))
-    made = await until(INFERENCE_SERVICE, "right", lambda body: bool(body.get("status", {}).get("deploymentMode")))
+    made = await until(
+        INFERENCE_SERVICE, "right", lambda body: bool(body.get("status", {}).get("deploymentMode"))
+    )
     assert made["status"]["deploymentMode"] == right
 
 
-async def test_without_kserve_its_webhook_is_down(cluster: Cluster, children: Children, kubeconfig: str) -> None:
+async def test_without_kserve_its_webhook_is_down(
+    cluster: Cluster, children: Children, kubeconfig: str
+) -> None:
     await start(cluster, children, kubeconfig, "0.16")
     await children.kill("kserve")
     with pytest.raises(KubeError, match="failed calling webhook"):

@@ -8,7 +8,10 @@ import pytest
 from aimlab.node.environment import ConfigError, expand, resolve, sources_of
 
 Body = dict[str, Any]
-POD = {"metadata": {"name": "pod", "namespace": "demo", "labels": {"app": "x"}}, "spec": {"nodeName": "lab"}}
+POD = {
+    "metadata": {"name": "pod", "namespace": "demo", "labels": {"app": "x"}},
+    "spec": {"nodeName": "lab"},
+}
 GIVEN: dict[tuple[str, str], Body | None] = {
     ("Secret", "hub"): {"data": {"token": base64.b64encode(b"s3cret").decode()}},
     ("ConfigMap", "settings"): {"data": {"level": "high"}},
@@ -57,8 +60,14 @@ def test_a_variable_gets_its_value(variable: Body, value: str | None) -> None:
     [
         pytest.param(secret("gone", "token"), 'secret "gone" not found', id="secret"),
         pytest.param(config_map("gone", "level"), 'configmap "gone" not found', id="config-map"),
-        pytest.param(secret("hub", "other"), "couldn't find key other in Secret demo/hub", id="secret-key"),
-        pytest.param(config_map("settings", "other"), "couldn't find key other in ConfigMap demo/settings", id="config-map-key"),
+        pytest.param(
+            secret("hub", "other"), "couldn't find key other in Secret demo/hub", id="secret-key"
+        ),
+        pytest.param(
+            config_map("settings", "other"),
+            "couldn't find key other in ConfigMap demo/settings",
+            id="config-map-key",
+        ),
     ],
 )
 def test_what_is_missing_is_said_as_the_kubelet_says_it(variable: Body, message: str) -> None:
@@ -67,7 +76,15 @@ def test_what_is_missing_is_said_as_the_kubelet_says_it(variable: Body, message:
 
 
 def test_a_variable_may_use_those_before_it() -> None:
-    assert resolve(POD, container({"value": "a"}, {"value": "$(V0)-$(V2)"}, {"value": "c"}), GIVEN, pod_ip="")["V1"] == "a-$(V2)"
+    assert (
+        resolve(
+            POD,
+            container({"value": "a"}, {"value": "$(V0)-$(V2)"}, {"value": "c"}),
+            GIVEN,
+            pod_ip="",
+        )["V1"]
+        == "a-$(V2)"
+    )
 
 
 def test_a_doubled_dollar_is_one() -> None:
@@ -75,5 +92,9 @@ def test_a_doubled_dollar_is_one() -> None:
 
 
 def test_only_what_is_referred_to_is_fetched() -> None:
-    found = list(sources_of(container({"value": "x"}, secret("hub", "token"), config_map("settings", "level"))))
+    found = list(
+        sources_of(
+            container({"value": "x"}, secret("hub", "token"), config_map("settings", "level"))
+        )
+    )
     assert found == [("Secret", "hub"), ("ConfigMap", "settings")]

@@ -14,18 +14,37 @@ STARTED = "2026-01-01T11:59:00Z"
 
 
 def job(*, conditions: tuple[str, ...] = (), started: str | None = STARTED, **spec: Any) -> Body:
-    status: Body = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T11:59:30Z"} for kind in conditions]}
+    status: Body = {
+        "conditions": [
+            {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T11:59:30Z"}
+            for kind in conditions
+        ]
+    }
     status |= {"startTime": started} if started else {}
     metadata = {"name": "fill", "namespace": "demo", "uid": "u1"}
     template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": []}}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template} | spec, "status": status}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {"template": template} | spec,
+        "status": status,
+    }
 
 
 def pod(phase: str, *, ended_s_ago: float = 100) -> Body:
     finished = (NOW - timedelta(seconds=ended_s_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    ended = [{"name": "main", "state": {"terminated": {"exitCode": 1, "finishedAt": finished}}}] if phase in {"Failed", "Succeeded"} else []
+    ended = (
+        [{"name": "main", "state": {"terminated": {"exitCode": 1, "finishedAt": finished}}}]
+        if phase in {"Failed", "Succeeded"}
+        else []
+    )
     metadata = {"name": f"fill-{phase}", "namespace": "demo", "uid": f"p-{phase}"}
-    return {"metadata": metadata, "spec": {}, "status": {"phase": phase, "containerStatuses": ended}}
+    return {
+        "metadata": metadata,
+        "spec": {},
+        "status": {"phase": phase, "containerStatuses": ended},
+    }
 
 
 def says(step: Step) -> Body:
@@ -41,10 +60,30 @@ def makes_a_pod(step: Step) -> bool:
     ("the_job", "pods", "condition"),
     [
         pytest.param(job(), [pod("Succeeded")], ("Complete", "CompletionsReached"), id="succeeded"),
-        pytest.param(job(backoffLimit=0), [pod("Failed")], ("Failed", "BackoffLimitExceeded"), id="no-tries-left"),
-        pytest.param(job(backoffLimit=1), [pod("Failed"), pod("Succeeded")], ("Complete", "CompletionsReached"), id="second-try-succeeded"),
-        pytest.param(job(activeDeadlineSeconds=30), [pod("Running")], ("Failed", "DeadlineExceeded"), id="too-late"),
-        pytest.param(job(activeDeadlineSeconds=30), [pod("Succeeded")], ("Complete", "CompletionsReached"), id="late-but-done"),
+        pytest.param(
+            job(backoffLimit=0),
+            [pod("Failed")],
+            ("Failed", "BackoffLimitExceeded"),
+            id="no-tries-left",
+        ),
+        pytest.param(
+            job(backoffLimit=1),
+            [pod("Failed"), pod("Succeeded")],
+            ("Complete", "CompletionsReached"),
+            id="second-try-succeeded",
+        ),
+        pytest.param(
+            job(activeDeadlineSeconds=30),
+            [pod("Running")],
+            ("Failed", "DeadlineExceeded"),
+            id="too-late",
+        ),
+        pytest.param(
+            job(activeDeadlineSeconds=30),
+            [pod("Succeeded")],
+            ("Complete", "CompletionsReached"),
+            id="late-but-done",
+        ),
     ],
 )
 def test_a_job_ends(the_job: Body, pods: list[Body], condition: tuple[str, str]) -> None:
@@ -63,14 +102,20 @@ def test_a_job_ends(the_job: Body, pods: list[Body], condition: tuple[str, str])
         pytest.param(job(conditions=("Complete",)), [], False, id="complete-without-pod"),
     ],
 )
-def test_a_pod_is_made_when_none_runs_and_the_wait_is_over(the_job: Body, pods: list[Body], tries: bool) -> None:
+def test_a_pod_is_made_when_none_runs_and_the_wait_is_over(
+    the_job: Body, pods: list[Body], tries: bool
+) -> None:
     assert makes_a_pod(plan_job(the_job, pods, NOW)) is tries
 
 
 def test_a_job_looks_again_when_its_wait_or_deadline_is_over() -> None:
     assert plan_job(job(), [pod("Failed", ended_s_ago=0)], NOW).again_s == pytest.approx(1.0)
-    assert plan_job(job(activeDeadlineSeconds=90), [pod("Running")], NOW).again_s == pytest.approx(30.0)
-    assert plan_job(job(conditions=("Failed",), ttlSecondsAfterFinished=60), [], NOW).again_s == pytest.approx(30.0)
+    assert plan_job(job(activeDeadlineSeconds=90), [pod("Running")], NOW).again_s == pytest.approx(
+        30.0
+    )
+    assert plan_job(
+        job(conditions=("Failed",), ttlSecondsAfterFinished=60), [], NOW
+    ).again_s == pytest.approx(30.0)
 
 
 def test_a_finished_job_goes_after_its_ttl() -> None:
@@ -91,7 +136,10 @@ def test_the_pod_of_a_try_has_always_the_same_name_and_belongs_to_the_job() -> N
     assert first["metadata"]["name"] != second["metadata"]["name"]
     assert first["metadata"]["labels"]["batch.kubernetes.io/job-name"] == "fill"
     assert first["metadata"]["labels"]["app"] == "x"
-    assert first["metadata"]["ownerReferences"][0] | {"uid": "u1", "controller": True} == first["metadata"]["ownerReferences"][0]
+    assert (
+        first["metadata"]["ownerReferences"][0] | {"uid": "u1", "controller": True}
+        == first["metadata"]["ownerReferences"][0]
+    )
 
 
 def test_an_unchanged_job_is_not_written_again() -> None:

@@ -22,9 +22,21 @@ Body = dict[str, Any]
 
 
 def config_map(name: str, *owned_by: str, uid: str = "", going: bool = False) -> Body:
-    references = [{"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": f"uid-of-{owner}"} for owner in owned_by]
-    metadata: Body = {"name": name, "namespace": "default", "uid": uid or f"uid-of-{name}", "ownerReferences": references}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if going else {})}
+    references = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": f"uid-of-{owner}"}
+        for owner in owned_by
+    ]
+    metadata: Body = {
+        "name": name,
+        "namespace": "default",
+        "uid": uid or f"uid-of-{name}",
+        "ownerReferences": references,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if going else {}),
+    }
 
 
 @pytest.mark.parametrize(
@@ -32,8 +44,12 @@ def config_map(name: str, *owned_by: str, uid: str = "", going: bool = False) ->
     [
         pytest.param([config_map("a"), config_map("b", "a")], [], id="owner-is-there"),
         pytest.param([config_map("b", "a")], ["b"], id="owner-is-gone"),
-        pytest.param([config_map("a", uid="another"), config_map("b", "a")], ["b"], id="owner-was-made-anew"),
-        pytest.param([config_map("a"), config_map("b", "a", "gone")], [], id="one-of-two-owners-is-there"),
+        pytest.param(
+            [config_map("a", uid="another"), config_map("b", "a")], ["b"], id="owner-was-made-anew"
+        ),
+        pytest.param(
+            [config_map("a"), config_map("b", "a", "gone")], [], id="one-of-two-owners-is-there"
+        ),
         pytest.param([config_map("b", "a", going=True)], [], id="going-already"),
         pytest.param([config_map("b")], [], id="never-had-one"),
     ],
@@ -60,12 +76,31 @@ async def is_gone(cluster: Cluster, name: str) -> bool:
 
 
 async def test_children_go_with_their_owner_and_those_of_unknown_kinds_stay(bare: Cluster) -> None:
-    owner = await bare.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner", "namespace": "default"}})
-    child = config_map("child") | {"metadata": {"name": "child", "namespace": "default", "ownerReferences": [owner_reference(owner)]}}
-    grandchild = {"name": "grandchild", "namespace": "default", "ownerReferences": [owner_reference(await bare.create(child))]}
+    owner = await bare.create(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "owner", "namespace": "default"},
+        }
+    )
+    child = config_map("child") | {
+        "metadata": {
+            "name": "child",
+            "namespace": "default",
+            "ownerReferences": [owner_reference(owner)],
+        }
+    }
+    grandchild = {
+        "name": "grandchild",
+        "namespace": "default",
+        "ownerReferences": [owner_reference(await bare.create(child))],
+    }
     await bare.create(config_map("grandchild") | {"metadata": grandchild})
     strange = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "u"}
-    await bare.create(config_map("strange") | {"metadata": {"name": "strange", "namespace": "default", "ownerReferences": [strange]}})
+    await bare.create(
+        config_map("strange")
+        | {"metadata": {"name": "strange", "namespace": "default", "ownerReferences": [strange]}}
+    )
     mirror = Mirror(bare, owners.KINDS)
     tasks = [asyncio.create_task(mirror.run()), asyncio.create_task(owners.collect(bare, mirror))]
     try:
@@ -81,7 +116,9 @@ async def test_children_go_with_their_owner_and_those_of_unknown_kinds_stay(bare
 
 
 async def test_what_a_bare_server_lacks_is_found_out(bare: Cluster) -> None:
-    assert await find_out(bare, "default") == Abilities(collects=False, runs_jobs=False, loopback_endpoints=False)
+    assert await find_out(bare, "default") == Abilities(
+        collects=False, runs_jobs=False, loopback_endpoints=False
+    )
     assert not (await bare.list(JOB)).items
 
 
@@ -89,5 +126,7 @@ async def test_what_the_double_can_do_is_found_out(tmp_path: Path) -> None:
     async with ApiServer() as server:
         write_kubeconfig(tmp_path / "kubeconfig", server.url)
         cluster = await Cluster.connect(str(tmp_path / "kubeconfig"))
-        assert await find_out(cluster, "default") == Abilities(collects=True, runs_jobs=False, loopback_endpoints=True)
+        assert await find_out(cluster, "default") == Abilities(
+            collects=True, runs_jobs=False, loopback_endpoints=True
+        )
         await cluster.close()

@@ -16,7 +16,9 @@ MOUNTS = ["/cache", "/workspace/model-cache/org/model", "/run/shared"]
         pytest.param("/cache", "/pod/root/cache", id="a-mount"),
         pytest.param("/cache/", "/pod/root/cache", id="a-mount-with-slash"),
         pytest.param("/cache/a/b", "/pod/root/cache/a/b", id="under-a-mount"),
-        pytest.param("/workspace/model-cache", "/pod/root/workspace/model-cache", id="above-a-mount"),
+        pytest.param(
+            "/workspace/model-cache", "/pod/root/workspace/model-cache", id="above-a-mount"
+        ),
         pytest.param("--data=/cache/x", "--data=/pod/root/cache/x", id="an-option"),
         pytest.param("/cache2", "/cache2", id="only-the-same-beginning"),
         pytest.param("/etc/hosts", "/etc/hosts", id="elsewhere"),

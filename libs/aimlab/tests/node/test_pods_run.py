@@ -26,26 +26,50 @@ TELL_PID = "echo $$$$"
 
 def pod_template(script: str, **container: Any) -> Body:
     main = {"name": "main", "image": "shell", "args": ["-c", script]} | container
-    return {"metadata": {"labels": {"app": "test"}}, "spec": {"restartPolicy": "Never", "containers": [main]}}
+    return {
+        "metadata": {"labels": {"app": "test"}},
+        "spec": {"restartPolicy": "Never", "containers": [main]},
+    }
 
 
 def job(name: str, template: Body, **spec: Any) -> Body:
-    head = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE}}
+    head = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+    }
     return head | {"spec": {"backoffLimit": 0, "template": template} | spec}
 
 
 def pod(name: str, template: Body, **spec: Any) -> Body:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": template["spec"] | spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": template["spec"] | spec,
+    }
 
 
 def claim(name: str, **spec: Any) -> Body:
-    head = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": NAMESPACE}}
-    return head | {"spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}} | spec}
+    head = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+    }
+    return head | {
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        | spec
+    }
 
 
 def secret(name: str, **data: str) -> Body:
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "data": encoded}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "data": encoded,
+    }
 
 
 async def create(cluster: Cluster, body: Body) -> Body:
@@ -93,7 +117,9 @@ def is_alive(mark: Path) -> bool:
         return False
 
 
-async def test_a_job_uses_a_secret_and_a_volume_and_its_log_is_read_through_the_api(cluster: Cluster, node: Children, until: Wait) -> None:
+async def test_a_job_uses_a_secret_and_a_volume_and_its_log_is_read_through_the_api(
+    cluster: Cluster, node: Children, until: Wait
+) -> None:
     script = 'echo "token is $TOKEN"; echo content > $1/file; cat $1/file; echo "all well" > $AIM_TERMINATION_LOG'
     reference = {"secretKeyRef": {"name": "hub", "key": "token"}}
     template = pod_template(
@@ -102,7 +128,9 @@ async def test_a_job_uses_a_secret_and_a_volume_and_its_log_is_read_through_the_
         env=[{"name": "TOKEN", "valueFrom": reference}],
         volumeMounts=[{"name": "data", "mountPath": "/cache"}],
     )
-    template["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "cache"}}]
+    template["spec"]["volumes"] = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "cache"}}
+    ]
     await create(cluster, secret("hub", token="s3cret"))
     await create(cluster, claim("cache"))
     await create(cluster, job("fill", template))
@@ -112,14 +140,19 @@ async def test_a_job_uses_a_secret_and_a_volume_and_its_log_is_read_through_the_
     [ran] = await pods_of(cluster, "fill")
     assert phase_of(ran) == "Succeeded"
     assert ran["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "all well\n"
-    assert await cluster.read_log(NAMESPACE, ran["metadata"]["name"], "main") == b"token is s3cret\ncontent\n"
+    assert (
+        await cluster.read_log(NAMESPACE, ran["metadata"]["name"], "main")
+        == b"token is s3cret\ncontent\n"
+    )
     bound = await cluster.get(CLAIM, NAMESPACE, "cache")
     volume = await cluster.get(VOLUME, None, bound["spec"]["volumeName"])
     assert (bound["status"]["phase"], bound["spec"]["storageClassName"]) == ("Bound", "lab")
     assert content_of(volume, "file") == "content\n"
 
 
-async def test_a_failing_job_says_its_exit_code_and_fails(cluster: Cluster, node: Children, until: Wait) -> None:
+async def test_a_failing_job_says_its_exit_code_and_fails(
+    cluster: Cluster, node: Children, until: Wait
+) -> None:
     await create(cluster, job("fail", pod_template("echo broken; exit 11")))
     failed = await until(JOB, "fail", lambda body: is_true(body, "Failed"))
     assert failed["status"]["failed"] == 1
@@ -128,26 +161,41 @@ async def test_a_failing_job_says_its_exit_code_and_fails(cluster: Cluster, node
     assert ran["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 11
 
 
-async def test_a_job_past_its_deadline_fails_and_its_process_ends(cluster: Cluster, node: Children, until: Wait, tmp_path: Path) -> None:
+async def test_a_job_past_its_deadline_fails_and_its_process_ends(
+    cluster: Cluster, node: Children, until: Wait, tmp_path: Path
+) -> None:
     mark = tmp_path / "pid"
-    await create(cluster, job("late", pod_template(f"{TELL_PID} > {mark}; exec sleep 60"), activeDeadlineSeconds=1))
+    await create(
+        cluster,
+        job("late", pod_template(f"{TELL_PID} > {mark}; exec sleep 60"), activeDeadlineSeconds=1),
+    )
     failed = await until(JOB, "late", lambda body: is_true(body, "Failed"))
     assert {one["reason"] for one in failed["status"]["conditions"]} == {"DeadlineExceeded"}
     await eventually(lambda: no_pods(cluster), "the pod is gone")
     assert not is_alive(mark)
 
 
-async def test_what_keeps_a_pod_from_starting_is_said_and_heals(cluster: Cluster, node: Children, until: Wait) -> None:
+async def test_what_keeps_a_pod_from_starting_is_said_and_heals(
+    cluster: Cluster, node: Children, until: Wait
+) -> None:
     gpus = {"resources": {"limits": {"amd.com/gpu": "9"}}}
     reference = {"secretKeyRef": {"name": "late", "key": "token"}}
     await create(cluster, pod("no-image", pod_template("true", image="nowhere/nothing:1")))
-    await create(cluster, pod("no-secret", pod_template("true", env=[{"name": "TOKEN", "valueFrom": reference}])))
+    await create(
+        cluster,
+        pod("no-secret", pod_template("true", env=[{"name": "TOKEN", "valueFrom": reference}])),
+    )
     await create(cluster, pod("too-big", pod_template("true", **gpus)))
 
     await until(POD, "no-image", lambda body: waiting_reason(body) == "ErrImagePull")
     await until(POD, "no-image", lambda body: waiting_reason(body) == "ImagePullBackOff")
-    stuck = await until(POD, "no-secret", lambda body: waiting_reason(body) == "CreateContainerConfigError")
-    assert stuck["status"]["containerStatuses"][0]["state"]["waiting"]["message"] == 'secret "late" not found'
+    stuck = await until(
+        POD, "no-secret", lambda body: waiting_reason(body) == "CreateContainerConfigError"
+    )
+    assert (
+        stuck["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+        == 'secret "late" not found'
+    )
     big = await until(POD, "too-big", lambda body: bool(body.get("status", {}).get("conditions")))
     assert big["status"]["conditions"][0]["reason"] == "Unschedulable"
     assert "1 Insufficient amd.com/gpu" in big["status"]["conditions"][0]["message"]
@@ -156,7 +204,9 @@ async def test_what_keeps_a_pod_from_starting_is_said_and_heals(cluster: Cluster
     await until(POD, "no-secret", lambda body: phase_of(body) == "Succeeded")
 
 
-async def test_a_claim_of_the_waiting_class_is_bound_with_its_first_pod(cluster: Cluster, node: Children, until: Wait) -> None:
+async def test_a_claim_of_the_waiting_class_is_bound_with_its_first_pod(
+    cluster: Cluster, node: Children, until: Wait
+) -> None:
     await create(cluster, claim("wait", storageClassName="lab-wait"))
     await create(cluster, claim("unknown", storageClassName="nowhere"))
     await create(cluster, claim("now"))
@@ -170,7 +220,9 @@ async def test_a_claim_of_the_waiting_class_is_bound_with_its_first_pod(cluster:
     assert phase_of(await cluster.get(CLAIM, NAMESPACE, "unknown")) == "Pending"
 
 
-async def test_a_deleted_pod_gets_sigterm_and_goes(cluster: Cluster, node: Children, until: Wait, tmp_path: Path) -> None:
+async def test_a_deleted_pod_gets_sigterm_and_goes(
+    cluster: Cluster, node: Children, until: Wait, tmp_path: Path
+) -> None:
     told = tmp_path / "told"
     script = f"trap 'echo terminated > {told}; exit 0' TERM; while true; do sleep 0.05; done"
     await create(cluster, pod("stubborn", pod_template(script)))
@@ -180,7 +232,9 @@ async def test_a_deleted_pod_gets_sigterm_and_goes(cluster: Cluster, node: Child
     assert told.read_text() == "terminated\n"
 
 
-async def test_nothing_is_left_running_when_the_node_ends(cluster: Cluster, node: Children, until: Wait, tmp_path: Path) -> None:
+async def test_nothing_is_left_running_when_the_node_ends(
+    cluster: Cluster, node: Children, until: Wait, tmp_path: Path
+) -> None:
     mark = tmp_path / "pid"
     await create(cluster, pod("long", pod_template(f"{TELL_PID} > {mark}; exec sleep 300")))
     await until(POD, "long", lambda body: phase_of(body) == "Running" and mark.exists())
@@ -201,15 +255,34 @@ async def test_a_killed_node_takes_its_processes_along_and_the_next_one_starts_w
     await eventually(lambda: lives(mark, False), "the process is gone")
 
     await start_node()
-    again = await until(POD, "always", lambda body: restarts_of(body) == 1 and "running" in body["status"]["containerStatuses"][0]["state"])
-    assert again["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    again = await until(
+        POD,
+        "always",
+        lambda body: (
+            restarts_of(body) == 1 and "running" in body["status"]["containerStatuses"][0]["state"]
+        ),
+    )
+    assert (
+        again["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"]
+        == "ContainerStatusUnknown"
+    )
     await eventually(lambda: lives(mark, True), "the process is there again")
     await until(JOB, "once", lambda body: is_true(body, "Failed"))
 
 
-async def test_a_log_is_followed_line_by_line_until_the_container_ends(cluster: Cluster, node: Children, until: Wait, tmp_path: Path) -> None:
+async def test_a_log_is_followed_line_by_line_until_the_container_ends(
+    cluster: Cluster, node: Children, until: Wait, tmp_path: Path
+) -> None:
     go = tmp_path / "go"
-    await create(cluster, pod("talks", pod_template(f"echo one; while [ ! -e {go} ]; do sleep 0.05; done; echo two; echo three")))
+    await create(
+        cluster,
+        pod(
+            "talks",
+            pod_template(
+                f"echo one; while [ ! -e {go} ]; do sleep 0.05; done; echo two; echo three"
+            ),
+        ),
+    )
     await until(POD, "talks", lambda body: phase_of(body) == "Running")
     lines = []
     async for line in cluster.follow_log(NAMESPACE, "talks", "main"):
@@ -219,13 +292,24 @@ async def test_a_log_is_followed_line_by_line_until_the_container_ends(cluster: 
     assert await cluster.read_log(NAMESPACE, "talks", "main", limit_bytes=5) == b"one\nt"
 
 
-async def test_a_deleted_claim_takes_its_folder_along_once_no_pod_uses_it(cluster: Cluster, node: Children, until: Wait) -> None:
+async def test_a_deleted_claim_takes_its_folder_along_once_no_pod_uses_it(
+    cluster: Cluster, node: Children, until: Wait
+) -> None:
     await create(cluster, claim("cache"))
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "cache"}}]
-    await create(cluster, pod("user", pod_template("exec sleep 300", volumeMounts=[{"name": "data", "mountPath": "/cache"}]), volumes=volumes))
+    await create(
+        cluster,
+        pod(
+            "user",
+            pod_template("exec sleep 300", volumeMounts=[{"name": "data", "mountPath": "/cache"}]),
+            volumes=volumes,
+        ),
+    )
     await until(POD, "user", lambda body: phase_of(body) == "Running")
     bound = await cluster.get(CLAIM, NAMESPACE, "cache")
-    folder = Path((await cluster.get(VOLUME, None, bound["spec"]["volumeName"]))["spec"]["hostPath"]["path"])
+    folder = Path(
+        (await cluster.get(VOLUME, None, bound["spec"]["volumeName"]))["spec"]["hostPath"]["path"]
+    )
     await cluster.delete(CLAIM, NAMESPACE, "cache")
     await until(CLAIM, "cache", lambda body: "deletionTimestamp" in body["metadata"])
     assert not await is_gone(cluster, folder)
@@ -267,11 +351,20 @@ def trouble(images: Path, **entry: Any) -> None:
 def ended_of(body: Body, name: str = "main") -> Body:
     """How the container ended, empty while it has not."""
     statuses = body.get("status", {}).get("containerStatuses") or []
-    return next((one["state"].get("terminated") or {} for one in statuses if one["name"] == name), {})
+    return next(
+        (one["state"].get("terminated") or {} for one in statuses if one["name"] == name), {}
+    )
 
 
-async def test_a_sidecar_keeps_pod_and_job_open_after_the_container_has_ended(node: Children, cluster: Cluster, until: Wait) -> None:
-    await cluster.merge_patch(RESOURCES["Namespace"], None, NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}})
+async def test_a_sidecar_keeps_pod_and_job_open_after_the_container_has_ended(
+    node: Children, cluster: Cluster, until: Wait
+) -> None:
+    await cluster.merge_patch(
+        RESOURCES["Namespace"],
+        None,
+        NAMESPACE,
+        {"metadata": {"labels": {"istio-injection": "enabled"}}},
+    )
     await create(cluster, job("kept", pod_template("exit 11")))
     await eventually(lambda: has_pods(cluster, "kept"), "the pod of the Job")
     (of_job,) = await pods_of(cluster, "kept")
@@ -286,35 +379,54 @@ async def has_pods(cluster: Cluster, job_name: str) -> bool:
 
 
 @pytest.mark.parametrize("reason", ["UnexpectedAdmissionError", "Evicted", "NodeLost"])
-async def test_a_pod_fails_with_the_reason_that_is_asked_for(node: Children, cluster: Cluster, images: Path, until: Wait, reason: str) -> None:
+async def test_a_pod_fails_with_the_reason_that_is_asked_for(
+    node: Children, cluster: Cluster, images: Path, until: Wait, reason: str
+) -> None:
     trouble(images, pod_fails=Trouble(reason, "no healthy devices present"))
     await create(cluster, pod("unlucky", pod_template("exit 0", image="trouble")))
     body = await until(POD, "unlucky", lambda body: phase_of(body) == "Failed")
-    assert (body["status"]["reason"], body["status"]["message"]) == (reason, "no healthy devices present")
+    assert (body["status"]["reason"], body["status"]["message"]) == (
+        reason,
+        "no healthy devices present",
+    )
     assert not ended_of(body)
 
 
-async def test_a_container_is_told_to_have_run_out_of_memory(node: Children, cluster: Cluster, images: Path, until: Wait) -> None:
+async def test_a_container_is_told_to_have_run_out_of_memory(
+    node: Children, cluster: Cluster, images: Path, until: Wait
+) -> None:
     trouble(images, end_reason="OOMKilled")
     await create(cluster, pod("large", pod_template("kill -9 $$$$", image="trouble")))
     body = await until(POD, "large", lambda body: phase_of(body) == "Failed")
     assert (ended_of(body)["exitCode"], ended_of(body)["reason"]) == (137, "OOMKilled")
 
 
-async def test_a_pod_that_cannot_start_says_why_in_events_until_it_can(node: Children, cluster: Cluster, images: Path, until: Wait) -> None:
+async def test_a_pod_that_cannot_start_says_why_in_events_until_it_can(
+    node: Children, cluster: Cluster, images: Path, until: Wait
+) -> None:
     trouble(images, cannot_start=Trouble("FailedAttachVolume", "Multi-Attach error for volume x"))
     made = await create(cluster, pod("stuck", pod_template("exit 0", image="trouble")))
     fields = {CORE_EVENT: "involvedObject.uid", RESOURCES["Event"]: "regarding.uid"}
 
     async def events(kind: Resource) -> list[Body]:
-        return list((await cluster.list(kind, NAMESPACE, field_selector=f"{fields[kind]}={made['metadata']['uid']}")).items)
+        return list(
+            (
+                await cluster.list(
+                    kind, NAMESPACE, field_selector=f"{fields[kind]}={made['metadata']['uid']}"
+                )
+            ).items
+        )
 
     async def is_told() -> bool:
         return bool(await events(CORE_EVENT))
 
     await eventually(is_told, "an Event on the pod")
     (old,), (new,) = await events(CORE_EVENT), await events(RESOURCES["Event"])
-    assert (old["type"], old["reason"], old["message"]) == ("Warning", "FailedAttachVolume", "Multi-Attach error for volume x")
+    assert (old["type"], old["reason"], old["message"]) == (
+        "Warning",
+        "FailedAttachVolume",
+        "Multi-Attach error for volume x",
+    )
     assert (new["reason"], new["note"]) == (old["reason"], old["message"])
     assert waiting_reason(await cluster.get(POD, NAMESPACE, "stuck")) in {"", "ContainerCreating"}
     trouble(images)
@@ -332,9 +444,15 @@ async def test_a_missing_config_map_is_a_failed_mount(node: Children, cluster: C
     await eventually(is_told, "a FailedMount Event")
 
 
-async def test_a_claim_that_asks_for_more_gets_it(node: Children, cluster: Cluster, until: Wait) -> None:
+async def test_a_claim_that_asks_for_more_gets_it(
+    node: Children, cluster: Cluster, until: Wait
+) -> None:
     await create(cluster, claim("grows"))
     bound = await until(CLAIM, "grows", lambda body: phase_of(body) == "Bound")
-    await cluster.merge_patch(CLAIM, NAMESPACE, "grows", {"spec": {"resources": {"requests": {"storage": "3Gi"}}}})
+    await cluster.merge_patch(
+        CLAIM, NAMESPACE, "grows", {"spec": {"resources": {"requests": {"storage": "3Gi"}}}}
+    )
     await until(CLAIM, "grows", lambda body: body["status"]["capacity"] == {"storage": "3Gi"})
-    assert (await cluster.get(VOLUME, None, bound["spec"]["volumeName"]))["spec"]["capacity"] == {"storage": "3Gi"}
+    assert (await cluster.get(VOLUME, None, bound["spec"]["volumeName"]))["spec"]["capacity"] == {
+        "storage": "3Gi"
+    }

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from aimlab.node.podstatus import Container, Running, Terminated, Waiting, containers_before, phase, pod_status
+from aimlab.node.podstatus import (
+    Container,
+    Running,
+    Terminated,
+    Waiting,
+    containers_before,
+    phase,
+    pod_status,
+)
 
 Body = dict[str, Any]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,7 +34,9 @@ CRASHED = Container(Waiting("CrashLoopBackOff"), last=ended(1), restarts=1)
         pytest.param("Never", [RUNNING, Container()], "Pending", id="one-not-started"),
         pytest.param("Never", [RUNNING], "Running", id="running"),
         pytest.param("Never", [Container(ended(0))], "Succeeded", id="ended-well"),
-        pytest.param("Never", [Container(ended(0)), Container(ended(3))], "Failed", id="one-failed"),
+        pytest.param(
+            "Never", [Container(ended(0)), Container(ended(3))], "Failed", id="one-failed"
+        ),
         pytest.param("Never", [Container(ended(3)), RUNNING], "Running", id="one-still-runs"),
         pytest.param("OnFailure", [Container(ended(3))], "Running", id="will-be-tried-again"),
         pytest.param("OnFailure", [Container(ended(0))], "Succeeded", id="on-failure-ended-well"),
@@ -47,7 +57,9 @@ def pod(status: Body | None = None) -> Body:
     ("container", "ready", "reason"),
     [
         pytest.param(Container(Running(NOW), started=True, ready=True), "True", None, id="ready"),
-        pytest.param(Container(Running(NOW), started=True), "False", "ContainersNotReady", id="probe-fails"),
+        pytest.param(
+            Container(Running(NOW), started=True), "False", "ContainersNotReady", id="probe-fails"
+        ),
         pytest.param(Container(ended(0)), "False", "PodCompleted", id="completed"),
     ],
 )
@@ -60,7 +72,11 @@ def test_ready_says_why_not(container: Container, ready: str, reason: str | None
 def test_a_termination_message_and_exit_code_are_reported() -> None:
     failed = Container(Terminated(11, NOW, NOW, message="no access"))
     [reported] = pod_status(pod(), {"main": failed}, "127.20.0.1", NOW)["containerStatuses"]
-    assert reported["state"]["terminated"] | {"exitCode": 11, "reason": "Error", "message": "no access"} == reported["state"]["terminated"]
+    assert (
+        reported["state"]["terminated"]
+        | {"exitCode": 11, "reason": "Error", "message": "no access"}
+        == reported["state"]["terminated"]
+    )
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
@@ -77,16 +93,31 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
         pytest.param({"waiting": {"reason": "ErrImagePull"}}, Waiting(), id="waited"),
         pytest.param(
             {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
-            Terminated(137, NOW, NOW, "The container could not be located when the pod was terminated", "ContainerStatusUnknown"),
+            Terminated(
+                137,
+                NOW,
+                NOW,
+                "The container could not be located when the pod was terminated",
+                "ContainerStatusUnknown",
+            ),
             id="ran",
         ),
         pytest.param(
-            {"terminated": {"exitCode": 3, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:00Z", "reason": "Error"}},
+            {
+                "terminated": {
+                    "exitCode": 3,
+                    "startedAt": "2026-01-01T00:00:00Z",
+                    "finishedAt": "2026-01-01T00:00:00Z",
+                    "reason": "Error",
+                }
+            },
             Terminated(3, NOW, NOW, "", "Error"),
             id="had-ended",
         ),
     ],
 )
-def test_a_new_kubelet_knows_that_what_ran_has_died(said: Body, expected: Waiting | Terminated) -> None:
+def test_a_new_kubelet_knows_that_what_ran_has_died(
+    said: Body, expected: Waiting | Terminated
+) -> None:
     left = pod({"containerStatuses": [{"name": "main", "state": said, "restartCount": 2}]})
     assert containers_before(left, NOW)["main"].state == expected

@@ -17,8 +17,17 @@ NODE: Body = machine.node_object() | {"status": machine.node_status(10250, NOW)}
 
 
 def pod(name: str = "pod", *, gpus: int = 0, **spec: Any) -> Body:
-    container = {"name": "main", "image": "x", "resources": {"limits": {"amd.com/gpu": str(gpus)}} if gpus else {}}
-    metadata = {"name": name, "namespace": "demo", "uid": f"uid-{name}", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    container = {
+        "name": "main",
+        "image": "x",
+        "resources": {"limits": {"amd.com/gpu": str(gpus)}} if gpus else {},
+    }
+    metadata = {
+        "name": name,
+        "namespace": "demo",
+        "uid": f"uid-{name}",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
     return {"kind": "Pod", "metadata": metadata, "spec": {"containers": [container]} | spec}
 
 
@@ -26,14 +35,27 @@ def using(claim: str) -> Body:
     return {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]}
 
 
-def claim(name: str, *, storage_class: str = "lab", phase: str = "Pending", **metadata: Any) -> Body:
+def claim(
+    name: str, *, storage_class: str = "lab", phase: str = "Pending", **metadata: Any
+) -> Body:
     meta = {"name": name, "namespace": "demo", "uid": f"uid-{name}"} | metadata
-    return {"kind": "PersistentVolumeClaim", "metadata": meta, "spec": {"storageClassName": storage_class}, "status": {"phase": phase}}
+    return {
+        "kind": "PersistentVolumeClaim",
+        "metadata": meta,
+        "spec": {"storageClassName": storage_class},
+        "status": {"phase": phase},
+    }
 
 
 def affinity(operator: str, *values: str, key: str = "amd.com/gpu.device-id") -> Body:
     terms = [{"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}]
-    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}}
+    return {
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
+            }
+        }
+    }
 
 
 SEEN = Objects(
@@ -59,13 +81,27 @@ TAINT = {"key": "amd.com/gpu", "value": "yes", "effect": "NoSchedule"}
     ("wanted", "taint", "fits"),
     [
         pytest.param(pod(), TAINT, False, id="no-toleration"),
-        pytest.param(tolerating(key="amd.com/gpu", operator="Exists", effect="NoSchedule"), TAINT, True, id="exists"),
-        pytest.param(tolerating(key="amd.com/gpu", operator="Exists"), TAINT, True, id="any-effect"),
+        pytest.param(
+            tolerating(key="amd.com/gpu", operator="Exists", effect="NoSchedule"),
+            TAINT,
+            True,
+            id="exists",
+        ),
+        pytest.param(
+            tolerating(key="amd.com/gpu", operator="Exists"), TAINT, True, id="any-effect"
+        ),
         pytest.param(tolerating(operator="Exists"), TAINT, True, id="any-taint"),
         pytest.param(tolerating(key="amd.com/gpu", value="yes"), TAINT, True, id="equal"),
         pytest.param(tolerating(key="amd.com/gpu", value="no"), TAINT, False, id="another-value"),
-        pytest.param(tolerating(key="nvidia.com/gpu", operator="Exists"), TAINT, False, id="another-key"),
-        pytest.param(tolerating(key="amd.com/gpu", operator="Exists", effect="NoExecute"), TAINT, False, id="another-effect"),
+        pytest.param(
+            tolerating(key="nvidia.com/gpu", operator="Exists"), TAINT, False, id="another-key"
+        ),
+        pytest.param(
+            tolerating(key="amd.com/gpu", operator="Exists", effect="NoExecute"),
+            TAINT,
+            False,
+            id="another-effect",
+        ),
         pytest.param(pod(), TAINT | {"effect": "PreferNoSchedule"}, True, id="only-preferred"),
     ],
 )
@@ -82,17 +118,37 @@ def test_a_taint_keeps_off_what_does_not_tolerate_it(wanted: Body, taint: Body, 
         pytest.param(pod(gpus=8), None, id="all-gpus"),
         pytest.param(pod(gpus=9), "1 Insufficient amd.com/gpu", id="one-gpu-too-many"),
         pytest.param(pod(**affinity("In", "74a9", "74a1")), None, id="the-right-gpu"),
-        pytest.param(pod(**affinity("In", "74a5")), "didn't match Pod's node affinity/selector", id="another-gpu"),
-        pytest.param(pod(**affinity("In", "H100", key="nvidia.com/gpu.product")), "didn't match Pod's node affinity", id="another-vendor"),
+        pytest.param(
+            pod(**affinity("In", "74a5")),
+            "didn't match Pod's node affinity/selector",
+            id="another-gpu",
+        ),
+        pytest.param(
+            pod(**affinity("In", "H100", key="nvidia.com/gpu.product")),
+            "didn't match Pod's node affinity",
+            id="another-vendor",
+        ),
         pytest.param(pod(**affinity("NotIn", "74a5")), None, id="any-but"),
         pytest.param(pod(**affinity("Exists")), None, id="has-a-gpu"),
         pytest.param(pod(**affinity("DoesNotExist")), "didn't match", id="has-none"),
         pytest.param(pod(nodeSelector={"kubernetes.io/os": "linux"}), None, id="selector"),
-        pytest.param(pod(nodeSelector={"kubernetes.io/os": "plan9"}), "didn't match", id="wrong-selector"),
+        pytest.param(
+            pod(nodeSelector={"kubernetes.io/os": "plan9"}), "didn't match", id="wrong-selector"
+        ),
         pytest.param(pod(**using("bound")), None, id="bound-claim"),
-        pytest.param(pod(**using("pending")), "pod has unbound immediate PersistentVolumeClaims", id="pending-claim"),
-        pytest.param(pod(**using("nowhere")), 'persistentvolumeclaim "nowhere" not found', id="missing-claim"),
-        pytest.param(pod(**using("going")), 'persistentvolumeclaim "going" is being deleted', id="claim-going"),
+        pytest.param(
+            pod(**using("pending")),
+            "pod has unbound immediate PersistentVolumeClaims",
+            id="pending-claim",
+        ),
+        pytest.param(
+            pod(**using("nowhere")), 'persistentvolumeclaim "nowhere" not found', id="missing-claim"
+        ),
+        pytest.param(
+            pod(**using("going")),
+            'persistentvolumeclaim "going" is being deleted',
+            id="claim-going",
+        ),
     ],
 )
 def test_a_pod_fits_or_the_scheduler_says_why_not(wanted: Body, says: str | None) -> None:
@@ -124,7 +180,11 @@ def test_a_claim_that_waits_for_its_pod_is_placed_first() -> None:
         pytest.param([], 8, id="empty-node"),
         pytest.param([pod(gpus=3, nodeName="lab")], 5, id="a-bound-pod"),
         pytest.param([pod(gpus=3)], 8, id="an-unbound-pod"),
-        pytest.param([pod(gpus=3, nodeName="lab") | {"status": {"phase": "Succeeded"}}], 8, id="a-pod-that-ended"),
+        pytest.param(
+            [pod(gpus=3, nodeName="lab") | {"status": {"phase": "Succeeded"}}],
+            8,
+            id="a-pod-that-ended",
+        ),
     ],
 )
 def test_what_live_pods_asked_for_is_not_free(others: list[Body], free_gpus: int) -> None:
@@ -133,7 +193,10 @@ def test_what_live_pods_asked_for_is_not_free(others: list[Body], free_gpus: int
 
 def test_a_request_wins_over_the_limit() -> None:
     wanted = pod()
-    wanted["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "500m"}}
+    wanted["spec"]["containers"][0]["resources"] = {
+        "limits": {"cpu": "2", "memory": "1Gi"},
+        "requests": {"cpu": "500m"},
+    }
     assert requests_of(wanted) == {"cpu": 500, "memory": 1024**3 * 1000, "pods": 1000}
 
 

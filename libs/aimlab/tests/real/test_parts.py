@@ -46,7 +46,10 @@ def broken(tmp_path: Path) -> Path:
 async def test_a_build_that_fails_is_quoted_with_its_log(broken: Path, tmp_path: Path) -> None:
     code, output = await ended(broken, tmp_path / "cache")
     assert code == 1
-    assert f"the log is {tmp_path}/cache/log/kube-apiserver.log, and ends:\nno space left on device" in output
+    assert (
+        f"the log is {tmp_path}/cache/log/kube-apiserver.log, and ends:\nno space left on device"
+        in output
+    )
 
 
 async def test_what_failed_is_built_again(broken: Path, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from aimlab.sources.registry import INDEX, MANIFEST, SERVICE, Failure, Registry
 
 async def test_content_is_served_by_tag_and_by_digest() -> None:
     async with Registry() as registry, aiohttp.ClientSession(trust_env=False) as client:
-        digest = registry.put_image("org/m", "1", {"a": "b"}, platforms=("linux/amd64", "linux/arm64"))
+        digest = registry.put_image(
+            "org/m", "1", {"a": "b"}, platforms=("linux/amd64", "linux/arm64")
+        )
         for reference in ("1", digest):
             async with client.get(f"{registry.url}/v2/org/m/manifests/{reference}") as answer:
                 body = await answer.read()
@@ -21,7 +23,9 @@ async def test_content_is_served_by_tag_and_by_digest() -> None:
         async with client.get(f"{registry.url}/v2/org/m/manifests/{first['digest']}") as answer:
             config = (await answer.json(content_type=MANIFEST))["config"]
         async with client.get(f"{registry.url}/v2/org/m/blobs/{config['digest']}") as answer:
-            assert (await answer.json(content_type=config["mediaType"]))["config"]["Labels"] == {"a": "b"}
+            assert (await answer.json(content_type=config["mediaType"]))["config"]["Labels"] == {
+                "a": "b"
+            }
         async with client.head(f"{registry.url}/v2/org/m/manifests/none") as answer:
             assert answer.status == 404
 
@@ -29,20 +33,44 @@ async def test_content_is_served_by_tag_and_by_digest() -> None:
 @pytest.mark.parametrize(
     ("login", "scope", "token", "content"),
     [
-        pytest.param(aiohttp.encode_basic_auth("ada", "right"), "repository:org/m:pull", 200, 200, id="known"),
-        pytest.param(aiohttp.encode_basic_auth("ada", "wrong"), "repository:org/m:pull", 401, 401, id="wrong-password"),
+        pytest.param(
+            aiohttp.encode_basic_auth("ada", "right"), "repository:org/m:pull", 200, 200, id="known"
+        ),
+        pytest.param(
+            aiohttp.encode_basic_auth("ada", "wrong"),
+            "repository:org/m:pull",
+            401,
+            401,
+            id="wrong-password",
+        ),
         pytest.param(None, "repository:org/m:pull", 200, 401, id="anonymous"),
-        pytest.param(aiohttp.encode_basic_auth("ada", "right"), "repository:org/other:pull", 200, 401, id="for-another-repository"),
+        pytest.param(
+            aiohttp.encode_basic_auth("ada", "right"),
+            "repository:org/other:pull",
+            200,
+            401,
+            id="for-another-repository",
+        ),
     ],
 )
-async def test_a_token_opens_what_it_was_given_for(login: str | None, scope: str, token: int, content: int) -> None:
-    async with Registry({"ada": "right"}) as registry, aiohttp.ClientSession(trust_env=False) as client:
+async def test_a_token_opens_what_it_was_given_for(
+    login: str | None, scope: str, token: int, content: int
+) -> None:
+    async with (
+        Registry({"ada": "right"}) as registry,
+        aiohttp.ClientSession(trust_env=False) as client,
+    ):
         registry.put_image("org/m", "1", {})
         url = f"{registry.url}/v2/org/m/manifests/1"
         async with client.get(url) as refused:
-            assert f'realm="{registry.url}/token",service="{SERVICE}"' in refused.headers["WWW-Authenticate"]
+            assert (
+                f'realm="{registry.url}/token",service="{SERVICE}"'
+                in refused.headers["WWW-Authenticate"]
+            )
         identity = {} if login is None else {"Authorization": login}
-        async with client.get(f"{registry.url}/token", params={"service": SERVICE, "scope": scope}, headers=identity) as answer:
+        async with client.get(
+            f"{registry.url}/token", params={"service": SERVICE, "scope": scope}, headers=identity
+        ) as answer:
             assert answer.status == token
             given = (await answer.json()).get("token", "")
         async with client.get(url, headers={"Authorization": f"Bearer {given}"}) as answer:

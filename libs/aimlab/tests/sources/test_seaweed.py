@@ -14,7 +14,9 @@ READER = Keys("reader", "reader-secret", ("Read:models", "List:models"))
 
 
 async def read(server: S3Server, keys: Keys, name: str) -> bytes:
-    session = aioboto3.Session(aws_access_key_id=keys.access_key, aws_secret_access_key=keys.secret_key, region_name=REGION)
+    session = aioboto3.Session(
+        aws_access_key_id=keys.access_key, aws_secret_access_key=keys.secret_key, region_name=REGION
+    )
     async with session.client("s3", endpoint_url=server.endpoint_url) as s3:
         answer = await s3.get_object(Bucket="models", Key=name)
         return await answer["Body"].read()
@@ -27,7 +29,10 @@ async def test_a_folder_is_stored_and_read_with_the_right_keys_only(tmp_path: Pa
     (folder / "sub" / "b.txt").write_bytes(b"b")
     async with seaweed(tmp_path / "s3", ADMIN, others={"reader": READER}) as server:
         sums = await server.put_folder("models", "org/model", folder)
-        assert sums == {"a.bin": hashlib.sha256(b"a" * 9_000_000).hexdigest(), "sub/b.txt": hashlib.sha256(b"b").hexdigest()}
+        assert sums == {
+            "a.bin": hashlib.sha256(b"a" * 9_000_000).hexdigest(),
+            "sub/b.txt": hashlib.sha256(b"b").hexdigest(),
+        }
         assert await read(server, READER, "org/model/a.bin") == b"a" * 9_000_000
         with pytest.raises(ClientError, match=r"403|InvalidAccessKeyId|does not exist"):
             await read(server, Keys("nobody", "nothing"), "org/model/a.bin")

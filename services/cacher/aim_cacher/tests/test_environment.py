@@ -88,7 +88,10 @@ def test_other_variables_are_passed_on_without_a_word(world: Any, name: str) -> 
 def test_a_warning_and_the_condition_name_the_field_and_the_variables(world: Any) -> None:
     plan = planned(world, "LD_PRELOAD", "PYTHONPATH")
     ((warning,),) = [report.warnings for report in plan.reports]
-    assert (warning.reason, warning.message.startswith("spec.env LD_PRELOAD, PYTHONPATH: ")) == ("EnvIgnored", True)
+    assert (warning.reason, warning.message.startswith("spec.env LD_PRELOAD, PYTHONPATH: ")) == (
+        "EnvIgnored",
+        True,
+    )
     assert warning.message in message(plan, "Filled")
 
 

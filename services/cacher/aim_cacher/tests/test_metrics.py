@@ -8,7 +8,9 @@ from aimservice import testing as given
 def test_sizes_are_added_up_by_state_over_all_namespaces() -> None:
     caches = [
         given.cr(CACHE.kind, "a", {}, status={"status": "Available", "sizeBytes": 5}),
-        given.cr(CACHE.kind, "b", {}, namespace="other", status={"status": "Available", "sizeBytes": 7}),
+        given.cr(
+            CACHE.kind, "b", {}, namespace="other", status={"status": "Available", "sizeBytes": 7}
+        ),
         given.cr(CACHE.kind, "c", {}, status={"status": "Progressing", "sizeBytes": 3}),
         given.cr(CACHE.kind, "d", {}),
     ]

@@ -20,18 +20,45 @@ LINE = b'{"event":"progress","phase":"downloading","bytes":5,"total":10,"rate":2
 
 def with_number(field: str, number: str) -> bytes:
     numbers = {"bytes": "5", "total": "10", "rate": "2.5", "seconds_left": "2.0", field: number}
-    return ('{"event":"progress","phase":"downloading",' + ",".join(f'"{name}":{text}' for name, text in numbers.items()) + "}").encode()
+    return (
+        '{"event":"progress","phase":"downloading",'
+        + ",".join(f'"{name}":{text}' for name, text in numbers.items())
+        + "}"
+    ).encode()
 
 
 def test_a_line_of_progress_is_taken_as_it_is() -> None:
     taken = parse(LINE, ABOUT)
     assert taken == Progress(
-        kind=CACHE.kind, namespace="ns", name="c", phase="downloading", bytes=5, total=10, rate=2.5, seconds_left=2.0, file="a/b"
+        kind=CACHE.kind,
+        namespace="ns",
+        name="c",
+        phase="downloading",
+        bytes=5,
+        total=10,
+        rate=2.5,
+        seconds_left=2.0,
+        file="a/b",
     )
 
 
 @pytest.mark.parametrize("field", ["bytes", "total", "rate", "seconds_left"])
-@pytest.mark.parametrize("number", ["1" + "0" * 308, "1" + "0" * 5000, "1e308", "1e400", "-1", "-1e308", "NaN", "Infinity", "true", '"5"', "{}"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1" + "0" * 308,
+        "1" + "0" * 5000,
+        "1e308",
+        "1e400",
+        "-1",
+        "-1e308",
+        "NaN",
+        "Infinity",
+        "true",
+        '"5"',
+        "{}",
+    ],
+)
 def test_a_line_with_absurd_numbers_is_dropped(field: str, number: str) -> None:
     assert parse(with_number(field, number), ABOUT) is None
 
@@ -39,7 +66,9 @@ def test_a_line_with_absurd_numbers_is_dropped(field: str, number: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(LINE[:-1] + b',"more":' + b"[" * 30_000 + b"]" * 30_000 + b"}", id="nested-without-end"),
+        pytest.param(
+            LINE[:-1] + b',"more":' + b"[" * 30_000 + b"]" * 30_000 + b"}", id="nested-without-end"
+        ),
         pytest.param(b"[" * 60_000, id="only-brackets"),
         pytest.param(LINE.replace(b"a/b", b"\xff"), id="no-utf-8"),
         pytest.param(LINE.replace(b"a/b", b"\\ud800"), id="half-a-surrogate"),
@@ -55,7 +84,14 @@ def test_whatever_else_is_printed_is_no_progress(raw: bytes) -> None:
 
 def test_a_pace_lets_something_through_at_most_so_often() -> None:
     pace = Pace(0.5)
-    assert [pace.is_due(now_s) for now_s in (10.0, 10.0, 10.4, 10.5, 10.9, 11.1)] == [True, False, False, True, False, True]
+    assert [pace.is_due(now_s) for now_s in (10.0, 10.0, 10.4, 10.5, 10.9, 11.1)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 class World:
@@ -67,7 +103,9 @@ class World:
         self.learned: list[int] = []
         self.cluster = self.bus = self.publisher = self
 
-    async def follow_log(self, _namespace: str, _pod: str, _container: str) -> AsyncGenerator[bytes]:
+    async def follow_log(
+        self, _namespace: str, _pod: str, _container: str
+    ) -> AsyncGenerator[bytes]:
         for line in self.lines:
             yield line
 

@@ -27,12 +27,32 @@ CREDENTIALS: Body = {
 
 def test_the_objects_are_as_recorded(world: Any) -> None:
     config = world.config(credentials=CREDENTIALS)
-    cache = world.cache(spec={"sourceUri": "hf://org/model@main", "size": "20Gi", "env": [{"name": "HF_ENDPOINT", "value": "http://hub"}]})
-    golden(__file__, "claim-for", applied(world.plan(projection(storage_class(), cache, config)), "PersistentVolumeClaim"))
-    golden(__file__, "download-job", applied(world.plan(projection(storage_class(), cache, config, world.claim())), "Job"))
-    golden(__file__, "size-job", applied(world.plan(projection(storage_class(), world.cache(None))), "Job"))
+    cache = world.cache(
+        spec={
+            "sourceUri": "hf://org/model@main",
+            "size": "20Gi",
+            "env": [{"name": "HF_ENDPOINT", "value": "http://hub"}],
+        }
+    )
+    golden(
+        __file__,
+        "claim-for",
+        applied(world.plan(projection(storage_class(), cache, config)), "PersistentVolumeClaim"),
+    )
+    golden(
+        __file__,
+        "download-job",
+        applied(world.plan(projection(storage_class(), cache, config, world.claim())), "Job"),
+    )
+    golden(
+        __file__,
+        "size-job",
+        applied(world.plan(projection(storage_class(), world.cache(None))), "Job"),
+    )
     asked = projection(world.template(), world.result())
-    golden(__file__, "cache-for", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache"))
+    golden(
+        __file__, "cache-for", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache")
+    )
 
 
 def test_the_caches_own_variables_come_last_and_win() -> None:
@@ -50,7 +70,10 @@ def test_the_caches_own_variables_come_last_and_win() -> None:
 
 
 def test_secrets_go_by_reference_only() -> None:
-    env = {variable["name"]: variable for variable in download_env(ConfigSpec.model_validate({"credentials": CREDENTIALS}), [])}
+    env = {
+        variable["name"]: variable
+        for variable in download_env(ConfigSpec.model_validate({"credentials": CREDENTIALS}), [])
+    }
     secret = [env["HF_TOKEN"], env["AIM_S3_0_ACCESS_KEY_ID"], env["AIM_S3_0_SECRET_ACCESS_KEY"]]
     assert [list(variable["valueFrom"]) for variable in secret] == [["secretKeyRef"]] * 3
 
@@ -61,10 +84,25 @@ def test_without_a_config_there_is_nothing_but_the_caches_own() -> None:
 
 def expanded(arg: str, env: dict[str, str]) -> str:
     """As the kubelet does (core/v1 Container.args): `$$` is a dollar, `$(NAME)` the value of a variable that there is, and stays otherwise."""
-    return re.sub(r"\$\$|\$\((\w+)\)", lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]), arg)
+    return re.sub(
+        r"\$\$|\$\((\w+)\)",
+        lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]),
+        arg,
+    )
 
 
-@pytest.mark.parametrize("arg", ["hf://org/$(HF_TOKEN)", "hf://org/$$(HF_TOKEN)", "$$$(HF_TOKEN)", "$", "$(", "$HF_TOKEN", "s3://bucket/org/model"])
+@pytest.mark.parametrize(
+    "arg",
+    [
+        "hf://org/$(HF_TOKEN)",
+        "hf://org/$$(HF_TOKEN)",
+        "$$$(HF_TOKEN)",
+        "$",
+        "$(",
+        "$HF_TOKEN",
+        "s3://bucket/org/model",
+    ],
+)
 def test_an_argument_reaches_the_container_as_it_is_written(arg: str) -> None:
     assert expanded(literal(arg), {"HF_TOKEN": "hf_secret"}) == arg
 
@@ -76,15 +114,25 @@ def test_without_the_escape_the_token_would_be_in_the_argument() -> None:
 def test_the_jobs_escape_the_source(world: Any) -> None:
     cache = world.cache(spec={"sourceUri": "hf://org/$(HF_TOKEN)", "size": "1Gi"})
     job = applied(world.plan(projection(storage_class(), cache, world.claim())), "Job")
-    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["fetch", "hf://org/$$(HF_TOKEN)", "/cache"]
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == [
+        "fetch",
+        "hf://org/$$(HF_TOKEN)",
+        "/cache",
+    ]
 
 
 def jobs(world: Any, env: list[Body] | None = None, **settings: Any) -> list[Body]:
     """The download and the size Job of a cache under these settings."""
-    bodies = [world.cache(spec={"sourceUri": world.uri, "size": "1Gi", "env": env or []}), world.claim()]
+    bodies = [
+        world.cache(spec={"sourceUri": world.uri, "size": "1Gi", "env": env or []}),
+        world.claim(),
+    ]
     without_size = world.cache(spec={"sourceUri": world.uri, "env": env or []})
     download = world.plan(projection(storage_class(), *bodies), **settings)
-    return [applied(plan, "Job") for plan in (download, world.plan(projection(without_size), **settings))]
+    return [
+        applied(plan, "Job")
+        for plan in (download, world.plan(projection(without_size), **settings))
+    ]
 
 
 def pod_of(job: Body) -> Body:
@@ -94,7 +142,11 @@ def pod_of(job: Body) -> Body:
 
 def test_on_openshift_the_namespace_gives_the_ids(world: Any) -> None:
     for job in jobs(world, rules=JobRules(openshift=True)):
-        expected = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "fsGroupChangePolicy": "OnRootMismatch"}
+        expected = {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+            "fsGroupChangePolicy": "OnRootMismatch",
+        }
         assert pod_of(job)["securityContext"] == expected
 
 
@@ -111,7 +163,9 @@ def test_resources_can_be_set(world: Any, resources: Body, expected: Body | None
 def test_what_a_quota_may_count_has_requests_and_limits(world: Any) -> None:
     for job in jobs(world):
         resources = pod_of(job)["containers"][0]["resources"]
-        assert {part: set(amounts) for part, amounts in resources.items()} == {part: {"cpu", "memory"} for part in ("requests", "limits")}
+        assert {part: set(amounts) for part, amounts in resources.items()} == {
+            part: {"cpu", "memory"} for part in ("requests", "limits")
+        }
 
 
 CA = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
@@ -122,14 +176,22 @@ def test_a_bundle_is_mounted_and_named_to_every_client(world: Any) -> None:
     for job in jobs(world, ca=CA):
         pod = pod_of(job)
         assert {"name": "ca", "configMap": {"name": "c-ca"}} in pod["volumes"]
-        assert {"name": "ca", "mountPath": "/etc/aim/ca", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+        assert {"name": "ca", "mountPath": "/etc/aim/ca", "readOnly": True} in pod["containers"][0][
+            "volumeMounts"
+        ]
         env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
-        assert env == dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"), CA_FILE)
+        assert env == dict.fromkeys(
+            ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"), CA_FILE
+        )
 
 
 def test_the_caches_own_bundle_wins(world: Any) -> None:
     for job in jobs(world, [{"name": "SSL_CERT_FILE", "value": "/mine"}], ca=CA):
-        named = [each["value"] for each in pod_of(job)["containers"][0]["env"] if each["name"] == "SSL_CERT_FILE"]
+        named = [
+            each["value"]
+            for each in pod_of(job)["containers"][0]["env"]
+            if each["name"] == "SSL_CERT_FILE"
+        ]
         assert named == ["/mine"]
 
 
@@ -155,14 +217,24 @@ SETTINGS = {"rules": JobRules(openshift=True, resources={"limits": {"cpu": "1"}}
 @pytest.mark.parametrize("name", ["download-job", "size-job"])
 @pytest.mark.parametrize("settings", [{}, SETTINGS], ids=["same-settings", "other-settings"])
 @pytest.mark.parametrize("phase", ["Pending", "Running", "gone"])
-def test_a_job_of_version_0_2_finishes_as_it_is(world: Any, name: str, settings: Body, phase: str) -> None:
+def test_a_job_of_version_0_2_finishes_as_it_is(
+    world: Any, name: str, settings: Body, phase: str
+) -> None:
     """The files are as 0.2 rendered them."""
     job: Body = yaml.safe_load((RELEASED / f"{name}.yaml").read_text())
     job["metadata"] |= {"uid": "j", "resourceVersion": "1", "creationTimestamp": ago(300)}
     env = [{"name": "HF_ENDPOINT", "value": "http://hub"}]
-    given = [world.config(credentials=CREDENTIALS), world.cache(spec={"sourceUri": "hf://org/model@main", "size": "20Gi", "env": env}), world.claim()]
+    given = [
+        world.config(credentials=CREDENTIALS),
+        world.cache(spec={"sourceUri": "hf://org/model@main", "size": "20Gi", "env": env}),
+        world.claim(),
+    ]
     bodies = given if name == "download-job" else [world.cache(None)]
     pod = obj("Pod", "p", status={"phase": phase})
-    pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": job["metadata"]["name"], "uid": "j"}]
-    plan = world.plan(projection(storage_class(), *bodies, job, *([] if phase == "gone" else [pod])), **settings)
+    pod["metadata"]["ownerReferences"] = [
+        {"kind": "Job", "name": job["metadata"]["name"], "uid": "j"}
+    ]
+    plan = world.plan(
+        projection(storage_class(), *bodies, job, *([] if phase == "gone" else [pod])), **settings
+    )
     assert [action for action in does(plan) if "Events" not in action and "log" not in action] == []

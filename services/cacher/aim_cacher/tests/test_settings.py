@@ -33,10 +33,17 @@ def test_certificates_are_handed_on_and_nothing_else_of_the_file(pem: str, tmp_p
 
 @pytest.mark.parametrize(
     "content",
-    [None, "", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----"],
+    [
+        None,
+        "",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----",
+    ],
     ids=["missing", "empty", "broken", "a-key"],
 )
-def test_a_file_without_certificates_ends_the_start(content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_certificates_ends_the_start(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "bundle.pem"
     if content is not None:
         file.write_text(content)

@@ -48,7 +48,10 @@ class Simulation:
     def put(self, body: Body) -> Body:
         body = copy.deepcopy(body)
         key = key_of(body)
-        body["metadata"] |= {"resourceVersion": str(next(self.versions)), "uid": body["metadata"].get("uid") or f"{key.name}-{next(self.versions)}"}
+        body["metadata"] |= {
+            "resourceVersion": str(next(self.versions)),
+            "uid": body["metadata"].get("uid") or f"{key.name}-{next(self.versions)}",
+        }
         body["metadata"].setdefault("creationTimestamp", timestamp(self.now))
         self.objects[key] = body
         self.mail.append(testing.changed(copy.deepcopy(body)))
@@ -57,8 +60,21 @@ class Simulation:
     def remove(self, key: Key) -> None:
         body = self.objects.pop(key)
         uid, version = body["metadata"]["uid"], str(next(self.versions))
-        self.mail.append(ObjectDeleted(kind=key.kind, namespace=key.namespace, name=key.name, uid=uid, resource_version=version, object=body))
-        for pod in [k for k, b in self.objects.items() if any(o["uid"] == uid for o in b["metadata"].get("ownerReferences", ()))]:
+        self.mail.append(
+            ObjectDeleted(
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                uid=uid,
+                resource_version=version,
+                object=body,
+            )
+        )
+        for pod in [
+            k
+            for k, b in self.objects.items()
+            if any(o["uid"] == uid for o in b["metadata"].get("ownerReferences", ()))
+        ]:
             self.remove(pod)
 
     def deliver_all(self) -> None:
@@ -74,7 +90,10 @@ class Simulation:
 
     def wipe(self) -> None:
         """The bus is lost and with it every report; objects are listed anew."""
-        self.seen, self.mail = Projection(), [testing.changed(copy.deepcopy(body)) for body in self.objects.values()]
+        self.seen, self.mail = (
+            Projection(),
+            [testing.changed(copy.deepcopy(body)) for body in self.objects.values()],
+        )
         self.deliver_all()
 
     def reconcile(self) -> None:
@@ -86,7 +105,10 @@ class Simulation:
                 case ApplyObject():
                     self.apply(action)
                 case DeleteObject():
-                    if action.key in self.objects and self.objects[action.key]["metadata"]["uid"] == action.uid:
+                    if (
+                        action.key in self.objects
+                        and self.objects[action.key]["metadata"]["uid"] == action.uid
+                    ):
                         self.remove(action.key)
 
     def tell(self, report: Report) -> None:
@@ -99,7 +121,9 @@ class Simulation:
         if "cacher" not in self.reports:
             return
         report, cache = self.reports["cacher"], copy.deepcopy(self.objects[CACHE_KEY])
-        conditions = [testing.said(c.type, c.status == "True", c.reason, c.message) for c in report.conditions]
+        conditions = [
+            testing.said(c.type, c.status == "True", c.reason, c.message) for c in report.conditions
+        ]
         status = {**report.fields, "conditions": conditions}
         if cache.get("status") != status:
             self.put({**cache, "status": status})
@@ -135,18 +159,43 @@ class Simulation:
         self.downloads += download
         self.filled = self.filled or (download and exit_code == 0)
         words = '{"message": "m", "bytes": 10, "revision": "r"}'
-        owners = {"ownerReferences": [{"kind": JOB.kind, "name": key.name, "uid": job["metadata"]["uid"]}]}
+        owners = {
+            "ownerReferences": [{"kind": JOB.kind, "name": key.name, "uid": job["metadata"]["uid"]}]
+        }
         pod = testing.obj(POD.kind, f"{key.name}-{next(self.versions)}", uid="")
-        state = {"name": CONTAINER, "state": {"terminated": {"exitCode": exit_code, "message": words}}}
+        state = {
+            "name": CONTAINER,
+            "state": {"terminated": {"exitCode": exit_code, "message": words}},
+        }
         pod["metadata"] |= owners
-        ending = {"type": "Failed" if exit_code else "Complete", "status": "True", "lastTransitionTime": timestamp(self.now)}
+        ending = {
+            "type": "Failed" if exit_code else "Complete",
+            "status": "True",
+            "lastTransitionTime": timestamp(self.now),
+        }
         self.put({**job, "status": {"conditions": [ending]}})
-        self.put({**pod, "status": {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [state]}})
+        self.put(
+            {
+                **pod,
+                "status": {
+                    "phase": "Failed" if exit_code else "Succeeded",
+                    "containerStatuses": [state],
+                },
+            }
+        )
 
     def edit(self) -> None:
         """Somebody asks for a retry: what tries are made from is something else."""
         cache = copy.deepcopy(self.objects[CACHE_KEY])
-        self.put({**cache, "metadata": {**cache["metadata"], "annotations": {labels.ANNOTATION_RETRY: str(next(self.versions))}}})
+        self.put(
+            {
+                **cache,
+                "metadata": {
+                    **cache["metadata"],
+                    "annotations": {labels.ANNOTATION_RETRY: str(next(self.versions))},
+                },
+            }
+        )
 
     def settle(self) -> None:
         """Go on until nothing changes any more."""
@@ -167,13 +216,21 @@ class Simulation:
 STEPS = st.one_of(
     st.tuples(st.just("deliver"), st.integers(0, 9)),
     st.tuples(st.just("again"), st.integers(0, 9)),
-    st.tuples(st.sampled_from(["reconcile", "cluster", "status", "wipe", "edit", "wait"]), st.just(0)),
+    st.tuples(
+        st.sampled_from(["reconcile", "cluster", "status", "wipe", "edit", "wait"]), st.just(0)
+    ),
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(outcomes=st.lists(st.sampled_from(EXIT_CODES), max_size=8), steps=st.lists(STEPS, max_size=60), sized=st.booleans())
-def test_a_cache_ends_up_available_and_is_never_downloaded_again(outcomes: list[int], steps: list[tuple[str, int]], *, sized: bool) -> None:
+@given(
+    outcomes=st.lists(st.sampled_from(EXIT_CODES), max_size=8),
+    steps=st.lists(STEPS, max_size=60),
+    sized=st.booleans(),
+)
+def test_a_cache_ends_up_available_and_is_never_downloaded_again(
+    outcomes: list[int], steps: list[tuple[str, int]], *, sized: bool
+) -> None:
     world = Simulation(outcomes, sized=sized)
     for step, index in steps:
         match step:
@@ -192,7 +249,9 @@ def test_a_cache_ends_up_available_and_is_never_downloaded_again(outcomes: list[
             case _:
                 world.now += datetime.timedelta(seconds=45)
     world.settle()
-    filled = next(c for c in world.objects[CACHE_KEY]["status"]["conditions"] if c["type"] == "Filled")
+    filled = next(
+        c for c in world.objects[CACHE_KEY]["status"]["conditions"] if c["type"] == "Filled"
+    )
     assert (filled["status"], filled["reason"]) == ("True", "Warm")
     assert [key for key in world.objects if key.kind == JOB.kind] == []
 
@@ -219,18 +278,38 @@ def test_every_try_is_counted_once(failures: int) -> None:
     status=st.fixed_dictionaries(
         {},
         optional={
-            "conditions": st.sampled_from([None, [], [{}], [{"type": "Filled"}], [{"type": "Failed", "status": "True"}]]),
-            "containerStatuses": st.sampled_from([None, [], [{}], [{"name": "downloader", "state": {"terminated": {}}}]]),
+            "conditions": st.sampled_from(
+                [None, [], [{}], [{"type": "Filled"}], [{"type": "Failed", "status": "True"}]]
+            ),
+            "containerStatuses": st.sampled_from(
+                [None, [], [{}], [{"name": "downloader", "state": {"terminated": {}}}]]
+            ),
             "phase": st.sampled_from([None, "", "Bound", "Pending"]),
             "attempts": st.just(0),
         },
     ),
-    kinds=st.sets(st.sampled_from([("PersistentVolumeClaim", "c-cache"), ("Job", "c-download"), ("Job", "c-size"), ("Pod", "p")])),
-    spec=st.sampled_from([{"sourceUri": "hf://a/b"}, {"sourceUri": "s3://a/b", "size": 5, "env": []}]),
+    kinds=st.sets(
+        st.sampled_from(
+            [
+                ("PersistentVolumeClaim", "c-cache"),
+                ("Job", "c-download"),
+                ("Job", "c-size"),
+                ("Pod", "p"),
+            ]
+        )
+    ),
+    spec=st.sampled_from(
+        [{"sourceUri": "hf://a/b"}, {"sourceUri": "s3://a/b", "size": 5, "env": []}]
+    ),
 )
-def test_half_filled_objects_are_no_surprise(status: dict[str, Any], kinds: set[tuple[str, str]], spec: dict[str, Any]) -> None:
+def test_half_filled_objects_are_no_surprise(
+    status: dict[str, Any], kinds: set[tuple[str, str]], spec: dict[str, Any]
+) -> None:
     owner = {"Pod": (JOB.kind, "c-download")}
-    parts = [testing.obj(kind, name, owner=owner.get(kind, (CACHE.kind, "c")), status=status) for kind, name in kinds]
+    parts = [
+        testing.obj(kind, name, owner=owner.get(kind, (CACHE.kind, "c")), status=status)
+        for kind, name in kinds
+    ]
     template = testing.cr("AIMServiceTemplate", "t", {"model": "m"}, status=status)
     seen = testing.projection(testing.cr(CACHE.kind, "c", spec, status=status), template, *parts)
     for key in (CACHE_KEY, Key("AIMServiceTemplate", NAMESPACE, "t")):

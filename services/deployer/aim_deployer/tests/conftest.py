@@ -19,7 +19,14 @@ from aimservice.projection import Projection
 from aimservice.testing import NAMESPACE, NOW, Body, applied, projection
 
 TABLE = gpus.load(None)
-SPEC = {"model": "m:1", "metric": "latency", "precision": "auto", "gpusPerReplica": 2, "gpuModel": "MI300X", "tensorParallelism": 2}
+SPEC = {
+    "model": "m:1",
+    "metric": "latency",
+    "precision": "auto",
+    "gpusPerReplica": 2,
+    "gpuModel": "MI300X",
+    "tensorParallelism": 2,
+}
 PROFILE = {
     "model": "org/model",
     "quantized_model": "org/model-fp8",
@@ -36,9 +43,19 @@ class World:
     profile = PROFILE
     uri = URI
 
-    def service(self, name: str = "s", *, status: Body | None = None, uid: str | None = None, annotations: Body | None = None, **spec: Any) -> Body:
+    def service(
+        self,
+        name: str = "s",
+        *,
+        status: Body | None = None,
+        uid: str | None = None,
+        annotations: Body | None = None,
+        **spec: Any,
+    ) -> Body:
         whole = {"model": "m:1", "templateRef": "t", "configRef": "default"} | spec
-        body = testing.cr(SERVICE.kind, name, whole, status=status or {}, annotations=annotations or {})
+        body = testing.cr(
+            SERVICE.kind, name, whole, status=status or {}, annotations=annotations or {}
+        )
         return body if uid is None else {**body, "metadata": {**body["metadata"], "uid": uid}}
 
     def template(self, spec: Body | None = None, **fields: Any) -> Body:
@@ -50,17 +67,32 @@ class World:
     def record(self, *images: str, namespace: str = OWN, owner: str = "m", **data: str) -> Body:
         """The images that the model had, as discovery records them."""
         whole = {"images.json": json.dumps(images)} | data
-        return testing.obj(CONFIG_MAP.kind, image_config_map("m"), namespace=namespace, owner=("AIMClusterModel", owner), data=whole)
+        return testing.obj(
+            CONFIG_MAP.kind,
+            image_config_map("m"),
+            namespace=namespace,
+            owner=("AIMClusterModel", owner),
+            data=whole,
+        )
 
     def config(self, name: str = "default", **spec: Any) -> Body:
         return testing.cr("AIMNamespaceConfig", name, spec)
 
-    def result(self, *sources: str, profile: Body | None = None, image: str = "example.org/m:1") -> Body:
+    def result(
+        self, *sources: str, profile: Body | None = None, image: str = "example.org/m:1"
+    ) -> Body:
         models = [{"name": "model", "source": source, "size_gb": 1} for source in sources or (URI,)]
-        data = {"result.json": json.dumps({"profile": PROFILE if profile is None else profile, "models": models}), "image": image}
+        data = {
+            "result.json": json.dumps(
+                {"profile": PROFILE if profile is None else profile, "models": models}
+            ),
+            "image": image,
+        }
         return testing.config_map("t-discovery", (TEMPLATE.kind, "t"), data)
 
-    def cache(self, state: str = "Available", name: str = "c", uri: str = URI, **status: Any) -> Body:
+    def cache(
+        self, state: str = "Available", name: str = "c", uri: str = URI, **status: Any
+    ) -> Body:
         return testing.cr(CACHE.kind, name, {"sourceUri": uri}, status={"status": state} | status)
 
     def parts(self, *but: str, **spec: Any) -> list[Body]:
@@ -68,20 +100,39 @@ class World:
         whole = [self.service(**spec), self.template(), self.model(), self.result(), self.cache()]
         return [body for body in whole if body["kind"] not in but]
 
-    def runtime(self, ready: bool | None = True, *, cached: bool = True, config: bool = False, **status: Any) -> Body:
+    def runtime(
+        self, ready: bool | None = True, *, cached: bool = True, config: bool = False, **status: Any
+    ) -> Body:
         """The InferenceService that runs on the cache `c`."""
         config_body = [self.config(images={"imagePullSecrets": ["registry"]})] if config else []
-        body = applied(self.plan(projection(*self.parts(cacheModel=cached), *config_body)), INFERENCE_SERVICE.kind)
-        made = testing.obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec=body["spec"])
-        made["metadata"]["annotations"] = body["metadata"]["annotations"] | {labels.ANNOTATION_CACHED: "true" if cached else "false"}
+        body = applied(
+            self.plan(projection(*self.parts(cacheModel=cached), *config_body)),
+            INFERENCE_SERVICE.kind,
+        )
+        made = testing.obj(
+            INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec=body["spec"]
+        )
+        made["metadata"]["annotations"] = body["metadata"]["annotations"] | {
+            labels.ANNOTATION_CACHED: "true" if cached else "false"
+        }
         return made | {"status": {"conditions": [testing.said("Ready", ready)]} | status}
 
     def pod(self, name: str = "s-predictor-x", **fields: Any) -> Body:
-        return testing.pod(name, ("Job", "none"), "kserve-container", labels={labels.KSERVE_ISVC_LABEL: "s"}, **fields)
+        return testing.pod(
+            name,
+            ("Job", "none"),
+            "kserve-container",
+            labels={labels.KSERVE_ISVC_LABEL: "s"},
+            **fields,
+        )
 
     def ready_pod(self, name: str = "s-predictor-r", **fields: Any) -> Body:
         container = {"name": "kserve-container", "ready": True, "state": {"running": {}}}
-        status = {"phase": "Running", "conditions": [testing.said("Ready", True)], "containerStatuses": [container]}
+        status = {
+            "phase": "Running",
+            "conditions": [testing.said("Ready", True)],
+            "containerStatuses": [container],
+        }
         return self.pod(name, status=status, **fields)
 
     def runs(self, **given: Any) -> list[Body]:
@@ -91,7 +142,13 @@ class World:
     def first_runtime(self, *given: Body, **status: Any) -> Body:
         """The InferenceService as version 1 rendered it from these objects, and KServe reported on it."""
         body = self.rendered(*given, version=1)
-        made = testing.obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec=body["spec"], labels=body["metadata"]["labels"])
+        made = testing.obj(
+            INFERENCE_SERVICE.kind,
+            "s",
+            owner=(SERVICE.kind, "s"),
+            spec=body["spec"],
+            labels=body["metadata"]["labels"],
+        )
         made["metadata"]["annotations"] = body["metadata"]["annotations"]
         return made | {"status": {"conditions": [testing.said("Ready", True)]} | status}
 

@@ -14,14 +14,19 @@ Given = Callable[[Any], list[Body]]
 STOP = "serving.kserve.io/stop"
 APPLY, PATCH = "apply InferenceService s", "patch InferenceService s"
 ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
-CACHES_FAILED, CACHE_TAKEN = said("Ready", False, "WarmFailed"), said("Ready", False, "NameConflict")
+CACHES_FAILED, CACHE_TAKEN = (
+    said("Ready", False, "WarmFailed"),
+    said("Ready", False, "NameConflict"),
+)
 MISSING = [
     pytest.param(lambda w, **spec: w.parts("AIMServiceTemplate", **spec), id="template"),
     pytest.param(lambda w, **spec: w.parts("AIMClusterModel", **spec), id="model"),
     pytest.param(lambda w, **spec: w.parts("ConfigMap", **spec), id="answer"),
     pytest.param(lambda w, **spec: w.parts("ModelCache", **spec), id="cache"),
     pytest.param(lambda w, **spec: w.parts(configRef="gone", **spec), id="named-config"),
-    pytest.param(lambda w, **spec: [*w.parts("ModelCache", **spec), w.cache("Failed")], id="cache-that-works"),
+    pytest.param(
+        lambda w, **spec: [*w.parts("ModelCache", **spec), w.cache("Failed")], id="cache-that-works"
+    ),
 ]
 
 
@@ -32,24 +37,37 @@ def patched(plan: Plan) -> Body:
 
 def stopped(world: Any, **given: Any) -> Body:
     """The InferenceService as stopping leaves it."""
-    patch = {"metadata": {"annotations": {STOP: "true"}}, "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}}}
+    patch = {
+        "metadata": {"annotations": {STOP: "true"}},
+        "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
+    }
     return merged(world.runtime(False, **given), patch)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("given", MISSING)
-def test_stopping_is_carried_out_whatever_is_missing(world: Any, given: Callable[..., list[Body]]) -> None:
+def test_stopping_is_carried_out_whatever_is_missing(
+    world: Any, given: Callable[..., list[Body]]
+) -> None:
     plan = world.plan(projection(*given(world, replicas=0), *world.runs()))
     assert (does(plan), says(plan, "RuntimeReady")) == ([PATCH], "False CreatingRuntime")
-    assert patched(plan) == {"metadata": {"annotations": {STOP: "true"}}, "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}}}
+    assert patched(plan) == {
+        "metadata": {"annotations": {STOP: "true"}},
+        "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
+    }
     after = world.plan(projection(*given(world, replicas=0), stopped(world)))
     assert (does(after), says(after, "RuntimeReady")) == ([], "True Stopped")
 
 
 @pytest.mark.parametrize("given", MISSING[:3])
-def test_starting_again_is_carried_out_whatever_is_missing(world: Any, given: Callable[..., list[Body]]) -> None:
+def test_starting_again_is_carried_out_whatever_is_missing(
+    world: Any, given: Callable[..., list[Body]]
+) -> None:
     plan = world.plan(projection(*given(world, replicas=3), world.cache(), stopped(world)))
     assert PATCH in does(plan)
-    assert patched(plan) == {"metadata": {"annotations": {STOP: None}}, "spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}}}
+    assert patched(plan) == {
+        "metadata": {"annotations": {STOP: None}},
+        "spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,8 +77,16 @@ def test_starting_again_is_carried_out_whatever_is_missing(world: Any, given: Ca
         pytest.param(lambda w: [w.ready_pod()], "False CreatingRuntime", id="ready"),
         pytest.param(lambda w: [w.pod()], "False CreatingRuntime", id="not-ready"),
         pytest.param(lambda w: [w.ready_pod(deleting=True)], "False CreatingRuntime", id="going"),
-        pytest.param(lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"})], "True Stopped", id="evicted"),
-        pytest.param(lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"}), w.pod("other")], "False CreatingRuntime", id="one-evicted"),
+        pytest.param(
+            lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"})],
+            "True Stopped",
+            id="evicted",
+        ),
+        pytest.param(
+            lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"}), w.pod("other")],
+            "False CreatingRuntime",
+            id="one-evicted",
+        ),
     ],
 )
 def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Given, runtime: str) -> None:
@@ -71,36 +97,66 @@ def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Given, runtim
 
 
 def test_what_was_never_made_is_stopped(world: Any) -> None:
-    assert says(world.plan(projection(*world.parts("AIMServiceTemplate", replicas=0))), "RuntimeReady") == "True Stopped"
+    assert (
+        says(world.plan(projection(*world.parts("AIMServiceTemplate", replicas=0))), "RuntimeReady")
+        == "True Stopped"
+    )
 
 
 def test_a_spec_that_is_rejected_does_not_keep_a_service_from_being_stopped(world: Any) -> None:
-    seen = projection(*world.parts(replicas=0), *world.runs(), learned=[refused(world.key, ISVC, "webhook says no")])
+    seen = projection(
+        *world.parts(replicas=0),
+        *world.runs(),
+        learned=[refused(world.key, ISVC, "webhook says no")],
+    )
     assert does(world.plan(seen))[:2] == [PATCH, APPLY]
-    after = projection(*world.parts(replicas=0), stopped(world), learned=[refused(world.key, ISVC, "webhook says no")])
+    after = projection(
+        *world.parts(replicas=0),
+        stopped(world),
+        learned=[refused(world.key, ISVC, "webhook says no")],
+    )
     assert says(world.plan(after), "RuntimeReady") == "True Stopped"
     assert "webhook says no" in message(world.plan(after), "RuntimeReady")
 
 
 def never_ready(world: Any) -> Body:
-    container = {"name": "kserve-container", "ready": False, "started": False, "state": {"running": {}}}
+    container = {
+        "name": "kserve-container",
+        "ready": False,
+        "started": False,
+        "state": {"running": {}},
+    }
     pod: Body = world.pod(status={"phase": "Running", "containerStatuses": [container]})
     return pod
 
 
 def ready_before(world: Any) -> Body:
-    container = {"name": "kserve-container", "ready": False, "started": True, "state": {"running": {}}}
+    container = {
+        "name": "kserve-container",
+        "ready": False,
+        "started": True,
+        "state": {"running": {}},
+    }
     pod: Body = world.pod(status={"phase": "Running", "containerStatuses": [container]})
     return pod
 
 
 LOST = [
     pytest.param(lambda w: w.parts("ModelCache"), id="cache-deleted"),
-    pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Pending")], id="cache-that-waits-for-the-volume"),
-    pytest.param(lambda w: [*w.parts("ModelCache"), w.cache("Failed")], id="cache-that-failed-for-it"),
+    pytest.param(
+        lambda w: [*w.parts("ModelCache"), w.cache("Pending")], id="cache-that-waits-for-the-volume"
+    ),
+    pytest.param(
+        lambda w: [*w.parts("ModelCache"), w.cache("Failed")], id="cache-that-failed-for-it"
+    ),
     pytest.param(lambda w: w.parts("ModelCache", "AIMServiceTemplate"), id="template-too"),
     pytest.param(
-        lambda w: [*w.parts("ModelCache", "ConfigMap"), w.record("example.org/m:2"), w.result(image="example.org/m:2")], id="image-put-right"
+        lambda w: [
+            *w.parts("ModelCache", "ConfigMap"),
+            w.record("example.org/m:2"),
+            w.result(image="example.org/m:2"),
+        ],
+        id="image-put-right",
     ),
 ]
 
@@ -116,7 +172,9 @@ def test_what_does_not_run_lets_go_of_a_volume_that_is_gone(world: Any, given: G
 
 
 @pytest.mark.parametrize("given", LOST)
-@pytest.mark.parametrize("pod", [lambda w: w.ready_pod(), ready_before], ids=["ready", "not-ready-for-a-moment"])
+@pytest.mark.parametrize(
+    "pod", [lambda w: w.ready_pod(), ready_before], ids=["ready", "not-ready-for-a-moment"]
+)
 def test_what_runs_keeps_its_volume(world: Any, given: Given, pod: Callable[[Any], Body]) -> None:
     assert does(world.plan(projection(*given(world), world.runtime(), pod(world)))) == []
 
@@ -134,26 +192,61 @@ def test_what_holds_a_volume_is_told_how_to_release_it(world: Any) -> None:
 
 
 def test_what_does_not_run_follows_a_config_that_is_gone(world: Any) -> None:
-    assert does(world.plan(projection(*world.parts(), world.runtime(False, config=True), world.pod())))[0] == APPLY
+    assert (
+        does(
+            world.plan(projection(*world.parts(), world.runtime(False, config=True), world.pod()))
+        )[0]
+        == APPLY
+    )
 
 
 @pytest.mark.parametrize(
     ("conditions", "resolved"),
     [
-        pytest.param([said("Discovered", False, "DiscoveryFailed", "no JSON")], "False TemplateFailed", id="discovery-failed"),
-        pytest.param([said("Discovered", False, "NameConflict", "taken")], "False TemplateFailed", id="name-taken"),
-        pytest.param([said("Discovered", True, "ProfilesDiscovered"), CACHES_FAILED], "False TemplateNotReady", id="warm-failed"),
-        pytest.param([said("Discovered", None, "AwaitingDiscovery"), CACHES_FAILED], "False TemplateNotReady", id="asked-again"),
-        pytest.param([said("Discovered", True, "ProfilesDiscovered"), CACHE_TAKEN], "False TemplateNotReady", id="cache-name"),
+        pytest.param(
+            [said("Discovered", False, "DiscoveryFailed", "no JSON")],
+            "False TemplateFailed",
+            id="discovery-failed",
+        ),
+        pytest.param(
+            [said("Discovered", False, "NameConflict", "taken")],
+            "False TemplateFailed",
+            id="name-taken",
+        ),
+        pytest.param(
+            [said("Discovered", True, "ProfilesDiscovered"), CACHES_FAILED],
+            "False TemplateNotReady",
+            id="warm-failed",
+        ),
+        pytest.param(
+            [said("Discovered", None, "AwaitingDiscovery"), CACHES_FAILED],
+            "False TemplateNotReady",
+            id="asked-again",
+        ),
+        pytest.param(
+            [said("Discovered", True, "ProfilesDiscovered"), CACHE_TAKEN],
+            "False TemplateNotReady",
+            id="cache-name",
+        ),
     ],
 )
-def test_only_a_failed_discovery_fails_a_service(world: Any, conditions: list[Body], resolved: str) -> None:
+def test_only_a_failed_discovery_fails_a_service(
+    world: Any, conditions: list[Body], resolved: str
+) -> None:
     template = world.template(status={"status": "Failed", "conditions": conditions})
-    assert says(world.plan(projection(*world.parts("ConfigMap", "AIMServiceTemplate"), template)), "Resolved") == resolved
+    assert (
+        says(
+            world.plan(projection(*world.parts("ConfigMap", "AIMServiceTemplate"), template)),
+            "Resolved",
+        )
+        == resolved
+    )
 
 
 def budget(**fields: Any) -> Body:
-    return obj(BUDGET.kind, "s", **{"owner": (SERVICE.kind, "s"), "spec": {"maxUnavailable": 1}, **fields})
+    return obj(
+        BUDGET.kind, "s", **{"owner": (SERVICE.kind, "s"), "spec": {"maxUnavailable": 1}, **fields}
+    )
 
 
 BUDGETED = "apply PodDisruptionBudget s"
@@ -165,13 +258,24 @@ BUDGETED = "apply PodDisruptionBudget s"
         pytest.param(2, lambda _: [], [APPLY, BUDGETED], id="two"),
         pytest.param(2, lambda w: w.runs(), [APPLY, BUDGETED], id="two-that-run"),
         pytest.param(1, lambda _: [], [APPLY], id="one"),
-        pytest.param(1, lambda _: [budget()], [APPLY, "delete PodDisruptionBudget s"], id="from-two-to-one"),
-        pytest.param(0, lambda w: [stopped(w), budget()], [APPLY, "delete PodDisruptionBudget s"], id="stopped"),
+        pytest.param(
+            1, lambda _: [budget()], [APPLY, "delete PodDisruptionBudget s"], id="from-two-to-one"
+        ),
+        pytest.param(
+            0,
+            lambda w: [stopped(w), budget()],
+            [APPLY, "delete PodDisruptionBudget s"],
+            id="stopped",
+        ),
         pytest.param(1, lambda _: [budget(deleting=True)], [APPLY], id="going"),
-        pytest.param(1, lambda _: [budget(owner=(SERVICE.kind, "other"))], [APPLY], id="somebody-elses"),
+        pytest.param(
+            1, lambda _: [budget(owner=(SERVICE.kind, "other"))], [APPLY], id="somebody-elses"
+        ),
     ],
 )
-def test_two_replicas_have_a_disruption_budget(world: Any, replicas: int, given: Given, expected: list[str]) -> None:
+def test_two_replicas_have_a_disruption_budget(
+    world: Any, replicas: int, given: Given, expected: list[str]
+) -> None:
     assert does(world.plan(projection(*world.parts(replicas=replicas), *given(world)))) == expected
 
 

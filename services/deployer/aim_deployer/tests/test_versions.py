@@ -25,7 +25,9 @@ def as_kserve_keeps_it(existing: Body) -> Body:
     predictor = kept["spec"]["predictor"]
     container = predictor["containers"][0]
     container["imagePullPolicy"] = "IfNotPresent"
-    container["env"] = [{name: value for name, value in each.items() if value != ""} for each in container["env"]]
+    container["env"] = [
+        {name: value for name, value in each.items() if value != ""} for each in container["env"]
+    ]
     container["readinessProbe"]["timeoutSeconds"] = 1
     predictor["tolerations"] = [{"key": "theirs", "operator": "Exists"}]
     kept["metadata"]["labels"]["theirs"] = "stays"
@@ -36,7 +38,10 @@ def as_the_bus_tells_it(existing: Body) -> Body:
     """Without literal environment."""
     told = copy.deepcopy(existing)
     for container in told["spec"]["predictor"]["containers"]:
-        container["env"] = [{name: value for name, value in each.items() if name != "value"} for each in container["env"]]
+        container["env"] = [
+            {name: value for name, value in each.items() if name != "value"}
+            for each in container["env"]
+        ]
     return told
 
 
@@ -48,7 +53,10 @@ def test_what_is_there_keeps_its_version(world: Any, changed: Callable[[Body], B
     assert pod_part(body) == pod_part(existing)
 
 
-@pytest.mark.parametrize(("memory", "version"), [("1Ti", None), ("1024Gi", None), (1 << 40, None), ("1025Gi", "2"), (None, "2"), ("much", "2")])
+@pytest.mark.parametrize(
+    ("memory", "version"),
+    [("1Ti", None), ("1024Gi", None), (1 << 40, None), ("1025Gi", "2"), (None, "2"), ("much", "2")],
+)
 def test_quantities_are_compared_by_value(world: Any, memory: Any, version: str | None) -> None:
     parts = [*world.parts("AIMServiceTemplate"), world.template({"gpusPerReplica": 32})]
     existing = world.first_runtime(*parts)
@@ -61,7 +69,10 @@ def test_quantities_are_compared_by_value(world: Any, memory: Any, version: str 
     [
         pytest.param(lambda w: w.parts(replicas=2), id="more-replicas"),
         pytest.param(lambda w: w.parts(replicas=0), id="stopped"),
-        pytest.param(lambda w: [*w.parts(SERVICE.kind), w.service(annotations={RENDER: "2"})], id="another-word"),
+        pytest.param(
+            lambda w: [*w.parts(SERVICE.kind), w.service(annotations={RENDER: "2"})],
+            id="another-word",
+        ),
     ],
 )
 def test_what_changes_no_pod_keeps_the_version(world: Any, given: Given) -> None:
@@ -72,18 +83,44 @@ def test_what_changes_no_pod_keeps_the_version(world: Any, given: Given) -> None
 @pytest.mark.parametrize(
     "given",
     [
-        pytest.param(lambda w: [*w.parts("ConfigMap"), w.record("example.org/m:2"), w.result(image="example.org/m:2")], id="image"),
-        pytest.param(lambda w: [*w.parts("AIMServiceTemplate"), w.template({"gpusPerReplica": 4})], id="gpus"),
-        pytest.param(lambda w: [*w.parts(), w.config(images={"imagePullSecrets": ["registry"]})], id="pull-secret"),
-        pytest.param(lambda w: [*w.parts("ConfigMap"), w.result(profile={**w.profile, "env_vars": ENV})], id="environment"),
-        pytest.param(lambda w: [*w.parts("ConfigMap"), w.result(profile={**w.profile, "engine_args": {"a": 1}})], id="engine-arguments"),
-        pytest.param(lambda w: [*w.parts(SERVICE.kind), w.service(annotations={RENDER: "latest"})], id="asked-for"),
+        pytest.param(
+            lambda w: [
+                *w.parts("ConfigMap"),
+                w.record("example.org/m:2"),
+                w.result(image="example.org/m:2"),
+            ],
+            id="image",
+        ),
+        pytest.param(
+            lambda w: [*w.parts("AIMServiceTemplate"), w.template({"gpusPerReplica": 4})], id="gpus"
+        ),
+        pytest.param(
+            lambda w: [*w.parts(), w.config(images={"imagePullSecrets": ["registry"]})],
+            id="pull-secret",
+        ),
+        pytest.param(
+            lambda w: [*w.parts("ConfigMap"), w.result(profile={**w.profile, "env_vars": ENV})],
+            id="environment",
+        ),
+        pytest.param(
+            lambda w: [
+                *w.parts("ConfigMap"),
+                w.result(profile={**w.profile, "engine_args": {"a": 1}}),
+            ],
+            id="engine-arguments",
+        ),
+        pytest.param(
+            lambda w: [*w.parts(SERVICE.kind), w.service(annotations={RENDER: "latest"})],
+            id="asked-for",
+        ),
     ],
 )
 def test_what_changes_pods_anyway_moves_to_the_newest(world: Any, given: Given) -> None:
     body = sent(world, *given(world), world.first_runtime(), world.ready_pod())
     assert body["metadata"]["annotations"][RENDER] == "2"
-    assert body["spec"]["predictor"]["tolerations"] == [{"key": "amd.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert body["spec"]["predictor"]["tolerations"] == [
+        {"key": "amd.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    ]
 
 
 @pytest.mark.parametrize("annotation", ["2", "3", "latest", "", "-1", "0"])

@@ -15,9 +15,29 @@ from aimservice.plan import Plan
 from aimservice.projection import Learned, Projection
 from aimservice.testing import NAMESPACE, NOW, Body, applied, projection
 
-SPEC = {"model": "m:1", "metric": "latency", "precision": "auto", "gpusPerReplica": 8, "gpuModel": "MI300X", "tensorParallelism": 8}
-PROFILE = {"model": "org/model", "metadata": {"engine": "vllm", "gpu": "MI300X", "precision": "fp8", "gpu_count": 8, "metric": "latency"}}
-ANSWER = {"filename": "p.yaml", "profile": PROFILE, "models": [{"name": "model", "source": "hf://org/model", "size_gb": 16}]}
+SPEC = {
+    "model": "m:1",
+    "metric": "latency",
+    "precision": "auto",
+    "gpusPerReplica": 8,
+    "gpuModel": "MI300X",
+    "tensorParallelism": 8,
+}
+PROFILE = {
+    "model": "org/model",
+    "metadata": {
+        "engine": "vllm",
+        "gpu": "MI300X",
+        "precision": "fp8",
+        "gpu_count": 8,
+        "metric": "latency",
+    },
+}
+ANSWER = {
+    "filename": "p.yaml",
+    "profile": PROFILE,
+    "models": [{"name": "model", "source": "hf://org/model", "size_gb": 16}],
+}
 
 
 class World:
@@ -38,28 +58,48 @@ class World:
         """What is made of this kind when a try starts."""
         return applied(self.plan(projection(*(others or (self.model(), self.template())))), kind)
 
-    def job(self, state: str = "active", *, attempt: int = 1, tried: str | None = None, **fields: Any) -> Body:
+    def job(
+        self, state: str = "active", *, attempt: int = 1, tried: str | None = None, **fields: Any
+    ) -> Body:
         made = self.wanted(JOB.kind)["metadata"]
-        marks = {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried or made["annotations"][labels.ANNOTATION_TRIED]}
-        return testing.job(made["name"], fields.pop("owner", self.owner), state, **{"annotations": marks, "labels": made["labels"], **fields})
+        marks = {
+            labels.ANNOTATION_ATTEMPT: str(attempt),
+            labels.ANNOTATION_TRIED: tried or made["annotations"][labels.ANNOTATION_TRIED],
+        }
+        return testing.job(
+            made["name"],
+            fields.pop("owner", self.owner),
+            state,
+            **{"annotations": marks, "labels": made["labels"], **fields},
+        )
 
     def note(self, *, answered: bool = False, **fields: Any) -> Body:
         """The ConfigMap: what was tried, or the answer for the present inputs."""
         tried = self.wanted("ConfigMap")["metadata"]["annotations"][labels.ANNOTATION_TRIED]
         inputs = {"inputs": self.job()["metadata"]["name"].rpartition("-")[2]} if answered else {}
         data = {"result.json": json.dumps(ANSWER), "image": "example.org/m:1"} if answered else {}
-        return testing.config_map("t-discovery", fields.pop("owner", self.owner), data, tried=tried, **inputs)
+        return testing.config_map(
+            "t-discovery", fields.pop("owner", self.owner), data, tried=tried, **inputs
+        )
 
     def pod(self, phase: str, exit_code: int | None = None, **fields: Any) -> Body:
         state = {"running": {}} if exit_code is None else {"terminated": {"exitCode": exit_code}}
-        return testing.pod("p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, state, phase=phase, **fields)
+        return testing.pod(
+            "p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, state, phase=phase, **fields
+        )
 
     def log(self, text: str = "", problem: str = "") -> Learned:
-        return Learned(Key(POD.kind, NAMESPACE, "p"), LOG, ReadLogResult(problem=problem) if problem else digested(text.encode()))
+        return Learned(
+            Key(POD.kind, NAMESPACE, "p"),
+            LOG,
+            ReadLogResult(problem=problem) if problem else digested(text.encode()),
+        )
 
     def ended(self, exit_code: int, **fields: Any) -> Body:
         """The pod, whose container of the image has ended."""
-        return testing.ended_pod("p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, exit_code, **fields)
+        return testing.ended_pod(
+            "p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, exit_code, **fields
+        )
 
     def plan(self, seen: Projection, key: Key | None = None, **settings: Any) -> Plan:
         return plan(seen, key or self.key, NOW, namespace=self.own_namespace, **settings)

@@ -23,11 +23,25 @@ ABOUT = Key(TEMPLATE.kind, NAMESPACE, "t")
 OF_JOB = ReadLog(Key(JOB.kind, NAMESPACE, "j"), "job-uid", CONTAINER)
 OF_POD = ReadLog(Key(POD.kind, NAMESPACE, "p"), "pod-uid", CONTAINER)
 
-KNOWN = [testing.obj(JOB.kind, "j", namespace=NAMESPACE, uid="job-uid"), testing.obj(POD.kind, "p", namespace=NAMESPACE, uid="pod-uid")]
+KNOWN = [
+    testing.obj(JOB.kind, "j", namespace=NAMESPACE, uid="job-uid"),
+    testing.obj(POD.kind, "p", namespace=NAMESPACE, uid="pod-uid"),
+]
 
 
-def pod(name: str, *, phase: str = "Succeeded", owner: str = "job-uid", created: str = "2030-01-01T00:00:00Z") -> dict[str, Any]:
-    metadata = {"name": name, "creationTimestamp": created, "labels": {JOB_UID: "job-uid"}, "ownerReferences": [{"uid": owner}]}
+def pod(
+    name: str,
+    *,
+    phase: str = "Succeeded",
+    owner: str = "job-uid",
+    created: str = "2030-01-01T00:00:00Z",
+) -> dict[str, Any]:
+    metadata = {
+        "name": name,
+        "creationTimestamp": created,
+        "labels": {JOB_UID: "job-uid"},
+        "ownerReferences": [{"uid": owner}],
+    }
     return {"metadata": metadata, "status": {"phase": phase}}
 
 
@@ -50,7 +64,9 @@ class Cluster:
         assert (resource, namespace, label_selector) == (POD, NAMESPACE, f"{JOB_UID}=job-uid")
         return Listing(self._pods, "1")
 
-    async def read_log(self, namespace: str, name: str, container: str, *, limit_bytes: int) -> bytes:
+    async def read_log(
+        self, namespace: str, name: str, container: str, *, limit_bytes: int
+    ) -> bytes:
         assert (namespace, container) == (NAMESPACE, CONTAINER)
         if name not in self._logs:
             raise NotFound(f"no pod {name}")
@@ -84,9 +100,19 @@ class Records:
             id="of-the-newest",
         ),
         pytest.param(
-            OF_JOB, [pod("a", owner="another")], {"a": b"A"}, ReadLogResult(problem="its pod is gone before its log could be read"), id="of-no-pod"
+            OF_JOB,
+            [pod("a", owner="another")],
+            {"a": b"A"},
+            ReadLogResult(problem="its pod is gone before its log could be read"),
+            id="of-no-pod",
         ),
-        pytest.param(OF_JOB, [with_sidecar("a", 1), with_sidecar("b", 0)], {"b": b"B"}, digested(b"B"), id="beside-a-sidecar"),
+        pytest.param(
+            OF_JOB,
+            [with_sidecar("a", 1), with_sidecar("b", 0)],
+            {"b": b"B"},
+            digested(b"B"),
+            id="beside-a-sidecar",
+        ),
         pytest.param(
             OF_JOB,
             [with_sidecar("a", 0, deletionTimestamp="2030-01-01T00:00:00Z")],
@@ -103,7 +129,9 @@ class Records:
         ),
     ],
 )
-async def test_a_log(action: ReadLog, pods: list[dict[str, Any]], logs: dict[str, bytes], result: ReadLogResult) -> None:
+async def test_a_log(
+    action: ReadLog, pods: list[dict[str, Any]], logs: dict[str, bytes], result: ReadLogResult
+) -> None:
     loop = Records(Cluster(pods, logs), *KNOWN)
     await read_log(cast(Loop, loop), action, ABOUT, [1])
     assert loop.done == [action, Learned(action.of, LOG, result)]
@@ -118,8 +146,14 @@ async def test_a_log_that_is_gone_is_a_result_too() -> None:
     assert "the log of pod p cannot be had" in fact.value.problem
 
 
-@pytest.mark.parametrize("present", [[], [testing.obj(POD.kind, "p", namespace=NAMESPACE, uid="a-later-pod")]], ids=["gone", "another-pod"])
-async def test_what_is_read_of_a_pod_that_has_gone_is_not_kept(present: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    "present",
+    [[], [testing.obj(POD.kind, "p", namespace=NAMESPACE, uid="a-later-pod")]],
+    ids=["gone", "another-pod"],
+)
+async def test_what_is_read_of_a_pod_that_has_gone_is_not_kept(
+    present: list[dict[str, Any]],
+) -> None:
     loop = Records(Cluster([], {"p": b"[]"}), *present)
     await read_log(cast(Loop, loop), OF_POD, ABOUT, [1])
     assert loop.done == [OF_POD]

@@ -14,18 +14,39 @@ DOCKER = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.i
     [
         pytest.param(
             [DOCKER],
-            [Challenge("bearer", {"realm": "https://auth.docker.io/token", "service": "registry.docker.io", "scope": "repository:a/b:pull,push"})],
+            [
+                Challenge(
+                    "bearer",
+                    {
+                        "realm": "https://auth.docker.io/token",
+                        "service": "registry.docker.io",
+                        "scope": "repository:a/b:pull,push",
+                    },
+                )
+            ],
             id="docker",
         ),
-        pytest.param(['BASIC  Realm = "x"'], [Challenge("basic", {"realm": "x"})], id="case-and-spaces"),
-        pytest.param(['Basic realm="a\\"b"'], [Challenge("basic", {"realm": 'a"b'})], id="escaped-quote"),
+        pytest.param(
+            ['BASIC  Realm = "x"'], [Challenge("basic", {"realm": "x"})], id="case-and-spaces"
+        ),
+        pytest.param(
+            ['Basic realm="a\\"b"'], [Challenge("basic", {"realm": 'a"b'})], id="escaped-quote"
+        ),
         pytest.param(["Bearer realm=x"], [Challenge("bearer", {"realm": "x"})], id="unquoted"),
         pytest.param(
             ['Negotiate, Basic realm="x", Bearer realm="y"'],
-            [Challenge("negotiate"), Challenge("basic", {"realm": "x"}), Challenge("bearer", {"realm": "y"})],
+            [
+                Challenge("negotiate"),
+                Challenge("basic", {"realm": "x"}),
+                Challenge("bearer", {"realm": "y"}),
+            ],
             id="several-in-one",
         ),
-        pytest.param(['Basic realm="x"', "Bearer realm=y"], [Challenge("basic", {"realm": "x"}), Challenge("bearer", {"realm": "y"})], id="several"),
+        pytest.param(
+            ['Basic realm="x"', "Bearer realm=y"],
+            [Challenge("basic", {"realm": "x"}), Challenge("bearer", {"realm": "y"})],
+            id="several",
+        ),
         pytest.param(["Negotiate"], [Challenge("negotiate")], id="no-parameters"),
         pytest.param([""], [], id="empty"),
         pytest.param(['="'], [], id="nonsense"),
@@ -36,7 +57,9 @@ def test_challenges(headers: list[str], found: list[Challenge]) -> None:
 
 
 def test_bearer_comes_before_basic_and_nothing_else_is_known() -> None:
-    assert choose(challenges(['Basic realm="x", Bearer realm="y"'])) == Challenge("bearer", {"realm": "y"})
+    assert choose(challenges(['Basic realm="x", Bearer realm="y"'])) == Challenge(
+        "bearer", {"realm": "y"}
+    )
     assert choose(challenges(["Negotiate"])) is None
 
 

@@ -12,20 +12,40 @@ DIGEST = "sha256:" + "a" * 64
 @pytest.mark.parametrize(
     ("text", "image", "url"),
     [
-        ("busybox", Image("docker.io", "library/busybox", "latest"), "https://registry-1.docker.io"),
+        (
+            "busybox",
+            Image("docker.io", "library/busybox", "latest"),
+            "https://registry-1.docker.io",
+        ),
         ("rocm/vllm:6.4", Image("docker.io", "rocm/vllm", "6.4"), "https://registry-1.docker.io"),
-        ("index.docker.io/rocm/vllm", Image("docker.io", "rocm/vllm", "latest"), "https://registry-1.docker.io"),
-        ("docker.io/busybox:1", Image("docker.io", "library/busybox", "1"), "https://registry-1.docker.io"),
+        (
+            "index.docker.io/rocm/vllm",
+            Image("docker.io", "rocm/vllm", "latest"),
+            "https://registry-1.docker.io",
+        ),
+        (
+            "docker.io/busybox:1",
+            Image("docker.io", "library/busybox", "1"),
+            "https://registry-1.docker.io",
+        ),
         ("ghcr.io/a/b/c", Image("ghcr.io", "a/b/c", "latest"), "https://ghcr.io"),
         ("ghcr.io/busybox", Image("ghcr.io", "busybox", "latest"), "https://ghcr.io"),
-        ("registry.example:5000/a:b", Image("registry.example:5000", "a", "b"), "https://registry.example:5000"),
+        (
+            "registry.example:5000/a:b",
+            Image("registry.example:5000", "a", "b"),
+            "https://registry.example:5000",
+        ),
         ("HOST/a", Image("HOST", "a", "latest"), "https://HOST"),
         ("localhost/a", Image("localhost", "a", "latest"), "http://localhost"),
         ("localhost:5000/a", Image("localhost:5000", "a", "latest"), "http://localhost:5000"),
         ("127.0.0.1:5000/a", Image("127.0.0.1:5000", "a", "latest"), "http://127.0.0.1:5000"),
         ("[::1]:5000/a", Image("[::1]:5000", "a", "latest"), "http://[::1]:5000"),
         ("10.0.0.1/a", Image("10.0.0.1", "a", "latest"), "https://10.0.0.1"),
-        ("localhost.example/a", Image("localhost.example", "a", "latest"), "https://localhost.example"),
+        (
+            "localhost.example/a",
+            Image("localhost.example", "a", "latest"),
+            "https://localhost.example",
+        ),
         (f"ghcr.io/a@{DIGEST}", Image("ghcr.io", "a", DIGEST), "https://ghcr.io"),
         (f"ghcr.io/a:tag@{DIGEST}", Image("ghcr.io", "a", DIGEST), "https://ghcr.io"),
     ],
@@ -73,6 +93,15 @@ def test_any_text_is_a_reference_that_reads_back_as_itself_or_is_refused(text: s
     assert not set(f"{image.host}{image.repository}{image.reference}") & set("? \n@\u00e9")
 
 
-@pytest.mark.parametrize(("host", "loopback"), [("127.9.9.9:1", True), ("[::1]", True), ("LOCALHOST", True), ("128.0.0.1", False), ("x", False)])
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.9.9.9:1", True),
+        ("[::1]", True),
+        ("LOCALHOST", True),
+        ("128.0.0.1", False),
+        ("x", False),
+    ],
+)
 def test_loopback(host: str, *, loopback: bool) -> None:
     assert is_loopback(host) is loopback

@@ -19,7 +19,10 @@ from aimservice.plan import InspectImage
 from aimservice.projection import Learned
 
 OWN = "aim-system"
-LABELS = {"com.amd.aim.model.canonicalName": "m:1", "com.amd.aim.model.recommendedDeployments": '[{"gpuModel": "MI300X"}]'}
+LABELS = {
+    "com.amd.aim.model.canonicalName": "m:1",
+    "com.amd.aim.model.recommendedDeployments": '[{"gpuModel": "MI300X"}]',
+}
 
 
 class Cluster:
@@ -59,7 +62,9 @@ class Loops:
     def failed(self, key: Key, *_: object) -> None:
         self.again.append(key)
 
-    async def record(self, _action: object, _about: Key, _causes: object, *, detail: str = "") -> None:
+    async def record(
+        self, _action: object, _about: Key, _causes: object, *, detail: str = ""
+    ) -> None:
         self.recorded.append(detail)
 
     async def ended(self) -> None:
@@ -68,12 +73,20 @@ class Loops:
 
 def config_json(registry: Registry, password: str) -> dict[str, Any]:
     auths = {"auths": {registry.host: {"username": "ada", "password": password}}}
-    return {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()}}
+    return {
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()},
+    }
 
 
 def old_config_json(registry: Registry, entry: dict[str, str]) -> dict[str, Any]:
     """A Secret as OpenShift makes it."""
-    return {"type": "kubernetes.io/dockercfg", "data": {".dockercfg": base64.b64encode(json.dumps({registry.host: entry}).encode()).decode()}}
+    return {
+        "type": "kubernetes.io/dockercfg",
+        "data": {
+            ".dockercfg": base64.b64encode(json.dumps({registry.host: entry}).encode()).decode()
+        },
+    }
 
 
 def look(image: str, *secrets: str, model: str = "m", inputs: str = "i") -> InspectImage:
@@ -94,7 +107,11 @@ async def registry() -> AsyncIterator[Registry]:
         yield served
 
 
-async def outcome(inspector: Inspector, action: InspectImage, secrets: Mapping[str, dict[str, Any] | KubeError] | None = None) -> Inspection:
+async def outcome(
+    inspector: Inspector,
+    action: InspectImage,
+    secrets: Mapping[str, dict[str, Any] | KubeError] | None = None,
+) -> Inspection:
     loop = Loops(secrets)
     inspector.start(cast(Loop, loop), action, [1])
     await loop.ended()
@@ -115,10 +132,14 @@ async def test_labels_are_read(inspector: Inspector, registry: Registry) -> None
     [
         pytest.param("aim/none:1", "ImageNotFound", "is not in its registry", id="not-there"),
         pytest.param("aim/plain:1", "MetadataMissing", "none of the labels", id="no-labels"),
-        pytest.param("aim/m:1:2", "ImageNotFound", "spec.image is not an image reference", id="no-reference"),
+        pytest.param(
+            "aim/m:1:2", "ImageNotFound", "spec.image is not an image reference", id="no-reference"
+        ),
     ],
 )
-async def test_a_failure_is_named(inspector: Inspector, registry: Registry, path: str, reason: str, words: str) -> None:
+async def test_a_failure_is_named(
+    inspector: Inspector, registry: Registry, path: str, reason: str, words: str
+) -> None:
     result = await outcome(inspector, look(f"{registry.host}/{path}"))
     assert (result.reason, words in result.message, result.found) == (reason, True, None)
 
@@ -126,25 +147,44 @@ async def test_a_failure_is_named(inspector: Inspector, registry: Registry, path
 @pytest.mark.parametrize(
     ("secrets", "words"),
     [
-        pytest.param({}, "have none for it: add a Secret there; Secret a does not exist in namespace aim-system", id="missing"),
+        pytest.param(
+            {},
+            "have none for it: add a Secret there; Secret a does not exist in namespace aim-system",
+            id="missing",
+        ),
         pytest.param({"a": Forbidden("no")}, "Secret a may not be read", id="no-right"),
-        pytest.param({"a": {"type": "Opaque"}}, "Secret a is not of type kubernetes.io/dockerconfigjson", id="of-another-type"),
+        pytest.param(
+            {"a": {"type": "Opaque"}},
+            "Secret a is not of type kubernetes.io/dockerconfigjson",
+            id="of-another-type",
+        ),
     ],
 )
 async def test_what_is_wrong_with_a_pull_secret_is_said_when_it_is_needed(
     inspector: Inspector, registry: Registry, secrets: dict[str, Any], words: str
 ) -> None:
-    assert (await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)).found is not None
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)
+    ).found is not None
     registry.users = {"ada": "countess"}
     refused = await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)
     assert (refused.reason, words in refused.message) == ("AuthError", True), refused.message
 
 
-async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_quoted(inspector: Inspector, registry: Registry) -> None:
+async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_quoted(
+    inspector: Inspector, registry: Registry
+) -> None:
     registry.users = {"ada": "countess"}
-    secrets = {"right": config_json(registry, "countess"), "wrong": config_json(registry, "hidden-word")}
-    assert (await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)).found is not None
-    assert (await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong", "right"), secrets)).found is not None
+    secrets = {
+        "right": config_json(registry, "countess"),
+        "wrong": config_json(registry, "hidden-word"),
+    }
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)
+    ).found is not None
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong", "right"), secrets)
+    ).found is not None
     wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
     assert (wrong.reason, "were refused: correct them" in wrong.message) == ("AuthError", True)
     assert "hidden-word" not in repr(wrong)
@@ -153,25 +193,42 @@ async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_
 async def test_a_secret_of_the_older_type_opens(inspector: Inspector, registry: Registry) -> None:
     registry.users = {"ada": "countess"}
     secret = old_config_json(registry, {"auth": base64.b64encode(b"ada:countess").decode()})
-    assert (await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), {"a": secret})).found is not None
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), {"a": secret})
+    ).found is not None
 
 
-async def test_an_identity_token_opens_through_the_token_server(inspector: Inspector, registry: Registry) -> None:
+async def test_an_identity_token_opens_through_the_token_server(
+    inspector: Inspector, registry: Registry
+) -> None:
     registry.users, registry.identity_tokens = {"ada": "countess"}, {"the-token"}
-    secrets = {name: old_config_json(registry, {"identitytoken": token}) for name, token in (("right", "the-token"), ("wrong", "hidden-word"))}
-    assert (await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)).found is not None
+    secrets = {
+        name: old_config_json(registry, {"identitytoken": token})
+        for name, token in (("right", "the-token"), ("wrong", "hidden-word"))
+    }
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)
+    ).found is not None
     wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
     assert (wrong.reason, "hidden-word" in repr(wrong)) == ("AuthError", False)
 
 
-async def test_entries_that_cannot_be_used_are_told_when_they_are_needed(inspector: Inspector, registry: Registry) -> None:
+async def test_entries_that_cannot_be_used_are_told_when_they_are_needed(
+    inspector: Inspector, registry: Registry
+) -> None:
     registry.users = {"ada": "countess"}
-    refused = await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), {"a": old_config_json(registry, {"auth": "hidden-word"})})
+    refused = await outcome(
+        inspector,
+        look(f"{registry.host}/aim/m:1", "a"),
+        {"a": old_config_json(registry, {"auth": "hidden-word"})},
+    )
     assert "Secret a has 1 entries in .dockercfg without a usable auth" in refused.message
     assert "hidden-word" not in repr(refused)
 
 
-async def test_without_the_api_server_the_look_is_planned_again(inspector: Inspector, registry: Registry) -> None:
+async def test_without_the_api_server_the_look_is_planned_again(
+    inspector: Inspector, registry: Registry
+) -> None:
     loop, action = Loops({"a": Unavailable("away")}), look(f"{registry.host}/aim/m:1", "a")
     inspector.start(cast(Loop, loop), action, [1])
     await loop.ended()
@@ -181,7 +238,9 @@ async def test_without_the_api_server_the_look_is_planned_again(inspector: Inspe
     await loop.ended()
 
 
-async def test_the_same_look_is_made_once_and_gives_way_to_one_with_other_inputs(inspector: Inspector, registry: Registry) -> None:
+async def test_the_same_look_is_made_once_and_gives_way_to_one_with_other_inputs(
+    inspector: Inspector, registry: Registry
+) -> None:
     registry.failure = Failure(delay_s=0.2)
     loop, image = Loops(), f"{registry.host}/aim/m:1"
     for inputs in ("first", "first", "second"):
@@ -191,12 +250,16 @@ async def test_the_same_look_is_made_once_and_gives_way_to_one_with_other_inputs
     assert (len(loop.tasks), [result.inputs for result in loop.learned]) == (2, ["second"])
 
 
-async def test_a_registry_that_hangs_holds_up_no_other(inspector: Inspector, registry: Registry) -> None:
+async def test_a_registry_that_hangs_holds_up_no_other(
+    inspector: Inspector, registry: Registry
+) -> None:
     loop = Loops()
     async with Registry() as hanging:
         hanging.failure = Failure(delay_s=30)
         for number in range(2 * MOST_AT_ONCE):
-            inspector.start(cast(Loop, loop), look(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1])
+            inspector.start(
+                cast(Loop, loop), look(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1]
+            )
         inspector.start(cast(Loop, loop), look(f"{registry.host}/aim/m:1", model="other"), [1])
         await asyncio.wait_for(loop.tasks.pop(), 10)
         for task in loop.tasks:

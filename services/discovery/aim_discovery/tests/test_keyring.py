@@ -22,7 +22,10 @@ def secret(document: Any, type_: str = "kubernetes.io/dockerconfigjson") -> dict
 
 def old_secret(document: Any) -> dict[str, Any]:
     """Of the type that OpenShift makes: entries without `auths`."""
-    return {"type": "kubernetes.io/dockercfg", "data": {".dockercfg": encoded(json.dumps(document))}}
+    return {
+        "type": "kubernetes.io/dockercfg",
+        "data": {".dockercfg": encoded(json.dumps(document))},
+    }
 
 
 def of(*keys: str) -> list[tuple[str, Credentials]]:
@@ -64,33 +67,77 @@ def test_an_entry_is_for_an_image(key: str, image: str, *, fits: bool) -> None:
 def test_the_more_special_comes_first_and_each_once() -> None:
     entries = [*of("*.example", "r.example", "r.example/org"), *of("r.example")]
     found = matching(entries, parse_image("r.example/org/b"))
-    assert [credentials.username for credentials in found] == ["r.example/org", "r.example", "*.example"]
+    assert [credentials.username for credentials in found] == [
+        "r.example/org",
+        "r.example",
+        "*.example",
+    ]
 
 
 @pytest.mark.parametrize(
     ("entry", "found"),
     [
-        pytest.param({"auth": encoded("ada:count:ess")}, Credentials("ada", "count:ess"), id="auth"),
-        pytest.param({"username": "ada", "password": "countess"}, Credentials("ada", "countess"), id="username-and-password"),
-        pytest.param({"auth": encoded("ada:x"), "username": "bob", "password": "y"}, Credentials("ada", "x"), id="auth-counts"),
-        pytest.param({"auth": "", "username": "bob", "password": "y"}, Credentials("bob", "y"), id="empty-auth"),
+        pytest.param(
+            {"auth": encoded("ada:count:ess")}, Credentials("ada", "count:ess"), id="auth"
+        ),
+        pytest.param(
+            {"username": "ada", "password": "countess"},
+            Credentials("ada", "countess"),
+            id="username-and-password",
+        ),
+        pytest.param(
+            {"auth": encoded("ada:x"), "username": "bob", "password": "y"},
+            Credentials("ada", "x"),
+            id="auth-counts",
+        ),
+        pytest.param(
+            {"auth": "", "username": "bob", "password": "y"},
+            Credentials("bob", "y"),
+            id="empty-auth",
+        ),
         pytest.param({"auth": "***"}, None, id="not-base64"),
         pytest.param({"auth": encoded("ada")}, None, id="no-colon"),
         pytest.param({"auth": encoded(b"\xff:x")}, None, id="not-utf-8"),
         pytest.param({"username": "ada"}, None, id="no-password"),
-        pytest.param({"auth": encoded("ada:countess").rstrip("=")}, Credentials("ada", "countess"), id="auth-without-padding"),
-        pytest.param({"auth": f"{encoded('ada:count')}\n"}, Credentials("ada", "count"), id="auth-with-a-line-break"),
+        pytest.param(
+            {"auth": encoded("ada:countess").rstrip("=")},
+            Credentials("ada", "countess"),
+            id="auth-without-padding",
+        ),
+        pytest.param(
+            {"auth": f"{encoded('ada:count')}\n"},
+            Credentials("ada", "count"),
+            id="auth-with-a-line-break",
+        ),
         pytest.param({"auth": encoded("ada:")}, Credentials("ada", ""), id="empty-password"),
-        pytest.param({"username": "ada", "password": "x", "email": "a@b", "more": 1}, Credentials("ada", "x"), id="other-fields"),
-        pytest.param({"auth": None, "username": "ada", "password": "x"}, Credentials("ada", "x"), id="null-auth"),
+        pytest.param(
+            {"username": "ada", "password": "x", "email": "a@b", "more": 1},
+            Credentials("ada", "x"),
+            id="other-fields",
+        ),
+        pytest.param(
+            {"auth": None, "username": "ada", "password": "x"},
+            Credentials("ada", "x"),
+            id="null-auth",
+        ),
         pytest.param({"identitytoken": "t"}, Credentials("", "", "t"), id="identity-token"),
-        pytest.param({"auth": encoded("0000:"), "identitytoken": "t"}, Credentials("0000", "", "t"), id="identity-token-and-auth"),
-        pytest.param({"auth": "***", "identitytoken": "t"}, Credentials("", "", "t"), id="identity-token-and-broken-auth"),
+        pytest.param(
+            {"auth": encoded("0000:"), "identitytoken": "t"},
+            Credentials("0000", "", "t"),
+            id="identity-token-and-auth",
+        ),
+        pytest.param(
+            {"auth": "***", "identitytoken": "t"},
+            Credentials("", "", "t"),
+            id="identity-token-and-broken-auth",
+        ),
         pytest.param({}, None, id="empty-as-with-a-credentials-store"),
     ],
 )
 @pytest.mark.parametrize("old", [False, True], ids=["dockerconfigjson", "dockercfg"])
-def test_an_entry_of_a_secret(entry: dict[str, Any], found: Credentials | None, *, old: bool) -> None:
+def test_an_entry_of_a_secret(
+    entry: dict[str, Any], found: Credentials | None, *, old: bool
+) -> None:
     auths = {"r.example": entry}
     there = old_secret(auths) if old else secret({"auths": auths})
     assert entries_of(there) == ([] if found is None else [("r.example", found)])
@@ -98,7 +145,9 @@ def test_an_entry_of_a_secret(entry: dict[str, Any], found: Credentials | None, 
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["dockerconfigjson", "dockercfg"])
-def test_one_unusable_entry_hides_no_other_and_is_counted_without_being_quoted(*, old: bool) -> None:
+def test_one_unusable_entry_hides_no_other_and_is_counted_without_being_quoted(
+    *, old: bool
+) -> None:
     auths = {
         "a.example": {"auth": encoded("ada:x")},
         "hidden-key": "hidden-word",
@@ -106,7 +155,10 @@ def test_one_unusable_entry_hides_no_other_and_is_counted_without_being_quoted(*
         "c": {"auth": "?"},
     }
     there = old_secret(auths) if old else secret({"auths": auths})
-    assert entries_of(there) == [("a.example", Credentials("ada", "x")), ("b.example", Credentials("bob", "y"))]
+    assert entries_of(there) == [
+        ("a.example", Credentials("ada", "x")),
+        ("b.example", Credentials("bob", "y")),
+    ]
     told = unusable_entries(there)
     assert told.startswith("has 2 entries in .docker")
     assert "hidden" not in told
@@ -116,19 +168,45 @@ def test_one_unusable_entry_hides_no_other_and_is_counted_without_being_quoted(*
     ("broken", "words"),
     [
         pytest.param({"type": "Opaque", "data": {}}, "is not of type", id="type"),
-        pytest.param({"type": "kubernetes.io/dockerconfigjson"}, "has no docker configuration", id="no-data"),
-        pytest.param({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "?"}}, "has no docker configuration", id="not-base64"),
-        pytest.param(secret(["hidden-word"]), "has no docker configuration", id="a-list"),
-        pytest.param(secret({"auths": ["hidden-word"]}), "has no docker configuration", id="auths-a-list"),
-        pytest.param(secret({"auths": {"r": "hidden-word"}}), "has no docker configuration", id="entry-a-text"),
-        pytest.param(secret({"auths": {"r": {"auth": 7}}}), "has no docker configuration", id="auth-a-number"),
-        pytest.param(secret({"r": {"auth": "hidden-word"}}), r"has no docker configuration in \.dockerconfigjson", id="no-auths"),
-        pytest.param({"type": "kubernetes.io/dockercfg"}, r"has no docker configuration in \.dockercfg", id="old-no-data"),
         pytest.param(
-            {"type": "kubernetes.io/dockercfg", "data": secret({})["data"]}, r"has no docker configuration in \.dockercfg", id="old-by-the-other-key"
+            {"type": "kubernetes.io/dockerconfigjson"}, "has no docker configuration", id="no-data"
+        ),
+        pytest.param(
+            {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "?"}},
+            "has no docker configuration",
+            id="not-base64",
+        ),
+        pytest.param(secret(["hidden-word"]), "has no docker configuration", id="a-list"),
+        pytest.param(
+            secret({"auths": ["hidden-word"]}), "has no docker configuration", id="auths-a-list"
+        ),
+        pytest.param(
+            secret({"auths": {"r": "hidden-word"}}),
+            "has no docker configuration",
+            id="entry-a-text",
+        ),
+        pytest.param(
+            secret({"auths": {"r": {"auth": 7}}}), "has no docker configuration", id="auth-a-number"
+        ),
+        pytest.param(
+            secret({"r": {"auth": "hidden-word"}}),
+            r"has no docker configuration in \.dockerconfigjson",
+            id="no-auths",
+        ),
+        pytest.param(
+            {"type": "kubernetes.io/dockercfg"},
+            r"has no docker configuration in \.dockercfg",
+            id="old-no-data",
+        ),
+        pytest.param(
+            {"type": "kubernetes.io/dockercfg", "data": secret({})["data"]},
+            r"has no docker configuration in \.dockercfg",
+            id="old-by-the-other-key",
         ),
         pytest.param(old_secret(["hidden-word"]), "has no docker configuration", id="old-a-list"),
-        pytest.param(old_secret({"r": "hidden-word"}), "has no docker configuration", id="old-entry-a-text"),
+        pytest.param(
+            old_secret({"r": "hidden-word"}), "has no docker configuration", id="old-entry-a-text"
+        ),
         pytest.param({"type": None}, "is not of type", id="null-type"),
     ],
 )

@@ -29,7 +29,9 @@ DAY = timedelta(days=1)
 
 
 @asynccontextmanager
-async def registry(tls: ssl.SSLContext | None, users: dict[str, str] | None = None) -> AsyncIterator[Registry]:
+async def registry(
+    tls: ssl.SSLContext | None, users: dict[str, str] | None = None
+) -> AsyncIterator[Registry]:
     async with Registry(users, tls=tls, name=HERE) as served:
         served.put_image(REPOSITORY, "1", LABELS)
         yield served
@@ -37,7 +39,9 @@ async def registry(tls: ssl.SSLContext | None, users: dict[str, str] | None = No
 
 async def labels(host: str, ca_bundle: Path | None = None, *credentials: Credentials) -> object:
     of = replace(parse_image(f"{host}/{REPOSITORY}"), reference="1")
-    async with Registries(image_s=5, ca_bundle=None if ca_bundle is None else str(ca_bundle)) as registries:
+    async with Registries(
+        image_s=5, ca_bundle=None if ca_bundle is None else str(ca_bundle)
+    ) as registries:
         return (await registries.config_of(of, credentials)).labels
 
 
@@ -59,7 +63,9 @@ async def test_a_registry_whose_ca_is_in_the_bundle_is_read(ours: Certificate) -
         assert await labels(served.host, ours.certificate, Credentials("ada", "countess")) == LABELS
 
 
-async def test_the_bundle_is_added_to_the_systems_roots(ours: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_bundle_is_added_to_the_systems_roots(
+    ours: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The system's roots are those of SSL_CERT_FILE."""
     other = make_certificate(tmp_path, "other", hosts=[HERE])
     monkeypatch.setenv("SSL_CERT_FILE", str(ours.certificate))
@@ -70,10 +76,34 @@ async def test_the_bundle_is_added_to_the_systems_roots(ours: Certificate, tmp_p
 @pytest.mark.parametrize(
     ("make", "trusted", "words", "way_out"),
     [
-        pytest.param({}, False, "does not verify: self-signed certificate", "set AIM_CA_BUNDLE", id="unknown-ca"),
-        pytest.param({"hosts": ["elsewhere.example"]}, True, "is for another address", "correct spec.image", id="another-name"),
-        pytest.param({"from_": datetime.now(UTC) - 9 * DAY, "until": datetime.now(UTC) - DAY}, True, "has expired", "renew it", id="expired"),
-        pytest.param({"from_": datetime.now(UTC) + DAY}, True, "is not valid yet", "clocks", id="not-yet-valid"),
+        pytest.param(
+            {},
+            False,
+            "does not verify: self-signed certificate",
+            "set AIM_CA_BUNDLE",
+            id="unknown-ca",
+        ),
+        pytest.param(
+            {"hosts": ["elsewhere.example"]},
+            True,
+            "is for another address",
+            "correct spec.image",
+            id="another-name",
+        ),
+        pytest.param(
+            {"from_": datetime.now(UTC) - 9 * DAY, "until": datetime.now(UTC) - DAY},
+            True,
+            "has expired",
+            "renew it",
+            id="expired",
+        ),
+        pytest.param(
+            {"from_": datetime.now(UTC) + DAY},
+            True,
+            "is not valid yet",
+            "clocks",
+            id="not-yet-valid",
+        ),
     ],
 )
 async def test_a_certificate_that_does_not_hold_is_named_with_its_server(
@@ -89,7 +119,10 @@ async def test_a_certificate_that_does_not_hold_is_named_with_its_server(
 async def test_a_registry_that_speaks_http_where_https_is_wanted(ours: Certificate) -> None:
     async with registry(None) as served:
         message, out = await told(served.host)
-        assert (message, "serve the registry by https" in out) == (f"{served.host} answers without TLS", True)
+        assert (message, "serve the registry by https" in out) == (
+            f"{served.host} answers without TLS",
+            True,
+        )
 
 
 async def test_a_registry_that_wants_a_client_certificate(ours: Certificate) -> None:
@@ -116,7 +149,9 @@ async def test_a_port_where_nobody_listens() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not answer in HTTP", id="another-protocol"),
+        pytest.param(
+            b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not answer in HTTP", id="another-protocol"
+        ),
         pytest.param(b"", "cannot be reached: Server disconnected", id="hangs-up"),
     ],
 )
@@ -132,7 +167,9 @@ async def test_a_server_that_is_no_registry(answer: bytes, words: str) -> None:
         assert message.startswith(f"{host} {words}")
 
 
-async def test_the_server_that_a_registry_redirects_to_is_the_one_that_is_named(ours: Certificate, tmp_path: Path) -> None:
+async def test_the_server_that_a_registry_redirects_to_is_the_one_that_is_named(
+    ours: Certificate, tmp_path: Path
+) -> None:
     theirs = make_certificate(tmp_path, "theirs", hosts=[HERE])
     async with registry(ours.context()) as served, registry(theirs.context()) as storage:
         served.blobs_at = storage.url
@@ -143,31 +180,91 @@ async def test_the_server_that_a_registry_redirects_to_is_the_one_that_is_named(
 def unverified(code: int, words: str) -> aiohttp.ClientConnectorCertificateError:
     cause = ssl.SSLCertVerificationError(1, words)
     cause.verify_code, cause.verify_message = code, words
-    key = ConnectionKey("r.example", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
+    key = ConnectionKey(
+        "r.example",
+        443,
+        is_ssl=True,
+        ssl=True,
+        proxy=None,
+        proxy_auth=None,
+        proxy_headers_hash=None,
+    )
     return aiohttp.ClientConnectorCertificateError(key, cause)
 
 
 @pytest.mark.parametrize(
     ("error", "words", "way_out"),
     [
-        pytest.param(aiohttp.ConnectionTimeoutError("late"), "r.example takes no connection in time", "NetworkPolicy", id="no-connection"),
-        pytest.param(aiohttp.SocketTimeoutError("late"), "r.example did not answer in time", "", id="no-answer"),
-        pytest.param(TimeoutError(), "r.example did not answer in time", "", id="no-answer-in-all"),
-        pytest.param(aiohttp.ClientOSError(113, "No route to host"), "there is no route to r.example", "firewall", id="no-route"),
-        pytest.param(aiohttp.ClientOSError(101, "Network is unreachable"), "there is no route to r.example", "firewall", id="no-network"),
-        pytest.param(aiohttp.ClientOSError(104, "Connection reset by peer"), "r.example cannot be reached: [Errno 104]", "", id="reset"),
-        pytest.param(aiohttp.ServerDisconnectedError(), "r.example cannot be reached: Server disconnected", "", id="disconnected"),
-        pytest.param(aiohttp.ClientPayloadError("cut"), "r.example cannot be reached: cut", "", id="cut-short"),
         pytest.param(
-            unverified(62, "Hostname mismatch"), "the certificate of r.example is for another host name", "correct spec.image", id="another-host-name"
+            aiohttp.ConnectionTimeoutError("late"),
+            "r.example takes no connection in time",
+            "NetworkPolicy",
+            id="no-connection",
         ),
-        pytest.param(unverified(23, "revoked"), "the certificate of r.example does not verify: revoked", "AIM_CA_BUNDLE", id="another-code"),
-        pytest.param(aiohttp.ClientError(), "r.example cannot be reached: ClientError", "", id="without-words"),
+        pytest.param(
+            aiohttp.SocketTimeoutError("late"),
+            "r.example did not answer in time",
+            "",
+            id="no-answer",
+        ),
+        pytest.param(TimeoutError(), "r.example did not answer in time", "", id="no-answer-in-all"),
+        pytest.param(
+            aiohttp.ClientOSError(113, "No route to host"),
+            "there is no route to r.example",
+            "firewall",
+            id="no-route",
+        ),
+        pytest.param(
+            aiohttp.ClientOSError(101, "Network is unreachable"),
+            "there is no route to r.example",
+            "firewall",
+            id="no-network",
+        ),
+        pytest.param(
+            aiohttp.ClientOSError(104, "Connection reset by peer"),
+            "r.example cannot be reached: [Errno 104]",
+            "",
+            id="reset",
+        ),
+        pytest.param(
+            aiohttp.ServerDisconnectedError(),
+            "r.example cannot be reached: Server disconnected",
+            "",
+            id="disconnected",
+        ),
+        pytest.param(
+            aiohttp.ClientPayloadError("cut"),
+            "r.example cannot be reached: cut",
+            "",
+            id="cut-short",
+        ),
+        pytest.param(
+            unverified(62, "Hostname mismatch"),
+            "the certificate of r.example is for another host name",
+            "correct spec.image",
+            id="another-host-name",
+        ),
+        pytest.param(
+            unverified(23, "revoked"),
+            "the certificate of r.example does not verify: revoked",
+            "AIM_CA_BUNDLE",
+            id="another-code",
+        ),
+        pytest.param(
+            aiohttp.ClientError(),
+            "r.example cannot be reached: ClientError",
+            "",
+            id="without-words",
+        ),
     ],
 )
-def test_what_no_test_can_bring_about_on_a_network(error: aiohttp.ClientError, words: str, way_out: str) -> None:
+def test_what_no_test_can_bring_about_on_a_network(
+    error: aiohttp.ClientError, words: str, way_out: str
+) -> None:
     message, out = trouble(error, "r.example")
-    assert (message.startswith(words), way_out in out, bool(out)) == (True, True, bool(way_out)), message
+    assert (message.startswith(words), way_out in out, bool(out)) == (True, True, bool(way_out)), (
+        message
+    )
 
 
 def test_a_bundle_that_is_none_is_a_bad_setting(ours: Certificate, tmp_path: Path) -> None:

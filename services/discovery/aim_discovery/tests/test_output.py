@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from aim_discovery.output import LARGEST_LOG_BYTES, BadOutputError, digested, parse
 from aimschema.discovered import LARGEST_ELEMENT_BYTES
 
-ANSWER = [{"filename": "a", "profile": {}, "models": [{"name": "m", "source": "hf://org/model", "size_gb": 16}]}]
+ANSWER = [
+    {
+        "filename": "a",
+        "profile": {},
+        "models": [{"name": "m", "source": "hf://org/model", "size_gb": 16}],
+    }
+]
 TEXT = json.dumps(ANSWER)
 
 
@@ -45,12 +51,36 @@ def test_an_answer_is_found(log: str) -> None:
         pytest.param("[1]", "unexpected form", id="not-an-object"),
         pytest.param(with_models(), "names no models", id="no-models"),
         pytest.param(with_models({"name": "m"}), "source", id="no-source"),
-        pytest.param(with_models({"name": "m", "source": "http://x/y"}), "hf://owner/name", id="another-scheme"),
-        pytest.param(with_models({"name": "m", "source": "hf://a b"}), "hf://owner/name", id="space-in-the-source"),
-        pytest.param(with_models({"name": "m", "source": "s3://a/../b"}), "hf://owner/name", id="dots-in-the-source"),
-        pytest.param(with_models({"name": "m", "source": "hf://" + "a" * 1100}), "hf://owner/name", id="source-too-long"),
-        pytest.param(with_models({"name": "m", "source": "hf://a/b", "size_gb": -1}), "size_gb", id="negative-size"),
-        pytest.param(with_models({"name": "m" * (300 << 10), "source": "hf://a/b"}), "bytes long", id="element-too-long"),
+        pytest.param(
+            with_models({"name": "m", "source": "http://x/y"}),
+            "hf://owner/name",
+            id="another-scheme",
+        ),
+        pytest.param(
+            with_models({"name": "m", "source": "hf://a b"}),
+            "hf://owner/name",
+            id="space-in-the-source",
+        ),
+        pytest.param(
+            with_models({"name": "m", "source": "s3://a/../b"}),
+            "hf://owner/name",
+            id="dots-in-the-source",
+        ),
+        pytest.param(
+            with_models({"name": "m", "source": "hf://" + "a" * 1100}),
+            "hf://owner/name",
+            id="source-too-long",
+        ),
+        pytest.param(
+            with_models({"name": "m", "source": "hf://a/b", "size_gb": -1}),
+            "size_gb",
+            id="negative-size",
+        ),
+        pytest.param(
+            with_models({"name": "m" * (300 << 10), "source": "hf://a/b"}),
+            "bytes long",
+            id="element-too-long",
+        ),
         pytest.param('[{"a": ' + "9" * 5000 + "}]", "no JSON array", id="number-too-long"),
         pytest.param('[{"a": "\\ud800"}]', "", id="half-a-character"),
         pytest.param('[{"a": ' + "[" * 900 + "]" * 900 + "}]", "", id="deep"),
@@ -98,7 +128,9 @@ def test_no_more_is_kept_of_an_answer_than_the_answer() -> None:
 
 
 def test_an_answer_is_found_after_torn_ones() -> None:
-    assert parse('[{"torn": \n' * 100 + "x" * (1 << 20) + '[{"torn": ' * 100 + TEXT).sources == ["hf://org/model"]
+    assert parse('[{"torn": \n' * 100 + "x" * (1 << 20) + '[{"torn": ' * 100 + TEXT).sources == [
+        "hf://org/model"
+    ]
 
 
 def test_of_a_log_that_is_too_long_nothing_is_kept() -> None:
@@ -106,7 +138,9 @@ def test_of_a_log_that_is_too_long_nothing_is_kept() -> None:
     assert (kept.answer, kept.problem) == ("", "the log is longer than 4 MiB")
 
 
-NOISE = st.text(st.characters(exclude_categories=["Cs"])).map(lambda text: text.replace("[", "(").replace("{", "<"))
+NOISE = st.text(st.characters(exclude_categories=["Cs"])).map(
+    lambda text: text.replace("[", "(").replace("{", "<")
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -115,11 +149,18 @@ def test_noise_around_an_answer_does_not_matter(before: str, after: str) -> None
     assert parse(f"{before}{TEXT}{after}").sources == ["hf://org/model"]
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(log=st.text() | JSON.map(json.dumps) | st.lists(st.sampled_from(["[", "{", "]", "}", '"a":', "1", ",", TEXT])).map("".join))
+@given(
+    log=st.text()
+    | JSON.map(json.dumps)
+    | st.lists(st.sampled_from(["[", "{", "]", "}", '"a":', "1", ",", TEXT])).map("".join)
+)
 def test_nothing_but_bad_output_is_raised(log: str) -> None:
     with contextlib.suppress(BadOutputError):
         assert parse(log).models

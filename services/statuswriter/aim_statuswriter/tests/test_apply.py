@@ -27,7 +27,9 @@ CACHE_KEY, MODEL_KEY = Key("ModelCache", "ml", "llama.8b"), Key("AIMClusterModel
 WRITE = WriteStatus(CACHE_KEY, "u", "7", {"status": "Available"})
 
 
-def event(key: Key = CACHE_KEY, uid: str = "u", reason: str = "Warm", note: str = "all there") -> SendEvent:
+def event(
+    key: Key = CACHE_KEY, uid: str = "u", reason: str = "Warm", note: str = "all there"
+) -> SendEvent:
     return SendEvent(key, uid, "Normal", reason, note)
 
 
@@ -44,14 +46,26 @@ class FakeCluster:
             raise self.error
         assert manager == "aim-statuswriter"
         self.statuses.append(body)
-        return {**body, "metadata": {**body["metadata"], "uid": "u", "resourceVersion": "8", "managedFields": []}}
+        return {
+            **body,
+            "metadata": {
+                **body["metadata"],
+                "uid": "u",
+                "resourceVersion": "8",
+                "managedFields": [],
+            },
+        }
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Body:
         self.asked.append(name)
         if not self.may_read:
             raise Forbidden("no")
         for there in self.created:
-            if (resource, there["metadata"]["namespace"], there["metadata"]["name"]) == (EVENT, namespace, name):
+            if (resource, there["metadata"]["namespace"], there["metadata"]["name"]) == (
+                EVENT,
+                namespace,
+                name,
+            ):
                 return there
         raise NotFound(name)
 
@@ -80,7 +94,9 @@ class FakeLoop:
     def fold(self, message: ObjectChanged) -> None:
         self.folded.append(message)
 
-    async def record(self, action: Action, about: Key, causes: Sequence[int], *, resource_version: str) -> None:
+    async def record(
+        self, action: Action, about: Key, causes: Sequence[int], *, resource_version: str
+    ) -> None:
         assert causes == (3,)
         self.recorded.append((action, about, resource_version))
 
@@ -106,7 +122,10 @@ async def test_the_status_is_applied_whole_and_guarded_by_the_version(loop: Fake
             "status": {"status": "Available"},
         }
     ]
-    assert [(folded.resource_version, "managedFields" in folded.object["metadata"]) for folded in loop.folded] == [("8", False)]
+    assert [
+        (folded.resource_version, "managedFields" in folded.object["metadata"])
+        for folded in loop.folded
+    ] == [("8", False)]
     assert loop.recorded == [(WRITE, CACHE_KEY, "8")]
 
 
@@ -129,7 +148,14 @@ async def test_a_conflict_is_for_the_loop_to_try_again(loop: FakeLoop) -> None:
 
 async def test_of_a_kind_of_event_one_a_minute_is_sent(loop: FakeLoop) -> None:
     writer = Writer()
-    await carry_out(loop, event(), event(note="again"), event(reason="AuthError"), event(uid="successor"), writer=writer)
+    await carry_out(
+        loop,
+        event(),
+        event(note="again"),
+        event(reason="AuthError"),
+        event(uid="successor"),
+        writer=writer,
+    )
     assert [(body["reason"], body["regarding"]["uid"]) for body in loop.cluster.created] == [
         ("Warm", "u"),
         ("AuthError", "u"),
@@ -142,20 +168,35 @@ async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop)
     for writer in writers:
         await carry_out(loop, event(), event(note="again"), writer=writer)
     assert len(loop.cluster.created) == 1
-    await carry_out(loop, event(reason="AuthError"), event(uid="successor"), event(MODEL_KEY, uid="model"), writer=writers[-1])
+    await carry_out(
+        loop,
+        event(reason="AuthError"),
+        event(uid="successor"),
+        event(MODEL_KEY, uid="model"),
+        writer=writers[-1],
+    )
     assert len(loop.cluster.created) == 4, "of another kind it may come at once"
 
 
-@pytest.mark.parametrize(("killed_after_s", "sent_again"), [(1.0, False), (15.0, False), (59.0, False), (60.0, True), (61.0, True), (125.0, True)])
+@pytest.mark.parametrize(
+    ("killed_after_s", "sent_again"),
+    [(1.0, False), (15.0, False), (59.0, False), (60.0, True), (61.0, True), (125.0, True)],
+)
 @pytest.mark.parametrize("at_s", [0.0, 1.0, 30.0, 59.5])
-async def test_nor_across_the_turn_of_the_minute(loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool) -> None:
+async def test_nor_across_the_turn_of_the_minute(
+    loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool
+) -> None:
     """The first one is sent now, wherever in its minute that is, since the API server keeps its time."""
     began_s = time.time()
-    began_s += (at_s - began_s) % 60  # so far into a minute; its time on the Event is set to that below
+    began_s += (
+        at_s - began_s
+    ) % 60  # so far into a minute; its time on the Event is set to that below
     await carry_out(loop, event(), writer=Writer(lambda: began_s))
     sent = datetime.datetime.fromtimestamp(began_s, datetime.UTC)
     loop.cluster.created[0]["eventTime"] = sent.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    await carry_out(loop, event(), event(), writer=Writer(lambda: began_s + killed_after_s, looks_back=True))
+    await carry_out(
+        loop, event(), event(), writer=Writer(lambda: began_s + killed_after_s, looks_back=True)
+    )
     assert len(loop.cluster.created) == 1 + sent_again
 
 
@@ -176,22 +217,41 @@ async def test_what_was_sent_before_is_asked_for_only_after_a_quiet_minute(loop:
     assert asked_at == [0, 30, 59, 200]
 
 
-async def test_of_an_object_that_flaps_each_kind_is_sent_once_a_minute_and_nothing_else_is_held_back(loop: FakeLoop) -> None:
+async def test_of_an_object_that_flaps_each_kind_is_sent_once_a_minute_and_nothing_else_is_held_back(
+    loop: FakeLoop,
+) -> None:
     now_s = 0.0
     writer = Writer(lambda: now_s)
     sent_s: dict[tuple[str, str], list[float]] = {}
     for second in range(600):
         now_s = float(second)
-        for each in (event(reason="Warm"), event(reason="AuthError"), event(uid="other"), *([event(reason="PVCLost")] if second == 301 else [])):
+        for each in (
+            event(reason="Warm"),
+            event(reason="AuthError"),
+            event(uid="other"),
+            *([event(reason="PVCLost")] if second == 301 else []),
+        ):
             before = len(loop.cluster.created)
             await carry_out(loop, each, writer=writer)
             if len(loop.cluster.created) > before:
                 sent_s.setdefault((each.uid, each.reason), []).append(now_s)
     each_minute = [60.0 * minute for minute in range(10)]
-    assert sent_s == {("u", "Warm"): each_minute, ("u", "AuthError"): each_minute, ("other", "Warm"): each_minute, ("u", "PVCLost"): [301.0]}
+    assert sent_s == {
+        ("u", "Warm"): each_minute,
+        ("u", "AuthError"): each_minute,
+        ("other", "Warm"): each_minute,
+        ("u", "PVCLost"): [301.0],
+    }
 
 
-ADVICE = SendEvent(Key(CONFIG.kind, "ml", "default"), "c", "Warning", "RouteFailed", "set spec.routing.gateway", since="2026-01-02T03:04:05Z")
+ADVICE = SendEvent(
+    Key(CONFIG.kind, "ml", "default"),
+    "c",
+    "Warning",
+    "RouteFailed",
+    "set spec.routing.gateway",
+    since="2026-01-02T03:04:05Z",
+)
 
 
 async def test_advice_is_sent_once_whoever_sends_it(loop: FakeLoop) -> None:
@@ -202,7 +262,9 @@ async def test_advice_is_sent_once_whoever_sends_it(loop: FakeLoop) -> None:
     assert len(loop.cluster.created) == 2, "the fault went and came back"
 
 
-async def test_advice_that_is_held_back_is_looked_at_again_when_the_minute_is_over(loop: FakeLoop) -> None:
+async def test_advice_that_is_held_back_is_looked_at_again_when_the_minute_is_over(
+    loop: FakeLoop,
+) -> None:
     now_s = 0.0
     writer, other = Writer(lambda: now_s), replace(ADVICE, note="create Gateway infra/nowhere")
     await carry_out(loop, ADVICE, writer=writer)
@@ -211,7 +273,9 @@ async def test_advice_that_is_held_back_is_looked_at_again_when_the_minute_is_ov
     assert loop.queue.again == [(CACHE_KEY, 40.0)]
     now_s = 60.0
     await carry_out(loop, ADVICE, other, writer=writer)
-    assert [body["note"] for body in loop.cluster.created] == [ADVICE.note, other.note], "and the one that was sent takes no turn"
+    assert [body["note"] for body in loop.cluster.created] == [ADVICE.note, other.note], (
+        "and the one that was sent takes no turn"
+    )
 
 
 async def test_other_actions_are_not_the_statuswriters(loop: FakeLoop) -> None:
@@ -237,15 +301,23 @@ def test_an_event_has_the_form_that_the_api_server_takes(action: SendEvent) -> N
     assert len(str(body["note"]).encode()) <= render.NOTE_LENGTH_BYTES
     metadata = cast(Body, body["metadata"])
     assert len(metadata["name"]) <= 253
-    assert all(label[:1].isalnum() and label[-1:].isalnum() for label in metadata["name"].split("."))
+    assert all(
+        label[:1].isalnum() and label[-1:].isalnum() for label in metadata["name"].split(".")
+    )
 
 
-@pytest.mark.parametrize(("name", "key"), [("namespaced", CACHE_KEY), ("cluster-scoped", MODEL_KEY)])
+@pytest.mark.parametrize(
+    ("name", "key"), [("namespaced", CACHE_KEY), ("cluster-scoped", MODEL_KEY)]
+)
 def test_an_event_is_as_recorded(name: str, key: Key) -> None:
     """AIM_WRITE_GOLDEN=1 rewrites the files in golden/. Those of cluster-scoped objects are in the default namespace."""
     golden(__file__, f"event.{name}", render.event(event(key), NOW, "0123456789", "host"))
 
 
 def test_the_kinds_that_something_is_said_of_are_followed_and_depend_on_themselves_alone() -> None:
-    assert {resource.kind for resource in PLANS_FOR} == {resource.kind for resource in FOLLOWS} == {*OWNED, CONFIG.kind}
+    assert (
+        {resource.kind for resource in PLANS_FOR}
+        == {resource.kind for resource in FOLLOWS}
+        == {*OWNED, CONFIG.kind}
+    )
     assert list(affected(Projection(), CACHE_KEY)) == [CACHE_KEY]

@@ -23,7 +23,12 @@ def given_conditions(*found: ReportedCondition) -> Conditions:
     return {condition.type: condition for condition in found}
 
 
-def verdict(kind: str, conditions: Conditions, fields: dict[str, Any] | None = None, spec: dict[str, Any] | None = None) -> str:
+def verdict(
+    kind: str,
+    conditions: Conditions,
+    fields: dict[str, Any] | None = None,
+    spec: dict[str, Any] | None = None,
+) -> str:
     """`state reason`, and after it what is True of Ready, Progressing and Failure."""
     summary = SUMMARIES[kind](conditions, fields or {}, spec or {})
     true = [condition.type for condition in summary.conditions if condition.status == "True"]
@@ -43,24 +48,85 @@ def verdict(kind: str, conditions: Conditions, fields: dict[str, Any] | None = N
     ],
 )
 def test_a_model(status: str, reason: str, expected: str) -> None:
-    assert verdict(MODEL.kind, given_conditions(said(reasons.IMAGE_INSPECTED, status, reason))) == expected
+    assert (
+        verdict(MODEL.kind, given_conditions(said(reasons.IMAGE_INSPECTED, status, reason)))
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
     ("discovered", "warm", "more", "expected"),
     [
-        pytest.param(("Unknown", reasons.AWAITING_DISCOVERY), None, {}, "Progressing AwaitingDiscovery Progressing", id="job-runs"),
-        pytest.param(("False", reasons.AWAITING_DISCOVERY), None, {}, "Pending AwaitingDiscovery Progressing", id="waits-its-turn"),
-        pytest.param(("False", reasons.MODEL_NOT_FOUND), None, {}, "Pending ModelNotFound", id="model-not-found"),
-        pytest.param(("False", reasons.NAME_CONFLICT), None, {}, "Failed NameConflict Failure", id="name-taken"),
-        pytest.param(("False", reasons.DISCOVERY_FAILED), None, {"attempts": 1}, "Progressing DiscoveryFailed Progressing", id="first-failure"),
-        pytest.param(("False", reasons.DISCOVERY_FAILED), None, {"attempts": 4}, "Progressing DiscoveryFailed Progressing", id="fourth-failure"),
-        pytest.param(("False", reasons.DISCOVERY_FAILED), None, {"attempts": 5}, "Failed DiscoveryFailed Failure", id="fifth-failure"),
-        pytest.param(("True", reasons.PROFILES_DISCOVERED), None, {}, "Available ProfilesDiscovered Ready", id="discovered"),
         pytest.param(
-            ("True", reasons.PROFILES_DISCOVERED), ("False", reasons.WARM_FAILED), {}, "Available ProfilesDiscovered Ready", id="not-to-be-warmed"
+            ("Unknown", reasons.AWAITING_DISCOVERY),
+            None,
+            {},
+            "Progressing AwaitingDiscovery Progressing",
+            id="job-runs",
         ),
-        pytest.param(("True", reasons.PROFILES_DISCOVERED), None, {"warm": True}, "Progressing Pending Progressing", id="to-be-warmed"),
+        pytest.param(
+            ("False", reasons.AWAITING_DISCOVERY),
+            None,
+            {},
+            "Pending AwaitingDiscovery Progressing",
+            id="waits-its-turn",
+        ),
+        pytest.param(
+            ("False", reasons.MODEL_NOT_FOUND),
+            None,
+            {},
+            "Pending ModelNotFound",
+            id="model-not-found",
+        ),
+        pytest.param(
+            ("False", reasons.NAME_CONFLICT),
+            None,
+            {},
+            "Failed NameConflict Failure",
+            id="name-taken",
+        ),
+        pytest.param(
+            ("False", reasons.DISCOVERY_FAILED),
+            None,
+            {"attempts": 1},
+            "Progressing DiscoveryFailed Progressing",
+            id="first-failure",
+        ),
+        pytest.param(
+            ("False", reasons.DISCOVERY_FAILED),
+            None,
+            {"attempts": 4},
+            "Progressing DiscoveryFailed Progressing",
+            id="fourth-failure",
+        ),
+        pytest.param(
+            ("False", reasons.DISCOVERY_FAILED),
+            None,
+            {"attempts": 5},
+            "Failed DiscoveryFailed Failure",
+            id="fifth-failure",
+        ),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED),
+            None,
+            {},
+            "Available ProfilesDiscovered Ready",
+            id="discovered",
+        ),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED),
+            ("False", reasons.WARM_FAILED),
+            {},
+            "Available ProfilesDiscovered Ready",
+            id="not-to-be-warmed",
+        ),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED),
+            None,
+            {"warm": True},
+            "Progressing Pending Progressing",
+            id="to-be-warmed",
+        ),
         pytest.param(
             ("True", reasons.PROFILES_DISCOVERED),
             ("False", reasons.WARM_REQUESTED),
@@ -69,11 +135,25 @@ def test_a_model(status: str, reason: str, expected: str) -> None:
             id="warm-requested",
         ),
         pytest.param(
-            ("True", reasons.PROFILES_DISCOVERED), ("False", reasons.WARMING), {"warm": True}, "Progressing Warming Progressing", id="warming"
+            ("True", reasons.PROFILES_DISCOVERED),
+            ("False", reasons.WARMING),
+            {"warm": True},
+            "Progressing Warming Progressing",
+            id="warming",
         ),
-        pytest.param(("True", reasons.PROFILES_DISCOVERED), ("True", reasons.WARM), {"warm": True}, "Available Warm Ready", id="warm"),
         pytest.param(
-            ("True", reasons.PROFILES_DISCOVERED), ("False", reasons.WARM_FAILED), {"warm": True}, "Failed WarmFailed Failure", id="warm-failed"
+            ("True", reasons.PROFILES_DISCOVERED),
+            ("True", reasons.WARM),
+            {"warm": True},
+            "Available Warm Ready",
+            id="warm",
+        ),
+        pytest.param(
+            ("True", reasons.PROFILES_DISCOVERED),
+            ("False", reasons.WARM_FAILED),
+            {"warm": True},
+            "Failed WarmFailed Failure",
+            id="warm-failed",
         ),
         pytest.param(
             ("True", reasons.PROFILES_DISCOVERED),
@@ -91,10 +171,20 @@ def test_a_model(status: str, reason: str, expected: str) -> None:
         ),
     ],
 )
-def test_a_template(discovered: tuple[str, str], warm: tuple[str, str] | None, more: dict[str, Any], expected: str) -> None:
-    found = [said(reasons.DISCOVERED, *discovered), *([] if warm is None else [said(reasons.CACHE_WARM, *warm)])]
+def test_a_template(
+    discovered: tuple[str, str], warm: tuple[str, str] | None, more: dict[str, Any], expected: str
+) -> None:
+    found = [
+        said(reasons.DISCOVERED, *discovered),
+        *([] if warm is None else [said(reasons.CACHE_WARM, *warm)]),
+    ]
     fields = {name: value for name, value in more.items() if name == "attempts"}
-    assert verdict(TEMPLATE.kind, given_conditions(*found), fields, {"warmCache": more.get("warm", False)}) == expected
+    assert (
+        verdict(
+            TEMPLATE.kind, given_conditions(*found), fields, {"warmCache": more.get("warm", False)}
+        )
+        == expected
+    )
 
 
 BOUND = ("True", reasons.PVC_BOUND)
@@ -103,34 +193,117 @@ BOUND = ("True", reasons.PVC_BOUND)
 @pytest.mark.parametrize(
     ("filled", "storage", "expected"),
     [
-        pytest.param(("False", reasons.WAITING_FOR_PVC), ("False", reasons.PVC_PENDING), "Pending WaitingForPVC Progressing", id="claim-pending"),
-        pytest.param(("False", reasons.WAITING_FOR_PVC), ("False", reasons.PVC_PROVISIONING), "Pending WaitingForPVC Progressing", id="provisioning"),
         pytest.param(
-            ("False", reasons.WAITING_FOR_PVC), ("False", reasons.STORAGE_CLASS_MISSING), "Failed StorageClassMissing Failure", id="class-missing"
+            ("False", reasons.WAITING_FOR_PVC),
+            ("False", reasons.PVC_PENDING),
+            "Pending WaitingForPVC Progressing",
+            id="claim-pending",
         ),
-        pytest.param(("False", reasons.DOWNLOADING), BOUND, "Progressing Downloading Progressing", id="downloading"),
-        pytest.param(("False", reasons.VERIFYING), BOUND, "Progressing Verifying Progressing", id="verifying"),
-        pytest.param(("False", reasons.RETRY_BACKOFF), BOUND, "Progressing RetryBackoff Progressing", id="retry"),
+        pytest.param(
+            ("False", reasons.WAITING_FOR_PVC),
+            ("False", reasons.PVC_PROVISIONING),
+            "Pending WaitingForPVC Progressing",
+            id="provisioning",
+        ),
+        pytest.param(
+            ("False", reasons.WAITING_FOR_PVC),
+            ("False", reasons.STORAGE_CLASS_MISSING),
+            "Failed StorageClassMissing Failure",
+            id="class-missing",
+        ),
+        pytest.param(
+            ("False", reasons.DOWNLOADING),
+            BOUND,
+            "Progressing Downloading Progressing",
+            id="downloading",
+        ),
+        pytest.param(
+            ("False", reasons.VERIFYING), BOUND, "Progressing Verifying Progressing", id="verifying"
+        ),
+        pytest.param(
+            ("False", reasons.RETRY_BACKOFF),
+            BOUND,
+            "Progressing RetryBackoff Progressing",
+            id="retry",
+        ),
         pytest.param(("True", reasons.WARM), BOUND, "Available Warm Ready", id="warm"),
-        pytest.param(("True", reasons.WARM), ("False", reasons.INSUFFICIENT_CAPACITY), "Available Warm Ready", id="warm-but-size-was-raised"),
-        pytest.param(("True", reasons.WARM), ("False", reasons.PVC_LOST), "Failed PVCLost Failure", id="lost-after-warm"),
-        pytest.param(("False", reasons.WAITING_FOR_PVC), ("False", reasons.NAME_CONFLICT), "Failed NameConflict Failure", id="claim-of-another"),
-        pytest.param(("False", reasons.DOWNLOAD_FAILED), BOUND, "Failed DownloadFailed Failure", id="gave-up"),
-        pytest.param(("False", reasons.AUTH_ERROR), BOUND, "Failed AuthError Failure", id="gated"),
-        pytest.param(("False", reasons.SOURCE_NOT_FOUND), BOUND, "Failed SourceNotFound Failure", id="not-found"),
-        pytest.param(("False", reasons.INSUFFICIENT_CAPACITY), BOUND, "Failed InsufficientCapacity Failure", id="no-space"),
-        pytest.param(("False", reasons.CHECKSUM_MISMATCH), BOUND, "Failed ChecksumMismatch Failure", id="checksum"),
-        pytest.param(("False", reasons.DUPLICATE_SOURCE), None, "Failed DuplicateSource Failure", id="duplicate"),
-        pytest.param(("False", reasons.RUNTIME_CONFIG_MISSING), None, "Failed RuntimeConfigMissing Failure", id="config-missing"),
-        pytest.param(None, ("False", reasons.PVC_PENDING), "Pending Pending Progressing", id="only-storage"),
         pytest.param(
-            ("False", reasons.WAITING_FOR_PVC), ("False", reasons.PVC_TERMINATING), "Failed PVCTerminating Failure", id="held-until-somebody-acts"
+            ("True", reasons.WARM),
+            ("False", reasons.INSUFFICIENT_CAPACITY),
+            "Available Warm Ready",
+            id="warm-but-size-was-raised",
         ),
-        pytest.param(None, ("False", reasons.PVC_LOST), "Failed PVCLost Failure", id="lost-and-nothing-else-said"),
+        pytest.param(
+            ("True", reasons.WARM),
+            ("False", reasons.PVC_LOST),
+            "Failed PVCLost Failure",
+            id="lost-after-warm",
+        ),
+        pytest.param(
+            ("False", reasons.WAITING_FOR_PVC),
+            ("False", reasons.NAME_CONFLICT),
+            "Failed NameConflict Failure",
+            id="claim-of-another",
+        ),
+        pytest.param(
+            ("False", reasons.DOWNLOAD_FAILED), BOUND, "Failed DownloadFailed Failure", id="gave-up"
+        ),
+        pytest.param(("False", reasons.AUTH_ERROR), BOUND, "Failed AuthError Failure", id="gated"),
+        pytest.param(
+            ("False", reasons.SOURCE_NOT_FOUND),
+            BOUND,
+            "Failed SourceNotFound Failure",
+            id="not-found",
+        ),
+        pytest.param(
+            ("False", reasons.INSUFFICIENT_CAPACITY),
+            BOUND,
+            "Failed InsufficientCapacity Failure",
+            id="no-space",
+        ),
+        pytest.param(
+            ("False", reasons.CHECKSUM_MISMATCH),
+            BOUND,
+            "Failed ChecksumMismatch Failure",
+            id="checksum",
+        ),
+        pytest.param(
+            ("False", reasons.DUPLICATE_SOURCE),
+            None,
+            "Failed DuplicateSource Failure",
+            id="duplicate",
+        ),
+        pytest.param(
+            ("False", reasons.RUNTIME_CONFIG_MISSING),
+            None,
+            "Failed RuntimeConfigMissing Failure",
+            id="config-missing",
+        ),
+        pytest.param(
+            None, ("False", reasons.PVC_PENDING), "Pending Pending Progressing", id="only-storage"
+        ),
+        pytest.param(
+            ("False", reasons.WAITING_FOR_PVC),
+            ("False", reasons.PVC_TERMINATING),
+            "Failed PVCTerminating Failure",
+            id="held-until-somebody-acts",
+        ),
+        pytest.param(
+            None,
+            ("False", reasons.PVC_LOST),
+            "Failed PVCLost Failure",
+            id="lost-and-nothing-else-said",
+        ),
     ],
 )
-def test_a_cache(filled: tuple[str, str] | None, storage: tuple[str, str] | None, expected: str) -> None:
-    found = [said(type_, *what) for type_, what in ((reasons.FILLED, filled), (reasons.STORAGE_READY, storage)) if what is not None]
+def test_a_cache(
+    filled: tuple[str, str] | None, storage: tuple[str, str] | None, expected: str
+) -> None:
+    found = [
+        said(type_, *what)
+        for type_, what in ((reasons.FILLED, filled), (reasons.STORAGE_READY, storage))
+        if what is not None
+    ]
     assert verdict(CACHE.kind, given_conditions(*found)) == expected
 
 
@@ -144,7 +317,9 @@ RUNNING = {
 
 def running_but(**changed: tuple[str, str] | None) -> Conditions:
     found = {**RUNNING, **changed}
-    return given_conditions(*(said(type_, *what) for type_, what in found.items() if what is not None))
+    return given_conditions(
+        *(said(type_, *what) for type_, what in found.items() if what is not None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,28 +352,60 @@ def test_a_service_that_lacks_one_thing(type_: str, reason: str, expected: str) 
     ("conditions", "expected"),
     [
         pytest.param(running_but(), "Running Running Ready", id="all-hold"),
-        pytest.param(running_but(RoutingReady=("True", reasons.ROUTING_DISABLED)), "Running Running Ready", id="not-routed"),
-        pytest.param(running_but(CacheReady=("True", reasons.CACHE_NOT_REQUESTED)), "Running Running Ready", id="not-cached"),
-        pytest.param(running_but(RuntimeReady=("True", reasons.STOPPED)), "Running Running Ready", id="stopped"),
-        pytest.param(running_but(RoutingReady=None), "Starting Starting Progressing", id="router-has-said-nothing"),
-        pytest.param(running_but(CacheReady=None, RuntimeReady=None, RoutingReady=None), "Starting Starting Progressing", id="only-resolved"),
         pytest.param(
-            running_but(Resolved=("False", reasons.TEMPLATE_NOT_READY), RoutingReady=("False", reasons.CONFIGURING_ROUTE)),
+            running_but(RoutingReady=("True", reasons.ROUTING_DISABLED)),
+            "Running Running Ready",
+            id="not-routed",
+        ),
+        pytest.param(
+            running_but(CacheReady=("True", reasons.CACHE_NOT_REQUESTED)),
+            "Running Running Ready",
+            id="not-cached",
+        ),
+        pytest.param(
+            running_but(RuntimeReady=("True", reasons.STOPPED)),
+            "Running Running Ready",
+            id="stopped",
+        ),
+        pytest.param(
+            running_but(RoutingReady=None),
+            "Starting Starting Progressing",
+            id="router-has-said-nothing",
+        ),
+        pytest.param(
+            running_but(CacheReady=None, RuntimeReady=None, RoutingReady=None),
+            "Starting Starting Progressing",
+            id="only-resolved",
+        ),
+        pytest.param(
+            running_but(
+                Resolved=("False", reasons.TEMPLATE_NOT_READY),
+                RoutingReady=("False", reasons.CONFIGURING_ROUTE),
+            ),
             "Pending TemplateNotReady Progressing",
             id="pending-before-starting",
         ),
         pytest.param(
-            running_but(Resolved=("False", reasons.VALIDATION_FAILED), RuntimeReady=("False", reasons.RUNTIME_FAILED)),
+            running_but(
+                Resolved=("False", reasons.VALIDATION_FAILED),
+                RuntimeReady=("False", reasons.RUNTIME_FAILED),
+            ),
             "Failed ValidationFailed Failure",
             id="failed-before-degraded",
         ),
         pytest.param(
-            running_but(CacheReady=("False", reasons.CACHE_WARMING), RoutingReady=("False", reasons.ROUTE_FAILED)),
+            running_but(
+                CacheReady=("False", reasons.CACHE_WARMING),
+                RoutingReady=("False", reasons.ROUTE_FAILED),
+            ),
             "Degraded RouteFailed Failure",
             id="degraded-before-starting",
         ),
         pytest.param(
-            running_but(CacheReady=("False", reasons.CACHE_LOST), RuntimeReady=("False", reasons.RUNTIME_FAILED)),
+            running_but(
+                CacheReady=("False", reasons.CACHE_LOST),
+                RuntimeReady=("False", reasons.RUNTIME_FAILED),
+            ),
             "Degraded CacheLost Failure",
             id="of-equals-the-earlier-on-the-way",
         ),
@@ -230,11 +437,26 @@ def test_before_anything_was_said(kind: str, expected: str) -> None:
     assert verdict(kind, {}) == expected
 
 
-TYPES = [reasons.IMAGE_INSPECTED, reasons.DISCOVERED, reasons.CACHE_WARM, reasons.STORAGE_READY, reasons.FILLED, *RUNNING]
-WORDS = sorted({value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str) and value[0].isupper()})
+TYPES = [
+    reasons.IMAGE_INSPECTED,
+    reasons.DISCOVERED,
+    reasons.CACHE_WARM,
+    reasons.STORAGE_READY,
+    reasons.FILLED,
+    *RUNNING,
+]
+WORDS = sorted(
+    {
+        value
+        for name, value in vars(reasons).items()
+        if name.isupper() and isinstance(value, str) and value[0].isupper()
+    }
+)
 WAITS_FOR_SOMEBODY = {reasons.MODEL_NOT_FOUND}
 ANY_CONDITIONS = st.dictionaries(
-    st.sampled_from(TYPES), st.tuples(st.sampled_from(["True", "False", "Unknown"]), st.sampled_from(WORDS)), max_size=6
+    st.sampled_from(TYPES),
+    st.tuples(st.sampled_from(["True", "False", "Unknown"]), st.sampled_from(WORDS)),
+    max_size=6,
 ).map(lambda found: given_conditions(*(said(type_, *what) for type_, what in found.items())))
 ANY_FIELDS = st.fixed_dictionaries({}, optional={"attempts": st.integers(0, 9)})
 ANY_SPEC = st.fixed_dictionaries({}, optional={"warmCache": st.booleans()})
@@ -242,13 +464,20 @@ STATES = {kind.__name__: kind.model_json_schema(by_alias=True).get("$defs", {}) 
 
 
 @given(st.sampled_from(sorted(SUMMARIES)), ANY_CONDITIONS, ANY_FIELDS, ANY_SPEC)
-def test_whatever_is_reported(kind: str, conditions: Conditions, fields: dict[str, Any], spec: dict[str, Any]) -> None:
+def test_whatever_is_reported(
+    kind: str, conditions: Conditions, fields: dict[str, Any], spec: dict[str, Any]
+) -> None:
     summary = SUMMARIES[kind](conditions, fields, spec)
     by_type = {condition.type: condition for condition in summary.conditions}
     assert set(by_type) == set(reasons.SUMMARY)
     ready, progressing, failure = (by_type[type_] for type_ in reasons.SUMMARY)
     assert [ready.status, progressing.status, failure.status].count("True") <= 1
-    assert failure.status == "True" or ready.status == "True" or progressing.status == "True" or ready.reason in WAITS_FOR_SOMEBODY
+    assert (
+        failure.status == "True"
+        or ready.status == "True"
+        or progressing.status == "True"
+        or ready.reason in WAITS_FOR_SOMEBODY
+    )
     assert all(condition.message for condition in by_type.values())
     assert failure.reason == (ready.reason if failure.status == "True" else reasons.NO_FAILURE)
     assert all(condition.reason for condition in by_type.values())
@@ -263,10 +492,17 @@ def test_whatever_is_reported(kind: str, conditions: Conditions, fields: dict[st
 
 @given(ANY_CONDITIONS)
 def test_running_means_that_all_four_hold(conditions: Conditions) -> None:
-    held = {type_ for type_ in RUNNING if type_ in conditions and conditions[type_].status == "True"}
+    held = {
+        type_ for type_ in RUNNING if type_ in conditions and conditions[type_].status == "True"
+    }
     assert (of_service(conditions, {}, {}).state == "Running") is (held == set(RUNNING))
 
 
 def test_there_is_a_table_for_every_kind_with_a_status() -> None:
-    assert {MODEL.kind: of_model, TEMPLATE.kind: of_template, CACHE.kind: of_cache, SERVICE.kind: of_service} == SUMMARIES
+    assert {
+        MODEL.kind: of_model,
+        TEMPLATE.kind: of_template,
+        CACHE.kind: of_cache,
+        SERVICE.kind: of_service,
+    } == SUMMARIES
     assert set(SUMMARIES) == set(reasons.OWNED)

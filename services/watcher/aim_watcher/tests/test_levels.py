@@ -9,7 +9,9 @@ from aimservice.health import Health
 
 
 def counted() -> tuple[float, float]:
-    found = [REGISTRY.get_sample_value(name) for name in ("aim_mirror_lag", "aim_mirror_stalls_total")]
+    found = [
+        REGISTRY.get_sample_value(name) for name in ("aim_mirror_lag", "aim_mirror_stalls_total")
+    ]
     return found[0] or 0.0, found[1] or 0.0
 
 
@@ -18,11 +20,21 @@ def counted() -> tuple[float, float]:
     [
         pytest.param(Level(0, 0), None, id="level"),
         pytest.param(Level(7, 0.2), None, id="behind-for-a-moment"),
-        pytest.param(Level(7, 12.4), "AIM_STATE is 7 messages behind AIM_LOG and has not moved for 12 s", id="stands-still"),
-        pytest.param(Level(7, 30, stalled=True), "AIM_STATE is 7 messages behind AIM_LOG and has not moved for 30 s", id="stalled"),
+        pytest.param(
+            Level(7, 12.4),
+            "AIM_STATE is 7 messages behind AIM_LOG and has not moved for 12 s",
+            id="stands-still",
+        ),
+        pytest.param(
+            Level(7, 30, stalled=True),
+            "AIM_STATE is 7 messages behind AIM_LOG and has not moved for 30 s",
+            id="stalled",
+        ),
     ],
 )
-def test_the_leader_is_not_ready_while_the_mirror_stands_still(level: Level, missing: str | None) -> None:
+def test_the_leader_is_not_ready_while_the_mirror_stands_still(
+    level: Level, missing: str | None
+) -> None:
     health = Health()
     health.ready("start")
     _, stalls = counted()

@@ -13,7 +13,20 @@ from typing import Any
 
 import pytest
 
-from aim_watcher.nats_secrets import AUTH, AUTHORITY, CA, OPERATOR, SEED, SERVER, manifest, names, of_user, permissions, reload_command, wanted
+from aim_watcher.nats_secrets import (
+    AUTH,
+    AUTHORITY,
+    CA,
+    OPERATOR,
+    SEED,
+    SERVER,
+    manifest,
+    names,
+    of_user,
+    permissions,
+    reload_command,
+    wanted,
+)
 from aimbus.accounts import new_seed, public_key
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
@@ -34,13 +47,22 @@ class Installation:
     async def init(self) -> tuple[int | None, str]:
         """Exit code and log of the process, as the Job runs it."""
         program = Path(sys.executable).with_name("aim-watcher")
-        env = {"PATH": os.environ["PATH"], "KUBECONFIG": str(self.kubeconfig), "AIM_NAMESPACE": NAMESPACE}
-        process = await create_subprocess_exec(program, "nats-init", env=env, stdout=PIPE, stderr=PIPE)
+        env = {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(self.kubeconfig),
+            "AIM_NAMESPACE": NAMESPACE,
+        }
+        process = await create_subprocess_exec(
+            program, "nats-init", env=env, stdout=PIPE, stderr=PIPE
+        )
         output, errors = await process.communicate()
         return process.returncode, (output + errors).decode()
 
     async def secrets(self) -> dict[str, dict[str, Any]]:
-        return {body["metadata"]["name"]: body for body in (await self.cluster.list(SECRET, NAMESPACE)).items}
+        return {
+            body["metadata"]["name"]: body
+            for body in (await self.cluster.list(SECRET, NAMESPACE)).items
+        }
 
     async def add(self, *secrets: tuple[str, dict[str, bytes]]) -> None:
         for name, data in secrets:
@@ -53,7 +75,9 @@ async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
         write_kubeconfig(tmp_path / "kubeconfig", server.url)
         cluster = await Cluster.connect(str(tmp_path / "kubeconfig"))
         try:
-            await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+            await cluster.create(
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+            )
             yield Installation(cluster, tmp_path / "kubeconfig")
         finally:
             await cluster.close()
@@ -73,7 +97,9 @@ async def test_what_pods_mount_is_made_once(installation: Installation) -> None:
     assert await installation.secrets() == first
 
 
-async def test_nothing_only_a_person_needs_is_left_in_the_cluster(installation: Installation) -> None:
+async def test_nothing_only_a_person_needs_is_left_in_the_cluster(
+    installation: Installation,
+) -> None:
     """Neither the key of the authority nor one that may publish everything; what is not made is no user of the server either."""
     await installation.init()
     made = await installation.secrets()
@@ -92,8 +118,14 @@ async def test_what_a_person_made_is_left_as_it_is(installation: Installation) -
     assert await installation.secrets() == before
 
 
-@pytest.mark.parametrize("missing", [(AUTHORITY,), (of_user(OPERATOR),), (AUTHORITY, of_user(OPERATOR))], ids=" and ".join)
-async def test_what_only_a_person_needs_is_not_missed(installation: Installation, missing: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "missing",
+    [(AUTHORITY,), (of_user(OPERATOR),), (AUTHORITY, of_user(OPERATOR))],
+    ids=" and ".join,
+)
+async def test_what_only_a_person_needs_is_not_missed(
+    installation: Installation, missing: tuple[str, ...]
+) -> None:
     """Kept outside the cluster: no pod has to wait for that."""
     first = wanted({}, NAMESPACE, (), datetime.now(UTC))
     await installation.add(*((name, data) for name, data in first.items() if name not in missing))
@@ -102,19 +134,29 @@ async def test_what_only_a_person_needs_is_not_missed(installation: Installation
 
 
 @pytest.mark.parametrize("missing", [of_user("router"), of_user("console")])
-async def test_a_missing_key_is_made_and_let_in_and_no_other_is_replaced(installation: Installation, missing: str) -> None:
+async def test_a_missing_key_is_made_and_let_in_and_no_other_is_replaced(
+    installation: Installation, missing: str
+) -> None:
     first = wanted({}, NAMESPACE, (), datetime.now(UTC))
     await installation.add(*((name, data) for name, data in first.items() if name != missing))
     before = await installation.secrets()
     code, log = await installation.init()
     after = await installation.secrets()
     assert (code, reload_command(NAMESPACE) in log) == (0, True), log
-    assert {name for name, secret in after.items() if secret != before.get(name)} == {missing, SERVER}
-    assert public_key(seed_of(after[missing])) in base64.b64decode(after[SERVER]["data"][AUTH]).decode()
+    assert {name for name, secret in after.items() if secret != before.get(name)} == {
+        missing,
+        SERVER,
+    }
+    assert (
+        public_key(seed_of(after[missing]))
+        in base64.b64decode(after[SERVER]["data"][AUTH]).decode()
+    )
     assert after[missing]["data"][CA] == before[of_user(OPERATOR)]["data"][CA]
 
 
-async def test_a_lost_server_secret_gets_a_new_authority_and_keeps_every_key(installation: Installation) -> None:
+async def test_a_lost_server_secret_gets_a_new_authority_and_keeps_every_key(
+    installation: Installation,
+) -> None:
     await installation.init()
     before = await installation.secrets()
     await installation.cluster.delete(SECRET, NAMESPACE, SERVER)
@@ -126,20 +168,28 @@ async def test_a_lost_server_secret_gets_a_new_authority_and_keeps_every_key(ins
     assert {secret["data"][CA] for secret in after.values()} == {after[SERVER]["data"][CA]}
 
 
-async def test_a_run_that_was_cut_short_is_completed_by_the_next(installation: Installation) -> None:
+async def test_a_run_that_was_cut_short_is_completed_by_the_next(
+    installation: Installation,
+) -> None:
     """Killed at any request: what was made until then are some users' keys."""
     cut = list(wanted({}, NAMESPACE, (), datetime.now(UTC), unattended=True).items())[:3]
     await installation.add(*cut)
     assert (await installation.init())[0] == 0
     after = await installation.secrets()
     assert set(after) == MOUNTED
-    assert {name: seed_of(after[name]).encode() for name, _ in cut} == {name: data[SEED] for name, data in cut}
+    assert {name: seed_of(after[name]).encode() for name, _ in cut} == {
+        name: data[SEED] for name, data in cut
+    }
     assert len({secret["data"][CA] for secret in after.values()}) == 1
 
 
-async def test_a_key_of_ones_own_is_taken_and_more_than_is_asked_for_is_left(installation: Installation) -> None:
+async def test_a_key_of_ones_own_is_taken_and_more_than_is_asked_for_is_left(
+    installation: Installation,
+) -> None:
     seed = new_seed()
-    await installation.add((of_user("cacher"), {SEED: f"{seed}\n".encode(), "note": b"from the vault"}))
+    await installation.add(
+        (of_user("cacher"), {SEED: f"{seed}\n".encode(), "note": b"from the vault"})
+    )
     assert (await installation.init())[0] == 0
     after = await installation.secrets()
     assert public_key(seed) in base64.b64decode(after[SERVER]["data"][AUTH]).decode()
@@ -147,7 +197,9 @@ async def test_a_key_of_ones_own_is_taken_and_more_than_is_asked_for_is_left(ins
 
 
 @pytest.mark.parametrize("data", [{SEED: b"no seed"}, {SEED: b"\xff"}], ids=["no-seed", "no-text"])
-async def test_what_makes_no_sense_is_named_and_kept(installation: Installation, data: dict[str, bytes]) -> None:
+async def test_what_makes_no_sense_is_named_and_kept(
+    installation: Installation, data: dict[str, bytes]
+) -> None:
     await installation.add((of_user("router"), data))
     before = await installation.secrets()
     code, log = await installation.init()

@@ -54,12 +54,31 @@ KNOWN = [body("c", 5)]
         pytest.param([], [], ["synced 0 @9"], id="empty-cluster"),
         pytest.param([], [body()], ["changed c u1 @5", "synced 1 @9"], id="new"),
         pytest.param(KNOWN, [body()], ["synced 1 @9"], id="nothing-happened"),
-        pytest.param(KNOWN, [body(version=6)], ["changed c u1 @6", "synced 1 @9"], id="changed-meanwhile"),
+        pytest.param(
+            KNOWN, [body(version=6)], ["changed c u1 @6", "synced 1 @9"], id="changed-meanwhile"
+        ),
         pytest.param(KNOWN, [], ["deleted c u1 @9", "synced 0 @9"], id="deleted-meanwhile"),
-        pytest.param(KNOWN, [body(version=8, uid="u2")], ["deleted c u1 @5", "changed c u2 @8", "synced 1 @9"], id="made-again-meanwhile"),
-        pytest.param(KNOWN, [body(version=4)], ["synced 1 @9"], id="older-version-of-the-same-object"),
-        pytest.param(KNOWN, [body(version=3, uid="u2")], ["deleted c u1 @5", "changed c u2 @3", "synced 1 @9"], id="another-cluster"),
-        pytest.param(KNOWN, [body("d", 7)], ["changed d u1 @7", "deleted c u1 @9", "synced 1 @9"], id="one-for-another"),
+        pytest.param(
+            KNOWN,
+            [body(version=8, uid="u2")],
+            ["deleted c u1 @5", "changed c u2 @8", "synced 1 @9"],
+            id="made-again-meanwhile",
+        ),
+        pytest.param(
+            KNOWN, [body(version=4)], ["synced 1 @9"], id="older-version-of-the-same-object"
+        ),
+        pytest.param(
+            KNOWN,
+            [body(version=3, uid="u2")],
+            ["deleted c u1 @5", "changed c u2 @3", "synced 1 @9"],
+            id="another-cluster",
+        ),
+        pytest.param(
+            KNOWN,
+            [body("d", 7)],
+            ["changed d u1 @7", "deleted c u1 @9", "synced 1 @9"],
+            id="one-for-another",
+        ),
     ],
 )
 def test_a_list(known: list[dict[str, Any]], listed: list[dict[str, Any]], says: list[str]) -> None:
@@ -73,8 +92,15 @@ def test_a_list(known: list[dict[str, Any]], listed: list[dict[str, Any]], says:
         pytest.param(KNOWN, body(version=6), ["changed c u1 @6"], id="newer"),
         pytest.param(KNOWN, body(), [], id="repeated"),
         pytest.param(KNOWN, body(version=4), [], id="older"),
-        pytest.param(KNOWN, body(version=10), ["changed c u1 @10"], id="versions-are-numbers-not-text"),
-        pytest.param(KNOWN, body(version=6, uid="u2"), ["deleted c u1 @5", "changed c u2 @6"], id="made-again"),
+        pytest.param(
+            KNOWN, body(version=10), ["changed c u1 @10"], id="versions-are-numbers-not-text"
+        ),
+        pytest.param(
+            KNOWN,
+            body(version=6, uid="u2"),
+            ["deleted c u1 @5", "changed c u2 @6"],
+            id="made-again",
+        ),
         pytest.param(KNOWN, body(version=4, uid="u0"), [], id="late-event-of-a-predecessor"),
     ],
 )
@@ -86,10 +112,14 @@ def test_a_change(known: list[dict[str, Any]], change: dict[str, Any], says: lis
     ("known", "removed", "says"),
     [
         pytest.param(KNOWN, body(version=6), ["deleted c u1 @6"], id="deleted"),
-        pytest.param(KNOWN, body(version=5), ["deleted c u1 @5"], id="deleted-in-the-version-known"),
+        pytest.param(
+            KNOWN, body(version=5), ["deleted c u1 @5"], id="deleted-in-the-version-known"
+        ),
         pytest.param(KNOWN, body(version=4), [], id="late-event"),
         pytest.param([], body(), [], id="never-published"),
-        pytest.param(KNOWN, body(version=8, uid="u2"), ["deleted c u1 @8"], id="a-successor-nobody-saw"),
+        pytest.param(
+            KNOWN, body(version=8, uid="u2"), ["deleted c u1 @8"], id="a-successor-nobody-saw"
+        ),
     ],
 )
 def test_a_removal(known: list[dict[str, Any]], removed: dict[str, Any], says: list[str]) -> None:
@@ -97,27 +127,50 @@ def test_a_removal(known: list[dict[str, Any]], removed: dict[str, Any], says: l
 
 
 def test_a_delete_says_only_which_object_it_was() -> None:
-    (message,) = plan.plan_removed(on_the_bus(body()), body(version=6) | {"status": {"phase": "last"}})
+    (message,) = plan.plan_removed(
+        on_the_bus(body()), body(version=6) | {"status": {"phase": "last"}}
+    )
     assert isinstance(message, ObjectDeleted)
     assert message.object == body(version=6)
 
 
 def test_a_delete_found_by_a_list_says_only_which_object_it_was() -> None:
     messages = plan.plan_listed(on_the_bus(body() | {"spec": {"big": "x"}}), CACHE, [], "9")
-    assert [message.object for message in messages if isinstance(message, ObjectDeleted)] == [body()]
+    assert [message.object for message in messages if isinstance(message, ObjectDeleted)] == [
+        body()
+    ]
 
 
 @pytest.mark.parametrize("resource", WATCHED, ids=lambda resource: resource.kind)
-@pytest.mark.parametrize("field", ["metadata.annotations", "metadata.labels", "metadata.ownerReferences", "spec", "status", "data", "spec.listeners"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "metadata.annotations",
+        "metadata.labels",
+        "metadata.ownerReferences",
+        "spec",
+        "status",
+        "data",
+        "spec.listeners",
+    ],
+)
 def test_no_object_takes_more_than_its_share_of_the_bus(resource: Resource, field: str) -> None:
     """Beside a spec of ours, which goes whole."""
     object_: dict[str, Any] = {
         "kind": resource.kind,
-        "metadata": {"name": "n", "uid": "u", "resourceVersion": "1", "ownerReferences": [{"kind": TEMPLATE.kind, "uid": "o"}]},
+        "metadata": {
+            "name": "n",
+            "uid": "u",
+            "resourceVersion": "1",
+            "ownerReferences": [{"kind": TEMPLATE.kind, "uid": "o"}],
+        },
     }
     *above, last = field.split(".")
     place: dict[str, Any] = object_.setdefault(above[0], {}) if above else object_
-    bulk = {f"{PREFIX}{number}": "\N{PILE OF POO}" * 1000 for number in range(200)} | {"result.json": "x" * 900_000, "image": "x" * 900_000}
+    bulk = {f"{PREFIX}{number}": "\N{PILE OF POO}" * 1000 for number in range(200)} | {
+        "result.json": "x" * 900_000,
+        "image": "x" * 900_000,
+    }
     place[last] = bulk if last != "ownerReferences" else [{"kind": TEMPLATE.kind, "uid": "o"}, bulk]
     (message,) = plan.plan_changed(NOTHING, object_)
     assert isinstance(message, ObjectChanged)
@@ -127,8 +180,13 @@ def test_no_object_takes_more_than_its_share_of_the_bus(resource: Resource, fiel
 
 
 def test_what_another_release_published_of_the_same_version_is_replaced_once() -> None:
-    job = body("j", 5) | {"kind": "Job", "spec": {"template": {"spec": {"containers": [{"args": ["--password=PW"]}]}}}}
-    before = ObjectChanged(kind="Job", namespace="ns", name="j", uid="u1", resource_version="5", object=job)
+    job = body("j", 5) | {
+        "kind": "Job",
+        "spec": {"template": {"spec": {"containers": [{"args": ["--password=PW"]}]}}},
+    }
+    before = ObjectChanged(
+        kind="Job", namespace="ns", name="j", uid="u1", resource_version="5", object=job
+    )
     known = fold(NOTHING, before, 1)
     message, _ = plan.plan_listed(known, JOB, [job], "9")
     assert isinstance(message, ObjectChanged)
@@ -179,23 +237,36 @@ def test_a_kind_that_never_was_there_begins_no_epoch() -> None:
 
 
 def test_what_was_left_out_is_named() -> None:
-    (message,) = plan.plan_changed(NOTHING, body() | {"status": {"big": "x" * 100, "bigger": "x" * 1000}, "spec": {"size": 1}})
+    (message,) = plan.plan_changed(
+        NOTHING, body() | {"status": {"big": "x" * 100, "bigger": "x" * 1000}, "spec": {"size": 1}}
+    )
     assert isinstance(message, ObjectChanged)
     smaller = plan.shrunk(message)
     assert isinstance(smaller, ObjectChanged)
     smallest = plan.shrunk(smaller)
     assert isinstance(smallest, ObjectChanged)
-    assert (smallest.truncated, smallest.object["spec"]) == (("status.bigger", "status.big"), {"size": 1})
+    assert (smallest.truncated, smallest.object["spec"]) == (
+        ("status.bigger", "status.big"),
+        {"size": 1},
+    )
 
 
 def test_of_a_spec_of_ours_that_fits_no_message_nothing_goes() -> None:
     (message,) = plan.plan_changed(
-        NOTHING, body() | {"status": {"status": "Available"}, "spec": {"env": [{"name": "A", "value": "x" * 1000}], "size": 1}}
+        NOTHING,
+        body()
+        | {
+            "status": {"status": "Available"},
+            "spec": {"env": [{"name": "A", "value": "x" * 1000}], "size": 1},
+        },
     )
     assert isinstance(message, ObjectChanged)
     smaller = plan.shrunk(message)
     assert isinstance(smaller, ObjectChanged)
-    assert (smaller.truncated, smaller.object) == (("spec",), body() | {"status": {"status": "Available"}})
+    assert (smaller.truncated, smaller.object) == (
+        ("spec",),
+        body() | {"status": {"status": "Available"}},
+    )
 
 
 # --- whatever happens, the last message of every subject is the state of the cluster ---
@@ -222,7 +293,12 @@ class Cluster:
         gone = self.objects.pop(Key(CACHE.kind, "ns", name), None)
         if gone is not None:
             self.version += 1
-            self.events.append(("removed", gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self.version)}}))
+            self.events.append(
+                (
+                    "removed",
+                    gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self.version)}},
+                )
+            )
 
     def restore(self, back: int) -> None:
         """From a backup of `back` changes ago: what came after has never been, and its versions are given again."""
@@ -251,7 +327,11 @@ class Bus:
         return self.seq
 
     def living(self) -> dict[Key, dict[str, Any]]:
-        return {key: message.object for key, (_, message) in self.last.items() if isinstance(message, ObjectChanged)}
+        return {
+            key: message.object
+            for key, (_, message) in self.last.items()
+            if isinstance(message, ObjectChanged)
+        }
 
 
 class Watcher:
@@ -270,7 +350,10 @@ class Watcher:
         version = str(self.cluster.version)
         if plan.went_back(self.newest, version, self.epoch):
             self.epoch += 1
-        self._publish(plan.plan_listed(self.known, CACHE, self.cluster.objects.values(), version, self.epoch), publish_at_most)
+        self._publish(
+            plan.plan_listed(self.known, CACHE, self.cluster.objects.values(), version, self.epoch),
+            publish_at_most,
+        )
 
     def watch(self, events: int, back: int = 0) -> None:
         """Takes the next `events`, after going back over some that it had already."""
@@ -283,7 +366,10 @@ class Watcher:
     def _heard(self, seq: int, message: Outgoing) -> None:
         if not isinstance(message, KindSynced):
             self.known = fold(self.known, message, seq)
-        self.epoch, self.newest = max(self.epoch, message.epoch), max(self.newest, plan.newest_of(message))
+        self.epoch, self.newest = (
+            max(self.epoch, message.epoch),
+            max(self.newest, plan.newest_of(message)),
+        )
 
     def _publish(self, messages: list[Outgoing], at_most: int) -> None:
         for message in messages[:at_most]:
@@ -360,14 +446,19 @@ def test_nothing_is_said_twice(steps: list[tuple[Any, ...]]) -> None:
     watcher.relist()
     said_so_far = bus.seq
     watcher.relist()
-    again = [plan.plan_changed(watcher.known, object_, watcher.epoch) for object_ in cluster.objects.values()]
+    again = [
+        plan.plan_changed(watcher.known, object_, watcher.epoch)
+        for object_ in cluster.objects.values()
+    ]
     assert again == [[]] * len(cluster.objects)
     assert bus.seq == said_so_far
 
 
 @given(st.lists(STEPS.filter(lambda step: step[0] != "bus-lost"), max_size=30))
 @settings(max_examples=200, deadline=None)
-def test_a_service_that_reads_along_and_drops_older_versions_sees_the_cluster(steps: list[tuple[Any, ...]]) -> None:
+def test_a_service_that_reads_along_and_drops_older_versions_sees_the_cluster(
+    steps: list[tuple[Any, ...]],
+) -> None:
     cluster, bus, watcher = run(steps)
     watcher.relist()
     picture = Projection()

@@ -12,11 +12,25 @@ KEY = Key("ModelCache", "ns", "c")
 
 
 def changed(version: int, uid: str = "u1") -> ObjectChanged:
-    return ObjectChanged(kind=KEY.kind, namespace=KEY.namespace, name=KEY.name, uid=uid, resource_version=str(version), object={"v": version})
+    return ObjectChanged(
+        kind=KEY.kind,
+        namespace=KEY.namespace,
+        name=KEY.name,
+        uid=uid,
+        resource_version=str(version),
+        object={"v": version},
+    )
 
 
 def deleted(version: int, uid: str = "u1") -> ObjectDeleted:
-    return ObjectDeleted(kind=KEY.kind, namespace=KEY.namespace, name=KEY.name, uid=uid, resource_version=str(version), object={"v": version})
+    return ObjectDeleted(
+        kind=KEY.kind,
+        namespace=KEY.namespace,
+        name=KEY.name,
+        uid=uid,
+        resource_version=str(version),
+        object={"v": version},
+    )
 
 
 def known(*steps: tuple[ObjectChanged | ObjectDeleted, int]) -> Known:
@@ -30,20 +44,36 @@ def known(*steps: tuple[ObjectChanged | ObjectDeleted, int]) -> Known:
     ("steps", "version"),
     [
         pytest.param([(changed(5), 1)], 5, id="published"),
-        pytest.param([(changed(5), 1), (changed(6), 2), (changed(5), 1)], 6, id="echo-of-an-earlier-message"),
+        pytest.param(
+            [(changed(5), 1), (changed(6), 2), (changed(5), 1)], 6, id="echo-of-an-earlier-message"
+        ),
         pytest.param([(changed(5), 1), (deleted(6), 2)], None, id="deleted"),
-        pytest.param([(changed(5), 1), (deleted(6), 2), (changed(5), 1)], None, id="echo-does-not-revive"),
-        pytest.param([(changed(5), 1), (deleted(6), 2), (changed(7, "u2"), 3), (deleted(6), 2)], 7, id="made-again"),
-        pytest.param([(changed(9), 4), (deleted(10), 2)], 9, id="a-delete-that-was-taken-for-a-repetition-did-not-happen"),
+        pytest.param(
+            [(changed(5), 1), (deleted(6), 2), (changed(5), 1)], None, id="echo-does-not-revive"
+        ),
+        pytest.param(
+            [(changed(5), 1), (deleted(6), 2), (changed(7, "u2"), 3), (deleted(6), 2)],
+            7,
+            id="made-again",
+        ),
+        pytest.param(
+            [(changed(9), 4), (deleted(10), 2)],
+            9,
+            id="a-delete-that-was-taken-for-a-repetition-did-not-happen",
+        ),
         pytest.param([(deleted(6), 2)], None, id="a-delete-of-what-was-never-known"),
     ],
 )
-def test_the_bus_has(steps: list[tuple[ObjectChanged | ObjectDeleted, int]], version: int | None) -> None:
+def test_the_bus_has(
+    steps: list[tuple[ObjectChanged | ObjectDeleted, int]], version: int | None
+) -> None:
     present = living(known(*steps), KEY)
     assert (None if present is None else present.version) == version
 
 
-@pytest.mark.parametrize("order", list(permutations([(changed(5), 1), (changed(6), 2), (changed(7, "u2"), 3)])))
+@pytest.mark.parametrize(
+    "order", list(permutations([(changed(5), 1), (changed(6), 2), (changed(7, "u2"), 3)]))
+)
 def test_the_order_of_folding_does_not_matter(order: tuple[tuple[ObjectChanged, int], ...]) -> None:
     assert living(known(*order), KEY) == living(known((changed(7, "u2"), 3)), KEY)
 

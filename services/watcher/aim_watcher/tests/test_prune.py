@@ -11,7 +11,12 @@ OURS = {"app.kubernetes.io/managed-by": "aim"}
 
 
 def body(kind: str, **more: Any) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "1"}, **more}
+    return {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {"name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "1"},
+        **more,
+    }
 
 
 def nested(levels: int) -> Any:
@@ -24,21 +29,33 @@ def nested(levels: int) -> Any:
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
-        pytest.param("AIMService", {"status": {"conditions": nested(2000)}}, id="deeper-than-python-goes"),
+        pytest.param(
+            "AIMService", {"status": {"conditions": nested(2000)}}, id="deeper-than-python-goes"
+        ),
         pytest.param("InferenceService", {"spec": nested(300)}, id="deeper-than-readers-go"),
         pytest.param("InferenceService", {"spec": nested(DEEPEST)}, id="just-too-deep"),
         pytest.param("AIMService", {"spec": nested(DEEPEST)}, id="of-ours"),
         pytest.param("Pod", {"status": {"reason": nested(DEEPEST)}}, id="where-a-word-belongs"),
     ],
 )
-def test_what_cannot_be_pruned_is_published_by_identity_alone(kind: str, more: dict[str, Any]) -> None:
+def test_what_cannot_be_pruned_is_published_by_identity_alone(
+    kind: str, more: dict[str, Any]
+) -> None:
     whole = body(kind, **more)
     whole["metadata"] |= {"labels": OURS, "generation": 3}
     published, left_out = publishable(whole)
     assert published == body(kind) | {"metadata": body(kind)["metadata"] | {"generation": 3}}
     assert left_out == tuple(more)
     encode(
-        ObjectChanged(kind=kind, namespace="ns", name="n", uid="u", resource_version="1", object=published, truncated=left_out),
+        ObjectChanged(
+            kind=kind,
+            namespace="ns",
+            name="n",
+            uid="u",
+            resource_version="1",
+            object=published,
+            truncated=left_out,
+        ),
     )
 
 
@@ -47,26 +64,66 @@ def test_what_cannot_be_pruned_is_published_by_identity_alone(kind: str, more: d
     [
         pytest.param("Pod", {"spec": ["x"]}, {"spec": []}, id="spec-is-a-list"),
         pytest.param("Pod", {"spec": "x"}, {"spec": None}, id="spec-is-text"),
-        pytest.param("Pod", {"spec": {"containers": "x"}}, {"spec": {"containers": None}}, id="containers-are-text"),
-        pytest.param("Pod", {"spec": {"containers": ["x"]}}, {"spec": {"containers": [None]}}, id="container-is-text"),
-        pytest.param("Pod", {"spec": {"containers": [{"env": "x"}]}}, {"spec": {"containers": [{}]}}, id="env-is-text"),
-        pytest.param("Job", {"spec": {"template": {"spec": {"containers": [{"env": [7]}]}}}}, {"spec": {}}, id="env-of-numbers"),
+        pytest.param(
+            "Pod",
+            {"spec": {"containers": "x"}},
+            {"spec": {"containers": None}},
+            id="containers-are-text",
+        ),
+        pytest.param(
+            "Pod",
+            {"spec": {"containers": ["x"]}},
+            {"spec": {"containers": [None]}},
+            id="container-is-text",
+        ),
+        pytest.param(
+            "Pod",
+            {"spec": {"containers": [{"env": "x"}]}},
+            {"spec": {"containers": [{}]}},
+            id="env-is-text",
+        ),
+        pytest.param(
+            "Job",
+            {"spec": {"template": {"spec": {"containers": [{"env": [7]}]}}}},
+            {"spec": {}},
+            id="env-of-numbers",
+        ),
         pytest.param("Pod", {}, {}, id="without-spec"),
         pytest.param("Job", {"status": None}, {"status": None}, id="status-is-null"),
-        pytest.param("InferenceService", {"status": {"conditions": 7}}, {"status": {"conditions": 7}}, id="conditions-are-a-number"),
+        pytest.param(
+            "InferenceService",
+            {"status": {"conditions": 7}},
+            {"status": {"conditions": 7}},
+            id="conditions-are-a-number",
+        ),
         pytest.param("ConfigMap", {"data": ["x"]}, {"data": []}, id="data-is-a-list"),
     ],
 )
-def test_of_an_object_of_any_shape_what_is_read_is_published(kind: str, more: dict[str, Any], left: dict[str, Any]) -> None:
-    ours = {"labels": OURS, "ownerReferences": [{"apiVersion": "aim.silogen.ai/v1alpha1", "kind": "AIMService", "name": "s", "uid": "o"}]}
+def test_of_an_object_of_any_shape_what_is_read_is_published(
+    kind: str, more: dict[str, Any], left: dict[str, Any]
+) -> None:
+    ours = {
+        "labels": OURS,
+        "ownerReferences": [
+            {"apiVersion": "aim.silogen.ai/v1alpha1", "kind": "AIMService", "name": "s", "uid": "o"}
+        ],
+    }
     whole = body(kind, **more)
     whole["metadata"] |= ours
     published, left_out = publishable(whole)
-    assert (published, left_out) == (body(kind) | {"metadata": body(kind)["metadata"] | ours} | left, ())
+    assert (published, left_out) == (
+        body(kind) | {"metadata": body(kind)["metadata"] | ours} | left,
+        (),
+    )
 
 
 @pytest.mark.parametrize(
-    "whole", [body("AIMService", spec={"a": [1]}), body("Job", spec={"a": 1}), body("AIMService", status={"conditions": nested(2000)})]
+    "whole",
+    [
+        body("AIMService", spec={"a": [1]}),
+        body("Job", spec={"a": 1}),
+        body("AIMService", status={"conditions": nested(2000)}),
+    ],
 )
 def test_what_a_list_keeps_of_an_object_is_what_is_published(whole: dict[str, Any]) -> None:
     whole["metadata"] |= {"labels": OURS, "annotations": {"a": BIG}}
@@ -85,8 +142,16 @@ BIG = "x" * 1000
     ("more", "path"),
     [
         pytest.param({"data": {"big": BIG, "small": "y"}}, "data.big", id="one-huge-field"),
-        pytest.param({"spec": {"a": 1}, "status": {"x": {"log": BIG, "phase": "p"}}}, "status.x.log", id="deep"),
-        pytest.param({"status": {"conditions": [BIG, BIG]}, "spec": {"a": 1}}, "status.conditions", id="lists-go-whole"),
+        pytest.param(
+            {"spec": {"a": 1}, "status": {"x": {"log": BIG, "phase": "p"}}},
+            "status.x.log",
+            id="deep",
+        ),
+        pytest.param(
+            {"status": {"conditions": [BIG, BIG]}, "spec": {"a": 1}},
+            "status.conditions",
+            id="lists-go-whole",
+        ),
         pytest.param({"data": {"a": BIG, "b": BIG, "c": BIG}}, "data", id="bulk-in-many-pieces"),
     ],
 )

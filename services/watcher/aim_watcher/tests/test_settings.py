@@ -15,13 +15,17 @@ from aim_watcher.settings import WatcherSettings
         pytest.param("aim-system", ("aim-system",), id="its-own"),
     ],
 )
-def test_the_named_ones_and_its_own_are_watched(monkeypatch: pytest.MonkeyPatch, text: str, scope: tuple[str, ...]) -> None:
+def test_the_named_ones_and_its_own_are_watched(
+    monkeypatch: pytest.MonkeyPatch, text: str, scope: tuple[str, ...]
+) -> None:
     monkeypatch.setenv("AIM_NAMESPACES", text)
     assert WatcherSettings().scope == scope
 
 
 @pytest.mark.parametrize("text", ["Team", "a b", "a/b", "*", "-a", "a" * 64, "a,..,b"])
-def test_what_cannot_be_a_name_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_what_cannot_be_a_name_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.setenv("AIM_NAMESPACES", text)
     with pytest.raises(ValueError, match="no name of a namespace"):
         WatcherSettings()
