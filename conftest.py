@@ -1,4 +1,5 @@
-"""The same examples in every run, so that a change is what makes a test fail. `HYPOTHESIS_PROFILE=search` looks for new ones."""
+"""The same examples in every run, so that a change is what makes a test fail.
+`HYPOTHESIS_PROFILE=search` looks for new ones."""
 
 import os
 from collections.abc import Iterator

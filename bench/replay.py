@@ -1,7 +1,8 @@
 """How long a service takes to go over 100,000 recorded events, one core, loading the file included.
 
-Run by `make bench`; prints a section of RESULTS.md. The events are a recorded run of the quickstart (tests/replay), over again in as many
-namespaces as are needed, a new one every two seconds of recorded time, so that several are at work at once.
+Run by `make bench`; prints a section of RESULTS.md. The events are a recorded run of the quickstart
+(tests/replay), over again in as many namespaces as are needed, a new one every two seconds of
+recorded time, so that several are at work at once.
 """
 
 import datetime
@@ -43,12 +44,13 @@ def main() -> None:
         rows = [row(name, file) for name in PLANNERS]
     print("## Replaying 100,000 events\n")
     print(
-        f"`.venv/bin/python bench/replay.py`, one core, CPU time, load {os.getloadavg()[0]:.1f} at the end. "
-        f"A recorded quickstart of {len(once.events)} events in "
-        f"{copies} namespaces, {EVENTS:,} events in one file. Asked for: within {ASKED_S:.0f} s.\n"
+        f"`.venv/bin/python bench/replay.py`, one core, CPU time, load {os.getloadavg()[0]:.1f} at"
+        f" the end. A recorded quickstart of {len(once.events)} events in {copies} namespaces,"
+        f" {EVENTS:,} events in one file. Asked for: within {ASKED_S:.0f} s.\n"
     )
     print(
-        "| service | loading | replay | together | looks | events/s | differences |\n|---|---|---|---|---|---|---|"
+        "| service | loading | replay | together | looks | events/s | differences"
+        " |\n|---|---|---|---|---|---|---|"
     )
     print("\n".join(rows))
 
@@ -109,8 +111,8 @@ def row(name: str, file: Path) -> str:
     ended_s = time.process_time()
     together_s = ended_s - started_s
     return (
-        f"| {name} | {loaded_s - started_s:.1f} s | {ended_s - loaded_s:.1f} s | {together_s:.1f} s | {looks:,} | "
-        f"{len(recording.events) / together_s:,.0f} | {differences} |"
+        f"| {name} | {loaded_s - started_s:.1f} s | {ended_s - loaded_s:.1f} s | {together_s:.1f} s"
+        f" | {looks:,} | {len(recording.events) / together_s:,.0f} | {differences} |"
     )
 
 

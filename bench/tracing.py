@@ -1,4 +1,5 @@
-"""What tracing costs a publication and a pass, off and on, on one core: an embedded NATS server, and an exporter that drops what it gets.
+"""What tracing costs a publication and a pass, off and on, on one core: an embedded NATS server,
+and an exporter that drops what it gets.
 
 Run by `make bench`; prints a section of RESULTS.md.
 """
@@ -62,7 +63,8 @@ async def publish_us(folder: Path, versions: Sequence[int]) -> float:
 
 
 def pass_us() -> float:
-    """What an event heard and a pass over its key cost on top of the planner, the best of the rounds."""
+    """What an event heard and a pass over its key cost on top of the planner, the best of the
+    rounds."""
     passes, key, now, message = (
         Passes(tracer("bench")),
         Key("Pod", "ml", "a"),
@@ -105,7 +107,8 @@ def main() -> None:
     provider.shutdown()
     print("## Tracing\n")
     print(
-        f"`.venv/bin/python bench/tracing.py`, CPU time of one process, the best of {ROUNDS} rounds, load {os.getloadavg()[0]:.1f} at the end.\n"
+        f"`.venv/bin/python bench/tracing.py`, CPU time of one process, the best of {ROUNDS}"
+        f" rounds, load {os.getloadavg()[0]:.1f} at the end.\n"
     )
     print("| | off | on | on/off |\n|---|---|---|---|")
     for what, off, on in zip(

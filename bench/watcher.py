@@ -1,7 +1,9 @@
-"""How the watcher does with 10,000 objects, and whether killing it in mid-publication loses or repeats anything.
+"""How the watcher does with 10,000 objects, and whether killing it in mid-publication loses or
+repeats anything.
 
-Run by `make bench`; prints a section of RESULTS.md. The API server double, the NATS server (on disk, every write of the log synced) and the
-watcher are processes of their own. Times depend on the machine: the ratio to a bare list of the same objects, in the same run, less so.
+Run by `make bench`; prints a section of RESULTS.md. The API server double, the NATS server (on
+disk, every write of the log synced) and the watcher are processes of their own. Times depend on the
+machine: the ratio to a bare list of the same objects, in the same run, less so.
 """
 
 import asyncio
@@ -35,7 +37,10 @@ from aimschema.resources import CACHE, CONFIG_MAP, JOB, LEASE, Key, Resource, ke
 
 Body = dict[str, Any]
 COUNTS: dict[Resource, int] = {CACHE: 5_000, JOB: 3_000, CONFIG_MAP: 2_000}
-MIX = "5,000 ModelCaches, 3,000 Jobs, 2,000 ConfigMaps of about 4 KB. Asked for: caught up within 10 s and 250 MB; nothing lost, nothing twice."
+MIX = (
+    "5,000 ModelCaches, 3,000 Jobs, 2,000 ConfigMaps of about 4 KB. Asked for: caught up within 10"
+    " s and 250 MB; nothing lost, nothing twice."
+)
 TOTAL = sum(COUNTS.values())
 TOUCHED = 500  # deleted while the watcher is down, and as many changed
 KILL_AT = TOTAL // 4  # messages in the log
@@ -98,7 +103,9 @@ class Lab:
     async def start_watcher(self) -> "Watcher":
         with contextlib.suppress(
             NotFound
-        ):  # a killed leader's lease would hold its successor up for the lease's length, which is not measured here
+            # a killed leader's lease would hold its successor up for its length, which is not
+            # measured here
+        ):
             await self.cluster.delete(LEASE, "aim-system", "aim-watcher")
         port = free_ports(1)[0]
         env = {
@@ -131,7 +138,8 @@ class Watcher:
         return time.perf_counter() - self.started_s
 
     async def level_s(self, bus: Bus, objects: int) -> float:
-        """Seconds from the start to AIM_STATE having all of AIM_LOG, and at least so many objects."""
+        """Seconds from the start to AIM_STATE having all of AIM_LOG, and at least so many
+        objects."""
         while True:
             log, state = await info(bus, "AIM_LOG"), await info(bus, "AIM_STATE")
             if state["last_seq"] >= log["last_seq"] and state["num_subjects"] >= objects:
@@ -247,14 +255,26 @@ async def count(
     }
     lost = sum(living.get(key) != version for key, version in there.items())
     return [
-        f"Killed when {before:,} messages were in the log; {len(deleted)} of their objects deleted and {len(changed)} changed before the next start.",
+        (
+            f"Killed when {before:,} messages were in the log; {len(deleted)} of their objects"
+            f" deleted and {len(changed)} changed before the next start."
+        ),
         "",
         f"- lost: {lost} (objects whose last message is not their state)",
         f"- twice: {len(versions) - len(set(versions))} (messages of the same object and version)",
         f"- said to be there and gone: {len(living.keys() - there.keys())}",
-        f"- deletes published: {sum(isinstance(last[key], ObjectDeleted) for key in deleted)} of {len(deleted)}",
-        f"- changes published: {sum(living.get(key) == there[key] for key in changed)} of {len(changed)}",
-        f"- messages in all: {len(messages):,} = {TOTAL:,} first versions + {len(changed)} changes + {len(deleted)} deletes",
+        (
+            f"- deletes published: {sum(isinstance(last[key], ObjectDeleted) for key in deleted)}"
+            f" of {len(deleted)}"
+        ),
+        (
+            f"- changes published: {sum(living.get(key) == there[key] for key in changed)} of"
+            f" {len(changed)}"
+        ),
+        (
+            f"- messages in all: {len(messages):,} = {TOTAL:,} first versions + {len(changed)}"
+            f" changes + {len(deleted)} deletes"
+        ),
     ]
 
 
@@ -283,7 +303,10 @@ async def publishing(bus: Bus) -> list[str]:
     single, batch = rates
     return [
         "",
-        f"Publishing {PUBLISHED:,} objects: {single:,.0f}/s one by one, {batch:,.0f}/s in batches, {batch / single:.1f} times as many.",
+        (
+            f"Publishing {PUBLISHED:,} objects: {single:,.0f}/s one by one, {batch:,.0f}/s in"
+            f" batches, {batch / single:.1f} times as many."
+        ),
     ]
 
 
@@ -443,7 +466,10 @@ def say(rows: list[tuple[str, str, str]], lines: list[str]) -> None:
             [
                 "## The watcher and 10,000 objects",
                 "",
-                f"`.venv/bin/python bench/watcher.py`, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end. {MIX}",
+                (
+                    f"`.venv/bin/python bench/watcher.py`, {os.cpu_count()} cores, load"
+                    f" {os.getloadavg()[0]:.1f} at the end. {MIX}"
+                ),
                 "",
             ]
         )

@@ -1,4 +1,5 @@
-"""Makes the packages `faultlab`, `toldlab`, `reallab` and `soak` importable for the tests beside them."""
+"""Makes the packages `faultlab`, `toldlab`, `reallab` and `soak` importable for the tests beside
+them."""
 
 import os
 import sys

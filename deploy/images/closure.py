@@ -1,7 +1,9 @@
-"""What each image holds of other people's packages, written to deploy/images/requirements from the pins in requirements/demo.txt.
+"""What each image holds of other people's packages, written to deploy/images/requirements from the
+pins in requirements/demo.txt.
 
-A target's list is what its distribution needs, and what that needs, by the metadata of the installed packages, for every platform
-images are built for. So that tracing can be switched on by a variable, the extra `otel` of our own libraries is in.
+A target's list is what its distribution needs, and what that needs, by the metadata of the
+installed packages, for every platform images are built for. So that tracing can be switched on by a
+variable, the extra `otel` of our own libraries is in.
 """
 
 import re
@@ -48,7 +50,8 @@ def projects() -> dict[str, dict[str, list[str]]]:
 
 
 def pins() -> dict[str, str]:
-    """By name, the pinned lines of requirements/demo.txt, hashes and all, without what pip-compile remarks."""
+    """By name, the pinned lines of requirements/demo.txt, hashes and all, without what
+    pip-compile remarks."""
     text = re.sub(
         r"^ *#.*\n", "", (ROOT / "requirements" / "demo.txt").read_text(), flags=re.MULTILINE
     )
@@ -57,7 +60,8 @@ def pins() -> dict[str, str]:
 
 
 def closure(target: str) -> tuple[list[str], list[str]]:
-    """The third-party packages that a target needs, and those of our own libraries that have the extra."""
+    """The third-party packages that a target needs, and those of our own libraries that have the
+    extra."""
     ours, seen = projects(), set[tuple[str, str]]()
     todo = [(f"aim-{target}", "")]
     while todo:
@@ -99,8 +103,8 @@ def listed(target: str) -> str:
         f"# extra: {' '.join(f'{name}[{EXTRA}]' for name in with_extra)}\n" if with_extra else ""
     )
     return (
-        f"# What the image {target} holds besides the distributions of this repository. Written by `make lock`.\n{extras}"
-        + "".join(pinned[name] for name in third_party)
+        f"# What the image {target} holds besides the distributions of this repository. Written by"
+        f" `make lock`.\n{extras}" + "".join(pinned[name] for name in third_party)
     )
 
 

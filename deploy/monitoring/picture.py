@@ -1,12 +1,14 @@
-"""Draws the dashboard without Grafana: each panel's own query, asked of a real Prometheus that scrapes the laptop cluster.
+"""Draws the dashboard without Grafana: each panel's own query, asked of a real Prometheus that
+scrapes the laptop cluster.
 
 Run by hand, in two steps, to write docs/dashboard.png:
 
     .venv/bin/python deploy/monitoring/picture.py run DATA.json
     python deploy/monitoring/picture.py draw DATA.json docs/dashboard.png
 
-The first brings up the laptop cluster and the quickstart and keeps what Prometheus (`make promtool`) answers. The second draws it at the panels'
-places; it needs matplotlib, which is no dependency of this repository and may be in an environment of its own.
+The first brings up the laptop cluster and the quickstart and keeps what Prometheus (`make
+promtool`) answers. The second draws it at the panels' places; it needs matplotlib, which is no
+dependency of this repository and may be in an environment of its own.
 """
 
 import asyncio
@@ -28,8 +30,10 @@ AFTER_S = 45
 
 
 async def run(data: Path) -> None:
-    """The quickstart from apply to Ready, its service deleted, a mistake; then what Prometheus answers to each panel."""
-    from aimctl.stack import control_plane_on_laptop, kubectl  # noqa: PLC0415 (drawing needs none of this)
+    """The quickstart from apply to Ready, its service deleted, a mistake; then what Prometheus
+    answers to each panel."""
+    # Drawing needs none of this.
+    from aimctl.stack import control_plane_on_laptop, kubectl  # noqa: PLC0415
     from aimlab.ports import free_ports  # noqa: PLC0415
     from aimlab.processes import Children  # noqa: PLC0415
 

@@ -1,6 +1,8 @@
-"""`make test-cluster`: the scenario tests on an API server that is there, with aimlab's node, KServe stand-in and sources attached to it.
+"""`make test-cluster`: the scenario tests on an API server that is there, with aimlab's node,
+KServe stand-in and sources attached to it.
 
-Which one: a kube-apiserver and etcd from KUBEBUILDER_ASSETS, else the one of KUBECONFIG. With neither nothing is tested, and that is said.
+Which one: a kube-apiserver and etcd from KUBEBUILDER_ASSETS, else the one of KUBECONFIG. With
+neither nothing is tested, and that is said.
 """
 
 import asyncio
@@ -22,11 +24,15 @@ from aimschema.resources import NAMESPACE
 SCENARIOS = ("test_main_job.py", "test_takeover.py", "test_poison.py")
 FOLDER = Path(__file__).parents[1] / "scenario"
 TRIED_IN = "default"
-NOT_SET = "nothing was tested: set KUBEBUILDER_ASSETS to a folder with kube-apiserver and etcd, or KUBECONFIG to an API server without nodes of its own"
+NOT_SET = (
+    "nothing was tested: set KUBEBUILDER_ASSETS to a folder with kube-apiserver and etcd, or"
+    " KUBECONFIG to an API server without nodes of its own"
+)
 
 
 async def run(arguments: list[str]) -> int:
-    """The exit code of the tests. Raises RuntimeError where there is no server to test on, KubeError where it does not answer as it should."""
+    """The exit code of the tests. Raises RuntimeError where there is no server to test on,
+    KubeError where it does not answer as it should."""
     assets, given = os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("KUBECONFIG")
     if not assets and not given:
         print(NOT_SET)
@@ -80,9 +86,14 @@ def told(able: Abilities) -> str:
             f"KServe: {'the cluster' if able.serves else ours}",
             f"deletes what lost its owner: {'the cluster' if able.collects else ours}",
             f"runs Jobs: {'the cluster' if able.runs_jobs else ours}",
-            "gateway: Traefik"
-            if able.loopback_endpoints or has_pod_network()
-            else "gateway: none, since the server takes no endpoints on loopback; models are asked at their pods",
+            (
+                "gateway: Traefik"
+                if able.loopback_endpoints or has_pod_network()
+                else (
+                    "gateway: none, since the server takes no endpoints on loopback; models are"
+                    " asked at their pods"
+                )
+            ),
         ]
     )
 

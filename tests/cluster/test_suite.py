@@ -1,4 +1,5 @@
-"""The cluster suite itself, on doubles that are processes of their own and known to it by a kubeconfig alone."""
+"""The cluster suite itself, on doubles that are processes of their own and known to it by a
+kubeconfig alone."""
 
 import asyncio
 import os

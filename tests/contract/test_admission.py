@@ -1,4 +1,5 @@
-"""What the API server refuses and takes once deploy/crds is applied: one manifest for each rule about the five kinds."""
+"""What the API server refuses and takes once deploy/crds is applied: one manifest for each rule
+about the five kinds."""
 
 import asyncio
 import copy

@@ -1,6 +1,8 @@
-"""Every object the services render, applied by the real Applier on the API server double: nothing twice, nothing of others, nothing for ever.
+"""Every object the services render, applied by the real Applier on the API server double: nothing
+twice, nothing of others, nothing for ever.
 
-Kinds of KServe and the Gateway API are the real ones where AIM_REAL_CRDS or `shared/crds` has them, else the lab's; those have no defaults.
+Kinds of KServe and the Gateway API are the real ones where AIM_REAL_CRDS or `shared/crds` has them,
+else the lab's; those have no defaults.
 """
 
 import os
@@ -61,7 +63,8 @@ class Counting:
 
 @dataclass
 class Bench:
-    """`owner` stands for whatever of ours the objects are made for: the garbage collector removes what has none."""
+    """`owner` stands for whatever of ours the objects are made for: the garbage collector
+    removes what has none."""
 
     cluster: Cluster
     counting: Counting
@@ -80,7 +83,8 @@ class Bench:
         return ApplyObject(body)
 
     async def apply(self, wanted: ApplyObject, *, blind: bool = False) -> Body | None:
-        """As a service does that sees the object as the watcher tells of it; `blind`: that has not heard of it."""
+        """As a service does that sees the object as the watcher tells of it; `blind`: that has
+        not heard of it."""
         if blind:
             return await self.applier.apply(Projection(), wanted)
         there = await self.there(wanted)
@@ -286,7 +290,8 @@ async def test_what_a_gateway_says_of_a_route_is_no_drift(bench: Bench, name: st
 
 @pytest.mark.parametrize("name", [name for name in KEPT if name.startswith("inference-service")])
 async def test_what_a_webhook_of_kserve_makes_of_it_is_no_drift(bench: Bench, name: str) -> None:
-    """Its defaulting rewrites fields of ours within the apply, and adds some; its controller adds a finalizer and a status."""
+    """Its defaulting rewrites fields of ours within the apply, and adds some; its controller
+    adds a finalizer and a status."""
     wanted = bench.wanted(name)
 
     async def defaulting(body: Body, *, manager: str) -> Body:

@@ -1,4 +1,5 @@
-"""The chart and the kustomize folders: valid for Kubernetes, restricted, alike, and with nothing of their own that deploy/ already says."""
+"""The chart and the kustomize folders: valid for Kubernetes, restricted, alike, and with nothing
+of their own that deploy/ already says."""
 
 import re
 import shutil

@@ -1,6 +1,8 @@
-"""Any set of values may follow any other: no update needs a field that Kubernetes never lets change, and helm and kubectl do it on an API server.
+"""Any set of values may follow any other: no update needs a field that Kubernetes never lets
+change, and helm and kubectl do it on an API server.
 
-`charts/0.1.0.yaml` is the immutable part of what the chart of that version rendered, by set of values.
+`charts/0.1.0.yaml` is the immutable part of what the chart of that version rendered, by set of
+values.
 """
 
 import asyncio
@@ -36,16 +38,24 @@ OPTIONS: dict[str, str] = {
     "three-servers": "nats.replicas=3,nats.streamReplicas=3",
     "five-servers": "nats.replicas=5",
     "nats-of-ones-own": "nats.bundled=false,nats.url=tls://nats.example.org:4222",
-    "nats-resources": "nats.resources.limits.memory=2Gi,nats.maxBytes=2147483648,nats.image=registry.example.com/nats:2.15.2",
+    "nats-resources": (
+        "nats.resources.limits.memory=2Gi,nats.maxBytes=2147483648,nats.image=registry.example.com/nats:2.15.2"
+    ),
     "two-of-each": "replicas=2",
     "budgets": "podDisruptionBudget.enabled=true",
     "openshift": "podSecurity=openshift",
     "ca": "caBundle.configMapName=corporate-ca,caBundle.key=bundle.pem",
-    "job-resources": "services.cacher.jobResources.limits.memory=1Gi,services.discovery.jobResources.requests.cpu=1",
+    "job-resources": (
+        "services.cacher.jobResources.limits.memory=1Gi,services.discovery.jobResources.requests.cpu=1"
+    ),
     "kserve-mode": "kserveMode=RawDeployment",
-    "images": "image.registry=registry.example.com/aim,image.tag=9.9.9,image.pullPolicy=Always,image.pullSecrets={login}",
+    "images": (
+        "image.registry=registry.example.com/aim,image.tag=9.9.9,image.pullPolicy=Always,image.pullSecrets={login}"
+    ),
     "placement": "priorityClassName=high,nodeSelector.pool=system,tolerations[0].operator=Exists",
-    "logs-and-traces": "log.level=DEBUG,log.format=console,tracing.endpoint=http://otel.monitoring.svc:4318",
+    "logs-and-traces": (
+        "log.level=DEBUG,log.format=console,tracing.endpoint=http://otel.monitoring.svc:4318"
+    ),
     "services": ",".join(
         f"services.{service}.resources.requests.cpu=1,services.{service}.env.AIM_HTTP_PORT=8080"
         for service in SERVICES
@@ -53,7 +63,9 @@ OPTIONS: dict[str, str] = {
     "no-crds": "crds.install=false",
     "namespace": "namespace.create=true",
     "no-policies": "networkPolicy.enabled=false",
-    "other-ports": "networkPolicy.apiServer.ports={8443},networkPolicy.registry.ports={5000},networkPolicy.natsPort=4223",
+    "other-ports": (
+        "networkPolicy.apiServer.ports={8443},networkPolicy.registry.ports={5000},networkPolicy.natsPort=4223"
+    ),
     "other-places": "networkPolicy.tracingPort=4317,networkPolicy.metricsFrom.team=sre",
     "monitoring": "metrics.podMonitor=true,metrics.alerts=true,metrics.annotations=false",
 }
@@ -92,7 +104,8 @@ MUTABLE = frozenset(
 
 
 def immutable(body: Body) -> Any:
-    """The part that no update may change, as kube-apiserver validates updates of that kind. Raises ValueError for a kind that is not listed."""
+    """The part that no update may change, as kube-apiserver validates updates of that kind.
+    Raises ValueError for a kind that is not listed."""
     spec = body.get("spec") or {}
     match body["kind"]:
         case "StatefulSet":
@@ -175,7 +188,8 @@ def test_an_immutable_field_that_differs_would_be_noticed() -> None:
 
 @pytest.mark.parametrize("before", list(released()))
 def test_a_released_chart_is_followed_by_this_one(before: dict[Place, Any]) -> None:
-    """Claims had two sizes then: helm keeps the one that is there, with kubectl a patch does (docs/upgrade.md)."""
+    """Claims had two sizes then: helm keeps the one that is there, with kubectl a patch does
+    (docs/upgrade.md)."""
     after = rendered("defaults")
     differing = changed(before, after)
     for was, is_ in differing.values():
@@ -191,7 +205,8 @@ def test_a_released_chart_is_followed_by_this_one(before: dict[Place, Any]) -> N
 
 @pytest.mark.parametrize("name", ["defaults", "production", "no-keys", "three-servers"])
 def test_the_configuration_of_nats_is_part_of_the_pod_that_has_its_mounts(name: str) -> None:
-    """So a pod restarted in the middle of a rollout never reads a configuration that includes files it has not."""
+    """So a pod restarted in the middle of a rollout never reads a configuration that includes
+    files it has not."""
     bodies = render(CHART, *SETS[name])
     (nats,) = [body for body in bodies if body["kind"] == "StatefulSet"]
     assert [place_of(body) for body in bodies if body["kind"] == "ConfigMap"] == []
@@ -213,7 +228,8 @@ def test_the_configuration_of_nats_is_part_of_the_pod_that_has_its_mounts(name: 
 
 @asynccontextmanager
 async def api_server(folder: Path) -> AsyncIterator[Path]:
-    """A new one, real where KUBEBUILDER_ASSETS says where its programs are; gives the administrator's kubeconfig."""
+    """A new one, real where KUBEBUILDER_ASSETS says where its programs are; gives the
+    administrator's kubeconfig."""
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         async with kube_apiserver(Path(assets), folder) as kubeconfig:
             yield kubeconfig
@@ -225,7 +241,8 @@ async def api_server(folder: Path) -> AsyncIterator[Path]:
 
 @pytest.fixture
 async def run(tmp_path: Path) -> AsyncIterator[Run]:
-    """Runs a program of this environment against a new API server; gives its exit code and what it prints."""
+    """Runs a program of this environment against a new API server; gives its exit code and what
+    it prints."""
     async with api_server(tmp_path) as kubeconfig:
         env = os.environ | {"KUBECONFIG": str(kubeconfig), "HOME": str(tmp_path)}
 
@@ -249,14 +266,16 @@ async def helm(run: Run, verb: str, *values: str) -> tuple[int, str]:
 
 
 async def storage_of(run: Run) -> str:
-    path = "jsonpath={.spec.volumeClaimTemplates[0].spec.resources.requests.storage}/{.spec.volumeClaimTemplates[0].spec.storageClassName}"
+    claim = ".spec.volumeClaimTemplates[0].spec"
+    path = f"jsonpath={{{claim}.resources.requests.storage}}/{{{claim}.storageClassName}}"
     code, told = await run("kubectl", "get", "statefulset", "aim-nats", "-n", NAMESPACE, "-o", path)
     assert code == 0, told
     return told
 
 
 def every_pair(names: tuple[str, ...]) -> list[str]:
-    """A way through all ordered pairs of names, each once: an Eulerian circuit of the complete directed graph."""
+    """A way through all ordered pairs of names, each once: an Eulerian circuit of the complete
+    directed graph."""
     left = {name: [other for other in names if other != name] for name in names}
     stack, way = [names[0]], []
     while stack:

@@ -1,4 +1,5 @@
-"""What services say to each other: declared by each, generated into contracts/, and read across versions."""
+"""What services say to each other: declared by each, generated into contracts/, and read across
+versions."""
 
 import ast
 import json
@@ -49,7 +50,8 @@ FOREIGN = {
     "addresses",
     "Programmed",
 }
-"""What services read of the status of Pods, claims, InferenceServices, HTTPRoutes and Gateways: the contract of Kubernetes, not ours."""
+"""What services read of the status of Pods, claims, InferenceServices, HTTPRoutes and Gateways:
+the contract of Kubernetes, not ours."""
 services = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.service)
 
 
@@ -75,7 +77,8 @@ def test_the_schemas_are_schemas() -> None:
 
 @services
 def test_whatever_is_read_somebody_sends(contract: Contract) -> None:
-    """For a filter such as `aim.object.Pod.>`, a sender whose filter has it; for one such as `aim.report.*.*.*.*`, a sender within it."""
+    """For a filter such as `aim.object.Pod.>`, a sender whose filter has it; for one such as
+    `aim.report.*.*.*.*`, a sender within it."""
     sent = [pattern for other in CONTRACTS for pattern in other.emits]
     for wanted in contract.consumes:
         assert any(
@@ -96,7 +99,8 @@ def test_whatever_is_sent_somebody_reads(contract: Contract) -> None:
 
 
 def reported(kind: str) -> set[str]:
-    """Conditions and fields of a kind's status that some service reports, and what the statuswriter makes of them."""
+    """Conditions and fields of a kind's status that some service reports, and what the
+    statuswriter makes of them."""
     owned = [names for pair in reasons.OWNED.get(kind, {}).values() for names in pair]
     return {name for names in owned for name in names} | {
         *reasons.SUMMARY,
@@ -117,7 +121,8 @@ def test_every_condition_and_status_field_that_is_read_is_reported(contract: Con
 
 
 def names_read(package: Path) -> set[str]:
-    """What the code asks of a status by name: `.status.get("x")`, `.holds(reasons.X)`, `.condition(reasons.X)`."""
+    """What the code asks of a status by name: `.status.get("x")`, `.holds(reasons.X)`,
+    `.condition(reasons.X)`."""
     found = set()
     for node in (
         node for file in package.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))
@@ -205,7 +210,8 @@ def test_fields_of_a_later_version_are_passed_over(line: bytes) -> None:
 
 
 def with_more(message: dict[str, Any]) -> dict[str, Any]:
-    """With fields nobody knows, in the message and in the items of its lists; the object and the status fields are not ours to add to."""
+    """With fields nobody knows, in the message and in the items of its lists; the object and the
+    status fields are not ours to add to."""
     items = {
         name: [with_more(item) if isinstance(item, dict) else item for item in value]
         for name, value in message.items()

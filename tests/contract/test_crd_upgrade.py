@@ -1,4 +1,5 @@
-"""The CRDs of today, put over those of every released version: objects stay valid, by the rules and on an API server."""
+"""The CRDs of today, put over those of every released version: objects stay valid, by the rules
+and on an API server."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""Whoever can publish object events can still write nothing: each service asks the API server for the object before it writes for it."""
+"""Whoever can publish object events can still write nothing: each service asks the API server
+for the object before it writes for it."""
 
 import asyncio
 import contextlib
@@ -215,7 +216,8 @@ class Running:
 async def running(
     bus: Bus, case: Case, published: Body, real: Body | None
 ) -> AsyncIterator[Running]:
-    """The service of a case, to which all of it was published; the cluster has `real` in place of `published`."""
+    """The service of a case, to which all of it was published; the cluster has `real` in place
+    of `published`."""
     objects = [*case.others, *([] if real is None else [real])]
     cluster = FakeCluster({key_of(body): copy.deepcopy(body) for body in objects})
     service, planned = planner(case.service), set[Key]()

@@ -1,4 +1,5 @@
-"""helm itself, and kubectl with the kustomize folders, on the API server double: installed, upgraded, taken away."""
+"""helm itself, and kubectl with the kustomize folders, on the API server double: installed,
+upgraded, taken away."""
 
 import asyncio
 import os
@@ -192,7 +193,10 @@ async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_no
         "-n",
         NAMESPACE,
         "-o",
-        "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}",
+        (
+            "jsonpath={range .items[*]}{.kind} {.metadata.name}"
+            " {.metadata.resourceVersion}{'\\n'}{end}"
+        ),
     )
     before = await run(*versions)
     assert await run(*apply) != ""
@@ -202,7 +206,8 @@ async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_no
 async def test_a_release_without_keys_is_upgraded_to_one_with_keys(
     run: Run, tmp_path: Path
 ) -> None:
-    """A chart up to 0.2 had no keys unless they were asked for. `--reuse-values` brings that along."""
+    """A chart up to 0.2 had no keys unless they were asked for. `--reuse-values` brings that
+    along."""
     shutil.copytree(CHART, tmp_path / "old")
     values = (CHART / "values.yaml").read_text()
     assert values.count("    enabled: null #") == 1

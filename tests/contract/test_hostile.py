@@ -1,4 +1,5 @@
-"""Whatever people, images, gateways and kubelets write: what is rendered has valid names, stays in its place, and what is said can be printed."""
+"""Whatever people, images, gateways and kubelets write: what is rendered has valid names, stays
+in its place, and what is said can be printed."""
 
 import json
 import posixpath
@@ -93,7 +94,8 @@ def subdomain(most: int) -> st.SearchStrategy[str]:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> list[Body]:
-    """A service with all it is made from, all of it under way or failing, every free text hostile."""
+    """A service with all it is made from, all of it under way or failing, every free text
+    hostile."""
     place = draw(label(63))
     model, template, service, cache = (
         draw(TEXT),

@@ -1,4 +1,5 @@
-"""The images, without anything that builds images: what each holds, and that its command runs from that alone."""
+"""The images, without anything that builds images: what each holds, and that its command runs
+from that alone."""
 
 import asyncio
 import importlib.util
@@ -137,7 +138,8 @@ def test_the_wheels_are_built_once_for_all_images(
 
 
 class Venvs:
-    """Virtual environments as the Dockerfile makes them: one for each different list of packages."""
+    """Virtual environments as the Dockerfile makes them: one for each different list of
+    packages."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,5 @@
-"""The tree shows what it is: every service has the same shape, and every word of the interface is spelled in one place."""
+"""The tree shows what it is: every service has the same shape, and every word of the interface
+is spelled in one place."""
 
 import ast
 import re
@@ -119,8 +120,10 @@ def constants(module: object) -> set[str]:
 
 
 SPELLED_ONCE = {
-    "reasons": constants(reasons)
-    - {"Ready", "Progressing", "Pending", "Running", "Starting", "Failed", "Available"},
+    "reasons": (
+        constants(reasons)
+        - {"Ready", "Progressing", "Pending", "Running", "Starting", "Failed", "Available"}
+    ),
     "labels": {value for value in constants(labels) if "/" in value and value != labels.CACHE_PATH},
     "subjects": constants(subjects),
 }

@@ -1,4 +1,5 @@
-"""What is said of the permissions on NATS, in the READMEs and in docs/nats.md, is what the server is told."""
+"""What is said of the permissions on NATS, in the READMEs and in docs/nats.md, is what the
+server is told."""
 
 import os
 from pathlib import Path
@@ -18,7 +19,8 @@ def test_every_service_is_a_user() -> None:
 
 
 def test_the_job_of_the_chart_knows_the_permissions_of_every_contract() -> None:
-    """The image of the watcher has them as a file: it holds no other service. AIM_WRITE_GOLDEN=1 writes it."""
+    """The image of the watcher has them as a file: it holds no other service. AIM_WRITE_GOLDEN=1
+    writes it."""
     file = ROOT / "services" / "watcher" / "aim_watcher" / "nats_users.json"
     if os.environ.get("AIM_WRITE_GOLDEN"):
         file.write_bytes(msgspec.json.format(msgspec.json.encode(PERMISSIONS), indent=1) + b"\n")

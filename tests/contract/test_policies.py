@@ -1,4 +1,5 @@
-"""The ValidatingAdmissionPolicies of the chart: they let through what the services render, and nothing that a stolen account could gain by."""
+"""The ValidatingAdmissionPolicies of the chart: they let through what the services render, and
+nothing that a stolen account could gain by."""
 
 import copy
 from collections.abc import Callable
@@ -410,8 +411,9 @@ def config_map(place: str, name: str, labels: Body | None) -> Body:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"namespace": place, "name": name}
-        | ({} if labels is None else {"labels": labels}),
+        "metadata": (
+            {"namespace": place, "name": name} | ({} if labels is None else {"labels": labels})
+        ),
     }
 
 
@@ -516,5 +518,6 @@ def test_there_are_none_where_they_are_off_or_unknown(arguments: tuple[str, ...]
 def test_a_cluster_that_lacks_the_kind_gets_none() -> None:
     """Its discovery document counts, not its version."""
     assert policies("--api-versions=apps/v1/Deployment") == ()
-    both = "--api-versions=apps/v1/Deployment,admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+    policy_kind = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+    both = f"--api-versions=apps/v1/Deployment,{policy_kind}"
     assert policies(both, "--kube-version=1.29.0") != ()

@@ -1,4 +1,5 @@
-"""What deploy/rbac grants, and what it must never grant. That all of it is needed is shown by tests/faults/test_permissions.py."""
+"""What deploy/rbac grants, and what it must never grant. That all of it is needed is shown by
+tests/faults/test_permissions.py."""
 
 import asyncio
 import sys
@@ -172,9 +173,10 @@ async def kubectl(tmp_path: Path) -> AsyncIterator[Run]:
 
 async def test_kubectl_applies_them_and_can_say_what_a_service_may(kubectl: Run) -> None:
     code, told = await kubectl("apply", "-f", str(ROOT / "deploy" / "rbac"))
-    assert (code, told.count(" created\n")) == (0, len(SHAPE) * len(SERVICES) + len(USER_ROLES)), (
-        told
-    )
+    assert (code, told.count(" created\n")) == (
+        0,
+        len(SHAPE) * len(SERVICES) + len(USER_ROLES),
+    ), told
     cacher = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:{account(CACHER)}"
     assert await kubectl("auth", "can-i", "create", "jobs", "--namespace", "ml", cacher) == (
         0,
@@ -202,7 +204,8 @@ def test_roles_for_users_name_every_kind_and_let_nobody_write_status() -> None:
 
 
 def binding(file: Path, role: str, namespace: str = "") -> str:
-    """A manifest that gives a user named like the ClusterRole that role, in a namespace or everywhere."""
+    """A manifest that gives a user named like the ClusterRole that role, in a namespace or
+    everywhere."""
     place = {"namespace": namespace} if namespace else {}
     subject = {"kind": "User", "name": role, "apiGroup": RBAC_GROUP}
     reference = {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": role}
@@ -221,7 +224,8 @@ def binding(file: Path, role: str, namespace: str = "") -> str:
 async def test_who_is_this_of_a_namespace_is_it_for_our_kinds(
     kubectl: Run, tmp_path: Path, role: str, verbs: set[str]
 ) -> None:
-    """By the ClusterRoles that every cluster has; in that namespace alone, and only reading status."""
+    """By the ClusterRoles that every cluster has; in that namespace alone, and only reading
+    status."""
     await kubectl("apply", "-f", str(ROOT / "deploy" / "crds"), "-f", str(ROOT / "deploy" / "rbac"))
     assert (await kubectl("create", "-f", binding(tmp_path / "binding.yaml", role, "default")))[
         0

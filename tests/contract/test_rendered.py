@@ -1,7 +1,8 @@
 """Whatever the services render has a golden file, and is valid for the kind it is of.
 
-Ours by deploy/crds, Kubernetes' own by its OpenAPI schemas, those of KServe and the Gateway API by the real CRDs, not by the lab's permissive ones.
-Those are looked for in the folder AIM_REAL_CRDS, else in `shared/crds` beside the repository. Checking against CRDs follows the API server:
+Ours by deploy/crds, Kubernetes' own by its OpenAPI schemas, those of KServe and the Gateway API by
+the real CRDs, not by the lab's permissive ones. Those are looked for in the folder AIM_REAL_CRDS,
+else in `shared/crds` beside the repository. Checking against CRDs follows the API server:
 structural schemas, unknown fields refused (it would prune them) unless the schema preserves them.
 """
 
@@ -62,7 +63,8 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def loose(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema inside allOf and its like only adds rules: it says nothing of which fields there are."""
+    """A schema inside allOf and its like only adds rules: it says nothing of which fields there
+    are."""
     found = strict(schema)
     found.pop("additionalProperties", None)
     return found
@@ -120,7 +122,8 @@ def by_schema(group: str) -> list[Any]:
 
 
 def renderers() -> set[tuple[str, str]]:
-    """(package, function with dashes) of everything a service renders: the public functions of its render.py that give a Body."""
+    """(package, function with dashes) of everything a service renders: the public functions of
+    its render.py that give a Body."""
     return {
         (file.parent.name, node.name.replace("_", "-"))
         for file in REPOSITORY.glob("services/*/*/render.py")

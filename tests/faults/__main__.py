@@ -1,4 +1,5 @@
-"""`python tests/faults`: every fault with every seed in a world of its own, and the table of what came of it. Exit code 1 if anything failed."""
+"""`python tests/faults`: every fault with every seed in a world of its own, and the table of
+what came of it. Exit code 1 if anything failed."""
 
 import argparse
 import asyncio
@@ -81,7 +82,8 @@ async def run_all(args: argparse.Namespace) -> bool:
         bool(outcome.problems) for outcomes in results.values() for outcome in outcomes
     ) + bool(undisturbed.problems)
     console.print(
-        f"{sum(map(len, results.values()))} runs in {time.monotonic() - started_s:.0f} s, {failed} failed",
+        f"{sum(map(len, results.values()))} runs in {time.monotonic() - started_s:.0f} s, {failed}"
+        " failed",
         highlight=False,
     )
     return failed == 0

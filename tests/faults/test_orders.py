@@ -1,4 +1,5 @@
-"""Whatever the order in which services hear, whatever comes twice, whoever dies when: the picture, the plans and the end are the same."""
+"""Whatever the order in which services hear, whatever comes twice, whoever dies when: the
+picture, the plans and the end are the same."""
 
 import datetime
 from collections.abc import Iterable
@@ -38,7 +39,8 @@ def undisturbed() -> State:
 
 @cache
 def everything_said() -> tuple[Said, ...]:
-    """All that was published while the fleet came up: objects by the watcher, reports by the services."""
+    """All that was published while the fleet came up: objects by the watcher, reports by the
+    services."""
     history = History(None)
     history.run()
     return tuple(history.bus.said)
@@ -52,7 +54,8 @@ def folded(messages: Iterable[Said]) -> Projection:
 
 
 def plans(service: Service, seen: Projection) -> dict[str, Plan]:
-    """For every key; actions and reports as they are, without the sequence numbers of who brought what."""
+    """For every key; actions and reports as they are, without the sequence numbers of who
+    brought what."""
     return {
         str(each.key): service.plan(seen, each.key, LATER)
         for kind in service.plans_for
@@ -71,7 +74,8 @@ def plans(service: Service, seen: Projection) -> dict[str, Plan]:
 def test_a_picture_that_came_twice_late_and_in_another_order_leads_to_the_same_plans(
     service: Service, cut: int, seed: int, twice: float, late: int
 ) -> None:
-    """`late`: by how many places a message may come after its turn, older versions after newer ones included."""
+    """`late`: by how many places a message may come after its turn, older versions after newer
+    ones included."""
     rng = chance(seed)
     heard = list(everything_said()[:cut])
     again = [message for message in heard if rng.random() < twice]
@@ -109,7 +113,8 @@ def test_the_end_is_the_same_and_no_job_runs_again_whatever_the_interleaving_and
 def test_news_that_stays_away_for_a_minute_starts_no_job_again_and_makes_no_failure(
     seed: int, steps: list[int]
 ) -> None:
-    """While the clock runs on nothing is delivered, so a Job may have ended a minute before its pod is heard of."""
+    """While the clock runs on nothing is delivered, so a Job may have ended a minute before its
+    pod is heard of."""
     history = History(chance(seed))
     state = history.run(tuple(Disturbance(step, "lag", 0) for step in steps))
     assert history.cluster.violations == []
@@ -119,7 +124,8 @@ def test_news_that_stays_away_for_a_minute_starts_no_job_again_and_makes_no_fail
 
 @pytest.mark.parametrize("what", WHATS)
 def test_every_disturbance_happens(what: str) -> None:
-    """Guards the guards: each of them leads to another sequence of steps than the undisturbed run."""
+    """Guards the guards: each of them leads to another sequence of steps than the undisturbed
+    run."""
     calm, disturbed = History(chance(1)), History(chance(1))
     calm.run()
     disturbed.run(tuple(Disturbance(step, what, step % 5) for step in range(200, 1400, 40)))

@@ -1,7 +1,9 @@
-"""Least privilege, measured: what the services really asked the API server for, against what deploy/rbac grants them, both ways.
+"""Least privilege, measured: what the services really asked the API server for, against what
+deploy/rbac grants them, both ways.
 
-The world is brought up as in every other test here, then each path that it does not take by itself is taken for real. `make rbac` writes the
-table into docs/permissions.md. The tests of this file share one world and run in the order they are written in.
+The world is brought up as in every other test here, then each path that it does not take by itself
+is taken for real. `make rbac` writes the table into docs/permissions.md. The tests of this file
+share one world and run in the order they are written in.
 """
 
 import asyncio
@@ -175,7 +177,8 @@ async def nobody_asks_for_a_failed_cache_any_more(running: World) -> None:
 
 
 async def the_news_of_a_pod_never_comes(running: World) -> None:
-    """A pod that loses its label is seen by nobody who watches: discovery asks the API server for it."""
+    """A pod that loses its label is seen by nobody who watches: discovery asks the API server
+    for it."""
     stripping: list[asyncio.Task[Body]] = []
 
     def strip(key: CollectionKey, change: Change) -> None:
@@ -333,7 +336,7 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
     )
 
 
-async def test_a_service_that_lacks_a_permission_names_it_on_the_object_and_goes_on_by_itself_once_it_has_it(
+async def test_a_missing_permission_is_reported_and_recovers(
     running: World,
 ) -> None:
     """Even `create`, of which a real API server says only that something is forbidden."""

@@ -1,6 +1,8 @@
-"""Whatever is missing or fails for good: when all has come to rest, nothing says that it is progressing unless it has something to wait for.
+"""Whatever is missing or fails for good: when all has come to rest, nothing says that it is
+progressing unless it has something to wait for.
 
-Something to wait for is a time that is still to come (`nextAttemptTime`), or an object that the message names and that is not done yet.
+Something to wait for is a time that is still to come (`nextAttemptTime`), or an object that the
+message names and that is not done yet.
 """
 
 import datetime
@@ -175,7 +177,8 @@ def stranded(history: History) -> list[str]:
     """Objects that say they are progressing with nothing to wait for, in words."""
     objects = list(history.cluster.objects.values())
     return [
-        f"{body['kind']} {body['metadata'].get('namespace', '-')}/{body['metadata']['name']}: {said['reason']}: {said['message']}"
+        f"{body['kind']} {body['metadata'].get('namespace', '-')}/{body['metadata']['name']}:"
+        f" {said['reason']}: {said['message']}"
         for body in objects
         if body["kind"] in {resource.kind for resource in WITH_SUMMARY}
         and (said := condition(body, reasons.PROGRESSING)).get("status") != "False"

@@ -1,6 +1,8 @@
-"""All services are replaced while 100 model services are up, as a Deployment does it: the new one is ready, then the old one gets SIGTERM.
+"""All services are replaced while 100 model services are up, as a Deployment does it: the new one
+is ready, then the old one gets SIGTERM.
 
-Nothing that runs is touched: every InferenceService keeps its version. What users change in between is done, and the bus has the latest of all.
+Nothing that runs is touched: every InferenceService keeps its version. What users change in between
+is done, and the bus has the latest of all.
 """
 
 import contextlib
@@ -45,7 +47,8 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
 
 
 async def replace(running: World, service: str, edited: Key | None) -> None:
-    """With a new process that is ready before the old one is told to end, which it does with 0; in between a user scales a service."""
+    """With a new process that is ready before the old one is told to end, which it does with 0;
+    in between a user scales a service."""
     port, new = free_ports(1)[0], f"{service}-new"
     env = {
         "AIM_NATS_URL": running.nats.url,

@@ -1,6 +1,8 @@
-"""The six services as processes, brought up while things go wrong. One world for all faults, one seed each; `make faults` runs more of both.
+"""The six services as processes, brought up while things go wrong. One world for all faults, one
+seed each; `make faults` runs more of both.
 
-What must hold is judged at every write (faultlab.observer), and at the end: the same objects as in the undisturbed run, no Job run again.
+What must hold is judged at every write (faultlab.observer), and at the end: the same objects as in
+the undisturbed run, no Job run again.
 """
 
 from collections.abc import AsyncIterator

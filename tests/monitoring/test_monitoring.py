@@ -1,4 +1,5 @@
-"""Alerts, runbooks, dashboard and the list of metrics hold together, and Prometheus' own tool takes them."""
+"""Alerts, runbooks, dashboard and the list of metrics hold together, and Prometheus' own tool
+takes them."""
 
 import asyncio
 import json
@@ -161,7 +162,8 @@ async def scraped(stack: Stack) -> dict[str, str]:
 
 
 def families(text: str) -> dict[str, str]:
-    """Our metrics and their types, without what the client library adds to each counter (`_created`)."""
+    """Our metrics and their types, without what the client library adds to each counter
+    (`_created`)."""
     found = dict(re.findall(r"^# TYPE (aim_[a-z_]+) (\w+)$", text, re.MULTILINE))
     return {name: type_ for name, type_ in found.items() if not name.endswith("_created")}
 

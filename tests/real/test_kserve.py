@@ -1,4 +1,5 @@
-"""KServe's own webhooks take what the deployer renders, and a KServe that knows no mode `Standard` runs it too."""
+"""KServe's own webhooks take what the deployer renders, and a KServe that knows no mode
+`Standard` runs it too."""
 
 import os
 from collections.abc import AsyncIterator

@@ -1,4 +1,5 @@
-"""What happens to services on real parts: the laptop cluster's stand-ins are held to the same in other suites."""
+"""What happens to services on real parts: the laptop cluster's stand-ins are held to the same in
+other suites."""
 
 import asyncio
 import json

@@ -1,6 +1,7 @@
 """An upgrade from 0.2 with services running: no pod template changes, and no pod is replaced.
 
-The code of 0.2 itself brings the services up, from the repository's history; then its processes end, and today's begin.
+The code of 0.2 itself brings the services up, from the repository's history; then its processes
+end, and today's begin.
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""A recorded faulty run fails the replay of a planner that has the fault, and passes that of the one that was put right.
+"""A recorded faulty run fails the replay of a planner that has the fault, and passes that of the
+one that was put right.
 
-The run: the quickstart with a wrong S3 key, which a person then corrects. The fault: the cacher takes "no access" for something that passes, as it
-would if its table of exit codes lost a line. It then says RetryBackoff, and nobody is told that a person must act.
+The run: the quickstart with a wrong S3 key, which a person then corrects. The fault: the cacher
+takes "no access" for something that passes, as it would if its table of exit codes lost a line. It
+then says RetryBackoff, and nobody is told that a person must act.
 """
 
 import datetime

@@ -1,4 +1,5 @@
-"""Every recording here, replayed through the services that took part in it: a regression test without more code.
+"""Every recording here, replayed through the services that took part in it: a regression test
+without more code.
 
 `aimctl record -n NAMESPACE -o tests/replay/NAME.jsonl` makes one; docs/replay.md tells how.
 """
@@ -39,7 +40,8 @@ def without(recording: Recording, seq: int) -> Recording:
 
 @pytest.mark.parametrize(("name", "service"), PARTS)
 def test_the_last_report_left_out_of_the_record_is_missed(name: str, service: str) -> None:
-    """So that the test above is known to be able to fail, for each recording and service. The statuswriter reports nothing: its last write."""
+    """So that the test above is known to be able to fail, for each recording and service. The
+    statuswriter reports nothing: its last write."""
     recording = RECORDINGS[name]
     own = [
         event

@@ -33,7 +33,8 @@ def test_the_steps_lead_to_the_refused_key() -> None:
     )
     assert ran.exit_code == 0
     assert re.search(
-        r"^ +would say on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)",
+        r"^ +would say on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\), Filled=False"
+        r" \(AuthError\)",
         ran.output,
         re.MULTILINE,
     )

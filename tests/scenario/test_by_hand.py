@@ -1,6 +1,8 @@
-"""What people and other controllers do to the objects that the control plane makes: it comes back, is left alone, or is said.
+"""What people and other controllers do to the objects that the control plane makes: it comes back,
+is left alone, or is said.
 
-The tests of this file share one laptop cluster with the quickstart on it and run in the order they are written in.
+The tests of this file share one laptop cluster with the quickstart on it and run in the order they
+are written in.
 """
 
 import asyncio
@@ -270,7 +272,8 @@ async def test_a_deleted_route_is_made_anew(stack: Stack) -> None:
 
 
 async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) -> None:
-    """The volume stays as long as a pod holds it, and who does is said. Then it is filled again, also where the Job is deleted in mid-run."""
+    """The volume stays as long as a pod holds it, and who does is said. Then it is filled again,
+    also where the Job is deleted in mid-run."""
     name = await cache_name(stack)
     claim, runs = (
         await get(stack, CLAIM, cache_claim(name)),
@@ -298,7 +301,8 @@ async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) 
 
 
 class Controller:
-    """Sets one field of an InferenceService to a value of its own, whenever it is another: what a webhook or KServe's controller might do."""
+    """Sets one field of an InferenceService to a value of its own, whenever it is another: what
+    a webhook or KServe's controller might do."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
@@ -354,8 +358,8 @@ async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Sta
         )
         words = said(fought, RUNTIME_READY)["message"]
         assert (
-            f"deploymentStrategy.type of InferenceService {SERVICE} is changed again and again by {BULLY}"
-            in words
+            f"deploymentStrategy.type of InferenceService {SERVICE} is changed again and again by"
+            f" {BULLY}" in words
         )
         assert said(fought, READY)["status"] == "True"
         assert (

@@ -1,4 +1,5 @@
-"""Catalogue entries and their images on processes: what a registry answers is what a person reads, and a changed image rolls out on success only.
+"""Catalogue entries and their images on processes: what a registry answers is what a person reads,
+and a changed image rolls out on success only.
 
 The tests of this file share one control plane and run in the order they are written in.
 """
@@ -66,8 +67,10 @@ RUNTIME = """
     if "broken" in sys.argv:
         sys.exit("no such profile")
     if "dry-run" in sys.argv:
-        profile = {"model": "org/tiny", "metadata": {"engine": "lab", "gpu": "MI300X", "precision": "fp8", "gpu_count": 1, "metric": "latency"}}
-        sys.exit(print(json.dumps([{"profile": profile, "models": [{"name": "org/tiny", "source": "s3://models/org/tiny", "size_gb": 1}]}])))
+        metadata = {"engine": "lab", "gpu": "MI300X", "precision": "fp8", "gpu_count": 1}
+        profile = {"model": "org/tiny", "metadata": metadata | {"metric": "latency"}}
+        source = {"name": "org/tiny", "source": "s3://models/org/tiny", "size_gb": 1}
+        sys.exit(print(json.dumps([{"profile": profile, "models": [source]}])))
     class Healthy(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -149,7 +152,8 @@ class Place:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise AssertionError(
-                f"{resource.kind} {name} is still {json.dumps(found.get('status', found), indent=1)}"
+                f"{resource.kind} {name} is still"
+                f" {json.dumps(found.get('status', found), indent=1)}"
             ) from None
 
     async def gone(self, resource: Resource, namespace: str, name: str) -> None:
@@ -255,8 +259,8 @@ async def test_a_template_that_nothing_recommended_supports_is_warned_and_discov
     await place.inspected("large", "Inspected")
     await place.template("large")
     words = (
-        "the image recommends no deployment like MI300X × 1 latency fp8, but MI325X × 8; make the template anew for one of these, "
-        "or leave it: discovery shows whether it runs all the same"
+        "the image recommends no deployment like MI300X × 1 latency fp8, but MI325X × 8; make the"
+        " template anew for one of these, or leave it: discovery shows whether it runs all the same"
     )
     assert await place.warned(TEMPLATE, "large", "UnsupportedProfile") == words
     await place.discovered("large", "ProfilesDiscovered", words)

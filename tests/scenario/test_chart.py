@@ -1,6 +1,8 @@
-"""The demo's way on the rendered chart itself: the node runs its Deployments and NATS, each as its ServiceAccount, and nothing else.
+"""The demo's way on the rendered chart itself: the node runs its Deployments and NATS, each as its
+ServiceAccount, and nothing else.
 
-What containers are given otherwise than on a node with containers: `aimlab.node` (paths, own_network, addresses).
+What containers are given otherwise than on a node with containers: `aimlab.node` (paths,
+own_network, addresses).
 """
 
 import asyncio
@@ -109,7 +111,8 @@ async def install(lab: Lab, bodies: list[dict[str, Any]]) -> None:
 
 
 def is_free(port: int) -> bool:
-    """Whether a pod could listen on it: who listens on all addresses of the machine listens on theirs too."""
+    """Whether a pod could listen on it: who listens on all addresses of the machine listens on
+    theirs too."""
     with socket.socket() as tried:
         tried.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
@@ -148,10 +151,12 @@ async def access_of(lab: Lab, folder: Path) -> Access:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """The chart, rendered and applied by kubectl on a laptop cluster that has nothing else of ours."""
+    """The chart, rendered and applied by kubectl on a laptop cluster that has nothing else of
+    ours."""
     for port in (NATS_PORT, MONITOR_PORT, HTTP_PORT):
         assert is_free(port), (
-            f"something on this machine listens on port {port} of all addresses, which the pods need on theirs: stop it"
+            f"something on this machine listens on port {port} of all addresses, which the pods"
+            " need on theirs: stop it"
         )
     folder = tmp_path_factory.mktemp("chart")
     bodies = render(CHART)
@@ -301,7 +306,8 @@ async def test_an_upgrade_to_two_of_each_leaves_one_at_work_and_one_ready_to_tak
 
 
 async def test_a_release_without_keys_becomes_one_with_keys(tmp_path: Path) -> None:
-    """As 0.2 was installed: what it had on the bus is published again, and what it made goes on as it is."""
+    """As 0.2 was installed: what it had on the bus is published again, and what it made goes on
+    as it is."""
     without = render(CHART, "--set=nats.auth.enabled=false")
     async with laptop(tmp_path, []) as lab:
         quickstart = await prepare(lab, downloader_of(without), images_of(without))

@@ -1,4 +1,5 @@
-"""The NATS servers of the chart, with the configuration as rendered and the keys of `aimctl nats init`.
+"""The NATS servers of the chart, with the configuration as rendered and the keys of `aimctl nats
+init`.
 
 On one machine they differ by port instead of by name; the certificate is for loopback too.
 """
@@ -36,7 +37,8 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
 @dataclass(frozen=True)
 class Installed:
-    """The servers of a set of values: their files under `root`, the ports that stand for their names."""
+    """The servers of a set of values: their files under `root`, the ports that stand for their
+    names."""
 
     root: Path
     values: tuple[str, ...]
@@ -136,7 +138,8 @@ async def test_three_servers_keep_three_copies_and_go_on_without_one(tmp_path: P
 
 
 async def test_keys_and_servers_come_and_go_on_the_same_volumes(tmp_path: Path) -> None:
-    """No keys, the defaults, production and back: each comes up on what the other left, and the streams are there or made again."""
+    """No keys, the defaults, production and back: each comes up on what the other left, and the
+    streams are there or made again."""
     keys = secrets()
     for values, servers in (
         (NO_KEYS, 1),

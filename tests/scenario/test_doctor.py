@@ -1,4 +1,5 @@
-"""`aimctl doctor` as people run it: on a whole laptop cluster, before anything is installed, without NATS, and with a permission taken away.
+"""`aimctl doctor` as people run it: on a whole laptop cluster, before anything is installed,
+without NATS, and with a permission taken away.
 
 The tests of this file share one laptop cluster.
 """
@@ -97,7 +98,10 @@ async def test_a_permission_that_was_taken_away_is_named_with_the_account(stack:
     }
     assert [each["what"] for each in lost] == [
         "aim-router may not get aimservices.aim.silogen.ai in every namespace",
-        "aim-router may not get, create, patch, delete httproutes.gateway.networking.k8s.io in every namespace",
+        (
+            "aim-router may not get, create, patch, delete httproutes.gateway.networking.k8s.io in"
+            " every namespace"
+        ),
     ]
     file = stack.lab.state_dir / "binding.json"
     file.write_text(kept)

@@ -47,7 +47,8 @@ async def reports(bus: Bus, cache: dict[str, Any], reason: str) -> None:
 
 
 async def has_reason(cluster: Cluster, reason: str) -> None:
-    """Waits until Ready on the cache has the reason; the Event is sent after that. A lease is taken over within 15 s."""
+    """Waits until Ready on the cache has the reason; the Event is sent after that. A lease is
+    taken over within 15 s."""
     async with asyncio.timeout(50):
         while True:
             found = (

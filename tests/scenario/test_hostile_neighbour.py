@@ -1,4 +1,5 @@
-"""A namespace full of hostile objects, with the names of the one next to it: that one runs as if alone, and all that is said can be printed."""
+"""A namespace full of hostile objects, with the names of the one next to it: that one runs as if
+alone, and all that is said can be printed."""
 
 import asyncio
 import json
@@ -66,7 +67,8 @@ def service(name: str, template_ref: str, **metadata: Any) -> Body:
 
 
 async def hostile_namespace(cluster: Cluster) -> None:
-    """Everything that the quickstart has, by the same names, and what is long, loud or somebody else's."""
+    """Everything that the quickstart has, by the same names, and what is long, loud or somebody
+    else's."""
     await cluster.create(
         {"apiVersion": "v1", "kind": NAMESPACE_KIND.kind, "metadata": {"name": HOSTILE}}
     )

@@ -1,7 +1,9 @@
-"""docs/kubectl.md: its commands are typed into a laptop cluster of `aimctl dev`, and what it shows is what they print.
+"""docs/kubectl.md: its commands are typed into a laptop cluster of `aimctl dev`, and what it shows
+is what they print.
 
-Each run has its own ages, names and columns' widths: those count as equal. `…` in the page stands for lines left out. What `-w` prints is looked at
-at the end, and has to have the page's lines in their order.
+Each run has its own ages, names and columns' widths: those count as equal. `…` in the page stands
+for lines left out. What `-w` prints is looked at at the end, and has to have the page's lines in
+their order.
 """
 
 import os
@@ -36,7 +38,8 @@ class Typed(NamedTuple):
 
 
 def session(page: str) -> list[Typed]:
-    """The page's commands: `$ ` begins one in an indented block, and what follows up to the next or the block's end is its output."""
+    """The page's commands: `$ ` begins one in an indented block, and what follows up to the next
+    or the block's end is its output."""
     found: list[Typed] = []
     for block in re.findall(r"(?:^(?:    .*)?\n)+", page, re.MULTILINE):
         lines = [line[4:] for line in block.strip("\n").splitlines()]

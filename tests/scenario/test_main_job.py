@@ -1,6 +1,8 @@
-"""The main job on a real NATS server, a real S3 server and a real gateway: from the quickstart's manifests to answers, and back.
+"""The main job on a real NATS server, a real S3 server and a real gateway: from the quickstart's
+manifests to answers, and back.
 
-The tests of this file share one laptop cluster and run in the order they are written in. `make test-cluster` runs them on another API server.
+The tests of this file share one laptop cluster and run in the order they are written in. `make
+test-cluster` runs them on another API server.
 """
 
 import asyncio
@@ -120,7 +122,8 @@ async def versions(stack: Stack, *resources: Resource) -> dict[str, str]:
 
 
 async def processed(stack: Stack, marker: str) -> None:
-    """Waits until everything done so far has been seen by the services: a marker sent after it has come out at the other end."""
+    """Waits until everything done so far has been seen by the services: a marker sent after it
+    has come out at the other end."""
     image = f"{stack.lab.registry.host}/{REPOSITORY}:{TAG}"
     spec = {"name": marker, "image": image}
     await stack.lab.cluster.create(
@@ -232,7 +235,8 @@ async def test_a_second_apply_changes_nothing_and_starts_no_job(stack: Stack) ->
 async def test_what_is_deleted_by_hand_comes_back(stack: Stack) -> None:
     if stack.lab.gateway is None:
         pytest.skip(
-            "no gateway: this API server takes no loopback addresses in EndpointSlices; the route is what would be deleted"
+            "no gateway: this API server takes no loopback addresses in EndpointSlices; the route"
+            " is what would be deleted"
         )
     route = await stack.lab.cluster.get(ROUTE, NAMESPACE, SERVICE)
     await kubectl(stack, "delete", "httproute", SERVICE, "-n", NAMESPACE)
@@ -309,7 +313,8 @@ async def test_every_message_is_what_its_sender_and_its_schema_promise(stack: St
 async def test_no_service_asked_for_anything_that_its_account_may_not(
     stack: Stack, given_server: Path | None
 ) -> None:
-    """Each ran as its own ServiceAccount all the time. What of its permissions they need: tests/faults/test_permissions.py."""
+    """Each ran as its own ServiceAccount all the time. What of its permissions they need:
+    tests/faults/test_permissions.py."""
     if given_server is not None:
         pytest.skip(
             "only the double remembers who asked for what; a real server would have answered 403"

@@ -1,4 +1,5 @@
-"""NATS with a key for each service, permissions and TLS: the whole story goes through, and nothing else does.
+"""NATS with a key for each service, permissions and TLS: the whole story goes through, and nothing
+else does.
 
 The table of what was tried is in docs/nats.md; `AIM_WRITE_GOLDEN=1` writes it anew.
 """
@@ -159,7 +160,8 @@ async def callers(server: NatsServer, guard: Guard) -> AsyncIterator[dict[str, C
 
 
 async def is_refused(caller: Caller, attempt: Attempt) -> bool:
-    """The server answers in order: what it has to say of an attempt comes before the answer to the ping behind it."""
+    """The server answers in order: what it has to say of an attempt comes before the answer to
+    the ping behind it."""
     caller.refusals.clear()
     if attempt.verb == "publish":
         await caller.client.publish(attempt.subject, b"{}")

@@ -1,4 +1,5 @@
-"""Events that nobody can read stop nothing: they are counted, logged, kept, listed and sent again, and what they hide is said again."""
+"""Events that nobody can read stop nothing: they are counted, logged, kept, listed and sent
+again, and what they hide is said again."""
 
 import asyncio
 import json

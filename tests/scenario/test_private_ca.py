@@ -1,4 +1,5 @@
-"""A store under a private CA: downloads trust it once the cacher is given the CA, and say what is missing before."""
+"""A store under a private CA: downloads trust it once the cacher is given the CA, and say what
+is missing before."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping

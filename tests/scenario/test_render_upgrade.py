@@ -1,4 +1,5 @@
-"""An upgrade from release 0.2 with a model server running: its pod stays, its Deployment gets the new strategy."""
+"""An upgrade from release 0.2 with a model server running: its pod stays, its Deployment gets
+the new strategy."""
 
 from collections.abc import AsyncIterator
 from typing import Any

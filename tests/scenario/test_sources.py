@@ -1,7 +1,9 @@
-"""Every way in which a source or its credentials can be right or wrong, and what a user sees of it on the ModelCache.
+"""Every way in which a source or its credentials can be right or wrong, and what a user sees of it
+on the ModelCache.
 
-The tests of this file share one laptop cluster with two S3 servers and a hub, and run in the order they are written in. docs/sources.md has the
-cases as a table and is held to what they say here; AIM_WRITE_GOLDEN=1 writes it anew.
+The tests of this file share one laptop cluster with two S3 servers and a hub, and run in the order
+they are written in. docs/sources.md has the cases as a table and is held to what they say here;
+AIM_WRITE_GOLDEN=1 writes it anew.
 """
 
 import asyncio
@@ -239,7 +241,8 @@ class Run:
                     self.news.notify_all()
 
     async def first(self, name: str, holds: Callable[[Body], bool], *, after: int = 0) -> Body:
-        """The first version of a cache, not counting so many, for which it holds. Raises AssertionError with the last one."""
+        """The first version of a cache, not counting so many, for which it holds. Raises
+        AssertionError with the last one."""
         try:
             async with asyncio.timeout(WITHIN_S), self.news:
                 while True:
@@ -436,7 +439,7 @@ async def test_every_message_is_what_its_sender_and_its_schema_promise(run: Run)
     assert flaws == []
 
 
-async def test_what_is_in_the_open_is_found_and_literal_variables_stay_out_of_the_events_of_jobs_and_pods(
+async def test_literal_variables_stay_out_of_job_and_pod_events(
     run: Run,
 ) -> None:
     places = await leaks(run.stack, [LITERAL])

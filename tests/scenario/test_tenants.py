@@ -1,4 +1,5 @@
-"""Discovery, size and download Jobs in namespaces as other people's clusters have them: a mesh, OpenShift, a quota on limits."""
+"""Discovery, size and download Jobs in namespaces as other people's clusters have them: a mesh,
+OpenShift, a quota on limits."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Traces of a real run, at a real collector: from the event of an object to the write of its status in one trace, and links where it goes on later.
+"""Traces of a real run, at a real collector: from the event of an object to the write of its status
+in one trace, and links where it goes on later.
 
 The tests of this file share one laptop cluster and run in the order they are written in.
 """
@@ -49,7 +50,8 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
 
 
 def with_status_write(seen: list[Span], kind: str) -> list[list[Span]]:
-    """The traces that begin with the event of an object of this kind and have a write of its status."""
+    """The traces that begin with the event of an object of this kind and have a write of its
+    status."""
     begun = [span for span in seen if span.name == f"publish aim.object.{kind}" and not span.parent]
     traces = [[span for span in seen if span.trace == first.trace] for first in begun]
     return [
@@ -63,7 +65,8 @@ def with_status_write(seen: list[Span], kind: str) -> list[list[Span]]:
 
 
 def way(trace: list[Span], last: Span) -> list[tuple[str, str, str]]:
-    """From the first span of a trace down to this one: service, name, kind. A pass for what the pass before found out counts as one with it.
+    """From the first span of a trace down to this one: service, name, kind. A pass for what the
+    pass before found out counts as one with it.
 
     Empty while a span between them has not come: each service sends its own.
     """
@@ -85,7 +88,8 @@ def ends(trace: list[Span], kind: str) -> list[Span]:
 async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_status(
     place: Place, kind: str, tmp_path: Path
 ) -> None:
-    """One object alone: where several events come at once, the trace of the latest is gone on with."""
+    """One object alone: where several events come at once, the trace of the latest is gone on
+    with."""
     metadata = {"name": "lonely", **({"namespace": "default"} if kind == "AIMService" else {})}
     body = {
         "apiVersion": "aim.silogen.ai/v1alpha1",
@@ -117,7 +121,8 @@ async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_s
 
 
 async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) -> None:
-    """The image is looked at beside the queue, and the status of the model is written in the trace of the event that asked for it."""
+    """The image is looked at beside the queue, and the status of the model is written in the
+    trace of the event that asked for it."""
     wanted = ("aim-discovery", "publish aim.action.AIMClusterModel", "producer")
     seen = await place.collector.until(
         lambda seen: any((s.service, s.name, s.kind) == wanted for s in seen)

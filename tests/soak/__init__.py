@@ -1,1 +1,2 @@
-"""Random operations on the control plane, an oracle of its own, and a repair that must always succeed."""
+"""Random operations on the control plane, an oracle of its own, and a repair that must always
+succeed."""

@@ -1,4 +1,5 @@
-"""`python tests/soak --seed N`: random operations and faults for some minutes; exit code 1 on a finding."""
+"""`python tests/soak --seed N`: random operations and faults for some minutes; exit code 1 on a
+finding."""
 
 import argparse
 import asyncio
@@ -41,10 +42,16 @@ def tell(text: str) -> None:
 
 
 def summary(args: argparse.Namespace, done: Soak) -> str:
-    counts = f"{done.operations} operations, {done.faults} faults ({done.cluster.kills} kills) in {done.rounds} rounds"
+    counts = (
+        f"{done.operations} operations, {done.faults} faults ({done.cluster.kills} kills) in"
+        f" {done.rounds} rounds"
+    )
     asked = "".join(f"\n  a person had to act: {each}" for each in dict.fromkeys(done.asked))
     findings = "".join(f"\n  FINDING: {each}" for each in done.findings)
-    return f"seed {args.seed}: {counts}, {done.repairs} repairs, {len(done.findings)} findings{asked}{findings}"
+    return (
+        f"seed {args.seed}: {counts}, {done.repairs} repairs, {len(done.findings)}"
+        f" findings{asked}{findings}"
+    )
 
 
 def main() -> int:

@@ -1,4 +1,5 @@
-"""Everything that a soak runs on: a cluster, a proxy before its API, NATS, and each service twice."""
+"""Everything that a soak runs on: a cluster, a proxy before its API, NATS, and each service
+twice."""
 
 import asyncio
 import contextlib
@@ -76,7 +77,8 @@ class SoakCluster:
                 )
 
     async def apply(self, operation: Operation) -> str:
-        """Empty, or why the API server did not take it. Raises TimeoutError where what is in the way does not go."""
+        """Empty, or why the API server did not take it. Raises TimeoutError where what is in the
+        way does not go."""
         key, cluster = operation.key, self.cluster
         try:
             match operation.verb:
@@ -154,7 +156,8 @@ def commands() -> dict[str, ImageCommand]:
 async def on_laptop(
     folder: Path, seed: int, kubeconfig: Path | None = None
 ) -> AsyncIterator[SoakCluster]:
-    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given, else on the double."""
+    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig`
+    is given, else on the double."""
     manifests = [*crds(), *rbac()]
     async with laptop(folder, manifests, kubeconfig) as lab:
         lab.set_images(commands())

@@ -28,7 +28,8 @@ class Did:
 
 @dataclass
 class Outcome:
-    """`findings` is empty where all held. `asked`: what a person had to do because a message said so."""
+    """`findings` is empty where all held. `asked`: what a person had to do because a message
+    said so."""
 
     log: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)

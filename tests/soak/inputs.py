@@ -1,6 +1,7 @@
 """What a user writes when all is well: few objects, so that random operations meet each other.
 
-An image's tag says how it behaves, to the stand-ins of the laptop cluster and of the simulation alike.
+An image's tag says how it behaves, to the stand-ins of the laptop cluster and of the simulation
+alike.
 """
 
 from collections.abc import Iterator

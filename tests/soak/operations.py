@@ -1,4 +1,5 @@
-"""What a user might do next, drawn from a seed: operations as data, for whatever cluster carries them out.
+"""What a user might do next, drawn from a seed: operations as data, for whatever cluster carries
+them out.
 
 Each draw looks at the objects there are. What it is drawn from is ordered, so that a seed gives
 the same draws for the same objects; how fast a cluster reacts is not in the seed's hands.

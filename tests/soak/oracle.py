@@ -1,4 +1,5 @@
-"""What must be true of a cluster that has been given time: an independent model, written from the contract. Pure.
+"""What must be true of a cluster that has been given time: an independent model, written from the
+contract. Pure.
 
 1. A condition that is True is true. One that is not names, in its message, a cause that is there.
 2. What is said to progress has something to wait for: a time to come, an object it depends on that
@@ -331,7 +332,8 @@ def _stopped(state: State, service: Body) -> Iterator[str]:
 
 
 def _runtime_unready(state: State, service: Body, _: Body) -> Iterable[str]:
-    """KServe may call it not Ready while pods are: during a roll-out, or below what its strategy asks for. Or it is being deleted."""
+    """KServe may call it not Ready while pods are: during a roll-out, or below what its strategy
+    asks for. Or it is being deleted."""
     runtime = _runtime(state, service)
     ready = runtime is not None and not is_deleting(runtime) and holds(runtime, reasons.READY)
     yield from _must(not (ready and _ready_pods(state, service)), "it is Ready and a pod is ready")
@@ -467,7 +469,8 @@ def _unfilled(state: State, cache: Body, _: Body) -> Iterable[str]:
 
 
 def _claim_waits(state: State, cache: Body, said: Body) -> Iterable[str]:
-    """A claim that is being deleted is held by pods, which are named; no other claim waits for long."""
+    """A claim that is being deleted is held by pods, which are named; no other claim waits for
+    long."""
     claim = _claim(state, cache)
     if claim is None or not is_deleting(claim):
         return
@@ -620,7 +623,8 @@ def _has_something_to_wait_for(state: State, body: Body, now: datetime.datetime)
 
 
 def _names_what_goes(state: State, said: Body) -> bool:
-    """Something is being deleted, somebody keeps it, and the message of the condition tells which."""
+    """Something is being deleted, somebody keeps it, and the message of the condition tells
+    which."""
     text = said.get("message", "")
     kept = [
         each

@@ -1,4 +1,5 @@
-"""What a person does to put everything right: the inputs first, then what messages ask for. Pure."""
+"""What a person does to put everything right: the inputs first, then what messages ask for.
+Pure."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""One soak: rounds of random operations and faults, judged after each; now and then everything is put right.
+"""One soak: rounds of random operations and faults, judged after each; now and then everything is
+put right.
 
 A seed decides on operations, faults and pauses. How fast processes are is not in its hands, so
 a finding that hangs on a race may need a few runs to come again.
@@ -76,7 +77,8 @@ class Soak:
 
 
 async def soak(cluster: SoakCluster, seed: int, seconds: float, tell: Tell) -> Soak:
-    """Rounds for so long; at the end everything is put right and must be, and then nobody writes."""
+    """Rounds for so long; at the end everything is put right and must be, and then nobody
+    writes."""
     run = Soak(cluster, chance(seed), tell)
     await _repair(run)
     while time.monotonic() - run.started_s < seconds:
@@ -116,7 +118,8 @@ def _logged(cluster: SoakCluster) -> list[str]:
 
 
 async def _round(run: Soak) -> None:
-    """Some operations, with faults beside them; then whatever is so must be told, and nothing is stuck."""
+    """Some operations, with faults beside them; then whatever is so must be told, and nothing is
+    stuck."""
     async with asyncio.TaskGroup() as work:
         fault = work.create_task(_strike(run)) if run.rng.random() < 0.7 else None
         for _ in range(run.rng.randint(FEWEST, MOST)):
@@ -227,7 +230,8 @@ def _differences(before: dict[str, object], now: dict[str, object]) -> list[str]
 
 
 async def _at_rest(run: Soak) -> None:
-    """Nobody writes when nothing happens. (The registry of the images is not there, which is tried again.)"""
+    """Nobody writes when nothing happens. (The registry of the images is not there, which is
+    tried again.)"""
     await asyncio.sleep(LEASE_S)
     since_s = time.monotonic()
     await asyncio.sleep(REST_S)

@@ -36,7 +36,8 @@ class State:
         return [body for body in self.all(kind) if uid in owners(body)]
 
     def predictor_pods(self, service: Body) -> list[Body]:
-        """The pods of a service's InferenceService that have not ended, also those being deleted."""
+        """The pods of a service's InferenceService that have not ended, also those being
+        deleted."""
         metadata = service["metadata"]
         return [
             pod

@@ -1,6 +1,8 @@
-"""Random histories on the simulated cluster: nothing is left that only a person's delete can end, unless a message asks for it.
+"""Random histories on the simulated cluster: nothing is left that only a person's delete can end,
+unless a message asks for it.
 
-Planners, fold and a cluster that is a dict, in one thread. `HYPOTHESIS_PROFILE=search` looks for new histories.
+Planners, fold and a cluster that is a dict, in one thread. `HYPOTHESIS_PROFILE=search` looks for
+new histories.
 """
 
 from hypothesis import HealthCheck, given, settings

@@ -38,7 +38,8 @@ PASSING = frozenset({POD.kind})
 
 
 class Watcher:
-    """Use as a context. `findings` in order; `writes`: when and what of ours was written, the last thousand."""
+    """Use as a context. `findings` in order; `writes`: when and what of ours was written, the
+    last thousand."""
 
     def __init__(self, cluster: Cluster, nats_url: str) -> None:
         self.objects: dict[Key, Body] = {}
@@ -162,7 +163,8 @@ class Watcher:
             ):
                 letter = item.message
                 self.findings.append(
-                    f"dead letter of aim-{letter.service} on {letter.kind} {letter.name}: {letter.error}"
+                    f"dead letter of aim-{letter.service} on {letter.kind} {letter.name}:"
+                    f" {letter.error}"
                 )
 
 

@@ -1,4 +1,5 @@
-"""Every fault is told, on the object a person looks at, and heals by itself once its cause is gone."""
+"""Every fault is told, on the object a person looks at, and heals by itself once its cause is
+gone."""
 
 from collections.abc import AsyncIterator
 
@@ -27,7 +28,8 @@ async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> N
 
 
 async def test_the_page_shows_what_kubectl_describe_prints(results: dict[str, Result]) -> None:
-    """Of one that nothing else is at work on; the others are cases, so `make told` writes them anew."""
+    """Of one that nothing else is at work on; the others are cases, so `make told` writes them
+    anew."""
     conditions, _, _ = results["twins"].described.partition("Events:")
     assert conditions.startswith("  Conditions:")
     assert conditions in PAGE.read_text()

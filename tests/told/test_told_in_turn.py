@@ -1,4 +1,5 @@
-"""The same of faults that concern the cluster or the bus as a whole, so one after the other (a file of its own: another worker may have it)."""
+"""The same of faults that concern the cluster or the bus as a whole, so one after the other (a
+file of its own: another worker may have it)."""
 
 from collections.abc import AsyncIterator
 

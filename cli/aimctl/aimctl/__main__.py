@@ -44,7 +44,8 @@ StateDir = Annotated[
 
 @app.command()
 def demo(state: StateDir = None) -> None:
-    """The whole way in a laptop cluster: five manifests become an answer through the gateway. Exit code 0 only if all of it was true."""
+    """The whole way in a laptop cluster: five manifests become an answer through the gateway.
+    Exit code 0 only if all of it was true."""
     raise typer.Exit(0 if _in_state_dir(state, run_demo) else 1)
 
 
@@ -56,14 +57,16 @@ def dev(state: StateDir = None) -> None:
 
 @app.command()
 def up(state: StateDir = None) -> None:
-    """The six services against the current kubeconfig, until Ctrl-C, with an embedded NATS server unless AIM_NATS_URL is set."""
+    """The six services against the current kubeconfig, until Ctrl-C, with an embedded NATS
+    server unless AIM_NATS_URL is set."""
     kept = state or Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "aim"
     _in_state_dir(kept, run_up)
 
 
 @dead.callback(invoke_without_command=True)
 def dead_list(context: typer.Context, output: Output = "text") -> None:
-    """What the services could not deal with: unreadable messages, and work that keeps failing (NATS server: AIM_NATS_URL)."""
+    """What the services could not deal with: unreadable messages, and work that keeps failing
+    (NATS server: AIM_NATS_URL)."""
     if context.invoked_subcommand is None:
         _on_bus(lambda console: list_letters(console, output))
 
@@ -75,7 +78,8 @@ def dead_retry(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that are listed.")] = False,
 ) -> None:
-    """Send unreadable messages again as they were, make services look at failing objects again, and take both off the list."""
+    """Send unreadable messages again as they were, make services look at failing objects again,
+    and take both off the list."""
     if every == bool(subject):
         raise typer.BadParameter("name subjects, or --all")
     raise typer.Exit(0 if _on_bus(lambda console: retry_letters(subject or None, console)) else 1)
@@ -105,7 +109,8 @@ def nats_init(
         typer.Option("--rotate", help=f"Replace what is there of: {', '.join(ROTATABLE)}."),
     ] = None,
 ) -> None:
-    """Keys and permissions of every user, an authority and a certificate for the server, as Secrets; what is there is kept. Else prints new ones."""
+    """Keys and permissions of every user, an authority and a certificate for the server, as
+    Secrets; what is there is kept. Else prints new ones."""
     if unknown := sorted(set(rotate or ()) - set(ROTATABLE)):
         raise typer.BadParameter(
             f"{', '.join(unknown)}: one of {', '.join(ROTATABLE)}", param_hint="--rotate"
@@ -138,7 +143,8 @@ def _on_bus(work: Callable[[PlainConsole], Coroutine[Any, Any, T]]) -> T:
 
 
 def _in_state_dir(state: Path | None, work: Any) -> Any:
-    """Run until done or told to stop; a temporary folder goes at the end, but for when a part did not come up: its log is in there."""
+    """Run until done or told to stop; a temporary folder goes at the end, but for when a part
+    did not come up: its log is in there."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     console = PlainConsole()
     folder = state or Path(tempfile.mkdtemp(prefix="aim-"))

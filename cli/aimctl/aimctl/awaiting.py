@@ -1,7 +1,8 @@
-"""`aimctl wait`: until an object is as wanted, saying what it waits for; and no longer than there is hope.
+"""`aimctl wait`: until an object is as wanted, saying what it waits for; and no longer than there
+is hope.
 
-What looks hopeless must last `PATIENCE_S`: of what was applied together one thing is seen before another, and a failure stands until the
-service has looked at what put it right.
+What looks hopeless must last `PATIENCE_S`: of what was applied together one thing is seen before
+another, and a failure stands until the service has looked at what put it right.
 """
 
 import asyncio
@@ -47,7 +48,8 @@ class Goal:
 
 
 def goal_of(text: str) -> Goal:
-    """`ready`, `deleted`, `condition=X` or `condition=X=False`, as kubectl has the last two. Raises ValueError."""
+    """`ready`, `deleted`, `condition=X` or `condition=X=False`, as kubectl has the last two.
+    Raises ValueError."""
     what, _, rest = text.partition("=")
     type_, _, status = rest.partition("=")
     if text in {"ready", "deleted"}:
@@ -72,7 +74,8 @@ def reached_by(goal: Goal, seen: Projection, told: Told) -> bool:
 
 
 def condition_of(goal: Goal, seen: Projection, key: Key) -> Mapping[str, Any]:
-    """The condition that is waited for, as it is; empty where the object or the condition is missing, and for a deletion."""
+    """The condition that is waited for, as it is; empty where the object or the condition is
+    missing, and for a deletion."""
     present = seen.get(key)
     found = (
         None
@@ -83,7 +86,8 @@ def condition_of(goal: Goal, seen: Projection, key: Key) -> Mapping[str, Any]:
 
 
 def hopeless(goal: Goal, told: Told) -> Told | None:
-    """What only a person can change, in the chain: an object of ours that has failed, or one that does not exist. Nothing stops a deletion."""
+    """What only a person can change, in the chain: an object of ours that has failed, or one
+    that does not exist. Nothing stops a deletion."""
     if goal.what == "deleted":
         return None
     return next(
@@ -155,7 +159,8 @@ class Waiting:
         return {} if self._told is None else told_data(self._told)
 
     def why(self) -> str:
-        """The reason and the message of the condition that is waited for, after a colon; empty where there is none."""
+        """The reason and the message of the condition that is waited for, after a colon; empty
+        where there is none."""
         return because_of(self._condition)
 
     async def until_decided(self, pictures: Looks) -> Code:

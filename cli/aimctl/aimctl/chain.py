@@ -1,9 +1,11 @@
 """What led to an event: its causes, and theirs, back to what nobody in the control plane did. Pure.
 
-1. A report or an action names the events that led to it (`aim-cause`), and was made for an object, as that was then.
-2. A new version of an object was caused by the action that wrote it; where none did, somebody else changed the object, and the story goes on
-   with the version before.
-3. A cluster that was restored from an older backup gives a version a second time, for something else: versions are those of an epoch (docs/adr/0018).
+1. A report or an action names the events that led to it (`aim-cause`), and was made for an object,
+   as that was then.
+2. A new version of an object was caused by the action that wrote it; where none did, somebody else
+   changed the object, and the story goes on with the version before.
+3. A cluster that was restored from an older backup gives a version a second time, for something
+   else: versions are those of an epoch (docs/adr/0018).
 """
 
 from bisect import bisect_left
@@ -29,7 +31,8 @@ WRITE_STATUS = "write-status"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An event and the events right before it in the story. `written`: a version that one of our own actions made."""
+    """An event and the events right before it in the story. `written`: a version that one of our
+    own actions made."""
 
     event: Event
     parents: tuple[int, ...]
@@ -37,7 +40,8 @@ class Link:
 
 
 def story(events: Iterable[Event], ends: Callable[[Event], bool]) -> list[Link]:
-    """Everything that led to the last event for which `ends` is true, oldest first; empty where there is none."""
+    """Everything that led to the last event for which `ends` is true, oldest first; empty where
+    there is none."""
     known = {event.seq: event for event in events}
     last = max((seq for seq, event in known.items() if ends(event)), default=None)
     if last is None:
@@ -123,10 +127,8 @@ def describe(link: Link) -> tuple[str, str]:
                 f"reports on {message.kind} {message.name}: {said or 'nothing more'}",
             )
         case ActionTaken():
-            return (
-                message.service,
-                f"{message.verb} {message.kind} {message.name}{'' if message.outcome == 'done' else f' {message.outcome}: {message.detail}'}",
-            )
+            ended = "" if message.outcome == "done" else f" {message.outcome}: {message.detail}"
+            return message.service, f"{message.verb} {message.kind} {message.name}{ended}"
         case KindSynced() | DeadLetter() | Progress():
             return link.event.source, link.event.subject
 
@@ -148,7 +150,8 @@ def _state(message: ObjectChanged) -> str:
 
 
 def telling(links: Iterable[Link]) -> list[tuple[Link, str, str]]:
-    """The links worth telling, with who and what: no versions that our own writes made, no status writes but the last, no news twice."""
+    """The links worth telling, with who and what: no versions that our own writes made, no
+    status writes but the last, no news twice."""
     told: list[tuple[Link, str, str]] = []
     said: set[tuple[str, str]] = set()
     links = list(links)
@@ -173,7 +176,8 @@ def links(events: Iterable[Event], epoch_at: Mapping[int, int]) -> dict[int, Lin
 
 
 def epochs(events: Iterable[Event]) -> dict[int, int]:
-    """By sequence, the epoch of each event: of what does not say it, the latest that was heard of by then."""
+    """By sequence, the epoch of each event: of what does not say it, the latest that was heard
+    of by then."""
     found, latest = {}, 0
     for event in sorted(events, key=lambda each: each.seq):
         message = event.message

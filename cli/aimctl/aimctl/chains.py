@@ -1,4 +1,5 @@
-"""What belongs together, as `aimctl get`, `logs` and `retry` need it: chains as rows, pods behind an object, what can be tried again. Pure."""
+"""What belongs together, as `aimctl get`, `logs` and `retry` need it: chains as rows, pods
+behind an object, what can be tried again. Pure."""
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ NO_PROGRESS: Mapping[Key, Progress] = {}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A chain: empty where it begins later, or where something is not there yet. `why`: what it waits for, or what Ready says."""
+    """A chain: empty where it begins later, or where something is not there yet. `why`: what it
+    waits for, or what Ready says."""
 
     namespace: str
     service: str
@@ -33,7 +35,8 @@ class Row:
 def rows(
     seen: Projection, root: Resource | None, namespace: str | None, now: datetime.datetime
 ) -> list[Row]:
-    """Of every object of a kind; without one, of every service, and of what no service uses. `namespace` None: of all."""
+    """Of every object of a kind; without one, of every service, and of what no service uses.
+    `namespace` None: of all."""
     kinds = ROOTS if root is None else (root,)
     covered: set[Key] = set()
     found = []
@@ -93,7 +96,8 @@ def _row(chain: Sequence[Seen], told: Told) -> Row:
 
 
 def pods_behind(seen: Projection, key: Key) -> list[Seen]:
-    """The pods that belong to an object through its chain, those in trouble first, then the oldest. Jobs go once their outcome is recorded."""
+    """The pods that belong to an object through its chain, those in trouble first, then the
+    oldest. Jobs go once their outcome is recorded."""
     present = seen.get(key)
     found = {pod.key: pod for pod in (_pods(seen, present) if present is not None else ())}
     return sorted(found.values(), key=lambda pod: (not in_trouble(pod), pod.created, pod.key))
@@ -136,7 +140,8 @@ def containers(pod: Seen) -> list[str]:
 
 
 def to_retry(told: Told) -> list[Key]:
-    """What of a chain has failed, or waits for its next try, and would try again at once: templates, caches and models."""
+    """What of a chain has failed, or waits for its next try, and would try again at once:
+    templates, caches and models."""
     own = told.key.kind in {TEMPLATE.kind, CACHE.kind, MODEL.kind} and (
         told.state == "failed" or told.seconds_left is not None
     )

@@ -1,8 +1,10 @@
-"""Comparing what was said or applied with what would be: field by field, forgiving only what a replay cannot know. Pure.
+"""Comparing what was said or applied with what would be: field by field, forgiving only what a
+replay cannot know. Pure.
 
 - Times in a text are the same within `CLOCK_S`: the live service looked a moment after the event.
-- Of an applied object only the fields count that the service sets; quantities are compared by value, as the server may write them otherwise; a value
-  that was taken out before publishing or recording (environment variables, what was too large) is not compared.
+- Of an applied object only the fields count that the service sets; quantities are compared by
+  value, as the server may write them otherwise; a value that was taken out before publishing or
+  recording (environment variables, what was too large) is not compared.
 """
 
 import datetime
@@ -38,7 +40,8 @@ def applied_alike(wrote: ObjectChanged, body: Any) -> bool:
 
 
 def as_shown(then: Any, body: Any) -> Any:
-    """Of an applied object what its event has, of whatever release that is, or can have; a literal that is not published is not compared."""
+    """Of an applied object what its event has, of whatever release that is, or can have; a
+    literal that is not published is not compared."""
     return (
         _shown_of(then, body, published(body)) if isinstance(body, dict) and is_ours(body) else body
     )
@@ -93,10 +96,12 @@ def _named(then: Any, now: Any) -> tuple[Any, Any]:
     """Lists whose items have a type or a name (list-maps) by it: their order says nothing."""
     for name in ("type", "name"):
         both = [
-            {item[name]: item for item in side}
-            if isinstance(side, list | tuple)
-            and all(isinstance(i, dict) and name in i for i in side)
-            else None
+            (
+                {item[name]: item for item in side}
+                if isinstance(side, list | tuple)
+                and all(isinstance(i, dict) and name in i for i in side)
+                else None
+            )
             for side in (then, now)
         ]
         if (

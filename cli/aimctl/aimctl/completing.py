@@ -1,4 +1,5 @@
-"""What the shell proposes at TAB: kinds, names and namespaces from the cluster, within a second or not at all, and without a word of trouble."""
+"""What the shell proposes at TAB: kinds, names and namespaces from the cluster, within a second
+or not at all, and without a word of trouble."""
 
 import asyncio
 import logging
@@ -25,7 +26,8 @@ def complete_root(incomplete: str) -> list[str]:
 
 
 def complete_name(context: typer.Context, incomplete: str) -> list[str]:
-    """`KIND/`, then `KIND/NAME` of the namespace of -n, where that was given before; else of all."""
+    """`KIND/`, then `KIND/NAME` of the namespace of -n, where that was given before; else of
+    all."""
     kind, slash, begun = incomplete.partition("/")
     if not slash:
         return [f"{name}/" for name in complete_kind(incomplete)]

@@ -1,4 +1,5 @@
-"""The terminal. Most of what is shown was written by others: it is shown as it is, and can do nothing to the terminal."""
+"""The terminal. Most of what is shown was written by others: it is shown as it is, and can do
+nothing to the terminal."""
 
 from collections.abc import Iterable
 from typing import TextIO
@@ -10,7 +11,8 @@ from aimschema.text import printable
 
 
 class PlainConsole(Console):
-    """Strings are no markup, and of every rendered piece of text only what is printable reaches the terminal; styles and colours are ours."""
+    """Strings are no markup, and of every rendered piece of text only what is printable reaches
+    the terminal; styles and colours are ours."""
 
     def __init__(
         self, file: TextIO | None = None, width: int | None = None, *, terminal: bool | None = None

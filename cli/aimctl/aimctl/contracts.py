@@ -1,7 +1,9 @@
-"""What all services do on the bus, as one AsyncAPI 3 document, and whether a message keeps to it: `python -m aimctl.contracts FILE` writes it.
+"""What all services do on the bus, as one AsyncAPI 3 document, and whether a message keeps to it:
+`python -m aimctl.contracts FILE` writes it.
 
-AsyncAPI 3.0.0 (https://www.asyncapi.com/docs/reference/specification/v3.0.0): a channel for each family of subjects, and for every service an
-operation a channel it reads or sends on, with the filters of the subjects in `x-subjects`.
+AsyncAPI 3.0.0 (https://www.asyncapi.com/docs/reference/specification/v3.0.0): a channel for each
+family of subjects, and for every service an operation a channel it reads or sends on, with the
+filters of the subjects in `x-subjects`.
 """
 
 import contextlib
@@ -25,7 +27,8 @@ from aimschema.contracts import FAMILIES, MESSAGES, SUFFIX, Contract, schemas, t
 CONSOLE = Contract(
     "aimctl", consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>"), emits=(subjects.letters(),)
 )
-"""People look at everything, and say of letters that they have dealt with them. What they send again is whole: it keeps its sender's headers."""
+"""People look at everything, and say of letters that they have dealt with them. What they send
+again is whole: it keeps its sender's headers."""
 CONTRACTS = (WATCHER, *(planner(name).contract for name in PLANNERS), CONSOLE)
 SENDERS = {
     contract.service if contract is CONSOLE else f"aim-{contract.service}": contract
@@ -46,7 +49,10 @@ _PARAMETERS = {
     "namespace": "`-` for kinds without one.",
     "name": "With `_` in place of dots.",
     "service": "Who sends it.",
-    "about": "Kind, namespace and name; or, for a message nobody can read, `unreadable` and that message's own subject or its hash.",
+    "about": (
+        "Kind, namespace and name; or, for a message nobody can read, `unreadable` and that"
+        " message's own subject or its hash."
+    ),
 }
 _HEADERS = {
     "ce-specversion": "CloudEvents, NATS protocol binding, binary mode",
@@ -122,7 +128,10 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "AIM control plane",
             "version": "0.1.0",
-            "description": "What its services say to each other over NATS JetStream. Generated; docs/contracts.md tells how to change it.",
+            "description": (
+                "What its services say to each other over NATS JetStream. Generated;"
+                " docs/contracts.md tells how to change it."
+            ),
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",

@@ -1,11 +1,15 @@
 """`aimctl dead`: what the services could not deal with, and trying it again.
 
-1. A letter is listed until it is handled; handled is a later letter on the same subject that says so.
-2. A message that could not be read is sent again as it was, under its own subject and a new id, once however many services wrote a letter on it.
-   It comes from AIM_LOG, where it was stored by somebody who may publish on that subject. A letter is for reading only: whoever has the key of one
-   service can write into it what they like. Nothing is sent that AIM_LOG does not have any more, or that can be read.
-   For work that kept failing, the handled letter itself makes the service look at the object again.
-3. All letters are marked before any message is sent: if that is no better than before, the next letters must not be hidden by the marks.
+1. A letter is listed until it is handled; handled is a later letter on the same subject that says
+   so.
+2. A message that could not be read is sent again as it was, under its own subject and a new id,
+   once however many services wrote a letter on it. It comes from AIM_LOG, where it was stored by
+   somebody who may publish on that subject. A letter is for reading only: whoever has the key of
+   one service can write into it what they like. Nothing is sent that AIM_LOG does not have any
+   more, or that can be read. For work that kept failing, the handled letter itself makes the
+   service look at the object again.
+3. All letters are marked before any message is sent: if that is no better than before, the next
+   letters must not be hidden by the marks.
 """
 
 import asyncio
@@ -91,7 +95,8 @@ async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
     except TimeoutError:
         raise RuntimeError(
             trouble[-1]
-            or f"no NATS server answers at {url}: set AIM_NATS_URL; aimctl dev and aimctl up print theirs"
+            or f"no NATS server answers at {url}:"
+            " set AIM_NATS_URL; aimctl dev and aimctl up print theirs"
         ) from None
     try:
         yield bus
@@ -100,7 +105,8 @@ async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
 
 
 async def letters(bus: Bus) -> list[Found]:
-    """Those that nobody has handled, oldest first. Raises RuntimeError where there is no stream to read."""
+    """Those that nobody has handled, oldest first. Raises RuntimeError where there is no stream
+    to read."""
     latest: dict[str, Found] = {}
     try:
         async with (
@@ -123,7 +129,8 @@ async def letters(bus: Bus) -> list[Found]:
 
 
 async def retry(bus: Bus, chosen: Iterable[Found], console: PlainConsole) -> bool:
-    """Mark each and try it again; says what it does. False where a message is not in AIM_LOG any more: its letter is marked, and nothing is sent."""
+    """Mark each and try it again; says what it does. False where a message is not in AIM_LOG any
+    more: its letter is marked, and nothing is sent."""
     messages: dict[tuple[str, int], Event | Undecodable | None] = {}
     for found in chosen:
         letter = found.letter
@@ -157,7 +164,8 @@ def _say(console: PlainConsole, text: str) -> None:
 
 
 async def _original(bus: Bus, letter: DeadLetter) -> Event | Undecodable | None:
-    """What AIM_LOG has at the letter's sequence, if that came on the letter's subject; None where it has nothing there."""
+    """What AIM_LOG has at the letter's sequence, if that came on the letter's subject; None
+    where it has nothing there."""
     if letter.seq < 1 or not _is_a_subject(letter.subject):
         return None
     async with contextlib.aclosing(
@@ -169,7 +177,8 @@ async def _original(bus: Bus, letter: DeadLetter) -> Event | Undecodable | None:
 
 
 def _is_a_subject(text: str) -> bool:
-    """Whether it may be asked for: one subject, no pattern of many, of the family that AIM_LOG keeps."""
+    """Whether it may be asked for: one subject, no pattern of many, of the family that AIM_LOG
+    keeps."""
     return subjects.covers(subjects.ALL, text) and not any(
         char.isspace() or char in "*>" or not char.isprintable() for char in text
     )
@@ -194,7 +203,8 @@ async def list_letters(console: PlainConsole, form: Form) -> None:
 
 
 async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool:
-    """`wanted` are subjects, None is all. Raises RuntimeError for a subject of which there is no letter."""
+    """`wanted` are subjects, None is all. Raises RuntimeError for a subject of which there is no
+    letter."""
     async with reached() as bus:
         found = await letters(bus)
         known = {name for each in found for name in (each.subject, each.address)}

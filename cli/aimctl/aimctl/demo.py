@@ -1,4 +1,5 @@
-"""`aimctl demo`: the whole way, once, with proof at each step; False where any of it was not true."""
+"""`aimctl demo`: the whole way, once, with proof at each step; False where any of it was not
+true."""
 
 import asyncio
 import contextlib
@@ -30,7 +31,8 @@ from aimschema.resources import TEMPLATE
 
 READY_WITHIN_S = 60.0
 NOT_YET = frozenset({404, 500, 502, 503})
-"""No route yet; a backend that is not known yet (Gateway API, HTTPRouteRule.backendRefs: 500); one that does not answer yet."""
+"""No route yet; a backend that is not known yet (Gateway API, HTTPRouteRule.backendRefs: 500);
+one that does not answer yet."""
 ANSWER_WITHIN_S = 20.0
 PROMPT = "What runs here, and how do I know that it is whole?"
 
@@ -57,7 +59,8 @@ async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
     _heading(console, "Starting a laptop cluster and the six services")
     async with control_plane_on_laptop(state_dir, guard=guarded(state_dir / NATS_KEYS)) as stack:
         console.print(
-            f"  up after {time.monotonic() - started_s:.1f} s; {quantities.human(stack.quickstart.size_bytes)} model put into the S3 server",
+            f"  up after {time.monotonic() - started_s:.1f} s;"
+            f" {quantities.human(stack.quickstart.size_bytes)} model put into the S3 server",
         )
         bus = await aimbus.connect(stack.nats_url, name="aimctl", access=stack.access)
         try:
@@ -104,12 +107,14 @@ async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
             ]
     except TimeoutError:
         checks.check(
-            f"the service is ready within {READY_WITHIN_S:.0f} s (logs: {stack.lab.state_dir / 'log'})",
+            f"the service is ready within {READY_WITHIN_S:.0f} s (logs:"
+            f" {stack.lab.state_dir / 'log'})",
             holds=False,
         )
         return
     checks.check(
-        f"service, template and cache are ready{': but not ' + ', '.join(not_ready) if not_ready else ''}",
+        "service, template and cache are"
+        f" ready{': but not ' + ', '.join(not_ready) if not_ready else ''}",
         holds=not not_ready,
     )
     model = (await stack.lab.cluster.list(CATALOGUE)).items[0]
@@ -137,7 +142,8 @@ async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     )
     found = await leaks(stack, [S3_KEYS.secret_key])
     checks.check(
-        f"the S3 store's secret key is in no event, object, metric or log{''.join(f', but in {place}' for place in found)}",
+        "the S3 store's secret key is in no event, object, metric or"
+        f" log{''.join(f', but in {place}' for place in found)}",
         holds=not found,
     )
 
@@ -158,7 +164,8 @@ async def _kubectl(stack: Stack, console: PlainConsole, *args: str) -> bool:
 
 
 async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
-    """The model stand-in answers only after checking its cached files against the source; the answer has to name the weights' sha256."""
+    """The model stand-in answers only after checking its cached files against the source; the
+    answer has to name the weights' sha256."""
     if stack.lab.gateway is None:
         raise RuntimeError("the demo needs a gateway, and this cluster has none")
     url = f"{stack.lab.gateway.url}{service['status'].get('path', '')}/v1/chat/completions"
@@ -180,7 +187,8 @@ async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
 
 
 async def _answer(url: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The gateway's data plane may need a moment to follow its word: until it knows the backend it answers one of `NOT_YET`, which is asked again."""
+    """The gateway's data plane may need a moment to follow its word: until it knows the backend
+    it answers one of `NOT_YET`, which is asked again."""
     async with aiohttp.ClientSession(trust_env=False) as client:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -189,9 +197,11 @@ async def _answer(url: str, request: dict[str, Any]) -> tuple[int, dict[str, Any
                         if answer.status not in NOT_YET:
                             return (
                                 answer.status,
-                                await answer.json()
-                                if answer.content_type == "application/json"
-                                else {},
+                                (
+                                    await answer.json()
+                                    if answer.content_type == "application/json"
+                                    else {}
+                                ),
                             )
                     await asyncio.sleep(0.1)
         async with client.post(url, json=request) as answer:

@@ -1,4 +1,5 @@
-"""`aimctl dev` and `aimctl up`: the control plane until Ctrl-C, on a laptop cluster or against the current kubeconfig."""
+"""`aimctl dev` and `aimctl up`: the control plane until Ctrl-C, on a laptop cluster or against
+the current kubeconfig."""
 
 import asyncio
 import os
@@ -25,15 +26,20 @@ async def run_dev(state_dir: Path, console: PlainConsole) -> None:
         kubectl = Path(sys.executable).with_name("kubectl")
         _say(
             console,
-            f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH {_environment(stack.nats_url, stack.access)}",
+            f"export KUBECONFIG={stack.lab.kubeconfig} PATH={kubectl.parent}:$PATH"
+            f" {_environment(stack.nats_url, stack.access)}",
         )
         console.print("try:")
         _say(console, f"kubectl apply -f {stack.quickstart.manifests}")
         _say(
             console,
-            f"kubectl wait aimsvc/{SERVICE} -n {NAMESPACE} --for=condition=Ready --timeout=60s && kubectl get aim -A",
+            f"kubectl wait aimsvc/{SERVICE} -n {NAMESPACE} --for=condition=Ready --timeout=60s &&"
+            " kubectl get aim -A",
         )
-        url = f"$(kubectl get aimsvc {SERVICE} -n {NAMESPACE} -o jsonpath={{.status.url}})/v1/chat/completions"
+        url = (
+            f"$(kubectl get aimsvc {SERVICE} -n {NAMESPACE} -o"
+            " jsonpath={.status.url})/v1/chat/completions"
+        )
         body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "hello"}}]}}'
         _say(console, f"curl -s {url} -H 'content-type: application/json' -d '{body}'")
         console.print(
@@ -56,7 +62,8 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
                 guard.access,
             )
             console.print(
-                f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}; for other commands:",
+                f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}; for other"
+                " commands:",
                 soft_wrap=True,
             )
             _say(console, f"export {_environment(nats_url, access(CONSOLE))}")
@@ -70,7 +77,8 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
         )
         namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
         console.print(
-            f"the kinds and a namespace must be there: kubectl apply -f deploy/crds; kubectl create namespace {namespace}",
+            "the kinds and a namespace must be there: kubectl apply -f deploy/crds; kubectl create"
+            f" namespace {namespace}",
             soft_wrap=True,
         )
         health = await ending

@@ -1,7 +1,9 @@
-"""What an object is waiting for, in plain words: since when, how far that is, and what a person has to do. Pure.
+"""What an object is waiting for, in plain words: since when, how far that is, and what a person has
+to do. Pure.
 
-It follows the conditions: each says which object decides next (service → template → model, cache → volume → Job → pod, route → gateway), and the
-last of the chain is what there really is to wait for or to do.
+It follows the conditions: each says which object decides next (service → template → model, cache →
+volume → Job → pod, route → gateway), and the last of the chain is what there really is to wait for
+or to do.
 """
 
 import datetime
@@ -34,7 +36,8 @@ State = Literal["ready", "working", "waiting", "failed", "missing"]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One object of the chain. `percent` and `seconds_left`: how far it is; `to_do`: for a person, empty where it goes on by itself."""
+    """One object of the chain. `percent` and `seconds_left`: how far it is; `to_do`: for a
+    person, empty where it goes on by itself."""
 
     key: Key
     state: State
@@ -52,20 +55,33 @@ TO_DO: Mapping[str, str] = {
     reasons.TEMPLATE_NOT_FOUND: "create the template, or change spec.templateRef",
     reasons.MODEL_NOT_FOUND: "create an AIMClusterModel with that spec.name, or change spec.model",
     reasons.RUNTIME_CONFIG_MISSING: "create the AIMNamespaceConfig, or name another",
-    reasons.UNKNOWN_GPU: "add the GPU model to the deployer's table (AIM_GPU_TABLE), or use another template",
+    reasons.UNKNOWN_GPU: (
+        "add the GPU model to the deployer's table (AIM_GPU_TABLE), or use another template"
+    ),
     reasons.VALIDATION_FAILED: "change the service or its template as the message says",
-    reasons.STORAGE_CLASS_MISSING: "create the storage class, or name another in spec.storageClassName or the config's cacheStorageClassName",
+    reasons.STORAGE_CLASS_MISSING: (
+        "create the storage class, or name another in spec.storageClassName or the config's"
+        " cacheStorageClassName"
+    ),
     reasons.PVC_LOST: "delete the cache to start over",
     reasons.PVC_TERMINATING: "stop or delete what holds the volume claim, as the message says",
     reasons.AUTH_ERROR: f"put the credentials right or accept the model's terms, {RETRY}",
-    reasons.SOURCE_NOT_FOUND: f"put the files where the source says, or correct the source; {RETRY}",
-    reasons.INSUFFICIENT_CAPACITY: "expand the volume claim, or delete the cache and make it anew with a larger spec.size",
-    reasons.CHECKSUM_MISMATCH: f"find out why the files differ from what the source says of them, {RETRY}",
+    reasons.SOURCE_NOT_FOUND: (
+        f"put the files where the source says, or correct the source; {RETRY}"
+    ),
+    reasons.INSUFFICIENT_CAPACITY: (
+        "expand the volume claim, or delete the cache and make it anew with a larger spec.size"
+    ),
+    reasons.CHECKSUM_MISMATCH: (
+        f"find out why the files differ from what the source says of them, {RETRY}"
+    ),
     reasons.DOWNLOAD_FAILED: f"put right what the message names, {RETRY}",
     reasons.DUPLICATE_SOURCE: "use the older cache, or delete it",
     reasons.DUPLICATE_NAME: "rename or delete one of the two",
     reasons.NAME_CONFLICT: "rename or delete one of the two",
-    reasons.ROUTE_FAILED: "change the config's gateway, the service's annotations or the gateway, as the message says",
+    reasons.ROUTE_FAILED: (
+        "change the config's gateway, the service's annotations or the gateway, as the message says"
+    ),
     reasons.IMAGE_NOT_FOUND: "push the image, or correct spec.image",
     reasons.METADATA_MISSING: "build the image with labels",
 }
@@ -86,7 +102,8 @@ def steady(words: str) -> str:
 def explain(
     seen: Projection, key: Key, now: datetime.datetime, live: Mapping[Key, Progress]
 ) -> Told:
-    """The chain that begins with `key`. `live`: the latest progress of downloads, where any was heard."""
+    """The chain that begins with `key`. `live`: the latest progress of downloads, where any was
+    heard."""
     return _Chain(seen, now, live).of(key)
 
 
@@ -176,7 +193,8 @@ class _Chain:
         )
 
     def ours(self, present: Seen, because: Iterable[Told]) -> Told:
-        """An object with the three summary conditions: Ready has the reason and the message of what decides."""
+        """An object with the three summary conditions: Ready has the reason and the message of
+        what decides."""
         ready = present.condition(reasons.READY)
         if ready is None:
             return Told(
@@ -364,7 +382,10 @@ class _Chain:
             return Told(job.key, "ready", "has ended well", since=since)
         pods = pods_of(self.seen, job)
         if not pods:
-            way = f"if that lasts, kubectl describe job -n {job.key.namespace} {job.key.name} shows a quota or pod security rule in its events"
+            way = (
+                f"if that lasts, kubectl describe job -n {job.key.namespace} {job.key.name} shows a"
+                " quota or pod security rule in its events"
+            )
             return Told(
                 job.key,
                 "waiting",
@@ -401,7 +422,8 @@ class _Chain:
         if phase == "Lost":
             return Told(claim.key, "failed", "has lost its volume", to_do=TO_DO[reasons.PVC_LOST])
         way = (
-            f"if that lasts, look at its events: kubectl describe pvc {claim.key.name} -n {claim.key.namespace}"
+            f"if that lasts, look at its events: kubectl describe pvc {claim.key.name} -n"
+            f" {claim.key.namespace}"
             if self.age_s(claim) > 60
             else ""
         )

@@ -1,11 +1,12 @@
 """What a service found out outside of the bus, taken from what it then recorded. Pure.
 
 - A refusal by the API server is in the record of the action, word for word.
-- The log of a discovery is not. Its answer is in the ConfigMap that followed, its failure in the report that followed. So a replay does not judge how
-  the log was read, but all that comes of it.
-- Nor is what a registry said of an image. The labels are in the ConfigMap that followed, a failure in the record of the look and the report that
-  followed. Where neither did, nothing is known.
-- How far a download is, is on the bus only in the cacher's own words; it stays unknown, and `known` leaves it out of a comparison.
+- The log of a discovery is not. Its answer is in the ConfigMap that followed, its failure in the
+  report that followed. So a replay does not judge how the log was read, but all that comes of it.
+- Nor is what a registry said of an image. The labels are in the ConfigMap that followed, a failure
+  in the record of the look and the report that followed. Where neither did, nothing is known.
+- How far a download is, is on the bus only in the cacher's own words; it stays unknown, and `known`
+  leaves it out of a comparison.
 """
 
 import datetime
@@ -58,7 +59,8 @@ def learned_from(
     events: Sequence[Event],
     place: int,
 ) -> Iterator[Learned]:
-    """What the service knew once the action at `events[place]` was over. `planned`: what it planned for the object right before."""
+    """What the service knew once the action at `events[place]` was over. `planned`: what it
+    planned for the object right before."""
     target = Key(action.kind, action.namespace, action.name)
     refusal: Refusal | None = seen.learned(action.about, REFUSED)
     if action.outcome == "refused":
@@ -92,7 +94,8 @@ def learned_from(
 
 
 def _name_taken(target: Key, planned: Sequence[Action], seen: Projection) -> bool:
-    """Whether the service would not write over what is somebody else's, as aimservice.act decides it."""
+    """Whether the service would not write over what is somebody else's, as aimservice.act
+    decides it."""
     present = seen.get(target)
     bodies = [each.body for each in planned if isinstance(each, ApplyObject) and each.key == target]
     return present is not None and any(not same_owner(body, present.body) for body in bodies)
@@ -106,7 +109,8 @@ def _sources(template: Key, seen: Projection) -> list[Key]:
 
 
 def _what_the_log_said(template: Key, events: Sequence[Event], place: int) -> ReadLogResult | None:
-    """By what came first: the answer that was kept, the failure that was reported. None where neither did before the log was read again."""
+    """By what came first: the answer that was kept, the failure that was reported. None where
+    neither did before the log was read again."""
     kept = Key(CONFIG_MAP.kind, template.namespace, discovery_config_map(template.name))
     for event in events[place + 1 :]:
         match event.message:
@@ -148,7 +152,8 @@ def _failure(why: str) -> ReadLogResult:
 def _what_the_registry_said(
     look: InspectImage, problem: str, events: Sequence[Event], place: int
 ) -> Inspection | None:
-    """By what came first: the labels that were kept, the failure that was reported. None where neither did before the next look."""
+    """By what came first: the labels that were kept, the failure that was reported. None where
+    neither did before the next look."""
     kept, at = image_config_map(look.model.name), events[place].time
     for event in events[place + 1 :]:
         match event.message:
@@ -181,7 +186,8 @@ def _what_the_registry_said(
 def _failed_look(
     look: InspectImage, at: datetime.datetime, said: ReportedCondition, problem: str
 ) -> Inspection | None:
-    """The number of the try is the report's: a process that began anew in between has counted from 1."""
+    """The number of the try is the report's: a process that began anew in between has counted
+    from 1."""
     try_ = _FAILED_TRY.fullmatch(said.message)
     if try_ is None:
         return None

@@ -2,18 +2,22 @@
 
 For each object, what the service reports (the statuswriter: the status it writes):
 
-1. Said then and not now. Every recorded report must be among the replayed ones, in the same order and no later than `GRACE_S` after it. More in
-   between is fine: the live service looks at a key once for several events.
-2. Not said then and said now. A replayed report that stays what the service would say for longer than `SETTLES_S` must be the last one recorded,
-   before another takes its place or the record ends.
+1. Said then and not now. Every recorded report must be among the replayed ones, in the same order
+   and no later than `GRACE_S` after it. More in between is fine: the live service looks at a key
+   once for several events.
+2. Not said then and said now. A replayed report that stays what the service would say for longer
+   than `SETTLES_S` must be the last one recorded, before another takes its place or the record
+   ends.
 
 For each action (for which object, what, on which):
 
-3. Done then and not now. A recorded action must have been planned since the last of its kind; an object that was applied must have, in every field
-   that the service sets, the value it would set.
-4. Not done then and done now. A planned action that would change something and stays planned for longer than `SETTLES_S` must be recorded.
+3. Done then and not now. A recorded action must have been planned since the last of its kind; an
+   object that was applied must have, in every field that the service sets, the value it would set.
+4. Not done then and done now. A planned action that would change something and stays planned for
+   longer than `SETTLES_S` must be recorded.
 
-Times of the same second, give or take `CLOCK_S`, are the same: the live service looked a moment after the event.
+Times of the same second, give or take `CLOCK_S`, are the same: the live service looked a moment
+after the event.
 """
 
 import datetime
@@ -48,7 +52,8 @@ MOST_SAID = 64
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`then` was recorded, `now` would be; `at` names the fields that differ. `seq`: the report or action, or the event after which it would come."""
+    """`then` was recorded, `now` would be; `at` names the fields that differ. `seq`: the report
+    or action, or the event after which it would come."""
 
     seq: int
     time: datetime.datetime
@@ -67,7 +72,8 @@ RECORDED = ApplyObject | DeleteObject | PatchObject | InspectImage | ReadLog
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """`value` is compared; `whole` is what people are shown. `instead`: what would have been said at that moment."""
+    """`value` is compared; `whole` is what people are shown. `instead`: what would have been
+    said at that moment."""
 
     seq: int
     time: datetime.datetime
@@ -78,7 +84,8 @@ class _Said:
 
 @dataclass
 class _Speech:
-    """What is said of one object: replayed values since the last recorded; `open`: not said yet (rule 2); `unmatched`: not replayed yet (rule 1)."""
+    """What is said of one object: replayed values since the last recorded; `open`: not said yet
+    (rule 2); `unmatched`: not replayed yet (rule 1)."""
 
     history: list[_Said] = field(default_factory=list)
     open: _Said | None = None
@@ -87,7 +94,8 @@ class _Speech:
 
 @dataclass
 class _Offer:
-    """An action as planned: bodies since it was last done (and the one that was), and since when it would change something."""
+    """An action as planned: bodies since it was last done (and the one that was), and since when
+    it would change something."""
 
     bodies: list[Any]
     current: bool = True
@@ -96,7 +104,8 @@ class _Offer:
 
 
 class Judge:
-    """Takes the steps of a replay in order; `take` and `end` give the differences that they make certain."""
+    """Takes the steps of a replay in order; `take` and `end` give the differences that they make
+    certain."""
 
     def __init__(self) -> None:
         self._speeches: dict[Key, _Speech] = {}
@@ -119,15 +128,15 @@ class Judge:
                         yield from self._did(event, action, wrote)
 
     def news(self, step: Step) -> list[str]:
-        """What a step would do and say that it has not before, in words; to be asked before `take`."""
+        """What a step would do and say that it has not before, in words; to be asked before
+        `take`."""
         if isinstance(step, Own):
             message = step.event.message
             if isinstance(message, StatusReported):
                 return [f"said on {message.kind} {message.name}: {words(message)}"]
             assert isinstance(message, ActionTaken)
-            return [
-                f"{message.verb} {message.kind} {message.name}: {message.outcome} {message.detail}".rstrip()
-            ]
+            ended = f"{message.outcome} {message.detail}".rstrip()
+            return [f"{message.verb} {message.kind} {message.name}: {ended}"]
         would_say = [
             f"would say on {report.key}: {words(whole)}"
             for report in step.plan.reports
@@ -250,7 +259,8 @@ class Judge:
             offer.open = _Said(look.seq, look.time, action)
 
     def _changes_something(self, look: Look, action: Action) -> bool:
-        """As aimservice.act decides it. What was there before the record began is taken to be as the service applied it."""
+        """As aimservice.act decides it. What was there before the record began is taken to be as
+        the service applied it."""
         if not isinstance(action, ApplyObject):
             return True
         present = look.seen.get(action.key)
@@ -293,7 +303,8 @@ class Judge:
 
 
 def _deed(about: Key, action: Action) -> Deed:
-    """As aimservice.loop records it: what is neither applied nor deleted is on the object it is for."""
+    """As aimservice.loop records it: what is neither applied nor deleted is on the object it is
+    for."""
     return (
         about,
         VERBS[type(action)],

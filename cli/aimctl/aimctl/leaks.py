@@ -1,4 +1,5 @@
-"""Whether something that was secret in a run on the laptop cluster has got out: what the scenario tests claim at their end."""
+"""Whether something that was secret in a run on the laptop cluster has got out: what the
+scenario tests claim at their end."""
 
 import asyncio
 import contextlib
@@ -24,11 +25,13 @@ KNOWS_SECRETS = (
     "two-stores/",
     "log/traefik.log",
 )
-"""The S3 servers' own files, the manifests that users apply, and the gateway, which watches Secrets, as gateways do, for TLS."""
+"""The S3 servers' own files, the manifests that users apply, and the gateway, which watches
+Secrets, as gateways do, for TLS."""
 
 
 async def leaks(stack: Stack, secrets: Iterable[str]) -> list[str]:
-    """Where any of these values is: in events, objects and their status, Kubernetes Events, metrics, or any file of the cluster and its processes."""
+    """Where any of these values is: in events, objects and their status, Kubernetes Events,
+    metrics, or any file of the cluster and its processes."""
     values = [secret.encode() for secret in secrets]
     return [
         place

@@ -21,7 +21,8 @@ COLUMNS = [field.name.upper() for field in fields(Row)]
 async def show_rows(
     root: Resource | None, namespace: str | None, console: PlainConsole, form: Form, *, watch: bool
 ) -> None:
-    """`watch`: every row, then each that is new or has changed, until cancelled. Raises RuntimeError where there is no bus or no stream to read."""
+    """`watch`: every row, then each that is new or has changed, until cancelled. Raises
+    RuntimeError where there is no bus or no stream to read."""
     known: Sequence[Row] = ()
     async with reached() as bus, watched(bus) as pictures:
         shown = await _look(pictures, root, namespace)

@@ -1,4 +1,5 @@
-"""The commands that look back and ahead: record and replay, timeline, explain, plan. Exit codes: 0 fine, 1 differs or failed, 2 wrong usage."""
+"""The commands that look back and ahead: record and replay, timeline, explain, plan. Exit codes:
+0 fine, 1 differs or failed, 2 wrong usage."""
 
 import asyncio
 import datetime
@@ -71,7 +72,8 @@ def timeline(
     ] = False,
     output: Output = "text",
 ) -> None:
-    """What happened to an object and to all it depends on or owns: who did what, because of what, how long after. Exit code 1 if nothing is known."""
+    """What happened to an object and to all it depends on or owns: who did what, because of
+    what, how long after. Exit code 1 if nothing is known."""
     console = a_console()
     shown = show_timeline(
         named(what, namespace), since_when(since), console, follow=follow, form=output
@@ -80,7 +82,8 @@ def timeline(
 
 
 def explain(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
-    """What an object is waiting for, since when, how far that is, and what a person has to do. Exit code 1 if it has failed or does not exist."""
+    """What an object is waiting for, since when, how far that is, and what a person has to do.
+    Exit code 1 if it has failed or does not exist."""
     console = a_console()
     raise typer.Exit(
         0 if run(console, show_explanation(named(what, namespace), console, output)) else 1
@@ -98,7 +101,8 @@ def plan(
     ] = None,
     output: Output = "text",
 ) -> None:
-    """What would be made and changed if these manifests were applied, as a diff. Exit code 1 if anything would."""
+    """What would be made and changed if these manifests were applied, as a diff. Exit code 1 if
+    anything would."""
     console = a_console()
     raise typer.Exit(0 if run(console, show_plan(files, namespace, console, output)) else 1)
 
@@ -108,7 +112,8 @@ def record(
     file: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     since: Since = None,
 ) -> None:
-    """A namespace's events as a file for `aimctl replay`; without literal values of environment variables (NATS server: AIM_NATS_URL)."""
+    """A namespace's events as a file for `aimctl replay`; without literal values of environment
+    variables (NATS server: AIM_NATS_URL)."""
     console = a_console()
     begin = since_when(since)
     run(console, record_namespace(namespace, begin, file, console))
@@ -141,7 +146,8 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
     ] = LIVE_MOST_PER_S,
     output: Output = "text",
 ) -> None:
-    """Run a service's own fold and plan over what happened, changing nothing, and show where it would do otherwise today. Exit code 1 if so."""
+    """Run a service's own fold and plan over what happened, changing nothing, and show where it
+    would do otherwise today. Exit code 1 if so."""
     if (file is None) != from_bus:
         raise typer.BadParameter("name a file, or --live")
     if service is not None and service not in PLANNERS:

@@ -1,4 +1,5 @@
-"""Keys and certificates as files, as pods have them mounted, for a NATS server on this machine that asks for them."""
+"""Keys and certificates as files, as pods have them mounted, for a NATS server on this machine
+that asks for them."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ LOG_LINES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`folder` has the files of each Secret in a folder of the Secret's name. `log` has the server's last lines."""
+    """`folder` has the files of each Secret in a folder of the Secret's name. `log` has the
+    server's last lines."""
 
     folder: Path
     log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
@@ -32,7 +34,8 @@ class Guard:
         return Access(str(own / SEED), str(own / CA))
 
     def lay_out(self, *rotate: str) -> None:
-        """Write the files as `aimctl nats init` would have them, keeping what is there but for `rotate`."""
+        """Write the files as `aimctl nats init` would have them, keeping what is there but for
+        `rotate`."""
         there: Secrets = {
             place.name: {file.name: file.read_bytes() for file in place.iterdir()}
             for place in self.folder.glob("*")

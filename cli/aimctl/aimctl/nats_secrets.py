@@ -1,6 +1,8 @@
-"""`aimctl nats init`: the Secrets of NATS for a person, in a cluster, in a folder or printed. What is in them: aim_watcher.nats_secrets.
+"""`aimctl nats init`: the Secrets of NATS for a person, in a cluster, in a folder or printed. What
+is in them: aim_watcher.nats_secrets.
 
-Seeds and keys go into Secrets and into files that only their owner reads, never into a message or a log.
+Seeds and keys go into Secrets and into files that only their owner reads, never into a message or a
+log.
 """
 
 import os
@@ -31,7 +33,8 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 def read_folder(folder: Path) -> Secrets:
-    """The Secrets that an earlier run wrote there. Raises ValueError naming a file that holds something else."""
+    """The Secrets that an earlier run wrote there. Raises ValueError naming a file that holds
+    something else."""
     found = {}
     for name in NAMES:
         path = folder / f"{name}.yaml"
@@ -46,7 +49,8 @@ def read_folder(folder: Path) -> Secrets:
 
 
 def write_folder(folder: Path, namespace: str, secrets: Secrets) -> None:
-    """One file a Secret, for its owner's eyes only from the first byte on; one that is there is replaced in one step."""
+    """One file a Secret, for its owner's eyes only from the first byte on; one that is there is
+    replaced in one step."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, data in secrets.items():
         fresh = folder / f".{name}.new"
@@ -67,7 +71,8 @@ def init_folder(
 
 
 async def init_cluster(namespace: str, rotate: Collection[str], say: Callable[[str], None]) -> None:
-    """Make or complete the Secrets in the cluster of the current kubeconfig. Raises RuntimeError where it cannot be asked."""
+    """Make or complete the Secrets in the cluster of the current kubeconfig. Raises RuntimeError
+    where it cannot be asked."""
     try:
         cluster = await Cluster.connect(os.environ.get("KUBECONFIG"), user_agent=MANAGER)
         try:
@@ -79,7 +84,8 @@ async def init_cluster(namespace: str, rotate: Collection[str], say: Callable[[s
     _tell(there, secrets, say)
     if SERVER in there and outcome(SERVER, there, secrets) == "changed":
         say(
-            f"In about 90 s the new files are in the pods; then let every NATS server read them:\n  {reload_command(namespace)}"
+            "In about 90 s the new files are in the pods; then let every NATS server read them:\n "
+            f" {reload_command(namespace)}"
         )
 
 

@@ -25,7 +25,10 @@ USERS = tuple(PERMISSIONS)
 def sentence(user: str) -> str:
     """What a user may do, as a README says it."""
     allowed = PERMISSIONS[user]
-    return f"publish {', '.join(map(_code, allowed.publish))}; subscribe {', '.join(map(_code, allowed.subscribe))}"
+    return (
+        f"publish {', '.join(map(_code, allowed.publish))}; subscribe"
+        f" {', '.join(map(_code, allowed.subscribe))}"
+    )
 
 
 def table() -> str:
@@ -33,7 +36,8 @@ def table() -> str:
     lines = ["| user | publish | subscribe |", "|---|---|---|"]
     for user, allowed in PERMISSIONS.items():
         lines.append(
-            f"| {user} | {'<br>'.join(map(_code, allowed.publish))} | {'<br>'.join(map(_code, allowed.subscribe))} |"
+            f"| {user} | {'<br>'.join(map(_code, allowed.publish))} |"
+            f" {'<br>'.join(map(_code, allowed.subscribe))} |"
         )
     return "\n".join(lines) + "\n"
 

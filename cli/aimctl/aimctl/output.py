@@ -14,7 +14,8 @@ Output = Annotated[Form, typer.Option("--output", "-o", help="How to print it.")
 
 
 def print_data(console: PlainConsole, data: Any, form: Form) -> None:
-    """A document, in ASCII: what foreign words can do to a terminal they can do to no reader either."""
+    """A document, in ASCII: what foreign words can do to a terminal they can do to no reader
+    either."""
     if form == "json":
         console.print_json(json.dumps(data), ensure_ascii=True)
     else:

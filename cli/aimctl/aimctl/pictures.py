@@ -22,7 +22,8 @@ class Pictures:
         self.task = asyncio.create_task(self._read())
 
     async def next(self, within_s: float | None = None) -> Projection | None:
-        """The picture after the next change, or changes; the first is the present one. None where nothing changed in time.
+        """The picture after the next change, or changes; the first is the present one. None where
+        nothing changed in time.
 
         Raises RuntimeError where there is no stream to read.
         """

@@ -17,7 +17,8 @@ PLANNERS = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
 
 
 def planner(name: str) -> Service:
-    """With the settings of this environment, such as AIM_DOWNLOADER_IMAGE. Raises KeyError for a service that does not plan."""
+    """With the settings of this environment, such as AIM_DOWNLOADER_IMAGE. Raises KeyError for a
+    service that does not plan."""
     return {
         DISCOVERY: lambda: discovery(DiscoverySettings()),
         CACHER: lambda: cacher(CacherSettings()),

@@ -1,10 +1,14 @@
-"""`aimctl plan -f`: what would be made and changed if manifests were applied. Pure but for reading them.
+"""`aimctl plan -f`: what would be made and changed if manifests were applied. Pure but for reading
+them.
 
-1. The manifests are put over a picture of the cluster, with the defaults of the kinds; then every service plans as it would, its writes are put in
-   too, and so on until nothing new is planned. Nothing is written.
-2. It ends where the outside decides: what a model image answers, whether a volume is bound, how a Job ends.
+1. The manifests are put over a picture of the cluster, with the defaults of the kinds; then every
+   service plans as it would, its writes are put in too, and so on until nothing new is planned.
+   Nothing is written.
+2. It ends where the outside decides: what a model image answers, whether a volume is bound, how a
+   Job ends.
 3. What would be done without the manifests as well is left out.
-4. The rules of admission are the API server's; what the kinds' own schema says of a manifest is checked.
+4. The rules of admission are the API server's; what the kinds' own schema says of a manifest is
+   checked.
 """
 
 import datetime
@@ -33,7 +37,8 @@ from aimservice.projection import Projection, Seen, fold, written
 MOST_LOOKS = 500
 YOU = "you"
 FOUNDATIONS = (GATEWAY, STORAGE_CLASS)
-"""What others make and planners ask for: where a manifest brings one that is not there, it will be. A change of one is not looked at."""
+"""What others make and planners ask for: where a manifest brings one that is not there, it will
+be. A change of one is not looked at."""
 Body = dict[str, Any]
 
 
@@ -43,7 +48,8 @@ class BadManifest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`before` is None for what would be made, `after` for what would be deleted; of an object that is there, only the fields that are set."""
+    """`before` is None for what would be made, `after` for what would be deleted; of an object
+    that is there, only the fields that are set."""
 
     who: str
     key: Key
@@ -64,7 +70,8 @@ class Preview:
 
 
 def manifests(paths: Iterable[Path], namespace: str | None) -> tuple[list[Body], list[Key]]:
-    """Objects of our kinds with their defaults, the `FOUNDATIONS`, and the keys of the others. `namespace`: for those that name none.
+    """Objects of our kinds with their defaults, the `FOUNDATIONS`, and the keys of the others.
+    `namespace`: for those that name none.
 
     Raises BadManifest or OSError.
     """
@@ -187,7 +194,8 @@ class _Future:
         self.run(set())
 
     def run(self, keys: set[Key]) -> None:
-        """Until nothing new is planned. A planner that always wants something else is left alone after a while."""
+        """Until nothing new is planned. A planner that always wants something else is left alone
+        after a while."""
         for key in sorted(keys, key=str):
             self._touch(
                 {
@@ -214,7 +222,8 @@ class _Future:
             self._act(service.name, action)
 
     def _act(self, who: str, action: Action) -> None:
-        """As aimservice.act: what is there and somebody else's is not written over, and what is made once is not written again."""
+        """As aimservice.act: what is there and somebody else's is not written over, and what is
+        made once is not written again."""
         match action:
             case ApplyObject(body=body):
                 present = self.seen.get(action.key)
@@ -321,7 +330,8 @@ def _dropped(who: str, present: Seen, body: Body) -> bool:
 
 
 def _over(present: Seen, body: Body) -> Body:
-    """The object once `body` has been applied: what others set stays, a manifest's spec is taken whole."""
+    """The object once `body` has been applied: what others set stays, a manifest's spec is taken
+    whole."""
     metadata = dict(present.body["metadata"])
     for name, value in body["metadata"].items():
         metadata[name] = (

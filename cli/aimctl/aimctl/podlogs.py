@@ -1,4 +1,5 @@
-"""`aimctl logs`: of all pods that belong to an object through its chain; those in trouble come first, with their last words."""
+"""`aimctl logs`: of all pods that belong to an object through its chain; those in trouble come
+first, with their last words."""
 
 import asyncio
 from collections.abc import Iterable
@@ -27,7 +28,8 @@ async def show_logs(
     *,
     follow: bool,
 ) -> bool:
-    """False where there is no pod. `follow`: until the containers have ended. Raises RuntimeError without a bus or a cluster."""
+    """False where there is no pod. `follow`: until the containers have ended. Raises
+    RuntimeError without a bus or a cluster."""
     seen = await present_picture()
     pods = pods_behind(seen, key)
     if not pods:
@@ -68,7 +70,8 @@ class _Lines:
         self._cluster, self._console, self._tail = cluster, console, tail_lines
 
     async def show(self, pod: Seen, container: str) -> None:
-        """Of a pod in trouble the last words; of a container that waits to be started again, those from before."""
+        """Of a pod in trouble the last words; of a container that waits to be started again,
+        those from before."""
         trouble = in_trouble(pod)
         tail = LAST_WORDS if trouble and self._tail is None else self._tail
         try:

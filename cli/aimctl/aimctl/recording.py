@@ -1,10 +1,13 @@
 """A recording: what happened in a namespace, as a file that can be replayed anywhere.
 
-1. JSON, a line each. The first is the Header, every other one an event, in the order of their sequences.
-2. It has objects, reports, actions and markers: of the namespace and of cluster-scoped kinds. Of other namespaces it has what these rest on: the
-   Gateways that the namespace's configs and HTTPRoutes name, and what the control plane's own namespace says and keeps of model images. Secrets
-   never were on the bus.
-3. Events up to the header's `begins` say how things were when it begins: the latest of each subject, from before `since` or older than the log.
+1. JSON, a line each. The first is the Header, every other one an event, in the order of their
+   sequences.
+2. It has objects, reports, actions and markers: of the namespace and of cluster-scoped kinds. Of
+   other namespaces it has what these rest on: the Gateways that the namespace's configs and
+   HTTPRoutes name, and what the control plane's own namespace says and keeps of model images.
+   Secrets never were on the bus.
+3. Events up to the header's `begins` say how things were when it begins: the latest of each
+   subject, from before `since` or older than the log.
 4. Literal values of environment variables are not in it, wherever they stand in an object.
 """
 
@@ -44,7 +47,8 @@ class BadRecording(ValueError):
 
 
 class Header(Struct, frozen=True, kw_only=True):
-    """The first line. `until`: when it was made, so that what nobody said by then can be told from what was cut off."""
+    """The first line. `until`: when it was made, so that what nobody said by then can be told
+    from what was cut off."""
 
     recording: int
     origin: str
@@ -133,7 +137,8 @@ def _line(event: Event) -> _Line:
 async def record(
     bus: Bus, namespace: str, since: datetime.datetime | None, now: datetime.datetime
 ) -> Recording:
-    """Everything that AIM_LOG and AIM_STATE have of a namespace, up to now. Raises RuntimeError where there is no stream to read."""
+    """Everything that AIM_LOG and AIM_STATE have of a namespace, up to now. Raises RuntimeError
+    where there is no stream to read."""
     before, logged = await history_of(bus, namespace)
     if since is not None:
         before, logged = split(before + logged, since)
@@ -162,7 +167,8 @@ async def history_of(bus: Bus, namespace: str) -> tuple[list[Event], list[Event]
 async def history(
     bus: Bus, filters: Sequence[str], *, most_per_s: float | None = None
 ) -> tuple[list[Event], list[Event]]:
-    """What AIM_STATE still knows and the log has dropped, and the log. Raises RuntimeError where there is no stream to read.
+    """What AIM_STATE still knows and the log has dropped, and the log. Raises RuntimeError where
+    there is no stream to read.
 
     `most_per_s`: the log is read no faster, so that a running system does not feel it.
     """
@@ -218,7 +224,8 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def rests_on(events: Iterable[Event], namespace: str) -> list[str]:
-    """Subjects of what planners look at in other namespaces: Gateways, what model images say, and the config with their pull secrets."""
+    """Subjects of what planners look at in other namespaces: Gateways, what model images say,
+    and the config with their pull secrets."""
     changed = [event.message for event in events if isinstance(event.message, ObjectChanged)]
     gateways = {
         key
@@ -272,9 +279,9 @@ def redacted(message: Any) -> Any:
 def _redacted(node: Any) -> Any:
     if isinstance(node, dict):
         return {
-            name: _variables(value)
-            if name == "env" and isinstance(value, list)
-            else _redacted(value)
+            name: (
+                _variables(value) if name == "env" and isinstance(value, list) else _redacted(value)
+            )
             for name, value in node.items()
         }
     return [_redacted(each) for each in node] if isinstance(node, list) else node

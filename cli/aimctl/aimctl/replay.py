@@ -1,12 +1,18 @@
-"""A service run again over what happened: its own fold and plan, no I/O, no clock but the events' times. Pure.
+"""A service run again over what happened: its own fold and plan, no I/O, no clock but the events'
+times. Pure.
 
-1. The picture is built from the record alone. What the service would do or say now changes nothing: it can be compared with what was done and
-   said then step by step, and one difference does not lead to others.
-2. The service looks at every key that an event touches, right after the event and at the event's time; at a key whose time to look again has
-   come between two events, at that time; and once more at the time of each report and action of its own, for then it did look.
-3. It begins as a process does: nothing is planned before all that was there has been folded and every followed kind was marked as synced.
-4. An own write is seen as soon as it is recorded, not only when the watcher brings it, since the service had the answer.
-5. Facts that were never on the bus are taken from what the service then said (aimctl.facts), or stay unknown.
+1. The picture is built from the record alone. What the service would do or say now changes nothing:
+   it can be compared with what was done and said then step by step, and one difference does not
+   lead to others.
+2. The service looks at every key that an event touches, right after the event and at the event's
+   time; at a key whose time to look again has come between two events, at that time; and once more
+   at the time of each report and action of its own, for then it did look.
+3. It begins as a process does: nothing is planned before all that was there has been folded and
+   every followed kind was marked as synced.
+4. An own write is seen as soon as it is recorded, not only when the watcher brings it, since the
+   service had the answer.
+5. Facts that were never on the bus are taken from what the service then said (aimctl.facts), or
+   stay unknown.
 """
 
 import datetime
@@ -24,14 +30,16 @@ from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, PatchObj
 from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold, written
 
 SOONEST_S = 1.0
-"""How soon a key is looked at again at the earliest. Events and own reports are looked at anyway; this bounds the work between them."""
+"""How soon a key is looked at again at the earliest. Events and own reports are looked at
+anyway; this bounds the work between them."""
 LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 WRITES = frozenset({"apply", "patch", "write-status"})
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The service looks at a key: the picture it has, what it would do and say. `seq`: the last event it knows. `failed`: what the planner raised."""
+    """The service looks at a key: the picture it has, what it would do and say. `seq`: the last
+    event it knows. `failed`: what the planner raised."""
 
     service: str
     seq: int
@@ -45,7 +53,8 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A report or an action of the service itself, as recorded; `wrote` is the version of the object that the action made, where that is known."""
+    """A report or an action of the service itself, as recorded; `wrote` is the version of the
+    object that the action made, where that is known."""
 
     event: Event
     wrote: ObjectChanged | None = None
@@ -65,7 +74,8 @@ def replay(
 ) -> Iterator[Step]:
     """Everything the service looks at, and everything it said and did, in order.
 
-    Events up to `begins` say how things were. `until`: when the record ends; later timers do not come due.
+    Events up to `begins` say how things were. `until`: when the record ends; later timers do not
+    come due.
     """
     run = _Run(service, begins, _versions(events), events)
     for place, event in enumerate(events):
@@ -84,7 +94,8 @@ def takes_part(service: Service, events: Iterable[Event]) -> bool:
 
 
 def missing_markers(service: Service, events: Iterable[Event]) -> list[str]:
-    """Kinds that the record never says are complete: a service that follows one of them plans nothing."""
+    """Kinds that the record never says are complete: a service that follows one of them plans
+    nothing."""
     marked = {event.message.kind for event in events if isinstance(event.message, KindSynced)}
     return [resource.kind for resource in service.follows if resource.kind not in marked]
 
@@ -226,7 +237,8 @@ class _Run:
         return Look(self.service.name, self.seq, self.now, why, key, self.seen, plan, failed)
 
     def without_refusal(self, key: Key, plan: Plan) -> Plan:
-        """A refusal is forgotten once what was refused is no longer wanted: then the service gets through its actions."""
+        """A refusal is forgotten once what was refused is no longer wanted: then the service
+        gets through its actions."""
         refusal: Refusal | None = self.seen.learned(key, REFUSED)
         targets = {
             action.key

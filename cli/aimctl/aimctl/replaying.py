@@ -1,4 +1,5 @@
-"""`aimctl record` and `aimctl replay`: what happened as a file, and what a service would make of it today."""
+"""`aimctl record` and `aimctl replay`: what happened as a file, and what a service would make of
+it today."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -39,13 +40,16 @@ Told = Callable[[Step, list[str], list[Difference]], None]
 
 
 def check(service: Service, recording: Recording, told: Told | None = None) -> Outcome:
-    """Run a service over a recording. `told` hears of each step: what is new in it, and the differences that it makes certain.
+    """Run a service over a recording. `told` hears of each step: what is new in it, and the
+    differences that it makes certain.
 
-    Raises RuntimeError where the record lacks what the service waits for, so that it would plan nothing.
+    Raises RuntimeError where the record lacks what the service waits for, so that it would plan
+    nothing.
     """
     if missing := missing_markers(service, recording.events):
         raise RuntimeError(
-            f"the record never says that every {', '.join(missing)} has been published, so the {service.name} would not begin"
+            f"the record never says that every {', '.join(missing)} has been published, so the"
+            f" {service.name} would not begin"
         )
     judge, looks, own, found = Judge(), 0, 0, list[Difference]()
     until = recording.header.until
@@ -97,7 +101,8 @@ async def record_namespace(
 
 
 async def live(service: str, most_per_s: float) -> Recording:
-    """What AIM_LOG and AIM_STATE have for one service, of all namespaces, read no faster than `most_per_s`."""
+    """What AIM_LOG and AIM_STATE have for one service, of all namespaces, read no faster than
+    `most_per_s`."""
     wanted = planner(service)
     every_action = f"{subjects.ACTION}.{service}."
     filters = [
@@ -173,7 +178,10 @@ def _head(step: Step) -> tuple[int, datetime.datetime, str]:
 
 
 def _tell_outcome(outcome: Outcome, console: PlainConsole) -> None:
-    did = f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked {outcome.looks} times"
+    did = (
+        f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked"
+        f" {outcome.looks} times"
+    )
     say(
         console,
         f"{did}: {len(outcome.differences) or 'no'} differences",

@@ -29,10 +29,12 @@ async def start_services(
     within_s: float | None = READY_WITHIN_S,
     access: AccessOf = anybody,
 ) -> dict[str, str]:
-    """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait for ever.
+    """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait
+    for ever.
 
-    `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one. `access` says with which files each goes to NATS.
-    Raises RuntimeError naming the one that ended or is not ready in time, and its log.
+    `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one. `access`
+    says with which files each goes to NATS. Raises RuntimeError naming the one that ended or is not
+    ready in time, and its log.
     """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):

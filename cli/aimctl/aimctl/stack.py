@@ -19,7 +19,8 @@ from aimlab.processes import Children
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A laptop cluster on which the control plane is ready, and the quickstart prepared. `nats` is None where the cluster itself runs it."""
+    """A laptop cluster on which the control plane is ready, and the quickstart prepared. `nats`
+    is None where the cluster itself runs it."""
 
     lab: Lab
     nats: NatsServer | None
@@ -53,10 +54,11 @@ async def control_plane_on_laptop(
     guard: Guard | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stack]:
-    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is given. With `guard`, NATS asks for keys.
+    """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is
+    given. With `guard`, NATS asks for keys.
 
-    Each service is the ServiceAccount that deploy/rbac gives it, and has `settings` in its environment.
-    Raises RuntimeError naming the part that does not come up, and its log.
+    Each service is the ServiceAccount that deploy/rbac gives it, and has `settings` in its
+    environment. Raises RuntimeError naming the part that does not come up, and its log.
     """
     manifests = [*crds(), *rbac()]
     async with (
@@ -73,7 +75,8 @@ async def control_plane_on_laptop(
 
 
 def kubectl_env(lab: Lab) -> dict[str, str]:
-    """Environment in which kubectl talks to the laptop cluster and keeps its caches in the state folder."""
+    """Environment in which kubectl talks to the laptop cluster and keeps its caches in the state
+    folder."""
     return os.environ | {"KUBECONFIG": str(lab.kubeconfig), "HOME": str(lab.state_dir)}
 
 

@@ -106,7 +106,8 @@ async def _follow(
 
 
 def tree(key: Key, entries: Sequence[Entry]) -> Tree:
-    """What led to what. A step that alone follows from another stands below it, not inside: depth shows where ways part."""
+    """What led to what. A step that alone follows from another stands below it, not inside:
+    depth shows where ways part."""
     followed: defaultdict[int | None, list[Entry]] = defaultdict(list)
     known = {entry.seq for entry in entries}
     for entry in entries:
@@ -162,7 +163,8 @@ async def show_explanation(key: Key, console: PlainConsole, form: Form) -> bool:
 
 
 async def picture(bus: Bus, namespace: str | None) -> Projection:
-    """The objects of a namespace and of cluster-scoped kinds as they are, and its gateways. Raises RuntimeError where there is no stream to read."""
+    """The objects of a namespace and of cluster-scoped kinds as they are, and its gateways.
+    Raises RuntimeError where there is no stream to read."""
     found = await latest(bus, [subjects.ALL] if namespace is None else subjects.within(namespace))
     elsewhere = [] if namespace is None else rests_on(found, namespace)
     found += await latest(bus, elsewhere) if elsewhere else []
@@ -240,7 +242,8 @@ async def show_plan(
     services = [planner(name) for name in PLANNERS]
     if missing := {kind for service in services for kind in missing_markers(service, found)}:
         raise RuntimeError(
-            f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there is not known"
+            f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there"
+            " is not known"
         )
     seen = reduce(
         lambda picture, event: fold(picture, event.message, event.seq), found, Projection()

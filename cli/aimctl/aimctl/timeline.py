@@ -1,11 +1,13 @@
-"""What happened to an object and to all that it depends on or owns, in causal order: who did what, because of what, how long after. Pure.
+"""What happened to an object and to all that it depends on or owns, in causal order: who did what,
+because of what, how long after. Pure.
 
-1. A step comes after what led to it, whatever the order in which both were stored: the watcher may tell of a version before the service that
-   wrote it tells that it did.
+1. A step comes after what led to it, whatever the order in which both were stored: the watcher may
+   tell of a version before the service that wrote it tells that it did.
 2. An object that nobody here wrote, such as a Job's pod, hangs on its owner.
-3. A version that one of our own actions made is told with the action; one in which nothing changed that is worth telling is left out, and what it led
-   to hangs on what led to it.
-4. A cluster that was restored from an older backup begins a new epoch. What is then as it was, is not told again; what went back, is.
+3. A version that one of our own actions made is told with the action; one in which nothing changed
+   that is worth telling is left out, and what it led to hangs on what led to it.
+4. A cluster that was restored from an older backup begins a new epoch. What is then as it was, is
+   not told again; what went back, is.
 """
 
 import datetime
@@ -44,7 +46,8 @@ EDITED = ("annotations", "labels", "deletionTimestamp")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A step. `cause` is the sequence of the step it hangs on, None for what nobody here did; `after_s` the time since that.
+    """A step. `cause` is the sequence of the step it hangs on, None for what nobody here did;
+    `after_s` the time since that.
 
     `epoch`: how often the cluster had gone back in time by then.
     """
@@ -115,12 +118,14 @@ def timeline(events: Sequence[Event], key: Key) -> list[Entry]:
 
 
 def settled(events: Sequence[Event], key: Key) -> list[Entry]:
-    """The steps less the status writes whose version has not come yet: only that says what was written, and it may come later."""
+    """The steps less the status writes whose version has not come yet: only that says what was
+    written, and it may come later."""
     return [entry for entry in timeline(events, key) if entry.what != WRITE_STATUS]
 
 
 def _parents(link: Link, linked: dict[int, Link]) -> set[int]:
-    """What is known of what came right before, less the very version that an action wrote, where the watcher told of that first."""
+    """What is known of what came right before, less the very version that an action wrote, where
+    the watcher told of that first."""
     found = {parent for parent in link.parents if parent in linked and parent != link.event.seq}
     if isinstance(link.event.message, ActionTaken):
         found = {
@@ -248,7 +253,8 @@ def _ready_message(version: ObjectChanged | None) -> str:
 
 
 def related(events: Iterable[Event], key: Key) -> set[Key]:
-    """The object, what it owns, what it depends on, and so on; as any version of any of them says."""
+    """The object, what it owns, what it depends on, and so on; as any version of any of them
+    says."""
     leads_to: defaultdict[Key, set[Key]] = defaultdict(set)
     named: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
     wants: defaultdict[Key, set[tuple[str, str]]] = defaultdict(set)

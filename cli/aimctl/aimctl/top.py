@@ -29,7 +29,8 @@ BEHIND = 100
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A service: events it sends a second, events it has still to read, and dead letters of it. `pending` None: it does not read."""
+    """A service: events it sends a second, events it has still to read, and dead letters of it.
+    `pending` None: it does not read."""
 
     service: str
     events_per_s: float
@@ -48,7 +49,8 @@ class Sample:
 
 
 async def show_top(console: PlainConsole, form: Form, *, once: bool) -> None:
-    """A picture every two seconds, until cancelled; `once`, as a document, or where nobody looks: one. Raises RuntimeError without a stream."""
+    """A picture every two seconds, until cancelled; `once`, as a document, or where nobody
+    looks: one. Raises RuntimeError without a stream."""
     async with reached() as bus:
         first = await sample(bus)
         if once or form != "text" or not console.is_terminal:
@@ -143,7 +145,10 @@ def weighed(
 
 
 def picture(shown: Sample) -> RenderableType:
-    head = f"{shown.events_per_s:g} events/s; the log has {shown.log_messages} in {human(shown.log_bytes)}"
+    head = (
+        f"{shown.events_per_s:g} events/s; the log has {shown.log_messages} in"
+        f" {human(shown.log_bytes)}"
+    )
     head += f", its mirror is {shown.mirror_lag or 0} behind"
     loads = Table("SERVICE", "EVENTS/S", "UNREAD", "DEAD", box=None, pad_edge=False)
     for load in shown.loads:

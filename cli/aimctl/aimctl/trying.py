@@ -1,6 +1,8 @@
-"""`aimctl retry`: what has failed is tried again at once, by the annotation that the services look at (BEHAVIOUR: aim.silogen.ai/retry).
+"""`aimctl retry`: what has failed is tried again at once, by the annotation that the services look
+at (BEHAVIOUR: aim.silogen.ai/retry).
 
-It is part of what a try is made from, like the spec: a new value is a new first try, whoever is at work, and however often it is looked at.
+It is part of what a try is made from, like the spec: a new value is a new first try, whoever is at
+work, and however often it is looked at.
 """
 
 import datetime
@@ -20,7 +22,8 @@ from aimschema.resources import RESOURCES, Key
 
 
 async def try_again(key: Key, kubeconfig: Path | None, console: PlainConsole, form: Form) -> bool:
-    """False where nothing of the chain has failed or waits for its next try. Raises RuntimeError, without a bus or where the API server refuses."""
+    """False where nothing of the chain has failed or waits for its next try. Raises
+    RuntimeError, without a bus or where the API server refuses."""
     seen, now = await present_picture(), datetime.datetime.now(datetime.UTC)
     story = explain(seen, key, now, NO_PROGRESS)
     found = to_retry(story)

@@ -1,4 +1,5 @@
-"""Watching the quickstart come up: the state of its objects as they change, live on a terminal, as plain lines elsewhere."""
+"""Watching the quickstart come up: the state of its objects as they change, live on a terminal,
+as plain lines elsewhere."""
 
 import asyncio
 import contextlib
@@ -125,7 +126,8 @@ async def _progress(bus: Bus, namespace: str, picture: Picture) -> None:
 
 
 async def show_until_ready(picture: Picture, service: str, console: PlainConsole) -> Body:
-    """Shows what happens until the AIMService is ready, and gives it. On a terminal in place, elsewhere a line for each change."""
+    """Shows what happens until the AIMService is ready, and gives it. On a terminal in place,
+    elsewhere a line for each change."""
     if not console.is_terminal:
         return await _tell_until_ready(picture, service, console)
     with Live(table(picture), console=console, refresh_per_second=10) as live:

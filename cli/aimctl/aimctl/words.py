@@ -37,7 +37,8 @@ def key_of(text: str, namespace: str | None) -> Key:
     resource = resource_of(kind)
     if not slash or not name or resource is None:
         raise ValueError(
-            f"{text!r} is not KIND/NAME with a kind that this control plane knows, such as AIMService/chat or mc/weights"
+            f"{text!r} is not KIND/NAME with a kind that this control plane knows, such as"
+            " AIMService/chat or mc/weights"
         )
     if resource.namespaced and namespace is None:
         raise ValueError(f"{resource.kind} is namespaced: say which with -n")

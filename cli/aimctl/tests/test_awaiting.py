@@ -1,4 +1,5 @@
-"""When waiting ends: when it is as wanted, when only a person can help, and not for what only passes by."""
+"""When waiting ends: when it is as wanted, when only a person can help, and not for what only
+passes by."""
 
 from io import StringIO
 from typing import Any

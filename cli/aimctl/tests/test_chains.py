@@ -81,9 +81,7 @@ UNUSED = cache("unused", "s3://b/o/else", **conditions("Downloading"))
 EVERYTHING = projection(MODEL_BODY, TEMPLATE_BODY, SERVICE_BODY, FOUND, CACHED_FAILED, UNUSED)
 
 
-def test_a_service_is_a_row_with_all_it_rests_on_and_what_it_waits_for_and_what_nobody_uses_follows() -> (
-    None
-):
+def test_a_service_is_a_row_with_what_it_depends_on() -> None:
     assert rows(EVERYTHING, None, None, NOW) == [
         Row(
             NAMESPACE,

@@ -1,4 +1,5 @@
-"""What the doctor says of a cluster in which one thing is not as it should be; of all else it says nothing bad."""
+"""What the doctor says of a cluster in which one thing is not as it should be; of all else it
+says nothing bad."""
 
 import copy
 import datetime

@@ -168,7 +168,8 @@ STATES = [
         ],
         "failed",
         "AIMServiceTemplate fast missing: does not exist",
-        "create it in namespace team, if it was not a slip: no AIMServiceTemplate of this name is known",
+        "create it in namespace team, if it was not a slip: no AIMServiceTemplate of this name is"
+        " known",
         id="no-template",
     ),
     pytest.param(
@@ -329,7 +330,8 @@ STATES = [
             | {"metadata": obj(POD.kind, "chat-1", **PREDICTOR)["metadata"]},
         ],
         "waiting",
-        "Pod chat-1 failed: container kserve-container ended with exit code 137; see kubectl logs -n team chat-1",
+        "Pod chat-1 failed: container kserve-container ended with exit code 137; see kubectl logs"
+        " -n team chat-1",
         "",
         id="crashed",
     ),
@@ -412,8 +414,8 @@ def test_foreign_words_are_neither_markup_nor_control_characters() -> None:
     )
     Console(file=out, width=200).print(words_of(explain(projection(hostile), CHAT, NOW, {}), NOW))
     assert (
-        f"AIMService/chat has failed: [red]boo[/]  [2Jgone (for 1 min, since {timestamp(NOW - datetime.timedelta(seconds=60))})"
-        in out.getvalue()
+        "AIMService/chat has failed: [red]boo[/]  [2Jgone (for 1 min, since"
+        f" {timestamp(NOW - datetime.timedelta(seconds=60))})" in out.getvalue()
     )
     assert "\x1b" not in out.getvalue()
 

@@ -158,7 +158,8 @@ def test_the_warning_that_was_read_is_in_the_record(detail: str, reason: str, no
 
 
 def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> None:
-    """The action names version 7, which the cluster had twice: what it wrote is that of its own time."""
+    """The action names version 7, which the cluster had twice: what it wrote is that of its own
+    time."""
     claim = Key(CLAIM.kind, "team", "c")
     first, second = (
         obj(CLAIM.kind, "c", version=7, uid=uid, namespace="team") for uid in ("before", "after")

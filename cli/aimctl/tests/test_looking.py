@@ -1,4 +1,5 @@
-"""The commands that look back and ahead, told something that makes no sense: they say so before they talk to anybody."""
+"""The commands that look back and ahead, told something that makes no sense: they say so before
+they talk to anybody."""
 
 import pytest
 from typer.testing import CliRunner

@@ -1,4 +1,5 @@
-"""`aimctl nats init`: what it makes, that it keeps what is there, and that nobody else can read it."""
+"""`aimctl nats init`: what it makes, that it keeps what is there, and that nobody else can read
+it."""
 
 import base64
 import json
@@ -172,9 +173,10 @@ def test_wrong_usage_is_told(args: list[str], says: str) -> None:
 def test_a_file_that_is_something_else_is_told_and_kept(tmp_path: Path) -> None:
     (tmp_path / "aim-nats-cacher.yaml").write_text("[1]")
     code, told = run("-o", str(tmp_path))
-    assert (code, "is not a Secret that was written here" in " ".join(told.split())) == (1, True), (
-        told
-    )
+    assert (code, "is not a Secret that was written here" in " ".join(told.split())) == (
+        1,
+        True,
+    ), told
     assert [path.name for path in tmp_path.iterdir()] == ["aim-nats-cacher.yaml"]
 
 

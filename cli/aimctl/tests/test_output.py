@@ -114,7 +114,10 @@ def test_bash_is_given_a_script_that_asks_aimctl() -> None:
         check=True,
     )
     assert "complete -o default -F _aimctl_completion aimctl" in ran.stdout
-    asked = 'source <("$0" --show-completion); COMP_WORDS=(aimctl wai) COMP_CWORD=1; _aimctl_completion "$0"; echo "${COMPREPLY[@]}"'
+    asked = (
+        'source <("$0" --show-completion); COMP_WORDS=(aimctl wai) COMP_CWORD=1; _aimctl_completion'
+        ' "$0"; echo "${COMPREPLY[@]}"'
+    )
     proposed = subprocess.run(
         ["bash", "-c", asked, str(aimctl)], capture_output=True, text=True, check=True
     )

@@ -90,9 +90,9 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
             id="torn",
         ),
         pytest.param(
-            '{"recording": 1, "origin": "", "until": "2030-01-01T00:00:00Z"}\n\n'
-            '{"seq": 1, "time": "2030-01-01T00:00:00Z", "subject": "aim.synced.Pod", "message": '
-            '{"type": "aim.kind.synced.v1", "kind": "Job", "resource_version": "1", "objects": 0}}\n',
+            '{"recording": 1, "origin": "", "until": "2030-01-01T00:00:00Z"}\n\n{"seq": 1, "time":'
+            ' "2030-01-01T00:00:00Z", "subject": "aim.synced.Pod", "message": {"type":'
+            ' "aim.kind.synced.v1", "kind": "Job", "resource_version": "1", "objects": 0}}\n',
             "line 3: a message for aim.synced.Job",
             id="wrong-subject",
         ),

@@ -154,10 +154,9 @@ def test_no_step_is_told_before_its_cause() -> None:
         seen.add(entry.seq)
 
 
-def test_a_cluster_that_went_back_in_time_is_told_of_in_a_new_epoch_and_only_where_something_went_back() -> (
-    None
-):
-    """The backup is from before the retry annotation, and has the Job as it still is; version 9 then comes a second time, from another hand."""
+def test_a_restored_cluster_shows_only_where_it_went_back() -> None:
+    """The backup is from before the retry annotation, and has the Job as it still is; version 9
+    then comes a second time, from another hand."""
     story = [
         *HISTORY,
         event(
@@ -184,9 +183,7 @@ def test_a_cluster_that_went_back_in_time_is_told_of_in_a_new_epoch_and_only_whe
     )
 
 
-def test_who_follows_is_told_of_a_status_write_when_it_is_known_what_was_written_whichever_comes_first() -> (
-    None
-):
+def test_following_prints_a_status_write_with_its_content() -> None:
     version, write = HISTORY[2], HISTORY[3]
     early = [*HISTORY[:2], event(3, write.message, 2)]
     assert [entry.seq for entry in settled(early, WEIGHTS)] == [1, 2]

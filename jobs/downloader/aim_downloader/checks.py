@@ -1,8 +1,10 @@
-"""Reading a file's bytes once, in order, and holding them against what the source says of them. No I/O.
+"""Reading a file's bytes once, in order, and holding them against what the source says of them. No
+I/O.
 
-The sha256 is always computed, since the manifest records it; the other digests only where the source gives one to compare with.
-Git blob ids hash `blob <size>\\0` and the content (git's object format); a multipart ETag is the MD5 of the parts' MD5s and
-their number (Amazon S3 user guide, "Checking object integrity").
+The sha256 is always computed, since the manifest records it; the other digests only where the
+source gives one to compare with. Git blob ids hash `blob <size>\\0` and the content (git's object
+format); a multipart ETag is the MD5 of the parts' MD5s and their number (Amazon S3 user guide,
+"Checking object integrity").
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Digests:
         return self._sha256.hexdigest()
 
     def mismatches(self) -> list[str]:
-        """The names of the digests in which the bytes taken so far are not what the source says; empty if they are."""
+        """The names of the digests in which the bytes taken so far are not what the source says;
+        empty if they are."""
         ours = {
             "sha256": self.sha256,
             "git_sha1": self._git.hexdigest() if self._git else "",

@@ -1,4 +1,5 @@
-"""Text that a server wrote, made fit for a message of ours. Pure. What is secret in it is taken out by `report.redact`."""
+"""Text that a server wrote, made fit for a message of ours. Pure. What is secret in it is taken
+out by `report.redact`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ _MARKUP = re.compile(r"(?i)\s*(<!doctype html|<html|<head|<body)")
 
 
 def clean(text: str, chars_max: int = _CHARS_MAX) -> str:
-    """One line of whole words: of a cut word nobody could tell any more that it is a secret. Of a web page, its title."""
+    """One line of whole words: of a cut word nobody could tell any more that it is a secret. Of
+    a web page, its title."""
     if _MARKUP.match(text):
         text = title[1] if (title := _TITLE.search(text)) else ""
     words = "".join(char if char.isprintable() else " " for char in text).split()

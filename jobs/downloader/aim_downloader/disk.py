@@ -1,16 +1,19 @@
-"""DEST: the files, the parts of files under way, and the records. All blocking; callers put it in a thread.
+"""DEST: the files, the parts of files under way, and the records. All blocking; callers put it in a
+thread.
 
-    DEST/<path>                     a whole, checked file
-    DEST/.aim-manifest.json         what is there, once a revision is complete
-    DEST/.aim-part/journal          entries of files put in place since then
-    DEST/.aim-part/<name>.data      a file under way; <name> is a hash of its path, so any path fits
-    DEST/.aim-part/<name>.done      its header (which version, cut how) and then the index of each finished range, a line each
+    DEST/<path>                     a whole, checked file DEST/.aim-manifest.json         what is
+    there, once a revision is complete DEST/.aim-part/journal          entries of files put in place
+    since then DEST/.aim-part/<name>.data      a file under way; <name> is a hash of its path, so
+    any path fits DEST/.aim-part/<name>.done      its header (which version, cut how) and then the
+    index of each finished range, a line each
 
-A name in DEST never shows half a file: parts are renamed into place after they were checked and are on disk. That is not open to
-discussion; modes, and syncing where a file system has no such thing, are: some volumes (SMB, object stores as file systems) refuse both.
+A name in DEST never shows half a file: parts are renamed into place after they were checked and are
+on disk. That is not open to discussion; modes, and syncing where a file system has no such thing,
+are: some volumes (SMB, object stores as file systems) refuse both.
 
-Whoever writes to the volume can put anything at these names. No link is followed, no pipe is waited for, and no record leads out of DEST:
-what is no plain file of one name counts as missing and is replaced.
+Whoever writes to the volume can put anything at these names. No link is followed, no pipe is waited
+for, and no record leads out of DEST: what is no plain file of one name counts as missing and is
+replaced.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ _NOT_KNOWN = frozenset(
 
 
 def free_bytes(dest: Path) -> int | None:
-    """Bytes an ordinary user may still write in the file system of DEST; None where it does not say."""
+    """Bytes an ordinary user may still write in the file system of DEST; None where it does not
+    say."""
     try:
         return free_of(os.statvfs(dest))
     except OSError:
@@ -52,13 +56,15 @@ def free_bytes(dest: Path) -> int | None:
 
 
 def free_of(facts: os.statvfs_result) -> int | None:
-    """No block free of some is full. No blocks in all is a file system without a size: writing tells."""
+    """No block free of some is full. No blocks in all is a file system without a size: writing
+    tells."""
     block_bytes = facts.f_frsize or facts.f_bsize
     return facts.f_bavail * block_bytes if facts.f_blocks > 0 and block_bytes > 0 else None
 
 
 def prepare(dest: Path) -> None:
-    """Make DEST and the folder of parts if they are missing; remove what is no file of ours from it."""
+    """Make DEST and the folder of parts if they are missing; remove what is no file of ours from
+    it."""
     if not dest.is_dir():
         dest.mkdir(parents=True)
         _set_mode(dest, FOLDER_MODE)
@@ -76,7 +82,8 @@ def is_settled(dest: Path) -> bool:
 
 
 def size_on_disk(dest: Path, path: str) -> int | None:
-    """Bytes of the plain file at the path, None where there is none (a link is none, and so is what is behind one)."""
+    """Bytes of the plain file at the path, None where there is none (a link is none, and so is
+    what is behind one)."""
     try:
         facts = (dest / path).lstat()
     except OSError:
@@ -106,7 +113,8 @@ def finished_bytes(dest: Path, file: SourceFile, range_bytes: int) -> int:
 
 
 def allocated_bytes(dest: Path, file: SourceFile) -> int:
-    """Space the part of a file takes already, unfinished ranges included: it is written over, or freed first, so it need not be free now."""
+    """Space the part of a file takes already, unfinished ranges included: it is written over, or
+    freed first, so it need not be free now."""
     try:
         return min(
             file.size_bytes, (dest / _PARTS / f"{_part_name(file)}.data").lstat().st_blocks * 512
@@ -126,7 +134,8 @@ def drop_other_parts(dest: Path, files: Iterable[SourceFile]) -> None:
 
 
 def remove_files(dest: Path, paths: Iterable[str]) -> None:
-    """Remove files, and the folders that are empty without them. Paths that no source could have are left alone."""
+    """Remove files, and the folders that are empty without them. Paths that no source could have
+    are left alone."""
     for path in filter(is_safe, paths):
         if size_on_disk(dest, path) is None:
             continue
@@ -160,7 +169,8 @@ def read_through(path: Path, take: Callable[[bytes], None]) -> None:
 
 
 class Part:
-    """A file under way: its data, and which of its ranges are finished. Open from construction until `close`."""
+    """A file under way: its data, and which of its ranges are finished. Open from construction
+    until `close`."""
 
     def __init__(self, dest: Path, file: SourceFile, range_bytes: int) -> None:
         self.file = file
@@ -239,7 +249,8 @@ def _header(file: SourceFile, range_bytes: int) -> bytes:
 
 
 def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
-    """Ranges recorded as finished for this very version of the file, and covered by the data that is there."""
+    """Ranges recorded as finished for this very version of the file, and covered by the data
+    that is there."""
     stem = dest / _PARTS / _part_name(file)
     try:
         header, *lines = _read_plain(stem.with_suffix(".done")).split(b"\n")
@@ -248,7 +259,8 @@ def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
         return []
     if header != _header(file, range_bytes):
         return []
-    # What follows the last newline is a record torn by a kill: its digits may be the beginning of another number.
+    # What follows the last newline is a record torn by a kill: its digits may be the beginning of
+    # another number.
     recorded = {
         int(line) for line in lines[:-1] if line.isdigit() and len(line) <= _INDEX_DIGITS_MAX
     }
@@ -260,7 +272,8 @@ def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
 
 
 def _clear_way(dest: Path, path: str) -> Path:
-    """Make the folders of a path, real ones: a link or file of an earlier revision in the way is removed, never followed."""
+    """Make the folders of a path, real ones: a link or file of an earlier revision in the way is
+    removed, never followed."""
     folder = dest
     for segment in path.split("/")[:-1]:
         folder /= segment
@@ -306,7 +319,8 @@ def _remove_unless_plain(path: Path) -> None:
 
 
 def _open_plain(path: str | Path, flags: int) -> int:
-    """Open a plain file; a link is not followed, and a pipe not waited for. Raises OSError for anything else."""
+    """Open a plain file; a link is not followed, and a pipe not waited for. Raises OSError for
+    anything else."""
     handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -326,7 +340,8 @@ def _set_mode(target: Path | int, mode: int) -> None:
 
 
 def _sync(handle: int) -> None:
-    """Raises OSError where data could not be written; a file system that knows no such call has none to lose."""
+    """Raises OSError where data could not be written; a file system that knows no such call has
+    none to lose."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -352,5 +367,8 @@ def _rename(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NOT_KNOWN:
             raise
-        message = f"{target}: the volume cannot rename files ({error.strerror}): use a storage class whose file system can"
+        message = (
+            f"{target}: the volume cannot rename files ({error.strerror}): use a storage class"
+            " whose file system can"
+        )
         raise Failure(Outcome.TRANSIENT, message) from error

@@ -1,11 +1,13 @@
 """The Hugging Face hub as a source: `hf://owner/name[@revision]`.
 
-The listing is the hub's model info with files metadata, which names the commit; everything after it asks for that commit, so a branch that
-moves meanwhile changes nothing. Large files are answered with a redirect to a content network: the signed address is kept and used for the
-file's other ranges (the hub counts requests), and the token is only ever sent to the hub itself.
+The listing is the hub's model info with files metadata, which names the commit; everything after it
+asks for that commit, so a branch that moves meanwhile changes nothing. Large files are answered
+with a redirect to a content network: the signed address is kept and used for the file's other
+ranges (the hub counts requests), and the token is only ever sent to the hub itself.
 
-Mirrors leave things out. Without siblings the tree is asked for, without sizes each file; without a commit the revision that was asked for
-is used, and the result says so. What is no answer of a hub ends the run with the server's own words.
+Mirrors leave things out. Without siblings the tree is asked for, without sizes each file; without a
+commit the revision that was asked for is used, and the result says so. What is no answer of a hub
+ends the run with the server's own words.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ class Hub:
         )
 
     def is_home(self, url: URL) -> bool:
-        """Whether the token may go there: to the hub itself, also where it sends us on from http to https."""
+        """Whether the token may go there: to the hub itself, also where it sends us on from http
+        to https."""
         home = URL(self.endpoint).origin()
         is_upgrade = (home.scheme, home.port, url.scheme, url.port) == (
             "http",
@@ -212,14 +215,20 @@ class HubSource:
             return answer.json(), answer.links.get("next", {}).get("url")
         except ValueError as error:
             kind = answer.headers.get("Content-Type", "").partition(";")[0] or "no content type"
-            message = f"{self._hub.endpoint} answers with {kind} where JSON is expected: correct HF_ENDPOINT"
+            message = (
+                f"{self._hub.endpoint} answers with {kind} where JSON is expected: correct"
+                " HF_ENDPOINT"
+            )
             raise Failure(Outcome.TRANSIENT, message) from error
 
     def _refused(self, answer: httpx2.Response) -> Failure | Retryable:
         problem = refusal(self._uri, self._hub, answer.status_code, answer.headers, answer.text)
         origin = URL(str(answer.url)).origin()
         if answer.history and not self._hub.is_home(origin) and isinstance(problem, Failure):
-            message = f"{self._hub.endpoint} redirects to {origin}, where no token is sent: set HF_ENDPOINT to it ({problem.message})"
+            message = (
+                f"{self._hub.endpoint} redirects to {origin}, where no token is sent: set"
+                f" HF_ENDPOINT to it ({problem.message})"
+            )
             return Failure(problem.outcome, message)
         return problem
 
@@ -244,7 +253,8 @@ class HubSource:
         return SourceFile(file.path, size_bytes, file.tag or etag, file.key)
 
     async def _measured(self, file: SourceFile) -> tuple[int, str, Says]:
-        """Size and ETag by HEAD, or else by a range of one byte; large files have both beside the redirect to them."""
+        """Size and ETag by HEAD, or else by a range of one byte; large files have both beside
+        the redirect to them."""
         async with self._answers(file, "HEAD", None) as (answer, met):
             etag = met.get("X-Linked-Etag", "") or answer.headers.get("ETag", "")
             linked = met.get("X-Linked-Etag", "").strip('"')
@@ -343,7 +353,10 @@ class HubSource:
                 if _is_page(answer, file)
                 else answer.headers["Content-Encoding"]
             )
-            message = f"{answer.url.origin()} answers with {kind} where {file.path} itself was asked for: correct HF_ENDPOINT, or what is before it"
+            message = (
+                f"{answer.url.origin()} answers with {kind} where {file.path} itself was asked for:"
+                " correct HF_ENDPOINT, or what is before it"
+            )
             raise Failure(Outcome.TRANSIENT, message)
         answered = Answered(
             answer.status, answer.headers.get("Content-Range", ""), answer.content_length
@@ -362,7 +375,8 @@ class FileFacts:
 
 
 def facts_of(listed: object, name: str) -> list[FileFacts] | None:
-    """The files of a model info (`rfilename`) or a tree (`path`); empty without a list, None where an entry has no name: some files would be missing.
+    """The files of a model info (`rfilename`) or a tree (`path`); empty without a list, None where
+    an entry has no name: some files would be missing.
 
     What else is malformed counts as left out.
     """
@@ -412,8 +426,8 @@ def _is_page(answer: aiohttp.ClientResponse, file: SourceFile) -> bool:
 def refusal(
     uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str], body: str = ""
 ) -> Failure | Retryable:
-    """What an answer of the hub that is no content means, with its own words. The hub says 401 for repositories that are missing as well as
-    for private ones."""
+    """What an answer of the hub that is no content means, with its own words. The hub says 401
+    for repositories that are missing as well as for private ones."""
     page, setting = f"{hub.endpoint}/{uri.repo}", "credentials.huggingFaceToken (HF_TOKEN)"
     words = clean(headers.get("X-Error-Message", "") or words_of(body))
     disabled = words == "Access to this resource is disabled." or status == 451
@@ -471,7 +485,8 @@ def refusal(
 
 
 def words_of(body: str) -> str:
-    """The message in the body of an error: of JSON as the hub and its mirrors write it, else the body itself."""
+    """The message in the body of an error: of JSON as the hub and its mirrors write it, else the
+    body itself."""
     try:
         found = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeError):
@@ -487,8 +502,8 @@ def words_of(body: str) -> str:
 
 
 def _wait_s(headers: Mapping[str, str]) -> float:
-    """How long the hub asks to be left alone: Retry-After (seconds or a date), or its RateLimit header where that is used up
-    (draft-ietf-httpapi-ratelimit-headers)."""
+    """How long the hub asks to be left alone: Retry-After (seconds or a date), or its RateLimit
+    header where that is used up (draft-ietf-httpapi-ratelimit-headers)."""
     after, limit = headers.get("Retry-After", ""), parse_ratelimit_headers(headers)
     if after.isdigit():
         return float(after)

@@ -1,7 +1,8 @@
 """`aim-downloader fetch URI DEST`, `size URI`, `verify URI DEST`.
 
-Always ends with one result line, whatever happens, and with the exit code it names; only a wrong command line ends with 2 and a usage
-message. SIGTERM and SIGINT stop the run and keep what was got (20).
+Always ends with one result line, whatever happens, and with the exit code it names; only a wrong
+command line ends with 2 and a usage message. SIGTERM and SIGINT stop the run and keep what was got
+(20).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from aim_downloader.verbs import Done, Verb, fetch, no_space, open_source, size,
 
 _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 _RECORD_BYTES = 4096
-"""What is needed when all content is written and only our own records do not fit any more: a block."""
+"""What is needed when all content is written and only our own records do not fit any more: a
+block."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,13 @@ class Command:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Exits with 2, naming the argument, where the command line is wrong. The URI is looked at later: its mistakes have a result line."""
+    """Exits with 2, naming the argument, where the command line is wrong. The URI is looked at
+    later: its mistakes have a result line."""
     parser = argparse.ArgumentParser(
         prog="aim-downloader",
-        description="Fill a model cache volume from hf://owner/name[@revision] or s3://bucket/prefix.",
+        description=(
+            "Fill a model cache volume from hf://owner/name[@revision] or s3://bucket/prefix."
+        ),
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in (
@@ -67,7 +72,8 @@ async def run(
     limits: Limits,
     free_bytes: Callable[[Path], int | None] = disk.free_bytes,
 ) -> int:
-    """Do it, print the result line, and return the exit code. Cancelled, it still does both (20)."""
+    """Do it, print the result line, and return the exit code. Cancelled, it still does both
+    (20)."""
     started_s, done = time.monotonic(), Done()
     failure = None
     try:
@@ -113,7 +119,8 @@ async def _act(command: Command, env: Mapping[str, str], verb: Verb) -> None:
 def _worst(
     error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]
 ) -> Failure:
-    """The failure a person should hear of first: of several, the one that another try would not cure."""
+    """The failure a person should hear of first: of several, the one that another try would not
+    cure."""
     failures = [_failure(each, command, done, free_bytes) for each in _flatten(error)]
     return min(failures, key=lambda failure: EXIT_CODE[failure.outcome])
 

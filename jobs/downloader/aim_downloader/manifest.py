@@ -1,7 +1,8 @@
 """The record of what is in DEST: which revision, which files, and what was checked. Pure.
 
-`.aim-manifest.json` is written last, so a manifest means every file of its revision is whole. While a run is under way, each file put in
-place is noted in a journal of the same entries, so that a run that was killed is not begun from nothing.
+`.aim-manifest.json` is written last, so a manifest means every file of its revision is whole. While
+a run is under way, each file put in place is noted in a journal of the same entries, so that a run
+that was killed is not begun from nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ MANIFEST_NAME = ".aim-manifest.json"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A file that was checked and put in place. `tag` and `says` are the source's words, `sha256` was computed from the file."""
+    """A file that was checked and put in place. `tag` and `says` are the source's words,
+    `sha256` was computed from the file."""
 
     path: str
     size_bytes: int
@@ -66,7 +68,8 @@ def known(manifest: Manifest | None, journal: Iterable[Entry]) -> dict[str, Entr
 def kept(
     listing: Listing, entries: Mapping[str, Entry], size_on_disk: Callable[[str], int | None]
 ) -> dict[str, Entry]:
-    """The listed files that are in DEST in the listed version. `size_on_disk` gives bytes, or None where no plain file is there."""
+    """The listed files that are in DEST in the listed version. `size_on_disk` gives bytes, or
+    None where no plain file is there."""
     return {
         file.path: entries[file.path]
         for file in listing.files

@@ -1,4 +1,5 @@
-"""How far a run is and how fast: counters on one side, progress lines on the other. No I/O; time is given."""
+"""How far a run is and how fast: counters on one side, progress lines on the other. No I/O; time
+is given."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ _WINDOW_S = 10.0
 
 
 class Meter:
-    """Counts bytes and files; rates are over the last ten seconds, so that a pause is seen soon and a burst does not mislead."""
+    """Counts bytes and files; rates are over the last ten seconds, so that a pause is seen soon
+    and a burst does not mislead."""
 
     def __init__(self, total_bytes: int, files: int, *, verifying: bool = False) -> None:
         self._total = total_bytes

@@ -1,6 +1,8 @@
-"""How a run can end, and the exceptions that carry an end, another try or another way through the code.
+"""How a run can end, and the exceptions that carry an end, another try or another way through the
+code.
 
-Every failure a person or the control plane can tell apart is one `Outcome`; anything else is `TRANSIENT`.
+Every failure a person or the control plane can tell apart is one `Outcome`; anything else is
+`TRANSIENT`.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Failure(Exception):
 
 
 class Retryable(Exception):
-    """This request may be sent again, `retry_after_s` from now at the earliest where the other side said so."""
+    """This request may be sent again, `retry_after_s` from now at the earliest where the other
+    side said so."""
 
     def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)

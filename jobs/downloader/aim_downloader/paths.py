@@ -1,6 +1,7 @@
 """Which names a source may put under DEST. Pure.
 
-A key is untrusted: it must stay below DEST, must be writable as a path there, and must not need a name to be a file and a folder at once.
+A key is untrusted: it must stay below DEST, must be writable as a path there, and must not need a
+name to be a file and a folder at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def is_safe(path: str) -> bool:
 
 
 def without_placeholders(files: Iterable[SourceFile]) -> list[SourceFile]:
-    """Without the empty objects that only stand for a folder: those whose name ends in a slash, and `x` beside `x/...`."""
+    """Without the empty objects that only stand for a folder: those whose name ends in a slash,
+    and `x` beside `x/...`."""
     listed = list(files)
     folders = {folder for file in listed for folder in _folders(file.path)}
     return [
@@ -42,7 +44,8 @@ def _folders(path: str) -> Iterator[str]:
 
 
 def refuse_unsafe(paths: Iterable[str]) -> None:
-    """Raise Failure(NOT_FOUND), naming the key, if any path cannot be a file of its own below DEST."""
+    """Raise Failure(NOT_FOUND), naming the key, if any path cannot be a file of its own below
+    DEST."""
     seen: set[str] = set()
     for path in paths:
         if fault := _fault(path):

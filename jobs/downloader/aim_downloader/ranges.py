@@ -1,4 +1,5 @@
-"""Cutting a file into the ranges that are fetched, recorded and resumed one by one, and holding an answer against what was asked. Pure."""
+"""Cutting a file into the ranges that are fetched, recorded and resumed one by one, and holding
+an answer against what was asked. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def cut(size_bytes: int, range_bytes: int) -> tuple[Range, ...]:
 
 @dataclass(frozen=True)
 class Answered:
-    """What an answer says that it is: its status, Content-Range and Content-Length, as far as they are there."""
+    """What an answer says that it is: its status, Content-Range and Content-Length, as far as
+    they are there."""
 
     status: int
     content_range: str = ""
@@ -40,8 +42,10 @@ class Answered:
 
 
 def fault_of(answer: Answered, asked: tuple[int, int], size_bytes: int) -> str:
-    """What is wrong with an answer to bytes `asked` (end exclusive) of a file, in words that go on from the server's name; empty if
-    nothing is. A part of what was asked for is fine if it begins there: the rest is asked for next."""
+    """What is wrong with an answer to bytes `asked` (end exclusive) of a file, in words that go
+    on from the server's name; empty if nothing is. A part of what was asked for is fine if it
+    begins there: the rest is asked for next.
+    """
     start, end = asked
     if answer.status == 200:
         whole = answer.content_length in {None, size_bytes} and asked == (0, size_bytes)

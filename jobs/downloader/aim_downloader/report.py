@@ -1,7 +1,8 @@
-"""The lines on stdout and the termination message: the whole contract with whoever reads the log, in one module.
+"""The lines on stdout and the termination message: the whole contract with whoever reads the log,
+in one module.
 
-One JSON object a line: `progress` about once a second, and one `result` last. Every message goes through `redact` before it is printed,
-so that no credential and no signed URL gets into a log.
+One JSON object a line: `progress` about once a second, and one `result` last. Every message goes
+through `redact` before it is printed, so that no credential and no signed URL gets into a log.
 """
 
 from __future__ import annotations
@@ -23,20 +24,22 @@ TERMINATION_BYTES_MAX = 4096
 _SECRET_NAMES = re.compile(
     r"HF_TOKEN|HUGGING_FACE_HUB_TOKEN|AIM_S3_\d+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)"
 )
-_CREDENTIALS = re.compile(
-    r"""(?ix)
-    (?P<name> \b(?:proxy-)?authorization ["']?\s*[:=]\s*["']? ) (?:(?:bearer|basic|token|aws\S*)\s+)? [^\s,;"'<>]+
-    | (?P<field> \b(?:x-amz-)?(?:credential|signature|security-token) ["']?\s*[:=]\s*["']? ) [^\s,;&"'<>]+
+_CREDENTIALS = re.compile(r"""(?ix)
+    (?P<name> \b(?:proxy-)?authorization ["']?\s*[:=]\s*["']? )
+        (?:(?:bearer|basic|token|aws\S*)\s+)? [^\s,;"'<>]+
+    | (?P<field> \b(?:x-amz-)?(?:credential|signature|security-token) ["']?\s*[:=]\s*["']? )
+        [^\s,;&"'<>]+
     | (?P<scheme> \bbearer\s+ ) [\w.~+/=-]{8,}
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,}\b | \bhf_[A-Za-z0-9]{16,} | \beyJ[\w-]+\.[\w-]+\.[\w-]+
-    """
-)
-"""What servers repeat of a request when they reject it: headers, signatures, keys and tokens by their form."""
+    """)
+"""What servers repeat of a request when they reject it: headers, signatures, keys and tokens by
+their form."""
 _URL_SECRETS = re.compile(r"(?<=://)[^/\s@]+@|(?<=[^\s?])\?[^\s'\"]*[&=][^\s'\"]*")
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag_field="event", tag="progress"):
-    """How far the run is. `bytes` of `total` are on disk (downloading) or read again (verifying); `rate` is in bytes a second."""
+    """How far the run is. `bytes` of `total` are on disk (downloading) or read again
+    (verifying); `rate` is in bytes a second."""
 
     phase: Literal["downloading", "verifying"]
     bytes: int
@@ -49,7 +52,8 @@ class Progress(Struct, frozen=True, kw_only=True, tag_field="event", tag="progre
 
 
 class Result(Struct, frozen=True, kw_only=True, tag_field="event", tag="result"):
-    """How the run ended. `needed_bytes` and `free_bytes` are only there for `no_space`; `revision` is empty if the source gave none."""
+    """How the run ended. `needed_bytes` and `free_bytes` are only there for `no_space`;
+    `revision` is empty if the source gave none."""
 
     outcome: Outcome
     exit_code: int
@@ -97,7 +101,8 @@ class Reporter:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text without the given values, anything that has the form of a credential, user names in URLs, and URL queries (which carry signatures)."""
+    """The text without the given values, anything that has the form of a credential, user names
+    in URLs, and URL queries (which carry signatures)."""
     for secret in secrets:
         text = text.replace(secret, "***")
     return _CREDENTIALS.sub(_hidden, _URL_SECRETS.sub("", text))
@@ -108,7 +113,8 @@ def _hidden(match: re.Match[str]) -> str:
 
 
 def secrets_in(env: Mapping[str, str]) -> list[str]:
-    """The values in the environment that must not be printed; also as they are sent, without the newline that a Secret's value often ends in."""
+    """The values in the environment that must not be printed; also as they are sent, without the
+    newline that a Secret's value often ends in."""
     values = [value for name, value in env.items() if _SECRET_NAMES.fullmatch(name)]
     return [
         form
@@ -118,7 +124,8 @@ def secrets_in(env: Mapping[str, str]) -> list[str]:
 
 
 def fit(line: Result) -> bytes:
-    """The line as JSON, its message cut so that the whole is at most TERMINATION_BYTES_MAX bytes."""
+    """The line as JSON, its message cut so that the whole is at most TERMINATION_BYTES_MAX
+    bytes."""
     data = msgspec.json.encode(line)
     while len(data) > TERMINATION_BYTES_MAX and line.message:
         over = len(data) - TERMINATION_BYTES_MAX

@@ -1,4 +1,5 @@
-"""Trying again inside a run: a few times, further apart each time, for as long as the other side asks."""
+"""Trying again inside a run: a few times, further apart each time, for as long as the other side
+asks."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use. Memory is about `ranges_in_flight` × 2 × `write_bytes` over the bare interpreter with its clients."""
+    """What a run may use. Memory is about `ranges_in_flight` × 2 × `write_bytes` over the bare
+    interpreter with its clients."""
 
     range_bytes: int = 16 * 1024 * 1024
     write_bytes: int = 1024 * 1024
@@ -29,7 +31,8 @@ class Limits:
 
 
 def pause_s(limits: Limits, failed_tries: int, retry_after_s: float) -> float:
-    """Seconds before the next try: doubling, jittered by half, and at least what the other side asked for, within a minute."""
+    """Seconds before the next try: doubling, jittered by half, and at least what the other side
+    asked for, within a minute."""
     backoff_s = limits.backoff_s * (1 << (failed_tries - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
     return max(backoff_s, min(retry_after_s, _RETRY_AFTER_MAX_S))
 
@@ -39,7 +42,8 @@ class GaveUp(Failure):
 
 
 async def with_tries(limits: Limits, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Call until it answers; a Failure passes, and the last Retryable or time-out becomes GaveUp(TRANSIENT)."""
+    """Call until it answers; a Failure passes, and the last Retryable or time-out becomes
+    GaveUp(TRANSIENT)."""
     failed_tries = 0
     while True:
         try:

@@ -1,9 +1,10 @@
 """S3 and what speaks its protocol as a source: `s3://bucket/prefix`.
 
-The stores are asked in order and the first in which the prefix lists anything is used; whatever one of them does, the next is asked. A prefix
-means what is under it as a folder, or the key itself. Reads are conditional on the listed ETag where there is a strong one, so that an object
-that is written anew under way is noticed, not mixed. Everything else that a store may leave out is done without: a HEAD, a multipart HEAD,
-conditions, ranges.
+The stores are asked in order and the first in which the prefix lists anything is used; whatever one
+of them does, the next is asked. A prefix means what is under it as a folder, or the key itself.
+Reads are conditional on the listed ETag where there is a strong one, so that an object that is
+written anew under way is noticed, not mixed. Everything else that a store may leave out is done
+without: a HEAD, a multipart HEAD, conditions, ranges.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _MD5_ETAG_ENCRYPTION = {None, "", "AES256"}
 _NO_MD5_ETAG_CLASSES = {"EXPRESS_ONEZONE"}
 """Storage classes whose ETags are random (S3 user guide, directory buckets)."""
 _WEAK, _MODIFIED = "W/", "modified "
-"""How tags begin that cannot be a condition: weak ETags, and the time that stands in for a missing one."""
+"""How tags begin that cannot be a condition: weak ETags, and the time that stands in for a
+missing one."""
 _OUTCOME: dict[Kind, Outcome] = {
     "no_access": Outcome.NO_ACCESS,
     "not_there": Outcome.NOT_FOUND,
@@ -102,7 +104,8 @@ class S3Source:
         raise verdict(f"s3://{self._uri.bucket}/{self._uri.prefix}", answers)
 
     async def says(self, file: SourceFile) -> Says:
-        """Empty where the store does not answer the question: that check is then left out, and reading tells what is wrong."""
+        """Empty where the store does not answer the question: that check is then left out, and
+        reading tells what is wrong."""
         try:
             head = await self._head(file)
         except ClientError as error:
@@ -144,7 +147,8 @@ class S3Source:
         return tuple(sorted(files, key=lambda file: file.path))
 
     async def _objects(self, prefix: str, *, one: bool = False) -> list[Item]:
-        """What begins with the prefix; with `one` the first key only, which is the prefix itself if there is such a key."""
+        """What begins with the prefix; with `one` the first key only, which is the prefix itself
+        if there is such a key."""
 
         async def ask(way: Way) -> Page:
             page = await with_tries(self._limits, lambda: self._page(way, prefix, one=one))
@@ -157,7 +161,10 @@ class S3Source:
                 return await list_objects(ask, prefix, Way("marker"))
             raise error from error.__cause__
         except Incomplete as error:
-            message = f"{error}: what it lists cannot be taken for the whole; report it to who runs the store"
+            message = (
+                f"{error}: what it lists cannot be taken for the whole; report it to who runs the"
+                " store"
+            )
             raise Failure(Outcome.TRANSIENT, message) from error
 
     async def _page(self, way: Way, prefix: str, *, one: bool) -> Page:
@@ -174,7 +181,10 @@ class S3Source:
             TypeError,
             ValueError,
         ) as error:  # in botocore, over an answer with less in it than it counts on
-            message = f"answers with a listing that cannot be read ({type(error).__name__}: {clean(str(error))})"
+            message = (
+                f"answers with a listing that cannot be read ({type(error).__name__}:"
+                f" {clean(str(error))})"
+            )
             raise Failure(Outcome.TRANSIENT, message) from error
         except Exception as error:
             trouble = trouble_of(error, self._store)
@@ -260,7 +270,8 @@ class S3Source:
         """What it means that a listed object is not read."""
         trouble = trouble_of(error, self._store)
         conditional = "IfMatch" in wanted
-        # A HEAD has just found this version: then perhaps no version meets a condition. The ETag of the answer tells all the same.
+        # A HEAD has just found this version: then perhaps no version meets a condition. The ETag of
+        # the answer tells all the same.
         if (
             conditional
             and trouble.status == 412
@@ -297,13 +308,15 @@ class S3Source:
         return _unreadable(Outcome.TRANSIENT, file, trouble)
 
     def _version(self, file: SourceFile) -> str:
-        """The ETag of this version, as a header; empty where there is none that can be a condition."""
+        """The ETag of this version, as a header; empty where there is none that can be a
+        condition."""
         if not file.tag or file.tag.startswith((_WEAK, _MODIFIED)):
             return ""
         return self._etags.get(file.key) or f'"{file.tag}"'
 
     def _note_version(self, file: SourceFile, head: Mapping[str, Any]) -> None:
-        """A store may write ETags otherwise in answers than in listings: then the time tells that it is the version that was listed."""
+        """A store may write ETags otherwise in answers than in listings: then the time tells
+        that it is the version that was listed."""
         etag, size_bytes = str(head.get("ETag") or ""), head.get("ContentLength")
         if (
             size_bytes is not None
@@ -322,7 +335,8 @@ class S3Source:
         self._etags[file.key] = etag
 
     async def _with_part_size(self, file: SourceFile, says: Says, parts: int) -> Says:
-        """The multipart digest can be computed if all parts but the last are of one size: the first and last tell, where a store tells of parts."""
+        """The multipart digest can be computed if all parts but the last are of one size: the
+        first and last tell, where a store tells of parts."""
         unchecked = Says(sha256=says.sha256, crc32=says.crc32)
         try:
             first, last = (
@@ -346,7 +360,8 @@ class S3Source:
         return unchecked
 
     async def _head(self, file: SourceFile, **more: Any) -> Mapping[str, Any]:
-        """Raises ClientError for whatever the store answers, and Retryable or Failure where it does not answer."""
+        """Raises ClientError for whatever the store answers, and Retryable or Failure where it
+        does not answer."""
         try:
             return await self._connected().head_object(
                 Bucket=self._uri.bucket, Key=file.key, ChecksumMode="ENABLED", **more
@@ -366,9 +381,11 @@ class _NoListV2(Failure):
 
 
 def says_of(head: Mapping[str, Any]) -> Says:
-    """What a HeadObject answer says of the content. Checksums of parts (`COMPOSITE`) and those no standard library computes are left out.
+    """What a HeadObject answer says of the content. Checksums of parts (`COMPOSITE`) and those no
+    standard library computes are left out.
 
-    Some stores write a plain MD5 in capitals; what they write so for parts is not computed as Amazon does.
+    Some stores write a plain MD5 in capitals; what they write so for parts is not computed as
+    Amazon does.
     """
     etag = str(head.get("ETag") or "")
     etag = _bare(etag) if _is_strong(etag) else ""
@@ -394,7 +411,8 @@ def revision_of(files: Iterable[SourceFile]) -> str:
 
 
 def _tag(etag: object, modified: object) -> str:
-    """The ETag without its quotes, weak ones as they are; without any, the time of the last change."""
+    """The ETag without its quotes, weak ones as they are; without any, the time of the last
+    change."""
     if etag:
         return _bare(str(etag)) if _is_strong(str(etag)) else str(etag)
     return f"{_MODIFIED}{modified.isoformat()}" if isinstance(modified, datetime) else ""

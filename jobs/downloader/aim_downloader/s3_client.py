@@ -1,6 +1,8 @@
-"""The client for one S3 store: aioboto3's, with our trust, no redirects, and an eye on answers that are not S3's.
+"""The client for one S3 store: aioboto3's, with our trust, no redirects, and an eye on answers that
+are not S3's.
 
-Amazon's own redirects between regions pass, since botocore follows them with a new signature; they are told by their header.
+Amazon's own redirects between regions pass, since botocore follows them with a new signature; they
+are told by their header.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ _TEXT_BYTES_MAX = 4096
 
 @asynccontextmanager
 async def connect(store: Store, limits: Limits, tls: ssl.SSLContext) -> AsyncIterator[S3Client]:
-    """The client, for as long as the block lasts. Raises ValueError for an endpoint that is no address."""
+    """The client, for as long as the block lasts. Raises ValueError for an endpoint that is no
+    address."""
     config = AioConfig(
         http_session_cls=partial(_Session, tls),  # type: ignore[arg-type]  # (it is only called)
         s3={"addressing_style": store.addressing_style},
@@ -77,9 +80,11 @@ class _Session(AIOHTTPSession):
 
 @dataclass(frozen=True)
 class _Checked:
-    """What aiobotocore needs of an aiohttp session, without following redirects and without pages for listings.
+    """What aiobotocore needs of an aiohttp session, without following redirects and without pages
+    for listings.
 
-    Here, since botocore makes an error 500 of any page, and takes one that is well-formed for an empty listing.
+    Here, since botocore makes an error 500 of any page, and takes one that is well-formed for an
+    empty listing.
     """
 
     session: aiohttp.ClientSession
@@ -104,7 +109,8 @@ class _Checked:
 def _keep_text(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Keep the text of an error that is not S3's XML. (The names of the parameters are botocore's.)"""
+    """Keep the text of an error that is not S3's XML. (The names of the parameters are
+    botocore's.)"""
     body = response_dict["body"]
     if (
         response_dict["status_code"] >= 300

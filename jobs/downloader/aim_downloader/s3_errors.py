@@ -1,7 +1,7 @@
 """What an error of an S3 store means: one table of codes, of Amazon's and of other makers'. Pure.
 
-Each error is of one kind of `verdict`, carries the store's own code and message, and an advice where we know one. Only what
-another request may cure is retryable.
+Each error is of one kind of `verdict`, carries the store's own code and message, and an advice
+where we know one. Only what another request may cure is retryable.
 """
 
 from __future__ import annotations
@@ -47,22 +47,31 @@ _TABLE: dict[Row, str] = {
     ("not_there", _NAME): "NoSuchBucket InvalidBucketName InvalidObjectName",
     ("not_there", _ENDPOINT): "PermanentRedirect TemporaryRedirect Redirect",
     ("no_access", _LIST_AND_GET): "AccessDenied Forbidden UnauthorizedAccess Unauthorized 401 403",
-    ("no_access", _KEYS): "SignatureDoesNotMatch InvalidAccessKeyId InvalidAccessKey"
-    " InvalidSecurity MissingSecurityHeader MissingAuthenticationToken",
+    ("no_access", _KEYS): (
+        "SignatureDoesNotMatch InvalidAccessKeyId InvalidAccessKey"
+        " InvalidSecurity MissingSecurityHeader MissingAuthenticationToken"
+    ),
     (
         "no_access",
         _TEMPORARY,
     ): "ExpiredToken ExpiredTokenException InvalidToken TokenRefreshRequired RequestExpired",
-    ("no_access", _ACCOUNT): "AllAccessDisabled AccountProblem NotSignedUp UserSuspended"
-    " UserDisable InvalidPayer Arrears AccountArrears BucketSuspended",
+    ("no_access", _ACCOUNT): (
+        "AllAccessDisabled AccountProblem NotSignedUp UserSuspended"
+        " UserDisable InvalidPayer Arrears AccountArrears BucketSuspended"
+    ),
     (
         "no_access",
         _REGION,
-    ): "AuthorizationHeaderMalformed IllegalLocationConstraintException InvalidRegion InvalidRegionName",
+    ): (
+        "AuthorizationHeaderMalformed IllegalLocationConstraintException InvalidRegion"
+        " InvalidRegionName"
+    ),
     ("no_access", _ARCHIVED): "InvalidObjectState ObjectNotRestored",
-    ("no_access", _VIRTUAL): "SecondLevelDomainForbidden InvalidPathAccess"
-    " VirtualHostDomainRequired PathStyleDomainForbidden PathStyleAccessForbidden"
-    " PathStyleNotSupported PathStyleRequestNotAllowed UnsupportedPathStyle",
+    ("no_access", _VIRTUAL): (
+        "SecondLevelDomainForbidden InvalidPathAccess"
+        " VirtualHostDomainRequired PathStyleDomainForbidden PathStyleAccessForbidden"
+        " PathStyleNotSupported PathStyleRequestNotAllowed UnsupportedPathStyle"
+    ),
     ("no_access", _PATH): "VirtualHostStyleNotSupported VirtualHostingNotSupported",
     ("transient", _CLOCK): "RequestTimeTooSkewed RequestNotValidYet",
 }
@@ -81,7 +90,8 @@ _WRONG_PROTOCOL = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PR
 
 
 class Redirected(Exception):
-    """The address that was asked says that another is the right one; following would lose the signature."""
+    """The address that was asked says that another is the right one; following would lose the
+    signature."""
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
@@ -111,7 +121,8 @@ class Trouble:
 
     @property
     def is_of_the_way(self) -> bool:
-        """Whether the store may only dislike how it was asked: an optional header, parameter or method."""
+        """Whether the store may only dislike how it was asked: an optional header, parameter or
+        method."""
         return self.status in _ANOTHER_WAY_STATUSES and self.kind == "transient"
 
 

@@ -1,8 +1,9 @@
 """Listing what is below a prefix, whole or not at all. No client library here; `Ask` gets one page.
 
-S3 continues a listing with a token. Stores that forget it are asked for what comes after the last key (StartAfter), and those that
-do not know this either, in the way of the first version (Marker). A way that brings nothing new is left for the next; after the
-last of them the listing is given up: what was listed may be a part of the model, and a part is never a success.
+S3 continues a listing with a token. Stores that forget it are asked for what comes after the last
+key (StartAfter), and those that do not know this either, in the way of the first version (Marker).
+A way that brings nothing new is left for the next; after the last of them the listing is given up:
+what was listed may be a part of the model, and a part is never a success.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _EMPTY_PAGES_MAX = 1000
 
 @dataclass(frozen=True)
 class Way:
-    """How to ask for a page: from the start, by the token of the page before, or for what comes after a key."""
+    """How to ask for a page: from the start, by the token of the page before, or for what comes
+    after a key."""
 
     by: Literal["token", "start_after", "marker"] = "token"
     value: str = ""
@@ -40,7 +42,8 @@ class Incomplete(Exception):
 
 
 async def list_objects(ask: Ask, prefix: str, way: Way = Way()) -> list[Item]:
-    """Every object whose key begins with the prefix, as listed. Raises Incomplete and whatever `ask` raises."""
+    """Every object whose key begins with the prefix, as listed. Raises Incomplete and whatever
+    `ask` raises."""
     found: dict[str, Item] = {}
     tokens: set[str] = set()
     empty_pages, last = 0, ""
@@ -78,7 +81,8 @@ def _next_way(way: Way, last: str, has_progress: bool) -> Way:
 
 
 def _more(page: Page, listed: int) -> Literal["yes", "perhaps", "no"]:
-    """Whether another page follows. A token beside "not truncated" may be an echo, or the word for truncated misspelt."""
+    """Whether another page follows. A token beside "not truncated" may be an echo, or the word
+    for truncated misspelt."""
     truncated = page.get("IsTruncated")
     is_full = listed >= min(_PAGE_KEYS, page.get("MaxKeys") or _PAGE_KEYS)
     if truncated is True or (truncated is None and is_full):
@@ -87,7 +91,8 @@ def _more(page: Page, listed: int) -> Literal["yes", "perhaps", "no"]:
 
 
 def _items(page: Page, prefix: str) -> Sequence[Item]:
-    """The listed objects. Keys that are URL-encoded although nobody said so are told by the prefix, which they then do not have."""
+    """The listed objects. Keys that are URL-encoded although nobody said so are told by the
+    prefix, which they then do not have."""
     items = [dict(item) for item in page.get("Contents") or ()]
     if any(not item.get("Key") for item in items):
         raise Incomplete("lists an object without a key")

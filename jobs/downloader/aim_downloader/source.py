@@ -1,7 +1,9 @@
-"""What a source is to the rest of the program: a listing, what it says about a file's content, and bytes of a range.
+"""What a source is to the rest of the program: a listing, what it says about a file's content, and
+bytes of a range.
 
-`hub` and `s3` are the two implementations. Anything about HTTP statuses, headers or client libraries ends there:
-a source raises only `Failure` (ends the run), `Retryable` (this request may be sent again) and `RangesIgnored` (ask for the whole file).
+`hub` and `s3` are the two implementations. Anything about HTTP statuses, headers or client
+libraries ends there: a source raises only `Failure` (ends the run), `Retryable` (this request may
+be sent again) and `RangesIgnored` (ask for the whole file).
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ from typing import Protocol
 from msgspec import Struct
 
 OWN_NAMES = frozenset({".aim-manifest.json", ".aim-part"})
-"""Names at the top of DEST that are ours; a source that has them (a copied cache) does not overwrite them."""
+"""Names at the top of DEST that are ours; a source that has them (a copied cache) does not
+overwrite them."""
 
 
 class Says(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a source says of a file's content. Hex digests; empty where it says nothing.
 
-    `multipart_md5` is S3's `<md5 of the parts' md5s>-<parts>`, and then `part_bytes` is the size of every part but the last.
+    `multipart_md5` is S3's `<md5 of the parts' md5s>-<parts>`, and then `part_bytes` is the size of
+    every part but the last.
     """
 
     sha256: str = ""
@@ -42,7 +46,8 @@ class SourceFile(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """All files of one revision, sorted by path. `revision` identifies the content: a commit, or a hash over the objects.
+    """All files of one revision, sorted by path. `revision` identifies the content: a commit, or a
+    hash over the objects.
 
     `remark` is for the user, where the source says less of it than others do.
     """
@@ -65,7 +70,8 @@ class Body(Protocol):
 
 
 class Source(Protocol):
-    """One model at one place. Every method may raise Failure or Retryable and may be called again after either."""
+    """One model at one place. Every method may raise Failure or Retryable and may be called
+    again after either."""
 
     async def listing(self) -> Listing:
         """Ask the source, always anew, for its current revision."""
@@ -78,7 +84,8 @@ class Source(Protocol):
     def open_range(
         self, file: SourceFile, start: int, end: int
     ) -> AbstractAsyncContextManager[Body]:
-        """Bytes `start` to `end` (exclusive) of exactly the listed version of the file. Raises RangesIgnored where only all of it can be had."""
+        """Bytes `start` to `end` (exclusive) of exactly the listed version of the file. Raises
+        RangesIgnored where only all of it can be had."""
         ...
 
     def open_whole(self, file: SourceFile) -> AbstractAsyncContextManager[Body]:

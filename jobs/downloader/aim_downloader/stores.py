@@ -1,7 +1,8 @@
 """The S3 stores the environment names, in their order. Pure.
 
-`AIM_S3_<i>_ENDPOINT_URL`, `_REGION`, `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`, `_ADDRESSING`; the endpoint wins over the region. A store without keys,
-or no store at all, means whatever the default AWS chain finds, an identity that the cloud gives the pod's ServiceAccount included.
+`AIM_S3_<i>_ENDPOINT_URL`, `_REGION`, `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`, `_ADDRESSING`; the
+endpoint wins over the region. A store without keys, or no store at all, means whatever the default
+AWS chain finds, an identity that the cloud gives the pod's ServiceAccount included.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from aim_downloader.outcome import Failure, Outcome
 
 _NAME = re.compile(r"AIM_S3_(\d+)_(ENDPOINT_URL|REGION|ACCESS_KEY_ID|SECRET_ACCESS_KEY|ADDRESSING)")
 ADDRESSING = ("path", "virtual", "auto")
-"""Where the bucket's name goes: into the path, before the host's name, or (auto) into the path where there is an endpoint URL."""
+"""Where the bucket's name goes: into the path, before the host's name, or (auto) into the path
+where there is an endpoint URL."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """One place to ask. Empty strings where the environment says nothing; `variables` begins the names of what is set for it."""
+    """One place to ask. Empty strings where the environment says nothing; `variables` begins the
+    names of what is set for it."""
 
     endpoint_url: str = ""
     region: str = ""
@@ -47,12 +50,16 @@ class Store:
 
 
 def stores_from(env: Mapping[str, str]) -> tuple[Store, ...]:
-    """At least one store, by ascending number. Raises Failure, naming the variable, for an addressing style that there is not."""
+    """At least one store, by ascending number. Raises Failure, naming the variable, for an
+    addressing style that there is not."""
     found: dict[int, dict[str, str]] = {}
     for name, value in env.items():
         if (match := _NAME.fullmatch(name)) and value.strip():
             if match[2] == "ADDRESSING" and value.strip() not in ADDRESSING:
-                message = f"{name} is {value.strip()!r}: set it to {', '.join(ADDRESSING[:-1])} or {ADDRESSING[-1]}"
+                message = (
+                    f"{name} is {value.strip()!r}: set it to {', '.join(ADDRESSING[:-1])} or"
+                    f" {ADDRESSING[-1]}"
+                )
                 raise Failure(Outcome.NO_ACCESS, message)
             found.setdefault(int(match[1]), {})[match[2].lower()] = value.strip()
     return tuple(

@@ -1,10 +1,13 @@
 """Getting files from a source onto disk: many ranges at once, each checked, with bounded memory.
 
-Ranges are fetched in file order and may finish in any order; each file is read back from its first byte on as its ranges land, so that
-hashing goes along with the transfer. A file whose content is not what the source says is fetched a second time from nothing (a power loss
-can leave a finished range unwritten) and then given up. A thread that writes to a part always ends before the part is closed.
+Ranges are fetched in file order and may finish in any order; each file is read back from its first
+byte on as its ranges land, so that hashing goes along with the transfer. A file whose content is
+not what the source says is fetched a second time from nothing (a power loss can leave a finished
+range unwritten) and then given up. A thread that writes to a part always ends before the part is
+closed.
 
-Where a server answers ranges with the whole file, or not at all, that file and all after it come over one connection each, from byte 0.
+Where a server answers ranges with the whole file, or not at all, that file and all after it come
+over one connection each, from byte 0.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ _CONTENT_TRIES = 2
 
 @dataclass
 class Transfer:
-    """What all files of a run share. `in_ranges` goes when the server turns out not to know them."""
+    """What all files of a run share. `in_ranges` goes when the server turns out not to know
+    them."""
 
     source: Source
     dest: Path
@@ -48,14 +52,16 @@ class Transfer:
 
 
 async def transfer(run: Transfer, files: Sequence[SourceFile]) -> list[Entry]:
-    """Fetch, check and place all files. Raises Failure, OSError, or a group of these; what was got so far stays for the next run."""
+    """Fetch, check and place all files. Raises Failure, OSError, or a group of these; what was
+    got so far stays for the next run."""
     async with asyncio.TaskGroup() as tasks:
         fetches = [tasks.create_task(_fetch_in_turn(run, file)) for file in files]
     return [fetch.result() for fetch in fetches]
 
 
 async def in_thread(call: Callable[..., T], *args: object) -> T:
-    """Run blocking code in a thread; cancelled, wait for the thread's end (whichever), so that what it uses may be closed."""
+    """Run blocking code in a thread; cancelled, wait for the thread's end (whichever), so that
+    what it uses may be closed."""
     job = asyncio.ensure_future(asyncio.to_thread(call, *args))
     try:
         return await asyncio.shield(job)
@@ -92,12 +98,14 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
                 part.close()
         raise Failure(
             Outcome.CHECKSUM,
-            f"{file.path}: content got twice, and its {', '.join(wrong)} is not what the source says",
+            f"{file.path}: content got twice, and its {', '.join(wrong)} is not what the source"
+            " says",
         )
 
 
 async def _says(run: Transfer, file: SourceFile) -> Says:
-    """What the source says of the content. A source that does not answer is read without: reading tells whether it is away."""
+    """What the source says of the content. A source that does not answer is read without:
+    reading tells whether it is away."""
     try:
         return await with_tries(run.limits, lambda: run.source.says(file))
     except GaveUp:
@@ -157,7 +165,8 @@ async def _fetch_range(
 
 
 async def _fetch_whole(run: Transfer, part: Part, landed: Mapping[int, asyncio.Event]) -> None:
-    """All missing ranges from one answer, and of the next one if it breaks; what is there already is read past."""
+    """All missing ranges from one answer, and of the next one if it breaks; what is there
+    already is read past."""
     tries = _Tries(run, part.file)
     while missing := [rng for rng in part.ranges if not landed[rng.index].is_set()]:
         try:
@@ -174,7 +183,8 @@ async def _fetch_whole(run: Transfer, part: Part, landed: Mapping[int, asyncio.E
                 if await body.read(1):
                     raise Failure(
                         Outcome.TRANSIENT,
-                        f"{part.file.path}: the answer is longer than the {part.file.size_bytes} bytes listed",
+                        f"{part.file.path}: the answer is longer than the {part.file.size_bytes}"
+                        " bytes listed",
                     )
         except (Retryable, TimeoutError) as error:
             await tries.failed(error, has_progress=landed[missing[0].index].is_set())
@@ -218,7 +228,8 @@ class _Tries:
 async def _copy(
     run: Transfer, part: Part, body: Body, where: tuple[_Cursor, int], stall: asyncio.Timeout
 ) -> None:
-    """Write an answer from the cursor on up to an end. Raises Retryable, or TimeoutError if no byte comes for the limit's `stall_s`."""
+    """Write an answer from the cursor on up to an end. Raises Retryable, or TimeoutError if no
+    byte comes for the limit's `stall_s`."""
     clock, (cursor, end) = asyncio.get_running_loop().time, where
     buffer = bytearray()
     while cursor.at < end:

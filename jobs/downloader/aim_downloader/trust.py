@@ -1,8 +1,10 @@
-"""Which certificates count, and what to write when a server's does not. Blocking only while files are read.
+"""Which certificates count, and what to write when a server's does not. Blocking only while files
+are read.
 
-The public authorities always count, and with them those in the files that `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` and
-`AWS_CA_BUNDLE` name. One context serves every client (aiobotocore, huggingface_hub, aiohttp), so a bundle in any of the
-variables is enough, and a store under a private CA does not take the public hub away.
+The public authorities always count, and with them those in the files that `SSL_CERT_FILE`,
+`REQUESTS_CA_BUNDLE` and `AWS_CA_BUNDLE` name. One context serves every client (aiobotocore,
+huggingface_hub, aiohttp), so a bundle in any of the variables is enough, and a store under a
+private CA does not take the public hub away.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
 
 
 def tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
-    """Raises Failure(TRANSIENT), naming the variable, where a bundle cannot be used: its mount may still come."""
+    """Raises Failure(TRANSIENT), naming the variable, where a bundle cannot be used: its mount
+    may still come."""
     context = ssl.create_default_context()
     context.load_verify_locations(get_cert_path(True))
     for name in VARIABLES:
@@ -31,16 +34,21 @@ def tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def certificate_fault(error: BaseException) -> str:
-    """What is wrong with the certificate of the server that was asked, and what to do; empty for any other error."""
+    """What is wrong with the certificate of the server that was asked, and what to do; empty for
+    any other error."""
     for cause in causes(error):
         # aiohttp's own error is one too, but without what OpenSSL found.
         if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
-            return f"its certificate does not verify ({cause.verify_message}): {_way_out(cause.verify_code)}"
+            return (
+                f"its certificate does not verify ({cause.verify_message}):"
+                f" {_way_out(cause.verify_code)}"
+            )
     return ""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from, the nearest first. Client libraries hide the socket's own error at any depth."""
+    """The error and what it came from, the nearest first. Client libraries hide the socket's own
+    error at any depth."""
     waiting, met = [error], set()
     while waiting:
         cause = waiting.pop(0)

@@ -1,6 +1,7 @@
 """Source URIs: `hf://owner/name[@revision]` and `s3://bucket/prefix`. Pure.
 
-A URI is data: what does not have exactly one of the two forms is refused, naming the part that is wrong.
+A URI is data: what does not have exactly one of the two forms is refused, naming the part that is
+wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class UriError(ValueError):
 
 @dataclass(frozen=True)
 class HubUri:
-    """A model repository; `revision` is a branch, tag or commit, and None is the repository's main branch."""
+    """A model repository; `revision` is a branch, tag or commit, and None is the repository's
+    main branch."""
 
     owner: str
     name: str
@@ -33,7 +35,8 @@ class HubUri:
 
 @dataclass(frozen=True)
 class S3Uri:
-    """A bucket and a key or folder in it, without a slash at the end; the empty prefix is the whole bucket."""
+    """A bucket and a key or folder in it, without a slash at the end; the empty prefix is the
+    whole bucket."""
 
     bucket: str
     prefix: str

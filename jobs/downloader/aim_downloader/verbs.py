@@ -1,4 +1,5 @@
-"""The three verbs, from a URI to what the result line says. Blocking work is in threads; failures pass as exceptions."""
+"""The three verbs, from a URI to what the result line says. Blocking work is in threads;
+failures pass as exceptions."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _NAMED_MAX = 5
 
 @dataclass
 class Done:
-    """What a verb found out; filled as it goes, so that a failure can tell what was known. `left_bytes` are still to be written."""
+    """What a verb found out; filled as it goes, so that a failure can tell what was known.
+    `left_bytes` are still to be written."""
 
     revision: str = ""
     size_bytes: int = 0
@@ -43,7 +45,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Verb:
-    """What all verbs need: `done` is the answer being written, `free_bytes` asks the file system of DEST."""
+    """What all verbs need: `done` is the answer being written, `free_bytes` asks the file system
+    of DEST."""
 
     uri: str
     reporter: Reporter
@@ -66,7 +69,8 @@ async def size(verb: Verb, source: Source) -> None:
 
 
 async def fetch(verb: Verb, source: Source, dest: Path) -> None:
-    """Make DEST hold exactly the source's current revision, and its manifest. What is already there is not fetched again."""
+    """Make DEST hold exactly the source's current revision, and its manifest. What is already
+    there is not fetched again."""
     listing = await _listing(verb, source)
     manifest = await in_thread(disk.read_manifest, dest)
     entries = known(manifest, await in_thread(disk.read_journal, dest))
@@ -100,7 +104,8 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
 
 
 async def verify(verb: Verb, source: Source, dest: Path) -> None:
-    """Read every file in DEST again and hold it against the manifest and against the source. Changes nothing."""
+    """Read every file in DEST again and hold it against the manifest and against the source.
+    Changes nothing."""
     listing = await _listing(verb, source)
     manifest = await in_thread(disk.read_manifest, dest)
     if manifest is None:
@@ -108,7 +113,10 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
             Outcome.CHECKSUM, f"{dest} has no manifest: nothing was fetched completely; fetch it"
         )
     if manifest.revision != listing.revision:
-        message = f"{dest} holds revision {manifest.revision} of {manifest.uri}, the source is at {listing.revision}: fetch it"
+        message = (
+            f"{dest} holds revision {manifest.revision} of {manifest.uri}, the source is at"
+            f" {listing.revision}: fetch it"
+        )
         raise Failure(Outcome.CHECKSUM, message)
     entries = {entry.path: entry for entry in manifest.files}
     meter = Meter(listing.size_bytes, len(listing.files), verifying=True)
@@ -122,7 +130,8 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
         more = f" and {len(faults) - _NAMED_MAX} more" if len(faults) > _NAMED_MAX else ""
         raise Failure(
             Outcome.CHECKSUM,
-            f"{len(faults)} files are not whole: {'; '.join(faults[:_NAMED_MAX])}{more}; remove and fetch them",
+            f"{len(faults)} files are not whole: {'; '.join(faults[:_NAMED_MAX])}{more}; remove and"
+            " fetch them",
         )
     verb.done.message = f"all {len(listing.files)} files are what the source says"
 
@@ -182,7 +191,8 @@ def _require_space(verb: Verb, dest: Path, files: Iterable[SourceFile]) -> None:
 def no_space(
     dest: Path, needed_bytes: int, free_bytes: int | None, *, quota: bool = False
 ) -> Failure:
-    """The failure with both numbers; `needed_bytes` is what is still to be written, free is None where nobody knows."""
+    """The failure with both numbers; `needed_bytes` is what is still to be written, free is None
+    where nobody knows."""
     free = (
         "its file system does not say how many are free"
         if free_bytes is None

@@ -1,7 +1,8 @@
 """What to say when none of the configured stores has the prefix. Pure.
 
-All "no access" is no access; any "empty or not there" without a transient answer is not found; anything else is worth another try.
-The message gives every store's answer, since the mistake may be in any of them.
+All "no access" is no access; any "empty or not there" without a transient answer is not found;
+anything else is worth another try. The message gives every store's answer, since the mistake may be
+in any of them.
 """
 
 from __future__ import annotations

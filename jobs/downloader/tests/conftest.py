@@ -1,4 +1,5 @@
-"""What the tests run against: a real S3 server (SeaweedFS), the lab's hub, and a proxy that can hold back answers. Loopback only."""
+"""What the tests run against: a real S3 server (SeaweedFS), the lab's hub, and a proxy that can
+hold back answers. Loopback only."""
 
 from __future__ import annotations
 
@@ -135,7 +136,8 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[S3Server]:
-    """`weed server` with S3, up in about four seconds. Killed at the end: asked politely it takes fifteen seconds, and its data is thrown away."""
+    """`weed server` with S3, up in about four seconds. Killed at the end: asked politely it
+    takes fifteen seconds, and its data is thrown away."""
     names = [
         f"{part}.port{kind}"
         for part in ("master", "volume", "filer", "s3")
@@ -155,8 +157,12 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
     }
     (folder / "identities.json").write_text(json.dumps(identities))
     (folder / "data").mkdir()
-    # The Iceberg and Lance listeners have fixed ports and end the whole server when a second one is running.
-    fixed = "-s3 -iam=false -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0 -master.telemetry=false -master.volumeSizeLimitMB=256 -volume.max=200"
+    # The Iceberg and Lance listeners have fixed ports and end the whole server when a second one is
+    # running.
+    fixed = (
+        "-s3 -iam=false -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0 -master.telemetry=false"
+        " -master.volumeSizeLimitMB=256 -volume.max=200"
+    )
     args = [
         "server",
         *fixed.split(),
@@ -205,7 +211,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 class Proxy:
     """Passes TCP on to a server on loopback and notes the Range of each request.
 
-    Answers to the ranges in `held` are held back; in the others what is in `swaps` becomes something else of the same length.
+    Answers to the ranges in `held` are held back; in the others what is in `swaps` becomes
+    something else of the same length.
     """
 
     target_port: int

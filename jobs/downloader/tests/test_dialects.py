@@ -1,4 +1,5 @@
-"""`s3://` against stores that depart from Amazon's S3, one switch of the lab's dialect server at a time."""
+"""`s3://` against stores that depart from Amazon's S3, one switch of the lab's dialect server at
+a time."""
 
 from __future__ import annotations
 
@@ -552,7 +553,8 @@ async def test_why_a_listed_object_is_not_read_is_named(aim: Aim, name: str) -> 
 
 
 async def test_a_region_that_the_store_names_is_used(aim: Aim) -> None:
-    """Amazon's redirects between regions are botocore's to follow; it asks again, signed for the region of the header."""
+    """Amazon's redirects between regions are botocore's to follow; it asks again, signed for the
+    region of the header."""
     away = Rejection(
         301, "PermanentRedirect", "use another", headers={"x-amz-bucket-region": "eu-north-1"}
     )
@@ -564,7 +566,10 @@ async def test_a_region_that_the_store_names_is_used(aim: Aim) -> None:
 
 
 SECRETS = [
-    "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240101/us-east-1/s3/aws4_request, Signature=f00df00d",
+    (
+        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240101/us-east-1/s3/aws4_request,"
+        " Signature=f00df00d"
+    ),
     "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.e30.abcdefgh",
     "see https://s3.example.org/x?X-Amz-Credential=f00df00d&X-Amz-Signature=f00df00d",
     "the key AKIAIOSFODNN7EXAMPLE is unknown",

@@ -142,8 +142,8 @@ async def test_a_mirror_that_has_moved_is_followed_and_named_where_a_token_is_ne
         done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert done.exit_code == 11
     assert (
-        f"{front.endpoint} redirects to {hub.endpoint}, where no token is sent: set HF_ENDPOINT to it"
-        in done.message
+        f"{front.endpoint} redirects to {hub.endpoint}, where no token is sent: set HF_ENDPOINT"
+        " to it" in done.message
     )
 
 
@@ -169,7 +169,8 @@ async def test_the_hubs_own_words_are_in_the_message(
         Refusal(
             status,
             code,
-            f"{words}, Bearer abcdefgh12345678, see https://x.example.org/?token=abcdefgh12345678&a=b",
+            f"{words}, Bearer abcdefgh12345678, see"
+            " https://x.example.org/?token=abcdefgh12345678&a=b",
         )
     ]
     done = await aim("fetch", URI, str(aim.folder / "cache"))

@@ -34,7 +34,11 @@ def model(store: S3Server) -> str:
         store.put(
             "models",
             objects
-            | {"org/model-2/config.json": b"[]", "org/model.txt": b"text", "lone/key": b"alone"},
+            | {
+                "org/model-2/config.json": b"[]",
+                "org/model.txt": b"text",
+                "lone/key": b"alone",
+            },
         )
     )
     return "s3://models/org/model"

@@ -206,9 +206,11 @@ def test_every_error_has_a_meaning(
     error: Exception, kind: str, retryable: bool, words: str
 ) -> None:
     trouble = trouble_of(error, STORE)
-    assert (trouble.kind, trouble.retryable, words in trouble.text) == (kind, retryable, True), (
-        trouble
-    )
+    assert (trouble.kind, trouble.retryable, words in trouble.text) == (
+        kind,
+        retryable,
+        True,
+    ), trouble
     assert "Signature" not in trouble.text
 
 

@@ -44,7 +44,8 @@ class Bytes:
 
 @dataclass
 class Scripted:
-    """A source whose next answers are in `faults`, how many bytes come first and what then; after those it behaves."""
+    """A source whose next answers are in `faults`, how many bytes come first and what then;
+    after those it behaves."""
 
     faults: list[tuple[int, Callable[[], object] | None]] = field(default_factory=list)
     content: bytes = CONTENT

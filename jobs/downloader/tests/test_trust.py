@@ -1,4 +1,5 @@
-"""Stores and hubs under a private CA: real TLS on loopback, its certificates made when it starts."""
+"""Stores and hubs under a private CA: real TLS on loopback, its certificates made when it
+starts."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ async def in_tls(port: int, tls: ssl.SSLContext) -> AsyncIterator[str]:
 async def source_in_tls(
     kind: str, hub: Hub, certificate: Certificate
 ) -> AsyncIterator[tuple[str, dict[str, str]]]:
-    """A store or a hub with the files, its content network in TLS too: its address and the environment that names it."""
+    """A store or a hub with the files, its content network in TLS too: its address and the
+    environment that names it."""
     if kind == "s3":
         async with dialect_store(Dialect(), OBJECTS, tls=certificate.context()) as store:
             yield store.endpoint_url, EVERY_KEY | {"AIM_S3_0_ENDPOINT_URL": store.endpoint_url}

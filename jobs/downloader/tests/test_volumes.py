@@ -71,9 +71,10 @@ async def test_data_that_does_not_reach_the_disk_is_no_success(tmp_path: Path) -
 @pytest.mark.parametrize("error", ["EPERM", "ENOTSUP", "ENOSYS"])
 async def test_a_volume_that_cannot_rename_is_named(tmp_path: Path, error: str) -> None:
     done = await fetched(tmp_path / "cache", f"rename={error}")
-    assert (done["exit_code"], "the volume cannot rename files" in done["message"]) == (20, True), (
-        done["message"]
-    )
+    assert (done["exit_code"], "the volume cannot rename files" in done["message"]) == (
+        20,
+        True,
+    ), done["message"]
 
 
 async def test_a_volume_that_takes_no_writes_in_the_middle_is_named(tmp_path: Path) -> None:
@@ -184,9 +185,11 @@ from aimlab.odd_volume import answer_with
 
 answers = itertools.chain([10**9], itertools.repeat(json.loads(sys.argv[1])))
 answer_with({"pwrite": "ENOSPC"})
-asyncio.run(run(parse(sys.argv[2:]), os.environ, Reporter(sys.stdout), Limits(), lambda _: next(answers)))
+free = lambda _: next(answers)
+asyncio.run(run(parse(sys.argv[2:]), os.environ, Reporter(sys.stdout), Limits(), free))
 """
-"""A run that is told of enough space, then finds that nothing can be written, then is told of as much as its argument says."""
+"""A run that is told of enough space, then finds that nothing can be written, then is told of as
+much as its argument says."""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""How a client shows who it is, and how it knows the server: files that are read anew for every client, so that they may be replaced.
+"""How a client shows who it is, and how it knows the server: files that are read anew for every
+client, so that they may be replaced.
 
-A file that cannot be used, and a server that does not take what is in it, are told by the name of the setting that is to be put right.
+A file that cannot be used, and a server that does not take what is in it, are told by the name of
+the setting that is to be put right.
 """
 
 import re
@@ -26,17 +28,19 @@ _LACKING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Paths of files. `creds`: a credentials file (JWT and seed) or a file with an NKey seed alone; None: no authentication.
+    """Paths of files. `creds`: a credentials file (JWT and seed) or a file with an NKey seed alone;
+    None: no authentication.
 
-    `ca`: the PEM certificates by which the server's is checked; None: those of the system. With it, or with a URL of the scheme `tls`, a
-    server that does not encrypt is not spoken to.
+    `ca`: the PEM certificates by which the server's is checked; None: those of the system. With it,
+    or with a URL of the scheme `tls`, a server that does not encrypt is not spoken to.
     """
 
     creds: str | None = None
     ca: str | None = None
 
     def options(self) -> dict[str, Any]:
-        """What of it nats-py's `connect` takes. Reads the files. Raises AccessRefused naming the setting and the file."""
+        """What of it nats-py's `connect` takes. Reads the files. Raises AccessRefused naming the
+        setting and the file."""
         return {
             **self._identity(),
             **({} if self.ca is None else {"tls": self._authorities(self.ca)}),
@@ -75,7 +79,8 @@ class Access:
             return error
         if isinstance(error, ssl.SSLError):
             return AccessRefused(
-                f"{CA_SETTING}: the server's certificate does not pass: {getattr(error, 'verify_message', '') or text}"
+                f"{CA_SETTING}: the server's certificate does not pass:"
+                f" {getattr(error, 'verify_message', '') or text}"
             )
         if isinstance(error, nats.errors.AuthorizationError) or _UNKNOWN_USER.search(text):
             what = (
@@ -84,12 +89,14 @@ class Access:
                 else "the server wants a key, set it to a file with one"
             )
             return AccessRefused(
-                f"{CREDS_SETTING}: {what}{f' {self.creds}' if self.creds else ''} ({text.removeprefix('nats: ')})"
+                f"{CREDS_SETTING}: {what}{f' {self.creds}' if self.creds else ''}"
+                f" ({text.removeprefix('nats: ')})"
             )
         return None
 
     def lacking(self, error: Exception) -> AccessRefused | None:
-        """A permission that this user lacks. Only the head of the subject is told, so that what lasts is one line and not thousands."""
+        """A permission that this user lacks. Only the head of the subject is told, so that what
+        lasts is one line and not thousands."""
         found = _LACKING.search(str(error))
         if found is None:
             return None
@@ -99,12 +106,14 @@ class Access:
         )
 
     def check_encrypted(self, client: Client) -> None:
-        """nats-py speaks in the clear to a server that offers nothing else, whatever it was asked for. Raises AccessRefused."""
+        """nats-py speaks in the clear to a server that offers nothing else, whatever it was
+        asked for. Raises AccessRefused."""
         url = client.connected_url
         wanted = self.ca is not None or (url is not None and url.scheme == "tls")
         if wanted and not client._server_info.get("tls_required"):
             raise AccessRefused(
-                f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS, or unset this and use nats://"
+                f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS,"
+                " or unset this and use nats://"
             )
 
 
@@ -114,7 +123,8 @@ def inbox_prefix(name: str) -> str:
 
 
 def _head(subject: str) -> str:
-    """`subject` comes in lower case from nats-py; what JetStream calls its requests is in upper case."""
+    """`subject` comes in lower case from nats-py; what JetStream calls its requests is in upper
+    case."""
     tokens = (subject.upper() if subject.startswith("$js.") else subject).split(".")
     kept = 5 if tokens[0] == "$JS" else 1 if tokens[0].startswith("_inbox") else 2
     return ".".join(tokens if len(tokens) <= kept else [*tokens[:kept], ">"])

@@ -1,7 +1,10 @@
-"""The server's side of the permissions: accounts, users by their NKeys, TLS, as files that a nats.conf includes.
+"""The server's side of the permissions: accounts, users by their NKeys, TLS, as files that a
+nats.conf includes.
 
-1. The account AIM holds the streams and all our users; SYS is the system's, and has no users: nobody of ours sees the server's own subjects.
-2. Who shows no key of a user is refused, since there is no `no_auth_user`; what a user is not allowed is refused.
+1. The account AIM holds the streams and all our users; SYS is the system's, and has no users:
+   nobody of ours sees the server's own subjects.
+2. Who shows no key of a user is refused, since there is no `no_auth_user`; what a user is not
+   allowed is refused.
 3. The server only ever has public keys. A seed is the user's alone.
 """
 
@@ -53,12 +56,16 @@ accounts {{
 
 
 def tls_conf(folder: str = FOLDER) -> str:
-    """To be included in nats.conf, and in its `cluster` block: there servers check each other by it."""
+    """To be included in nats.conf, and in its `cluster` block: there servers check each other by
+    it."""
     files = {"cert_file": "tls.crt", "key_file": "tls.key", "ca_file": "ca.crt"}
     lines = "\n".join(
         f"  {option}: {json.dumps(f'{folder}/{name}')}" for option, name in files.items()
     )
-    return f"# Made by aimctl nats init: include it in nats.conf and in its cluster block.\ntls {{\n{lines}\n  verify: false\n}}\n"
+    return (
+        "# Made by aimctl nats init: include it in nats.conf and in its cluster block.\ntls"
+        f" {{\n{lines}\n  verify: false\n}}\n"
+    )
 
 
 def _user(name: str, key: str, allowed: Permissions) -> str:

@@ -1,11 +1,12 @@
 """The connection to NATS that is never given up.
 
-1. The client reconnects for ever; one that closed itself all the same (a protocol error, an authorisation error), or that has not
-   come back in a while, is replaced.
-2. Users see sessions: each is one unbroken connection. `session()` waits for one as long as it takes.
+1. The client reconnects for ever; one that closed itself all the same (a protocol error, an
+   authorisation error), or that has not come back in a while, is replaced.
+2. Users see sessions: each is one unbroken connection. `session()` waits for one as long as it
+   takes.
 3. The log has one line per change of state, not one per attempt.
-4. Keys and certificates are read anew for each client, and a client that the server refuses is replaced: whoever puts them right, here or at the
-   server, has to restart nothing.
+4. Keys and certificates are read anew for each client, and a client that the server refuses is
+   replaced: whoever puts them right, here or at the server, has to restart nothing.
 """
 
 import asyncio
@@ -31,10 +32,12 @@ PING_INTERVAL_S = 10
 CHECK_INTERVAL_S = 1.0
 REPLACE_AFTER_S = 15.0
 ALLOWED_AFTER_S = 15.0
-"""Without a refusal: what was refused is tried again within 7 s, and a server that is told better permissions does not say so."""
+"""Without a refusal: what was refused is tried again within 7 s, and a server that is told
+better permissions does not say so."""
 
 ANYBODY = Access()
-# asyncio warns once for every TLS connection that the other side closes (StreamReaderProtocol.eof_received); nothing is wrong.
+# asyncio warns once for every TLS connection that the other side closes
+# (StreamReaderProtocol.eof_received); nothing is wrong.
 logging.getLogger("asyncio").addFilter(
     lambda record: "eof_received() has no effect" not in record.getMessage()
 )
@@ -48,7 +51,8 @@ def untold(_: str) -> None:
 class _Client(Client):
     """The client, but for subjects that are not UTF-8.
 
-    The server takes and stores them; the client's own reading ends at the first one, and with it whatever this process hears on the connection.
+    The server takes and stores them; the client's own reading ends at the first one, and with it
+    whatever this process hears on the connection.
     """
 
     def _build_message(
@@ -61,7 +65,8 @@ class _Client(Client):
 
 
 class Bus:
-    """One service's connection; make it with `connect`. `name` is the CloudEvents source of what it publishes."""
+    """One service's connection; make it with `connect`. `name` is the CloudEvents source of what
+    it publishes."""
 
     def __init__(self, url: str, name: str, access: Access, told: Callable[[str], None]) -> None:
         self.name = name
@@ -116,7 +121,8 @@ class Bus:
             await asyncio.sleep(RECONNECT_WAIT_S)
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
-        """Returns when connected, or when it is of no use to go on: the client itself would try for ever, with the same key."""
+        """Returns when connected, or when it is of no use to go on: the client itself would try
+        for ever, with the same key."""
         attempt = asyncio.ensure_future(
             client.connect(self._servers, **self._options(client, closed))
         )
@@ -216,10 +222,11 @@ class Bus:
 async def connect(
     url: str, *, name: str, access: Access = ANYBODY, told: Callable[[str], None] = untold
 ) -> Bus:
-    """Connect to `url` (several, separated by commas, for a cluster); waits for the server as long as it takes.
+    """Connect to `url` (several, separated by commas, for a cluster); waits for the server as long
+    as it takes.
 
-    `name` without dots or blanks is the client's name and the CloudEvents source. `told` is called with what is in the way of using the bus, and
-    with "" when nothing is any more.
+    `name` without dots or blanks is the client's name and the CloudEvents source. `told` is called
+    with what is in the way of using the bus, and with "" when nothing is any more.
     """
     bus = Bus(url, name, access, told)
     try:
@@ -231,7 +238,8 @@ async def connect(
 
 
 async def _until_useless(client: Client, closed: asyncio.Event) -> None:
-    """Returns when the client is closed or has been away for long. Looks for itself: `closed_cb` is not called when closing fails midway."""
+    """Returns when the client is closed or has been away for long. Looks for itself: `closed_cb`
+    is not called when closing fails midway."""
     loop = asyncio.get_running_loop()
     seen_at = loop.time()
     while not client.is_closed and not closed.is_set() and loop.time() - seen_at < REPLACE_AFTER_S:

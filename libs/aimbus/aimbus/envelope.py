@@ -1,13 +1,17 @@
-"""What goes around a message: CloudEvents headers, trace, cause and the id by which the stream tells a repetition.
+"""What goes around a message: CloudEvents headers, trace, cause and the id by which the stream
+tells a repetition.
 
-1. Headers follow the CloudEvents NATS binding's binary mode, in lower case only: the client hands them back case-sensitively.
-2. An id names what was said, not the attempt to say it: it is made once per publication and kept over retries. Objects and deletes have
-   the id of what they describe, so that two watchers saying the same is one message; everything else has an id of its own, so that
-   going back to an earlier content within the duplicate window is not swallowed. What has to be said again because something else came
-   on its subject is `over` that: the id then names it too.
-3. A delete is forgotten when the log forgets what came before it (`Nats-TTL`, ADR-43 of NATS); so is a letter that was dealt with.
-4. A message is an event only if readers may trust it: it belongs on its subject, and versions and metadata of an object are what they have to
-   be. Everything else is Undecodable.
+1. Headers follow the CloudEvents NATS binding's binary mode, in lower case only: the client hands
+   them back case-sensitively.
+2. An id names what was said, not the attempt to say it: it is made once per publication and kept
+   over retries. Objects and deletes have the id of what they describe, so that two watchers saying
+   the same is one message; everything else has an id of its own, so that going back to an earlier
+   content within the duplicate window is not swallowed. What has to be said again because something
+   else came on its subject is `over` that: the id then names it too.
+3. A delete is forgotten when the log forgets what came before it (`Nats-TTL`, ADR-43 of NATS); so
+   is a letter that was dealt with.
+4. A message is an event only if readers may trust it: it belongs on its subject, and versions and
+   metadata of an object are what they have to be. Everything else is Undecodable.
 """
 
 import re
@@ -54,7 +58,8 @@ _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A message as it was stored: `seq` in AIM_LOG and AIM_STATE alike, `time` of storing (aware UTC), `cause` the sequences that led here.
+    """A message as it was stored: `seq` in AIM_LOG and AIM_STATE alike, `time` of storing (aware
+    UTC), `cause` the sequences that led here.
 
     `pending`: how many messages the reader had still to be sent when it was sent this one.
     """
@@ -71,7 +76,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A message nobody here understands, such as one of a later version. To be counted, kept as a dead letter and passed over."""
+    """A message nobody here understands, such as one of a later version. To be counted, kept as
+    a dead letter and passed over."""
 
     seq: int
     subject: str
@@ -103,7 +109,8 @@ def headers_for(
     traceparent: str | None = None,
     over: int | None = None,
 ) -> dict[str, str]:
-    """The headers of one publication; for a retry use them again. A given `traceparent` (W3C Trace Context) is handed on as it is.
+    """The headers of one publication; for a retry use them again. A given `traceparent` (W3C Trace
+    Context) is handed on as it is.
 
     `over` is the sequence of a message that hides an earlier publication of this one.
     """
@@ -134,7 +141,8 @@ def open_event(
     headers: Mapping[str, str],
     pending: int = 0,
 ) -> Event | Undecodable:
-    """The stored message as an event. Never raises: headers that make no sense are left out, a body that makes none is an Undecodable."""
+    """The stored message as an event. Never raises: headers that make no sense are left out, a
+    body that makes none is an Undecodable."""
     try:
         message = decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

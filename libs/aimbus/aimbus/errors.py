@@ -1,15 +1,13 @@
 """What can go wrong on the bus, by what the caller should do.
 
-BusError
-├── Unreachable          try again, on a new session
-│   ├── SessionEnded     the connection broke
-│   └── NoResponders     nobody serves that subject: JetStream is not up, or the stream or consumer is gone
-├── ApiError             JetStream's answer to a request was an error
-├── MirrorStalled        AIM_STATE does not follow AIM_LOG: re-create it, or wait for who does
-├── OversizedMessage     send less
-├── AccessRefused        a person must act: a file of keys or certificates, or what the server makes of it; waited for by the bus itself
-├── StreamsRefused       a person must act: limits, or a stream of ours that cannot be what it has to be
-└── BusClosed            close() was called
+BusError ├── Unreachable          try again, on a new session │   ├── SessionEnded     the
+connection broke │   └── NoResponders     nobody serves that subject: JetStream is not up, or the
+stream or consumer is gone ├── ApiError             JetStream's answer to a request was an error ├──
+MirrorStalled        AIM_STATE does not follow AIM_LOG: re-create it, or wait for who does ├──
+OversizedMessage     send less ├── AccessRefused        a person must act: a file of keys or
+certificates, or what the server makes of it; waited for by the bus itself ├── StreamsRefused
+a person must act: limits, or a stream of ours that cannot be what it has to be └── BusClosed
+close() was called
 """
 
 
@@ -30,7 +28,8 @@ class NoResponders(Unreachable):
 
 
 class ApiError(BusError):
-    """JetStream refused a request. `code` is HTTP-like, `err_code` from the server's errors.json."""
+    """JetStream refused a request. `code` is HTTP-like, `err_code` from the server's
+    errors.json."""
 
     def __init__(self, code: int, err_code: int, description: str) -> None:
         super().__init__(f"{description} ({err_code})")
@@ -51,11 +50,13 @@ class MirrorStalled(BusError):
 
 
 class OversizedMessage(BusError):
-    """A message is larger than the server takes; nothing was sent. Sizes in bytes, headers included."""
+    """A message is larger than the server takes; nothing was sent. Sizes in bytes, headers
+    included."""
 
     def __init__(self, subject: str, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(
-            f"message for {subject} has {size_bytes} bytes, {limit_bytes} are possible: publish less of it or raise the server's max_payload"
+            f"message for {subject} has {size_bytes} bytes, {limit_bytes} are possible: publish"
+            " less of it or raise the server's max_payload"
         )
         self.subject = subject
         self.size_bytes = size_bytes
@@ -67,7 +68,8 @@ class AccessRefused(BusError):
 
 
 class StreamsRefused(BusError):
-    """The streams cannot be made as they have to be; trying again without a change of settings is no use."""
+    """The streams cannot be made as they have to be; trying again without a change of settings
+    is no use."""
 
 
 class BusClosed(BusError):

@@ -1,15 +1,17 @@
-"""Following AIM_STATE: the latest message of every subject, then every new one, for as long as the process lives.
+"""Following AIM_STATE: the latest message of every subject, then every new one, for as long as the
+process lives.
 
-1. The order is: Loading, every subject's latest, CaughtUp, then what is new. What was known before and did not come between
-   Loading and CaughtUp is gone: sweep it.
-2. On any doubt (a lost connection, a missed heartbeat, a gap, a consumer or stream that is gone) it begins again with Loading. An event
-   may therefore come twice; none is left out.
-3. A load has everything that was acknowledged before it began: it waits until the mirror, which may be behind after a crash of the
-   server, is level with the log. A picture from before would be taken for the present one: what it lacks would look deleted.
-4. While the mirror is behind and does not move, nothing is news: after STALLED_AFTER_S Stalled says so, and it begins again.
-   The watcher re-creates the mirror.
-5. It never raises for anything on the bus and never ends: an unreadable message is an item like the others, an absent stream is
-   waited for.
+1. The order is: Loading, every subject's latest, CaughtUp, then what is new. What was known before
+   and did not come between Loading and CaughtUp is gone: sweep it.
+2. On any doubt (a lost connection, a missed heartbeat, a gap, a consumer or stream that is gone) it
+   begins again with Loading. An event may therefore come twice; none is left out.
+3. A load has everything that was acknowledged before it began: it waits until the mirror, which may
+   be behind after a crash of the server, is level with the log. A picture from before would be
+   taken for the present one: what it lacks would look deleted.
+4. While the mirror is behind and does not move, nothing is news: after STALLED_AFTER_S Stalled says
+   so, and it begins again. The watcher re-creates the mirror.
+5. It never raises for anything on the bus and never ends: an unreadable message is an item like the
+   others, an absent stream is waited for.
 """
 
 import asyncio
@@ -50,7 +52,8 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """AIM_STATE does not follow AIM_LOG: what happens is not heard. `why` says how far it is behind; the next load ends it."""
+    """AIM_STATE does not follow AIM_LOG: what happens is not heard. `why` says how far it is
+    behind; the next load ends it."""
 
     why: str
 
@@ -59,7 +62,8 @@ Item = Loading | Event | Undecodable | CaughtUp | Stalled
 
 
 async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
-    """Endless. `filters` are subjects that do not overlap, with wildcards. Raises only BusClosed."""
+    """Endless. `filters` are subjects that do not overlap, with wildcards. Raises only
+    BusClosed."""
     wait_s = FIRST_RETRY_S
     trouble = Once()
     blind = False
@@ -126,6 +130,7 @@ class _Looks:
         try:
             level = await self._pace.look(self._session, await last_message_seq(self._session))
         except (Unreachable, TimeoutError, ApiError):
-            return  # (a lost connection is noticed by the reading; a slow server is no reason to load anew)
+            # (a lost connection is noticed by the reading; a slow server is no reason to load anew)
+            return
         if level.still_s >= STALLED_AFTER_S:
             raise MirrorStalled(level.lag, level.still_s)

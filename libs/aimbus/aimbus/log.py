@@ -1,7 +1,9 @@
 """Reading what happened: AIM_LOG from the start, in order, and live progress.
 
-1. Events of the log come in the order of their sequences, each once, over reconnects too: reading goes on behind the last one seen.
-2. A bounded reading ends at what was there when it began; a following one goes on, and begins at the start of a log that was made anew.
+1. Events of the log come in the order of their sequences, each once, over reconnects too: reading
+   goes on behind the last one seen.
+2. A bounded reading ends at what was there when it began; a following one goes on, and begins at
+   the start of a log that was made anew.
 """
 
 import asyncio
@@ -28,9 +30,11 @@ _log = structlog.stdlib.get_logger("aimbus")
 async def read_log(
     bus: Bus, filters: Sequence[str], *, after_seq: int = 0, follow: bool = False
 ) -> AsyncGenerator[Event | Undecodable, None]:
-    """The events after `after_seq` that match one of `filters`, which must not overlap. Raises only BusClosed.
+    """The events after `after_seq` that match one of `filters`, which must not overlap. Raises only
+    BusClosed.
 
-    Bounded, it ends with the last sequence there is at the call (at once if there is no log); with `follow` it does not end.
+    Bounded, it ends with the last sequence there is at the call (at once if there is no log); with
+    `follow` it does not end.
     """
     position, end_seq = after_seq, None
     trouble = Once()
@@ -57,7 +61,8 @@ async def read_log(
 
 
 async def read_stored(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Delivered, None]:
-    """What is in the log at the call, as it is stored: headers and bytes. Raises Unreachable or ApiError when NATS does not answer."""
+    """What is in the log at the call, as it is stored: headers and bytes. Raises Unreachable or
+    ApiError when NATS does not answer."""
     session = await bus.session()
     info = await stream_info(session, LOG)
     async with contextlib.aclosing(
@@ -91,7 +96,8 @@ async def _read(
 
 
 async def follow_live(bus: Bus, subject: str) -> AsyncGenerator[Progress, None]:
-    """Progress as it is sent, on `subject` (wildcards allowed). Endless; what is sent while the connection is away is missed."""
+    """Progress as it is sent, on `subject` (wildcards allowed). Endless; what is sent while the
+    connection is away is missed."""
     while True:
         session = await bus.session()
         try:

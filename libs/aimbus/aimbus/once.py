@@ -1,4 +1,5 @@
-"""Trouble that lasts is said once: whatever is tried again for ever would otherwise fill the log with one line."""
+"""Trouble that lasts is said once: whatever is tried again for ever would otherwise fill the log
+with one line."""
 
 
 class Once:

@@ -1,15 +1,18 @@
 """Publishing into AIM_LOG, until it is acknowledged.
 
-1. A message is sent until the stream has acknowledged it, over time-outs, restarts of the server and replaced clients, always with the
-   same id: stored once.
-2. Messages of one subject are stored in the order in which `publish` was called: the next is sent after the last one's acknowledgement.
-   Different subjects go side by side, up to the window.
-3. An oversized message is refused before anything of it is sent: the server would close the connection over it.
-4. Many messages at once go in atomic batches (ADR-50 of NATS), which the server syncs to disk once before it acknowledges them: ten times
-   as many a second. A batch that holds an id which is stored already is refused whole; then, and wherever else a batch is refused, its
-   messages go one by one, each found to be there or stored. So a retry never repeats, whatever became of the batch.
-5. An id is known to the whole stream, so whoever may publish anything can take the id of a message that is still to come: of one that counts as
-   stored, the subject there is compared. Where it is another, the message goes under an id that nobody can guess.
+1. A message is sent until the stream has acknowledged it, over time-outs, restarts of the server
+   and replaced clients, always with the same id: stored once.
+2. Messages of one subject are stored in the order in which `publish` was called: the next is sent
+   after the last one's acknowledgement. Different subjects go side by side, up to the window.
+3. An oversized message is refused before anything of it is sent: the server would close the
+   connection over it.
+4. Many messages at once go in atomic batches (ADR-50 of NATS), which the server syncs to disk once
+   before it acknowledges them: ten times as many a second. A batch that holds an id which is stored
+   already is refused whole; then, and wherever else a batch is refused, its messages go one by one,
+   each found to be there or stored. So a retry never repeats, whatever became of the batch.
+5. An id is known to the whole stream, so whoever may publish anything can take the id of a message
+   that is still to come: of one that counts as stored, the subject there is compared. Where it is
+   another, the message goes under an id that nobody can guess.
 """
 
 import asyncio
@@ -35,7 +38,8 @@ WINDOW = 256
 ACK_TIMEOUT_S = 5.0
 MARGIN_BYTES = 4096
 LONGEST_SUBJECT = 2048
-"""Bytes. Subject, reply and sizes go in one line, and the server ends a connection over a line of 4,096."""
+"""Bytes. Subject, reply and sizes go in one line, and the server ends a connection over a line
+of 4,096."""
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 2.0
 BATCH = 500
@@ -73,7 +77,8 @@ _decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
 class Publisher:
-    """`session` gives the current session, waiting if need be; `source` is the CloudEvents source."""
+    """`session` gives the current session, waiting if need be; `source` is the CloudEvents
+    source."""
 
     def __init__(self, session: Callable[[], Awaitable[Session]], source: str) -> None:
         self._session = session
@@ -81,7 +86,8 @@ class Publisher:
         self._tracer = tracer("aimbus")
         self._trouble = Once()
         self._window = asyncio.Semaphore(WINDOW)
-        # asyncio.Lock is first come, first served; an entry goes when nobody holds or awaits its lock.
+        # asyncio.Lock is first come, first served; an entry goes when nobody holds or awaits its
+        # lock.
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def publish(
@@ -92,10 +98,12 @@ class Publisher:
         traceparent: str | None = None,
         over: int | None = None,
     ) -> int:
-        """Store a message; returns its sequence in AIM_LOG, of the first copy if it was there already.
+        """Store a message; returns its sequence in AIM_LOG, of the first copy if it was there
+        already.
 
-        `over` is the sequence of what has come on its subject since, where that must not be the last word: it is stored again.
-        Ends only with the acknowledgement, however long that takes. Raises OversizedMessage, and ValueError for a Progress, which is not stored.
+        `over` is the sequence of what has come on its subject since, where that must not be the
+        last word: it is stored again. Ends only with the acknowledgement, however long that takes.
+        Raises OversizedMessage, and ValueError for a Progress, which is not stored.
         """
         outgoing = self._prepared(message, cause, traceparent, over)
         if self._tracer is None or traceparent is not None:
@@ -104,7 +112,8 @@ class Publisher:
             return await self._store(outgoing)
 
     async def publish_many(self, messages: Sequence[Message]) -> list[int]:
-        """`publish` for each, in order, but faster; returns their sequences. OversizedMessage is raised before any of them is sent."""
+        """`publish` for each, in order, but faster; returns their sequences. OversizedMessage is
+        raised before any of them is sent."""
         outgoing = [self._prepared(message) for message in messages]
         if self._tracer is not None:
             for message, each in zip(messages, outgoing, strict=True):
@@ -120,7 +129,8 @@ class Publisher:
         return sequences
 
     async def resend(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int:
-        """Store what nobody here can read, as it came, under an id of its own; returns its sequence. Raises OversizedMessage."""
+        """Store what nobody here can read, as it came, under an id of its own; returns its
+        sequence. Raises OversizedMessage."""
         own = {
             name: value
             for name, value in headers.items()
@@ -130,7 +140,8 @@ class Publisher:
         return await self._store(outgoing)
 
     async def publish_live(self, message: Progress) -> None:
-        """Send to whoever listens right now. Not stored, not retried; nothing is sent while the server is away."""
+        """Send to whoever listens right now. Not stored, not retried; nothing is sent while the
+        server is away."""
         outgoing = _Outgoing(
             subject_of(message), encode(message), headers_for(message, source=self._source)
         )
@@ -157,7 +168,8 @@ class Publisher:
 
     @contextlib.asynccontextmanager
     async def _turns_of(self, subjects: Iterable[str]) -> AsyncIterator[None]:
-        """It is the turn of all these subjects; taken in one order, so that two batches never wait for each other."""
+        """It is the turn of all these subjects; taken in one order, so that two batches never
+        wait for each other."""
         async with contextlib.AsyncExitStack() as turns:
             for subject in sorted(subjects):
                 turn = self._turns.get(subject)
@@ -243,7 +255,8 @@ class Publisher:
 
 
 async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
-    """The sequence of the last message; those of the others precede it. Raises ApiError where nothing of the batch was stored."""
+    """The sequence of the last message; those of the others precede it. Raises ApiError where
+    nothing of the batch was stored."""
     name = _nuid.next().decode()
     for number, each in enumerate(batch[:-1], 1):
         await session.send(
@@ -256,7 +269,8 @@ async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
 
 
 async def _is_on(session: Session, ack: _Ack, subject: str) -> bool:
-    """Whether the message that was acknowledged is of this subject. Raises ApiError, Unreachable or TimeoutError."""
+    """Whether the message that was acknowledged is of this subject. Raises ApiError, Unreachable
+    or TimeoutError."""
     try:
         answer = await api(session, f"STREAM.MSG.GET.{ack.stream}", {"seq": ack.seq})
     except ApiError as error:

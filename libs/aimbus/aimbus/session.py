@@ -1,8 +1,10 @@
 """One unbroken connection to a NATS server.
 
-1. A session never heals. When its connection breaks, `ended` is done, every waiting request fails with SessionEnded at once, and the
-   Bus makes a new one: whoever holds a session knows that nothing was missed between two of its replies.
-2. A request ends: with its reply, or with one of the three exceptions of `request`, each of which may be retried.
+1. A session never heals. When its connection breaks, `ended` is done, every waiting request fails
+   with SessionEnded at once, and the Bus makes a new one: whoever holds a session knows that
+   nothing was missed between two of its replies.
+2. A request ends: with its reply, or with one of the three exceptions of `request`, each of which
+   may be retried.
 """
 
 import asyncio
@@ -58,7 +60,8 @@ class Session:
         *,
         timeout_s: float = 5.0,
     ) -> Msg:
-        """Raises SessionEnded, NoResponders, or TimeoutError; after each of them the server may or may not have acted."""
+        """Raises SessionEnded, NoResponders, or TimeoutError; after each of them the server may
+        or may not have acted."""
         if self.ended.done():
             raise SessionEnded
         token = str(next(self._tokens))
@@ -89,8 +92,9 @@ class Session:
     ) -> None:
         """Hand a message to the client. Raises SessionEnded or TimeoutError.
 
-        The time-out is its own, apart from a reply's: the client waits without end for a flush that a closed connection never makes,
-        and swallows a cancellation there, with which one time-out around both would be used up.
+        The time-out is its own, apart from a reply's: the client waits without end for a flush that
+        a closed connection never makes, and swallows a cancellation there, with which one time-out
+        around both would be used up.
         """
         try:
             async with _cancellable(), asyncio.timeout(timeout_s):
@@ -109,7 +113,8 @@ class Session:
     async def subscribed(self, subject: str) -> AsyncIterator[asyncio.Queue[Msg | None]]:
         """What arrives on a subject; None is put when the session has ended. Raises SessionEnded.
 
-        The queue has no bound: readers bound what they ask for. The client's own bound would drop messages.
+        The queue has no bound: readers bound what they ask for. The client's own bound would drop
+        messages.
         """
         arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
 
@@ -141,7 +146,8 @@ class Session:
 
 @contextlib.asynccontextmanager
 async def _cancellable() -> AsyncIterator[None]:
-    """Raises the cancellation that the client swallowed while it waited for a flush: work that was cancelled must not go on."""
+    """Raises the cancellation that the client swallowed while it waited for a flush: work that
+    was cancelled must not go on."""
     task = asyncio.current_task()
     before = (
         0 if task is None else task.cancelling()

@@ -1,17 +1,25 @@
-"""The two streams: AIM_LOG, which remembers a week, and AIM_STATE, which keeps the latest of every subject for ever.
+"""The two streams: AIM_LOG, which remembers a week, and AIM_STATE, which keeps the latest of every
+subject for ever.
 
-1. AIM_STATE is a mirror: it has the sequence numbers of AIM_LOG and can be made from it and the cluster; AIM_LOG is never deleted here.
-2. A log that was lost and made anew counts from 1 again; a mirror of the old one would wait for numbers that come only much later and
-   show a past that nothing corrects. So AIM_STATE is made anew with it.
-3. A new AIM_STATE on an old AIM_LOG lacks what is older than a week, so it must not say that it is complete: the sync markers are removed
-   from the log first, and come back once the watcher has published everything again.
-4. AIM_LOG is synced before it acknowledges. AIM_STATE is not waited for: after a crash it goes on from where it got, out of the log, and to sync
-   every message of a copy one by one would hold its readers back by seconds (see docs/adr).
-5. `ensure_streams` returns when the mirror is level with the log: differences computed from a half-filled one would be wrong.
-6. A mirror that is behind and does not move for STALLED_AFTER_S is re-created, whatever holds it up: all that is in it can be had again.
-   One that moves, however slowly, is waited for. Where that does not help, the next limit is twice as long.
-7. Both have a bound, so that whoever makes and deletes objects without end fills neither the disk nor, by that, stops everybody's publishing. Of
-   AIM_STATE the longest unchanged go first, which a service that starts then does not know of: there is an alert long before.
+1. AIM_STATE is a mirror: it has the sequence numbers of AIM_LOG and can be made from it and the
+   cluster; AIM_LOG is never deleted here.
+2. A log that was lost and made anew counts from 1 again; a mirror of the old one would wait for
+   numbers that come only much later and show a past that nothing corrects. So AIM_STATE is made
+   anew with it.
+3. A new AIM_STATE on an old AIM_LOG lacks what is older than a week, so it must not say that it is
+   complete: the sync markers are removed from the log first, and come back once the watcher has
+   published everything again.
+4. AIM_LOG is synced before it acknowledges. AIM_STATE is not waited for: after a crash it goes on
+   from where it got, out of the log, and to sync every message of a copy one by one would hold its
+   readers back by seconds (see docs/adr).
+5. `ensure_streams` returns when the mirror is level with the log: differences computed from a
+   half-filled one would be wrong.
+6. A mirror that is behind and does not move for STALLED_AFTER_S is re-created, whatever holds it
+   up: all that is in it can be had again. One that moves, however slowly, is waited for. Where that
+   does not help, the next limit is twice as long.
+7. Both have a bound, so that whoever makes and deletes objects without end fills neither the disk
+   nor, by that, stops everybody's publishing. Of AIM_STATE the longest unchanged go first, which a
+   service that starts then does not know of: there is an alert long before.
 
 Called by the watcher alone.
 """
@@ -39,7 +47,8 @@ STATE = "AIM_STATE"
 DUPLICATE_WINDOW_S = 600
 MAX_BYTES = 1 << 30
 LEAST_STATE_BYTES = 1 << 28
-"""A log may be kept short; the state of all objects is as large as it is (10,000 take some 50 MB)."""
+"""A log may be kept short; the state of all objects is as large as it is (10,000 take some 50
+MB)."""
 RETRY_S = 0.5
 LEVEL_POLL_S = 0.05
 CHECK_INTERVAL_S = 10.0
@@ -52,7 +61,8 @@ _log = structlog.stdlib.get_logger("aimbus")
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What `ensure_streams` had to make. `republish`: AIM_STATE is new, publish everything there is, and the sync markers, again."""
+    """What `ensure_streams` had to make. `republish`: AIM_STATE is new, publish everything there
+    is, and the sync markers, again."""
 
     log_made: bool
     state_made: bool
@@ -68,7 +78,8 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How AIM_STATE stands: `lag` messages behind AIM_LOG, without a step for `still_s`. `stalled`: it is re-created now.
+    """How AIM_STATE stands: `lag` messages behind AIM_LOG, without a step for `still_s`. `stalled`:
+    it is re-created now.
 
     `full` is the share of its bound that it takes.
     """
@@ -94,10 +105,12 @@ async def ensure_streams(
     stalled_after_s: float = STALLED_AFTER_S,
     on_level: OnLevel = ignore,
 ) -> Streams:
-    """Make, update or repair both streams; returns when AIM_STATE has all that AIM_LOG has. Waits for the server as long as it takes.
+    """Make, update or repair both streams; returns when AIM_STATE has all that AIM_LOG has. Waits
+    for the server as long as it takes.
 
-    `max_bytes` is the size of each at most, but for LEAST_STATE_BYTES of AIM_STATE; the oldest messages go first. A mirror that stands still
-    for `stalled_after_s` is re-created; `on_level` is called with every look at it. Raises StreamsRefused, which names the limit that is in the way.
+    `max_bytes` is the size of each at most, but for LEAST_STATE_BYTES of AIM_STATE; the oldest
+    messages go first. A mirror that stands still for `stalled_after_s` is re-created; `on_level` is
+    called with every look at it. Raises StreamsRefused, which names the limit that is in the way.
     """
     trouble = Once()
     made = Streams(log_made=False, state_made=False)
@@ -141,7 +154,8 @@ async def keep_streams(
     stalled_after_s: float = STALLED_AFTER_S,
     on_level: OnLevel = ignore,
 ) -> AsyncGenerator[Streams, None]:
-    """Endless: the result at the start, then one whenever everything must be published again. Looks on every new connection and every 10 s."""
+    """Endless: the result at the start, then one whenever everything must be published again.
+    Looks on every new connection and every 10 s."""
     ensure = partial(
         ensure_streams,
         bus,
@@ -184,7 +198,8 @@ async def _ensure(session: Session, replicas: int, max_bytes: int) -> Streams:
 
 
 def _belongs(state: dict[str, Any], log: dict[str, Any]) -> bool:
-    """A mirror that is older than the log, or ahead of it, is of a log that was lost. The times are RFC 3339 with up to nine decimals."""
+    """A mirror that is older than the log, or ahead of it, is of a log that was lost. The times
+    are RFC 3339 with up to nine decimals."""
     made_after = _instant(state["created"]) >= _instant(log["created"])
     return made_after and state["state"]["last_seq"] <= log["state"]["last_seq"]
 
@@ -195,7 +210,8 @@ def _instant(created: str) -> tuple[str, str]:
 
 
 def _is_mirror(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether what cannot be changed later is as it should be: of the whole log, too, and nothing was lost by a limit on messages."""
+    """Whether what cannot be changed later is as it should be: of the whole log, too, and
+    nothing was lost by a limit on messages."""
     fixed = ("storage", "persist_mode", "max_msgs")
     mirror = {name: value for name, value in (config.get("mirror") or {}).items() if value}
     return mirror == wanted["mirror"] and all(
@@ -241,7 +257,8 @@ def _common_config(replicas: int) -> dict[str, Any]:
 
 
 async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] | None) -> None:
-    """Create the stream, or update it where it differs. Raises StreamsRefused with the limits in the text."""
+    """Create the stream, or update it where it differs. Raises StreamsRefused with the limits in
+    the text."""
     name = config["name"]
     present = {} if info is None else info["config"]
     differing = sorted(
@@ -267,9 +284,11 @@ async def _explain(
     account = await api(session, "INFO")
     limits, reserved = account["limits"], account.get("reserved_storage", 0)
     return (
-        f"{config['name']}: {error}. Asked for: max_bytes {config['max_bytes']}, {config['num_replicas']} replicas, changed: {', '.join(differing)}. "
-        f"The account may store {_limit(limits['max_storage'])} bytes, {_limit(limits['storage_max_stream_bytes'])} in one stream, "
-        f"{reserved} are reserved; the server has a limit of its own, its disk. Make the log smaller or give NATS more room."
+        f"{config['name']}: {error}. Asked for: max_bytes {config['max_bytes']},"
+        f" {config['num_replicas']} replicas, changed: {', '.join(differing)}. The account may"
+        f" store {_limit(limits['max_storage'])} bytes,"
+        f" {_limit(limits['storage_max_stream_bytes'])} in one stream, {reserved} are reserved; the"
+        " server has a limit of its own, its disk. Make the log smaller or give NATS more room."
     )
 
 
@@ -285,7 +304,8 @@ class Pace:
         self._since_s = 0.0
 
     async def look(self, session: Session, target: int) -> Level:
-        """How the mirror stands to a message of the log. A stream that is missing has nothing to be behind with."""
+        """How the mirror stands to a message of the log. A stream that is missing has nothing to
+        be behind with."""
         info = await stream_info(session, STATE)
         seq = target if info is None else int(info["state"]["last_seq"])
         now_s = time.monotonic()
@@ -300,9 +320,11 @@ def _full(info: dict[str, Any] | None) -> float:
 
 
 async def until_level(session: Session, stalled_after_s: float, on_level: OnLevel = ignore) -> None:
-    """The mirror fills itself, after some 200 ms; there is no event for it. Raises MirrorStalled where it does not move for so long.
+    """The mirror fills itself, after some 200 ms; there is no event for it. Raises MirrorStalled
+    where it does not move for so long.
 
-    Compared with the last message there is, not with the last sequence: what was removed from the end never reaches a new mirror.
+    Compared with the last message there is, not with the last sequence: what was removed from the
+    end never reaches a new mirror.
     """
     target, pace = await last_message_seq(session), Pace()
     while True:

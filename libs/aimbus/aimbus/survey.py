@@ -1,4 +1,5 @@
-"""How the two streams and their readers stand: for people who look (aimctl doctor, aimctl top). Changes nothing."""
+"""How the two streams and their readers stand: for people who look (aimctl doctor, aimctl top).
+Changes nothing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ from aimbus.streams import LOG, STATE
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A stream. `max_bytes` and `max_age_s`: None for no limit. `lag`: of a mirror, how many messages it is behind."""
+    """A stream. `max_bytes` and `max_age_s`: None for no limit. `lag`: of a mirror, how many
+    messages it is behind."""
 
     name: str
     messages: int
@@ -25,7 +27,8 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A consumer of AIM_STATE or AIM_LOG. `name` is what its process calls itself; `pending`: how many messages it has still to be given."""
+    """A consumer of AIM_STATE or AIM_LOG. `name` is what its process calls itself; `pending`:
+    how many messages it has still to be given."""
 
     name: str
     stream: str
@@ -34,7 +37,8 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`log` and `state` are None where there is no such stream. `most_bytes`: what the account may store, None for no limit."""
+    """`log` and `state` are None where there is no such stream. `most_bytes`: what the account
+    may store, None for no limit."""
 
     log: Standing | None
     state: Standing | None
@@ -44,7 +48,8 @@ class Survey:
 
 
 async def survey(bus: Bus) -> Survey:
-    """One look. Raises Unreachable, TimeoutError, or ApiError where the account may not do that, or has no JetStream."""
+    """One look. Raises Unreachable, TimeoutError, or ApiError where the account may not do that,
+    or has no JetStream."""
     session = await bus.session()
     account = await api(session, "INFO")
     # The mirror first: read in the other order, a busy log would seem to be behind its mirror.

@@ -1,7 +1,8 @@
 """Spans of what is published, and the trace context (W3C Trace Context) that a message takes along.
 
-1. Names and attributes follow the OpenTelemetry semantic conventions for messaging, version 1.44.0, in which `publish` is the name of the
-   operation and `send` its type. NATS is no system they list, so its own name is used, as they ask for.
+1. Names and attributes follow the OpenTelemetry semantic conventions for messaging, version 1.44.0,
+   in which `publish` is the name of the operation and `send` its type. NATS is no system they list,
+   so its own name is used, as they ask for.
 2. Without a tracer provider in the process there is no tracer, and nothing here is done.
 3. Of a message a span has the subject, the id, and which object it is about; never its content.
 """
@@ -53,7 +54,8 @@ def publishing(
 def created(
     tracer: Tracer, subject: str, headers: MutableMapping[str, str], key: Key | None
 ) -> None:
-    """A message of a batch has a span of its own to begin a trace with: what follows from one has nothing to do with the others."""
+    """A message of a batch has a span of its own to begin a trace with: what follows from one
+    has nothing to do with the others."""
     attributes = _attributes("create", "create", subject, headers, key)
     span = tracer.start_span(
         _name("create", subject), kind=SpanKind.PRODUCER, attributes=attributes
@@ -64,7 +66,8 @@ def created(
 
 @contextmanager
 def going_over(tracer: Tracer | None, name: str, traceparents: Iterable[str]) -> Iterator[None]:
-    """The span of a look back: a trace of its own, with a link to each trace that it goes over (by the first message of it)."""
+    """The span of a look back: a trace of its own, with a link to each trace that it goes over
+    (by the first message of it)."""
     if tracer is None:
         yield
         return

@@ -13,7 +13,8 @@ from aimschema.messages import ObjectChanged
 
 @pytest.fixture
 def fast_dir() -> Iterator[Path]:
-    """In memory where there is such a place: every write is synced, which takes a disk a millisecond or two."""
+    """In memory where there is such a place: every write is synced, which takes a disk a
+    millisecond or two."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     with tempfile.TemporaryDirectory(
         prefix="aimbus-", dir=memory if memory.is_dir() else None

@@ -1,4 +1,5 @@
-"""What a client's files give, and in which words it is told when they, or the server, do not fit."""
+"""What a client's files give, and in which words it is told when they, or the server, do not
+fit."""
 
 import ssl
 from pathlib import Path

@@ -86,7 +86,8 @@ async def test_passwords_are_not_logged(server: NatsServer) -> None:
 
 
 class SwallowingClient:
-    """A client that is busy with a flush when it is cancelled, and takes no notice (nats-py 2.16.0, Client._flush_pending)."""
+    """A client that is busy with a flush when it is cancelled, and takes no notice (nats-py
+    2.16.0, Client._flush_pending)."""
 
     max_payload = 1 << 20
     options: ClassVar = {"name": "t"}

@@ -208,9 +208,7 @@ def test_what_is_said_again_over_something_else_has_an_id_of_its_own() -> None:
     assert headers_for(CHANGED, source="s", over=12)["Nats-Msg-Id"] == "u1:7:over:12"
 
 
-def test_a_letter_on_a_message_is_one_however_often_it_is_written_and_a_handled_one_goes_with_the_log() -> (
-    None
-):
+def test_a_dead_letter_is_stored_once_and_leaves_with_the_log() -> None:
     letter = DeadLetter(
         service="router",
         kind="Pod",

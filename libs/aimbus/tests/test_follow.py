@@ -145,7 +145,8 @@ async def test_an_unreadable_message_is_an_item_and_the_following_goes_on(
 
 
 async def test_a_load_waits_until_the_mirror_is_level(bus: Bus, pod: Pod) -> None:
-    """A mirror that lacks what was acknowledged, as one may for a while after a crash, would make it look deleted."""
+    """A mirror that lacks what was acknowledged, as one may for a while after a crash, would
+    make it look deleted."""
     await bus.publisher.publish(pod("a"))
     session = await bus.session()
     await api(session, "STREAM.DELETE.AIM_STATE")
@@ -257,7 +258,8 @@ async def test_ten_thousand_subjects_are_loaded(bus: Bus, pod: Pod) -> None:
 
 
 async def test_what_changes_while_it_loads_is_not_missed(bus: Bus, pod: Pod) -> None:
-    """No key may be unseen at CaughtUp because it was changed between the creation of the consumer and its turn."""
+    """No key may be unseen at CaughtUp because it was changed between the creation of the
+    consumer and its turn."""
     every = {f"p{number}" for number in range(2_000)}
     await asyncio.gather(*(bus.publisher.publish(pod(name)) for name in every))
     await ensure_streams(bus)
@@ -299,7 +301,8 @@ async def test_a_server_that_falls_silent_means_a_new_load(
 async def test_the_picture_is_right_in_the_end_whatever_was_killed(
     server: NatsServer, bus: Bus, pod: Pod
 ) -> None:
-    """Load, sweep and live events under a server that is killed twice, against what was published last."""
+    """Load, sweep and live events under a server that is killed twice, against what was
+    published last."""
     picture: dict[str, ObjectChanged] = {}
     right = {f"p{number}": pod(f"p{number}", 9) for number in range(200)}
     agrees = asyncio.Event()

@@ -1,4 +1,5 @@
-"""A mirror that stands still is re-created, one that moves is waited for, and who reads it says that it is blind."""
+"""A mirror that stands still is re-created, one that moves is waited for, and who reads it says
+that it is blind."""
 
 import asyncio
 import contextlib
@@ -37,7 +38,8 @@ HELD_UP = [
     pytest.param({"sealed": True}, id="sealed"),
     pytest.param({"max_msg_size": 10}, id="a-limit-below-every-message"),
 ]
-"""What makes a real mirror stand still: set by hand, and nothing that it takes to be a mirror of the log."""
+"""What makes a real mirror stand still: set by hand, and nothing that it takes to be a mirror of
+the log."""
 
 
 async def hold_up(bus: Bus, how: dict[str, Any]) -> None:
@@ -169,7 +171,8 @@ async def test_a_reader_that_begins_while_it_stands_still_says_so_and_waits(
 
 
 class Answers:
-    """A session whose AIM_LOG ends at `target`, and whose AIM_STATE is at the next of `sequences` with every look; None: there is no stream."""
+    """A session whose AIM_LOG ends at `target`, and whose AIM_STATE is at the next of
+    `sequences` with every look; None: there is no stream."""
 
     def __init__(self, target: int, sequences: Iterator[int | None]) -> None:
         self._target = target

@@ -182,7 +182,8 @@ async def test_publishing_waits_for_the_stream_to_be_made(bare_bus: Bus, pod: Po
 
 
 async def test_publishing_goes_on_over_a_client_that_closed_itself(bus: Bus, pod: Pod) -> None:
-    """Also while it is closing: it refuses at once then, and trying again at once would never let it finish."""
+    """Also while it is closing: it refuses at once then, and trying again at once would never
+    let it finish."""
     session = await bus.session()
     closing = asyncio.create_task(session.client.close())
     while not session.client.is_closed:  # noqa: ASYNC110 - the moment wanted is the one before any event
@@ -258,7 +259,8 @@ async def test_a_retry_after_a_lost_acknowledgement_is_one_message(bus: Bus, pod
 async def test_many_at_once_are_stored_in_order_once_and_side_by_side_with_single_ones(
     bus: Bus, pod: Pod
 ) -> None:
-    """Two batches share subjects with each other and with single messages, some of which say what the batch says too."""
+    """Two batches share subjects with each other and with single messages, some of which say
+    what the batch says too."""
     many = [pod(f"p{number % 700}", number) for number in range(1_400)]
     said_before = await bus.publisher.publish(many[3])
     batches = asyncio.gather(

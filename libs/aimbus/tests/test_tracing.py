@@ -35,7 +35,9 @@ def traces(finished: InMemorySpanExporter) -> Tracer:
 
 def traceparent(span: ReadableSpan) -> str:
     assert span.context is not None
-    return f"00-{format_trace_id(span.context.trace_id)}-{format_span_id(span.context.span_id)}-{span.context.trace_flags:02x}"
+    context = span.context
+    trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
+    return f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"
 
 
 def test_a_process_that_does_not_trace_has_no_tracer() -> None:

@@ -22,8 +22,9 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 class Cluster:
     """One Kubernetes API server.
 
-    Every call but `list_and_watch` is one request: it raises a KubeError (see aimkube.errors) and is not retried here. Where a body is given,
-    its kind says which resource it is; `resource` is for kinds outside aimschema.resources.RESOURCES.
+    Every call but `list_and_watch` is one request: it raises a KubeError (see aimkube.errors) and
+    is not retried here. Where a body is given, its kind says which resource it is; `resource` is
+    for kinds outside aimschema.resources.RESOURCES.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -33,9 +34,11 @@ class Cluster:
     async def connect(
         cls, kubeconfig: str | None = None, *, user_agent: str = "aim", fence: Fence | None = None
     ) -> "Cluster":
-        """`kubeconfig` is a path; None means $KUBECONFIG, else the pod's service account. Makes no request. Raises NotConfigured.
+        """`kubeconfig` is a path; None means $KUBECONFIG, else the pod's service account. Makes no
+        request. Raises NotConfigured.
 
-        `fence` is awaited before every request that writes; while it does not return, nothing is written (see aimkube.lease).
+        `fence` is awaited before every request that writes; while it does not return, nothing is
+        written (see aimkube.lease).
         """
         return cls(await Transport.open(kubeconfig, user_agent, fence))
 
@@ -58,7 +61,8 @@ class Cluster:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Listing:
-        """One consistent list, in pages; without a namespace, of all. Raises Expired when it took so long that its version is gone."""
+        """One consistent list, in pages; without a namespace, of all. Raises Expired when it
+        took so long that its version is gone."""
         return await watch.list_pages(
             self._transport,
             resource,
@@ -76,10 +80,11 @@ class Cluster:
         timing: Timing = watch.TIMING,
         reduce: watch.Reduce = watch.unchanged,
     ) -> AsyncGenerator[Seen]:
-        """Endless: a Listed first and after every doubt, then what changes, in the server's order; raises nothing that the cluster does.
+        """Endless: a Listed first and after every doubt, then what changes, in the server's order;
+        raises nothing that the cluster does.
 
-        An object seen before may be handed out again in the same version; an object missing from a Listed is gone. Of each object `reduce`
-        says what is handed out; it must not raise.
+        An object seen before may be handed out again in the same version; an object missing from a
+        Listed is gone. Of each object `reduce` says what is handed out; it must not raise.
         """
         selection = _selection(label_selector, field_selector)
         return watch.Watch(
@@ -99,7 +104,8 @@ class Cluster:
             return decode(await self._transport.send("POST", path, body=body))
 
     async def replace(self, body: Body, *, resource: Resource | None = None) -> Body:
-        """PUT of the whole object: compare and swap with `metadata.resourceVersion`. Raises Conflict if anybody wrote since, NotFound."""
+        """PUT of the whole object: compare and swap with `metadata.resourceVersion`. Raises
+        Conflict if anybody wrote since, NotFound."""
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
         return decode(
@@ -109,7 +115,8 @@ class Cluster:
         )
 
     async def apply(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
-        """Server-side apply, by force: the fields of `body` are `manager`'s, those it had before and left out now go.
+        """Server-side apply, by force: the fields of `body` are `manager`'s, those it had before
+        and left out now go.
 
         With `metadata.uid`, raises Conflict when the object has been made anew meanwhile.
         """
@@ -118,7 +125,8 @@ class Cluster:
     async def apply_status(
         self, body: Body, *, manager: str, resource: Resource | None = None
     ) -> Body:
-        """The whole status, by server-side apply on /status. With `metadata.resourceVersion`, raises Conflict if anybody wrote since."""
+        """The whole status, by server-side apply on /status. With `metadata.resourceVersion`,
+        raises Conflict if anybody wrote since."""
         return await self._apply(body, manager, "status", resource)
 
     async def _apply(
@@ -152,7 +160,8 @@ class Cluster:
         *,
         subresource: str | None = None,
     ) -> Body:
-        """JSON merge patch (RFC 7386): null removes, lists are replaced whole. Raises NotFound, Conflict, Invalid."""
+        """JSON merge patch (RFC 7386): null removes, lists are replaced whole. Raises NotFound,
+        Conflict, Invalid."""
         path = _path(resource, namespace, name, subresource)
         return decode(
             await self._transport.send("PATCH", path, body=patch, content_type=MERGE_PATCH)
@@ -168,7 +177,8 @@ class Cluster:
         propagation: Propagation = "Background",
         grace_period_s: int | None = None,
     ) -> None:
-        """Returns when the delete is accepted: finalizers may hold the object. Raises NotFound, and Conflict where `uid` is another's."""
+        """Returns when the delete is accepted: finalizers may hold the object. Raises NotFound,
+        and Conflict where `uid` is another's."""
         options: Body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -193,7 +203,8 @@ class Cluster:
         tail_lines: int | None = None,
         previous: bool = False,
     ) -> bytes:
-        """What a container has written, cut at `limit_bytes`: from the beginning, or its last `tail_lines`. `previous`: before it was started again.
+        """What a container has written, cut at `limit_bytes`: from the beginning, or its last
+        `tail_lines`. `previous`: before it was started again.
 
         Raises NotFound, and Rejected while it waits to start.
         """
@@ -207,8 +218,9 @@ class Cluster:
     ) -> AsyncGenerator[bytes]:
         """Lines from the beginning, or from the last `tail_lines` on, until the container ends.
 
-        Empty lines are left out, and lines of more than LOG_LINE_BYTES: a pod may print without end and without a newline.
-        Raises as `read_log` does, and Unavailable when the connection breaks or nothing was written for five minutes.
+        Empty lines are left out, and lines of more than LOG_LINE_BYTES: a pod may print without end
+        and without a newline. Raises as `read_log` does, and Unavailable when the connection breaks
+        or nothing was written for five minutes.
         """
         query: Query = {"container": container, "follow": True, **_tail(tail_lines)}
         path = _path(POD, namespace, pod, "log")

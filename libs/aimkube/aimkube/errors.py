@@ -1,17 +1,16 @@
 """What can go wrong at the Kubernetes API, named for what the caller should do next.
 
-    KubeError
-      NotFound        404: the object, its namespace or its kind is not there
-      AlreadyExists   409: create met an object of that name
-      Conflict        409: somebody else wrote first, or the uid is another one; read again, decide again
-      Expired         410: the version or the page is too old; list again
-      Invalid         422: the server refuses the fields in `causes`; a person or our code must change
-      Forbidden       403: a right, a quota or a terminating namespace; a person must act
-      Throttled       429: wait `retry_after_s`, send again
-      Unavailable     5xx, 401, 408, no connection, no answer in time; wait, send again
-      Rejected        any other refusal; the same request will be refused again
+    KubeError NotFound        404: the object, its namespace or its kind is not there AlreadyExists
+    409: create met an object of that name Conflict        409: somebody else wrote first, or the
+    uid is another one; read again, decide again Expired         410: the version or the page is too
+    old; list again Invalid         422: the server refuses the fields in `causes`; a person or our
+    code must change Forbidden       403: a right, a quota or a terminating namespace; a person must
+    act Throttled       429: wait `retry_after_s`, send again Unavailable     5xx, 401, 408, no
+    connection, no answer in time; wait, send again Rejected        any other refusal; the same
+    request will be refused again
 
-Status and reason follow the API conventions ("Response Status Kind"); bodies may be plain text, so Content-Type is looked at first.
+Status and reason follow the API conventions ("Response Status Kind"); bodies may be plain text, so
+Content-Type is looked at first.
 """
 
 import re
@@ -33,7 +32,8 @@ class Cause(NamedTuple):
 
 
 class KubeError(Exception):
-    """`status` is the HTTP status, 0 without an answer. `retry_after_s` is how long the server asks to wait, None if it does not say."""
+    """`status` is the HTTP status, 0 without an answer. `retry_after_s` is how long the server
+    asks to wait, None if it does not say."""
 
     def __init__(
         self,
@@ -111,7 +111,8 @@ def of_answer(
 
 
 def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeError:
-    """The error for a Status object: the body of an answer, or the object of an ERROR event in a watch."""
+    """The error for a Status object: the body of an answer, or the object of an ERROR event in a
+    watch."""
     code, reason = document.get("code"), str(document.get("reason") or "")
     status = code if isinstance(code, int) else 0
     message = str(document.get("message") or reason or "no message")
@@ -132,24 +133,29 @@ def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeE
 
 
 _NO_RIGHT = re.compile(
-    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group'
+    r' "(?P<group>[^"]*)"'
 )
 """How the RBAC authorizer words it (k8s.io/apiserver, responsewriters.ForbiddenMessage)."""
 
 
 _WEBHOOK = re.compile(
-    r"failed (to call|calling) webhook|admission webhook \S+ denied the request|conversion webhook for .+ failed"
+    r"failed (to call|calling) webhook|admission webhook \S+ denied the request|conversion webhook"
+    r" for .+ failed"
 )
-"""How the API server words it (k8s.io/apiserver, plugin/webhook/errors and admission/plugin/webhook/errors; apiextensions, conversion)."""
+"""How the API server words it (k8s.io/apiserver, plugin/webhook/errors and
+admission/plugin/webhook/errors; apiextensions, conversion)."""
 
 
 def by_webhook(message: str) -> bool:
-    """Whether an API server's message tells of a webhook that denied the request or could not be called, whatever the code."""
+    """Whether an API server's message tells of a webhook that denied the request or could not be
+    called, whatever the code."""
     return _WEBHOOK.search(message) is not None
 
 
 def told(error: KubeError) -> str:
-    """What the server says, for a person: where a right is missing, which to grant; and the fields at fault that the message does not name."""
+    """What the server says, for a person: where a right is missing, which to grant; and the
+    fields at fault that the message does not name."""
     missing = _NO_RIGHT.search(error.message) if isinstance(error, Forbidden) else None
     if missing is not None:
         resource = ".".join(part for part in (missing["resource"], missing["group"]) if part)
@@ -167,13 +173,17 @@ def named_permission(
 ) -> Forbidden:
     """The refusal of an apply, with the permission that is missing.
 
-    An apply that would make an object needs `create` beside `patch`. An API server that refuses for that reason ends its message at "is forbidden:"
-    (withAuthorization in k8s.io/apiserver); all other refusals say what they are about.
+    An apply that would make an object needs `create` beside `patch`. An API server that refuses for
+    that reason ends its message at "is forbidden:" (withAuthorization in k8s.io/apiserver); all
+    other refusals say what they are about.
     """
     if not error.message.rstrip().endswith(" is forbidden:"):
         return error
     where = "at the cluster scope" if namespace is None else f'in the namespace "{namespace}"'
-    words = f'{who} may patch, but cannot create resource "{resource.plural}" in API group "{resource.group}" {where}'
+    words = (
+        f'{who} may patch, but cannot create resource "{resource.plural}" in API group'
+        f' "{resource.group}" {where}'
+    )
     return Forbidden(f"{error.message.rstrip()} {words}", status=error.status, reason=error.reason)
 
 
@@ -187,7 +197,8 @@ def _class(status: int, reason: str, message: str) -> type[KubeError]:
 
 
 def _seconds(text: object) -> float | None:
-    """Retry-After in seconds (RFC 9110, 10.2.3). The date form is not used by Kubernetes and counts as none."""
+    """Retry-After in seconds (RFC 9110, 10.2.3). The date form is not used by Kubernetes and
+    counts as none."""
     try:
         seconds = float(str(text))
     except ValueError:

@@ -1,17 +1,24 @@
-"""One of several processes at work: leadership by a Lease (coordination.k8s.io/v1; the idea is that of client-go's leader election).
+"""One of several processes at work: leadership by a Lease (coordination.k8s.io/v1; the idea is that
+of client-go's leader election).
 
-1. A lease changes hands only by compare and swap: PUT with the resourceVersion that was read, or POST where there is none.
-2. Clocks are never compared. The leader counts from before it sent the renewal that was accepted; a candidate from when it first saw the present
-   (holder, renewTime), so later. It takes the lease when it still finds that pair after the duration the lease states.
-3. The leader's work is cancelled `margin_s` before anybody could take the lease, whatever requests do: one task makes them, another keeps the time.
-4. Work may be late all the same (a stopped process, a blocked event loop, a suspended machine): `confirm`, asked before every write, lets
-   nothing pass after that moment. The clock counts while a machine is suspended, where the system has such a clock.
-5. Work that does not end when the lease is lost is cancelled again, and after `end_s` WorkDoesNotEnd is raised, which ends the process: nobody else
-   would start it again, since it is alive and a standby in good order.
+1. A lease changes hands only by compare and swap: PUT with the resourceVersion that was read, or
+   POST where there is none.
+2. Clocks are never compared. The leader counts from before it sent the renewal that was accepted; a
+   candidate from when it first saw the present (holder, renewTime), so later. It takes the lease
+   when it still finds that pair after the duration the lease states.
+3. The leader's work is cancelled `margin_s` before anybody could take the lease, whatever requests
+   do: one task makes them, another keeps the time.
+4. Work may be late all the same (a stopped process, a blocked event loop, a suspended machine):
+   `confirm`, asked before every write, lets nothing pass after that moment. The clock counts while
+   a machine is suspended, where the system has such a clock.
+5. Work that does not end when the lease is lost is cancelled again, and after `end_s`
+   WorkDoesNotEnd is raised, which ends the process: nobody else would start it again, since it is
+   alive and a standby in good order.
 6. The lease is given back once the work has ended, not before, so that the next one starts at once.
 
-What nobody can do is recall a request that has left the process. Hence the margin, and guards (uid, resourceVersion) on the writes themselves.
-A person who deletes a lease takes it away from its holder within `renew_s`; a candidate that knew it waits as for a dead holder.
+What nobody can do is recall a request that has left the process. Hence the margin, and guards (uid,
+resourceVersion) on the writes themselves. A person who deletes a lease takes it away from its
+holder within `renew_s`; a candidate that knew it waits as for a dead holder.
 """
 
 import asyncio
@@ -38,12 +45,15 @@ NEVER_S = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class LeaseTiming:
-    """All in seconds. A standby takes over from a killed leader within `duration_s` + `poll_s` + a request."""
+    """All in seconds. A standby takes over from a killed leader within `duration_s` + `poll_s` +
+    a request."""
 
     duration_s: int = (
         10  # how long a lease lives without being renewed; whole seconds, as the API has it
     )
-    margin_s: float = 3.0  # how long before its end the work is cancelled: for what is under way, and for clocks of different rates
+    # how long before its end the work is cancelled: for what is under way, and for clocks of
+    # different rates
+    margin_s: float = 3.0
     renew_s: float = 2.0  # between renewals
     request_s: float = 1.8  # how long one request may take; shorter than `renew_s`
     retry_s: float = 0.25  # after a renewal that failed
@@ -68,7 +78,8 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a candidate knows: the record (None: there is no lease), and since when by its own clock it reads (holder, renewTime) like that.
+    """What a candidate knows: the record (None: there is no lease), and since when by its own clock
+    it reads (holder, renewTime) like that.
 
     `grace_s` is how long to wait where a lease vanished whose holder may still be at work.
     """
@@ -80,7 +91,8 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where this process stands. `problem` says why it can neither lead nor stand by; empty: it can."""
+    """Where this process stands. `problem` says why it can neither lead nor stand by; empty: it
+    can."""
 
     leading: bool
     holder: str = ""
@@ -88,11 +100,13 @@ class Standing:
 
 
 class WorkDoesNotEnd(Exception):
-    """The lease is lost, and the work takes no notice of being cancelled: the process has to end."""
+    """The lease is lost, and the work takes no notice of being cancelled: the process has to
+    end."""
 
 
 class Leases(Protocol):
-    """The part of a Cluster that is needed. Use a connection of its own: requests of the work must not delay renewals."""
+    """The part of a Cluster that is needed. Use a connection of its own: requests of the work
+    must not delay renewals."""
 
     async def get(self, resource: Resource, namespace: str | None, name: str, /) -> Body: ...
     async def create(self, body: Body, /) -> Body: ...
@@ -127,7 +141,8 @@ def observe(before: Observation | None, record: Record | None, now_s: float) -> 
 
 
 def wait_s(seen: Observation, identity: str, now_s: float, duration_s: float) -> float:
-    """How long until `identity` may try to take the lease; 0 or less: now. `duration_s` is for leases that do not state theirs."""
+    """How long until `identity` may try to take the lease; 0 or less: now. `duration_s` is for
+    leases that do not state theirs."""
     if seen.record is None:
         return seen.since_s + seen.grace_s - now_s
     if seen.record.holder in {"", identity}:
@@ -141,12 +156,14 @@ def new_identity() -> str:
 
 
 def boot_time_s() -> float:
-    """Monotonic seconds that go on while the machine is suspended (Linux); elsewhere the usual monotonic clock."""
+    """Monotonic seconds that go on while the machine is suspended (Linux); elsewhere the usual
+    monotonic clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
-    """A candidate for the lease `namespace`/`name`. `told` hears of every change of its standing; it must not wait."""
+    """A candidate for the lease `namespace`/`name`. `told` hears of every change of its
+    standing; it must not wait."""
 
     def __init__(
         self,
@@ -180,15 +197,18 @@ class Lease:
         return record_of(self._body).transitions
 
     async def confirm(self) -> None:
-        """Returns at once while the lease is held; without it, not before it is held again: whoever asks is about to be cancelled."""
+        """Returns at once while the lease is held; without it, not before it is held again:
+        whoever asks is about to be cancelled."""
         while not self.held:
             self._renewed.clear()
             await self._renewed.wait()
 
     async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Does `work()` whenever and as long as the lease is held, anew each time; endless unless the work ends by itself.
+        """Does `work()` whenever and as long as the lease is held, anew each time; endless unless
+        the work ends by itself.
 
-        What the work raises is raised here. When cancelled: cancels the work, waits for its end, gives the lease back.
+        What the work raises is raised here. When cancelled: cancels the work, waits for its end,
+        gives the lease back.
         """
         while True:
             await self._acquire()
@@ -231,7 +251,8 @@ class Lease:
             return None
 
     async def _take(self, body: Body | None) -> None:
-        """Raises Conflict or AlreadyExists if somebody was faster, NotFound without the namespace."""
+        """Raises Conflict or AlreadyExists if somebody was faster, NotFound without the
+        namespace."""
         sent_s = self.clock_s()
         if body is None:
             metadata = {"name": self._name, "namespace": self._namespace}
@@ -258,7 +279,8 @@ class Lease:
         self._renewed.set()
 
     async def _hold(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Returns when the lease is lost and the work has ended (False), or when the work ended by itself (True)."""
+        """Returns when the lease is lost and the work has ended (False), or when the work ended
+        by itself (True)."""
         self._tell(Standing(leading=True, holder=self.identity))
         working = asyncio.create_task(work())
         renewing = asyncio.create_task(self._renew())
@@ -275,7 +297,8 @@ class Lease:
             working.cancel()
             again_s, limit_s = None, None
             if not self.held or renewing.done():
-                # A renewal that comes through now must not let the work pass again that is about to end.
+                # A renewal that comes through now must not let the work pass again that is about to
+                # end.
                 renewing.cancel()
                 self._stop_at_s = NEVER_S
                 self._lost(renewing)
@@ -360,7 +383,10 @@ class Lease:
         if isinstance(
             error, NotFound
         ):  # reading takes none as an answer, so it was the namespace that a create missed
-            return f"namespace {self._namespace} does not exist: kubectl create namespace {self._namespace}, or set AIM_NAMESPACE"
+            return (
+                f"namespace {self._namespace} does not exist: kubectl create namespace"
+                f" {self._namespace}, or set AIM_NAMESPACE"
+            )
         return f"lease {self._namespace}/{self._name}: {_text(error)}"
 
 
@@ -369,7 +395,8 @@ async def _ended(
 ) -> None:
     """Waits for a cancelled task even when cancelled meanwhile: what it does must not go on unseen.
 
-    With `again_s` it is cancelled again so often; with `limit_s` WorkDoesNotEnd is raised after that time.
+    With `again_s` it is cancelled again so often; with `limit_s` WorkDoesNotEnd is raised after
+    that time.
     """
     cancelled: asyncio.CancelledError | None = None
     begun_s = asyncio.get_running_loop().time()

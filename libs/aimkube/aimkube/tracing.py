@@ -1,6 +1,8 @@
-"""Spans of requests that write, within whatever span is open; without one, such as for the lease, there is none.
+"""Spans of requests that write, within whatever span is open; without one, such as for the lease,
+there is none.
 
-Of an object a span has kind, namespace and name, never what is in it; of an error its type, never the server's words, which may quote values.
+Of an object a span has kind, namespace and name, never what is in it; of an error its type, never
+the server's words, which may quote values.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,9 @@
-"""Requests and streams over kubernetes.aio's ApiClient, which brings configuration, authentication and TLS.
+"""Requests and streams over kubernetes.aio's ApiClient, which brings configuration, authentication
+and TLS.
 
-Bodies are raw dicts through msgspec: the generated models drop unknown fields and cost a hundred times the CPU. Two clients: a watch holds
-its connection for minutes and must not use up the pool that requests need.
+Bodies are raw dicts through msgspec: the generated models drop unknown fields and cost a hundred
+times the CPU. Two clients: a watch holds its connection for minutes and must not use up the pool
+that requests need.
 """
 
 import contextlib
@@ -122,12 +124,15 @@ class Transport:
         total_s: float | None = None,
         limit_bytes: int | None = None,
     ) -> AsyncGenerator[bytes]:
-        """The whole lines of a streamed answer as they come, without their newline; what follows the last newline is dropped.
+        """The whole lines of a streamed answer as they come, without their newline; what follows
+        the last newline is dropped.
 
-        A line of more than `limit_bytes` is dropped as well, and is never kept in memory; None: a line may have any length.
+        A line of more than `limit_bytes` is dropped as well, and is never kept in memory; None: a
+        line may have any length.
 
-        Ends when the server ends the stream. Raises KubeError; Unavailable also when nothing came for `quiet_s` or it all took longer than `total_s`.
-        The first thing yielded is an empty line: the server has accepted the request.
+        Ends when the server ends the stream. Raises KubeError; Unavailable also when nothing came
+        for `quiet_s` or it all took longer than `total_s`. The first thing yielded is an empty
+        line: the server has accepted the request.
         """
         timeout = aiohttp.ClientTimeout(
             total=total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=quiet_s
@@ -205,17 +210,19 @@ class _Lines:
 
 
 def decode(data: bytes) -> Body:
-    """A JSON object; raises Unavailable for anything else, which no Kubernetes API sends (a proxy between, a torn line).
+    """A JSON object; raises Unavailable for anything else, which no Kubernetes API sends (a proxy
+    between, a torn line).
 
-    The API server takes objects 10,000 levels deep, Python reads about 900: what lies deeper than DEEPEST is null then, so that one object of a list
-    does not hide the others.
+    The API server takes objects 10,000 levels deep, Python reads about 900: what lies deeper than
+    DEEPEST is null then, so that one object of a list does not hide the others.
     """
     body: Body = _decoded(data, Body)
     return body
 
 
 def decode_list(data: bytes) -> tuple[Any, Iterator[Any]]:
-    """Metadata and items of a list, each item decoded when it is asked for; raises Unavailable as `decode` does."""
+    """Metadata and items of a list, each item decoded when it is asked for; raises Unavailable
+    as `decode` does."""
     page = _decoded(data, _Page)
     return page.metadata, (_decoded(item, Any) for item in page.items or ())
 
@@ -238,7 +245,8 @@ def _decoded(data: bytes | msgspec.Raw, type_: Any) -> Any:
 
 
 def _without_depths(data: bytes) -> bytes:
-    """The JSON with null for each list and object below DEEPEST levels. Without recursion, in one pass."""
+    """The JSON with null for each list and object below DEEPEST levels. Without recursion, in
+    one pass."""
     kept, begin, depth = bytearray(), 0, 0
     for token in _TOKEN.finditer(data):
         match token[0]:

@@ -1,14 +1,19 @@
 """List a kind, then watch it for ever.
 
-1. A snapshot is one consistent list. It comes by a watch that sends initial events first (KEP-3157) and counts at the bookmark that ends them;
-   where the server refuses that or ends the stream early, by pages.
-2. A stream that the server ends in good order is taken up again from the last version seen, bookmarks included.
-3. Anything else is doubt, and doubt is ended by a new snapshot: 410 in both its forms, any ERROR event, a line that is not JSON, a lost or silent
-   connection (a server restored from a backup never answers a version from its future), an hour gone by.
-4. Objects come without managedFields: nobody here reads them, and of a list of thousands they would be half the memory. `reduce` keeps less of
-   each as soon as it has come: whoever may create objects decides how large they are, up to 1.5 MiB each.
-5. A 404 alone says nothing on a kind: proxies answer so, and API servers that start. The kind is absent when the discovery document of its group
-   lists it no more, or `/apis` its group, each time it is asked for a while.
+1. A snapshot is one consistent list. It comes by a watch that sends initial events first (KEP-3157)
+   and counts at the bookmark that ends them; where the server refuses that or ends the stream
+   early, by pages.
+2. A stream that the server ends in good order is taken up again from the last version seen,
+   bookmarks included.
+3. Anything else is doubt, and doubt is ended by a new snapshot: 410 in both its forms, any ERROR
+   event, a line that is not JSON, a lost or silent connection (a server restored from a backup
+   never answers a version from its future), an hour gone by.
+4. Objects come without managedFields: nobody here reads them, and of a list of thousands they would
+   be half the memory. `reduce` keeps less of each as soon as it has come: whoever may create
+   objects decides how large they are, up to 1.5 MiB each.
+5. A 404 alone says nothing on a kind: proxies answer so, and API servers that start. The kind is
+   absent when the discovery document of its group lists it no more, or `/apis` its group, each time
+   it is asked for a while.
 6. Nothing here asks twice within half a second, and a server that asks for patience gets it.
 """
 
@@ -30,7 +35,8 @@ log = structlog.get_logger(__name__)
 
 PAGE_SIZE = 500
 SMALL_PAGE = 50
-"""Page size of who keeps less than the objects: of the largest that a cluster takes, such a page has 75 MB."""
+"""Page size of who keeps less than the objects: of the largest that a cluster takes, such a page
+has 75 MB."""
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 HEALTHY_S = 30.0
 
@@ -52,7 +58,8 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An object was deleted, or has left the selector: then `body` shows its last labels inside and the object lives on."""
+    """An object was deleted, or has left the selector: then `body` shows its last labels inside
+    and the object lives on."""
 
     body: Body
 
@@ -94,7 +101,8 @@ TIMING = Timing()
 async def list_pages(
     transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = unchanged
 ) -> Listed:
-    """All pages of one consistent list. Raises KubeError; Expired when the list took so long that its version is gone."""
+    """All pages of one consistent list. Raises KubeError; Expired when the list took so long
+    that its version is gone."""
     items: list[Body] = []
     token, limit = "", PAGE_SIZE if reduce is unchanged else SMALL_PAGE
     while True:
@@ -116,7 +124,8 @@ async def list_pages(
 
 
 def _place(metadata: object) -> tuple[str, str]:
-    """The version of a list, and where its next page begins. Raises Unavailable for what is no list."""
+    """The version of a list, and where its next page begins. Raises Unavailable for what is no
+    list."""
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(version, str):
         raise errors.Unavailable("a list without a version", reason="Undecodable")
@@ -132,7 +141,8 @@ def _has_identity(item: object) -> bool:
 
 @dataclass
 class Watch:
-    """One endless list and watch, and where it stands. `version` None: the next round takes a snapshot."""
+    """One endless list and watch, and where it stands. `version` None: the next round takes a
+    snapshot."""
 
     transport: Transport
     resource: Resource
@@ -156,7 +166,9 @@ class Watch:
                 async with aclosing(self._round()) as round_:
                     async for seen in round_:
                         yield seen
-                        del seen  # a generator keeps what it yielded while it waits, and a quiet watch waits for hours
+                        # a generator keeps what it yielded while it waits, and a quiet watch waits
+                        # for hours
+                        del seen
                 pause_s = self._ended()
             except errors.KubeError as error:
                 if (
@@ -210,7 +222,8 @@ class Watch:
         return {**query, "resourceVersion": self.version}
 
     def _take(self, event: Body, initial: Initial | None) -> Seen | None:
-        """What one event of the stream means. While `initial` collects the snapshot, nothing is handed on before it is whole."""
+        """What one event of the stream means. While `initial` collects the snapshot, nothing is
+        handed on before it is whole."""
         kind, body = event.get("type"), event.get("object")
         if not isinstance(body, dict):
             raise errors.Unavailable(
@@ -260,7 +273,8 @@ class Watch:
         return listed
 
     async def _is_unserved(self) -> bool:
-        """Whether the API server states that it does not serve the kind; False where it cannot be asked."""
+        """Whether the API server states that it does not serve the kind; False where it cannot
+        be asked."""
         try:
             return not await is_served(self.transport, self.resource)
         except errors.KubeError as error:
@@ -273,7 +287,8 @@ class Watch:
             return False
 
     def _missed(self) -> bool:
-        """Note that the kind is not served; True when it is to be called absent: once, after it was missing for a while."""
+        """Note that the kind is not served; True when it is to be called absent: once, after it
+        was missing for a while."""
         self.version = None
         now = time.monotonic()
         if self.missing_since is None:
@@ -298,7 +313,8 @@ class Watch:
         return backoff.wait_s(self.failures, shortest_s=self.timing.retry_s)
 
     def _doubted(self, error: errors.KubeError) -> float:
-        """Seconds to wait after anything else went wrong; a new snapshot unless the server only asked for patience."""
+        """Seconds to wait after anything else went wrong; a new snapshot unless the server only
+        asked for patience."""
         opened = self.opened_at is not None
         if self.version is None and (
             opened or isinstance(error, errors.Rejected | errors.Invalid | errors.Expired)
@@ -322,7 +338,8 @@ class Watch:
 
 
 async def is_served(transport: Transport, resource: Resource) -> bool:
-    """Whether the API server's discovery documents have the kind. Raises KubeError where they do not come or are none."""
+    """Whether the API server's discovery documents have the kind. Raises KubeError where they do
+    not come or are none."""
     path = f"/apis/{resource.api_version}" if resource.group else f"/api/{resource.version}"
     try:
         document = decode(await transport.send("GET", path))

@@ -1,4 +1,5 @@
-"""A server that answers from a script: the misbehaviour of API servers and of what stands before them, on demand."""
+"""A server that answers from a script: the misbehaviour of API servers and of what stands before
+them, on demand."""
 
 import asyncio
 import json
@@ -28,7 +29,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Stream:
-    """Lines of a watch or a log; `then` the server ends it, breaks the connection, or says nothing more."""
+    """Lines of a watch or a log; `then` the server ends it, breaks the connection, or says
+    nothing more."""
 
     lines: Sequence[Body | str]
     then: Literal["end", "break", "silence"] = "end"
@@ -45,7 +47,8 @@ class Asked:
 
 
 class ScriptedServer:
-    """Answers the n-th request with the n-th step; after the last step it keeps requests waiting."""
+    """Answers the n-th request with the n-th step; after the last step it keeps requests
+    waiting."""
 
     def __init__(self) -> None:
         self.script: list[Answer | Stream] = []

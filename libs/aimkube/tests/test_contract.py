@@ -1,4 +1,5 @@
-"""Every verb and error against an API server with state: the lab's, which is held to recorded answers of a real one."""
+"""Every verb and error against an API server with state: the lab's, which is held to recorded
+answers of a real one."""
 
 import asyncio
 from collections.abc import AsyncIterator

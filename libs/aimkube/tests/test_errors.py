@@ -1,4 +1,5 @@
-"""Answers of a real API server, and of what stands before one, to the error that says what to do."""
+"""Answers of a real API server, and of what stands before one, to the error that says what to
+do."""
 
 import json
 from typing import Any
@@ -25,11 +26,23 @@ def status(code: int, reason: str = "", message: str = "m", **more: Any) -> byte
     ).encode()
 
 
-RIGHT = 'jobs.batch "j" is forbidden: User "system:serviceaccount:aim:cacher" cannot patch resource "jobs" in API group "batch" in the namespace "ml"'
-CORE = 'configmaps "m" is forbidden: User "u" cannot get resource "configmaps" in API group "" in the namespace "ml"'
-QUOTA = 'jobs.batch "j" is forbidden: exceeded quota: gpus, requested: count/jobs.batch=1, used: count/jobs.batch=3, limited: count/jobs.batch=3'
+RIGHT = (
+    'jobs.batch "j" is forbidden: User "system:serviceaccount:aim:cacher" cannot patch resource'
+    ' "jobs" in API group "batch" in the namespace "ml"'
+)
+CORE = (
+    'configmaps "m" is forbidden: User "u" cannot get resource "configmaps" in API group "" in the'
+    ' namespace "ml"'
+)
+QUOTA = (
+    'jobs.batch "j" is forbidden: exceeded quota: gpus, requested: count/jobs.batch=1, used:'
+    " count/jobs.batch=3, limited: count/jobs.batch=3"
+)
 WEBHOOK = 'admission webhook "policy.example.org" denied the request: no models on Fridays'
-NAMED = 'ModelCache.aim.silogen.ai "c" is invalid: spec.size: Invalid value: "0": must be greater than 0'
+NAMED = (
+    'ModelCache.aim.silogen.ai "c" is invalid: spec.size: Invalid value: "0": must be greater'
+    " than 0"
+)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +281,15 @@ def test_how_long_the_server_asks_to_wait(
         pytest.param(
             'jobs.batch "j" is forbidden: ',
             "ml",
-            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs" in API group "batch" in the namespace "ml"',
+            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs"'
+            ' in API group "batch" in the namespace "ml"',
             id="not a word on what is missing",
         ),
         pytest.param(
             'jobs.batch "j" is forbidden: ',
             None,
-            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs" in API group "batch" at the cluster scope',
+            'jobs.batch "j" is forbidden: aim-cacher may patch, but cannot create resource "jobs"'
+            ' in API group "batch" at the cluster scope',
             id="of all namespaces",
         ),
         pytest.param(

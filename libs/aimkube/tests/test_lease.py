@@ -1,4 +1,5 @@
-"""Leadership in simulated time: processes that stop and go on, requests that arrive late, clocks of different rates."""
+"""Leadership in simulated time: processes that stop and go on, requests that arrive late, clocks
+of different rates."""
 
 import asyncio
 import contextvars
@@ -120,7 +121,8 @@ class Jumping(selectors.DefaultSelector):
 
 
 class World(asyncio.SelectorEventLoop):
-    """An event loop in simulated time in which whatever belongs to a process stands still while that process is stopped."""
+    """An event loop in simulated time in which whatever belongs to a process stands still while
+    that process is stopped."""
 
     def __init__(self) -> None:
         self.selector = Jumping()
@@ -175,7 +177,8 @@ class World(asyncio.SelectorEventLoop):
 
 @dataclass
 class ApiServer:
-    """One lease, and the ways to it: `delays(who)` gives how long a request is under way and how long its answer, `lost` loses the answer."""
+    """One lease, and the ways to it: `delays(who)` gives how long a request is under way and how
+    long its answer, `lost` loses the answer."""
 
     delays: Callable[[str], tuple[float, float]] = lambda _: (0.001, 0.001)
     namespace: bool = True
@@ -192,7 +195,8 @@ class ApiServer:
         return await self._ask(lambda: self._replace(body))
 
     async def _ask(self, effect: Callable[[], Body]) -> Body:
-        """A request that has left takes effect when it arrives, whether or not somebody still waits for the answer."""
+        """A request that has left takes effect when it arrives, whether or not somebody still
+        waits for the answer."""
         there_s, back_s = self.delays(WHO.get())
 
         async def serve() -> Body | Exception:
@@ -235,7 +239,8 @@ class ApiServer:
 
 @dataclass
 class Candidate:
-    """A process that does something every 0.2 s while it leads; `fenced`: after asking whether it may."""
+    """A process that does something every 0.2 s while it leads; `fenced`: after asking whether
+    it may."""
 
     name: str
     server: ApiServer
@@ -442,7 +447,8 @@ def test_without_the_namespace_it_says_so_and_goes_on_trying(scene: Scene) -> No
         lonely.start()
         await asyncio.sleep(5)
         assert [standing.problem for standing in lonely.told] == [
-            "namespace aim-system does not exist: kubectl create namespace aim-system, or set AIM_NAMESPACE"
+            "namespace aim-system does not exist: kubectl create namespace aim-system, or set"
+            " AIM_NAMESPACE"
         ]
         scene.server.namespace = True
         await asyncio.sleep(5)
@@ -488,7 +494,8 @@ def test_work_that_takes_its_time_to_end_keeps_the_lease_until_it_has(scene: Sce
 
 
 class Deaf:
-    """Work that swallows its first `times` cancellations, as a library may while it waits for something."""
+    """Work that swallows its first `times` cancellations, as a library may while it waits for
+    something."""
 
     def __init__(self, world: World, times: float) -> None:
         self.world, self.times = world, times
@@ -505,7 +512,8 @@ class Deaf:
 
 
 def deaf_candidate(scene: Scene, times: float) -> tuple[Deaf, "asyncio.Future[None]"]:
-    """Holds the lease, and loses it 5 s after the start: the server does not answer it from then on."""
+    """Holds the lease, and loses it 5 s after the start: the server does not answer it from then
+    on."""
     deaf, loop = Deaf(scene.world, times), asyncio.get_running_loop()
     lease = Lease(scene.server, "aim-system", "aim-test")
     lease.clock_s = lambda: 1000 + loop.time()
@@ -569,7 +577,8 @@ def play(
     *,
     fenced: bool,
 ) -> None:
-    """Three candidates through stops, hangs (requests arrive at the end of the window, or much later) and restarts; asserts the two promises."""
+    """Three candidates through stops, hangs (requests arrive at the end of the window, or much
+    later) and restarts; asserts the two promises."""
     world, chance = World(), random.Random(seed)  # noqa: S311 (a simulation)
     world.stops = dict(stops)
     did: list[tuple[float, str, int]] = []

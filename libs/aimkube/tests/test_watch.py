@@ -1,4 +1,5 @@
-"""List and watch against a server that misbehaves on purpose: what the caller is told, and what the server is asked."""
+"""List and watch against a server that misbehaves on purpose: what the caller is told, and what
+the server is asked."""
 
 import asyncio
 import json
@@ -72,7 +73,11 @@ def page(version: int, *names: str, token: str = "") -> dict[str, Any]:
 def said(seen: Seen) -> str:
     match seen:
         case Listed(items, version):
-            return f"listed {' '.join(sorted(item['metadata']['name'] for item in items)) or 'nothing'} @{version}"
+            return (
+                "listed"
+                f" {' '.join(sorted(item['metadata']['name'] for item in items)) or 'nothing'}"
+                f" @{version}"
+            )
         case Changed(body):
             return f"changed {body['metadata']['name']} @{body['metadata']['resourceVersion']}"
         case Removed(body):
@@ -102,7 +107,8 @@ REFUSED = (422, status(422, "Invalid"))
 
 @pytest.fixture
 def script(kit: Any, server: Any) -> Any:
-    """Shorthand: a pair is an answer, a list a stream that ends, a string at the end of a stream is a torn line."""
+    """Shorthand: a pair is an answer, a list a stream that ends, a string at the end of a stream
+    is a torn line."""
 
     def write(*steps: Any) -> None:
         for step in steps:

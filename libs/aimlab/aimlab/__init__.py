@@ -1,1 +1,2 @@
-"""A laptop cluster for demos and tests: everything a service needs from a cluster, on loopback and in memory."""
+"""A laptop cluster for demos and tests: everything a service needs from a cluster, on loopback
+and in memory."""

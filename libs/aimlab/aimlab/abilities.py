@@ -1,4 +1,5 @@
-"""What a cluster can do that the laptop cluster must otherwise do itself, or do without. Found out by trying, with objects that are deleted again."""
+"""What a cluster can do that the laptop cluster must otherwise do itself, or do without. Found
+out by trying, with objects that are deleted again."""
 
 import asyncio
 from contextlib import suppress
@@ -17,8 +18,9 @@ POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """`collects`: what has lost its owner is deleted. `runs_jobs`: there is a Job controller, and with it those of Deployments and StatefulSets.
-    `loopback_endpoints`: taken in EndpointSlices. `schedules`: there is a scheduler. `serves`: there is a KServe.
+    """`collects`: what has lost its owner is deleted. `runs_jobs`: there is a Job controller,
+    and with it those of Deployments and StatefulSets. `loopback_endpoints`: taken in
+    EndpointSlices. `schedules`: there is a scheduler. `serves`: there is a KServe.
     """
 
     collects: bool
@@ -34,7 +36,8 @@ DOUBLE = Abilities(collects=True, runs_jobs=False, loopback_endpoints=True)
 async def find_out(cluster: Cluster, namespace: str) -> Abilities:
     """Tries each in `namespace`; a controller that has done nothing within 5 s is not there.
 
-    Raises RuntimeError where the cluster has nodes of its own: its pods would be started there, and others' pods here. Raises KubeError.
+    Raises RuntimeError where the cluster has nodes of its own: its pods would be started there, and
+    others' pods here. Raises KubeError.
     """
     others = [
         node["metadata"]["name"]
@@ -43,7 +46,8 @@ async def find_out(cluster: Cluster, namespace: str) -> Abilities:
     ]
     if others:
         raise RuntimeError(
-            f"the cluster has nodes of its own ({', '.join(others)}); needed is an API server without, as envtest's or one of a test"
+            f"the cluster has nodes of its own ({', '.join(others)}); needed is an API server"
+            " without, as envtest's or one of a test"
         )
     collects, runs_jobs, loopback, schedules, serves = await asyncio.gather(
         _collects(cluster, namespace),
@@ -98,7 +102,8 @@ async def _schedules(cluster: Cluster, namespace: str) -> bool:
 
 
 async def _serves(cluster: Cluster, namespace: str) -> bool:
-    """KServe reports on an InferenceService that is to be stopped; one of any version, in a mode that needs nothing else."""
+    """KServe reports on an InferenceService that is to be stopped; one of any version, in a mode
+    that needs nothing else."""
     stopped = {
         "labels": {"networking.kserve.io/visibility": "cluster-local"},
         "annotations": {
@@ -123,13 +128,10 @@ async def _gets_conditions(
 ) -> bool:
     try:
         async with asyncio.timeout(CONTROLLERS_WITHIN_S):
-            while not await _is_made(cluster, resource, namespace, body):  # noqa: ASYNC110 (a controller makes it possible)
+            # Controllers make both conditions true.
+            while not await _is_made(cluster, resource, namespace, body):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
-            while (
-                not (await cluster.get(resource, namespace, NAME))
-                .get("status", {})
-                .get("conditions")
-            ):  # noqa: ASYNC110 (a controller makes it true)
+            while not await _has_conditions(cluster, resource, namespace):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         return False
@@ -153,8 +155,14 @@ async def _takes_loopback_endpoints(cluster: Cluster, namespace: str) -> bool:
     return True
 
 
+async def _has_conditions(cluster: Cluster, resource: Resource, namespace: str) -> bool:
+    status = (await cluster.get(resource, namespace, NAME)).get("status", {})
+    return bool(status.get("conditions"))
+
+
 async def _is_made(cluster: Cluster, resource: Resource, namespace: str, body: Body) -> bool:
-    """A new namespace is without its `default` service account for a moment, and pods are rejected."""
+    """A new namespace is without its `default` service account for a moment, and pods are
+    rejected."""
     try:
         await _make(cluster, resource, namespace, body)
     except Forbidden:

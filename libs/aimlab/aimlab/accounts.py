@@ -26,7 +26,8 @@ async def account_kubeconfigs(
 
 
 async def account_kubeconfig(cluster: Cluster, api: Api, account: Body, folder: Path) -> Path:
-    """For a ServiceAccount, by its metadata, with a token from the TokenRequest API, which is where a pod has its own from."""
+    """For a ServiceAccount, by its metadata, with a token from the TokenRequest API, which is
+    where a pod has its own from."""
     tokens = replace(SERVICE_ACCOUNT, plural=f"{SERVICE_ACCOUNT.plural}/{account['name']}/token")
     request = {
         "apiVersion": "authentication.k8s.io/v1",

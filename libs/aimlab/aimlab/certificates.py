@@ -1,4 +1,5 @@
-"""Certificates for servers on loopback, made when they start: signed by themselves and good for 127.0.0.1 and localhost unless said otherwise."""
+"""Certificates for servers on loopback, made when they start: signed by themselves and good for
+127.0.0.1 and localhost unless said otherwise."""
 
 import ipaddress
 import ssl
@@ -46,9 +47,11 @@ def make_certificate(
     until: datetime | None = None,
     authority: Certificate | None = None,
 ) -> Certificate:
-    """A new key (RSA, as kube-apiserver wants one for its tokens) and its certificate, as `<name>.crt` and `<name>.key`.
+    """A new key (RSA, as kube-apiserver wants one for its tokens) and its certificate, as
+    `<name>.crt` and `<name>.key`.
 
-    Good `from_` an hour ago `until` a year from now, for `hosts`: names and addresses. Signed by the `authority`, without one by itself.
+    Good `from_` an hour ago `until` a year from now, for `hosts`: names and addresses. Signed by
+    the `authority`, without one by itself.
     """
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

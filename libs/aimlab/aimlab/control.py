@@ -1,7 +1,9 @@
-"""The loop that every small controller of the laptop cluster is run by: look at everything, decide, write, wait for a change.
+"""The loop that every small controller of the laptop cluster is run by: look at everything, decide,
+write, wait for a change.
 
-Deciding is a pure function of the objects and the time. Writes are made so that coming twice does no harm: what is there already, gone already or
-changed meanwhile is left, since the next pass looks again.
+Deciding is a pure function of the objects and the time. Writes are made so that coming twice does
+no harm: what is there already, gone already or changed meanwhile is left, since the next pass looks
+again.
 """
 
 import asyncio
@@ -35,7 +37,8 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A JSON merge patch (RFC 7386); put the uid into it where a successor of the same name must not be hit."""
+    """A JSON merge patch (RFC 7386); put the uid into it where a successor of the same name must
+    not be hit."""
 
     resource: Resource
     namespace: str | None
@@ -63,7 +66,8 @@ Write = Create | Patch | Delete | RemoveFolder
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a pass wants done, and after how long to look again though nothing changed (None: never)."""
+    """What a pass wants done, and after how long to look again though nothing changed (None:
+    never)."""
 
     writes: list[Write] = field(default_factory=list)
     again_s: float | None = None

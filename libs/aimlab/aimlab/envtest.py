@@ -1,6 +1,8 @@
-"""A real kube-apiserver with its etcd, from a folder that has both (KUBEBUILDER_ASSETS, the convention of controller-runtime's envtest).
+"""A real kube-apiserver with its etcd, from a folder that has both (KUBEBUILDER_ASSETS, the
+convention of controller-runtime's envtest).
 
-Nothing else of a control plane runs: no controllers, no scheduler, no nodes. Everything is on loopback, in one folder, and gone with the block.
+Nothing else of a control plane runs: no controllers, no scheduler, no nodes. Everything is on
+loopback, in one folder, and gone with the block.
 """
 
 import asyncio
@@ -30,7 +32,8 @@ POLL_S = 0.2
 async def kube_apiserver(
     assets: Path, folder: Path, more: Iterable[str] = ALONE
 ) -> AsyncIterator[Path]:
-    """Runs both for as long as the block lasts; gives an administrator's kubeconfig. `more` are further flags of kube-apiserver.
+    """Runs both for as long as the block lasts; gives an administrator's kubeconfig. `more` are
+    further flags of kube-apiserver.
 
     Raises RuntimeError naming what is missing or fails.
     """

@@ -1,4 +1,5 @@
-"""The kinds the laptop cluster needs beside those the control plane knows, and small readers of objects as the API serves them."""
+"""The kinds the laptop cluster needs beside those the control plane knows, and small readers of
+objects as the API serves them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -100,7 +101,8 @@ def is_true(body: Body, kind: str) -> bool:
 def condition(
     body: Body, kind: str, status: str, now: datetime, *, reason: str = "", message: str = ""
 ) -> Body:
-    """A condition whose lastTransitionTime moves only when `status` differs from what `body` says."""
+    """A condition whose lastTransitionTime moves only when `status` differs from what `body`
+    says."""
     before = condition_of(body, kind)
     since = (
         before.get("lastTransitionTime")

@@ -1,7 +1,9 @@
-"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, hub, registry and gateway, with all they need to know of each other.
+"""The laptop cluster as one thing: API server, node, KServe stand-in, S3 server, hub, registry and
+gateway, with all they need to know of each other.
 
-Every server is on a loopback port that was free and ends with the block. All but hub and registry, which are filled from here, are processes of their
-own and log into their own files. Nothing of the control plane runs here: it finds this cluster by its kubeconfig like any other.
+Every server is on a loopback port that was free and ends with the block. All but hub and registry,
+which are filled from here, are processes of their own and log into their own files. Nothing of the
+control plane runs here: it finds this cluster by its kubeconfig like any other.
 """
 
 import asyncio
@@ -45,7 +47,8 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A running laptop cluster. `kubeconfig` is the administrator's, `accounts` those of the ServiceAccounts, by name."""
+    """A running laptop cluster. `kubeconfig` is the administrator's, `accounts` those of the
+    ServiceAccounts, by name."""
 
     state_dir: Path
     kubeconfig: Path
@@ -56,7 +59,8 @@ class Lab:
     hub: Hub
     registry: Registry
     gateway: Gateway | None
-    """None on a real API server, which takes no endpoints on loopback, unless pods have other addresses."""
+    """None on a real API server, which takes no endpoints on loopback, unless pods have other
+    addresses."""
 
     def set_images(self, images: Mapping[str, ImageCommand]) -> None:
         """Which local command each container image stands for, from now on."""
@@ -67,12 +71,13 @@ class Lab:
 async def laptop(
     state_dir: Path, manifests: Iterable[Body], kubeconfig: Path | None = None
 ) -> AsyncIterator[Lab]:
-    """Runs a laptop cluster that has `manifests` (CRDs, ServiceAccounts and their roles) for as long as the block lasts.
+    """Runs a laptop cluster that has `manifests` (CRDs, ServiceAccounts and their roles) for as
+    long as the block lasts.
 
     With `kubeconfig` it is on an API server that is there, else on a double.
 
-    A server that was there is left as it was, but for an empty namespace. Raises RuntimeError naming the part that does not come up, and its log; and
-    where the server has nodes of its own.
+    A server that was there is left as it was, but for an empty namespace. Raises RuntimeError
+    naming the part that does not come up, and its log; and where the server has nodes of its own.
     """
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
@@ -120,7 +125,8 @@ class Plan:
 async def _start_cluster(
     stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan
 ) -> tuple[dict[str, Path], Gateway | None]:
-    """Namespace, kinds and accounts, then the node and the KServe stand-in, then the gateway where there can be one."""
+    """Namespace, kinds and accounts, then the node and the KServe stand-in, then the gateway
+    where there can be one."""
     with contextlib.suppress(AlreadyExists):
         await cluster.create(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
@@ -166,7 +172,8 @@ async def _start_cluster(
 
 
 async def define(cluster: Cluster, manifests: Collection[Body]) -> list[Made]:
-    """Makes what is not there of the manifests, and waits until all their kinds are served; gives what it made."""
+    """Makes what is not there of the manifests, and waits until all their kinds are served;
+    gives what it made."""
     made: list[Made] = []
     for body in manifests:
         resource, metadata = INSTALLED[body["kind"]], body["metadata"]
@@ -205,7 +212,8 @@ async def _until_established(cluster: Cluster, name: str) -> None:
 
 
 async def start_double(children: Children, *, bare: bool = False) -> str:
-    """Starts the API server double as a process of its own; gives its URL. Raises RuntimeError where it does not come up."""
+    """Starts the API server double as a process of its own; gives its URL. Raises RuntimeError
+    where it does not come up."""
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     how = ["--bare"] if bare else []
@@ -224,7 +232,8 @@ async def until_answers(
     what: str,
     within_s: float | None = READY_WITHIN_S,
 ) -> None:
-    """Waits until `url` answers 200 (`within_s` None: for ever). Raises RuntimeError where the process ends or the time is over."""
+    """Waits until `url` answers 200 (`within_s` None: for ever). Raises RuntimeError where the
+    process ends or the time is over."""
     give_up = float("inf") if within_s is None else time.monotonic() + within_s
     async with aiohttp.ClientSession(trust_env=False) as client:
         while True:
@@ -240,7 +249,8 @@ async def until_answers(
 async def install(
     cluster: Cluster, api: Api, manifests: Collection[Body], folder: Path
 ) -> dict[str, Path]:
-    """Make the control plane's namespace and the manifests in it; gives a kubeconfig for each ServiceAccount among them, by its name."""
+    """Make the control plane's namespace and the manifests in it; gives a kubeconfig for each
+    ServiceAccount among them, by its name."""
     with contextlib.suppress(AlreadyExists):
         await cluster.create(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}

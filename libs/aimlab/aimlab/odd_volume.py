@@ -1,7 +1,9 @@
-"""Run a program as if its volumes did not know some calls: `python -m aimlab.odd_volume chmod=EPERM fsync=EINVAL -- PROGRAM ARG…`.
+"""Run a program as if its volumes did not know some calls: `python -m aimlab.odd_volume chmod=EPERM
+fsync=EINVAL -- PROGRAM ARG…`.
 
-SMB shares and object stores that are mounted as file systems answer so. Here the kernel does (seccomp), for that program and what it
-starts, and on any path. A file system that does not say how large it is needs no stand-in: /proc is one.
+SMB shares and object stores that are mounted as file systems answer so. Here the kernel does
+(seccomp), for that program and what it starts, and on any path. A file system that does not say how
+large it is needs no stand-in: /proc is one.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class _Program(ctypes.Structure):
 
 
 def answer_with(answers: Mapping[str, str]) -> None:
-    """From now on this process gets these errors, by name of the call and of the errno. Raises OSError where the kernel has no seccomp."""
+    """From now on this process gets these errors, by name of the call and of the errno. Raises
+    OSError where the kernel has no seccomp."""
     instructions = [struct.pack("HBBI", _LOAD, 0, 0, 0)]
     for call, error in answers.items():
         for number in _CALLS[platform.machine()][call]:

@@ -1,7 +1,8 @@
 """Free loopback ports for servers that must be told theirs.
 
-They lie below the range that the kernel takes ports of outgoing connections from (ip_local_port_range, 32768 and up by default), and each number is
-held as a UDP port, which no server here uses: between the look and the server's start nobody else comes by one.
+They lie below the range that the kernel takes ports of outgoing connections from
+(ip_local_port_range, 32768 and up by default), and each number is held as a UDP port, which no
+server here uses: between the look and the server's start nobody else comes by one.
 """
 
 import random

@@ -1,7 +1,9 @@
 """Child processes that cannot outlive the one that started them.
 
-Guarantees: a process started here leads a session of its own and so can be stopped with its children; on Linux the kernel kills it when the
-starter dies, however that happens (prctl(2), PR_SET_PDEATHSIG; grandchildren are then up to it); elsewhere only an orderly end of the starter does.
+Guarantees: a process started here leads a session of its own and so can be stopped with its
+children; on Linux the kernel kills it when the starter dies, however that happens (prctl(2),
+PR_SET_PDEATHSIG; grandchildren are then up to it); elsewhere only an orderly end of the starter
+does.
 """
 
 import asyncio
@@ -31,7 +33,8 @@ class Program:
 
 
 async def start(program: Program) -> asyncio.subprocess.Process:
-    """Raises OSError where the command cannot be run. Call it from the main thread: the kernel ties the child to the starting thread."""
+    """Raises OSError where the command cannot be run. Call it from the main thread: the kernel
+    ties the child to the starting thread."""
     starter = os.getpid()
 
     def die_with_starter() -> None:
@@ -55,7 +58,8 @@ async def start(program: Program) -> asyncio.subprocess.Process:
 
 
 async def stop(process: asyncio.subprocess.Process, *, grace_s: float) -> int:
-    """SIGTERM, and after the grace SIGKILL, to the process and its children; gives the exit code (negative: the signal)."""
+    """SIGTERM, and after the grace SIGKILL, to the process and its children; gives the exit code
+    (negative: the signal)."""
     if process.returncode is None and grace_s > 0:
         _signal_group(process, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
@@ -70,7 +74,8 @@ def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -
 
 
 class Children:
-    """A group of named processes with a log file each in `log_dir`; leaving the block stops them all, the last started first.
+    """A group of named processes with a log file each in `log_dir`; leaving the block stops them
+    all, the last started first.
 
     `env` is added to the environment of each.
     """
@@ -101,7 +106,8 @@ class Children:
     async def start(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None
     ) -> asyncio.subprocess.Process:
-        """`env` is added to this process's own environment. Raises OSError where the command cannot be run, ValueError for a name in use."""
+        """`env` is added to this process's own environment. Raises OSError where the command
+        cannot be run, ValueError for a name in use."""
         if name in self.running:
             raise ValueError(f"a process named {name} is running")
         process = await start(

@@ -1,9 +1,13 @@
-"""The messages as JSON Schema, and whether a change to one can be rolled out: `python -m aimschema.contracts DIRECTORY` writes and compares.
+"""The messages as JSON Schema, and whether a change to one can be rolled out: `python -m
+aimschema.contracts DIRECTORY` writes and compares.
 
-1. One file a message, named after its type. `DIRECTORY/released/<version>/` keeps those of former versions as they were.
-2. Both directions count. The log keeps messages for days and the latest state for ever, so new readers meet old messages; services are
-   replaced one by one, so old readers meet new messages. Schema registries call it FULL compatibility; it must hold with every released version.
-3. So a message may gain fields that need not be there, and nothing else. What needs more is a new message, v2, beside the old one.
+1. One file a message, named after its type. `DIRECTORY/released/<version>/` keeps those of former
+   versions as they were.
+2. Both directions count. The log keeps messages for days and the latest state for ever, so new
+   readers meet old messages; services are replaced one by one, so old readers meet new messages.
+   Schema registries call it FULL compatibility; it must hold with every released version.
+3. So a message may gain fields that need not be there, and nothing else. What needs more is a new
+   message, v2, beside the old one.
 """
 
 import json
@@ -80,7 +84,8 @@ class Contract(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """Why a change cannot be rolled out. `field` is dotted, with `[]` for the items of a list; empty for the message as a whole."""
+    """Why a change cannot be rolled out. `field` is dotted, with `[]` for the items of a list;
+    empty for the message as a whole."""
 
     rule: str
     message: str
@@ -120,7 +125,8 @@ def read(folder: Path) -> dict[str, Schema]:
 
 
 def compare(old: dict[str, Schema], new: dict[str, Schema]) -> list[Breach]:
-    """What of `new` breaks with `old`: readers and messages of either must get on with those of the other."""
+    """What of `new` breaks with `old`: readers and messages of either must get on with those of
+    the other."""
     found = []
     for name, schema in old.items():
         if name not in new:
@@ -156,7 +162,8 @@ class _Comparison:
             yield self._breach(
                 "TYPE_WIDENED",
                 field,
-                f"new messages may have {_words(added)}, which readers of the former version refuse",
+                f"new messages may have {_words(added)}, which readers of the former version"
+                " refuse",
             )
         for kind in sorted(before.keys() & after.keys()):
             yield from self._same_type(before[kind], after[kind], field)
@@ -194,7 +201,8 @@ class _Comparison:
                 yield self._breach(
                     "CONSTRAINT_CHANGED",
                     field,
-                    f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}",
+                    f"{word} was {old.get(word, 'not there')}, and now is"
+                    f" {new.get(word, 'not there')}",
                 )
 
     def _fields(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
@@ -269,7 +277,8 @@ def write(folder: Path) -> None:
 
 
 def release(folder: Path, version: str) -> None:
-    """Keep the schemas that are in `folder` as those of a version. Raises FileExistsError where the version is out."""
+    """Keep the schemas that are in `folder` as those of a version. Raises FileExistsError where
+    the version is out."""
     kept = folder / "released" / version
     kept.mkdir(parents=True)
     for path in folder.glob(f"*{SUFFIX}"):
@@ -288,7 +297,8 @@ def check(folder: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """`[--check | --release VERSION] DIRECTORY`: write and compare, only compare, or keep as a version."""
+    """`[--check | --release VERSION] DIRECTORY`: write and compare, only compare, or keep as a
+    version."""
     match arguments:
         case ["--check", directory]:
             folder = Path(directory)

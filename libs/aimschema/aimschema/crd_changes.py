@@ -1,10 +1,12 @@
 """Whether CRDs of a new version keep the objects of an old one valid and whole. Pure.
 
-1. The API server checks a stored object against the new schema when somebody next writes it; fields the schema lacks are pruned then
-   (Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions"). So nothing may go, and nothing may be asked for that old objects
+1. The API server checks a stored object against the new schema when somebody next writes it; fields
+   the schema lacks are pruned then (Kubernetes, "Extend the Kubernetes API with
+   CustomResourceDefinitions"). So nothing may go, and nothing may be asked for that old objects
    need not have.
-2. Ratcheting (KEP-4008) lets old values stand that a new rule refuses, but only on servers that have it and only where the field is not touched.
-   It is not counted on: a new or another rule is refused here, and somebody decides.
+2. Ratcheting (KEP-4008) lets old values stand that a new rule refuses, but only on servers that
+   have it and only where the field is not touched. It is not counted on: a new or another rule is
+   refused here, and somebody decides.
 """
 
 from collections.abc import Iterator
@@ -40,7 +42,8 @@ FIXED = (
 
 
 def compare(old: Schema, new: Schema) -> list[Breach]:
-    """What of a CRD breaks with objects that an older version of it let in. Both as YAML-ready documents."""
+    """What of a CRD breaks with objects that an older version of it let in. Both as YAML-ready
+    documents."""
     kind = str(old["spec"]["names"]["kind"])
     return [
         Breach(rule, kind, field, why) for rule, field, why in _definition(old["spec"], new["spec"])
@@ -151,6 +154,9 @@ def _fields(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
             yield (
                 "DEFAULT_CHANGED",
                 field,
-                f"it was {was[name].get('default', 'not there')}, which objects without it were meant to have",
+                (
+                    f"it was {was[name].get('default', 'not there')}, which objects without it were"
+                    " meant to have"
+                ),
             )
         yield from _schema(was[name], now[name], field)

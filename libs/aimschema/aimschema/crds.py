@@ -1,7 +1,8 @@
-"""CustomResourceDefinitions from the kinds: `python -m aimschema.crds DIRECTORY` writes one file a kind.
+"""CustomResourceDefinitions from the kinds: `python -m aimschema.crds DIRECTORY` writes one file a
+kind.
 
-The schema must be structural (KEP-1693): no references, no `anyOf` around types, no null, a type at every level. An
-optional field is one that is not in `required`.
+The schema must be structural (KEP-1693): no references, no `anyOf` around types, no null, a type at
+every level. An optional field is one that is not in `required`.
 """
 
 import sys
@@ -106,7 +107,8 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
 
 
 def _flatten(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """References and optional unions resolved into the node that holds them; what the node says itself wins."""
+    """References and optional unions resolved into the node that holds them; what the node says
+    itself wins."""
     node = dict(schema)
     if "anyOf" in node:
         options = [option for option in node.pop("anyOf") if option.get("type") != "null"]

@@ -1,4 +1,5 @@
-"""Credentials of a namespace's config as environment variables, by reference: no value of a Secret is ever read here."""
+"""Credentials of a namespace's config as environment variables, by reference: no value of a
+Secret is ever read here."""
 
 from typing import Any
 
@@ -10,7 +11,8 @@ DEFAULT_CONFIG = "default"
 
 
 def credential_env(config: ConfigSpec | None) -> list[dict[str, Any]]:
-    """Kubernetes EnvVars for a container that gets at model sources: HF_TOKEN, and AIM_S3_<i>_* for each store in order."""
+    """Kubernetes EnvVars for a container that gets at model sources: HF_TOKEN, and AIM_S3_<i>_*
+    for each store in order."""
     if config is None or config.credentials is None:
         return []
     env: list[dict[str, Any]] = []

@@ -1,8 +1,10 @@
-"""What a model image says of itself in answer to `dry-run --format=json`, and how the control plane keeps it.
+"""What a model image says of itself in answer to `dry-run --format=json`, and how the control plane
+keeps it.
 
-The first element of the answer is kept in the ConfigMap `<template>-discovery`, owned by the template, annotated with
-the inputs it is valid for. Caches take the sizes from there, services the profile. It is annotated with a digest of what it holds, too: there is no
-other copy to put an edited answer right from, so one that was edited counts as none, and the image is asked again.
+The first element of the answer is kept in the ConfigMap `<template>-discovery`, owned by the
+template, annotated with the inputs it is valid for. Caches take the sizes from there, services the
+profile. It is annotated with a digest of what it holds, too: there is no other copy to put an
+edited answer right from, so one that was edited counts as none, and the image is asked again.
 """
 
 import re
@@ -69,7 +71,8 @@ class Discovered(Struct, frozen=True):
 
 _DEFAULTS_BYTES: Final = len(msgspec.json.encode(Discovered()))
 _DEFAULTS_OF_MODEL_BYTES: Final = 16
-"""How much longer an element may be in the ConfigMap than in the answer: fields that the answer leaves out, and `.0` of a whole size_gb."""
+"""How much longer an element may be in the ConfigMap than in the answer: fields that the answer
+leaves out, and `.0` of a whole size_gb."""
 
 
 def check(element: Any) -> Discovered:
@@ -100,7 +103,8 @@ def _checked(element: Any, most_bytes: int) -> Discovered:
             or not model.source.isprintable()
         ):
             raise ValueError(
-                f"source {model.source[:200]!r} is not of the form hf://owner/name or s3://bucket/prefix"
+                f"source {model.source[:200]!r} is not of the form hf://owner/name or"
+                " s3://bucket/prefix"
             )
         if len(model.name) > 1024 or not _NAME.fullmatch(model.name):
             raise ValueError(
@@ -114,12 +118,15 @@ def _checked(element: Any, most_bytes: int) -> Discovered:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A null says the same as leaving the field out; engine arguments and variables are handed on as they are."""
+    """A null says the same as leaving the field out; engine arguments and variables are handed
+    on as they are."""
     if isinstance(value, dict):
         return {
-            name: part
-            if name in {"engine_args", "env_vars"} and part is not None
-            else _without_nulls(part)
+            name: (
+                part
+                if name in {"engine_args", "env_vars"} and part is not None
+                else _without_nulls(part)
+            )
             for name, part in value.items()
             if part is not None
         }
@@ -132,7 +139,8 @@ def digest(data: dict[str, str]) -> str:
 
 
 def recorded_images(data: Any) -> list[str]:
-    """The images in the ConfigMap of an AIMClusterModel, oldest first; also the one whose labels it holds."""
+    """The images in the ConfigMap of an AIMClusterModel, oldest first; also the one whose labels
+    it holds."""
     if not isinstance(data, dict):
         return []
     try:
@@ -151,9 +159,11 @@ def with_image(images: list[str], image: str) -> list[str]:
 
 
 def from_config_map(body: dict[str, Any]) -> Discovered | None:
-    """What a discovery ConfigMap holds; None where it holds no valid result, or not the one that was written.
+    """What a discovery ConfigMap holds; None where it holds no valid result, or not the one that
+    was written.
 
-    Whoever may write ConfigMaps can write one with a digest that fits. So what is read passes the same checks as an image's answer.
+    Whoever may write ConfigMaps can write one with a digest that fits. So what is read passes the
+    same checks as an image's answer.
     """
     data = body.get("data")
     if not isinstance(data, dict) or not all(isinstance(text, str) for text in data.values()):

@@ -1,7 +1,9 @@
-"""The five kinds of aim.silogen.ai/v1alpha1: the single source of the CRDs and of the types the services use.
+"""The five kinds of aim.silogen.ai/v1alpha1: the single source of the CRDs and of the types the
+services use.
 
 1. A field's constraints are in its annotation, so the CRD and the Python type cannot differ.
-2. Rules that a schema cannot say are CEL (`rules`), each with a message that names the field and what to do.
+2. Rules that a schema cannot say are CEL (`rules`), each with a message that names the field and
+   what to do.
 3. Optional fields are absent, never null, when they are not set (Kubernetes API conventions).
 """
 
@@ -39,7 +41,8 @@ def immutable(field: str, **extra: Any) -> dict[str, Any]:
 
 
 NEVER_BACK = rule(
-    "!has(oldSelf.observedGeneration) || has(self.observedGeneration) && self.observedGeneration >= oldSelf.observedGeneration",
+    "!has(oldSelf.observedGeneration) || has(self.observedGeneration) && self.observedGeneration >="
+    " oldSelf.observedGeneration",
     "observedGeneration never goes back",
     ".observedGeneration",
 )
@@ -153,7 +156,9 @@ class Status(Part):
 
     observed_generation: int | None = Field(
         default=None,
-        description="Generation of the spec that this status answers to; the lowest of its contributors'.",
+        description=(
+            "Generation of the spec that this status answers to; the lowest of its contributors'."
+        ),
     )
     conditions: list[Condition] = Field(
         default=[],
@@ -223,10 +228,15 @@ class Kind(Part):
 
 class ModelSpec(Part):
     name: Text = Field(
-        description="Canonical model name with version or revision, such as meta/llama-3-8b:1.1+20240915. Templates and services refer to it."
+        description=(
+            "Canonical model name with version or revision, such as meta/llama-3-8b:1.1+20240915."
+            " Templates and services refer to it."
+        )
     )
     image: Text = Field(
-        description="Container image that serves the model; its labels say which runtime profiles it has."
+        description=(
+            "Container image that serves the model; its labels say which runtime profiles it has."
+        )
     )
 
 
@@ -340,7 +350,8 @@ class TemplateSpec(Part):
         json_schema_extra=validations(
             rule(
                 "self.tensorParallelism <= self.gpusPerReplica",
-                "tensorParallelism must not be greater than gpusPerReplica: a replica has only so many GPUs",
+                "tensorParallelism must not be greater than gpusPerReplica: a replica has only so"
+                " many GPUs",
                 ".tensorParallelism",
             )
         )
@@ -373,7 +384,9 @@ class TemplateSpec(Part):
     )
     warm_cache: bool = Field(
         default=False,
-        description="Whether to cache the model as soon as it is discovered, before a service asks.",
+        description=(
+            "Whether to cache the model as soon as it is discovered, before a service asks."
+        ),
     )
 
 
@@ -468,9 +481,11 @@ class AIMService(Kind):
     )
     rules = (
         rule(
-            f"self.metadata.name.size() <= {SERVICE_NAME_LENGTH} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            f"metadata.name must be at most {SERVICE_NAME_LENGTH} lower-case letters, digits and '-', start with a letter and end "
-            "with a letter or digit: KServe makes host names of it",
+            f"self.metadata.name.size() <= {SERVICE_NAME_LENGTH} &&"
+            " self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            f"metadata.name must be at most {SERVICE_NAME_LENGTH} lower-case letters, digits and"
+            " '-', start with a letter and end with a letter or digit: KServe makes host names"
+            " of it",
         ),
     )
 
@@ -483,7 +498,10 @@ class CacheSpec(Part):
         min_length=1,
         max_length=1024,
         pattern=SOURCE_URI_PATTERN,
-        description="Where the model comes from: hf://owner/name[@revision] or s3://bucket/prefix. Immutable.",
+        description=(
+            "Where the model comes from: hf://owner/name[@revision] or s3://bucket/prefix."
+            " Immutable."
+        ),
         json_schema_extra=immutable("sourceUri"),
     )
     storage_class_name: Text | None = Field(
@@ -540,7 +558,8 @@ class ModelCache(Kind):
     rules = (
         rule(
             f"self.metadata.name.size() <= {CACHE_NAME_LENGTH}",
-            f"metadata.name must be at most {CACHE_NAME_LENGTH} characters: the names of its claim and Jobs are made from it",
+            f"metadata.name must be at most {CACHE_NAME_LENGTH} characters: the names of its claim"
+            " and Jobs are made from it",
         ),
     )
 

@@ -1,4 +1,5 @@
-"""Labels, annotations and environment variables that are part of the interface, each spelled once."""
+"""Labels, annotations and environment variables that are part of the interface, each spelled
+once."""
 
 import re
 from typing import Final
@@ -67,12 +68,14 @@ _OUTSIDE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def label_value(text: str) -> str:
-    """`text` as a label value: other characters become `-`, cut to 63, alphanumeric at both ends (Kubernetes label syntax)."""
+    """`text` as a label value: other characters become `-`, cut to 63, alphanumeric at both ends
+    (Kubernetes label syntax)."""
     return _OUTSIDE.sub("-", text)[:63].strip("-_.")
 
 
 def common_labels(component: str, **of: str) -> dict[str, str]:
-    """The labels of everything the control plane makes; `of` names the objects it was made for: model, template, service, modelcache."""
+    """The labels of everything the control plane makes; `of` names the objects it was made for:
+    model, template, service, modelcache."""
     named = {PREFIX + kind: label_value(name) for kind, name in sorted(of.items())}
     return {
         MANAGED_BY: MANAGED_BY_AIM,

@@ -1,10 +1,11 @@
 """Messages on the bus: one frozen struct each, JSON, told apart by their `type`.
 
-1. A new field has a default. A changed meaning is a v2 beside v1. A reader ignores fields it does not know.
+1. A new field has a default. A changed meaning is a v2 beside v1. A reader ignores fields it does
+   not know.
 2. The `type` is also the CloudEvents type in the headers, so a consumer can route without decoding.
 3. Times are RFC 3339 in UTC; sizes are bytes.
-4. `epoch` counts how often the cluster went back in time, restored from an older backup. Versions compare within an epoch; a later epoch
-   is newer, whatever its versions.
+4. `epoch` counts how often the cluster went back in time, restored from an older backup. Versions
+   compare within an epoch; a later epoch is newer, whatever its versions.
 """
 
 import datetime
@@ -25,9 +26,9 @@ class ObjectChanged(
 ):
     """The watcher saw a new version of an object.
 
-    Sent by: watcher, once per (uid, resourceVersion). Read by: every service.
-    `object` is what is read of the body (aimschema.published). `truncated` names the dotted paths that were left out because the whole was
-    too large, and `hashes` where literals were replaced by their sha256.
+    Sent by: watcher, once per (uid, resourceVersion). Read by: every service. `object` is what is
+    read of the body (aimschema.published). `truncated` names the dotted paths that were left out
+    because the whole was too large, and `hashes` where literals were replaced by their sha256.
     """
 
     kind: str
@@ -43,7 +44,8 @@ class ObjectChanged(
 class ObjectDeleted(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.deleted.v1"
 ):
-    """The watcher saw that an object is gone; `object` says which one it was: name, namespace, uid and the last version known.
+    """The watcher saw that an object is gone; `object` says which one it was: name, namespace, uid
+    and the last version known.
 
     Sent by: watcher, once per uid. Read by: every service. Expires with the log's age.
     """
@@ -58,10 +60,12 @@ class ObjectDeleted(
 
 
 class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.kind.synced.v1"):
-    """Everything of a kind that was there at `resource_version` has been published before this message.
+    """Everything of a kind that was there at `resource_version` has been published before this
+    message.
 
-    Sent by: watcher, after every list. Read by: every service, which acts on a kind only once it has seen this: an
-    empty bus must not look like an empty cluster. `installed` is False where the kind's API is absent.
+    Sent by: watcher, after every list. Read by: every service, which acts on a kind only once it
+    has seen this: an empty bus must not look like an empty cluster. `installed` is False where the
+    kind's API is absent.
     """
 
     kind: str
@@ -72,7 +76,8 @@ class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.k
 
 
 class ReportedCondition(Struct, frozen=True, kw_only=True):
-    """A condition as its service sees it; times and generations are the statuswriter's part. `status`: True, False or Unknown."""
+    """A condition as its service sees it; times and generations are the statuswriter's part.
+    `status`: True, False or Unknown."""
 
     type: str
     status: str
@@ -81,9 +86,11 @@ class ReportedCondition(Struct, frozen=True, kw_only=True):
 
 
 class ReportedWarning(Struct, frozen=True, kw_only=True):
-    """A Warning Event that goes out with the write of the conditions, unless the conditions that are on the object say `message` already.
+    """A Warning Event that goes out with the write of the conditions, unless the conditions that
+    are on the object say `message` already.
 
-    On a kind without status it goes out by itself, once for each `since`: when the fault was first seen (RFC 3339).
+    On a kind without status it goes out by itself, once for each `since`: when the fault was first
+    seen (RFC 3339).
     """
 
     reason: str
@@ -94,7 +101,8 @@ class ReportedWarning(Struct, frozen=True, kw_only=True):
 class StatusReported(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"
 ):
-    """All that one service has to say on one object; what it said before and leaves out now is withdrawn.
+    """All that one service has to say on one object; what it said before and leaves out now is
+    withdrawn.
 
     Sent by: discovery, cacher, deployer, router. Read by: statuswriter.
     `fields` are top-level fields of status other than conditions.
@@ -112,7 +120,8 @@ class StatusReported(
 
 
 class Mark(Struct, frozen=True, kw_only=True):
-    """By what an apply is known again: digests of the object sent, of its fields in the answer, and of the whole answer but status."""
+    """By what an apply is known again: digests of the object sent, of its fields in the answer,
+    and of the whole answer but status."""
 
     sent: str
     ours: str
@@ -122,8 +131,9 @@ class Mark(Struct, frozen=True, kw_only=True):
 class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.action.taken.v1"):
     """A service did something to an object of the cluster. `about` is the object it was done for.
 
-    Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent it when it starts. `outcome`: done; retry (the
-    API server keeps answering with an error, `detail`, and it is sent again); refused (a person must act). `mark`: of an apply that is done.
+    Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent
+    it when it starts. `outcome`: done; retry (the API server keeps answering with an error,
+    `detail`, and it is sent again); refused (a person must act). `mark`: of an apply that is done.
     """
 
     service: str
@@ -139,15 +149,19 @@ class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.dead.v1"):
-    """Something a service could not deal with, for a person to look at. It goes on with everything else.
+    """Something a service could not deal with, for a person to look at. It goes on with everything
+    else.
 
     Sent by: every service. Read by: people, and the service that sent it. Two sorts:
-    - work on an object keeps failing for a reason nobody foresaw: `attempts` says how often. Once per failure streak; it goes on being tried.
-    - a message on the bus could not be read: `subject`, `seq`, `headers` and `data` are that message's (JSON has the data in base64). Once per
-      service and message; kind, namespace and name are what its subject says, empty where it says nothing. Of a message of more than
+    - work on an object keeps failing for a reason nobody foresaw: `attempts` says how often. Once
+      per failure streak; it goes on being tried.
+    - a message on the bus could not be read: `subject`, `seq`, `headers` and `data` are that
+      message's (JSON has the data in base64). Once per service and message; kind, namespace and
+      name are what its subject says, empty where it says nothing. Of a message of more than
       KEPT_BYTES the `data` is left out; AIM_LOG has it.
 
-    `handled`: a person has dealt with the letter before it on its subject. For work, the service looks again at once.
+    `handled`: a person has dealt with the letter before it on its subject. For work, the service
+    looks again at once.
     """
 
     service: str
@@ -200,7 +214,8 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """Raises msgspec.DecodeError (a ValueError) for anything that is not one of the messages above."""
+    """Raises msgspec.DecodeError (a ValueError) for anything that is not one of the messages
+    above."""
     return _decoder.decode(data)
 
 

@@ -11,7 +11,8 @@ LONGEST_NAME = 253
 
 
 def short_hash(parts: Iterable[str]) -> str:
-    """Eight hex digits of sha256 over the parts; a NUL between them keeps ("a", "bc") and ("ab", "c") apart."""
+    """Eight hex digits of sha256 over the parts; a NUL between them keeps ("a", "bc") and ("ab",
+    "c") apart."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 
@@ -20,7 +21,8 @@ def discovery_job(template: str, inputs_hash: str) -> str:
 
 
 def discovery_config_map(template: str) -> str:
-    """The template's name with `-discovery`; where that is longer than a name may be, cut, and unique by hash."""
+    """The template's name with `-discovery`; where that is longer than a name may be, cut, and
+    unique by hash."""
     whole = f"{template}-discovery"
     cut = f"{template[: LONGEST_NAME - 19].rstrip('-.')}-{short_hash([template])}-discovery"
     return whole if len(whole) <= LONGEST_NAME else cut
@@ -32,7 +34,8 @@ def image_config_map(model: str) -> str:
 
 
 def cache_for(source_uri: str) -> str:
-    """Name of the ModelCache made for a source: readable, and unique by hash (`hf://org/Model-8B` gives `org-model-8b-<hash>`)."""
+    """Name of the ModelCache made for a source: readable, and unique by hash
+    (`hf://org/Model-8B` gives `org-model-8b-<hash>`)."""
     path = source_uri.split("://", 1)[-1].split("@", 1)[0].lower()
     readable = re.sub(r"[^a-z0-9]+", "-", path).strip("-")[-45:].strip("-")
     return f"{readable or 'model'}-{short_hash([source_uri])}"
@@ -56,14 +59,17 @@ def cache_ca(cache: str) -> str:
 
 
 def predictor_service(service: str) -> str:
-    """The Kubernetes Service that KServe (Standard mode) makes for an InferenceService of this name."""
+    """The Kubernetes Service that KServe (Standard mode) makes for an InferenceService of this
+    name."""
     return f"{service}-predictor"
 
 
 def mount_path_of(source_uri: str) -> tuple[str, str] | None:
-    """`(org, model)` under which the runtime looks for a source: the last two segments of its path; None where it has no such form.
+    """`(org, model)` under which the runtime looks for a source: the last two segments of its path;
+    None where it has no such form.
 
-    `@revision` is part of hf:// sources only; in an S3 key an `@` is a character like others, and not one of the allowed.
+    `@revision` is part of hf:// sources only; in an S3 key an `@` is a character like others, and
+    not one of the allowed.
     """
     scheme, _, path = source_uri.partition("://")
     segments = [

@@ -1,14 +1,19 @@
-"""What of an object goes on the bus: what the services and `aimctl` read, and no more. Pure and total.
+"""What of an object goes on the bus: what the services and `aimctl` read, and no more. Pure and
+total.
 
 1. Our five kinds go with spec and status whole. Of every other kind only the paths in `PATHS` go.
-2. A Job, claim, InferenceService or route that is not ours goes as metadata: it can take a name that we need.
-3. Of annotations only ours and those in `ANNOTATIONS` go, if they are short; of labels on what is not ours, only ours.
-4. A literal that may be a secret (env, args, probe headers, header filters) never goes. `HASHES` of the body has its sha256, by
-   path, so that drift repair still finds an edit.
+2. A Job, claim, InferenceService or route that is not ours goes as metadata: it can take a name
+   that we need.
+3. Of annotations only ours and those in `ANNOTATIONS` go, if they are short; of labels on what is
+   not ours, only ours.
+4. A literal that may be a secret (env, args, probe headers, header filters) never goes. `HASHES` of
+   the body has its sha256, by path, so that drift repair still finds an edit.
 5. What is published already stays as it is: a service may apply this to an event of any release.
-6. An object takes at most `limit_bytes` of its kind beside a spec of ours, whatever its owner writes.
+6. An object takes at most `limit_bytes` of its kind beside a spec of ours, whatever its owner
+   writes.
 
-A planner that reads a path needs it here; `aimservice.testing` passes each object through `published`, so its test fails otherwise.
+A planner that reads a path needs it here; `aimservice.testing` passes each object through
+`published`, so its test fails otherwise.
 """
 
 import hashlib
@@ -46,7 +51,8 @@ LARGER: Final = {
     TEMPLATE.kind: LARGEST_ELEMENT_BYTES + OBJECT_BYTES,
     GATEWAY.kind: 4 * OBJECT_BYTES,
 }
-"""Kinds with another limit: the answer of an image; status.modelSources of one; 64 listeners with their conditions."""
+"""Kinds with another limit: the answer of an image; status.modelSources of one; 64 listeners
+with their conditions."""
 LONGEST_ANNOTATION: Final = 1024
 """Characters. A longer one is none of ours."""
 OWNERS_BYTES: Final = 4 << 10
@@ -192,12 +198,14 @@ def tombstone(body: Body) -> Body:
 
 
 def limit_bytes(kind: str) -> int:
-    """How large an object of this kind may be on the bus, in `size_bytes`; a spec of ours does not count."""
+    """How large an object of this kind may be on the bus, in `size_bytes`; a spec of ours does
+    not count."""
     return LARGER.get(kind, OBJECT_BYTES)
 
 
 def size_bytes(body: Body) -> int:
-    """Of the body as JSON; of a ConfigMap's texts without escapes, since an answer is mostly quotes."""
+    """Of the body as JSON; of a ConfigMap's texts without escapes, since an answer is mostly
+    quotes."""
     data = body.get("data")
     if body.get("kind") != CONFIG_MAP.kind or not isinstance(data, dict):
         return len(msgspec.json.encode(body))
@@ -213,7 +221,8 @@ def goes_whole(kind: str) -> bool:
 
 
 def is_ours(body: Body) -> bool:
-    """Whether more than metadata goes. ConfigMaps need an owner of ours; other kinds are ours by kind or label too."""
+    """Whether more than metadata goes. ConfigMaps need an owner of ours; other kinds are ours by
+    kind or label too."""
     kind, metadata = body.get("kind"), body["metadata"]
     if kind not in _OF_ANYBODY and kind != CONFIG_MAP.kind:
         return True
@@ -248,7 +257,8 @@ def _is_read(name: str, text: str) -> bool:
 
 
 def _selected(node: Any, tree: Tree | None) -> Any:
-    """What the tree names of `node`. A value of another form than the tree's goes as it is if it is small: a number, a null."""
+    """What the tree names of `node`. A value of another form than the tree's goes as it is if it
+    is small: a number, a null."""
     if tree is None:
         return node
     if isinstance(node, list):

@@ -1,4 +1,5 @@
-"""Kubernetes quantities (apimachinery resource.Quantity) as whole numbers of bytes, parsed once at the edge."""
+"""Kubernetes quantities (apimachinery resource.Quantity) as whole numbers of bytes, parsed once
+at the edge."""
 
 import re
 from decimal import ROUND_CEILING, Decimal, DecimalException
@@ -34,7 +35,8 @@ def exact(quantity: str | int | float) -> Decimal:
 
 
 def parse(quantity: str | int) -> int:
-    """Bytes, rounded up and capped at `LARGEST` either side of zero. Raises ValueError where it is no quantity."""
+    """Bytes, rounded up and capped at `LARGEST` either side of zero. Raises ValueError where it
+    is no quantity."""
     size = exact(quantity)
     if size and size.adjusted() >= 19:  # as a whole number it could take all memory (1e999999)
         return LARGEST if size > 0 else -LARGEST

@@ -40,7 +40,8 @@ class Resource:
     def path(
         self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
     ) -> str:
-        """URL path of the collection, of one object or of its subresource; without a namespace, of all namespaces."""
+        """URL path of the collection, of one object or of its subresource; without a namespace,
+        of all namespaces."""
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", namespace]
@@ -93,12 +94,14 @@ CRD = Resource(
 )
 NAMESPACE = Resource("Namespace", "", "v1", "namespaces", namespaced=False)
 SECRET = Resource("Secret", "", "v1", "secrets")
-"""Read only by discovery, by name, in the control plane's own namespace: pull secrets of the registries it asks."""
+"""Read only by discovery, by name, in the control plane's own namespace: pull secrets of the
+registries it asks."""
 
 RESOURCES: dict[str, Resource] = {
     resource.kind: resource for resource in (*WATCHED, EVENT, LEASE, CRD, NAMESPACE)
 }
-"""By kind. Kinds of one name in two groups (such as Event) appear with the group this project uses."""
+"""By kind. Kinds of one name in two groups (such as Event) appear with the group this project
+uses."""
 
 
 def key_of(body: dict[str, Any]) -> Key:

@@ -1,4 +1,5 @@
-"""Names of what spans say: those of the OpenTelemetry semantic conventions 1.44.0, and our own where these have none."""
+"""Names of what spans say: those of the OpenTelemetry semantic conventions 1.44.0, and our own
+where these have none."""
 
 from aimschema.resources import Key
 

@@ -1,10 +1,12 @@
 """Subjects of the bus: built here, taken apart here, nowhere else.
 
-1. A subject is tokens split by dots, and Kubernetes names may hold dots; they never hold an underscore (RFC 1123
-   subdomains), so `.` travels as `_` and comes back unharmed.
-2. A cluster-scoped object has `-` in place of its namespace, which no namespace can be called (RFC 1123 labels).
-3. The letter on an unreadable message carries that message's subject within its own; a subject that makes no sense, or is longer than any of ours,
-   as its hash: the server ends a connection over a line of 4,096 bytes, subject and reply together.
+1. A subject is tokens split by dots, and Kubernetes names may hold dots; they never hold an
+   underscore (RFC 1123 subdomains), so `.` travels as `_` and comes back unharmed.
+2. A cluster-scoped object has `-` in place of its namespace, which no namespace can be called (RFC
+   1123 labels).
+3. The letter on an unreadable message carries that message's subject within its own; a subject that
+   makes no sense, or is longer than any of ours, as its hash: the server ends a connection over a
+   line of 4,096 bytes, subject and reply together.
 """
 
 import hashlib
@@ -21,7 +23,8 @@ UNREADABLE = "unreadable"
 LIVE_PROGRESS = "aimlive.progress"
 ALL = "aim.>"
 LONGEST = 512
-"""Bytes of a subject of ours: Kubernetes bounds a kind and a namespace at 63 characters and a name at 253."""
+"""Bytes of a subject of ours: Kubernetes bounds a kind and a namespace at 63 characters and a
+name at 253."""
 
 
 def _token(name: str | None) -> str:
@@ -93,7 +96,8 @@ def progress(kind: str) -> str:
 
 
 def within(namespace: str) -> list[str]:
-    """Filters for objects, reports and actions of a namespace and of cluster-scoped objects, and for all markers; they do not overlap."""
+    """Filters for objects, reports and actions of a namespace and of cluster-scoped objects, and
+    for all markers; they do not overlap."""
     tokens = (_token(namespace), _token(None))
     about = [
         f"{place.format(token)}"
@@ -109,7 +113,8 @@ def letters(service: str = "*") -> str:
 
 
 def covers(pattern: str, subject: str) -> bool:
-    """Whether a subject, or every subject of a filter, is of a filter (`*`: one token, `>`: one or more, at the end)."""
+    """Whether a subject, or every subject of a filter, is of a filter (`*`: one token, `>`: one
+    or more, at the end)."""
     wanted, given = pattern.split("."), subject.split(".")
     if wanted[-1] == ">" and len(given) >= len(wanted):
         wanted.pop()
@@ -121,9 +126,11 @@ def covers(pattern: str, subject: str) -> bool:
 
 
 class Address(NamedTuple):
-    """A subject taken apart. `service` is None for objects; `key` is None for the sync marker of a kind.
+    """A subject taken apart. `service` is None for objects; `key` is None for the sync marker of a
+    kind.
 
-    For the letter on an unreadable message `kind` and `key` are that message's; empty and None where its subject made no sense.
+    For the letter on an unreadable message `kind` and `key` are that message's; empty and None
+    where its subject made no sense.
     """
 
     family: str
@@ -133,7 +140,8 @@ class Address(NamedTuple):
 
 
 def parse(subject: str) -> Address:
-    """The inverse of the builders above. Raises ValueError for a subject that none of them makes."""
+    """The inverse of the builders above. Raises ValueError for a subject that none of them
+    makes."""
     match subject.split("."):
         case ["aim", "object", kind, namespace, name]:
             return Address(OBJECT, kind, _key(kind, namespace, name), None)

@@ -2,5 +2,6 @@
 
 
 def printable(text: str) -> str:
-    """`text` with a space for everything that does not print: control characters, escapes, marks that turn the direction of writing, line ends."""
+    """`text` with a space for everything that does not print: control characters, escapes, marks
+    that turn the direction of writing, line ends."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -163,11 +163,11 @@ def test_a_change_that_breaks_a_reader_is_refused(
 
 
 ALLOWED = {
-    "a new field with a default": lambda s: fields(s, "StatusReported").update(
-        urgency={"type": "integer", "default": 0}
+    "a new field with a default": (
+        lambda s: fields(s, "StatusReported").update(urgency={"type": "integer", "default": 0})
     ),
-    "a new field of an item with a default": lambda s: fields(s, "ReportedCondition").update(
-        since={"type": "string", "default": ""}
+    "a new field of an item with a default": (
+        lambda s: fields(s, "ReportedCondition").update(since={"type": "string", "default": ""})
     ),
     "other words": lambda s: s["$defs"]["StatusReported"].update(description="Other words."),
 }
@@ -203,8 +203,8 @@ def test_the_command_refuses_a_removed_field_and_names_rule_version_and_field(
     capsys.readouterr()
     assert main(["--check", str(tmp_path)]) == 1
     said = capsys.readouterr().out
-    assert said == (
-        "refused by 0.7: FIELD_REMOVED: aim.status.reported.v1 field conditions[].message:"
+    assert (
+        said == "refused by 0.7: FIELD_REMOVED: aim.status.reported.v1 field conditions[].message:"
         " readers of the former version would take it for left out; keep it\n"
     )
 

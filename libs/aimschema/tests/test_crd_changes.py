@@ -144,8 +144,10 @@ ALLOWED = {
     "a new field that has a default": require("tier", {"type": "string", "default": "a"}),
     "shorter than it had to be": lambda b: fields(b)["templateRef"].pop("minLength"),
     "other words": lambda b: fields(b)["replicas"].update(description="Other words."),
-    "one more column": lambda b: version(b)["additionalPrinterColumns"].append(
-        {"name": "X", "type": "string", "jsonPath": ".spec.x"}
+    "one more column": (
+        lambda b: version(b)["additionalPrinterColumns"].append(
+            {"name": "X", "type": "string", "jsonPath": ".spec.x"}
+        )
     ),
 }
 

@@ -1,4 +1,5 @@
-"""The CRDs: what is in deploy/crds is what the kinds say, and every promise about the kinds is in it."""
+"""The CRDs: what is in deploy/crds is what the kinds say, and every promise about the kinds is
+in it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -353,7 +354,8 @@ IMMUTABLE = {
 
 @EVERY_KIND
 def test_what_is_immutable_cannot_be_left_out_and_is_named_in_the_message(kind: str) -> None:
-    """A rule on a field does not run where the field is removed: it must be required, or come back by a default."""
+    """A rule on a field does not run where the field is removed: it must be required, or come
+    back by a default."""
     found = set()
     for name, node in at(kind, "spec")["properties"].items():
         for rule in node.get("x-kubernetes-validations", ()):
@@ -380,7 +382,8 @@ def test_rules_in_cel_name_field_and_rule(kind: str, path: str, words: list[str]
 
 @EVERY_KIND
 def test_lists_with_rules_in_their_items_are_bounded(kind: str) -> None:
-    """Else the API server refuses the CRD: the cost of a rule is estimated with the largest list (KEP-2876)."""
+    """Else the API server refuses the CRD: the cost of a rule is estimated with the largest list
+    (KEP-2876)."""
     for path, node in nodes(at(kind)):
         if "items" in node and any(
             "x-kubernetes-validations" in part for _, part in nodes(node["items"])

@@ -1,4 +1,5 @@
-"""Credentials travel by reference: the environment of a container names Secrets and holds none of their values."""
+"""Credentials travel by reference: the environment of a container names Secrets and holds none
+of their values."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""What an image says of itself: taken where it has the promised form, refused in words where not."""
+"""What an image says of itself: taken where it has the promised form, refused in words where
+not."""
 
 import contextlib
 from typing import Any
@@ -161,7 +162,8 @@ def test_anything_is_a_result_or_a_value_error(answer: Any) -> None:
 
 
 def kept(*, more: int = 0, **fields: Any) -> str:
-    """The result as discovery writes it, with fields of the element, of its profile or of its model changed."""
+    """The result as discovery writes it, with fields of the element, of its profile or of its
+    model changed."""
     found = msgspec.to_builtins(check(model(size_gb=1)))
     for part in (found, found["profile"], found["models"][0]):
         part |= {name: fields.pop(name) for name in list(fields) if name in part}

@@ -180,11 +180,11 @@ def test_any_object_survives_the_bus(body: dict[str, Any]) -> None:
 
 @given(
     st.datetimes(
-        min_value=datetime.datetime(1970, 1, 1),
-        max_value=datetime.datetime(2200, 1, 1),
+        min_value=datetime.datetime(1970, 1, 1),  # noqa: DTZ001
+        max_value=datetime.datetime(2200, 1, 1),  # noqa: DTZ001
         timezones=st.just(datetime.UTC),
     )
-)  # noqa: DTZ001
+)
 def test_times_come_back_to_the_second(moment: datetime.datetime) -> None:
     assert parse_timestamp(timestamp(moment)) == moment.replace(microsecond=0)
 
@@ -195,7 +195,10 @@ def test_times_of_other_zones_are_written_in_utc() -> None:
 
 
 def test_a_letter_of_before_there_were_unreadable_messages_can_be_read() -> None:
-    old = b'{"type":"aim.dead.v1","service":"cacher","kind":"Pod","namespace":"ml","name":"a","error":"x","attempts":5}'
+    old = (
+        b'{"type":"aim.dead.v1","service":"cacher","kind":"Pod","namespace":"ml","name":"a",'
+        b'"error":"x","attempts":5}'
+    )
     letter = decode(old)
     assert isinstance(letter, DeadLetter)
     assert (letter.subject, letter.seq, letter.data, letter.handled) == ("", 0, b"", False)

@@ -1,4 +1,5 @@
-"""Names of what is made: valid for Kubernetes at every length, the same at every call, different for different things."""
+"""Names of what is made: valid for Kubernetes at every length, the same at every call, different
+for different things."""
 
 import re
 

@@ -28,11 +28,15 @@ STATUSES = {
     kind.__name__: kind.model_fields["status"] for kind in KINDS if "status" in kind.model_fields
 }
 DOCUMENTED = """
-    ImageInspected Inspected ImageNotFound AuthError RegistryUnreachable MetadataMissing DuplicateName Discovered AwaitingDiscovery ModelNotFound
-    ProfilesDiscovered DiscoveryFailed CacheWarm WarmRequested Warming Warm WarmFailed NoFailure StorageReady PVCPending PVCProvisioning PVCBound
-    PVCLost StorageClassMissing InsufficientCapacity Filled WaitingForPVC Downloading Verifying RetryBackoff DownloadFailed SourceNotFound
-    ChecksumMismatch DuplicateSource Resolved ValidationFailed TemplateNotFound RuntimeConfigMissing UnknownGPU CacheReady WaitingForCache
-    CacheWarming CacheFailed CacheLost CacheNotRequested RuntimeReady RuntimeFailed CreatingRuntime RoutingReady RoutingDisabled RouteFailed
+    ImageInspected Inspected ImageNotFound AuthError RegistryUnreachable MetadataMissing
+    DuplicateName Discovered AwaitingDiscovery ModelNotFound ProfilesDiscovered DiscoveryFailed
+    CacheWarm WarmRequested Warming Warm WarmFailed NoFailure StorageReady PVCPending
+    PVCProvisioning PVCBound PVCLost StorageClassMissing InsufficientCapacity Filled
+    WaitingForPVC Downloading Verifying RetryBackoff DownloadFailed SourceNotFound
+    ChecksumMismatch DuplicateSource Resolved ValidationFailed TemplateNotFound
+    RuntimeConfigMissing UnknownGPU CacheReady WaitingForCache CacheWarming CacheFailed
+    CacheLost CacheNotRequested RuntimeReady RuntimeFailed CreatingRuntime RoutingReady
+    RoutingDisabled RouteFailed
     ConfiguringRoute RouteReady NameConflict UnsupportedProfile
 """
 

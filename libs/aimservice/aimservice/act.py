@@ -1,7 +1,9 @@
-"""Carrying out actions against the cluster: no write where nothing would change, none over what is somebody else's, no fight.
+"""Carrying out actions against the cluster: no write where nothing would change, none over what is
+somebody else's, no fight.
 
-What was applied is remembered as a Mark, and told on the bus with the action. So a process that starts, or a standby that takes over, knows what the
-one before it did, and does not write everything once more. A mark is only a saving: without it an object is applied, with it perhaps not.
+What was applied is remembered as a Mark, and told on the bus with the action. So a process that
+starts, or a standby that takes over, knows what the one before it did, and does not write
+everything once more. A mark is only a saving: without it an object is applied, with it perhaps not.
 """
 
 import time
@@ -22,7 +24,8 @@ from aimservice.plan import ApplyObject, DeleteObject, PatchObject
 from aimservice.projection import Projection, Seen
 
 MADE_ONCE = frozenset({JOB.kind, CACHE.kind})
-"""The pod template of a Job cannot be changed (batch/v1), and a ModelCache is the user's as soon as it is there: they are made, not kept."""
+"""The pod template of a Job cannot be changed (batch/v1), and a ModelCache is the user's as soon
+as it is there: they are made, not kept."""
 
 
 class NameConflict(Exception):
@@ -31,7 +34,8 @@ class NameConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was applied last. `part`: our fields in the answer, None where another process applied it."""
+    """What was applied last. `part`: our fields in the answer, None where another process
+    applied it."""
 
     mark: Mark
     part: Any = None
@@ -40,14 +44,16 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Somebody keeps changing what is ours; the message stays the same while it lasts. To be looked at again after `again_s`."""
+    """Somebody keeps changing what is ours; the message stays the same while it lasts. To be
+    looked at again after `again_s`."""
 
     message: str
     again_s: float
 
 
 class Applier:
-    """Server-side apply with one field manager (KEP-555). Errors: those of aimkube, and NameConflict.
+    """Server-side apply with one field manager (KEP-555). Errors: those of aimkube, and
+    NameConflict.
 
     `confirm` is awaited before each write; what it raises is raised, and nothing is written.
     """
@@ -80,7 +86,8 @@ class Applier:
         return await self._send(body, None, confirm)
 
     async def patch(self, action: PatchObject, confirm: Confirm = unconditionally) -> Body | None:
-        """The object as it is now, or None where it is gone. What was applied before is void: the next apply is sent."""
+        """The object as it is now, or None where it is gone. What was applied before is void:
+        the next apply is sent."""
         await confirm()
         self._applied.pop(action.key, None)
         resource, metadata = RESOURCES[action.key.kind], action.patch.get("metadata") or {}
@@ -136,7 +143,8 @@ class Applier:
         return answer
 
     async def delete(self, action: DeleteObject, confirm: Confirm = unconditionally) -> bool:
-        """True if there was something to delete. An object of the same name with another uid is left alone."""
+        """True if there was something to delete. An object of the same name with another uid is
+        left alone."""
         await confirm()
         self.forget(action.key)
         try:
@@ -157,7 +165,8 @@ class Applier:
         self._repairs.pop(key, None)
 
     def gone(self, key: Key) -> None:
-        """The object is gone. Where that was not by our own hand, it counts as what has to be put right."""
+        """The object is gone. Where that was not by our own hand, it counts as what has to be
+        put right."""
         applied, now_s = self._applied.pop(key, None), self._clock_s()
         self._repairs = {
             of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)
@@ -186,7 +195,8 @@ class Applier:
         return Contest(repairs.contested, max(1.0, repairs.next_s - self._clock_s()))
 
     async def _present(self, seen: Projection, key: Key) -> Seen | None:
-        """The object as seen. One that was not, or not whole, is asked for: not every kind is watched completely, and news may be late."""
+        """The object as seen. One that was not, or not whole, is asked for: not every kind is
+        watched completely, and news may be late."""
         present = seen.get(key)
         if present is not None and present.complete:
             return present
@@ -207,16 +217,21 @@ class Applier:
             return None
 
     def _may_make(self, key: Key, body: Body) -> bool:
-        """Whether an object that is not there may be made now; somebody may be deleting it again and again."""
+        """Whether an object that is not there may be made now; somebody may be deleting it again
+        and again."""
         repairs = self._repairs.get(key)
         if repairs is None or repairs.lost != owners(body) or self._clock_s() >= repairs.next_s:
             return True
-        words = f"{key.kind} {key.name} is deleted again and again, and made anew ever more rarely: leave it to AIM"
+        words = (
+            f"{key.kind} {key.name} is deleted again and again, and made anew ever more rarely:"
+            " leave it to AIM"
+        )
         self._repairs[key] = replace(repairs, contested=words)
         return False
 
     async def _wants_write(self, key: Key, body: Body, present: Seen) -> tuple[bool, bool]:
-        """Whether an object that is there has to be applied, and whether others added what must go; counts repairs."""
+        """Whether an object that is there has to be applied, and whether others added what must
+        go; counts repairs."""
         last, now_s = self._applied.get(key), self._clock_s()
         if last is None or last.mark.sent != digest(body):
             return True, True
@@ -234,7 +249,8 @@ class Applier:
         if not drifted and additions is None:
             if repairs.contested and now_s >= repairs.next_s:
                 self._repairs[key] = replace(repairs, contested="")
-            # A process before this one may have applied more and not have lived to tell: what it left behind must go.
+            # A process before this one may have applied more and not have lived to tell: what it
+            # left behind must go.
             if last.part is None and _whole(present.body) != last.mark.whole:
                 return True, False
             self._applied[key] = Applied(last.mark, part, owners(body))
@@ -250,7 +266,8 @@ class Applier:
         return drifted, additions is not None
 
     async def _converted(self, key: Key, body: Body, last: Applied) -> Applied:
-        """With the mark as it is made today, where a release before 0.3 made it from all of an object that is still the same."""
+        """With the mark as it is made today, where a release before 0.3 made it from all of an
+        object that is still the same."""
         there = await self._there(key)
         if there is None or (digest(ours(body, there)), digest(whole(there))) != (
             last.mark.ours,
@@ -266,11 +283,15 @@ class Applier:
         there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
         path = hashed_field(path[1]) if path[:1] == (HASHES,) and len(path) > 1 else path
         who = " and ".join(writers(there, path, self._manager)) or "somebody"
-        return f"{'.'.join(path)} of {key.kind} {key.name} is changed again and again by {who}, and put right ever more rarely: leave it to AIM"
+        return (
+            f"{'.'.join(path)} of {key.kind} {key.name} is changed again and again by {who}, and"
+            " put right ever more rarely: leave it to AIM"
+        )
 
 
 def _part(body: Body, there: Body) -> Any:
-    """What is ours of an object. On the bus are hashes in place of literals; answers of the API server have to compare with that."""
+    """What is ours of an object. On the bus are hashes in place of literals; answers of the API
+    server have to compare with that."""
     return ours(without_literals(body), without_literals(there))
 
 

@@ -1,13 +1,16 @@
 """Fields that others add to our objects and that change what they do. Pure.
 
-Server-side apply leaves alone what we do not send, and so does drift repair: users and other controllers may add labels, tolerations
-or environment. `ADDITIONS` are the exceptions: fields that must be absent unless we send them. They are removed by a patch where they
-are found, never overwritten with another value: a value of ours would reach pod templates and restart what runs.
+Server-side apply leaves alone what we do not send, and so does drift repair: users and other
+controllers may add labels, tolerations or environment. `ADDITIONS` are the exceptions: fields that
+must be absent unless we send them. They are removed by a patch where they are found, never
+overwritten with another value: a value of ours would reach pod templates and restart what runs.
 
-Not listed, since people need them and they say where or for whom a pod runs, not what it does: tolerations, nodeSelector, priorityClassName,
-schedulerName, env, volumes, imagePullSecrets, serviceAccountName, labels. Nor are `timeout` and `containerConcurrency` of a predictor: KServe's
-defaulting may set them, and without Knative they do nothing. Not listed either are Jobs (they are created once, and
-`suspend` is Kueue's), claims (a larger request is how a volume is expanded) and ConfigMaps (only the keys we send are read).
+Not listed, since people need them and they say where or for whom a pod runs, not what it does:
+tolerations, nodeSelector, priorityClassName, schedulerName, env, volumes, imagePullSecrets,
+serviceAccountName, labels. Nor are `timeout` and `containerConcurrency` of a predictor: KServe's
+defaulting may set them, and without Knative they do nothing. Not listed either are Jobs (they are
+created once, and `suspend` is Kueue's), claims (a larger request is how a volume is expanded) and
+ConfigMaps (only the keys we send are read).
 """
 
 from collections.abc import Iterator
@@ -98,11 +101,13 @@ ADDITIONS: dict[str, dict[Path, str]] = {
         ): "a drain of nodes stops or goes on where it should not",
     },
 }
-"""By kind, the paths that only we may set, and what they do. `*`: any key, or any item of a list (by name where items have one)."""
+"""By kind, the paths that only we may set, and what they do. `*`: any key, or any item of a list
+(by name where items have one)."""
 
 
 def removal(sent: Body, there: Body) -> Body | None:
-    """The merge patch (RFC 7386) that removes from `there` what must be absent and is not in `sent`; None where nothing is to go."""
+    """The merge patch (RFC 7386) that removes from `there` what must be absent and is not in
+    `sent`; None where nothing is to go."""
     left: Any = there
     for path in ADDITIONS.get(str(there.get("kind")), {}):
         left = _without(left, sent, path)

@@ -1,9 +1,13 @@
-"""Whether an object that an event describes is in the cluster, asked of the API server before the first write for it.
+"""Whether an object that an event describes is in the cluster, asked of the API server before the
+first write for it.
 
-1. An event alone causes no write: whoever can publish on `aim.object.>` could make up an object, and with it a Job in any namespace.
-2. An object is confirmed when the API server returns one of the same apiVersion, kind, namespace, name and uid.
+1. An event alone causes no write: whoever can publish on `aim.object.>` could make up an object,
+   and with it a Job in any namespace.
+2. An object is confirmed when the API server returns one of the same apiVersion, kind, namespace,
+   name and uid.
 3. A 404 without the reason NotFound is a proxy's: nothing is written, and it is asked again later.
-4. That is one GET for each object and process. It is remembered until the object is gone, for at most MOST_CONFIRMED objects.
+4. That is one GET for each object and process. It is remembered until the object is gone, for at
+   most MOST_CONFIRMED objects.
 """
 
 from collections import OrderedDict
@@ -16,7 +20,8 @@ from aimservice.projection import Seen
 
 MOST_CONFIRMED = 20_000
 Confirm: TypeAlias = Callable[[], Awaitable[None]]
-"""Returns when writes for an object may go out; raises UnconfirmedError, or what `Cluster.get` raises."""
+"""Returns when writes for an object may go out; raises UnconfirmedError, or what `Cluster.get`
+raises."""
 
 
 class UnconfirmedError(Exception):
@@ -31,7 +36,8 @@ class Confirmations:
         self._uids: OrderedDict[Key, str] = OrderedDict()
 
     async def confirm(self, key: Key, cause: Seen | None) -> None:
-        """`cause` is the object at `key`, as a plan was made from it. Raises UnconfirmedError, and what `Cluster.get` raises."""
+        """`cause` is the object at `key`, as a plan was made from it. Raises UnconfirmedError,
+        and what `Cluster.get` raises."""
         if cause is None:
             raise UnconfirmedError(f"{key} is not known")
         resource = RESOURCES[key.kind]

@@ -1,9 +1,12 @@
-"""Whether an object still is as our last apply left it, and how often it is put right. Pure; times are seconds of any one clock.
+"""Whether an object still is as our last apply left it, and how often it is put right. Pure; times
+are seconds of any one clock.
 
-1. Judged against what the last apply returned, not against what was sent: the server and admission webhooks default and rewrite fields.
+1. Judged against what the last apply returned, not against what was sent: the server and admission
+   webhooks default and rewrite fields.
 2. Only fields that we send are ours; what others add is theirs.
-3. The first `AT_ONCE` repairs in a row come at once: a person sees an edit undone within seconds. Then each waits twice as long as the one before, so
-   that a controller that insists on its own value costs one write every `LONGEST_S`, and not a fight.
+3. The first `AT_ONCE` repairs in a row come at once: a person sees an edit undone within seconds.
+   Then each waits twice as long as the one before, so that a controller that insists on its own
+   value costs one write every `LONGEST_S`, and not a fight.
 """
 
 import hashlib
@@ -37,7 +40,8 @@ def whole(body: Body) -> Body:
 
 
 def ours(sent: Any, there: Any) -> Any:
-    """The part of `there` that `sent` speaks of; list items with a name are matched by it (as list-maps merge)."""
+    """The part of `there` that `sent` speaks of; list items with a name are matched by it (as
+    list-maps merge)."""
     if isinstance(sent, dict) and isinstance(there, dict):
         return {field: ours(value, there.get(field)) for field, value in sent.items()}
     if (
@@ -63,7 +67,8 @@ def differing(before: Any, now: Any) -> Iterator[tuple[str, ...]]:
 
 
 def writers(body: Body, path: tuple[str, ...], but: str) -> list[str]:
-    """Managers other than `but` that hold the field at `path`, as managedFields tell (KEP-555, FieldsV1)."""
+    """Managers other than `but` that hold the field at `path`, as managedFields tell (KEP-555,
+    FieldsV1)."""
     entries = [
         entry
         for entry in body["metadata"].get("managedFields") or ()
@@ -87,7 +92,8 @@ def _holds(fields: Any, path: tuple[str, ...]) -> bool:
 
 
 def same_owner(body: Body, there: Body) -> bool:
-    """Whether both name the same owner by uid; what has no owner is told by the label managed-by."""
+    """Whether both name the same owner by uid; what has no owner is told by the label
+    managed-by."""
     wanted = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
     if wanted:
         return wanted <= {
@@ -104,9 +110,11 @@ def owners(body: Body) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """How often an object was put right in a row, and when last. `contested`: who keeps changing what, in words; empty where nobody does.
+    """How often an object was put right in a row, and when last. `contested`: who keeps changing
+    what, in words; empty where nobody does.
 
-    `lost`: a digest of the owners it had when it was deleted; one that is made for others is not held back.
+    `lost`: a digest of the owners it had when it was deleted; one that is made for others is not
+    held back.
     """
 
     count: int = 0

@@ -1,4 +1,5 @@
-"""The newest Warning Event on an object, read from the API server: only Events say why a pod does not start or is not created."""
+"""The newest Warning Event on an object, read from the API server: only Events say why a pod
+does not start or is not created."""
 
 import datetime
 from collections.abc import Iterable
@@ -27,7 +28,8 @@ async def latest_warning(
 
 
 def newest(events: Iterable[Body], now: datetime.datetime) -> LatestWarning:
-    """Of events.k8s.io/v1 Events, the Warning that happened last; those of repeated Events count by their last time."""
+    """Of events.k8s.io/v1 Events, the Warning that happened last; those of repeated Events count
+    by their last time."""
     dated = [
         (at, event)
         for event in events

@@ -1,4 +1,5 @@
-"""The OpenTelemetry SDK as this project sets it up. The only module that imports it, and imported only where traces are wanted."""
+"""The OpenTelemetry SDK as this project sets it up. The only module that imports it, and
+imported only where traces are wanted."""
 
 import logging
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ class SaidOnce(SpanExporter):
 
 
 def provider_for(name: str) -> TracerProvider:
-    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word on what the process is called."""
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word on what the process is
+    called."""
     resource = Resource.create({SERVICE_NAME: name}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(SaidOnce(OTLPSpanExporter())))

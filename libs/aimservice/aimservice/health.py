@@ -1,4 +1,5 @@
-"""Health and metrics over HTTP: /livez (the loop turns), /readyz (caught up, or what is missing), /metrics (Prometheus)."""
+"""Health and metrics over HTTP: /livez (the loop turns), /readyz (caught up, or what is
+missing), /metrics (Prometheus)."""
 
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +15,8 @@ STALLED_AFTER_S = 60.0
 
 
 class Health:
-    """What the process knows of itself. `missing` is empty when it is ready; each entry says what is waited for.
+    """What the process knows of itself. `missing` is empty when it is ready; each entry says what
+    is waited for.
 
     Ready means at work, or able to take over: `role` says which of the two.
     """

@@ -1,8 +1,11 @@
-"""By what a projection finds objects without looking at all of a kind. Declared here, once for each; `fold` keeps them.
+"""By what a projection finds objects without looking at all of a kind. Declared here, once for
+each; `fold` keeps them.
 
-1. The values of an object depend on the object alone, are texts, and are worked out for whatever the object holds, also for what it should not hold.
+1. The values of an object depend on the object alone, are texts, and are worked out for whatever
+   the object holds, also for what it should not hold.
 2. What an index gives is what a look at all objects of the kind would give.
-3. An object with more than `MOST_VALUES` values is kept with hashes of them, since anybody may write an object that has thousands.
+3. An object with more than `MOST_VALUES` values is kept with hashes of them, since anybody may
+   write an object that has thousands.
 """
 
 from array import array
@@ -22,7 +25,8 @@ MOST_VALUES: Final = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """Objects of `kind` (empty: of any) by each of `values`, in one namespace or, with `everywhere`, in all of them together."""
+    """Objects of `kind` (empty: of any) by each of `values`, in one namespace or, with
+    `everywhere`, in all of them together."""
 
     name: str
     kind: str

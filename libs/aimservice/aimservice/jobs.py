@@ -1,4 +1,5 @@
-"""What a cluster asks of the pods of Jobs: resources that a quota counts, user ids that an admission controller grants. Pure."""
+"""What a cluster asks of the pods of Jobs: resources that a quota counts, user ids that an
+admission controller grants. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ class JobRules:
     """Settings for the pods of Jobs.
 
     `resources`: a ResourceRequirements for each container; None takes the default of the Job.
-    `openshift`: uid, gid and fsGroup come from the range of the namespace (SecurityContextConstraints), so they are left out.
+    `openshift`: uid, gid and fsGroup come from the range of the namespace
+    (SecurityContextConstraints), so they are left out.
     """
 
     resources: Body | None = None
@@ -27,7 +29,8 @@ DEFAULT_RULES = JobRules()
 
 
 def pod_security(rules: JobRules, ids: Mapping[str, int]) -> Body:
-    """A pod's securityContext for the level restricted (Pod Security Standards). `ids`: runAsUser, runAsGroup, fsGroup."""
+    """A pod's securityContext for the level restricted (Pod Security Standards). `ids`:
+    runAsUser, runAsGroup, fsGroup."""
     return {
         "runAsNonRoot": True,
         **({} if rules.openshift else ids),
@@ -46,7 +49,8 @@ def with_resources(container: Body, rules: JobRules, default: Body) -> Body:
 
 
 def parse_resources(text: str) -> Body | None:
-    """JSON of a Kubernetes ResourceRequirements; None for an empty text. Raises ValueError, naming what is wrong."""
+    """JSON of a Kubernetes ResourceRequirements; None for an empty text. Raises ValueError,
+    naming what is wrong."""
     if not text.strip():
         return None
     try:

@@ -1,4 +1,5 @@
-"""One active and one standby of a service: its lease `aim-<service>` in the control plane's namespace, told in /readyz and as `aim_leader`."""
+"""One active and one standby of a service: its lease `aim-<service>` in the control plane's
+namespace, told in /readyz and as `aim_leader`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,8 @@ async def candidacy(
     leader_only: Sequence[str] = (),
     timing: LeaseTiming = TIMING,
 ) -> AsyncIterator[Lease]:
-    """The service's lease, over a connection of its own: requests of the work must not delay renewals. Raises NotConfigured.
+    """The service's lease, over a connection of its own: requests of the work must not delay
+    renewals. Raises NotConfigured.
 
     `leader_only` are entries of /readyz that a leader has to bring about and a standby has not.
     """

@@ -1,9 +1,12 @@
 """Letters of one service on messages of the bus that it could not read.
 
-1. Such a message stops nothing: it is counted, logged with subject and sequence, and kept as a letter on `aim.dead.>` for a person.
-2. One letter a message, over reloads and restarts: a service follows its own letters, and writes only once it has caught up with them.
+1. Such a message stops nothing: it is counted, logged with subject and sequence, and kept as a
+   letter on `aim.dead.>` for a person.
+2. One letter a message, over reloads and restarts: a service follows its own letters, and writes
+   only once it has caught up with them.
 3. Nothing here waits for the bus; letters go out beside the work.
-4. Whoever may publish decides what is in a message: a letter has only so much of it, and one that cannot be sent is logged.
+4. Whoever may publish decides what is in a message: a letter has only so much of it, and one that
+   cannot be sent is logged.
 """
 
 import asyncio
@@ -23,7 +26,8 @@ log = structlog.get_logger()
 
 
 class Letters:
-    """`loading` and `caught_up` are told by whoever follows the bus, which passes on what it finds."""
+    """`loading` and `caught_up` are told by whoever follows the bus, which passes on what it
+    finds."""
 
     def __init__(self, service: str, bus: Bus) -> None:
         self._service = service

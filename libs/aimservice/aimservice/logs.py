@@ -10,7 +10,8 @@ from aimservice.tracing import with_trace
 
 
 def configure(settings: ServiceSettings, service: str) -> None:
-    """Once per process. Libraries that log through the standard library come out in the same form, warnings and worse."""
+    """Once per process. Libraries that log through the standard library come out in the same
+    form, warnings and worse."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"

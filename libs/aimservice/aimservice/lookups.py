@@ -1,4 +1,5 @@
-"""Look-ups that several services must answer alike: which of several objects counts, and what discovery has found. Pure."""
+"""Look-ups that several services must answer alike: which of several objects counts, and what
+discovery has found. Pure."""
 
 from collections.abc import Iterable
 
@@ -16,7 +17,8 @@ from aimservice.projection import Projection, Seen
 
 
 def oldest_first(found: Iterable[Seen]) -> list[Seen]:
-    """Where several objects claim the same thing the oldest has it, of equal age the first by name; those being deleted claim nothing."""
+    """Where several objects claim the same thing the oldest has it, of equal age the first by
+    name; those being deleted claim nothing."""
     return sorted(
         (seen for seen in found if not seen.deleting),
         key=lambda seen: (seen.created, seen.key.name),
@@ -29,7 +31,8 @@ def models_named(seen: Projection, name: str) -> list[Seen]:
 
 
 def image_record(seen: Projection, model: Seen, namespace: str) -> Seen | None:
-    """The ConfigMap that has the images of a catalogue entry and the labels of the present one. `namespace`: the control plane's own."""
+    """The ConfigMap that has the images of a catalogue entry and the labels of the present one.
+    `namespace`: the control plane's own."""
     kept = seen.get(Key(CONFIG_MAP.kind, namespace, image_config_map(model.key.name)))
     return (
         kept
@@ -41,7 +44,8 @@ def image_record(seen: Projection, model: Seen, namespace: str) -> Seen | None:
 def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
     """Images that the catalogue has or had for a canonical name.
 
-    A kept answer with another one was written by somebody else: who may write ConfigMaps of a namespace can do that.
+    A kept answer with another one was written by somebody else: who may write ConfigMaps of a
+    namespace can do that.
     """
     models = models_named(seen, name)
     records = (image_record(seen, model, namespace) for model in models)
@@ -80,7 +84,8 @@ def discovered(seen: Projection, template: Seen) -> Discovered | None:
 
 
 def templates_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
-    """Templates whose image names this source. While an image is asked again, its last answer still counts; without one, what the status says."""
+    """Templates whose image names this source. While an image is asked again, its last answer
+    still counts; without one, what the status says."""
     found: dict[Key, Seen] = {}
     for kept in seen.find(ANSWERS_BY_SOURCE, source, namespace):
         owner = kept.owner(TEMPLATE.kind)

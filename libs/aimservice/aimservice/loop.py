@@ -1,18 +1,26 @@
 """The loop every service runs: follow events, fold them, plan for the keys they touch, act, report.
 
-1. Nothing is planned before the whole state has been loaded and every followed kind was marked as synced by the
-   watcher: an empty bus is not an empty cluster. After a reload this holds anew, and all keys are looked at again.
-2. An event only says which keys to look at; a plan is made from the projection as it is when a worker gets to the key.
-3. A service sees its own writes and reports at once, folded from the answers, before the watcher brings them.
-4. Outcomes: done; retry with jittered backoff (conflicts, throttling, outages); refused (a person must act): folded as
-   `Learned(key, REFUSED, ...)`, so that the planner can say it on the object, and tried again with backoff, not before `REFUSED_AGAIN_S`.
-   What the API server keeps answering with an error, of whatever kind and code, is folded too: from the `REJECTED_AFTER`th time in a row on, at once
-   where a webhook failed. A server that does not answer at all is told in the log only: no object is the cause.
-5. Only the holder of the service's lease plans and acts; a standby follows and folds. A term of leadership begins as a new process
-   would, but for the picture: an empty queue, nothing learned, everything looked at. When the lease is lost all work is cancelled.
-6. Nothing is written for an object that the API server does not have: it is forgotten until the next event on it (confirm).
-7. A message that cannot be read or folded stops nothing and says nothing: what was known of its object stays known, and a person gets a letter.
-   If it hides a report of our own, that is sent again; objects are the watcher's to say again.
+1. Nothing is planned before the whole state has been loaded and every followed kind was marked as
+   synced by the watcher: an empty bus is not an empty cluster. After a reload this holds anew, and
+   all keys are looked at again.
+2. An event only says which keys to look at; a plan is made from the projection as it is when a
+   worker gets to the key.
+3. A service sees its own writes and reports at once, folded from the answers, before the watcher
+   brings them.
+4. Outcomes: done; retry with jittered backoff (conflicts, throttling, outages); refused (a person
+   must act): folded as `Learned(key, REFUSED, ...)`, so that the planner can say it on the object,
+   and tried again with backoff, not before `REFUSED_AGAIN_S`. What the API server keeps answering
+   with an error, of whatever kind and code, is folded too: from the `REJECTED_AFTER`th time in a
+   row on, at once where a webhook failed. A server that does not answer at all is told in the log
+   only: no object is the cause.
+5. Only the holder of the service's lease plans and acts; a standby follows and folds. A term of
+   leadership begins as a new process would, but for the picture: an empty queue, nothing learned,
+   everything looked at. When the lease is lost all work is cancelled.
+6. Nothing is written for an object that the API server does not have: it is forgotten until the
+   next event on it (confirm).
+7. A message that cannot be read or folded stops nothing and says nothing: what was known of its
+   object stays known, and a person gets a letter. If it hides a report of our own, that is sent
+   again; objects are the watcher's to say again.
 """
 
 import asyncio
@@ -97,8 +105,8 @@ REFUSED_AGAIN_S = 15.0
 REJECTED_AFTER = 3
 MOST_REJECTIONS = 8
 DEAD_AFTER = 5
-NAMESPACE_TERMINATING = (
-    "NamespaceTerminating"  # the cause that the NamespaceLifecycle admission plugin gives
+NAMESPACE_TERMINATING = (  # the cause that the NamespaceLifecycle admission plugin gives
+    "NamespaceTerminating"
 )
 NATS = "nats"  # in /readyz
 WORKERS = 4
@@ -118,7 +126,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Service:
-    """A service as data: what it follows, which keys an event touches, what it plans, and its own kinds of action."""
+    """A service as data: what it follows, which keys an event touches, what it plans, and its
+    own kinds of action."""
 
     name: str
     plans_for: tuple[Resource, ...]  # kinds whose keys are planned
@@ -149,7 +158,8 @@ class Service:
         return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
 
     def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
-        """Keys to reconcile once the object at `key` has changed: those it touched before and touches now (it may have moved between owners)."""
+        """Keys to reconcile once the object at `key` has changed: those it touched before and
+        touches now (it may have moved between owners)."""
         found = (
             self.affected(before, key),
             self.affected(after, key),
@@ -169,7 +179,8 @@ class Service:
 
 
 class Handler(Protocol):
-    """Carries out the actions that only one service has. Errors are treated as those of any action."""
+    """Carries out the actions that only one service has. Errors are treated as those of any
+    action."""
 
     async def __call__(
         self, loop: "Loop", action: Action, about: Key, causes: Sequence[int], /
@@ -177,7 +188,8 @@ class Handler(Protocol):
 
 
 class Loop:
-    """One service at work. `projection` is the current picture; `learn` adds to it and looks at a key again."""
+    """One service at work. `projection` is the current picture; `learn` adds to it and looks at
+    a key again."""
 
     def __init__(
         self,
@@ -271,7 +283,8 @@ class Loop:
                 case Event():
                     try:
                         self._on_event(item)
-                    except Exception as error:  # (nobody foresaw it, and the next event must not wait for somebody who did)
+                    # (nobody foresaw it, and the next event must not wait for somebody who did)
+                    except Exception as error:
                         log.exception("event-failed", subject=item.subject, seq=item.seq)
                         self._letters.unusable(item, error)
                         self._pass_over(item.subject, item.seq)
@@ -390,7 +403,8 @@ class Loop:
                 log.warning("unexpected-message", subject=event.subject, seq=event.seq)
 
     def _is_a_predecessors(self, message: StatusReported, key: Key) -> bool:
-        """A report of our service that we did not send: from before a pause or on a slow way, it may come after ours."""
+        """A report of our service that we did not send: from before a pause or on a slow way, it
+        may come after ours."""
         own = message.service == self.service.name
         return (
             own
@@ -490,7 +504,8 @@ class Loop:
 
     @contextmanager
     def _creating(self, actions: Sequence[Action]) -> Iterator[None]:
-        """What is planned counts at once: the plan of another key may depend on how many there are."""
+        """What is planned counts at once: the plan of another key may depend on how many there
+        are."""
         keys = [action.key for action in actions if isinstance(action, ApplyObject)]
         for key in keys:
             self.fold(Learned(key, CREATING, value=True))
@@ -503,7 +518,8 @@ class Loop:
     async def _carry_out(
         self, actions: Sequence[Action], key: Key, causes: Sequence[int], confirm: Confirm
     ) -> str:
-        """All actions in order; a refused one ends the list and is folded for the planner to tell."""
+        """All actions in order; a refused one ends the list and is folded for the planner to
+        tell."""
         for action in actions:
             try:
                 await self._act(action, key, causes, confirm)
@@ -531,7 +547,8 @@ class Loop:
         return "done"
 
     def _refused(self, refusal: Refusal, key: Key, causes: Sequence[int]) -> None:
-        """Fold a refusal; the first of a streak is told by the planner at once. One that reads differently each time makes no loop spin."""
+        """Fold a refusal; the first of a streak is told by the planner at once. One that reads
+        differently each time makes no loop spin."""
         first = self.projection.learned(key, REFUSED) is None
         log.warning("refused", key=str(key), target=str(refusal.target), error=refusal.message)
         self.fold(Learned(key, REFUSED, refusal))
@@ -540,7 +557,8 @@ class Loop:
             self._look_again(key, causes)
 
     def _earlier(self, key: Key, target: Key) -> frozenset[str]:
-        """What the API server has answered for the target so far; what reads differently each time does not fill the memory."""
+        """What the API server has answered for the target so far; what reads differently each
+        time does not fill the memory."""
         known: Refusal | None = self.projection.learned(key, REFUSED)
         if known is None or known.target != target:
             return frozenset()
@@ -553,7 +571,8 @@ class Loop:
     async def _keeps_failing(
         self, action: Action, error: KubeError, key: Key, causes: Sequence[int]
     ) -> None:
-        """Fold an error that the API server answers again and again, once for each target; the caller tries again with backoff."""
+        """Fold an error that the API server answers again and again, once for each target; the
+        caller tries again with backoff."""
         target, known = _target(action, key), self.projection.learned(key, REFUSED)
         refusal = Refusal(
             target,
@@ -593,13 +612,15 @@ class Loop:
             case _:
                 if self._handler is None:
                     raise TypeError(
-                        f"{self.service.name} plans {type(action).__name__} but has no handler for it"
+                        f"{self.service.name} plans {type(action).__name__} but has no handler"
+                        " for it"
                     )
                 await confirm()
                 await self._handler(self, action, key, causes)
 
     async def _read_events(self, action: ReadEvents, key: Key, causes: Sequence[int]) -> None:
-        """Fold the newest Warning on an object. Without the right to read Events there is less to report, and nothing else is lost."""
+        """Fold the newest Warning on an object. Without the right to read Events there is less
+        to report, and nothing else is lost."""
         found: LatestWarning | None = None
         now = datetime.datetime.now(datetime.UTC)
         try:
@@ -620,7 +641,8 @@ class Loop:
             )
 
     def _tell_contest(self, target: Key, key: Key, causes: Sequence[int]) -> None:
-        """Fold that somebody keeps changing `target`, once, for the planner to tell; and look again when it may be put right."""
+        """Fold that somebody keeps changing `target`, once, for the planner to tell; and look
+        again when it may be put right."""
         contest = self._applier.contest(target)
         if contest is not None:
             self.queue.add_after(key, contest.again_s, causes)
@@ -651,9 +673,11 @@ class Loop:
                 outcome=outcome,
                 detail=shortened(detail),
                 resource_version=resource_version,
-                mark=self._applier.mark(target)
-                if isinstance(action, ApplyObject) and outcome == "done"
-                else None,
+                mark=(
+                    self._applier.mark(target)
+                    if isinstance(action, ApplyObject) and outcome == "done"
+                    else None
+                ),
             ),
             cause=causes,
         )

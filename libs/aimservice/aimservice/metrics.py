@@ -1,6 +1,8 @@
-"""Prometheus metrics that every service has, named by the Prometheus conventions. docs/metrics.md lists all there are.
+"""Prometheus metrics that every service has, named by the Prometheus conventions. docs/metrics.md
+lists all there are.
 
-Label values are from fixed sets (services, outcomes, kinds, states): never the name or namespace of an object, of which there may be any number.
+Label values are from fixed sets (services, outcomes, kinds, states): never the name or namespace of
+an object, of which there may be any number.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +61,8 @@ class _Measured(Collector):
 
 @contextmanager
 def measured(measure: Callable[[], Iterable[Metric]]) -> Iterator[None]:
-    """What `measure` counts is served for as long as the block lasts, counted anew at each scrape."""
+    """What `measure` counts is served for as long as the block lasts, counted anew at each
+    scrape."""
     collector = _Measured(measure)
     REGISTRY.register(collector)
     try:

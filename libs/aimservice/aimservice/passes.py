@@ -1,10 +1,13 @@
-"""What caused a pass over a key, as traces: a pass goes on with the trace of the latest news that asked for it, and points at the rest.
+"""What caused a pass over a key, as traces: a pass goes on with the trace of the latest news that
+asked for it, and points at the rest.
 
-1. News is an event that came since everything was last looked at, and that no pass over the key has had yet; or a fact learned while a span was
-   open. The latest event is the parent, all else that is known to have asked is a link.
-2. Without news (a retry, a time to look again, a start, a takeover, a new load) a pass begins a trace of its own, with links to the pass
-   before and to the events it is about.
-3. What is remembered is bounded, and forgotten first come, first gone. Where nobody traces nothing is remembered.
+1. News is an event that came since everything was last looked at, and that no pass over the key has
+   had yet; or a fact learned while a span was open. The latest event is the parent, all else that
+   is known to have asked is a link.
+2. Without news (a retry, a time to look again, a start, a takeover, a new load) a pass begins a
+   trace of its own, with links to the pass before and to the events it is about.
+3. What is remembered is bounded, and forgotten first come, first gone. Where nobody traces nothing
+   is remembered.
 """
 
 from collections import OrderedDict
@@ -131,7 +134,8 @@ class Passes:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """What is done in here belongs to no trace: it goes on for so long that it would make one of hours."""
+    """What is done in here belongs to no trace: it goes on for so long that it would make one of
+    hours."""
     token = otel_context.attach(trace.set_span_in_context(INVALID_SPAN))
     try:
         yield

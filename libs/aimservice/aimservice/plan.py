@@ -34,9 +34,11 @@ class DeleteObject:
 
 @dataclass(frozen=True, slots=True)
 class PatchObject:
-    """The object with this uid should have these fields: a JSON merge patch (RFC 7386), null removes. Nothing else of it changes.
+    """The object with this uid should have these fields: a JSON merge patch (RFC 7386), null
+    removes. Nothing else of it changes.
 
-    For what must be carried out though the whole object cannot be rendered. A later apply decides over these fields again.
+    For what must be carried out though the whole object cannot be rendered. A later apply decides
+    over these fields again.
     """
 
     key: Key
@@ -48,7 +50,8 @@ class PatchObject:
 class ReadLog:
     """The whole log of a finished container; comes back as `Learned(of, ...)`, once.
 
-    `of` is the pod, or a Job of whose pods no event has told: then the API server is asked for the newest that succeeded.
+    `of` is the pod, or a Job of whose pods no event has told: then the API server is asked for the
+    newest that succeeded.
     """
 
     of: Key
@@ -58,7 +61,8 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True)
 class ReadEvents:
-    """The newest Warning Event on an object; comes back as `Learned(of, LATEST_WARNING, LatestWarning)`."""
+    """The newest Warning Event on an object; comes back as `Learned(of, LATEST_WARNING,
+    LatestWarning)`."""
 
     of: Key
     uid: str
@@ -66,7 +70,8 @@ class ReadEvents:
 
 @dataclass(frozen=True, slots=True)
 class InspectImage:
-    """Labels of an image, read from its registry with the credentials of these pull secrets; comes back as `Learned(model, ...)`.
+    """Labels of an image, read from its registry with the credentials of these pull secrets; comes
+    back as `Learned(model, ...)`.
 
     `inputs` stands for what the inspection is made from; `attempt` counts from 1.
     """
@@ -128,7 +133,8 @@ Action: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the planning service says on one object. `fields`: top-level status fields; `warnings`: worth a Kubernetes Event."""
+    """All that the planning service says on one object. `fields`: top-level status fields;
+    `warnings`: worth a Kubernetes Event."""
 
     key: Key
     uid: str
@@ -186,7 +192,8 @@ WARNING_LENGTH = 512
 
 
 def warning(said: Plan, reason: str, message: str) -> Plan:
-    """`said` with a Warning Event on top. A condition has to say the message too: that is how it is known to have been sent."""
+    """`said` with a Warning Event on top. A condition has to say the message too: that is how it
+    is known to have been sent."""
     asked = ReportedWarning(reason=reason, message=clean(message)[:WARNING_LENGTH])
     return replace(
         said,
@@ -197,7 +204,8 @@ def warning(said: Plan, reason: str, message: str) -> Plan:
 def advise(
     seen: Projection, about: Seen, service: str, now: datetime.datetime, *found: tuple[str, str]
 ) -> Plan:
-    """Warning Events, as (reason, message), on an object without status. One that was asked for before keeps its `since`, so it is no news."""
+    """Warning Events, as (reason, message), on an object without status. One that was asked for
+    before keeps its `since`, so it is no news."""
     before = seen.report(about.key, service)
     known = before.warnings if before is not None and before.uid == about.uid else ()
     if not found and before is None:
@@ -222,7 +230,8 @@ _REFUSES = "; rejected by the API server: "
 
 
 def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:
-    """A condition; `status` None is Unknown. Control characters go, the message is cut to 1,024 characters."""
+    """A condition; `status` None is Unknown. Control characters go, the message is cut to 1,024
+    characters."""
     return ReportedCondition(
         type=type_,
         status={True: "True", False: "False", None: "Unknown"}[status],
@@ -232,7 +241,8 @@ def condition(type_: str, status: bool | None, reason: str, message: str = "") -
 
 
 def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCondition:
-    """The condition, with what the API server will not take; what it says of an earlier refusal goes, so that it may be what was said last."""
+    """The condition, with what the API server will not take; what it says of an earlier refusal
+    goes, so that it may be what was said last."""
     bare = said.message.partition(_REFUSES)[0]
     more = (
         "" if refusal is None or clean(refusal.message) in bare else f"{_REFUSES}{refusal.message}"
@@ -246,7 +256,8 @@ def clean(message: str) -> str:
 
 
 def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
-    """The condition; its message also tells who keeps changing the object at `about`, where somebody does."""
+    """The condition; its message also tells who keeps changing the object at `about`, where
+    somebody does."""
     words: str | None = seen.learned(about, CONTESTED)
     return (
         said
@@ -256,7 +267,8 @@ def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> Repor
 
 
 def warn_of_contest(seen: Projection, about: Key, said: Plan) -> Plan:
-    """`said` with a Warning Event that tells who keeps changing the object at `about`; a condition of it tells that too (with_contest)."""
+    """`said` with a Warning Event that tells who keeps changing the object at `about`; a
+    condition of it tells that too (with_contest)."""
     words: str | None = seen.learned(about, CONTESTED)
     return said if words is None else warning(said, reasons.CONTESTED, words)
 

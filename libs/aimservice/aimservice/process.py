@@ -1,9 +1,10 @@
 """A service as a process: settings, logs, health, signals, exit code.
 
-SIGTERM and SIGINT cancel the main coroutine, which finishes or gives back what is in hand; after `DRAIN_S` the process
-ends all the same, as it does when the main coroutine ended by itself and something it started does not.
-The exit code is 0 after a signal, 1 when the main coroutine ended by itself, 2 for bad settings.
-/livez says that the event loop turns, also while the service still waits for NATS or the API server.
+SIGTERM and SIGINT cancel the main coroutine, which finishes or gives back what is in hand; after
+`DRAIN_S` the process ends all the same, as it does when the main coroutine ended by itself and
+something it started does not. The exit code is 0 after a signal, 1 when the main coroutine ended by
+itself, 2 for bad settings. /livez says that the event loop turns, also while the service still
+waits for NATS or the API server.
 """
 
 import asyncio
@@ -84,7 +85,8 @@ async def _supervise(
 
 
 async def _end_all(exit_code: int) -> None:
-    """Cancel what still runs; ends the process where that takes no notice: asyncio.run would wait for it for ever."""
+    """Cancel what still runs; ends the process where that takes no notice: asyncio.run would
+    wait for it for ever."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

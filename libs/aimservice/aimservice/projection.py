@@ -1,13 +1,17 @@
 """The picture of the cluster that a service builds from events.
 
-1. A projection is a value: `fold` returns a new one and changes nothing, so a planner never sees it move.
-2. An older version of an object is dropped, also when it comes after the object's deletion or from an earlier object
-   of the same name: resourceVersions compare as integers within a kind (Kubernetes API concepts, KEP-5504) and an epoch
-   (aimschema.messages). Our own writes are of the latest epoch that was heard of.
-3. Folding the same events in any order, or twice, gives the same picture. Reports have no version of their own: the
-   one with the highest sequence number counts (`renumbered` where the numbers begin anew).
-4. Of each kind the newest MOST_GONE deletions are remembered. The log has the events on one object in order, so an event that comes after that many
-   newer deletions is a new object's. The answer to a write of our own may come so late; it is dropped, since the object has an event by then.
+1. A projection is a value: `fold` returns a new one and changes nothing, so a planner never sees it
+   move.
+2. An older version of an object is dropped, also when it comes after the object's deletion or from
+   an earlier object of the same name: resourceVersions compare as integers within a kind
+   (Kubernetes API concepts, KEP-5504) and an epoch (aimschema.messages). Our own writes are of the
+   latest epoch that was heard of.
+3. Folding the same events in any order, or twice, gives the same picture. Reports have no version
+   of their own: the one with the highest sequence number counts (`renumbered` where the numbers
+   begin anew).
+4. Of each kind the newest MOST_GONE deletions are remembered. The log has the events on one object
+   in order, so an event that comes after that many newer deletions is a new object's. The answer to
+   a write of our own may come so late; it is dropped, since the object has an event by then.
 """
 
 import datetime
@@ -28,9 +32,11 @@ from aimservice.indexes import MOST_VALUES, OWNED, Index, hashes, holds, of_kind
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought it (0: our own write), `epoch` the event's.
+    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought
+    it (0: our own write), `epoch` the event's.
 
-    Not `complete`: a large part was left out of the event; `has_spec` is False where that was a spec of ours.
+    Not `complete`: a large part was left out of the event; `has_spec` is False where that was a
+    spec of ours.
     """
 
     key: Key
@@ -118,7 +124,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Something this process found out by an action of its own: a log it read, a refusal. Not on the bus; gone with the object or the process."""
+    """Something this process found out by an action of its own: a log it read, a refusal. Not on
+    the bus; gone with the object or the process."""
 
     key: Key
     topic: str
@@ -138,7 +145,8 @@ LATEST_WARNING = "events"
 
 @dataclass(frozen=True, slots=True)
 class LatestWarning:
-    """The newest Warning Event on an object, as read from the API server; `reason` is empty where there is none."""
+    """The newest Warning Event on an object, as read from the API server; `reason` is empty
+    where there is none."""
 
     read_at: datetime.datetime
     reason: str = ""
@@ -149,9 +157,10 @@ class LatestWarning:
 class Refusal:
     """The API server rejects what we sent. `name_taken`: since the name is somebody else's.
 
-    `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a person must change something.
-    `by_webhook`: a webhook denied it or could not be called; only its owner can mend that.
-    `earlier`: messages of the rejections before this one, of the same target, since it was accepted last.
+    `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a
+    person must change something. `by_webhook`: a webhook denied it or could not be called; only its
+    owner can mend that. `earlier`: messages of the rejections before this one, of the same target,
+    since it was accepted last.
     """
 
     target: Key
@@ -163,7 +172,8 @@ class Refusal:
 
     @property
     def passes(self) -> bool:
-        """The server is overloaded or away in part: that is no failure of the object, and ends without anybody's help."""
+        """The server is overloaded or away in part: that is no failure of the object, and ends
+        without anybody's help."""
         return self.transient and not self.by_webhook
 
     def reason(self, otherwise: str) -> str:
@@ -178,7 +188,8 @@ _NO_FACTS: Map[str, object] = Map()
 _NEVER = (0, -1)
 _NO_DELETIONS: Map[Key, tuple[int, int]] = Map()
 MOST_GONE = 5_000
-"""Deletions of a kind that are remembered at least; at twice as many the older half is forgotten."""
+"""Deletions of a kind that are remembered at least; at twice as many the older half is
+forgotten."""
 _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
 
 
@@ -222,12 +233,14 @@ class Projection:
     def owned(self, uid: str, kind: str, namespace: str | None) -> list[Seen]:
         """Objects of `kind` in this namespace that the object with this uid owns, oldest first.
 
-        Anybody may write any uid into an ownerReference, but an owner is in the same namespace or has none.
+        Anybody may write any uid into an ownerReference, but an owner is in the same namespace or
+        has none.
         """
         return self._find(OWNED, kind, namespace, uid)
 
     def find(self, index: Index, value: str, namespace: str | None = None) -> list[Seen]:
-        """Objects with this value, oldest first; of this namespace unless the index is for all of them together."""
+        """Objects with this value, oldest first; of this namespace unless the index is for all
+        of them together."""
         return self._find(index, index.kind, None if index.everywhere else namespace, value)
 
     def _find(self, index: Index, kind: str, namespace: str | None, value: str) -> list[Seen]:
@@ -267,7 +280,8 @@ class Projection:
         )
 
     def unconfirmed(self, marker: KindSynced) -> list[Seen]:
-        """Our own writes that a complete list does not have: what was created and deleted while the watch was interrupted has no event."""
+        """Our own writes that a complete list does not have: what was created and deleted while
+        the watch was interrupted has no event."""
         listed = _age_of(marker)
         return [
             own
@@ -281,7 +295,8 @@ class Projection:
 
 
 def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
-    """The picture after an event. Total: an event that says nothing new returns the same projection."""
+    """The picture after an event. Total: an event that says nothing new returns the same
+    projection."""
     match event:
         case ObjectChanged():
             return _changed(seen, event, seq)
@@ -304,7 +319,8 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
 
 
 def written(body: dict[str, Any]) -> ObjectChanged:
-    """The answer to a write as an event, so that a service sees its own writes at once; the watcher's event of it takes its place."""
+    """The answer to a write as an event, so that a service sees its own writes at once; the
+    watcher's event of it takes its place."""
     key, metadata = key_of(body), body["metadata"]
     return ObjectChanged(
         kind=key.kind,
@@ -317,7 +333,8 @@ def written(body: dict[str, Any]) -> ObjectChanged:
 
 
 def forget(seen: Projection, key: Key) -> Projection:
-    """Without an object that a reload did not bring: it is gone, but nothing is known of the version at which."""
+    """Without an object that a reload did not bring: it is gone, but nothing is known of the
+    version at which."""
     present = seen.get(key)
     return seen if present is None else _remove(_unlearn(seen, key), present)
 
@@ -337,7 +354,8 @@ def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Proj
 
 
 def renumbered(seen: Projection) -> Projection:
-    """For a reload: what was known of the order of reports is void, since the stream may be another one."""
+    """For a reload: what was known of the order of reports is void, since the stream may be
+    another one."""
     return replace(
         seen, _reports=Map({place: (0, report) for place, (_, report) in seen._reports.items()})
     )
@@ -375,7 +393,8 @@ def _age_of(marker: KindSynced) -> tuple[int, int]:
 
 
 def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
-    """The answer to a write of our own that comes after a later list is late: what that list has is known by now, and all else is gone."""
+    """The answer to a write of our own that comes after a later list is late: what that list has
+    is known by now, and all else is gone."""
     key = Key(event.kind, event.namespace, event.name)
     epoch, complete = event.epoch if seq else seen._epoch, event.truncated in {(), (HASHES,)}
     new = Seen(

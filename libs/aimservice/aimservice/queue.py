@@ -1,9 +1,12 @@
 """Keys to look at again.
 
 1. A key is in the queue at most once; adding it again only adds to its causes.
-2. A key is handed to one worker at a time; added meanwhile, it comes again once that worker is done.
-3. Each namespace has a lane, and the lanes take turns: a thousand keys of one namespace delay a key of another by one turn.
-4. Keys that failed last time come after all others, in lanes of their own, but after `MOST_BEFORE_RETRY` others in a row one of them is taken.
+2. A key is handed to one worker at a time; added meanwhile, it comes again once that worker is
+   done.
+3. Each namespace has a lane, and the lanes take turns: a thousand keys of one namespace delay a key
+   of another by one turn.
+4. Keys that failed last time come after all others, in lanes of their own, but after
+   `MOST_BEFORE_RETRY` others in a row one of them is taken.
 5. `add_after` keeps the earliest time asked for.
 """
 
@@ -32,7 +35,8 @@ class _Entry:
 
 
 class _Lanes:
-    """Keys in the order they came, a lane for each namespace (one for cluster-scoped kinds); the lanes take turns."""
+    """Keys in the order they came, a lane for each namespace (one for cluster-scoped kinds); the
+    lanes take turns."""
 
     def __init__(self) -> None:
         self._lanes: OrderedDict[str | None, deque[Key]] = OrderedDict()
@@ -98,7 +102,8 @@ class WorkQueue:
             self._wake.set()
 
     async def take(self) -> tuple[Key, tuple[int, ...]]:
-        """The next key and the sequence numbers of the events that asked for it. The caller must call `done` afterwards."""
+        """The next key and the sequence numbers of the events that asked for it. The caller must
+        call `done` afterwards."""
         while True:
             next_s = self._fire_timers()
             if self._ready or self._again:
@@ -108,7 +113,8 @@ class WorkQueue:
                 causes, entry.causes = tuple(sorted(entry.causes)), set()
                 return key, causes
             self._wake.clear()
-            # Not wait_for: in Python 3.11 it may swallow a cancellation, and a worker must end when the lease is lost.
+            # Not wait_for: in Python 3.11 it may swallow a cancellation, and a worker must end when
+            # the lease is lost.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(next_s):
                     await self._wake.wait()
@@ -131,7 +137,8 @@ class WorkQueue:
         self._wake.set()
 
     def failed(self, key: Key, causes: Iterable[int] = (), at_least_s: float = 0.0) -> int:
-        """Look again, for the same causes, after a jittered exponential time, not before `at_least_s`; returns failures in a row."""
+        """Look again, for the same causes, after a jittered exponential time, not before
+        `at_least_s`; returns failures in a row."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         longest_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 20))
         self.add_after(key, max(at_least_s, longest_s * random.uniform(0.5, 1.0)), causes)  # noqa: S311 (jitter, not a secret)

@@ -1,7 +1,8 @@
 """Settings that every service has, from the environment.
 
-A variable is `AIM_` and the field's name in capitals; `KUBECONFIG` keeps the name kubectl gave it. A variable that
-any AIM service knows is accepted by all, so that one environment serves them all; others are warned about once.
+A variable is `AIM_` and the field's name in capitals; `KUBECONFIG` keeps the name kubectl gave it.
+A variable that any AIM service knows is accepted by all, so that one environment serves them all;
+others are warned about once.
 """
 
 import os

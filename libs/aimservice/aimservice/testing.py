@@ -1,6 +1,7 @@
 """Plain objects as the API serves them, and projections and words of them, for tests of planners.
 
-Everything is made from its name: the uid of `Job a` is `job-a`, so that owners can be written down without being looked up.
+Everything is made from its name: the uid of `Job a` is `job-a`, so that owners can be written down
+without being looked up.
 """
 
 import datetime
@@ -54,8 +55,8 @@ def uid_of(kind: str, name: str) -> str:
 
 
 def obj(kind: str, name: str, **fields: Any) -> Body:
-    """An object of any kind. `fields`: top-level fields; `age_s`, `labels`, `annotations`, `owner` (kind, name), `uid`, `generation`,
-    `deleting` go into metadata.
+    """An object of any kind. `fields`: top-level fields; `age_s`, `labels`, `annotations`,
+    `owner` (kind, name), `uid`, `generation`, `deleting` go into metadata.
     """
     resource = RESOURCES[kind]
     owner, age_s = fields.pop("owner", None), fields.pop("age_s", 3600)
@@ -88,8 +89,9 @@ def kept_by(body: Body, *finalizers: str) -> Body:
     """The object while it is being deleted and these finalizers keep it."""
     return {
         **body,
-        "metadata": body["metadata"]
-        | {"deletionTimestamp": ago(5), "finalizers": list(finalizers)},
+        "metadata": (
+            body["metadata"] | {"deletionTimestamp": ago(5), "finalizers": list(finalizers)}
+        ),
     }
 
 
@@ -145,7 +147,8 @@ def pod(
     phase: str = "Running",
     **fields: Any,
 ) -> Body:
-    """A pod with one container in a state: {"running": {}}, {"waiting": {...}} or {"terminated": {...}}."""
+    """A pod with one container in a state: {"running": {}}, {"waiting": {...}} or {"terminated":
+    {...}}."""
     statuses = [
         {
             "name": container,
@@ -169,7 +172,8 @@ def ended_pod(
     message: str = "",
     **fields: Any,
 ) -> Body:
-    """`sidecar`: another container still runs, so the pod does; `reason` and `finishedAt` are those of the end."""
+    """`sidecar`: another container still runs, so the pod does; `reason` and `finishedAt` are
+    those of the end."""
     sidecar = fields.pop("sidecar", False)
     end = {"exitCode": exit_code, "message": message} | {
         key: fields.pop(key) for key in ("reason", "finishedAt") if key in fields
@@ -233,7 +237,8 @@ def projection(
     learned: Iterable[Learned] = (),
     absent: Iterable[str] = (),
 ) -> Projection:
-    """What a service sees of these objects, as the watcher tells of them: a planner that reads what is not published fails its tests."""
+    """What a service sees of these objects, as the watcher tells of them: a planner that reads
+    what is not published fails its tests."""
     missing = [
         KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent
     ]
@@ -298,7 +303,8 @@ def applied(plan: Plan, kind: str) -> Body:
 def golden(test_file: str, name: str, body: Body) -> None:
     """Compare with `golden/<name>.yaml` beside the test file (see `golden_file`).
 
-    `name` is that of the function that renders it, with dashes, and of a case where there are several: `inference-service.cached`.
+    `name` is that of the function that renders it, with dashes, and of a case where there are
+    several: `inference-service.cached`.
     """
     text = yaml.safe_dump(plain(body), sort_keys=False, allow_unicode=True, width=150)
     golden_file(Path(test_file).parent / "golden" / f"{name}.yaml", text)
@@ -310,7 +316,8 @@ def golden_file(file: Path, text: str) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
     assert file.read_text() == text, (
-        f"{file} differs; if that is meant, run the test with {WRITE_GOLDEN}=1 and look at the difference"
+        f"{file} differs; if that is meant, run the test with {WRITE_GOLDEN}=1 and look at the"
+        " difference"
     )
 
 

@@ -1,8 +1,12 @@
-"""Traces of a process, sent to a collector over OTLP/HTTP where the standard variables of OpenTelemetry name one; otherwise nothing is set up.
+"""Traces of a process, sent to a collector over OTLP/HTTP where the standard variables of
+OpenTelemetry name one; otherwise nothing is set up.
 
-1. All else that the SDK reads from OTEL_* holds as its documentation says: sampling, resource attributes, headers, TLS, queue, time-outs.
-2. Spans are sent from a thread of the SDK's own. A collector that is away costs spans and nothing else, and is said once.
-3. The SDK is imported only where it is wanted; where it is wanted and not installed, that is said once, and the service runs without traces.
+1. All else that the SDK reads from OTEL_* holds as its documentation says: sampling, resource
+   attributes, headers, TLS, queue, time-outs.
+2. Spans are sent from a thread of the SDK's own. A collector that is away costs spans and nothing
+   else, and is said once.
+3. The SDK is imported only where it is wanted; where it is wanted and not installed, that is said
+   once, and the service runs without traces.
 """
 
 import importlib
@@ -27,7 +31,8 @@ def nothing_to_flush(_within_s: float) -> None:
 
 
 def begin(name: str, environ: Mapping[str, str] | None = None) -> Flush:
-    """Once per process, before anything that may be traced is made; call what comes back at the end."""
+    """Once per process, before anything that may be traced is made; call what comes back at the
+    end."""
     environ = os.environ if environ is None else environ
     endpoint = next((environ[name] for name in reversed(ENDPOINTS) if environ.get(name)), "")
     if not endpoint:
@@ -47,7 +52,8 @@ def begin(name: str, environ: Mapping[str, str] | None = None) -> Flush:
     log.info("tracing", endpoint=endpoint)
 
     def flush(within_s: float) -> None:
-        """In a thread that the end of the process does not wait for: the SDK's own limit is 30 s."""
+        """In a thread that the end of the process does not wait for: the SDK's own limit is 30
+        s."""
         sending = threading.Thread(target=provider.shutdown, daemon=True)
         sending.start()
         sending.join(within_s)

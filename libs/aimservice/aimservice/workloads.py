@@ -1,13 +1,18 @@
-"""Why Jobs and Pods do not do their work: the one reader for predictors, discovery and downloads. Pure.
+"""Why Jobs and Pods do not do their work: the one reader for predictors, discovery and downloads.
+Pure.
 
 The rules follow batch/v1 JobStatus and core/v1 PodStatus:
 
-1. A pod is read in this order, first match wins: the pod's own `status.reason`; scheduling; init containers; a container
-   that waits; the last end of a container; a Ready condition that was lost; a start that takes too long.
-2. Pods that have ended do not speak while a younger one is there. A pod that is being deleted never speaks.
+1. A pod is read in this order, first match wins: the pod's own `status.reason`; scheduling; init
+   containers; a container that waits; the last end of a container; a Ready condition that was lost;
+   a start that takes too long.
+2. Pods that have ended do not speak while a younger one is there. A pod that is being deleted never
+   speaks.
 3. What a queue or a scheduling gate holds back waits; that is no failure.
-4. Only Events say why a start takes long or a pod is not created: the diagnosis asks for them (`ReadEvents`).
-5. A Job's outcome is that of our own container: a sidecar may keep the pod, and so the Job, open for ever.
+4. Only Events say why a start takes long or a pod is not created: the diagnosis asks for them
+   (`ReadEvents`).
+5. A Job's outcome is that of our own container: a sidecar may keep the pod, and so the Job, open
+   for ever.
 6. The message stays the same while the cause is the same: no times that pass, no counts that grow.
 """
 
@@ -27,7 +32,8 @@ Body = dict[str, Any]
 JOB_WITHOUT_POD_S = 30.0
 """A Job's controller creates the pod at once unless quota, admission or a webhook forbids it."""
 POD_NOT_STARTED_S = 60.0
-"""A pod whose containers are still being created after this long is stuck: its Events say on what."""
+"""A pod whose containers are still being created after this long is stuck: its Events say on
+what."""
 EVENTS_AGE_S = 60.0
 """Events are read again after this long, while the trouble lasts."""
 DEADLINE_MARGIN_S = 30.0
@@ -54,7 +60,9 @@ _REMEDIES = {
     "RegistryUnavailable": _IMAGE,
     "SignatureValidationFailed": "sign the image, or change the node's image policy",
     "InvalidImageName": "correct the image's name in the AIMClusterModel",
-    "CreateContainerConfigError": "create the Secret or key that it names, or take the reference out",
+    "CreateContainerConfigError": (
+        "create the Secret or key that it names, or take the reference out"
+    ),
 }
 """By the kubelet's reason for a container that waits."""
 _UNTOLD_ENDS = frozenset({"", "Error", "Completed", OOM_KILLED})
@@ -63,7 +71,8 @@ _UNTOLD_ENDS = frozenset({"", "Error", "Completed", OOM_KILLED})
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a container ended. `message`: its termination message; `memory_limit`: a quantity, empty without one."""
+    """How a container ended. `message`: its termination message; `memory_limit`: a quantity,
+    empty without one."""
 
     exit_code: int
     message: str
@@ -88,7 +97,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a pod or Job does not do its work, and what to do. `reason`: the kubelet's or scheduler's, CamelCase, may be empty.
+    """Why a pod or Job does not do its work, and what to do. `reason`: the kubelet's or
+    scheduler's, CamelCase, may be empty.
 
     `waits`: a queue or gate holds it back on purpose, so it is no failure.
     """
@@ -100,7 +110,8 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The trouble, if any. `follow_up`: Events to read for it, and when to reconcile without an event."""
+    """The trouble, if any. `follow_up`: Events to read for it, and when to reconcile without an
+    event."""
 
     trouble: Trouble | None = None
     follow_up: Plan = NOTHING
@@ -123,14 +134,18 @@ def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container
     if found.trouble is not None or _age_s(job, now) < JOB_WITHOUT_POD_S:
         return found
     describe = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
-    words = f"Job {job.key.name} has no pod; quota, pod security or a webhook may forbid it; see {describe}"
+    words = (
+        f"Job {job.key.name} has no pod; quota, pod security or a webhook may forbid it; see"
+        f" {describe}"
+    )
     return Diagnosis(Trouble(words, FAILED_CREATE), found.follow_up)
 
 
 def diagnose_without_pods(
     state: Projection, workload: Seen, now: datetime.datetime, after_s: float = POD_NOT_STARTED_S
 ) -> Diagnosis:
-    """What the newest Warning Event on a workload (a Job, an InferenceService) without pods says, from `after_s` after its creation on."""
+    """What the newest Warning Event on a workload (a Job, an InferenceService) without pods
+    says, from `after_s` after its creation on."""
     left_s = after_s - _age_s(workload, now)
     if left_s > 0:
         return Diagnosis(follow_up=look_again(left_s))
@@ -146,7 +161,8 @@ def diagnose_without_pods(
 def diagnose_pods(
     state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str
 ) -> Diagnosis:
-    """What keeps these pods, of one Job or predictor, from doing their work: a failure before what only waits, the youngest first."""
+    """What keeps these pods, of one Job or predictor, from doing their work: a failure before
+    what only waits, the youngest first."""
     speaking = [pod for pod in _speakers(pods) if over(pod) or not pod.holds("Ready")]
     found = [diagnose_pod(state, pod, now, container) for pod in speaking]
     follow_up = NOTHING
@@ -159,7 +175,8 @@ def diagnose_pods(
 
 
 def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container: str) -> Diagnosis:
-    """Trouble of one pod. `container` is ours: while it runs or has ended well, other containers do not matter."""
+    """Trouble of one pod. `container` is ours: while it runs or has ended well, other containers
+    do not matter."""
     trouble = problem(pod, container)
     if trouble is not None or not _not_started(pod):
         return Diagnosis(trouble)
@@ -171,19 +188,26 @@ def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container
     follow_up = _read_events(state, pod, now)
     if latest is None and not pod.spec.get("nodeName") and pod.condition("PodScheduled") is None:
         scheduler = pod.spec.get("schedulerName") or "default-scheduler"
-        words = f"pod {pod.key.name} waits for scheduler {scheduler}, which has not tried it yet; see whether it runs"
+        words = (
+            f"pod {pod.key.name} waits for scheduler {scheduler}, which has not tried it yet; see"
+            " whether it runs"
+        )
         return Diagnosis(Trouble(words, "NotScheduled", waits=True), follow_up)
     if latest is None:
         words = (
             f"pod {pod.key.name} has not started yet: a large image takes its time; see {describe}"
         )
         return Diagnosis(Trouble(words, "NotStarted", waits=True), follow_up)
-    words = f"pod {pod.key.name} has not started: {latest.reason}: {_short(latest.note)}; see {describe}"
+    words = (
+        f"pod {pod.key.name} has not started: {latest.reason}: {_short(latest.note)}; see"
+        f" {describe}"
+    )
     return Diagnosis(Trouble(words, latest.reason), follow_up)
 
 
 def problem(pod: Seen, container: str = "") -> Trouble | None:
-    """Trouble that the pod's own status tells; None where nothing is wrong or too little time has passed to know."""
+    """Trouble that the pod's own status tells; None where nothing is wrong or too little time
+    has passed to know."""
     for rule in (_pod_reason, _scheduling, _init_containers, _containers, _lost_readiness):
         found = rule(pod, container)
         if found is not None:
@@ -202,7 +226,8 @@ def job_state(job: Seen) -> JobState:
 def outcome(state: Projection, job: Seen, container: str) -> JobState:
     """How our container of the Job ended; the Job's own word only where no pod tells.
 
-    A good end counts whatever became of Job and pod afterwards; the end of a pod that is being deleted is no failure of the Job.
+    A good end counts whatever became of Job and pod afterwards; the end of a pod that is being
+    deleted is no failure of the Job.
     """
     found = last_end(state, job, container)
     if found is not None and found[1].exit_code == 0:
@@ -215,7 +240,8 @@ def outcome(state: Projection, job: Seen, container: str) -> JobState:
 
 
 def last_end(state: Projection, job: Seen, container: str) -> tuple[Seen, Ended] | None:
-    """The end of our container that counts, with its pod: a good one before others, then the youngest, one being deleted last."""
+    """The end of our container that counts, with its pod: a good one before others, then the
+    youngest, one being deleted last."""
     ends = [(pod, end) for pod in pods_of(state, job) if (end := ended(pod, container)) is not None]
     return max(
         reversed(ends),
@@ -231,9 +257,11 @@ def ended_at(state: Projection, job: Seen, container: str) -> datetime.datetime 
 
 
 def failure(state: Projection, job: Seen, container: str, program: str, own_words: str = "") -> str:
-    """Why a failed Job failed: its pod's own reason, then the end of our container, or what the Job says and the init containers.
+    """Why a failed Job failed: its pod's own reason, then the end of our container, or what the Job
+    says and the init containers.
 
-    `program`: who ended, in words; `own_words`: what it said of its end, better than an exit code unless somebody else ended it.
+    `program`: who ended, in words; `own_words`: what it said of its end, better than an exit code
+    unless somebody else ended it.
     """
     pods, found = pods_of(state, job), last_end(state, job, container)
     reasons = [
@@ -264,9 +292,11 @@ def suspended(job: Seen) -> bool:
 
 
 def gated_left_s(state: Projection, job: Seen, now: datetime.datetime) -> float | None:
-    """Seconds until the deadline would end a Job whose pods a gate holds back, less `DEADLINE_MARGIN_S`; None where none is held.
+    """Seconds until the deadline would end a Job whose pods a gate holds back, less
+    `DEADLINE_MARGIN_S`; None where none is held.
 
-    The deadline counts from the Job's start, also while a gate holds its pods; that of a suspended Job does not.
+    The deadline counts from the Job's start, also while a gate holds its pods; that of a suspended
+    Job does not.
     """
     pods, deadline_s = (
         [pod for pod in pods_of(state, job) if not pod.deleting],
@@ -289,7 +319,8 @@ def started_at(job: Seen) -> datetime.datetime | None:
 
 
 def has_not_started(state: Projection, job: Seen, now: datetime.datetime) -> bool:
-    """Nothing of the Job runs or has run. News of a pod may be late, so a young Job without one may have started."""
+    """Nothing of the Job runs or has run. News of a pod may be late, so a young Job without one
+    may have started."""
     pods = pods_of(state, job)
     if not pods:
         return suspended(job) or _age_s(job, now) >= JOB_WITHOUT_POD_S
@@ -333,7 +364,8 @@ def is_over(state: Projection, job: Seen, container: str) -> bool:
 
 
 def has_succeeded(pod: Seen, container: str) -> bool:
-    """Whether the log of our container is whole and can be read: it ended well, and the pod is not being deleted."""
+    """Whether the log of our container is whole and can be read: it ended well, and the pod is
+    not being deleted."""
     end = ended(pod, container)
     return not pod.deleting and (
         pod.status.get("phase") == "Succeeded" if end is None else end.exit_code == 0
@@ -391,12 +423,16 @@ def _scheduling(pod: Seen, _container: str) -> Trouble | None:
         named = ", ".join(str(gate.get("name")) for gate in _dicts(pod.spec.get("schedulingGates")))
         held = f"waits for scheduling gate {named}" if named else "is held by a scheduling gate"
         return Trouble(f"pod {pod.key.name} {held}{_queue(pod)}", GATED, waits=True)
-    words = f"pod {pod.key.name} cannot be scheduled: {_short(message or reason)}; free such a node, or add one"
+    words = (
+        f"pod {pod.key.name} cannot be scheduled: {_short(message or reason)}; free such a node, or"
+        " add one"
+    )
     return Trouble(words, UNSCHEDULABLE)
 
 
 def _init_containers(pod: Seen, container: str) -> Trouble | None:
-    """They run before ours, one after the other; one that ended well is done. Native sidecars run on beside ours."""
+    """They run before ours, one after the other; one that ended well is done. Native sidecars
+    run on beside ours."""
     if _runs_once(pod) and _has_begun(pod, container):
         return None
     statuses = [
@@ -406,7 +442,8 @@ def _init_containers(pod: Seen, container: str) -> Trouble | None:
 
 
 def _containers(pod: Seen, container: str) -> Trouble | None:
-    """Ours before the others; in a pod that runs once, the others only while ours has not started."""
+    """Ours before the others; in a pod that runs once, the others only while ours has not
+    started."""
     statuses = [s for s in _statuses(pod, "containerStatuses") if not s.get("ready")]
     if _runs_once(pod) and _has_begun(pod, container):
         statuses = [s for s in statuses if s.get("name") == container and not _done(s)]
@@ -429,7 +466,8 @@ def _waiting(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
 
 
 def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
-    """One message for a container that crashes, whether it has just ended, waits to be started again, or runs again."""
+    """One message for a container that crashes, whether it has just ended, waits to be started
+    again, or runs again."""
     for status in statuses:
         now = _state(status, "state", "terminated")
         last = now if now is not None else _state(status, "lastState", "terminated")
@@ -437,7 +475,8 @@ def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
         if last is None or (now is not None and now.get("exitCode") == 0 and over(pod)):
             if waits or (last is None and status.get("restartCount")):
                 return Trouble(
-                    f"pod {pod.key.name}: container {status.get('name')} keeps ending{_log(pod, status)}",
+                    f"pod {pod.key.name}: container {status.get('name')} keeps"
+                    f" ending{_log(pod, status)}",
                     RESTARTS,
                 )
             continue
@@ -448,7 +487,8 @@ def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
 
 
 def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
-    """It was Ready and is no longer, though its containers run: its probe fails, or its node does not answer."""
+    """It was Ready and is no longer, though its containers run: its probe fails, or its node
+    does not answer."""
     ready, statuses = pod.condition("Ready") or {}, _statuses(pod, "containerStatuses")
     if ready.get("status") == "True" or not statuses or pod.status.get("phase") != "Running":
         return None
@@ -460,7 +500,10 @@ def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
         ):  # the kubelet gives one: a readiness gate, a native sidecar
             return None
         node = pod.spec.get("nodeName", "")
-        words = f"pod {pod.key.name} is not Ready though its containers are: node {node} may not respond; see kubectl describe node {node}"
+        words = (
+            f"pod {pod.key.name} is not Ready though its containers are: node {node} may not"
+            f" respond; see kubectl describe node {node}"
+        )
         return Trouble(words, NOT_RESPONDING)
     if _runs_once(pod):
         return None
@@ -477,7 +520,10 @@ def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
     ):
         return None
     failing = ", ".join(str(status.get("name")) for status in statuses if not status.get("ready"))
-    words = f"pod {pod.key.name} was Ready and no longer answers its readiness probe (container {failing})"
+    words = (
+        f"pod {pod.key.name} was Ready and no longer answers its readiness probe (container"
+        f" {failing})"
+    )
     return Trouble(
         f"{words}; see kubectl logs -n {pod.key.namespace} {pod.key.name}", "ReadinessLost"
     )
@@ -535,7 +581,10 @@ def _queue(about: Seen) -> str:
 
 def _log(pod: Seen, status: Body) -> str:
     previous = "" if _runs_once(pod) else " --previous"
-    return f"; see kubectl logs -n {pod.key.namespace} {pod.key.name} -c {status.get('name')}{previous}"
+    return (
+        f"; see kubectl logs -n {pod.key.namespace} {pod.key.name} -c"
+        f" {status.get('name')}{previous}"
+    )
 
 
 def _end(pod: Seen, container: str, terminated: Body) -> Ended:
@@ -573,7 +622,8 @@ def _dicts(value: object) -> list[Body]:
 
 
 def _state(status: Body, which: str, kind: str) -> Body | None:
-    """`state` or `lastState` of a container where it is of this kind: running, waiting or terminated."""
+    """`state` or `lastState` of a container where it is of this kind: running, waiting or
+    terminated."""
     holder = status.get(which)
     found = holder.get(kind) if isinstance(holder, dict) else None
     return found if isinstance(found, dict) else None

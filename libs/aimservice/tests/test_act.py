@@ -25,7 +25,8 @@ MAP = Key("ConfigMap", "ml", "m")
 
 @dataclass
 class FakeCluster:
-    """Applies by laying what is sent over what is there, takes out what was sent before and is not now, and defaults one field, as servers do."""
+    """Applies by laying what is sent over what is there, takes out what was sent before and is
+    not now, and defaults one field, as servers do."""
 
     objects: dict[Key, Body] = field(default_factory=dict)
     applied: list[Body] = field(default_factory=list)
@@ -162,7 +163,8 @@ async def test_what_others_changed_in_our_fields_is_put_back(
 
 
 async def test_what_the_server_rewrites_is_no_drift(cluster: FakeCluster, applier: Applier) -> None:
-    """Our `cpu: 1000m` comes back as `1`: compared with what was sent it would be applied for ever."""
+    """Our `cpu: 1000m` comes back as `1`: compared with what was sent it would be applied for
+    ever."""
 
     async def rewriting(body: Body, *, manager: str) -> Body:
         answer = await FakeCluster.apply(cluster, body, manager=manager)
@@ -226,7 +228,8 @@ async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(
 async def test_what_was_applied_but_not_told_of_before_a_crash_is_taken_back(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    """One more field was applied, then the process was killed and the wish was taken back: our fields are as they should be, but one is too many."""
+    """One more field was applied, then the process was killed and the wish was taken back: our
+    fields are as they should be, but one is too many."""
     await applier.apply(Projection(), wanted())
     told = applier.mark(CLAIM)
     await applier.apply(seen_in(cluster), wanted(extra=1))
@@ -253,7 +256,8 @@ def rewritten(cluster: FakeCluster) -> Projection:
 
 
 async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
-    """Three times at once, then ever more rarely: 9 writes in the first ten minutes, one every five minutes after that."""
+    """Three times at once, then ever more rarely: 9 writes in the first ten minutes, one every
+    five minutes after that."""
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)
     await applier.apply(Projection(), wanted())
@@ -266,7 +270,10 @@ async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
         clock.now_s += 0.5
     assert written_at[:8] == [0, 0.5, 1, 6, 16, 36, 76, 156]
     assert len(written_at) < 22
-    words = "spec.parallelism of PersistentVolumeClaim j is changed again and again by bully, and put right ever more rarely: leave it to AIM"
+    words = (
+        "spec.parallelism of PersistentVolumeClaim j is changed again and again by bully, and put"
+        " right ever more rarely: leave it to AIM"
+    )
     assert said == {None, words}
     assert len(cluster.got) == 2, "who it is was asked for once"
 
@@ -384,7 +391,8 @@ async def test_what_was_never_seen_is_asked_for_and_what_is_seen_is_not(
 
 
 async def test_what_came_incomplete_is_asked_for(cluster: FakeCluster, applier: Applier) -> None:
-    """The watcher leaves out the largest part of what is too large for the bus; that is no drift."""
+    """The watcher leaves out the largest part of what is too large for the bus; that is no
+    drift."""
     await applier.apply(Projection(), wanted(MAP))
     cluster.got.clear()
     event = structs.replace(written({**cluster.objects[MAP], "spec": {}}), truncated=("spec",))

@@ -1,4 +1,5 @@
-"""Two instances of a service with real NATS and the API server double: one at work, one standing by, also when the API server hangs for one."""
+"""Two instances of a service with real NATS and the API server double: one at work, one standing
+by, also when the API server hangs for one."""
 
 import asyncio
 import contextlib
@@ -30,7 +31,8 @@ FAST = LeaseTiming(duration_s=2, margin_s=0.7, renew_s=0.3, request_s=0.3, retry
 
 
 class Wire:
-    """A way to the API server that can be made to hang: connections stay open and nothing passes."""
+    """A way to the API server that can be made to hang: connections stay open and nothing
+    passes."""
 
     def __init__(self) -> None:
         self.passing = asyncio.Event()
@@ -62,7 +64,8 @@ class Wire:
 
 @dataclass
 class Instance:
-    """One instance whose only action, if `endless`, goes on until it is cancelled; `did` is when it was seen at work."""
+    """One instance whose only action, if `endless`, goes on until it is cancelled; `did` is when
+    it was seen at work."""
 
     name: str
     bus: Bus
@@ -213,7 +216,7 @@ async def test_a_standby_follows_but_neither_plans_nor_acts_until_the_lease_is_g
     assert (await pair.cluster.get(LEASE, NAMESPACE, f"aim-{NAME}"))["spec"]["holderIdentity"] == ""
 
 
-async def test_a_leader_whose_api_server_hangs_has_stopped_before_the_standby_starts_and_then_stands_by(
+async def test_a_hanging_leader_stops_before_the_standby_starts(
     pair: Pair,
 ) -> None:
     async with running(pair.a):

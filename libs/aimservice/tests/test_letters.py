@@ -1,4 +1,5 @@
-"""Letters on messages whose sender put in whatever they liked: each is sent, in bounds, and none ends its service."""
+"""Letters on messages whose sender put in whatever they liked: each is sent, in bounds, and none
+ends its service."""
 
 import asyncio
 from collections.abc import AsyncIterator

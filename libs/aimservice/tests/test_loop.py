@@ -104,7 +104,8 @@ def claim() -> ApplyObject:
 
 @dataclass
 class FakeCluster:
-    """Has the objects it is given; answers an apply with the next error of the script, and after the last one it succeeds."""
+    """Has the objects it is given; answers an apply with the next error of the script, and after
+    the last one it succeeds."""
 
     errors: list[Exception] = field(default_factory=list)
     objects: dict[Key, Body] = field(default_factory=dict)
@@ -229,7 +230,8 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def settled(bench: Bench) -> None:
-    """Everything published so far has been looked at: a marker sent last is the last that is planned."""
+    """Everything published so far has been looked at: a marker sent last is the last that is
+    planned."""
     marker = Key(CACHE.kind, "ml", f"marker-{len(bench.planner.asked)}")
     await bench.publish(changed(marker, 1))
     await until(lambda: marker in bench.planner.asked and bench.loop.queue.idle)
@@ -413,7 +415,10 @@ def hook(code: int, words: str) -> KubeError:
     )
 
 
-DOWN = 'Internal error occurred: failed calling webhook "v": failed to call webhook: no endpoints available for service "w"'
+DOWN = (
+    'Internal error occurred: failed calling webhook "v": failed to call webhook: no endpoints'
+    ' available for service "w"'
+)
 DENIED = 'admission webhook "v" denied the request: no'
 
 
@@ -592,7 +597,7 @@ async def test_the_planner_may_ask_to_be_asked_again(bench: Bench) -> None:
     await until(lambda: bench.planner.asked.count(A) >= 3)
 
 
-async def test_when_nats_was_wiped_what_comes_not_back_is_swept_and_nothing_is_planned_until_all_is_there(
+async def test_after_a_wipe_nothing_is_planned_until_all_is_synced(
     bench: Bench,
 ) -> None:
     await bench.started(says_filled, A, B)
@@ -705,7 +710,8 @@ async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Benc
 async def test_an_unreadable_message_says_nothing_on_its_object_also_over_a_reload(
     bench: Bench,
 ) -> None:
-    """The object stays known, the service's own report is sent again, another reload writes no second letter."""
+    """The object stays known, the service's own report is sent again, another reload writes no
+    second letter."""
     await bench.started(says_filled, A, B)
     await until(lambda: len(bench.of(StatusReported)) == 1)
     hidden = [

@@ -1,4 +1,5 @@
-"""What is parent and what is link of a pass: news goes on with a trace, everything else begins one and points back."""
+"""What is parent and what is link of a pass: news goes on with a trace, everything else begins
+one and points back."""
 
 import datetime
 

@@ -64,7 +64,8 @@ async def beats(settings, health):
     await asyncio.Event().wait()
 
 async def tells_what_traces_it(settings, health):
-    print(type(trace.get_tracer_provider()).__name__, sys.modules.get("opentelemetry.sdk") is not None)
+    sdk = sys.modules.get("opentelemetry.sdk")
+    print(type(trace.get_tracer_provider()).__name__, sdk is not None)
 
 async def makes_a_span(settings, health):
     with trace.get_tracer("test").start_as_current_span("work"):

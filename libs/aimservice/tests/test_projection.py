@@ -94,7 +94,8 @@ def deleted(key: Key, uid: str, version: int) -> ObjectDeleted:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Numbered]:
-    """What a cluster went through: objects made, changed, deleted and made again, each step with the next resourceVersion."""
+    """What a cluster went through: objects made, changed, deleted and made again, each step with
+    the next resourceVersion."""
     living: dict[Key, str] = {}
     history: list[Numbered] = []
     steps = draw(
@@ -601,16 +602,21 @@ def having(part: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dic
     """Objects whose `part` has these fields, or is something else."""
     return st.fixed_dictionaries(
         {
-            part: ANYTHING
-            | st.fixed_dictionaries({name: ANYTHING | values for name, values in fields.items()})
+            part: (
+                ANYTHING
+                | st.fixed_dictionaries(
+                    {name: ANYTHING | values for name, values in fields.items()}
+                )
+            )
         }
     )
 
 
 SHAPES = {
     "AIMService": having("spec", model=TEXTS, templateRef=TEXTS, configRef=TEXTS),
-    "AIMServiceTemplate": having("spec", model=TEXTS)
-    | having("status", modelSources=st.lists(TEXTS)),
+    "AIMServiceTemplate": (
+        having("spec", model=TEXTS) | having("status", modelSources=st.lists(TEXTS))
+    ),
     "AIMClusterModel": having("spec", name=TEXTS),
     "ModelCache": having("spec", sourceUri=TEXTS),
     "Pod": having("spec", volumes=VOLUMES),

@@ -251,10 +251,9 @@ MOST_FIRST_MINUTE = 8
 MOST_LATER_MINUTE = 0.5
 
 
-def test_a_thousand_failing_keys_are_tried_a_stated_number_of_times_a_minute_and_a_healthy_one_comes_first() -> (
-    None
-):
-    """At most eight times each in the first minute; every other minute on average once they have failed for a quarter of an hour."""
+def test_a_thousand_failing_keys_do_not_delay_a_healthy_one() -> None:
+    """At most eight times each in the first minute; every other minute on average once they have
+    failed for a quarter of an hour."""
     failing = [Key("ModelCache", "ml", f"c{number}") for number in range(1000)]
 
     async def storm() -> tuple[list[float], bool]:
@@ -283,7 +282,8 @@ def test_a_thousand_failing_keys_are_tried_a_stated_number_of_times_a_minute_and
 
 
 def turns_until(key: Key, busy: dict[str, int], *, failed: bool, failing: frozenset[str]) -> int:
-    """How many keys are taken before this one while every other comes again at once; those of the namespaces `failing` have failed before."""
+    """How many keys are taken before this one while every other comes again at once; those of
+    the namespaces `failing` have failed before."""
 
     async def take() -> int:
         queue = WorkQueue()

@@ -23,12 +23,18 @@ def seen(body: Body) -> Seen:
         ((), "InferenceService s is being deleted"),
         (
             ("inferenceservice.finalizers",),
-            "InferenceService s is being deleted, held by finalizer inferenceservice.finalizers; "
-            "if this stays, see whether the controller that set it runs",
+            (
+                "InferenceService s is being deleted, held by finalizer"
+                " inferenceservice.finalizers; if this stays, see whether the controller that set"
+                " it runs"
+            ),
         ),
         (
             ("a.org/x", "b.org/y"),
-            "InferenceService s is being deleted, held by finalizer a.org/x, b.org/y; if this stays",
+            (
+                "InferenceService s is being deleted, held by finalizer a.org/x, b.org/y; if this"
+                " stays"
+            ),
         ),
     ],
     ids=["none", "one", "two"],
@@ -75,5 +81,6 @@ def test_what_waits_for_garbage_collection() -> None:
 def test_an_object_of_another_says_what_to_do() -> None:
     assert (
         of_another(seen(OWNER), seen(RUNTIME))
-        == "InferenceService s exists and was not made for AIMService s; rename or delete one of them"
+        == "InferenceService s exists and was not made for AIMService s; rename or delete one of"
+        " them"
     )

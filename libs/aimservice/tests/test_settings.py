@@ -1,4 +1,5 @@
-"""Settings from the environment: names, defaults, and what is said of a variable that nobody knows."""
+"""Settings from the environment: names, defaults, and what is said of a variable that nobody
+knows."""
 
 import json
 from typing import Any

@@ -1,4 +1,5 @@
-"""Why pods and Jobs do not do their work: one row a situation that people report of their clusters."""
+"""Why pods and Jobs do not do their work: one row a situation that people report of their
+clusters."""
 
 import datetime
 from typing import Any
@@ -166,7 +167,8 @@ SITUATIONS = [
                 container(waiting("CrashLoopBackOff"), lastState=end(137, "OOMKilled"))
             ],
         ),
-        "container main ended with exit code 137 (OOMKilled): it needs more memory than its limit, 48Gi",
+        "container main ended with exit code 137 (OOMKilled): it needs more memory than its limit,"
+        " 48Gi",
         id="oom-killed",
     ),
     pytest.param(
@@ -195,7 +197,8 @@ SITUATIONS = [
             spec={"initContainers": [{"name": "init", "resources": {"limits": {"memory": "1Gi"}}}]},
             initContainerStatuses=[container(end(137, "OOMKilled"), "init")],
         ),
-        "container init ended with exit code 137 (OOMKilled): it needs more memory than its limit, 1Gi",
+        "container init ended with exit code 137 (OOMKilled): it needs more memory than its"
+        " limit, 1Gi",
         id="init-container-oom-killed",
     ),
     pytest.param(
@@ -204,7 +207,8 @@ SITUATIONS = [
             phase="Failed",
             containerStatuses=[container(end(128, "StartError", 'exec: "serve": not found'))],
         ),
-        'ended with exit code 128 (StartError): exec: "serve": not found; see kubectl logs -n team p -c main',
+        'ended with exit code 128 (StartError): exec: "serve": not found; see kubectl logs -n team'
+        " p -c main",
         id="cannot-be-executed",
     ),
     pytest.param(
@@ -446,7 +450,8 @@ def test_a_crash_reads_the_same_in_each_of_its_states() -> None:
         for body in (pod(phase="Running", containerStatuses=[s]) for s in CRASH_STATES)
     ]
     assert {None if trouble is None else trouble.message for trouble in found} == {
-        "pod p: container main ended with exit code 1; see kubectl logs -n team p -c main --previous"
+        "pod p: container main ended with exit code 1; see kubectl logs -n team p -c main"
+        " --previous"
     }
 
 
@@ -594,7 +599,8 @@ def test_an_init_container_that_failed_a_job_is_named() -> None:
     seen = projection(job("a", ("ModelCache", "c"), "failed"), body)
     words = failure(seen, seen_job_failed(), MAIN, "the downloader")
     assert words.startswith(
-        "pod p: container init ended with exit code 137 (OOMKilled): it needs more memory than its limit, 1Gi;"
+        "pod p: container init ended with exit code 137 (OOMKilled): it needs more memory than its"
+        " limit, 1Gi;"
     )
     assert words.endswith("BackoffLimitExceeded")
 

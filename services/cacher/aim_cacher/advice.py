@@ -1,6 +1,8 @@
-"""What an AIMNamespaceConfig says of caches and cannot be followed, told on the config itself. Pure.
+"""What an AIMNamespaceConfig says of caches and cannot be followed, told on the config itself.
+Pure.
 
-Secrets are never read: that one is missing is known only once the kubelet says so of a pod that needs it.
+Secrets are never read: that one is missing is known only once the kubelet says so of a pod that
+needs it.
 """
 
 import datetime
@@ -22,7 +24,10 @@ def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
     found = [(reasons.SECRET_MISSING, words) for words in _secrets_missing(seen, config, spec)]
     wanted = spec.cache_storage_class_name
     if wanted is not None and seen.get(Key(STORAGE_CLASS.kind, None, wanted)) is None:
-        words = f"spec.cacheStorageClassName names StorageClass {wanted}, which does not exist; create it, or change the field"
+        words = (
+            f"spec.cacheStorageClassName names StorageClass {wanted}, which does not exist; create"
+            " it, or change the field"
+        )
         found.append((reasons.STORAGE_CLASS_MISSING, words))
     return advise(seen, config, reasons.CACHER, now, *found)
 
@@ -35,13 +40,17 @@ def _secrets_missing(seen: Projection, config: Seen, spec: ConfigSpec) -> Iterat
         if (found := problem(pod)) is not None and found.reason == _UNMOUNTABLE
     ]
     for field, secret in _named(spec):
-        # The kubelet says `secret "NAME" not found`, or `couldn't find key KEY in Secret NAMESPACE/NAME`.
+        # The kubelet says `secret "NAME" not found`, or `couldn't find key KEY in Secret
+        # NAMESPACE/NAME`.
         if any(
             f'secret "{secret}" not found' in text
             or f"in Secret {config.key.namespace}/{secret};" in text
             for text in troubles
         ):
-            yield f"{field} names Secret {secret}, which does not exist or lacks the key; create it, or change the field"
+            yield (
+                f"{field} names Secret {secret}, which does not exist or lacks the key; create it,"
+                " or change the field"
+            )
 
 
 def _pods(seen: Projection, config: Seen) -> Iterator[Seen]:

@@ -1,7 +1,9 @@
-"""Following download logs: progress goes out live at most every `LIVE_EVERY_S`, and into the projection at most every `STATUS_EVERY_S`.
+"""Following download logs: progress goes out live at most every `LIVE_EVERY_S`, and into the
+projection at most every `STATUS_EVERY_S`.
 
-One follower a pod. Losing one costs nothing but progress: what counts is read off the Job and its pod. The pod may belong to somebody
-who prints whatever they like: a line with numbers that no download has is no progress.
+One follower a pod. Losing one costs nothing but progress: what counts is read off the Job and its
+pod. The pod may belong to somebody who prints whatever they like: a line with numbers that no
+download has is no progress.
 """
 
 import asyncio
@@ -30,7 +32,8 @@ MOST_SECONDS = 1e15
 MOST_BYTES_A_SECOND = 1e15
 LONGEST_TEXT = 4096
 DOWNLOADING = "downloading"
-"""The downloader's word for the phase in which bytes come; in the other, `verifying`, all of them are there."""
+"""The downloader's word for the phase in which bytes come; in the other, `verifying`, all of
+them are there."""
 log = structlog.get_logger()
 
 

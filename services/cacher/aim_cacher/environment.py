@@ -1,7 +1,8 @@
-"""Variables of a cache that its Jobs do not get: those that load code, and the control plane's own. Pure.
+"""Variables of a cache that its Jobs do not get: those that load code, and the control plane's own.
+Pure.
 
-A ModelCache says what to download. Who may create one may not thereby run code that lies on a volume
-in a pod that holds credentials.
+A ModelCache says what to download. Who may create one may not thereby run code that lies on a
+volume in a pod that holds credentials.
 """
 
 import re

@@ -1,7 +1,8 @@
 """Who holds a claim that is being deleted, and what frees it. Pure.
 
-Kubernetes removes a claim once no pod that has not ended mounts it (finalizer kubernetes.io/pvc-protection). Only pods that carry our labels
-are known here, those of models and of Jobs.
+Kubernetes removes a claim once no pod that has not ended mounts it (finalizer
+kubernetes.io/pvc-protection). Only pods that carry our labels are known here, those of models and
+of Jobs.
 """
 
 import datetime

@@ -1,12 +1,16 @@
-"""Decide the next step for a cache, or for the caches a template asks for. Pure and total; `now` is aware UTC.
+"""Decide the next step for a cache, or for the caches a template asks for. Pure and total; `now` is
+aware UTC.
 
-A cache goes through: size found out, claim made, claim bound, download Job, filled. What has been reached is read off
-the objects alone, so that it does not matter who was killed in between:
+A cache goes through: size found out, claim made, claim bound, download Job, filled. What has been
+reached is read off the objects alone, so that it does not matter who was killed in between:
 
 1. The claim's annotation `filled` says that the volume holds the files; a claim made anew lacks it.
-2. A Job carries the number of its try and the claim it fills; the try counts once status.attempts says so, and only then is the Job deleted.
-3. The claim's annotation `tried` says what the last try was made from: other inputs start counting anew, at once.
-4. A claim that is being deleted waits for no Job of ours that has not started or has ended, and the message names who else holds it.
+2. A Job carries the number of its try and the claim it fills; the try counts once status.attempts
+   says so, and only then is the Job deleted.
+3. The claim's annotation `tried` says what the last try was made from: other inputs start counting
+   anew, at once.
+4. A claim that is being deleted waits for no Job of ours that has not started or has ended, and the
+   message names who else holds it.
 """
 
 import datetime
@@ -107,9 +111,11 @@ class DownloaderResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Task:
-    """A Job to be tried: the one that is there, what it is made from, how to make the n-th, and what to say while it works.
+    """A Job to be tried: the one that is there, what it is made from, how to make the n-th, and
+    what to say while it works.
 
-    `needs`: objects that its pod mounts. `stays`: a failed one is kept until the next try is due, for nothing else remembers what it was made from.
+    `needs`: objects that its pod mounts. `stays`: a failed one is kept until the next try is due,
+    for nothing else remembers what it was made from.
     """
 
     job: Seen | None
@@ -193,7 +199,8 @@ def _is_rejected(refusal: Refusal | None) -> bool:
 
 
 def _move_config(seen: Projection, template: Seen, source: str, cache: Seen) -> PatchObject | None:
-    """A cache of ours that cannot be filled, since its config is missing, takes the one that who asks for it first names now."""
+    """A cache of ours that cannot be filled, since its config is missing, takes the one that who
+    asks for it first names now."""
     made = cache.labels.get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
     config = config_of(cache, cache.key.namespace)
     missing = config.name != DEFAULT_CONFIG and seen.get(config) is None
@@ -219,7 +226,10 @@ def _name_taken(seen: Projection, template: Seen, missing: list[str]) -> Reporte
     for source in missing:
         there = seen.get(Key(CACHE.kind, template.key.namespace, names.cache_for(source)))
         if there is not None and not there.deleting:
-            other = f"ModelCache {there.key.name} exists and is for {there.spec.get('sourceUri')}, not for {source}; give it another name"
+            other = (
+                f"ModelCache {there.key.name} exists and is for {there.spec.get('sourceUri')}, not"
+                f" for {source}; give it another name"
+            )
             return condition(reasons.CACHE_WARM, False, reasons.NAME_CONFLICT, other)
     return None
 
@@ -249,7 +259,10 @@ def _warmth(
 ) -> ReportedCondition:
     """`going`: what is in the way of caches that are missing."""
     if refusal is not None and not refusal.passes:
-        words = f"{refusal.target.kind} {refusal.target.name} is rejected by the API server: {refusal.message}"
+        words = (
+            f"{refusal.target.kind} {refusal.target.name} is rejected by the API server:"
+            f" {refusal.message}"
+        )
         return condition(reasons.CACHE_WARM, False, refusal.reason(reasons.WARM_FAILED), words)
     caches = [cache for cache in have.values() if cache is not None]
     failed = [cache for cache in caches if has_failed(cache)]
@@ -284,7 +297,10 @@ def plan_cache(seen: Projection, cache: Seen, now: datetime.datetime, making: Ma
             _repeat(view) if view.refusal is not None else NOTHING
         )
     if first.key != cache.key:
-        other = f"ModelCache {first.key.name} is older and has the same source, so this one is not filled; delete one of them"
+        other = (
+            f"ModelCache {first.key.name} is older and has the same source, so this one is not"
+            " filled; delete one of them"
+        )
         duplicate = condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, other)
         return _delete(*seen.owned(cache.uid, JOB.kind, cache.key.namespace)) | report(
             cache, with_refusal(duplicate, seen.learned(cache.key, REFUSED))
@@ -322,13 +338,17 @@ def _repeat(view: View) -> Plan:
 
 
 def _foreign(seen: Projection, view: View, now: datetime.datetime, there: Seen) -> Plan:
-    """Something of a name we need is not ours; what a former cache of this name left goes by itself."""
+    """Something of a name we need is not ours; what a former cache of this name left goes by
+    itself."""
     follow_up = NOTHING
     if not is_of_former(view.cache, there):
         words, reason = of_another(view.cache, there), reasons.NAME_CONFLICT
     elif there.deleting and there.key.kind == CLAIM.kind:
         held = who_holds(seen, there, now)
-        words = f"volume claim {there.key.name} of the former ModelCache {view.cache.key.name} is being deleted, {held.words}"
+        words = (
+            f"volume claim {there.key.name} of the former ModelCache {view.cache.key.name} is being"
+            f" deleted, {held.words}"
+        )
         reason, follow_up = (
             reasons.PVC_TERMINATING if held.lasts else reasons.PVC_PENDING,
             held.follow_up,
@@ -340,7 +360,8 @@ def _foreign(seen: Projection, view: View, now: datetime.datetime, there: Seen) 
 
 
 def _unasked(seen: Projection, cache: Seen) -> bool:
-    """A cache that we made and that nobody asks for any more. While an image is asked again, its last answer still counts."""
+    """A cache that we made and that nobody asks for any more. While an image is asked again, its
+    last answer still counts."""
     made = cache.labels.get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
     return made and not askers_of(seen, cache.key.namespace, str(cache.spec["sourceUri"]))
 
@@ -381,7 +402,8 @@ def _probed(seen: Projection, view: View) -> str | None:
 def _fill(
     seen: Projection, view: View, now: datetime.datetime, making: Making, size: str | int
 ) -> Plan:
-    """The volume, then the files on it. Once there is a claim, nobody needs the Job that finds the size."""
+    """The volume, then the files on it. Once there is a claim, nobody needs the Job that finds
+    the size."""
     return (_delete(view.size) if view.claim is not None else NOTHING) | _volume(
         seen, view, now, making, size
     )
@@ -472,7 +494,8 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
             reasons.STORAGE_READY,
             False,
             reasons.STORAGE_CLASS_MISSING,
-            f"{missing}; create it, or name another in spec.storageClassName or the config's cacheStorageClassName",
+            f"{missing}; create it, or name another in spec.storageClassName or the config's"
+            " cacheStorageClassName",
         )
     if claim is None:
         return condition(
@@ -487,7 +510,8 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
                 reasons.STORAGE_READY,
                 False,
                 reasons.PVC_LOST,
-                f"volume claim {name} lost its volume; delete ModelCache {view.cache.key.name} to start over",
+                f"volume claim {name} lost its volume; delete ModelCache {view.cache.key.name} to"
+                " start over",
             )
         case "Bound":
             has = requested(claim)
@@ -496,7 +520,10 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
                 and has is not None
                 and quantities.parse(view.spec.size) > quantities.parse(has)
             ):
-                grow = f"spec.size is {view.spec.size} but volume claim {name} has {has}: expand the claim, or delete the cache and make it anew"
+                grow = (
+                    f"spec.size is {view.spec.size} but volume claim {name} has {has}: expand the"
+                    " claim, or delete the cache and make it anew"
+                )
                 return condition(reasons.STORAGE_READY, False, reasons.INSUFFICIENT_CAPACITY, grow)
             return condition(
                 reasons.STORAGE_READY,
@@ -514,7 +541,8 @@ def _storage(view: View, size: str | int) -> ReportedCondition:
 
 
 def _await_removal(seen: Projection, view: View, now: datetime.datetime, claim: Seen) -> Plan:
-    """A claim that is being deleted: our own Job lets go of it where it has not started or has ended; who else holds it is named."""
+    """A claim that is being deleted: our own Job lets go of it where it has not started or has
+    ended; who else holds it is named."""
     job = view.download
     lets_go = job is not None and (
         outcome(seen, job, CONTAINER) != "active" or has_not_started(seen, job, now)
@@ -535,7 +563,8 @@ def _await_removal(seen: Projection, view: View, now: datetime.datetime, claim: 
 
 
 def _misplaced(view: View) -> bool:
-    """A claim that never got a volume, while a new one would have a class that exists, and another than this one."""
+    """A claim that never got a volume, while a new one would have a class that exists, and
+    another than this one."""
     claim = view.claim
     if (
         claim is None
@@ -563,7 +592,8 @@ def _mountable(view: View) -> bool:
 
 
 def _facts(seen: Projection, view: View) -> dict[str, Any]:
-    """What the download that filled the volume said of it, as long as its Job is there: until it is on the object, a report alone may be lost."""
+    """What the download that filled the volume said of it, as long as its Job is there: until it
+    is on the object, a report alone may be lost."""
     if view.download is None or view.claim is None or not fills(view.download, view.claim):
         return {}
     if outcome(seen, view.download, CONTAINER) != "succeeded":
@@ -600,7 +630,8 @@ def _warm(seen: Projection, view: View, storage: ReportedCondition) -> Plan:
 def _try(
     seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, task: Task
 ) -> Plan:
-    """One step of a Job that is tried until it succeeds; one that succeeded with a usable answer is the caller's."""
+    """One step of a Job that is tried until it succeeds; one that succeeded with a usable answer
+    is the caller's."""
     job = task.job
     if job is None:
         return _next_try(view, now, storage, task)
@@ -687,7 +718,8 @@ def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, ta
 def _failed_try(
     seen: Projection, view: View, now: datetime.datetime, storage: ReportedCondition, job: Seen
 ) -> tuple[Plan, datetime.datetime, bool]:
-    """How the try ended and when the next is; whether that is on the object, so that the Job may go."""
+    """How the try ended and when the next is; whether that is on the object, so that the Job may
+    go."""
     attempt = attempt_of(job)
     found, result = last_end(seen, job, CONTAINER), _result(seen, job)
     reason, wait_s = verdict(None if found is None else found[1].exit_code, attempt)
@@ -710,11 +742,15 @@ def _way_to_more_space(view: View, result: DownloaderResult) -> str:
         if view.claim is None
         else f"volume claim {view.claim.key.name} has {requested(view.claim)}: "
     )
-    return f"; {source}{claim}expand the claim, or delete the cache and make it anew with a larger spec.size"
+    return (
+        f"; {source}{claim}expand the claim, or delete the cache and make it anew with a larger"
+        " spec.size"
+    )
 
 
 def verdict(exit_code: int | None, attempt: int) -> tuple[str, float]:
-    """Reason and seconds to the next try of a download that ended with this code (None: killed) at this try."""
+    """Reason and seconds to the next try of a download that ended with this code (None: killed)
+    at this try."""
     if exit_code in FATAL_EXITS:
         return FATAL_EXITS[exit_code], LONGEST_RETRY_S
     wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt - 1, 20))
@@ -791,7 +827,8 @@ def _say(view: View, storage: ReportedCondition, filled: ReportedCondition, **fi
 
 
 def _fields(view: View, **changed: Any) -> dict[str, Any]:
-    """Status fields as last said, with what changed; None takes one out. Tries that were made from other inputs count no longer."""
+    """Status fields as last said, with what changed; None takes one out. Tries that were made
+    from other inputs count no longer."""
     claim = None if view.claim is None else view.claim.key.name
     kept = dict(view.kept)
     if not view.tried_before:

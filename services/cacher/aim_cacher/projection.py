@@ -82,14 +82,17 @@ def config_of(cache: Seen | None, namespace: str | None) -> Key:
     return Key(
         CONFIG.kind,
         namespace,
-        DEFAULT_CONFIG
-        if cache is None
-        else cache.annotations.get(ANNOTATION_CONFIG, DEFAULT_CONFIG),
+        (
+            DEFAULT_CONFIG
+            if cache is None
+            else cache.annotations.get(ANNOTATION_CONFIG, DEFAULT_CONFIG)
+        ),
     )
 
 
 def askers(seen: Projection, template: Seen) -> list[Seen]:
-    """Who wants the models of a template cached: the template itself where it says warmCache, and services; oldest first."""
+    """Who wants the models of a template cached: the template itself where it says warmCache,
+    and services; oldest first."""
     services = (
         service
         for service in seen.find(SERVICES_BY_TEMPLATE, template.key.name, template.key.namespace)
@@ -99,7 +102,8 @@ def askers(seen: Projection, template: Seen) -> list[Seen]:
 
 
 def askers_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
-    """Who wants a source cached, by whichever template; oldest first. While an image is asked again, its last answer still counts."""
+    """Who wants a source cached, by whichever template; oldest first. While an image is asked
+    again, its last answer still counts."""
     return oldest_first(
         asker
         for template in templates_of(seen, namespace, source)
@@ -167,7 +171,8 @@ def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:
 
 
 def _templates(seen: Projection, key: Key, cache: Seen | None) -> list[Key]:
-    """Those that ask for what it holds; where it may have the name of another source's cache, all."""
+    """Those that ask for what it holds; where it may have the name of another source's cache,
+    all."""
     source = "" if cache is None else str(cache.spec.get("sourceUri"))
     own_name = key.name == cache_for(source) or not _MADE_NAME.fullmatch(key.name)
     found = (

@@ -24,13 +24,15 @@ CONTAINER = "downloader"
 DOWNLOADER_UID = 1000
 JOB_TTL_S = 3600
 DOWNLOAD_DEADLINE_S = 24 * 3600
-"""One try; the next goes on from the files that are there. It frees a claim that waits for a transfer without end."""
+"""One try; the next goes on from the files that are there. It frees a claim that waits for a
+transfer without end."""
 SIZE_DEADLINE_S = 3600
 DOWNLOAD_RESOURCES: Body = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
     "limits": {"cpu": "2", "memory": "1Gi"},
 }
-"""A fetch takes about 140 MB at its peak, whatever the model's size; the rest is room for the page cache."""
+"""A fetch takes about 140 MB at its peak, whatever the model's size; the rest is room for the
+page cache."""
 SIZE_RESOURCES: Body = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"cpu": "1", "memory": "512Mi"},
@@ -41,7 +43,8 @@ CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """Settings that go into the Jobs of every cache. `ca`: certificates in PEM form that they trust beside the public ones."""
+    """Settings that go into the Jobs of every cache. `ca`: certificates in PEM form that they
+    trust beside the public ones."""
 
     image: str
     rules: JobRules = DEFAULT_RULES
@@ -49,7 +52,8 @@ class Making:
 
 
 def cache_for(template: Seen, source: str, size_bytes: int | None, config: str) -> Body:
-    """A ModelCache for a source that has none. It has no owner: it is shared, and outlives who asked first."""
+    """A ModelCache for a source that has none. It has no owner: it is shared, and outlives who
+    asked first."""
     spec: Body = {"sourceUri": source}
     if size_bytes is not None:
         spec["size"] = with_headroom(size_bytes)
@@ -75,7 +79,8 @@ def claim_for(
     storage_class: str | None,
     annotations: dict[str, str],
 ) -> Body:
-    """The volume claim. Of an existing one size and class stay as they are: they cannot be changed."""
+    """The volume claim. Of an existing one size and class stay as they are: they cannot be
+    changed."""
     if existing is not None:
         size = requested(existing) or size
         storage_class = existing.spec.get("storageClassName")
@@ -98,7 +103,8 @@ def requested(claim: Seen) -> str | None:
 
 
 def inputs_with(inputs: str, claim: Seen) -> str:
-    """What a download is made from, with the claim it fills: a claim made anew is empty, whatever a Job of before says."""
+    """What a download is made from, with the claim it fills: a claim made anew is empty,
+    whatever a Job of before says."""
     return f"{inputs}.{claim.uid}"
 
 
@@ -128,7 +134,8 @@ def size_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt:
 
 
 def ca_config_map(cache: Seen, ca: str) -> Body:
-    """Certificates for the cache's Jobs, in their namespace. Without the label managed-by: nobody needs it on the bus."""
+    """Certificates for the cache's Jobs, in their namespace. Without the label managed-by:
+    nobody needs it on the bus."""
     metadata = _metadata(cache, names.cache_ca(cache.key.name))
     unwatched = {
         name: value for name, value in metadata["labels"].items() if name != labels.MANAGED_BY
@@ -142,14 +149,16 @@ def ca_config_map(cache: Seen, ca: str) -> Body:
 
 
 def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
-    """Credentials by reference, then the cache's own variables, which win and so may use each other's values (`$(NAME)` looks back only)."""
+    """Credentials by reference, then the cache's own variables, which win and so may use each
+    other's values (`$(NAME)` looks back only)."""
     named = {variable.name for variable in own}
     credentials = [variable for variable in credential_env(config) if variable["name"] not in named]
     return credentials + [variable.model_dump(by_alias=True, exclude_none=True) for variable in own]
 
 
 def literal(arg: str) -> str:
-    """An argument that the kubelet hands on as it is: `$(NAME)` would become the variable's value, which may be a secret."""
+    """An argument that the kubelet hands on as it is: `$(NAME)` would become the variable's
+    value, which may be a secret."""
     return arg.replace("$", "$$")
 
 
@@ -180,8 +189,9 @@ def _pod(making: Making, container: Body) -> Body:
         "restartPolicy": "Never",
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "securityContext": pod_security(making.rules, ids)
-        | {"fsGroupChangePolicy": "OnRootMismatch"},
+        "securityContext": (
+            pod_security(making.rules, ids) | {"fsGroupChangePolicy": "OnRootMismatch"}
+        ),
         "containers": [container],
     }
 

@@ -21,7 +21,8 @@ FIELDS = OWNED[CACHE.kind][CACHER][1]
 
 @dataclass(frozen=True)
 class View:
-    """`said` and `kept` are the conditions and status fields as last reported; `config` is None where there is none.
+    """`said` and `kept` are the conditions and status fields as last reported; `config` is None
+    where there is none.
 
     `ca`: certificates that its Jobs trust beside the public ones.
     """
@@ -58,11 +59,15 @@ class View:
         """What to do where a named config does not exist."""
         if self.config is not None or self.config_name == DEFAULT_CONFIG:
             return None
-        return f"AIMNamespaceConfig {self.config_name} does not exist in this namespace; create it or change annotation {labels.ANNOTATION_CONFIG}"
+        return (
+            f"AIMNamespaceConfig {self.config_name} does not exist in this namespace; create it or"
+            f" change annotation {labels.ANNOTATION_CONFIG}"
+        )
 
     @property
     def filled_revision(self) -> str | None:
-        """Revision that the volume holds; written on the claim, so that a new claim of the same name is known to be empty."""
+        """Revision that the volume holds; written on the claim, so that a new claim of the same
+        name is known to be empty."""
         return None if self.claim is None else self.claim.annotations.get(labels.ANNOTATION_FILLED)
 
     @property
@@ -115,16 +120,19 @@ def look(seen: Projection, cache: Seen, ca: str = "") -> View:
         download=seen.get(Key(JOB.kind, namespace, names.cache_download_job(cache.key.name))),
         size=seen.get(Key(JOB.kind, namespace, names.cache_size_job(cache.key.name))),
         said=said.conditions if said is not None and said.uid == cache.uid else _conditions(cache),
-        kept=said.fields
-        if said is not None and said.uid == cache.uid
-        else {name: cache.status[name] for name in FIELDS if name in cache.status},
+        kept=(
+            said.fields
+            if said is not None and said.uid == cache.uid
+            else {name: cache.status[name] for name in FIELDS if name in cache.status}
+        ),
         refusal=seen.learned(cache.key, REFUSED),
         ca=ca,
     )
 
 
 def _class(seen: Projection, name: str | None) -> Seen | None:
-    """The storage class of this name; without a name the cluster's default (the newest, as the admission plugin takes it)."""
+    """The storage class of this name; without a name the cluster's default (the newest, as the
+    admission plugin takes it)."""
     if name is not None:
         return seen.get(Key(STORAGE_CLASS.kind, None, name))
     defaults = [

@@ -8,7 +8,10 @@ from typing import Any
 
 import yaml
 
-FORM = "vendor: resource, label, tolerations (optional), models: {model: [values] or {values, added: {render version: [values]}, tolerations}}"
+FORM = (
+    "vendor: resource, label, tolerations (optional), models: {model: [values] or {values, added:"
+    " {render version: [values]}, tolerations}}"
+)
 TOLERATION = {"key": str, "operator": str, "value": str, "effect": str, "tolerationSeconds": int}
 Toleration = Mapping[str, Any]
 
@@ -17,7 +20,8 @@ Toleration = Mapping[str, Any]
 class Gpu:
     """`resource` is requested per GPU; `label` In `values` is the node affinity.
 
-    `added`: values that came later, with the render version from which on they count. `tolerations`: beside that of the resource's name.
+    `added`: values that came later, with the render version from which on they count.
+    `tolerations`: beside that of the resource's name.
     """
 
     resource: str
@@ -35,7 +39,8 @@ GpuTable = Mapping[str, Gpu]
 
 
 def load(extension: str | None) -> GpuTable:
-    """The built-in table, and what a mounted file adds to it or changes in it. Raises OSError or ValueError naming the file."""
+    """The built-in table, and what a mounted file adds to it or changes in it. Raises OSError or
+    ValueError naming the file."""
     built_in = read(resources.files("aim_deployer").joinpath("gpus.yaml").read_text(), "gpus.yaml")
     return (
         built_in

@@ -1,8 +1,9 @@
 """Which deployment mode an InferenceService is created in. Pure.
 
-KServe from 0.16 on calls the mode without Knative `Standard`; up to 0.15, and in OpenShift AI, only `RawDeployment` is known, and the
-webhook rejects our deploymentStrategy in any other mode. KServe 0.16 in turn rejects deploymentStrategy together with `RawDeployment`.
-The word is part of the pod template and KServe does not let it change: what was accepted stays on the object.
+KServe from 0.16 on calls the mode without Knative `Standard`; up to 0.15, and in OpenShift AI, only
+`RawDeployment` is known, and the webhook rejects our deploymentStrategy in any other mode. KServe
+0.16 in turn rejects deploymentStrategy together with `RawDeployment`. The word is part of the pod
+template and KServe does not let it change: what was accepted stays on the object.
 """
 
 import re
@@ -45,7 +46,8 @@ def mode_of(existing: Seen | None, rejection: Refusal | None, setting: str) -> M
 
 
 def falls_back(existing: Seen | None, rejection: Refusal | None, setting: str) -> bool:
-    """Whether the rejection is for the mode and the other mode has not been tried: that is no failure yet."""
+    """Whether the rejection is for the mode and the other mode has not been tried: that is no
+    failure yet."""
     messages = _messages(rejection)
     if not messages or not about_mode(messages[0]) or any(map(about_mode, messages[1:])):
         return False

@@ -1,10 +1,14 @@
 """Decide the next step for one AIMService. Pure and total; `now` is aware UTC.
 
-1. What runs (at least one ready pod) is never taken away because something it was made from is gone: then nothing is applied, and it is said.
-2. What does not run holds nothing back: its pods are stopped where they mount the volume of a cache that is gone, so that the volume can go.
-3. Stopping and starting need nothing but the InferenceService: where it cannot be rendered, they are patched.
-4. Whether caches are mounted is decided at the first render and kept on the InferenceService (annotation `cached`); nothing is
-   rolled out onto a cache that is not warm. So are its deployment mode (modes.py) and its render version (versions.py).
+1. What runs (at least one ready pod) is never taken away because something it was made from is
+   gone: then nothing is applied, and it is said.
+2. What does not run holds nothing back: its pods are stopped where they mount the volume of a cache
+   that is gone, so that the volume can go.
+3. Stopping and starting need nothing but the InferenceService: where it cannot be rendered, they
+   are patched.
+4. Whether caches are mounted is decided at the first render and kept on the InferenceService
+   (annotation `cached`); nothing is rolled out onto a cache that is not warm. So are its deployment
+   mode (modes.py) and its render version (versions.py).
 5. How the runtime fares is in runtime.py.
 """
 
@@ -47,7 +51,8 @@ cache_ready = partial(condition, reasons.CACHE_READY)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is there of one service. `existing`: its InferenceService; `rejection`: what the API server answered last."""
+    """What is there of one service. `existing`: its InferenceService; `rejection`: what the API
+    server answered last."""
 
     state: Projection
     service: Seen
@@ -72,7 +77,8 @@ class View:
 
     @property
     def runs(self) -> bool:
-        """A pod that has started and is not Ready for a moment counts: it may hold what cannot be loaded again."""
+        """A pod that has started and is not Ready for a moment counts: it may hold what cannot
+        be loaded again."""
         return any(
             not pod.deleting and (pod.holds(reasons.READY) or _has_started(pod))
             for pod in self.pods
@@ -111,7 +117,8 @@ def plan(
     found = resolved(
         True,
         reasons.RESOLVED,
-        f"template {parts.spec.template_ref}, model {parts.spec.model}, config {parts.spec.config_ref}",
+        f"template {parts.spec.template_ref}, model {parts.spec.model}, config"
+        f" {parts.spec.config_ref}",
     )
     cached = _mounts_caches(parts, view.existing)
     caches, may_apply = _caches(parts, view, cached=cached)
@@ -126,7 +133,8 @@ def plan(
         absent = runtime_ready(
             False,
             reasons.RUNTIME_FAILED,
-            "the cluster has no InferenceService kind (inferenceservices.serving.kserve.io): install KServe",
+            "the cluster has no InferenceService kind (inferenceservices.serving.kserve.io):"
+            " install KServe",
         )
         return report(service, found, caches, absent, **_fields(view, None))
     wanted = ApplyObject(
@@ -150,7 +158,10 @@ def _parts(view: View, gpus: GpuTable, namespace: str) -> Parts | Unresolved:
         and view.runs
         and _made_with_config(existing)
     ):
-        gone = f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is left as it is until then"
+        gone = (
+            f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is"
+            " left as it is until then"
+        )
         return Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
     return parts
 
@@ -206,7 +217,8 @@ def _has_started(pod: Seen) -> bool:
 
 
 def _budget(view: View, *, made: bool = False) -> Plan:
-    """A PodDisruptionBudget for two replicas and more. `made`: the InferenceService is applied in the same plan."""
+    """A PodDisruptionBudget for two replicas and more. `made`: the InferenceService is applied
+    in the same plan."""
     present = view.state.get(Key(BUDGET.kind, view.service.key.namespace, view.service.key.name))
     if view.replicas >= 2:
         return (
@@ -220,14 +232,16 @@ def _budget(view: View, *, made: bool = False) -> Plan:
 
 
 def _foreign(service: Seen, there: Seen) -> ReportedCondition:
-    """An InferenceService of our name is not ours; what a former service of this name left goes by itself."""
+    """An InferenceService of our name is not ours; what a former service of this name left goes
+    by itself."""
     if is_of_former(service, there):
         return runtime_ready(False, reasons.CREATING_RUNTIME, of_former(service, there))
     return runtime_ready(False, reasons.NAME_CONFLICT, of_another(service, there))
 
 
 def _made_with_config(there: Seen) -> bool:
-    """Whether what runs has pull secrets or credentials from a config, which a render without one would take away."""
+    """Whether what runs has pull secrets or credentials from a config, which a render without
+    one would take away."""
     predictor = there.spec.get("predictor") or {}
     env = [
         variable
@@ -246,18 +260,23 @@ def _mounts_caches(parts: Parts, there: Seen | None) -> bool:
 
 
 def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedCondition, bool]:
-    """CacheReady, and whether the InferenceService may be applied. First match wins: not wanted, warm, failed, lost, not yet there, warming."""
+    """CacheReady, and whether the InferenceService may be applied. First match wins: not wanted,
+    warm, failed, lost, not yet there, warming."""
     if not cached:
-        return cache_ready(
-            True, reasons.CACHE_NOT_REQUESTED, "the runtime loads the model itself"
-        ), True
+        return (
+            cache_ready(True, reasons.CACHE_NOT_REQUESTED, "the runtime loads the model itself"),
+            True,
+        )
     unready = [source for source in parts.sources if not source.warm]
     if not unready:
-        return cache_ready(
+        return (
+            cache_ready(
+                True,
+                reasons.CACHE_WARM_REASON,
+                f"{len(parts.sources)} of {len(parts.sources)} model sources are cached",
+            ),
             True,
-            reasons.CACHE_WARM_REASON,
-            f"{len(parts.sources)} of {len(parts.sources)} model sources are cached",
-        ), True
+        )
     mounted = {} if view.existing is None or not view.runs else _mounts(view.existing)
     failed = next(
         ((s, s.cache) for s in unready if s.cache is not None and has_failed(s.cache)), None
@@ -271,15 +290,19 @@ def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedConditio
             if held or ready.get("reason") == reasons.PVC_LOST
             else reasons.CACHE_FAILED
         )
-        return cache_ready(
-            False, reason, f"ModelCache {cache.key.name} failed: {ready.get('message', '')}"
-        ), False
+        return (
+            cache_ready(
+                False, reason, f"ModelCache {cache.key.name} failed: {ready.get('message', '')}"
+            ),
+            False,
+        )
     lost = next((source for source in unready if _was_mounted(source, mounted)), None)
     if lost is not None:
         name = parts.service.key.name
         words = (
-            f"the cache of {lost.uri} is gone or being filled again; InferenceService {name} runs on the old volume and is left as it is until the "
-            f"cache is warm; to release the volume, set spec.replicas of AIMService {name} to 0 until then"
+            f"the cache of {lost.uri} is gone or being filled again; InferenceService {name} runs"
+            " on the old volume and is left as it is until the cache is warm; to release the"
+            f" volume, set spec.replicas of AIMService {name} to 0 until then"
         )
         return cache_ready(False, reasons.CACHE_LOST, words), False
     missing = next((source for source in unready if source.cache is None), None)
@@ -291,13 +314,17 @@ def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedConditio
         if s.cache is not None and s.cache.status.get("status") == reasons.PENDING
     ]
     why = (
-        f"; ModelCache {waiting[0].key.name}: {(waiting[0].condition(reasons.READY) or {}).get('message', '')}"
+        f"; ModelCache {waiting[0].key.name}:"
+        f" {(waiting[0].condition(reasons.READY) or {}).get('message', '')}"
         if waiting
         else ""
     )
-    return cache_ready(
-        False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached{why}"
-    ), False
+    return (
+        cache_ready(
+            False, reasons.CACHE_WARMING, f"{_percent(parts.sources)} % of the model is cached{why}"
+        ),
+        False,
+    )
 
 
 def _no_cache(parts: Parts, state: Projection, missing: Source) -> ReportedCondition:
@@ -346,7 +373,8 @@ def _items(holder: Body, field: str) -> list[Body]:
 
 
 def _was_mounted(source: Source, mounted: dict[str, str]) -> bool:
-    """Whether what runs was started on this source's cache; of a cache that is gone only the path is known."""
+    """Whether what runs was started on this source's cache; of a cache that is gone only the
+    path is known."""
     claim = mounted.get(mount_path(source))
     return claim is not None and (
         source.cache is None or claim == cache_claim(source.cache.key.name)
@@ -372,7 +400,8 @@ def _progress(source: Source) -> int:
 
 
 def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
-    """CacheReady by what the InferenceService mounts, while something else is missing; where it mounts nothing, as it was."""
+    """CacheReady by what the InferenceService mounts, while something else is missing; where it
+    mounts nothing, as it was."""
     mounted = _mounts(existing)
     if not mounted:
         said = repeated(view.service, reasons.CACHE_READY)
@@ -387,8 +416,9 @@ def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
             )
         ]
     words = (
-        f"InferenceService {existing.key.name} mounts PersistentVolumeClaim {', '.join(lost)}, whose ModelCache is gone or being filled again; "
-        f"to release the volume, set spec.replicas of AIMService {view.service.key.name} to 0"
+        f"InferenceService {existing.key.name} mounts PersistentVolumeClaim {', '.join(lost)},"
+        " whose ModelCache is gone or being filled again; to release the volume, set spec.replicas"
+        f" of AIMService {view.service.key.name} to 0"
     )
     return [cache_ready(False, reasons.CACHE_LOST, words)]
 

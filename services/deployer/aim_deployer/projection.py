@@ -40,7 +40,8 @@ READS = {
 
 
 def affected(seen: Projection, key: Key, *, namespace: str = "") -> Iterable[Key]:
-    """Services to look at again when the object at `key` changes or goes. `namespace`: the control plane's own, which has the images of models."""
+    """Services to look at again when the object at `key` changes or goes. `namespace`: the
+    control plane's own, which has the images of models."""
     present = seen.get(key)
     match key.kind:
         case "AIMService":
@@ -70,7 +71,8 @@ def affected(seen: Projection, key: Key, *, namespace: str = "") -> Iterable[Key
 
 
 def predictor_pods(seen: Projection, service: Key) -> list[Seen]:
-    """Pods that KServe runs as predictor of the InferenceService of this name; a transformer's are none."""
+    """Pods that KServe runs as predictor of the InferenceService of this name; a transformer's
+    are none."""
     pods = seen.find(PODS_BY_INFERENCE_SERVICE, service.name, service.namespace)
     return [pod for pod in pods if pod.labels.get(KSERVE_COMPONENT_LABEL, PREDICTOR) == PREDICTOR]
 

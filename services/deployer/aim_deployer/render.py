@@ -1,8 +1,10 @@
-"""The InferenceService and PodDisruptionBudget of a service, pure functions of what it is made from: unchanged input, unchanged object.
+"""The InferenceService and PodDisruptionBudget of a service, pure functions of what it is made
+from: unchanged input, unchanged object.
 
-Field names follow serving.kserve.io/v1beta1 (Standard deployment mode). What reaches the pod template differs by render version
-(aim_deployer/versions.py) and must not change within one: that would restart what runs. The number of replicas, the deployment strategy
-and the budget are no part of the pod template and the same in every version.
+Field names follow serving.kserve.io/v1beta1 (Standard deployment mode). What reaches the pod
+template differs by render version (aim_deployer/versions.py) and must not change within one: that
+would restart what runs. The number of replicas, the deployment strategy and the budget are no part
+of the pod template and the same in every version.
 """
 
 import json
@@ -21,7 +23,9 @@ Body = dict[str, Any]
 CONTAINER = "kserve-container"
 PORT = 8000
 CPU_PER_GPU = 4
-CPU_LIMIT_PER_GPU = 8  # without a limit KServe's defaulting would put 1, which is less than the request: no pod would be admitted
+# without a limit KServe's defaulting would put 1, which is less than the request: no pod would be
+# admitted
+CPU_LIMIT_PER_GPU = 8
 MEMORY_REQUEST_GI_PER_GPU = 32
 MEMORY_LIMIT_GI_PER_GPU = 48
 STARTUP_PERIOD_S = 10
@@ -99,7 +103,8 @@ def disruption_budget(service: Seen) -> Body:
 
 
 def _strategy(replicas: int) -> Body:
-    """GPUs are scarce, so no pod is added for a roll-out. A single replica is an outage either way; only with Recreate Kubernetes says so."""
+    """GPUs are scarce, so no pod is added for a roll-out. A single replica is an outage either
+    way; only with Recreate Kubernetes says so."""
     if replicas == 1:
         return {"type": "Recreate"}
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
@@ -139,7 +144,10 @@ def _container(parts: Parts, *, cached: bool) -> Body:
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": _env(parts, cached=cached),
         "resources": {"requests": requests, "limits": limits},
-        "volumeMounts": [{"name": "dshm", "mountPath": "/dev/shm"}, *mounts],  # noqa: S108 (in the container)
+        "volumeMounts": [
+            {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 (in the container)
+            *mounts,
+        ],
         "startupProbe": {
             **health,
             "periodSeconds": STARTUP_PERIOD_S,
@@ -150,7 +158,8 @@ def _container(parts: Parts, *, cached: bool) -> Body:
 
 
 def _env(parts: Parts, *, cached: bool) -> list[Body]:
-    """By name, later ones win: profile, then ours. Without mounted caches the runtime gets the credentials to load the model itself."""
+    """By name, later ones win: profile, then ours. Without mounted caches the runtime gets the
+    credentials to load the model itself."""
     profile, metadata = parts.found.profile, parts.found.profile.metadata
     auto = parts.template_spec.precision is Precision.AUTO
     env: dict[str, Body] = {
@@ -163,9 +172,11 @@ def _env(parts: Parts, *, cached: bool) -> list[Body]:
     ours = {
         labels.ENV_MODEL_ID: profile.quantized_model or profile.model or parts.found.models[0].name,
         labels.ENV_METRIC: str(parts.template_spec.metric),
-        labels.ENV_PRECISION: metadata.precision
-        if auto and metadata.precision
-        else str(parts.template_spec.precision),
+        labels.ENV_PRECISION: (
+            metadata.precision
+            if auto and metadata.precision
+            else str(parts.template_spec.precision)
+        ),
         labels.ENV_CACHE_PATH: labels.CACHE_PATH,
         labels.ENV_VLLM_METRICS: "true",
         **(

@@ -1,4 +1,5 @@
-"""What an AIMService is made from: template, model, config, discovery's answer, GPU, caches. Pure and total."""
+"""What an AIMService is made from: template, model, config, discovery's answer, GPU, caches.
+Pure and total."""
 
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ class Unresolved:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model source, its cache where there is one, and where the runtime looks for it: (org, model)."""
+    """A model source, its cache where there is one, and where the runtime looks for it: (org,
+    model)."""
 
     uri: str
     path: tuple[str, str]
@@ -37,7 +39,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything a service is made from. `image` is the one discovery asked, so that a changed image rolls out only when it has answered."""
+    """Everything a service is made from. `image` is the one discovery asked, so that a changed
+    image rolls out only when it has answered."""
 
     service: Seen
     spec: ServiceSpec
@@ -53,7 +56,8 @@ class Parts:
 def resolve(
     seen: Projection, service: Seen, gpus: GpuTable, own_namespace: str = ""
 ) -> Parts | Unresolved:
-    """First match wins. `own_namespace`: the control plane's, where the images of the catalogue are recorded."""
+    """First match wins. `own_namespace`: the control plane's, where the images of the catalogue
+    are recorded."""
     spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
     template = seen.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
     if template is not None and template.deleting:
@@ -64,11 +68,15 @@ def resolve(
     if template is None:
         return Unresolved(
             reasons.TEMPLATE_NOT_FOUND,
-            f"AIMServiceTemplate {spec.template_ref} does not exist in this namespace; create it or change spec.templateRef",
+            f"AIMServiceTemplate {spec.template_ref} does not exist in this namespace; create it or"
+            " change spec.templateRef",
         )
     template_spec = TemplateSpec.model_validate(template.spec)
     if template_spec.model != spec.model:
-        differs = f"spec.model is {spec.model}, but template {spec.template_ref} is for {template_spec.model}; change one of them"
+        differs = (
+            f"spec.model is {spec.model}, but template {spec.template_ref} is for"
+            f" {template_spec.model}; change one of them"
+        )
         return Unresolved(reasons.VALIDATION_FAILED, differs)
     if not models_named(seen, spec.model):
         return Unresolved(
@@ -77,13 +85,17 @@ def resolve(
         )
     config = seen.get(Key(CONFIG.kind, namespace, spec.config_ref))
     if config is None and spec.config_ref != DEFAULT_CONFIG:
-        missing = f"AIMNamespaceConfig {spec.config_ref} does not exist in this namespace; create it or change spec.configRef"
+        missing = (
+            f"AIMNamespaceConfig {spec.config_ref} does not exist in this namespace; create it or"
+            " change spec.configRef"
+        )
         return Unresolved(reasons.RUNTIME_CONFIG_MISSING, missing)
     if template_spec.gpu_model not in gpus:
         known = ", ".join(sorted(gpus))
         unknown = (
-            f"GPU model {template_spec.gpu_model} of template {spec.template_ref} is not in the GPU table ({known}); "
-            "make the template anew for one of these, or add it to the table (AIM_GPU_TABLE of aim-deployer)"
+            f"GPU model {template_spec.gpu_model} of template {spec.template_ref} is not in the GPU"
+            f" table ({known}); make the template anew for one of these, or add it to the table"
+            " (AIM_GPU_TABLE of aim-deployer)"
         )
         return Unresolved(reasons.UNKNOWN_GPU, unknown)
     images = known_images(seen, spec.model, own_namespace) | _running_images(seen, service)
@@ -104,7 +116,8 @@ def _running_images(seen: Projection, service: Seen) -> frozenset[str]:
 
 
 def _discovery_failed(template: Seen) -> bool:
-    """Of a template that is Failed the reason decides: a cache that cannot be filled is no failure of discovery."""
+    """Of a template that is Failed the reason decides: a cache that cannot be filled is no
+    failure of discovery."""
     ready = template.condition(reasons.READY) or {}
     failed = template.status.get("status") == reasons.FAILED_STATE
     return (
@@ -134,7 +147,8 @@ def _with_answer(
             )
         return Unresolved(
             reasons.TEMPLATE_NOT_READY,
-            f"template {template.key.name} is not discovered yet: {said.get('message', 'discovery has not begun')}",
+            f"template {template.key.name} is not discovered yet:"
+            f" {said.get('message', 'discovery has not begun')}",
         )
     image = (kept.body.get("data") or {}).get(IMAGE_KEY)
     if not image:
@@ -144,7 +158,10 @@ def _with_answer(
         )
     if image not in images:
         model = str(template.spec.get("model"))
-        forged = f"ConfigMap {kept.key.name} names image {image[:200]}, which AIMClusterModel with spec.name {model} neither has nor had"
+        forged = (
+            f"ConfigMap {kept.key.name} names image {image[:200]}, which AIMClusterModel with"
+            f" spec.name {model} neither has nor had"
+        )
         return Unresolved(
             reasons.TEMPLATE_NOT_READY,
             f"{forged}; discovery asks the image of the AIMClusterModel again",
@@ -154,12 +171,14 @@ def _with_answer(
     if wrong is not None:
         return Unresolved(
             reasons.VALIDATION_FAILED,
-            f"model source {wrong} does not end in <org>/<model>, where the runtime looks: correct what the image of the template answers",
+            f"model source {wrong} does not end in <org>/<model>, where the runtime looks: correct"
+            " what the image of the template answers",
         )
     if len(set(paths.values())) < len(paths):
         return Unresolved(
             reasons.VALIDATION_FAILED,
-            f"two of the model sources have the same <org>/<model>: {', '.join(paths)}; correct what the image answers",
+            f"two of the model sources have the same <org>/<model>: {', '.join(paths)}; correct"
+            " what the image answers",
         )
     return Parts(
         service=service,

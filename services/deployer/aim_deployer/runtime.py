@@ -1,9 +1,11 @@
 """RuntimeReady of one service: how its InferenceService and predictor pods fare. Pure and total.
 
-1. It is True only while the InferenceService is Ready and at least one predictor pod is: KServe repeats what the
-   Deployment says, and a Deployment of one replica of which one may be unavailable is Available with no ready pod.
+1. It is True only while the InferenceService is Ready and at least one predictor pod is: KServe
+   repeats what the Deployment says, and a Deployment of one replica of which one may be unavailable
+   is Available with no ready pod.
 2. The pods' own trouble is reported before KServe's summary of it.
-3. The message is the same while the cause is: no names or counts that change while a pod crashes and starts.
+3. The message is the same while the cause is: no names or counts that change while a pod crashes
+   and starts.
 """
 
 import datetime
@@ -51,7 +53,8 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What RuntimeReady is decided by. `existing`: the InferenceService; `pods`: its predictors, ending ones included."""
+    """What RuntimeReady is decided by. `existing`: the InferenceService; `pods`: its predictors,
+    ending ones included."""
 
     service: Seen
     existing: Seen | None
@@ -69,7 +72,8 @@ class View:
 
     @property
     def is_empty(self) -> bool:
-        """No pod serves or holds anything; one that has ended, evicted for example, may stay for long."""
+        """No pod serves or holds anything; one that has ended, evicted for example, may stay for
+        long."""
         return all(map(over, self.pods))
 
     @property
@@ -119,7 +123,8 @@ def _condition(view: View) -> ReportedCondition:
             return _creating(f"stopping: {removal(existing)}")
         case View(replicas=0):
             return _creating(
-                "stopping: replicas is 0, and there are predictor pods left; waiting for KServe to remove them"
+                "stopping: replicas is 0, and there are predictor pods left; waiting for KServe to"
+                " remove them"
             )
         case View(rejection=Refusal() as rejection) if _decides(rejection):
             return _rejected(rejection)
@@ -133,25 +138,31 @@ def _condition(view: View) -> ReportedCondition:
 
 
 def _decides(rejection: Refusal) -> bool:
-    """A disruption budget that is rejected takes nothing from what runs, unless somebody else has its name."""
+    """A disruption budget that is rejected takes nothing from what runs, unless somebody else
+    has its name."""
     return rejection.name_taken or (
         not rejection.transient and rejection.target.kind == INFERENCE_SERVICE.kind
     )
 
 
 def _rejected(rejection: Refusal) -> ReportedCondition:
-    words = f"{rejection.target.kind} {rejection.target.name} is rejected by the API server: {rejection.message}"
+    words = (
+        f"{rejection.target.kind} {rejection.target.name} is rejected by the API server:"
+        f" {rejection.message}"
+    )
     return runtime_ready(False, rejection.reason(reasons.RUNTIME_FAILED), words)
 
 
 def _of_existing(view: View, existing: Seen) -> ReportedCondition:
-    """First match wins: mode, ready, being deleted, pods rejected, pods in trouble, load failed, held back, starting."""
+    """First match wins: mode, ready, being deleted, pods rejected, pods in trouble, load failed,
+    held back, starting."""
     name, ready = f"InferenceService {existing.key.name}", existing.condition(reasons.READY) or {}
     mode, trouble = existing.status.get("deploymentMode"), view.diagnosis.trouble
     if mode and mode not in MODES:
         return _failed(
-            f"{name}: status.deploymentMode is {mode}, but only Standard and RawDeployment are supported; set AIM_KSERVE_MODE of "
-            "aim-deployer to RawDeployment, then delete this InferenceService"
+            f"{name}: status.deploymentMode is {mode}, but only Standard and RawDeployment are"
+            " supported; set AIM_KSERVE_MODE of aim-deployer to RawDeployment, then delete this"
+            " InferenceService"
         )
     if ready.get("status") == "True" and view.ready:
         return runtime_ready(True, reasons.RUNTIME_READY, view.counts)
@@ -173,7 +184,10 @@ def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Troubl
     if trouble is not None:
         return trouble.message
     if view.existing is not None and view.existing.annotations.get(labels.KSERVE_STOP) == "true":
-        return f"{name} is stopped: its pods mount the volume of a cache that is gone, and did not run; it starts once the cache is warm"
+        return (
+            f"{name} is stopped: its pods mount the volume of a cache that is gone, and did not"
+            " run; it starts once the cache is warm"
+        )
     if not ready and not view.pods:
         return (
             f"waiting for KServe to take up {name}; if this stays, see whether its controller runs"
@@ -191,14 +205,19 @@ def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Troubl
 
 
 def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
-    """The API server rejects the pods: quota, pod security, a webhook. When that lasts, KServe only says that time is up."""
+    """The API server rejects the pods: quota, pod security, a webhook. When that lasts, KServe
+    only says that time is up."""
     conditions = [each for each in existing.conditions if each.get("status") == "False"]
     told = next((each for each in conditions if each.get("reason") == FAILED_CREATE), None)
     if told is not None:
         namespace = existing.key.namespace
-        words = f"pods of InferenceService {existing.key.name} are rejected: {told.get('message') or 'KServe gives no message'}"
+        words = (
+            f"pods of InferenceService {existing.key.name} are rejected:"
+            f" {told.get('message') or 'KServe gives no message'}"
+        )
         return _failed(
-            f"{words}; change what forbids them in namespace {namespace} (quota, pod security, webhook)"
+            f"{words}; change what forbids them in namespace {namespace} (quota, pod security,"
+            " webhook)"
         )
     timed_out = any(each.get("reason") == DEADLINE for each in conditions)
     if not timed_out or view.pods or view.diagnosis.trouble is not None:
@@ -206,9 +225,13 @@ def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
     before = view.service.condition(reasons.RUNTIME_READY) or {}
     if before.get("reason") == reasons.RUNTIME_FAILED:
         return _failed(str(before.get("message") or ""))
-    describe = f"kubectl describe replicaset -n {existing.key.namespace} -l {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
+    describe = (
+        f"kubectl describe replicaset -n {existing.key.namespace} -l"
+        f" {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
+    )
     return _failed(
-        f"InferenceService {existing.key.name} has no pods: quota, pod security or a webhook may forbid them; see {describe}"
+        f"InferenceService {existing.key.name} has no pods: quota, pod security or a webhook may"
+        f" forbid them; see {describe}"
     )
 
 
@@ -219,8 +242,14 @@ def _failed_load(existing: Seen) -> str | None:
         return None
     info = _map(status.get("lastFailureInfo"))
     exit_code = f" (exit code {info['exitCode']})" if info.get("exitCode") else ""
-    log = f"see kubectl logs -n {existing.key.namespace} -l {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
-    return f"InferenceService {existing.key.name}: {transition}: {info.get('message') or info.get('reason') or ''}{exit_code}; {log}"
+    log = (
+        f"see kubectl logs -n {existing.key.namespace} -l"
+        f" {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
+    )
+    return (
+        f"InferenceService {existing.key.name}: {transition}:"
+        f" {info.get('message') or info.get('reason') or ''}{exit_code}; {log}"
+    )
 
 
 def _map(value: object) -> dict[str, Any]:

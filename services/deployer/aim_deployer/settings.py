@@ -8,4 +8,6 @@ class DeployerSettings(ServiceSettings):
     gpu_table: str | None = (
         None  # path of a YAML file in the form of gpus.yaml that adds to it; None: nothing to add
     )
-    kserve_mode: Setting = AUTO  # deployment mode of new InferenceServices; auto: Standard, or RawDeployment where KServe rejects that
+    # deployment mode of new InferenceServices; auto: Standard, or RawDeployment where KServe
+    # rejects that
+    kserve_mode: Setting = AUTO

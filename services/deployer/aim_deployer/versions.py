@@ -1,7 +1,9 @@
-"""In which render version an InferenceService is made, so that an upgrade of the control plane restarts nothing. Pure.
+"""In which render version an InferenceService is made, so that an upgrade of the control plane
+restarts nothing. Pure.
 
-An object without the annotation `aim.silogen.ai/render` is of version 1. A new one is of the newest. One that is there moves to the newest
-only in an apply that changes its pod template anyway, or where its AIMService asks for it: the annotation itself reaches the pod template.
+An object without the annotation `aim.silogen.ai/render` is of version 1. A new one is of the
+newest. One that is there moves to the newest only in an apply that changes its pod template anyway,
+or where its AIMService asks for it: the annotation itself reaches the pod template.
 """
 
 from typing import Any
@@ -56,7 +58,8 @@ def pod_part(body: Body) -> Body:
 
 
 def _pods_stay(there: Body, sent: Body) -> bool:
-    """Literals compare by hash; where the bus has neither value nor hash, as before release 0.3, the names count."""
+    """Literals compare by hash; where the bus has neither value nor hash, as before release 0.3,
+    the names count."""
     there, sent = without_literals(there), without_literals(sent)
     known = there.get(HASHES, {})
     same = all(known.get(path, hashed) == hashed for path, hashed in sent.get(HASHES, {}).items())

@@ -1,4 +1,5 @@
-"""What discovery does beyond apply and delete: looks at images, and reads the log of a discovery's pod (at most 4 MiB, once a pod)."""
+"""What discovery does beyond apply and delete: looks at images, and reads the log of a
+discovery's pod (at most 4 MiB, once a pod)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ class Handlers:
 
 
 async def read_log(loop: Loop, action: ReadLog, about: Key, causes: Sequence[int]) -> None:
-    """What is read of an object that has gone meanwhile is dropped: nothing would ever remove it."""
+    """What is read of an object that has gone meanwhile is dropped: nothing would ever remove
+    it."""
     result = await _read(loop.cluster, action)
     await loop.record(action, about, causes)
     there = loop.projection.get(action.of)

@@ -1,9 +1,10 @@
-"""Decide the next step for a catalogue entry: look at its image's labels, keep them, say what was found. Pure and total; `now` is aware UTC.
+"""Decide the next step for a catalogue entry: look at its image's labels, keep them, say what was
+found. Pure and total; `now` is aware UTC.
 
-1. What an image's labels say is kept in a ConfigMap of the control plane's namespace, owned by the entry, with the inputs it was found with;
-   for the same inputs the registry is never asked again.
-2. Every failure is tried again: an image that is not there every ten minutes, anything else with backoff. Counting begins anew with the process
-   and with other inputs.
+1. What an image's labels say is kept in a ConfigMap of the control plane's namespace, owned by the
+   entry, with the inputs it was found with; for the same inputs the registry is never asked again.
+2. Every failure is tried again: an image that is not there every ten minutes, anything else with
+   backoff. Counting begins anew with the process and with other inputs.
 3. Until a new look has succeeded or failed, what was last said of the same image stays said.
 """
 
@@ -43,18 +44,25 @@ FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 600.0
 WAYS_OUT = {
     reasons.IMAGE_NOT_FOUND: "; push it, or correct spec.image",
-    reasons.REGISTRY_UNREACHABLE: "; see whether the registry is up and can be reached from the control plane",
+    reasons.REGISTRY_UNREACHABLE: (
+        "; see whether the registry is up and can be reached from the control plane"
+    ),
     reasons.METADATA_MISSING: "; label the image, or do without: discovery asks it all the same",
 }
-"""What a person can do, by reason; for AuthError the inspection says it, since it knows the credentials."""
-UNSUPPORTED_WAY_OUT = "; make the template anew for one of these, or leave it: discovery shows whether it runs all the same"
+"""What a person can do, by reason; for AuthError the inspection says it, since it knows the
+credentials."""
+UNSUPPORTED_WAY_OUT = (
+    "; make the template anew for one of these, or leave it: discovery shows whether it runs all"
+    " the same"
+)
 MOST_NAMED = 8
 """Recommended deployments that are written out in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """How a look at an image ended: `found` with `digest`, or `reason` and `message`; `retry_after_s` is what the registry asked for.
+    """How a look at an image ended: `found` with `digest`, or `reason` and `message`;
+    `retry_after_s` is what the registry asked for.
 
     `way_out`: what a person can do, where it is not what WAYS_OUT says for the reason.
     """
@@ -86,7 +94,10 @@ def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace:
     """First match wins: another entry has the name, known, never looked at, found, failed."""
     first = models_named(seen, str(model.spec["name"]))[0]
     if first.key != model.key:
-        other = f"AIMClusterModel {first.key.name} is older and has the same spec.name {model.spec['name']}; rename or delete one of them"
+        other = (
+            f"AIMClusterModel {first.key.name} is older and has the same spec.name"
+            f" {model.spec['name']}; rename or delete one of them"
+        )
         return report(
             model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, other)
         )
@@ -111,7 +122,10 @@ def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace:
             )
         )
         return keeps | report(model, _inspected(fact.found, fact.digest, _unkept(seen, model)))
-    words = f"try {fact.attempt}, next at {timestamp(fact.due)}: {fact.message}{fact.way_out or WAYS_OUT.get(fact.reason, '')}"
+    words = (
+        f"try {fact.attempt}, next at {timestamp(fact.due)}:"
+        f" {fact.message}{fact.way_out or WAYS_OUT.get(fact.reason, '')}"
+    )
     said = report(model, condition(reasons.IMAGE_INSPECTED, False, fact.reason, words))
     if now < fact.due:
         return said | look_again((fact.due - now).total_seconds())
@@ -119,7 +133,8 @@ def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace:
 
 
 def missing_image(seen: Projection, model: Seen) -> str:
-    """Why no template of this entry may begin a discovery; empty where one may. What is not known stops nothing."""
+    """Why no template of this entry may begin a discovery; empty where one may. What is not
+    known stops nothing."""
     image, fact, said = (
         str(model.spec["image"]),
         _fact(seen, model),
@@ -136,11 +151,15 @@ def missing_image(seen: Projection, model: Seen) -> str:
     )
     if not known:
         return ""
-    return f"image {image} of AIMClusterModel {model.key.name} is not found in its registry: push it, or correct spec.image; discovery goes on then"
+    return (
+        f"image {image} of AIMClusterModel {model.key.name} is not found in its registry: push it,"
+        " or correct spec.image; discovery goes on then"
+    )
 
 
 def unsupported(seen: Projection, model: Seen, spec: TemplateSpec, namespace: str) -> str:
-    """That none of the deployments that the image recommends is this template's; empty where one is, or nothing is known."""
+    """That none of the deployments that the image recommends is this template's; empty where one
+    is, or nothing is known."""
     kept = image_record(seen, model, namespace)
     if (
         kept is None
@@ -159,7 +178,8 @@ def unsupported(seen: Projection, model: Seen, spec: TemplateSpec, namespace: st
 
 
 def secrets_of(seen: Projection, namespace: str) -> tuple[str, ...]:
-    """Names of the pull secrets for registries: those of the config `default` in the control plane's namespace."""
+    """Names of the pull secrets for registries: those of the config `default` in the control
+    plane's namespace."""
     config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
     return tuple(
         each["name"]
@@ -206,7 +226,10 @@ def _unkept(seen: Projection, model: Seen) -> str:
     return (
         ""
         if refusal is None
-        else f"; this cannot be kept: {refusal.target.kind} {refusal.target.name} is refused: {refusal.message}"
+        else (
+            f"; this cannot be kept: {refusal.target.kind} {refusal.target.name} is refused:"
+            f" {refusal.message}"
+        )
     )
 
 
@@ -225,7 +248,8 @@ def _decoded(kept: Seen) -> ImageLabels | None:
 
 
 def _record(model: Seen, kept: Seen | None, former: str, namespace: str) -> Plan:
-    """Record the image before a change, also where it could not be inspected: what it answered counts until the new one has."""
+    """Record the image before a change, also where it could not be inspected: what it answered
+    counts until the new one has."""
     images = _recorded(kept)
     if former in {"", str(model.spec["image"]), *images}:
         return NOTHING
@@ -263,7 +287,9 @@ def _config_map(
             "annotations": {} if inputs is None else {labels.ANNOTATION_INPUTS: inputs},
             "ownerReferences": [model.owner_reference()],
         },
-        "data": data
-        if had == recorded_images(data)
-        else data | {IMAGES_KEY: msgspec.json.encode(had).decode()},
+        "data": (
+            data
+            if had == recorded_images(data)
+            else data | {IMAGES_KEY: msgspec.json.encode(had).decode()}
+        ),
     }

@@ -1,6 +1,8 @@
-"""An image reference taken apart by docker's rules (distribution/reference, its grammar and its normalisation).
+"""An image reference taken apart by docker's rules (distribution/reference, its grammar and its
+normalisation).
 
-1. The first segment is a registry if it has a dot, a colon or a capital letter, or is `localhost`; otherwise the image is Docker Hub's.
+1. The first segment is a registry if it has a dot, a colon or a capital letter, or is `localhost`;
+   otherwise the image is Docker Hub's.
 2. A Docker Hub image of one segment is an official one: `library/<name>`.
 3. Without a tag and a digest the tag is `latest`; where both are given, the digest counts.
 """
@@ -40,7 +42,8 @@ class Image:
         return "http" if is_loopback(self.host) else "https"
 
     def __str__(self) -> str:
-        return f"{self.registry}/{self.repository}{'@' if is_digest(self.reference) else ':'}{self.reference}"
+        separator = "@" if is_digest(self.reference) else ":"
+        return f"{self.registry}/{self.repository}{separator}{self.reference}"
 
 
 def parse_image(text: str) -> Image:
@@ -56,7 +59,8 @@ def parse_image(text: str) -> Image:
         raise ValueError(f"{tag[:80]!r} is not a tag: letters, digits, _ . and -, at most 128")
     if _REPOSITORY.fullmatch(repository) is None:
         raise ValueError(
-            f"{repository[:80]!r} is not a repository: lower-case letters and digits, with . _ - between them, segments parted by /"
+            f"{repository[:80]!r} is not a repository: lower-case letters and digits, with . _ -"
+            " between them, segments parted by /"
         )
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"

@@ -1,4 +1,5 @@
-"""What a model image says of itself in its labels. They are foreign text: every value is cut to size and cleaned of control characters."""
+"""What a model image says of itself in its labels. They are foreign text: every value is cut to
+size and cleaned of control characters."""
 
 import ast
 from collections.abc import Mapping
@@ -61,14 +62,16 @@ class ImageLabels(Struct, frozen=True, omit_defaults=True):
 
 
 def read_labels(labels: Mapping[str, Any]) -> ImageLabels:
-    """Raises ValueError where none of ours is there, or what is there cannot be read: the message says which and why."""
+    """Raises ValueError where none of ours is there, or what is there cannot be read: the
+    message says which and why."""
     given = {
         name: _label(labels, name)
         for name in (CANONICAL_NAME, SOURCE, RECOMMENDED, TOKEN_REQUIRED, TITLE)
     }
     if not any(given.values()):
         raise ValueError(
-            f"it has none of the labels {PREFIXES[0]}{CANONICAL_NAME}, {PREFIXES[0]}{RECOMMENDED} and their like (prefixes {_either})"
+            f"it has none of the labels {PREFIXES[0]}{CANONICAL_NAME}, {PREFIXES[0]}{RECOMMENDED}"
+            f" and their like (prefixes {_either})"
         )
     oci = sorted(
         (name.removeprefix(OCI_PREFIX), _clean(value))
@@ -152,7 +155,8 @@ def _count(value: Any) -> int:
         count = -1
     if not 1 <= count <= MOST_GPUS:
         raise ValueError(
-            f"gpuCount of a recommended deployment is {_clean(value)[:40]!r}, not a number from 1 to {MOST_GPUS}"
+            f"gpuCount of a recommended deployment is {_clean(value)[:40]!r}, not a number from 1"
+            f" to {MOST_GPUS}"
         )
     return count
 

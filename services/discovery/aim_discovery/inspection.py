@@ -1,7 +1,8 @@
-"""Carrying out looks at images: each once, a few at a time per registry (so that one that hangs holds up no other), beside the queue.
+"""Carrying out looks at images: each once, a few at a time per registry (so that one that hangs
+holds up no other), beside the queue.
 
-Pull secrets are read at the moment they are needed, by name, from the control plane's namespace. What is in them goes to the registry and
-nowhere else.
+Pull secrets are read at the moment they are needed, by name, from the control plane's namespace.
+What is in them goes to the registry and nowhere else.
 """
 
 import asyncio
@@ -119,7 +120,8 @@ class Inspector:
     async def _entries(
         self, cluster: Cluster, secrets: Sequence[str]
     ) -> tuple[list[Entry], list[str]]:
-        """Of all secrets that can be used, and what is wrong with the others. As for a pod, that one is missing is no fault by itself."""
+        """Of all secrets that can be used, and what is wrong with the others. As for a pod, that
+        one is missing is no fault by itself."""
         entries: list[Entry] = []
         notes: list[str] = []
         for name in secrets:
@@ -132,7 +134,8 @@ class Inspector:
                 notes.append(f"Secret {name} does not exist in namespace {self._namespace}")
             except Forbidden:
                 notes.append(
-                    f"Secret {name} may not be read: discovery needs get on secrets in namespace {self._namespace}"
+                    f"Secret {name} may not be read: discovery needs get on secrets in namespace"
+                    f" {self._namespace}"
                 )
             except ValueError as error:
                 notes.append(f"Secret {name} {error}")

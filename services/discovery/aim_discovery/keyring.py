@@ -1,13 +1,17 @@
-"""Which credentials of a pull secret are for an image, by the rules of docker and of the kubelet's keyring (pkg/credentialprovider).
+"""Which credentials of a pull secret are for an image, by the rules of docker and of the kubelet's
+keyring (pkg/credentialprovider).
 
-1. An entry's key is a host, with an optional scheme, port and path; `/v1` and `/v2` in front of the path mean the registry itself.
-2. `*` and other shell patterns stand for (parts of) one label of the host; the number of labels and the port have to be the same.
-3. The path is a prefix of the image's. The more special entry comes first; all that match are tried in order.
+1. An entry's key is a host, with an optional scheme, port and path; `/v1` and `/v2` in front of the
+   path mean the registry itself.
+2. `*` and other shell patterns stand for (parts of) one label of the host; the number of labels and
+   the port have to be the same.
+3. The path is a prefix of the image's. The more special entry comes first; all that match are tried
+   in order.
 4. `index.docker.io` is Docker Hub.
-5. `auth` is base64 of user:password; where it is absent, `username` and `password` count. An `identitytoken` goes before
-   both, where the registry has a token server.
-6. A Secret is of one of two types, as the kubelet takes them: dockerconfigjson (entries below `auths`), and the older
-   dockercfg (entries alone), which OpenShift still makes.
+5. `auth` is base64 of user:password; where it is absent, `username` and `password` count. An
+   `identitytoken` goes before both, where the registry has a token server.
+6. A Secret is of one of two types, as the kubelet takes them: dockerconfigjson (entries below
+   `auths`), and the older dockercfg (entries alone), which OpenShift still makes.
 """
 
 import base64
@@ -48,7 +52,8 @@ _FIELDS = ("auth", "username", "password", "identitytoken")
 
 
 def entries_of(secret: dict[str, Any]) -> list[Entry]:
-    """The usable entries of a Secret as the API serves it. Raises ValueError, which quotes nothing of the Secret's content."""
+    """The usable entries of a Secret as the API serves it. Raises ValueError, which quotes
+    nothing of the Secret's content."""
     entries = _entries(secret)
     found = [
         (str(key), who)
@@ -61,7 +66,8 @@ def entries_of(secret: dict[str, Any]) -> list[Entry]:
 
 
 def unusable_entries(secret: dict[str, Any]) -> str:
-    """How many entries are passed over, and why; empty for none. Their keys may be secrets too. Raises ValueError as `entries_of`."""
+    """How many entries are passed over, and why; empty for none. Their keys may be secrets too.
+    Raises ValueError as `entries_of`."""
     passed = [1 for entry in _entries(secret).values() if _credentials(entry) is None]
     wanted = "auth (base64 of user:password), username and password, or identitytoken"
     return (
@@ -122,7 +128,8 @@ def _credentials(entry: Any) -> Credentials | None:
 
 
 def _decoded(auth: str) -> str:
-    """base64 as the kubelet takes it: with or without padding, line breaks left out. Raises binascii.Error, UnicodeDecodeError."""
+    """base64 as the kubelet takes it: with or without padding, line breaks left out. Raises
+    binascii.Error, UnicodeDecodeError."""
     bare = "".join(auth.split()).rstrip("=")
     return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True).decode()
 

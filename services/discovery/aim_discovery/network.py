@@ -1,4 +1,5 @@
-"""Why a server could not be asked over the network, in words, and what a person can do. Each family has its own."""
+"""Why a server could not be asked over the network, in words, and what a person can do. Each
+family has its own."""
 
 import errno
 import ssl
@@ -23,7 +24,8 @@ _PATH = "; see whether a firewall, a proxy or a NetworkPolicy is between the con
 
 
 def trouble(error: aiohttp.ClientError | TimeoutError, server: str) -> tuple[str, str]:
-    """What is wrong with the connection to `server`, and the way out; that is empty where there is none but waiting."""
+    """What is wrong with the connection to `server`, and the way out; that is empty where there
+    is none but waiting."""
     cause = getattr(error, "os_error", None) or error.__cause__ or error.__context__
     number = getattr(error, "errno", None) or getattr(cause, "errno", None)
     match error:
@@ -76,7 +78,10 @@ def _certificate(error: Exception, server: str) -> tuple[str, str]:
             "; correct spec.image, or the certificate",
         ),
     }
-    private = f"; if its CA is a private one, set {CA_BUNDLE} (chart value caBundle) to a PEM file with the CA's certificate"
+    private = (
+        f"; if its CA is a private one, set {CA_BUNDLE} (chart value caBundle) to a PEM file with"
+        " the CA's certificate"
+    )
     return known.get(code or 0, (f"the certificate of {server} does not verify: {why}", private))
 
 

@@ -1,9 +1,11 @@
 """Reading a model image's answer out of its log, which may hold anything else as well.
 
-The whole log as JSON, else the last non-empty JSON array of objects in it; the first element counts.
+The whole log as JSON, else the last non-empty JSON array of objects in it; the first element
+counts.
 
-A log is anybody's text of up to 4 MiB. It is parsed once, in a thread of the handler that reads it. What remains of it is
-small: the answer as the ConfigMap keeps it, or why there is none, and the last lines.
+A log is anybody's text of up to 4 MiB. It is parsed once, in a thread of the handler that reads it.
+What remains of it is small: the answer as the ConfigMap keeps it, or why there is none, and the
+last lines.
 """
 
 import json
@@ -18,12 +20,13 @@ from aimschema.discovered import Discovered, check
 LARGEST_LOG_BYTES = 4 << 20
 LAST_LINES = 5
 SEARCH_BUDGET = 1 << 26
-"""How long an array is searched for, in characters passed over; some tens of milliseconds. Beginnings inside one another
-would otherwise take time by the square of the log's length."""
+"""How long an array is searched for, in characters passed over; some tens of milliseconds.
+Beginnings inside one another would otherwise take time by the square of the log's length."""
 _PER_CHAR_READ = 32
 _NESTED_TOO_DEEP = 1 << 21
 _WINDOW = 1 << 18
-"""What has been searched is cut off from time to time: an error of the decoder costs time by its place in the text."""
+"""What has been searched is cut off from time to time: an error of the decoder costs time by its
+place in the text."""
 _ARRAY_START = re.compile(r"\[\s*\{\s*[\"}]")
 _decoder = json.JSONDecoder()
 
@@ -34,7 +37,8 @@ class BadOutputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ReadLogResult:
-    """What is known of a log that was read. `answer`: JSON as the ConfigMap keeps it, empty where there is none; `problem` says why then.
+    """What is known of a log that was read. `answer`: JSON as the ConfigMap keeps it, empty where
+    there is none; `problem` says why then.
 
     `last_lines`: empty where the log could not be had.
     """
@@ -45,7 +49,8 @@ class ReadLogResult:
 
 
 def digested(raw: bytes) -> ReadLogResult:
-    """What is worth knowing of a log; total. Takes up to some tenths of a second, and memory of many times the log."""
+    """What is worth knowing of a log; total. Takes up to some tenths of a second, and memory of
+    many times the log."""
     if len(raw) > LARGEST_LOG_BYTES:
         return ReadLogResult(
             problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB", last_lines="(too long)"
@@ -69,7 +74,8 @@ def parse(log: str) -> Discovered:
         raise BadOutputError(f"the image printed no JSON array; its last lines: {last_lines(log)}")
     if not answer:
         raise BadOutputError(
-            "the image printed an empty list: no profile for these GPUs, metric and precision; make the template anew, or change the image"
+            "the image printed an empty list: no profile for these GPUs, metric and precision; make"
+            " the template anew, or change the image"
         )
     try:
         return check(answer[0])

@@ -1,11 +1,17 @@
-"""Decide the next step for a template's discovery (for a catalogue entry: see catalogue). Pure and total; `now` is aware UTC.
+"""Decide the next step for a template's discovery (for a catalogue entry: see catalogue). Pure and
+total; `now` is aware UTC.
 
-1. An answer is kept in the template's ConfigMap with the inputs it is valid for; for the same inputs it is never asked again.
+1. An answer is kept in the template's ConfigMap with the inputs it is valid for; for the same
+   inputs it is never asked again.
 2. An older answer stays in force until a newer one is there.
-3. A Job carries the number of its try; the try counts once status.attempts says so, and only then is the Job deleted.
-4. Tries after a failure wait, unless what a try is made from has changed since the last (annotation `tried`).
-5. From the first failure on the condition says so until an answer is there, also while the next try is at work.
-6. Discovery does not wait for the image's inspection; only an image that is not in its registry is not asked.
+3. A Job carries the number of its try; the try counts once status.attempts says so, and only then
+   is the Job deleted.
+4. Tries after a failure wait, unless what a try is made from has changed since the last (annotation
+   `tried`).
+5. From the first failure on the condition says so until an answer is there, also while the next try
+   is at work.
+6. Discovery does not wait for the image's inspection; only an image that is not in its registry is
+   not asked.
 """
 
 import datetime
@@ -69,7 +75,8 @@ LOG = "log"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its first failure."""
+    """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its
+    first failure."""
 
     namespace: str
     first_retry_s: float
@@ -78,11 +85,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class View:
-    """One template with everything its plan depends on. `last_fields` holds the status fields as last reported.
+    """One template with everything its plan depends on. `last_fields` holds the status fields as
+    last reported.
 
-    `held` is the data of a readable answer; it counts (`found`) unless it claims the present inputs with another image.
-    `image_missing` and `unsupported` say what is wrong with image and template; mostly empty. `contested`: who keeps changing the answer that
-    is kept, None where nobody does.
+    `held` is the data of a readable answer; it counts (`found`) unless it claims the present inputs
+    with another image. `image_missing` and `unsupported` say what is wrong with image and template;
+    mostly empty. `contested`: who keeps changing the answer that is kept, None where nobody does.
     """
 
     template: Seen
@@ -115,7 +123,8 @@ class View:
 
     @property
     def tried(self) -> str:
-        """What a try is made from: its inputs, the pull secrets, and the annotation that asks for another one."""
+        """What a try is made from: its inputs, the pull secrets, and the annotation that asks
+        for another one."""
         secrets = (
             self.config.images.image_pull_secrets
             if self.config is not None and self.config.images is not None
@@ -148,7 +157,8 @@ class View:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """Status fields to be reported again; tries that were made from something else count no longer."""
+        """Status fields to be reported again; tries that were made from something else count no
+        longer."""
         if self.tried_before:
             return self.last_fields
         fields = {
@@ -166,7 +176,8 @@ def plan(
     first_retry_s: float = FIRST_RETRY_S,
     rules: JobRules = DEFAULT_RULES,
 ) -> Plan:
-    """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its first failure."""
+    """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its
+    first failure."""
     present = seen.get(key)
     if present is None or present.deleting or not present.has_spec:
         return NOTHING
@@ -178,10 +189,14 @@ def plan(
 def plan_template(
     seen: Projection, template: Seen, now: datetime.datetime, settings: Settings
 ) -> Plan:
-    """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next try. Jobs for other inputs go in any case."""
+    """First match wins: no model, a name that is taken, answered, Job at work, Job ended, next
+    try. Jobs for other inputs go in any case."""
     models = models_named(seen, str(template.spec["model"]))
     if not models:
-        missing = f"no AIMClusterModel has spec.name {template.spec['model']}: create it, or make the template anew for another; discovery starts then"
+        missing = (
+            f"no AIMClusterModel has spec.name {template.spec['model']}: create it, or make the"
+            " template anew for another; discovery starts then"
+        )
         kept = _kept(seen, template)
         unknown = condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing)
         return _delete_jobs(seen, template) | report(
@@ -208,7 +223,8 @@ def _delete_jobs(seen: Projection, template: Seen, but: Key | None = None) -> Pl
 
 
 def _foreign(template: Seen, there: Seen) -> ReportedCondition:
-    """Something of a name we need is not ours; what a former template of this name left goes by itself."""
+    """Something of a name we need is not ours; what a former template of this name left goes by
+    itself."""
     if is_of_former(template, there):
         return condition(
             reasons.DISCOVERED, False, reasons.AWAITING_DISCOVERY, of_former(template, there)
@@ -239,7 +255,8 @@ def _discover(seen: Projection, view: View, now: datetime.datetime) -> Plan:
 
 
 def _is_outdated(view: View, job: Seen) -> bool:
-    """Made from other pull secrets, or before another try was asked for. (One for other inputs has another name.)"""
+    """Made from other pull secrets, or before another try was asked for. (One for other inputs
+    has another name.)"""
     return job.annotations.get(labels.ANNOTATION_TRIED, view.tried) != view.tried
 
 
@@ -248,7 +265,8 @@ def _give_up(job: Seen) -> Plan:
 
 
 def _at_work(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
-    """What keeps the Job from its work, where something does. One that a queue holds back does not run yet."""
+    """What keeps the Job from its work, where something does. One that a queue holds back does
+    not run yet."""
     diagnosis = diagnose_job(seen, job, now, CONTAINER)
     words, trouble = diagnosis.message or f"Job {job.key.name} asks the image", diagnosis.trouble
     left_s = gated_left_s(seen, job, now)
@@ -281,17 +299,21 @@ def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> V
         image=image,
         config=None if config is None else ConfigSpec.model_validate(config.spec),
         result=result,
-        found=None
-        if result is not None and _is_of_another_image(result, held, image, spec)
-        else answer,
+        found=(
+            None
+            if result is not None and _is_of_another_image(result, held, image, spec)
+            else answer
+        ),
         held=held,
         job=seen.get(
             Key(JOB.kind, namespace, names.discovery_job(template.key.name, inputs_of(image, spec)))
         ),
         last_fields=_kept(seen, template),
-        said=next((c for c in said.conditions), None)
-        if said is not None and said.uid == template.uid
-        else repeated(template, reasons.DISCOVERED),
+        said=(
+            next((c for c in said.conditions), None)
+            if said is not None and said.uid == template.uid
+            else repeated(template, reasons.DISCOVERED)
+        ),
         refusal=seen.learned(template.key, REFUSED),
         image_missing=missing_image(seen, model),
         unsupported=unsupported(seen, model, spec, settings.namespace),
@@ -306,7 +328,8 @@ def look(seen: Projection, template: Seen, model: Seen, settings: Settings) -> V
 def _is_of_another_image(
     result: Seen, held: dict[str, str], image: str, spec: TemplateSpec
 ) -> bool:
-    """Of an answer for the present inputs, which stand for the image too: somebody else wrote it."""
+    """Of an answer for the present inputs, which stand for the image too: somebody else wrote
+    it."""
     for_these = result.annotations.get(labels.ANNOTATION_INPUTS) == inputs_of(image, spec)
     return for_these and held.get(IMAGE_KEY) != image
 
@@ -389,7 +412,8 @@ def _next_try(seen: Projection, view: View, now: datetime.datetime) -> Plan:
 
 
 def _read(seen: Projection, view: View, now: datetime.datetime, job: Seen) -> Plan:
-    """The log of the newest pod that succeeded, then what it says. News of the pod may be late, so whether it is gone the API server must say."""
+    """The log of the newest pod that succeeded, then what it says. News of the pod may be late,
+    so whether it is gone the API server must say."""
     pods = [pod for pod in pods_of(seen, job) if has_succeeded(pod, CONTAINER)]
     if not pods and _just_ended(seen, job, now):
         return _at_it(view, "the image has answered") | look_again(POD_WORD_S)
@@ -435,18 +459,25 @@ def _just_ended(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
 
 
 def _failed(view: View, at: datetime.datetime, job: Seen, why: str) -> Plan:
-    """Say how the try ended (`at`) and when the next is; once that is on the object, the Job goes."""
+    """Say how the try ended (`at`) and when the next is; once that is on the object, the Job
+    goes."""
     if job.deleting:
         return _at_it(view, f"the last try is being cleared away: {removal(job)}")
     attempt = attempt_of(job)
     if _is_outdated(view, job):
-        words = f"try {attempt} failed, and what it was made from has changed since: another one starts: image {view.image}: {why}"
+        words = (
+            f"try {attempt} failed, and what it was made from has changed since: another one"
+            f" starts: image {view.image}: {why}"
+        )
         return _give_up(job) | _say(
             view, False, reasons.DISCOVERY_FAILED, words, attempts=0, nextAttemptTime=None
         )
     wait_s = min(LONGEST_RETRY_S, view.settings.first_retry_s * 2 ** min(attempt - 1, 20))
     due = timestamp(at + datetime.timedelta(seconds=wait_s))
-    words = f"try {attempt}, next at {due}, at once with annotation {labels.ANNOTATION_RETRY}: image {view.image}: {why}"
+    words = (
+        f"try {attempt}, next at {due}, at once with annotation {labels.ANNOTATION_RETRY}: image"
+        f" {view.image}: {why}"
+    )
     said = _say(view, False, reasons.DISCOVERY_FAILED, words, attempts=attempt, nextAttemptTime=due)
     if view.found is not None:
         said = warning(said, reasons.DISCOVERY_FAILED, words)
@@ -467,7 +498,8 @@ def _at_it(view: View, message: str) -> Plan:
 
 
 def _say(view: View, status: bool | None, reason: str, message: str, **fields: Any) -> Plan:
-    """While an older answer is in force, that is what is said; how the new one goes is in the message."""
+    """While an older answer is in force, that is what is said; how the new one goes is in the
+    message."""
     kept = {**view.kept, **fields}
     if view.found is not None:
         return _report(
@@ -481,7 +513,8 @@ def _say(view: View, status: bool | None, reason: str, message: str, **fields: A
 
 
 def _report(view: View, status: bool | None, reason: str, message: str, **fields: Any) -> Plan:
-    """With what the image's labels have against the template, and who fights over the answer, which are worth Events as well."""
+    """With what the image's labels have against the template, and who fights over the answer,
+    which are worth Events as well."""
     asked = {reasons.UNSUPPORTED_PROFILE: view.unsupported, reasons.CONTESTED: view.contested or ""}
     warnings = {why: words for why, words in asked.items() if words}
     more = "".join(f"; {words}" for words in warnings.values())

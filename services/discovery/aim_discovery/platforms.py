@@ -1,7 +1,8 @@
-"""Which manifest of an image index is for linux/amd64 (OCI image specification, "Image Index"). Pure and total.
+"""Which manifest of an image index is for linux/amd64 (OCI image specification, "Image Index").
+Pure and total.
 
-1. `platform` is optional in an entry, and so are its fields in what some tools write: such an entry is undetermined until
-   its manifest's config is read.
+1. `platform` is optional in an entry, and so are its fields in what some tools write: such an entry
+   is undetermined until its manifest's config is read.
 2. Attestations (platform unknown/unknown, as BuildKit writes them) and artifacts are no images.
 """
 
@@ -32,7 +33,8 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Digests of an index: of the images for linux/amd64, best first; of undetermined ones; `others`: platforms of the rest.
+    """Digests of an index: of the images for linux/amd64, best first; of undetermined ones;
+    `others`: platforms of the rest.
 
     `artifacts` counts what is no image. An entry without a digest counts for nothing.
     """
@@ -66,7 +68,8 @@ def read_index(manifests: list[Any]) -> Entries:
 
 
 def platform_of(described: object) -> tuple[str, str]:
-    """os and architecture of an entry's `platform` or of a config; empty where they are absent or unknown."""
+    """os and architecture of an entry's `platform` or of a config; empty where they are absent
+    or unknown."""
     found = described if isinstance(described, dict) else {}
     os, architecture = (_text(found.get(name)) for name in ("os", "architecture"))
     return os, _ALIASES.get(architecture, architecture)

@@ -23,7 +23,8 @@ READS = {
 
 
 def affected(seen: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
-    """Keys to look at again when the object at `key` changes or goes. A Job that ends also wakes those that wait for a turn.
+    """Keys to look at again when the object at `key` changes or goes. A Job that ends also wakes
+    those that wait for a turn.
 
     `namespace`: the control plane's own, whose config has the pull secrets for registries.
     """

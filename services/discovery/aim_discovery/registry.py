@@ -1,8 +1,10 @@
-"""Reading an image's config from its registry: OCI distribution API and docker's token authentication (docs/adr/0016 says why it is our own).
+"""Reading an image's config from its registry: OCI distribution API and docker's token
+authentication (docs/adr/0016 says why it is our own).
 
-1. Nothing is believed: sizes and times are bounded, manifests and configs are checked against their digests.
-2. http only where registry and target are both on loopback; credentials go to the registry and to the token server it names, never after a redirect
-   to another origin.
+1. Nothing is believed: sizes and times are bounded, manifests and configs are checked against their
+   digests.
+2. http only where registry and target are both on loopback; credentials go to the registry and to
+   the token server it names, never after a redirect to another origin.
 3. No layer is pulled.
 """
 
@@ -53,7 +55,8 @@ Body = dict[str, Any]
 
 
 class RegistryProblem(Exception):
-    """Why an image cannot be inspected: `reason` of ImageInspected, and for how long the registry asks to be left alone.
+    """Why an image cannot be inspected: `reason` of ImageInspected, and for how long the registry
+    asks to be left alone.
 
     `way_out`: what a person can do, where it is not what the reason says.
     """
@@ -76,10 +79,12 @@ class ImageConfig:
 
 
 class Registries:
-    """Registries as discovery reads them. For one event loop; close it (or use it as a context) when done."""
+    """Registries as discovery reads them. For one event loop; close it (or use it as a context)
+    when done."""
 
     def __init__(self, *, image_s: float = IMAGE_S, ca_bundle: str | None = None) -> None:
-        """`image_s`: how long one image may take in all. `ca_bundle`: a PEM file of CAs beside the system's.
+        """`image_s`: how long one image may take in all. `ca_bundle`: a PEM file of CAs beside the
+        system's.
 
         Raises OSError where that file cannot be read, ssl.SSLError where it has no certificate.
         """
@@ -92,7 +97,8 @@ class Registries:
             connector=aiohttp.TCPConnector(ssl=trusted),
             trust_env=False,
             timeout=timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),  # (a session that one identity opened must not let in the next)
+            # (a session that one identity opened must not let in the next)
+            cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": CLIENT},
         )
 
@@ -108,7 +114,8 @@ class Registries:
         await self._session.close()
 
     async def config_of(self, image: Image, credentials: Sequence[Credentials]) -> ImageConfig:
-        """The config for linux/amd64, asked for with each of the credentials in turn, anonymously where there are none. Raises RegistryProblem."""
+        """The config for linux/amd64, asked for with each of the credentials in turn,
+        anonymously where there are none. Raises RegistryProblem."""
         try:
             async with asyncio.timeout(self._image_s):
                 return await self._first_let_in(image, credentials)
@@ -130,7 +137,8 @@ class Registries:
 
 @dataclass
 class _Visit:
-    """One image, one identity: what it takes to be let in is found out once and used for all requests."""
+    """One image, one identity: what it takes to be let in is found out once and used for all
+    requests."""
 
     session: aiohttp.ClientSession
     image: Image
@@ -175,7 +183,10 @@ class _Visit:
         answer = await self._get(f"manifests/{reference}", LARGEST_MANIFEST_BYTES, accept=_ACCEPT)
         document = _object(answer.body, f"the manifest of {self.image}")
         if document.get("schemaVersion") == 1:  # (its digest is not that of what is sent)
-            words = f"{self.image} has a manifest of docker's schema 1, which container runtimes no longer pull"
+            words = (
+                f"{self.image} has a manifest of docker's schema 1, which container runtimes no"
+                " longer pull"
+            )
             raise RegistryProblem(
                 reasons.METADATA_MISSING, words, way_out="; build the image with a current tool"
             )
@@ -226,13 +237,15 @@ class _Visit:
         if challenge is None:
             raise RegistryProblem(
                 reasons.AUTH_ERROR,
-                f"{self.image.host} asks for a kind of authentication that is neither Bearer nor Basic",
+                f"{self.image.host} asks for a kind of authentication that is neither Bearer nor"
+                " Basic",
             )
         if challenge.scheme == "basic":
             if self.credentials is None or not self.credentials.username:
                 raise RegistryProblem(
                     reasons.AUTH_ERROR,
-                    f"{self.image.host} wants credentials, and no pull secret has any for {self.image}",
+                    f"{self.image.host} wants credentials, and no pull secret has any for"
+                    f" {self.image}",
                 )
             return self.credentials.basic
         scope = challenge.parameters.get("scope") or f"repository:{self.image.repository}:pull"
@@ -249,7 +262,8 @@ class _Visit:
         return f"Bearer {token}"
 
     async def _token_answer(self, url: URL, query: dict[str, str]) -> "_Answer":
-        """What a token server answers: to an identity token by OAuth2, to a password or to nobody by docker's GET."""
+        """What a token server answers: to an identity token by OAuth2, to a password or to
+        nobody by docker's GET."""
         who = self.credentials
         if who is not None and who.identity_token:
             form = query | {
@@ -287,7 +301,8 @@ class _Visit:
         limit: int,
         form: Mapping[str, str] | None = None,
     ) -> "_Answer":
-        """One request, POST with a form. Raises RegistryProblem that names the server which cannot be asked."""
+        """One request, POST with a form. Raises RegistryProblem that names the server which
+        cannot be asked."""
         method = "GET" if form is None else "POST"
         try:
             async with self.session.request(
@@ -349,7 +364,8 @@ def _is_unknown(config: Body) -> bool:
 def _no_manifest(
     image: Image, others: list[str], problems: list[RegistryProblem], *, artifacts: int
 ) -> RegistryProblem:
-    """Of an index without a manifest for linux/amd64. It is not missing where there is anything in it."""
+    """Of an index without a manifest for linux/amd64. It is not missing where there is anything
+    in it."""
     if others:
         there = f"only for {', '.join(dict.fromkeys(others[:8]))}, not for {OS}/{ARCHITECTURE}"
         way_out = f"; push a manifest for {OS}/{ARCHITECTURE}, or correct spec.image"

@@ -80,10 +80,15 @@ def discovery_job(
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,
-        "metadata": metadata
-        | {
-            "annotations": {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried}
-        },
+        "metadata": (
+            metadata
+            | {
+                "annotations": {
+                    labels.ANNOTATION_ATTEMPT: str(attempt),
+                    labels.ANNOTATION_TRIED: tried,
+                }
+            }
+        ),
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": JOB_TTL_S,
@@ -103,8 +108,10 @@ def result_config_map(template: Seen, data: dict[str, str], inputs: str | None, 
     return {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
-        "metadata": _metadata(template, names.discovery_config_map(template.key.name))
-        | {"annotations": annotations},
+        "metadata": (
+            _metadata(template, names.discovery_config_map(template.key.name))
+            | {"annotations": annotations}
+        ),
         "data": data,
     }
 

@@ -1,4 +1,5 @@
-"""Discovery has the settings every service has, how long it waits after a failure, and whom it trusts as registries."""
+"""Discovery has the settings every service has, how long it waits after a failure, and whom it
+trusts as registries."""
 
 import ssl
 
@@ -13,7 +14,9 @@ class DiscoverySettings(JobSettings):
         default=FIRST_RETRY_S, gt=0, le=LONGEST_RETRY_S
     )  # after a template's first failure; doubles up to an hour
     ca_bundle: str | None = (
-        None  # path of a PEM file of CAs that vouch for registries, beside the system's; None or empty: the system's alone
+        # path of a PEM file of CAs that vouch for registries, beside the system's; None or empty:
+        # the system's alone
+        None
     )
 
     @field_validator("ca_bundle")

@@ -1,12 +1,15 @@
 """Whose turn it is to ask an image, where not all templates can do so at once. Pure.
 
-1. At most `MOST_AT_ONCE` discoveries run in the cluster, creations under way included. A pod that has not started for a minute does not count.
+1. At most `MOST_AT_ONCE` discoveries run in the cluster, creations under way included. A pod that
+   has not started for a minute does not count.
 2. At most `MOST_OF_A_NAMESPACE` of one namespace run while templates of others wait.
-3. A namespace leaves a free turn to each other one that waits and has fewer running. One that has none running leaves none:
-   whatever others do, it gets the next turn that is free when it is reconciled.
-4. When a turn gets free, namespaces with the fewest running are woken first, of equal ones by name, beginning after the one
-   that had the last turn.
-5. A Job counts only if it is ours: by label, by name, and owned by a template that exists. Anybody may make Jobs with our labels.
+3. A namespace leaves a free turn to each other one that waits and has fewer running. One that has
+   none running leaves none: whatever others do, it gets the next turn that is free when it is
+   reconciled.
+4. When a turn gets free, namespaces with the fewest running are woken first, of equal ones by name,
+   beginning after the one that had the last turn.
+5. A Job counts only if it is ours: by label, by name, and owned by a template that exists. Anybody
+   may make Jobs with our labels.
 """
 
 import datetime
@@ -49,7 +52,10 @@ def in_the_way(seen: Projection, template: Seen, now: datetime.datetime) -> str:
     waiting = {each.key.namespace for each in others if waits(seen, each, now)}
     fewer = [namespace for namespace in waiting if at_work.get(namespace, 0) < mine]
     if (waiting and mine >= MOST_OF_A_NAMESPACE) or MOST_AT_ONCE - total <= len(fewer):
-        return f"{mine} discoveries of namespace {own} are running, and templates of other namespaces wait; this one waits for its turn"
+        return (
+            f"{mine} discoveries of namespace {own} are running, and templates of other namespaces"
+            " wait; this one waits for its turn"
+        )
     return ""
 
 
@@ -91,9 +97,11 @@ def _is_at_work(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
 
 
 def waits(seen: Projection, template: Seen, now: datetime.datetime | None = None) -> bool:
-    """Whether a template would begin a discovery if it had its turn. Without `now`, one that has failed before is not counted.
+    """Whether a template would begin a discovery if it had its turn. Without `now`, one that has
+    failed before is not counted.
 
-    Who cannot begin for a reason of its own, such as a quota, does not wait: others need not leave it a turn.
+    Who cannot begin for a reason of its own, such as a quota, does not wait: others need not leave
+    it a turn.
     """
     if template.deleting or seen.learned(template.key, REFUSED) is not None:
         return False

@@ -1,8 +1,10 @@
-"""Which listeners of a Gateway an HTTPRoute attaches to, and at which address they answer. Pure and total.
+"""Which listeners of a Gateway an HTTPRoute attaches to, and at which address they answer. Pure and
+total.
 
-1. HTTP, HTTPS and TLS listeners that terminate TLS can carry HTTPRoutes; TCP, UDP and TLS passthrough never do.
-2. `allowedRoutes` and the listener's `supportedKinds` narrow that down. A namespace selector may fit: the labels of
-   namespaces are not known here.
+1. HTTP, HTTPS and TLS listeners that terminate TLS can carry HTTPRoutes; TCP, UDP and TLS
+   passthrough never do.
+2. `allowedRoutes` and the listener's `supportedKinds` narrow that down. A namespace selector may
+   fit: the labels of namespaces are not known here.
 3. A malformed part of a Gateway counts as absent.
 """
 
@@ -21,7 +23,8 @@ _PREFERENCE = list(_SCHEMES)
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listener of `spec.listeners` with its entry in `status.listeners` (empty where there is none)."""
+    """A listener of `spec.listeners` with its entry in `status.listeners` (empty where there is
+    none)."""
 
     spec: Body
     status: Body
@@ -51,11 +54,15 @@ class Listener:
             kinds = "allowedRoutes.kinds, supportedKinds"
             return f"listener {self.name} ({self.protocol}) takes no HTTPRoutes ({kinds})"
         if not _lets_in(self.spec, namespace, gateway_namespace):
-            return f"listener {self.name} takes no routes from namespace {namespace} (allowedRoutes.namespaces)"
+            return (
+                f"listener {self.name} takes no routes from namespace {namespace}"
+                " (allowedRoutes.namespaces)"
+            )
         return None
 
     def rank(self) -> tuple[bool, bool, int]:
-        """Sorts the listener whose address serves users best first: it works, any host reaches it, it encrypts."""
+        """Sorts the listener whose address serves users best first: it works, any host reaches
+        it, it encrypts."""
         broken = any(
             condition.get("type") in {"Accepted", "Programmed"}
             and condition.get("status") == "False"
@@ -86,7 +93,8 @@ def attached(gateway: Seen, reference: GatewayReference, namespace: str | None) 
 
 
 def rejection(gateway: Seen, reference: GatewayReference, namespace: str | None) -> str | None:
-    """Why an HTTPRoute of this namespace attaches to no listener of the Gateway; None where it attaches to one."""
+    """Why an HTTPRoute of this namespace attaches to no listener of the Gateway; None where it
+    attaches to one."""
     name = f"Gateway {gateway.key.namespace}/{gateway.key.name}"
     chosen = referenced(gateway, reference)
     reasons = [
@@ -119,7 +127,8 @@ def address(gateway: Seen, reference: GatewayReference, namespace: str | None) -
 
 
 def takes_http_routes(listener: Body, status: Body) -> bool:
-    """Whether its protocol, `allowedRoutes.kinds` and `supportedKinds` (if any) let HTTPRoutes attach.
+    """Whether its protocol, `allowedRoutes.kinds` and `supportedKinds` (if any) let HTTPRoutes
+    attach.
 
     A protocol of the implementation's own carries them only where `supportedKinds` has them.
     """

@@ -1,10 +1,13 @@
-"""What gateway controllers report on an HTTPRoute in `status.parents` (Gateway API, RouteParentStatus). Pure and total.
+"""What gateway controllers report on an HTTPRoute in `status.parents` (Gateway API,
+RouteParentStatus). Pure and total.
 
-1. An entry belongs to the parentRef that it repeats whole: group, kind, namespace, name, sectionName and port, each with
-   its default. Entries of a former parentRef count for nothing: nobody may be there to remove them.
-2. Each controller has an entry of its own. One with neither Accepted nor ResolvedRefs is of a policy controller, not of a
-   gateway.
-3. A condition of a former generation of the route is no answer to this one. One without a generation is.
+1. An entry belongs to the parentRef that it repeats whole: group, kind, namespace, name,
+   sectionName and port, each with its default. Entries of a former parentRef count for nothing:
+   nobody may be there to remove them.
+2. Each controller has an entry of its own. One with neither Accepted nor ResolvedRefs is of a
+   policy controller, not of a gateway.
+3. A condition of a former generation of the route is no answer to this one. One without a
+   generation is.
 """
 
 from typing import Any
@@ -20,7 +23,8 @@ _ANSWERS = (ACCEPTED, RESOLVED_REFS)
 
 
 def answers(route: Seen, reference: GatewayReference) -> list[dict[str, Body]]:
-    """Of each gateway controller's entry for this parentRef, the current answers by type: none, one or both."""
+    """Of each gateway controller's entry for this parentRef, the current answers by type: none,
+    one or both."""
     wanted = _identity(reference.model_dump(by_alias=True), route.key.namespace)
     entries = [
         {str(each.get("type")): each for each in objects(entry, "conditions")}

@@ -32,7 +32,10 @@ from aimservice.plan import (
 from aimservice.projection import REFUSED, Projection, Refusal, Seen
 from aimservice.removal import is_of_former, of_another, of_former, removal
 
-NO_GATEWAY_API = "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the Gateway API"
+NO_GATEWAY_API = (
+    "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the"
+    " Gateway API"
+)
 CHANGE_LISTENER = "name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName"
 _PASSING = ("BackendNotFound", "Pending")
 """Reasons of a gateway for False that pass by themselves."""
@@ -49,7 +52,8 @@ def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
 
 
 def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
-    """What keeps every service with this config from having a route, or attaches it to more than was meant, told on the config itself."""
+    """What keeps every service with this config from having a route, or attaches it to more than
+    was meant, told on the config itself."""
     routing = ConfigSpec.model_validate(config.spec).routing
     found = (
         []
@@ -73,34 +77,47 @@ def _advice(
     if len(open_to_all) < 2:
         return []
     words = (
-        f"spec.routing.gateway has no sectionName, so routes attach to {len(open_to_all)} listeners "
-        f"of Gateway {there.key.namespace}/{there.key.name}: {', '.join(map(str, open_to_all))}; "
-        "set spec.routing.gateway.sectionName to the one that is meant"
+        f"spec.routing.gateway has no sectionName, so routes attach to {len(open_to_all)} listeners"
+        f" of Gateway {there.key.namespace}/{there.key.name}: {', '.join(map(str, open_to_all))};"
+        " set spec.routing.gateway.sectionName to the one that is meant"
     )
     return [(reasons.SEVERAL_LISTENERS, words)]
 
 
 def _wrong(seen: Projection, config: Seen, gateway: GatewayReference | None) -> str | None:
     if gateway is None:
-        return "spec.routing has no gateway, so no service gets a route; set spec.routing.gateway, or spec.routing.autoCreateRoute to false"
+        return (
+            "spec.routing has no gateway, so no service gets a route; set spec.routing.gateway, or"
+            " spec.routing.autoCreateRoute to false"
+        )
     if not seen.installed(ROUTE.kind):
-        return f"spec.routing asks for routes, but {NO_GATEWAY_API}, or set spec.routing.autoCreateRoute to false"
+        return (
+            f"spec.routing asks for routes, but {NO_GATEWAY_API}, or set"
+            " spec.routing.autoCreateRoute to false"
+        )
     if not _is_gateway(gateway):
         return None
     name = f"Gateway {gateway.namespace or config.key.namespace}/{gateway.name}"
     there = _gateway(seen, gateway, config.key.namespace)
     if there is None:
-        return f"spec.routing.gateway names {name}, which does not exist; create it, or change the field"
+        return (
+            f"spec.routing.gateway names {name}, which does not exist; create it, or change the"
+            " field"
+        )
     listeners = [str(listener.get("name")) for listener in objects(there.spec, "listeners")]
     if gateway.section_name is not None and gateway.section_name not in listeners:
         has = f"{name} has {', '.join(listeners) or 'none'}"
-        return f"spec.routing.gateway.sectionName names listener {gateway.section_name}, but {has}; change the field"
+        return (
+            f"spec.routing.gateway.sectionName names listener {gateway.section_name}, but {has};"
+            " change the field"
+        )
     why = rejection(there, gateway, config.key.namespace)
     return None if why is None else f"{why}; {CHANGE_LISTENER}"
 
 
 def _is_gateway(reference: GatewayReference) -> bool:
-    """A Gateway of the Gateway API, whose listeners are known; other kinds of parents are not watched."""
+    """A Gateway of the Gateway API, whose listeners are known; other kinds of parents are not
+    watched."""
     return (reference.group, reference.kind) == (GATEWAY.group, GATEWAY.kind)
 
 
@@ -118,10 +135,16 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
     ours = there is not None and service.uid in there.owners
     config = seen.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
     if config is None and there is not None and ours:
-        gone = f"AIMNamespaceConfig {service.spec.get('configRef')} is gone: create it again; the route is left as it is until then"
+        gone = (
+            f"AIMNamespaceConfig {service.spec.get('configRef')} is gone: create it again; the"
+            " route is left as it is until then"
+        )
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, gone), **_kept(service))
     if config is None and service.spec.get("configRef", DEFAULT_CONFIG) != DEFAULT_CONFIG:
-        missing = f"AIMNamespaceConfig {service.spec['configRef']} does not exist in this namespace; create it or change spec.configRef"
+        missing = (
+            f"AIMNamespaceConfig {service.spec['configRef']} does not exist in this namespace;"
+            " create it or change spec.configRef"
+        )
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, missing))
     routing = None if config is None else ConfigSpec.model_validate(config.spec).routing
     if routing is None or not routing.auto_create_route:
@@ -160,7 +183,8 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
 
 
 def _foreign(service: Seen, there: Seen) -> ReportedCondition:
-    """An HTTPRoute of our name is not ours; what a former service of this name left goes by itself."""
+    """An HTTPRoute of our name is not ours; what a former service of this name left goes by
+    itself."""
     if is_of_former(service, there):
         return routing_ready(False, reasons.CONFIGURING_ROUTE, of_former(service, there))
     return routing_ready(False, reasons.NAME_CONFLICT, of_another(service, there))
@@ -173,12 +197,18 @@ def _kept(service: Seen) -> dict[str, Any]:
 def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | None) -> str | None:
     """Why there can be no route; None where there can."""
     if gateway is None:
-        return f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set spec.routing.gateway or autoCreateRoute: false"
+        return (
+            f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set"
+            " spec.routing.gateway or autoCreateRoute: false"
+        )
     if not seen.installed(ROUTE.kind):
         return NO_GATEWAY_API
     first = first_with_workload_id(seen, service)
     if first.key != service.key:
-        return f"service {first.key.name} is older and has the same workload id {workload_id(service)}; change the label of one of them"
+        return (
+            f"service {first.key.name} is older and has the same workload id"
+            f" {workload_id(service)}; change the label of one of them"
+        )
     return None
 
 
@@ -228,7 +258,8 @@ def _state(
 
 
 def _unanswered(seen: Projection, service: Seen, reference: GatewayReference) -> ReportedCondition:
-    """No gateway has answered: it has not got to the route yet, or cannot take it, or there is none."""
+    """No gateway has answered: it has not got to the route yet, or cannot take it, or there is
+    none."""
     name = f"{reference.kind} {reference.namespace or service.key.namespace}/{reference.name}"
     waiting = f"waiting for {name} to take HTTPRoute {service.key.name}"
     if not _is_gateway(reference):
@@ -254,7 +285,8 @@ def _answered(
     reference: GatewayReference,
     given: list[dict[str, Any]],
 ) -> ReportedCondition | None:
-    """What is not as it should be; None where a gateway has accepted this generation of the route and nothing speaks against it.
+    """What is not as it should be; None where a gateway has accepted this generation of the route
+    and nothing speaks against it.
 
     A stopped service has no backend.
     """
@@ -283,4 +315,7 @@ def _answered(
 
 
 def _quoted(reference: GatewayReference, found: dict[str, Any]) -> str:
-    return f"gateway {reference.name} says {': '.join(str(text) for text in (found.get('reason'), found.get('message')) if text)}"
+    return (
+        f"gateway {reference.name} says"
+        f" {': '.join(str(text) for text in (found.get('reason'), found.get('message')) if text)}"
+    )

@@ -58,7 +58,8 @@ def _with_workload_id(seen: Projection, service: Seen) -> list[Seen]:
 
 
 def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
-    """Services whose route depends on which one counts for a workload id, where that is another one than before."""
+    """Services whose route depends on which one counts for a workload id, where that is another
+    one than before."""
     if key.kind != SERVICE.kind:
         return
     present = [

@@ -1,4 +1,5 @@
-"""The HTTPRoute of a service, a pure function of what it is made for (gateway.networking.k8s.io/v1)."""
+"""The HTTPRoute of a service, a pure function of what it is made for
+(gateway.networking.k8s.io/v1)."""
 
 import re
 from typing import Any
@@ -21,11 +22,13 @@ def path_of(service: Seen) -> str:
 
 
 def timeout_of(service: Seen) -> str | None:
-    """Request timeout that the service asks for (GEP-2257 duration), None for the gateway's own. Raises ValueError for any other form."""
+    """Request timeout that the service asks for (GEP-2257 duration), None for the gateway's own.
+    Raises ValueError for any other form."""
     text = service.annotations.get(labels.ANNOTATION_ROUTE_TIMEOUT)
     if text is not None and _DURATION.fullmatch(text) is None:
         raise ValueError(
-            f"annotation {labels.ANNOTATION_ROUTE_TIMEOUT} is {text!r}: use a duration such as 90s, 2m30s, or 0s for no timeout"
+            f"annotation {labels.ANNOTATION_ROUTE_TIMEOUT} is {text!r}: use a duration such as 90s,"
+            " 2m30s, or 0s for no timeout"
         )
     return text
 

@@ -1,13 +1,17 @@
 """Writing status and sending Events.
 
-A status is applied whole with one field manager; the resourceVersion it was computed from is the guard, and a conflict
-means: wait for the newer object and compute again. The Event follows the write, at most one of a kind (object and reason) a minute.
-That holds over a change of processes too: an Event is named after its kind and the minute of the clock, so that the API server takes no
-second one, and what came in the minute before is asked for, by name, where this process has sent nothing for a minute.
+A status is applied whole with one field manager; the resourceVersion it was computed from is the
+guard, and a conflict means: wait for the newer object and compute again. The Event follows the
+write, at most one of a kind (object and reason) a minute. That holds over a change of processes
+too: an Event is named after its kind and the minute of the clock, so that the API server takes no
+second one, and what came in the minute before is asked for, by name, where this process has sent
+nothing for a minute.
 
-Recorders of Kubernetes hold events back too, more coarsely: client-go's EventCorrelator (tools/record/events_cache.go) lets 25 of a
-source and object through and then one every 5 minutes, and its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal ones into a
-`series`. Here nothing of another reason is held back, and nothing is counted: the condition on the object says how it stands.
+Recorders of Kubernetes hold events back too, more coarsely: client-go's EventCorrelator
+(tools/record/events_cache.go) lets 25 of a source and object through and then one every 5 minutes,
+and its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal ones into a
+`series`. Here nothing of another reason is held back, and nothing is counted: the condition on the
+object says how it stands.
 """
 
 import datetime
@@ -48,7 +52,8 @@ class Writer:
     def __init__(
         self, clock_s: Callable[[], float] = time.time, *, looks_back: bool = False
     ) -> None:
-        """`clock_s` is the same for all processes. `looks_back`: another process may have sent Events before this one."""
+        """`clock_s` is the same for all processes. `looks_back`: another process may have sent
+        Events before this one."""
         self._clock_s = clock_s
         self._looks_back = looks_back
         self._sent: dict[Kind, float] = {}

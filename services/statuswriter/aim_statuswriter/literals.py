@@ -1,4 +1,5 @@
-"""Literal values that belong into a Secret, told by a Warning Event that names the variable and never the value. Pure."""
+"""Literal values that belong into a Secret, told by a Warning Event that names the variable and
+never the value. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,10 @@ def literal_secrets(present: Seen, since: str = "") -> list[SendEvent]:
         return []
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     which = ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMES]) + more
-    words = f"env sets {which} to a literal value, which whoever may read this object can read; put it into a Secret and use valueFrom.secretKeyRef"
+    words = (
+        f"env sets {which} to a literal value, which whoever may read this object can read; put it"
+        " into a Secret and use valueFrom.secretKeyRef"
+    )
     return [
         SendEvent(present.key, present.uid, "Warning", reasons.LITERAL_SECRET, clean(words), since)
     ]

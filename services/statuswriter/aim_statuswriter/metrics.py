@@ -24,7 +24,8 @@ STATES = {
 
 
 def measure(seen: Projection) -> Iterable[Metric]:
-    """Every kind that has a status, with every state it can be in, also where there is none, so that an alert sees a 0."""
+    """Every kind that has a status, with every state it can be in, also where there is none, so
+    that an alert sees a 0."""
     objects = GaugeMetricFamily(
         "aim_object_status", "Objects by kind and state", labels=["kind", "status"]
     )

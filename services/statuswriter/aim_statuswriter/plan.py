@@ -1,13 +1,18 @@
-"""Compose the status of an object from the status it has and what the services report. Pure and total.
+"""Compose the status of an object from the status it has and what the services report. Pure and
+total.
 
 1. Nothing is written that would change nothing.
-2. A report on an earlier object of the same name (another uid) or on an earlier generation than is already answered says nothing.
+2. A report on an earlier object of the same name (another uid) or on an earlier generation than is
+   already answered says nothing.
 3. lastTransitionTime moves only when `status` does; observedGeneration never goes back.
 4. A condition or field goes only when the service it belongs to reports without it.
-5. A kind without status has Events alone: those that its advisers ask for, each named after when it was asked for first. So the cluster
-   remembers that it was sent, and a restart or a report that comes twice repeats nothing. It remembers as long as it keeps Events (kube-apiserver
-   --event-ttl, one hour unless set): what is still wrong after that is told again with the next restart or change, when no trace of it is left.
-6. Of an object whose spec was too large for the bus only that is reported: nothing is known of what it asks for.
+5. A kind without status has Events alone: those that its advisers ask for, each named after when it
+   was asked for first. So the cluster remembers that it was sent, and a restart or a report that
+   comes twice repeats nothing. It remembers as long as it keeps Events (kube-apiserver --event-ttl,
+   one hour unless set): what is still wrong after that is told again with the next restart or
+   change, when no trace of it is left.
+6. Of an object whose spec was too large for the bus only that is reported: nothing is known of what
+   it asks for.
 """
 
 import datetime
@@ -24,9 +29,13 @@ from aimservice.projection import Projection, Seen
 
 Condition = dict[str, Any]
 TRIED_AGAIN = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
-"""Failures that do not make the object fail, since they are tried again; they are worth a Warning all the same."""
+"""Failures that do not make the object fail, since they are tried again; they are worth a
+Warning all the same."""
 
-TOO_LARGE = "spec is too large to be read, or nested too deeply, and nothing is done for this object until it is less than 900 kB of JSON"
+TOO_LARGE = (
+    "spec is too large to be read, or nested too deeply, and nothing is done for this object until"
+    " it is less than 900 kB of JSON"
+)
 
 
 def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
@@ -155,16 +164,17 @@ def merged(
         "type": reported.type,
         "status": reported.status,
         "observedGeneration": max(generation, int((before or {}).get("observedGeneration", 0))),
-        "lastTransitionTime": before["lastTransitionTime"]
-        if before is not None and same
-        else timestamp(now),
+        "lastTransitionTime": (
+            before["lastTransitionTime"] if before is not None and same else timestamp(now)
+        ),
         "reason": reported.reason,
         "message": reported.message,
     }
 
 
 def transition(present: Seen, status: dict[str, Any]) -> SendEvent | None:
-    """The Kubernetes Event for a change a person would want to see: another state, or another reason for it."""
+    """The Kubernetes Event for a change a person would want to see: another state, or another
+    reason for it."""
     before, after = (
         present.condition(reasons.READY),
         next(c for c in status["conditions"] if c["type"] == reasons.READY),

@@ -1,4 +1,5 @@
-"""What the statuswriter sees: the kinds that have a status, the one that has Events alone, and every report on them."""
+"""What the statuswriter sees: the kinds that have a status, the one that has Events alone, and
+every report on them."""
 
 from collections.abc import Iterable
 

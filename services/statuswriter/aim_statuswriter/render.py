@@ -1,4 +1,5 @@
-"""The Kubernetes Event of a transition, a pure function of what is to be told (events.k8s.io/v1)."""
+"""The Kubernetes Event of a transition, a pure function of what is to be told
+(events.k8s.io/v1)."""
 
 import datetime
 from typing import Any
@@ -21,7 +22,8 @@ def event_namespace(key: Key) -> str:
 
 
 def event(action: SendEvent, now: datetime.datetime, suffix: str, instance: str) -> Body:
-    """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl looks for them."""
+    """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl
+    looks for them."""
     key, resource = action.regarding, RESOURCES[action.regarding.kind]
     regarding = {
         "apiVersion": resource.api_version,

@@ -1,8 +1,11 @@
-"""Ready, Progressing, Failure and `status.status`, derived from what the services report: one pure function a kind.
+"""Ready, Progressing, Failure and `status.status`, derived from what the services report: one pure
+function a kind.
 
-1. At most one of the three is True. Ready: it is as was asked for. Failure: something is wrong, and the message says what to do.
-2. Progressing: the control plane, or something it has set in motion, is at work, or waits for its turn or for a time that it names. What only
-   somebody else can change is not progress, though it goes on by itself afterwards: then none of the three is True, or Failure is.
+1. At most one of the three is True. Ready: it is as was asked for. Failure: something is wrong, and
+   the message says what to do.
+2. Progressing: the control plane, or something it has set in motion, is at work, or waits for its
+   turn or for a time that it names. What only somebody else can change is not progress, though it
+   goes on by itself afterwards: then none of the three is True, or Failure is.
 3. The summary repeats the reason and message of the condition that decided it.
 """
 
@@ -22,7 +25,8 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`state` is status.status; None for kinds that have none. `working` and `failed`: whether Progressing and Failure are True."""
+    """`state` is status.status; None for kinds that have none. `working` and `failed`: whether
+    Progressing and Failure are True."""
 
     state: str | None
     ready: bool
@@ -76,7 +80,8 @@ def _unheard(state: str | None, reason: str, *services: str) -> Summary:
 
 
 def of_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """By the image's inspection alone, which is tried again until it succeeds; a name that is taken stays so."""
+    """By the image's inspection alone, which is tried again until it succeeds; a name that is
+    taken stays so."""
     inspected = conditions.get(reasons.IMAGE_INSPECTED)
     if inspected is None:
         return _unheard(None, reasons.PENDING, reasons.DISCOVERY)
@@ -93,7 +98,8 @@ GIVES_UP_AFTER = 5
 
 
 def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary:
-    """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and, where asked for, by the caches."""
+    """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and,
+    where asked for, by the caches."""
     found, warm = conditions.get(reasons.DISCOVERED), conditions.get(reasons.CACHE_WARM)
     if found is None:
         return _unheard(TemplateState.PENDING, reasons.PENDING, reasons.DISCOVERY)
@@ -159,9 +165,11 @@ def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     if filled.reason in _CACHE_FAILED:
         return _failed(TemplateState.FAILED, filled)
     return _working(
-        TemplateState.PENDING
-        if filled.reason == reasons.WAITING_FOR_PVC
-        else TemplateState.PROGRESSING,
+        (
+            TemplateState.PENDING
+            if filled.reason == reasons.WAITING_FOR_PVC
+            else TemplateState.PROGRESSING
+        ),
         filled,
     )
 
@@ -200,7 +208,8 @@ _WORST_FIRST = (
 
 
 def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """Running when all four hold; otherwise the worst of those that do not decides, of equally bad ones the earliest on the way."""
+    """Running when all four hold; otherwise the worst of those that do not decides, of equally
+    bad ones the earliest on the way."""
     wanting = [
         conditions[type_]
         for type_ in _IN_ORDER

@@ -1,14 +1,19 @@
 """The shell: feed the cluster's changes through the planner onto the bus.
 
-1. Nothing is listed before AIM_STATE has been loaded, so that deletes which nobody saw are found; a new load, or new streams, begins all over.
-2. One task a kind, and what it says goes out in order. Lists go in batches, one kind after another, so that one list at a time is in memory.
-   A KindSynced goes out when all before it is stored.
+1. Nothing is listed before AIM_STATE has been loaded, so that deletes which nobody saw are found; a
+   new load, or new streams, begins all over.
+2. One task a kind, and what it says goes out in order. Lists go in batches, one kind after another,
+   so that one list at a time is in memory. A KindSynced goes out when all before it is stored.
 3. What is known of the bus changes only by acknowledgements and by what the bus shows.
-4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was paused sends nothing behind its successor's back.
-5. Where the last message on an object cannot be read, or AIM_STATE lacks one that AIM_LOG has, the object is published again.
-6. With namespaces to watch, each has a list and watch of its own in every kind that is namespaced, but for Gateways, which other namespaces use. A
-   KindSynced goes out when all of them are listed; what is in none of them is not there.
-7. When the cluster turns out to have gone back in time, a new epoch begins: every kind is listed and published again.
+4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was
+   paused sends nothing behind its successor's back.
+5. Where the last message on an object cannot be read, or AIM_STATE lacks one that AIM_LOG has, the
+   object is published again.
+6. With namespaces to watch, each has a list and watch of its own in every kind that is namespaced,
+   but for Gateways, which other namespaces use. A KindSynced goes out when all of them are listed;
+   what is in none of them is not there.
+7. When the cluster turns out to have gone back in time, a new epoch begins: every kind is listed
+   and published again.
 """
 
 import asyncio
@@ -229,7 +234,8 @@ class Feed:
         self._watching = []
 
     async def _watch(self, resource: Resource, scope: str | None) -> None:
-        """One kind, of one namespace or all, for ever; an error nobody foresaw begins with a list again."""
+        """One kind, of one namespace or all, for ever; an error nobody foresaw begins with a
+        list again."""
         while True:
             stream = self._cluster.list_and_watch(
                 resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced
@@ -246,7 +252,8 @@ class Feed:
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Wait for the kinds before to be published, but no longer than TURN_S: one that hangs must not keep the others."""
+        """Wait for the kinds before to be published, but no longer than TURN_S: one that hangs
+        must not keep the others."""
         ours = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TURN_S):
@@ -272,7 +279,8 @@ class Feed:
                     await self._listed_in(resource, scope, marker, len(messages))
 
     async def _check_time(self, resource: Resource, scope: str | None, seen: Seen) -> None:
-        """Where the cluster has gone back in time, begin an epoch and wait for `_list_again`, which cancels this."""
+        """Where the cluster has gone back in time, begin an epoch and wait for `_list_again`,
+        which cancels this."""
         if not isinstance(seen, Listed):
             return
         if plan.went_back(self._newest[resource.kind, scope], seen.resource_version, self._epoch):
@@ -332,7 +340,8 @@ class Feed:
                 await self._publish(message)
 
     async def _publish(self, message: ObjectMessage) -> None:
-        """Until it is the last word on its object: what AIM_LOG took for a repetition of something that AIM_STATE does not show is said once more."""
+        """Until it is the last word on its object: what AIM_LOG took for a repetition of
+        something that AIM_STATE does not show is said once more."""
         over = self._hidden.pop(Key(message.kind, message.namespace, message.name), None)
         smaller: ObjectMessage | None = message
         while smaller is not None:
@@ -401,7 +410,8 @@ def note_level(health: Health, level: Level) -> None:
     elif level.still_s >= STILL_AFTER_S:
         health.waiting(
             STREAMS,
-            f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for {level.still_s:.0f} s",
+            f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for"
+            f" {level.still_s:.0f} s",
         )
 
 
@@ -421,7 +431,8 @@ async def publish_cluster(
     namespaces: Sequence[str] = (),
     **limits: Unpack[Limits],
 ) -> None:
-    """Keep the streams and feed them, until cancelled. `namespaces`: those to watch; empty: all. Raises StreamsRefused when NATS cannot hold them."""
+    """Keep the streams and feed them, until cancelled. `namespaces`: those to watch; empty: all.
+    Raises StreamsRefused when NATS cannot hold them."""
     async with asyncio.TaskGroup() as tasks:
         feed: asyncio.Task[None] | None = None
         kept = keep_streams(bus, **limits, on_level=partial(note_level, health))

@@ -1,4 +1,5 @@
-"""What the watcher does on the bus: it alone says what is in the cluster, and reads back what it said."""
+"""What the watcher does on the bus: it alone says what is in the cluster, and reads back what it
+said."""
 
 from typing import Final
 

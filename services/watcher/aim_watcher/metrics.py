@@ -1,4 +1,5 @@
-"""What the watcher counts: how AIM_STATE, which all services read, stands to AIM_LOG. The leader looks every 10 s; a standby serves zeros."""
+"""What the watcher counts: how AIM_STATE, which all services read, stands to AIM_LOG. The leader
+looks every 10 s; a standby serves zeros."""
 
 from prometheus_client import Counter, Gauge
 

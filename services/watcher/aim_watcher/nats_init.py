@@ -1,6 +1,8 @@
-"""`aim-watcher nats-init`: what `aimctl nats init --apply` does, once, in the cluster itself. The chart's Job runs it.
+"""`aim-watcher nats-init`: what `aimctl nats init --apply` does, once, in the cluster itself. The
+chart's Job runs it.
 
-Exit code 0: every Secret that a pod mounts is there. 1: not so, the reason is in the log; to be run again.
+Exit code 0: every Secret that a pod mounts is there. 1: not so, the reason is in the log; to be run
+again.
 """
 
 import asyncio

@@ -1,11 +1,15 @@
-"""Keys for every user of NATS and certificates for its server, as Kubernetes Secrets: for `aim-watcher nats-init` and `aimctl nats init`.
+"""Keys for every user of NATS and certificates for its server, as Kubernetes Secrets: for
+`aim-watcher nats-init` and `aimctl nats init`.
 
-1. What is there is kept: a second run changes nothing but what was asked for (`rotate`), what is missing, and a certificate that runs out soon.
+1. What is there is kept: a second run changes nothing but what was asked for (`rotate`), what is
+   missing, and a certificate that runs out soon.
 2. A user's Secret holds its own seed and nobody else's; the server's holds public keys only.
-3. The authority's key is in a Secret of its own, which no pod mounts. Unattended, it is thrown away, and no key is made for the operator:
-   what only a person needs is not in the cluster until a person asks for it.
+3. The authority's key is in a Secret of its own, which no pod mounts. Unattended, it is thrown
+   away, and no key is made for the operator: what only a person needs is not in the cluster until a
+   person asks for it.
 4. Seeds and keys go into Secrets, never into a message or a log.
-5. What another run has written in between is not overwritten: the request is rejected, and the next run finds it.
+5. What another run has written in between is not overwritten: the request is rejected, and the next
+   run finds it.
 """
 
 import base64
@@ -38,13 +42,15 @@ SEED, CA, CERTIFICATE, KEY, CA_KEY, AUTH, TLS = (
 )
 AUTHORITY, SERVER = "aim-nats-ca", "aim-nats-server"
 OPERATOR = "operator"
-"""A person who also sends again what nobody could read, whoever said it: `aimctl dead retry`. No process of ours has this key."""
+"""A person who also sends again what nobody could read, whoever said it: `aimctl dead retry`. No
+process of ours has this key."""
 MANAGER = "aimctl"
 
 
 @cache
 def permissions() -> dict[str, Permissions]:
-    """Of every user, by name: those of the contracts of all services, written to nats_users.json by tests/contract/test_nats.py."""
+    """Of every user, by name: those of the contracts of all services, written to nats_users.json
+    by tests/contract/test_nats.py."""
     return msgspec.json.decode(
         resources.files("aim_watcher").joinpath("nats_users.json").read_bytes(),
         type=dict[str, Permissions],
@@ -81,7 +87,8 @@ def wanted(
     *,
     unattended: bool = False,
 ) -> Secrets:
-    """All Secrets as they have to be, from those that are there. Raises ValueError naming the Secret whose content makes no sense.
+    """All Secrets as they have to be, from those that are there. Raises ValueError naming the
+    Secret whose content makes no sense.
 
     `unattended`: what only a person needs is kept where it is there, and not made.
     """
@@ -121,7 +128,8 @@ def wanted(
 def _authority(
     there: Mapping[str, Mapping[str, bytes]], rotate: Collection[str], now: datetime
 ) -> Pair:
-    """Without its key where that is kept elsewhere, or by nobody: good until the server needs another certificate."""
+    """Without its key where that is kept elsewhere, or by nobody: good until the server needs
+    another certificate."""
     own, server = there.get(AUTHORITY, {}), there.get(SERVER, {})
     if "ca" not in rotate and CA in own and CA_KEY in own:
         return Pair(own[CA], own[CA_KEY])
@@ -160,7 +168,8 @@ def _server(
         ) from error
     if not authority.key:
         raise ValueError(
-            f"{AUTHORITY} is missing, and {SERVER} needs a new certificate: bring it back, or make a new authority with --rotate ca"
+            f"{AUTHORITY} is missing, and {SERVER} needs a new certificate: bring it back, or make"
+            " a new authority with --rotate ca"
         )
     return make_server(authority, names, now)
 
@@ -182,9 +191,11 @@ def data_of(body: Mapping[str, Any]) -> dict[str, bytes]:
 async def complete(
     cluster: Cluster, namespace: str, rotate: Collection[str] = (), *, unattended: bool = False
 ) -> tuple[Secrets, Secrets]:
-    """Make or complete the Secrets in a cluster; gives those that were there and those that are wanted.
+    """Make or complete the Secrets in a cluster; gives those that were there and those that are
+    wanted.
 
-    May be called again whatever happened. Raises ValueError as `wanted` does, and KubeError: AlreadyExists or Conflict where another run wrote first.
+    May be called again whatever happened. Raises ValueError as `wanted` does, and KubeError:
+    AlreadyExists or Conflict where another run wrote first.
     """
     found = await _read(cluster, namespace)
     there = {name: data_of(body) for name, body in found.items()}

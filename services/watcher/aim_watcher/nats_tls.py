@@ -1,4 +1,5 @@
-"""The authority that vouches for the NATS server, and the server's certificate. Elliptic keys (P-256, RFC 8422), PEM."""
+"""The authority that vouches for the NATS server, and the server's certificate. Elliptic keys
+(P-256, RFC 8422), PEM."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_GOOD_FOR = SERVER_GOOD_FOR = timedelta(days=3650)
-"""As long as each other: where the authority's key was thrown away, only another authority makes another certificate."""
+"""As long as each other: where the authority's key was thrown away, only another authority makes
+another certificate."""
 RENEW_BEFORE = timedelta(days=120)
 CLOCK_SKEW = timedelta(hours=1)
 
@@ -46,7 +48,8 @@ def make_authority(now: datetime) -> Pair:
 
 
 def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
-    """A certificate for a server of these names and addresses; also for it to show to the other servers of its cluster."""
+    """A certificate for a server of these names and addresses; also for it to show to the other
+    servers of its cluster."""
     parent = x509.load_pem_x509_certificate(authority.certificate)
     signer = serialization.load_pem_private_key(authority.key, None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -76,7 +79,8 @@ def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
 
 
 def serves(certificate: bytes, authority: bytes, names: list[str], now: datetime) -> bool:
-    """Whether it is of this authority, has exactly these names, and is good for a good while yet. Raises ValueError where it is none."""
+    """Whether it is of this authority, has exactly these names, and is good for a good while
+    yet. Raises ValueError where it is none."""
     found = x509.load_pem_x509_certificate(certificate)
     there = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     if (

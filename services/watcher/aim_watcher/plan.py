@@ -1,12 +1,15 @@
 """Which messages bring the bus level with the cluster. Pure and total.
 
-1. After the messages of a list have been published, the last message of every subject of the kind is the state that was listed.
+1. After the messages of a list have been published, the last message of every subject of the kind
+   is the state that was listed.
 2. A version that the bus has, or an older one of the same object, is not published again.
-3. An object of another uid under a known name: first the delete of the old one, at the version last known, then the new one. (Not at the list's
-   version: readers drop what is older than a delete, and the new one may be.)
+3. An object of another uid under a known name: first the delete of the old one, at the version last
+   known, then the new one. (Not at the list's version: readers drop what is older than a delete,
+   and the new one may be.)
 4. The messages on one object are in order; KindSynced is last.
-5. `epoch` is the present one (see aimschema.messages). A cluster that went back in time is shown by a list that is older than what the bus has;
-   then everything is published once more, in a new epoch.
+5. `epoch` is the present one (see aimschema.messages). A cluster that went back in time is shown by
+   a list that is older than what the bus has; then everything is published once more, in a new
+   epoch.
 """
 
 from collections.abc import Collection, Iterable
@@ -32,7 +35,8 @@ def newest_of(message: Outgoing) -> tuple[int, int]:
 
 
 def went_back(newest: tuple[int, int], resource_version: str, epoch: int) -> bool:
-    """Whether a list of a kind is older than the newest of its messages. Lists are consistent reads: only a restored cluster answers like that."""
+    """Whether a list of a kind is older than the newest of its messages. Lists are consistent
+    reads: only a restored cluster answers like that."""
     return (epoch, int(resource_version)) < newest
 
 
@@ -67,8 +71,9 @@ def plan_listed(
 def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoing]:
     """For a kind that the API does not serve: nothing of it is there.
 
-    The kind may come back with the very same objects, and readers drop what is not newer than a delete: where something is deleted here, the marker
-    begins a new epoch, in which they are published then.
+    The kind may come back with the very same objects, and readers drop what is not newer than a
+    delete: where something is deleted here, the marker begins a new epoch, in which they are
+    published then.
     """
     gone: list[Outgoing] = [
         _deleted(key, present, str(present.version), epoch) for key, present in _living(known)
@@ -86,7 +91,8 @@ def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoi
 
 
 def plan_outside(known: Known, namespaces: Collection[str], epoch: int = 0) -> list[ObjectMessage]:
-    """For objects of namespaces that are watched no longer. As for a kind that is absent: they may come back unchanged."""
+    """For objects of namespaces that are watched no longer. As for a kind that is absent: they
+    may come back unchanged."""
     return [
         _deleted(key, present, str(present.version), epoch)
         for key, present in _living(known)
@@ -95,7 +101,8 @@ def plan_outside(known: Known, namespaces: Collection[str], epoch: int = 0) -> l
 
 
 def joined(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> KindSynced:
-    """One marker for lists of several namespaces; what is in none of them yet may be newer than the oldest of them."""
+    """One marker for lists of several namespaces; what is in none of them yet may be newer than
+    the oldest of them."""
     first, *_ = markers
     oldest = min(markers, key=lambda marker: int(marker.resource_version or "0"))
     return structs.replace(
@@ -133,7 +140,8 @@ def plan_removed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
 def plan_hidden(known: Known, key: Key) -> ObjectMessage:
     """For an object whose last message on the bus cannot be read: what is so, said again.
 
-    Where nothing is there, a delete at a version that is older than anything, which takes the unreadable message's place and changes nothing else.
+    Where nothing is there, a delete at a version that is older than anything, which takes the
+    unreadable message's place and changes nothing else.
     """
     present = known.get(key)
     if present is None or present.gone:
@@ -157,7 +165,8 @@ def plan_hidden(known: Known, key: Key) -> ObjectMessage:
 
 
 def shrunk(message: ObjectMessage) -> ObjectMessage | None:
-    """The message without the largest part of its object, which `truncated` then names; None when nothing can be left out."""
+    """The message without the largest part of its object, which `truncated` then names; None
+    when nothing can be left out."""
     found = smaller(message.object)
     if found is None:
         return None
@@ -172,7 +181,8 @@ def _is_news(present: Published, body: Body, epoch: int) -> bool:
 
 
 def _reads_otherwise(present: Published, body: Body) -> bool:
-    """On the bus the same version holds something else: it was published by another release, and may hold what must not be there."""
+    """On the bus the same version holds something else: it was published by another release, and
+    may hold what must not be there."""
     return (
         _version(body) == present.version
         and msgspec.json.encode(publishable(body)[0]) != present.raw
@@ -180,7 +190,8 @@ def _reads_otherwise(present: Published, body: Body) -> bool:
 
 
 def _takes_its_place(present: Published, body: Body) -> bool:
-    """Another object of the name, in the same version: a list may show both the delete and the creation at once."""
+    """Another object of the name, in the same version: a list may show both the delete and the
+    creation at once."""
     return present.uid != body["metadata"]["uid"] and _version(body) == present.version
 
 
@@ -221,5 +232,6 @@ def _living(known: Known) -> list[tuple[Key, Published]]:
 
 
 def _version(body: Body) -> int:
-    """resourceVersions of a kind compare as integers (Kubernetes API concepts, "Resource versions")."""
+    """resourceVersions of a kind compare as integers (Kubernetes API concepts, "Resource
+    versions")."""
     return int(body["metadata"]["resourceVersion"])

@@ -1,9 +1,11 @@
 """What is on the bus: per object, the last message that was published on it.
 
-1. It is folded from two sources that overlap, the acknowledgements of our own messages and the bus itself; the sequence number says which is later,
-   so their order does not matter.
-2. Bodies are kept as JSON: they are needed only to compare, and as dicts they take five times the memory.
-3. A deleted object stays as a mark until the bus has shown its delete to us: an earlier message still under way must not revive it.
+1. It is folded from two sources that overlap, the acknowledgements of our own messages and the bus
+   itself; the sequence number says which is later, so their order does not matter.
+2. Bodies are kept as JSON: they are needed only to compare, and as dicts they take five times the
+   memory.
+3. A deleted object stays as a mark until the bus has shown its delete to us: an earlier message
+   still under way must not revive it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from aimschema.resources import Key
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete, `raw` the body as JSON, the rest the message's."""
+    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete,
+    `raw` the body as JSON, the rest the message's."""
 
     uid: str
     version: int
@@ -39,7 +42,8 @@ NOTHING: Known = Map()
 
 
 def fold(known: Known, message: ObjectChanged | ObjectDeleted, seq: int) -> Known:
-    """What is on the bus after `message` got the sequence number `seq`. Folding it twice, or after a later one, changes nothing."""
+    """What is on the bus after `message` got the sequence number `seq`. Folding it twice, or
+    after a later one, changes nothing."""
     key = Key(message.kind, message.namespace, message.name)
     present = known.get(key)
     gone = isinstance(message, ObjectDeleted)

@@ -22,7 +22,8 @@ IDENTITY = frozenset(
 )
 BULK = 0.5
 DEEPEST = 100
-"""Levels of what is published. Every reader has to decode it, with some of its own stack in use, and Python ends at 1,000."""
+"""Levels of what is published. Every reader has to decode it, with some of its own stack in use,
+and Python ends at 1,000."""
 
 
 class Reduced(dict[str, Any]):
@@ -32,7 +33,8 @@ class Reduced(dict[str, Any]):
 
 
 def reduced(body: Body) -> Reduced:
-    """What of an object goes on the bus, for a list to keep instead of the object. `body` stays as it is."""
+    """What of an object goes on the bus, for a list to keep instead of the object. `body` stays
+    as it is."""
     ready, left_out = publishable(body)
     found = Reduced(ready)
     found.left_out = left_out
@@ -40,7 +42,8 @@ def reduced(body: Body) -> Reduced:
 
 
 def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
-    """The body as it goes on the bus, and what had to be left out: all but identity, where it is too deep or of another shape than its kind has."""
+    """The body as it goes on the bus, and what had to be left out: all but identity, where it is
+    too deep or of another shape than its kind has."""
     if isinstance(body, Reduced):
         return dict(body), body.left_out
     try:
@@ -57,7 +60,8 @@ def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
 
 
 def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ...]]:
-    """The body cut to what one object may take of the bus and of every service's memory. A spec of ours is not cut."""
+    """The body cut to what one object may take of the bus and of every service's memory. A spec
+    of ours is not cut."""
     whole = {SPEC: body[SPEC]} if goes_whole(body["kind"]) and SPEC in body else {}
     rest = {name: value for name, value in body.items() if name not in whole}
     limit = limit_bytes(body["kind"])
@@ -97,7 +101,8 @@ def _identity(body: Body) -> Body:
 
 
 def smaller(body: Body) -> tuple[Body, str] | None:
-    """`without_largest`, but of a spec of ours nothing or all: half of it would ask for something else."""
+    """`without_largest`, but of a spec of ours nothing or all: half of it would ask for
+    something else."""
     found = without_largest(body)
     if found is None or not goes_whole(body["kind"]) or found[1].partition(".")[0] != SPEC:
         return found
@@ -105,9 +110,11 @@ def smaller(body: Body) -> tuple[Body, str] | None:
 
 
 def without_largest(body: Body) -> tuple[Body, str] | None:
-    """The body without the one subtree that holds most of its bulk, and the dotted path of that; None when only identity is left.
+    """The body without the one subtree that holds most of its bulk, and the dotted path of that;
+    None when only identity is left.
 
-    It goes down as long as one child holds at least half of its parent, so that a single huge field goes and its neighbours stay. Lists go whole.
+    It goes down as long as one child holds at least half of its parent, so that a single huge field
+    goes and its neighbours stay. Lists go whole.
     """
     path: Path = ()
     node: Any = body

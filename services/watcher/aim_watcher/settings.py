@@ -33,5 +33,6 @@ class WatcherSettings(ServiceSettings):
 
     @property
     def scope(self) -> tuple[str, ...]:
-        """The namespaces to watch; empty: all. In the control plane's own are the config of pull secrets and what is known of images."""
+        """The namespaces to watch; empty: all. In the control plane's own are the config of pull
+        secrets and what is known of images."""
         return tuple(dict.fromkeys((*self.namespaces, self.namespace))) if self.namespaces else ()

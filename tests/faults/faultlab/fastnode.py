@@ -1,7 +1,9 @@
-"""Node, KServe and gateway in one, without processes: what they would write into the API server double, after small random delays.
+"""Node, KServe and gateway in one, without processes: what they would write into the API server
+double, after small random delays.
 
-It watches the double's store directly and writes to the double directly, so that faults between the services and their API do not touch it. It
-keeps the truth that the observer judges by: every run of every Job, which claims hold files, which templates were asked.
+It watches the double's store directly and writes to the double directly, so that faults between the
+services and their API do not touch it. It keeps the truth that the observer judges by: every run of
+every Job, which claims hold files, which templates were asked.
 """
 
 import asyncio
@@ -45,7 +47,8 @@ SIZE_BYTES = 2 * GIB
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one Job. `inputs` is what it was made from; `owner` the uid of what it was made for."""
+    """One run of one Job. `inputs` is what it was made from; `owner` the uid of what it was made
+    for."""
 
     namespace: str
     job: str
@@ -58,7 +61,8 @@ class Run:
 
 @dataclass
 class Truth:
-    """What really happened. `filled`: uids of claims that hold all files; `asked`: uids of templates whose image has answered."""
+    """What really happened. `filled`: uids of claims that hold all files; `asked`: uids of
+    templates whose image has answered."""
 
     runs: list[Run] = field(default_factory=list)
     filled: set[str] = field(default_factory=set)

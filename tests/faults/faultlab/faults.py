@@ -1,4 +1,5 @@
-"""The faults, as data: a name and what is done to the world while the fleet comes up. The seed decides on moments and numbers."""
+"""The faults, as data: a name and what is done to the world while the fleet comes up. The seed
+decides on moments and numbers."""
 
 import asyncio
 import contextlib
@@ -18,7 +19,8 @@ DOWN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`strike` is at work while the fleet is applied over `over_s` seconds. `unruly`: the whole run is on a bus that mangles (faultlab.relay)."""
+    """`strike` is at work while the fleet is applied over `over_s` seconds. `unruly`: the whole
+    run is on a bus that mangles (faultlab.relay)."""
 
     strike: Strike | None
     over_s: float = 2.0
@@ -26,7 +28,8 @@ class Fault:
 
 
 async def kill(world: World, rng: random.Random, *, services: tuple[str, ...], times: int) -> None:
-    """Each so many times, at random moments or right after one of its writes took effect, before it knows."""
+    """Each so many times, at random moments or right after one of its writes took effect, before
+    it knows."""
     victims = [service for service in services for _ in range(times)]
     rng.shuffle(victims)
     for service in victims:
@@ -45,7 +48,8 @@ async def kill(world: World, rng: random.Random, *, services: tuple[str, ...], t
 
 
 async def _until_writes(world: World, service: str, count: int) -> None:
-    """Until the service has written so often; but not longer than a while, for it may have nothing left to write."""
+    """Until the service has written so often; but not longer than a while, for it may have
+    nothing left to write."""
     trap = Trap(f"aim-{service}", count)
     world.proxy.traps.append(trap)
     with contextlib.suppress(TimeoutError):

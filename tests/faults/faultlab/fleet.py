@@ -1,7 +1,8 @@
 """What is brought up in every run: manifests for a number of services, the same each time.
 
-Sources are shared between models and models between namespaces; one source has no size, one model has two sources, one namespace has no
-config, one service in each namespace is stopped, and some load their model themselves.
+Sources are shared between models and models between namespaces; one source has no size, one model
+has two sources, one namespace has no config, one service in each namespace is stopped, and some
+load their model themselves.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ EDITED_INDEX = 1
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """How much is brought up. `flaky`: the first download of one source fails with exit code 20, which costs 30 s."""
+    """How much is brought up. `flaky`: the first download of one source fails with exit code 20,
+    which costs 30 s."""
 
     namespaces: int
     templates: int  # a namespace; the last is for the model that is not cached
@@ -123,7 +125,8 @@ def manifests(fleet: Fleet) -> list[Body]:
 
 
 def edits(fleet: Fleet) -> list[tuple[str, str, Body]]:
-    """What the user changes of mind right after: namespace, name and spec of services that shall have two replicas."""
+    """What the user changes of mind right after: namespace, name and spec of services that shall
+    have two replicas."""
     return [
         (f"ns{index}", f"s{EDITED_INDEX}", {"replicas": 2})
         for index in range(fleet.namespaces)

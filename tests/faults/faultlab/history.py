@@ -1,4 +1,5 @@
-"""Runs of the simulation: the fleet is brought up step by step, disturbed, and comes to rest; the node's part is here too."""
+"""Runs of the simulation: the fleet is brought up step by step, disturbed, and comes to rest;
+the node's part is here too."""
 
 import datetime
 import random
@@ -48,8 +49,8 @@ class Disturbance:
 class History:
     """One run. `rng` decides which of the possible steps is next; without it they come in turn.
 
-    `to_create` and what is in the cluster may be changed before `run`. `outcome` says how Jobs end; `stuck` are kinds that node, KServe and gateway
-    leave alone.
+    `to_create` and what is in the cluster may be changed before `run`. `outcome` says how Jobs end;
+    `stuck` are kinds that node, KServe and gateway leave alone.
     """
 
     def __init__(self, rng: random.Random | None, size: fleet.Fleet = FLEET) -> None:
@@ -88,7 +89,8 @@ class History:
             self.steps += 1
             if self.steps > MOST_STEPS:
                 raise AssertionError(
-                    f"it does not come to rest: {len(possible)} steps are still possible after {self.steps}"
+                    f"it does not come to rest: {len(possible)} steps are still possible after"
+                    f" {self.steps}"
                 )
             disturbance = due.get(self.steps)
             if disturbance is not None:
@@ -116,7 +118,8 @@ class History:
             self.cluster.patch(service, spec=spec)
 
     def _wait(self) -> list[Callable[[], object]]:
-        """Nothing to do now: let the next timer run out, if it is not too far off (caches are marked as used every hour, for ever)."""
+        """Nothing to do now: let the next timer run out, if it is not too far off (caches are
+        marked as used every hour, for ever)."""
         times = [
             (at, number, key)
             for number, process in enumerate(self.processes)
@@ -164,7 +167,8 @@ class History:
                     process.deliver(subject)
 
     def _wipe(self) -> None:
-        """The bus is lost, reports and all; the watcher publishes the cluster anew and everybody loads again."""
+        """The bus is lost, reports and all; the watcher publishes the cluster anew and everybody
+        loads again."""
         self.bus.latest.clear()
         self.bus.seq = 0
         for process in self.processes:

@@ -1,9 +1,13 @@
-"""What must hold at every moment, judged at every write to the API server double before the writer goes on.
+"""What must hold at every moment, judged at every write to the API server double before the writer
+goes on.
 
-1. observedGeneration never decreases, neither the status's nor a condition's, and is never ahead of the object.
-2. lastTransitionTime moves only with `status`; no condition has an empty reason; none that is there goes away.
+1. observedGeneration never decreases, neither the status's nor a condition's, and is never ahead of
+   the object.
+2. lastTransitionTime moves only with `status`; no condition has an empty reason; none that is there
+   goes away.
 3. What is said to be true is true at that moment: judged by the objects and by what really ran.
-4. What was said to be true and still is, is never taken back; no failure is told that there was not.
+4. What was said to be true and still is, is never taken back; no failure is told that there was
+   not.
 """
 
 from collections.abc import Callable, Iterator
@@ -66,7 +70,8 @@ LASTING = frozenset(
 )
 """Once true, these stay true: nobody takes anything away in these runs."""
 OF_WHAT_IS_ABSENT = frozenset({reasons.ROUTING_DISABLED})
-"""Said because no config was heard of. Kinds come by streams of their own, so one may be late: then it is put right, which is no flicker."""
+"""Said because no config was heard of. Kinds come by streams of their own, so one may be late:
+then it is put right, which is no flicker."""
 GOOD_STATES = frozenset({"Running", reasons.AVAILABLE_STATE})
 
 
@@ -75,7 +80,8 @@ Get = Callable[[Resource, str, str], Body | None]
 
 
 class Observer:
-    """`violations` in the order they were seen; `writes` counts changes of anything but leases and events, `versions` those of AIM kinds."""
+    """`violations` in the order they were seen; `writes` counts changes of anything but leases
+    and events, `versions` those of AIM kinds."""
 
     def __init__(self, api: ApiServer, truth: Truth) -> None:
         self.violations: list[str] = []
@@ -102,7 +108,10 @@ class Observer:
 def judge(before: Body | None, after: Body, get: Get, truth: Truth) -> list[str]:
     """Everything that is wrong with a version, in words."""
     metadata = after["metadata"]
-    where = f"{after['kind']} {metadata.get('namespace', '-')}/{metadata['name']}, version {metadata['resourceVersion']}"
+    where = (
+        f"{after['kind']} {metadata.get('namespace', '-')}/{metadata['name']}, version"
+        f" {metadata['resourceVersion']}"
+    )
     return [
         f"{where}: {problem}"
         for problem in (*_order(before, after), *_words(after), *_untrue(after, get, truth))
@@ -197,17 +206,24 @@ def _order(before: Body | None, after: Body) -> Iterator[str]:
 
 
 def moved_back(before: Body | None, after: Body) -> Iterator[str]:
-    """What a version must not do to the one before it, whatever users do: generations go back, or times move without cause."""
+    """What a version must not do to the one before it, whatever users do: generations go back,
+    or times move without cause."""
     if before is None or before["metadata"]["uid"] != after["metadata"]["uid"]:
         return
     was, now = before.get("status") or {}, after.get("status") or {}
     if now.get("observedGeneration", 0) < was.get("observedGeneration", 0):
-        yield f"observedGeneration went from {was['observedGeneration']} to {now.get('observedGeneration')}"
+        yield (
+            f"observedGeneration went from {was['observedGeneration']} to"
+            f" {now.get('observedGeneration')}"
+        )
     olds, news = _conditions(before), _conditions(after)
     for kind in olds.keys() & news.keys():
         old, new = olds[kind], news[kind]
         if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
-            yield f"observedGeneration of {kind} went from {old['observedGeneration']} to {new.get('observedGeneration')}"
+            yield (
+                f"observedGeneration of {kind} went from {old['observedGeneration']} to"
+                f" {new.get('observedGeneration')}"
+            )
         if (
             new["status"] == old["status"]
             and new["lastTransitionTime"] != old["lastTransitionTime"]
@@ -221,7 +237,10 @@ def _taken_back(kind: str, old: Body, new: Body) -> Iterator[str]:
         and new["status"] != "True"
         and old["reason"] not in OF_WHAT_IS_ABSENT
     ):
-        yield f"{kind} was True ({old['reason']}) and is {new['status']} ({new['reason']}: {new.get('message', '')})"
+        yield (
+            f"{kind} was True ({old['reason']}) and is {new['status']} ({new['reason']}:"
+            f" {new.get('message', '')})"
+        )
 
 
 def _words(body: Body) -> Iterator[str]:
@@ -229,14 +248,19 @@ def _words(body: Body) -> Iterator[str]:
     yield from contradictions(body)
     for kind, condition in _conditions(body).items():
         if condition.get("reason") in NEVER_TRUE:
-            yield f"{kind} says {condition['reason']}, which is not so: {condition.get('message', '')}"
+            yield (
+                f"{kind} says {condition['reason']}, which is not so:"
+                f" {condition.get('message', '')}"
+            )
 
 
 def contradictions(body: Body) -> Iterator[str]:
     """What a single status must not say, whatever users do."""
     status, generation = body.get("status") or {}, body["metadata"].get("generation", 0)
     if status.get("observedGeneration", 0) > generation:
-        yield f"observedGeneration {status['observedGeneration']} is ahead of generation {generation}"
+        yield (
+            f"observedGeneration {status['observedGeneration']} is ahead of generation {generation}"
+        )
     conditions = _conditions(body)
     for kind, condition in conditions.items():
         if not condition.get("reason"):

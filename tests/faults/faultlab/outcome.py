@@ -1,4 +1,5 @@
-"""The end of a run as a value that runs can be compared by, and what is wrong with the Jobs that were run."""
+"""The end of a run as a value that runs can be compared by, and what is wrong with the Jobs that
+were run."""
 
 import json
 import re
@@ -36,19 +37,22 @@ NOT_COMPARED = frozenset(
 )
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _TRY = re.compile(r"try \d+")
-"""How often a registry was asked depends on how long a run takes; how often a Job was run, `wrong_runs` says."""
+"""How often a registry was asked depends on how long a run takes; how often a Job was run,
+`wrong_runs` says."""
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def plain(bodies: Iterable[Body]) -> State:
-    """Objects by name, without what differs between runs: uids become who they are of, times and versions go."""
+    """Objects by name, without what differs between runs: uids become who they are of, times and
+    versions go."""
     every = list(bodies)
     known = {body["metadata"]["uid"]: f"uid of {_name(body)}" for body in every}
     return {_name(body): _plain(_unasked(body), known) for body in every}
 
 
 def _unasked(body: Body) -> Body:
-    """A shared cache without the label that says which model asked first: where two do, it is a matter of moments."""
+    """A shared cache without the label that says which model asked first: where two do, it is a
+    matter of moments."""
     metadata = body["metadata"]
     if body["kind"] != CACHE.kind:
         return body
@@ -117,7 +121,8 @@ def _differing(path: str, expected: Any, found: Any) -> list[str]:
 
 
 def wrong_runs(runs: Iterable[Run]) -> list[str]:
-    """Jobs that ran again after they had succeeded for the same inputs, or too soon after they had failed."""
+    """Jobs that ran again after they had succeeded for the same inputs, or too soon after they
+    had failed."""
     succeeded: set[tuple[str, ...]] = set()
     failed_at_s: dict[tuple[str, ...], float] = {}
     said = []
@@ -125,12 +130,14 @@ def wrong_runs(runs: Iterable[Run]) -> list[str]:
         key = (run.namespace, run.job, run.owner, run.inputs)
         if key in succeeded:
             said.append(
-                f"Job {run.namespace}/{run.job} ran again, though it had succeeded for the inputs {run.inputs or 'in its name'}"
+                f"Job {run.namespace}/{run.job} ran again, though it had succeeded for the inputs"
+                f" {run.inputs or 'in its name'}"
             )
         waited_s = run.started_s - failed_at_s.get(key, float("-inf"))
         if waited_s < FIRST_RETRY_S - 1.0:  # (times on objects are whole seconds)
             said.append(
-                f"Job {run.namespace}/{run.job} was tried again {waited_s:.1f} s after it had failed"
+                f"Job {run.namespace}/{run.job} was tried again {waited_s:.1f} s after it had"
+                " failed"
             )
         if run.succeeded:
             succeeded.add(key)

@@ -1,4 +1,5 @@
-"""A proxy between the services and the API server double that can be told to misbehave. Without a fault it passes everything on as it is."""
+"""A proxy between the services and the API server double that can be told to misbehave. Without
+a fault it passes everything on as it is."""
 
 import asyncio
 import contextlib
@@ -27,8 +28,9 @@ HOP_BY_HOP = frozenset(
 class Misbehaviour:
     """Shares are of all requests, times in seconds.
 
-    `refused` are answered with one of `statuses`; `lost` writes take effect, but the connection is cut instead of an answer; `hangs`: nothing is
-    answered, new or open; `cut_every_s`: that often a stream is cut, most often in the middle of a line; `pages_only`: no watch begins with the
+    `refused` are answered with one of `statuses`; `lost` writes take effect, but the connection is
+    cut instead of an answer; `hangs`: nothing is answered, new or open; `cut_every_s`: that often a
+    stream is cut, most often in the middle of a line; `pages_only`: no watch begins with the
     objects there are, as on servers without the feature WatchList.
     """
 
@@ -46,7 +48,8 @@ NONE = Misbehaviour()
 
 @dataclass
 class Trap:
-    """Springs at the `count`-th write of a client: the write has taken effect, and its answer is held back until `opened`."""
+    """Springs at the `count`-th write of a client: the write has taken effect, and its answer is
+    held back until `opened`."""
 
     user_agent: str
     count: int
@@ -55,7 +58,8 @@ class Trap:
 
 
 class Proxy:
-    """Use as a context. `faulty` counts what was done to requests and streams; `ca_file`: whom to trust where the upstream is https."""
+    """Use as a context. `faulty` counts what was done to requests and streams; `ca_file`: whom
+    to trust where the upstream is https."""
 
     def __init__(self, upstream: str, rng: random.Random, ca_file: Path | None = None) -> None:
         self.url = ""
@@ -225,7 +229,8 @@ def _hung_up(request: web.Request) -> web.Response:
 
 
 def _refusal(status: int) -> web.Response:
-    """As API servers and what stands before them refuse: plain text from priority and fairness and from proxies, else a Status."""
+    """As API servers and what stands before them refuse: plain text from priority and fairness
+    and from proxies, else a Status."""
     if status == 429:
         return web.Response(
             status=429,

@@ -1,6 +1,8 @@
-"""A second bus behind the first, on which the watcher's messages come twice, late, in another order, and older versions once more after newer ones.
+"""A second bus behind the first, on which the watcher's messages come twice, late, in another
+order, and older versions once more after newer ones.
 
-What is kept: the last message of a subject is the newest, and a sync marker comes after everything it speaks for. That much a stream guarantees.
+What is kept: the last message of a subject is the newest, and a sync marker comes after everything
+it speaks for. That much a stream guarantees.
 """
 
 import asyncio
@@ -75,7 +77,8 @@ class Relay:
         await self._send(marker, target)
 
     async def _work(self, lane: asyncio.Queue[Message], target: Client) -> None:
-        """One subject, in order, except that what has been sent may be sent again before the newest."""
+        """One subject, in order, except that what has been sent may be sent again before the
+        newest."""
         before: list[Message] = []
         while True:
             message = await lane.get()

@@ -1,7 +1,9 @@
-"""The whole control plane in one thread without I/O: all planners on a cluster that is a dict, a bus that is a list, and a clock that jumps.
+"""The whole control plane in one thread without I/O: all planners on a cluster that is a dict, a
+bus that is a list, and a clock that jumps.
 
-The shell of every service is modelled after aimservice.loop and act: fold, note which keys are touched, plan, report, act, fold the answers.
-What a step is, is decided from outside: deliver the next message of some subject to some service, let a service look at a key, let the node do
+The shell of every service is modelled after aimservice.loop and act: fold, note which keys are
+touched, plan, report, act, fold the answers. What a step is, is decided from outside: deliver the
+next message of some subject to some service, let a service look at a key, let the node do
 something. Any order of such steps is one that could happen.
 """
 
@@ -71,7 +73,8 @@ def services() -> list[Service]:
 
 
 class Cluster:
-    """An API server as far as it matters: versions, uids, generations, owners, server-side apply of what one manager sends."""
+    """An API server as far as it matters: versions, uids, generations, owners, server-side apply
+    of what one manager sends."""
 
     def __init__(self, clock: "Clock", judge: Judge) -> None:
         self.objects: dict[Key, Body] = {}
@@ -116,7 +119,8 @@ class Cluster:
         return self._store(made)
 
     def apply(self, body: Body, manager: str) -> Body:
-        """Fields sent before and left out now go; raises OutOfDateError where the uid is another's."""
+        """Fields sent before and left out now go; raises OutOfDateError where the uid is
+        another's."""
         key = key_of(body)
         present, before = self.objects.get(key), self._sent.get((key, manager), {})
         self._sent[key, manager] = copy.deepcopy(body)
@@ -143,7 +147,8 @@ class Cluster:
         return self._store({**copy.deepcopy(present), "status": copy.deepcopy(status)})
 
     def patch(self, body: Body, **fields: Body) -> Body | None:
-        """What others than the control plane write: parts of spec or status, of this very object."""
+        """What others than the control plane write: parts of spec or status, of this very
+        object."""
         present = self.objects.get(key_of(body))
         if present is None or present["metadata"]["uid"] != body["metadata"]["uid"]:
             return None
@@ -241,7 +246,8 @@ class Bus:
 
 
 class Process:
-    """One service as a process: what it knows, what it still has to hear, what it still has to look at."""
+    """One service as a process: what it knows, what it still has to hear, what it still has to
+    look at."""
 
     def __init__(
         self, service: Service, bus: Bus, cluster: Cluster, clock: Clock, logs: dict[Key, str]
@@ -306,7 +312,8 @@ class Process:
         self.reload()
 
     def reload(self) -> None:
-        """As after any doubt about the connection: everything again, and what did not come is gone."""
+        """As after any doubt about the connection: everything again, and what did not come is
+        gone."""
         self.unheard, self.queue, self.timers, self._heard = {}, {}, {}, []
         self.seen = renumbered(self.seen)
         objects, reports = set(), set()
@@ -337,7 +344,8 @@ class Process:
         )  # (the order must not depend on hashes: a seed is to be had again)
 
     def work(self, key: Key, dies_before: int | None = None) -> None:
-        """Look at a key. `dies_before`: killed before that many reports and actions were made; the cluster may know more than the process."""
+        """Look at a key. `dies_before`: killed before that many reports and actions were made;
+        the cluster may know more than the process."""
         self.queue.pop(key, None)
         plan = self.service.plan(self.seen, key, self._clock.now)
         self._wake(key, plan.requeue_after_s)
@@ -358,7 +366,8 @@ class Process:
             )
 
     def _steps(self, plan: Plan, key: Key) -> Iterator[Callable[[], None]]:
-        """Each report and action, and each folding of an answer, is a step that a process may die before."""
+        """Each report and action, and each folding of an answer, is a step that a process may
+        die before."""
         for report in plan.reports:
             message = report.message(self.service.name)
             if self.seen.report(report.key, self.service.name) != message:

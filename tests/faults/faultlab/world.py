@@ -1,6 +1,8 @@
-"""A cluster that is not there, with the real control plane on it: API server double, fast node, proxy, NATS server and the six services as processes.
+"""A cluster that is not there, with the real control plane on it: API server double, fast node,
+proxy, NATS server and the six services as processes.
 
-`bring_up` applies the fleet while a fault is at work and waits until the end state is that of the undisturbed run.
+`bring_up` applies the fleet while a fault is at work and waits until the end state is that of the
+undisturbed run.
 """
 
 import asyncio
@@ -81,7 +83,8 @@ class World:
         )
 
     async def kill(self, service: str, *, free_lease: bool = True) -> None:
-        """kill -9. `free_lease`: its lease goes too, as the process is surely dead, so that the next need not wait for it to run out."""
+        """kill -9. `free_lease`: its lease goes too, as the process is surely dead, so that the
+        next need not wait for it to run out."""
         self.kills += 1
         await self.services.kill(service)
         if free_lease:
@@ -107,7 +110,8 @@ class World:
         await wipe(self.nats, *streams)
 
     async def apply(self, fleet: Fleet, rng: random.Random, over_s: float) -> None:
-        """Create everything, spread over a time, and change some of it, straight into the double: the user's kubectl has no fault."""
+        """Create everything, spread over a time, and change some of it, straight into the
+        double: the user's kubectl has no fault."""
         bodies = manifests(fleet)
         pause_s = 2 * over_s / max(1, len(bodies))
         for body in bodies:
@@ -118,7 +122,8 @@ class World:
             await asyncio.sleep(rng.uniform(0.0, pause_s))
 
     def errors_logged(self) -> list[str]:
-        """What a service wrote into its log that should never happen, and what the fast node stumbled over."""
+        """What a service wrote into its log that should never happen, and what the fast node
+        stumbled over."""
         found = list(self.node.truth.errors)
         for service in SERVICES:
             found += errors_in(f"aim-{service}", self.services.log_of(service))
@@ -157,7 +162,8 @@ def errors_in(program: str, log: Path) -> list[str]:
 async def world(
     folder: Path, seed: int, *, flaky: bool = False, unruly: bool = False
 ) -> AsyncIterator[World]:
-    """Runs it for as long as the block lasts; all services are ready. `unruly`: all but the watcher are on a second bus that mangles what it says."""
+    """Runs it for as long as the block lasts; all services are ready. `unruly`: all but the
+    watcher are on a second bus that mangles what it says."""
     rng = chance(seed)
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(ApiServer())
@@ -208,7 +214,8 @@ def end_state(world: World) -> State:
 
 
 async def settle(world: World, expected: State | None, within_s: float) -> State:
-    """Waits until the end state is the expected one (None: until nothing happens any more) and stays so; gives what it is at last."""
+    """Waits until the end state is the expected one (None: until nothing happens any more) and
+    stays so; gives what it is at last."""
     give_up_s = time.monotonic() + within_s
     quiet_s = QUIET_S if expected is not None else 3 * QUIET_S
     writes, since_s, state = -1, time.monotonic(), {}
@@ -225,7 +232,8 @@ async def settle(world: World, expected: State | None, within_s: float) -> State
 
 
 async def clear(world: World) -> None:
-    """Delete everything that was brought up, by deleting its namespaces and models; waits until it is gone."""
+    """Delete everything that was brought up, by deleting its namespaces and models; waits until
+    it is gone."""
     for resource in (NAMESPACE, MODEL):
         for body in _brought_up(world, resource):
             await world.cluster.delete(resource, None, body["metadata"]["name"])
@@ -267,7 +275,8 @@ async def bring_up(
     *,
     over_s: float = 2.0,
 ) -> tuple[State, Outcome]:
-    """Apply the fleet while something strikes, wait for the end, and say what did not hold. `expected` None: this is the undisturbed run."""
+    """Apply the fleet while something strikes, wait for the end, and say what did not hold.
+    `expected` None: this is the undisturbed run."""
     rng, started_s = chance(seed), time.monotonic()
     before = _tally(world)
     logged = len(world.errors_logged())

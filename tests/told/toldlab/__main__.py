@@ -1,4 +1,5 @@
-"""`make told`: brings every fault about on a laptop cluster and writes into docs/faults.md what is told, where, and how soon, and docs/describe.md.
+"""`make told`: brings every fault about on a laptop cluster and writes into docs/faults.md what is
+told, where, and how soon, and docs/describe.md.
 
 Exit code 1 if anything failed."""
 
@@ -45,7 +46,8 @@ def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
                 else ("", "", "", "")
             )
             made.append(
-                f"| {first[0]} | {told.kind.kind} | {told.condition} | {told.reason} | {first[1]} | {first[2]} | {first[3]} |"
+                f"| {first[0]} | {told.kind.kind} | {told.condition} | {told.reason} | {first[1]} |"
+                f" {first[2]} | {first[3]} |"
             )
     return made
 

@@ -1,4 +1,5 @@
-"""Faults of volumes and downloads, told on the cache. Those of sources and credentials are in tests/scenario/test_sources.py."""
+"""Faults of volumes and downloads, told on the cache. Those of sources and credentials are in
+tests/scenario/test_sources.py."""
 
 from typing import Any
 

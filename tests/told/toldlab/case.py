@@ -12,7 +12,8 @@ Step = Callable[[Place], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The condition of an object that says it, with its reason and words that its message must have; EVENT: a Warning Event on it does."""
+    """The condition of an object that says it, with its reason and words that its message must
+    have; EVENT: a Warning Event on it does."""
 
     kind: Resource
     name: str
@@ -25,7 +26,8 @@ class Told:
 class Case:
     """`fault` is what happened, in words; `cause` brings it about, `told` says it.
 
-    After `heal` has taken the cause away, `healed` must come by itself; None where a person has to make something anew.
+    After `heal` has taken the cause away, `healed` must come by itself; None where a person has to
+    make something anew.
     """
 
     name: str

@@ -1,6 +1,8 @@
-"""What `kubectl describe` prints of eight of the faults: the conditions and the Warning Events, without what differs from run to run.
+"""What `kubectl describe` prints of eight of the faults: the conditions and the Warning Events,
+without what differs from run to run.
 
-Each is an object that a case tells of, once it has been told. Normal Events are left out: how many there are depends on how busy the machine is.
+Each is an object that a case tells of, once it has been told. Normal Events are left out: how many
+there are depends on how busy the machine is.
 """
 
 import re
@@ -22,7 +24,8 @@ DESCRIBED = {
     "absent-gateway": ("aimns", "default"),
     "config-classless": ("aimns", "default"),
 }
-"""By case: what is described, as one types it. Of faults that stay as they are, so that a page made anew has the same text."""
+"""By case: what is described, as one types it. Of faults that stay as they are, so that a page
+made anew has the same text."""
 _SAME = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "(uid)"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "(time)"),
@@ -43,7 +46,8 @@ def command(case: str) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Of a description the block of conditions, where there is one, and the Warning Events with their age taken out."""
+    """Of a description the block of conditions, where there is one, and the Warning Events with
+    their age taken out."""
     lines, kept = text.splitlines(), list[str]()
     start = next(
         (number for number, line in enumerate(lines) if line.strip() == "Conditions:"), len(lines)
@@ -78,7 +82,8 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _rank(block: list[str]) -> tuple[int, str]:
-    """The summary first, then by type: the server keeps the order in which conditions were first written, which differs from run to run."""
+    """The summary first, then by type: the server keeps the order in which conditions were first
+    written, which differs from run to run."""
     type_ = block[-1].split()[-1]
     return (
         reasons.SUMMARY.index(type_) if type_ in reasons.SUMMARY else len(reasons.SUMMARY),
@@ -89,10 +94,12 @@ def _rank(block: list[str]) -> tuple[int, str]:
 def page(texts: dict[str, str], faults: dict[str, str]) -> str:
     head = """# What `kubectl describe` prints
 
-For eight of the faults in [faults.md](faults.md), from the same run of `make told`: the conditions and the Warning Events of the object a person
-looks at. Times, uids and addresses are taken out and the conditions are put in order, so that a page made anew reads the same.
+For eight of the faults in [faults.md](faults.md), from the same run of `make told`: the conditions
+and the Warning Events of the object a person looks at. Times, uids and addresses are taken out and
+the conditions are put in order, so that a page made anew reads the same.
 """
     return head + "".join(
-        f"\n## {faults[case][0].upper()}{faults[case][1:]}\n\n`{command(case)}`\n\n```text\n{text}\n```\n"
+        f"\n## {faults[case][0].upper()}{faults[case][1:]}\n\n"
+        f"`{command(case)}`\n\n```text\n{text}\n```\n"
         for case, text in texts.items()
     )

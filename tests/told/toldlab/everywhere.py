@@ -105,7 +105,8 @@ async def standing_still(place: Place, *services: str) -> AsyncIterator[None]:
 
 
 async def tried_in_vain(place: Place) -> None:
-    """Discovery has failed four times and a download five, as their statuses say after the bus was wiped; the next try of each is due."""
+    """Discovery has failed four times and a download five, as their statuses say after the bus
+    was wiped; the next try of each is due."""
     store = {
         "endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}",
         "accessKeyId": {"name": KEYS, "key": "id"},

@@ -1,7 +1,7 @@
 """`python image.py [OPTIONS] ANSWER`: a model image that can be at fault.
 
-Asked for profiles it prints the file, with `--exit N` it ends so. Otherwise it serves; with `--crash` it ends instead, with `--until FILE` it
-serves for as long as that file is there.
+Asked for profiles it prints the file, with `--exit N` it ends so. Otherwise it serves; with
+`--crash` it ends instead, with `--until FILE` it serves for as long as that file is there.
 """
 
 import argparse

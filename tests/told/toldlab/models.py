@@ -1,4 +1,5 @@
-"""Faults of images and of the catalogue, told on the entry. Those of private registries are in tests/scenario/test_catalogue.py."""
+"""Faults of images and of the catalogue, told on the entry. Those of private registries are in
+tests/scenario/test_catalogue.py."""
 
 from aimlab.sources.registry import Failure
 from aimschema import reasons

@@ -1,4 +1,5 @@
-"""A namespace of its own for each case, and the few things cases do in it: apply, edit, delete, and wait until something is told.
+"""A namespace of its own for each case, and the few things cases do in it: apply, edit, delete, and
+wait until something is told.
 
 Models, images and sources are named after the case, so that cases run beside each other.
 """
@@ -38,12 +39,14 @@ BUCKET = "told"
 GATEWAY = {"name": "aim-gateway", "namespace": SYSTEM_NAMESPACE}
 KEYS = "keys"
 WITHIN_S = 90.0
-"""For each thing that is waited for: a Job without a pod is told of after 30 s, and the machine may be busy."""
+"""For each thing that is waited for: a Job without a pod is told of after 30 s, and the machine
+may be busy."""
 
 
 @dataclass
 class Place:
-    """One case's namespace on the stack. `said`: every (condition type, reason, message) that was seen while waiting."""
+    """One case's namespace on the stack. `said`: every (condition type, reason, message) that
+    was seen while waiting."""
 
     stack: Stack
     name: str
@@ -119,7 +122,8 @@ class Place:
         await self.stack.lab.cluster.create(body, resource=SECRET)
 
     async def image(self, answer: str | None = None, *options: str) -> str:
-        """The case's image answers so from now on (None: with the case's source); gives its name."""
+        """The case's image answers so from now on (None: with the case's source); gives its
+        name."""
         text = json.dumps(self.answer()) if answer is None else answer
         file = self.folder / f"{self.name}.answer"
         await asyncio.to_thread(file.write_text, text)
@@ -156,7 +160,8 @@ class Place:
         )
 
     async def service(self, name: str = "s", metadata: Body | None = None, **spec: Any) -> None:
-        """Its model is loaded by the runtime itself unless said otherwise, which keeps caches out of the case."""
+        """Its model is loaded by the runtime itself unless said otherwise, which keeps caches
+        out of the case."""
         await self.make(
             SERVICE,
             name,
@@ -185,7 +190,8 @@ class Place:
         return name
 
     async def volume_arrives(self) -> None:
-        """The slow class gets a provisioner that works; what a class has cannot be changed, so it is made anew."""
+        """The slow class gets a provisioner that works; what a class has cannot be changed, so
+        it is made anew."""
         await self.delete(STORAGE_CLASS, f"slow-{self.name}")
         await self.storage_class(f"slow-{self.name}")
 
@@ -210,7 +216,8 @@ class Place:
     async def told(
         self, kind: Resource, name: str, condition: str, reason: str, *words: str
     ) -> Body:
-        """Waits until a condition of the object has this reason and these words; gives the object."""
+        """Waits until a condition of the object has this reason and these words; gives the
+        object."""
 
         def holds(body: Body) -> bool:
             found = condition_of(body, condition) or {}

@@ -1,4 +1,5 @@
-"""Bringing all cases about: beside each other in namespaces of their own, then those that concern the whole cluster."""
+"""Bringing all cases about: beside each other in namespaces of their own, then those that
+concern the whole cluster."""
 
 import asyncio
 import time
@@ -24,7 +25,8 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What went wrong, if anything did, and the seconds from cause to telling and from healing to health. `described`: what kubectl prints."""
+    """What went wrong, if anything did, and the seconds from cause to telling and from healing
+    to health. `described`: what kubectl prints."""
 
     problem: str
     told_s: float = 0.0

@@ -18,7 +18,8 @@ def discovered(reason: str, *words: str) -> tuple[Told, ...]:
 def answering(
     name: str, fault: str, answer: str, words: str, *options: str, by_itself: bool = False
 ) -> Case:
-    """The image answers something that is of no use; put right, and asked again: by the clock, or at once by annotation."""
+    """The image answers something that is of no use; put right, and asked again: by the clock,
+    or at once by annotation."""
 
     async def cause(place: Place) -> None:
         await place.config()

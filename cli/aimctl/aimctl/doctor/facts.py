@@ -70,7 +70,8 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Whether a service's account (or, for `aimctl up`, the person who asks) is granted what a service needs."""
+    """Whether a service's account (or, for `aimctl up`, the person who asks) is granted what a
+    service needs."""
 
     grant: Grant
     allowed: bool
@@ -78,7 +79,8 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`accounts`: by SubjectAccessReview. `own`: by SelfSubjectAccessReview, asked where the accounts are not there or cannot be asked of."""
+    """`accounts`: by SubjectAccessReview. `own`: by SelfSubjectAccessReview, asked where the
+    accounts are not there or cannot be asked of."""
 
     accounts: tuple[Checked, ...] | Unknown
     own: tuple[Checked, ...] = ()
@@ -86,9 +88,11 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`objects`: by kind, those of a kind that is not installed are none. `crds`: by name, None where it is not there.
+    """`objects`: by kind, those of a kind that is not installed are none. `crds`: by name, None
+    where it is not there.
 
-    `registries`: by host, why it does not answer, empty where it does. `nats_url` is empty where nobody said one.
+    `registries`: by host, why it does not answer, empty where it does. `nats_url` is empty where
+    nobody said one.
     """
 
     namespace: str

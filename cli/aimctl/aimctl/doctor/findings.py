@@ -1,4 +1,5 @@
-"""What follows from the facts for the control plane itself: versions, kinds, services, permissions, bus. Pure."""
+"""What follows from the facts for the control plane itself: versions, kinds, services,
+permissions, bus. Pure."""
 
 import datetime
 import re
@@ -29,14 +30,22 @@ from aimschema.resources import (
 OLDEST_KUBERNETES = (1, 29)
 OLDEST_KSERVE = (0, 16)
 OLDEST = ".".join(map(str, OLDEST_KSERVE))
-"""Older ones call the mode Standard RawDeployment, and run a mode that they do not know in the cluster's default one, often Serverless."""
+"""Older ones call the mode Standard RawDeployment, and run a mode that they do not know in the
+cluster's default one, often Serverless."""
 BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
-INSTALL_GATEWAY_API = "kubectl apply -f https://github.com/kubernetes-sigs/gateway-api/releases/latest/download/standard-install.yaml"
+INSTALL_GATEWAY_API = (
+    "kubectl apply -f"
+    " https://github.com/kubernetes-sigs/gateway-api/releases/latest/download/standard-install.yaml"
+)
 INSTALL_KSERVE = "install KServe in Standard mode (its charts kserve-crd and kserve)"
 RBAC_FIX = "kubectl apply -f deploy/rbac"
-NATS_FIX = "start one with aimctl up, or say where it is: AIM_NATS_URL, AIM_NATS_CREDS; one in the cluster needs kubectl port-forward"
+NATS_FIX = (
+    "start one with aimctl up, or say where it is: AIM_NATS_URL, AIM_NATS_CREDS; one in the cluster"
+    " needs kubectl port-forward"
+)
 STALE_S = 60.0
-"""A lease is renewed every 2 s; more than this is neither a slow server nor two clocks that differ a little."""
+"""A lease is renewed every 2 s; more than this is neither a slow server nor two clocks that
+differ a little."""
 BEHIND = 1000
 FULL = 0.9
 
@@ -44,7 +53,10 @@ FULL = 0.9
 def findings(facts: Facts) -> list[Finding]:
     """Everything that there is to say, by area. Without an API server only the bus is told of."""
     if isinstance(facts.server, Unknown):
-        fix = "put the kubeconfig right (--kubeconfig, KUBECONFIG), or start the cluster: aimctl dev has one"
+        fix = (
+            "put the kubeconfig right (--kubeconfig, KUBECONFIG), or start the cluster: aimctl dev"
+            " has one"
+        )
         return [
             Finding(
                 "kubernetes", "error", f"the API server is not to be had: {facts.server.why}", fix
@@ -162,7 +174,10 @@ def kserve(facts: Facts) -> Iterator[Finding]:
             each["spec"].get("replicas", 1),
         )
         if ready < wanted or not wanted:
-            look = f"kubectl -n {each['metadata']['namespace']} describe deployment {each['metadata']['name']}"
+            look = (
+                f"kubectl -n {each['metadata']['namespace']} describe deployment"
+                f" {each['metadata']['name']}"
+            )
             yield Finding(
                 "kserve",
                 "error",
@@ -170,8 +185,14 @@ def kserve(facts: Facts) -> Iterator[Finding]:
                 look,
             )
         elif (version := _version(image)) is not None and version < OLDEST_KSERVE:
-            words = f"its controller {name_of(each)} ({image}) is older than {OLDEST}: it does not know the mode Standard, and may run models in another"
-            fix = f"upgrade KServe to {OLDEST} or newer, or set kserveMode=RawDeployment in the chart (AIM_KSERVE_MODE)"
+            words = (
+                f"its controller {name_of(each)} ({image}) is older than {OLDEST}: it does not know"
+                " the mode Standard, and may run models in another"
+            )
+            fix = (
+                f"upgrade KServe to {OLDEST} or newer, or set kserveMode=RawDeployment in the chart"
+                " (AIM_KSERVE_MODE)"
+            )
             yield Finding("kserve", "warning", words, fix)
         else:
             yield Finding("kserve", "ok", f"its controller {name_of(each)} is ready ({image})")
@@ -188,10 +209,14 @@ def kserve(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "kserve",
                 "ok",
-                f"InferenceService {INFERENCE_SERVICE.version} is served, and something gives {acts} its status",
+                f"InferenceService {INFERENCE_SERVICE.version} is served, and something gives"
+                f" {acts} its status",
             )
         else:
-            words = "no Deployment labelled control-plane=kserve-controller-manager, and no InferenceService that anybody gave a status"
+            words = (
+                "no Deployment labelled control-plane=kserve-controller-manager, and no"
+                " InferenceService that anybody gave a status"
+            )
             yield Finding(
                 "kserve",
                 "warning",
@@ -273,7 +298,8 @@ def services(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "services",
             "error",
-            f"not at work: {', '.join(f'aim-{service}' for service in idle)} (nobody holds the lease)",
+            f"not at work: {', '.join(f'aim-{service}' for service in idle)} (nobody holds the"
+            " lease)",
             fix,
         )
     else:
@@ -303,7 +329,10 @@ def permissions(facts: Facts) -> Iterator[Finding]:
     hidden = isinstance(facts.objects.get(SERVICE_ACCOUNT.kind), Unknown)
     missing = [account for account in wanted if account not in accounts and not hidden]
     if len(missing) == len(wanted):
-        words = f"none of the services' ServiceAccounts is in {facts.namespace}: needed in the cluster, not for aimctl up"
+        words = (
+            f"none of the services' ServiceAccounts is in {facts.namespace}: needed in the cluster,"
+            " not for aimctl up"
+        )
         yield Finding("permissions", "warning", words, RBAC_FIX)
     elif missing:
         yield Finding(
@@ -324,7 +353,10 @@ def permissions(facts: Facts) -> Iterator[Finding]:
         yield from _granted(facts.access.accounts)
     lacking = _lacking(facts.access.own)
     if lacking:
-        words = f"you may not {'; '.join(f'{verbs} {what}' for (_, what), verbs in lacking.items())}: aimctl up would lack that"
+        words = (
+            f"you may not {'; '.join(f'{verbs} {what}' for (_, what), verbs in lacking.items())}:"
+            " aimctl up would lack that"
+        )
         yield Finding(
             "permissions",
             "warning",
@@ -382,10 +414,16 @@ def bus(facts: Facts) -> Iterator[Finding]:
                 if stream is found.log
                 else "objects that have not changed for long"
             )
-            words = f"{stream.name} has {human(stream.size_bytes)} of {human(stream.max_bytes)}; at its limit it drops {dropped}"
+            words = (
+                f"{stream.name} has {human(stream.size_bytes)} of {human(stream.max_bytes)}; at its"
+                f" limit it drops {dropped}"
+            )
             yield Finding("nats", "warning", words, "AIM_NATS_MAX_BYTES of the watcher")
     if found.most_bytes is not None and found.used_bytes > FULL * found.most_bytes:
-        words = f"{human(found.used_bytes)} of the {human(found.most_bytes)} that may be stored are in use"
+        words = (
+            f"{human(found.used_bytes)} of the {human(found.most_bytes)} that may be stored are"
+            " in use"
+        )
         yield Finding(
             "nats",
             "warning",
@@ -423,9 +461,15 @@ def _streams(found: Survey) -> Iterator[Finding]:
             "if that lasts, look at the disk of the NATS server",
         )
     else:
-        words = f"{_told(log)}; {_told(state)}, level; {room}; readers: {', '.join(sorted({r.name or 'unnamed' for r in found.readers})) or 'none'}"
+        words = (
+            f"{_told(log)}; {_told(state)}, level; {room}; readers:"
+            f" {', '.join(sorted({r.name or 'unnamed' for r in found.readers})) or 'none'}"
+        )
         yield Finding("nats", "ok", words)
 
 
 def _told(stream: Standing) -> str:
-    return f"{stream.name} {stream.messages} messages in {human(stream.size_bytes)}, {stream.replicas} {'copies' if stream.replicas > 1 else 'copy'}"
+    return (
+        f"{stream.name} {stream.messages} messages in {human(stream.size_bytes)}, {stream.replicas}"
+        f" {'copies' if stream.replicas > 1 else 'copy'}"
+    )

@@ -1,4 +1,5 @@
-"""Whether the cluster has what its configs, caches, templates and models ask for: storage, gateways, GPUs, registries. Pure."""
+"""Whether the cluster has what its configs, caches, templates and models ask for: storage,
+gateways, GPUs, registries. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -43,7 +44,8 @@ SHARES_NOT = (
     "csi.hetzner.cloud",
     "topolvm.io",
 )
-"""Provisioners by the end of their name: with ReadWriteMany file systems, and without. Their own documentation says so; the API does not."""
+"""Provisioners by the end of their name: with ReadWriteMany file systems, and without. Their own
+documentation says so; the API does not."""
 BETA = "beta."
 """Before the names of the AMD node labeller's labels, in its older releases."""
 
@@ -63,7 +65,10 @@ def storage(facts: Facts) -> Iterator[Finding]:
         words = "there is no default storage class" + (
             f"; {', '.join(needs_default)} would use it" if needs_default else ""
         )
-        fix = "cacheStorageClassName in the AIMNamespaceConfig, or annotate a class with storageclass.kubernetes.io/is-default-class=true"
+        fix = (
+            "cacheStorageClassName in the AIMNamespaceConfig, or annotate a class with"
+            " storageclass.kubernetes.io/is-default-class=true"
+        )
         yield Finding("storage", "error" if needs_default else "warning", words, fix)
     elif len(defaults) > 1:
         words = f"{', '.join(defaults)} are all the default: the newest is used"
@@ -119,7 +124,8 @@ def _is_shared(claim: Body) -> bool:
 
 
 def _sharing(body: Body, asked_by: list[str], *, proved: bool) -> Finding:
-    """Whether volumes of a class can be mounted by many nodes: by a claim that has one, else by what its provisioner is known for."""
+    """Whether volumes of a class can be mounted by many nodes: by a claim that has one, else by
+    what its provisioner is known for."""
     name, provisioner = body["metadata"]["name"], str(body.get("provisioner"))
     if proved:
         return Finding("storage", "ok", f"class {name} gives {MANY} volumes: there are some")
@@ -129,7 +135,10 @@ def _sharing(body: Body, asked_by: list[str], *, proved: bool) -> Finding:
         )
     fix = "name a class of a shared file system in cacheStorageClassName of the AIMNamespaceConfig"
     if provisioner.endswith(SHARES_NOT):
-        words = f"class {name} is of {provisioner}, which has no {MANY} file systems: caches would wait for ever"
+        words = (
+            f"class {name} is of {provisioner}, which has no {MANY} file systems: caches would wait"
+            " for ever"
+        )
         return Finding("storage", "error" if asked_by else "warning", words, fix)
     words = (
         f"whether class {name} ({provisioner}) gives {MANY} volumes cannot be known from the API"
@@ -190,7 +199,10 @@ def gateways(facts: Facts) -> Iterator[Finding]:
 def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterator[Finding]:
     name, look = (
         name_of(gateway),
-        f"kubectl -n {gateway['metadata']['namespace']} describe gateway {gateway['metadata']['name']}",
+        (
+            f"kubectl -n {gateway['metadata']['namespace']} describe gateway"
+            f" {gateway['metadata']['name']}"
+        ),
     )
     unmet = [type_ for type_ in ("Accepted", "Programmed") if not is_true(gateway, type_)]
     if unmet:
@@ -204,15 +216,22 @@ def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterato
     chosen = [each for each in gateway["spec"]["listeners"] if _is_meant(each, wanted)]
     open_ = [each for each in chosen if _lets_in(each, gateway["metadata"]["namespace"], namespace)]
     if not chosen:
-        words = f"Gateway {name} has no listener as {who} names it (sectionName {wanted.get('sectionName')}, port {wanted.get('port')})"
+        words = (
+            f"Gateway {name} has no listener as {who} names it (sectionName"
+            f" {wanted.get('sectionName')}, port {wanted.get('port')})"
+        )
         yield Finding("gateway", "error", words, f"spec.routing.gateway of {who}")
     elif not open_:
-        words = f"no listener of Gateway {name} takes HTTPRoutes from namespace {namespace['metadata']['name']}"
+        words = (
+            f"no listener of Gateway {name} takes HTTPRoutes from namespace"
+            f" {namespace['metadata']['name']}"
+        )
         yield Finding(
             "gateway",
             "error",
             words,
-            f"allowedRoutes of a listener of Gateway {name}: namespaces.from All, or a Selector that fits",
+            f"allowedRoutes of a listener of Gateway {name}: namespaces.from All, or a Selector"
+            " that fits",
         )
     elif not gateway.get("status", {}).get("addresses"):
         yield Finding("gateway", "warning", f"Gateway {name} has no address yet", look)
@@ -220,7 +239,8 @@ def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterato
         yield Finding(
             "gateway",
             "ok",
-            f"Gateway {name} at {gateway['status']['addresses'][0].get('value')} takes the routes of {who}",
+            f"Gateway {name} at {gateway['status']['addresses'][0].get('value')} takes the routes"
+            f" of {who}",
         )
 
 
@@ -232,7 +252,8 @@ def _is_meant(listener: Body, wanted: Body) -> bool:
 
 
 def _lets_in(listener: Body, gateway_namespace: str, namespace: Body) -> bool:
-    """AllowedRoutes of the Gateway API: the kinds as the router reads them; the namespaces by `from`, Same where it is not said."""
+    """AllowedRoutes of the Gateway API: the kinds as the router reads them; the namespaces by
+    `from`, Same where it is not said."""
     spaces = (listener.get("allowedRoutes") or {}).get("namespaces") or {}
     match spaces.get("from", "Same"):
         case "All":
@@ -275,7 +296,10 @@ def nodes(facts: Facts) -> Iterator[Finding]:
     for node, resource, label in there:
         yield from _node(node, resource, label)
     if not there:
-        fix = "add such nodes, and the device plugin and node labeller of their GPUs (for AMD: the AMD GPU operator)"
+        fix = (
+            "add such nodes, and the device plugin and node labeller of their GPUs (for AMD: the"
+            " AMD GPU operator)"
+        )
         yield Finding("gpu", "warning", "no node that is ready has a GPU that is known here", fix)
     used = {
         (s["metadata"]["namespace"], s["spec"].get("templateRef"))
@@ -306,7 +330,8 @@ def _node(node: Body, resource: str, label: str) -> Iterator[Finding]:
         yield Finding(
             "gpu",
             "warning",
-            f"node {name} has {count} {resource}, but no label {label}{older}: no template finds it",
+            f"node {name} has {count} {resource}, but no label {label}{older}: no template"
+            " finds it",
             fix,
         )
     else:
@@ -322,7 +347,10 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
     )
     gpu = facts.gpus.get(model)
     if gpu is None:
-        fix = f"add {model} to the table that AIM_GPU_TABLE names, or use one of {', '.join(facts.gpus)}"
+        fix = (
+            f"add {model} to the table that AIM_GPU_TABLE names, or use one of"
+            f" {', '.join(facts.gpus)}"
+        )
         yield Finding(
             "gpu", level, f"AIMServiceTemplate {name} wants {model}, which is in no GPU table", fix
         )
@@ -340,7 +368,8 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
         yield Finding(
             "gpu",
             level,
-            f"AIMServiceTemplate {name} wants {wanted} {model} in one node; {most} is the most there is",
+            f"AIMServiceTemplate {name} wants {wanted} {model} in one node; {most} is the most"
+            " there is",
             _add(gpu, wanted),
         )
     elif not (
@@ -352,19 +381,27 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
     ):
         cpu, memory = CPU_PER_GPU * wanted, f"{MEMORY_REQUEST_GI_PER_GPU * wanted}Gi"
         there = [node for node in fitting if _count(node, gpu.resource) >= wanted]
-        words = f"AIMServiceTemplate {name} wants {wanted} {model} with cpu {cpu} and memory {memory} in one node; allocatable: {_rooms(there)}"
-        fix = f"add a node with {gpu.resource}: {wanted}, cpu: {cpu} and memory: {memory}, or use a template with fewer GPUs"
+        words = (
+            f"AIMServiceTemplate {name} wants {wanted} {model} with cpu {cpu} and memory {memory}"
+            f" in one node; allocatable: {_rooms(there)}"
+        )
+        fix = (
+            f"add a node with {gpu.resource}: {wanted}, cpu: {cpu} and memory: {memory}, or use a"
+            " template with fewer GPUs"
+        )
         yield Finding("gpu", level, words, fix)
     else:
         yield Finding(
             "gpu",
             "ok",
-            f"AIMServiceTemplate {name} wants {wanted} {model}: there in {', '.join(_names(roomy))}",
+            f"AIMServiceTemplate {name} wants {wanted} {model}: there in"
+            f" {', '.join(_names(roomy))}",
         )
 
 
 def _has_room(node: Body, gpus: int) -> bool:
-    """Whether a node without other pods has the cpu and memory that a model with so many GPUs requests."""
+    """Whether a node without other pods has the cpu and memory that a model with so many GPUs
+    requests."""
     needs = {
         "cpu": quantity.parse(str(CPU_PER_GPU * gpus)),
         "memory": quantity.parse(f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi"),
@@ -381,13 +418,17 @@ def _rooms(there: list[Body], most: int = 5) -> str:
     for node in there[:most]:
         has = node.get("status", {}).get("allocatable") or {}
         rooms.append(
-            f"{node['metadata']['name']} cpu {has.get('cpu', 'unknown')}, memory {has.get('memory', 'unknown')}"
+            f"{node['metadata']['name']} cpu {has.get('cpu', 'unknown')}, memory"
+            f" {has.get('memory', 'unknown')}"
         )
     return "; ".join([*rooms, *([f"{len(there) - most} more nodes"] if len(there) > most else [])])
 
 
 def _add(gpu: Gpu, wanted: int) -> str:
-    return f"add a node with {gpu.resource}: {wanted} and a label {gpu.label} of {', '.join(gpu.values)}, or use another template"
+    return (
+        f"add a node with {gpu.resource}: {wanted} and a label {gpu.label} of"
+        f" {', '.join(gpu.values)}, or use another template"
+    )
 
 
 def _names(fitting: list[Body], most: int = 5) -> list[str]:
@@ -406,7 +447,8 @@ def _count(node: Body, resource: str) -> int:
 
 
 def hosts(models: tuple[Body, ...]) -> dict[str, str]:
-    """The registries of images, with the address of each one's API; images that are none are left out."""
+    """The registries of images, with the address of each one's API; images that are none are
+    left out."""
     found = {}
     for model in models:
         try:
@@ -438,11 +480,15 @@ def registries(facts: Facts) -> Iterator[Finding]:
             )
         else:
             if inspected:
-                fix = f"correct spec.image, the registry or its credentials, then aimctl retry aimclm/{name_of(model)}"
+                fix = (
+                    "correct spec.image, the registry or its credentials, then aimctl retry"
+                    f" aimclm/{name_of(model)}"
+                )
                 yield Finding(
                     "registry",
                     "error",
-                    f"AIMClusterModel {name_of(model)}: {inspected.get('message', inspected.get('reason'))}",
+                    f"AIMClusterModel {name_of(model)}:"
+                    f" {inspected.get('message', inspected.get('reason'))}",
                     fix,
                 )
     for host, problem in facts.registries.items():

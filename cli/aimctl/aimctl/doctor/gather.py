@@ -1,4 +1,5 @@
-"""Looking at a cluster and its bus. Whatever does not answer, or not in time, is Unknown and hides nothing else."""
+"""Looking at a cluster and its bus. Whatever does not answer, or not in time, is Unknown and
+hides nothing else."""
 
 import asyncio
 import datetime
@@ -51,7 +52,8 @@ SELECTED = {
 
 
 def kubeconfig_of(given: Path | None) -> str | None:
-    """As kubectl finds it: what is given, KUBECONFIG, ~/.kube/config; None: the pod's service account."""
+    """As kubectl finds it: what is given, KUBECONFIG, ~/.kube/config; None: the pod's service
+    account."""
     home = Path.home() / ".kube" / "config"
     return (
         str(given)
@@ -86,7 +88,8 @@ async def known(looking: Awaitable[T]) -> T | Unknown:
 
 
 async def gather(kubeconfig: Path | None) -> Facts:
-    """Everything that there is to know. Raises ValueError or OSError for a GPU table that cannot be read."""
+    """Everything that there is to know. Raises ValueError or OSError for a GPU table that cannot
+    be read."""
     namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
     bus = asyncio.ensure_future(known(_survey()))
     facts = Facts(
@@ -143,7 +146,8 @@ async def _definitions(cluster: Cluster) -> dict[str, Body | None]:
 
 
 async def _list(cluster: Cluster, resource: Resource, namespace: str) -> tuple[Body, ...]:
-    """All of a kind, none where it is not installed; of some, those of the control plane or of the API server alone."""
+    """All of a kind, none where it is not installed; of some, those of the control plane or of
+    the API server alone."""
     where = namespace if resource in (LEASE, SERVICE_ACCOUNT, NETWORK_POLICY) else None
     where = "default" if resource == ENDPOINT_SLICE else where
     try:
@@ -157,7 +161,8 @@ async def _list(cluster: Cluster, resource: Resource, namespace: str) -> tuple[B
 
 
 async def _access(cluster: Cluster, namespace: str) -> Access:
-    """Whether each account is granted what deploy/rbac grants it. Raises RuntimeError outside a checkout, and KubeError."""
+    """Whether each account is granted what deploy/rbac grants it. Raises RuntimeError outside a
+    checkout, and KubeError."""
     grants = [replace_namespace(grant, namespace) for grant in granted(rbac())]
     there = await known(_list(cluster, SERVICE_ACCOUNT, namespace))
     names = (
@@ -231,7 +236,8 @@ async def _reviews(
 
 
 async def _registries(models: tuple[Body, ...]) -> dict[str, str]:
-    """Whether the registries of images answer from here: GET /v2/ gives 200, or 401 where it wants to know who asks (OCI distribution spec)."""
+    """Whether the registries of images answer from here: GET /v2/ gives 200, or 401 where it
+    wants to know who asks (OCI distribution spec)."""
     timeout = aiohttp.ClientTimeout(total=REGISTRY_WITHIN_S)
 
     async def look(url: str) -> str:

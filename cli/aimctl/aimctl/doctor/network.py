@@ -1,4 +1,5 @@
-"""What the rules of a cluster keep from the control plane and its models: NetworkPolicies, Pod Security. Pure."""
+"""What the rules of a cluster keep from the control plane and its models: NetworkPolicies, Pod
+Security. Pure."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
@@ -29,8 +30,9 @@ def pod_security(facts: Facts) -> Iterator[Finding]:
         )
         if models and labels.get(ENFORCE) == "restricted":
             words = (
-                f"namespace {name} enforces the Pod Security Standard restricted, which rejects model pods: they set no runAsNonRoot, "
-                "no seccompProfile, no allowPrivilegeEscalation: false and drop no capabilities"
+                f"namespace {name} enforces the Pod Security Standard restricted, which rejects"
+                " model pods: they set no runAsNonRoot, no seccompProfile, no"
+                " allowPrivilegeEscalation: false and drop no capabilities"
             )
             yield Finding(
                 "kubernetes",
@@ -41,7 +43,8 @@ def pod_security(facts: Facts) -> Iterator[Finding]:
 
 
 def api_server(facts: Facts) -> Iterator[Finding]:
-    """Whether the policy for the services lets them reach the API server, where it really is (after kube-proxy)."""
+    """Whether the policy for the services lets them reach the API server, where it really is
+    (after kube-proxy)."""
     policy = next(
         (body for body in facts.of(NETWORK_POLICY) if body["metadata"]["name"] == SERVICES_POLICY),
         None,
@@ -51,8 +54,14 @@ def api_server(facts: Facts) -> Iterator[Finding]:
     for address, port in _api_servers(facts):
         if not any(_lets_out(rule, address, port) for rule in policy["spec"]["egress"] or ()):
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            words = f"NetworkPolicy {name_of(policy)} does not let the services reach the API server at {where}: where it is enforced, none gets ready"
-            fix = f"set networkPolicy.apiServer.ports={{443,{port}}} in the chart, and {address} among networkPolicy.apiServer.cidrs"
+            words = (
+                f"NetworkPolicy {name_of(policy)} does not let the services reach the API server at"
+                f" {where}: where it is enforced, none gets ready"
+            )
+            fix = (
+                f"set networkPolicy.apiServer.ports={{443,{port}}} in the chart, and {address}"
+                " among networkPolicy.apiServer.cidrs"
+            )
             yield Finding("services", "warning", words, fix)
 
 
@@ -70,7 +79,8 @@ def _api_servers(facts: Facts) -> list[tuple[str, int]]:
 
 
 def _lets_out(rule: Body, address: str, port: int) -> bool:
-    """An egress rule: without peers everywhere, without ports on all of them. Peers by label never are the API server."""
+    """An egress rule: without peers everywhere, without ports on all of them. Peers by label
+    never are the API server."""
     peers, ports = rule.get("to") or (), rule.get("ports") or ()
     to = not peers or any(_has(peer.get("ipBlock") or {}, address) for peer in peers)
     return to and (not ports or any(_is_port(each, port) for each in ports))

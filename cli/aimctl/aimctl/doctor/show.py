@@ -19,7 +19,8 @@ MARKS: dict[Level, tuple[str, str]] = {
 
 
 async def show_findings(kubeconfig: Path | None, console: PlainConsole, form: Form) -> bool:
-    """False where there is an error. Raises ValueError or OSError for a GPU table that cannot be read."""
+    """False where there is an error. Raises ValueError or OSError for a GPU table that cannot be
+    read."""
     found = findings(await gather(kubeconfig))
     if form == "text":
         tell(found, console)

@@ -1,4 +1,5 @@
-"""`python -m aimlab.apiserver --port N`: serve until SIGTERM; the URL is the only line on standard output."""
+"""`python -m aimlab.apiserver --port N`: serve until SIGTERM; the URL is the only line on
+standard output."""
 
 import argparse
 import asyncio

@@ -1,11 +1,15 @@
-"""Who asks and whether they may: ServiceAccount tokens, RBAC (rbac.authorization.k8s.io/v1), and a record of every call.
+"""Who asks and whether they may: ServiceAccount tokens, RBAC (rbac.authorization.k8s.io/v1), and a
+record of every call.
 
-1. The lab's own parts send no credentials or `ADMIN_TOKEN`, and are the administrator, whom nothing is refused (group system:masters). A real server
-   takes who sends none for system:anonymous.
-2. A ServiceAccount has the tokens that were asked for by TokenRequest; they end with their time and with the account.
-3. What a call is, follows from method and URL alone, before it is known whether there is such a kind (RequestInfo in k8s.io/apiserver).
-4. Rules are those of the RBAC objects as they are at that moment. They add up; nothing denies. Aggregated ClusterRoles are resolved when they are
-   used; on a real cluster a controller writes the rules into them.
+1. The lab's own parts send no credentials or `ADMIN_TOKEN`, and are the administrator, whom nothing
+   is refused (group system:masters). A real server takes who sends none for system:anonymous.
+2. A ServiceAccount has the tokens that were asked for by TokenRequest; they end with their time and
+   with the account.
+3. What a call is, follows from method and URL alone, before it is known whether there is such a
+   kind (RequestInfo in k8s.io/apiserver).
+4. Rules are those of the RBAC objects as they are at that moment. They add up; nothing denies.
+   Aggregated ClusterRoles are resolved when they are used; on a real cluster a controller writes
+   the rules into them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,11 +66,13 @@ FOR_EVERYBODY: tuple[tuple[str, Obj], ...] = (
         },
     ),
 )
-"""What these ClusterRoles (and system:public-info-viewer, which is in the first here) give to all who are authenticated."""
+"""What these ClusterRoles (and system:public-info-viewer, which is in the first here) give to
+all who are authenticated."""
 
 AGGREGATE = f"{RBAC_GROUP}/aggregate-to-"
 USER_ROLES = {"admin": ("admin", "edit", "view"), "edit": ("edit", "view"), "view": ("view",)}
-"""The ClusterRoles for users that every cluster has, and what is aggregated to each. Here they have nothing else, and are there unless created."""
+"""The ClusterRoles for users that every cluster has, and what is aggregated to each. Here they
+have nothing else, and are there unless created."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,8 @@ def account(namespace: str, name: str) -> User:
 
 
 class Attributes(NamedTuple):
-    """What is asked for: a resource (`pods`, `pods/log`), or else a path. `namespace` is "" for all namespaces and for cluster-scoped kinds."""
+    """What is asked for: a resource (`pods`, `pods/log`), or else a path. `namespace` is "" for
+    all namespaces and for cluster-scoped kinds."""
 
     verb: str
     group: str = ""
@@ -96,7 +103,8 @@ class Attributes(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """A rule that a user has, where it holds ("": everywhere), and which binding gives it, in the words of a real server."""
+    """A rule that a user has, where it holds ("": everywhere), and which binding gives it, in
+    the words of a real server."""
 
     namespace: str
     rule: Obj
@@ -177,7 +185,8 @@ def allows(rule: Obj, asked: Attributes) -> bool:
 
 
 def is_subject(subject: Obj, user: User, namespace: str) -> bool:
-    """Whether a binding's subject is this user. `namespace`: that of the binding, where a ServiceAccount names none."""
+    """Whether a binding's subject is this user. `namespace`: that of the binding, where a
+    ServiceAccount names none."""
     match subject.get("kind"):
         case "User":
             return subject.get("name") == user.name
@@ -203,7 +212,10 @@ def forbidden(user: User, asked: Attributes, why: str = "") -> ApiError:
             {},
         )
     where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
-    words = f'User "{user.name}" cannot {asked.verb} resource "{asked.resource}" in API group "{asked.group}" {where}{more}'
+    words = (
+        f'User "{user.name}" cannot {asked.verb} resource "{asked.resource}" in API group'
+        f' "{asked.group}" {where}{more}'
+    )
     return _refused(asked, words)
 
 
@@ -216,7 +228,8 @@ def _refused(asked: Attributes, words: str) -> ApiError:
 
 
 def _described(binding: Obj, subject: Obj, namespace: str) -> str:
-    """As a real server names a binding in the reason of an answer (plugin/pkg/auth/authorizer/rbac and registry/rbac/validation)."""
+    """As a real server names a binding in the reason of an answer
+    (plugin/pkg/auth/authorizer/rbac and registry/rbac/validation)."""
     kind, name, role = (
         "RoleBinding",
         f"{binding['metadata']['name']}/{namespace}",
@@ -252,7 +265,8 @@ class _Token(NamedTuple):
 
 
 class Access:
-    """Authentication and authorization for one cluster. `calls` is every kind of call that anybody has made."""
+    """Authentication and authorization for one cluster. `calls` is every kind of call that
+    anybody has made."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.calls: set[Call] = set()
@@ -262,7 +276,8 @@ class Access:
         cluster.store.observers.append(self._forget_rules)
 
     def user_of(self, headers: Mapping[str, str]) -> User:
-        """Who sends these headers; the administrator may speak for others (Impersonate-User). ApiError 401 or 403."""
+        """Who sends these headers; the administrator may speak for others (Impersonate-User).
+        ApiError 401 or 403."""
         user = self._authenticated(headers.get("Authorization", ""))
         other = headers.get("Impersonate-User", "")
         if not other:
@@ -292,7 +307,8 @@ class Access:
         return entry is not None and entry.obj["metadata"]["uid"] == token.uid
 
     def issue(self, namespace: str, name: str, wanted_s: int | None) -> Obj:
-        """The `status` of a TokenRequest (authentication.k8s.io/v1) for a ServiceAccount that is there."""
+        """The `status` of a TokenRequest (authentication.k8s.io/v1) for a ServiceAccount that is
+        there."""
         uid = (
             self._cluster.store.collections[ACCOUNTS]
             .objects[namespace][name]
@@ -311,7 +327,8 @@ class Access:
             raise forbidden(user, asked, why)
 
     def require_create(self, user: User, applied: Attributes) -> None:
-        """What an apply that makes an object needs beside `patch`. A real server refuses without saying what is missing (its withAuthorization)."""
+        """What an apply that makes an object needs beside `patch`. A real server refuses without
+        saying what is missing (its withAuthorization)."""
         asked = applied._replace(verb="create")
         granted, why = self.decide(user, asked)
         self._record(user, asked, granted=granted)
@@ -319,7 +336,8 @@ class Access:
             raise _refused(asked, why)
 
     def decide(self, user: User, asked: Attributes) -> tuple[bool, str]:
-        """Whether it is granted, and why; if not, what a person has to know beside (rbac.authorization.k8s.io, VisitRulesFor)."""
+        """Whether it is granted, and why; if not, what a person has to know beside
+        (rbac.authorization.k8s.io, VisitRulesFor)."""
         if MASTERS in user.groups:
             return True, ""
         if user not in self._rules:
@@ -370,7 +388,8 @@ class Access:
                     yield Granted(namespace, rule, _described(binding, subject, namespace))
 
     def _rules_of(self, role: Obj) -> Iterator[Obj]:
-        """The rules of a role; for an aggregated one, those of the ClusterRoles that it selects by label."""
+        """The rules of a role; for an aggregated one, those of the ClusterRoles that it selects
+        by label."""
         chosen = dig(role, "aggregationRule", "clusterRoleSelectors")
         if not chosen:
             yield from dig(role, "rules") or ()

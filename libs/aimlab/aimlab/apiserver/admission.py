@@ -1,4 +1,5 @@
-"""What a real server's admission plugins do to a write that is valid: they fill in, and they refuse.
+"""What a real server's admission plugins do to a write that is valid: they fill in, and they
+refuse.
 
 In the order of a real server: tolerations and limits are filled in; then limits, pod security and
 quota are required. No I/O.

@@ -1,6 +1,8 @@
-"""What a real API server fills in, resets and refuses for its built-in kinds, as far as the recorded answers and the lab need it. Pure.
+"""What a real API server fills in, resets and refuses for its built-in kinds, as far as the
+recorded answers and the lab need it. Pure.
 
-`fill` runs on every write before validation, `create` once, `refused` says what is wrong with a new or changed object.
+`fill` runs on every write before validation, `create` once, `refused` says what is wrong with a new
+or changed object.
 """
 
 import re
@@ -30,7 +32,8 @@ JOB_LABELS = (
 
 
 def fill(obj: Obj) -> None:
-    """Defaults that appear whenever a built-in object is written; the same again on its own result."""
+    """Defaults that appear whenever a built-in object is written; the same again on its own
+    result."""
     match obj["kind"]:
         case "Pod":
             _pod_spec(obj.setdefault("spec", {}), alone=True)
@@ -78,7 +81,8 @@ MICRO_TIME_PARTS = {
 
 
 def unreadable(obj: Obj) -> str:
-    """Why a real server cannot decode the object: a MicroTime has six digits of a second. Empty where it can."""
+    """Why a real server cannot decode the object: a MicroTime has six digits of a second. Empty
+    where it can."""
     for path in MICRO_TIMES.get(obj["kind"], ()):
         value = dig(obj, *path.split("."))
         if not isinstance(value, str):
@@ -87,7 +91,10 @@ def unreadable(obj: Obj) -> str:
         for pattern, name in MICRO_TIME_PARTS.items():
             found = re.match(pattern, rest)
             if found is None:
-                return f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "{rest}" as "{name}"'
+                return (
+                    f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse'
+                    f' "{rest}" as "{name}"'
+                )
             rest = rest[found.end() :]
     return ""
 
@@ -227,7 +234,8 @@ def _job(obj: Obj) -> None:
 
 
 def _job_identity(obj: Obj) -> None:
-    """The labels by which a Job finds its Pods. A Job whose labels were taken from its template gets them too."""
+    """The labels by which a Job finds its Pods. A Job whose labels were taken from its template
+    gets them too."""
     metadata, spec = meta(obj), obj["spec"]
     if spec["manualSelector"]:
         return
@@ -325,7 +333,10 @@ def _refused_selector(obj: Obj) -> list[Cause]:
     wanted = dig(selector, "matchLabels") or {}
     causes = [] if selector else [Cause("spec.selector", "FieldValueRequired", "Required value")]
     if not selector or any(labels.get(key) != value for key, value in wanted.items()):
-        words = f"Invalid value: {immutable.as_json(labels)}: `selector` does not match template `labels`"
+        words = (
+            f"Invalid value: {immutable.as_json(labels)}: `selector` does not match template"
+            " `labels`"
+        )
         causes.append(Cause("spec.template.metadata.labels", "FieldValueInvalid", words))
     return causes
 

@@ -1,11 +1,14 @@
 """`x-kubernetes-validations`: CEL rules of a schema, compiled once and run on values (KEP-2876).
 
-- A rule that names `oldSelf` is a transition rule: it runs only where there is an old value to compare with, unless it has `optionalOldSelf`.
+- A rule that names `oldSelf` is a transition rule: it runs only where there is an old value to
+  compare with, unless it has `optionalOldSelf`.
 - List items have an old value only in lists of type map, by their keys.
-- A rule on a value that did not change is not run again, except a transition rule (KEP-4008, ratcheting).
+- A rule on a value that did not change is not run again, except a transition rule (KEP-4008,
+  ratcheting).
 - Property names that CEL cannot spell are escaped as Kubernetes does (`__dash__`, `__namespace__`).
 
-Not there: static type checks and cost limits, optional field selection (`self.?x`), `cel.bind` and two-variable macros.
+Not there: static type checks and cost limits, optional field selection (`self.?x`), `cel.bind` and
+two-variable macros.
 """
 
 import re
@@ -25,12 +28,31 @@ from aimlab.apiserver import quantity
 from aimlab.apiserver.errors import Cause
 from aimlab.apiserver.objects import Json, Obj, same
 
-# fmt: off
-RESERVED = frozenset({
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
-    "namespace", "return", "var", "void", "while",
-})
-# fmt: on
+RESERVED = frozenset(
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
+)
 MISSING: Any = object()
 
 
@@ -60,7 +82,8 @@ class Rules:
 
 
 def compile_rules(schema: Obj) -> Rules | None:
-    """The rules in a structural schema, None if it has none. ValueError names the rule that does not compile."""
+    """The rules in a structural schema, None if it has none. ValueError names the rule that does
+    not compile."""
     here = tuple(_rule(raw) for raw in schema.get("x-kubernetes-validations") or ())
     properties = {
         name: found
@@ -102,7 +125,8 @@ def program_of(text: str) -> cel.Program:
 def broken(
     rules: Rules | None, value: Json, old: Json = MISSING, path: str = ""
 ) -> Iterator[Cause]:
-    """The causes for every rule that does not hold; `old` is MISSING where there is nothing to compare with."""
+    """The causes for every rule that does not hold; `old` is MISSING where there is nothing to
+    compare with."""
     if rules is None or value is None:
         return
     unchanged = old is not MISSING and same(value, old)

@@ -1,4 +1,5 @@
-"""The state of a cluster: the store, the kinds it serves and its clock. Definitions of custom kinds take effect with their write."""
+"""The state of a cluster: the store, the kinds it serves and its clock. Definitions of custom
+kinds take effect with their write."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,7 +25,8 @@ class Cluster:
     def __init__(
         self, now: Callable[[], datetime] = utc_now, *, loopback_endpoints: bool = True
     ) -> None:
-        """`loopback_endpoints` False: EndpointSlices with loopback addresses are refused, as a real server does."""
+        """`loopback_endpoints` False: EndpointSlices with loopback addresses are refused, as a
+        real server does."""
         self.now = now
         self.loopback_endpoints = loopback_endpoints
         self.store = Store()
@@ -86,7 +88,10 @@ class Cluster:
     def require_open_namespace(self, resource: Resource, namespace: str, name: str) -> None:
         """ApiError 404 or 403 if nothing can be created in a namespace."""
         if "deletionTimestamp" in self.namespace(namespace)["metadata"]:
-            why = f"unable to create new content in namespace {namespace} because it is being terminated"
+            why = (
+                f"unable to create new content in namespace {namespace} because it is being"
+                " terminated"
+            )
             cause = {
                 "reason": "NamespaceTerminating",
                 "message": f"namespace {namespace} is being terminated",

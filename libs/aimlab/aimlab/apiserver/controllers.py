@@ -1,8 +1,10 @@
-"""The controllers the double brings along: garbage collection, namespace and definition clean-up, claim protection.
+"""The controllers the double brings along: garbage collection, namespace and definition clean-up,
+claim protection.
 
-`Controllers` observes the store and remembers what to look at; `sweep` looks at it and acts. Level-triggered: looking twice does no harm.
-Who calls `sweep`, and when, is the server's business (a moment after a change, as with the real ones).
-Not there: Job, Deployment and volume controllers; they are the lab's node.
+`Controllers` observes the store and remembers what to look at; `sweep` looks at it and acts.
+Level-triggered: looking twice does no harm. Who calls `sweep`, and when, is the server's business
+(a moment after a change, as with the real ones). Not there: Job, Deployment and volume controllers;
+they are the lab's node.
 """
 
 from collections import defaultdict
@@ -21,7 +23,8 @@ Place = tuple[CollectionKey, str, str]
 
 
 class Controllers:
-    """Keeps the index of owners; `wake` is called when there is something to sweep. `bare`: only what kube-apiserver itself does."""
+    """Keeps the index of owners; `wake` is called when there is something to sweep. `bare`: only
+    what kube-apiserver itself does."""
 
     def __init__(self, cluster: Cluster, wake: Callable[[], None], *, bare: bool = False) -> None:
         self.cluster = cluster
@@ -62,7 +65,8 @@ class Controllers:
             self._mark(*self._holders(key, namespace))
 
     def _holders(self, key: CollectionKey, namespace: str) -> list[str]:
-        """The uids of what may wait for an object of a collection to go: its namespace, its definition, claims it used."""
+        """The uids of what may wait for an object of a collection to go: its namespace, its
+        definition, claims it used."""
         collections = self.cluster.store.collections
         found = [
             collections[NAMESPACES].get("", namespace),
@@ -136,9 +140,11 @@ class Controllers:
             self._delete(
                 key,
                 obj,
-                "Foreground"
-                if owners and self.children.get(obj["metadata"]["uid"])
-                else "Background",
+                (
+                    "Foreground"
+                    if owners and self.children.get(obj["metadata"]["uid"])
+                    else "Background"
+                ),
             )
 
     def _owner(self, obj: Obj, ref: Obj) -> Obj | None:

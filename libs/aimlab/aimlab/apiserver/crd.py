@@ -1,4 +1,5 @@
-"""CustomResourceDefinitions (apiextensions.k8s.io/v1): defaults, checks, conditions, and the resources they define. Pure."""
+"""CustomResourceDefinitions (apiextensions.k8s.io/v1): defaults, checks, conditions, and the
+resources they define. Pure."""
 
 from aimlab.apiserver import shapes
 from aimlab.apiserver.cel import compile_rules
@@ -89,7 +90,10 @@ def refused(crd: Obj, old: Obj | None) -> list[Cause]:
         return found
     wanted = f"{names['plural']}.{spec['group']}"
     if crd["metadata"].get("name") != wanted:
-        message = f'Invalid value: "{crd["metadata"].get("name")}": must be spec.names.plural+"."+spec.group'
+        message = (
+            f'Invalid value: "{crd["metadata"].get("name")}": must be'
+            ' spec.names.plural+"."+spec.group'
+        )
         found.append(Cause("metadata.name", "FieldValueInvalid", message))
     if sum(bool(version.get("storage")) for version in spec["versions"]) != 1:
         found.append(

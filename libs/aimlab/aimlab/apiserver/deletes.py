@@ -1,4 +1,5 @@
-"""What delete does: preconditions, finalizers, grace periods, propagation (garbage collection itself is in `controllers`). No I/O."""
+"""What delete does: preconditions, finalizers, grace periods, propagation (garbage collection
+itself is in `controllers`). No I/O."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +26,8 @@ class Options:
 
 
 def delete(cluster: Cluster, request: Request, options: Options) -> Result:
-    """DELETE of one object: the object while finalizers or a grace period hold it, else a Status. ApiError 404, 409, 403."""
+    """DELETE of one object: the object while finalizers or a grace period hold it, else a
+    Status. ApiError 404, 409, 403."""
     resource = request.resource
     entry = cluster.get(resource, request.namespace, request.name)
     live = entry.obj
@@ -67,7 +69,10 @@ def delete_collection(
 def _check(request: Request, live: Obj, options: Options) -> None:
     resource, metadata = request.resource, live["metadata"]
     if options.uid and options.uid != metadata["uid"]:
-        why = f"the UID in the precondition ({options.uid}) does not match the UID in record ({metadata['uid']}). "
+        why = (
+            f"the UID in the precondition ({options.uid}) does not match the UID in record"
+            f" ({metadata['uid']}). "
+        )
         raise conflict(
             resource.group,
             resource.kind,
@@ -75,7 +80,10 @@ def _check(request: Request, live: Obj, options: Options) -> None:
             why + "The object might have been deleted and then recreated",
         )
     if options.resource_version and options.resource_version != metadata["resourceVersion"]:
-        why = f"the ResourceVersion in the precondition ({options.resource_version}) does not match the ResourceVersion in record "
+        why = (
+            f"the ResourceVersion in the precondition ({options.resource_version}) does not match"
+            " the ResourceVersion in record "
+        )
         raise conflict(
             resource.group,
             resource.kind,
@@ -93,7 +101,8 @@ def _check(request: Request, live: Obj, options: Options) -> None:
 
 
 def _finalizers(request: Request, live: Obj, options: Options) -> list[str]:
-    """The finalizers after the deletion is asked for. A Job's Pods are orphaned unless asked otherwise, as in Kubernetes."""
+    """The finalizers after the deletion is asked for. A Job's Pods are orphaned unless asked
+    otherwise, as in Kubernetes."""
     found = list(live["metadata"].get("finalizers") or ())
     policy = options.propagation
     if policy:

@@ -1,6 +1,8 @@
-"""Discovery documents: /api and /apis in both forms, and the OpenAPI v3 that kubectl reads before it applies. Pure.
+"""Discovery documents: /api and /apis in both forms, and the OpenAPI v3 that kubectl reads before
+it applies. Pure.
 
-The OpenAPI of built-in kinds is permissive: it says which operations there are and takes any field. Custom kinds show their schema.
+The OpenAPI of built-in kinds is permissive: it says which operations there are and takes any field.
+Custom kinds show their schema.
 """
 
 from base64 import b64encode
@@ -180,7 +182,8 @@ def _discovered(resource: Resource) -> Obj:
 
 @lru_cache(maxsize=4)
 def openapi(cluster: Cluster, _discovery_version: int) -> dict[str, bytes]:
-    """The OpenAPI v3 document of every group and version, by its path (`api/v1`, `apis/apps/v1`); kept until a definition changes."""
+    """The OpenAPI v3 document of every group and version, by its path (`api/v1`,
+    `apis/apps/v1`); kept until a definition changes."""
     return {
         f"apis/{name}/{version}" if name else f"api/{version}": msgspec.json.encode(
             _document(resources)
@@ -263,7 +266,8 @@ def _operation(resource: Resource, verb: str) -> Obj:
 def _schema_name(resource: Resource) -> str:
     if resource.custom:
         return f"{'.'.join(reversed(resource.group.split('.')))}.{resource.version}.{resource.kind}"
-    return f"io.k8s.api.{resource.group.split('.', maxsplit=1)[0] or 'core'}.{resource.version}.{resource.kind}"
+    group = resource.group.split(".", maxsplit=1)[0] or "core"
+    return f"io.k8s.api.{group}.{resource.version}.{resource.kind}"
 
 
 def _schema(resource: Resource) -> Obj:

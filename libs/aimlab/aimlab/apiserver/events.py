@@ -1,4 +1,5 @@
-"""Events are one collection with two forms: core v1 (stored) and events.k8s.io/v1. Pure conversion between them (KEP-383)."""
+"""Events are one collection with two forms: core v1 (stored) and events.k8s.io/v1. Pure
+conversion between them (KEP-383)."""
 
 from aimlab.apiserver.objects import Obj
 
@@ -31,7 +32,8 @@ def to_core(event: Obj) -> Obj:
 
 
 def from_core(event: Obj) -> Obj:
-    """A stored Event as events.k8s.io/v1 shows it; empty strings that only core v1 writes are left out."""
+    """A stored Event as events.k8s.io/v1 shows it; empty strings that only core v1 writes are
+    left out."""
     shown = {OLD_NAMES.get(name, name): value for name, value in event.items() if value != ""}
     return shown | {"apiVersion": "events.k8s.io/v1"}
 

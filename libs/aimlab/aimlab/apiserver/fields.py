@@ -1,10 +1,13 @@
 """Field ownership: managedFields and server-side apply (KEP-555, structured-merge-diff v4). Pure.
 
-A path is a tuple of elements spelled as in FieldsV1: `f:name` for a field, `k:{"name":"x"}` for an item of a list of type map, `v:1` for
-an item of a set. A set of paths holds leaves, and the items of keyed lists themselves (written `.` in FieldsV1).
+A path is a tuple of elements spelled as in FieldsV1: `f:name` for a field, `k:{"name":"x"}` for an
+item of a list of type map, `v:1` for an item of a set. A set of paths holds leaves, and the items
+of keyed lists themselves (written `.` in FieldsV1).
 
-1. Apply: the manager owns exactly what it sent. What it owned before, no longer sends and nobody else owns is removed.
-2. A field that apply would change and another manager owns is a conflict, unless forced; then the others lose it.
+1. Apply: the manager owns exactly what it sent. What it owned before, no longer sends and nobody
+   else owns is removed.
+2. A field that apply would change and another manager owns is a conflict, unless forced; then the
+   others lose it.
 3. Any other write: the manager owns what it changed, the others lose what was changed or removed.
 """
 
@@ -18,12 +21,21 @@ from aimlab.apiserver.objects import Json, Obj, same
 
 Path = tuple[str, ...]
 ITEM = object()
-# fmt: off
-NOBODYS = (
-    "name", "namespace", "generateName", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "uid", "generation",
-    "managedFields", "resourceVersion",
+NOBODYS = tuple(
+    [
+        "name",
+        "namespace",
+        "generateName",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "uid",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ]
 )
-# fmt: on
 IDENTITY = frozenset(
     [
         ("f:apiVersion",),
@@ -54,7 +66,8 @@ class Owner:
 
 
 def leaves(value: Json, schema: Obj, path: Path = ()) -> Iterator[tuple[Path, Json]]:
-    """The leaves of a value with their paths; items of keyed lists come first with ITEM, empty and atomic containers are leaves."""
+    """The leaves of a value with their paths; items of keyed lists come first with ITEM, empty
+    and atomic containers are leaves."""
     if isinstance(value, dict) and value and schema.get("x-kubernetes-map-type") != "atomic":
         for name, item in value.items():
             yield from leaves(item, child(schema, name), (*path, f"f:{name}"))
@@ -88,7 +101,8 @@ def element(item: Json, schema: Obj) -> str:
         key: item.get(key, (known.get(key) or {}).get("default"))
         for key in sorted(schema["x-kubernetes-list-map-keys"])
     }
-    return f"k:{msgspec.json.encode({key: value for key, value in keys.items() if value is not None}).decode()}"
+    present = {key: value for key, value in keys.items() if value is not None}
+    return f"k:{msgspec.json.encode(present).decode()}"
 
 
 def owned(obj: Obj, schema: Obj) -> dict[Path, Json]:
@@ -124,7 +138,8 @@ def _flatten(tree: Obj, path: Path = ()) -> Iterator[Path]:
 
 
 def encode(owners: list[Owner]) -> list[Obj]:
-    """Owners as managedFields, in the order of a real API server; owners of nothing are left out."""
+    """Owners as managedFields, in the order of a real API server; owners of nothing are left
+    out."""
     ranked = sorted(
         (owner for owner in owners if owner.paths),
         key=lambda owner: (owner.operation, owner.time, owner.manager, owner.subresource),
@@ -193,7 +208,8 @@ def _equal(left: Json, right: Json) -> bool:
 def apply(
     live: Obj, applied: Obj, owners: list[Owner], writer: Owner, schema: Obj, *, force: bool
 ) -> tuple[Obj, list[Owner]]:
-    """Server-side apply (rules 1 and 2): the merged object and its owners. ApiError 409 names every conflict."""
+    """Server-side apply (rules 1 and 2): the merged object and its owners. ApiError 409 names
+    every conflict."""
     mine = next((owner for owner in owners if owner.is_same(writer)), None)
     others = [owner for owner in owners if owner is not mine]
     sent = set(owned(applied, schema))
@@ -228,7 +244,8 @@ def apply(
 
 
 def merged_by(live: Json, applied: Json, schema: Obj) -> Json:
-    """The live value with what was applied: maps and keyed lists merge, everything else is replaced."""
+    """The live value with what was applied: maps and keyed lists merge, everything else is
+    replaced."""
     if (
         isinstance(applied, dict)
         and isinstance(live, dict)
@@ -255,7 +272,8 @@ def merged_by(live: Json, applied: Json, schema: Obj) -> Json:
 
 
 def without(value: Json, dropped: set[Path], kept: set[Path], schema: Obj, path: Path = ()) -> Json:
-    """A value less the dropped paths; `kept` are paths, and beginnings of paths, that someone still owns."""
+    """A value less the dropped paths; `kept` are paths, and beginnings of paths, that someone
+    still owns."""
     if isinstance(value, dict):
         left: Obj = {}
         for name, item in value.items():
@@ -323,12 +341,15 @@ def shown(path: Path) -> str:
 
 
 def mistyped(value: Json, schema: Obj, path: str = "") -> Iterator[str]:
-    """Why a value cannot be applied under its schema: unknown fields, wrong types, keyed items without keys or twice."""
+    """Why a value cannot be applied under its schema: unknown fields, wrong types, keyed items
+    without keys or twice."""
     kind = schema.get("type")
     if value is None or schema.get("x-kubernetes-int-or-string"):
         return
     if kind in EXPECTED and not isinstance(value, EXPECTED[kind][1]):
-        yield f"{path}: expected {EXPECTED[kind][0]}, got {msgspec.json.encode(value).decode()[:80]}"
+        yield (
+            f"{path}: expected {EXPECTED[kind][0]}, got {msgspec.json.encode(value).decode()[:80]}"
+        )
     elif isinstance(value, dict):
         open_ended = (
             "properties" not in schema
@@ -355,7 +376,10 @@ def _mistyped_items(value: list[Json], schema: Obj, path: str) -> Iterator[str]:
         if schema.get("x-kubernetes-list-type") in ("map", "set"):
             name = element(item, schema)
             if name == "k:{}":
-                yield f"{path}: element 0: associative list with keys has an element that omits all key fields"
+                yield (
+                    f"{path}: element 0: associative list with keys has an element that omits all"
+                    " key fields"
+                )
             elif name in seen:
                 yield f"{path}: duplicate entries for key {shown((name,))}"
             seen.add(name)

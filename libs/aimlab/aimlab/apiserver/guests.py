@@ -1,11 +1,11 @@
 """What other people's clusters do to new pods and Jobs, each for namespaces that ask for it as they
 would there: the injectors of Istio and Linkerd, OpenShift's security constraints, Kueue. Pure.
 
-    namespace                                            what it does
-    label istio-injection: enabled                       a sidecar, unless the pod says inject "false"
-    annotation linkerd.io/inject: enabled                a sidecar, unless the pod is annotated disabled
-    annotation openshift.io/sa.scc.uid-range: A/N        restricted-v2: uids and groups of A to A+N-1
-    label lab.aim/kueue: enabled                         what has a queue-name waits for its queue
+    namespace                                            what it does label istio-injection: enabled
+    a sidecar, unless the pod says inject "false" annotation linkerd.io/inject: enabled
+    a sidecar, unless the pod is annotated disabled annotation openshift.io/sa.scc.uid-range: A/N
+    restricted-v2: uids and groups of A to A+N-1 label lab.aim/kueue: enabled
+    what has a queue-name waits for its queue
 
 Kueue has no such label; where it is installed its webhook sees all namespaces. Its part of letting
 something go is the test's: take `suspend` or the gate away.

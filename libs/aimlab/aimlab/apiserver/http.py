@@ -1,6 +1,8 @@
-"""The HTTP shell: URLs to reads, writes, watches and documents; bodies and answers in the forms clients negotiate.
+"""The HTTP shell: URLs to reads, writes, watches and documents; bodies and answers in the forms
+clients negotiate.
 
-Everything that decides is in the other modules. Writes are synchronous, so two requests never interleave inside one.
+Everything that decides is in the other modules. Writes are synchronous, so two requests never
+interleave inside one.
 """
 
 import re
@@ -54,7 +56,8 @@ JsonLoader.yaml_implicit_resolvers = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a URL under /api or /apis means. `namespace` None: all of them; `name` "": the collection."""
+    """What a URL under /api or /apis means. `namespace` None: all of them; `name` "": the
+    collection."""
 
     resource: Resource
     namespace: str | None
@@ -118,12 +121,14 @@ async def _healthy(_request: web.Request) -> web.Response:
 
 
 async def _calls(request: web.Request) -> web.Response:
-    """Every kind of call that was made so far, for who measures what is needed. Not a path of Kubernetes."""
+    """Every kind of call that was made so far, for who measures what is needed. Not a path of
+    Kubernetes."""
     return _json([call._asdict() for call in sorted(request.app[ACCESS].calls)])
 
 
 async def _review(request: web.Request) -> web.Response:
-    """SelfSubjectAccessReview and SubjectAccessReview: what `kubectl auth can-i` and operators ask."""
+    """SelfSubjectAccessReview and SubjectAccessReview: what `kubectl auth can-i` and operators
+    ask."""
     access, body = request.app[ACCESS], await _body(request)
     return _json(reviews.answer(request.path.rpartition("/")[2], body, request[USER], access), 201)
 

@@ -1,4 +1,5 @@
-"""Fields of built-in kinds that cannot be changed, and what a real API server says of a change. Pure.
+"""Fields of built-in kinds that cannot be changed, and what a real API server says of a change.
+Pure.
 
 Held to it in tests/apiserver/transcripts/immutable.jsonl. Where a real one adds a dump or a diff of
 Go structs, the words before it are here.
@@ -75,7 +76,10 @@ def _stateful_set(obj: Obj, old: Obj) -> list[Cause]:
     if all(same(obj["spec"].get(name), old["spec"].get(name)) for name in fixed):
         return []
     *most, last = (f"'{name}'" for name in STATEFUL_SET_FREE)
-    words = f"updates to statefulset spec for fields other than {', '.join(most)} and {last} are forbidden"
+    words = (
+        f"updates to statefulset spec for fields other than {', '.join(most)} and {last} are"
+        " forbidden"
+    )
     return [Cause("spec", "FieldValueForbidden", f"Forbidden: {words}")]
 
 
@@ -200,9 +204,9 @@ def _pod(obj: Obj, old: Obj) -> list[Cause]:
     if same(fixed(obj), fixed(old)) and kept:
         return []
     free = (
-        "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
-        "`spec.tolerations` (only additions to existing tolerations),"
-        "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+        "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations`"
+        " (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it"
+        " to be set to 1 if it was previously negative)"
     )
     words = f"Forbidden: pod updates may not change fields other than {free}"
     return [Cause("spec", "FieldValueForbidden", words)]

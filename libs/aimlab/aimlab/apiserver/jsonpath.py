@@ -1,4 +1,5 @@
-"""The JSONPath of printer columns: dotted names, quoted names, indexes, `[*]` and one comparison filter. Pure."""
+"""The JSONPath of printer columns: dotted names, quoted names, indexes, `[*]` and one comparison
+filter. Pure."""
 
 import re
 from functools import lru_cache
@@ -31,7 +32,8 @@ def _steps(path: str) -> tuple[dict[str, str | None], ...]:
 
 
 def find(value: Json, path: str) -> list[Json]:
-    """Everything at a path (`.status.conditions[?(@.type=="Ready")].status`); nothing for a path this does not understand."""
+    """Everything at a path (`.status.conditions[?(@.type=="Ready")].status`); nothing for a path
+    this does not understand."""
     steps = _steps(path)
     found = [value] if steps else []
     for step in steps:

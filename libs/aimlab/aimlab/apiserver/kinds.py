@@ -1,4 +1,5 @@
-"""What kinds there are: one `Resource` for each group, version and plural, built in or from a CustomResourceDefinition."""
+"""What kinds there are: one `Resource` for each group, version and plural, built in or from a
+CustomResourceDefinition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", 
 class Resource:
     """A kind as one group and version serves it.
 
-    `storage` names the collection: versions of one kind share it. `schema` is a custom kind's structural schema, None for built-in kinds.
-    `shape` tells apply which lists merge by key. `to_storage` and `from_storage` convert between this version and the stored form.
+    `storage` names the collection: versions of one kind share it. `schema` is a custom kind's
+    structural schema, None for built-in kinds. `shape` tells apply which lists merge by key.
+    `to_storage` and `from_storage` convert between this version and the stored form.
     """
 
     group: str
@@ -86,8 +88,8 @@ class _Builtin:
     fields: str = ""
 
 
-# flags: c cluster-scoped, s has a status subresource, g counts generations, a in category all,
-#        u update needs a resourceVersion, n any name that fits in a path, d delete answers with the object
+# flags: c cluster-scoped, s has a status subresource, g counts generations, a in category all, u
+# update needs a resourceVersion, n any name that fits in a path, d delete answers with the object
 TABLE: dict[str, tuple[_Builtin, ...]] = {
     "v1": (
         _Builtin("ConfigMap", "configmaps", "cm"),
@@ -103,7 +105,8 @@ TABLE: dict[str, tuple[_Builtin, ...]] = {
             "pods",
             "po",
             "sgad",
-            "spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName status.phase status.podIP status.nominatedNodeName",
+            "spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName"
+            " status.phase status.podIP status.nominatedNodeName",
         ),
         _Builtin("ResourceQuota", "resourcequotas", "quota", "sd"),
         _Builtin("Secret", "secrets", "", "", "type"),
@@ -160,11 +163,13 @@ def _resource(api_version: str, row: _Builtin) -> Resource:
         namespaced="c" not in row.flags,
         storage=("", "events") if shared_events else (group, row.plural),
         short_names=tuple(row.short_names.split()),
-        categories=("all",)
-        if "a" in row.flags
-        else ("api-extensions",)
-        if group == "apiextensions.k8s.io"
-        else (),
+        categories=(
+            ("all",)
+            if "a" in row.flags
+            else ("api-extensions",)
+            if group == "apiextensions.k8s.io"
+            else ()
+        ),
         status="s" in row.flags,
         subresources=EXTRA.get(row.kind, {}) | status,
         fields=frozenset(row.fields.split()),

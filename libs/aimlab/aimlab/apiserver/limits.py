@@ -1,5 +1,5 @@
-"""Admission by LimitRange (Kubernetes, "Limit Ranges"): defaults for containers, and what is too much
-or too little. Not known: maxLimitRequestRatio.
+"""Admission by LimitRange (Kubernetes, "Limit Ranges"): defaults for containers, and what is too
+much or too little. Not known: maxLimitRequestRatio.
 """
 
 from collections.abc import Iterator

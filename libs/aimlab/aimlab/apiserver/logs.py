@@ -23,7 +23,8 @@ PASSED_ON = (
 
 
 def kubelet_url(cluster: Cluster, pod: Obj, container: str) -> str:
-    """Where the log of a container is. ApiError 400 if the container or the node is not known yet."""
+    """Where the log of a container is. ApiError 400 if the container or the node is not known
+    yet."""
     metadata = pod["metadata"]
     names = [
         found["name"]
@@ -35,7 +36,8 @@ def kubelet_url(cluster: Cluster, pod: Obj, container: str) -> str:
     if not container:
         if len(dig(pod, "spec", "containers") or []) != 1:
             raise bad_request(
-                f"a container name must be specified for pod {metadata['name']}, choose one of: [{' '.join(names)}]"
+                f"a container name must be specified for pod {metadata['name']}, choose one of:"
+                f" [{' '.join(names)}]"
             )
         container = names[0]
     if container not in names:
@@ -51,13 +53,15 @@ def kubelet_url(cluster: Cluster, pod: Obj, container: str) -> str:
         raise ApiError(
             500,
             "InternalError",
-            f"node {entry.obj['metadata']['name']} says no InternalIP or kubelet port in its status",
+            f"node {entry.obj['metadata']['name']} says no InternalIP or kubelet port in its"
+            " status",
         )
     return f"https://{addresses['InternalIP']}:{port}/containerLogs/{metadata['namespace']}/{metadata['name']}/{container}"
 
 
 async def proxy(request: web.Request, session: ClientSession, url: str) -> web.StreamResponse:
-    """The kubelet's answer, passed on as it comes. ApiError 500 if the kubelet cannot be reached."""
+    """The kubelet's answer, passed on as it comes. ApiError 500 if the kubelet cannot be
+    reached."""
     query = {name: request.query[name] for name in PASSED_ON if name in request.query}
     try:
         answer = await session.get(url, params=query, ssl=False)

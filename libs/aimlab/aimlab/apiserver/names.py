@@ -1,4 +1,5 @@
-"""Names and labels: what Kubernetes accepts (RFC 1123, RFC 1035, qualified names) and how a generated name ends. Pure but for randomness."""
+"""Names and labels: what Kubernetes accepts (RFC 1123, RFC 1035, qualified names) and how a
+generated name ends. Pure but for randomness."""
 
 import random
 import re
@@ -10,12 +11,14 @@ from aimlab.apiserver.objects import Json
 LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = rf"{LABEL}(\.{LABEL})*"
 LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric "
-    f"character (e.g. 'my-name',  or '123-abc', regex used for validation is '{LABEL}')"
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and"
+    " must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used"
+    f" for validation is '{LABEL}')"
 )
 SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
-    f"alphanumeric character (e.g. 'example.com', regex used for validation is '{SUBDOMAIN}')"
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or"
+    " '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used"
+    f" for validation is '{SUBDOMAIN}')"
 )
 VALUE = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]|")
 KEY = re.compile(rf"({SUBDOMAIN}/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
@@ -54,7 +57,8 @@ def bad_name(name: str, kind: str, *, path_names: bool) -> list[Cause]:
 
 
 def bad_annotations(annotations: Json) -> list[Cause]:
-    """What is wrong with metadata.annotations: names are as those of labels, values anything, all of it at most 256 KiB."""
+    """What is wrong with metadata.annotations: names are as those of labels, values anything,
+    all of it at most 256 KiB."""
     if annotations is None:
         return []
     if not isinstance(annotations, dict) or not all(
@@ -106,7 +110,8 @@ def _labels(labels: Iterable[tuple[str, Json]], path: str) -> Iterable[Cause]:
             yield Cause(
                 path,
                 "FieldValueInvalid",
-                f'Invalid value: "{key}": is not a valid label key: a name of up to 63 letters, digits, -, _ or .',
+                f'Invalid value: "{key}": is not a valid label key: a name of up to 63 letters,'
+                " digits, -, _ or .",
             )
         if not isinstance(value, str):
             yield Cause(path, "FieldValueTypeInvalid", f"Invalid value: {value}: must be a string")
@@ -120,5 +125,6 @@ def _labels(labels: Iterable[tuple[str, Json]], path: str) -> Iterable[Cause]:
             yield Cause(
                 path,
                 "FieldValueInvalid",
-                f'Invalid value: "{value}": a valid label is empty or made of letters, digits, -, _ or .',
+                f'Invalid value: "{value}": a valid label is empty or made of letters, digits, -, _'
+                " or .",
             )

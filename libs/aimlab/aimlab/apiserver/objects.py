@@ -1,4 +1,5 @@
-"""What every module of the API server double knows about a Kubernetes object: it is a tree of JSON values.
+"""What every module of the API server double knows about a Kubernetes object: it is a tree of JSON
+values.
 
 Stored objects are shared between readers and never changed; a writer works on a `clone`.
 """

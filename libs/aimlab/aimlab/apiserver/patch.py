@@ -1,6 +1,8 @@
-"""Patches of JSON objects: merge (RFC 7386), JSON patch (RFC 6902) and Kubernetes' strategic merge. Pure.
+"""Patches of JSON objects: merge (RFC 7386), JSON patch (RFC 6902) and Kubernetes' strategic merge.
+Pure.
 
-`merge` and `strategic` take over parts of the patch, so a patch is used once; the target is not changed.
+`merge` and `strategic` take over parts of the patch, so a patch is used once; the target is not
+changed.
 """
 
 from aimlab.apiserver.errors import ApiError, bad_request
@@ -95,7 +97,8 @@ def _take(holder: Json, pointer: str) -> Json:
 
 
 def strategic(target: Json, patch: Json, shape: Obj) -> Json:
-    """Strategic merge: lists whose shape has keys merge item by item on the first key, the `$` directives are obeyed.
+    """Strategic merge: lists whose shape has keys merge item by item on the first key, the `$`
+    directives are obeyed.
 
     The order a client asks for with `$setElementOrder` is taken where it names every item.
     """

@@ -77,7 +77,8 @@ def require(namespace: Obj, name: str, spec: Obj) -> None:
 
 
 def warnings(namespace: Obj, spec: Obj) -> list[str]:
-    """What a namespace says of a pod, or of a workload's template, that its level would not take."""
+    """What a namespace says of a pod, or of a workload's template, that its level would not
+    take."""
     label = WARN if dig(namespace, "metadata", "labels", WARN) else ENFORCE
     found = violations(_level(namespace, label), spec)
     return (

@@ -1,7 +1,9 @@
-"""ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1): CEL rules on writes, asked with the outcome on trial.
+"""ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1): CEL rules on writes, asked with the
+outcome on trial.
 
-A policy counts where a binding of it denies. Not known: parameters, selectors, exclusions, `authorizer`,
-`messageExpression`, audits and warnings. An expression that fails counts as `failurePolicy` says.
+A policy counts where a binding of it denies. Not known: parameters, selectors, exclusions,
+`authorizer`, `messageExpression`, audits and warnings. An expression that fails counts as
+`failurePolicy` says.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,8 @@
-"""Just enough protobuf for `kubectl create namespace`, `configmap`, `secret` and `serviceaccount`, and for helm, which send nothing else. Pure.
+"""Just enough protobuf for `kubectl create namespace`, `configmap`, `secret` and `serviceaccount`,
+and for helm, which send nothing else. Pure.
 
-The envelope is runtime.Unknown behind a magic number; field numbers are those of the kinds' generated.proto. Unlisted fields are skipped.
+The envelope is runtime.Unknown behind a magic number; field numbers are those of the kinds'
+generated.proto. Unlisted fields are skipped.
 """
 
 from base64 import b64encode
@@ -113,14 +115,18 @@ KINDS: dict[str, Reader] = {
 
 
 def decode(raw: bytes) -> Obj:
-    """The object in a protobuf body. ApiError 415 for kinds that are not listed here, 400 for a broken body."""
+    """The object in a protobuf body. ApiError 415 for kinds that are not listed here, 400 for a
+    broken body."""
     if not raw.startswith(MAGIC):
         raise bad_request("the body is not Kubernetes protobuf")
     try:
         envelope = dict(_fields(raw[len(MAGIC) :]))
         kind = {number: _text(content) for number, content in _fields(envelope[1])}
         if kind.get(2) not in KINDS:
-            what = f"{kind.get(2)} is not taken as protobuf here: send JSON or YAML, for example with `kubectl apply -f`"
+            what = (
+                f"{kind.get(2)} is not taken as protobuf here: send JSON or YAML, for example with"
+                " `kubectl apply -f`"
+            )
             raise ApiError(415, "UnsupportedMediaType", what)
         return {"apiVersion": kind[1], "kind": kind[2], **KINDS[kind[2]](envelope[2])}
     except (IndexError, KeyError, UnicodeDecodeError) as error:

@@ -1,4 +1,5 @@
-"""Kubernetes quantities (`10Gi`, `500m`, `1e3`) as exact numbers. The grammar is that of apimachinery's resource.Quantity."""
+"""Kubernetes quantities (`10Gi`, `500m`, `1e3`) as exact numbers. The grammar is that of
+apimachinery's resource.Quantity."""
 
 import re
 from decimal import Decimal
@@ -41,7 +42,8 @@ def text_of(value: Decimal, *, binary: bool) -> str:
 
 
 def canonical(text: str | float) -> str:
-    """As a server writes it back: 10240Mi is 10Gi, 0.5 is 500m. What is no quantity stays as it is."""
+    """As a server writes it back: 10240Mi is 10Gi, 0.5 is 500m. What is no quantity stays as it
+    is."""
     try:
         return text_of(parse(str(text)), binary=str(text).endswith("i"))
     except ValueError:

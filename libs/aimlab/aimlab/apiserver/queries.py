@@ -1,6 +1,7 @@
 """Lists: selectors, paging and versions, from query parameters to stored entries. Pure.
 
-A page sequence shows the collection as it was at the version of its first page (410 once that is out of the history).
+A page sequence shows the collection as it was at the version of its first page (410 once that is
+out of the history).
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -36,7 +37,8 @@ class Selection:
     fields: selectors.Test | None
 
     def takes(self, entry: Entry) -> bool:
-        """Whether an entry is in the selection; field selectors see the object as this version shows it."""
+        """Whether an entry is in the selection; field selectors see the object as this version
+        shows it."""
         if (
             self.namespace is not None
             and (entry.obj["metadata"].get("namespace") or "") != self.namespace
@@ -49,7 +51,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class Page:
-    """Part of a list. `token` goes on with it, empty at the end; `remaining` is only known without selectors."""
+    """Part of a list. `token` goes on with it, empty at the end; `remaining` is only known
+    without selectors."""
 
     entries: list[Entry]
     version: int
@@ -79,7 +82,10 @@ def version_of(text: str) -> int:
     if not text:
         return 0
     if not text.isdigit():
-        what = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        what = (
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}":'
+            " invalid syntax"
+        )
         raise ApiError(500, "", what)
     return int(text)
 
@@ -113,7 +119,8 @@ def _entries_at(
         return collection.entries(chosen.namespace)
     if version < collection.floor:
         raise expired(
-            "The provided continue parameter is too old to display a consistent list result. Start a new list without it."
+            "The provided continue parameter is too old to display a consistent list result. Start"
+            " a new list without it."
         )
     return collection.entries_at(chosen.namespace, version)
 
@@ -128,7 +135,8 @@ def _token_text(token: Token) -> str:
 
 
 def _token(text: str) -> Token:
-    """The token in URL-safe base64 without padding, as the real server writes it. ApiError 400, in its words for what is no JSON at all."""
+    """The token in URL-safe base64 without padding, as the real server writes it. ApiError 400,
+    in its words for what is no JSON at all."""
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         return msgspec.json.decode(raw, type=Token)

@@ -1,8 +1,8 @@
 """Admission by ResourceQuota (Kubernetes, "Resource Quotas"): compute, storage and object counts.
 
-A real server admits by the usage that a controller wrote into the quota's status. So does the double
-where somebody wrote one; else it counts at each request. Not known: scopeSelector, and the counts
-of node ports and load balancers.
+A real server admits by the usage that a controller wrote into the quota's status. So does the
+double where somebody wrote one; else it counts at each request. Not known: scopeSelector, and the
+counts of node ports and load balancers.
 """
 
 from collections.abc import Iterator
@@ -48,7 +48,8 @@ class Use:
 
 
 def require_room(store: Store, resource: Resource, obj: Obj, old: Obj | None = None) -> None:
-    """ApiError 403 where a quota of the namespace has no room, in the words of the admission plugin."""
+    """ApiError 403 where a quota of the namespace has no room, in the words of the admission
+    plugin."""
     metadata = obj["metadata"]
     for quota in _in(store, QUOTAS, metadata["namespace"]):
         if not _covers(quota, obj):
@@ -81,7 +82,10 @@ def _exceeded(quota: Obj, new: Use, old: Use | None, before: dict[str, Decimal])
     requested = ",".join(new.text(name, more[name]) for name in over)
     used = ",".join(new.text(name, before.get(name, Decimal(0))) for name in over)
     limited = ",".join(f"{name}={hard[name]}" for name in over)
-    return f"exceeded quota: {quota['metadata']['name']}, requested: {requested}, used: {used}, limited: {limited}"
+    return (
+        f"exceeded quota: {quota['metadata']['name']}, requested: {requested}, used: {used},"
+        f" limited: {limited}"
+    )
 
 
 def _forbidden(resource: Resource, name: str, why: str) -> ApiError:

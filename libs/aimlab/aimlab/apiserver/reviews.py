@@ -1,6 +1,8 @@
-"""Asking what somebody may do: SelfSubjectAccessReview and SubjectAccessReview (authorization.k8s.io/v1). Pure but for the RBAC objects it reads.
+"""Asking what somebody may do: SelfSubjectAccessReview and SubjectAccessReview
+(authorization.k8s.io/v1). Pure but for the RBAC objects it reads.
 
-Nothing is stored; the answer is the request with a `status`. Refused as k8s.io/kubernetes/pkg/apis/authorization/validation does.
+Nothing is stored; the answer is the request with a `status`. Refused as
+k8s.io/kubernetes/pkg/apis/authorization/validation does.
 """
 
 import msgspec
@@ -17,17 +19,24 @@ KINDS = {
 
 
 def answer(plural: str, body: Json, asking: User, access: Access) -> Obj:
-    """The review with its answer. ApiError 400 for what is no object, 422 for one that asks for nothing, for two things, or of nobody."""
+    """The review with its answer. ApiError 400 for what is no object, 422 for one that asks for
+    nothing, for two things, or of nobody."""
     if not isinstance(body, dict):
         raise bad_request("the body is not an object")
     kind, spec = KINDS[plural], body.get("spec") or {}
     wanted, url = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     problems = []
     if wanted is None and url is None:
-        words = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        words = (
+            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must"
+            " be specified"
+        )
         problems.append(Cause("spec.resourceAttributes", "FieldValueInvalid", words))
     if wanted is not None and url is not None:
-        words = f"Invalid value: {msgspec.json.encode(url).decode()}: cannot be specified in combination with resourceAttributes"
+        words = (
+            f"Invalid value: {msgspec.json.encode(url).decode()}: cannot be specified in"
+            " combination with resourceAttributes"
+        )
         problems.append(Cause("spec.nonResourceAttributes", "FieldValueInvalid", words))
     if kind == "SubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
         problems.append(

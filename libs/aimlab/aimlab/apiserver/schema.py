@@ -1,6 +1,8 @@
-"""Structural schemas of custom resources (apiextensions v1): prune, default, validate. Pure; the first two change the value in place.
+"""Structural schemas of custom resources (apiextensions v1): prune, default, validate. Pure; the
+first two change the value in place.
 
-The order of a write is `prune`, `default`, `problems`. An update may keep what was already invalid and did not change (KEP-4008).
+The order of a write is `prune`, `default`, `problems`. An update may keep what was already invalid
+and did not change (KEP-4008).
 """
 
 import ipaddress
@@ -30,7 +32,8 @@ STOPS_RULES = frozenset(
 UNCHECKED = Cause(
     "<nil>",
     "FieldValueInvalid",
-    "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+    "Invalid value: null: some validation rules were not checked because the object was invalid;"
+    " correct the existing errors to complete validation",
 )
 
 
@@ -87,7 +90,8 @@ def default(value: Json, schema: Obj) -> None:
 
 
 def problems(value: Json, schema: Obj, rules: Rules | None, old: Json = MISSING) -> list[Cause]:
-    """Everything wrong with an object: schema first, then repeated list items, then CEL rules unless the schema's errors forbid them."""
+    """Everything wrong with an object: schema first, then repeated list items, then CEL rules
+    unless the schema's errors forbid them."""
     found = list(validate(value, schema, "", old))
     found += repeated(value, schema, "", old)
     if rules is None:
@@ -166,7 +170,8 @@ def _string(value: str, schema: Obj, path: str) -> Iterator[Cause]:
         yield Cause(
             path,
             "FieldValueInvalid",
-            f"Invalid value: {shown(value)}: {path} in body must be of type {wanted}: {shown(value)}",
+            f"Invalid value: {shown(value)}: {path} in body must be of type {wanted}:"
+            f" {shown(value)}",
         )
 
 
@@ -226,7 +231,8 @@ def _number(value: float, schema: Obj, path: str) -> Iterator[Cause]:
         yield _wrong(
             path,
             value,
-            f"should be greater than {'' if schema.get('exclusiveMinimum') else 'or equal to '}{lowest}",
+            "should be greater than"
+            f" {'' if schema.get('exclusiveMinimum') else 'or equal to '}{lowest}",
         )
     if highest is not None and (
         value > highest or (schema.get("exclusiveMaximum") and value == highest)
@@ -234,7 +240,8 @@ def _number(value: float, schema: Obj, path: str) -> Iterator[Cause]:
         yield _wrong(
             path,
             value,
-            f"should be less than {'' if schema.get('exclusiveMaximum') else 'or equal to '}{highest}",
+            "should be less than"
+            f" {'' if schema.get('exclusiveMaximum') else 'or equal to '}{highest}",
         )
     if step and value % step:
         yield _wrong(path, value, f"should be a multiple of {step}")

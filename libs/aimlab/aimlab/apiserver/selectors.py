@@ -1,4 +1,5 @@
-"""Label and field selectors: text to a test on objects. Pure. Grammar: apimachinery's labels and fields packages."""
+"""Label and field selectors: text to a test on objects. Pure. Grammar: apimachinery's labels and
+fields packages."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +14,8 @@ WORDS = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$")
 
 
 def labels(text: str) -> Test | None:
-    """A label selector (`a=b,c in (x,y),!d`) as a test; None when it selects everything. ApiError 400 when malformed."""
+    """A label selector (`a=b,c in (x,y),!d`) as a test; None when it selects everything.
+    ApiError 400 when malformed."""
     tokens = _tokens(text)
     if not tokens:
         return None
@@ -86,7 +88,8 @@ def _values(tokens: list[str]) -> set[str]:
 
 
 def fields(text: str, allowed: frozenset[str]) -> Test | None:
-    """A field selector (`metadata.name=a,status.phase!=Running`) as a test; None when it selects everything.
+    """A field selector (`metadata.name=a,status.phase!=Running`) as a test; None when it selects
+    everything.
 
     `allowed` are the paths that may be selected on; ApiError 400 for others.
     """

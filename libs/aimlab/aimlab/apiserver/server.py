@@ -18,7 +18,8 @@ class ApiServer:
     """A kube-apiserver double on plain HTTP, its state in memory and gone with it."""
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, bare: bool = False) -> None:
-        """`bare`: what a kube-apiserver is alone, as in envtest: no kube-controller-manager, and no loopback addresses in EndpointSlices."""
+        """`bare`: what a kube-apiserver is alone, as in envtest: no kube-controller-manager, and
+        no loopback addresses in EndpointSlices."""
         self.host = host
         self.port = port
         self.cluster = Cluster(loopback_endpoints=not bare)

@@ -1,6 +1,8 @@
-"""Which lists of the built-in kinds merge by key: the little of their schemas that apply and strategic merge need.
+"""Which lists of the built-in kinds merge by key: the little of their schemas that apply and
+strategic merge need.
 
-Everything not named here is untyped: maps merge field by field, lists are replaced whole. The spelling is that of structural schemas.
+Everything not named here is untyped: maps merge field by field, lists are replaced whole. The
+spelling is that of structural schemas.
 """
 
 from aimlab.apiserver.objects import Obj

@@ -1,7 +1,9 @@
-"""Objects in memory with one version counter, a history for watches and observers. No asyncio, no rules about kinds.
+"""Objects in memory with one version counter, a history for watches and observers. No asyncio, no
+rules about kinds.
 
-Guarantees: every change gets the next version; observers of a collection see its changes in version order, before the writer continues;
-an object handed in is never changed afterwards. Single-threaded.
+Guarantees: every change gets the next version; observers of a collection see its changes in version
+order, before the writer continues; an object handed in is never changed afterwards.
+Single-threaded.
 """
 
 from collections import deque
@@ -40,7 +42,8 @@ class Entry:
 
 
 class Change(NamedTuple):
-    """One step in a collection's history. For DELETED, `entry` is the last state under the version of the deletion."""
+    """One step in a collection's history. For DELETED, `entry` is the last state under the
+    version of the deletion."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     entry: Entry
@@ -56,7 +59,8 @@ Observer = Callable[[Change], None]
 
 @dataclass(eq=False)
 class Collection:
-    """The objects of one kind, by namespace ("" for cluster-scoped) and name. `floor`: history before this version is gone."""
+    """The objects of one kind, by namespace ("" for cluster-scoped) and name. `floor`: history
+    before this version is gone."""
 
     floor: int
     objects: dict[str, dict[str, Entry]] = field(default_factory=dict)
@@ -123,7 +127,8 @@ class Store:
             closer()
 
     def put(self, key: CollectionKey, obj: Obj) -> Entry:
-        """Store a new object or version under the next version, which is written into its metadata."""
+        """Store a new object or version under the next version, which is written into its
+        metadata."""
         metadata = obj["metadata"]
         space = self.collections[key].objects.setdefault(metadata.get("namespace") or "", {})
         previous = space.get(metadata["name"])
@@ -135,7 +140,8 @@ class Store:
     def remove(
         self, key: CollectionKey, namespace: str, name: str, last: Obj | None = None
     ) -> None:
-        """Remove an object; watchers see `last` (default: as stored) under the version of the deletion."""
+        """Remove an object; watchers see `last` (default: as stored) under the version of the
+        deletion."""
         space = self.collections[key].objects[namespace]
         previous = space.pop(name)
         if not space:

@@ -15,10 +15,11 @@ NAME: Obj = {
     "type": "string",
     "format": "name",
     "description": (
-        "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to "
-        "request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and "
-        "configuration definition. Cannot be updated. More info: "
-        "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
+        "Name must be unique within a namespace. Is required when creating resources, although some"
+        " resources may allow a client to request the generation of an appropriate name"
+        " automatically. Name is primarily intended for creation idempotence and configuration"
+        " definition. Cannot be updated. More info:"
+        " https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
     ),
     "priority": 0,
 }
@@ -70,8 +71,10 @@ def _definitions(resource: Resource) -> list[Obj]:
             "name": column["name"],
             "type": column["type"],
             "format": column.get("format", ""),
-            "description": column.get("description")
-            or f"Custom resource definition column (in JSONPath format): {column['jsonPath']}",
+            "description": (
+                column.get("description")
+                or f"Custom resource definition column (in JSONPath format): {column['jsonPath']}"
+            ),
             "priority": column.get("priority", 0),
         }
         for column in resource.columns
@@ -99,11 +102,13 @@ def _custom(column: Obj, obj: Obj, now: datetime) -> Json:
             return (
                 value
                 if isinstance(value, str)
-                else str(value).lower()
-                if isinstance(value, bool)
-                else str(value)
-                if value is not None
-                else None
+                else (
+                    str(value).lower()
+                    if isinstance(value, bool)
+                    else str(value)
+                    if value is not None
+                    else None
+                )
             )
 
 

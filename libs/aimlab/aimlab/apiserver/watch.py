@@ -1,6 +1,7 @@
 """Watches: which lines a change becomes for one watcher, and the stream that writes them.
 
-Leaving a selection is a DELETED with the old object, entering it an ADDED. Versions out of the history get a 410 as an ERROR event.
+Leaving a selection is a DELETED with the old object, entering it an ADDED. Versions out of the
+history get a 410 as an ERROR event.
 """
 
 import asyncio
@@ -36,11 +37,15 @@ class Wish:
 
 
 def wish(query: Mapping[str, str]) -> Wish:
-    """The parameters of a watch. ApiError 422 for combinations a real server refuses, 500 for a version that is no number."""
+    """The parameters of a watch. ApiError 422 for combinations a real server refuses, 500 for a
+    version that is no number."""
     initial = query.get("sendInitialEvents") == "true"
     match = query.get("resourceVersionMatch", "")
     if initial != (match == "NotOlderThan"):
-        words = "Forbidden: sendInitialEvents and resourceVersionMatch=NotOlderThan go together in a watch"
+        words = (
+            "Forbidden: sendInitialEvents and resourceVersionMatch=NotOlderThan go together in a"
+            " watch"
+        )
         raise invalid(
             "meta.k8s.io",
             "ListOptions",
@@ -52,12 +57,13 @@ def wish(query: Mapping[str, str]) -> Wish:
         version=version_of(query.get("resourceVersion", "")),
         bookmarks=query.get("allowWatchBookmarks") == "true",
         initial_events=initial,
-        timeout_s=float(asked) if asked.isdigit() and int(asked) else random.uniform(1800, 3600),  # noqa: S311  spreads reconnects
+        timeout_s=(float(asked) if asked.isdigit() and int(asked) else random.uniform(1800, 3600)),  # noqa: S311  spreads reconnects
     )
 
 
 class Watcher:
-    """One watch: collects changes as lines until the stream takes them. Register before the first line is written."""
+    """One watch: collects changes as lines until the stream takes them. Register before the
+    first line is written."""
 
     def __init__(
         self, cluster: Cluster, chosen: Selection, render: Render | None, backlog: int = BACKLOG
@@ -103,7 +109,8 @@ class Watcher:
         self.news.set()
 
     def see(self, change: Change) -> None:
-        """Queue the line for a change, if it concerns this watcher. One that does not keep up is cut off and has to come again."""
+        """Queue the line for a change, if it concerns this watcher. One that does not keep up is
+        cut off and has to come again."""
         if change.version <= self.after:
             return
         now = change.type != "DELETED" and self.chosen.takes(change.entry)
@@ -114,9 +121,11 @@ class Watcher:
             self.lines.append(
                 self._line(
                     "DELETED",
-                    change.entry
-                    if change.type == "DELETED"
-                    else _left(change.previous, change.entry),
+                    (
+                        change.entry
+                        if change.type == "DELETED"
+                        else _left(change.previous, change.entry)
+                    ),
                 )
             )
         else:
@@ -163,7 +172,8 @@ def _event(kind: str, obj: Json) -> bytes:
 async def stream(
     request: web.Request, watcher: Watcher, wanted: Wish, bookmark_every_s: float = BOOKMARK_EVERY_S
 ) -> web.StreamResponse:
-    """Write a watcher's lines until its time is over, the collection is closed or the client has gone."""
+    """Write a watcher's lines until its time is over, the collection is closed or the client has
+    gone."""
     response = web.StreamResponse(
         headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
     )

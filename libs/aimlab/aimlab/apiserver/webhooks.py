@@ -2,8 +2,9 @@
 before a write, by its outcome on trial.
 
 By URL they are asked; by Service they never answer, since nothing here forwards to Services: a
-configuration that names one is a webhook that is down. `failurePolicy: Ignore` lets the write through
-all the same. Mutating webhooks may deny, what they would change is left out. Not known: matchConditions.
+configuration that names one is a webhook that is down. `failurePolicy: Ignore` lets the write
+through all the same. Mutating webhooks may deny, what they would change is left out. Not known:
+matchConditions.
 """
 
 import base64
@@ -30,7 +31,8 @@ TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Call:
-    """A write that webhooks may be asked about. `outcome` gives the object as it would be stored, None for a deletion; it raises ApiError."""
+    """A write that webhooks may be asked about. `outcome` gives the object as it would be
+    stored, None for a deletion; it raises ApiError."""
 
     resource: Resource
     subresource: str
@@ -130,7 +132,10 @@ async def _asked(
 def _unreachable(service: Obj, limit_s: int) -> str:
     name, port = service.get("name"), service.get("port", 443)
     host = f"https://{name}.{service.get('namespace')}.svc:{port}"
-    return f'Post "{host}{service.get("path", "/")}?timeout={limit_s}s": no endpoints available for service "{name}"'
+    return (
+        f'Post "{host}{service.get("path", "/")}?timeout={limit_s}s": no endpoints available for'
+        f' service "{name}"'
+    )
 
 
 def _trust(client: Obj) -> ssl.SSLContext | bool:

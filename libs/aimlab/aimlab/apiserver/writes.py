@@ -1,7 +1,8 @@
 """What create, update, patch and apply do to an object, from the decoded body to the store. No I/O.
 
-One write: check the request, make the candidate, default and prune it, reset what the (sub)resource does not own, validate, keep the
-record of field owners, move the generation, store. A write that changes nothing keeps its resourceVersion.
+One write: check the request, make the candidate, default and prune it, reset what the (sub)resource
+does not own, validate, keep the record of field owners, move the generation, store. A write that
+changes nothing keeps its resourceVersion.
 """
 
 from collections.abc import Callable
@@ -43,9 +44,11 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which object is written, by whom and how. `namespace` is "" for cluster-scoped kinds; `subresource` is "" or "status".
+    """Which object is written, by whom and how. `namespace` is "" for cluster-scoped kinds;
+    `subresource` is "" or "status".
 
-    `authorize_create` raises ApiError 403 where the writer may change objects and not make them; an apply asks it.
+    `authorize_create` raises ApiError 403 where the writer may change objects and not make them; an
+    apply asks it.
     """
 
     resource: Resource
@@ -69,7 +72,8 @@ class Result:
 
 
 def create(cluster: Cluster, request: Request, body: Obj) -> Result:
-    """POST. ApiError 400 for a body that does not fit the request, 404 without its namespace, 409 if it exists, 422 if invalid."""
+    """POST. ApiError 400 for a body that does not fit the request, 404 without its namespace,
+    409 if it exists, 422 if invalid."""
     resource, metadata = request.resource, _checked_identity(request, body)
     if not metadata.get("name"):
         if not metadata.get("generateName"):
@@ -148,7 +152,8 @@ def _insert(
 
 
 def update(cluster: Cluster, request: Request, body: Obj) -> Result:
-    """PUT. ApiError 404 if absent, 409 if the resourceVersion or uid is not the stored one, 422 if invalid."""
+    """PUT. ApiError 404 if absent, 409 if the resourceVersion or uid is not the stored one, 422
+    if invalid."""
     resource, metadata = request.resource, _checked_identity(request, body)
     live = cluster.get(resource, request.namespace, request.name).obj
     if "resourceVersion" not in metadata and not resource.blind_update:
@@ -178,7 +183,10 @@ def patched(cluster: Cluster, request: Request, body: Json, media_type: str) -> 
             if resource.custom
             else [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY]
         )
-        what = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        what = (
+            "the body of the request was in an unknown format - accepted media types include:"
+            f" {', '.join(accepted)}"
+        )
         raise ApiError(415, "UnsupportedMediaType", what)
     live = cluster.get(resource, request.namespace, request.name).obj
     seen = clone(resource.view(live))
@@ -209,7 +217,8 @@ def bind(cluster: Cluster, request: Request, node: str) -> Result:
 
 
 def applied(cluster: Cluster, request: Request, body: Json) -> Result:
-    """Server-side apply; creates the object if it is absent. ApiError 409 on conflicts, 422 without a field manager, 500 if it does not fit."""
+    """Server-side apply; creates the object if it is absent. ApiError 409 on conflicts, 422
+    without a field manager, 500 if it does not fit."""
     resource = request.resource
     if not request.manager:
         causes = [
@@ -241,7 +250,10 @@ def applied(cluster: Cluster, request: Request, body: Json) -> Result:
     merged, owners = fields.apply(live, given, owners, writer, resource.shape, force=request.force)
     if entry is None:
         if metadata.get("uid"):
-            why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
+            why = (
+                f"uid mismatch: the provided object specified uid {metadata['uid']}, and no"
+                " existing object was found"
+            )
             raise conflict(resource.group, resource.plural, request.name, why)
         return _insert(cluster, request, clone(merged), owners)
     return _replace(cluster, request, live, clone(merged), owners)
@@ -256,7 +268,8 @@ def _require_typed(request: Request, body: Obj) -> None:
         raise ApiError(
             500,
             "",
-            f"failed to create typed patch object ({where}): {wrong[0] if len(wrong) == 1 else f'errors: {chr(10).join(wrong)}'}",
+            f"failed to create typed patch object ({where}):"
+            f" {wrong[0] if len(wrong) == 1 else f'errors: {chr(10).join(wrong)}'}",
         )
 
 
@@ -267,7 +280,8 @@ def _replace(
     candidate: Obj,
     owners: list[fields.Owner] | None = None,
 ) -> Result:
-    """Store a candidate over the live object; `owners` is what apply found, None for other writes."""
+    """Store a candidate over the live object; `owners` is what apply found, None for other
+    writes."""
     resource, metadata = request.resource, meta(candidate)
     _check_preconditions(request, live, metadata, apply=owners is not None)
     given_owners = metadata.pop("managedFields", None)
@@ -351,7 +365,8 @@ def _without_status(request: Request, obj: Obj) -> Obj:
 
 
 def _given_owners(given: Json, live: Obj) -> list[fields.Owner]:
-    """The owners a write starts from: what it sends, if it sends any; an empty list forgets them."""
+    """The owners a write starts from: what it sends, if it sends any; an empty list forgets
+    them."""
     if given is None:
         return fields.decode(dig(live, "metadata", "managedFields"))
     return fields.decode([owner for owner in given if owner])
@@ -373,16 +388,21 @@ def _checked_identity(request: Request, body: Json) -> Obj:
     if not isinstance(body, dict):
         raise bad_request("the body of the request is not an object")
     if body.setdefault("apiVersion", resource.api_version) != resource.api_version:
-        what = f"the API version in the data ({body['apiVersion']}) does not match the expected API version ({resource.api_version})"
+        what = (
+            f"the API version in the data ({body['apiVersion']}) does not match the expected API"
+            f" version ({resource.api_version})"
+        )
         raise bad_request(what)
     if body.setdefault("kind", resource.kind) != resource.kind:
         raise bad_request(
-            f'{body["kind"]} in version "{resource.version}" cannot be handled as a {resource.kind}: the kind does not match'
+            f'{body["kind"]} in version "{resource.version}" cannot be handled as a'
+            f" {resource.kind}: the kind does not match"
         )
     metadata = meta(body)
     if request.name and metadata.setdefault("name", request.name) != request.name:
         raise bad_request(
-            f"the name of the object ({metadata['name']}) does not match the name on the URL ({request.name})"
+            f"the name of the object ({metadata['name']}) does not match the name on the URL"
+            f" ({request.name})"
         )
     if (
         resource.namespaced
@@ -402,25 +422,33 @@ def _check_preconditions(request: Request, live: Obj, metadata: Obj, *, apply: b
     if metadata.get("uid", current["uid"]) != current["uid"] and not (
         apply and request.subresource
     ):
-        why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {current['uid']}"
+        why = (
+            f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta:"
+            f" {current['uid']}"
+        )
         raise conflict(resource.group, resource.plural, request.name, why)
     if metadata.get("resourceVersion") not in (None, "", "0", current["resourceVersion"]):
         raise stale(resource.group, resource.plural, request.name)
 
 
 def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, list[str]]:
-    """The object with unknown fields dropped and defaults filled in, and the warnings about it. ApiError 400 under strict validation."""
+    """The object with unknown fields dropped and defaults filled in, and the warnings about it.
+    ApiError 400 under strict validation."""
     resource = request.resource
     if resource.schema is None:
         if why := builtin.unreadable(obj):
             raise bad_request(
-                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}'
+                f'{resource.kind} in version "{resource.version}" cannot be handled as a'
+                f" {resource.kind}: {why}"
             )
         crd.fill(obj) if resource.kind == crd.KIND else builtin.fill(obj)
         return obj, []
     unknown = [f'unknown field "{path}"' for path in schema.prune(obj, resource.schema)]
     if unknown and request.validation == "Strict":
-        what = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: strict decoding error: '
+        what = (
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a'
+            f" {resource.kind}: strict decoding error: "
+        )
         raise bad_request(what + ", ".join(unknown))
     status = live.get("status") if live else None
     if resource.status and not request.subresource and status is None:
@@ -448,7 +476,10 @@ def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) 
             if name not in (live["metadata"].get("finalizers") or ())
         ]
         quoted = ", ".join(f'"{name}"' for name in late)
-        words = f"Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{quoted}}}"
+        words = (
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new"
+            f" finalizers []string{{{quoted}}}"
+        )
         found += (
             [Cause("metadata.finalizers", "FieldValueForbidden", words)]
             * (2 if resource.custom else 1)

@@ -1,4 +1,5 @@
-"""The laptop cluster's own CRDs for KServe and the Gateway API, small and permissive; the real ones can take their place."""
+"""The laptop cluster's own CRDs for KServe and the Gateway API, small and permissive; the real
+ones can take their place."""
 
 from importlib import resources
 

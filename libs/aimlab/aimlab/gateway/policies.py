@@ -1,8 +1,9 @@
-"""What stands in `status.parents` of real clusters beside the gateway's answer: entries of a policy controller and of a controller that is gone.
+"""What stands in `status.parents` of real clusters beside the gateway's answer: entries of a policy
+controller and of a controller that is gone.
 
-A policy controller (as Kuadrant's) has an entry for the route's own parentRef, with condition types of its own only. A
-gateway controller that is gone has left a rejection of the parentRef's former listener, and one of the former generation
-of the route.
+A policy controller (as Kuadrant's) has an entry for the route's own parentRef, with condition types
+of its own only. A gateway controller that is gone has left a rejection of the parentRef's former
+listener, and one of the former generation of the route.
 """
 
 import asyncio
@@ -44,7 +45,8 @@ def plan(objects: Objects, now: datetime) -> Step:
 
 
 def _completed(route: Body, now: datetime) -> Patch | None:
-    """The route with all entries; None where it has them. Its list is written whole, so nobody else's write may be overrun."""
+    """The route with all entries; None where it has them. Its list is written whole, so nobody
+    else's write may be overrun."""
     metadata = route["metadata"]
     there = (route.get("status") or {}).get("parents") or []
     theirs = [

@@ -1,7 +1,9 @@
-"""The laptop cluster's gateway: the real Traefik from its wheel, reading the Gateway API objects of the same API server.
+"""The laptop cluster's gateway: the real Traefik from its wheel, reading the Gateway API objects of
+the same API server.
 
-It listens on one loopback port for routes and on one for its own health, and asks nobody about new versions. Traefik accepts a listener only where
-its port is that of one of its entry points, so the Gateway is made for the port that was free.
+It listens on one loopback port for routes and on one for its own health, and asks nobody about new
+versions. Traefik accepts a listener only where its port is that of one of its entry points, so the
+Gateway is made for the port that was free.
 """
 
 import asyncio
@@ -32,7 +34,8 @@ STOP_GRACE_S = 1.0  # it keeps no state, and would wait for idle connections
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Where the API server is. `token` is a bearer token or the path of a file with one; `ca_file` is needed for https. The double wants neither."""
+    """Where the API server is. `token` is a bearer token or the path of a file with one;
+    `ca_file` is needed for https. The double wants neither."""
 
     url: str
     token: str = ""
@@ -99,7 +102,8 @@ def command(api: Api, port: int, health_port: int) -> list[str]:
 
 
 async def install(cluster: Cluster, namespace: str, port: int) -> None:
-    """Makes the GatewayClass and the Gateway, or points the Gateway that is there at `port`. Raises KubeError."""
+    """Makes the GatewayClass and the Gateway, or points the Gateway that is there at `port`.
+    Raises KubeError."""
     with suppress(AlreadyExists):
         await cluster.create(gateway_class(), resource=GATEWAY_CLASS)
     wanted = gateway_object(namespace, port)
@@ -113,7 +117,8 @@ async def install(cluster: Cluster, namespace: str, port: int) -> None:
 async def traefik(
     cluster: Cluster, api: Api, *, namespace: str, folder: Path
 ) -> AsyncIterator[Gateway]:
-    """Runs the gateway for as long as the block lasts; the Gateway object is in `namespace`. Raises RuntimeError where it does not come up."""
+    """Runs the gateway for as long as the block lasts; the Gateway object is in `namespace`.
+    Raises RuntimeError where it does not come up."""
     port, health_port = free_ports(2)
     await install(cluster, namespace, port)
     log = folder / "traefik.log"

@@ -17,7 +17,8 @@ from aimlab.service import run_until_told
 
 
 async def run(kubeconfig: str, version: Version, *, asked: bool) -> None:
-    """Runs the controller until cancelled, `asked` by a webhook as well. The CRD (aimlab/crds/kserve.yaml) may come later than this."""
+    """Runs the controller until cancelled, `asked` by a webhook as well. The CRD
+    (aimlab/crds/kserve.yaml) may come later than this."""
     async with AsyncExitStack() as stack:
         cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-kserve")
         stack.push_async_callback(cluster.close)

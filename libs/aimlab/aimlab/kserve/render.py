@@ -29,7 +29,8 @@ NOT_OF_THE_POD = frozenset(
     | {"containerConcurrency", "timeout", "canaryTrafficPercent", "deploymentStrategy", "labels"}
     | {"annotations", "logger", "batcher", "model", "workerSpec"}
 )
-"""Fields of a predictor that are not a PodSpec's (KServe v1beta1, PredictorSpec and ComponentExtensionSpec)."""
+"""Fields of a predictor that are not a PodSpec's (KServe v1beta1, PredictorSpec and
+ComponentExtensionSpec)."""
 NOT_PASSED_ON = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
 """Annotations that KServe keeps from the pods (its config, serviceAnnotationDisallowedList)."""
 
@@ -104,7 +105,8 @@ def service_for(isvc: Body) -> Body:
 
 
 def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
-    """The pods that have an address, on their loopback addresses; a real API server rejects those."""
+    """The pods that have an address, on their loopback addresses; a real API server rejects
+    those."""
     name = predictor_name(isvc)
     labels = {
         "kubernetes.io/service-name": name,

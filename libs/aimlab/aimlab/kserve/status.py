@@ -1,9 +1,9 @@
 """An InferenceService's status from its Deployment and pods, in the form and by the rules of KServe
 0.16 in Standard mode. Pure.
 
-Ready repeats the Deployment, not the pods. A later line wins: the Deployment is Available, it is not
-progressing (False), has progressed (True) or still does (Unknown), it is not Available (False), a
-pod is rejected (False). `observedGeneration` is the Deployment's. The model's state is carried on
+Ready repeats the Deployment, not the pods. A later line wins: the Deployment is Available, it is
+not progressing (False), has progressed (True) or still does (Unknown), it is not Available (False),
+a pod is rejected (False). `observedGeneration` is the Deployment's. The model's state is carried on
 from the status before, so that a model that was loaded once stays an active one.
 """
 

@@ -1,4 +1,5 @@
-"""KServe's validating webhook: served over https on loopback, and registered with the API server."""
+"""KServe's validating webhook: served over https on loopback, and registered with the API
+server."""
 
 import base64
 import contextlib

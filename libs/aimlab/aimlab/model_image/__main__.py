@@ -1,7 +1,8 @@
 """`python -m aimlab.model_image`: stands in for a model's container image; see README.md.
 
-`--source`, `--name`, `--size-gb` and `--sums` are what an image is built with (the lab's image table gives them); the rest is the container's args:
-`dry-run --format=json` lists profiles, nothing serves. Serving begins only once the cached model is whole, else the exit code is 1.
+`--source`, `--name`, `--size-gb` and `--sums` are what an image is built with (the lab's image
+table gives them); the rest is the container's args: `dry-run --format=json` lists profiles, nothing
+serves. Serving begins only once the cached model is whole, else the exit code is 1.
 """
 
 import argparse
@@ -49,7 +50,8 @@ def main() -> int:
 
 
 def prepare(model: Model, sums: Path | None) -> web.Application:
-    """Checks the cached model and loads what is needed of it. Raises NotWholeError, OSError, ValueError."""
+    """Checks the cached model and loads what is needed of it. Raises NotWholeError, OSError,
+    ValueError."""
     place = mount_path_of(model.source)
     if place is None:
         raise ValueError(

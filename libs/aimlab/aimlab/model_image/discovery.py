@@ -1,4 +1,5 @@
-"""What a model image prints when it is asked which profiles it has: some log lines, then a JSON array. Pure."""
+"""What a model image prints when it is asked which profiles it has: some log lines, then a JSON
+array. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +7,10 @@ from dataclasses import dataclass
 
 NOISE = (
     "INFO 01-01 00:00:00 [__init__.py:239] Automatically detected platform rocm.",
-    "WARNING 01-01 00:00:00 [env.py:17] [lab] no accelerator found, profiles are listed from the table",
+    (
+        "WARNING 01-01 00:00:00 [env.py:17] [lab] no accelerator found, profiles are listed from"
+        " the table"
+    ),
 )
 
 
@@ -20,7 +24,8 @@ class Model:
 
 
 def profiles(model: Model, env: Mapping[str, str]) -> list[dict[str, object]]:
-    """The one profile that fits what the variables AIM_METRIC, AIM_PRECISION, AIM_GPU_MODEL, AIM_GPU_COUNT and AIM_TENSOR_PARALLELISM ask for."""
+    """The one profile that fits what the variables AIM_METRIC, AIM_PRECISION, AIM_GPU_MODEL,
+    AIM_GPU_COUNT and AIM_TENSOR_PARALLELISM ask for."""
     metric = env.get("AIM_METRIC") or "latency"
     precision = env.get("AIM_PRECISION") or "auto"
     precision = "fp32" if precision == "auto" else precision

@@ -1,4 +1,5 @@
-"""What the stand-in knows of a model, read from its files: its vocabulary and how many parameters it has."""
+"""What the stand-in knows of a model, read from its files: its vocabulary and how many
+parameters it has."""
 
 import json
 import math
@@ -18,7 +19,8 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 
 
 def tokenize(text: str, vocabulary: Mapping[str, int]) -> list[str]:
-    """WordPiece (Devlin et al. 2018): lower case without accents, words and punctuation apart, then greedily the longest known pieces."""
+    """WordPiece (Devlin et al. 2018): lower case without accents, words and punctuation apart,
+    then greedily the longest known pieces."""
     return [piece for word in _words(text) for piece in _pieces(word, vocabulary)]
 
 
@@ -60,7 +62,8 @@ def _pieces(word: str, vocabulary: Mapping[str, int]) -> list[str]:
 
 
 def parameters_of(path: Path) -> int:
-    """How many numbers a safetensors file holds, from its header: 8 bytes of little-endian length, then JSON."""
+    """How many numbers a safetensors file holds, from its header: 8 bytes of little-endian
+    length, then JSON."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return sum(

@@ -1,7 +1,9 @@
-"""The OpenAI endpoints of the model image stand-in: /health, /v1/models and /v1/chat/completions without streaming.
+"""The OpenAI endpoints of the model image stand-in: /health, /v1/models and /v1/chat/completions
+without streaming.
 
-The answer is computed from the cached files, so that it can only be right where the model's own bytes are there: how many tokens the prompt has by
-the model's vocabulary, the sha256 of its weights and how many parameters they hold.
+The answer is computed from the cached files, so that it can only be right where the model's own
+bytes are there: how many tokens the prompt has by the model's vocabulary, the sha256 of its weights
+and how many parameters they hold.
 """
 
 import time
@@ -115,7 +117,10 @@ def complete(loaded: Loaded, asked: object) -> dict[str, Any]:
         raise BadRequestError("this stand-in does not stream", "stream")
     prompt = _prompt_of(asked.get("messages"))
     tokens = facts.tokenize(prompt, loaded.vocabulary)
-    text = f"Your prompt has {len(tokens)} tokens. My weights have {loaded.parameters} parameters and sha256 {loaded.sums[WEIGHTS]}."
+    text = (
+        f"Your prompt has {len(tokens)} tokens. My weights have {loaded.parameters} parameters and"
+        f" sha256 {loaded.sums[WEIGHTS]}."
+    )
     written = len(facts.tokenize(text, loaded.vocabulary))
     choice = {
         "index": 0,

@@ -1,4 +1,5 @@
-"""Whether a cached model is there and whole: each file against the downloader's manifest, and against the source's own sums where they are known."""
+"""Whether a cached model is there and whole: each file against the downloader's manifest, and
+against the source's own sums where they are known."""
 
 import hashlib
 import json
@@ -13,7 +14,8 @@ class NotWholeError(Exception):
 
 
 def check(folder: Path, source_sums: Mapping[str, str] | None) -> dict[str, str]:
-    """The sha256 of every file of the manifest, computed from the files. `source_sums`: sha256 by path as the source has it, None where unknown.
+    """The sha256 of every file of the manifest, computed from the files. `source_sums`: sha256 by
+    path as the source has it, None where unknown.
 
     Raises NotWholeError.
     """
@@ -21,7 +23,8 @@ def check(folder: Path, source_sums: Mapping[str, str] | None) -> dict[str, str]
     for name, wanted in (source_sums or {}).items():
         if expected.setdefault(name, wanted) != wanted:
             raise NotWholeError(
-                f"{folder / name}: the manifest says sha256 {expected[name]}, the source has {wanted}"
+                f"{folder / name}: the manifest says sha256 {expected[name]}, the source has"
+                f" {wanted}"
             )
     unknown = sorted(expected.keys() - source_sums.keys()) if source_sums is not None else []
     if unknown:

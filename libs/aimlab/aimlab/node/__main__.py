@@ -1,4 +1,5 @@
-"""`python -m aimlab.node`: the laptop cluster's node, with the controllers that a cluster would bring."""
+"""`python -m aimlab.node`: the laptop cluster's node, with the controllers that a cluster would
+bring."""
 
 import argparse
 from ipaddress import IPv4Network

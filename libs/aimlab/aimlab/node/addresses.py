@@ -1,7 +1,9 @@
-"""Names and addresses of Services on a machine without a cluster network: what cluster DNS and kube-proxy do.
+"""Names and addresses of Services on a machine without a cluster network: what cluster DNS and
+kube-proxy do.
 
-A Service has a loopback address of its own, as a pod has, on which the node takes connections and hands them to a ready pod that its
-selector names. Cluster DNS names in a container's environment become that address when the container starts. Headless Services have none.
+A Service has a loopback address of its own, as a pod has, on which the node takes connections and
+hands them to a ready pod that its selector names. Cluster DNS names in a container's environment
+become that address when the container starts. Headless Services have none.
 """
 
 import asyncio
@@ -32,7 +34,8 @@ class UnknownNameError(Exception):
 def resolved(env: Mapping[str, str], seen: Objects) -> dict[str, str]:
     """`env` with addresses in place of the DNS names of Services. Raises UnknownNameError.
 
-    A name after `tls://` stays, since it is compared with a certificate: HOSTS has its address, for aimlab.node.own_network.
+    A name after `tls://` stays, since it is compared with a certificate: HOSTS has its address, for
+    aimlab.node.own_network.
     """
     hosts: dict[str, str] = {}
 

@@ -1,7 +1,8 @@
 """Gives volume claims a folder each, as a dynamic provisioner and the volume controllers do.
 
-Classes of this provisioner: `lab` (the default, binds at once) and `lab-wait` (binds once a pod that uses the claim has a place). A claim without
-a class gets the default one; a claim of an unknown class stays Pending. A claim that pods still use is kept until they have gone (finalizer
+Classes of this provisioner: `lab` (the default, binds at once) and `lab-wait` (binds once a pod
+that uses the claim has a place). A claim without a class gets the default one; a claim of an
+unknown class stays Pending. A claim that pods still use is kept until they have gone (finalizer
 kubernetes.io/pvc-protection, which the API server puts on); its volume and folder go with it.
 """
 
@@ -53,7 +54,8 @@ def plan(seen: Objects, _now: datetime, *, volumes_dir: Path) -> Step:
 
 
 def claim_writes(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
-    """First match wins: going, bound, without a class, not ours, waiting for a place, to be bound."""
+    """First match wins: going, bound, without a class, not ours, waiting for a place, to be
+    bound."""
     if is_going(claim):
         return let_go(claim, seen)
     if phase_of(claim) in {"Bound", "Lost"}:
@@ -86,7 +88,8 @@ def default_class(seen: Objects) -> str | None:
 
 
 def bind(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
-    """The volume first, then the claim's spec, then its status: each pass does what the one before could not see done."""
+    """The volume first, then the claim's spec, then its status: each pass does what the one
+    before could not see done."""
     volume = volume_for(claim, volumes_dir)
     name = volume["metadata"]["name"]
     if seen.find(VOLUME, None, name) is None:

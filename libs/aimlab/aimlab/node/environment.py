@@ -1,7 +1,8 @@
-"""The environment and arguments of a container, from its pod and the Secrets and ConfigMaps it refers to.
+"""The environment and arguments of a container, from its pod and the Secrets and ConfigMaps it
+refers to.
 
-Order and expansion as in the kubelet: the image's variables, then the container's `env` in order, each of which may use those before it as `$(NAME)`;
-`$$(NAME)` stays as `$(NAME)`.
+Order and expansion as in the kubelet: the image's variables, then the container's `env` in order,
+each of which may use those before it as `$(NAME)`; `$$(NAME)` stays as `$(NAME)`.
 """
 
 import base64
@@ -18,7 +19,8 @@ _KEYS = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}
 
 
 class ConfigError(Exception):
-    """The container cannot be configured; the message is the kubelet's (CreateContainerConfigError)."""
+    """The container cannot be configured; the message is the kubelet's
+    (CreateContainerConfigError)."""
 
 
 def sources_of(container: Body) -> Iterator[Source]:
@@ -32,7 +34,8 @@ def sources_of(container: Body) -> Iterator[Source]:
 def resolve(
     pod: Body, container: Body, given: Mapping[Source, Body | None], *, pod_ip: str
 ) -> dict[str, str]:
-    """The variables of the container. Raises ConfigError for a missing object or key that is not optional."""
+    """The variables of the container. Raises ConfigError for a missing object or key that is not
+    optional."""
     values: dict[str, str] = {}
     for variable in container.get("env") or []:
         reference = variable.get("valueFrom")
@@ -84,7 +87,8 @@ def _key_of(
 
 
 def field_of(pod: Body, path: str, pod_ip: str = "") -> str:
-    """The downward API's plain fields and single labels and annotations. Raises ConfigError. Volumes have no status fields, so no `pod_ip`."""
+    """The downward API's plain fields and single labels and annotations. Raises ConfigError.
+    Volumes have no status fields, so no `pod_ip`."""
     if path == "status.podIP":
         return pod_ip
     single = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)

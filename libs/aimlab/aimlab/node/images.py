@@ -1,7 +1,8 @@
 """Which local command stands for which container image, and what goes wrong with it.
 
-The table is a JSON file `{image: {"command": [...], "env": {...}}}`, read again at each pull, so that an image can appear while pods wait for it.
-A trouble of an image is in its entry, and is over for pods that still wait when it is taken out.
+The table is a JSON file `{image: {"command": [...], "env": {...}}}`, read again at each pull, so
+that an image can appear while pods wait for it. A trouble of an image is in its entry, and is over
+for pods that still wait when it is taken out.
 """
 
 from pathlib import Path
@@ -19,11 +20,14 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class ImageCommand(msgspec.Struct, frozen=True):
-    """`command` is the image's entry point, `env` what the image itself sets; the pod's `command` and `env` win over them.
+    """`command` is the image's entry point, `env` what the image itself sets; the pod's `command`
+    and `env` win over them.
 
-    `pod_fails`: the pod ends Failed with this status.reason before a container runs, as a kubelet ends one that it cannot admit, or one that is
-    evicted or lost with its node. `cannot_start`: the pod stays in ContainerCreating, and a Warning Event on it says why (FailedMount,
-    FailedAttachVolume). `end_reason`: what a container that ends badly is told to have ended of, such as OOMKilled.
+    `pod_fails`: the pod ends Failed with this status.reason before a container runs, as a kubelet
+    ends one that it cannot admit, or one that is evicted or lost with its node. `cannot_start`: the
+    pod stays in ContainerCreating, and a Warning Event on it says why (FailedMount,
+    FailedAttachVolume). `end_reason`: what a container that ends badly is told to have ended of,
+    such as OOMKilled.
     """
 
     command: tuple[str, ...]
@@ -39,7 +43,8 @@ BUILT_IN: Images = {SIDECAR_IMAGE: ImageCommand(("/bin/sleep", "infinity"))}
 
 
 def read_images(path: Path) -> Images:
-    """Raises OSError where the file cannot be read and msgspec.DecodeError where it is not such a table."""
+    """Raises OSError where the file cannot be read and msgspec.DecodeError where it is not such
+    a table."""
     return msgspec.json.decode(path.read_bytes(), type=Images)
 
 

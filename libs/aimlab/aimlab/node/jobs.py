@@ -1,6 +1,8 @@
-"""Runs Jobs of one completion, as the Job controller does (Kubernetes, "Jobs": backoff limit, deadline, TTL after finish).
+"""Runs Jobs of one completion, as the Job controller does (Kubernetes, "Jobs": backoff limit,
+deadline, TTL after finish).
 
-A pod's name follows from the Job's uid and how many of its pods failed, so the same try is never made twice.
+A pod's name follows from the Job's uid and how many of its pods failed, so the same try is never
+made twice.
 """
 
 import hashlib
@@ -50,7 +52,8 @@ def plan(seen: Objects, now: datetime) -> Step:
 
 
 def plan_job(job: Body, pods: list[Body], now: datetime) -> Step:
-    """First match wins: finished, suspended, succeeded, out of time, out of tries, running, waiting to try again, to be tried."""
+    """First match wins: finished, suspended, succeeded, out of time, out of tries, running,
+    waiting to try again, to be tried."""
     spec, status = job["spec"], job.get("status", {})
     if is_true(job, "Complete") or is_true(job, "Failed"):
         return expire(job, now)
@@ -162,7 +165,8 @@ def report(job: Body, status: Body) -> list[Write]:
 
 
 def retry(job: Body, tally: Tally, now: datetime) -> Step:
-    """The next pod, after a wait that doubles with every failure (kube-controller-manager starts at 10 s; a laptop is impatient)."""
+    """The next pod, after a wait that doubles with every failure (kube-controller-manager starts
+    at 10 s; a laptop is impatient)."""
     if tally.last_failure is not None:
         wait = timedelta(seconds=min(RETRY_S * 2 ** (tally.failed - 1), LONGEST_RETRY_S))
         if now < tally.last_failure + wait:
@@ -188,7 +192,8 @@ def pod_for(job: Body, attempt: int) -> Body:
 
 
 def finish(job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str, str]) -> Step:
-    """Writes the final condition and the one that announces it (KEP-3998), and deletes the pods that still run, which count as failed."""
+    """Writes the final condition and the one that announces it (KEP-3998), and deletes the pods
+    that still run, which count as failed."""
     final, announcing, reason, message = verdict
     since = {"lastProbeTime": stamp(now), "lastTransitionTime": stamp(now)}
     conditions = [

@@ -1,6 +1,8 @@
-"""The node's kubelet: one worker for each Pod that is bound to it, and the end of those that are to go.
+"""The node's kubelet: one worker for each Pod that is bound to it, and the end of those that are to
+go.
 
-A pod that is being deleted is stopped within its grace period and then deleted for good; one that is simply gone is killed.
+A pod that is being deleted is stopped within its grace period and then deleted for good; one that
+is simply gone is killed.
 """
 
 import asyncio
@@ -29,7 +31,8 @@ class Kubelet:
         self._ending: dict[str, asyncio.Task[None]] = {}
 
     def worker_of(self, namespace: str, pod: str) -> PodWorker | None:
-        """The worker of the pod of that name, ended ones included, for as long as the pod is there."""
+        """The worker of the pod of that name, ended ones included, for as long as the pod is
+        there."""
         body = self._mirror.objects.find(POD, namespace, pod)
         return self._workers.get(uid_of(body)) if body is not None else None
 

@@ -1,4 +1,5 @@
-"""How a container becomes a process: its files, its address, its command line and its environment."""
+"""How a container becomes a process: its files, its address, its command line and its
+environment."""
 
 import hashlib
 import ipaddress
@@ -42,7 +43,8 @@ LOOPBACK = ipaddress.IPv4Network("127.128.0.0/10")
 def address_of(uid: str, network: ipaddress.IPv4Network = LOOPBACK) -> str:
     """An address of a pod's own in `network`, the same for the same uid.
 
-    Linux has all of 127.0.0.0/8 on the loopback interface; elsewhere the addresses must be added to it first.
+    Linux has all of 127.0.0.0/8 on the loopback interface; elsewhere the addresses must be added to
+    it first.
     """
     number = int(hashlib.sha256(uid.encode()).hexdigest(), 16)
     return str(network[1 + number % (network.num_addresses - 2)])
@@ -72,7 +74,8 @@ def _mounted(mount: Body, folders: Mapping[str, Path]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything that a process is made from. `env` is the container's, resolved; `account` what stands for its ServiceAccount's token."""
+    """Everything that a process is made from. `env` is the container's, resolved; `account` what
+    stands for its ServiceAccount's token."""
 
     container: Body
     image: ImageCommand
@@ -82,7 +85,8 @@ class Launch:
     account: Mapping[str, str] = field(default_factory=dict)
 
     def program(self, restarts: int) -> Program:
-        """The process gets its container's variables, PATH, HOME, the pod's address and where its termination message goes; nothing of the lab's."""
+        """The process gets its container's variables, PATH, HOME, the pod's address and where
+        its termination message goes; nothing of the lab's."""
         root = self.files.root
         mounts = [mount["mountPath"] for mount in self.container.get("volumeMounts") or []]
         own = {"PATH": SEARCH_PATH, "HOME": str(root), "LANG": "C.UTF-8"}

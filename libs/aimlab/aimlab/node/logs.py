@@ -1,4 +1,5 @@
-"""Serves container logs as a kubelet does, on `/containerLogs/<namespace>/<pod>/<container>` with follow, tailLines, limitBytes and previous.
+"""Serves container logs as a kubelet does, on `/containerLogs/<namespace>/<pod>/<container>` with
+follow, tailLines, limitBytes and previous.
 
 https, since kube-apiserver speaks nothing else to a kubelet; on loopback, without authentication.
 """
@@ -35,7 +36,10 @@ async def _serve(request: web.Request, kubelet: Kubelet) -> web.StreamResponse:
     if worker is None or path is None:
         return web.Response(
             status=404,
-            text=f'container "{where["container"]}" in pod "{where["pod"]}" is waiting to start or not here\n',
+            text=(
+                f'container "{where["container"]}" in pod "{where["pod"]}" is waiting to start or'
+                " not here\n"
+            ),
         )
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
     await response.prepare(request)

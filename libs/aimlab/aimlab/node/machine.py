@@ -28,7 +28,8 @@ def node_object() -> Body:
 def node_status(kubelet_port: int, now: datetime) -> Body:
     """The status as a kubelet reports it; logs are served in https on `kubelet_port`.
 
-    kube-apiserver asks at the Hostname before the InternalIP (`--kubelet-preferred-address-types`), so both are the address.
+    kube-apiserver asks at the Hostname before the InternalIP (`--kubelet-preferred-address-types`),
+    so both are the address.
     """
     ready = {
         "type": "Ready",

@@ -1,8 +1,10 @@
-"""`python -m aimlab.node.own_network SCRIPT [ARGUMENT …]`: run a Python console script as if its pod had a network of its own.
+"""`python -m aimlab.node.own_network SCRIPT [ARGUMENT …]`: run a Python console script as if its
+pod had a network of its own.
 
-In a pod, a process that listens on all addresses listens on the pod's. On a node without network namespaces all pods share the machine's, so
-that two of them could not have the same port. Here, "all addresses" (no host, as asyncio is told) means the pod's loopback address, AIMLAB_POD_IP,
-and the names in AIMLAB_HOSTS (`name=address,…`) have those addresses.
+In a pod, a process that listens on all addresses listens on the pod's. On a node without network
+namespaces all pods share the machine's, so that two of them could not have the same port. Here,
+"all addresses" (no host, as asyncio is told) means the pod's loopback address, AIMLAB_POD_IP, and
+the names in AIMLAB_HOSTS (`name=address,…`) have those addresses.
 """
 
 import os

@@ -1,7 +1,9 @@
-"""Deletes what has lost its owners, for API servers without kube-controller-manager (such as envtest's).
+"""Deletes what has lost its owners, for API servers without kube-controller-manager (such as
+envtest's).
 
-Guarantees that nothing is deleted whose owner is there: what was seen may be late, so an owner that was not seen is asked for first. Owners of kinds
-that are not looked at here count as there. The children of what is deleted follow in the next pass.
+Guarantees that nothing is deleted whose owner is there: what was seen may be late, so an owner that
+was not seen is asked for first. Owners of kinds that are not looked at here count as there. The
+children of what is deleted follow in the next pass.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Gives a process that cannot have mounts of its own the files of its pod.
 
-A container's root is a folder with a symbolic link at every mount path, and absolute paths in its arguments and environment are rewritten to lie
-under that root where they equal a mount path, lie under one or contain one. Read-only mounts are links too: nothing stops the process from writing
+A container's root is a folder with a symbolic link at every mount path, and absolute paths in its
+arguments and environment are rewritten to lie under that root where they equal a mount path, lie
+under one or contain one. Read-only mounts are links too: nothing stops the process from writing
 through them.
 """
 
@@ -13,7 +14,8 @@ from pathlib import Path
 def rewrite(text: str, mounts: Sequence[str], root: Path) -> str:
     """`text` with its path moved under `root` where it touches a mount path.
 
-    The whole text may be a path, or what follows the first `=` of an option (`--data=/cache`). `/` alone and anything else is left as it is.
+    The whole text may be a path, or what follows the first `=` of an option (`--data=/cache`). `/`
+    alone and anything else is left as it is.
     """
     head, equals, tail = text.partition("=")
     if equals and head.startswith("-"):
@@ -34,7 +36,8 @@ def under(root: Path, path: str) -> str:
 
 
 def lay_out(root: Path, mounts: Mapping[str, Path]) -> None:
-    """Makes the root with a link to each folder at its mount path, outer mounts first; what is there already is left."""
+    """Makes the root with a link to each folder at its mount path, outer mounts first; what is
+    there already is left."""
     root.mkdir(parents=True, exist_ok=True)
     for mount_path in sorted(mounts, key=len):
         link = Path(under(root, mount_path))

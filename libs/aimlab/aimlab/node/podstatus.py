@@ -1,4 +1,5 @@
-"""A Pod's status from the states of its containers' processes (Kubernetes, "Pod Lifecycle"). Pure."""
+"""A Pod's status from the states of its containers' processes (Kubernetes, "Pod Lifecycle").
+Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Terminated:
-    """`exit_code` is 128 + the signal for a process that a signal ended, as container runtimes have it."""
+    """`exit_code` is 128 + the signal for a process that a signal ended, as container runtimes
+    have it."""
 
     exit_code: int
     started_at: datetime
@@ -101,9 +103,9 @@ def container_status(spec: Body, container: Container) -> Body:
     return {
         "name": spec["name"],
         "image": spec["image"],
-        "imageID": ""
-        if isinstance(container.state, Waiting) and container.last is None
-        else spec["image"],
+        "imageID": (
+            "" if isinstance(container.state, Waiting) and container.last is None else spec["image"]
+        ),
         "restartCount": container.restarts,
         "ready": container.ready,
         "started": container.started,
@@ -128,7 +130,8 @@ def state_body(state: Waiting | Running | Terminated) -> Body:
 
 
 def containers_before(pod: Body, now: datetime) -> dict[str, Container]:
-    """What a new kubelet makes of the status that an earlier one left: what ran then has died with it."""
+    """What a new kubelet makes of the status that an earlier one left: what ran then has died
+    with it."""
     said = {status["name"]: status for status in pod.get("status", {}).get("containerStatuses", [])}
     return {
         spec["name"]: _container_before(said.get(spec["name"], {}), now)

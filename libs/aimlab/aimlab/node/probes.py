@@ -1,7 +1,9 @@
-"""HTTP startup and readiness probes of a container (Kubernetes, "Configure Liveness, Readiness and Startup Probes").
+"""HTTP startup and readiness probes of a container (Kubernetes, "Configure Liveness, Readiness and
+Startup Probes").
 
-Until the first success a probe is made at least every quarter of a second, and startup is given up after failureThreshold × periodSeconds: a laptop
-should not wait out periods that are meant for servers. Probes of other kinds count as passed; liveness is not looked at.
+Until the first success a probe is made at least every quarter of a second, and startup is given up
+after failureThreshold × periodSeconds: a laptop should not wait out periods that are meant for
+servers. Probes of other kinds count as passed; liveness is not looked at.
 """
 
 import asyncio
@@ -22,7 +24,8 @@ class StartupFailedError(Exception):
 async def watch_probes(
     container: Body, pod_ip: str, client: aiohttp.ClientSession, tell: Callable[[bool, bool], None]
 ) -> None:
-    """Tells (started, ready) whenever that changes, for as long as the container runs. Raises StartupFailedError."""
+    """Tells (started, ready) whenever that changes, for as long as the container runs. Raises
+    StartupFailedError."""
     tell(False, False)
     startup = container.get("startupProbe")
     if startup is not None:
@@ -78,7 +81,8 @@ async def passes(probe: Body, container: Body, pod_ip: str, client: aiohttp.Clie
     get = probe.get("httpGet")
     if get is None:
         return True
-    url = f"http://{get.get('host') or pod_ip}:{port_number(get['port'], container)}{get.get('path') or '/'}"
+    host, path = get.get("host") or pod_ip, get.get("path") or "/"
+    url = f"http://{host}:{port_number(get['port'], container)}{path}"
     try:
         async with client.get(
             url,
@@ -91,7 +95,8 @@ async def passes(probe: Body, container: Body, pod_ip: str, client: aiohttp.Clie
 
 
 def port_number(port: int | str, container: Body) -> int:
-    """The number of a port given by number or by a name that the container declares; 0 for an unknown name."""
+    """The number of a port given by number or by a name that the container declares; 0 for an
+    unknown name."""
     if isinstance(port, int):
         return port
     named = {

@@ -30,12 +30,14 @@ JOBS, OWNERS, WORKLOADS, SCHEDULER = CONTROLLERS = ("jobs", "owners", "workloads
 ALONE = (JOBS, WORKLOADS, SCHEDULER)
 """What is needed beside the API server double."""
 HEARTBEAT_S = 10.0
-"""As a kubelet's: where there is a node controller, it takes one that is silent for 50 s for dead."""
+"""As a kubelet's: where there is a node controller, it takes one that is silent for 50 s for
+dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`controllers`: those of CONTROLLERS that the cluster does not have. Pods have their addresses in `pod_network`."""
+    """`controllers`: those of CONTROLLERS that the cluster does not have. Pods have their
+    addresses in `pod_network`."""
 
     state_dir: Path
     images: Path

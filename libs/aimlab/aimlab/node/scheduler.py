@@ -1,8 +1,9 @@
 """Binds Pods to the node, as the Kubernetes scheduler would with one node in the cluster.
 
-Looked at, in this order: whether the node is cordoned, its taints, the pod's volume claims, node affinity and selector, and the resources that
-the pods bound before it leave free. What does not fit gets PodScheduled=False/Unschedulable with the
-scheduler's own words, and is looked at again with every change.
+Looked at, in this order: whether the node is cordoned, its taints, the pod's volume claims, node
+affinity and selector, and the resources that the pods bound before it leave free. What does not fit
+gets PodScheduled=False/Unschedulable with the scheduler's own words, and is looked at again with
+every change.
 """
 
 from collections import Counter
@@ -71,7 +72,8 @@ def waits_for_scheduling(pod: Body) -> bool:
 
 
 def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNotFit:
-    """First match wins: a node that is cordoned, a taint, a claim in the way, the wrong node, not enough free, fits."""
+    """First match wins: a node that is cordoned, a taint, a claim in the way, the wrong node,
+    not enough free, fits."""
     if node.get("spec", {}).get("unschedulable"):
         return DoesNotFit(f"0/1 nodes are available: 1 node(s) were unschedulable. {_NO_HELP}")
     if not tolerates(pod, node):
@@ -87,17 +89,20 @@ def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNo
             )
         if is_going(claim):
             return DoesNotFit(
-                f'0/1 nodes are available: persistentvolumeclaim "{name}" is being deleted. {_NO_HELP}'
+                f'0/1 nodes are available: persistentvolumeclaim "{name}" is being deleted.'
+                f" {_NO_HELP}"
             )
         if phase_of(claim) != "Bound":
             if not waits_for_consumer(claim, seen):
                 return DoesNotFit(
-                    f"0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. {_NO_HELP}"
+                    "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+                    f" {_NO_HELP}"
                 )
             to_place.append(claim)
     if not matches_node(pod, node):
         return DoesNotFit(
-            f"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {_NO_HELP}"
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+            f" {_NO_HELP}"
         )
     short = [
         resource for resource, amount in sorted(requests_of(pod).items()) if amount > free[resource]
@@ -105,7 +110,8 @@ def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNo
     if short:
         lacking = ", ".join(f"1 Insufficient {resource}" for resource in short)
         return DoesNotFit(
-            f"0/1 nodes are available: {lacking}. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            f"0/1 nodes are available: {lacking}. preemption: 0/1 nodes are available: 1 No"
+            " preemption victims found for incoming pod."
         )
     return Fits(tuple(to_place))
 
@@ -186,7 +192,8 @@ def expression_holds(expression: Body, labels: Mapping[str, str]) -> bool:
 
 
 def free_of(node: Body, pods: Iterable[Body]) -> Amounts:
-    """What is allocatable less what the node's live pods have asked for; pods that are going still hold theirs."""
+    """What is allocatable less what the node's live pods have asked for; pods that are going
+    still hold theirs."""
     free: Amounts = Counter()
     free.update(_amounts(node.get("status", {}).get("allocatable") or {}))
     for pod in pods:
@@ -196,7 +203,8 @@ def free_of(node: Body, pods: Iterable[Body]) -> Amounts:
 
 
 def requests_of(pod: Body) -> Amounts:
-    """What the pod's containers ask for together; a limit without a request counts as one, and the pod itself as one of `pods`."""
+    """What the pod's containers ask for together; a limit without a request counts as one, and
+    the pod itself as one of `pods`."""
     total: Amounts = Counter()
     total.update(_amounts({"pods": 1}))
     for container in pod["spec"]["containers"]:

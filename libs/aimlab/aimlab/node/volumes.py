@@ -30,7 +30,8 @@ def file_sources(pod: Body) -> list[Source]:
 def make_folders(
     pod: Body, seen: Objects, given: Mapping[Source, Body | None], pod_dir: Path
 ) -> dict[str, Path]:
-    """A folder for each volume of the pod, by the volume's name, with its files in it. Raises NotReadyError."""
+    """A folder for each volume of the pod, by the volume's name, with its files in it. Raises
+    NotReadyError."""
     return {
         volume["name"]: _folder(volume, pod, seen, given, pod_dir)
         for volume in pod["spec"].get("volumes") or []

@@ -1,6 +1,8 @@
-"""Runs one Pod: waits for its volumes, keeps its containers going as restartPolicy says, and reports its status.
+"""Runs one Pod: waits for its volumes, keeps its containers going as restartPolicy says, and
+reports its status.
 
-Cancelling `run` ends the processes: SIGTERM, then SIGKILL after `grace_s`. Nothing of the pod runs once `run` has returned.
+Cancelling `run` ends the processes: SIGTERM, then SIGKILL after `grace_s`. Nothing of the pod runs
+once `run` has returned.
 """
 
 import asyncio
@@ -89,7 +91,8 @@ class PodWorker:
                 await reporting
 
     def log_of(self, container: str, *, previous: bool = False) -> Path | None:
-        """The log of the container's latest (or previous) process; None before there is one or for a container that is not the pod's."""
+        """The log of the container's latest (or previous) process; None before there is one or
+        for a container that is not the pod's."""
         held = self._containers.get(container)
         if held is None:
             return None
@@ -139,7 +142,8 @@ class PodWorker:
             await asyncio.sleep(RETRY_S)
 
     async def _keep(self, spec: Body, folders: dict[str, Path]) -> None:
-        """Starts the container until it has ended for good; each restart waits longer than the one before."""
+        """Starts the container until it has ended for good; each restart waits longer than the
+        one before."""
         name, policy = spec["name"], self.pod["spec"].get("restartPolicy", "Always")
         while True:
             ended = self._containers[name].state
@@ -157,13 +161,17 @@ class PodWorker:
         held = self._containers[name]
         wait_s = min(RETRY_S * 2**held.restarts, LONGEST_RETRY_S)
         metadata = self.pod["metadata"]
-        message = f"back-off {wait_s:g}s restarting failed container={name} pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+        message = (
+            f"back-off {wait_s:g}s restarting failed container={name}"
+            f" pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+        )
         self._set(name, state=Waiting("CrashLoopBackOff", message), last=ended)
         await asyncio.sleep(wait_s)
         self._set(name, restarts=held.restarts + 1)
 
     async def _pulled(self, spec: Body) -> ImageCommand:
-        """The image's command, once the table has it; the waiting reasons are those of a kubelet that cannot pull."""
+        """The image's command, once the table has it; the waiting reasons are those of a kubelet
+        that cannot pull."""
         image, wait_s = spec["image"], RETRY_S
         while True:
             try:
@@ -173,7 +181,10 @@ class PodWorker:
             except (OSError, msgspec.DecodeError) as error:
                 found, why = None, f"the image table is not readable: {error}"
             else:
-                why = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
+                why = (
+                    f'failed to pull and unpack image "{image}": failed to resolve reference'
+                    f' "{image}": {image}: not found'
+                )
             if found is not None:
                 return found
             self._set(spec["name"], state=Waiting("ErrImagePull", why))
@@ -202,7 +213,8 @@ class PodWorker:
             await asyncio.sleep(RETRY_S)
 
     async def _account(self) -> dict[str, str]:
-        """What stands for the token that is mounted into a pod (/var/run/secrets/kubernetes.io/serviceaccount): a kubeconfig of the pod's account."""
+        """What stands for the token that is mounted into a pod
+        (/var/run/secrets/kubernetes.io/serviceaccount): a kubeconfig of the pod's account."""
         spec, metadata = self.pod["spec"], self.pod["metadata"]
         name = spec.get("serviceAccountName", "default")
         if name == "default" or spec.get("automountServiceAccountToken") is False:
@@ -297,7 +309,8 @@ class PodWorker:
 
 
 def _ended(launch: Launch, log: Path, code: int, started: datetime) -> Terminated:
-    """How a process ended, with its termination message: the end of the file, or of the log where the container asks for that on errors."""
+    """How a process ended, with its termination message: the end of the file, or of the log
+    where the container asks for that on errors."""
     exit_code = code if code >= 0 else 128 - code
     message = _tail(launch.files.termination(launch.container), LONGEST_MESSAGE_BYTES)
     if (

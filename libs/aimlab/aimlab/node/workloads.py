@@ -1,7 +1,8 @@
 """The pods of Deployments (see `deployments`) and StatefulSets. Pure.
 
-A change of the pod template replaces a StatefulSet's pods from the highest ordinal down, each once those above it are ready (Kubernetes,
-"StatefulSets", rolling updates). Its claims stay when its pods go.
+A change of the pod template replaces a StatefulSet's pods from the highest ordinal down, each once
+those above it are ready (Kubernetes, "StatefulSets", rolling updates). Its claims stay when its
+pods go.
 """
 
 from datetime import datetime
@@ -57,7 +58,8 @@ def _is_of(pod: Body, revision: str) -> bool:
 
 
 def _stateful_set(body: Body, pods: list[Body], seen: Objects, now: datetime) -> list[Write]:
-    """The first step that is due: a pod too many goes, a pod that lacks is made, an old one goes."""
+    """The first step that is due: a pod too many goes, a pod that lacks is made, an old one
+    goes."""
     wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
     there = {_number_of(pod): pod for pod in pods}
     over = [

@@ -25,14 +25,13 @@ async def run(parts: Parts, cache: Path, command: list[str], *, alone: bool) -> 
     with tempfile.TemporaryDirectory(prefix="aim-real-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
         async with (
-            kube_apiserver(parts.bin, place, more=())
-            if alone
-            else real_cluster(place, parts) as kubeconfig
-        ):
+            kube_apiserver(parts.bin, place, more=()) if alone else real_cluster(place, parts)
+        ) as kubeconfig:
             if not command:
                 print(f"export KUBECONFIG={kubeconfig}")
                 print(
-                    f"in its network: nsenter --target {os.getpid()} --net COMMAND (not root: --user too)",
+                    f"in its network: nsenter --target {os.getpid()} --net COMMAND (not root:"
+                    " --user too)",
                     flush=True,
                 )
                 await asyncio.Event().wait()

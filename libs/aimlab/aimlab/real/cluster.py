@@ -58,7 +58,8 @@ async def real_cluster(
 
 
 async def _until_at_work(cluster: Cluster, children: Children) -> None:
-    """Every controller has done something. Raises RuntimeError naming one that has ended, or what none does."""
+    """Every controller has done something. Raises RuntimeError naming one that has ended, or
+    what none does."""
     able = None
     for _ in range(TRIES):
         able = await find_out(cluster, "default")
@@ -80,7 +81,8 @@ def _audit_flags(folder: Path) -> list[str]:
 
 
 def controllers(folder: Path, kubeconfig: Path) -> dict[str, list[str]]:
-    """The flags of kube-controller-manager and kube-scheduler, which are alone and serve nothing."""
+    """The flags of kube-controller-manager and kube-scheduler, which are alone and serve
+    nothing."""
     common = [
         f"--kubeconfig={kubeconfig}",
         "--leader-elect=false",

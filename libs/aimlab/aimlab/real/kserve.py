@@ -69,7 +69,8 @@ def crds_in(folder: Path) -> Iterator[Body]:
 
 
 def settings(part: KServe) -> Body:
-    """The project's own ConfigMap inferenceservice-config; but for an old version, for Standard mode and the Gateway API."""
+    """The project's own ConfigMap inferenceservice-config; but for an old version, for Standard
+    mode and the Gateway API."""
     text = (part.source / "config/configmap/inferenceservice.yaml").read_text()
     body: Body = yaml.load(text, yaml.CSafeLoader)
     body["metadata"] |= {"namespace": NAME}

@@ -1,7 +1,7 @@
 """A network namespace of our own, in which pods have addresses that are not loopback addresses.
 
-A real API server wants such addresses in EndpointSlices. Nothing in it reaches anything outside, and
-nothing outside reaches it. Linux only; needs root or user namespaces, and iproute2.
+A real API server wants such addresses in EndpointSlices. Nothing in it reaches anything outside,
+and nothing outside reaches it. Linux only; needs root or user namespaces, and iproute2.
 """
 
 import ctypes

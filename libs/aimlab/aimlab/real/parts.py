@@ -1,8 +1,8 @@
 """Builds the real parts with `go build`, each once, into a cache folder outside the repository.
 
 The folder is AIM_REAL_CACHE, else `aim-real` in XDG_CACHE_HOME, else in ~/.cache. A part is built
-again when its version or its recipe here changes. A part that cannot be built raises PartError: what
-is missing and how to get it, or where the log of the build is.
+again when its version or its recipe here changes. A part that cannot be built raises PartError:
+what is missing and how to get it, or where the log of the build is.
 """
 
 import fcntl
@@ -59,8 +59,8 @@ STAGED = (
     "sample-apiserver",
     "streaming",
 )
-"""Modules of the repository of Kubernetes that are published beside it. Its own go.mod replaces them
-by folders, which the published module does not have."""
+"""Modules of the repository of Kubernetes that are published beside it. Its own go.mod replaces
+them by folders, which the published module does not have."""
 
 GO_ENV = {"GOFLAGS": "-mod=mod", "CGO_ENABLED": "0", "GOWORK": "off"}
 STRIPPED = "-s -w"

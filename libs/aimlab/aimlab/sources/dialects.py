@@ -1,7 +1,8 @@
-"""An S3 server on loopback that speaks as other makers' stores do: every departure from Amazon's S3 is a switch of `Dialect`.
+"""An S3 server on loopback that speaks as other makers' stores do: every departure from Amazon's S3
+is a switch of `Dialect`.
 
-It reads only (ListObjects in both versions, HEAD, GET), checks no signature, and has one bucket. SeaweedFS is the server for
-everything that needs no departure.
+It reads only (ListObjects in both versions, HEAD, GET), checks no signature, and has one bucket.
+SeaweedFS is the server for everything that needs no departure.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Rejection:
 class Dialect:
     """How the store departs. The default is Amazon's S3 as far as reading goes.
 
-    `rejects` are answers by operation: `list`, `list-v2`, `head`, `part-head`, `get`, `range`, `conditional`, `all`.
-    `omits` are elements of listings, `omits_headers` headers of HEAD and GET.
+    `rejects` are answers by operation: `list`, `list-v2`, `head`, `part-head`, `get`, `range`,
+    `conditional`, `all`. `omits` are elements of listings, `omits_headers` headers of HEAD and GET.
     """
 
     page_keys: int = 1000
@@ -166,7 +167,10 @@ class Store:
             else "".join(self._entry(key, encoded=encoded) for key in page)
         )
         xmlns = "http://s3.amazonaws.com/doc/2006-03-01/"
-        return f'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="{xmlns}">{elements}{contents}</ListBucketResult>'
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult'
+            f' xmlns="{xmlns}">{elements}{contents}</ListBucketResult>'
+        )
 
     def _entry(self, key: str, *, encoded: bool) -> str:
         content = self.objects[key]

@@ -1,10 +1,15 @@
-"""A small Hugging Face hub on loopback, which an unmodified huggingface_hub takes for the real one through HF_ENDPOINT.
+"""A small Hugging Face hub on loopback, which an unmodified huggingface_hub takes for the real one
+through HF_ENDPOINT.
 
-It has what reading models needs: model info, tree, refs and resolve, with commits, branches and tags. Who may read what is told as the hub tells it:
+It has what reading models needs: model info, tree, refs and resolve, with commits, branches and
+tags. Who may read what is told as the hub tells it:
 
-1. A token that nobody has: 401. A repository that is private or not there: 401 to a caller without a token, 404 RepoNotFound to any other.
-2. A gated repository is listed for everyone; its files are 401 or 403 GatedRepo, without and with a token, until its terms are accepted.
-3. A small file comes from the hub with its git blob id. A large one is a redirect to a content network of another address, where a token must not go.
+1. A token that nobody has: 401. A repository that is private or not there: 401 to a caller without
+   a token, 404 RepoNotFound to any other.
+2. A gated repository is listed for everyone; its files are 401 or 403 GatedRepo, without and with a
+   token, until its terms are accepted.
+3. A small file comes from the hub with its git blob id. A large one is a redirect to a content
+   network of another address, where a token must not go.
 
 It is filled, and told what to do wrong, by the process it runs in.
 """
@@ -33,7 +38,8 @@ _CREATED: Final = "2024-01-01T00:00:00.000Z"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer instead of the right one. `code` and `message` are the hub's X-Error-Code and X-Error-Message."""
+    """An answer instead of the right one. `code` and `message` are the hub's X-Error-Code and
+    X-Error-Message."""
 
     status: int
     code: str = ""
@@ -55,7 +61,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with an answer that has content: after so many bytes it pauses, and then it may be cut."""
+    """What goes wrong with an answer that has content: after so many bytes it pauses, and then
+    it may be cut."""
 
     after_bytes: int = 0
     pause_s: float = 0.0
@@ -68,7 +75,8 @@ CUT: Final = Fault(cut=True)
 
 @dataclass(slots=True)
 class File:
-    """What the hub says of a file, and the content that it serves: where the two differ, the hub is wrong."""
+    """What the hub says of a file, and the content that it serves: where the two differ, the hub
+    is wrong."""
 
     content: Content
     size_bytes: int
@@ -96,7 +104,8 @@ class File:
 class Model:
     """A repository. `readers` are the tokens that a private or gated one may be read with.
 
-    `refusals` are given to the next requests, `faults` spoil the next answers with content, and each answer takes `delay_s` seconds to begin.
+    `refusals` are given to the next requests, `faults` spoil the next answers with content, and
+    each answer takes `delay_s` seconds to begin.
     """
 
     name: str
@@ -132,8 +141,9 @@ class Model:
 class HubDialect:
     """How a mirror departs from the hub. The default is the hub.
 
-    `omits` are fields of model info and siblings (`lfs.sha256` and the like inside), or `tree`, `linked` (the headers beside a redirect),
-    `Content-Length` and `Content-Range` as a whole. A mirror without `network` serves large files itself.
+    `omits` are fields of model info and siblings (`lfs.sha256` and the like inside), or `tree`,
+    `linked` (the headers beside a redirect), `Content-Length` and `Content-Range` as a whole. A
+    mirror without `network` serves large files itself.
     """
 
     omits: frozenset[str] = frozenset()
@@ -156,7 +166,8 @@ class HubDialect:
 
 @dataclass(slots=True)
 class Hub:
-    """A running hub. `tokens` are the ones that are somebody's; `asked` has the path and range of every request so far."""
+    """A running hub. `tokens` are the ones that are somebody's; `asked` has the path and range
+    of every request so far."""
 
     endpoint: str = ""
     network: str = ""
@@ -175,7 +186,8 @@ class Hub:
         branch: str = MAIN,
         tags: Iterable[str] = (),
     ) -> Model:
-        """Makes a commit of these files and moves the branch to it; makes the repository where it is missing. Hashing takes seconds a gigabyte."""
+        """Makes a commit of these files and moves the branch to it; makes the repository where
+        it is missing. Hashing takes seconds a gigabyte."""
         model = self.models.setdefault(name, Model(name))
         commit = {path: File.of(path, content) for path, content in files.items()}
         told = [
@@ -332,7 +344,10 @@ class Hub:
             return web.Response(
                 status=404,
                 headers=pinned
-                | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"},
+                | {
+                    "X-Error-Code": "EntryNotFound",
+                    "X-Error-Message": "Entry not found",
+                },
             )
         if request.method == "HEAD" and self.dialect.head != 200:
             return web.Response(status=self.dialect.head)
@@ -349,7 +364,8 @@ class Hub:
         return web.Response(status=302, headers=pinned | linked | {"Location": where})
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
-        """The address is the permission; a store like Amazon's refuses one that comes with another (400)."""
+        """The address is the permission; a store like Amazon's refuses one that comes with
+        another (400)."""
         self._note(request)
         if "Authorization" in request.headers:
             return web.Response(status=400)
@@ -407,7 +423,8 @@ class Hub:
 async def hub() -> AsyncIterator[Hub]:
     """Runs an empty hub for as long as the block lasts."""
     running = Hub()
-    # A client that gives up ends its answer, and answers that stall for ever do not hold up the end.
+    # A client that gives up ends its answer, and answers that stall for ever do not hold up the
+    # end.
     runners = [
         web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         for app in (running.application(), running.content_network())

@@ -1,6 +1,8 @@
-"""A small container registry on loopback: what a client needs to read manifests and configs (OCI distribution spec), and nothing for pulling layers.
+"""A small container registry on loopback: what a client needs to read manifests and configs (OCI
+distribution spec), and nothing for pulling layers.
 
-Filled from Python. With `users` it is private, by docker's token authentication or by Basic; what goes wrong can be asked for.
+Filled from Python. With `users` it is private, by docker's token authentication or by Basic; what
+goes wrong can be asked for.
 """
 
 import asyncio
@@ -30,7 +32,8 @@ SERVICE = "aimlab-registry"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What every request for a manifest or a blob gets instead of an answer; `status` 0: the true answer, `delay_s` late."""
+    """What every request for a manifest or a blob gets instead of an answer; `status` 0: the
+    true answer, `delay_s` late."""
 
     status: int = 0
     delay_s: float = 0.0
@@ -119,7 +122,8 @@ class Registry:
         platforms: tuple[str, ...] = (),
         docker: bool = False,
     ) -> str:
-        """An image with these labels, its digest given back; with `platforms` (such as linux/arm64) an index with one manifest for each."""
+        """An image with these labels, its digest given back; with `platforms` (such as
+        linux/arm64) an index with one manifest for each."""
         types = (
             (DOCKER_INDEX, DOCKER_MANIFEST, DOCKER_CONFIG) if docker else (INDEX, MANIFEST, CONFIG)
         )
@@ -145,7 +149,8 @@ class Registry:
         )
 
     def put(self, repository: str, media_type: str, content: bytes, tag: str = "") -> str:
-        """Content by its digest, which is given back, and by a tag; for what `put_image` does not make."""
+        """Content by its digest, which is given back, and by a tag; for what `put_image` does
+        not make."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         for reference in (digest, tag):
             if reference:
@@ -234,7 +239,8 @@ class Registry:
         return _error(401, "UNAUTHORIZED", "authentication required", {"WWW-Authenticate": how})
 
     async def _token(self, request: web.Request) -> web.Response:
-        """docker's token specification: anonymous callers get a token too, for what anonymous callers may read, which here is nothing."""
+        """docker's token specification: anonymous callers get a token too, for what anonymous
+        callers may read, which here is nothing."""
         scheme, _, identity = request.headers.get("Authorization", "").partition(" ")
         self.requests.append(Request(request.path, scheme))
         if request.query.get("service") != SERVICE or (

@@ -1,6 +1,7 @@
 """A real S3 server on loopback for models: SeaweedFS from its wheel.
 
-Everything it listens on is a free loopback port, everything it keeps is under its folder, and it reports nothing to anyone.
+Everything it listens on is a free loopback port, everything it keeps is under its folder, and it
+reports nothing to anyone.
 """
 
 import asyncio
@@ -36,12 +37,15 @@ MEMORY = {
     "GOMEMLIMIT": "200MiB",
     "GOGC": "50",
 }  # for a laptop; it takes three times as much while files are put in otherwise
-STOP_GRACE_S = 1.0  # told to stop it takes 15 s; what was written is in the page cache by then, so killing it loses nothing
+# told to stop it takes 15 s; what was written is in the page cache by then, so killing it loses
+# nothing
+STOP_GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Credentials of an identity. `actions` are SeaweedFS' words: Admin, Read, Write, List, Tagging, each optionally `:bucket`."""
+    """Credentials of an identity. `actions` are SeaweedFS' words: Admin, Read, Write, List,
+    Tagging, each optionally `:bucket`."""
 
     access_key: str
     secret_key: str
@@ -54,7 +58,8 @@ class S3Server:
     admin: Keys
 
     async def put_folder(self, bucket: str, prefix: str, path: Path) -> dict[str, str]:
-        """Uploads every file under `path` to `prefix`/<its path there>, making the bucket where it is missing; gives each one's sha256 by that path.
+        """Uploads every file under `path` to `prefix`/<its path there>, making the bucket where it
+        is missing; gives each one's sha256 by that path.
 
         Raises botocore's ClientError.
         """
@@ -107,7 +112,8 @@ class S3Server:
 async def seaweed(
     folder: Path, admin: Keys, *, others: Mapping[str, Keys] | None = None
 ) -> AsyncIterator[S3Server]:
-    """Runs the server for as long as the block lasts; `others` are further identities by name. Raises RuntimeError where it does not come up."""
+    """Runs the server for as long as the block lasts; `others` are further identities by name.
+    Raises RuntimeError where it does not come up."""
     identities = await asyncio.to_thread(_lay_out, folder, {"admin": admin} | dict(others or {}))
     ports = free_ports(8)
     log = folder / "weed.log"
@@ -129,7 +135,8 @@ async def seaweed(
 
 
 def _command(folder: Path, identities: Path, ports: list[int]) -> list[str]:
-    """One process with master, volumes, filer and S3 gateway, each with an http and a gRPC port; small volumes, and no wait for other masters."""
+    """One process with master, volumes, filer and S3 gateway, each with an http and a gRPC port;
+    small volumes, and no wait for other masters."""
     roles = [f"-{role}={port}" for role, port in zip(_PORT_FLAGS, ports, strict=True)]
     quick = [
         "-master.electionTimeout=1s",

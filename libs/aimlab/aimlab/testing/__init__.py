@@ -1,4 +1,5 @@
-"""For tests that need a laptop cluster: how to wait for it. The fixtures are in `aimlab.testing.fixtures`, a pytest plugin."""
+"""For tests that need a laptop cluster: how to wait for it. The fixtures are in
+`aimlab.testing.fixtures`, a pytest plugin."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,8 @@ NAMESPACE = "demo"
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Waits until it holds, for what no watch tells of. Raises AssertionError with `what` after 20 s."""
+    """Waits until it holds, for what no watch tells of. Raises AssertionError with `what` after
+    20 s."""
     try:
         async with asyncio.timeout(WITHIN_S):
             while not await holds():  # noqa: ASYNC110 (other processes make it true)

@@ -1,7 +1,9 @@
-"""The chart as helm renders it, and the kustomize folders, which are written from that: `python -m aimlab.testing.charts deploy/kustomize`.
+"""The chart as helm renders it, and the kustomize folders, which are written from that: `python -m
+aimlab.testing.charts deploy/kustomize`.
 
-The base is what both overlays have alike, each overlay adds the rest: nothing is said twice and nothing is patched. The kinds are in a folder of
-their own, which no overlay includes: `kubectl delete -k` of an overlay leaves them, and with them every model and cache.
+The base is what both overlays have alike, each overlay adds the rest: nothing is said twice and
+nothing is patched. The kinds are in a folder of their own, which no overlay includes: `kubectl
+delete -k` of an overlay leaves them, and with them every model and cache.
 """
 
 import subprocess
@@ -21,7 +23,8 @@ HEAD = "# Written by `make chart` from deploy/charts/aim: change it there.\n"
 
 
 def render(chart: Path, *arguments: str, files: tuple[str, ...] = ()) -> list[Body]:
-    """`helm template` with those files of values of the chart. Raises RuntimeError with what helm says."""
+    """`helm template` with those files of values of the chart. Raises RuntimeError with what
+    helm says."""
     values = [f"--values={chart / name}" for name in files]
     command = [
         str(Path(sys.executable).with_name("helm")),

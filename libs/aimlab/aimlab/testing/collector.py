@@ -1,4 +1,5 @@
-"""A collector of traces that keeps what it is sent: OTLP/HTTP, as protobuf (OTLP specification 1.x)."""
+"""A collector of traces that keeps what it is sent: OTLP/HTTP, as protobuf (OTLP specification
+1.x)."""
 
 import asyncio
 import gzip
@@ -23,7 +24,8 @@ WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`parent` is empty for the first of a trace; times are in ns since 1970; `links` are pairs of trace and span."""
+    """`parent` is empty for the first of a trace; times are in ns since 1970; `links` are pairs
+    of trace and span."""
 
     service: str
     trace: str
@@ -39,7 +41,8 @@ class Span:
 
 
 class Collector:
-    """Listens on loopback for as long as the block lasts. `endpoint` is for OTEL_EXPORTER_OTLP_ENDPOINT; `raw` is every request as it came."""
+    """Listens on loopback for as long as the block lasts. `endpoint` is for
+    OTEL_EXPORTER_OTLP_ENDPOINT; `raw` is every request as it came."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -122,7 +125,8 @@ def _text(value: AnyValue) -> str:
 
 
 def trees(of: Iterable[Span]) -> list[str]:
-    """Traces as text, a span a line, those that follow from one indented below it; the oldest trace first."""
+    """Traces as text, a span a line, those that follow from one indented below it; the oldest
+    trace first."""
     known = sorted(of, key=lambda span: span.start_ns)
     ids = {span.id for span in known}
     below: dict[str, list[Span]] = {}
@@ -142,7 +146,10 @@ def _tree(span: Span, below: dict[str, list[Span]], begin_ns: int, depth: int) -
         else ""
     )
     what = f"{'  ' * depth}{span.service}  {span.name}  {namespace}{'/' if namespace else ''}{name}"
-    line = f"{(span.start_ns - begin_ns) / 1e6:8.1f} ms {(span.end_ns - span.start_ns) / 1e6:8.1f} ms  {what}{links}"
+    line = (
+        f"{(span.start_ns - begin_ns) / 1e6:8.1f} ms {(span.end_ns - span.start_ns) / 1e6:8.1f} ms "
+        f" {what}{links}"
+    )
     return [
         line,
         *(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 async def command(env: Mapping[str, str], name: str, *args: str, code: int = 0) -> str:
-    """What a command of this environment prints, errors too; fails the test where it ends with another code."""
+    """What a command of this environment prints, errors too; fails the test where it ends with
+    another code."""
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name(name)),
         *args,

@@ -1,4 +1,5 @@
-"""A proxy in front of an API server that remembers what a client asks: for tests with clients that nobody here wrote."""
+"""A proxy in front of an API server that remembers what a client asks: for tests with clients
+that nobody here wrote."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,8 @@ from multidict import CIMultiDict
 
 
 class Asked(NamedTuple):
-    """A request, and status and Content-Type of its answer. `sends` is the request's Content-Type, "" without a body."""
+    """A request, and status and Content-Type of its answer. `sends` is the request's
+    Content-Type, "" without a body."""
 
     method: str
     path: str

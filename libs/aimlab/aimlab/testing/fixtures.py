@@ -1,7 +1,8 @@
-"""Fixtures for tests that need a laptop cluster: an API server double, a client for it, and the lab's own processes on it.
+"""Fixtures for tests that need a laptop cluster: an API server double, a client for it, and the
+lab's own processes on it.
 
-Use them by `pytest_plugins = ["aimlab.testing.fixtures"]` in a test module. Everything is in the test's own folder and on free ports, and ends
-with the test.
+Use them by `pytest_plugins = ["aimlab.testing.fixtures"]` in a test module. Everything is in the
+test's own folder and on free ports, and ends with the test.
 """
 
 import sys
@@ -60,7 +61,8 @@ async def children(tmp_path: Path) -> AsyncIterator[Children]:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """The image table: `shell` runs a shell with the container's args, `python` this interpreter."""
+    """The image table: `shell` runs a shell with the container's args, `python` this
+    interpreter."""
     path = tmp_path / "images.json"
     path.write_bytes(
         msgspec.json.encode(

@@ -1,4 +1,5 @@
-"""On which API server scenarios run: a double, or with AIM_TEST_KUBECONFIG (which tests/cluster sets) one that is there.
+"""On which API server scenarios run: a double, or with AIM_TEST_KUBECONFIG (which tests/cluster
+sets) one that is there.
 
 Use it by `pytest_plugins = ["aimlab.testing.given"]` in a test module.
 """
@@ -24,7 +25,8 @@ def given_server() -> Path | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_reaches_into_a_double(given_server: Path | None) -> Iterator[None]:
-    """On an API server that is there, this process holds no double whose memory a test could look into."""
+    """On an API server that is there, this process holds no double whose memory a test could
+    look into."""
     yield
     assert given_server is None or not [
         held for held in gc.get_objects() if isinstance(held, ApiServer)

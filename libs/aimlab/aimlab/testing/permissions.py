@@ -1,4 +1,5 @@
-"""What RBAC manifests grant to ServiceAccounts, and what of it was used: the two sides of least privilege. Pure."""
+"""What RBAC manifests grant to ServiceAccounts, and what of it was used: the two sides of least
+privilege. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, product
@@ -12,7 +13,8 @@ EVERYWHERE = "every namespace"
 
 
 class Grant(NamedTuple):
-    """One verb on one resource (`pods`, `pods/log`). `namespace` "": everywhere. `names`: on these objects only."""
+    """One verb on one resource (`pods`, `pods/log`). `namespace` "": everywhere. `names`: on
+    these objects only."""
 
     account: str
     namespace: str
@@ -23,7 +25,8 @@ class Grant(NamedTuple):
 
 
 def granted(manifests: Iterable[Body]) -> list[Grant]:
-    """What the bindings among the manifests give, in their order. Raises KeyError for a role that is not among them."""
+    """What the bindings among the manifests give, in their order. Raises KeyError for a role
+    that is not among them."""
     bodies = list(manifests)
     roles = {
         _place(body): body["rules"] for body in bodies if body["kind"] in {"Role", "ClusterRole"}
@@ -46,7 +49,8 @@ def _place(body: Body) -> tuple[str, str, str]:
 
 
 def used(grants: Sequence[Grant], calls: Iterable[Call], accounts_in: str) -> set[Grant]:
-    """The grants that calls needed; one for a namespace stands before one for all. `accounts_in`: the namespace of the accounts."""
+    """The grants that calls needed; one for a namespace stands before one for all.
+    `accounts_in`: the namespace of the accounts."""
     found = set()
     for call in calls:
         *_, namespace, account = call.user.split(":")
@@ -94,7 +98,8 @@ def table(grants: Sequence[Grant], needed: set[Grant]) -> str:
 
 
 def _rows(grants: Iterable[Grant]) -> Iterator[tuple[str, list[Grant]]]:
-    """By resource: what it is called (as kubectl does: `pods/log`, `jobs.batch`), and the grants on it."""
+    """By resource: what it is called (as kubectl does: `pods/log`, `jobs.batch`), and the grants
+    on it."""
     for (group, resource, names), found in groupby(
         grants, key=lambda grant: (grant.group, grant.resource, grant.names)
     ):

@@ -15,7 +15,8 @@ from aimlab.processes import Children
 async def control_plane_place(
     given: Path | None, children: Children, folder: Path, manifests: Collection[Body]
 ) -> AsyncIterator[tuple[Cluster, dict[str, Path]]]:
-    """An API server with the control plane's namespace and `manifests`, and a kubeconfig for each ServiceAccount among them.
+    """An API server with the control plane's namespace and `manifests`, and a kubeconfig for each
+    ServiceAccount among them.
 
     Where the server was given, what was made here goes at the end.
     """

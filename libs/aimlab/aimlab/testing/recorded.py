@@ -1,6 +1,8 @@
-"""The recorded answers of a real kube-apiserver: reading them, and finding out where an answer is not the recorded one. Pure but for reading files.
+"""The recorded answers of a real kube-apiserver: reading them, and finding out where an answer is
+not the recorded one. Pure but for reading files.
 
-Placeholders are bound when first seen: equal `<rv:N>` and `<uid:N>` must be equal values, different N different values.
+Placeholders are bound when first seen: equal `<rv:N>` and `<uid:N>` must be equal values, different
+N different values.
 """
 
 import re
@@ -38,7 +40,8 @@ Place = tuple[str, int]
 
 
 def steps(folder: Path) -> list[Step]:
-    """Every recorded step, in the order of the recording. Raises OSError, and ValueError for a step of a form nobody knows."""
+    """Every recorded step, in the order of the recording. Raises OSError, and ValueError for a
+    step of a form nobody knows."""
     found = []
     for topic in ORDER:
         for line in (folder / f"{topic}.jsonl").read_text().splitlines()[1:]:
@@ -61,7 +64,8 @@ class Bindings:
         self.token = ""
 
     def filled(self, value: Any) -> Any:
-        """A request with its placeholders replaced; one never seen stands for something that is nowhere."""
+        """A request with its placeholders replaced; one never seen stands for something that is
+        nowhere."""
         if isinstance(value, dict):
             return {
                 key: MICRO_TIME if key in MICRO_TIMES and item == "<time>" else self.filled(item)
@@ -174,7 +178,8 @@ def _fields(bound: Bindings, expected: Step, actual: Step, path: str) -> Iterato
 
 @dataclass(frozen=True)
 class Allowed:
-    """Differences of a step that are no failure: what is got at `path` matches `value` (both patterns), and `why`."""
+    """Differences of a step that are no failure: what is got at `path` matches `value` (both
+    patterns), and `why`."""
 
     path: str
     value: str

@@ -1,7 +1,9 @@
-"""`python -m aimlab.testing.transcripts FOLDER`: asks an API server what FOLDER says a real one was asked, and prints where it answers alike.
+"""`python -m aimlab.testing.transcripts FOLDER`: asks an API server what FOLDER says a real one was
+asked, and prints where it answers alike.
 
-Without `--server` the double is asked. A server must have neither the namespace `lab` nor the group lab.example.com; both are deleted at the end.
-What happened between the recorded steps (objects made by hand, writes during a watch) is done in `BEFORE` and `DURING`, through the API as well.
+Without `--server` the double is asked. A server must have neither the namespace `lab` nor the group
+lab.example.com; both are deleted at the end. What happened between the recorded steps (objects made
+by hand, writes during a watch) is done in `BEFORE` and `DURING`, through the API as well.
 """
 
 import argparse
@@ -59,10 +61,14 @@ LEFT_BARE: Mapping[Place, Allowed] = {
         "in brackets the oldest version that the server still has",
     ),
 }
-"""Values that are each server's own and have no placeholder in the recording. (The continue token in a path of list-and-select is one too.)"""
+"""Values that are each server's own and have no placeholder in the recording. (The continue
+token in a path of list-and-select is one too.)"""
 
 GO_STRUCTS = "the message goes on with a dump of Go structs, which only Go has"
-IMMUTABLE_CLAIM = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+IMMUTABLE_CLAIM = (
+    "spec is immutable after creation except resources.requests and volumeAttributesClassName for"
+    " bound claims"
+)
 MESSAGES = r"\.message|\.details\.causes\[0\]\.message"
 FIXED_JOB = r".*Invalid value: .*field is immutable"
 FIXED_CLAIM = rf".*Forbidden: {IMMUTABLE_CLAIM}"
@@ -108,16 +114,19 @@ class Session:
         headers = {"Content-Type": kind, **({"Accept": accept} if accept else {})}
         async with self.http.request(method, path, data=data, headers=headers) as answer:
             raw = await answer.read()
-            return answer.status, msgspec.json.decode(
-                raw
-            ) if answer.content_type == "application/json" else {"raw": raw.decode()}
+            return answer.status, (
+                msgspec.json.decode(raw)
+                if answer.content_type == "application/json"
+                else {"raw": raw.decode()}
+            )
 
     async def make(self, path: str, body: Any) -> None:
         """Raises RuntimeError where the server does not create it."""
         status, answer = await self.send("POST", path, body)
         if status != 201:
             raise RuntimeError(
-                f"the server does not take what the recording began with, POST {path}: {answer.get('message', answer)}"
+                f"the server does not take what the recording began with, POST {path}:"
+                f" {answer.get('message', answer)}"
             )
 
 
@@ -139,7 +148,8 @@ async def until_served(session: Session) -> None:
                     await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise RuntimeError(
-            f"the server does not serve {plural}.lab.example.com within {SERVED_WITHIN_S:g} s of their definition"
+            f"the server does not serve {plural}.lab.example.com within {SERVED_WITHIN_S:g} s of"
+            " their definition"
         ) from None
 
 
@@ -203,7 +213,8 @@ MADE = (
 
 
 async def clean_up(session: Session) -> None:
-    """What the recording's steps and those between them made. Without a namespace controller the namespace stays, Terminating."""
+    """What the recording's steps and those between them made. Without a namespace controller the
+    namespace stays, Terminating."""
     for path in MADE:
         await session.send("DELETE", path)
 
@@ -232,7 +243,8 @@ class Outcome:
 
 
 async def replay(session: Session, recording: Iterable[Step]) -> list[Outcome]:
-    """Every step in order. Raises RuntimeError where the server is not in the state to begin with, aiohttp.ClientError where it does not answer."""
+    """Every step in order. Raises RuntimeError where the server is not in the state to begin
+    with, aiohttp.ClientError where it does not answer."""
     await session.make("/api/v1/namespaces", {"metadata": {"name": "lab"}})
     await session.send("POST", ACCOUNTS, {"metadata": {"name": "default"}})
     outcomes = []

@@ -31,9 +31,11 @@ class Api:
         headers = {"Content-Type": kind, **({"Accept": accept} if accept else {})}
         async with self.session.request(method, path, data=data, headers=headers) as answer:
             raw = await answer.read()
-            return answer.status, msgspec.json.decode(raw) if answer.content_type.endswith(
-                "json"
-            ) else {"raw": raw.decode()}
+            return answer.status, (
+                msgspec.json.decode(raw)
+                if answer.content_type.endswith("json")
+                else {"raw": raw.decode()}
+            )
 
     async def ok(
         self, method: str, path: str, body: Any = None, kind: str = "application/json"

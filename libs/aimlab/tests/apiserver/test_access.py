@@ -1,4 +1,5 @@
-"""Authentication and RBAC of the double: the rules as tables, then over HTTP. With kubectl: test_kubectl."""
+"""Authentication and RBAC of the double: the rules as tables, then over HTTP. With kubectl:
+test_kubectl."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -307,7 +308,10 @@ def test_the_administrator_may_speak_for_others_and_nobody_else_may() -> None:
     token = access.issue("a", "app", None)["token"]
     with pytest.raises(
         ApiError,
-        match='users "jane" is forbidden: User "system:serviceaccount:a:app" cannot impersonate resource "users"',
+        match=(
+            'users "jane" is forbidden: User "system:serviceaccount:a:app" cannot impersonate'
+            ' resource "users"'
+        ),
     ):
         access.user_of({"Authorization": f"Bearer {token}", "Impersonate-User": "jane"})
 
@@ -336,9 +340,9 @@ class As:
         data = None if body is None else msgspec.json.encode(body)
         async with self.session.request(method, path, data=data, headers=headers) as answer:
             raw = await answer.read()
-            return answer.status, msgspec.json.decode(raw) if answer.content_type.endswith(
-                "json"
-            ) else raw.decode()
+            return answer.status, (
+                msgspec.json.decode(raw) if answer.content_type.endswith("json") else raw.decode()
+            )
 
     async def grant(self, name: str, rules: list[dict[str, Any]], namespace: str = "") -> None:
         """Give the account a role of its own, everywhere or in a namespace."""
@@ -379,26 +383,37 @@ async def app(server: ApiServer) -> AsyncIterator[As]:
         (
             "GET",
             "/apis/batch/v1/namespaces/c/jobs/x",
-            'jobs.batch "x" is forbidden: User "system:serviceaccount:a:app" cannot get resource "jobs" in API group "batch" in the namespace "c"',
+            (
+                'jobs.batch "x" is forbidden: User "system:serviceaccount:a:app" cannot get'
+                ' resource "jobs" in API group "batch" in the namespace "c"'
+            ),
             {"name": "x", "group": "batch", "kind": "jobs"},
         ),
         (
             "GET",
             "/api/v1/secrets",
-            'secrets is forbidden: User "system:serviceaccount:a:app" cannot list resource "secrets" in API group "" at the cluster scope',
+            (
+                'secrets is forbidden: User "system:serviceaccount:a:app" cannot list resource'
+                ' "secrets" in API group "" at the cluster scope'
+            ),
             {"kind": "secrets"},
         ),
         (
             "GET",
             "/api/v1/namespaces/c/pods/p/log",
-            'pods "p" is forbidden: User "system:serviceaccount:a:app" cannot get resource "pods/log" in API group "" in the namespace "c"',
+            (
+                'pods "p" is forbidden: User "system:serviceaccount:a:app" cannot get resource'
+                ' "pods/log" in API group "" in the namespace "c"'
+            ),
             {"name": "p", "kind": "pods"},
         ),
         (
             "GET",
             "/apis/nowhere.example.com/v1/things",
-            'things.nowhere.example.com is forbidden: User "system:serviceaccount:a:app" cannot list resource "things" '
-            'in API group "nowhere.example.com" at the cluster scope',
+            (
+                'things.nowhere.example.com is forbidden: User "system:serviceaccount:a:app" cannot'
+                ' list resource "things" in API group "nowhere.example.com" at the cluster scope'
+            ),
             {"group": "nowhere.example.com", "kind": "things"},
         ),
         (

@@ -1,4 +1,5 @@
-"""What the recordings do not cover: collection, namespaces, Pods, logs, paging, forms and watches, over HTTP."""
+"""What the recordings do not cover: collection, namespaces, Pods, logs, paging, forms and
+watches, over HTTP."""
 
 import asyncio
 from base64 import urlsafe_b64encode
@@ -225,7 +226,10 @@ class TestNamespacesAndDefinitions:
         await api.ok("POST", quotas, {"metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}})
         await api.ok("POST", PODS, pod("first"))
         status, refused = await api("POST", PODS, pod("second"))
-        words = 'pods "second" is forbidden: exceeded quota: one, requested: pods=1, used: pods=1, limited: pods=1'
+        words = (
+            'pods "second" is forbidden: exceeded quota: one, requested: pods=1, used: pods=1,'
+            " limited: pods=1"
+        )
         assert (status, refused["reason"], refused["message"]) == (403, "Forbidden", words)
         await api.ok("PATCH", f"{PODS}/first/status", {"status": {"phase": "Succeeded"}}, MERGE)
         await api.ok("POST", PODS, pod("second"))

@@ -167,5 +167,5 @@ def test_sole_manager_gets_exactly_what_it_sends(first: Obj, second: Obj) -> Non
 def test_managed_fields_say_the_same_after_a_round_trip(obj: Obj) -> None:
     owner = by("one")
     owner.paths = set(owned(obj, SCHEMA))
-    (again, *_) = decode(encode([owner])) or [by("one")]
+    again, *_ = decode(encode([owner])) or [by("one")]
     assert again.paths == owner.paths

@@ -88,17 +88,20 @@ async def test_another_mesh_injects_whatever_istio_is_told(
     [
         pytest.param(
             {"securityContext": {"runAsUser": 65532}},
-            "provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000650000, 1000659999]",
+            "provider restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the"
+            " ranges: [1000650000, 1000659999]",
             id="uid",
         ),
         pytest.param(
             {"securityContext": {"fsGroup": 1000}},
-            "provider restricted-v2: .spec.securityContext.fsGroup: Invalid value: []int64{1000}: 1000 is not an allowed group",
+            "provider restricted-v2: .spec.securityContext.fsGroup: Invalid value: []int64{1000}:"
+            " 1000 is not an allowed group",
             id="group",
         ),
         pytest.param(
             {"containers": [{"name": "main", "image": "x:1", "securityContext": {"runAsUser": 0}}]},
-            "provider restricted-v2: .containers[0].runAsUser: Invalid value: 0: must be in the ranges: [1000650000, 1000659999]",
+            "provider restricted-v2: .containers[0].runAsUser: Invalid value: 0: must be in the"
+            " ranges: [1000650000, 1000659999]",
             id="uid-of-a-container",
         ),
     ],
@@ -111,7 +114,8 @@ async def test_a_uid_out_of_the_range_of_the_namespace_is_rejected(
     assert (status, answer["reason"]) == (403, "Forbidden")
     assert (
         answer["message"]
-        == f'pods "p" is forbidden: unable to validate against any security context constraint: [{why}]'
+        == 'pods "p" is forbidden: unable to validate against any security context constraint:'
+        f" [{why}]"
     )
 
 

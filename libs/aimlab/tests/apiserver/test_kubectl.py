@@ -46,7 +46,8 @@ def crd() -> str:
 
 @pytest.fixture
 async def bare(server: ApiServer, tmp_path: Path) -> AsyncIterator[Run]:
-    """Runs kubectl with a home of its own; returns what it said, fails the test if it fails (or does not, with `fails`)."""
+    """Runs kubectl with a home of its own; returns what it said, fails the test if it fails (or
+    does not, with `fails`)."""
     env = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none"), "PATH": os.defpath}
     started: list[asyncio.subprocess.Process] = []
 
@@ -120,7 +121,8 @@ async def test_apply_server_side_over_client_side_names_the_field_until_it_is_fo
     wanted = WIDGET.replace("10Gi", "20Gi")
     said = await kubectl("apply", "--server-side", "-f", "-", stdin=wanted, fails=True)
     assert re.search(
-        r'1 conflict: conflict with "kubectl-client-side-apply" using lab.example.com/v1alpha1 at \S+: \.spec\.size\n',
+        r'1 conflict: conflict with "kubectl-client-side-apply" using lab.example.com/v1alpha1 at'
+        r" \S+: \.spec\.size\n",
         said,
     )
     assert "serverside-applied" in await kubectl(
@@ -218,7 +220,10 @@ async def test_wait_for_a_condition(kubectl: Run) -> None:
     waiting = asyncio.ensure_future(
         kubectl("wait", "wd/kw", "-n", "lab", "--for=condition=Ready", "--timeout=10s")
     )
-    condition = '{"type": "Ready", "status": "True", "reason": "Done", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}'
+    condition = (
+        '{"type": "Ready", "status": "True", "reason": "Done", "message": "", "lastTransitionTime":'
+        ' "2026-01-01T00:00:00Z"}'
+    )
     patch = f'-p={{"status": {{"conditions": [{condition}]}}}}'
     await kubectl("patch", "wd", "kw", "-n", "lab", "--type=merge", "--subresource=status", patch)
     assert "condition met" in await waiting
@@ -230,10 +235,15 @@ async def test_wait_for_a_condition(kubectl: Run) -> None:
 async def test_describe_shows_the_events_of_an_object(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
     uid = await kubectl("get", "wd", "kw", "-n", "lab", "-o", "jsonpath={.metadata.uid}")
-    regarding = f"{{apiVersion: lab.example.com/v1alpha1, kind: Widget, name: kw, namespace: lab, uid: {uid}}}"
+    regarding = (
+        "{apiVersion: lab.example.com/v1alpha1, kind: Widget, name: kw, namespace: lab, uid:"
+        f" {uid}}}"
+    )
     event = (
-        "{apiVersion: events.k8s.io/v1, kind: Event, metadata: {name: e1, namespace: lab}, note: it went well, reason: Done, type: Normal,"
-        f" regarding: {regarding}, reportingController: lab/x, reportingInstance: x-0, action: Do, eventTime: '2026-01-01T00:00:00.000000Z'}}"
+        "{apiVersion: events.k8s.io/v1, kind: Event, metadata: {name: e1, namespace: lab},"
+        f" note: it went well, reason: Done, type: Normal, regarding: {regarding},"
+        " reportingController: lab/x, reportingInstance: x-0, action: Do, eventTime:"
+        " '2026-01-01T00:00:00.000000Z'}"
     )
     await kubectl("create", "-f", "-", stdin=event)
     assert "it went well" in await kubectl("describe", "wd", "kw", "-n", "lab")
@@ -335,7 +345,8 @@ subjects: [{kind: ServiceAccount, name: app, namespace: lab}]
 
 
 async def test_an_account_gets_a_token_and_may_what_its_role_says(kubectl: Run) -> None:
-    """By --as: over plain HTTP kubectl sends no token (client-go reads credentials for TLS alone)."""
+    """By --as: over plain HTTP kubectl sends no token (client-go reads credentials for TLS
+    alone)."""
     await kubectl("create", "sa", "app", "-n", "lab")
     await kubectl("apply", "-f", "-", stdin=f"{BUILT_IN}---{RBAC}")
     assert len((await kubectl("create", "token", "app", "-n", "lab", "--duration=1h")).strip()) > 20

@@ -1,4 +1,5 @@
-"""kubectl asks the double what it asked a real server, command by command, and gets answers of the same status and form (transcripts/kubectl.md)."""
+"""kubectl asks the double what it asked a real server, command by command, and gets answers of
+the same status and form (transcripts/kubectl.md)."""
 
 import asyncio
 import re
@@ -16,7 +17,8 @@ from aimlab.testing.ear import Asked, listening
 KUBECTL = Path(sys.executable).with_name("kubectl")
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 LINE = re.compile(
-    r"- `(?P<method>\w+) (?P<path>\S+)` (?:sends (?P<sends>[^;]+); )?accepts (?P<accepts>.+) → (?P<status>\d+) [\w ]+, (?P<form>.+)"
+    r"- `(?P<method>\w+) (?P<path>\S+)` (?:sends (?P<sends>[^;]+); )?accepts (?P<accepts>.+) →"
+    r" (?P<status>\d+) [\w ]+, (?P<form>.+)"
 )
 OWN = [
     (r"hash=\w+", "hash=H"),
@@ -83,7 +85,8 @@ def own(asked: Asked) -> Asked:
 
 
 async def run(url: str, command: str, folder: Path, cache: Path) -> None:
-    """Runs it with an empty discovery cache, as it was recorded; that some fail is in the recording."""
+    """Runs it with an empty discovery cache, as it was recorded; that some fail is in the
+    recording."""
     _, *args = command.split()
     argv = [str(KUBECTL), "--server", url, "--cache-dir", str(cache), *args]
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,5 @@
-"""The recorded answers of a real kube-apiserver, step by step, against the double: in this process, and as a server that is only an address."""
+"""The recorded answers of a real kube-apiserver, step by step, against the double: in this
+process, and as a server that is only an address."""
 
 import asyncio
 import filecmp
@@ -82,7 +83,8 @@ def test_the_fixtures_are_the_recording() -> None:
     )
     if recording is None:
         pytest.skip(
-            "shared/k8s-transcripts is not beside the repository, so there is nothing to compare the fixtures with"
+            "shared/k8s-transcripts is not beside the repository, so there is nothing to compare"
+            " the fixtures with"
         )
     names = sorted(file.name for file in recording.iterdir() if file.name != "README.md")
     ours = {f"{topic}.jsonl" for topic in RECORDED_HERE}

@@ -49,9 +49,11 @@ async def test_a_webhook_without_endpoints_stops_the_write_until_it_is_gone(api:
     await api.ok("POST", CONFIGURATIONS, configuration(DOWN))
     status, answer = await api("POST", MAPS, config_map())
     assert (status, answer["reason"]) == (500, "InternalError")
-    assert answer["message"] == (
-        'Internal error occurred: failed calling webhook "asked.example.com": failed to call webhook: '
-        'Post "https://kserve-webhook-server.kserve.svc:443/validate?timeout=10s": no endpoints available for service "kserve-webhook-server"'
+    assert (
+        answer["message"]
+        == 'Internal error occurred: failed calling webhook "asked.example.com": failed to call'
+        ' webhook: Post "https://kserve-webhook-server.kserve.svc:443/validate?timeout=10s": no'
+        ' endpoints available for service "kserve-webhook-server"'
     )
     assert (await api("PATCH", f"{MAPS}/cm?fieldManager=x", config_map(), APPLY))[0] == 500
     await api.ok("DELETE", f"{CONFIGURATIONS}/asked")

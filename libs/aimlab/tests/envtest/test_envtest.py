@@ -1,4 +1,5 @@
-"""kube-apiserver and etcd from a folder: stand-ins here that take the flags and answer over https to who has the token."""
+"""kube-apiserver and etcd from a folder: stand-ins here that take the flags and answer over
+https to who has the token."""
 
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ KUBE_APISERVER = """
 import http.server, json, pathlib, ssl, sys
 flags = dict(flag[2:].split("=", 1) for flag in sys.argv[1:])
 token = pathlib.Path(flags["token-auth-file"]).read_text().split(",")[0]
-assert pathlib.Path(flags["service-account-signing-key-file"]).read_text().startswith("-----BEGIN RSA PRIVATE KEY-----")
+signing_key = pathlib.Path(flags["service-account-signing-key-file"]).read_text()
+assert signing_key.startswith("-----BEGIN RSA PRIVATE KEY-----")
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -25,7 +27,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200 if allowed else 401)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(json.dumps({"kind": "Namespace", "metadata": {"name": self.path}}).encode())
+        namespace = {"kind": "Namespace", "metadata": {"name": self.path}}
+        self.wfile.write(json.dumps(namespace).encode())
 
 server = http.server.HTTPServer((flags["bind-address"], int(flags["secure-port"])), Handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,5 @@
-"""Traefik's informers, from which its routes come: the double gives them each kind, as the initial events of a watch, and answers all else too."""
+"""Traefik's informers, from which its routes come: the double gives them each kind, as the
+initial events of a watch, and answers all else too."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit

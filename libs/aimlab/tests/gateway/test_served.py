@@ -1,4 +1,5 @@
-"""An InferenceService becomes ready and answers through the gateway's route: the whole laptop cluster but the control plane."""
+"""An InferenceService becomes ready and answers through the gateway's route: the whole laptop
+cluster but the control plane."""
 
 import hashlib
 import json

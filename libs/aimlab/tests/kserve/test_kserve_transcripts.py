@@ -1,9 +1,12 @@
-"""The KServe stand-in and the lab's Deployment controller, held to the recorded statuses of a real KServe.
+"""The KServe stand-in and the lab's Deployment controller, held to the recorded statuses of a real
+KServe.
 
-Each recording is replayed on the API server double: what was done is done, and both controllers run until nothing moves. Compared is the
-InferenceService's whole status (conditions with status, reason, message and severity; modelStatus; url, address, components; deploymentMode;
-observedGeneration), with times and hashes as placeholders, at each settle point: where the recording was quiet for a while, and at its end. What a
-real KServe wrote between two settle points depends on which watch was faster, so of those only one thing is held: the stand-in never writes
+Each recording is replayed on the API server double: what was done is done, and both controllers run
+until nothing moves. Compared is the InferenceService's whole status (conditions with status,
+reason, message and severity; modelStatus; url, address, components; deploymentMode;
+observedGeneration), with times and hashes as placeholders, at each settle point: where the
+recording was quiet for a while, and at its end. What a real KServe wrote between two settle points
+depends on which watch was faster, so of those only one thing is held: the stand-in never writes
 conditions that no recording has.
 """
 
@@ -41,7 +44,8 @@ ISVCS = ("serving.kserve.io", "inferenceservices")
 
 
 class Lab:
-    """The double with KServe's and the Deployments' controllers on it, and a clock that stands still."""
+    """The double with KServe's and the Deployments' controllers on it, and a clock that stands
+    still."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -327,7 +331,8 @@ def test_the_fixtures_are_the_recording() -> None:
     )
     if recording is None:
         pytest.skip(
-            "shared/kserve-transcripts is not beside the repository, so there is nothing to compare the fixtures with"
+            "shared/kserve-transcripts is not beside the repository, so there is nothing to compare"
+            " the fixtures with"
         )
     assert [case.name for case in CASES] == sorted(file.name for file in recording.glob("*.jsonl"))
     assert [

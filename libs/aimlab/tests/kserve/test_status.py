@@ -1,4 +1,5 @@
-"""What an InferenceService becomes, and what its status says where no recording does; the recorded cases are in test_kserve_transcripts."""
+"""What an InferenceService becomes, and what its status says where no recording does; the
+recorded cases are in test_kserve_transcripts."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -86,7 +87,10 @@ def test_a_new_one_gets_a_service_endpoints_and_a_deployment_with_its_labels() -
     template = made["Deployment"]["spec"]["template"]
     assert (
         template["metadata"]["labels"].items()
-        >= {"team": "a", "serving.kserve.io/inferenceservice": "svc"}.items()
+        >= {
+            "team": "a",
+            "serving.kserve.io/inferenceservice": "svc",
+        }.items()
     )
     assert template["metadata"]["annotations"] == {"note": "b"}
     assert template["spec"]["imagePullSecrets"] == [{"name": "pull"}]

@@ -1,4 +1,5 @@
-"""The KServe stand-in as a process, asked by the API server before an InferenceService is stored."""
+"""The KServe stand-in as a process, asked by the API server before an InferenceService is
+stored."""
 
 import sys
 from typing import Any

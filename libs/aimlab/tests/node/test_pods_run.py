@@ -57,8 +57,9 @@ def claim(name: str, **spec: Any) -> Body:
         "metadata": {"name": name, "namespace": NAMESPACE},
     }
     return head | {
-        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-        | spec
+        "spec": (
+            {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}} | spec
+        )
     }
 
 
@@ -120,7 +121,10 @@ def is_alive(mark: Path) -> bool:
 async def test_a_job_uses_a_secret_and_a_volume_and_its_log_is_read_through_the_api(
     cluster: Cluster, node: Children, until: Wait
 ) -> None:
-    script = 'echo "token is $TOKEN"; echo content > $1/file; cat $1/file; echo "all well" > $AIM_TERMINATION_LOG'
+    script = (
+        'echo "token is $TOKEN"; echo content > $1/file; cat $1/file; echo "all well" >'
+        " $AIM_TERMINATION_LOG"
+    )
     reference = {"secretKeyRef": {"name": "hub", "key": "token"}}
     template = pod_template(
         script,

@@ -74,7 +74,11 @@ def test_a_termination_message_and_exit_code_are_reported() -> None:
     [reported] = pod_status(pod(), {"main": failed}, "127.20.0.1", NOW)["containerStatuses"]
     assert (
         reported["state"]["terminated"]
-        | {"exitCode": 11, "reason": "Error", "message": "no access"}
+        | {
+            "exitCode": 11,
+            "reason": "Error",
+            "message": "no access",
+        }
         == reported["state"]["terminated"]
     )
 

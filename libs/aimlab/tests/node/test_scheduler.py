@@ -164,7 +164,8 @@ def test_a_pod_fits_or_the_scheduler_says_why_not(wanted: Body, says: str | None
 def test_a_cordoned_node_takes_nothing() -> None:
     cordoned = {**NODE, "spec": {"unschedulable": True}}
     assert decide(pod(), cordoned, free_of(NODE, []), SEEN) == DoesNotFit(
-        "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are"
+        " available: 1 Preemption is not helpful for scheduling."
     )
 
 

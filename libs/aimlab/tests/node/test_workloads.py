@@ -1,4 +1,5 @@
-"""Deployments and StatefulSets become pods, step by step, and names of Services become addresses."""
+"""Deployments and StatefulSets become pods, step by step, and names of Services become
+addresses."""
 
 import subprocess
 import sys
@@ -211,15 +212,13 @@ def test_a_stateful_set_makes_one_pod_after_the_other_with_a_claim_each() -> Non
     assert cluster.step() == []
     cluster.ready()
     assert cluster.step() == ["make PersistentVolumeClaim data-bus-1", "make Pod bus-1"]
-    (first, _) = cluster.objects.all(POD)
+    first, _ = cluster.objects.all(POD)
     assert first["spec"]["volumes"] == [
         {"name": "data", "persistentVolumeClaim": {"claimName": "data-bus-0"}}
     ]
 
 
-def test_a_new_image_replaces_the_pods_of_a_stateful_set_from_the_last_and_they_keep_their_claims() -> (
-    None
-):
+def test_a_stateful_set_rolls_from_the_last_pod_and_keeps_claims() -> None:
     cluster = Cluster(
         workload("StatefulSet", 2, volumeClaimTemplates=CLAIMS, podManagementPolicy="Parallel")
     )

@@ -1,4 +1,5 @@
-"""A part that cannot be built ends the command, which names what is missing or where the log of the build is."""
+"""A part that cannot be built ends the command, which names what is missing or where the log of
+the build is."""
 
 import asyncio
 import os
@@ -17,7 +18,8 @@ esac
 
 
 async def ended(path: Path, cache: Path) -> tuple[int | None, str]:
-    """The exit code of the command on a machine with the programs in `path` alone, and what it printed."""
+    """The exit code of the command on a machine with the programs in `path` alone, and what it
+    printed."""
     pipe, errors = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
     env = os.environ | {"PATH": str(path), parts.CACHE: str(cache)}
     argv = [sys.executable, "-m", "aimlab.real", "true"]

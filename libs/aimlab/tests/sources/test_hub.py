@@ -1,4 +1,5 @@
-"""The lab's hub against an unmodified huggingface_hub: what it lists, what it serves, and which of the library's errors its refusals become."""
+"""The lab's hub against an unmodified huggingface_hub: what it lists, what it serves, and which
+of the library's errors its refusals become."""
 
 import asyncio
 import os
@@ -107,7 +108,9 @@ def metadata(of: HfApi) -> object:
 
 @pytest.mark.parametrize(
     ("restrict", "token", "call", "ends"),
-    [  # over http the library does not take a bare 401 for a repository that is missing, as it does over https
+    # over http the library does not take a bare 401 for a repository that is missing, as it does
+    # over https
+    [
         pytest.param(
             {"gated": True}, None, metadata, (GatedRepoError, 401), id="gated-without-a-token"
         ),

@@ -198,8 +198,8 @@ async def test_the_server_answers_from_the_files(folder: Path) -> None:
         answer = await (await client.post("/v1/chat/completions", json=asked)).json()
         text = answer["choices"][0]["message"]["content"]
         assert (
-            text
-            == f"Your prompt has 2 tokens. My weights have 5 parameters and sha256 {sums['model.safetensors']}."
+            text == "Your prompt has 2 tokens. My weights have 5 parameters and sha256"
+            f" {sums['model.safetensors']}."
         )
         assert (
             answer["usage"]["total_tokens"]

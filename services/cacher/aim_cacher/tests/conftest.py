@@ -1,4 +1,5 @@
-"""A cache and what belongs to it, in every state; the builders all tests of the cacher start from."""
+"""A cache and what belongs to it, in every state; the builders all tests of the cacher start
+from."""
 
 import json
 from typing import Any

@@ -1471,7 +1471,8 @@ def test_who_lets_go_of_a_claim_that_is_deleted(
     [
         pytest.param(
             lambda w: [w.service("chat"), predictor("chat")],
-            "held by pod chat-predictor-x of AIMService chat; to free it, set spec.replicas of AIMService chat to 0 or delete it",
+            "held by pod chat-predictor-x of AIMService chat; to free it, set spec.replicas of"
+            " AIMService chat to 0 or delete it",
             id="a-service",
         ),
         pytest.param(

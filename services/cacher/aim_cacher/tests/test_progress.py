@@ -15,7 +15,10 @@ from aimservice.plan import FollowLog
 from aimservice.projection import Learned
 
 ABOUT = Key(CACHE.kind, "ns", "c")
-LINE = b'{"event":"progress","phase":"downloading","bytes":5,"total":10,"rate":2.5,"seconds_left":2.0,"file":"a/b"}'
+LINE = (
+    b'{"event":"progress","phase":"downloading","bytes":5,"total":10,"rate":2.5,'
+    b'"seconds_left":2.0,"file":"a/b"}'
+)
 
 
 def with_number(field: str, number: str) -> bytes:

@@ -83,7 +83,8 @@ def test_without_a_config_there_is_nothing_but_the_caches_own() -> None:
 
 
 def expanded(arg: str, env: dict[str, str]) -> str:
-    """As the kubelet does (core/v1 Container.args): `$$` is a dollar, `$(NAME)` the value of a variable that there is, and stays otherwise."""
+    """As the kubelet does (core/v1 Container.args): `$$` is a dollar, `$(NAME)` the value of a
+    variable that there is, and stays otherwise."""
     return re.sub(
         r"\$\$|\$\((\w+)\)",
         lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]),

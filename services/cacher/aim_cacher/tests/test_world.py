@@ -1,4 +1,5 @@
-"""The cacher against a small simulated cluster in which Jobs fail, news comes late or twice, and the bus is wiped.
+"""The cacher against a small simulated cluster in which Jobs fail, news comes late or twice, and
+the bus is wiped.
 
 Safety: nothing is downloaded again once the volume is filled, and no two downloads run at once.
 Liveness: once downloads succeed, the cache ends up Available, its Jobs gone.
@@ -28,7 +29,8 @@ EXIT_CODES = [10, 11, 12, 13, 20, 137]
 
 
 class Simulation:
-    """What is in the cluster (`objects`), what the cacher has heard of it (`seen`), and the news under way (`mail`)."""
+    """What is in the cluster (`objects`), what the cacher has heard of it (`seen`), and the news
+    under way (`mail`)."""
 
     def __init__(self, outcomes: list[int], *, sized: bool) -> None:
         self.outcomes = list(outcomes)

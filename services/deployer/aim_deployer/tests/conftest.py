@@ -1,4 +1,5 @@
-"""A service `s` with everything it is made from: template `t`, model, discovery's answer, cache `c`, InferenceService."""
+"""A service `s` with everything it is made from: template `t`, model, discovery's answer, cache
+`c`, InferenceService."""
 
 import json
 from typing import Any
@@ -140,7 +141,8 @@ class World:
         return [self.runtime(**given), self.ready_pod()]
 
     def first_runtime(self, *given: Body, **status: Any) -> Body:
-        """The InferenceService as version 1 rendered it from these objects, and KServe reported on it."""
+        """The InferenceService as version 1 rendered it from these objects, and KServe reported
+        on it."""
         body = self.rendered(*given, version=1)
         made = testing.obj(
             INFERENCE_SERVICE.kind,

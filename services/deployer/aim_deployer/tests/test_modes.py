@@ -21,12 +21,14 @@ QUOTA = 'inferenceservices.serving.kserve.io "s" is forbidden: exceeded quota: q
     [
         pytest.param(STRATEGY, True, id="kserve-0.15"),
         pytest.param(
-            f"{DENIED}update rejected: deploymentMode cannot be changed from 'Standard' to 'RawDeployment'",
+            f"{DENIED}update rejected: deploymentMode cannot be changed from 'Standard' to"
+            " 'RawDeployment'",
             True,
             id="changed",
         ),
         pytest.param(
-            f'{DENIED}invalid deployment mode "Standard". Valid modes are Serverless, RawDeployment, ModelMesh',
+            f'{DENIED}invalid deployment mode "Standard". Valid modes are Serverless,'
+            " RawDeployment, ModelMesh",
             True,
             id="named",
         ),

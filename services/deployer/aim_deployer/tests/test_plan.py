@@ -679,7 +679,8 @@ def test_the_image_of_an_answer_is_one_that_the_catalogue_has_or_had(
     if actions == HOLDS:
         assert says(planned, "Resolved") == "False TemplateNotReady"
         assert message(planned, "Resolved").startswith(
-            f"ConfigMap t-discovery names image {EVIL}, which AIMClusterModel with spec.name m:1 neither"
+            f"ConfigMap t-discovery names image {EVIL}, which AIMClusterModel with spec.name m:1"
+            " neither"
         )
 
 

@@ -1,4 +1,5 @@
-"""The objects, as they are sent. AIM_WRITE_GOLDEN=1 rewrites the files in golden/, but those of version 1 never change."""
+"""The objects, as they are sent. AIM_WRITE_GOLDEN=1 rewrites the files in golden/, but those of
+version 1 never change."""
 
 from typing import Any
 

@@ -50,7 +50,10 @@ GATED = {
     "phase": "Pending",
     "conditions": [said("PodScheduled", False, "SchedulingGated", "Scheduling is blocked")],
 }
-QUOTA = 'pods "s-predictor-1" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
+QUOTA = (
+    'pods "s-predictor-1" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0,'
+    " limited: pods=0"
+)
 SECURITY = 'pods "s-predictor-1" is forbidden: violates PodSecurity "restricted:latest"'
 
 
@@ -61,8 +64,9 @@ def with_status(world: Any, container: Body, **status: Any) -> Body:
 
 def of(pod: Body, component: str) -> Body:
     return pod | {
-        "metadata": pod["metadata"]
-        | {"labels": {**pod["metadata"]["labels"], "component": component}}
+        "metadata": (
+            pod["metadata"] | {"labels": {**pod["metadata"]["labels"], "component": component}}
+        )
     }
 
 
@@ -472,7 +476,10 @@ def test_the_events_of_an_inference_service_without_pods_are_read(
     )
 
 
-DOWN = 'Internal error occurred: failed calling webhook "inferenceservice.kserve-webhook-server.defaulter": no endpoints available'
+DOWN = (
+    "Internal error occurred: failed calling webhook"
+    ' "inferenceservice.kserve-webhook-server.defaulter": no endpoints available'
+)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def test_starting_again_is_carried_out_whatever_is_missing(
     ],
 )
 def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Given, runtime: str) -> None:
-    """A KServe that does not know the annotation leaves the pods, and the service never says Stopped."""
+    """A KServe that does not know the annotation leaves the pods, and the service never says
+    Stopped."""
     plan = world.plan(projection(*world.parts(replicas=0), stopped(world), *pods(world)))
     assert says(plan, "RuntimeReady") == runtime
     assert ("stopping" in message(plan, "RuntimeReady")) is (runtime == "False CreatingRuntime")

@@ -41,7 +41,8 @@ ANSWER = {
 
 
 class World:
-    """Bodies of a template `t` for model `m:1` and its parts; the Job is the one for the present inputs."""
+    """Bodies of a template `t` for model `m:1` and its parts; the Job is the one for the present
+    inputs."""
 
     key = Key(TEMPLATE.kind, NAMESPACE, "t")
     owner = (TEMPLATE.kind, "t")

@@ -1,4 +1,5 @@
-"""What is done and said about a catalogue entry's image, and what it means for the entry's templates."""
+"""What is done and said about a catalogue entry's image, and what it means for the entry's
+templates."""
 
 import datetime
 import json
@@ -401,7 +402,8 @@ def warned(plan: Plan) -> list[tuple[str, str]]:
 def test_a_template_that_no_recommended_deployment_supports_is_warned(
     world: Any, recommended: tuple[Deployment, ...], *, fits: bool
 ) -> None:
-    """In whatever state it is, and with the words in the condition, by which the statuswriter knows that they have been sent."""
+    """In whatever state it is, and with the words in the condition, by which the statuswriter
+    knows that they have been sent."""
     note = kept(ImageLabels("m:1", recommended=recommended))
     for bodies in ([], [world.note(), world.job("failed")], [world.note(answered=True)]):
         plan = world.plan(projection(world.template(), world.model(), note, *bodies))
@@ -417,7 +419,10 @@ def test_the_warning_says_what_is_asked_for_and_what_there_is(world: Any) -> Non
             kept(ImageLabels("m:1", recommended=(Deployment("MI325X", 1, "fp8", "latency"),))),
         )
     )
-    words = "the image recommends no deployment like MI300X × 8 latency auto, but MI325X × 1 latency fp8"
+    words = (
+        "the image recommends no deployment like MI300X × 8 latency auto, but MI325X × 1"
+        " latency fp8"
+    )
     assert warned(plan) == [("UnsupportedProfile", words + UNSUPPORTED_WAY_OUT)]
 
 
@@ -469,7 +474,8 @@ def as_there(body: Body) -> Body:
 
 
 def test_the_images_that_a_model_had_are_recorded() -> None:
-    """The first is the one whose labels are kept, as a release before kept them too; of too many the oldest go."""
+    """The first is the one whose labels are kept, as a release before kept them too; of too many
+    the oldest go."""
     there = kept()
     assert "images.json" not in there["data"]
     for number in range(2, 40):

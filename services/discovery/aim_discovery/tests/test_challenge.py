@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 
 from aim_discovery.challenge import Challenge, challenges, choose
 
-DOCKER = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push"'
+DOCKER = (
+    "Bearer"
+    ' realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push"'
+)
 
 
 @pytest.mark.parametrize(

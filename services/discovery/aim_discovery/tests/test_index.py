@@ -1,4 +1,5 @@
-"""An image index, as different tools write it: its manifest for linux/amd64 is found, and what exists is never called missing."""
+"""An image index, as different tools write it: its manifest for linux/amd64 is found, and what
+exists is never called missing."""
 
 import json
 from collections.abc import AsyncIterator
@@ -67,7 +68,8 @@ class Pusher:
         title: str = "Tiny",
         **entry: Any,
     ) -> Body:
-        """A manifest whose config is for `is_` (linux/amd64), in an entry with this `platform` (without one)."""
+        """A manifest whose config is for `is_` (linux/amd64), in an entry with this `platform`
+        (without one)."""
         config = encoded(
             {**(AMD64 if is_ is None else is_), "config": {"Labels": {"com.amd.aim.title": title}}}
         )

@@ -1,4 +1,5 @@
-"""Looks at images as the service makes them: a few at once, with the pull secrets of its namespace, whatever goes wrong."""
+"""Looks at images as the service makes them: a few at once, with the pull secrets of its
+namespace, whatever goes wrong."""
 
 import asyncio
 import base64

@@ -1,4 +1,5 @@
-"""Which credentials are tried for an image: the cases of the kubelet's documentation, and what is in a Secret that is not as it should be."""
+"""Which credentials are tried for an image: the cases of the kubelet's documentation, and what
+is in a Secret that is not as it should be."""
 
 import base64
 import json

@@ -1,4 +1,5 @@
-"""Each way in which a registry cannot be reached is told from the others, on real connections with real certificates."""
+"""Each way in which a registry cannot be reached is told from the others, on real connections
+with real certificates."""
 
 import asyncio
 import ssl
@@ -262,9 +263,11 @@ def test_what_no_test_can_bring_about_on_a_network(
     error: aiohttp.ClientError, words: str, way_out: str
 ) -> None:
     message, out = trouble(error, "r.example")
-    assert (message.startswith(words), way_out in out, bool(out)) == (True, True, bool(way_out)), (
-        message
-    )
+    assert (message.startswith(words), way_out in out, bool(out)) == (
+        True,
+        True,
+        bool(way_out),
+    ), message
 
 
 def test_a_bundle_that_is_none_is_a_bad_setting(ours: Certificate, tmp_path: Path) -> None:

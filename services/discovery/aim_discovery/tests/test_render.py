@@ -1,4 +1,5 @@
-"""The objects of a discovery, as they are sent. AIM_WRITE_GOLDEN=1 rewrites the files in golden/."""
+"""The objects of a discovery, as they are sent. AIM_WRITE_GOLDEN=1 rewrites the files in
+golden/."""
 
 import json
 from pathlib import Path

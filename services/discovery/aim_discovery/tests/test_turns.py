@@ -252,7 +252,8 @@ def without(seen: Projection, keys: Iterable[Key]) -> Projection:
 def test_no_namespace_starves_and_the_cap_holds(
     templates: dict[str, int], ends: list[int], data: st.DataObject
 ) -> None:
-    """Discoveries end in any order; those that are woken, and any other, are reconciled after each. Jobs stay at work until they end."""
+    """Discoveries end in any order; those that are woken, and any other, are reconciled after
+    each. Jobs stay at work until they end."""
     seen = projection(
         CATALOGUE,
         *(

@@ -17,8 +17,13 @@ class World:
     key = Key(SERVICE.kind, NAMESPACE, "s")
 
     def service(
-        self, name: str = "s", *, replicas: int = 1, configRef: str = "default", **fields: Any
-    ) -> Body:  # noqa: N803
+        self,
+        name: str = "s",
+        *,
+        replicas: int = 1,
+        configRef: str = "default",  # noqa: N803
+        **fields: Any,
+    ) -> Body:
         return testing.cr(
             SERVICE.kind,
             name,

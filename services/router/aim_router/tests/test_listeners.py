@@ -1,4 +1,5 @@
-"""Which listeners take a route, what address follows, and what is said where none does or more than was meant."""
+"""Which listeners take a route, what address follows, and what is said where none does or more
+than was meant."""
 
 from typing import Any
 
@@ -41,8 +42,10 @@ def supports(name: str, *kinds: str, **more: Any) -> Body:
 def from_(who: str | None, listener: Body = HTTP) -> Body:
     return listener | {
         "allowedRoutes": {
-            "namespaces": {"from": who}
-            | ({"selector": {"matchLabels": {"a": "b"}}} if who == "Selector" else {})
+            "namespaces": (
+                {"from": who}
+                | ({"selector": {"matchLabels": {"a": "b"}}} if who == "Selector" else {})
+            )
         }
     }
 
@@ -230,7 +233,10 @@ def test_a_gateway_in_another_namespace_lets_in_whom_it_names(listener: Body, op
     assert (rejection(gateway, reference, NAMESPACE) is None) is open_
 
 
-WAY_OUT = "; name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName of AIMNamespaceConfig default"
+WAY_OUT = (
+    "; name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName of"
+    " AIMNamespaceConfig default"
+)
 
 
 @pytest.mark.parametrize(
@@ -245,25 +251,29 @@ WAY_OUT = "; name a listener that takes HTTPRoutes in spec.routing.gateway.secti
         pytest.param(
             [PASSTHROUGH, HTTP],
             {"sectionName": "passthrough"},
-            "Gateway team/gw: listener passthrough has protocol TLS passthrough, which carries no HTTPRoutes",
+            "Gateway team/gw: listener passthrough has protocol TLS passthrough, which carries no"
+            " HTTPRoutes",
             id="passthrough",
         ),
         pytest.param(
             [TCP, UDP],
             {},
-            "Gateway team/gw: listener tcp has protocol TCP, which carries no HTTPRoutes; listener udp has protocol UDP, which carries no HTTPRoutes",
+            "Gateway team/gw: listener tcp has protocol TCP, which carries no HTTPRoutes; listener"
+            " udp has protocol UDP, which carries no HTTPRoutes",
             id="none-at-all",
         ),
         pytest.param(
             [GRPC_ONLY],
             {"port": 443},
-            "Gateway team/gw: listener grpc (HTTPS) takes no HTTPRoutes (allowedRoutes.kinds, supportedKinds)",
+            "Gateway team/gw: listener grpc (HTTPS) takes no HTTPRoutes (allowedRoutes.kinds,"
+            " supportedKinds)",
             id="kinds",
         ),
         pytest.param(
             [from_("None")],
             {},
-            "Gateway team/gw: listener http takes no routes from namespace team (allowedRoutes.namespaces)",
+            "Gateway team/gw: listener http takes no routes from namespace team"
+            " (allowedRoutes.namespaces)",
             id="namespaces",
         ),
         pytest.param(
@@ -326,8 +336,11 @@ def test_a_config_that_names_no_listener_is_told_all_that_its_routes_attach_to(w
     assert advice(world, {}, TCP, HTTP, HTTPS, TLS, PASSTHROUGH, GRPC_ONLY) == [
         (
             "SeveralListeners",
-            "spec.routing.gateway has no sectionName, so routes attach to 3 listeners of Gateway team/gw: "
-            "http (HTTP 80), https (HTTPS 443), tls (TLS 8443); set spec.routing.gateway.sectionName to the one that is meant",
+            (
+                "spec.routing.gateway has no sectionName, so routes attach to 3 listeners of"
+                " Gateway team/gw: http (HTTP 80), https (HTTPS 443), tls (TLS 8443); set"
+                " spec.routing.gateway.sectionName to the one that is meant"
+            ),
         )
     ]
 

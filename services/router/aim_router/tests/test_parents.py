@@ -245,8 +245,9 @@ def test_a_stopped_service_has_no_backend_whoever_says_so(world: Any) -> None:
 def test_the_gateways_no_is_quoted_with_where_to_look(world: Any) -> None:
     parents = [world.parent(*BOTH, controller=POLICY), world.parent(CLOSED)]
     plan = world.plan(projection(world.service(), world.config(), world.route(parents=parents)))
-    assert message(plan, "RoutingReady") == (
-        "gateway gw says NotAllowedByListeners: closed; see kubectl describe httproute -n team s"
+    assert (
+        message(plan, "RoutingReady")
+        == "gateway gw says NotAllowedByListeners: closed; see kubectl describe httproute -n team s"
     )
 
 

@@ -252,8 +252,8 @@ def test_a_gateway_that_is_not_there_is_named_with_the_way_out(world: Any) -> No
         "RoutingReady",
     )
     assert (
-        told
-        == "Gateway infra/gw does not exist; create it, or change spec.routing.gateway of AIMNamespaceConfig default"
+        told == "Gateway infra/gw does not exist; create it, or change spec.routing.gateway of"
+        " AIMNamespaceConfig default"
     )
 
 

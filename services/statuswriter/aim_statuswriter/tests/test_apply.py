@@ -1,4 +1,5 @@
-"""Writing: one guarded apply, then at most one Event of a kind per object and minute, in the form of events.k8s.io/v1."""
+"""Writing: one guarded apply, then at most one Event of a kind per object and minute, in the
+form of events.k8s.io/v1."""
 
 import datetime
 import time
@@ -186,7 +187,8 @@ async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop)
 async def test_nor_across_the_turn_of_the_minute(
     loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool
 ) -> None:
-    """The first one is sent now, wherever in its minute that is, since the API server keeps its time."""
+    """The first one is sent now, wherever in its minute that is, since the API server keeps its
+    time."""
     began_s = time.time()
     began_s += (
         at_s - began_s
@@ -217,7 +219,7 @@ async def test_what_was_sent_before_is_asked_for_only_after_a_quiet_minute(loop:
     assert asked_at == [0, 30, 59, 200]
 
 
-async def test_of_an_object_that_flaps_each_kind_is_sent_once_a_minute_and_nothing_else_is_held_back(
+async def test_a_flapping_object_sends_each_event_once_a_minute(
     loop: FakeLoop,
 ) -> None:
     now_s = 0.0
@@ -273,9 +275,10 @@ async def test_advice_that_is_held_back_is_looked_at_again_when_the_minute_is_ov
     assert loop.queue.again == [(CACHE_KEY, 40.0)]
     now_s = 60.0
     await carry_out(loop, ADVICE, other, writer=writer)
-    assert [body["note"] for body in loop.cluster.created] == [ADVICE.note, other.note], (
-        "and the one that was sent takes no turn"
-    )
+    assert [body["note"] for body in loop.cluster.created] == [
+        ADVICE.note,
+        other.note,
+    ], "and the one that was sent takes no turn"
 
 
 async def test_other_actions_are_not_the_statuswriters(loop: FakeLoop) -> None:
@@ -310,7 +313,8 @@ def test_an_event_has_the_form_that_the_api_server_takes(action: SendEvent) -> N
     ("name", "key"), [("namespaced", CACHE_KEY), ("cluster-scoped", MODEL_KEY)]
 )
 def test_an_event_is_as_recorded(name: str, key: Key) -> None:
-    """AIM_WRITE_GOLDEN=1 rewrites the files in golden/. Those of cluster-scoped objects are in the default namespace."""
+    """AIM_WRITE_GOLDEN=1 rewrites the files in golden/. Those of cluster-scoped objects are in
+    the default namespace."""
     golden(__file__, f"event.{name}", render.event(event(key), NOW, "0123456789", "host"))
 
 

@@ -1,4 +1,5 @@
-"""Composing a status: from the one on the object and what the services report, whatever they report and in whatever order."""
+"""Composing a status: from the one on the object and what the services report, whatever they
+report and in whatever order."""
 
 import dataclasses
 import datetime
@@ -144,7 +145,8 @@ def reports_on(draw: st.DrawFn, kind: str) -> Reports:
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[Seen, Reports]:
-    """An object, perhaps with a status that was composed before and what others put on it, and the reports of now."""
+    """An object, perhaps with a status that was composed before and what others put on it, and
+    the reports of now."""
     kind = draw(st.sampled_from(sorted(OWNED)))
     spec = {"warmCache": draw(st.booleans())}
     status: Body = {"conditions": [FOREIGN], "foreignField": 1} if draw(st.booleans()) else {}

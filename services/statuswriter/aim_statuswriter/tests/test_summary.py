@@ -1,4 +1,5 @@
-"""The summary of each kind, one row a reason; and what holds for every summary whatever is reported."""
+"""The summary of each kind, one row a reason; and what holds for every summary whatever is
+reported."""
 
 from typing import Any
 

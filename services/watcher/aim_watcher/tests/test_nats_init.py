@@ -1,4 +1,5 @@
-"""`aim-watcher nats-init`: the Secrets that pods mount, made where they are missing, and none that is there changed."""
+"""`aim-watcher nats-init`: the Secrets that pods mount, made where they are missing, and none
+that is there changed."""
 
 import base64
 import os
@@ -100,7 +101,8 @@ async def test_what_pods_mount_is_made_once(installation: Installation) -> None:
 async def test_nothing_only_a_person_needs_is_left_in_the_cluster(
     installation: Installation,
 ) -> None:
-    """Neither the key of the authority nor one that may publish everything; what is not made is no user of the server either."""
+    """Neither the key of the authority nor one that may publish everything; what is not made is
+    no user of the server either."""
     await installation.init()
     made = await installation.secrets()
     keys = {key for secret in made.values() for key in secret["data"]}

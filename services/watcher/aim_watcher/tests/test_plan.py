@@ -301,7 +301,8 @@ class Cluster:
             )
 
     def restore(self, back: int) -> None:
-        """From a backup of `back` changes ago: what came after has never been, and its versions are given again."""
+        """From a backup of `back` changes ago: what came after has never been, and its versions
+        are given again."""
         kept = self.events[: max(0, len(self.events) - back)]
         self.version, self.objects, self.events = len(kept), {}, kept
         for kind, object_ in kept:

@@ -1,4 +1,5 @@
-"""What is known of the bus, from acknowledgements and from the bus itself, in whatever order they come."""
+"""What is known of the bus, from acknowledgements and from the bus itself, in whatever order
+they come."""
 
 from itertools import permutations
 

@@ -1,4 +1,5 @@
-"""The watcher between a real nats-server and the lab's API server: whatever is lost on either side, the bus ends up as the cluster."""
+"""The watcher between a real nats-server and the lab's API server: whatever is lost on either
+side, the bus ends up as the cluster."""
 
 import asyncio
 import json
@@ -116,7 +117,8 @@ class Lab:
 
     @asynccontextmanager
     async def process(self) -> AsyncIterator[Process]:
-        """The real thing, killed at the end; without its lease, which would hold up the next one for as long as it lasts."""
+        """The real thing, killed at the end; without its lease, which would hold up the next one
+        for as long as it lasts."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -244,7 +246,8 @@ async def test_an_object_too_large_for_the_bus_comes_without_its_bulk(lab: Lab) 
 
 
 async def test_what_an_older_release_published_whole_is_replaced_at_once(lab: Lab) -> None:
-    """In the same version, and within the time in which the bus takes the same message for a repetition."""
+    """In the same version, and within the time in which the bus takes the same message for a
+    repetition."""
     async with lab.watcher():
         await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
     there = await lab.cluster.create(
@@ -332,14 +335,16 @@ async def test_a_wiped_bus_is_filled_again(lab: Lab) -> None:
 
 
 class Impatient(Cluster):
-    """Takes a watch for dead after a second without an event: one of a version from the future is never answered."""
+    """Takes a watch for dead after a second without an event: one of a version from the future
+    is never answered."""
 
     def list_and_watch(self, *args: Any, **options: Any) -> AsyncGenerator[Seen]:
         return super().list_and_watch(*args, **options, timing=Timing(quiet_s=1.0))
 
 
 async def test_a_cluster_that_comes_back_older_is_published_anew(lab: Lab) -> None:
-    """As after a restored backup: versions begin again where they were, and what a service saw since has never been."""
+    """As after a restored backup: versions begin again where they were, and what a service saw
+    since has never been."""
     await lab.cluster.close()
     lab.cluster = await Impatient.connect(lab.kubeconfig)
     await lab.cluster.create(config_map("kept", "0"))
@@ -366,7 +371,8 @@ async def test_a_cluster_that_comes_back_older_is_published_anew(lab: Lab) -> No
 
 
 async def test_killed_in_mid_publication_it_loses_nothing_and_says_nothing_twice(lab: Lab) -> None:
-    """Of 1,000 objects 100 are deleted and 100 changed while it is down; bench/watcher.py does the same with 10,000."""
+    """Of 1,000 objects 100 are deleted and 100 changed while it is down; bench/watcher.py does
+    the same with 10,000."""
     names = [f"c{number}" for number in range(1_000)]
     await asyncio.gather(
         *(
@@ -403,7 +409,8 @@ async def test_killed_in_mid_publication_it_loses_nothing_and_says_nothing_twice
 
 
 async def test_what_an_unreadable_message_hides_is_said_again(lab: Lab) -> None:
-    """While the watcher runs and before it starts; of what is there and of what is not, and of the marker of a kind."""
+    """While the watcher runs and before it starts; of what is there and of what is not, and of
+    the marker of a kind."""
     await lab.cluster.create(config_map("a"))
     poisoned = [
         "aim.object.ConfigMap.lab.a",
