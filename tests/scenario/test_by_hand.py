@@ -176,8 +176,10 @@ async def test_services_that_were_restarted_write_nothing_but_what_was_edited(st
             stack,
             resource,
             of,
-            lambda body, component=component: body["metadata"]["labels"][COMPONENT] == component,
-        )  # type: ignore[misc]
+            lambda body, component=component: (  # type: ignore[misc]
+                body["metadata"]["labels"][COMPONENT] == component
+            ),
+        )
     assert sorted((await applied(stack))[len(before) :]) == sorted(
         (resource.kind, of) for resource, of, _ in kept
     )

@@ -21,20 +21,18 @@ from aimlab.apiserver.objects import Json, Obj, same
 
 Path = tuple[str, ...]
 ITEM = object()
-NOBODYS = tuple(
-    [
-        "name",
-        "namespace",
-        "generateName",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "uid",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ]
+NOBODYS = (
+    "name",
+    "namespace",
+    "generateName",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
 )
 IDENTITY = frozenset(
     [
