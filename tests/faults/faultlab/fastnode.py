@@ -2,15 +2,18 @@
 double, after small random delays.
 
 It watches the double's store directly and writes to the double directly, so that faults between the
-services and their API do not touch it. It keeps the truth that the observer judges by: every run of
-every Job, which claims hold files, which templates were asked.
+services and their API do not touch it. As controllers do, it works on an object once at a time and
+reads it first, so that a slow step never overwrites what a later one wrote. It keeps the truth that
+the observer judges by: every run of every Job, which claims hold files, which templates were asked.
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import tempfile
-from collections.abc import Coroutine
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,6 +154,9 @@ class FastNode:
         self._rng = rng
         self._flaky = flaky
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns: defaultdict[tuple[str, str, str], asyncio.Lock] = defaultdict(
+            asyncio.Lock
+        )  # by kind, namespace and name
         self._logs: dict[tuple[str, str], str] = {}
         self._kubelet: web.AppRunner | None = None
 
@@ -178,6 +184,11 @@ class FastNode:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         assert self._kubelet is not None
         await self._kubelet.cleanup()
+
+    async def idle(self) -> None:
+        """Waits until it has done all that it was asked for."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _make_gateway(self) -> None:
         spec = {"gatewayClassName": "fast", "listeners": [fleet.LISTENER]}
@@ -233,6 +244,13 @@ class FastNode:
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._rng.uniform(0.0, SLOWEST_S))
+
+    @contextlib.asynccontextmanager
+    async def _latest(self, resource: Resource, body: Body) -> AsyncIterator[Body]:
+        """The object as it is now, for one step at a time. Raises NotFound where it is gone."""
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        async with self._turns[resource.kind, namespace, name]:
+            yield await self._cluster.get(resource, namespace, name)
 
     async def _patch(
         self, resource: Resource, body: Body, patch: Body, subresource: str | None = None
@@ -343,13 +361,22 @@ class FastNode:
             "status",
         )
 
-    async def _serve(self, isvc: Body) -> None:
+    async def _serve(self, changed: Body) -> None:
         await self._pause()
-        wanted = (
-            0
-            if isvc["metadata"].get("annotations", {}).get(labels.KSERVE_STOP) == "true"
-            else replicas_of(isvc)
-        )
+        async with self._latest(INFERENCE_SERVICE, changed) as isvc:
+            stopped = isvc["metadata"].get("annotations", {}).get(labels.KSERVE_STOP) == "true"
+            wanted = 0 if stopped else replicas_of(isvc)
+            await self._scale(isvc, wanted)
+            await self._pause()
+            ready = {
+                "type": "Ready",
+                "status": "True" if wanted else "False",
+                "lastTransitionTime": self._now(),
+            } | ({} if wanted else {"reason": "Stopped"})
+            status = {"status": {"conditions": [ready]}}
+            await self._patch(INFERENCE_SERVICE, isvc, status, "status")
+
+    async def _scale(self, isvc: Body, wanted: int) -> None:
         for number in range(wanted):
             await self._start_predictor(isvc, number)
         metadata = isvc["metadata"]
@@ -367,13 +394,6 @@ class FastNode:
                     uid=pod["metadata"]["uid"],
                     grace_period_s=0,
                 )
-        await self._pause()
-        ready = {
-            "type": "Ready",
-            "status": "True" if wanted else "False",
-            "lastTransitionTime": self._now(),
-        } | ({} if wanted else {"reason": "Stopped"})
-        await self._patch(INFERENCE_SERVICE, isvc, {"status": {"conditions": [ready]}}, "status")
 
     async def _start_predictor(self, isvc: Body, number: int) -> None:
         metadata = isvc["metadata"]
@@ -412,25 +432,26 @@ class FastNode:
             "status",
         )
 
-    async def _accept(self, route: Body) -> None:
+    async def _accept(self, changed: Body) -> None:
         await self._pause()
-        conditions = [
-            {
-                "type": kind,
-                "status": "True",
-                "reason": kind,
-                "message": "",
-                "observedGeneration": route["metadata"]["generation"],
-                "lastTransitionTime": self._now(),
+        async with self._latest(ROUTE, changed) as route:
+            conditions = [
+                {
+                    "type": kind,
+                    "status": "True",
+                    "reason": kind,
+                    "message": "",
+                    "observedGeneration": route["metadata"]["generation"],
+                    "lastTransitionTime": self._now(),
+                }
+                for kind in ("Accepted", "ResolvedRefs")
+            ]
+            parent = {
+                "parentRef": route["spec"]["parentRefs"][0],
+                "controllerName": "fast.test/gateway",
+                "conditions": conditions,
             }
-            for kind in ("Accepted", "ResolvedRefs")
-        ]
-        parent = {
-            "parentRef": route["spec"]["parentRefs"][0],
-            "controllerName": "fast.test/gateway",
-            "conditions": conditions,
-        }
-        await self._patch(ROUTE, route, {"status": {"parents": [parent]}}, "status")
+            await self._patch(ROUTE, route, {"status": {"parents": [parent]}}, "status")
 
     async def _log(self, request: web.Request) -> web.Response:
         text = self._logs.get((request.match_info["namespace"], request.match_info["pod"]))
