@@ -49,6 +49,7 @@ INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "openshift": ((OPENSHIFT,), OVERLAYS["production"]),
 }
 """Arguments and files of values."""
+SOME_NAMESPACES = "--set=namespaces={team-a,team-b}"
 ACCOUNT, NATS, INIT, POLICY = (
     "ServiceAccount",
     "aim-nats",
@@ -144,6 +145,74 @@ def test_kinds_and_permissions_are_those_of_deploy(installation: str) -> None:
     assert rendered == {place_of(body): bare(body) for body in (*crds(), *rbac())}
 
 
+def test_with_namespaces_roles_are_bound_in_these() -> None:
+    """The watcher and the statuswriter in the release's namespace too."""
+    bodies = render(CHART, SOME_NAMESPACES)
+    cluster = [body for body in bodies if body["kind"] == "ClusterRoleBinding"]
+    assert {body["roleRef"]["name"] for body in cluster} == {
+        "aim-watcher-cluster",
+        "aim-statuswriter-cluster",
+        "aim-discovery-cluster",
+    }
+    bound = {
+        (body["roleRef"]["name"], body["metadata"]["namespace"])
+        for body in bodies
+        if body["kind"] == "RoleBinding" and body["roleRef"]["kind"] == "ClusterRole"
+    }
+    named = {(f"aim-{name}", space) for name in SERVICES for space in ("team-a", "team-b")}
+    assert bound == named | {("aim-watcher", NAMESPACE), ("aim-statuswriter", NAMESPACE)}
+    assert len({place_of(body) for body in bodies}) == len(bodies)
+    for body in bodies:
+        kubernetes_validate.validate(body, KUBERNETES, strict=True)
+
+
+def test_with_namespaces_only_kinds_used_across_them_are_cluster_wide() -> None:
+    """And what is kept of images in the release's namespace, Events of models in `default`."""
+    roles = [
+        body
+        for body in render(CHART, SOME_NAMESPACES)
+        if body["kind"] in {"ClusterRole", "Role"}
+        and body["metadata"]["name"].rpartition("-")[2] in {"cluster", "events", "configmaps"}
+    ]
+    granted = {
+        (body["metadata"].get("namespace", ""), body["metadata"]["name"], resource): rule["verbs"]
+        for body in roles
+        for rule in body["rules"]
+        for resource in rule["resources"]
+    }
+    assert granted == {
+        ("", "aim-watcher-cluster", "aimclustermodels"): ["list", "watch"],
+        ("", "aim-watcher-cluster", "gateways"): ["list", "watch"],
+        ("", "aim-watcher-cluster", "storageclasses"): ["list", "watch"],
+        ("", "aim-statuswriter-cluster", "aimclustermodels"): ["get"],
+        ("", "aim-statuswriter-cluster", "aimclustermodels/status"): ["patch"],
+        ("", "aim-discovery-cluster", "aimclustermodels"): ["get"],
+        ("default", "aim-statuswriter-events", "events"): ["get", "create"],
+        (NAMESPACE, "aim-discovery-configmaps", "configmaps"): ["get", "create", "patch"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        pytest.param("[]", None, id="none"),
+        pytest.param('["harbor","quay"]', ["harbor", "quay"], id="others"),
+        pytest.param("null", ["registries"], id="a-release-that-did-not-know-it"),
+    ],
+)
+def test_discovery_reads_the_named_secrets(value: str, names: list[str] | None) -> None:
+    """No rule without names: it would grant every Secret."""
+    (role,) = (
+        body
+        for body in render(CHART, f"--set-json=services.discovery.pullSecrets={value}")
+        if (body["kind"], body["metadata"]["name"]) == ("Role", "aim-discovery")
+    )
+    rules = [rule for rule in role["rules"] if "secrets" in rule["resources"]]
+    assert [rule["resourceNames"] for rule in rules] == ([] if names is None else [names])
+    assert all(rule["verbs"] == ["get"] for rule in rules)
+    assert [rule["resources"] for rule in role["rules"]][-2:] == [["leases"], ["leases"]]
+
+
 def test_kinds_are_upgraded_with_the_release_and_stay_after_it() -> None:
     assert {
         body["metadata"]["annotations"]["helm.sh/resource-policy"]
@@ -205,6 +274,14 @@ def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
             "RawDeployment",
             {"deployer"},
             id="kserve-before-0.16",
+        ),
+        pytest.param("", "AIM_NAMESPACES", None, set(), id="all-namespaces"),
+        pytest.param(
+            "namespaces={team-a,team-b}",
+            "AIM_NAMESPACES",
+            "team-a,team-b",
+            {"watcher"},
+            id="some-namespaces",
         ),
         pytest.param("", "AIM_CA_BUNDLE", None, set(), id="public-authorities"),
         pytest.param(
@@ -586,6 +663,22 @@ def selects(selector: Body, labels: Body) -> bool:
             "services.router: Additional property jobResources",
             id="makes-no-jobs",
         ),
+        pytest.param("namespaces=team-a", "namespaces", id="no-list"),
+        pytest.param("namespaces={Team}", "namespaces", id="no-name-of-a-namespace"),
+        pytest.param("namespaces={a,a}", "namespaces", id="a-namespace-twice"),
+        pytest.param(
+            "services.discovery.pullSecrets={aim-nats-watcher}",
+            "services.discovery.pullSecrets",
+            id="a-secret-of-nats",
+        ),
+        pytest.param(
+            "services.discovery.pullSecrets={}", "services.discovery.pullSecrets", id="no-name"
+        ),
+        pytest.param(
+            "services.cacher.pullSecrets={registries}",
+            "services.cacher: Additional property pullSecrets",
+            id="reads-no-secrets",
+        ),
     ],
 )
 def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
@@ -597,7 +690,8 @@ def test_values_of_a_release_that_knew_fewer_of_them_render_the_same() -> None:
     """`helm upgrade --reuse-values` has no defaults of a newer chart."""
     none = (
         "admissionPolicy=null,nats.auth=null,podSecurity=null,caBundle=null,kserveMode=null,"
-        "services.discovery.jobResources=null,services.cacher.jobResources=null"
+        "services.discovery.jobResources=null,services.cacher.jobResources=null,"
+        "namespaces=null,services.discovery.pullSecrets=null"
     )
     assert render(CHART, f"--set={none}") == list(of("dev"))
 

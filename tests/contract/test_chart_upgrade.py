@@ -34,6 +34,7 @@ Place = tuple[str, str, str]
 
 OPTIONS: dict[str, str] = {
     "no-admission-policies": "admissionPolicy.enabled=false",
+    "some-namespaces": "namespaces={team-a,team-b}",
     "no-keys": "nats.auth.enabled=false",
     "three-servers": "nats.replicas=3,nats.streamReplicas=3",
     "five-servers": "nats.replicas=5",
@@ -259,6 +260,31 @@ async def run(tmp_path: Path) -> AsyncIterator[Run]:
             return int(process.returncode or 0), output.decode()
 
         yield command
+
+
+async def test_helm_upgrades_to_some_namespaces_and_back(run: Run) -> None:
+    """Each time with the bindings of that set alone."""
+    for name in ("team-a", "team-b"):
+        code, told = await run("kubectl", "create", "namespace", name)
+        assert code == 0, told
+    bindings = ("clusterrolebindings,rolebindings", "-A", "-o", "name")
+    label = "--selector=app.kubernetes.io/part-of=aim"
+    found = []
+    for verb, values in (
+        ("install", ("--create-namespace",)),
+        ("upgrade", SETS["some-namespaces"]),
+        ("upgrade", ("--set=namespaces={team-b}",)),
+        ("upgrade", ("--reset-values",)),
+    ):
+        code, told = await helm(run, verb, *values)
+        assert code == 0, told
+        code, told = await run("kubectl", "get", *bindings, label)
+        assert code == 0, told
+        found.append(sorted(told.split()))
+    everywhere, two, one, again = found
+    assert again == everywhere
+    assert not {name for name in two if name in everywhere and name.startswith("clusterrole")}
+    assert len(two) - len(one) == len(SERVICES)
 
 
 async def helm(run: Run, verb: str, *values: str) -> tuple[int, str]:

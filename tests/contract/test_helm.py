@@ -174,6 +174,31 @@ async def test_the_notes_name_the_policy_that_keeps_services_from_the_api_server
     assert "NetworkPolicy aim-services" not in told
 
 
+@pytest.mark.parametrize(
+    ("value", "missing", "whole"),
+    [
+        pytest.param((), "harbor, quay", "{registries,harbor,quay}", id="default"),
+        pytest.param(("quay",), "registries, harbor", "{quay,registries,harbor}", id="another"),
+        pytest.param(("quay", "registries", "harbor"), "", "", id="all"),
+    ],
+)
+async def test_the_notes_name_pull_secrets_that_discovery_may_not_get(
+    run: Run, tmp_path: Path, value: tuple[str, ...], missing: str, whole: str
+) -> None:
+    """Up to 0.2 it could read every Secret of its namespace."""
+    release = ("aim", str(CHART), "--namespace", NAMESPACE)
+    note = "names Secrets that aim-discovery may not get"
+    assert note not in await run("helm", "install", *release, "--create-namespace")
+    names = ["registries", "harbor", "quay"]
+    spec = {"images": {"imagePullSecrets": names}}
+    config = in_system("aim.silogen.ai/v1alpha1", "AIMNamespaceConfig", "default", {}, spec=spec)
+    await run(*applied(tmp_path, config))
+    values = [f"--set=services.discovery.pullSecrets={{{','.join(value)}}}"] if value else []
+    told = await run("helm", "upgrade", *release, *values)
+    assert (f"{note}: {missing}." in told) is bool(missing)
+    assert (f"services.discovery.pullSecrets={whole}" in told) is bool(missing), told
+
+
 async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_nothing(
     run: Run, tmp_path: Path
 ) -> None:

@@ -74,9 +74,9 @@ def test_the_readme_says_what_is_granted(service: str) -> None:
     assert sentence(GRANTS, account(service)) in page
 
 
-def test_nobody_but_discovery_reads_a_secret_and_that_only_in_the_own_namespace() -> None:
+def test_discovery_alone_reads_secrets_and_only_the_named_one() -> None:
     assert [grant for grant in GRANTS if grant.resource.partition("/")[0] in {"secrets", "*"}] == [
-        Grant(account(DISCOVERY), SYSTEM_NAMESPACE, "", "secrets", (), "get")
+        Grant(account(DISCOVERY), SYSTEM_NAMESPACE, "", "secrets", ("registries",), "get")
     ]
 
 

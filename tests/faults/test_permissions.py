@@ -286,7 +286,7 @@ async def a_service_gets_a_second_replica_and_loses_it(running: World) -> None:
 
 async def a_registry_wants_credentials(running: World) -> None:
     """Discovery reads them once it inspects images; the other paths take longer than that."""
-    metadata = {"name": "registry", "namespace": SYSTEM_NAMESPACE}
+    metadata = {"name": "registries", "namespace": SYSTEM_NAMESPACE}
     login = {
         "type": "kubernetes.io/dockerconfigjson",
         "stringData": {".dockerconfigjson": '{"auths": {}}'},
@@ -297,7 +297,7 @@ async def a_registry_wants_credentials(running: World) -> None:
     )
     await running.cluster.create(
         an_object(
-            CONFIG, SYSTEM_NAMESPACE, "default", {"images": {"imagePullSecrets": ["registry"]}}
+            CONFIG, SYSTEM_NAMESPACE, "default", {"images": {"imagePullSecrets": ["registries"]}}
         )
     )
 

@@ -27,6 +27,7 @@ from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api
+from aimlab.kinds import RBAC_KINDS
 from aimlab.lab import install, until_answers
 from aimlab.node.images import ImageCommand, write_images
 from aimlab.ports import free_ports
@@ -315,6 +316,32 @@ async def test_a_private_registry_opens_with_the_right_pull_secret(place: Place)
     await place.retry("secret", "1")
     await place.inspected("secret", "Inspected")
     await place.inspected("tiny", "Inspected")
+
+
+async def test_a_pull_secret_that_no_role_names_is_reported(place: Place) -> None:
+    """And read once the Role of discovery has its name."""
+    place.private.put_image("aim/hidden", "1", FITTING)
+    await place.create(SECRET, OWN, "harbor", **pull_secret(place, PASSWORD))
+    await place.cluster.merge_patch(
+        CONFIG, OWN, "default", {"spec": {"images": {"imagePullSecrets": ["harbor"]}}}
+    )
+    await place.model("hidden", f"{place.private.host}/aim/hidden:1")
+    message = await place.inspected("hidden", "AuthError")
+    assert f"missing get on secrets named harbor in namespace {OWN}" in message
+    assert "services.discovery.pullSecrets" in message
+    (role,) = (
+        body
+        for body in rbac()
+        if (body["kind"], body["metadata"]["name"]) == ("Role", f"aim-{DISCOVERY}")
+    )
+    (kind,) = (kind for kind in RBAC_KINDS if kind.kind == "Role")
+    named = [
+        rule | {"resourceNames": ["harbor"]} if "secrets" in rule["resources"] else rule
+        for rule in role["rules"]
+    ]
+    await place.cluster.merge_patch(kind, OWN, f"aim-{DISCOVERY}", {"rules": named})
+    await place.retry("hidden", "1")
+    await place.inspected("hidden", "Inspected")
 
 
 async def test_a_registry_that_was_away_is_asked_again(place: Place) -> None:

@@ -43,12 +43,18 @@ from aimlab.testing.charts import render
 from aimschema.reasons import WATCHER
 from aimschema.resources import (
     AIM_KINDS,
+    CACHE,
     CLAIM,
+    CONFIG_MAP,
+    EVENT,
+    GATEWAY,
     INFERENCE_SERVICE,
     JOB,
+    MODEL,
     POD,
     ROUTE,
     SECRET,
+    STORAGE_CLASS,
     Resource,
 )
 
@@ -193,13 +199,18 @@ async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(stack: St
     assert checks.failed == []
 
 
-async def test_each_service_ran_as_its_own_account_and_was_refused_nothing(stack: Stack) -> None:
+async def calls_of(lab: Lab) -> list[Call]:
+    """What the accounts of the control plane asked the API server for."""
     async with (
         aiohttp.ClientSession(trust_env=False) as client,
-        client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer,
+        client.get(f"{api_of(lab.kubeconfig).url}{CALLS_PATH}") as answer,
     ):
         calls = [Call(**call) for call in await answer.json()]
-    own = [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
+    return [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
+
+
+async def test_each_service_ran_as_its_own_account_and_was_refused_nothing(stack: Stack) -> None:
+    own = await calls_of(stack.lab)
     assert {call.user.rpartition(":")[2] for call in own} == {
         *(f"aim-{service}" for service in SERVICES),
         INIT,
@@ -332,3 +343,41 @@ async def test_a_release_without_keys_becomes_one_with_keys(tmp_path: Path) -> N
         await kubectl(
             lab, "wait", f"httproute/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s"
         )
+
+
+async def test_two_of_three_namespaces_are_served(tmp_path: Path) -> None:
+    """The third is untouched and nothing is denied, until all namespaces are served."""
+    served, third = (NAMESPACE, "second"), "third"
+    bodies = render(CHART, f"--set=namespaces={{{','.join(served)}}}")
+
+    async def is_ready(namespace: str) -> None:
+        wait = ("wait", f"aimsvc/{SERVICE}", "--for=condition=Ready", "--timeout=90s")
+        await kubectl(lab, *wait, "-n", namespace)
+
+    async with laptop(tmp_path, []) as lab:
+        quickstart = await prepare(lab, downloader_of(bodies), images_of(bodies))
+        for namespace in (*served, third):
+            await kubectl(lab, "create", "namespace", namespace)
+        await install(lab, bodies)
+        files = sorted(quickstart.manifests.glob("*.yaml"))
+        manifests = "\n---\n".join(file.read_text() for file in files)
+        for namespace in (third, *served):
+            text = re.sub(
+                rf"(name|namespace): {NAMESPACE}$", rf"\1: {namespace}", manifests, flags=re.M
+            )
+            (tmp_path / "in-namespace.yaml").write_text(text)
+            await kubectl(lab, "apply", "-f", str(tmp_path / "in-namespace.yaml"))
+        for namespace in served:
+            await is_ready(namespace)
+        kinds = (CACHE, JOB, CLAIM, POD, CONFIG_MAP, INFERENCE_SERVICE, ROUTE, EVENT)
+        assert [kind.kind for kind in kinds if (await lab.cluster.list(kind, third)).items] == []
+        for kind in AIM_KINDS:
+            if kind.namespaced:
+                items = (await lab.cluster.list(kind, third)).items
+                assert [body["metadata"]["name"] for body in items if "status" in body] == []
+        calls = await calls_of(lab)
+        assert [call for call in calls if not call.granted or call.namespace == third] == []
+        everywhere = {call.resource.partition("/")[0] for call in calls if not call.namespace}
+        assert everywhere == {MODEL.plural, STORAGE_CLASS.plural, GATEWAY.plural}
+        await install(lab, render(CHART))
+        await is_ready(third)

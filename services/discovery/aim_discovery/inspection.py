@@ -9,6 +9,7 @@ import asyncio
 import datetime
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -27,7 +28,20 @@ from aimservice.projection import Learned
 
 MOST_AT_ONCE = 5
 """Looks at images of one registry."""
+ACCOUNT = f"aim-{reasons.DISCOVERY}"
+PULL_SECRETS_VALUE = "services.discovery.pullSecrets"
+"""The chart's value with the names of the Secrets that ACCOUNT may get."""
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PullSecrets:
+    """`entries` of all pull Secrets that can be used. `forbidden`: names of those that the API
+    server does not let us read; `notes`: what is wrong with the others."""
+
+    entries: tuple[Entry, ...]
+    forbidden: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class Inspector:
@@ -98,16 +112,12 @@ class Inspector:
                     reasons.IMAGE_NOT_FOUND, f"spec.image is not an image reference: {error}"
                 ),
             )
-        entries, notes = await self._entries(cluster, action.pull_secrets)
+        read = await self._read(cluster, action.pull_secrets)
         try:
-            config = await self._registries.config_of(image, matching(entries, image))
+            config = await self._registries.config_of(image, matching(read.entries, image))
             found = read_labels(config.labels)
         except RegistryProblem as problem:
-            return _failed(
-                action,
-                problem,
-                self._advice(image, entries, notes) if problem.reason == reasons.AUTH_ERROR else "",
-            )
+            return _failed(action, problem, self._advice(problem.reason, image, read))
         except ValueError as error:
             return _failed(
                 action,
@@ -117,12 +127,10 @@ class Inspector:
             )
         return Inspection(action.image, action.inputs, action.attempt, _now(), found, config.digest)
 
-    async def _entries(
-        self, cluster: Cluster, secrets: Sequence[str]
-    ) -> tuple[list[Entry], list[str]]:
-        """Of all secrets that can be used, and what is wrong with the others. As for a pod, that
-        one is missing is no fault by itself."""
+    async def _read(self, cluster: Cluster, secrets: Sequence[str]) -> PullSecrets:
+        """As for a pod, that a pull Secret is missing is no fault by itself."""
         entries: list[Entry] = []
+        forbidden: list[str] = []
         notes: list[str] = []
         for name in secrets:
             try:
@@ -133,22 +141,36 @@ class Inspector:
             except NotFound:
                 notes.append(f"Secret {name} does not exist in namespace {self._namespace}")
             except Forbidden:
-                notes.append(
-                    f"Secret {name} may not be read: discovery needs get on secrets in namespace"
-                    f" {self._namespace}"
-                )
+                forbidden.append(name)
             except ValueError as error:
                 notes.append(f"Secret {name} {error}")
-        return entries, notes
+        return PullSecrets(tuple(entries), tuple(forbidden), tuple(notes))
 
-    def _advice(self, image: Image, entries: Sequence[Entry], notes: Sequence[str]) -> str:
+    def _advice(self, reason: str, image: Image, read: PullSecrets) -> str:
+        """What is wrong with the credentials, where that may be why an image is not found."""
+        forbidden = self._missing_permission(read.forbidden)
+        if reason == reasons.IMAGE_NOT_FOUND:  # (so some registries answer who may not read it)
+            return forbidden
+        if reason != reasons.AUTH_ERROR:
+            return ""
         where = f"{CONFIG.kind} {DEFAULT_CONFIG} of namespace {self._namespace}"
-        had = (
-            "were refused: correct them"
-            if matching(entries, image)
-            else "have none for it: add a Secret there"
+        if matching(read.entries, image):
+            had = "were refused: correct them"
+        elif forbidden:
+            had = "have none for it that can be read"
+        else:
+            had = "have none for it: add a Secret there"
+        whole = f"the credentials of images.imagePullSecrets in {where} {had}"
+        return "; ".join(part for part in (whole, forbidden, *read.notes) if part)
+
+    def _missing_permission(self, secrets: Sequence[str]) -> str:
+        if not secrets:
+            return ""
+        return (
+            f"ServiceAccount {ACCOUNT} is missing get on secrets named {', '.join(secrets)} in"
+            f" namespace {self._namespace}: add the name to the chart's value"
+            f" {PULL_SECRETS_VALUE}, or to resourceNames in deploy/rbac/aim-discovery.yaml"
         )
-        return "; ".join((f"the credentials of images.imagePullSecrets in {where} {had}", *notes))
 
 
 def _registry_of(image: str) -> str:

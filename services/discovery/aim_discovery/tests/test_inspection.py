@@ -153,7 +153,13 @@ async def test_a_failure_is_named(
             "have none for it: add a Secret there; Secret a does not exist in namespace aim-system",
             id="missing",
         ),
-        pytest.param({"a": Forbidden("no")}, "Secret a may not be read", id="no-right"),
+        pytest.param(
+            {"a": Forbidden("no")},
+            "have none for it that can be read; ServiceAccount aim-discovery is missing get on"
+            " secrets named a in namespace aim-system: add the name to the chart's value"
+            " services.discovery.pullSecrets",
+            id="missing-permission",
+        ),
         pytest.param(
             {"a": {"type": "Opaque"}},
             "Secret a is not of type kubernetes.io/dockerconfigjson",
@@ -170,6 +176,18 @@ async def test_what_is_wrong_with_a_pull_secret_is_said_when_it_is_needed(
     registry.users = {"ada": "countess"}
     refused = await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)
     assert (refused.reason, words in refused.message) == ("AuthError", True), refused.message
+
+
+async def test_a_registry_that_hides_images_may_miss_a_forbidden_secret(
+    inspector: Inspector, registry: Registry
+) -> None:
+    """Some registries answer 404 for an image that the client may not read."""
+    image, secrets = f"{registry.host}/aim/none:1", {"a": Forbidden("no"), "b": Forbidden("no")}
+    found = await outcome(inspector, look(image, "a", "b"), secrets)
+    assert found.reason == "ImageNotFound"
+    assert "is missing get on secrets named a, b in namespace aim-system" in found.message
+    plain = await outcome(inspector, look(f"{registry.host}/aim/plain:1", "a"), secrets)
+    assert (plain.reason, "missing get" in plain.message) == ("MetadataMissing", False)
 
 
 async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_quoted(
