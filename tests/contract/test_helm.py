@@ -199,6 +199,23 @@ async def test_the_notes_name_pull_secrets_that_discovery_may_not_get(
     assert (f"services.discovery.pullSecrets={whole}" in told) is bool(missing), told
 
 
+@pytest.mark.parametrize("level", [None, "baseline"])
+async def test_the_notes_name_the_pod_security_level_until_it_is_enforced(
+    run: Run, level: str | None
+) -> None:
+    await run("kubectl", "create", "namespace", NAMESPACE)
+    if level is not None:
+        label = f"pod-security.kubernetes.io/enforce={level}"
+        await run("kubectl", "label", "namespace", NAMESPACE, label)
+    release = ("aim", str(CHART), "--namespace", NAMESPACE)
+    command = re.search(r"kubectl label namespace .*", await run("helm", "install", *release))
+    assert command is not None
+    await run(*command[0].split())
+    enforced = "jsonpath={.metadata.labels.pod-security\\.kubernetes\\.io/enforce}"
+    assert await run("kubectl", "get", "namespace", NAMESPACE, "-o", enforced) == "restricted"
+    assert "kubectl label namespace" not in await run("helm", "upgrade", *release)
+
+
 async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_nothing(
     run: Run, tmp_path: Path
 ) -> None:

@@ -1,5 +1,8 @@
 """The ValidatingAdmissionPolicies of the chart: they let through what the services render, and
-nothing that a stolen account could gain by. tests/real/test_chart_policies.py asks a real API server."""
+nothing that a stolen account could gain by.
+
+A real server is asked by tests/real/test_chart_policies.py.
+"""
 
 import pytest
 from policies.cases import (

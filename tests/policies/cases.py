@@ -294,6 +294,7 @@ CONFIG_MAPS = [
     ("image-labels-by-the-cacher", CACHER, NAMESPACE, "image-x", {COMPONENT: "cache"}),
     ("of-an-application-by-the-cacher", CACHER, "ml", "app-settings", {COMPONENT: "cache"}),
     ("certificates-of-somebody-else", CACHER, "ml", "corporate-ca", {}),
+    ("certificates-of-another-component", CACHER, "ml", "x-ca", {COMPONENT: "web"}),
 ]
 """Of somebody else: the case, the account, namespace, name and labels."""
 
