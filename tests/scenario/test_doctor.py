@@ -118,8 +118,8 @@ async def test_who_may_ask_nothing_of_others_is_told_so_and_what_it_lacks_itself
         "what the services may do is not known" in words and "subjectaccessreviews" in words
         for words in said
     )
-    secrets = "secrets named registries in aim-system"
-    assert any(words.startswith("you may not ") and secrets in words for words in said)
+    jobs = "jobs.batch in every namespace"
+    assert any(words.startswith("you may not ") and jobs in words for words in said)
 
 
 async def test_a_nats_server_that_does_not_answer_is_an_error_and_hides_nothing_else(

@@ -13,6 +13,7 @@ from aim_deployer.gpus import load
 from aimbus import Reader, Standing, Survey
 from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Finding, Unknown
 from aimctl.doctor.findings import findings
+from aimctl.doctor.gather import needed
 from aimctl.doctor.network import ENFORCE
 from aimctl.services import SERVICES
 from aimlab.kinds import (
@@ -875,3 +876,31 @@ def test_a_namespace_without_models_or_that_admits_them_is_none_to_speak_of(
         body(name, labels=labels),
     )
     assert not_ok(with_objects(NAMESPACE, *spaces)) == []
+
+
+@pytest.mark.parametrize(
+    ("grant", "served", "secrets", "asked"),
+    [
+        pytest.param(("batch", "jobs", ""), (), (), [("", ())], id="all-namespaces"),
+        pytest.param(("batch", "jobs", ""), ("a", "b"), (), [("a", ()), ("b", ())], id="two"),
+        pytest.param((MODEL.group, MODEL.plural, ""), ("a",), (), [("", ())], id="models"),
+        pytest.param(
+            (MODEL.group, f"{MODEL.plural}/status", ""), ("a",), (), [("", ())], id="status"
+        ),
+        pytest.param((GATEWAY.group, GATEWAY.plural, ""), ("a",), (), [("", ())], id="gateways"),
+        pytest.param(("", "secrets", "own"), ("a",), ("s",), [("own", ("s",))], id="pull-secrets"),
+        pytest.param(("", "secrets", "own"), (), (), [], id="no-pull-secrets"),
+        pytest.param(("", "leases", "own"), ("a",), (), [("own", ())], id="own-namespace"),
+    ],
+)
+def test_permissions_are_asked_where_models_are_served(
+    grant: tuple[str, str, str],
+    served: tuple[str, ...],
+    secrets: tuple[str, ...],
+    asked: list[tuple[str, tuple[str, ...]]],
+) -> None:
+    group, resource, namespace = grant
+    whole = Grant("aim-watcher", namespace, group, resource, (), "get")
+    found = needed(whole, served, secrets)
+    assert [(each.namespace, each.names) for each in found] == asked
+    assert {each.resource for each in found} <= {resource}

@@ -4,7 +4,7 @@ hides nothing else."""
 import asyncio
 import datetime
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +23,21 @@ from aimkube import Cluster, Forbidden, KubeError, NotConfigured, NotFound, told
 from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, NETWORK_POLICY, SERVICE_ACCOUNT
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing.permissions import Grant, granted
+from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
+from aimschema.reasons import WATCHER
 from aimschema.resources import (
     AIM_KINDS,
     CLAIM,
+    CONFIG,
     CRD,
     GATEWAY,
     INFERENCE_SERVICE,
     LEASE,
     MODEL,
     ROUTE,
+    SECRET,
+    STORAGE_CLASS,
     Resource,
 )
 
@@ -163,7 +168,12 @@ async def _list(cluster: Cluster, resource: Resource, namespace: str) -> tuple[B
 async def _access(cluster: Cluster, namespace: str) -> Access:
     """Whether each account is granted what deploy/rbac grants it. Raises RuntimeError outside a
     checkout, and KubeError."""
-    grants = [replace_namespace(grant, namespace) for grant in granted(rbac())]
+    served, secrets = await _served(cluster, namespace), await _pull_secrets(cluster, namespace)
+    grants = [
+        each
+        for grant in granted(rbac())
+        for each in needed(replace_namespace(grant, namespace), served, secrets)
+    ]
     there = await known(_list(cluster, SERVICE_ACCOUNT, namespace))
     names = (
         {grant.account for grant in grants}
@@ -184,6 +194,41 @@ async def _access(cluster: Cluster, namespace: str) -> Access:
             cluster, list(dict.fromkeys(grant._replace(account="") for grant in grants)), namespace
         ),
     )
+
+
+async def _served(cluster: Cluster, namespace: str) -> list[str]:
+    """The chart value `namespaces`, as the watcher has it; none: all namespaces are served."""
+    try:
+        body = await cluster.get(DEPLOYMENT, namespace, f"aim-{WATCHER}")
+    except (NotFound, Forbidden):
+        return []
+    names = [
+        str(variable.get("value", ""))
+        for container in body["spec"]["template"]["spec"]["containers"]
+        for variable in container.get("env") or ()
+        if variable["name"] == "AIM_NAMESPACES"
+    ]
+    return [name.strip() for text in names for name in text.split(",") if name.strip()]
+
+
+async def _pull_secrets(cluster: Cluster, namespace: str) -> tuple[str, ...]:
+    """Of the catalogue."""
+    try:
+        body = await cluster.get(CONFIG, namespace, DEFAULT_CONFIG)
+    except (NotFound, Forbidden):
+        return ()
+    return tuple((body["spec"].get("images") or {}).get("imagePullSecrets") or ())
+
+
+def needed(grant: Grant, served: Sequence[str], secrets: tuple[str, ...]) -> list[Grant]:
+    """What is needed of a grant of deploy/rbac where these namespaces are served (none: all) and
+    the catalogue has these pull Secrets."""
+    if grant.resource == SECRET.plural:
+        return [grant._replace(names=secrets)] if secrets else []
+    across = {resource.plural for resource in (MODEL, GATEWAY, STORAGE_CLASS)}
+    if grant.namespace or not served or grant.resource.partition("/")[0] in across:
+        return [grant]
+    return [grant._replace(namespace=name) for name in served]
 
 
 def replace_namespace(grant: Grant, namespace: str) -> Grant:
