@@ -8,6 +8,7 @@ own_network, addresses).
 import asyncio
 import base64
 import contextlib
+import json
 import re
 import socket
 import sys
@@ -30,7 +31,7 @@ from aimctl.demo import Checks, the_way
 from aimctl.nats_users import CONSOLE
 from aimctl.quickstart import NAMESPACE, SERVICE, prepare
 from aimctl.services import SERVICES
-from aimctl.stack import Stack, kubectl
+from aimctl.stack import Stack, kubectl, kubectl_env
 from aimlab.accounts import api_of
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
@@ -38,7 +39,7 @@ from aimlab.kinds import is_going, is_true
 from aimlab.lab import SYSTEM_NAMESPACE, Lab, laptop
 from aimlab.node.addresses import pipe
 from aimlab.node.images import ImageCommand
-from aimlab.testing import eventually
+from aimlab.testing import commands, eventually
 from aimlab.testing.charts import render
 from aimschema.reasons import WATCHER
 from aimschema.resources import (
@@ -379,5 +380,8 @@ async def test_two_of_three_namespaces_are_served(tmp_path: Path) -> None:
         assert [call for call in calls if not call.granted or call.namespace == third] == []
         everywhere = {call.resource.partition("/")[0] for call in calls if not call.namespace}
         assert everywhere == {MODEL.plural, STORAGE_CLASS.plural, GATEWAY.plural}
+        told = await commands.command(kubectl_env(lab), "aimctl", "doctor", "-o", "json")
+        permissions = [each for each in json.loads(told) if each["area"] == "permissions"]
+        assert {each["level"] for each in permissions} == {"ok"}, permissions
         await install(lab, render(CHART))
         await is_ready(third)
