@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := libs/aimschema libs/aimbus libs/aimkube libs/aimservice libs/aimlab \
+DISTRIBUTIONS := libs/aimschema libs/aimbus libs/aimkube libs/aimcontroller lab/aimlab \
 	services/watcher services/statuswriter services/discovery services/cacher services/deployer services/router \
 	jobs/downloader cli/aimctl
 PYPROJECTS := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
@@ -54,7 +54,7 @@ rbac: .venv/dev-installed ## use every permission of the services once, and writ
 	@sed -n '/^| service/,$$p' docs/permissions.md
 
 transcripts: .venv/demo-installed ## ask the API server double what was asked of a real one, step by step (SERVER="--server URL --token T" asks another)
-	@$(BIN)/python -m aimlab.testing.transcripts libs/aimlab/tests/apiserver/transcripts $(SERVER)
+	@$(BIN)/python -m aimlab.testing.transcripts lab/aimlab/tests/apiserver/transcripts $(SERVER)
 
 check: .venv/dev-installed ## lint, formatting, types and import rules
 	$(BIN)/ruff check .
@@ -77,7 +77,7 @@ crds: .venv/demo-installed ## write deploy/crds from the kinds
 
 contracts: .venv/demo-installed ## write contracts/ from the messages and services, and compare it with every released version
 	$(BIN)/python -m aimctl.contracts contracts/asyncapi.yaml
-	$(BIN)/python -m aimschema.contracts contracts
+	$(BIN)/python -m aimschema.schema_compat contracts
 
 images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
 	@deploy/images/build.sh

@@ -21,9 +21,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from aimbus import Event, NatsServer, connect, ensure_streams
 from aimbus.tracing import tracer
+from aimcontroller.reconcile_tracing import Passes
 from aimschema.messages import ObjectChanged, subject_of
 from aimschema.resources import Key
-from aimservice.passes import Passes
 
 MESSAGES = 2000
 PASSES = 20_000

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from aimctl.quickstart import NAMESPACE as QUICKSTART
 from aimkube import Cluster, KubeError
-from aimlab.abilities import Abilities, find_out
+from aimlab.capabilities import Abilities, find_out
 from aimlab.envtest import kube_apiserver
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.real.network import has_pod_network
-from aimlab.testing.given import KUBECONFIG
+from aimlab.testing.server_fixture import KUBECONFIG
 from aimschema.resources import NAMESPACE
 
 SCENARIOS = ("test_main_job.py", "test_takeover.py", "test_poison.py")

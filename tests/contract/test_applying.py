@@ -18,6 +18,9 @@ import pytest_asyncio
 import yaml
 
 from aim_watcher.prune import prune
+from aimcontroller.applier import MADE_ONCE, Applier, NameConflict
+from aimcontroller.plan import ApplyObject, DeleteObject
+from aimcontroller.projection import Projection, fold, written
 from aimkube import Body, Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
@@ -25,17 +28,14 @@ from aimlab.crds import bundled
 from aimlab.testing import eventually
 from aimschema.labels import MANAGED_BY
 from aimschema.resources import CONFIG, POD, RESOURCES
-from aimservice.act import MADE_ONCE, Applier, NameConflict
-from aimservice.plan import ApplyObject, DeleteObject
-from aimservice.projection import Projection, fold, written
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("AIM_REAL_CRDS") or ROOT.parent / "shared" / "crds")
 GOLDEN = {
     file.stem: file
-    for file in ROOT.glob("services/*/*/tests/golden/*.yaml")
-    if file.parts[-4] != "aim_statuswriter"
+    for file in ROOT.glob("services/*/tests/golden/*.yaml")
+    if file.parts[-4] != "statuswriter"
 }
 KEPT = sorted(
     name

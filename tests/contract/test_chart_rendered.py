@@ -19,6 +19,7 @@ import yaml
 from aim_cacher.settings import CacherSettings
 from aim_discovery.settings import DiscoverySettings
 from aim_watcher.nats_secrets import names, wanted
+from aimcontroller.settings import KNOWN_ELSEWHERE, ServiceSettings
 from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
 from aimlab.testing.charts import (
@@ -31,7 +32,6 @@ from aimlab.testing.charts import (
     render,
     without_helm,
 )
-from aimservice.settings import KNOWN_ELSEWHERE, ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "charts" / "aim"

@@ -14,10 +14,10 @@ from msgspec import NODEFAULT, structs
 
 from aim_watcher.projection import NOTHING, living
 from aim_watcher.projection import fold as published
+from aimcontroller.projection import Projection, fold
 from aimctl.contracts import CONSOLE, CONTRACTS, asyncapi, flaws
 from aimctl.planners import PLANNERS, planner
 from aimschema import reasons, subjects
-from aimschema.contracts import Contract, check, read, schemas
 from aimschema.messages import (
     KindSynced,
     Message,
@@ -29,7 +29,7 @@ from aimschema.messages import (
     key_of,
 )
 from aimschema.resources import CONFIG, Key
-from aimservice.projection import Projection, fold
+from aimschema.schema_compat import Contract, check, read, schemas
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "contracts"

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from aimcontroller.settings import KNOWN_ELSEWHERE, ServiceSettings
 from aimctl.__main__ import app
 from aimschema import reasons
 from aimschema.kinds import ServiceState, TemplateState
-from aimservice.settings import KNOWN_ELSEWHERE, ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/*/README.md")])

@@ -13,8 +13,14 @@ from typing import Any, cast
 
 import pytest
 
-from aim_statuswriter.apply import Writer
+from aim_statuswriter.action_handlers import Writer
 from aimbus import Bus, NatsServer, connect, ensure_streams
+from aimcontroller import testing
+from aimcontroller.controller import Handler, Loop
+from aimcontroller.health import Health
+from aimcontroller.plan import Action, Plan
+from aimcontroller.projection import Projection
+from aimcontroller.testing import NAMESPACE, Body, changed, cr
 from aimctl.planners import planner
 from aimkube import Cluster, NotFound
 from aimschema.messages import KindSynced, ReportedCondition, ReportedWarning, StatusReported
@@ -31,12 +37,6 @@ from aimschema.resources import (
     Resource,
     key_of,
 )
-from aimservice import testing
-from aimservice.health import Health
-from aimservice.loop import Handler, Loop
-from aimservice.plan import Action, Plan
-from aimservice.projection import Projection
-from aimservice.testing import NAMESPACE, Body, changed, cr
 
 VICTIM = "kube-system"
 SPEC = {

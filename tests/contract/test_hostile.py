@@ -14,10 +14,14 @@ from aim_cacher import plan as cacher
 from aim_deployer import gpus
 from aim_deployer import plan as deployer
 from aim_discovery import plan as discovery
-from aim_discovery.output import digested
+from aim_discovery.dry_run_output import digested
 from aim_router import plan as router
 from aim_statuswriter import plan as statuswriter
 from aim_statuswriter.render import event as event_body
+from aimcontroller import testing
+from aimcontroller.plan import ApplyObject, Plan, SendEvent, WriteStatus
+from aimcontroller.projection import Learned, Projection
+from aimcontroller.testing import NOW, Body
 from aimlab.apiserver.names import bad_annotations, bad_labels, bad_name
 from aimlab.node.environment import expand
 from aimschema import labels, names, reasons, subjects
@@ -37,10 +41,6 @@ from aimschema.resources import (
     Key,
     key_of,
 )
-from aimservice import testing
-from aimservice.plan import ApplyObject, Plan, SendEvent, WriteStatus
-from aimservice.projection import Learned, Projection
-from aimservice.testing import NOW, Body
 
 LETTER = "abcdefghijklmnopqrstuvwxyz0123456789"
 HOSTILE = [

@@ -17,7 +17,7 @@ SERVICES = sorted(
 )
 DISTRIBUTIONS = sorted(
     path.parent
-    for folder in ("libs", "services", "jobs", "cli")
+    for folder in ("libs", "services", "jobs", "cli", "lab")
     for path in (ROOT / folder).glob("*/pyproject.toml")
 )
 SHAPE = {
@@ -27,7 +27,6 @@ SHAPE = {
     "projection.py",
     "plan.py",
     "py.typed",
-    "tests",
 }
 
 
@@ -37,7 +36,7 @@ def code(path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_a_service_has_the_shape_of_all_services(service: Path) -> None:
-    assert {"README.md", "pyproject.toml"} <= {path.name for path in service.iterdir()}
+    assert {"README.md", "pyproject.toml", "tests"} <= {path.name for path in service.iterdir()}
     package = service / f"aim_{service.name}"
     assert {path.name for path in package.iterdir()} >= SHAPE
     assert len((package / "__main__.py").read_text().splitlines()) <= 50

@@ -19,7 +19,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CRDS = Path(os.environ.get("AIM_REAL_CRDS") or REPOSITORY.parent / "shared" / "crds")
-GOLDEN = sorted(REPOSITORY.glob("services/*/*/tests/golden/*.yaml"))
+GOLDEN = sorted(REPOSITORY.glob("services/*/tests/golden/*.yaml"))
 KUBERNETES = "1.32"
 no_crds = pytest.mark.skipif(
     not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)"
@@ -137,7 +137,7 @@ def renderers() -> set[tuple[str, str]]:
 
 def test_every_renderer_has_a_golden_file_and_every_golden_file_a_renderer() -> None:
     """Otherwise an upgrade that restarts model servers could pass a review unseen."""
-    assert {(file.parts[-4], file.stem.partition(".")[0]) for file in GOLDEN} == renderers()
+    assert {(f"aim_{file.parts[-4]}", file.stem.partition(".")[0]) for file in GOLDEN} == renderers()
 
 
 def test_every_kind_that_is_made_is_among_them() -> None:

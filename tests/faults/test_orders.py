@@ -13,10 +13,10 @@ from faultlab.sim import START, services
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aimcontroller.controller import Service
+from aimcontroller.plan import Plan
+from aimcontroller.projection import Projection, fold
 from aimschema.messages import Message
-from aimservice.loop import Service
-from aimservice.plan import Plan
-from aimservice.projection import Projection, fold
 
 LATER = START + datetime.timedelta(minutes=2)
 LAST_STEP = 1500

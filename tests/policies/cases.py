@@ -44,7 +44,7 @@ class Case:
 
 
 def golden(service: str, name: str) -> Body:
-    folder = ROOT / "services" / service / f"aim_{service}" / "tests" / "golden"
+    folder = ROOT / "services" / service / "tests" / "golden"
     body: Body = yaml.safe_load((folder / f"{name}.yaml").read_text())
     if service == "cacher" and body["kind"] == "Job":
         container_of(body)["image"] = CacherSettings.model_fields["downloader_image"].default
@@ -66,9 +66,7 @@ def container_of(body: Body) -> Body:
 RENDERED = [
     (service, file.stem)
     for service in ("cacher", "deployer", "discovery", "router")
-    for file in sorted(
-        (ROOT / "services" / service / f"aim_{service}" / "tests" / "golden").glob("*.yaml")
-    )
+    for file in sorted((ROOT / "services" / service / "tests" / "golden").glob("*.yaml"))
 ]
 
 

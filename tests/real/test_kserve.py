@@ -21,7 +21,7 @@ from aimschema.resources import NAMESPACE as NAMESPACE_KIND
 Body = dict[str, Any]
 pytest_plugins = ["reallab.fixtures"]
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
-GOLDEN = Path(__file__).parents[2] / "services/deployer/aim_deployer/tests/golden"
+GOLDEN = Path(__file__).parents[2] / "services/deployer/tests/golden"
 MODE = "serving.kserve.io/deploymentMode"
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from aimcontroller.controller import Service
+from aimcontroller.plan import ApplyObject, DeleteObject, Plan
+from aimcontroller.projection import Projection
 from aimctl.planners import planner
 from aimctl.recording import load
 from aimctl.replaying import check
 from aimschema.reasons import AUTH_ERROR, CACHER, DEPLOYER, RETRY_BACKOFF
 from aimschema.resources import CACHE, JOB, Key
-from aimservice.loop import Service
-from aimservice.plan import ApplyObject, DeleteObject, Plan
-from aimservice.projection import Projection
 
 RECORDING = load(Path(__file__).parent / "wrong-s3-key.jsonl")
 Change = Callable[[Plan], Plan]

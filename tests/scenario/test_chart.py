@@ -37,8 +37,8 @@ from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
 from aimlab.kinds import is_going, is_true
 from aimlab.lab import SYSTEM_NAMESPACE, Lab, laptop
-from aimlab.node.addresses import pipe
 from aimlab.node.images import ImageCommand
+from aimlab.node.service_proxy import pipe
 from aimlab.testing import commands, eventually
 from aimlab.testing.charts import render
 from aimschema.reasons import WATCHER
@@ -90,7 +90,9 @@ def images_of(bodies: list[dict[str, Any]]) -> dict[str, ImageCommand]:
         image: match[1] for image in named if (match := re.search(r"/(aim-[a-z]+):[^/]+$", image))
     }
     own = {
-        image: ImageCommand((sys.executable, "-m", "aimlab.node.own_network", str(BIN / script)))
+        image: ImageCommand(
+            (sys.executable, "-m", "aimlab.node.network_namespace_shim", str(BIN / script))
+        )
         for image, script in services.items()
     }
     return own | {image: ImageCommand(nats) for image in named - own.keys()}

@@ -17,8 +17,8 @@ import pytest
 
 import aimbus
 from aim_watcher.nats_secrets import CA, SEED, SERVER, Secrets, of_user, wanted
-from aimbus.access import Access
 from aimbus.accounts import FOLDER
+from aimbus.credentials import Access
 from aimlab.lab import SYSTEM_NAMESPACE, until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children

@@ -14,13 +14,13 @@ from aimctl.stack import embedded_nats
 from aimkube import Cluster
 from aimlab.processes import Children
 from aimlab.testing import eventually
-from aimlab.testing.places import control_plane_place
+from aimlab.testing.environments import control_plane_place
 from aimschema import subjects
 from aimschema.messages import ObjectChanged, ReportedCondition, StatusReported
 from aimschema.reasons import CACHER
 from aimschema.resources import CACHE, EVENT
 
-pytest_plugins = ["aimlab.testing.given"]
+pytest_plugins = ["aimlab.testing.server_fixture"]
 NAMESPACE = "aim-system"
 
 

@@ -45,7 +45,7 @@ from aimschema.resources import SERVICE as SERVICE_KIND
 
 Body = dict[str, Any]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
-pytest_plugins = ["aimlab.testing.given"]
+pytest_plugins = ["aimlab.testing.server_fixture"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

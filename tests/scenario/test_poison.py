@@ -24,13 +24,13 @@ from aimlab.lab import until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children
 from aimlab.testing import eventually
-from aimlab.testing.places import control_plane_place
+from aimlab.testing.environments import control_plane_place
 from aimschema import subjects
 from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, StatusReported, encode
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE, Key
 
-pytest_plugins = ["aimlab.testing.given"]
+pytest_plugins = ["aimlab.testing.server_fixture"]
 NAMESPACE = "aim-system"
 AIMCTL = str(Path(sys.executable).with_name("aimctl"))
 

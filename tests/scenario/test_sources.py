@@ -22,6 +22,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from aimcontroller.testing import golden_file
 from aimctl.contracts import flaws_of_log
 from aimctl.leaks import leaks
 from aimctl.quickstart import EXAMPLE_ENDPOINT, write_manifests
@@ -34,7 +35,6 @@ from aimlab.sources.seaweed import Keys, S3Server, seaweed
 from aimschema import labels, reasons, subjects
 from aimschema.quantities import GI
 from aimschema.resources import CACHE, CLAIM, CONFIG, Key, Resource
-from aimservice.testing import golden_file
 
 Body = dict[str, Any]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]

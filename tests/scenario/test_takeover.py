@@ -20,13 +20,13 @@ from aimctl.stack import embedded_nats
 from aimkube import Cluster
 from aimlab.ports import free_ports
 from aimlab.processes import Children
-from aimlab.testing.places import control_plane_place
+from aimlab.testing.environments import control_plane_place
 from aimschema import subjects
 from aimschema.messages import StatusReported
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE
 
-pytest_plugins = ["aimlab.testing.given"]
+pytest_plugins = ["aimlab.testing.server_fixture"]
 NAMESPACE = "aim-system"
 TAKE_OVER_WITHIN_S = 15.0
 AFTER_SIGTERM_WITHIN_S = 4.0  # a second, and the start of a watcher

@@ -22,7 +22,7 @@ from aimctl.stack import Stack, control_plane_on_laptop, kubectl
 from aimlab.lab import READY_WITHIN_S, until_answers
 from aimlab.ports import free_ports
 from aimlab.testing.collector import Collector, Span, trees
-from aimschema import reasons, spans
+from aimschema import otel_attributes, reasons
 from aimschema.reasons import ROUTER
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -129,7 +129,7 @@ async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) 
     )
     looked = next(span for span in seen if (span.service, span.name, span.kind) == wanted)
     first = next(span for span in seen if span.trace == looked.trace and not span.parent)
-    assert (first.name, first.attributes[spans.OBJECT_NAME]) == (
+    assert (first.name, first.attributes[otel_attributes.OBJECT_NAME]) == (
         "publish aim.object.AIMClusterModel",
         "lonely",
     )
@@ -159,24 +159,30 @@ async def test_a_span_says_what_it_is_about_by_the_conventions_and_nothing_that_
     )
     applied = next(span for span in seen if span.name == "apply InferenceService")
     about = {
-        spans.OBJECT_KIND: "InferenceService",
-        spans.OBJECT_NAME: SERVICE,
-        spans.NAMESPACE: NAMESPACE,
+        otel_attributes.OBJECT_KIND: "InferenceService",
+        otel_attributes.OBJECT_NAME: SERVICE,
+        otel_attributes.NAMESPACE: NAMESPACE,
     }
-    assert applied.attributes == {spans.METHOD: "PATCH", **about}
+    assert applied.attributes == {otel_attributes.METHOD: "PATCH", **about}
     told = next(
         s
         for s in seen
-        if s.name == "publish aim.object.AIMService" and s.attributes[spans.OBJECT_NAME] == SERVICE
+        if s.name == "publish aim.object.AIMService"
+        and s.attributes[otel_attributes.OBJECT_NAME] == SERVICE
     )
     assert {
         name: told.attributes[name]
-        for name in (spans.SYSTEM, spans.DESTINATION, spans.OPERATION, spans.OPERATION_TYPE)
+        for name in (
+            otel_attributes.SYSTEM,
+            otel_attributes.DESTINATION,
+            otel_attributes.OPERATION,
+            otel_attributes.OPERATION_TYPE,
+        )
     } == {
-        spans.SYSTEM: "nats",
-        spans.DESTINATION: f"aim.object.AIMService.{NAMESPACE}.{SERVICE}",
-        spans.OPERATION: "publish",
-        spans.OPERATION_TYPE: "send",
+        otel_attributes.SYSTEM: "nats",
+        otel_attributes.DESTINATION: f"aim.object.AIMService.{NAMESPACE}.{SERVICE}",
+        otel_attributes.OPERATION: "publish",
+        otel_attributes.OPERATION_TYPE: "send",
     }
     sent = b"".join(place.collector.raw)
     for word in (PASSWORD, "VLLM_ENABLE_METRICS", "workspace/model-cache"):
@@ -240,7 +246,8 @@ async def test_a_replay_is_a_trace_of_its_own_that_points_at_what_it_goes_over(
     of_the_service = {
         s.trace
         for s in seen
-        if s.name == "publish aim.object.AIMService" and s.attributes[spans.NAMESPACE] == NAMESPACE
+        if s.name == "publish aim.object.AIMService"
+        and s.attributes[otel_attributes.NAMESPACE] == NAMESPACE
     }
     assert of_the_service & {trace for trace, _ in replayed.links}
     assert replayed.trace not in {span.trace for span in seen if span.service != "aimctl"}

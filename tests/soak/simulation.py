@@ -16,6 +16,7 @@ from faultlab.history import History
 from faultlab.observer import Get, contradictions, moved_back
 from faultlab.sim import Cluster
 
+from aimcontroller.additions import merged as with_patch
 from aimlab.kinds import owner_reference, stamp
 from aimschema import labels
 from aimschema.resources import (
@@ -31,7 +32,6 @@ from aimschema.resources import (
     Key,
     key_of,
 )
-from aimservice.additions import merged as with_patch
 from soak import inputs
 from soak.operations import HOLD, Operation
 from soak.state import Body, State, claims_of, is_deleting, owners, phase, secrets_of

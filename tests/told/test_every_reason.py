@@ -73,5 +73,5 @@ def test_it_is_brought_about(reason: str) -> None:
 
 @pytest.mark.parametrize("reason", sorted(PASSING))
 def test_what_cannot_be_waited_for_is_in_a_table_of_its_planner(reason: str) -> None:
-    tables = "".join(file.read_text() for file in TESTS.parent.glob("services/*/*/tests/test_*.py"))
+    tables = "".join(file.read_text() for file in TESTS.parent.glob("services/*/tests/test_*.py"))
     assert re.search(rf"\b{reason}\b", tables)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal, Protocol
 
+from aimcontroller.projection import Projection
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.explain import Told, because_of, explain, last_cause, steady
@@ -21,7 +22,6 @@ from aimctl.telling import told_data
 from aimctl.words import say
 from aimschema import reasons
 from aimschema.resources import AIM_KINDS, Key
-from aimservice.projection import Projection
 
 PATIENCE_S = 3.0
 OURS = frozenset(resource.kind for resource in AIM_KINDS)

@@ -5,13 +5,13 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from aimcontroller.projection import Projection, Seen
+from aimcontroller.queries import caches_of, discovered, models_named
+from aimcontroller.workloads import ended, pods_of, problem
 from aimctl.explain import Told, explain, last_cause, steady
 from aimschema import labels
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
-from aimservice.lookups import caches_of, discovered, models_named
-from aimservice.projection import Projection, Seen
-from aimservice.workloads import ended, pods_of, problem
 
 ROOTS = (SERVICE, TEMPLATE, CACHE, MODEL)
 """What a chain may begin with, each with what comes after it."""

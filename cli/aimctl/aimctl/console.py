@@ -7,7 +7,7 @@ from typing import TextIO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from aimschema.text import printable
+from aimschema.sanitize import printable
 
 
 class PlainConsole(Console):

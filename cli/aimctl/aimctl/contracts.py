@@ -22,7 +22,7 @@ from aim_watcher.contract import CONTRACT as WATCHER
 from aimbus.envelope import CAUSE, MSG_ID, SOURCE, TRACEPARENT
 from aimctl.planners import PLANNERS, planner
 from aimschema import subjects
-from aimschema.contracts import FAMILIES, MESSAGES, SUFFIX, Contract, schemas, tag
+from aimschema.schema_compat import FAMILIES, MESSAGES, SUFFIX, Contract, schemas, tag
 
 CONSOLE = Contract(
     "aimctl", consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>"), emits=(subjects.letters(),)

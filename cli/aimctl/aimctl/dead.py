@@ -33,7 +33,7 @@ from aimbus import (
     follow,
     read_log,
 )
-from aimbus.access import CA_SETTING, CREDS_SETTING
+from aimbus.credentials import CA_SETTING, CREDS_SETTING
 from aimctl.console import PlainConsole
 from aimctl.output import Form, print_data
 from aimschema import subjects

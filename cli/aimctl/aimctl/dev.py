@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from aimbus import Access
-from aimbus.access import CA_SETTING, CREDS_SETTING
+from aimbus.credentials import CA_SETTING, CREDS_SETTING
 from aimctl.console import PlainConsole
 from aimctl.nats_guard import NATS_KEYS, guarded
 from aimctl.nats_users import CONSOLE

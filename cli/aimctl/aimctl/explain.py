@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aimcontroller.projection import Projection, Seen
+from aimcontroller.queries import caches_of, discovered, models_named
+from aimcontroller.workloads import UNSCHEDULABLE, job_failure, job_state, pods_of, problem
 from aimschema import labels, names, reasons
 from aimschema.messages import Progress, parse_timestamp
 from aimschema.resources import (
@@ -27,9 +30,6 @@ from aimschema.resources import (
     TEMPLATE,
     Key,
 )
-from aimservice.lookups import caches_of, discovered, models_named
-from aimservice.projection import Projection, Seen
-from aimservice.workloads import UNSCHEDULABLE, job_failure, job_state, pods_of, problem
 
 State = Literal["ready", "working", "waiting", "failed", "missing"]
 

@@ -18,13 +18,25 @@ import msgspec
 from msgspec import structs
 
 from aim_discovery.catalogue import DIGEST_KEY, INSPECTION, LABELS_KEY, Inspection
+from aim_discovery.dry_run_output import ReadLogResult
 from aim_discovery.image_labels import ImageLabels
-from aim_discovery.output import ReadLogResult
 from aim_discovery.plan import LOG
 from aimbus import Event
+from aimcontroller.controller import VERBS
+from aimcontroller.drift import same_owner
+from aimcontroller.plan import Action, ApplyObject, InspectImage, ReadEvents, ReadLog
+from aimcontroller.projection import (
+    LATEST_WARNING,
+    REFUSED,
+    LatestWarning,
+    Learned,
+    Projection,
+    Refusal,
+)
+from aimcontroller.workloads import pods_of
 from aimkube import by_webhook
 from aimschema import labels, reasons
-from aimschema.discovered import RESULT_KEY
+from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import (
     ActionTaken,
     ObjectChanged,
@@ -34,18 +46,6 @@ from aimschema.messages import (
 )
 from aimschema.names import discovery_config_map, image_config_map
 from aimschema.resources import CONFIG_MAP, JOB, Key
-from aimservice.drift import same_owner
-from aimservice.loop import VERBS
-from aimservice.plan import Action, ApplyObject, InspectImage, ReadEvents, ReadLog
-from aimservice.projection import (
-    LATEST_WARNING,
-    REFUSED,
-    LatestWarning,
-    Learned,
-    Projection,
-    Refusal,
-)
-from aimservice.workloads import pods_of
 
 _FAILED_TRY = re.compile(r"try (?P<attempt>\d+), next at (?P<due>\S+): (?P<why>.*)", re.DOTALL)
 _LAST_LINES = "; last lines of the log: "
@@ -94,7 +94,7 @@ def learned_from(
 
 
 def _name_taken(target: Key, planned: Sequence[Action], seen: Projection) -> bool:
-    """Whether the service would not write over what is somebody else's, as aimservice.act
+    """Whether the service would not write over what is somebody else's, as aimcontroller.applier
     decides it."""
     present = seen.get(target)
     bodies = [each.body for each in planned if isinstance(each, ApplyObject) and each.key == target]

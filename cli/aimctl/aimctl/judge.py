@@ -26,15 +26,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aimbus import Event
-from aimctl.compare import alike, applied_alike, as_shown, differing, words
-from aimctl.facts import known
-from aimctl.replay import Look, Own, Step
-from aimschema.messages import ActionTaken, ObjectChanged, StatusReported
-from aimschema.resources import Key
-from aimservice.act import MADE_ONCE
-from aimservice.drift import digest, ours
-from aimservice.loop import VERBS
-from aimservice.plan import (
+from aimcontroller.applier import MADE_ONCE
+from aimcontroller.controller import VERBS
+from aimcontroller.drift import digest, ours
+from aimcontroller.plan import (
     Action,
     ApplyObject,
     DeleteObject,
@@ -43,6 +38,11 @@ from aimservice.plan import (
     ReadLog,
     WriteStatus,
 )
+from aimctl.compare import alike, applied_alike, as_shown, differing, words
+from aimctl.facts import known
+from aimctl.replay import Look, Own, Step
+from aimschema.messages import ActionTaken, ObjectChanged, StatusReported
+from aimschema.resources import Key
 
 GRACE_S = 1.0
 SETTLES_S = 5.0
@@ -259,8 +259,8 @@ class Judge:
             offer.open = _Said(look.seq, look.time, action)
 
     def _changes_something(self, look: Look, action: Action) -> bool:
-        """As aimservice.act decides it. What was there before the record began is taken to be as
-        the service applied it."""
+        """As aimcontroller.applier decides it. What was there before the record began is taken
+        to be as the service applied it."""
         if not isinstance(action, ApplyObject):
             return True
         present = look.seen.get(action.key)
@@ -303,8 +303,8 @@ class Judge:
 
 
 def _deed(about: Key, action: Action) -> Deed:
-    """As aimservice.loop records it: what is neither applied nor deleted is on the object it is
-    for."""
+    """As aimcontroller.controller records it: what is neither applied nor deleted is on the
+    object it is for."""
     return (
         about,
         VERBS[type(action)],

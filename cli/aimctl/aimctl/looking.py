@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar
 import structlog
 import typer
 
+from aimcontroller import tracing
+from aimcontroller.process import FLUSH_S
 from aimctl.completing import complete_name, complete_namespace
 from aimctl.console import PlainConsole
 from aimctl.output import Output
@@ -28,8 +30,6 @@ from aimctl.replaying import (
 from aimctl.telling import show_explanation, show_plan, show_timeline
 from aimctl.words import key_of, moment, say
 from aimschema.resources import Key
-from aimservice import tracing
-from aimservice.process import FLUSH_S
 
 WIDE = 2000
 INTERRUPTED = 130

@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from aimbus import Bus, CaughtUp, Event, Loading, Stalled, follow
+from aimcontroller.projection import Projection, fold
 from aimctl.dead import WITHIN_S
 from aimschema import subjects
-from aimservice.projection import Projection, fold
 
 NO_STREAM = "the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?"
 

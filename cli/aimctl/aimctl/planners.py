@@ -10,8 +10,8 @@ from aim_router.__main__ import service as router
 from aim_router.settings import RouterSettings
 from aim_statuswriter.__main__ import service as statuswriter
 from aim_statuswriter.settings import StatuswriterSettings
+from aimcontroller.controller import Service
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER
-from aimservice.loop import Service
 
 PLANNERS = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
 

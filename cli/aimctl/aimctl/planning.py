@@ -22,17 +22,17 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from aimcontroller.additions import merged
+from aimcontroller.applier import MADE_ONCE
+from aimcontroller.controller import Service
+from aimcontroller.drift import ours, same_owner
+from aimcontroller.plan import Action, ApplyObject, DeleteObject, PatchObject, WriteStatus
+from aimcontroller.projection import Projection, Seen, fold, written
 from aimctl.compare import differing
 from aimschema.kinds import KINDS
 from aimschema.messages import ObjectDeleted, timestamp
 from aimschema.reasons import READY
 from aimschema.resources import AIM_GROUP, AIM_KINDS, GATEWAY, RESOURCES, STORAGE_CLASS, Key, key_of
-from aimservice.act import MADE_ONCE
-from aimservice.additions import merged
-from aimservice.drift import ours, same_owner
-from aimservice.loop import Service
-from aimservice.plan import Action, ApplyObject, DeleteObject, PatchObject, WriteStatus
-from aimservice.projection import Projection, Seen, fold, written
 
 MOST_LOOKS = 500
 YOU = "you"
@@ -222,8 +222,8 @@ class _Future:
             self._act(service.name, action)
 
     def _act(self, who: str, action: Action) -> None:
-        """As aimservice.act: what is there and somebody else's is not written over, and what is
-        made once is not written again."""
+        """As aimcontroller.applier: what is there and somebody else's is not written over, and
+        what is made once is not written again."""
         match action:
             case ApplyObject(body=body):
                 present = self.seen.get(action.key)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from aimcontroller.projection import Projection, Seen
+from aimcontroller.workloads import ended, problem
 from aimctl.chains import containers, in_trouble, pods_behind
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
@@ -14,8 +16,6 @@ from aimctl.pictures import watched
 from aimctl.words import say
 from aimkube import Cluster, KubeError, told
 from aimschema.resources import Key
-from aimservice.projection import Projection, Seen
-from aimservice.workloads import ended, problem
 
 LAST_WORDS = 20
 

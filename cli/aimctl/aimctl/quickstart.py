@@ -17,7 +17,7 @@ import yaml
 from aim_cacher.settings import CacherSettings
 from aimlab.lab import Lab
 from aimlab.node.images import ImageCommand
-from aimschema.discovered import GIB
+from aimschema.discovery_result import GIB
 from aimschema.resources import CONFIG
 
 BUCKET = "models"

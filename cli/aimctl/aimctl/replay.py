@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from aimbus import Event
+from aimcontroller.controller import Service
+from aimcontroller.plan import NOTHING, Action, ApplyObject, DeleteObject, PatchObject, Plan
+from aimcontroller.projection import REFUSED, Learned, Projection, Refusal, fold, written
 from aimctl.facts import learned_from
 from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key
-from aimservice.loop import Service
-from aimservice.plan import NOTHING, Action, ApplyObject, DeleteObject, PatchObject, Plan
-from aimservice.projection import REFUSED, Learned, Projection, Refusal, fold, written
 
 SOONEST_S = 1.0
 """How soon a key is looked at again at the earliest. Events and own reports are looked at

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import structs
 
 from aimbus.tracing import going_over, tracer
+from aimcontroller.controller import Service
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.judge import Difference, Judge
@@ -20,7 +21,6 @@ from aimctl.replay import Look, Own, Step, missing_markers, replay, takes_part
 from aimctl.words import say
 from aimschema import subjects
 from aimschema.messages import ActionTaken, StatusReported, timestamp
-from aimservice.loop import Service
 
 LIVE_MOST_PER_S = 2000.0
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from aimbus import Access
-from aimbus.access import CA_SETTING, CREDS_SETTING
+from aimbus.credentials import CA_SETTING, CREDS_SETTING
 from aimlab.lab import READY_WITHIN_S, until_answers
 from aimlab.ports import free_ports
 from aimlab.processes import Children

@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 import aimbus
 from aimbus import Bus, Event
+from aimcontroller.projection import Projection, fold
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.explain import State, Told, explain
@@ -28,8 +29,7 @@ from aimschema import subjects
 from aimschema.messages import Progress, timestamp
 from aimschema.reasons import FAILURE, FILLED
 from aimschema.resources import CACHE, Key
-from aimschema.text import printable
-from aimservice.projection import Projection, fold
+from aimschema.sanitize import printable
 
 HEARD_S = 1.5
 """How long live progress is listened for: the downloader says something every second."""

@@ -22,7 +22,7 @@ from aimctl.chain import WRITE_STATUS, Link, describe, epochs, links
 from aimctl.compare import differing
 from aimschema import labels
 from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.discovered import from_config_map
+from aimschema.discovery_result import from_config_map
 from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import (
     AIM_GROUP,

@@ -9,7 +9,7 @@ from aimctl.console import PlainConsole
 from aimschema.kinds import KINDS
 from aimschema.messages import parse_timestamp
 from aimschema.resources import RESOURCES, Key, Resource
-from aimschema.text import printable
+from aimschema.sanitize import printable
 
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

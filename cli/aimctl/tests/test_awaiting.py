@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from aimcontroller.projection import Projection
+from aimcontroller.testing import NAMESPACE, NOW, cr, projection, said
 from aimctl import awaiting
 from aimctl.awaiting import Code, Goal, Waiting, goal_of, hopeless, reached_by
 from aimctl.console import PlainConsole
 from aimctl.explain import Told, explain
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
-from aimservice.projection import Projection
-from aimservice.testing import NAMESPACE, NOW, cr, projection, said
 
 CHAT = Key(SERVICE.kind, NAMESPACE, "chat")
 READY = Goal("ready")

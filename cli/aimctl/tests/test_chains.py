@@ -4,11 +4,7 @@ from typing import Any
 
 import pytest
 
-from aimctl.chains import NO_PROGRESS, Row, containers, in_trouble, pods_behind, rows, to_retry
-from aimctl.explain import explain
-from aimschema.discovered import RESULT_KEY
-from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
-from aimservice.testing import (
+from aimcontroller.testing import (
     NAMESPACE,
     NOW,
     ago,
@@ -21,6 +17,10 @@ from aimservice.testing import (
     projection,
     said,
 )
+from aimctl.chains import NO_PROGRESS, Row, containers, in_trouble, pods_behind, rows, to_retry
+from aimctl.explain import explain
+from aimschema.discovery_result import RESULT_KEY
+from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
 
 SOURCE = "s3://b/org/m"
 CHAT = Key(SERVICE.kind, NAMESPACE, "chat")

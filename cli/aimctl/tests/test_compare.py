@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from aimcontroller.testing import obj
 from aimctl.compare import applied_alike
 from aimschema.messages import ObjectChanged
 from aimschema.published import HASHES, published
 from aimschema.resources import INFERENCE_SERVICE, JOB, SERVICE, key_of
-from aimservice.testing import obj
 
 Body = dict[str, Any]
 CONTAINER = {

@@ -43,8 +43,8 @@ def unreadable(service: str, data: bytes, seq: int, subject: str = SUBJECT) -> D
         seq=seq,
         data=kept,
         size_bytes=len(data),
-        **about,
-    )  # type: ignore[arg-type]
+        **about,  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture

@@ -7,10 +7,25 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from aimcontroller.testing import (
+    NAMESPACE,
+    NOW,
+    ago,
+    claim,
+    config_map,
+    cr,
+    ended_pod,
+    job,
+    kept_by,
+    obj,
+    pod,
+    projection,
+    said,
+)
 from aimctl.explain import Told, explain, last_cause
 from aimctl.telling import words_of
 from aimschema import names
-from aimschema.discovered import RESULT_KEY
+from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import Progress, timestamp
 from aimschema.resources import (
     CACHE,
@@ -25,21 +40,6 @@ from aimschema.resources import (
     SERVICE,
     TEMPLATE,
     Key,
-)
-from aimservice.testing import (
-    NAMESPACE,
-    NOW,
-    ago,
-    claim,
-    config_map,
-    cr,
-    ended_pod,
-    job,
-    kept_by,
-    obj,
-    pod,
-    projection,
-    said,
 )
 
 Body = dict[str, Any]

@@ -9,6 +9,10 @@ import pytest
 from aim_discovery.catalogue import DIGEST_KEY, LABELS_KEY, Inspection
 from aim_discovery.image_labels import ImageLabels
 from aimbus import Event
+from aimcontroller.controller import Service
+from aimcontroller.plan import NOTHING, Action, ApplyObject, InspectImage, Report, condition
+from aimcontroller.projection import LatestWarning, Projection, Refusal
+from aimcontroller.testing import NOW, obj, projection
 from aimctl.facts import learned_from
 from aimctl.replay import Own, replay
 from aimschema import labels
@@ -23,10 +27,6 @@ from aimschema.messages import (
 from aimschema.names import image_config_map
 from aimschema.reasons import DISCOVERY, IMAGE_INSPECTED, REGISTRY_UNREACHABLE
 from aimschema.resources import CLAIM, CONFIG_MAP, MODEL, POD, Key
-from aimservice.loop import Service
-from aimservice.plan import NOTHING, Action, ApplyObject, InspectImage, Report, condition
-from aimservice.projection import LatestWarning, Projection, Refusal
-from aimservice.testing import NOW, obj, projection
 
 CHAT = Key(MODEL.kind, None, "chat")
 DUE = NOW + datetime.timedelta(seconds=60)

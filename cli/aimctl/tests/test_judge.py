@@ -6,13 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from aimbus import Event
-from aimctl.compare import CLOCK_S, alike, differing
-from aimctl.judge import GRACE_S, SETTLES_S, Judge
-from aimctl.replay import Look, Own, Step
-from aimschema.messages import ActionTaken, ObjectChanged, StatusReported, subject_of
-from aimschema.reasons import CACHER, ROUTER, ROUTING_READY
-from aimschema.resources import CACHE, JOB, SERVICE, Key
-from aimservice.plan import (
+from aimcontroller.plan import (
     NOTHING,
     ApplyObject,
     DeleteObject,
@@ -22,8 +16,14 @@ from aimservice.plan import (
     act,
     condition,
 )
-from aimservice.projection import Projection, fold
-from aimservice.testing import NOW, obj, projection
+from aimcontroller.projection import Projection, fold
+from aimcontroller.testing import NOW, obj, projection
+from aimctl.compare import CLOCK_S, alike, differing
+from aimctl.judge import GRACE_S, SETTLES_S, Judge
+from aimctl.replay import Look, Own, Step
+from aimschema.messages import ActionTaken, ObjectChanged, StatusReported, subject_of
+from aimschema.reasons import CACHER, ROUTER, ROUTING_READY
+from aimschema.resources import CACHE, JOB, SERVICE, Key
 
 CHAT = Key(SERVICE.kind, "team", "chat")
 ROUTE: dict[str, object] = {

@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from aimcontroller.controller import Service
+from aimcontroller.plan import NOTHING, ApplyObject, act
+from aimcontroller.projection import Projection, fold
+from aimcontroller.testing import NOW, cr, obj, projection, storage_class
 from aimctl.planners import PLANNERS, planner
 from aimctl.planning import BadManifest, Preview, diff, manifests, preview
 from aimschema.messages import KindSynced
@@ -21,10 +25,6 @@ from aimschema.resources import (
     WATCHED,
     Key,
 )
-from aimservice.loop import Service
-from aimservice.plan import NOTHING, ApplyObject, act
-from aimservice.projection import Projection, fold
-from aimservice.testing import NOW, cr, obj, projection, storage_class
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart"
 SERVICES = [planner(name) for name in PLANNERS]

@@ -8,9 +8,10 @@ from msgspec import structs
 from rich.console import Console
 
 from aimbus import Event
+from aimcontroller.testing import NAMESPACE, changed, config_map, cr, job, obj, plain, pod, said
 from aimctl.telling import line, tree
 from aimctl.timeline import Entry, related, settled, timeline
-from aimschema.discovered import RESULT_KEY
+from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import (
     ActionTaken,
     Message,
@@ -34,7 +35,6 @@ from aimschema.resources import (
     TEMPLATE,
     Key,
 )
-from aimservice.testing import NAMESPACE, changed, config_map, cr, job, obj, plain, pod, said
 
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 WEIGHTS = Key(CACHE.kind, NAMESPACE, "weights")

@@ -29,8 +29,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from aim_downloader.exit_codes import Failure, Outcome
 from aim_downloader.manifest import MANIFEST_NAME, Entry, Manifest, decode, decode_journal, encode
-from aim_downloader.outcome import Failure, Outcome
 from aim_downloader.paths import is_safe
 from aim_downloader.ranges import Range, cut
 from aim_downloader.source import SourceFile

@@ -37,7 +37,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # (documented
 from yarl import URL
 
 from aim_downloader.clean import clean
-from aim_downloader.outcome import Failure, Outcome, RangesIgnored, Retryable
+from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.paths import is_own
 from aim_downloader.ranges import Answered, fault_of
 from aim_downloader.retry import Limits, with_tries

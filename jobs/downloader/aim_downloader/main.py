@@ -22,11 +22,11 @@ from pathlib import Path
 from msgspec import UNSET
 
 from aim_downloader import disk
-from aim_downloader.outcome import EXIT_CODE, Failure, Outcome
+from aim_downloader.commands import Done, Verb, fetch, no_space, open_source, size, verify
+from aim_downloader.exit_codes import EXIT_CODE, Failure, Outcome
 from aim_downloader.report import Reporter, Result, secrets_in
 from aim_downloader.retry import Limits
 from aim_downloader.uri import UriError, parse_uri
-from aim_downloader.verbs import Done, Verb, fetch, no_space, open_source, size, verify
 
 _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 _RECORD_BYTES = 4096

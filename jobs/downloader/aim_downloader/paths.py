@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from aim_downloader.outcome import Failure, Outcome
+from aim_downloader.exit_codes import Failure, Outcome
 from aim_downloader.source import OWN_NAMES, SourceFile
 
 _SEGMENT_BYTES_MAX = 255

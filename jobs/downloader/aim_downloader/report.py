@@ -16,7 +16,7 @@ from typing import Literal, TextIO
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from aim_downloader.outcome import Outcome
+from aim_downloader.exit_codes import Outcome
 
 TERMINATION_BYTES_MAX = 4096
 """The kubelet cuts termination messages there."""

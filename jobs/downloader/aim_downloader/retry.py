@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from aim_downloader.outcome import Failure, Outcome, Retryable
+from aim_downloader.exit_codes import Failure, Outcome, Retryable
 
 _RETRY_AFTER_MAX_S = 60.0
 

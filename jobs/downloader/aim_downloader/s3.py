@@ -23,7 +23,7 @@ import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aim_downloader.clean import clean
-from aim_downloader.outcome import Failure, Outcome, RangesIgnored, Retryable
+from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.paths import is_own, without_placeholders
 from aim_downloader.ranges import Answered, fault_of
 from aim_downloader.retry import Limits, with_tries
@@ -31,10 +31,10 @@ from aim_downloader.s3_client import connect
 from aim_downloader.s3_errors import Trouble, trouble_of
 from aim_downloader.s3_listing import Incomplete, Item, Page, Way, list_objects
 from aim_downloader.source import Body, Listing, Says, SourceFile
+from aim_downloader.store_errors import Answer, Kind, verdict
 from aim_downloader.stores import Store, stores_from
 from aim_downloader.trust import tls_context
 from aim_downloader.uri import S3Uri
-from aim_downloader.verdict import Answer, Kind, verdict
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client

@@ -23,9 +23,9 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from aim_downloader.clean import clean
+from aim_downloader.store_errors import Kind
 from aim_downloader.stores import Store
 from aim_downloader.trust import causes, certificate_fault
-from aim_downloader.verdict import Kind
 
 _LIST_AND_GET = "check the keys and that they may list and get"
 _KEYS = "check the access key and the secret key"

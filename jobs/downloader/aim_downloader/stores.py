@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from aim_downloader.outcome import Failure, Outcome
+from aim_downloader.exit_codes import Failure, Outcome
 
 _NAME = re.compile(r"AIM_S3_(\d+)_(ENDPOINT_URL|REGION|ACCESS_KEY_ID|SECRET_ACCESS_KEY|ADDRESSING)")
 ADDRESSING = ("path", "virtual", "auto")

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from aim_downloader.checks import Digests
+from aim_downloader.checksums import Digests
 from aim_downloader.disk import Part
+from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.manifest import Entry
-from aim_downloader.meter import Meter
-from aim_downloader.outcome import Failure, Outcome, RangesIgnored, Retryable
+from aim_downloader.progress import Meter
 from aim_downloader.ranges import Range
 from aim_downloader.retry import GaveUp, Limits, as_retryable, pause_s, with_tries
 from aim_downloader.source import Body, Says, Source, SourceFile

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from botocore.httpsession import get_cert_path
 
-from aim_downloader.outcome import Failure, Outcome
+from aim_downloader.exit_codes import Failure, Outcome
 
 VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from aim_downloader.checks import Digests
+from aim_downloader.checksums import Digests
+from aim_downloader.exit_codes import EXIT_CODE, Failure, Outcome, Retryable
 from aim_downloader.hub import Hub, refusal
 from aim_downloader.manifest import (
     Entry,
@@ -25,16 +26,15 @@ from aim_downloader.manifest import (
     known,
     stale,
 )
-from aim_downloader.meter import Meter
-from aim_downloader.outcome import EXIT_CODE, Failure, Outcome, Retryable
 from aim_downloader.paths import is_own, refuse_unsafe
+from aim_downloader.progress import Meter
 from aim_downloader.ranges import cut
 from aim_downloader.report import TERMINATION_BYTES_MAX, Result, fit, redact, secrets_in
 from aim_downloader.s3 import revision_of, says_of
 from aim_downloader.source import Listing, Says, SourceFile
+from aim_downloader.store_errors import Answer, Kind, verdict
 from aim_downloader.stores import Store, stores_from
 from aim_downloader.uri import HubUri, S3Uri, SourceUri, UriError, parse_uri
-from aim_downloader.verdict import Answer, Kind, verdict
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aim_downloader.outcome import Failure, Outcome
+from aim_downloader.exit_codes import Failure, Outcome
 from aim_downloader.retry import Limits
 from aim_downloader.s3 import open_s3
 from aim_downloader.uri import S3Uri

@@ -15,9 +15,9 @@ import pytest
 
 from aim_downloader import disk
 from aim_downloader.disk import Part
+from aim_downloader.exit_codes import Outcome, RangesIgnored, Retryable
 from aim_downloader.manifest import Entry
-from aim_downloader.meter import Meter
-from aim_downloader.outcome import Outcome, RangesIgnored, Retryable
+from aim_downloader.progress import Meter
 from aim_downloader.retry import Limits
 from aim_downloader.source import Listing, Says, SourceFile
 from aim_downloader.transfer import Transfer, transfer
@@ -132,10 +132,10 @@ async def test_a_source_that_never_answers_is_given_up_after_a_few_tries(tmp_pat
     with pytest.raises(ExceptionGroup) as caught:
         await got(Scripted([(0, hangs)] * 12), tmp_path)
     [failure] = leaves(caught.value)[:1]
-    assert (failure.outcome, failure.message) == (
+    assert (failure.outcome, failure.message) == (  # type: ignore[attr-defined]
         Outcome.TRANSIENT,
         "sub/weights: gave up after 3 tries: no byte for 0.05 s",
-    )  # type: ignore[attr-defined]
+    )
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -1,7 +1,8 @@
 """Events over NATS JetStream. The only package that talks to NATS; see README.md."""
 
-from aimbus.access import Access
 from aimbus.connection import Bus, connect
+from aimbus.consumer import CaughtUp, Item, Loading, Stalled, follow
+from aimbus.credentials import Access
 from aimbus.envelope import MAX_AGE_S, Event, Undecodable
 from aimbus.errors import (
     AccessRefused,
@@ -13,12 +14,11 @@ from aimbus.errors import (
     StreamsRefused,
     Unreachable,
 )
-from aimbus.follow import CaughtUp, Item, Loading, Stalled, follow
-from aimbus.log import follow_live, read_log, read_stored
+from aimbus.log_reader import follow_live, read_log, read_stored
 from aimbus.publish import Publisher
 from aimbus.server import NatsServer, ServerNotStarted
+from aimbus.stream_stats import Reader, Standing, Survey, survey
 from aimbus.streams import Level, Streams, ensure_streams, keep_streams
-from aimbus.survey import Reader, Standing, Survey, survey
 
 __all__ = [
     "MAX_AGE_S",

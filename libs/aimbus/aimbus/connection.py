@@ -20,9 +20,9 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from aimbus.access import Access, inbox_prefix
+from aimbus.credentials import Access, inbox_prefix
 from aimbus.errors import AccessRefused, BusClosed
-from aimbus.once import Once
+from aimbus.log_dedup import Once
 from aimbus.publish import Publisher
 from aimbus.session import Session
 

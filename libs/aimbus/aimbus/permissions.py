@@ -16,10 +16,10 @@
 
 from dataclasses import dataclass
 
-from aimbus.access import inbox_prefix
+from aimbus.credentials import inbox_prefix
 from aimbus.streams import LOG, STATE
 from aimschema import subjects
-from aimschema.contracts import Contract
+from aimschema.schema_compat import Contract
 
 _READ_STATE = (
     f"$JS.API.STREAM.INFO.{STATE}",
@@ -36,7 +36,7 @@ _LOOK = (
     "$JS.API.INFO",
     f"$JS.API.CONSUMER.LIST.{STATE}",
     f"$JS.API.CONSUMER.LIST.{LOG}",
-)  # aimbus.survey
+)  # aimbus.stream_stats
 _KEEP_STREAMS = (
     "$JS.API.INFO",
     f"$JS.API.STREAM.INFO.{LOG}",

@@ -29,7 +29,7 @@ from nats.nuid import NUID
 from aimbus.envelope import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE, MSG_ID, TTL, headers_for
 from aimbus.errors import ApiError, OversizedMessage, SessionEnded, Unreachable
 from aimbus.jetstream import MESSAGE_NOT_FOUND, api
-from aimbus.once import Once
+from aimbus.log_dedup import Once
 from aimbus.session import Session
 from aimbus.tracing import created, publishing, tracer
 from aimschema.messages import Message, Progress, encode, key_of, subject_of

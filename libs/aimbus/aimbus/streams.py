@@ -38,7 +38,7 @@ from aimbus.connection import Bus
 from aimbus.envelope import MAX_AGE_S
 from aimbus.errors import ApiError, MirrorStalled, StreamsRefused, Unreachable
 from aimbus.jetstream import MESSAGE_NOT_FOUND, SECOND_NS, api, stream_info
-from aimbus.once import Once
+from aimbus.log_dedup import Once
 from aimbus.session import Session
 from aimschema import subjects
 

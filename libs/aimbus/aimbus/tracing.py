@@ -16,7 +16,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from aimbus.envelope import MSG_ID, TRACEPARENT
-from aimschema import spans, subjects
+from aimschema import otel_attributes, subjects
 from aimschema.resources import Key
 
 _propagator = TraceContextTextMapPropagator()
@@ -26,7 +26,7 @@ def tracer(name: str) -> Tracer | None:
     """None where the process does not trace."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
-    return trace.get_tracer(name, schema_url=spans.SCHEMA_URL)
+    return trace.get_tracer(name, schema_url=otel_attributes.SCHEMA_URL)
 
 
 def context_of(traceparent: str) -> SpanContext:
@@ -92,10 +92,10 @@ def _attributes(
     operation: str, type_: str, subject: str, headers: MutableMapping[str, str], key: Key | None
 ) -> dict[str, str]:
     messaging = {
-        spans.SYSTEM: spans.SYSTEM_NATS,
-        spans.DESTINATION: subject,
-        spans.OPERATION: operation,
-        spans.OPERATION_TYPE: type_,
-        spans.MESSAGE_ID: headers[MSG_ID],
+        otel_attributes.SYSTEM: otel_attributes.SYSTEM_NATS,
+        otel_attributes.DESTINATION: subject,
+        otel_attributes.OPERATION: operation,
+        otel_attributes.OPERATION_TYPE: type_,
+        otel_attributes.MESSAGE_ID: headers[MSG_ID],
     }
-    return messaging | ({} if key is None else spans.about(key))
+    return messaging | ({} if key is None else otel_attributes.about(key))

@@ -8,7 +8,7 @@ from opentelemetry.trace import Tracer, format_span_id, format_trace_id
 
 from aimbus.envelope import TRACEPARENT, headers_for
 from aimbus.tracing import context_of, created, going_over, publishing, tracer
-from aimschema import spans
+from aimschema import otel_attributes
 from aimschema.messages import ObjectChanged, key_of, subject_of
 
 BODY = {
@@ -64,14 +64,14 @@ def test_a_span_has_the_conventions_names_and_nothing_of_the_content(
     (span,) = finished.get_finished_spans()
     assert (span.name, span.kind.name) == ("publish aim.object.Pod", "PRODUCER")
     assert dict(span.attributes or {}) == {
-        spans.SYSTEM: "nats",
-        spans.DESTINATION: "aim.object.Pod.ml.a_b",
-        spans.OPERATION: "publish",
-        spans.OPERATION_TYPE: "send",
-        spans.MESSAGE_ID: "u:7",
-        spans.OBJECT_KIND: "Pod",
-        spans.OBJECT_NAME: "a.b",
-        spans.NAMESPACE: "ml",
+        otel_attributes.SYSTEM: "nats",
+        otel_attributes.DESTINATION: "aim.object.Pod.ml.a_b",
+        otel_attributes.OPERATION: "publish",
+        otel_attributes.OPERATION_TYPE: "send",
+        otel_attributes.MESSAGE_ID: "u:7",
+        otel_attributes.OBJECT_KIND: "Pod",
+        otel_attributes.OBJECT_NAME: "a.b",
+        otel_attributes.NAMESPACE: "ml",
     }
 
 

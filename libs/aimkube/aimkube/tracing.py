@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from aimschema import spans
+from aimschema import otel_attributes
 from aimschema.resources import Key
 
 
@@ -23,11 +23,11 @@ def request(verb: str, method: str, key: Key, subresource: str | None = None) ->
         return
     target = key.kind if subresource is None else f"{key.kind}/{subresource}"
     attributes = {
-        spans.METHOD: method,
-        **spans.about(key),
-        **({} if subresource is None else {spans.SUBRESOURCE: subresource}),
+        otel_attributes.METHOD: method,
+        **otel_attributes.about(key),
+        **({} if subresource is None else {otel_attributes.SUBRESOURCE: subresource}),
     }
-    tracer = trace.get_tracer("aimkube", schema_url=spans.SCHEMA_URL)
+    tracer = trace.get_tracer("aimkube", schema_url=otel_attributes.SCHEMA_URL)
     with tracer.start_as_current_span(
         f"{verb} {target}",
         kind=SpanKind.CLIENT,
@@ -38,6 +38,6 @@ def request(verb: str, method: str, key: Key, subresource: str | None = None) ->
         try:
             yield
         except Exception as error:
-            span.set_attribute(spans.ERROR_TYPE, type(error).__name__)
+            span.set_attribute(otel_attributes.ERROR_TYPE, type(error).__name__)
             span.set_status(Status(StatusCode.ERROR))
             raise

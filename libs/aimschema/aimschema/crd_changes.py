@@ -12,7 +12,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from aimschema.contracts import Breach
+from aimschema.schema_compat import Breach
 
 Schema = dict[str, Any]
 LOWER = ("maxLength", "maximum", "maxItems", "maxProperties")

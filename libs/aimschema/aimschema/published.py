@@ -12,7 +12,7 @@ total.
 6. An object takes at most `limit_bytes` of its kind beside a spec of ours, whatever its owner
    writes.
 
-A planner that reads a path needs it here; `aimservice.testing` passes each object through
+A planner that reads a path needs it here; `aimcontroller.testing` passes each object through
 `published`, so its test fails otherwise.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from aimschema.discovered import IMAGE_KEY, IMAGES_KEY, LARGEST_ELEMENT_BYTES, RESULT_KEY
+from aimschema.discovery_result import IMAGE_KEY, IMAGES_KEY, LARGEST_ELEMENT_BYTES, RESULT_KEY
 from aimschema.labels import COMPONENT, KSERVE_PREFIX, MANAGED_BY, MANAGED_BY_AIM, PREFIX
 from aimschema.reasons import READY
 from aimschema.resources import (

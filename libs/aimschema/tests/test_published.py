@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimschema.discovered import LARGEST_ELEMENT_BYTES
+from aimschema.discovery_result import LARGEST_ELEMENT_BYTES
 from aimschema.labels import PREFIX
 from aimschema.published import HASHES, hashed_field, limit_bytes, published, size_bytes, tombstone
 from aimschema.resources import AIM_KINDS, RESOURCES, WATCHED

@@ -4,16 +4,16 @@ import sys
 from dataclasses import replace
 from functools import partial
 
-from aim_cacher.apply import Followers
+from aim_cacher.action_handlers import Followers
 from aim_cacher.metrics import measure
 from aim_cacher.plan import plan
 from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_cacher.settings import CacherSettings
+from aimcontroller.controller import Service, run_loop
+from aimcontroller.health import Health
+from aimcontroller.process import run
 from aimschema.reasons import CACHER
 from aimschema.resources import CACHE
-from aimservice.health import Health
-from aimservice.loop import Service, run_loop
-from aimservice.process import run
 
 
 def service(settings: CacherSettings) -> Service:

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import msgspec
 
+from aimcontroller.plan import Plan, clean, warning
 from aimschema import reasons
 from aimschema.kinds import EnvVar
 from aimschema.messages import ReportedCondition
-from aimservice.plan import Plan, clean, warning
 
 _IGNORED = re.compile(
     r"""(?x)

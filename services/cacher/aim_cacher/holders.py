@@ -9,13 +9,13 @@ import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from aimcontroller.indexes import PODS_BY_CLAIM
+from aimcontroller.plan import NOTHING, Plan, look_again
+from aimcontroller.projection import Projection, Seen
+from aimcontroller.workloads import over
 from aimschema import labels
 from aimschema.messages import parse_timestamp
 from aimschema.resources import JOB, SERVICE, Key
-from aimservice.indexes import PODS_BY_CLAIM
-from aimservice.plan import NOTHING, Plan, look_again
-from aimservice.projection import Projection, Seen
-from aimservice.workloads import over
 
 HELD_AFTER_S = 60.0
 """A claim that nobody visibly holds goes within seconds; after this long somebody else holds it."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from prometheus_client import Counter
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from aimcontroller.projection import Projection
 from aimschema.kinds import TemplateState
 from aimschema.resources import CACHE
-from aimservice.projection import Projection
 
 DOWNLOAD_BYTES = Counter(
     "aim_download_bytes", "Bytes of models that downloads told of; what a try resumes counts again"

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from aim_cacher.advice import plan_config
+from aim_cacher.config_warnings import plan_config
 from aim_cacher.environment import warn_of_ignored
 from aim_cacher.holders import who_holds
 from aim_cacher.projection import askers, askers_of, config_of
@@ -38,15 +38,8 @@ from aim_cacher.render import (
     size_job,
 )
 from aim_cacher.view import View, look
-from aimschema import labels, names, quantities, reasons
-from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.discovered import SourceModel
-from aimschema.kinds import CacheSpec
-from aimschema.messages import Progress, ReportedCondition, timestamp
-from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, TEMPLATE, Key
-from aimservice.jobs import DEFAULT_RULES, JobRules
-from aimservice.lookups import caches_of, discovered, has_failed
-from aimservice.plan import (
+from aimcontroller.jobs import DEFAULT_RULES, JobRules
+from aimcontroller.plan import (
     NOTHING,
     ApplyObject,
     DeleteObject,
@@ -61,9 +54,10 @@ from aimservice.plan import (
     with_contest,
     with_refusal,
 )
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.removal import is_of_former, of_another, of_former, removal
-from aimservice.workloads import (
+from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.queries import caches_of, discovered, has_failed
+from aimcontroller.removal import is_of_former, of_another, of_former, removal
+from aimcontroller.workloads import (
     attempt_of,
     diagnose_job,
     ended_at,
@@ -79,6 +73,12 @@ from aimservice.workloads import (
     running,
     was_oom_killed,
 )
+from aimschema import labels, names, quantities, reasons
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.discovery_result import SourceModel
+from aimschema.kinds import CacheSpec
+from aimschema.messages import Progress, ReportedCondition, timestamp
+from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, JOB, TEMPLATE, Key
 
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from aimcontroller.indexes import SERVICES_BY_TEMPLATE, claims_mounted
+from aimcontroller.projection import Projection, Seen, fold
+from aimcontroller.queries import caches_of, discovered, oldest_first, templates_of
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import ANNOTATION_CONFIG
 from aimschema.names import cache_for
@@ -19,9 +22,6 @@ from aimschema.resources import (
     TEMPLATE,
     Key,
 )
-from aimservice.indexes import SERVICES_BY_TEMPLATE, claims_mounted
-from aimservice.lookups import caches_of, discovered, oldest_first, templates_of
-from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighbours"]
 

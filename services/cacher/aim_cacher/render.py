@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_cacher.environment import is_ignored
-from aimschema import labels, names
-from aimschema.credentials import credential_env
-from aimschema.kinds import ConfigSpec, EnvVar
-from aimschema.quantities import with_headroom
-from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, JOB
-from aimservice.jobs import (
+from aimcontroller.jobs import (
     DEFAULT_RULES,
     JobRules,
     container_security,
     pod_security,
     with_resources,
 )
-from aimservice.projection import Seen
+from aimcontroller.projection import Seen
+from aimschema import labels, names
+from aimschema.credentials import credential_env
+from aimschema.kinds import ConfigSpec, EnvVar
+from aimschema.quantities import with_headroom
+from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, JOB
 
 Body = dict[str, Any]
 DEST = "/cache"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from aimservice.settings import JobSettings
+from aimcontroller.settings import JobSettings
 
 LARGEST_BUNDLE_BYTES = 1_000_000
 """A ConfigMap holds 1 MiB."""

@@ -7,13 +7,13 @@ from typing import Any
 
 from aim_cacher.projection import config_of
 from aim_cacher.render import Body, download_env, requested
+from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
 from aimschema import labels, names
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
 from aimschema.reasons import CACHER, OWNED
 from aimschema.resources import CACHE, CLAIM, JOB, STORAGE_CLASS, Key
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 FIELDS = OWNED[CACHE.kind][CACHER][1]

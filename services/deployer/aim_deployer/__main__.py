@@ -7,10 +7,10 @@ from aim_deployer import gpus
 from aim_deployer.plan import plan
 from aim_deployer.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
 from aim_deployer.settings import DeployerSettings
+from aimcontroller.controller import Service, run_loop
+from aimcontroller.health import Health
+from aimcontroller.process import run
 from aimschema.reasons import DEPLOYER
-from aimservice.health import Health
-from aimservice.loop import Service, run_loop
-from aimservice.process import run
 
 
 def service(settings: DeployerSettings) -> Service:

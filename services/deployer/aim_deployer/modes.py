@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from aimcontroller.projection import Refusal, Seen
 from aimschema.labels import KSERVE_DEPLOYMENT_MODE
 from aimschema.resources import INFERENCE_SERVICE
-from aimservice.projection import Refusal, Seen
 
 STANDARD: Final = "Standard"
 RAW: Final = "RawDeployment"

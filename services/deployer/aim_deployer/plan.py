@@ -23,12 +23,7 @@ from aim_deployer.render import CONTAINER, Body, disruption_budget, mount_path
 from aim_deployer.resolve import Parts, Source, Unresolved, resolve
 from aim_deployer.runtime import ready_count, runtime, runtime_ready
 from aim_deployer.versions import rendered
-from aimschema import labels, reasons
-from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
-from aimschema.names import cache_claim, cache_for
-from aimschema.resources import BUDGET, CACHE, INFERENCE_SERVICE, Key
-from aimservice.lookups import has_failed
-from aimservice.plan import (
+from aimcontroller.plan import (
     NOTHING,
     ApplyObject,
     DeleteObject,
@@ -40,8 +35,13 @@ from aimservice.plan import (
     report,
     warn_of_contest,
 )
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.removal import is_of_former, of_another, of_former, removal
+from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.queries import has_failed
+from aimcontroller.removal import is_of_former, of_another, of_former, removal
+from aimschema import labels, reasons
+from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
+from aimschema.names import cache_claim, cache_for
+from aimschema.resources import BUDGET, CACHE, INFERENCE_SERVICE, Key
 
 LAST_USED_EVERY_S = 3600.0
 

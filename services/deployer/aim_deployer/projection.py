@@ -2,6 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 
+from aimcontroller.indexes import (
+    PODS_BY_INFERENCE_SERVICE,
+    SERVICES_BY_CONFIG,
+    SERVICES_BY_MODEL,
+    SERVICES_BY_TEMPLATE,
+    Index,
+)
+from aimcontroller.projection import Projection, Seen, fold
 from aimschema.labels import KSERVE_COMPONENT_LABEL, KSERVE_ISVC_LABEL
 from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY, RUNTIME_READY
 from aimschema.resources import (
@@ -16,14 +24,6 @@ from aimschema.resources import (
     TEMPLATE,
     Key,
 )
-from aimservice.indexes import (
-    PODS_BY_INFERENCE_SERVICE,
-    SERVICES_BY_CONFIG,
-    SERVICES_BY_MODEL,
-    SERVICES_BY_TEMPLATE,
-    Index,
-)
-from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from aim_deployer.modes import Mode
 from aim_deployer.resolve import Parts, Source
+from aimcontroller.projection import Seen
 from aimschema import labels
 from aimschema.credentials import credential_env, pull_secrets
 from aimschema.kinds import Precision
 from aimschema.names import cache_claim
 from aimschema.resources import BUDGET, INFERENCE_SERVICE
-from aimservice.projection import Seen
 
 Body = dict[str, Any]
 CONTAINER = "kserve-container"

@@ -4,15 +4,15 @@ Pure and total."""
 from dataclasses import dataclass
 
 from aim_deployer.gpus import Gpu, GpuTable
+from aimcontroller.projection import Projection, Seen
+from aimcontroller.queries import caches_of, kept_answer, known_images, models_named
+from aimcontroller.removal import removal
 from aimschema import reasons
 from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.discovered import IMAGE_KEY, Discovered, from_config_map
+from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, ServiceSpec, TemplateSpec
 from aimschema.names import mount_path_of
 from aimschema.resources import CONFIG, INFERENCE_SERVICE, TEMPLATE, Key
-from aimservice.lookups import caches_of, kept_answer, known_images, models_named
-from aimservice.projection import Projection, Seen
-from aimservice.removal import removal
 
 
 @dataclass(frozen=True, slots=True)

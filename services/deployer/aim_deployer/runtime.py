@@ -16,13 +16,10 @@ from typing import Any
 from aim_deployer.modes import MODES, falls_back
 from aim_deployer.projection import predictor_pods
 from aim_deployer.render import CONTAINER, STARTUP_PERIOD_S, STARTUP_TRIES
-from aimschema import labels, reasons
-from aimschema.messages import ReportedCondition
-from aimschema.resources import INFERENCE_SERVICE, Key
-from aimservice.plan import NOTHING, Plan, condition, with_contest, with_refusal
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.removal import removal
-from aimservice.workloads import (
+from aimcontroller.plan import NOTHING, Plan, condition, with_contest, with_refusal
+from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.removal import removal
+from aimcontroller.workloads import (
     FAILED_CREATE,
     Diagnosis,
     Trouble,
@@ -30,6 +27,9 @@ from aimservice.workloads import (
     diagnose_without_pods,
     over,
 )
+from aimschema import labels, reasons
+from aimschema.messages import ReportedCondition
+from aimschema.resources import INFERENCE_SERVICE, Key
 
 DEADLINE = "ProgressDeadlineExceeded"
 _FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")

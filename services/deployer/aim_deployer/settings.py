@@ -1,7 +1,7 @@
 """Settings of the deployer beyond those every service has."""
 
 from aim_deployer.modes import AUTO, Setting
-from aimservice.settings import ServiceSettings
+from aimcontroller.settings import ServiceSettings
 
 
 class DeployerSettings(ServiceSettings):

@@ -11,10 +11,10 @@ from typing import Any
 from aim_deployer.modes import Mode
 from aim_deployer.render import LATEST, inference_service
 from aim_deployer.resolve import Parts
+from aimcontroller.projection import Seen
 from aimschema.labels import ANNOTATION_RENDER, KSERVE_STOP
 from aimschema.published import HASHES, without_literals
 from aimschema.quantities import exact
-from aimservice.projection import Seen
 
 Body = dict[str, Any]
 ASKED = "latest"

@@ -3,16 +3,16 @@
 import sys
 from functools import partial
 
-from aim_discovery.apply import Handlers
+from aim_discovery.action_handlers import Handlers
 from aim_discovery.inspection import Inspector
 from aim_discovery.plan import plan
 from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_discovery.registry import Registries
 from aim_discovery.settings import DiscoverySettings
+from aimcontroller.controller import Service, run_loop
+from aimcontroller.health import Health
+from aimcontroller.process import run
 from aimschema.reasons import DISCOVERY
-from aimservice.health import Health
-from aimservice.loop import Service, run_loop
-from aimservice.process import run
 
 
 def service(settings: DiscoverySettings) -> Service:

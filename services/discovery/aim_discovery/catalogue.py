@@ -15,14 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from aim_discovery.image_labels import Deployment, ImageLabels
-from aimschema import labels, names, reasons
-from aimschema.credentials import DEFAULT_CONFIG, pull_secrets
-from aimschema.discovered import IMAGE_KEY, IMAGES_KEY, recorded_images, with_image
-from aimschema.kinds import ConfigSpec, TemplateSpec
-from aimschema.messages import ReportedCondition, timestamp
-from aimschema.resources import CONFIG, CONFIG_MAP, Key
-from aimservice.lookups import image_record, models_named
-from aimservice.plan import (
+from aimcontroller.plan import (
     NOTHING,
     ApplyObject,
     InspectImage,
@@ -33,7 +26,14 @@ from aimservice.plan import (
     repeated,
     report,
 )
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.queries import image_record, models_named
+from aimschema import labels, names, reasons
+from aimschema.credentials import DEFAULT_CONFIG, pull_secrets
+from aimschema.discovery_result import IMAGE_KEY, IMAGES_KEY, recorded_images, with_image
+from aimschema.kinds import ConfigSpec, TemplateSpec
+from aimschema.messages import ReportedCondition, timestamp
+from aimschema.resources import CONFIG, CONFIG_MAP, Key
 
 INSPECTION = "inspection"
 """Topic, of a model: how the last look at its image ended (an Inspection)."""

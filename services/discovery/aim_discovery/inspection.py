@@ -18,13 +18,13 @@ from aim_discovery.image import Image, parse_image
 from aim_discovery.image_labels import read_labels
 from aim_discovery.keyring import Entry, entries_of, matching, unusable_entries
 from aim_discovery.registry import Registries, RegistryProblem
+from aimcontroller.controller import Loop
+from aimcontroller.plan import InspectImage
+from aimcontroller.projection import Learned
 from aimkube import Cluster, Forbidden, KubeError, NotFound
 from aimschema import reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.resources import CONFIG, SECRET, Key
-from aimservice.loop import Loop
-from aimservice.plan import InspectImage
-from aimservice.projection import Learned
 
 MOST_AT_ONCE = 5
 """Looks at images of one registry."""

@@ -19,18 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_discovery.catalogue import missing_image, plan_model, unsupported
-from aim_discovery.output import ReadLogResult
+from aim_discovery.dry_run_output import ReadLogResult
 from aim_discovery.render import CONTAINER, discovery_job, inputs_of, result_config_map, result_data
 from aim_discovery.turns import UNSTARTED_COUNTS_S, in_the_way
-from aimschema import labels, names, reasons
-from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.discovered import IMAGE_KEY, Discovered, from_config_map
-from aimschema.kinds import ConfigSpec, TemplateSpec
-from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
-from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, Key
-from aimservice.jobs import DEFAULT_RULES, JobRules
-from aimservice.lookups import models_named
-from aimservice.plan import (
+from aimcontroller.jobs import DEFAULT_RULES, JobRules
+from aimcontroller.plan import (
     MESSAGE_LENGTH,
     NOTHING,
     ApplyObject,
@@ -45,9 +38,10 @@ from aimservice.plan import (
     warning,
     with_refusal,
 )
-from aimservice.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
-from aimservice.removal import is_of_former, of_another, of_former, removal
-from aimservice.workloads import (
+from aimcontroller.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
+from aimcontroller.queries import models_named
+from aimcontroller.removal import is_of_former, of_another, of_former, removal
+from aimcontroller.workloads import (
     HELD_BACK,
     attempt_of,
     diagnose_job,
@@ -63,6 +57,12 @@ from aimservice.workloads import (
     unstarted,
     was_oom_killed,
 )
+from aimschema import labels, names, reasons
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
+from aimschema.kinds import ConfigSpec, TemplateSpec
+from aimschema.messages import ReportedCondition, parse_timestamp, timestamp
+from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, Key
 
 POD_WORD_S = 10.0
 """How long a finished Job's pod is waited for: its last state may come after the Job's."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from aim_discovery.turns import is_ours, next_turns
+from aimcontroller.indexes import TEMPLATES_BY_CONFIG_MAP, TEMPLATES_BY_JOB, TEMPLATES_BY_MODEL
+from aimcontroller.projection import Projection, Seen, fold
+from aimcontroller.queries import models_named
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.reasons import DISCOVERED, IMAGE_INSPECTED
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
-from aimservice.indexes import TEMPLATES_BY_CONFIG_MAP, TEMPLATES_BY_JOB, TEMPLATES_BY_MODEL
-from aimservice.lookups import models_named
-from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighbours"]
 

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from aimschema import labels, names
-from aimschema.credentials import pull_secrets
-from aimschema.discovered import IMAGE_KEY, RESULT_KEY, digest
-from aimschema.kinds import ConfigSpec, TemplateSpec
-from aimschema.resources import CONFIG_MAP, JOB
-from aimservice.jobs import (
+from aimcontroller.jobs import (
     DEFAULT_RULES,
     JobRules,
     container_security,
     pod_security,
     with_resources,
 )
-from aimservice.projection import Seen
+from aimcontroller.projection import Seen
+from aimschema import labels, names
+from aimschema.credentials import pull_secrets
+from aimschema.discovery_result import IMAGE_KEY, RESULT_KEY, digest
+from aimschema.kinds import ConfigSpec, TemplateSpec
+from aimschema.resources import CONFIG_MAP, JOB
 
 Body = dict[str, Any]
 CONTAINER = "discovery"

@@ -6,7 +6,7 @@ import ssl
 from pydantic import Field, field_validator
 
 from aim_discovery.plan import FIRST_RETRY_S, LONGEST_RETRY_S
-from aimservice.settings import JobSettings
+from aimcontroller.settings import JobSettings
 
 
 class DiscoverySettings(JobSettings):

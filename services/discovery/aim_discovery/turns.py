@@ -20,15 +20,15 @@ from itertools import chain, zip_longest
 
 from aim_discovery.catalogue import missing_image
 from aim_discovery.render import CONTAINER, DEADLINE_S
+from aimcontroller.indexes import JOBS_BY_COMPONENT
+from aimcontroller.projection import REFUSED, Projection, Seen
+from aimcontroller.queries import kept_answer, models_named
+from aimcontroller.workloads import outcome, pods_of, running, started_at
 from aimschema import labels, names
-from aimschema.discovered import IMAGE_KEY
+from aimschema.discovery_result import IMAGE_KEY
 from aimschema.messages import parse_timestamp
 from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY
 from aimschema.resources import JOB, TEMPLATE, Key
-from aimservice.indexes import JOBS_BY_COMPONENT
-from aimservice.lookups import kept_answer, models_named
-from aimservice.projection import REFUSED, Projection, Seen
-from aimservice.workloads import outcome, pods_of, running, started_at
 
 MOST_AT_ONCE = 10
 MOST_OF_A_NAMESPACE = 3

@@ -5,10 +5,10 @@ import sys
 from aim_router.plan import plan
 from aim_router.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_router.settings import RouterSettings
+from aimcontroller.controller import Service, run_loop
+from aimcontroller.health import Health
+from aimcontroller.process import run
 from aimschema.reasons import ROUTER
-from aimservice.health import Health
-from aimservice.loop import Service, run_loop
-from aimservice.process import run
 
 
 def service(_settings: RouterSettings) -> Service:

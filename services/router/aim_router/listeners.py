@@ -11,9 +11,9 @@ total.
 from dataclasses import dataclass
 from typing import Any
 
+from aimcontroller.projection import Seen
 from aimschema.kinds import GatewayReference
 from aimschema.resources import ROUTE
-from aimservice.projection import Seen
 
 Body = dict[str, Any]
 _SCHEMES = {"HTTPS": ("https", 443), "TLS": ("https", 443), "HTTP": ("http", 80)}

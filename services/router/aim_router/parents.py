@@ -13,9 +13,9 @@ RouteParentStatus). Pure and total.
 from typing import Any
 
 from aim_router.listeners import objects
+from aimcontroller.projection import Seen
 from aimschema.kinds import GatewayReference
 from aimschema.resources import GATEWAY
-from aimservice.projection import Seen
 
 Body = dict[str, Any]
 ACCEPTED, RESOLVED_REFS = "Accepted", "ResolvedRefs"

@@ -11,12 +11,7 @@ from aim_router.listeners import address, attached, objects, rejection
 from aim_router.parents import answers, is_complete
 from aim_router.projection import first_with_workload_id, workload_id
 from aim_router.render import path_of, route, timeout_of
-from aimschema import reasons
-from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.kinds import ConfigSpec, GatewayReference
-from aimschema.messages import ReportedCondition
-from aimschema.resources import CONFIG, GATEWAY, ROUTE, Key
-from aimservice.plan import (
+from aimcontroller.plan import (
     NOTHING,
     ApplyObject,
     DeleteObject,
@@ -29,8 +24,13 @@ from aimservice.plan import (
     with_contest,
     with_refusal,
 )
-from aimservice.projection import REFUSED, Projection, Refusal, Seen
-from aimservice.removal import is_of_former, of_another, of_former, removal
+from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.removal import is_of_former, of_another, of_former, removal
+from aimschema import reasons
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.kinds import ConfigSpec, GatewayReference
+from aimschema.messages import ReportedCondition
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, Key
 
 NO_GATEWAY_API = (
     "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the"

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from aimcontroller.indexes import SERVICES_BY_CONFIG, SERVICES_BY_WORKLOAD_ID
+from aimcontroller.projection import Projection, Seen, fold
 from aimschema.labels import WORKLOAD_ID
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
-from aimservice.indexes import SERVICES_BY_CONFIG, SERVICES_BY_WORKLOAD_ID
-from aimservice.projection import Projection, Seen, fold
 
 __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighbours"]
 

@@ -5,11 +5,11 @@ import re
 from typing import Any
 
 from aim_router.projection import workload_id
+from aimcontroller.projection import Seen
 from aimschema import labels
 from aimschema.kinds import GatewayReference
 from aimschema.names import predictor_service
 from aimschema.resources import ROUTE
-from aimservice.projection import Seen
 
 Body = dict[str, Any]
 BACKEND_PORT = 80

@@ -1,6 +1,6 @@
 """The router has the settings every service has."""
 
-from aimservice.settings import ServiceSettings
+from aimcontroller.settings import ServiceSettings
 
 
 class RouterSettings(ServiceSettings):

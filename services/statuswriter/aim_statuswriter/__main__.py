@@ -2,16 +2,16 @@
 
 import sys
 
-from aim_statuswriter.apply import Writer
+from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.metrics import measure
 from aim_statuswriter.plan import plan
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, READS, affected
 from aim_statuswriter.settings import StatuswriterSettings
+from aimcontroller.controller import Service, run_loop
+from aimcontroller.health import Health
+from aimcontroller.process import run
 from aimschema import subjects
 from aimschema.reasons import STATUSWRITER
-from aimservice.health import Health
-from aimservice.loop import Service, run_loop
-from aimservice.process import run
 
 
 def service(_settings: StatuswriterSettings) -> Service:

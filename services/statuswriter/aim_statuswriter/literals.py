@@ -4,9 +4,9 @@ never the value. Pure."""
 from collections.abc import Iterator
 from typing import Any
 
+from aimcontroller.plan import SendEvent, clean
+from aimcontroller.projection import Seen
 from aimschema import reasons
-from aimservice.plan import SendEvent, clean
-from aimservice.projection import Seen
 
 SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 """Ends of the names of variables whose values are secrets, in any case."""

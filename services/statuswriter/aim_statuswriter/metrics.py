@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from prometheus_client import Counter
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from aimcontroller.projection import Projection, Seen
 from aimschema import reasons
 from aimschema.kinds import ServiceState, TemplateState
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
-from aimservice.projection import Projection, Seen
 
 STATUS_WRITES = Counter("aim_status_writes", "Statuses written to the API server", ["kind"])
 SUMMARY = (reasons.READY, reasons.PROGRESSING, reasons.FAILURE)

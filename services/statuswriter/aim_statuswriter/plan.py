@@ -20,12 +20,12 @@ from typing import Any
 
 from aim_statuswriter.literals import literal_secrets
 from aim_statuswriter.summary import SUMMARIES
+from aimcontroller.plan import NOTHING, Plan, SendEvent, WriteStatus, act
+from aimcontroller.projection import Projection, Seen
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, StatusReported, timestamp
 from aimschema.reasons import ADVISERS, OWNED
 from aimschema.resources import CONFIG, Key
-from aimservice.plan import NOTHING, Plan, SendEvent, WriteStatus, act
-from aimservice.projection import Projection, Seen
 
 Condition = dict[str, Any]
 TRIED_AGAIN = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})

@@ -3,9 +3,9 @@ every report on them."""
 
 from collections.abc import Iterable
 
+from aimcontroller.projection import Projection, fold
 from aimschema.reasons import READY
 from aimschema.resources import CACHE, CONFIG, MODEL, SERVICE, TEMPLATE, Key
-from aimservice.projection import Projection, fold
 
 __all__ = ["FOLLOWS", "PLANS_FOR", "READS", "affected", "fold"]
 

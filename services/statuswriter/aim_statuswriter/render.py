@@ -4,9 +4,9 @@
 import datetime
 from typing import Any
 
+from aimcontroller.plan import SendEvent
 from aimschema.reasons import STATUSWRITER
 from aimschema.resources import AIM_GROUP, EVENT, RESOURCES, Key
-from aimservice.plan import SendEvent
 
 Body = dict[str, Any]
 NOTE_LENGTH_BYTES = 1024  # the API server counts bytes

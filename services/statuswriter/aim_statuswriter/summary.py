@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aimcontroller.plan import condition
 from aimschema import reasons
 from aimschema.kinds import ServiceState, TemplateState
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
-from aimservice.plan import condition
 
 Conditions = Mapping[str, ReportedCondition]
 Fields = Mapping[str, Any]

@@ -3,14 +3,14 @@
 import sys
 from functools import partial
 
-from aim_watcher.apply import LEADER_ONLY, Limits, publish_cluster
+from aim_watcher.publisher import LEADER_ONLY, Limits, publish_cluster
 from aim_watcher.settings import WatcherSettings
+from aimcontroller.controller import reach_bus
+from aimcontroller.health import Health
+from aimcontroller.leader_election import candidacy
+from aimcontroller.process import run
 from aimkube import Cluster
 from aimschema.reasons import WATCHER
-from aimservice.health import Health
-from aimservice.leadership import candidacy
-from aimservice.loop import reach_bus
-from aimservice.process import run
 
 
 async def watch(settings: WatcherSettings, health: Health) -> None:

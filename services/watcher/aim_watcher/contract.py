@@ -4,8 +4,8 @@ said."""
 from typing import Final
 
 from aimschema import subjects
-from aimschema.contracts import Contract
 from aimschema.reasons import WATCHER
+from aimschema.schema_compat import Contract
 
 CONTRACT: Final = Contract(
     WATCHER,

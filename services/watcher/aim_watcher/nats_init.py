@@ -11,9 +11,9 @@ import structlog
 
 from aim_watcher.nats_secrets import SERVER, Secrets, complete, outcome, reload_command
 from aim_watcher.settings import WatcherSettings
+from aimcontroller import logs
 from aimkube import Cluster, KubeError
 from aimschema.reasons import WATCHER
-from aimservice import logs
 
 log = structlog.get_logger()
 

@@ -25,11 +25,11 @@ from aimlab.apiserver.store import Change, CollectionKey
 from aimlab.certificates import make_certificate
 from aimlab.kinds import NODE, Body, is_going, owner_reference, stamp
 from aimlab.kserve.render import replicas_of
-from aimlab.node.claims import STORAGE_CLASSES
 from aimlab.node.jobs import pod_for
-from aimlab.node.machine import ADDRESS, NAME, node_object, node_status
+from aimlab.node.node_object import ADDRESS, NAME, node_object, node_status
+from aimlab.node.pv_binder import STORAGE_CLASSES
 from aimschema import labels
-from aimschema.discovered import GIB
+from aimschema.discovery_result import GIB
 from aimschema.resources import (
     CLAIM,
     GATEWAY,

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from aimcontroller.projection import written
 from aimlab.kinds import Body, owner_reference, stamp
-from aimlab.node.claims import STORAGE_CLASSES
+from aimlab.node.pv_binder import STORAGE_CLASSES
 from aimschema import labels
 from aimschema.resources import (
     CLAIM,
@@ -22,7 +23,6 @@ from aimschema.resources import (
     Key,
     key_of,
 )
-from aimservice.projection import written
 from faultlab import fleet
 from faultlab.chance import chance
 from faultlab.fastnode import Truth, outcome_of

@@ -1,9 +1,9 @@
 """The whole control plane in one thread without I/O: all planners on a cluster that is a dict, a
 bus that is a list, and a clock that jumps.
 
-The shell of every service is modelled after aimservice.loop and act: fold, note which keys are
-touched, plan, report, act, fold the answers. What a step is, is decided from outside: deliver the
-next message of some subject to some service, let a service look at a key, let the node do
+The shell of every service is modelled after aimcontroller.controller and act: fold, note which keys
+are touched, plan, report, act, fold the answers. What a step is, is decided from outside: deliver
+the next message of some subject to some service, let a service look at a key, let the node do
 something. Any order of such steps is one that could happen.
 """
 
@@ -18,22 +18,11 @@ from uuid import UUID
 
 from aim_discovery import plan as discovery
 from aim_discovery.catalogue import INSPECTION, Inspection
+from aim_discovery.dry_run_output import ReadLogResult, digested
 from aim_discovery.image_labels import ImageLabels
-from aim_discovery.output import ReadLogResult, digested
-from aimctl.planners import PLANNERS, planner
-from aimlab.kinds import Body, stamp
-from aimschema.messages import (
-    KindSynced,
-    Message,
-    ObjectChanged,
-    ObjectDeleted,
-    StatusReported,
-    subject_of,
-)
-from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
-from aimservice.additions import merged, removal
-from aimservice.loop import Service
-from aimservice.plan import (
+from aimcontroller.additions import merged, removal
+from aimcontroller.controller import Service
+from aimcontroller.plan import (
     Action,
     ApplyObject,
     DeleteObject,
@@ -45,7 +34,7 @@ from aimservice.plan import (
     SendEvent,
     WriteStatus,
 )
-from aimservice.projection import (
+from aimcontroller.projection import (
     CREATING,
     Learned,
     Projection,
@@ -55,6 +44,17 @@ from aimservice.projection import (
     renumbered,
     written,
 )
+from aimctl.planners import PLANNERS, planner
+from aimlab.kinds import Body, stamp
+from aimschema.messages import (
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    StatusReported,
+    subject_of,
+)
+from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 from faultlab.observer import Get
 
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)

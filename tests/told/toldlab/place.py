@@ -17,8 +17,8 @@ from aimctl.stack import Stack
 from aimkube import Changed, Listed, NotFound
 from aimlab.kinds import SECRET, condition_of
 from aimlab.lab import SYSTEM_NAMESPACE
-from aimlab.node.claims import storage_class
 from aimlab.node.images import ImageCommand, read_images, write_images
+from aimlab.node.pv_binder import storage_class
 from aimlab.sources.registry import Registry
 from aimschema import labels
 from aimschema.resources import (

@@ -3,11 +3,11 @@
 import asyncio
 from typing import Any
 
+from aimcontroller.drift import AT_ONCE
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimschema import labels, names, reasons
 from aimschema.resources import CACHE, CONFIG, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE
 from aimschema.resources import GATEWAY as GATEWAY_KIND
-from aimservice.drift import AT_ONCE
 from toldlab.case import EVENT, Case, Step, Told
 from toldlab.place import GATEWAY, Place
 

@@ -11,7 +11,7 @@ from aim_router.listeners import takes_http_routes
 from aimctl.doctor.facts import Body, Facts, Finding, Level, Unknown, name_of
 from aimlab.apiserver import quantity
 from aimlab.kinds import GATEWAY_CLASS, NODE, is_true
-from aimlab.node.claims import IS_DEFAULT
+from aimlab.node.pv_binder import IS_DEFAULT
 from aimlab.node.scheduler import expression_holds
 from aimschema import reasons
 from aimschema.quantities import parse

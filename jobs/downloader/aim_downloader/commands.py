@@ -1,0 +1,227 @@
+"""The three verbs, from a URI to what the result line says. Blocking work is in threads;
+failures pass as exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aim_downloader import disk
+from aim_downloader.checksums import Digests
+from aim_downloader.exit_codes import Failure, Outcome
+from aim_downloader.hub import open_hub
+from aim_downloader.manifest import Entry, Manifest, kept, known, stale
+from aim_downloader.paths import refuse_unsafe
+from aim_downloader.progress import Meter
+from aim_downloader.report import Reporter
+from aim_downloader.retry import Limits, with_tries
+from aim_downloader.s3 import open_s3
+from aim_downloader.source import Listing, Source, SourceFile
+from aim_downloader.transfer import Transfer, in_thread, transfer
+from aim_downloader.uri import HubUri, SourceUri
+
+_LINE_EVERY_S = 1.0
+_NAMED_MAX = 5
+
+
+@dataclass
+class Done:
+    """What a verb found out; filled as it goes, so that a failure can tell what was known.
+    `left_bytes` are still to be written."""
+
+    revision: str = ""
+    size_bytes: int = 0
+    files: int = 0
+    message: str = ""
+    meter: Meter | None = None
+
+    @property
+    def left_bytes(self) -> int:
+        return self.meter.left_bytes if self.meter else self.size_bytes
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What all verbs need: `done` is the answer being written, `free_bytes` asks the file system
+    of DEST."""
+
+    uri: str
+    reporter: Reporter
+    limits: Limits
+    done: Done
+    free_bytes: Callable[[Path], int | None] = disk.free_bytes
+
+
+def open_source(
+    uri: SourceUri, env: Mapping[str, str], limits: Limits
+) -> AbstractAsyncContextManager[Source]:
+    """The source a URI names, for the duration of a run."""
+    return open_hub(uri, env, limits) if isinstance(uri, HubUri) else open_s3(uri, env, limits)
+
+
+async def size(verb: Verb, source: Source) -> None:
+    """Total bytes and number of files of the source's current revision."""
+    listing = await _listing(verb, source)
+    verb.done.message = f"{listing.size_bytes} bytes in {len(listing.files)} files"
+
+
+async def fetch(verb: Verb, source: Source, dest: Path) -> None:
+    """Make DEST hold exactly the source's current revision, and its manifest. What is already
+    there is not fetched again."""
+    listing = await _listing(verb, source)
+    manifest = await in_thread(disk.read_manifest, dest)
+    entries = known(manifest, await in_thread(disk.read_journal, dest))
+    there = await in_thread(kept, listing, entries, lambda path: disk.size_on_disk(dest, path))
+    missing = [file for file in listing.files if file.path not in there]
+    meter = verb.done.meter = Meter(listing.size_bytes, len(listing.files))
+    meter.there(sum(entry.size_bytes for entry in there.values()), files=len(there))
+    is_same = manifest and (manifest.uri, manifest.revision) == (verb.uri, listing.revision)
+    if is_same and not missing and await in_thread(disk.is_settled, dest):
+        verb.reporter.progress(meter.line(_now_s()))
+        verb.done.message = "this revision is already there"
+        return
+    await in_thread(disk.prepare, dest)
+    await in_thread(disk.drop_other_parts, dest, missing)
+    resumed_bytes = await in_thread(_resumed_bytes, dest, missing, verb.limits)
+    meter.there(resumed_bytes)
+    await in_thread(_require_space, verb, dest, missing)
+    async with _lines(verb.reporter, meter):
+        placed = await transfer(Transfer(source, dest, verb.limits, meter), missing)
+    await in_thread(disk.remove_files, dest, stale(listing, entries))
+    now_there = there | {entry.path: entry for entry in placed}
+    files = tuple(now_there[file.path] for file in listing.files)
+    await in_thread(
+        disk.write_manifest, dest, Manifest(uri=verb.uri, revision=listing.revision, files=files)
+    )
+    verb.done.message = f"fetched {len(missing)} of {len(listing.files)} files"
+    if resumed_bytes:
+        verb.done.message += f", {resumed_bytes} bytes were there"
+    if listing.remark:
+        verb.done.message += f"; {listing.remark}"
+
+
+async def verify(verb: Verb, source: Source, dest: Path) -> None:
+    """Read every file in DEST again and hold it against the manifest and against the source.
+    Changes nothing."""
+    listing = await _listing(verb, source)
+    manifest = await in_thread(disk.read_manifest, dest)
+    if manifest is None:
+        raise Failure(
+            Outcome.CHECKSUM, f"{dest} has no manifest: nothing was fetched completely; fetch it"
+        )
+    if manifest.revision != listing.revision:
+        message = (
+            f"{dest} holds revision {manifest.revision} of {manifest.uri}, the source is at"
+            f" {listing.revision}: fetch it"
+        )
+        raise Failure(Outcome.CHECKSUM, message)
+    entries = {entry.path: entry for entry in manifest.files}
+    meter = Meter(listing.size_bytes, len(listing.files), verifying=True)
+    async with _lines(verb.reporter, meter):
+        faults = [
+            fault
+            for file in listing.files
+            if (fault := await _fault(verb, source, dest, (file, entries.get(file.path)), meter))
+        ]
+    if faults:
+        more = f" and {len(faults) - _NAMED_MAX} more" if len(faults) > _NAMED_MAX else ""
+        raise Failure(
+            Outcome.CHECKSUM,
+            f"{len(faults)} files are not whole: {'; '.join(faults[:_NAMED_MAX])}{more}; remove and"
+            " fetch them",
+        )
+    verb.done.message = f"all {len(listing.files)} files are what the source says"
+
+
+async def _listing(verb: Verb, source: Source) -> Listing:
+    listing = await source.listing()
+    verb.done.revision, verb.done.size_bytes, verb.done.files = (
+        listing.revision,
+        listing.size_bytes,
+        len(listing.files),
+    )
+    if not listing.files:
+        raise Failure(Outcome.NOT_FOUND, f"{verb.uri} has no files")
+    refuse_unsafe(file.path for file in listing.files)
+    return listing
+
+
+async def _fault(
+    verb: Verb, source: Source, dest: Path, expected: tuple[SourceFile, Entry | None], meter: Meter
+) -> str:
+    """What is wrong with one file, in a few words; empty if nothing is."""
+    file, entry = expected
+    if entry is None:
+        return f"{file.path} is not in the manifest"
+    found_bytes = await in_thread(disk.size_on_disk, dest, file.path)
+    if found_bytes != file.size_bytes:
+        return (
+            f"{file.path} is missing"
+            if found_bytes is None
+            else f"{file.path} has {found_bytes} bytes, not {file.size_bytes}"
+        )
+    digests = Digests(file.size_bytes, await with_tries(verb.limits, lambda: source.says(file)))
+
+    def take(data: bytes) -> None:
+        digests.update(data)
+        meter.checked(len(data), file.path)
+
+    await in_thread(disk.read_through, dest / file.path, take)
+    meter.done()
+    wrong = digests.mismatches()
+    if digests.sha256 != entry.sha256:
+        return f"{file.path}: sha256 is not the manifest's"
+    return f"{file.path}: {', '.join(wrong)} is not the source's" if wrong else ""
+
+
+def _resumed_bytes(dest: Path, files: Iterable[SourceFile], limits: Limits) -> int:
+    return sum(disk.finished_bytes(dest, file, limits.range_bytes) for file in files)
+
+
+def _require_space(verb: Verb, dest: Path, files: Iterable[SourceFile]) -> None:
+    needed_bytes = sum(file.size_bytes - disk.allocated_bytes(dest, file) for file in files)
+    free_bytes = verb.free_bytes(dest)
+    if free_bytes is not None and needed_bytes > free_bytes:
+        raise no_space(dest, needed_bytes, free_bytes)
+
+
+def no_space(
+    dest: Path, needed_bytes: int, free_bytes: int | None, *, quota: bool = False
+) -> Failure:
+    """The failure with both numbers; `needed_bytes` is what is still to be written, free is None
+    where nobody knows."""
+    free = (
+        "its file system does not say how many are free"
+        if free_bytes is None
+        else f"{free_bytes} free"
+    )
+    message = f"{dest} has too little space: {needed_bytes} bytes still needed, {free}" + (
+        ", but a quota is used up" if quota else ""
+    )
+    return Failure(Outcome.NO_SPACE, message, needed_bytes=needed_bytes, free_bytes=free_bytes)
+
+
+@asynccontextmanager
+async def _lines(reporter: Reporter, meter: Meter) -> AsyncIterator[None]:
+    """A progress line at once, one a second, and one at the end."""
+
+    async def tick() -> None:
+        while True:
+            reporter.progress(meter.line(_now_s()))
+            await asyncio.sleep(_LINE_EVERY_S)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+        reporter.progress(meter.line(_now_s()))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,107 @@
+"""KServe's part of the laptop cluster: plans the Deployment, Service, endpoints and status of every
+InferenceService, as KServe 0.16 does in Standard mode. Pure.
+
+The pods are the Deployment's (`aimlab.node.deployments`, or the cluster's own controller).
+"""
+
+from datetime import datetime
+
+from aimlab.controller_loop import Create, Patch, Step, Write, delete_of, patch_of
+from aimlab.informer import Objects
+from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, SERVICE, Body, is_going, is_owned, uid_of
+from aimlab.kserve import render
+from aimlab.kserve.modes import NEWEST, Version
+from aimlab.kserve.status import invalid, not_served, status_of
+from aimschema.resources import INFERENCE_SERVICE, POD, Resource
+
+WATCHED = (INFERENCE_SERVICE, DEPLOYMENT, POD, SERVICE, ENDPOINT_SLICE)
+
+
+def plan(seen: Objects, now: datetime, version: Version = NEWEST) -> Step:
+    """One pass over all InferenceServices."""
+    writes: list[Write] = []
+    for isvc in seen.all(INFERENCE_SERVICE):
+        if not is_going(isvc):
+            writes += plan_one(isvc, seen, now, version)
+    return Step(writes)
+
+
+def plan_one(isvc: Body, seen: Objects, now: datetime, version: Version) -> list[Write]:
+    """Endpoints before the Deployment, so that the gateway learns first; the status last."""
+    if not isvc["spec"].get("predictor", {}).get("containers"):
+        why = "the predictor has no container; only custom predictors are served here"
+        return _report(isvc, invalid(isvc, why, now))
+    mode = version.mode_of(isvc)
+    if mode != version.standard:
+        return _report(isvc, not_served(mode))
+    namespace = isvc["metadata"]["namespace"]
+    app = render.app_of(isvc)["app"]
+    pods = [
+        pod
+        for pod in seen.all(POD, namespace)
+        if (pod["metadata"].get("labels") or {}).get("app") == app
+    ]
+    writes: list[Write] = []
+    for resource, body in (
+        (SERVICE, render.service_for(isvc)),
+        (ENDPOINT_SLICE, render.endpoints_for(isvc, pods)),
+        (DEPLOYMENT, render.deployment_for(isvc)),
+    ):
+        stopped = render.is_stopped(isvc)
+        writes += _remove(resource, body, isvc, seen) if stopped else _keep(resource, body, seen)
+    deployment = seen.find(DEPLOYMENT, namespace, render.predictor_name(isvc))
+    return writes + _report(isvc, status_of(isvc, mode, deployment, pods, now))
+
+
+def _remove(resource: Resource, body: Body, isvc: Body, seen: Objects) -> list[Write]:
+    there = seen.find(resource, body["metadata"]["namespace"], body["metadata"]["name"])
+    if there is None or is_going(there) or not is_owned(there, uid_of(isvc)):
+        return []
+    return [delete_of(resource, there)]
+
+
+def _keep(resource: Resource, body: Body, seen: Objects) -> list[Write]:
+    """Makes the object, or repairs what differs from it."""
+    metadata = body["metadata"]
+    there = seen.find(resource, metadata["namespace"], metadata["name"])
+    if there is None:
+        return [Create(resource, body)]
+    if is_going(there):
+        return []
+    annotations = metadata.get("annotations") or {}
+    mark = annotations.get(render.RENDERED)
+    same_mark = (there["metadata"].get("annotations") or {}).get(render.RENDERED) == mark
+    wanted = {field: value for field, value in body.items() if field != "metadata"}
+    if same_mark and _contains(there, wanted):
+        return []
+    patch = {field: _replacing(there.get(field), value) for field, value in wanted.items()}
+    metadata_patch = {"labels": metadata["labels"]} | ({"annotations": annotations} if mark else {})
+    where = (resource, metadata["namespace"], metadata["name"])
+    return [Patch(*where, patch | {"metadata": metadata_patch})]
+
+
+def _contains(there: object, wanted: object) -> bool:
+    """Everything wanted is there; the API server may have added to it."""
+    if isinstance(wanted, dict):
+        found = there if isinstance(there, dict) else None
+        return found is not None and all(_contains(found.get(key), wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        found_all = there if isinstance(there, list) else []
+        return len(found_all) == len(wanted) and all(map(_contains, found_all, wanted))
+    return there == wanted
+
+
+def _replacing(there: object, wanted: object) -> object:
+    """A merge patch that takes away what is not wanted; defaults come back by themselves."""
+    if not isinstance(there, dict) or not isinstance(wanted, dict):
+        return wanted
+    gone = dict.fromkeys(there.keys() - wanted.keys())
+    return gone | {key: _replacing(there.get(key), value) for key, value in wanted.items()}
+
+
+def _report(isvc: Body, status: Body) -> list[Write]:
+    before = isvc.get("status") or {}
+    if before == status:
+        return []
+    patch = {"status": _replacing(before, status)}
+    return [patch_of(INFERENCE_SERVICE, isvc, patch, "status")]

@@ -1,0 +1,82 @@
+"""Deletes what has lost its owners, for API servers without kube-controller-manager (such as
+envtest's).
+
+Guarantees that nothing is deleted whose owner is there: what was seen may be late, so an owner that
+was not seen is asked for first. Owners of kinds that are not looked at here count as there. The
+children of what is deleted follow in the next pass.
+"""
+
+import asyncio
+
+from aimkube import Cluster, KubeError, NotFound
+from aimlab.controller_loop import COALESCE_S, RETRY_S, delete_of, try_write
+from aimlab.informer import Mirror, Objects
+from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, SERVICE, Body, is_going, uid_of
+from aimschema.resources import WATCHED, Resource
+
+KINDS = (*WATCHED, SERVICE, ENDPOINT_SLICE, DEPLOYMENT)
+_RESOURCES = {(resource.api_version, resource.kind): resource for resource in KINDS}
+
+
+def orphans(seen: Objects) -> list[tuple[Resource, Body]]:
+    """What has owners of which none was seen. Pure."""
+    held = [(resource, body) for resource in KINDS for body in seen.all(resource)]
+    there = {uid_of(body) for _, body in held}
+    return [
+        (resource, body)
+        for resource, body in held
+        if not is_going(body) and (uids := _owner_uids(body)) and not uids & there
+    ]
+
+
+def _owner_uids(body: Body) -> set[str]:
+    return {reference["uid"] for reference in body["metadata"].get("ownerReferences") or ()}
+
+
+async def collect(cluster: Cluster, mirror: Mirror) -> None:
+    """Works until cancelled."""
+    changed = mirror.listen()
+    await mirror.loaded.wait()
+    while True:
+        changed.clear()
+        done = [
+            await _collect_one(cluster, resource, body)
+            for resource, body in orphans(mirror.objects)
+        ]
+        if all(done):
+            await changed.wait()
+        else:
+            await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(COALESCE_S)
+
+
+async def _collect_one(cluster: Cluster, resource: Resource, body: Body) -> bool:
+    """False where it has to be tried again."""
+    try:
+        if any(
+            [
+                await _is_there(cluster, body, reference)
+                for reference in body["metadata"]["ownerReferences"]
+            ]
+        ):
+            return True
+    except KubeError:
+        return False
+    return await try_write(cluster, delete_of(resource, body))
+
+
+async def _is_there(cluster: Cluster, body: Body, reference: Body) -> bool:
+    """Raises KubeError."""
+    resource = _RESOURCES.get((reference["apiVersion"], reference["kind"]))
+    if resource is None:
+        return True
+    try:
+        owner = await cluster.get(
+            resource,
+            body["metadata"].get("namespace") if resource.namespaced else None,
+            reference["name"],
+        )
+    except NotFound:
+        return False
+    uid: str = reference["uid"]
+    return uid_of(owner) == uid

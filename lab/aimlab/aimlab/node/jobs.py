@@ -1,0 +1,230 @@
+"""Runs Jobs of one completion, as the Job controller does (Kubernetes, "Jobs": backoff limit,
+deadline, TTL after finish).
+
+A pod's name follows from the Job's uid and how many of its pods failed, so the same try is never
+made twice.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from aimlab.controller_loop import Create, Step, Write, delete_of, patch_of
+from aimlab.informer import Objects
+from aimlab.kinds import (
+    Body,
+    condition,
+    is_going,
+    is_over,
+    is_owned,
+    is_true,
+    owner_reference,
+    phase_of,
+    stamp,
+    time_of,
+    uid_of,
+)
+from aimlab.node.events import failed_create
+from aimschema.resources import JOB, POD
+
+RETRY_S = 1.0
+LONGEST_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A Job's pods: those running or about to, and how many ended each way."""
+
+    active: tuple[Body, ...]
+    succeeded: int
+    failed: int
+    last_failure: datetime | None
+
+
+def plan(seen: Objects, now: datetime) -> Step:
+    """One pass over all Jobs."""
+    step = Step()
+    pods = seen.all(POD)
+    for job in seen.all(JOB):
+        if not is_going(job):
+            step += plan_job(job, [pod for pod in pods if is_owned(pod, uid_of(job))], now)
+    return step
+
+
+def plan_job(job: Body, pods: list[Body], now: datetime) -> Step:
+    """First match wins: finished, suspended, succeeded, out of time, out of tries, running,
+    waiting to try again, to be tried."""
+    spec, status = job["spec"], job.get("status", {})
+    if is_true(job, "Complete") or is_true(job, "Failed"):
+        return expire(job, now)
+    tally = tally_of(job, pods)
+    if spec.get("suspend"):
+        return suspended(job, tally, now)
+    started = time_of(status.get("startTime")) or now
+    if tally.succeeded:
+        return finish(
+            job,
+            tally,
+            now,
+            (
+                "Complete",
+                "SuccessCriteriaMet",
+                "CompletionsReached",
+                "Reached expected number of succeeded pods",
+            ),
+        )
+    deadline_s = spec.get("activeDeadlineSeconds")
+    late = deadline_s is not None and now >= started + timedelta(seconds=deadline_s)
+    if late:
+        return finish(
+            job,
+            tally,
+            now,
+            (
+                "Failed",
+                "FailureTarget",
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline",
+            ),
+        )
+    if tally.failed > spec.get("backoffLimit", 6):
+        return finish(
+            job,
+            tally,
+            now,
+            (
+                "Failed",
+                "FailureTarget",
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            ),
+        )
+    status = running_status(tally, started)
+    if is_true(job, "Suspended"):
+        status["conditions"] = [suspension(job, "False", ("JobResumed", "Job resumed"), now)]
+    step = Step(report(job, status))
+    if deadline_s is not None:
+        step += Step(again_s=(started + timedelta(seconds=deadline_s) - now).total_seconds())
+    return step if tally.active else step + retry(job, tally, now)
+
+
+def tally_of(job: Body, pods: list[Body]) -> Tally:
+    failures = [pod for pod in pods if phase_of(pod) == "Failed"]
+    ends = [end for pod in failures if (end := ended_at(pod)) is not None]
+    return Tally(
+        active=tuple(pod for pod in pods if not is_over(pod)),
+        succeeded=sum(phase_of(pod) == "Succeeded" for pod in pods),
+        failed=max(len(failures), job.get("status", {}).get("failed", 0)),
+        last_failure=max(ends, default=None),
+    )
+
+
+def ended_at(pod: Body) -> datetime | None:
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    ends = [
+        time_of(one["state"]["terminated"].get("finishedAt"))
+        for one in statuses
+        if "terminated" in one.get("state", {})
+    ]
+    return max((end for end in ends if end is not None), default=None)
+
+
+def running_status(tally: Tally, started: datetime) -> Body:
+    ready = sum(is_true(pod, "Ready") for pod in tally.active)
+    status: Body = {
+        "startTime": stamp(started),
+        "active": len(tally.active),
+        "ready": ready,
+        "failed": tally.failed,
+        "terminating": 0,
+    }
+    return status | {"uncountedTerminatedPods": {}}
+
+
+def suspended(job: Body, tally: Tally, now: datetime) -> Step:
+    """Pods that run go, and do not count as failed; the time starts again when it is resumed."""
+    words = ("JobSuspended", "Job suspended")
+    status: Body = {"active": 0, "ready": 0, "startTime": None}
+    status["conditions"] = [suspension(job, "True", words, now)]
+    gone = [delete_of(POD, pod) for pod in tally.active if not is_going(pod)]
+    return Step([*report(job, status), *gone])
+
+
+def suspension(job: Body, status: str, words: tuple[str, str], now: datetime) -> Body:
+    made = condition(job, "Suspended", status, now, reason=words[0], message=words[1])
+    return {"lastProbeTime": made["lastTransitionTime"], **made}
+
+
+def report(job: Body, status: Body) -> list[Write]:
+    said = job.get("status", {})
+    return (
+        []
+        if all(said.get(key) == value for key, value in status.items())
+        else [patch_of(JOB, job, {"status": status}, "status")]
+    )
+
+
+def retry(job: Body, tally: Tally, now: datetime) -> Step:
+    """The next pod, after a wait that doubles with every failure (kube-controller-manager starts
+    at 10 s; a laptop is impatient)."""
+    if tally.last_failure is not None:
+        wait = timedelta(seconds=min(RETRY_S * 2 ** (tally.failed - 1), LONGEST_RETRY_S))
+        if now < tally.last_failure + wait:
+            return Step(again_s=(tally.last_failure + wait - now).total_seconds())
+    return Step([Create(POD, pod_for(job, tally.failed), lambda why: failed_create(job, why, now))])
+
+
+def pod_for(job: Body, attempt: int) -> Body:
+    metadata, template = job["metadata"], job["spec"]["template"]
+    suffix = hashlib.sha256(f"{metadata['uid']}:{attempt}".encode()).hexdigest()[:5]
+    wanted = template.get("metadata") or {}
+    names = dict.fromkeys(("job-name", "batch.kubernetes.io/job-name"), metadata["name"])
+    uids = dict.fromkeys(("controller-uid", "batch.kubernetes.io/controller-uid"), metadata["uid"])
+    own: Body = {
+        "name": f"{metadata['name'][:57]}-{suffix}",
+        "namespace": metadata["namespace"],
+        "ownerReferences": [owner_reference(job)],
+    }
+    own["labels"] = (wanted.get("labels") or {}) | names | uids
+    if wanted.get("annotations"):
+        own["annotations"] = wanted["annotations"]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": own, "spec": template["spec"]}
+
+
+def finish(job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str, str]) -> Step:
+    """Writes the final condition and the one that announces it (KEP-3998), and deletes the pods
+    that still run, which count as failed."""
+    final, announcing, reason, message = verdict
+    since = {"lastProbeTime": stamp(now), "lastTransitionTime": stamp(now)}
+    conditions = [
+        {"type": kind, "status": "True", "reason": reason, "message": message} | since
+        for kind in (announcing, final)
+    ]
+    status: Body = {
+        "active": 0,
+        "ready": 0,
+        "terminating": 0,
+        "failed": tally.failed + len(tally.active),
+        "conditions": conditions,
+    }
+    status["startTime"] = job.get("status", {}).get("startTime") or stamp(now)
+    status["uncountedTerminatedPods"] = {}
+    if final == "Complete":
+        status |= {"succeeded": tally.succeeded, "completionTime": stamp(now)}
+    gone: list[Write] = [delete_of(POD, pod) for pod in tally.active if not is_going(pod)]
+    return Step([patch_of(JOB, job, {"status": status}, "status"), *gone])
+
+
+def expire(job: Body, now: datetime) -> Step:
+    """A finished Job goes `ttlSecondsAfterFinished` after its end; without that field it stays."""
+    ttl_s = job["spec"].get("ttlSecondsAfterFinished")
+    ends = [
+        time_of(one["lastTransitionTime"])
+        for one in job["status"]["conditions"]
+        if one["type"] in {"Complete", "Failed"}
+    ]
+    ended = max((end for end in ends if end is not None), default=None)
+    if ttl_s is None or ended is None:
+        return Step()
+    left_s = (ended + timedelta(seconds=ttl_s) - now).total_seconds()
+    return Step(again_s=left_s) if left_s > 0 else Step([delete_of(JOB, job)])

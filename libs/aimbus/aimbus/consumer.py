@@ -1,0 +1,136 @@
+"""Following AIM_STATE: the latest message of every subject, then every new one, for as long as the
+process lives.
+
+1. The order is: Loading, every subject's latest, CaughtUp, then what is new. What was known before
+   and did not come between Loading and CaughtUp is gone: sweep it.
+2. On any doubt (a lost connection, a missed heartbeat, a gap, a consumer or stream that is gone) it
+   begins again with Loading. An event may therefore come twice; none is left out.
+3. A load has everything that was acknowledged before it began: it waits until the mirror, which may
+   be behind after a crash of the server, is level with the log. A picture from before would be
+   taken for the present one: what it lacks would look deleted.
+4. While the mirror is behind and does not move, nothing is news: after STALLED_AFTER_S Stalled says
+   so, and it begins again. The watcher re-creates the mirror.
+5. It never raises for anything on the bus and never ends: an unreadable message is an item like the
+   others, an absent stream is waited for.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from aimbus.connection import Bus
+from aimbus.envelope import Event, Undecodable, open_event
+from aimbus.errors import ApiError, MirrorStalled, Unreachable
+from aimbus.jetstream import create_consumer
+from aimbus.log_dedup import Once
+from aimbus.pull import Delivered, Doubt, pull
+from aimbus.session import Session
+from aimbus.streams import STATE, Pace, last_message_seq, until_level
+
+FIRST_RETRY_S = 0.05
+LONGEST_RETRY_S = 1.0
+STALLED_AFTER_S = 10.0
+LOOK_INTERVAL_S = 5.0
+"""Between looks at the mirror while nothing comes."""
+
+_log = structlog.stdlib.get_logger("aimbus")
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A new load begins; the picture from before stays usable until CaughtUp."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """All that was there has been delivered; what follows is news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """AIM_STATE does not follow AIM_LOG: what happens is not heard. `why` says how far it is
+    behind; the next load ends it."""
+
+    why: str
+
+
+Item = Loading | Event | Undecodable | CaughtUp | Stalled
+
+
+async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
+    """Endless. `filters` are subjects that do not overlap, with wildcards. Raises only
+    BusClosed."""
+    wait_s = FIRST_RETRY_S
+    trouble = Once()
+    blind = False
+    while True:
+        session = await bus.session()
+        try:
+            async with contextlib.aclosing(_load_and_follow(session, filters)) as items:
+                async for item in items:
+                    if isinstance(item, CaughtUp):
+                        wait_s = FIRST_RETRY_S
+                        trouble.reset()
+                        blind = False
+                    yield item
+        except MirrorStalled as stalled:
+            if not blind:
+                _log.error("mirror stalled", stream=STATE, error=str(stalled))
+            blind = True
+            yield Stalled(str(stalled))
+        except (Unreachable, TimeoutError, ApiError, Doubt) as error:
+            if reason := trouble.news(error):
+                _log.info("follow begins again", stream=STATE, error=reason)
+        await asyncio.sleep(wait_s)
+        wait_s = min(wait_s * 2, LONGEST_RETRY_S)
+
+
+async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
+    await until_level(session, STALLED_AFTER_S)
+    consumer, pending = await create_consumer(
+        session, STATE, filters, {"deliver_policy": "last_per_subject"}
+    )
+    yield Loading()
+    caught_up = pending == 0
+    if caught_up:
+        yield CaughtUp()
+    looks = _Looks(session)
+    async with contextlib.aclosing(pull(session, STATE, consumer)) as items:
+        async for item in items:
+            if isinstance(item, Delivered):
+                pending = item.pending
+                yield open_event(
+                    item.seq, item.subject, item.time, item.data, item.headers, item.pending
+                )
+            else:
+                pending = 0
+                await looks.again()
+            if pending == 0 and not caught_up:
+                caught_up = True
+                yield CaughtUp()
+
+
+class _Looks:
+    """Looks at the mirror while it delivers nothing: silence is no proof that nothing happens."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pace = Pace()
+        self._looked_s = time.monotonic()
+
+    async def again(self) -> None:
+        """At most every LOOK_INTERVAL_S. Raises MirrorStalled."""
+        if time.monotonic() - self._looked_s < LOOK_INTERVAL_S:
+            return
+        self._looked_s = time.monotonic()
+        try:
+            level = await self._pace.look(self._session, await last_message_seq(self._session))
+        except (Unreachable, TimeoutError, ApiError):
+            # (a lost connection is noticed by the reading; a slow server is no reason to load anew)
+            return
+        if level.still_s >= STALLED_AFTER_S:
+            raise MirrorStalled(level.lag, level.still_s)

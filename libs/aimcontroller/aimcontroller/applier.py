@@ -1,0 +1,306 @@
+"""Carrying out actions against the cluster: no write where nothing would change, none over what is
+somebody else's, no fight.
+
+What was applied is remembered as a Mark, and told on the bus with the action. So a process that
+starts, or a standby that takes over, knows what the one before it did, and does not write
+everything once more. A mark is only a saving: without it an object is applied, with it perhaps not.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msgspec import structs
+
+from aimcontroller.additions import added, removal
+from aimcontroller.confirm import Confirm, unconditionally
+from aimcontroller.drift import Repairs, differing, digest, ours, owners, same_owner, whole, writers
+from aimcontroller.plan import ApplyObject, DeleteObject, PatchObject
+from aimcontroller.projection import Projection, Seen
+from aimkube import Body, Cluster, Conflict, NotFound
+from aimschema.messages import Mark
+from aimschema.published import HASHES, hashed_field, published, without_literals
+from aimschema.resources import CACHE, JOB, RESOURCES, Key, key_of
+
+MADE_ONCE = frozenset({JOB.kind, CACHE.kind})
+"""The pod template of a Job cannot be changed (batch/v1), and a ModelCache is the user's as soon
+as it is there: they are made, not kept."""
+
+
+class NameConflict(Exception):
+    """An object of this name exists and belongs to somebody else; it is not overwritten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was applied last. `part`: our fields in the answer, None where another process
+    applied it."""
+
+    mark: Mark
+    part: Any = None
+    owners: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Somebody keeps changing what is ours; the message stays the same while it lasts. To be
+    looked at again after `again_s`."""
+
+    message: str
+    again_s: float
+
+
+class Applier:
+    """Server-side apply with one field manager (KEP-555). Errors: those of aimkube, and
+    NameConflict.
+
+    `confirm` is awaited before each write; what it raises is raised, and nothing is written.
+    """
+
+    def __init__(
+        self, cluster: Cluster, manager: str, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cluster = cluster
+        self._manager = manager
+        self._clock_s = clock_s
+        self._applied: dict[Key, Applied] = {}
+        self._repairs: dict[Key, Repairs] = {}
+
+    async def apply(
+        self, seen: Projection, action: ApplyObject, confirm: Confirm = unconditionally
+    ) -> Body | None:
+        """The object as it is now, or None where nothing had to be written."""
+        key, body = action.key, action.body
+        present = await self._present(seen, key)
+        if present is not None:
+            if present.deleting:
+                return None
+            if not same_owner(body, present.body):
+                raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
+            if key.kind in MADE_ONCE:
+                return None
+            return await self._update(key, body, present, confirm)
+        if not self._may_make(key, body):
+            return None
+        return await self._send(body, None, confirm)
+
+    async def patch(self, action: PatchObject, confirm: Confirm = unconditionally) -> Body | None:
+        """The object as it is now, or None where it is gone. What was applied before is void:
+        the next apply is sent."""
+        await confirm()
+        self._applied.pop(action.key, None)
+        resource, metadata = RESOURCES[action.key.kind], action.patch.get("metadata") or {}
+        patch = {**action.patch, "metadata": {**metadata, "uid": action.uid}}
+        try:
+            answer = await self._cluster.merge_patch(
+                resource, action.key.namespace, action.key.name, patch
+            )
+        except NotFound:
+            return None
+        answer["metadata"].pop("managedFields", None)
+        return answer
+
+    async def _update(self, key: Key, body: Body, present: Seen, confirm: Confirm) -> Body | None:
+        """Apply what differs, and remove what others added and must not be there."""
+        wants_apply, wants_removal = await self._wants_write(key, body, present)
+        answer = await self._send(body, present, confirm) if wants_apply else None
+        if not wants_apply and not wants_removal:
+            return None
+        there = await self._there(key) if answer is None else answer
+        patch = None if there is None else removal(body, there)
+        return (
+            answer
+            if patch is None or there is None
+            else await self._remove(key, there, patch, confirm)
+        )
+
+    async def _send(self, body: Body, present: Seen | None, confirm: Confirm) -> Body:
+        await confirm()
+        answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
+        answer["metadata"].pop("managedFields", None)
+        part = _part(body, answer)
+        mark = Mark(sent=digest(body), ours=digest(part), whole=_whole(answer))
+        self._applied[key_of(body)] = Applied(mark, part, owners(body))
+        return answer
+
+    async def _remove(self, key: Key, there: Body, patch: Body, confirm: Confirm) -> Body:
+        """Guarded by the version that the patch was made from: lists are sent whole."""
+        guard = {
+            "uid": there["metadata"]["uid"],
+            "resourceVersion": there["metadata"]["resourceVersion"],
+        }
+        guarded = {**patch, "metadata": {**patch.get("metadata", {}), **guard}}
+        await confirm()
+        answer = await self._cluster.merge_patch(
+            RESOURCES[key.kind], key.namespace, key.name, guarded
+        )
+        answer["metadata"].pop("managedFields", None)
+        applied = self._applied[key]
+        self._applied[key] = replace(
+            applied, mark=structs.replace(applied.mark, whole=_whole(answer))
+        )
+        return answer
+
+    async def delete(self, action: DeleteObject, confirm: Confirm = unconditionally) -> bool:
+        """True if there was something to delete. An object of the same name with another uid is
+        left alone."""
+        await confirm()
+        self.forget(action.key)
+        try:
+            await self._cluster.delete(
+                RESOURCES[action.key.kind],
+                action.key.namespace,
+                action.key.name,
+                uid=action.uid,
+                propagation="Background",
+            )
+        except (NotFound, Conflict):
+            return False
+        return True
+
+    def forget(self, key: Key) -> None:
+        """The object is gone by our own hand, or what is known of it is void."""
+        self._applied.pop(key, None)
+        self._repairs.pop(key, None)
+
+    def gone(self, key: Key) -> None:
+        """The object is gone. Where that was not by our own hand, it counts as what has to be
+        put right."""
+        applied, now_s = self._applied.pop(key, None), self._clock_s()
+        self._repairs = {
+            of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)
+        }
+        if applied is not None and applied.owners and key.kind not in MADE_ONCE:
+            repairs = self._repairs.get(key, Repairs())
+            same = repairs if repairs.lost in {"", applied.owners} else Repairs()
+            self._repairs[key] = replace(same.one_more(now_s), lost=applied.owners)
+
+    def mark(self, key: Key) -> Mark | None:
+        """Of the last apply, for those who come after us."""
+        applied = self._applied.get(key)
+        return None if applied is None else applied.mark
+
+    def recall(self, key: Key, mark: Mark | None) -> None:
+        """What was told of the last action on an object, by a process before this one."""
+        self.forget(key)
+        if mark is not None:
+            self._applied[key] = Applied(mark)
+
+    def contest(self, key: Key) -> Contest | None:
+        """Whether what is ours of an object is changed again and again."""
+        repairs = self._repairs.get(key)
+        if repairs is None or not repairs.contested:
+            return None
+        return Contest(repairs.contested, max(1.0, repairs.next_s - self._clock_s()))
+
+    async def _present(self, seen: Projection, key: Key) -> Seen | None:
+        """The object as seen. One that was not, or not whole, is asked for: not every kind is
+        watched completely, and news may be late."""
+        present = seen.get(key)
+        if present is not None and present.complete:
+            return present
+        there = await self._there(key)
+        return (
+            None
+            if there is None
+            else Seen(
+                key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there
+            )
+        )
+
+    async def _there(self, key: Key) -> Body | None:
+        """The object as the API server has it; on the bus are only parts of it."""
+        try:
+            return await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
+        except NotFound:
+            return None
+
+    def _may_make(self, key: Key, body: Body) -> bool:
+        """Whether an object that is not there may be made now; somebody may be deleting it again
+        and again."""
+        repairs = self._repairs.get(key)
+        if repairs is None or repairs.lost != owners(body) or self._clock_s() >= repairs.next_s:
+            return True
+        words = (
+            f"{key.kind} {key.name} is deleted again and again, and made anew ever more rarely:"
+            " leave it to AIM"
+        )
+        self._repairs[key] = replace(repairs, contested=words)
+        return False
+
+    async def _wants_write(self, key: Key, body: Body, present: Seen) -> tuple[bool, bool]:
+        """Whether an object that is there has to be applied, and whether others added what must
+        go; counts repairs."""
+        last, now_s = self._applied.get(key), self._clock_s()
+        if last is None or last.mark.sent != digest(body):
+            return True, True
+        part, repairs, additions = (
+            _part(body, present.body),
+            self._repairs.get(key, Repairs()),
+            removal(body, present.body),
+        )
+        if last.part is None and (digest(part), _whole(present.body)) != (
+            last.mark.ours,
+            last.mark.whole,
+        ):
+            last = await self._converted(key, body, last)
+        drifted = digest(part) != last.mark.ours
+        if not drifted and additions is None:
+            if repairs.contested and now_s >= repairs.next_s:
+                self._repairs[key] = replace(repairs, contested="")
+            # A process before this one may have applied more and not have lived to tell: what it
+            # left behind must go.
+            if last.part is None and _whole(present.body) != last.mark.whole:
+                return True, False
+            self._applied[key] = Applied(last.mark, part, owners(body))
+            return False, False
+        if now_s < repairs.next_s:
+            if not repairs.contested:
+                path = (
+                    next(differing(last.part, part), ()) if additions is None else added(additions)
+                )
+                self._repairs[key] = replace(repairs, contested=await self._contested(key, path))
+            return False, False
+        self._repairs[key] = repairs.one_more(now_s)
+        return drifted, additions is not None
+
+    async def _converted(self, key: Key, body: Body, last: Applied) -> Applied:
+        """With the mark as it is made today, where a release before 0.3 made it from all of an
+        object that is still the same."""
+        there = await self._there(key)
+        if there is None or (digest(ours(body, there)), digest(whole(there))) != (
+            last.mark.ours,
+            last.mark.whole,
+        ):
+            return last
+        return replace(
+            last,
+            mark=structs.replace(last.mark, ours=digest(_part(body, there)), whole=_whole(there)),
+        )
+
+    async def _contested(self, key: Key, path: tuple[str, ...]) -> str:
+        there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
+        path = hashed_field(path[1]) if path[:1] == (HASHES,) and len(path) > 1 else path
+        who = " and ".join(writers(there, path, self._manager)) or "somebody"
+        return (
+            f"{'.'.join(path)} of {key.kind} {key.name} is changed again and again by {who}, and"
+            " put right ever more rarely: leave it to AIM"
+        )
+
+
+def _part(body: Body, there: Body) -> Any:
+    """What is ours of an object. On the bus are hashes in place of literals; answers of the API
+    server have to compare with that."""
+    return ours(without_literals(body), without_literals(there))
+
+
+def _whole(there: Body) -> str:
+    return digest(whole(published(there)))
+
+
+def _with_uid(body: Body, present: Seen | None) -> Body:
+    """An update names the uid, so that it cannot land on a successor of the same name."""
+    return (
+        body if present is None else {**body, "metadata": {**body["metadata"], "uid": present.uid}}
+    )

@@ -1,0 +1,114 @@
+"""Letters of one service on messages of the bus that it could not read.
+
+1. Such a message stops nothing: it is counted, logged with subject and sequence, and kept as a
+   letter on `aim.dead.>` for a person.
+2. One letter a message, over reloads and restarts: a service follows its own letters, and writes
+   only once it has caught up with them.
+3. Nothing here waits for the bus; letters go out beside the work.
+4. Whoever may publish decides what is in a message: a letter has only so much of it, and one that
+   cannot be sent is logged.
+"""
+
+import asyncio
+
+import structlog
+
+from aimbus import Bus, Event, OversizedMessage, Undecodable
+from aimcontroller.metrics import FAILURES
+from aimschema import subjects
+from aimschema.messages import KEPT_BYTES, DeadLetter, encode
+
+ERROR_LENGTH = 1024
+HEADER_LENGTH = 1024
+HEADERS = ("ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "aim-cause", "traceparent")
+"""Those that the letter shows; all others are in AIM_LOG only."""
+log = structlog.get_logger()
+
+
+class Letters:
+    """`loading` and `caught_up` are told by whoever follows the bus, which passes on what it
+    finds."""
+
+    def __init__(self, service: str, bus: Bus) -> None:
+        self._service = service
+        self._bus = bus
+        self._found: dict[int, DeadLetter] = {}
+        self._told: set[int] = set()
+        self._level = False
+        self._due = asyncio.Event()
+
+    def loading(self) -> None:
+        """Sequences of before may be those of another log."""
+        self._level = False
+        self._found.clear()
+        self._told.clear()
+
+    def caught_up(self) -> None:
+        self._level = True
+        self._due.set()
+
+    def seen(self, letter: DeadLetter) -> None:
+        """A letter of ours, as the bus has it."""
+        if letter.seq:
+            self._told.add(letter.seq)
+
+    def unreadable(self, item: Undecodable) -> None:
+        FAILURES.labels("undecodable").inc()
+        log.error("undecodable", subject=item.subject, seq=item.seq, error=shortened(item.error))
+        address = subjects.find(item.subject)
+        key = None if address is None else address.key
+        self._found[item.seq] = DeadLetter(
+            service=self._service,
+            kind="" if address is None else address.kind,
+            namespace=None if key is None else key.namespace,
+            name="" if key is None else key.name,
+            error=shortened(item.error),
+            attempts=1,
+            subject=item.subject,
+            seq=item.seq,
+            headers={
+                name: item.headers[name][:HEADER_LENGTH] for name in HEADERS if name in item.headers
+            },
+            data=item.data if len(item.data) <= KEPT_BYTES else b"",
+            size_bytes=len(item.data),
+        )
+        self._due.set()
+
+    def unusable(self, event: Event, error: Exception) -> None:
+        """It could be read, but not dealt with; what came in its headers is not known any more."""
+        try:
+            data = encode(event.message)
+        except (
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ):  # (it could be decoded, from not so deep in the stack)
+            data = b""
+        self.unreadable(Undecodable(event.seq, event.subject, repr(error), data, {}))
+
+    async def send(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            while self._level and self._found:
+                seq, letter = self._found.popitem()
+                if seq not in self._told:
+                    self._told.add(seq)
+                    try:
+                        await self._bus.publisher.publish(letter)
+                    except (
+                        OversizedMessage,
+                        ValueError,
+                    ) as error:  # (ValueError: text that is no UTF-8)
+                        log.warning(
+                            "letter-not-sent",
+                            subject=letter.subject,
+                            seq=seq,
+                            error=shortened(str(error)),
+                        )
+
+
+def shortened(error: str) -> str:
+    """What goes into a letter of the text of an error."""
+    return error if len(error) <= ERROR_LENGTH else error[: ERROR_LENGTH - 1] + "…"

@@ -1,0 +1,86 @@
+"""Health and metrics over HTTP: /livez (the loop turns), /readyz (caught up, or what is
+missing), /metrics (Prometheus)."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from aimschema.sanitize import printable
+
+STALLED_AFTER_S = 60.0
+
+
+class Health:
+    """What the process knows of itself. `missing` is empty when it is ready; each entry says what
+    is waited for.
+
+    Ready means at work, or able to take over: `role` says which of the two.
+    """
+
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {"start": "starting"}
+        self.role: Literal["", "leader", "standby"] = ""  # "": not one of several, or not known yet
+        self._beat_s = time.monotonic()
+
+    def beat(self) -> None:
+        """The main loop turned."""
+        self._beat_s = time.monotonic()
+
+    def waiting(self, what: str, why: str) -> None:
+        self.missing[what] = why
+
+    def ready(self, *what: str) -> None:
+        """These are there now."""
+        for name in what:
+            self.missing.pop(name, None)
+
+    def stalled_s(self) -> float:
+        return time.monotonic() - self._beat_s
+
+
+def application(health: Health) -> web.Application:
+    async def livez(_: web.Request) -> web.Response:
+        stalled_s = health.stalled_s()
+        return (
+            web.Response(text="ok\n")
+            if stalled_s < STALLED_AFTER_S
+            else web.Response(status=503, text=f"the loop has not turned for {stalled_s:.0f} s\n")
+        )
+
+    async def readyz(_: web.Request) -> web.Response:
+        if not health.missing:
+            return web.Response(text=f"ok\n{health.role}".rstrip() + "\n")
+        return web.Response(
+            status=503,
+            text="".join(
+                f"{printable(f'{what}: {why}')}\n" for what, why in sorted(health.missing.items())
+            ),
+        )
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes(
+        [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+    )
+    return app
+
+
+@asynccontextmanager
+async def serving(health: Health, port: int) -> AsyncIterator[None]:
+    """Serve on every address for as long as the context lasts; port 0 serves nothing."""
+    if port == 0:
+        yield
+        return
+    runner = web.AppRunner(application(health), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, None, port).start()
+        yield
+    finally:
+        await runner.cleanup()

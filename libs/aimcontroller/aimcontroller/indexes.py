@@ -1,0 +1,166 @@
+"""By what a projection finds objects without looking at all of a kind. Declared here, once for
+each; `fold` keeps them.
+
+1. The values of an object depend on the object alone, are texts, and are worked out for whatever
+   the object holds, also for what it should not hold.
+2. What an index gives is what a look at all objects of the kind would give.
+3. An object with more than `MOST_VALUES` values is kept with hashes of them, since anybody may
+   write an object that has thousands.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aimschema import labels
+from aimschema.discovery_result import from_config_map
+from aimschema.names import discovery_config_map, discovery_job
+from aimschema.resources import CACHE, CONFIG_MAP, JOB, MODEL, POD, SERVICE, TEMPLATE
+
+Body = dict[str, Any]
+MOST_VALUES: Final = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """Objects of `kind` (empty: of any) by each of `values`, in one namespace or, with
+    `everywhere`, in all of them together."""
+
+    name: str
+    kind: str
+    values: Callable[[Body], Iterable[str]]
+    everywhere: bool = False
+
+
+def _at(body: Any, *path: str) -> Any:
+    for name in path:
+        body = body.get(name) if isinstance(body, dict) else None
+    return body
+
+
+def _text(*path: str) -> Callable[[Body], list[str]]:
+    """The text at a path, where there is one."""
+
+    def values(body: Body) -> list[str]:
+        found = _at(body, *path)
+        return [found] if isinstance(found, str) else []
+
+    return values
+
+
+def _items(body: Body, *path: str) -> list[Any]:
+    found = _at(body, *path)
+    return found if isinstance(found, list) else []
+
+
+def _owners(body: Body) -> list[str]:
+    return [
+        str(uid)
+        for reference in _items(body, "metadata", "ownerReferences")
+        if (uid := _at(reference, "uid")) is not None
+    ]
+
+
+def _workload_id(body: Body) -> list[str]:
+    return [
+        str(_at(body, "metadata", "labels", labels.WORKLOAD_ID) or _at(body, "metadata", "uid"))
+    ]
+
+
+def _sources(body: Body) -> list[str]:
+    return [source for source in _items(body, "status", "modelSources") if isinstance(source, str)]
+
+
+def _answered_sources(body: Body) -> list[str]:
+    """Of what a template's image answered."""
+    if all(
+        _at(reference, "kind") != TEMPLATE.kind
+        for reference in _items(body, "metadata", "ownerReferences")
+    ):
+        return []
+    found = from_config_map(body)
+    return [] if found is None else found.sources
+
+
+def claims_mounted(body: Body) -> list[str]:
+    """Names of the claims that a pod mounts."""
+    names = (
+        _at(volume, "persistentVolumeClaim", "claimName")
+        for volume in _items(body, "spec", "volumes")
+    )
+    return [name for name in names if isinstance(name, str)]
+
+
+OWNED = Index("owned", "", _owners)
+MODELS_BY_NAME = Index("models-by-name", MODEL.kind, _text("spec", "name"))
+TEMPLATES_BY_MODEL = Index(
+    "templates-by-model", TEMPLATE.kind, _text("spec", "model"), everywhere=True
+)
+TEMPLATES_BY_JOB = Index(
+    "templates-by-job",
+    TEMPLATE.kind,
+    lambda body: [discovery_job(str(_at(body, "metadata", "name")), "")],
+)
+"""By the name of a discovery's Job without the hash at its end."""
+TEMPLATES_BY_CONFIG_MAP = Index(
+    "templates-by-config-map",
+    TEMPLATE.kind,
+    lambda body: [discovery_config_map(str(_at(body, "metadata", "name")))],
+)
+TEMPLATES_BY_SOURCE = Index("templates-by-source", TEMPLATE.kind, _sources)
+"""By the sources in the status."""
+ANSWERS_BY_SOURCE = Index("answers-by-source", CONFIG_MAP.kind, _answered_sources)
+SERVICES_BY_TEMPLATE = Index("services-by-template", SERVICE.kind, _text("spec", "templateRef"))
+SERVICES_BY_CONFIG = Index("services-by-config", SERVICE.kind, _text("spec", "configRef"))
+SERVICES_BY_MODEL = Index(
+    "services-by-model", SERVICE.kind, _text("spec", "model"), everywhere=True
+)
+SERVICES_BY_WORKLOAD_ID = Index("services-by-workload-id", SERVICE.kind, _workload_id)
+"""By the label, else the uid."""
+CACHES_BY_SOURCE = Index("caches-by-source", CACHE.kind, _text("spec", "sourceUri"))
+JOBS_BY_COMPONENT = Index(
+    "jobs-by-component", JOB.kind, _text("metadata", "labels", labels.COMPONENT), everywhere=True
+)
+PODS_BY_INFERENCE_SERVICE = Index(
+    "pods-by-inference-service", POD.kind, _text("metadata", "labels", labels.KSERVE_ISVC_LABEL)
+)
+PODS_BY_CLAIM = Index("pods-by-claim", POD.kind, claims_mounted)
+
+INDEXES: Final = (
+    OWNED,
+    MODELS_BY_NAME,
+    TEMPLATES_BY_MODEL,
+    TEMPLATES_BY_JOB,
+    TEMPLATES_BY_CONFIG_MAP,
+    TEMPLATES_BY_SOURCE,
+    ANSWERS_BY_SOURCE,
+    SERVICES_BY_TEMPLATE,
+    SERVICES_BY_CONFIG,
+    SERVICES_BY_MODEL,
+    SERVICES_BY_WORKLOAD_ID,
+    CACHES_BY_SOURCE,
+    JOBS_BY_COMPONENT,
+    PODS_BY_INFERENCE_SERVICE,
+    PODS_BY_CLAIM,
+)
+_OF_KIND: Mapping[str, tuple[Index, ...]] = {
+    kind: tuple(index for index in INDEXES if index.kind in {"", kind})
+    for kind in {index.kind for index in INDEXES}
+}
+
+
+def of_kind(kind: str) -> tuple[Index, ...]:
+    """The indexes that objects of a kind are in."""
+    return _OF_KIND.get(kind, _OF_KIND[""])
+
+
+def hashes(values: Iterable[str]) -> "array[int]":
+    """What is kept of many values."""
+    return array("q", sorted(map(hash, values)))
+
+
+def holds(kept: "array[int]", value: str) -> bool:
+    place = bisect_left(kept, hash(value))
+    return place < len(kept) and kept[place] == hash(value)

@@ -1,0 +1,49 @@
+"""One active and one standby of a service: its lease `aim-<service>` in the control plane's
+namespace, told in /readyz and as `aim_leader`."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aimcontroller.health import Health
+from aimcontroller.metrics import LEADER
+from aimcontroller.settings import ServiceSettings
+from aimkube import Cluster, Lease, LeaseTiming, Standing
+from aimkube.lease import TIMING
+
+LEASE = "lease"
+
+
+@asynccontextmanager
+async def candidacy(
+    service: str,
+    settings: ServiceSettings,
+    health: Health,
+    *,
+    leader_only: Sequence[str] = (),
+    timing: LeaseTiming = TIMING,
+) -> AsyncIterator[Lease]:
+    """The service's lease, over a connection of its own: requests of the work must not delay
+    renewals. Raises NotConfigured.
+
+    `leader_only` are entries of /readyz that a leader has to bring about and a standby has not.
+    """
+    cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service}")
+    health.waiting(LEASE, "not yet asked for: that comes after all else")
+
+    def told(standing: Standing) -> None:
+        LEADER.labels(service).set(standing.leading)
+        health.role = "leader" if standing.leading else "standby"
+        if standing.leading:
+            for what in leader_only:
+                health.waiting(what, "just became leader")
+        else:
+            health.ready(*leader_only)
+        if standing.problem:
+            health.waiting(LEASE, standing.problem)
+        else:
+            health.ready(LEASE)
+
+    try:
+        yield Lease(cluster, settings.namespace, f"aim-{service}", told=told, timing=timing)
+    finally:
+        await cluster.close()

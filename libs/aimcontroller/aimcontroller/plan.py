@@ -1,0 +1,286 @@
+"""What a planner returns: data for the shell to carry out, nothing done yet."""
+
+import datetime
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import msgspec
+
+from aimcontroller.projection import CONTESTED, Projection, Refusal, Seen
+from aimschema import reasons
+from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported, timestamp
+from aimschema.resources import Key, key_of
+from aimschema.sanitize import printable
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyObject:
+    """This object should be as `body` says. Skipped by the shell where it already is."""
+
+    body: dict[str, Any]
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteObject:
+    """The object with this uid should go, its dependents with it (background propagation)."""
+
+    key: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatchObject:
+    """The object with this uid should have these fields: a JSON merge patch (RFC 7386), null
+    removes. Nothing else of it changes.
+
+    For what must be carried out though the whole object cannot be rendered. A later apply decides
+    over these fields again.
+    """
+
+    key: Key
+    uid: str
+    patch: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """The whole log of a finished container; comes back as `Learned(of, ...)`, once.
+
+    `of` is the pod, or a Job of whose pods no event has told: then the API server is asked for the
+    newest that succeeded.
+    """
+
+    of: Key
+    uid: str
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEvents:
+    """The newest Warning Event on an object; comes back as `Learned(of, LATEST_WARNING,
+    LatestWarning)`."""
+
+    of: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class InspectImage:
+    """Labels of an image, read from its registry with the credentials of these pull secrets; comes
+    back as `Learned(model, ...)`.
+
+    `inputs` stands for what the inspection is made from; `attempt` counts from 1.
+    """
+
+    model: Key
+    image: str
+    pull_secrets: tuple[str, ...]
+    inputs: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class FollowLog:
+    """Progress lines of a running container; comes back as `Learned(about, "progress", ...)`."""
+
+    pod: Key
+    uid: str
+    container: str
+    about: Key
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """The whole status of an object, guarded by the resourceVersion it was computed from."""
+
+    key: Key
+    uid: str
+    resource_version: str
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SendEvent:
+    """A Kubernetes Event (events.k8s.io/v1) on an object. `type`: Normal or Warning.
+
+    With `since` there is one for each value of it, whoever sends it and however often.
+    """
+
+    regarding: Key
+    uid: str
+    type: str
+    reason: str
+    note: str
+    since: str = ""
+
+
+Action: TypeAlias = (
+    ApplyObject
+    | DeleteObject
+    | PatchObject
+    | ReadLog
+    | ReadEvents
+    | InspectImage
+    | FollowLog
+    | WriteStatus
+    | SendEvent
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the planning service says on one object. `fields`: top-level status fields;
+    `warnings`: worth a Kubernetes Event."""
+
+    key: Key
+    uid: str
+    generation: int
+    conditions: tuple[ReportedCondition, ...] = ()
+    fields: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[ReportedWarning, ...] = ()
+
+    def message(self, service: str) -> StatusReported:
+        return StatusReported(
+            kind=self.key.kind,
+            namespace=self.key.namespace,
+            name=self.key.name,
+            uid=self.uid,
+            service=service,
+            observed_generation=self.generation,
+            conditions=self.conditions,
+            fields=self.fields,
+            warnings=self.warnings,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Actions in order, reports, and when to look again without an event (None: never)."""
+
+    actions: tuple[Action, ...] = ()
+    reports: tuple[Report, ...] = ()
+    requeue_after_s: float | None = None
+
+    def __or__(self, other: "Plan") -> "Plan":
+        """Both; the earlier of the two times."""
+        times = [
+            time_s for time_s in (self.requeue_after_s, other.requeue_after_s) if time_s is not None
+        ]
+        return Plan(
+            self.actions + other.actions, self.reports + other.reports, min(times, default=None)
+        )
+
+
+NOTHING = Plan()
+
+
+def act(*actions: Action) -> Plan:
+    return Plan(actions=actions)
+
+
+def report(seen: Seen, *conditions: ReportedCondition, **fields: Any) -> Plan:
+    """Say `conditions` and status `fields` on an object; fields that are None are left out."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return Plan(reports=(Report(seen.key, seen.uid, seen.generation, conditions, given),))
+
+
+WARNING_LENGTH = 512
+
+
+def warning(said: Plan, reason: str, message: str) -> Plan:
+    """`said` with a Warning Event on top. A condition has to say the message too: that is how it
+    is known to have been sent."""
+    asked = ReportedWarning(reason=reason, message=clean(message)[:WARNING_LENGTH])
+    return replace(
+        said,
+        reports=tuple(replace(each, warnings=(*each.warnings, asked)) for each in said.reports),
+    )
+
+
+def advise(
+    seen: Projection, about: Seen, service: str, now: datetime.datetime, *found: tuple[str, str]
+) -> Plan:
+    """Warning Events, as (reason, message), on an object without status. One that was asked for
+    before keeps its `since`, so it is no news."""
+    before = seen.report(about.key, service)
+    known = before.warnings if before is not None and before.uid == about.uid else ()
+    if not found and before is None:
+        return NOTHING
+    fresh = [
+        ReportedWarning(
+            reason=reason, message=clean(message)[:WARNING_LENGTH], since=timestamp(now)
+        )
+        for reason, message in found
+    ]
+    since = {(each.reason, each.message): each for each in known}
+    warnings = tuple(since.get((each.reason, each.message), each) for each in fresh)
+    return Plan(reports=(Report(about.key, about.uid, about.generation, warnings=warnings),))
+
+
+def look_again(after_s: float) -> Plan:
+    return Plan(requeue_after_s=max(0.0, after_s))
+
+
+MESSAGE_LENGTH = 1024
+_REFUSES = "; rejected by the API server: "
+
+
+def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:
+    """A condition; `status` None is Unknown. Control characters go, the message is cut to 1,024
+    characters."""
+    return ReportedCondition(
+        type=type_,
+        status={True: "True", False: "False", None: "Unknown"}[status],
+        reason=reason,
+        message=clean(message),
+    )
+
+
+def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCondition:
+    """The condition, with what the API server will not take; what it says of an earlier refusal
+    goes, so that it may be what was said last."""
+    bare = said.message.partition(_REFUSES)[0]
+    more = (
+        "" if refusal is None or clean(refusal.message) in bare else f"{_REFUSES}{refusal.message}"
+    )
+    return msgspec.structs.replace(said, message=clean(bare + more))
+
+
+def clean(message: str) -> str:
+    text = printable(message[: MESSAGE_LENGTH + 1])
+    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
+
+
+def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
+    """The condition; its message also tells who keeps changing the object at `about`, where
+    somebody does."""
+    words: str | None = seen.learned(about, CONTESTED)
+    return (
+        said
+        if words is None
+        else msgspec.structs.replace(said, message=clean(f"{words}; {said.message}"))
+    )
+
+
+def warn_of_contest(seen: Projection, about: Key, said: Plan) -> Plan:
+    """`said` with a Warning Event that tells who keeps changing the object at `about`; a
+    condition of it tells that too (with_contest)."""
+    words: str | None = seen.learned(about, CONTESTED)
+    return said if words is None else warning(said, reasons.CONTESTED, words)
+
+
+def repeated(present: Seen, type_: str) -> ReportedCondition | None:
+    """A condition as it stands on the object, to be said again."""
+    there = present.condition(type_)
+    if there is None:
+        return None
+    return ReportedCondition(
+        type=type_,
+        status=there.get("status", "Unknown"),
+        reason=there.get("reason", ""),
+        message=there.get("message", ""),
+    )

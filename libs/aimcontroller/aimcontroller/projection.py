@@ -1,0 +1,509 @@
+"""The picture of the cluster that a service builds from events.
+
+1. A projection is a value: `fold` returns a new one and changes nothing, so a planner never sees it
+   move.
+2. An older version of an object is dropped, also when it comes after the object's deletion or from
+   an earlier object of the same name: resourceVersions compare as integers within a kind
+   (Kubernetes API concepts, KEP-5504) and an epoch (aimschema.messages). Our own writes are of the
+   latest epoch that was heard of.
+3. Folding the same events in any order, or twice, gives the same picture. Reports have no version
+   of their own: the one with the highest sequence number counts (`renumbered` where the numbers
+   begin anew).
+4. Of each kind the newest MOST_GONE deletions are remembered. The log has the events on one object
+   in order, so an event that comes after that many newer deletions is a new object's. The answer to
+   a write of our own may come so late; it is dropped, since the object has an event by then.
+"""
+
+import datetime
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from immutables import Map
+
+from aimcontroller.indexes import MOST_VALUES, OWNED, Index, hashes, holds, of_kind
+from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.published import HASHES, SPEC
+from aimschema.reasons import NAME_CONFLICT
+from aimschema.resources import RESOURCES, Key, key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought
+    it (0: our own write), `epoch` the event's.
+
+    Not `complete`: a large part was left out of the event; `has_spec` is False where that was a
+    spec of ours.
+    """
+
+    key: Key
+    uid: str
+    version: int
+    body: dict[str, Any]
+    seq: int = 0
+    epoch: int = 0
+    complete: bool = True
+    has_spec: bool = True
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Grows with time, also over a restored backup: epoch, version."""
+        return self.epoch, self.version
+
+    @property
+    def deleting(self) -> bool:
+        return "deletionTimestamp" in self.body["metadata"]
+
+    @property
+    def generation(self) -> int:
+        return int(self.body["metadata"].get("generation", 0))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.body["metadata"].get("labels") or {}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return self.body["metadata"].get("annotations") or {}
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return self.body.get("spec") or {}
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.body.get("status") or {}
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """uids of the objects that own this one."""
+        return frozenset(OWNED.values(self.body))
+
+    def owner_reference(self) -> dict[str, Any]:
+        """For objects made for this one: the garbage collector removes them with it."""
+        return {
+            "apiVersion": RESOURCES[self.key.kind].api_version,
+            "kind": self.key.kind,
+            "name": self.key.name,
+            "uid": self.uid,
+            "controller": True,
+        }
+
+    def owner(self, kind: str) -> Key | None:
+        """The owner of this kind, in the same namespace."""
+        for reference in self.body["metadata"].get("ownerReferences") or ():
+            if reference.get("kind") == kind:
+                return Key(kind, self.key.namespace, str(reference.get("name")))
+        return None
+
+    @property
+    def conditions(self) -> list[dict[str, Any]]:
+        """Those of the object's status; what is no condition counts for nothing."""
+        found = self.status.get("conditions")
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+    def condition(self, type_: str) -> dict[str, Any] | None:
+        """The condition of this type in the object's status."""
+        return next(
+            (condition for condition in self.conditions if condition.get("type") == type_), None
+        )
+
+    def holds(self, type_: str) -> bool:
+        """Whether the condition of this type is True."""
+        condition = self.condition(type_)
+        return condition is not None and condition.get("status") == "True"
+
+    @property
+    def created(self) -> str:
+        """RFC 3339; compares as text."""
+        return str(self.body["metadata"].get("creationTimestamp", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Something this process found out by an action of its own: a log it read, a refusal. Not on
+    the bus; gone with the object or the process."""
+
+    key: Key
+    topic: str
+    value: object  # None: forget it
+
+
+REFUSED = "refused"
+"""Topic: a Refusal of what was planned for the key."""
+CREATING = "creating"
+"""Topic: True while an apply of the key is under way."""
+CONTESTED = "contested"
+"""Topic: who keeps changing what is ours of the object at this key, in words."""
+
+LATEST_WARNING = "events"
+"""Topic: the LatestWarning on the object at this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatestWarning:
+    """The newest Warning Event on an object, as read from the API server; `reason` is empty
+    where there is none."""
+
+    read_at: datetime.datetime
+    reason: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server rejects what we sent. `name_taken`: since the name is somebody else's.
+
+    `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a
+    person must change something. `by_webhook`: a webhook denied it or could not be called; only its
+    owner can mend that. `earlier`: messages of the rejections before this one, of the same target,
+    since it was accepted last.
+    """
+
+    target: Key
+    message: str
+    name_taken: bool = False
+    transient: bool = False
+    by_webhook: bool = False
+    earlier: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @property
+    def passes(self) -> bool:
+        """The server is overloaded or away in part: that is no failure of the object, and ends
+        without anybody's help."""
+        return self.transient and not self.by_webhook
+
+    def reason(self, otherwise: str) -> str:
+        """For the condition that tells of it."""
+        return NAME_CONFLICT if self.name_taken else otherwise
+
+
+Input: TypeAlias = Message | Learned
+_NO_NAMES: Map[str, Seen] = Map()
+_NO_KEYS: "Map[Key, array[int]]" = Map()
+_NO_FACTS: Map[str, object] = Map()
+_NEVER = (0, -1)
+_NO_DELETIONS: Map[Key, tuple[int, int]] = Map()
+MOST_GONE = 5_000
+"""Deletions of a kind that are remembered at least; at twice as many the older half is
+forgotten."""
+_NO_REPORT: tuple[int, StatusReported | None] = (0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Everything known, with the look-ups planners need."""
+
+    _objects: Map[tuple[str, str | None], Map[str, Seen]] = field(default_factory=Map)
+    _indexed: Map[tuple[str, str, str | None, str], tuple[Seen, ...]] = field(default_factory=Map)
+    """By index, kind, namespace and value, oldest first."""
+    _many: "Map[tuple[str, str, str | None], Map[Key, array[int]]]" = field(default_factory=Map)
+    """By index, kind and namespace, the objects that have too many values."""
+    _gone: Map[str, Map[Key, tuple[int, int]]] = field(
+        default_factory=Map
+    )  # by kind: epoch and version of deletions
+    _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
+    _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
+    _absent: frozenset[str] = frozenset()
+    _settled: Map[str, tuple[int, int]] = field(
+        default_factory=Map
+    )  # by kind: age of the last complete list, or of a deletion that is forgotten
+    _epoch: int = 0
+
+    def get(self, key: Key) -> Seen | None:
+        return self._objects.get((key.kind, key.namespace), _NO_NAMES).get(key.name)
+
+    def all(self, kind: str, namespace: str | None) -> Iterator[Seen]:
+        """All of a kind in a namespace (None: of a cluster-scoped kind)."""
+        return iter(self._objects.get((kind, namespace), _NO_NAMES).values())
+
+    def everywhere(self, kind: str) -> Iterator[Seen]:
+        """All of a kind in all namespaces."""
+        for (of, _), names in self._objects.items():
+            if of == kind:
+                yield from names.values()
+
+    def everything(self) -> Iterator[Seen]:
+        for names in self._objects.values():
+            yield from names.values()
+
+    def owned(self, uid: str, kind: str, namespace: str | None) -> list[Seen]:
+        """Objects of `kind` in this namespace that the object with this uid owns, oldest first.
+
+        Anybody may write any uid into an ownerReference, but an owner is in the same namespace or
+        has none.
+        """
+        return self._find(OWNED, kind, namespace, uid)
+
+    def find(self, index: Index, value: str, namespace: str | None = None) -> list[Seen]:
+        """Objects with this value, oldest first; of this namespace unless the index is for all
+        of them together."""
+        return self._find(index, index.kind, None if index.everywhere else namespace, value)
+
+    def _find(self, index: Index, kind: str, namespace: str | None, value: str) -> list[Seen]:
+        found = list(self._indexed.get((index.name, kind, namespace, value), ()))
+        many = self._many.get((index.name, kind, namespace), _NO_KEYS)
+        if not many:
+            return found
+        more = (self.get(key) for key, kept in many.items() if holds(kept, value))
+        return sorted([*found, *(seen for seen in more if seen is not None)], key=_order)
+
+    def report(self, key: Key, service: str) -> StatusReported | None:
+        """The last report of a service on an object."""
+        return self._reports.get((key, service), _NO_REPORT)[1]
+
+    def report_keys(self) -> Iterator[tuple[Key, str]]:
+        return iter(self._reports)
+
+    def learned(self, key: Key, topic: str) -> Any:
+        """What this process found out, or None."""
+        return self._learned.get(key, _NO_FACTS).get(topic)
+
+    def creating(self, kind: str) -> list[Key]:
+        """Objects of this kind whose apply is under way and whose answer is not yet here."""
+        return [
+            key for key, facts in self._learned.items() if CREATING in facts and key.kind == kind
+        ]
+
+    @property
+    def latest(self) -> int:
+        """The latest version of any object or list; 0 where nothing is known."""
+        return max(
+            (
+                *(seen.version for seen in self.everything()),
+                *(version for _, version in self._settled.values()),
+            ),
+            default=0,
+        )
+
+    def unconfirmed(self, marker: KindSynced) -> list[Seen]:
+        """Our own writes that a complete list does not have: what was created and deleted while
+        the watch was interrupted has no event."""
+        listed = _age_of(marker)
+        return [
+            own
+            for own in self.everywhere(marker.kind)
+            if not own.seq and (own.age <= listed or not marker.installed)
+        ]
+
+    def installed(self, kind: str) -> bool:
+        """Whether the cluster has this kind."""
+        return kind not in self._absent
+
+
+def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
+    """The picture after an event. Total: an event that says nothing new returns the same
+    projection."""
+    match event:
+        case ObjectChanged():
+            return _changed(seen, event, seq)
+        case ObjectDeleted():
+            return _deleted(seen, event)
+        case StatusReported():
+            return _reported(seen, event, seq)
+        case KindSynced(kind=kind, installed=installed, epoch=epoch):
+            absent = seen._absent - {kind} if installed else seen._absent | {kind}
+            return replace(
+                seen,
+                _absent=absent,
+                _settled=_raised(seen._settled, kind, _age_of(event)),
+                _epoch=max(seen._epoch, epoch),
+            )
+        case Learned():
+            return _learn(seen, event)
+        case _:
+            return seen
+
+
+def written(body: dict[str, Any]) -> ObjectChanged:
+    """The answer to a write as an event, so that a service sees its own writes at once; the
+    watcher's event of it takes its place."""
+    key, metadata = key_of(body), body["metadata"]
+    return ObjectChanged(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        object=body,
+    )
+
+
+def forget(seen: Projection, key: Key) -> Projection:
+    """Without an object that a reload did not bring: it is gone, but nothing is known of the
+    version at which."""
+    present = seen.get(key)
+    return seen if present is None else _remove(_unlearn(seen, key), present)
+
+
+def without_facts(seen: Projection) -> Projection:
+    """Without anything this process found out itself: the picture another process has."""
+    return replace(seen, _learned=Map())
+
+
+def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
+    """Without these reports, whether they were known or not."""
+    left = seen._reports
+    for report in reports:
+        if report in left:
+            left = left.delete(report)
+    return replace(seen, _reports=left)
+
+
+def renumbered(seen: Projection) -> Projection:
+    """For a reload: what was known of the order of reports is void, since the stream may be
+    another one."""
+    return replace(
+        seen, _reports=Map({place: (0, report) for place, (_, report) in seen._reports.items()})
+    )
+
+
+def _reported(seen: Projection, event: StatusReported, seq: int) -> Projection:
+    place = (Key(event.kind, event.namespace, event.name), event.service)
+    known_seq, known = seen._reports.get(place, _NO_REPORT)
+    if seq < known_seq or (seq, event) == (known_seq, known):
+        return seen
+    return replace(seen, _reports=seen._reports.set(place, (seq, event)))
+
+
+def _unlearn(seen: Projection, key: Key) -> Projection:
+    return replace(seen, _learned=seen._learned.delete(key)) if key in seen._learned else seen
+
+
+def _learn(seen: Projection, event: Learned) -> Projection:
+    facts = seen._learned.get(event.key, _NO_FACTS)
+    if event.value is not None:
+        return replace(
+            seen, _learned=seen._learned.set(event.key, facts.set(event.topic, event.value))
+        )
+    if event.topic not in facts:
+        return seen
+    left = facts.delete(event.topic)
+    return replace(
+        seen,
+        _learned=seen._learned.set(event.key, left) if left else seen._learned.delete(event.key),
+    )
+
+
+def _age_of(marker: KindSynced) -> tuple[int, int]:
+    return marker.epoch, int(marker.resource_version or "0")
+
+
+def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
+    """The answer to a write of our own that comes after a later list is late: what that list has
+    is known by now, and all else is gone."""
+    key = Key(event.kind, event.namespace, event.name)
+    epoch, complete = event.epoch if seq else seen._epoch, event.truncated in {(), (HASHES,)}
+    new = Seen(
+        key,
+        event.uid,
+        int(event.resource_version),
+        event.object,
+        seq,
+        epoch,
+        complete,
+        SPEC not in event.truncated,
+    )
+    present = seen.get(key)
+    if present is not None and (
+        new.age < present.age or (new.age == present.age and seq <= present.seq)
+    ):
+        return seen
+    deleted = seen._gone.get(key.kind, _NO_DELETIONS).get(key, _NEVER)
+    if new.age <= deleted or (not seq and new.age <= seen._settled.get(key.kind, _NEVER)):
+        return seen
+    if present is not None:
+        seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
+    place = (key.kind, key.namespace)
+    names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
+    return _indexed(
+        replace(seen, _objects=seen._objects.set(place, names), _epoch=max(seen._epoch, new.epoch)),
+        new,
+        _with,
+    )
+
+
+def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
+    key, age = (
+        Key(event.kind, event.namespace, event.name),
+        (event.epoch, int(event.resource_version)),
+    )
+    present = seen.get(key)
+    if present is not None and (
+        age < present.age or (present.uid != event.uid and age <= present.age)
+    ):
+        return seen
+    seen = _remember_deletion(
+        replace(_unlearn(seen, key), _epoch=max(seen._epoch, event.epoch)), key, age
+    )
+    return seen if present is None else _remove(seen, present)
+
+
+def _remember_deletion(seen: Projection, key: Key, age: tuple[int, int]) -> Projection:
+    """The newest count, not the last: so it makes no difference in which order they come."""
+    gone = seen._gone.get(key.kind, _NO_DELETIONS)
+    gone = gone.set(key, max(age, gone.get(key, _NEVER)))
+    if len(gone) <= 2 * MOST_GONE:
+        return replace(seen, _gone=seen._gone.set(key.kind, gone))
+    newest_first = sorted(gone.items(), key=lambda item: item[1], reverse=True)
+    settled = _raised(seen._settled, key.kind, newest_first[MOST_GONE][1])
+    return replace(
+        seen, _gone=seen._gone.set(key.kind, Map(newest_first[:MOST_GONE])), _settled=settled
+    )
+
+
+def _raised(
+    ages: Map[str, tuple[int, int]], kind: str, age: tuple[int, int]
+) -> Map[str, tuple[int, int]]:
+    return ages.set(kind, max(age, ages.get(kind, _NEVER)))
+
+
+def _remove(seen: Projection, present: Seen) -> Projection:
+    key, place = present.key, (present.key.kind, present.key.namespace)
+    names = seen._objects[place].delete(key.name)
+    objects = seen._objects.set(place, names) if names else seen._objects.delete(place)
+    return _indexed(replace(seen, _objects=objects), present, _without)
+
+
+def _indexed(
+    seen: Projection, present: Seen, change: Callable[[tuple[Seen, ...], Seen], tuple[Seen, ...]]
+) -> Projection:
+    """With an object put into its indexes, or taken out of them."""
+    kind, indexed, many = present.key.kind, seen._indexed, seen._many
+    for index in of_kind(kind):
+        values, namespace = (
+            set(index.values(present.body)),
+            None if index.everywhere else present.key.namespace,
+        )
+        if len(values) > MOST_VALUES:
+            place = (index.name, kind, namespace)
+            keys = many.get(place, _NO_KEYS)
+            keys = (
+                keys.set(present.key, hashes(values))
+                if change is _with
+                else keys.delete(present.key)
+            )
+            many = many.set(place, keys) if keys else many.delete(place)
+            continue
+        for value in values:
+            at = (index.name, kind, namespace, value)
+            left = change(indexed.get(at, ()), present)
+            indexed = indexed.set(at, left) if left else indexed.delete(at)
+    return replace(seen, _indexed=indexed, _many=many)
+
+
+def _order(seen: Seen) -> tuple[str, str, str]:
+    return seen.created, seen.key.name, seen.key.namespace or ""
+
+
+def _with(found: tuple[Seen, ...], new: Seen) -> tuple[Seen, ...]:
+    place = bisect_left(found, _order(new), key=_order)
+    return (*found[:place], new, *found[place:])
+
+
+def _without(found: tuple[Seen, ...], present: Seen) -> tuple[Seen, ...]:
+    place = bisect_left(found, _order(present), key=_order)
+    return found[:place] + found[place + 1 :]

@@ -1,0 +1,94 @@
+"""Settings that every service has, from the environment.
+
+A variable is `AIM_` and the field's name in capitals; `KUBECONFIG` keeps the name kubectl gave it.
+A variable that any AIM service knows is accepted by all, so that one environment serves them all;
+others are warned about once.
+"""
+
+import os
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from aimbus import Access
+from aimcontroller.jobs import JobRules, parse_resources
+
+ENV_PREFIX: Final = "AIM_"
+
+KNOWN_ELSEWHERE: Final = frozenset(
+    {
+        "AIM_CA_BUNDLE",
+        "AIM_DISCOVERY_RETRY_S",
+        "AIM_DOWNLOADER_IMAGE",
+        "AIM_GPU_TABLE",
+        "AIM_JOB_RESOURCES",
+        "AIM_KSERVE_MODE",
+        "AIM_NAMESPACES",
+        "AIM_NATS_MAX_BYTES",
+        "AIM_NATS_REPLICAS",
+        "AIM_POD_SECURITY",
+    }
+)
+"""Variables of single services."""
+
+
+def _resources(value: object) -> object:
+    return parse_resources(value) if isinstance(value, str) else value
+
+
+class ServiceSettings(BaseSettings):
+    """Frozen after start. Units are in the names; None means what the comment says."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_creds: str | None = (
+        None  # path of an NKey seed or a credentials file; None: no authentication
+    )
+    nats_ca: str | None = (
+        None  # path of the certificates that vouch for the server; None: those of the system
+    )
+    kubeconfig: str | None = Field(
+        default=None, validation_alias="KUBECONFIG"
+    )  # None: the pod's service account
+    namespace: str = "aim-system"  # the control plane's own
+    http_port: int = Field(default=8080, ge=0, le=65535)  # /livez /readyz /metrics; 0: none
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    def access(self) -> Access:
+        """How the service shows who it is to NATS."""
+        return Access(self.nats_creds, self.nats_ca)
+
+
+class JobSettings(ServiceSettings):
+    """Of services that run Jobs in the namespaces of tenants."""
+
+    pod_security: Literal["restricted", "openshift"] = (
+        "restricted"  # openshift: uid, gid and fsGroup come from the namespace's range
+    )
+    job_resources: Annotated[dict[str, Any] | None, NoDecode, BeforeValidator(_resources)] = None
+    """JSON of a ResourceRequirements for the container of each Job; None: small ones."""
+
+    def job_rules(self) -> JobRules:
+        return JobRules(resources=self.job_resources, openshift=self.pod_security == "openshift")
+
+
+def unknown_variables(
+    settings: type[ServiceSettings], environ: dict[str, str] | None = None
+) -> list[str]:
+    """Variables that start with `AIM_` and that no service knows: most likely misspelt."""
+    present = os.environ if environ is None else environ
+    own = {
+        ENV_PREFIX + name.upper()
+        for name, field in settings.model_fields.items()
+        if field.validation_alias is None
+    }
+    return sorted(
+        name
+        for name in present
+        if name.startswith(ENV_PREFIX) and name not in own | KNOWN_ELSEWHERE
+    )

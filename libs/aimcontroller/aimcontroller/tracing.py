@@ -1,0 +1,72 @@
+"""Traces of a process, sent to a collector over OTLP/HTTP where the standard variables of
+OpenTelemetry name one; otherwise nothing is set up.
+
+1. All else that the SDK reads from OTEL_* holds as its documentation says: sampling, resource
+   attributes, headers, TLS, queue, time-outs.
+2. Spans are sent from a thread of the SDK's own. A collector that is away costs spans and nothing
+   else, and is said once.
+3. The SDK is imported only where it is wanted; where it is wanted and not installed, that is said
+   once, and the service runs without traces.
+"""
+
+import importlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+from opentelemetry import trace
+from structlog.typing import EventDict, WrappedLogger
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+EXTRA = "aimcontroller[otel]"
+log = structlog.get_logger()
+
+Flush = Callable[[float], None]
+"""Send what is left, for at most so many seconds."""
+
+
+def nothing_to_flush(_within_s: float) -> None:
+    """Of a process that does not trace."""
+
+
+def begin(name: str, environ: Mapping[str, str] | None = None) -> Flush:
+    """Once per process, before anything that may be traced is made; call what comes back at the
+    end."""
+    environ = os.environ if environ is None else environ
+    endpoint = next((environ[name] for name in reversed(ENDPOINTS) if environ.get(name)), "")
+    if not endpoint:
+        return nothing_to_flush
+    try:
+        exporting = importlib.import_module("aimcontroller.otel_sdk")
+    except ImportError as error:
+        log.warning(
+            "tracing-not-installed",
+            endpoint=endpoint,
+            error=str(error),
+            hint=f"pip install '{EXTRA}', or unset {ENDPOINTS[0]}",
+        )
+        return nothing_to_flush
+    provider = exporting.provider_for(name)
+    trace.set_tracer_provider(provider)
+    log.info("tracing", endpoint=endpoint)
+
+    def flush(within_s: float) -> None:
+        """In a thread that the end of the process does not wait for: the SDK's own limit is 30
+        s."""
+        sending = threading.Thread(target=provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(within_s)
+
+    return flush
+
+
+def with_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A log line within a span says which."""
+    found = trace.get_current_span().get_span_context()
+    if found.is_valid:
+        event["trace_id"], event["span_id"] = (
+            trace.format_trace_id(found.trace_id),
+            trace.format_span_id(found.span_id),
+        )
+    return event

@@ -1,0 +1,647 @@
+"""Why Jobs and Pods do not do their work: the one reader for predictors, discovery and downloads.
+Pure.
+
+The rules follow batch/v1 JobStatus and core/v1 PodStatus:
+
+1. A pod is read in this order, first match wins: the pod's own `status.reason`; scheduling; init
+   containers; a container that waits; the last end of a container; a Ready condition that was lost;
+   a start that takes too long.
+2. Pods that have ended do not speak while a younger one is there. A pod that is being deleted never
+   speaks.
+3. What a queue or a scheduling gate holds back waits; that is no failure.
+4. Only Events say why a start takes long or a pod is not created: the diagnosis asks for them
+   (`ReadEvents`).
+5. A Job's outcome is that of our own container: a sidecar may keep the pod, and so the Job, open
+   for ever.
+6. The message stays the same while the cause is the same: no times that pass, no counts that grow.
+"""
+
+import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aimcontroller.plan import NOTHING, Plan, ReadEvents, act, look_again
+from aimcontroller.projection import LATEST_WARNING, LatestWarning, Projection, Seen
+from aimschema.labels import ANNOTATION_ATTEMPT, KUEUE_QUEUE
+from aimschema.messages import parse_timestamp
+from aimschema.resources import POD
+
+JobState = Literal["active", "succeeded", "failed"]
+Body = dict[str, Any]
+JOB_WITHOUT_POD_S = 30.0
+"""A Job's controller creates the pod at once unless quota, admission or a webhook forbids it."""
+POD_NOT_STARTED_S = 60.0
+"""A pod whose containers are still being created after this long is stuck: its Events say on
+what."""
+EVENTS_AGE_S = 60.0
+"""Events are read again after this long, while the trouble lasts."""
+DEADLINE_MARGIN_S = 30.0
+RESTARTS = "CrashLoopBackOff"
+OOM_KILLED = "OOMKilled"
+SUSPENDED = "Suspended"
+GATED = "SchedulingGated"
+HELD_BACK = frozenset({SUSPENDED, GATED})
+"""Reasons of troubles that are the doing of a queue or a person."""
+_BACKOFF_LIMIT = "BackoffLimitExceeded"
+"""Of a Job with one try: its pod failed. The pod says why."""
+UNSCHEDULABLE = "Unschedulable"
+FAILED_CREATE = "FailedCreate"
+"""The API server rejects the pods of a workload."""
+NOT_RESPONDING = "NodeNotResponding"
+_STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+_OVER = frozenset({"Succeeded", "Failed"})
+_IMAGE = "check the image's name and images.imagePullSecrets of the AIMNamespaceConfig"
+_REMEDIES = {
+    "ErrImagePull": _IMAGE,
+    "ImagePullBackOff": _IMAGE,
+    "ErrImageNeverPull": _IMAGE,
+    "ImageInspectError": _IMAGE,
+    "RegistryUnavailable": _IMAGE,
+    "SignatureValidationFailed": "sign the image, or change the node's image policy",
+    "InvalidImageName": "correct the image's name in the AIMClusterModel",
+    "CreateContainerConfigError": (
+        "create the Secret or key that it names, or take the reference out"
+    ),
+}
+"""By the kubelet's reason for a container that waits."""
+_UNTOLD_ENDS = frozenset({"", "Error", "Completed", OOM_KILLED})
+"""Reasons of an end whose termination message is the program's own, not the runtime's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a container ended. `message`: its termination message; `memory_limit`: a quantity,
+    empty without one."""
+
+    exit_code: int
+    message: str
+    reason: str = ""
+    memory_limit: str = ""
+    finished_at: str = ""
+
+    def __str__(self) -> str:
+        if self.reason == OOM_KILLED:
+            most = (
+                f"its limit, {self.memory_limit}"
+                if self.memory_limit
+                else "its node could give; it has no memory limit"
+            )
+            return f"exit code {self.exit_code} (OOMKilled): it needs more memory than {most}"
+        why = "" if self.reason in {"", "Error", "Completed"} else f" ({self.reason})"
+        runtime = (
+            "" if self.reason in _UNTOLD_ENDS or not self.message else f": {_short(self.message)}"
+        )
+        return f"exit code {self.exit_code}{why}{runtime}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pod or Job does not do its work, and what to do. `reason`: the kubelet's or
+    scheduler's, CamelCase, may be empty.
+
+    `waits`: a queue or gate holds it back on purpose, so it is no failure.
+    """
+
+    message: str
+    reason: str = ""
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The trouble, if any. `follow_up`: Events to read for it, and when to reconcile without an
+    event."""
+
+    trouble: Trouble | None = None
+    follow_up: Plan = NOTHING
+
+    @property
+    def message(self) -> str | None:
+        return None if self.trouble is None else self.trouble.message
+
+
+def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container: str) -> Diagnosis:
+    """What keeps the pods of an unfinished Job from doing their work."""
+    if suspended(job):
+        return Diagnosis(
+            Trouble(f"Job {job.key.name} is suspended{_queue(job)}", SUSPENDED, waits=True)
+        )
+    pods = pods_of(state, job)
+    if pods:
+        return diagnose_pods(state, pods, now, container)
+    found = diagnose_without_pods(state, job, now, JOB_WITHOUT_POD_S)
+    if found.trouble is not None or _age_s(job, now) < JOB_WITHOUT_POD_S:
+        return found
+    describe = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
+    words = (
+        f"Job {job.key.name} has no pod; quota, pod security or a webhook may forbid it; see"
+        f" {describe}"
+    )
+    return Diagnosis(Trouble(words, FAILED_CREATE), found.follow_up)
+
+
+def diagnose_without_pods(
+    state: Projection, workload: Seen, now: datetime.datetime, after_s: float = POD_NOT_STARTED_S
+) -> Diagnosis:
+    """What the newest Warning Event on a workload (a Job, an InferenceService) without pods
+    says, from `after_s` after its creation on."""
+    left_s = after_s - _age_s(workload, now)
+    if left_s > 0:
+        return Diagnosis(follow_up=look_again(left_s))
+    follow_up, latest = _read_events(state, workload, now), _latest(state, workload)
+    if latest is None:
+        return Diagnosis(follow_up=follow_up)
+    kind, name = workload.key.kind, workload.key.name
+    describe = f"kubectl describe {kind.lower()} -n {workload.key.namespace} {name}"
+    words = f"{kind} {name} has no pod: {latest.reason}: {_short(latest.note)}; see {describe}"
+    return Diagnosis(Trouble(words, latest.reason), follow_up)
+
+
+def diagnose_pods(
+    state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str
+) -> Diagnosis:
+    """What keeps these pods, of one Job or predictor, from doing their work: a failure before
+    what only waits, the youngest first."""
+    speaking = [pod for pod in _speakers(pods) if over(pod) or not pod.holds("Ready")]
+    found = [diagnose_pod(state, pod, now, container) for pod in speaking]
+    follow_up = NOTHING
+    for diagnosis in found:
+        follow_up = follow_up | diagnosis.follow_up
+    troubles = [diagnosis.trouble for diagnosis in found if diagnosis.trouble is not None]
+    return Diagnosis(
+        next((t for t in troubles if not t.waits), next(iter(troubles), None)), follow_up
+    )
+
+
+def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container: str) -> Diagnosis:
+    """Trouble of one pod. `container` is ours: while it runs or has ended well, other containers
+    do not matter."""
+    trouble = problem(pod, container)
+    if trouble is not None or not _not_started(pod):
+        return Diagnosis(trouble)
+    left_s = POD_NOT_STARTED_S - _age_s(pod, now)
+    if left_s > 0:
+        return Diagnosis(follow_up=look_again(left_s))
+    latest = _latest(state, pod)
+    describe = f"kubectl describe pod -n {pod.key.namespace} {pod.key.name}"
+    follow_up = _read_events(state, pod, now)
+    if latest is None and not pod.spec.get("nodeName") and pod.condition("PodScheduled") is None:
+        scheduler = pod.spec.get("schedulerName") or "default-scheduler"
+        words = (
+            f"pod {pod.key.name} waits for scheduler {scheduler}, which has not tried it yet; see"
+            " whether it runs"
+        )
+        return Diagnosis(Trouble(words, "NotScheduled", waits=True), follow_up)
+    if latest is None:
+        words = (
+            f"pod {pod.key.name} has not started yet: a large image takes its time; see {describe}"
+        )
+        return Diagnosis(Trouble(words, "NotStarted", waits=True), follow_up)
+    words = (
+        f"pod {pod.key.name} has not started: {latest.reason}: {_short(latest.note)}; see"
+        f" {describe}"
+    )
+    return Diagnosis(Trouble(words, latest.reason), follow_up)
+
+
+def problem(pod: Seen, container: str = "") -> Trouble | None:
+    """Trouble that the pod's own status tells; None where nothing is wrong or too little time
+    has passed to know."""
+    for rule in (_pod_reason, _scheduling, _init_containers, _containers, _lost_readiness):
+        found = rule(pod, container)
+        if found is not None:
+            return found
+    return None
+
+
+def job_state(job: Seen) -> JobState:
+    """The Job's own outcome; see `outcome` for what counts."""
+    for condition in job.conditions:
+        if condition.get("status") == "True" and condition.get("type") in {"Complete", "Failed"}:
+            return "succeeded" if condition["type"] == "Complete" else "failed"
+    return "active"
+
+
+def outcome(state: Projection, job: Seen, container: str) -> JobState:
+    """How our container of the Job ended; the Job's own word only where no pod tells.
+
+    A good end counts whatever became of Job and pod afterwards; the end of a pod that is being
+    deleted is no failure of the Job.
+    """
+    found = last_end(state, job, container)
+    if found is not None and found[1].exit_code == 0:
+        return "succeeded"
+    own = job_state(job)
+    present = [pod for pod in pods_of(state, job) if not pod.deleting]
+    if own == "active" and present and ended(present[-1], container) is not None:
+        return "failed"
+    return own
+
+
+def last_end(state: Projection, job: Seen, container: str) -> tuple[Seen, Ended] | None:
+    """The end of our container that counts, with its pod: a good one before others, then the
+    youngest, one being deleted last."""
+    ends = [(pod, end) for pod in pods_of(state, job) if (end := ended(pod, container)) is not None]
+    return max(
+        reversed(ends),
+        key=lambda pair: (pair[1].exit_code == 0, not pair[0].deleting),
+        default=None,
+    )
+
+
+def ended_at(state: Projection, job: Seen, container: str) -> datetime.datetime | None:
+    """When our container ended, aware UTC; the Job's own end where no pod tells."""
+    found = last_end(state, job, container)
+    return (None if found is None else _time(found[1].finished_at)) or job_finished_at(job)
+
+
+def failure(state: Projection, job: Seen, container: str, program: str, own_words: str = "") -> str:
+    """Why a failed Job failed: its pod's own reason, then the end of our container, or what the Job
+    says and the init containers.
+
+    `program`: who ended, in words; `own_words`: what it said of its end, better than an exit code
+    unless somebody else ended it.
+    """
+    pods, found = pods_of(state, job), last_end(state, job, container)
+    reasons = [
+        trouble.message for pod in pods if (trouble := _pod_reason(pod, container)) is not None
+    ][-1:]
+    if found is not None:
+        by_itself = found[1].reason in _UNTOLD_ENDS - {OOM_KILLED}
+        ending = own_words if own_words and by_itself else f"{program} ended with {found[1]}"
+        own = job_failure(job)
+        told = [] if own.startswith(_BACKOFF_LIMIT) or not own else [own]
+        return "; ".join([*reasons, *told, ending])
+    own = job_failure(job) or f"Job {job.key.name} failed"
+    reasons += [
+        trouble.message for pod in pods if (trouble := _init_containers(pod, container)) is not None
+    ][-1:]
+    gone = "" if pods else "; its pod is gone: evicted, deleted, or lost with its node"
+    return "; ".join([*reasons, own]) + gone
+
+
+def was_oom_killed(state: Projection, job: Seen, container: str) -> bool:
+    found = last_end(state, job, container)
+    return found is not None and found[1].reason == OOM_KILLED
+
+
+def suspended(job: Seen) -> bool:
+    """A queue or a person holds it back."""
+    return job.spec.get("suspend") is True or job.holds("Suspended")
+
+
+def gated_left_s(state: Projection, job: Seen, now: datetime.datetime) -> float | None:
+    """Seconds until the deadline would end a Job whose pods a gate holds back, less
+    `DEADLINE_MARGIN_S`; None where none is held.
+
+    The deadline counts from the Job's start, also while a gate holds its pods; that of a suspended
+    Job does not.
+    """
+    pods, deadline_s = (
+        [pod for pod in pods_of(state, job) if not pod.deleting],
+        job.spec.get("activeDeadlineSeconds"),
+    )
+    started = started_at(job)
+    gated = [
+        pod
+        for pod in pods
+        if (trouble := _scheduling(pod, "")) is not None and trouble.reason == GATED
+    ]
+    if not gated or started is None or not isinstance(deadline_s, int):
+        return None
+    return deadline_s - DEADLINE_MARGIN_S - (now - started).total_seconds()
+
+
+def started_at(job: Seen) -> datetime.datetime | None:
+    """When its controller started the Job, or started it again after a pause; aware UTC."""
+    return _time(job.status.get("startTime"))
+
+
+def has_not_started(state: Projection, job: Seen, now: datetime.datetime) -> bool:
+    """Nothing of the Job runs or has run. News of a pod may be late, so a young Job without one
+    may have started."""
+    pods = pods_of(state, job)
+    if not pods:
+        return suspended(job) or _age_s(job, now) >= JOB_WITHOUT_POD_S
+    return all(unstarted(pod) for pod in pods)
+
+
+def job_finished_at(job: Seen) -> datetime.datetime | None:
+    """When the Job came to its end, aware UTC."""
+    for condition in job.conditions:
+        if condition.get("type") in {"Complete", "Failed"} and condition.get("lastTransitionTime"):
+            return _time(condition["lastTransitionTime"])
+    return None
+
+
+def job_failure(job: Seen) -> str:
+    """Why the Job failed, as its controller says."""
+    for condition in job.conditions:
+        if condition.get("type") == "Failed":
+            return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
+    return ""
+
+
+def pods_of(seen: Projection, job: Seen) -> list[Seen]:
+    """Pods of a Job by ownerReference uid, oldest first."""
+    return seen.owned(job.uid, POD.kind, job.key.namespace)
+
+
+def ended(pod: Seen, container: str) -> Ended | None:
+    """How a container of the pod ended; None while it has not."""
+    for status in _statuses(pod, "containerStatuses"):
+        terminated = _state(status, "state", "terminated")
+        if status.get("name") == container and terminated is not None:
+            return _end(pod, container, terminated)
+    return None
+
+
+def is_over(state: Projection, job: Seen, container: str) -> bool:
+    """Whether a pod of the Job tells how it ended: by our container, or as a whole."""
+    told = (over(pod) and _pod_reason(pod, container) is not None for pod in pods_of(state, job))
+    return last_end(state, job, container) is not None or any(told)
+
+
+def has_succeeded(pod: Seen, container: str) -> bool:
+    """Whether the log of our container is whole and can be read: it ended well, and the pod is
+    not being deleted."""
+    end = ended(pod, container)
+    return not pod.deleting and (
+        pod.status.get("phase") == "Succeeded" if end is None else end.exit_code == 0
+    )
+
+
+def attempt_of(job: Seen) -> int:
+    """Which try the Job is, from 1."""
+    text = job.annotations.get(ANNOTATION_ATTEMPT, "")
+    return int(text) if text.isascii() and text.isdigit() else 1
+
+
+def running(pod: Seen) -> bool:
+    return bool(pod.status.get("phase") == "Running")
+
+
+def unstarted(pod: Seen) -> bool:
+    """Nothing of it has run yet."""
+    return pod.status.get("phase") in {None, "", "Pending"}
+
+
+def over(pod: Seen) -> bool:
+    """It has ended, whatever its end was."""
+    return pod.status.get("phase") in _OVER
+
+
+def _speakers(pods: Iterable[Seen]) -> list[Seen]:
+    """Youngest first. Pods that have ended count only if no younger one is there."""
+    youngest_first = sorted(pods, key=lambda pod: (pod.created, pod.key.name), reverse=True)
+    present = [pod for pod in youngest_first if not pod.deleting]
+    return [pod for place, pod in enumerate(present) if place == 0 or not over(pod)]
+
+
+def _pod_reason(pod: Seen, _container: str) -> Trouble | None:
+    """The pod as a whole: evicted, preempted, rejected by the kubelet, on a lost node."""
+    disruption = pod.condition("DisruptionTarget") or {}
+    disrupted = disruption.get("status") == "True" and (
+        pod.status.get("phase") == "Failed" or pod.deleting
+    )
+    source = disruption if disrupted and not pod.status.get("reason") else pod.status
+    reason, message = str(source.get("reason") or ""), str(source.get("message") or "")
+    if not reason or pod.status.get("phase") == "Succeeded":
+        return None
+    return Trouble(
+        f"pod {pod.key.name}: {reason}{': ' if message else ''}{_short(message)}", reason
+    )
+
+
+def _scheduling(pod: Seen, _container: str) -> Trouble | None:
+    scheduled = pod.condition("PodScheduled") or {}
+    if scheduled.get("status") != "False":
+        return None
+    reason, message = str(scheduled.get("reason") or ""), str(scheduled.get("message") or "")
+    if reason == GATED or pod.spec.get("schedulingGates"):
+        named = ", ".join(str(gate.get("name")) for gate in _dicts(pod.spec.get("schedulingGates")))
+        held = f"waits for scheduling gate {named}" if named else "is held by a scheduling gate"
+        return Trouble(f"pod {pod.key.name} {held}{_queue(pod)}", GATED, waits=True)
+    words = (
+        f"pod {pod.key.name} cannot be scheduled: {_short(message or reason)}; free such a node, or"
+        " add one"
+    )
+    return Trouble(words, UNSCHEDULABLE)
+
+
+def _init_containers(pod: Seen, container: str) -> Trouble | None:
+    """They run before ours, one after the other; one that ended well is done. Native sidecars
+    run on beside ours."""
+    if _runs_once(pod) and _has_begun(pod, container):
+        return None
+    statuses = [
+        s for s in _statuses(pod, "initContainerStatuses") if not s.get("ready") and not _done(s)
+    ]
+    return _waiting(pod, statuses) or _last_end(pod, statuses)
+
+
+def _containers(pod: Seen, container: str) -> Trouble | None:
+    """Ours before the others; in a pod that runs once, the others only while ours has not
+    started."""
+    statuses = [s for s in _statuses(pod, "containerStatuses") if not s.get("ready")]
+    if _runs_once(pod) and _has_begun(pod, container):
+        statuses = [s for s in statuses if s.get("name") == container and not _done(s)]
+    ordered = sorted(statuses, key=lambda s: s.get("name") != container)
+    return _waiting(pod, ordered) or _last_end(pod, ordered)
+
+
+def _waiting(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
+    for status in statuses:
+        waiting = _state(status, "state", "waiting") or {}
+        reason = str(waiting.get("reason") or "")
+        if reason in _STARTING or reason == RESTARTS:
+            continue
+        remedy = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
+        message = _short(str(waiting.get("message") or ""))
+        return Trouble(
+            f"pod {pod.key.name}: {reason}{': ' if message else ''}{message}{remedy}", reason
+        )
+    return None
+
+
+def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
+    """One message for a container that crashes, whether it has just ended, waits to be started
+    again, or runs again."""
+    for status in statuses:
+        now = _state(status, "state", "terminated")
+        last = now if now is not None else _state(status, "lastState", "terminated")
+        waits = (_state(status, "state", "waiting") or {}).get("reason") == RESTARTS
+        if last is None or (now is not None and now.get("exitCode") == 0 and over(pod)):
+            if waits or (last is None and status.get("restartCount")):
+                return Trouble(
+                    f"pod {pod.key.name}: container {status.get('name')} keeps"
+                    f" ending{_log(pod, status)}",
+                    RESTARTS,
+                )
+            continue
+        name = str(status.get("name"))
+        words = f"pod {pod.key.name}: container {name} ended with {_end(pod, name, last)}"
+        return Trouble(f"{words}{_log(pod, status)}", str(last.get("reason") or "Error"))
+    return None
+
+
+def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
+    """It was Ready and is no longer, though its containers run: its probe fails, or its node
+    does not answer."""
+    ready, statuses = pod.condition("Ready") or {}, _statuses(pod, "containerStatuses")
+    if ready.get("status") == "True" or not statuses or pod.status.get("phase") != "Running":
+        return None
+    if any(_state(status, "state", "running") is None for status in statuses):
+        return None
+    if all(status.get("ready") for status in statuses):
+        if (
+            ready.get("reason") or not ready
+        ):  # the kubelet gives one: a readiness gate, a native sidecar
+            return None
+        node = pod.spec.get("nodeName", "")
+        words = (
+            f"pod {pod.key.name} is not Ready though its containers are: node {node} may not"
+            f" respond; see kubectl describe node {node}"
+        )
+        return Trouble(words, NOT_RESPONDING)
+    if _runs_once(pod):
+        return None
+    since = str(ready.get("lastTransitionTime") or "")
+    started = max(
+        str((_state(status, "state", "running") or {}).get("startedAt") or "")
+        for status in statuses
+    )
+    if (
+        not started
+        or not since
+        or since <= started
+        or not all(status.get("started", True) for status in statuses)
+    ):
+        return None
+    failing = ", ".join(str(status.get("name")) for status in statuses if not status.get("ready"))
+    words = (
+        f"pod {pod.key.name} was Ready and no longer answers its readiness probe (container"
+        f" {failing})"
+    )
+    return Trouble(
+        f"{words}; see kubectl logs -n {pod.key.namespace} {pod.key.name}", "ReadinessLost"
+    )
+
+
+def _runs_once(pod: Seen) -> bool:
+    """A Job's pod: what has ended is not started again."""
+    return bool(pod.spec.get("restartPolicy") == "Never")
+
+
+def _has_begun(pod: Seen, container: str) -> bool:
+    """Whether our container runs or has ended."""
+    own = [
+        status for status in _statuses(pod, "containerStatuses") if status.get("name") == container
+    ]
+    return any(
+        _state(status, "state", kind) is not None
+        for status in own
+        for kind in ("running", "terminated")
+    )
+
+
+def _done(status: Body) -> bool:
+    end = _state(status, "state", "terminated")
+    return end is not None and end.get("exitCode") == 0
+
+
+def _not_started(pod: Seen) -> bool:
+    """No container of it has started, init containers included."""
+    return unstarted(pod) and not any(
+        _state(status, "state", kind) is not None
+        for part in ("initContainerStatuses", "containerStatuses")
+        for status in _statuses(pod, part)
+        for kind in ("running", "terminated")
+    )
+
+
+def _read_events(state: Projection, about: Seen, now: datetime.datetime) -> Plan:
+    known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
+    left_s = 0.0 if known is None else EVENTS_AGE_S - (now - known.read_at).total_seconds()
+    if left_s > 0:
+        return look_again(left_s)
+    return act(ReadEvents(about.key, about.uid)) | look_again(EVENTS_AGE_S)
+
+
+def _latest(state: Projection, about: Seen) -> LatestWarning | None:
+    known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
+    return known if known is not None and known.reason else None
+
+
+def _queue(about: Seen) -> str:
+    queue = about.labels.get(KUEUE_QUEUE)
+    return f": queue {queue} has not admitted it yet" if queue else ""
+
+
+def _log(pod: Seen, status: Body) -> str:
+    previous = "" if _runs_once(pod) else " --previous"
+    return (
+        f"; see kubectl logs -n {pod.key.namespace} {pod.key.name} -c"
+        f" {status.get('name')}{previous}"
+    )
+
+
+def _end(pod: Seen, container: str, terminated: Body) -> Ended:
+    code = terminated.get("exitCode")
+    return Ended(
+        exit_code=code if isinstance(code, int) else -1,
+        message=str(terminated.get("message") or ""),
+        reason=str(terminated.get("reason") or ""),
+        memory_limit=_memory_limit(pod, container),
+        finished_at=str(terminated.get("finishedAt") or ""),
+    )
+
+
+def _memory_limit(pod: Seen, container: str) -> str:
+    for part in ("containers", "initContainers"):
+        for each in _dicts(pod.spec.get(part)):
+            if each.get("name") == container and (limit := _limit_of(each)):
+                return limit
+    return _limit_of(pod.spec)
+
+
+def _limit_of(holder: Body) -> str:
+    """The memory limit of a container, or of a pod as a whole (its containers share it)."""
+    resources = holder.get("resources")
+    limits = resources.get("limits") if isinstance(resources, dict) else None
+    return str(limits.get("memory") or "") if isinstance(limits, dict) else ""
+
+
+def _statuses(pod: Seen, part: str) -> list[Body]:
+    return _dicts(pod.status.get(part))
+
+
+def _dicts(value: object) -> list[Body]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _state(status: Body, which: str, kind: str) -> Body | None:
+    """`state` or `lastState` of a container where it is of this kind: running, waiting or
+    terminated."""
+    holder = status.get(which)
+    found = holder.get(kind) if isinstance(holder, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _age_s(about: Seen, now: datetime.datetime) -> float:
+    return (now - parse_timestamp(about.created)).total_seconds() if about.created else 0.0
+
+
+def _time(text: object) -> datetime.datetime | None:
+    """A time as the API serves it, None where it is none."""
+    try:
+        found = parse_timestamp(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
+def _short(text: str) -> str:
+    """Foreign text, so that what follows it still fits into a condition."""
+    return text if len(text) <= 500 else f"{text[:499]}…"

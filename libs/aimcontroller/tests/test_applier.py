@@ -1,0 +1,714 @@
+"""Applying: no write where nothing would change, none over what is somebody else's."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from msgspec import structs
+
+from aimcontroller.additions import merged
+from aimcontroller.applier import Applier, NameConflict
+from aimcontroller.drift import AT_ONCE, differing, digest, ours, same_owner, whole, writers
+from aimcontroller.plan import ApplyObject, DeleteObject, PatchObject
+from aimcontroller.projection import Projection, fold, written
+from aimkube import Cluster, Conflict, NotFound
+from aimschema.messages import Mark
+from aimschema.published import HASHES, published
+from aimschema.resources import Key, Resource
+
+Body = dict[str, Any]
+CLAIM = Key("PersistentVolumeClaim", "ml", "j")
+JOB = Key("Job", "ml", "j")
+MAP = Key("ConfigMap", "ml", "m")
+
+
+@dataclass
+class FakeCluster:
+    """Applies by laying what is sent over what is there, takes out what was sent before and is
+    not now, and defaults one field, as servers do."""
+
+    objects: dict[Key, Body] = field(default_factory=dict)
+    applied: list[Body] = field(default_factory=list)
+    patched: list[Body] = field(default_factory=list)
+    deleted: list[tuple[Key, str | None]] = field(default_factory=list)
+    got: list[Key] = field(default_factory=list)
+    owned: dict[Key, set[str]] = field(default_factory=dict)
+
+    async def apply(self, body: Body, *, manager: str) -> Body:
+        self.applied.append(body)
+        key = Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+        there = self.objects.get(
+            key, {"metadata": {"uid": f"uid-of-{key.name}", "resourceVersion": "0"}}
+        )
+        metadata = {
+            **there["metadata"],
+            **body["metadata"],
+            "managedFields": [{"manager": manager}],
+        }
+        metadata["resourceVersion"] = str(int(there["metadata"]["resourceVersion"]) + 1)
+        merged = {**there, **copy.deepcopy(body), "metadata": metadata}
+        merged["spec"] = {"defaulted": True, **there.get("spec", {}), **merged.get("spec", {})}
+        for left_out in self.owned.get(key, set()) - set(body.get("spec", {})):
+            del merged["spec"][left_out]
+        self.owned[key] = set(body.get("spec", {}))
+        self.objects[key] = merged
+        return copy.deepcopy(merged)
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        key = Key(resource.kind, namespace, name)
+        self.got.append(key)
+        if key not in self.objects:
+            raise NotFound(f"{key} not found")
+        return copy.deepcopy(self.objects[key])
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str | None, name: str, patch: Body
+    ) -> Body:
+        key = Key(resource.kind, namespace, name)
+        if key not in self.objects:
+            raise NotFound(f"{key} not found")
+        there = self.objects[key]["metadata"]
+        if any(
+            patch["metadata"].get(guard, there[guard]) != there[guard]
+            for guard in ("uid", "resourceVersion")
+        ):
+            raise Conflict("written since")
+        self.patched.append(patch)
+        self.objects[key] = merged(self.objects[key], patch)
+        self.objects[key]["metadata"]["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
+        return copy.deepcopy(self.objects[key])
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: str = "",
+    ) -> None:
+        key = Key(resource.kind, namespace, name)
+        if key not in self.objects:
+            raise NotFound(f"{key} not found")
+        if uid not in {None, self.objects[key]["metadata"]["uid"]}:
+            raise Conflict("uid differs")
+        self.deleted.append((key, propagation))
+        del self.objects[key]
+
+
+def wanted(key: Key = CLAIM, owner: str | None = "owner", **spec: Any) -> ApplyObject:
+    references = [] if owner is None else [{"kind": "AIMService", "name": "s", "uid": owner}]
+    metadata = {"name": key.name, "namespace": key.namespace, "ownerReferences": references}
+    return ApplyObject(
+        {
+            "apiVersion": "v1",
+            "kind": key.kind,
+            "metadata": metadata,
+            "spec": {"parallelism": 1, **spec},
+        }
+    )
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+def applier(cluster: FakeCluster) -> Applier:
+    return Applier(cast(Cluster, cluster), "aim-test")
+
+
+def seen_in(cluster: FakeCluster) -> Projection:
+    seen = Projection()
+    for body in cluster.objects.values():
+        seen = fold(seen, written(copy.deepcopy(body)))
+    return seen
+
+
+async def test_what_is_not_there_is_made(cluster: FakeCluster, applier: Applier) -> None:
+    answer = await applier.apply(Projection(), wanted())
+    assert answer is not None
+    assert answer["spec"] == {"parallelism": 1, "defaulted": True}
+    assert "managedFields" not in answer["metadata"]
+    assert "uid" not in cluster.applied[0]["metadata"]
+
+
+async def test_what_is_as_we_left_it_is_not_written_again(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted())
+    assert await applier.apply(seen_in(cluster), wanted()) is None
+    assert len(cluster.applied) == 1
+
+
+async def test_what_others_changed_beside_our_fields_is_theirs(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted())
+    cluster.objects[CLAIM]["spec"]["suspend"] = True
+    cluster.objects[CLAIM]["status"] = {"active": 1}
+    assert await applier.apply(seen_in(cluster), wanted()) is None
+
+
+async def test_what_others_changed_in_our_fields_is_put_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted())
+    cluster.objects[CLAIM]["spec"]["parallelism"] = 7
+    answer = await applier.apply(seen_in(cluster), wanted())
+    assert answer is not None
+    assert answer["spec"]["parallelism"] == 1
+
+
+async def test_what_the_server_rewrites_is_no_drift(cluster: FakeCluster, applier: Applier) -> None:
+    """Our `cpu: 1000m` comes back as `1`: compared with what was sent it would be applied for
+    ever."""
+
+    async def rewriting(body: Body, *, manager: str) -> Body:
+        answer = await FakeCluster.apply(cluster, body, manager=manager)
+        answer["spec"]["cpu"] = cluster.objects[CLAIM]["spec"]["cpu"] = "1"
+        return answer
+
+    cluster.apply = rewriting  # type: ignore[method-assign]
+    await applier.apply(Projection(), wanted(cpu="1000m"))
+    assert await applier.apply(seen_in(cluster), wanted(cpu="1000m")) is None
+
+
+async def test_another_wish_is_applied_and_names_the_uid(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted())
+    await applier.apply(seen_in(cluster), wanted(parallelism=2))
+    assert cluster.applied[-1]["metadata"]["uid"] == "uid-of-j"
+    assert cluster.applied[-1]["spec"]["parallelism"] == 2
+
+
+def restarted(cluster: FakeCluster, *, told: Mark | None, key: Key = CLAIM) -> Applier:
+    """Another process, which was told what the one before it did last."""
+    another = Applier(cast(Cluster, cluster), "aim-test")
+    another.recall(key, told)
+    return another
+
+
+async def test_after_a_restart_nothing_is_written(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted())
+    after = restarted(cluster, told=applier.mark(CLAIM))
+    cluster.objects[CLAIM] |= {"status": {"phase": "Bound"}}
+    cluster.objects[CLAIM]["metadata"] |= {
+        "finalizers": ["kubernetes.io/pvc-protection"],
+        "resourceVersion": "9",
+    }
+    assert await after.apply(seen_in(cluster), wanted()) is None
+    cluster.objects[CLAIM]["metadata"]["annotations"] = {"theirs": "later"}
+    assert await after.apply(seen_in(cluster), wanted()) is None
+    assert len(cluster.applied) == 1
+
+
+async def test_after_a_restart_without_its_memory_everything_is_applied_once(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted())
+    after = restarted(cluster, told=None)
+    assert await after.apply(seen_in(cluster), wanted()) is not None
+    assert await after.apply(seen_in(cluster), wanted()) is None
+
+
+async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted())
+    after = restarted(cluster, told=applier.mark(CLAIM))
+    cluster.objects[CLAIM]["spec"]["parallelism"] = 7
+    assert await after.apply(seen_in(cluster), wanted()) is not None
+    assert cluster.objects[CLAIM]["spec"]["parallelism"] == 1
+
+
+async def test_what_was_applied_but_not_told_of_before_a_crash_is_taken_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    """One more field was applied, then the process was killed and the wish was taken back: our
+    fields are as they should be, but one is too many."""
+    await applier.apply(Projection(), wanted())
+    told = applier.mark(CLAIM)
+    await applier.apply(seen_in(cluster), wanted(extra=1))
+    after = restarted(cluster, told=told)
+    assert await after.apply(seen_in(cluster), wanted()) is not None
+    assert await after.apply(seen_in(cluster), wanted()) is None
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def rewritten(cluster: FakeCluster) -> Projection:
+    """A controller has put its own value into our field."""
+    there = cluster.objects[CLAIM]
+    there["spec"]["parallelism"] = 7
+    there["metadata"]["managedFields"] = [
+        {"manager": "bully", "fieldsV1": {"f:spec": {"f:parallelism": {}}}}
+    ]
+    return seen_in(cluster)
+
+
+async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
+    """Three times at once, then ever more rarely: 9 writes in the first ten minutes, one every
+    five minutes after that."""
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    said, written_at = set(), []
+    while clock.now_s < 3600:
+        if await applier.apply(rewritten(cluster), wanted()) is not None:
+            written_at.append(clock.now_s)
+        contest = applier.contest(CLAIM)
+        said.add(None if contest is None else contest.message)
+        clock.now_s += 0.5
+    assert written_at[:8] == [0, 0.5, 1, 6, 16, 36, 76, 156]
+    assert len(written_at) < 22
+    words = (
+        "spec.parallelism of PersistentVolumeClaim j is changed again and again by bully, and put"
+        " right ever more rarely: leave it to AIM"
+    )
+    assert said == {None, words}
+    assert len(cluster.got) == 2, "who it is was asked for once"
+
+
+async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = "owner") -> bool:
+    """Whether an object that somebody deletes is made anew at once."""
+    cluster.objects.pop(CLAIM, None)
+    applier.gone(CLAIM)
+    return await applier.apply(Projection(), wanted(owner=owner)) is not None
+
+
+async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(
+    cluster: FakeCluster,
+) -> None:
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    assert [await deleted_and_made(cluster, applier) for _ in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    contest = applier.contest(CLAIM)
+    assert contest is not None
+    assert contest.message.startswith("PersistentVolumeClaim j is deleted again and again")
+    clock.now_s += contest.again_s
+    assert await deleted_and_made(cluster, applier)
+
+
+async def test_what_went_with_its_owner_is_made_at_once_for_the_next(cluster: FakeCluster) -> None:
+    applier = Applier(cast(Cluster, cluster), "aim-test", Clock())
+    await applier.apply(Projection(), wanted(owner="0"))
+    assert all(
+        [await deleted_and_made(cluster, applier, owner=str(number)) for number in range(1, 9)]
+    )
+
+
+async def test_what_we_deleted_ourselves_is_made_at_once(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    for _ in range(9):
+        assert await applier.apply(Projection(), wanted()) is not None
+        await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
+        applier.gone(CLAIM)
+
+
+async def test_a_person_sees_an_edit_undone_at_once_and_again(cluster: FakeCluster) -> None:
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    for _ in range(10):
+        assert await applier.apply(rewritten(cluster), wanted()) is not None
+        clock.now_s += 1000
+    assert applier.contest(CLAIM) is None
+
+
+async def test_a_fight_that_is_over_is_over(cluster: FakeCluster) -> None:
+    clock = Clock()
+    applier = Applier(cast(Cluster, cluster), "aim-test", clock)
+    await applier.apply(Projection(), wanted())
+    for _ in range(4):
+        await applier.apply(rewritten(cluster), wanted())
+    contest = applier.contest(CLAIM)
+    assert contest is not None
+    clock.now_s += contest.again_s
+    assert await applier.apply(rewritten(cluster), wanted()) is not None
+    contest = applier.contest(CLAIM)
+    assert contest is not None, "whether it holds is not known yet"
+    clock.now_s += contest.again_s
+    assert await applier.apply(seen_in(cluster), wanted()) is None
+    assert applier.contest(CLAIM) is None
+
+
+async def test_what_is_being_deleted_is_left_alone(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted())
+    cluster.objects[CLAIM]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert await applier.apply(seen_in(cluster), wanted(parallelism=2)) is None
+
+
+async def test_what_was_deleted_by_hand_is_made_again(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted())
+    del cluster.objects[CLAIM]
+    assert await applier.apply(seen_in(cluster), wanted()) is not None
+
+
+async def test_a_foreign_config_map_is_not_overwritten(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    cluster.objects[MAP] = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "m", "namespace": "ml", "uid": "theirs", "resourceVersion": "1"},
+    }
+    with pytest.raises(NameConflict, match="ConfigMap/ml/m exists and was not made for this"):
+        await applier.apply(Projection(), wanted(MAP))
+    assert cluster.applied == []
+
+
+async def test_our_own_config_map_that_is_not_yet_seen_is_applied(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted(MAP))
+    assert await applier.apply(Projection(), wanted(MAP, parallelism=2)) is not None
+
+
+async def test_what_was_never_seen_is_asked_for_and_what_is_seen_is_not(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    """News of it may be late, and of some kinds only what has our label is watched."""
+    await applier.apply(Projection(), wanted(CLAIM))
+    await applier.apply(seen_in(cluster), wanted(CLAIM, parallelism=2))
+    assert cluster.got == [CLAIM]
+
+
+async def test_what_came_incomplete_is_asked_for(cluster: FakeCluster, applier: Applier) -> None:
+    """The watcher leaves out the largest part of what is too large for the bus; that is no
+    drift."""
+    await applier.apply(Projection(), wanted(MAP))
+    cluster.got.clear()
+    event = structs.replace(written({**cluster.objects[MAP], "spec": {}}), truncated=("spec",))
+    assert await applier.apply(fold(Projection(), event), wanted(MAP)) is None
+    assert (cluster.got, len(cluster.applied)) == ([MAP], 1)
+
+
+@pytest.mark.parametrize("seen_before", [True, False], ids=["seen", "never-seen"])
+async def test_what_was_made_for_another_is_not_overwritten(
+    cluster: FakeCluster, applier: Applier, *, seen_before: bool
+) -> None:
+    await applier.apply(Projection(), wanted(owner="another"))
+    with pytest.raises(NameConflict, match="PersistentVolumeClaim/ml/j exists"):
+        await applier.apply(seen_in(cluster) if seen_before else Projection(), wanted())
+    assert len(cluster.applied) == 1
+
+
+async def test_a_job_that_is_there_is_never_written_again(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    """Its pod template cannot be changed: that would be refused, again and again."""
+    await applier.apply(Projection(), wanted(JOB))
+    assert await applier.apply(seen_in(cluster), wanted(JOB, parallelism=2)) is None
+    assert await applier.apply(Projection(), wanted(JOB, parallelism=2)) is None
+    assert len(cluster.applied) == 1
+
+
+async def test_deleting_takes_the_dependents_along(cluster: FakeCluster, applier: Applier) -> None:
+    await applier.apply(Projection(), wanted())
+    assert await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
+    assert cluster.deleted == [(CLAIM, "Background")]
+
+
+@pytest.mark.parametrize("uid", ["uid-of-j", "another"], ids=["gone", "a-successor"])
+async def test_deleting_what_is_gone_or_another_does_nothing(
+    cluster: FakeCluster, applier: Applier, uid: str
+) -> None:
+    if uid == "another":
+        await applier.apply(Projection(), wanted())
+    assert not await applier.delete(DeleteObject(CLAIM, uid))
+    assert cluster.deleted == []
+
+
+@pytest.mark.parametrize("forgets", ["delete", "forget"])
+async def test_after_a_deletion_nothing_is_remembered(
+    cluster: FakeCluster, applier: Applier, forgets: str
+) -> None:
+    await applier.apply(Projection(), wanted())
+    before = seen_in(cluster)
+    if forgets == "delete":
+        await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
+    else:
+        applier.forget(CLAIM)
+    assert await applier.apply(before, wanted()) is not None
+
+
+@pytest.mark.parametrize(
+    ("sent", "there", "part"),
+    [
+        pytest.param({"a": 1}, {"a": 1, "b": 2}, {"a": 1}, id="fields-not-sent-are-not-ours"),
+        pytest.param({"a": 1}, {}, {"a": None}, id="a-field-that-is-gone"),
+        pytest.param({"a": {"b": 1}}, {"a": None}, {"a": None}, id="a-part-that-is-gone"),
+        pytest.param({}, {"a": 1}, {}, id="an-empty-part"),
+        pytest.param(
+            [{"name": "x", "v": 1}],
+            [{"name": "sidecar"}, {"name": "x", "v": 2, "w": 3}],
+            [{"name": "x", "v": 2}],
+            id="lists-of-named-things-by-name",
+        ),
+        pytest.param([{"name": "x"}], [{"name": "y"}], [None], id="a-named-thing-that-is-gone"),
+        pytest.param([{"k": 1}], [{"k": 2, "d": 3}], [{"k": 2}], id="other-lists-by-place"),
+        pytest.param(["a"], ["a", "b"], ["a", "b"], id="a-longer-list-of-plain-values"),
+        pytest.param([], ["a"], ["a"], id="an-empty-list-is-a-wish"),
+        pytest.param(
+            [{"name": "v", "at": "/a"}, {"name": "v", "at": "/b"}],
+            [{"name": "v", "at": "/x"}, {"name": "v", "at": "/b"}],
+            [{"name": "v", "at": "/x"}, {"name": "v", "at": "/b"}],
+            id="names-that-come-twice-by-place",
+        ),
+        pytest.param("1000m", "1", "1", id="plain-values"),
+    ],
+)
+def test_our_part_of_an_object(sent: Any, there: Any, part: Any) -> None:
+    assert ours(sent, there) == part
+
+
+OURS = {"labels": {"app.kubernetes.io/managed-by": "aim"}}
+OWNED = {"ownerReferences": [{"uid": "u"}]}
+
+
+@pytest.mark.parametrize(
+    ("wish", "there", "same"),
+    [
+        (OWNED, OWNED, True),
+        (OWNED, {"ownerReferences": [{"uid": "other"}, {"uid": "u"}]}, True),
+        (OWNED, {"ownerReferences": [{"uid": "other"}]}, False),
+        (OWNED, {"ownerReferences": None}, False),
+        (OWNED, OURS, False),
+        (OURS, OURS, True),
+        (OURS, {}, False),
+        (OURS, {"labels": None}, False),
+    ],
+)
+def test_whose_an_object_is(wish: Body, there: Body, same: bool) -> None:
+    assert same_owner({"metadata": wish}, {"metadata": there}) is same
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "paths"),
+    [
+        pytest.param({"a": 1}, {"a": 1}, [], id="the-same"),
+        pytest.param(
+            {"a": {"b": 1, "c": 1}},
+            {"a": {"b": 2, "c": 2}},
+            [("a", "b"), ("a", "c")],
+            id="two-fields",
+        ),
+        pytest.param({"a": {"b": 1}}, {"a": None}, [("a",)], id="a-part-that-is-gone"),
+        pytest.param(
+            {"a": [{"name": "x", "v": 1}]},
+            {"a": [{"name": "x", "v": 2}]},
+            [("a",)],
+            id="a-list-is-one-place",
+        ),
+    ],
+)
+def test_where_objects_differ(before: Any, now: Any, paths: list[tuple[str, ...]]) -> None:
+    assert list(differing(before, now)) == paths
+
+
+def test_who_holds_a_field() -> None:
+    fields: list[tuple[str, Body]] = [
+        ("us", {"f:spec": {"f:a": {}}}),
+        ("kubectl-edit", {"f:spec": {"f:a": {}}}),
+        ("kserve", {"f:spec": {"f:b": {}}}),
+    ]
+    body = {
+        "metadata": {
+            "managedFields": [{"manager": manager, "fieldsV1": held} for manager, held in fields]
+        }
+    }
+    assert writers(body, ("spec", "a"), "us") == ["kubectl-edit"]
+    assert writers(body, ("spec", "c"), "us") == []
+
+
+ISVC = Key("InferenceService", "ml", "s")
+STOP = "serving.kserve.io/stop"
+
+
+def stopped_by_hand(cluster: FakeCluster) -> None:
+    there = cluster.objects[ISVC]["metadata"]
+    there["annotations"] = {**there.get("annotations", {}), STOP: "true", "theirs": "stays"}
+    there["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
+
+
+async def test_what_must_be_absent_is_removed_and_nothing_else(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted(ISVC))
+    stopped_by_hand(cluster)
+    answer = await applier.apply(seen_in(cluster), wanted(ISVC))
+    assert answer is not None
+    assert answer["metadata"]["annotations"] == {"theirs": "stays"}
+    assert len(cluster.applied) == 1
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
+
+
+async def test_what_must_be_absent_goes_after_a_restart_too(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted(ISVC))
+    stopped_by_hand(cluster)
+    for mark in (applier.mark(ISVC), None):
+        after = Applier(cast(Cluster, cluster), "aim-test")
+        after.recall(ISVC, mark)
+        answer = await after.apply(seen_in(cluster), wanted(ISVC))
+        assert answer is not None
+        assert STOP not in answer["metadata"]["annotations"]
+        stopped_by_hand(cluster)
+
+
+async def test_what_is_sent_is_not_removed(cluster: FakeCluster, applier: Applier) -> None:
+    stop = wanted(ISVC)
+    stop.body["metadata"]["annotations"] = {STOP: "true"}
+    await applier.apply(Projection(), stop)
+    assert await applier.apply(seen_in(cluster), stop) is None
+    assert not cluster.patched
+
+
+async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
+    cluster: FakeCluster,
+) -> None:
+    now_s = 100.0
+    applier = Applier(cast(Cluster, cluster), "aim-test", lambda: now_s)
+    await applier.apply(Projection(), wanted(ISVC))
+    for _ in range(AT_ONCE):
+        stopped_by_hand(cluster)
+        assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+    stopped_by_hand(cluster)
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
+    contest = applier.contest(ISVC)
+    assert contest is not None
+    assert (
+        f"metadata.annotations.{STOP} of InferenceService s is changed again and again"
+        in contest.message
+    )
+    now_s += contest.again_s
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+
+
+async def test_a_patch_changes_what_it_names_and_the_next_apply_is_sent(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), wanted(ISVC))
+    patch = PatchObject(
+        ISVC, "uid-of-s", {"metadata": {"annotations": {STOP: "true"}}, "spec": {"parallelism": 0}}
+    )
+    answer = await applier.patch(patch)
+    assert answer is not None
+    assert (answer["metadata"]["annotations"], answer["spec"]["parallelism"]) == ({STOP: "true"}, 0)
+    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+
+
+async def test_a_patch_of_what_is_gone_does_nothing(cluster: FakeCluster, applier: Applier) -> None:
+    assert await applier.patch(PatchObject(ISVC, "uid-of-s", {})) is None
+    await applier.apply(Projection(), wanted(ISVC))
+    with pytest.raises(Conflict):
+        await applier.patch(PatchObject(ISVC, "another", {}))
+
+
+def runtime(*env: tuple[str, str]) -> ApplyObject:
+    named = [{"name": name, "value": value} for name, value in env]
+    body = wanted(Key("InferenceService", "ml", "j")).body
+    return ApplyObject(
+        {**body, "spec": {"predictor": {"containers": [{"name": "c", "env": named}]}}}
+    )
+
+
+def on_the_bus(cluster: FakeCluster) -> Projection:
+    """As the watcher tells of it: hashes in place of literals."""
+    bodies = [published(copy.deepcopy(body)) for body in cluster.objects.values()]
+    seen = Projection()
+    for seq, body in enumerate(bodies, start=1):
+        seen = fold(
+            seen, structs.replace(written(body), truncated=(HASHES,) if HASHES in body else ()), seq
+        )
+    return seen
+
+
+async def test_news_without_literals_is_no_drift_and_no_reason_to_ask(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), runtime(("A", "1")))
+    asked = len(cluster.got)
+    assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
+    after = restarted(
+        cluster,
+        told=applier.mark(Key("InferenceService", "ml", "j")),
+        key=Key("InferenceService", "ml", "j"),
+    )
+    assert await after.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
+    assert len(cluster.got) == asked
+
+
+async def test_an_edited_literal_is_put_back_though_the_bus_has_its_hash_alone(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), runtime(("A", "1")))
+    (there,) = cluster.objects.values()
+    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is not None
+
+
+async def test_a_removal_never_writes_what_the_bus_has_in_place_of_literals(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    await applier.apply(Projection(), runtime(("A", "1")))
+    (there,) = cluster.objects.values()
+    there["spec"]["predictor"]["containers"].append({"name": "guest", "args": ["x"]})
+    await applier.apply(on_the_bus(cluster), runtime(("A", "1")))
+    (there,) = cluster.objects.values()
+    assert there["spec"]["predictor"]["containers"] == [
+        {"name": "c", "env": [{"name": "A", "value": "1"}]}
+    ]
+
+
+async def test_a_mark_of_an_older_release_is_known_again_without_a_write(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    """It was made from all of the object, literals and foreign annotations included."""
+    action = runtime(("A", "1"))
+    await applier.apply(Projection(), action)
+    (there,) = cluster.objects.values()
+    there["metadata"]["annotations"] = {"theirs": "before"}
+    older = Mark(
+        sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there))
+    )
+    after = restarted(cluster, told=older, key=action.key)
+    assert await after.apply(on_the_bus(cluster), action) is None
+    assert await after.apply(on_the_bus(cluster), action) is None
+    assert len(cluster.applied) == 1
+    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    assert await after.apply(on_the_bus(cluster), action) is not None
+
+
+async def test_an_edit_since_a_mark_of_an_older_release_is_put_back(
+    cluster: FakeCluster, applier: Applier
+) -> None:
+    action = runtime(("A", "1"))
+    await applier.apply(Projection(), action)
+    (there,) = cluster.objects.values()
+    older = Mark(
+        sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there))
+    )
+    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    assert (
+        await restarted(cluster, told=older, key=action.key).apply(on_the_bus(cluster), action)
+        is not None
+    )

@@ -1,0 +1,920 @@
+"""The loop between a real NATS server and a cluster that answers from a script."""
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+from msgspec import structs
+
+from aimbus import Bus, Event, ensure_streams, read_log
+from aimbus.jetstream import api
+from aimcontroller.controller import Loop, Service
+from aimcontroller.health import Health
+from aimcontroller.plan import (
+    NOTHING,
+    Action,
+    ApplyObject,
+    DeleteObject,
+    PatchObject,
+    Plan,
+    SendEvent,
+    act,
+    condition,
+    look_again,
+    report,
+)
+from aimcontroller.projection import REFUSED, Projection, Refusal, Seen, written
+from aimkube import (
+    Cause,
+    Cluster,
+    Conflict,
+    Forbidden,
+    Invalid,
+    KubeError,
+    NotFound,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from aimschema import subjects
+from aimschema.messages import (
+    ActionTaken,
+    DeadLetter,
+    KindSynced,
+    ObjectChanged,
+    ObjectDeleted,
+    StatusReported,
+    decode,
+)
+from aimschema.resources import CACHE, CLAIM, JOB, Key, Resource
+
+Body = dict[str, Any]
+NAME = "test"
+A, B = Key(CACHE.kind, "ml", "a"), Key(CACHE.kind, "ml", "b")
+JOB_OF_A = Key(JOB.kind, "ml", "a-job")
+
+
+def changed(key: Key, version: int, uid: str | None = None) -> ObjectChanged:
+    metadata = {
+        "name": key.name,
+        "namespace": key.namespace,
+        "uid": uid or key.name,
+        "resourceVersion": str(version),
+        "generation": 1,
+    }
+    return ObjectChanged(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=uid or key.name,
+        resource_version=str(version),
+        object={"apiVersion": CACHE.api_version, "kind": key.kind, "metadata": metadata},
+    )
+
+
+def synced(resource: Resource, *, installed: bool = True) -> KindSynced:
+    return KindSynced(kind=resource.kind, resource_version="1", objects=0, installed=installed)
+
+
+def job() -> ApplyObject:
+    return ApplyObject(
+        {
+            "apiVersion": "batch/v1",
+            "kind": JOB.kind,
+            "metadata": {"name": JOB_OF_A.name, "namespace": "ml"},
+            "spec": {},
+        }
+    )
+
+
+def claim() -> ApplyObject:
+    return ApplyObject(
+        {
+            "apiVersion": "v1",
+            "kind": CLAIM.kind,
+            "metadata": {"name": "a-cache", "namespace": "ml"},
+            "spec": {},
+        }
+    )
+
+
+@dataclass
+class FakeCluster:
+    """Has the objects it is given; answers an apply with the next error of the script, and after
+    the last one it succeeds."""
+
+    errors: list[Exception] = field(default_factory=list)
+    objects: dict[Key, Body] = field(default_factory=dict)
+    applied: list[Body] = field(default_factory=list)
+    deleted: list[Key] = field(default_factory=list)
+    patched: list[Key] = field(default_factory=list)
+    got: list[Key] = field(default_factory=list)
+
+    async def apply(self, body: Body, *, manager: str) -> Body:
+        assert manager == f"aim-{NAME}"
+        self.applied.append(body)
+        if self.errors:
+            raise self.errors.pop(0)
+        return {**body, "metadata": {**body["metadata"], "uid": "job", "resourceVersion": "50"}}
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        key = Key(resource.kind, namespace, name)
+        self.got.append(key)
+        if key not in self.objects:
+            raise NotFound(f"{key} not found", status=404, reason="NotFound")
+        return self.objects[key]
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str | None, name: str, _patch: Body
+    ) -> Body:
+        self.patched.append(Key(resource.kind, namespace, name))
+        raise NotFound(f"{resource.kind} {namespace}/{name} not found")
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, **_: Any) -> None:
+        self.deleted.append(Key(resource.kind, namespace, name))
+        raise NotFound(f"{resource.kind} {namespace}/{name} not found")
+
+
+def cluster_of(*objects: ObjectChanged) -> FakeCluster:
+    """A cluster that has what these events describe."""
+    return FakeCluster(
+        objects={Key(event.kind, event.namespace, event.name): event.object for event in objects}
+    )
+
+
+Decide = Callable[[Projection, Seen], Plan]
+
+
+@dataclass
+class Planner:
+    """Plans by `decide` and writes down what it was asked."""
+
+    decide: Decide = lambda _seen, _present: NOTHING
+    asked: list[Key] = field(default_factory=list)
+    refusals: list[Refusal | None] = field(default_factory=list)
+
+    def plan(self, seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+        assert now.tzinfo is not None
+        self.asked.append(key)
+        self.refusals.append(seen.learned(key, REFUSED))
+        present = seen.get(key)
+        return NOTHING if present is None else self.decide(seen, present)
+
+
+@dataclass
+class Bench:
+    """A loop at work, what it is fed with and what comes out of it."""
+
+    watcher: Bus
+    loop: Loop
+    planner: Planner
+    cluster: FakeCluster
+    health: Health
+    said: list[Event] = field(default_factory=list)
+
+    async def publish(
+        self, *messages: ObjectChanged | ObjectDeleted | KindSynced | StatusReported
+    ) -> None:
+        """What the watcher publishes is in the cluster, or was."""
+        for message in messages:
+            match message:
+                case ObjectChanged():
+                    self.cluster.objects[Key(message.kind, message.namespace, message.name)] = (
+                        message.object
+                    )
+                case ObjectDeleted():
+                    self.cluster.objects.pop(
+                        Key(message.kind, message.namespace, message.name), None
+                    )
+            await self.watcher.publisher.publish(message)
+
+    async def forge(self, message: ObjectChanged) -> None:
+        """An event on what is not in the cluster."""
+        await self.watcher.publisher.publish(message)
+
+    async def reload(self) -> None:
+        """The service's connection is replaced, so that it loads everything anew."""
+        session = await self.loop.bus.session()
+        await session.client.close()
+        await session.ended
+
+    async def listen(self) -> None:
+        async for item in read_log(
+            self.watcher, ["aim.report.>", "aim.action.>", "aim.dead.>"], follow=True
+        ):
+            if isinstance(item, Event):
+                self.said.append(item)
+
+    def of(self, kind: type) -> list[Any]:
+        return [event.message for event in self.said if isinstance(event.message, kind)]
+
+    async def started(self, decide: Decide, *objects: Key) -> None:
+        """The state of a cluster with these objects has been published."""
+        self.planner.decide = decide
+        await self.publish(
+            *(changed(key, version) for version, key in enumerate(objects, start=1)),
+            synced(CACHE),
+            synced(JOB),
+        )
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """What a server and other tasks bring about; nothing tells of it but looking."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 (see above)
+            await asyncio.sleep(0.005)
+
+
+async def settled(bench: Bench) -> None:
+    """Everything published so far has been looked at: a marker sent last is the last that is
+    planned."""
+    marker = Key(CACHE.kind, "ml", f"marker-{len(bench.planner.asked)}")
+    await bench.publish(changed(marker, 1))
+    await until(lambda: marker in bench.planner.asked and bench.loop.queue.idle)
+
+
+def affected(_seen: Projection, key: Key) -> Iterable[Key]:
+    return (key,) if key.kind == CACHE.kind else (A,)
+
+
+@pytest.fixture
+async def bench(watcher_bus: Bus, service_bus: Bus) -> AsyncIterator[Bench]:
+    planner, cluster, health = Planner(), FakeCluster(), Health()
+    service = Service(NAME, (CACHE,), (CACHE, JOB), affected, planner.plan)
+    bench = Bench(
+        watcher_bus,
+        Loop(service, service_bus, cast(Cluster, cluster), health),
+        planner,
+        cluster,
+        health,
+    )
+    tasks = [asyncio.ensure_future(bench.loop.run()), asyncio.ensure_future(bench.listen())]
+    yield bench
+    for task in tasks:
+        assert not task.done(), task
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_nothing_is_planned_before_every_kind_is_synced(bench: Bench) -> None:
+    await bench.publish(changed(A, 1), changed(B, 2), synced(CACHE))
+    await until(
+        lambda: (
+            JOB.kind in bench.health.missing.get("sync", "")
+            and CACHE.kind not in bench.health.missing["sync"]
+        )
+    )
+    await until(lambda: bench.loop.projection.get(B) is not None)
+    assert bench.planner.asked == []
+    await bench.publish(synced(JOB))
+    await until(lambda: set(bench.planner.asked) == {A, B})
+    assert bench.health.missing == {}
+
+
+async def test_an_event_makes_its_keys_looked_at_again(bench: Bench) -> None:
+    await bench.started(bench.planner.decide, A, B)
+    await until(lambda: set(bench.planner.asked) == {A, B})
+    bench.planner.asked.clear()
+    await bench.publish(changed(JOB_OF_A, 9))
+    await settled(bench)
+    assert bench.planner.asked[0] == A
+    assert B not in bench.planner.asked
+
+
+async def test_a_kind_that_goes_or_comes_makes_everything_looked_at_again(bench: Bench) -> None:
+    await bench.started(bench.planner.decide, A)
+    await until(lambda: bench.planner.asked == [A])
+    await bench.publish(synced(JOB, installed=False))
+    await until(lambda: bench.planner.asked == [A, A])
+    assert not bench.loop.projection.installed(JOB.kind)
+    await bench.publish(synced(JOB, installed=False))
+    await settled(bench)
+    assert bench.planner.asked.count(A) == 2
+
+
+async def test_what_we_made_and_a_later_list_does_not_have_is_made_again(bench: Bench) -> None:
+    """Somebody deleted it while the watch was interrupted: there is no event of it."""
+    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, A)
+    await until(lambda: bench.loop.projection.get(JOB_OF_A) is not None)
+    await bench.publish(KindSynced(kind=JOB.kind, resource_version="60", objects=0))
+    await until(lambda: len(bench.cluster.applied) == 2)
+    assert bench.loop.projection.get(JOB_OF_A) is None
+
+
+def says_filled(_seen: Projection, present: Seen) -> Plan:
+    return (
+        report(present, condition("Filled", True, "Warm"), progress="100%")
+        if present.key == A
+        else NOTHING
+    )
+
+
+async def test_a_report_goes_out_once_and_names_what_led_to_it(bench: Bench) -> None:
+    await bench.started(says_filled, A)
+    await until(lambda: len(bench.said) == 1)
+    (event,) = bench.said
+    assert event.subject == subjects.of_report(A, NAME)
+    assert isinstance(event.message, StatusReported)
+    assert (event.message.uid, event.message.observed_generation, event.message.fields) == (
+        "a",
+        1,
+        {"progress": "100%"},
+    )
+    assert event.cause
+    for version in (5, 6):
+        await bench.publish(changed(A, version))
+    await settled(bench)
+    assert bench.planner.asked.count(A) >= 2
+    assert len(bench.of(StatusReported)) == 1
+
+
+async def test_what_a_process_before_this_one_reported_is_not_said_again(bench: Bench) -> None:
+    seen = Seen(A, "a", 1, changed(A, 1).object)
+    (before,) = says_filled(Projection(), seen).reports
+    await bench.publish(before.message(NAME))
+    await bench.started(says_filled, A)
+    await settled(bench)
+    assert A in bench.planner.asked
+    assert len(bench.of(StatusReported)) == 1
+
+
+def makes_a_job(seen: Projection, present: Seen) -> Plan:
+    return act(job()) if present.key == A else NOTHING
+
+
+async def test_an_action_is_taken_once_told_of_and_seen_at_once(bench: Bench) -> None:
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.of(ActionTaken)) == 1)
+    await bench.publish(changed(A, 5))
+    await settled(bench)
+    (taken,) = bench.of(ActionTaken)
+    assert (taken.verb, taken.name, Key(*taken.about), taken.outcome, taken.resource_version) == (
+        "apply",
+        JOB_OF_A.name,
+        A,
+        "done",
+        "50",
+    )
+    made = bench.loop.projection.get(JOB_OF_A)
+    assert made is not None
+    assert made.version == 50
+    assert bench.loop.projection.creating(JOB.kind) == []
+    assert len(bench.cluster.applied) == 1
+
+
+def deletes_a_job(_seen: Projection, present: Seen) -> Plan:
+    return act(DeleteObject(JOB_OF_A, "gone")) if present.key == A else NOTHING
+
+
+async def test_deleting_what_is_gone_is_not_told_of(bench: Bench) -> None:
+    await bench.started(deletes_a_job, A)
+    await settled(bench)
+    assert A in bench.planner.asked
+    assert bench.said == []
+
+
+QUOTA = Forbidden("exceeded quota: gpus", status=403)
+
+
+TYPED_PATCH = Rejected(
+    "failed to create typed patch object: .spec.a: field not declared in schema", status=500
+)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [QUOTA, Invalid("spec.size: Invalid value", status=422), TYPED_PATCH],
+    ids=["forbidden", "invalid", "typed-patch"],
+)
+async def test_a_refusal_is_told_to_the_planner_and_forgotten_on_success(
+    bench: Bench, error: KubeError
+) -> None:
+    bench.cluster.errors = [error, error]
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.planner.refusals) == 2)
+    assert bench.planner.refusals == [None, Refusal(JOB_OF_A, str(error))]
+    await until(lambda: len(bench.of(ActionTaken)) == 2)
+    assert [(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)] == [
+        ("refused", str(error))
+    ] * 2
+    await bench.publish(changed(A, 5))
+    await until(lambda: len(bench.planner.refusals) == 4)
+    assert bench.planner.refusals[2:] == [Refusal(JOB_OF_A, str(error)), None]
+    await settled(bench)
+    assert len(bench.cluster.applied) == 3
+
+
+def hook(code: int, words: str) -> KubeError:
+    return (Unavailable if code >= 500 else Rejected if code == 400 else Conflict)(
+        words, status=code
+    )
+
+
+DOWN = (
+    'Internal error occurred: failed calling webhook "v": failed to call webhook: no endpoints'
+    ' available for service "w"'
+)
+DENIED = 'admission webhook "v" denied the request: no'
+
+
+@pytest.mark.parametrize(
+    ("error", "told_after"),
+    [
+        pytest.param(hook(500, DOWN), 1, id="webhook-down"),
+        pytest.param(hook(500, DENIED), 1, id="webhook-denies-with-500"),
+        pytest.param(hook(409, DENIED), 1, id="webhook-denies-with-409"),
+        pytest.param(Unavailable("etcdserver: request timed out", status=500), 3, id="500"),
+        pytest.param(Unavailable("overloaded", status=503), 3, id="503"),
+        pytest.param(Throttled("too many requests", status=429, retry_after_s=0.01), 3, id="429"),
+        pytest.param(Conflict("the object has been modified", status=409), 3, id="409"),
+        pytest.param(
+            NotFound("the server could not find the requested resource", status=404), 3, id="404"
+        ),
+    ],
+)
+async def test_what_the_server_keeps_answering_is_reported(
+    bench: Bench, error: KubeError, told_after: int
+) -> None:
+    bench.cluster.errors = [error] * 4
+    await bench.started(makes_a_job, A)
+    reported = Refusal(JOB_OF_A, str(error), transient=True, by_webhook="webhook" in str(error))
+    await until(lambda: reported in bench.planner.refusals)
+    assert bench.planner.refusals.index(reported) == told_after
+    await until(
+        lambda: bench.planner.refusals[-1] is None and len(bench.planner.refusals) > told_after
+    )
+    assert {(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)} >= {
+        ("retry", str(error))
+    }
+
+
+async def test_what_was_answered_before_is_remembered_until_it_is_accepted(bench: Bench) -> None:
+    """Which of two answers came first tells a planner what has been tried."""
+    bench.cluster.errors = [Forbidden("no such mode", status=403), QUOTA, hook(500, DOWN)]
+    await bench.started(makes_a_job, A)
+    for version in (5, 6, 7):
+        refusals = len(bench.planner.refusals)
+        await bench.publish(changed(A, version))
+        await until(lambda: len(bench.planner.refusals) > refusals)  # noqa: B023 (awaited in the same round)
+        await settled(bench)
+    known = [
+        (refusal.message, refusal.earlier)
+        for refusal in bench.planner.refusals
+        if refusal is not None
+    ]
+    assert known[0] == ("no such mode", frozenset())
+    assert (str(QUOTA), frozenset({"no such mode"})) in known
+    assert bench.planner.refusals[-1] is None
+
+
+async def test_a_server_that_does_not_answer_is_no_object_s_fault(bench: Bench) -> None:
+    bench.cluster.errors = [Unavailable("connection refused")] * 4
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.cluster.applied) == 5)
+    assert set(bench.planner.refusals) == {None}
+
+
+async def test_a_refusal_that_reads_differently_each_time_does_not_make_the_loop_spin(
+    bench: Bench,
+) -> None:
+    bench.cluster.errors = [Forbidden(f"denied, request {number}") for number in range(1000)]
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.cluster.applied) == 2)
+    await settled(bench)
+    assert len(bench.cluster.applied) == 2
+
+
+async def test_a_refused_action_ends_the_list(bench: Bench) -> None:
+    bench.cluster.errors = [QUOTA] * 10
+
+    def two(_seen: Projection, present: Seen) -> Plan:
+        other = ApplyObject({**job().body, "metadata": {"name": "other", "namespace": "ml"}})
+        return act(job(), other) if present.key == A else NOTHING
+
+    await bench.started(two, A)
+    await settled(bench)
+    assert {body["metadata"]["name"] for body in bench.cluster.applied} == {JOB_OF_A.name}
+
+
+async def test_a_namespace_that_is_terminating_is_done_without_complaint(bench: Bench) -> None:
+    terminating = Forbidden(
+        "being terminated",
+        status=403,
+        causes=(Cause("metadata.namespace", "NamespaceTerminating", "being terminated"),),
+    )
+    bench.cluster.errors = [terminating]
+    await bench.started(makes_a_job, A)
+    await settled(bench)
+    assert len(bench.cluster.applied) == 1
+    assert bench.said == []
+    assert set(bench.planner.refusals) == {None}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Conflict("uid differs", status=409),
+        Throttled("slow down", status=429, retry_after_s=0.2),
+        Unavailable("webhook is down", status=500),
+    ],
+    ids=["conflict", "throttled", "unavailable"],
+)
+async def test_what_passes_is_tried_again_without_an_event(bench: Bench, error: KubeError) -> None:
+    bench.cluster.errors = [error]
+    await bench.started(makes_a_job, A)
+    await until(lambda: len(bench.of(ActionTaken)) == 1)
+    assert len(bench.cluster.applied) == 2
+    assert bench.of(ActionTaken)[0].outcome == "done"
+    assert set(bench.planner.refusals) == {None}
+
+
+async def test_after_five_failures_nobody_foresaw_one_dead_letter_is_written_and_the_work_goes_on(
+    bench: Bench,
+) -> None:
+    def fails(_seen: Projection, present: Seen) -> Plan:
+        if present.key == A:
+            raise KeyError("nobody foresaw this")
+        return NOTHING
+
+    await bench.started(fails, A, B)
+    for attempt in range(1, 8):
+        await until(
+            lambda wanted=attempt: bench.planner.asked.count(A) >= wanted and bench.loop.queue.idle  # type: ignore[misc]
+        )
+        await bench.publish(changed(A, 10 + attempt))
+    await settled(bench)
+    (letter,) = bench.of(DeadLetter)
+    assert (letter.service, letter.name, letter.attempts, letter.error) == (
+        NAME,
+        "a",
+        5,
+        "KeyError('nobody foresaw this')",
+    )
+    assert B in bench.planner.asked
+
+
+async def test_a_dead_letter_is_written_although_outages_were_among_the_failures(
+    bench: Bench,
+) -> None:
+    def fails(_seen: Projection, present: Seen) -> Plan:
+        if present.key != A:
+            return NOTHING
+        if bench.planner.asked.count(A) in {2, 5}:
+            return act(job())
+        raise ValueError("unforeseen")
+
+    bench.cluster.errors = [Conflict("busy", status=409)] * 2
+    await bench.started(fails, A)
+    for attempt in range(1, 8):
+        await until(
+            lambda wanted=attempt: bench.planner.asked.count(A) >= wanted and bench.loop.queue.idle  # type: ignore[misc]
+        )
+        await bench.publish(changed(A, 10 + attempt))
+    await settled(bench)
+    assert len(bench.of(DeadLetter)) == 1
+
+
+async def test_an_action_without_a_handler_is_a_fault_of_ours(bench: Bench) -> None:
+    await bench.started(
+        lambda _seen, present: (
+            act(SendEvent(A, "a", "Normal", "Ok", "")) if present.key == A else NOTHING
+        ),
+        A,
+        B,
+    )
+    await settled(bench)
+    assert B in bench.planner.asked
+    assert bench.loop.projection.learned(A, REFUSED) is None
+
+
+async def test_the_planner_may_ask_to_be_asked_again(bench: Bench) -> None:
+    await bench.started(lambda _seen, present: look_again(0.02) if present.key == A else NOTHING, A)
+    await until(lambda: bench.planner.asked.count(A) >= 3)
+
+
+async def test_after_a_wipe_nothing_is_planned_until_all_is_synced(
+    bench: Bench,
+) -> None:
+    await bench.started(says_filled, A, B)
+    await until(lambda: len(bench.of(StatusReported)) == 1)
+    session = await bench.watcher.session()
+    for stream in ("AIM_STATE", "AIM_LOG"):
+        await api(session, f"STREAM.DELETE.{stream}")
+    await ensure_streams(bench.watcher)
+    await until(lambda: "sync" in bench.health.missing and bench.loop.projection.get(A) is None)
+    assert bench.loop.projection.report(A, NAME) is None
+    bench.planner.asked.clear()
+    await bench.publish(changed(A, 7), synced(CACHE))
+    await until(lambda: bench.loop.projection.get(A) is not None)
+    assert bench.planner.asked == []
+    await bench.publish(synced(JOB))
+    await until(lambda: bench.planner.asked == [A] and bench.loop.queue.idle)
+    assert [seen.key for seen in bench.loop.projection.everything()] == [A]
+    assert bench.loop.projection.report(A, NAME) is not None
+
+
+async def test_a_message_that_cannot_be_read_is_passed_over(bench: Bench) -> None:
+    session = await bench.watcher.session()
+    await session.request(subjects.of_object(A), b"no json")
+    await bench.started(bench.planner.decide, B)
+    await until(lambda: bench.planner.asked == [B])
+
+
+async def test_a_handler_gets_the_actions_of_its_service(
+    watcher_bus: Bus, service_bus: Bus
+) -> None:
+    handled: list[tuple[Action, Key]] = []
+
+    async def handle(loop: Loop, action: Action, about: Key, causes: Sequence[int], /) -> None:
+        assert causes
+        handled.append((action, about))
+
+    event = SendEvent(A, "a", "Normal", "Ok", "said")
+    service = Service(
+        NAME,
+        (CACHE,),
+        (CACHE,),
+        affected,
+        lambda _seen, _key, _now: act(event),
+        reports=subjects.reports(),
+    )
+    loop = Loop(service, service_bus, cast(Cluster, cluster_of(changed(A, 1))), Health(), handle)
+    task = asyncio.ensure_future(loop.run())
+    await watcher_bus.publisher.publish(changed(A, 1))
+    await watcher_bus.publisher.publish(synced(CACHE))
+    await until(lambda: handled == [(event, A)])
+    await watcher_bus.publisher.publish(
+        StatusReported(
+            kind=A.kind,
+            namespace=A.namespace,
+            name=A.name,
+            uid="a",
+            service="other",
+            observed_generation=1,
+        )
+    )
+    await until(lambda: len(handled) == 2)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_process_applies_nothing_that_one_before_it_did(
+    watcher_bus: Bus, service_bus: Bus
+) -> None:
+    """What the first one applied is on the bus, and so comes with the state."""
+    cluster, planner = (
+        cluster_of(changed(A, 1)),
+        Planner(lambda _seen, present: act(claim()) if present.key == A else NOTHING),
+    )
+    service = Service(NAME, (CACHE,), (CACHE, CLAIM), affected, planner.plan, keeps=(CLAIM,))
+    for message in (changed(A, 1), synced(CACHE), synced(CLAIM)):
+        await watcher_bus.publisher.publish(message)
+    for process in ("first", "second"):
+        loop = Loop(service, service_bus, cast(Cluster, cluster), Health())
+        running = asyncio.ensure_future(loop.run())
+        marker = Key(CACHE.kind, "ml", process)
+        await watcher_bus.publisher.publish(changed(marker, 1))
+        await until(lambda marker=marker, loop=loop: marker in planner.asked and loop.queue.idle)  # type: ignore[misc]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        body = {
+            **cluster.applied[0],
+            "metadata": {**cluster.applied[0]["metadata"], "uid": "job", "resourceVersion": "50"},
+        }
+        await watcher_bus.publisher.publish(written(body))
+    assert planner.asked.count(A) >= 2
+    assert len(cluster.applied) == 1
+
+
+async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Bench) -> None:
+    def breaks(_seen: Projection, present: Seen) -> Plan:
+        if present.key == A:
+            raise RuntimeError("nobody foresaw this")
+        return NOTHING
+
+    await bench.started(breaks, A)
+    await until(lambda: len(bench.of(DeadLetter)) == 1)
+    (letter,) = bench.of(DeadLetter)
+    bench.planner.decide = lambda _seen, _present: NOTHING
+    bench.planner.asked.clear()
+    await bench.watcher.publisher.publish(structs.replace(letter, handled=True))
+    await until(lambda: A in bench.planner.asked)
+
+
+async def test_an_unreadable_message_says_nothing_on_its_object_also_over_a_reload(
+    bench: Bench,
+) -> None:
+    """The object stays known, the service's own report is sent again, another reload writes no
+    second letter."""
+    await bench.started(says_filled, A, B)
+    await until(lambda: len(bench.of(StatusReported)) == 1)
+    hidden = [
+        await bench.watcher.publisher.resend(subject, b"{", {})
+        for subject in (subjects.of_object(A), subjects.of_report(A, NAME))
+    ]
+    await until(lambda: len(bench.of(DeadLetter)) == 2)
+    await until(lambda: len(bench.of(StatusReported)) == 2)
+    assert {letter.seq for letter in bench.of(DeadLetter)} == set(hidden)
+    for _ in range(2):
+        before = len(bench.planner.asked)
+        await bench.reload()
+        await until(
+            lambda before=before: A in bench.planner.asked[before:] and bench.loop.queue.idle  # type: ignore[misc]
+        )
+        assert bench.loop.projection.get(A) is not None
+    await settled(bench)
+    assert len(bench.of(DeadLetter)) == 2
+
+
+async def test_an_unreadable_report_of_our_own_on_what_nobody_knows_stops_nothing(
+    bench: Bench,
+) -> None:
+    await bench.started(bench.planner.decide, A)
+    await until(lambda: bench.planner.asked == [A])
+    await bench.watcher.publisher.resend(subjects.of_report(B, NAME), b"{", {})
+    await until(lambda: len(bench.of(DeadLetter)) == 1)
+    await bench.publish(changed(B, 8))
+    await until(lambda: bench.planner.asked[-1] == B)
+
+
+async def test_an_event_that_cannot_be_dealt_with_stops_nothing(bench: Bench) -> None:
+    def breaks(seen: Projection, key: Key) -> Iterable[Key]:
+        if key == JOB_OF_A:
+            raise RuntimeError("nobody foresaw this")
+        return affected(seen, key)
+
+    bench.loop.service = replace(bench.loop.service, affected=breaks)
+    await bench.started(bench.planner.decide, A)
+    await until(lambda: bench.planner.asked == [A])
+    await bench.publish(changed(JOB_OF_A, 7))
+    await until(lambda: len(bench.of(DeadLetter)) == 1)
+    (letter,) = bench.of(DeadLetter)
+    assert (letter.subject, letter.error) == (
+        subjects.of_object(JOB_OF_A),
+        "RuntimeError('nobody foresaw this')",
+    )
+    assert decode(letter.data) == changed(JOB_OF_A, 7)
+    await settled(bench)
+
+
+def renamed(event: ObjectChanged, **metadata: str) -> ObjectChanged:
+    """The event, with another identity in its object."""
+    return structs.replace(
+        event, object={**event.object, "metadata": {**event.object["metadata"], **metadata}}
+    )
+
+
+EVERY_WRITE = (job(), DeleteObject(JOB_OF_A, "job"), PatchObject(JOB_OF_A, "job", {"spec": {}}))
+FORGED = [
+    pytest.param(A, changed(A, 9), None, id="an-absent-object"),
+    pytest.param(A, changed(A, 9, "another"), changed(A, 3), id="another-uid"),
+    pytest.param(
+        A,
+        structs.replace(
+            changed(A, 9), object={**changed(A, 9).object, "apiVersion": "nobody.example/v1"}
+        ),
+        changed(A, 3),
+        id="api-version",
+    ),
+    pytest.param(
+        A,
+        structs.replace(changed(A, 9), object={"metadata": changed(A, 9).object["metadata"]}),
+        changed(A, 3),
+        id="no-api-version",
+    ),
+    pytest.param(A, renamed(changed(A, 9), uid="another"), changed(A, 3), id="uid-in-the-body"),
+    pytest.param(A, renamed(changed(A, 9), name="b"), changed(A, 3), id="name-in-the-body"),
+    pytest.param(
+        A,
+        renamed(changed(A, 9), namespace="kube-system"),
+        changed(A, 3),
+        id="namespace-in-the-body",
+    ),
+    pytest.param(
+        elsewhere := Key(CACHE.kind, "kube-system", "a"),
+        changed(elsewhere, 9),
+        changed(A, 3),
+        id="kube-system",
+    ),
+]
+
+
+@pytest.mark.parametrize("action", EVERY_WRITE, ids=lambda action: type(action).__name__)
+@pytest.mark.parametrize(("key", "forged", "there"), FORGED)
+async def test_nothing_is_written_for_what_only_the_bus_has(
+    bench: Bench, key: Key, forged: ObjectChanged, there: ObjectChanged | None, action: Action
+) -> None:
+    if there is not None:
+        bench.cluster.objects[A] = there.object
+    await bench.started(lambda _seen, present: act(action) if present.key == key else NOTHING, B)
+    await bench.forge(forged)
+    await until(lambda: key in bench.planner.asked)
+    await settled(bench)
+    assert (bench.cluster.applied, bench.cluster.deleted, bench.cluster.patched) == ([], [], [])
+    assert bench.loop.projection.get(key) is None
+    assert bench.of(ActionTaken) == []
+
+
+async def test_a_handler_is_not_called_for_what_only_the_bus_has(
+    watcher_bus: Bus, service_bus: Bus
+) -> None:
+    handled: list[Key] = []
+
+    async def handle(_loop: Loop, _action: Action, about: Key, _causes: Sequence[int], /) -> None:
+        handled.append(about)
+
+    service = Service(
+        NAME,
+        (CACHE,),
+        (CACHE,),
+        affected,
+        lambda _seen, key, _now: act(SendEvent(key, key.name, "Normal", "Ok", "said")),
+    )
+    loop = Loop(service, service_bus, cast(Cluster, cluster_of(changed(B, 2))), Health(), handle)
+    task = asyncio.ensure_future(loop.run())
+    for message in (changed(A, 1), changed(B, 2), synced(CACHE)):
+        await watcher_bus.publisher.publish(message)
+    await until(lambda: handled == [B] and loop.queue.idle)
+    assert loop.projection.get(A) is None
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_what_was_forged_counts_once_the_watcher_publishes_it(bench: Bench) -> None:
+    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, B)
+    await bench.forge(changed(A, 9, "another"))
+    await until(lambda: A in bench.planner.asked)
+    await settled(bench)
+    await bench.publish(changed(A, 4))
+    await until(lambda: len(bench.cluster.applied) == 1)
+
+
+async def test_an_object_is_asked_for_once(bench: Bench) -> None:
+    await bench.started(
+        lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING,
+        A,
+    )
+    for version in (5, 6):
+        await bench.publish(changed(A, version))
+        await settled(bench)
+    assert len(bench.cluster.deleted) > 1
+    assert bench.cluster.got.count(A) == 1
+
+
+async def test_a_successor_of_the_same_name_is_asked_for_again(bench: Bench) -> None:
+    await bench.started(
+        lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING,
+        A,
+    )
+    await settled(bench)
+    gone = ObjectDeleted(
+        kind=A.kind,
+        namespace="ml",
+        name="a",
+        uid="a",
+        resource_version="7",
+        object=changed(A, 7).object,
+    )
+    await bench.publish(gone, changed(A, 8, "successor"))
+    await settled(bench)
+    assert bench.cluster.got.count(A) == 2
+
+
+async def test_the_404_of_a_proxy_does_not_make_an_object_forgotten(bench: Bench) -> None:
+    get, answers = bench.cluster.get, [NotFound("404 page not found", status=404)]
+
+    async def behind_a_proxy(resource: Resource, namespace: str | None, name: str) -> Body:
+        if answers and resource == CACHE:
+            raise answers.pop()
+        return await get(resource, namespace, name)
+
+    bench.cluster.get = behind_a_proxy  # type: ignore[method-assign]
+    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, A)
+    await until(lambda: len(bench.cluster.applied) == 1)
+    assert answers == []
+
+
+async def test_nothing_is_written_while_it_is_not_known_whether_the_object_exists(
+    bench: Bench,
+) -> None:
+    """Neither is the object forgotten: the rights of a release before may lack `get`."""
+
+    async def rejects(resource: Resource, namespace: str | None, name: str) -> Body:
+        raise Forbidden(f"cannot get {resource.plural} {namespace}/{name}", status=403)
+
+    bench.cluster.get = rejects  # type: ignore[method-assign]
+    await bench.started(
+        lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING,
+        A,
+    )
+    await until(lambda: len(bench.planner.refusals) > 1)
+    assert bench.planner.refusals[-1] == Refusal(JOB_OF_A, "cannot get modelcaches ml/a")
+    assert bench.cluster.deleted == []
+    assert bench.loop.projection.get(A) is not None

@@ -1,0 +1,87 @@
+"""Health over HTTP: alive, ready or what is missing, and the metrics."""
+
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from aimcontroller.health import STALLED_AFTER_S, Health, application, serving
+
+
+class Stalled(Health):
+    """One whose loop has not turned for a while."""
+
+    since_s = 0.0
+
+    def stalled_s(self) -> float:
+        return self.since_s
+
+
+@pytest.fixture
+def health() -> Stalled:
+    return Stalled()
+
+
+@pytest.fixture
+async def client(health: Stalled) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
+    async with TestClient(TestServer(application(health))) as client:
+        yield client
+
+
+async def get(client: TestClient, path: str) -> tuple[int, str]:  # type: ignore[type-arg]
+    async with client.get(path) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_ready_once_nothing_is_missing(client: TestClient, health: Stalled) -> None:  # type: ignore[type-arg]
+    assert await get(client, "/readyz") == (503, "start: starting\n")
+    health.waiting("sync", "the watcher has not yet published: Pod")
+    health.waiting("nats", "connecting")
+    health.ready("start", "never-waited-for")
+    assert await get(client, "/readyz") == (
+        503,
+        "nats: connecting\nsync: the watcher has not yet published: Pod\n",
+    )
+    health.ready("nats", "sync")
+    assert await get(client, "/readyz") == (200, "ok\n")
+
+
+async def test_alive_while_the_loop_turns_also_when_not_ready(
+    client: TestClient,  # type: ignore[type-arg]
+    health: Stalled,
+) -> None:
+    assert await get(client, "/livez") == (200, "ok\n")
+    health.since_s = STALLED_AFTER_S + 5
+    assert await get(client, "/livez") == (503, "the loop has not turned for 65 s\n")
+
+
+def test_a_beat_says_that_the_loop_turned() -> None:
+    health = Health()
+    before_s = health.stalled_s()
+    health.beat()
+    assert 0 <= health.stalled_s() < before_s + 1
+
+
+async def test_metrics_are_in_the_form_prometheus_reads(client: TestClient) -> None:  # type: ignore[type-arg]
+    async with client.get("/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        assert "# TYPE python_info gauge" in await answer.text()
+
+
+async def test_served_for_as_long_as_the_service_runs() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/livez"
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        async with serving(Health(), port), session.get(url) as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get(url)
+
+
+async def test_port_0_serves_nothing() -> None:
+    async with serving(Health(), 0):
+        pass

@@ -1,0 +1,132 @@
+"""What planners return, and the words in it."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimcontroller.plan import (
+    MESSAGE_LENGTH,
+    NOTHING,
+    DeleteObject,
+    Plan,
+    act,
+    clean,
+    condition,
+    look_again,
+    report,
+    with_refusal,
+)
+from aimcontroller.projection import Refusal, Seen
+from aimschema.messages import ReportedCondition, StatusReported
+from aimschema.resources import Key
+
+POD = Key("Pod", "ml", "p")
+SEEN = Seen(POD, "u", 1, {"metadata": {"generation": 3}})
+DELETE = DeleteObject(POD, "u")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "after_s"),
+    [(None, None, None), (5.0, None, 5.0), (None, 5.0, 5.0), (9.0, 5.0, 5.0), (0.0, 5.0, 0.0)],
+)
+def test_of_two_plans_both_are_carried_out_and_the_earlier_time_counts(
+    one: float | None, other: float | None, after_s: float | None
+) -> None:
+    said = report(SEEN, condition("A", True, "Ok"))
+    both = act(DELETE) | Plan(requeue_after_s=one) | said | Plan(requeue_after_s=other)
+    assert both == Plan((DELETE,), said.reports, after_s)
+
+
+def test_nothing_adds_nothing() -> None:
+    assert act(DELETE) | NOTHING == act(DELETE)
+
+
+def test_looking_again_is_never_in_the_past() -> None:
+    assert look_again(-3.0).requeue_after_s == 0.0
+
+
+def test_a_report_says_what_it_is_about_and_leaves_out_what_is_none() -> None:
+    (said,) = report(
+        SEEN, condition("A", None, "Waiting"), progress="1%", revision=None, attempts=0
+    ).reports
+    assert said.message("cacher") == StatusReported(
+        kind="Pod",
+        namespace="ml",
+        name="p",
+        uid="u",
+        service="cacher",
+        observed_generation=3,
+        conditions=(ReportedCondition(type="A", status="Unknown", reason="Waiting", message=""),),
+        fields={"progress": "1%", "attempts": 0},
+    )
+
+
+@pytest.mark.parametrize(("holds", "status"), [(True, "True"), (False, "False"), (None, "Unknown")])
+def test_the_three_states_of_a_condition(holds: bool | None, status: str) -> None:
+    assert condition("A", holds, "Ok").status == status
+
+
+@given(st.text(max_size=2000))
+def test_messages_have_no_control_characters_and_are_bounded(text: str) -> None:
+    message = condition("A", True, "Ok", text).message
+    assert len(message) <= MESSAGE_LENGTH
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\nb\tc", "a b c"),
+        ("\x1b[31mred", " [31mred"),
+        ("x" * 2000, "x" * 1023 + "…"),
+        ("x" * 1024, "x" * 1024),
+        ("<b>ä</b>", "<b>ä</b>"),
+    ],
+    ids=["lines", "terminal-codes", "cut", "just-fits", "left-alone"],
+)
+def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
+    assert condition("A", True, "Ok", text).message == message
+
+
+@pytest.mark.parametrize(
+    ("said", "refused", "message"),
+    [
+        pytest.param(
+            "waiting", "no quota", "waiting; rejected by the API server: no quota", id="added"
+        ),
+        pytest.param(
+            "waiting; rejected by the API server: no quota",
+            "no right",
+            "waiting; rejected by the API server: no right",
+            id="another",
+        ),
+        pytest.param("waiting; rejected by the API server: no quota", None, "waiting", id="over"),
+        pytest.param("no Job: no quota", "no quota", "no Job: no quota", id="told already"),
+        pytest.param(
+            "waiting", "a\tb", "waiting; rejected by the API server: a b", id="foreign words"
+        ),
+        pytest.param("x" * 1020, "no quota", "x" * 1020 + "; r…", id="cut"),
+    ],
+)
+def test_a_condition_tells_the_refusal_there_is_and_no_other(
+    said: str, refused: str | None, message: str
+) -> None:
+    refusal = None if refused is None else Refusal(POD, refused)
+    assert with_refusal(condition("A", False, "Waiting", said), refusal) == condition(
+        "A", False, "Waiting", message
+    )
+
+
+class Unread(str):
+    """Text that must not be walked through as a whole."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("walked through before it was cut")
+
+
+def test_a_message_is_cut_before_it_is_made_printable() -> None:
+    assert clean(Unread("\n" * 5_000_000)) == " " * (MESSAGE_LENGTH - 1) + "…"

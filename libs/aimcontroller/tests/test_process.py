@@ -1,0 +1,302 @@
+"""A service as a real process: how it ends, and with which exit code."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from aimlab.ports import free_ports
+from aimlab.testing.collector import Collector
+
+PROGRAM = """
+import asyncio, os, sys
+if missing := os.environ.get("WITHOUT"):
+    sys.modules[missing] = None
+import structlog
+from opentelemetry import trace
+from aimcontroller import process
+from aimcontroller.settings import ServiceSettings
+
+async def until_cancelled(settings, health):
+    print("at work", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("gave back what was in hand", flush=True)
+
+async def ends(settings, health):
+    pass
+
+async def fails(settings, health):
+    raise RuntimeError("broken")
+
+async def fails_while_stopping(settings, health):
+    print("at work", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise RuntimeError("broken")
+
+async def never_stops(settings, health):
+    print("at work", flush=True)
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+async def leaves_behind(settings, health):
+    left = asyncio.create_task(never_stops(settings, health))
+    await asyncio.sleep(0)
+    raise RuntimeError("broken")
+
+async def beats(settings, health):
+    beaten = asyncio.Event()
+    health.beat = beaten.set
+    await beaten.wait()
+    print("at work", flush=True)
+    await asyncio.Event().wait()
+
+async def tells_what_traces_it(settings, health):
+    sdk = sys.modules.get("opentelemetry.sdk")
+    print(type(trace.get_tracer_provider()).__name__, sdk is not None)
+
+async def makes_a_span(settings, health):
+    with trace.get_tracer("test").start_as_current_span("work"):
+        structlog.get_logger().info("working")
+    print("at work", flush=True)
+    await asyncio.Event().wait()
+
+async def makes_spans(settings, health):
+    for number in range(20):
+        with trace.get_tracer("test").start_as_current_span("work"):
+            await asyncio.sleep(0.05)
+    print("at work", flush=True)
+    await asyncio.Event().wait()
+
+process.DRAIN_S = 0.3
+process.BEAT_S = 0.01
+sys.exit(process.run("test", ServiceSettings, globals()[sys.argv[1]]))
+"""
+
+Start = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    running: list[Process] = []
+
+    async def begin(main: str, **environ: str) -> Process:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIM_", "OTEL_"))
+        }
+        env = inherited | {"AIM_HTTP_PORT": "0"} | environ
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROGRAM, main, stdout=PIPE, stderr=PIPE, env=env
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def at_work(process: Process) -> None:
+    assert process.stdout is not None
+    async with asyncio.timeout(10):
+        assert await process.stdout.readline() == b"at work\n"
+
+
+async def ended(process: Process) -> tuple[int | None, str, str]:
+    async with asyncio.timeout(10):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+def events(log: str) -> list[Any]:
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_after_a_signal_the_exit_code_is_0_and_the_work_was_given_back(
+    start: Start, number: signal.Signals
+) -> None:
+    process = await start("until_cancelled")
+    await at_work(process)
+    process.send_signal(number)
+    code, out, err = await ended(process)
+    assert (code, out) == (0, "gave back what was in hand\n")
+    assert [event["event"] for event in events(err)] == ["stopping", "stopped"]
+    assert {event["service"] for event in events(err)} == {"test"}
+
+
+@pytest.mark.parametrize(("main", "error"), [("ends", "None"), ("fails", "RuntimeError('broken')")])
+async def test_a_service_that_ends_by_itself_is_a_failure(
+    start: Start, main: str, error: str
+) -> None:
+    code, _, err = await ended(await start(main))
+    assert code == 1
+    assert [(event["event"], event["error"]) for event in events(err)] == [
+        ("ended-by-itself", error)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("main", "says"),
+    [("fails_while_stopping", "failed-while-stopping"), ("never_stops", "drain-timed-out")],
+    ids=["fails", "does-not-stop"],
+)
+async def test_after_a_signal_the_exit_code_is_0_whatever_happens_while_stopping(
+    start: Start, main: str, says: str
+) -> None:
+    process = await start(main)
+    await at_work(process)
+    process.terminate()
+    code, _, err = await ended(process)
+    assert code == 0
+    assert says in [event["event"] for event in events(err)]
+
+
+async def test_a_service_ends_although_something_it_started_does_not(start: Start) -> None:
+    code, _, err = await ended(await start("leaves_behind"))
+    assert code == 1
+    assert [event["event"] for event in events(err)] == ["ended-by-itself", "work-does-not-end"]
+
+
+async def test_the_process_is_alive_while_the_service_waits_for_something(start: Start) -> None:
+    await at_work(await start("beats"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("AIM_HTTP_PORT", "many"), ("AIM_LOG_LEVEL", "LOUD"), ("AIM_LOG_FORMAT", "xml")],
+    ids=["port", "level", "format"],
+)
+async def test_a_bad_setting_ends_with_2_and_names_the_variable(
+    start: Start, variable: str, value: str
+) -> None:
+    code, out, err = await ended(await start("until_cancelled", **{variable: value}))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"aim-test: setting {variable}: ")
+    assert err.rstrip().endswith(f"got {value!r}")
+    assert len(err.splitlines()) == 1
+
+
+async def test_an_unknown_variable_is_warned_about_and_changes_nothing(start: Start) -> None:
+    process = await start(
+        "until_cancelled", AIM_NATS_ULR="nats://x", AIM_GPU_TABLE="/known/elsewhere"
+    )
+    await at_work(process)
+    process.terminate()
+    code, _, err = await ended(process)
+    assert code == 0
+    assert [event["variable"] for event in events(err) if event["event"] == "unknown-setting"] == [
+        "AIM_NATS_ULR"
+    ]
+    assert {event["level"] for event in events(err) if event["event"] == "unknown-setting"} == {
+        "warning"
+    }
+
+
+async def test_logs_for_people_are_not_json(start: Start) -> None:
+    process = await start("until_cancelled", AIM_LOG_FORMAT="console")
+    await at_work(process)
+    process.terminate()
+    code, _, err = await ended(process)
+    assert (code, events(err)) == (0, [])
+    assert "stopping" in err
+
+
+async def test_without_an_endpoint_the_sdk_is_not_even_imported(start: Start) -> None:
+    assert await traced(await start("tells_what_traces_it")) == (
+        ["ProxyTracerProvider", "False"],
+        [],
+    )
+
+
+async def test_spans_are_sent_before_the_process_ends_and_its_log_lines_name_the_trace(
+    start: Start,
+) -> None:
+    async with Collector() as collector:
+        process = await start(
+            "makes_a_span",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="60000",
+        )
+        await at_work(process)
+        process.terminate()
+        code, _, err = await ended(process)
+        (span,) = collector.spans
+    assert (code, span.service, span.name) == (0, "aim-test", "work")
+    assert [
+        (event["trace_id"], event["span_id"])
+        for event in events(err)
+        if event["event"] == "working"
+    ] == [(span.trace, span.id)]
+
+
+async def test_the_standard_variables_have_the_last_word(start: Start) -> None:
+    async with Collector() as collector:
+        named = {
+            "OTEL_SERVICE_NAME": "mine",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces",
+        }
+        process = await start("makes_a_span", **named)
+        await at_work(process)
+        process.terminate()
+        await ended(process)
+        assert [span.service for span in collector.spans] == ["mine"]
+        never = await start("makes_a_span", **named, OTEL_TRACES_SAMPLER="always_off")
+        await at_work(never)
+        never.terminate()
+        await ended(never)
+        assert len(collector.spans) == 1
+
+
+async def test_a_collector_that_is_away_is_said_once_and_holds_up_nothing(start: Start) -> None:
+    (port,) = free_ports(1)
+    away = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
+    process = await start("makes_spans", **away)
+    await at_work(process)
+    process.terminate()
+    code, _, err = await ended(process)
+    assert code == 0
+    assert [event["event"] for event in events(err)] == [
+        "tracing",
+        "traces-not-sent",
+        "stopping",
+        "stopped",
+    ]
+
+
+async def test_a_missing_sdk_is_said_once_naming_what_to_install(start: Start) -> None:
+    process = await start(
+        "tells_what_traces_it",
+        WITHOUT="opentelemetry.sdk",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318",
+    )
+    told, (warning,) = await traced(process)
+    assert told == ["ProxyTracerProvider", "False"]
+    assert (warning["event"], warning["level"]) == ("tracing-not-installed", "warning")
+    assert "aimcontroller[otel]" in warning["hint"]
+
+
+async def traced(process: Process) -> tuple[list[str], list[Any]]:
+    """What it says of its tracing, and what it logs but for its end."""
+    _, out, err = await ended(process)
+    return out.split(), [event for event in events(err) if event["event"] != "ended-by-itself"]

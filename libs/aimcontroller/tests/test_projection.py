@@ -1,0 +1,701 @@
+"""The picture built from events: the same whatever the order, the doubles and the latecomers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from aimcontroller.indexes import INDEXES, MOST_VALUES, TEMPLATES_BY_SOURCE, Index
+from aimcontroller.projection import (
+    MOST_GONE,
+    REFUSED,
+    Learned,
+    Projection,
+    Seen,
+    fold,
+    forget,
+    forget_reports,
+    renumbered,
+    written,
+)
+from aimschema.discovery_result import digest
+from aimschema.labels import ANNOTATION_DIGEST, COMPONENT, KSERVE_ISVC_LABEL, WORKLOAD_ID
+from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.resources import Key
+
+POD, JOB = Key("Pod", "ml", "p"), Key("Job", "ml", "j")
+KEYS = [
+    POD,
+    JOB,
+    Key("Pod", "ml", "q"),
+    Key("Pod", "other", "p"),
+    Key("AIMClusterModel", None, "m"),
+]
+OWNERS = ["owner-1", "owner-2"]
+
+
+@dataclass(frozen=True)
+class Numbered:
+    seq: int
+    event: ObjectChanged | ObjectDeleted
+
+
+def body(
+    key: Key, uid: str, version: int, owners: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
+    references = [
+        {"apiVersion": "v1", "kind": "Job", "name": owner, "uid": owner} for owner in owners
+    ]
+    metadata = {
+        "name": key.name,
+        "uid": uid,
+        "resourceVersion": str(version),
+        "creationTimestamp": f"2026-01-01T00:00:{version:02}Z",
+    }
+    scope = {} if key.namespace is None else {"namespace": key.namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": key.kind,
+        "metadata": metadata | scope | ({"ownerReferences": references} if references else {}),
+        **more,
+    }
+
+
+def changed(
+    key: Key, uid: str, version: int, owners: Sequence[str] = (), **more: Any
+) -> ObjectChanged:
+    return ObjectChanged(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=uid,
+        resource_version=str(version),
+        object=body(key, uid, version, owners, **more),
+    )
+
+
+def deleted(key: Key, uid: str, version: int) -> ObjectDeleted:
+    return ObjectDeleted(
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=uid,
+        resource_version=str(version),
+        object=body(key, uid, version),
+    )
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Numbered]:
+    """What a cluster went through: objects made, changed, deleted and made again, each step with
+    the next resourceVersion."""
+    living: dict[Key, str] = {}
+    history: list[Numbered] = []
+    steps = draw(
+        st.lists(
+            st.tuples(st.sampled_from(KEYS), st.booleans(), st.sets(st.sampled_from(OWNERS))),
+            max_size=14,
+        )
+    )
+    for version, (key, delete, owners) in enumerate(steps, start=1):
+        if delete and key in living:
+            history.append(Numbered(version, deleted(key, living.pop(key), version)))
+        else:
+            uid = living.setdefault(key, f"uid-{version}")
+            history.append(Numbered(version, changed(key, uid, version, sorted(owners))))
+    return history
+
+
+def folded(events: Sequence[Numbered], start: Projection | None = None) -> Projection:
+    seen = Projection() if start is None else start
+    for numbered in events:
+        seen = fold(seen, numbered.event, numbered.seq)
+    return seen
+
+
+def picture(seen: Projection) -> dict[Key, Seen]:
+    return {present.key: present for present in seen.everything()}
+
+
+def living_in(history: Sequence[Numbered]) -> dict[Key, str]:
+    """What the cluster has in the end, by plain bookkeeping."""
+    living: dict[Key, str] = {}
+    for numbered in history:
+        event = numbered.event
+        key = Key(event.kind, event.namespace, event.name)
+        if isinstance(event, ObjectDeleted):
+            del living[key]
+        else:
+            living[key] = event.resource_version
+    return living
+
+
+@given(histories())
+def test_in_order_the_picture_is_what_the_cluster_has(history: list[Numbered]) -> None:
+    assert {key: str(seen.version) for key, seen in picture(folded(history)).items()} == living_in(
+        history
+    )
+
+
+@given(histories().flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
+def test_in_any_order_the_picture_is_the_same(both: tuple[list[Numbered], list[Numbered]]) -> None:
+    history, shuffled = both
+    assert picture(folded(shuffled)) == picture(folded(history))
+
+
+@given(
+    histories().flatmap(
+        lambda history: st.tuples(
+            st.just(history),
+            st.lists(st.sampled_from(history or [Numbered(1, changed(POD, "u", 1))]), max_size=8),
+        )
+    )
+)
+def test_doubles_and_latecomers_change_nothing(both: tuple[list[Numbered], list[Numbered]]) -> None:
+    history, again = both
+    once = folded(history)
+    late = [numbered for numbered in again if numbered in history]
+    assert picture(folded(late, once)) == picture(once)
+
+
+def flood(kind: str, first: int, count: int) -> list[ObjectDeleted]:
+    """Deletions of foreign objects, from this version on."""
+    return [
+        deleted(Key(kind, "ci", f"job-{version}"), f"uid-{version}", version)
+        for version in range(first, first + count)
+    ]
+
+
+def flooded(*kinds: str) -> Projection:
+    """As many deletions are remembered as can be: with the next the older half is forgotten."""
+    return reduce(
+        fold, [event for kind in kinds for event in flood(kind, 1, 2 * MOST_GONE)], Projection()
+    )
+
+
+FULL = flooded("Pod", "Job", "AIMClusterModel")
+
+
+def later(numbered: Numbered) -> Numbered:
+    """The same after all that is in FULL."""
+    event, version = numbered.event, int(numbered.event.resource_version) + 2 * MOST_GONE
+    metadata = {**event.object["metadata"], "resourceVersion": str(version)}
+    return Numbered(
+        numbered.seq,
+        structs.replace(
+            event, resource_version=str(version), object={**event.object, "metadata": metadata}
+        ),
+    )
+
+
+@settings(max_examples=25)
+@given(histories().flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
+def test_in_any_order_the_picture_is_the_same_while_deletions_are_forgotten(
+    both: tuple[list[Numbered], list[Numbered]],
+) -> None:
+    history, shuffled = ([later(numbered) for numbered in events] for events in both)
+    assert (
+        picture(folded(shuffled, FULL))
+        == picture(folded(history, FULL))
+        == picture(folded(history))
+    )
+    assert picture(folded(shuffled[:5], folded(history, FULL))) == picture(folded(history))
+
+
+def test_deletions_of_foreign_objects_do_not_grow_without_end() -> None:
+    seen = reduce(fold, flood("Job", 1, 7 * MOST_GONE), Projection())
+    assert MOST_GONE <= sum(len(of_a_kind) for of_a_kind in seen._gone.values()) <= 2 * MOST_GONE
+
+
+LAST = 4 * MOST_GONE
+
+
+@pytest.mark.parametrize(
+    ("event", "seq", "known"),
+    [
+        pytest.param(changed(POD, "u", 1), 3, False, id="another-kinds-deletion-is-remembered"),
+        pytest.param(
+            changed(Key("Job", "ci", f"job-{LAST}"), "u", LAST - 1),
+            3,
+            False,
+            id="the-newest-deletion-is-remembered",
+        ),
+        pytest.param(
+            changed(Key("Job", "ci", f"job-{LAST - MOST_GONE + 1}"), "u", 1),
+            3,
+            False,
+            id="so-are-as-many-as-promised",
+        ),
+        pytest.param(
+            written(body(Key("Job", "ci", "job-5"), "u", 4)),
+            0,
+            False,
+            id="the-late-answer-to-a-write-of-what-is-gone",
+        ),
+        pytest.param(changed(JOB, "u", 2), 3, True, id="a-quiet-object"),
+        pytest.param(changed(JOB, "u", LAST + 1), 3, True, id="a-new-object"),
+        pytest.param(written(body(JOB, "u", LAST + 1)), 0, True, id="the-answer-to-a-write"),
+    ],
+)
+def test_what_is_known_after_many_deletions(event: ObjectChanged, seq: int, known: bool) -> None:
+    seen = reduce(fold, [deleted(POD, "u", 2), *flood("Job", 1, LAST)], Projection())
+    assert (
+        fold(seen, event, seq).get(Key(event.kind, event.namespace, event.name)) is not None
+    ) is known
+
+
+@given(histories())
+def test_the_end_of_a_history_alone_gives_the_same_picture(history: list[Numbered]) -> None:
+    """A follower of AIM_STATE sees the last message of each subject only."""
+    last = {(n.event.kind, n.event.namespace, n.event.name): n for n in history}
+    assert picture(folded(list(last.values()))) == picture(folded(history))
+
+
+@given(
+    histories().flatmap(
+        lambda history: st.tuples(
+            st.permutations(history), st.lists(st.sampled_from(KEYS), max_size=3)
+        )
+    )
+)
+def test_what_an_object_owns_is_what_says_so(both: tuple[list[Numbered], list[Key]]) -> None:
+    shuffled, swept = both
+    seen = folded(shuffled)
+    for key in swept:
+        seen = forget(seen, key)
+    for uid in OWNERS:
+        for kind, namespace in {(key.kind, key.namespace) for key in KEYS}:
+            expected = {
+                present.key for present in seen.all(kind, namespace) if uid in present.owners
+            }
+            assert {present.key for present in seen.owned(uid, kind, namespace)} == expected
+
+
+@given(histories())
+def test_the_views_agree(history: list[Numbered]) -> None:
+    seen = folded(history)
+    for present in seen.everything():
+        assert seen.get(present.key) == present
+        assert present in list(seen.all(present.key.kind, present.key.namespace))
+        assert present in list(seen.everywhere(present.key.kind))
+    assert {p.key for kind in {key.kind for key in KEYS} for p in seen.everywhere(kind)} == set(
+        picture(seen)
+    )
+
+
+@given(histories())
+def test_folding_leaves_the_projection_before_as_it_was(history: list[Numbered]) -> None:
+    seen = folded(history[: len(history) // 2])
+    before = picture(seen)
+    folded(history[len(history) // 2 :], seen)
+    assert picture(seen) == before
+
+
+def test_owned_objects_come_oldest_first() -> None:
+    young, old = (
+        changed(POD, "u1", 9, ["owner-1"]),
+        changed(Key("Pod", "ml", "z"), "u2", 3, ["owner-1"]),
+    )
+    assert [
+        seen.uid
+        for seen in folded([Numbered(1, young), Numbered(2, old)]).owned("owner-1", "Pod", "ml")
+    ] == ["u2", "u1"]
+
+
+def test_an_owner_is_in_the_same_namespace() -> None:
+    own, forged = (
+        changed(POD, "u1", 1, ["owner-1"]),
+        changed(Key("Pod", "mallory", "p"), "u2", 2, ["owner-1"]),
+    )
+    assert [
+        seen.uid
+        for seen in folded([Numbered(1, own), Numbered(2, forged)]).owned("owner-1", "Pod", "ml")
+    ] == ["u1"]
+
+
+def test_an_object_that_moves_between_owners_is_with_the_new_one() -> None:
+    seen = folded(
+        [
+            Numbered(1, changed(POD, "u", 1, ["owner-1"])),
+            Numbered(2, changed(POD, "u", 2, ["owner-2"])),
+        ]
+    )
+    assert seen.owned("owner-1", "Pod", "ml") == []
+    assert [present.uid for present in seen.owned("owner-2", "Pod", "ml")] == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("events", "version"),
+    [
+        pytest.param(
+            [deleted(POD, "old", 5), changed(POD, "old", 4)],
+            None,
+            id="late-version-of-what-is-gone",
+        ),
+        pytest.param([deleted(POD, "old", 5), changed(POD, "new", 6)], 6, id="made-again"),
+        pytest.param(
+            [changed(POD, "new", 6), deleted(POD, "old", 5)], 6, id="late-delete-of-the-predecessor"
+        ),
+        pytest.param(
+            [changed(POD, "new", 6), changed(POD, "old", 4)],
+            6,
+            id="late-version-of-the-predecessor",
+        ),
+        pytest.param(
+            [changed(POD, "u", 6), deleted(POD, "u", 6)],
+            None,
+            id="deleted-at-the-version-last-known",
+        ),
+        pytest.param([changed(POD, "u", 9), changed(POD, "u", 10)], 10, id="versions-are-numbers"),
+    ],
+)
+def test_latecomers(events: list[ObjectChanged | ObjectDeleted], version: int | None) -> None:
+    present = folded([Numbered(seq, event) for seq, event in enumerate(events, start=1)]).get(POD)
+    assert (None if present is None else present.version) == version
+
+
+def test_the_answer_to_our_own_write_is_seen_at_once_and_confirmed_by_the_watcher() -> None:
+    event = written(body(POD, "u", 7))
+    mine = fold(Projection(), event)
+    confirmed = fold(mine, event, 42)
+    assert [(s.version, s.seq) for s in (*mine.everything(), *confirmed.everything())] == [
+        (7, 0),
+        (7, 42),
+    ]
+    assert fold(confirmed, event) is confirmed
+
+
+def listed(version: int, *, installed: bool = True, epoch: int = 0) -> KindSynced:
+    return KindSynced(
+        kind=POD.kind,
+        resource_version=str(version) if installed else "",
+        objects=0,
+        installed=installed,
+        epoch=epoch,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seq", "marker", "unconfirmed"),
+    [
+        pytest.param(0, listed(9), True, id="created-and-deleted-before-the-list"),
+        pytest.param(0, listed(7), True, id="in-the-version-of-the-list"),
+        pytest.param(0, listed(6), False, id="written-after-the-list"),
+        pytest.param(5, listed(9), False, id="confirmed-by-an-event"),
+        pytest.param(0, listed(0, installed=False), True, id="of-a-kind-that-is-gone"),
+        pytest.param(0, listed(1, epoch=1), True, id="before-the-cluster-went-back"),
+    ],
+)
+def test_our_own_write_that_a_later_list_does_not_have_is_gone(
+    seq: int, marker: KindSynced, unconfirmed: bool
+) -> None:
+    seen = fold(Projection(), written(body(POD, "u", 7)), seq)
+    assert [own.key for own in seen.unconfirmed(marker)] == ([POD] if unconfirmed else [])
+
+
+@pytest.mark.parametrize(
+    ("version", "known"), [(7, False), (10, True)], ids=["before-the-list", "after-it"]
+)
+def test_the_late_answer_to_our_own_write_revives_nothing(version: int, known: bool) -> None:
+    seen = fold(fold(Projection(), listed(9)), written(body(POD, "u", version)))
+    assert (seen.get(POD) is not None) is known
+
+
+def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
+    seen = fold(Projection(), changed(POD, "u", 3), 1)
+    for event in (
+        changed(POD, "u", 2),
+        changed(POD, "u", 3),
+        deleted(POD, "other", 2),
+        Learned(POD, REFUSED, None),
+    ):
+        assert fold(seen, event, 1) is seen
+    action = ActionTaken(service="x", verb="apply", kind="Job", name="j", about=POD, outcome="done")
+    assert fold(seen, action) is seen
+
+
+def test_what_a_reload_did_not_bring_is_forgotten_and_may_come_back() -> None:
+    seen = forget(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
+    assert picture(seen) == {}
+    assert seen.owned("owner-1", "Pod", "ml") == []
+    assert forget(seen, POD) is seen
+    assert fold(seen, changed(POD, "u", 3), 2).get(POD) is not None
+
+
+LEARNED = Learned(POD, "log", ("text", 3))
+
+
+def test_what_was_learned_is_known_until_it_is_taken_back() -> None:
+    seen = fold(fold(Projection(), changed(POD, "u", 3)), LEARNED)
+    assert seen.learned(POD, "log") == ("text", 3)
+    assert seen.learned(POD, "other") is None
+    assert fold(seen, Learned(POD, "log", None)).learned(POD, "log") is None
+
+
+@pytest.mark.parametrize(
+    ("event", "kept"),
+    [
+        pytest.param(changed(POD, "u", 4), True, id="a-newer-version"),
+        pytest.param(deleted(POD, "u", 4), False, id="deleted"),
+        pytest.param(changed(POD, "successor", 4), False, id="replaced-by-a-successor"),
+        pytest.param(deleted(POD, "predecessor", 2), True, id="late-delete-of-a-predecessor"),
+    ],
+)
+def test_what_was_learned_goes_with_the_object(
+    event: ObjectChanged | ObjectDeleted, kept: bool
+) -> None:
+    seen = fold(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), event)
+    assert (seen.learned(POD, "log") is not None) is kept
+
+
+def test_what_was_learned_goes_with_a_swept_object() -> None:
+    seen = forget(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), POD)
+    assert seen.learned(POD, "log") is None
+
+
+def test_objects_whose_apply_is_under_way() -> None:
+    seen = fold(
+        fold(Projection(), Learned(JOB, "creating", value=True)),
+        Learned(POD, "creating", value=True),
+    )
+    assert seen.creating("Job") == [JOB]
+    assert fold(seen, Learned(JOB, "creating", None)).creating("Job") == []
+
+
+def test_a_kind_is_installed_until_the_watcher_says_otherwise() -> None:
+    seen = Projection()
+    assert seen.installed("Gateway")
+    absent = fold(seen, KindSynced(kind="Gateway", resource_version="", objects=0, installed=False))
+    assert not absent.installed("Gateway")
+    assert absent.installed("Pod")
+    assert fold(absent, KindSynced(kind="Gateway", resource_version="1", objects=0)).installed(
+        "Gateway"
+    )
+
+
+def said(text: str, service: str = "cacher") -> StatusReported:
+    return StatusReported(
+        kind=POD.kind,
+        namespace=POD.namespace,
+        name=POD.name,
+        uid="u",
+        service=service,
+        observed_generation=1,
+        fields={"progress": text},
+    )
+
+
+def progress(seen: Projection) -> Any:
+    report = seen.report(POD, "cacher")
+    return None if report is None else report.fields["progress"]
+
+
+@given(st.permutations([(1, "a"), (2, "b"), (3, "a"), (4, "c")]))
+def test_of_reports_the_last_one_sent_counts(sent: list[tuple[int, str]]) -> None:
+    seen = Projection()
+    for seq, text in sent:
+        seen = fold(seen, said(text), seq)
+    assert progress(seen) == "c"
+
+
+def test_reports_of_services_stand_beside_each_other_and_can_be_swept() -> None:
+    seen = fold(fold(Projection(), said("a"), 1), said("b", "deployer"), 2)
+    assert set(seen.report_keys()) == {(POD, "cacher"), (POD, "deployer")}
+    assert set(forget_reports(seen, [(POD, "cacher"), (JOB, "cacher")]).report_keys()) == {
+        (POD, "deployer")
+    }
+
+
+def test_after_a_reload_the_numbers_of_reports_may_begin_anew() -> None:
+    seen = renumbered(fold(Projection(), said("before the log was lost"), 900))
+    assert progress(seen) == "before the log was lost"
+    assert progress(fold(seen, said("after"), 1)) == "after"
+
+
+SEEN = Seen(
+    POD,
+    "u",
+    1,
+    {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "p",
+            "labels": None,
+            "ownerReferences": [{"kind": "Job", "name": "j", "uid": "ju"}],
+            "deletionTimestamp": "t",
+        },
+        "status": {
+            "conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "False"}]
+        },
+    },
+)
+
+
+def test_what_can_be_read_off_an_object() -> None:
+    assert (
+        SEEN.deleting,
+        SEEN.generation,
+        SEEN.labels,
+        SEEN.annotations,
+        SEEN.spec,
+        SEEN.created,
+    ) == (True, 0, {}, {}, {}, "")
+    assert (SEEN.owners, SEEN.owner("Job"), SEEN.owner("Pod")) == (
+        frozenset({"ju"}),
+        Key("Job", "ml", "j"),
+        None,
+    )
+    assert (SEEN.holds("A"), SEEN.holds("B"), SEEN.holds("C"), SEEN.condition("C")) == (
+        True,
+        False,
+        False,
+        None,
+    )
+    assert SEEN.owner_reference() == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": "p",
+        "uid": "u",
+        "controller": True,
+    }
+
+
+def test_an_owner_is_of_the_group_that_we_know_whatever_its_event_says() -> None:
+    forged = replace(SEEN, body={**SEEN.body, "apiVersion": "nobody.example/v1"})
+    assert forged.owner_reference() == SEEN.owner_reference()
+
+
+def kept_answer_of(sources: list[str]) -> dict[str, Any]:
+    return {
+        "data": {
+            "result.json": json.dumps(
+                {"models": [{"name": "m", "source": source} for source in sources]}
+            )
+        }
+    }
+
+
+TEXTS = st.sampled_from(["a", "b", "", "hf://org/a", "hf://org/b"])
+ANYTHING = st.one_of(
+    st.none(),
+    st.integers(),
+    TEXTS,
+    st.lists(TEXTS, max_size=3),
+    st.dictionaries(TEXTS, TEXTS, max_size=2),
+)
+VOLUMES = ANYTHING | st.lists(
+    st.fixed_dictionaries(
+        {"persistentVolumeClaim": ANYTHING | st.fixed_dictionaries({"claimName": TEXTS})}
+    )
+)
+
+
+def having(part: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects whose `part` has these fields, or is something else."""
+    return st.fixed_dictionaries(
+        {
+            part: (
+                ANYTHING
+                | st.fixed_dictionaries(
+                    {name: ANYTHING | values for name, values in fields.items()}
+                )
+            )
+        }
+    )
+
+
+SHAPES = {
+    "AIMService": having("spec", model=TEXTS, templateRef=TEXTS, configRef=TEXTS),
+    "AIMServiceTemplate": (
+        having("spec", model=TEXTS) | having("status", modelSources=st.lists(TEXTS))
+    ),
+    "AIMClusterModel": having("spec", name=TEXTS),
+    "ModelCache": having("spec", sourceUri=TEXTS),
+    "Pod": having("spec", volumes=VOLUMES),
+    "Job": having("spec"),
+    "ConfigMap": st.lists(TEXTS, max_size=3).map(kept_answer_of),
+}
+LABELS = st.dictionaries(st.sampled_from([WORKLOAD_ID, COMPONENT, KSERVE_ISVC_LABEL]), TEXTS)
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> list[ObjectChanged]:
+    """Versions of objects of every kind that has an index, with whatever fields."""
+    found = []
+    for version in range(1, draw(st.integers(1, 12))):
+        kind = draw(st.sampled_from(sorted(SHAPES)))
+        namespace = None if kind == "AIMClusterModel" else draw(st.sampled_from(["ml", "other"]))
+        key = Key(kind, namespace, draw(st.sampled_from(["t", "u"])))
+        event = changed(key, f"{kind}-{namespace}-{key.name}", version, **draw(SHAPES[kind]))
+        event.object["metadata"] |= {"labels": draw(LABELS)}
+        if kind == "ConfigMap":
+            event.object["metadata"] |= {
+                "annotations": {ANNOTATION_DIGEST: digest(event.object["data"])}
+            }
+            event.object["metadata"] |= {
+                "ownerReferences": [
+                    {
+                        "kind": draw(st.sampled_from(["AIMServiceTemplate", "Job"])),
+                        "name": "t",
+                        "uid": "o",
+                    }
+                ]
+            }
+        found.append(event)
+    return found
+
+
+def scanned(seen: Projection, index: Index, value: str, namespace: str | None) -> list[Seen]:
+    """What an index should give, by a look at every object."""
+    there = (
+        each
+        for each in seen.everything()
+        if index.kind in {"", each.key.kind}
+        and (index.everywhere or each.key.namespace == namespace)
+    )
+    return sorted(
+        (each for each in there if value in set(index.values(each.body))),
+        key=lambda each: (each.created, each.key.name, each.key.namespace or ""),
+    )
+
+
+@given(objects(), st.data())
+def test_an_index_gives_what_a_scan_gives(events: list[ObjectChanged], data: st.DataObject) -> None:
+    seen = Projection()
+    for seq, event in enumerate(data.draw(st.permutations(events)), start=1):
+        seen = fold(seen, event, seq)
+    for gone in data.draw(st.lists(st.sampled_from(events), max_size=3)) if events else []:
+        seen = forget(seen, Key(gone.kind, gone.namespace, gone.name))
+    for index in INDEXES:
+        values = {value for each in seen.everything() for value in index.values(each.body)} | {
+            "a",
+            "nobody's",
+        }
+        for value, namespace in product(values, [None, "ml", "other"]):
+            if index.kind:
+                assert seen.find(index, value, namespace) == scanned(seen, index, value, namespace)
+
+
+def test_an_object_with_thousands_of_values_is_found_by_each_and_kept_small() -> None:
+    many = [f"hf://org/model-{number}" for number in range(3000)]
+    key = Key("AIMServiceTemplate", "ml", "t")
+    seen = fold(Projection(), changed(key, "u", 2, status={"modelSources": many}), 1)
+    few = fold(
+        seen,
+        changed(Key("AIMServiceTemplate", "ml", "s"), "v", 1, status={"modelSources": many[:1]}),
+        2,
+    )
+    assert [each.key.name for each in few.find(TEMPLATES_BY_SOURCE, many[0], "ml")] == ["s", "t"]
+    assert [each.key.name for each in few.find(TEMPLATES_BY_SOURCE, many[-1], "ml")] == ["t"]
+    assert few.find(TEMPLATES_BY_SOURCE, "hf://org/another", "ml") == []
+    assert few.find(TEMPLATES_BY_SOURCE, many[-1], "other") == []
+    assert len(few._indexed) < 2 * MOST_VALUES
+    assert forget(few, key).find(TEMPLATES_BY_SOURCE, many[-1], "ml") == []

@@ -1,0 +1,86 @@
+"""What is said of objects that are in the way."""
+
+import pytest
+
+from aimcontroller.projection import Seen
+from aimcontroller.removal import is_of_former, of_another, of_former, removal
+from aimcontroller.testing import Body, cr, kept_by, obj, projection
+from aimschema.resources import INFERENCE_SERVICE, SERVICE, key_of
+
+OWNER = cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"}, uid="second")
+RUNTIME = obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"))
+
+
+def seen(body: Body) -> Seen:
+    found = projection(body).get(key_of(body))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "words"),
+    [
+        ((), "InferenceService s is being deleted"),
+        (
+            ("inferenceservice.finalizers",),
+            (
+                "InferenceService s is being deleted, held by finalizer"
+                " inferenceservice.finalizers; if this stays, see whether the controller that set"
+                " it runs"
+            ),
+        ),
+        (
+            ("a.org/x", "b.org/y"),
+            (
+                "InferenceService s is being deleted, held by finalizer a.org/x, b.org/y; if this"
+                " stays"
+            ),
+        ),
+    ],
+    ids=["none", "one", "two"],
+)
+def test_finalizers_that_keep_an_object_are_named(finalizers: tuple[str, ...], words: str) -> None:
+    held = seen(kept_by(RUNTIME, *finalizers))
+    assert removal(held).startswith(words)
+    assert of_former(seen(OWNER), held) == f"{removal(held)} (made for the former AIMService s)"
+
+
+@pytest.mark.parametrize(
+    ("there", "former"),
+    [
+        pytest.param(RUNTIME, True, id="of-a-former-service"),
+        pytest.param(
+            obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "another")),
+            False,
+            id="of-another-service",
+        ),
+        pytest.param(
+            obj(INFERENCE_SERVICE.kind, "s", owner=("Job", "s")), False, id="of-another-kind"
+        ),
+        pytest.param(obj(INFERENCE_SERVICE.kind, "s"), False, id="of-a-person"),
+    ],
+)
+def test_what_a_former_object_left_is_told_from_what_is_somebody_elses(
+    there: Body, former: bool
+) -> None:
+    assert is_of_former(seen(OWNER), seen(there)) is former
+
+
+def test_what_is_the_owners_own_is_not_of_a_former_one() -> None:
+    owner = cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"})
+    assert not is_of_former(seen(owner), seen(RUNTIME))
+
+
+def test_what_waits_for_garbage_collection() -> None:
+    assert (
+        of_former(seen(OWNER), seen(RUNTIME))
+        == "InferenceService s, made for the former AIMService s, is being removed"
+    )
+
+
+def test_an_object_of_another_says_what_to_do() -> None:
+    assert (
+        of_another(seen(OWNER), seen(RUNTIME))
+        == "InferenceService s exists and was not made for AIMService s; rename or delete one of"
+        " them"
+    )

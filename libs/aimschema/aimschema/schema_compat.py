@@ -1,0 +1,322 @@
+"""The messages as JSON Schema, and whether a change to one can be rolled out: `python -m
+aimschema.schema_compat DIRECTORY` writes and compares.
+
+1. One file a message, named after its type. `DIRECTORY/released/<version>/` keeps those of former
+   versions as they were.
+2. Both directions count. The log keeps messages for days and the latest state for ever, so new
+   readers meet old messages; services are replaced one by one, so old readers meet new messages.
+   Schema registries call it FULL compatibility; it must hold with every released version.
+3. So a message may gain fields that need not be there, and nothing else. What needs more is a new
+   message, v2, beside the old one.
+"""
+
+import json
+import shutil
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aimschema import subjects
+from aimschema.messages import (
+    ActionTaken,
+    DeadLetter,
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    Progress,
+    StatusReported,
+)
+
+Schema = dict[str, Any]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+SUFFIX = ".schema.json"
+MESSAGES: tuple[type[msgspec.Struct], ...] = typing.get_args(Message)
+_CONSTRAINTS = frozenset(
+    {
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+    }
+    | {
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "format",
+        "contentEncoding",
+        "minProperties",
+        "maxProperties",
+    }
+)
+FAMILIES: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    subjects.OBJECT: (ObjectChanged, ObjectDeleted),
+    subjects.SYNCED: (KindSynced,),
+    subjects.REPORT: (StatusReported,),
+    subjects.ACTION: (ActionTaken,),
+    subjects.DEAD: (DeadLetter,),
+    subjects.LIVE_PROGRESS: (Progress,),
+}
+"""Which messages come on the subjects of a family."""
+
+
+class Contract(NamedTuple):
+    """What a service does on the bus: filters of the subjects it reads and of those it sends on.
+
+    `reads`: by kind, the conditions and status fields that it reads and others report.
+    """
+
+    service: str
+    consumes: tuple[str, ...]
+    emits: tuple[str, ...]
+    reads: Mapping[str, frozenset[str]] = {}
+
+
+class Breach(NamedTuple):
+    """Why a change cannot be rolled out. `field` is dotted, with `[]` for the items of a list;
+    empty for the message as a whole."""
+
+    rule: str
+    message: str
+    field: str
+    why: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rule}: {self.message}{f' field {self.field}' if self.field else ''}: {self.why}"
+        )
+
+
+def tag(message: type[msgspec.Struct]) -> str:
+    """The CloudEvents type, such as `aim.object.changed.v1`."""
+    return str(message.__struct_config__.tag)
+
+
+def schemas() -> dict[str, Schema]:
+    """By type, the JSON Schema (2020-12) of every message."""
+    found = {
+        tag(message): {
+            "$schema": DIALECT,
+            "$id": f"{tag(message)}{SUFFIX}",
+            **msgspec.json.schema(message),
+        }
+        for message in MESSAGES
+    }
+    return msgspec.json.decode(msgspec.json.encode(found), type=dict[str, Schema])
+
+
+def read(folder: Path) -> dict[str, Schema]:
+    """The schemas of a folder, by type."""
+    return {
+        path.name.removesuffix(SUFFIX): json.loads(path.read_text())
+        for path in sorted(folder.glob(f"*{SUFFIX}"))
+    }
+
+
+def compare(old: dict[str, Schema], new: dict[str, Schema]) -> list[Breach]:
+    """What of `new` breaks with `old`: readers and messages of either must get on with those of
+    the other."""
+    found = []
+    for name, schema in old.items():
+        if name not in new:
+            found.append(
+                Breach(
+                    "MESSAGE_REMOVED",
+                    name,
+                    "",
+                    "it is stored, and services of the former version send it; keep it",
+                )
+            )
+        else:
+            found += _Comparison(name, schema, new[name]).between(schema, new[name], "")
+    return found
+
+
+class _Comparison:
+    """Of two versions of one message."""
+
+    def __init__(self, message: str, old: Schema, new: Schema) -> None:
+        self._message = message
+        self._old, self._new = old.get("$defs", {}), new.get("$defs", {})
+
+    def between(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
+        before, after = _alternatives(old, self._old), _alternatives(new, self._new)
+        if missing := before.keys() - after.keys():
+            yield self._breach(
+                "TYPE_NARROWED",
+                field,
+                f"stored messages have {_words(missing)}, which new readers refuse",
+            )
+        if added := after.keys() - before.keys():
+            yield self._breach(
+                "TYPE_WIDENED",
+                field,
+                f"new messages may have {_words(added)}, which readers of the former version"
+                " refuse",
+            )
+        for kind in sorted(before.keys() & after.keys()):
+            yield from self._same_type(before[kind], after[kind], field)
+
+    def _same_type(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
+        was, now = old.get("enum"), new.get("enum")
+        if was != now:
+            yield self._breach(
+                "VALUES_CHANGED",
+                field,
+                f"it could be {_words(was or ['anything'])}, and now {_words(now or ['anything'])}",
+            )
+        if "items" in old and "items" in new:
+            yield from self.between(old["items"], new["items"], f"{field}[]")
+        places = old.get("prefixItems", []), new.get("prefixItems", [])
+        if len(places[0]) != len(places[1]):
+            yield self._breach(
+                "TYPE_NARROWED", field, f"it had {len(places[0])} places, and now {len(places[1])}"
+            )
+        for index, (before, after) in enumerate(zip(*places, strict=False)):
+            yield from self.between(before, after, f"{field}[{index}]")
+        yield from self._constraints(old, new, field)
+        yield from self._fields(old, new, field)
+
+    def _constraints(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
+        was, now = old.get("additionalProperties", True), new.get("additionalProperties", True)
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from self.between(was, now, f"{field}.*")
+        elif now is False and was is not False:
+            yield self._breach(
+                "CLOSED", field, "a field of a later version would make the message unreadable"
+            )
+        for word in sorted(_CONSTRAINTS & (old.keys() | new.keys())):
+            if old.get(word) != new.get(word):
+                yield self._breach(
+                    "CONSTRAINT_CHANGED",
+                    field,
+                    f"{word} was {old.get(word, 'not there')}, and now is"
+                    f" {new.get(word, 'not there')}",
+                )
+
+    def _fields(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
+        was, now = old.get("properties", {}), new.get("properties", {})
+        must, must_now = set(old.get("required", ())), set(new.get("required", ()))
+        for name in was:
+            path = f"{field}.{name}".lstrip(".")
+            if name not in now:
+                yield self._breach(
+                    "FIELD_REMOVED",
+                    path,
+                    "readers of the former version would take it for left out; keep it",
+                )
+                continue
+            if name in must - must_now:
+                yield self._breach(
+                    "FIELD_MADE_OPTIONAL",
+                    path,
+                    "readers of the former version cannot read a message without it",
+                )
+            if name in must_now - must:
+                yield self._breach(
+                    "FIELD_REQUIRED", path, "stored messages may lack it; give it a default"
+                )
+            if name not in must | must_now and was[name].get("default") != now[name].get("default"):
+                yield self._breach(
+                    "DEFAULT_CHANGED",
+                    path,
+                    "messages without it would mean another thing than when they were sent",
+                )
+            yield from self.between(was[name], now[name], path)
+        for name in sorted((now.keys() - was.keys()) & must_now):
+            yield self._breach(
+                "FIELD_REQUIRED",
+                f"{field}.{name}".lstrip("."),
+                "stored messages do not have it; give it a default",
+            )
+
+    def _breach(self, rule: str, field: str, why: str) -> Breach:
+        return Breach(rule, self._message, field, why)
+
+
+def _alternatives(schema: Schema, definitions: Schema) -> dict[str, Schema]:
+    """By JSON type, what a value may look like; {"any": ...} where nothing is said."""
+    if "$ref" in schema:
+        return _alternatives(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema:
+        return {
+            kind: found
+            for each in schema["anyOf"]
+            for kind, found in _alternatives(each, definitions).items()
+        }
+    if "type" in schema:
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        return dict.fromkeys(kinds, schema)
+    return {"enum" if "enum" in schema else "any": schema}
+
+
+def _words(names: typing.Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, names)))
+
+
+def write(folder: Path) -> None:
+    """The schemas of today, in place of those that are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(f"*{SUFFIX}"):
+        path.unlink()
+    for name, schema in schemas().items():
+        (folder / f"{name}{SUFFIX}").write_text(
+            json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        )
+
+
+def release(folder: Path, version: str) -> None:
+    """Keep the schemas that are in `folder` as those of a version. Raises FileExistsError where
+    the version is out."""
+    kept = folder / "released" / version
+    kept.mkdir(parents=True)
+    for path in folder.glob(f"*{SUFFIX}"):
+        shutil.copy(path, kept)
+
+
+def check(folder: Path) -> list[str]:
+    """What of the schemas in `folder` breaks with a released version, in lines for a person."""
+    now = read(folder)
+    versions = sorted(path for path in (folder / "released").iterdir() if path.is_dir())
+    return [
+        f"refused by {path.name}: {breach}"
+        for path in versions
+        for breach in compare(read(path), now)
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """`[--check | --release VERSION] DIRECTORY`: write and compare, only compare, or keep as a
+    version."""
+    match arguments:
+        case ["--check", directory]:
+            folder = Path(directory)
+        case ["--release", version, directory]:
+            folder = Path(directory)
+            release(folder, version)
+        case [directory]:
+            folder = Path(directory)
+            write(folder)
+        case _:
+            sys.stderr.write(f"usage: python -m aimschema.schema_compat {main.__doc__}\n")
+            return 2
+    refused = check(folder)
+    sys.stdout.write(
+        "".join(f"{line}\n" for line in refused) or "compatible with every released version\n"
+    )
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

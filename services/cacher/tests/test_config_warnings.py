@@ -1,0 +1,97 @@
+"""What the cacher has to say of a config, which has no status to say it in."""
+
+import datetime
+from typing import Any
+
+from msgspec import structs
+
+from aim_cacher.projection import affected
+from aimcontroller.plan import NOTHING, Plan
+from aimcontroller.projection import Projection, fold
+from aimcontroller.testing import NAMESPACE, NOW, Body, projection, storage_class
+from aimschema import labels
+from aimschema.messages import timestamp
+from aimschema.resources import CONFIG, Key
+
+CONFIG_KEY = Key(CONFIG.kind, NAMESPACE, "default")
+AN_HOUR_AGO = NOW - datetime.timedelta(hours=1)
+TOKEN: Body = {"huggingFaceToken": {"name": "hf", "key": "token"}}
+
+
+def planned(world: Any, seen: Projection) -> Plan:
+    plan: Plan = world.plan(seen, "default", CONFIG.kind)
+    return plan
+
+
+def warned(plan: Plan) -> list[tuple[str, str]]:
+    return [
+        (warning.reason, warning.message) for report in plan.reports for warning in report.warnings
+    ]
+
+
+def waiting(world: Any, message: str) -> Body:
+    state = {"waiting": {"reason": "CreateContainerConfigError", "message": message}}
+    pod: Body = world.running(
+        status={"phase": "Pending", "containerStatuses": [{"name": "downloader", "state": state}]}
+    )
+    return pod
+
+
+def test_a_class_that_is_not_there_is_told_with_its_field(world: Any) -> None:
+    config = world.config(cacheStorageClassName="nowhere")
+    [(reason, words)] = warned(planned(world, projection(config, storage_class())))
+    assert reason == "StorageClassMissing"
+    assert words.startswith("spec.cacheStorageClassName names StorageClass nowhere")
+
+
+def test_a_secret_that_a_pod_lacks_is_told_with_its_field(world: Any) -> None:
+    for message in ('secret "hf" not found', f"couldn't find key token in Secret {NAMESPACE}/hf"):
+        bodies = (
+            world.config(credentials=TOKEN),
+            world.cache(),
+            world.claim(),
+            world.download(),
+            waiting(world, message),
+        )
+        [(reason, words)] = warned(planned(world, projection(*bodies)))
+        assert reason == "SecretMissing"
+        assert words.startswith("spec.credentials.huggingFaceToken names Secret hf")
+
+
+def test_another_secret_or_another_configs_cache_is_not_this_ones_fault(world: Any) -> None:
+    other = world.cache(annotations={labels.ANNOTATION_CONFIG: "team"})
+    for cache, message in (
+        (world.cache(), 'secret "mine" not found'),
+        (other, 'secret "hf" not found'),
+    ):
+        bodies = (
+            world.config(credentials=TOKEN),
+            cache,
+            world.claim(),
+            world.download(),
+            waiting(world, message),
+        )
+        assert planned(world, projection(*bodies)) == NOTHING
+
+
+def test_a_pod_wakes_the_config_of_its_cache(world: Any) -> None:
+    seen = projection(world.config(), world.cache(), world.download(), world.running())
+    assert CONFIG_KEY in set(affected(seen, Key("Pod", NAMESPACE, "c-download-x")))
+
+
+def test_a_fault_keeps_the_time_it_was_first_seen_and_gets_a_new_one_when_it_returns(
+    world: Any,
+) -> None:
+    config = world.config(cacheStorageClassName="nowhere")
+    seen = projection(config)
+    first = planned(world, seen).reports[0].message("cacher")
+    before = fold(
+        seen,
+        structs.replace(
+            first, warnings=(structs.replace(first.warnings[0], since=timestamp(AN_HOUR_AGO)),)
+        ),
+        5,
+    )
+    assert planned(world, before).reports[0].warnings[0].since == timestamp(AN_HOUR_AGO)
+    healed = fold(before, structs.replace(first, warnings=()), 6)
+    assert planned(world, healed).reports[0].warnings[0].since == timestamp(NOW)

@@ -1,0 +1,1867 @@
+"""What the cacher does and says, step by step."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aim_cacher.plan import verdict
+from aim_cacher.projection import affected, neighbours
+from aimcontroller.plan import PatchObject
+from aimcontroller.projection import REFUSED, Learned, Refusal, fold, forget
+from aimcontroller.testing import (
+    NAMESPACE,
+    NOW,
+    Body,
+    ago,
+    applied,
+    changed,
+    contested,
+    does,
+    fields,
+    job,
+    kept_by,
+    message,
+    obj,
+    projection,
+    refused,
+    said,
+    says,
+    storage_class,
+)
+from aimschema import labels
+from aimschema.messages import Progress, parse_timestamp
+from aimschema.names import cache_for
+from aimschema.resources import CACHE, Key, key_of
+
+Given = Callable[[Any], list[Body]]
+CLASS = storage_class()
+CLAIM, DOWNLOAD, PROBE = (
+    "apply PersistentVolumeClaim c-cache",
+    "apply Job c-download",
+    "apply Job c-size",
+)
+WAITING, DOWNLOADING = "False WaitingForPVC", "False Downloading"
+HOLD = "example.org/hold"
+GIB = 1 << 30
+
+
+def failed(attempts: int, next_s: float = 60, reason: str = "RetryBackoff") -> dict[str, Any]:
+    """Status after so many tries."""
+    return {
+        "attempts": attempts,
+        "nextAttemptTime": ago(-next_s),
+        "conditions": [said("Filled", False, reason)],
+        "status": "Progressing",
+    }
+
+
+def warm(**more: Any) -> dict[str, Any]:
+    return {
+        "status": "Available",
+        "sizeBytes": 10 * GIB,
+        "conditions": [said("Filled", True, "Warm")],
+        **more,
+    }
+
+
+HF_TOKEN = {"huggingFaceToken": {"name": "hf", "key": "t"}}
+SUCCESS = '{"message": "done", "bytes": 10, "revision": "abc"}'
+
+WAY = [
+    pytest.param(
+        lambda w: [CLASS, w.cache()], [CLAIM], "False PVCPending", WAITING, id="new-with-a-size"
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(None)],
+        [PROBE],
+        "False PVCPending",
+        WAITING,
+        id="new-without-a-size",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(None), w.probe()],
+        ["read Events of Job c-size"],
+        "False PVCPending",
+        WAITING,
+        id="size-is-being-probed",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(None), w.probe("succeeded"), w.ended(0, SUCCESS, "c-size")],
+        [CLAIM],
+        "False PVCPending",
+        WAITING,
+        id="size-is-known",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(None), w.probe("succeeded", ended_s=1)],
+        [],
+        "False PVCPending",
+        WAITING,
+        id="probe-ended-before-its-pod-was-heard",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim("Pending")],
+        [],
+        "False PVCProvisioning",
+        WAITING,
+        id="claim-waits-for-its-volume",
+    ),
+    pytest.param(
+        lambda w: [storage_class(waits=True), w.cache(), w.claim("Pending")],
+        [CLAIM, DOWNLOAD],
+        "False PVCProvisioning",
+        DOWNLOADING,
+        id="claim-waits-for-its-first-consumer",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim()],
+        [CLAIM, DOWNLOAD],
+        "True PVCBound",
+        DOWNLOADING,
+        id="claim-is-bound",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(), w.download(), w.running()],
+        ["follow log of c-download-x"],
+        "True PVCBound",
+        DOWNLOADING,
+        id="downloading",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded", ended_s=1)],
+        [],
+        "True PVCBound",
+        DOWNLOADING,
+        id="job-ended-before-its-pod-was-heard",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded"), w.ended(0, SUCCESS)],
+        [CLAIM],
+        "True PVCBound",
+        "False Verifying",
+        id="done",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded")],
+        [CLAIM],
+        "True PVCBound",
+        "False Verifying",
+        id="done-and-its-pod-gone",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(filled="abc"), w.download("succeeded")],
+        [CLAIM],
+        "True PVCBound",
+        "True Warm",
+        id="marked-as-filled",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(status=warm()), w.claim(filled="abc"), w.download("succeeded")],
+        [CLAIM, "delete Job c-download"],
+        "True PVCBound",
+        "True Warm",
+        id="recorded-so-the-job-goes",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(status=warm()), w.claim(filled="abc")],
+        [CLAIM],
+        "True PVCBound",
+        "True Warm",
+        id="job-gone-stays-warm",
+    ),
+    pytest.param(
+        lambda w: [
+            CLASS,
+            w.config(credentials=HF_TOKEN),
+            w.cache(status=warm()),
+            w.claim(cache=w.cache(), filled="abc"),
+        ],
+        [CLAIM],
+        "True PVCBound",
+        "True Warm",
+        id="config-edited-stays-warm",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(status=warm()), w.claim()],
+        [CLAIM, DOWNLOAD],
+        "True PVCBound",
+        DOWNLOADING,
+        id="claim-made-anew-is-empty",
+    ),
+    pytest.param(
+        lambda w: [
+            CLASS,
+            w.cache(status=warm()),
+            w.claim(),
+            w.download("succeeded", claim="former-claim"),
+            w.ended(0, SUCCESS),
+        ],
+        ["delete Job c-download"],
+        "True PVCBound",
+        DOWNLOADING,
+        id="a-job-that-filled-a-former-claim-says-nothing-of-this-one",
+    ),
+]
+
+TROUBLE = [
+    pytest.param(
+        lambda w: [w.cache()], [CLAIM], "False StorageClassMissing", WAITING, id="no-default-class"
+    ),
+    pytest.param(
+        lambda w: [
+            CLASS,
+            w.cache(spec={"sourceUri": w.uri, "size": "1Gi", "storageClassName": "fast"}),
+            w.claim("Pending", storage_class="typo"),
+        ],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False StorageClassMissing",
+        WAITING,
+        id="class-named-anew-since-the-former-does-not-exist",
+    ),
+    pytest.param(
+        lambda w: [
+            CLASS,
+            w.config(cacheStorageClassName="fast"),
+            w.cache(),
+            w.claim("Pending", storage_class="typo"),
+        ],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False StorageClassMissing",
+        WAITING,
+        id="class-named-anew-in-the-config",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim("Pending", storage_class="typo")],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False StorageClassMissing",
+        WAITING,
+        id="no-class-named-any-more-and-there-is-a-default",
+    ),
+    pytest.param(
+        lambda w: [
+            CLASS,
+            storage_class("slow"),
+            w.config(cacheStorageClassName="fast"),
+            w.cache(),
+            w.claim("Pending", storage_class="slow"),
+        ],
+        ["delete PersistentVolumeClaim c-cache"],
+        "False PVCProvisioning",
+        WAITING,
+        id="another-class-named-since-the-former-gives-no-volume",
+    ),
+    pytest.param(
+        lambda w: [
+            CLASS,
+            storage_class("slow"),
+            w.cache(),
+            w.claim("Pending", storage_class="slow"),
+        ],
+        [],
+        "False PVCProvisioning",
+        WAITING,
+        id="the-class-that-was-the-default",
+    ),
+    pytest.param(
+        lambda w: [
+            w.config(cacheStorageClassName="typo-too"),
+            w.cache(),
+            w.claim("Pending", storage_class="typo"),
+        ],
+        [],
+        "False StorageClassMissing",
+        WAITING,
+        id="another-class-that-does-not-exist",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim("Pending")],
+        [],
+        "False StorageClassMissing",
+        WAITING,
+        id="class-has-gone",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(filled="a")],
+        [CLAIM],
+        "True PVCBound",
+        "True Warm",
+        id="class-has-gone-after-binding",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim("Lost")],
+        [],
+        "False PVCLost",
+        WAITING,
+        id="volume-lost",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim("Lost", filled="a")],
+        [CLAIM],
+        "False PVCLost",
+        "False PVCLost",
+        id="filled-volume-lost",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache("30Gi"), w.claim(filled="a")],
+        [CLAIM],
+        "False InsufficientCapacity",
+        "True Warm",
+        id="size-raised-after-the-claim",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache("20480Mi"), w.claim(filled="a")],
+        [CLAIM],
+        "True PVCBound",
+        "True Warm",
+        id="same-size-in-other-words",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(deleting=True)],
+        [],
+        "False PVCPending",
+        WAITING,
+        id="claim-is-going",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(deleting=True, filled="a")],
+        [],
+        "False PVCPending",
+        WAITING,
+        id="filled-claim-is-going",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(owner=("Job", "x"))],
+        [],
+        "False NameConflict",
+        WAITING,
+        id="claim-of-somebody-else",
+    ),
+    pytest.param(
+        lambda w: [
+            CLASS,
+            w.cache(),
+            w.claim(),
+            job("c-download", ("AIMService", "x"), "succeeded"),
+        ],
+        [],
+        "False NameConflict",
+        WAITING,
+        id="job-of-somebody-else",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(uid="second"), w.claim(filled="a")],
+        [],
+        "False PVCPending",
+        WAITING,
+        id="claim-of-the-former-cache-of-this-name",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(annotations={labels.ANNOTATION_CONFIG: "big"})],
+        [],
+        "False PVCPending",
+        "False RuntimeConfigMissing",
+        id="named-config-missing",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(annotations={labels.ANNOTATION_CONFIG: "big"}), w.claim()],
+        [],
+        "True PVCBound",
+        "False RuntimeConfigMissing",
+        id="named-config-gone-before-the-download",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.cache(name="b", age_s=7200)],
+        [],
+        "nothing",
+        "False DuplicateSource",
+        id="older-cache-of-the-source",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(), w.cache(name="d")],
+        [CLAIM],
+        "False PVCPending",
+        WAITING,
+        id="of-equal-age-the-first-by-name",
+    ),
+    pytest.param(
+        lambda w: [CLASS, w.cache(deleting=True)], [], "nothing", "nothing", id="cache-is-going"
+    ),
+    pytest.param(lambda _: [CLASS], [], "nothing", "nothing", id="cache-is-gone"),
+]
+
+CLASSES = [
+    pytest.param("own", "of-config", "own", id="the-caches-own"),
+    pytest.param(None, "of-config", "of-config", id="its-configs"),
+    pytest.param(None, None, None, id="none-so-the-clusters-default"),
+]
+
+RETRIES = [
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(20)],
+        [],
+        "False RetryBackoff",
+        id="transient",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(137)],
+        [],
+        "False RetryBackoff",
+        id="killed",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed")],
+        [],
+        "False RetryBackoff",
+        id="pod-gone",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed", ended_s=1)],
+        [],
+        DOWNLOADING,
+        id="pod-not-heard-yet",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(10)],
+        [],
+        "False SourceNotFound",
+        id="not-found",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(11)],
+        [],
+        "False AuthError",
+        id="no-access",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(12)],
+        [],
+        "False InsufficientCapacity",
+        id="no-space",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(13)],
+        [],
+        "False ChecksumMismatch",
+        id="checksum",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed", attempt=6), w.ended(20)],
+        [],
+        "False DownloadFailed",
+        id="sixth-try",
+    ),
+    pytest.param(
+        lambda w: [w.cache(status=failed(1)), w.claim(), w.download("failed"), w.ended(20)],
+        ["delete Job c-download"],
+        "False RetryBackoff",
+        id="recorded-so-the-job-goes",
+    ),
+    pytest.param(
+        lambda w: [w.cache(status=failed(5)), w.claim(), w.download("failed"), w.ended(20)],
+        [],
+        "False RetryBackoff",
+        id="an-older-count-records-nothing",
+    ),
+    pytest.param(
+        lambda w: [w.cache(status=failed(2)), w.claim(cache=w.cache())],
+        [],
+        "False RetryBackoff",
+        id="waits-by-status-alone",
+    ),
+    pytest.param(
+        lambda w: [w.cache(status=failed(2, -1)), w.claim(cache=w.cache())],
+        [CLAIM, DOWNLOAD],
+        DOWNLOADING,
+        id="its-time-has-come",
+    ),
+    pytest.param(
+        lambda w: [w.cache("40Gi", status=failed(2)), w.claim(cache=w.cache())],
+        [CLAIM, DOWNLOAD],
+        DOWNLOADING,
+        id="spec-changed-so-at-once",
+    ),
+    pytest.param(
+        lambda w: [
+            w.cache(status=failed(9), annotations={labels.ANNOTATION_RETRY: "1"}),
+            w.claim(cache=w.cache()),
+        ],
+        [CLAIM, DOWNLOAD],
+        DOWNLOADING,
+        id="asked-to-retry-so-at-once",
+    ),
+    pytest.param(
+        lambda w: [
+            w.config(credentials=HF_TOKEN),
+            w.cache(status=failed(9)),
+            w.claim(cache=w.cache()),
+        ],
+        [CLAIM, DOWNLOAD],
+        DOWNLOADING,
+        id="config-changed-so-at-once",
+    ),
+    pytest.param(
+        lambda w: [
+            w.cache(annotations={labels.ANNOTATION_RETRY: "1"}),
+            w.claim(),
+            w.download("failed", cache=w.cache()),
+            w.ended(11),
+        ],
+        ["delete Job c-download"],
+        DOWNLOADING,
+        id="asked-to-retry-while-the-failed-job-is-there",
+    ),
+    pytest.param(
+        lambda w: [
+            w.config(credentials=HF_TOKEN),
+            w.cache(),
+            w.claim(),
+            w.download(cache=w.cache()),
+            w.running(phase="Pending"),
+        ],
+        ["delete Job c-download"],
+        DOWNLOADING,
+        id="config-changed-before-the-pod-could-start",
+    ),
+    pytest.param(
+        lambda w: [
+            w.config(credentials=HF_TOKEN),
+            w.cache(),
+            w.claim(),
+            w.download(cache=w.cache()),
+            w.running(),
+        ],
+        ["follow log of c-download-x"],
+        DOWNLOADING,
+        id="config-changed-while-the-pod-runs",
+    ),
+    pytest.param(
+        lambda w: [
+            w.config(credentials=HF_TOKEN),
+            w.cache(None),
+            w.probe(cache=w.cache(None)),
+            w.running("c-size", phase="Pending"),
+        ],
+        ["delete Job c-size"],
+        WAITING,
+        id="config-changed-before-the-probe-could-start",
+    ),
+    pytest.param(
+        lambda w: [w.cache(None), w.probe("failed"), w.ended(11, job="c-size")],
+        [],
+        "False AuthError",
+        id="probe-without-access",
+    ),
+    pytest.param(
+        lambda w: [w.cache(None), w.probe("succeeded"), w.ended(0, job="c-size")],
+        [],
+        "False RetryBackoff",
+        id="probe-without-a-word",
+    ),
+    pytest.param(
+        lambda w: [w.cache(None, status=failed(1)), w.probe("failed"), w.ended(11, job="c-size")],
+        [],
+        "False AuthError",
+        id="failed-probe-stays-until-due",
+    ),
+    pytest.param(
+        lambda w: [
+            w.cache(None, status=failed(1, -1)),
+            w.probe("failed", ended_s=900),
+            w.ended(11, job="c-size"),
+        ],
+        ["delete Job c-size"],
+        "False AuthError",
+        id="failed-probe-goes-when-due",
+    ),
+    pytest.param(
+        lambda w: [
+            w.cache(None, status=failed(1), annotations={labels.ANNOTATION_RETRY: "1"}),
+            w.probe("failed", cache=w.cache(None)),
+            w.ended(11, job="c-size"),
+        ],
+        ["delete Job c-size"],
+        WAITING,
+        id="asked-to-retry-while-the-failed-probe-is-there",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "actions", "storage", "filled"), [*WAY, *TROUBLE])
+def test_a_cache(world: Any, given: Given, actions: list[str], storage: str, filled: str) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert (does(plan), says(plan, "StorageReady"), says(plan, "Filled")) == (
+        actions,
+        storage,
+        filled,
+    )
+
+
+@pytest.mark.parametrize(("own", "of_config", "asked_for"), CLASSES)
+def test_the_storage_class_is_the_most_specific_one(
+    world: Any, own: str | None, of_config: str | None, asked_for: str | None
+) -> None:
+    spec = {"sourceUri": world.uri, "size": "1Gi"} | (
+        {} if own is None else {"storageClassName": own}
+    )
+    config = world.config(**({} if of_config is None else {"cacheStorageClassName": of_config}))
+    claim = applied(
+        world.plan(projection(CLASS, world.cache(spec=spec), config)), "PersistentVolumeClaim"
+    )
+    assert claim["spec"].get("storageClassName") == asked_for
+
+
+@pytest.mark.parametrize(("given", "actions", "filled"), RETRIES)
+def test_tries(world: Any, given: Given, actions: list[str], filled: str) -> None:
+    plan = world.plan(projection(CLASS, *given(world)))
+    assert (does(plan), says(plan, "Filled")) == (actions, filled)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "attempt", "reason", "wait_s"),
+    [
+        (20, 1, "RetryBackoff", 30),
+        (20, 2, "RetryBackoff", 60),
+        (None, 3, "RetryBackoff", 120),
+        (137, 4, "RetryBackoff", 240),
+        (1, 5, "RetryBackoff", 480),
+        (20, 6, "DownloadFailed", 600),
+        (20, 5000, "DownloadFailed", 600),
+        (10, 1, "SourceNotFound", 600),
+        (11, 1, "AuthError", 600),
+        (12, 7, "InsufficientCapacity", 600),
+        (13, 1, "ChecksumMismatch", 600),
+    ],
+)
+def test_how_a_try_is_judged(
+    exit_code: int | None, attempt: int, reason: str, wait_s: float
+) -> None:
+    assert verdict(exit_code, attempt) == (reason, wait_s)
+
+
+def test_the_next_try_is_counted_from_the_end_of_the_last(world: Any) -> None:
+    plan = world.plan(
+        projection(
+            CLASS,
+            world.cache(),
+            world.claim(),
+            world.download("failed", attempt=2, ended_s=45),
+            world.ended(20, "reset by peer"),
+        )
+    )
+    assert parse_timestamp(fields(plan)["nextAttemptTime"]) == NOW + datetime.timedelta(seconds=15)
+    assert fields(plan)["attempts"] == 2
+    assert "reset by peer" in message(plan, "Filled")
+
+
+def test_a_waiting_try_looks_again_when_its_time_has_come(world: Any) -> None:
+    plan = world.plan(
+        projection(CLASS, world.cache(status=failed(2, 60)), world.claim(cache=world.cache()))
+    )
+    assert plan.requeue_after_s == 60
+    assert fields(plan)["attempts"] == 2
+
+
+def test_a_changed_spec_starts_counting_anew(world: Any) -> None:
+    plan = world.plan(
+        projection(CLASS, world.cache("40Gi", status=failed(5)), world.claim(cache=world.cache()))
+    )
+    assert applied(plan, "Job")["metadata"]["annotations"][labels.ANNOTATION_ATTEMPT] == "1"
+    assert fields(plan)["attempts"] == 0
+
+
+def test_the_next_try_has_the_next_number(world: Any) -> None:
+    plan = world.plan(
+        projection(CLASS, world.cache(status=failed(5, -1)), world.claim(cache=world.cache()))
+    )
+    assert applied(plan, "Job")["metadata"]["annotations"][labels.ANNOTATION_ATTEMPT] == "6"
+
+
+def test_progress_is_told(world: Any) -> None:
+    progress = Progress(
+        kind="ModelCache",
+        namespace=NAMESPACE,
+        name="c",
+        phase="downloading",
+        bytes=43 * 10**9,
+        total=100 * 10**9,
+        rate=1e9,
+        seconds_left=57,
+    )
+    seen = projection(
+        CLASS,
+        world.cache(),
+        world.claim(),
+        world.download(),
+        world.running(),
+        learned=[Learned(world.key, "progress", progress)],
+    )
+    plan = world.plan(seen)
+    assert fields(plan)["progress"] == "43%"
+    assert message(plan, "Filled") == "43.0 GB of 100 GB at 1.0 GB/s, 57 s left"
+
+
+def test_what_was_downloaded_is_recorded(world: Any) -> None:
+    plan = world.plan(
+        projection(
+            CLASS,
+            world.cache(),
+            world.claim(),
+            world.download("succeeded"),
+            world.ended(0, SUCCESS),
+        )
+    )
+    assert (
+        applied(plan, "PersistentVolumeClaim")["metadata"]["annotations"][labels.ANNOTATION_FILLED]
+        == "abc"
+    )
+    assert fields(plan) == {
+        "persistentVolumeClaim": "c-cache",
+        "size": "20Gi",
+        "sizeBytes": 10,
+        "revision": "abc",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "type_", "words"),
+    [
+        pytest.param(
+            lambda w: [w.cache("30Gi"), w.claim(filled="a")],
+            "StorageReady",
+            ["30Gi", "20Gi", "expand", "delete"],
+            id="both-sizes",
+        ),
+        pytest.param(
+            lambda w: [
+                w.cache(),
+                w.claim(),
+                w.download("failed"),
+                w.ended(12, '{"message": "needs 9, has 4", "bytes": 30000000000}'),
+            ],
+            "Filled",
+            [
+                "needs 9, has 4",
+                "the source has 30.0 GB",
+                "claim c-cache has 20Gi",
+                "expand",
+                "delete",
+            ],
+            id="source-turned-out-larger",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(12)],
+            "Filled",
+            ["claim c-cache has 20Gi", "expand", "delete"],
+            id="source-turned-out-larger-and-said-nothing",
+        ),
+        pytest.param(
+            lambda w: [
+                w.cache(),
+                w.claim(deleting=True),
+                obj(
+                    "Pod",
+                    "user",
+                    spec={"volumes": [{"persistentVolumeClaim": {"claimName": "c-cache"}}]},
+                ),
+            ],
+            "StorageReady",
+            ["pod user"],
+            id="who-holds-the-claim",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), w.claim(deleting=True)],
+            "StorageReady",
+            ["kubernetes.io/pvc-protection"],
+            id="what-holds-the-claim",
+        ),
+        pytest.param(
+            lambda w: [
+                w.cache(),
+                w.claim(),
+                w.download(),
+                w.running(
+                    status={
+                        "containerStatuses": [
+                            {
+                                "name": "downloader",
+                                "state": {"waiting": {"reason": "ImagePullBackOff"}},
+                            }
+                        ]
+                    }
+                ),
+            ],
+            "Filled",
+            ["ImagePullBackOff"],
+            id="pod-does-not-start",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), w.download(age_s=31)],
+            "Filled",
+            ["Job c-download has no pod;", "kubectl describe job -n team c-download", "quota"],
+            id="job-gets-no-pod",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), w.download(age_s=5)],
+            "Filled",
+            ["downloading hf://org/model"],
+            id="job-is-new",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), w.cache(name="b", age_s=9999)],
+            "Filled",
+            ["ModelCache b is older"],
+            id="which-cache-counts",
+        ),
+    ],
+)
+def test_messages_say_what_to_do(world: Any, given: Given, type_: str, words: list[str]) -> None:
+    told = message(world.plan(projection(CLASS, *given(world))), type_)
+    assert [word for word in words if word not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "given", "type_"),
+    [
+        pytest.param(
+            "PersistentVolumeClaim", "c-cache", lambda w: [w.cache()], "StorageReady", id="claim"
+        ),
+        pytest.param(
+            "Job", "c-download", lambda w: [w.cache(), w.claim()], "Filled", id="download"
+        ),
+        pytest.param("Job", "c-size", lambda w: [w.cache(None)], "Filled", id="probe"),
+    ],
+)
+def test_a_refusal_is_told_and_tried_again(
+    world: Any, kind: str, name: str, given: Given, type_: str
+) -> None:
+    plan = world.plan(
+        projection(
+            CLASS,
+            *given(world),
+            learned=[refused(world.key, Key(kind, NAMESPACE, name), "quota used up")],
+        )
+    )
+    assert "quota used up" in message(plan, type_)
+    assert f"apply {kind} {name}" in does(plan)
+    taken = refused(world.key, Key(kind, NAMESPACE, name), "exists", name_taken=True)
+    assert (
+        says(world.plan(projection(CLASS, *given(world), learned=[taken])), type_)
+        == "False NameConflict"
+    )
+
+
+def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
+    fight = contested(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
+    assert says(plan, "StorageReady") == "True PVCBound"
+    assert "changed again and again by bully" in message(plan, "StorageReady")
+    assert [warning.reason for report in plan.reports for warning in report.warnings] == [
+        "Contested"
+    ]
+
+
+def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -> None:
+    bodies = (
+        world.cache(status=failed(1)),
+        world.claim(),
+        world.download("failed"),
+        world.ended(20, "the connection was reset"),
+    )
+    plan = world.plan(
+        projection(
+            CLASS,
+            *bodies,
+            learned=[refused(world.key, Key("Job", NAMESPACE, "c-download"), "no right to delete")],
+        )
+    )
+    assert does(plan) == ["delete Job c-download"]
+    assert [
+        words
+        for words in ("the connection was reset", "no right to delete")
+        if words not in message(plan, "Filled")
+    ] == []
+
+
+MADE = {labels.MANAGED_BY: "aim"}
+ABSENT = {"labels": MADE, "annotations": {labels.ANNOTATION_CONFIG: "absent"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "actions"),
+    [
+        pytest.param(lambda _: [], ["delete ModelCache c"], id="nobody-asks"),
+        pytest.param(
+            lambda w: [w.template(warm=False), w.result()],
+            ["delete ModelCache c"],
+            id="the-service-is-gone",
+        ),
+        pytest.param(
+            lambda w: [w.template(warm=False), w.result(), w.service()],
+            [CLAIM],
+            id="a-service-asks",
+        ),
+        pytest.param(lambda w: [w.template(), w.result()], [CLAIM], id="a-template-asks"),
+        pytest.param(
+            lambda w: [w.template(status={"modelSources": [w.uri]})],
+            [CLAIM],
+            id="a-template-whose-image-is-asked-again",
+        ),
+    ],
+)
+def test_a_failed_cache_that_nobody_asks_for_is_removed(
+    world: Any, given: Given, actions: list[str]
+) -> None:
+    assert (
+        does(
+            world.plan(
+                projection(
+                    CLASS, world.cache(labels=MADE, status={"status": "Failed"}), *given(world)
+                )
+            )
+        )
+        == actions
+    )
+
+
+def test_a_duplicate_that_nobody_asks_for_is_removed(world: Any) -> None:
+    status = {"status": "Failed", "conditions": [said("Ready", False, "DuplicateSource")]}
+    given = [CLASS, world.cache(name="b", age_s=7200), world.cache(labels=MADE, status=status)]
+    assert does(world.plan(projection(*given))) == ["delete ModelCache c"]
+    assert does(world.plan(projection(*given, world.template(), world.result()))) == []
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [{"labels": MADE, "status": {"status": "Available"}}, {"status": {"status": "Failed"}}],
+    ids=["available", "made-by-a-user"],
+)
+def test_other_caches_stay(world: Any, cache: dict[str, Any]) -> None:
+    assert does(world.plan(projection(CLASS, world.cache(**cache)))) == [CLAIM]
+
+
+CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
+
+
+@pytest.mark.parametrize(
+    ("given", "actions", "warmth"),
+    [
+        pytest.param(lambda w: [w.template()], [], "False WarmRequested", id="not-discovered"),
+        pytest.param(
+            lambda w: [w.template(), w.result()],
+            [CACHE_APPLY],
+            "False Warming",
+            id="warm-cache-wanted",
+        ),
+        pytest.param(
+            lambda w: [w.template(warm=False), w.result()], [], "nothing", id="nobody-asks"
+        ),
+        pytest.param(
+            lambda w: [w.template(warm=False), w.result(), w.service()],
+            [CACHE_APPLY],
+            "nothing",
+            id="a-service-asks",
+        ),
+        pytest.param(
+            lambda w: [w.template(warm=False), w.result(), w.service(cacheModel=False)],
+            [],
+            "nothing",
+            id="a-service-without-cache",
+        ),
+        pytest.param(
+            lambda w: [w.template(), w.result(), w.cache()],
+            [],
+            "False Warming",
+            id="a-users-cache-is-used",
+        ),
+        pytest.param(
+            lambda w: [w.template(), w.result(), w.cache(status={"status": "Available"})],
+            [],
+            "True Warm",
+            id="warm",
+        ),
+        pytest.param(
+            lambda w: [w.template(), w.result(), w.cache(status={"status": "Failed"})],
+            [],
+            "False WarmFailed",
+            id="failed",
+        ),
+        pytest.param(
+            lambda w: [
+                w.template(),
+                w.result(),
+                w.cache(name=cache_for(w.uri), spec={"sourceUri": "hf://org/another"}),
+            ],
+            [],
+            "False NameConflict",
+            id="name-is-taken",
+        ),
+        pytest.param(
+            lambda w: [w.template(), w.result(), w.cache(deleting=True)],
+            [CACHE_APPLY],
+            "False Warming",
+            id="cache-is-going",
+        ),
+    ],
+)
+def test_a_template(world: Any, given: Given, actions: list[str], warmth: str) -> None:
+    plan = world.plan(projection(*given(world)), "t", "AIMServiceTemplate")
+    assert ([a.split("-")[0] for a in does(plan)], says(plan, "CacheWarm")) == (
+        [a.split("-")[0] for a in actions],
+        warmth,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size_gb", "size"),
+    [(10, "11Gi"), (10.1, "12Gi"), (0.01, "1Gi"), (0, None)],
+    ids=["whole", "rounded-up", "small", "unknown"],
+)
+def test_a_cache_is_made_with_ten_percent_more(
+    world: Any, size_gb: float, size: str | None
+) -> None:
+    result = world.result({"name": "m", "source": world.uri, "size_gb": size_gb})
+    made = applied(
+        world.plan(projection(world.template(), result), "t", "AIMServiceTemplate"), "ModelCache"
+    )
+    assert made["spec"].get("size") == size
+
+
+def test_a_cache_remembers_the_config_of_the_first_asker(world: Any) -> None:
+    first, second = world.service("a", configRef="one"), world.service("b", configRef="two")
+    made = applied(
+        world.plan(
+            projection(world.template(warm=False), world.result(), second, first),
+            "t",
+            "AIMServiceTemplate",
+        ),
+        "ModelCache",
+    )
+    assert made["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: "one"}
+    assert "ownerReferences" not in made["metadata"]
+
+
+def test_the_first_asker_counts_whichever_template_it_asks_for(world: Any) -> None:
+    other = world.template(name="u", warm=False), world.result(template="u")
+    asked = (
+        world.service("late", configRef="late", age_s=60),
+        world.service("early", configRef="early", templateRef="u", age_s=120),
+    )
+    for name in ("t", "u"):
+        plan = world.plan(
+            projection(world.template(warm=False), world.result(), *other, *asked),
+            name,
+            "AIMServiceTemplate",
+        )
+        assert applied(plan, "ModelCache")["metadata"]["annotations"] == {
+            labels.ANNOTATION_CONFIG: "early"
+        }
+
+
+def test_a_warm_template_asks_with_the_default_config_unless_a_service_was_there_before(
+    world: Any,
+) -> None:
+    for age_s, config in ((60, "default"), (7200, "one")):
+        seen = projection(
+            world.template(), world.result(), world.service(configRef="one", age_s=age_s)
+        )
+        made = applied(world.plan(seen, "t", "AIMServiceTemplate"), "ModelCache")
+        assert made["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: config}
+
+
+TWO = [
+    {"name": "m", "source": "hf://org/model", "size_gb": 1},
+    {"name": "d", "source": "s3://bucket/org/draft", "size_gb": 2},
+]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "made", "warmth"),
+    [
+        pytest.param(
+            [], ["hf://org/model", "s3://bucket/org/draft"], "False Warming", id="both-are-missing"
+        ),
+        pytest.param([{}], ["s3://bucket/org/draft"], "False Warming", id="one-is-there"),
+        pytest.param([{"status": "Available"}, {}], [], "False Warming", id="one-is-warm"),
+        pytest.param(
+            [{"status": "Available"}, {"status": "Failed"}],
+            [],
+            "False WarmFailed",
+            id="one-has-failed",
+        ),
+        pytest.param([{"status": "Available"}] * 2, [], "True Warm", id="both-are-warm"),
+    ],
+)
+def test_a_template_with_several_sources_has_a_cache_for_each(
+    world: Any, statuses: list[Body], made: list[str], warmth: str
+) -> None:
+    caches = [
+        world.cache(name=f"c{n}", spec={"sourceUri": TWO[n]["source"]}, status=status)
+        for n, status in enumerate(statuses)
+    ]
+    plan = world.plan(
+        projection(world.template(), world.result(*TWO), *caches), "t", "AIMServiceTemplate"
+    )
+    assert (
+        [action.body["spec"]["sourceUri"] for action in plan.actions],
+        says(plan, "CacheWarm"),
+    ) == (made, warmth)
+
+
+def test_the_younger_cache_of_a_source_takes_over_when_the_older_goes(world: Any) -> None:
+    older, younger = world.cache(name="b", age_s=7200), world.cache()
+    seen = projection(CLASS, older, younger)
+    assert says(world.plan(seen), "Filled") == "False DuplicateSource"
+    assert world.key in affected(seen, Key(CACHE.kind, NAMESPACE, "b"))
+    going = projection(CLASS, world.cache(name="b", age_s=7200, deleting=True), younger)
+    assert does(world.plan(going)) == [CLAIM]
+
+
+def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
+    key = Key("AIMServiceTemplate", NAMESPACE, "t")
+    seen = projection(
+        world.template(),
+        world.result(),
+        learned=[refused(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")],
+    )
+    plan = world.plan(seen, "t", "AIMServiceTemplate")
+    assert says(plan, "CacheWarm") == "False WarmFailed"
+    assert "webhook says no" in message(plan, "CacheWarm")
+    asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
+    learned = [refused(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")]
+    assert (
+        says(
+            world.plan(projection(*asked_by_a_service, learned=learned), "t", "AIMServiceTemplate"),
+            "CacheWarm",
+        )
+        == "False WarmFailed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("PersistentVolumeClaim", "c-cache"), ("Job", "c-download"), ("Job", "c-size")],
+)
+def test_a_foreign_object_that_goes_wakes_the_cache_that_needs_its_name(
+    world: Any, kind: str, name: str
+) -> None:
+    seen = projection(world.cache(), obj(kind, name))
+    assert world.key in affected(seen, Key(kind, NAMESPACE, name))
+
+
+SIDECAR = [
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download(), w.ended(0, SUCCESS, sidecar=True)],
+        [CLAIM],
+        "False Verifying",
+        id="filled",
+    ),
+    pytest.param(
+        lambda w: [
+            w.cache(status=warm()),
+            w.claim(filled="abc"),
+            w.download(),
+            w.ended(0, SUCCESS, sidecar=True),
+        ],
+        [CLAIM, "delete Job c-download"],
+        "True Warm",
+        id="recorded-so-the-open-job-goes",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download(), w.ended(11, sidecar=True)],
+        [],
+        "False AuthError",
+        id="no-access",
+    ),
+    pytest.param(
+        lambda w: [w.cache(status=failed(1)), w.claim(), w.download(), w.ended(11, sidecar=True)],
+        ["delete Job c-download"],
+        "False AuthError",
+        id="failure-recorded-so-the-open-job-goes",
+    ),
+    pytest.param(
+        lambda w: [
+            w.cache(),
+            w.claim(),
+            w.download(),
+            w.ended(137, reason="OOMKilled", sidecar=True),
+        ],
+        [],
+        "False RetryBackoff",
+        id="killed-for-its-memory",
+    ),
+    pytest.param(
+        lambda w: [w.cache(None), w.probe(), w.ended(0, SUCCESS, "c-size", sidecar=True)],
+        [CLAIM],
+        WAITING,
+        id="size-is-known",
+    ),
+    pytest.param(
+        lambda w: [w.cache(None), w.probe(), w.ended(10, job="c-size", sidecar=True)],
+        [],
+        "False SourceNotFound",
+        id="no-size",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(0, SUCCESS, sidecar=True)],
+        [CLAIM],
+        "False Verifying",
+        id="deadline-after-a-good-end",
+    ),
+    pytest.param(
+        lambda w: [
+            w.cache(),
+            w.claim(),
+            w.download("failed"),
+            w.ended(0, SUCCESS, sidecar=True, deleting=True),
+        ],
+        [CLAIM],
+        "False Verifying",
+        id="deadline-after-a-good-end-takes-the-pod",
+    ),
+    pytest.param(
+        lambda w: [w.cache(), w.claim(), w.download(), w.ended(143, deleting=True, sidecar=True)],
+        ["follow log of c-download-x"],
+        DOWNLOADING,
+        id="a-pod-that-is-taken-away-is-no-end",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "actions", "filled"), SIDECAR)
+def test_the_downloaders_own_end_decides(
+    world: Any, given: Given, actions: list[str], filled: str
+) -> None:
+    plan = world.plan(projection(CLASS, *given(world)))
+    assert (does(plan), says(plan, "Filled")) == (actions, filled)
+
+
+def test_a_try_ends_when_the_downloader_ends(world: Any) -> None:
+    ended = world.ended(20, finishedAt=ago(10), sidecar=True)
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), world.download(), ended))
+    assert fields(plan)["nextAttemptTime"] == ago(10 - 30)
+
+
+EVICTION = {
+    "phase": "Failed",
+    "reason": "Evicted",
+    "message": "The node was low on resource: ephemeral-storage.",
+}
+NO_DEVICE = {
+    "phase": "Failed",
+    "reason": "UnexpectedAdmissionError",
+    "message": "no healthy devices present",
+}
+LIMITED = {"containers": [{"name": "downloader", "resources": {"limits": {"memory": "1Gi"}}}]}
+
+
+OVER_FULL = '{"message": "/cache has too little space: 4096 bytes still needed, 0 free"}'
+
+
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        pytest.param(
+            lambda w: [w.ended(137, reason="OOMKilled", spec=LIMITED)],
+            [
+                "OOMKilled",
+                "its limit, 1Gi",
+                "raise limits.memory in setting AIM_JOB_RESOURCES of aim-cacher",
+            ],
+            id="out-of-memory",
+        ),
+        pytest.param(
+            lambda w: [w.running(status=EVICTION)],
+            ["Evicted: The node was low on resource: ephemeral-storage."],
+            id="evicted",
+        ),
+        pytest.param(
+            lambda w: [w.running(status=NO_DEVICE)],
+            ["UnexpectedAdmissionError: no healthy devices present"],
+            id="not-admitted",
+        ),
+        pytest.param(
+            lambda w: [w.running(status=EVICTION | w.ended(137)["status"] | {"phase": "Failed"})],
+            ["Evicted", "exit code 137"],
+            id="evicted-while-it-ran",
+        ),
+        pytest.param(
+            lambda w: [w.ended(128, "no such file", reason="StartError")],
+            ["StartError", "no such file"],
+            id="not-executable",
+        ),
+        pytest.param(
+            lambda _: [],
+            ["BackoffLimitExceeded", "its pod is gone: evicted, deleted, or lost with its node"],
+            id="pod-gone",
+        ),
+        pytest.param(
+            lambda w: [w.ended(12, OVER_FULL)],
+            ["4096 bytes still needed, 0 free; ", "claim c-cache has 20Gi"],
+            id="disk-filled-up",
+        ),
+    ],
+)
+def test_a_failed_try_names_its_cause(world: Any, pods: Given, words: list[str]) -> None:
+    told = message(
+        world.plan(
+            projection(CLASS, world.cache(), world.claim(), world.download("failed"), *pods(world))
+        ),
+        "Filled",
+    )
+    assert [word for word in ["try 1", *words] if word not in told] == []
+
+
+def test_a_pod_that_says_why_it_ended_is_not_waited_for(world: Any) -> None:
+    evicted = world.running(status=EVICTION)
+    plan = world.plan(
+        projection(
+            CLASS, world.cache(), world.claim(), world.download("failed", ended_s=1), evicted
+        )
+    )
+    assert says(plan, "Filled") == "False RetryBackoff"
+
+
+HELD_BACK = {"conditions": [{"type": "Suspended", "status": "True"}]}
+QUEUED = {"kueue.x-k8s.io/queue-name": "gpus"}
+GATED = {
+    "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}],
+    "phase": "Pending",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(
+            lambda w: [w.download(status=HELD_BACK, labels=QUEUED)],
+            "queue gpus has not admitted it yet",
+            id="suspended",
+        ),
+        pytest.param(
+            lambda w: [w.download(), w.running(status=GATED)],
+            "held by a scheduling gate",
+            id="gated",
+        ),
+    ],
+)
+def test_a_queue_is_waited_for(world: Any, given: Given, words: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), *given(world)))
+    assert (says(plan, "Filled"), does(plan)) == (DOWNLOADING, [])
+    assert words in message(plan, "Filled")
+
+
+@pytest.mark.parametrize(
+    ("started_s", "actions", "again_s"),
+    [(86_300, [], 70), (86_371, ["delete Job c-download"], None)],
+    ids=["in-time", "late"],
+)
+def test_no_deadline_ends_what_a_gate_holds_back(
+    world: Any, started_s: float, actions: list[str], again_s: float | None
+) -> None:
+    job = world.download(
+        spec={"activeDeadlineSeconds": 86_400}, status={"startTime": ago(started_s)}
+    )
+    plan = world.plan(
+        projection(CLASS, world.cache(), world.claim(), job, world.running(status=GATED))
+    )
+    assert (does(plan), says(plan, "Filled"), plan.requeue_after_s) == (
+        actions,
+        DOWNLOADING,
+        again_s,
+    )
+    assert "attempts" not in fields(plan)
+
+
+TERMINATING, GOING = "False PVCTerminating", "False PVCPending"
+GONE = ["delete Job c-download"]
+
+
+def user(name: str = "user", **fields: Any) -> Body:
+    """A pod that mounts the claim."""
+    status = {"phase": fields.pop("phase", "Running")}
+    return obj(
+        "Pod",
+        name,
+        spec={"volumes": [{"persistentVolumeClaim": {"claimName": "c-cache"}}]},
+        status=status,
+        **fields,
+    )
+
+
+def predictor(service: str) -> Body:
+    return user(f"{service}-predictor-x", labels={labels.KSERVE_ISVC_LABEL: service})
+
+
+def deleted(age_s: float) -> Body:
+    """The claim, deleted so long ago."""
+    body = obj(
+        "PersistentVolumeClaim",
+        "c-cache",
+        owner=("ModelCache", "c"),
+        status={"phase": "Bound"},
+        spec={},
+        deleting=True,
+    )
+    body["metadata"]["deletionTimestamp"] = ago(age_s)
+    return body
+
+
+def own_pod(phase: str, **fields: Any) -> Body:
+    return user("c-download-x", owner=("Job", "c-download"), phase=phase, **fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "actions", "storage"),
+    [
+        pytest.param(
+            lambda w: [w.download(), own_pod("Pending")], GONE, GOING, id="a-job-that-cannot-start"
+        ),
+        pytest.param(lambda w: [w.download(status=HELD_BACK)], GONE, GOING, id="a-suspended-job"),
+        pytest.param(lambda w: [w.download(age_s=40)], GONE, GOING, id="a-job-without-a-pod"),
+        pytest.param(
+            lambda w: [w.download(cache=w.cache("9Gi")), own_pod("Pending")],
+            GONE,
+            GOING,
+            id="a-job-for-other-inputs",
+        ),
+        pytest.param(
+            lambda w: [w.download("failed"), own_pod("Failed")], GONE, GOING, id="a-job-that-failed"
+        ),
+        pytest.param(
+            lambda w: [w.download(), w.ended(0, sidecar=True)],
+            GONE,
+            GOING,
+            id="a-job-that-a-sidecar-keeps-open",
+        ),
+        pytest.param(
+            lambda w: [w.download(deleting=True), own_pod("Pending")],
+            [],
+            GOING,
+            id="a-job-that-is-going",
+        ),
+        pytest.param(
+            lambda w: [w.download(), own_pod("Running")], [], TERMINATING, id="a-download-that-runs"
+        ),
+        pytest.param(
+            lambda w: [w.download(age_s=5)], [], GOING, id="a-job-whose-pod-may-be-on-its-way"
+        ),
+        pytest.param(lambda _: [user()], [], TERMINATING, id="a-pod-of-somebody"),
+        pytest.param(lambda _: [user(deleting=True)], [], GOING, id="a-pod-that-is-going"),
+        pytest.param(lambda _: [user(phase="Succeeded")], [], GOING, id="a-pod-that-has-ended"),
+        pytest.param(lambda _: [], [], GOING, id="nobody"),
+    ],
+)
+def test_who_lets_go_of_a_claim_that_is_deleted(
+    world: Any, given: Given, actions: list[str], storage: str
+) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), deleted(5), *given(world)))
+    assert (does(plan), says(plan, "StorageReady"), says(plan, "Filled")) == (
+        actions,
+        storage,
+        WAITING,
+    )
+    assert storage == TERMINATING or plan.requeue_after_s == 55
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(
+            lambda w: [w.service("chat"), predictor("chat")],
+            "held by pod chat-predictor-x of AIMService chat; to free it, set spec.replicas of"
+            " AIMService chat to 0 or delete it",
+            id="a-service",
+        ),
+        pytest.param(
+            lambda _: [predictor("other")],
+            "of InferenceService other; to free it, delete InferenceService other",
+            id="an-inference-service-that-is-not-ours",
+        ),
+        pytest.param(
+            lambda w: [w.download(), own_pod("Running")],
+            "of Job c-download; to free it, delete Job c-download",
+            id="a-job",
+        ),
+        pytest.param(
+            lambda _: [user()], "held by pod user; to free it, delete pod user", id="a-pod"
+        ),
+        pytest.param(
+            lambda w: [w.service("a"), predictor("a"), user("b")],
+            "set spec.replicas of AIMService a to 0 or delete it, and delete pod b",
+            id="several",
+        ),
+        pytest.param(
+            lambda _: [user(f"p{n}") for n in range(9)],
+            "pod p0, pod p1, pod p2 and 6 more",
+            id="many",
+        ),
+        pytest.param(
+            lambda _: [],
+            "kubectl describe pvc -n team c-cache names the pods that use it",
+            id="nobody-we-know",
+        ),
+        pytest.param(
+            lambda _: [user(deleting=True)],
+            "if its node is lost, delete the pod with --force",
+            id="a-pod-that-does-not-go",
+        ),
+    ],
+)
+def test_a_held_claim_names_what_frees_it(world: Any, given: Given, words: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), deleted(61), *given(world)))
+    assert says(plan, "StorageReady") == TERMINATING
+    assert words in message(plan, "StorageReady")
+    assert words in message(plan, "Filled")
+
+
+def test_a_claim_that_somebodys_finalizer_keeps_names_it(world: Any) -> None:
+    kept = deleted(61)
+    kept["metadata"]["finalizers"] = ["example.org/backup"]
+    told = message(world.plan(projection(CLASS, world.cache(), kept)), "StorageReady")
+    assert (
+        "held by example.org/backup; see whether the controller that set example.org/backup runs"
+        in told
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), kept_by(w.download("failed"), HOLD)], id="its-own-job"
+        ),
+        pytest.param(
+            lambda w: [w.cache(uid="second"), kept_by(w.download(), HOLD)],
+            id="the-job-of-a-former-cache",
+        ),
+    ],
+)
+def test_the_finalizer_that_keeps_a_job_is_named_while_it_does(world: Any, given: Given) -> None:
+    plan = world.plan(projection(CLASS, *given(world)))
+    assert f"Job c-download is being deleted, held by finalizer {HOLD}" in message(plan, "Filled")
+    (reported,) = [each.message("cacher") for each in plan.reports]
+    again = projection(CLASS, *given(world), reports=[reported])
+    assert message(world.plan(again), "Filled") == message(plan, "Filled")
+    gone = projection(CLASS, world.cache(), world.claim(), reports=[reported])
+    assert "held by" not in message(world.plan(gone), "Filled")
+
+
+def test_a_template_names_the_finalizer_that_keeps_a_cache_in_the_way(world: Any) -> None:
+    former = kept_by(world.cache(name=cache_for(world.uri)), HOLD)
+    plan = world.plan(
+        projection(world.template(), world.result(), former), "t", "AIMServiceTemplate"
+    )
+    assert says(plan, "CacheWarm") == "False Warming"
+    assert (
+        f"ModelCache {cache_for(world.uri)} is being deleted, held by finalizer {HOLD}"
+        in message(plan, "CacheWarm")
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "config"),
+    [
+        pytest.param(
+            lambda w: [w.cache(**ABSENT), w.service(configRef="big"), w.config("big")],
+            "big",
+            id="corrected",
+        ),
+        pytest.param(
+            lambda w: [w.cache(**ABSENT), w.service(configRef="big")],
+            "big",
+            id="to-another-that-is-absent",
+        ),
+        pytest.param(
+            lambda w: [w.cache(**ABSENT), w.claim(), w.service(configRef="big"), w.config("big")],
+            "big",
+            id="after-the-claim-was-made",
+        ),
+        pytest.param(
+            lambda w: [w.cache(**ABSENT), w.service(configRef="absent")], None, id="not-corrected"
+        ),
+        pytest.param(lambda w: [w.cache(**ABSENT)], None, id="nobody-asks"),
+        pytest.param(
+            lambda w: [w.cache(**ABSENT), w.service(configRef="big"), w.config("absent")],
+            None,
+            id="it-exists",
+        ),
+        pytest.param(
+            lambda w: [w.cache(annotations=ABSENT["annotations"]), w.service(configRef="big")],
+            None,
+            id="a-users-cache",
+        ),
+        pytest.param(
+            lambda w: [
+                w.cache(**ABSENT, status={"conditions": [said("Filled", True, "Warm")]}),
+                w.service(configRef="big"),
+            ],
+            None,
+            id="filled",
+        ),
+    ],
+)
+def test_a_cache_whose_config_is_missing_takes_the_one_that_is_named_now(
+    world: Any, given: Given, config: str | None
+) -> None:
+    plan = world.plan(
+        projection(world.template(warm=False), world.result(), *given(world)),
+        "t",
+        "AIMServiceTemplate",
+    )
+    named = [
+        action.patch["metadata"]["annotations"]
+        for action in plan.actions
+        if isinstance(action, PatchObject)
+    ]
+    assert named == ([] if config is None else [{labels.ANNOTATION_CONFIG: config}])
+
+
+def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:
+    plan = world.plan(
+        projection(
+            CLASS, world.cache(uid="second"), deleted(5), world.service("chat"), predictor("chat")
+        )
+    )
+    assert says(plan, "StorageReady") == TERMINATING
+    assert "AIMService chat to 0" in message(plan, "StorageReady")
+
+
+@pytest.mark.parametrize("given", [[], [CLASS]], ids=["no-default-class", "a-default-class"])
+def test_the_class_of_a_claim_is_named_where_it_is_missing(world: Any, given: list[Body]) -> None:
+    plan = world.plan(
+        projection(*given, world.cache(), world.claim("Pending", storage_class="typo"))
+    )
+    assert "storage class typo does not exist" in message(plan, "StorageReady")
+
+
+@pytest.mark.parametrize("uid", ["c", "second"], ids=["its-own", "of-a-former-cache"])
+def test_a_claim_that_somebody_holds_costs_no_reconcile(world: Any, uid: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(uid=uid), deleted(61), user()))
+    assert (says(plan, "StorageReady"), plan.requeue_after_s) == (TERMINATING, None)
+
+
+def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None:
+    seen = projection(world.cache(), deleted(5), user())
+    assert world.key in affected(seen, Key("Pod", NAMESPACE, "user"))
+
+
+@pytest.mark.parametrize(
+    ("given", "actions"),
+    [
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), w.probe()],
+            ["delete Job c-size", CLAIM, DOWNLOAD],
+            id="the-size-is-given-by-now",
+        ),
+        pytest.param(
+            lambda w: [
+                w.cache("9Gi"),
+                w.claim(cache=w.cache()),
+                w.download(cache=w.cache(), age_s=40),
+            ],
+            GONE,
+            id="the-spec-has-changed",
+        ),
+        pytest.param(
+            lambda w: [w.cache(name="b", age_s=7200), w.cache(), w.claim(), w.download()],
+            GONE,
+            id="another-cache-is-older",
+        ),
+    ],
+)
+def test_jobs_for_other_inputs_go_at_once(world: Any, given: Given, actions: list[str]) -> None:
+    assert does(world.plan(projection(CLASS, *given(world)))) == actions
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.claim(cache=w.cache())], id="next-try"),
+        pytest.param(
+            lambda w: [w.claim(cache=w.cache()), w.download(cache=w.cache()), w.running()],
+            id="the-former-try-still-runs",
+        ),
+        pytest.param(
+            lambda w: [
+                w.claim(cache=w.cache()),
+                w.download("failed", cache=w.cache(), attempt=9),
+                w.ended(20),
+            ],
+            id="it-failed",
+        ),
+        pytest.param(lambda w: [w.claim("Pending", cache=w.cache())], id="the-claim-waits"),
+    ],
+)
+def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) -> None:
+    asked_again = world.cache(status=failed(9), annotations={labels.ANNOTATION_RETRY: "1"})
+    reported = fields(world.plan(projection(CLASS, asked_again, *given(world))))
+    assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
+
+
+def test_being_second_once_is_no_failure_of_the_first(world: Any) -> None:
+    was_second = {
+        "status": "Failed",
+        "conditions": [said("Ready", False, "DuplicateSource", "cache b is older")],
+    }
+    seen = projection(
+        CLASS, world.template(), world.result(), world.cache(labels=MADE, status=was_second)
+    )
+    assert says(world.plan(seen, "t", "AIMServiceTemplate"), "CacheWarm") == "False Warming"
+    assert does(world.plan(projection(CLASS, world.cache(labels=MADE, status=was_second)))) == [
+        CLAIM
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        pytest.param(
+            lambda w: [
+                w.cache(None),
+                w.claim(status={"phase": "Bound", "capacity": {"storage": "22Gi"}}),
+            ],
+            "22Gi",
+            id="capacity",
+        ),
+        pytest.param(lambda w: [w.cache(None), w.claim("Pending")], "20Gi", id="request"),
+        pytest.param(lambda w: [w.cache("9Gi")], "9Gi", id="spec"),
+        pytest.param(lambda w: [w.cache(None)], None, id="unknown"),
+    ],
+)
+def test_the_size_of_the_volume_is_reported(world: Any, given: Given, size: str | None) -> None:
+    assert fields(world.plan(projection(CLASS, *given(world)))).get("size") == size
+
+
+REJECTED = "denied by webhook: no"
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        pytest.param(
+            lambda w: [w.cache(), w.cache(name="b", age_s=7200), w.claim(), w.download()],
+            "Job c-download",
+            id="second-cache",
+        ),
+        pytest.param(
+            lambda w: [w.cache(labels=MADE, status=failed(9) | {"status": "Failed"})],
+            "ModelCache c",
+            id="removing-the-cache",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), deleted(5), w.download(), own_pod("Pending")],
+            "Job c-download",
+            id="letting-go",
+        ),
+        pytest.param(
+            lambda w: [w.cache(status=warm()), w.claim(filled="a"), w.download("succeeded")],
+            "Job c-download",
+            id="clearing-up-when-warm",
+        ),
+        pytest.param(
+            lambda w: [w.cache(), w.claim(), w.download(cache=w.cache("9Gi"), age_s=40)],
+            "Job c-download",
+            id="outdated",
+        ),
+        pytest.param(lambda w: [w.cache(), w.claim()], "ConfigMap c-ca", id="certificates"),
+    ],
+)
+@pytest.mark.parametrize("transient", [False, True], ids=["for-good", "for-now"])
+def test_every_rejection_is_reported(
+    world: Any, given: Given, target: str, *, transient: bool
+) -> None:
+    kind, name = target.split()
+    rejected = Learned(
+        world.key, REFUSED, Refusal(Key(kind, NAMESPACE, name), REJECTED, transient=transient)
+    )
+    plan = world.plan(projection(CLASS, *given(world), learned=[rejected]))
+    assert REJECTED in message(plan, "Filled")
+    assert plan.actions
+
+
+@pytest.mark.parametrize(
+    ("change", "woken"),
+    [
+        pytest.param(
+            lambda w: w.template(version=2, labels={"a": "b"}), set(), id="the-template-changes"
+        ),
+        pytest.param(
+            lambda w: w.template(version=2, warm=False), {"mine"}, id="the-template-asks-no-more"
+        ),
+        pytest.param(
+            lambda w: w.template(version=2, deleting=True), {"mine"}, id="the-template-goes"
+        ),
+        pytest.param(lambda w: w.result(version=2), set(), id="the-same-answer"),
+        pytest.param(lambda w: w.result(TWO[1], version=2), {"mine"}, id="another-answer"),
+        pytest.param(lambda w: w.service(), set(), id="a-service-asks-too"),
+    ],
+)
+def test_failed_caches_are_woken_when_somebody_asks_no_more(
+    world: Any, change: Any, woken: set[str]
+) -> None:
+    """Only those of the sources that were asked for."""
+    failed = {"status": "Failed"}
+    mine = world.cache(name="mine", spec={"sourceUri": TWO[0]["source"]}, status=failed)
+    others = [
+        world.cache(name=f"other{n}", spec={"sourceUri": f"hf://org/other{n}"}, status=failed)
+        for n in range(3)
+    ]
+    before = projection(world.template(), world.result(TWO[0]), mine, *others)
+    body = change(world)
+    after = fold(before, changed(body), 9)
+    assert {each.name for each in neighbours(before, after, key_of(body))} == woken
+
+
+def test_a_failed_cache_is_woken_when_the_last_service_that_asked_is_gone(world: Any) -> None:
+    service = world.service(templateRef="t")
+    mine = world.cache(
+        name="mine", spec={"sourceUri": TWO[0]["source"]}, status={"status": "Failed"}
+    )
+    before = projection(world.template(warm=False), world.result(TWO[0]), service, mine)
+    assert [
+        each.name for each in neighbours(before, forget(before, key_of(service)), key_of(service))
+    ] == ["mine"]
+    kept = projection(world.template(), world.result(TWO[0]), service, mine)
+    assert list(neighbours(kept, forget(kept, key_of(service)), key_of(service))) == []
+
+
+def test_a_cache_wakes_the_templates_that_ask_for_its_source(world: Any) -> None:
+    bodies = [
+        world.template(),
+        world.template(name="other"),
+        world.result(TWO[0]),
+        world.result(TWO[1], template="other"),
+    ]
+    mine = world.cache(name="mine", spec={"sourceUri": TWO[0]["source"]})
+    in_the_way = world.cache(
+        name=cache_for("s3://bucket/org/draft"), spec={"sourceUri": TWO[0]["source"]}
+    )
+    woken = [affected(projection(*bodies, cache), key_of(cache)) for cache in (mine, in_the_way)]
+    assert [{key.name for key in keys if key.kind == "AIMServiceTemplate"} for keys in woken] == [
+        {"t"},
+        {"t", "other"},
+    ]
+
+
+OVERLOADED = Refusal(Key(CACHE.kind, NAMESPACE, "x"), "upstream connect error", transient=True)
+
+
+def test_an_overloaded_server_takes_nothing_back_that_is_so(world: Any) -> None:
+    claim = replace(OVERLOADED, target=Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
+    bound = world.plan(
+        projection(
+            CLASS, world.cache(), world.claim(), learned=[Learned(world.key, REFUSED, claim)]
+        )
+    )
+    assert says(bound, "StorageReady") == "True PVCBound"
+    template = Key("AIMServiceTemplate", NAMESPACE, "t")
+    asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
+    plan = world.plan(
+        projection(*asked_by_a_service, learned=[Learned(template, REFUSED, OVERLOADED)]),
+        "t",
+        "AIMServiceTemplate",
+    )
+    assert says(plan, "CacheWarm") == "nothing"

@@ -1,0 +1,161 @@
+"""The deployment mode: Standard, and RawDeployment once where KServe rejects that."""
+
+from typing import Any
+
+import pytest
+
+from aim_deployer.modes import about_mode
+from aimcontroller.projection import REFUSED, Learned, Refusal
+from aimcontroller.testing import NAMESPACE, Body, applied, message, projection, refused, says
+from aimschema.resources import BUDGET, INFERENCE_SERVICE, Key
+
+ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
+MODE = "serving.kserve.io/deploymentMode"
+DENIED = 'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: '
+STRATEGY = f"{DENIED}customizing deploymentStrategy is only supported for raw deployment mode"
+QUOTA = 'inferenceservices.serving.kserve.io "s" is forbidden: exceeded quota: q'
+
+
+@pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        pytest.param(STRATEGY, True, id="kserve-0.15"),
+        pytest.param(
+            f"{DENIED}update rejected: deploymentMode cannot be changed from 'Standard' to"
+            " 'RawDeployment'",
+            True,
+            id="changed",
+        ),
+        pytest.param(
+            f'{DENIED}invalid deployment mode "Standard". Valid modes are Serverless,'
+            " RawDeployment, ModelMesh",
+            True,
+            id="named",
+        ),
+        pytest.param(
+            ".spec.predictor.deploymentStrategy: field not declared in schema",
+            True,
+            id="not-in-the-schema",
+        ),
+        pytest.param(QUOTA, False, id="quota"),
+        pytest.param(
+            f'{DENIED}the InferenceService "s" is invalid: deployment too large',
+            False,
+            id="deployment",
+        ),
+        pytest.param("failed calling webhook: no endpoints available", False, id="webhook-down"),
+        pytest.param("", False, id="no-words"),
+    ],
+)
+def test_a_rejection_for_the_mode_is_known(words: str, *, about: bool) -> None:
+    assert about_mode(words) is about
+
+
+def sent(
+    world: Any, *given: Body, rejection: Learned | None = None, mode: str = "auto"
+) -> tuple[str, bool]:
+    """The word that is sent, and whether the strategy is."""
+    learned = [] if rejection is None else [rejection]
+    body = applied(
+        world.plan(projection(*world.parts(), *given, learned=learned), mode),
+        INFERENCE_SERVICE.kind,
+    )
+    return body["metadata"]["annotations"][MODE], "deploymentStrategy" in body["spec"]["predictor"]
+
+
+def rejected(world: Any, words: str, *earlier: str, transient: bool = False) -> Learned:
+    return Learned(
+        world.key, REFUSED, Refusal(ISVC, words, transient=transient, earlier=frozenset(earlier))
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "earlier", "mode", "expected"),
+    [
+        pytest.param(None, (), "auto", ("Standard", True), id="at-first"),
+        pytest.param(STRATEGY, (), "auto", ("RawDeployment", True), id="rejected"),
+        pytest.param(QUOTA, (), "auto", ("Standard", True), id="rejected-for-something-else"),
+        pytest.param(
+            QUOTA, (STRATEGY,), "auto", ("RawDeployment", True), id="then-for-something-else"
+        ),
+        pytest.param(QUOTA, (STRATEGY, QUOTA), "auto", ("RawDeployment", True), id="and-again"),
+        pytest.param(STRATEGY, (), "Standard", ("Standard", True), id="Standard-is-set"),
+        pytest.param(None, (), "RawDeployment", ("RawDeployment", True), id="RawDeployment-is-set"),
+        pytest.param(
+            STRATEGY,
+            (),
+            "RawDeployment",
+            ("RawDeployment", False),
+            id="RawDeployment-on-KServe-0.16",
+        ),
+    ],
+)
+def test_which_mode_a_new_service_gets(
+    world: Any, words: str | None, earlier: tuple[str, ...], mode: str, expected: tuple[str, bool]
+) -> None:
+    rejection = None if words is None else rejected(world, words, *earlier)
+    assert sent(world, rejection=rejection, mode=mode) == expected
+
+
+def existing(world: Any, word: str, *, strategy: bool = True, **status: Any) -> Body:
+    body: Body = world.runtime(**status)
+    body["metadata"]["annotations"] = {**body["metadata"]["annotations"], MODE: word}
+    if not strategy:
+        body["spec"]["predictor"] = {
+            field: value
+            for field, value in body["spec"]["predictor"].items()
+            if field != "deploymentStrategy"
+        }
+    return body
+
+
+@pytest.mark.parametrize("mode", ["auto", "Standard", "RawDeployment"])
+@pytest.mark.parametrize("word", ["Standard", "RawDeployment"])
+def test_the_word_that_was_accepted_stays(world: Any, word: str, mode: str) -> None:
+    assert sent(world, existing(world, word), mode=mode) == (word, True)
+    assert sent(world, existing(world, word), rejection=rejected(world, QUOTA), mode=mode) == (
+        word,
+        True,
+    )
+
+
+def test_after_an_upgrade_of_kserve_the_strategy_is_left_out(world: Any) -> None:
+    """KServe 0.16 rejects a strategy together with RawDeployment, which 0.15 accepted."""
+    assert sent(world, existing(world, "RawDeployment"), rejection=rejected(world, STRATEGY)) == (
+        "RawDeployment",
+        False,
+    )
+    assert sent(world, existing(world, "RawDeployment", strategy=False)) == ("RawDeployment", False)
+
+
+def test_an_annotation_that_was_changed_by_hand_is_put_back(world: Any) -> None:
+    assert sent(world, existing(world, "Serverless", deploymentMode="RawDeployment")) == (
+        "RawDeployment",
+        True,
+    )
+    assert sent(world, existing(world, "Serverless", deploymentMode="Serverless")) == (
+        "Standard",
+        True,
+    )
+
+
+def test_trying_the_other_mode_is_no_failure(world: Any) -> None:
+    first = world.plan(projection(*world.parts(), learned=[refused(world.key, ISVC, STRATEGY)]))
+    assert says(first, "RuntimeReady") == "False CreatingRuntime"
+
+
+@pytest.mark.parametrize("words", [STRATEGY, QUOTA])
+def test_a_rejection_of_both_modes_is_reported(world: Any, words: str) -> None:
+    plan = world.plan(projection(*world.parts(), learned=[rejected(world, words, STRATEGY)]))
+    assert says(plan, "RuntimeReady") == "False RuntimeFailed"
+    assert words in message(plan, "RuntimeReady")
+
+
+def test_a_rejection_of_the_mode_that_is_set_is_reported(world: Any) -> None:
+    plan = world.plan(projection(*world.parts(), learned=[rejected(world, STRATEGY)]), "Standard")
+    assert says(plan, "RuntimeReady") == "False RuntimeFailed"
+
+
+def test_a_rejection_of_another_object_does_not_count(world: Any) -> None:
+    budget = Learned(world.key, REFUSED, Refusal(Key(BUDGET.kind, NAMESPACE, "s"), STRATEGY))
+    assert sent(world, rejection=budget) == ("Standard", True)

@@ -1,0 +1,310 @@
+"""Stopping and starting, whatever is missing, and letting go of volumes that are gone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aimcontroller.additions import merged
+from aimcontroller.plan import PatchObject, Plan
+from aimcontroller.testing import (
+    NAMESPACE,
+    Body,
+    does,
+    message,
+    obj,
+    projection,
+    refused,
+    said,
+    says,
+)
+from aimschema.resources import BUDGET, INFERENCE_SERVICE, SERVICE, Key
+
+Given = Callable[[Any], list[Body]]
+STOP = "serving.kserve.io/stop"
+APPLY, PATCH = "apply InferenceService s", "patch InferenceService s"
+ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
+CACHES_FAILED, CACHE_TAKEN = (
+    said("Ready", False, "WarmFailed"),
+    said("Ready", False, "NameConflict"),
+)
+MISSING = [
+    pytest.param(lambda w, **spec: w.parts("AIMServiceTemplate", **spec), id="template"),
+    pytest.param(lambda w, **spec: w.parts("AIMClusterModel", **spec), id="model"),
+    pytest.param(lambda w, **spec: w.parts("ConfigMap", **spec), id="answer"),
+    pytest.param(lambda w, **spec: w.parts("ModelCache", **spec), id="cache"),
+    pytest.param(lambda w, **spec: w.parts(configRef="gone", **spec), id="named-config"),
+    pytest.param(
+        lambda w, **spec: [*w.parts("ModelCache", **spec), w.cache("Failed")], id="cache-that-works"
+    ),
+]
+
+
+def patched(plan: Plan) -> Body:
+    [patch] = [action.patch for action in plan.actions if isinstance(action, PatchObject)]
+    return patch
+
+
+def stopped(world: Any, **given: Any) -> Body:
+    """The InferenceService as stopping leaves it."""
+    patch = {
+        "metadata": {"annotations": {STOP: "true"}},
+        "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
+    }
+    return merged(world.runtime(False, **given), patch)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("given", MISSING)
+def test_stopping_is_carried_out_whatever_is_missing(
+    world: Any, given: Callable[..., list[Body]]
+) -> None:
+    plan = world.plan(projection(*given(world, replicas=0), *world.runs()))
+    assert (does(plan), says(plan, "RuntimeReady")) == ([PATCH], "False CreatingRuntime")
+    assert patched(plan) == {
+        "metadata": {"annotations": {STOP: "true"}},
+        "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
+    }
+    after = world.plan(projection(*given(world, replicas=0), stopped(world)))
+    assert (does(after), says(after, "RuntimeReady")) == ([], "True Stopped")
+
+
+@pytest.mark.parametrize("given", MISSING[:3])
+def test_starting_again_is_carried_out_whatever_is_missing(
+    world: Any, given: Callable[..., list[Body]]
+) -> None:
+    plan = world.plan(projection(*given(world, replicas=3), world.cache(), stopped(world)))
+    assert PATCH in does(plan)
+    assert patched(plan) == {
+        "metadata": {"annotations": {STOP: None}},
+        "spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pods", "runtime"),
+    [
+        pytest.param(lambda _: [], "True Stopped", id="none"),
+        pytest.param(lambda w: [w.ready_pod()], "False CreatingRuntime", id="ready"),
+        pytest.param(lambda w: [w.pod()], "False CreatingRuntime", id="not-ready"),
+        pytest.param(lambda w: [w.ready_pod(deleting=True)], "False CreatingRuntime", id="going"),
+        pytest.param(
+            lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"})],
+            "True Stopped",
+            id="evicted",
+        ),
+        pytest.param(
+            lambda w: [w.pod(status={"phase": "Failed", "reason": "Evicted"}), w.pod("other")],
+            "False CreatingRuntime",
+            id="one-evicted",
+        ),
+    ],
+)
+def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Given, runtime: str) -> None:
+    """A KServe that does not know the annotation leaves the pods, and the service never says
+    Stopped."""
+    plan = world.plan(projection(*world.parts(replicas=0), stopped(world), *pods(world)))
+    assert says(plan, "RuntimeReady") == runtime
+    assert ("stopping" in message(plan, "RuntimeReady")) is (runtime == "False CreatingRuntime")
+
+
+def test_what_was_never_made_is_stopped(world: Any) -> None:
+    assert (
+        says(world.plan(projection(*world.parts("AIMServiceTemplate", replicas=0))), "RuntimeReady")
+        == "True Stopped"
+    )
+
+
+def test_a_spec_that_is_rejected_does_not_keep_a_service_from_being_stopped(world: Any) -> None:
+    seen = projection(
+        *world.parts(replicas=0),
+        *world.runs(),
+        learned=[refused(world.key, ISVC, "webhook says no")],
+    )
+    assert does(world.plan(seen))[:2] == [PATCH, APPLY]
+    after = projection(
+        *world.parts(replicas=0),
+        stopped(world),
+        learned=[refused(world.key, ISVC, "webhook says no")],
+    )
+    assert says(world.plan(after), "RuntimeReady") == "True Stopped"
+    assert "webhook says no" in message(world.plan(after), "RuntimeReady")
+
+
+def never_ready(world: Any) -> Body:
+    container = {
+        "name": "kserve-container",
+        "ready": False,
+        "started": False,
+        "state": {"running": {}},
+    }
+    pod: Body = world.pod(status={"phase": "Running", "containerStatuses": [container]})
+    return pod
+
+
+def ready_before(world: Any) -> Body:
+    container = {
+        "name": "kserve-container",
+        "ready": False,
+        "started": True,
+        "state": {"running": {}},
+    }
+    pod: Body = world.pod(status={"phase": "Running", "containerStatuses": [container]})
+    return pod
+
+
+LOST = [
+    pytest.param(lambda w: w.parts("ModelCache"), id="cache-deleted"),
+    pytest.param(
+        lambda w: [*w.parts("ModelCache"), w.cache("Pending")], id="cache-that-waits-for-the-volume"
+    ),
+    pytest.param(
+        lambda w: [*w.parts("ModelCache"), w.cache("Failed")], id="cache-that-failed-for-it"
+    ),
+    pytest.param(lambda w: w.parts("ModelCache", "AIMServiceTemplate"), id="template-too"),
+    pytest.param(
+        lambda w: [
+            *w.parts("ModelCache", "ConfigMap"),
+            w.record("example.org/m:2"),
+            w.result(image="example.org/m:2"),
+        ],
+        id="image-put-right",
+    ),
+]
+
+
+@pytest.mark.parametrize("given", LOST)
+def test_what_does_not_run_lets_go_of_a_volume_that_is_gone(world: Any, given: Given) -> None:
+    plan = world.plan(projection(*given(world), world.runtime(False), never_ready(world)))
+    assert does(plan) == [PATCH]
+    assert patched(plan)["metadata"]["annotations"] == {STOP: "true"}
+    after = world.plan(projection(*given(world), stopped(world)))
+    assert (does(after), says(after, "RuntimeReady")) == ([], "False CreatingRuntime")
+    assert "starts once the cache is warm" in message(after, "RuntimeReady")
+
+
+@pytest.mark.parametrize("given", LOST)
+@pytest.mark.parametrize(
+    "pod", [lambda w: w.ready_pod(), ready_before], ids=["ready", "not-ready-for-a-moment"]
+)
+def test_what_runs_keeps_its_volume(world: Any, given: Given, pod: Callable[[Any], Body]) -> None:
+    assert does(world.plan(projection(*given(world), world.runtime(), pod(world)))) == []
+
+
+def test_it_starts_again_when_the_cache_is_warm(world: Any) -> None:
+    plan = world.plan(projection(*world.parts(), stopped(world)))
+    assert does(plan) == [APPLY]
+    assert says(plan, "CacheReady") == "True CacheWarm"
+
+
+def test_what_holds_a_volume_is_told_how_to_release_it(world: Any) -> None:
+    plan = world.plan(projection(*world.parts("ModelCache"), *world.runs()))
+    assert says(plan, "CacheReady") == "False CacheLost"
+    assert "set spec.replicas of AIMService s to 0" in message(plan, "CacheReady")
+
+
+def test_what_does_not_run_follows_a_config_that_is_gone(world: Any) -> None:
+    assert (
+        does(
+            world.plan(projection(*world.parts(), world.runtime(False, config=True), world.pod()))
+        )[0]
+        == APPLY
+    )
+
+
+@pytest.mark.parametrize(
+    ("conditions", "resolved"),
+    [
+        pytest.param(
+            [said("Discovered", False, "DiscoveryFailed", "no JSON")],
+            "False TemplateFailed",
+            id="discovery-failed",
+        ),
+        pytest.param(
+            [said("Discovered", False, "NameConflict", "taken")],
+            "False TemplateFailed",
+            id="name-taken",
+        ),
+        pytest.param(
+            [said("Discovered", True, "ProfilesDiscovered"), CACHES_FAILED],
+            "False TemplateNotReady",
+            id="warm-failed",
+        ),
+        pytest.param(
+            [said("Discovered", None, "AwaitingDiscovery"), CACHES_FAILED],
+            "False TemplateNotReady",
+            id="asked-again",
+        ),
+        pytest.param(
+            [said("Discovered", True, "ProfilesDiscovered"), CACHE_TAKEN],
+            "False TemplateNotReady",
+            id="cache-name",
+        ),
+    ],
+)
+def test_only_a_failed_discovery_fails_a_service(
+    world: Any, conditions: list[Body], resolved: str
+) -> None:
+    template = world.template(status={"status": "Failed", "conditions": conditions})
+    assert (
+        says(
+            world.plan(projection(*world.parts("ConfigMap", "AIMServiceTemplate"), template)),
+            "Resolved",
+        )
+        == resolved
+    )
+
+
+def budget(**fields: Any) -> Body:
+    return obj(
+        BUDGET.kind, "s", **{"owner": (SERVICE.kind, "s"), "spec": {"maxUnavailable": 1}, **fields}
+    )
+
+
+BUDGETED = "apply PodDisruptionBudget s"
+
+
+@pytest.mark.parametrize(
+    ("replicas", "given", "expected"),
+    [
+        pytest.param(2, lambda _: [], [APPLY, BUDGETED], id="two"),
+        pytest.param(2, lambda w: w.runs(), [APPLY, BUDGETED], id="two-that-run"),
+        pytest.param(1, lambda _: [], [APPLY], id="one"),
+        pytest.param(
+            1, lambda _: [budget()], [APPLY, "delete PodDisruptionBudget s"], id="from-two-to-one"
+        ),
+        pytest.param(
+            0,
+            lambda w: [stopped(w), budget()],
+            [APPLY, "delete PodDisruptionBudget s"],
+            id="stopped",
+        ),
+        pytest.param(1, lambda _: [budget(deleting=True)], [APPLY], id="going"),
+        pytest.param(
+            1, lambda _: [budget(owner=(SERVICE.kind, "other"))], [APPLY], id="somebody-elses"
+        ),
+    ],
+)
+def test_two_replicas_have_a_disruption_budget(
+    world: Any, replicas: int, given: Given, expected: list[str]
+) -> None:
+    assert does(world.plan(projection(*world.parts(replicas=replicas), *given(world)))) == expected
+
+
+def test_a_budget_needs_nothing_but_the_service(world: Any) -> None:
+    lacks = world.parts("AIMServiceTemplate", replicas=2)
+    assert does(world.plan(projection(*lacks, *world.runs()))) == [BUDGETED]
+    assert does(world.plan(projection(*lacks))) == []
+
+
+def test_a_budget_of_somebody_else_is_a_name_conflict(world: Any) -> None:
+    taken = refused(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[taken]))
+    assert says(plan, "RuntimeReady") == "False NameConflict"
+    assert "PodDisruptionBudget s" in message(plan, "RuntimeReady")
+
+
+def test_a_budget_that_is_rejected_takes_nothing_from_what_runs(world: Any) -> None:
+    quota = refused(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exceeded quota: budgets")
+    plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[quota]))
+    assert says(plan, "RuntimeReady") == "True RuntimeReady"
+    assert "exceeded quota: budgets" in message(plan, "RuntimeReady")

@@ -1,0 +1,97 @@
+"""What discovery does beyond apply and delete: looks at images, and reads the log of a
+discovery's pod (at most 4 MiB, once a pod)."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, ReadLogResult, digested
+from aim_discovery.inspection import Inspector
+from aim_discovery.plan import LOG
+from aimcontroller.controller import Loop
+from aimcontroller.plan import Action, InspectImage, ReadLog
+from aimcontroller.projection import Learned, Seen
+from aimcontroller.workloads import has_succeeded
+from aimkube import Cluster, NotFound, Rejected
+from aimschema.labels import JOB_UID
+from aimschema.resources import JOB, POD, Key
+
+_ONE_AT_A_TIME = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-log")
+"""A log as Python objects takes up to forty times its length: never two of them."""
+
+
+class Handlers:
+    """The handler of InspectImage and ReadLog actions."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
+
+    async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
+        match action:
+            case InspectImage():
+                self._inspector.start(loop, action, causes)
+            case ReadLog():
+                await read_log(loop, action, about, causes)
+            case _:
+                raise TypeError(f"not an action of discovery: {action}")
+
+
+async def read_log(loop: Loop, action: ReadLog, about: Key, causes: Sequence[int]) -> None:
+    """What is read of an object that has gone meanwhile is dropped: nothing would ever remove
+    it."""
+    result = await _read(loop.cluster, action)
+    await loop.record(action, about, causes)
+    there = loop.projection.get(action.of)
+    if there is not None and there.uid == action.uid:
+        loop.learn(Learned(action.of, LOG, result), about, causes)
+
+
+async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
+    namespace, name = action.of.namespace or "", action.of.name
+    if action.of.kind == JOB.kind:
+        found = await _newest_succeeded_pod(cluster, action)
+        if found is None:
+            return ReadLogResult(problem="its pod is gone before its log could be read")
+        name = found
+    try:
+        raw = await cluster.read_log(
+            namespace, name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1
+        )
+    except (NotFound, Rejected) as error:
+        return ReadLogResult(problem=f"the log of pod {name} cannot be had: {error}")
+    return await asyncio.get_running_loop().run_in_executor(_ONE_AT_A_TIME, digested, raw)
+
+
+async def _newest_succeeded_pod(cluster: Cluster, action: ReadLog) -> str | None:
+    """By the label the Job controller gives, and the owner: a label anybody may set."""
+    pods = (
+        await cluster.list(POD, action.of.namespace, label_selector=f"{JOB_UID}={action.uid}")
+    ).items
+    succeeded = [
+        pod["metadata"]
+        for pod in pods
+        if _has_succeeded(pod, action.container)
+        and any(
+            owner["uid"] == action.uid for owner in pod["metadata"].get("ownerReferences") or ()
+        )
+    ]
+    newest = max(
+        succeeded,
+        key=lambda metadata: (metadata["creationTimestamp"], metadata["name"]),
+        default=None,
+    )
+    return None if newest is None else str(newest["name"])
+
+
+def _has_succeeded(pod: dict[str, Any], container: str) -> bool:
+    metadata = pod["metadata"]
+    return has_succeeded(
+        Seen(
+            Key(POD.kind, metadata.get("namespace"), metadata["name"]),
+            metadata.get("uid", ""),
+            0,
+            pod,
+        ),
+        container,
+    )

@@ -1,0 +1,124 @@
+"""Reading a model image's answer out of its log, which may hold anything else as well.
+
+The whole log as JSON, else the last non-empty JSON array of objects in it; the first element
+counts.
+
+A log is anybody's text of up to 4 MiB. It is parsed once, in a thread of the handler that reads it.
+What remains of it is small: the answer as the ConfigMap keeps it, or why there is none, and the
+last lines.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from aimschema.discovery_result import Discovered, check
+
+LARGEST_LOG_BYTES = 4 << 20
+LAST_LINES = 5
+SEARCH_BUDGET = 1 << 26
+"""How long an array is searched for, in characters passed over; some tens of milliseconds.
+Beginnings inside one another would otherwise take time by the square of the log's length."""
+_PER_CHAR_READ = 32
+_NESTED_TOO_DEEP = 1 << 21
+_WINDOW = 1 << 18
+"""What has been searched is cut off from time to time: an error of the decoder costs time by its
+place in the text."""
+_ARRAY_START = re.compile(r"\[\s*\{\s*[\"}]")
+_decoder = json.JSONDecoder()
+
+
+class BadOutputError(ValueError):
+    """The log holds no usable answer; the message says why and shows its last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLogResult:
+    """What is known of a log that was read. `answer`: JSON as the ConfigMap keeps it, empty where
+    there is none; `problem` says why then.
+
+    `last_lines`: empty where the log could not be had.
+    """
+
+    answer: str = ""
+    problem: str = ""
+    last_lines: str = ""
+
+
+def digested(raw: bytes) -> ReadLogResult:
+    """What is worth knowing of a log; total. Takes up to some tenths of a second, and memory of
+    many times the log."""
+    if len(raw) > LARGEST_LOG_BYTES:
+        return ReadLogResult(
+            problem=f"the log is longer than {LARGEST_LOG_BYTES >> 20} MiB", last_lines="(too long)"
+        )
+    log = raw.decode(errors="replace")
+    lines = last_lines(log)
+    try:
+        return ReadLogResult(
+            msgspec.json.encode(parse(log), order="deterministic").decode(), last_lines=lines
+        )
+    except BadOutputError as error:
+        return ReadLogResult(problem=str(error), last_lines=lines)
+
+
+def parse(log: str) -> Discovered:
+    """The profile that counts. Raises BadOutputError."""
+    answer = _whole(log)
+    if answer is None:
+        answer = _last_array(log)
+    if answer is None:
+        raise BadOutputError(f"the image printed no JSON array; its last lines: {last_lines(log)}")
+    if not answer:
+        raise BadOutputError(
+            "the image printed an empty list: no profile for these GPUs, metric and precision; make"
+            " the template anew, or change the image"
+        )
+    try:
+        return check(answer[0])
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BadOutputError(f"{error}; last lines of the log: {last_lines(log)}") from error
+
+
+def last_lines(log: str) -> str:
+    return (
+        " | ".join(
+            line.strip()[:200] for line in log.strip().rsplit("\n", LAST_LINES)[-LAST_LINES:]
+        )
+        or "(empty)"
+    )
+
+
+def _whole(log: str) -> list[Any] | None:
+    if not log.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(log)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _last_array(log: str) -> list[Any] | None:
+    found, rest, position, left = None, log, 0, SEARCH_BUDGET
+    while left > 0 and (start := _ARRAY_START.search(rest, position)) is not None:
+        begin = start.start()
+        if begin > _WINDOW:
+            rest, begin = rest[begin:], 0
+        try:
+            found, position = _decoder.raw_decode(rest, begin)
+        except json.JSONDecodeError as error:
+            left -= error.pos + _PER_CHAR_READ * (
+                error.pos - begin
+            )  # (the error counts the lines before it)
+            position = begin + 1
+        except (
+            ValueError,
+            RecursionError,
+        ):  # a number too long, or nested too deep: how far it got is not said
+            left -= _NESTED_TOO_DEEP
+            position = begin + 1
+    return found

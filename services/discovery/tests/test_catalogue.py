@@ -1,0 +1,514 @@
+"""What is done and said about a catalogue entry's image, and what it means for the entry's
+templates."""
+
+import datetime
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from aim_discovery.catalogue import (
+    INSPECTION,
+    UNSUPPORTED_WAY_OUT,
+    WAYS_OUT,
+    Inspection,
+    plan_model,
+)
+from aim_discovery.image_labels import Deployment, ImageLabels
+from aim_discovery.projection import affected
+from aimcontroller import testing
+from aimcontroller.plan import InspectImage, Plan
+from aimcontroller.projection import Learned, Projection
+from aimcontroller.testing import (
+    NAMESPACE,
+    NOW,
+    Body,
+    ago,
+    applied,
+    does,
+    message,
+    plain,
+    projection,
+    refused,
+    said,
+    says,
+)
+from aimschema import labels
+from aimschema.names import image_config_map
+from aimschema.resources import CONFIG, CONFIG_MAP, MODEL, TEMPLATE, Key
+
+OWN = "aim-system"
+IMAGE = "example.org/m:1"
+KEY = Key(MODEL.kind, None, "m")
+FOUND = ImageLabels(
+    "m:1", recommended=(Deployment("MI300X", 8, "fp8", "latency"),), title="A model"
+)
+
+
+def model(image: str = IMAGE, name: str = "m", **fields: Any) -> Body:
+    return testing.cr(MODEL.kind, name, {"name": "m:1", "image": image}, **fields)
+
+
+def own_config(*secrets: str) -> Body:
+    return testing.cr(
+        CONFIG.kind, "default", {"images": {"imagePullSecrets": list(secrets)}}, namespace=OWN
+    )
+
+
+def planned(seen: Projection, key: Key = KEY) -> Plan:
+    present = seen.get(key)
+    assert present is not None
+    return plan_model(seen, present, NOW, OWN)
+
+
+def asked(*bodies: Body) -> InspectImage:
+    """The look that these objects ask for."""
+    [action] = planned(projection(*bodies)).actions
+    assert isinstance(action, InspectImage)
+    return action
+
+
+def looked(
+    action: InspectImage, *, ended_s: float = 1, attempt: int = 1, **outcome: Any
+) -> Learned:
+    at = NOW - datetime.timedelta(seconds=ended_s)
+    return Learned(
+        action.model, INSPECTION, Inspection(action.image, action.inputs, attempt, at, **outcome)
+    )
+
+
+def kept(found: ImageLabels = FOUND, **metadata: Any) -> Body:
+    """The ConfigMap that the plan makes of a look."""
+    there = model()
+    body = plain(
+        applied(
+            planned(
+                projection(there, learned=[looked(asked(there), found=found, digest="sha256:d")])
+            ),
+            CONFIG_MAP.kind,
+        )
+    )
+    body["metadata"] |= {
+        "uid": "kept",
+        "resourceVersion": "1",
+        "creationTimestamp": ago(60),
+        **metadata,
+    }
+    return body
+
+
+def test_a_new_entry_is_looked_at() -> None:
+    plan = planned(projection(model()))
+    assert plan.actions == (InspectImage(KEY, IMAGE, (), asked(model()).inputs, 1),)
+    assert says(plan, "ImageInspected") == "Unknown NotInspected"
+
+
+def test_with_the_pull_secrets_of_the_control_planes_own_config() -> None:
+    elsewhere = testing.cr(CONFIG.kind, "default", {"images": {"imagePullSecrets": ["x"]}})
+    other = testing.cr(CONFIG.kind, "other", {"images": {"imagePullSecrets": ["y"]}}, namespace=OWN)
+    assert asked(model(), elsewhere, other, own_config("a", "b")).pull_secrets == ("a", "b")
+
+
+def test_what_was_found_is_kept_and_said() -> None:
+    plan = planned(
+        projection(model(), learned=[looked(asked(model()), found=FOUND, digest="sha256:d")])
+    )
+    assert does(plan) == [f"apply ConfigMap {image_config_map('m')}"]
+    assert says(plan, "ImageInspected") == "True Inspected"
+    assert (
+        message(plan, "ImageInspected")
+        == "A model: the image recommends MI300X × 8 latency fp8 (sha256:d)"
+    )
+    body = applied(plan, CONFIG_MAP.kind)
+    assert body["metadata"]["namespace"] == OWN
+    assert body["metadata"]["ownerReferences"][0]["uid"] == "aimclustermodel-m"
+    assert msgspec.json.decode(body["data"]["labels.json"], type=ImageLabels) == FOUND
+
+
+def test_what_is_kept_is_not_asked_for_again() -> None:
+    plan = planned(projection(model(), kept()))
+    assert (does(plan), says(plan, "ImageInspected")) == ([], "True Inspected")
+    assert message(plan, "ImageInspected").endswith("(sha256:d)")
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        pytest.param([model("example.org/m:2")], id="another-image"),
+        pytest.param([model(annotations={labels.ANNOTATION_RETRY: "1"})], id="asked-to-retry"),
+        pytest.param([model(), own_config("a")], id="another-pull-secret"),
+    ],
+)
+def test_other_inputs_are_looked_at_again_at_once(bodies: list[Body]) -> None:
+    failed = looked(asked(model()), attempt=9, reason="ImageNotFound", message="no")
+    [action] = planned(projection(*bodies, kept(), learned=[failed])).actions
+    assert isinstance(action, InspectImage)
+    assert (action.image, action.attempt) == (bodies[0]["spec"]["image"], 1)
+
+
+@pytest.mark.parametrize("data", [{}, None, {"labels.json": "{"}], ids=str)
+def test_a_spoilt_note_counts_for_nothing(data: Body | None) -> None:
+    assert isinstance(
+        planned(projection(model(), kept() | {"data": data})).actions[0], InspectImage
+    )
+
+
+def test_nor_one_of_somebody_else() -> None:
+    assert isinstance(
+        planned(projection(model(), kept(ownerReferences=[]))).actions[0], InspectImage
+    )
+
+
+def test_nor_one_of_another_namespace() -> None:
+    assert isinstance(
+        planned(projection(model(), kept(namespace=NAMESPACE))).actions[0], InspectImage
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "attempt", "retry_after_s", "wait_s"),
+    [
+        ("ImageNotFound", 1, 0, 600),
+        ("ImageNotFound", 9, 0, 600),
+        ("AuthError", 1, 0, 5),
+        ("RegistryUnreachable", 2, 0, 10),
+        ("RegistryUnreachable", 2, 120, 120),
+        ("MetadataMissing", 5, 0, 80),
+        ("AuthError", 8, 0, 600),
+        ("AuthError", 500, 0, 600),
+    ],
+)
+def test_a_failure_is_said_with_the_time_of_the_next_try(
+    reason: str, attempt: int, retry_after_s: float, wait_s: float
+) -> None:
+    outcome: dict[str, Any] = {
+        "reason": reason,
+        "message": "because",
+        "attempt": attempt,
+        "retry_after_s": retry_after_s,
+    }
+    action = asked(model())
+    waiting = planned(projection(model(), learned=[looked(action, **outcome)]))
+    assert (does(waiting), waiting.requeue_after_s) == ([], wait_s - 1)
+    assert says(waiting, "ImageInspected") == f"False {reason}"
+    assert (
+        message(waiting, "ImageInspected")
+        == f"try {attempt}, next at {ago(1 - wait_s)}: because{WAYS_OUT.get(reason, '')}"
+    )
+    due = planned(projection(model(), learned=[looked(action, ended_s=wait_s, **outcome)]))
+    assert due.actions == (InspectImage(KEY, IMAGE, (), action.inputs, attempt + 1),)
+    assert says(due, "ImageInspected") == f"False {reason}", (
+        "it stays said until the next try has ended"
+    )
+
+
+def test_what_is_known_of_a_failure_goes_before_the_advice_for_its_reason() -> None:
+    failed = looked(
+        asked(model()),
+        reason="RegistryUnreachable",
+        message="the certificate of r does not verify",
+        way_out="; set AIM_CA_BUNDLE",
+    )
+    told = message(planned(projection(model(), learned=[failed])), "ImageInspected")
+    assert told.endswith(": the certificate of r does not verify; set AIM_CA_BUNDLE")
+
+
+NOT_FOUND = said("ImageInspected", False, "ImageNotFound", "try 3")
+
+
+@pytest.mark.parametrize(
+    ("there", "generation", "expected"),
+    [
+        pytest.param(NOT_FOUND, 1, "False ImageNotFound", id="of-this-image"),
+        pytest.param(NOT_FOUND, 2, "Unknown NotInspected", id="of-a-former-image"),
+        pytest.param(
+            said("ImageInspected", False, "DuplicateName"),
+            1,
+            "Unknown NotInspected",
+            id="no-longer-a-duplicate",
+        ),
+        pytest.param({"type": "ImageInspected"}, 1, "Unknown NotInspected", id="half-filled"),
+    ],
+)
+def test_after_a_restart_what_stands_is_said_until_more_is_known(
+    there: Body, generation: int, expected: str
+) -> None:
+    assert (
+        says(
+            planned(projection(model(status={"conditions": [there]}, generation=generation))),
+            "ImageInspected",
+        )
+        == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "inspected"), [("m", "Unknown NotInspected"), ("younger", "False DuplicateName")]
+)
+def test_of_two_entries_of_one_name_the_older_counts(name: str, inspected: str) -> None:
+    plan = planned(
+        projection(model(), model(name="younger", age_s=10)), Key(MODEL.kind, None, name)
+    )
+    assert says(plan, "ImageInspected") == inspected
+    assert bool(plan.actions) is (name == "m"), "the image of the younger is nobody's business"
+
+
+def test_that_what_was_found_cannot_be_kept_is_said() -> None:
+    found = looked(asked(model()), found=FOUND, digest="sha256:d")
+    plan = planned(
+        projection(model(), learned=[found, refused(KEY, Key(CONFIG_MAP.kind, OWN, "image-m"))])
+    )
+    assert says(plan, "ImageInspected") == "True Inspected"
+    assert "cannot be kept: ConfigMap image-m is refused: quota exceeded" in message(
+        plan, "ImageInspected"
+    )
+
+
+def missing(image: str = IMAGE) -> Learned:
+    return looked(asked(model(image)), reason="ImageNotFound", message="no")
+
+
+def tried(due_s: float) -> Body:
+    """The status after a failed try, the next due so many seconds ago."""
+    return {
+        "attempts": 1,
+        "nextAttemptTime": ago(due_s),
+        "conditions": [said("Discovered", False, "DiscoveryFailed", "it broke")],
+    }
+
+
+TEMPLATE_STEPS = [
+    pytest.param(
+        lambda w: ([w.template(), w.model()], [missing()]),
+        [],
+        "False AwaitingDiscovery",
+        id="not-begun",
+    ),
+    pytest.param(
+        lambda w: ([w.template(status=tried(-60)), w.model(), w.note()], [missing()]),
+        [],
+        "False DiscoveryFailed",
+        id="a-failed-try-waits-as-it-would",
+    ),
+    pytest.param(
+        lambda w: ([w.template(status=tried(1)), w.model(), w.note()], [missing()]),
+        [],
+        "False AwaitingDiscovery",
+        id="a-try-is-due",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model(), w.job()], [missing()]),
+        ["delete Job"],
+        "False AwaitingDiscovery",
+        id="job-without-a-pod-goes",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model(), w.job(), w.pod("Pending")], [missing()]),
+        ["delete Job"],
+        "False AwaitingDiscovery",
+        id="pod-cannot-start",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model(), w.job(), w.pod("Running")], [missing()]),
+        [],
+        "Unknown AwaitingDiscovery",
+        id="running-stays",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model(), w.job(), w.pod("Succeeded", 0)], [missing()]),
+        ["read log of"],
+        "Unknown AwaitingDiscovery",
+        id="just-answered-stays",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model(), w.note(answered=True)], [missing()]),
+        ["apply ConfigMap"],
+        "True ProfilesDiscovered",
+        id="answered-already",
+    ),
+    pytest.param(
+        lambda w: (
+            [w.template(), w.model("example.org/m:2"), w.note(answered=True)],
+            [missing("example.org/m:2")],
+        ),
+        [],
+        "True ProfilesDiscovered",
+        id="earlier-answer-in-force",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model("example.org/m:2")], [missing()]),
+        ["apply ConfigMap", "apply Job"],
+        "Unknown AwaitingDiscovery",
+        id="other-image",
+    ),
+    pytest.param(
+        lambda w: (
+            [w.template(), w.model()],
+            [looked(asked(model()), reason="AuthError", message="no")],
+        ),
+        ["apply ConfigMap", "apply Job"],
+        "Unknown AwaitingDiscovery",
+        id="any-other-failure-blocks-nothing",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model(status={"conditions": [NOT_FOUND]})], []),
+        [],
+        "False AwaitingDiscovery",
+        id="by-status-alone",
+    ),
+    pytest.param(
+        lambda w: ([w.template(), w.model(status={"conditions": [NOT_FOUND]}, generation=2)], []),
+        ["apply ConfigMap", "apply Job"],
+        "Unknown AwaitingDiscovery",
+        id="by-status-of-another-image",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "actions", "discovered"), TEMPLATE_STEPS)
+def test_an_image_that_is_not_there_stops_templates_that_have_no_answer(
+    world: Any, given: Any, actions: list[str], discovered: str
+) -> None:
+    bodies, learned = given(world)
+    plan = world.plan(projection(*bodies, learned=learned))
+    assert ([action.rpartition(" ")[0] for action in does(plan)], says(plan, "Discovered")) == (
+        actions,
+        discovered,
+    )
+
+
+def test_the_template_names_entry_and_image(world: Any) -> None:
+    told = message(
+        world.plan(projection(world.template(), world.model(), learned=[missing()])), "Discovered"
+    )
+    assert "image example.org/m:1 of AIMClusterModel m is not found" in told
+
+
+def warned(plan: Plan) -> list[tuple[str, str]]:
+    return [(each.reason, each.message) for report in plan.reports for each in report.warnings]
+
+
+@pytest.mark.parametrize(
+    ("recommended", "fits"),
+    [
+        pytest.param((Deployment("MI300X", 8, "fp8", "latency"),), True, id="supported"),
+        pytest.param((Deployment("MI325X"), Deployment("MI300X", 8)), True, id="one-of-two"),
+        pytest.param((Deployment("MI325X", 8, "fp8", "latency"),), False, id="another-gpu"),
+        pytest.param((Deployment("MI300X", 1, "fp8", "latency"),), False, id="another-count"),
+        pytest.param((), True, id="none-recommended"),
+    ],
+)
+def test_a_template_that_no_recommended_deployment_supports_is_warned(
+    world: Any, recommended: tuple[Deployment, ...], *, fits: bool
+) -> None:
+    """In whatever state it is, and with the words in the condition, by which the statuswriter
+    knows that they have been sent."""
+    note = kept(ImageLabels("m:1", recommended=recommended))
+    for bodies in ([], [world.note(), world.job("failed")], [world.note(answered=True)]):
+        plan = world.plan(projection(world.template(), world.model(), note, *bodies))
+        assert [reason for reason, _ in warned(plan)] == ([] if fits else ["UnsupportedProfile"])
+        assert all(text in message(plan, "Discovered") for _, text in warned(plan))
+
+
+def test_the_warning_says_what_is_asked_for_and_what_there_is(world: Any) -> None:
+    plan = world.plan(
+        projection(
+            world.template(),
+            world.model(),
+            kept(ImageLabels("m:1", recommended=(Deployment("MI325X", 1, "fp8", "latency"),))),
+        )
+    )
+    words = (
+        "the image recommends no deployment like MI300X × 8 latency auto, but MI325X × 1"
+        " latency fp8"
+    )
+    assert warned(plan) == [("UnsupportedProfile", words + UNSUPPORTED_WAY_OUT)]
+
+
+def test_labels_of_a_former_image_warn_nobody(world: Any) -> None:
+    note = kept(ImageLabels("m:1", recommended=(Deployment("MI325X"),)))
+    assert (
+        warned(world.plan(projection(world.template(), world.model("example.org/m:2"), note))) == []
+    )
+
+
+def test_a_failed_discovery_of_a_changed_image_is_worth_an_event(world: Any) -> None:
+    changed = world.model("example.org/m:2")
+    name = applied(world.plan(projection(world.template(), changed)), "Job")["metadata"]["name"]
+    failed = testing.job(name, world.owner, "failed")
+    plan = world.plan(projection(world.template(), changed, world.note(answered=True), failed))
+    assert says(plan, "Discovered") == "True ProfilesDiscovered"
+    [(reason, text)] = warned(plan)
+    assert reason == "DiscoveryFailed"
+    assert text in message(plan, "Discovered")
+
+
+def test_who_is_looked_at_again(world: Any) -> None:
+    seen = projection(world.model(), world.template(), kept(), own_config("a"))
+    template = Key(TEMPLATE.kind, NAMESPACE, "t")
+    assert set(affected(seen, Key(CONFIG_MAP.kind, OWN, image_config_map("m")), namespace=OWN)) == {
+        KEY,
+        template,
+    }
+    assert set(affected(seen, Key(CONFIG.kind, OWN, "default"), namespace=OWN)) == {KEY}
+    assert set(affected(seen, Key(CONFIG.kind, NAMESPACE, "default"), namespace=OWN)) == {template}
+
+
+def recorded(body: Body) -> list[str]:
+    images: list[str] = json.loads(body["data"]["images.json"])
+    return images
+
+
+def as_there(body: Body) -> Body:
+    """What was applied, as the API serves it."""
+    return {
+        **plain(body),
+        "metadata": {
+            **body["metadata"],
+            "uid": "kept",
+            "resourceVersion": "1",
+            "creationTimestamp": ago(60),
+        },
+    }
+
+
+def test_the_images_that_a_model_had_are_recorded() -> None:
+    """The first is the one whose labels are kept, as a release before kept them too; of too many
+    the oldest go."""
+    there = kept()
+    assert "images.json" not in there["data"]
+    for number in range(2, 40):
+        changed = model(f"example.org/m:{number}")
+        action = asked(changed, there)
+        there = as_there(
+            applied(
+                planned(projection(changed, there, learned=[looked(action, found=FOUND)])),
+                CONFIG_MAP.kind,
+            )
+        )
+        assert recorded(there) == [
+            f"example.org/m:{each}" for each in range(max(1, number - 31), number + 1)
+        ]
+
+
+def test_an_image_that_cannot_be_inspected_is_recorded_when_it_is_changed() -> None:
+    failed = looked(asked(model()), reason="AuthError", message="no")
+    plan = planned(projection(model("example.org/m:2"), learned=[failed]))
+    assert does(plan)[1:] == [f"apply ConfigMap {image_config_map('m')}"]
+    there = as_there(applied(plan, CONFIG_MAP.kind))
+    assert recorded(there) == [IMAGE, "example.org/m:2"]
+    assert len(planned(projection(model("example.org/m:2"), there, learned=[failed])).actions) == 1
+
+
+def test_an_image_that_is_recorded_leaves_the_labels_of_another_as_they_are() -> None:
+    there, failed = (
+        kept(),
+        looked(asked(model("example.org/m:2")), reason="AuthError", message="no"),
+    )
+    body = applied(
+        planned(projection(model("example.org/m:3"), there, learned=[failed])), CONFIG_MAP.kind
+    )
+    assert recorded(body) == [IMAGE, "example.org/m:2", "example.org/m:3"]
+    assert body["data"] | {"images.json": ""} == there["data"] | {"images.json": ""}
+    assert body["metadata"]["annotations"] == there["metadata"]["annotations"]

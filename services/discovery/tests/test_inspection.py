@@ -1,0 +1,296 @@
+"""Looks at images as the service makes them: a few at once, with the pull secrets of its
+namespace, whatever goes wrong."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any, cast
+
+import pytest
+
+from aim_discovery.catalogue import INSPECTION, Inspection
+from aim_discovery.inspection import MOST_AT_ONCE, Inspector
+from aim_discovery.registry import Registries
+from aimcontroller.controller import Loop
+from aimcontroller.plan import InspectImage
+from aimcontroller.projection import Learned
+from aimkube import Forbidden, KubeError, NotFound, Unavailable
+from aimlab.sources.registry import Failure, Registry
+from aimschema.resources import MODEL, SECRET, Key, Resource
+
+OWN = "aim-system"
+LABELS = {
+    "com.amd.aim.model.canonicalName": "m:1",
+    "com.amd.aim.model.recommendedDeployments": '[{"gpuModel": "MI300X"}]',
+}
+
+
+class Cluster:
+    """Secrets of one namespace, or the error that asking for one gives."""
+
+    def __init__(self, secrets: Mapping[str, dict[str, Any] | KubeError]) -> None:
+        self._secrets = secrets
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
+        assert (resource, namespace) == (SECRET, OWN)
+        found = self._secrets.get(name, NotFound(f"no secret {name}"))
+        if isinstance(found, KubeError):
+            raise found
+        return found
+
+
+class Loops:
+    """The part of the loop that the inspector uses."""
+
+    def __init__(self, secrets: Mapping[str, dict[str, Any] | KubeError] | None = None) -> None:
+        self.cluster = Cluster(secrets or {})
+        self.queue = self
+        self.tasks: list[asyncio.Task[None]] = []
+        self.learned: list[Inspection] = []
+        self.again: list[Key] = []
+        self.recorded: list[str] = []
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self.tasks.append(asyncio.create_task(work))
+        return self.tasks[-1]
+
+    def learn(self, fact: Learned, key: Key, _causes: object) -> None:
+        assert (fact.key, fact.topic) == (key, INSPECTION)
+        assert isinstance(fact.value, Inspection)
+        self.learned.append(fact.value)
+
+    def failed(self, key: Key, *_: object) -> None:
+        self.again.append(key)
+
+    async def record(
+        self, _action: object, _about: Key, _causes: object, *, detail: str = ""
+    ) -> None:
+        self.recorded.append(detail)
+
+    async def ended(self) -> None:
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def config_json(registry: Registry, password: str) -> dict[str, Any]:
+    auths = {"auths": {registry.host: {"username": "ada", "password": password}}}
+    return {
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()},
+    }
+
+
+def old_config_json(registry: Registry, entry: dict[str, str]) -> dict[str, Any]:
+    """A Secret as OpenShift makes it."""
+    return {
+        "type": "kubernetes.io/dockercfg",
+        "data": {
+            ".dockercfg": base64.b64encode(json.dumps({registry.host: entry}).encode()).decode()
+        },
+    }
+
+
+def look(image: str, *secrets: str, model: str = "m", inputs: str = "i") -> InspectImage:
+    return InspectImage(Key(MODEL.kind, None, model), image, secrets, inputs, 1)
+
+
+@pytest.fixture
+async def inspector() -> AsyncIterator[Inspector]:
+    async with Registries() as registries:
+        yield Inspector(registries, OWN)
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[Registry]:
+    async with Registry() as served:
+        served.put_image("aim/m", "1", LABELS)
+        served.put_image("aim/plain", "1", {"maintainer": "nobody"})
+        yield served
+
+
+async def outcome(
+    inspector: Inspector,
+    action: InspectImage,
+    secrets: Mapping[str, dict[str, Any] | KubeError] | None = None,
+) -> Inspection:
+    loop = Loops(secrets)
+    inspector.start(cast(Loop, loop), action, [1])
+    await loop.ended()
+    [result] = loop.learned
+    assert loop.recorded == [result.message]
+    return result
+
+
+async def test_labels_are_read(inspector: Inspector, registry: Registry) -> None:
+    result = await outcome(inspector, look(f"{registry.host}/aim/m:1"))
+    assert result.found is not None
+    assert (result.found.canonical_name, result.found.recommended[0].gpu_model) == ("m:1", "MI300X")
+    assert result.digest.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "words"),
+    [
+        pytest.param("aim/none:1", "ImageNotFound", "is not in its registry", id="not-there"),
+        pytest.param("aim/plain:1", "MetadataMissing", "none of the labels", id="no-labels"),
+        pytest.param(
+            "aim/m:1:2", "ImageNotFound", "spec.image is not an image reference", id="no-reference"
+        ),
+    ],
+)
+async def test_a_failure_is_named(
+    inspector: Inspector, registry: Registry, path: str, reason: str, words: str
+) -> None:
+    result = await outcome(inspector, look(f"{registry.host}/{path}"))
+    assert (result.reason, words in result.message, result.found) == (reason, True, None)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "words"),
+    [
+        pytest.param(
+            {},
+            "have none for it: add a Secret there; Secret a does not exist in namespace aim-system",
+            id="missing",
+        ),
+        pytest.param(
+            {"a": Forbidden("no")},
+            "have none for it that can be read; ServiceAccount aim-discovery is missing get on"
+            " secrets named a in namespace aim-system: add the name to the chart's value"
+            " services.discovery.pullSecrets",
+            id="missing-permission",
+        ),
+        pytest.param(
+            {"a": {"type": "Opaque"}},
+            "Secret a is not of type kubernetes.io/dockerconfigjson",
+            id="of-another-type",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_a_pull_secret_is_said_when_it_is_needed(
+    inspector: Inspector, registry: Registry, secrets: dict[str, Any], words: str
+) -> None:
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)
+    ).found is not None
+    registry.users = {"ada": "countess"}
+    refused = await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)
+    assert (refused.reason, words in refused.message) == ("AuthError", True), refused.message
+
+
+async def test_a_registry_that_hides_images_may_miss_a_forbidden_secret(
+    inspector: Inspector, registry: Registry
+) -> None:
+    """Some registries answer 404 for an image that the client may not read."""
+    image, secrets = f"{registry.host}/aim/none:1", {"a": Forbidden("no"), "b": Forbidden("no")}
+    found = await outcome(inspector, look(image, "a", "b"), secrets)
+    assert found.reason == "ImageNotFound"
+    assert "is missing get on secrets named a, b in namespace aim-system" in found.message
+    plain = await outcome(inspector, look(f"{registry.host}/aim/plain:1", "a"), secrets)
+    assert (plain.reason, "missing get" in plain.message) == ("MetadataMissing", False)
+
+
+async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_quoted(
+    inspector: Inspector, registry: Registry
+) -> None:
+    registry.users = {"ada": "countess"}
+    secrets = {
+        "right": config_json(registry, "countess"),
+        "wrong": config_json(registry, "hidden-word"),
+    }
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)
+    ).found is not None
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong", "right"), secrets)
+    ).found is not None
+    wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
+    assert (wrong.reason, "were refused: correct them" in wrong.message) == ("AuthError", True)
+    assert "hidden-word" not in repr(wrong)
+
+
+async def test_a_secret_of_the_older_type_opens(inspector: Inspector, registry: Registry) -> None:
+    registry.users = {"ada": "countess"}
+    secret = old_config_json(registry, {"auth": base64.b64encode(b"ada:countess").decode()})
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), {"a": secret})
+    ).found is not None
+
+
+async def test_an_identity_token_opens_through_the_token_server(
+    inspector: Inspector, registry: Registry
+) -> None:
+    registry.users, registry.identity_tokens = {"ada": "countess"}, {"the-token"}
+    secrets = {
+        name: old_config_json(registry, {"identitytoken": token})
+        for name, token in (("right", "the-token"), ("wrong", "hidden-word"))
+    }
+    assert (
+        await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)
+    ).found is not None
+    wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
+    assert (wrong.reason, "hidden-word" in repr(wrong)) == ("AuthError", False)
+
+
+async def test_entries_that_cannot_be_used_are_told_when_they_are_needed(
+    inspector: Inspector, registry: Registry
+) -> None:
+    registry.users = {"ada": "countess"}
+    refused = await outcome(
+        inspector,
+        look(f"{registry.host}/aim/m:1", "a"),
+        {"a": old_config_json(registry, {"auth": "hidden-word"})},
+    )
+    assert "Secret a has 1 entries in .dockercfg without a usable auth" in refused.message
+    assert "hidden-word" not in repr(refused)
+
+
+async def test_without_the_api_server_the_look_is_planned_again(
+    inspector: Inspector, registry: Registry
+) -> None:
+    loop, action = Loops({"a": Unavailable("away")}), look(f"{registry.host}/aim/m:1", "a")
+    inspector.start(cast(Loop, loop), action, [1])
+    await loop.ended()
+    assert (loop.learned, loop.again) == ([], [action.model])
+    inspector.start(cast(Loop, loop), action, [1])
+    assert len(loop.tasks) == 2, "the look that ended does not stand in the way"
+    await loop.ended()
+
+
+async def test_the_same_look_is_made_once_and_gives_way_to_one_with_other_inputs(
+    inspector: Inspector, registry: Registry
+) -> None:
+    registry.failure = Failure(delay_s=0.2)
+    loop, image = Loops(), f"{registry.host}/aim/m:1"
+    for inputs in ("first", "first", "second"):
+        inspector.start(cast(Loop, loop), look(image, inputs=inputs), [1])
+        await asyncio.sleep(0)
+    await loop.ended()
+    assert (len(loop.tasks), [result.inputs for result in loop.learned]) == (2, ["second"])
+
+
+async def test_a_registry_that_hangs_holds_up_no_other(
+    inspector: Inspector, registry: Registry
+) -> None:
+    loop = Loops()
+    async with Registry() as hanging:
+        hanging.failure = Failure(delay_s=30)
+        for number in range(2 * MOST_AT_ONCE):
+            inspector.start(
+                cast(Loop, loop), look(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1]
+            )
+        inspector.start(cast(Loop, loop), look(f"{registry.host}/aim/m:1", model="other"), [1])
+        await asyncio.wait_for(loop.tasks.pop(), 10)
+        for task in loop.tasks:
+            task.cancel()
+    assert [result.found is not None for result in loop.learned] == [True]
+
+
+async def test_a_registry_sees_a_few_at_once(inspector: Inspector, registry: Registry) -> None:
+    registry.failure = Failure(delay_s=0.05)
+    loop = Loops()
+    for number in range(4 * MOST_AT_ONCE):
+        inspector.start(cast(Loop, loop), look(f"{registry.host}/aim/m:1", model=f"m{number}"), [1])
+    await loop.ended()
+    assert len([result for result in loop.learned if result.found is not None]) == 4 * MOST_AT_ONCE
+    assert registry.most_at_once == MOST_AT_ONCE

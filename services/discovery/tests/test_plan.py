@@ -1,0 +1,1040 @@
+"""What discovery does and says, step by step."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given as holds_for
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from aim_discovery.dry_run_output import ReadLogResult, digested
+from aim_discovery.plan import LOG, plan
+from aim_discovery.projection import affected
+from aimcontroller import testing
+from aimcontroller.projection import CREATING, REFUSED, Learned, Refusal
+from aimcontroller.testing import (
+    NAMESPACE,
+    NOW,
+    Body,
+    ago,
+    applied,
+    contested,
+    does,
+    fields,
+    job,
+    kept_by,
+    message,
+    projection,
+    refused,
+    said,
+    says,
+)
+from aimschema import labels
+from aimschema.discovery_result import digest
+from aimschema.messages import ReportedCondition, StatusReported
+from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
+
+plan_key = partial(plan, namespace="aim-system")
+Given = Callable[[Any], list[Body]]
+HOLD = "example.org/hold"
+AWAITING, FAILED, FOUND = (
+    "Unknown AwaitingDiscovery",
+    "False DiscoveryFailed",
+    "True ProfilesDiscovered",
+)
+NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
+READS_EVENTS = ["read Events of Job discover-t-*"]
+STARTS = ["apply ConfigMap t-discovery", "apply Job discover-t-*"]
+KEPT = ["apply ConfigMap t-discovery"]
+CLEARS = ["delete Job discover-t-*"]
+
+
+def tried(attempts: int, next_s: float = 60) -> Body:
+    return {
+        "attempts": attempts,
+        "nextAttemptTime": ago(-next_s),
+        "conditions": [said("Discovered", False, "DiscoveryFailed", "it broke")],
+    }
+
+
+FOUND_STATUS = {"conditions": [said("Discovered", True)], "modelSources": ["hf://org/model"]}
+
+
+def of_another_image(world: Any) -> Body:
+    """Written by somebody else, for the present inputs and with a digest that fits."""
+    body: Body = world.note(answered=True)
+    data = body["data"] | {"image": "evil.example/miner:1"}
+    annotations = body["metadata"]["annotations"] | {labels.ANNOTATION_DIGEST: digest(data)}
+    return body | {"data": data, "metadata": body["metadata"] | {"annotations": annotations}}
+
+
+STEPS = [
+    pytest.param(lambda w: [w.template()], [], "False ModelNotFound", id="no-model"),
+    pytest.param(
+        lambda w: [w.template(), w.model(deleting=True)],
+        [],
+        "False ModelNotFound",
+        id="model-is-going",
+    ),
+    pytest.param(lambda w: [w.template(), w.model()], STARTS, AWAITING, id="model-appears"),
+    pytest.param(
+        lambda w: [w.template(deleting=True), w.model()], [], "nothing", id="template-is-going"
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job()],
+        READS_EVENTS,
+        AWAITING,
+        id="job-at-work",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job("succeeded", ended_s=1)],
+        [],
+        AWAITING,
+        id="job-ended-before-its-pod-was-heard",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job("succeeded")],
+        ["read log of discover-t-*"],
+        AWAITING,
+        id="the-server-is-asked-for-a-pod-nobody-heard-of",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job("succeeded"), w.pod("Succeeded", 0)],
+        ["read log of p"],
+        AWAITING,
+        id="log-is-read",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(answered=True), w.job("succeeded")],
+        KEPT,
+        FOUND,
+        id="answered",
+    ),
+    pytest.param(
+        lambda w: [
+            w.template(status=FOUND_STATUS),
+            w.model(),
+            w.note(answered=True),
+            w.job("succeeded"),
+        ],
+        [*KEPT, *CLEARS],
+        FOUND,
+        id="recorded-so-the-job-goes",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)],
+        KEPT,
+        FOUND,
+        id="never-asked-again",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(answered=True)],
+        KEPT,
+        FOUND,
+        id="nor-with-status-lost",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=FOUND_STATUS), w.model(), of_another_image(w)],
+        STARTS,
+        AWAITING,
+        id="an-answer-of-another-image",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=FOUND_STATUS), w.model()],
+        STARTS,
+        AWAITING,
+        id="answer-deleted-by-hand",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job("failed", ended_s=1)],
+        [],
+        AWAITING,
+        id="failed-before-its-pod-was-heard",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job("failed")],
+        [],
+        FAILED,
+        id="failed-without-a-pod",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(), w.job("failed"), w.pod("Failed", 1)],
+        ["read log of p"],
+        AWAITING,
+        id="crashed",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=tried(1)), w.model(), w.note(), w.job("failed")],
+        CLEARS,
+        FAILED,
+        id="failure-recorded",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=tried(3)), w.model(), w.note()],
+        [],
+        FAILED,
+        id="waits-by-status-alone",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=tried(3, -1)), w.model(), w.note()],
+        STARTS,
+        FAILED,
+        id="its-time-has-come-and-the-failure-stays-said",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=tried(3)), w.model(), w.note(), w.job(attempt=4)],
+        READS_EVENTS,
+        FAILED,
+        id="at-work-again",
+    ),
+    pytest.param(
+        lambda w: [
+            w.template(status=tried(9), annotations={labels.ANNOTATION_RETRY: "1"}),
+            w.model(),
+            w.note(),
+        ],
+        STARTS,
+        AWAITING,
+        id="asked-to-retry",
+    ),
+    pytest.param(
+        lambda w: [
+            w.template(status=tried(9)),
+            w.model(),
+            w.note(),
+            testing.cr("AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["x"]}}),
+        ],
+        STARTS,
+        AWAITING,
+        id="config-changed",
+    ),
+    pytest.param(
+        lambda w: [w.template(status=tried(9)), w.model("example.org/m:2"), w.note()],
+        STARTS,
+        AWAITING,
+        id="image-changed-after-failures",
+    ),
+    pytest.param(
+        lambda w: [
+            w.template(annotations={labels.ANNOTATION_RETRY: "1"}),
+            w.model(),
+            w.note(),
+            w.job("failed"),
+        ],
+        CLEARS,
+        FAILED,
+        id="asked-to-retry-while-the-failed-job-is-there",
+    ),
+    pytest.param(
+        lambda w: [
+            w.template(status=FOUND_STATUS),
+            w.model("example.org/m:2"),
+            w.note(answered=True),
+        ],
+        STARTS,
+        FOUND,
+        id="changed-image-old-answer-in-force",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model("example.org/m:2"), w.note(), w.job()],
+        [*CLEARS, *STARTS],
+        AWAITING,
+        id="a-job-for-a-former-image-goes",
+    ),
+    pytest.param(
+        lambda w: [
+            w.template(status=FOUND_STATUS),
+            w.model(),
+            w.note(answered=True) | {"data": {}},
+        ],
+        STARTS,
+        AWAITING,
+        id="an-edited-answer-is-none",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.note(owner=("Job", "x"))],
+        [],
+        "False NameConflict",
+        id="config-map-of-somebody-else",
+    ),
+    pytest.param(
+        lambda w: [w.template(), w.model(), w.job(owner=("AIMService", "x"))],
+        [],
+        "False NameConflict",
+        id="job-of-somebody-else",
+    ),
+    pytest.param(
+        lambda w: [w.template(uid="second"), w.model(), w.note(answered=True)],
+        [],
+        "False AwaitingDiscovery",
+        id="left-by-the-former-template-of-this-name",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(
+            lambda w: [w.template(uid="second"), kept_by(w.job(), HOLD)],
+            "AwaitingDiscovery",
+            id="of-a-former-template",
+        ),
+        pytest.param(
+            lambda w: [w.template(uid="second"), kept_by(w.note(), HOLD)],
+            "AwaitingDiscovery",
+            id="an-answer-to-a-former-template",
+        ),
+        pytest.param(
+            lambda w: [w.template(status=tried(1)), w.note(), kept_by(w.job("failed"), HOLD)],
+            "DiscoveryFailed",
+            id="a-try-that-failed",
+        ),
+    ],
+)
+def test_the_finalizer_that_keeps_what_is_in_the_way_is_named(
+    world: Any, given: Given, told: str
+) -> None:
+    plan = world.plan(projection(world.model(), *given(world)))
+    assert says(plan, "Discovered") == f"False {told}"
+    assert f"is being deleted, held by finalizer {HOLD}" in message(plan, "Discovered")
+
+
+def short(actions: list[str]) -> list[str]:
+    return [
+        action.rpartition("-")[0] + "-*" if "discover-" in action else action for action in actions
+    ]
+
+
+@pytest.mark.parametrize(("given", "actions", "discovered"), STEPS)
+def test_a_template(world: Any, given: Given, actions: list[str], discovered: str) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert (short(does(plan)), says(plan, "Discovered")) == (actions, discovered)
+
+
+@pytest.mark.parametrize(
+    ("log", "actions", "discovered", "words"),
+    [
+        pytest.param(
+            'noise\n[{"models": [{"name": "m", "source": "hf://o/m"}]}]',
+            ["apply ConfigMap t-discovery"],
+            "nothing",
+            "",
+            id="an-answer",
+        ),
+        pytest.param("Traceback", [], FAILED, "Traceback", id="no-json"),
+        pytest.param("[]", [], FAILED, "empty list", id="empty-list"),
+    ],
+)
+def test_a_log_that_was_read(
+    world: Any, log: str, actions: list[str], discovered: str, words: str
+) -> None:
+    bodies = [
+        world.template(),
+        world.model(),
+        world.note(),
+        world.job("succeeded"),
+        world.pod("Succeeded", 0),
+    ]
+    plan = world.plan(projection(*bodies, learned=[world.log(log)]))
+    assert (does(plan), says(plan, "Discovered")) == (actions, discovered)
+    assert not words or words in message(plan, "Discovered")
+
+
+def test_a_pod_of_another_namespace_answers_for_no_job(world: Any) -> None:
+    forged = world.pod("Succeeded", 0, namespace="mallory", age_s=1)
+    bodies = [
+        world.template(),
+        world.model(),
+        world.note(),
+        world.job("succeeded", ended_s=1),
+        forged,
+    ]
+    assert does(world.plan(projection(*bodies))) == []
+    assert does(world.plan(projection(*bodies, world.pod("Succeeded", 0)))) == ["read log of p"]
+    actions = world.plan(projection(*bodies, world.pod("Succeeded", 0))).actions
+    assert [action.of.namespace for action in actions] == [NAMESPACE]
+
+
+def test_a_log_that_could_not_be_read_is_a_failed_try(world: Any) -> None:
+    bodies = [
+        world.template(),
+        world.model(),
+        world.note(),
+        world.job("succeeded"),
+        world.pod("Succeeded", 0),
+    ]
+    plan = world.plan(
+        projection(*bodies, learned=[world.log(problem="the log is longer than 4 MiB")])
+    )
+    assert "longer than 4 MiB" in message(plan, "Discovered")
+
+
+def test_a_pod_that_is_gone_by_the_servers_word_is_a_failed_try(world: Any) -> None:
+    finished = world.job("succeeded")
+    asked = Learned(
+        Key(JOB.kind, NAMESPACE, finished["metadata"]["name"]),
+        LOG,
+        ReadLogResult(problem="its pod is gone"),
+    )
+    plan = world.plan(
+        projection(world.template(), world.model(), world.note(), finished, learned=[asked])
+    )
+    assert (says(plan, "Discovered"), "its pod is gone" in message(plan, "Discovered")) == (
+        FAILED,
+        True,
+    )
+
+
+def test_a_crash_is_told_with_exit_code_and_last_lines(world: Any) -> None:
+    bodies = [
+        world.template(),
+        world.model(),
+        world.note(),
+        world.job("failed"),
+        world.pod("Failed", 3),
+    ]
+    told = message(
+        world.plan(projection(*bodies, learned=[world.log("a\nno such GPU")])), "Discovered"
+    )
+    assert "exit code 3" in told
+    assert "no such GPU" in told
+
+
+@pytest.mark.parametrize(
+    ("attempt", "wait_s"), [(1, 60), (2, 120), (4, 480), (6, 1920), (7, 3600), (500, 3600)], ids=str
+)
+def test_waiting_doubles_up_to_an_hour(world: Any, attempt: int, wait_s: float) -> None:
+    plan = world.plan(
+        projection(
+            world.template(),
+            world.model(),
+            world.note(),
+            world.job("failed", attempt=attempt, ended_s=60),
+        )
+    )
+    assert fields(plan) == {"attempts": attempt, "nextAttemptTime": ago(60 - wait_s)}
+    assert f"try {attempt}, next at" in message(plan, "Discovered")
+
+
+def test_the_first_wait_can_be_set(world: Any) -> None:
+    seen = projection(
+        world.template(), world.model(), world.note(), world.job("failed", attempt=2, ended_s=60)
+    )
+    assert fields(plan_key(seen, world.key, NOW, first_retry_s=5.0)) == {
+        "attempts": 2,
+        "nextAttemptTime": ago(60 - 10),
+    }
+
+
+def test_the_answer_becomes_status(world: Any) -> None:
+    assert fields(
+        world.plan(
+            projection(world.template(status=tried(3)), world.model(), world.note(answered=True))
+        )
+    ) == {
+        "modelSources": ["hf://org/model"],
+        "profile": {
+            "engine": "vllm",
+            "gpu": "MI300X",
+            "precision": "fp8",
+            "gpu_count": 8,
+            "metric": "latency",
+        },
+        "attempts": 0,
+    }
+
+
+def test_the_old_answer_is_kept_with_its_inputs_while_a_new_one_is_asked_for(world: Any) -> None:
+    plan = world.plan(
+        projection(world.template(), world.model("example.org/m:2"), world.note(answered=True))
+    )
+    note = applied(plan, CONFIG_MAP.kind)
+    assert note["data"] == world.note(answered=True)["data"]
+    assert (
+        note["metadata"]["annotations"][labels.ANNOTATION_INPUTS]
+        == world.note(answered=True)["metadata"]["annotations"][labels.ANNOTATION_INPUTS]
+    )
+
+
+OURS = {labels.COMPONENT: "discovery", labels.MANAGED_BY: "aim"}
+
+
+def busy(count: int, *, started: bool = True, age_s: float = 300) -> list[Body]:
+    """Discoveries of other templates."""
+    found: list[Body] = []
+    for index in range(count):
+        name = f"discover-other{index}-0123abcd"
+        found.append(testing.cr(TEMPLATE.kind, f"other{index}", {"model": "another"}))
+        found.append(job(name, (TEMPLATE.kind, f"other{index}"), labels=OURS, age_s=age_s))
+        found.append(
+            testing.pod(
+                f"pod-{index}",
+                (JOB.kind, name),
+                "discovery",
+                phase="Running" if started else "Pending",
+            )
+        )
+    return found
+
+
+def creating(count: int) -> list[Learned]:
+    return [
+        Learned(Key(JOB.kind, "elsewhere", f"new-{index}"), CREATING, value=True)
+        for index in range(count)
+    ]
+
+
+def test_a_log_that_was_read_before_its_pod_was_known_is_not_read_again(world: Any) -> None:
+    job = world.job("succeeded")
+    bodies = (world.template(), world.model(), world.note(), job, world.pod("Succeeded", 0))
+    of_job = Learned(
+        Key(JOB.kind, NAMESPACE, job["metadata"]["name"]),
+        LOG,
+        digested(json.dumps([world.answer]).encode()),
+    )
+    assert does(world.plan(projection(*bodies, learned=[of_job]))) == [
+        "apply ConfigMap t-discovery"
+    ]
+    gone = replace(
+        of_job, value=ReadLogResult(problem="its pod is gone before its log could be read")
+    )
+    assert does(world.plan(projection(*bodies, learned=[gone]))) == ["read log of p"]
+
+
+@pytest.mark.parametrize(
+    ("others", "under_way", "starts"),
+    [
+        pytest.param(busy(9), 0, True, id="nine-run"),
+        pytest.param(busy(10), 0, False, id="ten-run"),
+        pytest.param(busy(7), 3, False, id="seven-run-three-are-being-created"),
+        pytest.param(
+            busy(10, started=False),
+            0,
+            True,
+            id="pods-that-have-not-started-for-a-minute-do-not-count",
+        ),
+        pytest.param(busy(10, started=False, age_s=59), 0, False, id="younger-ones-do"),
+    ],
+)
+def test_ten_at_once(world: Any, others: list[Body], under_way: int, *, starts: bool) -> None:
+    plan = world.plan(
+        projection(world.template(), world.model(), *others, learned=creating(under_way))
+    )
+    assert (short(does(plan)), says(plan, "Discovered")) == (
+        (STARTS, AWAITING) if starts else ([], "False AwaitingDiscovery")
+    )
+    assert starts or plan.requeue_after_s == 60
+
+
+def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
+    waits = StatusReported(
+        kind=TEMPLATE.kind,
+        namespace=NAMESPACE,
+        name="t",
+        uid="aimservicetemplate-t",
+        service="discovery",
+        observed_generation=1,
+        conditions=(
+            ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery"),
+        ),
+    )
+    seen = projection(world.template(), *busy(1), reports=[waits])
+    assert world.key in affected(
+        seen, Key(JOB.kind, NAMESPACE, "discover-other0-0123abcd"), namespace=world.own_namespace
+    )
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [None, ("AIMService", "x"), (TEMPLATE.kind, "other")],
+    ids=["nobodys", "a-services", "another-templates"],
+)
+@pytest.mark.parametrize(
+    "make",
+    [lambda w, owner: w.note(owner=owner), lambda w, owner: w.job(owner=owner)],
+    ids=["config-map", "job"],
+)
+def test_what_is_in_the_way_wakes_the_template_when_it_goes(
+    world: Any, make: Any, owner: tuple[str, str] | None
+) -> None:
+    there = make(world, owner)
+    key = Key(there["kind"], NAMESPACE, there["metadata"]["name"])
+    gone = projection(world.template(), world.template("other"), world.model())
+    assert world.key in affected(gone, key, namespace=world.own_namespace)
+
+
+def test_a_refused_job_is_told(world: Any) -> None:
+    seen = projection(
+        world.template(),
+        world.model(),
+        learned=[refused(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")],
+    )
+    assert "quota used up" in message(world.plan(seen), "Discovered")
+
+
+def test_who_keeps_changing_the_answer_is_told_on_the_template_and_worth_an_event(
+    world: Any,
+) -> None:
+    plan = world.plan(
+        projection(
+            world.template(), world.model(), world.note(answered=True), learned=[contested(NOTE)]
+        )
+    )
+    assert says(plan, "Discovered") == "True ProfilesDiscovered"
+    assert "changed again and again by bully" in message(plan, "Discovered")
+    assert [warning.reason for report in plan.reports for warning in report.warnings] == [
+        "Contested"
+    ]
+
+
+def test_a_name_that_is_taken_by_what_is_not_watched_is_told(world: Any) -> None:
+    seen = projection(
+        world.template(),
+        world.model(),
+        learned=[refused(world.key, NOTE, "exists", name_taken=True)],
+    )
+    assert says(world.plan(seen), "Discovered") == "False NameConflict"
+
+
+def test_an_edited_answer_is_not_written_down_as_if_it_were_the_images(world: Any) -> None:
+    edited = world.note(answered=True)
+    edited["data"] = {**edited["data"], "image": "example.org/other:1"}
+    note = applied(world.plan(projection(world.template(), world.model(), edited)), CONFIG_MAP.kind)
+    assert note["data"] == {}
+    assert labels.ANNOTATION_INPUTS not in note["metadata"]["annotations"]
+
+
+def test_labels_of_the_answer_are_kept_and_what_it_says_stays(world: Any) -> None:
+    note = world.note(answered=True)
+    kept = applied(world.plan(projection(world.template(), world.model(), note)), CONFIG_MAP.kind)
+    assert (kept["data"], kept["metadata"]["annotations"]) == (
+        note["data"],
+        note["metadata"]["annotations"],
+    )
+    assert kept["metadata"]["labels"][labels.MANAGED_BY] == "aim"
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "exit_code", "answered", "action"),
+    [
+        pytest.param("succeeded", "Succeeded", 0, False, "read log of p", id="reading-the-log"),
+        pytest.param(
+            "succeeded",
+            "Succeeded",
+            0,
+            True,
+            "apply ConfigMap t-discovery",
+            id="keeping-the-answer",
+        ),
+        pytest.param("failed", "Failed", 1, False, "read log of p", id="reading-why-it-failed"),
+    ],
+)
+def test_whatever_is_refused_is_told(
+    world: Any, state: str, phase: str, exit_code: int, answered: bool, action: str
+) -> None:
+    learned = [
+        refused(world.key, world.key, "no right to do so"),
+        *([world.log(json.dumps([world.answer]))] if answered else []),
+    ]
+    bodies = (
+        world.template(),
+        world.model(),
+        world.note(),
+        world.job(state),
+        world.pod(phase, exit_code),
+    )
+    plan = world.plan(projection(*bodies, learned=learned))
+    assert does(plan) == [action]
+    assert "no right to do so" in message(plan, "Discovered")
+
+
+@pytest.mark.parametrize(
+    ("pods", "age_s", "words"),
+    [
+        pytest.param(
+            [
+                {
+                    "containerStatuses": [
+                        {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such tag"}}}
+                    ]
+                }
+            ],
+            60,
+            "no such tag",
+            id="pull",
+        ),
+        pytest.param(
+            [{"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}]}],
+            60,
+            "0/3 nodes",
+            id="unschedulable",
+        ),
+        pytest.param([], 31, "has no pod", id="no-pod"),
+        pytest.param([], 5, "asks the image", id="no-pod-yet"),
+    ],
+)
+def test_what_keeps_a_job_is_told(world: Any, pods: list[Body], age_s: float, words: str) -> None:
+    bodies = [world.pod("Pending", status=status) for status in pods]
+    plan = world.plan(
+        projection(world.template(), world.model(), world.note(), world.job(age_s=age_s), *bodies)
+    )
+    assert words in message(plan, "Discovered")
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("t", "discover-t-"),
+        ("x" * 80, f"discover-{'x' * 45}-"),
+        ("y" * 44 + ".z", f"discover-{'y' * 44}-"),
+    ],
+    ids=["short", "cut", "no-dot-before-the-hash"],
+)
+def test_job_names(world: Any, template: str, name: str) -> None:
+    seen = projection(world.template(template), world.model())
+    made = applied(plan_key(seen, Key(TEMPLATE.kind, NAMESPACE, template), NOW), JOB.kind)[
+        "metadata"
+    ]["name"]
+    assert made.startswith(name)
+    assert len(made) == len(name) + 8 <= 63
+
+
+LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
+    {},
+    optional={
+        "conditions": st.sampled_from(
+            [None, [], [{}], [{"type": "Discovered"}], [{"type": "Complete", "status": "True"}]]
+        ),
+        "containerStatuses": st.sampled_from(
+            [None, [], [{}], [{"name": "discovery", "state": {"terminated": {}}}]]
+        ),
+        "phase": st.sampled_from([None, "Succeeded", "Failed"]),
+        "modelSources": st.just([]),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@holds_for(
+    status=LOOSE,
+    job_status=LOOSE,
+    data=st.sampled_from([None, {}, {"result.json": "x"}, {"result.json": "{}"}]),
+)
+def test_half_filled_objects_are_no_surprise(
+    status: Body, job_status: Body, data: Body | None
+) -> None:
+    template = testing.cr(
+        TEMPLATE.kind,
+        "t",
+        {
+            "model": "m",
+            "metric": "latency",
+            "gpusPerReplica": 1,
+            "gpuModel": "g",
+            "tensorParallelism": 1,
+        },
+    )
+    template["status"] = status
+    model = testing.cr(MODEL.kind, "m", {"name": "m", "image": "i"}, status=status)
+    key = Key(TEMPLATE.kind, NAMESPACE, "t")
+    name = applied(plan_key(projection(template, model), key, NOW), JOB.kind)["metadata"]["name"]
+    note = testing.obj(CONFIG_MAP.kind, "t-discovery", owner=(TEMPLATE.kind, "t"), data=data)
+    at_work = testing.obj(JOB.kind, name, owner=(TEMPLATE.kind, "t"), status=job_status)
+    pod = testing.obj("Pod", "p", owner=(JOB.kind, name), status=status)
+    assert plan_key(projection(template, model, note, at_work, pod), key, NOW) is not None
+
+
+SIDECAR = [
+    pytest.param(
+        lambda w: [w.note(), w.job(), w.ended(0, sidecar=True)],
+        ["read log of p"],
+        AWAITING,
+        id="answered",
+    ),
+    pytest.param(
+        lambda w: [w.note(answered=True), w.job(), w.ended(0, sidecar=True)],
+        KEPT,
+        FOUND,
+        id="answer-kept",
+    ),
+    pytest.param(
+        lambda w: [w.note(), w.job(), w.ended(3, sidecar=True)],
+        ["read log of p"],
+        AWAITING,
+        id="crashed",
+    ),
+    pytest.param(
+        lambda w: [w.note(), w.job("failed"), w.ended(0, sidecar=True)],
+        ["read log of p"],
+        AWAITING,
+        id="deadline-after-an-answer",
+    ),
+    pytest.param(
+        lambda w: [w.note(), w.job("failed"), w.ended(0, sidecar=True, deleting=True)],
+        ["read log of discover-t-*"],
+        AWAITING,
+        id="deadline-takes-the-pod-so-the-server-is-asked",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "actions", "discovered"), SIDECAR)
+def test_the_images_own_end_decides(
+    world: Any, given: Given, actions: list[str], discovered: str
+) -> None:
+    plan = world.plan(projection(world.template(), world.model(), *given(world)))
+    assert (short(does(plan)), says(plan, "Discovered")) == (actions, discovered)
+
+
+def test_an_open_job_whose_failure_is_recorded_goes(world: Any) -> None:
+    bodies = [
+        world.template(status=tried(1)),
+        world.model(),
+        world.note(),
+        world.job(),
+        world.ended(3, sidecar=True),
+    ]
+    plan = world.plan(projection(*bodies, learned=[world.log("no such GPU")]))
+    assert (short(does(plan)), says(plan, "Discovered")) == (CLEARS, FAILED)
+
+
+LIMITED = {"containers": [{"name": "discovery", "resources": {"limits": {"memory": "2Gi"}}}]}
+EVICTION = {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}
+LATE = {
+    "conditions": [
+        {
+            "type": "Failed",
+            "status": "True",
+            "reason": "DeadlineExceeded",
+            "message": "active for too long",
+        }
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(
+            lambda w: [w.job("failed"), w.ended(137, reason="OOMKilled", spec=LIMITED)],
+            [
+                "OOMKilled",
+                "its limit, 2Gi",
+                "raise limits.memory in setting AIM_JOB_RESOURCES of aim-discovery",
+            ],
+            id="out-of-memory",
+        ),
+        pytest.param(
+            lambda w: [w.job("failed"), w.pod("Failed", status=EVICTION)],
+            ["Evicted: low on memory"],
+            id="evicted",
+        ),
+        pytest.param(
+            lambda w: [w.job("failed")], ["BackoffLimitExceeded", "its pod is gone"], id="pod-gone"
+        ),
+        pytest.param(
+            lambda w: [w.job(status=LATE), w.ended(137)],
+            ["DeadlineExceeded: active for too long", "exit code 137"],
+            id="deadline",
+        ),
+    ],
+)
+def test_a_failed_try_names_its_cause(world: Any, given: Given, words: list[str]) -> None:
+    seen = projection(
+        world.template(), world.model(), world.note(), *given(world), learned=[world.log("bye")]
+    )
+    told = message(world.plan(seen), "Discovered")
+    assert [word for word in ["try 1", *words] if word not in told] == []
+
+
+SUSPENDED = {"conditions": [{"type": "Suspended", "status": "True"}]}
+GATED = {
+    "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}],
+    "phase": "Pending",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(lambda w: [w.job(status=SUSPENDED)], "is suspended", id="suspended"),
+        pytest.param(
+            lambda w: [w.job(), w.pod("Pending", status=GATED)], "scheduling gate", id="gated"
+        ),
+    ],
+)
+def test_what_a_queue_holds_back_is_pending(world: Any, given: Given, words: str) -> None:
+    plan = world.plan(projection(world.template(), world.model(), world.note(), *given(world)))
+    assert (says(plan, "Discovered"), does(plan)) == ("False AwaitingDiscovery", [])
+    assert words in message(plan, "Discovered")
+
+
+@pytest.mark.parametrize(
+    ("started_s", "actions", "again_s"),
+    [(500, [], 70), (571, CLEARS, None)],
+    ids=["in-time", "late"],
+)
+def test_no_deadline_ends_what_a_gate_holds_back(
+    world: Any, started_s: float, actions: list[str], again_s: float | None
+) -> None:
+    held = world.job(spec={"activeDeadlineSeconds": 600}, status={"startTime": ago(started_s)})
+    plan = world.plan(
+        projection(
+            world.template(), world.model(), world.note(), held, world.pod("Pending", status=GATED)
+        )
+    )
+    assert (short(does(plan)), plan.requeue_after_s) == (actions, again_s)
+    assert "attempts" not in fields(plan)
+
+
+def test_an_answered_job_that_a_sidecar_keeps_open_takes_no_place(world: Any) -> None:
+    open_jobs: list[Body] = []
+    for index in range(10):
+        name = f"discover-other-{index}"
+        open_jobs.append(
+            job(name, (TEMPLATE.kind, f"other{index}"), labels={labels.COMPONENT: "discovery"})
+        )
+        open_jobs.append(
+            testing.ended_pod(f"pod-{index}", (JOB.kind, name), "discovery", 0, sidecar=True)
+        )
+    assert (
+        short(does(world.plan(projection(world.template(), world.model(), *open_jobs)))) == STARTS
+    )
+
+
+OTHER = ["delete Job discover-other"]
+
+
+@pytest.mark.parametrize(
+    ("given", "actions"),
+    [
+        pytest.param(lambda w: [w.template()], OTHER, id="model-missing"),
+        pytest.param(
+            lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)],
+            [*OTHER, *KEPT],
+            id="answered",
+        ),
+        pytest.param(
+            lambda w: [w.template(status=tried(3)), w.model(), w.note()],
+            OTHER,
+            id="failed-and-waiting",
+        ),
+        pytest.param(
+            lambda w: [w.template(), w.model(), *busy(10)], OTHER, id="waiting-for-its-turn"
+        ),
+        pytest.param(
+            lambda w: [w.template(), w.model(), w.note(owner=("Job", "x"))], OTHER, id="name-taken"
+        ),
+        pytest.param(
+            lambda w: [
+                w.template(),
+                w.model(),
+                w.note(),
+                w.job("succeeded"),
+                w.pod("Succeeded", 0),
+            ],
+            [*OTHER, "read log of p"],
+            id="reading",
+        ),
+    ],
+)
+@pytest.mark.parametrize("state", ["active", "failed"])
+def test_a_job_for_other_inputs_goes_in_every_state(
+    world: Any, given: Given, actions: list[str], state: str
+) -> None:
+    other = job("discover-other", world.owner, state, labels={labels.COMPONENT: "discovery"})
+    assert does(world.plan(projection(*given(world), other))) == actions
+
+
+def test_a_job_that_cannot_start_goes_when_its_pull_secrets_change(world: Any) -> None:
+    config = testing.cr("AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["x"]}})
+    before = [world.template(), world.model(), world.note(), world.job()]
+    for phase, actions in (("Pending", CLEARS), ("Running", [])):
+        plan = world.plan(projection(*before, config, world.pod(phase)))
+        assert (short(does(plan)), says(plan, "Discovered")) == (actions, AWAITING)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.model("example.org/m:2"), w.note()], id="image"),
+        pytest.param(
+            lambda w: [w.model("example.org/m:2"), w.note(), w.job("failed", attempt=9)],
+            id="image-while-the-failed-job-is-there",
+        ),
+        pytest.param(
+            lambda w: [w.model("example.org/m:2"), w.note(), *busy(10)],
+            id="image-while-others-have-their-turn",
+        ),
+    ],
+)
+def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) -> None:
+    reported = fields(world.plan(projection(world.template(status=tried(9)), *given(world))))
+    assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.note()], id="next-try"),
+        pytest.param(
+            lambda w: [w.note(), w.job(attempt=9), w.pod("Running")], id="the-former-try-still-runs"
+        ),
+        pytest.param(lambda w: [w.note(), w.job("failed", attempt=9)], id="it-failed"),
+    ],
+)
+def test_asking_again_starts_counting_in_the_same_report(world: Any, given: Given) -> None:
+    asked_again = world.template(status=tried(9), annotations={labels.ANNOTATION_RETRY: "1"})
+    reported = fields(world.plan(projection(asked_again, world.model(), *given(world))))
+    assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(lambda w: [w.template(), job("discover-other", w.owner)], id="model-missing"),
+        pytest.param(
+            lambda w: [
+                w.template(),
+                w.model(),
+                w.note(owner=("Job", "x")),
+                job("discover-other", w.owner),
+            ],
+            id="name-taken",
+        ),
+        pytest.param(
+            lambda w: [
+                w.template(status=tried(3)),
+                w.model(),
+                w.note(),
+                job("discover-other", w.owner),
+            ],
+            id="waiting",
+        ),
+        pytest.param(lambda w: [w.template(), w.model()], id="starting"),
+        pytest.param(
+            lambda w: [
+                w.template(status=FOUND_STATUS),
+                w.model(),
+                w.note(answered=True),
+                w.job("succeeded"),
+            ],
+            id="clearing-up",
+        ),
+    ],
+)
+@pytest.mark.parametrize("transient", [False, True], ids=["for-good", "for-now"])
+def test_every_rejection_is_reported(world: Any, given: Given, *, transient: bool) -> None:
+    rejected = Learned(
+        world.key,
+        REFUSED,
+        Refusal(Key(JOB.kind, NAMESPACE, "j"), "denied by webhook: no", transient=transient),
+    )
+    plan = world.plan(projection(*given(world), learned=[rejected]))
+    assert "denied by webhook: no" in message(plan, "Discovered")
+    assert plan.actions

@@ -1,0 +1,583 @@
+"""What the router does and says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given as holds_for
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from aim_router.plan import plan as plan_key
+from aim_router.projection import neighbours
+from aim_router.render import timeout_of
+from aimcontroller import testing
+from aimcontroller.projection import REFUSED, Learned, Projection, Refusal, fold, forget
+from aimcontroller.testing import (
+    NAMESPACE,
+    NOW,
+    Body,
+    applied,
+    contested,
+    does,
+    fields,
+    golden,
+    message,
+    projection,
+    refused,
+    said,
+    says,
+)
+from aimschema import labels
+from aimschema.messages import KindSynced
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key, key_of
+
+Given = Callable[[Any], list[Body]]
+APPLY, REMOVE = ["apply HTTPRoute s"], ["delete HTTPRoute s"]
+DISABLED, WAITS, FAILED, READY = (
+    "True RoutingDisabled",
+    "False ConfiguringRoute",
+    "False RouteFailed",
+    "True RouteReady",
+)
+SHARED = {labels.WORKLOAD_ID: "w"}
+
+
+@pytest.mark.parametrize(
+    ("given", "actions", "ready"),
+    [
+        pytest.param(lambda w: [w.service()], [], DISABLED, id="no-config"),
+        pytest.param(
+            lambda w: [w.service(configRef="absent")], [], FAILED, id="named-config-missing"
+        ),
+        pytest.param(
+            lambda w: [w.service(), testing.cr("AIMNamespaceConfig", "default", {})],
+            [],
+            DISABLED,
+            id="no-routing",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(autoCreateRoute=False)],
+            [],
+            DISABLED,
+            id="no-auto-route",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(autoCreateRoute=False), w.route()],
+            REMOVE,
+            DISABLED,
+            id="auto-route-switched-off",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(),
+                w.config(autoCreateRoute=False),
+                w.route(owner=(SERVICE.kind, "x")),
+            ],
+            [],
+            DISABLED,
+            id="switched-off-not-our-route",
+        ),
+        pytest.param(
+            lambda w: [w.service(), testing.cr("AIMNamespaceConfig", "default", {"routing": {}})],
+            [],
+            FAILED,
+            id="routing-without-a-gateway",
+        ),
+        pytest.param(lambda w: [w.service(), w.config()], APPLY, WAITS, id="new"),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.gateway(), w.route()],
+            APPLY,
+            WAITS,
+            id="not-looked-at",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route()], APPLY, FAILED, id="no-such-gateway"
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config({"kind": "Service"}), w.route()],
+            APPLY,
+            WAITS,
+            id="not-looked-at-by-a-mesh",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(*w.accepted())], APPLY, READY, id="ready"
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(said("Accepted", True))],
+            APPLY,
+            WAITS,
+            id="half-looked-at",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(*w.accepted(), generation=2)],
+            APPLY,
+            WAITS,
+            id="only-the-former-generation-looked-at",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(),
+                w.config(),
+                w.route(
+                    {"type": "Accepted", "status": "True"},
+                    {"type": "ResolvedRefs", "status": "True"},
+                ),
+            ],
+            APPLY,
+            READY,
+            id="a-gateway-that-names-no-generation",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(),
+                w.config(),
+                w.gateway(),
+                w.route(*w.accepted(), gateway="former"),
+            ],
+            APPLY,
+            WAITS,
+            id="only-the-former-spoke",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(),
+                w.config(),
+                w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound")),
+            ],
+            APPLY,
+            WAITS,
+            id="runtime-not-up",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(replicas=0),
+                w.config(),
+                w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound")),
+            ],
+            APPLY,
+            READY,
+            id="a-stopped-service-has-no-backend",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(),
+                w.config(),
+                w.route(
+                    said("Accepted", False, "NotAllowedByListeners", "closed"),
+                    said("ResolvedRefs", True),
+                ),
+            ],
+            APPLY,
+            FAILED,
+            id="not-accepted",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.route(*w.accepted())], [], FAILED, id="config-gone-route-left"
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(owner=(SERVICE.kind, "x"))],
+            [],
+            "False NameConflict",
+            id="somebody-elses-route",
+        ),
+        pytest.param(
+            lambda w: [w.service(uid="second"), w.config(), w.route()],
+            [],
+            WAITS,
+            id="left-by-the-former-service-of-this-name",
+        ),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route(*w.accepted(), deleting=True)],
+            APPLY,
+            WAITS,
+            id="route-is-going",
+        ),
+        pytest.param(
+            lambda w: [w.service(deleting=True), w.config()], [], "nothing", id="service-is-going"
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(labels=SHARED),
+                w.service("older", labels=SHARED, age_s=9999),
+                w.config(),
+            ],
+            [],
+            FAILED,
+            id="workload-id-taken",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(labels=SHARED),
+                w.service("younger", labels=SHARED, age_s=1),
+                w.config(),
+            ],
+            APPLY,
+            WAITS,
+            id="the-older-keeps-it",
+        ),
+        pytest.param(
+            lambda w: [
+                w.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: "soon"}),
+                w.config(),
+            ],
+            [],
+            FAILED,
+            id="malformed-timeout",
+        ),
+    ],
+)
+def test_a_route(world: Any, given: Given, actions: list[str], ready: str) -> None:
+    plan = world.plan(projection(*given(world)))
+    assert (does(plan), says(plan, "RoutingReady")) == (actions, ready)
+
+
+def test_without_the_gateway_api_the_missing_kind_is_named(world: Any) -> None:
+    plan = world.plan(projection(world.service(), world.config(), absent=[ROUTE.kind]))
+    assert (does(plan), says(plan, "RoutingReady")) == ([], FAILED)
+    assert "httproutes.gateway.networking.k8s.io" in message(plan, "RoutingReady")
+
+
+def test_the_gateways_own_words_are_told(world: Any) -> None:
+    route = world.route(said("Accepted", False, "NotAllowedByListeners", "closed on Sundays"))
+    told = message(world.plan(projection(world.service(), world.config(), route)), "RoutingReady")
+    assert "NotAllowedByListeners: closed on Sundays" in told
+
+
+def test_a_gateway_that_is_not_there_is_named_with_the_way_out(world: Any) -> None:
+    told = message(
+        world.plan(
+            projection(world.service(), world.config({"namespace": "infra"}), world.route())
+        ),
+        "RoutingReady",
+    )
+    assert (
+        told == "Gateway infra/gw does not exist; create it, or change spec.routing.gateway of"
+        " AIMNamespaceConfig default"
+    )
+
+
+def test_a_gateway_that_is_not_programmed_is_told(world: Any) -> None:
+    gateway = world.gateway()
+    gateway["status"]["conditions"] = [
+        said("Programmed", False, "AddressNotAssigned", "no address left")
+    ]
+    assert "no address left" in message(
+        world.plan(projection(world.service(), world.config(), gateway, world.route())),
+        "RoutingReady",
+    )
+
+
+def test_a_refusal_is_told(world: Any) -> None:
+    seen = projection(
+        world.service(),
+        world.config(),
+        learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")],
+    )
+    assert says(world.plan(seen), "RoutingReady") == FAILED
+    assert "webhook says no" in message(world.plan(seen), "RoutingReady")
+    taken = refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    assert (
+        says(
+            world.plan(projection(world.service(), world.config(), learned=[taken])), "RoutingReady"
+        )
+        == "False NameConflict"
+    )
+
+
+@pytest.mark.parametrize(
+    ("by_webhook", "ready"), [(False, "False ConfiguringRoute"), (True, "False RouteFailed")]
+)
+def test_only_a_webhook_that_fails_is_a_failure_of_the_route(
+    world: Any, ready: str, *, by_webhook: bool
+) -> None:
+    rejection = Refusal(
+        Key(ROUTE.kind, NAMESPACE, "s"), "no answer", transient=True, by_webhook=by_webhook
+    )
+    plan = world.plan(
+        projection(
+            world.service(), world.config(), learned=[Learned(world.key, REFUSED, rejection)]
+        )
+    )
+    assert says(plan, "RoutingReady") == ready
+    assert "rejected by the API server: no answer" in message(plan, "RoutingReady")
+
+
+def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
+    bodies = [world.service(), world.config(), world.route(*world.accepted())]
+    plan = world.plan(projection(*bodies, learned=[contested(Key(ROUTE.kind, NAMESPACE, "s"))]))
+    assert says(plan, "RoutingReady") == "True RouteReady"
+    assert "changed again and again by bully" in message(plan, "RoutingReady")
+    assert [warning.reason for warning in plan.reports[0].warnings] == ["Contested"]
+
+
+def advice(seen: Projection) -> list[tuple[str, str]]:
+    plan = plan_key(seen, Key(CONFIG.kind, NAMESPACE, "default"), NOW)
+    return [
+        (warning.reason, warning.message) for report in plan.reports for warning in report.warnings
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(lambda _: [testing.cr(CONFIG.kind, "default", {})], [], id="no-routing"),
+        pytest.param(lambda w: [w.config(autoCreateRoute=False)], [], id="no-auto-route"),
+        pytest.param(lambda w: [w.config(), w.gateway()], [], id="all-there"),
+        pytest.param(
+            lambda w: [w.config({"kind": "Service"})], [], id="what-is-not-watched-is-not-judged"
+        ),
+        pytest.param(
+            lambda _: [testing.cr(CONFIG.kind, "default", {"routing": {}})],
+            ["set spec.routing.gateway"],
+            id="no-gateway-named",
+        ),
+        pytest.param(
+            lambda w: [w.config()],
+            ["spec.routing.gateway names Gateway team/gw", "create it"],
+            id="gateway-missing",
+        ),
+        pytest.param(
+            lambda w: [w.config({"namespace": "infra"}), w.gateway()],
+            ["Gateway infra/gw"],
+            id="gateway-in-another-namespace",
+        ),
+        pytest.param(
+            lambda w: [w.config({"sectionName": "tls"}), w.gateway()],
+            ["sectionName names listener tls", "has web"],
+            id="no-such-listener",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_told_with_the_field_to_change(
+    world: Any, given: Given, words: list[str]
+) -> None:
+    told = advice(projection(*given(world)))
+    assert [reason for reason, _ in told] == (["RouteFailed"] if words else [])
+    assert [word for word in words if word not in told[0][1]] == []
+
+
+def test_a_config_asks_for_the_gateway_api_where_it_is_not_installed(world: Any) -> None:
+    [(_, words)] = advice(
+        fold(
+            projection(world.config()),
+            KindSynced(kind=ROUTE.kind, resource_version="1", objects=0, installed=False),
+        )
+    )
+    assert "install the Gateway API" in words
+
+
+def test_a_route_that_may_not_be_removed_is_told(world: Any) -> None:
+    bodies = (world.service(), world.config(autoCreateRoute=False), world.route())
+    plan = world.plan(
+        projection(
+            *bodies,
+            learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "no right to delete")],
+        )
+    )
+    assert (does(plan), says(plan, "RoutingReady")) == (REMOVE, FAILED)
+    assert "no right to delete" in message(plan, "RoutingReady")
+
+
+PATH = "/team/aimservice-s"
+
+
+@pytest.mark.parametrize(
+    ("gateway", "reference", "url"),
+    [
+        pytest.param(lambda w: w.gateway("10.0.0.1"), {}, "http://10.0.0.1", id="address"),
+        pytest.param(
+            lambda w: w.gateway("10.0.0.1", port=8080), {}, "http://10.0.0.1:8080", id="port"
+        ),
+        pytest.param(
+            lambda w: w.gateway("10.0.0.1", hostname="ai.example.org"),
+            {},
+            "http://ai.example.org",
+            id="host-name",
+        ),
+        pytest.param(
+            lambda w: w.gateway("10.0.0.1", hostname="*.example.org"),
+            {},
+            "http://10.0.0.1",
+            id="wildcard",
+        ),
+        pytest.param(lambda w: w.gateway("fd00::1"), {}, "http://[fd00::1]", id="ipv6"),
+        pytest.param(
+            lambda w: w.gateway("10.0.0.1", protocol="HTTPS", port=443),
+            {},
+            "https://10.0.0.1",
+            id="https",
+        ),
+        pytest.param(
+            lambda w: w.gateway("10.0.0.1"),
+            {"sectionName": "web"},
+            "http://10.0.0.1",
+            id="its-listener",
+        ),
+        pytest.param(
+            lambda w: w.gateway("10.0.0.1"),
+            {"sectionName": "web", "port": 80},
+            "http://10.0.0.1",
+            id="its-port",
+        ),
+        pytest.param(lambda w: w.gateway(), {}, None, id="no-address-yet"),
+        pytest.param(
+            lambda _: testing.obj(GATEWAY.kind, "unrelated"), {}, None, id="no-such-gateway"
+        ),
+    ],
+)
+def test_where_a_service_is(
+    world: Any, gateway: Callable[[Any], Body], reference: Body, url: str | None
+) -> None:
+    route = world.route(parents=[world.parent(*world.accepted(), **reference)])
+    plan = world.plan(projection(world.service(), world.config(reference), route, gateway(world)))
+    assert fields(plan) == {"path": PATH} | ({} if url is None else {"url": url + PATH})
+    assert message(plan, "RoutingReady") == (PATH if url is None else f"{PATH} on {url}")
+
+
+@pytest.mark.parametrize("text", ["90s", "2m30s", "0s", "1h1m1s1ms", "99999ms"])
+def test_durations(world: Any, text: str) -> None:
+    seen = projection(
+        world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text}), world.config()
+    )
+    assert applied(world.plan(seen), ROUTE.kind)["spec"]["rules"][0]["timeouts"] == {
+        "request": text
+    }
+
+
+@pytest.mark.parametrize("text", ["", "1", "1.5s", "-1s", "1d", "100000s", "1s1s1s1s1s", "1s "])
+def test_no_durations(world: Any, text: str) -> None:
+    service = projection(world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text})).get(
+        world.key
+    )
+    assert service is not None
+    with pytest.raises(ValueError, match=labels.ANNOTATION_ROUTE_TIMEOUT):
+        timeout_of(service)
+
+
+def test_the_objects_are_as_recorded(world: Any) -> None:
+    """AIM_WRITE_GOLDEN=1 rewrites the files in golden/."""
+    golden(
+        __file__,
+        "route.plain",
+        applied(world.plan(projection(world.service(), world.config())), ROUTE.kind),
+    )
+    gateway = {"name": "edge", "namespace": "infra", "sectionName": "https", "port": 443}
+    service = world.service(
+        labels={labels.WORKLOAD_ID: "chat.v1"}, annotations={labels.ANNOTATION_ROUTE_TIMEOUT: "0s"}
+    )
+    golden(
+        __file__,
+        "route.everything-set",
+        applied(world.plan(projection(service, world.config(gateway))), ROUTE.kind),
+    )
+
+
+LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
+    {},
+    optional={
+        "parents": st.sampled_from(
+            [
+                None,
+                [],
+                [{}],
+                [{"parentRef": {"name": "gw"}}],
+                [{"parentRef": {"name": "gw"}, "conditions": [{}]}],
+            ]
+        ),
+        "addresses": st.sampled_from([None, [], [{}], [{"value": "h"}]]),
+    },
+)
+
+
+@pytest.mark.parametrize("uid", ["aimservice-s", "second"], ids=["its-own", "of-a-former-service"])
+def test_the_finalizer_that_keeps_a_route_is_named(world: Any, uid: str) -> None:
+    seen = projection(
+        world.service(uid=uid),
+        world.config(),
+        testing.kept_by(world.route(*world.accepted()), "example.org/hold"),
+    )
+    assert says(world.plan(seen), "RoutingReady") == WAITS
+    assert "HTTPRoute s is being deleted, held by finalizer example.org/hold" in message(
+        world.plan(seen), "RoutingReady"
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@holds_for(
+    status=LOOSE,
+    routing=st.sampled_from([{}, {"routing": {}}, {"routing": {"gateway": {"name": "gw"}}}]),
+    listeners=st.sampled_from([{}, {"listeners": None}, {"listeners": [{}]}]),
+    present=st.sets(st.sampled_from(["AIMNamespaceConfig", ROUTE.kind, GATEWAY.kind])),
+)
+def test_half_filled_objects_are_no_surprise(
+    status: Body, routing: Body, listeners: Body, present: set[str]
+) -> None:
+    bodies = [
+        testing.cr("AIMNamespaceConfig", "default", routing),
+        testing.obj(ROUTE.kind, "s", owner=(SERVICE.kind, "s"), status=status),
+        testing.obj(GATEWAY.kind, "gw", spec=listeners, status=status),
+    ]
+    service = testing.cr(
+        SERVICE.kind, "s", {"model": "m", "templateRef": "t", "configRef": "default"}
+    )
+    seen = projection(service, *(body for body in bodies if body["kind"] in present))
+    assert plan_key(seen, Key(SERVICE.kind, NAMESPACE, "s"), NOW).reports
+
+
+@pytest.mark.parametrize(
+    ("change", "woken"),
+    [
+        pytest.param(
+            lambda w: w.service("younger", labels=SHARED, replicas=2, version=2),
+            set(),
+            id="the-younger-changes",
+        ),
+        pytest.param(
+            lambda w: w.service("older", labels=SHARED, age_s=9999, replicas=2, version=2),
+            set(),
+            id="the-older-changes",
+        ),
+        pytest.param(
+            lambda w: w.service("youngest", labels=SHARED, age_s=1), set(), id="a-third-comes"
+        ),
+        pytest.param(
+            lambda w: w.service("oldest", labels=SHARED, age_s=99999),
+            {"oldest", "older", "younger"},
+            id="an-older-one-comes",
+        ),
+        pytest.param(
+            lambda w: w.service("older", age_s=9999, version=2),
+            {"older", "younger"},
+            id="the-older-takes-another-id",
+        ),
+        pytest.param(
+            lambda w: w.service("older", labels=SHARED, age_s=9999, version=2, deleting=True),
+            {"older", "younger"},
+            id="the-older-goes",
+        ),
+        pytest.param(
+            lambda w: w.service("younger", version=2),
+            {"younger"},
+            id="the-younger-takes-another-id",
+        ),
+    ],
+)
+def test_services_of_one_workload_id_are_woken_when_another_one_counts(
+    world: Any, change: Callable[[Any], Body], woken: set[str]
+) -> None:
+    before = projection(
+        world.service("older", labels=SHARED, age_s=9999), world.service("younger", labels=SHARED)
+    )
+    after = fold(before, testing.changed(change(world)), 9)
+    assert {each.name for each in neighbours(before, after, key_of(change(world)))} == woken
+
+
+def test_services_of_one_workload_id_are_woken_when_the_one_that_counts_is_gone(world: Any) -> None:
+    before = projection(
+        world.service("older", labels=SHARED, age_s=9999), world.service("younger", labels=SHARED)
+    )
+    key = Key(SERVICE.kind, NAMESPACE, "older")
+    assert Key(SERVICE.kind, NAMESPACE, "younger") in set(
+        neighbours(before, forget(before, key), key)
+    )

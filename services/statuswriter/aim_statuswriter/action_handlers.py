@@ -1,0 +1,164 @@
+"""Writing status and sending Events.
+
+A status is applied whole with one field manager; the resourceVersion it was computed from is the
+guard, and a conflict means: wait for the newer object and compute again. The Event follows the
+write, at most one of a kind (object and reason) a minute. That holds over a change of processes
+too: an Event is named after its kind and the minute of the clock, so that the API server takes no
+second one, and what came in the minute before is asked for, by name, where this process has sent
+nothing for a minute.
+
+Recorders of Kubernetes hold events back too, more coarsely: client-go's EventCorrelator
+(tools/record/events_cache.go) lets 25 of a source and object through and then one every 5 minutes,
+and its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal ones into a
+`series`. Here nothing of another reason is held back, and nothing is counted: the condition on the
+object says how it stands.
+"""
+
+import datetime
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from aim_statuswriter.metrics import STATUS_WRITES
+from aim_statuswriter.render import event, event_name, event_namespace
+from aimcontroller.controller import Loop
+from aimcontroller.plan import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    FollowLog,
+    InspectImage,
+    PatchObject,
+    ReadEvents,
+    ReadLog,
+    SendEvent,
+    WriteStatus,
+)
+from aimcontroller.projection import written
+from aimkube import AlreadyExists, Forbidden, NotFound
+from aimschema.names import short_hash
+from aimschema.reasons import STATUSWRITER
+from aimschema.resources import EVENT, RESOURCES, Key
+
+EVENT_EVERY_S = 60.0
+Kind = tuple[str, str]
+"""uid of the object and reason."""
+
+
+class Writer:
+    """The handler of WriteStatus and SendEvent actions."""
+
+    def __init__(
+        self, clock_s: Callable[[], float] = time.time, *, looks_back: bool = False
+    ) -> None:
+        """`clock_s` is the same for all processes. `looks_back`: another process may have sent
+        Events before this one."""
+        self._clock_s = clock_s
+        self._looks_back = looks_back
+        self._sent: dict[Kind, float] = {}
+        self._last_s = self._alone_s = float("-inf")
+
+    async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
+        match action:
+            case WriteStatus():
+                await self._write(loop, action, about, causes)
+            case SendEvent():
+                await self._send(loop, action, about)
+            case (
+                ApplyObject()
+                | DeleteObject()
+                | PatchObject()
+                | ReadLog()
+                | ReadEvents()
+                | InspectImage()
+                | FollowLog()
+            ):
+                raise TypeError(f"not an action of the statuswriter: {action}")
+            case _:
+                assert_never(action)
+
+    async def _write(
+        self, loop: Loop, action: WriteStatus, about: Key, causes: Sequence[int]
+    ) -> None:
+        resource, key = RESOURCES[action.key.kind], action.key
+        metadata = {
+            "name": key.name,
+            "resourceVersion": action.resource_version,
+            **({} if key.namespace is None else {"namespace": key.namespace}),
+        }
+        body = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": metadata,
+            "status": action.status,
+        }
+        try:
+            answer = await loop.cluster.apply_status(body, manager=f"aim-{STATUSWRITER}")
+        except NotFound:
+            return
+        STATUS_WRITES.labels(key.kind).inc()
+        answer["metadata"].pop("managedFields", None)
+        loop.fold(written(answer))
+        await loop.record(
+            action, about, causes, resource_version=answer["metadata"]["resourceVersion"]
+        )
+
+    async def _send(self, loop: Loop, action: SendEvent, about: Key) -> None:
+        """Of one that nothing but Events tells, what is held back is looked at again."""
+        kind, now_s = (action.uid, action.reason), self._clock_s()
+        if action.since:
+            wait_s = self._sent.get(kind, float("-inf")) + EVENT_EVERY_S - now_s
+            if wait_s > 0:
+                loop.queue.add_after(about, wait_s)
+                return
+            suffix = short_hash([action.uid, action.reason, action.note, action.since])
+        else:
+            if await self._is_too_soon(loop, action, now_s):
+                return
+            suffix = suffix_of(kind, minute_of(now_s))
+        try:
+            await loop.cluster.create(
+                event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname())
+            )
+        except AlreadyExists:
+            return
+        self._note(kind, now_s, now_s)
+
+    async def _is_too_soon(self, loop: Loop, action: SendEvent, now_s: float) -> bool:
+        kind = (action.uid, action.reason)
+        if now_s - self._last_s >= EVENT_EVERY_S:
+            self._alone_s = (
+                now_s + EVENT_EVERY_S
+            )  # (until then a process before this one may have sent what this one does not know)
+        if kind not in self._sent and self._looks_back and now_s < self._alone_s:
+            sent_s = await _sent_before(loop, action, suffix_of(kind, minute_of(now_s) - 1))
+            if sent_s is not None:
+                self._note(kind, sent_s, now_s)
+        self._last_s = now_s
+        return now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S
+
+    def _note(self, kind: Kind, sent_s: float, now_s: float) -> None:
+        self._sent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {
+            kind: sent_s
+        }
+
+
+def minute_of(time_s: float) -> int:
+    return int(time_s // EVENT_EVERY_S)
+
+
+def suffix_of(kind: Kind, minute: int) -> str:
+    """The end of the name of the only Event of a kind in a minute."""
+    return short_hash([*kind, str(minute)])
+
+
+async def _sent_before(loop: Loop, action: SendEvent, suffix: str) -> float | None:
+    """When the Event of that name was sent; None where there is none."""
+    try:
+        found = await loop.cluster.get(
+            EVENT, event_namespace(action.regarding), event_name(action.regarding, suffix)
+        )
+        return datetime.datetime.fromisoformat(str(found.get("eventTime"))).timestamp()
+    except (NotFound, Forbidden, ValueError):
+        return None

@@ -1,0 +1,327 @@
+"""Writing: one guarded apply, then at most one Event of a kind per object and minute, in the
+form of events.k8s.io/v1."""
+
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import kubernetes_validate
+import pytest
+
+from aim_statuswriter import render
+from aim_statuswriter.action_handlers import Writer
+from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
+from aimcontroller.controller import Loop
+from aimcontroller.plan import Action, DeleteObject, SendEvent, WriteStatus
+from aimcontroller.projection import Projection
+from aimcontroller.testing import golden
+from aimkube import AlreadyExists, Conflict, Forbidden, NotFound
+from aimschema.messages import ObjectChanged
+from aimschema.reasons import OWNED
+from aimschema.resources import CONFIG, EVENT, Key, Resource
+
+Body = dict[str, Any]
+NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, 67, tzinfo=datetime.UTC)
+CACHE_KEY, MODEL_KEY = Key("ModelCache", "ml", "llama.8b"), Key("AIMClusterModel", None, "llama")
+WRITE = WriteStatus(CACHE_KEY, "u", "7", {"status": "Available"})
+
+
+def event(
+    key: Key = CACHE_KEY, uid: str = "u", reason: str = "Warm", note: str = "all there"
+) -> SendEvent:
+    return SendEvent(key, uid, "Normal", reason, note)
+
+
+@dataclass
+class FakeCluster:
+    error: Exception | None = None
+    statuses: list[Body] = field(default_factory=list)
+    created: list[Body] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    may_read: bool = True
+
+    async def apply_status(self, body: Body, *, manager: str) -> Body:
+        if self.error is not None:
+            raise self.error
+        assert manager == "aim-statuswriter"
+        self.statuses.append(body)
+        return {
+            **body,
+            "metadata": {
+                **body["metadata"],
+                "uid": "u",
+                "resourceVersion": "8",
+                "managedFields": [],
+            },
+        }
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Body:
+        self.asked.append(name)
+        if not self.may_read:
+            raise Forbidden("no")
+        for there in self.created:
+            if (resource, there["metadata"]["namespace"], there["metadata"]["name"]) == (
+                EVENT,
+                namespace,
+                name,
+            ):
+                return there
+        raise NotFound(name)
+
+    async def create(self, body: Body) -> Body:
+        if body["metadata"]["name"] in {there["metadata"]["name"] for there in self.created}:
+            raise AlreadyExists(body["metadata"]["name"])
+        self.created.append(body)
+        return body
+
+
+@dataclass
+class FakeQueue:
+    again: list[tuple[Key, float]] = field(default_factory=list)
+
+    def add_after(self, key: Key, after_s: float) -> None:
+        self.again.append((key, after_s))
+
+
+@dataclass
+class FakeLoop:
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    queue: FakeQueue = field(default_factory=FakeQueue)
+    folded: list[ObjectChanged] = field(default_factory=list)
+    recorded: list[tuple[Action, Key, str]] = field(default_factory=list)
+
+    def fold(self, message: ObjectChanged) -> None:
+        self.folded.append(message)
+
+    async def record(
+        self, action: Action, about: Key, causes: Sequence[int], *, resource_version: str
+    ) -> None:
+        assert causes == (3,)
+        self.recorded.append((action, about, resource_version))
+
+
+@pytest.fixture
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+async def carry_out(loop: FakeLoop, *actions: Action, writer: Writer | None = None) -> None:
+    handler = writer or Writer()
+    for action in actions:
+        await handler(cast(Loop, loop), action, CACHE_KEY, (3,))
+
+
+async def test_the_status_is_applied_whole_and_guarded_by_the_version(loop: FakeLoop) -> None:
+    await carry_out(loop, WRITE)
+    assert loop.cluster.statuses == [
+        {
+            "apiVersion": "aim.silogen.ai/v1alpha1",
+            "kind": "ModelCache",
+            "metadata": {"name": "llama.8b", "namespace": "ml", "resourceVersion": "7"},
+            "status": {"status": "Available"},
+        }
+    ]
+    assert [
+        (folded.resource_version, "managedFields" in folded.object["metadata"])
+        for folded in loop.folded
+    ] == [("8", False)]
+    assert loop.recorded == [(WRITE, CACHE_KEY, "8")]
+
+
+async def test_a_cluster_scoped_object_has_no_namespace(loop: FakeLoop) -> None:
+    await carry_out(loop, WriteStatus(MODEL_KEY, "u", "7", {}))
+    assert loop.cluster.statuses[0]["metadata"] == {"name": "llama", "resourceVersion": "7"}
+
+
+async def test_an_object_that_is_gone_needs_no_status(loop: FakeLoop) -> None:
+    loop.cluster.error = NotFound("gone")
+    await carry_out(loop, WRITE)
+    assert loop.recorded == []
+
+
+async def test_a_conflict_is_for_the_loop_to_try_again(loop: FakeLoop) -> None:
+    loop.cluster.error = Conflict("newer")
+    with pytest.raises(Conflict):
+        await carry_out(loop, WRITE)
+
+
+async def test_of_a_kind_of_event_one_a_minute_is_sent(loop: FakeLoop) -> None:
+    writer = Writer()
+    await carry_out(
+        loop,
+        event(),
+        event(note="again"),
+        event(reason="AuthError"),
+        event(uid="successor"),
+        writer=writer,
+    )
+    assert [(body["reason"], body["regarding"]["uid"]) for body in loop.cluster.created] == [
+        ("Warm", "u"),
+        ("AuthError", "u"),
+        ("Warm", "successor"),
+    ]
+
+
+async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop) -> None:
+    writers = [Writer(lambda: 1200.0), Writer(lambda: 1215.0), Writer(lambda: 1259.9)]
+    for writer in writers:
+        await carry_out(loop, event(), event(note="again"), writer=writer)
+    assert len(loop.cluster.created) == 1
+    await carry_out(
+        loop,
+        event(reason="AuthError"),
+        event(uid="successor"),
+        event(MODEL_KEY, uid="model"),
+        writer=writers[-1],
+    )
+    assert len(loop.cluster.created) == 4, "of another kind it may come at once"
+
+
+@pytest.mark.parametrize(
+    ("killed_after_s", "sent_again"),
+    [(1.0, False), (15.0, False), (59.0, False), (60.0, True), (61.0, True), (125.0, True)],
+)
+@pytest.mark.parametrize("at_s", [0.0, 1.0, 30.0, 59.5])
+async def test_nor_across_the_turn_of_the_minute(
+    loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool
+) -> None:
+    """The first one is sent now, wherever in its minute that is, since the API server keeps its
+    time."""
+    began_s = time.time()
+    began_s += (
+        at_s - began_s
+    ) % 60  # so far into a minute; its time on the Event is set to that below
+    await carry_out(loop, event(), writer=Writer(lambda: began_s))
+    sent = datetime.datetime.fromtimestamp(began_s, datetime.UTC)
+    loop.cluster.created[0]["eventTime"] = sent.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    await carry_out(
+        loop, event(), event(), writer=Writer(lambda: began_s + killed_after_s, looks_back=True)
+    )
+    assert len(loop.cluster.created) == 1 + sent_again
+
+
+async def test_who_may_not_read_events_sends_them_all_the_same(loop: FakeLoop) -> None:
+    loop.cluster.may_read = False
+    await carry_out(loop, event(), writer=Writer(looks_back=True))
+    assert len(loop.cluster.created) == 1
+
+
+async def test_what_was_sent_before_is_asked_for_only_after_a_quiet_minute(loop: FakeLoop) -> None:
+    """Of each kind the first time: whoever sends all the time knows what has been sent."""
+    now_s, asked_at = 0.0, []
+    writer = Writer(lambda: now_s, looks_back=True)
+    for second in (0, 30, 59, 61, 90, 120, 200):
+        now_s, before = float(second), len(loop.cluster.asked)
+        await carry_out(loop, event(uid=f"object-{second}"), writer=writer)
+        asked_at += [second] * (len(loop.cluster.asked) - before)
+    assert asked_at == [0, 30, 59, 200]
+
+
+async def test_a_flapping_object_sends_each_event_once_a_minute(
+    loop: FakeLoop,
+) -> None:
+    now_s = 0.0
+    writer = Writer(lambda: now_s)
+    sent_s: dict[tuple[str, str], list[float]] = {}
+    for second in range(600):
+        now_s = float(second)
+        for each in (
+            event(reason="Warm"),
+            event(reason="AuthError"),
+            event(uid="other"),
+            *([event(reason="PVCLost")] if second == 301 else []),
+        ):
+            before = len(loop.cluster.created)
+            await carry_out(loop, each, writer=writer)
+            if len(loop.cluster.created) > before:
+                sent_s.setdefault((each.uid, each.reason), []).append(now_s)
+    each_minute = [60.0 * minute for minute in range(10)]
+    assert sent_s == {
+        ("u", "Warm"): each_minute,
+        ("u", "AuthError"): each_minute,
+        ("other", "Warm"): each_minute,
+        ("u", "PVCLost"): [301.0],
+    }
+
+
+ADVICE = SendEvent(
+    Key(CONFIG.kind, "ml", "default"),
+    "c",
+    "Warning",
+    "RouteFailed",
+    "set spec.routing.gateway",
+    since="2026-01-02T03:04:05Z",
+)
+
+
+async def test_advice_is_sent_once_whoever_sends_it(loop: FakeLoop) -> None:
+    await carry_out(loop, ADVICE)
+    await carry_out(loop, ADVICE, writer=Writer())
+    assert len(loop.cluster.created) == 1, "another process does not repeat it: the cluster has it"
+    await carry_out(loop, replace(ADVICE, since="2026-01-02T04:00:00Z"), writer=Writer())
+    assert len(loop.cluster.created) == 2, "the fault went and came back"
+
+
+async def test_advice_that_is_held_back_is_looked_at_again_when_the_minute_is_over(
+    loop: FakeLoop,
+) -> None:
+    now_s = 0.0
+    writer, other = Writer(lambda: now_s), replace(ADVICE, note="create Gateway infra/nowhere")
+    await carry_out(loop, ADVICE, writer=writer)
+    now_s = 20.0
+    await carry_out(loop, other, writer=writer)
+    assert loop.queue.again == [(CACHE_KEY, 40.0)]
+    now_s = 60.0
+    await carry_out(loop, ADVICE, other, writer=writer)
+    assert [body["note"] for body in loop.cluster.created] == [
+        ADVICE.note,
+        other.note,
+    ], "and the one that was sent takes no turn"
+
+
+async def test_other_actions_are_not_the_statuswriters(loop: FakeLoop) -> None:
+    with pytest.raises(TypeError, match="not an action of the statuswriter"):
+        await carry_out(loop, DeleteObject(CACHE_KEY, "u"))
+
+
+LONG_NAME = "a" * 238 + "-.-" + "b" * 12
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(event(), id="namespaced"),
+        pytest.param(event(MODEL_KEY), id="cluster-scoped"),
+        pytest.param(event(note="ä" * 1024), id="long-note"),
+        pytest.param(event(Key("ModelCache", "ml", LONG_NAME)), id="long-name"),
+    ],
+)
+def test_an_event_has_the_form_that_the_api_server_takes(action: SendEvent) -> None:
+    body = render.event(action, NOW, "0123456789", "host")
+    kubernetes_validate.validate(body, kubernetes_validate.latest_version(), strict=True)
+    assert len(str(body["note"]).encode()) <= render.NOTE_LENGTH_BYTES
+    metadata = cast(Body, body["metadata"])
+    assert len(metadata["name"]) <= 253
+    assert all(
+        label[:1].isalnum() and label[-1:].isalnum() for label in metadata["name"].split(".")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("namespaced", CACHE_KEY), ("cluster-scoped", MODEL_KEY)]
+)
+def test_an_event_is_as_recorded(name: str, key: Key) -> None:
+    """AIM_WRITE_GOLDEN=1 rewrites the files in golden/. Those of cluster-scoped objects are in
+    the default namespace."""
+    golden(__file__, f"event.{name}", render.event(event(key), NOW, "0123456789", "host"))
+
+
+def test_the_kinds_that_something_is_said_of_are_followed_and_depend_on_themselves_alone() -> None:
+    assert (
+        {resource.kind for resource in PLANS_FOR}
+        == {resource.kind for resource in FOLLOWS}
+        == {*OWNED, CONFIG.kind}
+    )
+    assert list(affected(Projection(), CACHE_KEY)) == [CACHE_KEY]

@@ -1,0 +1,621 @@
+"""Composing a status: from the one on the object and what the services report, whatever they
+report and in whatever order."""
+
+import dataclasses
+import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from aim_statuswriter.plan import compose, plan
+from aimcontroller.plan import NOTHING, SendEvent, WriteStatus
+from aimcontroller.projection import Projection, Seen, fold
+from aimschema import reasons
+from aimschema.messages import (
+    ObjectChanged,
+    ReportedCondition,
+    ReportedWarning,
+    StatusReported,
+    timestamp,
+)
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, OWNED, ROUTER
+from aimschema.resources import CACHE, CONFIG, MODEL, SERVICE, TEMPLATE, Key
+
+Body = dict[str, Any]
+Reports = dict[str, StatusReported]
+
+FIRST = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+THEN = FIRST + datetime.timedelta(hours=1)
+LATER = FIRST + datetime.timedelta(hours=2)
+FOREIGN: Body = {
+    "type": "example.com/Approved",
+    "status": "True",
+    "reason": "ByHand",
+    "message": "",
+    "lastTransitionTime": timestamp(FIRST),
+    "observedGeneration": 1,
+}
+WORDS = ["Warm", "Downloading", reasons.AUTH_ERROR, reasons.ROUTE_FAILED, reasons.DISCOVERY_FAILED]
+
+
+def key_of(kind: str) -> Key:
+    return Key(kind, None if kind == MODEL.kind else "ml", "a")
+
+
+def present_with(
+    kind: str,
+    status: Body | None = None,
+    *,
+    generation: int = 4,
+    spec: Body | None = None,
+    **metadata: Any,
+) -> Seen:
+    key = key_of(kind)
+    meta = {
+        "name": key.name,
+        "namespace": key.namespace,
+        "uid": "u",
+        "resourceVersion": "7",
+        "generation": generation,
+        **metadata,
+    }
+    body = {
+        "apiVersion": "aim.silogen.ai/v1alpha1",
+        "kind": kind,
+        "metadata": meta,
+        "spec": spec or {},
+    }
+    return Seen(key, "u", 7, body | ({} if status is None else {"status": status}))
+
+
+def said(
+    kind: str,
+    service: str,
+    *conditions: ReportedCondition,
+    generation: int = 1,
+    uid: str = "u",
+    **fields: Any,
+) -> StatusReported:
+    key = key_of(kind)
+    return StatusReported(
+        kind=kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=uid,
+        service=service,
+        observed_generation=generation,
+        conditions=conditions,
+        fields=fields,
+    )
+
+
+def condition(type_: str, status: str, reason: str, message: str = "") -> ReportedCondition:
+    return ReportedCondition(type=type_, status=status, reason=reason, message=message)
+
+
+def by_type(status: Body) -> dict[str, Body]:
+    found = {c["type"]: c for c in status.get("conditions", [])}
+    assert len(found) == len(status.get("conditions", []))
+    return found
+
+
+def projection(present: Seen, *reports: StatusReported) -> Projection:
+    changed = ObjectChanged(
+        kind=present.key.kind,
+        namespace=present.key.namespace,
+        name=present.key.name,
+        uid=present.uid,
+        resource_version=str(present.version),
+        object=present.body,
+        truncated=() if present.has_spec else ("spec",),
+    )
+    seen = fold(Projection(), changed, 1)
+    for seq, report in enumerate(reports, start=2):
+        seen = fold(seen, report, seq)
+    return seen
+
+
+@st.composite
+def reports_on(draw: st.DrawFn, kind: str) -> Reports:
+    """What some of a kind's services say; at least one says something."""
+    found: Reports = {}
+    for service in draw(st.sets(st.sampled_from(sorted(OWNED[kind])), min_size=1)):
+        types, fields = OWNED[kind][service]
+        conditions = [
+            condition(
+                type_,
+                draw(st.sampled_from(["True", "False", "Unknown"])),
+                draw(st.sampled_from(WORDS)),
+                draw(st.sampled_from(["", "why"])),
+            )
+            for type_ in sorted(types)
+            if draw(st.booleans())
+        ]
+        given_fields: Body = {
+            name: draw(st.integers(0, 9)) for name in sorted(fields) if draw(st.booleans())
+        }
+        found[service] = said(
+            kind, service, *conditions, generation=draw(st.integers(1, 4)), **given_fields
+        )
+    return found
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Seen, Reports]:
+    """An object, perhaps with a status that was composed before and what others put on it, and
+    the reports of now."""
+    kind = draw(st.sampled_from(sorted(OWNED)))
+    spec = {"warmCache": draw(st.booleans())}
+    status: Body = {"conditions": [FOREIGN], "foreignField": 1} if draw(st.booleans()) else {}
+    if draw(st.booleans()):
+        status = compose(present_with(kind, status, spec=spec), draw(reports_on(kind)), FIRST)
+    return present_with(kind, status, spec=spec), draw(reports_on(kind))
+
+
+@given(situations())
+def test_composing_twice_changes_nothing(situation: tuple[Seen, Reports]) -> None:
+    present, reports = situation
+    once = compose(present, reports, THEN)
+    written = present_with(present.key.kind, once, spec=present.spec)
+    assert compose(written, reports, LATER) == once
+    assert plan(projection(written, *reports.values()), written.key, LATER) == NOTHING
+
+
+@given(situations())
+def test_the_order_of_reports_does_not_matter(situation: tuple[Seen, Reports]) -> None:
+    present, reports = situation
+    assert compose(present, dict(reversed(reports.items())), THEN) == compose(
+        present, reports, THEN
+    )
+
+
+@given(situations())
+def test_transition_times_move_with_the_status_alone(situation: tuple[Seen, Reports]) -> None:
+    present, reports = situation
+    before, after = by_type(present.status), by_type(compose(present, reports, THEN))
+    for type_, now in after.items():
+        same = type_ in before and before[type_]["status"] == now["status"]
+        assert now["lastTransitionTime"] == (
+            before[type_]["lastTransitionTime"] if same else timestamp(THEN)
+        )
+
+
+@given(situations())
+def test_generations_never_go_back(situation: tuple[Seen, Reports]) -> None:
+    present, reports = situation
+    status = compose(present, reports, THEN)
+    before, after = by_type(present.status), by_type(status)
+    assert status["observedGeneration"] >= present.status.get("observedGeneration", 0)
+    assert status["observedGeneration"] <= present.generation
+    for type_ in before.keys() & after.keys():
+        assert after[type_]["observedGeneration"] >= before[type_]["observedGeneration"]
+
+
+@given(situations())
+def test_the_whole_is_as_the_crd_wants_it(situation: tuple[Seen, Reports]) -> None:
+    present, reports = situation
+    status = compose(present, reports, THEN)
+    assert set(reasons.SUMMARY) <= set(by_type(status))
+    for found in by_type(status).values():
+        assert found["status"] in {"True", "False", "Unknown"}
+        assert found["reason"]
+        assert {
+            "type",
+            "status",
+            "reason",
+            "message",
+            "lastTransitionTime",
+            "observedGeneration",
+        } == set(found)
+
+
+@given(situations())
+def test_a_report_of_an_earlier_generation_changes_nothing(situation: tuple[Seen, Reports]) -> None:
+    present, reports = situation
+    status = compose(present, reports, THEN)
+    written = present_with(present.key.kind, status, spec=present.spec)
+    on_object = by_type(status)
+    for service, (types, _) in OWNED[present.key.kind].items():
+        answered = max(
+            (on_object[type_]["observedGeneration"] for type_ in types if type_ in on_object),
+            default=0,
+        )
+        for late in (
+            (said(present.key.kind, service, generation=answered - 1),) if answered > 0 else ()
+        ):
+            assert compose(written, {**reports, service: late}, LATER) == status
+
+
+@given(situations())
+def test_a_report_on_an_earlier_object_of_the_name_changes_nothing(
+    situation: tuple[Seen, Reports],
+) -> None:
+    present, reports = situation
+    earlier = [
+        said(present.key.kind, service, *report.conditions, uid="earlier")
+        for service, report in reports.items()
+    ]
+    assert plan(projection(present, *earlier), present.key, THEN) == NOTHING
+
+
+@given(situations())
+def test_what_a_service_withdraws_goes_and_what_others_said_stays(
+    situation: tuple[Seen, Reports],
+) -> None:
+    present, reports = situation
+    kind = present.key.kind
+    status = compose(present, reports, THEN)
+    written = present_with(kind, status, spec=present.spec)
+    for service in reports:
+        types, fields = OWNED[kind][service]
+        nothing = said(kind, service, generation=present.generation)
+        after = compose(written, {**reports, service: nothing}, LATER)
+        assert not types & set(by_type(after))
+        assert not fields & set(after)
+        others = set(by_type(status)) - types - set(reasons.SUMMARY)
+        assert {type_: by_type(after)[type_] for type_ in others} == {
+            type_: by_type(status)[type_] for type_ in others
+        }
+        assert {
+            name: after[name]
+            for name in set(status) - fields - {"conditions", "observedGeneration", "status"}
+        }.items() <= status.items()
+
+
+WARM = said(
+    CACHE.kind,
+    CACHER,
+    condition("Filled", "True", "Warm", "all there"),
+    condition("StorageReady", "True", "PVCBound"),
+    progress="100%",
+)
+
+
+def test_a_first_status_is_written_whole_with_the_version_it_was_made_from() -> None:
+    write, event = plan(
+        projection(present_with(CACHE.kind), WARM), key_of(CACHE.kind), THEN
+    ).actions
+    assert isinstance(write, WriteStatus)
+    assert (write.uid, write.resource_version) == ("u", "7")
+    assert write.status == {
+        "observedGeneration": 1,
+        "status": "Available",
+        "progress": "100%",
+        "conditions": [
+            {
+                "type": type_,
+                "status": status,
+                "reason": reason,
+                "message": message,
+                "observedGeneration": 1,
+                "lastTransitionTime": timestamp(THEN),
+            }
+            for type_, status, reason, message in [
+                ("Ready", "True", "Warm", "all there"),
+                ("Progressing", "False", "Warm", "all there"),
+                ("Failure", "False", "NoFailure", "nothing is wrong"),
+                ("Filled", "True", "Warm", "all there"),
+                ("StorageReady", "True", "PVCBound", ""),
+            ]
+        ],
+    }
+    assert event == SendEvent(key_of(CACHE.kind), "u", "Normal", "Warm", "all there")
+
+
+@pytest.mark.parametrize(
+    ("present", "reports"),
+    [
+        pytest.param(present_with(CACHE.kind), [], id="nobody-has-said-anything"),
+        pytest.param(
+            present_with(CACHE.kind, deletionTimestamp="2026-01-01T00:00:00Z"),
+            [WARM],
+            id="being-deleted",
+        ),
+        pytest.param(
+            present_with(CACHE.kind),
+            [said(CACHE.kind, ROUTER, condition("Filled", "True", "Warm"))],
+            id="a-service-with-no-say",
+        ),
+    ],
+)
+def test_nothing_is_written(present: Seen, reports: list[StatusReported]) -> None:
+    assert plan(projection(present, *reports), present.key, THEN) == NOTHING
+
+
+def test_nothing_is_written_for_what_is_gone() -> None:
+    assert plan(fold(Projection(), WARM, 1), key_of(CACHE.kind), THEN) == NOTHING
+
+
+def test_another_order_of_conditions_is_no_change() -> None:
+    status = compose(present_with(CACHE.kind), {CACHER: WARM}, FIRST)
+    turned = present_with(CACHE.kind, {**status, "conditions": status["conditions"][::-1]})
+    assert plan(projection(turned, WARM), turned.key, THEN) == NOTHING
+
+
+def test_a_condition_put_on_by_others_stays_and_holds_nothing_back() -> None:
+    by_hand = {name: value for name, value in FOREIGN.items() if name != "observedGeneration"}
+    report = said(CACHE.kind, CACHER, condition("Filled", "True", "Warm"), generation=4)
+    for foreign in (FOREIGN, by_hand):
+        status = compose(
+            present_with(CACHE.kind, {"conditions": [foreign]}), {CACHER: report}, THEN
+        )
+        assert by_type(status)[FOREIGN["type"]] == foreign
+        assert status["observedGeneration"] == 4
+
+
+def test_a_service_says_nothing_about_what_is_anothers() -> None:
+    report = said(
+        SERVICE.kind,
+        ROUTER,
+        condition("RuntimeReady", "True", "Forged"),
+        condition("Ready", "True", "Forged"),
+        readyReplicas=9,
+        path="/a",
+    )
+    status = compose(present_with(SERVICE.kind), {ROUTER: report}, THEN)
+    assert "RuntimeReady" not in by_type(status)
+    assert by_type(status)["Ready"]["status"] == "False"
+    assert (status["path"], status.get("readyReplicas")) == ("/a", None)
+
+
+def test_the_generation_of_the_whole_is_that_of_the_slowest() -> None:
+    deployer = said(SERVICE.kind, DEPLOYER, condition("Resolved", "True", "Resolved"), generation=3)
+    router = said(
+        SERVICE.kind, ROUTER, condition("RoutingReady", "True", "RouteReady"), generation=2
+    )
+    status = compose(present_with(SERVICE.kind), {DEPLOYER: deployer, ROUTER: router}, THEN)
+    assert status["observedGeneration"] == by_type(status)["Ready"]["observedGeneration"] == 2
+    assert by_type(status)["Resolved"]["observedGeneration"] == 3
+
+
+def test_without_any_condition_no_more_is_answered_than_was_seen() -> None:
+    status = compose(
+        present_with(CACHE.kind, generation=4),
+        {DEPLOYER: said(CACHE.kind, DEPLOYER, generation=2, lastUsed="t")},
+        THEN,
+    )
+    assert (status["observedGeneration"], status["lastUsed"], status["status"]) == (
+        2,
+        "t",
+        "Pending",
+    )
+
+
+def cache_says(filled: tuple[str, str], message: str = "", **fields: Any) -> StatusReported:
+    return said(
+        CACHE.kind,
+        CACHER,
+        condition("Filled", *filled, message),
+        condition("StorageReady", "True", "PVCBound"),
+        **fields,
+    )
+
+
+def template_says(discovered: tuple[str, str], attempts: int = 0) -> StatusReported:
+    return said(
+        TEMPLATE.kind, DISCOVERY, condition("Discovered", *discovered, "why"), attempts=attempts
+    )
+
+
+def model_says(inspected: tuple[str, str]) -> StatusReported:
+    return said(MODEL.kind, DISCOVERY, condition("ImageInspected", *inspected, "why"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "event"),
+    [
+        pytest.param(
+            None,
+            cache_says(("False", "WaitingForPVC")),
+            ("Normal", "WaitingForPVC"),
+            id="first-word",
+        ),
+        pytest.param(
+            cache_says(("False", "WaitingForPVC")),
+            cache_says(("False", "Downloading"), "starts"),
+            ("Normal", "Downloading"),
+            id="next-step",
+        ),
+        pytest.param(
+            cache_says(("False", "Downloading"), "1%", progress="1%"),
+            cache_says(("False", "Downloading"), "2%", progress="2%"),
+            None,
+            id="progress-alone",
+        ),
+        pytest.param(
+            cache_says(("False", "Downloading")),
+            cache_says(("True", "Warm")),
+            ("Normal", "Warm"),
+            id="done",
+        ),
+        pytest.param(
+            cache_says(("False", "Downloading")),
+            cache_says(("False", "AuthError")),
+            ("Warning", "AuthError"),
+            id="failure",
+        ),
+        pytest.param(
+            cache_says(("False", "AuthError")),
+            cache_says(("False", "SourceNotFound")),
+            ("Warning", "SourceNotFound"),
+            id="another-failure",
+        ),
+        pytest.param(
+            cache_says(("False", "Downloading")),
+            cache_says(("False", "RetryBackoff")),
+            ("Warning", "RetryBackoff"),
+            id="will-be-retried",
+        ),
+        pytest.param(
+            cache_says(("False", "AuthError")),
+            cache_says(("False", "Downloading")),
+            ("Normal", "Downloading"),
+            id="recovers",
+        ),
+        pytest.param(
+            None,
+            template_says(("False", "DiscoveryFailed"), 1),
+            ("Warning", "DiscoveryFailed"),
+            id="first-failed-discovery",
+        ),
+        pytest.param(
+            template_says(("False", "DiscoveryFailed"), 1),
+            template_says(("False", "DiscoveryFailed"), 2),
+            None,
+            id="second-failed-discovery",
+        ),
+        pytest.param(
+            template_says(("False", "DiscoveryFailed"), 4),
+            template_says(("False", "DiscoveryFailed"), 5),
+            ("Warning", "DiscoveryFailed"),
+            id="same-reason-another-state",
+        ),
+        pytest.param(
+            None,
+            model_says(("False", "DuplicateName")),
+            ("Warning", "DuplicateName"),
+            id="cluster-scoped",
+        ),
+    ],
+)
+def test_events_of_transitions(
+    before: StatusReported | None, after: StatusReported, event: tuple[str, str] | None
+) -> None:
+    kind, service = after.kind, after.service
+    status = None if before is None else compose(present_with(kind), {service: before}, FIRST)
+    write, *events = plan(projection(present_with(kind, status), after), key_of(kind), THEN).actions
+    assert isinstance(write, WriteStatus)
+    assert [(e.type, e.reason) for e in events if isinstance(e, SendEvent)] == (
+        [] if event is None else [event]
+    )
+    assert all(e.note for e in events if isinstance(e, SendEvent))
+
+
+@pytest.mark.parametrize(
+    ("told", "events"),
+    [
+        pytest.param("why", [("Warning", "UnsupportedProfile", "no such GPU")], id="not-yet-told"),
+        pytest.param("why; no such GPU", [], id="told-before"),
+    ],
+)
+def test_a_warning_goes_out_once(told: str, events: list[tuple[str, str, str]]) -> None:
+    """What the object says already has been sent, also by a statuswriter that has ended since."""
+    before = said(
+        TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", told)
+    )
+    after = said(
+        TEMPLATE.kind,
+        DISCOVERY,
+        condition("Discovered", "True", "ProfilesDiscovered", "found; no such GPU"),
+    )
+    asked = structs.replace(
+        after, warnings=(ReportedWarning(reason="UnsupportedProfile", message="no such GPU"),)
+    )
+    present = present_with(
+        TEMPLATE.kind, compose(present_with(TEMPLATE.kind), {DISCOVERY: before}, FIRST)
+    )
+    write, *sent = plan(projection(present, asked), present.key, THEN).actions
+    assert isinstance(write, WriteStatus)
+    assert [
+        (event.type, event.reason, event.note) for event in sent if isinstance(event, SendEvent)
+    ] == events
+
+
+def test_the_event_comes_after_the_write() -> None:
+    actions = plan(projection(present_with(CACHE.kind), WARM), key_of(CACHE.kind), THEN).actions
+    assert [type(action) for action in actions] == [WriteStatus, SendEvent]
+
+
+def test_of_a_kind_without_status_what_its_advisers_warn_of_is_sent_and_nothing_written() -> None:
+    config, since = present_with(CONFIG.kind), timestamp(FIRST)
+    gateway = ReportedWarning(
+        reason=reasons.ROUTE_FAILED, message="create the Gateway", since=since
+    )
+    secret = ReportedWarning(
+        reason=reasons.SECRET_MISSING, message="create the Secret", since=since
+    )
+    told = [
+        structs.replace(said(CONFIG.kind, ROUTER), warnings=(gateway,)),
+        structs.replace(said(CONFIG.kind, CACHER), warnings=(secret,)),
+    ]
+    sent = plan(projection(config, *told), config.key, LATER)
+    assert sent.actions == (
+        SendEvent(config.key, "u", "Warning", reasons.SECRET_MISSING, "create the Secret", since),
+        SendEvent(config.key, "u", "Warning", reasons.ROUTE_FAILED, "create the Gateway", since),
+    )
+    former = structs.replace(told[0], uid="former")
+    assert plan(projection(config, former), config.key, LATER) == NOTHING
+
+
+def literals(*env: Any, kind: str = CACHE.kind, status: Body | None = None) -> list[SendEvent]:
+    present = present_with(kind, status, spec={"sourceUri": "hf://a/b", "env": list(env)})
+    actions = plan(projection(present, structs.replace(WARM, kind=kind)), present.key, THEN).actions
+    return [
+        each
+        for each in actions
+        if isinstance(each, SendEvent) and each.reason == reasons.LITERAL_SECRET
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HF_TOKEN", "TOKEN", "AWS_SECRET_ACCESS_KEY", "CLIENT_SECRET", "PROXY_PASSWORD", "hf_token"],
+)
+def test_a_literal_that_should_be_a_secret_is_warned_of_without_its_value(name: str) -> None:
+    (event,) = literals(
+        {"name": "HF_ENDPOINT", "value": "http://hub"}, {"name": name, "value": "hunter2"}
+    )
+    assert (event.type, name in event.note, "secretKeyRef" in event.note) == ("Warning", True, True)
+    assert "hunter2" not in event.note
+    assert "HF_ENDPOINT" not in event.note
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        pytest.param(
+            {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            id="reference",
+        ),
+        pytest.param({"name": "HF_TOKEN", "value": ""}, id="empty"),
+        pytest.param({"name": "HF_TOKEN"}, id="no-value"),
+        pytest.param({"name": "TOKENIZERS_PARALLELISM", "value": "false"}, id="another-name"),
+        pytest.param({"value": "x"}, id="no-name"),
+        pytest.param("HF_TOKEN", id="no-variable"),
+        pytest.param(None, id="null"),
+    ],
+)
+def test_what_is_no_literal_secret_is_not_warned_of(variable: Any) -> None:
+    assert literals(variable) == []
+
+
+def test_literal_secrets_are_warned_of_once_for_each_generation() -> None:
+    variable = {"name": "HF_TOKEN", "value": "hunter2"}
+    written = compose(present_with(CACHE.kind), {CACHER: WARM}, FIRST)
+    assert literals(variable, status={**written, "progress": "1%"}) == []
+    older = compose(
+        present_with(CACHE.kind, generation=0),
+        {CACHER: structs.replace(WARM, observed_generation=0)},
+        FIRST,
+    )
+    assert len(literals(variable, status=older)) == 1
+
+
+def test_many_and_long_names_fit_into_the_event() -> None:
+    (event,) = literals(
+        *({"name": "x" * 5000 + f"{number}_KEY", "value": "v"} for number in range(100))
+    )
+    assert len(event.note) <= 1024
+
+
+@pytest.mark.parametrize("kind", [CACHE.kind, SERVICE.kind, CONFIG.kind, TEMPLATE.kind, MODEL.kind])
+def test_a_spec_too_large_for_the_bus_is_told_and_nothing_else_done(kind: str) -> None:
+    present = dataclasses.replace(present_with(kind, generation=9), has_spec=False)
+    (event,) = plan(
+        projection(present, *([WARM] if kind == CACHE.kind else [])), present.key, THEN
+    ).actions
+    assert isinstance(event, SendEvent)
+    assert (event.type, event.reason, event.since) == ("Warning", reasons.SPEC_TOO_LARGE, "9")

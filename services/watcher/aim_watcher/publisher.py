@@ -1,0 +1,445 @@
+"""The shell: feed the cluster's changes through the planner onto the bus.
+
+1. Nothing is listed before AIM_STATE has been loaded, so that deletes which nobody saw are found; a
+   new load, or new streams, begins all over.
+2. One task a kind, and what it says goes out in order. Lists go in batches, one kind after another,
+   so that one list at a time is in memory. A KindSynced goes out when all before it is stored.
+3. What is known of the bus changes only by acknowledgements and by what the bus shows.
+4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was
+   paused sends nothing behind its successor's back.
+5. Where the last message on an object cannot be read, or AIM_STATE lacks one that AIM_LOG has, the
+   object is published again.
+6. With namespaces to watch, each has a list and watch of its own in every kind that is namespaced,
+   but for Gateways, which other namespaces use. A KindSynced goes out when all of them are listed;
+   what is in none of them is not there.
+7. When the cluster turns out to have gone back in time, a new epoch begins: every kind is listed
+   and published again.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import TypedDict, Unpack, assert_never
+
+import structlog
+
+from aim_watcher import plan
+from aim_watcher.contract import CONTRACT
+from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS, STATE_FULL
+from aim_watcher.plan import ObjectMessage, Outgoing
+from aim_watcher.projection import NOTHING, Known, fold, within
+from aim_watcher.prune import reduced
+from aimbus import (
+    Bus,
+    CaughtUp,
+    Event,
+    Item,
+    Level,
+    Loading,
+    OversizedMessage,
+    Stalled,
+    Undecodable,
+    follow,
+    keep_streams,
+)
+from aimcontroller.dead_letters import Letters
+from aimcontroller.health import Health
+from aimcontroller.metrics import EVENTS, FOLLOW_LAG, source_of
+from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
+from aimschema import subjects
+from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
+from aimschema.messages import (
+    DeadLetter,
+    KindSynced,
+    ObjectChanged,
+    ObjectDeleted,
+    key_of,
+    subject_of,
+)
+from aimschema.reasons import WATCHER
+from aimschema.resources import BUDGET, CONFIG_MAP, GATEWAY, POD, RESOURCES, WATCHED, Key, Resource
+
+OURS = f"{MANAGED_BY}={MANAGED_BY_AIM}"
+SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS, BUDGET.kind: OURS}
+EVERYWHERE = frozenset({GATEWAY.kind})
+"""Namespaced kinds of which objects in other namespaces are referred to."""
+CHUNK = 500
+TURN_S = 10.0
+RETRY_S = 5.0
+STILL_AFTER_S = 5.0
+"""Without a step of a mirror that is behind."""
+STREAMS, STATE = "streams", "state"
+LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
+"""What /readyz waits for on the leader alone."""
+log = structlog.get_logger()
+
+
+async def unfenced() -> None:
+    """The fence of a watcher that is alone."""
+
+
+class Feed:
+    """One pass from loading AIM_STATE to whatever ends it; `known` is what the bus has, by kind."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        cluster: Cluster,
+        health: Health,
+        fence: Fence,
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        self._bus = bus
+        self._cluster = cluster
+        self._health = health
+        self._fence = fence
+        self._namespaces = tuple(namespaces)
+        self._known: defaultdict[str, Known] = defaultdict(lambda: NOTHING)
+        self._watching: list[asyncio.Task[None]] = []
+        self._back_in_time = asyncio.Event()
+        self._letters = Letters(WATCHER, bus)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the pass before."""
+        self._known.clear()
+        self._loaded_seq = 0
+        self._epoch = 0
+        self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(
+            lambda: (0, 0)
+        )  # of all messages, by what is watched
+        self._listed: defaultdict[str, dict[str | None, KindSynced]] = defaultdict(
+            dict
+        )  # by kind and namespace
+        self._hidden: dict[Key, int] = {}  # objects whose last message cannot be read: its sequence
+        self._markers: dict[str, KindSynced] = {}
+        self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(
+            asyncio.Lock
+        )  # by kind: one says something at a time
+        self._listing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._letters.send())
+            tasks.create_task(self._list_again())
+            await self._follow(tasks)
+
+    async def _list_again(self) -> None:
+        """All kinds anew whenever an epoch begins."""
+        while True:
+            await self._back_in_time.wait()
+            self._back_in_time.clear()
+            await self._stop_watching()
+            self._start_watching()
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        loading = True
+        try:
+            async for item in follow(self._bus, CONTRACT.consumes):
+                match item:
+                    case Loading():
+                        loading = True
+                        await self._stop_watching()
+                        self._begin()
+                        self._letters.loading()
+                        self._health.waiting(STATE, "loading from AIM_STATE")
+                    case Event():
+                        try:
+                            self._on_event(item)
+                        except (
+                            Exception
+                        ) as error:  # (one message must not end the watcher, whatever is in it)
+                            log.exception("event-failed", subject=item.subject, seq=item.seq)
+                            self._letters.unusable(item, error)
+                            self._found_hidden(item, tasks)
+                    case Undecodable():
+                        self._letters.unreadable(item)
+                        self._found_hidden(item, tasks)
+                    case CaughtUp():
+                        loading = False
+                        self._letters.caught_up()
+                        self._start_watching()
+                    case Stalled(why=why):
+                        self._health.waiting(STATE, why)
+                    case _:
+                        assert_never(item)
+                _count(item)
+                if loading and isinstance(item, Event | Undecodable):
+                    self._loaded_seq = max(self._loaded_seq, item.seq)
+        finally:
+            await self._stop_watching()
+
+    def _on_event(self, event: Event) -> None:
+        match event.message:
+            case ObjectChanged() | ObjectDeleted() as message:
+                self._fold(message, event.seq)
+            case DeadLetter() as letter:
+                self._letters.seen(letter)
+            case KindSynced() as marker:
+                self._note_age(marker)
+            case _:
+                log.warning("unexpected-message", subject=event.subject, seq=event.seq)
+
+    def _found_hidden(self, item: Event | Undecodable, tasks: asyncio.TaskGroup) -> None:
+        """Say again what an unreadable message hides: at once, or with the list of its kind."""
+        address = subjects.find(item.subject)
+        if address is None:
+            return
+        if address.key is not None:
+            self._hidden[address.key] = item.seq
+        if (marker := self._markers.get(address.kind)) is not None:
+            tasks.create_task(self._say_again(marker, marker_too=address.key is None))
+
+    async def _say_again(self, marker: KindSynced, *, marker_too: bool) -> None:
+        try:
+            async with self._publishing[marker.kind]:
+                await self._reveal(marker.kind)
+                if marker_too:
+                    await self._bus.publisher.publish(marker)
+        except Exception:  # (the next list of the kind tries again)
+            log.exception("not-said-again", kind=marker.kind)
+
+    async def _reveal(self, kind: str) -> None:
+        for key in [key for key in self._hidden if key.kind == kind]:
+            await self._publish(plan.plan_hidden(self._known[kind], key))
+            log.info("said-again", key=str(key))
+
+    def _start_watching(self) -> None:
+        log.info("caught-up", objects=sum(len(known) for known in self._known.values()))
+        self._listed.clear()
+        for resource in WATCHED:
+            self._health.waiting(resource.kind, "not listed yet")
+        self._health.ready(STATE)
+        self._watching = [
+            asyncio.create_task(self._watch(resource, scope))
+            for resource in WATCHED
+            for scope in self._scopes(resource)
+        ]
+
+    def _scopes(self, resource: Resource) -> Sequence[str | None]:
+        """The namespaces in which a kind is watched; None: the cluster."""
+        return (
+            self._namespaces
+            if self._namespaces and resource.namespaced and resource.kind not in EVERYWHERE
+            else (None,)
+        )
+
+    async def _stop_watching(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        self._watching = []
+
+    async def _watch(self, resource: Resource, scope: str | None) -> None:
+        """One kind, of one namespace or all, for ever; an error nobody foresaw begins with a
+        list again."""
+        while True:
+            stream = self._cluster.list_and_watch(
+                resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced
+            )
+            try:
+                async with contextlib.aclosing(stream):
+                    async with self._turn():
+                        await self._publish_all(resource, scope, await anext(stream))
+                    async for seen in stream:
+                        await self._publish_all(resource, scope, seen)
+            except Exception:
+                log.exception("watch-failed", kind=resource.kind, namespace=scope, retry_s=RETRY_S)
+            await asyncio.sleep(RETRY_S)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for the kinds before to be published, but no longer than TURN_S: one that hangs
+        must not keep the others."""
+        ours = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TURN_S):
+                ours = await self._listing.acquire()
+        try:
+            yield
+        finally:
+            if ours:
+                self._listing.release()
+
+    async def _publish_all(self, resource: Resource, scope: str | None, seen: Seen) -> None:
+        async with self._publishing[resource.kind]:
+            await self._check_time(resource, scope, seen)
+            known = self._known[resource.kind]
+            if scope is not None and isinstance(seen, Listed | Absent):
+                known = within(known, scope)
+            planned = _plan(known, resource, seen, self._epoch)
+            messages = [message for message in planned if not isinstance(message, KindSynced)]
+            for start in range(0, len(messages), CHUNK):
+                await self._publish_chunk(messages[start : start + CHUNK])
+            for marker in planned:
+                if isinstance(marker, KindSynced):
+                    await self._listed_in(resource, scope, marker, len(messages))
+
+    async def _check_time(self, resource: Resource, scope: str | None, seen: Seen) -> None:
+        """Where the cluster has gone back in time, begin an epoch and wait for `_list_again`,
+        which cancels this."""
+        if not isinstance(seen, Listed):
+            return
+        if plan.went_back(self._newest[resource.kind, scope], seen.resource_version, self._epoch):
+            self._epoch += 1
+            log.warning(
+                "cluster-went-back-in-time",
+                kind=resource.kind,
+                resource_version=seen.resource_version,
+                epoch=self._epoch,
+            )
+            self._back_in_time.set()
+            await asyncio.get_running_loop().create_future()
+
+    async def _listed_in(
+        self, resource: Resource, scope: str | None, marker: KindSynced, published: int
+    ) -> None:
+        """Once every namespace is listed, the kind is."""
+        listed = self._listed[resource.kind]
+        listed[scope] = marker
+        if len(listed) < len(self._scopes(resource)):
+            return
+        outside = (
+            []
+            if scope is None
+            else plan.plan_outside(self._known[resource.kind], self._namespaces, self._epoch)
+        )
+        for start in range(0, len(outside), CHUNK):
+            await self._publish_chunk(outside[start : start + CHUNK])
+        await self._mark(
+            plan.joined(listed.values(), begins_epoch=bool(outside)), published + len(outside)
+        )
+
+    async def _mark(self, marker: KindSynced, published: int) -> None:
+        await self._reveal(marker.kind)
+        await self._bus.publisher.publish(marker)
+        self._markers[marker.kind] = marker
+        self._health.ready(marker.kind)
+        log.info(
+            "synced",
+            kind=marker.kind,
+            objects=marker.objects,
+            installed=marker.installed,
+            published=published,
+        )
+
+    async def _publish_chunk(self, messages: Sequence[ObjectMessage]) -> None:
+        """In order; at once where nothing is special about any of them."""
+        await self._fence()
+        sequences: Sequence[int] = ()
+        if len(messages) > 1 and not any(key_of(message) in self._hidden for message in messages):
+            with contextlib.suppress(OversizedMessage):
+                sequences = await self._bus.publisher.publish_many(messages)
+        for place, message in enumerate(messages):
+            if place < len(sequences) and sequences[place] > self._loaded_seq:
+                self._fold(message, sequences[place])
+            else:
+                await self._publish(message)
+
+    async def _publish(self, message: ObjectMessage) -> None:
+        """Until it is the last word on its object: what AIM_LOG took for a repetition of
+        something that AIM_STATE does not show is said once more."""
+        over = self._hidden.pop(Key(message.kind, message.namespace, message.name), None)
+        smaller: ObjectMessage | None = message
+        while smaller is not None:
+            await self._fence()
+            try:
+                seq = await self._bus.publisher.publish(smaller, over=over)
+                if seq <= self._loaded_seq:
+                    seq = await self._bus.publisher.publish(smaller, over=self._loaded_seq)
+            except OversizedMessage as error:
+                log.warning(
+                    "object-truncated",
+                    subject=error.subject,
+                    size_bytes=error.size_bytes,
+                    limit_bytes=error.limit_bytes,
+                )
+                smaller = plan.shrunk(smaller)
+            else:
+                self._fold(smaller, seq)
+                return
+        log.error("object-too-large", subject=subject_of(message))
+
+    def _fold(self, message: ObjectMessage, seq: int) -> None:
+        self._known[message.kind] = fold(self._known[message.kind], message, seq)
+        self._note_age(message)
+
+    def _note_age(self, message: Outgoing) -> None:
+        self._epoch = max(self._epoch, message.epoch)
+        scopes = self._scopes(RESOURCES[message.kind])
+        for scope in (
+            scopes if isinstance(message, KindSynced) or scopes == (None,) else (message.namespace,)
+        ):
+            self._newest[message.kind, scope] = max(
+                self._newest[message.kind, scope], plan.newest_of(message)
+            )
+
+
+def _count(item: Item) -> None:
+    if isinstance(item, Event):
+        EVENTS.labels(source_of(item.source)).inc()
+        FOLLOW_LAG.labels(WATCHER).set(item.pending)
+
+
+def _plan(known: Known, resource: Resource, seen: Seen, epoch: int) -> list[Outgoing]:
+    match seen:
+        case Listed(items, resource_version):
+            return plan.plan_listed(known, resource, items, resource_version, epoch)
+        case Changed(body):
+            return plan.plan_changed(known, body, epoch)
+        case Removed(body):
+            return plan.plan_removed(known, body, epoch)
+        case Absent():
+            return plan.plan_absent(known, resource, epoch)
+        case _:
+            assert_never(seen)
+
+
+def note_level(health: Health, level: Level) -> None:
+    """How the mirror stands, for /metrics, and for /readyz where it stands still."""
+    MIRROR_LAG.set(level.lag)
+    if level.stalled:
+        MIRROR_STALLS.inc()
+    else:
+        STATE_FULL.set(level.full)
+    if level.lag == 0:
+        health.ready(STREAMS)
+    elif level.still_s >= STILL_AFTER_S:
+        health.waiting(
+            STREAMS,
+            f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for"
+            f" {level.still_s:.0f} s",
+        )
+
+
+class Limits(TypedDict):
+    """Of the streams: copies of each, and bytes of AIM_LOG."""
+
+    replicas: int
+    max_bytes: int
+
+
+async def publish_cluster(
+    bus: Bus,
+    cluster: Cluster,
+    health: Health,
+    *,
+    fence: Fence = unfenced,
+    namespaces: Sequence[str] = (),
+    **limits: Unpack[Limits],
+) -> None:
+    """Keep the streams and feed them, until cancelled. `namespaces`: those to watch; empty: all.
+    Raises StreamsRefused when NATS cannot hold them."""
+    async with asyncio.TaskGroup() as tasks:
+        feed: asyncio.Task[None] | None = None
+        kept = keep_streams(bus, **limits, on_level=partial(note_level, health))
+        async with contextlib.aclosing(kept) as remade:
+            async for streams in remade:
+                log.info("streams-ready", republish=streams.republish)
+                if feed is not None:
+                    feed.cancel()
+                    await asyncio.wait([feed])
+                feed = tasks.create_task(Feed(bus, cluster, health, fence, namespaces).run())
