@@ -137,7 +137,9 @@ def renderers() -> set[tuple[str, str]]:
 
 def test_every_renderer_has_a_golden_file_and_every_golden_file_a_renderer() -> None:
     """Otherwise an upgrade that restarts model servers could pass a review unseen."""
-    assert {(f"aim_{file.parts[-4]}", file.stem.partition(".")[0]) for file in GOLDEN} == renderers()
+    assert {
+        (f"aim_{file.parts[-4]}", file.stem.partition(".")[0]) for file in GOLDEN
+    } == renderers()
 
 
 def test_every_kind_that_is_made_is_among_them() -> None:
