@@ -85,6 +85,9 @@ LONGEST_RETRY_S = 600.0
 FAILED_FROM_ATTEMPT = 6
 POD_WORD_S = 10.0
 """How long a finished Job's pod is waited for: its last state may come after the Job's."""
+MISSING_POD_S = 120.0
+"""The same for a Job that succeeded and of which no pod is known: the watch of pods backs off for
+up to 30 s at a time, and without the pod's result the revision is unknown for good."""
 NO_REVISION = "unknown"
 MORE_MEMORY = "raise limits.memory in setting AIM_JOB_RESOURCES of aim-cacher"
 FATAL_EXITS = {
@@ -679,14 +682,14 @@ def _settled(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
 
     The pod of a Job that succeeded has ended, whatever is known of it: its news is late.
     """
-    finished = ended_at(seen, job, CONTAINER)
     if is_over(seen, job, CONTAINER):
         return True
-    if job_state(job) == "succeeded" and any(
-        not over(pod) and not pod.deleting for pod in pods_of(seen, job)
-    ):
+    pods, succeeded = pods_of(seen, job), job_state(job) == "succeeded"
+    if succeeded and any(not over(pod) and not pod.deleting for pod in pods):
         return False
-    return finished is None or (now - finished).total_seconds() >= POD_WORD_S
+    finished = ended_at(seen, job, CONTAINER)
+    wait_s = MISSING_POD_S if succeeded and not pods else POD_WORD_S
+    return finished is None or (now - finished).total_seconds() >= wait_s
 
 
 def _next_try(view: View, now: datetime.datetime, storage: ReportedCondition, task: Task) -> Plan:

@@ -103,6 +103,13 @@ WAY = [
         id="probe-ended-before-its-pod-was-heard",
     ),
     pytest.param(
+        lambda w: [CLASS, w.cache(None), w.probe("succeeded", ended_s=119)],
+        [],
+        "False PVCPending",
+        WAITING,
+        id="probe-ended-while-the-watch-of-pods-was-away",
+    ),
+    pytest.param(
         lambda w: [CLASS, w.cache(), w.claim("Pending")],
         [],
         "False PVCProvisioning",
@@ -138,6 +145,13 @@ WAY = [
         id="job-ended-before-its-pod-was-heard",
     ),
     pytest.param(
+        lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded", ended_s=119)],
+        [],
+        "True PVCBound",
+        DOWNLOADING,
+        id="job-ended-while-the-watch-of-pods-was-away",
+    ),
+    pytest.param(
         lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded"), w.ended(0, SUCCESS)],
         [CLAIM],
         "True PVCBound",
@@ -145,7 +159,7 @@ WAY = [
         id="done",
     ),
     pytest.param(
-        lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded")],
+        lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded", ended_s=120)],
         [CLAIM],
         "True PVCBound",
         "False Verifying",
