@@ -36,7 +36,7 @@ promtool: .venv/bin/python ## fetch Prometheus and promtool into .venv, for the 
 test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
 	@$(BIN)/python tests/cluster/run.py
 
-test-real: .venv/dev-installed ## the scenario tests and more on real parts, which are built the first time: needs Go 1.26, iproute2 and 15 minutes (docs/real.md)
+test-real: .venv/dev-installed ## the scenario tests and more on real parts, which are built the first time: needs Go 1.26, iproute2 and 15 minutes (docs/how-to/test-on-real-servers.md)
 	@$(BIN)/python -m aimlab.real $(BIN)/python tests/cluster/run.py tests/real
 
 faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
@@ -46,12 +46,12 @@ SEED ?= 1
 soak: .venv/dev-installed ## ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --real")
 	$(BIN)/python tests/soak --seed $(SEED) $(SOAK)
 
-told: .venv/dev-installed ## bring about every fault a person is told of, and write into docs/faults.md where and how soon
+told: .venv/dev-installed ## bring about every fault a person is told of, and write into docs/reference/faults.md where and how soon
 	PYTHONPATH=tests/told $(BIN)/python -m toldlab
 
-rbac: .venv/dev-installed ## use every permission of the services once, and write granted and used into docs/permissions.md
+rbac: .venv/dev-installed ## use every permission of the services once, and write granted and used into docs/reference/permissions.md
 	AIM_WRITE_GOLDEN=1 $(BIN)/pytest --quiet tests/faults/test_permissions.py
-	@sed -n '/^| service/,$$p' docs/permissions.md
+	@sed -n '/^| service/,$$p' docs/reference/permissions.md
 
 transcripts: .venv/demo-installed ## ask the API server double what was asked of a real one, step by step (SERVER="--server URL --token T" asks another)
 	@$(BIN)/python -m aimlab.testing.transcripts lab/aimlab/tests/apiserver/transcripts $(SERVER)

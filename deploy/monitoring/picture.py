@@ -1,10 +1,10 @@
 """Draws the dashboard without Grafana: each panel's own query, asked of a real Prometheus that
 scrapes the laptop cluster.
 
-Run by hand, in two steps, to write docs/dashboard.png:
+Run by hand, in two steps, to write docs/reference/dashboard.png:
 
     .venv/bin/python deploy/monitoring/picture.py run DATA.json
-    python deploy/monitoring/picture.py draw DATA.json docs/dashboard.png
+    python deploy/monitoring/picture.py draw DATA.json docs/reference/dashboard.png
 
 The first brings up the laptop cluster and the quickstart and keeps what Prometheus (`make
 promtool`) answers. The second draws it at the panels' places; it needs matplotlib, which is no

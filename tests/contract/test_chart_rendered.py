@@ -791,8 +791,10 @@ def test_deleting_an_overlay_leaves_the_kinds(overlay: str) -> None:
 @pytest.mark.parametrize(
     ("page", "heading", "finds"),
     [
-        pytest.param("install.md", "## Other clusters", "AIM_CA_BUNDLE", id="a-ca-bundle"),
-        pytest.param("upgrade.md", "Volumes of NATS", "storage: 4Gi", id="the-size-of-0.1.0"),
+        pytest.param("how-to/install.md", "## Other clusters", "AIM_CA_BUNDLE", id="a-ca-bundle"),
+        pytest.param(
+            "how-to/upgrade.md", "Volumes of NATS", "storage: 4Gi", id="the-size-of-0.1.0"
+        ),
     ],
 )
 def test_an_overlay_that_a_page_shows_can_be_built(

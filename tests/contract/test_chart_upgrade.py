@@ -190,7 +190,7 @@ def test_an_immutable_field_that_differs_would_be_noticed() -> None:
 @pytest.mark.parametrize("before", list(released()))
 def test_a_released_chart_is_followed_by_this_one(before: dict[Place, Any]) -> None:
     """Claims had two sizes then: helm keeps the one that is there, with kubectl a patch does
-    (docs/upgrade.md)."""
+    (docs/how-to/upgrade.md)."""
     after = rendered("defaults")
     differing = changed(before, after)
     for was, is_ in differing.values():

@@ -44,7 +44,7 @@ def test_help_names_every_command() -> None:
 
 
 def test_the_api_page_names_every_reason_that_services_report() -> None:
-    page = (ROOT / "docs" / "api.md").read_text()
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
     summary = {
         reasons.NO_FAILURE,
         reasons.READY,
@@ -76,3 +76,11 @@ def test_the_readme_names_the_settings_of_every_service() -> None:
     for name, field in ServiceSettings.model_fields.items():
         assert f"`{field.validation_alias or 'AIM_' + name.upper()}`" in page, name
     assert all(name.startswith("AIM_") for name in KNOWN_ELSEWHERE)
+
+
+def test_the_index_of_the_docs_names_every_page() -> None:
+    docs = ROOT / "docs"
+    index = (docs / "README.md").read_text()
+    folders = ("tutorial", "how-to", "reference", "explanation")
+    pages = {str(page.relative_to(docs)) for each in folders for page in (docs / each).glob("*.md")}
+    assert {page for page in pages if f"]({page})" not in index} == set()

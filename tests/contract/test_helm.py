@@ -108,7 +108,7 @@ async def test_what_stays_after_a_release_goes_by_the_commands_of_the_page(
     await run("aimctl", "nats", "init", "--apply", "-n", NAMESPACE)
     await run("helm", "uninstall", "aim", "--namespace", NAMESPACE)
     page = (
-        (ROOT / "docs" / "install.md")
+        (ROOT / "docs" / "how-to" / "install.md")
         .read_text()
         .partition("## Uninstall")[2]
         .partition("\n## ")[0]

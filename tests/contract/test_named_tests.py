@@ -1,4 +1,4 @@
-"""docs/field-faults.md and docs/security.md name tests that exist."""
+"""docs/reference/field-faults.md and docs/explanation/security.md name tests that exist."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("field-faults.md", "security.md")}
+PAGES = {
+    name: (ROOT / "docs" / name).read_text()
+    for name in ("reference/field-faults.md", "explanation/security.md")
+}
 ROWS = [
     row
     for page in PAGES.values()
@@ -28,7 +31,9 @@ def test_each_row_names_tests_that_exist(row: str, tests: str) -> None:
     assert [each for each in named if not names_a_test(each)] == []
 
 
-@pytest.mark.parametrize(("page", "least"), [("field-faults.md", 36), ("security.md", 17)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("reference/field-faults.md", 36), ("explanation/security.md", 17)]
+)
 def test_a_page_has_all_its_rows(page: str, least: int) -> None:
     rows = re.findall(r"^\| ([A-Z]\d+) ", PAGES[page], re.MULTILINE)
     assert len(rows) >= least

@@ -1,4 +1,4 @@
-"""What is said of the permissions on NATS, in the READMEs and in docs/nats.md, is what the
+"""What is said of the permissions on NATS, in the READMEs and in docs/how-to/nats.md, is what the
 server is told."""
 
 import os
@@ -35,4 +35,4 @@ def test_the_readme_says_what_a_service_may(service: str) -> None:
 
 
 def test_the_page_says_what_every_user_may() -> None:
-    assert table() in (ROOT / "docs" / "nats.md").read_text()
+    assert table() in (ROOT / "docs" / "how-to" / "nats.md").read_text()

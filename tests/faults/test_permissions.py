@@ -2,8 +2,8 @@
 deploy/rbac grants them, both ways.
 
 The world is brought up as in every other test here, then each path that it does not take by itself
-is taken for real. `make rbac` writes the table into docs/permissions.md. The tests of this file
-share one world and run in the order they are written in.
+is taken for real. `make rbac` writes the table into docs/reference/permissions.md. The tests of
+this file share one world and run in the order they are written in.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from aimschema.resources import (
     Resource,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "permissions.md"
 SPACE = "ns0"
 SEED = 7
 pytestmark = [
@@ -332,7 +332,7 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
     if os.environ.get("AIM_WRITE_GOLDEN"):
         PAGE.write_text(f"{head}{mark}{told}")
     assert PAGE.read_text() == f"{head}{mark}{told}", (
-        "docs/permissions.md is out of date: make rbac"
+        "docs/reference/permissions.md is out of date: make rbac"
     )
 
 

@@ -53,7 +53,7 @@ def promtool() -> str:
 
 def documented() -> dict[str, tuple[str, set[str], set[str]]]:
     """By metric: type, labels, and who exports it."""
-    rows = ROW.findall((ROOT / "docs" / "metrics.md").read_text())
+    rows = ROW.findall((ROOT / "docs" / "reference" / "metrics.md").read_text())
     return {
         name: (type_, set(re.findall(r"`(\w+)`", labels)), set(re.findall(r"\w+", who)))
         for name, type_, labels, _, who in rows

@@ -1,4 +1,4 @@
-"""The commands of docs/replay.md print what the page says."""
+"""The commands of docs/how-to/replay.md print what the page says."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from aimctl.__main__ import app
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "replay.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "replay.md").read_text()
 RECORDING = "tests/replay/wrong-s3-key.jsonl"
 
 

@@ -150,7 +150,7 @@ async def forwarded(place: tuple[str, int]) -> AsyncIterator[int]:
 
 
 async def access_of(lab: Lab, folder: Path) -> Access:
-    """The console's, out of its Secret, as docs/nats.md says."""
+    """The console's, out of its Secret, as docs/how-to/nats.md says."""
     data = (await lab.cluster.get(SECRET, SYSTEM_NAMESPACE, of_user(CONSOLE)))["data"]
     await asyncio.to_thread(folder.mkdir)
     for key, value in data.items():

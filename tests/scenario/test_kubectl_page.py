@@ -1,5 +1,5 @@
-"""docs/kubectl.md: its commands are typed into a laptop cluster of `aimctl dev`, and what it shows
-is what they print.
+"""docs/tutorial/kubectl.md: its commands run in a laptop cluster of `aimctl dev`, and print what
+the page shows.
 
 Each run has its own ages, names and columns' widths: those count as equal. `…` in the page stands
 for lines left out. What `-w` prints is looked at at the end, and has to have the page's lines in
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "kubectl.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "kubectl.md"
 AIMCTL = str(Path(sys.executable).with_name("aimctl"))
 LEFT_OUT = "…"
 OWN = [

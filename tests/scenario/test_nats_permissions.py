@@ -1,7 +1,7 @@
 """NATS with a key for each service, permissions and TLS: the whole story goes through, and nothing
 else does.
 
-The table of what was tried is in docs/nats.md; `AIM_WRITE_GOLDEN=1` writes it anew.
+The table of what was tried is in docs/how-to/nats.md; `AIM_WRITE_GOLDEN=1` writes it anew.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from aimlab.testing import eventually
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, WATCHER
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
-PAGE = Path(__file__).parents[2] / "docs" / "nats.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "nats.md"
 BEGIN = "<!-- written by tests/scenario/test_nats_permissions.py -->\n\n"
 PEOPLE = {CONSOLE, OPERATOR}
 

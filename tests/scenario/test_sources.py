@@ -2,8 +2,8 @@
 on the ModelCache.
 
 The tests of this file share one laptop cluster with two S3 servers and a hub, and run in the order
-they are written in. docs/sources.md has the cases as a table and is held to what they say here;
-AIM_WRITE_GOLDEN=1 writes it anew.
+they are written in. docs/reference/sources.md has the cases as a table and is compared with them;
+AIM_WRITE_GOLDEN=1 writes it.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from aimschema.resources import CACHE, CLAIM, CONFIG, Key, Resource
 Body = dict[str, Any]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 NAMESPACE = "sources"
-PAGE = Path(__file__).parents[2] / "docs" / "sources.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "sources.md"
 TEAM = Keys("team", "team-secret")
 READER, OTHER, NOBODY, WRONG_KEY, PULL = (
     "hf_reader_9f2c",

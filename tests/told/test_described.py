@@ -1,4 +1,5 @@
-"""docs/describe.md shows eight of the told cases, in a form that does not depend on the run."""
+"""docs/reference/describe.md shows eight of the fault cases, in a form that does not depend on the
+run."""
 
 import re
 

@@ -130,7 +130,7 @@ def asyncapi() -> dict[str, Any]:
             "version": "0.1.0",
             "description": (
                 "What its services say to each other over NATS JetStream. Generated;"
-                " docs/contracts.md tells how to change it."
+                " docs/reference/contracts.md tells how to change it."
             ),
             "license": {"name": "MIT"},
         },

@@ -1,5 +1,5 @@
 """The commands about the present: doctor, get, wait, logs, retry, top. Exit codes are in
-docs/aimctl.md."""
+docs/reference/aimctl.md."""
 
 from pathlib import Path
 from typing import Annotated

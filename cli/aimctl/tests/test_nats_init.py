@@ -221,4 +221,7 @@ async def test_secrets_are_made_once_in_a_cluster(kubeconfig: Path) -> None:
 
 
 def test_the_page_has_the_command_that_is_printed_after_a_rotation() -> None:
-    assert reload_command(NAMESPACE) in (Path(__file__).parents[3] / "docs" / "nats.md").read_text()
+    assert (
+        reload_command(NAMESPACE)
+        in (Path(__file__).parents[3] / "docs" / "how-to" / "nats.md").read_text()
+    )

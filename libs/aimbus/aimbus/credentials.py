@@ -102,7 +102,8 @@ class Access:
             return None
         verb = "publish" if found[1].lower() == "publish" else "subscribe"
         return AccessRefused(
-            f"{CREDS_SETTING}: this user may not {verb} to {_head(found[2])}, see docs/nats.md"
+            f"{CREDS_SETTING}: this user may not {verb} to {_head(found[2])},"
+            " see docs/how-to/nats.md"
         )
 
     def check_encrypted(self, client: Client) -> None:

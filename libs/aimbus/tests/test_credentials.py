@@ -125,7 +125,7 @@ def test_the_setting_is_named_where_it_is_to_blame(
 def test_a_lacking_permission_is_told_by_the_head_of_its_subject(said: str, told: str) -> None:
     assert (
         str(Access().lacking(Error(said)))
-        == f"AIM_NATS_CREDS: this user may not {told}, see docs/nats.md"
+        == f"AIM_NATS_CREDS: this user may not {told}, see docs/how-to/nats.md"
     )
 
 

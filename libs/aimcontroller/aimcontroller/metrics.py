@@ -1,5 +1,5 @@
-"""Prometheus metrics that every service has, named by the Prometheus conventions. docs/metrics.md
-lists all there are.
+"""Prometheus metrics that every service has, named by the Prometheus conventions.
+docs/reference/metrics.md lists all metrics.
 
 Label values are from fixed sets (services, outcomes, kinds, states): never the name or namespace of
 an object, of which there may be any number.

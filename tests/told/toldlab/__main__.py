@@ -1,5 +1,5 @@
-"""`make told`: brings every fault about on a laptop cluster and writes into docs/faults.md what is
-told, where, and how soon, and docs/describe.md.
+"""`make told`: triggers every fault on a laptop cluster and writes docs/reference/faults.md, where
+and how soon each is reported, and docs/reference/describe.md.
 
 Exit code 1 if anything failed."""
 
@@ -16,7 +16,7 @@ from toldlab import described
 from toldlab.case import Case
 from toldlab.run import CASES, IMPATIENT, IN_TURN, TOGETHER, Result, in_turn, together
 
-PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "faults.md"
 
 
 async def run() -> dict[str, Result]:
@@ -31,7 +31,7 @@ async def run() -> dict[str, Result]:
 
 
 def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
-    """The table of docs/faults.md: a row for each condition that tells of a case."""
+    """The table of docs/reference/faults.md: a row for each condition that tells of a case."""
     made = [
         "| fault | object | condition | reason | told after | healed after | case |",
         "|---|---|---|---|---|---|---|",

@@ -13,7 +13,7 @@ from aimctl.stack import kubectl
 from aimschema import reasons
 from toldlab.place import Place
 
-PAGE = Path(__file__).parents[3] / "docs" / "describe.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "describe.md"
 DESCRIBED = {
     "no-tag": ("aimclm", "no-tag"),
     "no-model": ("aimst", "t"),

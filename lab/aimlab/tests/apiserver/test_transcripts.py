@@ -65,11 +65,11 @@ def test_what_is_left_bare_is_in_the_recording() -> None:
 
 
 def test_the_page_has_the_table_of_today(outcomes: dict[Place, Outcome]) -> None:
-    page = (ROOT / "docs" / "double.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "api-server-double.md").read_text()
     indented = "\n".join(
         f"    {line}".rstrip() for line in table(list(outcomes.values())).splitlines()
     )
-    assert indented in page, f"put this into docs/double.md:\n{indented}"
+    assert indented in page, f"put this into docs/explanation/api-server-double.md:\n{indented}"
 
 
 def test_the_fixtures_are_the_recording() -> None:
