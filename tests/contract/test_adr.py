@@ -1,4 +1,4 @@
-"""docs/adr/README.md is the index of the architecture decisions, and each has a status and a date."""
+"""docs/adr/README.md is the index of the decision records; each has a status and a date."""
 
 import re
 from pathlib import Path
