@@ -1,5 +1,7 @@
-"""The three verbs, from a URI to what the result line says. Blocking work is in threads;
-failures pass as exceptions."""
+"""The verbs fetch, size and verify. Each fills a `Done` for the result line.
+
+Blocking work runs in threads. Failures are exceptions.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,17 @@ from aim_downloader import disk
 from aim_downloader.checksums import Digests
 from aim_downloader.exit_codes import Failure, Outcome
 from aim_downloader.hub import open_hub
-from aim_downloader.manifest import Entry, Manifest, kept, known, stale
-from aim_downloader.paths import refuse_unsafe
+from aim_downloader.manifest import (
+    Entry,
+    Manifest,
+    obsolete_paths,
+    recorded_entries,
+    reusable_entries,
+)
+from aim_downloader.paths import require_safe
 from aim_downloader.progress import Meter
 from aim_downloader.report import Reporter
-from aim_downloader.retry import Limits, with_tries
+from aim_downloader.retry import Limits, retry
 from aim_downloader.s3 import open_s3
 from aim_downloader.source import Listing, Source, SourceFile
 from aim_downloader.transfer import Transfer, in_thread, transfer
@@ -29,8 +37,8 @@ _NAMED_MAX = 5
 
 @dataclass
 class Done:
-    """What a verb found out; filled as it goes, so that a failure can tell what was known.
-    `left_bytes` are still to be written."""
+    """The result of a verb. The verb fills it step by step, so that a failure can report it too.
+    `left_bytes` are not written yet."""
 
     revision: str = ""
     size_bytes: int = 0
@@ -45,8 +53,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Verb:
-    """What all verbs need: `done` is the answer being written, `free_bytes` asks the file system
-    of DEST."""
+    """The inputs of every verb. The verb fills `done`. `free_bytes` returns the free space of DEST,
+    None if unknown."""
 
     uri: str
     reporter: Reporter
@@ -58,26 +66,28 @@ class Verb:
 def open_source(
     uri: SourceUri, env: Mapping[str, str], limits: Limits
 ) -> AbstractAsyncContextManager[Source]:
-    """The source a URI names, for the duration of a run."""
+    """The source of a URI, open for the duration of a run."""
     return open_hub(uri, env, limits) if isinstance(uri, HubUri) else open_s3(uri, env, limits)
 
 
 async def size(verb: Verb, source: Source) -> None:
-    """Total bytes and number of files of the source's current revision."""
+    """Report total bytes and number of files of the source's current revision."""
     listing = await _listing(verb, source)
     verb.done.message = f"{listing.size_bytes} bytes in {len(listing.files)} files"
 
 
 async def fetch(verb: Verb, source: Source, dest: Path) -> None:
-    """Make DEST hold exactly the source's current revision, and its manifest. What is already
-    there is not fetched again."""
+    """Make DEST hold exactly the source's current revision and its manifest. Files and ranges that
+    DEST already has are not fetched."""
     listing = await _listing(verb, source)
     manifest = await in_thread(disk.read_manifest, dest)
-    entries = known(manifest, await in_thread(disk.read_journal, dest))
-    there = await in_thread(kept, listing, entries, lambda path: disk.size_on_disk(dest, path))
-    missing = [file for file in listing.files if file.path not in there]
+    entries = recorded_entries(manifest, await in_thread(disk.read_journal, dest))
+    reusable = await in_thread(
+        reusable_entries, listing, entries, lambda path: disk.size_on_disk(dest, path)
+    )
+    missing = [file for file in listing.files if file.path not in reusable]
     meter = verb.done.meter = Meter(listing.size_bytes, len(listing.files))
-    meter.there(sum(entry.size_bytes for entry in there.values()), files=len(there))
+    meter.add_existing(sum(entry.size_bytes for entry in reusable.values()), files=len(reusable))
     is_same = manifest and (manifest.uri, manifest.revision) == (verb.uri, listing.revision)
     if is_same and not missing and await in_thread(disk.is_settled, dest):
         verb.reporter.progress(meter.line(_now_s()))
@@ -86,13 +96,13 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
     await in_thread(disk.prepare, dest)
     await in_thread(disk.drop_other_parts, dest, missing)
     resumed_bytes = await in_thread(_resumed_bytes, dest, missing, verb.limits)
-    meter.there(resumed_bytes)
+    meter.add_existing(resumed_bytes)
     await in_thread(_require_space, verb, dest, missing)
     async with _lines(verb.reporter, meter):
         placed = await transfer(Transfer(source, dest, verb.limits, meter), missing)
-    await in_thread(disk.remove_files, dest, stale(listing, entries))
-    now_there = there | {entry.path: entry for entry in placed}
-    files = tuple(now_there[file.path] for file in listing.files)
+    await in_thread(disk.remove_files, dest, obsolete_paths(listing, entries))
+    placed_now = reusable | {entry.path: entry for entry in placed}
+    files = tuple(placed_now[file.path] for file in listing.files)
     await in_thread(
         disk.write_manifest, dest, Manifest(uri=verb.uri, revision=listing.revision, files=files)
     )
@@ -104,8 +114,8 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
 
 
 async def verify(verb: Verb, source: Source, dest: Path) -> None:
-    """Read every file in DEST again and hold it against the manifest and against the source.
-    Changes nothing."""
+    """Read every file in DEST and compare it with the manifest and with the source. Changes
+    nothing."""
     listing = await _listing(verb, source)
     manifest = await in_thread(disk.read_manifest, dest)
     if manifest is None:
@@ -138,21 +148,19 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
 
 async def _listing(verb: Verb, source: Source) -> Listing:
     listing = await source.listing()
-    verb.done.revision, verb.done.size_bytes, verb.done.files = (
-        listing.revision,
-        listing.size_bytes,
-        len(listing.files),
-    )
+    verb.done.revision = listing.revision
+    verb.done.size_bytes = listing.size_bytes
+    verb.done.files = len(listing.files)
     if not listing.files:
         raise Failure(Outcome.NOT_FOUND, f"{verb.uri} has no files")
-    refuse_unsafe(file.path for file in listing.files)
+    require_safe(file.path for file in listing.files)
     return listing
 
 
 async def _fault(
     verb: Verb, source: Source, dest: Path, expected: tuple[SourceFile, Entry | None], meter: Meter
 ) -> str:
-    """What is wrong with one file, in a few words; empty if nothing is."""
+    """The fault of one file as a short phrase; empty without a fault."""
     file, entry = expected
     if entry is None:
         return f"{file.path} is not in the manifest"
@@ -163,7 +171,9 @@ async def _fault(
             if found_bytes is None
             else f"{file.path} has {found_bytes} bytes, not {file.size_bytes}"
         )
-    digests = Digests(file.size_bytes, await with_tries(verb.limits, lambda: source.says(file)))
+    digests = Digests(
+        file.size_bytes, await retry(verb.limits, lambda: source.expected_checksums(file))
+    )
 
     def take(data: bytes) -> None:
         digests.update(data)
@@ -191,8 +201,8 @@ def _require_space(verb: Verb, dest: Path, files: Iterable[SourceFile]) -> None:
 def no_space(
     dest: Path, needed_bytes: int, free_bytes: int | None, *, quota: bool = False
 ) -> Failure:
-    """The failure with both numbers; `needed_bytes` is what is still to be written, free is None
-    where nobody knows."""
+    """The failure with both numbers. `needed_bytes` are not written yet; `free_bytes` is None if
+    unknown."""
     free = (
         "its file system does not say how many are free"
         if free_bytes is None
@@ -206,7 +216,7 @@ def no_space(
 
 @asynccontextmanager
 async def _lines(reporter: Reporter, meter: Meter) -> AsyncIterator[None]:
-    """A progress line at once, one a second, and one at the end."""
+    """Print a progress line at the start, every second, and at the end."""
 
     async def tick() -> None:
         while True:

@@ -1,20 +1,19 @@
-"""DEST: the files, the parts of files under way, and the records. All blocking; callers put it in a
-thread.
+"""DEST: the files, the parts of files in transfer, and the records. All functions block.
 
-    DEST/<path>                     a whole, checked file DEST/.aim-manifest.json         what is
-    there, once a revision is complete DEST/.aim-part/journal          entries of files put in place
-    since then DEST/.aim-part/<name>.data      a file under way; <name> is a hash of its path, so
-    any path fits DEST/.aim-part/<name>.done      its header (which version, cut how) and then the
-    index of each finished range, a line each
+    DEST/<path>                    a complete, verified file
+    DEST/.aim-manifest.json        the record of DEST, once a revision is complete
+    DEST/.aim-part/journal         entries of files that were placed since then
+    DEST/.aim-part/<name>.data     a file in transfer; <name> is a hash of its path
+    DEST/.aim-part/<name>.done     a header (version and range size), then a line with the index of
+                                   each finished range
 
-A name in DEST never shows half a file: parts are renamed into place after they were checked and are
-on disk. That is not open to discussion; modes, and syncing where a file system has no such thing,
-are: some volumes (SMB, object stores as file systems) refuse both.
+A name in DEST never shows half a file: a part is renamed into place after it is verified and
+synced. Modes are best effort, and so is syncing on a file system without it: some volumes (SMB,
+object stores as file systems) reject both.
 
-Whoever writes to the volume can put anything at these names. No link is followed, no pipe is waited
-for, and no record leads out of DEST: what is no plain file of one name counts as missing and is
-replaced.
-"""
+Another writer on the volume can put anything at these names. No link is followed, no open waits for
+a pipe, and no record leads out of DEST. Anything but a regular file with one name counts as missing
+and is replaced."""
 
 from __future__ import annotations
 
@@ -40,15 +39,15 @@ FOLDER_MODE = 0o755
 _PARTS = ".aim-part"
 _READ_BYTES = 1024 * 1024
 _INDEX_DIGITS_MAX = 18
-_NOT_KNOWN = frozenset(
+_UNSUPPORTED = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF}
 )
-"""How file systems answer calls that they do not know."""
+"""Errors of file systems for calls that they do not support."""
 
 
 def free_bytes(dest: Path) -> int | None:
-    """Bytes an ordinary user may still write in the file system of DEST; None where it does not
-    say."""
+    """Bytes that an unprivileged user may still write to the file system of DEST; None if
+    unknown."""
     try:
         return free_of(os.statvfs(dest))
     except OSError:
@@ -56,15 +55,15 @@ def free_bytes(dest: Path) -> int | None:
 
 
 def free_of(facts: os.statvfs_result) -> int | None:
-    """No block free of some is full. No blocks in all is a file system without a size: writing
-    tells."""
+    """Free bytes. A file system with zero blocks in total reports no size: the free space is
+    unknown (None)."""
     block_bytes = facts.f_frsize or facts.f_bsize
     return facts.f_bavail * block_bytes if facts.f_blocks > 0 and block_bytes > 0 else None
 
 
 def prepare(dest: Path) -> None:
-    """Make DEST and the folder of parts if they are missing; remove what is no file of ours from
-    it."""
+    """Create DEST and the folder of parts if they are missing. Remove everything but regular files
+    from the folder of parts."""
     if not dest.is_dir():
         dest.mkdir(parents=True)
         _set_mode(dest, FOLDER_MODE)
@@ -77,13 +76,13 @@ def prepare(dest: Path) -> None:
 
 
 def is_settled(dest: Path) -> bool:
-    """Whether no run has left anything unfinished."""
+    """Whether no earlier run left parts."""
     return not os.path.lexists(dest / _PARTS)
 
 
 def size_on_disk(dest: Path, path: str) -> int | None:
-    """Bytes of the plain file at the path, None where there is none (a link is none, and so is
-    what is behind one)."""
+    """Bytes of the regular file at the path. None without one: a link, or a file behind a link,
+    does not count."""
     try:
         facts = (dest / path).lstat()
     except OSError:
@@ -108,13 +107,13 @@ def read_journal(dest: Path) -> list[Entry]:
 
 
 def finished_bytes(dest: Path, file: SourceFile, range_bytes: int) -> int:
-    """How much of the file an earlier run has left."""
+    """Bytes of the file in ranges that an earlier run finished."""
     return sum(rng.size_bytes for rng in _finished(dest, file, range_bytes))
 
 
 def allocated_bytes(dest: Path, file: SourceFile) -> int:
-    """Space the part of a file takes already, unfinished ranges included: it is written over, or
-    freed first, so it need not be free now."""
+    """Bytes that the part of a file already uses, with unfinished ranges. This space is reused, so
+    it need not be free now."""
     try:
         return min(
             file.size_bytes, (dest / _PARTS / f"{_part_name(file)}.data").lstat().st_blocks * 512
@@ -124,18 +123,17 @@ def allocated_bytes(dest: Path, file: SourceFile) -> int:
 
 
 def drop_other_parts(dest: Path, files: Iterable[SourceFile]) -> None:
-    """Remove what is left of files that are not going to be fetched."""
-    wanted = {"journal"} | {
+    """Remove the parts of other files than these."""
+    needed = {"journal"} | {
         _part_name(file) + suffix for file in files for suffix in (".data", ".done")
     }
     for found in (dest / _PARTS).iterdir():
-        if found.name not in wanted:
+        if found.name not in needed:
             found.unlink()
 
 
 def remove_files(dest: Path, paths: Iterable[str]) -> None:
-    """Remove files, and the folders that are empty without them. Paths that no source could have
-    are left alone."""
+    """Remove files, and folders that become empty. Unsafe paths are ignored."""
     for path in filter(is_safe, paths):
         if size_on_disk(dest, path) is None:
             continue
@@ -148,7 +146,7 @@ def remove_files(dest: Path, paths: Iterable[str]) -> None:
 
 
 def write_manifest(dest: Path, manifest: Manifest) -> None:
-    """Put the manifest in place in one step, and drop the record of the run that led to it."""
+    """Replace the manifest atomically, then remove the parts and the journal."""
     temporary = dest / _PARTS / "manifest"
     _remove_unless_plain(dest / MANIFEST_NAME)
     with open(temporary, "wb", opener=_open_plain) as out:
@@ -169,8 +167,8 @@ def read_through(path: Path, take: Callable[[bytes], None]) -> None:
 
 
 class Part:
-    """A file under way: its data, and which of its ranges are finished. Open from construction
-    until `close`."""
+    """A file in transfer: its data, and the indexes of its finished ranges. Open from construction
+    to `close`."""
 
     def __init__(self, dest: Path, file: SourceFile, range_bytes: int) -> None:
         self.file = file
@@ -198,7 +196,7 @@ class Part:
         )
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
-        """Write all of it. Raises OSError (ENOSPC, EDQUOT)."""
+        """Write all bytes. Raises OSError (ENOSPC, EDQUOT)."""
         view = memoryview(data)
         while view:
             written = os.pwrite(self._data, view, offset)
@@ -220,7 +218,7 @@ class Part:
             at += len(data)
 
     def place(self, entry: Entry) -> None:
-        """Put the whole file where it belongs and note it in the journal."""
+        """Rename the complete file into place and add its entry to the journal."""
         _set_mode(self._data, FILE_MODE)
         _sync(self._data)
         target = _clear_way(self._dest, self.file.path)
@@ -231,7 +229,7 @@ class Part:
         self._done_path.unlink()
 
     def discard(self) -> None:
-        """Forget what is there; the part can be constructed anew after `close`."""
+        """Delete data and record. After `close`, a new Part can be constructed."""
         self._done_path.unlink(missing_ok=True)
         self._data_path.unlink(missing_ok=True)
 
@@ -249,30 +247,29 @@ def _header(file: SourceFile, range_bytes: int) -> bytes:
 
 
 def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
-    """Ranges recorded as finished for this very version of the file, and covered by the data
-    that is there."""
+    """Ranges that are recorded as finished for this version of the file, and that the data file
+    covers."""
     stem = dest / _PARTS / _part_name(file)
     try:
         header, *lines = _read_plain(stem.with_suffix(".done")).split(b"\n")
-        there_bytes = stem.with_suffix(".data").lstat().st_size
+        data_bytes = stem.with_suffix(".data").lstat().st_size
     except OSError:
         return []
     if header != _header(file, range_bytes):
         return []
-    # What follows the last newline is a record torn by a kill: its digits may be the beginning of
-    # another number.
+    # Text after the last newline is a record that a kill cut: its digits may begin another number.
     recorded = {
         int(line) for line in lines[:-1] if line.isdigit() and len(line) <= _INDEX_DIGITS_MAX
     }
     return [
         rng
         for rng in cut(file.size_bytes, range_bytes)
-        if rng.index in recorded and rng.end <= there_bytes
+        if rng.index in recorded and rng.end <= data_bytes
     ]
 
 
 def _clear_way(dest: Path, path: str) -> Path:
-    """Make the folders of a path, real ones: a link or file of an earlier revision in the way is
+    """Create the folders of a path. A link or file of an earlier revision at a folder's name is
     removed, never followed."""
     folder = dest
     for segment in path.split("/")[:-1]:
@@ -303,7 +300,7 @@ def _is_real_folder(path: Path) -> bool:
 
 
 def _is_plain(facts: os.stat_result) -> bool:
-    """A file of one name: what is written to another name of it would change a file elsewhere."""
+    """Whether it is a regular file with one name. A second hard link could be a file elsewhere."""
     return stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1
 
 
@@ -319,8 +316,8 @@ def _remove_unless_plain(path: Path) -> None:
 
 
 def _open_plain(path: str | Path, flags: int) -> int:
-    """Open a plain file; a link is not followed, and a pipe not waited for. Raises OSError for
-    anything else."""
+    """Open a regular file; follow no link, and do not wait for a pipe. Raises OSError for anything
+    else."""
     handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -334,23 +331,22 @@ def _read_plain(path: Path) -> bytes:
 
 
 def _set_mode(target: Path | int, mode: int) -> None:
-    """As far as the volume lets us: readers need the mode only where it has modes."""
+    """Best effort: readers only need the mode on a volume that has modes."""
     with suppress(OSError):
         os.chmod(target, mode)  # noqa: PTH101 (a descriptor too)
 
 
 def _sync(handle: int) -> None:
-    """Raises OSError where data could not be written; a file system that knows no such call has
-    none to lose."""
+    """Raises OSError if data could not be written. A file system without fsync is accepted."""
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in _NOT_KNOWN:
+        if error.errno not in _UNSUPPORTED:
             raise
 
 
 def _sync_folder(folder: Path) -> None:
-    """Names reach the disk with their folder; not every file system can open or sync one."""
+    """Sync a folder, and so the names in it. Not every file system can open or sync a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -365,7 +361,7 @@ def _rename(source: Path, target: Path) -> None:
     try:
         source.replace(target)
     except OSError as error:
-        if error.errno not in _NOT_KNOWN:
+        if error.errno not in _UNSUPPORTED:
             raise
         message = (
             f"{target}: the volume cannot rename files ({error.strerror}): use a storage class"

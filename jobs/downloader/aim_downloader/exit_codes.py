@@ -1,8 +1,6 @@
-"""How a run can end, and the exceptions that carry an end, another try or another way through the
-code.
+"""The outcomes of a run, their exit codes, and the exceptions that lead to them.
 
-Every failure a person or the control plane can tell apart is one `Outcome`; anything else is
-`TRANSIENT`.
+Each failure that the control plane distinguishes is one `Outcome`. Anything else is `TRANSIENT`.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What the exit code says in a word."""
+    """The name of an exit code."""
 
     DONE = "done"
     NOT_FOUND = "not_found"
@@ -32,7 +30,7 @@ EXIT_CODE: dict[Outcome, int] = {
 
 
 class Failure(Exception):
-    """Ends the run with `outcome`; `message` is for a person and says the way out."""
+    """Ends the run with `outcome`. `message` is for the user and says what to do."""
 
     def __init__(
         self,
@@ -50,8 +48,8 @@ class Failure(Exception):
 
 
 class Retryable(Exception):
-    """This request may be sent again, `retry_after_s` from now at the earliest where the other
-    side said so."""
+    """This request may be repeated, after `retry_after_s` seconds at the earliest if the server
+    asked for a delay."""
 
     def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -60,4 +58,4 @@ class Retryable(Exception):
 
 
 class RangesIgnored(Exception):
-    """The server does not answer with a part of this file: it gives all of it or nothing."""
+    """The server ignores or rejects ranges of this file; it only sends the whole file."""

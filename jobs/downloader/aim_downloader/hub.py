@@ -1,14 +1,13 @@
 """The Hugging Face hub as a source: `hf://owner/name[@revision]`.
 
-The listing is the hub's model info with files metadata, which names the commit; everything after it
-asks for that commit, so a branch that moves meanwhile changes nothing. Large files are answered
-with a redirect to a content network: the signed address is kept and used for the file's other
-ranges (the hub counts requests), and the token is only ever sent to the hub itself.
+The listing is the hub's model info with file metadata. It names the commit; every later request
+names that commit, so a branch that moves during the run changes nothing. The hub answers requests
+for large files with a redirect to a CDN. The signed URL serves the other ranges of the file too,
+since the hub limits the request rate. The token is only sent to the hub itself.
 
-Mirrors leave things out. Without siblings the tree is asked for, without sizes each file; without a
-commit the revision that was asked for is used, and the result says so. What is no answer of a hub
-ends the run with the server's own words.
-"""
+Mirrors may omit fields. Without siblings the tree is listed; without a size the file gets a HEAD;
+without a commit the requested revision is used, and the result has a remark. A response that is not
+the hub's protocol ends the run with the server's own message."""
 
 from __future__ import annotations
 
@@ -40,8 +39,8 @@ from aim_downloader.clean import clean
 from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.paths import is_own
 from aim_downloader.ranges import Answered, fault_of
-from aim_downloader.retry import Limits, with_tries
-from aim_downloader.source import Body, Listing, Says, SourceFile
+from aim_downloader.retry import Limits, retry
+from aim_downloader.source import Body, ExpectedChecksums, Listing, SourceFile
 from aim_downloader.trust import certificate_fault, tls_context
 from aim_downloader.uri import HubUri
 
@@ -57,22 +56,22 @@ _TOTAL = re.compile(r"bytes\s+(?:\*|0-0)/(\d+)")
 
 @dataclass(frozen=True)
 class Hub:
-    """Where the hub is, and the token if there is one."""
+    """The endpoint of the hub, and the optional token."""
 
     endpoint: str
     token: str | None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Hub:
-        """HF_ENDPOINT and HF_TOKEN."""
+        """Read HF_ENDPOINT and HF_TOKEN."""
         return cls(
             env.get("HF_ENDPOINT", "").rstrip("/") or _DEFAULT_ENDPOINT,
             env.get("HF_TOKEN", "").strip() or None,
         )
 
     def is_home(self, url: URL) -> bool:
-        """Whether the token may go there: to the hub itself, also where it sends us on from http
-        to https."""
+        """Whether the token may be sent to `url`: to the hub itself, also after its redirect from
+        http to https."""
         home = URL(self.endpoint).origin()
         is_upgrade = (home.scheme, home.port, url.scheme, url.port) == (
             "http",
@@ -97,7 +96,7 @@ async def open_hub(uri: HubUri, env: Mapping[str, str], limits: Limits) -> Async
 
 
 class HubSource:
-    """A `Source`; see there. `listing` comes first, since it finds the commit."""
+    """Implements `Source`. Call `listing` first: it resolves the commit."""
 
     def __init__(
         self, uri: HubUri, hub: Hub, session: aiohttp.ClientSession, limits: Limits
@@ -107,12 +106,12 @@ class HubSource:
         self._session = session
         self._limits = limits
         self._revision = ""
-        self._says: dict[str, Says] = {}
-        self._located: dict[str, URL] = {}
-        self._asking = asyncio.Semaphore(limits.files_in_flight)
+        self._expected: dict[str, ExpectedChecksums] = {}
+        self._redirect_targets: dict[str, URL] = {}
+        self._size_requests = asyncio.Semaphore(limits.files_in_flight)
 
     async def listing(self) -> Listing:
-        info, listed = await with_tries(self._limits, lambda: asyncio.to_thread(self._ask))
+        info, listed = await retry(self._limits, lambda: asyncio.to_thread(self._fetch_info))
         commit = str(info.get("sha") or "")
         self._revision = commit or self._uri.revision or _MAIN
         remark = (
@@ -121,29 +120,29 @@ class HubSource:
             else f"{self._hub.endpoint} names no commit, so the revision is only its name"
         )
         facts = [each for each in listed if not is_own(each.path)]
-        self._says = {each.path: each.says for each in facts}
+        self._expected = {each.path: each.expected for each in facts}
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._file(each)) for each in facts]
-        files = (task.result() for task in asked)
+            lookups = [tasks.create_task(self._file(each)) for each in facts]
+        files = (task.result() for task in lookups)
         return Listing(self._revision, tuple(sorted(files, key=lambda file: file.path)), remark)
 
-    async def says(self, file: SourceFile) -> Says:
-        return self._says[file.path]
+    async def expected_checksums(self, file: SourceFile) -> ExpectedChecksums:
+        return self._expected[file.path]
 
     @asynccontextmanager
     async def open_range(self, file: SourceFile, start: int, end: int) -> AsyncIterator[Body]:
-        async with self._opened(file, (start, end)) as body:
+        async with self._open(file, (start, end)) as body:
             yield body
 
     @asynccontextmanager
     async def open_whole(self, file: SourceFile) -> AsyncIterator[Body]:
-        async with self._opened(file, None) as body:
+        async with self._open(file, None) as body:
             yield body
 
     # --- the listing, in a thread
 
-    def _ask(self) -> tuple[Mapping[str, Any], list[FileFacts]]:
-        """The model info, and the files that it or else the tree lists."""
+    def _fetch_info(self) -> tuple[Mapping[str, Any], list[FileFacts]]:
+        """The model info, and the files that it lists, or else the tree."""
         repo, revision = self._uri.repo, self._uri.revision
         try:
             validate_repo_id(repo)
@@ -166,7 +165,7 @@ class HubSource:
         )
 
     def _tree(self, url: str) -> list[FileFacts]:
-        """Empty where the mirror has no tree either."""
+        """The files of the tree; empty if the mirror has no tree."""
         listed: list[FileFacts] = []
         following: str | None = url
         for _ in range(_PAGES_MAX):
@@ -193,7 +192,7 @@ class HubSource:
         return facts
 
     def _json(self, url: str | None, params: dict[str, str]) -> tuple[Any, str | None]:
-        """What the hub answers, and the address of the next page. Raises Failure or Retryable."""
+        """The decoded response, and the URL of the next page. Raises Failure or Retryable."""
         headers = build_hf_headers(token=self._hub.token or False)
         try:
             answer = get_session().get(
@@ -201,7 +200,7 @@ class HubSource:
             )
             hf_raise_for_status(answer)
         except HfHubHTTPError as error:
-            raise self._refused(error.response) from error
+            raise self._error_of_response(error.response) from error
         except httpx2.TooManyRedirects as error:
             raise Failure(
                 Outcome.TRANSIENT,
@@ -221,8 +220,10 @@ class HubSource:
             )
             raise Failure(Outcome.TRANSIENT, message) from error
 
-    def _refused(self, answer: httpx2.Response) -> Failure | Retryable:
-        problem = refusal(self._uri, self._hub, answer.status_code, answer.headers, answer.text)
+    def _error_of_response(self, answer: httpx2.Response) -> Failure | Retryable:
+        problem = error_of_response(
+            self._uri, self._hub, answer.status_code, answer.headers, answer.text
+        )
         origin = URL(str(answer.url)).origin()
         if answer.history and not self._hub.is_home(origin) and isinstance(problem, Failure):
             message = (
@@ -240,31 +241,38 @@ class HubSource:
     # --- a file
 
     async def _file(self, facts: FileFacts) -> SourceFile:
-        """Its size is asked for where the listing has none."""
+        """The file of the listing; without a listed size, a request gets it."""
         file = SourceFile(
-            facts.path, facts.size_bytes or 0, facts.says.sha256 or facts.says.git_sha1, facts.path
+            facts.path,
+            facts.size_bytes or 0,
+            facts.expected.sha256 or facts.expected.git_sha1,
+            facts.path,
         )
         if facts.size_bytes is not None:
             return file
-        async with self._asking:
-            size_bytes, etag, says = await with_tries(self._limits, lambda: self._measured(file))
-        if facts.says == Says():
-            self._says[file.path] = says
+        async with self._size_requests:
+            size_bytes, etag, expected = await retry(self._limits, lambda: self._measure(file))
+        if facts.expected == ExpectedChecksums():
+            self._expected[file.path] = expected
         return SourceFile(file.path, size_bytes, file.tag or etag, file.key)
 
-    async def _measured(self, file: SourceFile) -> tuple[int, str, Says]:
-        """Size and ETag by HEAD, or else by a range of one byte; large files have both beside
-        the redirect to them."""
-        async with self._answers(file, "HEAD", None) as (answer, met):
-            etag = met.get("X-Linked-Etag", "") or answer.headers.get("ETag", "")
-            linked = met.get("X-Linked-Etag", "").strip('"')
-            says = Says(sha256=linked) if _SHA256.fullmatch(linked) else Says()
+    async def _measure(self, file: SourceFile) -> tuple[int, str, ExpectedChecksums]:
+        """Size and ETag by HEAD, or else by a range of one byte. For large files the response with
+        the redirect has both."""
+        async with self._response(file, "HEAD", None) as (answer, all_headers):
+            etag = all_headers.get("X-Linked-Etag", "") or answer.headers.get("ETag", "")
+            linked = all_headers.get("X-Linked-Etag", "").strip('"')
+            expected = (
+                ExpectedChecksums(sha256=linked)
+                if _SHA256.fullmatch(linked)
+                else ExpectedChecksums()
+            )
             plain = answer.status == 200 and _is_plain(answer) and not _is_page(answer, file)
-            size = met.get("X-Linked-Size", "") or (
+            size = all_headers.get("X-Linked-Size", "") or (
                 answer.headers.get("Content-Length", "") if plain else ""
             )
         if not size.isdigit():
-            async with self._answers(file, "GET", (0, 1)) as (answer, _):
+            async with self._response(file, "GET", (0, 1)) as (answer, _):
                 etag = etag or answer.headers.get("ETag", "")
                 total = _TOTAL.match(answer.headers.get("Content-Range", ""))
                 length = (
@@ -274,27 +282,29 @@ class HubSource:
                 )
                 size = str(total[1]) if total else length
                 if answer.status >= 400 and answer.status != 416:
-                    raise refusal(self._uri, self._hub, answer.status, answer.headers)
+                    raise error_of_response(self._uri, self._hub, answer.status, answer.headers)
         if not size.isdigit():
             raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} gives no size of {file.path}")
-        return int(size), etag, says
+        return int(size), etag, expected
 
     @asynccontextmanager
-    async def _opened(self, file: SourceFile, asked: tuple[int, int] | None) -> AsyncIterator[Body]:
-        async with self._answers(file, "GET", asked) as (answer, _):
-            self._check(answer, file, asked)
+    async def _open(
+        self, file: SourceFile, requested: tuple[int, int] | None
+    ) -> AsyncIterator[Body]:
+        async with self._response(file, "GET", requested) as (answer, _):
+            self._check(answer, file, requested)
             yield answer.content
 
     @asynccontextmanager
-    async def _answers(
-        self, file: SourceFile, method: str, asked: tuple[int, int] | None
+    async def _response(
+        self, file: SourceFile, method: str, requested: tuple[int, int] | None
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Mapping[str, str]]]:
-        """The last answer on the way to a file, and the headers of all before it."""
+        """The last response after the redirects of a file, and the headers of all of them."""
         try:
             async with AsyncExitStack() as stack:
-                yield await self._request(stack, method, file, asked)
+                yield await self._request(stack, method, file, requested)
         except (aiohttp.ClientError, ConnectionError) as error:
-            self._located.pop(file.path, None)
+            self._redirect_targets.pop(file.path, None)
             server = (
                 f"https://{error.host}"
                 if isinstance(error, aiohttp.ClientConnectorError)
@@ -303,7 +313,11 @@ class HubSource:
             raise self._no_answer(error, "reading from the hub", server) from error
 
     async def _request(
-        self, stack: AsyncExitStack, method: str, file: SourceFile, asked: tuple[int, int] | None
+        self,
+        stack: AsyncExitStack,
+        method: str,
+        file: SourceFile,
+        requested: tuple[int, int] | None,
     ) -> tuple[aiohttp.ClientResponse, Mapping[str, str]]:
         url = URL(
             hf_hub_url(
@@ -311,11 +325,11 @@ class HubSource:
             ),
             encoded=True,
         )
-        url = self._located.get(file.path) or url
-        wanted = {"Accept-Encoding": "identity"} | (
-            {"Range": f"bytes={asked[0]}-{asked[1] - 1}"} if asked else {}
+        url = self._redirect_targets.get(file.path) or url
+        headers = {"Accept-Encoding": "identity"} | (
+            {"Range": f"bytes={requested[0]}-{requested[1] - 1}"} if requested else {}
         )
-        met: dict[str, str] = {}
+        headers_met: dict[str, str] = {}
         for _ in range(_REDIRECTS_MAX):
             token = (
                 {"Authorization": f"Bearer {self._hub.token}"}
@@ -323,29 +337,30 @@ class HubSource:
                 else {}
             )
             answer = await stack.enter_async_context(
-                self._session.request(method, url, headers=wanted | token, allow_redirects=False)
+                self._session.request(method, url, headers=headers | token, allow_redirects=False)
             )
             if answer.status not in _REDIRECTS or "Location" not in answer.headers:
-                met |= {name.title(): value for name, value in answer.headers.items()}
+                headers_met |= {name.title(): value for name, value in answer.headers.items()}
                 if method == "GET" and answer.status < 400 and not self._hub.is_home(url):
-                    self._located[file.path] = url
-                return answer, met
-            met |= {name.title(): value for name, value in answer.headers.items()}
+                    self._redirect_targets[file.path] = url
+                return answer, headers_met
+            headers_met |= {name.title(): value for name, value in answer.headers.items()}
             url = url.join(URL(answer.headers["Location"], encoded=True))
         raise Retryable("too many redirects")
 
     def _check(
-        self, answer: aiohttp.ClientResponse, file: SourceFile, asked: tuple[int, int] | None
+        self, answer: aiohttp.ClientResponse, file: SourceFile, requested: tuple[int, int] | None
     ) -> None:
-        """Raises where the answer is not the content that was asked for."""
-        if asked and (
-            answer.status in {416, 501} or (answer.status == 200 and asked != (0, file.size_bytes))
+        """Raises if the response is not the requested content."""
+        if requested and (
+            answer.status in {416, 501}
+            or (answer.status == 200 and requested != (0, file.size_bytes))
         ):
             raise RangesIgnored
         if answer.status not in {200, 206}:
-            self._located.pop(file.path, None)
+            self._redirect_targets.pop(file.path, None)
             if self._hub.is_home(answer.url):
-                raise refusal(self._uri, self._hub, answer.status, answer.headers)
+                raise error_of_response(self._uri, self._hub, answer.status, answer.headers)
             raise Retryable(f"HTTP {answer.status} from {answer.url.host}")
         if not _is_plain(answer) or _is_page(answer, file):
             kind = (
@@ -361,24 +376,24 @@ class HubSource:
         answered = Answered(
             answer.status, answer.headers.get("Content-Range", ""), answer.content_length
         )
-        if fault := fault_of(answered, asked or (0, file.size_bytes), file.size_bytes):
+        if fault := fault_of(answered, requested or (0, file.size_bytes), file.size_bytes):
             raise Retryable(f"{answer.url.origin()} {fault}")
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a listing says of a file; a mirror may leave out all but the path."""
+    """A file of a listing. A mirror may omit everything but the path."""
 
     path: str
     size_bytes: int | None
-    says: Says
+    expected: ExpectedChecksums
 
 
 def facts_of(listed: object, name: str) -> list[FileFacts] | None:
-    """The files of a model info (`rfilename`) or a tree (`path`); empty without a list, None where
-    an entry has no name: some files would be missing.
+    """The files of a model info (`rfilename`) or a tree (`path`). Empty without a list. None if an
+    entry has no name: some files would be missing.
 
-    What else is malformed counts as left out.
+    Other malformed fields count as omitted.
     """
     entries = listed if isinstance(listed, list) else []
     if any(
@@ -386,20 +401,22 @@ def facts_of(listed: object, name: str) -> list[FileFacts] | None:
     ):
         return None
     return [
-        FileFacts(each[name], _size_of(each), says_of(each))
+        FileFacts(each[name], _size_of(each), checksums_of(each))
         for each in entries
         if each.get("type", "file") == "file"
     ]
 
 
-def says_of(entry: Mapping[str, Any]) -> Says:
-    """What the hub says of a file: the sha256 of a large one, the git blob id of any other."""
+def checksums_of(entry: Mapping[str, Any]) -> ExpectedChecksums:
+    """The checksums of a listed file: sha256 of a large one, git blob id of any other."""
     lfs = entry.get("lfs")
     if isinstance(lfs, Mapping):
         sha256 = str(lfs.get("sha256") or lfs.get("oid") or "").lower()
-        return Says(sha256=sha256) if _SHA256.fullmatch(sha256) else Says()
+        return (
+            ExpectedChecksums(sha256=sha256) if _SHA256.fullmatch(sha256) else ExpectedChecksums()
+        )
     blob_id = str(entry.get("blobId") or entry.get("oid") or "").lower()
-    return Says(git_sha1=blob_id) if _SHA1.fullmatch(blob_id) else Says()
+    return ExpectedChecksums(git_sha1=blob_id) if _SHA1.fullmatch(blob_id) else ExpectedChecksums()
 
 
 def _size_of(entry: Mapping[str, Any]) -> int | None:
@@ -415,7 +432,8 @@ def _is_plain(answer: aiohttp.ClientResponse) -> bool:
 
 
 def _is_page(answer: aiohttp.ClientResponse, file: SourceFile) -> bool:
-    """A login page, say: the hub itself serves even HTML files as plain text."""
+    """Whether this is a web page, such as a login page. The hub serves even HTML files as plain
+    text."""
     return (
         answer.status == 200
         and answer.content_type == "text/html"
@@ -423,69 +441,50 @@ def _is_page(answer: aiohttp.ClientResponse, file: SourceFile) -> bool:
     )
 
 
-def refusal(
+def error_of_response(
     uri: HubUri, hub: Hub, status: int, headers: Mapping[str, str], body: str = ""
 ) -> Failure | Retryable:
-    """What an answer of the hub that is no content means, with its own words. The hub says 401
-    for repositories that are missing as well as for private ones."""
+    """The error for a response without content, with the hub's own message. The hub answers 401
+    for missing repositories as well as for private ones."""
     page, setting = f"{hub.endpoint}/{uri.repo}", "credentials.huggingFaceToken (HF_TOKEN)"
-    words = clean(headers.get("X-Error-Message", "") or words_of(body))
-    disabled = words == "Access to this resource is disabled." or status == 451
-    match "Disabled" if disabled else headers.get("X-Error-Code", ""), status:
+    text = clean(headers.get("X-Error-Message", "") or error_text_of(body))
+    is_disabled = text == "Access to this resource is disabled." or status == 451
+    answer = f" (its answer: {text})" if text else ""
+    account = "with the account of the token" if hub.token else f"and set a token in {setting}"
+    hint = f" that the token in {setting} may see" if hub.token else ""
+    match "Disabled" if is_disabled else headers.get("X-Error-Code", ""), status:
         case "GatedRepo", _:
-            way_out = (
-                "with the account of the token" if hub.token else f"and set a token in {setting}"
-            )
-            outcome, message = (
-                Outcome.NO_ACCESS,
-                f"{uri.repo} is gated: accept its terms at {page} {way_out}",
-            )
+            message = f"{uri.repo} is gated: accept its terms at {page} {account}"
+            return Failure(Outcome.NO_ACCESS, message + answer)
         case "Disabled", _:
-            outcome, message = (
-                Outcome.NO_ACCESS,
-                f"the hub has disabled access to {uri.repo}: see {page}",
-            )
+            message = f"the hub has disabled access to {uri.repo}: see {page}"
+            return Failure(Outcome.NO_ACCESS, message + answer)
         case "RevisionNotFound", _:
-            outcome, message = (
-                Outcome.NOT_FOUND,
-                f"{uri.repo} has no revision {uri.revision!r}: see {page}",
-            )
+            message = f"{uri.repo} has no revision {uri.revision!r}: see {page}"
+            return Failure(Outcome.NOT_FOUND, message + answer)
         case "EntryNotFound", _:
-            outcome, message = (
-                Outcome.TRANSIENT,
-                f"{hub.endpoint} does not have a file of {uri.repo} that it lists",
-            )
+            message = f"{hub.endpoint} does not have a file of {uri.repo} that it lists"
+            return Failure(Outcome.TRANSIENT, message + answer)
         case _, 401 if hub.token:
-            outcome, message = (
-                Outcome.NO_ACCESS,
-                f"the hub refuses the token: set a valid one in {setting}",
-            )
+            message = f"the hub refuses the token: set a valid one in {setting}"
+            return Failure(Outcome.NO_ACCESS, message + answer)
         case _, 401:
-            outcome, message = (
-                Outcome.NO_ACCESS,
-                f"{uri.repo} is private or does not exist; for a private one set {setting}",
-            )
+            message = f"{uri.repo} is private or does not exist; for a private one set {setting}"
+            return Failure(Outcome.NO_ACCESS, message + answer)
         case _, 403:
-            outcome, message = (
-                Outcome.NO_ACCESS,
-                f"the token in {setting} may not read {uri.repo}: give it access at {page}",
-            )
+            message = f"the token in {setting} may not read {uri.repo}: give it access at {page}"
+            return Failure(Outcome.NO_ACCESS, message + answer)
         case _, 404 | 410:
-            hint = f" that the token in {setting} may see" if hub.token else ""
-            outcome, message = Outcome.NOT_FOUND, f"{hub.endpoint} has no {uri.repo}{hint}"
+            return Failure(Outcome.NOT_FOUND, f"{hub.endpoint} has no {uri.repo}{hint}{answer}")
         case _, 400:
-            outcome, message = (
-                Outcome.NOT_FOUND,
-                f"{hub.endpoint} does not take {uri.repo} as the name of a repository",
-            )
-        case _:
-            said = f": {words}" if words else ""
-            return Retryable(f"HTTP {status} from the hub{said}", retry_after_s=_wait_s(headers))
-    return Failure(outcome, f"{message} (its answer: {words})" if words else message)
+            message = f"{hub.endpoint} does not take {uri.repo} as the name of a repository"
+            return Failure(Outcome.NOT_FOUND, message + answer)
+    detail = f": {text}" if text else ""
+    return Retryable(f"HTTP {status} from the hub{detail}", retry_after_s=_wait_s(headers))
 
 
-def words_of(body: str) -> str:
-    """The message in the body of an error: of JSON as the hub and its mirrors write it, else the
+def error_text_of(body: str) -> str:
+    """The message in the body of an error: a field of the hub's and its mirrors' JSON, else the
     body itself."""
     try:
         found = msgspec.json.decode(body)
@@ -502,8 +501,8 @@ def words_of(body: str) -> str:
 
 
 def _wait_s(headers: Mapping[str, str]) -> float:
-    """How long the hub asks to be left alone: Retry-After (seconds or a date), or its RateLimit
-    header where that is used up (draft-ietf-httpapi-ratelimit-headers)."""
+    """The delay that the hub requests: Retry-After (seconds or a date), or its RateLimit header if
+    the limit is used up (draft-ietf-httpapi-ratelimit-headers)."""
     after, limit = headers.get("Retry-After", ""), parse_ratelimit_headers(headers)
     if after.isdigit():
         return float(after)

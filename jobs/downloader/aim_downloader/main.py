@@ -1,8 +1,8 @@
-"""`aim-downloader fetch URI DEST`, `size URI`, `verify URI DEST`.
+"""The command line: `aim-downloader fetch URI DEST`, `size URI`, `verify URI DEST`.
 
-Always ends with one result line, whatever happens, and with the exit code it names; only a wrong
-command line ends with 2 and a usage message. SIGTERM and SIGINT stop the run and keep what was got
-(20).
+Every run ends with one result line and with the exit code in that line. Only a wrong command line
+ends with 2 and a usage message. SIGTERM and SIGINT stop the run with exit code 20; the fetched
+ranges stay for the next run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from aim_downloader.uri import UriError, parse_uri
 
 _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 _RECORD_BYTES = 4096
-"""What is needed when all content is written and only our own records do not fit any more: a
-block."""
+"""The space to report as needed when only the manifest or journal did not fit: one block."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Command:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Exits with 2, naming the argument, where the command line is wrong. The URI is looked at
-    later: its mistakes have a result line."""
+    """Exits with 2 and names the argument if the command line is wrong. `run` parses the URI: its
+    errors have a result line."""
     parser = argparse.ArgumentParser(
         prog="aim-downloader",
         description=(
@@ -58,10 +57,10 @@ def parse(argv: Sequence[str]) -> Command:
         ("size", "tell bytes and files"),
         ("verify", "read DEST again and check it"),
     ):
-        known = verbs.add_parser(verb, help=text)
-        known.add_argument("uri", metavar="URI")
+        subparser = verbs.add_parser(verb, help=text)
+        subparser.add_argument("uri", metavar="URI")
         if verb != "size":
-            known.add_argument("dest", metavar="DEST", type=Path)
+            subparser.add_argument("dest", metavar="DEST", type=Path)
     return Command(**vars(parser.parse_args(argv)))
 
 
@@ -72,18 +71,18 @@ async def run(
     limits: Limits,
     free_bytes: Callable[[Path], int | None] = disk.free_bytes,
 ) -> int:
-    """Do it, print the result line, and return the exit code. Cancelled, it still does both
-    (20)."""
+    """Run the command, print the result line and return the exit code. A cancelled run returns 20
+    after its result line."""
     started_s, done = time.monotonic(), Done()
     failure = None
     try:
-        await _act(command, env, Verb(command.uri, reporter, limits, done, free_bytes))
+        await _run_verb(command, env, Verb(command.uri, reporter, limits, done, free_bytes))
     except asyncio.CancelledError:
         failure = Failure(
             Outcome.TRANSIENT, "stopped by a signal; what is there is kept for the next run"
         )
     except Exception as error:
-        failure = _worst(error, command, done, free_bytes)
+        failure = _failure_to_report(error, command, done, free_bytes)
     outcome = failure.outcome if failure else Outcome.DONE
     needed, free = (failure.needed_bytes, failure.free_bytes) if failure else (None, None)
     result = Result(
@@ -102,7 +101,7 @@ async def run(
     return result.exit_code
 
 
-async def _act(command: Command, env: Mapping[str, str], verb: Verb) -> None:
+async def _run_verb(command: Command, env: Mapping[str, str], verb: Verb) -> None:
     try:
         uri = parse_uri(command.uri)
     except UriError as error:
@@ -116,16 +115,15 @@ async def _act(command: Command, env: Mapping[str, str], verb: Verb) -> None:
             await verify(verb, source, command.dest)
 
 
-def _worst(
+def _failure_to_report(
     error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]
 ) -> Failure:
-    """The failure a person should hear of first: of several, the one that another try would not
-    cure."""
-    failures = [_failure(each, command, done, free_bytes) for each in _flatten(error)]
+    """Of several failures, the one with the lowest exit code: another run would not cure it."""
+    failures = [_failure_from(cause, command, done, free_bytes) for cause in _flatten(error)]
     return min(failures, key=lambda failure: EXIT_CODE[failure.outcome])
 
 
-def _failure(
+def _failure_from(
     error: BaseException, command: Command, done: Done, free_bytes: Callable[[Path], int | None]
 ) -> Failure:
     if isinstance(error, Failure):
@@ -146,19 +144,19 @@ def _failure(
         return Failure(Outcome.TRANSIENT, f"{command.dest}: {error.strerror}")
     traceback.print_tb(
         error.__traceback__, file=sys.stderr
-    )  # where, but not the text: it may hold a signed URL
+    )  # the location, not the text: it may hold a signed URL
     return Failure(Outcome.TRANSIENT, f"{type(error).__name__}: {error}")
 
 
 def _flatten(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _flatten(each)
+        for nested in error.exceptions:
+            yield from _flatten(nested)
     else:
         yield error
 
 
-async def _until_told(command: Command, reporter: Reporter) -> int:
+async def _run_until_signal(command: Command, reporter: Reporter) -> int:
     job = asyncio.ensure_future(run(command, os.environ, reporter, Limits()))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, job.cancel)
@@ -166,13 +164,13 @@ async def _until_told(command: Command, reporter: Reporter) -> int:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     command = parse(sys.argv[1:])
-    place = os.environ.get("AIM_TERMINATION_LOG", "")
+    path = os.environ.get("AIM_TERMINATION_LOG", "")
     reporter = Reporter(
         sys.stdout,
         secrets=secrets_in(os.environ),
-        termination_log=Path(place or _DEFAULT_TERMINATION_LOG),
-        make_termination_log=bool(place),
+        termination_log=Path(path or _DEFAULT_TERMINATION_LOG),
+        make_termination_log=bool(path),
     )
-    sys.exit(asyncio.run(_until_told(command, reporter)))
+    sys.exit(asyncio.run(_run_until_signal(command, reporter)))

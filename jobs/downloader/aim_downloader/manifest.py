@@ -1,8 +1,8 @@
-"""The record of what is in DEST: which revision, which files, and what was checked. Pure.
+"""The record of DEST: its revision, its files and their checksums. Pure.
 
-`.aim-manifest.json` is written last, so a manifest means every file of its revision is whole. While
-a run is under way, each file put in place is noted in a journal of the same entries, so that a run
-that was killed is not begun from nothing.
+The downloader writes `.aim-manifest.json` last. A manifest therefore means that every file of its
+revision is complete. During a run, a journal records each file that is in place, with the same
+entries. A run after a kill continues from the journal.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
-from aim_downloader.source import Listing, Says, SourceFile
+from aim_downloader.source import ExpectedChecksums, Listing, SourceFile
 
 MANIFEST_NAME = ".aim-manifest.json"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A file that was checked and put in place. `tag` and `says` are the source's words,
-    `sha256` was computed from the file."""
+    """A verified file in its place. `tag` and `expected` come from the source; `sha256` is computed
+    from the file. The JSON name of `expected` is `says`: files on volumes have it."""
 
     path: str
     size_bytes: int
     sha256: str
     tag: str
-    says: Says = Says()
+    expected: ExpectedChecksums = field(default=ExpectedChecksums(), name="says")
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """A whole revision in DEST."""
+    """A complete revision in DEST."""
 
     uri: str
     revision: str
@@ -41,7 +41,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes) -> Manifest | None:
-    """None where it is torn or none of ours: it is then as if nothing were there."""
+    """None for a torn or foreign file: DEST then counts as empty."""
     try:
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -59,17 +59,17 @@ def decode_journal(data: bytes) -> list[Entry]:
     return entries
 
 
-def known(manifest: Manifest | None, journal: Iterable[Entry]) -> dict[str, Entry]:
-    """What is in DEST by path; the journal is the younger record."""
+def recorded_entries(manifest: Manifest | None, journal: Iterable[Entry]) -> dict[str, Entry]:
+    """The entries of DEST by path. The journal wins: it is newer than the manifest."""
     entries = {entry.path: entry for entry in (manifest.files if manifest else ())}
     return entries | {entry.path: entry for entry in journal}
 
 
-def kept(
+def reusable_entries(
     listing: Listing, entries: Mapping[str, Entry], size_on_disk: Callable[[str], int | None]
 ) -> dict[str, Entry]:
-    """The listed files that are in DEST in the listed version. `size_on_disk` gives bytes, or
-    None where no plain file is there."""
+    """The listed files that DEST has in the listed version. `size_on_disk` returns bytes, or
+    None without a regular file."""
     return {
         file.path: entries[file.path]
         for file in listing.files
@@ -77,8 +77,8 @@ def kept(
     }
 
 
-def stale(listing: Listing, entries: Iterable[str]) -> list[str]:
-    """Paths of files we once put there that the source no longer lists."""
+def obsolete_paths(listing: Listing, entries: Iterable[str]) -> list[str]:
+    """Paths that an earlier run fetched and that the source no longer lists."""
     return sorted(set(entries) - {file.path for file in listing.files})
 
 

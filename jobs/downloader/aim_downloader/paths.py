@@ -1,7 +1,7 @@
-"""Which names a source may put under DEST. Pure.
+"""Checks of the names that a source may use under DEST. Pure.
 
-A key is untrusted: it must stay below DEST, must be writable as a path there, and must not need a
-name to be a file and a folder at once.
+A key is untrusted. It must stay below DEST and be writable as a path there. No name may be a file
+and a folder at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SEGMENT_BYTES_MAX = 255
 
 
 def is_own(path: str) -> bool:
-    """Whether the path is in what the downloader keeps for itself in DEST."""
+    """Whether the path belongs to the records of the downloader in DEST."""
     return path.partition("/")[0] in OWN_NAMES
 
 
@@ -25,8 +25,8 @@ def is_safe(path: str) -> bool:
 
 
 def without_placeholders(files: Iterable[SourceFile]) -> list[SourceFile]:
-    """Without the empty objects that only stand for a folder: those whose name ends in a slash,
-    and `x` beside `x/...`."""
+    """The files without empty objects that only represent a folder: names that end in a slash, and
+    `x` beside `x/...`."""
     listed = list(files)
     folders = {folder for file in listed for folder in _folders(file.path)}
     return [
@@ -43,23 +43,23 @@ def _folders(path: str) -> Iterator[str]:
         at = path.find("/", at + 1)
 
 
-def refuse_unsafe(paths: Iterable[str]) -> None:
+def require_safe(paths: Iterable[str]) -> None:
     """Raise Failure(NOT_FOUND), naming the key, if any path cannot be a file of its own below
     DEST."""
-    seen: set[str] = set()
+    known_paths: set[str] = set()
     for path in paths:
         if fault := _fault(path):
             raise Failure(
                 Outcome.NOT_FOUND,
                 f"refused: the source lists {path!r}, which {fault}; rename it at the source",
             )
-        if path in seen:
+        if path in known_paths:
             raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {path!r} twice")
-        seen.add(path)
-    for path in seen:
+        known_paths.add(path)
+    for path in known_paths:
         segments = path.split("/")
         for depth in range(1, len(segments)):
-            if "/".join(segments[:depth]) in seen:
+            if "/".join(segments[:depth]) in known_paths:
                 folder = "/".join(segments[:depth])
                 raise Failure(
                     Outcome.NOT_FOUND,

@@ -1,5 +1,4 @@
-"""How far a run is and how fast: counters on one side, progress lines on the other. No I/O; time
-is given."""
+"""Counters of a run, and the progress lines made from them. No I/O; time is a parameter."""
 
 from __future__ import annotations
 
@@ -11,8 +10,8 @@ _WINDOW_S = 10.0
 
 
 class Meter:
-    """Counts bytes and files; rates are over the last ten seconds, so that a pause is seen soon
-    and a burst does not mislead."""
+    """Counts bytes and files. The rate covers the last ten seconds: a pause shows soon, and a burst
+    does not mislead."""
 
     def __init__(self, total_bytes: int, files: int, *, verifying: bool = False) -> None:
         self._total = total_bytes
@@ -24,24 +23,24 @@ class Meter:
         self._file = ""
         self._samples: deque[tuple[float, int]] = deque()
 
-    def there(self, size_bytes: int, *, files: int = 0) -> None:
-        """Bytes, or whole files, that need no transfer; they do not count as speed."""
+    def add_existing(self, size_bytes: int, *, files: int = 0) -> None:
+        """Add bytes, or complete files, that need no transfer. They do not count as speed."""
         self._got += size_bytes
         self._checked += size_bytes if files else 0
         self._files_done += files
         self._samples.clear()
 
-    def got(self, size_bytes: int, path: str) -> None:
+    def add_received(self, size_bytes: int, path: str) -> None:
         self._got += size_bytes
         self._file = path
 
     @property
     def left_bytes(self) -> int:
-        """What is still to be got."""
+        """Bytes that are not received yet."""
         return max(0, self._total - self._got)
 
-    def lost(self, size_bytes: int) -> None:
-        """Bytes that turned out wrong and are fetched again."""
+    def discard(self, size_bytes: int) -> None:
+        """Subtract bytes of wrong content; they are fetched a second time."""
         self._got -= size_bytes
         self._checked -= size_bytes
         self._samples.clear()

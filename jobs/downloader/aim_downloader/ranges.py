@@ -1,5 +1,5 @@
-"""Cutting a file into the ranges that are fetched, recorded and resumed one by one, and holding
-an answer against what was asked. Pure."""
+"""Ranges of a file: each is fetched, recorded and resumed alone. Checks of responses to range
+requests. Pure."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def cut(size_bytes: int, range_bytes: int) -> tuple[Range, ...]:
 
 @dataclass(frozen=True)
 class Answered:
-    """What an answer says that it is: its status, Content-Range and Content-Length, as far as
-    they are there."""
+    """Status, Content-Range and Content-Length of a response; empty or None if the header is
+    missing."""
 
     status: int
     content_range: str = ""
     content_length: int | None = None
 
 
-def fault_of(answer: Answered, asked: tuple[int, int], size_bytes: int) -> str:
-    """What is wrong with an answer to bytes `asked` (end exclusive) of a file, in words that go
-    on from the server's name; empty if nothing is. A part of what was asked for is fine if it
-    begins there: the rest is asked for next.
+def fault_of(answer: Answered, requested: tuple[int, int], size_bytes: int) -> str:
+    """The fault of a response to a request for bytes `requested` (end exclusive) of a file; empty
+    without a fault. The text continues a sentence that begins with the server's name. A response
+    with fewer bytes is fine if it begins at the start: the next request gets the rest.
     """
-    start, end = asked
+    start, end = requested
     if answer.status == 200:
-        whole = answer.content_length in {None, size_bytes} and asked == (0, size_bytes)
+        whole = answer.content_length in {None, size_bytes} and requested == (0, size_bytes)
         return (
             "" if whole else f"offers {answer.content_length} bytes of a file that has {size_bytes}"
         )

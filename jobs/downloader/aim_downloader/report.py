@@ -1,8 +1,7 @@
-"""The lines on stdout and the termination message: the whole contract with whoever reads the log,
-in one module.
+"""The lines on stdout and the termination message: the contract with every reader of the log.
 
-One JSON object a line: `progress` about once a second, and one `result` last. Every message goes
-through `redact` before it is printed, so that no credential and no signed URL gets into a log.
+Each line is one JSON object: `progress` about once a second, and one `result` last. Every message
+goes through `redact` first, so that no credential and no signed URL gets into a log.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ _CREDENTIALS = re.compile(r"""(?ix)
     | (?P<scheme> \bbearer\s+ ) [\w.~+/=-]{8,}
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,}\b | \bhf_[A-Za-z0-9]{16,} | \beyJ[\w-]+\.[\w-]+\.[\w-]+
     """)
-"""What servers repeat of a request when they reject it: headers, signatures, keys and tokens by
-their form."""
+"""Parts of a request that servers repeat when they reject it: headers, signatures, keys and tokens
+by their form."""
 _URL_SECRETS = re.compile(r"(?<=://)[^/\s@]+@|(?<=[^\s?])\?[^\s'\"]*[&=][^\s'\"]*")
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag_field="event", tag="progress"):
-    """How far the run is. `bytes` of `total` are on disk (downloading) or read again
-    (verifying); `rate` is in bytes a second."""
+    """The progress of a run. `bytes` of `total` are on disk (downloading) or verified (verifying).
+    `rate` is in bytes a second."""
 
     phase: Literal["downloading", "verifying"]
     bytes: int
@@ -52,8 +51,8 @@ class Progress(Struct, frozen=True, kw_only=True, tag_field="event", tag="progre
 
 
 class Result(Struct, frozen=True, kw_only=True, tag_field="event", tag="result"):
-    """How the run ended. `needed_bytes` and `free_bytes` are only there for `no_space`;
-    `revision` is empty if the source gave none."""
+    """The result of a run. Only `no_space` has `needed_bytes` and `free_bytes`. `revision` is empty
+    if the source gave none."""
 
     outcome: Outcome
     exit_code: int
@@ -68,7 +67,7 @@ class Result(Struct, frozen=True, kw_only=True, tag_field="event", tag="result")
 
 
 class Reporter:
-    """Writes the lines. `secrets` are values that must not appear in any of them."""
+    """Writes the lines. None of them contains a value of `secrets`."""
 
     def __init__(
         self,
@@ -87,13 +86,15 @@ class Reporter:
         self._write(msgspec.json.encode(line))
 
     def result(self, line: Result) -> None:
-        """The last line, also left as the termination message if there is a place for it."""
-        clean = msgspec.structs.replace(
+        """Write the last line, also as the termination message if that file can be written."""
+        redacted = msgspec.structs.replace(
             line, message=redact(line.message, self._secrets), uri=redact(line.uri, self._secrets)
         )
-        self._write(msgspec.json.encode(clean))
+        self._write(msgspec.json.encode(redacted))
         if self._termination_log:
-            leave(self._termination_log, fit(clean), make=self._make)
+            write_termination_message(
+                self._termination_log, termination_message(redacted), make=self._make
+            )
 
     def _write(self, data: bytes) -> None:
         self._out.write(data.decode() + "\n")
@@ -101,8 +102,8 @@ class Reporter:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text without the given values, anything that has the form of a credential, user names
-    in URLs, and URL queries (which carry signatures)."""
+    """The text without these values, without anything that has the form of a credential, without
+    user names in URLs, and without URL queries (they carry signatures)."""
     for secret in secrets:
         text = text.replace(secret, "***")
     return _CREDENTIALS.sub(_hidden, _URL_SECRETS.sub("", text))
@@ -113,8 +114,8 @@ def _hidden(match: re.Match[str]) -> str:
 
 
 def secrets_in(env: Mapping[str, str]) -> list[str]:
-    """The values in the environment that must not be printed; also as they are sent, without the
-    newline that a Secret's value often ends in."""
+    """The values in the environment that must not be printed. Each also in the form that is sent,
+    without the newline that a Secret's value often ends in."""
     values = [value for name, value in env.items() if _SECRET_NAMES.fullmatch(name)]
     return [
         form
@@ -123,9 +124,8 @@ def secrets_in(env: Mapping[str, str]) -> list[str]:
     ]
 
 
-def fit(line: Result) -> bytes:
-    """The line as JSON, its message cut so that the whole is at most TERMINATION_BYTES_MAX
-    bytes."""
+def termination_message(line: Result) -> bytes:
+    """The line as JSON of at most TERMINATION_BYTES_MAX bytes; a long message is cut."""
     data = msgspec.json.encode(line)
     while len(data) > TERMINATION_BYTES_MAX and line.message:
         over = len(data) - TERMINATION_BYTES_MAX
@@ -134,8 +134,8 @@ def fit(line: Result) -> bytes:
     return data
 
 
-def leave(path: Path, data: bytes, *, make: bool) -> None:
-    """Write the file if that is possible, and never fail."""
+def write_termination_message(path: Path, data: bytes, *, make: bool) -> None:
+    """Write the file if that is possible. Never raises."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_TRUNC | (os.O_CREAT if make else 0), 0o644)
     except OSError:

@@ -1,5 +1,4 @@
-"""Trying again inside a run: a few times, further apart each time, for as long as the other side
-asks."""
+"""Retries within a run: a few tries with exponential backoff that honour Retry-After."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use. Memory is about `ranges_in_flight` × 2 × `write_bytes` over the bare
-    interpreter with its clients."""
+    """The limits of a run. Memory use is about `ranges_in_flight` × 2 × `write_bytes` above the
+    bare interpreter with its clients."""
 
     range_bytes: int = 16 * 1024 * 1024
     write_bytes: int = 1024 * 1024
@@ -31,19 +30,19 @@ class Limits:
 
 
 def pause_s(limits: Limits, failed_tries: int, retry_after_s: float) -> float:
-    """Seconds before the next try: doubling, jittered by half, and at least what the other side
-    asked for, within a minute."""
+    """Seconds before the next try: doubled each time, jittered by half, and at least the delay that
+    the server asked for, up to a minute."""
     backoff_s = limits.backoff_s * (1 << (failed_tries - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
     return max(backoff_s, min(retry_after_s, _RETRY_AFTER_MAX_S))
 
 
-class GaveUp(Failure):
-    """The last try failed too."""
+class RetriesExhausted(Failure):
+    """The last try failed."""
 
 
-async def with_tries(limits: Limits, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Call until it answers; a Failure passes, and the last Retryable or time-out becomes
-    GaveUp(TRANSIENT)."""
+async def retry(limits: Limits, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Call `attempt` until it returns. A Failure passes through. The last Retryable or time-out
+    becomes RetriesExhausted(TRANSIENT)."""
     failed_tries = 0
     while True:
         try:
@@ -53,7 +52,7 @@ async def with_tries(limits: Limits, attempt: Callable[[], Awaitable[T]]) -> T:
             failed_tries += 1
             problem = as_retryable(error, limits)
             if failed_tries >= limits.tries:
-                raise GaveUp(
+                raise RetriesExhausted(
                     Outcome.TRANSIENT, f"gave up after {failed_tries} tries: {problem.message}"
                 ) from error
         await asyncio.sleep(pause_s(limits, failed_tries, problem.retry_after_s))

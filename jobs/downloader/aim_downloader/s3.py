@@ -1,11 +1,10 @@
-"""S3 and what speaks its protocol as a source: `s3://bucket/prefix`.
+"""S3-compatible stores as a source: `s3://bucket/prefix`.
 
-The stores are asked in order and the first in which the prefix lists anything is used; whatever one
-of them does, the next is asked. A prefix means what is under it as a folder, or the key itself.
-Reads are conditional on the listed ETag where there is a strong one, so that an object that is
-written anew under way is noticed, not mixed. Everything else that a store may leave out is done
-without: a HEAD, a multipart HEAD, conditions, ranges.
-"""
+The stores are tried in order; the first in which the prefix lists anything is used. Any failure of
+one store leads to the next. A prefix means the keys under it as a folder, or the key itself.
+Reads are conditional on the listed ETag if it is a strong one. An object that is rewritten during
+the run is noticed, not mixed. Everything else that a store may omit is optional: HEAD, multipart
+HEAD, conditions, ranges."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from aim_downloader.clean import clean
 from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.paths import is_own, without_placeholders
 from aim_downloader.ranges import Answered, fault_of
-from aim_downloader.retry import Limits, with_tries
+from aim_downloader.retry import Limits, retry
 from aim_downloader.s3_client import connect
-from aim_downloader.s3_errors import Trouble, trouble_of
-from aim_downloader.s3_listing import Incomplete, Item, Page, Way, list_objects
-from aim_downloader.source import Body, Listing, Says, SourceFile
-from aim_downloader.store_errors import Answer, Kind, verdict
+from aim_downloader.s3_errors import StoreError, store_error_of
+from aim_downloader.s3_listing import IncompleteListing, Item, Page, PageStart, list_objects
+from aim_downloader.source import Body, ExpectedChecksums, Listing, SourceFile
+from aim_downloader.store_errors import Answer, Kind, failure_from_answers
 from aim_downloader.stores import Store, stores_from
 from aim_downloader.trust import tls_context
 from aim_downloader.uri import S3Uri
@@ -46,8 +45,8 @@ _MD5_ETAG_ENCRYPTION = {None, "", "AES256"}
 _NO_MD5_ETAG_CLASSES = {"EXPRESS_ONEZONE"}
 """Storage classes whose ETags are random (S3 user guide, directory buckets)."""
 _WEAK, _MODIFIED = "W/", "modified "
-"""How tags begin that cannot be a condition: weak ETags, and the time that stands in for a
-missing one."""
+"""Prefixes of tags that cannot be a condition: weak ETags, and the time that replaces a missing
+one."""
 _OUTCOME: dict[Kind, Outcome] = {
     "no_access": Outcome.NO_ACCESS,
     "not_there": Outcome.NOT_FOUND,
@@ -64,7 +63,7 @@ async def open_s3(uri: S3Uri, env: Mapping[str, str], limits: Limits) -> AsyncIt
 
 
 class S3Source:
-    """A `Source`; see there. `listing` comes first, since it finds the store."""
+    """Implements `Source`. Call `listing` first: it selects the store."""
 
     def __init__(
         self,
@@ -95,44 +94,46 @@ class S3Source:
                 answers.append(
                     Answer(store.label, _KIND.get(error.outcome, "transient"), error.message)
                 )
-            except Exception as error:  # whatever it is, the next store may be well
-                answers.append(Answer(store.label, "transient", trouble_of(error, store).text))
+            except Exception as error:  # any error: the next store may work
+                answers.append(Answer(store.label, "transient", store_error_of(error, store).text))
             else:
                 if files:
                     return Listing(revision_of(files), files)
                 answers.append(Answer(store.label, "empty", ""))
-        raise verdict(f"s3://{self._uri.bucket}/{self._uri.prefix}", answers)
+        raise failure_from_answers(f"s3://{self._uri.bucket}/{self._uri.prefix}", answers)
 
-    async def says(self, file: SourceFile) -> Says:
-        """Empty where the store does not answer the question: that check is then left out, and
-        reading tells what is wrong."""
+    async def expected_checksums(self, file: SourceFile) -> ExpectedChecksums:
+        """Empty if the store does not answer the HEAD. That check is then skipped; a read reports
+        the fault."""
         try:
             head = await self._head(file)
         except ClientError as error:
-            trouble = trouble_of(error, self._store)
-            if trouble.retryable:
-                raise Retryable(trouble.text, retry_after_s=trouble.retry_after_s) from error
-            return Says()
-        except Failure:  # no answer that can be read, a redirect
-            return Says()
+            store_error = store_error_of(error, self._store)
+            if store_error.retryable:
+                raise Retryable(
+                    store_error.text, retry_after_s=store_error.retry_after_s
+                ) from error
+            return ExpectedChecksums()
+        except Failure:  # a malformed response, or a redirect
+            return ExpectedChecksums()
         self._note_version(file, head)
-        says = says_of(head)
-        if match := _MULTIPART.fullmatch(says.multipart_md5):
-            return await self._with_part_size(file, says, int(match[1]))
-        return says
+        expected = checksums_of(head)
+        if match := _MULTIPART.fullmatch(expected.multipart_md5):
+            return await self._with_part_size(file, expected, int(match[1]))
+        return expected
 
     @asynccontextmanager
     async def open_range(self, file: SourceFile, start: int, end: int) -> AsyncIterator[Body]:
-        async with self._opened(file, (start, end)) as body:
+        async with self._open(file, (start, end)) as body:
             yield body
 
     @asynccontextmanager
     async def open_whole(self, file: SourceFile) -> AsyncIterator[Body]:
-        async with self._opened(file, None) as body:
+        async with self._open(file, None) as body:
             yield body
 
     async def _files(self, store: Store) -> tuple[SourceFile, ...]:
-        """What the store lists, sorted by path; it is the one that is read from then on."""
+        """The files of the store, sorted by path. Later reads use this store."""
         self._store = store
         self._client = await self._stack.enter_async_context(
             connect(store, self._limits, self._tls)
@@ -147,116 +148,126 @@ class S3Source:
         return tuple(sorted(files, key=lambda file: file.path))
 
     async def _objects(self, prefix: str, *, one: bool = False) -> list[Item]:
-        """What begins with the prefix; with `one` the first key only, which is the prefix itself
-        if there is such a key."""
+        """The objects whose keys begin with the prefix. With `one` only the first: the prefix
+        itself if it is a key."""
 
-        async def ask(way: Way) -> Page:
-            page = await with_tries(self._limits, lambda: self._page(way, prefix, one=one))
+        async def fetch_page(start: PageStart) -> Page:
+            page = await retry(self._limits, lambda: self._page(start, prefix, one=one))
             return {"Contents": (page.get("Contents") or [])[:1]} if one else page
 
         try:
-            return await list_objects(ask, prefix)
-        except _NoListV2 as error:
+            return await list_objects(fetch_page, prefix)
+        except ListV2Unsupported as error:
             with suppress(Failure):
-                return await list_objects(ask, prefix, Way("marker"))
+                return await list_objects(fetch_page, prefix, PageStart("marker"))
             raise error from error.__cause__
-        except Incomplete as error:
+        except IncompleteListing as error:
             message = (
                 f"{error}: what it lists cannot be taken for the whole; report it to who runs the"
                 " store"
             )
             raise Failure(Outcome.TRANSIENT, message) from error
 
-    async def _page(self, way: Way, prefix: str, *, one: bool) -> Page:
+    async def _page(self, start: PageStart, prefix: str, *, one: bool) -> Page:
         client = self._connected()
-        asked: dict[str, Any] = {**way.params, "Bucket": self._uri.bucket, "Prefix": prefix}
+        params: dict[str, Any] = {**start.params, "Bucket": self._uri.bucket, "Prefix": prefix}
         if one:
-            asked["MaxKeys"] = 1
+            params["MaxKeys"] = 1
         try:
-            return await (client.list_objects if way.by == "marker" else client.list_objects_v2)(
-                **asked
+            return await (client.list_objects if start.by == "marker" else client.list_objects_v2)(
+                **params
             )
         except (
             LookupError,
             TypeError,
             ValueError,
-        ) as error:  # in botocore, over an answer with less in it than it counts on
+        ) as error:  # from botocore, if a required field is missing
             message = (
                 f"answers with a listing that cannot be read ({type(error).__name__}:"
                 f" {clean(str(error))})"
             )
             raise Failure(Outcome.TRANSIENT, message) from error
         except Exception as error:
-            trouble = trouble_of(error, self._store)
-            if trouble.retryable:
-                raise Retryable(trouble.text, retry_after_s=trouble.retry_after_s) from error
-            failed = _NoListV2 if trouble.is_of_the_way and way == Way() else Failure
-            raise failed(_OUTCOME[trouble.kind], trouble.text) from error
+            store_error = store_error_of(error, self._store)
+            if store_error.retryable:
+                raise Retryable(
+                    store_error.text, retry_after_s=store_error.retry_after_s
+                ) from error
+            failed = (
+                ListV2Unsupported
+                if store_error.is_unsupported_request and start == PageStart()
+                else Failure
+            )
+            raise failed(_OUTCOME[store_error.kind], store_error.text) from error
 
     async def _file(self, item: Item, path: str) -> SourceFile:
-        """Of a listed object; its size is asked for where the listing leaves it out."""
+        """The file of a listed object; without a listed size, a HEAD gets it."""
         key, size_bytes = item["Key"], item.get("Size")
         if modified := item.get("LastModified"):
             self._modified[key] = modified
         tag = _tag(item.get("ETag"), item.get("LastModified"))
         if size_bytes is None or size_bytes < 0:
-            head = await with_tries(self._limits, lambda: self._size_of(key))
-            size_bytes, tag = (
-                head["ContentLength"],
-                tag or _tag(head.get("ETag"), head.get("LastModified")),
-            )
+            head = await retry(self._limits, lambda: self._size_of(key))
+            size_bytes = head["ContentLength"]
+            tag = tag or _tag(head.get("ETag"), head.get("LastModified"))
         return SourceFile(path, size_bytes, tag, key)
 
     async def _size_of(self, key: str) -> Mapping[str, Any]:
         try:
             head = await self._connected().head_object(Bucket=self._uri.bucket, Key=key)
         except Exception as error:
-            trouble = trouble_of(error, self._store)
-            if trouble.retryable:
-                raise Retryable(trouble.text, retry_after_s=trouble.retry_after_s) from error
-            message = f"lists {key} without its size, and does not give it: {trouble.text}"
+            store_error = store_error_of(error, self._store)
+            if store_error.retryable:
+                raise Retryable(
+                    store_error.text, retry_after_s=store_error.retry_after_s
+                ) from error
+            message = f"lists {key} without its size, and does not give it: {store_error.text}"
             raise Failure(Outcome.TRANSIENT, message) from error
         if head.get("ContentLength") is None:
             raise Failure(Outcome.TRANSIENT, f"lists {key} without its size, and does not give it")
         return head
 
     @asynccontextmanager
-    async def _opened(self, file: SourceFile, asked: tuple[int, int] | None) -> AsyncIterator[Body]:
-        """The bytes asked for, None for all of them in one answer to a request without a range."""
-        wanted: dict[str, Any] = {"Range": f"bytes={asked[0]}-{asked[1] - 1}"} if asked else {}
+    async def _open(
+        self, file: SourceFile, requested: tuple[int, int] | None
+    ) -> AsyncIterator[Body]:
+        """The requested bytes. None requests the whole file without a range."""
+        options: dict[str, Any] = (
+            {"Range": f"bytes={requested[0]}-{requested[1] - 1}"} if requested else {}
+        )
         if self._takes_conditions and (version := self._version(file)):
-            wanted["IfMatch"] = version
+            options["IfMatch"] = version
         try:
             answer = await self._connected().get_object(
-                Bucket=self._uri.bucket, Key=file.key, **wanted
+                Bucket=self._uri.bucket, Key=file.key, **options
             )
         except Exception as error:
-            raise self._not_read(error, file, wanted) from error
+            raise self._read_error(error, file, options) from error
         try:
             body = answer["Body"]
             async with body:
-                self._check(file, answer, asked)
-                self._meets_conditions |= "IfMatch" in wanted
+                self._check(file, answer, requested)
+                self._meets_conditions |= "IfMatch" in options
                 yield body
         except (
             BotoCoreError,
             aiohttp.ClientError,
             ConnectionError,
-        ) as error:  # no other: what the disk raises passes
-            raise self._not_read(error, file, wanted) from error
+        ) as error:  # no other: errors of the disk pass through
+            raise self._read_error(error, file, options) from error
 
     def _check(
-        self, file: SourceFile, answer: Mapping[str, Any], asked: tuple[int, int] | None
+        self, file: SourceFile, answer: Mapping[str, Any], requested: tuple[int, int] | None
     ) -> None:
-        """Raises where the answer is not what was asked for."""
+        """Raises if the response is not the requested content."""
         answered = Answered(
             int(answer["ResponseMetadata"]["HTTPStatusCode"]),
             str(answer.get("ContentRange") or ""),
             answer.get("ContentLength"),
         )
-        if asked and answered.status == 200 and asked != (0, file.size_bytes):
+        if requested and answered.status == 200 and requested != (0, file.size_bytes):
             raise RangesIgnored
-        if fault := fault_of(answered, asked or (0, file.size_bytes), file.size_bytes):
+        if fault := fault_of(answered, requested or (0, file.size_bytes), file.size_bytes):
             encoding = answer.get("ContentEncoding")
             raise Retryable(
                 f"{self._store.label} {fault}"
@@ -266,57 +277,59 @@ class S3Source:
         if version and _is_strong(etag) and _bare(etag) != _bare(version):
             raise _changed(file)
 
-    def _not_read(self, error: Exception, file: SourceFile, wanted: Mapping[str, Any]) -> Exception:
-        """What it means that a listed object is not read."""
-        trouble = trouble_of(error, self._store)
-        conditional = "IfMatch" in wanted
-        # A HEAD has just found this version: then perhaps no version meets a condition. The ETag of
-        # the answer tells all the same.
+    def _read_error(
+        self, error: Exception, file: SourceFile, options: Mapping[str, Any]
+    ) -> Exception:
+        """The exception for a failed read of a listed object."""
+        store_error = store_error_of(error, self._store)
+        conditional = "IfMatch" in options
+        # A HEAD has just found this version, so perhaps the store rejects every condition. The ETag
+        # of the response still shows a change.
         if (
             conditional
-            and trouble.status == 412
+            and store_error.status == 412
             and file.key in self._etags
             and not self._meets_conditions
         ):
             self._takes_conditions = False
-            return Retryable(f"{trouble.text} while reading {file.key}")
+            return Retryable(f"{store_error.text} while reading {file.key}")
         if (
-            trouble.status == 412
-            or trouble.code == "PreconditionFailed"
-            or trouble.kind == "not_there"
+            store_error.status == 412
+            or store_error.code == "PreconditionFailed"
+            or store_error.kind == "not_there"
         ):
             return (
                 _changed(file)
-                if trouble.status in {404, 412}
-                else _unreadable(Outcome.TRANSIENT, file, trouble)
+                if store_error.status in {404, 412}
+                else _unreadable(Outcome.TRANSIENT, file, store_error)
             )
-        if trouble.kind == "no_access":
-            return _unreadable(Outcome.NO_ACCESS, file, trouble)
-        if trouble.retryable:
+        if store_error.kind == "no_access":
+            return _unreadable(Outcome.NO_ACCESS, file, store_error)
+        if store_error.retryable:
             return Retryable(
-                f"{trouble.text} while reading {file.key}", retry_after_s=trouble.retry_after_s
+                f"{store_error.text} while reading {file.key}",
+                retry_after_s=store_error.retry_after_s,
             )
         if (
-            trouble.is_of_the_way
+            store_error.is_unsupported_request
             and conditional
-            and (trouble.status == 501 or "Range" not in wanted)
+            and (store_error.status == 501 or "Range" not in options)
         ):
             self._takes_conditions = False
-            return Retryable(f"{trouble.text} while reading {file.key}")
-        if trouble.is_of_the_way and "Range" in wanted:
+            return Retryable(f"{store_error.text} while reading {file.key}")
+        if store_error.is_unsupported_request and "Range" in options:
             return RangesIgnored()
-        return _unreadable(Outcome.TRANSIENT, file, trouble)
+        return _unreadable(Outcome.TRANSIENT, file, store_error)
 
     def _version(self, file: SourceFile) -> str:
-        """The ETag of this version, as a header; empty where there is none that can be a
-        condition."""
+        """The ETag of this version as a header value; empty if it cannot be a condition."""
         if not file.tag or file.tag.startswith((_WEAK, _MODIFIED)):
             return ""
         return self._etags.get(file.key) or f'"{file.tag}"'
 
     def _note_version(self, file: SourceFile, head: Mapping[str, Any]) -> None:
-        """A store may write ETags otherwise in answers than in listings: then the time tells
-        that it is the version that was listed."""
+        """Record the ETag of the HEAD for reads. A store may write ETags differently in listings;
+        then LastModified shows that the version is the listed one."""
         etag, size_bytes = str(head.get("ETag") or ""), head.get("ContentLength")
         if (
             size_bytes is not None
@@ -334,15 +347,15 @@ class S3Source:
             raise _changed(file)
         self._etags[file.key] = etag
 
-    async def _with_part_size(self, file: SourceFile, says: Says, parts: int) -> Says:
-        """The multipart digest can be computed if all parts but the last are of one size: the
-        first and last tell, where a store tells of parts."""
-        unchecked = Says(sha256=says.sha256, crc32=says.crc32)
+    async def _with_part_size(
+        self, file: SourceFile, expected: ExpectedChecksums, parts: int
+    ) -> ExpectedChecksums:
+        """Add the part size. The multipart digest can be computed if all parts but the last have
+        one size. HEADs of the first and last part show it, if the store supports them."""
+        unchecked = ExpectedChecksums(sha256=expected.sha256, crc32=expected.crc32)
         try:
-            first, last = (
-                await self._head(file, PartNumber=1),
-                await self._head(file, PartNumber=parts),
-            )
+            first = await self._head(file, PartNumber=1)
+            last = await self._head(file, PartNumber=parts)
         except (ClientError, Retryable, Failure):
             return unchecked
         part_bytes, last_bytes = first.get("ContentLength") or 0, last.get("ContentLength") or 0
@@ -351,10 +364,10 @@ class S3Source:
             and part_bytes * (parts - 1) + last_bytes == file.size_bytes
         )
         if uniform and part_bytes > 0:
-            return Says(
-                sha256=says.sha256,
-                crc32=says.crc32,
-                multipart_md5=says.multipart_md5,
+            return ExpectedChecksums(
+                sha256=expected.sha256,
+                crc32=expected.crc32,
+                multipart_md5=expected.multipart_md5,
                 part_bytes=part_bytes,
             )
         return unchecked
@@ -369,23 +382,23 @@ class S3Source:
         except ClientError:
             raise
         except Exception as error:
-            raise self._not_read(error, file, {}) from error
+            raise self._read_error(error, file, {}) from error
 
     def _connected(self) -> S3Client:
         assert self._client, "listing comes first"
         return self._client
 
 
-class _NoListV2(Failure):
-    """The store may only know the first version of ListObjects."""
+class ListV2Unsupported(Failure):
+    """The store may only support the first version of ListObjects."""
 
 
-def says_of(head: Mapping[str, Any]) -> Says:
-    """What a HeadObject answer says of the content. Checksums of parts (`COMPOSITE`) and those no
-    standard library computes are left out.
+def checksums_of(head: Mapping[str, Any]) -> ExpectedChecksums:
+    """The checksums in a HeadObject response. Without checksums of parts (`COMPOSITE`) and those
+    that the standard library cannot compute.
 
-    Some stores write a plain MD5 in capitals; what they write so for parts is not computed as
-    Amazon does.
+    Some stores write a plain MD5 in capitals. Their multipart digests in capitals are ignored: they
+    are not computed as Amazon does.
     """
     etag = str(head.get("ETag") or "")
     etag = _bare(etag) if _is_strong(etag) else ""
@@ -396,7 +409,7 @@ def says_of(head: Mapping[str, Any]) -> Says:
         and head.get("StorageClass") not in _NO_MD5_ETAG_CLASSES
     )
     whole = (head.get("ChecksumType") or "FULL_OBJECT") == "FULL_OBJECT"
-    return Says(
+    return ExpectedChecksums(
         sha256=_hex(head.get("ChecksumSHA256") or "", 32) if whole else "",
         crc32=_hex(head.get("ChecksumCRC32") or "", 4) if whole else "",
         md5=etag.lower() if is_md5 and _PLAIN_MD5.fullmatch(etag.lower()) else "",
@@ -405,13 +418,13 @@ def says_of(head: Mapping[str, Any]) -> Says:
 
 
 def revision_of(files: Iterable[SourceFile]) -> str:
-    """One name for exactly this set of objects: a hash over key, ETag and size of each."""
+    """The revision of exactly this set of objects: a hash of key, ETag and size of each."""
     lines = sorted(f"{file.key}\0{file.tag}\0{file.size_bytes}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _tag(etag: object, modified: object) -> str:
-    """The ETag without its quotes, weak ones as they are; without any, the time of the last
+    """The ETag without quotes; a weak one unchanged. Without an ETag, the time of the last
     change."""
     if etag:
         return _bare(str(etag)) if _is_strong(str(etag)) else str(etag)
@@ -433,8 +446,8 @@ def _changed(file: SourceFile) -> Failure:
     )
 
 
-def _unreadable(outcome: Outcome, file: SourceFile, trouble: Trouble) -> Failure:
-    return Failure(outcome, f"{file.key} is listed, but may not be read ({trouble.text})")
+def _unreadable(outcome: Outcome, file: SourceFile, store_error: StoreError) -> Failure:
+    return Failure(outcome, f"{file.key} is listed, but may not be read ({store_error.text})")
 
 
 def _hex(value: str, size_bytes: int) -> str:

@@ -1,9 +1,7 @@
-"""The client for one S3 store: aioboto3's, with our trust, no redirects, and an eye on answers that
-are not S3's.
+"""The client for one S3 store: aioboto3's, with our CAs, without redirects, with checked responses.
 
-Amazon's own redirects between regions pass, since botocore follows them with a new signature; they
-are told by their header.
-"""
+Redirects between regions of Amazon pass: botocore follows them with a new signature. A header marks
+them."""
 
 from __future__ import annotations
 
@@ -40,8 +38,7 @@ _TEXT_BYTES_MAX = 4096
 
 @asynccontextmanager
 async def connect(store: Store, limits: Limits, tls: ssl.SSLContext) -> AsyncIterator[S3Client]:
-    """The client, for as long as the block lasts. Raises ValueError for an endpoint that is no
-    address."""
+    """The client, open during the block. Raises ValueError for an endpoint that is no URL."""
     config = AioConfig(
         http_session_cls=partial(_Session, tls),  # type: ignore[arg-type]  # (it is only called)
         s3={"addressing_style": store.addressing_style},
@@ -65,7 +62,7 @@ async def connect(store: Store, limits: Limits, tls: ssl.SSLContext) -> AsyncIte
 
 
 class _Session(AIOHTTPSession):
-    """aiobotocore's session with the TLS context given."""
+    """aiobotocore's session with this TLS context."""
 
     def __init__(self, tls: ssl.SSLContext, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -80,11 +77,10 @@ class _Session(AIOHTTPSession):
 
 @dataclass(frozen=True)
 class _Checked:
-    """What aiobotocore needs of an aiohttp session, without following redirects and without pages
-    for listings.
+    """The part of an aiohttp session that aiobotocore uses. Follows no redirect, and rejects a web
+    page in place of a listing.
 
-    Here, since botocore makes an error 500 of any page, and takes one that is well-formed for an
-    empty listing.
+    botocore turns any page into an error 500, and parses a well-formed page as an empty listing.
     """
 
     session: aiohttp.ClientSession
@@ -109,8 +105,8 @@ class _Checked:
 def _keep_text(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Keep the text of an error that is not S3's XML. (The names of the parameters are
-    botocore's.)"""
+    """Keep the text of an error that is not S3's XML. botocore sets the names of the
+    parameters."""
     body = response_dict["body"]
     if (
         response_dict["status_code"] >= 300

@@ -1,8 +1,7 @@
-"""What an error of an S3 store means: one table of codes, of Amazon's and of other makers'. Pure.
+"""Errors of S3 stores: one table of error codes, of Amazon and of other vendors. Pure.
 
-Each error is of one kind of `verdict`, carries the store's own code and message, and an advice
-where we know one. Only what another request may cure is retryable.
-"""
+Each error has a `Kind`, the store's own code and message, and advice if we know any. An error is
+retryable only if another request may cure it."""
 
 from __future__ import annotations
 
@@ -76,22 +75,22 @@ _TABLE: dict[Row, str] = {
     ("transient", _CLOCK): "RequestTimeTooSkewed RequestNotValidYet",
 }
 _CODES: dict[str, Row] = {code: row for row, codes in _TABLE.items() for code in codes.split()}
-_AGAIN_CODES = (
+_RETRYABLE_CODES = (
     "RequestTimeout RequestTimeoutException SlowDown SlowDownRead Throttling ThrottlingException"
     " ThrottledException RequestThrottled RequestLimitExceeded TooManyRequests"
     " TooManyRequestsException BandwidthLimitExceeded ServiceUnavailable InternalError"
     " InternalFailure OperationAborted"
 )
-_AGAIN = frozenset(_AGAIN_CODES.split())
-"""Codes that another request may cure, whatever their status."""
-_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_ANOTHER_WAY_STATUSES = frozenset({400, 405, 416, 501})
+_RETRYABLE = frozenset(_RETRYABLE_CODES.split())
+"""Codes that another request may cure, at any status."""
+_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_UNSUPPORTED_STATUSES = frozenset({400, 405, 416, 501})
 _WRONG_PROTOCOL = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
 
 
 class Redirected(Exception):
-    """The address that was asked says that another is the right one; following would lose the
-    signature."""
+    """The endpoint redirects to another address. It is not followed: the signature would be
+    lost."""
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
@@ -99,12 +98,12 @@ class Redirected(Exception):
 
 
 class NotS3(Exception):
-    """A success whose body is not what S3 answers; the text says what it is."""
+    """A successful response without an S3 body; the text says what the body is."""
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """An error, understood. `status` is 0 where no answer came."""
+class StoreError:
+    """A classified error. `status` is 0 without a response."""
 
     kind: Kind
     code: str
@@ -116,40 +115,40 @@ class Trouble:
 
     @property
     def text(self) -> str:
-        said = f"{self.code}: {self.message}" if self.message else self.code
-        return f"{said}; {self.advice}" if self.advice else said
+        text = f"{self.code}: {self.message}" if self.message else self.code
+        return f"{text}; {self.advice}" if self.advice else text
 
     @property
-    def is_of_the_way(self) -> bool:
-        """Whether the store may only dislike how it was asked: an optional header, parameter or
-        method."""
-        return self.status in _ANOTHER_WAY_STATUSES and self.kind == "transient"
+    def is_unsupported_request(self) -> bool:
+        """Whether the store may only reject an optional header, parameter or method of the
+        request."""
+        return self.status in _UNSUPPORTED_STATUSES and self.kind == "transient"
 
 
-def trouble_of(error: Exception, store: Store) -> Trouble:
-    """Total: any exception has a meaning, and what we do not know is worth another run."""
+def store_error_of(error: Exception, store: Store) -> StoreError:
+    """Classify any exception. An unknown one is transient: another run may succeed."""
     if fault := certificate_fault(error):
-        return Trouble("transient", "certificate", fault)
+        return StoreError("transient", "certificate", fault)
     for cause in causes(error):
         match cause:
             case Redirected(location=location):
                 to = clean(location) or "an address that it does not give"
-                return Trouble("not_there", "redirect", f"redirects to {to}", _ENDPOINT)
+                return StoreError("not_there", "redirect", f"redirects to {to}", _ENDPOINT)
             case NotS3():
-                return Trouble("transient", "not S3", f"answers with {cause}", _ENDPOINT)
+                return StoreError("transient", "not S3", f"answers with {cause}", _ENDPOINT)
             case ssl.SSLError(reason=str(reason)) if reason in _WRONG_PROTOCOL:
-                return Trouble("transient", "TLS", "does not speak TLS at that port", _ENDPOINT)
+                return StoreError("transient", "TLS", "does not speak TLS at that port", _ENDPOINT)
             case NoCredentialsError() | PartialCredentialsError():
-                return Trouble("no_access", type(cause).__name__, advice=_LIST_AND_GET)
+                return StoreError("no_access", type(cause).__name__, advice=_LIST_AND_GET)
             case ClientError():
                 return _of_answer(cause, store)
     passing = (HTTPClientError, BotoConnectionError, ResponseParserError, aiohttp.ClientError)
     if isinstance(error, (*passing, OSError, asyncio.TimeoutError)):
-        return Trouble("transient", type(error).__name__, retryable=True)
-    return Trouble("transient", type(error).__name__, clean(str(error)))
+        return StoreError("transient", type(error).__name__, retryable=True)
+    return StoreError("transient", type(error).__name__, clean(str(error)))
 
 
-def _of_answer(error: ClientError, store: Store) -> Trouble:
+def _of_answer(error: ClientError, store: Store) -> StoreError:
     answer: Mapping[str, Any] = error.response
     about, metadata = answer.get("Error") or {}, answer.get("ResponseMetadata") or {}
     status = int(metadata.get("HTTPStatusCode") or 0)
@@ -161,22 +160,22 @@ def _of_answer(error: ClientError, store: Store) -> Trouble:
     if code == "PermanentRedirect" and about.get("Endpoint"):
         message = f"{message} (it names {clean(str(about['Endpoint']))})"
     after = str((metadata.get("HTTPHeaders") or {}).get("retry-after") or "")
-    again = code in _AGAIN or (status in _AGAIN_STATUSES and code not in _CODES)
-    return Trouble(
+    is_retryable = code in _RETRYABLE or (status in _RETRYABLE_STATUSES and code not in _CODES)
+    return StoreError(
         kind,
         code,
         "" if message == code else message,
         advice.format(variables=store.variables),
-        again and kind == "transient",
+        is_retryable and kind == "transient",
         status,
         float(after) if after.isdigit() else 0.0,
     )
 
 
 def _row(code: str, status: int, message: str) -> Row:
-    """Kind and advice. What is said of a KMS key goes before the code: that is AccessDenied."""
+    """Kind and advice. A KMS key in the message wins over the code, which is AccessDenied."""
     if (
-        code not in _AGAIN
+        code not in _RETRYABLE
         and status < 500
         and (code.startswith("KMS.") or "kms:" in message.lower())
     ):
@@ -185,7 +184,7 @@ def _row(code: str, status: int, message: str) -> Row:
         return "no_access", _CUSTOMER_KEY
     if code in _CODES:
         return _CODES[code]
-    if code in _AGAIN:
+    if code in _RETRYABLE:
         return "transient", ""
     if status in {401, 403}:
         return "no_access", _LIST_AND_GET

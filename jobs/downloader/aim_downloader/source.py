@@ -1,9 +1,8 @@
-"""What a source is to the rest of the program: a listing, what it says about a file's content, and
-bytes of a range.
+"""The port to a model source: a listing, the expected checksums of a file, and bytes of a range.
 
-`hub` and `s3` are the two implementations. Anything about HTTP statuses, headers or client
-libraries ends there: a source raises only `Failure` (ends the run), `Retryable` (this request may
-be sent again) and `RangesIgnored` (ask for the whole file).
+`hub` and `s3` implement it. Only they know HTTP statuses, headers and client libraries. A source
+raises only `Failure` (ends the run), `Retryable` (this request may be repeated) and
+`RangesIgnored` (request the whole file).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import Protocol
 from msgspec import Struct
 
 OWN_NAMES = frozenset({".aim-manifest.json", ".aim-part"})
-"""Names at the top of DEST that are ours; a source that has them (a copied cache) does not
-overwrite them."""
+"""Names at the top of DEST that the downloader uses. A source that has them (a copied cache) does
+not overwrite them."""
 
 
-class Says(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a source says of a file's content. Hex digests; empty where it says nothing.
+class ExpectedChecksums(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The checksums that the source gives for a file. Hex digests; empty if it gives none.
 
     `multipart_md5` is S3's `<md5 of the parts' md5s>-<parts>`, and then `part_bytes` is the size of
     every part but the last.
@@ -49,7 +48,7 @@ class Listing(Struct, frozen=True):
     """All files of one revision, sorted by path. `revision` identifies the content: a commit, or a
     hash over the objects.
 
-    `remark` is for the user, where the source says less of it than others do.
+    `remark` is for the user: it names what this source leaves out.
     """
 
     revision: str
@@ -62,32 +61,32 @@ class Listing(Struct, frozen=True):
 
 
 class Body(Protocol):
-    """The bytes of an answer."""
+    """The body of a response."""
 
     async def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, at least one unless the answer has ended."""
+        """At most `size` bytes, at least one unless the body has ended."""
         ...
 
 
 class Source(Protocol):
-    """One model at one place. Every method may raise Failure or Retryable and may be called
-    again after either."""
+    """One model at one source. Every method may raise Failure or Retryable. After Retryable or
+    Failure a call may be repeated."""
 
     async def listing(self) -> Listing:
-        """Ask the source, always anew, for its current revision."""
+        """Request the current revision from the source; never cached."""
         ...
 
-    async def says(self, file: SourceFile) -> Says:
-        """What the source says of a listed file's content."""
+    async def expected_checksums(self, file: SourceFile) -> ExpectedChecksums:
+        """The checksums that the source gives for a listed file."""
         ...
 
     def open_range(
         self, file: SourceFile, start: int, end: int
     ) -> AbstractAsyncContextManager[Body]:
         """Bytes `start` to `end` (exclusive) of exactly the listed version of the file. Raises
-        RangesIgnored where only all of it can be had."""
+        RangesIgnored if the server only sends the whole file."""
         ...
 
     def open_whole(self, file: SourceFile) -> AbstractAsyncContextManager[Body]:
-        """All bytes of it, asked for without a range."""
+        """All bytes of the file, by a request without a range."""
         ...

@@ -1,8 +1,8 @@
-"""What to say when none of the configured stores has the prefix. Pure.
+"""The failure of a run when no configured store has the prefix. Pure.
 
-All "no access" is no access; any "empty or not there" without a transient answer is not found;
-anything else is worth another try. The message gives every store's answer, since the mistake may be
-in any of them.
+If all stores answer "no access", it is NO_ACCESS. With a transient answer of any store it is
+TRANSIENT. Otherwise it is NOT_FOUND. The message gives the answer of every store, since the mistake
+may be in any of them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Kind = Literal["empty", "not_there", "no_access", "transient"]
 
 @dataclass(frozen=True)
 class Answer:
-    """One store's answer; `detail` is its own code and words, and what to do."""
+    """The answer of one store. `detail` has its error code and message, and what to do."""
 
     store: str
     kind: Kind
     detail: str
 
 
-_WORDS: dict[Kind, str] = {
+_SUMMARY: dict[Kind, str] = {
     "empty": "nothing under that prefix",
     "not_there": "no such bucket or key",
     "no_access": "no access",
@@ -33,15 +33,16 @@ _WORDS: dict[Kind, str] = {
 }
 
 
-def verdict(uri: str, answers: Sequence[Answer]) -> Failure:
-    """The failure that the answers add up to; at least one answer."""
+def failure_from_answers(uri: str, answers: Sequence[Answer]) -> Failure:
+    """The failure for these answers; at least one answer."""
     kinds = {answer.kind for answer in answers}
-    said = "; ".join(
-        f"{answer.store}: {_WORDS[answer.kind]}" + (f" ({answer.detail})" if answer.detail else "")
+    details = "; ".join(
+        f"{answer.store}: {_SUMMARY[answer.kind]}"
+        + (f" ({answer.detail})" if answer.detail else "")
         for answer in answers
     )
     if kinds == {"no_access"}:
-        return Failure(Outcome.NO_ACCESS, f"no store lets us read {uri}: {said}")
+        return Failure(Outcome.NO_ACCESS, f"no store lets us read {uri}: {details}")
     if "transient" not in kinds:
-        return Failure(Outcome.NOT_FOUND, f"{uri} is in none of the stores: {said}")
-    return Failure(Outcome.TRANSIENT, f"could not list {uri}: {said}")
+        return Failure(Outcome.NOT_FOUND, f"{uri} is in none of the stores: {details}")
+    return Failure(Outcome.TRANSIENT, f"could not list {uri}: {details}")

@@ -1,8 +1,8 @@
-"""The S3 stores the environment names, in their order. Pure.
+"""The S3 stores of the environment, in their order. Pure.
 
 `AIM_S3_<i>_ENDPOINT_URL`, `_REGION`, `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`, `_ADDRESSING`; the
-endpoint wins over the region. A store without keys, or no store at all, means whatever the default
-AWS chain finds, an identity that the cloud gives the pod's ServiceAccount included.
+endpoint wins over the region. A store without keys, or no store at all, means the default AWS
+credential chain. That includes an identity that the cloud gives the pod's ServiceAccount.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from aim_downloader.exit_codes import Failure, Outcome
 
 _NAME = re.compile(r"AIM_S3_(\d+)_(ENDPOINT_URL|REGION|ACCESS_KEY_ID|SECRET_ACCESS_KEY|ADDRESSING)")
 ADDRESSING = ("path", "virtual", "auto")
-"""Where the bucket's name goes: into the path, before the host's name, or (auto) into the path
-where there is an endpoint URL."""
+"""Position of the bucket's name: in the path, or before the host's name (virtual). `auto` is the
+path if the store has an endpoint URL, else the default of botocore."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """One place to ask. Empty strings where the environment says nothing; `variables` begins the
-    names of what is set for it."""
+    """One S3 store. Empty strings mean: not set. `variables` is the prefix of its environment
+    variables."""
 
     endpoint_url: str = ""
     region: str = ""
@@ -34,7 +34,7 @@ class Store:
 
     @property
     def label(self) -> str:
-        """How messages call it; nothing secret."""
+        """The name of the store in messages; without secrets."""
         if self.endpoint_url:
             try:
                 parts = urlsplit(self.endpoint_url)
@@ -45,13 +45,13 @@ class Store:
 
     @property
     def addressing_style(self) -> str:
-        """What botocore calls it."""
+        """The addressing style as botocore names it."""
         return "path" if self.addressing == "auto" and self.endpoint_url else self.addressing
 
 
 def stores_from(env: Mapping[str, str]) -> tuple[Store, ...]:
-    """At least one store, by ascending number. Raises Failure, naming the variable, for an
-    addressing style that there is not."""
+    """At least one store, by ascending number. Raises Failure that names the variable for an
+    unknown addressing style."""
     found: dict[int, dict[str, str]] = {}
     for name, value in env.items():
         if (match := _NAME.fullmatch(name)) and value.strip():

@@ -1,14 +1,12 @@
-"""Getting files from a source onto disk: many ranges at once, each checked, with bounded memory.
+"""Fetches files from a source to disk: many ranges at once, each verified, with bounded memory.
 
-Ranges are fetched in file order and may finish in any order; each file is read back from its first
-byte on as its ranges land, so that hashing goes along with the transfer. A file whose content is
-not what the source says is fetched a second time from nothing (a power loss can leave a finished
-range unwritten) and then given up. A thread that writes to a part always ends before the part is
-closed.
+Ranges are fetched in file order and may finish in any order. Each file is read back from its first
+byte as its ranges arrive, so that hashing runs along with the transfer. A file with a wrong digest
+is fetched a second time from the start (a power loss can leave a finished range unwritten); then
+the run fails. A thread that writes to a part always ends before the part is closed.
 
-Where a server answers ranges with the whole file, or not at all, that file and all after it come
-over one connection each, from byte 0.
-"""
+If a server ignores or rejects ranges, that file and all later ones come over one connection each,
+from byte 0."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.manifest import Entry
 from aim_downloader.progress import Meter
 from aim_downloader.ranges import Range
-from aim_downloader.retry import GaveUp, Limits, as_retryable, pause_s, with_tries
-from aim_downloader.source import Body, Says, Source, SourceFile
+from aim_downloader.retry import Limits, RetriesExhausted, as_retryable, pause_s, retry
+from aim_downloader.source import Body, ExpectedChecksums, Source, SourceFile
 
 T = TypeVar("T")
 
@@ -35,8 +33,8 @@ _CONTENT_TRIES = 2
 
 @dataclass
 class Transfer:
-    """What all files of a run share. `in_ranges` goes when the server turns out not to know
-    them."""
+    """The state that all files of a run share. `in_ranges` becomes False when the server ignores or
+    rejects ranges."""
 
     source: Source
     dest: Path
@@ -52,16 +50,16 @@ class Transfer:
 
 
 async def transfer(run: Transfer, files: Sequence[SourceFile]) -> list[Entry]:
-    """Fetch, check and place all files. Raises Failure, OSError, or a group of these; what was
-    got so far stays for the next run."""
+    """Fetch, verify and place all files. Raises Failure, OSError, or a group of these. Finished
+    ranges stay for the next run."""
     async with asyncio.TaskGroup() as tasks:
         fetches = [tasks.create_task(_fetch_in_turn(run, file)) for file in files]
     return [fetch.result() for fetch in fetches]
 
 
 async def in_thread(call: Callable[..., T], *args: object) -> T:
-    """Run blocking code in a thread; cancelled, wait for the thread's end (whichever), so that
-    what it uses may be closed."""
+    """Run blocking code in a thread. If cancelled, wait until the thread ends, so that the caller
+    may close what it uses."""
     job = asyncio.ensure_future(asyncio.to_thread(call, *args))
     try:
         return await asyncio.shield(job)
@@ -75,11 +73,11 @@ async def in_thread(call: Callable[..., T], *args: object) -> T:
 
 async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
     async with run.files:
-        says = await _says(run, file)
+        expected = await _expected_checksums(run, file)
         for _ in range(_CONTENT_TRIES):
             part = await in_thread(Part, run.dest, file, run.limits.range_bytes)
             try:
-                digests = await _fetch_content(run, part, says)
+                digests = await _fetch_content(run, part, expected)
                 wrong = digests.mismatches()
                 if not wrong:
                     entry = Entry(
@@ -87,13 +85,13 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
                         size_bytes=file.size_bytes,
                         sha256=digests.sha256,
                         tag=file.tag,
-                        says=says,
+                        expected=expected,
                     )
                     await in_thread(part.place, entry)
                     run.meter.done()
                     return entry
                 part.discard()
-                run.meter.lost(file.size_bytes)
+                run.meter.discard(file.size_bytes)
             finally:
                 part.close()
         raise Failure(
@@ -103,18 +101,18 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
         )
 
 
-async def _says(run: Transfer, file: SourceFile) -> Says:
-    """What the source says of the content. A source that does not answer is read without:
-    reading tells whether it is away."""
+async def _expected_checksums(run: Transfer, file: SourceFile) -> ExpectedChecksums:
+    """The expected checksums; empty if the source does not answer. A read then shows whether the
+    source is unreachable."""
     try:
-        return await with_tries(run.limits, lambda: run.source.says(file))
-    except GaveUp:
-        return Says()
+        return await retry(run.limits, lambda: run.source.expected_checksums(file))
+    except RetriesExhausted:
+        return ExpectedChecksums()
 
 
-async def _fetch_content(run: Transfer, part: Part, says: Says) -> Digests:
-    """Fetch the ranges that are missing, and hash all of them in order as they land."""
-    digests = Digests(part.file.size_bytes, says)
+async def _fetch_content(run: Transfer, part: Part, expected: ExpectedChecksums) -> Digests:
+    """Fetch the missing ranges, and hash all ranges in order as they arrive."""
+    digests = Digests(part.file.size_bytes, expected)
     landed = {rng.index: asyncio.Event() for rng in part.ranges}
     for index in part.finished:
         landed[index].set()
@@ -138,7 +136,7 @@ async def _fetch_missing(run: Transfer, part: Part, landed: Mapping[int, asyncio
             run.in_ranges = False
             for rng, cursor in missing:
                 if not landed[rng.index].is_set():
-                    run.meter.got(rng.start - cursor.at, part.file.path)
+                    run.meter.add_received(rng.start - cursor.at, part.file.path)
     if missing and not run.in_ranges:
         async with run.ranges:
             await _fetch_whole(run, part, landed)
@@ -165,8 +163,8 @@ async def _fetch_range(
 
 
 async def _fetch_whole(run: Transfer, part: Part, landed: Mapping[int, asyncio.Event]) -> None:
-    """All missing ranges from one answer, and of the next one if it breaks; what is there
-    already is read past."""
+    """Fetch all missing ranges from one response, and from the next one if it breaks. Finished
+    ranges are skipped in the body."""
     tries = _Tries(run, part.file)
     while missing := [rng for rng in part.ranges if not landed[rng.index].is_set()]:
         try:
@@ -195,28 +193,28 @@ async def _land(run: Transfer, part: Part, body: Body, rng: Range, stall: asynci
     try:
         await _copy(run, part, body, (cursor, rng.end), stall)
     except (Retryable, TimeoutError, asyncio.CancelledError):
-        run.meter.got(rng.start - cursor.at, part.file.path)
+        run.meter.add_received(rng.start - cursor.at, part.file.path)
         raise
     await in_thread(part.finish, rng)
 
 
 @dataclass
 class _Cursor:
-    """How far a range is written; it outlives a try that fails."""
+    """The next byte of a range to write. It outlives a failed try."""
 
     at: int
 
 
 @dataclass
 class _Tries:
-    """Tries that failed without progress in between."""
+    """Counts failed tries without progress in between."""
 
     run: Transfer
     file: SourceFile
     count: int = 0
 
     async def failed(self, error: Retryable | TimeoutError, *, has_progress: bool) -> None:
-        """Wait before the next one. Raises Failure after the last."""
+        """Wait before the next try. Raises Failure after the last."""
         self.count = 1 if has_progress else self.count + 1
         problem = as_retryable(error, self.run.limits)
         if self.count >= self.run.limits.tries:
@@ -228,8 +226,8 @@ class _Tries:
 async def _copy(
     run: Transfer, part: Part, body: Body, where: tuple[_Cursor, int], stall: asyncio.Timeout
 ) -> None:
-    """Write an answer from the cursor on up to an end. Raises Retryable, or TimeoutError if no
-    byte comes for the limit's `stall_s`."""
+    """Write a body from the cursor to an end. Raises Retryable, or TimeoutError if no byte arrives
+    for `limits.stall_s`."""
     clock, (cursor, end) = asyncio.get_running_loop().time, where
     buffer = bytearray()
     while cursor.at < end:
@@ -242,12 +240,12 @@ async def _copy(
             stall.reschedule(None)
             await in_thread(part.write, cursor.at, buffer)
             cursor.at += len(buffer)
-            run.meter.got(len(buffer), part.file.path)
+            run.meter.add_received(len(buffer), part.file.path)
             buffer = bytearray()
 
 
 async def _skip(run: Transfer, body: Body, size_bytes: int, stall: asyncio.Timeout) -> None:
-    """Read past bytes that are there already."""
+    """Read and drop bytes that are already on disk."""
     clock, left_bytes = asyncio.get_running_loop().time, size_bytes
     while left_bytes:
         stall.reschedule(clock() + run.limits.stall_s)

@@ -1,10 +1,9 @@
-"""Which certificates count, and what to write when a server's does not. Blocking only while files
-are read.
+"""Trusted CAs, and messages for a certificate that does not verify. Blocks only to read files.
 
-The public authorities always count, and with them those in the files that `SSL_CERT_FILE`,
+The public CAs are always trusted, and so are the CAs in the files that `SSL_CERT_FILE`,
 `REQUESTS_CA_BUNDLE` and `AWS_CA_BUNDLE` name. One context serves every client (aiobotocore,
-huggingface_hub, aiohttp), so a bundle in any of the variables is enough, and a store under a
-private CA does not take the public hub away.
+huggingface_hub, aiohttp): a bundle in any of the variables is enough. A private CA for a store
+does not make the public hub untrusted.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
 
 
 def tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
-    """Raises Failure(TRANSIENT), naming the variable, where a bundle cannot be used: its mount
-    may still come."""
+    """Raises Failure(TRANSIENT) that names the variable if a bundle cannot be used: its mount may
+    come later."""
     context = ssl.create_default_context()
     context.load_verify_locations(get_cert_path(True))
     for name in VARIABLES:
@@ -34,10 +33,9 @@ def tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def certificate_fault(error: BaseException) -> str:
-    """What is wrong with the certificate of the server that was asked, and what to do; empty for
-    any other error."""
+    """The fault of the server's certificate, and what to do; empty for any other error."""
     for cause in causes(error):
-        # aiohttp's own error is one too, but without what OpenSSL found.
+        # aiohttp's own error has this type too, but without the verify code of OpenSSL.
         if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
             return (
                 f"its certificate does not verify ({cause.verify_message}):"
@@ -47,14 +45,14 @@ def certificate_fault(error: BaseException) -> str:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from, the nearest first. Client libraries hide the socket's own
-    error at any depth."""
-    waiting, met = [error], set()
+    """The error and its causes, the nearest first. Client libraries hide the error of the socket at
+    any depth."""
+    waiting, visited = [error], set()
     while waiting:
         cause = waiting.pop(0)
-        if id(cause) in met:
+        if id(cause) in visited:
             continue
-        met.add(id(cause))
+        visited.add(id(cause))
         yield cause
         hidden = (
             cause.__cause__,
@@ -62,7 +60,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             *cause.args,
             *getattr(cause, "kwargs", {}).values(),
         )
-        waiting += [each for each in hidden if isinstance(each, BaseException)]
+        waiting += [found for found in hidden if isinstance(found, BaseException)]
 
 
 def _load(context: ssl.SSLContext, name: str, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Source URIs: `hf://owner/name[@revision]` and `s3://bucket/prefix`. Pure.
 
-A URI is data: what does not have exactly one of the two forms is refused, naming the part that is
-wrong.
+A URI is untrusted. Text without exactly one of the two forms is rejected with the name of the wrong
+part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 
 
 class UriError(ValueError):
-    """The text is no source URI; the message says which part of it is wrong."""
+    """The text is no source URI; the message names the wrong part."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class HubUri:
 
 @dataclass(frozen=True)
 class S3Uri:
-    """A bucket and a key or folder in it, without a slash at the end; the empty prefix is the
-    whole bucket."""
+    """A bucket and a key or folder in it, without a slash at the end. The empty prefix is the whole
+    bucket."""
 
     bucket: str
     prefix: str
@@ -46,7 +46,7 @@ SourceUri = HubUri | S3Uri
 
 
 def parse_uri(text: str) -> SourceUri:
-    """Take a source URI apart. Raises UriError."""
+    """Parse a source URI. Raises UriError."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in {"hf", "s3"}:
         raise UriError(f"source URI {text!r}: must begin with hf:// or s3://")

@@ -230,9 +230,9 @@ class Proxy:
 
         async def requests() -> None:
             while data := await reader.read(65536):
-                asked = re.findall(rb"(?i)\r\nrange: (bytes=[0-9-]+)", data)
-                self.ranges += [each.decode() for each in asked]
-                if self.held.intersection(self.ranges[-len(asked) :] if asked else []):
+                requested = re.findall(rb"(?i)\r\nrange: (bytes=[0-9-]+)", data)
+                self.ranges += [each.decode() for each in requested]
+                if self.held.intersection(self.ranges[-len(requested) :] if requested else []):
                     flowing.clear()
                 upstream_writer.write(data)
                 await upstream_writer.drain()

@@ -89,7 +89,7 @@ async def test_all_pages_of_a_listing_are_fetched(aim: Aim, name: str) -> None:
     }
 
 
-async def test_a_thousand_keys_without_a_word_on_truncation_are_not_the_end(aim: Aim) -> None:
+async def test_a_full_page_without_is_truncated_is_not_the_last(aim: Aim) -> None:
     objects = {f"org/model/{number:04}": b"" for number in range(1003)}
     async with dialect_store(
         Dialect(token="none", omits=frozenset({"IsTruncated", "MaxKeys"})), objects
@@ -118,13 +118,13 @@ BROKEN_LISTINGS = {
 
 @pytest.mark.parametrize("name", BROKEN_LISTINGS)
 async def test_a_listing_that_cannot_be_completed_is_an_error(aim: Aim, name: str) -> None:
-    dialect, words = BROKEN_LISTINGS[name]
+    dialect, text = BROKEN_LISTINGS[name]
     dialect.page_keys = 10
     async with dialect_store(dialect, MANY) as store:
         aim.env = env(store)
         done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert (done.exit_code, store.endpoint_url in done.message) == (20, True)
-    assert words in done.message
+    assert text in done.message
     assert len(store.asked) < 10
     assert not (aim.folder / "cache").exists()
 
@@ -138,7 +138,7 @@ async def test_elements_of_a_listing_are_optional(aim: Aim, omitted: str) -> Non
     assert below(aim.folder / "cache") == FILES
 
 
-async def test_without_etags_a_change_is_seen_by_its_time_or_size(aim: Aim) -> None:
+async def test_without_etags_time_or_size_shows_a_change(aim: Aim) -> None:
     async with dialect_store(Dialect(omits=frozenset({"ETag"})), OBJECTS) as store:
         aim.env = env(store)
         first = await aim("fetch", URI, str(aim.folder / "cache"))
@@ -234,7 +234,7 @@ async def test_what_an_answer_may_leave_out_is_done_without(aim: Aim, name: str)
     assert below(aim.folder / "cache") == FILES
 
 
-async def test_an_object_of_the_same_size_written_anew_before_it_is_read_is_noticed() -> None:
+async def test_an_object_rewritten_with_the_same_size_is_noticed() -> None:
     """Ranges of the earlier version may be on disk already."""
     no_times = Dialect(omits=frozenset({"LastModified"}))
     async with AsyncExitStack() as stack:
@@ -245,7 +245,7 @@ async def test_an_object_of_the_same_size_written_anew_before_it_is_read_is_noti
         listing = await source.listing()
         store.objects["org/model/a"] = b"after!"
         with pytest.raises(Failure, match="changed at the source"):
-            await source.says(listing.files[0])
+            await source.expected_checksums(listing.files[0])
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 416, 500, 501, 503])
@@ -258,7 +258,7 @@ async def test_a_multipart_head_that_is_rejected_costs_only_its_check(
     assert below(aim.folder / "cache") == FILES
 
 
-async def test_a_multipart_head_that_is_redirected_costs_only_its_check(aim: Aim) -> None:
+async def test_a_redirected_multipart_head_costs_only_its_check(aim: Aim) -> None:
     elsewhere = Rejection(302, headers={"Location": "http://elsewhere.example/"})
     assert (
         await fetched(
@@ -267,7 +267,7 @@ async def test_a_multipart_head_that_is_redirected_costs_only_its_check(aim: Aim
     ).exit_code == 0
 
 
-async def test_without_conditions_the_etag_of_an_answer_tells_of_a_change() -> None:
+async def test_without_conditions_the_etag_of_a_reply_shows_a_change() -> None:
     never = Dialect(
         rejects={"conditional": Rejection(412, "PreconditionFailed")},
         omits=frozenset({"LastModified"}),
@@ -278,7 +278,7 @@ async def test_without_conditions_the_etag_of_an_answer_tells_of_a_change() -> N
             open_s3(S3Uri("models", "org/model"), env(store), Limits())
         )
         [file] = (await source.listing()).files
-        await source.says(file)
+        await source.expected_checksums(file)
         with pytest.raises(Retryable):
             await stack.enter_async_context(source.open_whole(file))
         store.objects["org/model/a"] = b"after!"
@@ -286,11 +286,11 @@ async def test_without_conditions_the_etag_of_an_answer_tells_of_a_change() -> N
             await stack.enter_async_context(source.open_whole(file))
 
 
-async def test_a_multipart_head_that_ignores_the_part_costs_only_its_check(aim: Aim) -> None:
+async def test_a_head_that_ignores_the_part_costs_only_its_check(aim: Aim) -> None:
     assert (await fetched(aim, Dialect(etag=f'"{"0" * 32}-3"'), OBJECTS)).exit_code == 0
 
 
-async def test_a_multipart_digest_is_still_checked_where_the_store_tells_of_parts(aim: Aim) -> None:
+async def test_a_multipart_digest_is_checked_where_parts_are_known(aim: Aim) -> None:
     done = await fetched(
         aim,
         Dialect(etag=f'"{"0" * 32}-2"', part_bytes=150_000),
@@ -321,10 +321,10 @@ WRONG_ANSWERS = {
 
 
 @pytest.mark.parametrize("name", WRONG_ANSWERS)
-async def test_other_bytes_than_those_asked_for_are_never_taken(aim: Aim, name: str) -> None:
-    dialect, words = WRONG_ANSWERS[name]
+async def test_other_bytes_than_those_requested_are_never_taken(aim: Aim, name: str) -> None:
+    dialect, text = WRONG_ANSWERS[name]
     done = await fetched(aim, dialect, {"org/model/w": os.urandom(200_000)})
-    assert (done.exit_code, words in done.message) == (20, True), done.message
+    assert (done.exit_code, text in done.message) == (20, True), done.message
     assert not (aim.folder / "cache" / "w").exists()
 
 
@@ -477,18 +477,18 @@ INSTEAD: dict[str, tuple[Dialect, int, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", INSTEAD)
 async def test_what_a_store_answers_instead_is_named(aim: Aim, name: str) -> None:
-    dialect, code, words = INSTEAD[name]
+    dialect, code, text = INSTEAD[name]
     async with dialect_store(dialect, OBJECTS) as store:
         aim.env = env(store)
         done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert done.exit_code == code, done.message
-    assert [word for word in words if word not in done.message] == []
+    assert [word for word in text if word not in done.message] == []
     assert len(store.asked) <= 5
     assert "next=secret" not in done.message
 
 
 @pytest.mark.parametrize("name", INSTEAD)
-async def test_whatever_one_store_does_the_next_is_asked(aim: Aim, name: str) -> None:
+async def test_the_next_store_is_tried_after_any_failure(aim: Aim, name: str) -> None:
     async with (
         dialect_store(INSTEAD[name][0], OBJECTS) as first,
         dialect_store(Dialect(), OBJECTS) as second,
@@ -503,9 +503,7 @@ async def test_whatever_one_store_does_the_next_is_asked(aim: Aim, name: str) ->
     "endpoint",
     ["not an address", "http://[::1", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://"],
 )
-async def test_an_endpoint_that_is_no_address_does_not_keep_the_next_from_being_asked(
-    aim: Aim, endpoint: str
-) -> None:
+async def test_the_next_store_is_tried_after_a_malformed_endpoint(aim: Aim, endpoint: str) -> None:
     async with dialect_store(Dialect(), OBJECTS) as second:
         aim.env = env(second, 0, ENDPOINT_URL=endpoint)
         assert (await aim("size", URI)).exit_code == 20
@@ -546,9 +544,9 @@ READING = {
 
 @pytest.mark.parametrize("name", READING)
 async def test_why_a_listed_object_is_not_read_is_named(aim: Aim, name: str) -> None:
-    rejection, code, words = READING[name]
+    rejection, code, text = READING[name]
     done = await fetched(aim, Dialect(rejects={"get": rejection}), OBJECTS)
-    assert (done.exit_code, words in done.message) == (code, True), done.message
+    assert (done.exit_code, text in done.message) == (code, True), done.message
     assert "Signature=abc" not in done.message
 
 
@@ -587,15 +585,15 @@ SECRET_PARTS = (
 )
 
 
-@pytest.mark.parametrize("words", SECRETS)
-async def test_a_server_that_repeats_what_is_secret_is_not_quoted(aim: Aim, words: str) -> None:
-    done = await fetched(aim, listing(403, "AccessDenied", f"refused: {words} and more"), OBJECTS)
+@pytest.mark.parametrize("secret", SECRETS)
+async def test_a_server_that_repeats_what_is_secret_is_not_quoted(aim: Aim, secret: str) -> None:
+    done = await fetched(aim, listing(403, "AccessDenied", f"refused: {secret} and more"), OBJECTS)
     text = json.dumps(done.lines) + done.termination
     assert "refused" in done.message
     assert [part for part in SECRET_PARTS if part in text] == []
 
 
-async def test_a_long_answer_is_cut_between_words(aim: Aim) -> None:
+async def test_a_long_error_text_is_cut_at_a_space(aim: Aim) -> None:
     done = await fetched(
         aim, listing(403, "AccessDenied", "why\n\x1b[31m " + "word " * 500 + "x" * 2000), OBJECTS
     )
@@ -620,7 +618,7 @@ async def test_a_store_may_want_the_bucket_in_the_host_name(
         outcome = await run_alone(
             address | {"HTTP_PROXY": store.endpoint_url}, "fetch", URI, str(tmp_path / "cache")
         )
-        hosts = {asked.split()[1].partition(":")[0] for asked in store.asked}
+        hosts = {requested.split()[1].partition(":")[0] for requested in store.asked}
     assert outcome["exit_code"] == code, outcome
     assert hosts == {"models.localhost" if addressing == "virtual" else "localhost"}
     assert code or below(tmp_path / "cache") == FILES

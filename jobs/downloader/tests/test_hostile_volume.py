@@ -125,7 +125,7 @@ async def test_a_file_in_place_of_the_folder_of_parts_is_replaced(aim: Aim, tmp_
     assert is_whole(tmp_path / "cache")
 
 
-async def test_a_file_behind_a_link_does_not_count_as_there(aim: Aim, tmp_path: Path) -> None:
+async def test_a_file_behind_a_link_counts_as_missing(aim: Aim, tmp_path: Path) -> None:
     dest = tmp_path / "cache"
     assert await fetched(aim, dest) == ""
     (dest / "deep").rename(tmp_path / "outside")
@@ -184,7 +184,7 @@ def test_a_stale_file_of_ours_is_still_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"[" * 100_000, b'{"files":' * 100_000, b'{"x":' + b"[" * 100_000, b"\xff", b""]
 )
-def test_a_record_that_nobody_can_parse_is_none(data: bytes) -> None:
+def test_a_malformed_record_counts_as_none(data: bytes) -> None:
     assert decode(data) is None
     assert decode_journal(data) == []
 

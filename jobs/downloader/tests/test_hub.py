@@ -99,7 +99,7 @@ async def test_a_second_run_only_asks_for_the_revision(
     assert hub.asked == ["/api/models/org/model"]
 
 
-async def test_a_new_revision_fetches_what_changed_and_removes_what_is_gone(
+async def test_a_new_revision_fetches_changes_and_removes_old_files(
     model: Model, hub: Hub, aim: Aim, tmp_path: Path
 ) -> None:
     dest = tmp_path / "cache"
@@ -121,7 +121,7 @@ async def test_a_new_revision_fetches_what_changed_and_removes_what_is_gone(
     ]
 
 
-async def test_ranges_of_a_large_file_share_its_signed_address_and_keep_the_token_at_the_hub(
+async def test_ranges_share_a_signed_address_that_gets_no_token(
     model: Model, hub: Hub, aim: Aim, tmp_path: Path
 ) -> None:
     hub.restrict("org/model", private=True, readers=["hf_secret"])
@@ -133,8 +133,17 @@ async def test_ranges_of_a_large_file_share_its_signed_address_and_keep_the_toke
         limits=replace(SMALL, ranges_in_flight=1),
     )
     assert done.exit_code == 0
-    assert sum(asked.startswith("/blobs/") for asked in hub.asked) == 5
-    assert len([asked for asked in hub.asked if "/resolve/" in asked and "weights" in asked]) == 1
+    assert sum(requested.startswith("/blobs/") for requested in hub.asked) == 5
+    assert (
+        len(
+            [
+                requested
+                for requested in hub.asked
+                if "/resolve/" in requested and "weights" in requested
+            ]
+        )
+        == 1
+    )
     assert "hf_secret" not in json.dumps(done.lines)
 
 
@@ -145,7 +154,7 @@ async def test_size_counts_without_fetching(model: Model, hub: Hub, aim: Aim) ->
 
 
 @pytest.mark.parametrize("revision", ["v1", "dev"])
-async def test_a_tag_or_branch_is_pinned_to_its_commit_before_anything_is_fetched(
+async def test_a_tag_or_branch_is_pinned_to_its_commit_first(
     model: Model, hub: Hub, aim: Aim, tmp_path: Path, revision: str
 ) -> None:
     hub.put_model("org/model", {"config.json": b"{}"}, branch="dev", tags=["v1"])
@@ -202,7 +211,12 @@ async def test_a_renamed_model_is_found_under_its_old_name(
     ],
 )
 async def test_refusals_end_the_run(
-    model: Model, aim: Aim, tmp_path: Path, refusal: Refusal | None, uri: str, ends: tuple[int, str]
+    model: Model,
+    aim: Aim,
+    tmp_path: Path,
+    refusal: Refusal | None,
+    uri: str,
+    ends: tuple[int, str],
 ) -> None:
     model.refusals = [refusal] if refusal else []
     done = await aim("fetch", uri, str(tmp_path / "cache"))
@@ -211,7 +225,7 @@ async def test_refusals_end_the_run(
 
 
 @pytest.mark.parametrize(
-    ("restrict", "token", "told"),
+    ("restrict", "token", "problem"),
     [
         pytest.param(
             {"gated": True},
@@ -273,25 +287,25 @@ async def test_who_may_read_what(
     tmp_path: Path,
     restrict: dict[str, bool],
     token: str,
-    told: tuple[str, int, str],
+    problem: tuple[str, int, str],
 ) -> None:
-    uri, code, words = told
+    uri, code, text = problem
     hub.restrict("org/model", readers=["hf_reader"], **restrict)
     hub.tokens.add("hf_other")
     aim.env["HF_TOKEN"] = token
     done = await aim("fetch", uri, str(tmp_path / "cache"))
     assert done.exit_code == code
-    assert words in done.message
+    assert text in done.message
     assert not token or token not in json.dumps(done.lines) + done.termination
 
 
-async def test_being_told_to_wait_is_not_a_failure(model: Model, aim: Aim, tmp_path: Path) -> None:
+async def test_a_retry_after_is_not_a_failure(model: Model, aim: Aim, tmp_path: Path) -> None:
     model.refusals = [Refusal(429, retry_after_s=0), Refusal(503), Refusal(502)]
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, model.refusals) == (0, [])
 
 
-async def test_a_hub_that_only_says_wait_is_worth_another_run(
+async def test_a_hub_that_only_answers_wait_is_worth_another_run(
     model: Model, aim: Aim, tmp_path: Path
 ) -> None:
     model.refusals = [Refusal(429)] * 5
@@ -317,19 +331,19 @@ async def test_an_answer_that_stops_costs_a_range_another_try(
     assert (tmp_path / "cache" / "onnx/weights.bin").read_bytes() == WEIGHTS
 
 
-async def test_content_that_is_not_what_the_hub_says_is_fetched_twice_and_refused(
+async def test_content_with_a_wrong_digest_is_fetched_twice_then_fails(
     model: Model, hub: Hub, aim: Aim, tmp_path: Path
 ) -> None:
     weights(model).sha256 = "0" * 64
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, done.result["outcome"]) == (13, "checksum")
     assert "onnx/weights.bin" in done.message
-    assert sum(asked.startswith("/blobs/") for asked in hub.asked) == 10
+    assert sum(requested.startswith("/blobs/") for requested in hub.asked) == 10
     assert not (tmp_path / "cache" / "onnx" / "weights.bin").exists()
     assert not (tmp_path / "cache" / ".aim-manifest.json").exists()
 
 
-async def test_files_that_a_failed_run_put_in_place_are_not_fetched_again(
+async def test_files_that_a_failed_run_placed_are_not_fetched_twice(
     model: Model, hub: Hub, aim: Aim, tmp_path: Path
 ) -> None:
     right, weights(model).sha256 = weights(model).sha256, "0" * 64
@@ -338,10 +352,10 @@ async def test_files_that_a_failed_run_put_in_place_are_not_fetched_again(
     hub.asked.clear()
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert done.exit_code == 0
-    assert not any("config.json" in asked for asked in hub.asked)
+    assert not any("config.json" in requested for requested in hub.asked)
 
 
-async def test_too_little_space_is_told_with_both_numbers_before_a_byte_is_fetched(
+async def test_too_little_space_fails_before_a_byte_is_fetched(
     model: Model, hub: Hub, aim: Aim, tmp_path: Path
 ) -> None:
     done = await aim(*ALL, str(tmp_path / "cache"), free_bytes=lambda _: 300_000)
@@ -359,7 +373,7 @@ async def test_a_hub_that_is_away_is_worth_another_run(aim: Aim, tmp_path: Path)
 
 
 @pytest.mark.parametrize("key", ["../evil", "a/../../evil", "a//b", "./a"])
-async def test_a_key_that_would_leave_dest_is_refused(
+async def test_a_key_that_would_leave_dest_is_rejected(
     model: Model, aim: Aim, tmp_path: Path, key: str
 ) -> None:
     model.files[key] = File.of(key, b"evil")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aim_downloader.hub import FileFacts, facts_of
-from aim_downloader.source import Says
+from aim_downloader.source import ExpectedChecksums
 from aimlab.sources.hub import Hub, HubDialect, Model, Refusal
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def test_what_a_mirror_leaves_out_is_found_out_or_done_without(
 
 
 @pytest.mark.parametrize(("revision", "named"), [("", "main"), ("@v1", "v1")])
-async def test_without_a_commit_the_revision_asked_for_is_used_and_said(
+async def test_without_a_commit_the_requested_revision_is_reported(
     model: Model, hub: Hub, aim: Aim, revision: str, named: str
 ) -> None:
     hub.dialect = omitting("sha")
@@ -90,7 +90,7 @@ async def test_without_a_commit_the_revision_asked_for_is_used_and_said(
     assert (again.exit_code, again.message.startswith("fetched 1 of 3 files")) == (0, True)
 
 
-async def test_without_commit_size_and_digests_a_change_is_seen_by_its_etag(
+async def test_without_commit_size_and_digests_the_etag_shows_a_change(
     model: Model, hub: Hub, aim: Aim
 ) -> None:
     hub.dialect = omitting("sha", "size", "lfs", "blobId")
@@ -109,7 +109,7 @@ async def test_a_mirror_that_lists_no_files_in_any_way_has_none(
     assert (done.exit_code, done.message) == (10, "hf://org/model has no files")
 
 
-async def test_other_bytes_than_those_asked_for_are_never_taken(
+async def test_other_bytes_than_those_requested_are_never_taken(
     model: Model, hub: Hub, aim: Aim
 ) -> None:
     hub.dialect = HubDialect(ranges="shifted")
@@ -128,7 +128,7 @@ async def test_a_login_page_is_not_taken_for_an_answer(model: Model, hub: Hub, a
     )
 
 
-async def test_a_mirror_that_has_moved_is_followed_and_named_where_a_token_is_needed(
+async def test_a_redirect_of_a_mirror_is_named_where_a_token_is_needed(
     model: Model, hub: Hub, aim: Aim
 ) -> None:
     from aimlab.sources.hub import hub as run_hub  # noqa: PLC0415
@@ -161,24 +161,26 @@ async def test_a_mirror_that_redirects_in_a_circle_is_named(
 
 @pytest.mark.parametrize("code", ["GatedRepo", ""])
 @pytest.mark.parametrize("status", [401, 403, 404, 451])
-async def test_the_hubs_own_words_are_in_the_message(
+async def test_the_error_text_of_the_hub_is_in_the_message(
     model: Model, aim: Aim, status: int, code: str
 ) -> None:
-    words = "Your request is awaiting a review by the authors"
+    text = "Your request is awaiting a review by the authors"
     model.refusals = [
         Refusal(
             status,
             code,
-            f"{words}, Bearer abcdefgh12345678, see"
+            f"{text}, Bearer abcdefgh12345678, see"
             " https://x.example.org/?token=abcdefgh12345678&a=b",
         )
     ]
     done = await aim("fetch", URI, str(aim.folder / "cache"))
-    assert (done.exit_code in {10, 11}, words in done.message) == (True, True)
+    assert (done.exit_code in {10, 11}, text in done.message) == (True, True)
     assert "abcdefgh12345678" not in json.dumps(done.lines) + done.termination
 
 
-async def test_a_hub_that_is_away_says_why(model: Model, aim: Aim, tmp_path: Path) -> None:
+async def test_an_unreachable_hub_is_reported_with_the_cause(
+    model: Model, aim: Aim, tmp_path: Path
+) -> None:
     model.refusals = [Refusal(503, message="Down for maintenance")] * 5
     done = await aim("fetch", URI, str(tmp_path / "cache"))
     assert (done.exit_code, done.message) == (
@@ -195,18 +197,24 @@ SHA256, SHA1 = "a" * 64, "b" * 40
     [
         (
             {"rfilename": "w", "size": 3, "lfs": {"sha256": SHA256}},
-            FileFacts("w", 3, Says(sha256=SHA256)),
+            FileFacts("w", 3, ExpectedChecksums(sha256=SHA256)),
         ),
         (
             {"rfilename": "w", "lfs": {"size": 3, "oid": SHA256}},
-            FileFacts("w", 3, Says(sha256=SHA256)),
+            FileFacts("w", 3, ExpectedChecksums(sha256=SHA256)),
         ),
-        ({"rfilename": "w", "size": 3, "blobId": SHA1}, FileFacts("w", 3, Says(git_sha1=SHA1))),
-        ({"rfilename": "w", "size": "3", "blobId": 7, "lfs": None}, FileFacts("w", None, Says())),
-        ({"rfilename": "w", "size": -1, "lfs": {}}, FileFacts("w", None, Says())),
+        (
+            {"rfilename": "w", "size": 3, "blobId": SHA1},
+            FileFacts("w", 3, ExpectedChecksums(git_sha1=SHA1)),
+        ),
+        (
+            {"rfilename": "w", "size": "3", "blobId": 7, "lfs": None},
+            FileFacts("w", None, ExpectedChecksums()),
+        ),
+        ({"rfilename": "w", "size": -1, "lfs": {}}, FileFacts("w", None, ExpectedChecksums())),
         (
             {"rfilename": "w", "size": True, "lfs": {"sha256": "short"}},
-            FileFacts("w", None, Says()),
+            FileFacts("w", None, ExpectedChecksums()),
         ),
     ],
 )
@@ -215,7 +223,7 @@ def test_a_malformed_field_counts_as_left_out(entry: object, facts: FileFacts) -
 
 
 @pytest.mark.parametrize("entry", [{"rfilename": None}, {}, "w", None])
-def test_a_listing_with_a_nameless_file_is_not_taken_for_the_whole(entry: object) -> None:
+def test_a_listing_with_a_nameless_file_is_incomplete(entry: object) -> None:
     assert facts_of([{"rfilename": "w"}, entry], "rfilename") is None
 
 

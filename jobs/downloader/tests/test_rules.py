@@ -15,24 +15,30 @@ from yarl import URL
 
 from aim_downloader.checksums import Digests
 from aim_downloader.exit_codes import EXIT_CODE, Failure, Outcome, Retryable
-from aim_downloader.hub import Hub, refusal
+from aim_downloader.hub import Hub, error_of_response
 from aim_downloader.manifest import (
     Entry,
     Manifest,
     decode,
     decode_journal,
     encode,
-    kept,
-    known,
-    stale,
+    obsolete_paths,
+    recorded_entries,
+    reusable_entries,
 )
-from aim_downloader.paths import is_own, refuse_unsafe
+from aim_downloader.paths import is_own, require_safe
 from aim_downloader.progress import Meter
 from aim_downloader.ranges import cut
-from aim_downloader.report import TERMINATION_BYTES_MAX, Result, fit, redact, secrets_in
-from aim_downloader.s3 import revision_of, says_of
-from aim_downloader.source import Listing, Says, SourceFile
-from aim_downloader.store_errors import Answer, Kind, verdict
+from aim_downloader.report import (
+    TERMINATION_BYTES_MAX,
+    Result,
+    redact,
+    secrets_in,
+    termination_message,
+)
+from aim_downloader.s3 import checksums_of, revision_of
+from aim_downloader.source import ExpectedChecksums, Listing, SourceFile
+from aim_downloader.store_errors import Answer, Kind, failure_from_answers
 from aim_downloader.stores import Store, stores_from
 from aim_downloader.uri import HubUri, S3Uri, SourceUri, UriError, parse_uri
 
@@ -72,7 +78,7 @@ def test_a_source_uri_is_taken_apart(text: str, uri: SourceUri) -> None:
         ("s3://bucket/key\n", "space"),
     ],
 )
-def test_what_is_no_source_uri_is_refused_naming_the_fault(text: str, fault: str) -> None:
+def test_a_malformed_source_uri_is_rejected_with_the_reason(text: str, fault: str) -> None:
     with pytest.raises(UriError, match=fault):
         parse_uri(text)
 
@@ -99,16 +105,14 @@ def test_ranges_cover_a_file_exactly_and_in_order(size: int, step: int) -> None:
         (["a/b", "a"], "file and as the folder"),
     ],
 )
-def test_names_that_cannot_be_a_file_of_their_own_below_dest_are_refused(
-    paths: list[str], fault: str
-) -> None:
+def test_names_that_cannot_be_files_below_dest_are_rejected(paths: list[str], fault: str) -> None:
     with pytest.raises(Failure, match=fault) as caught:
-        refuse_unsafe(paths)
+        require_safe(paths)
     assert caught.value.outcome is Outcome.NOT_FOUND
 
 
 def test_odd_names_that_stay_below_dest_are_fine() -> None:
-    refuse_unsafe(["...", "..a", "a b", "ä/ö", "-rf", ".hidden", "x" * 255])
+    require_safe(["...", "..a", "a b", "ä/ö", "-rf", ".hidden", "x" * 255])
     assert [
         is_own(path)
         for path in (".aim-manifest.json", ".aim-part/journal", "a/.aim-part", ".aim-parts")
@@ -128,7 +132,7 @@ def test_odd_names_that_stay_below_dest_are_fine() -> None:
     ],
 )
 def test_the_stores_answers_add_up(kinds: list[Kind], outcome: Outcome) -> None:
-    failure = verdict(
+    failure = failure_from_answers(
         "s3://bucket/key",
         [Answer(f"store{number}", kind, "why") for number, kind in enumerate(kinds)],
     )
@@ -168,7 +172,7 @@ def test_the_bucket_goes_where_the_store_wants_it(env: dict[str, str], style: st
 
 
 @pytest.mark.parametrize("value", ["Path", "virtual-hosted", "true"])
-def test_an_addressing_style_that_there_is_not_names_its_variable(value: str) -> None:
+def test_an_unknown_addressing_style_names_its_variable(value: str) -> None:
     with pytest.raises(Failure, match=f"AIM_S3_3_ADDRESSING is '{value}'") as caught:
         stores_from({"AIM_S3_3_ADDRESSING": value})
     assert caught.value.outcome is Outcome.NO_ACCESS
@@ -185,19 +189,21 @@ def test_an_addressing_style_that_there_is_not_names_its_variable(value: str) ->
         ({"RateLimit": "nonsense"}, 0.0),
     ],
 )
-def test_the_hub_is_left_alone_for_as_long_as_it_says(
+def test_the_hub_gets_no_request_before_its_retry_after(
     headers: dict[str, str], wait_s: float
 ) -> None:
-    told = refusal(HubUri("org", "model"), Hub("https://hub", None), 429, headers)
-    assert isinstance(told, Retryable)
-    assert told.retry_after_s == wait_s
+    problem = error_of_response(HubUri("org", "model"), Hub("https://hub", None), 429, headers)
+    assert isinstance(problem, Retryable)
+    assert problem.retry_after_s == wait_s
 
 
-def test_a_wait_may_be_given_as_a_date() -> None:
+def test_a_retry_after_may_be_a_date() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
-    told = refusal(HubUri("org", "model"), Hub("https://hub", None), 503, {"Retry-After": date})
-    assert isinstance(told, Retryable)
-    assert 290 < told.retry_after_s <= 300
+    problem = error_of_response(
+        HubUri("org", "model"), Hub("https://hub", None), 503, {"Retry-After": date}
+    )
+    assert isinstance(problem, Retryable)
+    assert 290 < problem.retry_after_s <= 300
 
 
 @pytest.mark.parametrize(
@@ -231,22 +237,22 @@ def multipart(content: bytes, part_bytes: int) -> str:
 
 
 RIGHT = {
-    "sha256": Says(sha256=hashlib.sha256(CONTENT).hexdigest()),
-    "git_sha1": Says(
+    "sha256": ExpectedChecksums(sha256=hashlib.sha256(CONTENT).hexdigest()),
+    "git_sha1": ExpectedChecksums(
         git_sha1=hashlib.sha1(b"blob 10240\0" + CONTENT, usedforsecurity=False).hexdigest()
     ),
-    "md5": Says(md5=md5(CONTENT).hexdigest()),
-    "crc32": Says(crc32=f"{zlib.crc32(CONTENT):08x}"),
-    "multipart_md5": Says(multipart_md5=multipart(CONTENT, 4000), part_bytes=4000),
-    "multipart_md5 of whole parts": Says(multipart_md5=multipart(CONTENT, 5120), part_bytes=5120),
+    "md5": ExpectedChecksums(md5=md5(CONTENT).hexdigest()),
+    "crc32": ExpectedChecksums(crc32=f"{zlib.crc32(CONTENT):08x}"),
+    "multipart_md5": ExpectedChecksums(multipart_md5=multipart(CONTENT, 4000), part_bytes=4000),
+    "multipart_md5 of whole parts": ExpectedChecksums(
+        multipart_md5=multipart(CONTENT, 5120), part_bytes=5120
+    ),
 }
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 999, 4000, 20_000])
 @pytest.mark.parametrize("name", RIGHT)
-def test_each_digest_accepts_the_content_and_notices_one_wrong_bit(
-    name: str, chunk_bytes: int
-) -> None:
+def test_each_digest_notices_one_wrong_bit(name: str, chunk_bytes: int) -> None:
     wrong = bytearray(CONTENT)
     wrong[5119] ^= 4
     for content, mismatches in ((CONTENT, []), (bytes(wrong), [name.partition(" ")[0]])):
@@ -263,66 +269,76 @@ SHA256_OF_1 = "a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s="
 
 
 @pytest.mark.parametrize(
-    ("head", "says"),
+    ("head", "expected"),
     [
-        pytest.param({"ETag": f'"{"a" * 32}"'}, Says(md5="a" * 32), id="plain"),
+        pytest.param({"ETag": f'"{"a" * 32}"'}, ExpectedChecksums(md5="a" * 32), id="plain"),
         pytest.param(
-            {"ETag": f'"{"a" * 32}-3"'}, Says(multipart_md5="a" * 32 + "-3"), id="multipart"
+            {"ETag": f'"{"a" * 32}-3"'},
+            ExpectedChecksums(multipart_md5="a" * 32 + "-3"),
+            id="multipart",
         ),
         pytest.param(
             {"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:kms"},
-            Says(),
+            ExpectedChecksums(),
             id="encrypted-etag-is-no-md5",
         ),
         pytest.param(
             {"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "AES256"},
-            Says(md5="a" * 32),
+            ExpectedChecksums(md5="a" * 32),
             id="encrypted-with-the-stores-key",
         ),
-        pytest.param({"ETag": '"opaque"'}, Says(), id="opaque"),
-        pytest.param({"ETag": "a" * 32}, Says(md5="a" * 32), id="without-quotes"),
-        pytest.param({"ETag": f'"{"A" * 32}"'}, Says(md5="a" * 32), id="in-capitals"),
+        pytest.param({"ETag": '"opaque"'}, ExpectedChecksums(), id="opaque"),
+        pytest.param({"ETag": "a" * 32}, ExpectedChecksums(md5="a" * 32), id="without-quotes"),
+        pytest.param({"ETag": f'"{"A" * 32}"'}, ExpectedChecksums(md5="a" * 32), id="in-capitals"),
         pytest.param(
-            {"ETag": f'"{"A" * 32}-3"'}, Says(), id="multipart-in-capitals-is-another-maker's"
+            {"ETag": f'"{"A" * 32}-3"'},
+            ExpectedChecksums(),
+            id="multipart-in-capitals-is-another-maker's",
         ),
-        pytest.param({"ETag": f'W/"{"a" * 32}"'}, Says(), id="weak"),
-        pytest.param({"ETag": None}, Says(), id="none"),
-        pytest.param({}, Says(), id="nothing"),
+        pytest.param({"ETag": f'W/"{"a" * 32}"'}, ExpectedChecksums(), id="weak"),
+        pytest.param({"ETag": None}, ExpectedChecksums(), id="none"),
+        pytest.param({}, ExpectedChecksums(), id="nothing"),
         pytest.param(
             {"ETag": f'"{"a" * 32}"', "ServerSideEncryption": "aws:fsx"},
-            Says(),
+            ExpectedChecksums(),
             id="encrypted-in-a-way-to-come",
         ),
         pytest.param(
             {"ETag": f'"{"a" * 32}"', "SSECustomerAlgorithm": "AES256"},
-            Says(),
+            ExpectedChecksums(),
             id="encrypted-with-a-customer's-key",
         ),
         pytest.param(
             {"ETag": f'"{"a" * 32}"', "StorageClass": "EXPRESS_ONEZONE"},
-            Says(),
+            ExpectedChecksums(),
             id="directory-bucket",
         ),
         pytest.param(
             {"ChecksumSHA256": SHA256_OF_1},
-            Says(sha256=hashlib.sha256(b"1").hexdigest()),
+            ExpectedChecksums(sha256=hashlib.sha256(b"1").hexdigest()),
             id="sha256",
         ),
         pytest.param(
-            {"ChecksumCRC32": "g9zvtw=="}, Says(crc32=f"{zlib.crc32(b'1'):08x}"), id="crc32"
+            {"ChecksumCRC32": "g9zvtw=="},
+            ExpectedChecksums(crc32=f"{zlib.crc32(b'1'):08x}"),
+            id="crc32",
         ),
         pytest.param(
             {"ChecksumSHA256": SHA256_OF_1, "ChecksumType": "COMPOSITE"},
-            Says(),
+            ExpectedChecksums(),
             id="checksum-of-parts",
         ),
         pytest.param(
-            {"ChecksumSHA256": SHA256_OF_1 + "-2"}, Says(), id="checksum-of-parts-without-saying-so"
+            {"ChecksumSHA256": SHA256_OF_1 + "-2"},
+            ExpectedChecksums(),
+            id="checksum-of-parts-without-saying-so",
         ),
     ],
 )
-def test_what_a_head_says_of_the_content(head: dict[str, str], says: Says) -> None:
-    assert says_of(head) == says
+def test_the_checksums_that_a_head_response_gives(
+    head: dict[str, str], expected: ExpectedChecksums
+) -> None:
+    assert checksums_of(head) == expected
 
 
 def file(path: str, tag: str = "v1", size_bytes: int = 1) -> SourceFile:
@@ -333,9 +349,9 @@ def entry(path: str, tag: str = "v1", size_bytes: int = 1) -> Entry:
     return Entry(path=path, size_bytes=size_bytes, sha256="", tag=tag)
 
 
-def test_what_is_kept_is_there_in_the_listed_version() -> None:
+def test_only_files_in_the_listed_version_are_reusable() -> None:
     sizes = {"same": 1, "other-version": 1, "grown-on-disk": 2, "unknown": 1}
-    entries = known(
+    entries = recorded_entries(
         Manifest(
             uri="",
             revision="",
@@ -344,8 +360,8 @@ def test_what_is_kept_is_there_in_the_listed_version() -> None:
         [entry("same"), entry("grown-on-disk"), entry("deleted-on-disk")],
     )
     listing = Listing("r", tuple(file(path) for path in (*sizes, "deleted-on-disk")))
-    assert list(kept(listing, entries, sizes.get)) == ["same"]
-    assert stale(listing, entries) == ["old"]
+    assert list(reusable_entries(listing, entries, sizes.get)) == ["same"]
+    assert obsolete_paths(listing, entries) == ["old"]
 
 
 def test_records_that_are_torn_count_as_far_as_they_are_whole() -> None:
@@ -356,7 +372,7 @@ def test_records_that_are_torn_count_as_far_as_they_are_whole() -> None:
     assert decode_journal(b"\n".join(lines)[:-3]) == [entry("a")]
 
 
-def test_the_revision_of_a_bucket_changes_with_any_object_and_not_with_the_order() -> None:
+def test_the_revision_of_a_bucket_depends_on_objects_not_order() -> None:
     files = [file("a"), file("b")]
     others = [
         [file("a")],
@@ -431,21 +447,21 @@ def test_a_termination_message_fits_and_is_still_json(letter: str) -> None:
         files=0,
         seconds=0.0,
     )
-    data = fit(line)
+    data = termination_message(line)
     assert TERMINATION_BYTES_MAX - 200 < len(data) <= TERMINATION_BYTES_MAX
     assert msgspec.json.decode(data, type=Result).exit_code == 13
 
 
-def test_the_meter_tells_speed_without_what_was_there() -> None:
+def test_the_meter_counts_no_existing_bytes_as_speed() -> None:
     meter = Meter(1000, 2)
-    meter.there(200, files=1)
-    meter.there(100)
+    meter.add_existing(200, files=1)
+    meter.add_existing(100)
     assert (meter.line(0.0).bytes, meter.line(0.0).seconds_left, meter.line(0.0).files_done) == (
         300,
         None,
         1,
     )
-    meter.got(200, "weights")
+    meter.add_received(200, "weights")
     line = meter.line(2.0)
     assert (line.phase, line.bytes, line.rate, line.seconds_left, line.file) == (
         "downloading",
@@ -454,7 +470,7 @@ def test_the_meter_tells_speed_without_what_was_there() -> None:
         5.0,
         "weights",
     )
-    meter.got(500, "weights")
+    meter.add_received(500, "weights")
     meter.checked(300, "weights")
     line = meter.line(3.0)
     assert (line.phase, line.bytes) == ("verifying", 500)

@@ -72,7 +72,7 @@ async def test_a_prefix_may_be_a_key(model: str, aim: Aim, tmp_path: Path) -> No
     assert below(tmp_path / "cache") == {"key": b"alone"}
 
 
-async def test_a_second_run_returns_at_once_and_a_changed_object_is_fetched(
+async def test_a_second_run_fetches_only_a_changed_object(
     store: S3Server, aim: Aim, tmp_path: Path
 ) -> None:
     await store.put("changing", {"m/a": b"one", "m/b": b"same"})
@@ -107,13 +107,15 @@ async def test_multipart_content_is_checked_by_its_parts(
         )
     done = await aim("fetch", "s3://parts/m", str(tmp_path / "cache"), limits=Limits())
     assert (done.exit_code, below(tmp_path / "cache")) == (0, {"big": b"".join(content)})
-    says = json.loads((tmp_path / "cache" / ".aim-manifest.json").read_bytes())["files"][0]["says"]
-    assert says["part_bytes"] == 5 * MiB
-    assert says["multipart_md5"].endswith("-3")
+    expected = json.loads((tmp_path / "cache" / ".aim-manifest.json").read_bytes())["files"][0][
+        "says"
+    ]
+    assert expected["part_bytes"] == 5 * MiB
+    assert expected["multipart_md5"].endswith("-3")
 
 
 @pytest.mark.parametrize(
-    ("uri", "code", "says"),
+    ("uri", "code", "expected"),
     [
         pytest.param("s3://models/org/missing", 10, "nothing under that prefix", id="empty-prefix"),
         pytest.param("s3://models/org/mod", 10, "nothing under that prefix", id="half-a-name"),
@@ -121,12 +123,12 @@ async def test_multipart_content_is_checked_by_its_parts(
         pytest.param("s3://Not_A_Bucket/org/model", 10, "is no bucket name", id="malformed"),
     ],
 )
-async def test_what_is_not_there_is_told(
-    model: str, aim: Aim, tmp_path: Path, uri: str, code: int, says: str
+async def test_missing_objects_and_access_are_reported(
+    model: str, aim: Aim, tmp_path: Path, uri: str, code: int, expected: str
 ) -> None:
     done = await aim("fetch", uri, str(tmp_path / "cache"))
     assert (done.exit_code, done.result["outcome"]) == (code, "not_found")
-    assert says in done.message
+    assert expected in done.message
 
 
 async def test_wrong_keys_are_no_access_and_are_not_printed(
@@ -167,7 +169,7 @@ async def test_a_store_that_is_away_is_worth_another_run(
     assert "http://127.0.0.1:9: no usable answer" in done.message
 
 
-async def test_too_little_space_is_told_with_both_numbers(
+async def test_too_little_space_is_reported_with_both_numbers(
     model: str, aim: Aim, tmp_path: Path
 ) -> None:
     done = await aim("fetch", model, str(tmp_path / "cache"), free_bytes=lambda _: 1000)
@@ -178,7 +180,7 @@ async def test_too_little_space_is_told_with_both_numbers(
     )
 
 
-async def test_content_that_is_not_what_the_store_says_is_refused(
+async def test_content_with_a_wrong_digest_fails(
     aim: Aim, store: S3Server, proxy: Proxy, tmp_path: Path
 ) -> None:
     await store.put("falsified", {"m/notes.txt": b"the right words"})
@@ -189,7 +191,7 @@ async def test_content_that_is_not_what_the_store_says_is_refused(
     assert "notes.txt: content got twice, and its md5" in done.message
 
 
-async def test_an_object_written_anew_under_way_is_noticed_and_not_mixed(store: S3Server) -> None:
+async def test_an_object_rewritten_during_the_read_is_never_mixed(store: S3Server) -> None:
     await store.put("moving", {"m/a": b"before"})
     async with open_s3(S3Uri("moving", "m"), store.env(), Limits()) as source:
         listing = await source.listing()
@@ -223,7 +225,7 @@ async def test_verify_finds_a_flipped_bit_a_missing_and_a_short_file(
         assert fault in broken.message
 
 
-async def test_verify_without_a_manifest_says_so(model: str, aim: Aim, tmp_path: Path) -> None:
+async def test_verify_reports_a_missing_manifest(model: str, aim: Aim, tmp_path: Path) -> None:
     done = await aim("verify", model, str(tmp_path / "cache"))
     assert (done.exit_code, "no manifest" in done.message) == (13, True)
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from aim_downloader.clean import clean
 from aim_downloader.ranges import Answered, fault_of
-from aim_downloader.s3_errors import Redirected, Trouble, trouble_of
-from aim_downloader.s3_listing import Incomplete, Page, Way, list_objects
+from aim_downloader.s3_errors import Redirected, StoreError, store_error_of
+from aim_downloader.s3_listing import IncompleteListing, Page, PageStart, list_objects
 from aim_downloader.stores import Store
 
 STORE = Store(endpoint_url="http://s3", variables="AIM_S3_4_")
@@ -31,12 +31,12 @@ def page(*keys: str, **facts: Any) -> Page:
 
 async def listed(pages: list[Page]) -> list[str]:
     """The keys of what these pages add up to; the last is repeated for ever."""
-    asked = count()
+    requested = count()
 
-    async def ask(_: Way) -> Page:
-        return pages[min(next(asked), len(pages) - 1)]
+    async def fetch_page(_: PageStart) -> Page:
+        return pages[min(next(requested), len(pages) - 1)]
 
-    return [item["Key"] for item in await list_objects(ask, "m/")]
+    return [item["Key"] for item in await list_objects(fetch_page, "m/")]
 
 
 MORE = {"IsTruncated": True}
@@ -84,7 +84,7 @@ async def test_pages_add_up_to_a_listing(pages: list[Page], keys: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("pages", "words"),
+    ("pages", "text"),
     [
         pytest.param([page("m/a", **MORE)], "lists the same keys again", id="the-same-page"),
         pytest.param(
@@ -98,21 +98,21 @@ async def test_pages_add_up_to_a_listing(pages: list[Page], keys: list[str]) -> 
         pytest.param([{"Contents": [{"Size": 1}]}], "without a key", id="no-key"),
     ],
 )
-async def test_a_part_is_never_taken_for_the_whole(pages: list[Page], words: str) -> None:
-    with pytest.raises(Incomplete, match=words):
+async def test_a_part_is_never_taken_for_the_whole(pages: list[Page], text: str) -> None:
+    with pytest.raises(IncompleteListing, match=text):
         await listed(pages)
 
 
 @pytest.mark.parametrize("keys", [(), ("m/a",)])
-async def test_tokens_without_end_are_given_up(keys: tuple[str, ...]) -> None:
-    asked = count()
+async def test_a_listing_with_endless_tokens_fails(keys: tuple[str, ...]) -> None:
+    requested = count()
 
-    async def ask(_: Way) -> Page:
-        return page(*keys, NextContinuationToken=str(next(asked)), IsTruncated=True)
+    async def fetch_page(_: PageStart) -> Page:
+        return page(*keys, NextContinuationToken=str(next(requested)), IsTruncated=True)
 
-    with pytest.raises(Incomplete):
-        await list_objects(ask, "m/")
-    assert next(asked) < 1100
+    with pytest.raises(IncompleteListing):
+        await list_objects(fetch_page, "m/")
+    assert next(requested) < 1100
 
 
 @given(
@@ -120,17 +120,17 @@ async def test_tokens_without_end_are_given_up(keys: tuple[str, ...]) -> None:
     st.integers(1, 3),
     st.sampled_from(["token", "start_after", "marker"]),
 )
-async def test_every_way_of_paging_finds_every_key(names: set[str], size: int, known: str) -> None:
+async def test_every_way_of_paging_finds_every_key(names: set[str], size: int, method: str) -> None:
     keys = sorted(f"m/{name}" for name in names)
 
-    async def ask(way: Way) -> Page:
-        at = int(way.value) if way.by == "token" and way.value and known == "token" else 0
-        after = way.value if way.by == known != "token" else ""
+    async def fetch_page(start: PageStart) -> Page:
+        at = int(start.value) if start.by == "token" and start.value and method == "token" else 0
+        after = start.value if start.by == method != "token" else ""
         left = [key for key in keys[at:] if key > after]
-        token = {"NextContinuationToken": str(at + size)} if known == "token" else {}
+        token = {"NextContinuationToken": str(at + size)} if method == "token" else {}
         return page(*left[:size], IsTruncated=len(left) > size, **token)
 
-    assert [item["Key"] for item in await list_objects(ask, "m/")] == keys
+    assert [item["Key"] for item in await list_objects(fetch_page, "m/")] == keys
 
 
 def answered(
@@ -141,7 +141,7 @@ def answered(
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "retryable", "words"),
+    ("error", "kind", "retryable", "text"),
     [
         (
             answered(403, "AccessDenied", "no", "AssumeRoleWithWebIdentity"),
@@ -202,22 +202,20 @@ def answered(
         (KeyError("ETag"), "transient", False, "ETag"),
     ],
 )
-def test_every_error_has_a_meaning(
-    error: Exception, kind: str, retryable: bool, words: str
-) -> None:
-    trouble = trouble_of(error, STORE)
-    assert (trouble.kind, trouble.retryable, words in trouble.text) == (
+def test_every_error_has_a_meaning(error: Exception, kind: str, retryable: bool, text: str) -> None:
+    store_error = store_error_of(error, STORE)
+    assert (store_error.kind, store_error.retryable, text in store_error.text) == (
         kind,
         retryable,
         True,
-    ), trouble
-    assert "Signature" not in trouble.text
+    ), store_error
+    assert "Signature" not in store_error.text
 
 
-def test_a_wait_that_a_store_asks_for_is_kept() -> None:
+def test_the_retry_after_of_a_store_is_honoured() -> None:
     error = answered(503, "SlowDown", "slower")
     error.response["ResponseMetadata"]["HTTPHeaders"] = {"retry-after": "7"}
-    assert trouble_of(error, STORE) == Trouble(
+    assert store_error_of(error, STORE) == StoreError(
         "transient", "SlowDown", "slower", retryable=True, status=503, retry_after_s=7.0
     )
 
@@ -246,7 +244,7 @@ def test_foreign_text_is_never_long_and_always_printable(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "asked", "is_fine"),
+    ("answer", "requested", "is_fine"),
     [
         (Answered(206, "bytes 10-19/100", 10), (10, 20), True),
         (Answered(206, "bytes 10-19/*", 10), (10, 20), True),
@@ -264,7 +262,7 @@ def test_foreign_text_is_never_long_and_always_printable(text: str) -> None:
         (Answered(200, "", 100), (10, 20), False),
     ],
 )
-def test_an_answer_is_held_against_what_was_asked(
-    answer: Answered, asked: tuple[int, int], is_fine: bool
+def test_a_response_is_checked_against_the_requested_range(
+    answer: Answered, requested: tuple[int, int], is_fine: bool
 ) -> None:
-    assert (fault_of(answer, asked, 100) == "") is is_fine
+    assert (fault_of(answer, requested, 100) == "") is is_fine

@@ -19,7 +19,7 @@ from aim_downloader.exit_codes import Outcome, RangesIgnored, Retryable
 from aim_downloader.manifest import Entry
 from aim_downloader.progress import Meter
 from aim_downloader.retry import Limits
-from aim_downloader.source import Listing, Says, SourceFile
+from aim_downloader.source import ExpectedChecksums, Listing, SourceFile
 from aim_downloader.transfer import Transfer, transfer
 
 CONTENT = os.urandom(100_000)
@@ -49,7 +49,7 @@ class Scripted:
 
     faults: list[tuple[int, Callable[[], object] | None]] = field(default_factory=list)
     content: bytes = CONTENT
-    asked: list[tuple[int, int]] = field(default_factory=list)
+    requested: list[tuple[int, int]] = field(default_factory=list)
     most_at_once: int = 0
     at_once: int = 0
     knows_ranges: bool = True
@@ -58,14 +58,14 @@ class Scripted:
     async def listing(self) -> Listing:
         return Listing("r", (FILE,))
 
-    async def says(self, file: SourceFile) -> Says:
+    async def expected_checksums(self, file: SourceFile) -> ExpectedChecksums:
         assert file == FILE
-        return Says(sha256=hashlib.sha256(CONTENT).hexdigest())
+        return ExpectedChecksums(sha256=hashlib.sha256(CONTENT).hexdigest())
 
     @asynccontextmanager
     async def open_range(self, file: SourceFile, start: int, end: int) -> AsyncIterator[Bytes]:
         assert file == FILE
-        self.asked.append((start, end))
+        self.requested.append((start, end))
         if not self.knows_ranges:
             raise RangesIgnored
         self.at_once += 1
@@ -115,7 +115,7 @@ async def got(source: Scripted, dest: Path, limits: Limits = LIMITS) -> list[Ent
         pytest.param((10_000, breaks(Retryable("reset"))), id="connection-breaks"),
     ],
 )
-async def test_an_answer_that_stops_is_asked_for_again_from_where_it_stopped(
+async def test_a_broken_response_is_resumed_where_it_stopped(
     tmp_path: Path, fault: tuple[int, Callable[[], object] | None]
 ) -> None:
     source = Scripted([fault])
@@ -123,12 +123,12 @@ async def test_an_answer_that_stops_is_asked_for_again_from_where_it_stopped(
     assert (tmp_path / "sub/weights").read_bytes() == CONTENT
     assert entry.sha256 == hashlib.sha256(CONTENT).hexdigest()
     written = fault[0] // LIMITS.write_bytes * LIMITS.write_bytes
-    assert sorted(source.asked) == sorted(
+    assert sorted(source.requested) == sorted(
         [(0, 30_000), (30_000, 60_000), (60_000, 90_000), (90_000, 100_000), (written, 30_000)]
     )
 
 
-async def test_a_source_that_never_answers_is_given_up_after_a_few_tries(tmp_path: Path) -> None:
+async def test_a_source_that_never_answers_fails_after_a_few_tries(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await got(Scripted([(0, hangs)] * 12), tmp_path)
     [failure] = leaves(caught.value)[:1]
@@ -154,7 +154,7 @@ def leaves(error: BaseException) -> list[BaseException]:
         pytest.param([(45_000, None), (95_000, breaks(Retryable("reset")))], 3, id="breaks-twice"),
     ],
 )
-async def test_a_server_without_ranges_gives_the_file_over_one_connection(
+async def test_without_ranges_the_file_comes_over_one_connection(
     tmp_path: Path, faults: list[tuple[int, Callable[[], object] | None]], wholes: int
 ) -> None:
     source, meter = Scripted(faults, knows_ranges=False), Meter(len(CONTENT), 1)
@@ -165,7 +165,7 @@ async def test_a_server_without_ranges_gives_the_file_over_one_connection(
     assert (source.wholes, meter.left_bytes) == (wholes, 0)
 
 
-async def test_ranges_that_are_there_are_read_past_by_a_server_without_them(tmp_path: Path) -> None:
+async def test_without_ranges_existing_bytes_are_skipped(tmp_path: Path) -> None:
     disk.prepare(tmp_path)
     part = Part(tmp_path, FILE, LIMITS.range_bytes)
     part.write(30_000, CONTENT[30_000:60_000])
@@ -183,7 +183,7 @@ async def test_a_whole_file_that_goes_on_after_its_end_is_not_taken(tmp_path: Pa
     assert not (tmp_path / "sub/weights").exists()
 
 
-async def test_a_server_without_ranges_that_never_answers_is_given_up(tmp_path: Path) -> None:
+async def test_without_ranges_a_server_that_never_answers_fails(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await got(Scripted([(0, hangs)] * 12, knows_ranges=False), tmp_path)
     assert "gave up after 3 tries" in str(leaves(caught.value)[0])
@@ -199,7 +199,7 @@ async def test_ranges_in_flight_are_bounded(tmp_path: Path) -> None:
     assert source.most_at_once == 3
 
 
-async def test_a_full_disk_ends_the_transfer_and_keeps_what_is_there(tmp_path: Path) -> None:
+async def test_a_full_disk_ends_the_transfer_and_leaves_its_files(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await got(
             Scripted(
@@ -213,14 +213,14 @@ async def test_a_full_disk_ends_the_transfer_and_keeps_what_is_there(tmp_path: P
     ]
     source = Scripted()
     await got(source, tmp_path)
-    assert (0, 30_000) not in source.asked
+    assert (0, 30_000) not in source.requested
 
 
 def one_at_a_time() -> Limits:
     return Limits(range_bytes=30_000, write_bytes=4_000, ranges_in_flight=1)
 
 
-async def test_a_range_that_was_recorded_but_is_not_on_disk_is_noticed_and_all_is_fetched_anew(
+async def test_a_recorded_range_missing_on_disk_restarts_the_file(
     tmp_path: Path,
 ) -> None:
     disk.prepare(tmp_path)
@@ -232,7 +232,7 @@ async def test_a_range_that_was_recorded_but_is_not_on_disk_is_noticed_and_all_i
     source = Scripted()
     await got(source, tmp_path)
     assert (tmp_path / "sub/weights").read_bytes() == CONTENT
-    assert source.asked.count((90_000, 100_000)) == 2
+    assert source.requested.count((90_000, 100_000)) == 2
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ async def test_what_is_in_the_way_is_replaced_and_no_link_is_followed(
     assert (outside / "weights").read_text() == "not ours"
 
 
-def test_removing_stale_files_takes_empty_folders_along_and_follows_no_link(tmp_path: Path) -> None:
+def test_obsolete_files_go_with_their_empty_folders_not_links(tmp_path: Path) -> None:
     (tmp_path / "dest/a/b").mkdir(parents=True)
     (tmp_path / "dest/a/b/old").touch()
     (tmp_path / "dest/new").touch()
@@ -314,7 +314,7 @@ def test_removing_stale_files_takes_empty_folders_along_and_follows_no_link(tmp_
     assert (tmp_path / "outside/old").exists()
 
 
-def test_space_that_a_part_takes_already_is_not_needed_again(tmp_path: Path) -> None:
+def test_space_that_a_part_takes_already_is_not_needed_twice(tmp_path: Path) -> None:
     disk.prepare(tmp_path)
     part = Part(tmp_path, FILE, LIMITS.range_bytes)
     part.write(60_000, CONTENT[60_000:])

@@ -168,7 +168,7 @@ UNTRUSTED = {
 async def test_a_certificate_that_does_not_verify_is_named(
     aim: Aim, hub: Hub, authority: Certificate, tmp_path: Path, kind: str, name: str
 ) -> None:
-    make, with_bundle, words = UNTRUSTED[name]
+    make, with_bundle, text = UNTRUSTED[name]
     certificate = make_certificate(tmp_path, "odd", authority=authority, **make)  # type: ignore[arg-type]
     async with source_in_tls(kind, hub, certificate) as (endpoint, env):
         aim.env = env | ({"SSL_CERT_FILE": str(authority.certificate)} if with_bundle else {})
@@ -176,7 +176,7 @@ async def test_a_certificate_that_does_not_verify_is_named(
     assert done.exit_code == 20
     assert [
         word
-        for word in (endpoint, "its certificate does not verify", *words)
+        for word in (endpoint, "its certificate does not verify", *text)
         if word not in done.message
     ] == []
     assert "gave up after" not in done.message
@@ -193,7 +193,7 @@ async def test_a_content_network_that_does_not_verify_is_named(
     assert "127.0.0.1" in done.message
 
 
-async def test_an_untrusted_store_does_not_keep_the_next_from_being_asked(
+async def test_the_next_store_is_tried_after_an_untrusted_one(
     aim: Aim, hub: Hub, server: Certificate
 ) -> None:
     async with (
@@ -218,7 +218,7 @@ async def test_a_plain_port_under_an_https_address_is_named(aim: Aim) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "text"),
     [
         pytest.param(None, "which cannot be read (No such file or directory)", id="missing"),
         pytest.param("", "which holds no certificate in PEM form", id="empty"),
@@ -229,7 +229,7 @@ async def test_a_plain_port_under_an_https_address_is_named(aim: Aim) -> None:
 )
 @pytest.mark.parametrize("uri", URI.values())
 async def test_a_bundle_that_cannot_be_used_is_named(
-    aim: Aim, tmp_path: Path, uri: str, content: str | None, words: str
+    aim: Aim, tmp_path: Path, uri: str, content: str | None, text: str
 ) -> None:
     bundle = tmp_path / "ca.crt"
     if content is not None:
@@ -238,7 +238,7 @@ async def test_a_bundle_that_cannot_be_used_is_named(
     done = await aim("size", uri)
     assert (done.exit_code, done.message) == (
         20,
-        f"REQUESTS_CA_BUNDLE names {bundle}, {words}: correct the CA bundle",
+        f"REQUESTS_CA_BUNDLE names {bundle}, {text}: correct the CA bundle",
     )
 
 

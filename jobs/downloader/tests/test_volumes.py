@@ -98,7 +98,7 @@ async def test_a_volume_that_takes_no_more_is_too_small(
     assert done["free_bytes"] > 0
 
 
-async def test_the_stand_in_refuses_what_it_is_asked_to(tmp_path: Path) -> None:
+async def test_the_stand_in_rejects_the_configured_calls(tmp_path: Path) -> None:
     tried = "import os, sys; os.chmod(sys.argv[1], 0o644)"
     odd = [
         sys.executable,
@@ -112,8 +112,8 @@ async def test_the_stand_in_refuses_what_it_is_asked_to(tmp_path: Path) -> None:
         str(tmp_path),
     ]
     child = await asyncio.create_subprocess_exec(*odd, stderr=asyncio.subprocess.PIPE)
-    _, told = await child.communicate()
-    assert (child.returncode, b"Operation not permitted" in told) == (1, True)
+    _, problem = await child.communicate()
+    assert (child.returncode, b"Operation not permitted" in problem) == (1, True)
 
 
 async def test_modes_are_set_where_the_volume_has_them(aim: Aim, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def facts(
 
 
 @pytest.mark.parametrize(
-    ("said", "free"),
+    ("facts", "free"),
     [
         pytest.param(facts(blocks=100, available=10), 40_960, id="some"),
         pytest.param(facts(blocks=100, available=0), 0, id="full"),
@@ -150,17 +150,19 @@ def facts(
         pytest.param(facts(blocks=2**63, available=2**63), 2**75, id="absurd"),
     ],
 )
-def test_what_a_file_system_says_of_its_space(said: os.statvfs_result, free: int | None) -> None:
-    assert free_of(said) == free
+def test_free_space_is_read_from_the_file_system(
+    facts: os.statvfs_result, free: int | None
+) -> None:
+    assert free_of(facts) == free
 
 
-def test_a_file_system_without_a_size_does_not_say_how_much_is_free(tmp_path: Path) -> None:
+def test_a_file_system_without_a_size_has_unknown_free_space(tmp_path: Path) -> None:
     assert disk.free_bytes(Path("/proc")) is None
     assert disk.free_bytes(tmp_path / "missing") is None
     assert disk.free_bytes(tmp_path)
 
 
-async def test_a_file_system_that_cannot_be_asked_is_written_to(tmp_path: Path) -> None:
+async def test_a_file_system_without_statvfs_is_written_to(tmp_path: Path) -> None:
     assert (await fetched(tmp_path / "cache", "statfs=ENOSYS"))["exit_code"] == 0
 
 
@@ -193,15 +195,15 @@ much as its argument says."""
 
 
 @pytest.mark.parametrize(
-    ("free", "words"),
+    ("free", "text"),
     [
         (0, "200000 bytes still needed, 0 free"),
         (70, "200000 bytes still needed, 70 free"),
         (None, "200000 bytes still needed, its file system does not say how many are free"),
     ],
 )
-async def test_a_disk_that_is_full_half_way_says_what_is_needed_and_free_then(
-    aim: Aim, tmp_path: Path, free: int | None, words: str
+async def test_a_disk_that_fills_up_reports_needed_and_free_bytes(
+    aim: Aim, tmp_path: Path, free: int | None, text: str
 ) -> None:
     """Before, there seemed to be enough; the small file is there already."""
     dest = tmp_path / "cache"
@@ -215,6 +217,6 @@ async def test_a_disk_that_is_full_half_way_says_what_is_needed_and_free_then(
         out, _ = await child.communicate()
     done = json.loads(out.splitlines()[-1])
     assert (done["exit_code"], done["outcome"]) == (12, "no_space")
-    assert words in done["message"]
+    assert text in done["message"]
     assert done["needed_bytes"] == 200_000
     assert done.get("free_bytes") == free
