@@ -5,7 +5,7 @@ from functools import partial
 
 from aim_deployer import gpus
 from aim_deployer.plan import plan
-from aim_deployer.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected
+from aim_deployer.projection import FOLLOWS, OWNS, PLANS_FOR, READS, affected
 from aim_deployer.settings import DeployerSettings
 from aimcontroller.controller import Service, run_loop
 from aimcontroller.health import Health
@@ -25,7 +25,7 @@ def service(settings: DeployerSettings) -> Service:
         FOLLOWS,
         partial(affected, namespace=own),
         planner,
-        keeps=KEEPS,
+        keeps=OWNS,
         reads=READS,
     )
 

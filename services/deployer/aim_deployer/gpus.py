@@ -87,11 +87,11 @@ def _quoted(value: object, model: object) -> str:
     return value
 
 
-def _toleration(given: Mapping[str, Any], model: str) -> Toleration:
+def _toleration(toleration: Mapping[str, Any], model: str) -> Toleration:
     """In the form of core/v1 Toleration."""
-    for name, value in given.items():
+    for name, value in toleration.items():
         if name not in TOLERATION or not isinstance(value, TOLERATION[name]):
             raise TypeError(
                 f"toleration of {model}: {name}: {value!r} is not a field of core/v1 Toleration"
             )
-    return dict(given)
+    return dict(toleration)

@@ -24,9 +24,9 @@ _ABOUT_MODE = re.compile(r"deployment\s?(mode|strategy)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """`word`: for the annotation; `strategy`: whether deploymentStrategy is sent."""
+    """`name`: for the annotation; `strategy`: whether deploymentStrategy is sent."""
 
-    word: str = STANDARD
+    name: str = STANDARD
     strategy: bool = True
 
 
@@ -38,11 +38,11 @@ def about_mode(message: str) -> bool:
 def mode_of(existing: Seen | None, rejection: Refusal | None, setting: str) -> Mode:
     rejected = any(map(about_mode, _messages(rejection)))
     if existing is None:
-        word = setting if setting in MODES else RAW if rejected else STANDARD
-        return Mode(word, strategy=not (setting == RAW and rejected))
-    word = _accepted(existing, setting)
+        name = setting if setting in MODES else RAW if rejected else STANDARD
+        return Mode(name, strategy=not (setting == RAW and rejected))
+    name = _accepted(existing, setting)
     sent = "deploymentStrategy" in (existing.spec.get("predictor") or {})
-    return Mode(word, strategy=word == STANDARD or (sent and not rejected))
+    return Mode(name, strategy=name == STANDARD or (sent and not rejected))
 
 
 def falls_back(existing: Seen | None, rejection: Refusal | None, setting: str) -> bool:
@@ -64,7 +64,7 @@ def _accepted(existing: Seen, setting: str) -> str:
         existing.status.get("deploymentMode"),
         setting,
     )
-    return next((str(word) for word in known if word in MODES), STANDARD)
+    return next((str(name) for name in known if name in MODES), STANDARD)
 
 
 def _messages(rejection: Refusal | None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from aim_deployer.gpus import GpuTable
 from aim_deployer.modes import AUTO, mode_of
 from aim_deployer.projection import predictor_pods
 from aim_deployer.render import CONTAINER, Body, disruption_budget, mount_path
-from aim_deployer.resolve import Parts, Source, Unresolved, resolve
+from aim_deployer.resolve import ResolutionError, ResolvedService, Source, resolve
 from aim_deployer.runtime import ready_count, runtime, runtime_ready
 from aim_deployer.versions import rendered
 from aimcontroller.plan import (
@@ -86,7 +86,7 @@ class View:
 
 
 def plan(
-    seen: Projection,
+    state: Projection,
     key: Key,
     now: datetime.datetime,
     *,
@@ -95,25 +95,25 @@ def plan(
     namespace: str = "",
 ) -> Plan:
     """`namespace`: the control plane's own."""
-    service = seen.get(key)
+    service = state.get(key)
     if service is None or service.deleting or not service.has_spec:
         return NOTHING
-    view = View.build(seen, service)
+    view = View.build(state, service)
     if view.existing is not None and service.uid not in view.existing.owners:
-        return report(service, _foreign(service, view.existing))
-    fares = runtime(seen, service, view.existing, now, mode)
-    runtimes = [fares.condition] if view.existing is not None or view.replicas == 0 else []
+        return report(service, _name_conflict(service, view.existing))
+    runtime_status = runtime(state, service, view.existing, now, mode)
+    runtimes = [runtime_status.condition] if view.existing is not None or view.replicas == 0 else []
     parts = _parts(view, gpus, namespace)
-    if isinstance(parts, Unresolved):
+    if isinstance(parts, ResolutionError):
         mounted = [] if view.existing is None else _mounted_caches(view, view.existing)
-        said = report(
+        reported = report(
             service,
             resolved(False, parts.reason, parts.message),
             *mounted,
             *runtimes,
             **_fields(view, None),
         )
-        return _switch(view) | _budget(view) | said | fares.follow_up
+        return _switch(view) | _budget(view) | reported | runtime_status.follow_up
     found = resolved(
         True,
         reasons.RESOLVED,
@@ -127,9 +127,9 @@ def plan(
             _switch(view)
             | _budget(view)
             | report(service, found, caches, *runtimes, **_fields(view, None))
-            | fares.follow_up
+            | runtime_status.follow_up
         )
-    if not seen.installed(INFERENCE_SERVICE.kind):
+    if not state.installed(INFERENCE_SERVICE.kind):
         absent = runtime_ready(
             False,
             reasons.RUNTIME_FAILED,
@@ -137,32 +137,39 @@ def plan(
             " install KServe",
         )
         return report(service, found, caches, absent, **_fields(view, None))
-    wanted = ApplyObject(
+    desired = ApplyObject(
         rendered(parts, view.existing, mode_of(view.existing, view.rejection, mode), cached=cached)
     )
-    said = warn_of_contest(
-        seen, wanted.key, report(service, found, caches, fares.condition, **_fields(view, parts))
+    reported = warn_of_contest(
+        state,
+        desired.key,
+        report(service, found, caches, runtime_status.condition, **_fields(view, parts)),
     )
-    used = _last_used(seen, parts, now) if cached and parts.spec.replicas else NOTHING
+    used = _last_used(state, parts, now) if cached and parts.spec.replicas else NOTHING
     return (
-        _stop_first(view) | act(wanted) | _budget(view, made=True) | said | fares.follow_up | used
+        _stop_first(view)
+        | act(desired)
+        | _budget(view, made=True)
+        | reported
+        | runtime_status.follow_up
+        | used
     )
 
 
-def _parts(view: View, gpus: GpuTable, namespace: str) -> Parts | Unresolved:
+def _parts(view: View, gpus: GpuTable, namespace: str) -> ResolvedService | ResolutionError:
     parts, existing = resolve(view.state, view.service, gpus, namespace), view.existing
     if (
-        isinstance(parts, Parts)
+        isinstance(parts, ResolvedService)
         and parts.config is None
         and existing is not None
         and view.runs
         and _made_with_config(existing)
     ):
-        gone = (
+        message = (
             f"AIMNamespaceConfig {parts.spec.config_ref} is gone: create it again; what runs is"
             " left as it is until then"
         )
-        return Unresolved(reasons.RUNTIME_CONFIG_MISSING, gone)
+        return ResolutionError(reasons.RUNTIME_CONFIG_MISSING, message)
     return parts
 
 
@@ -219,30 +226,30 @@ def _has_started(pod: Seen) -> bool:
 def _budget(view: View, *, made: bool = False) -> Plan:
     """A PodDisruptionBudget for two replicas and more. `made`: the InferenceService is applied
     in the same plan."""
-    present = view.state.get(Key(BUDGET.kind, view.service.key.namespace, view.service.key.name))
+    budget = view.state.get(Key(BUDGET.kind, view.service.key.namespace, view.service.key.name))
     if view.replicas >= 2:
         return (
             act(ApplyObject(disruption_budget(view.service)))
             if made or view.existing is not None
             else NOTHING
         )
-    if present is None or present.deleting or view.service.uid not in present.owners:
+    if budget is None or budget.deleting or view.service.uid not in budget.owners:
         return NOTHING
-    return act(DeleteObject(present.key, present.uid))
+    return act(DeleteObject(budget.key, budget.uid))
 
 
-def _foreign(service: Seen, there: Seen) -> ReportedCondition:
+def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
     """An InferenceService of our name is not ours; what a former service of this name left goes
     by itself."""
-    if is_of_former(service, there):
-        return runtime_ready(False, reasons.CREATING_RUNTIME, of_former(service, there))
-    return runtime_ready(False, reasons.NAME_CONFLICT, of_another(service, there))
+    if is_of_former(service, existing):
+        return runtime_ready(False, reasons.CREATING_RUNTIME, of_former(service, existing))
+    return runtime_ready(False, reasons.NAME_CONFLICT, of_another(service, existing))
 
 
-def _made_with_config(there: Seen) -> bool:
+def _made_with_config(existing: Seen) -> bool:
     """Whether what runs has pull secrets or credentials from a config, which a render without
     one would take away."""
-    predictor = there.spec.get("predictor") or {}
+    predictor = existing.spec.get("predictor") or {}
     env = [
         variable
         for container in _items(predictor, "containers")
@@ -253,13 +260,13 @@ def _made_with_config(there: Seen) -> bool:
     )
 
 
-def _mounts_caches(parts: Parts, there: Seen | None) -> bool:
-    if there is not None:
-        return there.annotations.get(labels.ANNOTATION_CACHED) == "true"
+def _mounts_caches(parts: ResolvedService, existing: Seen | None) -> bool:
+    if existing is not None:
+        return existing.annotations.get(labels.ANNOTATION_CACHED) == "true"
     return parts.spec.cache_model or all(source.warm for source in parts.sources)
 
 
-def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedCondition, bool]:
+def _caches(parts: ResolvedService, view: View, *, cached: bool) -> tuple[ReportedCondition, bool]:
     """CacheReady, and whether the InferenceService may be applied. First match wins: not wanted,
     warm, failed, lost, not yet there, warming."""
     if not cached:
@@ -299,12 +306,12 @@ def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedConditio
     lost = next((source for source in unready if _was_mounted(source, mounted)), None)
     if lost is not None:
         name = parts.service.key.name
-        words = (
+        message = (
             f"the cache of {lost.uri} is gone or being filled again; InferenceService {name} runs"
             " on the old volume and is left as it is until the cache is warm; to release the"
             f" volume, set spec.replicas of AIMService {name} to 0 until then"
         )
-        return cache_ready(False, reasons.CACHE_LOST, words), False
+        return cache_ready(False, reasons.CACHE_LOST, message), False
     missing = next((source for source in unready if source.cache is None), None)
     if missing is not None:
         return _no_cache(parts, view.state, missing), False
@@ -327,7 +334,7 @@ def _caches(parts: Parts, view: View, *, cached: bool) -> tuple[ReportedConditio
     )
 
 
-def _no_cache(parts: Parts, state: Projection, missing: Source) -> ReportedCondition:
+def _no_cache(parts: ResolvedService, state: Projection, missing: Source) -> ReportedCondition:
     """Waiting for the cacher to make one; if it cannot, the template says why."""
     former = state.get(Key(CACHE.kind, parts.service.key.namespace, cache_for(missing.uri)))
     if former is not None and former.deleting:
@@ -347,9 +354,9 @@ def _no_cache(parts: Parts, state: Projection, missing: Source) -> ReportedCondi
     )
 
 
-def _mounts(there: Seen) -> dict[str, str]:
+def _mounts(existing: Seen) -> dict[str, str]:
     """Mount path -> claim of what runs."""
-    predictor = there.spec.get("predictor") or {}
+    predictor = existing.spec.get("predictor") or {}
     claims = {
         str(v.get("name")): str((v.get("persistentVolumeClaim") or {}).get("claimName", ""))
         for v in _items(predictor, "volumes")
@@ -388,14 +395,14 @@ def _percent(sources: tuple[Source, ...]) -> int:
         for source in sources
     ]
     weights = sizes if all(sizes) else [1] * len(sources)
-    there = [weight * _progress(source) for weight, source in zip(weights, sources, strict=True)]
-    return int(sum(there) / sum(weights))
+    done = [weight * _progress(source) for weight, source in zip(weights, sources, strict=True)]
+    return int(sum(done) / sum(weights))
 
 
 def _progress(source: Source) -> int:
-    """In per cent; 0 where nothing is said."""
-    said = "" if source.cache is None else str(source.cache.status.get("progress", ""))
-    number = said.removesuffix("%")
+    """In per cent; 0 if the cache reports none."""
+    progress = "" if source.cache is None else str(source.cache.status.get("progress", ""))
+    number = progress.removesuffix("%")
     return 100 if source.warm else int(number) if number.isdecimal() else 0
 
 
@@ -404,8 +411,8 @@ def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
     mounts nothing, as it was."""
     mounted = _mounts(existing)
     if not mounted:
-        said = repeated(view.service, reasons.CACHE_READY)
-        return [] if said is None else [said]
+        previous = repeated(view.service, reasons.CACHE_READY)
+        return [] if previous is None else [previous]
     lost = _lost_claims(view.state, existing)
     if not lost:
         return [
@@ -415,15 +422,15 @@ def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
                 f"{len(mounted)} of {len(mounted)} model sources are cached",
             )
         ]
-    words = (
+    message = (
         f"InferenceService {existing.key.name} mounts PersistentVolumeClaim {', '.join(lost)},"
         " whose ModelCache is gone or being filled again; to release the volume, set spec.replicas"
         f" of AIMService {view.service.key.name} to 0"
     )
-    return [cache_ready(False, reasons.CACHE_LOST, words)]
+    return [cache_ready(False, reasons.CACHE_LOST, message)]
 
 
-def _fields(view: View, parts: Parts | None) -> dict[str, object]:
+def _fields(view: View, parts: ResolvedService | None) -> dict[str, object]:
     resolved_template = (
         parts.spec.template_ref
         if parts is not None
@@ -432,15 +439,15 @@ def _fields(view: View, parts: Parts | None) -> dict[str, object]:
     return {"resolvedTemplate": resolved_template, "readyReplicas": ready_count(view.pods)}
 
 
-def _last_used(seen: Projection, parts: Parts, now: datetime.datetime) -> Plan:
+def _last_used(state: Projection, parts: ResolvedService, now: datetime.datetime) -> Plan:
     """When the service starts on its caches, then at most hourly."""
     stale = []
     for source in parts.sources:
         if source.cache is not None:
-            told = seen.report(source.cache.key, reasons.DEPLOYER)
+            previous_report = state.report(source.cache.key, reasons.DEPLOYER)
             fields = (
-                told.fields
-                if told is not None and told.uid == source.cache.uid
+                previous_report.fields
+                if previous_report is not None and previous_report.uid == source.cache.uid
                 else source.cache.status
             )
             last = fields.get("lastUsed")

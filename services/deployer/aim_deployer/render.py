@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from aim_deployer.modes import Mode
-from aim_deployer.resolve import Parts, Source
+from aim_deployer.resolve import ResolvedService, Source
 from aimcontroller.projection import Seen
 from aimschema import labels
 from aimschema.credentials import credential_env, pull_secrets
@@ -35,11 +35,13 @@ LATEST = 2
 """The newest render version."""
 
 
-def inference_service(parts: Parts, *, cached: bool, mode: Mode, version: int = LATEST) -> Body:
+def inference_service(
+    parts: ResolvedService, *, cached: bool, mode: Mode, version: int = LATEST
+) -> Body:
     """`cached`: whether the caches are mounted; decided once, at the first render."""
     service, replicas = parts.service, parts.spec.replicas
     annotations = {
-        labels.KSERVE_DEPLOYMENT_MODE: mode.word,
+        labels.KSERVE_DEPLOYMENT_MODE: mode.name,
         labels.KSERVE_AUTOSCALER: "none",
         labels.ANNOTATION_CACHED: "true" if cached else "false",
         **({labels.KSERVE_STOP: "true"} if replicas == 0 else {}),
@@ -110,7 +112,7 @@ def _strategy(replicas: int) -> Body:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 
 
-def _tolerations(parts: Parts) -> list[Body]:
+def _tolerations(parts: ResolvedService) -> list[Body]:
     """Of the taint that GPU nodes commonly have, and of those in the GPU table."""
     resource: Body = {"key": parts.gpu.resource, "operator": "Exists", "effect": "NoSchedule"}
     return [resource, *(dict(each) for each in parts.gpu.tolerations)]
@@ -121,7 +123,7 @@ def mount_path(source: Source) -> str:
     return f"{labels.CACHE_PATH}/{source.path[0]}/{source.path[1]}"
 
 
-def _container(parts: Parts, *, cached: bool) -> Body:
+def _container(parts: ResolvedService, *, cached: bool) -> Body:
     gpus = parts.template_spec.gpus_per_replica
     requests = {
         "cpu": str(CPU_PER_GPU * gpus),
@@ -157,7 +159,7 @@ def _container(parts: Parts, *, cached: bool) -> Body:
     }
 
 
-def _env(parts: Parts, *, cached: bool) -> list[Body]:
+def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
     """By name, later ones win: profile, then ours. Without mounted caches the runtime gets the
     credentials to load the model itself."""
     profile, metadata = parts.found.profile, parts.found.profile.metadata
@@ -197,7 +199,7 @@ def _text(value: str | float | bool | None) -> str:
     return "" if value is None else str(value)
 
 
-def _mounted(parts: Parts, *, cached: bool) -> list[tuple[int, Source]]:
+def _mounted(parts: ResolvedService, *, cached: bool) -> list[tuple[int, Source]]:
     return list(enumerate(parts.sources)) if cached else []
 
 
@@ -209,7 +211,7 @@ def _volume(index: int, source: Source) -> Body:
     }
 
 
-def _affinity(parts: Parts, version: int) -> Body:
+def _affinity(parts: ResolvedService, version: int) -> Body:
     card = {"key": parts.gpu.label, "operator": "In", "values": parts.gpu.values_in(version)}
     return {
         "nodeAffinity": {

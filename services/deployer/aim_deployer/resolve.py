@@ -16,7 +16,7 @@ from aimschema.resources import CONFIG, INFERENCE_SERVICE, TEMPLATE, Key
 
 
 @dataclass(frozen=True, slots=True)
-class Unresolved:
+class ResolutionError:
     """Why a service cannot be made: reason and message of Resolved."""
 
     reason: str
@@ -38,7 +38,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ResolvedService:
     """Everything a service is made from. `image` is the one discovery asked, so that a changed
     image rolls out only when it has answered."""
 
@@ -54,19 +54,19 @@ class Parts:
 
 
 def resolve(
-    seen: Projection, service: Seen, gpus: GpuTable, own_namespace: str = ""
-) -> Parts | Unresolved:
+    state: Projection, service: Seen, gpus: GpuTable, own_namespace: str = ""
+) -> ResolvedService | ResolutionError:
     """First match wins. `own_namespace`: the control plane's, where the images of the catalogue
     are recorded."""
     spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
-    template = seen.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
+    template = state.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
     if template is not None and template.deleting:
-        return Unresolved(
+        return ResolutionError(
             reasons.TEMPLATE_NOT_FOUND,
             f"{removal(template)}; create it again or change spec.templateRef",
         )
     if template is None:
-        return Unresolved(
+        return ResolutionError(
             reasons.TEMPLATE_NOT_FOUND,
             f"AIMServiceTemplate {spec.template_ref} does not exist in this namespace; create it or"
             " change spec.templateRef",
@@ -77,19 +77,19 @@ def resolve(
             f"spec.model is {spec.model}, but template {spec.template_ref} is for"
             f" {template_spec.model}; change one of them"
         )
-        return Unresolved(reasons.VALIDATION_FAILED, differs)
-    if not models_named(seen, spec.model):
-        return Unresolved(
+        return ResolutionError(reasons.VALIDATION_FAILED, differs)
+    if not models_named(state, spec.model):
+        return ResolutionError(
             reasons.MODEL_NOT_FOUND,
             f"no AIMClusterModel has spec.name {spec.model}; create it or change spec.model",
         )
-    config = seen.get(Key(CONFIG.kind, namespace, spec.config_ref))
+    config = state.get(Key(CONFIG.kind, namespace, spec.config_ref))
     if config is None and spec.config_ref != DEFAULT_CONFIG:
         missing = (
             f"AIMNamespaceConfig {spec.config_ref} does not exist in this namespace; create it or"
             " change spec.configRef"
         )
-        return Unresolved(reasons.RUNTIME_CONFIG_MISSING, missing)
+        return ResolutionError(reasons.RUNTIME_CONFIG_MISSING, missing)
     if template_spec.gpu_model not in gpus:
         known = ", ".join(sorted(gpus))
         unknown = (
@@ -97,16 +97,18 @@ def resolve(
             f" table ({known}); make the template anew for one of these, or add it to the table"
             " (AIM_GPU_TABLE of aim-deployer)"
         )
-        return Unresolved(reasons.UNKNOWN_GPU, unknown)
-    images = known_images(seen, spec.model, own_namespace) | _running_images(seen, service)
-    return _with_answer(seen, service, template, config, gpus[template_spec.gpu_model], images)
+        return ResolutionError(reasons.UNKNOWN_GPU, unknown)
+    images = known_images(state, spec.model, own_namespace) | _running_images(state, service)
+    return _with_answer(state, service, template, config, gpus[template_spec.gpu_model], images)
 
 
-def _running_images(seen: Projection, service: Seen) -> frozenset[str]:
+def _running_images(state: Projection, service: Seen) -> frozenset[str]:
     """What the service runs goes on, also where the catalogue was replaced."""
-    there = seen.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
+    existing = state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
     predictor = (
-        None if there is None or service.uid not in there.owners else there.spec.get("predictor")
+        None
+        if existing is None or service.uid not in existing.owners
+        else existing.spec.get("predictor")
     )
     containers = predictor.get("containers") if isinstance(predictor, dict) else None
     found = containers if isinstance(containers, list) else []
@@ -128,59 +130,60 @@ def _discovery_failed(template: Seen) -> bool:
 
 
 def _with_answer(
-    seen: Projection,
+    state: Projection,
     service: Seen,
     template: Seen,
     config: Seen | None,
     gpu: Gpu,
     images: frozenset[str],
-) -> Parts | Unresolved:
+) -> ResolvedService | ResolutionError:
     """`images`: those whose answer counts."""
-    kept = kept_answer(seen, template)
-    found = None if kept is None else from_config_map(kept.body)
-    if kept is None or found is None:
-        said = template.condition(reasons.DISCOVERED) or {}
+    answer = kept_answer(state, template)
+    found = None if answer is None else from_config_map(answer.body)
+    if answer is None or found is None:
+        discovered = template.condition(reasons.DISCOVERED) or {}
         if _discovery_failed(template):
-            return Unresolved(
+            return ResolutionError(
                 reasons.TEMPLATE_FAILED,
-                f"template {template.key.name} failed: {said.get('message', '')}",
+                f"template {template.key.name} failed: {discovered.get('message', '')}",
             )
-        return Unresolved(
+        return ResolutionError(
             reasons.TEMPLATE_NOT_READY,
             f"template {template.key.name} is not discovered yet:"
-            f" {said.get('message', 'discovery has not begun')}",
+            f" {discovered.get('message', 'discovery has not begun')}",
         )
-    image = (kept.body.get("data") or {}).get(IMAGE_KEY)
+    image = (answer.body.get("data") or {}).get(IMAGE_KEY)
     if not image:
-        return Unresolved(
+        return ResolutionError(
             reasons.TEMPLATE_FAILED,
-            f"ConfigMap {kept.key.name} does not say which image answered; delete it to ask again",
+            f"ConfigMap {answer.key.name} does not say which image answered; delete it to ask"
+            " again",
         )
     if image not in images:
         model = str(template.spec.get("model"))
         forged = (
-            f"ConfigMap {kept.key.name} names image {image[:200]}, which AIMClusterModel with"
+            f"ConfigMap {answer.key.name} names image {image[:200]}, which AIMClusterModel with"
             f" spec.name {model} neither has nor had"
         )
-        return Unresolved(
+        return ResolutionError(
             reasons.TEMPLATE_NOT_READY,
             f"{forged}; discovery asks the image of the AIMClusterModel again",
         )
     paths = {uri: mount_path_of(uri) for uri in found.sources}
     wrong = next((uri for uri, path in paths.items() if path is None), None)
     if wrong is not None:
-        return Unresolved(
+        return ResolutionError(
             reasons.VALIDATION_FAILED,
             f"model source {wrong} does not end in <org>/<model>, where the runtime looks: correct"
             " what the image of the template answers",
         )
     if len(set(paths.values())) < len(paths):
-        return Unresolved(
+        return ResolutionError(
             reasons.VALIDATION_FAILED,
             f"two of the model sources have the same <org>/<model>: {', '.join(paths)}; correct"
             " what the image answers",
         )
-    return Parts(
+    return ResolvedService(
         service=service,
         spec=ServiceSpec.model_validate(service.spec),
         template=template,
@@ -190,7 +193,7 @@ def _with_answer(
         found=found,
         gpu=gpu,
         sources=tuple(
-            Source(uri, path, next(iter(caches_of(seen, service.key.namespace, uri)), None))
+            Source(uri, path, next(iter(caches_of(state, service.key.namespace, uri)), None))
             for uri, path in paths.items()
             if path is not None
         ),

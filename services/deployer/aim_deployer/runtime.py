@@ -146,11 +146,11 @@ def _decides(rejection: Refusal) -> bool:
 
 
 def _rejected(rejection: Refusal) -> ReportedCondition:
-    words = (
+    message = (
         f"{rejection.target.kind} {rejection.target.name} is rejected by the API server:"
         f" {rejection.message}"
     )
-    return runtime_ready(False, rejection.reason(reasons.RUNTIME_FAILED), words)
+    return runtime_ready(False, rejection.reason(reasons.RUNTIME_FAILED), message)
 
 
 def _of_existing(view: View, existing: Seen) -> ReportedCondition:
@@ -168,9 +168,9 @@ def _of_existing(view: View, existing: Seen) -> ReportedCondition:
         return runtime_ready(True, reasons.RUNTIME_READY, view.counts)
     if existing.deleting:
         return _creating(f"{removal(existing)}; it is created again once it is gone")
-    refusal = _pods_rejected(view, existing)
-    if refusal is not None:
-        return refusal
+    pods_rejected = _pods_rejected(view, existing)
+    if pods_rejected is not None:
+        return pods_rejected
     if trouble is not None and not trouble.waits:
         return _failed(trouble.message)
     load = _failed_load(existing)
@@ -208,15 +208,15 @@ def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
     """The API server rejects the pods: quota, pod security, a webhook. When that lasts, KServe
     only says that time is up."""
     conditions = [each for each in existing.conditions if each.get("status") == "False"]
-    told = next((each for each in conditions if each.get("reason") == FAILED_CREATE), None)
-    if told is not None:
+    failed_create = next((each for each in conditions if each.get("reason") == FAILED_CREATE), None)
+    if failed_create is not None:
         namespace = existing.key.namespace
-        words = (
+        message = (
             f"pods of InferenceService {existing.key.name} are rejected:"
-            f" {told.get('message') or 'KServe gives no message'}"
+            f" {failed_create.get('message') or 'KServe gives no message'}"
         )
         return _failed(
-            f"{words}; change what forbids them in namespace {namespace} (quota, pod security,"
+            f"{message}; change what forbids them in namespace {namespace} (quota, pod security,"
             " webhook)"
         )
     timed_out = any(each.get("reason") == DEADLINE for each in conditions)

@@ -10,21 +10,21 @@ from typing import Any
 
 from aim_deployer.modes import Mode
 from aim_deployer.render import LATEST, inference_service
-from aim_deployer.resolve import Parts
+from aim_deployer.resolve import ResolvedService
 from aimcontroller.projection import Seen
 from aimschema.labels import ANNOTATION_RENDER, KSERVE_STOP
 from aimschema.published import HASHES, without_literals
 from aimschema.quantities import exact
 
 Body = dict[str, Any]
-ASKED = "latest"
+REQUESTED = "latest"
 NOT_OF_THE_POD = frozenset({"minReplicas", "maxReplicas", "deploymentStrategy"})
 
 
-def rendered(parts: Parts, existing: Seen | None, mode: Mode, *, cached: bool) -> Body:
+def rendered(parts: ResolvedService, existing: Seen | None, mode: Mode, *, cached: bool) -> Body:
     """The InferenceService in the version that counts for it."""
     newest = inference_service(parts, cached=cached, mode=mode)
-    if existing is None or parts.service.annotations.get(ANNOTATION_RENDER) == ASKED:
+    if existing is None or parts.service.annotations.get(ANNOTATION_RENDER) == REQUESTED:
         return newest
     version = version_of(existing)
     if version == LATEST:
@@ -57,41 +57,45 @@ def pod_part(body: Body) -> Body:
     }
 
 
-def _pods_stay(there: Body, sent: Body) -> bool:
+def _pods_stay(existing: Body, sent: Body) -> bool:
     """Literals compare by hash; where the bus has neither value nor hash, as before release 0.3,
     the names count."""
-    there, sent = without_literals(there), without_literals(sent)
-    known = there.get(HASHES, {})
+    existing, sent = without_literals(existing), without_literals(sent)
+    known = existing.get(HASHES, {})
     same = all(known.get(path, hashed) == hashed for path, hashed in sent.get(HASHES, {}).items())
-    return same and _contains(there, pod_part(sent))
+    return same and _contains(existing, pod_part(sent))
 
 
-def _contains(there: Any, sent: Any) -> bool:
+def _contains(existing: Any, sent: Any) -> bool:
     """Whether all that is sent is there: the server adds defaults. It leaves out empty values."""
     if isinstance(sent, dict):
-        if not isinstance(there, dict):
+        if not isinstance(existing, dict):
             return False
         if sent.keys() == {"requests", "limits"}:
-            return all(map(_contains_quantities, (there.get(name) for name in sent), sent.values()))
-        return all(name in there and _contains(there[name], value) for name, value in sent.items())
+            return all(
+                map(_contains_quantities, (existing.get(name) for name in sent), sent.values())
+            )
+        return all(
+            name in existing and _contains(existing[name], value) for name, value in sent.items()
+        )
     if isinstance(sent, list):
-        return isinstance(there, list) and _contains_items(there, sent)
-    return bool(there == sent)
+        return isinstance(existing, list) and _contains_items(existing, sent)
+    return bool(existing == sent)
 
 
-def _contains_quantities(there: Any, sent: dict[str, str]) -> bool:
+def _contains_quantities(existing: Any, sent: dict[str, str]) -> bool:
     """KServe's webhook writes quantities in their shortest form: 1024Gi as 1Ti."""
     try:
-        return all(exact(there[name]) == exact(quantity) for name, quantity in sent.items())
+        return all(exact(existing[name]) == exact(quantity) for name, quantity in sent.items())
     except (KeyError, TypeError, ValueError):
         return False
 
 
-def _contains_items(there: list[Any], sent: list[Any]) -> bool:
+def _contains_items(existing: list[Any], sent: list[Any]) -> bool:
     """Items with names may have others beside them; the rest is compared one by one."""
-    if all(isinstance(item, dict) and "name" in item for item in [*there, *sent]) and len(
-        {item["name"] for item in there}
-    ) == len(there):
-        named = {item["name"]: item for item in there}
+    if all(isinstance(item, dict) and "name" in item for item in [*existing, *sent]) and len(
+        {item["name"] for item in existing}
+    ) == len(existing):
+        named = {item["name"]: item for item in existing}
         return all(item["name"] in named and _contains(named[item["name"]], item) for item in sent)
-    return len(there) == len(sent) and all(map(_contains, there, sent))
+    return len(existing) == len(sent) and all(map(_contains, existing, sent))

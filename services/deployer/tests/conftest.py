@@ -10,7 +10,7 @@ from aim_deployer import gpus
 from aim_deployer.modes import Mode
 from aim_deployer.plan import plan
 from aim_deployer.render import inference_service
-from aim_deployer.resolve import Parts, resolve
+from aim_deployer.resolve import ResolvedService, resolve
 from aimcontroller import testing
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
@@ -136,14 +136,14 @@ class World:
         }
         return self.pod(name, status=status, **fields)
 
-    def runs(self, **given: Any) -> list[Body]:
+    def runs(self, **fields: Any) -> list[Body]:
         """The InferenceService, Ready, and its ready pod."""
-        return [self.runtime(**given), self.ready_pod()]
+        return [self.runtime(**fields), self.ready_pod()]
 
-    def first_runtime(self, *given: Body, **status: Any) -> Body:
+    def first_runtime(self, *objects: Body, **status: Any) -> Body:
         """The InferenceService as version 1 rendered it from these objects, and KServe reported
         on it."""
-        body = self.rendered(*given, version=1)
+        body = self.rendered(*objects, version=1)
         made = testing.obj(
             INFERENCE_SERVICE.kind,
             "s",
@@ -154,18 +154,18 @@ class World:
         made["metadata"]["annotations"] = body["metadata"]["annotations"]
         return made | {"status": {"conditions": [testing.said("Ready", True)]} | status}
 
-    def rendered(self, *given: Body, version: int) -> Body:
+    def rendered(self, *objects: Body, version: int) -> Body:
         """What a render version makes of these objects (none: of `parts`)."""
-        state = projection(*(given or self.parts()))
+        state = projection(*(objects or self.parts()))
         service = state.get(self.key)
         assert service is not None
         parts = resolve(state, service, TABLE)
-        assert isinstance(parts, Parts)
+        assert isinstance(parts, ResolvedService)
         cached = parts.spec.cache_model or all(source.warm for source in parts.sources)
         return inference_service(parts, cached=cached, mode=Mode(), version=version)
 
-    def plan(self, seen: Projection, mode: str = "auto") -> Plan:
-        return plan(seen, self.key, NOW, gpus=TABLE, mode=mode, namespace=OWN)
+    def plan(self, state: Projection, mode: str = "auto") -> Plan:
+        return plan(state, self.key, NOW, gpus=TABLE, mode=mode, namespace=OWN)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ QUOTA = 'inferenceservices.serving.kserve.io "s" is forbidden: exceeded quota: q
 
 
 @pytest.mark.parametrize(
-    ("words", "about"),
+    ("text", "about"),
     [
         pytest.param(STRATEGY, True, id="kserve-0.15"),
         pytest.param(
@@ -47,30 +47,30 @@ QUOTA = 'inferenceservices.serving.kserve.io "s" is forbidden: exceeded quota: q
         pytest.param("", False, id="no-words"),
     ],
 )
-def test_a_rejection_for_the_mode_is_known(words: str, *, about: bool) -> None:
-    assert about_mode(words) is about
+def test_a_rejection_for_the_mode_is_known(text: str, *, about: bool) -> None:
+    assert about_mode(text) is about
 
 
 def sent(
-    world: Any, *given: Body, rejection: Learned | None = None, mode: str = "auto"
+    world: Any, *setup: Body, rejection: Learned | None = None, mode: str = "auto"
 ) -> tuple[str, bool]:
     """The word that is sent, and whether the strategy is."""
     learned = [] if rejection is None else [rejection]
     body = applied(
-        world.plan(projection(*world.parts(), *given, learned=learned), mode),
+        world.plan(projection(*world.parts(), *setup, learned=learned), mode),
         INFERENCE_SERVICE.kind,
     )
     return body["metadata"]["annotations"][MODE], "deploymentStrategy" in body["spec"]["predictor"]
 
 
-def rejected(world: Any, words: str, *earlier: str, transient: bool = False) -> Learned:
+def rejected(world: Any, text: str, *earlier: str, transient: bool = False) -> Learned:
     return Learned(
-        world.key, REFUSED, Refusal(ISVC, words, transient=transient, earlier=frozenset(earlier))
+        world.key, REFUSED, Refusal(ISVC, text, transient=transient, earlier=frozenset(earlier))
     )
 
 
 @pytest.mark.parametrize(
-    ("words", "earlier", "mode", "expected"),
+    ("text", "earlier", "mode", "expected"),
     [
         pytest.param(None, (), "auto", ("Standard", True), id="at-first"),
         pytest.param(STRATEGY, (), "auto", ("RawDeployment", True), id="rejected"),
@@ -91,15 +91,15 @@ def rejected(world: Any, words: str, *earlier: str, transient: bool = False) -> 
     ],
 )
 def test_which_mode_a_new_service_gets(
-    world: Any, words: str | None, earlier: tuple[str, ...], mode: str, expected: tuple[str, bool]
+    world: Any, text: str | None, earlier: tuple[str, ...], mode: str, expected: tuple[str, bool]
 ) -> None:
-    rejection = None if words is None else rejected(world, words, *earlier)
+    rejection = None if text is None else rejected(world, text, *earlier)
     assert sent(world, rejection=rejection, mode=mode) == expected
 
 
-def existing(world: Any, word: str, *, strategy: bool = True, **status: Any) -> Body:
+def existing(world: Any, name: str, *, strategy: bool = True, **status: Any) -> Body:
     body: Body = world.runtime(**status)
-    body["metadata"]["annotations"] = {**body["metadata"]["annotations"], MODE: word}
+    body["metadata"]["annotations"] = {**body["metadata"]["annotations"], MODE: name}
     if not strategy:
         body["spec"]["predictor"] = {
             field: value
@@ -110,11 +110,11 @@ def existing(world: Any, word: str, *, strategy: bool = True, **status: Any) -> 
 
 
 @pytest.mark.parametrize("mode", ["auto", "Standard", "RawDeployment"])
-@pytest.mark.parametrize("word", ["Standard", "RawDeployment"])
-def test_the_word_that_was_accepted_stays(world: Any, word: str, mode: str) -> None:
-    assert sent(world, existing(world, word), mode=mode) == (word, True)
-    assert sent(world, existing(world, word), rejection=rejected(world, QUOTA), mode=mode) == (
-        word,
+@pytest.mark.parametrize("name", ["Standard", "RawDeployment"])
+def test_the_accepted_mode_stays(world: Any, name: str, mode: str) -> None:
+    assert sent(world, existing(world, name), mode=mode) == (name, True)
+    assert sent(world, existing(world, name), rejection=rejected(world, QUOTA), mode=mode) == (
+        name,
         True,
     )
 
@@ -144,11 +144,11 @@ def test_trying_the_other_mode_is_no_failure(world: Any) -> None:
     assert says(first, "RuntimeReady") == "False CreatingRuntime"
 
 
-@pytest.mark.parametrize("words", [STRATEGY, QUOTA])
-def test_a_rejection_of_both_modes_is_reported(world: Any, words: str) -> None:
-    plan = world.plan(projection(*world.parts(), learned=[rejected(world, words, STRATEGY)]))
+@pytest.mark.parametrize("text", [STRATEGY, QUOTA])
+def test_a_rejection_of_both_modes_is_reported(world: Any, text: str) -> None:
+    plan = world.plan(projection(*world.parts(), learned=[rejected(world, text, STRATEGY)]))
     assert says(plan, "RuntimeReady") == "False RuntimeFailed"
-    assert words in message(plan, "RuntimeReady")
+    assert text in message(plan, "RuntimeReady")
 
 
 def test_a_rejection_of_the_mode_that_is_set_is_reported(world: Any) -> None:

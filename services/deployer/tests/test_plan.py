@@ -33,7 +33,7 @@ from aimcontroller.testing import (
 from aimschema.names import cache_for
 from aimschema.resources import CACHE, CONFIG_MAP, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 
-Given = Callable[[Any], list[Body]]
+Setup = Callable[[Any], list[Body]]
 HOLD = "example.org/hold"
 APPLY = ["apply InferenceService s"]
 FAILED_CACHE = {"conditions": [said("Ready", False, "AuthError", "gated")]}
@@ -88,9 +88,9 @@ UNRESOLVED = [
 ]
 
 
-@pytest.mark.parametrize(("given", "resolved"), UNRESOLVED)
-def test_what_a_service_lacks(world: Any, given: Given, resolved: str) -> None:
-    plan = world.plan(projection(*given(world)))
+@pytest.mark.parametrize(("setup", "resolved"), UNRESOLVED)
+def test_what_a_service_lacks(world: Any, setup: Setup, resolved: str) -> None:
+    plan = world.plan(projection(*setup(world)))
     assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == (
         [],
         resolved,
@@ -98,11 +98,11 @@ def test_what_a_service_lacks(world: Any, given: Given, resolved: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("given", "resolved"), UNRESOLVED)
+@pytest.mark.parametrize(("setup", "resolved"), UNRESOLVED)
 def test_what_runs_is_left_alone_while_something_lacks(
-    world: Any, given: Given, resolved: str
+    world: Any, setup: Setup, resolved: str
 ) -> None:
-    plan = world.plan(projection(*given(world), *world.runs()))
+    plan = world.plan(projection(*setup(world), *world.runs()))
     assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == (
         [],
         resolved,
@@ -111,7 +111,7 @@ def test_what_runs_is_left_alone_while_something_lacks(
 
 
 @pytest.mark.parametrize(
-    ("given", "actions", "cache", "runtime"),
+    ("setup", "actions", "cache", "runtime"),
     [
         pytest.param(
             lambda w: w.parts(), APPLY, "True CacheWarm", "False CreatingRuntime", id="warm"
@@ -244,9 +244,9 @@ def test_what_runs_is_left_alone_while_something_lacks(
     ],
 )
 def test_caches_and_roll_out(
-    world: Any, given: Given, actions: list[str], cache: str, runtime: str
+    world: Any, setup: Setup, actions: list[str], cache: str, runtime: str
 ) -> None:
-    plan = world.plan(projection(*given(world)))
+    plan = world.plan(projection(*setup(world)))
     assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == (
         actions,
         cache,
@@ -255,7 +255,7 @@ def test_caches_and_roll_out(
 
 
 @pytest.mark.parametrize(
-    ("cache", "told"),
+    ("cache", "expected"),
     [
         pytest.param(lambda w: [w.cache()], "True CacheWarm", id="warm"),
         pytest.param(lambda _: [], "False CacheLost", id="deleted"),
@@ -266,25 +266,25 @@ def test_caches_and_roll_out(
     ],
 )
 @pytest.mark.parametrize("missing", ["AIMServiceTemplate", "AIMClusterModel"])
-def test_while_something_else_is_missing_caches_are_reported_as_they_are(
-    world: Any, missing: str, cache: Given, told: str
+def test_caches_are_reported_while_something_else_is_missing(
+    world: Any, missing: str, cache: Setup, expected: str
 ) -> None:
     warm = {
         "conditions": [said("CacheReady", True, "CacheWarm", "1 of 1 model sources are cached")]
     }
-    given = [
+    setup = [
         *world.parts("ModelCache", "AIMService", missing),
         world.service(status=warm),
         *cache(world),
         *world.runs(),
     ]
-    plan = world.plan(projection(*given))
+    plan = world.plan(projection(*setup))
     assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == (
         [],
-        told,
+        expected,
         "True RuntimeReady",
     )
-    assert ("c-cache" in message(plan, "CacheReady")) is (told == "False CacheLost")
+    assert ("c-cache" in message(plan, "CacheReady")) is (expected == "False CacheLost")
 
 
 def test_a_generation_of_kserve_is_not_compared(world: Any) -> None:
@@ -302,14 +302,14 @@ def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
     assert "inferenceservices.serving.kserve.io" in message(plan, "RuntimeReady")
 
 
-def test_a_refusal_is_told(world: Any) -> None:
-    seen = projection(
+def test_a_rejection_is_reported(world: Any) -> None:
+    state = projection(
         *world.parts(),
         learned=[
             refused(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "webhook says no")
         ],
     )
-    assert "webhook says no" in message(world.plan(seen), "RuntimeReady")
+    assert "webhook says no" in message(world.plan(state), "RuntimeReady")
     taken = refused(
         world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "exists", name_taken=True
     )
@@ -319,7 +319,7 @@ def test_a_refusal_is_told(world: Any) -> None:
     )
 
 
-def test_who_keeps_changing_the_inference_service_is_told(world: Any) -> None:
+def test_a_field_conflict_is_reported(world: Any) -> None:
     fight = contested(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
     plan = world.plan(projection(*world.parts(), *world.runs(), learned=[fight]))
     assert says(plan, "RuntimeReady") == "True RuntimeReady"
@@ -333,24 +333,24 @@ def test_who_keeps_changing_the_inference_service_is_told(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "expected"),
     [
         ("NameConflict", "False NameConflict"),
         ("WarmFailed", "False CacheFailed"),
         ("Warming", "False WaitingForCache"),
     ],
 )
-def test_why_there_is_no_cache_is_told(world: Any, reason: str, told: str) -> None:
+def test_the_reason_for_a_missing_cache_is_reported(world: Any, reason: str, expected: str) -> None:
     template = world.template(
         status={"conditions": [said("CacheWarm", False, reason, "the cacher's words")]}
     )
     plan = world.plan(projection(*world.parts("ModelCache", "AIMServiceTemplate"), template))
-    assert says(plan, "CacheReady") == told
+    assert says(plan, "CacheReady") == expected
     assert ("the cacher's words" in message(plan, "CacheReady")) is (reason != "Warming")
 
 
 @pytest.mark.parametrize(
-    ("given", "type_", "said"),
+    ("setup", "type_", "said"),
     [
         pytest.param(
             lambda w: [*w.parts("AIMService"), w.service(uid="second"), kept_by(w.runtime(), HOLD)],
@@ -381,10 +381,10 @@ def test_why_there_is_no_cache_is_told(world: Any, reason: str, told: str) -> No
         ),
     ],
 )
-def test_what_a_finalizer_keeps_in_the_way_is_named(
-    world: Any, given: Given, type_: str, said: tuple[str, str]
+def test_a_finalizer_that_blocks_deletion_is_named(
+    world: Any, setup: Setup, type_: str, said: tuple[str, str]
 ) -> None:
-    plan = world.plan(projection(*given(world)))
+    plan = world.plan(projection(*setup(world)))
     assert says(plan, type_) == said[0]
     assert f"{said[1]}, held by finalizer {HOLD}" in message(plan, type_)
 
@@ -398,7 +398,7 @@ def test_zero_replicas_stop_the_service(world: Any) -> None:
     assert says(plan, "RuntimeReady") == "True Stopped"
 
 
-def test_a_config_that_made_a_difference_and_is_gone_changes_nothing(world: Any) -> None:
+def test_deleting_a_config_in_use_changes_nothing(world: Any) -> None:
     plan = world.plan(projection(*world.parts(), *world.runs(config=True)))
     assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == (
         [],
@@ -431,15 +431,15 @@ def test_how_much_is_cached(world: Any, caches: list[tuple[str, str, int]], perc
     assert message(plan, "CacheReady").startswith(f"{percent} % of the model is cached")
 
 
-def test_what_a_cache_waits_for_is_told(world: Any) -> None:
+def test_what_a_cache_waits_for_is_reported(world: Any) -> None:
     waiting = world.cache(
         "Pending", conditions=[said("Ready", False, "WaitingForPVC", "held by pod old")]
     )
-    told = message(world.plan(projection(*world.parts("ModelCache"), waiting)), "CacheReady")
-    assert told == "0 % of the model is cached; ModelCache c: held by pod old"
+    expected = message(world.plan(projection(*world.parts("ModelCache"), waiting)), "CacheReady")
+    assert expected == "0 % of the model is cached; ModelCache c: held by pod old"
 
 
-def test_a_cache_that_is_refused_is_told(world: Any) -> None:
+def test_a_rejected_cache_is_reported(world: Any) -> None:
     template = world.template(
         status={
             "conditions": [said("CacheWarm", False, "WarmFailed", "ModelCache c is refused: quota")]
@@ -453,20 +453,22 @@ def test_a_cache_that_is_refused_is_told(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "told"),
+    ("last", "expected"),
     [(None, True), (ago(3600), True), (ago(3599), False)],
     ids=["first-use", "an-hour-later", "within-the-hour"],
 )
-def test_last_used_is_told_at_most_hourly(world: Any, last: str | None, *, told: bool) -> None:
+def test_last_used_is_reported_at_most_hourly(
+    world: Any, last: str | None, *, expected: bool
+) -> None:
     cache = world.cache(**({} if last is None else {"lastUsed": last}))
     plan = world.plan(projection(*world.parts("ModelCache"), cache))
     assert [r.fields for r in plan.reports if r.key.kind == CACHE.kind] == (
-        [{"lastUsed": ago(0)}] if told else []
+        [{"lastUsed": ago(0)}] if expected else []
     )
     assert plan.requeue_after_s == 3600
 
 
-def test_last_used_counts_as_told_before_it_is_on_the_object(world: Any) -> None:
+def test_last_used_counts_as_soon_as_it_is_reported(world: Any) -> None:
     first = world.plan(projection(*world.parts()))
     reports = [r.message("deployer") for r in first.reports if r.key.kind == CACHE.kind]
     assert [
@@ -474,7 +476,7 @@ def test_last_used_counts_as_told_before_it_is_on_the_object(world: Any) -> None
     ] == [SERVICE.kind]
 
 
-def test_fields_tell_template_and_ready_replicas(world: Any) -> None:
+def test_fields_name_template_and_ready_replicas(world: Any) -> None:
     ready = world.pod(status={"conditions": [said("Ready", True)]})
     assert fields(
         world.plan(
@@ -489,7 +491,7 @@ def test_fields_tell_template_and_ready_replicas(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "error"),
     [
         ('amd: {resource: "r", label: "l", models: {X: [738]}}', "must be quoted"),
         ("amd: {models: {X: ['a']}}", "not a GPU table"),
@@ -498,8 +500,8 @@ def test_fields_tell_template_and_ready_replicas(world: Any) -> None:
     ],
     ids=["unquoted-number", "no-resource", "a-list", "no-yaml"],
 )
-def test_a_bad_table_is_told(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_a_malformed_table_is_rejected(text: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
         gpus.read(text, "mine.yaml")
 
 
@@ -606,8 +608,8 @@ def test_half_filled_objects_are_no_surprise(
         ),
     ]
     service = testing.cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"}, status=status)
-    seen = projection(service, *(body for body in bodies if body["kind"] in present))
-    assert plan_key(seen, Key(SERVICE.kind, NAMESPACE, "s"), NOW, gpus=gpus.load(None)).reports
+    state = projection(service, *(body for body in bodies if body["kind"] in present))
+    assert plan_key(state, Key(SERVICE.kind, NAMESPACE, "s"), NOW, gpus=gpus.load(None)).reports
 
 
 EVIL = "evil.example/miner:1"
@@ -616,7 +618,7 @@ HOLDS: list[str] = []
 
 
 @pytest.mark.parametrize(
-    ("image", "given", "actions"),
+    ("image", "setup", "actions"),
     [
         pytest.param("example.org/m:1", lambda w: [w.model()], ROLLS_OUT, id="the-model-has-it"),
         pytest.param(
@@ -668,11 +670,11 @@ HOLDS: list[str] = []
         ),
     ],
 )
-def test_the_image_of_an_answer_is_one_that_the_catalogue_has_or_had(
-    world: Any, image: str, given: Given, actions: list[str]
+def test_an_image_outside_the_catalogue_is_never_rolled_out(
+    world: Any, image: str, setup: Setup, actions: list[str]
 ) -> None:
     state = projection(
-        *world.parts("AIMClusterModel", "ConfigMap"), world.result(image=image), *given(world)
+        *world.parts("AIMClusterModel", "ConfigMap"), world.result(image=image), *setup(world)
     )
     planned = world.plan(state)
     assert [action for action in does(planned) if "InferenceService" in action] == actions
@@ -684,7 +686,7 @@ def test_the_image_of_an_answer_is_one_that_the_catalogue_has_or_had(
         )
 
 
-def test_a_record_of_images_has_the_services_of_the_model_planned(world: Any) -> None:
+def test_a_change_of_known_images_enqueues_its_services(world: Any) -> None:
     state = projection(*world.parts(), world.record())
     key = Key(CONFIG_MAP.kind, "aim-system", world.record()["metadata"]["name"])
     assert list(affected(state, key, namespace="aim-system")) == [world.key]

@@ -47,7 +47,7 @@ def test_version_1_is_as_recorded(world: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*CASES, "device-added-later"])
 def test_version_2_is_as_recorded(world: Any, name: str) -> None:
-    given = cases(world) | {
+    setup = cases(world) | {
         "device-added-later": [
             *world.parts("AIMServiceTemplate"),
             world.template({"gpuModel": "MI308X"}),
@@ -56,7 +56,7 @@ def test_version_2_is_as_recorded(world: Any, name: str) -> None:
     golden(
         __file__,
         f"inference-service.version-2-{name}",
-        applied(world.plan(projection(*given[name])), INFERENCE_SERVICE.kind),
+        applied(world.plan(projection(*setup[name])), INFERENCE_SERVICE.kind),
     )
 
 
@@ -79,7 +79,7 @@ def test_a_single_replica_is_recreated(
     assert body["spec"]["predictor"]["deploymentStrategy"] == strategy
 
 
-def test_the_same_input_renders_the_same_object_whatever_runs(world: Any) -> None:
+def test_the_same_input_renders_the_same_object(world: Any) -> None:
     first = applied(world.plan(projection(*world.parts())), "InferenceService")
     assert (
         applied(world.plan(projection(*world.parts(), world.runtime(False))), "InferenceService")

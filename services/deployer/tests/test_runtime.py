@@ -23,7 +23,7 @@ from aimcontroller.testing import (
 )
 from aimschema.resources import INFERENCE_SERVICE, POD, SERVICE, Key
 
-Given = Callable[[Any], list[Body]]
+Setup = Callable[[Any], list[Body]]
 ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
 CRASHED = {
     "name": "kserve-container",
@@ -96,7 +96,7 @@ def going(body: Body) -> Body:
     return {**body, "metadata": metadata}
 
 
-def test_a_stopped_service_names_what_holds_its_inference_service(world: Any) -> None:
+def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
     plan = world.plan(
         projection(*world.parts(replicas=0), going(world.runtime()), world.ready_pod())
     )
@@ -107,7 +107,7 @@ def test_a_stopped_service_names_what_holds_its_inference_service(world: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("given", "runtime", "words"),
+    ("setup", "runtime", "text"),
     [
         pytest.param(lambda w: w.runs(), "True RuntimeReady", "1 of 1 replicas ready", id="ready"),
         pytest.param(
@@ -378,10 +378,10 @@ def test_a_stopped_service_names_what_holds_its_inference_service(world: Any) ->
         ),
     ],
 )
-def test_how_the_runtime_fares(world: Any, given: Given, runtime: str, words: str) -> None:
-    plan = world.plan(projection(*world.parts(), *given(world)))
+def test_how_the_runtime_fares(world: Any, setup: Setup, runtime: str, text: str) -> None:
+    plan = world.plan(projection(*world.parts(), *setup(world)))
     assert says(plan, "RuntimeReady") == runtime
-    assert words in message(plan, "RuntimeReady")
+    assert text in message(plan, "RuntimeReady")
 
 
 def test_the_message_counts_the_replicas_that_are_ready(world: Any) -> None:
@@ -396,18 +396,18 @@ def test_the_message_counts_the_replicas_that_are_ready(world: Any) -> None:
 
 def test_a_crash_reads_the_same_while_it_goes_on(world: Any) -> None:
     phases = [IN_BACKOFF, JUST_ENDED, RUNS_AGAIN]
-    told = {
+    expected = {
         message(
             world.plan(projection(*world.parts(), world.runtime(), with_status(world, phase))),
             "RuntimeReady",
         )
         for phase in phases
     }
-    assert len(told) == 1
+    assert len(expected) == 1
 
 
-def test_that_pods_are_rejected_is_reported_on_after_the_deadline(world: Any) -> None:
-    before = says_of_pods(world, rejected_pods(QUOTA))
+def test_rejected_pods_are_still_reported_after_the_deadline(world: Any) -> None:
+    before = rejection_message(world, rejected_pods(QUOTA))
     late = world.runtime(
         conditions=[
             said(
@@ -428,7 +428,7 @@ def test_that_pods_are_rejected_is_reported_on_after_the_deadline(world: Any) ->
     )
 
 
-def says_of_pods(world: Any, status: Body) -> str:
+def rejection_message(world: Any, status: Body) -> str:
     return message(world.plan(projection(*world.parts(), world.runtime(**status))), "RuntimeReady")
 
 
@@ -458,9 +458,7 @@ def test_the_events_of_a_pod_that_does_not_start_are_read(world: Any) -> None:
         ("UpdateFailed", "False CreatingRuntime"),
     ],
 )
-def test_the_events_of_an_inference_service_without_pods_are_read(
-    world: Any, reason: str, runtime: str
-) -> None:
+def test_events_are_read_without_any_pods(world: Any, reason: str, runtime: str) -> None:
     service = world.runtime(None)
     assert (
         ReadEvents(ISVC, service["metadata"]["uid"])
@@ -483,31 +481,29 @@ DOWN = (
 
 
 @pytest.mark.parametrize(
-    ("given", "runtime"),
+    ("setup", "runtime"),
     [
         pytest.param(lambda _: [], "False RuntimeFailed", id="created"),
         pytest.param(lambda w: [w.runtime(False)], "False CreatingRuntime", id="starting"),
         pytest.param(lambda w: w.runs(), "True RuntimeReady", id="running"),
     ],
 )
-def test_what_the_server_keeps_answering_is_reported(
-    world: Any, given: Given, runtime: str
-) -> None:
+def test_a_lasting_server_error_is_reported(world: Any, setup: Setup, runtime: str) -> None:
     failing = Learned(world.key, REFUSED, Refusal(ISVC, DOWN, transient=True, by_webhook=True))
-    plan = world.plan(projection(*world.parts(), *given(world), learned=[failing]))
+    plan = world.plan(projection(*world.parts(), *setup(world), learned=[failing]))
     assert says(plan, "RuntimeReady") == runtime
     assert DOWN in message(plan, "RuntimeReady")
     assert "apply InferenceService s" in does(plan)
 
 
-def test_a_server_that_is_overloaded_is_no_failure_of_the_service(world: Any) -> None:
+def test_an_overloaded_server_is_no_failure_of_the_service(world: Any) -> None:
     failing = Learned(world.key, REFUSED, Refusal(ISVC, "Too many requests", transient=True))
     plan = world.plan(projection(*world.parts(), learned=[failing]))
     assert says(plan, "RuntimeReady") == "False CreatingRuntime"
     assert "rejected by the API server: Too many requests" in message(plan, "RuntimeReady")
 
 
-def test_a_wanted_spec_that_is_rejected_is_a_failure_though_pods_are_ready(world: Any) -> None:
+def test_a_rejected_spec_is_a_failure_though_pods_are_ready(world: Any) -> None:
     plan = world.plan(
         projection(
             *world.parts(), *world.runs(), learned=[refused(world.key, ISVC, "webhook says no")]
@@ -569,7 +565,7 @@ def last_status(case: str) -> Body:
         ("stopped-and-started", lambda w: [w.ready_pod()], "True RuntimeReady"),
     ],
 )
-def test_what_a_real_kserve_reports(world: Any, case: str, pods: Given, runtime: str) -> None:
+def test_what_a_real_kserve_reports(world: Any, case: str, pods: Setup, runtime: str) -> None:
     existing = world.runtime() | {"status": last_status(case)}
     assert (
         says(world.plan(projection(*world.parts(), existing, *pods(world))), "RuntimeReady")

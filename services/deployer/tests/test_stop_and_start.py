@@ -20,7 +20,7 @@ from aimcontroller.testing import (
 )
 from aimschema.resources import BUDGET, INFERENCE_SERVICE, SERVICE, Key
 
-Given = Callable[[Any], list[Body]]
+Setup = Callable[[Any], list[Body]]
 STOP = "serving.kserve.io/stop"
 APPLY, PATCH = "apply InferenceService s", "patch InferenceService s"
 ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
@@ -45,34 +45,34 @@ def patched(plan: Plan) -> Body:
     return patch
 
 
-def stopped(world: Any, **given: Any) -> Body:
+def stopped(world: Any, **setup: Any) -> Body:
     """The InferenceService as stopping leaves it."""
     patch = {
         "metadata": {"annotations": {STOP: "true"}},
         "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
     }
-    return merged(world.runtime(False, **given), patch)  # type: ignore[no-any-return]
+    return merged(world.runtime(False, **setup), patch)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("given", MISSING)
-def test_stopping_is_carried_out_whatever_is_missing(
-    world: Any, given: Callable[..., list[Body]]
+@pytest.mark.parametrize("setup", MISSING)
+def test_a_service_stops_although_objects_are_missing(
+    world: Any, setup: Callable[..., list[Body]]
 ) -> None:
-    plan = world.plan(projection(*given(world, replicas=0), *world.runs()))
+    plan = world.plan(projection(*setup(world, replicas=0), *world.runs()))
     assert (does(plan), says(plan, "RuntimeReady")) == ([PATCH], "False CreatingRuntime")
     assert patched(plan) == {
         "metadata": {"annotations": {STOP: "true"}},
         "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
     }
-    after = world.plan(projection(*given(world, replicas=0), stopped(world)))
+    after = world.plan(projection(*setup(world, replicas=0), stopped(world)))
     assert (does(after), says(after, "RuntimeReady")) == ([], "True Stopped")
 
 
-@pytest.mark.parametrize("given", MISSING[:3])
-def test_starting_again_is_carried_out_whatever_is_missing(
-    world: Any, given: Callable[..., list[Body]]
+@pytest.mark.parametrize("setup", MISSING[:3])
+def test_a_service_starts_although_objects_are_missing(
+    world: Any, setup: Callable[..., list[Body]]
 ) -> None:
-    plan = world.plan(projection(*given(world, replicas=3), world.cache(), stopped(world)))
+    plan = world.plan(projection(*setup(world, replicas=3), world.cache(), stopped(world)))
     assert PATCH in does(plan)
     assert patched(plan) == {
         "metadata": {"annotations": {STOP: None}},
@@ -99,7 +99,7 @@ def test_starting_again_is_carried_out_whatever_is_missing(
         ),
     ],
 )
-def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Given, runtime: str) -> None:
+def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Setup, runtime: str) -> None:
     """A KServe that does not know the annotation leaves the pods, and the service never says
     Stopped."""
     plan = world.plan(projection(*world.parts(replicas=0), stopped(world), *pods(world)))
@@ -114,13 +114,13 @@ def test_what_was_never_made_is_stopped(world: Any) -> None:
     )
 
 
-def test_a_spec_that_is_rejected_does_not_keep_a_service_from_being_stopped(world: Any) -> None:
-    seen = projection(
+def test_a_service_with_a_rejected_spec_can_be_stopped(world: Any) -> None:
+    state = projection(
         *world.parts(replicas=0),
         *world.runs(),
         learned=[refused(world.key, ISVC, "webhook says no")],
     )
-    assert does(world.plan(seen))[:2] == [PATCH, APPLY]
+    assert does(world.plan(state))[:2] == [PATCH, APPLY]
     after = projection(
         *world.parts(replicas=0),
         stopped(world),
@@ -172,22 +172,24 @@ LOST = [
 ]
 
 
-@pytest.mark.parametrize("given", LOST)
-def test_what_does_not_run_lets_go_of_a_volume_that_is_gone(world: Any, given: Given) -> None:
-    plan = world.plan(projection(*given(world), world.runtime(False), never_ready(world)))
+@pytest.mark.parametrize("setup", LOST)
+def test_pods_that_do_not_run_release_a_lost_volume(world: Any, setup: Setup) -> None:
+    plan = world.plan(projection(*setup(world), world.runtime(False), never_ready(world)))
     assert does(plan) == [PATCH]
     assert patched(plan)["metadata"]["annotations"] == {STOP: "true"}
-    after = world.plan(projection(*given(world), stopped(world)))
+    after = world.plan(projection(*setup(world), stopped(world)))
     assert (does(after), says(after, "RuntimeReady")) == ([], "False CreatingRuntime")
     assert "starts once the cache is warm" in message(after, "RuntimeReady")
 
 
-@pytest.mark.parametrize("given", LOST)
+@pytest.mark.parametrize("setup", LOST)
 @pytest.mark.parametrize(
     "pod", [lambda w: w.ready_pod(), ready_before], ids=["ready", "not-ready-for-a-moment"]
 )
-def test_what_runs_keeps_its_volume(world: Any, given: Given, pod: Callable[[Any], Body]) -> None:
-    assert does(world.plan(projection(*given(world), world.runtime(), pod(world)))) == []
+def test_running_pods_hold_their_volume(
+    world: Any, setup: Setup, pod: Callable[[Any], Body]
+) -> None:
+    assert does(world.plan(projection(*setup(world), world.runtime(), pod(world)))) == []
 
 
 def test_it_starts_again_when_the_cache_is_warm(world: Any) -> None:
@@ -196,13 +198,13 @@ def test_it_starts_again_when_the_cache_is_warm(world: Any) -> None:
     assert says(plan, "CacheReady") == "True CacheWarm"
 
 
-def test_what_holds_a_volume_is_told_how_to_release_it(world: Any) -> None:
+def test_the_holder_of_a_volume_gets_a_remedy(world: Any) -> None:
     plan = world.plan(projection(*world.parts("ModelCache"), *world.runs()))
     assert says(plan, "CacheReady") == "False CacheLost"
     assert "set spec.replicas of AIMService s to 0" in message(plan, "CacheReady")
 
 
-def test_what_does_not_run_follows_a_config_that_is_gone(world: Any) -> None:
+def test_a_stopped_service_follows_a_deleted_config(world: Any) -> None:
     assert (
         does(
             world.plan(projection(*world.parts(), world.runtime(False, config=True), world.pod()))
@@ -264,7 +266,7 @@ BUDGETED = "apply PodDisruptionBudget s"
 
 
 @pytest.mark.parametrize(
-    ("replicas", "given", "expected"),
+    ("replicas", "setup", "expected"),
     [
         pytest.param(2, lambda _: [], [APPLY, BUDGETED], id="two"),
         pytest.param(2, lambda w: w.runs(), [APPLY, BUDGETED], id="two-that-run"),
@@ -285,9 +287,9 @@ BUDGETED = "apply PodDisruptionBudget s"
     ],
 )
 def test_two_replicas_have_a_disruption_budget(
-    world: Any, replicas: int, given: Given, expected: list[str]
+    world: Any, replicas: int, setup: Setup, expected: list[str]
 ) -> None:
-    assert does(world.plan(projection(*world.parts(replicas=replicas), *given(world)))) == expected
+    assert does(world.plan(projection(*world.parts(replicas=replicas), *setup(world)))) == expected
 
 
 def test_a_budget_needs_nothing_but_the_service(world: Any) -> None:
@@ -296,7 +298,7 @@ def test_a_budget_needs_nothing_but_the_service(world: Any) -> None:
     assert does(world.plan(projection(*lacks))) == []
 
 
-def test_a_budget_of_somebody_else_is_a_name_conflict(world: Any) -> None:
+def test_a_budget_of_another_owner_is_a_name_conflict(world: Any) -> None:
     taken = refused(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exists", name_taken=True)
     plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[taken]))
     assert says(plan, "RuntimeReady") == "False NameConflict"

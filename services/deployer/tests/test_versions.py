@@ -10,16 +10,16 @@ from aim_deployer.versions import pod_part
 from aimcontroller.testing import Body, applied, projection
 from aimschema.resources import INFERENCE_SERVICE, SERVICE
 
-Given = Callable[[Any], list[Body]]
+Setup = Callable[[Any], list[Body]]
 RENDER = "aim.silogen.ai/render"
 ENV = {"VLLM_USE_V1": True, "THREADS": 8}
 
 
-def sent(world: Any, *given: Body) -> Body:
-    return applied(world.plan(projection(*given)), INFERENCE_SERVICE.kind)
+def sent(world: Any, *setup: Body) -> Body:
+    return applied(world.plan(projection(*setup)), INFERENCE_SERVICE.kind)
 
 
-def as_kserve_keeps_it(existing: Body) -> Body:
+def as_kserve_stores_it(existing: Body) -> Body:
     """With what its webhook and the kind's schema add, and without empty values."""
     kept = copy.deepcopy(existing)
     predictor = kept["spec"]["predictor"]
@@ -34,19 +34,21 @@ def as_kserve_keeps_it(existing: Body) -> Body:
     return kept
 
 
-def as_the_bus_tells_it(existing: Body) -> Body:
+def as_published(existing: Body) -> Body:
     """Without literal environment."""
-    told = copy.deepcopy(existing)
-    for container in told["spec"]["predictor"]["containers"]:
+    expected = copy.deepcopy(existing)
+    for container in expected["spec"]["predictor"]["containers"]:
         container["env"] = [
             {name: value for name, value in each.items() if name != "value"}
             for each in container["env"]
         ]
-    return told
+    return expected
 
 
-@pytest.mark.parametrize("changed", [copy.deepcopy, as_kserve_keeps_it, as_the_bus_tells_it])
-def test_what_is_there_keeps_its_version(world: Any, changed: Callable[[Body], Body]) -> None:
+@pytest.mark.parametrize("changed", [copy.deepcopy, as_kserve_stores_it, as_published])
+def test_an_existing_object_stays_at_its_version(
+    world: Any, changed: Callable[[Body], Body]
+) -> None:
     existing = world.first_runtime()
     body = sent(world, *world.parts(), changed(existing), world.ready_pod())
     assert RENDER not in body["metadata"]["annotations"]
@@ -65,7 +67,7 @@ def test_quantities_are_compared_by_value(world: Any, memory: Any, version: str 
 
 
 @pytest.mark.parametrize(
-    "given",
+    "setup",
     [
         pytest.param(lambda w: w.parts(replicas=2), id="more-replicas"),
         pytest.param(lambda w: w.parts(replicas=0), id="stopped"),
@@ -75,13 +77,13 @@ def test_quantities_are_compared_by_value(world: Any, memory: Any, version: str 
         ),
     ],
 )
-def test_what_changes_no_pod_keeps_the_version(world: Any, given: Given) -> None:
-    body = sent(world, *given(world), world.first_runtime())
+def test_a_change_without_pods_leaves_the_version(world: Any, setup: Setup) -> None:
+    body = sent(world, *setup(world), world.first_runtime())
     assert pod_part(body) == pod_part(world.first_runtime())
 
 
 @pytest.mark.parametrize(
-    "given",
+    "setup",
     [
         pytest.param(
             lambda w: [
@@ -115,8 +117,8 @@ def test_what_changes_no_pod_keeps_the_version(world: Any, given: Given) -> None
         ),
     ],
 )
-def test_what_changes_pods_anyway_moves_to_the_newest(world: Any, given: Given) -> None:
-    body = sent(world, *given(world), world.first_runtime(), world.ready_pod())
+def test_what_changes_pods_anyway_moves_to_the_newest(world: Any, setup: Setup) -> None:
+    body = sent(world, *setup(world), world.first_runtime(), world.ready_pod())
     assert body["metadata"]["annotations"][RENDER] == "2"
     assert body["spec"]["predictor"]["tolerations"] == [
         {"key": "amd.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -124,7 +126,7 @@ def test_what_changes_pods_anyway_moves_to_the_newest(world: Any, given: Given) 
 
 
 @pytest.mark.parametrize("annotation", ["2", "3", "latest", "", "-1", "0"])
-def test_a_version_that_is_there_or_unknown_is_the_newest(world: Any, annotation: str) -> None:
+def test_a_current_or_unknown_version_is_the_newest(world: Any, annotation: str) -> None:
     existing = world.first_runtime()
     existing["metadata"]["annotations"][RENDER] = annotation
     assert sent(world, *world.parts(), existing)["metadata"]["annotations"][RENDER] == "2"

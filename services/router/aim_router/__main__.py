@@ -3,7 +3,7 @@
 import sys
 
 from aim_router.plan import plan
-from aim_router.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
+from aim_router.projection import FOLLOWS, OWNS, PLANS_FOR, READS, affected, neighbours
 from aim_router.settings import RouterSettings
 from aimcontroller.controller import Service, run_loop
 from aimcontroller.health import Health
@@ -14,7 +14,7 @@ from aimschema.reasons import ROUTER
 def service(_settings: RouterSettings) -> Service:
     """What it follows and how it plans, as data."""
     return Service(
-        ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=KEEPS, reads=READS, neighbours=neighbours
+        ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=OWNS, reads=READS, neighbours=neighbours
     )
 
 

@@ -107,15 +107,15 @@ def rejection(gateway: Seen, reference: GatewayReference, namespace: str | None)
     if chosen or (reference.section_name is None and reference.port is None):
         return None
     all_ = [str(Listener(each, {})) for each in objects(gateway.spec, "listeners")]
-    wanted = f"listener {reference.section_name}" if reference.section_name else "listener"
+    missing = f"listener {reference.section_name}" if reference.section_name else "listener"
     port = f" with port {reference.port}" if reference.port is not None else ""
-    return f"{name} has no {wanted}{port}; its listeners are {', '.join(all_) or 'none'}"
+    return f"{name} has no {missing}{port}; its listeners are {', '.join(all_) or 'none'}"
 
 
 def address(gateway: Seen, reference: GatewayReference, namespace: str | None) -> str | None:
     """`scheme://host[:port]` of the best listener; None while the Gateway has no address."""
-    there = attached(gateway, reference, namespace)
-    usable = [each for each in there if _text(each.spec.get("protocol")) in _SCHEMES]
+    listeners = attached(gateway, reference, namespace)
+    usable = [each for each in listeners if _text(each.spec.get("protocol")) in _SCHEMES]
     hosts = [host for each in objects(gateway.status, "addresses") if (host := _host(each))]
     if not usable or not hosts:
         return None

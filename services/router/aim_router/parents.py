@@ -25,11 +25,11 @@ _ANSWERS = (ACCEPTED, RESOLVED_REFS)
 def answers(route: Seen, reference: GatewayReference) -> list[dict[str, Body]]:
     """Of each gateway controller's entry for this parentRef, the current answers by type: none,
     one or both."""
-    wanted = _identity(reference.model_dump(by_alias=True), route.key.namespace)
+    expected = _identity(reference.model_dump(by_alias=True), route.key.namespace)
     entries = [
         {str(each.get("type")): each for each in objects(entry, "conditions")}
         for entry in objects(route.status, "parents")
-        if _identity(entry.get("parentRef"), route.key.namespace) == wanted
+        if _identity(entry.get("parentRef"), route.key.namespace) == expected
     ]
     return [
         {type_: entry[type_] for type_ in _ANSWERS if _is_current(entry.get(type_), route)}
@@ -44,14 +44,14 @@ def is_complete(answer: dict[str, Body]) -> bool:
 
 def _identity(parent: object, namespace: str | None) -> tuple[object, ...]:
     """All that tells one parentRef from another; empty and absent are the same."""
-    given: Body = parent if isinstance(parent, dict) else {}
+    fields: Body = parent if isinstance(parent, dict) else {}
     return (
-        GATEWAY.group if given.get("group") is None else given["group"],  # "" is the core group
-        given.get("kind") or GATEWAY.kind,
-        given.get("namespace") or namespace,
-        given.get("name"),
-        given.get("sectionName") or None,
-        given.get("port") or None,
+        GATEWAY.group if fields.get("group") is None else fields["group"],  # "" is the core group
+        fields.get("kind") or GATEWAY.kind,
+        fields.get("namespace") or namespace,
+        fields.get("name"),
+        fields.get("sectionName") or None,
+        fields.get("port") or None,
     )
 
 

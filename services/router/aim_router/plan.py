@@ -42,55 +42,54 @@ _PASSING = ("BackendNotFound", "Pending")
 routing_ready = partial(condition, reasons.ROUTING_READY)
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
-    present = seen.get(key)
-    if present is None or present.deleting or not present.has_spec:
+def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
+    obj = state.get(key)
+    if obj is None or obj.deleting or not obj.has_spec:
         return NOTHING
-    return (
-        plan_config(seen, present, now) if key.kind == CONFIG.kind else plan_service(seen, present)
-    )
+    return plan_config(state, obj, now) if key.kind == CONFIG.kind else plan_service(state, obj)
 
 
-def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
+def plan_config(state: Projection, config: Seen, now: datetime.datetime) -> Plan:
     """What keeps every service with this config from having a route, or attaches it to more than
     was meant, told on the config itself."""
     routing = ConfigSpec.model_validate(config.spec).routing
     found = (
         []
         if routing is None or not routing.auto_create_route
-        else _advice(seen, config, routing.gateway)
+        else _advice(state, config, routing.gateway)
     )
-    return advise(seen, config, reasons.ROUTER, now, *found)
+    return advise(state, config, reasons.ROUTER, now, *found)
 
 
 def _advice(
-    seen: Projection, config: Seen, gateway: GatewayReference | None
+    state: Projection, config: Seen, gateway: GatewayReference | None
 ) -> list[tuple[str, str]]:
     """Warnings as (reason, message); first match wins."""
-    wrong = _wrong(seen, config, gateway)
+    wrong = _wrong(state, config, gateway)
     if wrong is not None:
         return [(reasons.ROUTE_FAILED, wrong)]
-    there = None if gateway is None else _gateway(seen, gateway, config.key.namespace)
-    if gateway is None or there is None or gateway.section_name is not None:
+    existing = None if gateway is None else _gateway(state, gateway, config.key.namespace)
+    if gateway is None or existing is None or gateway.section_name is not None:
         return []
-    open_to_all = attached(there, gateway, config.key.namespace)
+    open_to_all = attached(existing, gateway, config.key.namespace)
     if len(open_to_all) < 2:
         return []
-    words = (
+    message = (
         f"spec.routing.gateway has no sectionName, so routes attach to {len(open_to_all)} listeners"
-        f" of Gateway {there.key.namespace}/{there.key.name}: {', '.join(map(str, open_to_all))};"
+        f" of Gateway {existing.key.namespace}/{existing.key.name}:"
+        f" {', '.join(map(str, open_to_all))};"
         " set spec.routing.gateway.sectionName to the one that is meant"
     )
-    return [(reasons.SEVERAL_LISTENERS, words)]
+    return [(reasons.SEVERAL_LISTENERS, message)]
 
 
-def _wrong(seen: Projection, config: Seen, gateway: GatewayReference | None) -> str | None:
+def _wrong(state: Projection, config: Seen, gateway: GatewayReference | None) -> str | None:
     if gateway is None:
         return (
             "spec.routing has no gateway, so no service gets a route; set spec.routing.gateway, or"
             " spec.routing.autoCreateRoute to false"
         )
-    if not seen.installed(ROUTE.kind):
+    if not state.installed(ROUTE.kind):
         return (
             f"spec.routing asks for routes, but {NO_GATEWAY_API}, or set"
             " spec.routing.autoCreateRoute to false"
@@ -98,20 +97,20 @@ def _wrong(seen: Projection, config: Seen, gateway: GatewayReference | None) -> 
     if not _is_gateway(gateway):
         return None
     name = f"Gateway {gateway.namespace or config.key.namespace}/{gateway.name}"
-    there = _gateway(seen, gateway, config.key.namespace)
-    if there is None:
+    existing = _gateway(state, gateway, config.key.namespace)
+    if existing is None:
         return (
             f"spec.routing.gateway names {name}, which does not exist; create it, or change the"
             " field"
         )
-    listeners = [str(listener.get("name")) for listener in objects(there.spec, "listeners")]
+    listeners = [str(listener.get("name")) for listener in objects(existing.spec, "listeners")]
     if gateway.section_name is not None and gateway.section_name not in listeners:
         has = f"{name} has {', '.join(listeners) or 'none'}"
         return (
             f"spec.routing.gateway.sectionName names listener {gateway.section_name}, but {has};"
             " change the field"
         )
-    why = rejection(there, gateway, config.key.namespace)
+    why = rejection(existing, gateway, config.key.namespace)
     return None if why is None else f"{why}; {CHANGE_LISTENER}"
 
 
@@ -121,25 +120,29 @@ def _is_gateway(reference: GatewayReference) -> bool:
     return (reference.group, reference.kind) == (GATEWAY.group, GATEWAY.kind)
 
 
-def _gateway(seen: Projection, reference: GatewayReference, namespace: str | None) -> Seen | None:
+def _gateway(state: Projection, reference: GatewayReference, namespace: str | None) -> Seen | None:
     """The Gateway that a reference in an object of this namespace names."""
     if not _is_gateway(reference):
         return None
-    return seen.get(Key(GATEWAY.kind, reference.namespace or namespace, reference.name))
+    return state.get(Key(GATEWAY.kind, reference.namespace or namespace, reference.name))
 
 
-def plan_service(seen: Projection, service: Seen) -> Plan:
+def plan_service(state: Projection, service: Seen) -> Plan:
     """First match wins: config gone, not wanted, impossible, wanted."""
     key = service.key
-    there = seen.get(Key(ROUTE.kind, key.namespace, key.name))
-    ours = there is not None and service.uid in there.owners
-    config = seen.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
-    if config is None and there is not None and ours:
-        gone = (
+    existing = state.get(Key(ROUTE.kind, key.namespace, key.name))
+    ours = existing is not None and service.uid in existing.owners
+    config = state.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
+    if config is None and existing is not None and ours:
+        message = (
             f"AIMNamespaceConfig {service.spec.get('configRef')} is gone: create it again; the"
             " route is left as it is until then"
         )
-        return report(service, routing_ready(False, reasons.ROUTE_FAILED, gone), **_kept(service))
+        return report(
+            service,
+            routing_ready(False, reasons.ROUTE_FAILED, message),
+            **_previous_fields(service),
+        )
     if config is None and service.spec.get("configRef", DEFAULT_CONFIG) != DEFAULT_CONFIG:
         missing = (
             f"AIMNamespaceConfig {service.spec['configRef']} does not exist in this namespace;"
@@ -150,15 +153,17 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
     if routing is None or not routing.auto_create_route:
         why = "the config has no routing" if routing is None else "autoCreateRoute is false"
         removed = (
-            act(DeleteObject(there.key, there.uid))
-            if there is not None and ours and not there.deleting
+            act(DeleteObject(existing.key, existing.uid))
+            if existing is not None and ours and not existing.deleting
             else NOTHING
         )
-        refusal: Refusal | None = seen.learned(key, REFUSED)
-        if removed.actions and refusal is not None:
-            stays = f"{why}, but HTTPRoute {key.name} cannot be removed: {refusal.message}"
+        rejected: Refusal | None = state.learned(key, REFUSED)
+        if removed.actions and rejected is not None:
+            stays = f"{why}, but HTTPRoute {key.name} cannot be removed: {rejected.message}"
             return removed | report(
-                service, routing_ready(False, reasons.ROUTE_FAILED, stays), **_kept(service)
+                service,
+                routing_ready(False, reasons.ROUTE_FAILED, stays),
+                **_previous_fields(service),
             )
         return removed | report(
             service,
@@ -168,9 +173,9 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
                 f"{why}: the service is reached inside the cluster only",
             ),
         )
-    if there is not None and not ours:
-        return report(service, _foreign(service, there))
-    problem = _impossible(seen, service, routing.gateway)
+    if existing is not None and not ours:
+        return report(service, _name_conflict(service, existing))
+    problem = _impossible(state, service, routing.gateway)
     if problem is not None or routing.gateway is None:
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, problem or ""))
     try:
@@ -178,32 +183,32 @@ def plan_service(seen: Projection, service: Seen) -> Plan:
     except ValueError as error:
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, str(error)))
     return act(ApplyObject(route(service, routing.gateway, timeout))) | _state(
-        seen, service, there, routing.gateway
+        state, service, existing, routing.gateway
     )
 
 
-def _foreign(service: Seen, there: Seen) -> ReportedCondition:
+def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
     """An HTTPRoute of our name is not ours; what a former service of this name left goes by
     itself."""
-    if is_of_former(service, there):
-        return routing_ready(False, reasons.CONFIGURING_ROUTE, of_former(service, there))
-    return routing_ready(False, reasons.NAME_CONFLICT, of_another(service, there))
+    if is_of_former(service, existing):
+        return routing_ready(False, reasons.CONFIGURING_ROUTE, of_former(service, existing))
+    return routing_ready(False, reasons.NAME_CONFLICT, of_another(service, existing))
 
 
-def _kept(service: Seen) -> dict[str, Any]:
+def _previous_fields(service: Seen) -> dict[str, Any]:
     return {name: service.status.get(name) for name in ("path", "url")}
 
 
-def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | None) -> str | None:
+def _impossible(state: Projection, service: Seen, gateway: GatewayReference | None) -> str | None:
     """Why there can be no route; None where there can."""
     if gateway is None:
         return (
             f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set"
             " spec.routing.gateway or autoCreateRoute: false"
         )
-    if not seen.installed(ROUTE.kind):
+    if not state.installed(ROUTE.kind):
         return NO_GATEWAY_API
-    first = first_with_workload_id(seen, service)
+    first = first_with_workload_id(state, service)
     if first.key != service.key:
         return (
             f"service {first.key.name} is older and has the same workload id"
@@ -213,51 +218,56 @@ def _impossible(seen: Projection, service: Seen, gateway: GatewayReference | Non
 
 
 def _state(
-    seen: Projection, service: Seen, there: Seen | None, reference: GatewayReference
+    state: Projection, service: Seen, existing: Seen | None, reference: GatewayReference
 ) -> Plan:
     """RoutingReady as the gateway sees the route."""
-    refusal: Refusal | None = seen.learned(service.key, REFUSED)
+    rejected: Refusal | None = state.learned(service.key, REFUSED)
     path = path_of(service)
-    if refusal is not None and not refusal.passes:
-        refused = f"HTTPRoute {service.key.name} is rejected by the API server: {refusal.message}"
+    if rejected is not None and not rejected.passes:
+        message = f"HTTPRoute {service.key.name} is rejected by the API server: {rejected.message}"
         return report(
-            service, routing_ready(False, refusal.reason(reasons.ROUTE_FAILED), refused), path=path
+            service, routing_ready(False, rejected.reason(reasons.ROUTE_FAILED), message), path=path
         )
-    if there is None:
+    if existing is None:
         creating = with_refusal(
             routing_ready(
                 False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created"
             ),
-            refusal,
+            rejected,
         )
         return report(
             service,
-            with_contest(seen, Key(ROUTE.kind, service.key.namespace, service.key.name), creating),
+            with_contest(state, Key(ROUTE.kind, service.key.namespace, service.key.name), creating),
             path=path,
         )
-    if there.deleting:
-        going = f"{removal(there)}; it is created again once it is gone"
+    if existing.deleting:
+        going = f"{removal(existing)}; it is created again once it is gone"
         return report(
-            service, routing_ready(False, reasons.CONFIGURING_ROUTE, going), **_kept(service)
+            service,
+            routing_ready(False, reasons.CONFIGURING_ROUTE, going),
+            **_previous_fields(service),
         )
-    gateway = _gateway(seen, reference, service.key.namespace)
-    where = None if gateway is None else address(gateway, reference, there.key.namespace)
-    given = answers(there, reference)
-    if given:
+    gateway = _gateway(state, reference, service.key.namespace)
+    where = None if gateway is None else address(gateway, reference, existing.key.namespace)
+    parent_answers = answers(existing, reference)
+    if parent_answers:
         ready = path if where is None else f"{path} on {where}"
-        routed = _answered(seen, service, there, reference, given) or routing_ready(
+        routed = _answered(state, service, existing, reference, parent_answers) or routing_ready(
             True, reasons.ROUTE_READY, ready
         )
     else:
-        routed = _unanswered(seen, service, reference)
+        routed = _unanswered(state, service, reference)
     url = None if where is None else f"{where}{path}"
-    told = report(
-        service, with_contest(seen, there.key, with_refusal(routed, refusal)), path=path, url=url
+    reported = report(
+        service,
+        with_contest(state, existing.key, with_refusal(routed, rejected)),
+        path=path,
+        url=url,
     )
-    return warn_of_contest(seen, there.key, told)
+    return warn_of_contest(state, existing.key, reported)
 
 
-def _unanswered(seen: Projection, service: Seen, reference: GatewayReference) -> ReportedCondition:
+def _unanswered(state: Projection, service: Seen, reference: GatewayReference) -> ReportedCondition:
     """No gateway has answered: it has not got to the route yet, or cannot take it, or there is
     none."""
     name = f"{reference.kind} {reference.namespace or service.key.namespace}/{reference.name}"
@@ -265,25 +275,25 @@ def _unanswered(seen: Projection, service: Seen, reference: GatewayReference) ->
     if not _is_gateway(reference):
         return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
     config = f"AIMNamespaceConfig {service.spec.get('configRef')}"
-    there = _gateway(seen, reference, service.key.namespace)
-    if there is None:
+    existing = _gateway(state, reference, service.key.namespace)
+    if existing is None:
         missing = f"{name} does not exist; create it, or change spec.routing.gateway of {config}"
         return routing_ready(False, reasons.ROUTE_FAILED, missing)
-    why = rejection(there, reference, service.key.namespace)
+    why = rejection(existing, reference, service.key.namespace)
     if why is not None:
         return routing_ready(False, reasons.ROUTE_FAILED, f"{why}; {CHANGE_LISTENER} of {config}")
-    for found in objects(there.status, "conditions"):
+    for found in objects(existing.status, "conditions"):
         if (found.get("type"), found.get("status")) == ("Programmed", "False"):
             waiting += f"; it is not programmed: {found.get('message') or ''}"
     return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
 
 
 def _answered(
-    seen: Projection,
+    state: Projection,
     service: Seen,
-    there: Seen,
+    existing: Seen,
     reference: GatewayReference,
-    given: list[dict[str, Any]],
+    parent_answers: list[dict[str, Any]],
 ) -> ReportedCondition | None:
     """What is not as it should be; None where a gateway has accepted this generation of the route
     and nothing speaks against it.
@@ -291,7 +301,7 @@ def _answered(
     A stopped service has no backend.
     """
     excused = ["BackendNotFound"] if service.spec.get("replicas", 1) == 0 else []
-    found = [each for answer in given for each in answer.values()]
+    found = [each for answer in parent_answers for each in answer.values()]
     unmet = [
         each for each in found if each.get("status") != "True" and each.get("reason") not in excused
     ]
@@ -301,16 +311,16 @@ def _answered(
         if each.get("status") == "False" and each.get("reason") not in _PASSING
     ]
     if failed:
-        gateway = _gateway(seen, reference, there.key.namespace)
-        why = None if gateway is None else rejection(gateway, reference, there.key.namespace)
-        look = f"see kubectl describe httproute -n {there.key.namespace} {there.key.name}"
-        words = [_quoted(reference, failed[0]), *([] if why is None else [why]), look]
-        return routing_ready(False, reasons.ROUTE_FAILED, "; ".join(words))
+        gateway = _gateway(state, reference, existing.key.namespace)
+        why = None if gateway is None else rejection(gateway, reference, existing.key.namespace)
+        hint = f"see kubectl describe httproute -n {existing.key.namespace} {existing.key.name}"
+        parts = [_quoted(reference, failed[0]), *([] if why is None else [why]), hint]
+        return routing_ready(False, reasons.ROUTE_FAILED, "; ".join(parts))
     if unmet:
         return routing_ready(False, reasons.CONFIGURING_ROUTE, _quoted(reference, unmet[0]))
-    if any(map(is_complete, given)):
+    if any(map(is_complete, parent_answers)):
         return None
-    waiting = f"waiting for gateway {reference.name} to accept HTTPRoute {there.key.name}"
+    waiting = f"waiting for gateway {reference.name} to accept HTTPRoute {existing.key.name}"
     return routing_ready(False, reasons.CONFIGURING_ROUTE, waiting)
 
 

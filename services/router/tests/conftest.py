@@ -82,8 +82,8 @@ class World:
             GATEWAY.kind, "gw", spec={"listeners": list(listeners)}, status=status, **fields
         )
 
-    def plan(self, seen: Projection, name: str = "s") -> Plan:
-        return plan(seen, Key(SERVICE.kind, NAMESPACE, name), NOW)
+    def plan(self, state: Projection, name: str = "s") -> Plan:
+        return plan(state, Key(SERVICE.kind, NAMESPACE, name), NOW)
 
 
 @pytest.fixture

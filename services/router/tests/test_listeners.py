@@ -137,7 +137,7 @@ def test_the_address_is_that_of_a_listener_that_takes_the_route(
     assert fields(plan).get("url") == (None if url is None else f"{url}/team/aimservice-s")
 
 
-def seen_gateway(*listeners: Body, namespace: str = NAMESPACE, **status: Any) -> Seen:
+def gateway_object(*listeners: Body, namespace: str = NAMESPACE, **status: Any) -> Seen:
     body = testing.obj(
         GATEWAY.kind,
         "gw",
@@ -172,7 +172,7 @@ def seen_gateway(*listeners: Body, namespace: str = NAMESPACE, **status: Any) ->
 )
 def test_hosts(addresses: list[Any], host: str) -> None:
     assert (
-        address(seen_gateway(HTTP, addresses=addresses), GatewayReference(name="gw"), NAMESPACE)
+        address(gateway_object(HTTP, addresses=addresses), GatewayReference(name="gw"), NAMESPACE)
         == f"http://{host}"
     )
 
@@ -208,7 +208,9 @@ def test_hosts(addresses: list[Any], host: str) -> None:
 )
 def test_the_state_of_a_listener_counts(states: list[Body], expected: str) -> None:
     assert (
-        address(seen_gateway(HTTP, HTTPS, listeners=states), GatewayReference(name="gw"), NAMESPACE)
+        address(
+            gateway_object(HTTP, HTTPS, listeners=states), GatewayReference(name="gw"), NAMESPACE
+        )
         == expected
     )
 
@@ -226,7 +228,7 @@ def test_the_state_of_a_listener_counts(states: list[Body], expected: str) -> No
 )
 def test_a_gateway_in_another_namespace_lets_in_whom_it_names(listener: Body, open_: bool) -> None:
     gateway, reference = (
-        seen_gateway(listener, namespace="infra"),
+        gateway_object(listener, namespace="infra"),
         GatewayReference(name="gw", namespace="infra"),
     )
     assert bool(attached(gateway, reference, NAMESPACE)) is open_
@@ -240,7 +242,7 @@ WAY_OUT = (
 
 
 @pytest.mark.parametrize(
-    ("listeners", "reference", "words"),
+    ("listeners", "reference", "text"),
     [
         pytest.param(
             [TCP, HTTP],
@@ -297,16 +299,16 @@ WAY_OUT = (
     ],
 )
 def test_a_listener_that_cannot_take_the_route_is_named(
-    world: Any, listeners: list[Body], reference: Body, words: str
+    world: Any, listeners: list[Body], reference: Body, text: str
 ) -> None:
     gateway, config = world.gateway_with(*listeners), world.config(reference)
     plan = world.plan(projection(world.service(), config, gateway, world.route()))
     assert says(plan, "RoutingReady") == FAILED
-    assert message(plan, "RoutingReady") == words + WAY_OUT
+    assert message(plan, "RoutingReady") == text + WAY_OUT
     no = world.parent(said("Accepted", False, "NotAllowedByListeners", "no"), **reference)
     answered = world.plan(projection(world.service(), config, gateway, world.route(parents=[no])))
     assert message(answered, "RoutingReady").startswith(
-        f"gateway gw says NotAllowedByListeners: no; {words}"
+        f"gateway gw says NotAllowedByListeners: no; {text}"
     )
 
 
@@ -318,21 +320,21 @@ def test_a_listener_that_cannot_take_the_route_is_named(
 def test_a_listener_that_may_take_the_route_is_waited_for(
     world: Any, listeners: list[Body]
 ) -> None:
-    seen = projection(
+    state = projection(
         world.service(), world.config(), world.gateway_with(*listeners), world.route()
     )
-    assert says(world.plan(seen), "RoutingReady") == WAITS
+    assert says(world.plan(state), "RoutingReady") == WAITS
 
 
 def advice(world: Any, reference: Body, *listeners: Body, **routing: Any) -> list[tuple[str, str]]:
-    seen = projection(world.config(reference, **routing), world.gateway_with(*listeners))
-    plan = plan_key(seen, Key(CONFIG.kind, NAMESPACE, "default"), NOW)
+    state = projection(world.config(reference, **routing), world.gateway_with(*listeners))
+    plan = plan_key(state, Key(CONFIG.kind, NAMESPACE, "default"), NOW)
     return [
         (warning.reason, warning.message) for report in plan.reports for warning in report.warnings
     ]
 
 
-def test_a_config_that_names_no_listener_is_told_all_that_its_routes_attach_to(world: Any) -> None:
+def test_a_config_without_a_listener_lists_all_that_match(world: Any) -> None:
     assert advice(world, {}, TCP, HTTP, HTTPS, TLS, PASSTHROUGH, GRPC_ONLY) == [
         (
             "SeveralListeners",
@@ -357,7 +359,7 @@ def test_a_config_that_names_no_listener_is_told_all_that_its_routes_attach_to(w
         pytest.param({"group": "example.org"}, [HTTP, HTTPS], id="a-gateway-of-another-group"),
     ],
 )
-def test_a_config_that_means_one_listener_is_told_nothing(
+def test_a_config_with_one_listener_gets_no_warning(
     world: Any, reference: Body, listeners: list[Body]
 ) -> None:
     assert advice(world, reference, *listeners) == []
@@ -372,13 +374,13 @@ def test_a_port_of_several_listeners_does_not_mean_one(world: Any) -> None:
         HTTPS | {"hostname": "a.example.org"},
         HTTPS | {"name": "b", "hostname": "b.example.org"},
     )
-    [(reason, words)] = advice(world, {"port": 443}, HTTP, one, other)
-    assert (reason, "https (HTTPS 443), b (HTTPS 443)" in words) == ("SeveralListeners", True)
+    [(reason, text)] = advice(world, {"port": 443}, HTTP, one, other)
+    assert (reason, "https (HTTPS 443), b (HTTPS 443)" in text) == ("SeveralListeners", True)
 
 
-def test_a_config_with_a_listener_for_no_http_routes_is_told(world: Any) -> None:
-    [(reason, words)] = advice(world, {"sectionName": "tcp"}, TCP, HTTP)
-    assert (reason, "listener tcp has protocol TCP" in words) == ("RouteFailed", True)
+def test_a_listener_without_http_routes_is_reported(world: Any) -> None:
+    [(reason, text)] = advice(world, {"sectionName": "tcp"}, TCP, HTTP)
+    assert (reason, "listener tcp has protocol TCP" in text) == ("RouteFailed", True)
 
 
 ODD: st.SearchStrategy[Any] = st.sampled_from(
@@ -421,6 +423,6 @@ def test_malformed_gateways_raise_nothing(
         "AIMService", "s", {"model": "m", "templateRef": "t", "configRef": "default"}
     )
     route = testing.obj("HTTPRoute", "s", owner=("AIMService", "s"), spec={}, status={})
-    seen = projection(service, config, gateway, route)
-    assert plan_key(seen, Key("AIMService", NAMESPACE, "s"), NOW).reports
-    plan_key(seen, Key(CONFIG.kind, NAMESPACE, "default"), NOW)
+    state = projection(service, config, gateway, route)
+    assert plan_key(state, Key("AIMService", NAMESPACE, "s"), NOW).reports
+    plan_key(state, Key(CONFIG.kind, NAMESPACE, "default"), NOW)

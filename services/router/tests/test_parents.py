@@ -152,7 +152,7 @@ BOTH = (said("Accepted", True), said("ResolvedRefs", True))
         ),
     ],
 )
-def test_a_gateways_answer_is_told_from_other_entries(
+def test_the_answer_of_a_gateway_differs_from_other_entries(
     world: Any, parents: Parents, ready: str
 ) -> None:
     assert routed(world, parents(world)) == ready
@@ -227,13 +227,11 @@ NEW = tuple(condition | {"observedGeneration": 2} for condition in BOTH)
         ),
     ],
 )
-def test_what_was_said_of_a_former_route_is_no_answer(
-    world: Any, parents: Parents, ready: str
-) -> None:
+def test_an_entry_for_a_former_route_is_no_answer(world: Any, parents: Parents, ready: str) -> None:
     assert routed(world, parents(world), generation=2) == ready
 
 
-def test_a_stopped_service_has_no_backend_whoever_says_so(world: Any) -> None:
+def test_a_stopped_service_has_no_backend_on_any_gateway(world: Any) -> None:
     parents = [
         world.parent(BOTH[0], said("ResolvedRefs", False, "BackendNotFound")),
         world.parent(affected(), controller=POLICY),
@@ -242,7 +240,7 @@ def test_a_stopped_service_has_no_backend_whoever_says_so(world: Any) -> None:
     assert routed(world, parents) == WAITS
 
 
-def test_the_gateways_no_is_quoted_with_where_to_look(world: Any) -> None:
+def test_a_rejection_is_quoted_with_a_command(world: Any) -> None:
     parents = [world.parent(*BOTH, controller=POLICY), world.parent(CLOSED)]
     plan = world.plan(projection(world.service(), world.config(), world.route(parents=parents)))
     assert (

@@ -238,26 +238,28 @@ def test_without_the_gateway_api_the_missing_kind_is_named(world: Any) -> None:
     assert "httproutes.gateway.networking.k8s.io" in message(plan, "RoutingReady")
 
 
-def test_the_gateways_own_words_are_told(world: Any) -> None:
+def test_the_message_of_the_gateway_is_quoted(world: Any) -> None:
     route = world.route(said("Accepted", False, "NotAllowedByListeners", "closed on Sundays"))
-    told = message(world.plan(projection(world.service(), world.config(), route)), "RoutingReady")
-    assert "NotAllowedByListeners: closed on Sundays" in told
+    expected = message(
+        world.plan(projection(world.service(), world.config(), route)), "RoutingReady"
+    )
+    assert "NotAllowedByListeners: closed on Sundays" in expected
 
 
-def test_a_gateway_that_is_not_there_is_named_with_the_way_out(world: Any) -> None:
-    told = message(
+def test_a_missing_gateway_is_named_with_the_remedy(world: Any) -> None:
+    expected = message(
         world.plan(
             projection(world.service(), world.config({"namespace": "infra"}), world.route())
         ),
         "RoutingReady",
     )
     assert (
-        told == "Gateway infra/gw does not exist; create it, or change spec.routing.gateway of"
+        expected == "Gateway infra/gw does not exist; create it, or change spec.routing.gateway of"
         " AIMNamespaceConfig default"
     )
 
 
-def test_a_gateway_that_is_not_programmed_is_told(world: Any) -> None:
+def test_a_gateway_that_is_not_programmed_is_reported(world: Any) -> None:
     gateway = world.gateway()
     gateway["status"]["conditions"] = [
         said("Programmed", False, "AddressNotAssigned", "no address left")
@@ -268,14 +270,14 @@ def test_a_gateway_that_is_not_programmed_is_told(world: Any) -> None:
     )
 
 
-def test_a_refusal_is_told(world: Any) -> None:
-    seen = projection(
+def test_a_rejection_is_reported(world: Any) -> None:
+    state = projection(
         world.service(),
         world.config(),
         learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")],
     )
-    assert says(world.plan(seen), "RoutingReady") == FAILED
-    assert "webhook says no" in message(world.plan(seen), "RoutingReady")
+    assert says(world.plan(state), "RoutingReady") == FAILED
+    assert "webhook says no" in message(world.plan(state), "RoutingReady")
     taken = refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
     assert (
         says(
@@ -303,7 +305,7 @@ def test_only_a_webhook_that_fails_is_a_failure_of_the_route(
     assert "rejected by the API server: no answer" in message(plan, "RoutingReady")
 
 
-def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
+def test_a_field_conflict_is_reported(world: Any) -> None:
     bodies = [world.service(), world.config(), world.route(*world.accepted())]
     plan = world.plan(projection(*bodies, learned=[contested(Key(ROUTE.kind, NAMESPACE, "s"))]))
     assert says(plan, "RoutingReady") == "True RouteReady"
@@ -311,15 +313,15 @@ def test_who_keeps_changing_the_route_is_told(world: Any) -> None:
     assert [warning.reason for warning in plan.reports[0].warnings] == ["Contested"]
 
 
-def advice(seen: Projection) -> list[tuple[str, str]]:
-    plan = plan_key(seen, Key(CONFIG.kind, NAMESPACE, "default"), NOW)
+def advice(state: Projection) -> list[tuple[str, str]]:
+    plan = plan_key(state, Key(CONFIG.kind, NAMESPACE, "default"), NOW)
     return [
         (warning.reason, warning.message) for report in plan.reports for warning in report.warnings
     ]
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "text"),
     [
         pytest.param(lambda _: [testing.cr(CONFIG.kind, "default", {})], [], id="no-routing"),
         pytest.param(lambda w: [w.config(autoCreateRoute=False)], [], id="no-auto-route"),
@@ -349,25 +351,25 @@ def advice(seen: Projection) -> list[tuple[str, str]]:
         ),
     ],
 )
-def test_what_is_wrong_with_a_config_is_told_with_the_field_to_change(
-    world: Any, given: Given, words: list[str]
+def test_an_invalid_config_is_reported_with_its_field(
+    world: Any, given: Given, text: list[str]
 ) -> None:
-    told = advice(projection(*given(world)))
-    assert [reason for reason, _ in told] == (["RouteFailed"] if words else [])
-    assert [word for word in words if word not in told[0][1]] == []
+    expected = advice(projection(*given(world)))
+    assert [reason for reason, _ in expected] == (["RouteFailed"] if text else [])
+    assert [word for word in text if word not in expected[0][1]] == []
 
 
-def test_a_config_asks_for_the_gateway_api_where_it_is_not_installed(world: Any) -> None:
-    [(_, words)] = advice(
+def test_a_config_needs_the_gateway_api(world: Any) -> None:
+    [(_, text)] = advice(
         fold(
             projection(world.config()),
             KindSynced(kind=ROUTE.kind, resource_version="1", objects=0, installed=False),
         )
     )
-    assert "install the Gateway API" in words
+    assert "install the Gateway API" in text
 
 
-def test_a_route_that_may_not_be_removed_is_told(world: Any) -> None:
+def test_a_route_that_may_not_be_removed_is_reported(world: Any) -> None:
     bodies = (world.service(), world.config(autoCreateRoute=False), world.route())
     plan = world.plan(
         projection(
@@ -437,10 +439,10 @@ def test_where_a_service_is(
 
 @pytest.mark.parametrize("text", ["90s", "2m30s", "0s", "1h1m1s1ms", "99999ms"])
 def test_durations(world: Any, text: str) -> None:
-    seen = projection(
+    state = projection(
         world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text}), world.config()
     )
-    assert applied(world.plan(seen), ROUTE.kind)["spec"]["rules"][0]["timeouts"] == {
+    assert applied(world.plan(state), ROUTE.kind)["spec"]["rules"][0]["timeouts"] == {
         "request": text
     }
 
@@ -491,15 +493,15 @@ LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("uid", ["aimservice-s", "second"], ids=["its-own", "of-a-former-service"])
-def test_the_finalizer_that_keeps_a_route_is_named(world: Any, uid: str) -> None:
-    seen = projection(
+def test_the_finalizer_of_a_route_is_named(world: Any, uid: str) -> None:
+    state = projection(
         world.service(uid=uid),
         world.config(),
         testing.kept_by(world.route(*world.accepted()), "example.org/hold"),
     )
-    assert says(world.plan(seen), "RoutingReady") == WAITS
+    assert says(world.plan(state), "RoutingReady") == WAITS
     assert "HTTPRoute s is being deleted, held by finalizer example.org/hold" in message(
-        world.plan(seen), "RoutingReady"
+        world.plan(state), "RoutingReady"
     )
 
 
@@ -521,8 +523,8 @@ def test_half_filled_objects_are_no_surprise(
     service = testing.cr(
         SERVICE.kind, "s", {"model": "m", "templateRef": "t", "configRef": "default"}
     )
-    seen = projection(service, *(body for body in bodies if body["kind"] in present))
-    assert plan_key(seen, Key(SERVICE.kind, NAMESPACE, "s"), NOW).reports
+    state = projection(service, *(body for body in bodies if body["kind"] in present))
+    assert plan_key(state, Key(SERVICE.kind, NAMESPACE, "s"), NOW).reports
 
 
 @pytest.mark.parametrize(
@@ -563,7 +565,7 @@ def test_half_filled_objects_are_no_surprise(
         ),
     ],
 )
-def test_services_of_one_workload_id_are_woken_when_another_one_counts(
+def test_services_of_a_workload_id_are_enqueued_on_a_change(
     world: Any, change: Callable[[Any], Body], woken: set[str]
 ) -> None:
     before = projection(
@@ -573,7 +575,7 @@ def test_services_of_one_workload_id_are_woken_when_another_one_counts(
     assert {each.name for each in neighbours(before, after, key_of(change(world)))} == woken
 
 
-def test_services_of_one_workload_id_are_woken_when_the_one_that_counts_is_gone(world: Any) -> None:
+def test_services_of_a_workload_id_are_enqueued_on_a_delete(world: Any) -> None:
     before = projection(
         world.service("older", labels=SHARED, age_s=9999), world.service("younger", labels=SHARED)
     )

@@ -29,7 +29,7 @@ def service(_settings: StatuswriterSettings) -> Service:
 
 
 async def serve(settings: StatuswriterSettings, health: Health) -> None:
-    await run_loop(service(settings), settings, health, Writer(looks_back=True))
+    await run_loop(service(settings), settings, health, Writer(has_predecessor=True))
 
 
 def main() -> None:

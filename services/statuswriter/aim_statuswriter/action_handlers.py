@@ -50,12 +50,12 @@ class Writer:
     """The handler of WriteStatus and SendEvent actions."""
 
     def __init__(
-        self, clock_s: Callable[[], float] = time.time, *, looks_back: bool = False
+        self, clock_s: Callable[[], float] = time.time, *, has_predecessor: bool = False
     ) -> None:
-        """`clock_s` is the same for all processes. `looks_back`: another process may have sent
+        """`clock_s` is the same for all processes. `has_predecessor`: another process may have sent
         Events before this one."""
         self._clock_s = clock_s
-        self._looks_back = looks_back
+        self._has_predecessor = has_predecessor
         self._sent: dict[Kind, float] = {}
         self._last_s = self._alone_s = float("-inf")
 
@@ -131,7 +131,7 @@ class Writer:
             self._alone_s = (
                 now_s + EVENT_EVERY_S
             )  # (until then a process before this one may have sent what this one does not know)
-        if kind not in self._sent and self._looks_back and now_s < self._alone_s:
+        if kind not in self._sent and self._has_predecessor and now_s < self._alone_s:
             sent_s = await _sent_before(loop, action, suffix_of(kind, minute_of(now_s) - 1))
             if sent_s is not None:
                 self._note(kind, sent_s, now_s)

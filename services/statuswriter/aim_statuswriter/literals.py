@@ -14,20 +14,18 @@ LONGEST_NAME = 128
 MOST_NAMES = 5
 
 
-def literal_secrets(present: Seen, since: str = "") -> list[SendEvent]:
+def literal_secrets(obj: Seen, since: str = "") -> list[SendEvent]:
     """The Event for an object whose spec has such literals, wherever in it an `env` is."""
-    names = list(dict.fromkeys(_names(present.spec)))
+    names = list(dict.fromkeys(_names(obj.spec)))
     if not names:
         return []
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     which = ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMES]) + more
-    words = (
+    message = (
         f"env sets {which} to a literal value, which whoever may read this object can read; put it"
         " into a Secret and use valueFrom.secretKeyRef"
     )
-    return [
-        SendEvent(present.key, present.uid, "Warning", reasons.LITERAL_SECRET, clean(words), since)
-    ]
+    return [SendEvent(obj.key, obj.uid, "Warning", reasons.LITERAL_SECRET, clean(message), since)]
 
 
 def _names(node: Any) -> Iterator[str]:

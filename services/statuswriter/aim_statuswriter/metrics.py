@@ -23,24 +23,24 @@ STATES = {
 }
 
 
-def measure(seen: Projection) -> Iterable[Metric]:
+def measure(cluster_state: Projection) -> Iterable[Metric]:
     """Every kind that has a status, with every state it can be in, also where there is none, so
     that an alert sees a 0."""
     objects = GaugeMetricFamily(
         "aim_object_status", "Objects by kind and state", labels=["kind", "status"]
     )
     for kind, states in STATES.items():
-        tally = Tally(state_of(each) for each in seen.everywhere(kind))
+        tally = Tally(state_of(each) for each in cluster_state.everywhere(kind))
         for state in states:
             objects.add_metric([kind, state], tally[state])
     return [objects]
 
 
-def state_of(seen: Seen) -> str:
+def state_of(obj: Seen) -> str:
     """`status.status`; of a model, which has none, the condition of the summary that is True."""
     state = (
-        seen.status.get("status")
-        if seen.key.kind != MODEL.kind
-        else next(filter(seen.holds, SUMMARY), None)
+        obj.status.get("status")
+        if obj.key.kind != MODEL.kind
+        else next(filter(obj.holds, SUMMARY), None)
     )
-    return str(state) if state in STATES[seen.key.kind] else UNKNOWN
+    return str(state) if state in STATES[obj.key.kind] else UNKNOWN

@@ -28,7 +28,7 @@ from aimschema.reasons import ADVISERS, OWNED
 from aimschema.resources import CONFIG, Key
 
 Condition = dict[str, Any]
-TRIED_AGAIN = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
+RETRYABLE_REASONS = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
 """Failures that do not make the object fail, since they are tried again; they are worth a
 Warning all the same."""
 
@@ -38,71 +38,69 @@ TOO_LARGE = (
 )
 
 
-def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
-    present = seen.get(key)
-    if present is None or present.deleting:
+def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
+    obj = state.get(key)
+    if obj is None or obj.deleting:
         return NOTHING
-    if not present.has_spec:
+    if not obj.has_spec:
         return act(
             SendEvent(
                 key,
-                present.uid,
+                obj.uid,
                 "Warning",
                 reasons.SPEC_TOO_LARGE,
                 TOO_LARGE,
-                since=str(present.generation),
+                since=str(obj.generation),
             )
         )
     if key.kind == CONFIG.kind:
-        return advice(seen, present)
-    found = {service: seen.report(key, service) for service in OWNED[key.kind]}
+        return advice(state, obj)
+    found = {service: state.report(key, service) for service in OWNED[key.kind]}
     reports = {
         service: report
         for service, report in found.items()
-        if report is not None and report.uid == present.uid
+        if report is not None and report.uid == obj.uid
     }
     if not reports:
         return NOTHING
-    status = compose(present, reports, now)
-    if _by_type(status) == _by_type(present.status):
+    status = compose(obj, reports, now)
+    if _by_type(status) == _by_type(obj.status):
         return NOTHING
-    write = WriteStatus(key, present.uid, str(present.version), status)
-    event = transition(present, status)
+    write = WriteStatus(key, obj.uid, str(obj.version), status)
+    event = event_for_transition(obj, status)
     literals = (
-        []
-        if _answered(present.conditions) == _answered(status["conditions"])
-        else literal_secrets(present)
+        [] if _answered(obj.conditions) == _answered(status["conditions"]) else literal_secrets(obj)
     )
-    return act(write, *([] if event is None else [event]), *warnings(present, reports), *literals)
+    return act(write, *([] if event is None else [event]), *warnings(obj, reports), *literals)
 
 
-def advice(seen: Projection, present: Seen) -> Plan:
+def advice(state: Projection, obj: Seen) -> Plan:
     """The Events for an object without status."""
     reports = [
         report
         for service in ADVISERS
-        if (report := seen.report(present.key, service)) is not None and report.uid == present.uid
+        if (report := state.report(obj.key, service)) is not None and report.uid == obj.uid
     ]
-    asked = [warning for report in reports for warning in report.warnings]
+    requested = [warning for report in reports for warning in report.warnings]
     found = [
-        SendEvent(present.key, present.uid, "Warning", each.reason, each.message, each.since)
-        for each in asked
+        SendEvent(obj.key, obj.uid, "Warning", each.reason, each.message, each.since)
+        for each in requested
     ]
-    return act(*found, *literal_secrets(present, since=str(present.generation)))
+    return act(*found, *literal_secrets(obj, since=str(obj.generation)))
 
 
 def compose(
-    present: Seen, reports: dict[str, StatusReported], now: datetime.datetime
+    obj: Seen, reports: dict[str, StatusReported], now: datetime.datetime
 ) -> dict[str, Any]:
     """The whole status as it should be."""
-    status = dict(present.status)
+    status = dict(obj.status)
     conditions: dict[str, Condition] = {
         condition["type"]: condition for condition in status.pop("conditions", None) or ()
     }
     answered = int(status.pop("observedGeneration", 0))
     status.pop("status", None)
     for service, report in reports.items():
-        types, fields = OWNED[present.key.kind][service]
+        types, fields = OWNED[obj.key.kind][service]
         if report.observed_generation < max(
             (
                 conditions[type_].get("observedGeneration", 0)
@@ -129,11 +127,11 @@ def compose(
         for type_, condition in conditions.items()
         if type_ not in reasons.SUMMARY
     }
-    summary = SUMMARIES[present.key.kind](own, status, present.spec)
+    summary = SUMMARIES[obj.key.kind](own, status, obj.spec)
     lowest = min(report.observed_generation for report in reports.values())
     contributed = [
         conditions[type_]
-        for types, _ in OWNED[present.key.kind].values()
+        for types, _ in OWNED[obj.key.kind].values()
         for type_ in types
         if type_ in conditions
     ]
@@ -172,42 +170,43 @@ def merged(
     }
 
 
-def transition(present: Seen, status: dict[str, Any]) -> SendEvent | None:
+def event_for_transition(obj: Seen, status: dict[str, Any]) -> SendEvent | None:
     """The Kubernetes Event for a change a person would want to see: another state, or another
     reason for it."""
     before, after = (
-        present.condition(reasons.READY),
+        obj.condition(reasons.READY),
         next(c for c in status["conditions"] if c["type"] == reasons.READY),
     )
-    if before is not None and (before["reason"], present.status.get("status")) == (
+    if before is not None and (before["reason"], obj.status.get("status")) == (
         after["reason"],
         status.get("status"),
     ):
         return None
-    failed = after["reason"] in TRIED_AGAIN or any(
+    failed = after["reason"] in RETRYABLE_REASONS or any(
         c["type"] == reasons.FAILURE and c["status"] == "True" for c in status["conditions"]
     )
     return SendEvent(
-        present.key,
-        present.uid,
+        obj.key,
+        obj.uid,
         "Warning" if failed else "Normal",
         after["reason"],
         after["message"] or after["reason"],
     )
 
 
-def warnings(present: Seen, reports: dict[str, StatusReported]) -> list[SendEvent]:
+def warnings(obj: Seen, reports: dict[str, StatusReported]) -> list[SendEvent]:
     """The Events that services ask for, each until a condition on the object says it."""
-    told = [
-        str(condition.get("message", "")) for condition in present.status.get("conditions") or ()
+    shown_messages = [
+        str(condition.get("message", "")) for condition in obj.status.get("conditions") or ()
     ]
-    asked = [warning for report in reports.values() for warning in report.warnings]
+    requested = [warning for report in reports.values() for warning in report.warnings]
     fresh = [
-        warning for warning in asked if not any(warning.message in message for message in told)
+        warning
+        for warning in requested
+        if not any(warning.message in message for message in shown_messages)
     ]
     return [
-        SendEvent(present.key, present.uid, "Warning", warning.reason, warning.message)
-        for warning in fresh
+        SendEvent(obj.key, obj.uid, "Warning", warning.reason, warning.message) for warning in fresh
     ]
 
 

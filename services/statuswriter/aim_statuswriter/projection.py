@@ -3,11 +3,9 @@ every report on them."""
 
 from collections.abc import Iterable
 
-from aimcontroller.projection import Projection, fold
+from aimcontroller.projection import Projection
 from aimschema.reasons import READY
 from aimschema.resources import CACHE, CONFIG, MODEL, SERVICE, TEMPLATE, Key
-
-__all__ = ["FOLLOWS", "PLANS_FOR", "READS", "affected", "fold"]
 
 PLANS_FOR = (MODEL, TEMPLATE, SERVICE, CACHE, CONFIG)
 FOLLOWS = PLANS_FOR
@@ -19,6 +17,6 @@ READS = {
 """By kind, the conditions and status fields that it reads on the objects."""
 
 
-def affected(_seen: Projection, key: Key) -> Iterable[Key]:
+def affected(_state: Projection, key: Key) -> Iterable[Key]:
     """A status, or what is sent instead, depends on its object and the reports on it alone."""
     return (key,)

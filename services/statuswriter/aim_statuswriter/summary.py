@@ -72,19 +72,19 @@ def _failed(state: str | None, by: ReportedCondition) -> Summary:
     )
 
 
-def _unheard(state: str | None, reason: str, *services: str) -> Summary:
+def _waiting_for_report(state: str | None, reason: str, *services: str) -> Summary:
     """Services whose first report is still to come."""
     who = " and ".join(f"aim-{service}" for service in services)
-    words = f"waiting for the first report of {who}; if this stays, see whether it runs"
-    return Summary(state, ready=False, working=True, failed=False, reason=reason, message=words)
+    message = f"waiting for the first report of {who}; if this stays, see whether it runs"
+    return Summary(state, ready=False, working=True, failed=False, reason=reason, message=message)
 
 
-def of_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
+def summarize_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """By the image's inspection alone, which is tried again until it succeeds; a name that is
     taken stays so."""
     inspected = conditions.get(reasons.IMAGE_INSPECTED)
     if inspected is None:
-        return _unheard(None, reasons.PENDING, reasons.DISCOVERY)
+        return _waiting_for_report(None, reasons.PENDING, reasons.DISCOVERY)
     match inspected.status:
         case "True":
             return _done(None, inspected)
@@ -97,20 +97,20 @@ def of_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
 GIVES_UP_AFTER = 5
 
 
-def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary:
+def summarize_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary:
     """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and,
     where asked for, by the caches."""
     found, warm = conditions.get(reasons.DISCOVERED), conditions.get(reasons.CACHE_WARM)
     if found is None:
-        return _unheard(TemplateState.PENDING, reasons.PENDING, reasons.DISCOVERY)
+        return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.DISCOVERY)
     match found.status, found.reason:
         case "Unknown", _:
             return _working(TemplateState.PROGRESSING, found)
         case "False", reasons.DISCOVERY_FAILED:
-            given_up = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
+            is_final = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
             return (
                 _failed(TemplateState.FAILED, found)
-                if given_up
+                if is_final
                 else _working(TemplateState.PROGRESSING, found)
             )
         case "False", reasons.MODEL_NOT_FOUND:
@@ -122,7 +122,7 @@ def of_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary
     if not spec.get("warmCache"):
         return _done(TemplateState.AVAILABLE, found)
     if warm is None:
-        return _unheard(TemplateState.PROGRESSING, reasons.PENDING, reasons.CACHER)
+        return _waiting_for_report(TemplateState.PROGRESSING, reasons.PENDING, reasons.CACHER)
     if warm.status == "True":
         return _done(TemplateState.AVAILABLE, warm)
     if warm.reason in {reasons.WARM_FAILED, reasons.NAME_CONFLICT}:
@@ -153,13 +153,13 @@ _NO_VOLUME = frozenset(
 )
 
 
-def of_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
+def summarize_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """Filled decides; where there can be no volume, that decides before it."""
     filled, storage = conditions.get(reasons.FILLED), conditions.get(reasons.STORAGE_READY)
     if storage is not None and storage.reason in _NO_VOLUME:
         return _failed(TemplateState.FAILED, storage)
     if filled is None:
-        return _unheard(TemplateState.PENDING, reasons.PENDING, reasons.CACHER)
+        return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.CACHER)
     if filled.status == "True":
         return _done(TemplateState.AVAILABLE, filled)
     if filled.reason in _CACHE_FAILED:
@@ -207,27 +207,27 @@ _WORST_FIRST = (
 )
 
 
-def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
+def summarize_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """Running when all four hold; otherwise the worst of those that do not decides, of equally
     bad ones the earliest on the way."""
-    wanting = [
+    unmet = [
         conditions[type_]
         for type_ in _IN_ORDER
         if type_ in conditions and conditions[type_].status != "True"
     ]
-    unheard = dict.fromkeys(
+    unreported = dict.fromkeys(
         service for type_, service in _IN_ORDER.items() if type_ not in conditions
     )
-    if not wanting and unheard:
+    if not unmet and unreported:
         started = reasons.RESOLVED in conditions
-        return _unheard(
+        return _waiting_for_report(
             ServiceState.STARTING if started else ServiceState.PENDING,
             reasons.STARTING if started else reasons.PENDING,
-            *unheard,
+            *unreported,
         )
-    if not wanting:
+    if not unmet:
         runtime = conditions[reasons.RUNTIME_READY]
-        words = (
+        message = (
             runtime.message
             if runtime.reason == reasons.STOPPED
             else conditions[reasons.ROUTING_READY].message
@@ -238,11 +238,11 @@ def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summar
             working=False,
             failed=False,
             reason=reasons.RUNNING,
-            message=words or runtime.message,
+            message=message or runtime.message,
         )
     states = [
         (_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported)
-        for reported in wanting
+        for reported in unmet
     ]
     state, by = min(states, key=lambda pair: _WORST_FIRST.index(pair[0]))
     return (
@@ -253,8 +253,8 @@ def of_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summar
 
 
 SUMMARIES: dict[str, Callable[[Conditions, Fields, Fields], Summary]] = {
-    MODEL.kind: of_model,
-    TEMPLATE.kind: of_template,
-    CACHE.kind: of_cache,
-    SERVICE.kind: of_service,
+    MODEL.kind: summarize_model,
+    TEMPLATE.kind: summarize_template,
+    CACHE.kind: summarize_cache,
+    SERVICE.kind: summarize_service,
 }

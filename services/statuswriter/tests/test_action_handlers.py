@@ -39,7 +39,7 @@ class FakeCluster:
     error: Exception | None = None
     statuses: list[Body] = field(default_factory=list)
     created: list[Body] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     may_read: bool = True
 
     async def apply_status(self, body: Body, *, manager: str) -> Body:
@@ -58,7 +58,7 @@ class FakeCluster:
         }
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Body:
-        self.asked.append(name)
+        self.requested.append(name)
         if not self.may_read:
             raise Forbidden("no")
         for there in self.created:
@@ -135,7 +135,7 @@ async def test_a_cluster_scoped_object_has_no_namespace(loop: FakeLoop) -> None:
     assert loop.cluster.statuses[0]["metadata"] == {"name": "llama", "resourceVersion": "7"}
 
 
-async def test_an_object_that_is_gone_needs_no_status(loop: FakeLoop) -> None:
+async def test_a_deleted_object_needs_no_status(loop: FakeLoop) -> None:
     loop.cluster.error = NotFound("gone")
     await carry_out(loop, WRITE)
     assert loop.recorded == []
@@ -197,26 +197,29 @@ async def test_nor_across_the_turn_of_the_minute(
     sent = datetime.datetime.fromtimestamp(began_s, datetime.UTC)
     loop.cluster.created[0]["eventTime"] = sent.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     await carry_out(
-        loop, event(), event(), writer=Writer(lambda: began_s + killed_after_s, looks_back=True)
+        loop,
+        event(),
+        event(),
+        writer=Writer(lambda: began_s + killed_after_s, has_predecessor=True),
     )
     assert len(loop.cluster.created) == 1 + sent_again
 
 
 async def test_who_may_not_read_events_sends_them_all_the_same(loop: FakeLoop) -> None:
     loop.cluster.may_read = False
-    await carry_out(loop, event(), writer=Writer(looks_back=True))
+    await carry_out(loop, event(), writer=Writer(has_predecessor=True))
     assert len(loop.cluster.created) == 1
 
 
-async def test_what_was_sent_before_is_asked_for_only_after_a_quiet_minute(loop: FakeLoop) -> None:
+async def test_sent_events_are_read_only_after_a_quiet_minute(loop: FakeLoop) -> None:
     """Of each kind the first time: whoever sends all the time knows what has been sent."""
-    now_s, asked_at = 0.0, []
-    writer = Writer(lambda: now_s, looks_back=True)
+    now_s, requested_at = 0.0, []
+    writer = Writer(lambda: now_s, has_predecessor=True)
     for second in (0, 30, 59, 61, 90, 120, 200):
-        now_s, before = float(second), len(loop.cluster.asked)
+        now_s, before = float(second), len(loop.cluster.requested)
         await carry_out(loop, event(uid=f"object-{second}"), writer=writer)
-        asked_at += [second] * (len(loop.cluster.asked) - before)
-    assert asked_at == [0, 30, 59, 200]
+        requested_at += [second] * (len(loop.cluster.requested) - before)
+    assert requested_at == [0, 30, 59, 200]
 
 
 async def test_a_flapping_object_sends_each_event_once_a_minute(
@@ -256,7 +259,7 @@ ADVICE = SendEvent(
 )
 
 
-async def test_advice_is_sent_once_whoever_sends_it(loop: FakeLoop) -> None:
+async def test_advice_is_sent_once_by_any_process(loop: FakeLoop) -> None:
     await carry_out(loop, ADVICE)
     await carry_out(loop, ADVICE, writer=Writer())
     assert len(loop.cluster.created) == 1, "another process does not repeat it: the cluster has it"
@@ -264,7 +267,7 @@ async def test_advice_is_sent_once_whoever_sends_it(loop: FakeLoop) -> None:
     assert len(loop.cluster.created) == 2, "the fault went and came back"
 
 
-async def test_advice_that_is_held_back_is_looked_at_again_when_the_minute_is_over(
+async def test_held_back_advice_is_requeued_after_the_minute(
     loop: FakeLoop,
 ) -> None:
     now_s = 0.0
@@ -318,7 +321,7 @@ def test_an_event_is_as_recorded(name: str, key: Key) -> None:
     golden(__file__, f"event.{name}", render.event(event(key), NOW, "0123456789", "host"))
 
 
-def test_the_kinds_that_something_is_said_of_are_followed_and_depend_on_themselves_alone() -> None:
+def test_followed_kinds_depend_on_themselves_alone() -> None:
     assert (
         {resource.kind for resource in PLANS_FOR}
         == {resource.kind for resource in FOLLOWS}

@@ -33,7 +33,7 @@ def test_a_model_is_counted_by_the_condition_that_holds() -> None:
     }
 
 
-def test_what_has_no_status_or_one_that_nobody_knows_is_unknown() -> None:
+def test_a_missing_or_unexpected_status_is_unknown() -> None:
     strange = given.cr(SERVICE.kind, "a", {}, status={"status": "Levitating"})
     assert counted(strange, given.cr(SERVICE.kind, "b", {}), given.cr(MODEL.kind, "m", {})) == {
         ("AIMService", "Unknown"): 2,

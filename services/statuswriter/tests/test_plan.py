@@ -38,14 +38,20 @@ FOREIGN: Body = {
     "lastTransitionTime": timestamp(FIRST),
     "observedGeneration": 1,
 }
-WORDS = ["Warm", "Downloading", reasons.AUTH_ERROR, reasons.ROUTE_FAILED, reasons.DISCOVERY_FAILED]
+MESSAGES = [
+    "Warm",
+    "Downloading",
+    reasons.AUTH_ERROR,
+    reasons.ROUTE_FAILED,
+    reasons.DISCOVERY_FAILED,
+]
 
 
 def key_of(kind: str) -> Key:
     return Key(kind, None if kind == MODEL.kind else "ml", "a")
 
 
-def present_with(
+def object_with(
     kind: str,
     status: Body | None = None,
     *,
@@ -102,20 +108,20 @@ def by_type(status: Body) -> dict[str, Body]:
     return found
 
 
-def projection(present: Seen, *reports: StatusReported) -> Projection:
+def projection(obj: Seen, *reports: StatusReported) -> Projection:
     changed = ObjectChanged(
-        kind=present.key.kind,
-        namespace=present.key.namespace,
-        name=present.key.name,
-        uid=present.uid,
-        resource_version=str(present.version),
-        object=present.body,
-        truncated=() if present.has_spec else ("spec",),
+        kind=obj.key.kind,
+        namespace=obj.key.namespace,
+        name=obj.key.name,
+        uid=obj.uid,
+        resource_version=str(obj.version),
+        object=obj.body,
+        truncated=() if obj.has_spec else ("spec",),
     )
-    seen = fold(Projection(), changed, 1)
+    state = fold(Projection(), changed, 1)
     for seq, report in enumerate(reports, start=2):
-        seen = fold(seen, report, seq)
-    return seen
+        state = fold(state, report, seq)
+    return state
 
 
 @st.composite
@@ -128,17 +134,17 @@ def reports_on(draw: st.DrawFn, kind: str) -> Reports:
             condition(
                 type_,
                 draw(st.sampled_from(["True", "False", "Unknown"])),
-                draw(st.sampled_from(WORDS)),
+                draw(st.sampled_from(MESSAGES)),
                 draw(st.sampled_from(["", "why"])),
             )
             for type_ in sorted(types)
             if draw(st.booleans())
         ]
-        given_fields: Body = {
+        fields_of: Body = {
             name: draw(st.integers(0, 9)) for name in sorted(fields) if draw(st.booleans())
         }
         found[service] = said(
-            kind, service, *conditions, generation=draw(st.integers(1, 4)), **given_fields
+            kind, service, *conditions, generation=draw(st.integers(1, 4)), **fields_of
         )
     return found
 
@@ -151,31 +157,29 @@ def situations(draw: st.DrawFn) -> tuple[Seen, Reports]:
     spec = {"warmCache": draw(st.booleans())}
     status: Body = {"conditions": [FOREIGN], "foreignField": 1} if draw(st.booleans()) else {}
     if draw(st.booleans()):
-        status = compose(present_with(kind, status, spec=spec), draw(reports_on(kind)), FIRST)
-    return present_with(kind, status, spec=spec), draw(reports_on(kind))
+        status = compose(object_with(kind, status, spec=spec), draw(reports_on(kind)), FIRST)
+    return object_with(kind, status, spec=spec), draw(reports_on(kind))
 
 
 @given(situations())
 def test_composing_twice_changes_nothing(situation: tuple[Seen, Reports]) -> None:
-    present, reports = situation
-    once = compose(present, reports, THEN)
-    written = present_with(present.key.kind, once, spec=present.spec)
+    obj, reports = situation
+    once = compose(obj, reports, THEN)
+    written = object_with(obj.key.kind, once, spec=obj.spec)
     assert compose(written, reports, LATER) == once
     assert plan(projection(written, *reports.values()), written.key, LATER) == NOTHING
 
 
 @given(situations())
 def test_the_order_of_reports_does_not_matter(situation: tuple[Seen, Reports]) -> None:
-    present, reports = situation
-    assert compose(present, dict(reversed(reports.items())), THEN) == compose(
-        present, reports, THEN
-    )
+    obj, reports = situation
+    assert compose(obj, dict(reversed(reports.items())), THEN) == compose(obj, reports, THEN)
 
 
 @given(situations())
 def test_transition_times_move_with_the_status_alone(situation: tuple[Seen, Reports]) -> None:
-    present, reports = situation
-    before, after = by_type(present.status), by_type(compose(present, reports, THEN))
+    obj, reports = situation
+    before, after = by_type(obj.status), by_type(compose(obj, reports, THEN))
     for type_, now in after.items():
         same = type_ in before and before[type_]["status"] == now["status"]
         assert now["lastTransitionTime"] == (
@@ -185,19 +189,19 @@ def test_transition_times_move_with_the_status_alone(situation: tuple[Seen, Repo
 
 @given(situations())
 def test_generations_never_go_back(situation: tuple[Seen, Reports]) -> None:
-    present, reports = situation
-    status = compose(present, reports, THEN)
-    before, after = by_type(present.status), by_type(status)
-    assert status["observedGeneration"] >= present.status.get("observedGeneration", 0)
-    assert status["observedGeneration"] <= present.generation
+    obj, reports = situation
+    status = compose(obj, reports, THEN)
+    before, after = by_type(obj.status), by_type(status)
+    assert status["observedGeneration"] >= obj.status.get("observedGeneration", 0)
+    assert status["observedGeneration"] <= obj.generation
     for type_ in before.keys() & after.keys():
         assert after[type_]["observedGeneration"] >= before[type_]["observedGeneration"]
 
 
 @given(situations())
 def test_the_whole_is_as_the_crd_wants_it(situation: tuple[Seen, Reports]) -> None:
-    present, reports = situation
-    status = compose(present, reports, THEN)
+    obj, reports = situation
+    status = compose(obj, reports, THEN)
     assert set(reasons.SUMMARY) <= set(by_type(status))
     for found in by_type(status).values():
         assert found["status"] in {"True", "False", "Unknown"}
@@ -214,44 +218,42 @@ def test_the_whole_is_as_the_crd_wants_it(situation: tuple[Seen, Reports]) -> No
 
 @given(situations())
 def test_a_report_of_an_earlier_generation_changes_nothing(situation: tuple[Seen, Reports]) -> None:
-    present, reports = situation
-    status = compose(present, reports, THEN)
-    written = present_with(present.key.kind, status, spec=present.spec)
+    obj, reports = situation
+    status = compose(obj, reports, THEN)
+    written = object_with(obj.key.kind, status, spec=obj.spec)
     on_object = by_type(status)
-    for service, (types, _) in OWNED[present.key.kind].items():
+    for service, (types, _) in OWNED[obj.key.kind].items():
         answered = max(
             (on_object[type_]["observedGeneration"] for type_ in types if type_ in on_object),
             default=0,
         )
-        for late in (
-            (said(present.key.kind, service, generation=answered - 1),) if answered > 0 else ()
-        ):
+        for late in (said(obj.key.kind, service, generation=answered - 1),) if answered > 0 else ():
             assert compose(written, {**reports, service: late}, LATER) == status
 
 
 @given(situations())
-def test_a_report_on_an_earlier_object_of_the_name_changes_nothing(
+def test_a_report_on_a_former_object_changes_nothing(
     situation: tuple[Seen, Reports],
 ) -> None:
-    present, reports = situation
+    obj, reports = situation
     earlier = [
-        said(present.key.kind, service, *report.conditions, uid="earlier")
+        said(obj.key.kind, service, *report.conditions, uid="earlier")
         for service, report in reports.items()
     ]
-    assert plan(projection(present, *earlier), present.key, THEN) == NOTHING
+    assert plan(projection(obj, *earlier), obj.key, THEN) == NOTHING
 
 
 @given(situations())
-def test_what_a_service_withdraws_goes_and_what_others_said_stays(
+def test_only_withdrawn_conditions_are_removed(
     situation: tuple[Seen, Reports],
 ) -> None:
-    present, reports = situation
-    kind = present.key.kind
-    status = compose(present, reports, THEN)
-    written = present_with(kind, status, spec=present.spec)
+    obj, reports = situation
+    kind = obj.key.kind
+    status = compose(obj, reports, THEN)
+    written = object_with(kind, status, spec=obj.spec)
     for service in reports:
         types, fields = OWNED[kind][service]
-        nothing = said(kind, service, generation=present.generation)
+        nothing = said(kind, service, generation=obj.generation)
         after = compose(written, {**reports, service: nothing}, LATER)
         assert not types & set(by_type(after))
         assert not fields & set(after)
@@ -274,10 +276,8 @@ WARM = said(
 )
 
 
-def test_a_first_status_is_written_whole_with_the_version_it_was_made_from() -> None:
-    write, event = plan(
-        projection(present_with(CACHE.kind), WARM), key_of(CACHE.kind), THEN
-    ).actions
+def test_a_first_status_is_written_with_its_resource_version() -> None:
+    write, event = plan(projection(object_with(CACHE.kind), WARM), key_of(CACHE.kind), THEN).actions
     assert isinstance(write, WriteStatus)
     assert (write.uid, write.resource_version) == ("u", "7")
     assert write.status == {
@@ -306,47 +306,45 @@ def test_a_first_status_is_written_whole_with_the_version_it_was_made_from() -> 
 
 
 @pytest.mark.parametrize(
-    ("present", "reports"),
+    ("obj", "reports"),
     [
-        pytest.param(present_with(CACHE.kind), [], id="nobody-has-said-anything"),
+        pytest.param(object_with(CACHE.kind), [], id="nobody-has-said-anything"),
         pytest.param(
-            present_with(CACHE.kind, deletionTimestamp="2026-01-01T00:00:00Z"),
+            object_with(CACHE.kind, deletionTimestamp="2026-01-01T00:00:00Z"),
             [WARM],
             id="being-deleted",
         ),
         pytest.param(
-            present_with(CACHE.kind),
+            object_with(CACHE.kind),
             [said(CACHE.kind, ROUTER, condition("Filled", "True", "Warm"))],
             id="a-service-with-no-say",
         ),
     ],
 )
-def test_nothing_is_written(present: Seen, reports: list[StatusReported]) -> None:
-    assert plan(projection(present, *reports), present.key, THEN) == NOTHING
+def test_nothing_is_written(obj: Seen, reports: list[StatusReported]) -> None:
+    assert plan(projection(obj, *reports), obj.key, THEN) == NOTHING
 
 
-def test_nothing_is_written_for_what_is_gone() -> None:
+def test_nothing_is_written_for_a_deleted_object() -> None:
     assert plan(fold(Projection(), WARM, 1), key_of(CACHE.kind), THEN) == NOTHING
 
 
 def test_another_order_of_conditions_is_no_change() -> None:
-    status = compose(present_with(CACHE.kind), {CACHER: WARM}, FIRST)
-    turned = present_with(CACHE.kind, {**status, "conditions": status["conditions"][::-1]})
+    status = compose(object_with(CACHE.kind), {CACHER: WARM}, FIRST)
+    turned = object_with(CACHE.kind, {**status, "conditions": status["conditions"][::-1]})
     assert plan(projection(turned, WARM), turned.key, THEN) == NOTHING
 
 
-def test_a_condition_put_on_by_others_stays_and_holds_nothing_back() -> None:
+def test_a_condition_of_others_stays_and_blocks_nothing() -> None:
     by_hand = {name: value for name, value in FOREIGN.items() if name != "observedGeneration"}
     report = said(CACHE.kind, CACHER, condition("Filled", "True", "Warm"), generation=4)
     for foreign in (FOREIGN, by_hand):
-        status = compose(
-            present_with(CACHE.kind, {"conditions": [foreign]}), {CACHER: report}, THEN
-        )
+        status = compose(object_with(CACHE.kind, {"conditions": [foreign]}), {CACHER: report}, THEN)
         assert by_type(status)[FOREIGN["type"]] == foreign
         assert status["observedGeneration"] == 4
 
 
-def test_a_service_says_nothing_about_what_is_anothers() -> None:
+def test_a_service_reports_only_its_own_conditions() -> None:
     report = said(
         SERVICE.kind,
         ROUTER,
@@ -355,7 +353,7 @@ def test_a_service_says_nothing_about_what_is_anothers() -> None:
         readyReplicas=9,
         path="/a",
     )
-    status = compose(present_with(SERVICE.kind), {ROUTER: report}, THEN)
+    status = compose(object_with(SERVICE.kind), {ROUTER: report}, THEN)
     assert "RuntimeReady" not in by_type(status)
     assert by_type(status)["Ready"]["status"] == "False"
     assert (status["path"], status.get("readyReplicas")) == ("/a", None)
@@ -366,14 +364,14 @@ def test_the_generation_of_the_whole_is_that_of_the_slowest() -> None:
     router = said(
         SERVICE.kind, ROUTER, condition("RoutingReady", "True", "RouteReady"), generation=2
     )
-    status = compose(present_with(SERVICE.kind), {DEPLOYER: deployer, ROUTER: router}, THEN)
+    status = compose(object_with(SERVICE.kind), {DEPLOYER: deployer, ROUTER: router}, THEN)
     assert status["observedGeneration"] == by_type(status)["Ready"]["observedGeneration"] == 2
     assert by_type(status)["Resolved"]["observedGeneration"] == 3
 
 
-def test_without_any_condition_no_more_is_answered_than_was_seen() -> None:
+def test_without_conditions_only_the_reported_generation_counts() -> None:
     status = compose(
-        present_with(CACHE.kind, generation=4),
+        object_with(CACHE.kind, generation=4),
         {DEPLOYER: said(CACHE.kind, DEPLOYER, generation=2, lastUsed="t")},
         THEN,
     )
@@ -384,7 +382,7 @@ def test_without_any_condition_no_more_is_answered_than_was_seen() -> None:
     )
 
 
-def cache_says(filled: tuple[str, str], message: str = "", **fields: Any) -> StatusReported:
+def cache_report(filled: tuple[str, str], message: str = "", **fields: Any) -> StatusReported:
     return said(
         CACHE.kind,
         CACHER,
@@ -394,13 +392,13 @@ def cache_says(filled: tuple[str, str], message: str = "", **fields: Any) -> Sta
     )
 
 
-def template_says(discovered: tuple[str, str], attempts: int = 0) -> StatusReported:
+def template_report(discovered: tuple[str, str], attempts: int = 0) -> StatusReported:
     return said(
         TEMPLATE.kind, DISCOVERY, condition("Discovered", *discovered, "why"), attempts=attempts
     )
 
 
-def model_says(inspected: tuple[str, str]) -> StatusReported:
+def model_report(inspected: tuple[str, str]) -> StatusReported:
     return said(MODEL.kind, DISCOVERY, condition("ImageInspected", *inspected, "why"))
 
 
@@ -409,73 +407,73 @@ def model_says(inspected: tuple[str, str]) -> StatusReported:
     [
         pytest.param(
             None,
-            cache_says(("False", "WaitingForPVC")),
+            cache_report(("False", "WaitingForPVC")),
             ("Normal", "WaitingForPVC"),
             id="first-word",
         ),
         pytest.param(
-            cache_says(("False", "WaitingForPVC")),
-            cache_says(("False", "Downloading"), "starts"),
+            cache_report(("False", "WaitingForPVC")),
+            cache_report(("False", "Downloading"), "starts"),
             ("Normal", "Downloading"),
             id="next-step",
         ),
         pytest.param(
-            cache_says(("False", "Downloading"), "1%", progress="1%"),
-            cache_says(("False", "Downloading"), "2%", progress="2%"),
+            cache_report(("False", "Downloading"), "1%", progress="1%"),
+            cache_report(("False", "Downloading"), "2%", progress="2%"),
             None,
             id="progress-alone",
         ),
         pytest.param(
-            cache_says(("False", "Downloading")),
-            cache_says(("True", "Warm")),
+            cache_report(("False", "Downloading")),
+            cache_report(("True", "Warm")),
             ("Normal", "Warm"),
             id="done",
         ),
         pytest.param(
-            cache_says(("False", "Downloading")),
-            cache_says(("False", "AuthError")),
+            cache_report(("False", "Downloading")),
+            cache_report(("False", "AuthError")),
             ("Warning", "AuthError"),
             id="failure",
         ),
         pytest.param(
-            cache_says(("False", "AuthError")),
-            cache_says(("False", "SourceNotFound")),
+            cache_report(("False", "AuthError")),
+            cache_report(("False", "SourceNotFound")),
             ("Warning", "SourceNotFound"),
             id="another-failure",
         ),
         pytest.param(
-            cache_says(("False", "Downloading")),
-            cache_says(("False", "RetryBackoff")),
+            cache_report(("False", "Downloading")),
+            cache_report(("False", "RetryBackoff")),
             ("Warning", "RetryBackoff"),
             id="will-be-retried",
         ),
         pytest.param(
-            cache_says(("False", "AuthError")),
-            cache_says(("False", "Downloading")),
+            cache_report(("False", "AuthError")),
+            cache_report(("False", "Downloading")),
             ("Normal", "Downloading"),
             id="recovers",
         ),
         pytest.param(
             None,
-            template_says(("False", "DiscoveryFailed"), 1),
+            template_report(("False", "DiscoveryFailed"), 1),
             ("Warning", "DiscoveryFailed"),
             id="first-failed-discovery",
         ),
         pytest.param(
-            template_says(("False", "DiscoveryFailed"), 1),
-            template_says(("False", "DiscoveryFailed"), 2),
+            template_report(("False", "DiscoveryFailed"), 1),
+            template_report(("False", "DiscoveryFailed"), 2),
             None,
             id="second-failed-discovery",
         ),
         pytest.param(
-            template_says(("False", "DiscoveryFailed"), 4),
-            template_says(("False", "DiscoveryFailed"), 5),
+            template_report(("False", "DiscoveryFailed"), 4),
+            template_report(("False", "DiscoveryFailed"), 5),
             ("Warning", "DiscoveryFailed"),
             id="same-reason-another-state",
         ),
         pytest.param(
             None,
-            model_says(("False", "DuplicateName")),
+            model_report(("False", "DuplicateName")),
             ("Warning", "DuplicateName"),
             id="cluster-scoped",
         ),
@@ -485,8 +483,8 @@ def test_events_of_transitions(
     before: StatusReported | None, after: StatusReported, event: tuple[str, str] | None
 ) -> None:
     kind, service = after.kind, after.service
-    status = None if before is None else compose(present_with(kind), {service: before}, FIRST)
-    write, *events = plan(projection(present_with(kind, status), after), key_of(kind), THEN).actions
+    status = None if before is None else compose(object_with(kind), {service: before}, FIRST)
+    write, *events = plan(projection(object_with(kind, status), after), key_of(kind), THEN).actions
     assert isinstance(write, WriteStatus)
     assert [(e.type, e.reason) for e in events if isinstance(e, SendEvent)] == (
         [] if event is None else [event]
@@ -495,29 +493,29 @@ def test_events_of_transitions(
 
 
 @pytest.mark.parametrize(
-    ("told", "events"),
+    ("expected", "events"),
     [
         pytest.param("why", [("Warning", "UnsupportedProfile", "no such GPU")], id="not-yet-told"),
         pytest.param("why; no such GPU", [], id="told-before"),
     ],
 )
-def test_a_warning_goes_out_once(told: str, events: list[tuple[str, str, str]]) -> None:
+def test_a_warning_goes_out_once(expected: str, events: list[tuple[str, str, str]]) -> None:
     """What the object says already has been sent, also by a statuswriter that has ended since."""
     before = said(
-        TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", told)
+        TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", expected)
     )
     after = said(
         TEMPLATE.kind,
         DISCOVERY,
         condition("Discovered", "True", "ProfilesDiscovered", "found; no such GPU"),
     )
-    asked = structs.replace(
+    requested = structs.replace(
         after, warnings=(ReportedWarning(reason="UnsupportedProfile", message="no such GPU"),)
     )
-    present = present_with(
-        TEMPLATE.kind, compose(present_with(TEMPLATE.kind), {DISCOVERY: before}, FIRST)
+    obj = object_with(
+        TEMPLATE.kind, compose(object_with(TEMPLATE.kind), {DISCOVERY: before}, FIRST)
     )
-    write, *sent = plan(projection(present, asked), present.key, THEN).actions
+    write, *sent = plan(projection(obj, requested), obj.key, THEN).actions
     assert isinstance(write, WriteStatus)
     assert [
         (event.type, event.reason, event.note) for event in sent if isinstance(event, SendEvent)
@@ -525,34 +523,34 @@ def test_a_warning_goes_out_once(told: str, events: list[tuple[str, str, str]]) 
 
 
 def test_the_event_comes_after_the_write() -> None:
-    actions = plan(projection(present_with(CACHE.kind), WARM), key_of(CACHE.kind), THEN).actions
+    actions = plan(projection(object_with(CACHE.kind), WARM), key_of(CACHE.kind), THEN).actions
     assert [type(action) for action in actions] == [WriteStatus, SendEvent]
 
 
-def test_of_a_kind_without_status_what_its_advisers_warn_of_is_sent_and_nothing_written() -> None:
-    config, since = present_with(CONFIG.kind), timestamp(FIRST)
+def test_a_kind_without_status_gets_only_warning_events() -> None:
+    config, since = object_with(CONFIG.kind), timestamp(FIRST)
     gateway = ReportedWarning(
         reason=reasons.ROUTE_FAILED, message="create the Gateway", since=since
     )
     secret = ReportedWarning(
         reason=reasons.SECRET_MISSING, message="create the Secret", since=since
     )
-    told = [
+    expected = [
         structs.replace(said(CONFIG.kind, ROUTER), warnings=(gateway,)),
         structs.replace(said(CONFIG.kind, CACHER), warnings=(secret,)),
     ]
-    sent = plan(projection(config, *told), config.key, LATER)
+    sent = plan(projection(config, *expected), config.key, LATER)
     assert sent.actions == (
         SendEvent(config.key, "u", "Warning", reasons.SECRET_MISSING, "create the Secret", since),
         SendEvent(config.key, "u", "Warning", reasons.ROUTE_FAILED, "create the Gateway", since),
     )
-    former = structs.replace(told[0], uid="former")
+    former = structs.replace(expected[0], uid="former")
     assert plan(projection(config, former), config.key, LATER) == NOTHING
 
 
 def literals(*env: Any, kind: str = CACHE.kind, status: Body | None = None) -> list[SendEvent]:
-    present = present_with(kind, status, spec={"sourceUri": "hf://a/b", "env": list(env)})
-    actions = plan(projection(present, structs.replace(WARM, kind=kind)), present.key, THEN).actions
+    obj = object_with(kind, status, spec={"sourceUri": "hf://a/b", "env": list(env)})
+    actions = plan(projection(obj, structs.replace(WARM, kind=kind)), obj.key, THEN).actions
     return [
         each
         for each in actions
@@ -564,7 +562,7 @@ def literals(*env: Any, kind: str = CACHE.kind, status: Body | None = None) -> l
     "name",
     ["HF_TOKEN", "TOKEN", "AWS_SECRET_ACCESS_KEY", "CLIENT_SECRET", "PROXY_PASSWORD", "hf_token"],
 )
-def test_a_literal_that_should_be_a_secret_is_warned_of_without_its_value(name: str) -> None:
+def test_a_warning_on_a_literal_secret_omits_its_value(name: str) -> None:
     (event,) = literals(
         {"name": "HF_ENDPOINT", "value": "http://hub"}, {"name": name, "value": "hunter2"}
     )
@@ -594,10 +592,10 @@ def test_what_is_no_literal_secret_is_not_warned_of(variable: Any) -> None:
 
 def test_literal_secrets_are_warned_of_once_for_each_generation() -> None:
     variable = {"name": "HF_TOKEN", "value": "hunter2"}
-    written = compose(present_with(CACHE.kind), {CACHER: WARM}, FIRST)
+    written = compose(object_with(CACHE.kind), {CACHER: WARM}, FIRST)
     assert literals(variable, status={**written, "progress": "1%"}) == []
     older = compose(
-        present_with(CACHE.kind, generation=0),
+        object_with(CACHE.kind, generation=0),
         {CACHER: structs.replace(WARM, observed_generation=0)},
         FIRST,
     )
@@ -612,10 +610,8 @@ def test_many_and_long_names_fit_into_the_event() -> None:
 
 
 @pytest.mark.parametrize("kind", [CACHE.kind, SERVICE.kind, CONFIG.kind, TEMPLATE.kind, MODEL.kind])
-def test_a_spec_too_large_for_the_bus_is_told_and_nothing_else_done(kind: str) -> None:
-    present = dataclasses.replace(present_with(kind, generation=9), has_spec=False)
-    (event,) = plan(
-        projection(present, *([WARM] if kind == CACHE.kind else [])), present.key, THEN
-    ).actions
+def test_a_spec_too_large_for_the_bus_is_only_reported(kind: str) -> None:
+    obj = dataclasses.replace(object_with(kind, generation=9), has_spec=False)
+    (event,) = plan(projection(obj, *([WARM] if kind == CACHE.kind else [])), obj.key, THEN).actions
     assert isinstance(event, SendEvent)
     assert (event.type, event.reason, event.since) == ("Warning", reasons.SPEC_TOO_LARGE, "9")

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim_statuswriter.summary import SUMMARIES, of_cache, of_model, of_service, of_template
+from aim_statuswriter.summary import (
+    SUMMARIES,
+    summarize_cache,
+    summarize_model,
+    summarize_service,
+    summarize_template,
+)
 from aimschema import reasons
 from aimschema.kinds import KINDS
 from aimschema.messages import ReportedCondition
@@ -20,7 +26,7 @@ def said(type_: str, status: str, reason: str) -> ReportedCondition:
     return ReportedCondition(type=type_, status=status, reason=reason, message=f"about {reason}")
 
 
-def given_conditions(*found: ReportedCondition) -> Conditions:
+def conditions_of(*found: ReportedCondition) -> Conditions:
     return {condition.type: condition for condition in found}
 
 
@@ -50,7 +56,7 @@ def verdict(
 )
 def test_a_model(status: str, reason: str, expected: str) -> None:
     assert (
-        verdict(MODEL.kind, given_conditions(said(reasons.IMAGE_INSPECTED, status, reason)))
+        verdict(MODEL.kind, conditions_of(said(reasons.IMAGE_INSPECTED, status, reason)))
         == expected
     )
 
@@ -182,7 +188,7 @@ def test_a_template(
     fields = {name: value for name, value in more.items() if name == "attempts"}
     assert (
         verdict(
-            TEMPLATE.kind, given_conditions(*found), fields, {"warmCache": more.get("warm", False)}
+            TEMPLATE.kind, conditions_of(*found), fields, {"warmCache": more.get("warm", False)}
         )
         == expected
     )
@@ -305,7 +311,7 @@ def test_a_cache(
         for type_, what in ((reasons.FILLED, filled), (reasons.STORAGE_READY, storage))
         if what is not None
     ]
-    assert verdict(CACHE.kind, given_conditions(*found)) == expected
+    assert verdict(CACHE.kind, conditions_of(*found)) == expected
 
 
 RUNNING = {
@@ -318,9 +324,7 @@ RUNNING = {
 
 def running_but(**changed: tuple[str, str] | None) -> Conditions:
     found = {**RUNNING, **changed}
-    return given_conditions(
-        *(said(type_, *what) for type_, what in found.items() if what is not None)
-    )
+    return conditions_of(*(said(type_, *what) for type_, what in found.items() if what is not None))
 
 
 @pytest.mark.parametrize(
@@ -417,12 +421,12 @@ def test_a_service(conditions: Conditions, expected: str) -> None:
 
 
 def test_the_message_of_a_running_service_is_where_it_answers() -> None:
-    assert of_service(running_but(), {}, {}).message == f"about {reasons.ROUTE_READY}"
+    assert summarize_service(running_but(), {}, {}).message == f"about {reasons.ROUTE_READY}"
 
 
 def test_who_has_not_reported_yet_is_named() -> None:
-    assert "aim-router" in of_service(running_but(RoutingReady=None), {}, {}).message
-    assert "aim-deployer and aim-router" in of_service({}, {}, {}).message
+    assert "aim-router" in summarize_service(running_but(RoutingReady=None), {}, {}).message
+    assert "aim-deployer and aim-router" in summarize_service({}, {}, {}).message
 
 
 @pytest.mark.parametrize(
@@ -434,7 +438,7 @@ def test_who_has_not_reported_yet_is_named() -> None:
         (SERVICE.kind, "Pending Pending Progressing"),
     ],
 )
-def test_before_anything_was_said(kind: str, expected: str) -> None:
+def test_before_the_first_report(kind: str, expected: str) -> None:
     assert verdict(kind, {}) == expected
 
 
@@ -446,26 +450,26 @@ TYPES = [
     reasons.FILLED,
     *RUNNING,
 ]
-WORDS = sorted(
+MESSAGES = sorted(
     {
         value
         for name, value in vars(reasons).items()
         if name.isupper() and isinstance(value, str) and value[0].isupper()
     }
 )
-WAITS_FOR_SOMEBODY = {reasons.MODEL_NOT_FOUND}
+WAITS_FOR_OTHERS = {reasons.MODEL_NOT_FOUND}
 ANY_CONDITIONS = st.dictionaries(
     st.sampled_from(TYPES),
-    st.tuples(st.sampled_from(["True", "False", "Unknown"]), st.sampled_from(WORDS)),
+    st.tuples(st.sampled_from(["True", "False", "Unknown"]), st.sampled_from(MESSAGES)),
     max_size=6,
-).map(lambda found: given_conditions(*(said(type_, *what) for type_, what in found.items())))
+).map(lambda found: conditions_of(*(said(type_, *what) for type_, what in found.items())))
 ANY_FIELDS = st.fixed_dictionaries({}, optional={"attempts": st.integers(0, 9)})
 ANY_SPEC = st.fixed_dictionaries({}, optional={"warmCache": st.booleans()})
 STATES = {kind.__name__: kind.model_json_schema(by_alias=True).get("$defs", {}) for kind in KINDS}
 
 
 @given(st.sampled_from(sorted(SUMMARIES)), ANY_CONDITIONS, ANY_FIELDS, ANY_SPEC)
-def test_whatever_is_reported(
+def test_any_reports_give_a_consistent_summary(
     kind: str, conditions: Conditions, fields: dict[str, Any], spec: dict[str, Any]
 ) -> None:
     summary = SUMMARIES[kind](conditions, fields, spec)
@@ -477,7 +481,7 @@ def test_whatever_is_reported(
         failure.status == "True"
         or ready.status == "True"
         or progressing.status == "True"
-        or ready.reason in WAITS_FOR_SOMEBODY
+        or ready.reason in WAITS_FOR_OTHERS
     )
     assert all(condition.message for condition in by_type.values())
     assert failure.reason == (ready.reason if failure.status == "True" else reasons.NO_FAILURE)
@@ -496,14 +500,14 @@ def test_running_means_that_all_four_hold(conditions: Conditions) -> None:
     held = {
         type_ for type_ in RUNNING if type_ in conditions and conditions[type_].status == "True"
     }
-    assert (of_service(conditions, {}, {}).state == "Running") is (held == set(RUNNING))
+    assert (summarize_service(conditions, {}, {}).state == "Running") is (held == set(RUNNING))
 
 
-def test_there_is_a_table_for_every_kind_with_a_status() -> None:
+def test_every_kind_with_a_status_has_a_table() -> None:
     assert {
-        MODEL.kind: of_model,
-        TEMPLATE.kind: of_template,
-        CACHE.kind: of_cache,
-        SERVICE.kind: of_service,
+        MODEL.kind: summarize_model,
+        TEMPLATE.kind: summarize_template,
+        CACHE.kind: summarize_cache,
+        SERVICE.kind: summarize_service,
     } == SUMMARIES
     assert set(SUMMARIES) == set(reasons.OWNED)
