@@ -17,8 +17,8 @@ from aimschema.resources import CACHE
 
 
 def service(settings: CacherSettings) -> Service:
-    """What it follows and how it plans, as data."""
-    planning = partial(
+    """What the cacher watches and how it plans, as data."""
+    planner = partial(
         plan,
         downloader_image=settings.downloader_image,
         rules=settings.job_rules(),
@@ -29,7 +29,7 @@ def service(settings: CacherSettings) -> Service:
         PLANS_FOR,
         FOLLOWS,
         affected,
-        planning,
+        planner,
         keeps=KEEPS,
         reads=READS,
         neighbours=neighbours,

@@ -1,9 +1,10 @@
-"""Following download logs: progress goes out live at most every `LIVE_EVERY_S`, and into the
-projection at most every `STATUS_EVERY_S`.
+"""Follow download logs: publish progress live at most every `LIVE_EVERY_S`, and observe it for the
+planner at most every `STATUS_EVERY_S`.
 
-One follower a pod. Losing one costs nothing but progress: what counts is read off the Job and its
-pod. The pod may belong to somebody who prints whatever they like: a line with numbers that no
-download has is no progress.
+1. Each pod has one follower. A lost follower costs only progress: the result comes from the Job and
+   its pod.
+2. A tenant may control what the pod prints. A line with numbers that no download has is not
+   progress.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from typing import Annotated
 import msgspec
 import structlog
 
+from aim_cacher.downloader_output import PROGRESS
 from aim_cacher.metrics import DOWNLOAD_BYTES
-from aim_cacher.plan import PROGRESS
 from aimcontroller.controller import Loop
 from aimcontroller.plan import Action, FollowLog
 from aimcontroller.projection import Learned
@@ -27,28 +28,28 @@ from aimschema.resources import Key
 
 STATUS_EVERY_S = 10.0
 LIVE_EVERY_S = 0.5
-MOST_BYTES = 1 << 50
-MOST_SECONDS = 1e15
-MOST_BYTES_A_SECOND = 1e15
-LONGEST_TEXT = 4096
+MAX_BYTES = 1 << 50
+MAX_SECONDS = 1e15
+MAX_RATE = 1e15
+MAX_TEXT_LENGTH = 4096
 DOWNLOADING = "downloading"
-"""The downloader's word for the phase in which bytes come; in the other, `verifying`, all of
-them are there."""
+"""The downloader's phase in which bytes arrive; in the other phase, `verifying`, all of them have
+arrived."""
 log = structlog.get_logger()
 
 
-_Bytes = Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+_Bytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)]
 
 
 class Line(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
     """A line of progress as the downloader prints it; rate in bytes per second."""
 
-    phase: Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
+    phase: Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
     bytes: _Bytes
     total: _Bytes
-    rate: Annotated[float, msgspec.Meta(ge=0, le=MOST_BYTES_A_SECOND)] = 0.0
-    seconds_left: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] | None = None
-    file: Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)] = ""
+    rate: Annotated[float, msgspec.Meta(ge=0, le=MAX_RATE)] = 0.0
+    seconds_left: Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)] | None = None
+    file: Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)] = ""
 
 
 class Followers:
@@ -69,7 +70,8 @@ class Followers:
 
     async def _follow(self, loop: Loop, action: FollowLog, causes: Sequence[int]) -> None:
         status, live = Pace(STATUS_EVERY_S), Pace(LIVE_EVERY_S)
-        had_bytes, held_back = 0, None
+        counted_bytes = 0
+        unpublished: Progress | None = None
         try:
             async for raw in loop.cluster.follow_log(
                 action.pod.namespace or "", action.pod.name, action.container
@@ -77,30 +79,30 @@ class Followers:
                 progress = parse(raw, action.about)
                 if progress is None:
                     continue
-                has_bytes = progress.bytes if progress.phase == DOWNLOADING else progress.total
-                DOWNLOAD_BYTES.inc(max(0, has_bytes - had_bytes))
-                had_bytes = max(had_bytes, has_bytes)
-                held_back = progress
+                received_bytes = progress.bytes if progress.phase == DOWNLOADING else progress.total
+                DOWNLOAD_BYTES.inc(max(0, received_bytes - counted_bytes))
+                counted_bytes = max(counted_bytes, received_bytes)
+                unpublished = progress
                 if live.is_due(time.monotonic()):
-                    held_back = None
+                    unpublished = None
                     await loop.bus.publisher.publish_live(progress)
                 if status.is_due(time.monotonic()):
                     loop.learn(Learned(action.about, PROGRESS, progress), action.about, causes)
-            if held_back is not None:
-                await loop.bus.publisher.publish_live(held_back)
+            if unpublished is not None:
+                await loop.bus.publisher.publish_live(unpublished)
         except KubeError as error:
             log.info("log-lost", pod=str(action.pod), error=str(error))
 
 
 @dataclass
 class Pace:
-    """Lets something happen at most every `every_s`."""
+    """A rate limit: one event every `every_s`."""
 
     every_s: float
     last_s: float = float("-inf")
 
     def is_due(self, now_s: float) -> bool:
-        """Whether it may happen at `now_s`; if so, it does."""
+        """Whether the next event may happen at `now_s`; if so, it counts as happened."""
         if now_s - self.last_s < self.every_s:
             return False
         self.last_s = now_s
@@ -108,13 +110,11 @@ class Pace:
 
 
 def parse(raw: bytes, about: Key) -> Progress | None:
-    """A line of the log as progress of a cache; None for any other line."""
+    """Progress of the cache `about`, from a line of the log; None for any other line."""
     try:
         line = msgspec.json.decode(raw, type=Line)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # (no JSON, another shape, numbers out of range; or nested without end)
+    except (ValueError, RecursionError):
+        # Not JSON, another shape, a number out of range; or nested too deep.
         return None
     return Progress(
         kind=about.kind,

@@ -1,8 +1,7 @@
-"""What an AIMNamespaceConfig says of caches and cannot be followed, told on the config itself.
-Pure.
+"""Warnings on an AIMNamespaceConfig about fields that caches cannot use. Pure.
 
-Secrets are never read: that one is missing is known only once the kubelet says so of a pod that
-needs it.
+The cacher never reads Secrets. It knows that one is missing once the kubelet reports it for a pod
+that needs it.
 """
 
 import datetime
@@ -19,33 +18,35 @@ from aimschema.resources import CACHE, JOB, STORAGE_CLASS, Key
 _UNMOUNTABLE = "CreateContainerConfigError"
 
 
-def plan_config(seen: Projection, config: Seen, now: datetime.datetime) -> Plan:
+def plan_config(state: Projection, config: Seen, now: datetime.datetime) -> Plan:
     spec = ConfigSpec.model_validate(config.spec)
-    found = [(reasons.SECRET_MISSING, words) for words in _secrets_missing(seen, config, spec)]
-    wanted = spec.cache_storage_class_name
-    if wanted is not None and seen.get(Key(STORAGE_CLASS.kind, None, wanted)) is None:
-        words = (
-            f"spec.cacheStorageClassName names StorageClass {wanted}, which does not exist; create"
-            " it, or change the field"
-        )
-        found.append((reasons.STORAGE_CLASS_MISSING, words))
-    return advise(seen, config, reasons.CACHER, now, *found)
-
-
-def _secrets_missing(seen: Projection, config: Seen, spec: ConfigSpec) -> Iterator[str]:
-    """Each field once whose Secret, or key of it, keeps a pod of a cache from starting."""
-    troubles = [
-        found.message
-        for pod in _pods(seen, config)
-        if (found := problem(pod)) is not None and found.reason == _UNMOUNTABLE
+    warnings = [
+        (reasons.SECRET_MISSING, message) for message in _secrets_missing(state, config, spec)
     ]
-    for field, secret in _named(spec):
-        # The kubelet says `secret "NAME" not found`, or `couldn't find key KEY in Secret
+    class_name = spec.cache_storage_class_name
+    if class_name is not None and state.get(Key(STORAGE_CLASS.kind, None, class_name)) is None:
+        message = (
+            f"spec.cacheStorageClassName names StorageClass {class_name}, which does not exist;"
+            " create it, or change the field"
+        )
+        warnings.append((reasons.STORAGE_CLASS_MISSING, message))
+    return advise(state, config, reasons.CACHER, now, *warnings)
+
+
+def _secrets_missing(state: Projection, config: Seen, spec: ConfigSpec) -> Iterator[str]:
+    """A message for each field whose Secret, or its key, is missing so that a pod cannot start."""
+    mount_errors = [
+        failure.message
+        for failure in map(problem, _pods(state, config))
+        if failure is not None and failure.reason == _UNMOUNTABLE
+    ]
+    for field, secret in _secrets_of(spec):
+        # Messages of the kubelet: `secret "NAME" not found`, or `couldn't find key KEY in Secret
         # NAMESPACE/NAME`.
         if any(
             f'secret "{secret}" not found' in text
             or f"in Secret {config.key.namespace}/{secret};" in text
-            for text in troubles
+            for text in mount_errors
         ):
             yield (
                 f"{field} names Secret {secret}, which does not exist or lacks the key; create it,"
@@ -53,15 +54,15 @@ def _secrets_missing(seen: Projection, config: Seen, spec: ConfigSpec) -> Iterat
             )
 
 
-def _pods(seen: Projection, config: Seen) -> Iterator[Seen]:
-    for cache in seen.all(CACHE.kind, config.key.namespace):
+def _pods(state: Projection, config: Seen) -> Iterator[Seen]:
+    for cache in state.all(CACHE.kind, config.key.namespace):
         if config_of(cache, config.key.namespace) == config.key:
-            for job in seen.owned(cache.uid, JOB.kind, cache.key.namespace):
-                yield from pods_of(seen, job)
+            for job in state.owned(cache.uid, JOB.kind, cache.key.namespace):
+                yield from pods_of(state, job)
 
 
-def _named(spec: ConfigSpec) -> Iterator[tuple[str, str]]:
-    """Fields and the Secrets they name."""
+def _secrets_of(spec: ConfigSpec) -> Iterator[tuple[str, str]]:
+    """Fields that name a Secret, with its name."""
     credentials = spec.credentials
     if credentials is None:
         return

@@ -1,8 +1,8 @@
 """Variables of a cache that its Jobs do not get: those that load code, and the control plane's own.
 Pure.
 
-A ModelCache says what to download. Who may create one may not thereby run code that lies on a
-volume in a pod that holds credentials.
+A ModelCache defines what to download. The right to create one must not include the right to run
+code from a volume in a pod that holds credentials.
 """
 
 import re
@@ -35,26 +35,26 @@ def is_ignored(name: str) -> bool:
     return _IGNORED.fullmatch(name) is not None
 
 
-def warn_of_ignored(env: list[EnvVar], found: Plan) -> Plan:
-    """`found`, with a Warning Event and a condition that name the variables which are left out."""
+def warn_of_ignored(env: list[EnvVar], plan: Plan) -> Plan:
+    """`plan`, with a Warning Event and a condition that name the ignored variables."""
     names = sorted({variable.name[:64] for variable in env if is_ignored(variable.name)})
     if not names:
-        return found
+        return plan
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    words = (
+    ignored = (
         f"spec.env {', '.join(names[:_MOST_NAMED])}{more}: the Job does not get variables that load"
         " code or begin with AIM_; remove them from spec.env"
     )
     reports = tuple(
-        replace(each, conditions=tuple(_with(said, words) for said in each.conditions))
-        for each in found.reports
+        replace(report, conditions=tuple(_with(each, ignored) for each in report.conditions))
+        for report in plan.reports
     )
-    return warning(replace(found, reports=reports), reasons.ENV_IGNORED, words)
+    return warning(replace(plan, reports=reports), reasons.ENV_IGNORED, ignored)
 
 
-def _with(said: ReportedCondition, words: str) -> ReportedCondition:
-    """Filled with these words, once: a planner may repeat its last message."""
-    if said.type != reasons.FILLED:
-        return said
-    message = said.message.partition(_MARK)[0][:_LONGEST_MESSAGE]
-    return msgspec.structs.replace(said, message=clean(f"{message}{_MARK}{words}"))
+def _with(condition: ReportedCondition, ignored: str) -> ReportedCondition:
+    """Filled with this message, once: a planner may repeat its last message."""
+    if condition.type != reasons.FILLED:
+        return condition
+    message = condition.message.partition(_MARK)[0][:_LONGEST_MESSAGE]
+    return msgspec.structs.replace(condition, message=clean(f"{message}{_MARK}{ignored}"))

@@ -1,8 +1,8 @@
-"""Who holds a claim that is being deleted, and what frees it. Pure.
+"""Pods that hold a claim which is being deleted, and what frees it. Pure.
 
-Kubernetes removes a claim once no pod that has not ended mounts it (finalizer
-kubernetes.io/pvc-protection). Only pods that carry our labels are known here, those of models and
-of Jobs.
+Kubernetes removes a claim once every pod that mounts it has ended (finalizer
+kubernetes.io/pvc-protection). The state has only pods with the control plane's labels: those of
+models and of Jobs.
 """
 
 import datetime
@@ -18,90 +18,92 @@ from aimschema.messages import parse_timestamp
 from aimschema.resources import JOB, SERVICE, Key
 
 HELD_AFTER_S = 60.0
-"""A claim that nobody visibly holds goes within seconds; after this long somebody else holds it."""
+"""A claim without a known holder disappears within seconds; after this time an unknown one holds
+it."""
 MOST_NAMED = 3
 PROTECTION = "kubernetes.io/pvc-protection"
-"""The finalizer that stays while pods use a claim; any other is somebody's own."""
+"""The finalizer that stays while pods use a claim; any other belongs to another controller."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """`words`: who holds the claim and what frees it. `lasts`: it does not go by itself.
+class Holders:
+    """`message`: the holders and what frees the claim. `is_blocked`: a person must act.
 
-    `follow_up`: when time alone may change that; nothing where it cannot.
+    `follow_up`: requeue when time alone may change that; empty where it cannot.
     """
 
-    words: str
-    lasts: bool
+    message: str
+    is_blocked: bool
     follow_up: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """A pod in words, and what makes it go; `remedy` is empty for one that is going."""
+    """A pod, and what removes it; `remedy` is empty for one that is being removed."""
 
-    words: str
+    description: str
     remedy: str
 
 
-def who_holds(
-    seen: Projection, claim: Seen, now: datetime.datetime, going: Iterable[Seen] = ()
-) -> Held:
-    """`going`: Jobs that are about to be deleted."""
+def find_holders(
+    state: Projection, claim: Seen, now: datetime.datetime, deleted_jobs: Iterable[Seen] = ()
+) -> Holders:
+    """`deleted_jobs`: Jobs that this reconcile deletes."""
     holders = [
-        _holder(seen, pod, {job.uid for job in going})
-        for pod in sorted(_mounting(seen, claim), key=lambda pod: pod.key.name)
+        _holder(state, pod, {job.uid for job in deleted_jobs})
+        for pod in sorted(_mounting(state, claim), key=lambda pod: pod.key.name)
     ]
     age_s = (now - parse_timestamp(claim.body["metadata"]["deletionTimestamp"])).total_seconds()
-    named = ", ".join(holder.words for holder in holders[:MOST_NAMED])
+    named = ", ".join(holder.description for holder in holders[:MOST_NAMED])
     more = f" and {len(holders) - MOST_NAMED} more" if len(holders) > MOST_NAMED else ""
     remedies = list(dict.fromkeys(holder.remedy for holder in holders if holder.remedy))
     describe = f"kubectl describe pvc -n {claim.key.namespace} {claim.key.name}"
     late = age_s >= HELD_AFTER_S
     if not holders:
-        finalizers = [str(each) for each in claim.body["metadata"].get("finalizers") or ()]
-        others = ", ".join(each for each in finalizers if each != PROTECTION)
+        finalizers = [str(name) for name in claim.body["metadata"].get("finalizers") or ()]
+        others = ", ".join(name for name in finalizers if name != PROTECTION)
         remedy = (
             f"see whether the controller that set {others} runs"
             if others
             else f"{describe} names the pods that use it: delete them"
         )
-        words = f"held by {', '.join(finalizers) or 'nothing'}" + (f"; {remedy}" if late else "")
+        message = f"held by {', '.join(finalizers) or 'nothing'}" + (f"; {remedy}" if late else "")
     elif remedies:
-        words = f"held by {named}{more}; to free it, {', and '.join(remedies[:MOST_NAMED])}"
+        message = f"held by {named}{more}; to free it, {', and '.join(remedies[:MOST_NAMED])}"
     else:
-        words = f"held by {named}{more}, which is going" + (
+        message = f"held by {named}{more}, which is going" + (
             f"; if its node is lost, delete the pod with --force; see {describe}" if late else ""
         )
-    lasts = bool(remedies) or late
-    return Held(words, lasts, NOTHING if lasts else look_again(HELD_AFTER_S - age_s))
+    is_blocked = bool(remedies) or late
+    return Holders(message, is_blocked, NOTHING if is_blocked else look_again(HELD_AFTER_S - age_s))
 
 
-def _mounting(seen: Projection, claim: Seen) -> Iterator[Seen]:
+def _mounting(state: Projection, claim: Seen) -> Iterator[Seen]:
     return (
         pod
-        for pod in seen.find(PODS_BY_CLAIM, claim.key.name, claim.key.namespace)
+        for pod in state.find(PODS_BY_CLAIM, claim.key.name, claim.key.namespace)
         if not over(pod)
     )
 
 
-def _holder(seen: Projection, pod: Seen, going: set[str]) -> _Holder:
-    name, namespace = f"pod {pod.key.name}", pod.key.namespace
-    inference, job = pod.labels.get(labels.KSERVE_ISVC_LABEL), pod.owner(JOB.kind)
-    if inference is not None and seen.get(Key(SERVICE.kind, namespace, inference)) is not None:
-        words, remedy = (
-            f"{name} of AIMService {inference}",
-            f"set spec.replicas of AIMService {inference} to 0 or delete it",
-        )
+def _holder(state: Projection, pod: Seen, deleted_uids: set[str]) -> _Holder:
+    name = f"pod {pod.key.name}"
+    namespace = pod.key.namespace
+    inference = pod.labels.get(labels.KSERVE_ISVC_LABEL)
+    job_key = pod.owner(JOB.kind)
+    if inference is not None and state.get(Key(SERVICE.kind, namespace, inference)) is not None:
+        description = f"{name} of AIMService {inference}"
+        remedy = f"set spec.replicas of AIMService {inference} to 0 or delete it"
     elif inference is not None:
-        words, remedy = (
-            f"{name} of InferenceService {inference}",
-            f"delete InferenceService {inference}",
-        )
-    elif job is not None:
-        words, remedy = f"{name} of Job {job.name}", f"delete Job {job.name}"
+        description = f"{name} of InferenceService {inference}"
+        remedy = f"delete InferenceService {inference}"
+    elif job_key is not None:
+        description = f"{name} of Job {job_key.name}"
+        remedy = f"delete Job {job_key.name}"
     else:
-        words, remedy = name, f"delete {name}"
-    made_by = None if job is None else seen.get(job)
-    leaves = pod.deleting or bool(pod.owners & going) or (made_by is not None and made_by.deleting)
-    return _Holder(words, "" if leaves else remedy)
+        description, remedy = name, f"delete {name}"
+    job = None if job_key is None else state.get(job_key)
+    is_leaving = (
+        pod.deleting or bool(pod.owners & deleted_uids) or (job is not None and job.deleting)
+    )
+    return _Holder(description, "" if is_leaving else remedy)

@@ -1,4 +1,4 @@
-"""What the cacher counts: bytes that came, and bytes that are kept."""
+"""Metrics of the cacher: bytes that downloads received, and bytes that caches hold."""
 
 from collections import Counter as Tally
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ DOWNLOAD_BYTES = Counter(
 )
 
 
-def measure(seen: Projection) -> Iterable[Metric]:
-    """Of all namespaces together: by namespace there would be no bound."""
-    kept = GaugeMetricFamily(
+def measure(state: Projection) -> Iterable[Metric]:
+    """One sum over all namespaces: a label for the namespace would have no bound."""
+    cache_bytes = GaugeMetricFamily(
         "aim_cache_bytes",
         "Size of the models in caches, by the state of the cache",
         labels=["status"],
     )
     tally: Tally[str] = Tally()
-    for cache in seen.everywhere(CACHE.kind):
+    for cache in state.everywhere(CACHE.kind):
         tally[str(cache.status.get("status"))] += int(cache.status.get("sizeBytes") or 0)
-    for state in TemplateState:
-        kept.add_metric([state.value], tally[state.value])
-    return [kept]
+    for status in TemplateState:
+        cache_bytes.add_metric([status.value], tally[status.value])
+    return [cache_bytes]

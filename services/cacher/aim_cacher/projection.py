@@ -1,4 +1,4 @@
-"""What the cacher sees, and which caches and templates an object touches."""
+"""The kinds that the cacher watches, and the keys that a changed object affects. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -28,53 +28,53 @@ __all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighb
 PLANS_FOR = (CACHE, TEMPLATE, CONFIG)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
 KEEPS = (CLAIM,)
-_MADE_NAME = re.compile(r".*-[0-9a-f]{8}")
+_GENERATED_NAME = re.compile(r".*-[0-9a-f]{8}")
 READS = {
     CACHE.kind: frozenset(
         {READY, FILLED, "conditions", "status", "progress", "sizeBytes", "attempts"}
     ),
     TEMPLATE.kind: frozenset({"modelSources"}),
 }
-"""By kind, the conditions and status fields that it reads on the objects."""
+"""By kind, the conditions and status fields that the cacher reads."""
 
 
-def affected(seen: Projection, key: Key) -> Iterable[Key]:
-    """Keys to look at again when the object at `key` changes or goes."""
-    present = seen.get(key)
+def affected(state: Projection, key: Key) -> Iterable[Key]:
+    """Keys to reconcile when the object at `key` changes or is deleted."""
+    obj = state.get(key)
     match key.kind:
         case "ModelCache":
             yield key
-            yield from (other.key for other in _siblings(seen, present))
-            yield from _templates(seen, key, present)
+            yield from (other.key for other in _siblings(state, obj))
+            yield from _templates(state, key, obj)
         case "AIMServiceTemplate":
             yield key
         case "AIMService":
-            if present is not None:
-                yield Key(TEMPLATE.kind, key.namespace, str(present.spec.get("templateRef")))
+            if obj is not None:
+                yield Key(TEMPLATE.kind, key.namespace, str(obj.spec.get("templateRef")))
         case "AIMNamespaceConfig":
             yield key
-            yield from (cache.key for cache in seen.all(CACHE.kind, key.namespace))
+            yield from (cache.key for cache in state.all(CACHE.kind, key.namespace))
         case "StorageClass":
             yield from (
                 config.key
-                for config in seen.everywhere(CONFIG.kind)
+                for config in state.everywhere(CONFIG.kind)
                 if config.spec.get("cacheStorageClassName")
             )
-            yield from (cache.key for cache in seen.everywhere(CACHE.kind))
+            yield from (cache.key for cache in state.everywhere(CACHE.kind))
         case "ConfigMap":
-            yield from _owner(present, TEMPLATE.kind)
+            yield from _owner(obj, TEMPLATE.kind)
         case "PersistentVolumeClaim" | "Job":
-            yield from _owner(present, CACHE.kind)
-            yield from _waiting_for_name(seen, key)
+            yield from _owner(obj, CACHE.kind)
+            yield from _waiting_for_name(state, key)
         case "Pod":
             for cache in (
                 cache
-                for job in _owner(present, JOB.kind)
-                for cache in _owner(seen.get(job), CACHE.kind)
+                for job in _owner(obj, JOB.kind)
+                for cache in _owner(state.get(job), CACHE.kind)
             ):
                 yield cache
-                yield config_of(seen.get(cache), cache.namespace)
-            yield from _waiting_for_claims(seen, present)
+                yield config_of(state.get(cache), cache.namespace)
+            yield from _waiting_for_claims(state, obj)
 
 
 def config_of(cache: Seen | None, namespace: str | None) -> Key:
@@ -90,51 +90,56 @@ def config_of(cache: Seen | None, namespace: str | None) -> Key:
     )
 
 
-def askers(seen: Projection, template: Seen) -> list[Seen]:
-    """Who wants the models of a template cached: the template itself where it says warmCache,
-    and services; oldest first."""
+def requesters(state: Projection, template: Seen) -> list[Seen]:
+    """Objects that request the models of a template as caches: services, and the template itself
+    where it sets warmCache; oldest first."""
     services = (
         service
-        for service in seen.find(SERVICES_BY_TEMPLATE, template.key.name, template.key.namespace)
+        for service in state.find(SERVICES_BY_TEMPLATE, template.key.name, template.key.namespace)
         if service.spec.get("cacheModel", True)
     )
     return oldest_first([*services, *([template] if template.spec.get("warmCache") else [])])
 
 
-def askers_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
-    """Who wants a source cached, by whichever template; oldest first. While an image is asked
-    again, its last answer still counts."""
+def requesters_of_source(state: Projection, namespace: str | None, source: str) -> list[Seen]:
+    """Objects that request a cache of a source, through any template; oldest first. While an image
+    is inspected again, its last answer still counts."""
     return oldest_first(
-        asker
-        for template in templates_of(seen, namespace, source)
-        for asker in askers(seen, template)
+        requester
+        for template in templates_of(state, namespace, source)
+        for requester in requesters(state, template)
     )
 
 
 def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
-    """Caches that have failed and may have lost the last one who asked for them."""
+    """Failed caches that may have lost their last requester."""
     match key.kind:
         case "AIMServiceTemplate":
-            lost = _asked(before, key) - _asked(after, key)
+            unrequested = _requested_sources(before, key) - _requested_sources(after, key)
         case "AIMService":
-            templates = {_template_of(seen, key) for seen in (before, after)}
-            lost = frozenset().union(
+            templates = {_template_of(state, key) for state in (before, after)}
+            unrequested = frozenset().union(
                 *(
-                    _asked(before, each) - _asked(after, each)
+                    _requested_sources(before, each) - _requested_sources(after, each)
                     for each in templates
                     if each is not None
                 )
             )
         case "ConfigMap":
             owners = [
-                owner for seen in (before, after) for owner in _owner(seen.get(key), TEMPLATE.kind)
+                owner
+                for state in (before, after)
+                for owner in _owner(state.get(key), TEMPLATE.kind)
             ]
-            lost = frozenset().union(
-                *(_asked(before, each) - _asked(after, each) for each in owners)
+            unrequested = frozenset().union(
+                *(
+                    _requested_sources(before, each) - _requested_sources(after, each)
+                    for each in owners
+                )
             )
         case _:
             return
-    for source in lost:
+    for source in unrequested:
         yield from (
             cache.key
             for cache in caches_of(after, key.namespace, source)
@@ -142,62 +147,62 @@ def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]
         )
 
 
-def _template_of(seen: Projection, service: Key) -> Key | None:
-    present = seen.get(service)
+def _template_of(state: Projection, service: Key) -> Key | None:
+    obj = state.get(service)
     return (
         None
-        if present is None
-        else Key(TEMPLATE.kind, service.namespace, str(present.spec.get("templateRef")))
+        if obj is None
+        else Key(TEMPLATE.kind, service.namespace, str(obj.spec.get("templateRef")))
     )
 
 
-def _asked(seen: Projection, key: Key) -> frozenset[str]:
-    """Sources that are wanted through a template."""
-    template = seen.get(key)
-    if template is None or not askers(seen, template):
+def _requested_sources(state: Projection, key: Key) -> frozenset[str]:
+    """Sources that objects request through a template."""
+    template = state.get(key)
+    if template is None or not requesters(state, template):
         return frozenset()
-    found = discovered(seen, template)
+    answer = discovered(state, template)
     return frozenset(
-        found.sources if found is not None else template.status.get("modelSources") or ()
+        answer.sources if answer is not None else template.status.get("modelSources") or ()
     )
 
 
-def _siblings(seen: Projection, cache: Seen | None) -> list[Seen]:
+def _siblings(state: Projection, cache: Seen | None) -> list[Seen]:
     return (
         []
         if cache is None
-        else caches_of(seen, cache.key.namespace, str(cache.spec.get("sourceUri")))
+        else caches_of(state, cache.key.namespace, str(cache.spec.get("sourceUri")))
     )
 
 
-def _templates(seen: Projection, key: Key, cache: Seen | None) -> list[Key]:
-    """Those that ask for what it holds; where it may have the name of another source's cache,
-    all."""
+def _templates(state: Projection, key: Key, cache: Seen | None) -> list[Key]:
+    """Templates of the cache's source. All templates of the namespace, where the cache may have
+    the name that another source's cache needs."""
     source = "" if cache is None else str(cache.spec.get("sourceUri"))
-    own_name = key.name == cache_for(source) or not _MADE_NAME.fullmatch(key.name)
-    found = (
-        templates_of(seen, key.namespace, source)
-        if own_name
-        else seen.all(TEMPLATE.kind, key.namespace)
+    has_own_name = key.name == cache_for(source) or not _GENERATED_NAME.fullmatch(key.name)
+    templates = (
+        templates_of(state, key.namespace, source)
+        if has_own_name
+        else state.all(TEMPLATE.kind, key.namespace)
     )
-    return [template.key for template in found]
+    return [template.key for template in templates]
 
 
-def _waiting_for_name(seen: Projection, key: Key) -> list[Key]:
+def _waiting_for_name(state: Projection, key: Key) -> list[Key]:
     """The cache that needs this name, also where the object is not its own."""
     cache = Key(CACHE.kind, key.namespace, key.name.rpartition("-")[0])
-    return [cache] if seen.get(cache) is not None else []
+    return [cache] if state.get(cache) is not None else []
 
 
-def _waiting_for_claims(seen: Projection, pod: Seen | None) -> Iterator[Key]:
+def _waiting_for_claims(state: Projection, pod: Seen | None) -> Iterator[Key]:
     """Caches whose claim is being deleted and is mounted by the pod."""
     for name in () if pod is None else claims_mounted(pod.body):
-        claim = seen.get(Key(CLAIM.kind, pod.key.namespace if pod is not None else None, name))
+        claim = state.get(Key(CLAIM.kind, pod.key.namespace if pod is not None else None, name))
         if claim is not None and claim.deleting:
             yield from _owner(claim, CACHE.kind)
-            yield from _waiting_for_name(seen, claim.key)
+            yield from _waiting_for_name(state, claim.key)
 
 
-def _owner(present: Seen | None, kind: str) -> list[Key]:
-    owner = None if present is None else present.owner(kind)
+def _owner(obj: Seen | None, kind: str) -> list[Key]:
+    owner = None if obj is None else obj.owner(kind)
     return [] if owner is None else [owner]

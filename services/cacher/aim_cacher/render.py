@@ -1,4 +1,4 @@
-"""The objects a cache is made of, each a pure function of what it is made for."""
+"""The objects that the cacher creates, each rendered by a pure function."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,8 @@ CONTAINER = "downloader"
 DOWNLOADER_UID = 1000
 JOB_TTL_S = 3600
 DOWNLOAD_DEADLINE_S = 24 * 3600
-"""One try; the next goes on from the files that are there. It frees a claim that waits for a
-transfer without end."""
+"""For one attempt; the next one resumes from the files on the volume. The deadline frees a claim
+from a transfer that never ends."""
 SIZE_DEADLINE_S = 3600
 DOWNLOAD_RESOURCES: Body = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
@@ -42,9 +42,9 @@ CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
-    """Settings that go into the Jobs of every cache. `ca`: certificates in PEM form that they
-    trust beside the public ones."""
+class JobOptions:
+    """Settings for the Jobs of every cache. `ca`: certificates in PEM form that the Jobs trust
+    beside the public ones."""
 
     image: str
     rules: JobRules = DEFAULT_RULES
@@ -52,8 +52,8 @@ class Making:
 
 
 def cache_for(template: Seen, source: str, size_bytes: int | None, config: str) -> Body:
-    """A ModelCache for a source that has none. It has no owner: it is shared, and outlives who
-    asked first."""
+    """A ModelCache for a source that has none. It has no owner: it is shared, and outlives its
+    first requester."""
     spec: Body = {"sourceUri": source}
     if size_bytes is not None:
         spec["size"] = with_headroom(size_bytes)
@@ -79,10 +79,9 @@ def claim_for(
     storage_class: str | None,
     annotations: dict[str, str],
 ) -> Body:
-    """The volume claim. Of an existing one size and class stay as they are: they cannot be
-    changed."""
+    """The volume claim. An existing one keeps its size and class: they cannot be changed."""
     if existing is not None:
-        size = requested(existing) or size
+        size = requested_size(existing) or size
         storage_class = existing.spec.get("storageClassName")
     spec: Body = {
         "accessModes": ["ReadWriteMany"],
@@ -96,46 +95,48 @@ def claim_for(
     return {"apiVersion": CLAIM.api_version, "kind": CLAIM.kind, "metadata": metadata, "spec": spec}
 
 
-def requested(claim: Seen) -> str | None:
-    """Size that a claim asks for."""
+def requested_size(claim: Seen) -> str | None:
+    """The size that a claim requests."""
     size = ((claim.spec.get("resources") or {}).get("requests") or {}).get("storage")
     return None if size is None else str(size)
 
 
-def inputs_with(inputs: str, claim: Seen) -> str:
-    """What a download is made from, with the claim it fills: a claim made anew is empty,
-    whatever a Job of before says."""
+def download_inputs(inputs: str, claim: Seen) -> str:
+    """Inputs of a download, with the uid of the claim it fills: a re-created claim is empty,
+    whatever an earlier Job reported."""
     return f"{inputs}.{claim.uid}"
 
 
-def fills(job: Seen, claim: Seen) -> bool:
+def job_fills_claim(job: Seen, claim: Seen) -> bool:
     return job.annotations.get(labels.ANNOTATION_INPUTS, "").partition(".")[2] == claim.uid
 
 
-def download_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt: int) -> Body:
+def download_job(
+    cache: Seen, options: JobOptions, env: list[Body], inputs: str, attempt: int
+) -> Body:
     container = _container(
-        making, ["fetch", str(cache.spec["sourceUri"]), DEST], env, DOWNLOAD_RESOURCES
+        options, ["fetch", str(cache.spec["sourceUri"]), DEST], env, DOWNLOAD_RESOURCES
     )
     container["volumeMounts"] = [{"name": "cache", "mountPath": DEST}]
-    pod = _pod(making, container)
+    pod = _pod(options, container)
     pod["volumes"] = [
         {"name": "cache", "persistentVolumeClaim": {"claimName": names.cache_claim(cache.key.name)}}
     ]
     metadata = _job_metadata(cache, names.cache_download_job(cache.key.name), inputs, attempt)
-    return _job(metadata, _with_ca(cache, making, pod), DOWNLOAD_DEADLINE_S)
+    return _job(metadata, _with_ca(cache, options, pod), DOWNLOAD_DEADLINE_S)
 
 
-def size_job(cache: Seen, making: Making, env: list[Body], inputs: str, attempt: int) -> Body:
+def size_job(cache: Seen, options: JobOptions, env: list[Body], inputs: str, attempt: int) -> Body:
     pod = _pod(
-        making, _container(making, ["size", str(cache.spec["sourceUri"])], env, SIZE_RESOURCES)
+        options, _container(options, ["size", str(cache.spec["sourceUri"])], env, SIZE_RESOURCES)
     )
     metadata = _job_metadata(cache, names.cache_size_job(cache.key.name), inputs, attempt)
-    return _job(metadata, _with_ca(cache, making, pod), SIZE_DEADLINE_S)
+    return _job(metadata, _with_ca(cache, options, pod), SIZE_DEADLINE_S)
 
 
 def ca_config_map(cache: Seen, ca: str) -> Body:
-    """Certificates for the cache's Jobs, in their namespace. Without the label managed-by:
-    nobody needs it on the bus."""
+    """Certificates for the cache's Jobs, in their namespace. It lacks the label managed-by: no
+    service watches it."""
     metadata = _metadata(cache, names.cache_ca(cache.key.name))
     unwatched = {
         name: value for name, value in metadata["labels"].items() if name != labels.MANAGED_BY
@@ -156,9 +157,9 @@ def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
     return credentials + [variable.model_dump(by_alias=True, exclude_none=True) for variable in own]
 
 
-def literal(arg: str) -> str:
-    """An argument that the kubelet hands on as it is: `$(NAME)` would become the variable's
-    value, which may be a secret."""
+def escape_env_refs(arg: str) -> str:
+    """An argument that the kubelet passes on unchanged: it would replace `$(NAME)` by the
+    variable's value, which may be a secret."""
     return arg.replace("$", "$$")
 
 
@@ -171,34 +172,34 @@ def _metadata(cache: Seen, name: str) -> Body:
     }
 
 
-def _container(making: Making, args: list[str], env: list[Body], resources: Body) -> Body:
+def _container(options: JobOptions, args: list[str], env: list[Body], resources: Body) -> Body:
     container = {
         "name": CONTAINER,
-        "image": making.image,
-        "args": [literal(arg) for arg in args],
+        "image": options.image,
+        "args": [escape_env_refs(arg) for arg in args],
         "env": [variable for variable in env if not is_ignored(variable["name"])],
         "securityContext": container_security(),
     }
-    return with_resources(container, making.rules, resources)
+    return with_resources(container, options.rules, resources)
 
 
-def _pod(making: Making, container: Body) -> Body:
-    """Under restricted pod security (Pod Security Standards); the group can write to the volume."""
+def _pod(options: JobOptions, container: Body) -> Body:
+    """Meets Pod Security `restricted`; the pod's group can write to the volume."""
     ids = {"runAsUser": DOWNLOADER_UID, "runAsGroup": DOWNLOADER_UID, "fsGroup": DOWNLOADER_UID}
     return {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "securityContext": (
-            pod_security(making.rules, ids) | {"fsGroupChangePolicy": "OnRootMismatch"}
+            pod_security(options.rules, ids) | {"fsGroupChangePolicy": "OnRootMismatch"}
         ),
         "containers": [container],
     }
 
 
-def _with_ca(cache: Seen, making: Making, pod: Body) -> Body:
-    """The pod, trusting the bundle of the settings; the cache's own variables win."""
-    if not making.ca:
+def _with_ca(cache: Seen, options: JobOptions, pod: Body) -> Body:
+    """The pod with the CA bundle of the settings; the cache's own variables win."""
+    if not options.ca:
         return pod
     [container] = pod["containers"]
     own = {variable["name"] for variable in container["env"]}
@@ -226,7 +227,7 @@ def _job_metadata(cache: Seen, name: str, inputs: str, attempt: int) -> Body:
 
 
 def _job(metadata: Body, pod: Body, deadline_s: int) -> Body:
-    """One try."""
+    """One attempt: no retries by the Job controller, and a deadline."""
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,

@@ -1,4 +1,4 @@
-"""Settings of the cacher beyond those of every service that runs Jobs."""
+"""Settings of the cacher, in addition to those of every service that runs Jobs."""
 
 import re
 import ssl
@@ -15,15 +15,14 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END
 
 
 def certificates(path: str) -> str:
-    """The certificates of a PEM file, and nothing else of it: no comments, no keys. Raises
-    OSError."""
+    """Only the certificates of a PEM file: no comments, no keys. Raises OSError."""
     text = Path(path).read_text(encoding="utf-8", errors="replace")
-    return "".join(f"{found}\n" for found in _CERTIFICATE.findall(text))
+    return "".join(f"{certificate}\n" for certificate in _CERTIFICATE.findall(text))
 
 
 def _readable(path: str | None) -> str | None:
-    """Raises ValueError where the path has no certificates: no download could verify a server
-    then."""
+    """Raises ValueError where the file holds no certificates: no download could verify a server
+    with it."""
     if not path:
         return None
     try:
@@ -41,9 +40,9 @@ def _readable(path: str | None) -> str | None:
 class CacherSettings(JobSettings):
     downloader_image: str = "ghcr.io/silogen/aim-downloader:0.1.0"
     ca_bundle: Annotated[str | None, AfterValidator(_readable)] = None
-    """Path of a PEM file of CAs that vouch for model stores and hubs, beside the public ones;
-    read at the start. None or empty: those alone."""
+    """Path of a PEM file with CAs for model stores and hubs, in addition to the public ones; read
+    at the start. None or empty: the public ones only."""
 
     def ca_text(self) -> str:
-        """Certificates that download and size Jobs trust beside the public ones; empty for none."""
+        """Certificates that the Jobs trust in addition to the public ones; empty for none."""
         return "" if self.ca_bundle is None else certificates(self.ca_bundle)

@@ -1,14 +1,29 @@
-"""One cache with everything its plan depends on, gathered once."""
+"""One cache with everything its plan depends on, gathered once. Pure.
+
+1. The fields are read from the state in `CacheView.build`; the properties are the questions that
+   the planner matches on.
+2. Nothing here decides: a property answers what is true, `plan` what follows from it.
+"""
 
 import datetime
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from aim_cacher.projection import config_of
-from aim_cacher.render import Body, download_env, requested
+from aim_cacher.downloader_output import read_result
+from aim_cacher.projection import config_of, requesters_of_source
+from aim_cacher.render import (
+    CONTAINER,
+    Body,
+    JobOptions,
+    download_env,
+    job_fills_claim,
+    requested_size,
+)
 from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
-from aimschema import labels, names
+from aimcontroller.queries import caches_of, has_failed
+from aimcontroller.workloads import outcome
+from aimschema import labels, names, quantities
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
@@ -20,27 +35,66 @@ FIELDS = OWNED[CACHE.kind][CACHER][1]
 
 
 @dataclass(frozen=True)
-class View:
-    """`said` and `kept` are the conditions and status fields as last reported; `config` is None
-    where there is none.
+class CacheView:
+    """One cache, the objects that belong to it, and what the cacher last reported about it.
 
-    `ca`: certificates that its Jobs trust beside the public ones.
+    `config` is None where the named config does not exist. `storage_class` is the class of the
+    claim, or the one that a new claim gets; `class_of_new_claim` is always the latter.
+    `reported_conditions` and `reported_fields` are those of the last report.
     """
 
+    state: Projection
+    now: datetime.datetime
+    options: JobOptions
     cache: Seen
     spec: CacheSpec
     config_name: str
     config: ConfigSpec | None
     claim: Seen | None
-    wanted_class: str | None
+    desired_class: str | None
     storage_class: Seen | None
-    class_of_new: Seen | None
-    download: Seen | None
-    size: Seen | None
-    said: tuple[ReportedCondition, ...]
-    kept: dict[str, Any]
-    refusal: Refusal | None
-    ca: str = ""
+    class_of_new_claim: Seen | None
+    download_job: Seen | None
+    size_job: Seen | None
+    reported_conditions: tuple[ReportedCondition, ...]
+    reported_fields: dict[str, Any]
+    rejection: Refusal | None
+
+    @classmethod
+    def build(
+        cls, state: Projection, cache: Seen, now: datetime.datetime, options: JobOptions
+    ) -> "CacheView":
+        namespace = cache.key.namespace
+        spec = CacheSpec.model_validate(cache.spec)
+        config_key = config_of(cache, namespace)
+        config_object = state.get(config_key)
+        config = None if config_object is None else ConfigSpec.model_validate(config_object.spec)
+        claim = state.get(Key(CLAIM.kind, namespace, names.cache_claim(cache.key.name)))
+        desired_class = spec.storage_class_name or (
+            config.cache_storage_class_name if config is not None else None
+        )
+        class_of_claim = desired_class if claim is None else claim.spec.get("storageClassName")
+        conditions, fields = _last_report(state, cache)
+        return cls(
+            state=state,
+            now=now,
+            options=options,
+            cache=cache,
+            spec=spec,
+            config_name=config_key.name,
+            config=config,
+            claim=claim,
+            desired_class=desired_class,
+            storage_class=_storage_class(state, class_of_claim),
+            class_of_new_claim=_storage_class(state, desired_class),
+            download_job=state.get(
+                Key(JOB.kind, namespace, names.cache_download_job(cache.key.name))
+            ),
+            size_job=state.get(Key(JOB.kind, namespace, names.cache_size_job(cache.key.name))),
+            reported_conditions=conditions,
+            reported_fields=fields,
+            rejection=state.learned(cache.key, REFUSED),
+        )
 
     @property
     def env(self) -> list[Body]:
@@ -48,10 +102,37 @@ class View:
 
     @property
     def inputs(self) -> str:
-        """What a try depends on: when this changes, the next one need not wait."""
+        """What an attempt depends on: when this changes, the next attempt need not wait."""
         parts = [self.cache.spec, self.env, self.cache.annotations.get(labels.ANNOTATION_RETRY)]
-        return names.short_hash(
-            [json.dumps(parts, sort_keys=True), *([self.ca] if self.ca else [])]
+        ca = [self.options.ca] if self.options.ca else []
+        return names.short_hash([json.dumps(parts, sort_keys=True), *ca])
+
+    @property
+    def duplicate_of(self) -> Seen | None:
+        """The oldest cache of the same source, where that is another cache."""
+        source = str(self.cache.spec["sourceUri"])
+        oldest = caches_of(self.state, self.cache.key.namespace, source)[0]
+        return None if oldest.key == self.cache.key else oldest
+
+    @property
+    def is_disposable(self) -> bool:
+        """AIM created the cache, no object requests it any more, and it holds nothing: it failed,
+        or is a duplicate. While an image is inspected again, its last answer still counts."""
+        is_created_by_aim = self.cache.labels.get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
+        source = str(self.cache.spec["sourceUri"])
+        if not is_created_by_aim or requesters_of_source(
+            self.state, self.cache.key.namespace, source
+        ):
+            return False
+        return has_failed(self.cache) or self.duplicate_of is not None
+
+    @property
+    def name_conflict(self) -> Seen | None:
+        """The first object that has a name the cache needs, and that the cache does not own."""
+        candidates = (self.claim, self.download_job, self.size_job)
+        return next(
+            (obj for obj in candidates if obj is not None and self.cache.uid not in obj.owners),
+            None,
         )
 
     @property
@@ -65,92 +146,123 @@ class View:
         )
 
     @property
+    def claim_size(self) -> str | int | None:
+        """Size of a new claim: the one in the spec, else what a finished size Job measured, with
+        headroom. None while it is unknown."""
+        if self.spec.size is not None:
+            return self.spec.size
+        job = self.size_job
+        if job is None or outcome(self.state, job, CONTAINER) != "succeeded":
+            return None
+        measured_bytes = read_result(self.state, job).bytes
+        return None if measured_bytes is None else quantities.with_headroom(measured_bytes)
+
+    @property
+    def is_claim_misplaced(self) -> bool:
+        """The claim never got a volume, and a new claim would have another class, which exists."""
+        claim = self.claim
+        if (
+            claim is None
+            or claim.status.get("phase") not in {None, "Pending"}
+            or claim.spec.get("volumeName")
+            or self.class_of_new_claim is None
+        ):
+            return False
+        return self.storage_class is None or self.desired_class not in {
+            None,
+            claim.spec.get("storageClassName"),
+        }
+
+    @property
+    def is_claim_mountable(self) -> bool:
+        """The claim is bound, or waits for a pod that mounts it."""
+        if self.claim is None or self.claim.deleting:
+            return False
+        waits_for_pod = (
+            self.storage_class is not None
+            and self.storage_class.body.get("volumeBindingMode") == "WaitForFirstConsumer"
+        )
+        phase = self.claim.status.get("phase")
+        return phase == "Bound" or (phase == "Pending" and waits_for_pod)
+
+    @property
     def filled_revision(self) -> str | None:
-        """Revision that the volume holds; written on the claim, so that a new claim of the same
-        name is known to be empty."""
+        """Revision that the volume holds. It is an annotation of the claim, so that a new claim of
+        the same name is known to be empty."""
         return None if self.claim is None else self.claim.annotations.get(labels.ANNOTATION_FILLED)
 
     @property
+    def is_filled(self) -> bool:
+        return self.filled_revision is not None
+
+    @property
+    def is_downloaded(self) -> bool:
+        """The download Job of this claim succeeded."""
+        return (
+            self.download_job is not None
+            and self.claim is not None
+            and job_fills_claim(self.download_job, self.claim)
+            and outcome(self.state, self.download_job, CONTAINER) == "succeeded"
+        )
+
+    @property
     def volume_size(self) -> str | None:
-        """What the claim has, or asks for; without a claim what the spec asks for."""
+        """What the claim has, or requests; without a claim what the spec requests."""
         if self.claim is not None:
-            return (self.claim.status.get("capacity") or {}).get("storage") or requested(self.claim)
+            capacity = self.claim.status.get("capacity") or {}
+            return capacity.get("storage") or requested_size(self.claim)
         return None if self.spec.size is None else str(self.spec.size)
 
     @property
-    def tried_before(self) -> bool:
-        """Whether the tries that are counted were made from these inputs."""
+    def is_same_attempt(self) -> bool:
+        """The attempts that are counted were made from these inputs."""
         return (
             self.claim is None or self.claim.annotations.get(labels.ANNOTATION_TRIED) == self.inputs
         )
 
     @property
     def attempts(self) -> int:
-        """Failed tries in a row for these inputs."""
-        return int(self.kept.get("attempts", 0)) if self.tried_before else 0
+        """Failed attempts in a row for these inputs."""
+        return int(self.reported_fields.get("attempts", 0)) if self.is_same_attempt else 0
 
     @property
-    def next_try(self) -> datetime.datetime | None:
-        text = self.kept.get("nextAttemptTime")
+    def next_attempt(self) -> datetime.datetime | None:
+        text = self.reported_fields.get("nextAttemptTime")
         return parse_timestamp(text) if text and self.attempts else None
 
 
-def look(seen: Projection, cache: Seen, ca: str = "") -> View:
-    namespace = cache.key.namespace
-    spec = CacheSpec.model_validate(cache.spec)
-    config_key = config_of(cache, namespace)
-    found = seen.get(config_key)
-    config = None if found is None else ConfigSpec.model_validate(found.spec)
-    claim = seen.get(Key(CLAIM.kind, namespace, names.cache_claim(cache.key.name)))
-    wanted_class = spec.storage_class_name or (
-        config.cache_storage_class_name if config is not None else None
-    )
-    said = seen.report(cache.key, CACHER)
-    return View(
-        cache=cache,
-        spec=spec,
-        config_name=config_key.name,
-        config=config,
-        claim=claim,
-        wanted_class=wanted_class,
-        storage_class=_class(
-            seen, wanted_class if claim is None else claim.spec.get("storageClassName")
-        ),
-        class_of_new=_class(seen, wanted_class),
-        download=seen.get(Key(JOB.kind, namespace, names.cache_download_job(cache.key.name))),
-        size=seen.get(Key(JOB.kind, namespace, names.cache_size_job(cache.key.name))),
-        said=said.conditions if said is not None and said.uid == cache.uid else _conditions(cache),
-        kept=(
-            said.fields
-            if said is not None and said.uid == cache.uid
-            else {name: cache.status[name] for name in FIELDS if name in cache.status}
-        ),
-        refusal=seen.learned(cache.key, REFUSED),
-        ca=ca,
-    )
+def _last_report(
+    state: Projection, cache: Seen
+) -> tuple[tuple[ReportedCondition, ...], dict[str, Any]]:
+    """Conditions and fields of the cacher's last report; without one, those of the status."""
+    report = state.report(cache.key, CACHER)
+    if report is not None and report.uid == cache.uid:
+        return report.conditions, report.fields
+    fields = {name: cache.status[name] for name in FIELDS if name in cache.status}
+    return _conditions_of_status(cache), fields
 
 
-def _class(seen: Projection, name: str | None) -> Seen | None:
+def _storage_class(state: Projection, name: str | None) -> Seen | None:
     """The storage class of this name; without a name the cluster's default (the newest, as the
     admission plugin takes it)."""
     if name is not None:
-        return seen.get(Key(STORAGE_CLASS.kind, None, name))
+        return state.get(Key(STORAGE_CLASS.kind, None, name))
     defaults = [
-        each
-        for each in seen.everywhere(STORAGE_CLASS.kind)
-        if each.annotations.get(DEFAULT_CLASS) == "true"
+        storage_class
+        for storage_class in state.everywhere(STORAGE_CLASS.kind)
+        if storage_class.annotations.get(DEFAULT_CLASS) == "true"
     ]
-    return max(defaults, key=lambda each: (each.created, each.key.name), default=None)
+    return max(defaults, key=lambda found: (found.created, found.key.name), default=None)
 
 
-def _conditions(cache: Seen) -> tuple[ReportedCondition, ...]:
+def _conditions_of_status(cache: Seen) -> tuple[ReportedCondition, ...]:
     return tuple(
         ReportedCondition(
-            type=c["type"],
-            status=c.get("status", "Unknown"),
-            reason=c.get("reason", ""),
-            message=c.get("message", ""),
+            type=condition["type"],
+            status=condition.get("status", "Unknown"),
+            reason=condition.get("reason", ""),
+            message=condition.get("message", ""),
         )
-        for c in cache.status.get("conditions") or ()
-        if c.get("type") in OWNED[CACHE.kind][CACHER][0]
+        for condition in cache.status.get("conditions") or ()
+        if condition.get("type") in OWNED[CACHE.kind][CACHER][0]
     )

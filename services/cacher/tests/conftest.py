@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from aim_cacher.plan import plan
-from aim_cacher.render import CONTAINER
-from aim_cacher.view import look
+from aim_cacher.render import CONTAINER, JobOptions
+from aim_cacher.view import CacheView
 from aimcontroller import testing
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
@@ -70,7 +70,7 @@ class World:
         seen = projection(cache, *others)
         found = seen.get(changed_key(cache))
         assert found is not None
-        return look(seen, found).inputs
+        return CacheView.build(seen, found, NOW, JobOptions(IMAGE)).inputs
 
     def claim(
         self,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from aim_cacher.plan import verdict
 from aim_cacher.projection import affected, neighbours
+from aim_cacher.stages.retries import classify_exit
 from aimcontroller.plan import PatchObject
 from aimcontroller.projection import REFUSED, Learned, Refusal, fold, forget
 from aimcontroller.testing import (
@@ -652,7 +652,7 @@ def test_tries(world: Any, given: Given, actions: list[str], filled: str) -> Non
 def test_how_a_try_is_judged(
     exit_code: int | None, attempt: int, reason: str, wait_s: float
 ) -> None:
-    assert verdict(exit_code, attempt) == (reason, wait_s)
+    assert classify_exit(exit_code, attempt) == (reason, wait_s)
 
 
 def test_the_next_try_is_counted_from_the_end_of_the_last(world: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aim_cacher.render import download_env, literal
+from aim_cacher.render import download_env, escape_env_refs
 from aimcontroller.jobs import JobRules
 from aimcontroller.testing import Body, ago, applied, does, golden, obj, projection, storage_class
 from aimschema.kinds import ConfigSpec, EnvVar
@@ -105,7 +105,7 @@ def expanded(arg: str, env: dict[str, str]) -> str:
     ],
 )
 def test_an_argument_reaches_the_container_as_it_is_written(arg: str) -> None:
-    assert expanded(literal(arg), {"HF_TOKEN": "hf_secret"}) == arg
+    assert expanded(escape_env_refs(arg), {"HF_TOKEN": "hf_secret"}) == arg
 
 
 def test_without_the_escape_the_token_would_be_in_the_argument() -> None:

@@ -1,0 +1,26 @@
+"""The claim can be mounted and the volume is not filled: a download Job fills it. Pure."""
+
+from aim_cacher.render import download_inputs, download_job
+from aim_cacher.reporting import downloading
+from aim_cacher.stages.retries import RetryableJob, plan_attempt
+from aim_cacher.stages.storage import apply_claim, storage_condition
+from aim_cacher.view import CacheView
+from aimcontroller.plan import ApplyObject, Plan, act, warn_of_contest
+from aimcontroller.projection import Seen
+from aimschema import labels
+
+
+def download(view: CacheView, claim: Seen) -> Plan:
+    """With a new Job the claim is marked with its inputs, so that other inputs are noticed."""
+    inputs = download_inputs(view.inputs, claim)
+    task = RetryableJob(
+        existing=view.download_job,
+        inputs=inputs,
+        render=lambda attempt: download_job(view.cache, view.options, view.env, inputs, attempt),
+        working=downloading(view),
+    )
+    attempt = plan_attempt(view, storage_condition(view), task)
+    warned = warn_of_contest(view.state, claim.key, attempt)
+    if not any(isinstance(action, ApplyObject) for action in warned.actions):
+        return warned
+    return act(apply_claim(view, claim, **{labels.ANNOTATION_TRIED: view.inputs})) | warned
