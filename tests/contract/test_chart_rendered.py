@@ -18,7 +18,7 @@ import yaml
 
 from aim_cacher.settings import CacherSettings
 from aim_discovery.settings import DiscoverySettings
-from aim_watcher.nats_secrets import names, wanted
+from aim_watcher.nats_secrets import desired_secrets, names
 from aimcontroller.settings import KNOWN_ELSEWHERE, ServiceSettings
 from aimctl.quickstart import crds, rbac
 from aimctl.services import SERVICES
@@ -500,7 +500,7 @@ def test_a_job_makes_the_keys_that_pods_mount_and_reads_no_other_secret(installa
         for volume in spec["volumes"]
         if "secret" in volume
     }
-    assert mounted <= set(wanted({}, NAMESPACE, (), datetime.now(UTC), unattended=True))
+    assert mounted <= set(desired_secrets({}, NAMESPACE, (), datetime.now(UTC), unattended=True))
 
 
 def test_the_job_is_another_one_where_its_pod_or_the_chart_is(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from msgspec import NODEFAULT, structs
 
-from aim_watcher.projection import NOTHING, living
+from aim_watcher.projection import NOTHING, live_object
 from aim_watcher.projection import fold as published
 from aimcontroller.projection import Projection, fold
 from aimctl.contracts import CONSOLE, CONTRACTS, asyncapi, flaws
@@ -183,13 +183,13 @@ def test_a_message_of_a_released_version_is_read_and_folded(line: bytes) -> None
     match message:
         case ObjectChanged():
             assert seen.get(_key(message)) is not None
-            assert living(published(NOTHING, message, 7), _key(message)) is not None
+            assert live_object(published(NOTHING, message, 7), _key(message)) is not None
         case StatusReported():
             assert seen.report(_key(message), message.service) == message
         case KindSynced():
             assert seen.installed(message.kind) == message.installed
         case ObjectDeleted():
-            assert living(published(NOTHING, message, 7), _key(message)) is None
+            assert live_object(published(NOTHING, message, 7), _key(message)) is None
             assert (
                 fold(
                     seen,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import aimbus
-from aim_watcher.nats_secrets import CA, SEED, SERVER, Secrets, of_user, wanted
+from aim_watcher.nats_secrets import CA, SEED, SERVER, Secrets, desired_secrets, of_user
 from aimbus.accounts import FOLDER
 from aimbus.credentials import Access
 from aimlab.lab import SYSTEM_NAMESPACE, until_answers
@@ -90,7 +90,7 @@ def installed(root: Path, values: tuple[str, ...], servers: int) -> Installed:
 
 
 def secrets(there: Secrets | None = None, *rotate: str) -> Secrets:
-    return wanted(there or {}, SYSTEM_NAMESPACE, rotate, datetime.now(UTC))
+    return desired_secrets(there or {}, SYSTEM_NAMESPACE, rotate, datetime.now(UTC))
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aim_watcher.nats_secrets import AUTH, CA, SEED, SERVER, TLS, Secrets, of_user, wanted
+from aim_watcher.nats_secrets import AUTH, CA, SEED, SERVER, TLS, Secrets, desired_secrets, of_user
 from aimbus import Access
 from aimbus.accounts import tls_conf
 from aimlab.lab import SYSTEM_NAMESPACE
@@ -40,7 +40,9 @@ class Guard:
             place.name: {file.name: file.read_bytes() for file in place.iterdir()}
             for place in self.folder.glob("*")
         }
-        for name, data in wanted(there, SYSTEM_NAMESPACE, rotate, datetime.now(UTC)).items():
+        for name, data in desired_secrets(
+            there, SYSTEM_NAMESPACE, rotate, datetime.now(UTC)
+        ).items():
             place = self.folder / name
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for key, value in data.items():

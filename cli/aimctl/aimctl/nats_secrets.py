@@ -18,12 +18,12 @@ from aim_watcher.nats_secrets import (
     Secrets,
     complete,
     data_of,
+    desired_secrets,
     manifest,
     names,
     outcome,
     permissions,
     reload_command,
-    wanted,
 )
 from aimkube import Cluster, KubeError
 
@@ -65,7 +65,7 @@ def init_folder(
 ) -> None:
     """Make or complete the manifests in a folder."""
     there = read_folder(folder)
-    secrets = wanted(there, namespace, rotate, datetime.now(UTC))
+    secrets = desired_secrets(there, namespace, rotate, datetime.now(UTC))
     write_folder(folder, namespace, secrets)
     _tell(there, secrets, say)
 
@@ -91,7 +91,7 @@ async def init_cluster(namespace: str, rotate: Collection[str], say: Callable[[s
 
 def to_text(namespace: str) -> str:
     """New Secrets as one YAML stream, for `kubectl apply -f -`."""
-    secrets = wanted({}, namespace, (), datetime.now(UTC))
+    secrets = desired_secrets({}, namespace, (), datetime.now(UTC))
     return "---\n".join(
         yaml.safe_dump(manifest(name, namespace, data), sort_keys=False)
         for name, data in secrets.items()

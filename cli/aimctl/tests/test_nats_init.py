@@ -14,7 +14,7 @@ import yaml
 from cryptography import x509
 from typer.testing import CliRunner
 
-from aim_watcher.nats_secrets import SEED, of_user, reload_command, server_names, wanted
+from aim_watcher.nats_secrets import SEED, desired_secrets, of_user, reload_command, server_names
 from aim_watcher.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
 from aimbus.accounts import public_key
 from aimctl.__main__ import app
@@ -40,7 +40,7 @@ def differing(before: Secrets, after: Secrets) -> set[str]:
 
 
 def test_each_user_has_a_key_of_its_own_and_the_server_only_public_ones() -> None:
-    made = wanted({}, NAMESPACE, (), NOW)
+    made = desired_secrets({}, NAMESPACE, (), NOW)
     seeds = {user: made[of_user(user)][SEED].decode() for user in USERS}
     assert len(set(seeds.values())) == len(USERS)
     server = b"".join(made["aim-nats-server"].values()).decode()
@@ -51,7 +51,7 @@ def test_each_user_has_a_key_of_its_own_and_the_server_only_public_ones() -> Non
 
 
 def test_the_certificate_is_for_what_the_server_is_called() -> None:
-    made = wanted({}, "infra", (), NOW)["aim-nats-server"]["tls.crt"]
+    made = desired_secrets({}, "infra", (), NOW)["aim-nats-server"]["tls.crt"]
     names = (
         x509.load_pem_x509_certificate(made)
         .extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -84,31 +84,31 @@ def test_the_certificate_is_for_what_the_server_is_called() -> None:
 def test_what_is_there_is_kept(
     rotate: tuple[str, ...], later: timedelta, changes: set[str]
 ) -> None:
-    first = wanted({}, NAMESPACE, (), NOW)
-    assert differing(first, wanted(first, NAMESPACE, rotate, NOW + later)) == changes
+    first = desired_secrets({}, NAMESPACE, (), NOW)
+    assert differing(first, desired_secrets(first, NAMESPACE, rotate, NOW + later)) == changes
 
 
 def test_a_new_authority_keeps_the_keys_of_users() -> None:
-    first = wanted({}, NAMESPACE, (), NOW)
-    second = wanted(first, NAMESPACE, ("ca",), NOW)
+    first = desired_secrets({}, NAMESPACE, (), NOW)
+    second = desired_secrets(first, NAMESPACE, ("ca",), NOW)
     assert {user: second[of_user(user)][SEED] for user in USERS} == {
         user: first[of_user(user)][SEED] for user in USERS
     }
 
 
 def test_what_is_missing_is_made() -> None:
-    first = wanted({}, NAMESPACE, (), NOW)
+    first = desired_secrets({}, NAMESPACE, (), NOW)
     left = {name: data for name, data in first.items() if name != "aim-nats-router"}
-    assert differing(first, wanted(left, NAMESPACE, (), NOW)) == {
+    assert differing(first, desired_secrets(left, NAMESPACE, (), NOW)) == {
         "aim-nats-router",
         "aim-nats-server",
     }
 
 
 def test_an_authority_that_was_moved_away_is_asked_for_when_it_is_needed() -> None:
-    first = wanted({}, NAMESPACE, (), NOW)
+    first = desired_secrets({}, NAMESPACE, (), NOW)
     left = {name: data for name, data in first.items() if name != "aim-nats-ca"}
-    assert wanted(left, NAMESPACE, (), NOW) == left
+    assert desired_secrets(left, NAMESPACE, (), NOW) == left
     for rotate, later in (
         (("server",), timedelta()),
         ((), SERVER_GOOD_FOR - RENEW_BEFORE + timedelta(hours=1)),
@@ -116,19 +116,19 @@ def test_an_authority_that_was_moved_away_is_asked_for_when_it_is_needed() -> No
         with pytest.raises(
             ValueError, match="bring it back, or make a new authority with --rotate ca"
         ):
-            wanted(left, NAMESPACE, rotate, NOW + later)
-    assert differing(first, wanted(left, NAMESPACE, ("ca",), NOW)) == set(NAMES)
+            desired_secrets(left, NAMESPACE, rotate, NOW + later)
+    assert differing(first, desired_secrets(left, NAMESPACE, ("ca",), NOW)) == set(NAMES)
 
 
 def test_what_is_no_certificate_is_told_by_the_name_of_its_secret_and_can_be_replaced() -> None:
-    first = wanted({}, NAMESPACE, (), NOW)
+    first = desired_secrets({}, NAMESPACE, (), NOW)
     broken = {**first, "aim-nats-server": {**first["aim-nats-server"], "tls.crt": b"?"}}
     with pytest.raises(
         ValueError,
         match=r"aim-nats-server: tls\.crt is no certificate; make a new one with --rotate ca",
     ):
-        wanted(broken, NAMESPACE, (), NOW)
-    assert differing(first, wanted(broken, NAMESPACE, ("ca",), NOW)) == set(NAMES)
+        desired_secrets(broken, NAMESPACE, (), NOW)
+    assert differing(first, desired_secrets(broken, NAMESPACE, ("ca",), NOW)) == set(NAMES)
 
 
 def test_a_folder_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

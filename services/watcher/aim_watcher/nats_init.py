@@ -1,7 +1,6 @@
-"""`aim-watcher nats-init`: what `aimctl nats init --apply` does, once, in the cluster itself. The
-chart's Job runs it.
+"""`aim-watcher nats-init`: does what `aimctl nats init --apply` does, inside the cluster.
 
-Exit code 0: every Secret that a pod mounts is there. 1: not so, the reason is in the log; to be run
+Exit code 0: every Secret that a pod mounts exists. Exit code 1: the log has the reason; run it
 again.
 """
 
@@ -22,11 +21,11 @@ def main() -> int:
     settings = WatcherSettings()
     logs.configure(settings, WATCHER)
     try:
-        there, secrets = asyncio.run(_complete(settings))
+        existing, secrets = asyncio.run(_complete(settings))
     except (KubeError, ValueError) as error:
         log.error("nats-secrets-incomplete", namespace=settings.namespace, error=str(error))  # noqa: TRY400 (the reason is all there is)
         return 1
-    outcomes = {name: outcome(name, there, secrets) for name in secrets}
+    outcomes = {name: outcome(name, existing, secrets) for name in secrets}
     log.info("nats-secrets-complete", namespace=settings.namespace, **outcomes)
     if outcomes[SERVER] == "changed":
         log.warning("nats-reload-needed", command=reload_command(settings.namespace))

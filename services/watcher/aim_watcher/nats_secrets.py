@@ -1,15 +1,15 @@
 """Keys for every user of NATS and certificates for its server, as Kubernetes Secrets: for
 `aim-watcher nats-init` and `aimctl nats init`.
 
-1. What is there is kept: a second run changes nothing but what was asked for (`rotate`), what is
-   missing, and a certificate that runs out soon.
-2. A user's Secret holds its own seed and nobody else's; the server's holds public keys only.
-3. The authority's key is in a Secret of its own, which no pod mounts. Unattended, it is thrown
-   away, and no key is made for the operator: what only a person needs is not in the cluster until a
-   person asks for it.
-4. Seeds and keys go into Secrets, never into a message or a log.
-5. What another run has written in between is not overwritten: the request is rejected, and the next
-   run finds it.
+1. Existing Secrets stay. A second run changes only the keys to rotate (`rotate`), missing Secrets,
+   and a certificate that expires soon.
+2. A user's Secret has only the seed of that user. The server's Secret has public keys only.
+3. The CA's key is in a Secret of its own, which no pod mounts. An unattended run discards that key
+   and creates no key for the operator: keys that only people use are not in the cluster until
+   somebody requests them.
+4. Seeds and keys are only in Secrets, never in a message or a log.
+5. A run never overwrites a concurrent write: the API server rejects the request, and the next run
+   reads the new state.
 """
 
 import base64
@@ -42,15 +42,15 @@ SEED, CA, CERTIFICATE, KEY, CA_KEY, AUTH, TLS = (
 )
 AUTHORITY, SERVER = "aim-nats-ca", "aim-nats-server"
 OPERATOR = "operator"
-"""A person who also sends again what nobody could read, whoever said it: `aimctl dead retry`. No
-process of ours has this key."""
+"""The user of `aimctl dead retry`, who may republish undecodable messages of every component. No
+component has this key."""
 MANAGER = "aimctl"
 
 
 @cache
 def permissions() -> dict[str, Permissions]:
-    """Of every user, by name: those of the contracts of all services, written to nats_users.json
-    by tests/contract/test_nats.py."""
+    """The permissions of every user by name, from the contracts of all services.
+    tests/contract/test_nats.py writes nats_users.json."""
     return msgspec.json.decode(
         resources.files("aim_watcher").joinpath("nats_users.json").read_bytes(),
         type=dict[str, Permissions],
@@ -63,12 +63,12 @@ def of_user(user: str) -> str:
 
 
 def names() -> list[str]:
-    """Of all Secrets there may be."""
+    """The names of all possible Secrets."""
     return [*(of_user(user) for user in permissions()), SERVER, AUTHORITY]
 
 
 def server_names(namespace: str) -> list[str]:
-    """What clients and the other servers of a cluster call the server."""
+    """The host names of the server for clients and for other servers of its cluster."""
     return [
         "aim-nats",
         f"aim-nats.{namespace}",
@@ -79,32 +79,32 @@ def server_names(namespace: str) -> list[str]:
     ]
 
 
-def wanted(
-    there: Mapping[str, Mapping[str, bytes]],
+def desired_secrets(
+    existing: Mapping[str, Mapping[str, bytes]],
     namespace: str,
     rotate: Collection[str],
     now: datetime,
     *,
     unattended: bool = False,
 ) -> Secrets:
-    """All Secrets as they have to be, from those that are there. Raises ValueError naming the
-    Secret whose content makes no sense.
+    """The desired Secrets, computed from the existing ones. Raises ValueError that names a Secret
+    with malformed content.
 
-    `unattended`: what only a person needs is kept where it is there, and not made.
+    `unattended`: keys that only people use stay if they exist, and are not created.
     """
-    authority = _authority(there, rotate, now)
+    authority = _authority(existing, rotate, now)
     users = [
         user
         for user in permissions()
-        if user != OPERATOR or not unattended or of_user(user) in there
+        if user != OPERATOR or not unattended or of_user(user) in existing
     ]
-    seeds = {user: _seed(there.get(of_user(user), {}), user, user in rotate) for user in users}
+    seeds = {user: _seed(existing.get(of_user(user), {}), user, user in rotate) for user in users}
     secrets = {
         of_user(user): {SEED: seed.encode(), CA: authority.certificate}
         for user, seed in seeds.items()
     }
     server = _server(
-        there.get(SERVER, {}),
+        existing.get(SERVER, {}),
         authority,
         server_names(namespace),
         not {"server", "ca"}.isdisjoint(rotate),
@@ -120,17 +120,17 @@ def wanted(
         KEY: server.key,
         CA: authority.certificate,
     }
-    if authority.key and (AUTHORITY in there or not unattended):
+    if authority.key and (AUTHORITY in existing or not unattended):
         secrets[AUTHORITY] = {CA: authority.certificate, CA_KEY: authority.key}
     return secrets
 
 
 def _authority(
-    there: Mapping[str, Mapping[str, bytes]], rotate: Collection[str], now: datetime
+    existing: Mapping[str, Mapping[str, bytes]], rotate: Collection[str], now: datetime
 ) -> Pair:
-    """Without its key where that is kept elsewhere, or by nobody: good until the server needs
-    another certificate."""
-    own, server = there.get(AUTHORITY, {}), there.get(SERVER, {})
+    """The CA. Without its key if no Secret has it: that is enough until the server needs another
+    certificate."""
+    own, server = existing.get(AUTHORITY, {}), existing.get(SERVER, {})
     if "ca" not in rotate and CA in own and CA_KEY in own:
         return Pair(own[CA], own[CA_KEY])
     if "ca" not in rotate and CA in server:
@@ -191,23 +191,22 @@ def data_of(body: Mapping[str, Any]) -> dict[str, bytes]:
 async def complete(
     cluster: Cluster, namespace: str, rotate: Collection[str] = (), *, unattended: bool = False
 ) -> tuple[Secrets, Secrets]:
-    """Make or complete the Secrets in a cluster; gives those that were there and those that are
-    wanted.
+    """Create or complete the Secrets in a cluster. Returns the existing and the desired ones.
 
-    May be called again whatever happened. Raises ValueError as `wanted` does, and KubeError:
-    AlreadyExists or Conflict where another run wrote first.
+    May be repeated after any error. Raises ValueError as `desired_secrets` does, and KubeError:
+    AlreadyExists or Conflict if another run wrote first.
     """
     found = await _read(cluster, namespace)
-    there = {name: data_of(body) for name, body in found.items()}
-    secrets = wanted(there, namespace, rotate, datetime.now(UTC), unattended=unattended)
+    existing = {name: data_of(body) for name, body in found.items()}
+    secrets = desired_secrets(existing, namespace, rotate, datetime.now(UTC), unattended=unattended)
     for name, data in secrets.items():
         body = manifest(name, namespace, data)
         if name not in found:
             await cluster.create(body, resource=SECRET)
-        elif not data.items() <= there[name].items():
+        elif not data.items() <= existing[name].items():
             body["metadata"]["resourceVersion"] = found[name]["metadata"]["resourceVersion"]
             await cluster.apply(body, manager=MANAGER, resource=SECRET)
-    return there, secrets
+    return existing, secrets
 
 
 async def _read(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
@@ -220,18 +219,15 @@ async def _read(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def outcome(name: str, there: Mapping[str, Mapping[str, bytes]], secrets: Secrets) -> str:
-    """What became of a Secret."""
-    return (
-        "created"
-        if name not in there
-        else "unchanged"
-        if secrets[name].items() <= there[name].items()
-        else "changed"
-    )
+def outcome(name: str, existing: Mapping[str, Mapping[str, bytes]], secrets: Secrets) -> str:
+    """What `complete` did with a Secret: created, unchanged or changed."""
+    if name not in existing:
+        return "created"
+    return "unchanged" if secrets[name].items() <= existing[name].items() else "changed"
 
 
 def reload_command(namespace: str) -> str:
-    """For a shell: nothing restarts; who is not in the files any more is disconnected."""
+    """A shell command that reloads the servers. Nothing restarts; users that are no longer in the
+    files are disconnected."""
     pods = f"kubectl -n {namespace} get pods -l app.kubernetes.io/name=aim-nats -o name"
     return f"{pods} | xargs -I POD kubectl -n {namespace} exec POD -- nats-server --signal reload=1"

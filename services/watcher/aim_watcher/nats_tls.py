@@ -1,5 +1,5 @@
-"""The authority that vouches for the NATS server, and the server's certificate. Elliptic keys
-(P-256, RFC 8422), PEM."""
+"""The CA of the NATS server, and the server's certificate. Elliptic-curve keys (P-256, RFC 8422),
+PEM."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_GOOD_FOR = SERVER_GOOD_FOR = timedelta(days=3650)
-"""As long as each other: where the authority's key was thrown away, only another authority makes
-another certificate."""
+"""Both are valid equally long: without the CA's key, only a new CA can sign a new certificate."""
 RENEW_BEFORE = timedelta(days=120)
 CLOCK_SKEW = timedelta(hours=1)
 
@@ -26,7 +25,7 @@ class Pair:
 
 
 def make_authority(now: datetime) -> Pair:
-    """A new one; `now` is aware."""
+    """Create a CA; `now` is aware UTC."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aim-nats-ca")])
     ours = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -48,8 +47,8 @@ def make_authority(now: datetime) -> Pair:
 
 
 def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
-    """A certificate for a server of these names and addresses; also for it to show to the other
-    servers of its cluster."""
+    """Create a certificate for these names and addresses. It is valid for server and client
+    authentication, since servers of a cluster connect to each other."""
     parent = x509.load_pem_x509_certificate(authority.certificate)
     signer = serialization.load_pem_private_key(authority.key, None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -79,18 +78,18 @@ def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
 
 
 def serves(certificate: bytes, authority: bytes, names: list[str], now: datetime) -> bool:
-    """Whether it is of this authority, has exactly these names, and is good for a good while
-    yet. Raises ValueError where it is none."""
+    """Whether this CA signed the certificate, it has exactly these names, and it is valid for
+    longer than RENEW_BEFORE. Raises ValueError if it is no certificate."""
     found = x509.load_pem_x509_certificate(certificate)
-    there = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    alternative_names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     if (
-        list(there) != [_name(name) for name in names]
+        list(alternative_names) != [_name(name) for name in names]
         or found.not_valid_after_utc - now < RENEW_BEFORE
     ):
         return False
     try:
         found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
-    except Exception:  # the verification has many ways to say no
+    except Exception:  # the verification raises errors of many types
         return False
     return True
 

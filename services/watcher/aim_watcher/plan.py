@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import structs
 
-from aim_watcher.projection import Known, Published, living
+from aim_watcher.projection import Published, PublishedObjects, live_object
 from aim_watcher.prune import publishable, smaller
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
 from aimschema.published import tombstone
@@ -34,30 +34,34 @@ def newest_of(message: Outgoing) -> tuple[int, int]:
     return message.epoch, int(message.resource_version or "0")
 
 
-def went_back(newest: tuple[int, int], resource_version: str, epoch: int) -> bool:
+def is_older_than_published(newest: tuple[int, int], resource_version: str, epoch: int) -> bool:
     """Whether a list of a kind is older than the newest of its messages. Lists are consistent
     reads: only a restored cluster answers like that."""
     return (epoch, int(resource_version)) < newest
 
 
 def plan_listed(
-    known: Known, resource: Resource, items: Iterable[Body], resource_version: str, epoch: int = 0
+    known: PublishedObjects,
+    resource: Resource,
+    items: Iterable[Body],
+    resource_version: str,
+    epoch: int = 0,
 ) -> list[Outgoing]:
     """For a snapshot of a whole kind; `known` is what the bus has of that kind."""
     listed = {key_of(item): item for item in items}
     messages: list[Outgoing] = []
     for key, body in listed.items():
-        present = living(known, key)
+        published = live_object(known, key)
         if (
-            present is None
-            or present.uid != body["metadata"]["uid"]
-            or _is_news(present, body, epoch)
-            or _reads_otherwise(present, body)
+            published is None
+            or published.uid != body["metadata"]["uid"]
+            or _is_newer(published, body, epoch)
+            or _reads_otherwise(published, body)
         ):
-            messages += _replacing(present, key, body, epoch)
+            messages += _replacing(published, key, body, epoch)
     messages += (
-        _deleted(key, present, resource_version, epoch)
-        for key, present in _living(known)
+        _deleted(key, published, resource_version, epoch)
+        for key, published in _live_objects(known)
         if key not in listed
     )
     return [
@@ -68,34 +72,37 @@ def plan_listed(
     ]
 
 
-def plan_absent(known: Known, resource: Resource, epoch: int = 0) -> list[Outgoing]:
+def plan_absent(known: PublishedObjects, resource: Resource, epoch: int = 0) -> list[Outgoing]:
     """For a kind that the API does not serve: nothing of it is there.
 
     The kind may come back with the very same objects, and readers drop what is not newer than a
     delete: where something is deleted here, the marker begins a new epoch, in which they are
     published then.
     """
-    gone: list[Outgoing] = [
-        _deleted(key, present, str(present.version), epoch) for key, present in _living(known)
+    deletes: list[Outgoing] = [
+        _deleted(key, published, str(published.version), epoch)
+        for key, published in _live_objects(known)
     ]
     return [
-        *gone,
+        *deletes,
         KindSynced(
             kind=resource.kind,
             resource_version="",
             objects=0,
             installed=False,
-            epoch=epoch + bool(gone),
+            epoch=epoch + bool(deletes),
         ),
     ]
 
 
-def plan_outside(known: Known, namespaces: Collection[str], epoch: int = 0) -> list[ObjectMessage]:
+def plan_outside(
+    known: PublishedObjects, namespaces: Collection[str], epoch: int = 0
+) -> list[ObjectMessage]:
     """For objects of namespaces that are watched no longer. As for a kind that is absent: they
     may come back unchanged."""
     return [
-        _deleted(key, present, str(present.version), epoch)
-        for key, present in _living(known)
+        _deleted(key, published, str(published.version), epoch)
+        for key, published in _live_objects(known)
         if key.namespace not in namespaces
     ]
 
@@ -114,37 +121,37 @@ def joined(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> Ki
     )
 
 
-def plan_changed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
+def plan_changed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Outgoing]:
     """For an object that was added or modified."""
     key = key_of(body)
-    present = living(known, key)
+    published = live_object(known, key)
     if (
-        present is not None
-        and not _is_news(present, body, epoch)
-        and not _takes_its_place(present, body)
+        published is not None
+        and not _is_newer(published, body, epoch)
+        and not _takes_its_place(published, body)
     ):
         return []
-    return _replacing(present, key, body, epoch)
+    return _replacing(published, key, body, epoch)
 
 
-def plan_removed(known: Known, body: Body, epoch: int = 0) -> list[Outgoing]:
+def plan_removed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Outgoing]:
     """For an object that was deleted or has left the selector: on the bus both are gone."""
     key = key_of(body)
-    present = living(known, key)
-    if present is None or (present.epoch == epoch and _version(body) < present.version):
+    published = live_object(known, key)
+    if published is None or (published.epoch == epoch and _version(body) < published.version):
         return []
-    last = body if present.uid == body["metadata"]["uid"] else present.body
-    return [_deleted(key, present, body["metadata"]["resourceVersion"], epoch, last)]
+    last = body if published.uid == body["metadata"]["uid"] else published.body
+    return [_deleted(key, published, body["metadata"]["resourceVersion"], epoch, last)]
 
 
-def plan_hidden(known: Known, key: Key) -> ObjectMessage:
+def plan_hidden(known: PublishedObjects, key: Key) -> ObjectMessage:
     """For an object whose last message on the bus cannot be read: what is so, said again.
 
     Where nothing is there, a delete at a version that is older than anything, which takes the
     unreadable message's place and changes nothing else.
     """
-    present = known.get(key)
-    if present is None or present.gone:
+    published = known.get(key)
+    if published is None or published.deleted:
         place = (
             {"name": key.name}
             if key.namespace is None
@@ -156,15 +163,15 @@ def plan_hidden(known: Known, key: Key) -> ObjectMessage:
         kind=key.kind,
         namespace=key.namespace,
         name=key.name,
-        uid=present.uid,
-        resource_version=str(present.version),
-        object=present.body,
-        truncated=present.truncated,
-        epoch=present.epoch,
+        uid=published.uid,
+        resource_version=str(published.version),
+        object=published.body,
+        truncated=published.truncated,
+        epoch=published.epoch,
     )
 
 
-def shrunk(message: ObjectMessage) -> ObjectMessage | None:
+def truncated_message(message: ObjectMessage) -> ObjectMessage | None:
     """The message without the largest part of its object, which `truncated` then names; None
     when nothing can be left out."""
     found = smaller(message.object)
@@ -176,26 +183,26 @@ def shrunk(message: ObjectMessage) -> ObjectMessage | None:
     return structs.replace(message, object=body, truncated=(*message.truncated, path))
 
 
-def _is_news(present: Published, body: Body, epoch: int) -> bool:
-    return (epoch, _version(body)) > (present.epoch, present.version)
+def _is_newer(published: Published, body: Body, epoch: int) -> bool:
+    return (epoch, _version(body)) > (published.epoch, published.version)
 
 
-def _reads_otherwise(present: Published, body: Body) -> bool:
+def _reads_otherwise(published: Published, body: Body) -> bool:
     """On the bus the same version holds something else: it was published by another release, and
     may hold what must not be there."""
     return (
-        _version(body) == present.version
-        and msgspec.json.encode(publishable(body)[0]) != present.raw
+        _version(body) == published.version
+        and msgspec.json.encode(publishable(body)[0]) != published.raw
     )
 
 
-def _takes_its_place(present: Published, body: Body) -> bool:
+def _takes_its_place(published: Published, body: Body) -> bool:
     """Another object of the name, in the same version: a list may show both the delete and the
     creation at once."""
-    return present.uid != body["metadata"]["uid"] and _version(body) == present.version
+    return published.uid != body["metadata"]["uid"] and _version(body) == published.version
 
 
-def _replacing(present: Published | None, key: Key, body: Body, epoch: int) -> list[Outgoing]:
+def _replacing(published: Published | None, key: Key, body: Body, epoch: int) -> list[Outgoing]:
     metadata = body["metadata"]
     object_, left_out = publishable(body)
     changed = ObjectChanged(
@@ -208,27 +215,27 @@ def _replacing(present: Published | None, key: Key, body: Body, epoch: int) -> l
         truncated=left_out,
         epoch=epoch,
     )
-    if present is None or present.uid == changed.uid:
+    if published is None or published.uid == changed.uid:
         return [changed]
-    return [_deleted(key, present, str(present.version), present.epoch), changed]
+    return [_deleted(key, published, str(published.version), published.epoch), changed]
 
 
 def _deleted(
-    key: Key, present: Published, resource_version: str, epoch: int, body: Body | None = None
+    key: Key, published: Published, resource_version: str, epoch: int, body: Body | None = None
 ) -> ObjectDeleted:
     return ObjectDeleted(
         kind=key.kind,
         namespace=key.namespace,
         name=key.name,
-        uid=present.uid,
+        uid=published.uid,
         resource_version=resource_version,
-        object=tombstone(present.body if body is None else body),
+        object=tombstone(published.body if body is None else body),
         epoch=epoch,
     )
 
 
-def _living(known: Known) -> list[tuple[Key, Published]]:
-    return [(key, present) for key, present in known.items() if not present.gone]
+def _live_objects(known: PublishedObjects) -> list[tuple[Key, Published]]:
+    return [(key, published) for key, published in known.items() if not published.deleted]
 
 
 def _version(body: Body) -> int:

@@ -20,14 +20,14 @@ from aimschema.resources import Key
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The last message on an object: `seq` is its place in the log, `gone` that it was a delete,
+    """The last message on an object: `seq` is its place in the log, `deleted` that it was a delete,
     `raw` the body as JSON, the rest the message's."""
 
     uid: str
     version: int
     raw: bytes
     seq: int
-    gone: bool = False
+    deleted: bool = False
     epoch: int = 0
     truncated: tuple[str, ...] = ()
 
@@ -37,36 +37,40 @@ class Published:
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-Known: TypeAlias = Map[Key, Published]
-NOTHING: Known = Map()
+PublishedObjects: TypeAlias = Map[Key, Published]
+NOTHING: PublishedObjects = Map()
 
 
-def fold(known: Known, message: ObjectChanged | ObjectDeleted, seq: int) -> Known:
+def fold(
+    known: PublishedObjects, message: ObjectChanged | ObjectDeleted, seq: int
+) -> PublishedObjects:
     """What is on the bus after `message` got the sequence number `seq`. Folding it twice, or
     after a later one, changes nothing."""
     key = Key(message.kind, message.namespace, message.name)
-    present = known.get(key)
-    gone = isinstance(message, ObjectDeleted)
-    if present is None and gone:
+    published = known.get(key)
+    deleted = isinstance(message, ObjectDeleted)
+    if published is None and deleted:
         return known
-    if present is not None and seq <= present.seq:
-        return known.delete(key) if gone and present.gone and seq == present.seq else known
+    if published is not None and seq <= published.seq:
+        return (
+            known.delete(key) if deleted and published.deleted and seq == published.seq else known
+        )
     truncated = message.truncated if isinstance(message, ObjectChanged) else ()
     raw = msgspec.json.encode(message.object)
     return known.set(
         key,
         Published(
-            message.uid, int(message.resource_version), raw, seq, gone, message.epoch, truncated
+            message.uid, int(message.resource_version), raw, seq, deleted, message.epoch, truncated
         ),
     )
 
 
-def living(known: Known, key: Key) -> Published | None:
+def live_object(known: PublishedObjects, key: Key) -> Published | None:
     """What the bus says on an object that it says is there."""
-    present = known.get(key)
-    return None if present is None or present.gone else present
+    published = known.get(key)
+    return None if published is None or published.deleted else published
 
 
-def within(known: Known, namespace: str) -> Known:
+def within(known: PublishedObjects, namespace: str) -> PublishedObjects:
     """Of a kind only what is in a namespace."""
-    return Map({key: present for key, present in known.items() if key.namespace == namespace})
+    return Map({key: published for key, published in known.items() if key.namespace == namespace})

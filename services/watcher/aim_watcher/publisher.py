@@ -29,7 +29,7 @@ from aim_watcher import plan
 from aim_watcher.contract import CONTRACT
 from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS, STATE_FULL
 from aim_watcher.plan import ObjectMessage, Outgoing
-from aim_watcher.projection import NOTHING, Known, fold, within
+from aim_watcher.projection import NOTHING, PublishedObjects, fold, within
 from aim_watcher.prune import reduced
 from aimbus import (
     Bus,
@@ -80,7 +80,7 @@ async def unfenced() -> None:
     """The fence of a watcher that is alone."""
 
 
-class Feed:
+class ClusterPublisher:
     """One pass from loading AIM_STATE to whatever ends it; `known` is what the bus has, by kind."""
 
     def __init__(
@@ -96,10 +96,10 @@ class Feed:
         self._health = health
         self._fence = fence
         self._namespaces = tuple(namespaces)
-        self._known: defaultdict[str, Known] = defaultdict(lambda: NOTHING)
+        self._known: defaultdict[str, PublishedObjects] = defaultdict(lambda: NOTHING)
         self._watching: list[asyncio.Task[None]] = []
         self._back_in_time = asyncio.Event()
-        self._letters = Letters(WATCHER, bus)
+        self._dead_letters = Letters(WATCHER, bus)
         self._begin()
 
     def _begin(self) -> None:
@@ -123,7 +123,7 @@ class Feed:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._letters.send())
+            tasks.create_task(self._dead_letters.send())
             tasks.create_task(self._list_again())
             await self._follow(tasks)
 
@@ -144,7 +144,7 @@ class Feed:
                         loading = True
                         await self._stop_watching()
                         self._begin()
-                        self._letters.loading()
+                        self._dead_letters.loading()
                         self._health.waiting(STATE, "loading from AIM_STATE")
                     case Event():
                         try:
@@ -153,14 +153,14 @@ class Feed:
                             Exception
                         ) as error:  # (one message must not end the watcher, whatever is in it)
                             log.exception("event-failed", subject=item.subject, seq=item.seq)
-                            self._letters.unusable(item, error)
-                            self._found_hidden(item, tasks)
+                            self._dead_letters.unusable(item, error)
+                            self._on_hidden(item, tasks)
                     case Undecodable():
-                        self._letters.unreadable(item)
-                        self._found_hidden(item, tasks)
+                        self._dead_letters.unreadable(item)
+                        self._on_hidden(item, tasks)
                     case CaughtUp():
                         loading = False
-                        self._letters.caught_up()
+                        self._dead_letters.caught_up()
                         self._start_watching()
                     case Stalled(why=why):
                         self._health.waiting(STATE, why)
@@ -176,14 +176,14 @@ class Feed:
         match event.message:
             case ObjectChanged() | ObjectDeleted() as message:
                 self._fold(message, event.seq)
-            case DeadLetter() as letter:
-                self._letters.seen(letter)
+            case DeadLetter() as dead_letter:
+                self._dead_letters.seen(dead_letter)
             case KindSynced() as marker:
                 self._note_age(marker)
             case _:
                 log.warning("unexpected-message", subject=event.subject, seq=event.seq)
 
-    def _found_hidden(self, item: Event | Undecodable, tasks: asyncio.TaskGroup) -> None:
+    def _on_hidden(self, item: Event | Undecodable, tasks: asyncio.TaskGroup) -> None:
         """Say again what an unreadable message hides: at once, or with the list of its kind."""
         address = subjects.find(item.subject)
         if address is None:
@@ -191,18 +191,18 @@ class Feed:
         if address.key is not None:
             self._hidden[address.key] = item.seq
         if (marker := self._markers.get(address.kind)) is not None:
-            tasks.create_task(self._say_again(marker, marker_too=address.key is None))
+            tasks.create_task(self._republish(marker, marker_too=address.key is None))
 
-    async def _say_again(self, marker: KindSynced, *, marker_too: bool) -> None:
+    async def _republish(self, marker: KindSynced, *, marker_too: bool) -> None:
         try:
             async with self._publishing[marker.kind]:
-                await self._reveal(marker.kind)
+                await self._republish_hidden(marker.kind)
                 if marker_too:
                     await self._bus.publisher.publish(marker)
         except Exception:  # (the next list of the kind tries again)
             log.exception("not-said-again", kind=marker.kind)
 
-    async def _reveal(self, kind: str) -> None:
+    async def _republish_hidden(self, kind: str) -> None:
         for key in [key for key in self._hidden if key.kind == kind]:
             await self._publish(plan.plan_hidden(self._known[kind], key))
             log.info("said-again", key=str(key))
@@ -242,16 +242,16 @@ class Feed:
             )
             try:
                 async with contextlib.aclosing(stream):
-                    async with self._turn():
+                    async with self._list_slot():
                         await self._publish_all(resource, scope, await anext(stream))
-                    async for seen in stream:
-                        await self._publish_all(resource, scope, seen)
+                    async for change in stream:
+                        await self._publish_all(resource, scope, change)
             except Exception:
                 log.exception("watch-failed", kind=resource.kind, namespace=scope, retry_s=RETRY_S)
             await asyncio.sleep(RETRY_S)
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _list_slot(self) -> AsyncIterator[None]:
         """Wait for the kinds before to be published, but no longer than TURN_S: one that hangs
         must not keep the others."""
         ours = False
@@ -264,37 +264,39 @@ class Feed:
             if ours:
                 self._listing.release()
 
-    async def _publish_all(self, resource: Resource, scope: str | None, seen: Seen) -> None:
+    async def _publish_all(self, resource: Resource, scope: str | None, change: Seen) -> None:
         async with self._publishing[resource.kind]:
-            await self._check_time(resource, scope, seen)
+            await self._check_time(resource, scope, change)
             known = self._known[resource.kind]
-            if scope is not None and isinstance(seen, Listed | Absent):
+            if scope is not None and isinstance(change, Listed | Absent):
                 known = within(known, scope)
-            planned = _plan(known, resource, seen, self._epoch)
+            planned = _plan(known, resource, change, self._epoch)
             messages = [message for message in planned if not isinstance(message, KindSynced)]
             for start in range(0, len(messages), CHUNK):
                 await self._publish_chunk(messages[start : start + CHUNK])
             for marker in planned:
                 if isinstance(marker, KindSynced):
-                    await self._listed_in(resource, scope, marker, len(messages))
+                    await self._on_scope_listed(resource, scope, marker, len(messages))
 
-    async def _check_time(self, resource: Resource, scope: str | None, seen: Seen) -> None:
+    async def _check_time(self, resource: Resource, scope: str | None, change: Seen) -> None:
         """Where the cluster has gone back in time, begin an epoch and wait for `_list_again`,
         which cancels this."""
-        if not isinstance(seen, Listed):
+        if not isinstance(change, Listed):
             return
-        if plan.went_back(self._newest[resource.kind, scope], seen.resource_version, self._epoch):
+        if plan.is_older_than_published(
+            self._newest[resource.kind, scope], change.resource_version, self._epoch
+        ):
             self._epoch += 1
             log.warning(
                 "cluster-went-back-in-time",
                 kind=resource.kind,
-                resource_version=seen.resource_version,
+                resource_version=change.resource_version,
                 epoch=self._epoch,
             )
             self._back_in_time.set()
             await asyncio.get_running_loop().create_future()
 
-    async def _listed_in(
+    async def _on_scope_listed(
         self, resource: Resource, scope: str | None, marker: KindSynced, published: int
     ) -> None:
         """Once every namespace is listed, the kind is."""
@@ -314,7 +316,7 @@ class Feed:
         )
 
     async def _mark(self, marker: KindSynced, published: int) -> None:
-        await self._reveal(marker.kind)
+        await self._republish_hidden(marker.kind)
         await self._bus.publisher.publish(marker)
         self._markers[marker.kind] = marker
         self._health.ready(marker.kind)
@@ -357,7 +359,7 @@ class Feed:
                     size_bytes=error.size_bytes,
                     limit_bytes=error.limit_bytes,
                 )
-                smaller = plan.shrunk(smaller)
+                smaller = plan.truncated_message(smaller)
             else:
                 self._fold(smaller, seq)
                 return
@@ -384,8 +386,8 @@ def _count(item: Item) -> None:
         FOLLOW_LAG.labels(WATCHER).set(item.pending)
 
 
-def _plan(known: Known, resource: Resource, seen: Seen, epoch: int) -> list[Outgoing]:
-    match seen:
+def _plan(known: PublishedObjects, resource: Resource, change: Seen, epoch: int) -> list[Outgoing]:
+    match change:
         case Listed(items, resource_version):
             return plan.plan_listed(known, resource, items, resource_version, epoch)
         case Changed(body):
@@ -395,7 +397,7 @@ def _plan(known: Known, resource: Resource, seen: Seen, epoch: int) -> list[Outg
         case Absent():
             return plan.plan_absent(known, resource, epoch)
         case _:
-            assert_never(seen)
+            assert_never(change)
 
 
 def note_level(health: Health, level: Level) -> None:
@@ -435,11 +437,13 @@ async def publish_cluster(
     Raises StreamsRefused when NATS cannot hold them."""
     async with asyncio.TaskGroup() as tasks:
         feed: asyncio.Task[None] | None = None
-        kept = keep_streams(bus, **limits, on_level=partial(note_level, health))
-        async with contextlib.aclosing(kept) as remade:
+        maintained = keep_streams(bus, **limits, on_level=partial(note_level, health))
+        async with contextlib.aclosing(maintained) as remade:
             async for streams in remade:
                 log.info("streams-ready", republish=streams.republish)
                 if feed is not None:
                     feed.cancel()
                     await asyncio.wait([feed])
-                feed = tasks.create_task(Feed(bus, cluster, health, fence, namespaces).run())
+                feed = tasks.create_task(
+                    ClusterPublisher(bus, cluster, health, fence, namespaces).run()
+                )

@@ -45,7 +45,7 @@ def test_the_leader_is_not_ready_while_the_mirror_stands_still(
     assert health.missing == {}
 
 
-def test_how_full_the_state_is_is_kept_while_it_is_re_created() -> None:
+def test_the_fill_level_stays_while_the_state_is_re_created() -> None:
     note_level(Health(), Level(0, 0, full=0.83))
     note_level(Health(), Level(7, 30, stalled=True))
     assert REGISTRY.get_sample_value("aim_state_full_ratio") == 0.83

@@ -21,12 +21,12 @@ from aim_watcher.nats_secrets import (
     OPERATOR,
     SEED,
     SERVER,
+    desired_secrets,
     manifest,
     names,
     of_user,
     permissions,
     reload_command,
-    wanted,
 )
 from aimbus.accounts import new_seed, public_key
 from aimkube import Cluster
@@ -113,7 +113,7 @@ async def test_nothing_only_a_person_needs_is_left_in_the_cluster(
 
 
 async def test_what_a_person_made_is_left_as_it_is(installation: Installation) -> None:
-    await installation.add(*wanted({}, NAMESPACE, (), datetime.now(UTC)).items())
+    await installation.add(*desired_secrets({}, NAMESPACE, (), datetime.now(UTC)).items())
     before = await installation.secrets()
     assert set(before) == MOUNTED | FOR_PEOPLE
     assert (await installation.init())[0] == 0
@@ -129,17 +129,15 @@ async def test_what_only_a_person_needs_is_not_missed(
     installation: Installation, missing: tuple[str, ...]
 ) -> None:
     """Kept outside the cluster: no pod has to wait for that."""
-    first = wanted({}, NAMESPACE, (), datetime.now(UTC))
+    first = desired_secrets({}, NAMESPACE, (), datetime.now(UTC))
     await installation.add(*((name, data) for name, data in first.items() if name not in missing))
     assert (await installation.init())[0] == 0
     assert set(await installation.secrets()) == set(first) - set(missing)
 
 
 @pytest.mark.parametrize("missing", [of_user("router"), of_user("console")])
-async def test_a_missing_key_is_made_and_let_in_and_no_other_is_replaced(
-    installation: Installation, missing: str
-) -> None:
-    first = wanted({}, NAMESPACE, (), datetime.now(UTC))
+async def test_only_a_missing_key_is_created(installation: Installation, missing: str) -> None:
+    first = desired_secrets({}, NAMESPACE, (), datetime.now(UTC))
     await installation.add(*((name, data) for name, data in first.items() if name != missing))
     before = await installation.secrets()
     code, log = await installation.init()
@@ -156,7 +154,7 @@ async def test_a_missing_key_is_made_and_let_in_and_no_other_is_replaced(
     assert after[missing]["data"][CA] == before[of_user(OPERATOR)]["data"][CA]
 
 
-async def test_a_lost_server_secret_gets_a_new_authority_and_keeps_every_key(
+async def test_a_lost_server_secret_gets_a_new_ca_and_the_same_keys(
     installation: Installation,
 ) -> None:
     await installation.init()
@@ -174,7 +172,7 @@ async def test_a_run_that_was_cut_short_is_completed_by_the_next(
     installation: Installation,
 ) -> None:
     """Killed at any request: what was made until then are some users' keys."""
-    cut = list(wanted({}, NAMESPACE, (), datetime.now(UTC), unattended=True).items())[:3]
+    cut = list(desired_secrets({}, NAMESPACE, (), datetime.now(UTC), unattended=True).items())[:3]
     await installation.add(*cut)
     assert (await installation.init())[0] == 0
     after = await installation.secrets()
@@ -185,7 +183,7 @@ async def test_a_run_that_was_cut_short_is_completed_by_the_next(
     assert len({secret["data"][CA] for secret in after.values()}) == 1
 
 
-async def test_a_key_of_ones_own_is_taken_and_more_than_is_asked_for_is_left(
+async def test_an_existing_key_and_extra_data_stay(
     installation: Installation,
 ) -> None:
     seed = new_seed()
@@ -199,7 +197,7 @@ async def test_a_key_of_ones_own_is_taken_and_more_than_is_asked_for_is_left(
 
 
 @pytest.mark.parametrize("data", [{SEED: b"no seed"}, {SEED: b"\xff"}], ids=["no-seed", "no-text"])
-async def test_what_makes_no_sense_is_named_and_kept(
+async def test_malformed_secrets_are_named_and_left_unchanged(
     installation: Installation, data: dict[str, bytes]
 ) -> None:
     await installation.add((of_user("router"), data))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aim_watcher import plan
 from aim_watcher.plan import Outgoing
-from aim_watcher.projection import NOTHING, Known, fold, living
+from aim_watcher.projection import NOTHING, PublishedObjects, fold, live_object
 from aimcontroller.projection import Projection
 from aimcontroller.projection import fold as service_fold
 from aimschema.labels import PREFIX
@@ -22,7 +22,7 @@ def body(name: str = "c", version: int = 5, uid: str = "u1") -> dict[str, Any]:
     return {"apiVersion": CACHE.api_version, "kind": CACHE.kind, "metadata": metadata}
 
 
-def on_the_bus(*bodies: dict[str, Any]) -> Known:
+def on_the_bus(*bodies: dict[str, Any]) -> PublishedObjects:
     known = NOTHING
     for object_ in bodies:
         for message in plan.plan_changed(known, object_):
@@ -31,11 +31,11 @@ def on_the_bus(*bodies: dict[str, Any]) -> Known:
     return known
 
 
-def said(messages: list[Outgoing]) -> list[str]:
-    return [_said(message) for message in messages]
+def summaries(messages: list[Outgoing]) -> list[str]:
+    return [summary_of(message) for message in messages]
 
 
-def _said(message: Outgoing) -> str:
+def summary_of(message: Outgoing) -> str:
     match message:
         case ObjectChanged(name=name, uid=uid, resource_version=version):
             return f"changed {name} {uid} @{version}"
@@ -49,7 +49,7 @@ KNOWN = [body("c", 5)]
 
 
 @pytest.mark.parametrize(
-    ("known", "listed", "says"),
+    ("known", "listed", "expected"),
     [
         pytest.param([], [], ["synced 0 @9"], id="empty-cluster"),
         pytest.param([], [body()], ["changed c u1 @5", "synced 1 @9"], id="new"),
@@ -81,12 +81,14 @@ KNOWN = [body("c", 5)]
         ),
     ],
 )
-def test_a_list(known: list[dict[str, Any]], listed: list[dict[str, Any]], says: list[str]) -> None:
-    assert said(plan.plan_listed(on_the_bus(*known), CACHE, listed, "9")) == says
+def test_a_list(
+    known: list[dict[str, Any]], listed: list[dict[str, Any]], expected: list[str]
+) -> None:
+    assert summaries(plan.plan_listed(on_the_bus(*known), CACHE, listed, "9")) == expected
 
 
 @pytest.mark.parametrize(
-    ("known", "change", "says"),
+    ("known", "change", "expected"),
     [
         pytest.param([], body(), ["changed c u1 @5"], id="new"),
         pytest.param(KNOWN, body(version=6), ["changed c u1 @6"], id="newer"),
@@ -104,12 +106,12 @@ def test_a_list(known: list[dict[str, Any]], listed: list[dict[str, Any]], says:
         pytest.param(KNOWN, body(version=4, uid="u0"), [], id="late-event-of-a-predecessor"),
     ],
 )
-def test_a_change(known: list[dict[str, Any]], change: dict[str, Any], says: list[str]) -> None:
-    assert said(plan.plan_changed(on_the_bus(*known), change)) == says
+def test_a_change(known: list[dict[str, Any]], change: dict[str, Any], expected: list[str]) -> None:
+    assert summaries(plan.plan_changed(on_the_bus(*known), change)) == expected
 
 
 @pytest.mark.parametrize(
-    ("known", "removed", "says"),
+    ("known", "removed", "expected"),
     [
         pytest.param(KNOWN, body(version=6), ["deleted c u1 @6"], id="deleted"),
         pytest.param(
@@ -122,11 +124,13 @@ def test_a_change(known: list[dict[str, Any]], change: dict[str, Any], says: lis
         ),
     ],
 )
-def test_a_removal(known: list[dict[str, Any]], removed: dict[str, Any], says: list[str]) -> None:
-    assert said(plan.plan_removed(on_the_bus(*known), removed)) == says
+def test_a_removal(
+    known: list[dict[str, Any]], removed: dict[str, Any], expected: list[str]
+) -> None:
+    assert summaries(plan.plan_removed(on_the_bus(*known), removed)) == expected
 
 
-def test_a_delete_says_only_which_object_it_was() -> None:
+def test_a_delete_only_identifies_its_object() -> None:
     (message,) = plan.plan_removed(
         on_the_bus(body()), body(version=6) | {"status": {"phase": "last"}}
     )
@@ -134,7 +138,7 @@ def test_a_delete_says_only_which_object_it_was() -> None:
     assert message.object == body(version=6)
 
 
-def test_a_delete_found_by_a_list_says_only_which_object_it_was() -> None:
+def test_a_delete_found_by_a_list_only_identifies_its_object() -> None:
     messages = plan.plan_listed(on_the_bus(body() | {"spec": {"big": "x"}}), CACHE, [], "9")
     assert [message.object for message in messages if isinstance(message, ObjectDeleted)] == [
         body()
@@ -179,7 +183,7 @@ def test_no_object_takes_more_than_its_share_of_the_bus(resource: Resource, fiel
     assert size_bytes(message.object) <= limit_bytes(resource.kind)
 
 
-def test_what_another_release_published_of_the_same_version_is_replaced_once() -> None:
+def test_a_message_of_another_release_is_replaced_once() -> None:
     job = body("j", 5) | {
         "kind": "Job",
         "spec": {"template": {"spec": {"containers": [{"args": ["--password=PW"]}]}}},
@@ -191,9 +195,9 @@ def test_what_another_release_published_of_the_same_version_is_replaced_once() -
     message, _ = plan.plan_listed(known, JOB, [job], "9")
     assert isinstance(message, ObjectChanged)
     assert (message.object, message.resource_version) == (body("j", 5) | {"kind": "Job"}, "5")
-    seen = service_fold(service_fold(Projection(), before, 1), message, 2)
-    assert [found.body for found in seen.all("Job", "ns")] == [message.object]
-    assert said(plan.plan_listed(fold(known, message, 2), JOB, [job], "9")) == ["synced 1 @9"]
+    obj = service_fold(service_fold(Projection(), before, 1), message, 2)
+    assert [found.body for found in obj.all("Job", "ns")] == [message.object]
+    assert summaries(plan.plan_listed(fold(known, message, 2), JOB, [job], "9")) == ["synced 1 @9"]
 
 
 def test_a_message_that_is_sent_again_names_what_was_left_out() -> None:
@@ -203,18 +207,21 @@ def test_a_message_that_is_sent_again_names_what_was_left_out() -> None:
 
 
 def test_a_kind_that_is_not_installed_has_no_objects() -> None:
-    assert said(plan.plan_absent(on_the_bus(body()), CACHE)) == ["deleted c u1 @5", "not installed"]
+    assert summaries(plan.plan_absent(on_the_bus(body()), CACHE)) == [
+        "deleted c u1 @5",
+        "not installed",
+    ]
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_kind_that_comes_back_unchanged_is_there_again_for_every_reader(times: int) -> None:
-    known, seen, epoch, seq = NOTHING, Projection(), 0, 0
+def test_a_kind_that_comes_back_is_published_for_every_reader(times: int) -> None:
+    known, obj, epoch, seq = NOTHING, Projection(), 0, 0
 
     def publish(messages: list[Outgoing]) -> None:
-        nonlocal known, seen, epoch, seq
+        nonlocal known, obj, epoch, seq
         for message in messages:
             seq += 1
-            seen = service_fold(seen, message, seq)
+            obj = service_fold(obj, message, seq)
             epoch = max(epoch, message.epoch)
             if not isinstance(message, KindSynced):
                 known = fold(known, message, seq)
@@ -222,16 +229,16 @@ def test_a_kind_that_comes_back_unchanged_is_there_again_for_every_reader(times:
     publish(plan.plan_listed(known, CACHE, [body()], "9", epoch))
     for _ in range(times):
         publish(plan.plan_absent(known, CACHE, epoch))
-        assert (seen.get(Key(CACHE.kind, "ns", "c")), seen.installed(CACHE.kind)) == (None, False)
+        assert (obj.get(Key(CACHE.kind, "ns", "c")), obj.installed(CACHE.kind)) == (None, False)
         publish(plan.plan_absent(known, CACHE, epoch))  # a watcher that was started meanwhile
         publish(plan.plan_listed(known, CACHE, [body()], "9", epoch))
-        assert seen.get(Key(CACHE.kind, "ns", "c")) is not None
+        assert obj.get(Key(CACHE.kind, "ns", "c")) is not None
         publish(plan.plan_changed(known, body(version=10 + seq), epoch))
         publish(plan.plan_listed(known, CACHE, [body()], str(10 + seq), epoch))
     assert epoch == times
 
 
-def test_a_kind_that_never_was_there_begins_no_epoch() -> None:
+def test_a_kind_that_was_never_served_begins_no_epoch() -> None:
     (marker,) = plan.plan_absent(NOTHING, CACHE, 3)
     assert marker.epoch == 3
 
@@ -241,9 +248,9 @@ def test_what_was_left_out_is_named() -> None:
         NOTHING, body() | {"status": {"big": "x" * 100, "bigger": "x" * 1000}, "spec": {"size": 1}}
     )
     assert isinstance(message, ObjectChanged)
-    smaller = plan.shrunk(message)
+    smaller = plan.truncated_message(message)
     assert isinstance(smaller, ObjectChanged)
-    smallest = plan.shrunk(smaller)
+    smallest = plan.truncated_message(smaller)
     assert isinstance(smallest, ObjectChanged)
     assert (smallest.truncated, smallest.object["spec"]) == (
         ("status.bigger", "status.big"),
@@ -261,7 +268,7 @@ def test_of_a_spec_of_ours_that_fits_no_message_nothing_goes() -> None:
         },
     )
     assert isinstance(message, ObjectChanged)
-    smaller = plan.shrunk(message)
+    smaller = plan.truncated_message(message)
     assert isinstance(smaller, ObjectChanged)
     assert (smaller.truncated, smaller.object) == (
         ("spec",),
@@ -290,22 +297,23 @@ class Cluster:
         self.events.append(("changed", self.objects[key]))
 
     def delete(self, name: str) -> None:
-        gone = self.objects.pop(Key(CACHE.kind, "ns", name), None)
-        if gone is not None:
+        deleted = self.objects.pop(Key(CACHE.kind, "ns", name), None)
+        if deleted is not None:
             self.version += 1
             self.events.append(
                 (
                     "removed",
-                    gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self.version)}},
+                    deleted
+                    | {"metadata": deleted["metadata"] | {"resourceVersion": str(self.version)}},
                 )
             )
 
     def restore(self, back: int) -> None:
         """From a backup of `back` changes ago: what came after has never been, and its versions
         are given again."""
-        kept = self.events[: max(0, len(self.events) - back)]
-        self.version, self.objects, self.events = len(kept), {}, kept
-        for kind, object_ in kept:
+        events = self.events[: max(0, len(self.events) - back)]
+        self.version, self.objects, self.events = len(events), {}, events
+        for kind, object_ in events:
             if kind == "changed":
                 self.objects[key_of(object_)] = object_
             else:
@@ -327,7 +335,7 @@ class Bus:
         self.last[Key(message.kind, message.namespace, message.name)] = (self.seq, message)
         return self.seq
 
-    def living(self) -> dict[Key, dict[str, Any]]:
+    def live_object(self) -> dict[Key, dict[str, Any]]:
         return {
             key: message.object
             for key, (_, message) in self.last.items()
@@ -349,7 +357,7 @@ class Watcher:
     def relist(self, publish_at_most: int = 1_000) -> None:
         self.read = len(self.cluster.events)
         version = str(self.cluster.version)
-        if plan.went_back(self.newest, version, self.epoch):
+        if plan.is_older_than_published(self.newest, version, self.epoch):
             self.epoch += 1
         self._publish(
             plan.plan_listed(self.known, CACHE, self.cluster.objects.values(), version, self.epoch),
@@ -428,7 +436,7 @@ def run(steps: list[tuple[Any, ...]]) -> tuple[Cluster, Bus, Watcher]:
 def test_after_a_list_the_bus_is_the_cluster(steps: list[tuple[Any, ...]]) -> None:
     cluster, bus, watcher = run(steps)
     watcher.relist()
-    assert bus.living() == cluster.objects
+    assert bus.live_object() == cluster.objects
 
 
 @given(st.lists(STEPS, max_size=30))
@@ -436,33 +444,33 @@ def test_after_a_list_the_bus_is_the_cluster(steps: list[tuple[Any, ...]]) -> No
 def test_after_all_events_the_bus_is_the_cluster(steps: list[tuple[Any, ...]]) -> None:
     cluster, bus, watcher = run(steps)
     watcher.watch(len(cluster.events))
-    assert bus.living() == cluster.objects
-    assert {key for key in watcher.known if living(watcher.known, key)} == set(cluster.objects)
+    assert bus.live_object() == cluster.objects
+    assert {key for key in watcher.known if live_object(watcher.known, key)} == set(cluster.objects)
 
 
 @given(st.lists(STEPS, max_size=30))
 @settings(max_examples=200, deadline=None)
-def test_nothing_is_said_twice(steps: list[tuple[Any, ...]]) -> None:
+def test_nothing_is_published_twice(steps: list[tuple[Any, ...]]) -> None:
     cluster, bus, watcher = run(steps)
     watcher.relist()
-    said_so_far = bus.seq
+    seq_before = bus.seq
     watcher.relist()
     again = [
         plan.plan_changed(watcher.known, object_, watcher.epoch)
         for object_ in cluster.objects.values()
     ]
     assert again == [[]] * len(cluster.objects)
-    assert bus.seq == said_so_far
+    assert bus.seq == seq_before
 
 
 @given(st.lists(STEPS.filter(lambda step: step[0] != "bus-lost"), max_size=30))
 @settings(max_examples=200, deadline=None)
-def test_a_service_that_reads_along_and_drops_older_versions_sees_the_cluster(
+def test_a_reader_that_drops_older_versions_has_the_cluster(
     steps: list[tuple[Any, ...]],
 ) -> None:
     cluster, bus, watcher = run(steps)
     watcher.relist()
-    picture = Projection()
+    state = Projection()
     for seq, message in enumerate(bus.log, start=1):
-        picture = service_fold(picture, message, seq)
-    assert {seen.key: seen.body for seen in picture.everything()} == cluster.objects
+        state = service_fold(state, message, seq)
+    assert {obj.key: obj.body for obj in state.everything()} == cluster.objects

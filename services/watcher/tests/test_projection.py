@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from aim_watcher.projection import NOTHING, Known, fold, living
+from aim_watcher.projection import NOTHING, PublishedObjects, fold, live_object
 from aimschema.messages import ObjectChanged, ObjectDeleted
 from aimschema.resources import Key
 
@@ -34,7 +34,7 @@ def deleted(version: int, uid: str = "u1") -> ObjectDeleted:
     )
 
 
-def known(*steps: tuple[ObjectChanged | ObjectDeleted, int]) -> Known:
+def known(*steps: tuple[ObjectChanged | ObjectDeleted, int]) -> PublishedObjects:
     result = NOTHING
     for message, seq in steps:
         result = fold(result, message, seq)
@@ -68,15 +68,15 @@ def known(*steps: tuple[ObjectChanged | ObjectDeleted, int]) -> Known:
 def test_the_bus_has(
     steps: list[tuple[ObjectChanged | ObjectDeleted, int]], version: int | None
 ) -> None:
-    present = living(known(*steps), KEY)
-    assert (None if present is None else present.version) == version
+    published = live_object(known(*steps), KEY)
+    assert (None if published is None else published.version) == version
 
 
 @pytest.mark.parametrize(
     "order", list(permutations([(changed(5), 1), (changed(6), 2), (changed(7, "u2"), 3)]))
 )
 def test_the_order_of_folding_does_not_matter(order: tuple[tuple[ObjectChanged, int], ...]) -> None:
-    assert living(known(*order), KEY) == living(known((changed(7, "u2"), 3)), KEY)
+    assert live_object(known(*order), KEY) == live_object(known((changed(7, "u2"), 3)), KEY)
 
 
 def test_the_mark_of_a_delete_goes_when_the_bus_has_shown_it() -> None:

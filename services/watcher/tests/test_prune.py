@@ -125,7 +125,7 @@ def test_of_an_object_of_any_shape_what_is_read_is_published(
         body("AIMService", status={"conditions": nested(2000)}),
     ],
 )
-def test_what_a_list_keeps_of_an_object_is_what_is_published(whole: dict[str, Any]) -> None:
+def test_a_list_retains_what_is_published(whole: dict[str, Any]) -> None:
     whole["metadata"] |= {"labels": OURS, "annotations": {"a": BIG}}
     assert publishable(reduced(whole)) == publishable(whole)
 
@@ -156,26 +156,28 @@ BIG = "x" * 1000
     ],
 )
 def test_the_largest_part_goes_and_its_neighbours_stay(more: dict[str, Any], path: str) -> None:
-    shrunk = without_largest(body("ConfigMap", **more))
-    assert shrunk is not None
-    assert shrunk[1] == path
-    assert BIG not in str(shrunk[0])
+    truncated = without_largest(body("ConfigMap", **more))
+    assert truncated is not None
+    assert truncated[1] == path
+    assert BIG not in str(truncated[0])
 
 
 def test_a_huge_annotation_goes_and_identity_stays() -> None:
     object_ = body("ConfigMap", data={"a": "b"})
     object_["metadata"]["annotations"] = {"note": BIG, "other": "1"}
-    shrunk = without_largest(object_)
-    assert shrunk is not None
-    assert shrunk[1] == "metadata.annotations.note"
-    assert shrunk[0]["metadata"] == body("ConfigMap")["metadata"] | {"annotations": {"other": "1"}}
+    truncated = without_largest(object_)
+    assert truncated is not None
+    assert truncated[1] == "metadata.annotations.note"
+    assert truncated[0]["metadata"] == body("ConfigMap")["metadata"] | {
+        "annotations": {"other": "1"}
+    }
 
 
 def test_shrinking_ends_with_identity() -> None:
     object_ = body("ConfigMap", data={"a": BIG, "b": "c"}, immutable=True)
     paths = []
-    while (shrunk := without_largest(object_)) is not None:
-        object_, path = shrunk
+    while (truncated := without_largest(object_)) is not None:
+        object_, path = truncated
         paths.append(path)
     assert object_ == body("ConfigMap")
     assert paths[0] == "data.a"

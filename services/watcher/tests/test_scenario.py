@@ -44,12 +44,12 @@ def config_map(name: str, text: str = "1") -> dict[str, Any]:
 
 @dataclass
 class Reader:
-    """Follows AIM_STATE as a service does; `picture` drops what is older."""
+    """Follows AIM_STATE as a service does; `state` drops what is older."""
 
     bus: Bus
     objects: dict[str, ObjectChanged] = field(default_factory=dict)
     synced: dict[str, KindSynced] = field(default_factory=dict)
-    picture: Projection = field(default_factory=Projection)
+    state: Projection = field(default_factory=Projection)
     loads: int = 0
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -57,7 +57,7 @@ class Reader:
         async for item in aimbus.follow(self.bus, ["aim.object.>", "aim.synced.>"]):
             async with self.news:
                 if isinstance(item, Event):
-                    self.picture = fold(self.picture, item.message, item.seq)
+                    self.state = fold(self.state, item.message, item.seq)
                 match item:
                     case Loading():
                         self.objects, self.synced = {}, {}
@@ -186,7 +186,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     await lab.cluster.close()
 
 
-async def test_a_watcher_that_was_away_publishes_what_it_missed_deletes_included(lab: Lab) -> None:
+async def test_a_restart_publishes_missed_changes_and_deletes(lab: Lab) -> None:
     for name in ("kept", "changed", "deleted", "remade"):
         await lab.cluster.create(config_map(name))
     async with lab.watcher():
@@ -245,27 +245,27 @@ async def test_an_object_too_large_for_the_bus_comes_without_its_bulk(lab: Lab) 
         )
 
 
-async def test_what_an_older_release_published_whole_is_replaced_at_once(lab: Lab) -> None:
+async def test_an_unpruned_message_of_a_release_is_replaced_at_once(lab: Lab) -> None:
     """In the same version, and within the time in which the bus takes the same message for a
     repetition."""
     async with lab.watcher():
         await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
-    there = await lab.cluster.create(
+    existing = await lab.cluster.create(
         config_map("kept") | {"data": {"image": "1", "password": "hunter2"}}
     )
-    metadata = there["metadata"]
+    metadata = existing["metadata"]
     identity = {
         "namespace": "lab",
         "name": "kept",
         "uid": metadata["uid"],
         "resource_version": metadata["resourceVersion"],
     }
-    await lab.bus.publisher.publish(ObjectChanged(kind="ConfigMap", **identity, object=there))
+    await lab.bus.publisher.publish(ObjectChanged(kind="ConfigMap", **identity, object=existing))
     await lab.reader.until(lambda: "kept" in lab.reader.objects)
     assert "password" in lab.reader.objects["kept"].object["data"]
     async with lab.watcher():
         await lab.reader.until(lambda: "password" not in lab.reader.objects["kept"].object["data"])
-        assert [seen.body["data"] for seen in lab.reader.picture.all(CONFIG_MAP.kind, "lab")] == [
+        assert [obj.body["data"] for obj in lab.reader.state.all(CONFIG_MAP.kind, "lab")] == [
             {"image": "1"}
         ]
 
@@ -280,7 +280,7 @@ async def in_namespaces(lab: Lab, *names: str) -> None:
         await lab.cluster.create({**body, "metadata": body["metadata"] | {"namespace": name}})
 
 
-async def test_only_what_is_in_the_named_namespaces_or_in_none_is_published(lab: Lab) -> None:
+async def test_only_named_namespaces_and_cluster_scope_are_published(lab: Lab) -> None:
     await in_namespaces(lab, "a", "b", "c")
     storage = {
         "apiVersion": "storage.k8s.io/v1",
@@ -299,11 +299,11 @@ async def test_only_what_is_in_the_named_namespaces_or_in_none_is_published(lab:
         await lab.reader.until(lambda: lab.reader.texts() == {"in-b": "2"})
 
 
-async def test_a_namespace_that_is_no_longer_named_goes_and_comes_back_when_it_is(lab: Lab) -> None:
+async def test_a_namespace_leaves_and_comes_back_with_the_setting(lab: Lab) -> None:
     await in_namespaces(lab, "a", "b")
 
-    def there() -> set[str]:
-        return {seen.key.name for seen in lab.reader.picture.everywhere(CONFIG_MAP.kind)}
+    def existing() -> set[str]:
+        return {obj.key.name for obj in lab.reader.state.everywhere(CONFIG_MAP.kind)}
 
     for named, left in (
         (("a", "b"), {"in-a", "in-b"}),
@@ -312,7 +312,7 @@ async def test_a_namespace_that_is_no_longer_named_goes_and_comes_back_when_it_i
         ((), {"in-a", "in-b"}),
     ):
         async with lab.watcher(*named):
-            await lab.reader.until(lambda left=left: there() == left)  # type: ignore[misc]
+            await lab.reader.until(lambda left=left: existing() == left)  # type: ignore[misc]
 
 
 async def test_a_wiped_bus_is_filled_again(lab: Lab) -> None:
@@ -342,7 +342,7 @@ class Impatient(Cluster):
         return super().list_and_watch(*args, **options, timing=Timing(quiet_s=1.0))
 
 
-async def test_a_cluster_that_comes_back_older_is_published_anew(lab: Lab) -> None:
+async def test_a_restored_older_cluster_is_republished(lab: Lab) -> None:
     """As after a restored backup: versions begin again where they were, and what a service saw
     since has never been."""
     await lab.cluster.close()
@@ -363,14 +363,14 @@ async def test_a_cluster_that_comes_back_older_is_published_anew(lab: Lab) -> No
         await lab.reader.until(lambda: lab.reader.texts() == {"kept": "restored"})
         await lab.cluster.apply(config_map("kept", "again"), manager="test")
         await lab.reader.until(lambda: lab.reader.texts() == {"kept": "again"})
-        picture = {
-            seen.key.name: seen.body["data"]["image"]
-            for seen in lab.reader.picture.all(CONFIG_MAP.kind, "lab")
+        state = {
+            obj.key.name: obj.body["data"]["image"]
+            for obj in lab.reader.state.all(CONFIG_MAP.kind, "lab")
         }
-        assert picture == {"kept": "again"}
+        assert state == {"kept": "again"}
 
 
-async def test_killed_in_mid_publication_it_loses_nothing_and_says_nothing_twice(lab: Lab) -> None:
+async def test_a_kill_during_publication_loses_and_repeats_nothing(lab: Lab) -> None:
     """Of 1,000 objects 100 are deleted and 100 changed while it is down; bench/watcher.py does
     the same with 10,000."""
     names = [f"c{number}" for number in range(1_000)]
@@ -397,18 +397,20 @@ async def test_killed_in_mid_publication_it_loses_nothing_and_says_nothing_twice
     async with lab.process() as process:
         await _until_ready(process.readyz)
         await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
-    wanted = {name: "2" if name in changed else "1" for name in names if name not in deleted}
-    await lab.reader.until(lambda: lab.reader.texts() == wanted)
-    said = [
+    expected = {name: "2" if name in changed else "1" for name in names if name not in deleted}
+    await lab.reader.until(lambda: lab.reader.texts() == expected)
+    messages = [
         event.message
         async for event in aimbus.read_log(lab.bus, ["aim.object.>"])
         if isinstance(event, Event)
     ]
-    assert {message.name for message in said if isinstance(message, ObjectDeleted)} == set(deleted)
-    assert len(said) == 1_000 + len(changed) + len(deleted)
+    assert {message.name for message in messages if isinstance(message, ObjectDeleted)} == set(
+        deleted
+    )
+    assert len(messages) == 1_000 + len(changed) + len(deleted)
 
 
-async def test_what_an_unreadable_message_hides_is_said_again(lab: Lab) -> None:
+async def test_an_object_behind_an_undecodable_message_is_republished(lab: Lab) -> None:
     """While the watcher runs and before it starts; of what is there and of what is not, and of
     the marker of a kind."""
     await lab.cluster.create(config_map("a"))
@@ -425,16 +427,16 @@ async def test_what_an_unreadable_message_hides_is_said_again(lab: Lab) -> None:
     async with lab.watcher():
         await lab.until_readable(poisoned)
     assert lab.reader.texts() == {"a": "1"}
-    letters = [event async for event in aimbus.read_log(lab.bus, ["aim.dead.>"])]
+    dead_letters = [event async for event in aimbus.read_log(lab.bus, ["aim.dead.>"])]
     about = [
         event.message.subject
-        for event in letters
+        for event in dead_letters
         if isinstance(event, Event) and isinstance(event.message, DeadLetter)
     ]
     assert sorted(about) == sorted(poisoned * 2)
 
 
-async def test_what_the_state_has_lost_is_published_again_although_the_log_has_it(lab: Lab) -> None:
+async def test_an_object_that_the_state_lost_is_republished(lab: Lab) -> None:
     """As a power cut may leave it: AIM_STATE is a copy that is not synced message by message."""
     await lab.cluster.create(config_map("a"))
     async with lab.watcher():
