@@ -1,4 +1,4 @@
-# Everything a person does with this repository: `make help` lists it. Needs Python 3.11 or newer and make, nothing else.
+# `make help` lists all targets. Needs only Python 3.11 or newer and make.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
@@ -13,79 +13,79 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extr
 .DEFAULT_GOAL := help
 .PHONY: promtool help install demo dev test test-cluster test-real transcripts faults soak told rbac check bench format crds contracts images chart lock clean
 
-help: ## list what can be made
+help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: .venv/demo-installed ## install what the demo needs into .venv
 
-demo: install ## the whole way on a laptop cluster: five manifests become an answer through the gateway
+demo: install ## run the end-to-end demo on a laptop cluster
 	$(BIN)/aimctl demo
 
-dev: install ## a laptop cluster with the control plane, until Ctrl-C
+dev: install ## run a laptop cluster with the control plane until Ctrl-C
 	$(BIN)/aimctl dev
 
-test: .venv/dev-installed promtool ## unit, contract and scenario tests
+test: .venv/dev-installed promtool ## run the unit, contract and scenario tests
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-promtool: .venv/bin/python ## fetch Prometheus and promtool into .venv, for the tests of the alerts; needs apt-get, and not root
+promtool: .venv/bin/python ## fetch Prometheus and promtool into .venv, for the tests of the alerts; needs apt-get but not root
 	@if [ -x .venv/prometheus/usr/bin/promtool ] || ! command -v apt-get >/dev/null; then exit 0; fi; \
 	mkdir -p .venv/prometheus && cd .venv/prometheus && echo "fetching promtool …" && \
 	{ apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg -x prometheus_*.deb . && rm prometheus_*.deb || \
 	echo "promtool could not be fetched; the tests that need it say so" >&2
 
-test-cluster: .venv/dev-installed ## the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes of its own
+test-cluster: .venv/dev-installed ## run the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes
 	@$(BIN)/python tests/cluster/run.py
 
-test-real: .venv/dev-installed ## the scenario tests and more on real parts, which are built the first time: needs Go 1.26, iproute2 and 15 minutes (docs/how-to/test-on-real-servers.md)
+test-real: .venv/dev-installed ## run the scenario tests and more on real servers, built on first use; needs Go 1.26, iproute2 and 15 minutes (docs/how-to/test-on-real-servers.md)
 	@$(BIN)/python -m aimlab.real $(BIN)/python tests/cluster/run.py tests/real
 
-faults: .venv/dev-installed ## bring up 50 services under every fault, with two seeds each; prints what held, 20 minutes (FAULTS="--only NAME --seed N")
+faults: .venv/dev-installed ## start 50 services under every fault, with two seeds each; prints which invariants held; takes 20 minutes (FAULTS="--only NAME --seed N")
 	$(BIN)/python tests/faults $(FAULTS)
 
 SEED ?= 1
-soak: .venv/dev-installed ## ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --real")
+soak: .venv/dev-installed ## run ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --real")
 	$(BIN)/python tests/soak --seed $(SEED) $(SOAK)
 
-told: .venv/dev-installed ## bring about every fault a person is told of, and write into docs/reference/faults.md where and how soon
+told: .venv/dev-installed ## trigger every reported fault and regenerate docs/reference/faults.md
 	PYTHONPATH=tests/told $(BIN)/python -m toldlab
 
-rbac: .venv/dev-installed ## use every permission of the services once, and write granted and used into docs/reference/permissions.md
+rbac: .venv/dev-installed ## use every permission of the services once and regenerate docs/reference/permissions.md
 	AIM_WRITE_GOLDEN=1 $(BIN)/pytest --quiet tests/faults/test_permissions.py
 	@sed -n '/^| service/,$$p' docs/reference/permissions.md
 
-transcripts: .venv/demo-installed ## ask the API server double what was asked of a real one, step by step (SERVER="--server URL --token T" asks another)
+transcripts: .venv/demo-installed ## replay recorded API requests against the API server double (SERVER="--server URL --token T" uses another)
 	@$(BIN)/python -m aimlab.testing.transcripts lab/aimlab/tests/apiserver/transcripts $(SERVER)
 
-check: .venv/dev-installed ## lint, formatting, types and import rules
+check: .venv/dev-installed ## check lint, formatting, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	for folder in $(DISTRIBUTIONS) tests bench deploy/images; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
 	$(BIN)/lint-imports
 
-bench: install ## run every bench/*.py, some minutes each; the numbers go into bench/RESULTS.md
+bench: install ## run every bench/*.py and write bench/RESULTS.md; takes several minutes
 	@echo "measuring; this takes some minutes, on an idle machine if possible …"
 	@{ echo "# Results"; echo; echo 'Written by `make bench`, which runs every `bench/*.py`; each says what it measures in its first lines.'; \
 	for script in bench/*.py; do echo; echo "  $$script" >&2; $(BIN)/python $$script; done; } > bench/RESULTS.new
 	@mv bench/RESULTS.new bench/RESULTS.md && cat bench/RESULTS.md
 
-format: .venv/dev-installed ## format and fix what can be fixed by itself
+format: .venv/dev-installed ## format, and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-crds: .venv/demo-installed ## write deploy/crds from the kinds
+crds: .venv/demo-installed ## regenerate deploy/crds from the kinds
 	$(BIN)/python -m aimschema.crds deploy/crds
 
-contracts: .venv/demo-installed ## write contracts/ from the messages and services, and compare it with every released version
+contracts: .venv/demo-installed ## regenerate contracts/ from messages and services, and compare with every release
 	$(BIN)/python -m aimctl.contracts contracts/asyncapi.yaml
 	$(BIN)/python -m aimschema.schema_compat contracts
 
 images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
 	@deploy/images/build.sh
 
-chart: .venv/dev-installed ## write deploy/kustomize from deploy/charts/aim
+chart: .venv/dev-installed ## regenerate deploy/kustomize from deploy/charts/aim
 	$(BIN)/python -m aimlab.testing.charts deploy/kustomize
 
-lock: .venv/dev-installed ## pin requirements/*.txt anew, with hashes, and the lists of the images
+lock: .venv/dev-installed ## re-lock requirements/*.txt with hashes, and the lists of the images
 	cd requirements && for name in demo dev images; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done
 	$(BIN)/python deploy/images/closure.py
 
