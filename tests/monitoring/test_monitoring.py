@@ -82,9 +82,9 @@ async def test_an_alert_has_a_page_that_quotes_it(rule: dict[str, Any]) -> None:
     text = page.read_text()
     assert f"`{rule['expr']}` for {rule['for']} ({rule['labels']['severity']})" in text
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
-        "What it means",
-        "What to look at",
-        "What to do",
+        "Meaning",
+        "Diagnosis",
+        "Mitigation",
     ]
 
 
