@@ -23,7 +23,6 @@ DISTRIBUTIONS = sorted(
 SHAPE = {
     "__init__.py",
     "__main__.py",
-    "settings.py",
     "projection.py",
     "plan.py",
     "py.typed",

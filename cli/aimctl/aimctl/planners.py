@@ -7,10 +7,9 @@ from aim_deployer.settings import DeployerSettings
 from aim_discovery.__main__ import service as discovery
 from aim_discovery.settings import DiscoverySettings
 from aim_router.__main__ import service as router
-from aim_router.settings import RouterSettings
 from aim_statuswriter.__main__ import service as statuswriter
-from aim_statuswriter.settings import StatuswriterSettings
 from aimcontroller.controller import Service
+from aimcontroller.settings import ServiceSettings
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER
 
 PLANNERS = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
@@ -23,6 +22,6 @@ def planner(name: str) -> Service:
         DISCOVERY: lambda: discovery(DiscoverySettings()),
         CACHER: lambda: cacher(CacherSettings()),
         DEPLOYER: lambda: deployer(DeployerSettings()),
-        ROUTER: lambda: router(RouterSettings()),
-        STATUSWRITER: lambda: statuswriter(StatuswriterSettings()),
+        ROUTER: lambda: router(ServiceSettings()),
+        STATUSWRITER: lambda: statuswriter(ServiceSettings()),
     }[name]()

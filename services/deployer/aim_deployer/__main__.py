@@ -14,7 +14,7 @@ from aimschema.reasons import DEPLOYER
 
 
 def service(settings: DeployerSettings) -> Service:
-    """What it follows and how it plans, as data."""
+    """The deployer as data: its kinds and its planner."""
     own = settings.namespace
     planner = partial(
         plan, gpus=gpus.load(settings.gpu_table), mode=settings.kserve_mode, namespace=own

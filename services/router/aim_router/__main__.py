@@ -4,26 +4,26 @@ import sys
 
 from aim_router.plan import plan
 from aim_router.projection import FOLLOWS, OWNS, PLANS_FOR, READS, affected, neighbours
-from aim_router.settings import RouterSettings
 from aimcontroller.controller import Service, run_loop
 from aimcontroller.health import Health
 from aimcontroller.process import run
+from aimcontroller.settings import ServiceSettings
 from aimschema.reasons import ROUTER
 
 
-def service(_settings: RouterSettings) -> Service:
-    """What it follows and how it plans, as data."""
+def service(_settings: ServiceSettings) -> Service:
+    """The router as data: its kinds and its planner."""
     return Service(
         ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=OWNS, reads=READS, neighbours=neighbours
     )
 
 
-async def serve(settings: RouterSettings, health: Health) -> None:
+async def serve(settings: ServiceSettings, health: Health) -> None:
     await run_loop(service(settings), settings, health)
 
 
 def main() -> None:
-    sys.exit(run(ROUTER, RouterSettings, serve))
+    sys.exit(run(ROUTER, ServiceSettings, serve))
 
 
 if __name__ == "__main__":

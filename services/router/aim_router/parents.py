@@ -1,9 +1,9 @@
-"""What gateway controllers report on an HTTPRoute in `status.parents` (Gateway API,
+"""Parses the reports of gateway controllers in `status.parents` of an HTTPRoute (Gateway API,
 RouteParentStatus). Pure and total.
 
 1. An entry belongs to the parentRef that it repeats whole: group, kind, namespace, name,
-   sectionName and port, each with its default. Entries of a former parentRef count for nothing:
-   nobody may be there to remove them.
+   sectionName and port, each with its default. Entries of a former parentRef are ignored:
+   their controller may no longer exist.
 2. Each controller has an entry of its own. One with neither Accepted nor ResolvedRefs is of a
    policy controller, not of a gateway.
 3. A condition of a former generation of the route is no answer to this one. One without a
@@ -23,8 +23,8 @@ _ANSWERS = (ACCEPTED, RESOLVED_REFS)
 
 
 def answers(route: Seen, reference: GatewayReference) -> list[dict[str, Body]]:
-    """Of each gateway controller's entry for this parentRef, the current answers by type: none,
-    one or both."""
+    """The current conditions by type, of each gateway controller's entry for this parentRef. An
+    entry has none, one or both."""
     expected = _identity(reference.model_dump(by_alias=True), route.key.namespace)
     entries = [
         {str(each.get("type")): each for each in objects(entry, "conditions")}
@@ -43,7 +43,7 @@ def is_complete(answer: dict[str, Body]) -> bool:
 
 
 def _identity(parent: object, namespace: str | None) -> tuple[object, ...]:
-    """All that tells one parentRef from another; empty and absent are the same."""
+    """The fields that identify a parentRef; empty equals absent."""
     fields: Body = parent if isinstance(parent, dict) else {}
     return (
         GATEWAY.group if fields.get("group") is None else fields["group"],  # "" is the core group

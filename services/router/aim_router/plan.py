@@ -1,6 +1,6 @@
 """Decide the next step for the route of one AIMService. Pure and total; `now` is aware UTC.
 
-A route follows its config; when the config itself is gone, a route that is there is left as it is.
+A route follows its config. If the config is deleted, an existing route stays unchanged.
 """
 
 import datetime
@@ -38,7 +38,7 @@ NO_GATEWAY_API = (
 )
 CHANGE_LISTENER = "name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName"
 _PASSING = ("BackendNotFound", "Pending")
-"""Reasons of a gateway for False that pass by themselves."""
+"""Reasons of a gateway for False that are temporary."""
 routing_ready = partial(condition, reasons.ROUTING_READY)
 
 
@@ -50,8 +50,8 @@ def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
 
 
 def plan_config(state: Projection, config: Seen, now: datetime.datetime) -> Plan:
-    """What keeps every service with this config from having a route, or attaches it to more than
-    was meant, told on the config itself."""
+    """Warn on the config about a fault that gives no service a route, or attaches routes to too
+    many listeners."""
     routing = ConfigSpec.model_validate(config.spec).routing
     found = (
         []

@@ -1,4 +1,4 @@
-"""What the router sees, and which services an object touches."""
+"""The kinds that the router watches, and the mapping from a changed object to keys."""
 
 from collections.abc import Iterable
 
@@ -11,11 +11,11 @@ PLANS_FOR = (SERVICE, CONFIG)
 FOLLOWS = (SERVICE, CONFIG, ROUTE, GATEWAY)
 OWNS = (ROUTE,)
 READS = {SERVICE.kind: frozenset({"path"})}
-"""By kind, the conditions and status fields that it reads on the objects."""
+"""The conditions and status fields that the router reads, by kind."""
 
 
 def affected(state: Projection, key: Key) -> Iterable[Key]:
-    """Services and configs to look at again when the object at `key` changes or goes."""
+    """Services and configs to reconcile when the object at `key` changes or is deleted."""
     match key.kind:
         case "AIMService":
             yield key
@@ -43,7 +43,7 @@ def workload_id(service: Seen) -> str:
 
 
 def first_with_workload_id(state: Projection, service: Seen) -> Seen:
-    """Of the services of the namespace with the same workload id, the one that counts."""
+    """The one service with this workload id in the namespace that gets the route."""
     return next(
         other
         for other in _with_workload_id(state, service)
@@ -56,8 +56,7 @@ def _with_workload_id(state: Projection, service: Seen) -> list[Seen]:
 
 
 def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
-    """Services whose route depends on which one counts for a workload id, where that is another
-    one than before."""
+    """Services of a workload id, if another service than before gets the route."""
     if key.kind != SERVICE.kind:
         return
     obj_states = [

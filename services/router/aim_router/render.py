@@ -1,5 +1,4 @@
-"""The HTTPRoute of a service, a pure function of what it is made for
-(gateway.networking.k8s.io/v1)."""
+"""Renders the HTTPRoute of a service (gateway.networking.k8s.io/v1). Pure."""
 
 import re
 from typing import Any
@@ -17,13 +16,13 @@ _DURATION = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
 
 
 def path_of(service: Seen) -> str:
-    """Where the service is on the gateway; the model's API is below it."""
+    """The path of the service on the gateway; the model's API is below it."""
     return f"/{service.key.namespace}/{workload_id(service)}"
 
 
 def timeout_of(service: Seen) -> str | None:
-    """Request timeout that the service asks for (GEP-2257 duration), None for the gateway's own.
-    Raises ValueError for any other form."""
+    """The request timeout in the annotation of the service (GEP-2257 duration); None means the
+    gateway's default. Raises ValueError for another format."""
     text = service.annotations.get(labels.ANNOTATION_ROUTE_TIMEOUT)
     if text is not None and _DURATION.fullmatch(text) is None:
         raise ValueError(

@@ -6,16 +6,16 @@ from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.metrics import measure
 from aim_statuswriter.plan import plan
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, READS, affected
-from aim_statuswriter.settings import StatuswriterSettings
 from aimcontroller.controller import Service, run_loop
 from aimcontroller.health import Health
 from aimcontroller.process import run
+from aimcontroller.settings import ServiceSettings
 from aimschema import subjects
 from aimschema.reasons import STATUSWRITER
 
 
-def service(_settings: StatuswriterSettings) -> Service:
-    """What it follows and how it plans, as data."""
+def service(_settings: ServiceSettings) -> Service:
+    """The statuswriter as data: its kinds and its planner."""
     return Service(
         STATUSWRITER,
         PLANS_FOR,
@@ -28,12 +28,12 @@ def service(_settings: StatuswriterSettings) -> Service:
     )
 
 
-async def serve(settings: StatuswriterSettings, health: Health) -> None:
+async def serve(settings: ServiceSettings, health: Health) -> None:
     await run_loop(service(settings), settings, health, Writer(has_predecessor=True))
 
 
 def main() -> None:
-    sys.exit(run(STATUSWRITER, StatuswriterSettings, serve))
+    sys.exit(run(STATUSWRITER, ServiceSettings, serve))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Writing status and sending Events.
+"""Handlers that write status and send Events.
 
-A status is applied whole with one field manager; the resourceVersion it was computed from is the
-guard, and a conflict means: wait for the newer object and compute again. The Event follows the
-write, at most one of a kind (object and reason) a minute. That holds over a change of processes
-too: an Event is named after its kind and the minute of the clock, so that the API server takes no
-second one, and what came in the minute before is asked for, by name, where this process has sent
-nothing for a minute.
+A status is applied as a whole with one field manager and the resourceVersion that it was computed
+from. After a conflict the statuswriter waits for the newer object and reconciles it. The Event
+follows the write, at most one per object and reason a minute. That also holds across a change of
+the leader: the name of an Event contains its minute, so the API server rejects a second one. A
+process that has sent nothing for a minute reads the Event of the minute before by name.
 
 Recorders of Kubernetes hold events back too, more coarsely: client-go's EventCorrelator
 (tools/record/events_cache.go) lets 25 of a source and object through and then one every 5 minutes,
 and its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal ones into a
-`series`. Here nothing of another reason is held back, and nothing is counted: the condition on the
-object says how it stands.
+`series`. Here Events of other reasons are never held back, and nothing is counted: the condition on
+the object has the current state.
 """
 
 import datetime
@@ -52,8 +51,8 @@ class Writer:
     def __init__(
         self, clock_s: Callable[[], float] = time.time, *, has_predecessor: bool = False
     ) -> None:
-        """`clock_s` is the same for all processes. `has_predecessor`: another process may have sent
-        Events before this one."""
+        """`clock_s` is a wall clock, the same for all processes. `has_predecessor`: another process
+        may have sent Events before this one."""
         self._clock_s = clock_s
         self._has_predecessor = has_predecessor
         self._sent: dict[Kind, float] = {}
@@ -105,7 +104,7 @@ class Writer:
         )
 
     async def _send(self, loop: Loop, action: SendEvent, about: Key) -> None:
-        """Of one that nothing but Events tells, what is held back is looked at again."""
+        """Send the Event. Advice on a kind without status is requeued if it is too soon."""
         kind, now_s = (action.uid, action.reason), self._clock_s()
         if action.since:
             wait_s = self._sent.get(kind, float("-inf")) + EVENT_EVERY_S - now_s
@@ -154,7 +153,7 @@ def suffix_of(kind: Kind, minute: int) -> str:
 
 
 async def _sent_before(loop: Loop, action: SendEvent, suffix: str) -> float | None:
-    """When the Event of that name was sent; None where there is none."""
+    """The time of the Event with that name; None without one."""
     try:
         found = await loop.cluster.get(
             EVENT, event_namespace(action.regarding), event_name(action.regarding, suffix)

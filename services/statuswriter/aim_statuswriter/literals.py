@@ -1,5 +1,5 @@
-"""Literal values that belong into a Secret, told by a Warning Event that names the variable and
-never the value. Pure."""
+"""Warning Events for literal values that belong in a Secret. An Event names the variable, never the
+value. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ MOST_NAMES = 5
 
 
 def literal_secrets(obj: Seen, since: str = "") -> list[SendEvent]:
-    """The Event for an object whose spec has such literals, wherever in it an `env` is."""
+    """The Event for an object with such literals in any `env` of its spec."""
     names = list(dict.fromkeys(_names(obj.spec)))
     if not names:
         return []

@@ -1,4 +1,4 @@
-"""What the statuswriter counts: writes, and the objects by the state that they are in."""
+"""Metrics of the statuswriter: status writes, and objects by state."""
 
 from collections import Counter as Tally
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
 STATUS_WRITES = Counter("aim_status_writes", "Statuses written to the API server", ["kind"])
 SUMMARY = (reasons.READY, reasons.PROGRESSING, reasons.FAILURE)
 UNKNOWN = "Unknown"
-"""The object has no status yet, or one that nobody here knows."""
+"""The object has no status yet, or an unexpected one."""
 STATES = {
     MODEL.kind: (*SUMMARY, UNKNOWN),
     TEMPLATE.kind: (*(state.value for state in TemplateState), UNKNOWN),
@@ -24,8 +24,8 @@ STATES = {
 
 
 def measure(cluster_state: Projection) -> Iterable[Metric]:
-    """Every kind that has a status, with every state it can be in, also where there is none, so
-    that an alert sees a 0."""
+    """The number of objects by kind and state. States without objects are 0, so that alerts have a
+    value."""
     objects = GaugeMetricFamily(
         "aim_object_status", "Objects by kind and state", labels=["kind", "status"]
     )
@@ -37,7 +37,7 @@ def measure(cluster_state: Projection) -> Iterable[Metric]:
 
 
 def state_of(obj: Seen) -> str:
-    """`status.status`; of a model, which has none, the condition of the summary that is True."""
+    """`status.status`. A model has none: its state is the summary condition that is True."""
     state = (
         obj.status.get("status")
         if obj.key.kind != MODEL.kind

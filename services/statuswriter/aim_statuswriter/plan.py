@@ -1,18 +1,16 @@
 """Compose the status of an object from the status it has and what the services report. Pure and
 total.
 
-1. Nothing is written that would change nothing.
-2. A report on an earlier object of the same name (another uid) or on an earlier generation than is
-   already answered says nothing.
+1. A status without changes is not written.
+2. A report on a former object of the same name (another uid), or on an older generation than the
+   status has, is ignored.
 3. lastTransitionTime moves only when `status` does; observedGeneration never goes back.
 4. A condition or field goes only when the service it belongs to reports without it.
-5. A kind without status has Events alone: those that its advisers ask for, each named after when it
-   was asked for first. So the cluster remembers that it was sent, and a restart or a report that
-   comes twice repeats nothing. It remembers as long as it keeps Events (kube-apiserver --event-ttl,
-   one hour unless set): what is still wrong after that is told again with the next restart or
-   change, when no trace of it is left.
-6. Of an object whose spec was too large for the bus only that is reported: nothing is known of what
-   it asks for.
+5. A kind without status only has Events. The name of each Event contains the time of its first
+   request, so the API server rejects a second one after a restart or a repeated report. Events
+   expire (kube-apiserver --event-ttl, default one hour): after that, the next restart or change
+   sends the Event of a fault that still exists.
+6. An object with a spec too large for the bus only gets an Event about that.
 """
 
 import datetime
@@ -29,8 +27,8 @@ from aimschema.resources import CONFIG, Key
 
 Condition = dict[str, Any]
 RETRYABLE_REASONS = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
-"""Failures that do not make the object fail, since they are tried again; they are worth a
-Warning all the same."""
+"""Reasons that do not make the object fail, since the service retries; they still get a Warning
+Event."""
 
 TOO_LARGE = (
     "spec is too large to be read, or nested too deeply, and nothing is done for this object until"
@@ -92,7 +90,7 @@ def advice(state: Projection, obj: Seen) -> Plan:
 def compose(
     obj: Seen, reports: dict[str, StatusReported], now: datetime.datetime
 ) -> dict[str, Any]:
-    """The whole status as it should be."""
+    """The complete desired status."""
     status = dict(obj.status)
     conditions: dict[str, Condition] = {
         condition["type"]: condition for condition in status.pop("conditions", None) or ()
@@ -156,7 +154,7 @@ def compose(
 def merged(
     before: Condition | None, reported: ReportedCondition, generation: int, now: datetime.datetime
 ) -> Condition:
-    """A condition as it should stand on the object."""
+    """The desired condition on the object."""
     same = before is not None and before["status"] == reported.status
     return {
         "type": reported.type,
@@ -171,8 +169,7 @@ def merged(
 
 
 def event_for_transition(obj: Seen, status: dict[str, Any]) -> SendEvent | None:
-    """The Kubernetes Event for a change a person would want to see: another state, or another
-    reason for it."""
+    """The Kubernetes Event for a change of the state or of its reason."""
     before, after = (
         obj.condition(reasons.READY),
         next(c for c in status["conditions"] if c["type"] == reasons.READY),
@@ -195,7 +192,7 @@ def event_for_transition(obj: Seen, status: dict[str, Any]) -> SendEvent | None:
 
 
 def warnings(obj: Seen, reports: dict[str, StatusReported]) -> list[SendEvent]:
-    """The Events that services ask for, each until a condition on the object says it."""
+    """The Events that services request; not those that a condition on the object already shows."""
     shown_messages = [
         str(condition.get("message", "")) for condition in obj.status.get("conditions") or ()
     ]
@@ -223,7 +220,7 @@ def _answered(conditions: list[Condition]) -> Any:
 
 
 def _by_type(status: dict[str, Any]) -> dict[str, Any]:
-    """For comparing: the order of a list-map says nothing."""
+    """The status for a comparison: the order of a list-map has no meaning."""
     return {
         **status,
         "conditions": {

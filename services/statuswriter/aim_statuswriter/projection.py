@@ -1,5 +1,5 @@
-"""What the statuswriter sees: the kinds that have a status, the one that has Events alone, and
-every report on them."""
+"""The kinds that the statuswriter watches: those with a status, and the config, which only has
+Events."""
 
 from collections.abc import Iterable
 
@@ -14,9 +14,9 @@ READS = {
     for resource in PLANS_FOR
     if resource != CONFIG
 }
-"""By kind, the conditions and status fields that it reads on the objects."""
+"""The conditions and status fields that the statuswriter reads, by kind."""
 
 
 def affected(_state: Projection, key: Key) -> Iterable[Key]:
-    """A status, or what is sent instead, depends on its object and the reports on it alone."""
+    """A status or Event depends only on its object and on the reports on it."""
     return (key,)

@@ -1,5 +1,4 @@
-"""The Kubernetes Event of a transition, a pure function of what is to be told
-(events.k8s.io/v1)."""
+"""Renders Kubernetes Events (events.k8s.io/v1). Pure."""
 
 import datetime
 from typing import Any
@@ -22,8 +21,8 @@ def event_namespace(key: Key) -> str:
 
 
 def event(action: SendEvent, now: datetime.datetime, suffix: str, instance: str) -> Body:
-    """An events.k8s.io/v1 Event; those of cluster-scoped objects are in `default`, where kubectl
-    looks for them."""
+    """An events.k8s.io/v1 Event. Events of cluster-scoped objects are in `default`, where kubectl
+    reads them."""
     key, resource = action.regarding, RESOURCES[action.regarding.kind]
     regarding = {
         "apiVersion": resource.api_version,

@@ -1,12 +1,11 @@
-"""Ready, Progressing, Failure and `status.status`, derived from what the services report: one pure
-function a kind.
+"""Derives Ready, Progressing, Failure and `status.status` from reports: one pure function a kind.
 
-1. At most one of the three is True. Ready: it is as was asked for. Failure: something is wrong, and
-   the message says what to do.
-2. Progressing: the control plane, or something it has set in motion, is at work, or waits for its
-   turn or for a time that it names. What only somebody else can change is not progress, though it
-   goes on by itself afterwards: then none of the three is True, or Failure is.
-3. The summary repeats the reason and message of the condition that decided it.
+1. At most one of the three is True. Ready: the object is as desired. Failure: something is wrong,
+   and the message says what to do.
+2. Progressing: the control plane, or a workload that it started, is working, is queued, or waits
+   for a time that it names. Waiting for somebody else is not progress: then none of the three is
+   True, or Failure is.
+3. The summary repeats the reason and message of the condition that decides.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,7 +59,7 @@ def _working(state: str | None, by: ReportedCondition) -> Summary:
 
 
 def _waiting(state: str | None, by: ReportedCondition) -> Summary:
-    """Nothing is wrong with it, but somebody else has to do something first."""
+    """No failure, but somebody else has to act first."""
     return Summary(
         state, ready=False, working=False, failed=False, reason=by.reason, message=by.message
     )
@@ -73,7 +72,7 @@ def _failed(state: str | None, by: ReportedCondition) -> Summary:
 
 
 def _waiting_for_report(state: str | None, reason: str, *services: str) -> Summary:
-    """Services whose first report is still to come."""
+    """The summary while the first report of some services is missing."""
     who = " and ".join(f"aim-{service}" for service in services)
     message = f"waiting for the first report of {who}; if this stays, see whether it runs"
     return Summary(state, ready=False, working=True, failed=False, reason=reason, message=message)
@@ -154,7 +153,7 @@ _NO_VOLUME = frozenset(
 
 
 def summarize_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """Filled decides; where there can be no volume, that decides before it."""
+    """Filled decides. If no volume is possible, StorageReady decides first."""
     filled, storage = conditions.get(reasons.FILLED), conditions.get(reasons.STORAGE_READY)
     if storage is not None and storage.reason in _NO_VOLUME:
         return _failed(TemplateState.FAILED, storage)
@@ -198,7 +197,7 @@ _IN_ORDER = {
     reasons.RUNTIME_READY: reasons.DEPLOYER,
     reasons.ROUTING_READY: reasons.ROUTER,
 }
-"""The conditions of a service on the way to running, and who reports them."""
+"""The conditions of a service in the order of a start, and the services that report them."""
 _WORST_FIRST = (
     ServiceState.FAILED,
     ServiceState.DEGRADED,
@@ -208,8 +207,8 @@ _WORST_FIRST = (
 
 
 def summarize_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
-    """Running when all four hold; otherwise the worst of those that do not decides, of equally
-    bad ones the earliest on the way."""
+    """Running if all four conditions are True. Otherwise the worst of the others decides, and of
+    equally bad ones the first in order."""
     unmet = [
         conditions[type_]
         for type_ in _IN_ORDER

@@ -1,5 +1,5 @@
-"""What the watcher counts: how AIM_STATE, which all services read, stands to AIM_LOG. The leader
-looks every 10 s; a standby serves zeros."""
+"""Metrics of the watcher: the lag and fill level of AIM_STATE, which all services read. The leader
+measures every 10 s; a standby serves zeros."""
 
 from prometheus_client import Counter, Gauge
 

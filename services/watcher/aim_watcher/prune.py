@@ -1,4 +1,4 @@
-"""What of an object goes on the bus, and how one that is too large is cut."""
+"""Reduces objects to what goes on the bus, and truncates objects that are too large."""
 
 from typing import Any, TypeAlias
 
@@ -22,19 +22,19 @@ IDENTITY = frozenset(
 )
 BULK = 0.5
 DEEPEST = 100
-"""Levels of what is published. Every reader has to decode it, with some of its own stack in use,
-and Python ends at 1,000."""
+"""Maximum nesting of a published body. Every reader decodes it with part of its stack in use, and
+Python's recursion limit is 1,000."""
 
 
 class Reduced(dict[str, Any]):
-    """A body as it goes on the bus. `left_out`: dotted paths of what had to be left out."""
+    """A body as it goes on the bus. `left_out` has the dotted paths of removed fields."""
 
     left_out: tuple[str, ...] = ()
 
 
 def reduced(body: Body) -> Reduced:
-    """What of an object goes on the bus, for a list to keep instead of the object. `body` stays
-    as it is."""
+    """The reduced body of an object; lists hold it in place of the object. `body` is not
+    changed."""
     ready, left_out = publishable(body)
     found = Reduced(ready)
     found.left_out = left_out
@@ -42,8 +42,8 @@ def reduced(body: Body) -> Reduced:
 
 
 def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
-    """The body as it goes on the bus, and what had to be left out: all but identity, where it is
-    too deep or of another shape than its kind has."""
+    """The body as it goes on the bus, and the removed paths. Of a body that is malformed or nested
+    too deeply only the identity remains."""
     if isinstance(body, Reduced):
         return dict(body), body.left_out
     try:
@@ -60,8 +60,8 @@ def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
 
 
 def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ...]]:
-    """The body cut to what one object may take of the bus and of every service's memory. A spec
-    of ours is not cut."""
+    """The body truncated to the size limit of one object. The spec of an AIM kind is never
+    truncated."""
     whole = {SPEC: body[SPEC]} if goes_whole(body["kind"]) and SPEC in body else {}
     rest = {name: value for name, value in body.items() if name not in whole}
     limit = limit_bytes(body["kind"])
@@ -75,7 +75,7 @@ def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ..
 
 
 def prune(body: Body) -> Body:
-    """What the services read of the body; `body` stays as it is."""
+    """The fields that the services read. `body` is not changed."""
     return published(body)
 
 
@@ -101,8 +101,8 @@ def _identity(body: Body) -> Body:
 
 
 def smaller(body: Body) -> tuple[Body, str] | None:
-    """`without_largest`, but of a spec of ours nothing or all: half of it would ask for
-    something else."""
+    """Like `without_largest`, but the spec of an AIM kind is removed completely or not at all: a
+    part of it would be another request."""
     found = without_largest(body)
     if found is None or not goes_whole(body["kind"]) or found[1].partition(".")[0] != SPEC:
         return found
@@ -127,7 +127,7 @@ def without_largest(body: Body) -> tuple[Body, str] | None:
 
 
 def _sizes(node: Body, path: Path) -> dict[str, int]:
-    """How large each child of `node` is, in bytes of JSON, without what must stay."""
+    """The size of each child of `node` in bytes of JSON, without required fields."""
     sizes = {}
     for name, value in node.items():
         below = (*path, name)

@@ -1,19 +1,18 @@
-"""The shell: feed the cluster's changes through the planner onto the bus.
+"""The shell of the watcher: publishes the changes of the cluster through the planner.
 
-1. Nothing is listed before AIM_STATE has been loaded, so that deletes which nobody saw are found; a
-   new load, or new streams, begins all over.
-2. One task a kind, and what it says goes out in order. Lists go in batches, one kind after another,
-   so that one list at a time is in memory. A KindSynced goes out when all before it is stored.
-3. What is known of the bus changes only by acknowledgements and by what the bus shows.
-4. Only the holder of the lease feeds. `fence` is awaited before each message, so that one that was
-   paused sends nothing behind its successor's back.
-5. Where the last message on an object cannot be read, or AIM_STATE lacks one that AIM_LOG has, the
-   object is published again.
-6. With namespaces to watch, each has a list and watch of its own in every kind that is namespaced,
-   but for Gateways, which other namespaces use. A KindSynced goes out when all of them are listed;
-   what is in none of them is not there.
-7. When the cluster turns out to have gone back in time, a new epoch begins: every kind is listed
-   and published again.
+1. Nothing is listed before AIM_STATE is loaded, so that deletes during a downtime are found. A new
+   load, or new streams, starts over.
+2. Each kind has one task, which publishes in order. Lists are published in batches, one kind after
+   another, so that only one list is in memory. A KindSynced follows when all before it is stored.
+3. The known state of the bus changes only by acknowledgements and by messages from the bus.
+4. Only the holder of the Lease publishes. Each publication awaits `fence` first, so that a paused
+   process never publishes after its successor has started.
+5. If the last message on an object cannot be decoded, or AIM_STATE lacks one that AIM_LOG has, the
+   object is republished.
+6. With a list of namespaces, each namespaced kind has a list and watch per namespace. Gateways are
+   the exception: other namespaces use them. A KindSynced follows when all namespaces are listed.
+   Objects in other namespaces count as missing.
+7. If the cluster went back in time, a new epoch begins: every kind is listed and republished.
 """
 
 import asyncio
@@ -64,24 +63,24 @@ from aimschema.resources import BUDGET, CONFIG_MAP, GATEWAY, POD, RESOURCES, WAT
 OURS = f"{MANAGED_BY}={MANAGED_BY_AIM}"
 SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS, BUDGET.kind: OURS}
 EVERYWHERE = frozenset({GATEWAY.kind})
-"""Namespaced kinds of which objects in other namespaces are referred to."""
+"""Namespaced kinds that objects of other namespaces refer to."""
 CHUNK = 500
 TURN_S = 10.0
 RETRY_S = 5.0
 STILL_AFTER_S = 5.0
-"""Without a step of a mirror that is behind."""
+"""Seconds without progress after which a lagging mirror counts as stalled."""
 STREAMS, STATE = "streams", "state"
 LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
-"""What /readyz waits for on the leader alone."""
+"""Checks of /readyz that only the leader has."""
 log = structlog.get_logger()
 
 
 async def unfenced() -> None:
-    """The fence of a watcher that is alone."""
+    """The fence of a watcher without leader election."""
 
 
 class ClusterPublisher:
-    """One pass from loading AIM_STATE to whatever ends it; `known` is what the bus has, by kind."""
+    """Publishes the cluster from the load of AIM_STATE until it is cancelled."""
 
     def __init__(
         self,
@@ -103,7 +102,7 @@ class ClusterPublisher:
         self._begin()
 
     def _begin(self) -> None:
-        """Forget the pass before."""
+        """Reset all state for a new load."""
         self._known.clear()
         self._loaded_seq = 0
         self._epoch = 0
@@ -128,7 +127,7 @@ class ClusterPublisher:
             await self._follow(tasks)
 
     async def _list_again(self) -> None:
-        """All kinds anew whenever an epoch begins."""
+        """List all kinds whenever an epoch begins."""
         while True:
             await self._back_in_time.wait()
             self._back_in_time.clear()
@@ -149,9 +148,7 @@ class ClusterPublisher:
                     case Event():
                         try:
                             self._on_event(item)
-                        except (
-                            Exception
-                        ) as error:  # (one message must not end the watcher, whatever is in it)
+                        except Exception as error:  # (no message may end the watcher)
                             log.exception("event-failed", subject=item.subject, seq=item.seq)
                             self._dead_letters.unusable(item, error)
                             self._on_hidden(item, tasks)
@@ -184,7 +181,7 @@ class ClusterPublisher:
                 log.warning("unexpected-message", subject=event.subject, seq=event.seq)
 
     def _on_hidden(self, item: Event | Undecodable, tasks: asyncio.TaskGroup) -> None:
-        """Say again what an unreadable message hides: at once, or with the list of its kind."""
+        """Republish the object of an undecodable message: now, or with the list of its kind."""
         address = subjects.find(item.subject)
         if address is None:
             return
@@ -220,7 +217,7 @@ class ClusterPublisher:
         ]
 
     def _scopes(self, resource: Resource) -> Sequence[str | None]:
-        """The namespaces in which a kind is watched; None: the cluster."""
+        """The namespaces in which a kind is watched. None is the whole cluster."""
         return (
             self._namespaces
             if self._namespaces and resource.namespaced and resource.kind not in EVERYWHERE
@@ -234,8 +231,8 @@ class ClusterPublisher:
         self._watching = []
 
     async def _watch(self, resource: Resource, scope: str | None) -> None:
-        """One kind, of one namespace or all, for ever; an error nobody foresaw begins with a
-        list again."""
+        """Watch one kind in one namespace or in all, until cancelled. An unexpected error leads to
+        a new list."""
         while True:
             stream = self._cluster.list_and_watch(
                 resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced
@@ -252,8 +249,8 @@ class ClusterPublisher:
 
     @contextlib.asynccontextmanager
     async def _list_slot(self) -> AsyncIterator[None]:
-        """Wait for the kinds before to be published, but no longer than TURN_S: one that hangs
-        must not keep the others."""
+        """Wait until no other kind is being listed, at most TURN_S: a kind that hangs must not
+        block the others."""
         ours = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TURN_S):
@@ -279,8 +276,8 @@ class ClusterPublisher:
                     await self._on_scope_listed(resource, scope, marker, len(messages))
 
     async def _check_time(self, resource: Resource, scope: str | None, change: Seen) -> None:
-        """Where the cluster has gone back in time, begin an epoch and wait for `_list_again`,
-        which cancels this."""
+        """If the cluster went back in time, begin an epoch and wait until `_list_again` cancels
+        this task."""
         if not isinstance(change, Listed):
             return
         if plan.is_older_than_published(
@@ -299,7 +296,7 @@ class ClusterPublisher:
     async def _on_scope_listed(
         self, resource: Resource, scope: str | None, marker: KindSynced, published: int
     ) -> None:
-        """Once every namespace is listed, the kind is."""
+        """Publish the KindSynced once every namespace is listed."""
         listed = self._listed[resource.kind]
         listed[scope] = marker
         if len(listed) < len(self._scopes(resource)):
@@ -329,7 +326,7 @@ class ClusterPublisher:
         )
 
     async def _publish_chunk(self, messages: Sequence[ObjectMessage]) -> None:
-        """In order; at once where nothing is special about any of them."""
+        """Publish in order; as one batch unless a message needs special handling."""
         await self._fence()
         sequences: Sequence[int] = ()
         if len(messages) > 1 and not any(key_of(message) in self._hidden for message in messages):
@@ -342,8 +339,8 @@ class ClusterPublisher:
                 await self._publish(message)
 
     async def _publish(self, message: ObjectMessage) -> None:
-        """Until it is the last word on its object: what AIM_LOG took for a repetition of
-        something that AIM_STATE does not show is said once more."""
+        """Publish until this is the last message on its object. If AIM_LOG dropped it as a
+        duplicate of a message that AIM_STATE lacks, publish it once more."""
         over = self._hidden.pop(Key(message.kind, message.namespace, message.name), None)
         smaller: ObjectMessage | None = message
         while smaller is not None:
@@ -401,7 +398,7 @@ def _plan(known: PublishedObjects, resource: Resource, change: Seen, epoch: int)
 
 
 def note_level(health: Health, level: Level) -> None:
-    """How the mirror stands, for /metrics, and for /readyz where it stands still."""
+    """Report the state of the mirror in /metrics, and a stalled mirror in /readyz."""
     MIRROR_LAG.set(level.lag)
     if level.stalled:
         MIRROR_STALLS.inc()
@@ -418,7 +415,7 @@ def note_level(health: Health, level: Level) -> None:
 
 
 class Limits(TypedDict):
-    """Of the streams: copies of each, and bytes of AIM_LOG."""
+    """Limits of the streams: replicas of each, and bytes of AIM_LOG."""
 
     replicas: int
     max_bytes: int
@@ -433,8 +430,8 @@ async def publish_cluster(
     namespaces: Sequence[str] = (),
     **limits: Unpack[Limits],
 ) -> None:
-    """Keep the streams and feed them, until cancelled. `namespaces`: those to watch; empty: all.
-    Raises StreamsRefused when NATS cannot hold them."""
+    """Maintain the streams and publish to them, until cancelled. `namespaces` are watched; empty
+    means all. Raises StreamsRefused if NATS cannot hold the streams."""
     async with asyncio.TaskGroup() as tasks:
         feed: asyncio.Task[None] | None = None
         maintained = keep_streams(bus, **limits, on_level=partial(note_level, health))

@@ -1,4 +1,4 @@
-"""Settings of the watcher beyond those every service has."""
+"""Settings of the watcher beside the common ones."""
 
 import re
 from typing import Annotated
@@ -12,7 +12,7 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def _names(value: object) -> object:
-    """Raises ValueError for what cannot be the name of a namespace."""
+    """Raises ValueError for an invalid name of a namespace."""
     if not isinstance(value, str):
         return value
     names = dict.fromkeys(name for part in value.split(",") if (name := part.strip()))
@@ -33,6 +33,6 @@ class WatcherSettings(ServiceSettings):
 
     @property
     def scope(self) -> tuple[str, ...]:
-        """The namespaces to watch; empty: all. In the control plane's own are the config of pull
-        secrets and what is known of images."""
+        """The namespaces to watch; empty means all. It includes the control plane's own, which has
+        the config of pull secrets and the image results."""
         return tuple(dict.fromkeys((*self.namespaces, self.namespace))) if self.namespaces else ()

@@ -1,7 +1,0 @@
-"""The router has the settings every service has."""
-
-from aimcontroller.settings import ServiceSettings
-
-
-class RouterSettings(ServiceSettings):
-    pass
