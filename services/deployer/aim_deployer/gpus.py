@@ -1,4 +1,4 @@
-"""The GPU table: which resource, which nodes and which tolerations a GPU model means."""
+"""The GPU table: the resource, the node labels and the tolerations of each GPU model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,8 +39,8 @@ GpuTable = Mapping[str, Gpu]
 
 
 def load(extension: str | None) -> GpuTable:
-    """The built-in table, and what a mounted file adds to it or changes in it. Raises OSError or
-    ValueError naming the file."""
+    """The built-in table, extended and overridden by a mounted file. Raises OSError or ValueError
+    that names the file."""
     built_in = read(resources.files("aim_deployer").joinpath("gpus.yaml").read_text(), "gpus.yaml")
     return (
         built_in
@@ -88,7 +88,7 @@ def _quoted(value: object, model: object) -> str:
 
 
 def _toleration(toleration: Mapping[str, Any], model: str) -> Toleration:
-    """In the form of core/v1 Toleration."""
+    """Check the fields of a core/v1 Toleration."""
     for name, value in toleration.items():
         if name not in TOLERATION or not isinstance(value, TOLERATION[name]):
             raise TypeError(

@@ -24,7 +24,7 @@ _ABOUT_MODE = re.compile(r"deployment\s?(mode|strategy)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """`name`: for the annotation; `strategy`: whether deploymentStrategy is sent."""
+    """`name` is the value of the annotation. `strategy`: whether deploymentStrategy is sent."""
 
     name: str = STANDARD
     strategy: bool = True
@@ -46,8 +46,8 @@ def mode_of(existing: Seen | None, rejection: Refusal | None, setting: str) -> M
 
 
 def falls_back(existing: Seen | None, rejection: Refusal | None, setting: str) -> bool:
-    """Whether the rejection is for the mode and the other mode has not been tried: that is no
-    failure yet."""
+    """Whether the rejection is about the mode and the other mode is still untried: no failure
+    yet."""
     messages = _messages(rejection)
     if not messages or not about_mode(messages[0]) or any(map(about_mode, messages[1:])):
         return False
@@ -68,7 +68,7 @@ def _accepted(existing: Seen, setting: str) -> str:
 
 
 def _messages(rejection: Refusal | None) -> tuple[str, ...]:
-    """The latest first."""
+    """The messages of a rejected InferenceService, the latest first."""
     if rejection is None or rejection.target.kind != INFERENCE_SERVICE.kind:
         return ()
     return (rejection.message, *rejection.earlier)

@@ -1,15 +1,14 @@
 """Decide the next step for one AIMService. Pure and total; `now` is aware UTC.
 
-1. What runs (at least one ready pod) is never taken away because something it was made from is
-   gone: then nothing is applied, and it is said.
-2. What does not run holds nothing back: its pods are stopped where they mount the volume of a cache
-   that is gone, so that the volume can go.
-3. Stopping and starting need nothing but the InferenceService: where it cannot be rendered, they
-   are patched.
-4. Whether caches are mounted is decided at the first render and kept on the InferenceService
-   (annotation `cached`); nothing is rolled out onto a cache that is not warm. So are its deployment
-   mode (modes.py) and its render version (versions.py).
-5. How the runtime fares is in runtime.py.
+1. A running service (at least one ready pod) is never stopped because an input was deleted. Then
+   nothing is applied, and Resolved reports it.
+2. A service that does not run blocks nothing: pods that mount the volume of a deleted cache are
+   stopped, so that the volume can be deleted.
+3. Stopping and starting only need the InferenceService: if it cannot be rendered, it is patched.
+4. The first render decides whether caches are mounted, and the annotation `cached` records it.
+   Nothing is rolled out onto a cache that is not warm. The InferenceService also records its
+   deployment mode (modes.py) and its render version (versions.py).
+5. runtime.py has the status of the runtime.
 """
 
 import datetime
@@ -51,8 +50,8 @@ cache_ready = partial(condition, reasons.CACHE_READY)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is there of one service. `existing`: its InferenceService; `rejection`: what the API
-    server answered last."""
+    """The state of one service. `existing`: its InferenceService; `rejection`: the last error of
+    the API server."""
 
     state: Projection
     service: Seen
@@ -77,8 +76,8 @@ class View:
 
     @property
     def runs(self) -> bool:
-        """A pod that has started and is not Ready for a moment counts: it may hold what cannot
-        be loaded again."""
+        """Whether a pod is Ready, or has started before: a running pod may hold data that cannot be
+        loaded a second time."""
         return any(
             not pod.deleting and (pod.holds(reasons.READY) or _has_started(pod))
             for pod in self.pods
@@ -94,7 +93,7 @@ def plan(
     mode: str = AUTO,
     namespace: str = "",
 ) -> Plan:
-    """`namespace`: the control plane's own."""
+    """The next step for the service at `key`. `namespace` is the control plane's own."""
     service = state.get(key)
     if service is None or service.deleting or not service.has_spec:
         return NOTHING
@@ -174,7 +173,7 @@ def _parts(view: View, gpus: GpuTable, namespace: str) -> ResolvedService | Reso
 
 
 def _switch(view: View) -> Plan:
-    """Stop or start what is there and cannot be rendered."""
+    """Stop or start an existing InferenceService that cannot be rendered."""
     existing = view.existing
     if existing is None or existing.deleting:
         return NOTHING
@@ -190,7 +189,7 @@ def _switch(view: View) -> Plan:
 
 
 def _stop_first(view: View) -> Plan:
-    """A spec that the API server rejects must not keep a service from being stopped."""
+    """Stop a service whose spec the API server rejects."""
     rejected = view.rejection is not None and view.replicas == 0
     return _switch(view) if rejected else NOTHING
 
@@ -200,7 +199,7 @@ def _is_stopped(existing: Seen) -> bool:
 
 
 def _holds_a_lost_claim(state: Projection, existing: Seen) -> bool:
-    """Whether its pods mount the claim of a cache that is gone or is being filled again."""
+    """Whether its pods mount the claim of a cache that is deleted or being refilled."""
     return bool(_lost_claims(state, existing))
 
 
@@ -224,8 +223,8 @@ def _has_started(pod: Seen) -> bool:
 
 
 def _budget(view: View, *, made: bool = False) -> Plan:
-    """A PodDisruptionBudget for two replicas and more. `made`: the InferenceService is applied
-    in the same plan."""
+    """A PodDisruptionBudget for two or more replicas. `made`: the same plan applies the
+    InferenceService."""
     budget = view.state.get(Key(BUDGET.kind, view.service.key.namespace, view.service.key.name))
     if view.replicas >= 2:
         return (
@@ -239,16 +238,16 @@ def _budget(view: View, *, made: bool = False) -> Plan:
 
 
 def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
-    """An InferenceService of our name is not ours; what a former service of this name left goes
-    by itself."""
+    """An InferenceService with this name has another owner. One of a former service with this name
+    is garbage collected."""
     if is_of_former(service, existing):
         return runtime_ready(False, reasons.CREATING_RUNTIME, of_former(service, existing))
     return runtime_ready(False, reasons.NAME_CONFLICT, of_another(service, existing))
 
 
 def _made_with_config(existing: Seen) -> bool:
-    """Whether what runs has pull secrets or credentials from a config, which a render without
-    one would take away."""
+    """Whether the existing object has pull secrets or credentials of a config: a render without the
+    config would remove them."""
     predictor = existing.spec.get("predictor") or {}
     env = [
         variable
@@ -267,8 +266,8 @@ def _mounts_caches(parts: ResolvedService, existing: Seen | None) -> bool:
 
 
 def _caches(parts: ResolvedService, view: View, *, cached: bool) -> tuple[ReportedCondition, bool]:
-    """CacheReady, and whether the InferenceService may be applied. First match wins: not wanted,
-    warm, failed, lost, not yet there, warming."""
+    """CacheReady, and whether the InferenceService may be applied. First match wins: no cache
+    requested, warm, failed, lost, missing, warming."""
     if not cached:
         return (
             cache_ready(True, reasons.CACHE_NOT_REQUESTED, "the runtime loads the model itself"),
@@ -335,7 +334,7 @@ def _caches(parts: ResolvedService, view: View, *, cached: bool) -> tuple[Report
 
 
 def _no_cache(parts: ResolvedService, state: Projection, missing: Source) -> ReportedCondition:
-    """Waiting for the cacher to make one; if it cannot, the template says why."""
+    """Wait until the cacher creates a cache. If it cannot, the template has the reason."""
     former = state.get(Key(CACHE.kind, parts.service.key.namespace, cache_for(missing.uri)))
     if former is not None and former.deleting:
         return cache_ready(
@@ -355,7 +354,7 @@ def _no_cache(parts: ResolvedService, state: Projection, missing: Source) -> Rep
 
 
 def _mounts(existing: Seen) -> dict[str, str]:
-    """Mount path -> claim of what runs."""
+    """The claims of the existing InferenceService by mount path."""
     predictor = existing.spec.get("predictor") or {}
     claims = {
         str(v.get("name")): str((v.get("persistentVolumeClaim") or {}).get("claimName", ""))
@@ -374,14 +373,14 @@ def _mounts(existing: Seen) -> dict[str, str]:
 
 
 def _items(holder: Body, field: str) -> list[Body]:
-    """The objects in a list; nothing else of it, and nothing of what is no list."""
+    """The objects in a list. Other items are dropped; any other value counts as an empty list."""
     value = holder.get(field)
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _was_mounted(source: Source, mounted: dict[str, str]) -> bool:
-    """Whether what runs was started on this source's cache; of a cache that is gone only the
-    path is known."""
+    """Whether the running pods mount this source's cache. Of a deleted cache only the path is
+    known."""
     claim = mounted.get(mount_path(source))
     return claim is not None and (
         source.cache is None or claim == cache_claim(source.cache.key.name)
@@ -389,7 +388,7 @@ def _was_mounted(source: Source, mounted: dict[str, str]) -> bool:
 
 
 def _percent(sources: tuple[Source, ...]) -> int:
-    """By bytes over all sources where their sizes are known, else by sources."""
+    """Per cent by bytes over all sources if all sizes are known, else by sources."""
     sizes = [
         int(source.cache.status.get("sizeBytes", 0)) if source.cache is not None else 0
         for source in sources
@@ -407,8 +406,8 @@ def _progress(source: Source) -> int:
 
 
 def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
-    """CacheReady by what the InferenceService mounts, while something else is missing; where it
-    mounts nothing, as it was."""
+    """CacheReady from the mounts of the InferenceService, while another object is missing. Without
+    mounts the previous condition stays."""
     mounted = _mounts(existing)
     if not mounted:
         previous = repeated(view.service, reasons.CACHE_READY)
@@ -440,7 +439,7 @@ def _fields(view: View, parts: ResolvedService | None) -> dict[str, object]:
 
 
 def _last_used(state: Projection, parts: ResolvedService, now: datetime.datetime) -> Plan:
-    """When the service starts on its caches, then at most hourly."""
+    """Report lastUsed when the service starts on its caches, then at most hourly."""
     stale = []
     for source in parts.sources:
         if source.cache is not None:

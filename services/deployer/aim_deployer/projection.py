@@ -1,4 +1,4 @@
-"""What the deployer sees, and which services an object touches."""
+"""The kinds that the deployer watches, and the mapping from a changed object to services."""
 
 from collections.abc import Iterable, Iterator
 
@@ -34,11 +34,11 @@ READS = {
     TEMPLATE.kind: frozenset({DISCOVERED, CACHE_WARM, READY, "status"}),
     CACHE.kind: frozenset({READY, "status", "progress", "sizeBytes"}),
 }
-"""By kind, the conditions and status fields that it reads on the objects."""
+"""The conditions and status fields that the deployer reads, by kind."""
 
 
 def affected(state: Projection, key: Key, *, namespace: str = "") -> Iterable[Key]:
-    """Services to look at again when the object at `key` changes or goes. `namespace`: the
+    """Services to reconcile when the object at `key` changes or is deleted. `namespace` is the
     control plane's own, which has the images of models."""
     obj = state.get(key)
     match key.kind:
@@ -67,8 +67,7 @@ def affected(state: Projection, key: Key, *, namespace: str = "") -> Iterable[Ke
 
 
 def predictor_pods(state: Projection, service: Key) -> list[Seen]:
-    """Pods that KServe runs as predictor of the InferenceService of this name; a transformer's
-    are none."""
+    """The predictor pods of the InferenceService with this name, without pods of a transformer."""
     pods = state.find(PODS_BY_INFERENCE_SERVICE, service.name, service.namespace)
     return [pod for pod in pods if pod.labels.get(KSERVE_COMPONENT_LABEL, PREDICTOR) == PREDICTOR]
 

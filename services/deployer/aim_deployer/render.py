@@ -38,7 +38,7 @@ LATEST = 2
 def inference_service(
     parts: ResolvedService, *, cached: bool, mode: Mode, version: int = LATEST
 ) -> Body:
-    """`cached`: whether the caches are mounted; decided once, at the first render."""
+    """The InferenceService. `cached`: whether caches are mounted, decided at the first render."""
     service, replicas = parts.service, parts.spec.replicas
     annotations = {
         labels.KSERVE_DEPLOYMENT_MODE: mode.name,
@@ -87,7 +87,8 @@ def inference_service(
 
 
 def disruption_budget(service: Seen) -> Body:
-    """For two replicas and more: a drain of nodes takes one predictor pod at a time."""
+    """The PodDisruptionBudget for two or more replicas: a node drain evicts one predictor pod at a
+    time."""
     return {
         "apiVersion": BUDGET.api_version,
         "kind": BUDGET.kind,
@@ -105,21 +106,21 @@ def disruption_budget(service: Seen) -> Body:
 
 
 def _strategy(replicas: int) -> Body:
-    """GPUs are scarce, so no pod is added for a roll-out. A single replica is an outage either
-    way; only with Recreate Kubernetes says so."""
+    """The strategy of a roll-out. GPUs are scarce, so a roll-out adds no pod. With one replica it
+    is an outage in any case, and Recreate makes that explicit."""
     if replicas == 1:
         return {"type": "Recreate"}
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 
 
 def _tolerations(parts: ResolvedService) -> list[Body]:
-    """Of the taint that GPU nodes commonly have, and of those in the GPU table."""
+    """Tolerations for the common taint of GPU nodes, and those of the GPU table."""
     resource: Body = {"key": parts.gpu.resource, "operator": "Exists", "effect": "NoSchedule"}
     return [resource, *(dict(each) for each in parts.gpu.tolerations)]
 
 
 def mount_path(source: Source) -> str:
-    """Where the runtime looks for a source."""
+    """The path at which the runtime reads a source."""
     return f"{labels.CACHE_PATH}/{source.path[0]}/{source.path[1]}"
 
 
@@ -160,8 +161,8 @@ def _container(parts: ResolvedService, *, cached: bool) -> Body:
 
 
 def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
-    """By name, later ones win: profile, then ours. Without mounted caches the runtime gets the
-    credentials to load the model itself."""
+    """Variables by name; those of the control plane override those of the profile. Without mounted
+    caches the runtime gets credentials to load the model itself."""
     profile, metadata = parts.found.profile, parts.found.profile.metadata
     auto = parts.template_spec.precision is Precision.AUTO
     env: dict[str, Body] = {
@@ -193,7 +194,7 @@ def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
 
 
 def _text(value: str | float | bool | None) -> str:
-    """An environment value as a string; true and false as JSON and YAML write them."""
+    """An environment value as a string; booleans as in JSON and YAML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What an AIMService is made from: template, model, config, discovery's answer, GPU, caches.
+"""Resolves the inputs of an AIMService: template, model, config, discovery result, GPU, caches.
 Pure and total."""
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from aimschema.resources import CONFIG, INFERENCE_SERVICE, TEMPLATE, Key
 
 @dataclass(frozen=True, slots=True)
 class ResolutionError:
-    """Why a service cannot be made: reason and message of Resolved."""
+    """The reason and message of Resolved=False."""
 
     reason: str
     message: str
@@ -25,8 +25,7 @@ class ResolutionError:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model source, its cache where there is one, and where the runtime looks for it: (org,
-    model)."""
+    """A model source, its cache if one exists, and its path for the runtime: (org, model)."""
 
     uri: str
     path: tuple[str, str]
@@ -39,8 +38,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedService:
-    """Everything a service is made from. `image` is the one discovery asked, so that a changed
-    image rolls out only when it has answered."""
+    """All inputs of a service. `image` is the image of the discovery result: a changed image rolls
+    out only after its discovery."""
 
     service: Seen
     spec: ServiceSpec
@@ -56,8 +55,8 @@ class ResolvedService:
 def resolve(
     state: Projection, service: Seen, gpus: GpuTable, own_namespace: str = ""
 ) -> ResolvedService | ResolutionError:
-    """First match wins. `own_namespace`: the control plane's, where the images of the catalogue
-    are recorded."""
+    """Resolve the inputs; the first error wins. `own_namespace` is the control plane's, which has
+    the records of catalogue images."""
     spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
     template = state.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
     if template is not None and template.deleting:
@@ -103,7 +102,7 @@ def resolve(
 
 
 def _running_images(state: Projection, service: Seen) -> frozenset[str]:
-    """What the service runs goes on, also where the catalogue was replaced."""
+    """The image that the service runs stays allowed, even if the catalogue was replaced."""
     existing = state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
     predictor = (
         None
@@ -118,8 +117,8 @@ def _running_images(state: Projection, service: Seen) -> frozenset[str]:
 
 
 def _discovery_failed(template: Seen) -> bool:
-    """Of a template that is Failed the reason decides: a cache that cannot be filled is no
-    failure of discovery."""
+    """The reason of a Failed template decides: a cache that cannot be filled is no failure of
+    discovery."""
     ready = template.condition(reasons.READY) or {}
     failed = template.status.get("status") == reasons.FAILED_STATE
     return (
@@ -137,7 +136,7 @@ def _with_answer(
     gpu: Gpu,
     images: frozenset[str],
 ) -> ResolvedService | ResolutionError:
-    """`images`: those whose answer counts."""
+    """The discovery result. `images` are the images that it may come from."""
     answer = kept_answer(state, template)
     found = None if answer is None else from_config_map(answer.body)
     if answer is None or found is None:

@@ -34,9 +34,9 @@ from aimschema.resources import INFERENCE_SERVICE, Key
 DEADLINE = "ProgressDeadlineExceeded"
 _FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")
 _UNREMARKABLE = frozenset({"", "MinimumReplicasUnavailable", DEADLINE, reasons.STOPPED})
-"""Reasons of Ready=False that say no more than that no pod is ready yet."""
+"""Reasons of Ready=False that only mean that no pod is ready yet."""
 _NOT_PODS = frozenset({"InferenceServiceNotReady", "UpdateFailed"})
-"""Warning Events of KServe that do not say why there is no pod."""
+"""Warning Events of KServe without the cause of missing pods."""
 
 runtime_ready = partial(condition, reasons.RUNTIME_READY)
 _failed = partial(runtime_ready, False, reasons.RUNTIME_FAILED)
@@ -45,7 +45,7 @@ _creating = partial(runtime_ready, False, reasons.CREATING_RUNTIME)
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What to report of the runtime, and what to find out for it."""
+    """The condition of the runtime, and the reads that its diagnosis needs."""
 
     condition: ReportedCondition
     follow_up: Plan = NOTHING
@@ -53,8 +53,8 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What RuntimeReady is decided by. `existing`: the InferenceService; `pods`: its predictors,
-    ending ones included."""
+    """The inputs of RuntimeReady. `existing`: the InferenceService; `pods`: its predictors, with
+    terminating ones."""
 
     service: Seen
     existing: Seen | None
@@ -72,8 +72,7 @@ class View:
 
     @property
     def is_empty(self) -> bool:
-        """No pod serves or holds anything; one that has ended, evicted for example, may stay for
-        long."""
+        """Whether no pod runs. A terminated pod, for example an evicted one, may exist for long."""
         return all(map(over, self.pods))
 
     @property
@@ -84,7 +83,7 @@ class View:
 def runtime(
     state: Projection, service: Seen, existing: Seen | None, now: datetime.datetime, mode: str
 ) -> Runtime:
-    """`mode`: the setting AIM_KSERVE_MODE."""
+    """The status of the runtime. `mode` is the setting AIM_KSERVE_MODE."""
     rejection: Refusal | None = state.learned(service.key, REFUSED)
     if falls_back(existing, rejection, mode):
         rejection = None
@@ -138,8 +137,8 @@ def _condition(view: View) -> ReportedCondition:
 
 
 def _decides(rejection: Refusal) -> bool:
-    """A disruption budget that is rejected takes nothing from what runs, unless somebody else
-    has its name."""
+    """Whether the rejection decides the condition. A rejected disruption budget does not stop pods,
+    so it only decides if another owner has its name."""
     return rejection.name_taken or (
         not rejection.transient and rejection.target.kind == INFERENCE_SERVICE.kind
     )
@@ -154,8 +153,8 @@ def _rejected(rejection: Refusal) -> ReportedCondition:
 
 
 def _of_existing(view: View, existing: Seen) -> ReportedCondition:
-    """First match wins: mode, ready, being deleted, pods rejected, pods in trouble, load failed,
-    held back, starting."""
+    """First match wins: unsupported mode, ready, being deleted, pods rejected, pods failing, load
+    failed, stopped, starting."""
     name, ready = f"InferenceService {existing.key.name}", existing.condition(reasons.READY) or {}
     mode, trouble = existing.status.get("deploymentMode"), view.diagnosis.trouble
     if mode and mode not in MODES:
@@ -180,7 +179,7 @@ def _of_existing(view: View, existing: Seen) -> ReportedCondition:
 
 
 def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Trouble | None) -> str:
-    """What it waits for."""
+    """The message for an InferenceService that is not ready."""
     if trouble is not None:
         return trouble.message
     if view.existing is not None and view.existing.annotations.get(labels.KSERVE_STOP) == "true":
@@ -205,8 +204,8 @@ def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Troubl
 
 
 def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
-    """The API server rejects the pods: quota, pod security, a webhook. When that lasts, KServe
-    only says that time is up."""
+    """The failure if the API server rejects the pods: quota, pod security, a webhook. After the
+    deadline KServe only reports a time-out."""
     conditions = [each for each in existing.conditions if each.get("status") == "False"]
     failed_create = next((each for each in conditions if each.get("reason") == FAILED_CREATE), None)
     if failed_create is not None:

@@ -22,7 +22,7 @@ NOT_OF_THE_POD = frozenset({"minReplicas", "maxReplicas", "deploymentStrategy"})
 
 
 def rendered(parts: ResolvedService, existing: Seen | None, mode: Mode, *, cached: bool) -> Body:
-    """The InferenceService in the version that counts for it."""
+    """The InferenceService in its render version."""
     newest = inference_service(parts, cached=cached, mode=mode)
     if existing is None or parts.service.annotations.get(ANNOTATION_RENDER) == REQUESTED:
         return newest
@@ -34,7 +34,7 @@ def rendered(parts: ResolvedService, existing: Seen | None, mode: Mode, *, cache
 
 
 def version_of(existing: Seen) -> int:
-    """A version that is not known here counts as the newest."""
+    """The render version. An unknown version counts as the newest."""
     text = existing.annotations.get(ANNOTATION_RENDER)
     if text is None:
         return 1
@@ -42,7 +42,8 @@ def version_of(existing: Seen) -> int:
 
 
 def pod_part(body: Body) -> Body:
-    """What of an InferenceService reaches the pod template: its labels and annotations too."""
+    """The part of an InferenceService that reaches the pod template, with labels and
+    annotations."""
     metadata, predictor = body["metadata"], body["spec"]["predictor"]
     annotations = {
         name: value for name, value in metadata["annotations"].items() if name != KSERVE_STOP
@@ -58,8 +59,8 @@ def pod_part(body: Body) -> Body:
 
 
 def _pods_stay(existing: Body, sent: Body) -> bool:
-    """Literals compare by hash; where the bus has neither value nor hash, as before release 0.3,
-    the names count."""
+    """Whether an apply changes no pod. Literals compare by hash. Before release 0.3 the bus had
+    neither value nor hash: then only names compare."""
     existing, sent = without_literals(existing), without_literals(sent)
     known = existing.get(HASHES, {})
     same = all(known.get(path, hashed) == hashed for path, hashed in sent.get(HASHES, {}).items())
@@ -67,7 +68,8 @@ def _pods_stay(existing: Body, sent: Body) -> bool:
 
 
 def _contains(existing: Any, sent: Any) -> bool:
-    """Whether all that is sent is there: the server adds defaults. It leaves out empty values."""
+    """Whether `existing` contains all of `sent`. The server adds defaults and drops empty
+    values."""
     if isinstance(sent, dict):
         if not isinstance(existing, dict):
             return False
@@ -84,7 +86,7 @@ def _contains(existing: Any, sent: Any) -> bool:
 
 
 def _contains_quantities(existing: Any, sent: dict[str, str]) -> bool:
-    """KServe's webhook writes quantities in their shortest form: 1024Gi as 1Ti."""
+    """Whether quantities are equal. KServe's webhook shortens them: 1024Gi becomes 1Ti."""
     try:
         return all(exact(existing[name]) == exact(quantity) for name, quantity in sent.items())
     except (KeyError, TypeError, ValueError):
@@ -92,7 +94,7 @@ def _contains_quantities(existing: Any, sent: dict[str, str]) -> bool:
 
 
 def _contains_items(existing: list[Any], sent: list[Any]) -> bool:
-    """Items with names may have others beside them; the rest is compared one by one."""
+    """Compare named items by name, with extra items allowed; compare other lists item by item."""
     if all(isinstance(item, dict) and "name" in item for item in [*existing, *sent]) and len(
         {item["name"] for item in existing}
     ) == len(existing):
