@@ -568,7 +568,7 @@ LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
             {"result.json": '{"models": [{"name": "m", "source": "hf://a/b"}]}', "image": "i"},
         ]
     ),
-    present=st.sets(
+    kinds=st.sets(
         st.sampled_from(
             [
                 TEMPLATE.kind,
@@ -582,7 +582,7 @@ LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
     ),
 )
 def test_half_filled_objects_are_no_surprise(
-    status: Body, other: Body, spec: Body, data: Body | None, present: set[str]
+    status: Body, other: Body, spec: Body, data: Body | None, kinds: set[str]
 ) -> None:
     template = {
         "model": "m",
@@ -608,7 +608,7 @@ def test_half_filled_objects_are_no_surprise(
         ),
     ]
     service = testing.cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"}, status=status)
-    state = projection(service, *(body for body in bodies if body["kind"] in present))
+    state = projection(service, *(body for body in bodies if body["kind"] in kinds))
     assert plan_key(state, Key(SERVICE.kind, NAMESPACE, "s"), NOW, gpus=gpus.load(None)).reports
 
 

@@ -21,8 +21,8 @@ def sent(world: Any, *setup: Body) -> Body:
 
 def as_kserve_stores_it(existing: Body) -> Body:
     """With what its webhook and the kind's schema add, and without empty values."""
-    kept = copy.deepcopy(existing)
-    predictor = kept["spec"]["predictor"]
+    stored = copy.deepcopy(existing)
+    predictor = stored["spec"]["predictor"]
     container = predictor["containers"][0]
     container["imagePullPolicy"] = "IfNotPresent"
     container["env"] = [
@@ -30,8 +30,8 @@ def as_kserve_stores_it(existing: Body) -> Body:
     ]
     container["readinessProbe"]["timeoutSeconds"] = 1
     predictor["tolerations"] = [{"key": "theirs", "operator": "Exists"}]
-    kept["metadata"]["labels"]["theirs"] = "stays"
-    return kept
+    stored["metadata"]["labels"]["theirs"] = "stays"
+    return stored
 
 
 def as_published(existing: Body) -> Body:

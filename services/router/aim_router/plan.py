@@ -128,52 +128,19 @@ def _gateway(state: Projection, reference: GatewayReference, namespace: str | No
 
 
 def plan_service(state: Projection, service: Seen) -> Plan:
-    """First match wins: config gone, not wanted, impossible, wanted."""
+    """First match wins: config missing, no route requested, name conflict, no route possible."""
     key = service.key
     existing = state.get(Key(ROUTE.kind, key.namespace, key.name))
-    ours = existing is not None and service.uid in existing.owners
+    owned = existing if existing is not None and service.uid in existing.owners else None
     config = state.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
-    if config is None and existing is not None and ours:
-        message = (
-            f"AIMNamespaceConfig {service.spec.get('configRef')} is gone: create it again; the"
-            " route is left as it is until then"
-        )
-        return report(
-            service,
-            routing_ready(False, reasons.ROUTE_FAILED, message),
-            **_previous_fields(service),
-        )
-    if config is None and service.spec.get("configRef", DEFAULT_CONFIG) != DEFAULT_CONFIG:
-        missing = (
-            f"AIMNamespaceConfig {service.spec['configRef']} does not exist in this namespace;"
-            " create it or change spec.configRef"
-        )
-        return report(service, routing_ready(False, reasons.ROUTE_FAILED, missing))
+    uses_default = service.spec.get("configRef", DEFAULT_CONFIG) == DEFAULT_CONFIG
+    if config is None and (owned is not None or not uses_default):
+        return _without_config(service, owned)
     routing = None if config is None else ConfigSpec.model_validate(config.spec).routing
     if routing is None or not routing.auto_create_route:
         why = "the config has no routing" if routing is None else "autoCreateRoute is false"
-        removed = (
-            act(DeleteObject(existing.key, existing.uid))
-            if existing is not None and ours and not existing.deleting
-            else NOTHING
-        )
-        rejected: Refusal | None = state.learned(key, REFUSED)
-        if removed.actions and rejected is not None:
-            stays = f"{why}, but HTTPRoute {key.name} cannot be removed: {rejected.message}"
-            return removed | report(
-                service,
-                routing_ready(False, reasons.ROUTE_FAILED, stays),
-                **_previous_fields(service),
-            )
-        return removed | report(
-            service,
-            routing_ready(
-                True,
-                reasons.ROUTING_DISABLED,
-                f"{why}: the service is reached inside the cluster only",
-            ),
-        )
-    if existing is not None and not ours:
+        return _without_route(state, service, owned, why)
+    if existing is not None and owned is None:
         return report(service, _name_conflict(service, existing))
     problem = _impossible(state, service, routing.gateway)
     if problem is not None or routing.gateway is None:
@@ -187,9 +154,45 @@ def plan_service(state: Projection, service: Seen) -> Plan:
     )
 
 
+def _without_config(service: Seen, owned: Seen | None) -> Plan:
+    """Leave an existing route of the service unchanged."""
+    if owned is not None:
+        message = (
+            f"AIMNamespaceConfig {service.spec.get('configRef')} is gone: create it again; the"
+            " route is left as it is until then"
+        )
+        return report(
+            service,
+            routing_ready(False, reasons.ROUTE_FAILED, message),
+            **_previous_fields(service),
+        )
+    missing = (
+        f"AIMNamespaceConfig {service.spec['configRef']} does not exist in this namespace;"
+        " create it or change spec.configRef"
+    )
+    return report(service, routing_ready(False, reasons.ROUTE_FAILED, missing))
+
+
+def _without_route(state: Projection, service: Seen, owned: Seen | None, why: str) -> Plan:
+    """Delete the route of a service that requests none."""
+    removed = (
+        NOTHING if owned is None or owned.deleting else act(DeleteObject(owned.key, owned.uid))
+    )
+    rejected: Refusal | None = state.learned(service.key, REFUSED)
+    if removed.actions and rejected is not None:
+        stays = f"{why}, but HTTPRoute {service.key.name} cannot be removed: {rejected.message}"
+        return removed | report(
+            service,
+            routing_ready(False, reasons.ROUTE_FAILED, stays),
+            **_previous_fields(service),
+        )
+    disabled = f"{why}: the service is reached inside the cluster only"
+    return removed | report(service, routing_ready(True, reasons.ROUTING_DISABLED, disabled))
+
+
 def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
-    """An HTTPRoute of our name is not ours; what a former service of this name left goes by
-    itself."""
+    """An HTTPRoute with this name has another owner. One of a former service with this name is
+    garbage collected."""
     if is_of_former(service, existing):
         return routing_ready(False, reasons.CONFIGURING_ROUTE, of_former(service, existing))
     return routing_ready(False, reasons.NAME_CONFLICT, of_another(service, existing))
@@ -200,7 +203,7 @@ def _previous_fields(service: Seen) -> dict[str, Any]:
 
 
 def _impossible(state: Projection, service: Seen, gateway: GatewayReference | None) -> str | None:
-    """Why there can be no route; None where there can."""
+    """Why no route is possible; None if one is."""
     if gateway is None:
         return (
             f"AIMNamespaceConfig {service.spec.get('configRef')} has routing without a gateway; set"
@@ -220,7 +223,7 @@ def _impossible(state: Projection, service: Seen, gateway: GatewayReference | No
 def _state(
     state: Projection, service: Seen, existing: Seen | None, reference: GatewayReference
 ) -> Plan:
-    """RoutingReady as the gateway sees the route."""
+    """RoutingReady from the conditions that the gateway sets on the route."""
     rejected: Refusal | None = state.learned(service.key, REFUSED)
     path = path_of(service)
     if rejected is not None and not rejected.passes:

@@ -32,7 +32,7 @@ from aimschema import labels
 from aimschema.messages import KindSynced
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key, key_of
 
-Given = Callable[[Any], list[Body]]
+Setup = Callable[[Any], list[Body]]
 APPLY, REMOVE = ["apply HTTPRoute s"], ["delete HTTPRoute s"]
 DISABLED, WAITS, FAILED, READY = (
     "True RoutingDisabled",
@@ -44,7 +44,7 @@ SHARED = {labels.WORKLOAD_ID: "w"}
 
 
 @pytest.mark.parametrize(
-    ("given", "actions", "ready"),
+    ("setup", "actions", "ready"),
     [
         pytest.param(lambda w: [w.service()], [], DISABLED, id="no-config"),
         pytest.param(
@@ -227,8 +227,8 @@ SHARED = {labels.WORKLOAD_ID: "w"}
         ),
     ],
 )
-def test_a_route(world: Any, given: Given, actions: list[str], ready: str) -> None:
-    plan = world.plan(projection(*given(world)))
+def test_a_route(world: Any, setup: Setup, actions: list[str], ready: str) -> None:
+    plan = world.plan(projection(*setup(world)))
     assert (does(plan), says(plan, "RoutingReady")) == (actions, ready)
 
 
@@ -321,7 +321,7 @@ def advice(state: Projection) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("setup", "text"),
     [
         pytest.param(lambda _: [testing.cr(CONFIG.kind, "default", {})], [], id="no-routing"),
         pytest.param(lambda w: [w.config(autoCreateRoute=False)], [], id="no-auto-route"),
@@ -352,9 +352,9 @@ def advice(state: Projection) -> list[tuple[str, str]]:
     ],
 )
 def test_an_invalid_config_is_reported_with_its_field(
-    world: Any, given: Given, text: list[str]
+    world: Any, setup: Setup, text: list[str]
 ) -> None:
-    expected = advice(projection(*given(world)))
+    expected = advice(projection(*setup(world)))
     assert [reason for reason, _ in expected] == (["RouteFailed"] if text else [])
     assert [word for word in text if word not in expected[0][1]] == []
 

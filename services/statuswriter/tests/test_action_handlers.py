@@ -61,17 +61,17 @@ class FakeCluster:
         self.requested.append(name)
         if not self.may_read:
             raise Forbidden("no")
-        for there in self.created:
-            if (resource, there["metadata"]["namespace"], there["metadata"]["name"]) == (
+        for existing in self.created:
+            if (resource, existing["metadata"]["namespace"], existing["metadata"]["name"]) == (
                 EVENT,
                 namespace,
                 name,
             ):
-                return there
+                return existing
         raise NotFound(name)
 
     async def create(self, body: Body) -> Body:
-        if body["metadata"]["name"] in {there["metadata"]["name"] for there in self.created}:
+        if body["metadata"]["name"] in {existing["metadata"]["name"] for existing in self.created}:
             raise AlreadyExists(body["metadata"]["name"])
         self.created.append(body)
         return body
