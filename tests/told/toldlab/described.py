@@ -95,8 +95,8 @@ def page(texts: dict[str, str], faults: dict[str, str]) -> str:
     head = """# What `kubectl describe` prints
 
 For eight of the faults in [faults.md](faults.md), from the same run of `make told`: the conditions
-and the Warning Events of the object a person looks at. Times, uids and addresses are taken out and
-the conditions are put in order, so that a page made anew reads the same.
+and the Warning Events of the affected object. Times, uids and addresses are replaced and the
+conditions are sorted, so that the page does not depend on the run.
 """
     return head + "".join(
         f"\n## {faults[case][0].upper()}{faults[case][1:]}\n\n"
