@@ -435,12 +435,12 @@ def test_nothing_secret_is_printed(text: str, clean: str) -> None:
     assert redact(text, secrets) == clean
 
 
-@pytest.mark.parametrize("letter", ["x", "ä", "\n", "\x01"])
-def test_a_termination_message_fits_and_is_still_json(letter: str) -> None:
+@pytest.mark.parametrize("char", ["x", "ä", "\n", "\x01"])
+def test_a_termination_message_fits_and_is_still_json(char: str) -> None:
     line = Result(
         outcome=Outcome.CHECKSUM,
         exit_code=13,
-        message=letter * 9000,
+        message=char * 9000,
         uri="u",
         revision="",
         bytes=0,

@@ -1,5 +1,5 @@
-"""What the watcher does on the bus: it alone says what is in the cluster, and reads back what it
-said."""
+"""The contract of the watcher: it alone publishes cluster objects, and it reads its own
+messages."""
 
 from typing import Final
 

@@ -1,15 +1,14 @@
-"""Which messages bring the bus level with the cluster. Pure and total.
+"""Decide which messages make the bus equal to the cluster. Pure and total.
 
-1. After the messages of a list have been published, the last message of every subject of the kind
-   is the state that was listed.
-2. A version that the bus has, or an older one of the same object, is not published again.
-3. An object of another uid under a known name: first the delete of the old one, at the version last
-   known, then the new one. (Not at the list's version: readers drop what is older than a delete,
-   and the new one may be.)
-4. The messages on one object are in order; KindSynced is last.
-5. `epoch` is the present one (see aimschema.messages). A cluster that went back in time is shown by
-   a list that is older than what the bus has; then everything is published once more, in a new
-   epoch.
+1. After the messages of a list are published, the last message of every subject of the kind is the
+   listed state.
+2. A version that the bus has, or an older one of the same object, is not published a second time.
+3. For an object with a known name and another uid, the delete of the old object comes first, at the
+   last known version, then the new object. (Not at the version of the list: readers drop messages
+   older than a delete, and the new object may be older.)
+4. Messages on one object are in order; KindSynced is last.
+5. `epoch` is the current one (see aimschema.messages). A list that is older than the bus shows that
+   the cluster went back in time. Then every object is published once more, in a new epoch.
 """
 
 from collections.abc import Collection, Iterable
@@ -30,7 +29,7 @@ Outgoing: TypeAlias = ObjectMessage | KindSynced
 
 
 def newest_of(message: Outgoing) -> tuple[int, int]:
-    """Epoch and version: how far the cluster had come when the message was true."""
+    """Epoch and version of the cluster at the time of the message."""
     return message.epoch, int(message.resource_version or "0")
 
 
@@ -47,7 +46,7 @@ def plan_listed(
     resource_version: str,
     epoch: int = 0,
 ) -> list[Outgoing]:
-    """For a snapshot of a whole kind; `known` is what the bus has of that kind."""
+    """Messages for a list of a whole kind. `known` is the state of that kind on the bus."""
     listed = {key_of(item): item for item in items}
     messages: list[Outgoing] = []
     for key, body in listed.items():
@@ -73,11 +72,11 @@ def plan_listed(
 
 
 def plan_absent(known: PublishedObjects, resource: Resource, epoch: int = 0) -> list[Outgoing]:
-    """For a kind that the API does not serve: nothing of it is there.
+    """Messages for a kind that the API server does not serve: it has no objects.
 
-    The kind may come back with the very same objects, and readers drop what is not newer than a
-    delete: where something is deleted here, the marker begins a new epoch, in which they are
-    published then.
+    The kind may come back with the same objects, and readers drop messages that are not newer than
+    a delete. If an object is deleted here, the marker therefore begins a new epoch, in which all
+    objects are published.
     """
     deletes: list[Outgoing] = [
         _deleted(key, published, str(published.version), epoch)
@@ -98,8 +97,8 @@ def plan_absent(known: PublishedObjects, resource: Resource, epoch: int = 0) -> 
 def plan_outside(
     known: PublishedObjects, namespaces: Collection[str], epoch: int = 0
 ) -> list[ObjectMessage]:
-    """For objects of namespaces that are watched no longer. As for a kind that is absent: they
-    may come back unchanged."""
+    """Messages for objects of namespaces that are no longer watched. As for a kind that is not
+    served: they may come back unchanged."""
     return [
         _deleted(key, published, str(published.version), epoch)
         for key, published in _live_objects(known)
@@ -108,8 +107,8 @@ def plan_outside(
 
 
 def joined(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> KindSynced:
-    """One marker for lists of several namespaces; what is in none of them yet may be newer than
-    the oldest of them."""
+    """One marker for the lists of several namespaces, at the version of the oldest list: changes
+    after it may be missing from that list."""
     first, *_ = markers
     oldest = min(markers, key=lambda marker: int(marker.resource_version or "0"))
     return structs.replace(
@@ -122,7 +121,7 @@ def joined(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> Ki
 
 
 def plan_changed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Outgoing]:
-    """For an object that was added or modified."""
+    """Messages for an added or modified object."""
     key = key_of(body)
     published = live_object(known, key)
     if (
@@ -135,7 +134,8 @@ def plan_changed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Ou
 
 
 def plan_removed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Outgoing]:
-    """For an object that was deleted or has left the selector: on the bus both are gone."""
+    """Messages for an object that was deleted or no longer matches the selector: on the bus both
+    are deletes."""
     key = key_of(body)
     published = live_object(known, key)
     if published is None or (published.epoch == epoch and _version(body) < published.version):
@@ -145,10 +145,10 @@ def plan_removed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Ou
 
 
 def plan_hidden(known: PublishedObjects, key: Key) -> ObjectMessage:
-    """For an object whose last message on the bus cannot be read: what is so, said again.
+    """The message that replaces an undecodable last message of an object: its current state.
 
-    Where nothing is there, a delete at a version that is older than anything, which takes the
-    unreadable message's place and changes nothing else.
+    If the object does not exist, it is a delete at the oldest possible version. That replaces the
+    undecodable message and changes nothing else.
     """
     published = known.get(key)
     if published is None or published.deleted:
@@ -172,8 +172,8 @@ def plan_hidden(known: PublishedObjects, key: Key) -> ObjectMessage:
 
 
 def truncated_message(message: ObjectMessage) -> ObjectMessage | None:
-    """The message without the largest part of its object, which `truncated` then names; None
-    when nothing can be left out."""
+    """The message without the largest part of its object, and with the path of that part in
+    `truncated`. None if nothing can be removed."""
     found = smaller(message.object)
     if found is None:
         return None
@@ -188,8 +188,8 @@ def _is_newer(published: Published, body: Body, epoch: int) -> bool:
 
 
 def _reads_otherwise(published: Published, body: Body) -> bool:
-    """On the bus the same version holds something else: it was published by another release, and
-    may hold what must not be there."""
+    """Whether the bus has another body for the same version: another release published it, and it
+    may contain data that must not be on the bus."""
     return (
         _version(body) == published.version
         and msgspec.json.encode(publishable(body)[0]) != published.raw
@@ -197,8 +197,8 @@ def _reads_otherwise(published: Published, body: Body) -> bool:
 
 
 def _takes_its_place(published: Published, body: Body) -> bool:
-    """Another object of the name, in the same version: a list may show both the delete and the
-    creation at once."""
+    """Whether it is a new object with the same name and version: one list may show both the delete
+    and the creation."""
     return published.uid != body["metadata"]["uid"] and _version(body) == published.version
 
 

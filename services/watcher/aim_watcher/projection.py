@@ -1,11 +1,10 @@
-"""What is on the bus: per object, the last message that was published on it.
+"""The known state of the bus: the last published message of each object.
 
-1. It is folded from two sources that overlap, the acknowledgements of our own messages and the bus
-   itself; the sequence number says which is later, so their order does not matter.
-2. Bodies are kept as JSON: they are needed only to compare, and as dicts they take five times the
-   memory.
-3. A deleted object stays as a mark until the bus has shown its delete to us: an earlier message
-   still under way must not revive it.
+1. It is folded from two overlapping sources: acknowledgements of published messages, and the bus
+   itself. The sequence number orders them, so the order of the folds does not matter.
+2. Bodies are stored as JSON: they are only compared, and as dicts they take five times the memory.
+3. A deleted object stays as a tombstone until the bus delivers its delete: an earlier message that
+   is still in flight must not revive it.
 """
 
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from aimschema.resources import Key
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The last message on an object: `seq` is its place in the log, `deleted` that it was a delete,
-    `raw` the body as JSON, the rest the message's."""
+    """The last message on an object. `seq` is its sequence number; `deleted` marks a delete;
+    `raw` is the body as JSON. The other fields are those of the message."""
 
     uid: str
     version: int
@@ -44,8 +43,8 @@ NOTHING: PublishedObjects = Map()
 def fold(
     known: PublishedObjects, message: ObjectChanged | ObjectDeleted, seq: int
 ) -> PublishedObjects:
-    """What is on the bus after `message` got the sequence number `seq`. Folding it twice, or
-    after a later one, changes nothing."""
+    """The state after `message` got the sequence number `seq`. A second fold, or one after a later
+    message, changes nothing."""
     key = Key(message.kind, message.namespace, message.name)
     published = known.get(key)
     deleted = isinstance(message, ObjectDeleted)
@@ -66,11 +65,11 @@ def fold(
 
 
 def live_object(known: PublishedObjects, key: Key) -> Published | None:
-    """What the bus says on an object that it says is there."""
+    """The last message on an object that exists according to the bus; None if it does not."""
     published = known.get(key)
     return None if published is None or published.deleted else published
 
 
 def within(known: PublishedObjects, namespace: str) -> PublishedObjects:
-    """Of a kind only what is in a namespace."""
+    """The objects of a kind in one namespace."""
     return Map({key: published for key, published in known.items() if key.namespace == namespace})
