@@ -14,7 +14,7 @@ from aim_cacher import plan as cacher
 from aim_deployer import gpus
 from aim_deployer import plan as deployer
 from aim_discovery import plan as discovery
-from aim_discovery.dry_run_output import digested
+from aim_discovery.dry_run_output import LOG, digested
 from aim_router import plan as router
 from aim_statuswriter import plan as statuswriter
 from aim_statuswriter.render import event as event_body
@@ -359,7 +359,7 @@ def test_what_is_made_is_valid_and_in_its_place_and_what_is_said_can_be_printed(
         else []
     )
     told = [
-        Learned(key_of(body), discovery.LOG, digested(log.encode(errors="replace")))
+        Learned(key_of(body), LOG, digested(log.encode(errors="replace")))
         for body in bodies
         if body["kind"] in {JOB.kind, POD.kind}
     ]

@@ -18,9 +18,8 @@ import msgspec
 from msgspec import structs
 
 from aim_discovery.catalogue import DIGEST_KEY, INSPECTION, LABELS_KEY, Inspection
-from aim_discovery.dry_run_output import ReadLogResult
+from aim_discovery.dry_run_output import LOG, ReadLogResult
 from aim_discovery.image_labels import ImageLabels
-from aim_discovery.plan import LOG
 from aimbus import Event
 from aimcontroller.controller import VERBS
 from aimcontroller.drift import same_owner

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, ReadLogResult, digested
+from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.inspection import Inspector
-from aim_discovery.plan import LOG
 from aimcontroller.controller import Loop
 from aimcontroller.plan import Action, InspectImage, ReadLog
 from aimcontroller.projection import Learned, Seen

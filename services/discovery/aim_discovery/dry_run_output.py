@@ -17,6 +17,8 @@ import msgspec
 
 from aimschema.discovery_result import Discovered, check
 
+LOG = "log"
+"""Topic: the log of a pod, or of the pod of a Job (a ReadLogResult)."""
 LARGEST_LOG_BYTES = 4 << 20
 LAST_LINES = 5
 SEARCH_BUDGET = 1 << 26

@@ -5,7 +5,8 @@ import ssl
 
 from pydantic import Field, field_validator
 
-from aim_discovery.plan import FIRST_RETRY_S, LONGEST_RETRY_S
+from aim_discovery.attempts import LONGEST_RETRY_S
+from aim_discovery.plan import FIRST_RETRY_S
 from aimcontroller.settings import JobSettings
 
 

@@ -37,7 +37,7 @@ UNSTARTED_COUNTS_S = 60.0
 _HASH = re.compile(r"[0-9a-f]{8}")
 
 
-def in_the_way(seen: Projection, template: Seen, now: datetime.datetime) -> str:
+def blocking_reason(seen: Projection, template: Seen, now: datetime.datetime) -> str:
     """Why a template has to wait for its turn; empty where it has it."""
     at_work, own = at_work_by_namespace(seen, now), template.key.namespace
     total = sum(at_work.values())

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from aim_discovery.dry_run_output import ReadLogResult, digested
-from aim_discovery.plan import LOG, plan
+from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
+from aim_discovery.plan import plan
 from aim_discovery.render import CONTAINER
 from aimcontroller import testing
 from aimcontroller.plan import Plan

@@ -7,8 +7,7 @@ from typing import Any, cast
 import pytest
 
 from aim_discovery.action_handlers import read_log
-from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, ReadLogResult, digested
-from aim_discovery.plan import LOG
+from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.render import CONTAINER
 from aimcontroller import testing
 from aimcontroller.controller import Loop

@@ -11,8 +11,8 @@ from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from aim_discovery.dry_run_output import ReadLogResult, digested
-from aim_discovery.plan import LOG, plan
+from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
+from aim_discovery.plan import plan
 from aim_discovery.projection import affected
 from aimcontroller import testing
 from aimcontroller.projection import CREATING, REFUSED, Learned, Refusal

@@ -16,9 +16,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from aim_discovery import plan as discovery
 from aim_discovery.catalogue import INSPECTION, Inspection
-from aim_discovery.dry_run_output import ReadLogResult, digested
+from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
 from aim_discovery.image_labels import ImageLabels
 from aimcontroller.additions import merged, removal
 from aimcontroller.controller import Service
@@ -415,7 +414,7 @@ class Process:
                     if text is None
                     else digested(text.encode())
                 )
-                self.seen = fold(self.seen, Learned(action.of, discovery.LOG, result))
+                self.seen = fold(self.seen, Learned(action.of, LOG, result))
                 self.queue.setdefault(key)
             case InspectImage():
                 found = Inspection(

@@ -1,0 +1,116 @@
+"""Reports about a template's discovery: condition Discovered, status fields, warnings. Pure.
+
+While an older answer is in force, Discovered stays True and its message describes the new attempt.
+"""
+
+from typing import Any
+
+from aim_discovery.render import result_config_map
+from aim_discovery.view import TemplateView
+from aimcontroller.plan import (
+    MESSAGE_LENGTH,
+    NOTHING,
+    ApplyObject,
+    DeleteObject,
+    Plan,
+    act,
+    condition,
+    report,
+    warning,
+    with_refusal,
+)
+from aimschema import labels, reasons
+from aimschema.discovery_result import Discovered
+
+
+def report_running(view: TemplateView, message: str) -> Plan:
+    """An attempt is running; where the last one failed, the condition still reports that."""
+    if view.attempts:
+        return report_attempt(
+            view,
+            False,
+            reasons.DISCOVERY_FAILED,
+            f"try {view.attempts} failed, try {view.attempts + 1} is at work: {message}",
+        )
+    return report_attempt(view, None, reasons.AWAITING_DISCOVERY, message)
+
+
+def report_attempt(
+    view: TemplateView, status: bool | None, reason: str, message: str, **fields: Any
+) -> Plan:
+    """While an older answer is in force, report that; the message describes the new attempt."""
+    all_fields = {**view.reported_fields, **fields}
+    if view.answer is not None:
+        return report_discovered(
+            view,
+            True,
+            reasons.PROFILES_DISCOVERED,
+            f"an earlier answer is in force; for the changed image: {message}",
+            **all_fields,
+        )
+    return report_discovered(view, status, reason, message, **all_fields)
+
+
+def report_discovered(
+    view: TemplateView, status: bool | None, reason: str, message: str, **fields: Any
+) -> Plan:
+    """Add two warnings, which also become Events: the image's labels do not support the template;
+    another field manager keeps changing the answer."""
+    candidates = {
+        reasons.UNSUPPORTED_PROFILE: view.unsupported,
+        reasons.CONTESTED: view.field_conflict or "",
+    }
+    warnings = {key: text for key, text in candidates.items() if text}
+    more = "".join(f"; {text}" for text in warnings.values())
+    full_message = f"{message[: MESSAGE_LENGTH - len(more)]}{more}"
+    plan = report(
+        view.template,
+        with_refusal(condition(reasons.DISCOVERED, status, reason, full_message), view.rejection),
+        **fields,
+    )
+    for warning_reason, text in warnings.items():
+        plan = warning(plan, warning_reason, text)
+    return plan
+
+
+def report_answer(view: TemplateView) -> Plan:
+    """Report the answer; once the object shows it, delete the Job."""
+    assert view.answer is not None
+    sources = view.answer.sources
+    profile = {name: value for name, value in _profile(view.answer).items() if value}
+    message = (
+        f"found {len(sources)} model source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}"
+    )
+    reported = report_discovered(
+        view,
+        True,
+        reasons.PROFILES_DISCOVERED,
+        message,
+        modelSources=sources,
+        profile=profile or None,
+        attempts=0,
+    )
+    is_recorded = (
+        view.template.holds(reasons.DISCOVERED)
+        and view.template.status.get("modelSources") == sources
+    )
+    attempt_inputs = (
+        view.result.annotations.get(labels.ANNOTATION_TRIED, "") if view.result is not None else ""
+    )
+    config_map = result_config_map(view.template, view.data, view.inputs, attempt_inputs)
+    job = view.job
+    cleanup = NOTHING
+    if is_recorded and job is not None and not job.deleting:
+        cleanup = act(DeleteObject(job.key, job.uid))
+    return act(ApplyObject(config_map)) | reported | cleanup
+
+
+def _profile(answer: Discovered) -> dict[str, Any]:
+    metadata = answer.profile.metadata
+    return {
+        "engine": metadata.engine,
+        "gpu": metadata.gpu,
+        "precision": metadata.precision,
+        "gpu_count": metadata.gpu_count,
+        "metric": metadata.metric,
+    }

@@ -1,0 +1,171 @@
+"""One template with everything its discovery depends on, gathered once. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from aim_discovery.catalogue import missing_image, unsupported
+from aim_discovery.render import inputs_of
+from aimcontroller.jobs import JobRules
+from aimcontroller.plan import (
+    repeated,
+)
+from aimcontroller.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
+from aimschema import labels, names, reasons
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
+from aimschema.kinds import ConfigSpec, TemplateSpec
+from aimschema.messages import ReportedCondition
+from aimschema.resources import CONFIG, CONFIG_MAP, JOB, Key
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryOptions:
+    """`namespace`: the control plane's own. `first_retry_s`: how long a template waits after its
+    first failure."""
+
+    namespace: str
+    first_retry_s: float
+    rules: JobRules
+
+
+@dataclass(frozen=True)
+class TemplateView:
+    """One template with everything its plan depends on. `last_fields` holds the status fields as
+    last reported.
+
+    `result` is the ConfigMap of the answer. `data` is its content, where that is readable; it
+    counts as `answer` unless it has the present inputs and another image. `image_missing` and
+    `unsupported`: what is wrong with image and template; empty where nothing is. `field_conflict`:
+    the field managers that keep changing the ConfigMap, None without any.
+    """
+
+    template: Seen
+    spec: TemplateSpec
+    image: str
+    config: ConfigSpec | None
+    result: Seen | None
+    answer: Discovered | None
+    data: dict[str, str]
+    job: Seen | None
+    last_fields: dict[str, Any]
+    last_condition: ReportedCondition | None
+    rejection: Refusal | None
+    image_missing: str
+    unsupported: str
+    field_conflict: str | None
+    options: DiscoveryOptions
+
+    @classmethod
+    def build(
+        cls, state: Projection, template: Seen, model: Seen, options: DiscoveryOptions
+    ) -> "TemplateView":
+        namespace, name = template.key.namespace, template.key.name
+        spec = TemplateSpec.model_validate(template.spec)
+        image = str(model.spec["image"])
+        config = state.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
+        result_key = Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(name))
+        result = state.get(result_key)
+        answer = None if result is None else from_config_map(result.body)
+        data: dict[str, str] = {} if result is None or answer is None else result.body["data"]
+        if result is not None and _is_of_another_image(result, data, image, spec):
+            answer = None
+        job_name = names.discovery_job(name, inputs_of(image, spec))
+        return cls(
+            template=template,
+            spec=spec,
+            image=image,
+            config=None if config is None else ConfigSpec.model_validate(config.spec),
+            result=result,
+            answer=answer,
+            data=data,
+            job=state.get(Key(JOB.kind, namespace, job_name)),
+            last_fields=last_reported_fields(state, template),
+            last_condition=_last_condition(state, template),
+            rejection=state.learned(template.key, REFUSED),
+            image_missing=missing_image(state, model),
+            unsupported=unsupported(state, model, spec, options.namespace),
+            field_conflict=state.learned(result_key, CONTESTED),
+            options=options,
+        )
+
+    @property
+    def job_key(self) -> Key:
+        return Key(
+            JOB.kind,
+            self.template.key.namespace,
+            names.discovery_job(self.template.key.name, self.inputs),
+        )
+
+    @property
+    def inputs(self) -> str:
+        return inputs_of(self.image, self.spec)
+
+    @property
+    def attempt_inputs(self) -> str:
+        """Digest of what an attempt depends on: inputs, pull secrets, and the annotation that
+        requests a retry."""
+        secrets = (
+            self.config.images.image_pull_secrets
+            if self.config is not None and self.config.images is not None
+            else []
+        )
+        return names.short_hash(
+            [self.inputs, *secrets, self.template.annotations.get(labels.ANNOTATION_RETRY, "")]
+        )
+
+    @property
+    def is_answered(self) -> bool:
+        """The answer is for the present inputs."""
+        return (
+            self.answer is not None
+            and self.result is not None
+            and self.result.annotations.get(labels.ANNOTATION_INPUTS) == self.inputs
+        )
+
+    @property
+    def is_same_attempt(self) -> bool:
+        """The attempts that are counted have the same inputs as the next one."""
+        return (
+            self.result is not None
+            and self.result.annotations.get(labels.ANNOTATION_TRIED) == self.attempt_inputs
+        )
+
+    @property
+    def attempts(self) -> int:
+        return int(self.last_fields.get("attempts", 0)) if self.is_same_attempt else 0
+
+    @property
+    def reported_fields(self) -> dict[str, Any]:
+        """Status fields to repeat; attempts with other inputs no longer count."""
+        if self.is_same_attempt:
+            return self.last_fields
+        fields = {
+            name: value for name, value in self.last_fields.items() if name != "nextAttemptTime"
+        }
+        return fields | ({"attempts": 0} if fields.get("attempts") else {})
+
+
+def _is_of_another_image(
+    result: Seen, data: dict[str, str], image: str, spec: TemplateSpec
+) -> bool:
+    """The answer has the present inputs, which include the image, and yet another image: discovery
+    did not write it."""
+    has_present_inputs = result.annotations.get(labels.ANNOTATION_INPUTS) == inputs_of(image, spec)
+    return has_present_inputs and data.get(IMAGE_KEY) != image
+
+
+def last_reported_fields(state: Projection, template: Seen) -> dict[str, Any]:
+    """Status fields as last reported; without a report, those of the status."""
+    last = state.report(template.key, reasons.DISCOVERY)
+    if last is not None and last.uid == template.uid:
+        return dict(last.fields)
+    owned = reasons.OWNED[template.key.kind][reasons.DISCOVERY][1]
+    return {name: value for name, value in template.status.items() if name in owned}
+
+
+def _last_condition(state: Projection, template: Seen) -> ReportedCondition | None:
+    """Discovered as last reported; without a report, as the status has it."""
+    last = state.report(template.key, reasons.DISCOVERY)
+    if last is not None and last.uid == template.uid:
+        return next(iter(last.conditions), None)
+    return repeated(template, reasons.DISCOVERED)
