@@ -75,7 +75,7 @@ def gateway_object(namespace: str, port: int) -> Body:
     return head | {"spec": {"gatewayClassName": CLASS_NAME, "listeners": [listener]}}
 
 
-def command(api: Api, port: int, health_port: int) -> list[str]:
+def command(api: Api, port: int, health_port: int, token_file: Path | None) -> list[str]:
     provider = "--providers.kubernetesgateway"
     flags = [
         provider,
@@ -94,8 +94,8 @@ def command(api: Api, port: int, health_port: int) -> list[str]:
         "--log.level=INFO",
         "--log.nocolor",
     ]
-    if api.token:
-        flags.append(f"{provider}.token={api.token}")
+    if token_file is not None:
+        flags.append(f"{provider}.token={token_file}")
     if api.ca_file is not None:
         flags.append(f"{provider}.certauthfilepath={api.ca_file}")
     return [str(Path(sys.executable).with_name("traefik")), *flags]
@@ -113,6 +113,18 @@ async def install(cluster: Cluster, namespace: str, port: int) -> None:
         await cluster.create(wanted, resource=GATEWAY)
 
 
+def _token_file(api: Api, folder: Path) -> Path | None:
+    """The path of a file with the token. Traefik reads its `token` flag as a file wherever one of
+    that name exists, in the working directory too, so that the token itself is never passed."""
+    if not api.token or Path(api.token).is_file():
+        return Path(api.token) if api.token else None
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "traefik.token"
+    file.touch(mode=0o600)
+    file.write_text(api.token)
+    return file.resolve()
+
+
 @asynccontextmanager
 async def traefik(
     cluster: Cluster, api: Api, *, namespace: str, folder: Path
@@ -125,7 +137,8 @@ async def traefik(
     elsewhere = {
         name: value for name, value in os.environ.items() if name != "KUBECONFIG"
     }  # it would win over the flags
-    process = await start(Program(command(api, port, health_port), log, elsewhere))
+    flags = command(api, port, health_port, await asyncio.to_thread(_token_file, api, folder))
+    process = await start(Program(flags, log, elsewhere))
     try:
         await _until_up(process, f"http://{HOST}:{health_port}/ping", log)
         yield Gateway(f"http://{HOST}:{port}", port)

@@ -99,12 +99,15 @@ def route() -> Body:
 async def gateway(
     cluster: Cluster, api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Gateway]:
-    """Of this cluster, whichever the environment names."""
+    """Of this cluster, whichever the environment names, and whatever the working directory holds:
+    Traefik takes a token for the path of a file wherever there is one of that name."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "of-another-cluster"))
+    (tmp_path / "checkout" / "lab").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "checkout")
     for crd in bundled():
         await cluster.create(crd)
     async with traefik(
-        cluster, Api(api.url), namespace=NAMESPACE, folder=tmp_path / "logs"
+        cluster, Api(api.url, token="lab"), namespace=NAMESPACE, folder=tmp_path / "logs"
     ) as running:
         yield running
 
