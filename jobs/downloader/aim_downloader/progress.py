@@ -68,12 +68,13 @@ class Meter:
         since_s, before = self._samples[0]
         rate = (count - before) / (now_s - since_s) if now_s > since_s else 0.0
         left = self._total - count
+        seconds_left = round(left / rate, 1) if rate > 0 else None
         return Progress(
             phase="verifying" if self._verifying else "downloading",
             bytes=count,
             total=self._total,
             rate=round(rate, 1),
-            seconds_left=0.0 if left == 0 else round(left / rate, 1) if rate > 0 else None,
+            seconds_left=0.0 if left == 0 else seconds_left,
             file=self._file,
             files_done=self._files_done,
             files=self._files,

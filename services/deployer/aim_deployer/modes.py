@@ -38,7 +38,8 @@ def about_mode(message: str) -> bool:
 def mode_of(existing: Seen | None, rejection: Refusal | None, setting: str) -> Mode:
     rejected = any(map(about_mode, _messages(rejection)))
     if existing is None:
-        name = setting if setting in MODES else RAW if rejected else STANDARD
+        fallback = RAW if rejected else STANDARD
+        name = setting if setting in MODES else fallback
         return Mode(name, strategy=not (setting == RAW and rejected))
     name = _accepted(existing, setting)
     sent = "deploymentStrategy" in (existing.spec.get("predictor") or {})

@@ -402,7 +402,9 @@ def _progress(source: Source) -> int:
     """In per cent; 0 if the cache reports none."""
     progress = "" if source.cache is None else str(source.cache.status.get("progress", ""))
     number = progress.removesuffix("%")
-    return 100 if source.warm else int(number) if number.isdecimal() else 0
+    if source.warm:
+        return 100
+    return int(number) if number.isdecimal() else 0
 
 
 def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
