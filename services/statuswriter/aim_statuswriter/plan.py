@@ -14,6 +14,7 @@ total.
 """
 
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 from aim_statuswriter.literals import literal_secrets
@@ -99,23 +100,14 @@ def compose(
     status.pop("status", None)
     for service, report in reports.items():
         types, fields = OWNED[obj.key.kind][service]
-        if report.observed_generation < max(
-            (
-                conditions[type_].get("observedGeneration", 0)
-                for type_ in types
-                if type_ in conditions
-            ),
-            default=0,
-        ):
+        if report.observed_generation < _newest_generation(conditions, types):
             continue
+        reported = [condition for condition in report.conditions if condition.type in types]
         conditions = {
             type_: condition for type_, condition in conditions.items() if type_ not in types
         } | {
-            reported.type: merged(
-                conditions.get(reported.type), reported, report.observed_generation, now
-            )
-            for reported in report.conditions
-            if reported.type in types
+            each.type: merged(conditions.get(each.type), each, report.observed_generation, now)
+            for each in reported
         }
         status = {name: value for name, value in status.items() if name not in fields} | {
             name: value for name, value in report.fields.items() if name in fields
@@ -149,6 +141,12 @@ def compose(
         **status,
         "conditions": ordered,
     }
+
+
+def _newest_generation(conditions: dict[str, Condition], types: Iterable[str]) -> int:
+    """The newest observedGeneration of these conditions; 0 without any."""
+    owned = (conditions[type_] for type_ in types if type_ in conditions)
+    return max((condition.get("observedGeneration", 0) for condition in owned), default=0)
 
 
 def merged(
