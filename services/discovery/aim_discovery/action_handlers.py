@@ -41,8 +41,8 @@ async def read_log(loop: Loop, action: ReadLog, about: Key, causes: Sequence[int
     it."""
     result = await _read(loop.cluster, action)
     await loop.record(action, about, causes)
-    there = loop.projection.get(action.of)
-    if there is not None and there.uid == action.uid:
+    existing = loop.projection.get(action.of)
+    if existing is not None and existing.uid == action.uid:
         loop.learn(Learned(action.of, LOG, result), about, causes)
 
 

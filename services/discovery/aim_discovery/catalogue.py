@@ -90,9 +90,9 @@ class Inspection:
         return self.at + datetime.timedelta(seconds=wait_s)
 
 
-def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace: str) -> Plan:
+def plan_model(state: Projection, model: Seen, now: datetime.datetime, namespace: str) -> Plan:
     """First match wins: another entry has the name, known, never looked at, found, failed."""
-    first = models_named(seen, str(model.spec["name"]))[0]
+    first = models_named(state, str(model.spec["name"]))[0]
     if first.key != model.key:
         other = (
             f"AIMClusterModel {first.key.name} is older and has the same spec.name"
@@ -101,53 +101,57 @@ def plan_model(seen: Projection, model: Seen, now: datetime.datetime, namespace:
         return report(
             model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, other)
         )
-    image, secrets = str(model.spec["image"]), secrets_of(seen, namespace)
+    image, secrets = str(model.spec["image"]), secrets_of(state, namespace)
     inputs = names.short_hash([image, *secrets, model.annotations.get(labels.ANNOTATION_RETRY, "")])
-    kept, fact = image_record(seen, model, namespace), _fact(seen, model)
+    record, inspection = image_record(state, model, namespace), _last_inspection(state, model)
     if (
-        kept is not None
-        and kept.annotations.get(labels.ANNOTATION_INPUTS) == inputs
-        and (found := _decoded(kept)) is not None
+        record is not None
+        and record.annotations.get(labels.ANNOTATION_INPUTS) == inputs
+        and (found := _decoded(record)) is not None
     ):
-        return report(model, _inspected(found, str(kept.body["data"].get(DIGEST_KEY, ""))))
-    if fact is None or fact.inputs != inputs:
-        asks = act(InspectImage(model.key, image, secrets, inputs, 1)) | _record(
-            model, kept, "" if fact is None else fact.image, namespace
+        return report(model, _inspected(found, str(record.body["data"].get(DIGEST_KEY, ""))))
+    if inspection is None or inspection.inputs != inputs:
+        inspects = act(InspectImage(model.key, image, secrets, inputs, 1)) | _record(
+            model, record, "" if inspection is None else inspection.image, namespace
         )
-        return asks | report(model, _standing(model))
-    if fact.found is not None:
-        keeps = act(
+        return inspects | report(model, _current_condition(model))
+    if inspection.found is not None:
+        stores = act(
             ApplyObject(
-                _config_map(model, _labels_data(fact), fact.inputs, _recorded(kept), namespace)
+                _config_map(
+                    model, _labels_data(inspection), inspection.inputs, _recorded(record), namespace
+                )
             )
         )
-        return keeps | report(model, _inspected(fact.found, fact.digest, _unkept(seen, model)))
-    words = (
-        f"try {fact.attempt}, next at {timestamp(fact.due)}:"
-        f" {fact.message}{fact.way_out or WAYS_OUT.get(fact.reason, '')}"
+        return stores | report(
+            model, _inspected(inspection.found, inspection.digest, _storage_problem(state, model))
+        )
+    message = (
+        f"try {inspection.attempt}, next at {timestamp(inspection.due)}:"
+        f" {inspection.message}{inspection.way_out or WAYS_OUT.get(inspection.reason, '')}"
     )
-    said = report(model, condition(reasons.IMAGE_INSPECTED, False, fact.reason, words))
-    if now < fact.due:
-        return said | look_again((fact.due - now).total_seconds())
-    return said | act(InspectImage(model.key, image, secrets, inputs, fact.attempt + 1))
+    reported = report(model, condition(reasons.IMAGE_INSPECTED, False, inspection.reason, message))
+    if now < inspection.due:
+        return reported | look_again((inspection.due - now).total_seconds())
+    return reported | act(InspectImage(model.key, image, secrets, inputs, inspection.attempt + 1))
 
 
-def missing_image(seen: Projection, model: Seen) -> str:
+def missing_image(state: Projection, model: Seen) -> str:
     """Why no template of this entry may begin a discovery; empty where one may. What is not
     known stops nothing."""
-    image, fact, said = (
+    image, inspection, reported = (
         str(model.spec["image"]),
-        _fact(seen, model),
+        _last_inspection(state, model),
         model.condition(reasons.IMAGE_INSPECTED) or {},
     )
     on_object = (
-        said.get("reason") == reasons.IMAGE_NOT_FOUND
-        and said.get("observedGeneration") == model.generation
+        reported.get("reason") == reasons.IMAGE_NOT_FOUND
+        and reported.get("observedGeneration") == model.generation
     )
     known = (
         on_object
-        if fact is None
-        else fact.image == image and fact.reason == reasons.IMAGE_NOT_FOUND
+        if inspection is None
+        else inspection.image == image and inspection.reason == reasons.IMAGE_NOT_FOUND
     )
     if not known:
         return ""
@@ -157,50 +161,54 @@ def missing_image(seen: Projection, model: Seen) -> str:
     )
 
 
-def unsupported(seen: Projection, model: Seen, spec: TemplateSpec, namespace: str) -> str:
+def unsupported(state: Projection, model: Seen, spec: TemplateSpec, namespace: str) -> str:
     """That none of the deployments that the image recommends is this template's; empty where one
     is, or nothing is known."""
-    kept = image_record(seen, model, namespace)
+    record = image_record(state, model, namespace)
     if (
-        kept is None
-        or kept.body["data"].get(IMAGE_KEY) != model.spec["image"]
-        or (found := _decoded(kept)) is None
+        record is None
+        or record.body["data"].get(IMAGE_KEY) != model.spec["image"]
+        or (found := _decoded(record)) is None
         or not found.recommended
     ):
         return ""
-    asked = Deployment(spec.gpu_model, spec.gpus_per_replica, spec.precision, spec.metric)
-    if any(each.supports(asked) for each in found.recommended):
+    requested = Deployment(spec.gpu_model, spec.gpus_per_replica, spec.precision, spec.metric)
+    if any(each.supports(requested) for each in found.recommended):
         return ""
     return (
-        f"the image recommends no deployment like {asked}, but {_listed(found.recommended)}"[:320]
+        f"the image recommends no deployment like {requested}, but {_listed(found.recommended)}"[
+            :320
+        ]
         + UNSUPPORTED_WAY_OUT
     )
 
 
-def secrets_of(seen: Projection, namespace: str) -> tuple[str, ...]:
+def secrets_of(state: Projection, namespace: str) -> tuple[str, ...]:
     """Names of the pull secrets for registries: those of the config `default` in the control
     plane's namespace."""
-    config = seen.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
+    config = state.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
     return tuple(
         each["name"]
         for each in pull_secrets(None if config is None else ConfigSpec.model_validate(config.spec))
     )
 
 
-def _fact(seen: Projection, model: Seen) -> Inspection | None:
-    found: Inspection | None = seen.learned(model.key, INSPECTION)
+def _last_inspection(state: Projection, model: Seen) -> Inspection | None:
+    found: Inspection | None = state.learned(model.key, INSPECTION)
     return found
 
 
-def _standing(model: Seen) -> ReportedCondition:
+def _current_condition(model: Seen) -> ReportedCondition:
     """What was last said of the image as it is now."""
-    there = model.condition(reasons.IMAGE_INSPECTED) or {}
-    current = there.get("observedGeneration") == model.generation and there.get("reason") not in {
+    existing = model.condition(reasons.IMAGE_INSPECTED) or {}
+    current = existing.get("observedGeneration") == model.generation and existing.get(
+        "reason"
+    ) not in {
         None,
         reasons.DUPLICATE_NAME,
     }
-    said = repeated(model, reasons.IMAGE_INSPECTED) if current else None
-    return said or condition(
+    reported = repeated(model, reasons.IMAGE_INSPECTED) if current else None
+    return reported or condition(
         reasons.IMAGE_INSPECTED,
         None,
         reasons.NOT_INSPECTED,
@@ -216,13 +224,13 @@ def _inspected(found: ImageLabels, digest: str, trouble: str = "") -> ReportedCo
         else "recommends no deployments"
     )
     token = "; the model's source needs a Hugging Face token" if found.token_required else ""
-    words = f"{what + ': ' if what else ''}the image {recommends}{token} ({digest}){trouble}"
-    return condition(reasons.IMAGE_INSPECTED, True, reasons.INSPECTED, words)
+    message = f"{what + ': ' if what else ''}the image {recommends}{token} ({digest}){trouble}"
+    return condition(reasons.IMAGE_INSPECTED, True, reasons.INSPECTED, message)
 
 
-def _unkept(seen: Projection, model: Seen) -> str:
+def _storage_problem(state: Projection, model: Seen) -> str:
     """What was found cannot be kept: it is said, since no template is warned then."""
-    refusal: Refusal | None = seen.learned(model.key, REFUSED)
+    refusal: Refusal | None = state.learned(model.key, REFUSED)
     return (
         ""
         if refusal is None
@@ -240,34 +248,34 @@ def _listed(recommended: Sequence[Deployment]) -> str:
     return ", ".join(different[:MOST_NAMED]) + more
 
 
-def _decoded(kept: Seen) -> ImageLabels | None:
+def _decoded(record: Seen) -> ImageLabels | None:
     try:
-        return msgspec.json.decode(kept.body["data"].get(LABELS_KEY, ""), type=ImageLabels)
+        return msgspec.json.decode(record.body["data"].get(LABELS_KEY, ""), type=ImageLabels)
     except msgspec.DecodeError:
         return None
 
 
-def _record(model: Seen, kept: Seen | None, former: str, namespace: str) -> Plan:
+def _record(model: Seen, record: Seen | None, former: str, namespace: str) -> Plan:
     """Record the image before a change, also where it could not be inspected: what it answered
     counts until the new one has."""
-    images = _recorded(kept)
+    images = _recorded(record)
     if former in {"", str(model.spec["image"]), *images}:
         return NOTHING
-    inputs = None if kept is None else kept.annotations.get(labels.ANNOTATION_INPUTS)
-    data = {} if kept is None else kept.body["data"]
+    inputs = None if record is None else record.annotations.get(labels.ANNOTATION_INPUTS)
+    data = {} if record is None else record.body["data"]
     return act(ApplyObject(_config_map(model, data, inputs, with_image(images, former), namespace)))
 
 
-def _labels_data(fact: Inspection) -> dict[str, str]:
+def _labels_data(inspection: Inspection) -> dict[str, str]:
     return {
-        IMAGE_KEY: fact.image,
-        DIGEST_KEY: fact.digest,
-        LABELS_KEY: msgspec.json.encode(fact.found, order="deterministic").decode(),
+        IMAGE_KEY: inspection.image,
+        DIGEST_KEY: inspection.digest,
+        LABELS_KEY: msgspec.json.encode(inspection.found, order="deterministic").decode(),
     }
 
 
-def _recorded(kept: Seen | None) -> list[str]:
-    return [] if kept is None else recorded_images(kept.body["data"])
+def _recorded(record: Seen | None) -> list[str]:
+    return [] if record is None else recorded_images(record.body["data"])
 
 
 def _config_map(

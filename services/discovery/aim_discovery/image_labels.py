@@ -38,14 +38,14 @@ class Deployment(Struct, frozen=True, omit_defaults=True):
         gpus = f"{self.gpu_model or 'any GPU'}{f' × {self.gpu_count}' if self.gpu_count else ''}"
         return " ".join(part for part in (gpus, self.metric, self.precision) if part)
 
-    def supports(self, asked: "Deployment") -> bool:
+    def supports(self, requested: "Deployment") -> bool:
         return (
-            self.gpu_model.lower() in {"", asked.gpu_model.lower()}
-            and self.gpu_count in {0, asked.gpu_count}
-            and self.metric.lower() in {"", asked.metric.lower()}
+            self.gpu_model.lower() in {"", requested.gpu_model.lower()}
+            and self.gpu_count in {0, requested.gpu_count}
+            and self.metric.lower() in {"", requested.metric.lower()}
             and (
-                asked.precision == ANY
-                or self.precision.lower() in {"", ANY, asked.precision.lower()}
+                requested.precision == ANY
+                or self.precision.lower() in {"", ANY, requested.precision.lower()}
             )
         )
 
@@ -64,11 +64,11 @@ class ImageLabels(Struct, frozen=True, omit_defaults=True):
 def read_labels(labels: Mapping[str, Any]) -> ImageLabels:
     """Raises ValueError where none of ours is there, or what is there cannot be read: the
     message says which and why."""
-    given = {
+    values = {
         name: _label(labels, name)
         for name in (CANONICAL_NAME, SOURCE, RECOMMENDED, TOKEN_REQUIRED, TITLE)
     }
-    if not any(given.values()):
+    if not any(values.values()):
         raise ValueError(
             f"it has none of the labels {PREFIXES[0]}{CANONICAL_NAME}, {PREFIXES[0]}{RECOMMENDED}"
             f" and their like (prefixes {_either})"
@@ -79,11 +79,11 @@ def read_labels(labels: Mapping[str, Any]) -> ImageLabels:
         if name.startswith(OCI_PREFIX)
     )
     return ImageLabels(
-        canonical_name=_clean(given[CANONICAL_NAME]),
-        source=_clean(given[SOURCE]),
-        recommended=_recommended(given[RECOMMENDED]),
-        token_required=given[TOKEN_REQUIRED].strip().lower() in {"true", "1", "yes"},
-        title=_clean(given[TITLE]),
+        canonical_name=_clean(values[CANONICAL_NAME]),
+        source=_clean(values[SOURCE]),
+        recommended=_recommended(values[RECOMMENDED]),
+        token_required=values[TOKEN_REQUIRED].strip().lower() in {"true", "1", "yes"},
+        title=_clean(values[TITLE]),
         annotations={_clean(name): value for name, value in oci[:MOST_ANNOTATIONS]},
     )
 

@@ -75,7 +75,7 @@ class Inspector:
     async def _inspect(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
         async with self._turns[_registry_of(action.image)]:
             try:
-                result = await self._look(loop.cluster, action)
+                result = await self._inspect_image(loop.cluster, action)
             except (
                 KubeError
             ) as error:  # (the API server, not the registry: asked again as with any action)
@@ -102,7 +102,7 @@ class Inspector:
         loop.learn(Learned(action.model, INSPECTION, result), action.model, causes)
         await loop.record(action, action.model, causes, detail=result.message)
 
-    async def _look(self, cluster: Cluster, action: InspectImage) -> Inspection:
+    async def _inspect_image(self, cluster: Cluster, action: InspectImage) -> Inspection:
         try:
             image = parse_image(action.image)
         except ValueError as error:

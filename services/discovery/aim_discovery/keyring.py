@@ -69,9 +69,9 @@ def unusable_entries(secret: dict[str, Any]) -> str:
     """How many entries are passed over, and why; empty for none. Their keys may be secrets too.
     Raises ValueError as `entries_of`."""
     passed = [1 for entry in _entries(secret).values() if _credentials(entry) is None]
-    wanted = "auth (base64 of user:password), username and password, or identitytoken"
+    required = "auth (base64 of user:password), username and password, or identitytoken"
     return (
-        f"has {len(passed)} entries in {_KEYS[secret['type']]} without a usable {wanted}"
+        f"has {len(passed)} entries in {_KEYS[secret['type']]} without a usable {required}"
         if passed
         else ""
     )
@@ -148,12 +148,13 @@ def _place_of(key: str) -> tuple[str, str] | None:
 def _fits(place: tuple[str, str], image: Image) -> bool:
     host, path = place
     name, port = _host_and_port(host)
-    wanted, wanted_port = _host_and_port(image.registry.lower())
-    if port != wanted_port or not f"/{image.repository}".startswith(path):
+    required, required_port = _host_and_port(image.registry.lower())
+    if port != required_port or not f"/{image.repository}".startswith(path):
         return False
-    labels, wanted_labels = name.split("."), wanted.split(".")
-    return name == wanted or (
-        len(labels) == len(wanted_labels) and all(map(fnmatch.fnmatchcase, wanted_labels, labels))
+    labels, required_labels = name.split("."), required.split(".")
+    return name == required or (
+        len(labels) == len(required_labels)
+        and all(map(fnmatch.fnmatchcase, required_labels, labels))
     )
 
 

@@ -22,69 +22,67 @@ READS = {
 """By kind, the conditions and status fields that it reads on the objects."""
 
 
-def affected(seen: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
+def affected(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
     """Keys to look at again when the object at `key` changes or goes. A Job that ends also wakes
     those that wait for a turn.
 
     `namespace`: the control plane's own, whose config has the pull secrets for registries.
     """
-    present = seen.get(key)
+    obj = state.get(key)
     match key.kind:
         case "AIMClusterModel":
             yield key
-            yield from _of_same_name(seen, present)
+            yield from _of_same_name(state, obj)
         case "AIMServiceTemplate":
             yield key
         case "AIMNamespaceConfig":
-            yield from (template.key for template in seen.all(TEMPLATE.kind, key.namespace))
+            yield from (template.key for template in state.all(TEMPLATE.kind, key.namespace))
             if (key.namespace, key.name) == (namespace, DEFAULT_CONFIG):
-                yield from (model.key for model in seen.all(MODEL.kind, None))
+                yield from (model.key for model in state.all(MODEL.kind, None))
         case "ConfigMap":
-            yield from _template_of(present)
+            yield from _template_of(obj)
             yield from (
                 template.key
-                for template in seen.find(TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
+                for template in state.find(TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
             )
-            owner = (
-                None if present is None or key.namespace != namespace else present.owner(MODEL.kind)
-            )
+            owner = None if obj is None or key.namespace != namespace else obj.owner(MODEL.kind)
             if owner is not None:
                 model = Key(MODEL.kind, None, owner.name)
                 yield model
-                yield from _of_same_name(seen, seen.get(model))
+                yield from _of_same_name(state, state.get(model))
         case "Job":
-            yield from _template_of(present)
+            yield from _template_of(obj)
             yield from (
                 template.key
-                for template in seen.find(
+                for template in state.find(
                     TEMPLATES_BY_JOB, key.name.rpartition("-")[0] + "-", key.namespace
                 )
             )
-            if present is not None and is_ours(seen, present):
-                yield from next_turns(seen)
+            if obj is not None and is_ours(state, obj):
+                yield from next_turns(state)
         case "Pod":
-            job = None if present is None else present.owner(JOB.kind)
-            yield from _template_of(None if job is None else seen.get(job))
+            job = None if obj is None else obj.owner(JOB.kind)
+            yield from _template_of(None if job is None else state.get(job))
 
 
-def _of_same_name(seen: Projection, model: Seen | None) -> Iterable[Key]:
+def _of_same_name(state: Projection, model: Seen | None) -> Iterable[Key]:
     """The catalogue entries of a model's name, and its templates."""
     if model is not None:
         name = model.spec.get("name")
-        yield from (other.key for other in models_named(seen, str(name)))
-        yield from (template.key for template in seen.find(TEMPLATES_BY_MODEL, str(name)))
+        yield from (other.key for other in models_named(state, str(name)))
+        yield from (template.key for template in state.find(TEMPLATES_BY_MODEL, str(name)))
 
 
-def _template_of(present: Seen | None) -> list[Key]:
-    owner = None if present is None else present.owner(TEMPLATE.kind)
+def _template_of(obj: Seen | None) -> list[Key]:
+    owner = None if obj is None else obj.owner(TEMPLATE.kind)
     return [] if owner is None else [owner]
 
 
 def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
     """Who waits for the turn of a template that is gone: its Job counts no longer."""
-    gone = before.get(key) if key.kind == TEMPLATE.kind and after.get(key) is None else None
+    deleted = before.get(key) if key.kind == TEMPLATE.kind and after.get(key) is None else None
     return (
         next_turns(after)
-        if gone is not None and before.owned(gone.uid, JOB.kind, key.namespace)
+        if deleted is not None and before.owned(deleted.uid, JOB.kind, key.namespace)
         else []
     )

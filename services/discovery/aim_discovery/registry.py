@@ -225,7 +225,7 @@ class _Visit:
             answer = await self._fetch(url, {"Accept": accept, **self._authorization}, limit)
         if answer.status == 200:
             return answer
-        raise _refusal(
+        raise _error_of(
             answer,
             f"{self.image.host} for {path.partition('/')[0]} of {self.image.repository}",
             self.image,
@@ -251,10 +251,10 @@ class _Visit:
         scope = challenge.parameters.get("scope") or f"repository:{self.image.repository}:pull"
         url = self._allowed(challenge.parameters.get("realm", ""), "token server")
         answer = await self._token_answer(
-            url, {"scope": scope, **_given("service", challenge.parameters)}
+            url, {"scope": scope, **_optional("service", challenge.parameters)}
         )
         if answer.status != 200:
-            raise _refusal(answer, f"token server {url.host}", self.image, token=True)
+            raise _error_of(answer, f"token server {url.host}", self.image, token=True)
         document = _object(answer.body, f"the answer of token server {url.host}")
         token = document.get("token") or document.get("access_token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
@@ -367,10 +367,10 @@ def _no_manifest(
     """Of an index without a manifest for linux/amd64. It is not missing where there is anything
     in it."""
     if others:
-        there = f"only for {', '.join(dict.fromkeys(others[:8]))}, not for {OS}/{ARCHITECTURE}"
+        available = f"only for {', '.join(dict.fromkeys(others[:8]))}, not for {OS}/{ARCHITECTURE}"
         way_out = f"; push a manifest for {OS}/{ARCHITECTURE}, or correct spec.image"
         return RegistryProblem(
-            reasons.METADATA_MISSING, f"{image} exists, but {there}", way_out=way_out
+            reasons.METADATA_MISSING, f"{image} exists, but {available}", way_out=way_out
         )
     if problems:
         return problems[0]
@@ -406,20 +406,22 @@ def _object(body: bytes, what: str) -> Body:
     return document
 
 
-def _refusal(answer: _Answer, who: str, image: Image, *, token: bool = False) -> RegistryProblem:
+def _error_of(answer: _Answer, who: str, image: Image, *, token: bool = False) -> RegistryProblem:
     """An answer other than 200, named for what a person can do."""
-    said = _error_words(answer.body)
-    told = f"{who} answers {answer.status}{f': {said}' if said else ''}"
+    detail = _error_message(answer.body)
+    message = f"{who} answers {answer.status}{f': {detail}' if detail else ''}"
     if answer.status in {401, 403}:
-        return RegistryProblem(reasons.AUTH_ERROR, told)
+        return RegistryProblem(reasons.AUTH_ERROR, message)
     if answer.status == 404 and not token:
-        return RegistryProblem(reasons.IMAGE_NOT_FOUND, f"{image} is not in its registry: {told}")
+        return RegistryProblem(
+            reasons.IMAGE_NOT_FOUND, f"{image} is not in its registry: {message}"
+        )
     return RegistryProblem(
-        reasons.REGISTRY_UNREACHABLE, told, _seconds(answer.headers.get("Retry-After"))
+        reasons.REGISTRY_UNREACHABLE, message, _seconds(answer.headers.get("Retry-After"))
     )
 
 
-def _error_words(body: bytes) -> str:
+def _error_message(body: bytes) -> str:
     """Code and message of the first error (OCI distribution spec, "Error Codes")."""
     try:
         first = json.loads(body)["errors"][0]
@@ -428,7 +430,7 @@ def _error_words(body: bytes) -> str:
         return ""
 
 
-def _given(name: str, parameters: Mapping[str, str]) -> dict[str, str]:
+def _optional(name: str, parameters: Mapping[str, str]) -> dict[str, str]:
     return {name: parameters[name]} if parameters.get(name) else {}
 
 

@@ -37,19 +37,19 @@ UNSTARTED_COUNTS_S = 60.0
 _HASH = re.compile(r"[0-9a-f]{8}")
 
 
-def blocking_reason(seen: Projection, template: Seen, now: datetime.datetime) -> str:
+def blocking_reason(state: Projection, template: Seen, now: datetime.datetime) -> str:
     """Why a template has to wait for its turn; empty where it has it."""
-    at_work, own = at_work_by_namespace(seen, now), template.key.namespace
+    at_work, own = at_work_by_namespace(state, now), template.key.namespace
     total = sum(at_work.values())
     if total >= MOST_AT_ONCE:
         return f"{total} discoveries are running; this one waits for its turn"
     mine = at_work.get(own, 0)
     others = (
-        (each for each in seen.everywhere(TEMPLATE.kind) if each.key.namespace != own)
+        (each for each in state.everywhere(TEMPLATE.kind) if each.key.namespace != own)
         if mine
         else ()
     )
-    waiting = {each.key.namespace for each in others if waits(seen, each, now)}
+    waiting = {each.key.namespace for each in others if waits(state, each, now)}
     fewer = [namespace for namespace in waiting if at_work.get(namespace, 0) < mine]
     if (waiting and mine >= MOST_OF_A_NAMESPACE) or MOST_AT_ONCE - total <= len(fewer):
         return (
@@ -59,21 +59,21 @@ def blocking_reason(seen: Projection, template: Seen, now: datetime.datetime) ->
     return ""
 
 
-def at_work_by_namespace(seen: Projection, now: datetime.datetime) -> Mapping[str | None, int]:
+def at_work_by_namespace(state: Projection, now: datetime.datetime) -> Mapping[str | None, int]:
     """Discoveries that run, creations under way included."""
     jobs = [
         job
-        for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
-        if is_ours(seen, job) and _is_at_work(seen, job, now)
+        for job in state.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
+        if is_ours(state, job) and _is_at_work(state, job, now)
     ]
-    creations = (key for key in seen.creating(JOB.kind) if seen.get(key) is None)
+    creations = (key for key in state.creating(JOB.kind) if state.get(key) is None)
     return Counter([*(job.key.namespace for job in jobs), *(key.namespace for key in creations)])
 
 
-def is_ours(seen: Projection, job: Seen) -> bool:
+def is_ours(state: Projection, job: Seen) -> bool:
     """Whether a Job is a discovery of a template that exists."""
     owner = job.owner(TEMPLATE.kind)
-    template = None if owner is None else seen.get(owner)
+    template = None if owner is None else state.get(owner)
     inputs = job.key.name.rpartition("-")[2]
     return (
         template is not None
@@ -85,63 +85,65 @@ def is_ours(seen: Projection, job: Seen) -> bool:
     )
 
 
-def _is_at_work(seen: Projection, job: Seen, now: datetime.datetime) -> bool:
+def _is_at_work(state: Projection, job: Seen, now: datetime.datetime) -> bool:
     """One of ours ends at its deadline."""
     started = started_at(job)
     late = started is not None and (now - started).total_seconds() > DEADLINE_S + UNSTARTED_COUNTS_S
-    if late or job.deleting or outcome(seen, job, CONTAINER) != "active":
+    if late or job.deleting or outcome(state, job, CONTAINER) != "active":
         return False
     return _age_s(job.created, now) < UNSTARTED_COUNTS_S or any(
-        running(pod) for pod in pods_of(seen, job)
+        running(pod) for pod in pods_of(state, job)
     )
 
 
-def waits(seen: Projection, template: Seen, now: datetime.datetime | None = None) -> bool:
+def waits(state: Projection, template: Seen, now: datetime.datetime | None = None) -> bool:
     """Whether a template would begin a discovery if it had its turn. Without `now`, one that has
     failed before is not counted.
 
     Who cannot begin for a reason of its own, such as a quota, does not wait: others need not leave
     it a turn.
     """
-    if template.deleting or seen.learned(template.key, REFUSED) is not None:
+    if template.deleting or state.learned(template.key, REFUSED) is not None:
         return False
-    if any(not job.deleting for job in seen.owned(template.uid, JOB.kind, template.key.namespace)):
+    if any(not job.deleting for job in state.owned(template.uid, JOB.kind, template.key.namespace)):
         return False
-    said = seen.report(template.key, DISCOVERY)
-    due = (template.status if said is None else said.fields).get("nextAttemptTime")
+    last_report = state.report(template.key, DISCOVERY)
+    due = (template.status if last_report is None else last_report.fields).get("nextAttemptTime")
     if due is not None and (now is None or _age_s(due, now) < 0):
         return False
-    model = next(iter(models_named(seen, str(template.spec.get("model")))), None)
-    if model is not None and missing_image(seen, model):
+    model = next(iter(models_named(state, str(template.spec.get("model")))), None)
+    if model is not None and missing_image(state, model):
         return False
-    asks = said is not None and any(
+    asks = last_report is not None and any(
         each.type == DISCOVERED and each.status == "False" and each.reason == AWAITING_DISCOVERY
-        for each in said.conditions
+        for each in last_report.conditions
     )
-    return asks or (model is not None and _is_unanswered(seen, template, model))
+    return asks or (model is not None and _is_unanswered(state, template, model))
 
 
-def _is_unanswered(seen: Projection, template: Seen, model: Seen) -> bool:
+def _is_unanswered(state: Projection, template: Seen, model: Seen) -> bool:
     """Nothing is kept, or what another image answered: the other inputs never change."""
-    kept = kept_answer(seen, template)
-    return kept is None or (kept.body.get("data") or {}).get(IMAGE_KEY) != model.spec.get("image")
+    record = kept_answer(state, template)
+    return record is None or (record.body.get("data") or {}).get(IMAGE_KEY) != model.spec.get(
+        "image"
+    )
 
 
-def next_turns(seen: Projection) -> list[Key]:
+def next_turns(state: Projection) -> list[Key]:
     """The templates to wake when a turn gets free, of each namespace the oldest first."""
     waiting: dict[str, list[Seen]] = defaultdict(list)
-    for template in seen.everywhere(TEMPLATE.kind):
-        if waits(seen, template):
+    for template in state.everywhere(TEMPLATE.kind):
+        if waits(state, template):
             waiting[template.key.namespace or ""].append(template)
     jobs = [
         job
-        for job in seen.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
-        if is_ours(seen, job)
+        for job in state.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
+        if is_ours(state, job)
     ]
     active = Counter(
         job.key.namespace
         for job in jobs
-        if not job.deleting and outcome(seen, job, CONTAINER) == "active"
+        if not job.deleting and outcome(state, job, CONTAINER) == "active"
     )
     last = (jobs[-1].key.namespace or "") if jobs else ""
     order = sorted(waiting, key=lambda namespace: (active[namespace], namespace <= last, namespace))
