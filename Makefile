@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster test-real transcripts faults soak told rbac check bench format crds contracts images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts faults soak told rbac check bench format crds contracts generate verify images chart lock clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,11 @@ crds: .venv/demo-installed ## regenerate deploy/crds from the kinds
 contracts: .venv/demo-installed ## regenerate contracts/ from messages and services, and compare with every release
 	$(BIN)/python -m aimctl.contracts contracts/asyncapi.yaml
 	$(BIN)/python -m aimschema.schema_compat contracts
+
+generate: crds contracts chart ## regenerate deploy/crds, contracts/ and deploy/kustomize
+
+verify: generate ## fail if a generated file differs from its source
+	git diff --exit-code --stat -- deploy/crds contracts deploy/kustomize
 
 images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
 	@deploy/images/build.sh

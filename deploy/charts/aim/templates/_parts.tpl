@@ -72,7 +72,7 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{- /* Pod Security "restricted", and a root that nobody writes to. */}}
+{{- /* Pod Security "restricted", and a read-only root filesystem. */}}
 {{- define "aim.containerSecurity" -}}
 securityContext:
   allowPrivilegeEscalation: false
