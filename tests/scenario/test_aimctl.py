@@ -22,18 +22,17 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def processes_with(text: str) -> list[str]:
-    """Command lines of running processes that mention `text`."""
+    """Running processes that mention `text` in their command line or log into a file of it."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                line = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                )
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                about = f"{line.decode(errors='replace')} > {(entry / 'fd' / '1').readlink()}"
             except OSError:
                 continue
-            if text in line:
-                found.append(line)
+            if text in about:
+                found.append(about)
     return found
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +32,7 @@ from aimctl.services import SERVICES, start_service
 from aimctl.stack import control_plane_on_laptop, kubectl, kubectl_env
 from aimlab.ports import free_ports
 from aimlab.processes import Children
-from aimlab.testing import eventually
+from aimlab.testing import commands, eventually
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, WATCHER
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -319,16 +318,7 @@ class Aimctl:
             "AIM_NATS_CA": access.ca or "",
             "COLUMNS": "200",
         }
-        command = str(Path(sys.executable).with_name("aimctl"))
-        process = await asyncio.create_subprocess_exec(
-            command,
-            *args,
-            env=env,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-        return process.returncode, said.decode()
+        return await commands.run(env, "aimctl", *args)
 
 
 def violations(guard: Guard) -> list[str]:

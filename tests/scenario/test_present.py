@@ -8,9 +8,7 @@ import asyncio
 import json
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,10 +48,7 @@ async def kubectl(stack: Stack, *args: str) -> str:
 
 
 async def started(stack: Stack, *args: str) -> asyncio.subprocess.Process:
-    command = str(Path(sys.executable).with_name("aimctl"))
-    return await asyncio.create_subprocess_exec(
-        command, *args, env=environment(stack), stdout=asyncio.subprocess.PIPE
-    )
+    return await commands.start(environment(stack), "aimctl", *args)
 
 
 async def read_until(process: asyncio.subprocess.Process, text: str) -> str:

@@ -18,7 +18,7 @@ import aiohttp
 from aimlab.accounts import api_of, write_kubeconfig
 from aimlab.certificates import Certificate, make_certificate
 from aimlab.ports import free_ports
-from aimlab.processes import Children
+from aimlab.processes import Children, Process
 
 HOST = "127.0.0.1"
 PROGRAMS = ("etcd", "kube-apiserver")
@@ -91,7 +91,7 @@ def apiserver_flags(etcd: str, port: int, certificate: Certificate, tokens: Path
     ]
 
 
-async def _until_ready(process: asyncio.subprocess.Process, kubeconfig: Path, log: Path) -> None:
+async def _until_ready(process: Process, kubeconfig: Path, log: Path) -> None:
     """Ready as a whole: controllers that start before give up after 10 s."""
     api = api_of(kubeconfig)
     give_up, why = time.monotonic() + READY_WITHIN_S, ""

@@ -27,7 +27,7 @@ from aimlab.node import node_object, pv_binder
 from aimlab.node.images import ImageCommand, write_images
 from aimlab.node.run import JOBS, OWNERS, SCHEDULER, WORKLOADS
 from aimlab.ports import free_ports
-from aimlab.processes import Children
+from aimlab.processes import Children, Process
 from aimlab.real.network import POD_NETWORK, has_pod_network
 from aimlab.sources.hub import Hub, hub
 from aimlab.sources.registry import Registry
@@ -227,7 +227,7 @@ async def start_double(children: Children, *, bare: bool = False) -> str:
 
 
 async def until_answers(
-    process: asyncio.subprocess.Process,
+    process: Process,
     url: str,
     what: str,
     within_s: float | None = READY_WITHIN_S,

@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+
+from aimlab import forkserver
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -32,9 +34,31 @@ class Program:
     cwd: Path | None = None
 
 
-async def start(program: Program) -> asyncio.subprocess.Process:
+class Process(Protocol):
+    """A running process, or one that ended."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+
+    def send_signal(self, signal: int) -> None: ...
+
+    async def wait(self) -> int:
+        """Its exit code."""
+
+
+async def start(program: Program) -> Process:
     """Raises OSError where the command cannot be run. Call it from the main thread: the kernel
     ties the child to the starting thread."""
+    program.output.parent.mkdir(parents=True, exist_ok=True)
+    if forkserver.can_fork(program.argv):
+        with program.output.open("ab") as output:
+            return await forkserver.fork(
+                program.argv, output, program.env or os.environ, program.cwd
+            )
     starter = os.getpid()
 
     def die_with_starter() -> None:
@@ -43,7 +67,6 @@ async def start(program: Program) -> asyncio.subprocess.Process:
             if os.getppid() != starter:
                 os._exit(1)
 
-    program.output.parent.mkdir(parents=True, exist_ok=True)
     with program.output.open("ab") as output:
         return await asyncio.create_subprocess_exec(
             *program.argv,
@@ -57,7 +80,7 @@ async def start(program: Program) -> asyncio.subprocess.Process:
         )
 
 
-async def stop(process: asyncio.subprocess.Process, *, grace_s: float) -> int:
+async def stop(process: Process, *, grace_s: float) -> int:
     """SIGTERM, and after the grace SIGKILL, to the process and its children; gives the exit code
     (negative: the signal)."""
     if process.returncode is None and grace_s > 0:
@@ -68,7 +91,7 @@ async def stop(process: asyncio.subprocess.Process, *, grace_s: float) -> int:
     return await process.wait()
 
 
-def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _signal_group(process: Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
@@ -86,7 +109,7 @@ class Children:
         self._log_dir = log_dir
         self._grace_s = grace_s
         self._env = dict(env or {})
-        self.running: dict[str, asyncio.subprocess.Process] = {}
+        self.running: dict[str, Process] = {}
 
     async def __aenter__(self) -> Self:
         self._log_dir.mkdir(parents=True, exist_ok=True)
@@ -105,7 +128,7 @@ class Children:
 
     async def start(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None
-    ) -> asyncio.subprocess.Process:
+    ) -> Process:
         """`env` is added to this process's own environment. Raises OSError where the command
         cannot be run, ValueError for a name in use."""
         if name in self.running:

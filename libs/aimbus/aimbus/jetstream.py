@@ -4,10 +4,9 @@ Field names and units (nanoseconds) are those of the NATS JetStream API's JSON s
 """
 
 import json
+import uuid
 from collections.abc import Sequence
 from typing import Any
-
-from nats.nuid import NUID
 
 from aimbus.errors import ApiError
 from aimbus.session import Session
@@ -17,7 +16,6 @@ STREAM_NOT_FOUND = 10059
 MESSAGE_NOT_FOUND = 10037
 INACTIVE_S = 30
 API_TIMEOUT_S = 3.0
-_nuid = NUID()
 
 
 async def api(session: Session, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -52,7 +50,7 @@ async def create_consumer(
 
     Returns its name and how much it has to deliver.
     """
-    name = _nuid.next().decode()
+    name = uuid.uuid4().hex
     config = {
         "name": name,
         "description": session.name,

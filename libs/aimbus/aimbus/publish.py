@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
-from nats.nuid import NUID
 
 from aimbus.envelope import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE, MSG_ID, TTL, headers_for
 from aimbus.errors import ApiError, OversizedMessage, SessionEnded, Unreachable
@@ -46,7 +45,6 @@ BATCH = 500
 """Messages in a batch; the server takes 1,000."""
 BATCH_TIMEOUT_S = 15.0
 _TOO_LARGE = 10054
-_nuid = NUID()
 
 _log = structlog.stdlib.get_logger("aimbus")
 
@@ -257,7 +255,7 @@ class Publisher:
 async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
     """The sequence of the last message; those of the others precede it. Raises ApiError where
     nothing of the batch was stored."""
-    name = _nuid.next().decode()
+    name = uuid.uuid4().hex
     for number, each in enumerate(batch[:-1], 1):
         await session.send(
             each.subject, each.data, {**each.headers, BATCH_ID: name, BATCH_SEQUENCE: str(number)}

@@ -20,7 +20,7 @@ import aiohttp
 from aimkube import AlreadyExists, Cluster, NotFound
 from aimlab.kinds import GATEWAY_CLASS, Body
 from aimlab.ports import free_ports
-from aimlab.processes import Program, start, stop
+from aimlab.processes import Process, Program, start, stop
 from aimschema.resources import GATEWAY
 
 HOST = "127.0.0.1"
@@ -146,7 +146,7 @@ async def traefik(
         await stop(process, grace_s=STOP_GRACE_S)
 
 
-async def _until_up(process: asyncio.subprocess.Process, url: str, log: Path) -> None:
+async def _until_up(process: Process, url: str, log: Path) -> None:
     give_up = time.monotonic() + READY_WITHIN_S
     async with aiohttp.ClientSession(trust_env=False) as client:
         while True:

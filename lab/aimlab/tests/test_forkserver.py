@@ -1,0 +1,109 @@
+"""A forked process is to its starter what a started one is."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aimlab import forkserver
+from aimlab.processes import Children, Program, start, stop
+from aimlab.testing import eventually
+
+STARTER = """
+import asyncio, pathlib, sys
+from aimlab.processes import Program, start
+async def main():
+    process = await start(Program([sys.executable, sys.argv[1]], pathlib.Path(sys.argv[2])))
+    print(process.pid, flush=True)
+    await process.wait()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        running = subprocess.Popen(
+            [sys.executable, "-m", "aimlab.forkserver", str(listening.fileno()), "aimlab.lab"],
+            pass_fds=[listening.fileno()],
+        )
+    monkeypatch.setenv(forkserver.SOCKET, str(tmp_path / "socket"))
+    yield
+    running.kill()
+    running.wait()
+
+
+def script(folder: Path, text: str) -> list[str]:
+    (folder / "script.py").write_text(text)
+    return [sys.executable, str(folder / "script.py")]
+
+
+async def ended(folder: Path, text: str, *args: str) -> tuple[int, str]:
+    process = await start(
+        Program([*script(folder, text), *args], folder / "out", {"A": "b"}, folder)
+    )
+    return await process.wait(), (folder / "out").read_text()
+
+
+async def test_it_has_arguments_environment_and_folder(tmp_path: Path) -> None:
+    text = "import os, sys; print(sys.argv[1:], dict(os.environ), os.getcwd())"
+    assert await ended(tmp_path, text, "c", "d e") == (0, f"['c', 'd e'] {{'A': 'b'}} {tmp_path}\n")
+
+
+async def test_it_is_forked(tmp_path: Path) -> None:
+    assert await ended(tmp_path, "import sys; print('aimlab.lab' in sys.modules)") == (0, "True\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "output"),
+    [
+        ("raise SystemExit(3)", 3, ""),
+        ("raise SystemExit('why')", 1, "why\n"),
+        ("import os; os.kill(os.getpid(), 15)", -15, ""),
+        ("import os; os.kill(os.getpid(), 2)", -2, "KeyboardInterrupt\n"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
+        ("import atexit; atexit.register(print, 'bye')", 0, "bye\n"),
+    ],
+)
+async def test_its_end_is_reported(tmp_path: Path, text: str, code: int, output: str) -> None:
+    got, said = await ended(tmp_path, text)
+    assert (got, "".join(said.splitlines(keepends=True)[-1:])) == (code, output)
+
+
+async def test_a_module_runs_as_with_python_m(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import sys; print(__name__, sys.argv[1:])")
+    program = Program([sys.executable, "-m", "mine", "x"], tmp_path / "out", {}, tmp_path)
+    assert await (await start(program)).wait() == 0
+    assert (tmp_path / "out").read_text() == "__main__ ['x']\n"
+
+
+async def test_it_can_be_stopped_with_its_children(tmp_path: Path) -> None:
+    text = "import subprocess, sys; subprocess.run(['sleep', '100'])"
+    async with Children(tmp_path / "log") as children:
+        process = await children.start("one", script(tmp_path, text))
+        assert os.getsid(process.pid) == process.pid
+        assert await stop(process, grace_s=5) == -signal.SIGTERM
+
+
+async def test_it_ends_with_its_starter(tmp_path: Path) -> None:
+    sleeps = script(tmp_path, "import time; time.sleep(100)")[1]
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STARTER, sleeps, str(tmp_path / "out"), stdout=asyncio.subprocess.PIPE
+    )
+    assert starter.stdout is not None
+    pid = int(await starter.stdout.readline())
+    starter.kill()
+    await starter.wait()
+
+    async def is_gone() -> bool:
+        return not Path(f"/proc/{pid}").exists()  # noqa: ASYNC240 (no disk is asked)
+
+    await eventually(is_gone, "the process ends")
