@@ -2,6 +2,5 @@
 # wheels.sh PYTHON FOLDER: build the wheels of all distributions that images hold, with a PYTHON that has requirements/images.txt.
 set -eu
 python=$1 wheels=$2
-for distribution in libs/aimschema libs/aimbus libs/aimkube libs/aimcontroller services/* jobs/*; do
-    "$python" -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir "$wheels" "./$distribution"
-done
+"$python" -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir "$wheels" ./libs/aimschema ./libs/aimbus ./libs/aimkube \
+    ./libs/aimcontroller ./services/* ./jobs/*
