@@ -26,19 +26,24 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture(autouse=True)
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("fork") / "socket"
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "socket"))
+        listening.bind(str(place))
         listening.listen()
-        running = subprocess.Popen(
-            [sys.executable, "-m", "aimlab.forkserver", str(listening.fileno()), "aimlab.lab"],
+        server = subprocess.Popen(
+            [sys.executable, "-m", "aimlab.forkserver", str(listening.fileno()), "aimlab.ports"],
             pass_fds=[listening.fileno()],
         )
-    monkeypatch.setenv(forkserver.SOCKET, str(tmp_path / "socket"))
-    yield
-    running.kill()
-    running.wait()
+    yield place
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(autouse=True)
+def use_server(listening: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(forkserver.SOCKET, str(listening))
 
 
 def script(folder: Path, text: str) -> list[str]:
@@ -59,7 +64,10 @@ async def test_it_has_arguments_environment_and_folder(tmp_path: Path) -> None:
 
 
 async def test_it_is_forked(tmp_path: Path) -> None:
-    assert await ended(tmp_path, "import sys; print('aimlab.lab' in sys.modules)") == (0, "True\n")
+    assert await ended(tmp_path, "import sys; print('aimlab.ports' in sys.modules)") == (
+        0,
+        "True\n",
+    )
 
 
 @pytest.mark.parametrize(
