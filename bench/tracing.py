@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from aimbus import Event, NatsServer, connect, ensure_streams
 from aimbus.tracing import tracer
-from aimcontroller.reconcile_tracing import Passes
+from aimcontroller.reconcile_tracing import ReconcileTracer
 from aimschema.messages import ObjectChanged, subject_of
 from aimschema.resources import Key
 
@@ -66,7 +66,7 @@ def pass_us() -> float:
     """What an event heard and a pass over its key cost on top of the planner, the best of the
     rounds."""
     passes, key, now, message = (
-        Passes(tracer("bench")),
+        ReconcileTracer(tracer("bench")),
         Key("Pod", "ml", "a"),
         datetime.datetime.now(datetime.UTC),
         pod(1, 1),

@@ -18,9 +18,9 @@ import pytest_asyncio
 import yaml
 
 from aim_watcher.prune import prune
-from aimcontroller.applier import MADE_ONCE, Applier, NameConflict
+from aimcontroller.applier import CREATE_ONLY_KINDS, Applier, NameConflict
 from aimcontroller.plan import ApplyObject, DeleteObject
-from aimcontroller.projection import Projection, fold, written
+from aimcontroller.projection import Projection, changed_from_response, fold
 from aimkube import Body, Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
@@ -40,7 +40,7 @@ GOLDEN = {
 KEPT = sorted(
     name
     for name, file in GOLDEN.items()
-    if yaml.safe_load(file.read_text())["kind"] not in MADE_ONCE
+    if yaml.safe_load(file.read_text())["kind"] not in CREATE_ONLY_KINDS
 )
 MANAGER = "aim-test"
 NUMBERS = count(1)
@@ -89,7 +89,10 @@ class Bench:
             return await self.applier.apply(Projection(), wanted)
         there = await self.there(wanted)
         return await self.applier.apply(
-            Projection() if there is None else fold(Projection(), written(prune(there))), wanted
+            Projection()
+            if there is None
+            else fold(Projection(), changed_from_response(prune(there))),
+            wanted,
         )
 
     async def there(self, wanted: ApplyObject) -> Body | None:

@@ -16,7 +16,7 @@ import pytest
 from aim_statuswriter.action_handlers import Writer
 from aimbus import Bus, NatsServer, connect, ensure_streams
 from aimcontroller import testing
-from aimcontroller.controller import Handler, Loop
+from aimcontroller.controller import Controller, Handler
 from aimcontroller.health import Health
 from aimcontroller.plan import Action, Plan
 from aimcontroller.projection import Projection
@@ -86,7 +86,9 @@ class FakeCluster:
         return {**body, "metadata": {"uid": "made", "resourceVersion": "99", **body["metadata"]}}
 
 
-async def no_handler(_loop: Loop, _action: Action, _about: Key, _causes: Sequence[int], /) -> None:
+async def no_handler(
+    _loop: Controller, _action: Action, _about: Key, _causes: Sequence[int], /
+) -> None:
     """Images are not asked for labels here."""
 
 
@@ -202,7 +204,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
 
 @dataclass
 class Running:
-    loop: Loop
+    loop: Controller
     cluster: FakeCluster
     planned: set[Key]
 
@@ -226,7 +228,9 @@ async def running(
         planned.add(key)
         return service.plan(seen, key, now)
 
-    loop = Loop(replace(service, plan=plan), bus, cast(Cluster, cluster), Health(), case.handler)
+    loop = Controller(
+        replace(service, plan=plan), bus, cast(Cluster, cluster), Health(), case.handler
+    )
     for body in (*case.others, published):
         await bus.publisher.publish(changed(body))
     for said in case.reports:

@@ -20,7 +20,7 @@ from aim_statuswriter import plan as statuswriter
 from aim_statuswriter.render import event as event_body
 from aimcontroller import testing
 from aimcontroller.plan import ApplyObject, Plan, SendEvent, WriteStatus
-from aimcontroller.projection import Learned, Projection
+from aimcontroller.projection import Observation, Projection
 from aimcontroller.testing import NOW, Body
 from aimlab.apiserver.names import bad_annotations, bad_labels, bad_name
 from aimlab.node.environment import expand
@@ -354,12 +354,12 @@ def test_what_is_made_is_valid_and_in_its_place_and_what_is_said_can_be_printed(
     planner, kinds = PLANNERS[service]
     keys = [key_of(body) for body in bodies if body["kind"] in kinds]
     learned = (
-        [testing.refused(key, Key(CLAIM.kind, key.namespace, "x"), log) for key in keys]
+        [testing.rejected(key, Key(CLAIM.kind, key.namespace, "x"), log) for key in keys]
         if refused
         else []
     )
     told = [
-        Learned(key_of(body), LOG, digested(log.encode(errors="replace")))
+        Observation(key_of(body), LOG, digested(log.encode(errors="replace")))
         for body in bodies
         if body["kind"] in {JOB.kind, POD.kind}
     ]

@@ -13,7 +13,7 @@ from faultlab.sim import START, services
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aimcontroller.controller import Service
+from aimcontroller.controller import Component
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection, fold
 from aimschema.messages import Message
@@ -53,7 +53,7 @@ def folded(messages: Iterable[Said]) -> Projection:
     return seen
 
 
-def plans(service: Service, seen: Projection) -> dict[str, Plan]:
+def plans(service: Component, seen: Projection) -> dict[str, Plan]:
     """For every key; actions and reports as they are, without the sequence numbers of who
     brought what."""
     return {
@@ -72,7 +72,7 @@ def plans(service: Service, seen: Projection) -> dict[str, Plan]:
 )
 @quickly
 def test_a_picture_that_came_twice_late_and_in_another_order_leads_to_the_same_plans(
-    service: Service, cut: int, seed: int, twice: float, late: int
+    service: Component, cut: int, seed: int, twice: float, late: int
 ) -> None:
     """`late`: by how many places a message may come after its turn, older versions after newer
     ones included."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from aimcontroller.controller import Service
+from aimcontroller.controller import Component
 from aimcontroller.plan import ApplyObject, DeleteObject, Plan
 from aimcontroller.projection import Projection
 from aimctl.planners import planner
@@ -27,7 +27,7 @@ RECORDING = load(Path(__file__).parent / "wrong-s3-key.jsonl")
 Change = Callable[[Plan], Plan]
 
 
-def changed(service: Service, change: Change) -> Service:
+def changed(service: Component, change: Change) -> Component:
     def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
         return change(service.plan(seen, key, now))
 

@@ -5,9 +5,9 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aimcontroller.projection import Projection, Seen
-from aimcontroller.queries import caches_of, discovered, models_named
-from aimcontroller.workloads import ended, pods_of, problem
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.queries import caches_of, discovery_result_of, models_named
+from aimcontroller.workloads import container_termination, pod_start_failure, pods_of
 from aimctl.explain import Told, explain, last_cause, steady
 from aimschema import labels
 from aimschema.messages import Progress
@@ -51,7 +51,7 @@ def rows(
     return found
 
 
-def _below(seen: Projection, present: Seen) -> Iterator[Seen]:
+def _below(seen: Projection, present: KubeObject) -> Iterator[KubeObject]:
     """Template, model, caches of a service; model and caches of a template."""
     if present.key.kind == SERVICE.kind:
         template = seen.get(
@@ -65,9 +65,9 @@ def _below(seen: Projection, present: Seen) -> Iterator[Seen]:
         yield from caches_for(seen, present)
 
 
-def caches_for(seen: Projection, template: Seen) -> list[Seen]:
+def caches_for(seen: Projection, template: KubeObject) -> list[KubeObject]:
     """The cache that counts of each of the template's sources."""
-    answer = discovered(seen, template)
+    answer = discovery_result_of(seen, template)
     return [
         cache
         for source in (answer.sources if answer else ())
@@ -75,7 +75,7 @@ def caches_for(seen: Projection, template: Seen) -> list[Seen]:
     ]
 
 
-def _row(chain: Sequence[Seen], told: Told) -> Row:
+def _row(chain: Sequence[KubeObject], told: Told) -> Row:
     root = chain[0]
     names = {
         kind.kind: ", ".join(each.key.name for each in chain if each.key.kind == kind.kind)
@@ -95,7 +95,7 @@ def _row(chain: Sequence[Seen], told: Told) -> Row:
     )
 
 
-def pods_behind(seen: Projection, key: Key) -> list[Seen]:
+def pods_behind(seen: Projection, key: Key) -> list[KubeObject]:
     """The pods that belong to an object through its chain, those in trouble first, then the
     oldest. Jobs go once their outcome is recorded."""
     present = seen.get(key)
@@ -103,7 +103,7 @@ def pods_behind(seen: Projection, key: Key) -> list[Seen]:
     return sorted(found.values(), key=lambda pod: (not in_trouble(pod), pod.created, pod.key))
 
 
-def _pods(seen: Projection, present: Seen) -> Iterator[Seen]:
+def _pods(seen: Projection, present: KubeObject) -> Iterator[KubeObject]:
     match present.key.kind:
         case POD.kind:
             yield present
@@ -121,16 +121,19 @@ def _pods(seen: Projection, present: Seen) -> Iterator[Seen]:
         yield from _pods(seen, below)
 
 
-def in_trouble(pod: Seen) -> bool:
+def in_trouble(pod: KubeObject) -> bool:
     """It does not start, has failed, or was started again."""
     again = any(status.get("restartCount") for status in pod.status.get("containerStatuses") or ())
     failed = any(
-        (how := ended(pod, name)) is not None and how.exit_code for name in containers(pod)
+        (how := container_termination(pod, name)) is not None and how.exit_code
+        for name in containers(pod)
     )
-    return problem(pod) is not None or again or failed or pod.status.get("phase") == "Failed"
+    return (
+        pod_start_failure(pod) is not None or again or failed or pod.status.get("phase") == "Failed"
+    )
 
 
-def containers(pod: Seen) -> list[str]:
+def containers(pod: KubeObject) -> list[str]:
     """All that may have a log, in the order in which they run."""
     return [
         str(each["name"])

@@ -11,9 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aimcontroller.projection import Projection, Seen
-from aimcontroller.queries import caches_of, discovered, models_named
-from aimcontroller.workloads import UNSCHEDULABLE, job_failure, job_state, pods_of, problem
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.queries import caches_of, discovery_result_of, models_named
+from aimcontroller.workloads import (
+    UNSCHEDULABLE,
+    job_failure,
+    job_state,
+    pod_start_failure,
+    pods_of,
+)
 from aimschema import labels, names, reasons
 from aimschema.messages import Progress, parse_timestamp
 from aimschema.resources import (
@@ -166,7 +172,7 @@ class _Chain:
         )
         return f"create it{where}, if it was not a slip: {known}"
 
-    def going(self, present: Seen) -> Told:
+    def going(self, present: KubeObject) -> Told:
         """Being deleted: who set a finalizer ends that."""
         finalizers = [str(each) for each in present.body["metadata"].get("finalizers") or ()]
         words = (
@@ -192,7 +198,7 @@ class _Chain:
             to_do=to_do,
         )
 
-    def ours(self, present: Seen, because: Iterable[Told]) -> Told:
+    def ours(self, present: KubeObject, because: Iterable[Told]) -> Told:
         """An object with the three summary conditions: Ready has the reason and the message of
         what decides."""
         ready = present.condition(reasons.READY)
@@ -227,7 +233,7 @@ class _Chain:
             because=tuple(because),
         )
 
-    def service(self, service: Seen) -> Iterator[Told]:
+    def service(self, service: KubeObject) -> Iterator[Told]:
         """First match wins, as for its status: resolved, cached, running, routed."""
         resolved, cached = (
             service.condition(reasons.RESOLVED),
@@ -245,7 +251,7 @@ class _Chain:
         elif not service.holds(reasons.ROUTING_READY):
             yield from self.route(service)
 
-    def unresolved(self, service: Seen, reason: str) -> Iterator[Told]:
+    def unresolved(self, service: KubeObject, reason: str) -> Iterator[Told]:
         namespace, spec = service.key.namespace, service.spec
         if reason in {
             reasons.TEMPLATE_NOT_FOUND,
@@ -269,7 +275,7 @@ class _Chain:
             to_do=TO_DO[reasons.MODEL_NOT_FOUND],
         )
 
-    def template(self, template: Seen) -> Iterator[Told]:
+    def template(self, template: KubeObject) -> Iterator[Told]:
         found = template.condition(reasons.DISCOVERED) or {}
         if found.get("reason") == reasons.MODEL_NOT_FOUND:
             yield self.model(str(template.spec.get("model")))
@@ -281,8 +287,8 @@ class _Chain:
                 for job in self.seen.owned(template.uid, JOB.kind, template.key.namespace)[-1:]
             )
 
-    def caches(self, template: Seen | None) -> Iterator[Told]:
-        found = None if template is None else discovered(self.seen, template)
+    def caches(self, template: KubeObject | None) -> Iterator[Told]:
+        found = None if template is None else discovery_result_of(self.seen, template)
         if template is None or found is None:
             return
         for source in found.sources:
@@ -293,7 +299,7 @@ class _Chain:
             elif cache.status.get("status") != reasons.AVAILABLE_STATE:
                 yield self.cache(cache)
 
-    def cache(self, cache: Seen) -> Told:
+    def cache(self, cache: KubeObject) -> Told:
         told = self.ours(cache, self.filling(cache))
         if told.state in {"ready", "failed"}:
             return told
@@ -315,7 +321,7 @@ class _Chain:
             told.because,
         )
 
-    def filling(self, cache: Seen) -> Iterator[Told]:
+    def filling(self, cache: KubeObject) -> Iterator[Told]:
         namespace, name = cache.key.namespace, cache.key.name
         claim = self.seen.get(Key(CLAIM.kind, namespace, names.cache_claim(name)))
         jobs = [
@@ -328,7 +334,7 @@ class _Chain:
         if claim is not None and not cache.holds(reasons.STORAGE_READY):
             yield self.of(claim.key)
 
-    def runtime(self, service: Seen) -> Iterator[Told]:
+    def runtime(self, service: KubeObject) -> Iterator[Told]:
         pods = [
             pod
             for pod in self.seen.all(POD.kind, service.key.namespace)
@@ -341,7 +347,7 @@ class _Chain:
         elif there is not None:
             yield self.of(there.key)
 
-    def route(self, service: Seen) -> Iterator[Told]:
+    def route(self, service: KubeObject) -> Iterator[Told]:
         route = self.seen.get(Key(ROUTE.kind, service.key.namespace, service.key.name))
         config = self.seen.get(
             Key(CONFIG.kind, service.key.namespace, str(service.spec.get("configRef", "default")))
@@ -374,7 +380,7 @@ class _Chain:
         words = f"is not taken{because_of(said[0])}" if said else "waits for the gateway"
         yield Told(route.key, "waiting", words, since=_time(route.created), because=behind)
 
-    def job(self, job: Seen) -> Told:
+    def job(self, job: KubeObject) -> Told:
         state, since = job_state(job), _time(job.created)
         if state == "failed":
             return Told(job.key, "failed", f"has failed: {job_failure(job)}", since=since)
@@ -396,8 +402,8 @@ class _Chain:
         pod = self.pod(pods[-1])
         return Told(job.key, "working", "is at work", since=since, because=(pod,))
 
-    def pod(self, pod: Seen) -> Told:
-        trouble, since = problem(pod), _time(pod.status.get("startTime") or pod.created)
+    def pod(self, pod: KubeObject) -> Told:
+        trouble, since = pod_start_failure(pod), _time(pod.status.get("startTime") or pod.created)
         if trouble is not None:
             words = trouble.message.removeprefix(f"pod {pod.key.name}").lstrip(": ")
             if trouble.waits:
@@ -415,7 +421,7 @@ class _Chain:
             since=since,
         )
 
-    def claim(self, claim: Seen) -> Told:
+    def claim(self, claim: KubeObject) -> Told:
         phase, class_ = claim.status.get("phase"), claim.spec.get("storageClassName")
         if phase == "Bound":
             return Told(claim.key, "ready", "has its volume", since=_time(claim.created))
@@ -435,7 +441,7 @@ class _Chain:
             to_do=way,
         )
 
-    def gateway(self, gateway: Seen) -> Told:
+    def gateway(self, gateway: KubeObject) -> Told:
         bad = [
             c
             for c in gateway.status.get("conditions") or ()
@@ -455,7 +461,7 @@ class _Chain:
             gateway.key, "ready", f"is there, at {gateway.status['addresses'][0].get('value')}"
         )
 
-    def other(self, present: Seen) -> Told:
+    def other(self, present: KubeObject) -> Told:
         ready = present.condition(reasons.READY)
         if ready is None:
             return Told(
@@ -478,7 +484,7 @@ class _Chain:
         at = _time(due)
         return None if at is None or at <= self.now else (at - self.now).total_seconds()
 
-    def age_s(self, present: Seen) -> float:
+    def age_s(self, present: KubeObject) -> float:
         created = _time(present.created)
         return 0.0 if created is None else (self.now - created).total_seconds()
 

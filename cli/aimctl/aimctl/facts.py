@@ -26,11 +26,11 @@ from aimcontroller.drift import same_owner
 from aimcontroller.plan import Action, ApplyObject, InspectImage, ReadEvents, ReadLog
 from aimcontroller.projection import (
     LATEST_WARNING,
-    REFUSED,
+    REJECTED,
+    ApplyRejected,
     LatestWarning,
-    Learned,
+    Observation,
     Projection,
-    Refusal,
 )
 from aimcontroller.workloads import pods_of
 from aimkube import by_webhook
@@ -57,39 +57,41 @@ def learned_from(
     seen: Projection,
     events: Sequence[Event],
     place: int,
-) -> Iterator[Learned]:
+) -> Iterator[Observation]:
     """What the service knew once the action at `events[place]` was over. `planned`: what it
     planned for the object right before."""
     target = Key(action.kind, action.namespace, action.name)
-    refusal: Refusal | None = seen.learned(action.about, REFUSED)
+    refusal: ApplyRejected | None = seen.learned(action.about, REJECTED)
     if action.outcome == "refused":
-        yield Learned(
+        yield Observation(
             action.about,
-            REFUSED,
-            Refusal(target, action.detail, _name_taken(target, planned, seen)),
+            REJECTED,
+            ApplyRejected(target, action.detail, _name_taken(target, planned, seen)),
         )
     elif action.outcome == "retry":
-        yield Learned(
+        yield Observation(
             action.about,
-            REFUSED,
-            Refusal(target, action.detail, transient=True, by_webhook=by_webhook(action.detail)),
+            REJECTED,
+            ApplyRejected(
+                target, action.detail, transient=True, by_webhook=by_webhook(action.detail)
+            ),
         )
     elif refusal is not None and refusal.target == target:
-        yield Learned(action.about, REFUSED, None)
+        yield Observation(action.about, REJECTED, None)
     if action.verb == VERBS[ReadEvents] and action.outcome == "done":
         reason, _, note = action.detail.partition(": ")
-        yield Learned(target, LATEST_WARNING, LatestWarning(events[place].time, reason, note))
+        yield Observation(target, LATEST_WARNING, LatestWarning(events[place].time, reason, note))
     if action.verb == VERBS[InspectImage] and action.outcome == "done":
         look = next((each for each in planned if isinstance(each, InspectImage)), None)
         found = (
             None if look is None else _what_the_registry_said(look, action.detail, events, place)
         )
         if found is not None:
-            yield Learned(action.about, INSPECTION, found)
+            yield Observation(action.about, INSPECTION, found)
     if action.verb == VERBS[ReadLog] and action.outcome == "done":
         result = _what_the_log_said(action.about, events, place)
         if result is not None:
-            yield from (Learned(key, LOG, result) for key in _sources(action.about, seen))
+            yield from (Observation(key, LOG, result) for key in _sources(action.about, seen))
 
 
 def _name_taken(target: Key, planned: Sequence[Action], seen: Projection) -> bool:

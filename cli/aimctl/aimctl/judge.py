@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aimbus import Event
-from aimcontroller.applier import MADE_ONCE
+from aimcontroller.applier import CREATE_ONLY_KINDS
 from aimcontroller.controller import VERBS
-from aimcontroller.drift import digest, ours
+from aimcontroller.drift import digest, managed_fields_of
 from aimcontroller.plan import (
     Action,
     ApplyObject,
@@ -266,9 +266,9 @@ class Judge:
         present = look.seen.get(action.key)
         if present is None:
             return True
-        if present.deleting or action.key.kind in MADE_ONCE:
+        if present.deleting or action.key.kind in CREATE_ONLY_KINDS:
             return False
-        would_be = (digest(action.body), ours(action.body, present.body))
+        would_be = (digest(action.body), managed_fields_of(action.body, present.body))
         return self._applied.setdefault(action.key, would_be) != would_be
 
     def _did(
@@ -294,7 +294,7 @@ class Judge:
         body = offer.bodies[-1]
         if wrote is not None and body is not None:
             yield from _applied_otherwise(event, deed, offer, wrote)
-            self._applied[target] = (digest(body), ours(body, wrote.object))
+            self._applied[target] = (digest(body), managed_fields_of(body, wrote.object))
         offer.bodies, offer.done, offer.open = (
             ([body] if offer.current else []),
             offer.current,

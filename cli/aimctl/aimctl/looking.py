@@ -162,7 +162,7 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
         recording = up_to(
             load(file) if file is not None else await live(str(service), most_per_s), until
         )
-        flush = tracing.begin("aimctl")
+        flush = tracing.configure("aimctl")
         try:
             return replay_and_tell(
                 recording, services_in(recording, service), console, steps=steps, form=output

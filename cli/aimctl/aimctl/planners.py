@@ -8,14 +8,14 @@ from aim_discovery.__main__ import service as discovery
 from aim_discovery.settings import DiscoverySettings
 from aim_router.__main__ import service as router
 from aim_statuswriter.__main__ import service as statuswriter
-from aimcontroller.controller import Service
+from aimcontroller.controller import Component
 from aimcontroller.settings import ServiceSettings
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER
 
 PLANNERS = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
 
 
-def planner(name: str) -> Service:
+def planner(name: str) -> Component:
     """With the settings of this environment, such as AIM_DOWNLOADER_IMAGE. Raises KeyError for a
     service that does not plan."""
     return {

@@ -23,11 +23,11 @@ import yaml
 from pydantic import ValidationError
 
 from aimcontroller.additions import merged
-from aimcontroller.applier import MADE_ONCE
-from aimcontroller.controller import Service
-from aimcontroller.drift import ours, same_owner
+from aimcontroller.applier import CREATE_ONLY_KINDS
+from aimcontroller.controller import Component
+from aimcontroller.drift import managed_fields_of, same_owner
 from aimcontroller.plan import Action, ApplyObject, DeleteObject, PatchObject, WriteStatus
-from aimcontroller.projection import Projection, Seen, fold, written
+from aimcontroller.projection import KubeObject, Projection, changed_from_response, fold
 from aimctl.compare import differing
 from aimschema.kinds import KINDS
 from aimschema.messages import ObjectDeleted, timestamp
@@ -151,7 +151,7 @@ def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
 
 
 def preview(
-    seen: Projection, wanted: Sequence[Body], services: Sequence[Service], now: datetime.datetime
+    seen: Projection, wanted: Sequence[Body], services: Sequence[Component], now: datetime.datetime
 ) -> Preview:
     """What applying `wanted` would lead to."""
     anyway = _Future(seen, services, now)
@@ -177,7 +177,7 @@ def _outlook(future: "_Future") -> Iterator[tuple[Key, str]]:
 @dataclass
 class _Future:
     seen: Projection
-    services: Sequence[Service]
+    services: Sequence[Component]
     now: datetime.datetime
     changes: list[Change] = field(default_factory=list)
     concerned: set[Key] = field(default_factory=set)
@@ -185,7 +185,7 @@ class _Future:
     def __post_init__(self) -> None:
         self._version = self.seen.latest
         self._seq = max((present.seq for present in self.seen.everything()), default=0) + 1_000_000
-        self._open: deque[tuple[Service, Key]] = deque()
+        self._open: deque[tuple[Component, Key]] = deque()
 
     def apply_all(self, wanted: Sequence[Body]) -> None:
         for body in wanted:
@@ -210,7 +210,7 @@ class _Future:
             service, key = self._open.popleft()
             self._look(service, key)
 
-    def _look(self, service: Service, key: Key) -> None:
+    def _look(self, service: Component, key: Key) -> None:
         plan = service.plan(self.seen, key, self.now)
         for report in plan.reports:
             message = report.message(service.name)
@@ -228,13 +228,15 @@ class _Future:
             case ApplyObject(body=body):
                 present = self.seen.get(action.key)
                 if present is None or (
-                    action.key.kind not in MADE_ONCE and same_owner(body, present.body)
+                    action.key.kind not in CREATE_ONLY_KINDS and same_owner(body, present.body)
                 ):
                     self._write(who, body)
             case PatchObject(key=key, patch=patch):
                 present = self.seen.get(key)
                 if present is not None:
-                    after = Seen(key, present.uid, present.version, merged(present.body, patch))
+                    after = KubeObject(
+                        key, present.uid, present.version, merged(present.body, patch)
+                    )
                     self.changes.append(Change(who, key, _as_written(present), _as_written(after)))
                     self._put(after.body, present)
             case WriteStatus(key=key, status=status):
@@ -259,12 +261,15 @@ class _Future:
         else:
             self.changes.append(
                 Change(
-                    who, key, ours(body, present.body) if who != YOU else _as_written(present), body
+                    who,
+                    key,
+                    managed_fields_of(body, present.body) if who != YOU else _as_written(present),
+                    body,
                 )
             )
         self._put(body if present is None else _over(present, body), present)
 
-    def _put(self, body: Body, present: Seen | None) -> None:
+    def _put(self, body: Body, present: KubeObject | None) -> None:
         self._version += 1
         known: Body = {} if present is None else present.body["metadata"]
         key = key_of(body)
@@ -280,7 +285,7 @@ class _Future:
             "generation": generation,
         }
         before = self.seen
-        self.seen = fold(self.seen, written({**body, "metadata": metadata}))
+        self.seen = fold(self.seen, changed_from_response({**body, "metadata": metadata}))
         self._touch(self._touched(before, key))
 
     def _delete(self, who: str, key: Key) -> None:
@@ -302,7 +307,7 @@ class _Future:
         self.seen = fold(self.seen, gone)
         self._touch(self._touched(before, key))
 
-    def _touched(self, before: Projection, key: Key) -> set[tuple[Service, Key]]:
+    def _touched(self, before: Projection, key: Key) -> set[tuple[Component, Key]]:
         follows = [
             service
             for service in self.services
@@ -314,7 +319,7 @@ class _Future:
             for each in service.touched(before, self.seen, key)
         }
 
-    def _touch(self, touched: set[tuple[Service, Key]]) -> None:
+    def _touch(self, touched: set[tuple[Component, Key]]) -> None:
         for service, key in sorted(touched, key=lambda pair: (pair[0].name, str(pair[1]))):
             if (
                 any(key.kind == resource.kind for resource in service.plans_for)
@@ -324,12 +329,12 @@ class _Future:
                 self._open.append((service, key))
 
 
-def _dropped(who: str, present: Seen, body: Body) -> bool:
+def _dropped(who: str, present: KubeObject, body: Body) -> bool:
     """Whether a manifest leaves out something that is in the spec: kubectl apply takes that out."""
     return who == YOU and present.spec != body.get("spec")
 
 
-def _over(present: Seen, body: Body) -> Body:
+def _over(present: KubeObject, body: Body) -> Body:
     """The object once `body` has been applied: what others set stays, a manifest's spec is taken
     whole."""
     metadata = dict(present.body["metadata"])
@@ -340,7 +345,7 @@ def _over(present: Seen, body: Body) -> Body:
     return {**present.body, **body, "metadata": metadata}
 
 
-def _as_written(present: Seen) -> Body:
+def _as_written(present: KubeObject) -> Body:
     """As somebody would write it: without what the server and the control plane add."""
     metadata = {
         name: present.body["metadata"][name]

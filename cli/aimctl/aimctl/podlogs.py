@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from aimcontroller.projection import Projection, Seen
-from aimcontroller.workloads import ended, problem
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.workloads import container_termination, pod_start_failure
 from aimctl.chains import containers, in_trouble, pods_behind
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
@@ -45,7 +45,7 @@ async def show_logs(
             (pod, name)
             for pod in pods
             for name in containers(pod)
-            if follow and not in_trouble(pod) and ended(pod, name) is None
+            if follow and not in_trouble(pod) and container_termination(pod, name) is None
         ]
         for pod in pods:
             for name in containers(pod):
@@ -69,7 +69,7 @@ class _Lines:
     def __init__(self, cluster: Cluster, console: PlainConsole, tail_lines: int | None) -> None:
         self._cluster, self._console, self._tail = cluster, console, tail_lines
 
-    async def show(self, pod: Seen, container: str) -> None:
+    async def show(self, pod: KubeObject, container: str) -> None:
         """Of a pod in trouble the last words; of a container that waits to be started again,
         those from before."""
         trouble = in_trouble(pod)
@@ -83,10 +83,11 @@ class _Lines:
                 previous=_starts_again(pod, container),
             )
         except KubeError as error:
+            failure = pod_start_failure(pod)
             self._print(
                 pod,
                 container,
-                [f"no log: {told(error) if (why := problem(pod)) is None else why.message}"],
+                [f"no log: {told(error) if failure is None else failure.message}"],
                 "bold red",
             )
         else:
@@ -94,7 +95,7 @@ class _Lines:
                 pod, container, log.decode(errors="replace").splitlines(), "red" if trouble else ""
             )
 
-    async def follow(self, pod: Seen, container: str) -> None:
+    async def follow(self, pod: KubeObject, container: str) -> None:
         try:
             async for line in self._cluster.follow_log(
                 str(pod.key.namespace), pod.key.name, container, tail_lines=self._tail
@@ -103,12 +104,14 @@ class _Lines:
         except KubeError as error:
             self._print(pod, container, [f"no more of the log: {told(error)}"], "bold red")
 
-    def _print(self, pod: Seen, container: str, lines: Iterable[str], style: str = "") -> None:
+    def _print(
+        self, pod: KubeObject, container: str, lines: Iterable[str], style: str = ""
+    ) -> None:
         for line in lines:
             say(self._console, f"{pod.key.name}/{container} | {line}", style)
 
 
-def _starts_again(pod: Seen, container: str) -> bool:
+def _starts_again(pod: KubeObject, container: str) -> bool:
     """It waits, after an end that the kubelet still has the log of (CrashLoopBackOff)."""
     status: dict[str, Any] = next(
         (

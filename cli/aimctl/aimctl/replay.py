@@ -22,9 +22,16 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from aimbus import Event
-from aimcontroller.controller import Service
-from aimcontroller.plan import NOTHING, Action, ApplyObject, DeleteObject, PatchObject, Plan
-from aimcontroller.projection import REFUSED, Learned, Projection, Refusal, fold, written
+from aimcontroller.controller import Component
+from aimcontroller.plan import EMPTY_PLAN, Action, ApplyObject, DeleteObject, PatchObject, Plan
+from aimcontroller.projection import (
+    REJECTED,
+    ApplyRejected,
+    Observation,
+    Projection,
+    changed_from_response,
+    fold,
+)
 from aimctl.facts import learned_from
 from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key
@@ -66,7 +73,7 @@ Versions: TypeAlias = dict[tuple[Key, str, int], ObjectChanged]
 
 
 def replay(
-    service: Service,
+    service: Component,
     events: Sequence[Event],
     *,
     begins: int = 0,
@@ -84,7 +91,7 @@ def replay(
     yield from run.until(until or (events[-1].time if events else LONG_AGO))
 
 
-def takes_part(service: Service, events: Iterable[Event]) -> bool:
+def takes_part(service: Component, events: Iterable[Event]) -> bool:
     """Whether the service said or did anything."""
     return any(
         isinstance(event.message, StatusReported | ActionTaken)
@@ -93,7 +100,7 @@ def takes_part(service: Service, events: Iterable[Event]) -> bool:
     )
 
 
-def missing_markers(service: Service, events: Iterable[Event]) -> list[str]:
+def missing_markers(service: Component, events: Iterable[Event]) -> list[str]:
     """Kinds that the record never says are complete: a service that follows one of them plans
     nothing."""
     marked = {event.message.kind for event in events if isinstance(event.message, KindSynced)}
@@ -111,7 +118,7 @@ def _key(message: ObjectChanged | ObjectDeleted | StatusReported | ActionTaken) 
 
 @dataclass
 class _Run:
-    service: Service
+    service: Component
     begins: int
     versions: Versions
     events: Sequence[Event]
@@ -186,7 +193,7 @@ class _Run:
         touched = set[Key]()
         if wrote is not None:
             before = self.seen
-            self.seen = fold(self.seen, written(wrote.object))
+            self.seen = fold(self.seen, changed_from_response(wrote.object))
             touched = self.touched(before, _key(wrote))
         yield from self.look_at(keys | touched, event, "its own news")
 
@@ -226,7 +233,7 @@ class _Run:
         try:
             plan, failed = self.service.plan(self.seen, key, self.now), ""
         except Exception as error:  # (a planner may be the very thing that is being tested)
-            plan, failed = NOTHING, repr(error)
+            plan, failed = EMPTY_PLAN, repr(error)
         plan = self.without_refusal(key, plan)
         self.planned[key] = plan.actions
         if plan.requeue_after_s is not None:
@@ -239,7 +246,7 @@ class _Run:
     def without_refusal(self, key: Key, plan: Plan) -> Plan:
         """A refusal is forgotten once what was refused is no longer wanted: then the service
         gets through its actions."""
-        refusal: Refusal | None = self.seen.learned(key, REFUSED)
+        refusal: ApplyRejected | None = self.seen.learned(key, REJECTED)
         targets = {
             action.key
             for action in plan.actions
@@ -247,5 +254,5 @@ class _Run:
         }
         if refusal is None or refusal.target in targets or refusal.target == key:
             return plan
-        self.seen = fold(self.seen, Learned(key, REFUSED, None))
+        self.seen = fold(self.seen, Observation(key, REJECTED, None))
         return self.service.plan(self.seen, key, self.now)

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import structs
 
 from aimbus.tracing import going_over, tracer
-from aimcontroller.controller import Service
+from aimcontroller.controller import Component
 from aimctl.console import PlainConsole
 from aimctl.dead import reached
 from aimctl.judge import Difference, Judge
@@ -39,7 +39,7 @@ class Outcome:
 Told = Callable[[Step, list[str], list[Difference]], None]
 
 
-def check(service: Service, recording: Recording, told: Told | None = None) -> Outcome:
+def check(service: Component, recording: Recording, told: Told | None = None) -> Outcome:
     """Run a service over a recording. `told` hears of each step: what is new in it, and the
     differences that it makes certain.
 
@@ -78,7 +78,7 @@ def up_to(recording: Recording, seq: int | None) -> Recording:
     return Recording(structs.replace(recording.header, until=ended), events)
 
 
-def services_in(recording: Recording, wanted: str | None) -> list[Service]:
+def services_in(recording: Recording, wanted: str | None) -> list[Component]:
     """The one that is wanted, else all that said or did something."""
     names = [wanted] if wanted is not None else list(PLANNERS)
     return [
@@ -121,7 +121,7 @@ async def live(service: str, most_per_s: float) -> Recording:
 
 def replay_and_tell(
     recording: Recording,
-    services: Sequence[Service],
+    services: Sequence[Component],
     console: PlainConsole,
     *,
     steps: bool,

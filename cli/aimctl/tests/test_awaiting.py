@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aimcontroller.projection import Projection
-from aimcontroller.testing import NAMESPACE, NOW, cr, projection, said
+from aimcontroller.testing import NAMESPACE, NOW, cr, projection, status_condition
 from aimctl import awaiting
 from aimctl.awaiting import Code, Goal, Waiting, goal_of, hopeless, reached_by
 from aimctl.console import PlainConsole
@@ -27,10 +27,13 @@ def service(*conditions: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-RUNS = projection(service(said("Ready", True, "Running", "/team/chat")))
-STARTS = projection(service(said("Ready", False, "CreatingRuntime", "starting")))
+RUNS = projection(service(status_condition("Ready", True, "Running", "/team/chat")))
+STARTS = projection(service(status_condition("Ready", False, "CreatingRuntime", "starting")))
 FAILED = projection(
-    service(said("Ready", False, "UnknownGPU", "no such GPU"), said("Failure", True, "UnknownGPU"))
+    service(
+        status_condition("Ready", False, "UnknownGPU", "no such GPU"),
+        status_condition("Failure", True, "UnknownGPU"),
+    )
 )
 NOTHING = Projection()
 
@@ -77,13 +80,13 @@ def test_what_is_reached(goal: str, seen: Projection, *, reached: bool) -> None:
 
 
 WAITS_FOR_CACHE = service(
-    said("Ready", False, "CacheWarming", "0 %"),
-    said("Resolved", True),
-    said("CacheReady", False, "CacheWarming"),
+    status_condition("Ready", False, "CacheWarming", "0 %"),
+    status_condition("Resolved", True),
+    status_condition("CacheReady", False, "CacheWarming"),
 )
 NO_TEMPLATE = service(
-    said("Ready", False, "TemplateNotFound", "no template"),
-    said("Resolved", False, "TemplateNotFound"),
+    status_condition("Ready", False, "TemplateNotFound", "no template"),
+    status_condition("Resolved", False, "TemplateNotFound"),
 )
 
 
@@ -163,10 +166,10 @@ def isvc(*conditions: dict[str, Any]) -> dict[str, Any]:
 
 
 NO_POD = service(
-    said("Ready", False, "CreatingRuntime", "0 of 1 replicas are ready"),
-    said("Resolved", True),
-    said("CacheReady", True),
-    said("RuntimeReady", False, "CreatingRuntime", "0 of 1 replicas are ready"),
+    status_condition("Ready", False, "CreatingRuntime", "0 of 1 replicas are ready"),
+    status_condition("Resolved", True),
+    status_condition("CacheReady", True),
+    status_condition("RuntimeReady", False, "CreatingRuntime", "0 of 1 replicas are ready"),
 )
 
 
@@ -174,25 +177,25 @@ NO_POD = service(
     ("seen", "goal", "line"),
     [
         pytest.param(
-            (NO_POD, isvc(said("Ready", True))),
+            (NO_POD, isvc(status_condition("Ready", True))),
             READY,
             "AIMService/chat waits: 0 of 1 replicas are ready",
             id="what-it-needs-is-ready",
         ),
         pytest.param(
-            (NO_POD, isvc(said("Ready", False, ""))),
+            (NO_POD, isvc(status_condition("Ready", False, ""))),
             READY,
             "InferenceService/chat is not ready yet",
             id="no-reason-no-message",
         ),
         pytest.param(
-            (NO_POD, isvc(said("Ready", False, "X", "y"))),
+            (NO_POD, isvc(status_condition("Ready", False, "X", "y"))),
             READY,
             "InferenceService/chat is not ready yet: X: y",
             id="reason-and-message",
         ),
         pytest.param(
-            (service(said("Ready", False, "Starting")),),
+            (service(status_condition("Ready", False, "Starting")),),
             READY,
             "AIMService/chat waits: Starting",
             id="only-a-reason",
@@ -200,8 +203,10 @@ NO_POD = service(
         pytest.param(
             (
                 service(
-                    said("Ready", True, "Running", "up"),
-                    said("RoutingReady", False, "ConfiguringRoute", "no gateway answers"),
+                    status_condition("Ready", True, "Running", "up"),
+                    status_condition(
+                        "RoutingReady", False, "ConfiguringRoute", "no gateway answers"
+                    ),
                 ),
             ),
             goal_of("condition=RoutingReady"),
@@ -209,13 +214,13 @@ NO_POD = service(
             id="another-condition-than-ready",
         ),
         pytest.param(
-            (service(said("Ready", True, "Running")),),
+            (service(status_condition("Ready", True, "Running")),),
             goal_of("condition=Odd"),
             "AIMService/chat is not Odd=True",
             id="no-such-condition",
         ),
         pytest.param(
-            (service(said("Ready", True, "Running")),),
+            (service(status_condition("Ready", True, "Running")),),
             goal_of("deleted"),
             "AIMService/chat is ready: Running",
             id="what-is-to-go",
@@ -229,6 +234,11 @@ async def test_what_is_ready_is_never_what_is_waited_for(
     last = (
         NOTHING
         if goal.what == "deleted"
-        else projection(service(said("Ready", True, "Running"), said(goal.type_ or "Ready", True)))
+        else projection(
+            service(
+                status_condition("Ready", True, "Running"),
+                status_condition(goal.type_ or "Ready", True),
+            )
+        )
     )
     assert await decided(first, last, goal=goal) == (Code.REACHED, [line])

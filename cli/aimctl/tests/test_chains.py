@@ -15,7 +15,7 @@ from aimcontroller.testing import (
     obj,
     pod,
     projection,
-    said,
+    status_condition,
 )
 from aimctl.chains import NO_PROGRESS, Row, containers, in_trouble, pods_behind, rows, to_retry
 from aimctl.explain import explain
@@ -35,8 +35,8 @@ Body = dict[str, Any]
 def conditions(reason: str, *more: Body, ready: bool = False, failed: bool = False) -> Body:
     return {
         "conditions": [
-            said("Ready", ready, reason, "words"),
-            said("Failure", failed, reason if failed else "NoFailure", "words"),
+            status_condition("Ready", ready, reason, "words"),
+            status_condition("Failure", failed, reason if failed else "NoFailure", "words"),
             *more,
         ]
     }
@@ -60,7 +60,7 @@ TEMPLATE_BODY = cr(
     TEMPLATE.kind,
     "fast",
     {"model": "org/m:1"},
-    status={"status": "Available", **conditions("Warming", said("Discovered", True))},
+    status={"status": "Available", **conditions("Warming", status_condition("Discovered", True))},
 )
 CACHED_FAILED = cache(failed=True, **conditions("AuthError", failed=True))
 SERVICE_BODY = cr(
@@ -71,8 +71,8 @@ SERVICE_BODY = cr(
         "status": "Degraded",
         **conditions(
             "CacheFailed",
-            said("Resolved", True),
-            said("CacheReady", False, "CacheFailed"),
+            status_condition("Resolved", True),
+            status_condition("CacheReady", False, "CacheFailed"),
             failed=True,
         ),
     },
@@ -194,7 +194,9 @@ GAVE_UP = cr(
     TEMPLATE.kind,
     "fast",
     {},
-    status=conditions("DiscoveryFailed", said("Discovered", False, "DiscoveryFailed"), failed=True),
+    status=conditions(
+        "DiscoveryFailed", status_condition("Discovered", False, "DiscoveryFailed"), failed=True
+    ),
 )
 
 

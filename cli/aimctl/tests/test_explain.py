@@ -15,12 +15,12 @@ from aimcontroller.testing import (
     config_map,
     cr,
     ended_pod,
+    held_by_finalizers,
     job,
-    kept_by,
     obj,
     pod,
     projection,
-    said,
+    status_condition,
 )
 from aimctl.explain import Told, explain, last_cause
 from aimctl.telling import words_of
@@ -55,14 +55,14 @@ MODEL_BODY = cr(
     MODEL.kind,
     "m",
     {"name": "org/m:1", "image": "i"},
-    status={"conditions": [said("Ready", True, "NotInspected", "in the catalogue")]},
+    status={"conditions": [status_condition("Ready", True, "NotInspected", "in the catalogue")]},
 )
 
 
 def unready(reason: str, message: str, *, failed: bool = False) -> list[Body]:
     return [
-        said("Ready", False, reason, message),
-        said("Failure", failed, reason if failed else "NoFailure", message),
+        status_condition("Ready", False, reason, message),
+        status_condition("Failure", failed, reason if failed else "NoFailure", message),
     ]
 
 
@@ -98,18 +98,20 @@ def cache(
 
 
 RESOLVED, CACHED, RUNS = (
-    said("Resolved", True),
-    said("CacheReady", True),
-    said("RuntimeReady", True),
+    status_condition("Resolved", True),
+    status_condition("CacheReady", True),
+    status_condition("RuntimeReady", True),
 )
-DISCOVERED = template("Warming", "weights 43%", said("Discovered", True))
+DISCOVERED = template("Warming", "weights 43%", status_condition("Discovered", True))
 WARMING = service(
     "CacheWarming",
     "43 % of the model is cached",
     RESOLVED,
-    said("CacheReady", False, "CacheWarming"),
+    status_condition("CacheReady", False, "CacheWarming"),
 )
-DOWNLOADING = cache("Downloading", "4.3 GB of 10.0 GB", said("StorageReady", True), progress="43%")
+DOWNLOADING = cache(
+    "Downloading", "4.3 GB of 10.0 GB", status_condition("StorageReady", True), progress="43%"
+)
 DOWNLOAD = names.cache_download_job("weights")
 JOB_AT_WORK = job(DOWNLOAD, WEIGHTS)
 CLAIM_NAME = names.cache_claim("weights")
@@ -117,11 +119,15 @@ ISVC = obj(
     INFERENCE_SERVICE.kind,
     "chat",
     owner=("AIMService", "chat"),
-    status={"conditions": [said("Ready", False, "MinimumReplicasUnavailable")]},
+    status={"conditions": [status_condition("Ready", False, "MinimumReplicasUnavailable")]},
 )
 PREDICTOR = {"labels": {"serving.kserve.io/inferenceservice": "chat"}}
 STARTING = service(
-    "CreatingRuntime", "the model server is starting", RESOLVED, CACHED, said("RuntimeReady", False)
+    "CreatingRuntime",
+    "the model server is starting",
+    RESOLVED,
+    CACHED,
+    status_condition("RuntimeReady", False),
 )
 ROUTING = service(
     "ConfiguringRoute",
@@ -129,7 +135,7 @@ ROUTING = service(
     RESOLVED,
     CACHED,
     RUNS,
-    said("RoutingReady", False),
+    status_condition("RoutingReady", False),
 )
 CONFIG_BODY = cr(
     CONFIG.kind, "default", {"routing": {"gateway": {"name": "public", "namespace": "edge"}}}
@@ -139,7 +145,7 @@ RUNNING = cr(
     SERVICE.kind,
     "chat",
     {},
-    status={"conditions": [said("Ready", True, "Running", "/team/chat on http://gw")]},
+    status={"conditions": [status_condition("Ready", True, "Running", "/team/chat on http://gw")]},
 )
 WAITING_POD = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
 UNSCHEDULABLE = [
@@ -162,7 +168,7 @@ STATES = [
             service(
                 "TemplateNotFound",
                 "no template",
-                said("Resolved", False, "TemplateNotFound"),
+                status_condition("Resolved", False, "TemplateNotFound"),
                 failed=True,
             )
         ],
@@ -177,7 +183,7 @@ STATES = [
             service(
                 "TemplateNotFound",
                 "no template",
-                said("Resolved", False, "TemplateNotFound"),
+                status_condition("Resolved", False, "TemplateNotFound"),
                 failed=True,
             ),
             cr(TEMPLATE.kind, "fast", {}, namespace="default"),
@@ -188,7 +194,7 @@ STATES = [
         id="template-in-another-namespace",
     ),
     pytest.param(
-        [STARTING, kept_by(ISVC, "example.org/hold")],
+        [STARTING, held_by_finalizers(ISVC, "example.org/hold")],
         "waiting",
         "InferenceService chat working: is being deleted, held by finalizer example.org/hold",
         "see whether the controller that set example.org/hold runs",
@@ -197,7 +203,10 @@ STATES = [
     pytest.param(
         [
             service(
-                "ModelNotFound", "no model", said("Resolved", False, "ModelNotFound"), failed=True
+                "ModelNotFound",
+                "no model",
+                status_condition("Resolved", False, "ModelNotFound"),
+                failed=True,
             )
         ],
         "failed",
@@ -210,13 +219,13 @@ STATES = [
             service(
                 "TemplateNotReady",
                 "not discovered yet",
-                said("Resolved", False, "TemplateNotReady"),
+                status_condition("Resolved", False, "TemplateNotReady"),
             ),
             MODEL_BODY,
             template(
                 "AwaitingDiscovery",
                 "Job asks the image",
-                said("Discovered", None, "AwaitingDiscovery"),
+                status_condition("Discovered", None, "AwaitingDiscovery"),
             ),
             job("discover-fast", ("AIMServiceTemplate", "fast")),
             pod("discover-fast-x", ("Job", "discover-fast"), "discovery", WAITING_POD),
@@ -231,13 +240,13 @@ STATES = [
             service(
                 "TemplateFailed",
                 "template fast failed",
-                said("Resolved", False, "TemplateFailed"),
+                status_condition("Resolved", False, "TemplateFailed"),
                 failed=True,
             ),
             template(
                 "DiscoveryFailed",
                 "try 5: no JSON",
-                said("Discovered", False, "DiscoveryFailed"),
+                status_condition("Discovered", False, "DiscoveryFailed"),
                 failed=True,
                 nextAttemptTime=ago(-120),
             ),
@@ -266,7 +275,9 @@ STATES = [
             WARMING,
             DISCOVERED,
             FOUND,
-            cache("PVCProvisioning", "waiting for its volume", said("StorageReady", False)),
+            cache(
+                "PVCProvisioning", "waiting for its volume", status_condition("StorageReady", False)
+            ),
             claim(CLAIM_NAME, WEIGHTS, "Pending"),
         ],
         "waiting",
@@ -282,7 +293,7 @@ STATES = [
             cache(
                 "AuthError",
                 "gated: accept its terms",
-                said("StorageReady", True),
+                status_condition("StorageReady", True),
                 failed=True,
                 nextAttemptTime=ago(-300),
             ),

@@ -9,9 +9,9 @@ import pytest
 from aim_discovery.catalogue import DIGEST_KEY, LABELS_KEY, Inspection
 from aim_discovery.image_labels import ImageLabels
 from aimbus import Event
-from aimcontroller.controller import Service
-from aimcontroller.plan import NOTHING, Action, ApplyObject, InspectImage, Report, condition
-from aimcontroller.projection import LatestWarning, Projection, Refusal
+from aimcontroller.controller import Component
+from aimcontroller.plan import EMPTY_PLAN, Action, ApplyObject, InspectImage, Report, condition
+from aimcontroller.projection import ApplyRejected, LatestWarning, Projection
 from aimcontroller.testing import NOW, obj, projection
 from aimctl.facts import learned_from
 from aimctl.replay import Own, replay
@@ -137,13 +137,13 @@ def test_a_name_is_taken_where_what_is_there_has_another_owner(owner: str, taken
     [found] = learned(
         did("apply", claim, "refused", "no"), [ApplyObject(wanted)], seen=projection(there)
     )
-    assert found == Refusal(claim, "no", name_taken=taken)
+    assert found == ApplyRejected(claim, "no", name_taken=taken)
 
 
 def test_an_error_that_the_server_keeps_answering_is_in_the_record() -> None:
     claim = Key(CLAIM.kind, "team", "c")
     [found] = learned(did("apply", claim, "retry", "failed calling webhook"), [])
-    assert found == Refusal(claim, "failed calling webhook", transient=True, by_webhook=True)
+    assert found == ApplyRejected(claim, "failed calling webhook", transient=True, by_webhook=True)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> 
         outcome="done",
         resource_version="7",
     )
-    service = Service(
-        DISCOVERY, (CLAIM,), (CLAIM,), lambda _, key: [key], lambda _seen, _key, _now: NOTHING
+    service = Component(
+        DISCOVERY, (CLAIM,), (CLAIM,), lambda _, key: [key], lambda _seen, _key, _now: EMPTY_PLAN
     )
     synced = [
         KindSynced(kind=CLAIM.kind, resource_version="1", objects=0, epoch=epoch)

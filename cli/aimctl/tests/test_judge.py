@@ -7,13 +7,13 @@ import pytest
 
 from aimbus import Event
 from aimcontroller.plan import (
-    NOTHING,
+    EMPTY_PLAN,
     ApplyObject,
     DeleteObject,
     InspectImage,
     Plan,
     Report,
-    act,
+    actions,
     condition,
 )
 from aimcontroller.projection import Projection, fold
@@ -156,7 +156,9 @@ NOT_NOW, NOT_THEN = "was said then, would not be now", "would be said now, was n
         pytest.param([look(96, saying("a"))], [], id="cut-off-before-it-could-be-said"),
         pytest.param([look(90, saying("a"))], [NOT_THEN], id="never-said"),
         pytest.param(
-            [look(0, saying("a")), look(9, NOTHING)], [NOT_THEN], id="unsaid-until-the-object-went"
+            [look(0, saying("a")), look(9, EMPTY_PLAN)],
+            [NOT_THEN],
+            id="unsaid-until-the-object-went",
         ),
     ],
 )
@@ -183,34 +185,37 @@ def wrote(hostname: str) -> ObjectChanged:
     )
 
 
-APPLY, DELETE = act(ApplyObject(ROUTE)), act(DeleteObject(Key("HTTPRoute", "team", "chat"), "u"))
+APPLY, DELETE = (
+    actions(ApplyObject(ROUTE)),
+    actions(DeleteObject(Key("HTTPRoute", "team", "chat"), "u")),
+)
 
 
 @pytest.mark.parametrize(
     ("steps", "differs"),
     [
         pytest.param(
-            [look(0, APPLY), did(1, "apply", wrote("a")), look(1, NOTHING)], [], id="applied"
+            [look(0, APPLY), did(1, "apply", wrote("a")), look(1, EMPTY_PLAN)], [], id="applied"
         ),
         pytest.param(
-            [look(0, APPLY), did(1, "apply", wrote("b")), look(1, NOTHING)],
+            [look(0, APPLY), did(1, "apply", wrote("b")), look(1, EMPTY_PLAN)],
             ["would be applied otherwise now"],
             id="applied-otherwise",
         ),
         pytest.param(
-            [look(0, NOTHING), did(1, "delete")],
+            [look(0, EMPTY_PLAN), did(1, "delete")],
             ["was done then, would not be now"],
             id="deleted-for-no-reason",
         ),
-        pytest.param([look(0, DELETE), did(1, "delete"), look(2, NOTHING)], [], id="deleted"),
+        pytest.param([look(0, DELETE), did(1, "delete"), look(2, EMPTY_PLAN)], [], id="deleted"),
         pytest.param(
-            [look(0, DELETE), look(9, NOTHING)],
+            [look(0, DELETE), look(9, EMPTY_PLAN)],
             ["would be done now, was not then"],
             id="not-deleted",
         ),
-        pytest.param([look(0, DELETE), look(2, NOTHING)], [], id="no-longer-needed"),
+        pytest.param([look(0, DELETE), look(2, EMPTY_PLAN)], [], id="no-longer-needed"),
         pytest.param(
-            [look(0, DELETE), did(1, "delete"), look(2, NOTHING), did(3, "delete")],
+            [look(0, DELETE), did(1, "delete"), look(2, EMPTY_PLAN), did(3, "delete")],
             ["was done then, would not be now"],
             id="twice",
         ),
@@ -228,7 +233,8 @@ def test_an_apply_that_would_change_nothing_need_not_be_done() -> None:
 def test_what_is_made_once_is_not_applied_again_though_it_differs() -> None:
     job = obj(JOB.kind, "fill", spec={"backoffLimit": 1})
     plans = [
-        act(ApplyObject(obj(JOB.kind, "fill", spec={"backoffLimit": limit}))) for limit in (1, 2)
+        actions(ApplyObject(obj(JOB.kind, "fill", spec={"backoffLimit": limit})))
+        for limit in (1, 2)
     ]
     assert (
         found(
@@ -242,9 +248,9 @@ def test_what_is_made_once_is_not_applied_again_though_it_differs() -> None:
 
 
 def test_a_look_at_an_image_that_was_not_done_is_missed() -> None:
-    look_at = act(InspectImage(CHAT, "registry/image:1", (), "inputs", 1))
-    assert found([look(0, look_at), look(9, NOTHING)]) == ["would be done now, was not then"]
-    assert found([look(0, look_at), own(9, inspected()), look(9, NOTHING)]) == []
+    look_at = actions(InspectImage(CHAT, "registry/image:1", (), "inputs", 1))
+    assert found([look(0, look_at), look(9, EMPTY_PLAN)]) == ["would be done now, was not then"]
+    assert found([look(0, look_at), own(9, inspected()), look(9, EMPTY_PLAN)]) == []
 
 
 def inspected() -> ActionTaken:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aimcontroller.controller import Service
-from aimcontroller.plan import NOTHING, ApplyObject, act
+from aimcontroller.controller import Component
+from aimcontroller.plan import EMPTY_PLAN, ApplyObject, actions
 from aimcontroller.projection import Projection, fold
 from aimcontroller.testing import NOW, cr, obj, projection, storage_class
 from aimctl.planners import PLANNERS, planner
@@ -82,14 +82,14 @@ def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_h
     assert "you create Gateway aim-gateway" not in told(plan(projection(PUBLIC), *together))
 
 
-def wants(body: Body) -> Service:
+def wants(body: Body) -> Component:
     """A service that wants this object for every cache."""
-    return Service(
+    return Component(
         "test",
         (CACHE,),
         (CACHE,),
         lambda _, key: [key],
-        lambda seen, key, _: act(ApplyObject(body)) if seen.get(key) else NOTHING,
+        lambda seen, key, _: actions(ApplyObject(body)) if seen.get(key) else EMPTY_PLAN,
     )
 
 

@@ -8,7 +8,17 @@ from msgspec import structs
 from rich.console import Console
 
 from aimbus import Event
-from aimcontroller.testing import NAMESPACE, changed, config_map, cr, job, obj, plain, pod, said
+from aimcontroller.testing import (
+    NAMESPACE,
+    changed,
+    config_map,
+    cr,
+    job,
+    obj,
+    plain,
+    pod,
+    status_condition,
+)
 from aimctl.telling import line, tree
 from aimctl.timeline import Entry, related, settled, timeline
 from aimschema.discovery_result import RESULT_KEY
@@ -102,14 +112,18 @@ HISTORY = [
     event(1, cache(1)),
     event(2, reported("Downloading", "begins"), 1),
     event(
-        3, cache(4, said("Ready", False, "Downloading", "begins"))
+        3, cache(4, status_condition("Ready", False, "Downloading", "begins"))
     ),  # told before the action that wrote it
     event(4, wrote("write-status", CACHE.kind, "weights", 4, "statuswriter"), 2),
     event(5, wrote("apply", JOB.kind, "weights-download", 5), 1),
     event(6, changed(DOWNLOAD)),
     event(7, changed(JOB_POD)),
     event(8, changed(cr(CACHE.kind, "other", {"sourceUri": "s3://b/o/other"}))),
-    event(9, cache(9, said("Ready", False, "Downloading", "begins"), retry="1"), after_s=69),
+    event(
+        9,
+        cache(9, status_condition("Ready", False, "Downloading", "begins"), retry="1"),
+        after_s=69,
+    ),
     event(10, reported("Downloading", "begins"), 9, after_s=70),
 ]
 
@@ -160,13 +174,17 @@ def test_a_restored_cluster_shows_only_where_it_went_back() -> None:
     story = [
         *HISTORY,
         event(
-            11, structs.replace(cache(4, said("Ready", False, "Downloading", "begins")), epoch=1)
+            11,
+            structs.replace(
+                cache(4, status_condition("Ready", False, "Downloading", "begins")), epoch=1
+            ),
         ),
         event(12, structs.replace(changed(DOWNLOAD), epoch=1)),
         event(
             13,
             structs.replace(
-                cache(9, said("Ready", False, "Verifying", "checks"), other="1"), epoch=1
+                cache(9, status_condition("Ready", False, "Verifying", "checks"), other="1"),
+                epoch=1,
             ),
         ),
         event(14, wrote("write-status", CACHE.kind, "weights", 9, "statuswriter"), 11),

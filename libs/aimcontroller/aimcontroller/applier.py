@@ -15,15 +15,24 @@ from msgspec import structs
 
 from aimcontroller.additions import added, removal
 from aimcontroller.confirm import Confirm, unconditionally
-from aimcontroller.drift import Repairs, differing, digest, ours, owners, same_owner, whole, writers
+from aimcontroller.drift import (
+    RepairHistory,
+    comparable,
+    diff_paths,
+    digest,
+    field_managers_at,
+    managed_fields_of,
+    owners,
+    same_owner,
+)
 from aimcontroller.plan import ApplyObject, DeleteObject, PatchObject
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.projection import KubeObject, Projection
 from aimkube import Body, Cluster, Conflict, NotFound
 from aimschema.messages import Mark
 from aimschema.published import HASHES, hashed_field, published, without_literals
 from aimschema.resources import CACHE, JOB, RESOURCES, Key, key_of
 
-MADE_ONCE = frozenset({JOB.kind, CACHE.kind})
+CREATE_ONLY_KINDS = frozenset({JOB.kind, CACHE.kind})
 """The pod template of a Job cannot be changed (batch/v1), and a ModelCache is the user's as soon
 as it is there: they are made, not kept."""
 
@@ -43,7 +52,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class FieldConflict:
     """Somebody keeps changing what is ours; the message stays the same while it lasts. To be
     looked at again after `again_s`."""
 
@@ -65,7 +74,7 @@ class Applier:
         self._manager = manager
         self._clock_s = clock_s
         self._applied: dict[Key, Applied] = {}
-        self._repairs: dict[Key, Repairs] = {}
+        self._repairs: dict[Key, RepairHistory] = {}
 
     async def apply(
         self, seen: Projection, action: ApplyObject, confirm: Confirm = unconditionally
@@ -78,7 +87,7 @@ class Applier:
                 return None
             if not same_owner(body, present.body):
                 raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
-            if key.kind in MADE_ONCE:
+            if key.kind in CREATE_ONLY_KINDS:
                 return None
             return await self._update(key, body, present, confirm)
         if not self._may_make(key, body):
@@ -101,7 +110,9 @@ class Applier:
         answer["metadata"].pop("managedFields", None)
         return answer
 
-    async def _update(self, key: Key, body: Body, present: Seen, confirm: Confirm) -> Body | None:
+    async def _update(
+        self, key: Key, body: Body, present: KubeObject, confirm: Confirm
+    ) -> Body | None:
         """Apply what differs, and remove what others added and must not be there."""
         wants_apply, wants_removal = await self._wants_write(key, body, present)
         answer = await self._send(body, present, confirm) if wants_apply else None
@@ -115,7 +126,7 @@ class Applier:
             else await self._remove(key, there, patch, confirm)
         )
 
-    async def _send(self, body: Body, present: Seen | None, confirm: Confirm) -> Body:
+    async def _send(self, body: Body, present: KubeObject | None, confirm: Confirm) -> Body:
         await confirm()
         answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
         answer["metadata"].pop("managedFields", None)
@@ -171,9 +182,9 @@ class Applier:
         self._repairs = {
             of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)
         }
-        if applied is not None and applied.owners and key.kind not in MADE_ONCE:
-            repairs = self._repairs.get(key, Repairs())
-            same = repairs if repairs.lost in {"", applied.owners} else Repairs()
+        if applied is not None and applied.owners and key.kind not in CREATE_ONLY_KINDS:
+            repairs = self._repairs.get(key, RepairHistory())
+            same = repairs if repairs.lost in {"", applied.owners} else RepairHistory()
             self._repairs[key] = replace(same.one_more(now_s), lost=applied.owners)
 
     def mark(self, key: Key) -> Mark | None:
@@ -187,14 +198,14 @@ class Applier:
         if mark is not None:
             self._applied[key] = Applied(mark)
 
-    def contest(self, key: Key) -> Contest | None:
+    def contest(self, key: Key) -> FieldConflict | None:
         """Whether what is ours of an object is changed again and again."""
         repairs = self._repairs.get(key)
         if repairs is None or not repairs.contested:
             return None
-        return Contest(repairs.contested, max(1.0, repairs.next_s - self._clock_s()))
+        return FieldConflict(repairs.contested, max(1.0, repairs.next_s - self._clock_s()))
 
-    async def _present(self, seen: Projection, key: Key) -> Seen | None:
+    async def _present(self, seen: Projection, key: Key) -> KubeObject | None:
         """The object as seen. One that was not, or not whole, is asked for: not every kind is
         watched completely, and news may be late."""
         present = seen.get(key)
@@ -204,7 +215,7 @@ class Applier:
         return (
             None
             if there is None
-            else Seen(
+            else KubeObject(
                 key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there
             )
         )
@@ -229,7 +240,7 @@ class Applier:
         self._repairs[key] = replace(repairs, contested=words)
         return False
 
-    async def _wants_write(self, key: Key, body: Body, present: Seen) -> tuple[bool, bool]:
+    async def _wants_write(self, key: Key, body: Body, present: KubeObject) -> tuple[bool, bool]:
         """Whether an object that is there has to be applied, and whether others added what must
         go; counts repairs."""
         last, now_s = self._applied.get(key), self._clock_s()
@@ -237,7 +248,7 @@ class Applier:
             return True, True
         part, repairs, additions = (
             _part(body, present.body),
-            self._repairs.get(key, Repairs()),
+            self._repairs.get(key, RepairHistory()),
             removal(body, present.body),
         )
         if last.part is None and (digest(part), _whole(present.body)) != (
@@ -258,7 +269,7 @@ class Applier:
         if now_s < repairs.next_s:
             if not repairs.contested:
                 path = (
-                    next(differing(last.part, part), ()) if additions is None else added(additions)
+                    next(diff_paths(last.part, part), ()) if additions is None else added(additions)
                 )
                 self._repairs[key] = replace(repairs, contested=await self._contested(key, path))
             return False, False
@@ -269,7 +280,7 @@ class Applier:
         """With the mark as it is made today, where a release before 0.3 made it from all of an
         object that is still the same."""
         there = await self._there(key)
-        if there is None or (digest(ours(body, there)), digest(whole(there))) != (
+        if there is None or (digest(managed_fields_of(body, there)), digest(comparable(there))) != (
             last.mark.ours,
             last.mark.whole,
         ):
@@ -282,7 +293,7 @@ class Applier:
     async def _contested(self, key: Key, path: tuple[str, ...]) -> str:
         there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
         path = hashed_field(path[1]) if path[:1] == (HASHES,) and len(path) > 1 else path
-        who = " and ".join(writers(there, path, self._manager)) or "somebody"
+        who = " and ".join(field_managers_at(there, path, self._manager)) or "somebody"
         return (
             f"{'.'.join(path)} of {key.kind} {key.name} is changed again and again by {who}, and"
             " put right ever more rarely: leave it to AIM"
@@ -292,14 +303,14 @@ class Applier:
 def _part(body: Body, there: Body) -> Any:
     """What is ours of an object. On the bus are hashes in place of literals; answers of the API
     server have to compare with that."""
-    return ours(without_literals(body), without_literals(there))
+    return managed_fields_of(without_literals(body), without_literals(there))
 
 
 def _whole(there: Body) -> str:
-    return digest(whole(published(there)))
+    return digest(comparable(published(there)))
 
 
-def _with_uid(body: Body, present: Seen | None) -> Body:
+def _with_uid(body: Body, present: KubeObject | None) -> Body:
     """An update names the uid, so that it cannot land on a successor of the same name."""
     return (
         body if present is None else {**body, "metadata": {**body["metadata"], "uid": present.uid}}

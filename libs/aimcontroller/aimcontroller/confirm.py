@@ -7,18 +7,18 @@ first write for it.
    name and uid.
 3. A 404 without the reason NotFound is a proxy's: nothing is written, and it is asked again later.
 4. That is one GET for each object and process. It is remembered until the object is gone, for at
-   most MOST_CONFIRMED objects.
+   most MAX_CONFIRMED objects.
 """
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimkube import Cluster, NotFound
 from aimschema.resources import RESOURCES, Key
 
-MOST_CONFIRMED = 20_000
+MAX_CONFIRMED = 20_000
 Confirm: TypeAlias = Callable[[], Awaitable[None]]
 """Returns when writes for an object may go out; raises UnconfirmedError, or what `Cluster.get`
 raises."""
@@ -35,7 +35,7 @@ class Confirmations:
         self._cluster = cluster
         self._uids: OrderedDict[Key, str] = OrderedDict()
 
-    async def confirm(self, key: Key, cause: Seen | None) -> None:
+    async def confirm(self, key: Key, cause: KubeObject | None) -> None:
         """`cause` is the object at `key`, as a plan was made from it. Raises UnconfirmedError,
         and what `Cluster.get` raises."""
         if cause is None:
@@ -55,7 +55,7 @@ class Confirmations:
         if _identity(there) != expected:
             raise UnconfirmedError(f"{key} in the cluster is another object than that of the event")
         self._uids[key] = cause.uid
-        if len(self._uids) > MOST_CONFIRMED:
+        if len(self._uids) > MAX_CONFIRMED:
             self._uids.popitem(last=False)
 
     def forget(self, key: Key) -> None:

@@ -8,11 +8,11 @@
 3. A service sees its own writes and reports at once, folded from the answers, before the watcher
    brings them.
 4. Outcomes: done; retry with jittered backoff (conflicts, throttling, outages); refused (a person
-   must act): folded as `Learned(key, REFUSED, ...)`, so that the planner can say it on the object,
-   and tried again with backoff, not before `REFUSED_AGAIN_S`. What the API server keeps answering
-   with an error, of whatever kind and code, is folded too: from the `REJECTED_AFTER`th time in a
-   row on, at once where a webhook failed. A server that does not answer at all is told in the log
-   only: no object is the cause.
+   must act): folded as `Observation(key, REJECTED, ...)`, so that the planner can
+   report it, and tried again with backoff, not before `REJECTED_RETRY_S`. What the API server
+   keeps answering with an error, of whatever kind and code, is folded too: from the
+   `REPORT_ERROR_AFTER_FAILURES`th time in a row on, at once where a webhook failed. A
+   server that does not answer at all is told in the log only: no object is the cause.
 5. Only the holder of the service's lease plans and acts; a standby follows and folds. A term of
    leadership begins as a new process would, but for the picture: an empty queue, nothing learned,
    everything looked at. When the lease is lost all work is cancelled.
@@ -41,17 +41,17 @@ from aimbus.tracing import tracer
 from aimcontroller import projection
 from aimcontroller.applier import Applier, NameConflict
 from aimcontroller.confirm import Confirm, Confirmations, UnconfirmedError
-from aimcontroller.dead_letters import Letters, shortened
+from aimcontroller.dead_letters import DeadLetters, truncate_error
 from aimcontroller.events import latest_warning
 from aimcontroller.health import Health
-from aimcontroller.leader_election import candidacy
+from aimcontroller.leader_election import leader_election
 from aimcontroller.metrics import (
     EVENTS,
     FAILURES,
     FOLLOW_LAG,
     QUEUE_DEPTH,
     RECONCILE_SECONDS,
-    measured,
+    collector_registered,
     source_of,
 )
 from aimcontroller.plan import (
@@ -69,24 +69,24 @@ from aimcontroller.plan import (
     WriteStatus,
 )
 from aimcontroller.projection import (
-    CONTESTED,
-    CREATING,
+    FIELD_CONFLICT,
     LATEST_WARNING,
-    REFUSED,
-    Input,
+    PENDING_CREATE,
+    REJECTED,
+    ApplyRejected,
+    KubeObject,
     LatestWarning,
-    Learned,
+    Observation,
     Projection,
-    Refusal,
-    Seen,
-    forget,
-    forget_reports,
-    renumbered,
-    without_facts,
-    written,
+    StateEvent,
+    changed_from_response,
+    clear_observations,
+    drop_object,
+    drop_reports,
+    reset_report_order,
 )
 from aimcontroller.queue import WorkQueue
-from aimcontroller.reconcile_tracing import Passes
+from aimcontroller.reconcile_tracing import ReconcileTracer
 from aimcontroller.settings import ServiceSettings
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, by_webhook, told
 from aimschema import reasons, subjects
@@ -101,10 +101,10 @@ from aimschema.messages import (
 from aimschema.resources import CONFIG, Key, Resource
 from aimschema.schema_compat import Contract
 
-REFUSED_AGAIN_S = 15.0
-REJECTED_AFTER = 3
-MOST_REJECTIONS = 8
-DEAD_AFTER = 5
+REJECTED_RETRY_S = 15.0
+REPORT_ERROR_AFTER_FAILURES = 3
+MAX_REJECTIONS = 8
+DEAD_LETTER_AFTER_FAILURES = 5
 NAMESPACE_TERMINATING = (  # the cause that the NamespaceLifecycle admission plugin gives
     "NamespaceTerminating"
 )
@@ -125,7 +125,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Service:
+class Component:
     """A service as data: what it follows, which keys an event touches, what it plans, and its
     own kinds of action."""
 
@@ -183,17 +183,17 @@ class Handler(Protocol):
     action."""
 
     async def __call__(
-        self, loop: "Loop", action: Action, about: Key, causes: Sequence[int], /
+        self, loop: "Controller", action: Action, about: Key, causes: Sequence[int], /
     ) -> None: ...
 
 
-class Loop:
+class Controller:
     """One service at work. `projection` is the current picture; `learn` adds to it and looks at
     a key again."""
 
     def __init__(
         self,
-        service: Service,
+        service: Component,
         bus: Bus,
         cluster: Cluster,
         health: Health,
@@ -205,7 +205,7 @@ class Loop:
         self.projection = Projection()
         self.queue = WorkQueue()
         self._health = health
-        self._passes = Passes(tracer("aimcontroller"))
+        self._passes = ReconcileTracer(tracer("aimcontroller"))
         self._applier = Applier(cluster, f"aim-{service.name}")
         self._confirmations = Confirmations(cluster)
         self._handler = handler
@@ -213,7 +213,7 @@ class Loop:
         self._loaded_reports: set[tuple[Key, str]] = set()
         self._unsynced: set[str] = {resource.kind for resource in service.follows}
         self._dead: set[Key] = set()
-        self._letters = Letters(service.name, bus)
+        self._letters = DeadLetters(service.name, bus)
         self._ready = asyncio.Event()
         self._lease: Lease | None = None
         self._leading = False
@@ -224,7 +224,7 @@ class Loop:
         """Until cancelled: follow, and work while `lease` is held; without one, always."""
         self._lease = lease
         QUEUE_DEPTH.labels(self.service.name).set_function(lambda: len(self.queue))
-        with measured(lambda: self.service.measure(self.projection)):
+        with collector_registered(lambda: self.service.measure(self.projection)):
             await self._run(lease)
 
     async def _run(self, lease: Lease | None) -> None:
@@ -241,7 +241,7 @@ class Loop:
     async def _lead(self) -> None:
         """One term of leadership, until cancelled."""
         self.queue = WorkQueue()
-        self.projection = without_facts(self.projection)
+        self.projection = clear_observations(self.projection)
         self._leading = True
         if self._ready.is_set():
             self._look_at_everything()
@@ -266,7 +266,7 @@ class Loop:
     def _active(self) -> bool:
         return self._leading and self._ready.is_set()
 
-    def learn(self, fact: Learned, key: Key, causes: Sequence[int] = ()) -> None:
+    def learn(self, fact: Observation, key: Key, causes: Sequence[int] = ()) -> None:
         """Fold something this process found out and look at `key` again, for the same causes."""
         self.fold(fact)
         self._look_again(key, causes)
@@ -310,7 +310,7 @@ class Loop:
             if address.service != self.service.name:
                 self._loaded_reports.add((address.key, address.service))
                 return
-            self.projection = forget_reports(self.projection, [(address.key, address.service)])
+            self.projection = drop_reports(self.projection, [(address.key, address.service)])
             if self._active:
                 self.queue.add(address.key, seq)
 
@@ -319,7 +319,7 @@ class Loop:
         self._letters.loading()
         self._passes.begin()
         self._loaded_objects, self._loaded_reports = set(), set()
-        self.projection = renumbered(self.projection)
+        self.projection = reset_report_order(self.projection)
         self._unsynced = {resource.kind for resource in self.service.follows}
         self._health.waiting("state", "loading from AIM_STATE")
         self._health.ready("start")
@@ -332,13 +332,13 @@ class Loop:
                 for seen in self.projection.everything()
                 if seen.key not in self._loaded_objects
             ]:
-                self.projection = forget(self.projection, key)
+                self.projection = drop_object(self.projection, key)
             gone = [
                 report
                 for report in self.projection.report_keys()
                 if report not in self._loaded_reports
             ]
-            self.projection = forget_reports(self.projection, gone)
+            self.projection = drop_reports(self.projection, gone)
             self._loaded_objects = None
         self._health.ready("state")
         self._start_if_synced()
@@ -428,14 +428,14 @@ class Loop:
             self._fold_and_enqueue(deleted, key, 0)
             self._applier.gone(key)
 
-    def _fold_and_enqueue(self, message: Input, key: Key, seq: int) -> None:
+    def _fold_and_enqueue(self, message: StateEvent, key: Key, seq: int) -> None:
         before = self.projection
         self.fold(message, seq)
         if self._active and self.projection is not before:
             for touched in self.service.touched(before, self.projection, key):
                 self.queue.add(touched, seq)
 
-    def fold(self, event: Input, seq: int = 0) -> None:
+    def fold(self, event: StateEvent, seq: int = 0) -> None:
         self.projection = projection.fold(self.projection, event, seq)
 
     async def _work(self) -> None:
@@ -490,7 +490,7 @@ class Loop:
             return "error"
         return outcome
 
-    def _drop(self, key: Key, cause: Seen | None, error: UnconfirmedError) -> None:
+    def _drop(self, key: Key, cause: KubeObject | None, error: UnconfirmedError) -> None:
         """Forget an object that the API server does not have; the next event on it counts again."""
         log.warning("unconfirmed", key=str(key), error=str(error))
         self._dead.discard(key)
@@ -498,7 +498,7 @@ class Loop:
         if cause is None or self.projection.get(key) is not cause:
             return
         before = set(self.service.affected(self.projection, key))
-        self.projection = forget(self.projection, key)
+        self.projection = drop_object(self.projection, key)
         for touched in before | set(self.service.affected(self.projection, key)):
             self.queue.add(touched, cause.seq)
 
@@ -508,12 +508,12 @@ class Loop:
         are."""
         keys = [action.key for action in actions if isinstance(action, ApplyObject)]
         for key in keys:
-            self.fold(Learned(key, CREATING, value=True))
+            self.fold(Observation(key, PENDING_CREATE, value=True))
         try:
             yield
         finally:
             for key in keys:
-                self.fold(Learned(key, CREATING, None))
+                self.fold(Observation(key, PENDING_CREATE, None))
 
     async def _carry_out(
         self, actions: Sequence[Action], key: Key, causes: Sequence[int], confirm: Confirm
@@ -530,7 +530,7 @@ class Loop:
                     break
                 why = told(error) if isinstance(error, KubeError) else str(error)
                 target = _target(action, key)
-                refusal = Refusal(
+                refusal = ApplyRejected(
                     target, why, isinstance(error, NameConflict), earlier=self._earlier(key, target)
                 )
                 self._refused(refusal, key, causes)
@@ -538,33 +538,34 @@ class Loop:
                 return "refused"
             except KubeError as error:
                 if error.status and (
-                    by_webhook(error.message) or self.queue.failures(key) + 1 >= REJECTED_AFTER
+                    by_webhook(error.message)
+                    or self.queue.failures(key) + 1 >= REPORT_ERROR_AFTER_FAILURES
                 ):
                     await self._keeps_failing(action, error, key, causes)
                 raise
-        if self.projection.learned(key, REFUSED) is not None:
-            self.learn(Learned(key, REFUSED, None), key, causes)
+        if self.projection.learned(key, REJECTED) is not None:
+            self.learn(Observation(key, REJECTED, None), key, causes)
         return "done"
 
-    def _refused(self, refusal: Refusal, key: Key, causes: Sequence[int]) -> None:
+    def _refused(self, refusal: ApplyRejected, key: Key, causes: Sequence[int]) -> None:
         """Fold a refusal; the first of a streak is told by the planner at once. One that reads
         differently each time makes no loop spin."""
-        first = self.projection.learned(key, REFUSED) is None
+        first = self.projection.learned(key, REJECTED) is None
         log.warning("refused", key=str(key), target=str(refusal.target), error=refusal.message)
-        self.fold(Learned(key, REFUSED, refusal))
-        self.queue.failed(key, causes, REFUSED_AGAIN_S)
+        self.fold(Observation(key, REJECTED, refusal))
+        self.queue.failed(key, causes, REJECTED_RETRY_S)
         if first:
             self._look_again(key, causes)
 
     def _earlier(self, key: Key, target: Key) -> frozenset[str]:
         """What the API server has answered for the target so far; what reads differently each
         time does not fill the memory."""
-        known: Refusal | None = self.projection.learned(key, REFUSED)
+        known: ApplyRejected | None = self.projection.learned(key, REJECTED)
         if known is None or known.target != target:
             return frozenset()
         return (
             known.earlier
-            if len(known.earlier) >= MOST_REJECTIONS
+            if len(known.earlier) >= MAX_REJECTIONS
             else known.earlier | {known.message}
         )
 
@@ -573,8 +574,8 @@ class Loop:
     ) -> None:
         """Fold an error that the API server answers again and again, once for each target; the
         caller tries again with backoff."""
-        target, known = _target(action, key), self.projection.learned(key, REFUSED)
-        refusal = Refusal(
+        target, known = _target(action, key), self.projection.learned(key, REJECTED)
+        refusal = ApplyRejected(
             target,
             told(error),
             transient=True,
@@ -582,9 +583,9 @@ class Loop:
             earlier=self._earlier(key, target),
         )
         if known is not None and known.target == target:
-            self.fold(Learned(key, REFUSED, refusal))
+            self.fold(Observation(key, REJECTED, refusal))
             return
-        self.learn(Learned(key, REFUSED, refusal), key, causes)
+        self.learn(Observation(key, REJECTED, refusal), key, causes)
         await self.record(action, key, causes, outcome="retry", detail=refusal.message)
 
     async def _act(self, action: Action, key: Key, causes: Sequence[int], confirm: Confirm) -> None:
@@ -592,7 +593,7 @@ class Loop:
             case ApplyObject():
                 answer = await self._applier.apply(self.projection, action, confirm)
                 if answer is not None:
-                    self.fold(written(answer))
+                    self.fold(changed_from_response(answer))
                     await self.record(
                         action, key, causes, resource_version=answer["metadata"]["resourceVersion"]
                     )
@@ -603,7 +604,7 @@ class Loop:
             case PatchObject():
                 answer = await self._applier.patch(action, confirm)
                 if answer is not None:
-                    self.fold(written(answer))
+                    self.fold(changed_from_response(answer))
                     await self.record(
                         action, key, causes, resource_version=answer["metadata"]["resourceVersion"]
                     )
@@ -630,7 +631,7 @@ class Loop:
         known: LatestWarning | None = self.projection.learned(action.of, LATEST_WARNING)
         latest = found or LatestWarning(now)
         changed = known is None or (known.reason, known.note) != (latest.reason, latest.note)
-        self.fold(Learned(action.of, LATEST_WARNING, latest))
+        self.fold(Observation(action.of, LATEST_WARNING, latest))
         if changed:
             self._look_again(key, causes)
             await self.record(
@@ -647,9 +648,9 @@ class Loop:
         if contest is not None:
             self.queue.add_after(key, contest.again_s, causes)
         words = None if contest is None else contest.message
-        if self.projection.learned(target, CONTESTED) != words:
+        if self.projection.learned(target, FIELD_CONFLICT) != words:
             log.warning("contested", key=str(key), target=str(target), what=words or "no longer")
-            self.learn(Learned(target, CONTESTED, words), key, causes)
+            self.learn(Observation(target, FIELD_CONFLICT, words), key, causes)
 
     async def record(
         self,
@@ -671,7 +672,7 @@ class Loop:
                 name=target.name,
                 about=about,
                 outcome=outcome,
-                detail=shortened(detail),
+                detail=truncate_error(detail),
                 resource_version=resource_version,
                 mark=(
                     self._applier.mark(target)
@@ -699,9 +700,9 @@ class Loop:
         failures = self.queue.failed(key, causes)
         FAILURES.labels("unexpected").inc()
         log.error("unexpected", key=str(key), failures=failures, exc_info=error)
-        if failures >= DEAD_AFTER and key not in self._dead:
+        if failures >= DEAD_LETTER_AFTER_FAILURES and key not in self._dead:
             self._dead.add(key)
-            what = shortened(repr(error))
+            what = truncate_error(repr(error))
             letter = DeadLetter(
                 service=self.service.name,
                 kind=key.kind,
@@ -723,7 +724,7 @@ def _target(action: Action, about: Key) -> Key:
     )
 
 
-async def reach_bus(service: str, settings: ServiceSettings, health: Health) -> Bus:
+async def connect_bus(service: str, settings: ServiceSettings, health: Health) -> Bus:
     """Connect, however long that takes; /readyz says from now on what is in the way of NATS."""
 
     def told(trouble: str) -> None:
@@ -738,18 +739,18 @@ async def reach_bus(service: str, settings: ServiceSettings, health: Health) -> 
     )
 
 
-async def run_loop(
-    service: Service, settings: ServiceSettings, health: Health, handler: Handler | None = None
+async def run_controller(
+    service: Component, settings: ServiceSettings, health: Health, handler: Handler | None = None
 ) -> None:
     """Connect and run a service until cancelled."""
-    bus = await reach_bus(service.name, settings, health)
+    bus = await connect_bus(service.name, settings, health)
     try:
-        async with candidacy(service.name, settings, health) as lease:
+        async with leader_election(service.name, settings, health) as lease:
             cluster = await Cluster.connect(
                 settings.kubeconfig, user_agent=f"aim-{service.name}", fence=lease.confirm
             )
             try:
-                await Loop(service, bus, cluster, health, handler).run(lease)
+                await Controller(service, bus, cluster, health, handler).run(lease)
             finally:
                 await cluster.close()
     finally:

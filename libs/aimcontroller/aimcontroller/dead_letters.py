@@ -1,4 +1,4 @@
-"""Letters of one service on messages of the bus that it could not read.
+"""DeadLetters of one service on messages of the bus that it could not read.
 
 1. Such a message stops nothing: it is counted, logged with subject and sequence, and kept as a
    letter on `aim.dead.>` for a person.
@@ -25,7 +25,7 @@ HEADERS = ("ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "aim-cause"
 log = structlog.get_logger()
 
 
-class Letters:
+class DeadLetters:
     """`loading` and `caught_up` are told by whoever follows the bus, which passes on what it
     finds."""
 
@@ -54,7 +54,9 @@ class Letters:
 
     def unreadable(self, item: Undecodable) -> None:
         FAILURES.labels("undecodable").inc()
-        log.error("undecodable", subject=item.subject, seq=item.seq, error=shortened(item.error))
+        log.error(
+            "undecodable", subject=item.subject, seq=item.seq, error=truncate_error(item.error)
+        )
         address = subjects.find(item.subject)
         key = None if address is None else address.key
         self._found[item.seq] = DeadLetter(
@@ -62,7 +64,7 @@ class Letters:
             kind="" if address is None else address.kind,
             namespace=None if key is None else key.namespace,
             name="" if key is None else key.name,
-            error=shortened(item.error),
+            error=truncate_error(item.error),
             attempts=1,
             subject=item.subject,
             seq=item.seq,
@@ -105,10 +107,10 @@ class Letters:
                             "letter-not-sent",
                             subject=letter.subject,
                             seq=seq,
-                            error=shortened(str(error)),
+                            error=truncate_error(str(error)),
                         )
 
 
-def shortened(error: str) -> str:
+def truncate_error(error: str) -> str:
     """What goes into a letter of the text of an error."""
     return error if len(error) <= ERROR_LENGTH else error[: ERROR_LENGTH - 1] + "…"

@@ -4,7 +4,8 @@ are seconds of any one clock.
 1. Judged against what the last apply returned, not against what was sent: the server and admission
    webhooks default and rewrite fields.
 2. Only fields that we send are ours; what others add is theirs.
-3. The first `AT_ONCE` repairs in a row come at once: a person sees an edit undone within seconds.
+3. The first `IMMEDIATE_REPAIRS` repairs in a row come at once: a person sees an edit undone within
+   seconds.
    Then each waits twice as long as the one before, so that a controller that insists on its own
    value costs one write every `LONGEST_S`, and not a fight.
 """
@@ -19,10 +20,10 @@ import msgspec
 from aimschema.labels import MANAGED_BY
 
 Body = dict[str, Any]
-AT_ONCE = 3
+IMMEDIATE_REPAIRS = 3
 FIRST_S = 5.0
 LONGEST_S = 300.0
-FORGOTTEN_S = 600.0
+RESET_AFTER_S = 600.0
 BOOKKEEPING = frozenset({"resourceVersion", "managedFields", "generation", "finalizers"})
 """Metadata that moves without anybody having changed what the object says."""
 
@@ -31,7 +32,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:32]
 
 
-def whole(body: Body) -> Body:
+def comparable(body: Body) -> Body:
     """The object without its status and bookkeeping."""
     metadata = {name: value for name, value in body["metadata"].items() if name not in BOOKKEEPING}
     return {name: value for name, value in body.items() if name != "status"} | {
@@ -39,11 +40,11 @@ def whole(body: Body) -> Body:
     }
 
 
-def ours(sent: Any, there: Any) -> Any:
+def managed_fields_of(sent: Any, there: Any) -> Any:
     """The part of `there` that `sent` speaks of; list items with a name are matched by it (as
     list-maps merge)."""
     if isinstance(sent, dict) and isinstance(there, dict):
-        return {field: ours(value, there.get(field)) for field, value in sent.items()}
+        return {field: managed_fields_of(value, there.get(field)) for field, value in sent.items()}
     if (
         isinstance(sent, list)
         and isinstance(there, list)
@@ -51,22 +52,22 @@ def ours(sent: Any, there: Any) -> Any:
     ):
         named = {item["name"]: item for item in there}
         if len(named) == len(there):  # in volumeMounts a name may come twice
-            return [ours(item, named.get(item["name"])) for item in sent]
+            return [managed_fields_of(item, named.get(item["name"])) for item in sent]
     if isinstance(sent, list) and isinstance(there, list) and len(sent) == len(there):
-        return [ours(item, other) for item, other in zip(sent, there, strict=True)]
+        return [managed_fields_of(item, other) for item, other in zip(sent, there, strict=True)]
     return there
 
 
-def differing(before: Any, now: Any) -> Iterator[tuple[str, ...]]:
+def diff_paths(before: Any, now: Any) -> Iterator[tuple[str, ...]]:
     """Paths at which two parts differ; a list is one place."""
     if isinstance(before, dict) and isinstance(now, dict):
         for field in sorted(before.keys() | now.keys()):
-            yield from ((field, *below) for below in differing(before.get(field), now.get(field)))
+            yield from ((field, *below) for below in diff_paths(before.get(field), now.get(field)))
     elif before != now:
         yield ()
 
 
-def writers(body: Body, path: tuple[str, ...], but: str) -> list[str]:
+def field_managers_at(body: Body, path: tuple[str, ...], but: str) -> list[str]:
     """Managers other than `but` that hold the field at `path`, as managedFields tell (KEP-555,
     FieldsV1)."""
     entries = [
@@ -109,7 +110,7 @@ def owners(body: Body) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Repairs:
+class RepairHistory:
     """How often an object was put right in a row, and when last. `contested`: who keeps changing
     what, in words; empty where nobody does.
 
@@ -127,12 +128,13 @@ class Repairs:
         """When it may be put right again."""
         return (
             self.last_s
-            if self.count < AT_ONCE
-            else self.last_s + min(LONGEST_S, FIRST_S * 2 ** min(self.count - AT_ONCE, 20))
+            if self.count < IMMEDIATE_REPAIRS
+            else self.last_s
+            + min(LONGEST_S, FIRST_S * 2 ** min(self.count - IMMEDIATE_REPAIRS, 20))
         )
 
-    def one_more(self, now_s: float) -> "Repairs":
+    def one_more(self, now_s: float) -> "RepairHistory":
         return replace(self, count=1 if self.forgotten(now_s) else self.count + 1, last_s=now_s)
 
     def forgotten(self, now_s: float) -> bool:
-        return now_s - self.last_s > FORGOTTEN_S
+        return now_s - self.last_s > RESET_AFTER_S

@@ -72,7 +72,7 @@ def application(health: Health) -> web.Application:
 
 
 @asynccontextmanager
-async def serving(health: Health, port: int) -> AsyncIterator[None]:
+async def serve_http(health: Health, port: int) -> AsyncIterator[None]:
     """Serve on every address for as long as the context lasts; port 0 serves nothing."""
     if port == 0:
         yield

@@ -14,7 +14,7 @@ LEASE = "lease"
 
 
 @asynccontextmanager
-async def candidacy(
+async def leader_election(
     service: str,
     settings: ServiceSettings,
     health: Health,

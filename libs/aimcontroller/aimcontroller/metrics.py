@@ -60,7 +60,7 @@ class _Measured(Collector):
 
 
 @contextmanager
-def measured(measure: Callable[[], Iterable[Metric]]) -> Iterator[None]:
+def collector_registered(measure: Callable[[], Iterable[Metric]]) -> Iterator[None]:
     """What `measure` counts is served for as long as the block lasts, counted anew at each
     scrape."""
     collector = _Measured(measure)

@@ -17,7 +17,7 @@ REPEATED = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
 log = structlog.get_logger()
 
 
-class SaidOnce(SpanExporter):
+class OutageLoggingExporter(SpanExporter):
     """An exporter that tells once that its collector is away, and once that it is back."""
 
     def __init__(self, inner: SpanExporter) -> None:
@@ -49,7 +49,7 @@ def provider_for(name: str) -> TracerProvider:
     called."""
     resource = Resource.create({SERVICE_NAME: name}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(SaidOnce(OTLPSpanExporter())))
+    provider.add_span_processor(BatchSpanProcessor(OutageLoggingExporter(OTLPSpanExporter())))
     for repeated in REPEATED:
         logging.getLogger(repeated).setLevel(logging.CRITICAL)
     return provider

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from aimcontroller.projection import CONTESTED, Projection, Refusal, Seen
+from aimcontroller.projection import FIELD_CONFLICT, ApplyRejected, KubeObject, Projection
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported, timestamp
 from aimschema.resources import Key, key_of
@@ -48,7 +48,7 @@ class PatchObject:
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """The whole log of a finished container; comes back as `Learned(of, ...)`, once.
+    """The whole log of a finished container; comes back as `Observation(of, ...)`, once.
 
     `of` is the pod, or a Job of whose pods no event has told: then the API server is asked for the
     newest that succeeded.
@@ -61,7 +61,7 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True)
 class ReadEvents:
-    """The newest Warning Event on an object; comes back as `Learned(of, LATEST_WARNING,
+    """The newest Warning Event on an object; comes back as `Observation(of, LATEST_WARNING,
     LatestWarning)`."""
 
     of: Key
@@ -71,7 +71,7 @@ class ReadEvents:
 @dataclass(frozen=True, slots=True)
 class InspectImage:
     """Labels of an image, read from its registry with the credentials of these pull secrets; comes
-    back as `Learned(model, ...)`.
+    back as `Observation(model, ...)`.
 
     `inputs` stands for what the inspection is made from; `attempt` counts from 1.
     """
@@ -85,7 +85,7 @@ class InspectImage:
 
 @dataclass(frozen=True, slots=True)
 class FollowLog:
-    """Progress lines of a running container; comes back as `Learned(about, "progress", ...)`."""
+    """Progress lines of a running container; returned as `Observation(about, "progress", ...)`."""
 
     pod: Key
     uid: str
@@ -175,14 +175,14 @@ class Plan:
         )
 
 
-NOTHING = Plan()
+EMPTY_PLAN = Plan()
 
 
-def act(*actions: Action) -> Plan:
+def actions(*actions: Action) -> Plan:
     return Plan(actions=actions)
 
 
-def report(seen: Seen, *conditions: ReportedCondition, **fields: Any) -> Plan:
+def report(seen: KubeObject, *conditions: ReportedCondition, **fields: Any) -> Plan:
     """Say `conditions` and status `fields` on an object; fields that are None are left out."""
     given = {name: value for name, value in fields.items() if value is not None}
     return Plan(reports=(Report(seen.key, seen.uid, seen.generation, conditions, given),))
@@ -191,28 +191,32 @@ def report(seen: Seen, *conditions: ReportedCondition, **fields: Any) -> Plan:
 WARNING_LENGTH = 512
 
 
-def warning(said: Plan, reason: str, message: str) -> Plan:
+def with_warning_event(said: Plan, reason: str, message: str) -> Plan:
     """`said` with a Warning Event on top. A condition has to say the message too: that is how it
     is known to have been sent."""
-    asked = ReportedWarning(reason=reason, message=clean(message)[:WARNING_LENGTH])
+    asked = ReportedWarning(reason=reason, message=sanitize(message)[:WARNING_LENGTH])
     return replace(
         said,
         reports=tuple(replace(each, warnings=(*each.warnings, asked)) for each in said.reports),
     )
 
 
-def advise(
-    seen: Projection, about: Seen, service: str, now: datetime.datetime, *found: tuple[str, str]
+def report_warnings(
+    seen: Projection,
+    about: KubeObject,
+    service: str,
+    now: datetime.datetime,
+    *found: tuple[str, str],
 ) -> Plan:
     """Warning Events, as (reason, message), on an object without status. One that was asked for
     before keeps its `since`, so it is no news."""
     before = seen.report(about.key, service)
     known = before.warnings if before is not None and before.uid == about.uid else ()
     if not found and before is None:
-        return NOTHING
+        return EMPTY_PLAN
     fresh = [
         ReportedWarning(
-            reason=reason, message=clean(message)[:WARNING_LENGTH], since=timestamp(now)
+            reason=reason, message=sanitize(message)[:WARNING_LENGTH], since=timestamp(now)
         )
         for reason, message in found
     ]
@@ -221,7 +225,7 @@ def advise(
     return Plan(reports=(Report(about.key, about.uid, about.generation, warnings=warnings),))
 
 
-def look_again(after_s: float) -> Plan:
+def requeue_after(after_s: float) -> Plan:
     return Plan(requeue_after_s=max(0.0, after_s))
 
 
@@ -236,44 +240,46 @@ def condition(type_: str, status: bool | None, reason: str, message: str = "") -
         type=type_,
         status={True: "True", False: "False", None: "Unknown"}[status],
         reason=reason,
-        message=clean(message),
+        message=sanitize(message),
     )
 
 
-def with_refusal(said: ReportedCondition, refusal: Refusal | None) -> ReportedCondition:
+def with_api_error(said: ReportedCondition, refusal: ApplyRejected | None) -> ReportedCondition:
     """The condition, with what the API server will not take; what it says of an earlier refusal
     goes, so that it may be what was said last."""
     bare = said.message.partition(_REFUSES)[0]
     more = (
-        "" if refusal is None or clean(refusal.message) in bare else f"{_REFUSES}{refusal.message}"
+        ""
+        if refusal is None or sanitize(refusal.message) in bare
+        else f"{_REFUSES}{refusal.message}"
     )
-    return msgspec.structs.replace(said, message=clean(bare + more))
+    return msgspec.structs.replace(said, message=sanitize(bare + more))
 
 
-def clean(message: str) -> str:
+def sanitize(message: str) -> str:
     text = printable(message[: MESSAGE_LENGTH + 1])
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
 
 
-def with_contest(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
+def with_field_conflict(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
     """The condition; its message also tells who keeps changing the object at `about`, where
     somebody does."""
-    words: str | None = seen.learned(about, CONTESTED)
+    words: str | None = seen.learned(about, FIELD_CONFLICT)
     return (
         said
         if words is None
-        else msgspec.structs.replace(said, message=clean(f"{words}; {said.message}"))
+        else msgspec.structs.replace(said, message=sanitize(f"{words}; {said.message}"))
     )
 
 
-def warn_of_contest(seen: Projection, about: Key, said: Plan) -> Plan:
+def warn_of_field_conflict(seen: Projection, about: Key, said: Plan) -> Plan:
     """`said` with a Warning Event that tells who keeps changing the object at `about`; a
-    condition of it tells that too (with_contest)."""
-    words: str | None = seen.learned(about, CONTESTED)
-    return said if words is None else warning(said, reasons.CONTESTED, words)
+    condition of it tells that too (with_field_conflict)."""
+    words: str | None = seen.learned(about, FIELD_CONFLICT)
+    return said if words is None else with_warning_event(said, reasons.CONTESTED, words)
 
 
-def repeated(present: Seen, type_: str) -> ReportedCondition | None:
+def existing_condition(present: KubeObject, type_: str) -> ReportedCondition | None:
     """A condition as it stands on the object, to be said again."""
     there = present.condition(type_)
     if there is None:

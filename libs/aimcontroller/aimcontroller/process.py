@@ -18,7 +18,7 @@ import structlog
 from pydantic import ValidationError
 
 from aimcontroller import logs, tracing
-from aimcontroller.health import Health, serving
+from aimcontroller.health import Health, serve_http
 from aimcontroller.settings import ENV_PREFIX, ServiceSettings, unknown_variables
 
 DRAIN_S = 9.0
@@ -44,7 +44,7 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
     logs.configure(settings, service)
     for name in unknown_variables(settings_type):
         log.warning("unknown-setting", variable=name, hint="no AIM service knows this variable")
-    flush = tracing.begin(f"aim-{service}")
+    flush = tracing.configure(f"aim-{service}")
     return asyncio.run(_supervise(settings, main, flush))
 
 
@@ -56,7 +56,7 @@ async def _supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     health = Health()
-    async with serving(health, settings.http_port):
+    async with serve_http(health, settings.http_port):
         work = asyncio.ensure_future(main(settings, health))
         stopping, beating = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_beat(health))
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)

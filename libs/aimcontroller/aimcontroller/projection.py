@@ -9,9 +9,10 @@
 3. Folding the same events in any order, or twice, gives the same picture. Reports have no version
    of their own: the one with the highest sequence number counts (`renumbered` where the numbers
    begin anew).
-4. Of each kind the newest MOST_GONE deletions are remembered. The log has the events on one object
-   in order, so an event that comes after that many newer deletions is a new object's. The answer to
-   a write of our own may come so late; it is dropped, since the object has an event by then.
+4. Of each kind the newest MAX_TOMBSTONES deletions are remembered. The log has the events on one
+   object in order, so an event that comes after that many newer deletions is a new object's. The
+   answer to a write of our own may come so late; it is dropped, since the object has an event by
+   then.
 """
 
 import datetime
@@ -31,7 +32,7 @@ from aimschema.resources import RESOURCES, Key, key_of
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KubeObject:
     """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought
     it (0: our own write), `epoch` the event's.
 
@@ -123,7 +124,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class Observation:
     """Something this process found out by an action of its own: a log it read, a refusal. Not on
     the bus; gone with the object or the process."""
 
@@ -132,11 +133,11 @@ class Learned:
     value: object  # None: forget it
 
 
-REFUSED = "refused"
-"""Topic: a Refusal of what was planned for the key."""
-CREATING = "creating"
+REJECTED = "refused"
+"""Topic: a ApplyRejected of what was planned for the key."""
+PENDING_CREATE = "creating"
 """Topic: True while an apply of the key is under way."""
-CONTESTED = "contested"
+FIELD_CONFLICT = "contested"
 """Topic: who keeps changing what is ours of the object at this key, in words."""
 
 LATEST_WARNING = "events"
@@ -154,7 +155,7 @@ class LatestWarning:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ApplyRejected:
     """The API server rejects what we sent. `name_taken`: since the name is somebody else's.
 
     `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a
@@ -181,13 +182,13 @@ class Refusal:
         return NAME_CONFLICT if self.name_taken else otherwise
 
 
-Input: TypeAlias = Message | Learned
-_NO_NAMES: Map[str, Seen] = Map()
+StateEvent: TypeAlias = Message | Observation
+_NO_NAMES: Map[str, KubeObject] = Map()
 _NO_KEYS: "Map[Key, array[int]]" = Map()
 _NO_FACTS: Map[str, object] = Map()
 _NEVER = (0, -1)
 _NO_DELETIONS: Map[Key, tuple[int, int]] = Map()
-MOST_GONE = 5_000
+MAX_TOMBSTONES = 5_000
 """Deletions of a kind that are remembered at least; at twice as many the older half is
 forgotten."""
 _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
@@ -197,8 +198,10 @@ _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
 class Projection:
     """Everything known, with the look-ups planners need."""
 
-    _objects: Map[tuple[str, str | None], Map[str, Seen]] = field(default_factory=Map)
-    _indexed: Map[tuple[str, str, str | None, str], tuple[Seen, ...]] = field(default_factory=Map)
+    _objects: Map[tuple[str, str | None], Map[str, KubeObject]] = field(default_factory=Map)
+    _indexed: Map[tuple[str, str, str | None, str], tuple[KubeObject, ...]] = field(
+        default_factory=Map
+    )
     """By index, kind, namespace and value, oldest first."""
     _many: "Map[tuple[str, str, str | None], Map[Key, array[int]]]" = field(default_factory=Map)
     """By index, kind and namespace, the objects that have too many values."""
@@ -213,24 +216,24 @@ class Projection:
     )  # by kind: age of the last complete list, or of a deletion that is forgotten
     _epoch: int = 0
 
-    def get(self, key: Key) -> Seen | None:
+    def get(self, key: Key) -> KubeObject | None:
         return self._objects.get((key.kind, key.namespace), _NO_NAMES).get(key.name)
 
-    def all(self, kind: str, namespace: str | None) -> Iterator[Seen]:
+    def all(self, kind: str, namespace: str | None) -> Iterator[KubeObject]:
         """All of a kind in a namespace (None: of a cluster-scoped kind)."""
         return iter(self._objects.get((kind, namespace), _NO_NAMES).values())
 
-    def everywhere(self, kind: str) -> Iterator[Seen]:
+    def everywhere(self, kind: str) -> Iterator[KubeObject]:
         """All of a kind in all namespaces."""
         for (of, _), names in self._objects.items():
             if of == kind:
                 yield from names.values()
 
-    def everything(self) -> Iterator[Seen]:
+    def everything(self) -> Iterator[KubeObject]:
         for names in self._objects.values():
             yield from names.values()
 
-    def owned(self, uid: str, kind: str, namespace: str | None) -> list[Seen]:
+    def owned(self, uid: str, kind: str, namespace: str | None) -> list[KubeObject]:
         """Objects of `kind` in this namespace that the object with this uid owns, oldest first.
 
         Anybody may write any uid into an ownerReference, but an owner is in the same namespace or
@@ -238,12 +241,12 @@ class Projection:
         """
         return self._find(OWNED, kind, namespace, uid)
 
-    def find(self, index: Index, value: str, namespace: str | None = None) -> list[Seen]:
+    def find(self, index: Index, value: str, namespace: str | None = None) -> list[KubeObject]:
         """Objects with this value, oldest first; of this namespace unless the index is for all
         of them together."""
         return self._find(index, index.kind, None if index.everywhere else namespace, value)
 
-    def _find(self, index: Index, kind: str, namespace: str | None, value: str) -> list[Seen]:
+    def _find(self, index: Index, kind: str, namespace: str | None, value: str) -> list[KubeObject]:
         found = list(self._indexed.get((index.name, kind, namespace, value), ()))
         many = self._many.get((index.name, kind, namespace), _NO_KEYS)
         if not many:
@@ -265,7 +268,9 @@ class Projection:
     def creating(self, kind: str) -> list[Key]:
         """Objects of this kind whose apply is under way and whose answer is not yet here."""
         return [
-            key for key, facts in self._learned.items() if CREATING in facts and key.kind == kind
+            key
+            for key, facts in self._learned.items()
+            if PENDING_CREATE in facts and key.kind == kind
         ]
 
     @property
@@ -279,7 +284,7 @@ class Projection:
             default=0,
         )
 
-    def unconfirmed(self, marker: KindSynced) -> list[Seen]:
+    def unconfirmed(self, marker: KindSynced) -> list[KubeObject]:
         """Our own writes that a complete list does not have: what was created and deleted while
         the watch was interrupted has no event."""
         listed = _age_of(marker)
@@ -294,7 +299,7 @@ class Projection:
         return kind not in self._absent
 
 
-def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
+def fold(seen: Projection, event: StateEvent, seq: int = 0) -> Projection:
     """The picture after an event. Total: an event that says nothing new returns the same
     projection."""
     match event:
@@ -312,13 +317,13 @@ def fold(seen: Projection, event: Input, seq: int = 0) -> Projection:
                 _settled=_raised(seen._settled, kind, _age_of(event)),
                 _epoch=max(seen._epoch, epoch),
             )
-        case Learned():
+        case Observation():
             return _learn(seen, event)
         case _:
             return seen
 
 
-def written(body: dict[str, Any]) -> ObjectChanged:
+def changed_from_response(body: dict[str, Any]) -> ObjectChanged:
     """The answer to a write as an event, so that a service sees its own writes at once; the
     watcher's event of it takes its place."""
     key, metadata = key_of(body), body["metadata"]
@@ -332,19 +337,19 @@ def written(body: dict[str, Any]) -> ObjectChanged:
     )
 
 
-def forget(seen: Projection, key: Key) -> Projection:
+def drop_object(seen: Projection, key: Key) -> Projection:
     """Without an object that a reload did not bring: it is gone, but nothing is known of the
     version at which."""
     present = seen.get(key)
     return seen if present is None else _remove(_unlearn(seen, key), present)
 
 
-def without_facts(seen: Projection) -> Projection:
+def clear_observations(seen: Projection) -> Projection:
     """Without anything this process found out itself: the picture another process has."""
     return replace(seen, _learned=Map())
 
 
-def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
+def drop_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
     """Without these reports, whether they were known or not."""
     left = seen._reports
     for report in reports:
@@ -353,7 +358,7 @@ def forget_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Proj
     return replace(seen, _reports=left)
 
 
-def renumbered(seen: Projection) -> Projection:
+def reset_report_order(seen: Projection) -> Projection:
     """For a reload: what was known of the order of reports is void, since the stream may be
     another one."""
     return replace(
@@ -373,7 +378,7 @@ def _unlearn(seen: Projection, key: Key) -> Projection:
     return replace(seen, _learned=seen._learned.delete(key)) if key in seen._learned else seen
 
 
-def _learn(seen: Projection, event: Learned) -> Projection:
+def _learn(seen: Projection, event: Observation) -> Projection:
     facts = seen._learned.get(event.key, _NO_FACTS)
     if event.value is not None:
         return replace(
@@ -397,7 +402,7 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     is known by now, and all else is gone."""
     key = Key(event.kind, event.namespace, event.name)
     epoch, complete = event.epoch if seq else seen._epoch, event.truncated in {(), (HASHES,)}
-    new = Seen(
+    new = KubeObject(
         key,
         event.uid,
         int(event.resource_version),
@@ -446,12 +451,12 @@ def _remember_deletion(seen: Projection, key: Key, age: tuple[int, int]) -> Proj
     """The newest count, not the last: so it makes no difference in which order they come."""
     gone = seen._gone.get(key.kind, _NO_DELETIONS)
     gone = gone.set(key, max(age, gone.get(key, _NEVER)))
-    if len(gone) <= 2 * MOST_GONE:
+    if len(gone) <= 2 * MAX_TOMBSTONES:
         return replace(seen, _gone=seen._gone.set(key.kind, gone))
     newest_first = sorted(gone.items(), key=lambda item: item[1], reverse=True)
-    settled = _raised(seen._settled, key.kind, newest_first[MOST_GONE][1])
+    settled = _raised(seen._settled, key.kind, newest_first[MAX_TOMBSTONES][1])
     return replace(
-        seen, _gone=seen._gone.set(key.kind, Map(newest_first[:MOST_GONE])), _settled=settled
+        seen, _gone=seen._gone.set(key.kind, Map(newest_first[:MAX_TOMBSTONES])), _settled=settled
     )
 
 
@@ -461,7 +466,7 @@ def _raised(
     return ages.set(kind, max(age, ages.get(kind, _NEVER)))
 
 
-def _remove(seen: Projection, present: Seen) -> Projection:
+def _remove(seen: Projection, present: KubeObject) -> Projection:
     key, place = present.key, (present.key.kind, present.key.namespace)
     names = seen._objects[place].delete(key.name)
     objects = seen._objects.set(place, names) if names else seen._objects.delete(place)
@@ -469,7 +474,9 @@ def _remove(seen: Projection, present: Seen) -> Projection:
 
 
 def _indexed(
-    seen: Projection, present: Seen, change: Callable[[tuple[Seen, ...], Seen], tuple[Seen, ...]]
+    seen: Projection,
+    present: KubeObject,
+    change: Callable[[tuple[KubeObject, ...], KubeObject], tuple[KubeObject, ...]],
 ) -> Projection:
     """With an object put into its indexes, or taken out of them."""
     kind, indexed, many = present.key.kind, seen._indexed, seen._many
@@ -495,15 +502,15 @@ def _indexed(
     return replace(seen, _indexed=indexed, _many=many)
 
 
-def _order(seen: Seen) -> tuple[str, str, str]:
+def _order(seen: KubeObject) -> tuple[str, str, str]:
     return seen.created, seen.key.name, seen.key.namespace or ""
 
 
-def _with(found: tuple[Seen, ...], new: Seen) -> tuple[Seen, ...]:
+def _with(found: tuple[KubeObject, ...], new: KubeObject) -> tuple[KubeObject, ...]:
     place = bisect_left(found, _order(new), key=_order)
     return (*found[:place], new, *found[place:])
 
 
-def _without(found: tuple[Seen, ...], present: Seen) -> tuple[Seen, ...]:
+def _without(found: tuple[KubeObject, ...], present: KubeObject) -> tuple[KubeObject, ...]:
     place = bisect_left(found, _order(present), key=_order)
     return found[:place] + found[place + 1 :]

@@ -9,14 +9,14 @@ from aimcontroller.indexes import (
     MODELS_BY_NAME,
     TEMPLATES_BY_SOURCE,
 )
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.projection import KubeObject, Projection
 from aimschema.discovery_result import Discovered, from_config_map, recorded_images
 from aimschema.names import discovery_config_map, image_config_map
 from aimschema.reasons import DUPLICATE_SOURCE, FAILED_STATE, READY
 from aimschema.resources import CONFIG_MAP, TEMPLATE, Key
 
 
-def oldest_first(found: Iterable[Seen]) -> list[Seen]:
+def oldest_first(found: Iterable[KubeObject]) -> list[KubeObject]:
     """Where several objects claim the same thing the oldest has it, of equal age the first by
     name; those being deleted claim nothing."""
     return sorted(
@@ -25,12 +25,12 @@ def oldest_first(found: Iterable[Seen]) -> list[Seen]:
     )
 
 
-def models_named(seen: Projection, name: str) -> list[Seen]:
+def models_named(seen: Projection, name: str) -> list[KubeObject]:
     """Catalogue entries of one canonical name; the first is the one that counts."""
     return oldest_first(seen.find(MODELS_BY_NAME, name))
 
 
-def image_record(seen: Projection, model: Seen, namespace: str) -> Seen | None:
+def image_record(seen: Projection, model: KubeObject, namespace: str) -> KubeObject | None:
     """The ConfigMap that has the images of a catalogue entry and the labels of the present one.
     `namespace`: the control plane's own."""
     kept = seen.get(Key(CONFIG_MAP.kind, namespace, image_config_map(model.key.name)))
@@ -58,18 +58,18 @@ def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
     return frozenset(recorded) | {str(model.spec.get("image")) for model in models}
 
 
-def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[Seen]:
+def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[KubeObject]:
     """Caches of one source in a namespace; the first is the one that counts."""
     return oldest_first(seen.find(CACHES_BY_SOURCE, source_uri, namespace))
 
 
-def has_failed(cache: Seen) -> bool:
+def has_failed(cache: KubeObject) -> bool:
     """Of the first cache of a source. That there was an older one is void once it is the first."""
     ready = cache.condition(READY) or {}
     return cache.status.get("status") == FAILED_STATE and ready.get("reason") != DUPLICATE_SOURCE
 
 
-def kept_answer(seen: Projection, template: Seen) -> Seen | None:
+def previous_discovery(seen: Projection, template: KubeObject) -> KubeObject | None:
     """The ConfigMap in which discovery keeps what a template's image answered."""
     kept = seen.get(
         Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name))
@@ -77,22 +77,22 @@ def kept_answer(seen: Projection, template: Seen) -> Seen | None:
     return kept if kept is not None and template.uid in kept.owners else None
 
 
-def discovered(seen: Projection, template: Seen) -> Discovered | None:
+def discovery_result_of(seen: Projection, template: KubeObject) -> Discovered | None:
     """What a template's image answered."""
-    kept = kept_answer(seen, template)
+    kept = previous_discovery(seen, template)
     return None if kept is None else from_config_map(kept.body)
 
 
-def templates_of(seen: Projection, namespace: str | None, source: str) -> list[Seen]:
+def templates_of(seen: Projection, namespace: str | None, source: str) -> list[KubeObject]:
     """Templates whose image names this source. While an image is asked again, its last answer
     still counts; without one, what the status says."""
-    found: dict[Key, Seen] = {}
+    found: dict[Key, KubeObject] = {}
     for kept in seen.find(ANSWERS_BY_SOURCE, source, namespace):
         owner = kept.owner(TEMPLATE.kind)
         template = None if owner is None else seen.get(owner)
-        if template is not None and kept_answer(seen, template) is kept:
+        if template is not None and previous_discovery(seen, template) is kept:
             found[template.key] = template
     for template in seen.find(TEMPLATES_BY_SOURCE, source, namespace):
-        if template.key not in found and discovered(seen, template) is None:
+        if template.key not in found and discovery_result_of(seen, template) is None:
             found[template.key] = template
     return list(found.values())

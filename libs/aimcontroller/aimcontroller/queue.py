@@ -22,7 +22,7 @@ from aimschema.resources import Key
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 300.0
-MOST_CAUSES = 16
+MAX_CAUSES = 16
 MOST_BEFORE_RETRY = 4
 """Keys that did not fail and are taken in a row while one that failed is ready."""
 
@@ -86,7 +86,7 @@ class WorkQueue:
     def add(self, key: Key, *causes: int) -> None:
         """`causes` are sequence numbers of events; 0, an own write's, is none."""
         entry = self._entries.setdefault(key, _Entry())
-        entry.causes.update(cause for cause in causes[: MOST_CAUSES - len(entry.causes)] if cause)
+        entry.causes.update(cause for cause in causes[: MAX_CAUSES - len(entry.causes)] if cause)
         if not entry.waiting:
             entry.waiting = True
             if not entry.working:
@@ -94,7 +94,7 @@ class WorkQueue:
 
     def add_after(self, key: Key, delay_s: float, causes: Iterable[int] = ()) -> None:
         later = self._causes_later.setdefault(key, set())
-        later.update(list(causes)[: MOST_CAUSES - len(later)])
+        later.update(list(causes)[: MAX_CAUSES - len(later)])
         at = asyncio.get_running_loop().time() + delay_s
         if at < self._timers.get(key, float("inf")):
             self._timers[key] = at

@@ -35,8 +35,8 @@ from aimbus.tracing import context_of
 from aimschema import otel_attributes
 from aimschema.resources import Key
 
-MOST_EVENTS = 10_000
-MOST_KEYS = 10_000
+MAX_EVENTS = 10_000
+MAX_KEYS = 10_000
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -49,7 +49,7 @@ class Cause:
     links: tuple[SpanContext, ...]
 
 
-class Passes:
+class ReconcileTracer:
     """For one event loop."""
 
     def __init__(self, tracer: Tracer | None) -> None:
@@ -71,7 +71,7 @@ class Passes:
         if self._tracer is not None:
             self._newest = max(self._newest, event.seq)
             if event.traceparent:
-                _remember(self._heard, event.seq, event.traceparent, MOST_EVENTS)
+                _remember(self._heard, event.seq, event.traceparent, MAX_EVENTS)
 
     def learned(self, key: Key) -> None:
         """The open span found something out, for which the key is looked at again."""
@@ -79,7 +79,7 @@ class Passes:
             self._tracer is not None
             and (found := trace.get_current_span().get_span_context()).is_valid
         ):
-            _remember(self._learned, key, found, MOST_KEYS)
+            _remember(self._learned, key, found, MAX_KEYS)
 
     def cause(self, key: Key, causes: Sequence[int]) -> Cause:
         """Why the key is looked at; what was learned for it is used up."""
@@ -120,7 +120,7 @@ class Passes:
         ) as span:
             had, _ = self._before.get(key, (0, None))
             newest = max((seq for seq in causes if seq in self._heard), default=0)
-            _remember(self._before, key, (max(had, newest), span.get_span_context()), MOST_KEYS)
+            _remember(self._before, key, (max(had, newest), span.get_span_context()), MAX_KEYS)
             yield
 
     def ended(self, outcome: str) -> None:
@@ -133,7 +133,7 @@ class Passes:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def detached_span() -> Iterator[None]:
     """What is done in here belongs to no trace: it goes on for so long that it would make one of
     hours."""
     token = otel_context.attach(trace.set_span_in_context(INVALID_SPAN))

@@ -1,10 +1,10 @@
 """What to say of an object that is in the way: it belongs to somebody else, or it is being
 deleted and stays. Pure."""
 
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 
 
-def removal(there: Seen) -> str:
+def removal(there: KubeObject) -> str:
     """An object with metadata.deletionTimestamp goes once its finalizers are gone; only who set
     one removes it, so they are named."""
     finalizers = ", ".join(map(str, there.body["metadata"].get("finalizers") or ()))
@@ -17,13 +17,13 @@ def removal(there: Seen) -> str:
     return f"{there.key.kind} {there.key.name} is being deleted{held}"
 
 
-def is_of_former(owner: Seen, there: Seen) -> bool:
+def is_of_former(owner: KubeObject, there: KubeObject) -> bool:
     """Whether `there` was made for a former object of the kind and name of `owner`. It goes by
     itself (garbage collection)."""
     return owner.uid not in there.owners and there.owner(owner.key.kind) == owner.key
 
 
-def of_former(owner: Seen, there: Seen) -> str:
+def of_former(owner: KubeObject, there: KubeObject) -> str:
     """Of an object for which `is_of_former` holds."""
     whose = f"made for the former {owner.key.kind} {owner.key.name}"
     if there.deleting:
@@ -31,7 +31,7 @@ def of_former(owner: Seen, there: Seen) -> str:
     return f"{there.key.kind} {there.key.name}, {whose}, is being removed"
 
 
-def of_another(owner: Seen, there: Seen) -> str:
+def of_another(owner: KubeObject, there: KubeObject) -> str:
     """Of an object that has the name of one that `owner` needs."""
     return (
         f"{there.key.kind} {there.key.name} exists and was not made for {owner.key.kind}"

@@ -24,14 +24,14 @@ from aimcontroller.plan import (
     ReadLog,
 )
 from aimcontroller.projection import (
-    CONTESTED,
-    REFUSED,
-    Input,
-    Learned,
+    FIELD_CONFLICT,
+    REJECTED,
+    ApplyRejected,
+    Observation,
     Projection,
-    Refusal,
+    StateEvent,
+    changed_from_response,
     fold,
-    written,
 )
 from aimschema import labels
 from aimschema.discovery_result import digest
@@ -85,7 +85,7 @@ def obj(kind: str, name: str, **fields: Any) -> Body:
     return {"apiVersion": resource.api_version, "kind": kind, "metadata": metadata, **fields}
 
 
-def kept_by(body: Body, *finalizers: str) -> Body:
+def held_by_finalizers(body: Body, *finalizers: str) -> Body:
     """The object while it is being deleted and these finalizers keep it."""
     return {
         **body,
@@ -100,7 +100,9 @@ def cr(kind: str, name: str, spec: Body, **fields: Any) -> Body:
     return obj(kind, name, spec=spec, **fields)
 
 
-def said(type_: str, status: bool | None, reason: str = "Because", message: str = "") -> Body:
+def status_condition(
+    type_: str, status: bool | None, reason: str = "Because", message: str = ""
+) -> Body:
     """A condition as it stands on an object."""
     word = {True: "True", False: "False", None: "Unknown"}[status]
     return {
@@ -234,7 +236,7 @@ def config_map(name: str, owner: tuple[str, str], data: dict[str, str], **annota
 def projection(
     *bodies: Body,
     reports: Iterable[StatusReported] = (),
-    learned: Iterable[Learned] = (),
+    learned: Iterable[Observation] = (),
     absent: Iterable[str] = (),
 ) -> Projection:
     """What a service sees of these objects, as the watcher tells of them: a planner that reads
@@ -242,7 +244,7 @@ def projection(
     missing = [
         KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent
     ]
-    events: list[Input] = [
+    events: list[StateEvent] = [
         *(changed(published(body)) for body in bodies),
         *reports,
         *learned,
@@ -252,25 +254,27 @@ def projection(
 
 
 def changed(body: Body) -> ObjectChanged:
-    return written(body)
+    return changed_from_response(body)
 
 
-def refused(
+def rejected(
     about: Key, target: Key, message: str = "quota exceeded", *, name_taken: bool = False
-) -> Learned:
-    return Learned(about, REFUSED, Refusal(target, message, name_taken))
+) -> Observation:
+    return Observation(about, REJECTED, ApplyRejected(target, message, name_taken))
 
 
-def contested(target: Key, words: str = "spec is changed again and again by bully") -> Learned:
-    return Learned(target, CONTESTED, words)
+def field_conflict(
+    target: Key, words: str = "spec is changed again and again by bully"
+) -> Observation:
+    return Observation(target, FIELD_CONFLICT, words)
 
 
-def does(plan: Plan) -> list[str]:
+def action_summaries(plan: Plan) -> list[str]:
     """The actions in words, in order, such as `apply Job a`."""
     return [_words(action) for action in plan.actions]
 
 
-def says(plan: Plan, type_: str, about: Key | None = None) -> str:
+def condition_summary(plan: Plan, type_: str, about: Key | None = None) -> str:
     """`status reason` of a reported condition, or `nothing`."""
     found = [
         c

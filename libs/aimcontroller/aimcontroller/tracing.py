@@ -30,7 +30,7 @@ def nothing_to_flush(_within_s: float) -> None:
     """Of a process that does not trace."""
 
 
-def begin(name: str, environ: Mapping[str, str] | None = None) -> Flush:
+def configure(name: str, environ: Mapping[str, str] | None = None) -> Flush:
     """Once per process, before anything that may be traced is made; call what comes back at the
     end."""
     environ = os.environ if environ is None else environ

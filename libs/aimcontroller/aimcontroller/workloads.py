@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aimcontroller.plan import NOTHING, Plan, ReadEvents, act, look_again
-from aimcontroller.projection import LATEST_WARNING, LatestWarning, Projection, Seen
+from aimcontroller.plan import EMPTY_PLAN, Plan, ReadEvents, actions, requeue_after
+from aimcontroller.projection import LATEST_WARNING, KubeObject, LatestWarning, Projection
 from aimschema.labels import ANNOTATION_ATTEMPT, KUEUE_QUEUE
 from aimschema.messages import parse_timestamp
 from aimschema.resources import POD
@@ -70,7 +70,7 @@ _UNTOLD_ENDS = frozenset({"", "Error", "Completed", OOM_KILLED})
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Termination:
     """How a container ended. `message`: its termination message; `memory_limit`: a quantity,
     empty without one."""
 
@@ -114,16 +114,18 @@ class Diagnosis:
     event."""
 
     trouble: Trouble | None = None
-    follow_up: Plan = NOTHING
+    follow_up: Plan = EMPTY_PLAN
 
     @property
     def message(self) -> str | None:
         return None if self.trouble is None else self.trouble.message
 
 
-def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container: str) -> Diagnosis:
+def diagnose_job(
+    state: Projection, job: KubeObject, now: datetime.datetime, container: str
+) -> Diagnosis:
     """What keeps the pods of an unfinished Job from doing their work."""
-    if suspended(job):
+    if is_suspended(job):
         return Diagnosis(
             Trouble(f"Job {job.key.name} is suspended{_queue(job)}", SUSPENDED, waits=True)
         )
@@ -142,13 +144,16 @@ def diagnose_job(state: Projection, job: Seen, now: datetime.datetime, container
 
 
 def diagnose_without_pods(
-    state: Projection, workload: Seen, now: datetime.datetime, after_s: float = POD_NOT_STARTED_S
+    state: Projection,
+    workload: KubeObject,
+    now: datetime.datetime,
+    after_s: float = POD_NOT_STARTED_S,
 ) -> Diagnosis:
     """What the newest Warning Event on a workload (a Job, an InferenceService) without pods
     says, from `after_s` after its creation on."""
     left_s = after_s - _age_s(workload, now)
     if left_s > 0:
-        return Diagnosis(follow_up=look_again(left_s))
+        return Diagnosis(follow_up=requeue_after(left_s))
     follow_up, latest = _read_events(state, workload, now), _latest(state, workload)
     if latest is None:
         return Diagnosis(follow_up=follow_up)
@@ -159,13 +164,13 @@ def diagnose_without_pods(
 
 
 def diagnose_pods(
-    state: Projection, pods: Iterable[Seen], now: datetime.datetime, container: str
+    state: Projection, pods: Iterable[KubeObject], now: datetime.datetime, container: str
 ) -> Diagnosis:
     """What keeps these pods, of one Job or predictor, from doing their work: a failure before
     what only waits, the youngest first."""
-    speaking = [pod for pod in _speakers(pods) if over(pod) or not pod.holds("Ready")]
+    speaking = [pod for pod in _speakers(pods) if is_pod_finished(pod) or not pod.holds("Ready")]
     found = [diagnose_pod(state, pod, now, container) for pod in speaking]
-    follow_up = NOTHING
+    follow_up = EMPTY_PLAN
     for diagnosis in found:
         follow_up = follow_up | diagnosis.follow_up
     troubles = [diagnosis.trouble for diagnosis in found if diagnosis.trouble is not None]
@@ -174,15 +179,17 @@ def diagnose_pods(
     )
 
 
-def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container: str) -> Diagnosis:
+def diagnose_pod(
+    state: Projection, pod: KubeObject, now: datetime.datetime, container: str
+) -> Diagnosis:
     """Trouble of one pod. `container` is ours: while it runs or has ended well, other containers
     do not matter."""
-    trouble = problem(pod, container)
+    trouble = pod_start_failure(pod, container)
     if trouble is not None or not _not_started(pod):
         return Diagnosis(trouble)
     left_s = POD_NOT_STARTED_S - _age_s(pod, now)
     if left_s > 0:
-        return Diagnosis(follow_up=look_again(left_s))
+        return Diagnosis(follow_up=requeue_after(left_s))
     latest = _latest(state, pod)
     describe = f"kubectl describe pod -n {pod.key.namespace} {pod.key.name}"
     follow_up = _read_events(state, pod, now)
@@ -205,7 +212,7 @@ def diagnose_pod(state: Projection, pod: Seen, now: datetime.datetime, container
     return Diagnosis(Trouble(words, latest.reason), follow_up)
 
 
-def problem(pod: Seen, container: str = "") -> Trouble | None:
+def pod_start_failure(pod: KubeObject, container: str = "") -> Trouble | None:
     """Trouble that the pod's own status tells; None where nothing is wrong or too little time
     has passed to know."""
     for rule in (_pod_reason, _scheduling, _init_containers, _containers, _lost_readiness):
@@ -215,7 +222,7 @@ def problem(pod: Seen, container: str = "") -> Trouble | None:
     return None
 
 
-def job_state(job: Seen) -> JobState:
+def job_state(job: KubeObject) -> JobState:
     """The Job's own outcome; see `outcome` for what counts."""
     for condition in job.conditions:
         if condition.get("status") == "True" and condition.get("type") in {"Complete", "Failed"}:
@@ -223,7 +230,7 @@ def job_state(job: Seen) -> JobState:
     return "active"
 
 
-def outcome(state: Projection, job: Seen, container: str) -> JobState:
+def outcome(state: Projection, job: KubeObject, container: str) -> JobState:
     """How our container of the Job ended; the Job's own word only where no pod tells.
 
     A good end counts whatever became of Job and pod afterwards; the end of a pod that is being
@@ -234,15 +241,21 @@ def outcome(state: Projection, job: Seen, container: str) -> JobState:
         return "succeeded"
     own = job_state(job)
     present = [pod for pod in pods_of(state, job) if not pod.deleting]
-    if own == "active" and present and ended(present[-1], container) is not None:
+    if own == "active" and present and container_termination(present[-1], container) is not None:
         return "failed"
     return own
 
 
-def last_end(state: Projection, job: Seen, container: str) -> tuple[Seen, Ended] | None:
+def last_end(
+    state: Projection, job: KubeObject, container: str
+) -> tuple[KubeObject, Termination] | None:
     """The end of our container that counts, with its pod: a good one before others, then the
     youngest, one being deleted last."""
-    ends = [(pod, end) for pod in pods_of(state, job) if (end := ended(pod, container)) is not None]
+    ends = [
+        (pod, end)
+        for pod in pods_of(state, job)
+        if (end := container_termination(pod, container)) is not None
+    ]
     return max(
         reversed(ends),
         key=lambda pair: (pair[1].exit_code == 0, not pair[0].deleting),
@@ -250,13 +263,15 @@ def last_end(state: Projection, job: Seen, container: str) -> tuple[Seen, Ended]
     )
 
 
-def ended_at(state: Projection, job: Seen, container: str) -> datetime.datetime | None:
+def ended_at(state: Projection, job: KubeObject, container: str) -> datetime.datetime | None:
     """When our container ended, aware UTC; the Job's own end where no pod tells."""
     found = last_end(state, job, container)
     return (None if found is None else _time(found[1].finished_at)) or job_finished_at(job)
 
 
-def failure(state: Projection, job: Seen, container: str, program: str, own_words: str = "") -> str:
+def failure(
+    state: Projection, job: KubeObject, container: str, program: str, own_words: str = ""
+) -> str:
     """Why a failed Job failed: its pod's own reason, then the end of our container, or what the Job
     says and the init containers.
 
@@ -281,17 +296,17 @@ def failure(state: Projection, job: Seen, container: str, program: str, own_word
     return "; ".join([*reasons, own]) + gone
 
 
-def was_oom_killed(state: Projection, job: Seen, container: str) -> bool:
+def was_oom_killed(state: Projection, job: KubeObject, container: str) -> bool:
     found = last_end(state, job, container)
     return found is not None and found[1].reason == OOM_KILLED
 
 
-def suspended(job: Seen) -> bool:
+def is_suspended(job: KubeObject) -> bool:
     """A queue or a person holds it back."""
     return job.spec.get("suspend") is True or job.holds("Suspended")
 
 
-def gated_left_s(state: Projection, job: Seen, now: datetime.datetime) -> float | None:
+def gated_left_s(state: Projection, job: KubeObject, now: datetime.datetime) -> float | None:
     """Seconds until the deadline would end a Job whose pods a gate holds back, less
     `DEADLINE_MARGIN_S`; None where none is held.
 
@@ -313,21 +328,21 @@ def gated_left_s(state: Projection, job: Seen, now: datetime.datetime) -> float 
     return deadline_s - DEADLINE_MARGIN_S - (now - started).total_seconds()
 
 
-def started_at(job: Seen) -> datetime.datetime | None:
+def started_at(job: KubeObject) -> datetime.datetime | None:
     """When its controller started the Job, or started it again after a pause; aware UTC."""
     return _time(job.status.get("startTime"))
 
 
-def has_not_started(state: Projection, job: Seen, now: datetime.datetime) -> bool:
+def has_not_started(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
     """Nothing of the Job runs or has run. News of a pod may be late, so a young Job without one
     may have started."""
     pods = pods_of(state, job)
     if not pods:
-        return suspended(job) or _age_s(job, now) >= JOB_WITHOUT_POD_S
-    return all(unstarted(pod) for pod in pods)
+        return is_suspended(job) or _age_s(job, now) >= JOB_WITHOUT_POD_S
+    return all(is_pending(pod) for pod in pods)
 
 
-def job_finished_at(job: Seen) -> datetime.datetime | None:
+def job_finished_at(job: KubeObject) -> datetime.datetime | None:
     """When the Job came to its end, aware UTC."""
     for condition in job.conditions:
         if condition.get("type") in {"Complete", "Failed"} and condition.get("lastTransitionTime"):
@@ -335,7 +350,7 @@ def job_finished_at(job: Seen) -> datetime.datetime | None:
     return None
 
 
-def job_failure(job: Seen) -> str:
+def job_failure(job: KubeObject) -> str:
     """Why the Job failed, as its controller says."""
     for condition in job.conditions:
         if condition.get("type") == "Failed":
@@ -343,12 +358,12 @@ def job_failure(job: Seen) -> str:
     return ""
 
 
-def pods_of(seen: Projection, job: Seen) -> list[Seen]:
+def pods_of(seen: Projection, job: KubeObject) -> list[KubeObject]:
     """Pods of a Job by ownerReference uid, oldest first."""
     return seen.owned(job.uid, POD.kind, job.key.namespace)
 
 
-def ended(pod: Seen, container: str) -> Ended | None:
+def container_termination(pod: KubeObject, container: str) -> Termination | None:
     """How a container of the pod ended; None while it has not."""
     for status in _statuses(pod, "containerStatuses"):
         terminated = _state(status, "state", "terminated")
@@ -357,49 +372,52 @@ def ended(pod: Seen, container: str) -> Ended | None:
     return None
 
 
-def is_over(state: Projection, job: Seen, container: str) -> bool:
+def is_over(state: Projection, job: KubeObject, container: str) -> bool:
     """Whether a pod of the Job tells how it ended: by our container, or as a whole."""
-    told = (over(pod) and _pod_reason(pod, container) is not None for pod in pods_of(state, job))
+    told = (
+        is_pod_finished(pod) and _pod_reason(pod, container) is not None
+        for pod in pods_of(state, job)
+    )
     return last_end(state, job, container) is not None or any(told)
 
 
-def has_succeeded(pod: Seen, container: str) -> bool:
+def has_succeeded(pod: KubeObject, container: str) -> bool:
     """Whether the log of our container is whole and can be read: it ended well, and the pod is
     not being deleted."""
-    end = ended(pod, container)
+    end = container_termination(pod, container)
     return not pod.deleting and (
         pod.status.get("phase") == "Succeeded" if end is None else end.exit_code == 0
     )
 
 
-def attempt_of(job: Seen) -> int:
+def attempt_of(job: KubeObject) -> int:
     """Which try the Job is, from 1."""
     text = job.annotations.get(ANNOTATION_ATTEMPT, "")
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
-def running(pod: Seen) -> bool:
+def is_running(pod: KubeObject) -> bool:
     return bool(pod.status.get("phase") == "Running")
 
 
-def unstarted(pod: Seen) -> bool:
+def is_pending(pod: KubeObject) -> bool:
     """Nothing of it has run yet."""
     return pod.status.get("phase") in {None, "", "Pending"}
 
 
-def over(pod: Seen) -> bool:
+def is_pod_finished(pod: KubeObject) -> bool:
     """It has ended, whatever its end was."""
     return pod.status.get("phase") in _OVER
 
 
-def _speakers(pods: Iterable[Seen]) -> list[Seen]:
+def _speakers(pods: Iterable[KubeObject]) -> list[KubeObject]:
     """Youngest first. Pods that have ended count only if no younger one is there."""
     youngest_first = sorted(pods, key=lambda pod: (pod.created, pod.key.name), reverse=True)
     present = [pod for pod in youngest_first if not pod.deleting]
-    return [pod for place, pod in enumerate(present) if place == 0 or not over(pod)]
+    return [pod for place, pod in enumerate(present) if place == 0 or not is_pod_finished(pod)]
 
 
-def _pod_reason(pod: Seen, _container: str) -> Trouble | None:
+def _pod_reason(pod: KubeObject, _container: str) -> Trouble | None:
     """The pod as a whole: evicted, preempted, rejected by the kubelet, on a lost node."""
     disruption = pod.condition("DisruptionTarget") or {}
     disrupted = disruption.get("status") == "True" and (
@@ -414,7 +432,7 @@ def _pod_reason(pod: Seen, _container: str) -> Trouble | None:
     )
 
 
-def _scheduling(pod: Seen, _container: str) -> Trouble | None:
+def _scheduling(pod: KubeObject, _container: str) -> Trouble | None:
     scheduled = pod.condition("PodScheduled") or {}
     if scheduled.get("status") != "False":
         return None
@@ -430,7 +448,7 @@ def _scheduling(pod: Seen, _container: str) -> Trouble | None:
     return Trouble(words, UNSCHEDULABLE)
 
 
-def _init_containers(pod: Seen, container: str) -> Trouble | None:
+def _init_containers(pod: KubeObject, container: str) -> Trouble | None:
     """They run before ours, one after the other; one that ended well is done. Native sidecars
     run on beside ours."""
     if _runs_once(pod) and _has_begun(pod, container):
@@ -441,7 +459,7 @@ def _init_containers(pod: Seen, container: str) -> Trouble | None:
     return _waiting(pod, statuses) or _last_end(pod, statuses)
 
 
-def _containers(pod: Seen, container: str) -> Trouble | None:
+def _containers(pod: KubeObject, container: str) -> Trouble | None:
     """Ours before the others; in a pod that runs once, the others only while ours has not
     started."""
     statuses = [s for s in _statuses(pod, "containerStatuses") if not s.get("ready")]
@@ -451,7 +469,7 @@ def _containers(pod: Seen, container: str) -> Trouble | None:
     return _waiting(pod, ordered) or _last_end(pod, ordered)
 
 
-def _waiting(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
+def _waiting(pod: KubeObject, statuses: Sequence[Body]) -> Trouble | None:
     for status in statuses:
         waiting = _state(status, "state", "waiting") or {}
         reason = str(waiting.get("reason") or "")
@@ -465,14 +483,14 @@ def _waiting(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
     return None
 
 
-def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
+def _last_end(pod: KubeObject, statuses: Sequence[Body]) -> Trouble | None:
     """One message for a container that crashes, whether it has just ended, waits to be started
     again, or runs again."""
     for status in statuses:
         now = _state(status, "state", "terminated")
         last = now if now is not None else _state(status, "lastState", "terminated")
         waits = (_state(status, "state", "waiting") or {}).get("reason") == RESTARTS
-        if last is None or (now is not None and now.get("exitCode") == 0 and over(pod)):
+        if last is None or (now is not None and now.get("exitCode") == 0 and is_pod_finished(pod)):
             if waits or (last is None and status.get("restartCount")):
                 return Trouble(
                     f"pod {pod.key.name}: container {status.get('name')} keeps"
@@ -486,7 +504,7 @@ def _last_end(pod: Seen, statuses: Sequence[Body]) -> Trouble | None:
     return None
 
 
-def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
+def _lost_readiness(pod: KubeObject, _container: str) -> Trouble | None:
     """It was Ready and is no longer, though its containers run: its probe fails, or its node
     does not answer."""
     ready, statuses = pod.condition("Ready") or {}, _statuses(pod, "containerStatuses")
@@ -529,12 +547,12 @@ def _lost_readiness(pod: Seen, _container: str) -> Trouble | None:
     )
 
 
-def _runs_once(pod: Seen) -> bool:
+def _runs_once(pod: KubeObject) -> bool:
     """A Job's pod: what has ended is not started again."""
     return bool(pod.spec.get("restartPolicy") == "Never")
 
 
-def _has_begun(pod: Seen, container: str) -> bool:
+def _has_begun(pod: KubeObject, container: str) -> bool:
     """Whether our container runs or has ended."""
     own = [
         status for status in _statuses(pod, "containerStatuses") if status.get("name") == container
@@ -551,9 +569,9 @@ def _done(status: Body) -> bool:
     return end is not None and end.get("exitCode") == 0
 
 
-def _not_started(pod: Seen) -> bool:
+def _not_started(pod: KubeObject) -> bool:
     """No container of it has started, init containers included."""
-    return unstarted(pod) and not any(
+    return is_pending(pod) and not any(
         _state(status, "state", kind) is not None
         for part in ("initContainerStatuses", "containerStatuses")
         for status in _statuses(pod, part)
@@ -561,25 +579,25 @@ def _not_started(pod: Seen) -> bool:
     )
 
 
-def _read_events(state: Projection, about: Seen, now: datetime.datetime) -> Plan:
+def _read_events(state: Projection, about: KubeObject, now: datetime.datetime) -> Plan:
     known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
     left_s = 0.0 if known is None else EVENTS_AGE_S - (now - known.read_at).total_seconds()
     if left_s > 0:
-        return look_again(left_s)
-    return act(ReadEvents(about.key, about.uid)) | look_again(EVENTS_AGE_S)
+        return requeue_after(left_s)
+    return actions(ReadEvents(about.key, about.uid)) | requeue_after(EVENTS_AGE_S)
 
 
-def _latest(state: Projection, about: Seen) -> LatestWarning | None:
+def _latest(state: Projection, about: KubeObject) -> LatestWarning | None:
     known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
     return known if known is not None and known.reason else None
 
 
-def _queue(about: Seen) -> str:
+def _queue(about: KubeObject) -> str:
     queue = about.labels.get(KUEUE_QUEUE)
     return f": queue {queue} has not admitted it yet" if queue else ""
 
 
-def _log(pod: Seen, status: Body) -> str:
+def _log(pod: KubeObject, status: Body) -> str:
     previous = "" if _runs_once(pod) else " --previous"
     return (
         f"; see kubectl logs -n {pod.key.namespace} {pod.key.name} -c"
@@ -587,9 +605,9 @@ def _log(pod: Seen, status: Body) -> str:
     )
 
 
-def _end(pod: Seen, container: str, terminated: Body) -> Ended:
+def _end(pod: KubeObject, container: str, terminated: Body) -> Termination:
     code = terminated.get("exitCode")
-    return Ended(
+    return Termination(
         exit_code=code if isinstance(code, int) else -1,
         message=str(terminated.get("message") or ""),
         reason=str(terminated.get("reason") or ""),
@@ -598,7 +616,7 @@ def _end(pod: Seen, container: str, terminated: Body) -> Ended:
     )
 
 
-def _memory_limit(pod: Seen, container: str) -> str:
+def _memory_limit(pod: KubeObject, container: str) -> str:
     for part in ("containers", "initContainers"):
         for each in _dicts(pod.spec.get(part)):
             if each.get("name") == container and (limit := _limit_of(each)):
@@ -613,7 +631,7 @@ def _limit_of(holder: Body) -> str:
     return str(limits.get("memory") or "") if isinstance(limits, dict) else ""
 
 
-def _statuses(pod: Seen, part: str) -> list[Body]:
+def _statuses(pod: KubeObject, part: str) -> list[Body]:
     return _dicts(pod.status.get(part))
 
 
@@ -629,7 +647,7 @@ def _state(status: Body, which: str, kind: str) -> Body | None:
     return found if isinstance(found, dict) else None
 
 
-def _age_s(about: Seen, now: datetime.datetime) -> float:
+def _age_s(about: KubeObject, now: datetime.datetime) -> float:
     return (now - parse_timestamp(about.created)).total_seconds() if about.created else 0.0
 
 

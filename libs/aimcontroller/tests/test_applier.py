@@ -9,9 +9,17 @@ from msgspec import structs
 
 from aimcontroller.additions import merged
 from aimcontroller.applier import Applier, NameConflict
-from aimcontroller.drift import AT_ONCE, differing, digest, ours, same_owner, whole, writers
+from aimcontroller.drift import (
+    IMMEDIATE_REPAIRS,
+    comparable,
+    diff_paths,
+    digest,
+    field_managers_at,
+    managed_fields_of,
+    same_owner,
+)
 from aimcontroller.plan import ApplyObject, DeleteObject, PatchObject
-from aimcontroller.projection import Projection, fold, written
+from aimcontroller.projection import Projection, changed_from_response, fold
 from aimkube import Cluster, Conflict, NotFound
 from aimschema.messages import Mark
 from aimschema.published import HASHES, published
@@ -123,7 +131,7 @@ def applier(cluster: FakeCluster) -> Applier:
 def seen_in(cluster: FakeCluster) -> Projection:
     seen = Projection()
     for body in cluster.objects.values():
-        seen = fold(seen, written(copy.deepcopy(body)))
+        seen = fold(seen, changed_from_response(copy.deepcopy(body)))
     return seen
 
 
@@ -395,7 +403,9 @@ async def test_what_came_incomplete_is_asked_for(cluster: FakeCluster, applier: 
     drift."""
     await applier.apply(Projection(), wanted(MAP))
     cluster.got.clear()
-    event = structs.replace(written({**cluster.objects[MAP], "spec": {}}), truncated=("spec",))
+    event = structs.replace(
+        changed_from_response({**cluster.objects[MAP], "spec": {}}), truncated=("spec",)
+    )
     assert await applier.apply(fold(Projection(), event), wanted(MAP)) is None
     assert (cluster.got, len(cluster.applied)) == ([MAP], 1)
 
@@ -476,7 +486,7 @@ async def test_after_a_deletion_nothing_is_remembered(
     ],
 )
 def test_our_part_of_an_object(sent: Any, there: Any, part: Any) -> None:
-    assert ours(sent, there) == part
+    assert managed_fields_of(sent, there) == part
 
 
 OURS = {"labels": {"app.kubernetes.io/managed-by": "aim"}}
@@ -520,7 +530,7 @@ def test_whose_an_object_is(wish: Body, there: Body, same: bool) -> None:
     ],
 )
 def test_where_objects_differ(before: Any, now: Any, paths: list[tuple[str, ...]]) -> None:
-    assert list(differing(before, now)) == paths
+    assert list(diff_paths(before, now)) == paths
 
 
 def test_who_holds_a_field() -> None:
@@ -534,8 +544,8 @@ def test_who_holds_a_field() -> None:
             "managedFields": [{"manager": manager, "fieldsV1": held} for manager, held in fields]
         }
     }
-    assert writers(body, ("spec", "a"), "us") == ["kubectl-edit"]
-    assert writers(body, ("spec", "c"), "us") == []
+    assert field_managers_at(body, ("spec", "a"), "us") == ["kubectl-edit"]
+    assert field_managers_at(body, ("spec", "c"), "us") == []
 
 
 ISVC = Key("InferenceService", "ml", "s")
@@ -588,7 +598,7 @@ async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
     now_s = 100.0
     applier = Applier(cast(Cluster, cluster), "aim-test", lambda: now_s)
     await applier.apply(Projection(), wanted(ISVC))
-    for _ in range(AT_ONCE):
+    for _ in range(IMMEDIATE_REPAIRS):
         stopped_by_hand(cluster)
         assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
     stopped_by_hand(cluster)
@@ -637,7 +647,11 @@ def on_the_bus(cluster: FakeCluster) -> Projection:
     seen = Projection()
     for seq, body in enumerate(bodies, start=1):
         seen = fold(
-            seen, structs.replace(written(body), truncated=(HASHES,) if HASHES in body else ()), seq
+            seen,
+            structs.replace(
+                changed_from_response(body), truncated=(HASHES,) if HASHES in body else ()
+            ),
+            seq,
         )
     return seen
 
@@ -688,7 +702,9 @@ async def test_a_mark_of_an_older_release_is_known_again_without_a_write(
     (there,) = cluster.objects.values()
     there["metadata"]["annotations"] = {"theirs": "before"}
     older = Mark(
-        sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there))
+        sent=digest(action.body),
+        ours=digest(managed_fields_of(action.body, there)),
+        whole=digest(comparable(there)),
     )
     after = restarted(cluster, told=older, key=action.key)
     assert await after.apply(on_the_bus(cluster), action) is None
@@ -705,7 +721,9 @@ async def test_an_edit_since_a_mark_of_an_older_release_is_put_back(
     await applier.apply(Projection(), action)
     (there,) = cluster.objects.values()
     older = Mark(
-        sent=digest(action.body), ours=digest(ours(action.body, there)), whole=digest(whole(there))
+        sent=digest(action.body),
+        ours=digest(managed_fields_of(action.body, there)),
+        whole=digest(comparable(there)),
     )
     there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
     assert (

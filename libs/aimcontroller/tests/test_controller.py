@@ -12,22 +12,28 @@ from msgspec import structs
 
 from aimbus import Bus, Event, ensure_streams, read_log
 from aimbus.jetstream import api
-from aimcontroller.controller import Loop, Service
+from aimcontroller.controller import Component, Controller
 from aimcontroller.health import Health
 from aimcontroller.plan import (
-    NOTHING,
+    EMPTY_PLAN,
     Action,
     ApplyObject,
     DeleteObject,
     PatchObject,
     Plan,
     SendEvent,
-    act,
+    actions,
     condition,
-    look_again,
     report,
+    requeue_after,
 )
-from aimcontroller.projection import REFUSED, Projection, Refusal, Seen, written
+from aimcontroller.projection import (
+    REJECTED,
+    ApplyRejected,
+    KubeObject,
+    Projection,
+    changed_from_response,
+)
 from aimkube import (
     Cause,
     Cluster,
@@ -146,23 +152,23 @@ def cluster_of(*objects: ObjectChanged) -> FakeCluster:
     )
 
 
-Decide = Callable[[Projection, Seen], Plan]
+Decide = Callable[[Projection, KubeObject], Plan]
 
 
 @dataclass
 class Planner:
     """Plans by `decide` and writes down what it was asked."""
 
-    decide: Decide = lambda _seen, _present: NOTHING
+    decide: Decide = lambda _seen, _present: EMPTY_PLAN
     asked: list[Key] = field(default_factory=list)
-    refusals: list[Refusal | None] = field(default_factory=list)
+    refusals: list[ApplyRejected | None] = field(default_factory=list)
 
     def plan(self, seen: Projection, key: Key, now: datetime.datetime) -> Plan:
         assert now.tzinfo is not None
         self.asked.append(key)
-        self.refusals.append(seen.learned(key, REFUSED))
+        self.refusals.append(seen.learned(key, REJECTED))
         present = seen.get(key)
-        return NOTHING if present is None else self.decide(seen, present)
+        return EMPTY_PLAN if present is None else self.decide(seen, present)
 
 
 @dataclass
@@ -170,7 +176,7 @@ class Bench:
     """A loop at work, what it is fed with and what comes out of it."""
 
     watcher: Bus
-    loop: Loop
+    loop: Controller
     planner: Planner
     cluster: FakeCluster
     health: Health
@@ -244,10 +250,10 @@ def affected(_seen: Projection, key: Key) -> Iterable[Key]:
 @pytest.fixture
 async def bench(watcher_bus: Bus, service_bus: Bus) -> AsyncIterator[Bench]:
     planner, cluster, health = Planner(), FakeCluster(), Health()
-    service = Service(NAME, (CACHE,), (CACHE, JOB), affected, planner.plan)
+    service = Component(NAME, (CACHE,), (CACHE, JOB), affected, planner.plan)
     bench = Bench(
         watcher_bus,
-        Loop(service, service_bus, cast(Cluster, cluster), health),
+        Controller(service, service_bus, cast(Cluster, cluster), health),
         planner,
         cluster,
         health,
@@ -299,18 +305,20 @@ async def test_a_kind_that_goes_or_comes_makes_everything_looked_at_again(bench:
 
 async def test_what_we_made_and_a_later_list_does_not_have_is_made_again(bench: Bench) -> None:
     """Somebody deleted it while the watch was interrupted: there is no event of it."""
-    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, A)
+    await bench.started(
+        lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, A
+    )
     await until(lambda: bench.loop.projection.get(JOB_OF_A) is not None)
     await bench.publish(KindSynced(kind=JOB.kind, resource_version="60", objects=0))
     await until(lambda: len(bench.cluster.applied) == 2)
     assert bench.loop.projection.get(JOB_OF_A) is None
 
 
-def says_filled(_seen: Projection, present: Seen) -> Plan:
+def says_filled(_seen: Projection, present: KubeObject) -> Plan:
     return (
         report(present, condition("Filled", True, "Warm"), progress="100%")
         if present.key == A
-        else NOTHING
+        else EMPTY_PLAN
     )
 
 
@@ -334,7 +342,7 @@ async def test_a_report_goes_out_once_and_names_what_led_to_it(bench: Bench) -> 
 
 
 async def test_what_a_process_before_this_one_reported_is_not_said_again(bench: Bench) -> None:
-    seen = Seen(A, "a", 1, changed(A, 1).object)
+    seen = KubeObject(A, "a", 1, changed(A, 1).object)
     (before,) = says_filled(Projection(), seen).reports
     await bench.publish(before.message(NAME))
     await bench.started(says_filled, A)
@@ -343,8 +351,8 @@ async def test_what_a_process_before_this_one_reported_is_not_said_again(bench: 
     assert len(bench.of(StatusReported)) == 1
 
 
-def makes_a_job(seen: Projection, present: Seen) -> Plan:
-    return act(job()) if present.key == A else NOTHING
+def makes_a_job(seen: Projection, present: KubeObject) -> Plan:
+    return actions(job()) if present.key == A else EMPTY_PLAN
 
 
 async def test_an_action_is_taken_once_told_of_and_seen_at_once(bench: Bench) -> None:
@@ -367,8 +375,8 @@ async def test_an_action_is_taken_once_told_of_and_seen_at_once(bench: Bench) ->
     assert len(bench.cluster.applied) == 1
 
 
-def deletes_a_job(_seen: Projection, present: Seen) -> Plan:
-    return act(DeleteObject(JOB_OF_A, "gone")) if present.key == A else NOTHING
+def deletes_a_job(_seen: Projection, present: KubeObject) -> Plan:
+    return actions(DeleteObject(JOB_OF_A, "gone")) if present.key == A else EMPTY_PLAN
 
 
 async def test_deleting_what_is_gone_is_not_told_of(bench: Bench) -> None:
@@ -397,14 +405,14 @@ async def test_a_refusal_is_told_to_the_planner_and_forgotten_on_success(
     bench.cluster.errors = [error, error]
     await bench.started(makes_a_job, A)
     await until(lambda: len(bench.planner.refusals) == 2)
-    assert bench.planner.refusals == [None, Refusal(JOB_OF_A, str(error))]
+    assert bench.planner.refusals == [None, ApplyRejected(JOB_OF_A, str(error))]
     await until(lambda: len(bench.of(ActionTaken)) == 2)
     assert [(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)] == [
         ("refused", str(error))
     ] * 2
     await bench.publish(changed(A, 5))
     await until(lambda: len(bench.planner.refusals) == 4)
-    assert bench.planner.refusals[2:] == [Refusal(JOB_OF_A, str(error)), None]
+    assert bench.planner.refusals[2:] == [ApplyRejected(JOB_OF_A, str(error)), None]
     await settled(bench)
     assert len(bench.cluster.applied) == 3
 
@@ -442,7 +450,9 @@ async def test_what_the_server_keeps_answering_is_reported(
 ) -> None:
     bench.cluster.errors = [error] * 4
     await bench.started(makes_a_job, A)
-    reported = Refusal(JOB_OF_A, str(error), transient=True, by_webhook="webhook" in str(error))
+    reported = ApplyRejected(
+        JOB_OF_A, str(error), transient=True, by_webhook="webhook" in str(error)
+    )
     await until(lambda: reported in bench.planner.refusals)
     assert bench.planner.refusals.index(reported) == told_after
     await until(
@@ -492,9 +502,9 @@ async def test_a_refusal_that_reads_differently_each_time_does_not_make_the_loop
 async def test_a_refused_action_ends_the_list(bench: Bench) -> None:
     bench.cluster.errors = [QUOTA] * 10
 
-    def two(_seen: Projection, present: Seen) -> Plan:
+    def two(_seen: Projection, present: KubeObject) -> Plan:
         other = ApplyObject({**job().body, "metadata": {"name": "other", "namespace": "ml"}})
-        return act(job(), other) if present.key == A else NOTHING
+        return actions(job(), other) if present.key == A else EMPTY_PLAN
 
     await bench.started(two, A)
     await settled(bench)
@@ -536,10 +546,10 @@ async def test_what_passes_is_tried_again_without_an_event(bench: Bench, error: 
 async def test_after_five_failures_nobody_foresaw_one_dead_letter_is_written_and_the_work_goes_on(
     bench: Bench,
 ) -> None:
-    def fails(_seen: Projection, present: Seen) -> Plan:
+    def fails(_seen: Projection, present: KubeObject) -> Plan:
         if present.key == A:
             raise KeyError("nobody foresaw this")
-        return NOTHING
+        return EMPTY_PLAN
 
     await bench.started(fails, A, B)
     for attempt in range(1, 8):
@@ -561,11 +571,11 @@ async def test_after_five_failures_nobody_foresaw_one_dead_letter_is_written_and
 async def test_a_dead_letter_is_written_although_outages_were_among_the_failures(
     bench: Bench,
 ) -> None:
-    def fails(_seen: Projection, present: Seen) -> Plan:
+    def fails(_seen: Projection, present: KubeObject) -> Plan:
         if present.key != A:
-            return NOTHING
+            return EMPTY_PLAN
         if bench.planner.asked.count(A) in {2, 5}:
-            return act(job())
+            return actions(job())
         raise ValueError("unforeseen")
 
     bench.cluster.errors = [Conflict("busy", status=409)] * 2
@@ -582,18 +592,20 @@ async def test_a_dead_letter_is_written_although_outages_were_among_the_failures
 async def test_an_action_without_a_handler_is_a_fault_of_ours(bench: Bench) -> None:
     await bench.started(
         lambda _seen, present: (
-            act(SendEvent(A, "a", "Normal", "Ok", "")) if present.key == A else NOTHING
+            actions(SendEvent(A, "a", "Normal", "Ok", "")) if present.key == A else EMPTY_PLAN
         ),
         A,
         B,
     )
     await settled(bench)
     assert B in bench.planner.asked
-    assert bench.loop.projection.learned(A, REFUSED) is None
+    assert bench.loop.projection.learned(A, REJECTED) is None
 
 
 async def test_the_planner_may_ask_to_be_asked_again(bench: Bench) -> None:
-    await bench.started(lambda _seen, present: look_again(0.02) if present.key == A else NOTHING, A)
+    await bench.started(
+        lambda _seen, present: requeue_after(0.02) if present.key == A else EMPTY_PLAN, A
+    )
     await until(lambda: bench.planner.asked.count(A) >= 3)
 
 
@@ -630,20 +642,24 @@ async def test_a_handler_gets_the_actions_of_its_service(
 ) -> None:
     handled: list[tuple[Action, Key]] = []
 
-    async def handle(loop: Loop, action: Action, about: Key, causes: Sequence[int], /) -> None:
+    async def handle(
+        loop: Controller, action: Action, about: Key, causes: Sequence[int], /
+    ) -> None:
         assert causes
         handled.append((action, about))
 
     event = SendEvent(A, "a", "Normal", "Ok", "said")
-    service = Service(
+    service = Component(
         NAME,
         (CACHE,),
         (CACHE,),
         affected,
-        lambda _seen, _key, _now: act(event),
+        lambda _seen, _key, _now: actions(event),
         reports=subjects.reports(),
     )
-    loop = Loop(service, service_bus, cast(Cluster, cluster_of(changed(A, 1))), Health(), handle)
+    loop = Controller(
+        service, service_bus, cast(Cluster, cluster_of(changed(A, 1))), Health(), handle
+    )
     task = asyncio.ensure_future(loop.run())
     await watcher_bus.publisher.publish(changed(A, 1))
     await watcher_bus.publisher.publish(synced(CACHE))
@@ -670,13 +686,13 @@ async def test_a_process_applies_nothing_that_one_before_it_did(
     """What the first one applied is on the bus, and so comes with the state."""
     cluster, planner = (
         cluster_of(changed(A, 1)),
-        Planner(lambda _seen, present: act(claim()) if present.key == A else NOTHING),
+        Planner(lambda _seen, present: actions(claim()) if present.key == A else EMPTY_PLAN),
     )
-    service = Service(NAME, (CACHE,), (CACHE, CLAIM), affected, planner.plan, keeps=(CLAIM,))
+    service = Component(NAME, (CACHE,), (CACHE, CLAIM), affected, planner.plan, keeps=(CLAIM,))
     for message in (changed(A, 1), synced(CACHE), synced(CLAIM)):
         await watcher_bus.publisher.publish(message)
     for process in ("first", "second"):
-        loop = Loop(service, service_bus, cast(Cluster, cluster), Health())
+        loop = Controller(service, service_bus, cast(Cluster, cluster), Health())
         running = asyncio.ensure_future(loop.run())
         marker = Key(CACHE.kind, "ml", process)
         await watcher_bus.publisher.publish(changed(marker, 1))
@@ -687,21 +703,21 @@ async def test_a_process_applies_nothing_that_one_before_it_did(
             **cluster.applied[0],
             "metadata": {**cluster.applied[0]["metadata"], "uid": "job", "resourceVersion": "50"},
         }
-        await watcher_bus.publisher.publish(written(body))
+        await watcher_bus.publisher.publish(changed_from_response(body))
     assert planner.asked.count(A) >= 2
     assert len(cluster.applied) == 1
 
 
 async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Bench) -> None:
-    def breaks(_seen: Projection, present: Seen) -> Plan:
+    def breaks(_seen: Projection, present: KubeObject) -> Plan:
         if present.key == A:
             raise RuntimeError("nobody foresaw this")
-        return NOTHING
+        return EMPTY_PLAN
 
     await bench.started(breaks, A)
     await until(lambda: len(bench.of(DeadLetter)) == 1)
     (letter,) = bench.of(DeadLetter)
-    bench.planner.decide = lambda _seen, _present: NOTHING
+    bench.planner.decide = lambda _seen, _present: EMPTY_PLAN
     bench.planner.asked.clear()
     await bench.watcher.publisher.publish(structs.replace(letter, handled=True))
     await until(lambda: A in bench.planner.asked)
@@ -812,7 +828,9 @@ async def test_nothing_is_written_for_what_only_the_bus_has(
 ) -> None:
     if there is not None:
         bench.cluster.objects[A] = there.object
-    await bench.started(lambda _seen, present: act(action) if present.key == key else NOTHING, B)
+    await bench.started(
+        lambda _seen, present: actions(action) if present.key == key else EMPTY_PLAN, B
+    )
     await bench.forge(forged)
     await until(lambda: key in bench.planner.asked)
     await settled(bench)
@@ -826,17 +844,21 @@ async def test_a_handler_is_not_called_for_what_only_the_bus_has(
 ) -> None:
     handled: list[Key] = []
 
-    async def handle(_loop: Loop, _action: Action, about: Key, _causes: Sequence[int], /) -> None:
+    async def handle(
+        _loop: Controller, _action: Action, about: Key, _causes: Sequence[int], /
+    ) -> None:
         handled.append(about)
 
-    service = Service(
+    service = Component(
         NAME,
         (CACHE,),
         (CACHE,),
         affected,
-        lambda _seen, key, _now: act(SendEvent(key, key.name, "Normal", "Ok", "said")),
+        lambda _seen, key, _now: actions(SendEvent(key, key.name, "Normal", "Ok", "said")),
     )
-    loop = Loop(service, service_bus, cast(Cluster, cluster_of(changed(B, 2))), Health(), handle)
+    loop = Controller(
+        service, service_bus, cast(Cluster, cluster_of(changed(B, 2))), Health(), handle
+    )
     task = asyncio.ensure_future(loop.run())
     for message in (changed(A, 1), changed(B, 2), synced(CACHE)):
         await watcher_bus.publisher.publish(message)
@@ -848,7 +870,9 @@ async def test_a_handler_is_not_called_for_what_only_the_bus_has(
 
 
 async def test_what_was_forged_counts_once_the_watcher_publishes_it(bench: Bench) -> None:
-    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, B)
+    await bench.started(
+        lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, B
+    )
     await bench.forge(changed(A, 9, "another"))
     await until(lambda: A in bench.planner.asked)
     await settled(bench)
@@ -858,7 +882,9 @@ async def test_what_was_forged_counts_once_the_watcher_publishes_it(bench: Bench
 
 async def test_an_object_is_asked_for_once(bench: Bench) -> None:
     await bench.started(
-        lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING,
+        lambda _seen, present: (
+            actions(DeleteObject(JOB_OF_A, "job")) if present.key == A else EMPTY_PLAN
+        ),
         A,
     )
     for version in (5, 6):
@@ -870,7 +896,9 @@ async def test_an_object_is_asked_for_once(bench: Bench) -> None:
 
 async def test_a_successor_of_the_same_name_is_asked_for_again(bench: Bench) -> None:
     await bench.started(
-        lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING,
+        lambda _seen, present: (
+            actions(DeleteObject(JOB_OF_A, "job")) if present.key == A else EMPTY_PLAN
+        ),
         A,
     )
     await settled(bench)
@@ -896,7 +924,9 @@ async def test_the_404_of_a_proxy_does_not_make_an_object_forgotten(bench: Bench
         return await get(resource, namespace, name)
 
     bench.cluster.get = behind_a_proxy  # type: ignore[method-assign]
-    await bench.started(lambda _seen, present: act(job()) if present.key == A else NOTHING, A)
+    await bench.started(
+        lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, A
+    )
     await until(lambda: len(bench.cluster.applied) == 1)
     assert answers == []
 
@@ -911,10 +941,12 @@ async def test_nothing_is_written_while_it_is_not_known_whether_the_object_exist
 
     bench.cluster.get = rejects  # type: ignore[method-assign]
     await bench.started(
-        lambda _seen, present: act(DeleteObject(JOB_OF_A, "job")) if present.key == A else NOTHING,
+        lambda _seen, present: (
+            actions(DeleteObject(JOB_OF_A, "job")) if present.key == A else EMPTY_PLAN
+        ),
         A,
     )
     await until(lambda: len(bench.planner.refusals) > 1)
-    assert bench.planner.refusals[-1] == Refusal(JOB_OF_A, "cannot get modelcaches ml/a")
+    assert bench.planner.refusals[-1] == ApplyRejected(JOB_OF_A, "cannot get modelcaches ml/a")
     assert bench.cluster.deleted == []
     assert bench.loop.projection.get(A) is not None

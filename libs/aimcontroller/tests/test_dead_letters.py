@@ -1,5 +1,5 @@
-"""Letters on messages whose sender put in whatever they liked: each is sent, in bounds, and none
-ends its service."""
+"""Dead letters on messages whose sender put in whatever they liked: each is sent, in bounds, and
+none ends its service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from aimbus import Bus, Event, Undecodable, read_log
-from aimcontroller.dead_letters import ERROR_LENGTH, Letters
+from aimcontroller.dead_letters import ERROR_LENGTH, DeadLetters
 from aimschema import subjects
 from aimschema.messages import DeadLetter, ObjectChanged, encode
 
@@ -54,8 +54,8 @@ HOSTILE = {
 
 
 @asynccontextmanager
-async def sending(bus: Bus) -> AsyncIterator[tuple[Letters, asyncio.Task[None]]]:
-    letters = Letters("router", bus)
+async def sending(bus: Bus) -> AsyncIterator[tuple[DeadLetters, asyncio.Task[None]]]:
+    letters = DeadLetters("router", bus)
     letters.caught_up()
     task = asyncio.create_task(letters.send())
     try:

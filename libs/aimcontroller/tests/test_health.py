@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from aimcontroller.health import STALLED_AFTER_S, Health, application, serving
+from aimcontroller.health import STALLED_AFTER_S, Health, application, serve_http
 
 
 class Stalled(Health):
@@ -76,12 +76,12 @@ async def test_served_for_as_long_as_the_service_runs() -> None:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/livez"
     async with aiohttp.ClientSession(trust_env=False) as session:
-        async with serving(Health(), port), session.get(url) as answer:
+        async with serve_http(Health(), port), session.get(url) as answer:
             assert answer.status == 200
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(url)
 
 
 async def test_port_0_serves_nothing() -> None:
-    async with serving(Health(), 0):
+    async with serve_http(Health(), 0):
         pass

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from aimbus import Bus, Event, read_log
-from aimcontroller.controller import Loop, Service
+from aimcontroller.controller import Component, Controller
 from aimcontroller.health import Health
-from aimcontroller.leader_election import candidacy
-from aimcontroller.plan import Action, Plan, SendEvent, act, condition, report
-from aimcontroller.projection import Projection, written
+from aimcontroller.leader_election import leader_election
+from aimcontroller.plan import Action, Plan, SendEvent, actions, condition, report
+from aimcontroller.projection import Projection, changed_from_response
 from aimcontroller.settings import ServiceSettings
 from aimkube import Cluster, LeaseTiming
 from aimlab.apiserver import ApiServer
@@ -79,12 +79,12 @@ class Instance:
         self.planned = True
         present = seen.get(key)
         assert present is not None
-        return report(present, condition("Done", True, self.name)) | act(
+        return report(present, condition("Done", True, self.name)) | actions(
             SendEvent(A, "a", "Normal", "Ok", "")
         )
 
     async def handle(
-        self, _loop: Loop, _action: Action, _about: Key, _causes: Sequence[int], /
+        self, _loop: Controller, _action: Action, _about: Key, _causes: Sequence[int], /
     ) -> None:
         self.did.append((time.monotonic(), self.name))
         while self.endless:
@@ -93,13 +93,13 @@ class Instance:
 
     async def run(self) -> None:
         settings = ServiceSettings(kubeconfig=self.kubeconfig, namespace=NAMESPACE)
-        async with candidacy(NAME, settings, self.health, timing=FAST) as lease:
-            service = Service(
+        async with leader_election(NAME, settings, self.health, timing=FAST) as lease:
+            service = Component(
                 NAME, (CONFIG_MAP,), (CONFIG_MAP,), lambda _seen, key: (key,), self.plan
             )
             cluster = await Cluster.connect(self.kubeconfig, fence=lease.confirm)
             try:
-                self.loop = Loop(service, self.bus, cluster, self.health, self.handle)
+                self.loop = Controller(service, self.bus, cluster, self.health, self.handle)
                 await self.loop.run(lease)
             finally:
                 await cluster.close()
@@ -155,7 +155,7 @@ async def pair(watcher_bus: Bus, service_bus: Bus, tmp_path: Path) -> AsyncItera
             "kind": A.kind,
             "metadata": {"name": A.name, "namespace": A.namespace},
         }
-        await watcher_bus.publisher.publish(written(await cluster.create(body)))
+        await watcher_bus.publisher.publish(changed_from_response(await cluster.create(body)))
         await watcher_bus.publisher.publish(
             KindSynced(kind=A.kind, resource_version="1", objects=1)
         )

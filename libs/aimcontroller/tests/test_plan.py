@@ -7,23 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimcontroller.plan import (
+    EMPTY_PLAN,
     MESSAGE_LENGTH,
-    NOTHING,
     DeleteObject,
     Plan,
-    act,
-    clean,
+    actions,
     condition,
-    look_again,
     report,
-    with_refusal,
+    requeue_after,
+    sanitize,
+    with_api_error,
 )
-from aimcontroller.projection import Refusal, Seen
+from aimcontroller.projection import ApplyRejected, KubeObject
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import Key
 
 POD = Key("Pod", "ml", "p")
-SEEN = Seen(POD, "u", 1, {"metadata": {"generation": 3}})
+SEEN = KubeObject(POD, "u", 1, {"metadata": {"generation": 3}})
 DELETE = DeleteObject(POD, "u")
 
 
@@ -35,16 +35,16 @@ def test_of_two_plans_both_are_carried_out_and_the_earlier_time_counts(
     one: float | None, other: float | None, after_s: float | None
 ) -> None:
     said = report(SEEN, condition("A", True, "Ok"))
-    both = act(DELETE) | Plan(requeue_after_s=one) | said | Plan(requeue_after_s=other)
+    both = actions(DELETE) | Plan(requeue_after_s=one) | said | Plan(requeue_after_s=other)
     assert both == Plan((DELETE,), said.reports, after_s)
 
 
 def test_nothing_adds_nothing() -> None:
-    assert act(DELETE) | NOTHING == act(DELETE)
+    assert actions(DELETE) | EMPTY_PLAN == actions(DELETE)
 
 
 def test_looking_again_is_never_in_the_past() -> None:
-    assert look_again(-3.0).requeue_after_s == 0.0
+    assert requeue_after(-3.0).requeue_after_s == 0.0
 
 
 def test_a_report_says_what_it_is_about_and_leaves_out_what_is_none() -> None:
@@ -113,8 +113,8 @@ def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
 def test_a_condition_tells_the_refusal_there_is_and_no_other(
     said: str, refused: str | None, message: str
 ) -> None:
-    refusal = None if refused is None else Refusal(POD, refused)
-    assert with_refusal(condition("A", False, "Waiting", said), refusal) == condition(
+    refusal = None if refused is None else ApplyRejected(POD, refused)
+    assert with_api_error(condition("A", False, "Waiting", said), refusal) == condition(
         "A", False, "Waiting", message
     )
 
@@ -129,4 +129,4 @@ class Unread(str):
 
 
 def test_a_message_is_cut_before_it_is_made_printable() -> None:
-    assert clean(Unread("\n" * 5_000_000)) == " " * (MESSAGE_LENGTH - 1) + "…"
+    assert sanitize(Unread("\n" * 5_000_000)) == " " * (MESSAGE_LENGTH - 1) + "…"

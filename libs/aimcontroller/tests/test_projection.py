@@ -14,16 +14,16 @@ from msgspec import structs
 
 from aimcontroller.indexes import INDEXES, MOST_VALUES, TEMPLATES_BY_SOURCE, Index
 from aimcontroller.projection import (
-    MOST_GONE,
-    REFUSED,
-    Learned,
+    MAX_TOMBSTONES,
+    REJECTED,
+    KubeObject,
+    Observation,
     Projection,
-    Seen,
+    changed_from_response,
+    drop_object,
+    drop_reports,
     fold,
-    forget,
-    forget_reports,
-    renumbered,
-    written,
+    reset_report_order,
 )
 from aimschema.discovery_result import digest
 from aimschema.labels import ANNOTATION_DIGEST, COMPONENT, KSERVE_ISVC_LABEL, WORKLOAD_ID
@@ -120,7 +120,7 @@ def folded(events: Sequence[Numbered], start: Projection | None = None) -> Proje
     return seen
 
 
-def picture(seen: Projection) -> dict[Key, Seen]:
+def picture(seen: Projection) -> dict[Key, KubeObject]:
     return {present.key: present for present in seen.everything()}
 
 
@@ -176,7 +176,9 @@ def flood(kind: str, first: int, count: int) -> list[ObjectDeleted]:
 def flooded(*kinds: str) -> Projection:
     """As many deletions are remembered as can be: with the next the older half is forgotten."""
     return reduce(
-        fold, [event for kind in kinds for event in flood(kind, 1, 2 * MOST_GONE)], Projection()
+        fold,
+        [event for kind in kinds for event in flood(kind, 1, 2 * MAX_TOMBSTONES)],
+        Projection(),
     )
 
 
@@ -185,7 +187,7 @@ FULL = flooded("Pod", "Job", "AIMClusterModel")
 
 def later(numbered: Numbered) -> Numbered:
     """The same after all that is in FULL."""
-    event, version = numbered.event, int(numbered.event.resource_version) + 2 * MOST_GONE
+    event, version = numbered.event, int(numbered.event.resource_version) + 2 * MAX_TOMBSTONES
     metadata = {**event.object["metadata"], "resourceVersion": str(version)}
     return Numbered(
         numbered.seq,
@@ -210,11 +212,15 @@ def test_in_any_order_the_picture_is_the_same_while_deletions_are_forgotten(
 
 
 def test_deletions_of_foreign_objects_do_not_grow_without_end() -> None:
-    seen = reduce(fold, flood("Job", 1, 7 * MOST_GONE), Projection())
-    assert MOST_GONE <= sum(len(of_a_kind) for of_a_kind in seen._gone.values()) <= 2 * MOST_GONE
+    seen = reduce(fold, flood("Job", 1, 7 * MAX_TOMBSTONES), Projection())
+    assert (
+        MAX_TOMBSTONES
+        <= sum(len(of_a_kind) for of_a_kind in seen._gone.values())
+        <= 2 * MAX_TOMBSTONES
+    )
 
 
-LAST = 4 * MOST_GONE
+LAST = 4 * MAX_TOMBSTONES
 
 
 @pytest.mark.parametrize(
@@ -228,20 +234,22 @@ LAST = 4 * MOST_GONE
             id="the-newest-deletion-is-remembered",
         ),
         pytest.param(
-            changed(Key("Job", "ci", f"job-{LAST - MOST_GONE + 1}"), "u", 1),
+            changed(Key("Job", "ci", f"job-{LAST - MAX_TOMBSTONES + 1}"), "u", 1),
             3,
             False,
             id="so-are-as-many-as-promised",
         ),
         pytest.param(
-            written(body(Key("Job", "ci", "job-5"), "u", 4)),
+            changed_from_response(body(Key("Job", "ci", "job-5"), "u", 4)),
             0,
             False,
             id="the-late-answer-to-a-write-of-what-is-gone",
         ),
         pytest.param(changed(JOB, "u", 2), 3, True, id="a-quiet-object"),
         pytest.param(changed(JOB, "u", LAST + 1), 3, True, id="a-new-object"),
-        pytest.param(written(body(JOB, "u", LAST + 1)), 0, True, id="the-answer-to-a-write"),
+        pytest.param(
+            changed_from_response(body(JOB, "u", LAST + 1)), 0, True, id="the-answer-to-a-write"
+        ),
     ],
 )
 def test_what_is_known_after_many_deletions(event: ObjectChanged, seq: int, known: bool) -> None:
@@ -269,7 +277,7 @@ def test_what_an_object_owns_is_what_says_so(both: tuple[list[Numbered], list[Ke
     shuffled, swept = both
     seen = folded(shuffled)
     for key in swept:
-        seen = forget(seen, key)
+        seen = drop_object(seen, key)
     for uid in OWNERS:
         for kind, namespace in {(key.kind, key.namespace) for key in KEYS}:
             expected = {
@@ -362,7 +370,7 @@ def test_latecomers(events: list[ObjectChanged | ObjectDeleted], version: int | 
 
 
 def test_the_answer_to_our_own_write_is_seen_at_once_and_confirmed_by_the_watcher() -> None:
-    event = written(body(POD, "u", 7))
+    event = changed_from_response(body(POD, "u", 7))
     mine = fold(Projection(), event)
     confirmed = fold(mine, event, 42)
     assert [(s.version, s.seq) for s in (*mine.everything(), *confirmed.everything())] == [
@@ -396,7 +404,7 @@ def listed(version: int, *, installed: bool = True, epoch: int = 0) -> KindSynce
 def test_our_own_write_that_a_later_list_does_not_have_is_gone(
     seq: int, marker: KindSynced, unconfirmed: bool
 ) -> None:
-    seen = fold(Projection(), written(body(POD, "u", 7)), seq)
+    seen = fold(Projection(), changed_from_response(body(POD, "u", 7)), seq)
     assert [own.key for own in seen.unconfirmed(marker)] == ([POD] if unconfirmed else [])
 
 
@@ -404,7 +412,7 @@ def test_our_own_write_that_a_later_list_does_not_have_is_gone(
     ("version", "known"), [(7, False), (10, True)], ids=["before-the-list", "after-it"]
 )
 def test_the_late_answer_to_our_own_write_revives_nothing(version: int, known: bool) -> None:
-    seen = fold(fold(Projection(), listed(9)), written(body(POD, "u", version)))
+    seen = fold(fold(Projection(), listed(9)), changed_from_response(body(POD, "u", version)))
     assert (seen.get(POD) is not None) is known
 
 
@@ -414,7 +422,7 @@ def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
         changed(POD, "u", 2),
         changed(POD, "u", 3),
         deleted(POD, "other", 2),
-        Learned(POD, REFUSED, None),
+        Observation(POD, REJECTED, None),
     ):
         assert fold(seen, event, 1) is seen
     action = ActionTaken(service="x", verb="apply", kind="Job", name="j", about=POD, outcome="done")
@@ -422,21 +430,21 @@ def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
 
 
 def test_what_a_reload_did_not_bring_is_forgotten_and_may_come_back() -> None:
-    seen = forget(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
+    seen = drop_object(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
     assert picture(seen) == {}
     assert seen.owned("owner-1", "Pod", "ml") == []
-    assert forget(seen, POD) is seen
+    assert drop_object(seen, POD) is seen
     assert fold(seen, changed(POD, "u", 3), 2).get(POD) is not None
 
 
-LEARNED = Learned(POD, "log", ("text", 3))
+LEARNED = Observation(POD, "log", ("text", 3))
 
 
 def test_what_was_learned_is_known_until_it_is_taken_back() -> None:
     seen = fold(fold(Projection(), changed(POD, "u", 3)), LEARNED)
     assert seen.learned(POD, "log") == ("text", 3)
     assert seen.learned(POD, "other") is None
-    assert fold(seen, Learned(POD, "log", None)).learned(POD, "log") is None
+    assert fold(seen, Observation(POD, "log", None)).learned(POD, "log") is None
 
 
 @pytest.mark.parametrize(
@@ -456,17 +464,17 @@ def test_what_was_learned_goes_with_the_object(
 
 
 def test_what_was_learned_goes_with_a_swept_object() -> None:
-    seen = forget(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), POD)
+    seen = drop_object(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), POD)
     assert seen.learned(POD, "log") is None
 
 
 def test_objects_whose_apply_is_under_way() -> None:
     seen = fold(
-        fold(Projection(), Learned(JOB, "creating", value=True)),
-        Learned(POD, "creating", value=True),
+        fold(Projection(), Observation(JOB, "creating", value=True)),
+        Observation(POD, "creating", value=True),
     )
     assert seen.creating("Job") == [JOB]
-    assert fold(seen, Learned(JOB, "creating", None)).creating("Job") == []
+    assert fold(seen, Observation(JOB, "creating", None)).creating("Job") == []
 
 
 def test_a_kind_is_installed_until_the_watcher_says_otherwise() -> None:
@@ -508,18 +516,18 @@ def test_of_reports_the_last_one_sent_counts(sent: list[tuple[int, str]]) -> Non
 def test_reports_of_services_stand_beside_each_other_and_can_be_swept() -> None:
     seen = fold(fold(Projection(), said("a"), 1), said("b", "deployer"), 2)
     assert set(seen.report_keys()) == {(POD, "cacher"), (POD, "deployer")}
-    assert set(forget_reports(seen, [(POD, "cacher"), (JOB, "cacher")]).report_keys()) == {
+    assert set(drop_reports(seen, [(POD, "cacher"), (JOB, "cacher")]).report_keys()) == {
         (POD, "deployer")
     }
 
 
 def test_after_a_reload_the_numbers_of_reports_may_begin_anew() -> None:
-    seen = renumbered(fold(Projection(), said("before the log was lost"), 900))
+    seen = reset_report_order(fold(Projection(), said("before the log was lost"), 900))
     assert progress(seen) == "before the log was lost"
     assert progress(fold(seen, said("after"), 1)) == "after"
 
 
-SEEN = Seen(
+SEEN = KubeObject(
     POD,
     "u",
     1,
@@ -653,7 +661,7 @@ def objects(draw: st.DrawFn) -> list[ObjectChanged]:
     return found
 
 
-def scanned(seen: Projection, index: Index, value: str, namespace: str | None) -> list[Seen]:
+def scanned(seen: Projection, index: Index, value: str, namespace: str | None) -> list[KubeObject]:
     """What an index should give, by a look at every object."""
     there = (
         each
@@ -673,7 +681,7 @@ def test_an_index_gives_what_a_scan_gives(events: list[ObjectChanged], data: st.
     for seq, event in enumerate(data.draw(st.permutations(events)), start=1):
         seen = fold(seen, event, seq)
     for gone in data.draw(st.lists(st.sampled_from(events), max_size=3)) if events else []:
-        seen = forget(seen, Key(gone.kind, gone.namespace, gone.name))
+        seen = drop_object(seen, Key(gone.kind, gone.namespace, gone.name))
     for index in INDEXES:
         values = {value for each in seen.everything() for value in index.values(each.body)} | {
             "a",
@@ -698,4 +706,4 @@ def test_an_object_with_thousands_of_values_is_found_by_each_and_kept_small() ->
     assert few.find(TEMPLATES_BY_SOURCE, "hf://org/another", "ml") == []
     assert few.find(TEMPLATES_BY_SOURCE, many[-1], "other") == []
     assert len(few._indexed) < 2 * MOST_VALUES
-    assert forget(few, key).find(TEMPLATES_BY_SOURCE, many[-1], "ml") == []
+    assert drop_object(few, key).find(TEMPLATES_BY_SOURCE, many[-1], "ml") == []

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from aimcontroller.queue import (
     FIRST_BACKOFF_S,
     LONGEST_BACKOFF_S,
+    MAX_CAUSES,
     MOST_BEFORE_RETRY,
-    MOST_CAUSES,
     WorkQueue,
 )
 from aimschema.resources import Key
@@ -112,7 +112,7 @@ async def test_causes_are_bounded() -> None:
     queue = WorkQueue()
     for seq in range(1, 1000):
         queue.add(A, seq)
-    assert len((await queue.take())[1]) == MOST_CAUSES
+    assert len((await queue.take())[1]) == MAX_CAUSES
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ async def test_a_key_that_failed_comes_back_for_the_same_causes() -> None:
     queue = WorkQueue()
     queue.add_after(A, 0.0, (3, 4))
     queue.add_after(A, 60.0, range(5, 1000))
-    assert await queue.take() == (A, tuple(range(3, 3 + MOST_CAUSES)))
+    assert await queue.take() == (A, tuple(range(3, 3 + MAX_CAUSES)))
 
 
 async def test_keys_that_failed_come_after_those_that_did_not() -> None:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanContext, StatusCode
 
 from aimbus import Event
-from aimcontroller.reconcile_tracing import MOST_EVENTS, Cause, Passes, apart
+from aimcontroller.reconcile_tracing import MAX_EVENTS, Cause, ReconcileTracer, detached_span
 from aimschema.messages import KindSynced
 from aimschema.resources import Key
 
@@ -28,13 +28,13 @@ def point(context: SpanContext | None) -> Point:
 
 
 class Traced:
-    """Passes with a real SDK behind them."""
+    """ReconcileTracer with a real SDK behind them."""
 
     def __init__(self) -> None:
         self.spans = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
-        self.passes = Passes(provider.get_tracer("test"))
+        self.passes = ReconcileTracer(provider.get_tracer("test"))
 
     def heard(self, seq: int) -> Point:
         traceparent = f"00-{seq:032x}-{seq:016x}-01"
@@ -110,7 +110,7 @@ def test_what_is_learned_in_a_pass_goes_on_with_its_trace_once(traced: Traced) -
 
 def test_what_is_learned_apart_goes_on_with_nothing(traced: Traced) -> None:
     traced.heard(3)
-    with traced.passes.over(KEY, (3,)), apart():
+    with traced.passes.over(KEY, (3,)), detached_span():
         traced.passes.learned(KEY)
     assert traced.over(3)[0] is None
 
@@ -133,7 +133,7 @@ def test_in_another_log_the_same_sequences_are_other_events(traced: Traced) -> N
 
 
 def test_what_is_remembered_is_bounded(traced: Traced) -> None:
-    for seq in range(1, MOST_EVENTS + 2):
+    for seq in range(1, MAX_EVENTS + 2):
         traced.heard(seq)
     assert traced.over(1)[:2] == (None, set())
     assert traced.over(2, key=OTHER)[0] == (2, 2)
@@ -149,7 +149,7 @@ def test_a_pass_that_nobody_foresaw_failed(traced: Traced) -> None:
 
 
 def test_without_a_tracer_nothing_is_remembered() -> None:
-    passes = Passes(None)
+    passes = ReconcileTracer(None)
     passes.heard(
         Event(
             3,

@@ -2,16 +2,16 @@
 
 import pytest
 
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimcontroller.removal import is_of_former, of_another, of_former, removal
-from aimcontroller.testing import Body, cr, kept_by, obj, projection
+from aimcontroller.testing import Body, cr, held_by_finalizers, obj, projection
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, key_of
 
 OWNER = cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"}, uid="second")
 RUNTIME = obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"))
 
 
-def seen(body: Body) -> Seen:
+def seen(body: Body) -> KubeObject:
     found = projection(body).get(key_of(body))
     assert found is not None
     return found
@@ -40,7 +40,7 @@ def seen(body: Body) -> Seen:
     ids=["none", "one", "two"],
 )
 def test_finalizers_that_keep_an_object_are_named(finalizers: tuple[str, ...], words: str) -> None:
-    held = seen(kept_by(RUNTIME, *finalizers))
+    held = seen(held_by_finalizers(RUNTIME, *finalizers))
     assert removal(held).startswith(words)
     assert of_former(seen(OWNER), held) == f"{removal(held)} (made for the former AIMService s)"
 

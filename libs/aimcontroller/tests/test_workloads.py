@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimcontroller.plan import ReadEvents
-from aimcontroller.projection import LATEST_WARNING, LatestWarning, Learned
+from aimcontroller.projection import LATEST_WARNING, LatestWarning, Observation
 from aimcontroller.testing import NAMESPACE, NOW, Body, ago, job, obj, projection
 from aimcontroller.workloads import (
     Diagnosis,
@@ -19,8 +19,8 @@ from aimcontroller.workloads import (
     failure,
     last_end,
     outcome,
+    pod_start_failure,
     pods_of,
-    problem,
 )
 from aimschema.messages import timestamp
 from aimschema.resources import JOB, POD, Key
@@ -319,7 +319,7 @@ SITUATIONS = [
 @pytest.mark.parametrize(("body", "message"), SITUATIONS)
 def test_what_a_pod_tells(body: Body, message: str | None) -> None:
     (pod_,) = pods_of(projection(job("a", ("ModelCache", "c")), body), seen_job(body))
-    found = problem(pod_, MAIN)
+    found = pod_start_failure(pod_, MAIN)
     if message is None:
         assert found is None
     else:
@@ -339,7 +339,7 @@ def diagnose(
     learned = (
         []
         if events is None
-        else [Learned(about or Key(POD.kind, NAMESPACE, "p"), LATEST_WARNING, events)]
+        else [Observation(about or Key(POD.kind, NAMESPACE, "p"), LATEST_WARNING, events)]
     )
     state = projection(job("a", ("ModelCache", "c"), **fields), *bodies, learned=learned)
     found = state.get(Key(JOB.kind, NAMESPACE, "a"))
@@ -446,7 +446,7 @@ CRASH_STATES = [
 
 def test_a_crash_reads_the_same_in_each_of_its_states() -> None:
     found = [
-        problem(pods_of(projection(body), seen_job())[0], MAIN)
+        pod_start_failure(pods_of(projection(body), seen_job())[0], MAIN)
         for body in (pod(phase="Running", containerStatuses=[s]) for s in CRASH_STATES)
     ]
     assert {None if trouble is None else trouble.message for trouble in found} == {

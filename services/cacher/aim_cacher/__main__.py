@@ -9,14 +9,14 @@ from aim_cacher.metrics import measure
 from aim_cacher.plan import plan
 from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_cacher.settings import CacherSettings
-from aimcontroller.controller import Service, run_loop
+from aimcontroller.controller import Component, run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimschema.reasons import CACHER
 from aimschema.resources import CACHE
 
 
-def service(settings: CacherSettings) -> Service:
+def service(settings: CacherSettings) -> Component:
     """What the cacher watches and how it plans, as data."""
     planner = partial(
         plan,
@@ -24,7 +24,7 @@ def service(settings: CacherSettings) -> Service:
         rules=settings.job_rules(),
         ca=settings.ca_text(),
     )
-    made = Service(
+    made = Component(
         CACHER,
         PLANS_FOR,
         FOLLOWS,
@@ -38,7 +38,7 @@ def service(settings: CacherSettings) -> Service:
 
 
 async def serve(settings: CacherSettings, health: Health) -> None:
-    await run_loop(service(settings), settings, health, Followers())
+    await run_controller(service(settings), settings, health, Followers())
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ import structlog
 
 from aim_cacher.downloader_output import PROGRESS
 from aim_cacher.metrics import DOWNLOAD_BYTES
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import Action, FollowLog
-from aimcontroller.projection import Learned
-from aimcontroller.reconcile_tracing import apart
+from aimcontroller.projection import Observation
+from aimcontroller.reconcile_tracing import detached_span
 from aimkube import KubeError
 from aimschema.messages import Progress
 from aimschema.resources import Key
@@ -59,16 +59,16 @@ class Followers:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def __call__(
-        self, loop: Loop, action: Action, _about: Key, causes: Sequence[int]
+        self, loop: Controller, action: Action, _about: Key, causes: Sequence[int]
     ) -> None:
         assert isinstance(action, FollowLog), action
         if action.uid not in self._running:
-            loop.fold(Learned(action.about, PROGRESS, None))
-            with apart():
+            loop.fold(Observation(action.about, PROGRESS, None))
+            with detached_span():
                 task = self._running[action.uid] = loop.start(self._follow(loop, action, causes))
             task.add_done_callback(lambda _: self._running.pop(action.uid, None))
 
-    async def _follow(self, loop: Loop, action: FollowLog, causes: Sequence[int]) -> None:
+    async def _follow(self, loop: Controller, action: FollowLog, causes: Sequence[int]) -> None:
         status, live = Pace(STATUS_EVERY_S), Pace(LIVE_EVERY_S)
         counted_bytes = 0
         unpublished: Progress | None = None
@@ -87,7 +87,7 @@ class Followers:
                     unpublished = None
                     await loop.bus.publisher.publish_live(progress)
                 if status.is_due(time.monotonic()):
-                    loop.learn(Learned(action.about, PROGRESS, progress), action.about, causes)
+                    loop.learn(Observation(action.about, PROGRESS, progress), action.about, causes)
             if unpublished is not None:
                 await loop.bus.publisher.publish_live(unpublished)
         except KubeError as error:

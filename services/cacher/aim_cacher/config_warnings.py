@@ -8,9 +8,9 @@ import datetime
 from collections.abc import Iterator
 
 from aim_cacher.projection import config_of
-from aimcontroller.plan import Plan, advise
-from aimcontroller.projection import Projection, Seen
-from aimcontroller.workloads import pods_of, problem
+from aimcontroller.plan import Plan, report_warnings
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.workloads import pod_start_failure, pods_of
 from aimschema import reasons
 from aimschema.kinds import ConfigSpec
 from aimschema.resources import CACHE, JOB, STORAGE_CLASS, Key
@@ -18,7 +18,7 @@ from aimschema.resources import CACHE, JOB, STORAGE_CLASS, Key
 _UNMOUNTABLE = "CreateContainerConfigError"
 
 
-def plan_config(state: Projection, config: Seen, now: datetime.datetime) -> Plan:
+def plan_config(state: Projection, config: KubeObject, now: datetime.datetime) -> Plan:
     spec = ConfigSpec.model_validate(config.spec)
     warnings = [
         (reasons.SECRET_MISSING, message) for message in _secrets_missing(state, config, spec)
@@ -30,14 +30,14 @@ def plan_config(state: Projection, config: Seen, now: datetime.datetime) -> Plan
             " create it, or change the field"
         )
         warnings.append((reasons.STORAGE_CLASS_MISSING, message))
-    return advise(state, config, reasons.CACHER, now, *warnings)
+    return report_warnings(state, config, reasons.CACHER, now, *warnings)
 
 
-def _secrets_missing(state: Projection, config: Seen, spec: ConfigSpec) -> Iterator[str]:
+def _secrets_missing(state: Projection, config: KubeObject, spec: ConfigSpec) -> Iterator[str]:
     """A message for each field whose Secret, or its key, is missing so that a pod cannot start."""
     mount_errors = [
         failure.message
-        for failure in map(problem, _pods(state, config))
+        for failure in map(pod_start_failure, _pods(state, config))
         if failure is not None and failure.reason == _UNMOUNTABLE
     ]
     for field, secret in _secrets_of(spec):
@@ -54,7 +54,7 @@ def _secrets_missing(state: Projection, config: Seen, spec: ConfigSpec) -> Itera
             )
 
 
-def _pods(state: Projection, config: Seen) -> Iterator[Seen]:
+def _pods(state: Projection, config: KubeObject) -> Iterator[KubeObject]:
     for cache in state.all(CACHE.kind, config.key.namespace):
         if config_of(cache, config.key.namespace) == config.key:
             for job in state.owned(cache.uid, JOB.kind, cache.key.namespace):

@@ -10,8 +10,8 @@ import datetime
 import msgspec
 
 from aim_cacher.render import CONTAINER
-from aimcontroller.projection import Projection, Seen
-from aimcontroller.workloads import ended_at, is_over, job_state, last_end, over, pods_of
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.workloads import ended_at, is_over, is_pod_finished, job_state, last_end, pods_of
 from aimschema.messages import Progress
 from aimschema.resources import Key
 
@@ -32,7 +32,7 @@ class DownloaderResult(msgspec.Struct, frozen=True):
     revision: str | None = None
 
 
-def read_result(state: Projection, job: Seen) -> DownloaderResult:
+def read_result(state: Projection, job: KubeObject) -> DownloaderResult:
     """The result of the pod of `job` that ended last. Total."""
     end = last_end(state, job, CONTAINER)
     if end is None:
@@ -44,7 +44,7 @@ def read_result(state: Projection, job: Seen) -> DownloaderResult:
         return DownloaderResult(message=message.strip().rsplit("\n", 1)[-1])
 
 
-def is_result_final(state: Projection, job: Seen, now: datetime.datetime) -> bool:
+def is_result_final(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
     """Whether the pod of a finished Job has reported how it ended, or has had its time to.
 
     The pod of a Job that succeeded has ended, whatever the state has of it: its event is late.
@@ -53,7 +53,7 @@ def is_result_final(state: Projection, job: Seen, now: datetime.datetime) -> boo
         return True
     pods = pods_of(state, job)
     has_succeeded = job_state(job) == "succeeded"
-    if has_succeeded and any(not over(pod) and not pod.deleting for pod in pods):
+    if has_succeeded and any(not is_pod_finished(pod) and not pod.deleting for pod in pods):
         return False
     finished = ended_at(state, job, CONTAINER)
     grace_s = MISSING_POD_GRACE_S if has_succeeded and not pods else POD_STATUS_GRACE_S

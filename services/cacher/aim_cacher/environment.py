@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
-from aimcontroller.plan import Plan, clean, warning
+from aimcontroller.plan import Plan, sanitize, with_warning_event
 from aimschema import reasons
 from aimschema.kinds import EnvVar
 from aimschema.messages import ReportedCondition
@@ -49,7 +49,7 @@ def warn_of_ignored(env: list[EnvVar], plan: Plan) -> Plan:
         replace(report, conditions=tuple(_with(each, ignored) for each in report.conditions))
         for report in plan.reports
     )
-    return warning(replace(plan, reports=reports), reasons.ENV_IGNORED, ignored)
+    return with_warning_event(replace(plan, reports=reports), reasons.ENV_IGNORED, ignored)
 
 
 def _with(condition: ReportedCondition, ignored: str) -> ReportedCondition:
@@ -57,4 +57,4 @@ def _with(condition: ReportedCondition, ignored: str) -> ReportedCondition:
     if condition.type != reasons.FILLED:
         return condition
     message = condition.message.partition(_MARK)[0][:_LONGEST_MESSAGE]
-    return msgspec.structs.replace(condition, message=clean(f"{message}{_MARK}{ignored}"))
+    return msgspec.structs.replace(condition, message=sanitize(f"{message}{_MARK}{ignored}"))

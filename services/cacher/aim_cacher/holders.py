@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aimcontroller.indexes import PODS_BY_CLAIM
-from aimcontroller.plan import NOTHING, Plan, look_again
-from aimcontroller.projection import Projection, Seen
-from aimcontroller.workloads import over
+from aimcontroller.plan import EMPTY_PLAN, Plan, requeue_after
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.workloads import is_pod_finished
 from aimschema import labels
 from aimschema.messages import parse_timestamp
 from aimschema.resources import JOB, SERVICE, Key
@@ -46,7 +46,10 @@ class _Holder:
 
 
 def find_holders(
-    state: Projection, claim: Seen, now: datetime.datetime, deleted_jobs: Iterable[Seen] = ()
+    state: Projection,
+    claim: KubeObject,
+    now: datetime.datetime,
+    deleted_jobs: Iterable[KubeObject] = (),
 ) -> Holders:
     """`deleted_jobs`: Jobs that this reconcile deletes."""
     holders = [
@@ -75,18 +78,20 @@ def find_holders(
             f"; if its node is lost, delete the pod with --force; see {describe}" if late else ""
         )
     is_blocked = bool(remedies) or late
-    return Holders(message, is_blocked, NOTHING if is_blocked else look_again(HELD_AFTER_S - age_s))
-
-
-def _mounting(state: Projection, claim: Seen) -> Iterator[Seen]:
-    return (
-        pod
-        for pod in state.find(PODS_BY_CLAIM, claim.key.name, claim.key.namespace)
-        if not over(pod)
+    return Holders(
+        message, is_blocked, EMPTY_PLAN if is_blocked else requeue_after(HELD_AFTER_S - age_s)
     )
 
 
-def _holder(state: Projection, pod: Seen, deleted_uids: set[str]) -> _Holder:
+def _mounting(state: Projection, claim: KubeObject) -> Iterator[KubeObject]:
+    return (
+        pod
+        for pod in state.find(PODS_BY_CLAIM, claim.key.name, claim.key.namespace)
+        if not is_pod_finished(pod)
+    )
+
+
+def _holder(state: Projection, pod: KubeObject, deleted_uids: set[str]) -> _Holder:
     name = f"pod {pod.key.name}"
     namespace = pod.key.namespace
     inference = pod.labels.get(labels.KSERVE_ISVC_LABEL)

@@ -22,8 +22,8 @@ from aim_cacher.stages import download, eligibility, settled, sizing, storage
 from aim_cacher.templates import plan_template
 from aim_cacher.view import CacheView
 from aimcontroller.jobs import DEFAULT_RULES, JobRules
-from aimcontroller.plan import NOTHING, Plan
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.plan import EMPTY_PLAN, Plan
+from aimcontroller.projection import KubeObject, Projection
 from aimschema.kinds import CacheSpec
 from aimschema.resources import CONFIG, TEMPLATE, Key
 
@@ -40,7 +40,7 @@ def plan(
     """`ca`: certificates in PEM form that the Jobs trust beside the public ones."""
     obj = state.get(key)
     if obj is None or obj.deleting or not obj.has_spec:
-        return NOTHING
+        return EMPTY_PLAN
     if key.kind == TEMPLATE.kind:
         return plan_template(state, obj)
     if key.kind == CONFIG.kind:
@@ -54,11 +54,11 @@ def plan_cache(view: CacheView) -> Plan:
     match view:
         case CacheView(is_disposable=True):
             return eligibility.delete_unrequested(view)
-        case CacheView(duplicate_of=Seen() as original):
+        case CacheView(duplicate_of=KubeObject() as original):
             return eligibility.report_duplicate(view, original)
-        case CacheView(name_conflict=Seen() as other):
+        case CacheView(name_conflict=KubeObject() as other):
             return eligibility.report_name_conflict(view, other)
-        case CacheView(claim=Seen() as claim):
+        case CacheView(claim=KubeObject() as claim):
             return eligibility.delete_objects(view.size_job) | plan_claimed(view, claim)
         case CacheView(config_missing=str() as message):
             return eligibility.report_missing_config(view, message)
@@ -68,16 +68,16 @@ def plan_cache(view: CacheView) -> Plan:
             return storage.create_claim(view)
 
 
-def plan_claimed(view: CacheView, claim: Seen) -> Plan:
+def plan_claimed(view: CacheView, claim: KubeObject) -> Plan:
     """The stage of a cache that has its claim; first match wins."""
     match view:
-        case CacheView(claim=Seen(deleting=True)):
+        case CacheView(claim=KubeObject(deleting=True)):
             return storage.await_removal(view, claim)
         case CacheView(is_claim_misplaced=True):
             return storage.replace_claim(view, claim)
         case CacheView(is_filled=True):
             return settled.report_warm(view, claim)
-        case CacheView(is_downloaded=True, download_job=Seen() as job):
+        case CacheView(is_downloaded=True, download_job=KubeObject() as job):
             return settled.mark_filled(view, claim, job)
         case CacheView(is_claim_mountable=False):
             return storage.await_volume(view)

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from aimcontroller.indexes import SERVICES_BY_TEMPLATE, claims_mounted
-from aimcontroller.projection import Projection, Seen, fold
-from aimcontroller.queries import caches_of, discovered, oldest_first, templates_of
+from aimcontroller.projection import KubeObject, Projection, fold
+from aimcontroller.queries import caches_of, discovery_result_of, oldest_first, templates_of
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import ANNOTATION_CONFIG
 from aimschema.names import cache_for
@@ -77,7 +77,7 @@ def affected(state: Projection, key: Key) -> Iterable[Key]:
             yield from _waiting_for_claims(state, obj)
 
 
-def config_of(cache: Seen | None, namespace: str | None) -> Key:
+def config_of(cache: KubeObject | None, namespace: str | None) -> Key:
     """The config that a cache is filled with."""
     return Key(
         CONFIG.kind,
@@ -90,7 +90,7 @@ def config_of(cache: Seen | None, namespace: str | None) -> Key:
     )
 
 
-def requesters(state: Projection, template: Seen) -> list[Seen]:
+def requesters(state: Projection, template: KubeObject) -> list[KubeObject]:
     """Objects that request the models of a template as caches: services, and the template itself
     where it sets warmCache; oldest first."""
     services = (
@@ -101,7 +101,7 @@ def requesters(state: Projection, template: Seen) -> list[Seen]:
     return oldest_first([*services, *([template] if template.spec.get("warmCache") else [])])
 
 
-def requesters_of_source(state: Projection, namespace: str | None, source: str) -> list[Seen]:
+def requesters_of_source(state: Projection, namespace: str | None, source: str) -> list[KubeObject]:
     """Objects that request a cache of a source, through any template; oldest first. While an image
     is inspected again, its last answer still counts."""
     return oldest_first(
@@ -161,13 +161,13 @@ def _requested_sources(state: Projection, key: Key) -> frozenset[str]:
     template = state.get(key)
     if template is None or not requesters(state, template):
         return frozenset()
-    answer = discovered(state, template)
+    answer = discovery_result_of(state, template)
     return frozenset(
         answer.sources if answer is not None else template.status.get("modelSources") or ()
     )
 
 
-def _siblings(state: Projection, cache: Seen | None) -> list[Seen]:
+def _siblings(state: Projection, cache: KubeObject | None) -> list[KubeObject]:
     return (
         []
         if cache is None
@@ -175,7 +175,7 @@ def _siblings(state: Projection, cache: Seen | None) -> list[Seen]:
     )
 
 
-def _templates(state: Projection, key: Key, cache: Seen | None) -> list[Key]:
+def _templates(state: Projection, key: Key, cache: KubeObject | None) -> list[Key]:
     """Templates of the cache's source. All templates of the namespace, where the cache may have
     the name that another source's cache needs."""
     source = "" if cache is None else str(cache.spec.get("sourceUri"))
@@ -194,7 +194,7 @@ def _waiting_for_name(state: Projection, key: Key) -> list[Key]:
     return [cache] if state.get(cache) is not None else []
 
 
-def _waiting_for_claims(state: Projection, pod: Seen | None) -> Iterator[Key]:
+def _waiting_for_claims(state: Projection, pod: KubeObject | None) -> Iterator[Key]:
     """Caches whose claim is being deleted and is mounted by the pod."""
     for name in () if pod is None else claims_mounted(pod.body):
         claim = state.get(Key(CLAIM.kind, pod.key.namespace if pod is not None else None, name))
@@ -203,6 +203,6 @@ def _waiting_for_claims(state: Projection, pod: Seen | None) -> Iterator[Key]:
             yield from _waiting_for_name(state, claim.key)
 
 
-def _owner(obj: Seen | None, kind: str) -> list[Key]:
+def _owner(obj: KubeObject | None, kind: str) -> list[Key]:
     owner = None if obj is None else obj.owner(kind)
     return [] if owner is None else [owner]

@@ -11,7 +11,7 @@ from aimcontroller.jobs import (
     pod_security,
     with_resources,
 )
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimschema import labels, names
 from aimschema.credentials import credential_env
 from aimschema.kinds import ConfigSpec, EnvVar
@@ -51,7 +51,7 @@ class JobOptions:
     ca: str = ""
 
 
-def cache_for(template: Seen, source: str, size_bytes: int | None, config: str) -> Body:
+def cache_for(template: KubeObject, source: str, size_bytes: int | None, config: str) -> Body:
     """A ModelCache for a source that has none. It has no owner: it is shared, and outlives its
     first requester."""
     spec: Body = {"sourceUri": source}
@@ -73,8 +73,8 @@ def cache_for(template: Seen, source: str, size_bytes: int | None, config: str) 
 
 
 def claim_for(
-    cache: Seen,
-    existing: Seen | None,
+    cache: KubeObject,
+    existing: KubeObject | None,
     size: str | int,
     storage_class: str | None,
     annotations: dict[str, str],
@@ -95,24 +95,24 @@ def claim_for(
     return {"apiVersion": CLAIM.api_version, "kind": CLAIM.kind, "metadata": metadata, "spec": spec}
 
 
-def requested_size(claim: Seen) -> str | None:
+def requested_size(claim: KubeObject) -> str | None:
     """The size that a claim requests."""
     size = ((claim.spec.get("resources") or {}).get("requests") or {}).get("storage")
     return None if size is None else str(size)
 
 
-def download_inputs(inputs: str, claim: Seen) -> str:
+def download_inputs(inputs: str, claim: KubeObject) -> str:
     """Inputs of a download, with the uid of the claim it fills: a re-created claim is empty,
     whatever an earlier Job reported."""
     return f"{inputs}.{claim.uid}"
 
 
-def job_fills_claim(job: Seen, claim: Seen) -> bool:
+def job_fills_claim(job: KubeObject, claim: KubeObject) -> bool:
     return job.annotations.get(labels.ANNOTATION_INPUTS, "").partition(".")[2] == claim.uid
 
 
 def download_job(
-    cache: Seen, options: JobOptions, env: list[Body], inputs: str, attempt: int
+    cache: KubeObject, options: JobOptions, env: list[Body], inputs: str, attempt: int
 ) -> Body:
     container = _container(
         options, ["fetch", str(cache.spec["sourceUri"]), DEST], env, DOWNLOAD_RESOURCES
@@ -126,7 +126,9 @@ def download_job(
     return _job(metadata, _with_ca(cache, options, pod), DOWNLOAD_DEADLINE_S)
 
 
-def size_job(cache: Seen, options: JobOptions, env: list[Body], inputs: str, attempt: int) -> Body:
+def size_job(
+    cache: KubeObject, options: JobOptions, env: list[Body], inputs: str, attempt: int
+) -> Body:
     pod = _pod(
         options, _container(options, ["size", str(cache.spec["sourceUri"])], env, SIZE_RESOURCES)
     )
@@ -134,7 +136,7 @@ def size_job(cache: Seen, options: JobOptions, env: list[Body], inputs: str, att
     return _job(metadata, _with_ca(cache, options, pod), SIZE_DEADLINE_S)
 
 
-def ca_config_map(cache: Seen, ca: str) -> Body:
+def ca_config_map(cache: KubeObject, ca: str) -> Body:
     """Certificates for the cache's Jobs, in their namespace. It lacks the label managed-by: no
     service watches it."""
     metadata = _metadata(cache, names.cache_ca(cache.key.name))
@@ -163,7 +165,7 @@ def escape_env_refs(arg: str) -> str:
     return arg.replace("$", "$$")
 
 
-def _metadata(cache: Seen, name: str) -> Body:
+def _metadata(cache: KubeObject, name: str) -> Body:
     return {
         "name": name,
         "namespace": cache.key.namespace,
@@ -197,7 +199,7 @@ def _pod(options: JobOptions, container: Body) -> Body:
     }
 
 
-def _with_ca(cache: Seen, options: JobOptions, pod: Body) -> Body:
+def _with_ca(cache: KubeObject, options: JobOptions, pod: Body) -> Body:
     """The pod with the CA bundle of the settings; the cache's own variables win."""
     if not options.ca:
         return pod
@@ -221,7 +223,7 @@ def _with_ca(cache: Seen, options: JobOptions, pod: Body) -> Body:
     }
 
 
-def _job_metadata(cache: Seen, name: str, inputs: str, attempt: int) -> Body:
+def _job_metadata(cache: KubeObject, name: str, inputs: str, attempt: int) -> Body:
     annotations = {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_INPUTS: inputs}
     return _metadata(cache, name) | {"annotations": annotations}
 

@@ -11,8 +11,8 @@ import msgspec
 
 from aim_cacher.downloader_output import progress_of
 from aim_cacher.view import CacheView
-from aimcontroller.plan import Plan, condition, report, with_refusal
-from aimcontroller.projection import Seen
+from aimcontroller.plan import Plan, condition, report, with_api_error
+from aimcontroller.projection import KubeObject
 from aimcontroller.removal import removal
 from aimschema import quantities, reasons
 from aimschema.messages import ReportedCondition
@@ -33,13 +33,13 @@ def report_cache(
 ) -> Plan:
     """Report both conditions, and the fields as last reported with the changed ones."""
     return report(
-        view.cache, storage, with_refusal(files, view.rejection), **report_fields(view, **fields)
+        view.cache, storage, with_api_error(files, view.rejection), **report_fields(view, **fields)
     )
 
 
 def repeat_report(view: CacheView) -> Plan:
     """Repeat the last report, with what the API server rejects."""
-    conditions = (with_refusal(each, view.rejection) for each in view.reported_conditions)
+    conditions = (with_api_error(each, view.rejection) for each in view.reported_conditions)
     return report(view.cache, *conditions, **report_fields(view))
 
 
@@ -66,7 +66,7 @@ def last_filled(view: CacheView) -> ReportedCondition | None:
     return msgspec.structs.replace(last, message=last.message.partition(_AFTER_REMOVAL)[0])
 
 
-def with_removal(files: ReportedCondition, job: Seen) -> ReportedCondition:
+def with_removal(files: ReportedCondition, job: KubeObject) -> ReportedCondition:
     """`files`, with a note about a Job that is being deleted, where a finalizer holds it."""
     if not job.body["metadata"].get("finalizers"):
         return files

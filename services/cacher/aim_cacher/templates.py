@@ -8,9 +8,17 @@ from collections.abc import Mapping, Sequence
 
 from aim_cacher.projection import config_of, requesters, requesters_of_source
 from aim_cacher.render import cache_for
-from aimcontroller.plan import ApplyObject, PatchObject, Plan, act, condition, report, with_refusal
-from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
-from aimcontroller.queries import caches_of, discovered, has_failed
+from aimcontroller.plan import (
+    ApplyObject,
+    PatchObject,
+    Plan,
+    actions,
+    condition,
+    report,
+    with_api_error,
+)
+from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
+from aimcontroller.queries import caches_of, discovery_result_of, has_failed
 from aimcontroller.removal import removal
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG
@@ -18,14 +26,14 @@ from aimschema.discovery_result import SourceModel
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CACHE, Key
 
-Caches = Mapping[str, Seen | None]
+Caches = Mapping[str, KubeObject | None]
 """By source of a template, the cache that counts; None where there is none."""
 
 
-def plan_template(state: Projection, template: Seen) -> Plan:
+def plan_template(state: Projection, template: KubeObject) -> Plan:
     """Create the caches that are missing for a template, and report how warm they are."""
     is_warm_requested = bool(template.spec.get("warmCache"))
-    answer = discovered(state, template)
+    answer = discovery_result_of(state, template)
     if answer is None:
         waiting = _not_warm(
             reasons.WARM_REQUESTED, "caching starts once the model's sources are discovered"
@@ -49,24 +57,24 @@ def plan_template(state: Projection, template: Seen) -> Plan:
         for source, cache in caches.items()
         if cache is not None
     ]
-    actions = act(*creates, *(move for move in moves if move is not None))
-    rejection: Refusal | None = state.learned(template.key, REFUSED)
+    changes = actions(*creates, *(move for move in moves if move is not None))
+    rejection: ApplyRejected | None = state.learned(template.key, REJECTED)
     if not is_warm_requested and not _is_permanent(rejection):
-        return actions | report(template)
-    return actions | report(template, _warmth(state, template, caches, missing, rejection))
+        return changes | report(template)
+    return changes | report(template, _warmth(state, template, caches, missing, rejection))
 
 
-def _create(state: Projection, template: Seen, model: SourceModel) -> ApplyObject:
+def _create(state: Projection, template: KubeObject, model: SourceModel) -> ApplyObject:
     config = _config_of_oldest(state, template, model.source)
     return ApplyObject(cache_for(template, model.source, model.size_bytes, config))
 
 
-def _is_permanent(rejection: Refusal | None) -> bool:
+def _is_permanent(rejection: ApplyRejected | None) -> bool:
     return rejection is not None and not rejection.passes
 
 
 def _change_config(
-    state: Projection, template: Seen, source: str, cache: Seen
+    state: Projection, template: KubeObject, source: str, cache: KubeObject
 ) -> PatchObject | None:
     """A cache that AIM created and that cannot be filled, since its config is missing, takes the
     config of its oldest requester."""
@@ -87,19 +95,19 @@ def _change_config(
     return PatchObject(cache.key, cache.uid, patch)
 
 
-def _config_of_oldest(state: Projection, template: Seen, source: str) -> str:
+def _config_of_oldest(state: Projection, template: KubeObject, source: str) -> str:
     """The config of the oldest requester of a source; a template names none."""
     oldest = requesters_of_source(state, template.key.namespace, source)[0]
     return str(oldest.spec.get("configRef", DEFAULT_CONFIG))
 
 
-def _existing_under_name(state: Projection, template: Seen, source: str) -> Seen | None:
+def _existing_under_name(state: Projection, template: KubeObject, source: str) -> KubeObject | None:
     """Whatever cache has the name that a new cache of `source` gets."""
     return state.get(Key(CACHE.kind, template.key.namespace, names.cache_for(source)))
 
 
 def _name_conflict(
-    state: Projection, template: Seen, missing: Sequence[SourceModel]
+    state: Projection, template: KubeObject, missing: Sequence[SourceModel]
 ) -> ReportedCondition | None:
     """A cache of another source has the name of a missing one."""
     for model in missing:
@@ -115,10 +123,10 @@ def _name_conflict(
 
 def _warmth(
     state: Projection,
-    template: Seen,
+    template: KubeObject,
     caches: Caches,
     missing: Sequence[SourceModel],
-    rejection: Refusal | None,
+    rejection: ApplyRejected | None,
 ) -> ReportedCondition:
     """CacheWarm; first match wins: rejected, failed, warm, warming."""
     if rejection is not None and _is_permanent(rejection):
@@ -141,11 +149,11 @@ def _warmth(
     progress = [f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in existing]
     blocked = _blocked_by_deletion(state, template, missing)
     detail = ", ".join([*progress, *blocked]) or "caches are being created"
-    return with_refusal(_not_warm(reasons.WARMING, detail), rejection)
+    return with_api_error(_not_warm(reasons.WARMING, detail), rejection)
 
 
 def _blocked_by_deletion(
-    state: Projection, template: Seen, missing: Sequence[SourceModel]
+    state: Projection, template: KubeObject, missing: Sequence[SourceModel]
 ) -> list[str]:
     """Caches that are being deleted and whose names missing ones need."""
     existing = (_existing_under_name(state, template, model.source) for model in missing)

@@ -20,7 +20,7 @@ from aim_cacher.render import (
     job_fills_claim,
     requested_size,
 )
-from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.queries import caches_of, has_failed
 from aimcontroller.workloads import outcome
 from aimschema import labels, names, quantities
@@ -46,23 +46,23 @@ class CacheView:
     state: Projection
     now: datetime.datetime
     options: JobOptions
-    cache: Seen
+    cache: KubeObject
     spec: CacheSpec
     config_name: str
     config: ConfigSpec | None
-    claim: Seen | None
+    claim: KubeObject | None
     desired_class: str | None
-    storage_class: Seen | None
-    class_of_new_claim: Seen | None
-    download_job: Seen | None
-    size_job: Seen | None
+    storage_class: KubeObject | None
+    class_of_new_claim: KubeObject | None
+    download_job: KubeObject | None
+    size_job: KubeObject | None
     reported_conditions: tuple[ReportedCondition, ...]
     reported_fields: dict[str, Any]
-    rejection: Refusal | None
+    rejection: ApplyRejected | None
 
     @classmethod
     def build(
-        cls, state: Projection, cache: Seen, now: datetime.datetime, options: JobOptions
+        cls, state: Projection, cache: KubeObject, now: datetime.datetime, options: JobOptions
     ) -> "CacheView":
         namespace = cache.key.namespace
         spec = CacheSpec.model_validate(cache.spec)
@@ -93,7 +93,7 @@ class CacheView:
             size_job=state.get(Key(JOB.kind, namespace, names.cache_size_job(cache.key.name))),
             reported_conditions=conditions,
             reported_fields=fields,
-            rejection=state.learned(cache.key, REFUSED),
+            rejection=state.learned(cache.key, REJECTED),
         )
 
     @property
@@ -108,7 +108,7 @@ class CacheView:
         return names.short_hash([json.dumps(parts, sort_keys=True), *ca])
 
     @property
-    def duplicate_of(self) -> Seen | None:
+    def duplicate_of(self) -> KubeObject | None:
         """The oldest cache of the same source, where that is another cache."""
         source = str(self.cache.spec["sourceUri"])
         oldest = caches_of(self.state, self.cache.key.namespace, source)[0]
@@ -127,7 +127,7 @@ class CacheView:
         return has_failed(self.cache) or self.duplicate_of is not None
 
     @property
-    def name_conflict(self) -> Seen | None:
+    def name_conflict(self) -> KubeObject | None:
         """The first object that has a name the cache needs, and that the cache does not own."""
         candidates = (self.claim, self.download_job, self.size_job)
         return next(
@@ -232,7 +232,7 @@ class CacheView:
 
 
 def _last_report(
-    state: Projection, cache: Seen
+    state: Projection, cache: KubeObject
 ) -> tuple[tuple[ReportedCondition, ...], dict[str, Any]]:
     """Conditions and fields of the cacher's last report; without one, those of the status."""
     report = state.report(cache.key, CACHER)
@@ -242,7 +242,7 @@ def _last_report(
     return _conditions_of_status(cache), fields
 
 
-def _storage_class(state: Projection, name: str | None) -> Seen | None:
+def _storage_class(state: Projection, name: str | None) -> KubeObject | None:
     """The storage class of this name; without a name the cluster's default (the newest, as the
     admission plugin takes it)."""
     if name is not None:
@@ -255,7 +255,7 @@ def _storage_class(state: Projection, name: str | None) -> Seen | None:
     return max(defaults, key=lambda found: (found.created, found.key.name), default=None)
 
 
-def _conditions_of_status(cache: Seen) -> tuple[ReportedCondition, ...]:
+def _conditions_of_status(cache: KubeObject) -> tuple[ReportedCondition, ...]:
     return tuple(
         ReportedCondition(
             type=condition["type"],

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import structs
 
 from aim_cacher.projection import affected
-from aimcontroller.plan import NOTHING, Plan
+from aimcontroller.plan import EMPTY_PLAN, Plan
 from aimcontroller.projection import Projection, fold
 from aimcontroller.testing import NAMESPACE, NOW, Body, projection, storage_class
 from aimschema import labels
@@ -71,7 +71,7 @@ def test_another_secret_or_another_configs_cache_is_not_this_ones_fault(world: A
             world.download(),
             waiting(world, message),
         )
-        assert planned(world, projection(*bodies)) == NOTHING
+        assert planned(world, projection(*bodies)) == EMPTY_PLAN
 
 
 def test_a_pod_wakes_the_config_of_its_cache(world: Any) -> None:

@@ -10,25 +10,25 @@ import pytest
 from aim_cacher.projection import affected, neighbours
 from aim_cacher.stages.retries import classify_exit
 from aimcontroller.plan import PatchObject
-from aimcontroller.projection import REFUSED, Learned, Refusal, fold, forget
+from aimcontroller.projection import REJECTED, ApplyRejected, Observation, drop_object, fold
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
     Body,
+    action_summaries,
     ago,
     applied,
     changed,
-    contested,
-    does,
+    condition_summary,
+    field_conflict,
     fields,
+    held_by_finalizers,
     job,
-    kept_by,
     message,
     obj,
     projection,
-    refused,
-    said,
-    says,
+    rejected,
+    status_condition,
     storage_class,
 )
 from aimschema import labels
@@ -53,7 +53,7 @@ def failed(attempts: int, next_s: float = 60, reason: str = "RetryBackoff") -> d
     return {
         "attempts": attempts,
         "nextAttemptTime": ago(-next_s),
-        "conditions": [said("Filled", False, reason)],
+        "conditions": [status_condition("Filled", False, reason)],
         "status": "Progressing",
     }
 
@@ -62,7 +62,7 @@ def warm(**more: Any) -> dict[str, Any]:
     return {
         "status": "Available",
         "sizeBytes": 10 * GIB,
-        "conditions": [said("Filled", True, "Warm")],
+        "conditions": [status_condition("Filled", True, "Warm")],
         **more,
     }
 
@@ -606,7 +606,11 @@ RETRIES = [
 @pytest.mark.parametrize(("given", "actions", "storage", "filled"), [*WAY, *TROUBLE])
 def test_a_cache(world: Any, given: Given, actions: list[str], storage: str, filled: str) -> None:
     plan = world.plan(projection(*given(world)))
-    assert (does(plan), says(plan, "StorageReady"), says(plan, "Filled")) == (
+    assert (
+        action_summaries(plan),
+        condition_summary(plan, "StorageReady"),
+        condition_summary(plan, "Filled"),
+    ) == (
         actions,
         storage,
         filled,
@@ -630,7 +634,7 @@ def test_the_storage_class_is_the_most_specific_one(
 @pytest.mark.parametrize(("given", "actions", "filled"), RETRIES)
 def test_tries(world: Any, given: Given, actions: list[str], filled: str) -> None:
     plan = world.plan(projection(CLASS, *given(world)))
-    assert (does(plan), says(plan, "Filled")) == (actions, filled)
+    assert (action_summaries(plan), condition_summary(plan, "Filled")) == (actions, filled)
 
 
 @pytest.mark.parametrize(
@@ -710,7 +714,7 @@ def test_progress_is_told(world: Any) -> None:
         world.claim(),
         world.download(),
         world.running(),
-        learned=[Learned(world.key, "progress", progress)],
+        learned=[Observation(world.key, "progress", progress)],
     )
     plan = world.plan(seen)
     assert fields(plan)["progress"] == "43%"
@@ -855,22 +859,22 @@ def test_a_refusal_is_told_and_tried_again(
         projection(
             CLASS,
             *given(world),
-            learned=[refused(world.key, Key(kind, NAMESPACE, name), "quota used up")],
+            learned=[rejected(world.key, Key(kind, NAMESPACE, name), "quota used up")],
         )
     )
     assert "quota used up" in message(plan, type_)
-    assert f"apply {kind} {name}" in does(plan)
-    taken = refused(world.key, Key(kind, NAMESPACE, name), "exists", name_taken=True)
+    assert f"apply {kind} {name}" in action_summaries(plan)
+    taken = rejected(world.key, Key(kind, NAMESPACE, name), "exists", name_taken=True)
     assert (
-        says(world.plan(projection(CLASS, *given(world), learned=[taken])), type_)
+        condition_summary(world.plan(projection(CLASS, *given(world), learned=[taken])), type_)
         == "False NameConflict"
     )
 
 
 def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
-    fight = contested(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
+    fight = field_conflict(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
     plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
-    assert says(plan, "StorageReady") == "True PVCBound"
+    assert condition_summary(plan, "StorageReady") == "True PVCBound"
     assert "changed again and again by bully" in message(plan, "StorageReady")
     assert [warning.reason for report in plan.reports for warning in report.warnings] == [
         "Contested"
@@ -888,10 +892,12 @@ def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -
         projection(
             CLASS,
             *bodies,
-            learned=[refused(world.key, Key("Job", NAMESPACE, "c-download"), "no right to delete")],
+            learned=[
+                rejected(world.key, Key("Job", NAMESPACE, "c-download"), "no right to delete")
+            ],
         )
     )
-    assert does(plan) == ["delete Job c-download"]
+    assert action_summaries(plan) == ["delete Job c-download"]
     assert [
         words
         for words in ("the connection was reset", "no right to delete")
@@ -929,7 +935,7 @@ def test_a_failed_cache_that_nobody_asks_for_is_removed(
     world: Any, given: Given, actions: list[str]
 ) -> None:
     assert (
-        does(
+        action_summaries(
             world.plan(
                 projection(
                     CLASS, world.cache(labels=MADE, status={"status": "Failed"}), *given(world)
@@ -941,10 +947,13 @@ def test_a_failed_cache_that_nobody_asks_for_is_removed(
 
 
 def test_a_duplicate_that_nobody_asks_for_is_removed(world: Any) -> None:
-    status = {"status": "Failed", "conditions": [said("Ready", False, "DuplicateSource")]}
+    status = {
+        "status": "Failed",
+        "conditions": [status_condition("Ready", False, "DuplicateSource")],
+    }
     given = [CLASS, world.cache(name="b", age_s=7200), world.cache(labels=MADE, status=status)]
-    assert does(world.plan(projection(*given))) == ["delete ModelCache c"]
-    assert does(world.plan(projection(*given, world.template(), world.result()))) == []
+    assert action_summaries(world.plan(projection(*given))) == ["delete ModelCache c"]
+    assert action_summaries(world.plan(projection(*given, world.template(), world.result()))) == []
 
 
 @pytest.mark.parametrize(
@@ -953,7 +962,7 @@ def test_a_duplicate_that_nobody_asks_for_is_removed(world: Any) -> None:
     ids=["available", "made-by-a-user"],
 )
 def test_other_caches_stay(world: Any, cache: dict[str, Any]) -> None:
-    assert does(world.plan(projection(CLASS, world.cache(**cache)))) == [CLAIM]
+    assert action_summaries(world.plan(projection(CLASS, world.cache(**cache)))) == [CLAIM]
 
 
 CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
@@ -1022,7 +1031,10 @@ CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
 )
 def test_a_template(world: Any, given: Given, actions: list[str], warmth: str) -> None:
     plan = world.plan(projection(*given(world)), "t", "AIMServiceTemplate")
-    assert ([a.split("-")[0] for a in does(plan)], says(plan, "CacheWarm")) == (
+    assert (
+        [a.split("-")[0] for a in action_summaries(plan)],
+        condition_summary(plan, "CacheWarm"),
+    ) == (
         [a.split("-")[0] for a in actions],
         warmth,
     )
@@ -1120,17 +1132,17 @@ def test_a_template_with_several_sources_has_a_cache_for_each(
     )
     assert (
         [action.body["spec"]["sourceUri"] for action in plan.actions],
-        says(plan, "CacheWarm"),
+        condition_summary(plan, "CacheWarm"),
     ) == (made, warmth)
 
 
 def test_the_younger_cache_of_a_source_takes_over_when_the_older_goes(world: Any) -> None:
     older, younger = world.cache(name="b", age_s=7200), world.cache()
     seen = projection(CLASS, older, younger)
-    assert says(world.plan(seen), "Filled") == "False DuplicateSource"
+    assert condition_summary(world.plan(seen), "Filled") == "False DuplicateSource"
     assert world.key in affected(seen, Key(CACHE.kind, NAMESPACE, "b"))
     going = projection(CLASS, world.cache(name="b", age_s=7200, deleting=True), younger)
-    assert does(world.plan(going)) == [CLAIM]
+    assert action_summaries(world.plan(going)) == [CLAIM]
 
 
 def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
@@ -1138,15 +1150,15 @@ def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
     seen = projection(
         world.template(),
         world.result(),
-        learned=[refused(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")],
+        learned=[rejected(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")],
     )
     plan = world.plan(seen, "t", "AIMServiceTemplate")
-    assert says(plan, "CacheWarm") == "False WarmFailed"
+    assert condition_summary(plan, "CacheWarm") == "False WarmFailed"
     assert "webhook says no" in message(plan, "CacheWarm")
     asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
-    learned = [refused(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")]
+    learned = [rejected(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")]
     assert (
-        says(
+        condition_summary(
             world.plan(projection(*asked_by_a_service, learned=learned), "t", "AIMServiceTemplate"),
             "CacheWarm",
         )
@@ -1249,7 +1261,7 @@ def test_the_downloaders_own_end_decides(
     world: Any, given: Given, actions: list[str], filled: str
 ) -> None:
     plan = world.plan(projection(CLASS, *given(world)))
-    assert (does(plan), says(plan, "Filled")) == (actions, filled)
+    assert (action_summaries(plan), condition_summary(plan, "Filled")) == (actions, filled)
 
 
 def test_a_try_ends_when_the_downloader_ends(world: Any) -> None:
@@ -1335,7 +1347,7 @@ def test_a_pod_that_says_why_it_ended_is_not_waited_for(world: Any) -> None:
             CLASS, world.cache(), world.claim(), world.download("failed", ended_s=1), evicted
         )
     )
-    assert says(plan, "Filled") == "False RetryBackoff"
+    assert condition_summary(plan, "Filled") == "False RetryBackoff"
 
 
 HELD_BACK = {"conditions": [{"type": "Suspended", "status": "True"}]}
@@ -1363,7 +1375,7 @@ GATED = {
 )
 def test_a_queue_is_waited_for(world: Any, given: Given, words: str) -> None:
     plan = world.plan(projection(CLASS, world.cache(), world.claim(), *given(world)))
-    assert (says(plan, "Filled"), does(plan)) == (DOWNLOADING, [])
+    assert (condition_summary(plan, "Filled"), action_summaries(plan)) == (DOWNLOADING, [])
     assert words in message(plan, "Filled")
 
 
@@ -1381,7 +1393,7 @@ def test_no_deadline_ends_what_a_gate_holds_back(
     plan = world.plan(
         projection(CLASS, world.cache(), world.claim(), job, world.running(status=GATED))
     )
-    assert (does(plan), says(plan, "Filled"), plan.requeue_after_s) == (
+    assert (action_summaries(plan), condition_summary(plan, "Filled"), plan.requeue_after_s) == (
         actions,
         DOWNLOADING,
         again_s,
@@ -1472,7 +1484,11 @@ def test_who_lets_go_of_a_claim_that_is_deleted(
     world: Any, given: Given, actions: list[str], storage: str
 ) -> None:
     plan = world.plan(projection(CLASS, world.cache(), deleted(5), *given(world)))
-    assert (does(plan), says(plan, "StorageReady"), says(plan, "Filled")) == (
+    assert (
+        action_summaries(plan),
+        condition_summary(plan, "StorageReady"),
+        condition_summary(plan, "Filled"),
+    ) == (
         actions,
         storage,
         WAITING,
@@ -1526,7 +1542,7 @@ def test_who_lets_go_of_a_claim_that_is_deleted(
 )
 def test_a_held_claim_names_what_frees_it(world: Any, given: Given, words: str) -> None:
     plan = world.plan(projection(CLASS, world.cache(), deleted(61), *given(world)))
-    assert says(plan, "StorageReady") == TERMINATING
+    assert condition_summary(plan, "StorageReady") == TERMINATING
     assert words in message(plan, "StorageReady")
     assert words in message(plan, "Filled")
 
@@ -1545,10 +1561,11 @@ def test_a_claim_that_somebodys_finalizer_keeps_names_it(world: Any) -> None:
     "given",
     [
         pytest.param(
-            lambda w: [w.cache(), w.claim(), kept_by(w.download("failed"), HOLD)], id="its-own-job"
+            lambda w: [w.cache(), w.claim(), held_by_finalizers(w.download("failed"), HOLD)],
+            id="its-own-job",
         ),
         pytest.param(
-            lambda w: [w.cache(uid="second"), kept_by(w.download(), HOLD)],
+            lambda w: [w.cache(uid="second"), held_by_finalizers(w.download(), HOLD)],
             id="the-job-of-a-former-cache",
         ),
     ],
@@ -1564,11 +1581,11 @@ def test_the_finalizer_that_keeps_a_job_is_named_while_it_does(world: Any, given
 
 
 def test_a_template_names_the_finalizer_that_keeps_a_cache_in_the_way(world: Any) -> None:
-    former = kept_by(world.cache(name=cache_for(world.uri)), HOLD)
+    former = held_by_finalizers(world.cache(name=cache_for(world.uri)), HOLD)
     plan = world.plan(
         projection(world.template(), world.result(), former), "t", "AIMServiceTemplate"
     )
-    assert says(plan, "CacheWarm") == "False Warming"
+    assert condition_summary(plan, "CacheWarm") == "False Warming"
     assert (
         f"ModelCache {cache_for(world.uri)} is being deleted, held by finalizer {HOLD}"
         in message(plan, "CacheWarm")
@@ -1609,7 +1626,9 @@ def test_a_template_names_the_finalizer_that_keeps_a_cache_in_the_way(world: Any
         ),
         pytest.param(
             lambda w: [
-                w.cache(**ABSENT, status={"conditions": [said("Filled", True, "Warm")]}),
+                w.cache(
+                    **ABSENT, status={"conditions": [status_condition("Filled", True, "Warm")]}
+                ),
                 w.service(configRef="big"),
             ],
             None,
@@ -1639,7 +1658,7 @@ def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:
             CLASS, world.cache(uid="second"), deleted(5), world.service("chat"), predictor("chat")
         )
     )
-    assert says(plan, "StorageReady") == TERMINATING
+    assert condition_summary(plan, "StorageReady") == TERMINATING
     assert "AIMService chat to 0" in message(plan, "StorageReady")
 
 
@@ -1654,7 +1673,7 @@ def test_the_class_of_a_claim_is_named_where_it_is_missing(world: Any, given: li
 @pytest.mark.parametrize("uid", ["c", "second"], ids=["its-own", "of-a-former-cache"])
 def test_a_claim_that_somebody_holds_costs_no_reconcile(world: Any, uid: str) -> None:
     plan = world.plan(projection(CLASS, world.cache(uid=uid), deleted(61), user()))
-    assert (says(plan, "StorageReady"), plan.requeue_after_s) == (TERMINATING, None)
+    assert (condition_summary(plan, "StorageReady"), plan.requeue_after_s) == (TERMINATING, None)
 
 
 def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None:
@@ -1687,7 +1706,7 @@ def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None
     ],
 )
 def test_jobs_for_other_inputs_go_at_once(world: Any, given: Given, actions: list[str]) -> None:
-    assert does(world.plan(projection(CLASS, *given(world)))) == actions
+    assert action_summaries(world.plan(projection(CLASS, *given(world)))) == actions
 
 
 @pytest.mark.parametrize(
@@ -1718,15 +1737,18 @@ def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) 
 def test_being_second_once_is_no_failure_of_the_first(world: Any) -> None:
     was_second = {
         "status": "Failed",
-        "conditions": [said("Ready", False, "DuplicateSource", "cache b is older")],
+        "conditions": [status_condition("Ready", False, "DuplicateSource", "cache b is older")],
     }
     seen = projection(
         CLASS, world.template(), world.result(), world.cache(labels=MADE, status=was_second)
     )
-    assert says(world.plan(seen, "t", "AIMServiceTemplate"), "CacheWarm") == "False Warming"
-    assert does(world.plan(projection(CLASS, world.cache(labels=MADE, status=was_second)))) == [
-        CLAIM
-    ]
+    assert (
+        condition_summary(world.plan(seen, "t", "AIMServiceTemplate"), "CacheWarm")
+        == "False Warming"
+    )
+    assert action_summaries(
+        world.plan(projection(CLASS, world.cache(labels=MADE, status=was_second)))
+    ) == [CLAIM]
 
 
 @pytest.mark.parametrize(
@@ -1749,7 +1771,7 @@ def test_the_size_of_the_volume_is_reported(world: Any, given: Given, size: str 
     assert fields(world.plan(projection(CLASS, *given(world)))).get("size") == size
 
 
-REJECTED = "denied by webhook: no"
+DENIAL = "denied by webhook: no"
 
 
 @pytest.mark.parametrize(
@@ -1788,11 +1810,11 @@ def test_every_rejection_is_reported(
     world: Any, given: Given, target: str, *, transient: bool
 ) -> None:
     kind, name = target.split()
-    rejected = Learned(
-        world.key, REFUSED, Refusal(Key(kind, NAMESPACE, name), REJECTED, transient=transient)
+    rejected = Observation(
+        world.key, REJECTED, ApplyRejected(Key(kind, NAMESPACE, name), DENIAL, transient=transient)
     )
     plan = world.plan(projection(CLASS, *given(world), learned=[rejected]))
-    assert REJECTED in message(plan, "Filled")
+    assert DENIAL in message(plan, "Filled")
     assert plan.actions
 
 
@@ -1836,10 +1858,11 @@ def test_a_failed_cache_is_woken_when_the_last_service_that_asked_is_gone(world:
     )
     before = projection(world.template(warm=False), world.result(TWO[0]), service, mine)
     assert [
-        each.name for each in neighbours(before, forget(before, key_of(service)), key_of(service))
+        each.name
+        for each in neighbours(before, drop_object(before, key_of(service)), key_of(service))
     ] == ["mine"]
     kept = projection(world.template(), world.result(TWO[0]), service, mine)
-    assert list(neighbours(kept, forget(kept, key_of(service)), key_of(service))) == []
+    assert list(neighbours(kept, drop_object(kept, key_of(service)), key_of(service))) == []
 
 
 def test_a_cache_wakes_the_templates_that_ask_for_its_source(world: Any) -> None:
@@ -1860,22 +1883,24 @@ def test_a_cache_wakes_the_templates_that_ask_for_its_source(world: Any) -> None
     ]
 
 
-OVERLOADED = Refusal(Key(CACHE.kind, NAMESPACE, "x"), "upstream connect error", transient=True)
+OVERLOADED = ApplyRejected(
+    Key(CACHE.kind, NAMESPACE, "x"), "upstream connect error", transient=True
+)
 
 
 def test_an_overloaded_server_takes_nothing_back_that_is_so(world: Any) -> None:
     claim = replace(OVERLOADED, target=Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
     bound = world.plan(
         projection(
-            CLASS, world.cache(), world.claim(), learned=[Learned(world.key, REFUSED, claim)]
+            CLASS, world.cache(), world.claim(), learned=[Observation(world.key, REJECTED, claim)]
         )
     )
-    assert says(bound, "StorageReady") == "True PVCBound"
+    assert condition_summary(bound, "StorageReady") == "True PVCBound"
     template = Key("AIMServiceTemplate", NAMESPACE, "t")
     asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
     plan = world.plan(
-        projection(*asked_by_a_service, learned=[Learned(template, REFUSED, OVERLOADED)]),
+        projection(*asked_by_a_service, learned=[Observation(template, REJECTED, OVERLOADED)]),
         "t",
         "AIMServiceTemplate",
     )
-    assert says(plan, "CacheWarm") == "nothing"
+    assert condition_summary(plan, "CacheWarm") == "nothing"

@@ -8,9 +8,9 @@ import pytest
 
 from aim_cacher.action_handlers import Followers, Pace, parse
 from aim_cacher.metrics import DOWNLOAD_BYTES
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import FollowLog
-from aimcontroller.projection import Learned
+from aimcontroller.projection import Observation
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, POD, Key
 
@@ -115,10 +115,10 @@ class World:
     async def publish_live(self, progress: Progress) -> None:
         self.live.append(progress.bytes)
 
-    def fold(self, _fact: Learned) -> None:
+    def fold(self, _fact: Observation) -> None:
         pass
 
-    def learn(self, fact: Learned, _key: Key, _causes: Any) -> None:
+    def learn(self, fact: Observation, _key: Key, _causes: Any) -> None:
         assert isinstance(fact.value, Progress)
         self.learned.append(fact.value.bytes)
 
@@ -130,7 +130,7 @@ class World:
 async def follow(*lines: bytes) -> World:
     world = World(list(lines))
     action = FollowLog(pod=Key(POD.kind, "ns", "p"), uid="u", container="downloader", about=ABOUT)
-    await Followers()(cast("Loop", world), action, ABOUT, ())
+    await Followers()(cast("Controller", world), action, ABOUT, ())
     await world.following
     return world
 

@@ -9,7 +9,16 @@ import yaml
 
 from aim_cacher.render import download_env, escape_env_refs
 from aimcontroller.jobs import JobRules
-from aimcontroller.testing import Body, ago, applied, does, golden, obj, projection, storage_class
+from aimcontroller.testing import (
+    Body,
+    action_summaries,
+    ago,
+    applied,
+    golden,
+    obj,
+    projection,
+    storage_class,
+)
 from aimschema.kinds import ConfigSpec, EnvVar
 
 CREDENTIALS: Body = {
@@ -198,7 +207,7 @@ def test_the_caches_own_bundle_wins(world: Any) -> None:
 
 def test_the_bundle_comes_before_the_job_and_goes_with_the_cache(world: Any) -> None:
     plan = world.plan(projection(storage_class(), world.cache(), world.claim()), ca=CA)
-    assert does(plan)[1:] == ["apply ConfigMap c-ca", "apply Job c-download"]
+    assert action_summaries(plan)[1:] == ["apply ConfigMap c-ca", "apply Job c-download"]
     made = applied(plan, "ConfigMap")
     golden(__file__, "ca-config-map", made)
     assert made["metadata"]["ownerReferences"][0]["uid"] == "modelcache-c"
@@ -207,8 +216,8 @@ def test_the_bundle_comes_before_the_job_and_goes_with_the_cache(world: Any) -> 
 def test_a_changed_bundle_is_tried_at_once(world: Any) -> None:
     failed = {"attempts": 9, "nextAttemptTime": ago(-60)}
     seen = projection(storage_class(), world.cache(status=failed), world.claim(cache=world.cache()))
-    assert "apply Job c-download" not in does(world.plan(seen))
-    assert does(world.plan(seen, ca=CA))[-1] == "apply Job c-download"
+    assert "apply Job c-download" not in action_summaries(world.plan(seen))
+    assert action_summaries(world.plan(seen, ca=CA))[-1] == "apply Job c-download"
 
 
 RELEASED = Path(__file__).parent / "released"
@@ -238,4 +247,8 @@ def test_a_job_of_version_0_2_finishes_as_it_is(
     plan = world.plan(
         projection(storage_class(), *bodies, job, *([] if phase == "gone" else [pod])), **settings
     )
-    assert [action for action in does(plan) if "Events" not in action and "log" not in action] == []
+    assert [
+        action
+        for action in action_summaries(plan)
+        if "Events" not in action and "log" not in action
+    ] == []

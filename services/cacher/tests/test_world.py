@@ -18,7 +18,7 @@ from aim_cacher.plan import plan
 from aim_cacher.render import CONTAINER
 from aimcontroller import testing
 from aimcontroller.plan import ApplyObject, DeleteObject, Report
-from aimcontroller.projection import Projection, fold, written
+from aimcontroller.projection import Projection, changed_from_response, fold
 from aimcontroller.testing import NAMESPACE, NOW, Body
 from aimschema import labels
 from aimschema.messages import ObjectChanged, ObjectDeleted, StatusReported, timestamp
@@ -124,7 +124,8 @@ class Simulation:
             return
         report, cache = self.reports["cacher"], copy.deepcopy(self.objects[CACHE_KEY])
         conditions = [
-            testing.said(c.type, c.status == "True", c.reason, c.message) for c in report.conditions
+            testing.status_condition(c.type, c.status == "True", c.reason, c.message)
+            for c in report.conditions
         ]
         status = {**report.fields, "conditions": conditions}
         if cache.get("status") != status:
@@ -140,7 +141,7 @@ class Simulation:
             body["status"] = {}
         if there is None and action.key.kind == CLAIM.kind:
             body["status"] = {"phase": "Pending"}
-        self.seen = fold(self.seen, written(self.put(body)))
+        self.seen = fold(self.seen, changed_from_response(self.put(body)))
 
     @staticmethod
     def merged(there: Body, wanted: Body) -> Body:

@@ -7,19 +7,19 @@ from aim_deployer import gpus
 from aim_deployer.plan import plan
 from aim_deployer.projection import FOLLOWS, OWNS, PLANS_FOR, READS, affected
 from aim_deployer.settings import DeployerSettings
-from aimcontroller.controller import Service, run_loop
+from aimcontroller.controller import Component, run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimschema.reasons import DEPLOYER
 
 
-def service(settings: DeployerSettings) -> Service:
+def service(settings: DeployerSettings) -> Component:
     """The deployer as data: its kinds and its planner."""
     own = settings.namespace
     planner = partial(
         plan, gpus=gpus.load(settings.gpu_table), mode=settings.kserve_mode, namespace=own
     )
-    return Service(
+    return Component(
         DEPLOYER,
         PLANS_FOR,
         FOLLOWS,
@@ -31,7 +31,7 @@ def service(settings: DeployerSettings) -> Service:
 
 
 async def serve(settings: DeployerSettings, health: Health) -> None:
-    await run_loop(service(settings), settings, health)
+    await run_controller(service(settings), settings, health)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from aimcontroller.projection import Refusal, Seen
+from aimcontroller.projection import ApplyRejected, KubeObject
 from aimschema.labels import KSERVE_DEPLOYMENT_MODE
 from aimschema.resources import INFERENCE_SERVICE
 
@@ -35,7 +35,7 @@ def about_mode(message: str) -> bool:
     return _ABOUT_MODE.search(message) is not None
 
 
-def mode_of(existing: Seen | None, rejection: Refusal | None, setting: str) -> Mode:
+def mode_of(existing: KubeObject | None, rejection: ApplyRejected | None, setting: str) -> Mode:
     rejected = any(map(about_mode, _messages(rejection)))
     if existing is None:
         fallback = RAW if rejected else STANDARD
@@ -46,7 +46,7 @@ def mode_of(existing: Seen | None, rejection: Refusal | None, setting: str) -> M
     return Mode(name, strategy=name == STANDARD or (sent and not rejected))
 
 
-def falls_back(existing: Seen | None, rejection: Refusal | None, setting: str) -> bool:
+def falls_back(existing: KubeObject | None, rejection: ApplyRejected | None, setting: str) -> bool:
     """Whether the rejection is about the mode and the other mode is still untried: no failure
     yet."""
     messages = _messages(rejection)
@@ -59,7 +59,7 @@ def falls_back(existing: Seen | None, rejection: Refusal | None, setting: str) -
     )
 
 
-def _accepted(existing: Seen, setting: str) -> str:
+def _accepted(existing: KubeObject, setting: str) -> str:
     known = (
         existing.annotations.get(KSERVE_DEPLOYMENT_MODE),
         existing.status.get("deploymentMode"),
@@ -68,7 +68,7 @@ def _accepted(existing: Seen, setting: str) -> str:
     return next((str(name) for name in known if name in MODES), STANDARD)
 
 
-def _messages(rejection: Refusal | None) -> tuple[str, ...]:
+def _messages(rejection: ApplyRejected | None) -> tuple[str, ...]:
     """The messages of a rejected InferenceService, the latest first."""
     if rejection is None or rejection.target.kind != INFERENCE_SERVICE.kind:
         return ()

@@ -23,18 +23,18 @@ from aim_deployer.resolve import ResolutionError, ResolvedService, Source, resol
 from aim_deployer.runtime import ready_count, runtime, runtime_ready
 from aim_deployer.versions import rendered
 from aimcontroller.plan import (
-    NOTHING,
+    EMPTY_PLAN,
     ApplyObject,
     DeleteObject,
     PatchObject,
     Plan,
-    act,
+    actions,
     condition,
-    repeated,
+    existing_condition,
     report,
-    warn_of_contest,
+    warn_of_field_conflict,
 )
-from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.queries import has_failed
 from aimcontroller.removal import is_of_former, of_another, of_former, removal
 from aimschema import labels, reasons
@@ -54,20 +54,20 @@ class View:
     the API server."""
 
     state: Projection
-    service: Seen
-    existing: Seen | None
-    pods: tuple[Seen, ...]
-    rejection: Refusal | None
+    service: KubeObject
+    existing: KubeObject | None
+    pods: tuple[KubeObject, ...]
+    rejection: ApplyRejected | None
 
     @classmethod
-    def build(cls, state: Projection, service: Seen) -> "View":
+    def build(cls, state: Projection, service: KubeObject) -> "View":
         existing = state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
         return cls(
             state,
             service,
             existing,
             tuple(predictor_pods(state, service.key)),
-            state.learned(service.key, REFUSED),
+            state.learned(service.key, REJECTED),
         )
 
     @property
@@ -96,7 +96,7 @@ def plan(
     """The next step for the service at `key`. `namespace` is the control plane's own."""
     service = state.get(key)
     if service is None or service.deleting or not service.has_spec:
-        return NOTHING
+        return EMPTY_PLAN
     view = View.build(state, service)
     if view.existing is not None and service.uid not in view.existing.owners:
         return report(service, _name_conflict(service, view.existing))
@@ -139,15 +139,15 @@ def plan(
     desired = ApplyObject(
         rendered(parts, view.existing, mode_of(view.existing, view.rejection, mode), cached=cached)
     )
-    reported = warn_of_contest(
+    reported = warn_of_field_conflict(
         state,
         desired.key,
         report(service, found, caches, runtime_status.condition, **_fields(view, parts)),
     )
-    used = _last_used(state, parts, now) if cached and parts.spec.replicas else NOTHING
+    used = _last_used(state, parts, now) if cached and parts.spec.replicas else EMPTY_PLAN
     return (
         _stop_first(view)
-        | act(desired)
+        | actions(desired)
         | _budget(view, made=True)
         | reported
         | runtime_status.follow_up
@@ -176,34 +176,34 @@ def _switch(view: View) -> Plan:
     """Stop or start an existing InferenceService that cannot be rendered."""
     existing = view.existing
     if existing is None or existing.deleting:
-        return NOTHING
+        return EMPTY_PLAN
     stop = view.replicas == 0 or (not view.runs and _holds_a_lost_claim(view.state, existing))
     if stop == _is_stopped(existing):
-        return NOTHING
+        return EMPTY_PLAN
     replicas = 0 if stop else view.replicas
     patch = {
         "metadata": {"annotations": {labels.KSERVE_STOP: "true" if stop else None}},
         "spec": {"predictor": {"minReplicas": replicas, "maxReplicas": replicas}},
     }
-    return act(PatchObject(existing.key, existing.uid, patch))
+    return actions(PatchObject(existing.key, existing.uid, patch))
 
 
 def _stop_first(view: View) -> Plan:
     """Stop a service whose spec the API server rejects."""
     rejected = view.rejection is not None and view.replicas == 0
-    return _switch(view) if rejected else NOTHING
+    return _switch(view) if rejected else EMPTY_PLAN
 
 
-def _is_stopped(existing: Seen) -> bool:
+def _is_stopped(existing: KubeObject) -> bool:
     return existing.annotations.get(labels.KSERVE_STOP) == "true"
 
 
-def _holds_a_lost_claim(state: Projection, existing: Seen) -> bool:
+def _holds_a_lost_claim(state: Projection, existing: KubeObject) -> bool:
     """Whether its pods mount the claim of a cache that is deleted or being refilled."""
     return bool(_lost_claims(state, existing))
 
 
-def _lost_claims(state: Projection, existing: Seen) -> list[str]:
+def _lost_claims(state: Projection, existing: KubeObject) -> list[str]:
     warm = {
         cache_claim(cache.key.name)
         for cache in state.all(CACHE.kind, existing.key.namespace)
@@ -212,7 +212,7 @@ def _lost_claims(state: Projection, existing: Seen) -> list[str]:
     return sorted(set(_mounts(existing).values()) - warm)
 
 
-def _has_started(pod: Seen) -> bool:
+def _has_started(pod: KubeObject) -> bool:
     statuses = _items(pod.status, "containerStatuses")
     return any(
         each.get("name") == CONTAINER
@@ -228,16 +228,16 @@ def _budget(view: View, *, made: bool = False) -> Plan:
     budget = view.state.get(Key(BUDGET.kind, view.service.key.namespace, view.service.key.name))
     if view.replicas >= 2:
         return (
-            act(ApplyObject(disruption_budget(view.service)))
+            actions(ApplyObject(disruption_budget(view.service)))
             if made or view.existing is not None
-            else NOTHING
+            else EMPTY_PLAN
         )
     if budget is None or budget.deleting or view.service.uid not in budget.owners:
-        return NOTHING
-    return act(DeleteObject(budget.key, budget.uid))
+        return EMPTY_PLAN
+    return actions(DeleteObject(budget.key, budget.uid))
 
 
-def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
+def _name_conflict(service: KubeObject, existing: KubeObject) -> ReportedCondition:
     """An InferenceService with this name has another owner. One of a former service with this name
     is garbage collected."""
     if is_of_former(service, existing):
@@ -245,7 +245,7 @@ def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
     return runtime_ready(False, reasons.NAME_CONFLICT, of_another(service, existing))
 
 
-def _made_with_config(existing: Seen) -> bool:
+def _made_with_config(existing: KubeObject) -> bool:
     """Whether the existing object has pull secrets or credentials of a config: a render without the
     config would remove them."""
     predictor = existing.spec.get("predictor") or {}
@@ -259,7 +259,7 @@ def _made_with_config(existing: Seen) -> bool:
     )
 
 
-def _mounts_caches(parts: ResolvedService, existing: Seen | None) -> bool:
+def _mounts_caches(parts: ResolvedService, existing: KubeObject | None) -> bool:
     if existing is not None:
         return existing.annotations.get(labels.ANNOTATION_CACHED) == "true"
     return parts.spec.cache_model or all(source.warm for source in parts.sources)
@@ -353,7 +353,7 @@ def _no_cache(parts: ResolvedService, state: Projection, missing: Source) -> Rep
     )
 
 
-def _mounts(existing: Seen) -> dict[str, str]:
+def _mounts(existing: KubeObject) -> dict[str, str]:
     """The claims of the existing InferenceService by mount path."""
     predictor = existing.spec.get("predictor") or {}
     claims = {
@@ -407,12 +407,12 @@ def _progress(source: Source) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _mounted_caches(view: View, existing: Seen) -> list[ReportedCondition]:
+def _mounted_caches(view: View, existing: KubeObject) -> list[ReportedCondition]:
     """CacheReady from the mounts of the InferenceService, while another object is missing. Without
     mounts the previous condition stays."""
     mounted = _mounts(existing)
     if not mounted:
-        previous = repeated(view.service, reasons.CACHE_READY)
+        previous = existing_condition(view.service, reasons.CACHE_READY)
         return [] if previous is None else [previous]
     lost = _lost_claims(view.state, existing)
     if not lost:

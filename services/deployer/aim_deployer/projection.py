@@ -9,7 +9,7 @@ from aimcontroller.indexes import (
     SERVICES_BY_TEMPLATE,
     Index,
 )
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.projection import KubeObject, Projection
 from aimschema.labels import KSERVE_COMPONENT_LABEL, KSERVE_ISVC_LABEL
 from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY, RUNTIME_READY
 from aimschema.resources import (
@@ -66,7 +66,7 @@ def affected(state: Projection, key: Key, *, namespace: str = "") -> Iterable[Ke
             yield from _of_model(state, key)
 
 
-def predictor_pods(state: Projection, service: Key) -> list[Seen]:
+def predictor_pods(state: Projection, service: Key) -> list[KubeObject]:
     """The predictor pods of the InferenceService with this name, without pods of a transformer."""
     pods = state.find(PODS_BY_INFERENCE_SERVICE, service.name, service.namespace)
     return [pod for pod in pods if pod.labels.get(KSERVE_COMPONENT_LABEL, PREDICTOR) == PREDICTOR]

@@ -12,7 +12,7 @@ from typing import Any
 
 from aim_deployer.modes import Mode
 from aim_deployer.resolve import ResolvedService, Source
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimschema import labels
 from aimschema.credentials import credential_env, pull_secrets
 from aimschema.kinds import Precision
@@ -86,7 +86,7 @@ def inference_service(
     }
 
 
-def disruption_budget(service: Seen) -> Body:
+def disruption_budget(service: KubeObject) -> Body:
     """The PodDisruptionBudget for two or more replicas: a node drain evicts one predictor pod at a
     time."""
     return {

@@ -4,8 +4,8 @@ Pure and total."""
 from dataclasses import dataclass
 
 from aim_deployer.gpus import Gpu, GpuTable
-from aimcontroller.projection import Projection, Seen
-from aimcontroller.queries import caches_of, kept_answer, known_images, models_named
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.queries import caches_of, known_images, models_named, previous_discovery
 from aimcontroller.removal import removal
 from aimschema import reasons
 from aimschema.credentials import DEFAULT_CONFIG
@@ -29,7 +29,7 @@ class Source:
 
     uri: str
     path: tuple[str, str]
-    cache: Seen | None
+    cache: KubeObject | None
 
     @property
     def warm(self) -> bool:
@@ -41,9 +41,9 @@ class ResolvedService:
     """All inputs of a service. `image` is the image of the discovery result: a changed image rolls
     out only after its discovery."""
 
-    service: Seen
+    service: KubeObject
     spec: ServiceSpec
-    template: Seen
+    template: KubeObject
     template_spec: TemplateSpec
     image: str
     config: ConfigSpec | None
@@ -53,7 +53,7 @@ class ResolvedService:
 
 
 def resolve(
-    state: Projection, service: Seen, gpus: GpuTable, own_namespace: str = ""
+    state: Projection, service: KubeObject, gpus: GpuTable, own_namespace: str = ""
 ) -> ResolvedService | ResolutionError:
     """Resolve the inputs; the first error wins. `own_namespace` is the control plane's, which has
     the records of catalogue images."""
@@ -101,7 +101,7 @@ def resolve(
     return _with_answer(state, service, template, config, gpus[template_spec.gpu_model], images)
 
 
-def _running_images(state: Projection, service: Seen) -> frozenset[str]:
+def _running_images(state: Projection, service: KubeObject) -> frozenset[str]:
     """The image that the service runs stays allowed, even if the catalogue was replaced."""
     existing = state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
     predictor = (
@@ -116,7 +116,7 @@ def _running_images(state: Projection, service: Seen) -> frozenset[str]:
     )
 
 
-def _discovery_failed(template: Seen) -> bool:
+def _discovery_failed(template: KubeObject) -> bool:
     """The reason of a Failed template decides: a cache that cannot be filled is no failure of
     discovery."""
     ready = template.condition(reasons.READY) or {}
@@ -130,14 +130,14 @@ def _discovery_failed(template: Seen) -> bool:
 
 def _with_answer(
     state: Projection,
-    service: Seen,
-    template: Seen,
-    config: Seen | None,
+    service: KubeObject,
+    template: KubeObject,
+    config: KubeObject | None,
     gpu: Gpu,
     images: frozenset[str],
 ) -> ResolvedService | ResolutionError:
     """The discovery result. `images` are the images that it may come from."""
-    answer = kept_answer(state, template)
+    answer = previous_discovery(state, template)
     found = None if answer is None else from_config_map(answer.body)
     if answer is None or found is None:
         discovered = template.condition(reasons.DISCOVERED) or {}

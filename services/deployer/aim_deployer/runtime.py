@@ -16,8 +16,8 @@ from typing import Any
 from aim_deployer.modes import MODES, falls_back
 from aim_deployer.projection import predictor_pods
 from aim_deployer.render import CONTAINER, STARTUP_PERIOD_S, STARTUP_TRIES
-from aimcontroller.plan import NOTHING, Plan, condition, with_contest, with_refusal
-from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.plan import EMPTY_PLAN, Plan, condition, with_api_error, with_field_conflict
+from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.removal import removal
 from aimcontroller.workloads import (
     FAILED_CREATE,
@@ -25,7 +25,7 @@ from aimcontroller.workloads import (
     Trouble,
     diagnose_pods,
     diagnose_without_pods,
-    over,
+    is_pod_finished,
 )
 from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition
@@ -48,7 +48,7 @@ class Runtime:
     """The condition of the runtime, and the reads that its diagnosis needs."""
 
     condition: ReportedCondition
-    follow_up: Plan = NOTHING
+    follow_up: Plan = EMPTY_PLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class View:
     """The inputs of RuntimeReady. `existing`: the InferenceService; `pods`: its predictors, with
     terminating ones."""
 
-    service: Seen
-    existing: Seen | None
-    pods: tuple[Seen, ...]
-    rejection: Refusal | None
+    service: KubeObject
+    existing: KubeObject | None
+    pods: tuple[KubeObject, ...]
+    rejection: ApplyRejected | None
     diagnosis: Diagnosis
 
     @property
@@ -73,7 +73,7 @@ class View:
     @property
     def is_empty(self) -> bool:
         """Whether no pod runs. A terminated pod, for example an evicted one, may exist for long."""
-        return all(map(over, self.pods))
+        return all(map(is_pod_finished, self.pods))
 
     @property
     def counts(self) -> str:
@@ -81,28 +81,39 @@ class View:
 
 
 def runtime(
-    state: Projection, service: Seen, existing: Seen | None, now: datetime.datetime, mode: str
+    state: Projection,
+    service: KubeObject,
+    existing: KubeObject | None,
+    now: datetime.datetime,
+    mode: str,
 ) -> Runtime:
     """The status of the runtime. `mode` is the setting AIM_KSERVE_MODE."""
-    rejection: Refusal | None = state.learned(service.key, REFUSED)
+    rejection: ApplyRejected | None = state.learned(service.key, REJECTED)
     if falls_back(existing, rejection, mode):
         rejection = None
     pods = tuple(predictor_pods(state, service.key))
     diagnosis = _diagnose(state, existing, pods, now)
     view = View(service, existing, pods, rejection, diagnosis)
-    found = with_refusal(_condition(view), rejection)
-    contested = with_contest(
+    found = with_api_error(_condition(view), rejection)
+    contested = with_field_conflict(
         state, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), found
     )
-    return Runtime(contested, NOTHING if found.status == "True" else diagnosis.follow_up)
+    return Runtime(contested, EMPTY_PLAN if found.status == "True" else diagnosis.follow_up)
 
 
-def ready_count(pods: tuple[Seen, ...] | list[Seen]) -> int:
-    return sum(1 for pod in pods if pod.holds(reasons.READY) and not pod.deleting and not over(pod))
+def ready_count(pods: tuple[KubeObject, ...] | list[KubeObject]) -> int:
+    return sum(
+        1
+        for pod in pods
+        if pod.holds(reasons.READY) and not pod.deleting and not is_pod_finished(pod)
+    )
 
 
 def _diagnose(
-    state: Projection, existing: Seen | None, pods: tuple[Seen, ...], now: datetime.datetime
+    state: Projection,
+    existing: KubeObject | None,
+    pods: tuple[KubeObject, ...],
+    now: datetime.datetime,
 ) -> Diagnosis:
     if existing is None or existing.annotations.get(labels.KSERVE_STOP) == "true":
         return Diagnosis()
@@ -118,25 +129,25 @@ def _condition(view: View) -> ReportedCondition:
     match view:
         case View(replicas=0, is_empty=True):
             return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
-        case View(replicas=0, existing=Seen(deleting=True) as existing):
+        case View(replicas=0, existing=KubeObject(deleting=True) as existing):
             return _creating(f"stopping: {removal(existing)}")
         case View(replicas=0):
             return _creating(
                 "stopping: replicas is 0, and there are predictor pods left; waiting for KServe to"
                 " remove them"
             )
-        case View(rejection=Refusal() as rejection) if _decides(rejection):
+        case View(rejection=ApplyRejected() as rejection) if _decides(rejection):
             return _rejected(rejection)
-        case View(existing=None, rejection=Refusal(passes=False) as rejection):
+        case View(existing=None, rejection=ApplyRejected(passes=False) as rejection):
             return _rejected(rejection)
         case View(existing=None):
             return _creating(f"InferenceService {view.service.key.name} is being created")
-        case View(existing=Seen() as existing):
+        case View(existing=KubeObject() as existing):
             return _of_existing(view, existing)
     raise AssertionError(view)  # pragma: no cover (all cases are above)
 
 
-def _decides(rejection: Refusal) -> bool:
+def _decides(rejection: ApplyRejected) -> bool:
     """Whether the rejection decides the condition. A rejected disruption budget does not stop pods,
     so it only decides if another owner has its name."""
     return rejection.name_taken or (
@@ -144,7 +155,7 @@ def _decides(rejection: Refusal) -> bool:
     )
 
 
-def _rejected(rejection: Refusal) -> ReportedCondition:
+def _rejected(rejection: ApplyRejected) -> ReportedCondition:
     message = (
         f"{rejection.target.kind} {rejection.target.name} is rejected by the API server:"
         f" {rejection.message}"
@@ -152,7 +163,7 @@ def _rejected(rejection: Refusal) -> ReportedCondition:
     return runtime_ready(False, rejection.reason(reasons.RUNTIME_FAILED), message)
 
 
-def _of_existing(view: View, existing: Seen) -> ReportedCondition:
+def _of_existing(view: View, existing: KubeObject) -> ReportedCondition:
     """First match wins: unsupported mode, ready, being deleted, pods rejected, pods failing, load
     failed, stopped, starting."""
     name, ready = f"InferenceService {existing.key.name}", existing.condition(reasons.READY) or {}
@@ -203,7 +214,7 @@ def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Troubl
     return f"{name} is starting: {view.counts}{why}"
 
 
-def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
+def _pods_rejected(view: View, existing: KubeObject) -> ReportedCondition | None:
     """The failure if the API server rejects the pods: quota, pod security, a webhook. After the
     deadline KServe only reports a time-out."""
     conditions = [each for each in existing.conditions if each.get("status") == "False"]
@@ -234,7 +245,7 @@ def _pods_rejected(view: View, existing: Seen) -> ReportedCondition | None:
     )
 
 
-def _failed_load(existing: Seen) -> str | None:
+def _failed_load(existing: KubeObject) -> str | None:
     status = _map(existing.status.get("modelStatus"))
     transition = status.get("transitionStatus")
     if transition not in _FAILED_LOADS:

@@ -11,7 +11,7 @@ from typing import Any
 from aim_deployer.modes import Mode
 from aim_deployer.render import LATEST, inference_service
 from aim_deployer.resolve import ResolvedService
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimschema.labels import ANNOTATION_RENDER, KSERVE_STOP
 from aimschema.published import HASHES, without_literals
 from aimschema.quantities import exact
@@ -21,7 +21,9 @@ REQUESTED = "latest"
 NOT_OF_THE_POD = frozenset({"minReplicas", "maxReplicas", "deploymentStrategy"})
 
 
-def rendered(parts: ResolvedService, existing: Seen | None, mode: Mode, *, cached: bool) -> Body:
+def rendered(
+    parts: ResolvedService, existing: KubeObject | None, mode: Mode, *, cached: bool
+) -> Body:
     """The InferenceService in its render version."""
     newest = inference_service(parts, cached=cached, mode=mode)
     if existing is None or parts.service.annotations.get(ANNOTATION_RENDER) == REQUESTED:
@@ -33,7 +35,7 @@ def rendered(parts: ResolvedService, existing: Seen | None, mode: Mode, *, cache
     return same if not existing.complete or _pods_stay(existing.body, same) else newest
 
 
-def version_of(existing: Seen) -> int:
+def version_of(existing: KubeObject) -> int:
     """The render version. An unknown version counts as the newest."""
     text = existing.annotations.get(ANNOTATION_RENDER)
     if text is None:

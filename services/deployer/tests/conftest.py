@@ -116,7 +116,9 @@ class World:
         made["metadata"]["annotations"] = body["metadata"]["annotations"] | {
             labels.ANNOTATION_CACHED: "true" if cached else "false"
         }
-        return made | {"status": {"conditions": [testing.said("Ready", ready)]} | status}
+        return made | {
+            "status": {"conditions": [testing.status_condition("Ready", ready)]} | status
+        }
 
     def pod(self, name: str = "s-predictor-x", **fields: Any) -> Body:
         return testing.pod(
@@ -131,7 +133,7 @@ class World:
         container = {"name": "kserve-container", "ready": True, "state": {"running": {}}}
         status = {
             "phase": "Running",
-            "conditions": [testing.said("Ready", True)],
+            "conditions": [testing.status_condition("Ready", True)],
             "containerStatuses": [container],
         }
         return self.pod(name, status=status, **fields)
@@ -152,7 +154,7 @@ class World:
             labels=body["metadata"]["labels"],
         )
         made["metadata"]["annotations"] = body["metadata"]["annotations"]
-        return made | {"status": {"conditions": [testing.said("Ready", True)]} | status}
+        return made | {"status": {"conditions": [testing.status_condition("Ready", True)]} | status}
 
     def rendered(self, *objects: Body, version: int) -> Body:
         """What a render version makes of these objects (none: of `parts`)."""

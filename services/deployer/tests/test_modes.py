@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from aim_deployer.modes import about_mode
-from aimcontroller.projection import REFUSED, Learned, Refusal
-from aimcontroller.testing import NAMESPACE, Body, applied, message, projection, refused, says
+from aimcontroller.projection import REJECTED, ApplyRejected, Observation
+from aimcontroller.testing import NAMESPACE, Body, applied, condition_summary, message, projection
 from aimschema.resources import BUDGET, INFERENCE_SERVICE, Key
 
 ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
@@ -52,7 +52,7 @@ def test_a_rejection_for_the_mode_is_known(text: str, *, about: bool) -> None:
 
 
 def sent(
-    world: Any, *setup: Body, rejection: Learned | None = None, mode: str = "auto"
+    world: Any, *setup: Body, rejection: Observation | None = None, mode: str = "auto"
 ) -> tuple[str, bool]:
     """The word that is sent, and whether the strategy is."""
     learned = [] if rejection is None else [rejection]
@@ -63,9 +63,13 @@ def sent(
     return body["metadata"]["annotations"][MODE], "deploymentStrategy" in body["spec"]["predictor"]
 
 
-def rejected(world: Any, text: str, *earlier: str, transient: bool = False) -> Learned:
-    return Learned(
-        world.key, REFUSED, Refusal(ISVC, text, transient=transient, earlier=frozenset(earlier))
+def rejection_by_server(
+    world: Any, text: str, *earlier: str, transient: bool = False
+) -> Observation:
+    return Observation(
+        world.key,
+        REJECTED,
+        ApplyRejected(ISVC, text, transient=transient, earlier=frozenset(earlier)),
     )
 
 
@@ -93,7 +97,7 @@ def rejected(world: Any, text: str, *earlier: str, transient: bool = False) -> L
 def test_which_mode_a_new_service_gets(
     world: Any, text: str | None, earlier: tuple[str, ...], mode: str, expected: tuple[str, bool]
 ) -> None:
-    rejection = None if text is None else rejected(world, text, *earlier)
+    rejection = None if text is None else rejection_by_server(world, text, *earlier)
     assert sent(world, rejection=rejection, mode=mode) == expected
 
 
@@ -113,7 +117,9 @@ def existing(world: Any, name: str, *, strategy: bool = True, **status: Any) -> 
 @pytest.mark.parametrize("name", ["Standard", "RawDeployment"])
 def test_the_accepted_mode_stays(world: Any, name: str, mode: str) -> None:
     assert sent(world, existing(world, name), mode=mode) == (name, True)
-    assert sent(world, existing(world, name), rejection=rejected(world, QUOTA), mode=mode) == (
+    assert sent(
+        world, existing(world, name), rejection=rejection_by_server(world, QUOTA), mode=mode
+    ) == (
         name,
         True,
     )
@@ -121,7 +127,9 @@ def test_the_accepted_mode_stays(world: Any, name: str, mode: str) -> None:
 
 def test_after_an_upgrade_of_kserve_the_strategy_is_left_out(world: Any) -> None:
     """KServe 0.16 rejects a strategy together with RawDeployment, which 0.15 accepted."""
-    assert sent(world, existing(world, "RawDeployment"), rejection=rejected(world, STRATEGY)) == (
+    assert sent(
+        world, existing(world, "RawDeployment"), rejection=rejection_by_server(world, STRATEGY)
+    ) == (
         "RawDeployment",
         False,
     )
@@ -140,22 +148,28 @@ def test_an_annotation_that_was_changed_by_hand_is_put_back(world: Any) -> None:
 
 
 def test_trying_the_other_mode_is_no_failure(world: Any) -> None:
-    first = world.plan(projection(*world.parts(), learned=[refused(world.key, ISVC, STRATEGY)]))
-    assert says(first, "RuntimeReady") == "False CreatingRuntime"
+    first = world.plan(projection(*world.parts(), learned=[rejection_by_server(world, STRATEGY)]))
+    assert condition_summary(first, "RuntimeReady") == "False CreatingRuntime"
 
 
 @pytest.mark.parametrize("text", [STRATEGY, QUOTA])
 def test_a_rejection_of_both_modes_is_reported(world: Any, text: str) -> None:
-    plan = world.plan(projection(*world.parts(), learned=[rejected(world, text, STRATEGY)]))
-    assert says(plan, "RuntimeReady") == "False RuntimeFailed"
+    plan = world.plan(
+        projection(*world.parts(), learned=[rejection_by_server(world, text, STRATEGY)])
+    )
+    assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
     assert text in message(plan, "RuntimeReady")
 
 
 def test_a_rejection_of_the_mode_that_is_set_is_reported(world: Any) -> None:
-    plan = world.plan(projection(*world.parts(), learned=[rejected(world, STRATEGY)]), "Standard")
-    assert says(plan, "RuntimeReady") == "False RuntimeFailed"
+    plan = world.plan(
+        projection(*world.parts(), learned=[rejection_by_server(world, STRATEGY)]), "Standard"
+    )
+    assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
 
 
 def test_a_rejection_of_another_object_does_not_count(world: Any) -> None:
-    budget = Learned(world.key, REFUSED, Refusal(Key(BUDGET.kind, NAMESPACE, "s"), STRATEGY))
+    budget = Observation(
+        world.key, REJECTED, ApplyRejected(Key(BUDGET.kind, NAMESPACE, "s"), STRATEGY)
+    )
     assert sent(world, rejection=budget) == ("Standard", True)

@@ -16,19 +16,19 @@ from aimcontroller.testing import (
     NAMESPACE,
     NOW,
     Body,
+    action_summaries,
     ago,
     applied,
-    contested,
-    does,
+    condition_summary,
+    field_conflict,
     fields,
-    kept_by,
+    held_by_finalizers,
     message,
     obj,
     pod,
     projection,
-    refused,
-    said,
-    says,
+    rejected,
+    status_condition,
 )
 from aimschema.names import cache_for
 from aimschema.resources import CACHE, CONFIG_MAP, INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
@@ -36,12 +36,16 @@ from aimschema.resources import CACHE, CONFIG_MAP, INFERENCE_SERVICE, SERVICE, T
 Setup = Callable[[Any], list[Body]]
 HOLD = "example.org/hold"
 APPLY = ["apply InferenceService s"]
-FAILED_CACHE = {"conditions": [said("Ready", False, "AuthError", "gated")]}
-LOST_CACHE = {"conditions": [said("Ready", False, "PVCLost", "no volume")]}
+FAILED_CACHE = {"conditions": [status_condition("Ready", False, "AuthError", "gated")]}
+LOST_CACHE = {"conditions": [status_condition("Ready", False, "PVCLost", "no volume")]}
 HELD_CACHE = {
-    "conditions": [said("Ready", False, "PVCTerminating", "held by pod p of AIMService s")]
+    "conditions": [
+        status_condition("Ready", False, "PVCTerminating", "held by pod p of AIMService s")
+    ]
 }
-SECOND_CACHE = {"conditions": [said("Ready", False, "DuplicateSource", "another one is older")]}
+SECOND_CACHE = {
+    "conditions": [status_condition("Ready", False, "DuplicateSource", "another one is older")]
+}
 
 UNRESOLVED = [
     pytest.param(
@@ -91,7 +95,11 @@ UNRESOLVED = [
 @pytest.mark.parametrize(("setup", "resolved"), UNRESOLVED)
 def test_what_a_service_lacks(world: Any, setup: Setup, resolved: str) -> None:
     plan = world.plan(projection(*setup(world)))
-    assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == (
+    assert (
+        action_summaries(plan),
+        condition_summary(plan, "Resolved"),
+        condition_summary(plan, "RuntimeReady"),
+    ) == (
         [],
         resolved,
         "nothing",
@@ -103,7 +111,11 @@ def test_what_runs_is_left_alone_while_something_lacks(
     world: Any, setup: Setup, resolved: str
 ) -> None:
     plan = world.plan(projection(*setup(world), *world.runs()))
-    assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == (
+    assert (
+        action_summaries(plan),
+        condition_summary(plan, "Resolved"),
+        condition_summary(plan, "RuntimeReady"),
+    ) == (
         [],
         resolved,
         "True RuntimeReady",
@@ -247,7 +259,11 @@ def test_caches_and_roll_out(
     world: Any, setup: Setup, actions: list[str], cache: str, runtime: str
 ) -> None:
     plan = world.plan(projection(*setup(world)))
-    assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == (
+    assert (
+        action_summaries(plan),
+        condition_summary(plan, "CacheReady"),
+        condition_summary(plan, "RuntimeReady"),
+    ) == (
         actions,
         cache,
         runtime,
@@ -270,7 +286,9 @@ def test_caches_are_reported_while_something_else_is_missing(
     world: Any, missing: str, cache: Setup, expected: str
 ) -> None:
     warm = {
-        "conditions": [said("CacheReady", True, "CacheWarm", "1 of 1 model sources are cached")]
+        "conditions": [
+            status_condition("CacheReady", True, "CacheWarm", "1 of 1 model sources are cached")
+        ]
     }
     setup = [
         *world.parts("ModelCache", "AIMService", missing),
@@ -279,7 +297,11 @@ def test_caches_are_reported_while_something_else_is_missing(
         *world.runs(),
     ]
     plan = world.plan(projection(*setup))
-    assert (does(plan), says(plan, "CacheReady"), says(plan, "RuntimeReady")) == (
+    assert (
+        action_summaries(plan),
+        condition_summary(plan, "CacheReady"),
+        condition_summary(plan, "RuntimeReady"),
+    ) == (
         [],
         expected,
         "True RuntimeReady",
@@ -291,14 +313,19 @@ def test_a_generation_of_kserve_is_not_compared(world: Any) -> None:
     runtime = world.runtime(observedGeneration=1)
     runtime["metadata"]["generation"] = 7
     assert (
-        says(world.plan(projection(*world.parts(), runtime, world.ready_pod())), "RuntimeReady")
+        condition_summary(
+            world.plan(projection(*world.parts(), runtime, world.ready_pod())), "RuntimeReady"
+        )
         == "True RuntimeReady"
     )
 
 
 def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
     plan = world.plan(projection(*world.parts(), absent=[INFERENCE_SERVICE.kind]))
-    assert (does(plan), says(plan, "RuntimeReady")) == ([], "False RuntimeFailed")
+    assert (action_summaries(plan), condition_summary(plan, "RuntimeReady")) == (
+        [],
+        "False RuntimeFailed",
+    )
     assert "inferenceservices.serving.kserve.io" in message(plan, "RuntimeReady")
 
 
@@ -306,23 +333,23 @@ def test_a_rejection_is_reported(world: Any) -> None:
     state = projection(
         *world.parts(),
         learned=[
-            refused(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "webhook says no")
+            rejected(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "webhook says no")
         ],
     )
     assert "webhook says no" in message(world.plan(state), "RuntimeReady")
-    taken = refused(
+    taken = rejected(
         world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "exists", name_taken=True
     )
     assert (
-        says(world.plan(projection(*world.parts(), learned=[taken])), "RuntimeReady")
+        condition_summary(world.plan(projection(*world.parts(), learned=[taken])), "RuntimeReady")
         == "False NameConflict"
     )
 
 
 def test_a_field_conflict_is_reported(world: Any) -> None:
-    fight = contested(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
+    fight = field_conflict(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
     plan = world.plan(projection(*world.parts(), *world.runs(), learned=[fight]))
-    assert says(plan, "RuntimeReady") == "True RuntimeReady"
+    assert condition_summary(plan, "RuntimeReady") == "True RuntimeReady"
     assert "changed again and again by bully" in message(plan, "RuntimeReady")
     assert [
         warning.reason
@@ -342,10 +369,10 @@ def test_a_field_conflict_is_reported(world: Any) -> None:
 )
 def test_the_reason_for_a_missing_cache_is_reported(world: Any, reason: str, expected: str) -> None:
     template = world.template(
-        status={"conditions": [said("CacheWarm", False, reason, "the cacher's words")]}
+        status={"conditions": [status_condition("CacheWarm", False, reason, "the cacher's words")]}
     )
     plan = world.plan(projection(*world.parts("ModelCache", "AIMServiceTemplate"), template))
-    assert says(plan, "CacheReady") == expected
+    assert condition_summary(plan, "CacheReady") == expected
     assert ("the cacher's words" in message(plan, "CacheReady")) is (reason != "Warming")
 
 
@@ -353,13 +380,17 @@ def test_the_reason_for_a_missing_cache_is_reported(world: Any, reason: str, exp
     ("setup", "type_", "said"),
     [
         pytest.param(
-            lambda w: [*w.parts("AIMService"), w.service(uid="second"), kept_by(w.runtime(), HOLD)],
+            lambda w: [
+                *w.parts("AIMService"),
+                w.service(uid="second"),
+                held_by_finalizers(w.runtime(), HOLD),
+            ],
             "RuntimeReady",
             ("False CreatingRuntime", "InferenceService s is being deleted"),
             id="the-runtime-of-a-former-service",
         ),
         pytest.param(
-            lambda w: [*w.parts(), kept_by(w.runtime(), HOLD)],
+            lambda w: [*w.parts(), held_by_finalizers(w.runtime(), HOLD)],
             "RuntimeReady",
             ("False CreatingRuntime", "InferenceService s is being deleted"),
             id="its-own-runtime",
@@ -367,14 +398,14 @@ def test_the_reason_for_a_missing_cache_is_reported(world: Any, reason: str, exp
         pytest.param(
             lambda w: [
                 *w.parts("ModelCache", cacheModel=True),
-                kept_by(w.cache(name=cache_for(w.uri)), HOLD),
+                held_by_finalizers(w.cache(name=cache_for(w.uri)), HOLD),
             ],
             "CacheReady",
             ("False WaitingForCache", "ModelCache org-model-759d2c8a is being deleted"),
             id="a-former-cache",
         ),
         pytest.param(
-            lambda w: [*w.parts("AIMServiceTemplate"), kept_by(w.template(), HOLD)],
+            lambda w: [*w.parts("AIMServiceTemplate"), held_by_finalizers(w.template(), HOLD)],
             "Resolved",
             ("False TemplateNotFound", "AIMServiceTemplate t is being deleted"),
             id="the-template",
@@ -385,7 +416,7 @@ def test_a_finalizer_that_blocks_deletion_is_named(
     world: Any, setup: Setup, type_: str, said: tuple[str, str]
 ) -> None:
     plan = world.plan(projection(*setup(world)))
-    assert says(plan, type_) == said[0]
+    assert condition_summary(plan, type_) == said[0]
     assert f"{said[1]}, held by finalizer {HOLD}" in message(plan, type_)
 
 
@@ -395,12 +426,16 @@ def test_zero_replicas_stop_the_service(world: Any) -> None:
         applied(plan, INFERENCE_SERVICE.kind)["metadata"]["annotations"]["serving.kserve.io/stop"]
         == "true"
     )
-    assert says(plan, "RuntimeReady") == "True Stopped"
+    assert condition_summary(plan, "RuntimeReady") == "True Stopped"
 
 
 def test_deleting_a_config_in_use_changes_nothing(world: Any) -> None:
     plan = world.plan(projection(*world.parts(), *world.runs(config=True)))
-    assert (does(plan), says(plan, "Resolved"), says(plan, "RuntimeReady")) == (
+    assert (
+        action_summaries(plan),
+        condition_summary(plan, "Resolved"),
+        condition_summary(plan, "RuntimeReady"),
+    ) == (
         [],
         "False RuntimeConfigMissing",
         "True RuntimeReady",
@@ -433,7 +468,7 @@ def test_how_much_is_cached(world: Any, caches: list[tuple[str, str, int]], perc
 
 def test_what_a_cache_waits_for_is_reported(world: Any) -> None:
     waiting = world.cache(
-        "Pending", conditions=[said("Ready", False, "WaitingForPVC", "held by pod old")]
+        "Pending", conditions=[status_condition("Ready", False, "WaitingForPVC", "held by pod old")]
     )
     expected = message(world.plan(projection(*world.parts("ModelCache"), waiting)), "CacheReady")
     assert expected == "0 % of the model is cached; ModelCache c: held by pod old"
@@ -442,11 +477,13 @@ def test_what_a_cache_waits_for_is_reported(world: Any) -> None:
 def test_a_rejected_cache_is_reported(world: Any) -> None:
     template = world.template(
         status={
-            "conditions": [said("CacheWarm", False, "WarmFailed", "ModelCache c is refused: quota")]
+            "conditions": [
+                status_condition("CacheWarm", False, "WarmFailed", "ModelCache c is refused: quota")
+            ]
         }
     )
     plan = world.plan(projection(*world.parts("ModelCache", TEMPLATE.kind), template))
-    assert (says(plan, "CacheReady"), message(plan, "CacheReady")) == (
+    assert (condition_summary(plan, "CacheReady"), message(plan, "CacheReady")) == (
         "False CacheFailed",
         "ModelCache c is refused: quota",
     )
@@ -477,7 +514,7 @@ def test_last_used_counts_as_soon_as_it_is_reported(world: Any) -> None:
 
 
 def test_fields_name_template_and_ready_replicas(world: Any) -> None:
-    ready = world.pod(status={"conditions": [said("Ready", True)]})
+    ready = world.pod(status={"conditions": [status_condition("Ready", True)]})
     assert fields(
         world.plan(
             projection(
@@ -677,9 +714,11 @@ def test_an_image_outside_the_catalogue_is_never_rolled_out(
         *world.parts("AIMClusterModel", "ConfigMap"), world.result(image=image), *setup(world)
     )
     planned = world.plan(state)
-    assert [action for action in does(planned) if "InferenceService" in action] == actions
+    assert [
+        action for action in action_summaries(planned) if "InferenceService" in action
+    ] == actions
     if actions == HOLDS:
-        assert says(planned, "Resolved") == "False TemplateNotReady"
+        assert condition_summary(planned, "Resolved") == "False TemplateNotReady"
         assert message(planned, "Resolved").startswith(
             f"ConfigMap t-discovery names image {EVIL}, which AIMClusterModel with spec.name m:1"
             " neither"

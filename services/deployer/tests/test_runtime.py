@@ -8,18 +8,24 @@ from typing import Any
 import pytest
 
 from aimcontroller.plan import ReadEvents
-from aimcontroller.projection import LATEST_WARNING, REFUSED, LatestWarning, Learned, Refusal
+from aimcontroller.projection import (
+    LATEST_WARNING,
+    REJECTED,
+    ApplyRejected,
+    LatestWarning,
+    Observation,
+)
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
     Body,
+    action_summaries,
     ago,
-    does,
+    condition_summary,
     message,
     projection,
-    refused,
-    said,
-    says,
+    rejected,
+    status_condition,
 )
 from aimschema.resources import INFERENCE_SERVICE, POD, SERVICE, Key
 
@@ -48,7 +54,9 @@ OOM = {
 }
 GATED = {
     "phase": "Pending",
-    "conditions": [said("PodScheduled", False, "SchedulingGated", "Scheduling is blocked")],
+    "conditions": [
+        status_condition("PodScheduled", False, "SchedulingGated", "Scheduling is blocked")
+    ],
 }
 QUOTA = (
     'pods "s-predictor-1" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0,'
@@ -73,7 +81,7 @@ def of(pod: Body, component: str) -> Body:
 def ended(pod: Body) -> Body:
     conditions = [
         *pod["status"]["conditions"],
-        said("DisruptionTarget", True, "DeletionByPodGC", "node gone"),
+        status_condition("DisruptionTarget", True, "DeletionByPodGC", "node gone"),
     ]
     return pod | {"status": pod["status"] | {"phase": "Failed", "conditions": conditions}}
 
@@ -81,7 +89,8 @@ def ended(pod: Body) -> Body:
 def rejected_pods(why: str) -> dict[str, Any]:
     return {
         "conditions": [
-            said(type_, False, "FailedCreate", why) for type_ in ("PredictorReady", "Ready")
+            status_condition(type_, False, "FailedCreate", why)
+            for type_ in ("PredictorReady", "Ready")
         ]
     }
 
@@ -100,7 +109,7 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
     plan = world.plan(
         projection(*world.parts(replicas=0), going(world.runtime()), world.ready_pod())
     )
-    assert says(plan, "RuntimeReady") == "False CreatingRuntime"
+    assert condition_summary(plan, "RuntimeReady") == "False CreatingRuntime"
     assert "is being deleted, held by finalizer inferenceservice.finalizers" in message(
         plan, "RuntimeReady"
     )
@@ -243,7 +252,11 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
             lambda w: [
                 w.runtime(False),
                 w.pod(
-                    status={"conditions": [said("PodScheduled", False, "Unschedulable", "no GPU")]}
+                    status={
+                        "conditions": [
+                            status_condition("PodScheduled", False, "Unschedulable", "no GPU")
+                        ]
+                    }
                 ),
             ],
             "False RuntimeFailed",
@@ -322,7 +335,9 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
         pytest.param(
             lambda w: [
                 w.runtime(
-                    conditions=[said("Ready", False, "ProgressDeadlineExceeded", "timed out")]
+                    conditions=[
+                        status_condition("Ready", False, "ProgressDeadlineExceeded", "timed out")
+                    ]
                 ),
                 w.pod(),
             ],
@@ -333,7 +348,9 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
         pytest.param(
             lambda w: [
                 w.runtime(
-                    conditions=[said("Ready", False, "ProgressDeadlineExceeded", "timed out")]
+                    conditions=[
+                        status_condition("Ready", False, "ProgressDeadlineExceeded", "timed out")
+                    ]
                 )
             ],
             "False RuntimeFailed",
@@ -380,7 +397,7 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
 )
 def test_how_the_runtime_fares(world: Any, setup: Setup, runtime: str, text: str) -> None:
     plan = world.plan(projection(*world.parts(), *setup(world)))
-    assert says(plan, "RuntimeReady") == runtime
+    assert condition_summary(plan, "RuntimeReady") == runtime
     assert text in message(plan, "RuntimeReady")
 
 
@@ -388,7 +405,7 @@ def test_the_message_counts_the_replicas_that_are_ready(world: Any) -> None:
     plan = world.plan(
         projection(*world.parts(replicas=2), *world.runs(), with_status(world, IN_BACKOFF))
     )
-    assert (says(plan, "RuntimeReady"), message(plan, "RuntimeReady")) == (
+    assert (condition_summary(plan, "RuntimeReady"), message(plan, "RuntimeReady")) == (
         "True RuntimeReady",
         "1 of 2 replicas ready",
     )
@@ -410,7 +427,7 @@ def test_rejected_pods_are_still_reported_after_the_deadline(world: Any) -> None
     before = rejection_message(world, rejected_pods(QUOTA))
     late = world.runtime(
         conditions=[
-            said(
+            status_condition(
                 "Ready",
                 False,
                 "ProgressDeadlineExceeded",
@@ -419,10 +436,10 @@ def test_rejected_pods_are_still_reported_after_the_deadline(world: Any) -> None
         ]
     )
     service = world.service(
-        status={"conditions": [said("RuntimeReady", False, "RuntimeFailed", before)]}
+        status={"conditions": [status_condition("RuntimeReady", False, "RuntimeFailed", before)]}
     )
     plan = world.plan(projection(*world.parts(SERVICE.kind), service, late))
-    assert (says(plan, "RuntimeReady"), message(plan, "RuntimeReady")) == (
+    assert (condition_summary(plan, "RuntimeReady"), message(plan, "RuntimeReady")) == (
         "False RuntimeFailed",
         before,
     )
@@ -435,17 +452,17 @@ def rejection_message(world: Any, status: Body) -> str:
 def test_the_events_of_a_pod_that_does_not_start_are_read(world: Any) -> None:
     pod = world.pod(state={"waiting": {"reason": "ContainerCreating"}}, phase="Pending", age_s=61)
     plan = world.plan(projection(*world.parts(), world.runtime(), pod))
-    assert (does(plan), says(plan, "RuntimeReady")) == (
+    assert (action_summaries(plan), condition_summary(plan, "RuntimeReady")) == (
         ["apply InferenceService s", "read Events of Pod s-predictor-x"],
         "False CreatingRuntime",
     )
-    mount = Learned(
+    mount = Observation(
         Key(POD.kind, NAMESPACE, "s-predictor-x"),
         LATEST_WARNING,
         LatestWarning(NOW, "FailedMount", "mount.nfs: access denied"),
     )
     plan = world.plan(projection(*world.parts(), world.runtime(), pod, learned=[mount]))
-    assert says(plan, "RuntimeReady") == "False RuntimeFailed"
+    assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
     assert "FailedMount: mount.nfs: access denied" in message(plan, "RuntimeReady")
 
 
@@ -464,11 +481,11 @@ def test_events_are_read_without_any_pods(world: Any, reason: str, runtime: str)
         ReadEvents(ISVC, service["metadata"]["uid"])
         in world.plan(projection(*world.parts(), service)).actions
     )
-    why = Learned(
+    why = Observation(
         ISVC, LATEST_WARNING, LatestWarning(NOW, reason, "admission webhook denied the Deployment")
     )
     plan = world.plan(projection(*world.parts(), service, learned=[why]))
-    assert says(plan, "RuntimeReady") == runtime
+    assert condition_summary(plan, "RuntimeReady") == runtime
     assert ("admission webhook denied" in message(plan, "RuntimeReady")) is (
         runtime == "False RuntimeFailed"
     )
@@ -489,27 +506,31 @@ DOWN = (
     ],
 )
 def test_a_lasting_server_error_is_reported(world: Any, setup: Setup, runtime: str) -> None:
-    failing = Learned(world.key, REFUSED, Refusal(ISVC, DOWN, transient=True, by_webhook=True))
+    failing = Observation(
+        world.key, REJECTED, ApplyRejected(ISVC, DOWN, transient=True, by_webhook=True)
+    )
     plan = world.plan(projection(*world.parts(), *setup(world), learned=[failing]))
-    assert says(plan, "RuntimeReady") == runtime
+    assert condition_summary(plan, "RuntimeReady") == runtime
     assert DOWN in message(plan, "RuntimeReady")
-    assert "apply InferenceService s" in does(plan)
+    assert "apply InferenceService s" in action_summaries(plan)
 
 
 def test_an_overloaded_server_is_no_failure_of_the_service(world: Any) -> None:
-    failing = Learned(world.key, REFUSED, Refusal(ISVC, "Too many requests", transient=True))
+    failing = Observation(
+        world.key, REJECTED, ApplyRejected(ISVC, "Too many requests", transient=True)
+    )
     plan = world.plan(projection(*world.parts(), learned=[failing]))
-    assert says(plan, "RuntimeReady") == "False CreatingRuntime"
+    assert condition_summary(plan, "RuntimeReady") == "False CreatingRuntime"
     assert "rejected by the API server: Too many requests" in message(plan, "RuntimeReady")
 
 
 def test_a_rejected_spec_is_a_failure_though_pods_are_ready(world: Any) -> None:
     plan = world.plan(
         projection(
-            *world.parts(), *world.runs(), learned=[refused(world.key, ISVC, "webhook says no")]
+            *world.parts(), *world.runs(), learned=[rejected(world.key, ISVC, "webhook says no")]
         )
     )
-    assert says(plan, "RuntimeReady") == "False RuntimeFailed"
+    assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
     assert "webhook says no" in message(plan, "RuntimeReady")
 
 
@@ -568,6 +589,8 @@ def last_status(case: str) -> Body:
 def test_what_a_real_kserve_reports(world: Any, case: str, pods: Setup, runtime: str) -> None:
     existing = world.runtime() | {"status": last_status(case)}
     assert (
-        says(world.plan(projection(*world.parts(), existing, *pods(world))), "RuntimeReady")
+        condition_summary(
+            world.plan(projection(*world.parts(), existing, *pods(world))), "RuntimeReady"
+        )
         == runtime
     )

@@ -10,13 +10,13 @@ from aimcontroller.plan import PatchObject, Plan
 from aimcontroller.testing import (
     NAMESPACE,
     Body,
-    does,
+    action_summaries,
+    condition_summary,
     message,
     obj,
     projection,
-    refused,
-    said,
-    says,
+    rejected,
+    status_condition,
 )
 from aimschema.resources import BUDGET, INFERENCE_SERVICE, SERVICE, Key
 
@@ -25,8 +25,8 @@ STOP = "serving.kserve.io/stop"
 APPLY, PATCH = "apply InferenceService s", "patch InferenceService s"
 ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
 CACHES_FAILED, CACHE_TAKEN = (
-    said("Ready", False, "WarmFailed"),
-    said("Ready", False, "NameConflict"),
+    status_condition("Ready", False, "WarmFailed"),
+    status_condition("Ready", False, "NameConflict"),
 )
 MISSING = [
     pytest.param(lambda w, **spec: w.parts("AIMServiceTemplate", **spec), id="template"),
@@ -59,13 +59,19 @@ def test_a_service_stops_although_objects_are_missing(
     world: Any, setup: Callable[..., list[Body]]
 ) -> None:
     plan = world.plan(projection(*setup(world, replicas=0), *world.runs()))
-    assert (does(plan), says(plan, "RuntimeReady")) == ([PATCH], "False CreatingRuntime")
+    assert (action_summaries(plan), condition_summary(plan, "RuntimeReady")) == (
+        [PATCH],
+        "False CreatingRuntime",
+    )
     assert patched(plan) == {
         "metadata": {"annotations": {STOP: "true"}},
         "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
     }
     after = world.plan(projection(*setup(world, replicas=0), stopped(world)))
-    assert (does(after), says(after, "RuntimeReady")) == ([], "True Stopped")
+    assert (action_summaries(after), condition_summary(after, "RuntimeReady")) == (
+        [],
+        "True Stopped",
+    )
 
 
 @pytest.mark.parametrize("setup", MISSING[:3])
@@ -73,7 +79,7 @@ def test_a_service_starts_although_objects_are_missing(
     world: Any, setup: Callable[..., list[Body]]
 ) -> None:
     plan = world.plan(projection(*setup(world, replicas=3), world.cache(), stopped(world)))
-    assert PATCH in does(plan)
+    assert PATCH in action_summaries(plan)
     assert patched(plan) == {
         "metadata": {"annotations": {STOP: None}},
         "spec": {"predictor": {"minReplicas": 3, "maxReplicas": 3}},
@@ -103,13 +109,15 @@ def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Setup, runtim
     """A KServe that does not know the annotation leaves the pods, and the service never says
     Stopped."""
     plan = world.plan(projection(*world.parts(replicas=0), stopped(world), *pods(world)))
-    assert says(plan, "RuntimeReady") == runtime
+    assert condition_summary(plan, "RuntimeReady") == runtime
     assert ("stopping" in message(plan, "RuntimeReady")) is (runtime == "False CreatingRuntime")
 
 
 def test_what_was_never_made_is_stopped(world: Any) -> None:
     assert (
-        says(world.plan(projection(*world.parts("AIMServiceTemplate", replicas=0))), "RuntimeReady")
+        condition_summary(
+            world.plan(projection(*world.parts("AIMServiceTemplate", replicas=0))), "RuntimeReady"
+        )
         == "True Stopped"
     )
 
@@ -118,15 +126,15 @@ def test_a_service_with_a_rejected_spec_can_be_stopped(world: Any) -> None:
     state = projection(
         *world.parts(replicas=0),
         *world.runs(),
-        learned=[refused(world.key, ISVC, "webhook says no")],
+        learned=[rejected(world.key, ISVC, "webhook says no")],
     )
-    assert does(world.plan(state))[:2] == [PATCH, APPLY]
+    assert action_summaries(world.plan(state))[:2] == [PATCH, APPLY]
     after = projection(
         *world.parts(replicas=0),
         stopped(world),
-        learned=[refused(world.key, ISVC, "webhook says no")],
+        learned=[rejected(world.key, ISVC, "webhook says no")],
     )
-    assert says(world.plan(after), "RuntimeReady") == "True Stopped"
+    assert condition_summary(world.plan(after), "RuntimeReady") == "True Stopped"
     assert "webhook says no" in message(world.plan(after), "RuntimeReady")
 
 
@@ -175,10 +183,13 @@ LOST = [
 @pytest.mark.parametrize("setup", LOST)
 def test_pods_that_do_not_run_release_a_lost_volume(world: Any, setup: Setup) -> None:
     plan = world.plan(projection(*setup(world), world.runtime(False), never_ready(world)))
-    assert does(plan) == [PATCH]
+    assert action_summaries(plan) == [PATCH]
     assert patched(plan)["metadata"]["annotations"] == {STOP: "true"}
     after = world.plan(projection(*setup(world), stopped(world)))
-    assert (does(after), says(after, "RuntimeReady")) == ([], "False CreatingRuntime")
+    assert (action_summaries(after), condition_summary(after, "RuntimeReady")) == (
+        [],
+        "False CreatingRuntime",
+    )
     assert "starts once the cache is warm" in message(after, "RuntimeReady")
 
 
@@ -189,24 +200,26 @@ def test_pods_that_do_not_run_release_a_lost_volume(world: Any, setup: Setup) ->
 def test_running_pods_hold_their_volume(
     world: Any, setup: Setup, pod: Callable[[Any], Body]
 ) -> None:
-    assert does(world.plan(projection(*setup(world), world.runtime(), pod(world)))) == []
+    assert (
+        action_summaries(world.plan(projection(*setup(world), world.runtime(), pod(world)))) == []
+    )
 
 
 def test_it_starts_again_when_the_cache_is_warm(world: Any) -> None:
     plan = world.plan(projection(*world.parts(), stopped(world)))
-    assert does(plan) == [APPLY]
-    assert says(plan, "CacheReady") == "True CacheWarm"
+    assert action_summaries(plan) == [APPLY]
+    assert condition_summary(plan, "CacheReady") == "True CacheWarm"
 
 
 def test_the_holder_of_a_volume_gets_a_remedy(world: Any) -> None:
     plan = world.plan(projection(*world.parts("ModelCache"), *world.runs()))
-    assert says(plan, "CacheReady") == "False CacheLost"
+    assert condition_summary(plan, "CacheReady") == "False CacheLost"
     assert "set spec.replicas of AIMService s to 0" in message(plan, "CacheReady")
 
 
 def test_a_stopped_service_follows_a_deleted_config(world: Any) -> None:
     assert (
-        does(
+        action_summaries(
             world.plan(projection(*world.parts(), world.runtime(False, config=True), world.pod()))
         )[0]
         == APPLY
@@ -217,27 +230,27 @@ def test_a_stopped_service_follows_a_deleted_config(world: Any) -> None:
     ("conditions", "resolved"),
     [
         pytest.param(
-            [said("Discovered", False, "DiscoveryFailed", "no JSON")],
+            [status_condition("Discovered", False, "DiscoveryFailed", "no JSON")],
             "False TemplateFailed",
             id="discovery-failed",
         ),
         pytest.param(
-            [said("Discovered", False, "NameConflict", "taken")],
+            [status_condition("Discovered", False, "NameConflict", "taken")],
             "False TemplateFailed",
             id="name-taken",
         ),
         pytest.param(
-            [said("Discovered", True, "ProfilesDiscovered"), CACHES_FAILED],
+            [status_condition("Discovered", True, "ProfilesDiscovered"), CACHES_FAILED],
             "False TemplateNotReady",
             id="warm-failed",
         ),
         pytest.param(
-            [said("Discovered", None, "AwaitingDiscovery"), CACHES_FAILED],
+            [status_condition("Discovered", None, "AwaitingDiscovery"), CACHES_FAILED],
             "False TemplateNotReady",
             id="asked-again",
         ),
         pytest.param(
-            [said("Discovered", True, "ProfilesDiscovered"), CACHE_TAKEN],
+            [status_condition("Discovered", True, "ProfilesDiscovered"), CACHE_TAKEN],
             "False TemplateNotReady",
             id="cache-name",
         ),
@@ -248,7 +261,7 @@ def test_only_a_failed_discovery_fails_a_service(
 ) -> None:
     template = world.template(status={"status": "Failed", "conditions": conditions})
     assert (
-        says(
+        condition_summary(
             world.plan(projection(*world.parts("ConfigMap", "AIMServiceTemplate"), template)),
             "Resolved",
         )
@@ -289,24 +302,27 @@ BUDGETED = "apply PodDisruptionBudget s"
 def test_two_replicas_have_a_disruption_budget(
     world: Any, replicas: int, setup: Setup, expected: list[str]
 ) -> None:
-    assert does(world.plan(projection(*world.parts(replicas=replicas), *setup(world)))) == expected
+    assert (
+        action_summaries(world.plan(projection(*world.parts(replicas=replicas), *setup(world))))
+        == expected
+    )
 
 
 def test_a_budget_needs_nothing_but_the_service(world: Any) -> None:
     lacks = world.parts("AIMServiceTemplate", replicas=2)
-    assert does(world.plan(projection(*lacks, *world.runs()))) == [BUDGETED]
-    assert does(world.plan(projection(*lacks))) == []
+    assert action_summaries(world.plan(projection(*lacks, *world.runs()))) == [BUDGETED]
+    assert action_summaries(world.plan(projection(*lacks))) == []
 
 
 def test_a_budget_of_another_owner_is_a_name_conflict(world: Any) -> None:
-    taken = refused(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    taken = rejected(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exists", name_taken=True)
     plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[taken]))
-    assert says(plan, "RuntimeReady") == "False NameConflict"
+    assert condition_summary(plan, "RuntimeReady") == "False NameConflict"
     assert "PodDisruptionBudget s" in message(plan, "RuntimeReady")
 
 
 def test_a_budget_that_is_rejected_takes_nothing_from_what_runs(world: Any) -> None:
-    quota = refused(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exceeded quota: budgets")
+    quota = rejected(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exceeded quota: budgets")
     plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[quota]))
-    assert says(plan, "RuntimeReady") == "True RuntimeReady"
+    assert condition_summary(plan, "RuntimeReady") == "True RuntimeReady"
     assert "exceeded quota: budgets" in message(plan, "RuntimeReady")

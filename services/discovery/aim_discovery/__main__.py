@@ -9,19 +9,19 @@ from aim_discovery.plan import plan
 from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_discovery.registry import Registries
 from aim_discovery.settings import DiscoverySettings
-from aimcontroller.controller import Service, run_loop
+from aimcontroller.controller import Component, run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimschema.reasons import DISCOVERY
 
 
-def service(settings: DiscoverySettings) -> Service:
+def service(settings: DiscoverySettings) -> Component:
     """What it follows and how it plans, as data."""
     own = settings.namespace
     planner = partial(
         plan, namespace=own, first_retry_s=settings.discovery_retry_s, rules=settings.job_rules()
     )
-    return Service(
+    return Component(
         DISCOVERY,
         PLANS_FOR,
         FOLLOWS,
@@ -35,7 +35,7 @@ def service(settings: DiscoverySettings) -> Service:
 
 async def serve(settings: DiscoverySettings, health: Health) -> None:
     async with Registries(ca_bundle=settings.ca_bundle) as registries:
-        await run_loop(
+        await run_controller(
             service(settings), settings, health, Handlers(Inspector(registries, settings.namespace))
         )
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.inspection import Inspector
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import Action, InspectImage, ReadLog
-from aimcontroller.projection import Learned, Seen
+from aimcontroller.projection import KubeObject, Observation
 from aimcontroller.workloads import has_succeeded
 from aimkube import Cluster, NotFound, Rejected
 from aimschema.labels import JOB_UID
@@ -26,7 +26,9 @@ class Handlers:
     def __init__(self, inspector: Inspector) -> None:
         self._inspector = inspector
 
-    async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
+    async def __call__(
+        self, loop: Controller, action: Action, about: Key, causes: Sequence[int]
+    ) -> None:
         match action:
             case InspectImage():
                 self._inspector.start(loop, action, causes)
@@ -36,14 +38,14 @@ class Handlers:
                 raise TypeError(f"not an action of discovery: {action}")
 
 
-async def read_log(loop: Loop, action: ReadLog, about: Key, causes: Sequence[int]) -> None:
+async def read_log(loop: Controller, action: ReadLog, about: Key, causes: Sequence[int]) -> None:
     """What is read of an object that has gone meanwhile is dropped: nothing would ever remove
     it."""
     result = await _read(loop.cluster, action)
     await loop.record(action, about, causes)
     existing = loop.projection.get(action.of)
     if existing is not None and existing.uid == action.uid:
-        loop.learn(Learned(action.of, LOG, result), about, causes)
+        loop.learn(Observation(action.of, LOG, result), about, causes)
 
 
 async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
@@ -86,7 +88,7 @@ async def _newest_succeeded_pod(cluster: Cluster, action: ReadLog) -> str | None
 def _has_succeeded(pod: dict[str, Any], container: str) -> bool:
     metadata = pod["metadata"]
     return has_succeeded(
-        Seen(
+        KubeObject(
             Key(POD.kind, metadata.get("namespace"), metadata["name"]),
             metadata.get("uid", ""),
             0,

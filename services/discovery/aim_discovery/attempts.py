@@ -14,18 +14,18 @@ from aim_discovery.reporting import report_attempt, report_running
 from aim_discovery.turns import UNSTARTED_COUNTS_S, blocking_reason
 from aim_discovery.view import TemplateView
 from aimcontroller.plan import (
-    NOTHING,
+    EMPTY_PLAN,
     ApplyObject,
     DeleteObject,
     Plan,
     ReadLog,
-    act,
-    look_again,
+    actions,
     report,
-    warning,
-    with_refusal,
+    requeue_after,
+    with_api_error,
+    with_warning_event,
 )
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.removal import removal
 from aimcontroller.workloads import (
     HELD_BACK,
@@ -37,10 +37,10 @@ from aimcontroller.workloads import (
     has_not_started,
     has_succeeded,
     is_over,
+    is_pending,
     last_end,
     outcome,
     pods_of,
-    unstarted,
     was_oom_killed,
 )
 from aimschema import labels, reasons
@@ -57,7 +57,7 @@ def plan_attempt(state: Projection, view: TemplateView, now: datetime.datetime) 
         return _start_when_due(state, view, now)
     match outcome(state, view.job, CONTAINER):
         case "active" if view.image_missing and all(
-            unstarted(pod) for pod in pods_of(state, view.job)
+            is_pending(pod) for pod in pods_of(state, view.job)
         ):
             return _delete_job(view.job) | report_attempt(
                 view, False, reasons.AWAITING_DISCOVERY, view.image_missing
@@ -74,17 +74,19 @@ def plan_attempt(state: Projection, view: TemplateView, now: datetime.datetime) 
             return _report_failure(state, view, now, view.job)
 
 
-def _is_outdated(view: TemplateView, job: Seen) -> bool:
+def _is_outdated(view: TemplateView, job: KubeObject) -> bool:
     """The Job has other pull secrets, or is older than the annotation that requests a retry. (A
     Job for other inputs has another name.)"""
     return job.annotations.get(labels.ANNOTATION_TRIED, view.attempt_inputs) != view.attempt_inputs
 
 
-def _delete_job(job: Seen) -> Plan:
-    return NOTHING if job.deleting else act(DeleteObject(job.key, job.uid))
+def _delete_job(job: KubeObject) -> Plan:
+    return EMPTY_PLAN if job.deleting else actions(DeleteObject(job.key, job.uid))
 
 
-def _follow_job(state: Projection, view: TemplateView, now: datetime.datetime, job: Seen) -> Plan:
+def _follow_job(
+    state: Projection, view: TemplateView, now: datetime.datetime, job: KubeObject
+) -> Plan:
     """Report what blocks the Job, where something does. A Job that a queue holds back does not
     run yet."""
     diagnosis = diagnose_job(state, job, now, CONTAINER)
@@ -95,7 +97,7 @@ def _follow_job(state: Projection, view: TemplateView, now: datetime.datetime, j
         return _delete_job(job) | report_running(
             view, f"{message}; the Job is re-created, since its deadline counts while it waits"
         )
-    requeue = NOTHING if left_s is None else look_again(left_s)
+    requeue = EMPTY_PLAN if left_s is None else requeue_after(left_s)
     if trouble is not None and trouble.reason in HELD_BACK and not view.attempts:
         return (
             report_attempt(view, False, reasons.AWAITING_DISCOVERY, message)
@@ -109,13 +111,13 @@ def _start_when_due(state: Projection, view: TemplateView, now: datetime.datetim
     due = view.reported_fields.get("nextAttemptTime")
     if view.attempts and due is not None and now < parse_timestamp(due):
         last = view.last_condition
-        conditions = [] if last is None else [with_refusal(last, view.rejection)]
+        conditions = [] if last is None else [with_api_error(last, view.rejection)]
         waiting = report(view.template, *conditions, **view.reported_fields)
-        return waiting | look_again((parse_timestamp(due) - now).total_seconds())
+        return waiting | requeue_after((parse_timestamp(due) - now).total_seconds())
     if view.image_missing:
         return report_attempt(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
     if blocked := blocking_reason(state, view.template, now):
-        return report_attempt(view, False, reasons.AWAITING_DISCOVERY, blocked) | look_again(
+        return report_attempt(view, False, reasons.AWAITING_DISCOVERY, blocked) | requeue_after(
             UNSTARTED_COUNTS_S
         )
     job = discovery_job(
@@ -134,7 +136,7 @@ def _start_when_due(state: Projection, view: TemplateView, now: datetime.datetim
     config_map = result_config_map(
         view.template, view.data, _answer_inputs(view), view.attempt_inputs
     )
-    starts = act(ApplyObject(config_map), ApplyObject(job))
+    starts = actions(ApplyObject(config_map), ApplyObject(job))
     return starts | (
         report_running(view, message)
         if view.rejection is None
@@ -142,25 +144,27 @@ def _start_when_due(state: Projection, view: TemplateView, now: datetime.datetim
     )
 
 
-def _read_log(state: Projection, view: TemplateView, now: datetime.datetime, job: Seen) -> Plan:
+def _read_log(
+    state: Projection, view: TemplateView, now: datetime.datetime, job: KubeObject
+) -> Plan:
     """Read the log of the newest pod that succeeded, then store its answer. The event of the pod
     may be late, so only the API server knows that the pod is deleted."""
     pods = [pod for pod in pods_of(state, job) if has_succeeded(pod, CONTAINER)]
     if not pods and _just_ended(state, job, now):
-        return report_running(view, "the image has answered") | look_again(POD_STATUS_GRACE_S)
+        return report_running(view, "the image has answered") | requeue_after(POD_STATUS_GRACE_S)
     source = pods[-1] if pods else job
     log: ReadLogResult | None = state.learned(source.key, LOG)
     earlier: ReadLogResult | None = state.learned(job.key, LOG)
     if log is None and earlier is not None and earlier.last_lines:  # read before the pod was known
         log = earlier
     if log is None:
-        return act(ReadLog(source.key, source.uid, CONTAINER)) | report_running(
+        return actions(ReadLog(source.key, source.uid, CONTAINER)) | report_running(
             view, "reading what the image answered"
         )
     if log.problem:
         return _fail(view, ended_at(state, job, CONTAINER) or now, job, log.problem)
     data = result_data(log.answer, view.image)
-    stores = act(
+    stores = actions(
         ApplyObject(result_config_map(view.template, data, view.inputs, view.attempt_inputs))
     )
     return (
@@ -171,11 +175,11 @@ def _read_log(state: Projection, view: TemplateView, now: datetime.datetime, job
 
 
 def _report_failure(
-    state: Projection, view: TemplateView, now: datetime.datetime, job: Seen
+    state: Projection, view: TemplateView, now: datetime.datetime, job: KubeObject
 ) -> Plan:
     """Report the exit code and the last lines of the log, where a container of the image ran."""
     if not is_over(state, job, CONTAINER) and _just_ended(state, job, now):
-        return report_running(view, "the Job failed") | look_again(POD_STATUS_GRACE_S)
+        return report_running(view, "the Job failed") | requeue_after(POD_STATUS_GRACE_S)
     why = failure(state, job, CONTAINER, "the image")
     end = last_end(state, job, CONTAINER)
     if was_oom_killed(state, job, CONTAINER):
@@ -186,19 +190,19 @@ def _report_failure(
     pod, _ = end
     log: ReadLogResult | None = state.learned(pod.key, LOG)
     if log is None and not job.deleting:
-        return act(ReadLog(pod.key, pod.uid, CONTAINER)) | report_running(
+        return actions(ReadLog(pod.key, pod.uid, CONTAINER)) | report_running(
             view, "the Job failed; reading its log"
         )
     last_lines = (log.last_lines if log is not None else "") or "(not to be had)"
     return _fail(view, at, job, f"{why}; last lines of the log: {last_lines}")
 
 
-def _just_ended(state: Projection, job: Seen, now: datetime.datetime) -> bool:
+def _just_ended(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
     finished = ended_at(state, job, CONTAINER)
     return finished is not None and (now - finished).total_seconds() < POD_STATUS_GRACE_S
 
 
-def _fail(view: TemplateView, at: datetime.datetime, job: Seen, why: str) -> Plan:
+def _fail(view: TemplateView, at: datetime.datetime, job: KubeObject, why: str) -> Plan:
     """Report how the attempt ended (`at`) and when the next is due. Once the object shows it, the
     Job is deleted."""
     if job.deleting:
@@ -222,9 +226,9 @@ def _fail(view: TemplateView, at: datetime.datetime, job: Seen, why: str) -> Pla
         view, False, reasons.DISCOVERY_FAILED, message, attempts=attempt, nextAttemptTime=due
     )
     if view.answer is not None:
-        failed = warning(failed, reasons.DISCOVERY_FAILED, message)
+        failed = with_warning_event(failed, reasons.DISCOVERY_FAILED, message)
     is_recorded = int(view.template.status.get("attempts", 0)) == attempt
-    return failed | (act(DeleteObject(job.key, job.uid)) if is_recorded else NOTHING)
+    return failed | (actions(DeleteObject(job.key, job.uid)) if is_recorded else EMPTY_PLAN)
 
 
 def _answer_inputs(view: TemplateView) -> str | None:

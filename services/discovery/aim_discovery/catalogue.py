@@ -16,17 +16,17 @@ import msgspec
 
 from aim_discovery.image_labels import Deployment, ImageLabels
 from aimcontroller.plan import (
-    NOTHING,
+    EMPTY_PLAN,
     ApplyObject,
     InspectImage,
     Plan,
-    act,
+    actions,
     condition,
-    look_again,
-    repeated,
+    existing_condition,
     report,
+    requeue_after,
 )
-from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.queries import image_record, models_named
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG, pull_secrets
@@ -90,7 +90,9 @@ class Inspection:
         return self.at + datetime.timedelta(seconds=wait_s)
 
 
-def plan_model(state: Projection, model: Seen, now: datetime.datetime, namespace: str) -> Plan:
+def plan_model(
+    state: Projection, model: KubeObject, now: datetime.datetime, namespace: str
+) -> Plan:
     """First match wins: another entry has the name, known, never looked at, found, failed."""
     first = models_named(state, str(model.spec["name"]))[0]
     if first.key != model.key:
@@ -111,12 +113,12 @@ def plan_model(state: Projection, model: Seen, now: datetime.datetime, namespace
     ):
         return report(model, _inspected(found, str(record.body["data"].get(DIGEST_KEY, ""))))
     if inspection is None or inspection.inputs != inputs:
-        inspects = act(InspectImage(model.key, image, secrets, inputs, 1)) | _record(
+        inspects = actions(InspectImage(model.key, image, secrets, inputs, 1)) | _record(
             model, record, "" if inspection is None else inspection.image, namespace
         )
         return inspects | report(model, _current_condition(model))
     if inspection.found is not None:
-        stores = act(
+        stores = actions(
             ApplyObject(
                 _config_map(
                     model, _labels_data(inspection), inspection.inputs, _recorded(record), namespace
@@ -132,11 +134,13 @@ def plan_model(state: Projection, model: Seen, now: datetime.datetime, namespace
     )
     reported = report(model, condition(reasons.IMAGE_INSPECTED, False, inspection.reason, message))
     if now < inspection.due:
-        return reported | look_again((inspection.due - now).total_seconds())
-    return reported | act(InspectImage(model.key, image, secrets, inputs, inspection.attempt + 1))
+        return reported | requeue_after((inspection.due - now).total_seconds())
+    return reported | actions(
+        InspectImage(model.key, image, secrets, inputs, inspection.attempt + 1)
+    )
 
 
-def missing_image(state: Projection, model: Seen) -> str:
+def missing_image(state: Projection, model: KubeObject) -> str:
     """Why no template of this entry may begin a discovery; empty where one may. What is not
     known stops nothing."""
     image, inspection, reported = (
@@ -161,7 +165,7 @@ def missing_image(state: Projection, model: Seen) -> str:
     )
 
 
-def unsupported(state: Projection, model: Seen, spec: TemplateSpec, namespace: str) -> str:
+def unsupported(state: Projection, model: KubeObject, spec: TemplateSpec, namespace: str) -> str:
     """That none of the deployments that the image recommends is this template's; empty where one
     is, or nothing is known."""
     record = image_record(state, model, namespace)
@@ -193,12 +197,12 @@ def secrets_of(state: Projection, namespace: str) -> tuple[str, ...]:
     )
 
 
-def _last_inspection(state: Projection, model: Seen) -> Inspection | None:
+def _last_inspection(state: Projection, model: KubeObject) -> Inspection | None:
     found: Inspection | None = state.learned(model.key, INSPECTION)
     return found
 
 
-def _current_condition(model: Seen) -> ReportedCondition:
+def _current_condition(model: KubeObject) -> ReportedCondition:
     """What was last said of the image as it is now."""
     existing = model.condition(reasons.IMAGE_INSPECTED) or {}
     current = existing.get("observedGeneration") == model.generation and existing.get(
@@ -207,7 +211,7 @@ def _current_condition(model: Seen) -> ReportedCondition:
         None,
         reasons.DUPLICATE_NAME,
     }
-    reported = repeated(model, reasons.IMAGE_INSPECTED) if current else None
+    reported = existing_condition(model, reasons.IMAGE_INSPECTED) if current else None
     return reported or condition(
         reasons.IMAGE_INSPECTED,
         None,
@@ -228,9 +232,9 @@ def _inspected(found: ImageLabels, digest: str, trouble: str = "") -> ReportedCo
     return condition(reasons.IMAGE_INSPECTED, True, reasons.INSPECTED, message)
 
 
-def _storage_problem(state: Projection, model: Seen) -> str:
+def _storage_problem(state: Projection, model: KubeObject) -> str:
     """What was found cannot be kept: it is said, since no template is warned then."""
-    refusal: Refusal | None = state.learned(model.key, REFUSED)
+    refusal: ApplyRejected | None = state.learned(model.key, REJECTED)
     return (
         ""
         if refusal is None
@@ -248,22 +252,24 @@ def _listed(recommended: Sequence[Deployment]) -> str:
     return ", ".join(different[:MOST_NAMED]) + more
 
 
-def _decoded(record: Seen) -> ImageLabels | None:
+def _decoded(record: KubeObject) -> ImageLabels | None:
     try:
         return msgspec.json.decode(record.body["data"].get(LABELS_KEY, ""), type=ImageLabels)
     except msgspec.DecodeError:
         return None
 
 
-def _record(model: Seen, record: Seen | None, former: str, namespace: str) -> Plan:
+def _record(model: KubeObject, record: KubeObject | None, former: str, namespace: str) -> Plan:
     """Record the image before a change, also where it could not be inspected: what it answered
     counts until the new one has."""
     images = _recorded(record)
     if former in {"", str(model.spec["image"]), *images}:
-        return NOTHING
+        return EMPTY_PLAN
     inputs = None if record is None else record.annotations.get(labels.ANNOTATION_INPUTS)
     data = {} if record is None else record.body["data"]
-    return act(ApplyObject(_config_map(model, data, inputs, with_image(images, former), namespace)))
+    return actions(
+        ApplyObject(_config_map(model, data, inputs, with_image(images, former), namespace))
+    )
 
 
 def _labels_data(inspection: Inspection) -> dict[str, str]:
@@ -274,12 +280,12 @@ def _labels_data(inspection: Inspection) -> dict[str, str]:
     }
 
 
-def _recorded(record: Seen | None) -> list[str]:
+def _recorded(record: KubeObject | None) -> list[str]:
     return [] if record is None else recorded_images(record.body["data"])
 
 
 def _config_map(
-    model: Seen, data: dict[str, str], inputs: str | None, images: list[str], namespace: str
+    model: KubeObject, data: dict[str, str], inputs: str | None, images: list[str], namespace: str
 ) -> dict[str, object]:
     """`data`: the labels of an image, valid for `inputs`. `images`: those that the entry had."""
     had = with_image(images, str(model.spec["image"]))

@@ -18,9 +18,9 @@ from aim_discovery.image import Image, parse_image
 from aim_discovery.image_labels import read_labels
 from aim_discovery.keyring import Entry, entries_of, matching, unusable_entries
 from aim_discovery.registry import Registries, RegistryProblem
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import InspectImage
-from aimcontroller.projection import Learned
+from aimcontroller.projection import Observation
 from aimkube import Cluster, Forbidden, KubeError, NotFound
 from aimschema import reasons
 from aimschema.credentials import DEFAULT_CONFIG
@@ -55,7 +55,7 @@ class Inspector:
         )
         self._running: dict[Key, tuple[str, asyncio.Task[None]]] = {}
 
-    def start(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
+    def start(self, loop: Controller, action: InspectImage, causes: Sequence[int]) -> None:
         """Begins unless the same look is under way; one with other inputs gives way."""
         inputs, task = self._running.get(action.model, ("", None))
         if task is not None and inputs == action.inputs:
@@ -72,7 +72,7 @@ class Inspector:
         if self._running.get(model, (None, None))[1] is ended:
             del self._running[model]
 
-    async def _inspect(self, loop: Loop, action: InspectImage, causes: Sequence[int]) -> None:
+    async def _inspect(self, loop: Controller, action: InspectImage, causes: Sequence[int]) -> None:
         async with self._turns[_registry_of(action.image)]:
             try:
                 result = await self._inspect_image(loop.cluster, action)
@@ -99,7 +99,7 @@ class Inspector:
             image=action.image,
             outcome=result.reason or reasons.INSPECTED,
         )
-        loop.learn(Learned(action.model, INSPECTION, result), action.model, causes)
+        loop.learn(Observation(action.model, INSPECTION, result), action.model, causes)
         await loop.record(action, action.model, causes, detail=result.message)
 
     async def _inspect_image(self, cluster: Cluster, action: InspectImage) -> Inspection:

@@ -22,15 +22,15 @@ from aim_discovery.reporting import report_answer
 from aim_discovery.view import DiscoveryOptions, TemplateView, last_reported_fields
 from aimcontroller.jobs import DEFAULT_RULES, JobRules
 from aimcontroller.plan import (
-    NOTHING,
+    EMPTY_PLAN,
     DeleteObject,
     Plan,
-    act,
+    actions,
     condition,
     report,
-    with_refusal,
+    with_api_error,
 )
-from aimcontroller.projection import REFUSED, Projection, Seen
+from aimcontroller.projection import REJECTED, KubeObject, Projection
 from aimcontroller.queries import models_named
 from aimcontroller.removal import is_of_former, of_another, of_former
 from aimschema import reasons
@@ -53,14 +53,14 @@ def plan(
     first failure."""
     obj = state.get(key)
     if obj is None or obj.deleting or not obj.has_spec:
-        return NOTHING
+        return EMPTY_PLAN
     if key.kind == MODEL.kind:
         return plan_model(state, obj, now, namespace)
     return plan_template(state, obj, now, DiscoveryOptions(namespace, first_retry_s, rules))
 
 
 def plan_template(
-    state: Projection, template: Seen, now: datetime.datetime, options: DiscoveryOptions
+    state: Projection, template: KubeObject, now: datetime.datetime, options: DiscoveryOptions
 ) -> Plan:
     """First match wins: no model, a name conflict, answered, an attempt. Jobs for other inputs are
     deleted in any case."""
@@ -73,7 +73,7 @@ def plan_template(
         unknown = condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing)
         return _delete_jobs(state, template) | report(
             template,
-            with_refusal(unknown, state.learned(template.key, REFUSED)),
+            with_api_error(unknown, state.learned(template.key, REJECTED)),
             **last_reported_fields(state, template),
         )
     view = TemplateView.build(state, template, models[0], options)
@@ -81,24 +81,24 @@ def plan_template(
     for other in (view.result, view.job):
         if other is not None and template.uid not in other.owners:
             return superseded | report(
-                template, with_refusal(_name_conflict(template, other), view.rejection)
+                template, with_api_error(_name_conflict(template, other), view.rejection)
             )
     return superseded | (
         report_answer(view) if view.is_answered else plan_attempt(state, view, now)
     )
 
 
-def _delete_jobs(state: Projection, template: Seen, except_for: Key | None = None) -> Plan:
+def _delete_jobs(state: Projection, template: KubeObject, except_for: Key | None = None) -> Plan:
     """The Jobs of a template that are not being deleted yet."""
     jobs = (
         job
         for job in state.owned(template.uid, JOB.kind, template.key.namespace)
         if job.key != except_for and not job.deleting
     )
-    return act(*(DeleteObject(job.key, job.uid) for job in jobs))
+    return actions(*(DeleteObject(job.key, job.uid) for job in jobs))
 
 
-def _name_conflict(template: Seen, other: Seen) -> ReportedCondition:
+def _name_conflict(template: KubeObject, other: KubeObject) -> ReportedCondition:
     """Another object has a name the template needs. What a former template of this name left
     disappears by itself (garbage collection)."""
     if is_of_former(template, other):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aim_discovery.turns import is_ours, next_turns
 from aimcontroller.indexes import TEMPLATES_BY_CONFIG_MAP, TEMPLATES_BY_JOB, TEMPLATES_BY_MODEL
-from aimcontroller.projection import Projection, Seen, fold
+from aimcontroller.projection import KubeObject, Projection, fold
 from aimcontroller.queries import models_named
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.reasons import DISCOVERED, IMAGE_INSPECTED
@@ -65,7 +65,7 @@ def affected(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
             yield from _template_of(None if job is None else state.get(job))
 
 
-def _of_same_name(state: Projection, model: Seen | None) -> Iterable[Key]:
+def _of_same_name(state: Projection, model: KubeObject | None) -> Iterable[Key]:
     """The catalogue entries of a model's name, and its templates."""
     if model is not None:
         name = model.spec.get("name")
@@ -73,7 +73,7 @@ def _of_same_name(state: Projection, model: Seen | None) -> Iterable[Key]:
         yield from (template.key for template in state.find(TEMPLATES_BY_MODEL, str(name)))
 
 
-def _template_of(obj: Seen | None) -> list[Key]:
+def _template_of(obj: KubeObject | None) -> list[Key]:
     owner = None if obj is None else obj.owner(TEMPLATE.kind)
     return [] if owner is None else [owner]
 

@@ -9,7 +9,7 @@ from aimcontroller.jobs import (
     pod_security,
     with_resources,
 )
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimschema import labels, names
 from aimschema.credentials import pull_secrets
 from aimschema.discovery_result import IMAGE_KEY, RESULT_KEY, digest
@@ -44,7 +44,7 @@ def inputs_of(image: str, spec: TemplateSpec) -> str:
 
 
 def discovery_job(
-    template: Seen,
+    template: KubeObject,
     image: str,
     config: ConfigSpec | None,
     tried: str,
@@ -101,7 +101,9 @@ def discovery_job(
     }
 
 
-def result_config_map(template: Seen, data: dict[str, str], inputs: str | None, tried: str) -> Body:
+def result_config_map(
+    template: KubeObject, data: dict[str, str], inputs: str | None, tried: str
+) -> Body:
     """Keeps the answer, what it is valid for, and what the last try was made from."""
     annotations = {labels.ANNOTATION_TRIED: tried, labels.ANNOTATION_DIGEST: digest(data)}
     annotations |= {} if inputs is None else {labels.ANNOTATION_INPUTS: inputs}
@@ -121,7 +123,7 @@ def result_data(answer: str, image: str) -> dict[str, str]:
     return {RESULT_KEY: answer, IMAGE_KEY: image}
 
 
-def _metadata(template: Seen, name: str) -> Body:
+def _metadata(template: KubeObject, name: str) -> Body:
     return {
         "name": name,
         "namespace": template.key.namespace,

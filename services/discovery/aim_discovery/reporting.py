@@ -8,16 +8,16 @@ from typing import Any
 from aim_discovery.render import result_config_map
 from aim_discovery.view import TemplateView
 from aimcontroller.plan import (
+    EMPTY_PLAN,
     MESSAGE_LENGTH,
-    NOTHING,
     ApplyObject,
     DeleteObject,
     Plan,
-    act,
+    actions,
     condition,
     report,
-    warning,
-    with_refusal,
+    with_api_error,
+    with_warning_event,
 )
 from aimschema import labels, reasons
 from aimschema.discovery_result import Discovered
@@ -65,11 +65,11 @@ def report_discovered(
     full_message = f"{message[: MESSAGE_LENGTH - len(more)]}{more}"
     plan = report(
         view.template,
-        with_refusal(condition(reasons.DISCOVERED, status, reason, full_message), view.rejection),
+        with_api_error(condition(reasons.DISCOVERED, status, reason, full_message), view.rejection),
         **fields,
     )
     for warning_reason, text in warnings.items():
-        plan = warning(plan, warning_reason, text)
+        plan = with_warning_event(plan, warning_reason, text)
     return plan
 
 
@@ -99,10 +99,10 @@ def report_answer(view: TemplateView) -> Plan:
     )
     config_map = result_config_map(view.template, view.data, view.inputs, attempt_inputs)
     job = view.job
-    cleanup = NOTHING
+    cleanup = EMPTY_PLAN
     if is_recorded and job is not None and not job.deleting:
-        cleanup = act(DeleteObject(job.key, job.uid))
-    return act(ApplyObject(config_map)) | reported | cleanup
+        cleanup = actions(DeleteObject(job.key, job.uid))
+    return actions(ApplyObject(config_map)) | reported | cleanup
 
 
 def _profile(answer: Discovered) -> dict[str, Any]:

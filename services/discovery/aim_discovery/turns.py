@@ -21,9 +21,9 @@ from itertools import chain, zip_longest
 from aim_discovery.catalogue import missing_image
 from aim_discovery.render import CONTAINER, DEADLINE_S
 from aimcontroller.indexes import JOBS_BY_COMPONENT
-from aimcontroller.projection import REFUSED, Projection, Seen
-from aimcontroller.queries import kept_answer, models_named
-from aimcontroller.workloads import outcome, pods_of, running, started_at
+from aimcontroller.projection import REJECTED, KubeObject, Projection
+from aimcontroller.queries import models_named, previous_discovery
+from aimcontroller.workloads import is_running, outcome, pods_of, started_at
 from aimschema import labels, names
 from aimschema.discovery_result import IMAGE_KEY
 from aimschema.messages import parse_timestamp
@@ -37,7 +37,7 @@ UNSTARTED_COUNTS_S = 60.0
 _HASH = re.compile(r"[0-9a-f]{8}")
 
 
-def blocking_reason(state: Projection, template: Seen, now: datetime.datetime) -> str:
+def blocking_reason(state: Projection, template: KubeObject, now: datetime.datetime) -> str:
     """Why a template has to wait for its turn; empty where it has it."""
     at_work, own = at_work_by_namespace(state, now), template.key.namespace
     total = sum(at_work.values())
@@ -70,7 +70,7 @@ def at_work_by_namespace(state: Projection, now: datetime.datetime) -> Mapping[s
     return Counter([*(job.key.namespace for job in jobs), *(key.namespace for key in creations)])
 
 
-def is_ours(state: Projection, job: Seen) -> bool:
+def is_ours(state: Projection, job: KubeObject) -> bool:
     """Whether a Job is a discovery of a template that exists."""
     owner = job.owner(TEMPLATE.kind)
     template = None if owner is None else state.get(owner)
@@ -85,25 +85,25 @@ def is_ours(state: Projection, job: Seen) -> bool:
     )
 
 
-def _is_at_work(state: Projection, job: Seen, now: datetime.datetime) -> bool:
+def _is_at_work(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
     """One of ours ends at its deadline."""
     started = started_at(job)
     late = started is not None and (now - started).total_seconds() > DEADLINE_S + UNSTARTED_COUNTS_S
     if late or job.deleting or outcome(state, job, CONTAINER) != "active":
         return False
     return _age_s(job.created, now) < UNSTARTED_COUNTS_S or any(
-        running(pod) for pod in pods_of(state, job)
+        is_running(pod) for pod in pods_of(state, job)
     )
 
 
-def waits(state: Projection, template: Seen, now: datetime.datetime | None = None) -> bool:
+def waits(state: Projection, template: KubeObject, now: datetime.datetime | None = None) -> bool:
     """Whether a template would begin a discovery if it had its turn. Without `now`, one that has
     failed before is not counted.
 
     Who cannot begin for a reason of its own, such as a quota, does not wait: others need not leave
     it a turn.
     """
-    if template.deleting or state.learned(template.key, REFUSED) is not None:
+    if template.deleting or state.learned(template.key, REJECTED) is not None:
         return False
     if any(not job.deleting for job in state.owned(template.uid, JOB.kind, template.key.namespace)):
         return False
@@ -121,9 +121,9 @@ def waits(state: Projection, template: Seen, now: datetime.datetime | None = Non
     return asks or (model is not None and _is_unanswered(state, template, model))
 
 
-def _is_unanswered(state: Projection, template: Seen, model: Seen) -> bool:
+def _is_unanswered(state: Projection, template: KubeObject, model: KubeObject) -> bool:
     """Nothing is kept, or what another image answered: the other inputs never change."""
-    record = kept_answer(state, template)
+    record = previous_discovery(state, template)
     return record is None or (record.body.get("data") or {}).get(IMAGE_KEY) != model.spec.get(
         "image"
     )
@@ -131,7 +131,7 @@ def _is_unanswered(state: Projection, template: Seen, model: Seen) -> bool:
 
 def next_turns(state: Projection) -> list[Key]:
     """The templates to wake when a turn gets free, of each namespace the oldest first."""
-    waiting: dict[str, list[Seen]] = defaultdict(list)
+    waiting: dict[str, list[KubeObject]] = defaultdict(list)
     for template in state.everywhere(TEMPLATE.kind):
         if waits(state, template):
             waiting[template.key.namespace or ""].append(template)

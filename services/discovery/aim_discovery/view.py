@@ -7,9 +7,9 @@ from aim_discovery.catalogue import missing_image, unsupported
 from aim_discovery.render import inputs_of
 from aimcontroller.jobs import JobRules
 from aimcontroller.plan import (
-    repeated,
+    existing_condition,
 )
-from aimcontroller.projection import CONTESTED, REFUSED, Projection, Refusal, Seen
+from aimcontroller.projection import FIELD_CONFLICT, REJECTED, ApplyRejected, KubeObject, Projection
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
@@ -39,17 +39,17 @@ class TemplateView:
     the field managers that keep changing the ConfigMap, None without any.
     """
 
-    template: Seen
+    template: KubeObject
     spec: TemplateSpec
     image: str
     config: ConfigSpec | None
-    result: Seen | None
+    result: KubeObject | None
     answer: Discovered | None
     data: dict[str, str]
-    job: Seen | None
+    job: KubeObject | None
     last_fields: dict[str, Any]
     last_condition: ReportedCondition | None
-    rejection: Refusal | None
+    rejection: ApplyRejected | None
     image_missing: str
     unsupported: str
     field_conflict: str | None
@@ -57,7 +57,7 @@ class TemplateView:
 
     @classmethod
     def build(
-        cls, state: Projection, template: Seen, model: Seen, options: DiscoveryOptions
+        cls, state: Projection, template: KubeObject, model: KubeObject, options: DiscoveryOptions
     ) -> "TemplateView":
         namespace, name = template.key.namespace, template.key.name
         spec = TemplateSpec.model_validate(template.spec)
@@ -81,10 +81,10 @@ class TemplateView:
             job=state.get(Key(JOB.kind, namespace, job_name)),
             last_fields=last_reported_fields(state, template),
             last_condition=_last_condition(state, template),
-            rejection=state.learned(template.key, REFUSED),
+            rejection=state.learned(template.key, REJECTED),
             image_missing=missing_image(state, model),
             unsupported=unsupported(state, model, spec, options.namespace),
-            field_conflict=state.learned(result_key, CONTESTED),
+            field_conflict=state.learned(result_key, FIELD_CONFLICT),
             options=options,
         )
 
@@ -146,7 +146,7 @@ class TemplateView:
 
 
 def _is_of_another_image(
-    result: Seen, data: dict[str, str], image: str, spec: TemplateSpec
+    result: KubeObject, data: dict[str, str], image: str, spec: TemplateSpec
 ) -> bool:
     """The answer has the present inputs, which include the image, and yet another image: discovery
     did not write it."""
@@ -154,7 +154,7 @@ def _is_of_another_image(
     return has_present_inputs and data.get(IMAGE_KEY) != image
 
 
-def last_reported_fields(state: Projection, template: Seen) -> dict[str, Any]:
+def last_reported_fields(state: Projection, template: KubeObject) -> dict[str, Any]:
     """Status fields as last reported; without a report, those of the status."""
     last = state.report(template.key, reasons.DISCOVERY)
     if last is not None and last.uid == template.uid:
@@ -163,9 +163,9 @@ def last_reported_fields(state: Projection, template: Seen) -> dict[str, Any]:
     return {name: value for name, value in template.status.items() if name in owned}
 
 
-def _last_condition(state: Projection, template: Seen) -> ReportedCondition | None:
+def _last_condition(state: Projection, template: KubeObject) -> ReportedCondition | None:
     """Discovered as last reported; without a report, as the status has it."""
     last = state.report(template.key, reasons.DISCOVERY)
     if last is not None and last.uid == template.uid:
         return next(iter(last.conditions), None)
-    return repeated(template, reasons.DISCOVERED)
+    return existing_condition(template, reasons.DISCOVERED)

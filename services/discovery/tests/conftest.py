@@ -10,7 +10,7 @@ from aim_discovery.plan import plan
 from aim_discovery.render import CONTAINER
 from aimcontroller import testing
 from aimcontroller.plan import Plan
-from aimcontroller.projection import Learned, Projection
+from aimcontroller.projection import Observation, Projection
 from aimcontroller.testing import NAMESPACE, NOW, Body, applied, projection
 from aimschema import labels
 from aimschema.resources import JOB, POD, TEMPLATE, Key
@@ -89,8 +89,8 @@ class World:
             "p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, state, phase=phase, **fields
         )
 
-    def log(self, text: str = "", problem: str = "") -> Learned:
-        return Learned(
+    def log(self, text: str = "", problem: str = "") -> Observation:
+        return Observation(
             Key(POD.kind, NAMESPACE, "p"),
             LOG,
             ReadLogResult(problem=problem) if problem else digested(text.encode()),

@@ -10,9 +10,9 @@ from aim_discovery.action_handlers import read_log
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.render import CONTAINER
 from aimcontroller import testing
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import ReadLog
-from aimcontroller.projection import Learned
+from aimcontroller.projection import Observation
 from aimkube import Listing, NotFound
 from aimschema.labels import JOB_UID
 from aimschema.resources import JOB, POD, TEMPLATE, Key, Resource
@@ -83,7 +83,7 @@ class Records:
     async def record(self, *action: object) -> None:
         self.done.append(action[0])
 
-    def learn(self, fact: Learned, *_: object) -> None:
+    def learn(self, fact: Observation, *_: object) -> None:
         self.done.append(fact)
 
 
@@ -132,15 +132,15 @@ async def test_a_log(
     action: ReadLog, pods: list[dict[str, Any]], logs: dict[str, bytes], result: ReadLogResult
 ) -> None:
     loop = Records(Cluster(pods, logs), *KNOWN)
-    await read_log(cast(Loop, loop), action, ABOUT, [1])
-    assert loop.done == [action, Learned(action.of, LOG, result)]
+    await read_log(cast(Controller, loop), action, ABOUT, [1])
+    assert loop.done == [action, Observation(action.of, LOG, result)]
 
 
 async def test_a_log_that_is_gone_is_a_result_too() -> None:
     loop = Records(Cluster([], {}), *KNOWN)
-    await read_log(cast(Loop, loop), OF_POD, ABOUT, [1])
+    await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
     [_, fact] = loop.done
-    assert isinstance(fact, Learned)
+    assert isinstance(fact, Observation)
     assert isinstance(fact.value, ReadLogResult)
     assert "the log of pod p cannot be had" in fact.value.problem
 
@@ -154,7 +154,7 @@ async def test_what_is_read_of_a_pod_that_has_gone_is_not_kept(
     present: list[dict[str, Any]],
 ) -> None:
     loop = Records(Cluster([], {"p": b"[]"}), *present)
-    await read_log(cast(Loop, loop), OF_POD, ABOUT, [1])
+    await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
     assert loop.done == [OF_POD]
 
 
@@ -165,6 +165,6 @@ async def test_others_work_while_a_log_is_parsed() -> None:
         return list(loop.done)
 
     other = asyncio.ensure_future(what_is_done_meanwhile())
-    await read_log(cast(Loop, loop), OF_POD, ABOUT, [1])
+    await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
     assert other.done()
     assert (await other, len(loop.done)) == ([], 2)

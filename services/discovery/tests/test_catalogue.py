@@ -19,20 +19,20 @@ from aim_discovery.image_labels import Deployment, ImageLabels
 from aim_discovery.projection import affected
 from aimcontroller import testing
 from aimcontroller.plan import InspectImage, Plan
-from aimcontroller.projection import Learned, Projection
+from aimcontroller.projection import Observation, Projection
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
     Body,
+    action_summaries,
     ago,
     applied,
-    does,
+    condition_summary,
     message,
     plain,
     projection,
-    refused,
-    said,
-    says,
+    rejected,
+    status_condition,
 )
 from aimschema import labels
 from aimschema.names import image_config_map
@@ -71,9 +71,9 @@ def asked(*bodies: Body) -> InspectImage:
 
 def looked(
     action: InspectImage, *, ended_s: float = 1, attempt: int = 1, **outcome: Any
-) -> Learned:
+) -> Observation:
     at = NOW - datetime.timedelta(seconds=ended_s)
-    return Learned(
+    return Observation(
         action.model, INSPECTION, Inspection(action.image, action.inputs, attempt, at, **outcome)
     )
 
@@ -101,7 +101,7 @@ def kept(found: ImageLabels = FOUND, **metadata: Any) -> Body:
 def test_a_new_entry_is_looked_at() -> None:
     plan = planned(projection(model()))
     assert plan.actions == (InspectImage(KEY, IMAGE, (), asked(model()).inputs, 1),)
-    assert says(plan, "ImageInspected") == "Unknown NotInspected"
+    assert condition_summary(plan, "ImageInspected") == "Unknown NotInspected"
 
 
 def test_with_the_pull_secrets_of_the_control_planes_own_config() -> None:
@@ -114,8 +114,8 @@ def test_what_was_found_is_kept_and_said() -> None:
     plan = planned(
         projection(model(), learned=[looked(asked(model()), found=FOUND, digest="sha256:d")])
     )
-    assert does(plan) == [f"apply ConfigMap {image_config_map('m')}"]
-    assert says(plan, "ImageInspected") == "True Inspected"
+    assert action_summaries(plan) == [f"apply ConfigMap {image_config_map('m')}"]
+    assert condition_summary(plan, "ImageInspected") == "True Inspected"
     assert (
         message(plan, "ImageInspected")
         == "A model: the image recommends MI300X × 8 latency fp8 (sha256:d)"
@@ -128,7 +128,10 @@ def test_what_was_found_is_kept_and_said() -> None:
 
 def test_what_is_kept_is_not_asked_for_again() -> None:
     plan = planned(projection(model(), kept()))
-    assert (does(plan), says(plan, "ImageInspected")) == ([], "True Inspected")
+    assert (action_summaries(plan), condition_summary(plan, "ImageInspected")) == (
+        [],
+        "True Inspected",
+    )
     assert message(plan, "ImageInspected").endswith("(sha256:d)")
 
 
@@ -190,15 +193,15 @@ def test_a_failure_is_said_with_the_time_of_the_next_try(
     }
     action = asked(model())
     waiting = planned(projection(model(), learned=[looked(action, **outcome)]))
-    assert (does(waiting), waiting.requeue_after_s) == ([], wait_s - 1)
-    assert says(waiting, "ImageInspected") == f"False {reason}"
+    assert (action_summaries(waiting), waiting.requeue_after_s) == ([], wait_s - 1)
+    assert condition_summary(waiting, "ImageInspected") == f"False {reason}"
     assert (
         message(waiting, "ImageInspected")
         == f"try {attempt}, next at {ago(1 - wait_s)}: because{WAYS_OUT.get(reason, '')}"
     )
     due = planned(projection(model(), learned=[looked(action, ended_s=wait_s, **outcome)]))
     assert due.actions == (InspectImage(KEY, IMAGE, (), action.inputs, attempt + 1),)
-    assert says(due, "ImageInspected") == f"False {reason}", (
+    assert condition_summary(due, "ImageInspected") == f"False {reason}", (
         "it stays said until the next try has ended"
     )
 
@@ -214,7 +217,7 @@ def test_what_is_known_of_a_failure_goes_before_the_advice_for_its_reason() -> N
     assert told.endswith(": the certificate of r does not verify; set AIM_CA_BUNDLE")
 
 
-NOT_FOUND = said("ImageInspected", False, "ImageNotFound", "try 3")
+NOT_FOUND = status_condition("ImageInspected", False, "ImageNotFound", "try 3")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +226,7 @@ NOT_FOUND = said("ImageInspected", False, "ImageNotFound", "try 3")
         pytest.param(NOT_FOUND, 1, "False ImageNotFound", id="of-this-image"),
         pytest.param(NOT_FOUND, 2, "Unknown NotInspected", id="of-a-former-image"),
         pytest.param(
-            said("ImageInspected", False, "DuplicateName"),
+            status_condition("ImageInspected", False, "DuplicateName"),
             1,
             "Unknown NotInspected",
             id="no-longer-a-duplicate",
@@ -235,7 +238,7 @@ def test_after_a_restart_what_stands_is_said_until_more_is_known(
     there: Body, generation: int, expected: str
 ) -> None:
     assert (
-        says(
+        condition_summary(
             planned(projection(model(status={"conditions": [there]}, generation=generation))),
             "ImageInspected",
         )
@@ -250,22 +253,22 @@ def test_of_two_entries_of_one_name_the_older_counts(name: str, inspected: str) 
     plan = planned(
         projection(model(), model(name="younger", age_s=10)), Key(MODEL.kind, None, name)
     )
-    assert says(plan, "ImageInspected") == inspected
+    assert condition_summary(plan, "ImageInspected") == inspected
     assert bool(plan.actions) is (name == "m"), "the image of the younger is nobody's business"
 
 
 def test_that_what_was_found_cannot_be_kept_is_said() -> None:
     found = looked(asked(model()), found=FOUND, digest="sha256:d")
     plan = planned(
-        projection(model(), learned=[found, refused(KEY, Key(CONFIG_MAP.kind, OWN, "image-m"))])
+        projection(model(), learned=[found, rejected(KEY, Key(CONFIG_MAP.kind, OWN, "image-m"))])
     )
-    assert says(plan, "ImageInspected") == "True Inspected"
+    assert condition_summary(plan, "ImageInspected") == "True Inspected"
     assert "cannot be kept: ConfigMap image-m is refused: quota exceeded" in message(
         plan, "ImageInspected"
     )
 
 
-def missing(image: str = IMAGE) -> Learned:
+def missing(image: str = IMAGE) -> Observation:
     return looked(asked(model(image)), reason="ImageNotFound", message="no")
 
 
@@ -274,7 +277,7 @@ def tried(due_s: float) -> Body:
     return {
         "attempts": 1,
         "nextAttemptTime": ago(due_s),
-        "conditions": [said("Discovered", False, "DiscoveryFailed", "it broke")],
+        "conditions": [status_condition("Discovered", False, "DiscoveryFailed", "it broke")],
     }
 
 
@@ -372,7 +375,10 @@ def test_an_image_that_is_not_there_stops_templates_that_have_no_answer(
 ) -> None:
     bodies, learned = given(world)
     plan = world.plan(projection(*bodies, learned=learned))
-    assert ([action.rpartition(" ")[0] for action in does(plan)], says(plan, "Discovered")) == (
+    assert (
+        [action.rpartition(" ")[0] for action in action_summaries(plan)],
+        condition_summary(plan, "Discovered"),
+    ) == (
         actions,
         discovered,
     )
@@ -438,7 +444,7 @@ def test_a_failed_discovery_of_a_changed_image_is_worth_an_event(world: Any) -> 
     name = applied(world.plan(projection(world.template(), changed)), "Job")["metadata"]["name"]
     failed = testing.job(name, world.owner, "failed")
     plan = world.plan(projection(world.template(), changed, world.note(answered=True), failed))
-    assert says(plan, "Discovered") == "True ProfilesDiscovered"
+    assert condition_summary(plan, "Discovered") == "True ProfilesDiscovered"
     [(reason, text)] = warned(plan)
     assert reason == "DiscoveryFailed"
     assert text in message(plan, "Discovered")
@@ -495,7 +501,7 @@ def test_the_images_that_a_model_had_are_recorded() -> None:
 def test_an_image_that_cannot_be_inspected_is_recorded_when_it_is_changed() -> None:
     failed = looked(asked(model()), reason="AuthError", message="no")
     plan = planned(projection(model("example.org/m:2"), learned=[failed]))
-    assert does(plan)[1:] == [f"apply ConfigMap {image_config_map('m')}"]
+    assert action_summaries(plan)[1:] == [f"apply ConfigMap {image_config_map('m')}"]
     there = as_there(applied(plan, CONFIG_MAP.kind))
     assert recorded(there) == [IMAGE, "example.org/m:2"]
     assert len(planned(projection(model("example.org/m:2"), there, learned=[failed])).actions) == 1

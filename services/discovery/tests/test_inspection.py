@@ -12,9 +12,9 @@ import pytest
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.inspection import MOST_AT_ONCE, Inspector
 from aim_discovery.registry import Registries
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import InspectImage
-from aimcontroller.projection import Learned
+from aimcontroller.projection import Observation
 from aimkube import Forbidden, KubeError, NotFound, Unavailable
 from aimlab.sources.registry import Failure, Registry
 from aimschema.resources import MODEL, SECRET, Key, Resource
@@ -55,7 +55,7 @@ class Loops:
         self.tasks.append(asyncio.create_task(work))
         return self.tasks[-1]
 
-    def learn(self, fact: Learned, key: Key, _causes: object) -> None:
+    def learn(self, fact: Observation, key: Key, _causes: object) -> None:
         assert (fact.key, fact.topic) == (key, INSPECTION)
         assert isinstance(fact.value, Inspection)
         self.learned.append(fact.value)
@@ -114,7 +114,7 @@ async def outcome(
     secrets: Mapping[str, dict[str, Any] | KubeError] | None = None,
 ) -> Inspection:
     loop = Loops(secrets)
-    inspector.start(cast(Loop, loop), action, [1])
+    inspector.start(cast(Controller, loop), action, [1])
     await loop.ended()
     [result] = loop.learned
     assert loop.recorded == [result.message]
@@ -249,10 +249,10 @@ async def test_without_the_api_server_the_look_is_planned_again(
     inspector: Inspector, registry: Registry
 ) -> None:
     loop, action = Loops({"a": Unavailable("away")}), look(f"{registry.host}/aim/m:1", "a")
-    inspector.start(cast(Loop, loop), action, [1])
+    inspector.start(cast(Controller, loop), action, [1])
     await loop.ended()
     assert (loop.learned, loop.again) == ([], [action.model])
-    inspector.start(cast(Loop, loop), action, [1])
+    inspector.start(cast(Controller, loop), action, [1])
     assert len(loop.tasks) == 2, "the look that ended does not stand in the way"
     await loop.ended()
 
@@ -263,7 +263,7 @@ async def test_the_same_look_is_made_once_and_gives_way_to_one_with_other_inputs
     registry.failure = Failure(delay_s=0.2)
     loop, image = Loops(), f"{registry.host}/aim/m:1"
     for inputs in ("first", "first", "second"):
-        inspector.start(cast(Loop, loop), look(image, inputs=inputs), [1])
+        inspector.start(cast(Controller, loop), look(image, inputs=inputs), [1])
         await asyncio.sleep(0)
     await loop.ended()
     assert (len(loop.tasks), [result.inputs for result in loop.learned]) == (2, ["second"])
@@ -277,9 +277,11 @@ async def test_a_registry_that_hangs_holds_up_no_other(
         hanging.failure = Failure(delay_s=30)
         for number in range(2 * MOST_AT_ONCE):
             inspector.start(
-                cast(Loop, loop), look(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1]
+                cast(Controller, loop), look(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1]
             )
-        inspector.start(cast(Loop, loop), look(f"{registry.host}/aim/m:1", model="other"), [1])
+        inspector.start(
+            cast(Controller, loop), look(f"{registry.host}/aim/m:1", model="other"), [1]
+        )
         await asyncio.wait_for(loop.tasks.pop(), 10)
         for task in loop.tasks:
             task.cancel()
@@ -290,7 +292,9 @@ async def test_a_registry_sees_a_few_at_once(inspector: Inspector, registry: Reg
     registry.failure = Failure(delay_s=0.05)
     loop = Loops()
     for number in range(4 * MOST_AT_ONCE):
-        inspector.start(cast(Loop, loop), look(f"{registry.host}/aim/m:1", model=f"m{number}"), [1])
+        inspector.start(
+            cast(Controller, loop), look(f"{registry.host}/aim/m:1", model=f"m{number}"), [1]
+        )
     await loop.ended()
     assert len([result for result in loop.learned if result.found is not None]) == 4 * MOST_AT_ONCE
     assert registry.most_at_once == MOST_AT_ONCE

@@ -15,23 +15,23 @@ from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
 from aim_discovery.plan import plan
 from aim_discovery.projection import affected
 from aimcontroller import testing
-from aimcontroller.projection import CREATING, REFUSED, Learned, Refusal
+from aimcontroller.projection import PENDING_CREATE, REJECTED, ApplyRejected, Observation
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
     Body,
+    action_summaries,
     ago,
     applied,
-    contested,
-    does,
+    condition_summary,
+    field_conflict,
     fields,
+    held_by_finalizers,
     job,
-    kept_by,
     message,
     projection,
-    refused,
-    said,
-    says,
+    rejected,
+    status_condition,
 )
 from aimschema import labels
 from aimschema.discovery_result import digest
@@ -57,11 +57,14 @@ def tried(attempts: int, next_s: float = 60) -> Body:
     return {
         "attempts": attempts,
         "nextAttemptTime": ago(-next_s),
-        "conditions": [said("Discovered", False, "DiscoveryFailed", "it broke")],
+        "conditions": [status_condition("Discovered", False, "DiscoveryFailed", "it broke")],
     }
 
 
-FOUND_STATUS = {"conditions": [said("Discovered", True)], "modelSources": ["hf://org/model"]}
+FOUND_STATUS = {
+    "conditions": [status_condition("Discovered", True)],
+    "modelSources": ["hf://org/model"],
+}
 
 
 def of_another_image(world: Any) -> Body:
@@ -280,17 +283,21 @@ STEPS = [
     ("given", "told"),
     [
         pytest.param(
-            lambda w: [w.template(uid="second"), kept_by(w.job(), HOLD)],
+            lambda w: [w.template(uid="second"), held_by_finalizers(w.job(), HOLD)],
             "AwaitingDiscovery",
             id="of-a-former-template",
         ),
         pytest.param(
-            lambda w: [w.template(uid="second"), kept_by(w.note(), HOLD)],
+            lambda w: [w.template(uid="second"), held_by_finalizers(w.note(), HOLD)],
             "AwaitingDiscovery",
             id="an-answer-to-a-former-template",
         ),
         pytest.param(
-            lambda w: [w.template(status=tried(1)), w.note(), kept_by(w.job("failed"), HOLD)],
+            lambda w: [
+                w.template(status=tried(1)),
+                w.note(),
+                held_by_finalizers(w.job("failed"), HOLD),
+            ],
             "DiscoveryFailed",
             id="a-try-that-failed",
         ),
@@ -300,7 +307,7 @@ def test_the_finalizer_that_keeps_what_is_in_the_way_is_named(
     world: Any, given: Given, told: str
 ) -> None:
     plan = world.plan(projection(world.model(), *given(world)))
-    assert says(plan, "Discovered") == f"False {told}"
+    assert condition_summary(plan, "Discovered") == f"False {told}"
     assert f"is being deleted, held by finalizer {HOLD}" in message(plan, "Discovered")
 
 
@@ -313,7 +320,10 @@ def short(actions: list[str]) -> list[str]:
 @pytest.mark.parametrize(("given", "actions", "discovered"), STEPS)
 def test_a_template(world: Any, given: Given, actions: list[str], discovered: str) -> None:
     plan = world.plan(projection(*given(world)))
-    assert (short(does(plan)), says(plan, "Discovered")) == (actions, discovered)
+    assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
+        actions,
+        discovered,
+    )
 
 
 @pytest.mark.parametrize(
@@ -341,7 +351,7 @@ def test_a_log_that_was_read(
         world.pod("Succeeded", 0),
     ]
     plan = world.plan(projection(*bodies, learned=[world.log(log)]))
-    assert (does(plan), says(plan, "Discovered")) == (actions, discovered)
+    assert (action_summaries(plan), condition_summary(plan, "Discovered")) == (actions, discovered)
     assert not words or words in message(plan, "Discovered")
 
 
@@ -354,8 +364,10 @@ def test_a_pod_of_another_namespace_answers_for_no_job(world: Any) -> None:
         world.job("succeeded", ended_s=1),
         forged,
     ]
-    assert does(world.plan(projection(*bodies))) == []
-    assert does(world.plan(projection(*bodies, world.pod("Succeeded", 0)))) == ["read log of p"]
+    assert action_summaries(world.plan(projection(*bodies))) == []
+    assert action_summaries(world.plan(projection(*bodies, world.pod("Succeeded", 0)))) == [
+        "read log of p"
+    ]
     actions = world.plan(projection(*bodies, world.pod("Succeeded", 0))).actions
     assert [action.of.namespace for action in actions] == [NAMESPACE]
 
@@ -376,7 +388,7 @@ def test_a_log_that_could_not_be_read_is_a_failed_try(world: Any) -> None:
 
 def test_a_pod_that_is_gone_by_the_servers_word_is_a_failed_try(world: Any) -> None:
     finished = world.job("succeeded")
-    asked = Learned(
+    asked = Observation(
         Key(JOB.kind, NAMESPACE, finished["metadata"]["name"]),
         LOG,
         ReadLogResult(problem="its pod is gone"),
@@ -384,7 +396,10 @@ def test_a_pod_that_is_gone_by_the_servers_word_is_a_failed_try(world: Any) -> N
     plan = world.plan(
         projection(world.template(), world.model(), world.note(), finished, learned=[asked])
     )
-    assert (says(plan, "Discovered"), "its pod is gone" in message(plan, "Discovered")) == (
+    assert (
+        condition_summary(plan, "Discovered"),
+        "its pod is gone" in message(plan, "Discovered"),
+    ) == (
         FAILED,
         True,
     )
@@ -482,9 +497,9 @@ def busy(count: int, *, started: bool = True, age_s: float = 300) -> list[Body]:
     return found
 
 
-def creating(count: int) -> list[Learned]:
+def creating(count: int) -> list[Observation]:
     return [
-        Learned(Key(JOB.kind, "elsewhere", f"new-{index}"), CREATING, value=True)
+        Observation(Key(JOB.kind, "elsewhere", f"new-{index}"), PENDING_CREATE, value=True)
         for index in range(count)
     ]
 
@@ -492,18 +507,18 @@ def creating(count: int) -> list[Learned]:
 def test_a_log_that_was_read_before_its_pod_was_known_is_not_read_again(world: Any) -> None:
     job = world.job("succeeded")
     bodies = (world.template(), world.model(), world.note(), job, world.pod("Succeeded", 0))
-    of_job = Learned(
+    of_job = Observation(
         Key(JOB.kind, NAMESPACE, job["metadata"]["name"]),
         LOG,
         digested(json.dumps([world.answer]).encode()),
     )
-    assert does(world.plan(projection(*bodies, learned=[of_job]))) == [
+    assert action_summaries(world.plan(projection(*bodies, learned=[of_job]))) == [
         "apply ConfigMap t-discovery"
     ]
     gone = replace(
         of_job, value=ReadLogResult(problem="its pod is gone before its log could be read")
     )
-    assert does(world.plan(projection(*bodies, learned=[gone]))) == ["read log of p"]
+    assert action_summaries(world.plan(projection(*bodies, learned=[gone]))) == ["read log of p"]
 
 
 @pytest.mark.parametrize(
@@ -525,7 +540,7 @@ def test_ten_at_once(world: Any, others: list[Body], under_way: int, *, starts: 
     plan = world.plan(
         projection(world.template(), world.model(), *others, learned=creating(under_way))
     )
-    assert (short(does(plan)), says(plan, "Discovered")) == (
+    assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
         (STARTS, AWAITING) if starts else ([], "False AwaitingDiscovery")
     )
     assert starts or plan.requeue_after_s == 60
@@ -572,7 +587,7 @@ def test_a_refused_job_is_told(world: Any) -> None:
     seen = projection(
         world.template(),
         world.model(),
-        learned=[refused(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")],
+        learned=[rejected(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")],
     )
     assert "quota used up" in message(world.plan(seen), "Discovered")
 
@@ -582,10 +597,13 @@ def test_who_keeps_changing_the_answer_is_told_on_the_template_and_worth_an_even
 ) -> None:
     plan = world.plan(
         projection(
-            world.template(), world.model(), world.note(answered=True), learned=[contested(NOTE)]
+            world.template(),
+            world.model(),
+            world.note(answered=True),
+            learned=[field_conflict(NOTE)],
         )
     )
-    assert says(plan, "Discovered") == "True ProfilesDiscovered"
+    assert condition_summary(plan, "Discovered") == "True ProfilesDiscovered"
     assert "changed again and again by bully" in message(plan, "Discovered")
     assert [warning.reason for report in plan.reports for warning in report.warnings] == [
         "Contested"
@@ -596,9 +614,9 @@ def test_a_name_that_is_taken_by_what_is_not_watched_is_told(world: Any) -> None
     seen = projection(
         world.template(),
         world.model(),
-        learned=[refused(world.key, NOTE, "exists", name_taken=True)],
+        learned=[rejected(world.key, NOTE, "exists", name_taken=True)],
     )
-    assert says(world.plan(seen), "Discovered") == "False NameConflict"
+    assert condition_summary(world.plan(seen), "Discovered") == "False NameConflict"
 
 
 def test_an_edited_answer_is_not_written_down_as_if_it_were_the_images(world: Any) -> None:
@@ -638,7 +656,7 @@ def test_whatever_is_refused_is_told(
     world: Any, state: str, phase: str, exit_code: int, answered: bool, action: str
 ) -> None:
     learned = [
-        refused(world.key, world.key, "no right to do so"),
+        rejected(world.key, world.key, "no right to do so"),
         *([world.log(json.dumps([world.answer]))] if answered else []),
     ]
     bodies = (
@@ -649,7 +667,7 @@ def test_whatever_is_refused_is_told(
         world.pod(phase, exit_code),
     )
     plan = world.plan(projection(*bodies, learned=learned))
-    assert does(plan) == [action]
+    assert action_summaries(plan) == [action]
     assert "no right to do so" in message(plan, "Discovered")
 
 
@@ -788,7 +806,10 @@ def test_the_images_own_end_decides(
     world: Any, given: Given, actions: list[str], discovered: str
 ) -> None:
     plan = world.plan(projection(world.template(), world.model(), *given(world)))
-    assert (short(does(plan)), says(plan, "Discovered")) == (actions, discovered)
+    assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
+        actions,
+        discovered,
+    )
 
 
 def test_an_open_job_whose_failure_is_recorded_goes(world: Any) -> None:
@@ -800,7 +821,10 @@ def test_an_open_job_whose_failure_is_recorded_goes(world: Any) -> None:
         world.ended(3, sidecar=True),
     ]
     plan = world.plan(projection(*bodies, learned=[world.log("no such GPU")]))
-    assert (short(does(plan)), says(plan, "Discovered")) == (CLEARS, FAILED)
+    assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
+        CLEARS,
+        FAILED,
+    )
 
 
 LIMITED = {"containers": [{"name": "discovery", "resources": {"limits": {"memory": "2Gi"}}}]}
@@ -870,7 +894,10 @@ GATED = {
 )
 def test_what_a_queue_holds_back_is_pending(world: Any, given: Given, words: str) -> None:
     plan = world.plan(projection(world.template(), world.model(), world.note(), *given(world)))
-    assert (says(plan, "Discovered"), does(plan)) == ("False AwaitingDiscovery", [])
+    assert (condition_summary(plan, "Discovered"), action_summaries(plan)) == (
+        "False AwaitingDiscovery",
+        [],
+    )
     assert words in message(plan, "Discovered")
 
 
@@ -888,7 +915,7 @@ def test_no_deadline_ends_what_a_gate_holds_back(
             world.template(), world.model(), world.note(), held, world.pod("Pending", status=GATED)
         )
     )
-    assert (short(does(plan)), plan.requeue_after_s) == (actions, again_s)
+    assert (short(action_summaries(plan)), plan.requeue_after_s) == (actions, again_s)
     assert "attempts" not in fields(plan)
 
 
@@ -903,7 +930,8 @@ def test_an_answered_job_that_a_sidecar_keeps_open_takes_no_place(world: Any) ->
             testing.ended_pod(f"pod-{index}", (JOB.kind, name), "discovery", 0, sidecar=True)
         )
     assert (
-        short(does(world.plan(projection(world.template(), world.model(), *open_jobs)))) == STARTS
+        short(action_summaries(world.plan(projection(world.template(), world.model(), *open_jobs))))
+        == STARTS
     )
 
 
@@ -948,7 +976,7 @@ def test_a_job_for_other_inputs_goes_in_every_state(
     world: Any, given: Given, actions: list[str], state: str
 ) -> None:
     other = job("discover-other", world.owner, state, labels={labels.COMPONENT: "discovery"})
-    assert does(world.plan(projection(*given(world), other))) == actions
+    assert action_summaries(world.plan(projection(*given(world), other))) == actions
 
 
 def test_a_job_that_cannot_start_goes_when_its_pull_secrets_change(world: Any) -> None:
@@ -956,7 +984,10 @@ def test_a_job_that_cannot_start_goes_when_its_pull_secrets_change(world: Any) -
     before = [world.template(), world.model(), world.note(), world.job()]
     for phase, actions in (("Pending", CLEARS), ("Running", [])):
         plan = world.plan(projection(*before, config, world.pod(phase)))
-        assert (short(does(plan)), says(plan, "Discovered")) == (actions, AWAITING)
+        assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
+            actions,
+            AWAITING,
+        )
 
 
 @pytest.mark.parametrize(
@@ -1030,10 +1061,10 @@ def test_asking_again_starts_counting_in_the_same_report(world: Any, given: Give
 )
 @pytest.mark.parametrize("transient", [False, True], ids=["for-good", "for-now"])
 def test_every_rejection_is_reported(world: Any, given: Given, *, transient: bool) -> None:
-    rejected = Learned(
+    rejected = Observation(
         world.key,
-        REFUSED,
-        Refusal(Key(JOB.kind, NAMESPACE, "j"), "denied by webhook: no", transient=transient),
+        REJECTED,
+        ApplyRejected(Key(JOB.kind, NAMESPACE, "j"), "denied by webhook: no", transient=transient),
     )
     plan = world.plan(projection(*given(world), learned=[rejected]))
     assert "denied by webhook: no" in message(plan, "Discovered")

@@ -10,7 +10,16 @@ import yaml
 
 from aimcontroller import testing
 from aimcontroller.jobs import JobRules
-from aimcontroller.testing import Body, ago, applied, does, golden, obj, projection, says
+from aimcontroller.testing import (
+    Body,
+    action_summaries,
+    ago,
+    applied,
+    condition_summary,
+    golden,
+    obj,
+    projection,
+)
 
 
 def test_the_objects_are_as_recorded(world: Any) -> None:
@@ -90,12 +99,12 @@ def test_a_job_of_version_0_2_finishes_as_it_is(world: Any, rules: JobRules, pha
     plan = world.plan(
         projection(*upgraded(world), job, *([] if phase == "gone" else [pod])), rules=rules
     )
-    assert [action for action in does(plan) if "Events" not in action] == []
+    assert [action for action in action_summaries(plan) if "Events" not in action] == []
 
 
 def test_an_answer_that_version_0_2_kept_stays_valid(world: Any) -> None:
     plan = world.plan(projection(*upgraded(world), released("result-config-map")))
-    assert (does(plan), says(plan, "Discovered")) == (
+    assert (action_summaries(plan), condition_summary(plan, "Discovered")) == (
         ["apply ConfigMap t-discovery"],
         "True ProfilesDiscovered",
     )

@@ -12,8 +12,8 @@ from aim_discovery.projection import affected, neighbours
 from aim_discovery.turns import MOST_AT_ONCE, MOST_OF_A_NAMESPACE, at_work_by_namespace, next_turns
 from aimcontroller import testing
 from aimcontroller.plan import ApplyObject
-from aimcontroller.projection import Learned, Projection, fold, forget
-from aimcontroller.testing import NAMESPACE, NOW, Body, ago, projection, refused
+from aimcontroller.projection import Observation, Projection, drop_object, fold
+from aimcontroller.testing import NAMESPACE, NOW, Body, ago, projection, rejected
 from aimschema import labels
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import JOB, MODEL, POD, TEMPLATE, Key, key_of
@@ -181,7 +181,7 @@ def test_a_namespace_has_its_share(own: int, others: list[Body], *, begins: bool
 
 def test_who_cannot_begin_keeps_nobody_waiting() -> None:
     key = Key(TEMPLATE.kind, "b", "w")
-    told: list[Learned] = [refused(key, Key(JOB.kind, "b", "j"), "quota used up")]
+    told: list[Observation] = [rejected(key, Key(JOB.kind, "b", "j"), "quota used up")]
     bodies = [CATALOGUE, template("t"), *running(3, NAMESPACE)]
     assert starts(
         projection(*bodies, template("w", "b"), learned=told), Key(TEMPLATE.kind, NAMESPACE, "t")
@@ -225,7 +225,7 @@ def test_a_free_turn_wakes_the_namespaces_one_after_the_other() -> None:
 def test_a_template_that_goes_with_its_job_wakes_who_waits() -> None:
     before = projection(CATALOGUE, template("t"), *running(1, "b"), reports=[waits("t", NAMESPACE)])
     key = Key(TEMPLATE.kind, "b", "r0")
-    assert list(neighbours(before, forget(before, key), key)) == [
+    assert list(neighbours(before, drop_object(before, key), key)) == [
         Key(TEMPLATE.kind, NAMESPACE, "t")
     ]
     assert list(neighbours(before, before, key)) == []
@@ -239,7 +239,7 @@ def test_a_config_map_that_names_a_catalogue_entry_as_owner_wakes_nobody_elsewhe
 
 def without(seen: Projection, keys: Iterable[Key]) -> Projection:
     for key in keys:
-        seen = forget(seen, key)
+        seen = drop_object(seen, key)
     return seen
 
 

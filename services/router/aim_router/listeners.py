@@ -11,7 +11,7 @@ total.
 from dataclasses import dataclass
 from typing import Any
 
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimschema.kinds import GatewayReference
 from aimschema.resources import ROUTE
 
@@ -72,7 +72,7 @@ class Listener:
         return broken, self.hostname.startswith("*"), preference
 
 
-def referenced(gateway: Seen, reference: GatewayReference) -> list[Listener]:
+def referenced(gateway: KubeObject, reference: GatewayReference) -> list[Listener]:
     """The listeners that a reference names by sectionName and port; all where it gives neither."""
     states = {_text(each.get("name")): each for each in objects(gateway.status, "listeners")}
     return [
@@ -83,7 +83,9 @@ def referenced(gateway: Seen, reference: GatewayReference) -> list[Listener]:
     ]
 
 
-def attached(gateway: Seen, reference: GatewayReference, namespace: str | None) -> list[Listener]:
+def attached(
+    gateway: KubeObject, reference: GatewayReference, namespace: str | None
+) -> list[Listener]:
     """The listeners that an HTTPRoute of this namespace with this reference attaches to."""
     return [
         each
@@ -92,7 +94,9 @@ def attached(gateway: Seen, reference: GatewayReference, namespace: str | None) 
     ]
 
 
-def rejection(gateway: Seen, reference: GatewayReference, namespace: str | None) -> str | None:
+def rejection(
+    gateway: KubeObject, reference: GatewayReference, namespace: str | None
+) -> str | None:
     """Why an HTTPRoute of this namespace attaches to no listener of the Gateway; None where it
     attaches to one."""
     name = f"Gateway {gateway.key.namespace}/{gateway.key.name}"
@@ -112,7 +116,7 @@ def rejection(gateway: Seen, reference: GatewayReference, namespace: str | None)
     return f"{name} has no {missing}{port}; its listeners are {', '.join(all_) or 'none'}"
 
 
-def address(gateway: Seen, reference: GatewayReference, namespace: str | None) -> str | None:
+def address(gateway: KubeObject, reference: GatewayReference, namespace: str | None) -> str | None:
     """`scheme://host[:port]` of the best listener; None while the Gateway has no address."""
     listeners = attached(gateway, reference, namespace)
     usable = [each for each in listeners if _text(each.spec.get("protocol")) in _SCHEMES]

@@ -13,7 +13,7 @@ RouteParentStatus). Pure and total.
 from typing import Any
 
 from aim_router.listeners import objects
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimschema.kinds import GatewayReference
 from aimschema.resources import GATEWAY
 
@@ -22,7 +22,7 @@ ACCEPTED, RESOLVED_REFS = "Accepted", "ResolvedRefs"
 _ANSWERS = (ACCEPTED, RESOLVED_REFS)
 
 
-def answers(route: Seen, reference: GatewayReference) -> list[dict[str, Body]]:
+def answers(route: KubeObject, reference: GatewayReference) -> list[dict[str, Body]]:
     """The current conditions by type, of each gateway controller's entry for this parentRef. An
     entry has none, one or both."""
     expected = _identity(reference.model_dump(by_alias=True), route.key.namespace)
@@ -55,7 +55,7 @@ def _identity(parent: object, namespace: str | None) -> tuple[object, ...]:
     )
 
 
-def _is_current(condition: Body | None, route: Seen) -> bool:
+def _is_current(condition: Body | None, route: KubeObject) -> bool:
     if condition is None:
         return False
     observed = condition.get("observedGeneration")

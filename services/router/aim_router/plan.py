@@ -12,19 +12,19 @@ from aim_router.parents import answers, is_complete
 from aim_router.projection import first_with_workload_id, workload_id
 from aim_router.render import path_of, route, timeout_of
 from aimcontroller.plan import (
-    NOTHING,
+    EMPTY_PLAN,
     ApplyObject,
     DeleteObject,
     Plan,
-    act,
-    advise,
+    actions,
     condition,
     report,
-    warn_of_contest,
-    with_contest,
-    with_refusal,
+    report_warnings,
+    warn_of_field_conflict,
+    with_api_error,
+    with_field_conflict,
 )
-from aimcontroller.projection import REFUSED, Projection, Refusal, Seen
+from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.removal import is_of_former, of_another, of_former, removal
 from aimschema import reasons
 from aimschema.credentials import DEFAULT_CONFIG
@@ -45,11 +45,11 @@ routing_ready = partial(condition, reasons.ROUTING_READY)
 def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
     obj = state.get(key)
     if obj is None or obj.deleting or not obj.has_spec:
-        return NOTHING
+        return EMPTY_PLAN
     return plan_config(state, obj, now) if key.kind == CONFIG.kind else plan_service(state, obj)
 
 
-def plan_config(state: Projection, config: Seen, now: datetime.datetime) -> Plan:
+def plan_config(state: Projection, config: KubeObject, now: datetime.datetime) -> Plan:
     """Warn on the config about a fault that gives no service a route, or attaches routes to too
     many listeners."""
     routing = ConfigSpec.model_validate(config.spec).routing
@@ -58,11 +58,11 @@ def plan_config(state: Projection, config: Seen, now: datetime.datetime) -> Plan
         if routing is None or not routing.auto_create_route
         else _advice(state, config, routing.gateway)
     )
-    return advise(state, config, reasons.ROUTER, now, *found)
+    return report_warnings(state, config, reasons.ROUTER, now, *found)
 
 
 def _advice(
-    state: Projection, config: Seen, gateway: GatewayReference | None
+    state: Projection, config: KubeObject, gateway: GatewayReference | None
 ) -> list[tuple[str, str]]:
     """Warnings as (reason, message); first match wins."""
     wrong = _wrong(state, config, gateway)
@@ -83,7 +83,7 @@ def _advice(
     return [(reasons.SEVERAL_LISTENERS, message)]
 
 
-def _wrong(state: Projection, config: Seen, gateway: GatewayReference | None) -> str | None:
+def _wrong(state: Projection, config: KubeObject, gateway: GatewayReference | None) -> str | None:
     if gateway is None:
         return (
             "spec.routing has no gateway, so no service gets a route; set spec.routing.gateway, or"
@@ -120,14 +120,16 @@ def _is_gateway(reference: GatewayReference) -> bool:
     return (reference.group, reference.kind) == (GATEWAY.group, GATEWAY.kind)
 
 
-def _gateway(state: Projection, reference: GatewayReference, namespace: str | None) -> Seen | None:
+def _gateway(
+    state: Projection, reference: GatewayReference, namespace: str | None
+) -> KubeObject | None:
     """The Gateway that a reference in an object of this namespace names."""
     if not _is_gateway(reference):
         return None
     return state.get(Key(GATEWAY.kind, reference.namespace or namespace, reference.name))
 
 
-def plan_service(state: Projection, service: Seen) -> Plan:
+def plan_service(state: Projection, service: KubeObject) -> Plan:
     """First match wins: config missing, no route requested, name conflict, no route possible."""
     key = service.key
     existing = state.get(Key(ROUTE.kind, key.namespace, key.name))
@@ -149,12 +151,12 @@ def plan_service(state: Projection, service: Seen) -> Plan:
         timeout = timeout_of(service)
     except ValueError as error:
         return report(service, routing_ready(False, reasons.ROUTE_FAILED, str(error)))
-    return act(ApplyObject(route(service, routing.gateway, timeout))) | _state(
+    return actions(ApplyObject(route(service, routing.gateway, timeout))) | _state(
         state, service, existing, routing.gateway
     )
 
 
-def _without_config(service: Seen, owned: Seen | None) -> Plan:
+def _without_config(service: KubeObject, owned: KubeObject | None) -> Plan:
     """Leave an existing route of the service unchanged."""
     if owned is not None:
         message = (
@@ -173,12 +175,16 @@ def _without_config(service: Seen, owned: Seen | None) -> Plan:
     return report(service, routing_ready(False, reasons.ROUTE_FAILED, missing))
 
 
-def _without_route(state: Projection, service: Seen, owned: Seen | None, why: str) -> Plan:
+def _without_route(
+    state: Projection, service: KubeObject, owned: KubeObject | None, why: str
+) -> Plan:
     """Delete the route of a service that requests none."""
     removed = (
-        NOTHING if owned is None or owned.deleting else act(DeleteObject(owned.key, owned.uid))
+        EMPTY_PLAN
+        if owned is None or owned.deleting
+        else actions(DeleteObject(owned.key, owned.uid))
     )
-    rejected: Refusal | None = state.learned(service.key, REFUSED)
+    rejected: ApplyRejected | None = state.learned(service.key, REJECTED)
     if removed.actions and rejected is not None:
         stays = f"{why}, but HTTPRoute {service.key.name} cannot be removed: {rejected.message}"
         return removed | report(
@@ -190,7 +196,7 @@ def _without_route(state: Projection, service: Seen, owned: Seen | None, why: st
     return removed | report(service, routing_ready(True, reasons.ROUTING_DISABLED, disabled))
 
 
-def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
+def _name_conflict(service: KubeObject, existing: KubeObject) -> ReportedCondition:
     """An HTTPRoute with this name has another owner. One of a former service with this name is
     garbage collected."""
     if is_of_former(service, existing):
@@ -198,11 +204,13 @@ def _name_conflict(service: Seen, existing: Seen) -> ReportedCondition:
     return routing_ready(False, reasons.NAME_CONFLICT, of_another(service, existing))
 
 
-def _previous_fields(service: Seen) -> dict[str, Any]:
+def _previous_fields(service: KubeObject) -> dict[str, Any]:
     return {name: service.status.get(name) for name in ("path", "url")}
 
 
-def _impossible(state: Projection, service: Seen, gateway: GatewayReference | None) -> str | None:
+def _impossible(
+    state: Projection, service: KubeObject, gateway: GatewayReference | None
+) -> str | None:
     """Why no route is possible; None if one is."""
     if gateway is None:
         return (
@@ -221,10 +229,10 @@ def _impossible(state: Projection, service: Seen, gateway: GatewayReference | No
 
 
 def _state(
-    state: Projection, service: Seen, existing: Seen | None, reference: GatewayReference
+    state: Projection, service: KubeObject, existing: KubeObject | None, reference: GatewayReference
 ) -> Plan:
     """RoutingReady from the conditions that the gateway sets on the route."""
-    rejected: Refusal | None = state.learned(service.key, REFUSED)
+    rejected: ApplyRejected | None = state.learned(service.key, REJECTED)
     path = path_of(service)
     if rejected is not None and not rejected.passes:
         message = f"HTTPRoute {service.key.name} is rejected by the API server: {rejected.message}"
@@ -232,7 +240,7 @@ def _state(
             service, routing_ready(False, rejected.reason(reasons.ROUTE_FAILED), message), path=path
         )
     if existing is None:
-        creating = with_refusal(
+        creating = with_api_error(
             routing_ready(
                 False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created"
             ),
@@ -240,7 +248,9 @@ def _state(
         )
         return report(
             service,
-            with_contest(state, Key(ROUTE.kind, service.key.namespace, service.key.name), creating),
+            with_field_conflict(
+                state, Key(ROUTE.kind, service.key.namespace, service.key.name), creating
+            ),
             path=path,
         )
     if existing.deleting:
@@ -263,14 +273,16 @@ def _state(
     url = None if where is None else f"{where}{path}"
     reported = report(
         service,
-        with_contest(state, existing.key, with_refusal(routed, rejected)),
+        with_field_conflict(state, existing.key, with_api_error(routed, rejected)),
         path=path,
         url=url,
     )
-    return warn_of_contest(state, existing.key, reported)
+    return warn_of_field_conflict(state, existing.key, reported)
 
 
-def _unanswered(state: Projection, service: Seen, reference: GatewayReference) -> ReportedCondition:
+def _unanswered(
+    state: Projection, service: KubeObject, reference: GatewayReference
+) -> ReportedCondition:
     """No gateway has answered: it has not got to the route yet, or cannot take it, or there is
     none."""
     name = f"{reference.kind} {reference.namespace or service.key.namespace}/{reference.name}"
@@ -293,8 +305,8 @@ def _unanswered(state: Projection, service: Seen, reference: GatewayReference) -
 
 def _answered(
     state: Projection,
-    service: Seen,
-    existing: Seen,
+    service: KubeObject,
+    existing: KubeObject,
     reference: GatewayReference,
     parent_answers: list[dict[str, Any]],
 ) -> ReportedCondition | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from aimcontroller.indexes import SERVICES_BY_CONFIG, SERVICES_BY_WORKLOAD_ID
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.projection import KubeObject, Projection
 from aimschema.labels import WORKLOAD_ID
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 
@@ -37,12 +37,12 @@ def affected(state: Projection, key: Key) -> Iterable[Key]:
             )
 
 
-def workload_id(service: Seen) -> str:
+def workload_id(service: KubeObject) -> str:
     """The label, else the uid."""
     return service.labels.get(WORKLOAD_ID) or service.uid
 
 
-def first_with_workload_id(state: Projection, service: Seen) -> Seen:
+def first_with_workload_id(state: Projection, service: KubeObject) -> KubeObject:
     """The one service with this workload id in the namespace that gets the route."""
     return next(
         other
@@ -51,7 +51,7 @@ def first_with_workload_id(state: Projection, service: Seen) -> Seen:
     )
 
 
-def _with_workload_id(state: Projection, service: Seen) -> list[Seen]:
+def _with_workload_id(state: Projection, service: KubeObject) -> list[KubeObject]:
     return state.find(SERVICES_BY_WORKLOAD_ID, workload_id(service), service.key.namespace)
 
 
@@ -68,7 +68,7 @@ def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]
             yield from (other.key for other in _with_workload_id(state, service))
 
 
-def _first(state: Projection, service: Seen) -> Key | None:
+def _first(state: Projection, service: KubeObject) -> Key | None:
     return next(
         (other.key for other in _with_workload_id(state, service) if not other.deleting), None
     )

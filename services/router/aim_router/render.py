@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from aim_router.projection import workload_id
-from aimcontroller.projection import Seen
+from aimcontroller.projection import KubeObject
 from aimschema import labels
 from aimschema.kinds import GatewayReference
 from aimschema.names import predictor_service
@@ -15,12 +15,12 @@ BACKEND_PORT = 80
 _DURATION = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
 
 
-def path_of(service: Seen) -> str:
+def path_of(service: KubeObject) -> str:
     """The path of the service on the gateway; the model's API is below it."""
     return f"/{service.key.namespace}/{workload_id(service)}"
 
 
-def timeout_of(service: Seen) -> str | None:
+def timeout_of(service: KubeObject) -> str | None:
     """The request timeout in the annotation of the service (GEP-2257 duration); None means the
     gateway's default. Raises ValueError for another format."""
     text = service.annotations.get(labels.ANNOTATION_ROUTE_TIMEOUT)
@@ -32,7 +32,7 @@ def timeout_of(service: Seen) -> str | None:
     return text
 
 
-def route(service: Seen, gateway: GatewayReference, timeout: str | None) -> Body:
+def route(service: KubeObject, gateway: GatewayReference, timeout: str | None) -> Body:
     rule: Body = {
         "matches": [{"path": {"type": "PathPrefix", "value": path_of(service)}}],
         "filters": [

@@ -9,7 +9,7 @@ from aim_router.plan import plan
 from aimcontroller import testing
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
-from aimcontroller.testing import NAMESPACE, NOW, Body, said
+from aimcontroller.testing import NAMESPACE, NOW, Body, status_condition
 from aimschema.resources import GATEWAY, ROUTE, SERVICE, Key
 
 
@@ -65,7 +65,7 @@ class World:
         }
 
     def accepted(self) -> tuple[Body, Body]:
-        return said("Accepted", True), said("ResolvedRefs", True)
+        return status_condition("Accepted", True), status_condition("ResolvedRefs", True)
 
     def gateway(self, *addresses: str, **listener: Any) -> Body:
         return self.gateway_with(

@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 from aim_router.listeners import address, attached, rejection
 from aim_router.plan import plan as plan_key
 from aimcontroller import testing
-from aimcontroller.projection import Seen
-from aimcontroller.testing import NAMESPACE, NOW, Body, fields, message, projection, said, says
+from aimcontroller.projection import KubeObject
+from aimcontroller.testing import (
+    NAMESPACE,
+    NOW,
+    Body,
+    condition_summary,
+    fields,
+    message,
+    projection,
+    status_condition,
+)
 from aimschema.kinds import GatewayReference
 from aimschema.resources import CONFIG, GATEWAY, Key
 
@@ -133,11 +142,11 @@ def test_the_address_is_that_of_a_listener_that_takes_the_route(
     plan = world.plan(
         projection(*bodies, world.route(parents=[world.parent(*world.accepted(), **reference)]))
     )
-    assert says(plan, "RoutingReady") == READY
+    assert condition_summary(plan, "RoutingReady") == READY
     assert fields(plan).get("url") == (None if url is None else f"{url}/team/aimservice-s")
 
 
-def gateway_object(*listeners: Body, namespace: str = NAMESPACE, **status: Any) -> Seen:
+def gateway_object(*listeners: Body, namespace: str = NAMESPACE, **status: Any) -> KubeObject:
     body = testing.obj(
         GATEWAY.kind,
         "gw",
@@ -195,12 +204,12 @@ def test_hosts(addresses: list[Any], host: str) -> None:
             [supports("http", "GRPCRoute")], "https://10.0.0.9", id="another-listeners-state"
         ),
         pytest.param(
-            [{"name": "https", "conditions": [said("Programmed", False)]}],
+            [{"name": "https", "conditions": [status_condition("Programmed", False)]}],
             "http://10.0.0.9",
             id="https-is-not-programmed",
         ),
         pytest.param(
-            [{"name": "https", "conditions": [said("Accepted", False)]}],
+            [{"name": "https", "conditions": [status_condition("Accepted", False)]}],
             "http://10.0.0.9",
             id="https-is-not-accepted",
         ),
@@ -303,9 +312,11 @@ def test_a_listener_that_cannot_take_the_route_is_named(
 ) -> None:
     gateway, config = world.gateway_with(*listeners), world.config(reference)
     plan = world.plan(projection(world.service(), config, gateway, world.route()))
-    assert says(plan, "RoutingReady") == FAILED
+    assert condition_summary(plan, "RoutingReady") == FAILED
     assert message(plan, "RoutingReady") == text + WAY_OUT
-    no = world.parent(said("Accepted", False, "NotAllowedByListeners", "no"), **reference)
+    no = world.parent(
+        status_condition("Accepted", False, "NotAllowedByListeners", "no"), **reference
+    )
     answered = world.plan(projection(world.service(), config, gateway, world.route(parents=[no])))
     assert message(answered, "RoutingReady").startswith(
         f"gateway gw says NotAllowedByListeners: no; {text}"
@@ -323,7 +334,7 @@ def test_a_listener_that_may_take_the_route_is_waited_for(
     state = projection(
         world.service(), world.config(), world.gateway_with(*listeners), world.route()
     )
-    assert says(world.plan(state), "RoutingReady") == WAITS
+    assert condition_summary(world.plan(state), "RoutingReady") == WAITS
 
 
 def advice(world: Any, reference: Body, *listeners: Body, **routing: Any) -> list[tuple[str, str]]:

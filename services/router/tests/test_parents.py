@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from aim_router.parents import answers
 from aimcontroller import testing
-from aimcontroller.testing import NAMESPACE, Body, message, projection, said, says
+from aimcontroller.testing import (
+    NAMESPACE,
+    Body,
+    condition_summary,
+    message,
+    projection,
+    status_condition,
+)
 from aimschema.kinds import GatewayReference
 from aimschema.resources import ROUTE, Key
 
@@ -17,11 +24,11 @@ Parents = Callable[[Any], list[Body]]
 WAITS, FAILED, READY = "False ConfiguringRoute", "False RouteFailed", "True RouteReady"
 POLICY = "example.org/policy-controller"
 HTTPS = {"sectionName": "https", "port": 443}
-CLOSED = said("Accepted", False, "NotAllowedByListeners", "closed")
+CLOSED = status_condition("Accepted", False, "NotAllowedByListeners", "closed")
 
 
 def affected() -> Body:
-    return said("example.org/AuthPolicyAffected", True)
+    return status_condition("example.org/AuthPolicyAffected", True)
 
 
 def routed(
@@ -40,13 +47,13 @@ def routed(
     route = world.route(parents=parents, generation=generation)
     config = world.config(reference or {})
     service = world.service(replicas=replicas)
-    return says(
+    return condition_summary(
         world.plan(projection(service, config, route, world.gateway_with(*listeners))),
         "RoutingReady",
     )
 
 
-BOTH = (said("Accepted", True), said("ResolvedRefs", True))
+BOTH = (status_condition("Accepted", True), status_condition("ResolvedRefs", True))
 
 
 @pytest.mark.parametrize(
@@ -76,23 +83,28 @@ BOTH = (said("Accepted", True), said("ResolvedRefs", True))
         pytest.param(
             lambda w: [
                 w.parent(*BOTH, controller=POLICY),
-                w.parent(BOTH[0], said("ResolvedRefs", False, "RefNotPermitted")),
+                w.parent(BOTH[0], status_condition("ResolvedRefs", False, "RefNotPermitted")),
             ],
             FAILED,
             id="nor-references-that-are-not-resolved",
         ),
         pytest.param(
-            lambda w: [w.parent(*BOTH), w.parent(said("Accepted", True), controller=POLICY)],
+            lambda w: [
+                w.parent(*BOTH),
+                w.parent(status_condition("Accepted", True), controller=POLICY),
+            ],
             READY,
             id="one-controller-accepts-and-says-no-more",
         ),
         pytest.param(
-            lambda w: [w.parent(said("Accepted", True))],
+            lambda w: [w.parent(status_condition("Accepted", True))],
             WAITS,
             id="accepted-references-not-yet-looked-up",
         ),
         pytest.param(
-            lambda w: [w.parent(said("ResolvedRefs", True))], WAITS, id="resolved-not-yet-accepted"
+            lambda w: [w.parent(status_condition("ResolvedRefs", True))],
+            WAITS,
+            id="resolved-not-yet-accepted",
         ),
         pytest.param(
             lambda w: [w.parent(BOTH[0], controller="a"), w.parent(BOTH[1], controller="b")],
@@ -100,15 +112,19 @@ BOTH = (said("Accepted", True), said("ResolvedRefs", True))
             id="two-halves-are-no-answer",
         ),
         pytest.param(
-            lambda w: [w.parent(said("Accepted", None, "Pending"), BOTH[1])], WAITS, id="unknown"
+            lambda w: [w.parent(status_condition("Accepted", None, "Pending"), BOTH[1])],
+            WAITS,
+            id="unknown",
         ),
         pytest.param(
-            lambda w: [w.parent(said("Accepted", False, "Pending"), BOTH[1])], WAITS, id="pending"
+            lambda w: [w.parent(status_condition("Accepted", False, "Pending"), BOTH[1])],
+            WAITS,
+            id="pending",
         ),
         pytest.param(
             lambda w: [
                 w.parent(CLOSED),
-                w.parent(said("Accepted", None, "Pending"), controller="b"),
+                w.parent(status_condition("Accepted", None, "Pending"), controller="b"),
             ],
             FAILED,
             id="no-before-pending",
@@ -233,7 +249,7 @@ def test_an_entry_for_a_former_route_is_no_answer(world: Any, parents: Parents, 
 
 def test_a_stopped_service_has_no_backend_on_any_gateway(world: Any) -> None:
     parents = [
-        world.parent(BOTH[0], said("ResolvedRefs", False, "BackendNotFound")),
+        world.parent(BOTH[0], status_condition("ResolvedRefs", False, "BackendNotFound")),
         world.parent(affected(), controller=POLICY),
     ]
     assert routed(world, parents, replicas=0) == READY

@@ -12,21 +12,28 @@ from aim_router.plan import plan as plan_key
 from aim_router.projection import neighbours
 from aim_router.render import timeout_of
 from aimcontroller import testing
-from aimcontroller.projection import REFUSED, Learned, Projection, Refusal, fold, forget
+from aimcontroller.projection import (
+    REJECTED,
+    ApplyRejected,
+    Observation,
+    Projection,
+    drop_object,
+    fold,
+)
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
     Body,
+    action_summaries,
     applied,
-    contested,
-    does,
+    condition_summary,
+    field_conflict,
     fields,
     golden,
     message,
     projection,
-    refused,
-    said,
-    says,
+    rejected,
+    status_condition,
 )
 from aimschema import labels
 from aimschema.messages import KindSynced
@@ -104,7 +111,7 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             lambda w: [w.service(), w.config(), w.route(*w.accepted())], APPLY, READY, id="ready"
         ),
         pytest.param(
-            lambda w: [w.service(), w.config(), w.route(said("Accepted", True))],
+            lambda w: [w.service(), w.config(), w.route(status_condition("Accepted", True))],
             APPLY,
             WAITS,
             id="half-looked-at",
@@ -143,7 +150,10 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             lambda w: [
                 w.service(),
                 w.config(),
-                w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound")),
+                w.route(
+                    status_condition("Accepted", True),
+                    status_condition("ResolvedRefs", False, "BackendNotFound"),
+                ),
             ],
             APPLY,
             WAITS,
@@ -153,7 +163,10 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             lambda w: [
                 w.service(replicas=0),
                 w.config(),
-                w.route(said("Accepted", True), said("ResolvedRefs", False, "BackendNotFound")),
+                w.route(
+                    status_condition("Accepted", True),
+                    status_condition("ResolvedRefs", False, "BackendNotFound"),
+                ),
             ],
             APPLY,
             READY,
@@ -164,8 +177,8 @@ SHARED = {labels.WORKLOAD_ID: "w"}
                 w.service(),
                 w.config(),
                 w.route(
-                    said("Accepted", False, "NotAllowedByListeners", "closed"),
-                    said("ResolvedRefs", True),
+                    status_condition("Accepted", False, "NotAllowedByListeners", "closed"),
+                    status_condition("ResolvedRefs", True),
                 ),
             ],
             APPLY,
@@ -229,17 +242,19 @@ SHARED = {labels.WORKLOAD_ID: "w"}
 )
 def test_a_route(world: Any, setup: Setup, actions: list[str], ready: str) -> None:
     plan = world.plan(projection(*setup(world)))
-    assert (does(plan), says(plan, "RoutingReady")) == (actions, ready)
+    assert (action_summaries(plan), condition_summary(plan, "RoutingReady")) == (actions, ready)
 
 
 def test_without_the_gateway_api_the_missing_kind_is_named(world: Any) -> None:
     plan = world.plan(projection(world.service(), world.config(), absent=[ROUTE.kind]))
-    assert (does(plan), says(plan, "RoutingReady")) == ([], FAILED)
+    assert (action_summaries(plan), condition_summary(plan, "RoutingReady")) == ([], FAILED)
     assert "httproutes.gateway.networking.k8s.io" in message(plan, "RoutingReady")
 
 
 def test_the_message_of_the_gateway_is_quoted(world: Any) -> None:
-    route = world.route(said("Accepted", False, "NotAllowedByListeners", "closed on Sundays"))
+    route = world.route(
+        status_condition("Accepted", False, "NotAllowedByListeners", "closed on Sundays")
+    )
     expected = message(
         world.plan(projection(world.service(), world.config(), route)), "RoutingReady"
     )
@@ -262,7 +277,7 @@ def test_a_missing_gateway_is_named_with_the_remedy(world: Any) -> None:
 def test_a_gateway_that_is_not_programmed_is_reported(world: Any) -> None:
     gateway = world.gateway()
     gateway["status"]["conditions"] = [
-        said("Programmed", False, "AddressNotAssigned", "no address left")
+        status_condition("Programmed", False, "AddressNotAssigned", "no address left")
     ]
     assert "no address left" in message(
         world.plan(projection(world.service(), world.config(), gateway, world.route())),
@@ -274,13 +289,13 @@ def test_a_rejection_is_reported(world: Any) -> None:
     state = projection(
         world.service(),
         world.config(),
-        learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")],
+        learned=[rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")],
     )
-    assert says(world.plan(state), "RoutingReady") == FAILED
+    assert condition_summary(world.plan(state), "RoutingReady") == FAILED
     assert "webhook says no" in message(world.plan(state), "RoutingReady")
-    taken = refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
+    taken = rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
     assert (
-        says(
+        condition_summary(
             world.plan(projection(world.service(), world.config(), learned=[taken])), "RoutingReady"
         )
         == "False NameConflict"
@@ -293,22 +308,24 @@ def test_a_rejection_is_reported(world: Any) -> None:
 def test_only_a_webhook_that_fails_is_a_failure_of_the_route(
     world: Any, ready: str, *, by_webhook: bool
 ) -> None:
-    rejection = Refusal(
+    rejection = ApplyRejected(
         Key(ROUTE.kind, NAMESPACE, "s"), "no answer", transient=True, by_webhook=by_webhook
     )
     plan = world.plan(
         projection(
-            world.service(), world.config(), learned=[Learned(world.key, REFUSED, rejection)]
+            world.service(), world.config(), learned=[Observation(world.key, REJECTED, rejection)]
         )
     )
-    assert says(plan, "RoutingReady") == ready
+    assert condition_summary(plan, "RoutingReady") == ready
     assert "rejected by the API server: no answer" in message(plan, "RoutingReady")
 
 
 def test_a_field_conflict_is_reported(world: Any) -> None:
     bodies = [world.service(), world.config(), world.route(*world.accepted())]
-    plan = world.plan(projection(*bodies, learned=[contested(Key(ROUTE.kind, NAMESPACE, "s"))]))
-    assert says(plan, "RoutingReady") == "True RouteReady"
+    plan = world.plan(
+        projection(*bodies, learned=[field_conflict(Key(ROUTE.kind, NAMESPACE, "s"))])
+    )
+    assert condition_summary(plan, "RoutingReady") == "True RouteReady"
     assert "changed again and again by bully" in message(plan, "RoutingReady")
     assert [warning.reason for warning in plan.reports[0].warnings] == ["Contested"]
 
@@ -374,10 +391,10 @@ def test_a_route_that_may_not_be_removed_is_reported(world: Any) -> None:
     plan = world.plan(
         projection(
             *bodies,
-            learned=[refused(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "no right to delete")],
+            learned=[rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "no right to delete")],
         )
     )
-    assert (does(plan), says(plan, "RoutingReady")) == (REMOVE, FAILED)
+    assert (action_summaries(plan), condition_summary(plan, "RoutingReady")) == (REMOVE, FAILED)
     assert "no right to delete" in message(plan, "RoutingReady")
 
 
@@ -497,9 +514,9 @@ def test_the_finalizer_of_a_route_is_named(world: Any, uid: str) -> None:
     state = projection(
         world.service(uid=uid),
         world.config(),
-        testing.kept_by(world.route(*world.accepted()), "example.org/hold"),
+        testing.held_by_finalizers(world.route(*world.accepted()), "example.org/hold"),
     )
-    assert says(world.plan(state), "RoutingReady") == WAITS
+    assert condition_summary(world.plan(state), "RoutingReady") == WAITS
     assert "HTTPRoute s is being deleted, held by finalizer example.org/hold" in message(
         world.plan(state), "RoutingReady"
     )
@@ -581,5 +598,5 @@ def test_services_of_a_workload_id_are_enqueued_on_a_delete(world: Any) -> None:
     )
     key = Key(SERVICE.kind, NAMESPACE, "older")
     assert Key(SERVICE.kind, NAMESPACE, "younger") in set(
-        neighbours(before, forget(before, key), key)
+        neighbours(before, drop_object(before, key), key)
     )

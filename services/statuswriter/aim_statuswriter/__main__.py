@@ -6,7 +6,7 @@ from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.metrics import measure
 from aim_statuswriter.plan import plan
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, READS, affected
-from aimcontroller.controller import Service, run_loop
+from aimcontroller.controller import Component, run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimcontroller.settings import ServiceSettings
@@ -14,9 +14,9 @@ from aimschema import subjects
 from aimschema.reasons import STATUSWRITER
 
 
-def service(_settings: ServiceSettings) -> Service:
+def service(_settings: ServiceSettings) -> Component:
     """The statuswriter as data: its kinds and its planner."""
-    return Service(
+    return Component(
         STATUSWRITER,
         PLANS_FOR,
         FOLLOWS,
@@ -29,7 +29,7 @@ def service(_settings: ServiceSettings) -> Service:
 
 
 async def serve(settings: ServiceSettings, health: Health) -> None:
-    await run_loop(service(settings), settings, health, Writer(has_predecessor=True))
+    await run_controller(service(settings), settings, health, Writer(has_predecessor=True))
 
 
 def main() -> None:

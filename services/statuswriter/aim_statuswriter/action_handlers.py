@@ -21,7 +21,7 @@ from typing import assert_never
 
 from aim_statuswriter.metrics import STATUS_WRITES
 from aim_statuswriter.render import event, event_name, event_namespace
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import (
     Action,
     ApplyObject,
@@ -34,7 +34,7 @@ from aimcontroller.plan import (
     SendEvent,
     WriteStatus,
 )
-from aimcontroller.projection import written
+from aimcontroller.projection import changed_from_response
 from aimkube import AlreadyExists, Forbidden, NotFound
 from aimschema.names import short_hash
 from aimschema.reasons import STATUSWRITER
@@ -58,7 +58,9 @@ class Writer:
         self._sent: dict[Kind, float] = {}
         self._last_s = self._alone_s = float("-inf")
 
-    async def __call__(self, loop: Loop, action: Action, about: Key, causes: Sequence[int]) -> None:
+    async def __call__(
+        self, loop: Controller, action: Action, about: Key, causes: Sequence[int]
+    ) -> None:
         match action:
             case WriteStatus():
                 await self._write(loop, action, about, causes)
@@ -78,7 +80,7 @@ class Writer:
                 assert_never(action)
 
     async def _write(
-        self, loop: Loop, action: WriteStatus, about: Key, causes: Sequence[int]
+        self, loop: Controller, action: WriteStatus, about: Key, causes: Sequence[int]
     ) -> None:
         resource, key = RESOURCES[action.key.kind], action.key
         metadata = {
@@ -98,12 +100,12 @@ class Writer:
             return
         STATUS_WRITES.labels(key.kind).inc()
         answer["metadata"].pop("managedFields", None)
-        loop.fold(written(answer))
+        loop.fold(changed_from_response(answer))
         await loop.record(
             action, about, causes, resource_version=answer["metadata"]["resourceVersion"]
         )
 
-    async def _send(self, loop: Loop, action: SendEvent, about: Key) -> None:
+    async def _send(self, loop: Controller, action: SendEvent, about: Key) -> None:
         """Send the Event. Advice on a kind without status is requeued if it is too soon."""
         kind, now_s = (action.uid, action.reason), self._clock_s()
         if action.since:
@@ -124,7 +126,7 @@ class Writer:
             return
         self._note(kind, now_s, now_s)
 
-    async def _is_too_soon(self, loop: Loop, action: SendEvent, now_s: float) -> bool:
+    async def _is_too_soon(self, loop: Controller, action: SendEvent, now_s: float) -> bool:
         kind = (action.uid, action.reason)
         if now_s - self._last_s >= EVENT_EVERY_S:
             self._alone_s = (
@@ -152,7 +154,7 @@ def suffix_of(kind: Kind, minute: int) -> str:
     return short_hash([*kind, str(minute)])
 
 
-async def _sent_before(loop: Loop, action: SendEvent, suffix: str) -> float | None:
+async def _sent_before(loop: Controller, action: SendEvent, suffix: str) -> float | None:
     """The time of the Event with that name; None without one."""
     try:
         found = await loop.cluster.get(

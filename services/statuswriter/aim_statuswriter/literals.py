@@ -4,8 +4,8 @@ value. Pure."""
 from collections.abc import Iterator
 from typing import Any
 
-from aimcontroller.plan import SendEvent, clean
-from aimcontroller.projection import Seen
+from aimcontroller.plan import SendEvent, sanitize
+from aimcontroller.projection import KubeObject
 from aimschema import reasons
 
 SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
@@ -14,7 +14,7 @@ LONGEST_NAME = 128
 MOST_NAMES = 5
 
 
-def literal_secrets(obj: Seen, since: str = "") -> list[SendEvent]:
+def literal_secrets(obj: KubeObject, since: str = "") -> list[SendEvent]:
     """The Event for an object with such literals in any `env` of its spec."""
     names = list(dict.fromkeys(_names(obj.spec)))
     if not names:
@@ -25,7 +25,9 @@ def literal_secrets(obj: Seen, since: str = "") -> list[SendEvent]:
         f"env sets {which} to a literal value, which whoever may read this object can read; put it"
         " into a Secret and use valueFrom.secretKeyRef"
     )
-    return [SendEvent(obj.key, obj.uid, "Warning", reasons.LITERAL_SECRET, clean(message), since)]
+    return [
+        SendEvent(obj.key, obj.uid, "Warning", reasons.LITERAL_SECRET, sanitize(message), since)
+    ]
 
 
 def _names(node: Any) -> Iterator[str]:

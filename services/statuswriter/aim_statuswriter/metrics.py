@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
 from aimschema.kinds import ServiceState, TemplateState
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
@@ -36,7 +36,7 @@ def measure(cluster_state: Projection) -> Iterable[Metric]:
     return [objects]
 
 
-def state_of(obj: Seen) -> str:
+def state_of(obj: KubeObject) -> str:
     """`status.status`. A model has none: its state is the summary condition that is True."""
     state = (
         obj.status.get("status")

@@ -19,8 +19,8 @@ from typing import Any
 
 from aim_statuswriter.literals import literal_secrets
 from aim_statuswriter.summary import SUMMARIES
-from aimcontroller.plan import NOTHING, Plan, SendEvent, WriteStatus, act
-from aimcontroller.projection import Projection, Seen
+from aimcontroller.plan import EMPTY_PLAN, Plan, SendEvent, WriteStatus, actions
+from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, StatusReported, timestamp
 from aimschema.reasons import ADVISERS, OWNED
@@ -40,9 +40,9 @@ TOO_LARGE = (
 def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
     obj = state.get(key)
     if obj is None or obj.deleting:
-        return NOTHING
+        return EMPTY_PLAN
     if not obj.has_spec:
-        return act(
+        return actions(
             SendEvent(
                 key,
                 obj.uid,
@@ -61,19 +61,19 @@ def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
         if report is not None and report.uid == obj.uid
     }
     if not reports:
-        return NOTHING
+        return EMPTY_PLAN
     status = compose(obj, reports, now)
     if _by_type(status) == _by_type(obj.status):
-        return NOTHING
+        return EMPTY_PLAN
     write = WriteStatus(key, obj.uid, str(obj.version), status)
     event = event_for_transition(obj, status)
     literals = (
         [] if _answered(obj.conditions) == _answered(status["conditions"]) else literal_secrets(obj)
     )
-    return act(write, *([] if event is None else [event]), *warnings(obj, reports), *literals)
+    return actions(write, *([] if event is None else [event]), *warnings(obj, reports), *literals)
 
 
-def advice(state: Projection, obj: Seen) -> Plan:
+def advice(state: Projection, obj: KubeObject) -> Plan:
     """The Events for an object without status."""
     reports = [
         report
@@ -85,11 +85,11 @@ def advice(state: Projection, obj: Seen) -> Plan:
         SendEvent(obj.key, obj.uid, "Warning", each.reason, each.message, each.since)
         for each in requested
     ]
-    return act(*found, *literal_secrets(obj, since=str(obj.generation)))
+    return actions(*found, *literal_secrets(obj, since=str(obj.generation)))
 
 
 def compose(
-    obj: Seen, reports: dict[str, StatusReported], now: datetime.datetime
+    obj: KubeObject, reports: dict[str, StatusReported], now: datetime.datetime
 ) -> dict[str, Any]:
     """The complete desired status."""
     status = dict(obj.status)
@@ -166,7 +166,7 @@ def merged(
     }
 
 
-def event_for_transition(obj: Seen, status: dict[str, Any]) -> SendEvent | None:
+def event_for_transition(obj: KubeObject, status: dict[str, Any]) -> SendEvent | None:
     """The Kubernetes Event for a change of the state or of its reason."""
     before, after = (
         obj.condition(reasons.READY),
@@ -189,7 +189,7 @@ def event_for_transition(obj: Seen, status: dict[str, Any]) -> SendEvent | None:
     )
 
 
-def warnings(obj: Seen, reports: dict[str, StatusReported]) -> list[SendEvent]:
+def warnings(obj: KubeObject, reports: dict[str, StatusReported]) -> list[SendEvent]:
     """The Events that services request; not those that a condition on the object already shows."""
     shown_messages = [
         str(condition.get("message", "")) for condition in obj.status.get("conditions") or ()

@@ -13,7 +13,7 @@ import pytest
 from aim_statuswriter import render
 from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
-from aimcontroller.controller import Loop
+from aimcontroller.controller import Controller
 from aimcontroller.plan import Action, DeleteObject, SendEvent, WriteStatus
 from aimcontroller.projection import Projection
 from aimcontroller.testing import golden
@@ -110,7 +110,7 @@ def loop() -> FakeLoop:
 async def carry_out(loop: FakeLoop, *actions: Action, writer: Writer | None = None) -> None:
     handler = writer or Writer()
     for action in actions:
-        await handler(cast(Loop, loop), action, CACHE_KEY, (3,))
+        await handler(cast(Controller, loop), action, CACHE_KEY, (3,))
 
 
 async def test_the_status_is_applied_whole_and_guarded_by_the_version(loop: FakeLoop) -> None:

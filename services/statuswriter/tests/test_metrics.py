@@ -24,9 +24,9 @@ def test_objects_are_counted_by_the_state_they_are_in() -> None:
 
 def test_a_model_is_counted_by_the_condition_that_holds() -> None:
     conditions = [
-        given.said("Ready", False),
-        given.said("Progressing", False),
-        given.said("Failure", True),
+        given.status_condition("Ready", False),
+        given.status_condition("Progressing", False),
+        given.status_condition("Failure", True),
     ]
     assert counted(given.cr(MODEL.kind, "a", {}, status={"conditions": conditions})) == {
         ("AIMClusterModel", "Failure"): 1

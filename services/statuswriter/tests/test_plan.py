@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from aim_statuswriter.plan import compose, plan
-from aimcontroller.plan import NOTHING, SendEvent, WriteStatus
-from aimcontroller.projection import Projection, Seen, fold
+from aimcontroller.plan import EMPTY_PLAN, SendEvent, WriteStatus
+from aimcontroller.projection import KubeObject, Projection, fold
 from aimschema import reasons
 from aimschema.messages import (
     ObjectChanged,
@@ -58,7 +58,7 @@ def object_with(
     generation: int = 4,
     spec: Body | None = None,
     **metadata: Any,
-) -> Seen:
+) -> KubeObject:
     key = key_of(kind)
     meta = {
         "name": key.name,
@@ -74,7 +74,7 @@ def object_with(
         "metadata": meta,
         "spec": spec or {},
     }
-    return Seen(key, "u", 7, body | ({} if status is None else {"status": status}))
+    return KubeObject(key, "u", 7, body | ({} if status is None else {"status": status}))
 
 
 def said(
@@ -108,7 +108,7 @@ def by_type(status: Body) -> dict[str, Body]:
     return found
 
 
-def projection(obj: Seen, *reports: StatusReported) -> Projection:
+def projection(obj: KubeObject, *reports: StatusReported) -> Projection:
     changed = ObjectChanged(
         kind=obj.key.kind,
         namespace=obj.key.namespace,
@@ -150,7 +150,7 @@ def reports_on(draw: st.DrawFn, kind: str) -> Reports:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Seen, Reports]:
+def situations(draw: st.DrawFn) -> tuple[KubeObject, Reports]:
     """An object, perhaps with a status that was composed before and what others put on it, and
     the reports of now."""
     kind = draw(st.sampled_from(sorted(OWNED)))
@@ -162,22 +162,22 @@ def situations(draw: st.DrawFn) -> tuple[Seen, Reports]:
 
 
 @given(situations())
-def test_composing_twice_changes_nothing(situation: tuple[Seen, Reports]) -> None:
+def test_composing_twice_changes_nothing(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
     once = compose(obj, reports, THEN)
     written = object_with(obj.key.kind, once, spec=obj.spec)
     assert compose(written, reports, LATER) == once
-    assert plan(projection(written, *reports.values()), written.key, LATER) == NOTHING
+    assert plan(projection(written, *reports.values()), written.key, LATER) == EMPTY_PLAN
 
 
 @given(situations())
-def test_the_order_of_reports_does_not_matter(situation: tuple[Seen, Reports]) -> None:
+def test_the_order_of_reports_does_not_matter(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
     assert compose(obj, dict(reversed(reports.items())), THEN) == compose(obj, reports, THEN)
 
 
 @given(situations())
-def test_transition_times_move_with_the_status_alone(situation: tuple[Seen, Reports]) -> None:
+def test_transition_times_move_with_the_status_alone(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
     before, after = by_type(obj.status), by_type(compose(obj, reports, THEN))
     for type_, now in after.items():
@@ -188,7 +188,7 @@ def test_transition_times_move_with_the_status_alone(situation: tuple[Seen, Repo
 
 
 @given(situations())
-def test_generations_never_go_back(situation: tuple[Seen, Reports]) -> None:
+def test_generations_never_go_back(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
     status = compose(obj, reports, THEN)
     before, after = by_type(obj.status), by_type(status)
@@ -199,7 +199,7 @@ def test_generations_never_go_back(situation: tuple[Seen, Reports]) -> None:
 
 
 @given(situations())
-def test_the_whole_is_as_the_crd_wants_it(situation: tuple[Seen, Reports]) -> None:
+def test_the_whole_is_as_the_crd_wants_it(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
     status = compose(obj, reports, THEN)
     assert set(reasons.SUMMARY) <= set(by_type(status))
@@ -217,7 +217,9 @@ def test_the_whole_is_as_the_crd_wants_it(situation: tuple[Seen, Reports]) -> No
 
 
 @given(situations())
-def test_a_report_of_an_earlier_generation_changes_nothing(situation: tuple[Seen, Reports]) -> None:
+def test_a_report_of_an_earlier_generation_changes_nothing(
+    situation: tuple[KubeObject, Reports],
+) -> None:
     obj, reports = situation
     status = compose(obj, reports, THEN)
     written = object_with(obj.key.kind, status, spec=obj.spec)
@@ -233,19 +235,19 @@ def test_a_report_of_an_earlier_generation_changes_nothing(situation: tuple[Seen
 
 @given(situations())
 def test_a_report_on_a_former_object_changes_nothing(
-    situation: tuple[Seen, Reports],
+    situation: tuple[KubeObject, Reports],
 ) -> None:
     obj, reports = situation
     earlier = [
         said(obj.key.kind, service, *report.conditions, uid="earlier")
         for service, report in reports.items()
     ]
-    assert plan(projection(obj, *earlier), obj.key, THEN) == NOTHING
+    assert plan(projection(obj, *earlier), obj.key, THEN) == EMPTY_PLAN
 
 
 @given(situations())
 def test_only_withdrawn_conditions_are_removed(
-    situation: tuple[Seen, Reports],
+    situation: tuple[KubeObject, Reports],
 ) -> None:
     obj, reports = situation
     kind = obj.key.kind
@@ -321,18 +323,18 @@ def test_a_first_status_is_written_with_its_resource_version() -> None:
         ),
     ],
 )
-def test_nothing_is_written(obj: Seen, reports: list[StatusReported]) -> None:
-    assert plan(projection(obj, *reports), obj.key, THEN) == NOTHING
+def test_nothing_is_written(obj: KubeObject, reports: list[StatusReported]) -> None:
+    assert plan(projection(obj, *reports), obj.key, THEN) == EMPTY_PLAN
 
 
 def test_nothing_is_written_for_a_deleted_object() -> None:
-    assert plan(fold(Projection(), WARM, 1), key_of(CACHE.kind), THEN) == NOTHING
+    assert plan(fold(Projection(), WARM, 1), key_of(CACHE.kind), THEN) == EMPTY_PLAN
 
 
 def test_another_order_of_conditions_is_no_change() -> None:
     status = compose(object_with(CACHE.kind), {CACHER: WARM}, FIRST)
     turned = object_with(CACHE.kind, {**status, "conditions": status["conditions"][::-1]})
-    assert plan(projection(turned, WARM), turned.key, THEN) == NOTHING
+    assert plan(projection(turned, WARM), turned.key, THEN) == EMPTY_PLAN
 
 
 def test_a_condition_of_others_stays_and_blocks_nothing() -> None:
@@ -545,7 +547,7 @@ def test_a_kind_without_status_gets_only_warning_events() -> None:
         SendEvent(config.key, "u", "Warning", reasons.ROUTE_FAILED, "create the Gateway", since),
     )
     former = structs.replace(expected[0], uid="former")
-    assert plan(projection(config, former), config.key, LATER) == NOTHING
+    assert plan(projection(config, former), config.key, LATER) == EMPTY_PLAN
 
 
 def literals(*env: Any, kind: str = CACHE.kind, status: Body | None = None) -> list[SendEvent]:

@@ -5,9 +5,9 @@ from functools import partial
 
 from aim_watcher.publisher import LEADER_ONLY, Limits, publish_cluster
 from aim_watcher.settings import WatcherSettings
-from aimcontroller.controller import reach_bus
+from aimcontroller.controller import connect_bus
 from aimcontroller.health import Health
-from aimcontroller.leader_election import candidacy
+from aimcontroller.leader_election import leader_election
 from aimcontroller.process import run
 from aimkube import Cluster
 from aimschema.reasons import WATCHER
@@ -15,9 +15,9 @@ from aimschema.reasons import WATCHER
 
 async def watch(settings: WatcherSettings, health: Health) -> None:
     health.ready("start")
-    bus = await reach_bus(WATCHER, settings, health)
+    bus = await connect_bus(WATCHER, settings, health)
     try:
-        async with candidacy(WATCHER, settings, health, leader_only=LEADER_ONLY) as lease:
+        async with leader_election(WATCHER, settings, health, leader_only=LEADER_ONLY) as lease:
             cluster = await Cluster.connect(settings.kubeconfig, user_agent="aim-watcher")
             limits = Limits(replicas=settings.nats_replicas, max_bytes=settings.nats_max_bytes)
             try:

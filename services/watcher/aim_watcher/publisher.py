@@ -43,7 +43,7 @@ from aimbus import (
     follow,
     keep_streams,
 )
-from aimcontroller.dead_letters import Letters
+from aimcontroller.dead_letters import DeadLetters
 from aimcontroller.health import Health
 from aimcontroller.metrics import EVENTS, FOLLOW_LAG, source_of
 from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
@@ -98,7 +98,7 @@ class ClusterPublisher:
         self._known: defaultdict[str, PublishedObjects] = defaultdict(lambda: NOTHING)
         self._watching: list[asyncio.Task[None]] = []
         self._back_in_time = asyncio.Event()
-        self._dead_letters = Letters(WATCHER, bus)
+        self._dead_letters = DeadLetters(WATCHER, bus)
         self._begin()
 
     def _begin(self) -> None:

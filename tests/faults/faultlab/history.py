@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from aimcontroller.projection import written
+from aimcontroller.projection import changed_from_response
 from aimlab.kinds import Body, owner_reference, stamp
 from aimlab.node.pv_binder import STORAGE_CLASSES
 from aimschema import labels
@@ -175,7 +175,7 @@ class History:
             process.unheard.clear()
         self.bus.readers.clear()
         for body in self.cluster.objects.values():
-            self.bus.publish(written(body))
+            self.bus.publish(changed_from_response(body))
         for marker in synced(ALL_KINDS):
             self.bus.publish(marker)
         self.bus.readers += self.processes

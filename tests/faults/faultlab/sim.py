@@ -20,7 +20,7 @@ from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
 from aim_discovery.image_labels import ImageLabels
 from aimcontroller.additions import merged, removal
-from aimcontroller.controller import Service
+from aimcontroller.controller import Component
 from aimcontroller.plan import (
     Action,
     ApplyObject,
@@ -34,14 +34,14 @@ from aimcontroller.plan import (
     WriteStatus,
 )
 from aimcontroller.projection import (
-    CREATING,
-    Learned,
+    PENDING_CREATE,
+    Observation,
     Projection,
+    changed_from_response,
+    drop_object,
+    drop_reports,
     fold,
-    forget,
-    forget_reports,
-    renumbered,
-    written,
+    reset_report_order,
 )
 from aimctl.planners import PLANNERS, planner
 from aimlab.kinds import Body, stamp
@@ -66,7 +66,7 @@ class OutOfDateError(Exception):
     """409: the version or uid that was named is not there any more."""
 
 
-def services() -> list[Service]:
+def services() -> list[Component]:
     """All five that plan, as their processes wire them."""
     return [planner(name) for name in PLANNERS]
 
@@ -195,7 +195,7 @@ class Cluster:
         if key.kind in {resource.kind for resource in AIM_KINDS}:
             self.violations += self._judge(self.objects.get(key), body, self.get)
         self.objects[key] = body
-        self.changed(written(copy.deepcopy(body)))
+        self.changed(changed_from_response(copy.deepcopy(body)))
         return copy.deepcopy(body)
 
 
@@ -249,7 +249,7 @@ class Process:
     look at."""
 
     def __init__(
-        self, service: Service, bus: Bus, cluster: Cluster, clock: Clock, logs: dict[Key, str]
+        self, service: Component, bus: Bus, cluster: Cluster, clock: Clock, logs: dict[Key, str]
     ) -> None:
         self.service = service
         self.unheard: dict[str, list[tuple[int, Message]]] = {}
@@ -293,7 +293,7 @@ class Process:
         if isinstance(message, KindSynced):
             self.seen = fold(self.seen, message, seq)
             return
-        assert not isinstance(message, Learned)
+        assert not isinstance(message, Observation)
         key = Key(message.kind, message.namespace, message.name)
         if isinstance(message, StatusReported):
             self.seen = fold(self.seen, message, seq)
@@ -314,7 +314,7 @@ class Process:
         """As after any doubt about the connection: everything again, and what did not come is
         gone."""
         self.unheard, self.queue, self.timers, self._heard = {}, {}, {}, []
-        self.seen = renumbered(self.seen)
+        self.seen = reset_report_order(self.seen)
         objects, reports = set(), set()
         for seq, message in self._bus.latest.values():
             if self._follows(message):
@@ -329,8 +329,8 @@ class Process:
         for key in [
             present.key for present in self.seen.everything() if present.key not in objects
         ]:
-            self.seen = forget(self.seen, key)
-        self.seen = forget_reports(
+            self.seen = drop_object(self.seen, key)
+        self.seen = drop_reports(
             self.seen, [report for report in self.seen.report_keys() if report not in reports]
         )
         keys = [
@@ -391,11 +391,11 @@ class Process:
                 if present is None or not present.deleting:
                     uid = {} if present is None else {"uid": present.uid}
                     body = {**action.body, "metadata": {**action.body["metadata"], **uid}}
-                    self.seen = fold(self.seen, Learned(action.key, CREATING, value=True))
+                    self.seen = fold(self.seen, Observation(action.key, PENDING_CREATE, value=True))
                     try:
                         answers += self._applied(body)
                     finally:
-                        self.seen = fold(self.seen, Learned(action.key, CREATING, None))
+                        self.seen = fold(self.seen, Observation(action.key, PENDING_CREATE, None))
             case DeleteObject():
                 self._cluster.delete(action.key, action.uid)
             case PatchObject():
@@ -414,7 +414,7 @@ class Process:
                     if text is None
                     else digested(text.encode())
                 )
-                self.seen = fold(self.seen, Learned(action.of, LOG, result))
+                self.seen = fold(self.seen, Observation(action.of, LOG, result))
                 self.queue.setdefault(key)
             case InspectImage():
                 found = Inspection(
@@ -424,7 +424,7 @@ class Process:
                     self._clock.now,
                     ImageLabels(action.image),
                 )
-                self.seen = fold(self.seen, Learned(action.model, INSPECTION, found))
+                self.seen = fold(self.seen, Observation(action.model, INSPECTION, found))
                 self.queue.setdefault(key)
             case FollowLog() | SendEvent():
                 pass
@@ -452,7 +452,7 @@ class Process:
 
     def _fold_answer(self, _action: Action, answers: list[Body]) -> None:
         for answer in answers:
-            self.seen = fold(self.seen, written(answer))
+            self.seen = fold(self.seen, changed_from_response(answer))
 
 
 def synced(kinds: Iterable[Resource]) -> list[KindSynced]:

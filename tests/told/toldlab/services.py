@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from aimcontroller.drift import AT_ONCE
+from aimcontroller.drift import IMMEDIATE_REPAIRS
 from aimlab.lab import SYSTEM_NAMESPACE
 from aimschema import labels, names, reasons
 from aimschema.resources import CACHE, CONFIG, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE
@@ -215,7 +215,7 @@ async def somebody_insists(place: Place) -> None:
     rules = (await place.get(ROUTE, "s"))["spec"]["rules"]
     [backend] = rules[0]["backendRefs"]
     theirs = [{**rules[0], "backendRefs": [{**backend, "weight": 2}]}]
-    for _ in range(AT_ONCE):
+    for _ in range(IMMEDIATE_REPAIRS):
         await place.edit(ROUTE, "s", {"spec": {"rules": theirs}})
         await place.until(
             ROUTE, "s", lambda route: route["spec"]["rules"] == rules, "its rules back"

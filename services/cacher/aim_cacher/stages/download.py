@@ -5,12 +5,12 @@ from aim_cacher.reporting import downloading
 from aim_cacher.stages.retries import RetryableJob, plan_attempt
 from aim_cacher.stages.storage import apply_claim, storage_condition
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, Plan, act, warn_of_contest
-from aimcontroller.projection import Seen
+from aimcontroller.plan import ApplyObject, Plan, actions, warn_of_field_conflict
+from aimcontroller.projection import KubeObject
 from aimschema import labels
 
 
-def download(view: CacheView, claim: Seen) -> Plan:
+def download(view: CacheView, claim: KubeObject) -> Plan:
     """With a new Job the claim is marked with its inputs, so that other inputs are noticed."""
     inputs = download_inputs(view.inputs, claim)
     task = RetryableJob(
@@ -20,7 +20,7 @@ def download(view: CacheView, claim: Seen) -> Plan:
         working=downloading(view),
     )
     attempt = plan_attempt(view, storage_condition(view), task)
-    warned = warn_of_contest(view.state, claim.key, attempt)
+    warned = warn_of_field_conflict(view.state, claim.key, attempt)
     if not any(isinstance(action, ApplyObject) for action in warned.actions):
         return warned
-    return act(apply_claim(view, claim, **{labels.ANNOTATION_TRIED: view.inputs})) | warned
+    return actions(apply_claim(view, claim, **{labels.ANNOTATION_TRIED: view.inputs})) | warned

@@ -3,26 +3,34 @@
 from aim_cacher.holders import find_holders
 from aim_cacher.reporting import filled, repeat_report, report_cache, storage_not_ready
 from aim_cacher.view import CacheView
-from aimcontroller.plan import NOTHING, DeleteObject, Plan, act, condition, report, with_refusal
-from aimcontroller.projection import Seen
+from aimcontroller.plan import (
+    EMPTY_PLAN,
+    DeleteObject,
+    Plan,
+    actions,
+    condition,
+    report,
+    with_api_error,
+)
+from aimcontroller.projection import KubeObject
 from aimcontroller.removal import is_of_former, of_another, of_former
 from aimschema import reasons
 from aimschema.resources import CLAIM, JOB
 
 
-def delete_objects(*objects: Seen | None) -> Plan:
+def delete_objects(*objects: KubeObject | None) -> Plan:
     """Delete those that exist and are not being deleted yet."""
-    return act(
+    return actions(
         *(DeleteObject(obj.key, obj.uid) for obj in objects if obj is not None and not obj.deleting)
     )
 
 
 def delete_unrequested(view: CacheView) -> Plan:
-    repeated = NOTHING if view.rejection is None else repeat_report(view)
-    return act(DeleteObject(view.cache.key, view.cache.uid)) | repeated
+    repeated = EMPTY_PLAN if view.rejection is None else repeat_report(view)
+    return actions(DeleteObject(view.cache.key, view.cache.uid)) | repeated
 
 
-def report_duplicate(view: CacheView, original: Seen) -> Plan:
+def report_duplicate(view: CacheView, original: KubeObject) -> Plan:
     """Only the oldest cache of a source is filled; the Jobs of the others are deleted."""
     cache = view.cache
     message = (
@@ -31,13 +39,13 @@ def report_duplicate(view: CacheView, original: Seen) -> Plan:
     )
     duplicate = condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, message)
     jobs = view.state.owned(cache.uid, JOB.kind, cache.key.namespace)
-    return delete_objects(*jobs) | report(cache, with_refusal(duplicate, view.rejection))
+    return delete_objects(*jobs) | report(cache, with_api_error(duplicate, view.rejection))
 
 
-def report_name_conflict(view: CacheView, other: Seen) -> Plan:
+def report_name_conflict(view: CacheView, other: KubeObject) -> Plan:
     """Another object has a name the cache needs. What a former cache of this name left disappears
     by itself (garbage collection)."""
-    follow_up = NOTHING
+    follow_up = EMPTY_PLAN
     if not is_of_former(view.cache, other):
         message, reason = of_another(view.cache, other), reasons.NAME_CONFLICT
     elif other.deleting and other.key.kind == CLAIM.kind:

@@ -20,8 +20,8 @@ from aim_cacher.downloader_output import (
 from aim_cacher.render import CONTAINER, Body, ca_config_map, requested_size
 from aim_cacher.reporting import filled, last_filled, percent, report_cache, with_removal
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, DeleteObject, FollowLog, Plan, act, look_again
-from aimcontroller.projection import Seen
+from aimcontroller.plan import ApplyObject, DeleteObject, FollowLog, Plan, actions, requeue_after
+from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import (
     attempt_of,
     diagnose_job,
@@ -29,10 +29,10 @@ from aimcontroller.workloads import (
     failure,
     gated_left_s,
     has_not_started,
+    is_running,
     last_end,
     outcome,
     pods_of,
-    running,
     was_oom_killed,
 )
 from aimschema import labels, quantities, reasons
@@ -62,7 +62,7 @@ class RetryableJob:
     inputs.
     """
 
-    existing: Seen | None
+    existing: KubeObject | None
     inputs: str
     render: Callable[[int], Body]
     working: ReportedCondition
@@ -80,17 +80,17 @@ def plan_attempt(view: CacheView, storage: ReportedCondition, task: RetryableJob
     is_active = outcome(view.state, job, CONTAINER) == "active"
     gated_s = gated_left_s(view.state, job, view.now) if is_active else None
     if gated_s is not None and gated_s <= 0:
-        return act(DeleteObject(job.key, job.uid)) | report_cache(view, storage, last)
+        return actions(DeleteObject(job.key, job.uid)) | report_cache(view, storage, last)
     is_outdated = job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
     if is_outdated and (not is_active or has_not_started(view.state, job, view.now)):
-        return act(DeleteObject(job.key, job.uid)) | report_cache(
+        return actions(DeleteObject(job.key, job.uid)) | report_cache(
             view, storage, task.working, attempts=0, nextAttemptTime=None
         )
     if is_active:
         following = _follow(view, storage, task, job)
-        return following if gated_s is None else following | look_again(gated_s)
+        return following if gated_s is None else following | requeue_after(gated_s)
     if not is_result_final(view.state, job, view.now):
-        return report_cache(view, storage, last) | look_again(POD_STATUS_GRACE_S)
+        return report_cache(view, storage, last) | requeue_after(POD_STATUS_GRACE_S)
     return _fail(view, storage, task, job)
 
 
@@ -101,8 +101,8 @@ def _start_when_due(view: CacheView, storage: ReportedCondition, task: Retryable
     due = view.next_attempt
     if due is not None and view.now < due:
         waiting = report_cache(view, storage, last_filled(view) or task.working)
-        return waiting | look_again((due - view.now).total_seconds())
-    starts = act(*_mounted_objects(view), ApplyObject(task.render(view.attempts + 1)))
+        return waiting | requeue_after((due - view.now).total_seconds())
+    starts = actions(*_mounted_objects(view), ApplyObject(task.render(view.attempts + 1)))
     working = _cannot_start(view, task.working) or task.working
     return starts | report_cache(
         view, storage, working, attempts=view.attempts, nextAttemptTime=None
@@ -132,22 +132,24 @@ def _cannot_start(view: CacheView, working: ReportedCondition) -> ReportedCondit
     )
 
 
-def _follow(view: CacheView, storage: ReportedCondition, task: RetryableJob, job: Seen) -> Plan:
+def _follow(
+    view: CacheView, storage: ReportedCondition, task: RetryableJob, job: KubeObject
+) -> Plan:
     """Report the progress of an active Job, or why its pod does not run."""
     followed = [
         FollowLog(pod.key, pod.uid, CONTAINER, view.cache.key)
         for pod in pods_of(view.state, job)
-        if running(pod)
+        if is_running(pod)
     ]
     diagnosis = diagnose_job(view.state, job, view.now, CONTAINER)
     working = task.working
     if diagnosis.message is not None:
         working = filled(False, working.reason, diagnosis.message)
     reported = report_cache(view, storage, working, progress=percent(view))
-    return reported | act(*followed) | diagnosis.follow_up
+    return reported | actions(*followed) | diagnosis.follow_up
 
 
-def _fail(view: CacheView, storage: ReportedCondition, task: RetryableJob, job: Seen) -> Plan:
+def _fail(view: CacheView, storage: ReportedCondition, task: RetryableJob, job: KubeObject) -> Plan:
     """Report how the attempt ended and when the next is due. Once the object shows it, the Job is
     deleted."""
     attempt = attempt_of(job)
@@ -166,8 +168,8 @@ def _fail(view: CacheView, storage: ReportedCondition, task: RetryableJob, job: 
     if not is_recorded:
         return reported
     if task.outlives_failure and view.now < due:
-        return reported | look_again((due - view.now).total_seconds())
-    return reported | act(DeleteObject(job.key, job.uid))
+        return reported | requeue_after((due - view.now).total_seconds())
+    return reported | actions(DeleteObject(job.key, job.uid))
 
 
 def _advise_more_space(view: CacheView, result: DownloaderResult) -> str:

@@ -12,28 +12,28 @@ from aim_cacher.reporting import downloading, filled, last_filled, report_cache
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.stages.storage import apply_claim, storage_condition
 from aim_cacher.view import CacheView
-from aimcontroller.plan import NOTHING, Plan, act, look_again, warn_of_contest
-from aimcontroller.projection import Seen
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, requeue_after, warn_of_field_conflict
+from aimcontroller.projection import KubeObject
 from aimschema import labels, quantities, reasons
 
 NO_REVISION = "unknown"
 
 
-def mark_filled(view: CacheView, claim: Seen, job: Seen) -> Plan:
+def mark_filled(view: CacheView, claim: KubeObject, job: KubeObject) -> Plan:
     """The download Job succeeded: write the revision on the claim."""
     storage = storage_condition(view)
     if not is_result_final(view.state, job, view.now):
         waiting = report_cache(view, storage, last_filled(view) or downloading(view))
-        return waiting | look_again(POD_STATUS_GRACE_S)
+        return waiting | requeue_after(POD_STATUS_GRACE_S)
     revision = read_result(view.state, job).revision or NO_REVISION
     marking = filled(
         False, reasons.VERIFYING, "the files are there and checked; the volume is being marked"
     )
     verifying = report_cache(view, storage, marking, **_download_facts(view))
-    return act(apply_claim(view, claim, **{labels.ANNOTATION_FILLED: revision})) | verifying
+    return actions(apply_claim(view, claim, **{labels.ANNOTATION_FILLED: revision})) | verifying
 
 
-def report_warm(view: CacheView, claim: Seen) -> Plan:
+def report_warm(view: CacheView, claim: KubeObject) -> Plan:
     """The claim is marked as filled. The Job is deleted once the object's status shows it."""
     storage = storage_condition(view)
     facts = _download_facts(view)
@@ -53,9 +53,9 @@ def report_warm(view: CacheView, claim: Seen) -> Plan:
     }
     reported = report_cache(view, storage, files, **changed)
     is_recorded = view.cache.holds(reasons.FILLED)
-    cleanup = delete_objects(view.download_job) if is_recorded else NOTHING
-    warm = warn_of_contest(view.state, claim.key, reported | cleanup)
-    return act(apply_claim(view, claim)) | warm
+    cleanup = delete_objects(view.download_job) if is_recorded else EMPTY_PLAN
+    warm = warn_of_field_conflict(view.state, claim.key, reported | cleanup)
+    return actions(apply_claim(view, claim)) | warm
 
 
 def _download_facts(view: CacheView) -> dict[str, Any]:

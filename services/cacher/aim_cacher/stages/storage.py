@@ -11,8 +11,8 @@ from aim_cacher.render import CONTAINER, claim_for, requested_size
 from aim_cacher.reporting import filled, report_cache, storage_not_ready
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, Plan, act, condition, with_contest
-from aimcontroller.projection import Seen
+from aimcontroller.plan import ApplyObject, Plan, actions, condition, with_field_conflict
+from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import has_not_started, outcome
 from aimschema import labels, names, quantities, reasons
 from aimschema.messages import ReportedCondition
@@ -23,10 +23,10 @@ _MARKS = (labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED)
 
 def create_claim(view: CacheView) -> Plan:
     claim = claim_for(view.cache, None, view.claim_size or 0, view.desired_class, {})
-    return act(ApplyObject(claim)) | await_volume(view)
+    return actions(ApplyObject(claim)) | await_volume(view)
 
 
-def apply_claim(view: CacheView, claim: Seen, **marks: str) -> ApplyObject:
+def apply_claim(view: CacheView, claim: KubeObject, **marks: str) -> ApplyObject:
     """Apply the existing claim with its annotations of the cacher and `marks`, by name."""
     existing = {name: value for name, value in claim.annotations.items() if name in _MARKS}
     return ApplyObject(
@@ -40,14 +40,14 @@ def await_volume(view: CacheView) -> Plan:
     return report_cache(view, storage, filled(False, reasons.WAITING_FOR_PVC, storage.message))
 
 
-def replace_claim(view: CacheView, claim: Seen) -> Plan:
+def replace_claim(view: CacheView, claim: KubeObject) -> Plan:
     """Delete a claim whose class is wrong; the next one is created once it has disappeared."""
     storage = storage_condition(view)
     waiting = filled(False, reasons.WAITING_FOR_PVC, storage.message)
     return delete_objects(claim) | report_cache(view, storage, waiting, progress=None)
 
 
-def await_removal(view: CacheView, claim: Seen) -> Plan:
+def await_removal(view: CacheView, claim: KubeObject) -> Plan:
     """The claim is being deleted: its own Job gives way, and other holders are named."""
     job = view.download_job
     gives_way = job is not None and (
@@ -69,7 +69,7 @@ def storage_condition(view: CacheView) -> ReportedCondition:
     """StorageReady of a claim that is not being deleted, with any conflict of field managers."""
     namespace, name = view.cache.key.namespace, names.cache_claim(view.cache.key.name)
     storage = _claim_rejected(view, name) or _class_missing(view) or _claim_phase(view, name)
-    return with_contest(view.state, Key(CLAIM.kind, namespace, name), storage)
+    return with_field_conflict(view.state, Key(CLAIM.kind, namespace, name), storage)
 
 
 def _claim_rejected(view: CacheView, name: str) -> ReportedCondition | None:
@@ -123,7 +123,7 @@ def _claim_phase(view: CacheView, name: str) -> ReportedCondition:
             )
 
 
-def _bound(view: CacheView, claim: Seen) -> ReportedCondition:
+def _bound(view: CacheView, claim: KubeObject) -> ReportedCondition:
     name, size, requested = claim.key.name, view.spec.size, requested_size(claim)
     is_too_small = (
         size is not None
