@@ -19,10 +19,10 @@ help: ## list all targets
 install: .venv/demo-installed ## install what the demo needs into .venv
 
 demo: install ## run the end-to-end demo on a laptop cluster
-	$(BIN)/aimctl demo
+	$(BIN)/aimlab demo
 
 dev: install ## run a laptop cluster with the control plane until Ctrl-C
-	$(BIN)/aimctl dev
+	$(BIN)/aimlab dev
 
 test: .venv/dev-installed promtool ## run the unit, contract and scenario tests
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder

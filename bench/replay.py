@@ -18,10 +18,10 @@ import structlog
 
 from aimbus import Event
 from aimbus.envelope import CAUSE, SOURCE, open_event
-from aimctl.judge import Judge
-from aimctl.planners import PLANNERS, planner
-from aimctl.recording import Recording, load, save
-from aimctl.replay import Look, replay
+from aimctl.component_registry import PLANNERS, planner
+from aimctl.replay.comparator import Judge
+from aimctl.replay.engine import Look, replay
+from aimctl.replay.recording import Recording, load, save
 from aimschema.messages import encode, parse_timestamp, timestamp
 
 EVENTS = 100_000

@@ -25,11 +25,10 @@ import yaml
 import aimbus
 from aimbus import Bus, CaughtUp, Event, NatsServer, read_log
 from aimbus.jetstream import stream_info
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, Process, until_answers
 from aimkube import Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
-from aimlab.lab import until_answers
-from aimlab.ports import free_ports
-from aimlab.processes import Children
 from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.messages import ObjectChanged, ObjectDeleted
@@ -123,7 +122,7 @@ class Lab:
 @dataclass
 class Watcher:
     lab: Lab
-    process: asyncio.subprocess.Process
+    process: Process
     readyz: str
     started_s: float
 

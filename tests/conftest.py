@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
 from aimlab import forkserver
 from aimlab.real.cluster import FOLDER
 

@@ -33,9 +33,9 @@ async def run(data: Path) -> None:
     """The quickstart from apply to Ready, its service deleted, a mistake; then what Prometheus
     answers to each panel."""
     # Drawing needs none of this.
-    from aimctl.stack import control_plane_on_laptop, kubectl  # noqa: PLC0415
-    from aimlab.ports import free_ports  # noqa: PLC0415
-    from aimlab.processes import Children  # noqa: PLC0415
+    from aimctl.local.ports import free_ports  # noqa: PLC0415
+    from aimctl.local.processes import Children  # noqa: PLC0415
+    from aimlab.cli.environment import control_plane_on_laptop, kubectl  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="aim-picture-") as name:
         folder = Path(name)

@@ -12,13 +12,13 @@ import tempfile
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from aimctl.quickstart import NAMESPACE as QUICKSTART
 from aimkube import Cluster, KubeError
 from aimlab.capabilities import Abilities, find_out
+from aimlab.cli.quickstart import NAMESPACE as QUICKSTART
 from aimlab.envtest import kube_apiserver
-from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.real.network import has_pod_network
 from aimlab.testing.server_fixture import KUBECONFIG
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import NAMESPACE
 
 SCENARIOS = ("test_main_job.py", "test_takeover.py", "test_poison.py")

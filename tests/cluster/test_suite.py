@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from aimctl.local.processes import Children
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
-from aimlab.kinds import NODE
 from aimlab.lab import start_double
-from aimlab.processes import Children
+from aimschema.resources import NODE
 
 SUITE = Path(__file__).with_name("run.py")
 pytestmark = pytest.mark.timeout(240)

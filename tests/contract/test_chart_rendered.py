@@ -20,8 +20,8 @@ from aim_cacher.settings import CacherSettings
 from aim_discovery.settings import DiscoverySettings
 from aim_watcher.nats_secrets import desired_secrets, names
 from aimcontroller.settings import KNOWN_ELSEWHERE, ServiceSettings
-from aimctl.quickstart import crds, rbac
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
+from aimctl.manifests import crds, rbac
 from aimlab.testing.charts import (
     DEFINITION,
     NAMESPACE,

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.envtest import kube_apiserver

@@ -15,8 +15,8 @@ from msgspec import NODEFAULT, structs
 from aim_watcher.projection import NOTHING, live_object
 from aim_watcher.projection import fold as published
 from aimcontroller.projection import Projection, fold
+from aimctl.component_registry import PLANNERS, planner
 from aimctl.contracts import CONSOLE, CONTRACTS, asyncapi, flaws
-from aimctl.planners import PLANNERS, planner
 from aimschema import reasons, subjects
 from aimschema.messages import (
     KindSynced,

@@ -21,7 +21,7 @@ from aimcontroller.health import Health
 from aimcontroller.plan import Action, Plan
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, Body, changed, cr
-from aimctl.planners import planner
+from aimctl.component_registry import planner
 from aimkube import Cluster, NotFound
 from aimschema.messages import KindSynced, ReportedCondition, ReportedWarning, StatusReported
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, FILLED, ROUTER, STATUSWRITER

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aimctl.quickstart import crds
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
+from aimctl.manifests import crds
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, render

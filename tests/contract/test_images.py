@@ -17,7 +17,7 @@ from types import ModuleType
 import aiohttp
 import pytest
 
-from aimlab.ports import free_ports
+from aimctl.local.ports import free_ports
 from aimlab.testing import eventually
 
 ROOT = Path(__file__).parents[2]

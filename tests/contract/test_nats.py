@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from aim_watcher.nats_secrets import permissions
-from aimctl.nats_users import PERMISSIONS, USERS, sentence, table
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
+from aimctl.nats.users import PERMISSIONS, USERS, sentence, table
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aimctl.quickstart import rbac
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
+from aimctl.manifests import rbac
+from aimkube.rbac import Grant, granted
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.access import RBAC_GROUP
-from aimlab.lab import SYSTEM_NAMESPACE
-from aimlab.testing.permissions import Grant, granted, sentence
+from aimlab.testing.permissions import sentence
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, STATUSWRITER, WATCHER
 from aimschema.resources import AIM_GROUP, AIM_KINDS, EVENT, LEASE, POD, SERVICE, WATCHED
 

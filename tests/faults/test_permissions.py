@@ -20,15 +20,16 @@ from faultlab.fleet import SMALL, an_object, image_of, model_name
 from faultlab.proxy import Misbehaviour
 from faultlab.world import QUIET_S, World, bring_up, world
 
-from aimctl.quickstart import rbac
+from aimctl.manifests import rbac
+from aimkube.rbac import granted
 from aimlab.apiserver.access import ACCOUNT_PREFIX
 from aimlab.apiserver.store import Change, CollectionKey
 from aimlab.certificates import make_certificate
 from aimlab.kinds import RBAC_KINDS, RESOURCE_QUOTA, SECRET, Body, condition_of
-from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.testing import eventually
-from aimlab.testing.permissions import granted, table, used
+from aimlab.testing.permissions import table, used
 from aimschema import labels, reasons
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import (
     BUDGET,
     CACHE,

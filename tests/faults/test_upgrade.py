@@ -16,9 +16,9 @@ from faultlab.fleet import of_size
 from faultlab.world import World, bring_up, world
 
 import aimbus
-from aimctl.services import SERVICES
-from aimlab.lab import until_answers
-from aimlab.ports import free_ports
+from aimctl.component_registry import SERVICES
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import until_answers
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.messages import ObjectChanged

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from aimctl.stack import Stack, control_plane_on_laptop
+from aimlab.cli.environment import Stack, control_plane_on_laptop
 from aimlab.testing import eventually
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]

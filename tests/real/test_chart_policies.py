@@ -23,13 +23,13 @@ from policies.double import POLICY, policies, violated
 
 from aimkube import AlreadyExists, Cluster, Forbidden, Invalid, Rejected
 from aimlab.accounts import account_kubeconfigs, api_of
-from aimlab.kinds import RBAC_KINDS, SERVICE_ACCOUNT
+from aimlab.kinds import RBAC_KINDS
 from aimlab.lab import define
 from aimlab.real.cluster import real_cluster
 from aimlab.real.parts import build_parts, cache_folder
 from aimlab.testing import eventually
 from aimlab.testing.charts import NAMESPACE, render
-from aimschema.resources import CRD, RESOURCES, Resource
+from aimschema.resources import CRD, RESOURCES, SERVICE_ACCOUNT, Resource
 from aimschema.resources import NAMESPACE as NAMESPACE_KIND
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]

@@ -11,8 +11,8 @@ import pytest_asyncio
 import yaml
 from reallab.world import Real
 
-from aimctl.stack import control_plane_on_laptop
 from aimkube import Cluster
+from aimlab.cli.environment import control_plane_on_laptop
 from aimlab.real.cluster import real_cluster
 from aimlab.real.parts import build_old_kserve, build_parts, cache_folder
 from aimschema.resources import INFERENCE_SERVICE

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from reallab.world import CRASH, HANG, Real
 
-from aimctl.quickstart import NAMESPACE
-from aimctl.quickstart import SERVICE as QUICKSTART
+from aimctl.local.ports import free_ports
+from aimlab.cli.quickstart import NAMESPACE
+from aimlab.cli.quickstart import SERVICE as QUICKSTART
 from aimlab.kinds import condition_of, is_true
-from aimlab.ports import free_ports
 from aimlab.real.kserve import HOOKS
 from aimschema.resources import INFERENCE_SERVICE, ROUTE, SERVICE, Resource
 

@@ -19,16 +19,16 @@ import pytest_asyncio
 import yaml
 from reallab.world import Real
 
-from aimctl.quickstart import NAMESPACE, prepare
-from aimctl.quickstart import SERVICE as QUICKSTART
-from aimctl.services import start_services
-from aimctl.stack import Stack, embedded_nats
-from aimlab.kinds import DEPLOYMENT
+from aimctl.local.processes import Children
+from aimctl.local.services import start_services
+from aimctl.nats.server import embedded_nats
+from aimlab.cli.environment import Stack
+from aimlab.cli.quickstart import NAMESPACE, prepare
+from aimlab.cli.quickstart import SERVICE as QUICKSTART
 from aimlab.lab import laptop
-from aimlab.processes import Children
 from aimlab.real.cluster import real_cluster
 from aimlab.real.parts import build_parts, cache_folder
-from aimschema.resources import INFERENCE_SERVICE, Resource
+from aimschema.resources import DEPLOYMENT, INFERENCE_SERVICE, Resource
 
 Body = dict[str, Any]
 pytest_plugins = ["reallab.fixtures"]

@@ -17,9 +17,9 @@ from msgspec import structs
 from aimcontroller.controller import Component
 from aimcontroller.plan import ApplyObject, DeleteObject, Plan
 from aimcontroller.projection import Projection
-from aimctl.planners import planner
-from aimctl.recording import load
-from aimctl.replaying import check
+from aimctl.component_registry import planner
+from aimctl.replay.check import check
+from aimctl.replay.recording import load
 from aimschema.reasons import AUTH_ERROR, CACHER, DEPLOYER, RETRY_BACKOFF
 from aimschema.resources import CACHE, JOB, Key
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from aimctl.planners import PLANNERS, planner
-from aimctl.recording import Recording, load
-from aimctl.replay import takes_part
-from aimctl.replaying import check
+from aimctl.component_registry import PLANNERS, planner
+from aimctl.replay.check import check
+from aimctl.replay.engine import takes_part
+from aimctl.replay.recording import Recording, load
 from aimschema.messages import ActionTaken, StatusReported
 
 RECORDINGS = {file.stem: load(file) for file in sorted(Path(__file__).parent.glob("*.jsonl"))}

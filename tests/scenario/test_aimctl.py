@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from aimctl.quickstart import crds
+from aimctl.manifests import crds
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.lab import SYSTEM_NAMESPACE
+from aimschema.names import SYSTEM_NAMESPACE
 
 AIMCTL = str(Path(sys.executable).with_name("aimctl"))
 pytestmark = pytest.mark.timeout(180)

@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 
 import aimbus
-from aimctl.quickstart import NAMESPACE, SERVICE, TEMPLATE
-from aimctl.services import start_service
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import until_answers
+from aimctl.local.services import start_service
 from aimkube import Changed, Cluster, Listed, NotFound
-from aimlab.lab import until_answers
-from aimlab.ports import free_ports
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl
+from aimlab.cli.quickstart import NAMESPACE, SERVICE, TEMPLATE
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.labels import COMPONENT, KSERVE_ISVC_LABEL, KSERVE_STOP, MANAGED_BY

@@ -20,18 +20,18 @@ import pytest_asyncio
 
 import aimbus
 from aimbus import Bus, NatsServer
-from aimctl.quickstart import crds, rbac
-from aimctl.services import start_services
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, until_answers
+from aimctl.local.services import start_services
+from aimctl.manifests import crds, rbac
 from aimkube import Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api
 from aimlab.kinds import RBAC_KINDS
-from aimlab.lab import install, until_answers
+from aimlab.lab import install
 from aimlab.node.images import ImageCommand, write_images
-from aimlab.ports import free_ports
-from aimlab.processes import Children
 from aimlab.sources.registry import Registry
 from aimschema import subjects
 from aimschema.messages import encode

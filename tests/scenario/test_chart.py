@@ -25,22 +25,23 @@ import yaml
 import aimbus
 from aim_watcher.nats_secrets import AUTHORITY, CA, OPERATOR, SEED, names, of_user
 from aimbus import Access
-from aimctl.console import PlainConsole
+from aimctl.component_registry import SERVICES
 from aimctl.contracts import flaws_of_log
-from aimctl.demo import Checks, the_way
-from aimctl.nats_users import CONSOLE
-from aimctl.quickstart import NAMESPACE, SERVICE, prepare
-from aimctl.services import SERVICES
-from aimctl.stack import Stack, kubectl, kubectl_env
+from aimctl.nats.users import CONSOLE
+from aimctl.output.console import PlainConsole
 from aimlab.accounts import api_of
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
+from aimlab.cli.demo import Checks, the_way
+from aimlab.cli.environment import Stack, kubectl, kubectl_env
+from aimlab.cli.quickstart import NAMESPACE, SERVICE, prepare
 from aimlab.kinds import is_going, is_true
-from aimlab.lab import SYSTEM_NAMESPACE, Lab, laptop
+from aimlab.lab import Lab, laptop
 from aimlab.node.images import ImageCommand
 from aimlab.node.service_proxy import pipe
 from aimlab.testing import commands, eventually
 from aimlab.testing.charts import render
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import WATCHER
 from aimschema.resources import (
     AIM_KINDS,

@@ -19,11 +19,11 @@ import aimbus
 from aim_watcher.nats_secrets import CA, SEED, SERVER, Secrets, desired_secrets, of_user
 from aimbus.accounts import FOLDER
 from aimbus.credentials import Access
-from aimlab.lab import SYSTEM_NAMESPACE, until_answers
-from aimlab.ports import free_ports
-from aimlab.processes import Children
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, until_answers
 from aimlab.testing import eventually
 from aimlab.testing.charts import OVERLAYS, render
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import WATCHER
 
 CHART = Path(__file__).parents[2] / "deploy" / "charts" / "aim"

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children
 from aimlab.accounts import write_kubeconfig
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.lab import start_double
-from aimlab.ports import free_ports
-from aimlab.processes import Children
 from aimlab.testing import commands
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]

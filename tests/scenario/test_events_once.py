@@ -9,10 +9,10 @@ from typing import Any
 
 import aimbus
 from aimbus import Bus, Event
-from aimctl.quickstart import crds, rbac
-from aimctl.stack import embedded_nats
+from aimctl.local.processes import Children
+from aimctl.manifests import crds, rbac
+from aimctl.nats.server import embedded_nats
 from aimkube import Cluster
-from aimlab.processes import Children
 from aimlab.testing import eventually
 from aimlab.testing.environments import control_plane_place
 from aimschema import subjects

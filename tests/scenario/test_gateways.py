@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from toldlab.place import GATEWAY, Place
 
-from aimctl.stack import control_plane_on_laptop
+from aimlab.cli.environment import control_plane_on_laptop
 from aimlab.gateway.policies import POLICY_CONTROLLER, other_entries
 from aimschema.resources import CONFIG, NAMESPACE, ROUTE, SERVICE
 

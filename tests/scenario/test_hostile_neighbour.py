@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from aimctl.quickstart import MODEL, NAMESPACE, SERVICE, TEMPLATE
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimkube import Cluster, Invalid
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.cli.quickstart import MODEL, NAMESPACE, SERVICE, TEMPLATE
 from aimlab.testing import eventually
 from aimschema import labels
 from aimschema.resources import (

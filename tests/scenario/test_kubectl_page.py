@@ -1,4 +1,4 @@
-"""docs/tutorial/kubectl.md: its commands run in a laptop cluster of `aimctl dev`, and print what
+"""docs/tutorial/kubectl.md: its commands run in a laptop cluster of `aimlab dev`, and print what
 the page shows.
 
 Each run has its own ages, names and columns' widths: those count as equal. `…` in the page stands
@@ -71,7 +71,7 @@ def fits(shown: list[str], printed: list[str]) -> bool:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment that `aimctl dev` says to use."""
+    """The environment that `aimlab dev` says to use."""
     state = tmp_path / "state"
     dev = subprocess.Popen(
         [AIMCTL, "dev", "--state", str(state)],

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import commands
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]

@@ -16,21 +16,22 @@ import pytest
 import pytest_asyncio
 
 import aimbus
+from aimctl.component_registry import SERVICES
 from aimctl.contracts import flaws_of_log
-from aimctl.demo import NOT_YET
-from aimctl.leaks import leaks
-from aimctl.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLATE, WEIGHTS
-from aimctl.services import SERVICES
-from aimctl.stack import Stack, control_plane_on_laptop
-from aimctl.stack import kubectl as run_kubectl
 from aimlab.accounts import api_of
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
+from aimlab.cli.demo import NOT_YET
+from aimlab.cli.environment import Stack, control_plane_on_laptop
+from aimlab.cli.environment import kubectl as run_kubectl
+from aimlab.cli.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLATE, WEIGHTS
+from aimlab.cli.secret_scan import leaks
 from aimlab.kinds import SECRET, is_going, is_true
-from aimlab.lab import S3_KEYS, SYSTEM_NAMESPACE
+from aimlab.lab import S3_KEYS
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.messages import ActionTaken
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import (
     AIM_KINDS,
     CACHE,

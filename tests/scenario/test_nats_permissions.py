@@ -25,13 +25,14 @@ from aim_watcher.nats_secrets import OPERATOR, SEED, of_user
 from aimbus import Access, NatsServer, connect, ensure_streams
 from aimbus.accounts import new_seed
 from aimbus.streams import LOG, STATE
-from aimctl.nats_guard import Guard, guarded
-from aimctl.nats_users import CONSOLE, USERS
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.services import SERVICES, start_service
-from aimctl.stack import control_plane_on_laptop, kubectl, kubectl_env
-from aimlab.ports import free_ports
-from aimlab.processes import Children
+from aimctl.component_registry import SERVICES
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children
+from aimctl.local.services import start_service
+from aimctl.nats.key_files import Guard, guarded
+from aimctl.nats.users import CONSOLE, USERS
+from aimlab.cli.environment import control_plane_on_laptop, kubectl, kubectl_env
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import commands, eventually
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, WATCHER
 

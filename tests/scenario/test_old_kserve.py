@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 
 import aimbus
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl
 from aimkube import Forbidden, Unavailable
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.labels import KSERVE_DEPLOYMENT_MODE

@@ -16,9 +16,9 @@ import pytest_asyncio
 import yaml
 
 from aim_cacher.settings import CacherSettings
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.services import SERVICES
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
+from aimctl.component_registry import SERVICES
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import commands
 from aimschema import labels as labels_
 

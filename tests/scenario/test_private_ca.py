@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from toldlab.place import Place
 
-from aimctl.stack import control_plane_on_laptop
 from aimlab.certificates import Certificate, make_certificate
+from aimlab.cli.environment import control_plane_on_laptop
 from aimlab.sources.dialects import Dialect, dialect_store
 from aimschema import names, reasons
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, NAMESPACE

@@ -8,16 +8,15 @@ import pytest
 import pytest_asyncio
 
 from aim_deployer.render import LATEST
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.services import start_service
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl
-from aimlab.kinds import DEPLOYMENT
-from aimlab.lab import until_answers
-from aimlab.ports import free_ports
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import until_answers
+from aimctl.local.services import start_service
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import eventually
 from aimschema.labels import ANNOTATION_RENDER, KSERVE_ISVC_LABEL
 from aimschema.reasons import DEPLOYER
-from aimschema.resources import INFERENCE_SERVICE, POD
+from aimschema.resources import DEPLOYMENT, INFERENCE_SERVICE, POD
 from aimschema.resources import SERVICE as SERVICE_KIND
 
 Body = dict[str, Any]

@@ -24,10 +24,10 @@ import yaml
 
 from aimcontroller.testing import golden_file
 from aimctl.contracts import flaws_of_log
-from aimctl.leaks import leaks
-from aimctl.quickstart import EXAMPLE_ENDPOINT, write_manifests
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl_env
 from aimkube import Changed, Listed
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
+from aimlab.cli.quickstart import EXAMPLE_ENDPOINT, write_manifests
+from aimlab.cli.secret_scan import leaks
 from aimlab.kinds import SECRET
 from aimlab.lab import HUB_TOKEN, S3_KEYS
 from aimlab.sources.hub import CUT, Hub, Model, Refusal

@@ -15,11 +15,11 @@ import pytest
 
 import aimbus
 from aimbus import Bus, Event
-from aimctl.quickstart import crds, rbac
-from aimctl.stack import embedded_nats
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children
+from aimctl.manifests import crds, rbac
+from aimctl.nats.server import embedded_nats
 from aimkube import Cluster
-from aimlab.ports import free_ports
-from aimlab.processes import Children
 from aimlab.testing.environments import control_plane_place
 from aimschema import subjects
 from aimschema.messages import StatusReported

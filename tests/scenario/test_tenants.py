@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from toldlab.place import Body, Place
 
-from aimctl.stack import Stack, control_plane_on_laptop
 from aimlab.apiserver.guests import SIDECAR, SIDECAR_IMAGE
+from aimlab.cli.environment import Stack, control_plane_on_laptop
 from aimlab.kinds import RESOURCE_QUOTA
 from aimschema import reasons
 from aimschema.resources import CACHE, NAMESPACE, POD, TEMPLATE

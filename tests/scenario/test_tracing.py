@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.services import start_service
-from aimctl.stack import Stack, control_plane_on_laptop, kubectl
-from aimlab.lab import READY_WITHIN_S, until_answers
-from aimlab.ports import free_ports
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import READY_WITHIN_S, until_answers
+from aimctl.local.services import start_service
+from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing.collector import Collector, Span, trees
 from aimschema import otel_attributes, reasons
 from aimschema.reasons import ROUTER

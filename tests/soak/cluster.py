@@ -14,15 +14,15 @@ from faultlab.proxy import Proxy
 
 from aim_cacher.settings import CacherSettings
 from aimbus import NatsServer
-from aimctl.quickstart import crds, rbac
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, until_answers
+from aimctl.manifests import crds, rbac
 from aimkube import Cluster, KubeError, NotFound
 from aimlab.accounts import account_kubeconfigs, api_of
 from aimlab.gateway.traefik import Api
-from aimlab.lab import Lab, laptop, until_answers
+from aimlab.lab import Lab, laptop
 from aimlab.node.images import ImageCommand
-from aimlab.ports import free_ports
-from aimlab.processes import Children
 from aimschema.resources import NAMESPACE, OTHER_KINDS
 from soak import inputs
 from soak.operations import HOLD, Operation

@@ -6,7 +6,7 @@ alike.
 
 from collections.abc import Iterator
 
-from aimlab.lab import SYSTEM_NAMESPACE
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import (
     CONFIG,
     MODEL,

@@ -17,7 +17,7 @@ from faultlab.chance import chance
 from faultlab.faults import ALL_AT_ONCE, API
 from faultlab.world import errors_in, wipe
 
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
 from aimschema.resources import MODEL, NAMESPACE, Key
 from soak import inputs, repair
 from soak.cluster import INSTANCES, SoakCluster

@@ -9,7 +9,7 @@ from toldlab.case import Case
 from toldlab.described import PAGE
 from toldlab.run import IMPATIENT, TOGETHER, Result, together
 
-from aimctl.stack import control_plane_on_laptop
+from aimlab.cli.environment import control_plane_on_laptop
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)]
 

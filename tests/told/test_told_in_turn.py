@@ -8,7 +8,7 @@ import pytest_asyncio
 from toldlab.case import Case
 from toldlab.run import IN_TURN, Result, in_turn
 
-from aimctl.stack import control_plane_on_laptop
+from aimlab.cli.environment import control_plane_on_laptop
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)]
 

@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 import aimbus
 from aim_watcher.contract import CONTRACT as WATCHER
 from aimbus.envelope import CAUSE, MSG_ID, SOURCE, TRACEPARENT
-from aimctl.planners import PLANNERS, planner
+from aimctl.component_registry import PLANNERS, planner
 from aimschema import subjects
 from aimschema.schema_compat import FAMILIES, MESSAGES, SUFFIX, Contract, schemas, tag
 

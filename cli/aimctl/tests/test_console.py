@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from aimctl.console import PlainConsole
-from aimctl.dead import Found, show
-from aimctl.output import Form
-from aimctl.watching import Picture, table
+from aimctl.commands.dead_letters import show
+from aimctl.dead_letters import Found
+from aimctl.output.console import PlainConsole
+from aimctl.output.structured import Form
+from aimlab.cli.quickstart_progress import Picture, table
 from aimschema.messages import DeadLetter
 
 HOSTILE = [

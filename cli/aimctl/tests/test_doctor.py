@@ -11,33 +11,40 @@ import pytest
 
 from aim_deployer.gpus import load
 from aimbus import Reader, Standing, Survey
-from aimctl.doctor.facts import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Finding, Unknown
-from aimctl.doctor.findings import findings
-from aimctl.doctor.gather import needed
+from aimctl.component_registry import SERVICES
+from aimctl.doctor.checks import findings
+from aimctl.doctor.collect import needed
 from aimctl.doctor.network import ENFORCE
-from aimctl.services import SERVICES
-from aimlab.kinds import (
-    DEPLOYMENT,
-    ENDPOINT_SLICE,
-    GATEWAY_CLASS,
-    NETWORK_POLICY,
-    NODE,
-    SERVICE_ACCOUNT,
+from aimctl.doctor.snapshot import (
+    LISTED,
+    LISTED_TOO,
+    Access,
+    Body,
+    Checked,
+    Facts,
+    Finding,
+    Unknown,
 )
-from aimlab.testing.permissions import Grant
+from aimkube.rbac import Grant
 from aimschema.crds import crd
 from aimschema.kinds import KINDS
 from aimschema.resources import (
     CACHE,
     CLAIM,
     CONFIG,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
     GATEWAY,
+    GATEWAY_CLASS,
     INFERENCE_SERVICE,
     LEASE,
     MODEL,
     NAMESPACE,
+    NETWORK_POLICY,
+    NODE,
     ROUTE,
     SERVICE,
+    SERVICE_ACCOUNT,
     STORAGE_CLASS,
     TEMPLATE,
 )

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from aim_watcher.nats_secrets import SEED, desired_secrets, of_user, reload_command, server_names
 from aim_watcher.nats_tls import RENEW_BEFORE, SERVER_GOOD_FOR
 from aimbus.accounts import public_key
-from aimctl.__main__ import app
-from aimctl.nats_secrets import NAMES, init_cluster
-from aimctl.nats_users import USERS
+from aimctl.app import app
+from aimctl.nats.secrets import NAMES, init_cluster
+from aimctl.nats.users import USERS
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer

@@ -9,7 +9,7 @@ import pytest
 
 from aim_watcher.nats_secrets import OPERATOR
 from aimbus.accounts import auth_conf, new_seed, public_key
-from aimctl.nats_users import CONSOLE, PERMISSIONS, USERS
+from aimctl.nats.users import CONSOLE, PERMISSIONS, USERS
 from aimschema import subjects
 from aimschema.reasons import STATUSWRITER, WATCHER
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from aimbus import Bus, Event, NatsServer, connect, ensure_streams
-from aimctl.recording import (
-    REDACTED,
+from aimctl.analysis.diff import REDACTED
+from aimctl.replay.recording import (
     VERSION,
     BadRecording,
     Header,
     Recording,
     load,
-    record,
+    make_recording,
     redacted,
     save,
     split,
@@ -199,7 +199,7 @@ async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespace
     ]
     for message in [*mine[:2], *others, *mine[2:]]:
         await bus.publisher.publish(message)
-    recording = await record(bus, "ml", None, START)
+    recording = await make_recording(bus, "ml", None, START)
     assert [each.subject for each in recording.events] == [subject_of(message) for message in mine]
     assert (recording.header.namespace, recording.header.begins, recording.header.until) == (
         "ml",

@@ -19,8 +19,8 @@ from aimcontroller.testing import (
     pod,
     status_condition,
 )
-from aimctl.telling import line, tree
-from aimctl.timeline import Entry, related, settled, timeline
+from aimctl.analysis.timeline import Entry, build_timeline, related, settled
+from aimctl.commands.timeline import line, tree
 from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import (
     ActionTaken,
@@ -129,7 +129,7 @@ HISTORY = [
 
 
 def told(history: list[Event] = HISTORY) -> list[Entry]:
-    return timeline(history, WEIGHTS)
+    return build_timeline(history, WEIGHTS)
 
 
 def test_who_did_what_to_which_object_because_of_what() -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from io import StringIO
 
 from aimbus import Reader, Standing, Survey
-from aimctl.console import PlainConsole
-from aimctl.services import SERVICES
-from aimctl.top import Load, Sample, picture, weighed
+from aimctl.commands.top import Load, Sample, picture, weighed
+from aimctl.component_registry import SERVICES
+from aimctl.output.console import PlainConsole
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, Key
 

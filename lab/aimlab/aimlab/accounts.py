@@ -9,7 +9,8 @@ import yaml
 from aimkube import Cluster
 from aimlab.apiserver.access import ADMIN_TOKEN
 from aimlab.gateway.traefik import Api
-from aimlab.kinds import SERVICE_ACCOUNT, Body
+from aimlab.kinds import Body
+from aimschema.resources import SERVICE_ACCOUNT
 
 TOKEN_S = 30 * 86_400
 

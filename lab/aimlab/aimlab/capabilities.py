@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from aimkube import AlreadyExists, Cluster, Forbidden, Invalid, NotFound
-from aimlab.kinds import ENDPOINT_SLICE, NODE, Body
+from aimlab.kinds import Body
 from aimlab.node import node_object
-from aimschema.resources import CONFIG_MAP, INFERENCE_SERVICE, JOB, POD, Resource
+from aimschema.resources import (
+    CONFIG_MAP,
+    ENDPOINT_SLICE,
+    INFERENCE_SERVICE,
+    JOB,
+    NODE,
+    POD,
+    Resource,
+)
 
 NAME = "aimlab-tries"
 CONTROLLERS_WITHIN_S = 5.0

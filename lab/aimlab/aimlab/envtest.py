@@ -15,10 +15,10 @@ from pathlib import Path
 
 import aiohttp
 
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, Process
 from aimlab.accounts import api_of, write_kubeconfig
 from aimlab.certificates import Certificate, make_certificate
-from aimlab.ports import free_ports
-from aimlab.processes import Children, Process
 
 HOST = "127.0.0.1"
 PROGRAMS = ("etcd", "kube-apiserver")

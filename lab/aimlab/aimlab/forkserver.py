@@ -1,7 +1,8 @@
 """A process that has imported this project, and forks instead of starting Python again.
 
 Importing costs a second of CPU for each process. Tests start hundreds of them, so they run this
-server once and set `AIMLAB_FORKSERVER` to its socket; `aimlab.processes` then asks it.
+server once and set `AIMLAB_FORKSERVER` to its socket; `aimctl.local.processes` then
+asks it, in every process that imports `aimlab`.
 
 Guarantees: a forked process has arguments, environment, working directory, output and a session of
 its own, as a started one has. It ends with whoever asked for it, and with this server.
@@ -24,6 +25,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
+
+from aimctl.local.processes import Program, add_launcher
 
 SOCKET = "AIMLAB_FORKSERVER"
 PR_SET_PDEATHSIG = 1
@@ -88,6 +91,17 @@ async def fork(
     if not (pid := await reader.readline()):
         raise OSError(f"the fork server did not start {' '.join(argv)}")
     return Forked(int(pid), reader, writer)
+
+
+async def launch(program: Program) -> Forked | None:
+    """As `aimctl.local.processes.start` wants it."""
+    if not can_fork(program.argv):
+        return None
+    with program.output.open("ab") as output:
+        return await fork(program.argv, output, program.env or os.environ, program.cwd)
+
+
+add_launcher(launch)
 
 
 async def run(argv: Sequence[str], env: Mapping[str, str]) -> tuple[int, str]:

@@ -8,14 +8,10 @@ from aimschema.resources import Resource
 
 Body = dict[str, Any]
 
-NODE = Resource("Node", "", "v1", "nodes", namespaced=False)
 SERVICE = Resource("Service", "", "v1", "services")
 SECRET = Resource("Secret", "", "v1", "secrets")
 RESOURCE_QUOTA = Resource("ResourceQuota", "", "v1", "resourcequotas")
 VOLUME = Resource("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False)
-ENDPOINT_SLICE = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
-NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
-SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")
 RBAC_KINDS = (
     Resource("ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False),
     Resource(
@@ -28,11 +24,7 @@ RBAC_KINDS = (
     Resource("Role", "rbac.authorization.k8s.io", "v1", "roles"),
     Resource("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
 )
-DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments")
 STATEFUL_SET = Resource("StatefulSet", "apps", "v1", "statefulsets")
-GATEWAY_CLASS = Resource(
-    "GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False
-)
 
 
 def stamp(time: datetime) -> str:

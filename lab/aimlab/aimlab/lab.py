@@ -9,40 +9,35 @@ control plane runs here: it finds this cluster by its kubeconfig like any other.
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import POLL_S, READY_WITHIN_S, Children, until_answers
 from aimkube import AlreadyExists, Cluster, KubeError, NotFound
 from aimlab.accounts import account_kubeconfigs, api_of, write_kubeconfig
 from aimlab.capabilities import DOUBLE, find_out
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
-from aimlab.kinds import NODE, RBAC_KINDS, SERVICE_ACCOUNT, Body, is_true
+from aimlab.kinds import RBAC_KINDS, Body, is_true
 from aimlab.node import node_object, pv_binder
 from aimlab.node.images import ImageCommand, write_images
 from aimlab.node.run import JOBS, OWNERS, SCHEDULER, WORKLOADS
-from aimlab.ports import free_ports
-from aimlab.processes import Children, Process
 from aimlab.real.network import POD_NETWORK, has_pod_network
 from aimlab.sources.hub import Hub, hub
 from aimlab.sources.registry import Registry
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
-from aimschema.resources import CRD, STORAGE_CLASS, Resource
+from aimschema.names import SYSTEM_NAMESPACE
+from aimschema.resources import CRD, NODE, SERVICE_ACCOUNT, STORAGE_CLASS, Resource
 
-SYSTEM_NAMESPACE = "aim-system"
 S3_KEYS = Keys("aimlab", "aimlab-secret")
 HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
 INSTALLED = {resource.kind: resource for resource in (CRD, SERVICE_ACCOUNT, *RBAC_KINDS)}
 Made = tuple[Resource, str | None, str]
 """What has been made: kind, namespace, name."""
-READY_WITHIN_S = 60.0
 GONE_WITHIN_S = 20.0
-POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,26 +219,6 @@ async def start_double(children: Children, *, bare: bool = False) -> str:
         process, f"{url}/readyz", f"the API server; its log is {children.log_of('apiserver')}"
     )
     return url
-
-
-async def until_answers(
-    process: Process,
-    url: str,
-    what: str,
-    within_s: float | None = READY_WITHIN_S,
-) -> None:
-    """Waits until `url` answers 200 (`within_s` None: for ever). Raises RuntimeError where the
-    process ends or the time is over."""
-    give_up = float("inf") if within_s is None else time.monotonic() + within_s
-    async with aiohttp.ClientSession(trust_env=False) as client:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with client.get(url) as answer:
-                    if answer.ok:
-                        return
-            if process.returncode is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"did not come up: {what}")
-            await asyncio.sleep(POLL_S)
 
 
 async def install(

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from aimctl.local.processes import Children, Program, start, stop
 from aimlab import forkserver
-from aimlab.processes import Children, Program, start, stop
 from aimlab.testing import eventually
 
 STARTER = """
 import asyncio, pathlib, sys
-from aimlab.processes import Program, start
+from aimctl.local.processes import Program, start
 async def main():
     process = await start(Program([sys.executable, sys.argv[1]], pathlib.Path(sys.argv[2])))
     print(process.pid, flush=True)
@@ -33,7 +33,13 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         listening.bind(str(place))
         listening.listen()
         server = subprocess.Popen(
-            [sys.executable, "-m", "aimlab.forkserver", str(listening.fileno()), "aimlab.ports"],
+            [
+                sys.executable,
+                "-m",
+                "aimlab.forkserver",
+                str(listening.fileno()),
+                "aimctl.local.ports",
+            ],
             pass_fds=[listening.fileno()],
         )
     yield place
@@ -64,7 +70,7 @@ async def test_it_has_arguments_environment_and_folder(tmp_path: Path) -> None:
 
 
 async def test_it_is_forked(tmp_path: Path) -> None:
-    assert await ended(tmp_path, "import sys; print('aimlab.ports' in sys.modules)") == (
+    assert await ended(tmp_path, "import sys; print('aimctl.local.ports' in sys.modules)") == (
         0,
         "True\n",
     )

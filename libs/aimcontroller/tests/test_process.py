@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aimlab.ports import free_ports
+from aimctl.local.ports import free_ports
 from aimlab.testing.collector import Collector
 
 PROGRAM = """

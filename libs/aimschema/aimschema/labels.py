@@ -6,6 +6,8 @@ from typing import Final
 
 PREFIX: Final = "aim.silogen.ai/"
 
+DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
+"""Kubernetes' own annotation of the class for claims that name none."""
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY_AIM: Final = "aim"
 COMPONENT: Final = "app.kubernetes.io/component"

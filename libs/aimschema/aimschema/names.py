@@ -4,6 +4,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+SYSTEM_NAMESPACE = "aim-system"
+"""Of the control plane, where it is not configured otherwise."""
 DISCOVERY_NAME_LENGTH = 45
 MODEL_NAME_LENGTH = 45
 LONGEST_NAME = 253

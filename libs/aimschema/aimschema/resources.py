@@ -97,6 +97,15 @@ SECRET = Resource("Secret", "", "v1", "secrets")
 """Read only by discovery, by name, in the control plane's own namespace: pull secrets of the
 registries it asks."""
 
+NODE = Resource("Node", "", "v1", "nodes", namespaced=False)
+ENDPOINT_SLICE = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
+NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
+SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts")
+DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments")
+GATEWAY_CLASS = Resource(
+    "GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False
+)
+
 RESOURCES: dict[str, Resource] = {
     resource.kind: resource for resource in (*WATCHED, EVENT, LEASE, CRD, NAMESPACE)
 }
@@ -108,3 +117,8 @@ def key_of(body: dict[str, Any]) -> Key:
     """The key of an object as the API serves it."""
     metadata = body["metadata"]
     return Key(body["kind"], metadata.get("namespace"), metadata["name"])
+
+
+def qualified(name: str, group: str) -> str:
+    """A plural or kind with its group, as messages name it: `widgets.lab.example.com`, `pods`."""
+    return f"{name}.{group}" if group else name

@@ -30,7 +30,6 @@ from aimschema.messages import ReportedCondition, parse_timestamp
 from aimschema.reasons import CACHER, OWNED
 from aimschema.resources import CACHE, CLAIM, JOB, STORAGE_CLASS, Key
 
-DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 FIELDS = OWNED[CACHE.kind][CACHER][1]
 
 
@@ -250,7 +249,7 @@ def _storage_class(state: Projection, name: str | None) -> KubeObject | None:
     defaults = [
         storage_class
         for storage_class in state.everywhere(STORAGE_CLASS.kind)
-        if storage_class.annotations.get(DEFAULT_CLASS) == "true"
+        if storage_class.annotations.get(labels.DEFAULT_STORAGE_CLASS) == "true"
     ]
     return max(defaults, key=lambda found: (found.created, found.key.name), default=None)
 

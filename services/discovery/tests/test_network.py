@@ -18,8 +18,8 @@ from aim_discovery.keyring import Credentials
 from aim_discovery.network import trouble
 from aim_discovery.registry import Registries, RegistryProblem
 from aim_discovery.settings import DiscoverySettings
+from aimctl.local.ports import free_ports
 from aimlab.certificates import Certificate, make_certificate
-from aimlab.ports import free_ports
 from aimlab.sources.registry import Registry
 
 HERE = "0.0.0.0"  # noqa: S104 (to connect to)

@@ -23,7 +23,7 @@ from aimkube import AlreadyExists, Cluster, Conflict, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.store import Change, CollectionKey
 from aimlab.certificates import make_certificate
-from aimlab.kinds import NODE, Body, is_going, owner_reference, stamp
+from aimlab.kinds import Body, is_going, owner_reference, stamp
 from aimlab.kserve.render import replicas_of
 from aimlab.node.jobs import pod_for
 from aimlab.node.node_object import ADDRESS, NAME, node_object, node_status
@@ -35,6 +35,7 @@ from aimschema.resources import (
     GATEWAY,
     INFERENCE_SERVICE,
     JOB,
+    NODE,
     POD,
     ROUTE,
     STORAGE_CLASS,

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from functools import partial
 
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
 from aimschema.reasons import WATCHER
 from faultlab.proxy import Misbehaviour, Trap
 from faultlab.world import Strike, World

@@ -43,7 +43,7 @@ from aimcontroller.projection import (
     fold,
     reset_report_order,
 )
-from aimctl.planners import PLANNERS, planner
+from aimctl.component_registry import PLANNERS, planner
 from aimlab.kinds import Body, stamp
 from aimschema.messages import (
     KindSynced,

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from aimbus import NatsServer
-from aimctl.quickstart import crds, rbac
-from aimctl.services import SERVICES
+from aimctl.component_registry import SERVICES
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, until_answers
+from aimctl.manifests import crds, rbac
 from aimkube import Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api
-from aimlab.lab import SYSTEM_NAMESPACE, install, until_answers
-from aimlab.ports import free_ports
-from aimlab.processes import Children
+from aimlab.lab import install
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import WATCHER
 from aimschema.resources import (
     LEASE,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from aimctl.quickstart import NAMESPACE, SERVICE
-from aimctl.stack import control_plane_on_laptop
+from aimlab.cli.environment import control_plane_on_laptop
+from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.real.cluster import FOLDER
 from reallab.world import Real
 

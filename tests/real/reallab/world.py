@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from aimctl.quickstart import MODEL, NAMESPACE, SOURCE, WEIGHTS
-from aimctl.stack import Stack, kubectl
 from aimkube import NotFound
+from aimlab.cli.environment import Stack, kubectl
+from aimlab.cli.quickstart import MODEL, NAMESPACE, SOURCE, WEIGHTS
 from aimlab.kinds import is_going
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimlab.real.cluster import AUDIT_LOG

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from aimctl.stack import control_plane_on_laptop
+from aimlab.cli.environment import control_plane_on_laptop
 from toldlab import described
 from toldlab.case import Case
 from toldlab.run import CASES, IMPATIENT, IN_TURN, TOGETHER, Result, in_turn, together

@@ -3,8 +3,8 @@ tests/scenario/test_sources.py."""
 
 from typing import Any
 
+from aimctl.local.ports import free_ports
 from aimlab.kinds import VOLUME
-from aimlab.ports import free_ports
 from aimschema import labels, names, reasons
 from aimschema.resources import CACHE, CLAIM, CONFIG, SERVICE
 from toldlab.case import EVENT, Case, Step, Told

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aimctl.stack import kubectl
+from aimlab.cli.environment import kubectl
 from aimschema import reasons
 from toldlab.place import Place
 

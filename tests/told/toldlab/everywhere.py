@@ -8,9 +8,8 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 
+from aimctl.local.ports import free_ports
 from aimlab.crds import bundled
-from aimlab.kinds import NODE
-from aimlab.ports import free_ports
 from aimschema import reasons
 from aimschema.messages import timestamp
 from aimschema.resources import (
@@ -18,6 +17,7 @@ from aimschema.resources import (
     CONFIG,
     CRD,
     INFERENCE_SERVICE,
+    NODE,
     ROUTE,
     SERVICE,
     TEMPLATE,

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aimctl.stack import Stack
 from aimkube import Changed, Listed, NotFound
+from aimlab.cli.environment import Stack
 from aimlab.kinds import SECRET, condition_of
-from aimlab.lab import SYSTEM_NAMESPACE
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimlab.node.pv_binder import storage_class
 from aimlab.sources.registry import Registry
 from aimschema import labels
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import (
     CACHE,
     CONFIG,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aimctl.stack import Stack
+from aimlab.cli.environment import Stack
 from aimschema.resources import NAMESPACE
 from toldlab import caches, everywhere, models, services, templates
 from toldlab.case import EVENT, Case, Told

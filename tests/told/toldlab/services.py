@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from aimcontroller.drift import IMMEDIATE_REPAIRS
-from aimlab.lab import SYSTEM_NAMESPACE
 from aimschema import labels, names, reasons
+from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import CACHE, CONFIG, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE
 from aimschema.resources import GATEWAY as GATEWAY_KIND
 from toldlab.case import EVENT, Case, Step, Told

@@ -5,9 +5,16 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from aimctl.doctor.facts import Body, Facts, Finding, name_of
-from aimlab.kinds import ENDPOINT_SLICE, NETWORK_POLICY
-from aimschema.resources import CACHE, CONFIG, NAMESPACE, SERVICE, TEMPLATE
+from aimctl.doctor.snapshot import Body, Facts, Finding, name_of
+from aimschema.resources import (
+    CACHE,
+    CONFIG,
+    ENDPOINT_SLICE,
+    NAMESPACE,
+    NETWORK_POLICY,
+    SERVICE,
+    TEMPLATE,
+)
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 SERVICES_POLICY = "aim-services"

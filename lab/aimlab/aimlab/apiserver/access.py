@@ -19,9 +19,10 @@ from secrets import token_urlsafe
 from typing import NamedTuple
 
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import ApiError, named, qualified
+from aimlab.apiserver.errors import ApiError, named
 from aimlab.apiserver.objects import Obj, dig, stamp
 from aimlab.apiserver.store import Change, CollectionKey
+from aimschema.resources import qualified
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
 ACCOUNTS = ("", "serviceaccounts")

@@ -6,6 +6,7 @@ ApiError            anything a client is told; the functions below make the usua
 from typing import NamedTuple
 
 from aimlab.apiserver.objects import Obj
+from aimschema.resources import qualified
 
 
 class Cause(NamedTuple):
@@ -41,11 +42,6 @@ class ApiError(Exception):
         if self.details is not None:
             status["details"] = self.details
         return status
-
-
-def qualified(name: str, group: str) -> str:
-    """A plural or kind with its group, as messages name it: `widgets.lab.example.com`, `pods`."""
-    return f"{name}.{group}" if group else name
 
 
 def named(group: str, kind: str, name: str) -> Obj:

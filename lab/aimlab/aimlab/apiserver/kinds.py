@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from aimlab.apiserver import events, list_map_keys
 from aimlab.apiserver.cel import Rules
-from aimlab.apiserver.errors import qualified
 from aimlab.apiserver.objects import Obj
+from aimschema.resources import qualified
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")

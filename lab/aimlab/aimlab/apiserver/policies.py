@@ -15,10 +15,11 @@ import cel
 from aimlab.apiserver.access import User
 from aimlab.apiserver.cel import functions_of, program_of
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import ApiError, named, qualified
+from aimlab.apiserver.errors import ApiError, named
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj, dig
 from aimlab.apiserver.webhooks import GROUP, Call, fits
+from aimschema.resources import qualified
 
 POLICIES, BINDINGS = (
     (GROUP, "validatingadmissionpolicies"),

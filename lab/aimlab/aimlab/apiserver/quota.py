@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from aimlab.apiserver import quantity
-from aimlab.apiserver.errors import ApiError, named, qualified
+from aimlab.apiserver.errors import ApiError, named
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj, dig
 from aimlab.apiserver.store import Store
+from aimschema.resources import qualified
 
 QUOTAS = ("", "resourcequotas")
 OVER = frozenset({"Succeeded", "Failed"})

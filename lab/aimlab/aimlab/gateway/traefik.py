@@ -17,11 +17,11 @@ from pathlib import Path
 
 import aiohttp
 
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Process, Program, start, stop
 from aimkube import AlreadyExists, Cluster, NotFound
-from aimlab.kinds import GATEWAY_CLASS, Body
-from aimlab.ports import free_ports
-from aimlab.processes import Process, Program, start, stop
-from aimschema.resources import GATEWAY
+from aimlab.kinds import Body
+from aimschema.resources import GATEWAY, GATEWAY_CLASS
 
 HOST = "127.0.0.1"
 CLASS_NAME = "traefik"

@@ -8,11 +8,11 @@ from datetime import datetime
 
 from aimlab.controller_loop import Create, Patch, Step, Write, delete_of, patch_of
 from aimlab.informer import Objects
-from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, SERVICE, Body, is_going, is_owned, uid_of
+from aimlab.kinds import SERVICE, Body, is_going, is_owned, uid_of
 from aimlab.kserve import render
 from aimlab.kserve.modes import NEWEST, Version
 from aimlab.kserve.status import invalid, not_served, status_of
-from aimschema.resources import INFERENCE_SERVICE, POD, Resource
+from aimschema.resources import DEPLOYMENT, ENDPOINT_SLICE, INFERENCE_SERVICE, POD, Resource
 
 WATCHED = (INFERENCE_SERVICE, DEPLOYMENT, POD, SERVICE, ENDPOINT_SLICE)
 

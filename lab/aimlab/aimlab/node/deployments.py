@@ -19,7 +19,6 @@ import msgspec
 
 from aimlab.controller_loop import Create, Step, Write, delete_of, patch_of
 from aimlab.kinds import (
-    DEPLOYMENT,
     Body,
     condition_of,
     is_going,
@@ -32,7 +31,7 @@ from aimlab.kinds import (
 )
 from aimlab.node.events import failed_create
 from aimlab.rollout import Replica, decide, strategy_of
-from aimschema.resources import POD
+from aimschema.resources import DEPLOYMENT, POD
 
 REVISION_LABEL = "pod-template-hash"
 NUMBER_LABEL = "lab.aim/number"

@@ -11,8 +11,8 @@ import asyncio
 from aimkube import Cluster, KubeError, NotFound
 from aimlab.controller_loop import COALESCE_S, RETRY_S, delete_of, try_write
 from aimlab.informer import Mirror, Objects
-from aimlab.kinds import DEPLOYMENT, ENDPOINT_SLICE, SERVICE, Body, is_going, uid_of
-from aimschema.resources import WATCHED, Resource
+from aimlab.kinds import SERVICE, Body, is_going, uid_of
+from aimschema.resources import DEPLOYMENT, ENDPOINT_SLICE, WATCHED, Resource
 
 KINDS = (*WATCHED, SERVICE, ENDPOINT_SLICE, DEPLOYMENT)
 _RESOURCES = {(resource.api_version, resource.kind): resource for resource in KINDS}

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aimctl.local.processes import Program
 from aimlab.kinds import Body
 from aimlab.node import paths
 from aimlab.node.environment import expand
 from aimlab.node.images import ImageCommand
-from aimlab.processes import Program
 
 TERMINATION_PATH = "/dev/termination-log"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -14,16 +14,16 @@ from aimlab.controller_loop import Create, RemoveFolder, Step, Write, delete_of,
 from aimlab.informer import Objects
 from aimlab.kinds import VOLUME, Body, is_going, is_over, phase_of, uid_of
 from aimlab.node.scheduler import claims_of, is_placed
+from aimschema.labels import DEFAULT_STORAGE_CLASS
 from aimschema.resources import CLAIM, POD, STORAGE_CLASS
 
 PROVISIONER = "aimlab.local/folder"
-IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
 
 
 def storage_class(name: str, mode: str, *, default: bool = False) -> Body:
-    annotations = {"annotations": {IS_DEFAULT: "true"}} if default else {}
+    annotations = {"annotations": {DEFAULT_STORAGE_CLASS: "true"}} if default else {}
     head = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -82,7 +82,7 @@ def default_class(seen: Objects) -> str | None:
     marked = (
         one
         for one in seen.all(STORAGE_CLASS)
-        if one["metadata"].get("annotations", {}).get(IS_DEFAULT) == "true"
+        if one["metadata"].get("annotations", {}).get(DEFAULT_STORAGE_CLASS) == "true"
     )
     return next((one["metadata"]["name"] for one in marked), None)
 

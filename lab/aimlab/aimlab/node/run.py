@@ -17,7 +17,7 @@ from aimlab.accounts import api_of
 from aimlab.certificates import Certificate, make_certificate
 from aimlab.controller_loop import control
 from aimlab.informer import Mirror
-from aimlab.kinds import DEPLOYMENT, NODE, SERVICE, STATEFUL_SET, VOLUME
+from aimlab.kinds import SERVICE, STATEFUL_SET, VOLUME
 from aimlab.node import (
     garbage_collector,
     jobs,
@@ -30,7 +30,7 @@ from aimlab.node import (
 from aimlab.node.kubelet import Kubelet
 from aimlab.node.logs import make_app
 from aimlab.node.worker import Node
-from aimschema.resources import CLAIM, JOB, POD, STORAGE_CLASS
+from aimschema.resources import CLAIM, DEPLOYMENT, JOB, NODE, POD, STORAGE_CLASS
 
 _LOG = logging.getLogger(__name__)
 RETRY_S = 1.0

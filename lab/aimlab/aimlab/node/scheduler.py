@@ -7,16 +7,17 @@ every change.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from aimkube.selectors import expression_holds
 from aimlab.apiserver.quantity import parse
 from aimlab.controller_loop import Create, Step, Write, patch_of
 from aimlab.informer import Objects
-from aimlab.kinds import NODE, Body, condition, condition_of, is_going, is_over, phase_of
-from aimschema.resources import CLAIM, POD, STORAGE_CLASS, Resource
+from aimlab.kinds import Body, condition, condition_of, is_going, is_over, phase_of
+from aimschema.resources import CLAIM, NODE, POD, STORAGE_CLASS, Resource
 
 SCHEDULER = "default-scheduler"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
@@ -173,22 +174,6 @@ def _holds(expressions: list[Body], labels: dict[str, str]) -> bool:
     return bool(expressions) and all(
         expression_holds(expression, labels) for expression in expressions
     )
-
-
-def expression_holds(expression: Body, labels: Mapping[str, str]) -> bool:
-    """One requirement of a label or node selector, without the numeric operators."""
-    value = labels.get(expression["key"])
-    match expression["operator"]:
-        case "In":
-            return value in expression["values"]
-        case "NotIn":
-            return value not in expression["values"]
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case _:
-            return False
 
 
 def free_of(node: Body, pods: Iterable[Body]) -> Amounts:

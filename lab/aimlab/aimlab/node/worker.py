@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from aimctl.local.processes import start, stop
 from aimkube import Cluster, KubeError, NotFound
 from aimlab.accounts import account_kubeconfig
 from aimlab.controller_loop import patch_of, try_write
@@ -36,7 +37,6 @@ from aimlab.node.podstatus import (
     restarts_after,
 )
 from aimlab.node.probes import watch_probes
-from aimlab.processes import start, stop
 from aimschema.resources import CONFIG_MAP, POD
 
 _LOG = logging.getLogger(__name__)

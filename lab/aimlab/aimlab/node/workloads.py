@@ -9,20 +9,11 @@ from datetime import datetime
 
 from aimlab.controller_loop import Create, Step, Write, delete_of, patch_of
 from aimlab.informer import Objects
-from aimlab.kinds import (
-    DEPLOYMENT,
-    STATEFUL_SET,
-    Body,
-    is_going,
-    is_over,
-    is_owned,
-    is_true,
-    uid_of,
-)
+from aimlab.kinds import STATEFUL_SET, Body, is_going, is_over, is_owned, is_true, uid_of
 from aimlab.node import deployments
 from aimlab.node.deployments import REVISION_LABEL, pod_of_template, revision_of
 from aimlab.node.events import failed_create
-from aimschema.resources import CLAIM, POD
+from aimschema.resources import CLAIM, DEPLOYMENT, POD
 
 POD_NAME_LABEL, POD_INDEX_LABEL = (
     "statefulset.kubernetes.io/pod-name",

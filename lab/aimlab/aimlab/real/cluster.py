@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from aimctl.local.processes import Children
 from aimkube import Cluster
 from aimlab.capabilities import find_out
 from aimlab.envtest import kube_apiserver
 from aimlab.lab import define
-from aimlab.processes import Children
 from aimlab.real.kserve import crds_in, kserve
 from aimlab.real.parts import KServe, Parts
 

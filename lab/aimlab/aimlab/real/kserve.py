@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, until_answers
 from aimkube import AlreadyExists, Cluster
 from aimlab.certificates import Certificate, make_certificate
 from aimlab.kinds import Body
-from aimlab.lab import define, until_answers
-from aimlab.ports import free_ports
-from aimlab.processes import Children
+from aimlab.lab import define
 from aimlab.real.parts import OLD_KSERVE, KServe
 from aimschema.resources import CONFIG_MAP, CRD, NAMESPACE, Resource
 

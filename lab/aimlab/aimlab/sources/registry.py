@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from aimlab.ports import free_ports
+from aimctl.local.ports import free_ports
 
 HOST = "127.0.0.1"
 INDEX = "application/vnd.oci.image.index.v1+json"

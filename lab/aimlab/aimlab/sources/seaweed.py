@@ -22,8 +22,8 @@ import msgspec
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aimlab.ports import free_ports
-from aimlab.processes import Program, start, stop
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Program, start, stop
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client

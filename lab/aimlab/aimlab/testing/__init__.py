@@ -4,8 +4,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from aimctl.local.processes import Children
 from aimlab.kinds import Body
-from aimlab.processes import Children
 from aimschema.resources import Resource
 
 Wait = Callable[[Resource, str, Callable[[Body], bool]], Awaitable[Body]]

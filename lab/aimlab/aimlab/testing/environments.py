@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from aimctl.local.processes import Children
 from aimkube import AlreadyExists, Cluster
 from aimlab.accounts import account_kubeconfigs, api_of, write_kubeconfig
 from aimlab.kinds import Body
-from aimlab.lab import SYSTEM_NAMESPACE, define, remove, start_double
-from aimlab.processes import Children
+from aimlab.lab import define, remove, start_double
+from aimschema.names import SYSTEM_NAMESPACE
 
 
 @asynccontextmanager

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 import yaml
 
+from aimctl.local.processes import Children
 from aimkube import Cluster, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.kinds import Body
-from aimlab.processes import Children
 from aimlab.testing import NAMESPACE, Start, Wait, eventually
 from aimschema.resources import Resource
 

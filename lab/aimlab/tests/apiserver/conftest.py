@@ -8,9 +8,9 @@ import aiohttp
 import msgspec
 import pytest
 
+from aimctl.local.processes import Children
 from aimlab.apiserver import ApiServer
 from aimlab.lab import start_double
-from aimlab.processes import Children
 
 
 class Api:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from aimlab.ports import free_ports
+from aimctl.local.ports import free_ports
 
 Body = dict[str, Any]
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"

@@ -11,15 +11,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from aimctl.local.processes import Children
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
-from aimlab.kinds import DEPLOYMENT, SERVICE, is_true
+from aimlab.kinds import SERVICE, is_true
 from aimlab.node.images import ImageCommand, read_images, write_images
-from aimlab.processes import Children
 from aimlab.testing import NAMESPACE, Wait, eventually
-from aimschema.resources import GATEWAY, INFERENCE_SERVICE, POD, ROUTE
+from aimschema.resources import DEPLOYMENT, GATEWAY, INFERENCE_SERVICE, POD, ROUTE
 
 Body = dict[str, Any]
 MODEL = "lab/tiny"

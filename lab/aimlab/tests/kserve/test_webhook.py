@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from aimctl.local.processes import Children
 from aimkube import Cluster, Forbidden, KubeError
 from aimlab.crds import bundled
 from aimlab.kserve.modes import MODE_ANNOTATION, ONLY_RAW
 from aimlab.kserve.webhook import CONFIGURATION, WEBHOOK
-from aimlab.processes import Children
 from aimlab.testing import NAMESPACE, Wait, eventually
 from aimschema.resources import INFERENCE_SERVICE
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from aimctl.local.processes import Children
 from aimkube import Cluster
 from aimlab.kinds import VOLUME, is_true, phase_of
 from aimlab.node.events import CORE_EVENT
 from aimlab.node.images import ImageCommand, Trouble, read_images, write_images
-from aimlab.processes import Children
 from aimlab.testing import NAMESPACE, Start, Wait, eventually
 from aimschema.resources import CLAIM, JOB, POD, RESOURCES, Resource
 
@@ -327,7 +327,7 @@ def test_a_process_dies_with_its_starter_however_that_ends(tmp_path: Path) -> No
     starter = f"""
 import asyncio, os, signal
 from pathlib import Path
-from aimlab.processes import Children
+from aimctl.local.processes import Children
 from aimlab.testing import NAMESPACE, Start, Wait, eventually
 
 async def main():

@@ -11,12 +11,11 @@ import pytest
 
 from aimlab.controller_loop import Create, Delete, Patch
 from aimlab.informer import Objects
-from aimlab.kinds import DEPLOYMENT
 from aimlab.node.events import CORE_EVENT
 from aimlab.node.launch import address_of
 from aimlab.node.service_proxy import HOSTS, UnknownNameError, backends, resolved
 from aimlab.node.workloads import plan
-from aimschema.resources import CLAIM, POD
+from aimschema.resources import CLAIM, DEPLOYMENT, POD
 
 Body = dict[str, Any]
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)

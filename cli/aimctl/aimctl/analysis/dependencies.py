@@ -1,0 +1,152 @@
+"""What belongs together, as `aimctl get`, `logs` and `retry` need it: chains as rows, pods
+behind an object, what can be tried again. Pure."""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.queries import caches_of, discovery_result_of, models_named
+from aimcontroller.workloads import container_termination, pod_start_failure, pods_of
+from aimctl.analysis.diagnosis import Told, diagnose, last_cause, steady
+from aimschema import labels
+from aimschema.messages import Progress
+from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
+
+ROOTS = (SERVICE, TEMPLATE, CACHE, MODEL)
+"""What a chain may begin with, each with what comes after it."""
+NO_PROGRESS: Mapping[Key, Progress] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A chain: empty where it begins later, or where something is not there yet. `why`: what it
+    waits for, or what Ready says."""
+
+    namespace: str
+    service: str
+    template: str
+    model: str
+    cache: str
+    state: str
+    why: str
+
+
+def rows(
+    seen: Projection, root: Resource | None, namespace: str | None, now: datetime.datetime
+) -> list[Row]:
+    """Of every object of a kind; without one, of every service, and of what no service uses.
+    `namespace` None: of all."""
+    kinds = ROOTS if root is None else (root,)
+    covered: set[Key] = set()
+    found = []
+    for kind in kinds:
+        for present in sorted(seen.everywhere(kind.kind), key=lambda each: each.key):
+            if (
+                namespace in {None, present.key.namespace} or not kind.namespaced
+            ) and present.key not in covered:
+                chain = [present, *_below(seen, present)]
+                covered |= {each.key for each in chain}
+                found.append(_row(chain, diagnose(seen, present.key, now, NO_PROGRESS)))
+    return found
+
+
+def _below(seen: Projection, present: KubeObject) -> Iterator[KubeObject]:
+    """Template, model, caches of a service; model and caches of a template."""
+    if present.key.kind == SERVICE.kind:
+        template = seen.get(
+            Key(TEMPLATE.kind, present.key.namespace, str(present.spec.get("templateRef")))
+        )
+        if template is not None:
+            yield template
+            yield from _below(seen, template)
+    elif present.key.kind == TEMPLATE.kind:
+        yield from models_named(seen, str(present.spec.get("model")))[:1]
+        yield from caches_for(seen, present)
+
+
+def caches_for(seen: Projection, template: KubeObject) -> list[KubeObject]:
+    """The cache that counts of each of the template's sources."""
+    answer = discovery_result_of(seen, template)
+    return [
+        cache
+        for source in (answer.sources if answer else ())
+        for cache in caches_of(seen, template.key.namespace, source)[:1]
+    ]
+
+
+def _row(chain: Sequence[KubeObject], told: Told) -> Row:
+    root = chain[0]
+    names = {
+        kind.kind: ", ".join(each.key.name for each in chain if each.key.kind == kind.kind)
+        for kind in ROOTS
+    }
+    end = last_cause(told)
+    why = told.words if end is told else f"{end.key.kind}/{end.key.name} {end.words}"
+    return Row(
+        namespace=root.key.namespace or "",
+        service=names[SERVICE.kind],
+        template=names[TEMPLATE.kind]
+        or (str(root.spec.get("templateRef")) if root.key.kind == SERVICE.kind else ""),
+        model=names[MODEL.kind] or str(root.spec.get("model", "")),
+        cache=names[CACHE.kind],
+        state=str(root.status.get("status") or told.state),
+        why=steady(why),
+    )
+
+
+def pods_behind(seen: Projection, key: Key) -> list[KubeObject]:
+    """The pods that belong to an object through its chain, those in trouble first, then the
+    oldest. Jobs go once their outcome is recorded."""
+    present = seen.get(key)
+    found = {pod.key: pod for pod in (_pods(seen, present) if present is not None else ())}
+    return sorted(found.values(), key=lambda pod: (not in_trouble(pod), pod.created, pod.key))
+
+
+def _pods(seen: Projection, present: KubeObject) -> Iterator[KubeObject]:
+    match present.key.kind:
+        case POD.kind:
+            yield present
+        case JOB.kind:
+            yield from pods_of(seen, present)
+        case SERVICE.kind:
+            pods = seen.all(POD.kind, present.key.namespace)
+            yield from (
+                pod for pod in pods if pod.labels.get(labels.KSERVE_ISVC_LABEL) == present.key.name
+            )
+        case _:
+            for job in seen.owned(present.uid, JOB.kind, present.key.namespace):
+                yield from pods_of(seen, job)
+    for below in _below(seen, present):
+        yield from _pods(seen, below)
+
+
+def in_trouble(pod: KubeObject) -> bool:
+    """It does not start, has failed, or was started again."""
+    again = any(status.get("restartCount") for status in pod.status.get("containerStatuses") or ())
+    failed = any(
+        (how := container_termination(pod, name)) is not None and how.exit_code
+        for name in containers(pod)
+    )
+    return (
+        pod_start_failure(pod) is not None or again or failed or pod.status.get("phase") == "Failed"
+    )
+
+
+def containers(pod: KubeObject) -> list[str]:
+    """All that may have a log, in the order in which they run."""
+    return [
+        str(each["name"])
+        for part in ("initContainers", "containers")
+        for each in pod.spec.get(part) or ()
+    ]
+
+
+def to_retry(told: Told) -> list[Key]:
+    """What of a chain has failed, or waits for its next try, and would try again at once:
+    templates, caches and models."""
+    own = told.key.kind in {TEMPLATE.kind, CACHE.kind, MODEL.kind} and (
+        told.state == "failed" or told.seconds_left is not None
+    )
+    found = [key for behind in told.because for key in to_retry(behind)]
+    return list(dict.fromkeys([*found, told.key] if own and not found else found))

@@ -1,0 +1,76 @@
+"""`aimctl dead`: list dead letters, and retry what they are about."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from aimctl.connect import WITHIN_S, reached
+from aimctl.dead_letters import Found, letters, retry
+from aimctl.options import run
+from aimctl.output.console import PlainConsole
+from aimctl.output.structured import Form, Output, print_data
+
+dead = typer.Typer(help="What the services could not deal with (NATS server: AIM_NATS_URL).")
+
+
+def show(found: list[Found], console: PlainConsole, form: Form) -> None:
+    rows = [each.row() for each in found]
+    if form != "text":
+        print_data(console, rows, form)
+    elif not rows:
+        console.print("no dead letters")
+    else:
+        table = Table(*(name.upper() for name in rows[0]), box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(Text(str(value)) for value in row.values()))
+        console.print(table)
+
+
+async def list_letters(console: PlainConsole, form: Form) -> None:
+    async with reached() as bus:
+        show(await letters(bus), console, form)
+
+
+async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool:
+    """`wanted` are subjects, None is all. Raises RuntimeError for a subject of which there is no
+    letter."""
+    async with reached() as bus:
+        found = await letters(bus)
+        known = {name for each in found for name in (each.subject, each.address)}
+        if unknown := sorted(set(wanted or ()) - known):
+            raise RuntimeError(f"no dead letter on {', '.join(unknown)}: see aimctl dead")
+        chosen = [
+            each for each in found if wanted is None or {each.subject, each.address} & set(wanted)
+        ]
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                return await retry(bus, chosen, console)
+        except TimeoutError:
+            raise RuntimeError(bus.trouble or "the NATS server does not take them") from None
+
+
+@dead.callback(invoke_without_command=True)
+def dead_list(context: typer.Context, output: Output = "text") -> None:
+    """What the services could not deal with: unreadable messages, and work that keeps failing
+    (NATS server: AIM_NATS_URL)."""
+    if context.invoked_subcommand is None:
+        console = PlainConsole()
+        run(console, list_letters(console, output))
+
+
+@dead.command(name="retry", no_args_is_help=True)
+def dead_retry(
+    subject: Annotated[
+        list[str] | None, typer.Argument(help="As `aimctl dead` shows them.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are listed.")] = False,
+) -> None:
+    """Send unreadable messages again as they were, make services look at failing objects again,
+    and take both off the list."""
+    if every == bool(subject):
+        raise typer.BadParameter("name subjects, or --all")
+    console = PlainConsole()
+    raise typer.Exit(0 if run(console, retry_letters(subject or None, console)) else 1)

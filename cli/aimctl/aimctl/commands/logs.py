@@ -1,0 +1,144 @@
+"""`aimctl logs`: of all pods that belong to an object through its chain; those in trouble come
+first, with their last words."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aimcontroller.projection import KubeObject
+from aimcontroller.workloads import container_termination, pod_start_failure
+from aimctl.analysis.dependencies import containers, in_trouble, pods_behind
+from aimctl.connect import cluster_at
+from aimctl.options import Kubeconfig, Named, Namespace, a_console, named, run
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+from aimctl.state_stream import present_picture
+from aimkube import Cluster, KubeError, told
+from aimschema.resources import Key
+
+LAST_WORDS = 20
+
+
+async def show_logs(
+    key: Key,
+    kubeconfig: Path | None,
+    console: PlainConsole,
+    tail_lines: int | None,
+    *,
+    follow: bool,
+) -> bool:
+    """False where there is no pod. `follow`: until the containers have ended. Raises
+    RuntimeError without a bus or a cluster."""
+    seen = await present_picture()
+    pods = pods_behind(seen, key)
+    if not pods:
+        say(
+            console,
+            f"no pod belongs to {key} now; how it came to this: aimctl explain, aimctl timeline",
+            "bold red",
+        )
+        return False
+    async with cluster_at(kubeconfig) as cluster:
+        lines = _Lines(cluster, console, tail_lines)
+        going = [
+            (pod, name)
+            for pod in pods
+            for name in containers(pod)
+            if follow and not in_trouble(pod) and container_termination(pod, name) is None
+        ]
+        for pod in pods:
+            for name in containers(pod):
+                if (pod, name) not in going:
+                    await lines.show(pod, name)
+        await asyncio.gather(*(lines.follow(pod, name) for pod, name in going))
+    return True
+
+
+class _Lines:
+    """Prints logs, each line behind `pod/container`."""
+
+    def __init__(self, cluster: Cluster, console: PlainConsole, tail_lines: int | None) -> None:
+        self._cluster, self._console, self._tail = cluster, console, tail_lines
+
+    async def show(self, pod: KubeObject, container: str) -> None:
+        """Of a pod in trouble the last words; of a container that waits to be started again,
+        those from before."""
+        trouble = in_trouble(pod)
+        tail = LAST_WORDS if trouble and self._tail is None else self._tail
+        try:
+            log = await self._cluster.read_log(
+                str(pod.key.namespace),
+                pod.key.name,
+                container,
+                tail_lines=tail,
+                previous=_starts_again(pod, container),
+            )
+        except KubeError as error:
+            failure = pod_start_failure(pod)
+            self._print(
+                pod,
+                container,
+                [f"no log: {told(error) if failure is None else failure.message}"],
+                "bold red",
+            )
+        else:
+            self._print(
+                pod, container, log.decode(errors="replace").splitlines(), "red" if trouble else ""
+            )
+
+    async def follow(self, pod: KubeObject, container: str) -> None:
+        try:
+            async for line in self._cluster.follow_log(
+                str(pod.key.namespace), pod.key.name, container, tail_lines=self._tail
+            ):
+                self._print(pod, container, [line.decode(errors="replace")])
+        except KubeError as error:
+            self._print(pod, container, [f"no more of the log: {told(error)}"], "bold red")
+
+    def _print(
+        self, pod: KubeObject, container: str, lines: Iterable[str], style: str = ""
+    ) -> None:
+        for line in lines:
+            say(self._console, f"{pod.key.name}/{container} | {line}", style)
+
+
+def _starts_again(pod: KubeObject, container: str) -> bool:
+    """It waits, after an end that the kubelet still has the log of (CrashLoopBackOff)."""
+    status: dict[str, Any] = next(
+        (
+            each
+            for each in pod.status.get("containerStatuses") or ()
+            if each.get("name") == container
+        ),
+        {},
+    )
+    return bool(status.get("restartCount")) and "waiting" in (status.get("state") or {})
+
+
+def logs(
+    what: Named,
+    namespace: Namespace = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the containers have ended.")
+    ] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option(
+            "--tail",
+            min=0,
+            help="Only the last lines of each; left out, all, of failed ones the last 20.",
+        ),
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """The logs of all pods that belong to an object through its chain, failed ones first. Exit
+    code 1 if there is no pod."""
+    console = a_console()
+    raise typer.Exit(
+        0
+        if run(console, show_logs(named(what, namespace), kubeconfig, console, tail, follow=follow))
+        else 1
+    )

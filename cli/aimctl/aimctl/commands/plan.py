@@ -1,0 +1,95 @@
+"""`aimctl plan`: what would change if manifests were applied."""
+
+import datetime
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aimcontroller.projection import Projection, fold
+from aimctl.analysis.preview import Preview, diff, manifests, preview
+from aimctl.component_registry import PLANNERS, planner
+from aimctl.connect import reached
+from aimctl.event_log import latest
+from aimctl.options import a_console, run
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+from aimctl.output.structured import Form, Output, print_data
+from aimctl.replay.engine import missing_markers
+from aimschema import subjects
+from aimschema.resources import Key
+
+
+async def show_plan(
+    paths: Sequence[Path], namespace: str | None, console: PlainConsole, form: Form
+) -> bool:
+    """True where nothing would change. Raises BadManifest, OSError or RuntimeError."""
+    wanted, others = manifests(paths, namespace)
+    async with reached() as bus:
+        found = await latest(
+            bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", f"{subjects.REPORT}.>"]
+        )
+    services = [planner(name) for name in PLANNERS]
+    if missing := {kind for service in services for kind in missing_markers(service, found)}:
+        raise RuntimeError(
+            f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there"
+            " is not known"
+        )
+    seen = reduce(
+        lambda picture, event: fold(picture, event.message, event.seq), found, Projection()
+    )
+    planned = preview(seen, wanted, services, datetime.datetime.now(datetime.UTC))
+    if form != "text":
+        print_data(console, _preview_json(planned, others), form)
+    else:
+        _tell_preview(planned, others, console)
+    return not planned.changes
+
+
+def _tell_preview(planned: Preview, others: Sequence[Key], console: PlainConsole) -> None:
+    styles = {"create": "green", "change": "yellow", "delete": "red"}
+    for change in planned.changes:
+        say(
+            console, f"{change.who} would {change.verb} {change.key}", f"bold {styles[change.verb]}"
+        )
+        for line_ in diff(change):
+            say(console, f"  {line_}", {"+": "green", "-": "red", "@": "dim"}.get(line_[:1], ""))
+    for key, words in planned.outlook:
+        say(console, f"then {key}: {words}")
+    if others:
+        say(console, f"not looked at: {', '.join(map(str, others))}", "dim")
+    counts = {verb: sum(1 for change in planned.changes if change.verb == verb) for verb in styles}
+    say(
+        console,
+        ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count)
+        or "nothing would change",
+        "bold",
+    )
+
+
+def _preview_json(planned: Preview, others: Sequence[Key]) -> dict[str, Any]:
+    changes = [
+        {"who": c.who, "verb": c.verb, "object": str(c.key), "before": c.before, "after": c.after}
+        for c in planned.changes
+    ]
+    outlook = [{"object": str(key), "words": words} for key, words in planned.outlook]
+    return {"changes": changes, "outlook": outlook, "not_looked_at": [str(key) for key in others]}
+
+
+def plan(
+    files: Annotated[
+        list[Path],
+        typer.Option("--filename", "-f", help="A manifest, or a folder of them.", exists=True),
+    ],
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="For objects that name none; left out, default."),
+    ] = None,
+    output: Output = "text",
+) -> None:
+    """What would be made and changed if these manifests were applied, as a diff. Exit code 1 if
+    anything would."""
+    console = a_console()
+    raise typer.Exit(0 if run(console, show_plan(files, namespace, console, output)) else 1)

@@ -1,0 +1,41 @@
+"""`aimctl record`: a namespace's events as a file."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aimctl.connect import reached
+from aimctl.options import Since, a_console, run, since_when
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+from aimctl.replay.check import services_in
+from aimctl.replay.recording import (
+    make_recording,
+    save,
+)
+
+
+async def record_namespace(
+    namespace: str, since: datetime.datetime | None, file: Path, console: PlainConsole
+) -> None:
+    async with reached() as bus:
+        recording = await make_recording(bus, namespace, since, datetime.datetime.now(datetime.UTC))
+    if not recording.events:
+        raise RuntimeError(f"nothing has happened in namespace {namespace}")
+    save(recording, file)
+    took_part = ", ".join(service.name for service in services_in(recording, None)) or "no service"
+    say(console, f"{len(recording.events)} events of namespace {namespace} in {file}: {took_part}")
+
+
+def record(
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Whose events.")],
+    file: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    since: Since = None,
+) -> None:
+    """A namespace's events as a file for `aimctl replay`; without literal values of environment
+    variables (NATS server: AIM_NATS_URL)."""
+    console = a_console()
+    begin = since_when(since)
+    run(console, record_namespace(namespace, begin, file, console))

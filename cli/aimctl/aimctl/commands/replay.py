@@ -1,0 +1,209 @@
+"""`aimctl record` and `aimctl replay`: what happened as a file, and what a service would make of
+it today."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aimcontroller import tracing
+from aimcontroller.controller import Component
+from aimcontroller.process import FLUSH_S
+from aimctl.component_registry import PLANNERS, planner
+from aimctl.connect import reached
+from aimctl.event_log import history
+from aimctl.options import a_console, run
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+from aimctl.output.structured import Form, Output, print_data
+from aimctl.replay.check import Outcome, check, services_in, up_to
+from aimctl.replay.comparator import Difference
+from aimctl.replay.engine import Look, Step
+from aimctl.replay.recording import (
+    VERSION,
+    Header,
+    Recording,
+    load,
+)
+from aimschema import subjects
+from aimschema.messages import ActionTaken, StatusReported, timestamp
+
+LIVE_MOST_PER_S = 2000.0
+
+
+async def live(service: str, most_per_s: float) -> Recording:
+    """What AIM_LOG and AIM_STATE have for one service, of all namespaces, read no faster than
+    `most_per_s`."""
+    wanted = planner(service)
+    every_action = f"{subjects.ACTION}.{service}."
+    filters = [
+        one
+        for one in wanted.filters
+        if one != subjects.letters(service) and not one.startswith(every_action)
+    ]
+    async with reached() as bus:
+        before, logged = await history(bus, [*filters, f"{every_action}>"], most_per_s=most_per_s)
+    begins = max((event.seq for event in before), default=0)
+    header = Header(
+        recording=VERSION, origin="live", until=datetime.datetime.now(datetime.UTC), begins=begins
+    )
+    return Recording(header, (*before, *logged))
+
+
+def replay_and_tell(
+    recording: Recording,
+    services: Sequence[Component],
+    console: PlainConsole,
+    *,
+    steps: bool,
+    form: Form,
+) -> bool:
+    """True where nothing differs."""
+    teller = _Teller(console, quiet=form != "text")
+    outcomes = [check(service, recording, teller.tell if steps else None) for service in services]
+    if form != "text":
+        told: dict[str, Any] = {"services": [_outcome(outcome) for outcome in outcomes]}
+        print_data(console, told | ({"steps": teller.steps} if steps else {}), form)
+    else:
+        for outcome in outcomes:
+            _tell_outcome(outcome, console)
+    return not any(outcome.differences for outcome in outcomes)
+
+
+class _Teller:
+    """Each step that has news, as it comes."""
+
+    def __init__(self, console: PlainConsole, *, quiet: bool) -> None:
+        self._console, self._quiet = console, quiet
+        self.steps: list[dict[str, Any]] = []
+
+    def tell(self, step: Step, news: list[str], differences: list[Difference]) -> None:
+        if not (news or differences):
+            return
+        seq, time, head = _head(step)
+        if self._quiet:
+            told = [_difference(each) for each in differences]
+            self.steps.append(
+                {
+                    "seq": seq,
+                    "time": time.isoformat(),
+                    "step": head,
+                    "news": news,
+                    "differences": told,
+                }
+            )
+            return
+        say(self._console, f"{seq:>5}  {time.strftime('%H:%M:%S.%f')[:-3]}  {head}", "bold")
+        for line in news:
+            say(self._console, f"       {line}")
+        for difference in differences:
+            _tell_difference(difference, self._console)
+
+
+def _head(step: Step) -> tuple[int, datetime.datetime, str]:
+    if isinstance(step, Look):
+        return step.seq, step.time, f"{step.service} looks at {step.key}: {step.why}"
+    message = step.event.message
+    assert isinstance(message, StatusReported | ActionTaken)
+    return step.event.seq, step.event.time, f"{message.service} then"
+
+
+def _tell_outcome(outcome: Outcome, console: PlainConsole) -> None:
+    did = (
+        f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked"
+        f" {outcome.looks} times"
+    )
+    say(
+        console,
+        f"{did}: {len(outcome.differences) or 'no'} differences",
+        "bold red" if outcome.differences else "green",
+    )
+    for difference in outcome.differences:
+        _tell_difference(difference, console)
+
+
+def _tell_difference(difference: Difference, console: PlainConsole) -> None:
+    say(console, f"  ✗ {difference.seq}  {difference.key} {difference.what}", "red")
+    for label, text in (("then", difference.then), ("now", difference.now)):
+        if text:
+            say(console, f"      {label:<5} {text}")
+    for path, then, now in difference.at:
+        say(console, f"      {path}: {then} → {now}")
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "service": outcome.service,
+        "events": outcome.events,
+        "looks": outcome.looks,
+        "own": outcome.own,
+        "differences": [_difference(each) for each in outcome.differences],
+    }
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "seq": difference.seq,
+        "time": timestamp(difference.time),
+        "key": str(difference.key),
+        "what": difference.what,
+        "then": difference.then,
+        "now": difference.now,
+        "at": [{"path": path, "then": then, "now": now} for path, then, now in difference.at],
+    }
+
+
+def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
+    file: Annotated[
+        Path | None, typer.Argument(help="A recording.", exists=True, dir_okay=False)
+    ] = None,
+    from_bus: Annotated[
+        bool,
+        typer.Option("--live", help="What the NATS server of AIM_NATS_URL has, instead of a file."),
+    ] = False,
+    service: Annotated[
+        str | None,
+        typer.Option("--service", help=f"One of {', '.join(PLANNERS)}; left out, all in the file."),
+    ] = None,
+    steps: Annotated[
+        bool,
+        typer.Option(
+            "--step", help="Show each step: what it would do and say, and what it did and said."
+        ),
+    ] = False,
+    until: Annotated[
+        int | None, typer.Option("--until", help="Up to this sequence number.")
+    ] = None,
+    most_per_s: Annotated[
+        float,
+        typer.Option("--rate", min=1, help="With --live: read at most so many events a second."),
+    ] = LIVE_MOST_PER_S,
+    output: Output = "text",
+) -> None:
+    """Run a service's own fold and plan over what happened, changing nothing, and show where it
+    would do otherwise today. Exit code 1 if so."""
+    if (file is None) != from_bus:
+        raise typer.BadParameter("name a file, or --live")
+    if service is not None and service not in PLANNERS:
+        raise typer.BadParameter(
+            f"{service} is not one of {', '.join(PLANNERS)}", param_hint="--service"
+        )
+    if from_bus and service is None:
+        raise typer.BadParameter("--live needs --service", param_hint="--service")
+    console = a_console()
+
+    async def work() -> bool:
+        recording = up_to(
+            load(file) if file is not None else await live(str(service), most_per_s), until
+        )
+        flush = tracing.configure("aimctl")
+        try:
+            return replay_and_tell(
+                recording, services_in(recording, service), console, steps=steps, form=output
+            )
+        finally:
+            flush(FLUSH_S)
+
+    raise typer.Exit(0 if run(console, work()) else 1)

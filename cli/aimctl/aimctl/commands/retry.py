@@ -1,0 +1,66 @@
+"""`aimctl retry`: what has failed is tried again at once, by the annotation that the services look
+at (BEHAVIOUR: aim.silogen.ai/retry).
+
+It is part of what a try is made from, like the spec: a new value is a new first try, whoever is at
+work, and however often it is looked at.
+"""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from aimctl.analysis.dependencies import NO_PROGRESS, to_retry
+from aimctl.analysis.diagnosis import diagnose
+from aimctl.connect import cluster_at
+from aimctl.options import Kubeconfig, Named, Namespace, a_console, named, run
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+from aimctl.output.structured import Form, Output, print_data
+from aimctl.state_stream import present_picture
+from aimkube import KubeError, told
+from aimschema.labels import ANNOTATION_RETRY
+from aimschema.resources import RESOURCES, Key
+
+
+async def try_again(key: Key, kubeconfig: Path | None, console: PlainConsole, form: Form) -> bool:
+    """False where nothing of the chain has failed or waits for its next try. Raises
+    RuntimeError, without a bus or where the API server refuses."""
+    seen, now = await present_picture(), datetime.datetime.now(datetime.UTC)
+    story = diagnose(seen, key, now, NO_PROGRESS)
+    found = to_retry(story)
+    if found:
+        await _annotate(found, now.isoformat(timespec="milliseconds"), kubeconfig)
+    if form != "text":
+        print_data(console, {"tried_again": [str(each) for each in found]}, form)
+    elif not found:
+        say(console, f"there is nothing to try again: {key} {story.words}", "bold red")
+    for each in found if form == "text" else ():
+        say(console, f"{each} is tried again")
+    return bool(found)
+
+
+async def _annotate(found: Sequence[Key], value: str, kubeconfig: Path | None) -> None:
+    async with cluster_at(kubeconfig) as cluster:
+        for each in found:
+            try:
+                await cluster.merge_patch(
+                    RESOURCES[each.kind],
+                    each.namespace,
+                    each.name,
+                    {"metadata": {"annotations": {ANNOTATION_RETRY: value}}},
+                )
+            except KubeError as error:
+                raise RuntimeError(f"{each}: {told(error)}") from error
+
+
+def retry(
+    what: Named, namespace: Namespace = None, kubeconfig: Kubeconfig = None, output: Output = "text"
+) -> None:
+    """Try again at once what has failed of an object or of what it depends on. Exit code 1 if
+    nothing has."""
+    console = a_console()
+    raise typer.Exit(
+        0 if run(console, try_again(named(what, namespace), kubeconfig, console, output)) else 1
+    )

@@ -1,0 +1,179 @@
+"""`aimctl top`: what is being downloaded just now, and what goes over the bus."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from aimbus import ApiError, Bus, Event, Survey, Unreachable, read_log, survey
+from aimctl.component_registry import SERVICES
+from aimctl.connect import reached
+from aimctl.dead_letters import letters
+from aimctl.options import a_console, run
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import progress_text
+from aimctl.output.structured import Form, Output, print_data
+from aimctl.state_stream import heard
+from aimschema.messages import Progress
+from aimschema.quantities import human
+from aimschema.resources import Key
+from aimschema.subjects import ALL
+
+SAMPLE_S = 2.0
+BEHIND = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A service: events it sends a second, events it has still to read, and dead letters of it.
+    `pending` None: it does not read."""
+
+    service: str
+    events_per_s: float
+    pending: int | None
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    events_per_s: float
+    log_messages: int
+    log_bytes: int
+    mirror_lag: int | None
+    loads: tuple[Load, ...]
+    downloads: tuple[Progress, ...]
+
+
+async def show_top(console: PlainConsole, form: Form, *, once: bool) -> None:
+    """A picture every two seconds, until cancelled; `once`, as a document, or where nobody
+    looks: one. Raises RuntimeError without a stream."""
+    async with reached() as bus:
+        first = await sample(bus)
+        if once or form != "text" or not console.is_terminal:
+            _show(first, console, form)
+            return
+        with Live(picture(first), console=console) as live:
+            while True:
+                live.update(picture(await sample(bus)))
+
+
+def _show(shown: Sample, console: PlainConsole, form: Form) -> None:
+    if form != "text":
+        print_data(console, data(shown), form)
+    else:
+        console.print(picture(shown))
+
+
+def data(shown: Sample) -> dict[str, object]:
+    downloads = [
+        {name: getattr(each, name) for name in each.__struct_fields__} for each in shown.downloads
+    ]
+    return asdict(shown) | {"loads": [asdict(load) for load in shown.loads], "downloads": downloads}
+
+
+async def sample(bus: Bus) -> Sample:
+    """Takes two seconds. Raises RuntimeError where there is no stream to read."""
+    try:
+        before = await survey(bus)
+        began_s = time.monotonic()
+        live, sent = await asyncio.gather(heard(bus, None, SAMPLE_S), _sent(bus, before))
+        after = await survey(bus)
+        took_s = time.monotonic() - began_s
+    except (Unreachable, TimeoutError, ApiError) as error:
+        raise RuntimeError(
+            f"the streams cannot be looked at: {error or type(error).__name__}"
+        ) from error
+    dead = Counter(found.letter.service for found in await letters(bus))
+    return weighed(before, after, took_s, sent, dead, live)
+
+
+async def _sent(bus: Bus, before: Survey) -> Counter[str]:
+    """How many events each source sends while it is listened."""
+    sent: Counter[str] = Counter()
+    with contextlib.suppress(TimeoutError):
+        async with (
+            asyncio.timeout(SAMPLE_S),
+            contextlib.aclosing(
+                read_log(bus, [ALL], after_seq=_last(before), follow=True)
+            ) as items,
+        ):
+            async for item in items:
+                if isinstance(item, Event):
+                    sent[item.source] += 1
+    return sent
+
+
+def _last(found: Survey) -> int:
+    return 0 if found.log is None else found.log.last_seq
+
+
+def weighed(
+    before: Survey,
+    after: Survey,
+    took_s: float,
+    sent: Counter[str],
+    dead: Counter[str],
+    live: dict[Key, Progress],
+) -> Sample:
+    """Pure."""
+    pending: Counter[str] = Counter()
+    for reader in after.readers:
+        pending[reader.name] += reader.pending
+    reads = {reader.name for reader in after.readers}
+    loads = [
+        Load(
+            service,
+            round(sent[name] / took_s, 1),
+            pending[name] if name in reads else None,
+            dead[service],
+        )
+        for service, name in ((service, f"aim-{service}") for service in SERVICES)
+    ]
+    log = after.log
+    return Sample(
+        events_per_s=round(max(0, _last(after) - _last(before)) / took_s, 1),
+        log_messages=0 if log is None else log.messages,
+        log_bytes=0 if log is None else log.size_bytes,
+        mirror_lag=None if after.state is None else after.state.lag,
+        loads=tuple(loads),
+        downloads=tuple(live[key] for key in sorted(live)),
+    )
+
+
+def picture(shown: Sample) -> RenderableType:
+    head = (
+        f"{shown.events_per_s:g} events/s; the log has {shown.log_messages} in"
+        f" {human(shown.log_bytes)}"
+    )
+    head += f", its mirror is {shown.mirror_lag or 0} behind"
+    loads = Table("SERVICE", "EVENTS/S", "UNREAD", "DEAD", box=None, pad_edge=False)
+    for load in shown.loads:
+        unread = "not reading" if load.pending is None else str(load.pending)
+        style = "red" if load.pending is None or load.pending > BEHIND or load.dead else ""
+        loads.add_row(load.service, f"{load.events_per_s:g}", unread, str(load.dead), style=style)
+    downloads: list[RenderableType] = [
+        Text(f"{each.namespace}/{each.name} {progress_text(each)}") for each in shown.downloads
+    ]
+    return Group(
+        Text(head, style="bold"),
+        loads,
+        *(downloads or [Text("nothing is being downloaded", style="dim")]),
+    )
+
+
+def top(
+    once: Annotated[bool, typer.Option("--once", help="One picture, for scripts.")] = False,
+    output: Output = "text",
+) -> None:
+    """What is being downloaded, and what goes over the bus: events a second, how far behind each
+    service is, dead letters."""
+    console = a_console()
+    run(console, show_top(console, output, once=once))

@@ -1,0 +1,67 @@
+"""`aimctl up`: the control plane beside the cluster of the current kubeconfig."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aimctl.component_registry import SERVICES
+from aimctl.local.processes import Children, fail_when_one_ends
+from aimctl.local.services import AccessOf, anybody, nats_environment, start_services
+from aimctl.local.state_dir import StateDir, run_in_state_dir
+from aimctl.nats.key_files import NATS_KEYS, guarded
+from aimctl.nats.server import embedded_nats
+from aimctl.nats.users import CONSOLE
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import print_command
+from aimschema.names import SYSTEM_NAMESPACE
+
+
+async def run_up(state_dir: Path, console: PlainConsole) -> None:
+    """Until cancelled, or until a service ends: then RuntimeError names it and its log."""
+    async with AsyncExitStack() as stack:
+        access: AccessOf = anybody
+        nats_url = os.environ.get(
+            "AIM_NATS_URL"
+        )  # with one of their own, the files are named in the environment
+        if nats_url is None:
+            guard = guarded(state_dir / NATS_KEYS)
+            nats_url, access = (
+                (await stack.enter_async_context(embedded_nats(state_dir / "nats", guard))).url,
+                guard.access,
+            )
+            console.print(
+                f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}; for other"
+                " commands:",
+                soft_wrap=True,
+            )
+            print_command(console, f"export {nats_environment(nats_url, access(CONSOLE))}")
+        services = await stack.enter_async_context(Children(state_dir / "log"))
+        ending = asyncio.create_task(
+            start_services(services, nats_url=nats_url, accounts=None, within_s=None, access=access)
+        )
+        console.print(
+            f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them",
+            soft_wrap=True,
+        )
+        namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
+        console.print(
+            "the kinds and a namespace must be there: kubectl apply -f deploy/crds; kubectl create"
+            f" namespace {namespace}",
+            soft_wrap=True,
+        )
+        health = await ending
+        console.print(
+            f"ready: {', '.join(f'{service} {url}/readyz' for service, url in health.items())}",
+            soft_wrap=True,
+        )
+        await fail_when_one_ends(services)
+
+
+def up(state: StateDir = None) -> None:
+    """The six services against the current kubeconfig, until Ctrl-C, with an embedded NATS
+    server unless AIM_NATS_URL is set."""
+    folder = (
+        state or Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "aim"
+    )
+    run_in_state_dir(folder, run_up)

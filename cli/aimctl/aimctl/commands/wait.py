@@ -1,0 +1,214 @@
+"""`aimctl wait`: until an object is as wanted, saying what it waits for; and no longer than there
+is hope.
+
+What looks hopeless must last `PATIENCE_S`: of what was applied together one thing is seen before
+another, and a failure stands until the service has looked at what put it right.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any, Literal, Protocol
+
+import typer
+
+from aimcontroller.projection import Projection
+from aimctl.analysis.diagnosis import Told, because_of, diagnose, last_cause, steady, told_data
+from aimctl.connect import reached
+from aimctl.options import Named, Namespace, a_console, named, run
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+from aimctl.output.structured import Form, Output, print_data
+from aimctl.parsing import duration_s
+from aimctl.state_stream import watched
+from aimschema import reasons
+from aimschema.resources import AIM_KINDS, Key
+
+PATIENCE_S = 3.0
+OURS = frozenset(resource.kind for resource in AIM_KINDS)
+
+
+class Code(IntEnum):
+    """Exit codes of `aimctl wait`; the last is that of timeout(1)."""
+
+    REACHED = 0
+    HOPELESS = 1
+    TIMED_OUT = 124
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is waited for; `type_` and `status` are those of a condition."""
+
+    what: Literal["ready", "deleted", "condition"]
+    type_: str = ""
+    status: str = "True"
+
+    def __str__(self) -> str:
+        return f"{self.type_}={self.status}" if self.type_ else self.what
+
+
+def goal_of(text: str) -> Goal:
+    """`ready`, `deleted`, `condition=X` or `condition=X=False`, as kubectl has the last two.
+    Raises ValueError."""
+    what, _, rest = text.partition("=")
+    type_, _, status = rest.partition("=")
+    if text in {"ready", "deleted"}:
+        return Goal("ready" if text == "ready" else "deleted")
+    if what != "condition" or not type_:
+        raise ValueError(
+            f"{text!r} is none of ready, deleted, condition=TYPE, condition=TYPE=STATUS"
+        )
+    return Goal("condition", type_, status or "True")
+
+
+def reached_by(goal: Goal, seen: Projection, told: Told) -> bool:
+    present = seen.get(told.key)
+    match goal.what:
+        case "ready":
+            return told.state == "ready"
+        case "deleted":
+            return present is None
+        case _:
+            found = None if present is None else present.condition(goal.type_)
+            return found is not None and str(found.get("status")).lower() == goal.status.lower()
+
+
+def condition_of(goal: Goal, seen: Projection, key: Key) -> Mapping[str, Any]:
+    """The condition that is waited for, as it is; empty where the object or the condition is
+    missing, and for a deletion."""
+    present = seen.get(key)
+    found = (
+        None
+        if present is None or goal.what == "deleted"
+        else present.condition(goal.type_ or reasons.READY)
+    )
+    return found or {}
+
+
+def hopeless(goal: Goal, told: Told) -> Told | None:
+    """What only a person can change, in the chain: an object of ours that has failed, or one
+    that does not exist. Nothing stops a deletion."""
+    if goal.what == "deleted":
+        return None
+    return next(
+        (
+            each
+            for each in _chain(told)
+            if each.state == "missing" or (each.state == "failed" and each.key.kind in OURS)
+        ),
+        None,
+    )
+
+
+def _chain(told: Told) -> Iterator[Told]:
+    """The causes before what they cause."""
+    for behind in told.because:
+        yield from _chain(behind)
+    yield told
+
+
+async def wait_for(
+    key: Key, goal: Goal, timeout_s: float, console: PlainConsole, form: Form
+) -> Code:
+    """Raises RuntimeError where there is no bus or no stream to read."""
+    waiting = Waiting(key, goal, console, quiet=form != "text")
+    async with reached() as bus, watched(bus) as pictures:
+        try:
+            async with asyncio.timeout(timeout_s):
+                code = await waiting.until_decided(pictures)
+        except TimeoutError:
+            code = Code.TIMED_OUT
+    if form != "text":
+        print_data(
+            console,
+            {"reached": code is Code.REACHED, "exit_code": int(code), **waiting.data()},
+            form,
+        )
+    elif code is Code.REACHED:
+        say(console, f"{key} is {goal}", "green")
+    else:
+        if waiting.why():
+            say(console, f"{key.kind}/{key.name} {goal.type_ or reasons.READY}{waiting.why()}")
+        say(
+            console,
+            f"{key} is not {goal}"
+            + (
+                f" after {timeout_s:g} s" if code is Code.TIMED_OUT else ", and a person has to act"
+            ),
+            "bold red",
+        )
+    return code
+
+
+class Looks(Protocol):
+    """As aimctl.state_stream has it."""
+
+    async def next(self, within_s: float | None = None) -> Projection | None: ...
+
+
+class Waiting:
+    """Tells of each change in what is waited for; `quiet`: only keeps it."""
+
+    def __init__(self, key: Key, goal: Goal, console: PlainConsole, *, quiet: bool) -> None:
+        self._key, self._goal, self._console, self._quiet = key, goal, console, quiet
+        self._told: Told | None = None
+        self._condition: Mapping[str, Any] = {}
+        self._said = ""
+
+    def data(self) -> dict[str, Any]:
+        return {} if self._told is None else told_data(self._told)
+
+    def why(self) -> str:
+        """The reason and the message of the condition that is waited for, after a colon; empty
+        where there is none."""
+        return because_of(self._condition)
+
+    async def until_decided(self, pictures: Looks) -> Code:
+        clock, give_up_s = asyncio.get_running_loop().time, float("inf")
+        while True:
+            left_s = give_up_s - clock()
+            seen = await pictures.next(max(0.0, left_s) if left_s < float("inf") else None)
+            if seen is None:
+                return Code.HOPELESS
+            told = self._told = diagnose(seen, self._key, datetime.datetime.now(datetime.UTC), {})
+            self._condition = condition_of(self._goal, seen, self._key)
+            if reached_by(self._goal, seen, told):
+                return Code.REACHED
+            self._tell(hopeless(self._goal, told) or last_cause(told))
+            if hopeless(self._goal, told) is None:
+                give_up_s = float("inf")
+            elif give_up_s == float("inf"):
+                give_up_s = clock() + PATIENCE_S
+
+    def _tell(self, cause: Told) -> None:
+        is_reason = cause.state != "ready" or self._goal.what == "deleted"
+        words = steady(cause.words) if is_reason else f"is not {self._goal}{self.why()}"
+        line = f"{cause.key.kind}/{cause.key.name} {words}" + (
+            f"; you: {cause.to_do}" if cause.to_do else ""
+        )
+        if line != self._said and not self._quiet:
+            say(self._console, line)
+        self._said = line
+
+
+def wait(
+    what: Named,
+    namespace: Namespace = None,
+    goal: Annotated[
+        str, typer.Option("--for", help="ready, deleted, condition=TYPE or condition=TYPE=STATUS.")
+    ] = "ready",
+    timeout: Annotated[str, typer.Option("--timeout", help="Such as 90s or 5m.")] = "5m",
+    output: Output = "text",
+) -> None:
+    """Wait, saying for what. Exit code 1 as soon as only a person can help, 124 when the time is
+    over."""
+    key = named(what, namespace)
+    try:
+        wanted, timeout_s = goal_of(goal), duration_s(timeout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    console = a_console()
+    raise typer.Exit(run(console, wait_for(key, wanted, timeout_s, console, output)))

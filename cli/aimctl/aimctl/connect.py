@@ -1,0 +1,69 @@
+"""Connections to the NATS server and to the cluster. A RuntimeError says why there is none."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aimbus import (
+    Access,
+    Bus,
+    connect,
+)
+from aimbus.credentials import CA_SETTING, CREDS_SETTING
+from aimkube import Cluster, NotConfigured
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+
+
+WITHIN_S = 10.0
+
+
+@contextlib.asynccontextmanager
+async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
+    """The bus at AIM_NATS_URL. Raises RuntimeError where nobody answers."""
+    url, trouble = os.environ.get("AIM_NATS_URL", DEFAULT_URL), [""]
+    try:
+        async with asyncio.timeout(within_s):
+            bus = await connect(
+                url,
+                name="aimctl",
+                access=Access(os.environ.get(CREDS_SETTING), os.environ.get(CA_SETTING)),
+                told=trouble.append,
+            )
+    except TimeoutError:
+        raise RuntimeError(
+            trouble[-1]
+            or f"no NATS server answers at {url}:"
+            " set AIM_NATS_URL; aimlab dev and aimctl up print theirs"
+        ) from None
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def kubeconfig_of(given: Path | None) -> str | None:
+    """As kubectl finds it: what is given, KUBECONFIG, ~/.kube/config; None: the pod's service
+    account."""
+    home = Path.home() / ".kube" / "config"
+    return (
+        str(given)
+        if given
+        else os.environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
+    )
+
+
+@asynccontextmanager
+async def cluster_at(kubeconfig: Path | None) -> AsyncIterator[Cluster]:
+    """Raises RuntimeError where nothing says where a cluster is."""
+    try:
+        cluster = await Cluster.connect(kubeconfig_of(kubeconfig), user_agent="aimctl")
+    except NotConfigured as error:
+        raise RuntimeError(str(error)) from error
+    try:
+        yield cluster
+    finally:
+        await cluster.close()

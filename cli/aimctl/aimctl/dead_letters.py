@@ -1,0 +1,150 @@
+"""`aimctl dead`: what the services could not deal with, and trying it again.
+
+1. A letter is listed until it is handled; handled is a later letter on the same subject that says
+   so.
+2. A message that could not be read is sent again as it was, under its own subject and a new id,
+   once however many services wrote a letter on it. It comes from AIM_LOG, where it was stored by
+   somebody who may publish on that subject. A letter is for reading only: whoever has the key of
+   one service can write into it what they like. Nothing is sent that AIM_LOG does not have any
+   more, or that can be read. For work that kept failing, the handled letter itself makes the
+   service look at the object again.
+3. All letters are marked before any message is sent: if that is no better than before, the next
+   letters must not be hidden by the marks.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from aimbus import (
+    Bus,
+    CaughtUp,
+    Event,
+    OversizedMessage,
+    Undecodable,
+    follow,
+    read_log,
+)
+from aimctl.connect import WITHIN_S
+from aimctl.output.console import PlainConsole
+from aimschema import subjects
+from aimschema.messages import DeadLetter, handled, timestamp
+from aimschema.resources import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A letter and where it lies: `address` is its own subject."""
+
+    letter: DeadLetter
+    address: str
+    seq: int
+    time: datetime
+
+    @property
+    def subject(self) -> str:
+        """What `retry` takes: the unreadable message's subject, or the letter's."""
+        return self.letter.subject or self.address
+
+    @property
+    def what(self) -> str:
+        letter = self.letter
+        about = str(Key(letter.kind, letter.namespace, letter.name)) if letter.name else letter.kind
+        return (
+            " ".join(["unreadable message", *(["on", about] if about else [])])
+            if letter.subject
+            else about
+        )
+
+    def row(self) -> dict[str, str | int]:
+        letter = self.letter
+        return {
+            "when": timestamp(self.time),
+            "service": letter.service,
+            "what": self.what,
+            "error": letter.error,
+            "subject": self.subject,
+            "seq": letter.seq or self.seq,
+        }
+
+
+async def letters(bus: Bus) -> list[Found]:
+    """Those that nobody has handled, oldest first. Raises RuntimeError where there is no stream
+    to read."""
+    latest: dict[str, Found] = {}
+    try:
+        async with (
+            asyncio.timeout(WITHIN_S),
+            contextlib.aclosing(follow(bus, [subjects.letters()])) as items,
+        ):
+            async for item in items:
+                if isinstance(item, CaughtUp):
+                    break
+                if isinstance(item, Event) and isinstance(item.message, DeadLetter):
+                    latest[item.subject] = Found(item.message, item.subject, item.seq, item.time)
+    except TimeoutError:
+        raise RuntimeError(
+            "the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?"
+        ) from None
+    return sorted(
+        (found for found in latest.values() if not found.letter.handled),
+        key=lambda found: found.seq,
+    )
+
+
+async def retry(bus: Bus, chosen: Iterable[Found], console: PlainConsole) -> bool:
+    """Mark each and try it again; says what it does. False where a message is not in AIM_LOG any
+    more: its letter is marked, and nothing is sent."""
+    messages: dict[tuple[str, int], Event | Undecodable | None] = {}
+    for found in chosen:
+        letter = found.letter
+        place = letter.subject, letter.seq
+        if letter.subject and place not in messages:
+            messages[place] = await _original(bus, letter)
+        await bus.publisher.publish(handled(letter), cause=[found.seq])
+        if not letter.subject:
+            _say(console, f"{letter.service} looks at {found.what} again")
+    for (subject, seq), message in messages.items():
+        _say(console, f"{subject} {seq} {await _send_again(bus, message)}")
+    return None not in messages.values()
+
+
+async def _send_again(bus: Bus, message: Event | Undecodable | None) -> str:
+    """Returns what was done."""
+    match message:
+        case None:
+            return "is not in AIM_LOG any more: nothing was sent, the letter is closed"
+        case Event():
+            return "can be read: nothing was sent, the letter is closed"
+        case Undecodable(subject=subject, data=data, headers=headers):
+            try:
+                return f"sent again as {await bus.publisher.resend(subject, data, headers)}"
+            except OversizedMessage as error:
+                return f"is too large to be sent again: {error}"
+
+
+def _say(console: PlainConsole, text: str) -> None:
+    console.print(text, soft_wrap=True)
+
+
+async def _original(bus: Bus, letter: DeadLetter) -> Event | Undecodable | None:
+    """What AIM_LOG has at the letter's sequence, if that came on the letter's subject; None
+    where it has nothing there."""
+    if letter.seq < 1 or not _is_a_subject(letter.subject):
+        return None
+    async with contextlib.aclosing(
+        read_log(bus, [letter.subject], after_seq=letter.seq - 1)
+    ) as items:
+        async for item in items:
+            return item if (item.seq, item.subject) == (letter.seq, letter.subject) else None
+    return None
+
+
+def _is_a_subject(text: str) -> bool:
+    """Whether it may be asked for: one subject, no pattern of many, of the family that AIM_LOG
+    keeps."""
+    return subjects.covers(subjects.ALL, text) and not any(
+        char.isspace() or char in "*>" or not char.isprintable() for char in text
+    )

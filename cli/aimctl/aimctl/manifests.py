@@ -1,0 +1,30 @@
+"""The manifests of the repository that this runs from."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def repository() -> Path:
+    """The checkout that this runs from. Raises RuntimeError outside a checkout."""
+    folder = Path(str(resources.files("aimctl"))).parents[2]
+    if not (folder / "deploy" / "crds").is_dir():
+        raise RuntimeError("deploy/crds is missing: run this from a checkout of the repository")
+    return folder
+
+
+def crds() -> list[dict[str, Any]]:
+    """The five kinds, as deploy/crds has them."""
+    return _deployed("crds")
+
+
+def rbac() -> list[dict[str, Any]]:
+    """The ServiceAccounts of the six services and what they may do, as deploy/rbac has them."""
+    return _deployed("rbac")
+
+
+def _deployed(folder: str) -> list[dict[str, Any]]:
+    files = sorted((repository() / "deploy" / folder).glob("*.yaml"))
+    return [body for file in files for body in yaml.safe_load_all(file.read_text())]

@@ -1,0 +1,88 @@
+"""The options that several commands have, and how a command runs."""
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import structlog
+import typer
+
+from aimctl.analysis.preview import BadManifest
+from aimctl.completion import complete_name, complete_namespace
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+from aimctl.parsing import key_of, moment
+from aimctl.replay.recording import BadRecording
+from aimschema.resources import Key
+
+WIDE = 2000
+INTERRUPTED = 130
+"""As of what ends by SIGINT in a shell."""
+T = TypeVar("T")
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace", "-n", help="The namespace of the object.", autocompletion=complete_namespace
+    ),
+]
+Named = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND/NAME",
+        help="Such as AIMService/chat, aimsvc/chat or mc/weights.",
+        autocompletion=complete_name,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        help="Only what came later: 90s, 15m, 2h, 3d ago, or a time such as 2030-01-02T03:04:05Z.",
+    ),
+]
+
+
+def a_console() -> PlainConsole:
+    """On a terminal as wide as that; elsewhere nothing is cut or broken."""
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=WIDE)
+
+
+def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
+    """Run it; what cannot be done is an error in words and exit code 1."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except (RuntimeError, BadRecording, BadManifest, OSError) as error:
+        say(console, f"error: {error}", "bold red")
+        raise typer.Exit(1) from error
+
+
+def named(what: str, namespace: str | None) -> Key:
+    try:
+        return key_of(what, namespace)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="KIND/NAME") from error
+
+
+def since_when(since: str | None) -> datetime.datetime | None:
+    try:
+        return None if since is None else moment(since, datetime.datetime.now(datetime.UTC))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+
+
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--kubeconfig",
+        help="Which cluster; left out, as kubectl finds it.",
+        exists=True,
+        dir_okay=False,
+    ),
+]

@@ -1,0 +1,33 @@
+"""Results for programs: `-o json` and `-o yaml`, of every command that reports something."""
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+import yaml
+
+from aimctl.output.console import PlainConsole
+from aimctl.output.format import say
+
+Form = Literal["text", "json", "yaml"]
+Output = Annotated[Form, typer.Option("--output", "-o", help="How to print it.")]
+
+
+def print_data(console: PlainConsole, data: Any, form: Form) -> None:
+    """A document, in ASCII: what foreign words can do to a terminal they can do to no reader
+    either."""
+    if form == "json":
+        console.print_json(json.dumps(data), ensure_ascii=True)
+    else:
+        print_line(console, data, form)
+
+
+def print_line(console: PlainConsole, data: Any, form: Form) -> None:
+    """One of several documents: a line of JSON, or YAML behind `---`."""
+    if form == "json":
+        say(console, json.dumps(data))
+    else:
+        for line in yaml.safe_dump(
+            data, sort_keys=False, explicit_start=True, width=10**6
+        ).splitlines():
+            say(console, line)

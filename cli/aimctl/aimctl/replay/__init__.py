@@ -1,0 +1,1 @@
+"""A recording, and a service run over it again."""

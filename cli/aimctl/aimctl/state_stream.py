@@ -1,0 +1,117 @@
+"""The cluster as the bus has it, now and with every change."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import reduce
+
+import aimbus
+from aimbus import Bus, CaughtUp, Event, Loading, Stalled, follow
+from aimcontroller.projection import Projection, fold
+from aimctl.connect import WITHIN_S, reached
+from aimctl.event_log import latest, rests_on
+from aimschema import subjects
+from aimschema.messages import Progress
+from aimschema.resources import CACHE, Key
+
+NO_STREAM = "the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?"
+
+
+class Pictures:
+    """All objects as they are, and with every change. Made by `watched`."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._seen = Projection()
+        self._changed = asyncio.Event()
+        self.task = asyncio.create_task(self._read())
+
+    async def next(self, within_s: float | None = None) -> Projection | None:
+        """The picture after the next change, or changes; the first is the present one. None where
+        nothing changed in time.
+
+        Raises RuntimeError where there is no stream to read.
+        """
+        change = asyncio.create_task(self._changed.wait())
+        done, _ = await asyncio.wait(
+            {change, self.task}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        change.cancel()
+        if self.task in done:
+            self.task.result()
+        if change not in done:
+            return None
+        self._changed.clear()
+        return self._seen
+
+    async def _read(self) -> None:
+        """After a lost connection the picture is only told of when all has been read anew."""
+        seen, complete = Projection(), False
+        async with contextlib.aclosing(follow(self._bus, [f"{subjects.OBJECT}.>"])) as items:
+            while True:
+                try:
+                    async with asyncio.timeout(None if complete else WITHIN_S):
+                        item = await anext(items)
+                except TimeoutError:
+                    raise RuntimeError(NO_STREAM) from None
+                match item:
+                    case Loading():
+                        seen, complete = Projection(), False
+                    case Event(message=message, seq=seq):
+                        seen = fold(seen, message, seq)
+                    case CaughtUp():
+                        complete = True
+                    case Stalled(why=why) if not complete:
+                        raise RuntimeError(why)
+                if complete:
+                    self._seen = seen
+                    self._changed.set()
+
+
+@contextlib.asynccontextmanager
+async def watched(bus: Bus) -> AsyncIterator[Pictures]:
+    """For as long as the block lasts."""
+    pictures = Pictures(bus)
+    try:
+        yield pictures
+    finally:
+        pictures.task.cancel()
+        await asyncio.wait([pictures.task])
+
+
+HEARD_S = 1.5
+"""How long live progress is listened for: the downloader says something every second."""
+
+
+async def picture(bus: Bus, namespace: str | None) -> Projection:
+    """The objects of a namespace and of cluster-scoped kinds as they are, and its gateways.
+    Raises RuntimeError where there is no stream to read."""
+    found = await latest(bus, [subjects.ALL] if namespace is None else subjects.within(namespace))
+    elsewhere = [] if namespace is None else rests_on(found, namespace)
+    found += await latest(bus, elsewhere) if elsewhere else []
+    return reduce(lambda seen, event: fold(seen, event.message, event.seq), found, Projection())
+
+
+async def heard(bus: Bus, namespace: str | None, for_s: float = HEARD_S) -> dict[Key, Progress]:
+    """The latest progress of each download, as far as something is said just now."""
+    found: dict[Key, Progress] = {}
+    with contextlib.suppress(TimeoutError):
+        async with (
+            asyncio.timeout(for_s),
+            contextlib.aclosing(
+                aimbus.follow_live(
+                    bus, f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.{namespace or '*'}.>"
+                )
+            ) as lines,
+        ):
+            async for progress in lines:
+                found[Key(progress.kind, progress.namespace, progress.name)] = progress
+    return found
+
+
+async def present_picture() -> Projection:
+    """What the bus has now. Raises RuntimeError where there is none, or no stream to read."""
+    async with reached() as bus, watched(bus) as pictures:
+        seen = await pictures.next()
+        assert seen is not None  # without a limit it waits
+        return seen

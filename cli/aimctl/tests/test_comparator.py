@@ -1,0 +1,323 @@
+"""The rule by which a replay is compared with what was recorded, one sentence a test."""
+
+import datetime
+from collections.abc import Sequence
+
+import pytest
+
+from aimbus import Event
+from aimcontroller.plan import (
+    EMPTY_PLAN,
+    ApplyObject,
+    DeleteObject,
+    InspectImage,
+    Plan,
+    Report,
+    actions,
+    condition,
+)
+from aimcontroller.projection import Projection, fold
+from aimcontroller.testing import NOW, obj, projection
+from aimctl.analysis.diff import CLOCK_S, alike, differing
+from aimctl.replay.comparator import GRACE_S, SETTLES_S, Judge
+from aimctl.replay.engine import Look, Own, Step
+from aimschema.messages import ActionTaken, ObjectChanged, StatusReported, subject_of
+from aimschema.reasons import CACHER, ROUTER, ROUTING_READY
+from aimschema.resources import CACHE, JOB, SERVICE, Key
+
+CHAT = Key(SERVICE.kind, "team", "chat")
+ROUTE: dict[str, object] = {
+    "kind": "HTTPRoute",
+    "metadata": {"name": "chat", "namespace": "team"},
+    "spec": {"hostnames": ["a"]},
+}
+
+
+def saying(word: str) -> Plan:
+    return Plan(
+        reports=(Report(CHAT, "uid", 1, (condition(ROUTING_READY, False, "Because", word),)),)
+    )
+
+
+def look(at_s: float, plan: Plan, said: str | None = None) -> Look:
+    """The router looks at the service, having said `said` last."""
+    seen = (
+        Projection()
+        if said is None
+        else fold(Projection(), saying(said).reports[0].message(ROUTER), 1)
+    )
+    return Look(
+        ROUTER, int(at_s * 10), NOW + datetime.timedelta(seconds=at_s), "", CHAT, seen, plan
+    )
+
+
+def own(
+    at_s: float, message: StatusReported | ActionTaken, wrote: ObjectChanged | None = None
+) -> Own:
+    return Own(
+        Event(
+            int(at_s * 10),
+            subject_of(message),
+            message,
+            NOW + datetime.timedelta(seconds=at_s),
+            (),
+            "test",
+        ),
+        wrote,
+    )
+
+
+def said(at_s: float, word: str) -> Own:
+    return own(at_s, saying(word).reports[0].message(ROUTER))
+
+
+def did(at_s: float, verb: str, wrote: ObjectChanged | None = None) -> Own:
+    taken = ActionTaken(
+        service=ROUTER,
+        verb=verb,
+        kind="HTTPRoute",
+        namespace="team",
+        name="chat",
+        about=CHAT,
+        outcome="done",
+    )
+    return own(at_s, taken, wrote)
+
+
+def found(steps: Sequence[Step], end_s: float = 100.0) -> list[str]:
+    judge = Judge()
+    differences = [each for step in steps for each in judge.take(step)]
+    return [
+        each.what for each in (*differences, *judge.end(NOW + datetime.timedelta(seconds=end_s)))
+    ]
+
+
+NOT_NOW, NOT_THEN = "was said then, would not be now", "would be said now, was not then"
+
+
+@pytest.mark.parametrize(
+    ("steps", "differs"),
+    [
+        pytest.param(
+            [look(0, saying("a")), said(1, "a"), look(1, saying("a"), "a")], [], id="the-same"
+        ),
+        pytest.param(
+            [look(0, saying("a")), look(1, saying("b")), said(2, "b"), look(2, saying("b"), "b")],
+            [],
+            id="live-skipped-one",
+        ),
+        pytest.param(
+            [look(0, saying("a")), said(1, "b"), look(9, saying("a"), "b")],
+            [NOT_NOW, NOT_THEN],
+            id="something-else",
+        ),
+        pytest.param(
+            [
+                look(0, saying("a")),
+                look(1, saying("b")),
+                said(2, "b"),
+                said(3, "a"),
+                look(4, saying("b"), "a"),
+                look(5, saying("b"), "b"),
+            ],
+            [NOT_NOW],
+            id="in-another-order",
+        ),
+        pytest.param(
+            [said(0, "a"), look(GRACE_S, saying("a"), "a")],
+            [],
+            id="own-write-seen-a-moment-before-the-record",
+        ),
+        pytest.param(
+            [said(0, "a"), look(GRACE_S + 0.1, saying("a"), "a")],
+            [NOT_NOW],
+            id="said-before-there-was-reason-to",
+        ),
+        pytest.param(
+            [
+                look(0, saying("a")),
+                look(SETTLES_S, saying("b")),
+                said(6, "b"),
+                look(6, saying("b"), "b"),
+            ],
+            [],
+            id="passing-state-unsaid",
+        ),
+        pytest.param(
+            [
+                look(0, saying("a")),
+                look(SETTLES_S + 1, saying("b")),
+                said(7, "b"),
+                look(7, saying("b"), "b"),
+            ],
+            [NOT_THEN],
+            id="lasting-state-unsaid",
+        ),
+        pytest.param([look(96, saying("a"))], [], id="cut-off-before-it-could-be-said"),
+        pytest.param([look(90, saying("a"))], [NOT_THEN], id="never-said"),
+        pytest.param(
+            [look(0, saying("a")), look(9, EMPTY_PLAN)],
+            [NOT_THEN],
+            id="unsaid-until-the-object-went",
+        ),
+    ],
+)
+def test_what_is_said(steps: list[Step], differs: list[str]) -> None:
+    assert found(steps) == differs
+
+
+def route(hostname: str) -> dict[str, object]:
+    return {
+        **ROUTE,
+        "metadata": {"name": "chat", "namespace": "team", "uid": "u", "resourceVersion": "7"},
+        "spec": {"hostnames": [hostname], "x": 1},
+    }
+
+
+def wrote(hostname: str) -> ObjectChanged:
+    return ObjectChanged(
+        kind="HTTPRoute",
+        namespace="team",
+        name="chat",
+        uid="u",
+        resource_version="7",
+        object=route(hostname),
+    )
+
+
+APPLY, DELETE = (
+    actions(ApplyObject(ROUTE)),
+    actions(DeleteObject(Key("HTTPRoute", "team", "chat"), "u")),
+)
+
+
+@pytest.mark.parametrize(
+    ("steps", "differs"),
+    [
+        pytest.param(
+            [look(0, APPLY), did(1, "apply", wrote("a")), look(1, EMPTY_PLAN)], [], id="applied"
+        ),
+        pytest.param(
+            [look(0, APPLY), did(1, "apply", wrote("b")), look(1, EMPTY_PLAN)],
+            ["would be applied otherwise now"],
+            id="applied-otherwise",
+        ),
+        pytest.param(
+            [look(0, EMPTY_PLAN), did(1, "delete")],
+            ["was done then, would not be now"],
+            id="deleted-for-no-reason",
+        ),
+        pytest.param([look(0, DELETE), did(1, "delete"), look(2, EMPTY_PLAN)], [], id="deleted"),
+        pytest.param(
+            [look(0, DELETE), look(9, EMPTY_PLAN)],
+            ["would be done now, was not then"],
+            id="not-deleted",
+        ),
+        pytest.param([look(0, DELETE), look(2, EMPTY_PLAN)], [], id="no-longer-needed"),
+        pytest.param(
+            [look(0, DELETE), did(1, "delete"), look(2, EMPTY_PLAN), did(3, "delete")],
+            ["was done then, would not be now"],
+            id="twice",
+        ),
+    ],
+)
+def test_what_is_done(steps: list[Step], differs: list[str]) -> None:
+    assert found(steps) == differs
+
+
+def test_an_apply_that_would_change_nothing_need_not_be_done() -> None:
+    there = fold(Projection(), wrote("a"), 1)
+    assert found([Look(ROUTER, 1, NOW, "", CHAT, there, APPLY)]) == []
+
+
+def test_what_is_made_once_is_not_applied_again_though_it_differs() -> None:
+    job = obj(JOB.kind, "fill", spec={"backoffLimit": 1})
+    plans = [
+        actions(ApplyObject(obj(JOB.kind, "fill", spec={"backoffLimit": limit})))
+        for limit in (1, 2)
+    ]
+    assert (
+        found(
+            [
+                Look(CACHER, at, NOW, "", CHAT, projection(job), plan)
+                for at, plan in enumerate(plans)
+            ]
+        )
+        == []
+    )
+
+
+def test_a_look_at_an_image_that_was_not_done_is_missed() -> None:
+    look_at = actions(InspectImage(CHAT, "registry/image:1", (), "inputs", 1))
+    assert found([look(0, look_at), look(9, EMPTY_PLAN)]) == ["would be done now, was not then"]
+    assert found([look(0, look_at), own(9, inspected()), look(9, EMPTY_PLAN)]) == []
+
+
+def inspected() -> ActionTaken:
+    return ActionTaken(
+        service=ROUTER,
+        verb="inspect-image",
+        kind=CHAT.kind,
+        namespace="team",
+        name="chat",
+        about=CHAT,
+        outcome="done",
+    )
+
+
+def test_times_are_the_same_within_what_a_service_needs_to_look() -> None:
+    assert alike({"at": "next at 2030-01-01T00:00:00Z"}, {"at": "next at 2030-01-01T00:00:02Z"})
+    assert not alike(
+        {"at": "next at 2030-01-01T00:00:00Z"},
+        {"at": f"next at 2030-01-01T00:00:0{CLOCK_S + 1:.0f}Z"},
+    )
+    assert not alike({"at": "next at 2030-01-01T00:00:00Z"}, {"at": "last at 2030-01-01T00:00:00Z"})
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "at"),
+    [
+        pytest.param({"a": 1, "b": 2}, {"a": 1}, [], id="fields-of-others"),
+        pytest.param(
+            {"size": "1Gi"}, {"size": "1024Mi"}, [], id="quantity-as-the-server-writes-it"
+        ),
+        pytest.param(
+            {"env": [{"name": "T"}]},
+            {"env": [{"name": "T", "value": "x"}]},
+            [],
+            id="value-not-published",
+        ),
+        pytest.param(
+            {"env": [{"name": "T", "value": "redacted"}]},
+            {"env": [{"name": "T", "value": "x"}]},
+            [],
+            id="value-not-recorded",
+        ),
+        pytest.param(
+            {"c": [{"name": "a"}, {"name": "b", "n": 1}]},
+            {"c": [{"name": "b", "n": 2}, {"name": "a"}]},
+            [("c.b.n", "1", "2")],
+            id="by-name",
+        ),
+        pytest.param({}, {"a": None}, [], id="null"),
+        pytest.param({}, {"a": "x"}, [("a", "nothing", "x")], id="missing"),
+    ],
+)
+def test_only_fields_that_the_service_sets_and_a_replay_can_know_are_compared(
+    then: object, now: object, at: list[tuple[str, str, str]]
+) -> None:
+    assert list(differing(then, now, applied=True)) == at
+
+
+def test_how_far_a_download_was_is_not_compared() -> None:
+    cache = Key(CACHE.kind, "team", "c")
+
+    def report(message: str, reason: str = "Downloading", **fields: object) -> Report:
+        return Report(cache, "uid", 1, (condition("Filled", False, reason, message),), fields)
+
+    then = report("4 MB of 8 MB at 1 MB/s", progress="50%").message(CACHER)
+    now = Look(
+        CACHER, 1, NOW, "", cache, Projection(), Plan(reports=(report("downloading s3://b/p"),))
+    )
+    judge = Judge()
+    assert [*judge.take(now), *judge.take(own(1, then)), *judge.end(NOW)] == []

@@ -1,0 +1,437 @@
+"""What `explain` says of a service's chain in the states it can be in."""
+
+import datetime
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from aimcontroller.testing import (
+    NAMESPACE,
+    NOW,
+    ago,
+    claim,
+    config_map,
+    cr,
+    ended_pod,
+    held_by_finalizers,
+    job,
+    obj,
+    pod,
+    projection,
+    status_condition,
+)
+from aimctl.analysis.diagnosis import Told, diagnose, last_cause
+from aimctl.commands.explain import words_of
+from aimschema import names
+from aimschema.discovery_result import RESULT_KEY
+from aimschema.messages import Progress, timestamp
+from aimschema.resources import (
+    CACHE,
+    CLAIM,
+    CONFIG,
+    GATEWAY,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    ROUTE,
+    SERVICE,
+    TEMPLATE,
+    Key,
+)
+
+Body = dict[str, Any]
+SOURCE = "s3://b/org/m"
+CHAT = Key(SERVICE.kind, NAMESPACE, "chat")
+WEIGHTS = ("ModelCache", "weights")
+FOUND = config_map(
+    "fast-discovery",
+    ("AIMServiceTemplate", "fast"),
+    {RESULT_KEY: '{"models": [{"name": "org/m", "source": "s3://b/org/m"}]}'},
+)
+MODEL_BODY = cr(
+    MODEL.kind,
+    "m",
+    {"name": "org/m:1", "image": "i"},
+    status={"conditions": [status_condition("Ready", True, "NotInspected", "in the catalogue")]},
+)
+
+
+def unready(reason: str, message: str, *, failed: bool = False) -> list[Body]:
+    return [
+        status_condition("Ready", False, reason, message),
+        status_condition("Failure", failed, reason if failed else "NoFailure", message),
+    ]
+
+
+def service(reason: str, message: str, *conditions: Body, failed: bool = False) -> Body:
+    return cr(
+        SERVICE.kind,
+        "chat",
+        {"model": "org/m:1", "templateRef": "fast"},
+        status={"conditions": [*unready(reason, message, failed=failed), *conditions]},
+    )
+
+
+def template(reason: str, message: str, discovered: Body, **status: object) -> Body:
+    failed = bool(status.pop("failed", False))
+    conditions = [*unready(reason, message, failed=failed), discovered]
+    return cr(
+        TEMPLATE.kind,
+        "fast",
+        {"model": "org/m:1", "warmCache": True},
+        status={"conditions": conditions, **status},
+    )
+
+
+def cache(
+    reason: str, message: str, *conditions: Body, failed: bool = False, **status: object
+) -> Body:
+    return cr(
+        CACHE.kind,
+        "weights",
+        {"sourceUri": SOURCE},
+        status={"conditions": [*unready(reason, message, failed=failed), *conditions], **status},
+    )
+
+
+RESOLVED, CACHED, RUNS = (
+    status_condition("Resolved", True),
+    status_condition("CacheReady", True),
+    status_condition("RuntimeReady", True),
+)
+DISCOVERED = template("Warming", "weights 43%", status_condition("Discovered", True))
+WARMING = service(
+    "CacheWarming",
+    "43 % of the model is cached",
+    RESOLVED,
+    status_condition("CacheReady", False, "CacheWarming"),
+)
+DOWNLOADING = cache(
+    "Downloading", "4.3 GB of 10.0 GB", status_condition("StorageReady", True), progress="43%"
+)
+DOWNLOAD = names.cache_download_job("weights")
+JOB_AT_WORK = job(DOWNLOAD, WEIGHTS)
+CLAIM_NAME = names.cache_claim("weights")
+ISVC = obj(
+    INFERENCE_SERVICE.kind,
+    "chat",
+    owner=("AIMService", "chat"),
+    status={"conditions": [status_condition("Ready", False, "MinimumReplicasUnavailable")]},
+)
+PREDICTOR = {"labels": {"serving.kserve.io/inferenceservice": "chat"}}
+STARTING = service(
+    "CreatingRuntime",
+    "the model server is starting",
+    RESOLVED,
+    CACHED,
+    status_condition("RuntimeReady", False),
+)
+ROUTING = service(
+    "ConfiguringRoute",
+    "waiting for the gateway to take the route",
+    RESOLVED,
+    CACHED,
+    RUNS,
+    status_condition("RoutingReady", False),
+)
+CONFIG_BODY = cr(
+    CONFIG.kind, "default", {"routing": {"gateway": {"name": "public", "namespace": "edge"}}}
+)
+ROUTE_BODY = obj(ROUTE.kind, "chat", owner=("AIMService", "chat"))
+RUNNING = cr(
+    SERVICE.kind,
+    "chat",
+    {},
+    status={"conditions": [status_condition("Ready", True, "Running", "/team/chat on http://gw")]},
+)
+WAITING_POD = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+UNSCHEDULABLE = [
+    {"type": "PodScheduled", "status": "False", "message": "0/3 nodes have amd.com/gpu"}
+]
+
+STATES = [
+    pytest.param(
+        [], "missing", "AIMService chat missing: does not exist", "create it", id="no-service"
+    ),
+    pytest.param(
+        [cr(SERVICE.kind, "chat", {})],
+        "waiting",
+        "AIMService chat waiting: nothing has been done yet",
+        "",
+        id="nobody-works",
+    ),
+    pytest.param(
+        [
+            service(
+                "TemplateNotFound",
+                "no template",
+                status_condition("Resolved", False, "TemplateNotFound"),
+                failed=True,
+            )
+        ],
+        "failed",
+        "AIMServiceTemplate fast missing: does not exist",
+        "create it in namespace team, if it was not a slip: no AIMServiceTemplate of this name is"
+        " known",
+        id="no-template",
+    ),
+    pytest.param(
+        [
+            service(
+                "TemplateNotFound",
+                "no template",
+                status_condition("Resolved", False, "TemplateNotFound"),
+                failed=True,
+            ),
+            cr(TEMPLATE.kind, "fast", {}, namespace="default"),
+        ],
+        "failed",
+        "AIMServiceTemplate fast missing: does not exist",
+        "create it in namespace team, if it was not a slip: there is one in default",
+        id="template-in-another-namespace",
+    ),
+    pytest.param(
+        [STARTING, held_by_finalizers(ISVC, "example.org/hold")],
+        "waiting",
+        "InferenceService chat working: is being deleted, held by finalizer example.org/hold",
+        "see whether the controller that set example.org/hold runs",
+        id="held-by-a-finalizer",
+    ),
+    pytest.param(
+        [
+            service(
+                "ModelNotFound",
+                "no model",
+                status_condition("Resolved", False, "ModelNotFound"),
+                failed=True,
+            )
+        ],
+        "failed",
+        "AIMClusterModel org/m:1 missing: no AIMClusterModel has spec.name org/m:1",
+        "create an AIMClusterModel",
+        id="no-model",
+    ),
+    pytest.param(
+        [
+            service(
+                "TemplateNotReady",
+                "not discovered yet",
+                status_condition("Resolved", False, "TemplateNotReady"),
+            ),
+            MODEL_BODY,
+            template(
+                "AwaitingDiscovery",
+                "Job asks the image",
+                status_condition("Discovered", None, "AwaitingDiscovery"),
+            ),
+            job("discover-fast", ("AIMServiceTemplate", "fast")),
+            pod("discover-fast-x", ("Job", "discover-fast"), "discovery", WAITING_POD),
+        ],
+        "waiting",
+        "Pod discover-fast-x failed: ImagePullBackOff: Back-off pulling image",
+        "",
+        id="image-cannot-be-pulled",
+    ),
+    pytest.param(
+        [
+            service(
+                "TemplateFailed",
+                "template fast failed",
+                status_condition("Resolved", False, "TemplateFailed"),
+                failed=True,
+            ),
+            template(
+                "DiscoveryFailed",
+                "try 5: no JSON",
+                status_condition("Discovered", False, "DiscoveryFailed"),
+                failed=True,
+                nextAttemptTime=ago(-120),
+            ),
+        ],
+        "failed",
+        "AIMServiceTemplate fast failed: has failed: try 5: no JSON; the next try is in 120 s",
+        "correct the image",
+        id="discovery-failed",
+    ),
+    pytest.param(
+        [
+            WARMING,
+            DISCOVERED,
+            FOUND,
+            DOWNLOADING,
+            JOB_AT_WORK,
+            pod(f"{DOWNLOAD}-x", ("Job", DOWNLOAD), "downloader"),
+        ],
+        "waiting",
+        f"Pod {DOWNLOAD}-x working: runs",
+        "",
+        id="downloading",
+    ),
+    pytest.param(
+        [
+            WARMING,
+            DISCOVERED,
+            FOUND,
+            cache(
+                "PVCProvisioning", "waiting for its volume", status_condition("StorageReady", False)
+            ),
+            claim(CLAIM_NAME, WEIGHTS, "Pending"),
+        ],
+        "waiting",
+        f"PersistentVolumeClaim {CLAIM_NAME} waiting: waits for a volume of class fast",
+        "kubectl describe pvc",
+        id="no-volume",
+    ),
+    pytest.param(
+        [
+            WARMING,
+            DISCOVERED,
+            FOUND,
+            cache(
+                "AuthError",
+                "gated: accept its terms",
+                status_condition("StorageReady", True),
+                failed=True,
+                nextAttemptTime=ago(-300),
+            ),
+        ],
+        "waiting",
+        "ModelCache weights failed: has failed: gated: accept its terms; the next try is in 300 s",
+        "put the credentials right",
+        id="no-access",
+    ),
+    pytest.param(
+        [WARMING, DISCOVERED, FOUND],
+        "waiting",
+        f"ModelCache {names.cache_for(SOURCE)} waiting: is about to be made for {SOURCE}",
+        "",
+        id="cache-not-made-yet",
+    ),
+    pytest.param(
+        [STARTING, ISVC],
+        "waiting",
+        "InferenceService chat waiting: is not ready yet: MinimumReplicasUnavailable",
+        "",
+        id="no-pod-yet",
+    ),
+    pytest.param(
+        [
+            STARTING,
+            ISVC,
+            obj(
+                POD.kind,
+                "chat-1",
+                status={"phase": "Pending", "conditions": UNSCHEDULABLE},
+                **PREDICTOR,
+            ),
+        ],
+        "waiting",
+        "Pod chat-1 failed: cannot be scheduled: 0/3 nodes have amd.com/gpu",
+        "free or add nodes",
+        id="no-gpu",
+    ),
+    pytest.param(
+        [
+            STARTING,
+            ISVC,
+            ended_pod("chat-1", ("Job", "x"), "kserve-container", 137)
+            | {"metadata": obj(POD.kind, "chat-1", **PREDICTOR)["metadata"]},
+        ],
+        "waiting",
+        "Pod chat-1 failed: container kserve-container ended with exit code 137; see kubectl logs"
+        " -n team chat-1",
+        "",
+        id="crashed",
+    ),
+    pytest.param(
+        [ROUTING, CONFIG_BODY, ROUTE_BODY],
+        "waiting",
+        "Gateway public missing: does not exist",
+        "create it",
+        id="no-gateway",
+    ),
+    pytest.param(
+        [ROUTING, CONFIG_BODY, ROUTE_BODY, obj(GATEWAY.kind, "public", namespace="edge")],
+        "waiting",
+        "Gateway public waiting: has no address yet",
+        "ask whoever runs",
+        id="gateway-without-address",
+    ),
+    pytest.param(
+        [RUNNING],
+        "ready",
+        "AIMService chat ready: is ready: /team/chat on http://gw",
+        "",
+        id="runs",
+    ),
+    pytest.param(
+        [{**RUNNING, "metadata": obj(SERVICE.kind, "chat", deleting=True)["metadata"]}],
+        "working",
+        "AIMService chat working: is being deleted",
+        "",
+        id="deleted",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bodies", "state", "last", "to_do"), STATES)
+def test_the_chain_ends_with_what_there_is_to_wait_for_and_to_do(
+    bodies: list[Body], state: str, last: str, to_do: str
+) -> None:
+    told = diagnose(projection(*bodies), CHAT, NOW, {})
+    end = last_cause(told)
+    assert told.state == state
+    assert f"{end.key.kind} {end.key.name} {end.state}: {end.words}".startswith(last)
+    assert to_do in end.to_do
+    assert bool(to_do) == bool(end.to_do)
+
+
+def weights(told: Told) -> Told:
+    return told if told.key.kind == CACHE.kind else weights(told.because[0])
+
+
+def test_how_far_a_download_is_comes_from_what_is_said_live_else_from_the_status() -> None:
+    seen = projection(WARMING, DISCOVERED, FOUND, DOWNLOADING)
+    by_status = weights(diagnose(seen, CHAT, NOW, {}))
+    assert (by_status.percent, by_status.seconds_left) == (43, None)
+    said_live = Progress(
+        kind=CACHE.kind,
+        namespace=NAMESPACE,
+        name="weights",
+        phase="downloading",
+        bytes=60,
+        total=100,
+        rate=4.0,
+        seconds_left=10.0,
+    )
+    live = weights(diagnose(seen, CHAT, NOW, {Key(CACHE.kind, NAMESPACE, "weights"): said_live}))
+    assert (live.percent, live.seconds_left, live.since) == (
+        60,
+        10.0,
+        NOW - datetime.timedelta(seconds=60),
+    )
+
+
+def test_foreign_words_are_neither_markup_nor_control_characters() -> None:
+    out = StringIO()
+    hostile = cr(
+        SERVICE.kind,
+        "chat",
+        {},
+        status={"conditions": unready("X", "[red]boo[/] \x1b[2Jgone", failed=True)},
+    )
+    Console(file=out, width=200).print(words_of(diagnose(projection(hostile), CHAT, NOW, {}), NOW))
+    assert (
+        "AIMService/chat has failed: [red]boo[/]  [2Jgone (for 1 min, since"
+        f" {timestamp(NOW - datetime.timedelta(seconds=60))})" in out.getvalue()
+    )
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_claim_that_waits_and_a_job_that_failed_can_be_asked_for_themselves() -> None:
+    seen = projection(claim(CLAIM_NAME, WEIGHTS, "Bound"), job(DOWNLOAD, WEIGHTS, "failed"))
+    assert diagnose(seen, Key(CLAIM.kind, NAMESPACE, CLAIM_NAME), NOW, {}).words == "has its volume"
+    assert diagnose(seen, Key(JOB.kind, NAMESPACE, DOWNLOAD), NOW, {}).state == "failed"

@@ -1,0 +1,29 @@
+"""The commands that look back and ahead, told something that makes no sense: they say so before
+they talk to anybody."""
+
+import pytest
+from typer.testing import CliRunner
+
+from aimctl.app import app
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        pytest.param(
+            ("explain", "thing/x", "-n", "team"),
+            "with a kind that this control plane knows",
+            id="unknown-kind",
+        ),
+        pytest.param(("timeline", "aimsvc/x"), "AIMService is namespaced", id="no-namespace"),
+        pytest.param(
+            ("timeline", "mc/x", "-n", "team", "--since", "soon"),
+            "neither a time such as",
+            id="no-time",
+        ),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], says: str) -> None:
+    ran = CliRunner().invoke(app, args, env={"COLUMNS": "300", "NO_COLOR": "1"})
+    assert ran.exit_code == 2, ran.output
+    assert says in " ".join(ran.output.split())

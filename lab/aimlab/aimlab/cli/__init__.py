@@ -1,0 +1,1 @@
+"""`aimlab`: the laptop cluster's own commands."""

