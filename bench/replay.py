@@ -105,7 +105,9 @@ def row(name: str, file: Path) -> str:
     recording = load(file)
     loaded_s = time.process_time()
     judge, looks, differences = Judge(), 0, 0
-    for step in replay(planner(name), recording.events, until=recording.header.until):
+    for step in replay(
+        planner(name, recording.events), recording.events, until=recording.header.until
+    ):
         looks += isinstance(step, Look)
         differences += sum(1 for _ in judge.take(step))
     ended_s = time.process_time()

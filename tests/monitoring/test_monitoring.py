@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from aimlab import forkserver
 from aimlab.cli.environment import Stack, control_plane_on_laptop
 from aimlab.testing import eventually
 
@@ -141,8 +142,12 @@ async def test_each_alert_fires_when_it_should_and_only_then(promtool: str) -> N
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
-        yield running
+    """Each service in a process that has imported nothing of the others: metrics are registered
+    at import, and a forked process would serve those of all services."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(forkserver.SOCKET, raising=False)
+        async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
+            yield running
 
 
 async def scraped(stack: Stack) -> dict[str, str]:

@@ -49,7 +49,9 @@ def takes_no_access_for_passing(plan: Plan) -> Plan:
 
 
 def test_the_fault_is_found_at_the_event_the_object_and_the_field() -> None:
-    [found] = check(changed(planner(CACHER), takes_no_access_for_passing), RECORDING).differences
+    [found] = check(
+        changed(planner(CACHER, RECORDING.events), takes_no_access_for_passing), RECORDING
+    ).differences
     assert (found.seq, found.key.kind, found.what) == (
         137,
         CACHE.kind,
@@ -61,7 +63,7 @@ def test_the_fault_is_found_at_the_event_the_object_and_the_field() -> None:
 
 
 def test_put_right_nothing_differs() -> None:
-    assert check(planner(CACHER), RECORDING).differences == ()
+    assert check(planner(CACHER, RECORDING.events), RECORDING).differences == ()
 
 
 def never_deletes(plan: Plan) -> Plan:
@@ -122,7 +124,7 @@ def fails(_plan: Plan) -> Plan:
     ],
 )
 def test_other_faults_are_found(service: str, change: Change, what: str, count: int) -> None:
-    found = check(changed(planner(service), change), RECORDING).differences
+    found = check(changed(planner(service, RECORDING.events), change), RECORDING).differences
     assert [each.what for each in found].count(what) == count, [
         (each.seq, each.what) for each in found
     ]

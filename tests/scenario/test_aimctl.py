@@ -17,7 +17,9 @@ from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimschema.names import SYSTEM_NAMESPACE
 
-AIMCTL = str(Path(sys.executable).with_name("aimctl"))
+BIN = Path(sys.executable).parent
+AIMCTL = str(BIN / "aimctl")
+AIMLAB = str(BIN / "aimlab")
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -47,10 +49,10 @@ def started(tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def start(
-    started: list[subprocess.Popen[str]], *args: str, env: dict[str, str] | None = None
+    started: list[subprocess.Popen[str]], *command: str, env: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [AIMCTL, *args],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -108,7 +110,7 @@ def ask_for_letters(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
 def test_demo_proves_the_whole_way_and_leaves_nothing_behind(
     started: list[subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    process = start(started, "demo", "--state", str(tmp_path / "state"))
+    process = start(started, AIMLAB, "demo", "--state", str(tmp_path / "state"))
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     assert "✗" not in output
@@ -129,7 +131,7 @@ def test_demo_proves_the_whole_way_and_leaves_nothing_behind(
 def test_dev_says_what_to_try_and_leaves_nothing_behind(
     started: list[subprocess.Popen[str]], tmp_path: Path, sign: signal.Signals
 ) -> None:
-    process = start(started, "dev", "--state", str(tmp_path / "state"))
+    process = start(started, AIMLAB, "dev", "--state", str(tmp_path / "state"))
     told = read_until(process, "Ctrl-C stops everything")
     assert f"export KUBECONFIG={tmp_path / 'state' / 'kubeconfig'}" in told
     check_keys(told, tmp_path / "state")
@@ -157,6 +159,7 @@ async def test_up_runs_the_services_against_the_current_kubeconfig(
         await cluster.close()
         process = start(
             started,
+            AIMCTL,
             "up",
             "--state",
             str(tmp_path / "state"),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "kubectl.md"
-AIMCTL = str(Path(sys.executable).with_name("aimctl"))
+AIMLAB = str(Path(sys.executable).with_name("aimlab"))
 LEFT_OUT = "…"
 OWN = [
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID"),
@@ -74,7 +74,7 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment that `aimlab dev` says to use."""
     state = tmp_path / "state"
     dev = subprocess.Popen(
-        [AIMCTL, "dev", "--state", str(state)],
+        [AIMLAB, "dev", "--state", str(state)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

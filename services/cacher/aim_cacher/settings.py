@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def _readable(path: str | None) -> str | None:
 
 
 class CacherSettings(JobSettings):
-    downloader_image: str = "ghcr.io/silogen/aim-downloader:0.1.0"
+    downloader_image: str = f"ghcr.io/silogen/aim-downloader:{version('aim-cacher')}"
     ca_bundle: Annotated[str | None, AfterValidator(_readable)] = None
     """Path of a PEM file with CAs for model stores and hubs, in addition to the public ones; read
     at the start. None or empty: the public ones only."""

@@ -71,6 +71,6 @@ def services_in(recording: Recording, wanted: str | None) -> list[Component]:
     names = [wanted] if wanted is not None else list(PLANNERS)
     return [
         service
-        for service in map(planner, names)
+        for service in (planner(name, recording.events) for name in names)
         if wanted is not None or takes_part(service, recording.events)
     ]
