@@ -25,7 +25,7 @@ dev: install ## run a laptop cluster with the control plane until Ctrl-C
 	$(BIN)/aimlab dev
 
 test: .venv/dev-installed promtool ## run the unit, contract and scenario tests
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 promtool: .venv/bin/python ## fetch Prometheus and promtool into .venv, for the tests of the alerts; needs apt-get but not root
 	@if [ -x .venv/prometheus/usr/bin/promtool ] || ! command -v apt-get >/dev/null; then exit 0; fi; \
