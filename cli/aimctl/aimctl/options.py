@@ -25,14 +25,14 @@ T = TypeVar("T")
 Namespace = Annotated[
     str | None,
     typer.Option(
-        "--namespace", "-n", help="The namespace of the object.", autocompletion=complete_namespace
+        "--namespace", "-n", help="Namespace of the object.", autocompletion=complete_namespace
     ),
 ]
 Named = Annotated[
     str,
     typer.Argument(
         metavar="KIND/NAME",
-        help="Such as AIMService/chat, aimsvc/chat or mc/weights.",
+        help="For example AIMService/chat, aimsvc/chat or mc/weights.",
         autocompletion=complete_name,
     ),
 ]
@@ -40,7 +40,7 @@ Since = Annotated[
     str | None,
     typer.Option(
         "--since",
-        help="Only what came later: 90s, 15m, 2h, 3d ago, or a time such as 2030-01-02T03:04:05Z.",
+        help="Only show entries newer than this: 90s, 15m, 2h, 3d, or 2030-01-02T03:04:05Z.",
     ),
 ]
 
@@ -81,7 +81,7 @@ Kubeconfig = Annotated[
     Path | None,
     typer.Option(
         "--kubeconfig",
-        help="Which cluster; left out, as kubectl finds it.",
+        help="Path of the kubeconfig. Default: same lookup as kubectl.",
         exists=True,
         dir_okay=False,
     ),

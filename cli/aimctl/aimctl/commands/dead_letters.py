@@ -13,7 +13,7 @@ from aimctl.options import run
 from aimctl.output.console import PlainConsole
 from aimctl.output.structured import Form, Output, print_data
 
-dead = typer.Typer(help="What the services could not deal with (NATS server: AIM_NATS_URL).")
+dead = typer.Typer(help="List and retry dead letters (NATS server: AIM_NATS_URL).")
 
 
 def show(found: list[Found], console: PlainConsole, form: Form) -> None:
@@ -54,8 +54,8 @@ async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool
 
 @dead.callback(invoke_without_command=True)
 def dead_list(context: typer.Context, output: Output = "text") -> None:
-    """What the services could not deal with: unreadable messages, and work that keeps failing
-    (NATS server: AIM_NATS_URL)."""
+    """List dead letters: undecodable messages and work that keeps failing (NATS server:
+    AIM_NATS_URL)."""
     if context.invoked_subcommand is None:
         console = PlainConsole()
         run(console, list_letters(console, output))
@@ -64,12 +64,12 @@ def dead_list(context: typer.Context, output: Output = "text") -> None:
 @dead.command(name="retry", no_args_is_help=True)
 def dead_retry(
     subject: Annotated[
-        list[str] | None, typer.Argument(help="As `aimctl dead` shows them.")
+        list[str] | None, typer.Argument(help="IDs as listed by `aimctl dead`.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All that are listed.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Retry all dead letters.")] = False,
 ) -> None:
-    """Send unreadable messages again as they were, make services look at failing objects again,
-    and take both off the list."""
+    """Republish undecodable messages unchanged, requeue failing objects, and mark both as
+    handled."""
     if every == bool(subject):
         raise typer.BadParameter("name subjects, or --all")
     console = PlainConsole()

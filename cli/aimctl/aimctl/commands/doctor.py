@@ -53,7 +53,7 @@ def tell(found: Sequence[Finding], console: PlainConsole) -> None:
 
 
 def doctor(kubeconfig: Kubeconfig = None, output: Output = "text") -> None:
-    """What a cluster has and lacks for the control plane, before and after its installation,
-    each finding with its fix. Exit code 1 for errors."""
+    """Check the prerequisites of the control plane, before and after installation; each finding
+    names its fix. Exits 1 on errors."""
     console = a_console()
     raise typer.Exit(0 if run(console, show_findings(kubeconfig, console, output)) else 1)

@@ -80,8 +80,8 @@ def _label(told: Told, now: datetime.datetime) -> Text:
 
 
 def explain(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
-    """What an object is waiting for, since when, how far that is, and what a person has to do.
-    Exit code 1 if it has failed or does not exist."""
+    """Explain what an object waits for, since when, and what you need to do. Exits 1 if it has
+    failed or does not exist."""
     console = a_console()
     raise typer.Exit(
         0 if run(console, show_explanation(named(what, namespace), console, output)) else 1

@@ -70,23 +70,22 @@ def get(
         str | None,
         typer.Argument(
             metavar="KIND",
-            help="Such as aimsvc; left out, services and what no service uses.",
+            help="Resource kind, for example aimsvc. Default: services and unused resources.",
             autocompletion=complete_root,
         ),
     ] = None,
     namespace: Namespace = None,
     everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
+        bool, typer.Option("--all-namespaces", "-A", help="List all namespaces.")
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option(
-            "--watch", "-w", help="Then each row that is new or has changed, until Ctrl-C."
-        ),
+        typer.Option("--watch", "-w", help="Watch for changes until Ctrl-C."),
     ] = False,
     output: Output = "text",
 ) -> None:
-    """Service, template, model, caches and what they wait for, a chain in each row."""
+    """List services, templates, models and caches with what they wait for; one dependency chain per
+    row."""
     root = None if kind is None else resource_of(kind)
     if kind is not None and root not in ROOTS:
         raise typer.BadParameter(

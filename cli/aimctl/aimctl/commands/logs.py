@@ -122,20 +122,20 @@ def logs(
     what: Named,
     namespace: Namespace = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the containers have ended.")
+        bool, typer.Option("--follow", "-f", help="Follow until the containers have ended.")
     ] = False,
     tail: Annotated[
         int | None,
         typer.Option(
             "--tail",
             min=0,
-            help="Only the last lines of each; left out, all, of failed ones the last 20.",
+            help="Lines per container. Default: all lines (20 for failed containers).",
         ),
     ] = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """The logs of all pods that belong to an object through its chain, failed ones first. Exit
-    code 1 if there is no pod."""
+    """Print the logs of all pods that belong to an object and its dependencies, failed ones
+    first. Exits 1 if there is no pod."""
     console = a_console()
     raise typer.Exit(
         0

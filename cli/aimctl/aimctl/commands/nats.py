@@ -10,9 +10,7 @@ from aimctl.nats.secrets import ROTATABLE, init_cluster, init_folder, to_text
 from aimctl.output.console import PlainConsole
 from aimschema.names import SYSTEM_NAMESPACE
 
-nats = typer.Typer(
-    no_args_is_help=True, help="Who may do what on NATS: keys, certificates, permissions."
-)
+nats = typer.Typer(no_args_is_help=True, help="Manage NATS keys, certificates and permissions.")
 
 
 @nats.callback()
@@ -23,16 +21,14 @@ def nats_group() -> None:
 @nats.command(name="init")
 def nats_init(
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Of the control plane and its NATS server.")
+        str, typer.Option("--namespace", "-n", help="Namespace of the control plane and NATS.")
     ] = SYSTEM_NAMESPACE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of manifests to make or complete.")
+        Path | None, typer.Option("--output", "-o", help="Write manifests to this directory.")
     ] = None,
     apply: Annotated[
         bool,
-        typer.Option(
-            "--apply", help="Make or complete the Secrets in the cluster of the current kubeconfig."
-        ),
+        typer.Option("--apply", help="Create missing Secrets in the current cluster."),
     ] = False,
     rotate: Annotated[
         list[str] | None,

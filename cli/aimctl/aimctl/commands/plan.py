@@ -81,15 +81,17 @@ def _preview_json(planned: Preview, others: Sequence[Key]) -> dict[str, Any]:
 def plan(
     files: Annotated[
         list[Path],
-        typer.Option("--filename", "-f", help="A manifest, or a folder of them.", exists=True),
+        typer.Option("--filename", "-f", help="Manifest file or directory.", exists=True),
     ],
     namespace: Annotated[
         str | None,
-        typer.Option("--namespace", "-n", help="For objects that name none; left out, default."),
+        typer.Option(
+            "--namespace", "-n", help="Namespace of objects that name none. Default: default."
+        ),
     ] = None,
     output: Output = "text",
 ) -> None:
-    """What would be made and changed if these manifests were applied, as a diff. Exit code 1 if
-    anything would."""
+    """Preview what applying these manifests would create and change, as a diff. Exits 1 if there
+    are changes."""
     console = a_console()
     raise typer.Exit(0 if run(console, show_plan(files, namespace, console, output)) else 1)

@@ -30,12 +30,12 @@ async def record_namespace(
 
 
 def record(
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Whose events.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace to record.")],
     file: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     since: Since = None,
 ) -> None:
-    """A namespace's events as a file for `aimctl replay`; without literal values of environment
-    variables (NATS server: AIM_NATS_URL)."""
+    """Save the events of a namespace to a file for `aimctl replay`, without literal values of
+    environment variables (NATS server: AIM_NATS_URL)."""
     console = a_console()
     begin = since_when(since)
     run(console, record_namespace(namespace, begin, file, console))

@@ -161,7 +161,7 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
     ] = None,
     from_bus: Annotated[
         bool,
-        typer.Option("--live", help="What the NATS server of AIM_NATS_URL has, instead of a file."),
+        typer.Option("--live", help="Read from the NATS server of AIM_NATS_URL instead of a file."),
     ] = False,
     service: Annotated[
         str | None,
@@ -170,20 +170,22 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
     steps: Annotated[
         bool,
         typer.Option(
-            "--step", help="Show each step: what it would do and say, and what it did and said."
+            "--step", help="For each step, compare planned and recorded actions and reports."
         ),
     ] = False,
     until: Annotated[
-        int | None, typer.Option("--until", help="Up to this sequence number.")
+        int | None, typer.Option("--until", help="Stop after this sequence number.")
     ] = None,
     most_per_s: Annotated[
         float,
-        typer.Option("--rate", min=1, help="With --live: read at most so many events a second."),
+        typer.Option(
+            "--rate", min=1, help="With --live: read at most this many events per second."
+        ),
     ] = LIVE_MOST_PER_S,
     output: Output = "text",
 ) -> None:
-    """Run a service's own fold and plan over what happened, changing nothing, and show where it
-    would do otherwise today. Exit code 1 if so."""
+    """Replay recorded events through a service without writing anything, and show where it would
+    now act differently. Exits 1 if it would."""
     if (file is None) != from_bus:
         raise typer.BadParameter("name a file, or --live")
     if service is not None and service not in PLANNERS:

@@ -58,8 +58,7 @@ async def _annotate(found: Sequence[Key], value: str, kubeconfig: Path | None) -
 def retry(
     what: Named, namespace: Namespace = None, kubeconfig: Kubeconfig = None, output: Output = "text"
 ) -> None:
-    """Try again at once what has failed of an object or of what it depends on. Exit code 1 if
-    nothing has."""
+    """Retry failed steps of an object and its dependencies now. Exits 1 if nothing has failed."""
     console = a_console()
     raise typer.Exit(
         0 if run(console, try_again(named(what, namespace), kubeconfig, console, output)) else 1

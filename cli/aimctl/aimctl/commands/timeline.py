@@ -127,12 +127,12 @@ def timeline(
     namespace: Namespace = None,
     since: Since = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on with every further step, until Ctrl-C.")
+        bool, typer.Option("--follow", help="Follow new events until Ctrl-C.")
     ] = False,
     output: Output = "text",
 ) -> None:
-    """What happened to an object and to all it depends on or owns: who did what, because of
-    what, how long after. Exit code 1 if nothing is known."""
+    """Show what happened to an object, its dependencies and what it owns, in causal order. Exits
+    1 if nothing is known."""
     console = a_console()
     shown = show_timeline(
         named(what, namespace), since_when(since), console, follow=follow, form=output

@@ -170,10 +170,9 @@ def picture(shown: Sample) -> RenderableType:
 
 
 def top(
-    once: Annotated[bool, typer.Option("--once", help="One picture, for scripts.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and exit.")] = False,
     output: Output = "text",
 ) -> None:
-    """What is being downloaded, and what goes over the bus: events a second, how far behind each
-    service is, dead letters."""
+    """Show running downloads, message rates, consumer lag and dead letters."""
     console = a_console()
     run(console, show_top(console, output, once=once))

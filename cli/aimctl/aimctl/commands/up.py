@@ -59,7 +59,7 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
 
 
 def up(state: StateDir = None) -> None:
-    """The six services against the current kubeconfig, until Ctrl-C, with an embedded NATS
+    """Run the six services against the current kubeconfig until Ctrl-C, with an embedded NATS
     server unless AIM_NATS_URL is set."""
     folder = (
         state or Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "aim"

@@ -198,13 +198,15 @@ def wait(
     what: Named,
     namespace: Namespace = None,
     goal: Annotated[
-        str, typer.Option("--for", help="ready, deleted, condition=TYPE or condition=TYPE=STATUS.")
+        str,
+        typer.Option(
+            "--for", help="Goal: ready, deleted, condition=TYPE or condition=TYPE=STATUS."
+        ),
     ] = "ready",
-    timeout: Annotated[str, typer.Option("--timeout", help="Such as 90s or 5m.")] = "5m",
+    timeout: Annotated[str, typer.Option("--timeout", help="For example 90s or 5m.")] = "5m",
     output: Output = "text",
 ) -> None:
-    """Wait, saying for what. Exit code 1 as soon as only a person can help, 124 when the time is
-    over."""
+    """Wait until an object is ready. Exits 1 if manual action is required, 124 on timeout."""
     key = named(what, namespace)
     try:
         wanted, timeout_s = goal_of(goal), duration_s(timeout)

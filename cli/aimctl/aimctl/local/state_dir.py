@@ -19,7 +19,7 @@ StateDir = Annotated[
     Path | None,
     typer.Option(
         "--state",
-        help="Folder to keep everything in; left out, a temporary one that goes at the end.",
+        help="State directory. Default: a temporary one, removed on exit.",
     ),
 ]
 

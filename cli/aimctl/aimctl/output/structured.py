@@ -10,7 +10,7 @@ from aimctl.output.console import PlainConsole
 from aimctl.output.format import say
 
 Form = Literal["text", "json", "yaml"]
-Output = Annotated[Form, typer.Option("--output", "-o", help="How to print it.")]
+Output = Annotated[Form, typer.Option("--output", "-o", help="Output format.")]
 
 
 def print_data(console: PlainConsole, data: Any, form: Form) -> None:

@@ -13,14 +13,14 @@ app = typer.Typer(no_args_is_help=True, help="Run the AIM control plane on a lap
 
 @app.command()
 def demo(state: StateDir = None) -> None:
-    """The whole way in a laptop cluster: five manifests become an answer through the gateway.
-    Exit code 0 only if all of it was true."""
+    """Run the end-to-end demo on a laptop cluster: from five manifests to a model answer.
+    Exits 0 only if every check passes."""
     raise typer.Exit(0 if run_in_state_dir(state, run_demo) else 1)
 
 
 @app.command()
 def dev(state: StateDir = None) -> None:
-    """A laptop cluster with the control plane, until Ctrl-C."""
+    """Run a laptop cluster with the control plane until Ctrl-C."""
     run_in_state_dir(state, run_dev)
 
 
