@@ -18,7 +18,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("
 PENDING: frozenset[str] = frozenset(
     {
         "CHANGELOG.md",
-        "cli/aimctl/README.md",
         "docs/adr/0017-hugging-face-hub-for-the-lab.md",
         "docs/adr/0020-replay-recorded-services.md",
         "docs/adr/0027-helm-chart-as-source-of-kustomize.md",
