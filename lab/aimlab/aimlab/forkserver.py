@@ -66,9 +66,10 @@ class Forked:
         return self.returncode
 
 
-def can_fork(argv: Sequence[str]) -> bool:
-    """Whether a server is there, and this is Python code that it can run."""
-    if SOCKET not in os.environ:
+def can_fork(argv: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether a server is there, and this is Python code that it can run: not another version of
+    what it has imported."""
+    if SOCKET not in os.environ or env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
         return False
     program = Path(argv[0])
     if program == Path(sys.executable):
@@ -95,10 +96,11 @@ async def fork(
 
 async def launch(program: Program) -> Forked | None:
     """As `aimctl.local.processes.start` wants it."""
-    if not can_fork(program.argv):
+    env = program.env or os.environ
+    if not can_fork(program.argv, env):
         return None
     with program.output.open("ab") as output:
-        return await fork(program.argv, output, program.env or os.environ, program.cwd)
+        return await fork(program.argv, output, env, program.cwd)
 
 
 add_launcher(launch)

@@ -76,6 +76,14 @@ async def test_it_is_forked(tmp_path: Path) -> None:
     )
 
 
+async def test_other_code_is_started_and_not_forked(tmp_path: Path) -> None:
+    text = "import sys; print('aimctl.local.ports' in sys.modules)"
+    env = {"PYTHONPATH": str(tmp_path / "former" / "release")}
+    program = Program(script(tmp_path, text), tmp_path / "out", env, tmp_path)
+    assert await (await start(program)).wait() == 0
+    assert (tmp_path / "out").read_text() == "False\n"
+
+
 @pytest.mark.parametrize(
     ("text", "code", "output"),
     [

@@ -12,7 +12,7 @@ from aimlab import forkserver
 async def run(env: Mapping[str, str], name: str, *args: str) -> tuple[int | None, str]:
     """The exit code of a command of this environment, and what it prints, errors too."""
     argv = (str(Path(sys.executable).with_name(name)), *args)
-    if forkserver.can_fork(argv):
+    if forkserver.can_fork(argv, env):
         return await forkserver.run(argv, env)
     process = await asyncio.create_subprocess_exec(
         *argv, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
