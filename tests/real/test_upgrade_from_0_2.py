@@ -19,6 +19,7 @@ import pytest_asyncio
 import yaml
 from reallab.world import Real
 
+from aim_cacher.settings import CacherSettings
 from aimctl.local.processes import Children
 from aimctl.local.services import start_services
 from aimctl.nats.server import embedded_nats
@@ -101,7 +102,10 @@ async def upgraded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up
         real = Real(
             Stack(lab, nats, nats.url, lab.children, {}, await prepare(lab)), folder / "cluster"
         )
-        async with Children(folder / "log-old", env={"PYTHONPATH": old_path(tree)}) as old:
+        # The node has the downloader of today only.
+        image = str(CacherSettings.model_fields["downloader_image"].default)
+        env = {"PYTHONPATH": old_path(tree), "AIM_DOWNLOADER_IMAGE": image}
+        async with Children(folder / "log-old", env=env) as old:
             await start_services(old, nats_url=nats.url, accounts=lab.accounts)
             await real.kubectl("apply", "-f", str(real.stack.quickstart.manifests))
             await real.serve(TWO, replicas=2)
