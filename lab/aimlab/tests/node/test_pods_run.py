@@ -109,6 +109,15 @@ def restarts_of(body: Body) -> int:
     return int(statuses[0].get("restartCount", 0))
 
 
+def has_id(mark: Path) -> bool:
+    """The process has written its id. The shell creates the file before it writes to it."""
+    return mark.exists() and bool(mark.read_text())
+
+
+async def has_started(mark: Path) -> bool:
+    return has_id(mark) and is_alive(mark)
+
+
 def is_alive(mark: Path) -> bool:
     """The process whose id is in the file is there and not a zombie."""
     stat = Path(f"/proc/{int(mark.read_text())}/stat")
@@ -169,10 +178,10 @@ async def test_a_job_past_its_deadline_fails_and_its_process_ends(
     cluster: Cluster, node: Children, until: Wait, tmp_path: Path
 ) -> None:
     mark = tmp_path / "pid"
-    await create(
-        cluster,
-        job("late", pod_template(f"{TELL_PID} > {mark}; exec sleep 60"), activeDeadlineSeconds=1),
-    )
+    script = f"{TELL_PID} > {mark}; exec sleep 60"
+    await create(cluster, job("late", pod_template(script), activeDeadlineSeconds=600))
+    await eventually(lambda: has_started(mark), "the process runs")
+    await cluster.merge_patch(JOB, NAMESPACE, "late", {"spec": {"activeDeadlineSeconds": 1}})
     failed = await until(JOB, "late", lambda body: is_true(body, "Failed"))
     assert {one["reason"] for one in failed["status"]["conditions"]} == {"DeadlineExceeded"}
     await eventually(lambda: no_pods(cluster), "the pod is gone")
@@ -241,7 +250,7 @@ async def test_nothing_is_left_running_when_the_node_ends(
 ) -> None:
     mark = tmp_path / "pid"
     await create(cluster, pod("long", pod_template(f"{TELL_PID} > {mark}; exec sleep 300")))
-    await until(POD, "long", lambda body: phase_of(body) == "Running" and mark.exists())
+    await until(POD, "long", lambda body: phase_of(body) == "Running" and has_id(mark))
     assert await node.stop("node") == 0
     assert not is_alive(mark)
 
@@ -253,7 +262,7 @@ async def test_a_killed_node_takes_its_processes_along_and_the_next_one_starts_w
     script = f"{TELL_PID} > {mark}; exec sleep 300"
     await create(cluster, job("once", pod_template("exec sleep 300")))
     await create(cluster, pod("always", pod_template(script), restartPolicy="Always"))
-    await until(POD, "always", lambda body: phase_of(body) == "Running" and mark.exists())
+    await until(POD, "always", lambda body: phase_of(body) == "Running" and has_id(mark))
     await until(JOB, "once", lambda body: body.get("status", {}).get("ready") == 1)
     await node.kill("node")
     await eventually(lambda: lives(mark, False), "the process is gone")
