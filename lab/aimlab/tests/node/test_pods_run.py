@@ -250,7 +250,8 @@ async def test_nothing_is_left_running_when_the_node_ends(
 ) -> None:
     mark = tmp_path / "pid"
     await create(cluster, pod("long", pod_template(f"{TELL_PID} > {mark}; exec sleep 300")))
-    await until(POD, "long", lambda body: phase_of(body) == "Running" and has_id(mark))
+    await until(POD, "long", lambda body: phase_of(body) == "Running")
+    await eventually(lambda: has_started(mark), "the process runs")
     assert await node.stop("node") == 0
     assert not is_alive(mark)
 
@@ -262,7 +263,8 @@ async def test_a_killed_node_takes_its_processes_along_and_the_next_one_starts_w
     script = f"{TELL_PID} > {mark}; exec sleep 300"
     await create(cluster, job("once", pod_template("exec sleep 300")))
     await create(cluster, pod("always", pod_template(script), restartPolicy="Always"))
-    await until(POD, "always", lambda body: phase_of(body) == "Running" and has_id(mark))
+    await until(POD, "always", lambda body: phase_of(body) == "Running")
+    await eventually(lambda: has_started(mark), "the process runs")
     await until(JOB, "once", lambda body: body.get("status", {}).get("ready") == 1)
     await node.kill("node")
     await eventually(lambda: lives(mark, False), "the process is gone")
