@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster test-real transcripts faults soak told rbac check bench format crds contracts generate verify images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs rbac check bench format crds contracts generate verify images chart lock clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,18 +39,18 @@ test-cluster: .venv/dev-installed ## run the scenario tests on the API server of
 test-real: .venv/dev-installed ## run the scenario tests and more on real servers, built on first use; needs Go 1.26, iproute2 and 15 minutes (docs/how-to/test-on-real-servers.md)
 	@$(BIN)/python -m aimlab.real $(BIN)/python tests/cluster/run.py tests/real
 
-faults: .venv/dev-installed ## start 50 services under every fault, with two seeds each; prints which invariants held; takes 20 minutes (FAULTS="--only NAME --seed N")
-	$(BIN)/python tests/faults $(FAULTS)
+chaos: .venv/dev-installed ## start 50 services under every fault, with two seeds each; prints which invariants held; takes 20 minutes (CHAOS="--only NAME --seed N")
+	$(BIN)/python -m aim_testing.chaos $(CHAOS)
 
 SEED ?= 1
 soak: .venv/dev-installed ## run ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --real")
-	$(BIN)/python tests/soak --seed $(SEED) $(SOAK)
+	$(BIN)/python -m aim_testing.soak --seed $(SEED) $(SOAK)
 
-told: .venv/dev-installed ## trigger every reported fault and regenerate docs/reference/faults.md
-	PYTHONPATH=tests/told $(BIN)/python -m toldlab
+fault-docs: .venv/dev-installed ## trigger every reported fault and regenerate docs/reference/faults.md
+	$(BIN)/python -m aim_testing.fault_catalogue
 
 rbac: .venv/dev-installed ## use every permission of the services once and regenerate docs/reference/permissions.md
-	AIM_WRITE_GOLDEN=1 $(BIN)/pytest --quiet tests/faults/test_permissions.py
+	AIM_WRITE_GOLDEN=1 $(BIN)/pytest --quiet tests/chaos/test_permissions.py
 	@sed -n '/^| service/,$$p' docs/reference/permissions.md
 
 transcripts: .venv/demo-installed ## replay recorded API requests against the API server double (SERVER="--server URL --token T" uses another)
@@ -108,7 +108,8 @@ clean: ## remove .venv and caches
 	$(PIP) install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
 	@touch $@
 
-.venv/dev-installed: .venv/demo-installed requirements/dev.txt
+.venv/dev-installed: .venv/demo-installed requirements/dev.txt tests/support/pyproject.toml
 	@echo "installing the tools of the tests into .venv …"
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e tests/support
 	@touch $@

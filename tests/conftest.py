@@ -1,12 +1,10 @@
-"""Makes the packages `faultlab`, `toldlab`, `reallab` and `soak` importable for the tests beside
-them."""
+"""The fork server for all tests below, and which tests need real servers."""
 
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +12,6 @@ from aimctl.component_registry import SERVICES
 from aimlab import forkserver
 from aimlab.real.cluster import FOLDER
 
-sys.path += [str(Path(__file__).parent / name) for name in ("faults", "told", "real", "")]
 collect_ignore = [] if FOLDER in os.environ else ["real"]  # needs the parts of `make test-real`
 
 IMPORTED = [

@@ -5,7 +5,8 @@ A real server is asked by tests/real/test_chart_policies.py.
 """
 
 import pytest
-from policies.cases import (
+
+from aim_testing.policies.cases import (
     ADMITTED,
     CACHER,
     CHART,
@@ -17,8 +18,7 @@ from policies.cases import (
     edited,
     golden,
 )
-from policies.double import POLICY, policies, resource_of, violated
-
+from aim_testing.policies.double import POLICY, policies, resource_of, violated
 from aimlab.apiserver.access import account
 from aimlab.apiserver.policies import Write, denials
 from aimlab.testing.charts import NAMESPACE, render

@@ -31,7 +31,7 @@ PENDING: frozenset[str] = frozenset(
         "lab/aimlab/README.md",
         "libs/aimbus/README.md",
         "libs/aimcontroller/README.md",
-        "tests/faults/README.md",
+        "tests/chaos/README.md",
     }
 )
 

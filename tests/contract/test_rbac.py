@@ -1,5 +1,5 @@
 """What deploy/rbac grants, and what it must never grant. That all of it is needed is shown by
-tests/faults/test_permissions.py."""
+tests/chaos/test_permissions.py."""
 
 import asyncio
 import sys

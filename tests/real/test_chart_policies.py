@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from policies.cases import ADMITTED, CHART, REJECTED, Body, Case
-from policies.double import POLICY, policies, violated
 
+from aim_testing.policies.cases import ADMITTED, CHART, REJECTED, Body, Case
+from aim_testing.policies.double import POLICY, policies, violated
 from aimkube import AlreadyExists, Cluster, Forbidden, Invalid, Rejected
 from aimlab.accounts import account_kubeconfigs, api_of
 from aimlab.kinds import RBAC_KINDS

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
-from reallab.world import Real
 
+from aim_testing.real.world import Real
 from aimkube import Cluster
 from aimlab.cli.environment import control_plane_on_laptop
 from aimlab.real.cluster import real_cluster
@@ -19,7 +19,7 @@ from aimschema.resources import INFERENCE_SERVICE
 from aimschema.resources import NAMESPACE as NAMESPACE_KIND
 
 Body = dict[str, Any]
-pytest_plugins = ["reallab.fixtures"]
+pytest_plugins = ["aim_testing.real.fixtures"]
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 GOLDEN = Path(__file__).parents[2] / "services/deployer/tests/golden"
 MODE = "serving.kserve.io/deploymentMode"

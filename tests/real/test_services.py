@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from reallab.world import CRASH, HANG, Real
 
+from aim_testing.real.world import CRASH, HANG, Real
 from aimctl.local.ports import free_ports
 from aimlab.cli.quickstart import NAMESPACE
 from aimlab.cli.quickstart import SERVICE as QUICKSTART
@@ -18,7 +18,7 @@ from aimlab.real.kserve import HOOKS
 from aimschema.resources import INFERENCE_SERVICE, ROUTE, SERVICE, Resource
 
 Body = dict[str, Any]
-pytest_plugins = ["reallab.fixtures"]
+pytest_plugins = ["aim_testing.real.fixtures"]
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 AT_REST_S = 30.0
 ACCOUNTS = "system:serviceaccount:aim-system:"

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
-from reallab.world import Real
 
 from aim_cacher.settings import CacherSettings
+from aim_testing.real.world import Real
 from aimctl.local.processes import Children
 from aimctl.local.services import start_services
 from aimctl.nats.server import embedded_nats
@@ -32,7 +32,7 @@ from aimlab.real.parts import build_parts, cache_folder
 from aimschema.resources import DEPLOYMENT, INFERENCE_SERVICE, Resource
 
 Body = dict[str, Any]
-pytest_plugins = ["reallab.fixtures"]
+pytest_plugins = ["aim_testing.real.fixtures"]
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
 ROOT = Path(__file__).parents[2]
 OLD_COMMIT = "d57fa22"

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from toldlab.place import GATEWAY, Place
 
+from aim_testing.fault_catalogue.place import GATEWAY, Place
 from aimlab.cli.environment import control_plane_on_laptop
 from aimlab.gateway.policies import POLICY_CONTROLLER, other_entries
 from aimschema.resources import CONFIG, NAMESPACE, ROUTE, SERVICE

@@ -315,7 +315,7 @@ async def test_no_service_asked_for_anything_that_its_account_may_not(
     stack: Stack, given_server: Path | None
 ) -> None:
     """Each ran as its own ServiceAccount all the time. What of its permissions they need:
-    tests/faults/test_permissions.py."""
+    tests/chaos/test_permissions.py."""
     if given_server is not None:
         pytest.skip(
             "only the double remembers who asked for what; a real server would have answered 403"

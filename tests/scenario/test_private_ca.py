@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
-from toldlab.place import Place
 
+from aim_testing.fault_catalogue.place import Place
 from aimlab.certificates import Certificate, make_certificate
 from aimlab.cli.environment import control_plane_on_laptop
 from aimlab.sources.dialects import Dialect, dialect_store

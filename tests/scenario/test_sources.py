@@ -371,7 +371,7 @@ async def test_the_page_says_what_was_seen(run: Run) -> None:
     golden_file(PAGE, head + begin + table(run, bodies) + "".join(end[1:]))
 
 
-# --- what heals; of a config, a Secret, a storage class and an older cache tests/told has it
+# --- recovery; tests/fault_catalogue has config, Secret, storage class and an older cache
 
 
 async def test_a_retry_is_made_at_once(run: Run) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from toldlab.place import Body, Place
 
+from aim_testing.fault_catalogue.place import Body, Place
 from aimlab.apiserver.guests import SIDECAR, SIDECAR_IMAGE
 from aimlab.cli.environment import Stack, control_plane_on_laptop
 from aimlab.kinds import RESOURCE_QUOTA

@@ -8,7 +8,7 @@ new histories.
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from soak.histories import Did, run
+from aim_testing.soak.histories import Did, run
 
 DID = st.builds(Did, seed=st.integers(0, 1 << 30), steps=st.sampled_from([0, 3, 20, 100, 400]))
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from soak.cluster import on_laptop
-from soak.run import quick
+from aim_testing.soak.cluster import on_laptop
+from aim_testing.soak.run import quick
 
 pytestmark = pytest.mark.timeout(300)
 SEED = 5

@@ -1,0 +1,466 @@
+"""The whole control plane in one thread without I/O: all planners on a cluster that is a dict, a
+bus that is a list, and a clock that jumps.
+
+The shell of every service is modelled after aimcontroller.controller and act: fold, note which keys
+are touched, plan, report, act, fold the answers. What a step is, is decided from outside: deliver
+the next message of some subject to some service, let a service look at a key, let the node do
+something. Any order of such steps is one that could happen.
+"""
+
+import copy
+import datetime
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from aim_discovery.catalogue import INSPECTION, Inspection
+from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
+from aim_discovery.image_labels import ImageLabels
+from aim_testing.chaos.observer import Get
+from aimcontroller.additions import merged, removal
+from aimcontroller.controller import Component
+from aimcontroller.plan import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    FollowLog,
+    InspectImage,
+    PatchObject,
+    Plan,
+    ReadLog,
+    SendEvent,
+    WriteStatus,
+)
+from aimcontroller.projection import (
+    PENDING_CREATE,
+    Observation,
+    Projection,
+    changed_from_response,
+    drop_object,
+    drop_reports,
+    fold,
+    reset_report_order,
+)
+from aimctl.component_registry import PLANNERS, planner
+from aimlab.kinds import Body, stamp
+from aimschema.messages import (
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    StatusReported,
+    subject_of,
+)
+from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
+
+START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+RETRY_S = 1.0
+Judge = Callable[[Body | None, Body, Get], list[str]]
+"""What is wrong with a version of an AIM object, from the one before it and the cluster."""
+
+
+class OutOfDateError(Exception):
+    """409: the version or uid that was named is not there any more."""
+
+
+def services() -> list[Component]:
+    """All five that plan, as their processes wire them."""
+    return [planner(name) for name in PLANNERS]
+
+
+class Cluster:
+    """An API server as far as it matters: versions, uids, generations, owners, server-side apply
+    of what one manager sends."""
+
+    def __init__(self, clock: "Clock", judge: Judge) -> None:
+        self.objects: dict[Key, Body] = {}
+        self.changed: Callable[[Message], object] = lambda _: None
+        self.violations: list[str] = []
+        self._clock = clock
+        self._judge = judge
+        self._version = 100
+        self._uids = 0
+        self._sent: dict[tuple[Key, str], Body] = {}
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Body | None:
+        return self.objects.get(Key(resource.kind, namespace or None, name))
+
+    def of(self, kind: str) -> list[Body]:
+        return [
+            body
+            for key, body in sorted(
+                self.objects.items(),
+                key=lambda item: (item[0].kind, item[0].namespace or "", item[0].name),
+            )
+            if key.kind == kind
+        ]
+
+    def create(self, body: Body) -> Body:
+        self._uids += 1
+        made = copy.deepcopy(body)
+        made["metadata"] |= {
+            "uid": str(UUID(int=self._uids)),
+            "creationTimestamp": stamp(self._clock.now),
+            "generation": 1,
+        }
+        if made["kind"] in {"AIMService"}:
+            made["spec"] = {
+                "configRef": "default",
+                "replicas": 1,
+                "cacheModel": True,
+                **made["spec"],
+            }
+        if made["kind"] == "AIMServiceTemplate":
+            made["spec"] = {"precision": "auto", **made["spec"]}
+        return self._store(made)
+
+    def apply(self, body: Body, manager: str) -> Body:
+        """Fields sent before and left out now go; raises OutOfDateError where the uid is
+        another's."""
+        key = key_of(body)
+        present, before = self.objects.get(key), self._sent.get((key, manager), {})
+        self._sent[key, manager] = copy.deepcopy(body)
+        if present is None:
+            if "uid" in body["metadata"]:
+                raise OutOfDateError
+            return self.create(body)
+        if body["metadata"].get("uid", present["metadata"]["uid"]) != present["metadata"]["uid"]:
+            raise OutOfDateError
+        merged = _merged(_without(copy.deepcopy(present), before, body), body)
+        if merged == present:
+            return copy.deepcopy(present)
+        if merged.get("spec") != present.get("spec"):
+            merged["metadata"]["generation"] += 1
+        return self._store(merged)
+
+    def apply_status(self, key: Key, version: str, status: Body) -> Body | None:
+        """None where the object is gone; raises OutOfDateError where it has been written since."""
+        present = self.objects.get(key)
+        if present is None:
+            return None
+        if present["metadata"]["resourceVersion"] != version:
+            raise OutOfDateError
+        return self._store({**copy.deepcopy(present), "status": copy.deepcopy(status)})
+
+    def patch(self, body: Body, **fields: Body) -> Body | None:
+        """What others than the control plane write: parts of spec or status, of this very
+        object."""
+        present = self.objects.get(key_of(body))
+        if present is None or present["metadata"]["uid"] != body["metadata"]["uid"]:
+            return None
+        merged = _merged(copy.deepcopy(present), fields)
+        if merged.get("spec") != present.get("spec"):
+            merged["metadata"]["generation"] += 1
+        return self._store(merged)
+
+    def merge_patch(self, key: Key, uid: str, patch: Body) -> Body | None:
+        present = self.objects.get(key)
+        if present is None or present["metadata"]["uid"] != uid:
+            return None
+        return self._store(copy.deepcopy(merged(present, patch)))
+
+    def delete(self, key: Key, uid: str | None = None) -> None:
+        """With everything it owns, at once."""
+        present = self.objects.get(key)
+        if present is None or uid not in {None, present["metadata"]["uid"]}:
+            return
+        del self.objects[key]
+        self._sent = {sent: body for sent, body in self._sent.items() if sent[0] != key}
+        self._version += 1
+        gone = present["metadata"]["uid"]
+        self.changed(
+            ObjectDeleted(
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                uid=gone,
+                resource_version=str(self._version),
+                object=present,
+            )
+        )
+        for owned in [
+            key_of(body)
+            for body in self.objects.values()
+            if any(ref["uid"] == gone for ref in body["metadata"].get("ownerReferences", ()))
+        ]:
+            self.delete(owned)
+
+    def _store(self, body: Body) -> Body:
+        self._version += 1
+        body["metadata"]["resourceVersion"] = str(self._version)
+        key = key_of(body)
+        if key.kind in {resource.kind for resource in AIM_KINDS}:
+            self.violations += self._judge(self.objects.get(key), body, self.get)
+        self.objects[key] = body
+        self.changed(changed_from_response(copy.deepcopy(body)))
+        return copy.deepcopy(body)
+
+
+def _merged(there: Any, sent: Any) -> Any:
+    if isinstance(there, dict) and isinstance(sent, dict):
+        return there | {field: _merged(there.get(field), value) for field, value in sent.items()}
+    return copy.deepcopy(sent)
+
+
+def _without(there: Body, before: Body, now: Body) -> Body:
+    """Annotations and data that the manager sent before and sends no more."""
+    metadata = there["metadata"]
+    dropped = (before.get("metadata", {}).get("annotations") or {}).keys() - (
+        now["metadata"].get("annotations") or {}
+    ).keys()
+    if dropped:
+        metadata["annotations"] = {
+            name: value for name, value in metadata["annotations"].items() if name not in dropped
+        }
+    return there
+
+
+@dataclass
+class Clock:
+    now: datetime.datetime = START
+
+    def at(self, after_s: float) -> datetime.datetime:
+        return self.now + datetime.timedelta(seconds=after_s)
+
+
+@dataclass
+class Bus:
+    """`latest` message of every subject, as AIM_STATE keeps it; `said`: all, as AIM_LOG does."""
+
+    latest: dict[str, tuple[int, Message]] = field(default_factory=dict)
+    readers: list["Process"] = field(default_factory=list)
+    said: list[tuple[int, Message]] = field(default_factory=list)
+    seq: int = 0
+
+    def publish(self, message: Message) -> int:
+        self.seq += 1
+        self.said.append((self.seq, message))
+        self.latest[subject_of(message)] = (self.seq, message)
+        for reader in self.readers:
+            reader.hear(subject_of(message), self.seq, message)
+        return self.seq
+
+
+class Process:
+    """One service as a process: what it knows, what it still has to hear, what it still has to
+    look at."""
+
+    def __init__(
+        self, service: Component, bus: Bus, cluster: Cluster, clock: Clock, logs: dict[Key, str]
+    ) -> None:
+        self.service = service
+        self.unheard: dict[str, list[tuple[int, Message]]] = {}
+        self.queue: dict[Key, None] = {}
+        self.timers: dict[Key, datetime.datetime] = {}
+        self.seen = Projection()
+        self._heard: list[tuple[int, Message]] = []
+        self._kinds = {resource.kind for resource in service.follows}
+        self._bus, self._cluster, self._clock, self._logs = bus, cluster, clock, logs
+
+    def hear(self, subject: str, seq: int, message: Message) -> None:
+        if self._follows(message):
+            self.unheard.setdefault(subject, []).append((seq, message))
+
+    def _follows(self, message: Message) -> bool:
+        match message:
+            case StatusReported():
+                return bool(self.service.reports) or message.service == self.service.name
+            case ObjectChanged() | ObjectDeleted() | KindSynced():
+                return message.kind in self._kinds
+        return False
+
+    def deliver(self, subject: str) -> None:
+        """The next message of a subject, once."""
+        seq, message = self.unheard[subject].pop(0)
+        if not self.unheard[subject]:
+            del self.unheard[subject]
+        self._heard.append((seq, message))
+        self._take(seq, message)
+
+    def skip_to_last(self, subject: str) -> None:
+        """A slow reader of a stream that keeps the latest does not see what was between."""
+        self.unheard[subject] = self.unheard[subject][-1:]
+
+    def deliver_again(self, rng: random.Random) -> None:
+        """Something that was heard before, the latest of its subject or not."""
+        if self._heard:
+            self._take(*rng.choice(self._heard))
+
+    def _take(self, seq: int, message: Message) -> None:
+        if isinstance(message, KindSynced):
+            self.seen = fold(self.seen, message, seq)
+            return
+        assert not isinstance(message, Observation)
+        key = Key(message.kind, message.namespace, message.name)
+        if isinstance(message, StatusReported):
+            self.seen = fold(self.seen, message, seq)
+            touched = {key} if self.service.reports else set()
+        else:
+            before = self.seen
+            self.seen = fold(self.seen, message, seq)
+            touched = set(self.service.touched(before, self.seen, key))
+        for each in sorted(touched, key=str):
+            self.queue.setdefault(each)
+
+    def restart(self) -> None:
+        """kill -9 and a new process, which loads AIM_STATE."""
+        self.seen = Projection()
+        self.reload()
+
+    def reload(self) -> None:
+        """As after any doubt about the connection: everything again, and what did not come is
+        gone."""
+        self.unheard, self.queue, self.timers, self._heard = {}, {}, {}, []
+        self.seen = reset_report_order(self.seen)
+        objects, reports = set(), set()
+        for seq, message in self._bus.latest.values():
+            if self._follows(message):
+                self.seen = fold(self.seen, message, seq)
+                self._heard.append((seq, message))
+                if isinstance(message, StatusReported):
+                    reports.add(
+                        (Key(message.kind, message.namespace, message.name), message.service)
+                    )
+                elif isinstance(message, ObjectChanged | ObjectDeleted):
+                    objects.add(Key(message.kind, message.namespace, message.name))
+        for key in [
+            present.key for present in self.seen.everything() if present.key not in objects
+        ]:
+            self.seen = drop_object(self.seen, key)
+        self.seen = drop_reports(
+            self.seen, [report for report in self.seen.report_keys() if report not in reports]
+        )
+        keys = [
+            present.key
+            for resource in self.service.plans_for
+            for present in self.seen.everywhere(resource.kind)
+        ]
+        self.queue |= dict.fromkeys(
+            sorted(keys, key=str)
+        )  # (the order must not depend on hashes: a seed is to be had again)
+
+    def work(self, key: Key, dies_before: int | None = None) -> None:
+        """Look at a key. `dies_before`: killed before that many reports and actions were made;
+        the cluster may know more than the process."""
+        self.queue.pop(key, None)
+        plan = self.service.plan(self.seen, key, self._clock.now)
+        self._wake(key, plan.requeue_after_s)
+        for number, step in enumerate(self._steps(plan, key)):
+            if number == dies_before:
+                self.restart()
+                return
+            try:
+                step()
+            except OutOfDateError:
+                self._wake(key, RETRY_S)
+                return
+
+    def _wake(self, key: Key, after_s: float | None) -> None:
+        if after_s is not None:
+            self.timers[key] = min(
+                self._clock.at(after_s), self.timers.get(key, self._clock.at(after_s))
+            )
+
+    def _steps(self, plan: Plan, key: Key) -> Iterator[Callable[[], None]]:
+        """Each report and action, and each folding of an answer, is a step that a process may
+        die before."""
+        for report in plan.reports:
+            message = report.message(self.service.name)
+            if self.seen.report(report.key, self.service.name) != message:
+                sent: list[int] = []
+                yield partial(self._publish, message, sent)
+                yield partial(self._fold_report, message, sent)
+        for action in plan.actions:
+            answers: list[Body] = []
+            yield partial(self._act, action, key, answers)
+            yield partial(self._fold_answer, action, answers)
+
+    def _publish(self, message: StatusReported, sent: list[int]) -> None:
+        sent.append(self._bus.publish(message))
+
+    def _fold_report(self, message: StatusReported, sent: list[int]) -> None:
+        self.seen = fold(self.seen, message, sent[0])
+
+    def _act(self, action: Action, key: Key, answers: list[Body]) -> None:
+        match action:
+            case ApplyObject():
+                present = self.seen.get(action.key)
+                if present is None or not present.deleting:
+                    uid = {} if present is None else {"uid": present.uid}
+                    body = {**action.body, "metadata": {**action.body["metadata"], **uid}}
+                    self.seen = fold(self.seen, Observation(action.key, PENDING_CREATE, value=True))
+                    try:
+                        answers += self._applied(body)
+                    finally:
+                        self.seen = fold(self.seen, Observation(action.key, PENDING_CREATE, None))
+            case DeleteObject():
+                self._cluster.delete(action.key, action.uid)
+            case PatchObject():
+                answer = self._cluster.merge_patch(action.key, action.uid, action.patch)
+                answers += [] if answer is None else [answer]
+            case WriteStatus():
+                answer = self._cluster.apply_status(
+                    action.key, action.resource_version, action.status
+                )
+                answers += [] if answer is None else [answer]
+            case ReadLog():
+                pod = self._pod_of(action)
+                text = None if pod is None else self._logs.get(pod)
+                result = (
+                    ReadLogResult(problem="the log is gone")
+                    if text is None
+                    else digested(text.encode())
+                )
+                self.seen = fold(self.seen, Observation(action.of, LOG, result))
+                self.queue.setdefault(key)
+            case InspectImage():
+                found = Inspection(
+                    action.image,
+                    action.inputs,
+                    action.attempt,
+                    self._clock.now,
+                    ImageLabels(action.image),
+                )
+                self.seen = fold(self.seen, Observation(action.model, INSPECTION, found))
+                self.queue.setdefault(key)
+            case FollowLog() | SendEvent():
+                pass
+
+    def _applied(self, body: Body) -> list[Body]:
+        """The answers to an apply: what others added and must be absent is removed by a patch."""
+        answer = self._cluster.apply(body, self.service.name)
+        patch = removal(body, answer)
+        left = (
+            None
+            if patch is None
+            else self._cluster.merge_patch(key_of(answer), answer["metadata"]["uid"], patch)
+        )
+        return [answer] if left is None else [answer, left]
+
+    def _pod_of(self, action: ReadLog) -> Key | None:
+        if action.of.kind == POD.kind:
+            return action.of
+        owned = (
+            pod
+            for pod in self._cluster.of(POD.kind)
+            if pod["metadata"]["ownerReferences"][0]["uid"] == action.uid
+        )
+        return next(map(key_of, owned), None)
+
+    def _fold_answer(self, _action: Action, answers: list[Body]) -> None:
+        for answer in answers:
+            self.seen = fold(self.seen, changed_from_response(answer))
+
+
+def synced(kinds: Iterable[Resource]) -> list[KindSynced]:
+    return [KindSynced(kind=resource.kind, resource_version="1", objects=0) for resource in kinds]
+
+
+ALL_KINDS = tuple(
+    RESOURCES[kind]
+    for kind in RESOURCES
+    if kind not in {"Event", "Lease", "CustomResourceDefinition", "Namespace"}
+)

@@ -1,0 +1,318 @@
+"""Faults of volumes and downloads, told on the cache. Those of sources and credentials are in
+tests/scenario/test_sources.py."""
+
+from typing import Any
+
+from aim_testing.fault_catalogue.case import EVENT, Case, Step, Told
+from aim_testing.fault_catalogue.place import KEYS, Place
+from aimctl.local.ports import free_ports
+from aimlab.kinds import VOLUME
+from aimschema import labels, names, reasons
+from aimschema.resources import CACHE, CLAIM, CONFIG, SERVICE
+
+WARM = Told(CACHE, "c", reasons.FILLED, reasons.WARM)
+CLAIM_NAME = names.cache_claim("c")
+
+
+def storage(reason: str, *words: str) -> Told:
+    return Told(CACHE, "c", reasons.STORAGE_READY, reason, words)
+
+
+def filled(reason: str, *words: str) -> Told:
+    return Told(CACHE, "c", reasons.FILLED, reason, words)
+
+
+def asked(**spec: Any) -> Step:
+    """A source that is there, and a cache for it."""
+
+    async def cause(place: Place) -> None:
+        await place.config()
+        await place.put_source()
+        await place.cache(**{"size": "1Gi", **spec})
+
+    return cause
+
+
+async def foreign_provisioner(place: Place) -> None:
+    await asked(storageClassName=await place.slow_class())(place)
+
+
+async def volume_lost(place: Place) -> None:
+    await asked()(place)
+    await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
+    claim = await place.get(CLAIM, CLAIM_NAME)
+    await place.stack.lab.cluster.merge_patch(
+        VOLUME, None, claim["spec"]["volumeName"], {"metadata": {"finalizers": []}}
+    )
+    await place.stack.lab.cluster.delete(VOLUME, None, claim["spec"]["volumeName"])
+
+
+async def made_anew(place: Place) -> None:
+    await place.delete(CACHE, "c")
+    await place.gone(CACHE, "c")
+    await place.cache(size="1Gi")
+
+
+async def size_raised(place: Place) -> None:
+    await asked()(place)
+    await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
+    await place.edit(CACHE, "c", {"spec": {"size": "3Gi"}})
+
+
+async def store_away(place: Place) -> None:
+    """Nobody listens where the config says that the S3 server is."""
+    store = {
+        "endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}",
+        "accessKeyId": {"name": KEYS, "key": "id"},
+    }
+    await place.config(
+        credentials={"s3": [store | {"secretAccessKey": {"name": KEYS, "key": "secret"}}]}
+    )
+    await place.put_source()
+    await place.cache(size="1Gi")
+
+
+async def store_back(place: Place) -> None:
+    await place.delete(CONFIG, "default")
+    await place.config()
+
+
+async def claim_of_somebody_else(place: Place) -> None:
+    await place.make(
+        CLAIM,
+        CLAIM_NAME,
+        {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    )
+    await asked()(place)
+
+
+async def two_caches(place: Place) -> None:
+    """The younger is `c`; creation times count in seconds, then names do."""
+    await place.config()
+    await place.put_source()
+    await place.cache("a", size="1Gi")
+    await place.cache("c", size="1Gi")
+
+
+async def named_config_missing(place: Place) -> None:
+    await place.config()
+    await place.put_source()
+    await place.make(
+        CACHE,
+        "c",
+        {"sourceUri": place.source, "size": "1Gi"},
+        annotations={labels.ANNOTATION_CONFIG: "team"},
+    )
+
+
+async def secret_missing(place: Place) -> None:
+    key = {"name": "later", "key": "id"}
+    store = {
+        "endpointUrl": place.stack.lab.s3.endpoint_url,
+        "accessKeyId": key,
+        "secretAccessKey": {"name": "later", "key": "secret"},
+    }
+    await place.config(credentials={"s3": [store]})
+    await place.put_source()
+    await place.cache(size="1Gi")
+
+
+async def secret_arrives(place: Place) -> None:
+    keys = place.stack.lab.s3.admin
+    await place.secret("later", id=keys.access_key, secret=keys.secret_key)
+
+
+async def class_of_the_config_missing(place: Place) -> None:
+    await place.config(cacheStorageClassName="unheard-of")
+    await place.put_source()
+    await place.cache(size="1Gi")
+
+
+async def source_that_reads_like_a_variable(place: Place) -> None:
+    """Were it the variable's value, the token would go to the hub and stand in the message."""
+    await place.secret("hf", token="hf_never_to_be_seen")
+    await place.config(credentials={"huggingFaceToken": {"name": "hf", "key": "token"}})
+    await place.make(CACHE, "c", {"sourceUri": "hf://org/$(HF_TOKEN)", "size": "1Gi"})
+
+
+async def claim_deleted_under_a_download(place: Place) -> None:
+    """Its pod waits for a Secret, and mounts the claim."""
+    await secret_missing(place)
+    await place.told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, "later")
+    first = await place.get(CLAIM, CLAIM_NAME)
+    await place.delete(CLAIM, CLAIM_NAME)
+    await place.until(
+        CLAIM,
+        CLAIM_NAME,
+        lambda claim: claim["metadata"]["uid"] != first["metadata"]["uid"],
+        "another uid",
+    )
+
+
+async def claim_held(place: Place) -> None:
+    """A service runs on the volume whose claim is deleted."""
+    await place.config()
+    await place.put_source()
+    await place.model()
+    await place.template()
+    await place.cache(size="1Gi")
+    await place.service(cacheModel=True)
+    await place.told(SERVICE, "s", reasons.READY, reasons.RUNNING)
+    await place.delete(CLAIM, CLAIM_NAME)
+
+
+async def loader_in_the_environment(place: Place) -> None:
+    """Were it passed on, the downloader would run what lies on the volume."""
+    await place.config()
+    await place.put_source()
+    await place.cache(size="1Gi", env=[{"name": "PYTHONPATH", "value": "/cache"}])
+
+
+def config_warned(reason: str, *words: str) -> Told:
+    return Told(CONFIG, "default", EVENT, reason, words)
+
+
+CASES = (
+    Case(
+        "classless",
+        "the storage class does not exist",
+        asked(storageClassName="classless"),
+        (storage(reasons.STORAGE_CLASS_MISSING, "classless"), filled(reasons.WAITING_FOR_PVC)),
+        lambda place: place.storage_class("classless"),
+        WARM,
+    ),
+    Case(
+        "unprovisioned",
+        "no provisioner gives the volume",
+        foreign_provisioner,
+        (storage(reasons.PVC_PROVISIONING),),
+        Place.volume_arrives,
+        WARM,
+    ),
+    Case(
+        "volume-lost",
+        "the volume is deleted",
+        volume_lost,
+        (storage(reasons.PVC_LOST, "delete ModelCache c"),),
+        made_anew,
+        WARM,
+    ),
+    Case(
+        "too-small",
+        "the size asked for is raised",
+        size_raised,
+        (storage(reasons.INSUFFICIENT_CAPACITY, "3Gi", "1Gi"),),
+        lambda place: place.edit(CACHE, "c", {"spec": {"size": "1Gi"}}),
+        storage(reasons.PVC_BOUND),
+    ),
+    Case(
+        "store-away",
+        "the S3 server cannot be reached",
+        store_away,
+        (filled(reasons.RETRY_BACKOFF, "try 1"),),
+        store_back,
+        WARM,
+    ),
+    Case(
+        "claimed",
+        "a volume claim of somebody else has the name",
+        claim_of_somebody_else,
+        (storage(reasons.NAME_CONFLICT, CLAIM_NAME),),
+        lambda place: place.delete(CLAIM, CLAIM_NAME),
+        WARM,
+    ),
+    Case(
+        "twins",
+        "two caches hold one source",
+        two_caches,
+        (filled(reasons.DUPLICATE_SOURCE, "ModelCache a is older"),),
+        lambda place: place.delete(CACHE, "a"),
+        WARM,
+    ),
+    Case(
+        "config-awaited",
+        "the config that the cache names is missing",
+        named_config_missing,
+        (filled(reasons.RUNTIME_CONFIG_MISSING, "team"), storage(reasons.PVC_PENDING)),
+        lambda place: place.config("team"),
+        WARM,
+    ),
+    Case(
+        "secret-awaited",
+        "the Secret with the keys is missing",
+        secret_missing,
+        (
+            filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"),
+            config_warned(reasons.SECRET_MISSING, "s3[0].accessKeyId", "later"),
+        ),
+        secret_arrives,
+        WARM,
+    ),
+    Case(
+        "config-classless",
+        "the storage class that the config names does not exist",
+        class_of_the_config_missing,
+        (
+            storage(reasons.STORAGE_CLASS_MISSING, "unheard-of"),
+            config_warned(reasons.STORAGE_CLASS_MISSING, "spec.cacheStorageClassName"),
+        ),
+        lambda place: place.storage_class("unheard-of"),
+        WARM,
+    ),
+    Case(
+        "claim-deleted",
+        "the volume claim is deleted while its download cannot start",
+        claim_deleted_under_a_download,
+        (filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"),),
+        store_back,
+        WARM,
+    ),
+    Case(
+        "literal-secret",
+        "the cache's env has a secret's value in it",
+        asked(env=[{"name": "OTHER_TOKEN", "value": "hunter2"}]),
+        (Told(CACHE, "c", EVENT, reasons.LITERAL_SECRET, ("OTHER_TOKEN", "secretKeyRef")),),
+    ),
+    Case(
+        "large-spec",
+        "the cache's spec fits into no message of NATS",
+        asked(env=[{"name": "NOTE", "value": "x" * 1_100_000}]),
+        (Told(CACHE, "c", EVENT, reasons.SPEC_TOO_LARGE, ("less than 900 kB",)),),
+        lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
+        WARM,
+    ),
+    Case(
+        "claim-held",
+        "the volume claim is deleted while a service runs on it",
+        claim_held,
+        (
+            storage(
+                reasons.PVC_TERMINATING, "of AIMService s", "set spec.replicas of AIMService s to 0"
+            ),
+            Told(CACHE, "c", reasons.FAILURE, reasons.PVC_TERMINATING, ("AIMService s",)),
+            Told(
+                SERVICE,
+                "s",
+                reasons.CACHE_READY,
+                reasons.CACHE_LOST,
+                ("set spec.replicas of AIMService s to 0",),
+            ),
+        ),
+        lambda place: place.edit(SERVICE, "s", {"spec": {"replicas": 0}}),
+        WARM,
+    ),
+    Case(
+        "loader",
+        "a cache sets a variable that loads code",
+        loader_in_the_environment,
+        (Told(CACHE, "c", EVENT, reasons.ENV_IGNORED, ("spec.env PYTHONPATH",)),),
+        lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
+        WARM,
+    ),
+    Case(
+        "variable",
+        "a source reads like a variable",
+        source_that_reads_like_a_variable,
+        (filled(reasons.SOURCE_NOT_FOUND, "$(HF_TOKEN)"),),
+    ),
+)

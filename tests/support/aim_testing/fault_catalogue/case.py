@@ -1,0 +1,42 @@
+"""A fault as data: how it is brought about, where and how it is told, and what makes it go away."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aim_testing.fault_catalogue.place import Place
+from aimschema.resources import Resource
+
+EVENT = "Event"
+Step = Callable[[Place], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The condition of an object that says it, with its reason and words that its message must
+    have; EVENT: a Warning Event on it does."""
+
+    kind: Resource
+    name: str
+    condition: str
+    reason: str
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`fault` is what happened, in words; `cause` brings it about, `told` says it.
+
+    After `heal` has taken the cause away, `healed` must come by itself; None where a person has to
+    make something anew.
+    """
+
+    name: str
+    fault: str
+    cause: Step
+    told: tuple[Told, ...]
+    heal: Step | None = None
+    healed: Told | None = None
+
+
+async def nothing(_: Place) -> None:
+    """For causes that go away by themselves."""
