@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs rbac check bench format crds contracts generate verify images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs rbac check bench format crds contracts image-lists generate verify images chart lock clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,7 +59,7 @@ transcripts: .venv/demo-installed ## replay recorded API requests against the AP
 check: .venv/dev-installed ## check lint, formatting, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	for folder in $(DISTRIBUTIONS) tests bench deploy/images; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
+	for folder in $(DISTRIBUTIONS) tests bench tools; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
 	$(BIN)/lint-imports
 
 bench: install ## run every bench/*.py and write bench/RESULTS.md; takes several minutes
@@ -73,26 +73,29 @@ format: .venv/dev-installed ## format, and apply automatic fixes
 	$(BIN)/ruff check --fix .
 
 crds: .venv/demo-installed ## regenerate deploy/crds from the kinds
-	$(BIN)/python -m aimschema.crds deploy/crds
+	$(BIN)/python -m tools.crds deploy/crds
 
 contracts: .venv/demo-installed ## regenerate contracts/ from messages and services, and compare with every release
-	$(BIN)/python -m aimctl.contracts contracts/asyncapi.yaml
-	$(BIN)/python -m aimschema.schema_compat contracts
+	$(BIN)/python -m tools.asyncapi contracts/asyncapi.yaml
+	$(BIN)/python -m tools.message_schemas contracts
 
-generate: crds contracts chart ## regenerate deploy/crds, contracts/ and deploy/kustomize
+image-lists: .venv/demo-installed ## regenerate deploy/images/requirements from requirements/demo.txt
+	$(BIN)/python -m tools.image_requirements
+
+generate: crds contracts chart image-lists ## regenerate all generated files but the pages that need a cluster (fault and permission tables)
 
 verify: generate ## fail if a generated file differs from its source
-	git diff --exit-code --stat -- deploy/crds contracts deploy/kustomize
+	git diff --exit-code --stat -- deploy contracts
 
 images: ## build the images with docker, podman or buildah (REGISTRY=localhost TAG=dev)
 	@deploy/images/build.sh
 
 chart: .venv/dev-installed ## regenerate deploy/kustomize from deploy/charts/aim
-	$(BIN)/python -m aimlab.testing.charts deploy/kustomize
+	$(BIN)/python -m tools.kustomize deploy/kustomize
 
 lock: .venv/dev-installed ## re-lock requirements/*.txt with hashes, and the lists of the images
 	cd requirements && for name in demo dev images; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done
-	$(BIN)/python deploy/images/closure.py
+	$(BIN)/python -m tools.image_requirements
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

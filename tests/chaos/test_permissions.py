@@ -27,7 +27,7 @@ from aimlab.apiserver.store import Change, CollectionKey
 from aimlab.certificates import make_certificate
 from aimlab.kinds import RBAC_KINDS, RESOURCE_QUOTA, SECRET, Body, condition_of
 from aimlab.testing import eventually
-from aimlab.testing.permissions import table, used
+from aimlab.testing.permissions import used
 from aimschema import labels, reasons
 from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import (
@@ -44,6 +44,7 @@ from aimschema.resources import (
     TEMPLATE,
     Resource,
 )
+from tools.permission_docs import grants_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "permissions.md"
 SPACE = "ns0"
@@ -327,7 +328,7 @@ async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_n
     grants = granted(rbac())
     needed = used(grants, calls, SYSTEM_NAMESPACE)
     assert [grant for grant in grants if grant not in needed] == []
-    told = table(grants, needed)
+    told = grants_table(grants, needed)
     print(told)
     head, mark, _ = PAGE.read_text().partition("<!-- written by make rbac -->\n\n")
     if os.environ.get("AIM_WRITE_GOLDEN"):

@@ -22,16 +22,8 @@ from aim_watcher.nats_secrets import desired_secrets, names
 from aimcontroller.settings import KNOWN_ELSEWHERE, ServiceSettings
 from aimctl.component_registry import SERVICES
 from aimctl.manifests import crds, rbac
-from aimlab.testing.charts import (
-    DEFINITION,
-    NAMESPACE,
-    OVERLAYS,
-    Body,
-    folders,
-    place_of,
-    render,
-    without_helm,
-)
+from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, place_of, render
+from tools.kustomize import DEFINITION, folders, without_helm
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "charts" / "aim"

@@ -16,7 +16,8 @@ from aim_watcher.projection import NOTHING, live_object
 from aim_watcher.projection import fold as published
 from aimcontroller.projection import Projection, fold
 from aimctl.component_registry import PLANNERS, planner
-from aimctl.contracts import CONSOLE, CONTRACTS, asyncapi, flaws
+from aimctl.contracts import CONSOLE, CONTRACTS
+from aimlab.testing.bus_contract import flaws
 from aimschema import reasons, subjects
 from aimschema.messages import (
     KindSynced,
@@ -29,7 +30,9 @@ from aimschema.messages import (
     key_of,
 )
 from aimschema.resources import CONFIG, Key
-from aimschema.schema_compat import Contract, check, read, schemas
+from aimschema.schema_compat import Contract, schemas
+from tools.asyncapi import asyncapi
+from tools.message_schemas import check, read
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "contracts"

@@ -2,7 +2,6 @@
 from that alone."""
 
 import asyncio
-import importlib.util
 import json
 import os
 import re
@@ -12,13 +11,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import aiohttp
 import pytest
+from packaging.utils import canonicalize_name
 
 from aimctl.local.ports import free_ports
 from aimlab.testing import eventually
+from tools.image_requirements import closure, listed, projects
+from tools.image_requirements import targets as image_targets
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "deploy" / "images"
@@ -36,17 +37,7 @@ NOT_IN_ANY = {
 pytestmark = pytest.mark.timeout(240)
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-closure = load(IMAGES / "closure.py")
-TARGETS: list[str] = closure.targets()
+TARGETS = image_targets()
 SERVICES = [target for target in TARGETS if (ROOT / "services" / target).exists()]
 images = pytest.mark.parametrize("target", TARGETS)
 
@@ -68,8 +59,8 @@ def test_there_is_an_image_for_each_service_and_job() -> None:
 
 @images
 def test_an_image_holds_what_its_distribution_needs_and_nothing_else(target: str) -> None:
-    assert (IMAGES / "requirements" / f"{target}.txt").read_text() == closure.listed(target)
-    assert packages(target) == set(closure.closure(target)[0])
+    assert (IMAGES / "requirements" / f"{target}.txt").read_text() == listed(target)
+    assert packages(target) == set(closure(target)[0])
     assert not packages(target) & NOT_IN_ANY
 
 
@@ -210,7 +201,7 @@ def installed(venv: Path) -> set[str]:
         "--disable-pip-version-check",
     ]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {closure.canonicalize_name(line.partition("==")[0]) for line in told.splitlines()}
+    return {canonicalize_name(line.partition("==")[0]) for line in told.splitlines()}
 
 
 @pytest.mark.parametrize("target", SERVICES)
@@ -218,7 +209,7 @@ async def test_a_service_starts_from_its_list_alone_and_writes_nothing(
     venvs: Venvs, target: str, tmp_path: Path
 ) -> None:
     venv = await asyncio.to_thread(venvs.of, target)
-    assert packages(target) <= installed(venv) <= packages(target) | closure.projects().keys()
+    assert packages(target) <= installed(venv) <= packages(target) | projects().keys()
     before = files(venv)
     (port,) = free_ports(1)
     env = {
@@ -257,11 +248,7 @@ async def test_a_service_starts_from_its_list_alone_and_writes_nothing(
 
 async def test_the_downloader_starts_from_its_list_alone(venvs: Venvs) -> None:
     venv = await asyncio.to_thread(venvs.of, "downloader")
-    assert (
-        packages("downloader")
-        <= installed(venv)
-        <= packages("downloader") | closure.projects().keys()
-    )
+    assert packages("downloader") <= installed(venv) <= packages("downloader") | projects().keys()
     python, script = (str(venv / "bin" / name) for name in ("python", "aim-downloader"))
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
@@ -278,5 +265,5 @@ def test_an_image_says_what_it_holds(venvs: Venvs) -> None:
     bill = json.loads((venv / "share" / "sbom" / "aim-downloader.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
     assert packages("downloader") <= {
-        closure.canonicalize_name(component["name"]) for component in bill["components"]
+        canonicalize_name(component["name"]) for component in bill["components"]
     }

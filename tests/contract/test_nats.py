@@ -9,7 +9,8 @@ import pytest
 
 from aim_watcher.nats_secrets import permissions
 from aimctl.component_registry import SERVICES
-from aimctl.nats.users import PERMISSIONS, USERS, sentence, table
+from aimctl.nats.users import PERMISSIONS, USERS
+from tools.permission_docs import nats_sentence, nats_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,8 +32,8 @@ def test_the_job_of_the_chart_knows_the_permissions_of_every_contract() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_readme_says_what_a_service_may(service: str) -> None:
     page = " ".join((ROOT / "services" / service / "README.md").read_text().split())
-    assert sentence(service) in page
+    assert nats_sentence(service) in page
 
 
 def test_the_page_says_what_every_user_may() -> None:
-    assert table() in (ROOT / "docs" / "how-to" / "nats.md").read_text()
+    assert nats_table() in (ROOT / "docs" / "how-to" / "nats.md").read_text()

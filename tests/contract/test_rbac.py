@@ -14,10 +14,10 @@ from aimctl.manifests import rbac
 from aimkube.rbac import Grant, granted
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.access import RBAC_GROUP
-from aimlab.testing.permissions import sentence
 from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, STATUSWRITER, WATCHER
 from aimschema.resources import AIM_GROUP, AIM_KINDS, EVENT, LEASE, POD, SERVICE, WATCHED
+from tools.permission_docs import grants_sentence
 
 ROOT = Path(__file__).parents[2]
 USERS = "users.yaml"
@@ -72,7 +72,7 @@ def test_there_are_no_other_files() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_readme_says_what_is_granted(service: str) -> None:
     page = " ".join((ROOT / "services" / service / "README.md").read_text().split())
-    assert sentence(GRANTS, account(service)) in page
+    assert grants_sentence(GRANTS, account(service)) in page
 
 
 def test_discovery_alone_reads_secrets_and_only_the_named_one() -> None:

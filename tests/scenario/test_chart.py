@@ -26,7 +26,6 @@ import aimbus
 from aim_watcher.nats_secrets import AUTHORITY, CA, OPERATOR, SEED, names, of_user
 from aimbus import Access
 from aimctl.component_registry import SERVICES
-from aimctl.contracts import flaws_of_log
 from aimctl.nats.users import CONSOLE
 from aimctl.output.console import PlainConsole
 from aimlab.accounts import api_of
@@ -40,6 +39,7 @@ from aimlab.lab import Lab, laptop
 from aimlab.node.images import ImageCommand
 from aimlab.node.service_proxy import pipe
 from aimlab.testing import commands, eventually
+from aimlab.testing.bus_contract import flaws_of_log
 from aimlab.testing.charts import render
 from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import WATCHER

@@ -17,7 +17,6 @@ import pytest_asyncio
 
 import aimbus
 from aimctl.component_registry import SERVICES
-from aimctl.contracts import flaws_of_log
 from aimlab.accounts import api_of
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 from aimlab.apiserver.http import CALLS_PATH
@@ -29,6 +28,7 @@ from aimlab.cli.secret_scan import leaks
 from aimlab.kinds import SECRET, is_going, is_true
 from aimlab.lab import S3_KEYS
 from aimlab.testing import eventually
+from aimlab.testing.bus_contract import flaws_of_log
 from aimschema import subjects
 from aimschema.messages import ActionTaken
 from aimschema.names import SYSTEM_NAMESPACE

@@ -23,7 +23,6 @@ import pytest_asyncio
 import yaml
 
 from aimcontroller.testing import golden_file
-from aimctl.contracts import flaws_of_log
 from aimkube import Changed, Listed
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
 from aimlab.cli.quickstart import EXAMPLE_ENDPOINT, write_manifests
@@ -32,6 +31,7 @@ from aimlab.kinds import SECRET
 from aimlab.lab import HUB_TOKEN, S3_KEYS
 from aimlab.sources.hub import CUT, Hub, Model, Refusal
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
+from aimlab.testing.bus_contract import flaws_of_log
 from aimschema import labels, reasons, subjects
 from aimschema.quantities import GI
 from aimschema.resources import CACHE, CLAIM, CONFIG, Key, Resource

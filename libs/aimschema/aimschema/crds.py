@@ -1,17 +1,12 @@
-"""CustomResourceDefinitions from the kinds: `python -m aimschema.crds DIRECTORY` writes one file a
-kind.
+"""CustomResourceDefinitions from the kinds.
 
 The schema must be structural (KEP-1693): no references, no `anyOf` around types, no null, a type at
 every level. An optional field is one that is not in `required`.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from aimschema.kinds import KINDS, Kind
+from aimschema.kinds import Kind
 from aimschema.resources import AIM_GROUP, AIM_VERSION, RESOURCES
 
 _KEPT = frozenset(
@@ -107,8 +102,7 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
 
 
 def _flatten(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """References and optional unions resolved into the node that holds them; what the node says
-    itself wins."""
+    """A node with its references and optional unions resolved. The node's own keywords win."""
     node = dict(schema)
     if "anyOf" in node:
         options = [option for option in node.pop("anyOf") if option.get("type") != "null"]
@@ -118,25 +112,3 @@ def _flatten(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
         referred = definitions[node.pop("$ref").rsplit("/", 1)[-1]]
         node = {**_flatten(referred, definitions), **node}
     return node
-
-
-def main(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for kind in KINDS:
-        document = crd(kind)
-        (directory / f"{document['metadata']['name']}.yaml").write_text(render(document))
-
-
-class _Plain(yaml.SafeDumper):
-    """Without anchors: every value is written where it stands."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (signature of the base)
-        return True
-
-
-def render(document: dict[str, Any]) -> str:
-    return yaml.dump(document, Dumper=_Plain, sort_keys=False, width=150, allow_unicode=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,21 +1,14 @@
-"""The messages as JSON Schema, and whether a change to one can be rolled out: `python -m
-aimschema.schema_compat DIRECTORY` writes and compares.
+"""The messages as JSON Schema, and whether a change to one can be rolled out.
 
-1. One file a message, named after its type. `DIRECTORY/released/<version>/` keeps those of former
-   versions as they were.
-2. Both directions count. The log keeps messages for days and the latest state for ever, so new
-   readers meet old messages; services are replaced one by one, so old readers meet new messages.
-   Schema registries call it FULL compatibility; it must hold with every released version.
-3. So a message may gain fields that need not be there, and nothing else. What needs more is a new
-   message, v2, beside the old one.
+1. Both directions count. The log keeps messages for days and the latest state for ever, so new
+   readers meet old messages. Services are replaced one by one, so old readers meet new messages.
+   Schema registries call this FULL compatibility. It must hold with every released version.
+2. So a message may gain optional fields, and nothing else. Any other change is a new message, v2,
+   beside the old one.
 """
 
-import json
-import shutil
-import sys
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -68,11 +61,11 @@ FAMILIES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     subjects.DEAD: (DeadLetter,),
     subjects.LIVE_PROGRESS: (Progress,),
 }
-"""Which messages come on the subjects of a family."""
+"""The messages on the subjects of each family."""
 
 
 class Contract(NamedTuple):
-    """What a service does on the bus: filters of the subjects it reads and of those it sends on.
+    """Filters of the subjects that a service reads and of those it sends on.
 
     `reads`: by kind, the conditions and status fields that it reads and others report.
     """
@@ -84,8 +77,10 @@ class Contract(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """Why a change cannot be rolled out. `field` is dotted, with `[]` for the items of a list;
-    empty for the message as a whole."""
+    """Why a change cannot be rolled out.
+
+    `field` is dotted, with `[]` for the items of a list. It is empty for the whole message.
+    """
 
     rule: str
     message: str
@@ -116,17 +111,8 @@ def schemas() -> dict[str, Schema]:
     return msgspec.json.decode(msgspec.json.encode(found), type=dict[str, Schema])
 
 
-def read(folder: Path) -> dict[str, Schema]:
-    """The schemas of a folder, by type."""
-    return {
-        path.name.removesuffix(SUFFIX): json.loads(path.read_text())
-        for path in sorted(folder.glob(f"*{SUFFIX}"))
-    }
-
-
 def compare(old: dict[str, Schema], new: dict[str, Schema]) -> list[Breach]:
-    """What of `new` breaks with `old`: readers and messages of either must get on with those of
-    the other."""
+    """The changes from `old` to `new` that break a reader of either with a message of the other."""
     found = []
     for name, schema in old.items():
         if name not in new:
@@ -135,7 +121,7 @@ def compare(old: dict[str, Schema], new: dict[str, Schema]) -> list[Breach]:
                     "MESSAGE_REMOVED",
                     name,
                     "",
-                    "it is stored, and services of the former version send it; keep it",
+                    "it is stored, and older services send it; keep it",
                 )
             )
         else:
@@ -156,14 +142,13 @@ class _Comparison:
             yield self._breach(
                 "TYPE_NARROWED",
                 field,
-                f"stored messages have {_words(missing)}, which new readers refuse",
+                f"stored messages have {_words(missing)}, which new readers reject",
             )
         if added := after.keys() - before.keys():
             yield self._breach(
                 "TYPE_WIDENED",
                 field,
-                f"new messages may have {_words(added)}, which readers of the former version"
-                " refuse",
+                f"new messages may have {_words(added)}, which older readers reject",
             )
         for kind in sorted(before.keys() & after.keys()):
             yield from self._same_type(before[kind], after[kind], field)
@@ -178,12 +163,14 @@ class _Comparison:
             )
         if "items" in old and "items" in new:
             yield from self.between(old["items"], new["items"], f"{field}[]")
-        places = old.get("prefixItems", []), new.get("prefixItems", [])
-        if len(places[0]) != len(places[1]):
+        items_old, items_new = old.get("prefixItems", []), new.get("prefixItems", [])
+        if len(items_old) != len(items_new):
             yield self._breach(
-                "TYPE_NARROWED", field, f"it had {len(places[0])} places, and now {len(places[1])}"
+                "TYPE_NARROWED",
+                field,
+                f"it had {len(items_old)} items and now has {len(items_new)}",
             )
-        for index, (before, after) in enumerate(zip(*places, strict=False)):
+        for index, (before, after) in enumerate(zip(items_old, items_new, strict=False)):
             yield from self.between(before, after, f"{field}[{index}]")
         yield from self._constraints(old, new, field)
         yield from self._fields(old, new, field)
@@ -194,15 +181,14 @@ class _Comparison:
             yield from self.between(was, now, f"{field}.*")
         elif now is False and was is not False:
             yield self._breach(
-                "CLOSED", field, "a field of a later version would make the message unreadable"
+                "CLOSED", field, "a field of a later version would make the message undecodable"
             )
         for word in sorted(_CONSTRAINTS & (old.keys() | new.keys())):
             if old.get(word) != new.get(word):
                 yield self._breach(
                     "CONSTRAINT_CHANGED",
                     field,
-                    f"{word} was {old.get(word, 'not there')}, and now is"
-                    f" {new.get(word, 'not there')}",
+                    f"{word} was {old.get(word, 'absent')} and is now {new.get(word, 'absent')}",
                 )
 
     def _fields(self, old: Schema, new: Schema, field: str) -> Iterator[Breach]:
@@ -214,24 +200,26 @@ class _Comparison:
                 yield self._breach(
                     "FIELD_REMOVED",
                     path,
-                    "readers of the former version would take it for left out; keep it",
+                    "older readers would treat it as absent; keep it",
                 )
                 continue
             if name in must - must_now:
                 yield self._breach(
                     "FIELD_MADE_OPTIONAL",
                     path,
-                    "readers of the former version cannot read a message without it",
+                    "older readers cannot read a message without it",
                 )
             if name in must_now - must:
                 yield self._breach(
-                    "FIELD_REQUIRED", path, "stored messages may lack it; give it a default"
+                    "FIELD_REQUIRED",
+                    path,
+                    "stored messages may not have it; give it a default",
                 )
             if name not in must | must_now and was[name].get("default") != now[name].get("default"):
                 yield self._breach(
                     "DEFAULT_CHANGED",
                     path,
-                    "messages without it would mean another thing than when they were sent",
+                    "the meaning of stored messages without it would change",
                 )
             yield from self.between(was[name], now[name], path)
         for name in sorted((now.keys() - was.keys()) & must_now):
@@ -246,7 +234,7 @@ class _Comparison:
 
 
 def _alternatives(schema: Schema, definitions: Schema) -> dict[str, Schema]:
-    """By JSON type, what a value may look like; {"any": ...} where nothing is said."""
+    """The schema of a value by JSON type; {"any": ...} where the schema has no type."""
     if "$ref" in schema:
         return _alternatives(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" in schema:
@@ -263,60 +251,3 @@ def _alternatives(schema: Schema, definitions: Schema) -> dict[str, Schema]:
 
 def _words(names: typing.Iterable[object]) -> str:
     return ", ".join(sorted(map(str, names)))
-
-
-def write(folder: Path) -> None:
-    """The schemas of today, in place of those that are there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(f"*{SUFFIX}"):
-        path.unlink()
-    for name, schema in schemas().items():
-        (folder / f"{name}{SUFFIX}").write_text(
-            json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        )
-
-
-def release(folder: Path, version: str) -> None:
-    """Keep the schemas that are in `folder` as those of a version. Raises FileExistsError where
-    the version is out."""
-    kept = folder / "released" / version
-    kept.mkdir(parents=True)
-    for path in folder.glob(f"*{SUFFIX}"):
-        shutil.copy(path, kept)
-
-
-def check(folder: Path) -> list[str]:
-    """What of the schemas in `folder` breaks with a released version, in lines for a person."""
-    now = read(folder)
-    versions = sorted(path for path in (folder / "released").iterdir() if path.is_dir())
-    return [
-        f"refused by {path.name}: {breach}"
-        for path in versions
-        for breach in compare(read(path), now)
-    ]
-
-
-def main(arguments: list[str]) -> int:
-    """`[--check | --release VERSION] DIRECTORY`: write and compare, only compare, or keep as a
-    version."""
-    match arguments:
-        case ["--check", directory]:
-            folder = Path(directory)
-        case ["--release", version, directory]:
-            folder = Path(directory)
-            release(folder, version)
-        case [directory]:
-            folder = Path(directory)
-            write(folder)
-        case _:
-            sys.stderr.write(f"usage: python -m aimschema.schema_compat {main.__doc__}\n")
-            return 2
-    refused = check(folder)
-    sys.stdout.write(
-        "".join(f"{line}\n" for line in refused) or "compatible with every released version\n"
-    )
-    return 1 if refused else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

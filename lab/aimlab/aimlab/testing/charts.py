@@ -1,10 +1,4 @@
-"""The chart as helm renders it, and the kustomize folders, which are written from that: `python -m
-aimlab.testing.charts deploy/kustomize`.
-
-The base is what both overlays have alike, each overlay adds the rest: nothing is said twice and
-nothing is patched. The kinds are in a folder of their own, which no overlay includes: `kubectl
-delete -k` of an overlay leaves them, and with them every model and cache.
-"""
+"""The chart as helm renders it."""
 
 import subprocess
 import sys
@@ -16,15 +10,12 @@ import yaml
 Body = dict[str, Any]
 NAMESPACE = "aim-system"
 OVERLAYS = {"dev": (), "production": ("values-production.yaml",)}
-"""Which of the chart's files of values each is, after the defaults."""
-DEFINITION = "CustomResourceDefinition"
-OF_HELM = frozenset({"helm.sh/chart", "helm.sh/resource-policy", "app.kubernetes.io/managed-by"})
-HEAD = "# Written by `make chart` from deploy/charts/aim: change it there.\n"
+"""The values files of each overlay, in the order helm gets them."""
 
 
 def render(chart: Path, *arguments: str, files: tuple[str, ...] = ()) -> list[Body]:
-    """`helm template` with those files of values of the chart. Raises RuntimeError with what
-    helm says."""
+    """`helm template` with those values files of the chart. Raises RuntimeError with helm's error
+    output."""
     values = [f"--values={chart / name}" for name in files]
     command = [
         str(Path(sys.executable).with_name("helm")),
@@ -43,63 +34,3 @@ def render(chart: Path, *arguments: str, files: tuple[str, ...] = ()) -> list[Bo
 
 def place_of(body: Body) -> tuple[str, str, str]:
     return body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]
-
-
-def without_helm(body: Body) -> Body:
-    """The object without what only helm has a use for."""
-    metadata = {**body["metadata"]}
-    for field in ("labels", "annotations"):
-        if field in metadata:
-            metadata[field] = {
-                key: value for key, value in metadata[field].items() if key not in OF_HELM
-            }
-            if not metadata[field]:
-                del metadata[field]
-    return body | {"metadata": metadata}
-
-
-def folders(chart: Path) -> dict[str, str]:
-    """The text of every file, by its path."""
-    rendered = {
-        name: [
-            without_helm(body) for body in render(chart, "--set=namespace.create=true", files=files)
-        ]
-        for name, files in OVERLAYS.items()
-    }
-    kinds = [body for body in next(iter(rendered.values())) if body["kind"] == DEFINITION]
-    rendered = {
-        name: [body for body in bodies if body["kind"] != DEFINITION]
-        for name, bodies in rendered.items()
-    }
-    first, *others = rendered.values()
-    shared = [body for body in first if all(body in other for other in others)]
-    texts = _folder("crds", kinds, []) | _folder("base", shared, [])
-    for name, bodies in rendered.items():
-        texts |= _folder(
-            f"overlays/{name}", [body for body in bodies if body not in shared], ["../../base"]
-        )
-    return texts
-
-
-def _folder(folder: str, bodies: list[Body], under: list[str]) -> dict[str, str]:
-    head = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [*under, "resources.yaml"],
-    }
-    return {
-        f"{folder}/kustomization.yaml": HEAD + yaml.safe_dump(head, sort_keys=False),
-        f"{folder}/resources.yaml": HEAD + yaml.safe_dump_all(bodies, sort_keys=False, width=160),
-    }
-
-
-def main() -> None:
-    target = Path(sys.argv[1])
-    for path, text in folders(target.parent / "charts" / "aim").items():
-        file = target / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,14 @@
-"""Draws the dashboard without Grafana: each panel's own query, asked of a real Prometheus that
-scrapes the laptop cluster.
+"""Draw the dashboard without Grafana: run each panel's query on a real Prometheus that scrapes the
+laptop cluster.
 
 Run by hand, in two steps, to write docs/reference/dashboard.png:
 
-    .venv/bin/python deploy/monitoring/picture.py run DATA.json
-    python deploy/monitoring/picture.py draw DATA.json docs/reference/dashboard.png
+    .venv/bin/python -m tools.render_dashboard run DATA.json
+    python tools/render_dashboard.py draw DATA.json docs/reference/dashboard.png
 
-The first brings up the laptop cluster and the quickstart and keeps what Prometheus (`make
-promtool`) answers. The second draws it at the panels' places; it needs matplotlib, which is no
-dependency of this repository and may be in an environment of its own.
+The first step starts the laptop cluster with the quickstart and stores the results of Prometheus
+(`make promtool`). The second draws them at the positions of the panels. It needs matplotlib, which
+is no dependency of this repository and may be in another environment.
 """
 
 import asyncio
@@ -22,22 +22,24 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-PROMETHEUS = HERE.parents[1] / ".venv" / "prometheus" / "usr" / "bin" / "prometheus"
-PANELS: list[dict[str, Any]] = json.loads((HERE / "dashboard.json").read_text())["panels"]
+ROOT = Path(__file__).parents[1]
+PROMETHEUS = ROOT / ".venv" / "prometheus" / "usr" / "bin" / "prometheus"
+PANELS: list[dict[str, Any]] = json.loads(
+    (ROOT / "deploy" / "monitoring" / "dashboard.json").read_text()
+)["panels"]
 STEP_S = 2
 AFTER_S = 45
 
 
 async def run(data: Path) -> None:
-    """The quickstart from apply to Ready, its service deleted, a mistake; then what Prometheus
-    answers to each panel."""
-    # Drawing needs none of this.
+    """Run the quickstart from apply to Ready, delete its service, and store the result of each
+    panel's query."""
+    # draw() must run in an environment without these.
     from aimctl.local.ports import free_ports  # noqa: PLC0415
     from aimctl.local.processes import Children  # noqa: PLC0415
     from aimlab.cli.environment import control_plane_on_laptop, kubectl  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="aim-picture-") as name:
+    with tempfile.TemporaryDirectory(prefix="aim-dashboard-") as name:
         folder = Path(name)
         async with (
             control_plane_on_laptop(folder / "stack") as stack,
@@ -71,41 +73,41 @@ async def run(data: Path) -> None:
             await kubectl(stack.lab, "delete", "aimsvc/minilm", "-n", "quickstart")
             await asyncio.sleep(15)
             span = {"start": began_s, "end": time.time(), "step": STEP_S}
-            answers = [
-                await asyncio.to_thread(ask, port, target["expr"], span)
+            results = [
+                await asyncio.to_thread(query_range, port, target["expr"], span)
                 for panel in PANELS
                 for target in panel["targets"]
             ]
-        await asyncio.to_thread(data.write_text, json.dumps(answers))
+        await asyncio.to_thread(data.write_text, json.dumps(results))
 
 
-def ask(port: int, query: str, span: dict[str, float]) -> Any:
-    question = urllib.parse.urlencode({"query": query, **span})
+def query_range(port: int, query: str, span: dict[str, float]) -> Any:
+    parameters = urllib.parse.urlencode({"query": query, **span})
     with urllib.request.urlopen(
-        f"http://127.0.0.1:{port}/api/v1/query_range?{question}", timeout=30
-    ) as answer:
-        return json.load(answer)["data"]["result"]
+        f"http://127.0.0.1:{port}/api/v1/query_range?{parameters}", timeout=30
+    ) as response:
+        return json.load(response)["data"]["result"]
 
 
-def draw(data: Path, picture: Path) -> None:
-    import matplotlib.pyplot as plt  # noqa: PLC0415 (not in .venv)
+def draw(data: Path, image: Path) -> None:
+    import matplotlib.pyplot as plt  # type: ignore[import-not-found]  # noqa: PLC0415 (not in .venv)
 
-    answers = json.loads(data.read_text())
+    results = json.loads(data.read_text())
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in PANELS)
     figure = plt.figure(figsize=(18, rows * 0.45), layout="constrained")
     grid = figure.add_gridspec(rows, 24)
-    for panel, series in zip(PANELS, answers, strict=True):
+    for panel, series in zip(PANELS, results, strict=True):
         at = panel["gridPos"]
         axes = figure.add_subplot(grid[at["y"] : at["y"] + at["h"], at["x"] : at["x"] + at["w"]])
-        for each in series:
+        for line in series:
             times = [
-                datetime.datetime.fromtimestamp(float(when), datetime.UTC)
-                for when, _ in each["values"]
+                datetime.datetime.fromtimestamp(float(time_s), datetime.UTC)
+                for time_s, _ in line["values"]
             ]
             axes.plot(
                 times,
-                [float(value) for _, value in each["values"]],
-                label=legend(panel["targets"][0]["legendFormat"], each["metric"]),
+                [float(value) for _, value in line["values"]],
+                label=legend(panel["targets"][0]["legendFormat"], line["metric"]),
             )
         axes.set_title(
             f"{panel['title']}  [{panel['fieldConfig']['defaults']['unit']}]",
@@ -119,7 +121,7 @@ def draw(data: Path, picture: Path) -> None:
             axes.legend(fontsize=6, loc="upper left")
         else:
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center")
-    figure.savefig(picture, dpi=70)
+    figure.savefig(image, dpi=70)
 
 
 def legend(pattern: str, labels: dict[str, str]) -> str:

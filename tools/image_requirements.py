@@ -1,9 +1,9 @@
-"""What each image holds of other people's packages, written to deploy/images/requirements from the
-pins in requirements/demo.txt.
+"""Write deploy/images/requirements, the third-party packages of each image, from the pins in
+requirements/demo.txt: `python -m tools.image_requirements`.
 
-A target's list is what its distribution needs, and what that needs, by the metadata of the
-installed packages, for every platform images are built for. So that tracing can be switched on by a
-variable, the extra `otel` of our own libraries is in.
+A target's list has the requirements of its distribution and, in turn, theirs: by the metadata of
+the installed packages, for every platform that images are built for. The extra `otel` of our own
+libraries is included, so that a variable can switch tracing on.
 """
 
 import re
@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 LISTS = ROOT / "deploy" / "images" / "requirements"
 PLATFORMS = tuple(
     {"sys_platform": "linux", "platform_machine": machine} for machine in ("x86_64", "aarch64")
@@ -34,7 +34,7 @@ def targets() -> list[str]:
 
 
 def projects() -> dict[str, dict[str, list[str]]]:
-    """By name, what each distribution of this repository requires: as such (""), and by extra."""
+    """The requirements of each distribution of this repository, by name and extra ("" for none)."""
     found: dict[str, dict[str, list[str]]] = {}
     for path in (
         path
@@ -50,8 +50,8 @@ def projects() -> dict[str, dict[str, list[str]]]:
 
 
 def pins() -> dict[str, str]:
-    """By name, the pinned lines of requirements/demo.txt, hashes and all, without what
-    pip-compile remarks."""
+    """The pinned lines of requirements/demo.txt by package name, with hashes and without the
+    comments of pip-compile."""
     text = re.sub(
         r"^ *#.*\n", "", (ROOT / "requirements" / "demo.txt").read_text(), flags=re.MULTILINE
     )
@@ -60,18 +60,18 @@ def pins() -> dict[str, str]:
 
 
 def closure(target: str) -> tuple[list[str], list[str]]:
-    """The third-party packages that a target needs, and those of our own libraries that have the
-    extra."""
-    ours, seen = projects(), set[tuple[str, str]]()
+    """The third-party packages of a target, and those of our own libraries that have the extra."""
+    own = projects()
+    visited = set[tuple[str, str]]()
     todo = [(f"aim-{target}", "")]
     while todo:
-        if (name_and_extra := todo.pop()) in seen:
+        if (name_and_extra := todo.pop()) in visited:
             continue
-        seen.add(name_and_extra)
+        visited.add(name_and_extra)
         name, extra = name_and_extra
-        if name in ours:
-            needed = [Requirement(text) for text in ours[name].get(extra, ())]
-            todo += [(name, EXTRA)] if EXTRA in ours[name] else []
+        if name in own:
+            needed = [Requirement(text) for text in own[name].get(extra, ())]
+            todo += [(name, EXTRA)] if EXTRA in own[name] else []
         else:
             needed = [Requirement(text) for text in requires(name) or ()]
         todo += [
@@ -80,8 +80,8 @@ def closure(target: str) -> tuple[list[str], list[str]]:
             if applies(requirement, extra)
             for found in names(requirement)
         ]
-    return sorted({name for name, _ in seen} - ours.keys()), sorted(
-        name for name, extra in seen if name in ours and extra == EXTRA
+    return sorted({name for name, _ in visited} - own.keys()), sorted(
+        name for name, extra in visited if name in own and extra == EXTRA
     )
 
 
