@@ -1,0 +1,114 @@
+"""Check the prose of the pages for long sentences and private words: `python -m tools.prose
+[PAGE ...]` prints each finding. Without a page it checks all.
+
+1. A sentence has at most 25 words.
+2. A code span, a path and a number with its unit are one word each.
+3. Table cells, list items and headings are sentences of their own. Code blocks are not checked.
+4. A private word is one that this project once used in a sense of its own. Kubernetes has another
+   word for it (docs/explanation/glossary.md).
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+MAX_WORDS = 25
+PRIVATE = re.compile(
+    r"\b(anew|nobody|somebody|anybody|whoever|foresaw|foreseen|puts? right|ever more rarely"
+    r"|tells?|told|said|at work|stands? by|looks? again|fought with|(?<!dead )letters?)\b",
+    re.IGNORECASE,
+)
+
+UNIT = re.compile(r"(?<=\d) (?:ms|s|minutes|hours|days|kB|MB|GB|TB|%)\b")
+
+
+class Finding(NamedTuple):
+    page: Path
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}: {self.text}"
+
+
+def pages() -> list[Path]:
+    """All pages of the repository that people write. bench/RESULTS.md is output of a command."""
+    return sorted(
+        {
+            *ROOT.glob("*.md"),
+            *(ROOT / ".github").rglob("*.md"),
+            *(ROOT / "docs").rglob("*.md"),
+            *ROOT.glob("*/*/README.md"),
+        }
+    )
+
+
+def findings(page: Path) -> list[Finding]:
+    found = []
+    for line, sentence in sentences(page.read_text()):
+        if (count := len(words(sentence))) > MAX_WORDS:
+            found.append(Finding(page, line, f"{count} words: {sentence}"))
+        for match in PRIVATE.finditer(sentence):
+            found.append(Finding(page, line, f"private word {match[0]!r}: {sentence}"))
+    return found
+
+
+def sentences(text: str) -> Iterator[tuple[int, str]]:
+    """Each sentence of a Markdown text with the line on which its paragraph starts."""
+    for line, paragraph in paragraphs(text):
+        flat = plain(paragraph)
+        for sentence in re.split(r"(?<=[.!?])[)\"]*\s+(?=[A-Z(`\"\d]|[a-z]+[/_.])", flat):
+            if re.search(r"\w", sentence):
+                yield line, sentence.strip()
+
+
+def paragraphs(text: str) -> Iterator[tuple[int, str]]:
+    """Paragraphs, list items, headings and table cells, with their line numbers."""
+    block: list[str] = []
+    first = 0
+    fenced = False
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        if line.startswith("```"):
+            fenced = not fenced
+        is_code = fenced or line.startswith("```") or (line.startswith("    ") and not block)
+        is_start = bool(re.match(r"\s*(?:[-*] |\d+\. |#|\||<!--)", line))
+        if block and (not line.strip() or is_code or is_start):
+            yield first, " ".join(block)
+            block = []
+        if is_code or not line.strip() or line.startswith("<!--"):
+            continue
+        if line.startswith("|"):
+            yield from ((number, cell) for cell in line.strip().strip("|").split("|"))
+            continue
+        if not block:
+            first = number
+        block.append(re.sub(r"^\s*(?:[-*] |\d+\. |#+ )", "", line).strip())
+
+
+def plain(paragraph: str) -> str:
+    """The text without Markdown: code spans and links as one word each."""
+    text = re.sub(r"``?[^`]+``?", "`code`", paragraph)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return text.replace("*", "")
+
+
+def words(sentence: str) -> list[str]:
+    joined = UNIT.sub("", sentence)
+    return [word for word in joined.split() if re.search(r"\w", word)]
+
+
+def main(arguments: list[str]) -> int:
+    found = [
+        finding
+        for page in ([ROOT / name for name in arguments] or pages())
+        for finding in findings(page)
+    ]
+    sys.stdout.write("".join(f"{finding}\n" for finding in found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
