@@ -2,8 +2,9 @@
 [PAGE ...]` prints each finding. Without a page it checks all.
 
 1. A sentence has at most 25 words.
-2. A code span, a path and a number with its unit are one word each.
-3. Table cells, list items and headings are sentences of their own. Code blocks are not checked.
+2. A code span, several code spans in a row, and a number with its unit are one word each.
+3. List items, headings and the parts of a table cell between semicolons are sentences of their own.
+   Code blocks are not checked.
 4. A private word is one that this project once used in a sense of its own. Kubernetes has another
    word for it (docs/explanation/glossary.md).
 """
@@ -81,7 +82,7 @@ def paragraphs(text: str) -> Iterator[tuple[int, str]]:
         if is_code or not line.strip() or line.startswith("<!--"):
             continue
         if line.startswith("|"):
-            yield from ((number, cell) for cell in line.strip().strip("|").split("|"))
+            yield from ((number, part) for part in re.split(r"(?<!\\)\||;", line))
             continue
         if not block:
             first = number
@@ -91,6 +92,7 @@ def paragraphs(text: str) -> Iterator[tuple[int, str]]:
 def plain(paragraph: str) -> str:
     """The text without Markdown: code spans and links as one word each."""
     text = re.sub(r"``?[^`]+``?", "`code`", paragraph)
+    text = re.sub(r"`code`(?:,? (?:(?:and|or) )?`code`)+", "`code`", text)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     return text.replace("*", "")
 
