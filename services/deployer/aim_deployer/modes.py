@@ -1,9 +1,9 @@
-"""Which deployment mode an InferenceService is created in. Pure.
+"""Chooses the deployment mode of an InferenceService. Pure.
 
-KServe from 0.16 on calls the mode without Knative `Standard`; up to 0.15, and in OpenShift AI, only
-`RawDeployment` is known, and the webhook rejects our deploymentStrategy in any other mode. KServe
-0.16 in turn rejects deploymentStrategy together with `RawDeployment`. The word is part of the pod
-template and KServe does not let it change: what was accepted stays on the object.
+1. KServe from 0.16 on calls the mode without Knative `Standard`. KServe up to 0.15 and OpenShift AI
+   only know `RawDeployment`, and their webhook rejects deploymentStrategy in any other mode.
+2. KServe 0.16 rejects deploymentStrategy together with `RawDeployment`.
+3. The mode is part of the pod template, and KServe does not let it change: the accepted mode stays.
 """
 
 import re

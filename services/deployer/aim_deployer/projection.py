@@ -26,6 +26,8 @@ from aimschema.resources import (
 )
 
 PREDICTOR = "predictor"
+CONTAINER = "kserve-container"
+"""The container of predictor pods that serves the model."""
 PLANS_FOR = (SERVICE,)
 FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD, BUDGET)
 OWNS = (INFERENCE_SERVICE, BUDGET)

@@ -1,16 +1,17 @@
-"""The InferenceService and PodDisruptionBudget of a service, pure functions of what it is made
-from: unchanged input, unchanged object.
+"""Renders the InferenceService and PodDisruptionBudget of a service. Pure: unchanged inputs render
+an unchanged object.
 
-Field names follow serving.kserve.io/v1beta1 (Standard deployment mode). What reaches the pod
-template differs by render version (aim_deployer/versions.py) and must not change within one: that
-would restart what runs. The number of replicas, the deployment strategy and the budget are no part
-of the pod template and the same in every version.
+Field names follow serving.kserve.io/v1beta1 (Standard deployment mode). The fields that reach the
+pod template differ by render version (aim_deployer/versions.py). Within one version they must not
+change: that would restart running pods. The number of replicas, the deployment strategy and the
+budget are not part of the pod template. They are the same in every version.
 """
 
 import json
 from typing import Any
 
 from aim_deployer.modes import Mode
+from aim_deployer.projection import CONTAINER
 from aim_deployer.resolve import ResolvedService, Source
 from aimcontroller.projection import KubeObject
 from aimschema import labels
@@ -20,11 +21,9 @@ from aimschema.names import cache_claim
 from aimschema.resources import BUDGET, INFERENCE_SERVICE
 
 Body = dict[str, Any]
-CONTAINER = "kserve-container"
 PORT = 8000
 CPU_PER_GPU = 4
-# without a limit KServe's defaulting would put 1, which is less than the request: no pod would be
-# admitted
+# Without a limit KServe's webhook sets 1, which is less than the request: no pod would be admitted.
 CPU_LIMIT_PER_GPU = 8
 MEMORY_REQUEST_GI_PER_GPU = 32
 MEMORY_LIMIT_GI_PER_GPU = 48
@@ -39,39 +38,20 @@ def inference_service(
     parts: ResolvedService, *, cached: bool, mode: Mode, version: int = LATEST
 ) -> Body:
     """The InferenceService. `cached`: whether caches are mounted, decided at the first render."""
-    service, replicas = parts.service, parts.spec.replicas
-    annotations = {
-        labels.KSERVE_DEPLOYMENT_MODE: mode.name,
-        labels.KSERVE_AUTOSCALER: "none",
-        labels.ANNOTATION_CACHED: "true" if cached else "false",
-        **({labels.KSERVE_STOP: "true"} if replicas == 0 else {}),
-        **({} if version == 1 else {labels.ANNOTATION_RENDER: str(version)}),
-    }
+    service = parts.service
     named = labels.common_labels(
         labels.COMPONENT_INFERENCE,
         model=parts.spec.model,
         template=parts.spec.template_ref,
         service=service.key.name,
     )
-    predictor: Body = {
-        "minReplicas": replicas,
-        "maxReplicas": replicas,
-        **({"deploymentStrategy": _strategy(replicas)} if mode.strategy else {}),
-        "containers": [_container(parts, cached=cached)],
-        "volumes": [
-            {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
-            *(_volume(i, s) for i, s in _mounted(parts, cached=cached)),
-        ],
-        "affinity": _affinity(parts, version),
+    annotations = {
+        labels.KSERVE_DEPLOYMENT_MODE: mode.name,
+        labels.KSERVE_AUTOSCALER: "none",
+        labels.ANNOTATION_CACHED: "true" if cached else "false",
+        **({labels.KSERVE_STOP: "true"} if parts.spec.replicas == 0 else {}),
+        **({} if version == 1 else {labels.ANNOTATION_RENDER: str(version)}),
     }
-    if secrets := pull_secrets(parts.config):
-        predictor["imagePullSecrets"] = secrets
-    if version > 1:
-        predictor |= {
-            "tolerations": _tolerations(parts),
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-        }
     return {
         "apiVersion": INFERENCE_SERVICE.api_version,
         "kind": INFERENCE_SERVICE.kind,
@@ -82,8 +62,33 @@ def inference_service(
             "annotations": annotations,
             "ownerReferences": [service.owner_reference()],
         },
-        "spec": {"predictor": predictor},
+        "spec": {"predictor": _predictor(parts, cached=cached, mode=mode, version=version)},
     }
+
+
+def _predictor(parts: ResolvedService, *, cached: bool, mode: Mode, version: int) -> Body:
+    replicas = parts.spec.replicas
+    predictor: Body = {
+        "minReplicas": replicas,
+        "maxReplicas": replicas,
+        **({"deploymentStrategy": _strategy(replicas)} if mode.strategy else {}),
+        "containers": [_container(parts, cached=cached)],
+        "volumes": [
+            {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
+            *(_volume(index, source) for index, source in _mounted(parts, cached=cached)),
+        ],
+        "affinity": _affinity(parts, version),
+    }
+    secrets = pull_secrets(parts.config)
+    if secrets:
+        predictor["imagePullSecrets"] = secrets
+    if version > 1:
+        predictor |= {
+            "tolerations": _tolerations(parts),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+        }
+    return predictor
 
 
 def disruption_budget(service: KubeObject) -> Body:
@@ -163,7 +168,8 @@ def _container(parts: ResolvedService, *, cached: bool) -> Body:
 def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
     """Variables by name; those of the control plane override those of the profile. Without mounted
     caches the runtime gets credentials to load the model itself."""
-    profile, metadata = parts.found.profile, parts.found.profile.metadata
+    profile = parts.found.profile
+    metadata = profile.metadata
     auto = parts.template_spec.precision is Precision.AUTO
     env: dict[str, Body] = {
         name: {"name": name, "value": _text(value)}
@@ -172,7 +178,7 @@ def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
     }
     if not cached:
         env |= {variable["name"]: variable for variable in credential_env(parts.config)}
-    ours = {
+    own = {
         labels.ENV_MODEL_ID: profile.quantized_model or profile.model or parts.found.models[0].name,
         labels.ENV_METRIC: str(parts.template_spec.metric),
         labels.ENV_PRECISION: (
@@ -189,7 +195,7 @@ def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
         ),
     }
     return list(
-        (env | {name: {"name": name, "value": value} for name, value in ours.items()}).values()
+        (env | {name: {"name": name, "value": value} for name, value in own.items()}).values()
     )
 
 

@@ -1,26 +1,22 @@
-"""Resolves the inputs of an AIMService: template, model, config, discovery result, GPU, caches.
-Pure and total."""
+"""Resolved of one service: template, model, config, GPU, discovery result, caches. Pure and total.
+
+The InferenceService gets the image of the discovery result: a changed image rolls out only after
+its discovery.
+"""
 
 from dataclasses import dataclass
 
+from aim_deployer import resolution_errors as errors
 from aim_deployer.gpus import Gpu, GpuTable
+from aim_deployer.inputs import DiscoveryResult, ServiceInputs
+from aim_deployer.resolution_errors import ResolutionError
 from aimcontroller.projection import KubeObject, Projection
-from aimcontroller.queries import caches_of, known_images, models_named, previous_discovery
-from aimcontroller.removal import removal
+from aimcontroller.queries import caches_of
 from aimschema import reasons
-from aimschema.credentials import DEFAULT_CONFIG
-from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
+from aimschema.discovery_result import Discovered
 from aimschema.kinds import ConfigSpec, ServiceSpec, TemplateSpec
-from aimschema.names import mount_path_of
-from aimschema.resources import CONFIG, INFERENCE_SERVICE, TEMPLATE, Key
 
-
-@dataclass(frozen=True, slots=True)
-class ResolutionError:
-    """The reason and message of Resolved=False."""
-
-    reason: str
-    message: str
+__all__ = ["ResolutionError", "ResolvedService", "Source", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +34,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedService:
-    """All inputs of a service. `image` is the image of the discovery result: a changed image rolls
-    out only after its discovery."""
+    """All inputs of a service. `image` is the image of the discovery result."""
 
     service: KubeObject
     spec: ServiceSpec
@@ -55,145 +50,76 @@ class ResolvedService:
 def resolve(
     state: Projection, service: KubeObject, gpus: GpuTable, own_namespace: str = ""
 ) -> ResolvedService | ResolutionError:
-    """Resolve the inputs; the first error wins. `own_namespace` is the control plane's, which has
-    the records of catalogue images."""
-    spec, namespace = ServiceSpec.model_validate(service.spec), service.key.namespace
-    template = state.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
-    if template is not None and template.deleting:
-        return ResolutionError(
-            reasons.TEMPLATE_NOT_FOUND,
-            f"{removal(template)}; create it again or change spec.templateRef",
-        )
-    if template is None:
-        return ResolutionError(
-            reasons.TEMPLATE_NOT_FOUND,
-            f"AIMServiceTemplate {spec.template_ref} does not exist in this namespace; create it or"
-            " change spec.templateRef",
-        )
-    template_spec = TemplateSpec.model_validate(template.spec)
-    if template_spec.model != spec.model:
-        differs = (
-            f"spec.model is {spec.model}, but template {spec.template_ref} is for"
-            f" {template_spec.model}; change one of them"
-        )
-        return ResolutionError(reasons.VALIDATION_FAILED, differs)
-    if not models_named(state, spec.model):
-        return ResolutionError(
-            reasons.MODEL_NOT_FOUND,
-            f"no AIMClusterModel has spec.name {spec.model}; create it or change spec.model",
-        )
-    config = state.get(Key(CONFIG.kind, namespace, spec.config_ref))
-    if config is None and spec.config_ref != DEFAULT_CONFIG:
-        missing = (
-            f"AIMNamespaceConfig {spec.config_ref} does not exist in this namespace; create it or"
-            " change spec.configRef"
-        )
-        return ResolutionError(reasons.RUNTIME_CONFIG_MISSING, missing)
-    if template_spec.gpu_model not in gpus:
-        known = ", ".join(sorted(gpus))
-        unknown = (
-            f"GPU model {template_spec.gpu_model} of template {spec.template_ref} is not in the GPU"
-            f" table ({known}); make the template anew for one of these, or add it to the table"
-            " (AIM_GPU_TABLE of aim-deployer)"
-        )
-        return ResolutionError(reasons.UNKNOWN_GPU, unknown)
-    images = known_images(state, spec.model, own_namespace) | _running_images(state, service)
-    return _with_answer(state, service, template, config, gpus[template_spec.gpu_model], images)
+    """`own_namespace` is the control plane's, which has the records of catalogue images."""
+    inputs = ServiceInputs.build(state, service, gpus, own_namespace)
+    match inputs.template:
+        case None:
+            return errors.template_missing(inputs)
+        case KubeObject(deleting=True) as template:
+            return errors.template_deleted(template)
+        case template:
+            return resolve_template(inputs, template, TemplateSpec.model_validate(template.spec))
 
 
-def _running_images(state: Projection, service: KubeObject) -> frozenset[str]:
-    """The image that the service runs stays allowed, even if the catalogue was replaced."""
-    existing = state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
-    predictor = (
-        None
-        if existing is None or service.uid not in existing.owners
-        else existing.spec.get("predictor")
-    )
-    containers = predictor.get("containers") if isinstance(predictor, dict) else None
-    found = containers if isinstance(containers, list) else []
-    return frozenset(
-        str(each["image"]) for each in found if isinstance(each, dict) and "image" in each
-    )
-
-
-def _discovery_failed(template: KubeObject) -> bool:
-    """The reason of a Failed template decides: a cache that cannot be filled is no failure of
-    discovery."""
-    ready = template.condition(reasons.READY) or {}
-    failed = template.status.get("status") == reasons.FAILED_STATE
-    return (
-        failed
-        and not template.holds(reasons.DISCOVERED)
-        and ready.get("reason") != reasons.WARM_FAILED
-    )
-
-
-def _with_answer(
-    state: Projection,
-    service: KubeObject,
-    template: KubeObject,
-    config: KubeObject | None,
-    gpu: Gpu,
-    images: frozenset[str],
+def resolve_template(
+    inputs: ServiceInputs, template: KubeObject, spec: TemplateSpec
 ) -> ResolvedService | ResolutionError:
-    """The discovery result. `images` are the images that it may come from."""
-    answer = previous_discovery(state, template)
-    found = None if answer is None else from_config_map(answer.body)
-    if answer is None or found is None:
-        discovered = template.condition(reasons.DISCOVERED) or {}
-        if _discovery_failed(template):
-            return ResolutionError(
-                reasons.TEMPLATE_FAILED,
-                f"template {template.key.name} failed: {discovered.get('message', '')}",
-            )
-        return ResolutionError(
-            reasons.TEMPLATE_NOT_READY,
-            f"template {template.key.name} is not discovered yet:"
-            f" {discovered.get('message', 'discovery has not begun')}",
-        )
-    image = (answer.body.get("data") or {}).get(IMAGE_KEY)
-    if not image:
-        return ResolutionError(
-            reasons.TEMPLATE_FAILED,
-            f"ConfigMap {answer.key.name} does not say which image answered; delete it to ask"
-            " again",
-        )
-    if image not in images:
-        model = str(template.spec.get("model"))
-        forged = (
-            f"ConfigMap {answer.key.name} names image {image[:200]}, which AIMClusterModel with"
-            f" spec.name {model} neither has nor had"
-        )
-        return ResolutionError(
-            reasons.TEMPLATE_NOT_READY,
-            f"{forged}; discovery asks the image of the AIMClusterModel again",
-        )
-    paths = {uri: mount_path_of(uri) for uri in found.sources}
-    wrong = next((uri for uri, path in paths.items() if path is None), None)
-    if wrong is not None:
-        return ResolutionError(
-            reasons.VALIDATION_FAILED,
-            f"model source {wrong} does not end in <org>/<model>, where the runtime looks: correct"
-            " what the image of the template answers",
-        )
-    if len(set(paths.values())) < len(paths):
-        return ResolutionError(
-            reasons.VALIDATION_FAILED,
-            f"two of the model sources have the same <org>/<model>: {', '.join(paths)}; correct"
-            " what the image answers",
-        )
+    """First match wins."""
+    match inputs:
+        case ServiceInputs(model=model) if model != spec.model:
+            return errors.other_model(inputs, spec)
+        case ServiceInputs(is_model_known=False):
+            return errors.model_missing(inputs)
+        case ServiceInputs(is_config_missing=True):
+            return errors.config_missing(inputs)
+        case ServiceInputs(gpus=gpus) if spec.gpu_model not in gpus:
+            return errors.gpu_unknown(inputs, spec)
+        case ServiceInputs(result=DiscoveryResult() as result):
+            return resolve_result(inputs, template, result)
+        case ServiceInputs(has_discovery_failed=True):
+            return errors.discovery_failed(template)
+        case _:
+            return errors.not_discovered(template)
+
+
+def resolve_result(
+    inputs: ServiceInputs, template: KubeObject, result: DiscoveryResult
+) -> ResolvedService | ResolutionError:
+    """First match wins."""
+    match result:
+        case DiscoveryResult(image=None):
+            return errors.image_unnamed(result)
+        case DiscoveryResult(image=image) if image not in inputs.allowed_images:
+            return errors.image_not_allowed(inputs, result)
+        case DiscoveryResult(source_without_path=str() as uri):
+            return errors.source_without_path(uri)
+        case DiscoveryResult(has_equal_paths=True):
+            return errors.equal_paths(result)
+        case _ if inputs.config is None and inputs.is_config_in_use:
+            return errors.config_deleted(inputs)
+        case _:
+            return _resolved(inputs, template, result)
+
+
+def _resolved(
+    inputs: ServiceInputs, template: KubeObject, result: DiscoveryResult
+) -> ResolvedService:
+    template_spec = TemplateSpec.model_validate(template.spec)
+    config = inputs.config
     return ResolvedService(
-        service=service,
-        spec=ServiceSpec.model_validate(service.spec),
+        service=inputs.service,
+        spec=inputs.spec,
         template=template,
-        template_spec=TemplateSpec.model_validate(template.spec),
-        image=image,
+        template_spec=template_spec,
+        image=str(result.image),
         config=None if config is None else ConfigSpec.model_validate(config.spec),
-        found=found,
-        gpu=gpu,
+        found=result.found,
+        gpu=inputs.gpus[template_spec.gpu_model],
         sources=tuple(
-            Source(uri, path, next(iter(caches_of(state, service.key.namespace, uri)), None))
-            for uri, path in paths.items()
+            Source(
+                uri, path, next(iter(caches_of(inputs.state, template.key.namespace, uri)), None)
+            )
+            for uri, path in result.paths.items()
             if path is not None
         ),
     )

@@ -1,11 +1,12 @@
-"""RuntimeReady of one service: how its InferenceService and predictor pods fare. Pure and total.
+"""RuntimeReady of one service: the status of its InferenceService and predictor pods. Pure and
+total.
 
-1. It is True only while the InferenceService is Ready and at least one predictor pod is: KServe
-   repeats what the Deployment says, and a Deployment of one replica of which one may be unavailable
-   is Available with no ready pod.
-2. The pods' own trouble is reported before KServe's summary of it.
-3. The message is the same while the cause is: no names or counts that change while a pod crashes
-   and starts.
+1. It is True only while the InferenceService and at least one predictor pod are Ready. KServe
+   copies the condition of the Deployment, and a Deployment with maxUnavailable 1 and one replica is
+   Available without a ready pod.
+2. A failure of the pods is reported before KServe's summary of it.
+3. The message stays the same while the cause is the same: it has no names or counts that change
+   while a pod crashes and restarts.
 """
 
 import datetime
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from aim_deployer.existing import is_stopped
 from aim_deployer.modes import MODES, falls_back
-from aim_deployer.projection import predictor_pods
-from aim_deployer.render import CONTAINER, STARTUP_PERIOD_S, STARTUP_TRIES
+from aim_deployer.projection import CONTAINER, predictor_pods
+from aim_deployer.render import STARTUP_PERIOD_S, STARTUP_TRIES
 from aimcontroller.plan import EMPTY_PLAN, Plan, condition, with_api_error, with_field_conflict
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.removal import removal
@@ -52,7 +54,7 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class RuntimeView:
     """The inputs of RuntimeReady. `existing`: the InferenceService; `pods`: its predictors, with
     terminating ones."""
 
@@ -79,6 +81,43 @@ class View:
     def counts(self) -> str:
         return f"{self.ready} of {self.replicas} replicas ready"
 
+    @property
+    def ready_condition(self) -> dict[str, Any]:
+        """Ready of the InferenceService; empty without one."""
+        return {} if self.existing is None else self.existing.condition(reasons.READY) or {}
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready_condition.get("status") == "True" and self.ready > 0
+
+    @property
+    def unsupported_mode(self) -> str | None:
+        """The deployment mode of the InferenceService, where it is not one of MODES."""
+        mode = None if self.existing is None else self.existing.status.get("deploymentMode")
+        return str(mode) if mode and mode not in MODES else None
+
+    @property
+    def failed_create(self) -> dict[str, Any] | None:
+        """The condition with which KServe reports that the API server rejects the pods."""
+        return next((c for c in self._unmet if c.get("reason") == FAILED_CREATE), None)
+
+    @property
+    def has_no_pods_at_deadline(self) -> bool:
+        """KServe timed out, no pod exists, and nothing else explains it."""
+        is_timed_out = any(each.get("reason") == DEADLINE for each in self._unmet)
+        return is_timed_out and not self.pods and self.diagnosis.trouble is None
+
+    @property
+    def failed_load(self) -> dict[str, Any] | None:
+        """`modelStatus`, where the load of the model failed."""
+        status = {} if self.existing is None else _map(self.existing.status.get("modelStatus"))
+        return status if status.get("transitionStatus") in _FAILED_LOADS else None
+
+    @property
+    def _unmet(self) -> list[dict[str, Any]]:
+        conditions = [] if self.existing is None else self.existing.conditions
+        return [each for each in conditions if each.get("status") == "False"]
+
 
 def runtime(
     state: Projection,
@@ -93,7 +132,7 @@ def runtime(
         rejection = None
     pods = tuple(predictor_pods(state, service.key))
     diagnosis = _diagnose(state, existing, pods, now)
-    view = View(service, existing, pods, rejection, diagnosis)
+    view = RuntimeView(service, existing, pods, rejection, diagnosis)
     found = with_api_error(_condition(view), rejection)
     contested = with_field_conflict(
         state, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), found
@@ -115,7 +154,7 @@ def _diagnose(
     pods: tuple[KubeObject, ...],
     now: datetime.datetime,
 ) -> Diagnosis:
-    if existing is None or existing.annotations.get(labels.KSERVE_STOP) == "true":
+    if existing is None or is_stopped(existing):
         return Diagnosis()
     if pods or existing.holds(reasons.READY):
         return diagnose_pods(state, pods, now, CONTAINER)
@@ -124,27 +163,26 @@ def _diagnose(
     return Diagnosis(None, found.follow_up) if noise else found
 
 
-def _condition(view: View) -> ReportedCondition:
+def _condition(view: RuntimeView) -> ReportedCondition:
     """First match wins."""
     match view:
-        case View(replicas=0, is_empty=True):
+        case RuntimeView(replicas=0, is_empty=True):
             return runtime_ready(True, reasons.STOPPED, "stopped: replicas is 0")
-        case View(replicas=0, existing=KubeObject(deleting=True) as existing):
+        case RuntimeView(replicas=0, existing=KubeObject(deleting=True) as existing):
             return _creating(f"stopping: {removal(existing)}")
-        case View(replicas=0):
+        case RuntimeView(replicas=0):
             return _creating(
                 "stopping: replicas is 0, and there are predictor pods left; waiting for KServe to"
                 " remove them"
             )
-        case View(rejection=ApplyRejected() as rejection) if _decides(rejection):
+        case RuntimeView(rejection=ApplyRejected() as rejection) if _decides(rejection):
             return _rejected(rejection)
-        case View(existing=None, rejection=ApplyRejected(passes=False) as rejection):
+        case RuntimeView(existing=None, rejection=ApplyRejected(passes=False) as rejection):
             return _rejected(rejection)
-        case View(existing=None):
-            return _creating(f"InferenceService {view.service.key.name} is being created")
-        case View(existing=KubeObject() as existing):
+        case RuntimeView(existing=KubeObject() as existing):
             return _of_existing(view, existing)
-    raise AssertionError(view)  # pragma: no cover (all cases are above)
+        case _:
+            return _creating(f"InferenceService {view.service.key.name} is being created")
 
 
 def _decides(rejection: ApplyRejected) -> bool:
@@ -163,102 +201,89 @@ def _rejected(rejection: ApplyRejected) -> ReportedCondition:
     return runtime_ready(False, rejection.reason(reasons.RUNTIME_FAILED), message)
 
 
-def _of_existing(view: View, existing: KubeObject) -> ReportedCondition:
-    """First match wins: unsupported mode, ready, being deleted, pods rejected, pods failing, load
-    failed, stopped, starting."""
-    name, ready = f"InferenceService {existing.key.name}", existing.condition(reasons.READY) or {}
-    mode, trouble = existing.status.get("deploymentMode"), view.diagnosis.trouble
-    if mode and mode not in MODES:
-        return _failed(
-            f"{name}: status.deploymentMode is {mode}, but only Standard and RawDeployment are"
-            " supported; set AIM_KSERVE_MODE of aim-deployer to RawDeployment, then delete this"
-            " InferenceService"
-        )
-    if ready.get("status") == "True" and view.ready:
-        return runtime_ready(True, reasons.RUNTIME_READY, view.counts)
-    if existing.deleting:
-        return _creating(f"{removal(existing)}; it is created again once it is gone")
-    pods_rejected = _pods_rejected(view, existing)
-    if pods_rejected is not None:
-        return pods_rejected
-    if trouble is not None and not trouble.waits:
-        return _failed(trouble.message)
-    load = _failed_load(existing)
-    if load is not None:
-        return _failed(load)
-    return _creating(_why_not_ready(view, name, ready, trouble))
+def _of_existing(view: RuntimeView, existing: KubeObject) -> ReportedCondition:
+    """First match wins."""
+    match view:
+        case RuntimeView(unsupported_mode=str() as mode):
+            return _mode_unsupported(existing, mode)
+        case RuntimeView(is_ready=True):
+            return runtime_ready(True, reasons.RUNTIME_READY, view.counts)
+        case RuntimeView(existing=KubeObject(deleting=True)):
+            return _creating(f"{removal(existing)}; it is created again once it is gone")
+        case RuntimeView(failed_create=dict() as rejected):
+            return _failed(_pods_rejected(existing, rejected))
+        case RuntimeView(has_no_pods_at_deadline=True):
+            return _failed(_pods_missing(view, existing))
+        case RuntimeView(diagnosis=Diagnosis(trouble=Trouble(waits=False) as trouble)):
+            return _failed(trouble.message)
+        case RuntimeView(failed_load=dict() as status):
+            return _failed(_load_failed(existing, status))
+        case RuntimeView(diagnosis=Diagnosis(trouble=Trouble() as trouble)):
+            return _creating(trouble.message)
+        case _:
+            return _creating(_starting(view, existing))
 
 
-def _why_not_ready(view: View, name: str, ready: dict[str, Any], trouble: Trouble | None) -> str:
-    """The message for an InferenceService that is not ready."""
-    if trouble is not None:
-        return trouble.message
-    if view.existing is not None and view.existing.annotations.get(labels.KSERVE_STOP) == "true":
+def _mode_unsupported(existing: KubeObject, mode: str) -> ReportedCondition:
+    return _failed(
+        f"InferenceService {existing.key.name}: status.deploymentMode is {mode}, but only Standard"
+        " and RawDeployment are supported; set AIM_KSERVE_MODE of aim-deployer to RawDeployment,"
+        " then delete this InferenceService"
+    )
+
+
+def _starting(view: RuntimeView, existing: KubeObject) -> str:
+    """The message for an InferenceService that is not ready, without a known failure."""
+    name = f"InferenceService {existing.key.name}"
+    if is_stopped(existing):
         return (
             f"{name} is stopped: its pods mount the volume of a cache that is gone, and did not"
             " run; it starts once the cache is warm"
         )
+    ready = view.ready_condition
     if not ready and not view.pods:
         return (
             f"waiting for KServe to take up {name}; if this stays, see whether its controller runs"
         )
-    reason, message = str(ready.get("reason") or ""), str(ready.get("message") or "")
+    reason = str(ready.get("reason") or "")
+    message = str(ready.get("message") or "")
     if reason == DEADLINE:
         minutes = STARTUP_PERIOD_S * STARTUP_TRIES // 60
         return f"{name} is starting: {view.counts}; loading may take {minutes} minutes"
-    why = (
-        f"; {message}"
-        if ready.get("status") == "False" and message and reason not in _UNREMARKABLE
-        else ""
+    has_cause = ready.get("status") == "False" and message and reason not in _UNREMARKABLE
+    cause = f"; {message}" if has_cause else ""
+    return f"{name} is starting: {view.counts}{cause}"
+
+
+def _pods_rejected(existing: KubeObject, condition: dict[str, Any]) -> str:
+    """The API server rejects the pods: quota, pod security, a webhook."""
+    return (
+        f"pods of InferenceService {existing.key.name} are rejected:"
+        f" {condition.get('message') or 'KServe gives no message'}; change what forbids them in"
+        f" namespace {existing.key.namespace} (quota, pod security, webhook)"
     )
-    return f"{name} is starting: {view.counts}{why}"
 
 
-def _pods_rejected(view: View, existing: KubeObject) -> ReportedCondition | None:
-    """The failure if the API server rejects the pods: quota, pod security, a webhook. After the
-    deadline KServe only reports a time-out."""
-    conditions = [each for each in existing.conditions if each.get("status") == "False"]
-    failed_create = next((each for each in conditions if each.get("reason") == FAILED_CREATE), None)
-    if failed_create is not None:
-        namespace = existing.key.namespace
-        message = (
-            f"pods of InferenceService {existing.key.name} are rejected:"
-            f" {failed_create.get('message') or 'KServe gives no message'}"
-        )
-        return _failed(
-            f"{message}; change what forbids them in namespace {namespace} (quota, pod security,"
-            " webhook)"
-        )
-    timed_out = any(each.get("reason") == DEADLINE for each in conditions)
-    if not timed_out or view.pods or view.diagnosis.trouble is not None:
-        return None
-    before = view.service.condition(reasons.RUNTIME_READY) or {}
-    if before.get("reason") == reasons.RUNTIME_FAILED:
-        return _failed(str(before.get("message") or ""))
-    describe = (
-        f"kubectl describe replicaset -n {existing.key.namespace} -l"
+def _pods_missing(view: RuntimeView, existing: KubeObject) -> str:
+    """After the deadline KServe only reports a time-out: the previous failure stays."""
+    previous = view.service.condition(reasons.RUNTIME_READY) or {}
+    if previous.get("reason") == reasons.RUNTIME_FAILED:
+        return str(previous.get("message") or "")
+    return (
+        f"InferenceService {existing.key.name} has no pods: quota, pod security or a webhook may"
+        f" forbid them; see kubectl describe replicaset -n {existing.key.namespace} -l"
         f" {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
     )
-    return _failed(
-        f"InferenceService {existing.key.name} has no pods: quota, pod security or a webhook may"
-        f" forbid them; see {describe}"
-    )
 
 
-def _failed_load(existing: KubeObject) -> str | None:
-    status = _map(existing.status.get("modelStatus"))
-    transition = status.get("transitionStatus")
-    if transition not in _FAILED_LOADS:
-        return None
+def _load_failed(existing: KubeObject, status: dict[str, Any]) -> str:
     info = _map(status.get("lastFailureInfo"))
     exit_code = f" (exit code {info['exitCode']})" if info.get("exitCode") else ""
-    log = (
-        f"see kubectl logs -n {existing.key.namespace} -l"
-        f" {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
-    )
     return (
-        f"InferenceService {existing.key.name}: {transition}:"
-        f" {info.get('message') or info.get('reason') or ''}{exit_code}; {log}"
+        f"InferenceService {existing.key.name}: {status.get('transitionStatus')}:"
+        f" {info.get('message') or info.get('reason') or ''}{exit_code};"
+        f" see kubectl logs -n {existing.key.namespace} -l"
+        f" {labels.KSERVE_ISVC_LABEL}={existing.key.name}"
     )
 
 

@@ -1,9 +1,9 @@
-"""In which render version an InferenceService is made, so that an upgrade of the control plane
+"""Chooses the render version of an InferenceService, so that an upgrade of the control plane
 restarts nothing. Pure.
 
-An object without the annotation `aim.silogen.ai/render` is of version 1. A new one is of the
-newest. One that is there moves to the newest only in an apply that changes its pod template anyway,
-or where its AIMService asks for it: the annotation itself reaches the pod template.
+An object without the annotation `aim.silogen.ai/render` has version 1. A new one gets the newest
+version. An existing one moves to the newest only in an apply that changes its pod template anyway,
+or if its AIMService requests it: the annotation itself reaches the pod template.
 """
 
 from typing import Any
@@ -46,7 +46,8 @@ def version_of(existing: KubeObject) -> int:
 def pod_part(body: Body) -> Body:
     """The part of an InferenceService that reaches the pod template, with labels and
     annotations."""
-    metadata, predictor = body["metadata"], body["spec"]["predictor"]
+    metadata = body["metadata"]
+    predictor = body["spec"]["predictor"]
     annotations = {
         name: value for name, value in metadata["annotations"].items() if name != KSERVE_STOP
     }
@@ -63,7 +64,8 @@ def pod_part(body: Body) -> Body:
 def _pods_stay(existing: Body, sent: Body) -> bool:
     """Whether an apply changes no pod. Literals compare by hash. Before release 0.3 the bus had
     neither value nor hash: then only names compare."""
-    existing, sent = without_literals(existing), without_literals(sent)
+    existing = without_literals(existing)
+    sent = without_literals(sent)
     known = existing.get(HASHES, {})
     same = all(known.get(path, hashed) == hashed for path, hashed in sent.get(HASHES, {}).items())
     return same and _contains(existing, pod_part(sent))
