@@ -13,7 +13,7 @@ from aim_testing.chaos.chance import chance
 from aim_testing.chaos.history import Disturbance, History
 from aim_testing.chaos.outcome import State, all_running, differences, wrong_runs
 from aim_testing.chaos.sim import START, services
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection, fold
 from aimschema.messages import Message

@@ -226,10 +226,10 @@ async def running(
 
     def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
         planned.add(key)
-        return service.plan(seen, key, now)
+        return service.planner(seen, key, now)
 
     loop = Controller(
-        replace(service, plan=plan), bus, cast(Cluster, cluster), Health(), case.handler
+        replace(service, planner=plan), bus, cast(Cluster, cluster), Health(), case.handler
     )
     for body in (*case.others, published):
         await bus.publisher.publish(changed(body))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.plan import ApplyObject, DeleteObject, Plan
 from aimcontroller.projection import Projection
 from aimctl.component_registry import planner
@@ -29,9 +29,9 @@ Change = Callable[[Plan], Plan]
 
 def changed(service: Component, change: Change) -> Component:
     def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
-        return change(service.plan(seen, key, now))
+        return change(service.planner(seen, key, now))
 
-    return replace(service, plan=plan)
+    return replace(service, planner=plan)
 
 
 def takes_no_access_for_passing(plan: Plan) -> Plan:

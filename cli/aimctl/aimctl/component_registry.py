@@ -13,7 +13,7 @@ from aim_discovery.settings import DiscoverySettings
 from aim_router.__main__ import service as router
 from aim_statuswriter.__main__ import service as statuswriter
 from aimbus import Event
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.settings import ServiceSettings
 from aimschema.messages import ObjectChanged
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER

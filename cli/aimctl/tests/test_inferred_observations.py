@@ -9,7 +9,7 @@ import pytest
 from aim_discovery.catalogue import DIGEST_KEY, LABELS_KEY, Inspection
 from aim_discovery.image_labels import ImageLabels
 from aimbus import Event
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.plan import EMPTY_PLAN, Action, ApplyObject, InspectImage, Report, condition
 from aimcontroller.projection import ApplyRejected, LatestWarning, Projection
 from aimcontroller.testing import NOW, obj, projection

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.plan import EMPTY_PLAN, ApplyObject, actions
 from aimcontroller.projection import Projection, fold
 from aimcontroller.testing import NOW, cr, obj, projection, storage_class

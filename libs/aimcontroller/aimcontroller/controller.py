@@ -26,20 +26,18 @@
 import asyncio
 import datetime
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Any, Protocol, assert_never
 
 import structlog
-from prometheus_client.metrics_core import Metric
 
 from aimbus import Bus, CaughtUp, Event, Loading, Stalled, Undecodable, connect, follow
 from aimbus.tracing import tracer
 from aimcontroller import projection
 from aimcontroller.applier import Applier, NameConflict
+from aimcontroller.component import Component
 from aimcontroller.confirm import Confirm, Confirmations, UnconfirmedError
 from aimcontroller.dead_letters import DeadLetters, truncate_error
 from aimcontroller.events import latest_warning
@@ -61,7 +59,6 @@ from aimcontroller.plan import (
     FollowLog,
     InspectImage,
     PatchObject,
-    Plan,
     ReadEvents,
     ReadLog,
     Report,
@@ -89,7 +86,7 @@ from aimcontroller.queue import WorkQueue
 from aimcontroller.reconcile_tracing import ReconcileTracer
 from aimcontroller.settings import ServiceSettings
 from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, by_webhook, told
-from aimschema import reasons, subjects
+from aimschema import subjects
 from aimschema.messages import (
     ActionTaken,
     DeadLetter,
@@ -98,8 +95,7 @@ from aimschema.messages import (
     ObjectDeleted,
     StatusReported,
 )
-from aimschema.resources import CONFIG, Key, Resource
-from aimschema.schema_compat import Contract
+from aimschema.resources import Key
 
 REJECTED_RETRY_S = 15.0
 REPORT_ERROR_AFTER_FAILURES = 3
@@ -122,60 +118,6 @@ VERBS: dict[type[Action], str] = {
     SendEvent: "send-event",
 }
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Component:
-    """A service as data: what it follows, which keys an event touches, what it plans, and its
-    own kinds of action."""
-
-    name: str
-    plans_for: tuple[Resource, ...]  # kinds whose keys are planned
-    follows: tuple[Resource, ...]  # kinds it sees
-    affected: Callable[[Projection, Key], Iterable[Key]]
-    plan: Callable[[Projection, Key, datetime.datetime], Plan]
-    reports: str = ""  # filter of the reports it reads; empty: its own
-    keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
-    reads: Mapping[str, frozenset[str]] = field(
-        default_factory=dict, hash=False
-    )  # by kind, what others report that it reads
-    measure: Callable[[Projection], Iterable[Metric]] = (
-        lambda _seen: ()
-    )  # what is counted at each scrape
-    progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
-    neighbours: Callable[[Projection, Projection, Key], Iterable[Key]] = (
-        lambda _before, _after, _key: ()
-    )  # keys an event touches by what it changes
-
-    @property
-    def filters(self) -> list[str]:
-        reports = self.reports or subjects.reports(service=self.name)
-        objects, markers = (
-            (subjects.objects(r.kind) for r in self.follows),
-            (subjects.of_synced(r.kind) for r in self.follows),
-        )
-        actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
-        return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
-
-    def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
-        """Keys to reconcile once the object at `key` has changed: those it touched before and
-        touches now (it may have moved between owners)."""
-        found = (
-            self.affected(before, key),
-            self.affected(after, key),
-            self.neighbours(before, after, key),
-        )
-        return list(dict.fromkeys(chain.from_iterable(found)))
-
-    @property
-    def contract(self) -> Contract:
-        """What it does on the bus."""
-        owned = [kind for kind, services in reasons.OWNED.items() if self.name in services]
-        advised = [CONFIG.kind] if self.name in reasons.ADVISERS else []
-        reports = (subjects.reports(kind, self.name) for kind in [*owned, *advised])
-        progress = (subjects.progress(resource.kind) for resource in self.progress_of)
-        emits = (*reports, subjects.actions(self.name), subjects.letters(self.name), *progress)
-        return Contract(self.name, tuple(self.filters), emits, self.reads)
 
 
 class Handler(Protocol):

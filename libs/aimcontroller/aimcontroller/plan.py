@@ -4,10 +4,7 @@ import datetime
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-import msgspec
-
-from aimcontroller.projection import FIELD_CONFLICT, ApplyRejected, KubeObject, Projection
-from aimschema import reasons
+from aimcontroller.projection import KubeObject, Projection
 from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported, timestamp
 from aimschema.resources import Key, key_of
 from aimschema.sanitize import printable
@@ -194,11 +191,15 @@ WARNING_LENGTH = 512
 def with_warning_event(said: Plan, reason: str, message: str) -> Plan:
     """`said` with a Warning Event on top. A condition has to say the message too: that is how it
     is known to have been sent."""
-    asked = ReportedWarning(reason=reason, message=sanitize(message)[:WARNING_LENGTH])
+    event = warning_event(reason, message)
     return replace(
         said,
-        reports=tuple(replace(each, warnings=(*each.warnings, asked)) for each in said.reports),
+        reports=tuple(replace(each, warnings=(*each.warnings, event)) for each in said.reports),
     )
+
+
+def warning_event(reason: str, message: str) -> ReportedWarning:
+    return ReportedWarning(reason=reason, message=sanitize(message)[:WARNING_LENGTH])
 
 
 def report_warnings(
@@ -230,7 +231,6 @@ def requeue_after(after_s: float) -> Plan:
 
 
 MESSAGE_LENGTH = 1024
-_REFUSES = "; rejected by the API server: "
 
 
 def condition(type_: str, status: bool | None, reason: str, message: str = "") -> ReportedCondition:
@@ -244,39 +244,9 @@ def condition(type_: str, status: bool | None, reason: str, message: str = "") -
     )
 
 
-def with_api_error(said: ReportedCondition, refusal: ApplyRejected | None) -> ReportedCondition:
-    """The condition, with what the API server will not take; what it says of an earlier refusal
-    goes, so that it may be what was said last."""
-    bare = said.message.partition(_REFUSES)[0]
-    more = (
-        ""
-        if refusal is None or sanitize(refusal.message) in bare
-        else f"{_REFUSES}{refusal.message}"
-    )
-    return msgspec.structs.replace(said, message=sanitize(bare + more))
-
-
 def sanitize(message: str) -> str:
     text = printable(message[: MESSAGE_LENGTH + 1])
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
-
-
-def with_field_conflict(seen: Projection, about: Key, said: ReportedCondition) -> ReportedCondition:
-    """The condition; its message also tells who keeps changing the object at `about`, where
-    somebody does."""
-    words: str | None = seen.learned(about, FIELD_CONFLICT)
-    return (
-        said
-        if words is None
-        else msgspec.structs.replace(said, message=sanitize(f"{words}; {said.message}"))
-    )
-
-
-def warn_of_field_conflict(seen: Projection, about: Key, said: Plan) -> Plan:
-    """`said` with a Warning Event that tells who keeps changing the object at `about`; a
-    condition of it tells that too (with_field_conflict)."""
-    words: str | None = seen.learned(about, FIELD_CONFLICT)
-    return said if words is None else with_warning_event(said, reasons.CONTESTED, words)
 
 
 def existing_condition(present: KubeObject, type_: str) -> ReportedCondition | None:

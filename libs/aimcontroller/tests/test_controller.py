@@ -12,7 +12,8 @@ from msgspec import structs
 
 from aimbus import Bus, Event, ensure_streams, read_log
 from aimbus.jetstream import api
-from aimcontroller.controller import Component, Controller
+from aimcontroller.component import Component
+from aimcontroller.controller import Controller
 from aimcontroller.health import Health
 from aimcontroller.plan import (
     EMPTY_PLAN,

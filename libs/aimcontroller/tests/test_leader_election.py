@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from aimbus import Bus, Event, read_log
-from aimcontroller.controller import Component, Controller
+from aimcontroller.component import Component
+from aimcontroller.controller import Controller
 from aimcontroller.health import Health
 from aimcontroller.leader_election import leader_election
 from aimcontroller.plan import Action, Plan, SendEvent, actions, condition, report

@@ -16,9 +16,8 @@ from aimcontroller.plan import (
     report,
     requeue_after,
     sanitize,
-    with_api_error,
 )
-from aimcontroller.projection import ApplyRejected, KubeObject
+from aimcontroller.projection import KubeObject
 from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import Key
 
@@ -88,35 +87,6 @@ def test_messages_have_no_control_characters_and_are_bounded(text: str) -> None:
 )
 def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
     assert condition("A", True, "Ok", text).message == message
-
-
-@pytest.mark.parametrize(
-    ("said", "refused", "message"),
-    [
-        pytest.param(
-            "waiting", "no quota", "waiting; rejected by the API server: no quota", id="added"
-        ),
-        pytest.param(
-            "waiting; rejected by the API server: no quota",
-            "no right",
-            "waiting; rejected by the API server: no right",
-            id="another",
-        ),
-        pytest.param("waiting; rejected by the API server: no quota", None, "waiting", id="over"),
-        pytest.param("no Job: no quota", "no quota", "no Job: no quota", id="told already"),
-        pytest.param(
-            "waiting", "a\tb", "waiting; rejected by the API server: a b", id="foreign words"
-        ),
-        pytest.param("x" * 1020, "no quota", "x" * 1020 + "; r…", id="cut"),
-    ],
-)
-def test_a_condition_tells_the_refusal_there_is_and_no_other(
-    said: str, refused: str | None, message: str
-) -> None:
-    refusal = None if refused is None else ApplyRejected(POD, refused)
-    assert with_api_error(condition("A", False, "Waiting", said), refusal) == condition(
-        "A", False, "Waiting", message
-    )
 
 
 class Unread(str):

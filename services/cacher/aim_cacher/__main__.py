@@ -1,19 +1,18 @@
 """`aim-cacher`: the cacher as a process."""
 
 import sys
-from dataclasses import replace
 from functools import partial
 
+from aim_cacher import projection
 from aim_cacher.action_handlers import Followers
 from aim_cacher.metrics import measure
 from aim_cacher.plan import plan
-from aim_cacher.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_cacher.settings import CacherSettings
-from aimcontroller.controller import Component, run_controller
+from aimcontroller.component import Component
+from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimschema.reasons import CACHER
-from aimschema.resources import CACHE
 
 
 def service(settings: CacherSettings) -> Component:
@@ -24,17 +23,19 @@ def service(settings: CacherSettings) -> Component:
         rules=settings.job_rules(),
         ca=settings.ca_text(),
     )
-    made = Component(
+    return Component(
         CACHER,
-        PLANS_FOR,
-        FOLLOWS,
-        affected,
+        projection.PLANS_FOR,
+        projection.FOLLOWS,
+        projection.affected,
         planner,
-        keeps=KEEPS,
-        reads=READS,
-        neighbours=neighbours,
+        keeps=projection.KEEPS,
+        failures=projection.FAILURES,
+        reads=projection.READS,
+        neighbours=projection.neighbours,
+        progress_of=projection.PROGRESS_OF,
+        measure=measure,
     )
-    return replace(made, progress_of=(CACHE,), measure=measure)
 
 
 async def serve(settings: CacherSettings, health: Health) -> None:

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from aimcontroller.failures import FailureConditions
 from aimcontroller.indexes import SERVICES_BY_TEMPLATE, claims_mounted
-from aimcontroller.projection import KubeObject, Projection, fold
+from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, oldest_first, templates_of
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import ANNOTATION_CONFIG
 from aimschema.names import cache_for
-from aimschema.reasons import FAILED_STATE, FILLED, READY
+from aimschema.reasons import CACHE_WARM, FAILED_STATE, FILLED, READY, STORAGE_READY
 from aimschema.resources import (
     CACHE,
     CLAIM,
@@ -23,11 +24,10 @@ from aimschema.resources import (
     Key,
 )
 
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighbours"]
-
 PLANS_FOR = (CACHE, TEMPLATE, CONFIG)
 FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
 KEEPS = (CLAIM,)
+PROGRESS_OF = (CACHE,)
 _GENERATED_NAME = re.compile(r".*-[0-9a-f]{8}")
 READS = {
     CACHE.kind: frozenset(
@@ -36,6 +36,10 @@ READS = {
     TEMPLATE.kind: frozenset({"modelSources"}),
 }
 """By kind, the conditions and status fields that the cacher reads."""
+FAILURES = {
+    CACHE.kind: FailureConditions(FILLED, {CLAIM.kind: STORAGE_READY}),
+    TEMPLATE.kind: FailureConditions(CACHE_WARM),
+}
 
 
 def affected(state: Projection, key: Key) -> Iterable[Key]:

@@ -2,7 +2,8 @@
 
 1. Every report carries both conditions, StorageReady and Filled, and all fields: what a report
    leaves out disappears from the status.
-2. A rejection by the API server is added to the message of Filled here, and nowhere else.
+2. The controller adds a rejection by the API server to the message of Filled, and field conflicts
+   to that of StorageReady (aimcontroller.failures).
 """
 
 from typing import Any
@@ -11,7 +12,8 @@ import msgspec
 
 from aim_cacher.downloader_output import progress_of
 from aim_cacher.view import CacheView
-from aimcontroller.plan import Plan, condition, report, with_api_error
+from aimcontroller.failures import with_api_error
+from aimcontroller.plan import Plan, condition, report
 from aimcontroller.projection import KubeObject
 from aimcontroller.removal import removal
 from aimschema import quantities, reasons
@@ -32,13 +34,11 @@ def report_cache(
     view: CacheView, storage: ReportedCondition, files: ReportedCondition, **fields: Any
 ) -> Plan:
     """Report both conditions, and the fields as last reported with the changed ones."""
-    return report(
-        view.cache, storage, with_api_error(files, view.rejection), **report_fields(view, **fields)
-    )
+    return report(view.cache, storage, files, **report_fields(view, **fields))
 
 
 def repeat_report(view: CacheView) -> Plan:
-    """Repeat the last report, with what the API server rejects."""
+    """Repeat the last report; both conditions show what the API server rejects."""
     conditions = (with_api_error(each, view.rejection) for each in view.reported_conditions)
     return report(view.cache, *conditions, **report_fields(view))
 

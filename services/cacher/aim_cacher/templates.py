@@ -15,7 +15,6 @@ from aimcontroller.plan import (
     actions,
     condition,
     report,
-    with_api_error,
 )
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, has_failed
@@ -149,7 +148,7 @@ def _warmth(
     progress = [f"{cache.key.name} {cache.status.get('progress', '0%')}" for cache in existing]
     blocked = _blocked_by_deletion(state, template, missing)
     detail = ", ".join([*progress, *blocked]) or "caches are being created"
-    return with_api_error(_not_warm(reasons.WARMING, detail), rejection)
+    return _not_warm(reasons.WARMING, detail)
 
 
 def _blocked_by_deletion(

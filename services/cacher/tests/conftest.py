@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from aim_cacher.plan import plan
+from aim_cacher.projection import FAILURES
 from aim_cacher.render import CONTAINER, JobOptions
 from aim_cacher.view import CacheView
 from aimcontroller import testing
+from aimcontroller.failures import with_failures
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, NOW, Body, changed, projection, uid_of
@@ -125,7 +127,9 @@ class World:
     def plan(
         self, seen: Projection, name: str = "c", kind: str = CACHE.kind, **settings: Any
     ) -> Plan:
-        return plan(seen, Key(kind, NAMESPACE, name), NOW, downloader_image=IMAGE, **settings)
+        key = Key(kind, NAMESPACE, name)
+        planned = plan(seen, key, NOW, downloader_image=IMAGE, **settings)
+        return with_failures(planned, seen, key, FAILURES)
 
 
 def changed_key(body: Body) -> Key:

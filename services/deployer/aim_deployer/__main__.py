@@ -3,11 +3,11 @@
 import sys
 from functools import partial
 
-from aim_deployer import gpus
+from aim_deployer import gpus, projection
 from aim_deployer.plan import plan
-from aim_deployer.projection import FOLLOWS, OWNS, PLANS_FOR, READS, affected
 from aim_deployer.settings import DeployerSettings
-from aimcontroller.controller import Component, run_controller
+from aimcontroller.component import Component
+from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimschema.reasons import DEPLOYER
@@ -21,12 +21,13 @@ def service(settings: DeployerSettings) -> Component:
     )
     return Component(
         DEPLOYER,
-        PLANS_FOR,
-        FOLLOWS,
-        partial(affected, namespace=own),
+        projection.PLANS_FOR,
+        projection.FOLLOWS,
+        partial(projection.affected, namespace=own),
         planner,
-        keeps=OWNS,
-        reads=READS,
+        keeps=projection.OWNS,
+        failures=projection.FAILURES,
+        reads=projection.READS,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from aimcontroller.failures import FailureConditions
 from aimcontroller.indexes import (
     PODS_BY_INFERENCE_SERVICE,
     SERVICES_BY_CONFIG,
@@ -37,6 +38,9 @@ READS = {
     CACHE.kind: frozenset({READY, "status", "progress", "sizeBytes"}),
 }
 """The conditions and status fields that the deployer reads, by kind."""
+FAILURES = {SERVICE.kind: FailureConditions(conflicts={INFERENCE_SERVICE.kind: RUNTIME_READY})}
+"""runtime.py shows rejections itself: it falls back to another mode after some, and shows none
+then."""
 
 
 def affected(state: Projection, key: Key, *, namespace: str = "") -> Iterable[Key]:

@@ -10,12 +10,11 @@ from functools import partial
 from aim_deployer.resolve import ResolutionError, ResolvedService
 from aim_deployer.runtime import ready_count, runtime_ready
 from aim_deployer.view import ServiceView
-from aimcontroller.plan import Plan, condition, report, warn_of_field_conflict
+from aimcontroller.plan import Plan, condition, report
 from aimcontroller.projection import KubeObject
 from aimcontroller.removal import is_of_former, of_another, of_former
 from aimschema import reasons
 from aimschema.messages import ReportedCondition
-from aimschema.resources import INFERENCE_SERVICE, Key
 
 _resolved = partial(condition, reasons.RESOLVED)
 
@@ -46,10 +45,9 @@ def report_missing_kserve(view: ServiceView) -> Plan:
 
 
 def report_applied(view: ServiceView, parts: ResolvedService) -> Plan:
-    key = Key(INFERENCE_SERVICE.kind, view.service.key.namespace, view.service.key.name)
     template = parts.spec.template_ref
     reported = _report(view, view.runtime.condition, resolved_template=template)
-    return warn_of_field_conflict(view.state, key, reported) | view.runtime.follow_up
+    return reported | view.runtime.follow_up
 
 
 def _report(

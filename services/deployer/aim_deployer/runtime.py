@@ -18,7 +18,8 @@ from aim_deployer.existing import is_stopped
 from aim_deployer.modes import MODES, falls_back
 from aim_deployer.projection import CONTAINER, predictor_pods
 from aim_deployer.render import STARTUP_PERIOD_S, STARTUP_TRIES
-from aimcontroller.plan import EMPTY_PLAN, Plan, condition, with_api_error, with_field_conflict
+from aimcontroller.failures import with_api_error
+from aimcontroller.plan import EMPTY_PLAN, Plan, condition
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.removal import removal
 from aimcontroller.workloads import (
@@ -31,7 +32,7 @@ from aimcontroller.workloads import (
 )
 from aimschema import labels, reasons
 from aimschema.messages import ReportedCondition
-from aimschema.resources import INFERENCE_SERVICE, Key
+from aimschema.resources import INFERENCE_SERVICE
 
 DEADLINE = "ProgressDeadlineExceeded"
 _FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")
@@ -134,10 +135,7 @@ def runtime(
     diagnosis = _diagnose(state, existing, pods, now)
     view = RuntimeView(service, existing, pods, rejection, diagnosis)
     found = with_api_error(_condition(view), rejection)
-    contested = with_field_conflict(
-        state, Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name), found
-    )
-    return Runtime(contested, EMPTY_PLAN if found.status == "True" else diagnosis.follow_up)
+    return Runtime(found, EMPTY_PLAN if found.status == "True" else diagnosis.follow_up)
 
 
 def ready_count(pods: tuple[KubeObject, ...] | list[KubeObject]) -> int:

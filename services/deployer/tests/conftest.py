@@ -9,9 +9,11 @@ import pytest
 from aim_deployer import gpus
 from aim_deployer.modes import Mode
 from aim_deployer.plan import plan
+from aim_deployer.projection import FAILURES
 from aim_deployer.render import inference_service
 from aim_deployer.resolve import ResolvedService, resolve
 from aimcontroller import testing
+from aimcontroller.failures import with_failures
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, NOW, Body, applied, projection
@@ -167,7 +169,8 @@ class World:
         return inference_service(parts, cached=cached, mode=Mode(), version=version)
 
     def plan(self, state: Projection, mode: str = "auto") -> Plan:
-        return plan(state, self.key, NOW, gpus=TABLE, mode=mode, namespace=OWN)
+        planned = plan(state, self.key, NOW, gpus=TABLE, mode=mode, namespace=OWN)
+        return with_failures(planned, state, self.key, FAILURES)
 
 
 @pytest.fixture

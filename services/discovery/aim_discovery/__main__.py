@@ -3,13 +3,14 @@
 import sys
 from functools import partial
 
+from aim_discovery import projection
 from aim_discovery.action_handlers import Handlers
 from aim_discovery.inspection import Inspector
 from aim_discovery.plan import plan
-from aim_discovery.projection import FOLLOWS, KEEPS, PLANS_FOR, READS, affected, neighbours
 from aim_discovery.registry import Registries
 from aim_discovery.settings import DiscoverySettings
-from aimcontroller.controller import Component, run_controller
+from aimcontroller.component import Component
+from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimschema.reasons import DISCOVERY
@@ -23,13 +24,14 @@ def service(settings: DiscoverySettings) -> Component:
     )
     return Component(
         DISCOVERY,
-        PLANS_FOR,
-        FOLLOWS,
-        partial(affected, namespace=own),
+        projection.PLANS_FOR,
+        projection.FOLLOWS,
+        partial(projection.affected, namespace=own),
         planner,
-        keeps=KEEPS,
-        reads=READS,
-        neighbours=neighbours,
+        keeps=projection.KEEPS,
+        failures=projection.FAILURES,
+        reads=projection.READS,
+        neighbours=projection.neighbours,
     )
 
 

@@ -22,7 +22,6 @@ from aimcontroller.plan import (
     actions,
     report,
     requeue_after,
-    with_api_error,
     with_warning_event,
 )
 from aimcontroller.projection import KubeObject, Projection
@@ -111,7 +110,7 @@ def _start_when_due(state: Projection, view: TemplateView, now: datetime.datetim
     due = view.reported_fields.get("nextAttemptTime")
     if view.attempts and due is not None and now < parse_timestamp(due):
         last = view.last_condition
-        conditions = [] if last is None else [with_api_error(last, view.rejection)]
+        conditions = [] if last is None else [last]
         waiting = report(view.template, *conditions, **view.reported_fields)
         return waiting | requeue_after((parse_timestamp(due) - now).total_seconds())
     if view.image_missing:

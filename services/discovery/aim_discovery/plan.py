@@ -28,9 +28,8 @@ from aimcontroller.plan import (
     actions,
     condition,
     report,
-    with_api_error,
 )
-from aimcontroller.projection import REJECTED, KubeObject, Projection
+from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import models_named
 from aimcontroller.removal import is_of_former, of_another, of_former
 from aimschema import reasons
@@ -73,16 +72,14 @@ def plan_template(
         unknown = condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing)
         return _delete_jobs(state, template) | report(
             template,
-            with_api_error(unknown, state.learned(template.key, REJECTED)),
+            unknown,
             **last_reported_fields(state, template),
         )
     view = TemplateView.build(state, template, models[0], options)
     superseded = _delete_jobs(state, template, except_for=view.job_key)
     for other in (view.result, view.job):
         if other is not None and template.uid not in other.owners:
-            return superseded | report(
-                template, with_api_error(_name_conflict(template, other), view.rejection)
-            )
+            return superseded | report(template, _name_conflict(template, other))
     return superseded | (
         report_answer(view) if view.is_answered else plan_attempt(state, view, now)
     )

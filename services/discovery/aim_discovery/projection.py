@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 
 from aim_discovery.turns import is_ours, next_turns
+from aimcontroller.failures import FailureConditions
 from aimcontroller.indexes import TEMPLATES_BY_CONFIG_MAP, TEMPLATES_BY_JOB, TEMPLATES_BY_MODEL
-from aimcontroller.projection import KubeObject, Projection, fold
+from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import models_named
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.reasons import DISCOVERED, IMAGE_INSPECTED
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
-
-__all__ = ["FOLLOWS", "KEEPS", "PLANS_FOR", "READS", "affected", "fold", "neighbours"]
 
 PLANS_FOR = (MODEL, TEMPLATE)
 FOLLOWS = (MODEL, TEMPLATE, CONFIG, CONFIG_MAP, JOB, POD)
@@ -20,6 +19,8 @@ READS = {
     TEMPLATE.kind: frozenset({DISCOVERED, "modelSources", "attempts"}),
 }
 """By kind, the conditions and status fields that it reads on the objects."""
+FAILURES = {TEMPLATE.kind: FailureConditions(DISCOVERED)}
+"""A field conflict is one of the warnings that reporting.py appends to the result."""
 
 
 def affected(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:

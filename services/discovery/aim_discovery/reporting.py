@@ -16,7 +16,6 @@ from aimcontroller.plan import (
     actions,
     condition,
     report,
-    with_api_error,
     with_warning_event,
 )
 from aimschema import labels, reasons
@@ -65,7 +64,7 @@ def report_discovered(
     full_message = f"{message[: MESSAGE_LENGTH - len(more)]}{more}"
     plan = report(
         view.template,
-        with_api_error(condition(reasons.DISCOVERED, status, reason, full_message), view.rejection),
+        condition(reasons.DISCOVERED, status, reason, full_message),
         **fields,
     )
     for warning_reason, text in warnings.items():

@@ -7,8 +7,10 @@ import pytest
 
 from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
 from aim_discovery.plan import plan
+from aim_discovery.projection import FAILURES
 from aim_discovery.render import CONTAINER
 from aimcontroller import testing
+from aimcontroller.failures import with_failures
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Observation, Projection
 from aimcontroller.testing import NAMESPACE, NOW, Body, applied, projection
@@ -103,7 +105,8 @@ class World:
         )
 
     def plan(self, seen: Projection, key: Key | None = None, **settings: Any) -> Plan:
-        return plan(seen, key or self.key, NOW, namespace=self.own_namespace, **settings)
+        planned = plan(seen, key or self.key, NOW, namespace=self.own_namespace, **settings)
+        return with_failures(planned, seen, key or self.key, FAILURES)
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 import sys
 
+from aim_router import projection
 from aim_router.plan import plan
-from aim_router.projection import FOLLOWS, OWNS, PLANS_FOR, READS, affected, neighbours
-from aimcontroller.controller import Component, run_controller
+from aimcontroller.component import Component
+from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimcontroller.settings import ServiceSettings
@@ -14,7 +15,15 @@ from aimschema.reasons import ROUTER
 def service(_settings: ServiceSettings) -> Component:
     """The router as data: its kinds and its planner."""
     return Component(
-        ROUTER, PLANS_FOR, FOLLOWS, affected, plan, keeps=OWNS, reads=READS, neighbours=neighbours
+        ROUTER,
+        projection.PLANS_FOR,
+        projection.FOLLOWS,
+        projection.affected,
+        plan,
+        keeps=projection.OWNS,
+        failures=projection.FAILURES,
+        reads=projection.READS,
+        neighbours=projection.neighbours,
     )
 
 

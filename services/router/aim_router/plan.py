@@ -20,9 +20,6 @@ from aimcontroller.plan import (
     condition,
     report,
     report_warnings,
-    warn_of_field_conflict,
-    with_api_error,
-    with_field_conflict,
 )
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.removal import is_of_former, of_another, of_former, removal
@@ -240,19 +237,8 @@ def _state(
             service, routing_ready(False, rejected.reason(reasons.ROUTE_FAILED), message), path=path
         )
     if existing is None:
-        creating = with_api_error(
-            routing_ready(
-                False, reasons.CONFIGURING_ROUTE, f"HTTPRoute {service.key.name} is being created"
-            ),
-            rejected,
-        )
-        return report(
-            service,
-            with_field_conflict(
-                state, Key(ROUTE.kind, service.key.namespace, service.key.name), creating
-            ),
-            path=path,
-        )
+        creating = f"HTTPRoute {service.key.name} is being created"
+        return report(service, routing_ready(False, reasons.CONFIGURING_ROUTE, creating), path=path)
     if existing.deleting:
         going = f"{removal(existing)}; it is created again once it is gone"
         return report(
@@ -271,13 +257,7 @@ def _state(
     else:
         routed = _unanswered(state, service, reference)
     url = None if where is None else f"{where}{path}"
-    reported = report(
-        service,
-        with_field_conflict(state, existing.key, with_api_error(routed, rejected)),
-        path=path,
-        url=url,
-    )
-    return warn_of_field_conflict(state, existing.key, reported)
+    return report(service, routed, path=path, url=url)
 
 
 def _unanswered(

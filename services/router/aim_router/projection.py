@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
+from aimcontroller.failures import FailureConditions
 from aimcontroller.indexes import SERVICES_BY_CONFIG, SERVICES_BY_WORKLOAD_ID
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.labels import WORKLOAD_ID
+from aimschema.reasons import ROUTING_READY
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 
 PLANS_FOR = (SERVICE, CONFIG)
@@ -12,6 +14,7 @@ FOLLOWS = (SERVICE, CONFIG, ROUTE, GATEWAY)
 OWNS = (ROUTE,)
 READS = {SERVICE.kind: frozenset({"path"})}
 """The conditions and status fields that the router reads, by kind."""
+FAILURES = {SERVICE.kind: FailureConditions(ROUTING_READY, {ROUTE.kind: ROUTING_READY})}
 
 
 def affected(state: Projection, key: Key) -> Iterable[Key]:

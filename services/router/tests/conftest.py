@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from aim_router.plan import plan
+from aim_router.projection import FAILURES
 from aimcontroller import testing
+from aimcontroller.failures import with_failures
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, NOW, Body, status_condition
@@ -83,7 +85,8 @@ class World:
         )
 
     def plan(self, state: Projection, name: str = "s") -> Plan:
-        return plan(state, Key(SERVICE.kind, NAMESPACE, name), NOW)
+        key = Key(SERVICE.kind, NAMESPACE, name)
+        return with_failures(plan(state, key, NOW), state, key, FAILURES)
 
 
 @pytest.fixture

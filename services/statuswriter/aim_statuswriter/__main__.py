@@ -6,7 +6,8 @@ from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.metrics import measure
 from aim_statuswriter.plan import plan
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, READS, affected
-from aimcontroller.controller import Component, run_controller
+from aimcontroller.component import Component
+from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
 from aimcontroller.settings import ServiceSettings

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from aimcontroller.additions import merged
 from aimcontroller.applier import CREATE_ONLY_KINDS
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.drift import managed_fields_of, same_owner
 from aimcontroller.plan import Action, ApplyObject, DeleteObject, PatchObject, WriteStatus
 from aimcontroller.projection import KubeObject, Projection, changed_from_response, fold

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aimcontroller import tracing
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.process import FLUSH_S
 from aimctl.component_registry import PLANNERS, planner
 from aimctl.connect import reached

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from aimbus.tracing import going_over, tracer
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimctl.component_registry import PLANNERS, planner
 from aimctl.replay.comparator import Difference, Judge
 from aimctl.replay.engine import Look, Own, Step, missing_markers, replay, takes_part

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from aimbus import Event
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.plan import EMPTY_PLAN, Action, ApplyObject, DeleteObject, PatchObject, Plan
 from aimcontroller.projection import (
     REJECTED,

@@ -5,7 +5,7 @@ from aim_cacher.reporting import downloading
 from aim_cacher.stages.retries import RetryableJob, plan_attempt
 from aim_cacher.stages.storage import apply_claim, storage_condition
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, Plan, actions, warn_of_field_conflict
+from aimcontroller.plan import ApplyObject, Plan, actions
 from aimcontroller.projection import KubeObject
 from aimschema import labels
 
@@ -20,7 +20,6 @@ def download(view: CacheView, claim: KubeObject) -> Plan:
         working=downloading(view),
     )
     attempt = plan_attempt(view, storage_condition(view), task)
-    warned = warn_of_field_conflict(view.state, claim.key, attempt)
-    if not any(isinstance(action, ApplyObject) for action in warned.actions):
-        return warned
-    return actions(apply_claim(view, claim, **{labels.ANNOTATION_TRIED: view.inputs})) | warned
+    if not any(isinstance(action, ApplyObject) for action in attempt.actions):
+        return attempt
+    return actions(apply_claim(view, claim, **{labels.ANNOTATION_TRIED: view.inputs})) | attempt

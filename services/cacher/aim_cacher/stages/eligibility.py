@@ -10,7 +10,6 @@ from aimcontroller.plan import (
     actions,
     condition,
     report,
-    with_api_error,
 )
 from aimcontroller.projection import KubeObject
 from aimcontroller.removal import is_of_former, of_another, of_former
@@ -39,7 +38,7 @@ def report_duplicate(view: CacheView, original: KubeObject) -> Plan:
     )
     duplicate = condition(reasons.FILLED, False, reasons.DUPLICATE_SOURCE, message)
     jobs = view.state.owned(cache.uid, JOB.kind, cache.key.namespace)
-    return delete_objects(*jobs) | report(cache, with_api_error(duplicate, view.rejection))
+    return delete_objects(*jobs) | report(cache, duplicate)
 
 
 def report_name_conflict(view: CacheView, other: KubeObject) -> Plan:

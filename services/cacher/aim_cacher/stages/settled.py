@@ -12,7 +12,7 @@ from aim_cacher.reporting import downloading, filled, last_filled, report_cache
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.stages.storage import apply_claim, storage_condition
 from aim_cacher.view import CacheView
-from aimcontroller.plan import EMPTY_PLAN, Plan, actions, requeue_after, warn_of_field_conflict
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, requeue_after
 from aimcontroller.projection import KubeObject
 from aimschema import labels, quantities, reasons
 
@@ -54,8 +54,7 @@ def report_warm(view: CacheView, claim: KubeObject) -> Plan:
     reported = report_cache(view, storage, files, **changed)
     is_recorded = view.cache.holds(reasons.FILLED)
     cleanup = delete_objects(view.download_job) if is_recorded else EMPTY_PLAN
-    warm = warn_of_field_conflict(view.state, claim.key, reported | cleanup)
-    return actions(apply_claim(view, claim)) | warm
+    return actions(apply_claim(view, claim)) | reported | cleanup
 
 
 def _download_facts(view: CacheView) -> dict[str, Any]:

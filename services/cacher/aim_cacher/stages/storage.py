@@ -11,12 +11,12 @@ from aim_cacher.render import CONTAINER, claim_for, requested_size
 from aim_cacher.reporting import filled, report_cache, storage_not_ready
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, Plan, actions, condition, with_field_conflict
+from aimcontroller.plan import ApplyObject, Plan, actions, condition
 from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import has_not_started, outcome
 from aimschema import labels, names, quantities, reasons
 from aimschema.messages import ReportedCondition
-from aimschema.resources import CLAIM, Key
+from aimschema.resources import CLAIM
 
 _MARKS = (labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED)
 
@@ -66,10 +66,9 @@ def await_removal(view: CacheView, claim: KubeObject) -> Plan:
 
 
 def storage_condition(view: CacheView) -> ReportedCondition:
-    """StorageReady of a claim that is not being deleted, with any conflict of field managers."""
-    namespace, name = view.cache.key.namespace, names.cache_claim(view.cache.key.name)
-    storage = _claim_rejected(view, name) or _class_missing(view) or _claim_phase(view, name)
-    return with_field_conflict(view.state, Key(CLAIM.kind, namespace, name), storage)
+    """StorageReady of a claim that is not being deleted."""
+    name = names.cache_claim(view.cache.key.name)
+    return _claim_rejected(view, name) or _class_missing(view) or _claim_phase(view, name)
 
 
 def _claim_rejected(view: CacheView, name: str) -> ReportedCondition | None:

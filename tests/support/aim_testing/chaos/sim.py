@@ -21,7 +21,7 @@ from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
 from aim_discovery.image_labels import ImageLabels
 from aim_testing.chaos.observer import Get
 from aimcontroller.additions import merged, removal
-from aimcontroller.controller import Component
+from aimcontroller.component import Component
 from aimcontroller.plan import (
     Action,
     ApplyObject,

@@ -1,0 +1,76 @@
+"""A component of the control plane as data. Pure: nothing here runs it."""
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+from prometheus_client.metrics_core import Metric
+
+from aimcontroller.failures import FailureConditions, with_failures
+from aimcontroller.plan import Plan
+from aimcontroller.projection import Projection
+from aimschema import reasons, subjects
+from aimschema.resources import CONFIG, Key, Resource
+from aimschema.schema_compat import Contract
+
+
+@dataclass(frozen=True)
+class Component:
+    """A service as data: what it follows, which keys an event touches, what it plans, and its
+    own kinds of action."""
+
+    name: str
+    plans_for: tuple[Resource, ...]  # kinds whose keys are planned
+    follows: tuple[Resource, ...]  # kinds it sees
+    affected: Callable[[Projection, Key], Iterable[Key]]
+    planner: Callable[[Projection, Key, datetime.datetime], Plan]
+    reports: str = ""  # filter of the reports it reads; empty: its own
+    keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
+    reads: Mapping[str, frozenset[str]] = field(
+        default_factory=dict, hash=False
+    )  # by kind, what others report that it reads
+    measure: Callable[[Projection], Iterable[Metric]] = (
+        lambda _seen: ()
+    )  # what is counted at each scrape
+    failures: Mapping[str, FailureConditions] = field(
+        default_factory=dict, hash=False
+    )  # by kind that is planned, the conditions that show what prevents a plan
+    progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
+    neighbours: Callable[[Projection, Projection, Key], Iterable[Key]] = (
+        lambda _before, _after, _key: ()
+    )  # keys an event touches by what it changes
+
+    def plan(self, state: Projection, key: Key, now: datetime.datetime) -> Plan:
+        """What the planner decides, with the rejections and field conflicts that prevent it."""
+        return with_failures(self.planner(state, key, now), state, key, self.failures)
+
+    @property
+    def filters(self) -> list[str]:
+        reports = self.reports or subjects.reports(service=self.name)
+        objects, markers = (
+            (subjects.objects(r.kind) for r in self.follows),
+            (subjects.of_synced(r.kind) for r in self.follows),
+        )
+        actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
+        return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
+
+    def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
+        """Keys to reconcile once the object at `key` has changed: those it touched before and
+        touches now (it may have moved between owners)."""
+        found = (
+            self.affected(before, key),
+            self.affected(after, key),
+            self.neighbours(before, after, key),
+        )
+        return list(dict.fromkeys(chain.from_iterable(found)))
+
+    @property
+    def contract(self) -> Contract:
+        """What it does on the bus."""
+        owned = [kind for kind, services in reasons.OWNED.items() if self.name in services]
+        advised = [CONFIG.kind] if self.name in reasons.ADVISERS else []
+        reports = (subjects.reports(kind, self.name) for kind in [*owned, *advised])
+        progress = (subjects.progress(resource.kind) for resource in self.progress_of)
+        emits = (*reports, subjects.actions(self.name), subjects.letters(self.name), *progress)
+        return Contract(self.name, tuple(self.filters), emits, self.reads)

@@ -1,0 +1,119 @@
+"""Show rejections and field conflicts in the reports of a plan. Pure.
+
+1. The controller calls `with_failures` once, after the planner. A planner does not repeat it; it
+   reads the observation itself only where it decides otherwise after a rejection.
+2. A rejection by the API server is appended to one condition, field conflicts are put in front of
+   one. `FailureConditions` names them, by kind of the reconciled object.
+3. A condition that shows a failure already stays as it is.
+4. A conflict is not shown for an object that is being deleted: nothing of it is applied any more.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import msgspec
+
+from aimcontroller.plan import ApplyObject, DeleteObject, Plan, Report, sanitize, warning_event
+from aimcontroller.projection import FIELD_CONFLICT, REJECTED, ApplyRejected, Projection
+from aimschema import reasons
+from aimschema.messages import ReportedCondition
+from aimschema.resources import Key
+
+_REJECTED_BY = "; rejected by the API server: "
+
+
+@dataclass(frozen=True, slots=True)
+class FailureConditions:
+    """The types of the conditions of one kind that show failures of the API.
+
+    `rejection`: what the API server rejects; empty where the planner reports that itself.
+    `conflicts`: by kind of an owned object, other field managers that keep changing it.
+    """
+
+    rejection: str = ""
+    conflicts: Mapping[str, str] = field(default_factory=dict)
+
+
+def with_failures(
+    plan: Plan, state: Projection, key: Key, conditions: Mapping[str, FailureConditions]
+) -> Plan:
+    """`plan` for the object at `key`; its report on it also shows what prevents its actions."""
+    shown = conditions.get(key.kind)
+    if shown is None or not any(report.key == key for report in plan.reports):
+        return plan
+    rejection: ApplyRejected | None = state.learned(key, REJECTED)
+    conflicts = [
+        (shown.conflicts[target.kind], message)
+        for target in _targets(plan, state, key, shown)
+        if (message := state.learned(target, FIELD_CONFLICT)) is not None
+    ]
+
+    def decorated(report: Report) -> Report:
+        shows_rejection = _in(report, shown.rejection, partial(with_api_error, rejection=rejection))
+        return _with_conflicts(shows_rejection, conflicts)
+
+    return replace(
+        plan,
+        reports=tuple(
+            decorated(report) if report.key == key else report for report in plan.reports
+        ),
+    )
+
+
+def with_api_error(
+    condition: ReportedCondition, rejection: ApplyRejected | None
+) -> ReportedCondition:
+    """The condition, with what the API server rejects. An earlier rejection is removed from its
+    message, so `condition` may be the one that was reported last."""
+    bare = condition.message.partition(_REJECTED_BY)[0]
+    more = (
+        ""
+        if rejection is None or sanitize(rejection.message) in bare
+        else f"{_REJECTED_BY}{rejection.message}"
+    )
+    return msgspec.structs.replace(condition, message=sanitize(bare + more))
+
+
+def _targets(plan: Plan, state: Projection, key: Key, shown: FailureConditions) -> list[Key]:
+    """Objects that may have a conflict: owned or applied, and not on their way out."""
+    obj = state.get(key)
+    deleted = {action.key for action in plan.actions if isinstance(action, DeleteObject)}
+    applied = [action.key for action in plan.actions if isinstance(action, ApplyObject)]
+    owned = [
+        found.key
+        for kind in shown.conflicts
+        for found in (() if obj is None else state.owned(obj.uid, kind, key.namespace))
+    ]
+    return [
+        target
+        for target in dict.fromkeys(owned + applied)
+        if target.kind in shown.conflicts
+        and target not in deleted
+        and not ((existing := state.get(target)) is not None and existing.deleting)
+    ]
+
+
+def _with_conflicts(report: Report, conflicts: list[tuple[str, str]]) -> Report:
+    """A Warning Event for each conflict that a condition shows."""
+    for type_, message in conflicts:
+        if any(condition.type == type_ for condition in report.conditions):
+            shows = _in(report, type_, partial(_with_conflict, message=message))
+            event = warning_event(reasons.CONTESTED, message)
+            report = replace(shows, warnings=(*shows.warnings, event))
+    return report
+
+
+def _with_conflict(condition: ReportedCondition, message: str) -> ReportedCondition:
+    return msgspec.structs.replace(condition, message=sanitize(f"{message}; {condition.message}"))
+
+
+def _in(
+    report: Report, type_: str, change: Callable[[ReportedCondition], ReportedCondition]
+) -> Report:
+    """The report with its condition of this type changed."""
+    conditions = tuple(
+        change(condition) if condition.type == type_ else condition
+        for condition in report.conditions
+    )
+    return replace(report, conditions=conditions)
