@@ -56,7 +56,7 @@ It goes on (like this). lib/x.py is a path.
   in two lines
 - another
 
-| cell one | cell two |
+| cell one | cell two; its `a|b;c` part |
 |---|---|
 """
 
@@ -72,6 +72,7 @@ def test_sentences_are_split_at_full_stops_items_and_cells() -> None:
         "another",
         "cell one",
         "cell two",
+        "its `code` part",
     ]
 
 
@@ -87,6 +88,9 @@ def test_a_code_span_and_a_figure_with_its_unit_are_one_word_each() -> None:
         ("The user is told so.", ["private word 'told'"]),
         ("Dead letters are kept; `told` is code.", []),
         ("The letters are kept.", ["private word 'letters'"]),
+        ("<!-- written by make x -->\n| " + "word " * 99 + "|", []),
+        ("<!-- written by make x -->\n| told |", ["private word 'told'"]),
+        ("<!-- cases -->\n<!-- end of cases -->\n" + "word " * 99, ["99 words"]),
     ],
 )
 def test_findings_name_long_sentences_and_private_words(
