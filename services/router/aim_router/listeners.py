@@ -11,9 +11,9 @@ total.
 from dataclasses import dataclass
 from typing import Any
 
-from aimcontroller.projection import KubeObject
+from aimcontroller.projection import KubeObject, Projection
 from aimschema.kinds import GatewayReference
-from aimschema.resources import ROUTE
+from aimschema.resources import GATEWAY, ROUTE, Key
 
 Body = dict[str, Any]
 _SCHEMES = {"HTTPS": ("https", 443), "TLS": ("https", 443), "HTTP": ("http", 80)}
@@ -70,6 +70,20 @@ class Listener:
         )
         preference = _PREFERENCE.index(_text(self.spec.get("protocol")))
         return broken, self.hostname.startswith("*"), preference
+
+
+def is_gateway(reference: GatewayReference) -> bool:
+    """Whether it refers to a Gateway of the Gateway API. Other kinds of parents are not watched."""
+    return (reference.group, reference.kind) == (GATEWAY.group, GATEWAY.kind)
+
+
+def find_gateway(
+    state: Projection, reference: GatewayReference, namespace: str | None
+) -> KubeObject | None:
+    """The Gateway that a reference in an object of this namespace names."""
+    if not is_gateway(reference):
+        return None
+    return state.get(Key(GATEWAY.kind, reference.namespace or namespace, reference.name))
 
 
 def referenced(gateway: KubeObject, reference: GatewayReference) -> list[Listener]:

@@ -1,0 +1,90 @@
+"""One AIMService with everything its route depends on, gathered once. Pure.
+
+Nothing here decides: a property answers what is true, `plan` what follows from it.
+"""
+
+from dataclasses import dataclass
+
+from aim_router.projection import first_with_workload_id
+from aim_router.render import timeout_of
+from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
+from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.kinds import ConfigSpec, GatewayReference, Routing
+from aimschema.resources import CONFIG, ROUTE, Key
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """One service, its config and its route.
+
+    `existing` is the HTTPRoute with the name of the service, whoever owns it. `rejection` is the
+    last error of the API server.
+    """
+
+    state: Projection
+    service: KubeObject
+    config: KubeObject | None
+    routing: Routing | None
+    existing: KubeObject | None
+    rejection: ApplyRejected | None
+
+    @classmethod
+    def build(cls, state: Projection, service: KubeObject) -> "ServiceView":
+        key = service.key
+        config = state.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
+        return cls(
+            state=state,
+            service=service,
+            config=config,
+            routing=None if config is None else ConfigSpec.model_validate(config.spec).routing,
+            existing=state.get(Key(ROUTE.kind, key.namespace, key.name)),
+            rejection=state.learned(key, REJECTED),
+        )
+
+    @property
+    def owned(self) -> KubeObject | None:
+        """The route, if this service owns it."""
+        existing = self.existing
+        is_own = existing is not None and self.service.uid in existing.owners
+        return existing if is_own else None
+
+    @property
+    def name_conflict(self) -> KubeObject | None:
+        """The route, if this service does not own it."""
+        return self.existing if self.owned is None else None
+
+    @property
+    def uses_default_config(self) -> bool:
+        """The default config may be missing."""
+        return bool(self.service.spec.get("configRef", DEFAULT_CONFIG) == DEFAULT_CONFIG)
+
+    @property
+    def disabled_by(self) -> str | None:
+        """Why the config requests no route; None if it requests one."""
+        if self.routing is None:
+            return "the config has no routing"
+        return None if self.routing.auto_create_route else "autoCreateRoute is false"
+
+    @property
+    def reference(self) -> GatewayReference | None:
+        """The gateway that the config names."""
+        return None if self.routing is None else self.routing.gateway
+
+    @property
+    def is_gateway_api_installed(self) -> bool:
+        return self.state.installed(ROUTE.kind)
+
+    @property
+    def older_service(self) -> KubeObject | None:
+        """The service that gets the route of this workload id, if it is another one."""
+        first = first_with_workload_id(self.state, self.service)
+        return None if first.key == self.service.key else first
+
+    @property
+    def timeout_error(self) -> str | None:
+        """What is wrong with the annotation of the request timeout."""
+        try:
+            timeout_of(self.service)
+        except ValueError as error:
+            return str(error)
+        return None
