@@ -511,7 +511,7 @@ async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put
         files.with_(creds=Path(files.with_().creds or "").read_text())  # noqa: ASYNC240 (a small file)
 
         async def connected() -> bool:
-            return "nats connected" in children.log_of(CACHER).read_text()
+            return "nats-connected" in children.log_of(CACHER).read_text()
 
         await eventually(connected, "the service goes on")
         lines = children.log_of(CACHER).read_text().splitlines()

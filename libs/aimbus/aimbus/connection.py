@@ -181,14 +181,14 @@ class Bus:
         self._trouble.reset()
         self._available.set()
         self._tell("")
-        self._log.info("nats connected", max_payload_bytes=session.max_payload_bytes)
+        self._log.info("nats-connected", max_payload_bytes=session.max_payload_bytes)
 
     async def _down(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             self._available.clear()
             if not self._closing:
-                self._log.warning("nats disconnected")
+                self._log.warning("nats-disconnected")
                 self._tell("the connection is lost")
             await session.end()
 
@@ -202,7 +202,7 @@ class Bus:
             error = refused
             self._tell(str(refused))
         if text := self._trouble.news(error):
-            self._log.warning("nats error" if self.connected else "nats waiting", error=text)
+            self._log.warning("nats-error" if self.connected else "nats-waiting", error=text)
 
     def _allowed(self) -> None:
         """Nothing has been refused for a while."""

@@ -79,12 +79,12 @@ async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]
                     yield item
         except MirrorStalled as stalled:
             if not blind:
-                _log.error("mirror stalled", stream=STATE, error=str(stalled))
+                _log.error("mirror-stalled", stream=STATE, error=str(stalled))
             blind = True
             yield Stalled(str(stalled))
         except (Unreachable, TimeoutError, ApiError, Doubt) as error:
             if reason := trouble.news(error):
-                _log.info("follow begins again", stream=STATE, error=reason)
+                _log.info("consumer-restarted", stream=STATE, error=reason)
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 

@@ -54,7 +54,7 @@ async def read_log(
                     yield open_event(item.seq, item.subject, item.time, item.data, item.headers)
         except (Unreachable, TimeoutError, ApiError, Doubt) as error:
             if reason := trouble.news(error):
-                _log.info("log read on", stream=LOG, after_seq=position, error=reason)
+                _log.info("log-read-resumed", stream=LOG, after_seq=position, error=reason)
             await asyncio.sleep(RETRY_S)
         else:
             return

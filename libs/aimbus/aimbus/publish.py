@@ -148,7 +148,7 @@ class Publisher:
         try:
             await session.send(outgoing.subject, outgoing.data, outgoing.headers)
         except (Unreachable, TimeoutError):
-            _log.debug("progress not sent", subject=outgoing.subject)
+            _log.debug("progress-not-sent", subject=outgoing.subject)
 
     def _prepared(
         self,
@@ -192,7 +192,7 @@ class Publisher:
                 ack = _acked(reply.data)
                 if ack.duplicate and not await _is_on(session, ack, outgoing.subject):
                     _log.warning(
-                        "message id was taken",
+                        "message-id-reused",
                         subject=outgoing.subject,
                         id=outgoing.headers[MSG_ID],
                         seq=ack.seq,
@@ -249,7 +249,7 @@ class Publisher:
     def _say(self, error: Exception, subject: str) -> None:
         """A lost connection is said by the bus."""
         if not isinstance(error, SessionEnded) and (reason := self._trouble.news(error)):
-            _log.warning("publish retried", subject=subject, error=reason)
+            _log.warning("publish-retried", subject=subject, error=reason)
 
 
 async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:

@@ -121,7 +121,7 @@ async def ensure_streams(
             await until_level(session, stalled_after_s, on_level)
         except MirrorStalled as stalled:
             _log.error(
-                "mirror stalled",
+                "mirror-stalled",
                 stream=STATE,
                 lag=stalled.lag,
                 still_s=round(stalled.still_s),
@@ -134,7 +134,7 @@ async def ensure_streams(
             if isinstance(error, ApiError) and error.code != 503:
                 raise StreamsRefused(str(error)) from error
             if reason := trouble.news(error):
-                _log.warning("streams waiting", error=reason)
+                _log.warning("streams-waiting", error=reason)
             await asyncio.sleep(RETRY_S)
         else:
             return made
@@ -186,7 +186,7 @@ async def _ensure(session: Session, replicas: int, max_bytes: int) -> Streams:
     )
     if state is not None and not keep_state:
         _log.warning(
-            "stream made anew", stream=STATE, reason="it is not a mirror of the present log"
+            "stream-recreated", stream=STATE, reason="it is not a mirror of the present log"
         )
         await api(session, f"STREAM.DELETE.{STATE}")
         state = None
@@ -275,7 +275,7 @@ async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] |
         if error.code == 503:
             raise
         raise StreamsRefused(await _explain(session, config, differing, error)) from error
-    _log.info("stream made" if info is None else "stream updated", stream=name, fields=differing)
+    _log.info("stream-created" if info is None else "stream-updated", stream=name, fields=differing)
 
 
 async def _explain(

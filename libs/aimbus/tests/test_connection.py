@@ -29,7 +29,7 @@ async def test_connecting_waits_for_a_server_that_is_not_there_yet(tmp_path: Pat
     assert bus.connected
     await bus.close()
     await server.kill()
-    assert [line["event"] for line in lines] == ["nats waiting", "nats connected"]
+    assert [line["event"] for line in lines] == ["nats-waiting", "nats-connected"]
 
 
 async def test_it_connects_again_and_says_so_once(server: NatsServer) -> None:
@@ -44,9 +44,9 @@ async def test_it_connects_again_and_says_so_once(server: NatsServer) -> None:
             await server.start()
             assert await bus.session() is not session
         assert [line["event"] for line in lines] == [
-            "nats disconnected",
-            "nats waiting",
-            "nats connected",
+            "nats-disconnected",
+            "nats-waiting",
+            "nats-connected",
         ]
     await bus.close()
 

@@ -493,7 +493,7 @@ class Controller:
         """Fold a refusal; the first of a streak is told by the planner at once. One that reads
         differently each time makes no loop spin."""
         first = self.projection.learned(key, REJECTED) is None
-        log.warning("refused", key=str(key), target=str(refusal.target), error=refusal.message)
+        log.warning("rejected", key=str(key), target=str(refusal.target), error=refusal.message)
         self.fold(Observation(key, REJECTED, refusal))
         self.queue.failed(key, causes, REJECTED_RETRY_S)
         if first:
@@ -591,7 +591,9 @@ class Controller:
             self.queue.add_after(key, contest.again_s, causes)
         words = None if contest is None else contest.message
         if self.projection.learned(target, FIELD_CONFLICT) != words:
-            log.warning("contested", key=str(key), target=str(target), what=words or "no longer")
+            log.warning(
+                "field-conflict", key=str(key), target=str(target), what=words or "no longer"
+            )
             self.learn(Observation(target, FIELD_CONFLICT, words), key, causes)
 
     async def record(

@@ -104,7 +104,7 @@ class DeadLetters:
                         ValueError,
                     ) as error:  # (ValueError: text that is no UTF-8)
                         log.warning(
-                            "letter-not-sent",
+                            "dead-letter-not-sent",
                             subject=letter.subject,
                             seq=seq,
                             error=truncate_error(str(error)),

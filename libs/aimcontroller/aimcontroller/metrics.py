@@ -14,27 +14,27 @@ from prometheus_client.registry import Collector
 
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
 
-EVENTS = Counter("aim_events", "Events read from the bus, by who published them", ["source"])
+EVENTS = Counter("aim_events", "Events read from the bus, by publisher", ["source"])
 FAILURES = Counter(
-    "aim_failures", "Failures nobody foresaw, by kind: undecodable, unexpected", ["kind"]
+    "aim_failures", "Unexpected failures, by kind: undecodable, unexpected", ["kind"]
 )
 RECONCILE_SECONDS = Histogram(
     "aim_reconcile_duration_seconds",
-    "Time from taking a key to having acted on it",
+    "Duration of a reconcile, by outcome",
     ["service", "outcome"],
 )
 LEADER = Gauge(
     "aim_leader",
-    "1 while this process holds its service's lease, 0 while it stands by",
+    "1 while this process is the leader of its service, 0 while it is a standby",
     ["service"],
 )
 QUEUE_DEPTH = Gauge(
     "aim_queue_depth",
-    "Keys that wait to be looked at, without those whose time has not come",
+    "Keys that wait for a reconcile, without those that wait for a backoff",
     ["service"],
 )
 FOLLOW_LAG = Gauge(
-    "aim_follow_lag", "Messages that were still to come when the last one was read", ["service"]
+    "aim_follow_lag", "Messages of AIM_STATE that the service has not read yet", ["service"]
 )
 
 SOURCES = frozenset(

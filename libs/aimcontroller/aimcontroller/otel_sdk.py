@@ -29,11 +29,11 @@ class OutageLoggingExporter(SpanExporter):
         away = result is not SpanExportResult.SUCCESS
         if away and not self._away:
             log.warning(
-                "traces-not-sent",
+                "trace-export-failed",
                 hint="spans are dropped until the collector takes them; nothing else is held up",
             )
         elif self._away and not away:
-            log.info("traces-sent-again")
+            log.info("trace-export-recovered")
         self._away = away
         return result
 

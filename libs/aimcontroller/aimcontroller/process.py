@@ -64,7 +64,7 @@ async def _supervise(
         beating.cancel()
         if work.done():
             error = _error_of(work)
-            log.error("ended-by-itself", error=repr(error), exc_info=error)
+            log.error("exited-unexpectedly", error=repr(error), exc_info=error)
             await asyncio.to_thread(flush, FLUSH_S)
             await _end_all(1)
             return 1
@@ -91,7 +91,7 @@ async def _end_all(exit_code: int) -> None:
     for task in others:
         task.cancel()
     if others and (await asyncio.wait(others, timeout=DRAIN_S))[1]:
-        log.error("work-does-not-end", drain_s=DRAIN_S)
+        log.error("shutdown-timed-out", drain_s=DRAIN_S)
         os._exit(exit_code)
 
 

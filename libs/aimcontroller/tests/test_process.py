@@ -148,7 +148,7 @@ async def test_a_service_that_ends_by_itself_is_a_failure(
     code, _, err = await ended(await start(main))
     assert code == 1
     assert [(event["event"], event["error"]) for event in events(err)] == [
-        ("ended-by-itself", error)
+        ("exited-unexpectedly", error)
     ]
 
 
@@ -171,7 +171,10 @@ async def test_after_a_signal_the_exit_code_is_0_whatever_happens_while_stopping
 async def test_a_service_ends_although_something_it_started_does_not(start: Start) -> None:
     code, _, err = await ended(await start("leaves_behind"))
     assert code == 1
-    assert [event["event"] for event in events(err)] == ["ended-by-itself", "work-does-not-end"]
+    assert [event["event"] for event in events(err)] == [
+        "exited-unexpectedly",
+        "shutdown-timed-out",
+    ]
 
 
 async def test_the_process_is_alive_while_the_service_waits_for_something(start: Start) -> None:
@@ -278,7 +281,7 @@ async def test_a_collector_that_is_away_is_said_once_and_holds_up_nothing(start:
     assert code == 0
     assert [event["event"] for event in events(err)] == [
         "tracing",
-        "traces-not-sent",
+        "trace-export-failed",
         "stopping",
         "stopped",
     ]
@@ -299,4 +302,4 @@ async def test_a_missing_sdk_is_said_once_naming_what_to_install(start: Start) -
 async def traced(process: Process) -> tuple[list[str], list[Any]]:
     """What it says of its tracing, and what it logs but for its end."""
     _, out, err = await ended(process)
-    return out.split(), [event for event in events(err) if event["event"] != "ended-by-itself"]
+    return out.split(), [event for event in events(err) if event["event"] != "exited-unexpectedly"]

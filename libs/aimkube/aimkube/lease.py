@@ -376,7 +376,7 @@ class Lease:
         elif standing.leading:
             log.info("leading", lease=self._name, epoch=self.epoch)
         elif standing.holder:
-            log.info("standing-by", lease=self._name, holder=standing.holder)
+            log.info("standby", lease=self._name, holder=standing.holder)
         self._told(standing)
 
     def _problem(self, error: Exception) -> str:

@@ -11,7 +11,7 @@ from aimschema.kinds import TemplateState
 from aimschema.resources import CACHE
 
 DOWNLOAD_BYTES = Counter(
-    "aim_download_bytes", "Bytes of models that downloads told of; what a try resumes counts again"
+    "aim_download_bytes", "Bytes of models that downloads reported; resumed bytes count again"
 )
 
 

@@ -197,12 +197,12 @@ class ClusterPublisher:
                 if marker_too:
                     await self._bus.publisher.publish(marker)
         except Exception:  # (the next list of the kind tries again)
-            log.exception("not-said-again", kind=marker.kind)
+            log.exception("republish-failed", kind=marker.kind)
 
     async def _republish_hidden(self, kind: str) -> None:
         for key in [key for key in self._hidden if key.kind == kind]:
             await self._publish(plan.plan_hidden(self._known[kind], key))
-            log.info("said-again", key=str(key))
+            log.info("republished", key=str(key))
 
     def _start_watching(self) -> None:
         log.info("caught-up", objects=sum(len(known) for known in self._known.values()))
@@ -285,7 +285,7 @@ class ClusterPublisher:
         ):
             self._epoch += 1
             log.warning(
-                "cluster-went-back-in-time",
+                "cluster-restored",
                 kind=resource.kind,
                 resource_version=change.resource_version,
                 epoch=self._epoch,

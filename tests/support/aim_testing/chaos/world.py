@@ -51,7 +51,13 @@ POLL_S = 0.1
 READY_WITHIN_S = 60.0
 CLEARED_WITHIN_S = 60.0
 SETTLED_WITHIN_S = 180.0
-_ENDED = ("unexpected", "ended-by-itself", "failed-while-stopping", "watch-failed", "undecodable")
+_ENDED = (
+    "unexpected",
+    "exited-unexpectedly",
+    "failed-while-stopping",
+    "watch-failed",
+    "undecodable",
+)
 
 
 @dataclass
