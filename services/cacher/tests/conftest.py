@@ -69,10 +69,10 @@ class World:
 
     def inputs(self, cache: Body, *others: Body) -> str:
         """What a try of the cache is made from, next to these configs."""
-        seen = projection(cache, *others)
-        found = seen.get(changed_key(cache))
+        state = projection(cache, *others)
+        found = state.get(changed_key(cache))
         assert found is not None
-        return CacheView.build(seen, found, NOW, JobOptions(IMAGE)).inputs
+        return CacheView.build(state, found, NOW, JobOptions(IMAGE)).inputs
 
     def claim(
         self,
@@ -125,11 +125,11 @@ class World:
         return testing.pod(f"{job}-x", ("Job", job), CONTAINER, **fields)
 
     def plan(
-        self, seen: Projection, name: str = "c", kind: str = CACHE.kind, **settings: Any
+        self, state: Projection, name: str = "c", kind: str = CACHE.kind, **settings: Any
     ) -> Plan:
         key = Key(kind, NAMESPACE, name)
-        planned = plan(seen, key, NOW, downloader_image=IMAGE, **settings)
-        return with_failures(planned, seen, key, FAILURES)
+        planned = plan(state, key, NOW, downloader_image=IMAGE, **settings)
+        return with_failures(planned, state, key, FAILURES)
 
 
 def changed_key(body: Body) -> Key:

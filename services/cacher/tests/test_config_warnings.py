@@ -18,8 +18,8 @@ AN_HOUR_AGO = NOW - datetime.timedelta(hours=1)
 TOKEN: Body = {"huggingFaceToken": {"name": "hf", "key": "token"}}
 
 
-def planned(world: Any, seen: Projection) -> Plan:
-    plan: Plan = world.plan(seen, "default", CONFIG.kind)
+def planned(world: Any, state: Projection) -> Plan:
+    plan: Plan = world.plan(state, "default", CONFIG.kind)
     return plan
 
 
@@ -37,14 +37,14 @@ def waiting(world: Any, message: str) -> Body:
     return pod
 
 
-def test_a_class_that_is_not_there_is_told_with_its_field(world: Any) -> None:
+def test_a_missing_class_is_reported_with_its_field(world: Any) -> None:
     config = world.config(cacheStorageClassName="nowhere")
-    [(reason, words)] = warned(planned(world, projection(config, storage_class())))
+    [(reason, text)] = warned(planned(world, projection(config, storage_class())))
     assert reason == "StorageClassMissing"
-    assert words.startswith("spec.cacheStorageClassName names StorageClass nowhere")
+    assert text.startswith("spec.cacheStorageClassName names StorageClass nowhere")
 
 
-def test_a_secret_that_a_pod_lacks_is_told_with_its_field(world: Any) -> None:
+def test_a_missing_secret_is_reported_with_its_field(world: Any) -> None:
     for message in ('secret "hf" not found', f"couldn't find key token in Secret {NAMESPACE}/hf"):
         bodies = (
             world.config(credentials=TOKEN),
@@ -53,12 +53,12 @@ def test_a_secret_that_a_pod_lacks_is_told_with_its_field(world: Any) -> None:
             world.download(),
             waiting(world, message),
         )
-        [(reason, words)] = warned(planned(world, projection(*bodies)))
+        [(reason, text)] = warned(planned(world, projection(*bodies)))
         assert reason == "SecretMissing"
-        assert words.startswith("spec.credentials.huggingFaceToken names Secret hf")
+        assert text.startswith("spec.credentials.huggingFaceToken names Secret hf")
 
 
-def test_another_secret_or_another_configs_cache_is_not_this_ones_fault(world: Any) -> None:
+def test_a_config_is_not_warned_for_the_secret_of_another(world: Any) -> None:
     other = world.cache(annotations={labels.ANNOTATION_CONFIG: "team"})
     for cache, message in (
         (world.cache(), 'secret "mine" not found'),
@@ -75,18 +75,18 @@ def test_another_secret_or_another_configs_cache_is_not_this_ones_fault(world: A
 
 
 def test_a_pod_wakes_the_config_of_its_cache(world: Any) -> None:
-    seen = projection(world.config(), world.cache(), world.download(), world.running())
-    assert CONFIG_KEY in set(affected(seen, Key("Pod", NAMESPACE, "c-download-x")))
+    state = projection(world.config(), world.cache(), world.download(), world.running())
+    assert CONFIG_KEY in set(affected(state, Key("Pod", NAMESPACE, "c-download-x")))
 
 
-def test_a_fault_keeps_the_time_it_was_first_seen_and_gets_a_new_one_when_it_returns(
+def test_a_warning_keeps_the_time_of_its_first_report(
     world: Any,
 ) -> None:
     config = world.config(cacheStorageClassName="nowhere")
-    seen = projection(config)
-    first = planned(world, seen).reports[0].message("cacher")
+    state = projection(config)
+    first = planned(world, state).reports[0].message("cacher")
     before = fold(
-        seen,
+        state,
         structs.replace(
             first, warnings=(structs.replace(first.warnings[0], since=timestamp(AN_HOUR_AGO)),)
         ),

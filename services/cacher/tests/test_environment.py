@@ -56,8 +56,8 @@ HARMLESS = [
 def cache(world: Any, names: list[str], size: str | None = "1Gi") -> Body:
     env = [{"name": name, "value": "/cache"} for name in names]
     spec = {"sourceUri": world.uri, "env": env} | ({} if size is None else {"size": size})
-    made: Body = world.cache(spec=spec)
-    return made
+    body: Body = world.cache(spec=spec)
+    return body
 
 
 def planned(world: Any, *names: str) -> Plan:
@@ -79,13 +79,13 @@ def test_a_variable_that_loads_code_reaches_no_job(world: Any, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_other_variables_are_passed_on_without_a_word(world: Any, name: str) -> None:
+def test_other_variables_are_passed_on_without_a_warning(world: Any, name: str) -> None:
     plan = planned(world, name)
     assert variables(plan) == [name]
     assert [warning for report in plan.reports for warning in report.warnings] == []
 
 
-def test_a_warning_and_the_condition_name_the_field_and_the_variables(world: Any) -> None:
+def test_warning_and_condition_name_field_and_variables(world: Any) -> None:
     plan = planned(world, "LD_PRELOAD", "PYTHONPATH")
     ((warning,),) = [report.warnings for report in plan.reports]
     assert (warning.reason, warning.message.startswith("spec.env LD_PRELOAD, PYTHONPATH: ")) == (

@@ -1,19 +1,19 @@
 """Bytes in caches, as they are counted at a scrape."""
 
 from aim_cacher.metrics import measure
-from aimcontroller import testing as given
+from aimcontroller import testing
 from aimschema.resources import CACHE
 
 
 def test_sizes_are_added_up_by_state_over_all_namespaces() -> None:
     caches = [
-        given.cr(CACHE.kind, "a", {}, status={"status": "Available", "sizeBytes": 5}),
-        given.cr(
+        testing.cr(CACHE.kind, "a", {}, status={"status": "Available", "sizeBytes": 5}),
+        testing.cr(
             CACHE.kind, "b", {}, namespace="other", status={"status": "Available", "sizeBytes": 7}
         ),
-        given.cr(CACHE.kind, "c", {}, status={"status": "Progressing", "sizeBytes": 3}),
-        given.cr(CACHE.kind, "d", {}),
+        testing.cr(CACHE.kind, "c", {}, status={"status": "Progressing", "sizeBytes": 3}),
+        testing.cr(CACHE.kind, "d", {}),
     ]
-    (metric,) = measure(given.projection(*caches))
-    told = {sample.labels["status"]: sample.value for sample in metric.samples}
-    assert told == {"Pending": 0, "Progressing": 3, "Available": 12, "Failed": 0}
+    (metric,) = measure(testing.projection(*caches))
+    samples = {sample.labels["status"]: sample.value for sample in metric.samples}
+    assert samples == {"Pending": 0, "Progressing": 3, "Available": 12, "Failed": 0}

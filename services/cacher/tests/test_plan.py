@@ -36,7 +36,7 @@ from aimschema.messages import Progress, parse_timestamp
 from aimschema.names import cache_for
 from aimschema.resources import CACHE, Key, key_of
 
-Given = Callable[[Any], list[Body]]
+Setup = Callable[[Any], list[Body]]
 CLASS = storage_class()
 CLAIM, DOWNLOAD, PROBE = (
     "apply PersistentVolumeClaim c-cache",
@@ -603,9 +603,9 @@ RETRIES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "actions", "storage", "filled"), [*WAY, *TROUBLE])
-def test_a_cache(world: Any, given: Given, actions: list[str], storage: str, filled: str) -> None:
-    plan = world.plan(projection(*given(world)))
+@pytest.mark.parametrize(("setup", "actions", "storage", "filled"), [*WAY, *TROUBLE])
+def test_a_cache(world: Any, setup: Setup, actions: list[str], storage: str, filled: str) -> None:
+    plan = world.plan(projection(*setup(world)))
     assert (
         action_summaries(plan),
         condition_summary(plan, "StorageReady"),
@@ -617,9 +617,9 @@ def test_a_cache(world: Any, given: Given, actions: list[str], storage: str, fil
     )
 
 
-@pytest.mark.parametrize(("own", "of_config", "asked_for"), CLASSES)
+@pytest.mark.parametrize(("own", "of_config", "expected"), CLASSES)
 def test_the_storage_class_is_the_most_specific_one(
-    world: Any, own: str | None, of_config: str | None, asked_for: str | None
+    world: Any, own: str | None, of_config: str | None, expected: str | None
 ) -> None:
     spec = {"sourceUri": world.uri, "size": "1Gi"} | (
         {} if own is None else {"storageClassName": own}
@@ -628,12 +628,12 @@ def test_the_storage_class_is_the_most_specific_one(
     claim = applied(
         world.plan(projection(CLASS, world.cache(spec=spec), config)), "PersistentVolumeClaim"
     )
-    assert claim["spec"].get("storageClassName") == asked_for
+    assert claim["spec"].get("storageClassName") == expected
 
 
-@pytest.mark.parametrize(("given", "actions", "filled"), RETRIES)
-def test_tries(world: Any, given: Given, actions: list[str], filled: str) -> None:
-    plan = world.plan(projection(CLASS, *given(world)))
+@pytest.mark.parametrize(("setup", "actions", "filled"), RETRIES)
+def test_tries(world: Any, setup: Setup, actions: list[str], filled: str) -> None:
+    plan = world.plan(projection(CLASS, *setup(world)))
     assert (action_summaries(plan), condition_summary(plan, "Filled")) == (actions, filled)
 
 
@@ -674,7 +674,7 @@ def test_the_next_try_is_counted_from_the_end_of_the_last(world: Any) -> None:
     assert "reset by peer" in message(plan, "Filled")
 
 
-def test_a_waiting_try_looks_again_when_its_time_has_come(world: Any) -> None:
+def test_a_waiting_attempt_is_requeued_when_it_is_due(world: Any) -> None:
     plan = world.plan(
         projection(CLASS, world.cache(status=failed(2, 60)), world.claim(cache=world.cache()))
     )
@@ -682,7 +682,7 @@ def test_a_waiting_try_looks_again_when_its_time_has_come(world: Any) -> None:
     assert fields(plan)["attempts"] == 2
 
 
-def test_a_changed_spec_starts_counting_anew(world: Any) -> None:
+def test_a_changed_spec_starts_counting_from_one(world: Any) -> None:
     plan = world.plan(
         projection(CLASS, world.cache("40Gi", status=failed(5)), world.claim(cache=world.cache()))
     )
@@ -697,7 +697,7 @@ def test_the_next_try_has_the_next_number(world: Any) -> None:
     assert applied(plan, "Job")["metadata"]["annotations"][labels.ANNOTATION_ATTEMPT] == "6"
 
 
-def test_progress_is_told(world: Any) -> None:
+def test_progress_is_reported(world: Any) -> None:
     progress = Progress(
         kind="ModelCache",
         namespace=NAMESPACE,
@@ -708,7 +708,7 @@ def test_progress_is_told(world: Any) -> None:
         rate=1e9,
         seconds_left=57,
     )
-    seen = projection(
+    state = projection(
         CLASS,
         world.cache(),
         world.claim(),
@@ -716,7 +716,7 @@ def test_progress_is_told(world: Any) -> None:
         world.running(),
         learned=[Observation(world.key, "progress", progress)],
     )
-    plan = world.plan(seen)
+    plan = world.plan(state)
     assert fields(plan)["progress"] == "43%"
     assert message(plan, "Filled") == "43.0 GB of 100 GB at 1.0 GB/s, 57 s left"
 
@@ -744,7 +744,7 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "type_", "words"),
+    ("setup", "type_", "texts"),
     [
         pytest.param(
             lambda w: [w.cache("30Gi"), w.claim(filled="a")],
@@ -835,13 +835,13 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
         ),
     ],
 )
-def test_messages_say_what_to_do(world: Any, given: Given, type_: str, words: list[str]) -> None:
-    told = message(world.plan(projection(CLASS, *given(world))), type_)
-    assert [word for word in words if word not in told] == []
+def test_messages_name_the_remedy(world: Any, setup: Setup, type_: str, texts: list[str]) -> None:
+    reported = message(world.plan(projection(CLASS, *setup(world))), type_)
+    assert [text for text in texts if text not in reported] == []
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "given", "type_"),
+    ("kind", "name", "setup", "type_"),
     [
         pytest.param(
             "PersistentVolumeClaim", "c-cache", lambda w: [w.cache()], "StorageReady", id="claim"
@@ -852,13 +852,13 @@ def test_messages_say_what_to_do(world: Any, given: Given, type_: str, words: li
         pytest.param("Job", "c-size", lambda w: [w.cache(None)], "Filled", id="probe"),
     ],
 )
-def test_a_refusal_is_told_and_tried_again(
-    world: Any, kind: str, name: str, given: Given, type_: str
+def test_a_rejection_is_reported_and_retried(
+    world: Any, kind: str, name: str, setup: Setup, type_: str
 ) -> None:
     plan = world.plan(
         projection(
             CLASS,
-            *given(world),
+            *setup(world),
             learned=[rejected(world.key, Key(kind, NAMESPACE, name), "quota used up")],
         )
     )
@@ -866,12 +866,12 @@ def test_a_refusal_is_told_and_tried_again(
     assert f"apply {kind} {name}" in action_summaries(plan)
     taken = rejected(world.key, Key(kind, NAMESPACE, name), "exists", name_taken=True)
     assert (
-        condition_summary(world.plan(projection(CLASS, *given(world), learned=[taken])), type_)
+        condition_summary(world.plan(projection(CLASS, *setup(world), learned=[taken])), type_)
         == "False NameConflict"
     )
 
 
-def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
+def test_a_field_conflict_over_the_claim_is_reported(world: Any) -> None:
     fight = field_conflict(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
     plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
     assert condition_summary(plan, "StorageReady") == "True PVCBound"
@@ -881,7 +881,7 @@ def test_who_keeps_changing_the_claim_is_told(world: Any) -> None:
     ]
 
 
-def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -> None:
+def test_a_job_that_cannot_be_deleted_is_reported_with_its_end(world: Any) -> None:
     bodies = (
         world.cache(status=failed(1)),
         world.claim(),
@@ -899,18 +899,18 @@ def test_a_job_that_may_not_be_deleted_is_told_beside_how_it_ended(world: Any) -
     )
     assert action_summaries(plan) == ["delete Job c-download"]
     assert [
-        words
-        for words in ("the connection was reset", "no right to delete")
-        if words not in message(plan, "Filled")
+        text
+        for text in ("the connection was reset", "no right to delete")
+        if text not in message(plan, "Filled")
     ] == []
 
 
-MADE = {labels.MANAGED_BY: "aim"}
-ABSENT = {"labels": MADE, "annotations": {labels.ANNOTATION_CONFIG: "absent"}}
+CREATED_BY_AIM = {labels.MANAGED_BY: "aim"}
+ABSENT = {"labels": CREATED_BY_AIM, "annotations": {labels.ANNOTATION_CONFIG: "absent"}}
 
 
 @pytest.mark.parametrize(
-    ("given", "actions"),
+    ("setup", "actions"),
     [
         pytest.param(lambda _: [], ["delete ModelCache c"], id="nobody-asks"),
         pytest.param(
@@ -931,14 +931,16 @@ ABSENT = {"labels": MADE, "annotations": {labels.ANNOTATION_CONFIG: "absent"}}
         ),
     ],
 )
-def test_a_failed_cache_that_nobody_asks_for_is_removed(
-    world: Any, given: Given, actions: list[str]
+def test_a_failed_cache_without_requesters_is_deleted(
+    world: Any, setup: Setup, actions: list[str]
 ) -> None:
     assert (
         action_summaries(
             world.plan(
                 projection(
-                    CLASS, world.cache(labels=MADE, status={"status": "Failed"}), *given(world)
+                    CLASS,
+                    world.cache(labels=CREATED_BY_AIM, status={"status": "Failed"}),
+                    *setup(world),
                 )
             )
         )
@@ -946,19 +948,26 @@ def test_a_failed_cache_that_nobody_asks_for_is_removed(
     )
 
 
-def test_a_duplicate_that_nobody_asks_for_is_removed(world: Any) -> None:
+def test_a_duplicate_without_requesters_is_deleted(world: Any) -> None:
     status = {
         "status": "Failed",
         "conditions": [status_condition("Ready", False, "DuplicateSource")],
     }
-    given = [CLASS, world.cache(name="b", age_s=7200), world.cache(labels=MADE, status=status)]
-    assert action_summaries(world.plan(projection(*given))) == ["delete ModelCache c"]
-    assert action_summaries(world.plan(projection(*given, world.template(), world.result()))) == []
+    setup = [
+        CLASS,
+        world.cache(name="b", age_s=7200),
+        world.cache(labels=CREATED_BY_AIM, status=status),
+    ]
+    assert action_summaries(world.plan(projection(*setup))) == ["delete ModelCache c"]
+    assert action_summaries(world.plan(projection(*setup, world.template(), world.result()))) == []
 
 
 @pytest.mark.parametrize(
     "cache",
-    [{"labels": MADE, "status": {"status": "Available"}}, {"status": {"status": "Failed"}}],
+    [
+        {"labels": CREATED_BY_AIM, "status": {"status": "Available"}},
+        {"status": {"status": "Failed"}},
+    ],
     ids=["available", "made-by-a-user"],
 )
 def test_other_caches_stay(world: Any, cache: dict[str, Any]) -> None:
@@ -969,7 +978,7 @@ CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
 
 
 @pytest.mark.parametrize(
-    ("given", "actions", "warmth"),
+    ("setup", "actions", "warmth"),
     [
         pytest.param(lambda w: [w.template()], [], "False WarmRequested", id="not-discovered"),
         pytest.param(
@@ -1029,8 +1038,8 @@ CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
         ),
     ],
 )
-def test_a_template(world: Any, given: Given, actions: list[str], warmth: str) -> None:
-    plan = world.plan(projection(*given(world)), "t", "AIMServiceTemplate")
+def test_a_template(world: Any, setup: Setup, actions: list[str], warmth: str) -> None:
+    plan = world.plan(projection(*setup(world)), "t", "AIMServiceTemplate")
     assert (
         [a.split("-")[0] for a in action_summaries(plan)],
         condition_summary(plan, "CacheWarm"),
@@ -1045,19 +1054,19 @@ def test_a_template(world: Any, given: Given, actions: list[str], warmth: str) -
     [(10, "11Gi"), (10.1, "12Gi"), (0.01, "1Gi"), (0, None)],
     ids=["whole", "rounded-up", "small", "unknown"],
 )
-def test_a_cache_is_made_with_ten_percent_more(
+def test_a_cache_is_created_with_ten_percent_headroom(
     world: Any, size_gb: float, size: str | None
 ) -> None:
     result = world.result({"name": "m", "source": world.uri, "size_gb": size_gb})
-    made = applied(
+    created = applied(
         world.plan(projection(world.template(), result), "t", "AIMServiceTemplate"), "ModelCache"
     )
-    assert made["spec"].get("size") == size
+    assert created["spec"].get("size") == size
 
 
-def test_a_cache_remembers_the_config_of_the_first_asker(world: Any) -> None:
+def test_a_cache_remembers_the_config_of_its_first_requester(world: Any) -> None:
     first, second = world.service("a", configRef="one"), world.service("b", configRef="two")
-    made = applied(
+    created = applied(
         world.plan(
             projection(world.template(warm=False), world.result(), second, first),
             "t",
@@ -1065,19 +1074,19 @@ def test_a_cache_remembers_the_config_of_the_first_asker(world: Any) -> None:
         ),
         "ModelCache",
     )
-    assert made["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: "one"}
-    assert "ownerReferences" not in made["metadata"]
+    assert created["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: "one"}
+    assert "ownerReferences" not in created["metadata"]
 
 
-def test_the_first_asker_counts_whichever_template_it_asks_for(world: Any) -> None:
+def test_the_first_requester_counts_for_any_template(world: Any) -> None:
     other = world.template(name="u", warm=False), world.result(template="u")
-    asked = (
+    requester = (
         world.service("late", configRef="late", age_s=60),
         world.service("early", configRef="early", templateRef="u", age_s=120),
     )
     for name in ("t", "u"):
         plan = world.plan(
-            projection(world.template(warm=False), world.result(), *other, *asked),
+            projection(world.template(warm=False), world.result(), *other, *requester),
             name,
             "AIMServiceTemplate",
         )
@@ -1086,15 +1095,15 @@ def test_the_first_asker_counts_whichever_template_it_asks_for(world: Any) -> No
         }
 
 
-def test_a_warm_template_asks_with_the_default_config_unless_a_service_was_there_before(
+def test_a_warm_template_uses_the_config_of_an_older_service(
     world: Any,
 ) -> None:
     for age_s, config in ((60, "default"), (7200, "one")):
-        seen = projection(
+        state = projection(
             world.template(), world.result(), world.service(configRef="one", age_s=age_s)
         )
-        made = applied(world.plan(seen, "t", "AIMServiceTemplate"), "ModelCache")
-        assert made["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: config}
+        created = applied(world.plan(state, "t", "AIMServiceTemplate"), "ModelCache")
+        assert created["metadata"]["annotations"] == {labels.ANNOTATION_CONFIG: config}
 
 
 TWO = [
@@ -1104,7 +1113,7 @@ TWO = [
 
 
 @pytest.mark.parametrize(
-    ("statuses", "made", "warmth"),
+    ("statuses", "created", "warmth"),
     [
         pytest.param(
             [], ["hf://org/model", "s3://bucket/org/draft"], "False Warming", id="both-are-missing"
@@ -1121,7 +1130,7 @@ TWO = [
     ],
 )
 def test_a_template_with_several_sources_has_a_cache_for_each(
-    world: Any, statuses: list[Body], made: list[str], warmth: str
+    world: Any, statuses: list[Body], created: list[str], warmth: str
 ) -> None:
     caches = [
         world.cache(name=f"c{n}", spec={"sourceUri": TWO[n]["source"]}, status=status)
@@ -1133,33 +1142,35 @@ def test_a_template_with_several_sources_has_a_cache_for_each(
     assert (
         [action.body["spec"]["sourceUri"] for action in plan.actions],
         condition_summary(plan, "CacheWarm"),
-    ) == (made, warmth)
+    ) == (created, warmth)
 
 
-def test_the_younger_cache_of_a_source_takes_over_when_the_older_goes(world: Any) -> None:
+def test_the_next_cache_of_a_source_replaces_a_deleted_one(world: Any) -> None:
     older, younger = world.cache(name="b", age_s=7200), world.cache()
-    seen = projection(CLASS, older, younger)
-    assert condition_summary(world.plan(seen), "Filled") == "False DuplicateSource"
-    assert world.key in affected(seen, Key(CACHE.kind, NAMESPACE, "b"))
+    state = projection(CLASS, older, younger)
+    assert condition_summary(world.plan(state), "Filled") == "False DuplicateSource"
+    assert world.key in affected(state, Key(CACHE.kind, NAMESPACE, "b"))
     going = projection(CLASS, world.cache(name="b", age_s=7200, deleting=True), younger)
     assert action_summaries(world.plan(going)) == [CLAIM]
 
 
-def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
+def test_a_rejected_cache_is_reported_on_the_template(world: Any) -> None:
     key = Key("AIMServiceTemplate", NAMESPACE, "t")
-    seen = projection(
+    state = projection(
         world.template(),
         world.result(),
         learned=[rejected(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")],
     )
-    plan = world.plan(seen, "t", "AIMServiceTemplate")
+    plan = world.plan(state, "t", "AIMServiceTemplate")
     assert condition_summary(plan, "CacheWarm") == "False WarmFailed"
     assert "webhook says no" in message(plan, "CacheWarm")
-    asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
-    learned = [rejected(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")]
+    requested_by_a_service = [world.template(warm=False), world.result(), world.service()]
+    observations = [rejected(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")]
     assert (
         condition_summary(
-            world.plan(projection(*asked_by_a_service, learned=learned), "t", "AIMServiceTemplate"),
+            world.plan(
+                projection(*requested_by_a_service, learned=observations), "t", "AIMServiceTemplate"
+            ),
             "CacheWarm",
         )
         == "False WarmFailed"
@@ -1170,11 +1181,9 @@ def test_a_refused_cache_is_told_on_the_template(world: Any) -> None:
     ("kind", "name"),
     [("PersistentVolumeClaim", "c-cache"), ("Job", "c-download"), ("Job", "c-size")],
 )
-def test_a_foreign_object_that_goes_wakes_the_cache_that_needs_its_name(
-    world: Any, kind: str, name: str
-) -> None:
-    seen = projection(world.cache(), obj(kind, name))
-    assert world.key in affected(seen, Key(kind, NAMESPACE, name))
+def test_a_freed_name_enqueues_the_cache_that_needs_it(world: Any, kind: str, name: str) -> None:
+    state = projection(world.cache(), obj(kind, name))
+    assert world.key in affected(state, Key(kind, NAMESPACE, name))
 
 
 SIDECAR = [
@@ -1256,11 +1265,11 @@ SIDECAR = [
 ]
 
 
-@pytest.mark.parametrize(("given", "actions", "filled"), SIDECAR)
+@pytest.mark.parametrize(("setup", "actions", "filled"), SIDECAR)
 def test_the_downloaders_own_end_decides(
-    world: Any, given: Given, actions: list[str], filled: str
+    world: Any, setup: Setup, actions: list[str], filled: str
 ) -> None:
-    plan = world.plan(projection(CLASS, *given(world)))
+    plan = world.plan(projection(CLASS, *setup(world)))
     assert (action_summaries(plan), condition_summary(plan, "Filled")) == (actions, filled)
 
 
@@ -1287,7 +1296,7 @@ OVER_FULL = '{"message": "/cache has too little space: 4096 bytes still needed, 
 
 
 @pytest.mark.parametrize(
-    ("pods", "words"),
+    ("pods", "texts"),
     [
         pytest.param(
             lambda w: [w.ended(137, reason="OOMKilled", spec=LIMITED)],
@@ -1330,17 +1339,17 @@ OVER_FULL = '{"message": "/cache has too little space: 4096 bytes still needed, 
         ),
     ],
 )
-def test_a_failed_try_names_its_cause(world: Any, pods: Given, words: list[str]) -> None:
-    told = message(
+def test_a_failed_try_names_its_cause(world: Any, pods: Setup, texts: list[str]) -> None:
+    reported = message(
         world.plan(
             projection(CLASS, world.cache(), world.claim(), world.download("failed"), *pods(world))
         ),
         "Filled",
     )
-    assert [word for word in ["try 1", *words] if word not in told] == []
+    assert [text for text in ["try 1", *texts] if text not in reported] == []
 
 
-def test_a_pod_that_says_why_it_ended_is_not_waited_for(world: Any) -> None:
+def test_a_pod_that_reports_its_end_is_not_waited_for(world: Any) -> None:
     evicted = world.running(status=EVICTION)
     plan = world.plan(
         projection(
@@ -1359,7 +1368,7 @@ GATED = {
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("setup", "text"),
     [
         pytest.param(
             lambda w: [w.download(status=HELD_BACK, labels=QUEUED)],
@@ -1373,10 +1382,10 @@ GATED = {
         ),
     ],
 )
-def test_a_queue_is_waited_for(world: Any, given: Given, words: str) -> None:
-    plan = world.plan(projection(CLASS, world.cache(), world.claim(), *given(world)))
+def test_a_queue_is_waited_for(world: Any, setup: Setup, text: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), *setup(world)))
     assert (condition_summary(plan, "Filled"), action_summaries(plan)) == (DOWNLOADING, [])
-    assert words in message(plan, "Filled")
+    assert text in message(plan, "Filled")
 
 
 @pytest.mark.parametrize(
@@ -1402,7 +1411,7 @@ def test_no_deadline_ends_what_a_gate_holds_back(
 
 
 TERMINATING, GOING = "False PVCTerminating", "False PVCPending"
-GONE = ["delete Job c-download"]
+DELETED = ["delete Job c-download"]
 
 
 def user(name: str = "user", **fields: Any) -> Body:
@@ -1440,25 +1449,33 @@ def own_pod(phase: str, **fields: Any) -> Body:
 
 
 @pytest.mark.parametrize(
-    ("given", "actions", "storage"),
+    ("setup", "actions", "storage"),
     [
         pytest.param(
-            lambda w: [w.download(), own_pod("Pending")], GONE, GOING, id="a-job-that-cannot-start"
+            lambda w: [w.download(), own_pod("Pending")],
+            DELETED,
+            GOING,
+            id="a-job-that-cannot-start",
         ),
-        pytest.param(lambda w: [w.download(status=HELD_BACK)], GONE, GOING, id="a-suspended-job"),
-        pytest.param(lambda w: [w.download(age_s=40)], GONE, GOING, id="a-job-without-a-pod"),
+        pytest.param(
+            lambda w: [w.download(status=HELD_BACK)], DELETED, GOING, id="a-suspended-job"
+        ),
+        pytest.param(lambda w: [w.download(age_s=40)], DELETED, GOING, id="a-job-without-a-pod"),
         pytest.param(
             lambda w: [w.download(cache=w.cache("9Gi")), own_pod("Pending")],
-            GONE,
+            DELETED,
             GOING,
             id="a-job-for-other-inputs",
         ),
         pytest.param(
-            lambda w: [w.download("failed"), own_pod("Failed")], GONE, GOING, id="a-job-that-failed"
+            lambda w: [w.download("failed"), own_pod("Failed")],
+            DELETED,
+            GOING,
+            id="a-job-that-failed",
         ),
         pytest.param(
             lambda w: [w.download(), w.ended(0, sidecar=True)],
-            GONE,
+            DELETED,
             GOING,
             id="a-job-that-a-sidecar-keeps-open",
         ),
@@ -1481,9 +1498,9 @@ def own_pod(phase: str, **fields: Any) -> Body:
     ],
 )
 def test_who_lets_go_of_a_claim_that_is_deleted(
-    world: Any, given: Given, actions: list[str], storage: str
+    world: Any, setup: Setup, actions: list[str], storage: str
 ) -> None:
-    plan = world.plan(projection(CLASS, world.cache(), deleted(5), *given(world)))
+    plan = world.plan(projection(CLASS, world.cache(), deleted(5), *setup(world)))
     assert (
         action_summaries(plan),
         condition_summary(plan, "StorageReady"),
@@ -1497,7 +1514,7 @@ def test_who_lets_go_of_a_claim_that_is_deleted(
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("setup", "text"),
     [
         pytest.param(
             lambda w: [w.service("chat"), predictor("chat")],
@@ -1540,25 +1557,25 @@ def test_who_lets_go_of_a_claim_that_is_deleted(
         ),
     ],
 )
-def test_a_held_claim_names_what_frees_it(world: Any, given: Given, words: str) -> None:
-    plan = world.plan(projection(CLASS, world.cache(), deleted(61), *given(world)))
+def test_a_held_claim_names_what_frees_it(world: Any, setup: Setup, text: str) -> None:
+    plan = world.plan(projection(CLASS, world.cache(), deleted(61), *setup(world)))
     assert condition_summary(plan, "StorageReady") == TERMINATING
-    assert words in message(plan, "StorageReady")
-    assert words in message(plan, "Filled")
+    assert text in message(plan, "StorageReady")
+    assert text in message(plan, "Filled")
 
 
-def test_a_claim_that_somebodys_finalizer_keeps_names_it(world: Any) -> None:
-    kept = deleted(61)
-    kept["metadata"]["finalizers"] = ["example.org/backup"]
-    told = message(world.plan(projection(CLASS, world.cache(), kept)), "StorageReady")
+def test_a_claim_names_the_finalizer_that_holds_it(world: Any) -> None:
+    existing = deleted(61)
+    existing["metadata"]["finalizers"] = ["example.org/backup"]
+    reported = message(world.plan(projection(CLASS, world.cache(), existing)), "StorageReady")
     assert (
         "held by example.org/backup; see whether the controller that set example.org/backup runs"
-        in told
+        in reported
     )
 
 
 @pytest.mark.parametrize(
-    "given",
+    "setup",
     [
         pytest.param(
             lambda w: [w.cache(), w.claim(), held_by_finalizers(w.download("failed"), HOLD)],
@@ -1570,17 +1587,17 @@ def test_a_claim_that_somebodys_finalizer_keeps_names_it(world: Any) -> None:
         ),
     ],
 )
-def test_the_finalizer_that_keeps_a_job_is_named_while_it_does(world: Any, given: Given) -> None:
-    plan = world.plan(projection(CLASS, *given(world)))
+def test_a_finalizer_that_holds_a_job_is_named_meanwhile(world: Any, setup: Setup) -> None:
+    plan = world.plan(projection(CLASS, *setup(world)))
     assert f"Job c-download is being deleted, held by finalizer {HOLD}" in message(plan, "Filled")
     (reported,) = [each.message("cacher") for each in plan.reports]
-    again = projection(CLASS, *given(world), reports=[reported])
+    again = projection(CLASS, *setup(world), reports=[reported])
     assert message(world.plan(again), "Filled") == message(plan, "Filled")
-    gone = projection(CLASS, world.cache(), world.claim(), reports=[reported])
-    assert "held by" not in message(world.plan(gone), "Filled")
+    without_job = projection(CLASS, world.cache(), world.claim(), reports=[reported])
+    assert "held by" not in message(world.plan(without_job), "Filled")
 
 
-def test_a_template_names_the_finalizer_that_keeps_a_cache_in_the_way(world: Any) -> None:
+def test_a_template_names_the_finalizer_that_holds_a_cache(world: Any) -> None:
     former = held_by_finalizers(world.cache(name=cache_for(world.uri)), HOLD)
     plan = world.plan(
         projection(world.template(), world.result(), former), "t", "AIMServiceTemplate"
@@ -1593,7 +1610,7 @@ def test_a_template_names_the_finalizer_that_keeps_a_cache_in_the_way(world: Any
 
 
 @pytest.mark.parametrize(
-    ("given", "config"),
+    ("setup", "config"),
     [
         pytest.param(
             lambda w: [w.cache(**ABSENT), w.service(configRef="big"), w.config("big")],
@@ -1636,11 +1653,11 @@ def test_a_template_names_the_finalizer_that_keeps_a_cache_in_the_way(world: Any
         ),
     ],
 )
-def test_a_cache_whose_config_is_missing_takes_the_one_that_is_named_now(
-    world: Any, given: Given, config: str | None
+def test_a_missing_config_is_replaced_by_the_one_named_now(
+    world: Any, setup: Setup, config: str | None
 ) -> None:
     plan = world.plan(
-        projection(world.template(warm=False), world.result(), *given(world)),
+        projection(world.template(warm=False), world.result(), *setup(world)),
         "t",
         "AIMServiceTemplate",
     )
@@ -1662,27 +1679,27 @@ def test_the_claim_of_a_former_cache_names_who_holds_it(world: Any) -> None:
     assert "AIMService chat to 0" in message(plan, "StorageReady")
 
 
-@pytest.mark.parametrize("given", [[], [CLASS]], ids=["no-default-class", "a-default-class"])
-def test_the_class_of_a_claim_is_named_where_it_is_missing(world: Any, given: list[Body]) -> None:
+@pytest.mark.parametrize("setup", [[], [CLASS]], ids=["no-default-class", "a-default-class"])
+def test_the_class_of_a_claim_is_named_where_it_is_missing(world: Any, setup: list[Body]) -> None:
     plan = world.plan(
-        projection(*given, world.cache(), world.claim("Pending", storage_class="typo"))
+        projection(*setup, world.cache(), world.claim("Pending", storage_class="typo"))
     )
     assert "storage class typo does not exist" in message(plan, "StorageReady")
 
 
 @pytest.mark.parametrize("uid", ["c", "second"], ids=["its-own", "of-a-former-cache"])
-def test_a_claim_that_somebody_holds_costs_no_reconcile(world: Any, uid: str) -> None:
+def test_a_held_claim_costs_no_reconcile(world: Any, uid: str) -> None:
     plan = world.plan(projection(CLASS, world.cache(uid=uid), deleted(61), user()))
     assert (condition_summary(plan, "StorageReady"), plan.requeue_after_s) == (TERMINATING, None)
 
 
 def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None:
-    seen = projection(world.cache(), deleted(5), user())
-    assert world.key in affected(seen, Key("Pod", NAMESPACE, "user"))
+    state = projection(world.cache(), deleted(5), user())
+    assert world.key in affected(state, Key("Pod", NAMESPACE, "user"))
 
 
 @pytest.mark.parametrize(
-    ("given", "actions"),
+    ("setup", "actions"),
     [
         pytest.param(
             lambda w: [w.cache(), w.claim(), w.probe()],
@@ -1695,22 +1712,22 @@ def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None
                 w.claim(cache=w.cache()),
                 w.download(cache=w.cache(), age_s=40),
             ],
-            GONE,
+            DELETED,
             id="the-spec-has-changed",
         ),
         pytest.param(
             lambda w: [w.cache(name="b", age_s=7200), w.cache(), w.claim(), w.download()],
-            GONE,
+            DELETED,
             id="another-cache-is-older",
         ),
     ],
 )
-def test_jobs_for_other_inputs_go_at_once(world: Any, given: Given, actions: list[str]) -> None:
-    assert action_summaries(world.plan(projection(CLASS, *given(world)))) == actions
+def test_jobs_for_other_inputs_go_at_once(world: Any, setup: Setup, actions: list[str]) -> None:
+    assert action_summaries(world.plan(projection(CLASS, *setup(world)))) == actions
 
 
 @pytest.mark.parametrize(
-    "given",
+    "setup",
     [
         pytest.param(lambda w: [w.claim(cache=w.cache())], id="next-try"),
         pytest.param(
@@ -1728,9 +1745,9 @@ def test_jobs_for_other_inputs_go_at_once(world: Any, given: Given, actions: lis
         pytest.param(lambda w: [w.claim("Pending", cache=w.cache())], id="the-claim-waits"),
     ],
 )
-def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) -> None:
-    asked_again = world.cache(status=failed(9), annotations={labels.ANNOTATION_RETRY: "1"})
-    reported = fields(world.plan(projection(CLASS, asked_again, *given(world))))
+def test_new_inputs_start_counting_in_the_same_report(world: Any, setup: Setup) -> None:
+    requested_retry = world.cache(status=failed(9), annotations={labels.ANNOTATION_RETRY: "1"})
+    reported = fields(world.plan(projection(CLASS, requested_retry, *setup(world))))
     assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
 
 
@@ -1739,20 +1756,23 @@ def test_being_second_once_is_no_failure_of_the_first(world: Any) -> None:
         "status": "Failed",
         "conditions": [status_condition("Ready", False, "DuplicateSource", "cache b is older")],
     }
-    seen = projection(
-        CLASS, world.template(), world.result(), world.cache(labels=MADE, status=was_second)
+    state = projection(
+        CLASS,
+        world.template(),
+        world.result(),
+        world.cache(labels=CREATED_BY_AIM, status=was_second),
     )
     assert (
-        condition_summary(world.plan(seen, "t", "AIMServiceTemplate"), "CacheWarm")
+        condition_summary(world.plan(state, "t", "AIMServiceTemplate"), "CacheWarm")
         == "False Warming"
     )
     assert action_summaries(
-        world.plan(projection(CLASS, world.cache(labels=MADE, status=was_second)))
+        world.plan(projection(CLASS, world.cache(labels=CREATED_BY_AIM, status=was_second)))
     ) == [CLAIM]
 
 
 @pytest.mark.parametrize(
-    ("given", "size"),
+    ("setup", "size"),
     [
         pytest.param(
             lambda w: [
@@ -1767,15 +1787,15 @@ def test_being_second_once_is_no_failure_of_the_first(world: Any) -> None:
         pytest.param(lambda w: [w.cache(None)], None, id="unknown"),
     ],
 )
-def test_the_size_of_the_volume_is_reported(world: Any, given: Given, size: str | None) -> None:
-    assert fields(world.plan(projection(CLASS, *given(world)))).get("size") == size
+def test_the_size_of_the_volume_is_reported(world: Any, setup: Setup, size: str | None) -> None:
+    assert fields(world.plan(projection(CLASS, *setup(world)))).get("size") == size
 
 
 DENIAL = "denied by webhook: no"
 
 
 @pytest.mark.parametrize(
-    ("given", "target"),
+    ("setup", "target"),
     [
         pytest.param(
             lambda w: [w.cache(), w.cache(name="b", age_s=7200), w.claim(), w.download()],
@@ -1783,7 +1803,7 @@ DENIAL = "denied by webhook: no"
             id="second-cache",
         ),
         pytest.param(
-            lambda w: [w.cache(labels=MADE, status=failed(9) | {"status": "Failed"})],
+            lambda w: [w.cache(labels=CREATED_BY_AIM, status=failed(9) | {"status": "Failed"})],
             "ModelCache c",
             id="removing-the-cache",
         ),
@@ -1807,13 +1827,13 @@ DENIAL = "denied by webhook: no"
 )
 @pytest.mark.parametrize("transient", [False, True], ids=["for-good", "for-now"])
 def test_every_rejection_is_reported(
-    world: Any, given: Given, target: str, *, transient: bool
+    world: Any, setup: Setup, target: str, *, transient: bool
 ) -> None:
     kind, name = target.split()
     rejected = Observation(
         world.key, REJECTED, ApplyRejected(Key(kind, NAMESPACE, name), DENIAL, transient=transient)
     )
-    plan = world.plan(projection(CLASS, *given(world), learned=[rejected]))
+    plan = world.plan(projection(CLASS, *setup(world), learned=[rejected]))
     assert DENIAL in message(plan, "Filled")
     assert plan.actions
 
@@ -1835,7 +1855,7 @@ def test_every_rejection_is_reported(
         pytest.param(lambda w: w.service(), set(), id="a-service-asks-too"),
     ],
 )
-def test_failed_caches_are_woken_when_somebody_asks_no_more(
+def test_failed_caches_are_enqueued_without_their_requesters(
     world: Any, change: Any, woken: set[str]
 ) -> None:
     """Only those of the sources that were asked for."""
@@ -1851,7 +1871,7 @@ def test_failed_caches_are_woken_when_somebody_asks_no_more(
     assert {each.name for each in neighbours(before, after, key_of(body))} == woken
 
 
-def test_a_failed_cache_is_woken_when_the_last_service_that_asked_is_gone(world: Any) -> None:
+def test_a_failed_cache_is_enqueued_with_its_last_service(world: Any) -> None:
     service = world.service(templateRef="t")
     mine = world.cache(
         name="mine", spec={"sourceUri": TWO[0]["source"]}, status={"status": "Failed"}
@@ -1861,11 +1881,11 @@ def test_a_failed_cache_is_woken_when_the_last_service_that_asked_is_gone(world:
         each.name
         for each in neighbours(before, drop_object(before, key_of(service)), key_of(service))
     ] == ["mine"]
-    kept = projection(world.template(), world.result(TWO[0]), service, mine)
-    assert list(neighbours(kept, drop_object(kept, key_of(service)), key_of(service))) == []
+    existing = projection(world.template(), world.result(TWO[0]), service, mine)
+    assert list(neighbours(existing, drop_object(existing, key_of(service)), key_of(service))) == []
 
 
-def test_a_cache_wakes_the_templates_that_ask_for_its_source(world: Any) -> None:
+def test_a_cache_enqueues_the_templates_of_its_source(world: Any) -> None:
     bodies = [
         world.template(),
         world.template(name="other"),
@@ -1897,9 +1917,9 @@ def test_an_overloaded_server_takes_nothing_back_that_is_so(world: Any) -> None:
     )
     assert condition_summary(bound, "StorageReady") == "True PVCBound"
     template = Key("AIMServiceTemplate", NAMESPACE, "t")
-    asked_by_a_service = [world.template(warm=False), world.result(), world.service()]
+    requested_by_a_service = [world.template(warm=False), world.result(), world.service()]
     plan = world.plan(
-        projection(*asked_by_a_service, learned=[Observation(template, REJECTED, OVERLOADED)]),
+        projection(*requested_by_a_service, learned=[Observation(template, REJECTED, OVERLOADED)]),
         "t",
         "AIMServiceTemplate",
     )

@@ -58,9 +58,9 @@ def test_the_objects_are_as_recorded(world: Any) -> None:
         "size-job",
         applied(world.plan(projection(storage_class(), world.cache(None))), "Job"),
     )
-    asked = projection(world.template(), world.result())
+    state = projection(world.template(), world.result())
     golden(
-        __file__, "cache-for", applied(world.plan(asked, "t", "AIMServiceTemplate"), "ModelCache")
+        __file__, "cache-for", applied(world.plan(state, "t", "AIMServiceTemplate"), "ModelCache")
     )
 
 
@@ -87,7 +87,7 @@ def test_secrets_go_by_reference_only() -> None:
     assert [list(variable["valueFrom"]) for variable in secret] == [["secretKeyRef"]] * 3
 
 
-def test_without_a_config_there_is_nothing_but_the_caches_own() -> None:
+def test_without_a_config_only_the_variables_of_the_cache_count() -> None:
     assert download_env(None, []) == []
 
 
@@ -208,16 +208,18 @@ def test_the_caches_own_bundle_wins(world: Any) -> None:
 def test_the_bundle_comes_before_the_job_and_goes_with_the_cache(world: Any) -> None:
     plan = world.plan(projection(storage_class(), world.cache(), world.claim()), ca=CA)
     assert action_summaries(plan)[1:] == ["apply ConfigMap c-ca", "apply Job c-download"]
-    made = applied(plan, "ConfigMap")
-    golden(__file__, "ca-config-map", made)
-    assert made["metadata"]["ownerReferences"][0]["uid"] == "modelcache-c"
+    config_map = applied(plan, "ConfigMap")
+    golden(__file__, "ca-config-map", config_map)
+    assert config_map["metadata"]["ownerReferences"][0]["uid"] == "modelcache-c"
 
 
 def test_a_changed_bundle_is_tried_at_once(world: Any) -> None:
     failed = {"attempts": 9, "nextAttemptTime": ago(-60)}
-    seen = projection(storage_class(), world.cache(status=failed), world.claim(cache=world.cache()))
-    assert "apply Job c-download" not in action_summaries(world.plan(seen))
-    assert action_summaries(world.plan(seen, ca=CA))[-1] == "apply Job c-download"
+    state = projection(
+        storage_class(), world.cache(status=failed), world.claim(cache=world.cache())
+    )
+    assert "apply Job c-download" not in action_summaries(world.plan(state))
+    assert action_summaries(world.plan(state, ca=CA))[-1] == "apply Job c-download"
 
 
 RELEASED = Path(__file__).parent / "released"
@@ -234,12 +236,12 @@ def test_a_job_of_version_0_2_finishes_as_it_is(
     job: Body = yaml.safe_load((RELEASED / f"{name}.yaml").read_text())
     job["metadata"] |= {"uid": "j", "resourceVersion": "1", "creationTimestamp": ago(300)}
     env = [{"name": "HF_ENDPOINT", "value": "http://hub"}]
-    given = [
+    bodies = [
         world.config(credentials=CREDENTIALS),
         world.cache(spec={"sourceUri": "hf://org/model@main", "size": "20Gi", "env": env}),
         world.claim(),
     ]
-    bodies = given if name == "download-job" else [world.cache(None)]
+    bodies = bodies if name == "download-job" else [world.cache(None)]
     pod = obj("Pod", "p", status={"phase": phase})
     pod["metadata"]["ownerReferences"] = [
         {"kind": "Job", "name": job["metadata"]["name"], "uid": "j"}

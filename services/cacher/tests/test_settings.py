@@ -12,11 +12,11 @@ from aimlab.certificates import make_certificate
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Key and certificate of a CA."""
-    made = make_certificate(tmp_path_factory.mktemp("ca"), "ca")
-    return made.key.read_text() + made.certificate.read_text()
+    pair = make_certificate(tmp_path_factory.mktemp("ca"), "ca")
+    return pair.key.read_text() + pair.certificate.read_text()
 
 
-def test_without_a_bundle_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_bundle_no_certificates_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIM_CA_BUNDLE", "")
     assert CacherSettings().ca_text() == ""
 
@@ -25,8 +25,8 @@ def test_certificates_are_handed_on_and_nothing_else_of_the_file(pem: str, tmp_p
     file = tmp_path / "bundle.pem"
     file.write_text(f"# Zertifikat für alle\n{pem}{pem}")
     text = CacherSettings(ca_bundle=str(file)).ca_text()
-    given = pem[pem.index("-----BEGIN CERTIFICATE") :]
-    assert text.startswith(given + given)
+    certificates = pem[pem.index("-----BEGIN CERTIFICATE") :]
+    assert text.startswith(certificates + certificates)
     assert "PRIVATE KEY" not in text
     assert "Zertifikat" not in text
 

@@ -41,7 +41,7 @@ class Simulation:
         self.reports: dict[str, StatusReported] = {}
         self.downloads = 0
         self.filled = False
-        self.seen = Projection()
+        self.state = Projection()
         self.put(testing.storage_class())
         spec = {"sourceUri": "hf://org/model"} | ({"size": "20Gi"} if sized else {})
         self.put(testing.cr(CACHE.kind, "c", spec))
@@ -86,22 +86,22 @@ class Simulation:
     def deliver(self, index: int, *, again: bool = False) -> None:
         if self.mail:
             message = self.mail[index % len(self.mail)]
-            self.seen = fold(self.seen, message, next(self.versions))
+            self.state = fold(self.state, message, next(self.versions))
             if not again:
                 self.mail.remove(message)
 
     def wipe(self) -> None:
         """The bus is lost and with it every report; objects are listed anew."""
-        self.seen, self.mail = (
+        self.state, self.mail = (
             Projection(),
             [testing.changed(copy.deepcopy(body)) for body in self.objects.values()],
         )
         self.deliver_all()
 
     def reconcile(self) -> None:
-        planned = plan(self.seen, CACHE_KEY, self.now, downloader_image="i")
+        planned = plan(self.state, CACHE_KEY, self.now, downloader_image="i")
         for report in planned.reports:
-            self.tell(report)
+            self.publish(report)
         for action in planned.actions:
             match action:
                 case ApplyObject():
@@ -113,9 +113,9 @@ class Simulation:
                     ):
                         self.remove(action.key)
 
-    def tell(self, report: Report) -> None:
+    def publish(self, report: Report) -> None:
         message = report.message("cacher")
-        self.seen = fold(self.seen, message)
+        self.state = fold(self.state, message)
         self.reports["cacher"] = message
 
     def write_status(self) -> None:
@@ -132,21 +132,26 @@ class Simulation:
             self.put({**cache, "status": status})
 
     def apply(self, action: ApplyObject) -> None:
-        there = self.objects.get(action.key)
-        body = copy.deepcopy(action.body) if there is None else self.merged(there, action.body)
-        if there is not None and body == there:
+        existing = self.objects.get(action.key)
+        body = (
+            copy.deepcopy(action.body) if existing is None else self.merged(existing, action.body)
+        )
+        if existing is not None and body == existing:
             return
-        if there is None and action.key.kind == JOB.kind:
+        if existing is None and action.key.kind == JOB.kind:
             assert not self.filled, "downloaded again after success"
             body["status"] = {}
-        if there is None and action.key.kind == CLAIM.kind:
+        if existing is None and action.key.kind == CLAIM.kind:
             body["status"] = {"phase": "Pending"}
-        self.seen = fold(self.seen, changed_from_response(self.put(body)))
+        self.state = fold(self.state, changed_from_response(self.put(body)))
 
     @staticmethod
-    def merged(there: Body, wanted: Body) -> Body:
-        metadata = {**there["metadata"], "annotations": wanted["metadata"].get("annotations", {})}
-        return {**there, "metadata": metadata, "spec": there["spec"]}
+    def merged(existing: Body, desired: Body) -> Body:
+        metadata = {
+            **existing["metadata"],
+            "annotations": desired["metadata"].get("annotations", {}),
+        }
+        return {**existing, "metadata": metadata, "spec": existing["spec"]}
 
     def cluster_step(self) -> None:
         """Volumes are bound, Jobs run to their end, one at a time."""
@@ -161,14 +166,14 @@ class Simulation:
         download = key.name.endswith("-download")
         self.downloads += download
         self.filled = self.filled or (download and exit_code == 0)
-        words = '{"message": "m", "bytes": 10, "revision": "r"}'
+        text = '{"message": "m", "bytes": 10, "revision": "r"}'
         owners = {
             "ownerReferences": [{"kind": JOB.kind, "name": key.name, "uid": job["metadata"]["uid"]}]
         }
         pod = testing.obj(POD.kind, f"{key.name}-{next(self.versions)}", uid="")
         state = {
             "name": CONTAINER,
-            "state": {"terminated": {"exitCode": exit_code, "message": words}},
+            "state": {"terminated": {"exitCode": exit_code, "message": text}},
         }
         pod["metadata"] |= owners
         ending = {
@@ -259,7 +264,7 @@ def test_a_cache_ends_up_available_and_is_never_downloaded_again(
     assert [key for key in world.objects if key.kind == JOB.kind] == []
 
 
-def test_a_claim_deleted_by_hand_is_filled_anew() -> None:
+def test_a_claim_deleted_by_hand_is_refilled() -> None:
     world = Simulation([], sized=True)
     world.settle()
     before = world.downloads
@@ -314,6 +319,6 @@ def test_half_filled_objects_are_no_surprise(
         for kind, name in kinds
     ]
     template = testing.cr("AIMServiceTemplate", "t", {"model": "m"}, status=status)
-    seen = testing.projection(testing.cr(CACHE.kind, "c", spec, status=status), template, *parts)
+    state = testing.projection(testing.cr(CACHE.kind, "c", spec, status=status), template, *parts)
     for key in (CACHE_KEY, Key("AIMServiceTemplate", NAMESPACE, "t")):
-        assert plan(seen, key, NOW, downloader_image="i") is not None
+        assert plan(state, key, NOW, downloader_image="i") is not None
