@@ -71,7 +71,7 @@ async def bench(folder: Path) -> None:
             lines = await kill_and_resume(lab, bus, rows, list_s)
         async with lab.nats("third") as bus:
             lines += await publishing(bus)
-    say(rows, lines)
+    print_report(rows, lines)
 
 
 @dataclass
@@ -210,7 +210,7 @@ async def kill_and_resume(
     while (await info(bus, "AIM_LOG"))["messages"] < KILL_AT:  # noqa: ASYNC110 (the server tells nobody)
         await asyncio.sleep(POLL_S)
     await lab.children.kill("watcher")
-    before = await said(bus)
+    before = await published_messages(bus)
     published = [
         key_of_message(message) for message in before if isinstance(message, ObjectChanged)
     ]
@@ -239,10 +239,10 @@ async def count(
     lab: Lab, bus: Bus, before: int, deleted: list[Key], changed: list[Key]
 ) -> list[str]:
     """Compare what the bus says with what the cluster has."""
-    messages = await said(bus)
+    messages = await published_messages(bus)
     versions = [(type(message), message.uid, message.resource_version) for message in messages]
     last = {key_of_message(message): message for message in messages}
-    there = {
+    latest = {
         key_of(body): body["metadata"]["resourceVersion"]
         for resource in COUNTS
         for body in (await lab.cluster.list(resource)).items
@@ -252,7 +252,7 @@ async def count(
         for key, message in last.items()
         if isinstance(message, ObjectChanged)
     }
-    lost = sum(living.get(key) != version for key, version in there.items())
+    lost = sum(living.get(key) != version for key, version in latest.items())
     return [
         (
             f"Killed when {before:,} messages were in the log; {len(deleted)} of their objects"
@@ -261,13 +261,13 @@ async def count(
         "",
         f"- lost: {lost} (objects whose last message is not their state)",
         f"- twice: {len(versions) - len(set(versions))} (messages of the same object and version)",
-        f"- said to be there and gone: {len(living.keys() - there.keys())}",
+        f"- said to be there and gone: {len(living.keys() - latest.keys())}",
         (
             f"- deletes published: {sum(isinstance(last[key], ObjectDeleted) for key in deleted)}"
             f" of {len(deleted)}"
         ),
         (
-            f"- changes published: {sum(living.get(key) == there[key] for key in changed)} of"
+            f"- changes published: {sum(living.get(key) == latest[key] for key in changed)} of"
             f" {len(changed)}"
         ),
         (
@@ -309,7 +309,7 @@ async def publishing(bus: Bus) -> list[str]:
     ]
 
 
-async def said(bus: Bus) -> list[ObjectChanged | ObjectDeleted]:
+async def published_messages(bus: Bus) -> list[ObjectChanged | ObjectDeleted]:
     """Everything on objects that is in AIM_LOG, in order."""
     messages = [
         event.message
@@ -375,7 +375,7 @@ async def filled_cluster(children: Children, folder: Path) -> AsyncIterator[Clus
         await asyncio.gather(
             *(in_turn([make(cluster, *each) for each in bodies[lane::8]]) for lane in range(8))
         )
-        tell(f"{TOTAL:,} objects made in {time.perf_counter() - started_s:.0f} s")
+        log(f"{TOTAL:,} objects made in {time.perf_counter() - started_s:.0f} s")
         yield cluster
     finally:
         await cluster.close()
@@ -454,7 +454,7 @@ MAKERS: dict[Resource, Callable[[int], Body]] = {
 }
 
 
-def say(rows: list[tuple[str, str, str]], lines: list[str]) -> None:
+def print_report(rows: list[tuple[str, str, str]], lines: list[str]) -> None:
     table = [
         "| | measured | of the bare list |",
         "|---|---|---|",
@@ -476,7 +476,7 @@ def say(rows: list[tuple[str, str, str]], lines: list[str]) -> None:
     print("\n".join([*table, "", *lines]))
 
 
-def tell(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -22,7 +22,7 @@ WITHIN_S = 10.0
 
 
 @contextlib.asynccontextmanager
-async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
+async def connected_bus(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
     """The bus at AIM_NATS_URL. Raises RuntimeError where nobody answers."""
     url, trouble = os.environ.get("AIM_NATS_URL", DEFAULT_URL), [""]
     try:
@@ -45,13 +45,13 @@ async def reached(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
         await bus.close()
 
 
-def kubeconfig_of(given: Path | None) -> str | None:
+def kubeconfig_of(path: Path | None) -> str | None:
     """As kubectl finds it: what is given, KUBECONFIG, ~/.kube/config; None: the pod's service
     account."""
     home = Path.home() / ".kube" / "config"
     return (
-        str(given)
-        if given
+        str(path)
+        if path
         else os.environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
     )
 

@@ -35,10 +35,10 @@ from aimschema.resources import Key
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ListedDeadLetter:
     """A letter and where it lies: `address` is its own subject."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     address: str
     seq: int
     time: datetime
@@ -46,34 +46,38 @@ class Found:
     @property
     def subject(self) -> str:
         """What `retry` takes: the unreadable message's subject, or the letter's."""
-        return self.letter.subject or self.address
+        return self.dead_letter.subject or self.address
 
     @property
     def what(self) -> str:
-        letter = self.letter
-        about = str(Key(letter.kind, letter.namespace, letter.name)) if letter.name else letter.kind
+        dead_letter = self.dead_letter
+        about = (
+            str(Key(dead_letter.kind, dead_letter.namespace, dead_letter.name))
+            if dead_letter.name
+            else dead_letter.kind
+        )
         return (
             " ".join(["unreadable message", *(["on", about] if about else [])])
-            if letter.subject
+            if dead_letter.subject
             else about
         )
 
     def row(self) -> dict[str, str | int]:
-        letter = self.letter
+        dead_letter = self.dead_letter
         return {
             "when": timestamp(self.time),
-            "service": letter.service,
+            "service": dead_letter.service,
             "what": self.what,
-            "error": letter.error,
+            "error": dead_letter.error,
             "subject": self.subject,
-            "seq": letter.seq or self.seq,
+            "seq": dead_letter.seq or self.seq,
         }
 
 
-async def letters(bus: Bus) -> list[Found]:
+async def unhandled_dead_letters(bus: Bus) -> list[ListedDeadLetter]:
     """Those that nobody has handled, oldest first. Raises RuntimeError where there is no stream
     to read."""
-    latest: dict[str, Found] = {}
+    latest: dict[str, ListedDeadLetter] = {}
     try:
         async with (
             asyncio.timeout(WITHIN_S),
@@ -83,31 +87,33 @@ async def letters(bus: Bus) -> list[Found]:
                 if isinstance(item, CaughtUp):
                     break
                 if isinstance(item, Event) and isinstance(item.message, DeadLetter):
-                    latest[item.subject] = Found(item.message, item.subject, item.seq, item.time)
+                    latest[item.subject] = ListedDeadLetter(
+                        item.message, item.subject, item.seq, item.time
+                    )
     except TimeoutError:
         raise RuntimeError(
             "the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?"
         ) from None
     return sorted(
-        (found for found in latest.values() if not found.letter.handled),
+        (found for found in latest.values() if not found.dead_letter.handled),
         key=lambda found: found.seq,
     )
 
 
-async def retry(bus: Bus, chosen: Iterable[Found], console: PlainConsole) -> bool:
+async def retry(bus: Bus, chosen: Iterable[ListedDeadLetter], console: PlainConsole) -> bool:
     """Mark each and try it again; says what it does. False where a message is not in AIM_LOG any
     more: its letter is marked, and nothing is sent."""
     messages: dict[tuple[str, int], Event | Undecodable | None] = {}
     for found in chosen:
-        letter = found.letter
-        place = letter.subject, letter.seq
-        if letter.subject and place not in messages:
-            messages[place] = await _original(bus, letter)
-        await bus.publisher.publish(handled(letter), cause=[found.seq])
-        if not letter.subject:
-            _say(console, f"{letter.service} looks at {found.what} again")
+        dead_letter = found.dead_letter
+        place = dead_letter.subject, dead_letter.seq
+        if dead_letter.subject and place not in messages:
+            messages[place] = await _original(bus, dead_letter)
+        await bus.publisher.publish(handled(dead_letter), cause=[found.seq])
+        if not dead_letter.subject:
+            _print(console, f"{dead_letter.service} looks at {found.what} again")
     for (subject, seq), message in messages.items():
-        _say(console, f"{subject} {seq} {await _send_again(bus, message)}")
+        _print(console, f"{subject} {seq} {await _send_again(bus, message)}")
     return None not in messages.values()
 
 
@@ -125,20 +131,22 @@ async def _send_again(bus: Bus, message: Event | Undecodable | None) -> str:
                 return f"is too large to be sent again: {error}"
 
 
-def _say(console: PlainConsole, text: str) -> None:
+def _print(console: PlainConsole, text: str) -> None:
     console.print(text, soft_wrap=True)
 
 
-async def _original(bus: Bus, letter: DeadLetter) -> Event | Undecodable | None:
+async def _original(bus: Bus, dead_letter: DeadLetter) -> Event | Undecodable | None:
     """What AIM_LOG has at the letter's sequence, if that came on the letter's subject; None
     where it has nothing there."""
-    if letter.seq < 1 or not _is_a_subject(letter.subject):
+    if dead_letter.seq < 1 or not _is_a_subject(dead_letter.subject):
         return None
     async with contextlib.aclosing(
-        read_log(bus, [letter.subject], after_seq=letter.seq - 1)
+        read_log(bus, [dead_letter.subject], after_seq=dead_letter.seq - 1)
     ) as items:
         async for item in items:
-            return item if (item.seq, item.subject) == (letter.seq, letter.subject) else None
+            return (
+                item if (item.seq, item.subject) == (dead_letter.seq, dead_letter.subject) else None
+            )
     return None
 
 

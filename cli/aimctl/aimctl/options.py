@@ -13,7 +13,7 @@ import typer
 from aimctl.analysis.preview import BadManifest
 from aimctl.completion import complete_name, complete_namespace
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.parsing import key_of, moment
 from aimctl.replay.recording import BadRecording
 from aimschema.resources import Key
@@ -59,7 +59,7 @@ def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except (RuntimeError, BadRecording, BadManifest, OSError) as error:
-        say(console, f"error: {error}", "bold red")
+        print_text(console, f"error: {error}", "bold red")
         raise typer.Exit(1) from error
 
 

@@ -43,12 +43,12 @@ def moment(text: str, now: datetime.datetime) -> datetime.datetime:
     if found := _AGO.fullmatch(text):
         return now - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
     try:
-        given = parse_timestamp(text)
+        parsed = parse_timestamp(text)
     except ValueError:
         raise ValueError(
             f"{text!r} is neither a time such as 2030-01-02T03:04:05Z nor how long ago, such as 15m"
         ) from None
-    return given if given.tzinfo is not None else given.replace(tzinfo=datetime.UTC)
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=datetime.UTC)
 
 
 def duration_s(text: str) -> float:

@@ -8,7 +8,7 @@ from functools import reduce
 import aimbus
 from aimbus import Bus, CaughtUp, Event, Loading, Stalled, follow
 from aimcontroller.projection import Projection, fold
-from aimctl.connect import WITHIN_S, reached
+from aimctl.connect import WITHIN_S, connected_bus
 from aimctl.event_log import latest, rests_on
 from aimschema import subjects
 from aimschema.messages import Progress
@@ -17,12 +17,12 @@ from aimschema.resources import CACHE, Key
 NO_STREAM = "the NATS server has no stream AIM_STATE, or does not answer: is the watcher running?"
 
 
-class Pictures:
-    """All objects as they are, and with every change. Made by `watched`."""
+class StateStream:
+    """All objects as they are, and with every change. Made by `watched_states`."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._seen = Projection()
+        self._state = Projection()
         self._changed = asyncio.Event()
         self.task = asyncio.create_task(self._read())
 
@@ -42,11 +42,11 @@ class Pictures:
         if change not in done:
             return None
         self._changed.clear()
-        return self._seen
+        return self._state
 
     async def _read(self) -> None:
         """After a lost connection the picture is only told of when all has been read anew."""
-        seen, complete = Projection(), False
+        state, complete = Projection(), False
         async with contextlib.aclosing(follow(self._bus, [f"{subjects.OBJECT}.>"])) as items:
             while True:
                 try:
@@ -56,43 +56,45 @@ class Pictures:
                     raise RuntimeError(NO_STREAM) from None
                 match item:
                     case Loading():
-                        seen, complete = Projection(), False
+                        state, complete = Projection(), False
                     case Event(message=message, seq=seq):
-                        seen = fold(seen, message, seq)
+                        state = fold(state, message, seq)
                     case CaughtUp():
                         complete = True
                     case Stalled(why=why) if not complete:
                         raise RuntimeError(why)
                 if complete:
-                    self._seen = seen
+                    self._state = state
                     self._changed.set()
 
 
 @contextlib.asynccontextmanager
-async def watched(bus: Bus) -> AsyncIterator[Pictures]:
+async def watched_states(bus: Bus) -> AsyncIterator[StateStream]:
     """For as long as the block lasts."""
-    pictures = Pictures(bus)
+    states = StateStream(bus)
     try:
-        yield pictures
+        yield states
     finally:
-        pictures.task.cancel()
-        await asyncio.wait([pictures.task])
+        states.task.cancel()
+        await asyncio.wait([states.task])
 
 
-HEARD_S = 1.5
+LISTEN_S = 1.5
 """How long live progress is listened for: the downloader says something every second."""
 
 
-async def picture(bus: Bus, namespace: str | None) -> Projection:
+async def namespace_state(bus: Bus, namespace: str | None) -> Projection:
     """The objects of a namespace and of cluster-scoped kinds as they are, and its gateways.
     Raises RuntimeError where there is no stream to read."""
     found = await latest(bus, [subjects.ALL] if namespace is None else subjects.within(namespace))
     elsewhere = [] if namespace is None else rests_on(found, namespace)
     found += await latest(bus, elsewhere) if elsewhere else []
-    return reduce(lambda seen, event: fold(seen, event.message, event.seq), found, Projection())
+    return reduce(lambda state, event: fold(state, event.message, event.seq), found, Projection())
 
 
-async def heard(bus: Bus, namespace: str | None, for_s: float = HEARD_S) -> dict[Key, Progress]:
+async def live_progress(
+    bus: Bus, namespace: str | None, for_s: float = LISTEN_S
+) -> dict[Key, Progress]:
     """The latest progress of each download, as far as something is said just now."""
     found: dict[Key, Progress] = {}
     with contextlib.suppress(TimeoutError):
@@ -109,9 +111,9 @@ async def heard(bus: Bus, namespace: str | None, for_s: float = HEARD_S) -> dict
     return found
 
 
-async def present_picture() -> Projection:
+async def current_state() -> Projection:
     """What the bus has now. Raises RuntimeError where there is none, or no stream to read."""
-    async with reached() as bus, watched(bus) as pictures:
-        seen = await pictures.next()
-        assert seen is not None  # without a limit it waits
-        return seen
+    async with connected_bus() as bus, watched_states(bus) as states:
+        state = await states.next()
+        assert state is not None  # without a limit it waits
+        return state

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aimctl.commands.dead_letters import show
-from aimctl.dead_letters import Found
+from aimctl.dead_letters import ListedDeadLetter
 from aimctl.output.console import PlainConsole
 from aimctl.output.structured import Form
 from aimlab.cli.quickstart_progress import Picture, table
@@ -72,14 +72,14 @@ def test_a_terminal_gets_our_styles_besides(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("form", get_args(Form))
 def test_dead_letters_are_shown_literally(text: str, form: Form) -> None:
-    letter = DeadLetter(
+    dead_letter = DeadLetter(
         service="cacher", kind="ModelCache", namespace="ml", name="c", error=text, attempts=5
     )
     on = console()
     show(
         [
-            Found(
-                letter,
+            ListedDeadLetter(
+                dead_letter,
                 "aim.dead.cacher.ModelCache.ml.c",
                 1,
                 datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC),

@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 
 from aimbus import Bus, Event, NatsServer, Undecodable, connect, ensure_streams, read_log
-from aimctl.commands.dead_letters import retry_letters, show
-from aimctl.dead_letters import letters, retry
+from aimctl.commands.dead_letters import retry_dead_letters, show
+from aimctl.dead_letters import retry, unhandled_dead_letters
 from aimctl.output.console import PlainConsole
 from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, encode, subject_of
 
@@ -30,7 +30,7 @@ WORK = DeadLetter(
 
 
 def unreadable(service: str, data: bytes, seq: int, subject: str = SUBJECT) -> DeadLetter:
-    kept = data if len(data) <= KEPT_BYTES else b""
+    stored = data if len(data) <= KEPT_BYTES else b""
     about = (
         {"kind": "Pod", "namespace": "ml", "name": "a"}
         if subject == SUBJECT
@@ -42,7 +42,7 @@ def unreadable(service: str, data: bytes, seq: int, subject: str = SUBJECT) -> D
         attempts=1,
         subject=subject,
         seq=seq,
-        data=kept,
+        data=stored,
         size_bytes=len(data),
         **about,  # type: ignore[arg-type]
     )
@@ -78,14 +78,14 @@ async def log(bus: Bus, subject: str) -> list[Event | Undecodable]:
     return [item async for item in read_log(bus, [subject])]
 
 
-async def test_letters_are_listed_with_what_it_takes_to_find_the_message(
+async def test_dead_letters_are_listed_with_subject_and_sequence(
     bus: Bus, console: PlainConsole
 ) -> None:
     at = await bus.publisher.publish(WORK)
     await bus.publisher.publish(unreadable("router", b"{", 7))
     await bus.publisher.publish(unreadable("router", b"{", 8, "aim.object.x.y"))
     await level(bus)
-    show(await letters(bus), console, "json")
+    show(await unhandled_dead_letters(bus), console, "json")
     work, object_, nonsense = json.loads(text(console))
     assert (work["service"], work["what"], work["error"], work["seq"]) == (
         "cacher",
@@ -106,12 +106,12 @@ async def test_letters_are_listed_with_what_it_takes_to_find_the_message(
     )
 
 
-async def test_without_letters_it_says_so(bus: Bus, console: PlainConsole) -> None:
-    show(await letters(bus), console, "text")
+async def test_without_dead_letters_it_prints_so(bus: Bus, console: PlainConsole) -> None:
+    show(await unhandled_dead_letters(bus), console, "text")
     assert text(console) == "no dead letters\n"
 
 
-async def test_a_message_is_sent_again_once_from_the_log_and_both_letters_go(
+async def test_a_message_is_republished_once_for_both_dead_letters(
     bus: Bus, console: PlainConsole
 ) -> None:
     data = b"x" * (KEPT_BYTES + 1)
@@ -119,11 +119,11 @@ async def test_a_message_is_sent_again_once_from_the_log_and_both_letters_go(
     for service in ("router", "deployer"):
         await bus.publisher.publish(unreadable(service, data, seq))
     await level(bus)
-    assert await retry_letters([SUBJECT], console)
+    assert await retry_dead_letters([SUBJECT], console)
     sent = [item for item in await log(bus, SUBJECT) if isinstance(item, Undecodable)]
     assert [(item.data, item.headers["mine"]) for item in sent] == [(data, "1")] * 2
     await level(bus)
-    assert await letters(bus) == []
+    assert await unhandled_dead_letters(bus) == []
 
 
 FORGED = encode(POD)
@@ -131,7 +131,7 @@ FORGED = encode(POD)
 
 
 @pytest.mark.parametrize(
-    ("subject", "at", "said"),
+    ("subject", "at", "printed"),
     [
         pytest.param(SUBJECT, 1, "sent again as", id="the-message-there-is-another"),
         pytest.param(SUBJECT, 2, "can be read", id="the-message-there-can-be-read"),
@@ -153,23 +153,25 @@ FORGED = encode(POD)
         ),
     ],
 )
-async def test_what_a_letter_brings_is_never_sent(
-    bus: Bus, console: PlainConsole, subject: str, at: int, said: str
+async def test_the_content_of_a_dead_letter_is_never_sent(
+    bus: Bus, console: PlainConsole, subject: str, at: int, printed: str
 ) -> None:
     torn = await bus.publisher.resend(SUBJECT, b"{", {})
     assert await bus.publisher.publish(structs.replace(POD, resource_version="6")) == torn + 1
     await bus.publisher.resend("aim.object.Pod.ml.b", b"{", {})
     await bus.publisher.publish(unreadable("router", FORGED, at, subject))
     await level(bus)
-    assert await retry(bus, await letters(bus), console) == ("AIM_LOG" not in said)
-    assert said in text(console)
+    assert await retry(bus, await unhandled_dead_letters(bus), console) == (
+        "AIM_LOG" not in printed
+    )
+    assert printed in text(console)
     stored = await log(bus, "aim.object.>")
     assert [item.data for item in stored if isinstance(item, Undecodable)] == [b"{", b"{"] + [
         b"{"
     ] * (at == torn and subject == SUBJECT)
     assert len([item for item in stored if isinstance(item, Event)]) == 1
     await level(bus)
-    assert await letters(bus) == []
+    assert await unhandled_dead_letters(bus) == []
 
 
 async def test_a_message_with_a_subject_too_long_to_send_is_named(
@@ -180,25 +182,25 @@ async def test_a_message_with_a_subject_too_long_to_send_is_named(
     await session.request(subject, b"{")
     await bus.publisher.publish(unreadable("router", b"{", 1, subject))
     await level(bus)
-    assert await retry(bus, await letters(bus), console)
+    assert await retry(bus, await unhandled_dead_letters(bus), console)
     assert "too large to be sent again" in text(console)
 
 
-async def test_for_work_the_handled_letter_is_what_the_service_hears(
+async def test_for_work_the_handled_dead_letter_is_published(
     bus: Bus, console: PlainConsole
 ) -> None:
     await bus.publisher.publish(WORK)
     await level(bus)
-    assert await retry_letters(None, console)
+    assert await retry_dead_letters(None, console)
     last = (await log(bus, "aim.dead.>"))[-1]
     assert isinstance(last, Event)
     assert isinstance(last.message, DeadLetter)
     assert last.message.handled
     assert "cacher looks at ModelCache/ml/c again" in text(console)
     await level(bus)
-    assert await letters(bus) == []
+    assert await unhandled_dead_letters(bus) == []
 
 
-async def test_a_subject_without_a_letter_is_named(bus: Bus, console: PlainConsole) -> None:
+async def test_a_subject_without_a_dead_letter_is_named(bus: Bus, console: PlainConsole) -> None:
     with pytest.raises(RuntimeError, match=r"no dead letter on aim\.object\.Pod\.ml\.b"):
-        await retry_letters(["aim.object.Pod.ml.b"], console)
+        await retry_dead_letters(["aim.object.Pod.ml.b"], console)

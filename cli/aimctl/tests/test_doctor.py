@@ -182,7 +182,7 @@ DEFINITIONS: dict[str, Body | None] = {
     )
 }
 AMD = {"amd.com/gpu.device-id": "74a1"}
-WANTED = {"gpuModel": "MI300X", "gpusPerReplica": 4}
+PROFILE = {"gpuModel": "MI300X", "gpusPerReplica": 4}
 OBJECTS: dict[str, tuple[Body, ...]] = {
     resource.kind: () for resource in (*LISTED, *LISTED_TOO)
 } | {
@@ -194,7 +194,7 @@ OBJECTS: dict[str, tuple[Body, ...]] = {
     GATEWAY.kind: (gateway(),),
     NODE.kind: (node(AMD, amd="8"),),
     CONFIG.kind: (config(),),
-    TEMPLATE.kind: (body("fast", "team", WANTED),),
+    TEMPLATE.kind: (body("fast", "team", PROFILE),),
     SERVICE.kind: (body("chat", "team", {"templateRef": "fast"}),),
     MODEL.kind: (body("m", spec={"name": "org/m:1", "image": "registry.example.com/org/m:1"}),),
     DEPLOYMENT.kind: (controller(1),),
@@ -234,7 +234,7 @@ def not_ok(facts: Facts) -> list[Finding]:
     return [finding for finding in findings(facts) if finding.level != "ok"]
 
 
-def test_of_a_cluster_that_has_everything_nothing_bad_is_said_in_any_area() -> None:
+def test_a_complete_cluster_has_only_ok_findings() -> None:
     assert not_ok(WELL) == []
     areas = {
         "kubernetes",
@@ -623,7 +623,7 @@ CASES = [
         id="too-few-gpus",
     ),
     pytest.param(
-        with_objects(TEMPLATE, body("fast", "team", WANTED | {"gpuModel": "MI999"})),
+        with_objects(TEMPLATE, body("fast", "team", PROFILE | {"gpuModel": "MI999"})),
         "error",
         "MI999, which is in no GPU table",
         "AIM_GPU_TABLE",
@@ -724,7 +724,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("facts", "level", "what", "fix"), CASES)
-def test_what_is_wrong_is_said_with_how_bad_it_is_and_what_to_do(
+def test_each_problem_has_its_level_and_its_fix(
     facts: Facts, level: str, what: str, fix: str
 ) -> None:
     found = not_ok(facts)
@@ -736,7 +736,7 @@ def test_what_is_wrong_is_said_with_how_bad_it_is_and_what_to_do(
     assert all(finding.fix for finding in found)
 
 
-def test_without_an_api_server_only_that_and_the_bus_are_told_of() -> None:
+def test_without_an_api_server_only_the_bus_is_checked() -> None:
     found = findings(replace(WELL, server=Unknown("connection refused")))
     assert [(finding.area, finding.level) for finding in found] == [
         ("kubernetes", "error"),
@@ -745,7 +745,7 @@ def test_without_an_api_server_only_that_and_the_bus_are_told_of() -> None:
     assert "connection refused" in found[0].what
 
 
-def test_without_accounts_the_own_permissions_tell_whether_aimctl_up_can_work() -> None:
+def test_without_accounts_the_users_permissions_decide() -> None:
     found = findings(replace(NO_ACCOUNTS, access=Access((), (checked(""),))))
     assert "you may do all that the services do: aimctl up can work" in [
         finding.what for finding in found
@@ -819,7 +819,7 @@ def test_a_template_that_no_service_uses_may_wait_for_its_nodes() -> None:
         pytest.param(out("10.0.0.0/8", 443, 16443), id="both"),
     ],
 )
-def test_a_policy_that_lets_services_reach_the_api_server_is_none_to_speak_of(rule: Body) -> None:
+def test_a_policy_that_allows_the_api_server_is_no_finding(rule: Body) -> None:
     objects = {
         **OBJECTS,
         ENDPOINT_SLICE.kind: (api_server(16443),),
@@ -861,7 +861,7 @@ def test_a_policy_that_does_not_is_named(rule: Body) -> None:
         "odh@sha256:0.1",
     ],
 )
-def test_a_controller_that_is_new_enough_or_says_no_version_is_well(image: str) -> None:
+def test_a_new_controller_or_one_without_version_is_ok(image: str) -> None:
     assert not_ok(with_objects(DEPLOYMENT, controller(1, image))) == []
 
 
@@ -873,9 +873,7 @@ def test_a_controller_that_is_new_enough_or_says_no_version_is_well(image: str) 
         ("other", {ENFORCE: "restricted"}),
     ],
 )
-def test_a_namespace_without_models_or_that_admits_them_is_none_to_speak_of(
-    name: str, labels: dict[str, str]
-) -> None:
+def test_a_namespace_that_admits_models_is_no_finding(name: str, labels: dict[str, str]) -> None:
     spaces = (
         body("aim-system", labels={ENFORCE: "restricted"}),
         body("edge"),
@@ -886,7 +884,7 @@ def test_a_namespace_without_models_or_that_admits_them_is_none_to_speak_of(
 
 
 @pytest.mark.parametrize(
-    ("grant", "served", "secrets", "asked"),
+    ("grant", "served", "secrets", "expected"),
     [
         pytest.param(("batch", "jobs", ""), (), (), [("", ())], id="all-namespaces"),
         pytest.param(("batch", "jobs", ""), ("a", "b"), (), [("a", ()), ("b", ())], id="two"),
@@ -900,14 +898,14 @@ def test_a_namespace_without_models_or_that_admits_them_is_none_to_speak_of(
         pytest.param(("", "leases", "own"), ("a",), (), [("own", ())], id="own-namespace"),
     ],
 )
-def test_permissions_are_asked_where_models_are_served(
+def test_permissions_are_checked_where_models_are_served(
     grant: tuple[str, str, str],
     served: tuple[str, ...],
     secrets: tuple[str, ...],
-    asked: list[tuple[str, tuple[str, ...]]],
+    expected: list[tuple[str, tuple[str, ...]]],
 ) -> None:
     group, resource, namespace = grant
     whole = Grant("aim-watcher", namespace, group, resource, (), "get")
     found = needed(whole, served, secrets)
-    assert [(each.namespace, each.names) for each in found] == asked
+    assert [(each.namespace, each.names) for each in found] == expected
     assert {each.resource for each in found} <= {resource}

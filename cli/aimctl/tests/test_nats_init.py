@@ -39,7 +39,7 @@ def differing(before: Secrets, after: Secrets) -> set[str]:
     return {name for name in NAMES if before[name] != after[name]}
 
 
-def test_each_user_has_a_key_of_its_own_and_the_server_only_public_ones() -> None:
+def test_each_user_has_its_own_key_the_server_only_public_ones() -> None:
     made = desired_secrets({}, NAMESPACE, (), NOW)
     seeds = {user: made[of_user(user)][SEED].decode() for user in USERS}
     assert len(set(seeds.values())) == len(USERS)
@@ -81,14 +81,14 @@ def test_the_certificate_is_for_what_the_server_is_called() -> None:
         pytest.param(("ca",), timedelta(), set(NAMES), id="the-authority"),
     ],
 )
-def test_what_is_there_is_kept(
+def test_existing_secrets_are_unchanged(
     rotate: tuple[str, ...], later: timedelta, changes: set[str]
 ) -> None:
     first = desired_secrets({}, NAMESPACE, (), NOW)
     assert differing(first, desired_secrets(first, NAMESPACE, rotate, NOW + later)) == changes
 
 
-def test_a_new_authority_keeps_the_keys_of_users() -> None:
+def test_a_new_authority_leaves_the_keys_of_users() -> None:
     first = desired_secrets({}, NAMESPACE, (), NOW)
     second = desired_secrets(first, NAMESPACE, ("ca",), NOW)
     assert {user: second[of_user(user)][SEED] for user in USERS} == {
@@ -105,7 +105,7 @@ def test_what_is_missing_is_made() -> None:
     }
 
 
-def test_an_authority_that_was_moved_away_is_asked_for_when_it_is_needed() -> None:
+def test_a_missing_authority_is_required_only_when_needed() -> None:
     first = desired_secrets({}, NAMESPACE, (), NOW)
     left = {name: data for name, data in first.items() if name != "aim-nats-ca"}
     assert desired_secrets(left, NAMESPACE, (), NOW) == left
@@ -120,7 +120,7 @@ def test_an_authority_that_was_moved_away_is_asked_for_when_it_is_needed() -> No
     assert differing(first, desired_secrets(left, NAMESPACE, ("ca",), NOW)) == set(NAMES)
 
 
-def test_what_is_no_certificate_is_told_by_the_name_of_its_secret_and_can_be_replaced() -> None:
+def test_a_bad_certificate_is_named_and_can_be_replaced() -> None:
     first = desired_secrets({}, NAMESPACE, (), NOW)
     broken = {**first, "aim-nats-server": {**first["aim-nats-server"], "tls.crt": b"?"}}
     with pytest.raises(
@@ -133,50 +133,50 @@ def test_what_is_no_certificate_is_told_by_the_name_of_its_secret_and_can_be_rep
 
 def test_a_folder_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
-    code, told = run("-o", str(folder), "-n", "infra")
-    assert (code, told.count(" created\n")) == (0, len(NAMES)), told
+    code, output = run("-o", str(folder), "-n", "infra")
+    assert (code, output.count(" created\n")) == (0, len(NAMES)), output
     files = {path.name: path.read_text() for path in folder.iterdir()}
     assert set(files) == {f"{name}.yaml" for name in NAMES}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert {yaml.safe_load(text)["metadata"]["namespace"] for text in files.values()} == {"infra"}
-    code, told = run("-o", str(folder), "-n", "infra")
-    assert (code, told.count(" unchanged\n")) == (0, len(NAMES)), told
+    code, output = run("-o", str(folder), "-n", "infra")
+    assert (code, output.count(" unchanged\n")) == (0, len(NAMES)), output
     assert {path.name: path.read_text() for path in folder.iterdir()} == files
-    code, told = run("-o", str(folder), "-n", "infra", "--rotate", "cacher")
-    assert (code, told.count(" changed\n")) == (0, 2), told
+    code, output = run("-o", str(folder), "-n", "infra", "--rotate", "cacher")
+    assert (code, output.count(" changed\n")) == (0, 2), output
     seeds = [
         base64.b64decode(yaml.safe_load(files[f"{of_user(user)}.yaml"])["data"][SEED]).decode()
         for user in USERS
     ]
-    assert not any(seed in told for seed in seeds)
+    assert not any(seed in output for seed in seeds)
 
 
 def test_without_a_place_new_ones_are_printed_for_kubectl() -> None:
-    code, told = run()
+    code, output = run()
     assert code == 0
-    assert [body["metadata"]["name"] for body in yaml.safe_load_all(told)] == list(NAMES)
+    assert [body["metadata"]["name"] for body in yaml.safe_load_all(output)] == list(NAMES)
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         pytest.param(["--rotate", "nobody", "-o", "x"], "nobody", id="who"),
         pytest.param(["--rotate", "cacher"], "--output or --apply", id="rotate-what"),
         pytest.param(["--apply", "-o", "x"], "not both", id="where"),
     ],
 )
-def test_wrong_usage_is_told(args: list[str], says: str) -> None:
-    code, told = run(*args)
-    assert (code, says in told) == (2, True), told
+def test_wrong_usage_is_an_error(args: list[str], message: str) -> None:
+    code, output = run(*args)
+    assert (code, message in output) == (2, True), output
 
 
-def test_a_file_that_is_something_else_is_told_and_kept(tmp_path: Path) -> None:
+def test_a_foreign_file_is_an_error_and_stays(tmp_path: Path) -> None:
     (tmp_path / "aim-nats-cacher.yaml").write_text("[1]")
-    code, told = run("-o", str(tmp_path))
-    assert (code, "is not a Secret that was written here" in " ".join(told.split())) == (
+    code, output = run("-o", str(tmp_path))
+    assert (code, "is not a Secret that was written here" in " ".join(output.split())) == (
         1,
         True,
-    ), told
+    ), output
     assert [path.name for path in tmp_path.iterdir()] == ["aim-nats-cacher.yaml"]
 
 
@@ -190,37 +190,37 @@ async def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 
 async def test_secrets_are_made_once_in_a_cluster(kubeconfig: Path) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     with pytest.raises(RuntimeError, match="aim-system"):
-        await init_cluster(NAMESPACE, (), told.append)
+        await init_cluster(NAMESPACE, (), lines.append)
     cluster = await Cluster.connect(str(kubeconfig))
     await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    await init_cluster(NAMESPACE, (), told.append)
+    await init_cluster(NAMESPACE, (), lines.append)
 
-    async def there() -> dict[str, Any]:
+    async def secrets_data() -> dict[str, Any]:
         found = await cluster.list(SECRET, NAMESPACE)
         return {item["metadata"]["name"]: item["data"] for item in found.items}
 
-    first = await there()
+    first = await secrets_data()
     assert set(first) == set(NAMES)
-    await init_cluster(NAMESPACE, (), told.append)
-    assert await there() == first
-    assert [line for line in told if "reload" in line] == []
-    await init_cluster(NAMESPACE, ("router",), told.append)
-    assert told[-1].endswith(reload_command(NAMESPACE))
-    assert {name for name, data in (await there()).items() if data != first[name]} == {
+    await init_cluster(NAMESPACE, (), lines.append)
+    assert await secrets_data() == first
+    assert [line for line in lines if "reload" in line] == []
+    await init_cluster(NAMESPACE, ("router",), lines.append)
+    assert lines[-1].endswith(reload_command(NAMESPACE))
+    assert {name for name, data in (await secrets_data()).items() if data != first[name]} == {
         "aim-nats-router",
         "aim-nats-server",
     }
     assert not any(
-        base64.b64decode(data[SEED]).decode() in json.dumps(told)
+        base64.b64decode(data[SEED]).decode() in json.dumps(lines)
         for data in first.values()
         if SEED in data
     )
     await cluster.close()
 
 
-def test_the_page_has_the_command_that_is_printed_after_a_rotation() -> None:
+def test_the_page_has_the_command_printed_after_a_rotation() -> None:
     assert (
         reload_command(NAMESPACE)
         in (Path(__file__).parents[3] / "docs" / "how-to" / "nats.md").read_text()

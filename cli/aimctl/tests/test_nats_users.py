@@ -32,8 +32,8 @@ async def test_the_server_takes_it(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         binary, "-t", "-c", str(config), stderr=asyncio.subprocess.PIPE
     )
-    _, said = await process.communicate()
-    assert (process.returncode, "is valid" in said.decode()) == (0, True), said
+    _, output = await process.communicate()
+    assert (process.returncode, "is valid" in output.decode()) == (0, True), output
 
 
 def test_no_seed_is_in_it() -> None:
@@ -47,18 +47,22 @@ def test_no_seed_is_in_it() -> None:
     ["", "SU", "U" * 56, new_seed()[:-1] + "?"],
     ids=["nothing", "too short", "not a seed", "a letter that is none"],
 )
-def test_what_is_no_seed_is_told(seed: str) -> None:
+def test_a_bad_seed_is_an_error(seed: str) -> None:
     with pytest.raises(ValueError, match="not an NKey seed"):
         public_key(seed)
 
 
 @pytest.mark.parametrize("user", [user for user in USERS if user not in {CONSOLE, OPERATOR}])
 def test_a_service_publishes_nothing_in_the_name_of_another(user: str) -> None:
-    said = [subject for subject in PERMISSIONS[user].publish if subject.startswith("aim")]
+    subjects_allowed = [
+        subject for subject in PERMISSIONS[user].publish if subject.startswith("aim")
+    ]
     about = (subjects.OBJECT, subjects.SYNCED, subjects.LIVE_PROGRESS)
-    assert [s for s in said if user not in s.split(".") and not s.startswith(about)] == []
+    assert [
+        s for s in subjects_allowed if user not in s.split(".") and not s.startswith(about)
+    ] == []
     assert user == WATCHER or not any(
-        s.startswith((subjects.OBJECT, subjects.SYNCED)) for s in said
+        s.startswith((subjects.OBJECT, subjects.SYNCED)) for s in subjects_allowed
     )
 
 

@@ -8,7 +8,7 @@ from aimctl.app import app
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         pytest.param(
             ("explain", "thing/x", "-n", "team"),
@@ -23,7 +23,7 @@ from aimctl.app import app
         ),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], says: str) -> None:
+def test_wrong_usage_exits_with_2_and_names_the_error(args: tuple[str, ...], message: str) -> None:
     ran = CliRunner().invoke(app, args, env={"COLUMNS": "300", "NO_COLOR": "1"})
     assert ran.exit_code == 2, ran.output
-    assert says in " ".join(ran.output.split())
+    assert message in " ".join(ran.output.split())

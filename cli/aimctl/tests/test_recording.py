@@ -75,7 +75,7 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         pytest.param("", "line 1 is no header", id="empty"),
         pytest.param("# Title\n", "line 1 is no header", id="another-file"),
@@ -98,9 +98,9 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_file_says_where(tmp_path: Path, text: str, says: str) -> None:
+def test_a_broken_file_names_the_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "r.jsonl").write_text(text)
-    with pytest.raises(BadRecording, match=says):
+    with pytest.raises(BadRecording, match=message):
         load(tmp_path / "r.jsonl")
 
 
@@ -109,7 +109,7 @@ def test_values_of_variables_are_not_in_it() -> None:
         {"name": "TOKEN", "value": "hf_secret"},
         {"name": "REF", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
     ]
-    told = redacted(
+    redacted_message = redacted(
         changed(
             "InferenceService",
             "ml",
@@ -118,13 +118,13 @@ def test_values_of_variables_are_not_in_it() -> None:
             env="text",
         )
     )
-    assert b"hf_secret" not in encode(told)
-    containers = told.object["spec"]["predictor"]["containers"]
+    assert b"hf_secret" not in encode(redacted_message)
+    containers = redacted_message.object["spec"]["predictor"]["containers"]
     assert containers[0]["env"] == [{"name": "TOKEN", "value": REDACTED}, env[1]]
-    assert told.object["spec"]["env"] == "text"
+    assert redacted_message.object["spec"]["env"] == "text"
 
 
-def test_what_is_older_than_since_is_there_as_it_was_last() -> None:
+def test_objects_older_than_since_have_their_last_version() -> None:
     events = [
         event(seq, changed("ModelCache", "ml", name, seq))
         for seq, name in enumerate("abacb", start=1)
@@ -144,12 +144,12 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
     await server.stop()
 
 
-async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespaces_these_rest_on(
+async def test_it_has_the_namespace_and_what_that_depends_on(
     bus: Bus,
 ) -> None:
     gateway = {"gateway": {"name": "public", "namespace": "edge"}}
     labels = changed("ConfigMap", "aim-system", image_config_map("m"))
-    kept = ActionTaken(
+    rejected_action = ActionTaken(
         service="discovery",
         verb="apply",
         kind="ConfigMap",
@@ -162,7 +162,7 @@ async def test_it_has_the_namespace_what_is_above_it_and_what_of_other_namespace
         changed("Gateway", "edge", "public"),
         changed("Gateway", "edge", "former"),
         labels,
-        kept,
+        rejected_action,
         changed(
             "AIMNamespaceConfig",
             "aim-system",

@@ -19,7 +19,7 @@ from aimlab.testing.commands import command
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         pytest.param(
             ("doctor", "-o", "xml"), "'xml' is not one of 'text', 'json', 'yaml'", id="no-such-form"
@@ -47,10 +47,10 @@ from aimlab.testing.commands import command
         pytest.param(("nonsense",), "No such command", id="no-such-command"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], says: str) -> None:
+def test_wrong_usage_exits_with_2_and_names_the_error(args: tuple[str, ...], message: str) -> None:
     ran = CliRunner().invoke(app, args, env={"COLUMNS": "300", "NO_COLOR": "1"})
     assert ran.exit_code == 2, ran.output
-    assert says in " ".join(ran.output.split())
+    assert message in " ".join(ran.output.split())
 
 
 NEED_A_BUS = (
@@ -62,10 +62,10 @@ NEED_A_BUS = (
 )
 
 
-async def test_without_a_bus_each_says_so_and_ends_with_1(tmp_path: Path) -> None:
+async def test_without_a_bus_each_command_exits_with_1(tmp_path: Path) -> None:
     env = {"AIM_NATS_URL": "nats://127.0.0.1:1", "HOME": str(tmp_path)}
-    said = await asyncio.gather(*(command(env, "aimctl", *args, code=1) for args in NEED_A_BUS))
-    assert ["no NATS server answers at nats://127.0.0.1:1" in each for each in said] == [
+    outputs = await asyncio.gather(*(command(env, "aimctl", *args, code=1) for args in NEED_A_BUS))
+    assert ["no NATS server answers at nats://127.0.0.1:1" in each for each in outputs] == [
         True
     ] * len(NEED_A_BUS)
 
@@ -97,7 +97,7 @@ def test_a_document_comes_back_as_it_was_and_is_ascii(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", [form for form in get_args(Form) if form != "text"])
-def test_documents_that_come_one_after_another_can_be_told_apart(form: Form) -> None:
+def test_consecutive_documents_are_separated(form: Form) -> None:
     out = StringIO()
     for number in (1, 2):
         print_line(PlainConsole(file=out, width=2000), {"n": number}, form)
@@ -105,7 +105,7 @@ def test_documents_that_come_one_after_another_can_be_told_apart(form: Form) -> 
     assert [yaml.safe_load(part) for part in parts] == [{"n": 1}, {"n": 2}]
 
 
-def test_bash_is_given_a_script_that_asks_aimctl() -> None:
+def test_bash_gets_a_script_that_calls_aimctl() -> None:
     aimctl = Path(sys.executable).with_name("aimctl")
     ran = subprocess.run(
         ["bash", "-c", f"{aimctl} --show-completion; true"],
@@ -114,11 +114,11 @@ def test_bash_is_given_a_script_that_asks_aimctl() -> None:
         check=True,
     )
     assert "complete -o default -F _aimctl_completion aimctl" in ran.stdout
-    asked = (
+    script = (
         'source <("$0" --show-completion); COMP_WORDS=(aimctl wai) COMP_CWORD=1; _aimctl_completion'
         ' "$0"; echo "${COMPREPLY[@]}"'
     )
     proposed = subprocess.run(
-        ["bash", "-c", asked, str(aimctl)], capture_output=True, text=True, check=True
+        ["bash", "-c", script, str(aimctl)], capture_output=True, text=True, check=True
     )
     assert proposed.stdout.split() == ["wait"]

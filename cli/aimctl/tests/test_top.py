@@ -5,7 +5,7 @@ from dataclasses import replace
 from io import StringIO
 
 from aimbus import Reader, Standing, Survey
-from aimctl.commands.top import Load, Sample, picture, weighed
+from aimctl.commands.top import Load, Sample, render, weighed
 from aimctl.component_registry import SERVICES
 from aimctl.output.console import PlainConsole
 from aimschema.messages import Progress
@@ -37,7 +37,7 @@ def sample() -> Sample:
     return weighed(BEFORE, AFTER, 2.0, sent, dead, {Key(CACHE.kind, "team", "w"): HALF})
 
 
-def test_each_service_has_what_it_sends_what_it_has_not_read_and_its_dead_letters() -> None:
+def test_each_service_has_rate_lag_and_dead_letters() -> None:
     loads = {load.service: load for load in sample().loads}
     assert list(loads) == list(SERVICES)
     assert loads["cacher"] == Load("cacher", 5.0, 8, 0)
@@ -49,7 +49,7 @@ def test_events_a_second_are_those_of_everybody() -> None:
     assert (sample().events_per_s, sample().mirror_lag, sample().log_messages) == (10.0, 3, 30)
 
 
-def test_a_log_that_was_made_anew_between_the_looks_counts_no_events_backwards() -> None:
+def test_a_recreated_log_counts_no_events_backwards() -> None:
     assert weighed(AFTER, BEFORE, 2.0, Counter(), Counter(), {}).events_per_s == 0
     nothing = weighed(
         replace(BEFORE, log=None, state=None),
@@ -62,9 +62,9 @@ def test_a_log_that_was_made_anew_between_the_looks_counts_no_events_backwards()
     assert (nothing.events_per_s, nothing.log_messages, nothing.mirror_lag) == (0, 0, None)
 
 
-def test_the_picture_has_downloads_with_bytes_rate_and_seconds_left() -> None:
+def test_downloads_are_shown_with_bytes_rate_and_time_left() -> None:
     out = StringIO()
-    PlainConsole(file=out, width=120).print(picture(sample()))
+    PlainConsole(file=out, width=120).print(render(sample()))
     assert "10 events/s; the log has 30" in out.getvalue()
     assert "not reading" in out.getvalue()
     assert "team/w downloading 43.0 MB of 100 MB at 10.0 MB/s, 6 s left" in out.getvalue()

@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from aimctl.connect import WITHIN_S, reached
-from aimctl.dead_letters import Found, letters, retry
+from aimctl.connect import WITHIN_S, connected_bus
+from aimctl.dead_letters import ListedDeadLetter, retry, unhandled_dead_letters
 from aimctl.options import run
 from aimctl.output.console import PlainConsole
 from aimctl.output.structured import Form, Output, print_data
@@ -16,7 +16,7 @@ from aimctl.output.structured import Form, Output, print_data
 dead = typer.Typer(help="List and retry dead letters (NATS server: AIM_NATS_URL).")
 
 
-def show(found: list[Found], console: PlainConsole, form: Form) -> None:
+def show(found: list[ListedDeadLetter], console: PlainConsole, form: Form) -> None:
     rows = [each.row() for each in found]
     if form != "text":
         print_data(console, rows, form)
@@ -29,21 +29,23 @@ def show(found: list[Found], console: PlainConsole, form: Form) -> None:
         console.print(table)
 
 
-async def list_letters(console: PlainConsole, form: Form) -> None:
-    async with reached() as bus:
-        show(await letters(bus), console, form)
+async def list_dead_letters(console: PlainConsole, form: Form) -> None:
+    async with connected_bus() as bus:
+        show(await unhandled_dead_letters(bus), console, form)
 
 
-async def retry_letters(wanted: list[str] | None, console: PlainConsole) -> bool:
-    """`wanted` are subjects, None is all. Raises RuntimeError for a subject of which there is no
+async def retry_dead_letters(requested: list[str] | None, console: PlainConsole) -> bool:
+    """`requested` are subjects, None is all. Raises RuntimeError for a subject of which there is no
     letter."""
-    async with reached() as bus:
-        found = await letters(bus)
+    async with connected_bus() as bus:
+        found = await unhandled_dead_letters(bus)
         known = {name for each in found for name in (each.subject, each.address)}
-        if unknown := sorted(set(wanted or ()) - known):
+        if unknown := sorted(set(requested or ()) - known):
             raise RuntimeError(f"no dead letter on {', '.join(unknown)}: see aimctl dead")
         chosen = [
-            each for each in found if wanted is None or {each.subject, each.address} & set(wanted)
+            each
+            for each in found
+            if requested is None or {each.subject, each.address} & set(requested)
         ]
         try:
             async with asyncio.timeout(WITHIN_S):
@@ -58,7 +60,7 @@ def dead_list(context: typer.Context, output: Output = "text") -> None:
     AIM_NATS_URL)."""
     if context.invoked_subcommand is None:
         console = PlainConsole()
-        run(console, list_letters(console, output))
+        run(console, list_dead_letters(console, output))
 
 
 @dead.command(name="retry", no_args_is_help=True)
@@ -73,4 +75,4 @@ def dead_retry(
     if every == bool(subject):
         raise typer.BadParameter("name subjects, or --all")
     console = PlainConsole()
-    raise typer.Exit(0 if run(console, retry_letters(subject or None, console)) else 1)
+    raise typer.Exit(0 if run(console, retry_dead_letters(subject or None, console)) else 1)

@@ -11,7 +11,7 @@ from aimctl.doctor.collect import gather
 from aimctl.doctor.snapshot import Finding, Level
 from aimctl.options import Kubeconfig, a_console, run
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
 
 MARKS: dict[Level, tuple[str, str]] = {
@@ -26,26 +26,26 @@ async def show_findings(kubeconfig: Path | None, console: PlainConsole, form: Fo
     read."""
     found = findings(await gather(kubeconfig))
     if form == "text":
-        tell(found, console)
+        print_findings(found, console)
     else:
         print_data(console, [asdict(finding) for finding in found], form)
     return all(finding.level != "error" for finding in found)
 
 
-def tell(found: Sequence[Finding], console: PlainConsole) -> None:
+def print_findings(found: Sequence[Finding], console: PlainConsole) -> None:
     """A line each, its fix below it, and how many of which there are."""
     width = max(len(finding.area) for finding in found)
     for finding in found:
         mark, style = MARKS[finding.level]
-        say(
+        print_text(
             console,
             f"{mark} {finding.area:<{width}}  {finding.what}",
             style if finding.level != "ok" else "",
         )
         if finding.fix:
-            say(console, f"  {'':<{width}}  fix: {finding.fix}", "dim")
+            print_text(console, f"  {'':<{width}}  fix: {finding.fix}", "dim")
     counts = {level: sum(finding.level == level for finding in found) for level in MARKS}
-    say(
+    print_text(
         console,
         f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors",
         "bold",

@@ -7,12 +7,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from aimctl.analysis.diagnosis import State, Told, diagnose, told_data
-from aimctl.connect import reached
+from aimctl.connect import connected_bus
 from aimctl.options import Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import seconds
 from aimctl.output.structured import Form, Output, print_data
-from aimctl.state_stream import heard, picture
+from aimctl.state_stream import live_progress, namespace_state
 from aimschema.messages import timestamp
 from aimschema.reasons import FAILURE, FILLED
 from aimschema.resources import CACHE, Key
@@ -36,14 +36,14 @@ MARKS: dict[State, str] = {
 
 async def show_explanation(key: Key, console: PlainConsole, form: Form) -> bool:
     """False where the object has failed or does not exist."""
-    async with reached() as bus:
-        seen = await picture(bus, key.namespace)
+    async with connected_bus() as bus:
+        state = await namespace_state(bus, key.namespace)
         filling = any(
             not cache.holds(FILLED) and not cache.holds(FAILURE)
-            for cache in seen.everywhere(CACHE.kind)
+            for cache in state.everywhere(CACHE.kind)
         )
-        live = await heard(bus, key.namespace) if filling else {}
-    told = diagnose(seen, key, datetime.datetime.now(datetime.UTC), live)
+        live = await live_progress(bus, key.namespace) if filling else {}
+    told = diagnose(state, key, datetime.datetime.now(datetime.UTC), live)
     if form != "text":
         print_data(console, told_data(told), form)
     else:

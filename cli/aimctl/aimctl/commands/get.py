@@ -11,13 +11,13 @@ from rich.text import Text
 
 from aimctl.analysis.dependencies import ROOTS, Row, rows
 from aimctl.completion import complete_root
-from aimctl.connect import reached
+from aimctl.connect import connected_bus
 from aimctl.options import Namespace, a_console, run
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data, print_line
 from aimctl.parsing import resource_of
-from aimctl.state_stream import Pictures, watched
+from aimctl.state_stream import StateStream, watched_states
 from aimschema.resources import Resource
 
 COLUMNS = [field.name.upper() for field in fields(Row)]
@@ -29,28 +29,30 @@ async def show_rows(
     """`watch`: every row, then each that is new or has changed, until cancelled. Raises
     RuntimeError where there is no bus or no stream to read."""
     known: Sequence[Row] = ()
-    async with reached() as bus, watched(bus) as pictures:
-        shown = await _look(pictures, root, namespace)
+    async with connected_bus() as bus, watched_states(bus) as states:
+        shown = await _current_rows(states, root, namespace)
         if not watch:
             _show(shown, console, form)
         while watch:
             for row in shown:
                 if row not in known:
                     _show_one(row, console, form)
-            known, shown = shown, await _look(pictures, root, namespace)
+            known, shown = shown, await _current_rows(states, root, namespace)
 
 
-async def _look(pictures: Pictures, root: Resource | None, namespace: str | None) -> list[Row]:
-    seen = await pictures.next()
-    assert seen is not None  # without a limit it waits
-    return rows(seen, root, namespace, datetime.datetime.now(datetime.UTC))
+async def _current_rows(
+    states: StateStream, root: Resource | None, namespace: str | None
+) -> list[Row]:
+    state = await states.next()
+    assert state is not None  # without a limit it waits
+    return rows(state, root, namespace, datetime.datetime.now(datetime.UTC))
 
 
 def _show(shown: Sequence[Row], console: PlainConsole, form: Form) -> None:
     if form != "text":
         print_data(console, [asdict(row) for row in shown], form)
     elif not shown:
-        say(console, "nothing found")
+        print_text(console, "nothing found")
     else:
         table = Table(*COLUMNS, box=None, pad_edge=False)
         for row in shown:
@@ -62,7 +64,7 @@ def _show_one(row: Row, console: PlainConsole, form: Form) -> None:
     if form != "text":
         print_line(console, asdict(row), form)
     else:
-        say(console, "  ".join(value for value in asdict(row).values() if value))
+        print_text(console, "  ".join(value for value in asdict(row).values() if value))
 
 
 def get(

@@ -14,12 +14,12 @@ from aimctl.analysis.dependencies import containers, in_trouble, pods_behind
 from aimctl.connect import cluster_at
 from aimctl.options import Kubeconfig, Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
-from aimctl.state_stream import present_picture
+from aimctl.output.format import print_text
+from aimctl.state_stream import current_state
 from aimkube import Cluster, KubeError, told
 from aimschema.resources import Key
 
-LAST_WORDS = 20
+FAILED_TAIL_LINES = 20
 
 
 async def show_logs(
@@ -32,10 +32,10 @@ async def show_logs(
 ) -> bool:
     """False where there is no pod. `follow`: until the containers have ended. Raises
     RuntimeError without a bus or a cluster."""
-    seen = await present_picture()
-    pods = pods_behind(seen, key)
+    state = await current_state()
+    pods = pods_behind(state, key)
     if not pods:
-        say(
+        print_text(
             console,
             f"no pod belongs to {key} now; how it came to this: aimctl explain, aimctl timeline",
             "bold red",
@@ -67,7 +67,7 @@ class _Lines:
         """Of a pod in trouble the last words; of a container that waits to be started again,
         those from before."""
         trouble = in_trouble(pod)
-        tail = LAST_WORDS if trouble and self._tail is None else self._tail
+        tail = FAILED_TAIL_LINES if trouble and self._tail is None else self._tail
         try:
             log = await self._cluster.read_log(
                 str(pod.key.namespace),
@@ -102,7 +102,7 @@ class _Lines:
         self, pod: KubeObject, container: str, lines: Iterable[str], style: str = ""
     ) -> None:
         for line in lines:
-            say(self._console, f"{pod.key.name}/{container} | {line}", style)
+            print_text(self._console, f"{pod.key.name}/{container} | {line}", style)
 
 
 def _starts_again(pod: KubeObject, container: str) -> bool:

@@ -11,11 +11,11 @@ import typer
 from aimcontroller.projection import Projection, fold
 from aimctl.analysis.preview import Preview, diff, manifests, preview
 from aimctl.component_registry import PLANNERS, planner
-from aimctl.connect import reached
+from aimctl.connect import connected_bus
 from aimctl.event_log import latest
 from aimctl.options import a_console, run
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
 from aimctl.replay.engine import missing_markers
 from aimschema import subjects
@@ -26,8 +26,8 @@ async def show_plan(
     paths: Sequence[Path], namespace: str | None, console: PlainConsole, form: Form
 ) -> bool:
     """True where nothing would change. Raises BadManifest, OSError or RuntimeError."""
-    wanted, others = manifests(paths, namespace)
-    async with reached() as bus:
+    desired, others = manifests(paths, namespace)
+    async with connected_bus() as bus:
         found = await latest(
             bus, [f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", f"{subjects.REPORT}.>"]
         )
@@ -37,31 +37,31 @@ async def show_plan(
             f"the watcher has not yet published every {', '.join(sorted(missing))}: what is there"
             " is not known"
         )
-    seen = reduce(
-        lambda picture, event: fold(picture, event.message, event.seq), found, Projection()
-    )
-    planned = preview(seen, wanted, services, datetime.datetime.now(datetime.UTC))
+    state = reduce(lambda state, event: fold(state, event.message, event.seq), found, Projection())
+    planned = preview(state, desired, services, datetime.datetime.now(datetime.UTC))
     if form != "text":
         print_data(console, _preview_json(planned, others), form)
     else:
-        _tell_preview(planned, others, console)
+        _print_preview(planned, others, console)
     return not planned.changes
 
 
-def _tell_preview(planned: Preview, others: Sequence[Key], console: PlainConsole) -> None:
+def _print_preview(planned: Preview, others: Sequence[Key], console: PlainConsole) -> None:
     styles = {"create": "green", "change": "yellow", "delete": "red"}
     for change in planned.changes:
-        say(
+        print_text(
             console, f"{change.who} would {change.verb} {change.key}", f"bold {styles[change.verb]}"
         )
         for line_ in diff(change):
-            say(console, f"  {line_}", {"+": "green", "-": "red", "@": "dim"}.get(line_[:1], ""))
-    for key, words in planned.outlook:
-        say(console, f"then {key}: {words}")
+            print_text(
+                console, f"  {line_}", {"+": "green", "-": "red", "@": "dim"}.get(line_[:1], "")
+            )
+    for key, text in planned.outlook:
+        print_text(console, f"then {key}: {text}")
     if others:
-        say(console, f"not looked at: {', '.join(map(str, others))}", "dim")
+        print_text(console, f"not looked at: {', '.join(map(str, others))}", "dim")
     counts = {verb: sum(1 for change in planned.changes if change.verb == verb) for verb in styles}
-    say(
+    print_text(
         console,
         ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count)
         or "nothing would change",
@@ -74,7 +74,7 @@ def _preview_json(planned: Preview, others: Sequence[Key]) -> dict[str, Any]:
         {"who": c.who, "verb": c.verb, "object": str(c.key), "before": c.before, "after": c.after}
         for c in planned.changes
     ]
-    outlook = [{"object": str(key), "words": words} for key, words in planned.outlook]
+    outlook = [{"object": str(key), "words": text} for key, text in planned.outlook]
     return {"changes": changes, "outlook": outlook, "not_looked_at": [str(key) for key in others]}
 
 

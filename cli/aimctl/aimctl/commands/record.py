@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from aimctl.connect import reached
+from aimctl.connect import connected_bus
 from aimctl.options import Since, a_console, run, since_when
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.replay.check import services_in
 from aimctl.replay.recording import (
     make_recording,
@@ -20,13 +20,15 @@ from aimctl.replay.recording import (
 async def record_namespace(
     namespace: str, since: datetime.datetime | None, file: Path, console: PlainConsole
 ) -> None:
-    async with reached() as bus:
+    async with connected_bus() as bus:
         recording = await make_recording(bus, namespace, since, datetime.datetime.now(datetime.UTC))
     if not recording.events:
         raise RuntimeError(f"nothing has happened in namespace {namespace}")
     save(recording, file)
     took_part = ", ".join(service.name for service in services_in(recording, None)) or "no service"
-    say(console, f"{len(recording.events)} events of namespace {namespace} in {file}: {took_part}")
+    print_text(
+        console, f"{len(recording.events)} events of namespace {namespace} in {file}: {took_part}"
+    )
 
 
 def record(

@@ -12,11 +12,11 @@ from aimcontroller import tracing
 from aimcontroller.component import Component
 from aimcontroller.process import FLUSH_S
 from aimctl.component_registry import PLANNERS, planner
-from aimctl.connect import reached
+from aimctl.connect import connected_bus
 from aimctl.event_log import history
 from aimctl.options import a_console, run
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
 from aimctl.replay.check import Outcome, check, services_in, up_to
 from aimctl.replay.comparator import Difference
@@ -36,14 +36,14 @@ LIVE_MOST_PER_S = 2000.0
 async def live(service: str, most_per_s: float) -> Recording:
     """What AIM_LOG and AIM_STATE have for one service, of all namespaces, read no faster than
     `most_per_s`."""
-    wanted = planner(service)
+    component = planner(service)
     every_action = f"{subjects.ACTION}.{service}."
     filters = [
         one
-        for one in wanted.filters
+        for one in component.filters
         if one != subjects.letters(service) and not one.startswith(every_action)
     ]
-    async with reached() as bus:
+    async with connected_bus() as bus:
         before, logged = await history(bus, [*filters, f"{every_action}>"], most_per_s=most_per_s)
     begins = max((event.seq for event in before), default=0)
     header = Header(
@@ -52,7 +52,7 @@ async def live(service: str, most_per_s: float) -> Recording:
     return Recording(header, (*before, *logged))
 
 
-def replay_and_tell(
+def replay_and_print(
     recording: Recording,
     services: Sequence[Component],
     console: PlainConsole,
@@ -61,14 +61,16 @@ def replay_and_tell(
     form: Form,
 ) -> bool:
     """True where nothing differs."""
-    teller = _Teller(console, quiet=form != "text")
-    outcomes = [check(service, recording, teller.tell if steps else None) for service in services]
+    printer = _Teller(console, quiet=form != "text")
+    outcomes = [
+        check(service, recording, printer.print_step if steps else None) for service in services
+    ]
     if form != "text":
-        told: dict[str, Any] = {"services": [_outcome(outcome) for outcome in outcomes]}
-        print_data(console, told | ({"steps": teller.steps} if steps else {}), form)
+        data: dict[str, Any] = {"services": [_outcome(outcome) for outcome in outcomes]}
+        print_data(console, data | ({"steps": printer.steps} if steps else {}), form)
     else:
         for outcome in outcomes:
-            _tell_outcome(outcome, console)
+            _print_outcome(outcome, console)
     return not any(outcome.differences for outcome in outcomes)
 
 
@@ -79,27 +81,27 @@ class _Teller:
         self._console, self._quiet = console, quiet
         self.steps: list[dict[str, Any]] = []
 
-    def tell(self, step: Step, news: list[str], differences: list[Difference]) -> None:
+    def print_step(self, step: Step, news: list[str], differences: list[Difference]) -> None:
         if not (news or differences):
             return
         seq, time, head = _head(step)
         if self._quiet:
-            told = [_difference(each) for each in differences]
+            shown_differences = [_difference(each) for each in differences]
             self.steps.append(
                 {
                     "seq": seq,
                     "time": time.isoformat(),
                     "step": head,
                     "news": news,
-                    "differences": told,
+                    "differences": shown_differences,
                 }
             )
             return
-        say(self._console, f"{seq:>5}  {time.strftime('%H:%M:%S.%f')[:-3]}  {head}", "bold")
+        print_text(self._console, f"{seq:>5}  {time.strftime('%H:%M:%S.%f')[:-3]}  {head}", "bold")
         for line in news:
-            say(self._console, f"       {line}")
+            print_text(self._console, f"       {line}")
         for difference in differences:
-            _tell_difference(difference, self._console)
+            _print_difference(difference, self._console)
 
 
 def _head(step: Step) -> tuple[int, datetime.datetime, str]:
@@ -110,27 +112,27 @@ def _head(step: Step) -> tuple[int, datetime.datetime, str]:
     return step.event.seq, step.event.time, f"{message.service} then"
 
 
-def _tell_outcome(outcome: Outcome, console: PlainConsole) -> None:
+def _print_outcome(outcome: Outcome, console: PlainConsole) -> None:
     did = (
         f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked"
         f" {outcome.looks} times"
     )
-    say(
+    print_text(
         console,
         f"{did}: {len(outcome.differences) or 'no'} differences",
         "bold red" if outcome.differences else "green",
     )
     for difference in outcome.differences:
-        _tell_difference(difference, console)
+        _print_difference(difference, console)
 
 
-def _tell_difference(difference: Difference, console: PlainConsole) -> None:
-    say(console, f"  ✗ {difference.seq}  {difference.key} {difference.what}", "red")
+def _print_difference(difference: Difference, console: PlainConsole) -> None:
+    print_text(console, f"  ✗ {difference.seq}  {difference.key} {difference.what}", "red")
     for label, text in (("then", difference.then), ("now", difference.now)):
         if text:
-            say(console, f"      {label:<5} {text}")
+            print_text(console, f"      {label:<5} {text}")
     for path, then, now in difference.at:
-        say(console, f"      {path}: {then} → {now}")
+        print_text(console, f"      {path}: {then} → {now}")
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
@@ -202,7 +204,7 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
         )
         flush = tracing.configure("aimctl")
         try:
-            return replay_and_tell(
+            return replay_and_print(
                 recording, services_in(recording, service), console, steps=steps, form=output
             )
         finally:

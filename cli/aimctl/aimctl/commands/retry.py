@@ -16,9 +16,9 @@ from aimctl.analysis.diagnosis import diagnose
 from aimctl.connect import cluster_at
 from aimctl.options import Kubeconfig, Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
-from aimctl.state_stream import present_picture
+from aimctl.state_stream import current_state
 from aimkube import KubeError, told
 from aimschema.labels import ANNOTATION_RETRY
 from aimschema.resources import RESOURCES, Key
@@ -27,17 +27,17 @@ from aimschema.resources import RESOURCES, Key
 async def try_again(key: Key, kubeconfig: Path | None, console: PlainConsole, form: Form) -> bool:
     """False where nothing of the chain has failed or waits for its next try. Raises
     RuntimeError, without a bus or where the API server refuses."""
-    seen, now = await present_picture(), datetime.datetime.now(datetime.UTC)
-    story = diagnose(seen, key, now, NO_PROGRESS)
-    found = to_retry(story)
+    state, now = await current_state(), datetime.datetime.now(datetime.UTC)
+    diagnosis = diagnose(state, key, now, NO_PROGRESS)
+    found = to_retry(diagnosis)
     if found:
         await _annotate(found, now.isoformat(timespec="milliseconds"), kubeconfig)
     if form != "text":
         print_data(console, {"tried_again": [str(each) for each in found]}, form)
     elif not found:
-        say(console, f"there is nothing to try again: {key} {story.words}", "bold red")
+        print_text(console, f"there is nothing to try again: {key} {diagnosis.words}", "bold red")
     for each in found if form == "text" else ():
-        say(console, f"{each} is tried again")
+        print_text(console, f"{each} is tried again")
     return bool(found)
 
 

@@ -13,11 +13,11 @@ from rich.tree import Tree
 import aimbus
 from aimbus import Bus, Event
 from aimctl.analysis.timeline import Entry, build_timeline, settled
-from aimctl.connect import reached
+from aimctl.connect import connected_bus
 from aimctl.event_log import history, history_of, in_order
 from aimctl.options import Named, Namespace, Since, a_console, named, run, since_when
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say, seconds
+from aimctl.output.format import print_text, seconds
 from aimctl.output.structured import Form, Output, print_data, print_line
 from aimschema import subjects
 from aimschema.resources import Key
@@ -28,7 +28,7 @@ async def show_timeline(
     key: Key, since: datetime.datetime | None, console: PlainConsole, *, follow: bool, form: Form
 ) -> bool:
     """False where nothing is known of the object."""
-    async with reached() as bus:
+    async with connected_bus() as bus:
         filters = [subjects.ALL] if key.namespace is None else subjects.within(key.namespace)
         before, logged = await (
             history(bus, filters) if key.namespace is None else history_of(bus, key.namespace)
@@ -45,7 +45,7 @@ async def show_timeline(
         elif entries:
             console.print(tree(key, entries))
         elif not follow:
-            say(
+            print_text(
                 console,
                 f"nothing is known of {key}{'' if since is None else ' since then'}",
                 "bold red",
@@ -64,7 +64,7 @@ async def _follow(
     form: Form,
 ) -> None:
     """Every further step as it comes, a line each; until cancelled."""
-    told = {entry.seq for entry in settled(events, key)}
+    printed = {entry.seq for entry in settled(events, key)}
     async with contextlib.aclosing(
         aimbus.read_log(
             bus, filters, after_seq=max((e.seq for e in events), default=0), follow=True
@@ -74,8 +74,8 @@ async def _follow(
             if isinstance(item, Event):
                 events.append(item)
                 for entry in settled(events, key):
-                    if entry.seq not in told:
-                        told.add(entry.seq)
+                    if entry.seq not in printed:
+                        printed.add(entry.seq)
                         if form != "text":
                             print_line(console, _entry_json(entry), form)
                         else:

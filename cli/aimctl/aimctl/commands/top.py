@@ -15,13 +15,13 @@ from rich.text import Text
 
 from aimbus import ApiError, Bus, Event, Survey, Unreachable, read_log, survey
 from aimctl.component_registry import SERVICES
-from aimctl.connect import reached
-from aimctl.dead_letters import letters
+from aimctl.connect import connected_bus
+from aimctl.dead_letters import unhandled_dead_letters
 from aimctl.options import a_console, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import progress_text
 from aimctl.output.structured import Form, Output, print_data
-from aimctl.state_stream import heard
+from aimctl.state_stream import live_progress
 from aimschema.messages import Progress
 from aimschema.quantities import human
 from aimschema.resources import Key
@@ -55,21 +55,21 @@ class Sample:
 async def show_top(console: PlainConsole, form: Form, *, once: bool) -> None:
     """A picture every two seconds, until cancelled; `once`, as a document, or where nobody
     looks: one. Raises RuntimeError without a stream."""
-    async with reached() as bus:
+    async with connected_bus() as bus:
         first = await sample(bus)
         if once or form != "text" or not console.is_terminal:
             _show(first, console, form)
             return
-        with Live(picture(first), console=console) as live:
+        with Live(render(first), console=console) as live:
             while True:
-                live.update(picture(await sample(bus)))
+                live.update(render(await sample(bus)))
 
 
 def _show(shown: Sample, console: PlainConsole, form: Form) -> None:
     if form != "text":
         print_data(console, data(shown), form)
     else:
-        console.print(picture(shown))
+        console.print(render(shown))
 
 
 def data(shown: Sample) -> dict[str, object]:
@@ -84,14 +84,14 @@ async def sample(bus: Bus) -> Sample:
     try:
         before = await survey(bus)
         began_s = time.monotonic()
-        live, sent = await asyncio.gather(heard(bus, None, SAMPLE_S), _sent(bus, before))
+        live, sent = await asyncio.gather(live_progress(bus, None, SAMPLE_S), _sent(bus, before))
         after = await survey(bus)
         took_s = time.monotonic() - began_s
     except (Unreachable, TimeoutError, ApiError) as error:
         raise RuntimeError(
             f"the streams cannot be looked at: {error or type(error).__name__}"
         ) from error
-    dead = Counter(found.letter.service for found in await letters(bus))
+    dead = Counter(found.dead_letter.service for found in await unhandled_dead_letters(bus))
     return weighed(before, after, took_s, sent, dead, live)
 
 
@@ -148,7 +148,7 @@ def weighed(
     )
 
 
-def picture(shown: Sample) -> RenderableType:
+def render(shown: Sample) -> RenderableType:
     head = (
         f"{shown.events_per_s:g} events/s; the log has {shown.log_messages} in"
         f" {human(shown.log_bytes)}"

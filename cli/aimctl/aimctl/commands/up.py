@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aimctl.component_registry import SERVICES
 from aimctl.local.processes import Children, fail_when_one_ends
-from aimctl.local.services import AccessOf, anybody, nats_environment, start_services
+from aimctl.local.services import AccessOf, nats_environment, no_credentials, start_services
 from aimctl.local.state_dir import StateDir, run_in_state_dir
 from aimctl.nats.key_files import NATS_KEYS, guarded
 from aimctl.nats.server import embedded_nats
@@ -20,7 +20,7 @@ from aimschema.names import SYSTEM_NAMESPACE
 async def run_up(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a service ends: then RuntimeError names it and its log."""
     async with AsyncExitStack() as stack:
-        access: AccessOf = anybody
+        access: AccessOf = no_credentials
         nats_url = os.environ.get(
             "AIM_NATS_URL"
         )  # with one of their own, the files are named in the environment

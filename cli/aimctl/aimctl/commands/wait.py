@@ -16,13 +16,13 @@ import typer
 
 from aimcontroller.projection import Projection
 from aimctl.analysis.diagnosis import Told, because_of, diagnose, last_cause, steady, told_data
-from aimctl.connect import reached
+from aimctl.connect import connected_bus
 from aimctl.options import Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
 from aimctl.parsing import duration_s
-from aimctl.state_stream import watched
+from aimctl.state_stream import watched_states
 from aimschema import reasons
 from aimschema.resources import AIM_KINDS, Key
 
@@ -115,10 +115,10 @@ async def wait_for(
 ) -> Code:
     """Raises RuntimeError where there is no bus or no stream to read."""
     waiting = Waiting(key, goal, console, quiet=form != "text")
-    async with reached() as bus, watched(bus) as pictures:
+    async with connected_bus() as bus, watched_states(bus) as states:
         try:
             async with asyncio.timeout(timeout_s):
-                code = await waiting.until_decided(pictures)
+                code = await waiting.until_decided(states)
         except TimeoutError:
             code = Code.TIMED_OUT
     if form != "text":
@@ -128,11 +128,13 @@ async def wait_for(
             form,
         )
     elif code is Code.REACHED:
-        say(console, f"{key} is {goal}", "green")
+        print_text(console, f"{key} is {goal}", "green")
     else:
         if waiting.why():
-            say(console, f"{key.kind}/{key.name} {goal.type_ or reasons.READY}{waiting.why()}")
-        say(
+            print_text(
+                console, f"{key.kind}/{key.name} {goal.type_ or reasons.READY}{waiting.why()}"
+            )
+        print_text(
             console,
             f"{key} is not {goal}"
             + (
@@ -166,11 +168,11 @@ class Waiting:
         where there is none."""
         return because_of(self._condition)
 
-    async def until_decided(self, pictures: Looks) -> Code:
+    async def until_decided(self, states: Looks) -> Code:
         clock, give_up_s = asyncio.get_running_loop().time, float("inf")
         while True:
             left_s = give_up_s - clock()
-            seen = await pictures.next(max(0.0, left_s) if left_s < float("inf") else None)
+            seen = await states.next(max(0.0, left_s) if left_s < float("inf") else None)
             if seen is None:
                 return Code.HOPELESS
             told = self._told = diagnose(seen, self._key, datetime.datetime.now(datetime.UTC), {})
@@ -190,7 +192,7 @@ class Waiting:
             f"; you: {cause.to_do}" if cause.to_do else ""
         )
         if line != self._said and not self._quiet:
-            say(self._console, line)
+            print_text(self._console, line)
         self._said = line
 
 

@@ -64,7 +64,7 @@ def findings(facts: Facts) -> list[Finding]:
             ),
             *bus(facts),
         ]
-    installed = (kubernetes, pod_security, kinds, kserve, gateway_api, unseen)
+    installed = (kubernetes, pod_security, kinds, kserve, gateway_api, unlisted_kinds)
     used = (services, api_server, permissions, bus, storage, gateways, nodes, registries)
     return [finding for part in (*installed, *used) for finding in part(facts)]
 
@@ -81,8 +81,10 @@ def kubernetes(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield Finding("kubernetes", "ok", f"version {facts.server}")
-    there = {name_of(body) for body in facts.of(NAMESPACE)}
-    if facts.namespace not in there and not isinstance(facts.objects.get(NAMESPACE.kind), Unknown):
+    namespaces = {name_of(body) for body in facts.of(NAMESPACE)}
+    if facts.namespace not in namespaces and not isinstance(
+        facts.objects.get(NAMESPACE.kind), Unknown
+    ):
         create = f"kubectl create namespace {facts.namespace}, or set AIM_NAMESPACE"
         yield Finding(
             "kubernetes",
@@ -131,18 +133,18 @@ def kinds(facts: Facts) -> Iterator[Finding]:
         )
         if problem is not None:
             problems[problem].append(resource.kind)
-    for (level, words), lacking in problems.items():
+    for (level, message), lacking in problems.items():
         yield Finding(
             "kinds",
             level,
-            f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} {words}",
+            f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} {message}",
             "kubectl apply -f deploy/crds",
         )
     if not problems:
         yield Finding("kinds", "ok", f"the five kinds are installed, in {AIM_KINDS[0].version}")
 
 
-def _problem(definition: Body | None, resource: Resource, wanted: Body) -> tuple[Level, str] | None:
+def _problem(definition: Body | None, resource: Resource, schema: Body) -> tuple[Level, str] | None:
     served = {} if definition is None else _served(definition)
     if definition is None:
         return "error", "not installed"
@@ -150,7 +152,7 @@ def _problem(definition: Body | None, resource: Resource, wanted: Body) -> tuple
         return "error", f"not served in {resource.version}"
     return (
         None
-        if served[resource.version].get("schema") == wanted
+        if served[resource.version].get("schema") == schema
         else ("warning", "of another release than this aimctl")
     )
 
@@ -170,23 +172,23 @@ def kserve(facts: Facts) -> Iterator[Finding]:
     controllers = facts.of(DEPLOYMENT)
     for each in controllers:
         image = _controller_image(each)
-        ready, wanted = (
+        ready, desired = (
             each.get("status", {}).get("readyReplicas", 0),
             each["spec"].get("replicas", 1),
         )
-        if ready < wanted or not wanted:
-            look = (
+        if ready < desired or not desired:
+            command = (
                 f"kubectl -n {each['metadata']['namespace']} describe deployment"
                 f" {each['metadata']['name']}"
             )
             yield Finding(
                 "kserve",
                 "error",
-                f"its controller {name_of(each)} ({image}) has {ready} of {wanted} pods ready",
-                look,
+                f"its controller {name_of(each)} ({image}) has {ready} of {desired} pods ready",
+                command,
             )
         elif (version := _version(image)) is not None and version < OLDEST_KSERVE:
-            words = (
+            message = (
                 f"its controller {name_of(each)} ({image}) is older than {OLDEST}: it does not know"
                 " the mode Standard, and may run models in another"
             )
@@ -194,7 +196,7 @@ def kserve(facts: Facts) -> Iterator[Finding]:
                 f"upgrade KServe to {OLDEST} or newer, or set kserveMode=RawDeployment in the chart"
                 " (AIM_KSERVE_MODE)"
             )
-            yield Finding("kserve", "warning", words, fix)
+            yield Finding("kserve", "warning", message, fix)
         else:
             yield Finding("kserve", "ok", f"its controller {name_of(each)} is ready ({image})")
     if not controllers:
@@ -214,14 +216,14 @@ def kserve(facts: Facts) -> Iterator[Finding]:
                 f" {acts} its status",
             )
         else:
-            words = (
+            message = (
                 "no Deployment labelled control-plane=kserve-controller-manager, and no"
                 " InferenceService that anybody gave a status"
             )
             yield Finding(
                 "kserve",
                 "warning",
-                f"whether a controller runs is not known: {words}",
+                f"whether a controller runs is not known: {message}",
                 INSTALL_KSERVE,
             )
 
@@ -262,7 +264,7 @@ def gateway_api(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def unseen(facts: Facts) -> Iterator[Finding]:
+def unlisted_kinds(facts: Facts) -> Iterator[Finding]:
     """Kinds that could not be listed: what is said below does not count them."""
     for kind, found in facts.objects.items():
         if isinstance(found, Unknown):
@@ -277,34 +279,34 @@ def unseen(facts: Facts) -> Iterator[Finding]:
 def services(facts: Facts) -> Iterator[Finding]:
     """Who is at work, by the leases."""
     leases = {lease["metadata"]["name"]: lease.get("spec") or {} for lease in facts.of(LEASE)}
-    working: list[str] = []
-    idle: list[str] = []
+    active: list[str] = []
+    inactive: list[str] = []
     for service in SERVICES:
         spec = leases.get(f"aim-{service}", {})
         age_s = _age_s(spec.get("renewTime"), facts.now)
         (
-            working
+            active
             if spec.get("holderIdentity") and age_s is not None and age_s < STALE_S
-            else idle
+            else inactive
         ).append(service)
     fix = f"aimctl up, or look at their pods: kubectl -n {facts.namespace} get pods"
-    if not working:
+    if not active:
         yield Finding(
             "services",
             "warning",
             f"none of the six is at work: no lease in {facts.namespace} is held",
             fix,
         )
-    elif idle:
+    elif inactive:
         yield Finding(
             "services",
             "error",
-            f"not at work: {', '.join(f'aim-{service}' for service in idle)} (nobody holds the"
+            f"not at work: {', '.join(f'aim-{service}' for service in inactive)} (nobody holds the"
             " lease)",
             fix,
         )
     else:
-        yield Finding("services", "ok", f"all six are at work: {', '.join(working)}")
+        yield Finding("services", "ok", f"all six are at work: {', '.join(active)}")
 
 
 def _age_s(renewed: object, now: datetime.datetime) -> float | None:
@@ -323,18 +325,18 @@ def permissions(facts: Facts) -> Iterator[Finding]:
             "run aimctl doctor from a checkout, as somebody who may ask",
         )
         return
-    accounts, wanted = (
+    accounts, expected = (
         {body["metadata"]["name"] for body in facts.of(SERVICE_ACCOUNT)},
         [f"aim-{service}" for service in SERVICES],
     )
     hidden = isinstance(facts.objects.get(SERVICE_ACCOUNT.kind), Unknown)
-    missing = [account for account in wanted if account not in accounts and not hidden]
-    if len(missing) == len(wanted):
-        words = (
+    missing = [account for account in expected if account not in accounts and not hidden]
+    if len(missing) == len(expected):
+        message = (
             f"none of the services' ServiceAccounts is in {facts.namespace}: needed in the cluster,"
             " not for aimctl up"
         )
-        yield Finding("permissions", "warning", words, RBAC_FIX)
+        yield Finding("permissions", "warning", message, RBAC_FIX)
     elif missing:
         yield Finding(
             "permissions",
@@ -350,18 +352,18 @@ def permissions(facts: Facts) -> Iterator[Finding]:
             f"what the services may do is not known: {facts.access.accounts.why}",
             fix,
         )
-    elif len(missing) < len(wanted):
+    elif len(missing) < len(expected):
         yield from _granted(facts.access.accounts)
     lacking = _lacking(facts.access.own)
     if lacking:
-        words = (
+        message = (
             f"you may not {'; '.join(f'{verbs} {what}' for (_, what), verbs in lacking.items())}:"
             " aimctl up would lack that"
         )
         yield Finding(
             "permissions",
             "warning",
-            words,
+            message,
             f"ask for it, or run the services as their accounts: {RBAC_FIX}",
         )
     elif facts.access.own:
@@ -415,20 +417,20 @@ def bus(facts: Facts) -> Iterator[Finding]:
                 if stream is found.log
                 else "objects that have not changed for long"
             )
-            words = (
+            message = (
                 f"{stream.name} has {human(stream.size_bytes)} of {human(stream.max_bytes)}; at its"
                 f" limit it drops {dropped}"
             )
-            yield Finding("nats", "warning", words, "AIM_NATS_MAX_BYTES of the watcher")
+            yield Finding("nats", "warning", message, "AIM_NATS_MAX_BYTES of the watcher")
     if found.most_bytes is not None and found.used_bytes > FULL * found.most_bytes:
-        words = (
+        message = (
             f"{human(found.used_bytes)} of the {human(found.most_bytes)} that may be stored are"
             " in use"
         )
         yield Finding(
             "nats",
             "warning",
-            words,
+            message,
             "give the NATS account or server more room (jetstream max_file)",
         )
 
@@ -436,7 +438,9 @@ def bus(facts: Facts) -> Iterator[Finding]:
 def _streams(found: Survey) -> Iterator[Finding]:
     log, state = found.log, found.state
     if log is None or state is None:
-        names = [name for name, there in (("AIM_LOG", log), ("AIM_STATE", state)) if there is None]
+        names = [
+            name for name, stream in (("AIM_LOG", log), ("AIM_STATE", state)) if stream is None
+        ]
         yield Finding(
             "nats",
             "warning",
@@ -450,10 +454,10 @@ def _streams(found: Survey) -> Iterator[Finding]:
         else f"{human(found.most_bytes - found.used_bytes)} left"
     )
     if state.lag is None or state.last_seq > log.last_seq:
-        words = (
+        message = (
             f"AIM_STATE is no mirror of the present AIM_LOG ({state.last_seq} of {log.last_seq})"
         )
-        yield Finding("nats", "error", words, "start the watcher, which makes it anew: aimctl up")
+        yield Finding("nats", "error", message, "start the watcher, which makes it anew: aimctl up")
     elif state.lag > BEHIND:
         yield Finding(
             "nats",
@@ -462,14 +466,14 @@ def _streams(found: Survey) -> Iterator[Finding]:
             "if that lasts, look at the disk of the NATS server",
         )
     else:
-        words = (
-            f"{_told(log)}; {_told(state)}, level; {room}; readers:"
+        message = (
+            f"{_describe_stream(log)}; {_describe_stream(state)}, level; {room}; readers:"
             f" {', '.join(sorted({r.name or 'unnamed' for r in found.readers})) or 'none'}"
         )
-        yield Finding("nats", "ok", words)
+        yield Finding("nats", "ok", message)
 
 
-def _told(stream: Standing) -> str:
+def _describe_stream(stream: Standing) -> str:
     return (
         f"{stream.name} {stream.messages} messages in {human(stream.size_bytes)}, {stream.replicas}"
         f" {'copies' if stream.replicas > 1 else 'copy'}"

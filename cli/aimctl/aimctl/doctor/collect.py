@@ -14,7 +14,7 @@ import aiohttp
 from aim_deployer.gpus import load
 from aim_deployer.settings import DeployerSettings
 from aimbus import BusError, Survey, survey
-from aimctl.connect import cluster_at, reached
+from aimctl.connect import cluster_at, connected_bus
 from aimctl.doctor.requirements import hosts
 from aimctl.doctor.snapshot import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Unknown
 from aimctl.manifests import rbac
@@ -58,10 +58,10 @@ SELECTED = {
 """By label: all Deployments and claims of a cluster are too many to look at."""
 
 
-async def known(looking: Awaitable[T]) -> T | Unknown:
+async def known(request: Awaitable[T]) -> T | Unknown:
     try:
         async with asyncio.timeout(WITHIN_S):
-            return await looking
+            return await request
     except TimeoutError:
         return Unknown(f"no answer within {WITHIN_S:g} s")
     except KubeError as error:
@@ -98,7 +98,7 @@ async def gather(kubeconfig: Path | None) -> Facts:
 
 
 async def _survey() -> Survey:
-    async with reached(NATS_WITHIN_S) as bus:
+    async with connected_bus(NATS_WITHIN_S) as bus:
         return await survey(bus)
 
 
@@ -152,11 +152,11 @@ async def _access(cluster: Cluster, namespace: str) -> Access:
         for grant in granted(rbac())
         for each in needed(replace_namespace(grant, namespace), served, secrets)
     ]
-    there = await known(_list(cluster, SERVICE_ACCOUNT, namespace))
+    service_accounts = await known(_list(cluster, SERVICE_ACCOUNT, namespace))
     names = (
         {grant.account for grant in grants}
-        if isinstance(there, Unknown)
-        else {body["metadata"]["name"] for body in there}
+        if isinstance(service_accounts, Unknown)
+        else {body["metadata"]["name"] for body in service_accounts}
     )
     try:
         accounts: tuple[Checked, ...] | Unknown = await _reviews(
@@ -223,7 +223,7 @@ async def _reviews(
     async def review(grant: Grant) -> Checked:
         kind = "SubjectAccessReview" if grant.account else "SelfSubjectAccessReview"
         resource, _, subresource = grant.resource.partition("/")
-        wanted = {
+        reviewed = {
             "verb": grant.verb,
             "group": grant.group,
             "resource": resource,
@@ -239,7 +239,7 @@ async def _reviews(
         for name in names:
             spec = {
                 "resourceAttributes": {
-                    key: value for key, value in (wanted | name).items() if value
+                    key: value for key, value in (reviewed | name).items() if value
                 }
             } | (who if grant.account else {})
             body = {
@@ -263,7 +263,7 @@ async def _registries(models: tuple[Body, ...]) -> dict[str, str]:
     wants to know who asks (OCI distribution spec)."""
     timeout = aiohttp.ClientTimeout(total=REGISTRY_WITHIN_S)
 
-    async def look(url: str) -> str:
+    async def probe(url: str) -> str:
         try:
             async with (
                 aiohttp.ClientSession(trust_env=False, timeout=timeout) as client,
@@ -276,4 +276,4 @@ async def _registries(models: tuple[Body, ...]) -> dict[str, str]:
             return str(error)
 
     found = hosts(models)
-    return dict(zip(found, await asyncio.gather(*map(look, found.values())), strict=True))
+    return dict(zip(found, await asyncio.gather(*map(probe, found.values())), strict=True))

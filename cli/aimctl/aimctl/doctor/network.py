@@ -36,7 +36,7 @@ def pod_security(facts: Facts) -> Iterator[Finding]:
             else any(body["metadata"].get("namespace") == name for body in facts.of(SERVICE))
         )
         if models and labels.get(ENFORCE) == "restricted":
-            words = (
+            message = (
                 f"namespace {name} enforces the Pod Security Standard restricted, which rejects"
                 " model pods: they set no runAsNonRoot, no seccompProfile, no"
                 " allowPrivilegeEscalation: false and drop no capabilities"
@@ -44,7 +44,7 @@ def pod_security(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "kubernetes",
                 "warning",
-                words,
+                message,
                 f"kubectl label namespace {name} {ENFORCE}=baseline --overwrite",
             )
 
@@ -61,7 +61,7 @@ def api_server(facts: Facts) -> Iterator[Finding]:
     for address, port in _api_servers(facts):
         if not any(_lets_out(rule, address, port) for rule in policy["spec"]["egress"] or ()):
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            words = (
+            message = (
                 f"NetworkPolicy {name_of(policy)} does not let the services reach the API server at"
                 f" {where}: where it is enforced, none gets ready"
             )
@@ -69,7 +69,7 @@ def api_server(facts: Facts) -> Iterator[Finding]:
                 f"set networkPolicy.apiServer.ports={{443,{port}}} in the chart, and {address}"
                 " among networkPolicy.apiServer.cidrs"
             )
-            yield Finding("services", "warning", words, fix)
+            yield Finding("services", "warning", message, fix)
 
 
 def _api_servers(facts: Facts) -> list[tuple[str, int]]:

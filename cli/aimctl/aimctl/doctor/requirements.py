@@ -60,25 +60,25 @@ def storage(facts: Facts) -> Iterator[Finding]:
         for name, body in classes.items()
         if (body["metadata"].get("annotations") or {}).get(DEFAULT_STORAGE_CLASS) == "true"
     ]
-    asked, needs_default = _asked(facts)
+    requested, needs_default = _requested_classes(facts)
     if not defaults:
-        words = "there is no default storage class" + (
+        message = "there is no default storage class" + (
             f"; {', '.join(needs_default)} would use it" if needs_default else ""
         )
         fix = (
             "cacheStorageClassName in the AIMNamespaceConfig, or annotate a class with"
             " storageclass.kubernetes.io/is-default-class=true"
         )
-        yield Finding("storage", "error" if needs_default else "warning", words, fix)
+        yield Finding("storage", "error" if needs_default else "warning", message, fix)
     elif len(defaults) > 1:
-        words = f"{', '.join(defaults)} are all the default: the newest is used"
+        message = f"{', '.join(defaults)} are all the default: the newest is used"
         yield Finding(
             "storage",
             "warning",
-            words,
+            message,
             "take storageclass.kubernetes.io/is-default-class off all but one",
         )
-    for name, who in asked.items():
+    for name, who in requested.items():
         if name not in classes:
             fix = f"create it, or change {who[0]}"
             yield Finding(
@@ -87,16 +87,16 @@ def storage(facts: Facts) -> Iterator[Finding]:
                 f"there is no storage class {name}, which {', '.join(who)} names",
                 fix,
             )
-    used = [name for name in classes if name in asked or name in defaults]
+    used = [name for name in classes if name in requested or name in defaults]
     shared = {
         claim["spec"].get("storageClassName") for claim in facts.of(CLAIM) if _is_shared(claim)
     }
     yield from (
-        _sharing(classes[name], asked.get(name, []), proved=name in shared) for name in used
+        _sharing(classes[name], requested.get(name, []), proved=name in shared) for name in used
     )
 
 
-def _asked(facts: Facts) -> tuple[dict[str, list[str]], list[str]]:
+def _requested_classes(facts: Facts) -> tuple[dict[str, list[str]], list[str]]:
     """Storage classes by who names them, and who names none."""
     named: dict[str, list[str]] = {}
     silent = []
@@ -123,7 +123,7 @@ def _is_shared(claim: Body) -> bool:
     )
 
 
-def _sharing(body: Body, asked_by: list[str], *, proved: bool) -> Finding:
+def _sharing(body: Body, requested_by: list[str], *, proved: bool) -> Finding:
     """Whether volumes of a class can be mounted by many nodes: by a claim that has one, else by
     what its provisioner is known for."""
     name, provisioner = body["metadata"]["name"], str(body.get("provisioner"))
@@ -135,22 +135,22 @@ def _sharing(body: Body, asked_by: list[str], *, proved: bool) -> Finding:
         )
     fix = "name a class of a shared file system in cacheStorageClassName of the AIMNamespaceConfig"
     if provisioner.endswith(SHARES_NOT):
-        words = (
+        message = (
             f"class {name} is of {provisioner}, which has no {MANY} file systems: caches would wait"
             " for ever"
         )
-        return Finding("storage", "error" if asked_by else "warning", words, fix)
-    words = (
+        return Finding("storage", "error" if requested_by else "warning", message, fix)
+    message = (
         f"whether class {name} ({provisioner}) gives {MANY} volumes cannot be known from the API"
     )
-    return Finding("storage", "warning", words, f"ask for one and see, or {fix}")
+    return Finding("storage", "warning", message, f"ask for one and see, or {fix}")
 
 
 def gateways(facts: Facts) -> Iterator[Finding]:
     """The Gateways that configs name."""
     if isinstance(facts.objects.get(GATEWAY.kind), Unknown):
         return
-    there = {
+    found_gateways = {
         (body["metadata"]["namespace"], body["metadata"]["name"]): body
         for body in facts.of(GATEWAY)
     }
@@ -171,20 +171,20 @@ def gateways(facts: Facts) -> Iterator[Finding]:
         routing = config["spec"].get("routing")
         if routing is None:
             continue
-        wanted = routing.get("gateway") or {}
+        reference = routing.get("gateway") or {}
         namespace = config["metadata"]["namespace"]
         who, place = (
             f"AIMNamespaceConfig {name_of(config)}",
-            (wanted.get("namespace") or namespace, wanted.get("name", "")),
+            (reference.get("namespace") or namespace, reference.get("name", "")),
         )
-        if not wanted.get("name"):
+        if not reference.get("name"):
             yield Finding(
                 "gateway",
                 "error",
                 f"{who} has routing without a gateway: its services stay Degraded",
                 f"spec.routing.gateway.name of {who}",
             )
-        elif place not in there:
+        elif place not in found_gateways:
             yield Finding(
                 "gateway",
                 "error",
@@ -193,11 +193,11 @@ def gateways(facts: Facts) -> Iterator[Finding]:
             )
         else:
             space = spaces.get(namespace, {"metadata": {"name": namespace}})
-            yield from _standing(there[place], wanted, space, who)
+            yield from _gateway_state(found_gateways[place], reference, space, who)
 
 
-def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterator[Finding]:
-    name, look = (
+def _gateway_state(gateway: Body, reference: Body, namespace: Body, who: str) -> Iterator[Finding]:
+    name, command = (
         name_of(gateway),
         (
             f"kubectl -n {gateway['metadata']['namespace']} describe gateway"
@@ -210,31 +210,31 @@ def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterato
             "gateway",
             "error",
             f"Gateway {name}, which {who} names, is not {' and '.join(unmet)}",
-            look,
+            command,
         )
         return
-    chosen = [each for each in gateway["spec"]["listeners"] if _is_meant(each, wanted)]
+    chosen = [each for each in gateway["spec"]["listeners"] if _is_meant(each, reference)]
     open_ = [each for each in chosen if _lets_in(each, gateway["metadata"]["namespace"], namespace)]
     if not chosen:
-        words = (
+        message = (
             f"Gateway {name} has no listener as {who} names it (sectionName"
-            f" {wanted.get('sectionName')}, port {wanted.get('port')})"
+            f" {reference.get('sectionName')}, port {reference.get('port')})"
         )
-        yield Finding("gateway", "error", words, f"spec.routing.gateway of {who}")
+        yield Finding("gateway", "error", message, f"spec.routing.gateway of {who}")
     elif not open_:
-        words = (
+        message = (
             f"no listener of Gateway {name} takes HTTPRoutes from namespace"
             f" {namespace['metadata']['name']}"
         )
         yield Finding(
             "gateway",
             "error",
-            words,
+            message,
             f"allowedRoutes of a listener of Gateway {name}: namespaces.from All, or a Selector"
             " that fits",
         )
     elif not gateway.get("status", {}).get("addresses"):
-        yield Finding("gateway", "warning", f"Gateway {name} has no address yet", look)
+        yield Finding("gateway", "warning", f"Gateway {name} has no address yet", command)
     else:
         yield Finding(
             "gateway",
@@ -244,9 +244,9 @@ def _standing(gateway: Body, wanted: Body, namespace: Body, who: str) -> Iterato
         )
 
 
-def _is_meant(listener: Body, wanted: Body) -> bool:
+def _is_meant(listener: Body, reference: Body) -> bool:
     return all(
-        wanted.get(field) in {None, listener.get(own)}
+        reference.get(field) in {None, listener.get(own)}
         for field, own in (("sectionName", "name"), ("port", "port"))
     )
 
@@ -287,15 +287,15 @@ def nodes(facts: Facts) -> Iterator[Finding]:
         if is_condition_true(node, "Ready") and not node.get("spec", {}).get("unschedulable")
     ]
     vendors = {(gpu.resource, gpu.label) for gpu in facts.gpus.values()}
-    there = [
+    gpu_nodes = [
         (node, resource, label)
         for node in usable
         for resource, label in sorted(vendors)
         if _count(node, resource) or label in _labels(node)
     ]
-    for node, resource, label in there:
+    for node, resource, label in gpu_nodes:
         yield from _node(node, resource, label)
-    if not there:
+    if not gpu_nodes:
         fix = (
             "add such nodes, and the device plugin and node labeller of their GPUs (for AMD: the"
             " AMD GPU operator)"
@@ -340,7 +340,7 @@ def _node(node: Body, resource: str, label: str) -> Iterator[Finding]:
 
 def _template(template: Body, facts: Facts, usable: list[Body], level: Level) -> Iterator[Finding]:
     """Level: how bad it is where no node fits it."""
-    name, model, wanted = (
+    name, model, gpus = (
         name_of(template),
         template["spec"]["gpuModel"],
         int(template["spec"]["gpusPerReplica"]),
@@ -362,40 +362,37 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
             "gpu",
             level,
             f"AIMServiceTemplate {name} wants {model}, which no node that is ready has",
-            _add(gpu, wanted),
+            _add(gpu, gpus),
         )
-    elif most < wanted:
+    elif most < gpus:
         yield Finding(
             "gpu",
             level,
-            f"AIMServiceTemplate {name} wants {wanted} {model} in one node; {most} is the most"
+            f"AIMServiceTemplate {name} wants {gpus} {model} in one node; {most} is the most"
             " there is",
-            _add(gpu, wanted),
+            _add(gpu, gpus),
         )
     elif not (
         roomy := [
-            node
-            for node in fitting
-            if _count(node, gpu.resource) >= wanted and _has_room(node, wanted)
+            node for node in fitting if _count(node, gpu.resource) >= gpus and _has_room(node, gpus)
         ]
     ):
-        cpu, memory = CPU_PER_GPU * wanted, f"{MEMORY_REQUEST_GI_PER_GPU * wanted}Gi"
-        there = [node for node in fitting if _count(node, gpu.resource) >= wanted]
-        words = (
-            f"AIMServiceTemplate {name} wants {wanted} {model} with cpu {cpu} and memory {memory}"
-            f" in one node; allocatable: {_rooms(there)}"
+        cpu, memory = CPU_PER_GPU * gpus, f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi"
+        large_enough = [node for node in fitting if _count(node, gpu.resource) >= gpus]
+        message = (
+            f"AIMServiceTemplate {name} wants {gpus} {model} with cpu {cpu} and memory {memory}"
+            f" in one node; allocatable: {_rooms(large_enough)}"
         )
         fix = (
-            f"add a node with {gpu.resource}: {wanted}, cpu: {cpu} and memory: {memory}, or use a"
+            f"add a node with {gpu.resource}: {gpus}, cpu: {cpu} and memory: {memory}, or use a"
             " template with fewer GPUs"
         )
-        yield Finding("gpu", level, words, fix)
+        yield Finding("gpu", level, message, fix)
     else:
         yield Finding(
             "gpu",
             "ok",
-            f"AIMServiceTemplate {name} wants {wanted} {model}: there in"
-            f" {', '.join(_names(roomy))}",
+            f"AIMServiceTemplate {name} wants {gpus} {model}: there in {', '.join(_names(roomy))}",
         )
 
 
@@ -413,20 +410,20 @@ def _has_room(node: Body, gpus: int) -> bool:
     )
 
 
-def _rooms(there: list[Body], most: int = 5) -> str:
+def _rooms(nodes: list[Body], most: int = 5) -> str:
     rooms = []
-    for node in there[:most]:
+    for node in nodes[:most]:
         has = node.get("status", {}).get("allocatable") or {}
         rooms.append(
             f"{node['metadata']['name']} cpu {has.get('cpu', 'unknown')}, memory"
             f" {has.get('memory', 'unknown')}"
         )
-    return "; ".join([*rooms, *([f"{len(there) - most} more nodes"] if len(there) > most else [])])
+    return "; ".join([*rooms, *([f"{len(nodes) - most} more nodes"] if len(nodes) > most else [])])
 
 
-def _add(gpu: Gpu, wanted: int) -> str:
+def _add(gpu: Gpu, count: int) -> str:
     return (
-        f"add a node with {gpu.resource}: {wanted} and a label {gpu.label} of"
+        f"add a node with {gpu.resource}: {count} and a label {gpu.label} of"
         f" {', '.join(gpu.values)}, or use another template"
     )
 

@@ -14,7 +14,7 @@ from aimctl.local.processes import READY_WITHIN_S, Children, until_answers
 AccessOf = Callable[[str], Access]
 
 
-def anybody(_: str) -> Access:
+def no_credentials(_: str) -> Access:
     """A NATS server that asks for no keys."""
     return Access()
 
@@ -25,7 +25,7 @@ async def start_services(
     nats_url: str,
     accounts: Mapping[str, Path] | None,
     within_s: float | None = READY_WITHIN_S,
-    access: AccessOf = anybody,
+    access: AccessOf = no_credentials,
 ) -> dict[str, str]:
     """Start all six and wait until each is ready; gives their health URLs. `within_s` None: wait
     for ever.
@@ -56,11 +56,11 @@ async def start_service(
     nats_url: str,
     kubeconfig: Path | None,
     port: int,
-    access: AccessOf = anybody,
+    access: AccessOf = no_credentials,
 ) -> str:
     """Start one; gives its health URL and does not wait until it is ready."""
     files = access(service)
-    given = {
+    settings = {
         CREDS_SETTING: files.creds,
         CA_SETTING: files.ca,
         "KUBECONFIG": None if kubeconfig is None else str(kubeconfig),
@@ -68,7 +68,7 @@ async def start_service(
     env = {
         "AIM_NATS_URL": nats_url,
         "AIM_HTTP_PORT": str(port),
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in settings.items() if value is not None},
     }
     await children.start(service, [str(Path(sys.executable).with_name(f"aim-{service}"))], env=env)
     return f"http://127.0.0.1:{port}"

@@ -36,12 +36,12 @@ class Guard:
     def lay_out(self, *rotate: str) -> None:
         """Write the files as `aimctl nats init` would have them, keeping what is there but for
         `rotate`."""
-        there: Secrets = {
+        existing: Secrets = {
             place.name: {file.name: file.read_bytes() for file in place.iterdir()}
             for place in self.folder.glob("*")
         }
         for name, data in desired_secrets(
-            there, SYSTEM_NAMESPACE, rotate, datetime.now(UTC)
+            existing, SYSTEM_NAMESPACE, rotate, datetime.now(UTC)
         ).items():
             place = self.folder / name
             place.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -61,29 +61,31 @@ def write_folder(folder: Path, namespace: str, secrets: Secrets) -> None:
 
 
 def init_folder(
-    folder: Path, namespace: str, rotate: Collection[str], say: Callable[[str], None]
+    folder: Path, namespace: str, rotate: Collection[str], print_line: Callable[[str], None]
 ) -> None:
     """Make or complete the manifests in a folder."""
-    there = read_folder(folder)
-    secrets = desired_secrets(there, namespace, rotate, datetime.now(UTC))
+    existing = read_folder(folder)
+    secrets = desired_secrets(existing, namespace, rotate, datetime.now(UTC))
     write_folder(folder, namespace, secrets)
-    _tell(there, secrets, say)
+    _print_outcomes(existing, secrets, print_line)
 
 
-async def init_cluster(namespace: str, rotate: Collection[str], say: Callable[[str], None]) -> None:
+async def init_cluster(
+    namespace: str, rotate: Collection[str], print_line: Callable[[str], None]
+) -> None:
     """Make or complete the Secrets in the cluster of the current kubeconfig. Raises RuntimeError
     where it cannot be asked."""
     try:
         cluster = await Cluster.connect(os.environ.get("KUBECONFIG"), user_agent=MANAGER)
         try:
-            there, secrets = await complete(cluster, namespace, rotate)
+            existing, secrets = await complete(cluster, namespace, rotate)
         finally:
             await cluster.close()
     except KubeError as error:
         raise RuntimeError(f"the Secrets in {namespace}: {error}") from error
-    _tell(there, secrets, say)
-    if SERVER in there and outcome(SERVER, there, secrets) == "changed":
-        say(
+    _print_outcomes(existing, secrets, print_line)
+    if SERVER in existing and outcome(SERVER, existing, secrets) == "changed":
+        print_line(
             "In about 90 s the new files are in the pods; then let every NATS server read them:\n "
             f" {reload_command(namespace)}"
         )
@@ -98,8 +100,8 @@ def to_text(namespace: str) -> str:
     )
 
 
-def _tell(
-    there: Mapping[str, Mapping[str, bytes]], secrets: Secrets, say: Callable[[str], None]
+def _print_outcomes(
+    existing: Mapping[str, Mapping[str, bytes]], secrets: Secrets, print_line: Callable[[str], None]
 ) -> None:
     for name in secrets:
-        say(f"secret/{name} {outcome(name, there, secrets)}")
+        print_line(f"secret/{name} {outcome(name, existing, secrets)}")

@@ -8,7 +8,7 @@ from aimschema.messages import Progress
 from aimschema.sanitize import printable
 
 
-def say(console: PlainConsole, text: str, style: str = "") -> None:
+def print_text(console: PlainConsole, text: str, style: str = "") -> None:
     """A line as it is: nothing in it is markup, and it is not broken."""
     console.print(Text(printable(text), style=style), soft_wrap=True, highlight=False)
 
@@ -31,8 +31,8 @@ def seconds(duration_s: float) -> str:
 
 def progress_text(progress: Progress) -> str:
     left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
-    there = f"{quantities.human(progress.bytes)} of {quantities.human(progress.total)}"
-    return f"{progress.phase} {there} at {quantities.human(progress.rate)}/s{left}"
+    amount = f"{quantities.human(progress.bytes)} of {quantities.human(progress.total)}"
+    return f"{progress.phase} {amount} at {quantities.human(progress.rate)}/s{left}"
 
 
 def print_command(console: PlainConsole, command: str) -> None:

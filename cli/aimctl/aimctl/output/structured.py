@@ -7,7 +7,7 @@ import typer
 import yaml
 
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import say
+from aimctl.output.format import print_text
 
 Form = Literal["text", "json", "yaml"]
 Output = Annotated[Form, typer.Option("--output", "-o", help="Output format.")]
@@ -25,9 +25,9 @@ def print_data(console: PlainConsole, data: Any, form: Form) -> None:
 def print_line(console: PlainConsole, data: Any, form: Form) -> None:
     """One of several documents: a line of JSON, or YAML behind `---`."""
     if form == "json":
-        say(console, json.dumps(data))
+        print_text(console, json.dumps(data))
     else:
         for line in yaml.safe_dump(
             data, sort_keys=False, explicit_start=True, width=10**6
         ).splitlines():
-            say(console, line)
+            print_text(console, line)

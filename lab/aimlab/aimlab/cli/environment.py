@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aimbus import Access, NatsServer
 from aimctl.local.processes import Children
-from aimctl.local.services import anybody, start_services
+from aimctl.local.services import no_credentials, start_services
 from aimctl.manifests import crds, rbac
 from aimctl.nats.key_files import Guard
 from aimctl.nats.server import embedded_nats
@@ -54,7 +54,7 @@ async def control_plane_on_laptop(
         Children(state_dir / "log", env=settings) as services,
     ):
         quickstart = await prepare(lab)
-        access = anybody if guard is None else guard.access
+        access = no_credentials if guard is None else guard.access
         health = await start_services(
             services, nats_url=nats.url, accounts=lab.accounts, access=access
         )
