@@ -57,28 +57,28 @@ class World:
     def template(self, name: str = "t", **fields: Any) -> Body:
         return testing.cr(TEMPLATE.kind, name, SPEC, **fields)
 
-    def wanted(self, kind: str, *others: Body) -> Body:
+    def rendered(self, kind: str, *others: Body) -> Body:
         """What is made of this kind when a try starts."""
         return applied(self.plan(projection(*(others or (self.model(), self.template())))), kind)
 
     def job(
         self, state: str = "active", *, attempt: int = 1, tried: str | None = None, **fields: Any
     ) -> Body:
-        made = self.wanted(JOB.kind)["metadata"]
+        rendered = self.rendered(JOB.kind)["metadata"]
         marks = {
             labels.ANNOTATION_ATTEMPT: str(attempt),
-            labels.ANNOTATION_TRIED: tried or made["annotations"][labels.ANNOTATION_TRIED],
+            labels.ANNOTATION_TRIED: tried or rendered["annotations"][labels.ANNOTATION_TRIED],
         }
         return testing.job(
-            made["name"],
+            rendered["name"],
             fields.pop("owner", self.owner),
             state,
-            **{"annotations": marks, "labels": made["labels"], **fields},
+            **{"annotations": marks, "labels": rendered["labels"], **fields},
         )
 
     def note(self, *, answered: bool = False, **fields: Any) -> Body:
         """The ConfigMap: what was tried, or the answer for the present inputs."""
-        tried = self.wanted("ConfigMap")["metadata"]["annotations"][labels.ANNOTATION_TRIED]
+        tried = self.rendered("ConfigMap")["metadata"]["annotations"][labels.ANNOTATION_TRIED]
         inputs = {"inputs": self.job()["metadata"]["name"].rpartition("-")[2]} if answered else {}
         data = {"result.json": json.dumps(ANSWER), "image": "example.org/m:1"} if answered else {}
         return testing.config_map(
@@ -104,9 +104,9 @@ class World:
             "p", (JOB.kind, self.job()["metadata"]["name"]), CONTAINER, exit_code, **fields
         )
 
-    def plan(self, seen: Projection, key: Key | None = None, **settings: Any) -> Plan:
-        planned = plan(seen, key or self.key, NOW, namespace=self.own_namespace, **settings)
-        return with_failures(planned, seen, key or self.key, FAILURES)
+    def plan(self, state: Projection, key: Key | None = None, **settings: Any) -> Plan:
+        planned = plan(state, key or self.key, NOW, namespace=self.own_namespace, **settings)
+        return with_failures(planned, state, key or self.key, FAILURES)
 
 
 @pytest.fixture

@@ -75,9 +75,9 @@ class Cluster:
 class Records:
     """The part of the loop that a handler uses."""
 
-    def __init__(self, cluster: Cluster, *present: dict[str, Any]) -> None:
+    def __init__(self, cluster: Cluster, *existing: dict[str, Any]) -> None:
         self.cluster = cluster
-        self.projection = testing.projection(*present)
+        self.projection = testing.projection(*existing)
         self.done: list[object] = []
 
     async def record(self, *action: object) -> None:
@@ -136,7 +136,7 @@ async def test_a_log(
     assert loop.done == [action, Observation(action.of, LOG, result)]
 
 
-async def test_a_log_that_is_gone_is_a_result_too() -> None:
+async def test_a_deleted_log_is_a_result_too() -> None:
     loop = Records(Cluster([], {}), *KNOWN)
     await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
     [_, fact] = loop.done
@@ -146,14 +146,14 @@ async def test_a_log_that_is_gone_is_a_result_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "present",
+    "existing",
     [[], [testing.obj(POD.kind, "p", namespace=NAMESPACE, uid="a-later-pod")]],
     ids=["gone", "another-pod"],
 )
-async def test_what_is_read_of_a_pod_that_has_gone_is_not_kept(
-    present: list[dict[str, Any]],
+async def test_the_log_of_a_deleted_pod_is_discarded(
+    existing: list[dict[str, Any]],
 ) -> None:
-    loop = Records(Cluster([], {"p": b"[]"}), *present)
+    loop = Records(Cluster([], {"p": b"[]"}), *existing)
     await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
     assert loop.done == [OF_POD]
 

@@ -56,20 +56,20 @@ def own_config(*secrets: str) -> Body:
     )
 
 
-def planned(seen: Projection, key: Key = KEY) -> Plan:
-    present = seen.get(key)
-    assert present is not None
-    return plan_model(seen, present, NOW, OWN)
+def planned(state: Projection, key: Key = KEY) -> Plan:
+    obj = state.get(key)
+    assert obj is not None
+    return plan_model(state, obj, NOW, OWN)
 
 
-def asked(*bodies: Body) -> InspectImage:
+def inspection_of(*bodies: Body) -> InspectImage:
     """The look that these objects ask for."""
     [action] = planned(projection(*bodies)).actions
     assert isinstance(action, InspectImage)
     return action
 
 
-def looked(
+def inspected(
     action: InspectImage, *, ended_s: float = 1, attempt: int = 1, **outcome: Any
 ) -> Observation:
     at = NOW - datetime.timedelta(seconds=ended_s)
@@ -78,13 +78,15 @@ def looked(
     )
 
 
-def kept(found: ImageLabels = FOUND, **metadata: Any) -> Body:
+def record_of(found: ImageLabels = FOUND, **metadata: Any) -> Body:
     """The ConfigMap that the plan makes of a look."""
-    there = model()
+    entry = model()
     body = plain(
         applied(
             planned(
-                projection(there, learned=[looked(asked(there), found=found, digest="sha256:d")])
+                projection(
+                    entry, learned=[inspected(inspection_of(entry), found=found, digest="sha256:d")]
+                )
             ),
             CONFIG_MAP.kind,
         )
@@ -98,21 +100,23 @@ def kept(found: ImageLabels = FOUND, **metadata: Any) -> Body:
     return body
 
 
-def test_a_new_entry_is_looked_at() -> None:
+def test_the_image_of_a_new_entry_is_inspected() -> None:
     plan = planned(projection(model()))
-    assert plan.actions == (InspectImage(KEY, IMAGE, (), asked(model()).inputs, 1),)
+    assert plan.actions == (InspectImage(KEY, IMAGE, (), inspection_of(model()).inputs, 1),)
     assert condition_summary(plan, "ImageInspected") == "Unknown NotInspected"
 
 
 def test_with_the_pull_secrets_of_the_control_planes_own_config() -> None:
     elsewhere = testing.cr(CONFIG.kind, "default", {"images": {"imagePullSecrets": ["x"]}})
     other = testing.cr(CONFIG.kind, "other", {"images": {"imagePullSecrets": ["y"]}}, namespace=OWN)
-    assert asked(model(), elsewhere, other, own_config("a", "b")).pull_secrets == ("a", "b")
+    assert inspection_of(model(), elsewhere, other, own_config("a", "b")).pull_secrets == ("a", "b")
 
 
-def test_what_was_found_is_kept_and_said() -> None:
+def test_the_labels_found_are_recorded_and_reported() -> None:
     plan = planned(
-        projection(model(), learned=[looked(asked(model()), found=FOUND, digest="sha256:d")])
+        projection(
+            model(), learned=[inspected(inspection_of(model()), found=FOUND, digest="sha256:d")]
+        )
     )
     assert action_summaries(plan) == [f"apply ConfigMap {image_config_map('m')}"]
     assert condition_summary(plan, "ImageInspected") == "True Inspected"
@@ -126,8 +130,8 @@ def test_what_was_found_is_kept_and_said() -> None:
     assert msgspec.json.decode(body["data"]["labels.json"], type=ImageLabels) == FOUND
 
 
-def test_what_is_kept_is_not_asked_for_again() -> None:
-    plan = planned(projection(model(), kept()))
+def test_a_recorded_image_is_not_inspected_again() -> None:
+    plan = planned(projection(model(), record_of()))
     assert (action_summaries(plan), condition_summary(plan, "ImageInspected")) == (
         [],
         "True Inspected",
@@ -143,9 +147,9 @@ def test_what_is_kept_is_not_asked_for_again() -> None:
         pytest.param([model(), own_config("a")], id="another-pull-secret"),
     ],
 )
-def test_other_inputs_are_looked_at_again_at_once(bodies: list[Body]) -> None:
-    failed = looked(asked(model()), attempt=9, reason="ImageNotFound", message="no")
-    [action] = planned(projection(*bodies, kept(), learned=[failed])).actions
+def test_other_inputs_are_inspected_at_once(bodies: list[Body]) -> None:
+    failed = inspected(inspection_of(model()), attempt=9, reason="ImageNotFound", message="no")
+    [action] = planned(projection(*bodies, record_of(), learned=[failed])).actions
     assert isinstance(action, InspectImage)
     assert (action.image, action.attempt) == (bodies[0]["spec"]["image"], 1)
 
@@ -153,19 +157,19 @@ def test_other_inputs_are_looked_at_again_at_once(bodies: list[Body]) -> None:
 @pytest.mark.parametrize("data", [{}, None, {"labels.json": "{"}], ids=str)
 def test_a_spoilt_note_counts_for_nothing(data: Body | None) -> None:
     assert isinstance(
-        planned(projection(model(), kept() | {"data": data})).actions[0], InspectImage
+        planned(projection(model(), record_of() | {"data": data})).actions[0], InspectImage
     )
 
 
-def test_nor_one_of_somebody_else() -> None:
+def test_a_record_of_another_owner_does_not_count() -> None:
     assert isinstance(
-        planned(projection(model(), kept(ownerReferences=[]))).actions[0], InspectImage
+        planned(projection(model(), record_of(ownerReferences=[]))).actions[0], InspectImage
     )
 
 
 def test_nor_one_of_another_namespace() -> None:
     assert isinstance(
-        planned(projection(model(), kept(namespace=NAMESPACE))).actions[0], InspectImage
+        planned(projection(model(), record_of(namespace=NAMESPACE))).actions[0], InspectImage
     )
 
 
@@ -182,7 +186,7 @@ def test_nor_one_of_another_namespace() -> None:
         ("AuthError", 500, 0, 600),
     ],
 )
-def test_a_failure_is_said_with_the_time_of_the_next_try(
+def test_a_failure_is_reported_with_its_next_attempt(
     reason: str, attempt: int, retry_after_s: float, wait_s: float
 ) -> None:
     outcome: dict[str, Any] = {
@@ -191,37 +195,37 @@ def test_a_failure_is_said_with_the_time_of_the_next_try(
         "attempt": attempt,
         "retry_after_s": retry_after_s,
     }
-    action = asked(model())
-    waiting = planned(projection(model(), learned=[looked(action, **outcome)]))
+    action = inspection_of(model())
+    waiting = planned(projection(model(), learned=[inspected(action, **outcome)]))
     assert (action_summaries(waiting), waiting.requeue_after_s) == ([], wait_s - 1)
     assert condition_summary(waiting, "ImageInspected") == f"False {reason}"
     assert (
         message(waiting, "ImageInspected")
         == f"try {attempt}, next at {ago(1 - wait_s)}: because{WAYS_OUT.get(reason, '')}"
     )
-    due = planned(projection(model(), learned=[looked(action, ended_s=wait_s, **outcome)]))
+    due = planned(projection(model(), learned=[inspected(action, ended_s=wait_s, **outcome)]))
     assert due.actions == (InspectImage(KEY, IMAGE, (), action.inputs, attempt + 1),)
     assert condition_summary(due, "ImageInspected") == f"False {reason}", (
         "it stays said until the next try has ended"
     )
 
 
-def test_what_is_known_of_a_failure_goes_before_the_advice_for_its_reason() -> None:
-    failed = looked(
-        asked(model()),
+def test_a_known_cause_comes_before_general_advice() -> None:
+    failed = inspected(
+        inspection_of(model()),
         reason="RegistryUnreachable",
         message="the certificate of r does not verify",
         way_out="; set AIM_CA_BUNDLE",
     )
-    told = message(planned(projection(model(), learned=[failed])), "ImageInspected")
-    assert told.endswith(": the certificate of r does not verify; set AIM_CA_BUNDLE")
+    reported = message(planned(projection(model(), learned=[failed])), "ImageInspected")
+    assert reported.endswith(": the certificate of r does not verify; set AIM_CA_BUNDLE")
 
 
 NOT_FOUND = status_condition("ImageInspected", False, "ImageNotFound", "try 3")
 
 
 @pytest.mark.parametrize(
-    ("there", "generation", "expected"),
+    ("condition", "generation", "expected"),
     [
         pytest.param(NOT_FOUND, 1, "False ImageNotFound", id="of-this-image"),
         pytest.param(NOT_FOUND, 2, "Unknown NotInspected", id="of-a-former-image"),
@@ -234,12 +238,12 @@ NOT_FOUND = status_condition("ImageInspected", False, "ImageNotFound", "try 3")
         pytest.param({"type": "ImageInspected"}, 1, "Unknown NotInspected", id="half-filled"),
     ],
 )
-def test_after_a_restart_what_stands_is_said_until_more_is_known(
-    there: Body, generation: int, expected: str
+def test_after_a_restart_the_previous_condition_is_repeated(
+    condition: Body, generation: int, expected: str
 ) -> None:
     assert (
         condition_summary(
-            planned(projection(model(status={"conditions": [there]}, generation=generation))),
+            planned(projection(model(status={"conditions": [condition]}, generation=generation))),
             "ImageInspected",
         )
         == expected
@@ -257,8 +261,8 @@ def test_of_two_entries_of_one_name_the_older_counts(name: str, inspected: str) 
     assert bool(plan.actions) is (name == "m"), "the image of the younger is nobody's business"
 
 
-def test_that_what_was_found_cannot_be_kept_is_said() -> None:
-    found = looked(asked(model()), found=FOUND, digest="sha256:d")
+def test_a_rejected_record_is_reported() -> None:
+    found = inspected(inspection_of(model()), found=FOUND, digest="sha256:d")
     plan = planned(
         projection(model(), learned=[found, rejected(KEY, Key(CONFIG_MAP.kind, OWN, "image-m"))])
     )
@@ -269,7 +273,7 @@ def test_that_what_was_found_cannot_be_kept_is_said() -> None:
 
 
 def missing(image: str = IMAGE) -> Observation:
-    return looked(asked(model(image)), reason="ImageNotFound", message="no")
+    return inspected(inspection_of(model(image)), reason="ImageNotFound", message="no")
 
 
 def tried(due_s: float) -> Body:
@@ -348,7 +352,7 @@ TEMPLATE_STEPS = [
     pytest.param(
         lambda w: (
             [w.template(), w.model()],
-            [looked(asked(model()), reason="AuthError", message="no")],
+            [inspected(inspection_of(model()), reason="AuthError", message="no")],
         ),
         ["apply ConfigMap", "apply Job"],
         "Unknown AwaitingDiscovery",
@@ -369,12 +373,12 @@ TEMPLATE_STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("given", "actions", "discovered"), TEMPLATE_STEPS)
-def test_an_image_that_is_not_there_stops_templates_that_have_no_answer(
-    world: Any, given: Any, actions: list[str], discovered: str
+@pytest.mark.parametrize(("setup", "actions", "discovered"), TEMPLATE_STEPS)
+def test_a_missing_image_stops_templates_without_a_result(
+    world: Any, setup: Any, actions: list[str], discovered: str
 ) -> None:
-    bodies, learned = given(world)
-    plan = world.plan(projection(*bodies, learned=learned))
+    bodies, observations = setup(world)
+    plan = world.plan(projection(*bodies, learned=observations))
     assert (
         [action.rpartition(" ")[0] for action in action_summaries(plan)],
         condition_summary(plan, "Discovered"),
@@ -385,10 +389,10 @@ def test_an_image_that_is_not_there_stops_templates_that_have_no_answer(
 
 
 def test_the_template_names_entry_and_image(world: Any) -> None:
-    told = message(
+    reported = message(
         world.plan(projection(world.template(), world.model(), learned=[missing()])), "Discovered"
     )
-    assert "image example.org/m:1 of AIMClusterModel m is not found" in told
+    assert "image example.org/m:1 of AIMClusterModel m is not found" in reported
 
 
 def warned(plan: Plan) -> list[tuple[str, str]]:
@@ -405,35 +409,35 @@ def warned(plan: Plan) -> list[tuple[str, str]]:
         pytest.param((), True, id="none-recommended"),
     ],
 )
-def test_a_template_that_no_recommended_deployment_supports_is_warned(
+def test_an_unsupported_template_gets_a_warning(
     world: Any, recommended: tuple[Deployment, ...], *, fits: bool
 ) -> None:
     """In whatever state it is, and with the words in the condition, by which the statuswriter
     knows that they have been sent."""
-    note = kept(ImageLabels("m:1", recommended=recommended))
+    note = record_of(ImageLabels("m:1", recommended=recommended))
     for bodies in ([], [world.note(), world.job("failed")], [world.note(answered=True)]):
         plan = world.plan(projection(world.template(), world.model(), note, *bodies))
         assert [reason for reason, _ in warned(plan)] == ([] if fits else ["UnsupportedProfile"])
         assert all(text in message(plan, "Discovered") for _, text in warned(plan))
 
 
-def test_the_warning_says_what_is_asked_for_and_what_there_is(world: Any) -> None:
+def test_the_warning_names_the_profile_and_the_supported_ones(world: Any) -> None:
     plan = world.plan(
         projection(
             world.template(),
             world.model(),
-            kept(ImageLabels("m:1", recommended=(Deployment("MI325X", 1, "fp8", "latency"),))),
+            record_of(ImageLabels("m:1", recommended=(Deployment("MI325X", 1, "fp8", "latency"),))),
         )
     )
-    words = (
+    text = (
         "the image recommends no deployment like MI300X × 8 latency auto, but MI325X × 1"
         " latency fp8"
     )
-    assert warned(plan) == [("UnsupportedProfile", words + UNSUPPORTED_WAY_OUT)]
+    assert warned(plan) == [("UnsupportedProfile", text + UNSUPPORTED_WAY_OUT)]
 
 
-def test_labels_of_a_former_image_warn_nobody(world: Any) -> None:
-    note = kept(ImageLabels("m:1", recommended=(Deployment("MI325X"),)))
+def test_labels_of_a_former_image_cause_no_warning(world: Any) -> None:
+    note = record_of(ImageLabels("m:1", recommended=(Deployment("MI325X"),)))
     assert (
         warned(world.plan(projection(world.template(), world.model("example.org/m:2"), note))) == []
     )
@@ -450,15 +454,17 @@ def test_a_failed_discovery_of_a_changed_image_is_worth_an_event(world: Any) -> 
     assert text in message(plan, "Discovered")
 
 
-def test_who_is_looked_at_again(world: Any) -> None:
-    seen = projection(world.model(), world.template(), kept(), own_config("a"))
+def test_which_keys_are_enqueued(world: Any) -> None:
+    state = projection(world.model(), world.template(), record_of(), own_config("a"))
     template = Key(TEMPLATE.kind, NAMESPACE, "t")
-    assert set(affected(seen, Key(CONFIG_MAP.kind, OWN, image_config_map("m")), namespace=OWN)) == {
+    assert set(
+        affected(state, Key(CONFIG_MAP.kind, OWN, image_config_map("m")), namespace=OWN)
+    ) == {
         KEY,
         template,
     }
-    assert set(affected(seen, Key(CONFIG.kind, OWN, "default"), namespace=OWN)) == {KEY}
-    assert set(affected(seen, Key(CONFIG.kind, NAMESPACE, "default"), namespace=OWN)) == {template}
+    assert set(affected(state, Key(CONFIG.kind, OWN, "default"), namespace=OWN)) == {KEY}
+    assert set(affected(state, Key(CONFIG.kind, NAMESPACE, "default"), namespace=OWN)) == {template}
 
 
 def recorded(body: Body) -> list[str]:
@@ -466,7 +472,7 @@ def recorded(body: Body) -> list[str]:
     return images
 
 
-def as_there(body: Body) -> Body:
+def as_existing(body: Body) -> Body:
     """What was applied, as the API serves it."""
     return {
         **plain(body),
@@ -482,39 +488,39 @@ def as_there(body: Body) -> Body:
 def test_the_images_that_a_model_had_are_recorded() -> None:
     """The first is the one whose labels are kept, as a release before kept them too; of too many
     the oldest go."""
-    there = kept()
-    assert "images.json" not in there["data"]
+    record = record_of()
+    assert "images.json" not in record["data"]
     for number in range(2, 40):
         changed = model(f"example.org/m:{number}")
-        action = asked(changed, there)
-        there = as_there(
+        action = inspection_of(changed, record)
+        record = as_existing(
             applied(
-                planned(projection(changed, there, learned=[looked(action, found=FOUND)])),
+                planned(projection(changed, record, learned=[inspected(action, found=FOUND)])),
                 CONFIG_MAP.kind,
             )
         )
-        assert recorded(there) == [
+        assert recorded(record) == [
             f"example.org/m:{each}" for each in range(max(1, number - 31), number + 1)
         ]
 
 
-def test_an_image_that_cannot_be_inspected_is_recorded_when_it_is_changed() -> None:
-    failed = looked(asked(model()), reason="AuthError", message="no")
+def test_a_changed_image_is_recorded_without_an_inspection() -> None:
+    failed = inspected(inspection_of(model()), reason="AuthError", message="no")
     plan = planned(projection(model("example.org/m:2"), learned=[failed]))
     assert action_summaries(plan)[1:] == [f"apply ConfigMap {image_config_map('m')}"]
-    there = as_there(applied(plan, CONFIG_MAP.kind))
-    assert recorded(there) == [IMAGE, "example.org/m:2"]
-    assert len(planned(projection(model("example.org/m:2"), there, learned=[failed])).actions) == 1
+    record = as_existing(applied(plan, CONFIG_MAP.kind))
+    assert recorded(record) == [IMAGE, "example.org/m:2"]
+    assert len(planned(projection(model("example.org/m:2"), record, learned=[failed])).actions) == 1
 
 
-def test_an_image_that_is_recorded_leaves_the_labels_of_another_as_they_are() -> None:
-    there, failed = (
-        kept(),
-        looked(asked(model("example.org/m:2")), reason="AuthError", message="no"),
+def test_recording_an_image_leaves_the_labels_of_another() -> None:
+    record, failed = (
+        record_of(),
+        inspected(inspection_of(model("example.org/m:2")), reason="AuthError", message="no"),
     )
     body = applied(
-        planned(projection(model("example.org/m:3"), there, learned=[failed])), CONFIG_MAP.kind
+        planned(projection(model("example.org/m:3"), record, learned=[failed])), CONFIG_MAP.kind
     )
     assert recorded(body) == [IMAGE, "example.org/m:2", "example.org/m:3"]
-    assert body["data"] | {"images.json": ""} == there["data"] | {"images.json": ""}
-    assert body["metadata"]["annotations"] == there["metadata"]["annotations"]
+    assert body["data"] | {"images.json": ""} == record["data"] | {"images.json": ""}
+    assert body["metadata"]["annotations"] == record["metadata"]["annotations"]

@@ -43,7 +43,7 @@ def test_an_answer_is_found(log: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "words"),
+    ("log", "text"),
     [
         pytest.param("", "(empty)", id="nothing"),
         pytest.param("a\nb", "a | b", id="no-json"),
@@ -87,10 +87,10 @@ def test_an_answer_is_found(log: str) -> None:
         pytest.param('[{"a": ' + "[" * 90000, "no JSON array", id="deeper-than-the-parser"),
     ],
 )
-def test_anything_else_is_told(log: str, words: str) -> None:
+def test_malformed_output_is_reported(log: str, text: str) -> None:
     with pytest.raises(BadOutputError) as caught:
         parse(log)
-    assert words in str(caught.value)
+    assert text in str(caught.value)
 
 
 HOSTILE = [
@@ -114,17 +114,17 @@ def test_a_hostile_log_takes_seconds_at_most(log: str) -> None:
 
 
 @pytest.mark.parametrize("log", HOSTILE)
-def test_little_of_a_log_is_kept(log: str) -> None:
-    kept = digested(log.encode())
-    assert kept.answer == ""
-    assert len(kept.problem.encode()) + len(kept.last_lines.encode()) < 16 << 10
+def test_little_of_a_log_is_stored(log: str) -> None:
+    digest = digested(log.encode())
+    assert digest.answer == ""
+    assert len(digest.problem.encode()) + len(digest.last_lines.encode()) < 16 << 10
 
 
-def test_no_more_is_kept_of_an_answer_than_the_answer() -> None:
-    kept = digested(f"{'noise ' * 500_000}\n{TEXT}".encode())
-    assert parse(f"[{kept.answer}]").sources == ["hf://org/model"]
-    assert len(kept.answer) < LARGEST_ELEMENT_BYTES
-    assert len(kept.last_lines) < 16 << 10
+def test_only_the_answer_is_stored() -> None:
+    digest = digested(f"{'noise ' * 500_000}\n{TEXT}".encode())
+    assert parse(f"[{digest.answer}]").sources == ["hf://org/model"]
+    assert len(digest.answer) < LARGEST_ELEMENT_BYTES
+    assert len(digest.last_lines) < 16 << 10
 
 
 def test_an_answer_is_found_after_torn_ones() -> None:
@@ -133,9 +133,9 @@ def test_an_answer_is_found_after_torn_ones() -> None:
     ]
 
 
-def test_of_a_log_that_is_too_long_nothing_is_kept() -> None:
-    kept = digested(b"x" * (LARGEST_LOG_BYTES + 1))
-    assert (kept.answer, kept.problem) == ("", "the log is longer than 4 MiB")
+def test_nothing_of_an_oversized_log_is_stored() -> None:
+    digest = digested(b"x" * (LARGEST_LOG_BYTES + 1))
+    assert (digest.answer, digest.problem) == ("", "the log is longer than 4 MiB")
 
 
 NOISE = st.text(st.characters(exclude_categories=["Cs"])).map(

@@ -57,7 +57,7 @@ def test_a_reference(text: str, image: Image, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "error"),
     [
         ("", "is not a repository"),
         ("Busybox", "is not a repository"),
@@ -78,13 +78,13 @@ def test_a_reference(text: str, image: Image, url: str) -> None:
         (f"ghcr.io/{'a' * 250}", "longer than 255"),
     ],
 )
-def test_what_is_no_reference_is_told_with_the_part_that_is_wrong(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_a_malformed_reference_is_rejected_with_its_wrong_part(text: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
         parse_image(text)
 
 
 @given(st.text(alphabet="aB0._-/:@[]? \n\u00e9", max_size=40))
-def test_any_text_is_a_reference_that_reads_back_as_itself_or_is_refused(text: str) -> None:
+def test_any_text_is_read_back_unchanged_or_rejected(text: str) -> None:
     try:
         image = parse_image(text)
     except ValueError:

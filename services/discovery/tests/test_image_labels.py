@@ -48,7 +48,7 @@ def recommended(text: str) -> tuple[Deployment, ...]:
         ),
     ],
 )
-def test_both_notations_say_the_same(text: str) -> None:
+def test_both_notations_have_the_same_meaning(text: str) -> None:
     assert recommended(text) == READ
 
 
@@ -73,7 +73,7 @@ def test_the_newer_prefix_counts_label_by_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("labels", "text"),
     [
         pytest.param(
             {"org.opencontainers.image.title": "x"}, "none of the labels", id="none-of-ours"
@@ -126,8 +126,8 @@ def test_the_newer_prefix_counts_label_by_label() -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_is_told(labels: dict[str, str], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_a_malformed_label_is_reported(labels: dict[str, str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         read_labels(labels)
 
 
@@ -149,7 +149,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([json.dumps, repr, str]))
-def test_any_label_is_read_or_refused(value: Any, notation: Any) -> None:
+def test_any_label_is_read_or_rejected(value: Any, notation: Any) -> None:
     try:
         found = recommended(notation(value))
     except ValueError:
@@ -162,7 +162,7 @@ def test_any_label_is_read_or_refused(value: Any, notation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deployment", "asked", "fits"),
+    ("deployment", "requested", "fits"),
     [
         (READ[0], Deployment("MI300X", 8, "fp8", "latency"), True),
         (READ[0], Deployment("mi300x", 8, "auto", "latency"), True),
@@ -175,6 +175,6 @@ def test_any_label_is_read_or_refused(value: Any, notation: Any) -> None:
     ],
 )
 def test_what_a_recommended_deployment_supports(
-    deployment: Deployment, asked: Deployment, *, fits: bool
+    deployment: Deployment, requested: Deployment, *, fits: bool
 ) -> None:
-    assert deployment.supports(asked) is fits
+    assert deployment.supports(requested) is fits

@@ -95,7 +95,7 @@ class Pusher:
         )
         return self.entry(self.registry.put(REPOSITORY, self.types[1], manifest), **entry)
 
-    def gone(self, platform: Body | None = None, digit: str = "0") -> Body:
+    def missing_image(self, platform: Body | None = None, digit: str = "0") -> Body:
         return self.entry("sha256:" + digit * 64, platform)
 
     def entry(self, digest: str, platform: Body | None = None, **more: Any) -> Body:
@@ -192,7 +192,9 @@ FOUND = [
         lambda p: p.index(p.artifact(mediaType="application/x-signature"), p.image()),
         id="beside-another-type",
     ),
-    pytest.param(lambda p: p.index(p.gone(), p.image()), id="beside-one-that-was-not-copied"),
+    pytest.param(
+        lambda p: p.index(p.missing_image(), p.image()), id="beside-one-that-was-not-copied"
+    ),
     pytest.param(lambda p: p.index(p.image(mediaType=None)), id="entry-without-a-type"),
     pytest.param(lambda p: p.index(p.image(), mediaType=None), id="index-without-a-type"),
     pytest.param(
@@ -234,7 +236,7 @@ async def problem(registries: Registries, of: Image) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("push", "words"),
+    ("push", "text"),
     [
         pytest.param(
             lambda p: p.index(p.image(ARM64, ARM64)),
@@ -262,7 +264,7 @@ async def problem(registries: Registries, of: Image) -> tuple[str, str]:
             id="another-architecture-without-os",
         ),
         pytest.param(
-            lambda p: p.index(p.gone(), p.image(ARM64)),
+            lambda p: p.index(p.missing_image(), p.image(ARM64)),
             "only for linux/arm64",
             id="beside-one-that-was-not-copied",
         ),
@@ -288,15 +290,15 @@ async def problem(registries: Registries, of: Image) -> tuple[str, str]:
         ),
     ],
 )
-async def test_what_exists_without_an_image_for_us_is_not_called_missing(
-    registries: Registries, served: Registry, push: Any, words: str
+async def test_an_image_for_other_platforms_is_not_called_missing(
+    registries: Registries, served: Registry, push: Any, text: str
 ) -> None:
     push(Pusher(served))
-    reason, told = await problem(registries, image(served))
-    assert (reason, words in told) == ("MetadataMissing", True), told
+    reason, message = await problem(registries, image(served))
+    assert (reason, text in message) == ("MetadataMissing", True), message
 
 
-async def test_a_registry_that_fails_meanwhile_is_told_rather_than_the_platforms(
+async def test_a_registry_error_is_reported_before_the_platforms(
     registries: Registries, served: Registry
 ) -> None:
     pusher = Pusher(served)
@@ -309,7 +311,7 @@ async def test_an_index_of_which_nothing_was_copied_is_missing(
     registries: Registries, served: Registry
 ) -> None:
     pusher = Pusher(served)
-    pusher.index(pusher.gone())
+    pusher.index(pusher.missing_image())
     assert (await problem(registries, image(served)))[0] == "ImageNotFound"
 
 
@@ -317,7 +319,7 @@ async def test_only_some_manifests_of_a_long_index_are_read(
     registries: Registries, served: Registry
 ) -> None:
     pusher = Pusher(served)
-    pusher.index(*(pusher.gone(digit=digit) for digit in "0123456789abcdef"))
+    pusher.index(*(pusher.missing_image(digit=digit) for digit in "0123456789abcdef"))
     await problem(registries, image(served))
     assert len(served.requests) == 1 + MOST_EXAMINED
 
@@ -336,7 +338,7 @@ ENTRY = st.fixed_dictionaries(
 
 
 @holds_for(st.lists(st.one_of(ODD, ENTRY), max_size=5))
-def test_malformed_entries_raise_nothing_and_name_no_digest_that_is_none(
+def test_malformed_entries_raise_nothing_and_name_no_digest(
     manifests: list[Any],
 ) -> None:
     found = read_index(manifests)

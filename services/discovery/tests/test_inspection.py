@@ -90,7 +90,7 @@ def old_config_json(registry: Registry, entry: dict[str, str]) -> dict[str, Any]
     }
 
 
-def look(image: str, *secrets: str, model: str = "m", inputs: str = "i") -> InspectImage:
+def inspect(image: str, *secrets: str, model: str = "m", inputs: str = "i") -> InspectImage:
     return InspectImage(Key(MODEL.kind, None, model), image, secrets, inputs, 1)
 
 
@@ -122,14 +122,14 @@ async def outcome(
 
 
 async def test_labels_are_read(inspector: Inspector, registry: Registry) -> None:
-    result = await outcome(inspector, look(f"{registry.host}/aim/m:1"))
+    result = await outcome(inspector, inspect(f"{registry.host}/aim/m:1"))
     assert result.found is not None
     assert (result.found.canonical_name, result.found.recommended[0].gpu_model) == ("m:1", "MI300X")
     assert result.digest.startswith("sha256:")
 
 
 @pytest.mark.parametrize(
-    ("path", "reason", "words"),
+    ("path", "reason", "text"),
     [
         pytest.param("aim/none:1", "ImageNotFound", "is not in its registry", id="not-there"),
         pytest.param("aim/plain:1", "MetadataMissing", "none of the labels", id="no-labels"),
@@ -139,14 +139,14 @@ async def test_labels_are_read(inspector: Inspector, registry: Registry) -> None
     ],
 )
 async def test_a_failure_is_named(
-    inspector: Inspector, registry: Registry, path: str, reason: str, words: str
+    inspector: Inspector, registry: Registry, path: str, reason: str, text: str
 ) -> None:
-    result = await outcome(inspector, look(f"{registry.host}/{path}"))
-    assert (result.reason, words in result.message, result.found) == (reason, True, None)
+    result = await outcome(inspector, inspect(f"{registry.host}/{path}"))
+    assert (result.reason, text in result.message, result.found) == (reason, True, None)
 
 
 @pytest.mark.parametrize(
-    ("secrets", "words"),
+    ("secrets", "text"),
     [
         pytest.param(
             {},
@@ -167,30 +167,30 @@ async def test_a_failure_is_named(
         ),
     ],
 )
-async def test_what_is_wrong_with_a_pull_secret_is_said_when_it_is_needed(
-    inspector: Inspector, registry: Registry, secrets: dict[str, Any], words: str
+async def test_a_broken_pull_secret_is_reported_when_it_is_needed(
+    inspector: Inspector, registry: Registry, secrets: dict[str, Any], text: str
 ) -> None:
     assert (
-        await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)
+        await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "a"), secrets)
     ).found is not None
     registry.users = {"ada": "countess"}
-    refused = await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), secrets)
-    assert (refused.reason, words in refused.message) == ("AuthError", True), refused.message
+    rejected = await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "a"), secrets)
+    assert (rejected.reason, text in rejected.message) == ("AuthError", True), rejected.message
 
 
-async def test_a_registry_that_hides_images_may_miss_a_forbidden_secret(
+async def test_a_missing_image_may_need_a_forbidden_secret(
     inspector: Inspector, registry: Registry
 ) -> None:
     """Some registries answer 404 for an image that the client may not read."""
     image, secrets = f"{registry.host}/aim/none:1", {"a": Forbidden("no"), "b": Forbidden("no")}
-    found = await outcome(inspector, look(image, "a", "b"), secrets)
+    found = await outcome(inspector, inspect(image, "a", "b"), secrets)
     assert found.reason == "ImageNotFound"
     assert "is missing get on secrets named a, b in namespace aim-system" in found.message
-    plain = await outcome(inspector, look(f"{registry.host}/aim/plain:1", "a"), secrets)
+    plain = await outcome(inspector, inspect(f"{registry.host}/aim/plain:1", "a"), secrets)
     assert (plain.reason, "missing get" in plain.message) == ("MetadataMissing", False)
 
 
-async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_quoted(
+async def test_wrong_credentials_are_reported_but_not_quoted(
     inspector: Inspector, registry: Registry
 ) -> None:
     registry.users = {"ada": "countess"}
@@ -199,12 +199,12 @@ async def test_the_right_credentials_open_and_wrong_ones_are_told_without_being_
         "wrong": config_json(registry, "hidden-word"),
     }
     assert (
-        await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)
+        await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "right"), secrets)
     ).found is not None
     assert (
-        await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong", "right"), secrets)
+        await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "wrong", "right"), secrets)
     ).found is not None
-    wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
+    wrong = await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "wrong"), secrets)
     assert (wrong.reason, "were refused: correct them" in wrong.message) == ("AuthError", True)
     assert "hidden-word" not in repr(wrong)
 
@@ -213,7 +213,7 @@ async def test_a_secret_of_the_older_type_opens(inspector: Inspector, registry: 
     registry.users = {"ada": "countess"}
     secret = old_config_json(registry, {"auth": base64.b64encode(b"ada:countess").decode()})
     assert (
-        await outcome(inspector, look(f"{registry.host}/aim/m:1", "a"), {"a": secret})
+        await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "a"), {"a": secret})
     ).found is not None
 
 
@@ -226,29 +226,29 @@ async def test_an_identity_token_opens_through_the_token_server(
         for name, token in (("right", "the-token"), ("wrong", "hidden-word"))
     }
     assert (
-        await outcome(inspector, look(f"{registry.host}/aim/m:1", "right"), secrets)
+        await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "right"), secrets)
     ).found is not None
-    wrong = await outcome(inspector, look(f"{registry.host}/aim/m:1", "wrong"), secrets)
+    wrong = await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "wrong"), secrets)
     assert (wrong.reason, "hidden-word" in repr(wrong)) == ("AuthError", False)
 
 
-async def test_entries_that_cannot_be_used_are_told_when_they_are_needed(
+async def test_unusable_entries_are_reported_when_they_are_needed(
     inspector: Inspector, registry: Registry
 ) -> None:
     registry.users = {"ada": "countess"}
-    refused = await outcome(
+    rejected = await outcome(
         inspector,
-        look(f"{registry.host}/aim/m:1", "a"),
+        inspect(f"{registry.host}/aim/m:1", "a"),
         {"a": old_config_json(registry, {"auth": "hidden-word"})},
     )
-    assert "Secret a has 1 entries in .dockercfg without a usable auth" in refused.message
-    assert "hidden-word" not in repr(refused)
+    assert "Secret a has 1 entries in .dockercfg without a usable auth" in rejected.message
+    assert "hidden-word" not in repr(rejected)
 
 
-async def test_without_the_api_server_the_look_is_planned_again(
+async def test_without_the_api_server_the_inspection_is_requeued(
     inspector: Inspector, registry: Registry
 ) -> None:
-    loop, action = Loops({"a": Unavailable("away")}), look(f"{registry.host}/aim/m:1", "a")
+    loop, action = Loops({"a": Unavailable("away")}), inspect(f"{registry.host}/aim/m:1", "a")
     inspector.start(cast(Controller, loop), action, [1])
     await loop.ended()
     assert (loop.learned, loop.again) == ([], [action.model])
@@ -257,13 +257,13 @@ async def test_without_the_api_server_the_look_is_planned_again(
     await loop.ended()
 
 
-async def test_the_same_look_is_made_once_and_gives_way_to_one_with_other_inputs(
+async def test_an_inspection_runs_once_until_its_inputs_change(
     inspector: Inspector, registry: Registry
 ) -> None:
     registry.failure = Failure(delay_s=0.2)
     loop, image = Loops(), f"{registry.host}/aim/m:1"
     for inputs in ("first", "first", "second"):
-        inspector.start(cast(Controller, loop), look(image, inputs=inputs), [1])
+        inspector.start(cast(Controller, loop), inspect(image, inputs=inputs), [1])
         await asyncio.sleep(0)
     await loop.ended()
     assert (len(loop.tasks), [result.inputs for result in loop.learned]) == (2, ["second"])
@@ -277,10 +277,10 @@ async def test_a_registry_that_hangs_holds_up_no_other(
         hanging.failure = Failure(delay_s=30)
         for number in range(2 * MOST_AT_ONCE):
             inspector.start(
-                cast(Controller, loop), look(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1]
+                cast(Controller, loop), inspect(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1]
             )
         inspector.start(
-            cast(Controller, loop), look(f"{registry.host}/aim/m:1", model="other"), [1]
+            cast(Controller, loop), inspect(f"{registry.host}/aim/m:1", model="other"), [1]
         )
         await asyncio.wait_for(loop.tasks.pop(), 10)
         for task in loop.tasks:
@@ -293,7 +293,7 @@ async def test_a_registry_sees_a_few_at_once(inspector: Inspector, registry: Reg
     loop = Loops()
     for number in range(4 * MOST_AT_ONCE):
         inspector.start(
-            cast(Controller, loop), look(f"{registry.host}/aim/m:1", model=f"m{number}"), [1]
+            cast(Controller, loop), inspect(f"{registry.host}/aim/m:1", model=f"m{number}"), [1]
         )
     await loop.ended()
     assert len([result for result in loop.learned if result.found is not None]) == 4 * MOST_AT_ONCE

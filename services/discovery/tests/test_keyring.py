@@ -140,33 +140,31 @@ def test_an_entry_of_a_secret(
     entry: dict[str, Any], found: Credentials | None, *, old: bool
 ) -> None:
     auths = {"r.example": entry}
-    there = old_secret(auths) if old else secret({"auths": auths})
-    assert entries_of(there) == ([] if found is None else [("r.example", found)])
-    assert bool(unusable_entries(there)) is (found is None)
+    existing = old_secret(auths) if old else secret({"auths": auths})
+    assert entries_of(existing) == ([] if found is None else [("r.example", found)])
+    assert bool(unusable_entries(existing)) is (found is None)
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["dockerconfigjson", "dockercfg"])
-def test_one_unusable_entry_hides_no_other_and_is_counted_without_being_quoted(
-    *, old: bool
-) -> None:
+def test_an_unusable_entry_is_counted_but_not_quoted(*, old: bool) -> None:
     auths = {
         "a.example": {"auth": encoded("ada:x")},
         "hidden-key": "hidden-word",
         "b.example": {"username": "bob", "password": "y"},
         "c": {"auth": "?"},
     }
-    there = old_secret(auths) if old else secret({"auths": auths})
-    assert entries_of(there) == [
+    existing = old_secret(auths) if old else secret({"auths": auths})
+    assert entries_of(existing) == [
         ("a.example", Credentials("ada", "x")),
         ("b.example", Credentials("bob", "y")),
     ]
-    told = unusable_entries(there)
-    assert told.startswith("has 2 entries in .docker")
-    assert "hidden" not in told
+    reported = unusable_entries(existing)
+    assert reported.startswith("has 2 entries in .docker")
+    assert "hidden" not in reported
 
 
 @pytest.mark.parametrize(
-    ("broken", "words"),
+    ("broken", "text"),
     [
         pytest.param({"type": "Opaque", "data": {}}, "is not of type", id="type"),
         pytest.param(
@@ -211,8 +209,8 @@ def test_one_unusable_entry_hides_no_other_and_is_counted_without_being_quoted(
         pytest.param({"type": None}, "is not of type", id="null-type"),
     ],
 )
-def test_a_broken_secret_is_told_without_its_content(broken: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words) as raised:
+def test_a_broken_secret_is_reported_without_its_content(broken: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text) as raised:
         entries_of(broken)
     assert "hidden-word" not in str(raised.value)
     assert raised.value.__context__ is None or raised.value.__suppress_context__

@@ -46,7 +46,7 @@ async def labels(host: str, ca_bundle: Path | None = None, *credentials: Credent
         return (await registries.config_of(of, credentials)).labels
 
 
-async def told(host: str, ca_bundle: Path | None = None) -> tuple[str, str]:
+async def explain(host: str, ca_bundle: Path | None = None) -> tuple[str, str]:
     """Message and way out."""
     with pytest.raises(RegistryProblem) as raised:
         await labels(host, ca_bundle)
@@ -75,7 +75,7 @@ async def test_the_bundle_is_added_to_the_systems_roots(
 
 
 @pytest.mark.parametrize(
-    ("make", "trusted", "words", "way_out"),
+    ("make", "trusted", "text", "way_out"),
     [
         pytest.param(
             {},
@@ -107,48 +107,48 @@ async def test_the_bundle_is_added_to_the_systems_roots(
         ),
     ],
 )
-async def test_a_certificate_that_does_not_hold_is_named_with_its_server(
-    tmp_path: Path, make: dict[str, object], trusted: bool, words: str, way_out: str
+async def test_an_invalid_certificate_is_named_with_its_server(
+    tmp_path: Path, make: dict[str, object], trusted: bool, text: str, way_out: str
 ) -> None:
     certificate = make_certificate(tmp_path, "odd", **{"hosts": [HERE]} | make)  # type: ignore[arg-type]
     async with registry(certificate.context()) as served:
-        message, out = await told(served.host, certificate.certificate if trusted else None)
-        assert message.startswith(f"the certificate of {served.host} {words}")
+        message, out = await explain(served.host, certificate.certificate if trusted else None)
+        assert message.startswith(f"the certificate of {served.host} {text}")
         assert way_out in out
 
 
-async def test_a_registry_that_speaks_http_where_https_is_wanted(ours: Certificate) -> None:
+async def test_a_registry_that_speaks_http_instead_of_https(ours: Certificate) -> None:
     async with registry(None) as served:
-        message, out = await told(served.host)
+        message, out = await explain(served.host)
         assert (message, "serve the registry by https" in out) == (
             f"{served.host} answers without TLS",
             True,
         )
 
 
-async def test_a_registry_that_wants_a_client_certificate(ours: Certificate) -> None:
+async def test_a_registry_that_requires_a_client_certificate(ours: Certificate) -> None:
     context = ours.context()
     context.verify_mode = ssl.CERT_REQUIRED
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # (by 1.3 it hangs up after the handshake)
     async with registry(context) as served:
-        message, out = await told(served.host, ours.certificate)
+        message, out = await explain(served.host, ours.certificate)
         assert message.startswith(f"TLS with {served.host} fails: ")
         assert "client certificates" in out
 
 
-async def test_a_name_that_nobody_knows() -> None:
-    message, out = await told("registry.invalid:5000")
+async def test_an_unknown_host_name() -> None:
+    message, out = await explain("registry.invalid:5000")
     assert (message, "DNS" in out) == ("the name of registry.invalid:5000 cannot be resolved", True)
 
 
-async def test_a_port_where_nobody_listens() -> None:
+async def test_a_port_without_a_listener() -> None:
     port = free_ports(1)[0]
-    message, out = await told(f"{HERE}:{port}")
+    message, out = await explain(f"{HERE}:{port}")
     assert (message, "listens on that port" in out) == (f"{HERE}:{port} refuses connections", True)
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "text"),
     [
         pytest.param(
             b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not answer in HTTP", id="another-protocol"
@@ -156,7 +156,7 @@ async def test_a_port_where_nobody_listens() -> None:
         pytest.param(b"", "cannot be reached: Server disconnected", id="hangs-up"),
     ],
 )
-async def test_a_server_that_is_no_registry(answer: bytes, words: str) -> None:
+async def test_a_server_that_is_no_registry(answer: bytes, text: str) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
@@ -164,23 +164,23 @@ async def test_a_server_that_is_no_registry(answer: bytes, words: str) -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        message, _ = await told(host)
-        assert message.startswith(f"{host} {words}")
+        message, _ = await explain(host)
+        assert message.startswith(f"{host} {text}")
 
 
-async def test_the_server_that_a_registry_redirects_to_is_the_one_that_is_named(
+async def test_the_server_after_a_redirect_is_the_one_named(
     ours: Certificate, tmp_path: Path
 ) -> None:
     theirs = make_certificate(tmp_path, "theirs", hosts=[HERE])
     async with registry(ours.context()) as served, registry(theirs.context()) as storage:
         served.blobs_at = storage.url
-        message, _ = await told(served.host, ours.certificate)
+        message, _ = await explain(served.host, ours.certificate)
         assert message.startswith(f"the certificate of {storage.host} does not verify")
 
 
-def unverified(code: int, words: str) -> aiohttp.ClientConnectorCertificateError:
-    cause = ssl.SSLCertVerificationError(1, words)
-    cause.verify_code, cause.verify_message = code, words
+def unverified(code: int, text: str) -> aiohttp.ClientConnectorCertificateError:
+    cause = ssl.SSLCertVerificationError(1, text)
+    cause.verify_code, cause.verify_message = code, text
     key = ConnectionKey(
         "r.example",
         443,
@@ -194,7 +194,7 @@ def unverified(code: int, words: str) -> aiohttp.ClientConnectorCertificateError
 
 
 @pytest.mark.parametrize(
-    ("error", "words", "way_out"),
+    ("error", "text", "way_out"),
     [
         pytest.param(
             aiohttp.ConnectionTimeoutError("late"),
@@ -260,10 +260,10 @@ def unverified(code: int, words: str) -> aiohttp.ClientConnectorCertificateError
     ],
 )
 def test_what_no_test_can_bring_about_on_a_network(
-    error: aiohttp.ClientError, words: str, way_out: str
+    error: aiohttp.ClientError, text: str, way_out: str
 ) -> None:
     message, out = trouble(error, "r.example")
-    assert (message.startswith(words), way_out in out, bool(out)) == (
+    assert (message.startswith(text), way_out in out, bool(out)) == (
         True,
         True,
         bool(way_out),

@@ -39,7 +39,7 @@ from aimschema.messages import ReportedCondition, StatusReported
 from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 
 plan_key = partial(plan, namespace="aim-system")
-Given = Callable[[Any], list[Body]]
+Setup = Callable[[Any], list[Body]]
 HOLD = "example.org/hold"
 AWAITING, FAILED, FOUND = (
     "Unknown AwaitingDiscovery",
@@ -49,7 +49,7 @@ AWAITING, FAILED, FOUND = (
 NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
 READS_EVENTS = ["read Events of Job discover-t-*"]
 STARTS = ["apply ConfigMap t-discovery", "apply Job discover-t-*"]
-KEPT = ["apply ConfigMap t-discovery"]
+STORES = ["apply ConfigMap t-discovery"]
 CLEARS = ["delete Job discover-t-*"]
 
 
@@ -113,7 +113,7 @@ STEPS = [
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(answered=True), w.job("succeeded")],
-        KEPT,
+        STORES,
         FOUND,
         id="answered",
     ),
@@ -124,19 +124,19 @@ STEPS = [
             w.note(answered=True),
             w.job("succeeded"),
         ],
-        [*KEPT, *CLEARS],
+        [*STORES, *CLEARS],
         FOUND,
         id="recorded-so-the-job-goes",
     ),
     pytest.param(
         lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)],
-        KEPT,
+        STORES,
         FOUND,
         id="never-asked-again",
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(answered=True)],
-        KEPT,
+        STORES,
         FOUND,
         id="nor-with-status-lost",
     ),
@@ -280,7 +280,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("setup", "reported"),
     [
         pytest.param(
             lambda w: [w.template(uid="second"), held_by_finalizers(w.job(), HOLD)],
@@ -303,11 +303,11 @@ STEPS = [
         ),
     ],
 )
-def test_the_finalizer_that_keeps_what_is_in_the_way_is_named(
-    world: Any, given: Given, told: str
+def test_the_finalizer_of_a_conflicting_object_is_named(
+    world: Any, setup: Setup, reported: str
 ) -> None:
-    plan = world.plan(projection(world.model(), *given(world)))
-    assert condition_summary(plan, "Discovered") == f"False {told}"
+    plan = world.plan(projection(world.model(), *setup(world)))
+    assert condition_summary(plan, "Discovered") == f"False {reported}"
     assert f"is being deleted, held by finalizer {HOLD}" in message(plan, "Discovered")
 
 
@@ -317,9 +317,9 @@ def short(actions: list[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("given", "actions", "discovered"), STEPS)
-def test_a_template(world: Any, given: Given, actions: list[str], discovered: str) -> None:
-    plan = world.plan(projection(*given(world)))
+@pytest.mark.parametrize(("setup", "actions", "discovered"), STEPS)
+def test_a_template(world: Any, setup: Setup, actions: list[str], discovered: str) -> None:
+    plan = world.plan(projection(*setup(world)))
     assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
         actions,
         discovered,
@@ -327,7 +327,7 @@ def test_a_template(world: Any, given: Given, actions: list[str], discovered: st
 
 
 @pytest.mark.parametrize(
-    ("log", "actions", "discovered", "words"),
+    ("log", "actions", "discovered", "text"),
     [
         pytest.param(
             'noise\n[{"models": [{"name": "m", "source": "hf://o/m"}]}]',
@@ -341,7 +341,7 @@ def test_a_template(world: Any, given: Given, actions: list[str], discovered: st
     ],
 )
 def test_a_log_that_was_read(
-    world: Any, log: str, actions: list[str], discovered: str, words: str
+    world: Any, log: str, actions: list[str], discovered: str, text: str
 ) -> None:
     bodies = [
         world.template(),
@@ -352,7 +352,7 @@ def test_a_log_that_was_read(
     ]
     plan = world.plan(projection(*bodies, learned=[world.log(log)]))
     assert (action_summaries(plan), condition_summary(plan, "Discovered")) == (actions, discovered)
-    assert not words or words in message(plan, "Discovered")
+    assert not text or text in message(plan, "Discovered")
 
 
 def test_a_pod_of_another_namespace_answers_for_no_job(world: Any) -> None:
@@ -386,15 +386,15 @@ def test_a_log_that_could_not_be_read_is_a_failed_try(world: Any) -> None:
     assert "longer than 4 MiB" in message(plan, "Discovered")
 
 
-def test_a_pod_that_is_gone_by_the_servers_word_is_a_failed_try(world: Any) -> None:
+def test_a_pod_missing_on_the_server_is_a_failed_attempt(world: Any) -> None:
     finished = world.job("succeeded")
-    asked = Observation(
+    observation = Observation(
         Key(JOB.kind, NAMESPACE, finished["metadata"]["name"]),
         LOG,
         ReadLogResult(problem="its pod is gone"),
     )
     plan = world.plan(
-        projection(world.template(), world.model(), world.note(), finished, learned=[asked])
+        projection(world.template(), world.model(), world.note(), finished, learned=[observation])
     )
     assert (
         condition_summary(plan, "Discovered"),
@@ -405,7 +405,7 @@ def test_a_pod_that_is_gone_by_the_servers_word_is_a_failed_try(world: Any) -> N
     )
 
 
-def test_a_crash_is_told_with_exit_code_and_last_lines(world: Any) -> None:
+def test_a_crash_is_reported_with_exit_code_and_last_lines(world: Any) -> None:
     bodies = [
         world.template(),
         world.model(),
@@ -413,11 +413,11 @@ def test_a_crash_is_told_with_exit_code_and_last_lines(world: Any) -> None:
         world.job("failed"),
         world.pod("Failed", 3),
     ]
-    told = message(
+    reported = message(
         world.plan(projection(*bodies, learned=[world.log("a\nno such GPU")])), "Discovered"
     )
-    assert "exit code 3" in told
-    assert "no such GPU" in told
+    assert "exit code 3" in reported
+    assert "no such GPU" in reported
 
 
 @pytest.mark.parametrize(
@@ -437,10 +437,10 @@ def test_waiting_doubles_up_to_an_hour(world: Any, attempt: int, wait_s: float) 
 
 
 def test_the_first_wait_can_be_set(world: Any) -> None:
-    seen = projection(
+    state = projection(
         world.template(), world.model(), world.note(), world.job("failed", attempt=2, ended_s=60)
     )
-    assert fields(plan_key(seen, world.key, NOW, first_retry_s=5.0)) == {
+    assert fields(plan_key(state, world.key, NOW, first_retry_s=5.0)) == {
         "attempts": 2,
         "nextAttemptTime": ago(60 - 10),
     }
@@ -464,7 +464,7 @@ def test_the_answer_becomes_status(world: Any) -> None:
     }
 
 
-def test_the_old_answer_is_kept_with_its_inputs_while_a_new_one_is_asked_for(world: Any) -> None:
+def test_the_old_answer_stays_while_a_new_one_is_requested(world: Any) -> None:
     plan = world.plan(
         projection(world.template(), world.model("example.org/m:2"), world.note(answered=True))
     )
@@ -504,7 +504,7 @@ def creating(count: int) -> list[Observation]:
     ]
 
 
-def test_a_log_that_was_read_before_its_pod_was_known_is_not_read_again(world: Any) -> None:
+def test_a_log_read_before_its_pod_was_known_is_read_once(world: Any) -> None:
     job = world.job("succeeded")
     bodies = (world.template(), world.model(), world.note(), job, world.pod("Succeeded", 0))
     of_job = Observation(
@@ -515,10 +515,10 @@ def test_a_log_that_was_read_before_its_pod_was_known_is_not_read_again(world: A
     assert action_summaries(world.plan(projection(*bodies, learned=[of_job]))) == [
         "apply ConfigMap t-discovery"
     ]
-    gone = replace(
+    deleted = replace(
         of_job, value=ReadLogResult(problem="its pod is gone before its log could be read")
     )
-    assert action_summaries(world.plan(projection(*bodies, learned=[gone]))) == ["read log of p"]
+    assert action_summaries(world.plan(projection(*bodies, learned=[deleted]))) == ["read log of p"]
 
 
 @pytest.mark.parametrize(
@@ -558,9 +558,9 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
             ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery"),
         ),
     )
-    seen = projection(world.template(), *busy(1), reports=[waits])
+    state = projection(world.template(), *busy(1), reports=[waits])
     assert world.key in affected(
-        seen, Key(JOB.kind, NAMESPACE, "discover-other0-0123abcd"), namespace=world.own_namespace
+        state, Key(JOB.kind, NAMESPACE, "discover-other0-0123abcd"), namespace=world.own_namespace
     )
 
 
@@ -577,22 +577,22 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
 def test_what_is_in_the_way_wakes_the_template_when_it_goes(
     world: Any, make: Any, owner: tuple[str, str] | None
 ) -> None:
-    there = make(world, owner)
-    key = Key(there["kind"], NAMESPACE, there["metadata"]["name"])
-    gone = projection(world.template(), world.template("other"), world.model())
-    assert world.key in affected(gone, key, namespace=world.own_namespace)
+    existing = make(world, owner)
+    key = Key(existing["kind"], NAMESPACE, existing["metadata"]["name"])
+    deleted = projection(world.template(), world.template("other"), world.model())
+    assert world.key in affected(deleted, key, namespace=world.own_namespace)
 
 
-def test_a_refused_job_is_told(world: Any) -> None:
-    seen = projection(
+def test_a_rejected_job_is_reported(world: Any) -> None:
+    state = projection(
         world.template(),
         world.model(),
         learned=[rejected(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")],
     )
-    assert "quota used up" in message(world.plan(seen), "Discovered")
+    assert "quota used up" in message(world.plan(state), "Discovered")
 
 
-def test_who_keeps_changing_the_answer_is_told_on_the_template_and_worth_an_event(
+def test_a_field_conflict_over_the_answer_is_reported(
     world: Any,
 ) -> None:
     plan = world.plan(
@@ -610,16 +610,16 @@ def test_who_keeps_changing_the_answer_is_told_on_the_template_and_worth_an_even
     ]
 
 
-def test_a_name_that_is_taken_by_what_is_not_watched_is_told(world: Any) -> None:
-    seen = projection(
+def test_a_name_taken_by_an_unwatched_object_is_reported(world: Any) -> None:
+    state = projection(
         world.template(),
         world.model(),
         learned=[rejected(world.key, NOTE, "exists", name_taken=True)],
     )
-    assert condition_summary(world.plan(seen), "Discovered") == "False NameConflict"
+    assert condition_summary(world.plan(state), "Discovered") == "False NameConflict"
 
 
-def test_an_edited_answer_is_not_written_down_as_if_it_were_the_images(world: Any) -> None:
+def test_an_edited_answer_is_not_recorded_for_the_image(world: Any) -> None:
     edited = world.note(answered=True)
     edited["data"] = {**edited["data"], "image": "example.org/other:1"}
     note = applied(world.plan(projection(world.template(), world.model(), edited)), CONFIG_MAP.kind)
@@ -627,14 +627,14 @@ def test_an_edited_answer_is_not_written_down_as_if_it_were_the_images(world: An
     assert labels.ANNOTATION_INPUTS not in note["metadata"]["annotations"]
 
 
-def test_labels_of_the_answer_are_kept_and_what_it_says_stays(world: Any) -> None:
+def test_labels_of_the_answer_are_repaired_and_its_data_stays(world: Any) -> None:
     note = world.note(answered=True)
-    kept = applied(world.plan(projection(world.template(), world.model(), note)), CONFIG_MAP.kind)
-    assert (kept["data"], kept["metadata"]["annotations"]) == (
+    stored = applied(world.plan(projection(world.template(), world.model(), note)), CONFIG_MAP.kind)
+    assert (stored["data"], stored["metadata"]["annotations"]) == (
         note["data"],
         note["metadata"]["annotations"],
     )
-    assert kept["metadata"]["labels"][labels.MANAGED_BY] == "aim"
+    assert stored["metadata"]["labels"][labels.MANAGED_BY] == "aim"
 
 
 @pytest.mark.parametrize(
@@ -652,10 +652,10 @@ def test_labels_of_the_answer_are_kept_and_what_it_says_stays(world: Any) -> Non
         pytest.param("failed", "Failed", 1, False, "read log of p", id="reading-why-it-failed"),
     ],
 )
-def test_whatever_is_refused_is_told(
+def test_any_rejected_object_is_reported(
     world: Any, state: str, phase: str, exit_code: int, answered: bool, action: str
 ) -> None:
-    learned = [
+    observations = [
         rejected(world.key, world.key, "no right to do so"),
         *([world.log(json.dumps([world.answer]))] if answered else []),
     ]
@@ -666,13 +666,13 @@ def test_whatever_is_refused_is_told(
         world.job(state),
         world.pod(phase, exit_code),
     )
-    plan = world.plan(projection(*bodies, learned=learned))
+    plan = world.plan(projection(*bodies, learned=observations))
     assert action_summaries(plan) == [action]
     assert "no right to do so" in message(plan, "Discovered")
 
 
 @pytest.mark.parametrize(
-    ("pods", "age_s", "words"),
+    ("pods", "age_s", "text"),
     [
         pytest.param(
             [
@@ -696,12 +696,14 @@ def test_whatever_is_refused_is_told(
         pytest.param([], 5, "asks the image", id="no-pod-yet"),
     ],
 )
-def test_what_keeps_a_job_is_told(world: Any, pods: list[Body], age_s: float, words: str) -> None:
+def test_what_blocks_a_job_is_reported(
+    world: Any, pods: list[Body], age_s: float, text: str
+) -> None:
     bodies = [world.pod("Pending", status=status) for status in pods]
     plan = world.plan(
         projection(world.template(), world.model(), world.note(), world.job(age_s=age_s), *bodies)
     )
-    assert words in message(plan, "Discovered")
+    assert text in message(plan, "Discovered")
 
 
 @pytest.mark.parametrize(
@@ -714,12 +716,12 @@ def test_what_keeps_a_job_is_told(world: Any, pods: list[Body], age_s: float, wo
     ids=["short", "cut", "no-dot-before-the-hash"],
 )
 def test_job_names(world: Any, template: str, name: str) -> None:
-    seen = projection(world.template(template), world.model())
-    made = applied(plan_key(seen, Key(TEMPLATE.kind, NAMESPACE, template), NOW), JOB.kind)[
+    state = projection(world.template(template), world.model())
+    name_of_job = applied(plan_key(state, Key(TEMPLATE.kind, NAMESPACE, template), NOW), JOB.kind)[
         "metadata"
     ]["name"]
-    assert made.startswith(name)
-    assert len(made) == len(name) + 8 <= 63
+    assert name_of_job.startswith(name)
+    assert len(name_of_job) == len(name) + 8 <= 63
 
 
 LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
@@ -776,7 +778,7 @@ SIDECAR = [
     ),
     pytest.param(
         lambda w: [w.note(answered=True), w.job(), w.ended(0, sidecar=True)],
-        KEPT,
+        STORES,
         FOUND,
         id="answer-kept",
     ),
@@ -801,11 +803,11 @@ SIDECAR = [
 ]
 
 
-@pytest.mark.parametrize(("given", "actions", "discovered"), SIDECAR)
+@pytest.mark.parametrize(("setup", "actions", "discovered"), SIDECAR)
 def test_the_images_own_end_decides(
-    world: Any, given: Given, actions: list[str], discovered: str
+    world: Any, setup: Setup, actions: list[str], discovered: str
 ) -> None:
-    plan = world.plan(projection(world.template(), world.model(), *given(world)))
+    plan = world.plan(projection(world.template(), world.model(), *setup(world)))
     assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
         actions,
         discovered,
@@ -842,7 +844,7 @@ LATE = {
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("setup", "texts"),
     [
         pytest.param(
             lambda w: [w.job("failed"), w.ended(137, reason="OOMKilled", spec=LIMITED)],
@@ -868,12 +870,12 @@ LATE = {
         ),
     ],
 )
-def test_a_failed_try_names_its_cause(world: Any, given: Given, words: list[str]) -> None:
-    seen = projection(
-        world.template(), world.model(), world.note(), *given(world), learned=[world.log("bye")]
+def test_a_failed_try_names_its_cause(world: Any, setup: Setup, texts: list[str]) -> None:
+    state = projection(
+        world.template(), world.model(), world.note(), *setup(world), learned=[world.log("bye")]
     )
-    told = message(world.plan(seen), "Discovered")
-    assert [word for word in ["try 1", *words] if word not in told] == []
+    reported = message(world.plan(state), "Discovered")
+    assert [text for text in ["try 1", *texts] if text not in reported] == []
 
 
 SUSPENDED = {"conditions": [{"type": "Suspended", "status": "True"}]}
@@ -884,7 +886,7 @@ GATED = {
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("setup", "text"),
     [
         pytest.param(lambda w: [w.job(status=SUSPENDED)], "is suspended", id="suspended"),
         pytest.param(
@@ -892,13 +894,13 @@ GATED = {
         ),
     ],
 )
-def test_what_a_queue_holds_back_is_pending(world: Any, given: Given, words: str) -> None:
-    plan = world.plan(projection(world.template(), world.model(), world.note(), *given(world)))
+def test_what_a_queue_holds_back_is_pending(world: Any, setup: Setup, text: str) -> None:
+    plan = world.plan(projection(world.template(), world.model(), world.note(), *setup(world)))
     assert (condition_summary(plan, "Discovered"), action_summaries(plan)) == (
         "False AwaitingDiscovery",
         [],
     )
-    assert words in message(plan, "Discovered")
+    assert text in message(plan, "Discovered")
 
 
 @pytest.mark.parametrize(
@@ -919,7 +921,7 @@ def test_no_deadline_ends_what_a_gate_holds_back(
     assert "attempts" not in fields(plan)
 
 
-def test_an_answered_job_that_a_sidecar_keeps_open_takes_no_place(world: Any) -> None:
+def test_an_answered_job_with_an_open_sidecar_takes_no_slot(world: Any) -> None:
     open_jobs: list[Body] = []
     for index in range(10):
         name = f"discover-other-{index}"
@@ -939,12 +941,12 @@ OTHER = ["delete Job discover-other"]
 
 
 @pytest.mark.parametrize(
-    ("given", "actions"),
+    ("setup", "actions"),
     [
         pytest.param(lambda w: [w.template()], OTHER, id="model-missing"),
         pytest.param(
             lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)],
-            [*OTHER, *KEPT],
+            [*OTHER, *STORES],
             id="answered",
         ),
         pytest.param(
@@ -973,13 +975,13 @@ OTHER = ["delete Job discover-other"]
 )
 @pytest.mark.parametrize("state", ["active", "failed"])
 def test_a_job_for_other_inputs_goes_in_every_state(
-    world: Any, given: Given, actions: list[str], state: str
+    world: Any, setup: Setup, actions: list[str], state: str
 ) -> None:
     other = job("discover-other", world.owner, state, labels={labels.COMPONENT: "discovery"})
-    assert action_summaries(world.plan(projection(*given(world), other))) == actions
+    assert action_summaries(world.plan(projection(*setup(world), other))) == actions
 
 
-def test_a_job_that_cannot_start_goes_when_its_pull_secrets_change(world: Any) -> None:
+def test_a_pending_job_is_deleted_when_its_pull_secrets_change(world: Any) -> None:
     config = testing.cr("AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["x"]}})
     before = [world.template(), world.model(), world.note(), world.job()]
     for phase, actions in (("Pending", CLEARS), ("Running", [])):
@@ -991,7 +993,7 @@ def test_a_job_that_cannot_start_goes_when_its_pull_secrets_change(world: Any) -
 
 
 @pytest.mark.parametrize(
-    "given",
+    "setup",
     [
         pytest.param(lambda w: [w.model("example.org/m:2"), w.note()], id="image"),
         pytest.param(
@@ -1004,13 +1006,13 @@ def test_a_job_that_cannot_start_goes_when_its_pull_secrets_change(world: Any) -
         ),
     ],
 )
-def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) -> None:
-    reported = fields(world.plan(projection(world.template(status=tried(9)), *given(world))))
+def test_new_inputs_start_counting_in_the_same_report(world: Any, setup: Setup) -> None:
+    reported = fields(world.plan(projection(world.template(status=tried(9)), *setup(world))))
     assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "setup",
     [
         pytest.param(lambda w: [w.note()], id="next-try"),
         pytest.param(
@@ -1019,14 +1021,14 @@ def test_new_inputs_start_counting_in_the_same_report(world: Any, given: Given) 
         pytest.param(lambda w: [w.note(), w.job("failed", attempt=9)], id="it-failed"),
     ],
 )
-def test_asking_again_starts_counting_in_the_same_report(world: Any, given: Given) -> None:
-    asked_again = world.template(status=tried(9), annotations={labels.ANNOTATION_RETRY: "1"})
-    reported = fields(world.plan(projection(asked_again, world.model(), *given(world))))
+def test_asking_again_starts_counting_in_the_same_report(world: Any, setup: Setup) -> None:
+    requested_retry = world.template(status=tried(9), annotations={labels.ANNOTATION_RETRY: "1"})
+    reported = fields(world.plan(projection(requested_retry, world.model(), *setup(world))))
     assert (reported["attempts"], "nextAttemptTime" in reported) == (0, False)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "setup",
     [
         pytest.param(lambda w: [w.template(), job("discover-other", w.owner)], id="model-missing"),
         pytest.param(
@@ -1060,12 +1062,12 @@ def test_asking_again_starts_counting_in_the_same_report(world: Any, given: Give
     ],
 )
 @pytest.mark.parametrize("transient", [False, True], ids=["for-good", "for-now"])
-def test_every_rejection_is_reported(world: Any, given: Given, *, transient: bool) -> None:
+def test_every_rejection_is_reported(world: Any, setup: Setup, *, transient: bool) -> None:
     rejected = Observation(
         world.key,
         REJECTED,
         ApplyRejected(Key(JOB.kind, NAMESPACE, "j"), "denied by webhook: no", transient=transient),
     )
-    plan = world.plan(projection(*given(world), learned=[rejected]))
+    plan = world.plan(projection(*setup(world), learned=[rejected]))
     assert "denied by webhook: no" in message(plan, "Discovered")
     assert plan.actions

@@ -60,7 +60,7 @@ async def test_labels_by_tag_and_by_digest(
     assert await registries.config_of(image(public, digest), []) == by_tag
 
 
-async def test_an_image_for_another_platform_only_is_there_but_not_for_ours(
+async def test_an_image_for_another_platform_only_does_not_count(
     registries: Registries, public: Registry
 ) -> None:
     public.put_image(REPOSITORY, "arm", LABELS, platforms=("linux/arm64", "linux/s390x"))
@@ -78,14 +78,14 @@ async def test_a_private_registry_lets_in_who_is_known(
     )
 
 
-async def test_of_several_credentials_the_next_is_tried_when_one_is_refused(
+async def test_the_next_credentials_are_tried_after_a_rejection(
     registries: Registries, private: Registry
 ) -> None:
     assert (await registries.config_of(image(private), [WRONG, ADA])).labels == LABELS
 
 
 @pytest.mark.parametrize("credentials", [[], [WRONG]], ids=["anonymous", "wrong-password"])
-async def test_a_private_registry_refuses_others(
+async def test_a_private_registry_rejects_others(
     registries: Registries, private: Registry, credentials: list[Credentials]
 ) -> None:
     reason, message = await problem(registries, image(private), *credentials)
@@ -94,7 +94,7 @@ async def test_a_private_registry_refuses_others(
 
 
 @pytest.mark.parametrize(
-    ("failure", "reason", "words"),
+    ("failure", "reason", "text"),
     [
         pytest.param(Failure(401), "AuthError", "neither Bearer nor Basic", id="401"),
         pytest.param(Failure(403), "AuthError", "answers 403: UNAVAILABLE as asked for", id="403"),
@@ -133,10 +133,10 @@ async def test_a_private_registry_refuses_others(
     ],
 )
 async def test_a_refusal_is_named(
-    registries: Registries, public: Registry, failure: Failure, reason: str, words: str
+    registries: Registries, public: Registry, failure: Failure, reason: str, text: str
 ) -> None:
     public.failure = failure
-    with pytest.raises(RegistryProblem, match=words) as raised:
+    with pytest.raises(RegistryProblem, match=text) as raised:
         await registries.config_of(image(public), [])
     assert raised.value.reason == reason
     assert raised.value.retry_after_s == (77 if failure.status == 429 else 0)
@@ -187,7 +187,7 @@ def manifest(media_type: str = CONFIG, digest: str = BLOB) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason", "words"),
+    ("content", "reason", "text"),
     [
         pytest.param(b"<html>", "RegistryUnreachable", "is not a JSON object", id="not-json"),
         pytest.param(
@@ -242,14 +242,14 @@ def manifest(media_type: str = CONFIG, digest: str = BLOB) -> bytes:
     ],
 )
 async def test_what_is_no_image_is_named(
-    registries: Registries, public: Registry, content: bytes, reason: str, words: str
+    registries: Registries, public: Registry, content: bytes, reason: str, text: str
 ) -> None:
     public.put(REPOSITORY, MANIFEST, content, "odd")
-    told = await problem(registries, image(public, "odd"))
-    assert (told[0], words in told[1]) == (reason, True), told
+    reported = await problem(registries, image(public, "odd"))
+    assert (reported[0], text in reported[1]) == (reason, True), reported
 
 
-async def test_content_that_is_not_what_its_digest_says_is_refused(
+async def test_content_that_differs_from_its_digest_is_rejected(
     registries: Registries, public: Registry
 ) -> None:
     async with Registry() as storage:

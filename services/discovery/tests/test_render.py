@@ -26,7 +26,9 @@ def test_the_objects_are_as_recorded(world: Any) -> None:
     config = testing.cr(
         "AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["registry"]}}
     )
-    golden(__file__, "discovery-job", world.wanted("Job", world.template(), world.model(), config))
+    golden(
+        __file__, "discovery-job", world.rendered("Job", world.template(), world.model(), config)
+    )
     bodies = [
         world.template(),
         world.model(),
@@ -102,7 +104,7 @@ def test_a_job_of_version_0_2_finishes_as_it_is(world: Any, rules: JobRules, pha
     assert [action for action in action_summaries(plan) if "Events" not in action] == []
 
 
-def test_an_answer_that_version_0_2_kept_stays_valid(world: Any) -> None:
+def test_a_result_of_version_0_2_stays_valid(world: Any) -> None:
     plan = world.plan(projection(*upgraded(world), released("result-config-map")))
     assert (action_summaries(plan), condition_summary(plan, "Discovered")) == (
         ["apply ConfigMap t-discovery"],

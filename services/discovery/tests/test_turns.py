@@ -36,14 +36,14 @@ def template(name: str, namespace: str = NAMESPACE, **fields: object) -> Body:
 
 
 def job(of: str, namespace: str = NAMESPACE, **fields: object) -> Body:
-    made: Body = {"age_s": 300, "labels": OURS, "status": {"startTime": ago(300)}} | fields
+    defaults: Body = {"age_s": 300, "labels": OURS, "status": {"startTime": ago(300)}} | fields
     return testing.obj(
         JOB.kind,
         f"discover-{of}-0123abcd",
         namespace=namespace,
         owner=(TEMPLATE.kind, of),
         uid=f"job-{namespace}-{of}",
-        **made,
+        **defaults,
     )
 
 
@@ -62,10 +62,10 @@ def running(count: int, namespace: str) -> list[Body]:
     ]
 
 
-def starts(seen: Projection, key: Key) -> bool:
+def starts(state: Projection, key: Key) -> bool:
     return any(
         isinstance(action, ApplyObject) and action.key.kind == JOB.kind
-        for action in plan(seen, key, NOW, namespace="aim-system").actions
+        for action in plan(state, key, NOW, namespace="aim-system").actions
     )
 
 
@@ -122,11 +122,11 @@ def test_a_job_that_is_not_ours_takes_no_turn(change: Change) -> None:
     assert at_work_by_namespace(projection(template("r0"), job("r0"), pod("r0")), NOW) == {
         NAMESPACE: 1
     }
-    there = [template("r0"), change(job("r0")), pod("r0")]
-    assert at_work_by_namespace(projection(*there), NOW) == {}
+    bodies = [template("r0"), change(job("r0")), pod("r0")]
+    assert at_work_by_namespace(projection(*bodies), NOW) == {}
 
 
-def test_sleeping_jobs_of_one_tenant_keep_nobody_waiting() -> None:
+def test_sleeping_jobs_of_one_tenant_delay_no_other() -> None:
     def sleeping(number: int) -> Body:
         name = f"sleep-{number}"
         return testing.obj(
@@ -138,10 +138,10 @@ def test_sleeping_jobs_of_one_tenant_keep_nobody_waiting() -> None:
             owner=(TEMPLATE.kind, "mine"),
         )
 
-    seen = projection(
+    state = projection(
         CATALOGUE, template("t"), template("mine", "mallory"), *map(sleeping, range(20))
     )
-    assert starts(seen, Key(TEMPLATE.kind, NAMESPACE, "t"))
+    assert starts(state, Key(TEMPLATE.kind, NAMESPACE, "t"))
 
 
 @pytest.mark.parametrize(
@@ -175,23 +175,24 @@ def test_sleeping_jobs_of_one_tenant_keep_nobody_waiting() -> None:
     ],
 )
 def test_a_namespace_has_its_share(own: int, others: list[Body], *, begins: bool) -> None:
-    seen = projection(CATALOGUE, template("t"), *running(own, NAMESPACE), *others)
-    assert starts(seen, Key(TEMPLATE.kind, NAMESPACE, "t")) is begins
+    state = projection(CATALOGUE, template("t"), *running(own, NAMESPACE), *others)
+    assert starts(state, Key(TEMPLATE.kind, NAMESPACE, "t")) is begins
 
 
-def test_who_cannot_begin_keeps_nobody_waiting() -> None:
+def test_a_template_that_cannot_begin_delays_no_other() -> None:
     key = Key(TEMPLATE.kind, "b", "w")
-    told: list[Observation] = [rejected(key, Key(JOB.kind, "b", "j"), "quota used up")]
+    observations: list[Observation] = [rejected(key, Key(JOB.kind, "b", "j"), "quota used up")]
     bodies = [CATALOGUE, template("t"), *running(3, NAMESPACE)]
     assert starts(
-        projection(*bodies, template("w", "b"), learned=told), Key(TEMPLATE.kind, NAMESPACE, "t")
+        projection(*bodies, template("w", "b"), learned=observations),
+        Key(TEMPLATE.kind, NAMESPACE, "t"),
     )
     late = template("w", "b", status={"attempts": 1, "nextAttemptTime": ago(-60)})
     assert starts(projection(*bodies, late), Key(TEMPLATE.kind, NAMESPACE, "t"))
 
 
 def waits(name: str, namespace: str) -> StatusReported:
-    said = ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery")
+    condition = ReportedCondition(type="Discovered", status="False", reason="AwaitingDiscovery")
     return StatusReported(
         kind=TEMPLATE.kind,
         namespace=namespace,
@@ -199,7 +200,7 @@ def waits(name: str, namespace: str) -> StatusReported:
         uid=f"aimservicetemplate-{name}",
         service="discovery",
         observed_generation=1,
-        conditions=(said,),
+        conditions=(condition,),
     )
 
 
@@ -209,15 +210,15 @@ def test_a_free_turn_wakes_the_namespaces_one_after_the_other() -> None:
         template("y", "c", age_s=60),
     ]
     last = running(1, "b")
-    seen = projection(
+    state = projection(
         CATALOGUE,
         *bodies,
         *last,
         reports=[waits(body["metadata"]["name"], body["metadata"]["namespace"]) for body in bodies],
     )
-    assert [key.namespace for key in next_turns(seen)][:4] == ["c", "a", "b", "a"]
+    assert [key.namespace for key in next_turns(state)][:4] == ["c", "a", "b", "a"]
     ended = key_of(last[1])
-    woken = list(affected(seen, ended, namespace="aim-system"))
+    woken = list(affected(state, ended, namespace="aim-system"))
     assert {key.namespace for key in woken} == {"a", "b", "c"}
     assert len(woken) <= 12
 
@@ -231,16 +232,16 @@ def test_a_template_that_goes_with_its_job_wakes_who_waits() -> None:
     assert list(neighbours(before, before, key)) == []
 
 
-def test_a_config_map_that_names_a_catalogue_entry_as_owner_wakes_nobody_elsewhere() -> None:
+def test_a_forged_owner_enqueues_no_other_namespace() -> None:
     forged = testing.config_map("image-m", (MODEL.kind, "m"), {})
-    seen = projection(CATALOGUE, template("t"), forged)
-    assert list(affected(seen, key_of(forged), namespace="aim-system")) == []
+    state = projection(CATALOGUE, template("t"), forged)
+    assert list(affected(state, key_of(forged), namespace="aim-system")) == []
 
 
-def without(seen: Projection, keys: Iterable[Key]) -> Projection:
+def without(state: Projection, keys: Iterable[Key]) -> Projection:
     for key in keys:
-        seen = drop_object(seen, key)
-    return seen
+        state = drop_object(state, key)
+    return state
 
 
 @settings(max_examples=40, deadline=None)
@@ -254,7 +255,7 @@ def test_no_namespace_starves_and_the_cap_holds(
 ) -> None:
     """Discoveries end in any order; those that are woken, and any other, are reconciled after
     each. Jobs stay at work until they end."""
-    seen = projection(
+    state = projection(
         CATALOGUE,
         *(
             template(f"t{n}", namespace)
@@ -266,21 +267,21 @@ def test_no_namespace_starves_and_the_cap_holds(
     active: list[Key] = []
 
     def reconcile(keys: Iterable[Key]) -> None:
-        nonlocal seen
+        nonlocal state
         for key in keys:
             if (
                 key.kind == TEMPLATE.kind
                 and key.name not in {of.name for of in active if of.namespace == key.namespace}
-                and starts(seen, key)
+                and starts(state, key)
             ):
                 own = Counter(of.namespace for of in active)[key.namespace]
-                others = {each.key.namespace for each in seen.everywhere(TEMPLATE.kind)} - {
+                others = {each.key.namespace for each in state.everywhere(TEMPLATE.kind)} - {
                     key.namespace
                 }
                 waiting = {of for of in others if templates[of or ""] > served[of]}
                 assert own < MOST_OF_A_NAMESPACE or not waiting
-                seen = fold(
-                    fold(seen, testing.changed(job(key.name, str(key.namespace)))),
+                state = fold(
+                    fold(state, testing.changed(job(key.name, str(key.namespace)))),
                     testing.changed(pod(key.name, str(key.namespace))),
                 )
                 active.append(key)
@@ -288,7 +289,7 @@ def test_no_namespace_starves_and_the_cap_holds(
                 assert len(active) <= MOST_AT_ONCE
 
     def everything() -> list[Key]:
-        return data.draw(st.permutations([each.key for each in seen.everywhere(TEMPLATE.kind)]))
+        return data.draw(st.permutations([each.key for each in state.everywhere(TEMPLATE.kind)]))
 
     reconcile(everything())
     for end in ends:
@@ -296,9 +297,9 @@ def test_no_namespace_starves_and_the_cap_holds(
             break
         over = active.pop(end % len(active))
         ended = Key(JOB.kind, over.namespace, f"discover-{over.name}-0123abcd")
-        woken = [key for key in affected(seen, ended, namespace="aim-system") if key != over]
-        seen = without(seen, [ended, Key(POD.kind, over.namespace, f"{over.name}-pod"), over])
-        reconcile([*woken, *next_turns(seen)])
+        woken = [key for key in affected(state, ended, namespace="aim-system") if key != over]
+        state = without(state, [ended, Key(POD.kind, over.namespace, f"{over.name}-pod"), over])
+        reconcile([*woken, *next_turns(state)])
     assert all(served[namespace] for namespace in templates) or sum(
         served.values()
     ) < MOST_AT_ONCE + len(templates)
