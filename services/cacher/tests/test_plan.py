@@ -100,7 +100,7 @@ WAY = [
         [],
         "False PVCPending",
         WAITING,
-        id="probe-ended-before-its-pod-was-heard",
+        id="probe-ended-before-its-pod-was-known",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(None), w.probe("succeeded", ended_s=119)],
@@ -142,7 +142,7 @@ WAY = [
         [],
         "True PVCBound",
         DOWNLOADING,
-        id="job-ended-before-its-pod-was-heard",
+        id="job-ended-before-its-pod-was-known",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.claim(), w.download("succeeded", ended_s=119)],
@@ -163,7 +163,7 @@ WAY = [
         [CLAIM],
         "True PVCBound",
         "False Verifying",
-        id="done-and-its-pod-gone",
+        id="done-and-its-pod-deleted",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.claim(filled="abc"), w.download("succeeded")],
@@ -177,14 +177,14 @@ WAY = [
         [CLAIM, "delete Job c-download"],
         "True PVCBound",
         "True Warm",
-        id="recorded-so-the-job-goes",
+        id="recorded-so-the-job-is-deleted",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(status=warm()), w.claim(filled="abc")],
         [CLAIM],
         "True PVCBound",
         "True Warm",
-        id="job-gone-stays-warm",
+        id="job-deleted-stays-warm",
     ),
     pytest.param(
         lambda w: [
@@ -203,7 +203,7 @@ WAY = [
         [CLAIM, DOWNLOAD],
         "True PVCBound",
         DOWNLOADING,
-        id="claim-made-anew-is-empty",
+        id="a-re-created-claim-is-empty",
     ),
     pytest.param(
         lambda w: [
@@ -216,7 +216,7 @@ WAY = [
         ["delete Job c-download"],
         "True PVCBound",
         DOWNLOADING,
-        id="a-job-that-filled-a-former-claim-says-nothing-of-this-one",
+        id="a-job-that-filled-a-former-claim-does-not-count",
     ),
 ]
 
@@ -233,7 +233,7 @@ TROUBLE = [
         ["delete PersistentVolumeClaim c-cache"],
         "False StorageClassMissing",
         WAITING,
-        id="class-named-anew-since-the-former-does-not-exist",
+        id="class-changed-since-the-former-does-not-exist",
     ),
     pytest.param(
         lambda w: [
@@ -245,7 +245,7 @@ TROUBLE = [
         ["delete PersistentVolumeClaim c-cache"],
         "False StorageClassMissing",
         WAITING,
-        id="class-named-anew-in-the-config",
+        id="class-changed-in-the-config",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.claim("Pending", storage_class="typo")],
@@ -295,14 +295,14 @@ TROUBLE = [
         [],
         "False StorageClassMissing",
         WAITING,
-        id="class-has-gone",
+        id="class-deleted",
     ),
     pytest.param(
         lambda w: [w.cache(), w.claim(filled="a")],
         [CLAIM],
         "True PVCBound",
         "True Warm",
-        id="class-has-gone-after-binding",
+        id="class-deleted-after-binding",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.claim("Lost")],
@@ -330,28 +330,28 @@ TROUBLE = [
         [CLAIM],
         "True PVCBound",
         "True Warm",
-        id="same-size-in-other-words",
+        id="same-size-in-another-notation",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.claim(deleting=True)],
         [],
         "False PVCPending",
         WAITING,
-        id="claim-is-going",
+        id="claim-is-being-deleted",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.claim(deleting=True, filled="a")],
         [],
         "False PVCPending",
         WAITING,
-        id="filled-claim-is-going",
+        id="filled-claim-is-being-deleted",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.claim(owner=("Job", "x"))],
         [],
         "False NameConflict",
         WAITING,
-        id="claim-of-somebody-else",
+        id="claim-of-another-owner",
     ),
     pytest.param(
         lambda w: [
@@ -363,7 +363,7 @@ TROUBLE = [
         [],
         "False NameConflict",
         WAITING,
-        id="job-of-somebody-else",
+        id="job-of-another-owner",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(uid="second"), w.claim(filled="a")],
@@ -384,7 +384,7 @@ TROUBLE = [
         [],
         "True PVCBound",
         "False RuntimeConfigMissing",
-        id="named-config-gone-before-the-download",
+        id="named-config-deleted-before-the-download",
     ),
     pytest.param(
         lambda w: [CLASS, w.cache(), w.cache(name="b", age_s=7200)],
@@ -401,9 +401,13 @@ TROUBLE = [
         id="of-equal-age-the-first-by-name",
     ),
     pytest.param(
-        lambda w: [CLASS, w.cache(deleting=True)], [], "nothing", "nothing", id="cache-is-going"
+        lambda w: [CLASS, w.cache(deleting=True)],
+        [],
+        "nothing",
+        "nothing",
+        id="cache-is-being-deleted",
     ),
-    pytest.param(lambda _: [CLASS], [], "nothing", "nothing", id="cache-is-gone"),
+    pytest.param(lambda _: [CLASS], [], "nothing", "nothing", id="cache-deleted"),
 ]
 
 CLASSES = [
@@ -429,13 +433,13 @@ RETRIES = [
         lambda w: [w.cache(), w.claim(), w.download("failed")],
         [],
         "False RetryBackoff",
-        id="pod-gone",
+        id="pod-deleted",
     ),
     pytest.param(
         lambda w: [w.cache(), w.claim(), w.download("failed", ended_s=1)],
         [],
         DOWNLOADING,
-        id="pod-not-heard-yet",
+        id="pod-not-known-yet",
     ),
     pytest.param(
         lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(10)],
@@ -471,7 +475,7 @@ RETRIES = [
         lambda w: [w.cache(status=failed(1)), w.claim(), w.download("failed"), w.ended(20)],
         ["delete Job c-download"],
         "False RetryBackoff",
-        id="recorded-so-the-job-goes",
+        id="recorded-so-the-job-is-deleted",
     ),
     pytest.param(
         lambda w: [w.cache(status=failed(5)), w.claim(), w.download("failed"), w.ended(20)],
@@ -504,7 +508,7 @@ RETRIES = [
         ],
         [CLAIM, DOWNLOAD],
         DOWNLOADING,
-        id="asked-to-retry-so-at-once",
+        id="retry-requested-so-at-once",
     ),
     pytest.param(
         lambda w: [
@@ -525,7 +529,7 @@ RETRIES = [
         ],
         ["delete Job c-download"],
         DOWNLOADING,
-        id="asked-to-retry-while-the-failed-job-is-there",
+        id="retry-requested-while-the-failed-job-exists",
     ),
     pytest.param(
         lambda w: [
@@ -572,7 +576,7 @@ RETRIES = [
         lambda w: [w.cache(None), w.probe("succeeded"), w.ended(0, job="c-size")],
         [],
         "False RetryBackoff",
-        id="probe-without-a-word",
+        id="probe-without-output",
     ),
     pytest.param(
         lambda w: [w.cache(None, status=failed(1)), w.probe("failed"), w.ended(11, job="c-size")],
@@ -588,7 +592,7 @@ RETRIES = [
         ],
         ["delete Job c-size"],
         "False AuthError",
-        id="failed-probe-goes-when-due",
+        id="failed-probe-deleted-when-due",
     ),
     pytest.param(
         lambda w: [
@@ -598,7 +602,7 @@ RETRIES = [
         ],
         ["delete Job c-size"],
         WAITING,
-        id="asked-to-retry-while-the-failed-probe-is-there",
+        id="retry-requested-while-the-failed-probe-exists",
     ),
 ]
 
@@ -773,7 +777,7 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
             lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(12)],
             "Filled",
             ["claim c-cache has 20Gi", "expand", "delete"],
-            id="source-turned-out-larger-and-said-nothing",
+            id="source-turned-out-larger-without-a-message",
         ),
         pytest.param(
             lambda w: [
@@ -912,22 +916,22 @@ ABSENT = {"labels": CREATED_BY_AIM, "annotations": {labels.ANNOTATION_CONFIG: "a
 @pytest.mark.parametrize(
     ("setup", "actions"),
     [
-        pytest.param(lambda _: [], ["delete ModelCache c"], id="nobody-asks"),
+        pytest.param(lambda _: [], ["delete ModelCache c"], id="no-requester"),
         pytest.param(
             lambda w: [w.template(warm=False), w.result()],
             ["delete ModelCache c"],
-            id="the-service-is-gone",
+            id="service-deleted",
         ),
         pytest.param(
             lambda w: [w.template(warm=False), w.result(), w.service()],
             [CLAIM],
-            id="a-service-asks",
+            id="requested-by-a-service",
         ),
-        pytest.param(lambda w: [w.template(), w.result()], [CLAIM], id="a-template-asks"),
+        pytest.param(lambda w: [w.template(), w.result()], [CLAIM], id="requested-by-a-template"),
         pytest.param(
             lambda w: [w.template(status={"modelSources": [w.uri]})],
             [CLAIM],
-            id="a-template-whose-image-is-asked-again",
+            id="a-template-whose-image-is-discovered-again",
         ),
     ],
 )
@@ -968,7 +972,7 @@ def test_a_duplicate_without_requesters_is_deleted(world: Any) -> None:
         {"labels": CREATED_BY_AIM, "status": {"status": "Available"}},
         {"status": {"status": "Failed"}},
     ],
-    ids=["available", "made-by-a-user"],
+    ids=["available", "created-by-a-user"],
 )
 def test_other_caches_stay(world: Any, cache: dict[str, Any]) -> None:
     assert action_summaries(world.plan(projection(CLASS, world.cache(**cache)))) == [CLAIM]
@@ -985,16 +989,16 @@ CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
             lambda w: [w.template(), w.result()],
             [CACHE_APPLY],
             "False Warming",
-            id="warm-cache-wanted",
+            id="warm-cache-requested",
         ),
         pytest.param(
-            lambda w: [w.template(warm=False), w.result()], [], "nothing", id="nobody-asks"
+            lambda w: [w.template(warm=False), w.result()], [], "nothing", id="no-requester"
         ),
         pytest.param(
             lambda w: [w.template(warm=False), w.result(), w.service()],
             [CACHE_APPLY],
             "nothing",
-            id="a-service-asks",
+            id="requested-by-a-service",
         ),
         pytest.param(
             lambda w: [w.template(warm=False), w.result(), w.service(cacheModel=False)],
@@ -1034,7 +1038,7 @@ CACHE_APPLY = "apply ModelCache org-model-13bef2a4"
             lambda w: [w.template(), w.result(), w.cache(deleting=True)],
             [CACHE_APPLY],
             "False Warming",
-            id="cache-is-going",
+            id="cache-is-being-deleted",
         ),
     ],
 )
@@ -1118,7 +1122,7 @@ TWO = [
         pytest.param(
             [], ["hf://org/model", "s3://bucket/org/draft"], "False Warming", id="both-are-missing"
         ),
-        pytest.param([{}], ["s3://bucket/org/draft"], "False Warming", id="one-is-there"),
+        pytest.param([{}], ["s3://bucket/org/draft"], "False Warming", id="one-exists"),
         pytest.param([{"status": "Available"}, {}], [], "False Warming", id="one-is-warm"),
         pytest.param(
             [{"status": "Available"}, {"status": "Failed"}],
@@ -1202,7 +1206,7 @@ SIDECAR = [
         ],
         [CLAIM, "delete Job c-download"],
         "True Warm",
-        id="recorded-so-the-open-job-goes",
+        id="recorded-so-the-open-job-is-deleted",
     ),
     pytest.param(
         lambda w: [w.cache(), w.claim(), w.download(), w.ended(11, sidecar=True)],
@@ -1214,7 +1218,7 @@ SIDECAR = [
         lambda w: [w.cache(status=failed(1)), w.claim(), w.download(), w.ended(11, sidecar=True)],
         ["delete Job c-download"],
         "False AuthError",
-        id="failure-recorded-so-the-open-job-goes",
+        id="failure-recorded-so-the-open-job-is-deleted",
     ),
     pytest.param(
         lambda w: [
@@ -1330,7 +1334,7 @@ OVER_FULL = '{"message": "/cache has too little space: 4096 bytes still needed, 
         pytest.param(
             lambda _: [],
             ["BackoffLimitExceeded", "its pod is gone: evicted, deleted, or lost with its node"],
-            id="pod-gone",
+            id="pod-deleted",
         ),
         pytest.param(
             lambda w: [w.ended(12, OVER_FULL)],
@@ -1477,13 +1481,13 @@ def own_pod(phase: str, **fields: Any) -> Body:
             lambda w: [w.download(), w.ended(0, sidecar=True)],
             DELETED,
             GOING,
-            id="a-job-that-a-sidecar-keeps-open",
+            id="a-job-that-a-sidecar-holds-open",
         ),
         pytest.param(
             lambda w: [w.download(deleting=True), own_pod("Pending")],
             [],
             GOING,
-            id="a-job-that-is-going",
+            id="a-job-that-is-being-deleted",
         ),
         pytest.param(
             lambda w: [w.download(), own_pod("Running")], [], TERMINATING, id="a-download-that-runs"
@@ -1491,10 +1495,10 @@ def own_pod(phase: str, **fields: Any) -> Body:
         pytest.param(
             lambda w: [w.download(age_s=5)], [], GOING, id="a-job-whose-pod-may-be-on-its-way"
         ),
-        pytest.param(lambda _: [user()], [], TERMINATING, id="a-pod-of-somebody"),
-        pytest.param(lambda _: [user(deleting=True)], [], GOING, id="a-pod-that-is-going"),
+        pytest.param(lambda _: [user()], [], TERMINATING, id="another-pod"),
+        pytest.param(lambda _: [user(deleting=True)], [], GOING, id="a-pod-that-is-being-deleted"),
         pytest.param(lambda _: [user(phase="Succeeded")], [], GOING, id="a-pod-that-has-ended"),
-        pytest.param(lambda _: [], [], GOING, id="nobody"),
+        pytest.param(lambda _: [], [], GOING, id="no-holder"),
     ],
 )
 def test_who_lets_go_of_a_claim_that_is_deleted(
@@ -1548,7 +1552,7 @@ def test_who_lets_go_of_a_claim_that_is_deleted(
         pytest.param(
             lambda _: [],
             "kubectl describe pvc -n team c-cache names the pods that use it",
-            id="nobody-we-know",
+            id="unknown-holder",
         ),
         pytest.param(
             lambda _: [user(deleting=True)],
@@ -1625,12 +1629,12 @@ def test_a_template_names_the_finalizer_that_holds_a_cache(world: Any) -> None:
         pytest.param(
             lambda w: [w.cache(**ABSENT), w.claim(), w.service(configRef="big"), w.config("big")],
             "big",
-            id="after-the-claim-was-made",
+            id="after-the-claim-was-created",
         ),
         pytest.param(
             lambda w: [w.cache(**ABSENT), w.service(configRef="absent")], None, id="not-corrected"
         ),
-        pytest.param(lambda w: [w.cache(**ABSENT)], None, id="nobody-asks"),
+        pytest.param(lambda w: [w.cache(**ABSENT)], None, id="no-requester"),
         pytest.param(
             lambda w: [w.cache(**ABSENT), w.service(configRef="big"), w.config("absent")],
             None,
@@ -1704,7 +1708,7 @@ def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None
         pytest.param(
             lambda w: [w.cache(), w.claim(), w.probe()],
             ["delete Job c-size", CLAIM, DOWNLOAD],
-            id="the-size-is-given-by-now",
+            id="the-size-is-set-by-now",
         ),
         pytest.param(
             lambda w: [
@@ -1845,14 +1849,16 @@ def test_every_rejection_is_reported(
             lambda w: w.template(version=2, labels={"a": "b"}), set(), id="the-template-changes"
         ),
         pytest.param(
-            lambda w: w.template(version=2, warm=False), {"mine"}, id="the-template-asks-no-more"
+            lambda w: w.template(version=2, warm=False),
+            {"mine"},
+            id="the-template-requests-no-more",
         ),
         pytest.param(
-            lambda w: w.template(version=2, deleting=True), {"mine"}, id="the-template-goes"
+            lambda w: w.template(version=2, deleting=True), {"mine"}, id="the-template-is-deleted"
         ),
         pytest.param(lambda w: w.result(version=2), set(), id="the-same-answer"),
         pytest.param(lambda w: w.result(TWO[1], version=2), {"mine"}, id="another-answer"),
-        pytest.param(lambda w: w.service(), set(), id="a-service-asks-too"),
+        pytest.param(lambda w: w.service(), set(), id="requested-by-a-service-too"),
     ],
 )
 def test_failed_caches_are_enqueued_without_their_requesters(

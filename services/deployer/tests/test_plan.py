@@ -54,7 +54,7 @@ UNRESOLVED = [
     pytest.param(
         lambda w: [*w.parts("AIMServiceTemplate"), w.template(deleting=True)],
         "False TemplateNotFound",
-        id="template-is-going",
+        id="template-is-being-deleted",
     ),
     pytest.param(
         lambda w: [*w.parts("AIMServiceTemplate"), w.template({"model": "other"})],
@@ -210,14 +210,14 @@ def test_what_runs_is_left_alone_while_something_lacks(
             [],
             "False CacheLost",
             "True RuntimeReady",
-            id="it-holds-the-volume-that-goes",
+            id="it-holds-the-volume-that-is-deleted",
         ),
         pytest.param(
             lambda w: [*w.parts("ModelCache"), w.cache("Pending"), *w.runs()],
             [],
             "False CacheLost",
             "True RuntimeReady",
-            id="cache-being-filled-anew",
+            id="cache-being-refilled",
         ),
         pytest.param(
             lambda w: [*w.parts("ModelCache"), w.cache("Failed", **FAILED_CACHE), *w.runs()],
@@ -250,9 +250,9 @@ def test_what_runs_is_left_alone_while_something_lacks(
             [],
             "nothing",
             "False NameConflict",
-            id="somebody-elses",
+            id="of-another-owner",
         ),
-        pytest.param(lambda _: [], [], "nothing", "nothing", id="service-gone"),
+        pytest.param(lambda _: [], [], "nothing", "nothing", id="service-deleted"),
     ],
 )
 def test_caches_and_roll_out(
@@ -277,7 +277,9 @@ def test_caches_and_roll_out(
         pytest.param(lambda _: [], "False CacheLost", id="deleted"),
         pytest.param(lambda w: [w.cache("Pending")], "False CacheLost", id="being-filled-again"),
         pytest.param(
-            lambda w: [w.cache("Failed", **HELD_CACHE)], "False CacheLost", id="its-volume-goes"
+            lambda w: [w.cache("Failed", **HELD_CACHE)],
+            "False CacheLost",
+            id="its-volume-is-deleted",
         ),
     ],
 )
@@ -676,7 +678,7 @@ HOLDS: list[str] = []
             ROLLS_OUT,
             id="the-service-runs-it",
         ),
-        pytest.param(EVIL, lambda w: [w.model()], HOLDS, id="nobody-has-it"),
+        pytest.param(EVIL, lambda w: [w.model()], HOLDS, id="an-unknown-image"),
         pytest.param(EVIL, lambda w: [w.model(), *w.runs()], HOLDS, id="another-one-runs"),
         pytest.param(
             EVIL,

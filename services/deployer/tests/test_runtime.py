@@ -129,7 +129,7 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
             lambda w: [w.runtime(), w.ready_pod(deleting=True)],
             "False CreatingRuntime",
             "0 of 1",
-            id="ready-with-a-pod-that-is-going",
+            id="ready-with-a-pod-that-is-being-deleted",
         ),
         pytest.param(
             lambda w: [w.runtime(), w.pod()],
@@ -183,7 +183,7 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
             lambda w: [w.runtime(False), w.ready_pod()],
             "False CreatingRuntime",
             "1 of 1 replicas",
-            id="kserve-has-not-noticed",
+            id="kserve-is-behind",
         ),
         pytest.param(
             lambda w: [w.runtime(None), w.ready_pod()],
@@ -225,7 +225,7 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
             ],
             "False RuntimeFailed",
             "container kserve-container ended with exit code 1",
-            id="the-pod-speaks-before-kserve",
+            id="the-pod-comes-before-kserve",
         ),
         pytest.param(
             lambda w: [w.runtime(False, modelStatus={"transitionStatus": "InvalidSpec"})],
@@ -279,7 +279,7 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
             lambda w: [w.runtime(False), w.pod(restarts=2, deleting=True)],
             "False CreatingRuntime",
             "",
-            id="a-pod-that-is-going-does-not-count",
+            id="a-pod-that-is-being-deleted-does-not-count",
         ),
         pytest.param(
             lambda w: [

@@ -295,7 +295,7 @@ BUDGETED = "apply PodDisruptionBudget s"
         ),
         pytest.param(1, lambda _: [budget(deleting=True)], [APPLY], id="going"),
         pytest.param(
-            1, lambda _: [budget(owner=(SERVICE.kind, "other"))], [APPLY], id="somebody-elses"
+            1, lambda _: [budget(owner=(SERVICE.kind, "other"))], [APPLY], id="of-another-owner"
         ),
     ],
 )

@@ -73,7 +73,7 @@ def test_quantities_are_compared_by_value(world: Any, memory: Any, version: str 
         pytest.param(lambda w: w.parts(replicas=0), id="stopped"),
         pytest.param(
             lambda w: [*w.parts(SERVICE.kind), w.service(annotations={RENDER: "2"})],
-            id="another-word",
+            id="unknown-value",
         ),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_change_without_pods_leaves_the_version(world: Any, setup: Setup) -> N
         ),
         pytest.param(
             lambda w: [*w.parts(SERVICE.kind), w.service(annotations={RENDER: "latest"})],
-            id="asked-for",
+            id="requested",
         ),
     ],
 )

@@ -143,7 +143,7 @@ def test_a_recorded_image_is_not_inspected_again() -> None:
     "bodies",
     [
         pytest.param([model("example.org/m:2")], id="another-image"),
-        pytest.param([model(annotations={labels.ANNOTATION_RETRY: "1"})], id="asked-to-retry"),
+        pytest.param([model(annotations={labels.ANNOTATION_RETRY: "1"})], id="retry-requested"),
         pytest.param([model(), own_config("a")], id="another-pull-secret"),
     ],
 )
@@ -308,7 +308,7 @@ TEMPLATE_STEPS = [
         lambda w: ([w.template(), w.model(), w.job()], [missing()]),
         ["delete Job"],
         "False AwaitingDiscovery",
-        id="job-without-a-pod-goes",
+        id="job-without-a-pod-is-deleted",
     ),
     pytest.param(
         lambda w: ([w.template(), w.model(), w.job(), w.pod("Pending")], [missing()]),

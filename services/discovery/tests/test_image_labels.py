@@ -81,7 +81,7 @@ def test_the_newer_prefix_counts_label_by_label() -> None:
         pytest.param(
             {NEW + "model.recommendedDeployments": "MI300X"},
             "not a list of deployments",
-            id="a-word",
+            id="a-string",
         ),
         pytest.param(
             {NEW + "model.recommendedDeployments": "[1]"}, "not a list of deployments", id="numbers"
@@ -112,7 +112,7 @@ def test_the_newer_prefix_counts_label_by_label() -> None:
         pytest.param(
             {NEW + "model.recommendedDeployments": '[{"gpuCount": "many"}]'},
             "gpuCount",
-            id="count-in-words",
+            id="count-as-text",
         ),
         pytest.param(
             {NEW + "model.recommendedDeployments": '[{"gpuCount": true}]'},

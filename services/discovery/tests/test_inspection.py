@@ -131,7 +131,7 @@ async def test_labels_are_read(inspector: Inspector, registry: Registry) -> None
 @pytest.mark.parametrize(
     ("path", "reason", "text"),
     [
-        pytest.param("aim/none:1", "ImageNotFound", "is not in its registry", id="not-there"),
+        pytest.param("aim/none:1", "ImageNotFound", "is not in its registry", id="missing"),
         pytest.param("aim/plain:1", "MetadataMissing", "none of the labels", id="no-labels"),
         pytest.param(
             "aim/m:1:2", "ImageNotFound", "spec.image is not an image reference", id="no-reference"

@@ -255,7 +255,7 @@ def unverified(code: int, text: str) -> aiohttp.ClientConnectorCertificateError:
             aiohttp.ClientError(),
             "r.example cannot be reached: ClientError",
             "",
-            id="without-words",
+            id="without-a-message",
         ),
     ],
 )

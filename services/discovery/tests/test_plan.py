@@ -81,11 +81,14 @@ STEPS = [
         lambda w: [w.template(), w.model(deleting=True)],
         [],
         "False ModelNotFound",
-        id="model-is-going",
+        id="model-is-being-deleted",
     ),
     pytest.param(lambda w: [w.template(), w.model()], STARTS, AWAITING, id="model-appears"),
     pytest.param(
-        lambda w: [w.template(deleting=True), w.model()], [], "nothing", id="template-is-going"
+        lambda w: [w.template(deleting=True), w.model()],
+        [],
+        "nothing",
+        id="template-is-being-deleted",
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(), w.job()],
@@ -97,13 +100,13 @@ STEPS = [
         lambda w: [w.template(), w.model(), w.note(), w.job("succeeded", ended_s=1)],
         [],
         AWAITING,
-        id="job-ended-before-its-pod-was-heard",
+        id="job-ended-before-its-pod-was-known",
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(), w.job("succeeded")],
         ["read log of discover-t-*"],
         AWAITING,
-        id="the-server-is-asked-for-a-pod-nobody-heard-of",
+        id="an-unknown-pod-is-read-from-the-server",
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(), w.job("succeeded"), w.pod("Succeeded", 0)],
@@ -126,13 +129,13 @@ STEPS = [
         ],
         [*STORES, *CLEARS],
         FOUND,
-        id="recorded-so-the-job-goes",
+        id="recorded-so-the-job-is-deleted",
     ),
     pytest.param(
         lambda w: [w.template(status=FOUND_STATUS), w.model(), w.note(answered=True)],
         STORES,
         FOUND,
-        id="never-asked-again",
+        id="never-discovered-again",
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(answered=True)],
@@ -156,7 +159,7 @@ STEPS = [
         lambda w: [w.template(), w.model(), w.note(), w.job("failed", ended_s=1)],
         [],
         AWAITING,
-        id="failed-before-its-pod-was-heard",
+        id="failed-before-its-pod-was-known",
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.note(), w.job("failed")],
@@ -186,7 +189,7 @@ STEPS = [
         lambda w: [w.template(status=tried(3, -1)), w.model(), w.note()],
         STARTS,
         FAILED,
-        id="its-time-has-come-and-the-failure-stays-said",
+        id="its-time-has-come-and-the-failure-stays-reported",
     ),
     pytest.param(
         lambda w: [w.template(status=tried(3)), w.model(), w.note(), w.job(attempt=4)],
@@ -202,7 +205,7 @@ STEPS = [
         ],
         STARTS,
         AWAITING,
-        id="asked-to-retry",
+        id="retry-requested",
     ),
     pytest.param(
         lambda w: [
@@ -230,7 +233,7 @@ STEPS = [
         ],
         CLEARS,
         FAILED,
-        id="asked-to-retry-while-the-failed-job-is-there",
+        id="retry-requested-while-the-failed-job-exists",
     ),
     pytest.param(
         lambda w: [
@@ -246,7 +249,7 @@ STEPS = [
         lambda w: [w.template(), w.model("example.org/m:2"), w.note(), w.job()],
         [*CLEARS, *STARTS],
         AWAITING,
-        id="a-job-for-a-former-image-goes",
+        id="a-job-for-a-former-image-is-deleted",
     ),
     pytest.param(
         lambda w: [
@@ -262,13 +265,13 @@ STEPS = [
         lambda w: [w.template(), w.model(), w.note(owner=("Job", "x"))],
         [],
         "False NameConflict",
-        id="config-map-of-somebody-else",
+        id="config-map-of-another-owner",
     ),
     pytest.param(
         lambda w: [w.template(), w.model(), w.job(owner=("AIMService", "x"))],
         [],
         "False NameConflict",
-        id="job-of-somebody-else",
+        id="job-of-another-owner",
     ),
     pytest.param(
         lambda w: [w.template(uid="second"), w.model(), w.note(answered=True)],
@@ -567,7 +570,7 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
 @pytest.mark.parametrize(
     "owner",
     [None, ("AIMService", "x"), (TEMPLATE.kind, "other")],
-    ids=["nobodys", "a-services", "another-templates"],
+    ids=["without-an-owner", "a-services", "another-templates"],
 )
 @pytest.mark.parametrize(
     "make",
@@ -780,7 +783,7 @@ SIDECAR = [
         lambda w: [w.note(answered=True), w.job(), w.ended(0, sidecar=True)],
         STORES,
         FOUND,
-        id="answer-kept",
+        id="answer-stored",
     ),
     pytest.param(
         lambda w: [w.note(), w.job(), w.ended(3, sidecar=True)],
@@ -798,7 +801,7 @@ SIDECAR = [
         lambda w: [w.note(), w.job("failed"), w.ended(0, sidecar=True, deleting=True)],
         ["read log of discover-t-*"],
         AWAITING,
-        id="deadline-takes-the-pod-so-the-server-is-asked",
+        id="deadline-takes-the-pod-so-the-server-is-read",
     ),
 ]
 
@@ -861,7 +864,9 @@ LATE = {
             id="evicted",
         ),
         pytest.param(
-            lambda w: [w.job("failed")], ["BackoffLimitExceeded", "its pod is gone"], id="pod-gone"
+            lambda w: [w.job("failed")],
+            ["BackoffLimitExceeded", "its pod is gone"],
+            id="pod-deleted",
         ),
         pytest.param(
             lambda w: [w.job(status=LATE), w.ended(137)],
@@ -998,7 +1003,7 @@ def test_a_pending_job_is_deleted_when_its_pull_secrets_change(world: Any) -> No
         pytest.param(lambda w: [w.model("example.org/m:2"), w.note()], id="image"),
         pytest.param(
             lambda w: [w.model("example.org/m:2"), w.note(), w.job("failed", attempt=9)],
-            id="image-while-the-failed-job-is-there",
+            id="image-while-the-failed-job-exists",
         ),
         pytest.param(
             lambda w: [w.model("example.org/m:2"), w.note(), *busy(10)],

@@ -219,7 +219,7 @@ def manifest(media_type: str = CONFIG, digest: str = BLOB) -> bytes:
             id="no-digest",
         ),
         pytest.param(
-            manifest(), "ImageNotFound", "for blobs of aim/tiny answers 404", id="config-is-gone"
+            manifest(), "ImageNotFound", "for blobs of aim/tiny answers 404", id="config-missing"
         ),
         pytest.param(
             manifest("application/vnd.oci.empty.v1+json"),

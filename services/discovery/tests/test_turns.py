@@ -151,9 +151,9 @@ def test_sleeping_jobs_of_one_tenant_delay_no_other() -> None:
         pytest.param(10, [], False, id="alone-at-the-cap"),
         pytest.param(2, [template("w", "b")], True, id="below-the-share"),
         pytest.param(3, [template("w", "b")], False, id="at-the-share-while-another-waits"),
-        pytest.param(3, running(2, "b"), True, id="nobody-else-waits"),
+        pytest.param(3, running(2, "b"), True, id="no-other-waits"),
         pytest.param(3, [template("w", NAMESPACE)], True, id="only-the-own-namespace-waits"),
-        pytest.param(3, [template("w", "b", deleting=True)], True, id="the-other-is-going"),
+        pytest.param(3, [template("w", "b", deleting=True)], True, id="the-other-is-being-deleted"),
         pytest.param(
             2,
             [*running(3, "c"), *running(3, "d"), template("w", "b")],
@@ -170,7 +170,7 @@ def test_sleeping_jobs_of_one_tenant_delay_no_other() -> None:
             0,
             [*running(3, "c"), *running(3, "d"), *running(3, "e"), template("w", "b")],
             True,
-            id="who-has-none-yields-to-nobody",
+            id="who-has-none-yields-to-none",
         ),
     ],
 )

@@ -192,7 +192,7 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             lambda w: [w.service(), w.config(), w.route(owner=(SERVICE.kind, "x"))],
             [],
             "False NameConflict",
-            id="somebody-elses-route",
+            id="route-of-another-owner",
         ),
         pytest.param(
             lambda w: [w.service(uid="second"), w.config(), w.route()],
@@ -204,10 +204,13 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             lambda w: [w.service(), w.config(), w.route(*w.accepted(), deleting=True)],
             APPLY,
             WAITS,
-            id="route-is-going",
+            id="route-is-being-deleted",
         ),
         pytest.param(
-            lambda w: [w.service(deleting=True), w.config()], [], "nothing", id="service-is-going"
+            lambda w: [w.service(deleting=True), w.config()],
+            [],
+            "nothing",
+            id="service-is-being-deleted",
         ),
         pytest.param(
             lambda w: [
@@ -573,7 +576,7 @@ def test_half_filled_objects_are_no_surprise(
         pytest.param(
             lambda w: w.service("older", labels=SHARED, age_s=9999, version=2, deleting=True),
             {"older", "younger"},
-            id="the-older-goes",
+            id="the-older-is-deleted",
         ),
         pytest.param(
             lambda w: w.service("younger", version=2),

@@ -310,7 +310,7 @@ def test_a_first_status_is_written_with_its_resource_version() -> None:
 @pytest.mark.parametrize(
     ("obj", "reports"),
     [
-        pytest.param(object_with(CACHE.kind), [], id="nobody-has-said-anything"),
+        pytest.param(object_with(CACHE.kind), [], id="no-one-has-said-anything"),
         pytest.param(
             object_with(CACHE.kind, deletionTimestamp="2026-01-01T00:00:00Z"),
             [WARM],

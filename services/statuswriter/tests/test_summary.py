@@ -293,7 +293,7 @@ BOUND = ("True", reasons.PVC_BOUND)
             ("False", reasons.WAITING_FOR_PVC),
             ("False", reasons.PVC_TERMINATING),
             "Failed PVCTerminating Failure",
-            id="held-until-somebody-acts",
+            id="held-until-someone-acts",
         ),
         pytest.param(
             None,

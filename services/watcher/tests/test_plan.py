@@ -120,7 +120,7 @@ def test_a_change(known: list[dict[str, Any]], change: dict[str, Any], expected:
         pytest.param(KNOWN, body(version=4), [], id="late-event"),
         pytest.param([], body(), [], id="never-published"),
         pytest.param(
-            KNOWN, body(version=8, uid="u2"), ["deleted c u1 @8"], id="a-successor-nobody-saw"
+            KNOWN, body(version=8, uid="u2"), ["deleted c u1 @8"], id="a-successor-no-one-saw"
         ),
     ],
 )

@@ -30,12 +30,14 @@ def nested(levels: int) -> Any:
     ("kind", "more"),
     [
         pytest.param(
-            "AIMService", {"status": {"conditions": nested(2000)}}, id="deeper-than-python-goes"
+            "AIMService",
+            {"status": {"conditions": nested(2000)}},
+            id="deeper-than-python-is-deleted",
         ),
         pytest.param("InferenceService", {"spec": nested(300)}, id="deeper-than-readers-go"),
         pytest.param("InferenceService", {"spec": nested(DEEPEST)}, id="just-too-deep"),
         pytest.param("AIMService", {"spec": nested(DEEPEST)}, id="of-ours"),
-        pytest.param("Pod", {"status": {"reason": nested(DEEPEST)}}, id="where-a-word-belongs"),
+        pytest.param("Pod", {"status": {"reason": nested(DEEPEST)}}, id="where-a-string-belongs"),
     ],
 )
 def test_what_cannot_be_pruned_is_published_by_identity_alone(
