@@ -107,8 +107,8 @@ def _operations(contract: Contract) -> list[tuple[str, dict[str, Any]]]:
             here = [
                 pattern
                 for pattern in patterns
-                if subjects.covers(f"{family}.>", pattern)
-                or subjects.covers(pattern, f"{family}.any")
+                if subjects.matches(f"{family}.>", pattern)
+                or subjects.matches(pattern, f"{family}.any")
             ]
             if here:
                 operation = {

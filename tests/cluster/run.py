@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from aimkube import Cluster, KubeError
-from aimlab.capabilities import Abilities, find_out
+from aimlab.capabilities import Capabilities, probe
 from aimlab.cli.quickstart import NAMESPACE as QUICKSTART
 from aimlab.envtest import kube_apiserver
 from aimlab.real.network import has_pod_network
@@ -47,7 +47,7 @@ async def run(arguments: list[str]) -> int:
         cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
         stack.push_async_callback(cluster.close)
         await _refuse_what_is_in_use(cluster)
-        print(told(await find_out(cluster, TRIED_IN)), flush=True)
+        print(told(await probe(cluster, TRIED_IN)), flush=True)
         command = [
             sys.executable,
             "-m",
@@ -76,7 +76,7 @@ async def _refuse_what_is_in_use(cluster: Cluster) -> None:
         )
 
 
-def told(able: Abilities) -> str:
+def told(able: Capabilities) -> str:
     """Who does what that a whole cluster would do."""
     ours = "aimlab's"
     return "\n".join(

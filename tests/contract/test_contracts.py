@@ -85,7 +85,8 @@ def test_whatever_is_read_somebody_sends(contract: Contract) -> None:
     sent = [pattern for other in CONTRACTS for pattern in other.emits]
     for wanted in contract.consumes:
         assert any(
-            subjects.covers(wanted, pattern) or subjects.covers(pattern, wanted) for pattern in sent
+            subjects.matches(wanted, pattern) or subjects.matches(pattern, wanted)
+            for pattern in sent
         ), wanted
 
 
@@ -97,14 +98,14 @@ def test_whatever_is_sent_somebody_reads(contract: Contract) -> None:
     for sent in contract.emits:
         readers = [*read_by_services, *CONSOLE.consumes]
         assert any(
-            subjects.covers(wanted, sent) or subjects.covers(sent, wanted) for wanted in readers
+            subjects.matches(wanted, sent) or subjects.matches(sent, wanted) for wanted in readers
         ), sent
 
 
 def reported(kind: str) -> set[str]:
     """Conditions and fields of a kind's status that some service reports, and what the
     statuswriter makes of them."""
-    owned = [names for pair in reasons.OWNED.get(kind, {}).values() for names in pair]
+    owned = [names for pair in reasons.STATUS_OWNERSHIP.get(kind, {}).values() for names in pair]
     return {name for names in owned for name in names} | {
         *reasons.SUMMARY,
         "status",
@@ -117,7 +118,7 @@ def reported(kind: str) -> set[str]:
 def test_every_condition_and_status_field_that_is_read_is_reported(contract: Contract) -> None:
     for kind, names in contract.reads.items():
         assert any(
-            subjects.covers(f"{subjects.OBJECT}.{kind}.>", consumed)
+            subjects.matches(f"{subjects.OBJECT}.{kind}.>", consumed)
             for consumed in contract.consumes
         ), kind
         assert names <= reported(kind)
@@ -162,10 +163,10 @@ def test_the_readme_names_what_a_service_reports(name: str) -> None:
     )
     assert emits is not None
     told = set(re.findall(r"`aim\.report\.(\w+)\.", emits[1]))
-    assert told == {kind for kind, owners in reasons.OWNED.items() if name in owners} | (
-        {CONFIG.kind} if name in reasons.ADVISERS else set()
+    assert told == {kind for kind, owners in reasons.STATUS_OWNERSHIP.items() if name in owners} | (
+        {CONFIG.kind} if name in reasons.WARNING_REPORTERS else set()
     )
-    for kind, owners in reasons.OWNED.items():
+    for kind, owners in reasons.STATUS_OWNERSHIP.items():
         assert owners.get(name, (frozenset[str](), None))[0] <= set(re.findall(r"\w+", emits[1])), (
             kind
         )

@@ -11,7 +11,10 @@ from aimschema import reasons
 
 TESTS = Path(__file__).parents[1]
 TYPES = {
-    type_ for kinds in reasons.OWNED.values() for types, _ in kinds.values() for type_ in types
+    type_
+    for kinds in reasons.STATUS_OWNERSHIP.values()
+    for types, _ in kinds.values()
+    for type_ in types
 } | set(reasons.SUMMARY)
 SERVICES = {
     reasons.DISCOVERY,

@@ -19,7 +19,7 @@ import aimbus
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import until_answers
 from aimctl.local.services import start_service
-from aimkube import Changed, Cluster, Listed, NotFound
+from aimkube import Cluster, Modified, NotFound, Snapshot
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl
 from aimlab.cli.quickstart import NAMESPACE, SERVICE, TEMPLATE
 from aimlab.testing import eventually
@@ -317,9 +317,9 @@ class Controller:
                 async for event in events:
                     bodies = (
                         event.items
-                        if isinstance(event, Listed)
+                        if isinstance(event, Snapshot)
                         else [event.body]
-                        if isinstance(event, Changed)
+                        if isinstance(event, Modified)
                         else []
                     )
                     if any(strategy(body) != ROLLS for body in bodies):

@@ -24,7 +24,7 @@ import yaml
 
 import aimbus
 from aim_watcher.nats_secrets import AUTHORITY, CA, OPERATOR, SEED, names, of_user
-from aimbus import Access
+from aimbus import NatsCredentials
 from aimctl.component_registry import SERVICES
 from aimctl.nats.users import CONSOLE
 from aimctl.output.console import PlainConsole
@@ -34,7 +34,7 @@ from aimlab.apiserver.http import CALLS_PATH
 from aimlab.cli.demo import Checks, the_way
 from aimlab.cli.environment import Stack, kubectl, kubectl_env
 from aimlab.cli.quickstart import NAMESPACE, SERVICE, prepare
-from aimlab.kinds import is_going, is_true
+from aimlab.kinds import is_deleting, is_true
 from aimlab.lab import Lab, laptop
 from aimlab.node.images import ImageCommand
 from aimlab.node.service_proxy import pipe
@@ -150,13 +150,13 @@ async def forwarded(place: tuple[str, int]) -> AsyncIterator[int]:
         server.close()
 
 
-async def access_of(lab: Lab, folder: Path) -> Access:
+async def access_of(lab: Lab, folder: Path) -> NatsCredentials:
     """The console's, out of its Secret, as docs/how-to/nats.md says."""
     data = (await lab.cluster.get(SECRET, SYSTEM_NAMESPACE, of_user(CONSOLE)))["data"]
     await asyncio.to_thread(folder.mkdir)
     for key, value in data.items():
         await asyncio.to_thread((folder / key).write_bytes, base64.b64decode(value))
-    return Access(str(folder / SEED), str(folder / CA))
+    return NatsCredentials(str(folder / SEED), str(folder / CA))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -249,9 +249,11 @@ async def test_the_job_made_the_keys_and_nobody_gets_in_without_one(stack: Stack
     assert (await secrets_of(stack.lab)).keys() == set(names()) - {of_user(OPERATOR), AUTHORITY}
     problems: list[str] = []
     async with asyncio.TaskGroup() as tasks:
-        stranger = Access(None, stack.access.ca)
+        stranger = NatsCredentials(None, stack.access.ca)
         waiting = tasks.create_task(
-            aimbus.connect(stack.nats_url, name="aimctl", access=stranger, told=problems.append)
+            aimbus.connect(
+                stack.nats_url, name="aimctl", access=stranger, on_status=problems.append
+            )
         )
 
         async def is_kept_out() -> bool:
@@ -297,7 +299,7 @@ async def roles(stack: Stack) -> dict[str, list[str]]:
     async with aiohttp.ClientSession(trust_env=False) as client:
         for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items:
             name = pod["metadata"]["labels"]["app.kubernetes.io/name"].removeprefix("aim-")
-            if name in said and is_true(pod, "Ready") and not is_going(pod):
+            if name in said and is_true(pod, "Ready") and not is_deleting(pod):
                 async with client.get(
                     f"http://{pod['status']['podIP']}:{HTTP_PORT}/readyz"
                 ) as answer:

@@ -18,7 +18,7 @@ import pytest
 import aimbus
 from aim_watcher.nats_secrets import CA, SEED, SERVER, Secrets, desired_secrets, of_user
 from aimbus.accounts import FOLDER
-from aimbus.credentials import Access
+from aimbus.credentials import NatsCredentials
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import Children, until_answers
 from aimlab.testing import eventually
@@ -54,11 +54,11 @@ class Installed:
         )
 
     @property
-    def access(self) -> Access:
+    def access(self) -> NatsCredentials:
         return (
-            Access(None, None)
+            NatsCredentials(None, None)
             if self.values == NO_KEYS
-            else Access(str(self.root / SEED), str(self.root / CA))
+            else NatsCredentials(str(self.root / SEED), str(self.root / CA))
         )
 
     @property
@@ -183,7 +183,9 @@ async def test_a_reload_lets_a_new_key_in_and_the_old_one_no_more(tmp_path: Path
         problems: list[str] = []
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(
-                aimbus.connect(given.url, name=WATCHER, access=old.access, told=problems.append)
+                aimbus.connect(
+                    given.url, name=WATCHER, access=old.access, on_status=problems.append
+                )
             )
 
             async def is_kept_out() -> bool:

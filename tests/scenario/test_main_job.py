@@ -25,7 +25,7 @@ from aimlab.cli.environment import Stack, control_plane_on_laptop
 from aimlab.cli.environment import kubectl as run_kubectl
 from aimlab.cli.quickstart import MODEL, NAMESPACE, REPOSITORY, SERVICE, TAG, TEMPLATE, WEIGHTS
 from aimlab.cli.secret_scan import leaks
-from aimlab.kinds import SECRET, is_going, is_true
+from aimlab.kinds import SECRET, is_deleting, is_true
 from aimlab.lab import S3_KEYS
 from aimlab.testing import eventually
 from aimlab.testing.bus_contract import flaws_of_log
@@ -95,7 +95,7 @@ async def model_url(stack: Stack) -> str:
             POD, NAMESPACE, label_selector=f"serving.kserve.io/inferenceservice={SERVICE}"
         )
     ).items
-    ready = next(pod for pod in pods if is_true(pod, "Ready") and not is_going(pod))
+    ready = next(pod for pod in pods if is_true(pod, "Ready") and not is_deleting(pod))
     return f"http://{ready['status']['podIP']}:8000"
 
 

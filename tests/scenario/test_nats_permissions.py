@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from aim_watcher.nats_secrets import OPERATOR, SEED, of_user
-from aimbus import Access, NatsServer, connect, ensure_streams
+from aimbus import NatsCredentials, NatsServer, connect, ensure_streams
 from aimbus.accounts import new_seed
 from aimbus.streams import LOG, STATE
 from aimctl.component_registry import SERVICES
@@ -328,12 +328,12 @@ def violations(guard: Guard) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def told_by(
-    server: NatsServer, access: Access, url: str | None = None
+    server: NatsServer, access: NatsCredentials, url: str | None = None
 ) -> AsyncIterator[asyncio.Queue[str]]:
     """What the cacher's connection tells while the block lasts."""
     told: asyncio.Queue[str] = asyncio.Queue()
     connecting = asyncio.create_task(
-        connect(url or server.url, name="aim-cacher", access=access, told=told.put_nowait)
+        connect(url or server.url, name="aim-cacher", access=access, on_status=told.put_nowait)
     )
     async with asyncio.timeout(15):
         yield told
@@ -348,10 +348,10 @@ class Files(NamedTuple):
     folder: Path
     guard: Guard
 
-    def with_(self, *, creds: str | None = None, ca: str | None = None) -> Access:
+    def with_(self, *, creds: str | None = None, ca: str | None = None) -> NatsCredentials:
         """Access by files of which one or both have other contents."""
         right = self.guard.access(CACHER)
-        return Access(
+        return NatsCredentials(
             right.creds if creds is None else self._new("seed", creds),
             right.ca if ca is None else self._new("ca", ca),
         )
@@ -371,7 +371,7 @@ def files(tmp_path: Path, guard: Guard) -> Files:
     ("access", "says"),
     [
         pytest.param(
-            lambda files: Access(None, files.with_().ca),
+            lambda files: NatsCredentials(None, files.with_().ca),
             "AIM_NATS_CREDS: the server wants a key",
             id="no-key",
         ),
@@ -391,20 +391,20 @@ def files(tmp_path: Path, guard: Guard) -> Files:
             id="half-credentials",
         ),
         pytest.param(
-            lambda files: Access(str(files.folder / "no")),
+            lambda files: NatsCredentials(str(files.folder / "no")),
             "no cannot be read: No such file or directory",
             id="no-file",
         ),
         pytest.param(lambda files: files.with_(ca="hello"), "AIM_NATS_CA: ", id="no-certificate"),
         pytest.param(
-            lambda files: Access(files.with_().creds),
+            lambda files: NatsCredentials(files.with_().creds),
             "AIM_NATS_CA: the server's certificate does not",
             id="no-ca",
         ),
     ],
 )
 async def test_what_is_wrong_with_the_files_is_told(
-    server: NatsServer, files: Files, access: Callable[[Files], Access], says: str
+    server: NatsServer, files: Files, access: Callable[[Files], NatsCredentials], says: str
 ) -> None:
     async with told_by(server, access(files)) as told:
         assert says in await told.get()
@@ -415,7 +415,10 @@ async def test_a_server_that_does_not_encrypt_is_not_spoken_to(
 ) -> None:
     plain = NatsServer(tmp_path / "nats")
     url = await plain.start()
-    for access, at in ((guard.access(CACHER), url), (Access(), url.replace("nats:", "tls:"))):
+    for access, at in (
+        (guard.access(CACHER), url),
+        (NatsCredentials(), url.replace("nats:", "tls:")),
+    ):
         async with told_by(plain, access, at) as told:
             assert "AIM_NATS_CA: the server does not encrypt" in await told.get()
     await plain.stop()
@@ -426,7 +429,9 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", includes=guard.includes)
     url = await server.start()
     told: asyncio.Queue[str] = asyncio.Queue()
-    bus = await connect(url, name="aim-cacher", access=guard.access(CACHER), told=told.put_nowait)
+    bus = await connect(
+        url, name="aim-cacher", access=guard.access(CACHER), on_status=told.put_nowait
+    )
     seed = guard.folder / of_user(CACHER) / SEED
     old = seed.read_text()
     guard.lay_out(CACHER)
@@ -462,7 +467,7 @@ async def test_what_a_user_lacks_is_told_and_goes_through_once_it_is_granted(
     await ensure_streams(watcher)
     told: asyncio.Queue[str] = asyncio.Queue()
     cacher = await connect(
-        url, name="aim-cacher", access=guard.access(CACHER), told=told.put_nowait
+        url, name="aim-cacher", access=guard.access(CACHER), on_status=told.put_nowait
     )
     sending = asyncio.create_task(
         cacher.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"{}", {})

@@ -25,7 +25,13 @@ from aimkube import Cluster
 from aimlab.testing import eventually
 from aimlab.testing.environments import control_plane_place
 from aimschema import subjects
-from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, StatusReported, encode
+from aimschema.messages import (
+    MAX_DEAD_LETTER_DATA_BYTES,
+    DeadLetter,
+    ObjectChanged,
+    StatusReported,
+    encode,
+)
 from aimschema.reasons import ROUTER, WATCHER
 from aimschema.resources import SERVICE, Key
 
@@ -55,7 +61,7 @@ ON_OBJECTS = {
     "broken": b'{"type": "aim.object.changed.v1", "kind',
     "wrong-schema": b'{"type": "aim.object.changed.v1", "kind": 7}',
     "later-version": b'{"type": "aim.object.changed.v2", "kind": "AIMService"}',
-    "oversized": b"x" * (KEPT_BYTES + 1),
+    "oversized": b"x" * (MAX_DEAD_LETTER_DATA_BYTES + 1),
     "wrong-place": changed("another", "5", {"metadata": {}}),
     "no-number": changed("no-number", "five", {"metadata": {}}),
     "no-metadata": changed("no-metadata", "5", {}),
@@ -124,7 +130,7 @@ class Place:
         return found
 
     async def letters(self, service: str) -> list[DeadLetter]:
-        log = aimbus.read_log(self.bus, [subjects.letters(service)])
+        log = aimbus.read_log(self.bus, [subjects.dead_letters(service)])
         return [
             event.message
             async for event in log

@@ -23,13 +23,13 @@ import pytest_asyncio
 import yaml
 
 from aimcontroller.testing import golden_file
-from aimkube import Changed, Listed
+from aimkube import Modified, Snapshot
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
 from aimlab.cli.quickstart import EXAMPLE_ENDPOINT, write_manifests
 from aimlab.cli.secret_scan import leaks
 from aimlab.kinds import SECRET
 from aimlab.lab import HUB_TOKEN, S3_KEYS
-from aimlab.sources.hub import CUT, Hub, Model, Refusal
+from aimlab.sources.hub import CUT, Hub, InjectedError, Model
 from aimlab.sources.seaweed import Keys, S3Server, seaweed
 from aimlab.testing.bus_contract import flaws_of_log
 from aimschema import labels, reasons, subjects
@@ -146,9 +146,9 @@ def fill_hub(hub: Hub) -> None:
         hub.restrict(f"org/{name}", private=True, readers=[READER])
     hub.tokens.add(OTHER)
     hub.rename("org/old-name", "org/new-name")
-    hub.models["org/busy"].refusals = [Refusal(429, retry_after_s=1)] * 3
+    hub.models["org/busy"].refusals = [InjectedError(429, retry_after_s=1)] * 3
     hub.models["org/shaky"].faults, hub.models["org/shaky"].delay_s = [CUT] * 2, 0.5
-    hub.models["org/down"].refusals = [Refusal(503)] * 1000
+    hub.models["org/down"].refusals = [InjectedError(503)] * 1000
     hub.models["org/wrong"].files["model.safetensors"].sha256 = "0" * 64
     hub.models["org/huge"].files["model.safetensors"].size_bytes = 1 << 50
 
@@ -230,9 +230,9 @@ class Run:
             async for event in events:
                 bodies = (
                     event.items
-                    if isinstance(event, Listed)
+                    if isinstance(event, Snapshot)
                     else (event.body,)
-                    if isinstance(event, Changed)
+                    if isinstance(event, Modified)
                     else ()
                 )
                 for body in bodies:

@@ -107,7 +107,7 @@ async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_s
             ("aim-statuswriter", f"process {kind}", "consumer"),
             ("aim-statuswriter", f"apply {kind}/status", "client"),
         ]
-        for by in reasons.OWNED[kind]
+        for by in reasons.STATUS_OWNERSHIP[kind]
     ]
 
     def holds(seen: list[Span]) -> bool:

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aimbus import (
-    Access,
     Bus,
+    NatsCredentials,
     connect,
 )
 from aimbus.credentials import CA_SETTING, CREDS_SETTING
@@ -30,8 +30,8 @@ async def connected_bus(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
             bus = await connect(
                 url,
                 name="aimctl",
-                access=Access(os.environ.get(CREDS_SETTING), os.environ.get(CA_SETTING)),
-                told=trouble.append,
+                access=NatsCredentials(os.environ.get(CREDS_SETTING), os.environ.get(CA_SETTING)),
+                on_status=trouble.append,
             )
     except TimeoutError:
         raise RuntimeError(

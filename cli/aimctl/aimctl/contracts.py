@@ -6,7 +6,9 @@ from aimschema import subjects
 from aimschema.schema_compat import Contract
 
 CONSOLE = Contract(
-    "aimctl", consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>"), emits=(subjects.letters(),)
+    "aimctl",
+    consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>"),
+    emits=(subjects.dead_letters(),),
 )
 """The console reads everything and marks dead letters as handled. What it republishes keeps the
 headers of its sender."""

@@ -30,7 +30,7 @@ from aimbus import (
 from aimctl.connect import WITHIN_S
 from aimctl.output.console import PlainConsole
 from aimschema import subjects
-from aimschema.messages import DeadLetter, handled, timestamp
+from aimschema.messages import DeadLetter, timestamp
 from aimschema.resources import Key
 
 
@@ -81,7 +81,7 @@ async def unhandled_dead_letters(bus: Bus) -> list[ListedDeadLetter]:
     try:
         async with (
             asyncio.timeout(WITHIN_S),
-            contextlib.aclosing(follow(bus, [subjects.letters()])) as items,
+            contextlib.aclosing(follow(bus, [subjects.dead_letters()])) as items,
         ):
             async for item in items:
                 if isinstance(item, CaughtUp):
@@ -153,6 +153,6 @@ async def _original(bus: Bus, dead_letter: DeadLetter) -> Event | Undecodable | 
 def _is_a_subject(text: str) -> bool:
     """Whether it may be asked for: one subject, no pattern of many, of the family that AIM_LOG
     keeps."""
-    return subjects.covers(subjects.ALL, text) and not any(
+    return subjects.matches(subjects.ALL, text) and not any(
         char.isspace() or char in "*>" or not char.isprintable() for char in text
     )

@@ -26,7 +26,7 @@ PACE = 50
 
 async def history_of(bus: Bus, namespace: str) -> tuple[list[Event], list[Event]]:
     """As `history`: a namespace, what is above it, and what of other namespaces these rest on."""
-    before, logged = await history(bus, subjects.within(namespace))
+    before, logged = await history(bus, subjects.in_namespace(namespace))
     if elsewhere := rests_on([*before, *logged], namespace):
         more = await history(bus, elsewhere)
         before, logged = in_order(before + more[0]), in_order(logged + more[1])

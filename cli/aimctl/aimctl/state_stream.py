@@ -86,7 +86,9 @@ LISTEN_S = 1.5
 async def namespace_state(bus: Bus, namespace: str | None) -> Projection:
     """The objects of a namespace and of cluster-scoped kinds as they are, and its gateways.
     Raises RuntimeError where there is no stream to read."""
-    found = await latest(bus, [subjects.ALL] if namespace is None else subjects.within(namespace))
+    found = await latest(
+        bus, [subjects.ALL] if namespace is None else subjects.in_namespace(namespace)
+    )
     elsewhere = [] if namespace is None else rests_on(found, namespace)
     found += await latest(bus, elsewhere) if elsewhere else []
     return reduce(lambda state, event: fold(state, event.message, event.seq), found, Projection())

@@ -12,7 +12,13 @@ from aimbus import Bus, Event, NatsServer, Undecodable, connect, ensure_streams,
 from aimctl.commands.dead_letters import retry_dead_letters, show
 from aimctl.dead_letters import retry, unhandled_dead_letters
 from aimctl.output.console import PlainConsole
-from aimschema.messages import KEPT_BYTES, DeadLetter, ObjectChanged, encode, subject_of
+from aimschema.messages import (
+    MAX_DEAD_LETTER_DATA_BYTES,
+    DeadLetter,
+    ObjectChanged,
+    encode,
+    subject_of,
+)
 
 POD = ObjectChanged(
     kind="Pod",
@@ -114,7 +120,7 @@ async def test_without_dead_letters_it_prints_so(bus: Bus, console: PlainConsole
 async def test_a_message_is_republished_once_for_both_dead_letters(
     bus: Bus, console: PlainConsole
 ) -> None:
-    data = b"x" * (KEPT_BYTES + 1)
+    data = b"x" * (MAX_DEAD_LETTER_DATA_BYTES + 1)
     seq = await bus.publisher.resend(SUBJECT, data, {"mine": "1"})
     for service in ("router", "deployer"):
         await bus.publisher.publish(unreadable(service, data, seq))

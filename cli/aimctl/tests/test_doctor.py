@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aim_deployer.gpus import load
-from aimbus import Reader, Standing, Survey
+from aimbus import BusStats, ConsumerStats, StreamStats
 from aimctl.component_registry import SERVICES
 from aimctl.doctor.checks import findings
 from aimctl.doctor.collect import needed
@@ -201,8 +201,8 @@ OBJECTS: dict[str, tuple[Body, ...]] = {
     NETWORK_POLICY.kind: (policy(out("10.0.0.0/8", 443, 6443)),),
     ENDPOINT_SLICE.kind: (api_server(6443),),
 }
-LOG = Standing("AIM_LOG", 10, 1000, 1 << 30, 604_800.0, 10, 1)
-STATE = Standing("AIM_STATE", 5, 500, None, None, 10, 1, lag=0)
+LOG = StreamStats("AIM_LOG", 10, 1000, 1 << 30, 604_800.0, 10, 1)
+STATE = StreamStats("AIM_STATE", 5, 500, None, None, 10, 1, lag=0)
 WELL = Facts(
     namespace="aim-system",
     now=NOW,
@@ -211,7 +211,7 @@ WELL = Facts(
     crds=DEFINITIONS,
     objects=OBJECTS,
     access=Access(tuple(checked(f"aim-{service}") for service in SERVICES)),
-    bus=Survey(LOG, STATE, (Reader("aim-cacher", "AIM_STATE", 0),), 1500, None),
+    bus=BusStats(LOG, STATE, (ConsumerStats("aim-cacher", "AIM_STATE", 0),), 1500, None),
     gpus=load(None),
     registries={"registry.example.com": ""},
 )
@@ -226,7 +226,7 @@ def with_definition(resource: Any, changed: Body | None) -> Facts:
 
 
 def with_bus(**changes: Any) -> Facts:
-    assert isinstance(WELL.bus, Survey)
+    assert isinstance(WELL.bus, BusStats)
     return replace(WELL, bus=replace(WELL.bus, **changes))
 
 

@@ -4,20 +4,20 @@ from collections import Counter
 from dataclasses import replace
 from io import StringIO
 
-from aimbus import Reader, Standing, Survey
+from aimbus import BusStats, ConsumerStats, StreamStats
 from aimctl.commands.top import Load, Sample, render, weighed
 from aimctl.component_registry import SERVICES
 from aimctl.output.console import PlainConsole
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, Key
 
-LOG = Standing("AIM_LOG", 10, 1000, None, None, 10, 1)
-STATE = Standing("AIM_STATE", 5, 500, None, None, 10, 1, lag=3)
-BEFORE = Survey(LOG, STATE, (), 0, None)
+LOG = StreamStats("AIM_LOG", 10, 1000, None, None, 10, 1)
+STATE = StreamStats("AIM_STATE", 5, 500, None, None, 10, 1, lag=3)
+BEFORE = BusStats(LOG, STATE, (), 0, None)
 READERS = (
-    Reader("aim-cacher", "AIM_STATE", 7),
-    Reader("aim-cacher", "AIM_STATE", 1),
-    Reader("aim-router", "AIM_STATE", 0),
+    ConsumerStats("aim-cacher", "AIM_STATE", 7),
+    ConsumerStats("aim-cacher", "AIM_STATE", 1),
+    ConsumerStats("aim-router", "AIM_STATE", 0),
 )
 AFTER = replace(BEFORE, log=replace(LOG, last_seq=30, messages=30), readers=READERS)
 HALF = Progress(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aim_downloader.retry import Limits
-from aimlab.sources.hub import CUT, STALLED, Fault, File, Hub, Model, Refusal
+from aimlab.sources.hub import CUT, STALLED, Fault, File, Hub, InjectedError, Model
 
 if TYPE_CHECKING:
     from conftest import Aim
@@ -181,32 +181,32 @@ async def test_a_renamed_model_is_found_under_its_old_name(
     ("refusal", "uri", "ends"),
     [
         pytest.param(
-            Refusal(403, "GatedRepo"),
+            InjectedError(403, "GatedRepo"),
             "hf://org/model",
             (11, "accept its terms at"),
             id="gated-already-in-the-listing",
         ),
         pytest.param(
-            Refusal(401),
+            InjectedError(401),
             "hf://org/model",
             (11, "set credentials.huggingFaceToken"),
             id="private-or-missing-without-a-token",
         ),
         pytest.param(
-            Refusal(403),
+            InjectedError(403),
             "hf://org/model",
             (11, "may not read org/model"),
             id="token-without-the-right",
         ),
         pytest.param(
-            Refusal(403, message="Access to this resource is disabled."),
+            InjectedError(403, message="Access to this resource is disabled."),
             "hf://org/model",
             (11, "disabled access"),
             id="disabled",
         ),
         pytest.param(None, "hf://org/model@v9", (10, "no revision 'v9'"), id="no-such-revision"),
         pytest.param(
-            Refusal(400), "hf://org/model", (10, "does not take"), id="not-a-name-to-the-hub"
+            InjectedError(400), "hf://org/model", (10, "does not take"), id="not-a-name-to-the-hub"
         ),
     ],
 )
@@ -214,7 +214,7 @@ async def test_refusals_end_the_run(
     model: Model,
     aim: Aim,
     tmp_path: Path,
-    refusal: Refusal | None,
+    refusal: InjectedError | None,
     uri: str,
     ends: tuple[int, str],
 ) -> None:
@@ -300,7 +300,7 @@ async def test_who_may_read_what(
 
 
 async def test_a_retry_after_is_not_a_failure(model: Model, aim: Aim, tmp_path: Path) -> None:
-    model.refusals = [Refusal(429, retry_after_s=0), Refusal(503), Refusal(502)]
+    model.refusals = [InjectedError(429, retry_after_s=0), InjectedError(503), InjectedError(502)]
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, model.refusals) == (0, [])
 
@@ -308,7 +308,7 @@ async def test_a_retry_after_is_not_a_failure(model: Model, aim: Aim, tmp_path: 
 async def test_a_hub_that_only_answers_wait_is_worth_another_run(
     model: Model, aim: Aim, tmp_path: Path
 ) -> None:
-    model.refusals = [Refusal(429)] * 5
+    model.refusals = [InjectedError(429)] * 5
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, done.message) == (20, "gave up after 5 tries: HTTP 429 from the hub")
 

@@ -11,7 +11,7 @@ import pytest
 
 from aim_downloader.hub import FileFacts, facts_of
 from aim_downloader.source import ExpectedChecksums
-from aimlab.sources.hub import Hub, HubDialect, Model, Refusal
+from aimlab.sources.hub import Hub, HubDialect, InjectedError, Model
 
 if TYPE_CHECKING:
     from conftest import Aim
@@ -166,7 +166,7 @@ async def test_the_error_text_of_the_hub_is_in_the_message(
 ) -> None:
     text = "Your request is awaiting a review by the authors"
     model.refusals = [
-        Refusal(
+        InjectedError(
             status,
             code,
             f"{text}, Bearer abcdefgh12345678, see"
@@ -181,7 +181,7 @@ async def test_the_error_text_of_the_hub_is_in_the_message(
 async def test_an_unreachable_hub_is_reported_with_the_cause(
     model: Model, aim: Aim, tmp_path: Path
 ) -> None:
-    model.refusals = [Refusal(503, message="Down for maintenance")] * 5
+    model.refusals = [InjectedError(503, message="Down for maintenance")] * 5
     done = await aim("fetch", URI, str(tmp_path / "cache"))
     assert (done.exit_code, done.message) == (
         20,

@@ -25,7 +25,7 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class Capabilities:
     """`collects`: what has lost its owner is deleted. `runs_jobs`: there is a Job controller,
     and with it those of Deployments and StatefulSets. `loopback_endpoints`: taken in
     EndpointSlices. `schedules`: there is a scheduler. `serves`: there is a KServe.
@@ -38,10 +38,10 @@ class Abilities:
     serves: bool = False
 
 
-DOUBLE = Abilities(collects=True, runs_jobs=False, loopback_endpoints=True)
+DOUBLE = Capabilities(collects=True, runs_jobs=False, loopback_endpoints=True)
 
 
-async def find_out(cluster: Cluster, namespace: str) -> Abilities:
+async def probe(cluster: Cluster, namespace: str) -> Capabilities:
     """Tries each in `namespace`; a controller that has done nothing within 5 s is not there.
 
     Raises RuntimeError where the cluster has nodes of its own: its pods would be started there, and
@@ -64,7 +64,7 @@ async def find_out(cluster: Cluster, namespace: str) -> Abilities:
         _schedules(cluster, namespace),
         _serves(cluster, namespace),
     )
-    return Abilities(
+    return Capabilities(
         collects=collects,
         runs_jobs=runs_jobs,
         loopback_endpoints=loopback,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import assert_never
 
 from aimkube import AlreadyExists, Cluster, Conflict, Forbidden, Invalid, KubeError, NotFound
-from aimlab.informer import Mirror, Objects
+from aimlab.informer import Informer, Objects
 from aimlab.kinds import Body
 from aimschema.resources import Resource
 
@@ -65,16 +65,16 @@ Write = Create | Patch | Delete | RemoveFolder
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReconcileResult:
     """What a pass wants done, and after how long to look again though nothing changed (None:
     never)."""
 
     writes: list[Write] = field(default_factory=list)
-    again_s: float | None = None
+    requeue_after_s: float | None = None
 
-    def __add__(self, other: "Step") -> "Step":
-        waits = [wait for wait in (self.again_s, other.again_s) if wait is not None]
-        return Step(self.writes + other.writes, min(waits, default=None))
+    def __add__(self, other: "ReconcileResult") -> "ReconcileResult":
+        waits = [wait for wait in (self.requeue_after_s, other.requeue_after_s) if wait is not None]
+        return ReconcileResult(self.writes + other.writes, min(waits, default=None))
 
 
 def patch_of(resource: Resource, body: Body, patch: Body, subresource: str | None = None) -> Patch:
@@ -92,7 +92,7 @@ def delete_of(resource: Resource, body: Body, *, grace_period_s: int | None = No
 
 
 async def control(
-    cluster: Cluster, mirror: Mirror, plan: Callable[[Objects, datetime], Step]
+    cluster: Cluster, mirror: Informer, plan: Callable[[Objects, datetime], ReconcileResult]
 ) -> None:
     """Runs `plan` now and after every change, for ever."""
     changed = mirror.listen()
@@ -103,9 +103,9 @@ async def control(
             step = plan(mirror.objects, datetime.now(UTC))
         except Exception:
             _LOG.exception("cannot decide; an object may be malformed")
-            step = Step(again_s=RETRY_S)
+            step = ReconcileResult(requeue_after_s=RETRY_S)
         results = [await try_write(cluster, write) for write in step.writes]
-        wait_s = step.again_s if all(results) else RETRY_S
+        wait_s = step.requeue_after_s if all(results) else RETRY_S
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(changed.wait(), wait_s)
         await asyncio.sleep(COALESCE_S)
@@ -114,7 +114,7 @@ async def control(
 async def try_write(cluster: Cluster, write: Write) -> bool:
     """False where it failed in a way that waiting for a change does not heal."""
     try:
-        await carry_out(cluster, write)
+        await execute(cluster, write)
     except (AlreadyExists, NotFound, Conflict) as error:
         _LOG.debug("%s is out of date: %s", write, error)
     except (Invalid, Forbidden) as error:
@@ -130,7 +130,7 @@ async def try_write(cluster: Cluster, write: Write) -> bool:
     return True
 
 
-async def carry_out(cluster: Cluster, write: Write) -> None:
+async def execute(cluster: Cluster, write: Write) -> None:
     match write:
         case Create(resource=resource, body=body):
             await cluster.create(body, resource=resource)

@@ -8,7 +8,7 @@ nothing when it comes twice.
 import asyncio
 from collections.abc import Iterable
 
-from aimkube import Absent, Changed, Cluster, Listed, Removed
+from aimkube import Cluster, Deleted, KindNotServed, Modified, Snapshot
 from aimlab.kinds import Body
 from aimschema.resources import Resource
 
@@ -44,7 +44,7 @@ class Objects:
         )
 
 
-class Mirror:
+class Informer:
     """`objects` follows the API; `listen` gives an event that is set by every change."""
 
     def __init__(self, cluster: Cluster, resources: Iterable[Resource]) -> None:
@@ -69,13 +69,13 @@ class Mirror:
     async def _follow(self, resource: Resource) -> None:
         async for news in self._cluster.list_and_watch(resource):
             match news:
-                case Listed(items=items):
+                case Snapshot(items=items):
                     self.objects.replace(resource.kind, items)
-                case Changed(body=body):
+                case Modified(body=body):
                     self.objects.put(resource.kind, body)
-                case Removed(body=body):
+                case Deleted(body=body):
                     self.objects.drop(resource.kind, body)
-                case Absent():
+                case KindNotServed():
                     self.objects.replace(resource.kind, [])
             self._missing.discard(resource.kind)
             if not self._missing:

@@ -40,7 +40,7 @@ def uid_of(body: Body) -> str:
     return str(body["metadata"]["uid"])
 
 
-def is_going(body: Body) -> bool:
+def is_deleting(body: Body) -> bool:
     """Deletion has been asked for."""
     return "deletionTimestamp" in body["metadata"]
 
@@ -49,7 +49,7 @@ def phase_of(body: Body) -> str:
     return str(body.get("status", {}).get("phase", ""))
 
 
-def is_over(pod: Body) -> bool:
+def is_finished(pod: Body) -> bool:
     """The pod has ended for good (Pod lifecycle: phases Succeeded and Failed are final)."""
     return phase_of(pod) in {"Succeeded", "Failed"}
 

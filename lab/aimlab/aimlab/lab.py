@@ -18,7 +18,7 @@ from aimctl.local.ports import free_ports
 from aimctl.local.processes import POLL_S, READY_WITHIN_S, Children, until_answers
 from aimkube import AlreadyExists, Cluster, KubeError, NotFound
 from aimlab.accounts import account_kubeconfigs, api_of, write_kubeconfig
-from aimlab.capabilities import DOUBLE, find_out
+from aimlab.capabilities import DOUBLE, probe
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, Gateway, traefik
 from aimlab.kinds import RBAC_KINDS, Body, is_true
@@ -37,7 +37,7 @@ HUB_TOKEN = "hf_aimlab"  # noqa: S105 (of the lab's own hub)
 INSTALLED = {resource.kind: resource for resource in (CRD, SERVICE_ACCOUNT, *RBAC_KINDS)}
 Made = tuple[Resource, str | None, str]
 """What has been made: kind, namespace, name."""
-GONE_WITHIN_S = 20.0
+DELETED_WITHIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ async def laptop(
         stack.push_async_callback(cluster.close)
         async with asyncio.TaskGroup() as starting:
             s3 = starting.create_task(stack.enter_async_context(seaweed(state_dir / "s3", S3_KEYS)))
-            plan = Plan(state_dir, place, tuple(manifests), theirs=kubeconfig is not None)
+            plan = LabConfig(state_dir, place, tuple(manifests), theirs=kubeconfig is not None)
             started = starting.create_task(_start_cluster(stack, children, cluster, plan))
         accounts, gateway = started.result()
         registry = await stack.enter_async_context(Registry())
@@ -108,7 +108,7 @@ async def _find_place(children: Children, state_dir: Path, kubeconfig: Path | No
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LabConfig:
     """What to start. `theirs`: the API server was there before, and is to be left as it was."""
 
     state_dir: Path
@@ -118,7 +118,7 @@ class Plan:
 
 
 async def _start_cluster(
-    stack: AsyncExitStack, children: Children, cluster: Cluster, plan: Plan
+    stack: AsyncExitStack, children: Children, cluster: Cluster, plan: LabConfig
 ) -> tuple[dict[str, Path], Gateway | None]:
     """Namespace, kinds and accounts, then the node and the KServe stand-in, then the gateway
     where there can be one."""
@@ -126,7 +126,7 @@ async def _start_cluster(
         await cluster.create(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
         )
-    able = await find_out(cluster, SYSTEM_NAMESPACE) if plan.theirs else DOUBLE
+    able = await probe(cluster, SYSTEM_NAMESPACE) if plan.theirs else DOUBLE
     made = await define(cluster, (*bundled(), *plan.manifests))
     if plan.theirs:
         made += [
@@ -184,7 +184,7 @@ async def define(cluster: Cluster, manifests: Collection[Body]) -> list[Made]:
 async def remove(cluster: Cluster, made: list[Made]) -> None:
     """Deletes these, and waits a while until they are gone: a definition goes after its objects."""
     with contextlib.suppress(KubeError, TimeoutError):
-        async with asyncio.timeout(GONE_WITHIN_S):
+        async with asyncio.timeout(DELETED_WITHIN_S):
             for resource, namespace, name in made:
                 with contextlib.suppress(NotFound):
                     await cluster.delete(resource, namespace, name)

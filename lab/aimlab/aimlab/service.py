@@ -7,15 +7,15 @@ import signal
 from collections.abc import Coroutine
 
 
-def run_until_told(work: Coroutine[None, None, None]) -> None:
+def run_until_signalled(work: Coroutine[None, None, None]) -> None:
     """Runs `work`; SIGTERM and SIGINT cancel it and wait for it to clean up."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    asyncio.run(_until_told(work))
+    asyncio.run(_until_signalled(work))
 
 
-async def _until_told(work: Coroutine[None, None, None]) -> None:
+async def _until_signalled(work: Coroutine[None, None, None]) -> None:
     task = asyncio.create_task(work)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

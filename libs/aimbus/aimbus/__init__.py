@@ -2,56 +2,56 @@
 
 from aimbus.connection import Bus, connect
 from aimbus.consumer import CaughtUp, Item, Loading, Stalled, follow
-from aimbus.credentials import Access
+from aimbus.credentials import NatsCredentials
 from aimbus.envelope import MAX_AGE_S, Event, Undecodable
 from aimbus.errors import (
-    AccessRefused,
+    AccessDenied,
     ApiError,
     BusClosed,
     BusError,
     MirrorStalled,
     OversizedMessage,
-    StreamsRefused,
+    StreamsRejected,
     Unreachable,
 )
 from aimbus.log_reader import follow_live, read_log, read_stored
 from aimbus.publish import Publisher
 from aimbus.server import NatsServer, ServerNotStarted
-from aimbus.stream_stats import Reader, Standing, Survey, survey
-from aimbus.streams import Level, Streams, ensure_streams, keep_streams
+from aimbus.stream_stats import BusStats, ConsumerStats, StreamStats, read_bus_stats
+from aimbus.streams import Level, Streams, ensure_streams, maintain_streams
 
 __all__ = [
     "MAX_AGE_S",
-    "Access",
-    "AccessRefused",
+    "AccessDenied",
     "ApiError",
     "Bus",
     "BusClosed",
     "BusError",
+    "BusStats",
     "CaughtUp",
+    "ConsumerStats",
     "Event",
     "Item",
     "Level",
     "Loading",
     "MirrorStalled",
+    "NatsCredentials",
     "NatsServer",
     "OversizedMessage",
     "Publisher",
-    "Reader",
     "ServerNotStarted",
     "Stalled",
-    "Standing",
+    "StreamStats",
     "Streams",
-    "StreamsRefused",
-    "Survey",
+    "StreamsRejected",
     "Undecodable",
     "Unreachable",
     "connect",
     "ensure_streams",
     "follow",
     "follow_live",
-    "keep_streams",
+    "maintain_streams",
+    "read_bus_stats",
     "read_log",
     "read_stored",
-    "survey",
 ]

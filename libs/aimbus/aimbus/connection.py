@@ -20,9 +20,9 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from aimbus.credentials import Access, inbox_prefix
-from aimbus.errors import AccessRefused, BusClosed
-from aimbus.log_dedup import Once
+from aimbus.credentials import NatsCredentials, inbox_prefix
+from aimbus.errors import AccessDenied, BusClosed
+from aimbus.log_dedup import RepeatSuppressor
 from aimbus.publish import Publisher
 from aimbus.session import Session
 
@@ -35,7 +35,7 @@ ALLOWED_AFTER_S = 15.0
 """Without a refusal: what was refused is tried again within 7 s, and a server that is told
 better permissions does not say so."""
 
-ANYBODY = Access()
+ANONYMOUS = NatsCredentials()
 # asyncio warns once for every TLS connection that the other side closes
 # (StreamReaderProtocol.eof_received); nothing is wrong.
 logging.getLogger("asyncio").addFilter(
@@ -44,7 +44,7 @@ logging.getLogger("asyncio").addFilter(
 _log = structlog.stdlib.get_logger("aimbus")
 
 
-def untold(_: str) -> None:
+def ignore_status(_: str) -> None:
     """Nobody is told."""
 
 
@@ -68,17 +68,19 @@ class Bus:
     """One service's connection; make it with `connect`. `name` is the CloudEvents source of what
     it publishes."""
 
-    def __init__(self, url: str, name: str, access: Access, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, name: str, access: NatsCredentials, on_status: Callable[[str], None]
+    ) -> None:
         self.name = name
         self.publisher = Publisher(self.session, name)
         self._servers = [server.strip() for server in url.split(",")]
         self._access = access
-        self._told = told
-        self._refused: asyncio.TimerHandle | None = None
+        self._on_status = on_status
+        self._clear_timer: asyncio.TimerHandle | None = None
         self.trouble = ""  # what is in the way of using the bus
         self._session: Session | None = None
         self._available = asyncio.Event()
-        self._trouble = Once()
+        self._trouble = RepeatSuppressor()
         self._closing = False
         self._log = _log.bind(
             servers=[server.rpartition("@")[2] for server in self._servers]
@@ -112,8 +114,8 @@ class Bus:
             try:
                 await self._connect(client, closed)
                 await self._up(client)
-                await _until_useless(client, closed)
-            except (nats.errors.Error, OSError, AccessRefused) as error:
+                await _wait_until_closed_or_stale(client, closed)
+            except (nats.errors.Error, OSError, AccessDenied) as error:
                 await self._failed(error)
             finally:
                 await self._down()
@@ -139,13 +141,13 @@ class Bus:
     def _options(self, client: Client, closed: asyncio.Event) -> dict[str, Any]:
         async def failed(error: Exception) -> None:
             await self._failed(error)
-            if self._access.blamed(error):
+            if self._access.as_credential_error(error):
                 closed.set()
 
         async def reconnected() -> None:
             try:
                 await self._up(client)
-            except AccessRefused as error:
+            except AccessDenied as error:
                 await failed(error)
 
         async def has_closed() -> None:
@@ -195,7 +197,7 @@ class Bus:
     async def _failed(self, error: Exception) -> None:
         if self.connected and isinstance(error, nats.errors.UnexpectedEOF | OSError):
             return  # the disconnection is logged as such
-        if (lacking := self._access.lacking(error)) is not None:
+        if (missing := self._access.as_permission_error(error)) is not None:
             self._stop_waiting()
             self._refused = asyncio.get_running_loop().call_later(ALLOWED_AFTER_S, self._allowed)
         if (refused := lacking or self._access.blamed(error)) is not None:
@@ -208,27 +210,31 @@ class Bus:
         """Nothing has been refused for a while."""
         if self.connected:
             self._trouble.reset()
-            self._tell("")
+            self._report("")
 
     def _stop_waiting(self) -> None:
-        if self._refused is not None:
-            self._refused.cancel()
+        if self._clear_timer is not None:
+            self._clear_timer.cancel()
 
-    def _tell(self, trouble: str) -> None:
+    def _report(self, trouble: str) -> None:
         self.trouble = trouble
-        self._told(trouble)
+        self._on_status(trouble)
 
 
 async def connect(
-    url: str, *, name: str, access: Access = ANYBODY, told: Callable[[str], None] = untold
+    url: str,
+    *,
+    name: str,
+    access: NatsCredentials = ANONYMOUS,
+    on_status: Callable[[str], None] = ignore_status,
 ) -> Bus:
     """Connect to `url` (several, separated by commas, for a cluster); waits for the server as long
     as it takes.
 
-    `name` without dots or blanks is the client's name and the CloudEvents source. `told` is called
-    with what is in the way of using the bus, and with "" when nothing is any more.
+    `name` without dots or blanks is the client's name and the CloudEvents source. `on_status` gets
+    the problem that prevents the use of the bus, and "" when there is none any more.
     """
-    bus = Bus(url, name, access, told)
+    bus = Bus(url, name, access, on_status)
     try:
         await bus.session()
     except asyncio.CancelledError:
@@ -237,17 +243,19 @@ async def connect(
     return bus
 
 
-async def _until_useless(client: Client, closed: asyncio.Event) -> None:
+async def _wait_until_closed_or_stale(client: Client, closed: asyncio.Event) -> None:
     """Returns when the client is closed or has been away for long. Looks for itself: `closed_cb`
     is not called when closing fails midway."""
     loop = asyncio.get_running_loop()
-    seen_at = loop.time()
-    while not client.is_closed and not closed.is_set() and loop.time() - seen_at < REPLACE_AFTER_S:
+    connected_s = loop.time()
+    while (
+        not client.is_closed and not closed.is_set() and loop.time() - connected_s < REPLACE_AFTER_S
+    ):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHECK_INTERVAL_S):
                 await closed.wait()
         if client.is_connected:
-            seen_at = loop.time()
+            connected_s = loop.time()
 
 
 async def _discard(client: Client) -> None:

@@ -26,15 +26,15 @@ from aimbus.connection import Bus
 from aimbus.envelope import Event, Undecodable, open_event
 from aimbus.errors import ApiError, MirrorStalled, Unreachable
 from aimbus.jetstream import create_consumer
-from aimbus.log_dedup import Once
-from aimbus.pull import Delivered, Doubt, pull
+from aimbus.log_dedup import RepeatSuppressor
+from aimbus.pull import Delivered, pull
 from aimbus.session import Session
-from aimbus.streams import STATE, Pace, last_message_seq, until_level
+from aimbus.streams import STATE, MirrorProgress, last_message_seq, wait_until_mirrored
 
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 1.0
 STALLED_AFTER_S = 10.0
-LOOK_INTERVAL_S = 5.0
+MIRROR_CHECK_INTERVAL_S = 5.0
 """Between looks at the mirror while nothing comes."""
 
 _log = structlog.stdlib.get_logger("aimbus")
@@ -65,7 +65,7 @@ async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]
     """Endless. `filters` are subjects that do not overlap, with wildcards. Raises only
     BusClosed."""
     wait_s = FIRST_RETRY_S
-    trouble = Once()
+    trouble = RepeatSuppressor()
     blind = False
     while True:
         session = await bus.session()
@@ -90,7 +90,7 @@ async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]
 
 
 async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
-    await until_level(session, STALLED_AFTER_S)
+    await wait_until_mirrored(session, STALLED_AFTER_S)
     consumer, pending = await create_consumer(
         session, STATE, filters, {"deliver_policy": "last_per_subject"}
     )
@@ -98,7 +98,7 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
     caught_up = pending == 0
     if caught_up:
         yield CaughtUp()
-    looks = _Looks(session)
+    looks = _MirrorChecks(session)
     async with contextlib.aclosing(pull(session, STATE, consumer)) as items:
         async for item in items:
             if isinstance(item, Delivered):
@@ -114,17 +114,17 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
                 yield CaughtUp()
 
 
-class _Looks:
+class _MirrorChecks:
     """Looks at the mirror while it delivers nothing: silence is no proof that nothing happens."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._pace = Pace()
+        self._pace = MirrorProgress()
         self._looked_s = time.monotonic()
 
     async def again(self) -> None:
         """At most every LOOK_INTERVAL_S. Raises MirrorStalled."""
-        if time.monotonic() - self._looked_s < LOOK_INTERVAL_S:
+        if time.monotonic() - self._looked_s < MIRROR_CHECK_INTERVAL_S:
             return
         self._looked_s = time.monotonic()
         try:

@@ -15,7 +15,7 @@ import nats.errors
 import nkeys
 from nats.aio.client import Client, RawCredentials
 
-from aimbus.errors import AccessRefused
+from aimbus.errors import AccessDenied
 
 CREDS_SETTING = "AIM_NATS_CREDS"
 CA_SETTING = "AIM_NATS_CA"
@@ -27,7 +27,7 @@ _LACKING = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class NatsCredentials:
     """Paths of files. `creds`: a credentials file (JWT and seed) or a file with an NKey seed alone;
     None: no authentication.
 
@@ -39,7 +39,7 @@ class Access:
     ca: str | None = None
 
     def options(self) -> dict[str, Any]:
-        """What of it nats-py's `connect` takes. Reads the files. Raises AccessRefused naming the
+        """What of it nats-py's `connect` takes. Reads the files. Raises AccessDenied naming the
         setting and the file."""
         return {
             **self._identity(),
@@ -57,7 +57,7 @@ class Access:
         except (
             Exception
         ) as error:  # nkeys has errors of its own, and lets through those of what it is built on
-            raise AccessRefused(
+            raise AccessDenied(
                 f"{CREDS_SETTING}: {self.creds} holds neither an NKey seed nor NATS credentials"
             ) from error
         return {"nkeys_seed_str": text.strip()}
@@ -69,16 +69,16 @@ class Access:
         try:
             context.load_verify_locations(cadata=_read(CA_SETTING, path))
         except (ssl.SSLError, ValueError) as error:
-            raise AccessRefused(f"{CA_SETTING}: {path} holds no certificate in PEM") from error
+            raise AccessDenied(f"{CA_SETTING}: {path} holds no certificate in PEM") from error
         return context
 
-    def blamed(self, error: Exception) -> AccessRefused | None:
+    def as_credential_error(self, error: Exception) -> AccessDenied | None:
         """The error in terms of the settings, where one of them is to be put right."""
         text = str(error)
-        if isinstance(error, AccessRefused):
+        if isinstance(error, AccessDenied):
             return error
         if isinstance(error, ssl.SSLError):
-            return AccessRefused(
+            return AccessDenied(
                 f"{CA_SETTING}: the server's certificate does not pass:"
                 f" {getattr(error, 'verify_message', '') or text}"
             )
@@ -88,31 +88,31 @@ class Access:
                 if self.creds
                 else "the server wants a key, set it to a file with one"
             )
-            return AccessRefused(
+            return AccessDenied(
                 f"{CREDS_SETTING}: {what}{f' {self.creds}' if self.creds else ''}"
                 f" ({text.removeprefix('nats: ')})"
             )
         return None
 
-    def lacking(self, error: Exception) -> AccessRefused | None:
+    def as_permission_error(self, error: Exception) -> AccessDenied | None:
         """A permission that this user lacks. Only the head of the subject is told, so that what
         lasts is one line and not thousands."""
         found = _LACKING.search(str(error))
         if found is None:
             return None
         verb = "publish" if found[1].lower() == "publish" else "subscribe"
-        return AccessRefused(
+        return AccessDenied(
             f"{CREDS_SETTING}: this user may not {verb} to {_head(found[2])},"
             " see docs/how-to/nats.md"
         )
 
     def check_encrypted(self, client: Client) -> None:
         """nats-py speaks in the clear to a server that offers nothing else, whatever it was
-        asked for. Raises AccessRefused."""
+        asked for. Raises AccessDenied."""
         url = client.connected_url
         wanted = self.ca is not None or (url is not None and url.scheme == "tls")
         if wanted and not client._server_info.get("tls_required"):
-            raise AccessRefused(
+            raise AccessDenied(
                 f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS,"
                 " or unset this and use nats://"
             )
@@ -136,4 +136,4 @@ def _read(setting: str, path: str) -> str:
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise AccessRefused(f"{setting}: {path} cannot be read: {why}") from error
+        raise AccessDenied(f"{setting}: {path} cannot be read: {why}") from error

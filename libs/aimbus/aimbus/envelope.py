@@ -7,7 +7,7 @@ tells a repetition.
    over retries. Objects and deletes have the id of what they describe, so that two watchers saying
    the same is one message; everything else has an id of its own, so that going back to an earlier
    content within the duplicate window is not swallowed. What has to be said again because something
-   else came on its subject is `over` that: the id then names it too.
+   else came on its subject is `supersedes_seq` that: the id then names it too.
 3. A delete is forgotten when the log forgets what came before it (`Nats-TTL`, ADR-43 of NATS); so
    is a letter that was dealt with.
 4. A message is an event only if readers may trust it: it belongs on its subject, and versions and
@@ -107,14 +107,16 @@ def headers_for(
     source: str,
     cause: Sequence[int] = (),
     traceparent: str | None = None,
-    over: int | None = None,
+    supersedes_seq: int | None = None,
 ) -> dict[str, str]:
     """The headers of one publication; for a retry use them again. A given `traceparent` (W3C Trace
     Context) is handed on as it is.
 
-    `over` is the sequence of a message that hides an earlier publication of this one.
+    `supersedes_seq` is the sequence of a message that hides an earlier publication of this one.
     """
-    message_id = _id_of(message) if over is None else f"{_id_of(message)}:over:{over}"
+    message_id = (
+        _id_of(message) if supersedes_seq is None else f"{_id_of(message)}:over:{supersedes_seq}"
+    )
     headers = {
         "ce-specversion": "1.0",
         "ce-id": message_id,

@@ -4,8 +4,8 @@ BusError ├── Unreachable          try again, on a new session │   ├─
 connection broke │   └── NoResponders     nobody serves that subject: JetStream is not up, or the
 stream or consumer is gone ├── ApiError             JetStream's answer to a request was an error ├──
 MirrorStalled        AIM_STATE does not follow AIM_LOG: re-create it, or wait for who does ├──
-OversizedMessage     send less ├── AccessRefused        a person must act: a file of keys or
-certificates, or what the server makes of it; waited for by the bus itself ├── StreamsRefused
+OversizedMessage     send less ├── AccessDenied        a person must act: a file of keys or
+certificates, or what the server makes of it; waited for by the bus itself ├── StreamsRejected
 a person must act: limits, or a stream of ours that cannot be what it has to be └── BusClosed
 close() was called
 """
@@ -63,11 +63,11 @@ class OversizedMessage(BusError):
         self.limit_bytes = limit_bytes
 
 
-class AccessRefused(BusError):
+class AccessDenied(BusError):
     """The text names the setting that has to be put right."""
 
 
-class StreamsRefused(BusError):
+class StreamsRejected(BusError):
     """The streams cannot be made as they have to be; trying again without a change of settings
     is no use."""
 

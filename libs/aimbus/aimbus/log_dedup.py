@@ -2,20 +2,20 @@
 with one line."""
 
 
-class Once:
+class RepeatSuppressor:
     """Which errors were said since the last `reset`, by type and text."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
-    def news(self, error: Exception) -> str | None:
+    def first_occurrence(self, error: Exception) -> str | None:
         """The error in words, or None if it was said already."""
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
-        if text in self._said:
+        if text in self._logged:
             return None
-        self._said.add(text)
+        self._logged.add(text)
         return text
 
     def reset(self) -> None:
         """The trouble is over; should it come back, it is said again."""
-        self._said.clear()
+        self._logged.clear()

@@ -16,8 +16,8 @@ from aimbus.connection import Bus
 from aimbus.envelope import Event, Undecodable, open_event
 from aimbus.errors import ApiError, Unreachable
 from aimbus.jetstream import create_consumer, stream_info
-from aimbus.log_dedup import Once
-from aimbus.pull import Delivered, Doubt, pull
+from aimbus.log_dedup import RepeatSuppressor
+from aimbus.pull import Delivered, pull
 from aimbus.session import Session
 from aimbus.streams import LOG
 from aimschema.messages import Progress, decode
@@ -37,7 +37,7 @@ async def read_log(
     `follow` it does not end.
     """
     position, end_seq = after_seq, None
-    trouble = Once()
+    trouble = RepeatSuppressor()
     while True:
         session = await bus.session()
         try:

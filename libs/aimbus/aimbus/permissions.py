@@ -32,12 +32,12 @@ _READ_LOG = (
     f"$JS.API.CONSUMER.CREATE.{LOG}.*",
     f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.*",
 )
-_LOOK = (
+_READ_STATS = (
     "$JS.API.INFO",
     f"$JS.API.CONSUMER.LIST.{STATE}",
     f"$JS.API.CONSUMER.LIST.{LOG}",
 )  # aimbus.stream_stats
-_KEEP_STREAMS = (
+_MAINTAIN_STREAMS = (
     "$JS.API.INFO",
     f"$JS.API.STREAM.INFO.{LOG}",
     *(
@@ -58,16 +58,16 @@ class Permissions:
     subscribe: tuple[str, ...]
 
 
-def of_service(contract: Contract, *, keeps_streams: bool = False) -> Permissions:
-    streams = _KEEP_STREAMS if keeps_streams else ()
+def service_permissions(contract: Contract, *, maintains_streams: bool = False) -> Permissions:
+    streams = _MAINTAIN_STREAMS if maintains_streams else ()
     return Permissions(
         (*contract.emits, *_READ_STATE, *streams), (f"{inbox_prefix(contract.service)}.>",)
     )
 
 
-def of_reader(client: str, *more: str) -> Permissions:
+def reader_permissions(client: str, *more: str) -> Permissions:
     """Of a person whose client, by this name, reads all there is, and publishes to `more`."""
     return Permissions(
-        (*more, *_READ_STATE, *_READ_LOG, *_LOOK),
+        (*more, *_READ_STATE, *_READ_LOG, *_READ_STATS),
         (f"{inbox_prefix(client)}.>", f"{subjects.LIVE_PROGRESS}.>"),
     )

@@ -28,7 +28,7 @@ import structlog
 from aimbus.envelope import BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE, MSG_ID, TTL, headers_for
 from aimbus.errors import ApiError, OversizedMessage, SessionEnded, Unreachable
 from aimbus.jetstream import MESSAGE_NOT_FOUND, api
-from aimbus.log_dedup import Once
+from aimbus.log_dedup import RepeatSuppressor
 from aimbus.session import Session
 from aimbus.tracing import created, publishing, tracer
 from aimschema.messages import Message, Progress, encode, key_of, subject_of
@@ -82,7 +82,7 @@ class Publisher:
         self._session = session
         self._source = source
         self._tracer = tracer("aimbus")
-        self._trouble = Once()
+        self._trouble = RepeatSuppressor()
         self._window = asyncio.Semaphore(WINDOW)
         # asyncio.Lock is first come, first served; an entry goes when nobody holds or awaits its
         # lock.
@@ -94,16 +94,16 @@ class Publisher:
         *,
         cause: Sequence[int] = (),
         traceparent: str | None = None,
-        over: int | None = None,
+        supersedes_seq: int | None = None,
     ) -> int:
         """Store a message; returns its sequence in AIM_LOG, of the first copy if it was there
         already.
 
-        `over` is the sequence of what has come on its subject since, where that must not be the
-        last word: it is stored again. Ends only with the acknowledgement, however long that takes.
-        Raises OversizedMessage, and ValueError for a Progress, which is not stored.
+        `supersedes_seq` is the sequence of a later message on the same subject that this one must
+        override: the message is stored again. Returns only after the acknowledgement, however long
+        that takes. Raises OversizedMessage, and ValueError for a Progress, which is not stored.
         """
-        outgoing = self._prepared(message, cause, traceparent, over)
+        outgoing = self._prepared(message, cause, traceparent, supersedes_seq)
         if self._tracer is None or traceparent is not None:
             return await self._store(outgoing)
         with publishing(self._tracer, outgoing.subject, outgoing.headers, key_of(message)):
@@ -155,12 +155,16 @@ class Publisher:
         message: Message,
         cause: Sequence[int] = (),
         traceparent: str | None = None,
-        over: int | None = None,
+        supersedes_seq: int | None = None,
     ) -> _Outgoing:
         if isinstance(message, Progress):
             raise ValueError("Progress is not stored: use publish_live")  # noqa: TRY004 - a message, but of the wrong sort
         headers = headers_for(
-            message, source=self._source, cause=cause, traceparent=traceparent, over=over
+            message,
+            source=self._source,
+            cause=cause,
+            traceparent=traceparent,
+            supersedes_seq=supersedes_seq,
         )
         return _Outgoing(subject_of(message), encode(message), headers)
 

@@ -1,7 +1,7 @@
 """Reading a consumer: own requests for batches, with heartbeats.
 
-1. Messages come in the consumer's order without a gap, or the reading ends with Doubt; what follows
-   is the caller's to decide.
+1. Messages come in the consumer's order without a gap, or the reading ends with ConsumerLost; the
+   caller decides what to do then.
 2. Silence is noticed: while a request is open the server says at least every HEARTBEAT_S that it is
    there.
 3. `pending` is the server's count of what the consumer still had to deliver when it sent this
@@ -31,7 +31,7 @@ _REQUEST = json.dumps(
 ).encode()
 
 
-class Doubt(BusError):
+class ConsumerLost(BusError):
     """Something may have been missed: read anew with a new consumer."""
 
 
@@ -49,14 +49,14 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
+class Heartbeat:
     """A heartbeat: the server has nothing to deliver at the moment."""
 
 
 async def pull(
     session: Session, stream: str, consumer: str
-) -> AsyncGenerator[Delivered | Idle, None]:
-    """Endless. Raises Doubt, SessionEnded or TimeoutError."""
+) -> AsyncGenerator[Delivered | Heartbeat, None]:
+    """Endless. Raises ConsumerLost, SessionEnded or TimeoutError."""
     inbox = session.client.new_inbox()
     subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
     last = 0
@@ -70,7 +70,7 @@ async def pull(
                         last = delivered.consumer_seq
                         still_open -= 1
                         yield delivered
-                    case Idle() as idle:
+                    case Heartbeat() as idle:
                         yield idle
                     case None:
                         still_open = 0
@@ -84,36 +84,36 @@ async def _next(arrived: asyncio.Queue[Msg | None]) -> Msg:
             async with asyncio.timeout(PATIENCE_S):
                 message = await arrived.get()
         except TimeoutError:
-            raise Doubt(f"no heartbeat for {PATIENCE_S} s") from None
+            raise ConsumerLost(f"no heartbeat for {PATIENCE_S} s") from None
     if message is None:
-        raise Doubt("connection lost")
+        raise ConsumerLost("connection lost")
     return message
 
 
-def _read(message: Msg, last: int) -> Delivered | Idle | None:
+def _read(message: Msg, last: int) -> Delivered | Heartbeat | None:
     """`last` is the consumer sequence before. None: the request has run out and the next is due.
-    Raises Doubt."""
+    Raises ConsumerLost."""
     headers = message.headers or {}
     status = headers.get("Status")
     if status is not None and not message.reply.startswith("$JS.ACK."):
         return _read_status(status, headers, last)
     delivered = _delivered(message, headers)
     if delivered.consumer_seq != last + 1:
-        raise Doubt(f"gap: {delivered.consumer_seq} came after {last}")
+        raise ConsumerLost(f"gap: {delivered.consumer_seq} came after {last}")
     return delivered
 
 
-def _read_status(status: str, headers: Mapping[str, str], last: int) -> Idle | None:
+def _read_status(status: str, headers: Mapping[str, str], last: int) -> Heartbeat | None:
     match status:
         case "100":
             delivered = int(headers.get("Nats-Last-Consumer", last))
             if delivered != last:
-                raise Doubt(f"gap: {delivered} were sent, {last} have come")
-            return Idle()
+                raise ConsumerLost(f"gap: {delivered} were sent, {last} have come")
+            return Heartbeat()
         case "408":
             return None
         case _:
-            raise Doubt(f"{status} {headers.get('Description', '')}".strip())
+            raise ConsumerLost(f"{status} {headers.get('Description', '')}".strip())
 
 
 def _delivered(message: Msg, headers: Mapping[str, str]) -> Delivered:

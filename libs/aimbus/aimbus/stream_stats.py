@@ -11,7 +11,7 @@ from aimbus.streams import LOG, STATE
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StreamStats:
     """A stream. `max_bytes` and `max_age_s`: None for no limit. `lag`: of a mirror, how many
     messages it is behind."""
 
@@ -26,7 +26,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ConsumerStats:
     """A consumer of AIM_STATE or AIM_LOG. `name` is what its process calls itself; `pending`:
     how many messages it has still to be given."""
 
@@ -36,18 +36,18 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class BusStats:
     """`log` and `state` are None where there is no such stream. `most_bytes`: what the account
     may store, None for no limit."""
 
-    log: Standing | None
-    state: Standing | None
-    readers: tuple[Reader, ...]
+    log: StreamStats | None
+    state: StreamStats | None
+    readers: tuple[ConsumerStats, ...]
     used_bytes: int
     most_bytes: int | None
 
 
-async def survey(bus: Bus) -> Survey:
+async def read_bus_stats(bus: Bus) -> BusStats:
     """One look. Raises Unreachable, TimeoutError, or ApiError where the account may not do that,
     or has no JetStream."""
     session = await bus.session()
@@ -58,23 +58,23 @@ async def survey(bus: Bus) -> Survey:
         reader
         for info, name in ((state, STATE), (log, LOG))
         if info is not None
-        for reader in await _readers(session, name)
+        for reader in await _consumer_stats(session, name)
     ]
     most = int(account["limits"]["max_storage"])
-    return Survey(
-        _standing(log),
-        _standing(state),
+    return BusStats(
+        _stream_stats(log),
+        _stream_stats(state),
         tuple(readers),
         int(account["storage"]),
         most if most >= 0 else None,
     )
 
 
-def _standing(info: dict[str, Any] | None) -> Standing | None:
+def _stream_stats(info: dict[str, Any] | None) -> StreamStats | None:
     if info is None:
         return None
     config, state, mirror = info["config"], info["state"], info.get("mirror")
-    return Standing(
+    return StreamStats(
         name=config["name"],
         messages=int(state["messages"]),
         size_bytes=int(state["bytes"]),
@@ -86,14 +86,14 @@ def _standing(info: dict[str, Any] | None) -> Standing | None:
     )
 
 
-async def _readers(session: Session, stream: str) -> list[Reader]:
+async def _consumer_stats(session: Session, stream: str) -> list[ConsumerStats]:
     """All consumers: the server gives them in pages (JSApiConsumerListRequest)."""
-    found: list[Reader] = []
+    found: list[ConsumerStats] = []
     while True:
         page = await api(session, f"CONSUMER.LIST.{stream}", {"offset": len(found)})
         consumers = page.get("consumers") or []
         found += [
-            Reader(
+            ConsumerStats(
                 str(each["config"].get("description", "")), stream, int(each.get("num_pending", 0))
             )
             for each in consumers

@@ -36,9 +36,9 @@ import structlog
 
 from aimbus.connection import Bus
 from aimbus.envelope import MAX_AGE_S
-from aimbus.errors import ApiError, MirrorStalled, StreamsRefused, Unreachable
+from aimbus.errors import ApiError, MirrorStalled, Unreachable
 from aimbus.jetstream import MESSAGE_NOT_FOUND, SECOND_NS, api, stream_info
-from aimbus.log_dedup import Once
+from aimbus.log_dedup import RepeatSuppressor
 from aimbus.session import Session
 from aimschema import subjects
 
@@ -110,15 +110,15 @@ async def ensure_streams(
 
     `max_bytes` is the size of each at most, but for LEAST_STATE_BYTES of AIM_STATE; the oldest
     messages go first. A mirror that stands still for `stalled_after_s` is re-created; `on_level` is
-    called with every look at it. Raises StreamsRefused, which names the limit that is in the way.
+    called with every look at it. Raises StreamsRejected, which names the limit that is in the way.
     """
-    trouble = Once()
+    trouble = RepeatSuppressor()
     made = Streams(log_made=False, state_made=False)
     while True:
         session = await bus.session()
         try:
             made |= await _ensure(session, replicas, max_bytes)
-            await until_level(session, stalled_after_s, on_level)
+            await wait_until_mirrored(session, stalled_after_s, on_level)
         except MirrorStalled as stalled:
             _log.error(
                 "mirror-stalled",
@@ -146,7 +146,7 @@ async def _drop_state(session: Session) -> None:
         await api(session, f"STREAM.DELETE.{STATE}")
 
 
-async def keep_streams(
+async def maintain_streams(
     bus: Bus,
     *,
     replicas: int = 1,
@@ -257,7 +257,7 @@ def _common_config(replicas: int) -> dict[str, Any]:
 
 
 async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] | None) -> None:
-    """Create the stream, or update it where it differs. Raises StreamsRefused with the limits in
+    """Create the stream, or update it where it differs. Raises StreamsRejected with the limits in
     the text."""
     name = config["name"]
     present = {} if info is None else info["config"]
@@ -296,7 +296,7 @@ def _limit(size_bytes: int) -> str:
     return "any number of" if size_bytes < 0 else str(size_bytes)
 
 
-class Pace:
+class MirrorProgress:
     """For how long a mirror that is behind has not moved."""
 
     def __init__(self) -> None:
@@ -319,14 +319,16 @@ def _full(info: dict[str, Any] | None) -> float:
     return info["state"].get("bytes", 0) / bound if info is not None and bound > 0 else 0.0
 
 
-async def until_level(session: Session, stalled_after_s: float, on_level: OnLevel = ignore) -> None:
+async def wait_until_mirrored(
+    session: Session, stalled_after_s: float, on_level: OnLevel = ignore
+) -> None:
     """The mirror fills itself, after some 200 ms; there is no event for it. Raises MirrorStalled
     where it does not move for so long.
 
     Compared with the last message there is, not with the last sequence: what was removed from the
     end never reaches a new mirror.
     """
-    target, pace = await last_message_seq(session), Pace()
+    target, pace = await last_message_seq(session), MirrorProgress()
     while True:
         level = await pace.look(session, target)
         on_level(level)

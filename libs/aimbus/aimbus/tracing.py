@@ -65,7 +65,7 @@ def created(
 
 
 @contextmanager
-def going_over(tracer: Tracer | None, name: str, traceparents: Iterable[str]) -> Iterator[None]:
+def linked_span(tracer: Tracer | None, name: str, traceparents: Iterable[str]) -> Iterator[None]:
     """The span of a look back: a trace of its own, with a link to each trace that it goes over
     (by the first message of it)."""
     if tracer is None:
@@ -84,7 +84,7 @@ def going_over(tracer: Tracer | None, name: str, traceparents: Iterable[str]) ->
 
 def _name(operation: str, subject: str) -> str:
     """Names are few: family and kind, not the object."""
-    address = subjects.find(subject)
+    address = subjects.try_parse(subject)
     return operation if address is None else f"{operation} {address.family}.{address.kind}"
 
 

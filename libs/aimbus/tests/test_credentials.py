@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nats.errors import AuthorizationError, Error
 
-from aimbus import Access, AccessRefused
+from aimbus import AccessDenied, NatsCredentials
 from aimbus.accounts import new_seed
 
 CREDENTIALS = """-----BEGIN NATS USER JWT-----
@@ -21,24 +21,24 @@ ey.ey.sig
 
 
 def test_without_files_nothing_is_asked_for() -> None:
-    assert Access().options() == {}
+    assert NatsCredentials().options() == {}
 
 
 def test_a_seed_alone_is_a_key(tmp_path: Path) -> None:
     seed = new_seed()
     (tmp_path / "seed").write_text(seed + "\n")
-    assert Access(str(tmp_path / "seed")).options() == {"nkeys_seed_str": seed}
+    assert NatsCredentials(str(tmp_path / "seed")).options() == {"nkeys_seed_str": seed}
 
 
 def test_a_credentials_file_is_given_on_as_it_is(tmp_path: Path) -> None:
     text = CREDENTIALS.format(seed=new_seed())
     (tmp_path / "creds").write_text(text)
-    assert Access(str(tmp_path / "creds")).options() == {"user_credentials": text}
+    assert NatsCredentials(str(tmp_path / "creds")).options() == {"user_credentials": text}
 
 
 def test_files_are_read_each_time(tmp_path: Path) -> None:
     file, first, second = tmp_path / "seed", new_seed(), new_seed()
-    access = Access(str(file))
+    access = NatsCredentials(str(file))
     file.write_text(first)
     assert access.options()["nkeys_seed_str"] == first
     file.write_text(second)
@@ -52,8 +52,8 @@ def test_files_are_read_each_time(tmp_path: Path) -> None:
 def test_what_is_no_key_is_told_without_its_content(tmp_path: Path, content: str | bytes) -> None:
     file = tmp_path / "seed"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AccessRefused, match=r"^AIM_NATS_CREDS: .*seed") as refused:
-        Access(str(file)).options()
+    with pytest.raises(AccessDenied, match=r"^AIM_NATS_CREDS: .*seed") as refused:
+        NatsCredentials(str(file)).options()
     assert "SUABC" not in str(refused.value)
 
 
@@ -62,42 +62,49 @@ def test_what_is_no_key_is_told_without_its_content(tmp_path: Path, content: str
 )
 def test_what_is_no_certificate_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "ca").write_text(content)
-    with pytest.raises(AccessRefused, match=r"^AIM_NATS_CA: .*ca holds no certificate in PEM"):
-        Access(ca=str(tmp_path / "ca")).options()
+    with pytest.raises(AccessDenied, match=r"^AIM_NATS_CA: .*ca holds no certificate in PEM"):
+        NatsCredentials(ca=str(tmp_path / "ca")).options()
 
 
 @pytest.mark.parametrize(
     ("access", "error", "says"),
     [
         pytest.param(
-            Access(), AuthorizationError(), "AIM_NATS_CREDS: the server wants a key", id="no-key"
+            NatsCredentials(),
+            AuthorizationError(),
+            "AIM_NATS_CREDS: the server wants a key",
+            id="no-key",
         ),
         pytest.param(
-            Access("/f"),
+            NatsCredentials("/f"),
             Error("nats: 'Authorization Violation'"),
             "AIM_NATS_CREDS: the server does not know the key in /f",
             id="key",
         ),
         pytest.param(
-            Access("/f"),
+            NatsCredentials("/f"),
             Error("nats: user authentication expired"),
             "AIM_NATS_CREDS: the server does not know",
             id="expired",
         ),
         pytest.param(
-            Access(),
+            NatsCredentials(),
             ssl.SSLError(1, "bad"),
             "AIM_NATS_CA: the server's certificate does not pass",
             id="certificate",
         ),
-        pytest.param(Access(), ConnectionRefusedError(111, "refused"), None, id="nobody-there"),
-        pytest.param(Access(), Error("nats: stale connection"), None, id="another-trouble"),
+        pytest.param(
+            NatsCredentials(), ConnectionRefusedError(111, "refused"), None, id="nobody-there"
+        ),
+        pytest.param(
+            NatsCredentials(), Error("nats: stale connection"), None, id="another-trouble"
+        ),
     ],
 )
 def test_the_setting_is_named_where_it_is_to_blame(
-    access: Access, error: Exception, says: str | None
+    access: NatsCredentials, error: Exception, says: str | None
 ) -> None:
-    blamed = access.blamed(error)
+    blamed = access.as_credential_error(error)
     assert (blamed is None) if says is None else str(blamed).startswith(says)
 
 
@@ -124,10 +131,10 @@ def test_the_setting_is_named_where_it_is_to_blame(
 )
 def test_a_lacking_permission_is_told_by_the_head_of_its_subject(said: str, told: str) -> None:
     assert (
-        str(Access().lacking(Error(said)))
+        str(NatsCredentials().as_permission_error(Error(said)))
         == f"AIM_NATS_CREDS: this user may not {told}, see docs/how-to/nats.md"
     )
 
 
 def test_no_other_error_is_a_lacking_permission() -> None:
-    assert Access().lacking(Error("nats: slow consumer")) is None
+    assert NatsCredentials().as_permission_error(Error("nats: slow consumer")) is None

@@ -205,7 +205,7 @@ def test_a_message_on_a_subject_that_no_object_has_is_not_an_event() -> None:
 
 
 def test_what_is_said_again_over_something_else_has_an_id_of_its_own() -> None:
-    assert headers_for(CHANGED, source="s", over=12)["Nats-Msg-Id"] == "u1:7:over:12"
+    assert headers_for(CHANGED, source="s", supersedes_seq=12)["Nats-Msg-Id"] == "u1:7:over:12"
 
 
 def test_a_dead_letter_is_stored_once_and_leaves_with_the_log() -> None:

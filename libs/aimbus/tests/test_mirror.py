@@ -21,11 +21,11 @@ from aimbus import (
     Stalled,
     ensure_streams,
     follow,
-    keep_streams,
+    maintain_streams,
 )
 from aimbus.jetstream import STREAM_NOT_FOUND, api, stream_info
 from aimbus.session import Session
-from aimbus.streams import until_level
+from aimbus.streams import wait_until_mirrored
 from aimschema import subjects
 from aimschema.messages import KindSynced, ObjectChanged
 
@@ -77,7 +77,7 @@ async def test_a_mirror_that_stands_still_is_made_again_with_all_there_is(
 
 async def test_keeping_them_says_that_all_must_be_published_again(bus: Bus, pod: Pod) -> None:
     async with (
-        contextlib.aclosing(keep_streams(bus, stalled_after_s=SOON_S)) as kept,
+        contextlib.aclosing(maintain_streams(bus, stalled_after_s=SOON_S)) as kept,
         asyncio.timeout(30),
     ):
         assert not (await anext(kept)).republish
@@ -192,7 +192,9 @@ async def level(
     target: int, sequences: Iterator[int | None], stalled_after_s: float
 ) -> list[Level]:
     levels: list[Level] = []
-    await until_level(cast(Session, Answers(target, sequences)), stalled_after_s, levels.append)
+    await wait_until_mirrored(
+        cast(Session, Answers(target, sequences)), stalled_after_s, levels.append
+    )
     return levels
 
 

@@ -336,5 +336,5 @@ async def test_what_was_hidden_can_be_said_again(bus: Bus, pod: Pod) -> None:
     await bus.publisher.publish(pod("a"))
     hiding = await bus.publisher.resend("aim.object.Pod.ml.a", b"{", {})
     assert await bus.publisher.publish(pod("a")) == 1
-    assert await bus.publisher.publish(pod("a"), over=hiding) == 3
-    assert await bus.publisher.publish(pod("a"), over=hiding) == 3
+    assert await bus.publisher.publish(pod("a"), supersedes_seq=hiding) == 3
+    assert await bus.publisher.publish(pod("a"), supersedes_seq=hiding) == 3

@@ -3,14 +3,14 @@
 import contextlib
 from collections.abc import Callable
 
-from aimbus import Bus, CaughtUp, Reader, follow, survey
+from aimbus import Bus, CaughtUp, ConsumerStats, follow, read_bus_stats
 from aimbus.jetstream import api
 from aimschema.messages import ObjectChanged
 from aimschema.subjects import ALL
 
 
 async def test_a_server_without_streams_has_room_and_nothing_else(bare_bus: Bus) -> None:
-    found = await survey(bare_bus)
+    found = await read_bus_stats(bare_bus)
     assert (found.log, found.state, found.readers, found.used_bytes) == (None, None, (), 0)
 
 
@@ -22,8 +22,8 @@ async def test_each_reader_is_known_by_its_name_and_by_how_far_behind_it_is(
         async for item in items:
             if isinstance(item, CaughtUp):
                 break
-        found = await survey(bus)
-    assert found.readers == (Reader("aim-watcher", "AIM_STATE", 0),)
+        found = await read_bus_stats(bus)
+    assert found.readers == (ConsumerStats("aim-watcher", "AIM_STATE", 0),)
     assert found.log is not None
     assert found.state is not None
     assert (found.log.messages, found.log.max_bytes, found.log.max_age_s, found.log.lag) == (
@@ -53,4 +53,4 @@ async def test_more_readers_than_fit_a_page_are_all_seen(bus: Bus) -> None:
             f"CONSUMER.CREATE.AIM_STATE.r{number}",
             {"stream_name": "AIM_STATE", "config": config, "action": "create"},
         )
-    assert len((await survey(bus)).readers) == 260
+    assert len((await read_bus_stats(bus)).readers) == 260

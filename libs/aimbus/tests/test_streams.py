@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from aimbus import Bus, Level, NatsServer, Streams, StreamsRefused, ensure_streams, keep_streams
+from aimbus import (
+    Bus,
+    Level,
+    NatsServer,
+    Streams,
+    StreamsRejected,
+    ensure_streams,
+    maintain_streams,
+)
 from aimbus.jetstream import SECOND_NS, api, stream_info
 from aimschema.messages import KindSynced, ObjectChanged
 
@@ -192,14 +200,14 @@ async def test_a_state_that_is_no_mirror_is_made_anew(bare_bus: Bus, pod: Pod) -
 async def test_what_the_server_cannot_give_is_refused_in_words(
     bare_bus: Bus, wanted: dict[str, Any], text: str
 ) -> None:
-    with pytest.raises(StreamsRefused, match=text):
+    with pytest.raises(StreamsRejected, match=text):
         await ensure_streams(bare_bus, **wanted)
 
 
 async def test_keeping_them_says_when_all_must_be_published_again(
     server: NatsServer, bus: Bus
 ) -> None:
-    kept = keep_streams(bus)
+    kept = maintain_streams(bus)
     async with asyncio.timeout(20):
         assert not (await anext(kept)).republish
         again = asyncio.ensure_future(anext(kept))

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer, format_span_id, format_trace_id
 
 from aimbus.envelope import TRACEPARENT, headers_for
-from aimbus.tracing import context_of, created, going_over, publishing, tracer
+from aimbus.tracing import context_of, created, linked_span, publishing, tracer
 from aimschema import otel_attributes
 from aimschema.messages import ObjectChanged, key_of, subject_of
 
@@ -93,7 +93,7 @@ def test_a_look_back_points_at_each_trace_once(
     first, second, third = (
         f"00-{trace:032x}-{span:016x}-01" for trace, span in ((1, 1), (1, 2), (2, 3))
     )
-    with going_over(traces, "replay", [first, "", second, "nonsense", third]):
+    with linked_span(traces, "replay", [first, "", second, "nonsense", third]):
         pass
     (span,) = finished.get_finished_spans()
     assert span.parent is None

@@ -54,10 +54,10 @@ class Applied:
 @dataclass(frozen=True, slots=True)
 class FieldConflict:
     """Somebody keeps changing what is ours; the message stays the same while it lasts. To be
-    looked at again after `again_s`."""
+    looked at again after `requeue_after_s`."""
 
     message: str
-    again_s: float
+    requeue_after_s: float
 
 
 class Applier:

@@ -53,7 +53,7 @@ class Component:
             (subjects.of_synced(r.kind) for r in self.follows),
         )
         actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
-        return [*objects, *markers, *actions, reports, subjects.letters(self.name)]
+        return [*objects, *markers, *actions, reports, subjects.dead_letters(self.name)]
 
     def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
         """Keys to reconcile once the object at `key` has changed: those it touched before and
@@ -68,9 +68,11 @@ class Component:
     @property
     def contract(self) -> Contract:
         """What it does on the bus."""
-        owned = [kind for kind, services in reasons.OWNED.items() if self.name in services]
-        advised = [CONFIG.kind] if self.name in reasons.ADVISERS else []
+        owned = [
+            kind for kind, services in reasons.STATUS_OWNERSHIP.items() if self.name in services
+        ]
+        advised = [CONFIG.kind] if self.name in reasons.WARNING_REPORTERS else []
         reports = (subjects.reports(kind, self.name) for kind in [*owned, *advised])
         progress = (subjects.progress(resource.kind) for resource in self.progress_of)
-        emits = (*reports, subjects.actions(self.name), subjects.letters(self.name), *progress)
+        emits = (*reports, subjects.actions(self.name), subjects.dead_letters(self.name), *progress)
         return Contract(self.name, tuple(self.filters), emits, self.reads)

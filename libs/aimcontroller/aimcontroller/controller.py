@@ -85,7 +85,16 @@ from aimcontroller.projection import (
 from aimcontroller.queue import WorkQueue
 from aimcontroller.reconcile_tracing import ReconcileTracer
 from aimcontroller.settings import ServiceSettings
-from aimkube import Cluster, Forbidden, Invalid, KubeError, Lease, Rejected, by_webhook, told
+from aimkube import (
+    Cluster,
+    Forbidden,
+    Invalid,
+    KubeError,
+    Lease,
+    Rejected,
+    describe_error,
+    is_from_webhook,
+)
 from aimschema import subjects
 from aimschema.messages import (
     ActionTaken,
@@ -178,7 +187,7 @@ class Controller:
     async def _stand(self, lease: Lease) -> None:
         """Who has not caught up does not compete with those who have."""
         await self._ready.wait()
-        await lease.lead(self._lead)
+        await lease.run_while_leading(self._lead)
 
     async def _lead(self) -> None:
         """One term of leadership, until cancelled."""
@@ -243,7 +252,7 @@ class Controller:
 
     def _pass_over(self, subject: str, seq: int) -> None:
         """The last message on a subject is unreadable: it does not say that anything is gone."""
-        address = subjects.find(subject)
+        address = subjects.try_parse(subject)
         if address is None or address.key is None:
             return
         if address.family == subjects.OBJECT and self._loaded_objects is not None:
@@ -470,7 +479,7 @@ class Controller:
                     cause.reason == NAMESPACE_TERMINATING for cause in error.causes
                 ):
                     break
-                why = told(error) if isinstance(error, KubeError) else str(error)
+                why = describe_error(error) if isinstance(error, KubeError) else str(error)
                 target = _target(action, key)
                 refusal = ApplyRejected(
                     target, why, isinstance(error, NameConflict), earlier=self._earlier(key, target)
@@ -480,7 +489,7 @@ class Controller:
                 return "refused"
             except KubeError as error:
                 if error.status and (
-                    by_webhook(error.message)
+                    is_from_webhook(error.message)
                     or self.queue.failures(key) + 1 >= REPORT_ERROR_AFTER_FAILURES
                 ):
                     await self._keeps_failing(action, error, key, causes)
@@ -519,9 +528,9 @@ class Controller:
         target, known = _target(action, key), self.projection.learned(key, REJECTED)
         refusal = ApplyRejected(
             target,
-            told(error),
+            describe_error(error),
             transient=True,
-            by_webhook=by_webhook(error.message),
+            by_webhook=is_from_webhook(error.message),
             earlier=self._earlier(key, target),
         )
         if known is not None and known.target == target:
@@ -588,7 +597,7 @@ class Controller:
         again when it may be put right."""
         contest = self._applier.contest(target)
         if contest is not None:
-            self.queue.add_after(key, contest.again_s, causes)
+            self.queue.add_after(key, contest.requeue_after_s, causes)
         words = None if contest is None else contest.message
         if self.projection.learned(target, FIELD_CONFLICT) != words:
             log.warning(
@@ -632,7 +641,7 @@ class Controller:
         if self.projection.report(report.key, self.service.name) == message:
             return
         if self._lease is not None:
-            await self._lease.confirm()
+            await self._lease.wait_until_held()
         self._reporting.add(report.key)
         try:
             seq = await self.bus.publisher.publish(message, cause=causes)
@@ -671,15 +680,15 @@ def _target(action: Action, about: Key) -> Key:
 async def connect_bus(service: str, settings: ServiceSettings, health: Health) -> Bus:
     """Connect, however long that takes; /readyz says from now on what is in the way of NATS."""
 
-    def told(trouble: str) -> None:
+    def on_status(trouble: str) -> None:
         if trouble:
             health.waiting(NATS, trouble)
         else:
             health.ready(NATS)
 
-    told("no answer yet from the server of AIM_NATS_URL")
+    on_status("no answer yet from the server of AIM_NATS_URL")
     return await connect(
-        settings.nats_url, name=f"aim-{service}", access=settings.access(), told=told
+        settings.nats_url, name=f"aim-{service}", access=settings.access(), on_status=on_status
     )
 
 
@@ -691,7 +700,7 @@ async def run_controller(
     try:
         async with leader_election(service.name, settings, health) as lease:
             cluster = await Cluster.connect(
-                settings.kubeconfig, user_agent=f"aim-{service.name}", fence=lease.confirm
+                settings.kubeconfig, user_agent=f"aim-{service.name}", fence=lease.wait_until_held
             )
             try:
                 await Controller(service, bus, cluster, health, handler).run(lease)

@@ -16,7 +16,7 @@ import structlog
 from aimbus import Bus, Event, OversizedMessage, Undecodable
 from aimcontroller.metrics import FAILURES
 from aimschema import subjects
-from aimschema.messages import KEPT_BYTES, DeadLetter, encode
+from aimschema.messages import MAX_DEAD_LETTER_DATA_BYTES, DeadLetter, encode
 
 ERROR_LENGTH = 1024
 HEADER_LENGTH = 1024
@@ -57,7 +57,7 @@ class DeadLetters:
         log.error(
             "undecodable", subject=item.subject, seq=item.seq, error=truncate_error(item.error)
         )
-        address = subjects.find(item.subject)
+        address = subjects.try_parse(item.subject)
         key = None if address is None else address.key
         self._found[item.seq] = DeadLetter(
             service=self._service,
@@ -71,7 +71,7 @@ class DeadLetters:
             headers={
                 name: item.headers[name][:HEADER_LENGTH] for name in HEADERS if name in item.headers
             },
-            data=item.data if len(item.data) <= KEPT_BYTES else b"",
+            data=item.data if len(item.data) <= MAX_DEAD_LETTER_DATA_BYTES else b"",
             size_bytes=len(item.data),
         )
         self._due.set()

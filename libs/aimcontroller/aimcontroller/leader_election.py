@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from aimcontroller.health import Health
 from aimcontroller.metrics import LEADER
 from aimcontroller.settings import ServiceSettings
-from aimkube import Cluster, Lease, LeaseTiming, Standing
+from aimkube import Cluster, LeadershipState, Lease, LeaseTiming
 from aimkube.lease import TIMING
 
 LEASE = "lease"
@@ -30,7 +30,7 @@ async def leader_election(
     cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service}")
     health.waiting(LEASE, "not yet asked for: that comes after all else")
 
-    def told(standing: Standing) -> None:
+    def told(standing: LeadershipState) -> None:
         LEADER.labels(service).set(standing.leading)
         health.role = "leader" if standing.leading else "standby"
         if standing.leading:
@@ -44,6 +44,6 @@ async def leader_election(
             health.ready(LEASE)
 
     try:
-        yield Lease(cluster, settings.namespace, f"aim-{service}", told=told, timing=timing)
+        yield Lease(cluster, settings.namespace, f"aim-{service}", on_change=told, timing=timing)
     finally:
         await cluster.close()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from aimbus import Access
+from aimbus import NatsCredentials
 from aimcontroller.jobs import JobRules, parse_resources
 
 ENV_PREFIX: Final = "AIM_"
@@ -59,9 +59,9 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
-    def access(self) -> Access:
+    def access(self) -> NatsCredentials:
         """How the service shows who it is to NATS."""
-        return Access(self.nats_creds, self.nats_ca)
+        return NatsCredentials(self.nats_creds, self.nats_ca)
 
 
 class JobSettings(ServiceSettings):

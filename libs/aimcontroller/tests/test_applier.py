@@ -308,7 +308,7 @@ async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(
     contest = applier.contest(CLAIM)
     assert contest is not None
     assert contest.message.startswith("PersistentVolumeClaim j is deleted again and again")
-    clock.now_s += contest.again_s
+    clock.now_s += contest.requeue_after_s
     assert await deleted_and_made(cluster, applier)
 
 
@@ -347,11 +347,11 @@ async def test_a_fight_that_is_over_is_over(cluster: FakeCluster) -> None:
         await applier.apply(rewritten(cluster), wanted())
     contest = applier.contest(CLAIM)
     assert contest is not None
-    clock.now_s += contest.again_s
+    clock.now_s += contest.requeue_after_s
     assert await applier.apply(rewritten(cluster), wanted()) is not None
     contest = applier.contest(CLAIM)
     assert contest is not None, "whether it holds is not known yet"
-    clock.now_s += contest.again_s
+    clock.now_s += contest.requeue_after_s
     assert await applier.apply(seen_in(cluster), wanted()) is None
     assert applier.contest(CLAIM) is None
 
@@ -609,7 +609,7 @@ async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
         f"metadata.annotations.{STOP} of InferenceService s is changed again and again"
         in contest.message
     )
-    now_s += contest.again_s
+    now_s += contest.requeue_after_s
     assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
 
 

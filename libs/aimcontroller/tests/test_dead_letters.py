@@ -69,7 +69,7 @@ async def first_letter_on(bus: Bus, seq: int) -> list[DeadLetter]:
     """All letters up to the one on the message `seq`."""
     found: list[DeadLetter] = []
     async with asyncio.timeout(20):
-        async for item in read_log(bus, [subjects.letters()], follow=True):
+        async for item in read_log(bus, [subjects.dead_letters()], follow=True):
             assert isinstance(item, Event)
             assert isinstance(item.message, DeadLetter)
             found.append(item.message)

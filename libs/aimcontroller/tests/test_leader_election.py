@@ -98,7 +98,7 @@ class Instance:
             service = Component(
                 NAME, (CONFIG_MAP,), (CONFIG_MAP,), lambda _seen, key: (key,), self.plan
             )
-            cluster = await Cluster.connect(self.kubeconfig, fence=lease.confirm)
+            cluster = await Cluster.connect(self.kubeconfig, fence=lease.wait_until_held)
             try:
                 self.loop = Controller(service, self.bus, cluster, self.health, self.handle)
                 await self.loop.run(lease)

@@ -14,39 +14,39 @@ from aimkube.errors import (
     Rejected,
     Throttled,
     Unavailable,
-    by_webhook,
-    told,
+    describe_error,
+    is_from_webhook,
 )
-from aimkube.lease import Lease, LeaseTiming, Standing
+from aimkube.lease import LeadershipState, Lease, LeaseTiming
 from aimkube.transport import Body, Fence
-from aimkube.watch import Absent, Changed, Listed, Removed, Seen, Timing
+from aimkube.watch import Deleted, KindNotServed, Modified, Snapshot, Timing, WatchEvent
 
 __all__ = [
-    "Absent",
     "AlreadyExists",
     "Body",
     "Cause",
-    "Changed",
     "Cluster",
     "Conflict",
+    "Deleted",
     "Expired",
     "Fence",
     "Forbidden",
     "Invalid",
+    "KindNotServed",
     "KubeError",
+    "LeadershipState",
     "Lease",
     "LeaseTiming",
-    "Listed",
     "Listing",
+    "Modified",
     "NotConfigured",
     "NotFound",
     "Rejected",
-    "Removed",
-    "Seen",
-    "Standing",
+    "Snapshot",
     "Throttled",
     "Timing",
     "Unavailable",
-    "by_webhook",
-    "told",
+    "WatchEvent",
+    "describe_error",
+    "is_from_webhook",
 ]

@@ -4,17 +4,17 @@ from collections.abc import AsyncGenerator
 from typing import Literal, TypeAlias
 
 from aimkube import watch
-from aimkube.errors import Forbidden, named_permission
+from aimkube.errors import Forbidden, with_missing_permission
 from aimkube.tracing import request
 from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Fence, Query, Transport, decode
-from aimkube.watch import Listed, Seen, Timing
+from aimkube.watch import Snapshot, Timing, WatchEvent
 from aimschema.resources import POD, RESOURCES, Key, Resource
 
 LOG_LIMIT_BYTES = 1 << 20
 LOG_QUIET_S = 300.0
 LOG_LINE_BYTES = 1 << 16
 
-Listing: TypeAlias = Listed
+Listing: TypeAlias = Snapshot
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
@@ -79,12 +79,12 @@ class Cluster:
         field_selector: str = "",
         timing: Timing = watch.TIMING,
         reduce: watch.Reduce = watch.unchanged,
-    ) -> AsyncGenerator[Seen]:
-        """Endless: a Listed first and after every doubt, then what changes, in the server's order;
+    ) -> AsyncGenerator[WatchEvent]:
+        """Endless: a Snapshot first and after every error, then the changes in the server's order;
         raises nothing that the cluster does.
 
         An object seen before may be handed out again in the same version; an object missing from a
-        Listed is gone. Of each object `reduce` says what is handed out; it must not raise.
+        Snapshot is gone. Of each object `reduce` says what is handed out; it must not raise.
         """
         selection = _selection(label_selector, field_selector)
         return watch.Watch(
@@ -149,7 +149,9 @@ class Cluster:
                     )
                 )
         except Forbidden as error:
-            raise named_permission(error, manager, resource, metadata.get("namespace")) from error
+            raise with_missing_permission(
+                error, manager, resource, metadata.get("namespace")
+            ) from error
 
     async def merge_patch(
         self,

@@ -95,7 +95,7 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 }
 
 
-def of_answer(
+def from_response(
     status: int, content_type: str, body: bytes, retry_after: str | None = None
 ) -> KubeError:
     """The error for an HTTP answer that is not a success."""
@@ -105,12 +105,12 @@ def of_answer(
         except (msgspec.DecodeError, RecursionError):
             document = None
         if isinstance(document, dict) and document.get("kind") == "Status":
-            return of_status({**document, "code": status}, retry_after)
+            return from_status({**document, "code": status}, retry_after)
     text = body[:500].decode(errors="replace").strip() or "no message"
-    return of_status({"code": status, "message": text}, retry_after)
+    return from_status({"code": status, "message": text}, retry_after)
 
 
-def of_status(document: dict[str, Any], retry_after: str | None = None) -> KubeError:
+def from_status(document: dict[str, Any], retry_after: str | None = None) -> KubeError:
     """The error for a Status object: the body of an answer, or the object of an ERROR event in a
     watch."""
     code, reason = document.get("code"), str(document.get("reason") or "")
@@ -147,13 +147,13 @@ _WEBHOOK = re.compile(
 admission/plugin/webhook/errors; apiextensions, conversion)."""
 
 
-def by_webhook(message: str) -> bool:
+def is_from_webhook(message: str) -> bool:
     """Whether an API server's message tells of a webhook that denied the request or could not be
     called, whatever the code."""
     return _WEBHOOK.search(message) is not None
 
 
-def told(error: KubeError) -> str:
+def describe_error(error: KubeError) -> str:
     """What the server says, for a person: where a right is missing, which to grant; and the
     fields at fault that the message does not name."""
     missing = _NO_RIGHT.search(error.message) if isinstance(error, Forbidden) else None
@@ -168,7 +168,7 @@ def told(error: KubeError) -> str:
     return "; ".join([error.message, *fields])
 
 
-def named_permission(
+def with_missing_permission(
     error: Forbidden, who: str, resource: Resource, namespace: str | None
 ) -> Forbidden:
     """The refusal of an apply, with the permission that is missing.

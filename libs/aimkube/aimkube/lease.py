@@ -58,7 +58,7 @@ class LeaseTiming:
     request_s: float = 1.8  # how long one request may take; shorter than `renew_s`
     retry_s: float = 0.25  # after a renewal that failed
     poll_s: float = 1.0  # how often a candidate looks
-    again_s: float = (
+    cancel_interval_s: float = (
         1.0  # between cancellations of work that does not end although the lease is lost
     )
     end_s: float = 15.0  # how long it may take to end
@@ -90,7 +90,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LeadershipState:
     """Where this process stands. `problem` says why it can neither lead nor stand by; empty: it
     can."""
 
@@ -140,14 +140,14 @@ def observe(before: Observation | None, record: Record | None, now_s: float) -> 
     return Observation(record, before.since_s if same else now_s)
 
 
-def wait_s(seen: Observation, identity: str, now_s: float, duration_s: float) -> float:
+def wait_s(observed: Observation, identity: str, now_s: float, duration_s: float) -> float:
     """How long until `identity` may try to take the lease; 0 or less: now. `duration_s` is for
     leases that do not state theirs."""
-    if seen.record is None:
-        return seen.since_s + seen.grace_s - now_s
-    if seen.record.holder in {"", identity}:
+    if observed.record is None:
+        return observed.since_s + observed.grace_s - now_s
+    if observed.record.holder in {"", identity}:
         return 0.0
-    return seen.since_s + (seen.record.duration_s or duration_s) - now_s
+    return observed.since_s + (observed.record.duration_s or duration_s) - now_s
 
 
 def new_identity() -> str:
@@ -162,7 +162,7 @@ def boot_time_s() -> float:
 
 
 class Lease:
-    """A candidate for the lease `namespace`/`name`. `told` hears of every change of its
+    """A candidate for the lease `namespace`/`name`. `on_change` hears of every change of its
     standing; it must not wait."""
 
     def __init__(
@@ -171,17 +171,17 @@ class Lease:
         namespace: str,
         name: str,
         *,
-        told: Callable[[Standing], None] = lambda _: None,
+        on_change: Callable[[LeadershipState], None] = lambda _: None,
         timing: LeaseTiming = TIMING,
     ) -> None:
         self.identity = new_identity()
         self.clock_s: Callable[[], float] = boot_time_s
         self._leases = leases
         self._namespace, self._name = namespace, name
-        self._told = told
+        self._on_change = on_change
         self._timing = timing
-        self._standing: Standing | None = None
-        self._seen: Observation | None = None
+        self._standing: LeadershipState | None = None
+        self._observed: Observation | None = None
         self._body: Body = {}  # as we last wrote or read it, while we hold it
         self._stop_at_s = NEVER_S
         self._renewed = asyncio.Event()
@@ -196,14 +196,14 @@ class Lease:
         """leaseTransitions: grows with every new holder."""
         return record_of(self._body).transitions
 
-    async def confirm(self) -> None:
+    async def wait_until_held(self) -> None:
         """Returns at once while the lease is held; without it, not before it is held again:
         whoever asks is about to be cancelled."""
         while not self.held:
             self._renewed.clear()
             await self._renewed.wait()
 
-    async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run_while_leading(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Does `work()` whenever and as long as the lease is held, anew each time; endless unless
         the work ends by itself.
 
@@ -226,21 +226,24 @@ class Lease:
             try:
                 body = await self._read()
                 now_s = self.clock_s()
-                self._seen = observe(self._seen, None if body is None else record_of(body), now_s)
-                remaining_s = wait_s(self._seen, self.identity, now_s, self._timing.duration_s)
+                self._observed = observe(
+                    self._observed, None if body is None else record_of(body), now_s
+                )
+                remaining_s = wait_s(self._observed, self.identity, now_s, self._timing.duration_s)
                 if remaining_s <= 0:
                     await self._take(body)
                     return
-                self._tell(
-                    Standing(
-                        leading=False, holder=self._seen.record.holder if self._seen.record else ""
+                self._report(
+                    LeadershipState(
+                        leading=False,
+                        holder=self._observed.record.holder if self._observed.record else "",
                     )
                 )
                 pause_s = min(pause_s, remaining_s)
             except (Conflict, AlreadyExists):
                 pause_s = self._timing.retry_s  # somebody was faster
             except (KubeError, TimeoutError) as error:
-                self._tell(Standing(leading=False, problem=self._problem(error)))
+                self._report(LeadershipState(leading=False, problem=self._problem(error)))
             await asyncio.sleep(pause_s * random.uniform(0.9, 1.0))  # noqa: S311 (jitter)
 
     async def _read(self) -> Body | None:
@@ -281,7 +284,7 @@ class Lease:
     async def _hold(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Returns when the lease is lost and the work has ended (False), or when the work ended
         by itself (True)."""
-        self._tell(Standing(leading=True, holder=self.identity))
+        self._report(LeadershipState(leading=True, holder=self.identity))
         working = asyncio.create_task(work())
         renewing = asyncio.create_task(self._renew())
         try:
@@ -295,16 +298,16 @@ class Lease:
                 working.result()
         finally:
             working.cancel()
-            again_s, limit_s = None, None
+            cancel_interval_s, limit_s = None, None
             if not self.held or renewing.done():
                 # A renewal that comes through now must not let the work pass again that is about to
                 # end.
                 renewing.cancel()
                 self._stop_at_s = NEVER_S
                 self._lost(renewing)
-                again_s, limit_s = self._timing.again_s, self._timing.end_s
+                cancel_interval_s, limit_s = self._timing.cancel_interval_s, self._timing.end_s
             try:
-                await _ended(working, again_s, limit_s)
+                await _ended(working, cancel_interval_s, limit_s)
             finally:
                 renewing.cancel()
                 await _ended(renewing)
@@ -319,7 +322,7 @@ class Lease:
             else "not renewed in time"
         )
         log.warning("lease-lost", lease=self._name, why=why)
-        self._tell(Standing(leading=False))
+        self._report(LeadershipState(leading=False))
 
     async def _renew(self) -> str:
         """Until somebody else holds the lease; returns who."""
@@ -328,10 +331,10 @@ class Lease:
             await asyncio.sleep(pause_s)
             try:
                 if doubtful:
-                    there = await self._read()
-                    if there is None or record_of(there).holder != self.identity:
-                        return record_of(there or {}).holder or "nobody"
-                    self._body, doubtful = there, False
+                    existing = await self._read()
+                    if existing is None or record_of(existing).holder != self.identity:
+                        return record_of(existing or {}).holder or "nobody"
+                    self._body, doubtful = existing, False
                 await self._renew_once()
                 pause_s = self._timing.renew_s
             except (Conflict, NotFound):
@@ -352,22 +355,25 @@ class Lease:
         """So that the next one need not wait. Best effort: it takes two requests' time at most."""
         self._stop_at_s = NEVER_S
         try:
-            there = (
+            existing = (
                 await self._read()
             )  # a renewal may have been cut off between being stored and being answered
-            if there is None or record_of(there).holder != self.identity:
+            if existing is None or record_of(existing).holder != self.identity:
                 return
             async with asyncio.timeout(self._timing.request_s):
                 await self._leases.replace(
-                    there
-                    | {"spec": there["spec"] | {"holderIdentity": "", "renewTime": _micro_time()}}
+                    existing
+                    | {
+                        "spec": existing["spec"]
+                        | {"holderIdentity": "", "renewTime": _micro_time()}
+                    }
                 )
         except (KubeError, TimeoutError) as error:
             log.info("lease-not-released", lease=self._name, error=_text(error))
         else:
             log.info("lease-released", lease=self._name)
 
-    def _tell(self, standing: Standing) -> None:
+    def _report(self, standing: LeadershipState) -> None:
         if standing == self._standing:
             return
         self._standing = standing
@@ -391,12 +397,12 @@ class Lease:
 
 
 async def _ended(
-    task: asyncio.Task[Any], again_s: float | None = None, limit_s: float | None = None
+    task: asyncio.Task[Any], cancel_interval_s: float | None = None, limit_s: float | None = None
 ) -> None:
     """Waits for a cancelled task even when cancelled meanwhile: what it does must not go on unseen.
 
-    With `again_s` it is cancelled again so often; with `limit_s` WorkDoesNotEnd is raised after
-    that time.
+    With `cancel_interval_s` it is cancelled again so often; with `limit_s` WorkDoesNotEnd is
+    raised after that time.
     """
     cancelled: asyncio.CancelledError | None = None
     begun_s = asyncio.get_running_loop().time()
@@ -404,10 +410,10 @@ async def _ended(
         if limit_s is not None and asyncio.get_running_loop().time() - begun_s >= limit_s:
             raise WorkDoesNotEnd(f"the work has not ended {limit_s:.0f} s after the lease was lost")
         try:
-            await asyncio.wait({task}, timeout=again_s)
+            await asyncio.wait({task}, timeout=cancel_interval_s)
         except asyncio.CancelledError as error:
             cancelled = error
-        if again_s is not None:
+        if cancel_interval_s is not None:
             task.cancel()
     if cancelled is not None:
         raise cancelled

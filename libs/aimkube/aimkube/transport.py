@@ -174,7 +174,7 @@ class Transport:
             # The token of an exec plugin or a rotated kubeconfig: the next request has the new one.
             with contextlib.suppress(errors.NotConfigured):
                 await _configure(self._configuration, self._kubeconfig)
-        raise errors.of_answer(
+        raise errors.from_response(
             response.status,
             response.content_type,
             await response.read(),

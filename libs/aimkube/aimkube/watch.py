@@ -42,7 +42,7 @@ HEALTHY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Snapshot:
     """All there was of a kind at `resource_version`; what is not in `items` is gone."""
 
     items: tuple[Body, ...]
@@ -50,14 +50,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class Modified:
     """An object was added or modified."""
 
     body: Body
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class Deleted:
     """An object was deleted, or has left the selector: then `body` shows its last labels inside
     and the object lives on."""
 
@@ -65,11 +65,11 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
-    """The API does not serve the kind. Sent once; a Listed follows when it does."""
+class KindNotServed:
+    """The API does not serve the kind. Sent once; a Snapshot follows when it does."""
 
 
-Seen: TypeAlias = Listed | Changed | Removed | Absent
+WatchEvent: TypeAlias = Snapshot | Modified | Deleted | KindNotServed
 Initial: TypeAlias = dict[tuple[str, str], Body]
 Reduce: TypeAlias = Callable[[Body], Body]
 
@@ -100,7 +100,7 @@ TIMING = Timing()
 
 async def list_pages(
     transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = unchanged
-) -> Listed:
+) -> Snapshot:
     """All pages of one consistent list. Raises KubeError; Expired when the list took so long
     that its version is gone."""
     items: list[Body] = []
@@ -120,7 +120,7 @@ async def list_pages(
             else:
                 log.warning("object-without-identity", kind=resource.kind)
         if not token:
-            return Listed(tuple(items), version)
+            return Snapshot(tuple(items), version)
 
 
 def _place(metadata: object) -> tuple[str, str]:
@@ -159,34 +159,34 @@ class Watch:
     absent: bool = field(default=False, init=False)
     troubled: bool = field(default=False, init=False)
 
-    async def run(self) -> AsyncGenerator[Seen]:
+    async def run(self) -> AsyncGenerator[WatchEvent]:
         while True:
             self.opened_at = None
             try:
                 async with aclosing(self._round()) as round_:
-                    async for seen in round_:
-                        yield seen
+                    async for event in round_:
+                        yield event
                         # a generator keeps what it yielded while it waits, and a quiet watch waits
                         # for hours
-                        del seen
-                pause_s = self._ended()
+                        del event
+                pause_s = self._on_closed()
             except errors.KubeError as error:
                 if (
                     self.opened_at is None
                     and isinstance(error, errors.NotFound)
                     and await self._is_unserved()
                 ):
-                    if self._missed():
-                        yield Absent()
+                    if self._on_not_found():
+                        yield KindNotServed()
                     pause_s = backoff.wait_s(
                         1, shortest_s=self.timing.absent_s if self.absent else self.timing.retry_s
                     )
                 else:
                     self.missing_since = None
-                    pause_s = self._doubted(error)
+                    pause_s = self._on_error(error)
             await asyncio.sleep(pause_s)
 
-    async def _round(self) -> AsyncGenerator[Seen]:
+    async def _round(self) -> AsyncGenerator[WatchEvent]:
         """A snapshot if one is needed, then one stream to its end."""
         if self.version is None and not self.initial_events:
             yield self._listed(
@@ -203,12 +203,12 @@ class Watch:
                 self.opened_at = self.opened_at or time.monotonic()
                 if not line.strip():
                     continue
-                seen = self._take(decode(line), initial)
-                if isinstance(seen, Listed):
+                event = self._take(decode(line), initial)
+                if isinstance(event, Snapshot):
                     initial = None
-                if seen is not None:
-                    yield seen
-                    seen = None
+                if event is not None:
+                    yield event
+                    event = None
 
     def _stream_query(self, stream_s: int) -> Query:
         query: Query = {
@@ -221,7 +221,7 @@ class Watch:
             return {**query, "sendInitialEvents": True, "resourceVersionMatch": "NotOlderThan"}
         return {**query, "resourceVersion": self.version}
 
-    def _take(self, event: Body, initial: Initial | None) -> Seen | None:
+    def _take(self, event: Body, initial: Initial | None) -> WatchEvent | None:
         """What one event of the stream means. While `initial` collects the snapshot, nothing is
         handed on before it is whole."""
         kind, body = event.get("type"), event.get("object")
@@ -230,7 +230,7 @@ class Watch:
                 f"a watch event without an object: {kind}", reason="Undecodable"
             )
         if kind == "ERROR":
-            raise errors.of_status(body)
+            raise errors.from_status(body)
         metadata = body.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(metadata.get("resourceVersion"), str):
             raise errors.Unavailable(
@@ -249,7 +249,7 @@ class Watch:
                     INITIAL_EVENTS_END
                 ) == "true":
                     return self._listed(
-                        Listed(tuple(initial.values()), metadata["resourceVersion"])
+                        Snapshot(tuple(initial.values()), metadata["resourceVersion"])
                     )
                 case "ADDED" | "MODIFIED":
                     initial[key] = body
@@ -259,12 +259,12 @@ class Watch:
         self.version = metadata["resourceVersion"]
         match kind:
             case "ADDED" | "MODIFIED":
-                return Changed(body)
+                return Modified(body)
             case "DELETED":
-                return Removed(body)
+                return Deleted(body)
         return None
 
-    def _listed(self, listed: Listed) -> Listed:
+    def _listed(self, listed: Snapshot) -> Snapshot:
         self.version, self.listed_at = listed.resource_version, time.monotonic()
         self.missing_since, self.absent = None, False
         if self.troubled:
@@ -286,7 +286,7 @@ class Watch:
             )
             return False
 
-    def _missed(self) -> bool:
+    def _on_not_found(self) -> bool:
         """Note that the kind is not served; True when it is to be called absent: once, after it
         was missing for a while."""
         self.version = None
@@ -299,7 +299,7 @@ class Watch:
         self.listed_at, self.absent = None, True
         return True
 
-    def _ended(self) -> float:
+    def _on_closed(self) -> float:
         """Seconds to wait after the server ended a stream in good order."""
         now = time.monotonic()
         if self.version is None:
@@ -312,7 +312,7 @@ class Watch:
         self.failures += 1
         return backoff.wait_s(self.failures, shortest_s=self.timing.retry_s)
 
-    def _doubted(self, error: errors.KubeError) -> float:
+    def _on_error(self, error: errors.KubeError) -> float:
         """Seconds to wait after anything else went wrong; a new snapshot unless the server only
         asked for patience."""
         opened = self.opened_at is not None

@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from aimkube import (
-    Absent,
     AlreadyExists,
-    Changed,
     Cluster,
     Conflict,
+    Deleted,
     Invalid,
-    Listed,
+    KindNotServed,
+    Modified,
     NotFound,
-    Removed,
+    Snapshot,
     Timing,
 )
 from aimlab.apiserver import ApiServer
@@ -72,7 +72,7 @@ async def cluster(bare: Cluster) -> Cluster:
 async def _until_served(cluster: Cluster) -> None:
     async with asyncio.timeout(5), aclosing(cluster.list_and_watch(CACHE, timing=FAST)) as stream:
         async for seen in stream:
-            if isinstance(seen, Listed):
+            if isinstance(seen, Snapshot):
                 return
 
 
@@ -156,19 +156,19 @@ async def test_a_watch_brings_the_snapshot_and_then_what_happens(cluster: Cluste
         ) as stream,
     ):
         listed = await anext(stream)
-        assert isinstance(listed, Listed)
+        assert isinstance(listed, Snapshot)
         assert [item["metadata"]["name"] for item in listed.items] == ["m"]
         await cluster.merge_patch(CONFIG_MAP, "lab", "n", {"metadata": {"labels": {"ours": "yes"}}})
         entered = await anext(stream)
-        assert isinstance(entered, Changed)
+        assert isinstance(entered, Modified)
         assert entered.body["metadata"]["name"] == "n"
         await cluster.merge_patch(CONFIG_MAP, "lab", "m", {"metadata": {"labels": {"ours": "no"}}})
         left = await anext(stream)
-        assert isinstance(left, Removed)
+        assert isinstance(left, Deleted)
         assert left.body["metadata"]["labels"] == {"ours": "yes"}
         await cluster.delete(CONFIG_MAP, "lab", "n")
         deleted = await anext(stream)
-        assert isinstance(deleted, Removed)
+        assert isinstance(deleted, Deleted)
         assert int(deleted.body["metadata"]["resourceVersion"]) > int(
             entered.body["metadata"]["resourceVersion"]
         )
@@ -176,22 +176,22 @@ async def test_a_watch_brings_the_snapshot_and_then_what_happens(cluster: Cluste
 
 async def test_a_kind_is_absent_until_it_is_installed_and_again_when_it_goes(bare: Cluster) -> None:
     async with asyncio.timeout(10), aclosing(bare.list_and_watch(CACHE, timing=FAST)) as stream:
-        assert await anext(stream) == Absent()
+        assert await anext(stream) == KindNotServed()
         crd = await bare.create(definition("modelcaches"))
         listed = await anext(stream)
-        assert isinstance(listed, Listed)
+        assert isinstance(listed, Snapshot)
         assert listed.items == ()
         created = await bare.create(cache())
         del created["metadata"]["managedFields"]
-        assert await anext(stream) == Changed(created)
+        assert await anext(stream) == Modified(created)
         await bare.delete(CRD, None, crd["metadata"]["name"])
         heard = [seen async for seen in _until_absent(stream)]
-        assert heard[-1] == Absent()
-        assert Listed not in {type(seen) for seen in heard}
+        assert heard[-1] == KindNotServed()
+        assert Snapshot not in {type(seen) for seen in heard}
 
 
 async def _until_absent(stream: Any) -> AsyncIterator[Any]:
     async for seen in stream:
         yield seen
-        if isinstance(seen, Absent):
+        if isinstance(seen, KindNotServed):
             return

@@ -84,8 +84,8 @@ def test_what_a_person_is_told(
     code: int, message: str, causes: list[dict[str, str]], told: str
 ) -> None:
     assert (
-        errors.told(
-            errors.of_answer(code, JSON, status(code, "", message, details={"causes": causes}))
+        errors.describe_error(
+            errors.from_response(code, JSON, status(code, "", message, details={"causes": causes}))
         )
         == told
     )
@@ -190,7 +190,7 @@ def test_what_a_person_is_told(
 def test_an_answer_becomes_the_error_that_says_what_to_do(
     code: int, content_type: str, body: bytes, expected: type[errors.KubeError]
 ) -> None:
-    error = errors.of_answer(code, content_type, body)
+    error = errors.from_response(code, content_type, body)
     assert type(error) is expected
     assert error.status == code
 
@@ -203,7 +203,7 @@ def test_the_server_s_reason_message_and_causes_are_kept() -> None:
             "message": "Invalid value: model is immutable",
         }
     ]
-    error = errors.of_answer(
+    error = errors.from_response(
         422, JSON, status(422, "Invalid", "Widget is invalid", details={"causes": causes})
     )
     assert (error.reason, error.message) == ("Invalid", "Widget is invalid")
@@ -245,7 +245,7 @@ def test_the_server_s_reason_message_and_causes_are_kept() -> None:
 )
 def test_what_a_webhook_did_is_known(code: int, message: str, *, by_webhook: bool) -> None:
     assert (
-        errors.by_webhook(errors.of_answer(code, JSON, status(code, "", message)).message)
+        errors.is_from_webhook(errors.from_response(code, JSON, status(code, "", message)).message)
         is by_webhook
     )
 
@@ -268,7 +268,7 @@ def test_how_long_the_server_asks_to_wait(
     header: str | None, details: dict[str, int], expected_s: float | None
 ) -> None:
     assert (
-        errors.of_answer(
+        errors.from_response(
             429, JSON, status(429, "TooManyRequests", details=details), header
         ).retry_after_s
         == expected_s
@@ -310,7 +310,7 @@ def test_a_refused_apply_names_the_permission_where_the_server_does_not(
     said: str, namespace: str | None, expected: str
 ) -> None:
     refused = errors.Forbidden(said, status=403, reason="Forbidden")
-    named = errors.named_permission(refused, "aim-cacher", JOB, namespace)
+    named = errors.with_missing_permission(refused, "aim-cacher", JOB, namespace)
     assert (named.message, named.status, named.reason) == (expected, 403, "Forbidden")
 
 
@@ -328,8 +328,8 @@ def test_a_refused_apply_names_the_permission_where_the_server_does_not(
 )
 def test_a_status_of_any_shape_is_an_error(document: dict[str, Any]) -> None:
     body = json.dumps({"kind": "Status", **document}).encode()
-    assert isinstance(errors.of_answer(503, "application/json", body), errors.KubeError)
+    assert isinstance(errors.from_response(503, "application/json", body), errors.KubeError)
 
 
 def test_an_answer_nested_without_end_is_an_error() -> None:
-    assert errors.of_answer(503, "application/json", b'{"a":' * 5000).status == 503
+    assert errors.from_response(503, "application/json", b'{"a":' * 5000).status == 503

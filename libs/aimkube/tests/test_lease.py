@@ -15,7 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from aimkube import AlreadyExists, Conflict, Lease, NotFound, Standing, Unavailable
+from aimkube import AlreadyExists, Conflict, LeadershipState, Lease, NotFound, Unavailable
 from aimkube.lease import TIMING, Observation, Record, WorkDoesNotEnd, observe, record_of, wait_s
 from aimschema.resources import Resource
 
@@ -247,21 +247,21 @@ class Candidate:
     did: list[tuple[float, str, int]]
     rate: float = 1.0
     fenced: bool = True
-    told: list[Standing] = field(default_factory=list)
+    told: list[LeadershipState] = field(default_factory=list)
 
     def start(self) -> asyncio.Task[None]:
         loop = asyncio.get_running_loop()
-        self.lease = Lease(self.server, "aim-system", "aim-test", told=self.told.append)
+        self.lease = Lease(self.server, "aim-system", "aim-test", on_change=self.told.append)
         self.lease.identity = self.name
         self.lease.clock_s = lambda: 1000 + self.rate * loop.time()
         context = contextvars.copy_context()
         context.run(WHO.set, self.name)
-        return loop.create_task(self.lease.lead(self.work), context=context)
+        return loop.create_task(self.lease.run_while_leading(self.work), context=context)
 
     async def work(self) -> None:
         while True:
             if self.fenced:
-                await self.lease.confirm()
+                await self.lease.wait_until_held()
             self.did.append((asyncio.get_running_loop().time(), self.name, self.lease.epoch))
             await asyncio.sleep(0.2)
 
@@ -464,7 +464,7 @@ def test_what_the_work_raises_is_raised_and_the_lease_given_back(scene: Scene) -
 
     async def story() -> None:
         with pytest.raises(Unavailable, match="the work's own"):
-            await Lease(scene.server, "aim-system", "aim-test").lead(broken)
+            await Lease(scene.server, "aim-system", "aim-test").run_while_leading(broken)
         assert scene.server.body is not None
         assert record_of(scene.server.body).holder == ""
 
@@ -482,7 +482,9 @@ def test_work_that_takes_its_time_to_end_keeps_the_lease_until_it_has(scene: Sce
             ended_s.append(scene.world.time())
 
     async def story() -> None:
-        slow_one = asyncio.ensure_future(Lease(scene.server, "aim-system", "aim-test").lead(slow))
+        slow_one = asyncio.ensure_future(
+            Lease(scene.server, "aim-system", "aim-test").run_while_leading(slow)
+        )
         await asyncio.sleep(1)
         scene.candidate("b").start()
         await asyncio.sleep(1)
@@ -518,7 +520,7 @@ def deaf_candidate(scene: Scene, times: float) -> tuple[Deaf, "asyncio.Future[No
     lease = Lease(scene.server, "aim-system", "aim-test")
     lease.clock_s = lambda: 1000 + loop.time()
     scene.unreachable[""] = (5.0, 60.0)
-    return deaf, asyncio.ensure_future(lease.lead(deaf.work))
+    return deaf, asyncio.ensure_future(lease.run_while_leading(deaf.work))
 
 
 @pytest.mark.parametrize("times", [1, 3, 10])
@@ -530,7 +532,7 @@ def test_work_that_takes_no_notice_of_a_lost_lease_is_cancelled_again(
         await asyncio.sleep(40)
         assert not leading.done()
         gaps_s = [later - earlier for earlier, later in pairwise(deaf.cancelled_s)]
-        assert gaps_s == pytest.approx([TIMING.again_s] * times)
+        assert gaps_s == pytest.approx([TIMING.cancel_interval_s] * times)
         leading.cancel()
 
     scene.run(story())
@@ -544,7 +546,7 @@ def test_work_that_never_ends_after_a_lost_lease_is_an_error(scene: Scene) -> No
         assert (
             TIMING.end_s
             <= scene.world.time() - deaf.cancelled_s[0]
-            <= TIMING.end_s + TIMING.again_s
+            <= TIMING.end_s + TIMING.cancel_interval_s
         )
         deaf.times = 0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aimkube import Cluster, Conflict, Lease, NotFound, Standing
+from aimkube import Cluster, Conflict, LeadershipState, Lease, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimschema.resources import CONFIG_MAP, LEASE
@@ -45,15 +45,15 @@ async def test_replace_is_compare_and_swap(cluster: Cluster) -> None:
 
 
 async def test_a_lease_is_made_taken_and_given_back(cluster: Cluster) -> None:
-    told: asyncio.Queue[Standing] = asyncio.Queue()
+    told: asyncio.Queue[LeadershipState] = asyncio.Queue()
     working = asyncio.Event()
 
     async def work() -> None:
         working.set()
         await asyncio.Event().wait()
 
-    lease = Lease(cluster, "lab", "aim-test", told=told.put_nowait)
-    leading = asyncio.create_task(lease.lead(work))
+    lease = Lease(cluster, "lab", "aim-test", on_change=told.put_nowait)
+    leading = asyncio.create_task(lease.run_while_leading(work))
     async with asyncio.timeout(5):
         assert (await told.get()).problem.startswith("namespace lab does not exist")
         await cluster.create(NAMESPACE)
@@ -67,7 +67,7 @@ async def test_a_lease_is_made_taken_and_given_back(cluster: Cluster) -> None:
         await asyncio.wait({leading})
         assert (await cluster.get(LEASE, "lab", "aim-test"))["spec"]["holderIdentity"] == ""
         working.clear()
-        again = asyncio.create_task(lease.lead(work))
+        again = asyncio.create_task(lease.run_while_leading(work))
         await working.wait()
         assert lease.epoch == 1
         again.cancel()

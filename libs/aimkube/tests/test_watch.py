@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aimkube import Absent, Changed, Listed, Removed, Seen, Timing, Unavailable
+from aimkube import Deleted, KindNotServed, Modified, Snapshot, Timing, Unavailable, WatchEvent
 from aimkube.transport import decode
 from aimschema.resources import CACHE
 
@@ -70,19 +70,19 @@ def page(version: int, *names: str, token: str = "") -> dict[str, Any]:
     }
 
 
-def said(seen: Seen) -> str:
+def said(seen: WatchEvent) -> str:
     match seen:
-        case Listed(items, version):
+        case Snapshot(items, version):
             return (
                 "listed"
                 f" {' '.join(sorted(item['metadata']['name'] for item in items)) or 'nothing'}"
                 f" @{version}"
             )
-        case Changed(body):
+        case Modified(body):
             return f"changed {body['metadata']['name']} @{body['metadata']['resourceVersion']}"
-        case Removed(body):
+        case Deleted(body):
             return f"removed {body['metadata']['name']} @{body['metadata']['resourceVersion']}"
-        case Absent():
+        case KindNotServed():
             return "absent"
 
 
@@ -306,7 +306,7 @@ async def test_of_each_object_only_what_the_caller_keeps_is_handed_out(
     )
     async with asyncio.timeout(10), aclosing(stream):
         listed, changed = [await anext(stream) for _ in range(2)]
-    assert (listed.items, changed) == (({"kept": "a"},), Changed({"kept": "b"}))
+    assert (listed.items, changed) == (({"kept": "a"},), Modified({"kept": "b"}))
 
 
 async def test_a_throttled_watch_waits_as_told_and_keeps_its_place(

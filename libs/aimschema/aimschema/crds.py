@@ -9,7 +9,7 @@ from typing import Any
 from aimschema.kinds import Kind
 from aimschema.resources import AIM_GROUP, AIM_VERSION, RESOURCES
 
-_KEPT = frozenset(
+_PRESERVED = frozenset(
     {
         "type",
         "description",
@@ -85,7 +85,7 @@ def _root(kind: type[Kind], schema: dict[str, Any]) -> dict[str, Any]:
 def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """A pydantic schema node as a structural one."""
     flat = _flatten(schema, definitions)
-    node = {name: value for name, value in flat.items() if name in _KEPT}
+    node = {name: value for name, value in flat.items() if name in _PRESERVED}
     if isinstance(node.get("default"), dict | list | None):
         node.pop("default", None)
     if "x-kubernetes-int-or-string" in node:

@@ -40,7 +40,7 @@ def immutable(field: str, **extra: Any) -> dict[str, Any]:
     )
 
 
-NEVER_BACK = rule(
+MONOTONIC_GENERATION_RULE = rule(
     "!has(oldSelf.observedGeneration) || has(self.observedGeneration) && self.observedGeneration >="
     " oldSelf.observedGeneration",
     "observedGeneration never goes back",
@@ -48,7 +48,7 @@ NEVER_BACK = rule(
 )
 
 
-class Part(BaseModel):
+class CamelModel(BaseModel):
     """Camel case on the wire; unknown fields are kept out, as the API server prunes them."""
 
     model_config = ConfigDict(
@@ -60,43 +60,43 @@ def list_map(key: str, **extra: Any) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key], **extra}
 
 
-Text: TypeAlias = Annotated[str, Field(min_length=1)]
+NonEmptyText: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
-class SecretKeySelector(Part):
+class SecretKeySelector(CamelModel):
     """One key of a Secret in the same namespace."""
 
-    name: Text = Field(description="Name of the Secret.")
-    key: Text = Field(description="Key within the Secret.")
+    name: NonEmptyText = Field(description="Name of the Secret.")
+    key: NonEmptyText = Field(description="Key within the Secret.")
     optional: bool | None = Field(
         default=None, description="Whether the Secret or its key may be missing."
     )
 
 
-class ConfigMapKeySelector(Part):
+class ConfigMapKeySelector(CamelModel):
     """One key of a ConfigMap in the same namespace."""
 
-    name: Text = Field(description="Name of the ConfigMap.")
-    key: Text = Field(description="Key within the ConfigMap.")
+    name: NonEmptyText = Field(description="Name of the ConfigMap.")
+    key: NonEmptyText = Field(description="Key within the ConfigMap.")
     optional: bool | None = Field(
         default=None, description="Whether the ConfigMap or its key may be missing."
     )
 
 
-class FieldSelector(Part):
+class FieldSelector(CamelModel):
     """A field of the pod."""
 
     api_version: str | None = Field(
         default=None, description="Version of the schema the path is written in."
     )
-    field_path: Text = Field(description="Path of the field, such as metadata.name.")
+    field_path: NonEmptyText = Field(description="Path of the field, such as metadata.name.")
 
 
-class ResourceFieldSelector(Part):
+class ResourceFieldSelector(CamelModel):
     """A resource of a container."""
 
     container_name: str | None = Field(default=None, description="Name of the container.")
-    resource: Text = Field(description="Resource to select, such as limits.memory.")
+    resource: NonEmptyText = Field(description="Resource to select, such as limits.memory.")
     divisor: str | int | None = Field(
         default=None,
         description="Unit of the value.",
@@ -104,7 +104,7 @@ class ResourceFieldSelector(Part):
     )
 
 
-class EnvVarSource(Part):
+class EnvVarSource(CamelModel):
     """Where a variable's value comes from: one of these."""
 
     secret_key_ref: SecretKeySelector | None = Field(default=None, description="A key of a Secret.")
@@ -117,22 +117,22 @@ class EnvVarSource(Part):
     )
 
 
-class EnvVar(Part):
+class EnvVar(CamelModel):
     """An environment variable: a value or where it comes from."""
 
-    name: Text = Field(description="Name of the variable.")
+    name: NonEmptyText = Field(description="Name of the variable.")
     value: str | None = Field(default=None, description="Literal value.")
     value_from: EnvVarSource | None = Field(
         default=None, description="Where the value comes from; not together with value."
     )
 
 
-class Condition(Part):
+class Condition(CamelModel):
     """One aspect of an object's state (metav1.Condition, KEP-1623)."""
 
-    model_config = ConfigDict(json_schema_extra=validations(NEVER_BACK))
+    model_config = ConfigDict(json_schema_extra=validations(MONOTONIC_GENERATION_RULE))
 
-    type: Text = Field(max_length=316, description="Which aspect.")
+    type: NonEmptyText = Field(max_length=316, description="Which aspect.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     observed_generation: int | None = Field(
         default=None, ge=0, description="Generation of the object this was seen for."
@@ -149,10 +149,10 @@ class Condition(Part):
     message: str = Field(max_length=32768, description="Why, in words, and what to do.")
 
 
-class Status(Part):
+class Status(CamelModel):
     """What every status has."""
 
-    model_config = ConfigDict(json_schema_extra=validations(NEVER_BACK))
+    model_config = ConfigDict(json_schema_extra=validations(MONOTONIC_GENERATION_RULE))
 
     observed_generation: int | None = Field(
         default=None,
@@ -201,7 +201,7 @@ class ServiceState(StrEnum):
     DEGRADED = "Degraded"
 
 
-class Column(Part):
+class Column(CamelModel):
     """A column that kubectl get prints."""
 
     name: str
@@ -218,7 +218,7 @@ READY = column("Ready", '.status.conditions[?(@.type=="Ready")].status')
 AGE = column("Age", ".metadata.creationTimestamp", "date")
 
 
-class Kind(Part):
+class Kind(CamelModel):
     """A kind as users write it: `spec` and, where it has one, `status`."""
 
     short_names: ClassVar[tuple[str, ...]]
@@ -226,14 +226,14 @@ class Kind(Part):
     rules: ClassVar[tuple[Mapping[str, str], ...]] = ()
 
 
-class ModelSpec(Part):
-    name: Text = Field(
+class ModelSpec(CamelModel):
+    name: NonEmptyText = Field(
         description=(
             "Canonical model name with version or revision, such as meta/llama-3-8b:1.1+20240915."
             " Templates and services refer to it."
         )
     )
-    image: Text = Field(
+    image: NonEmptyText = Field(
         description=(
             "Container image that serves the model; its labels say which runtime profiles it has."
         )
@@ -254,7 +254,7 @@ class AIMClusterModel(Kind):
     status: ModelStatus | None = None
 
 
-class S3Credential(Part):
+class S3Credential(CamelModel):
     """One S3 store and the keys to it."""
 
     endpoint_url: str | None = Field(
@@ -269,7 +269,7 @@ class S3Credential(Part):
     )
 
 
-class Credentials(Part):
+class Credentials(CamelModel):
     """Secrets for getting at models, by reference."""
 
     hugging_face_token: SecretKeySelector | None = Field(
@@ -282,32 +282,32 @@ class Credentials(Part):
     )
 
 
-class ImageConfig(Part):
+class ImageConfig(CamelModel):
     """How AIM images are pulled."""
 
-    image_pull_secrets: list[Text] = Field(
+    image_pull_secrets: list[NonEmptyText] = Field(
         default=[],
         description="Names of the Secrets to pull with.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 
-class GatewayReference(Part):
+class GatewayReference(CamelModel):
     """The listener that routes attach to (Gateway API ParentReference)."""
 
     group: str = Field(default="gateway.networking.k8s.io", description="Group of the parent.")
-    kind: Text = Field(default="Gateway", description="Kind of the parent.")
-    namespace: Text | None = Field(
+    kind: NonEmptyText = Field(default="Gateway", description="Kind of the parent.")
+    namespace: NonEmptyText | None = Field(
         default=None, description="Namespace of the parent; the route's own where it is left out."
     )
-    name: Text = Field(max_length=253, description="Name of the parent.")
-    section_name: Text | None = Field(
+    name: NonEmptyText = Field(max_length=253, description="Name of the parent.")
+    section_name: NonEmptyText | None = Field(
         default=None, description="Listener of the gateway; all where it is left out."
     )
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of the listener.")
 
 
-class Routing(Part):
+class Routing(CamelModel):
     """Whether and where services are exposed, each under /<namespace>/<workload id>/."""
 
     gateway: GatewayReference | None = Field(default=None, description="Gateway to attach to.")
@@ -316,7 +316,7 @@ class Routing(Part):
     )
 
 
-class ConfigSpec(Part):
+class ConfigSpec(CamelModel):
     credentials: Credentials | None = Field(
         default=None, description="Credentials for discovery and caching."
     )
@@ -327,7 +327,7 @@ class ConfigSpec(Part):
         default=None,
         description="How services of this namespace are exposed; left out: not at all.",
     )
-    cache_storage_class_name: Text | None = Field(
+    cache_storage_class_name: NonEmptyText | None = Field(
         default=None, description="Storage class of cache volumes; left out: the cluster's default."
     )
 
@@ -345,7 +345,7 @@ class AIMNamespaceConfig(Kind):
     spec: ConfigSpec = ConfigSpec()
 
 
-class TemplateSpec(Part):
+class TemplateSpec(CamelModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
             rule(
@@ -357,7 +357,7 @@ class TemplateSpec(Part):
         )
     )
 
-    model: Text = Field(
+    model: NonEmptyText = Field(
         description="Model by its canonical name (spec.name of an AIMClusterModel). Immutable.",
         json_schema_extra=immutable("model"),
     )
@@ -374,7 +374,7 @@ class TemplateSpec(Part):
         description="GPUs of one replica. Immutable.",
         json_schema_extra=immutable("gpusPerReplica"),
     )
-    gpu_model: Text = Field(
+    gpu_model: NonEmptyText = Field(
         description="GPU card, such as MI300X. Immutable.", json_schema_extra=immutable("gpuModel")
     )
     tensor_parallelism: int = Field(
@@ -390,7 +390,7 @@ class TemplateSpec(Part):
     )
 
 
-class Profile(Part):
+class Profile(CamelModel):
     """The runtime profile that discovery found."""
 
     engine: str | None = Field(default=None, description="Inference engine.")
@@ -402,7 +402,7 @@ class Profile(Part):
     metric: str | None = Field(default=None, description="What it is optimised for.")
 
 
-class Retried(Status):
+class RetryStatus(Status):
     """What is tried again keeps its count here, so that it survives restarts."""
 
     attempts: int | None = Field(default=None, ge=0, description="Failed tries in a row.")
@@ -413,7 +413,7 @@ class Retried(Status):
     )
 
 
-class TemplateStatus(Retried):
+class TemplateStatus(RetryStatus):
     status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
     model_sources: list[str] = Field(
         default=[],
@@ -444,16 +444,18 @@ class AIMServiceTemplate(Kind):
     status: TemplateStatus | None = None
 
 
-class ServiceSpec(Part):
-    model: Text = Field(
+class ServiceSpec(CamelModel):
+    model: NonEmptyText = Field(
         description="Model by its canonical name (spec.name of an AIMClusterModel)."
     )
-    template_ref: Text = Field(description="Name of the AIMServiceTemplate in the same namespace.")
+    template_ref: NonEmptyText = Field(
+        description="Name of the AIMServiceTemplate in the same namespace."
+    )
     cache_model: bool = Field(
         default=True, description="Whether to cache the model before the service starts."
     )
     replicas: int = Field(default=1, ge=0, description="Number of replicas; 0 stops the service.")
-    config_ref: Text = Field(
+    config_ref: NonEmptyText = Field(
         default="default", description="Name of the AIMNamespaceConfig in the same namespace."
     )
 
@@ -493,7 +495,7 @@ class AIMService(Kind):
     status: ServiceStatus | None = None
 
 
-class CacheSpec(Part):
+class CacheSpec(CamelModel):
     source_uri: str = Field(
         min_length=1,
         max_length=1024,
@@ -504,7 +506,7 @@ class CacheSpec(Part):
         ),
         json_schema_extra=immutable("sourceUri"),
     )
-    storage_class_name: Text | None = Field(
+    storage_class_name: NonEmptyText | None = Field(
         default=None, description="Storage class of the volume."
     )
     size: str | int | None = Field(
@@ -525,7 +527,7 @@ class CacheSpec(Part):
     )
 
 
-class CacheStatus(Retried):
+class CacheStatus(RetryStatus):
     status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
     last_used: str | None = Field(
         default=None,

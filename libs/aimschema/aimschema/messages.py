@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from aimschema import subjects
 from aimschema.resources import Key
 
-KEPT_BYTES = 1 << 18
+MAX_DEAD_LETTER_DATA_BYTES = 1 << 18
 """How large a message is kept whole in a DeadLetter: it has to fit into one itself, in base64."""
 
 
@@ -158,7 +158,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.d
     - a message on the bus could not be read: `subject`, `seq`, `headers` and `data` are that
       message's (JSON has the data in base64). Once per service and message; kind, namespace and
       name are what its subject says, empty where it says nothing. Of a message of more than
-      KEPT_BYTES the `data` is left out; AIM_LOG has it.
+      MAX_DEAD_LETTER_DATA_BYTES the `data` is left out; AIM_LOG has it.
 
     `handled`: a person has dealt with the letter before it on its subject. For work, the service
     looks again at once.
@@ -256,7 +256,7 @@ def subject_of(message: Message) -> str:
             return subjects.of_progress(Key(message.kind, message.namespace, message.name))
 
 
-def handled(letter: DeadLetter) -> DeadLetter:
+def acknowledged(letter: DeadLetter) -> DeadLetter:
     """What says, on the letter's own subject, that a person has dealt with it."""
     return structs.replace(letter, handled=True, data=b"", headers={})
 

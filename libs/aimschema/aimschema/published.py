@@ -152,7 +152,7 @@ PATHS: Final[dict[str, Tree]] = {
 """Of the kinds that are not ours, what is read beside metadata."""
 
 _OURS_WHOLE = frozenset(resource.kind for resource in AIM_KINDS)
-_OF_ANYBODY = frozenset(resource.kind for resource in (JOB, CLAIM, INFERENCE_SERVICE, ROUTE))
+_OF_ANY_OWNER = frozenset(resource.kind for resource in (JOB, CLAIM, INFERENCE_SERVICE, ROUTE))
 _NAMED_VALUES = frozenset({"env", "httpHeaders", "set", "add"})
 """Lists of items with a name and a value; the last two are header filters of a route."""
 _WHOLE_LISTS = frozenset({"args", "command"})
@@ -224,12 +224,14 @@ def is_ours(body: Body) -> bool:
     """Whether more than metadata goes. ConfigMaps need an owner of ours; other kinds are ours by
     kind or label too."""
     kind, metadata = body.get("kind"), body["metadata"]
-    if kind not in _OF_ANYBODY and kind != CONFIG_MAP.kind:
+    if kind not in _OF_ANY_OWNER and kind != CONFIG_MAP.kind:
         return True
     references = metadata.get("ownerReferences") or ()
     if any(each.get("kind") in _OURS_WHOLE for each in references):
         return True
-    return kind in _OF_ANYBODY and (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGED_BY_AIM
+    return (
+        kind in _OF_ANY_OWNER and (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGED_BY_AIM
+    )
 
 
 def hashed_field(path: str) -> tuple[str, ...]:

@@ -107,10 +107,10 @@ ROUTER: Final = "router"
 STATUSWRITER: Final = "statuswriter"
 WATCHER: Final = "watcher"
 
-ADVISERS: Final = (CACHER, ROUTER)
+WARNING_REPORTERS: Final = (CACHER, ROUTER)
 """Who looks at an AIMNamespaceConfig, which has no status, and asks for Warning Events on it."""
 
-OWNED: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
+STATUS_OWNERSHIP: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
     MODEL.kind: {DISCOVERY: (frozenset({IMAGE_INSPECTED}), frozenset())},
     TEMPLATE.kind: {
         DISCOVERY: (

@@ -65,7 +65,7 @@ def of_dead(service: str, key: Key) -> str:
 
 def of_unreadable(service: str, subject: str) -> str:
     """For the letter of `service` on a message that came on `subject`, whatever that looks like."""
-    address = find(subject)
+    address = try_parse(subject)
     if address is None or address.family == DEAD or len(subject) > LONGEST or not subject.isascii():
         return f"{DEAD}.{service}.{UNREADABLE}.{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
     return f"{DEAD}.{service}.{UNREADABLE}.{subject.removeprefix('aim.')}"
@@ -95,7 +95,7 @@ def progress(kind: str) -> str:
     return f"{LIVE_PROGRESS}.{kind}.>"
 
 
-def within(namespace: str) -> list[str]:
+def in_namespace(namespace: str) -> list[str]:
     """Filters for objects, reports and actions of a namespace and of cluster-scoped objects, and
     for all markers; they do not overlap."""
     tokens = (_token(namespace), _token(None))
@@ -107,12 +107,12 @@ def within(namespace: str) -> list[str]:
     return [*about, f"{SYNCED}.*"]
 
 
-def letters(service: str = "*") -> str:
+def dead_letters(service: str = "*") -> str:
     """Filter for dead letters, by the service that sends them."""
     return f"{DEAD}.{service}.>"
 
 
-def covers(pattern: str, subject: str) -> bool:
+def matches(pattern: str, subject: str) -> bool:
     """Whether a subject, or every subject of a filter, is of a filter (`*`: one token, `>`: one
     or more, at the end)."""
     wanted, given = pattern.split("."), subject.split(".")
@@ -162,7 +162,7 @@ def parse(subject: str) -> Address:
             raise ValueError(f"not a subject of this project: {subject!r}")
 
 
-def find(subject: str) -> Address | None:
+def try_parse(subject: str) -> Address | None:
     """What `parse` says, or None for a subject that makes no sense."""
     try:
         return parse(subject)

@@ -55,28 +55,32 @@ def test_every_documented_reason_has_a_constant(reason: str) -> None:
 
 
 def test_every_kind_with_a_status_has_contributors() -> None:
-    assert set(reasons.OWNED) == set(STATUSES) == {kind.__name__ for kind in KINDS} - {CONFIG.kind}
-    assert set(reasons.OWNED) <= set(RESOURCES)
+    assert (
+        set(reasons.STATUS_OWNERSHIP)
+        == set(STATUSES)
+        == {kind.__name__ for kind in KINDS} - {CONFIG.kind}
+    )
+    assert set(reasons.STATUS_OWNERSHIP) <= set(RESOURCES)
 
 
-@pytest.mark.parametrize("kind", list(reasons.OWNED))
+@pytest.mark.parametrize("kind", list(reasons.STATUS_OWNERSHIP))
 def test_no_two_services_report_the_same_thing(kind: str) -> None:
     for (types, fields), (other_types, other_fields) in combinations(
-        reasons.OWNED[kind].values(), 2
+        reasons.STATUS_OWNERSHIP[kind].values(), 2
     ):
         assert not types & other_types
         assert not fields & other_fields
 
 
-@pytest.mark.parametrize("kind", list(reasons.OWNED))
+@pytest.mark.parametrize("kind", list(reasons.STATUS_OWNERSHIP))
 def test_the_summary_belongs_to_the_statuswriter(kind: str) -> None:
-    assert set(reasons.OWNED[kind]) <= SERVICES - {reasons.STATUSWRITER, reasons.WATCHER}
-    for types, fields in reasons.OWNED[kind].values():
+    assert set(reasons.STATUS_OWNERSHIP[kind]) <= SERVICES - {reasons.STATUSWRITER, reasons.WATCHER}
+    for types, fields in reasons.STATUS_OWNERSHIP[kind].values():
         assert not types & set(reasons.SUMMARY)
         assert not fields & {"conditions", "observedGeneration", "status"}
 
 
-@pytest.mark.parametrize("kind", list(reasons.OWNED))
+@pytest.mark.parametrize("kind", list(reasons.STATUS_OWNERSHIP))
 def test_every_field_of_a_status_is_somebodys(kind: str) -> None:
     """A field that nobody owns would never be written; one that the CRD lacks would be pruned."""
     model = next(k for k in KINDS if k.__name__ == kind)
@@ -84,7 +88,7 @@ def test_every_field_of_a_status_is_somebodys(kind: str) -> None:
     status = next(
         definition for name, definition in schema["$defs"].items() if name == _status_type(kind)
     )
-    owned = {field for _, fields in reasons.OWNED[kind].values() for field in fields}
+    owned = {field for _, fields in reasons.STATUS_OWNERSHIP[kind].values() for field in fields}
     assert owned == set(status["properties"]) - {"conditions", "observedGeneration", "status"}
 
 

@@ -27,10 +27,10 @@ from aimschema import labels, names, quantities
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
-from aimschema.reasons import CACHER, OWNED
+from aimschema.reasons import CACHER, STATUS_OWNERSHIP
 from aimschema.resources import CACHE, CLAIM, JOB, STORAGE_CLASS, Key
 
-FIELDS = OWNED[CACHE.kind][CACHER][1]
+FIELDS = STATUS_OWNERSHIP[CACHE.kind][CACHER][1]
 
 
 @dataclass(frozen=True)
@@ -263,5 +263,5 @@ def _conditions_of_status(cache: KubeObject) -> tuple[ReportedCondition, ...]:
             message=condition.get("message", ""),
         )
         for condition in cache.status.get("conditions") or ()
-        if condition.get("type") in OWNED[CACHE.kind][CACHER][0]
+        if condition.get("type") in STATUS_OWNERSHIP[CACHE.kind][CACHER][0]
     )

@@ -1393,12 +1393,12 @@ def test_a_queue_is_waited_for(world: Any, setup: Setup, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("started_s", "actions", "again_s"),
+    ("started_s", "actions", "requeue_after_s"),
     [(86_300, [], 70), (86_371, ["delete Job c-download"], None)],
     ids=["in-time", "late"],
 )
 def test_no_deadline_ends_what_a_gate_holds_back(
-    world: Any, started_s: float, actions: list[str], again_s: float | None
+    world: Any, started_s: float, actions: list[str], requeue_after_s: float | None
 ) -> None:
     job = world.download(
         spec={"activeDeadlineSeconds": 86_400}, status={"startTime": ago(started_s)}
@@ -1409,7 +1409,7 @@ def test_no_deadline_ends_what_a_gate_holds_back(
     assert (action_summaries(plan), condition_summary(plan, "Filled"), plan.requeue_after_s) == (
         actions,
         DOWNLOADING,
-        again_s,
+        requeue_after_s,
     )
     assert "attempts" not in fields(plan)
 

@@ -159,7 +159,7 @@ def last_reported_fields(state: Projection, template: KubeObject) -> dict[str, A
     last = state.report(template.key, reasons.DISCOVERY)
     if last is not None and last.uid == template.uid:
         return dict(last.fields)
-    owned = reasons.OWNED[template.key.kind][reasons.DISCOVERY][1]
+    owned = reasons.STATUS_OWNERSHIP[template.key.kind][reasons.DISCOVERY][1]
     return {name: value for name, value in template.status.items() if name in owned}
 
 

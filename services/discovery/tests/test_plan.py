@@ -909,12 +909,12 @@ def test_what_a_queue_holds_back_is_pending(world: Any, setup: Setup, text: str)
 
 
 @pytest.mark.parametrize(
-    ("started_s", "actions", "again_s"),
+    ("started_s", "actions", "requeue_after_s"),
     [(500, [], 70), (571, CLEARS, None)],
     ids=["in-time", "late"],
 )
 def test_no_deadline_ends_what_a_gate_holds_back(
-    world: Any, started_s: float, actions: list[str], again_s: float | None
+    world: Any, started_s: float, actions: list[str], requeue_after_s: float | None
 ) -> None:
     held = world.job(spec={"activeDeadlineSeconds": 600}, status={"startTime": ago(started_s)})
     plan = world.plan(
@@ -922,7 +922,7 @@ def test_no_deadline_ends_what_a_gate_holds_back(
             world.template(), world.model(), world.note(), held, world.pod("Pending", status=GATED)
         )
     )
-    assert (short(action_summaries(plan)), plan.requeue_after_s) == (actions, again_s)
+    assert (short(action_summaries(plan)), plan.requeue_after_s) == (actions, requeue_after_s)
     assert "attempts" not in fields(plan)
 
 

@@ -23,7 +23,7 @@ from aimcontroller.plan import EMPTY_PLAN, Plan, SendEvent, WriteStatus, actions
 from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, StatusReported, timestamp
-from aimschema.reasons import ADVISERS, OWNED
+from aimschema.reasons import STATUS_OWNERSHIP, WARNING_REPORTERS
 from aimschema.resources import CONFIG, Key
 
 Condition = dict[str, Any]
@@ -54,7 +54,7 @@ def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
         )
     if key.kind == CONFIG.kind:
         return advice(state, obj)
-    found = {service: state.report(key, service) for service in OWNED[key.kind]}
+    found = {service: state.report(key, service) for service in STATUS_OWNERSHIP[key.kind]}
     reports = {
         service: report
         for service, report in found.items()
@@ -77,7 +77,7 @@ def advice(state: Projection, obj: KubeObject) -> Plan:
     """The Events for an object without status."""
     reports = [
         report
-        for service in ADVISERS
+        for service in WARNING_REPORTERS
         if (report := state.report(obj.key, service)) is not None and report.uid == obj.uid
     ]
     requested = [warning for report in reports for warning in report.warnings]
@@ -99,7 +99,7 @@ def compose(
     answered = int(status.pop("observedGeneration", 0))
     status.pop("status", None)
     for service, report in reports.items():
-        types, fields = OWNED[obj.key.kind][service]
+        types, fields = STATUS_OWNERSHIP[obj.key.kind][service]
         if report.observed_generation < _newest_generation(conditions, types):
             continue
         reported = [condition for condition in report.conditions if condition.type in types]
@@ -121,7 +121,7 @@ def compose(
     lowest = min(report.observed_generation for report in reports.values())
     contributed = [
         conditions[type_]
-        for types, _ in OWNED[obj.key.kind].values()
+        for types, _ in STATUS_OWNERSHIP[obj.key.kind].values()
         for type_ in types
         if type_ in conditions
     ]

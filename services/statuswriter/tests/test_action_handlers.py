@@ -19,7 +19,7 @@ from aimcontroller.projection import Projection
 from aimcontroller.testing import golden
 from aimkube import AlreadyExists, Conflict, Forbidden, NotFound
 from aimschema.messages import ObjectChanged
-from aimschema.reasons import OWNED
+from aimschema.reasons import STATUS_OWNERSHIP
 from aimschema.resources import CONFIG, EVENT, Key, Resource
 
 Body = dict[str, Any]
@@ -325,6 +325,6 @@ def test_followed_kinds_depend_on_themselves_alone() -> None:
     assert (
         {resource.kind for resource in PLANS_FOR}
         == {resource.kind for resource in FOLLOWS}
-        == {*OWNED, CONFIG.kind}
+        == {*STATUS_OWNERSHIP, CONFIG.kind}
     )
     assert list(affected(Projection(), CACHE_KEY)) == [CACHE_KEY]

@@ -21,7 +21,7 @@ from aimschema.messages import (
     StatusReported,
     timestamp,
 )
-from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, OWNED, ROUTER
+from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUS_OWNERSHIP
 from aimschema.resources import CACHE, CONFIG, MODEL, SERVICE, TEMPLATE, Key
 
 Body = dict[str, Any]
@@ -128,8 +128,8 @@ def projection(obj: KubeObject, *reports: StatusReported) -> Projection:
 def reports_on(draw: st.DrawFn, kind: str) -> Reports:
     """What some of a kind's services say; at least one says something."""
     found: Reports = {}
-    for service in draw(st.sets(st.sampled_from(sorted(OWNED[kind])), min_size=1)):
-        types, fields = OWNED[kind][service]
+    for service in draw(st.sets(st.sampled_from(sorted(STATUS_OWNERSHIP[kind])), min_size=1)):
+        types, fields = STATUS_OWNERSHIP[kind][service]
         conditions = [
             condition(
                 type_,
@@ -153,7 +153,7 @@ def reports_on(draw: st.DrawFn, kind: str) -> Reports:
 def situations(draw: st.DrawFn) -> tuple[KubeObject, Reports]:
     """An object, perhaps with a status that was composed before and what others put on it, and
     the reports of now."""
-    kind = draw(st.sampled_from(sorted(OWNED)))
+    kind = draw(st.sampled_from(sorted(STATUS_OWNERSHIP)))
     spec = {"warmCache": draw(st.booleans())}
     status: Body = {"conditions": [FOREIGN], "foreignField": 1} if draw(st.booleans()) else {}
     if draw(st.booleans()):
@@ -224,7 +224,7 @@ def test_a_report_of_an_earlier_generation_changes_nothing(
     status = compose(obj, reports, THEN)
     written = object_with(obj.key.kind, status, spec=obj.spec)
     on_object = by_type(status)
-    for service, (types, _) in OWNED[obj.key.kind].items():
+    for service, (types, _) in STATUS_OWNERSHIP[obj.key.kind].items():
         answered = max(
             (on_object[type_]["observedGeneration"] for type_ in types if type_ in on_object),
             default=0,
@@ -254,7 +254,7 @@ def test_only_withdrawn_conditions_are_removed(
     status = compose(obj, reports, THEN)
     written = object_with(kind, status, spec=obj.spec)
     for service in reports:
-        types, fields = OWNED[kind][service]
+        types, fields = STATUS_OWNERSHIP[kind][service]
         nothing = said(kind, service, generation=obj.generation)
         after = compose(written, {**reports, service: nothing}, LATER)
         assert not types & set(by_type(after))

@@ -510,4 +510,4 @@ def test_every_kind_with_a_status_has_a_table() -> None:
         CACHE.kind: summarize_cache,
         SERVICE.kind: summarize_service,
     } == SUMMARIES
-    assert set(SUMMARIES) == set(reasons.OWNED)
+    assert set(SUMMARIES) == set(reasons.STATUS_OWNERSHIP)

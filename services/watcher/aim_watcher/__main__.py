@@ -21,13 +21,13 @@ async def watch(settings: WatcherSettings, health: Health) -> None:
             cluster = await Cluster.connect(settings.kubeconfig, user_agent="aim-watcher")
             limits = Limits(replicas=settings.nats_replicas, max_bytes=settings.nats_max_bytes)
             try:
-                await lease.lead(
+                await lease.run_while_leading(
                     partial(
                         publish_cluster,
                         bus,
                         cluster,
                         health,
-                        fence=lease.confirm,
+                        fence=lease.wait_until_held,
                         namespaces=settings.scope,
                         **limits,
                     )

@@ -9,6 +9,6 @@ from aimschema.schema_compat import Contract
 
 CONTRACT: Final = Contract(
     WATCHER,
-    consumes=(f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.letters(WATCHER)),
-    emits=(f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.letters(WATCHER)),
+    consumes=(f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.dead_letters(WATCHER)),
+    emits=(f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.dead_letters(WATCHER)),
 )

@@ -41,12 +41,12 @@ from aimbus import (
     Stalled,
     Undecodable,
     follow,
-    keep_streams,
+    maintain_streams,
 )
 from aimcontroller.dead_letters import DeadLetters
 from aimcontroller.health import Health
 from aimcontroller.metrics import EVENTS, FOLLOW_LAG, source_of
-from aimkube import Absent, Changed, Cluster, Fence, Listed, Removed, Seen
+from aimkube import Cluster, Deleted, Fence, KindNotServed, Modified, Snapshot, WatchEvent
 from aimschema import subjects
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.messages import (
@@ -182,7 +182,7 @@ class ClusterPublisher:
 
     def _on_hidden(self, item: Event | Undecodable, tasks: asyncio.TaskGroup) -> None:
         """Republish the object of an undecodable message: now, or with the list of its kind."""
-        address = subjects.find(item.subject)
+        address = subjects.try_parse(item.subject)
         if address is None:
             return
         if address.key is not None:
@@ -261,11 +261,11 @@ class ClusterPublisher:
             if ours:
                 self._listing.release()
 
-    async def _publish_all(self, resource: Resource, scope: str | None, change: Seen) -> None:
+    async def _publish_all(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
         async with self._publishing[resource.kind]:
             await self._check_time(resource, scope, change)
             known = self._known[resource.kind]
-            if scope is not None and isinstance(change, Listed | Absent):
+            if scope is not None and isinstance(change, Snapshot | KindNotServed):
                 known = within(known, scope)
             planned = _plan(known, resource, change, self._epoch)
             messages = [message for message in planned if not isinstance(message, KindSynced)]
@@ -275,10 +275,10 @@ class ClusterPublisher:
                 if isinstance(marker, KindSynced):
                     await self._on_scope_listed(resource, scope, marker, len(messages))
 
-    async def _check_time(self, resource: Resource, scope: str | None, change: Seen) -> None:
+    async def _check_time(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
         """If the cluster went back in time, begin an epoch and wait until `_list_again` cancels
         this task."""
-        if not isinstance(change, Listed):
+        if not isinstance(change, Snapshot):
             return
         if plan.is_older_than_published(
             self._newest[resource.kind, scope], change.resource_version, self._epoch
@@ -346,9 +346,11 @@ class ClusterPublisher:
         while smaller is not None:
             await self._fence()
             try:
-                seq = await self._bus.publisher.publish(smaller, over=over)
+                seq = await self._bus.publisher.publish(smaller, supersedes_seq=over)
                 if seq <= self._loaded_seq:
-                    seq = await self._bus.publisher.publish(smaller, over=self._loaded_seq)
+                    seq = await self._bus.publisher.publish(
+                        smaller, supersedes_seq=self._loaded_seq
+                    )
             except OversizedMessage as error:
                 log.warning(
                     "object-truncated",
@@ -383,15 +385,17 @@ def _count(item: Item) -> None:
         FOLLOW_LAG.labels(WATCHER).set(item.pending)
 
 
-def _plan(known: PublishedObjects, resource: Resource, change: Seen, epoch: int) -> list[Outgoing]:
+def _plan(
+    known: PublishedObjects, resource: Resource, change: WatchEvent, epoch: int
+) -> list[Outgoing]:
     match change:
-        case Listed(items, resource_version):
+        case Snapshot(items, resource_version):
             return plan.plan_listed(known, resource, items, resource_version, epoch)
-        case Changed(body):
+        case Modified(body):
             return plan.plan_changed(known, body, epoch)
-        case Removed(body):
+        case Deleted(body):
             return plan.plan_removed(known, body, epoch)
-        case Absent():
+        case KindNotServed():
             return plan.plan_absent(known, resource, epoch)
         case _:
             assert_never(change)
@@ -434,7 +438,7 @@ async def publish_cluster(
     means all. Raises StreamsRefused if NATS cannot hold the streams."""
     async with asyncio.TaskGroup() as tasks:
         feed: asyncio.Task[None] | None = None
-        maintained = keep_streams(bus, **limits, on_level=partial(note_level, health))
+        maintained = maintain_streams(bus, **limits, on_level=partial(note_level, health))
         async with contextlib.aclosing(maintained) as remade:
             async for streams in remade:
                 log.info("streams-ready", republish=streams.republish)

@@ -23,7 +23,7 @@ from aimbus import Bus, CaughtUp, Event, Loading, NatsServer
 from aimbus.jetstream import api
 from aimcontroller.health import Health
 from aimcontroller.projection import Projection, fold
-from aimkube import Cluster, NotFound, Seen, Timing
+from aimkube import Cluster, NotFound, Timing, WatchEvent
 from aimlab.apiserver import ApiServer
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
 from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED
@@ -338,7 +338,7 @@ class Impatient(Cluster):
     """Takes a watch for dead after a second without an event: one of a version from the future
     is never answered."""
 
-    def list_and_watch(self, *args: Any, **options: Any) -> AsyncGenerator[Seen]:
+    def list_and_watch(self, *args: Any, **options: Any) -> AsyncGenerator[WatchEvent]:
         return super().list_and_watch(*args, **options, timing=Timing(quiet_s=1.0))
 
 

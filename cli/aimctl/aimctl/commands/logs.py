@@ -16,7 +16,7 @@ from aimctl.options import Kubeconfig, Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.state_stream import current_state
-from aimkube import Cluster, KubeError, told
+from aimkube import Cluster, KubeError, describe_error
 from aimschema.resources import Key
 
 FAILED_TAIL_LINES = 20
@@ -81,7 +81,7 @@ class _Lines:
             self._print(
                 pod,
                 container,
-                [f"no log: {told(error) if failure is None else failure.message}"],
+                [f"no log: {describe_error(error) if failure is None else failure.message}"],
                 "bold red",
             )
         else:
@@ -96,7 +96,9 @@ class _Lines:
             ):
                 self._print(pod, container, [line.decode(errors="replace")])
         except KubeError as error:
-            self._print(pod, container, [f"no more of the log: {told(error)}"], "bold red")
+            self._print(
+                pod, container, [f"no more of the log: {describe_error(error)}"], "bold red"
+            )
 
     def _print(
         self, pod: KubeObject, container: str, lines: Iterable[str], style: str = ""

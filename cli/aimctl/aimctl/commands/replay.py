@@ -41,7 +41,7 @@ async def live(service: str, most_per_s: float) -> Recording:
     filters = [
         one
         for one in component.filters
-        if one != subjects.letters(service) and not one.startswith(every_action)
+        if one != subjects.dead_letters(service) and not one.startswith(every_action)
     ]
     async with connected_bus() as bus:
         before, logged = await history(bus, [*filters, f"{every_action}>"], most_per_s=most_per_s)

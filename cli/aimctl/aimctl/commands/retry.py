@@ -19,7 +19,7 @@ from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
 from aimctl.state_stream import current_state
-from aimkube import KubeError, told
+from aimkube import KubeError, describe_error
 from aimschema.labels import ANNOTATION_RETRY
 from aimschema.resources import RESOURCES, Key
 
@@ -52,7 +52,7 @@ async def _annotate(found: Sequence[Key], value: str, kubeconfig: Path | None) -
                     {"metadata": {"annotations": {ANNOTATION_RETRY: value}}},
                 )
             except KubeError as error:
-                raise RuntimeError(f"{each}: {told(error)}") from error
+                raise RuntimeError(f"{each}: {describe_error(error)}") from error
 
 
 def retry(

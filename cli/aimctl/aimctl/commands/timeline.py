@@ -29,7 +29,7 @@ async def show_timeline(
 ) -> bool:
     """False where nothing is known of the object."""
     async with connected_bus() as bus:
-        filters = [subjects.ALL] if key.namespace is None else subjects.within(key.namespace)
+        filters = [subjects.ALL] if key.namespace is None else subjects.in_namespace(key.namespace)
         before, logged = await (
             history(bus, filters) if key.namespace is None else history_of(bus, key.namespace)
         )

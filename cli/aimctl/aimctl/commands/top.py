@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aimbus import ApiError, Bus, Event, Survey, Unreachable, read_log, survey
+from aimbus import ApiError, Bus, BusStats, Event, Unreachable, read_bus_stats, read_log
 from aimctl.component_registry import SERVICES
 from aimctl.connect import connected_bus
 from aimctl.dead_letters import unhandled_dead_letters
@@ -82,7 +82,7 @@ def data(shown: Sample) -> dict[str, object]:
 async def sample(bus: Bus) -> Sample:
     """Takes two seconds. Raises RuntimeError where there is no stream to read."""
     try:
-        before = await survey(bus)
+        before = await read_bus_stats(bus)
         began_s = time.monotonic()
         live, sent = await asyncio.gather(live_progress(bus, None, SAMPLE_S), _sent(bus, before))
         after = await survey(bus)
@@ -95,7 +95,7 @@ async def sample(bus: Bus) -> Sample:
     return weighed(before, after, took_s, sent, dead, live)
 
 
-async def _sent(bus: Bus, before: Survey) -> Counter[str]:
+async def _sent(bus: Bus, before: BusStats) -> Counter[str]:
     """How many events each source sends while it is listened."""
     sent: Counter[str] = Counter()
     with contextlib.suppress(TimeoutError):
@@ -111,13 +111,13 @@ async def _sent(bus: Bus, before: Survey) -> Counter[str]:
     return sent
 
 
-def _last(found: Survey) -> int:
+def _last(found: BusStats) -> int:
     return 0 if found.log is None else found.log.last_seq
 
 
 def weighed(
-    before: Survey,
-    after: Survey,
+    before: BusStats,
+    after: BusStats,
     took_s: float,
     sent: Counter[str],
     dead: Counter[str],

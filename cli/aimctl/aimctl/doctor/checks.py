@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from aimbus import Standing, Survey
+from aimbus import BusStats
 from aimctl.component_registry import SERVICES
 from aimctl.doctor.network import api_server, pod_security
 from aimctl.doctor.requirements import gateways, nodes, registries, storage
@@ -435,7 +435,7 @@ def bus(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _streams(found: Survey) -> Iterator[Finding]:
+def _streams(found: BusStats) -> Iterator[Finding]:
     log, state = found.log, found.state
     if log is None or state is None:
         names = [

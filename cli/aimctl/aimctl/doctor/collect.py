@@ -13,12 +13,12 @@ import aiohttp
 
 from aim_deployer.gpus import load
 from aim_deployer.settings import DeployerSettings
-from aimbus import BusError, Survey, survey
+from aimbus import BusError, BusStats, read_bus_stats
 from aimctl.connect import cluster_at, connected_bus
 from aimctl.doctor.requirements import hosts
 from aimctl.doctor.snapshot import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Unknown
 from aimctl.manifests import rbac
-from aimkube import Cluster, Forbidden, KubeError, NotFound, told
+from aimkube import Cluster, Forbidden, KubeError, NotFound, describe_error
 from aimkube.rbac import Grant, granted
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
@@ -65,7 +65,7 @@ async def known(request: Awaitable[T]) -> T | Unknown:
     except TimeoutError:
         return Unknown(f"no answer within {WITHIN_S:g} s")
     except KubeError as error:
-        return Unknown(told(error))
+        return Unknown(describe_error(error))
     except (BusError, RuntimeError, OSError) as error:
         return Unknown(str(error) or type(error).__name__)
 
@@ -97,9 +97,9 @@ async def gather(kubeconfig: Path | None) -> Facts:
     return replace(facts, bus=await bus, now=datetime.datetime.now(datetime.UTC))
 
 
-async def _survey() -> Survey:
+async def _survey() -> BusStats:
     async with connected_bus(NATS_WITHIN_S) as bus:
-        return await survey(bus)
+        return await read_bus_stats(bus)
 
 
 async def _in_cluster(cluster: Cluster, facts: Facts) -> Facts:
@@ -163,7 +163,7 @@ async def _access(cluster: Cluster, namespace: str) -> Access:
             cluster, [grant for grant in grants if grant.account in names], namespace
         )
     except Forbidden as error:
-        accounts = Unknown(told(error))
+        accounts = Unknown(describe_error(error))
     if accounts and not isinstance(accounts, Unknown):
         return Access(accounts)
     return Access(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from aim_deployer.gpus import GpuTable
-from aimbus import Survey
+from aimbus import BusStats
 from aimkube.rbac import Grant
 from aimschema.resources import (
     CACHE,
@@ -100,7 +100,7 @@ class Facts:
     crds: Mapping[str, Body | None] | Unknown
     objects: Mapping[str, tuple[Body, ...] | Unknown]
     access: Access | Unknown
-    bus: Survey | Unknown
+    bus: BusStats | Unknown
     gpus: GpuTable
     registries: Mapping[str, str]
 

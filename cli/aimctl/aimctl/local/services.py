@@ -5,18 +5,18 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from aimbus import Access
+from aimbus import NatsCredentials
 from aimbus.credentials import CA_SETTING, CREDS_SETTING
 from aimctl.component_registry import SERVICES
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import READY_WITHIN_S, Children, until_answers
 
-AccessOf = Callable[[str], Access]
+AccessOf = Callable[[str], NatsCredentials]
 
 
 def no_credentials(_: str) -> Access:
     """A NATS server that asks for no keys."""
-    return Access()
+    return NatsCredentials()
 
 
 async def start_services(
@@ -74,5 +74,5 @@ async def start_service(
     return f"http://127.0.0.1:{port}"
 
 
-def nats_environment(nats_url: str, access: Access) -> str:
+def nats_environment(nats_url: str, access: NatsCredentials) -> str:
     return f"AIM_NATS_URL={nats_url} {CREDS_SETTING}={access.creds} {CA_SETTING}={access.ca}"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aim_watcher.nats_secrets import AUTH, CA, SEED, SERVER, TLS, Secrets, desired_secrets, of_user
-from aimbus import Access
+from aimbus import NatsCredentials
 from aimbus.accounts import tls_conf
 from aimschema.names import SYSTEM_NAMESPACE
 
@@ -29,9 +29,9 @@ class Guard:
         """For the server's configuration."""
         return self.folder / SERVER / AUTH, self.folder / SERVER / TLS
 
-    def access(self, user: str) -> Access:
+    def access(self, user: str) -> NatsCredentials:
         own = self.folder / of_user(user)
-        return Access(str(own / SEED), str(own / CA))
+        return NatsCredentials(str(own / SEED), str(own / CA))
 
     def lay_out(self, *rotate: str) -> None:
         """Write the files as `aimctl nats init` would have them, keeping what is there but for

@@ -2,7 +2,7 @@
 people."""
 
 from aim_watcher.nats_secrets import OPERATOR
-from aimbus.permissions import Permissions, of_reader, of_service
+from aimbus.permissions import Permissions, reader_permissions, service_permissions
 from aimctl.contracts import CONSOLE as PEOPLE
 from aimctl.contracts import CONTRACTS
 from aimschema import subjects
@@ -13,11 +13,11 @@ CONSOLE = "console"
 
 PERMISSIONS: dict[str, Permissions] = {
     **{
-        each.service: of_service(each, keeps_streams=each.service == WATCHER)
+        each.service: service_permissions(each, maintains_streams=each.service == WATCHER)
         for each in CONTRACTS
         if each is not PEOPLE
     },
-    CONSOLE: of_reader(PEOPLE.service),
-    OPERATOR: of_reader(PEOPLE.service, subjects.ALL),
+    CONSOLE: reader_permissions(PEOPLE.service),
+    OPERATOR: reader_permissions(PEOPLE.service, subjects.ALL),
 }
 USERS = tuple(PERMISSIONS)

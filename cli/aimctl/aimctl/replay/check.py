@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from aimbus.tracing import going_over, tracer
+from aimbus.tracing import linked_span, tracer
 from aimcontroller.component import Component
 from aimctl.component_registry import PLANNERS, planner
 from aimctl.replay.comparator import Difference, Judge
@@ -41,7 +41,7 @@ def check(service: Component, recording: Recording, told: Told | None = None) ->
         )
     judge, looks, own, found = Judge(), 0, 0, list[Difference]()
     until = recording.header.until
-    with going_over(
+    with linked_span(
         tracer("aimctl"),
         f"replay {service.name}",
         (event.traceparent for event in recording.events),

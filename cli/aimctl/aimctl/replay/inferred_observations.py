@@ -33,7 +33,7 @@ from aimcontroller.projection import (
     Projection,
 )
 from aimcontroller.workloads import pods_of
-from aimkube import by_webhook
+from aimkube import is_from_webhook
 from aimschema import labels, reasons
 from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import (
@@ -73,7 +73,7 @@ def learned_from(
             action.about,
             REJECTED,
             ApplyRejected(
-                target, action.detail, transient=True, by_webhook=by_webhook(action.detail)
+                target, action.detail, transient=True, by_webhook=is_from_webhook(action.detail)
             ),
         )
     elif refusal is not None and refusal.target == target:

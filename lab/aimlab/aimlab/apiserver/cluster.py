@@ -12,7 +12,7 @@ from aimlab.apiserver.objects import Obj, dig, same, stamp
 from aimlab.apiserver.store import Change, CollectionKey, Entry, Store
 
 NAMESPACES = ("", "namespaces")
-KEPT_NAMESPACES = ("default", "kube-system")
+PROTECTED_NAMESPACES = ("default", "kube-system")
 
 
 def utc_now() -> datetime:
@@ -36,7 +36,7 @@ class Cluster:
         for resource in BUILTINS:
             self._serve(resource)
         self.store.observers.append(self._define)
-        for name in KEPT_NAMESPACES:
+        for name in PROTECTED_NAMESPACES:
             self.store.put(NAMESPACES, self._namespace(name))
 
     def time(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from aimlab.apiserver import crd
-from aimlab.apiserver.cluster import KEPT_NAMESPACES, NAMESPACES, Cluster
+from aimlab.apiserver.cluster import NAMESPACES, PROTECTED_NAMESPACES, Cluster
 from aimlab.apiserver.errors import ApiError, conflict, named
 from aimlab.apiserver.objects import Obj, clone, dig, stamp
 from aimlab.apiserver.store import CollectionKey, Entry
@@ -90,7 +90,7 @@ def _check(request: Request, live: Obj, options: Options) -> None:
             request.name,
             why + f"({metadata['resourceVersion']}). The object might have been modified",
         )
-    if resource.storage == NAMESPACES and request.name in KEPT_NAMESPACES:
+    if resource.storage == NAMESPACES and request.name in PROTECTED_NAMESPACES:
         details = named("", "namespaces", request.name)
         raise ApiError(
             403,

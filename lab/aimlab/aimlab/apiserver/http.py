@@ -306,7 +306,7 @@ def _stored(page: queries.Page, resource: Resource) -> bool:
 
 async def _watch(request: web.Request, cluster: Cluster, target: Target) -> web.StreamResponse:
     _require_json(request)
-    wanted = watch.wish(request.query)
+    wanted = watch.parse_watch_options(request.query)
     chosen = queries.selection(target.resource, target.namespace, request.query)
     watcher = watch.Watcher(cluster, chosen, _render(request, cluster, target))
     watcher.start(wanted)

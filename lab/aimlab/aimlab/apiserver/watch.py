@@ -27,7 +27,7 @@ Render = Callable[[Obj], Json]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class WatchOptions:
     """What a watch request asks for."""
 
     version: int
@@ -36,7 +36,7 @@ class Wish:
     timeout_s: float
 
 
-def wish(query: Mapping[str, str]) -> Wish:
+def parse_watch_options(query: Mapping[str, str]) -> WatchOptions:
     """The parameters of a watch. ApiError 422 for combinations a real server refuses, 500 for a
     version that is no number."""
     initial = query.get("sendInitialEvents") == "true"
@@ -53,7 +53,7 @@ def wish(query: Mapping[str, str]) -> Wish:
             [Cause("resourceVersionMatch", "FieldValueForbidden", words)],
         )
     asked = query.get("timeoutSeconds", "")
-    return Wish(
+    return WatchOptions(
         version=version_of(query.get("resourceVersion", "")),
         bookmarks=query.get("allowWatchBookmarks") == "true",
         initial_events=initial,
@@ -78,7 +78,7 @@ class Watcher:
         self.closed = False
         self.news = asyncio.Event()
 
-    def start(self, wanted: Wish) -> None:
+    def start(self, wanted: WatchOptions) -> None:
         """Queue what the wish asks for and follow the collection."""
         current = self.cluster.store.version
         if wanted.version == 0 or wanted.initial_events:
@@ -170,7 +170,10 @@ def _event(kind: str, obj: Json) -> bytes:
 
 
 async def stream(
-    request: web.Request, watcher: Watcher, wanted: Wish, bookmark_every_s: float = BOOKMARK_EVERY_S
+    request: web.Request,
+    watcher: Watcher,
+    wanted: WatchOptions,
+    bookmark_every_s: float = BOOKMARK_EVERY_S,
 ) -> web.StreamResponse:
     """Write a watcher's lines until its time is over, the collection is closed or the client has
     gone."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aimbus import Access, NatsServer
+from aimbus import NatsCredentials, NatsServer
 from aimctl.local.processes import Children
 from aimctl.local.services import no_credentials, start_services
 from aimctl.manifests import crds, rbac
@@ -30,7 +30,7 @@ class Stack:
     services: Children
     health: dict[str, str]
     quickstart: Quickstart
-    access: Access = field(default_factory=Access)
+    access: NatsCredentials = field(default_factory=NatsCredentials)
     """With which files a person goes to NATS."""
 
 

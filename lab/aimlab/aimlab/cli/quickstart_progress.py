@@ -17,7 +17,7 @@ from rich.text import Text
 from aimbus import Bus, follow_live
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import progress_text
-from aimkube import Changed, Cluster, Listed, Removed
+from aimkube import Cluster, Deleted, Modified, Snapshot
 from aimschema import subjects
 from aimschema.messages import Progress
 from aimschema.reasons import PROGRESSING, READY
@@ -99,12 +99,12 @@ async def _watch(cluster: Cluster, resource: Resource, namespace: str, picture: 
     async with contextlib.aclosing(cluster.list_and_watch(resource, namespace)) as events:
         async for event in events:
             match event:
-                case Listed(items=items):
+                case Snapshot(items=items):
                     for body in items:
                         picture.objects[resource.kind, body["metadata"]["name"]] = body
-                case Changed(body=body):
+                case Modified(body=body):
                     picture.objects[resource.kind, body["metadata"]["name"]] = body
-                case Removed(body=body):
+                case Deleted(body=body):
                     picture.objects.pop((resource.kind, body["metadata"]["name"]), None)
                 case _:
                     pass

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from aimkube import Cluster
-from aimlab.controller_loop import Patch, Step, control
-from aimlab.informer import Mirror, Objects
+from aimlab.controller_loop import Patch, ReconcileResult, control
+from aimlab.informer import Informer, Objects
 from aimlab.kinds import Body, stamp
 from aimschema.resources import ROUTE
 
@@ -26,7 +26,7 @@ FORMER_LISTENER = "former"
 @asynccontextmanager
 async def other_entries(cluster: Cluster) -> AsyncIterator[None]:
     """Keeps the entries on every HTTPRoute for as long as the block lasts."""
-    mirror = Mirror(cluster, [ROUTE])
+    mirror = Informer(cluster, [ROUTE])
     tasks = [asyncio.create_task(mirror.run()), asyncio.create_task(control(cluster, mirror, plan))]
     try:
         yield
@@ -38,8 +38,8 @@ async def other_entries(cluster: Cluster) -> AsyncIterator[None]:
                 await task
 
 
-def plan(objects: Objects, now: datetime) -> Step:
-    return Step(
+def plan(objects: Objects, now: datetime) -> ReconcileResult:
+    return ReconcileResult(
         [write for route in objects.all(ROUTE) if (write := _completed(route, now)) is not None]
     )
 

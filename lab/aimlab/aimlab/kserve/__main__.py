@@ -9,11 +9,11 @@ from pathlib import Path
 
 from aimkube import Cluster
 from aimlab.controller_loop import control
-from aimlab.informer import Mirror
+from aimlab.informer import Informer
 from aimlab.kserve.controller import WATCHED, plan
 from aimlab.kserve.modes import VERSIONS, Version
 from aimlab.kserve.webhook import webhook
-from aimlab.service import run_until_told
+from aimlab.service import run_until_signalled
 
 
 async def run(kubeconfig: str, version: Version, *, asked: bool) -> None:
@@ -25,7 +25,7 @@ async def run(kubeconfig: str, version: Version, *, asked: bool) -> None:
         if asked:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             await stack.enter_async_context(webhook(cluster, version, folder))
-        mirror = Mirror(cluster, WATCHED)
+        mirror = Informer(cluster, WATCHED)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(mirror.run())
             tasks.create_task(control(cluster, mirror, partial(plan, version=version)))
@@ -39,7 +39,7 @@ def main() -> None:
     by_webhook = "also validate InferenceServices by a webhook, on loopback"
     parser.add_argument("--webhook", action="store_true", help=by_webhook)
     options = parser.parse_args()
-    run_until_told(run(options.kubeconfig, VERSIONS[options.version], asked=options.webhook))
+    run_until_signalled(run(options.kubeconfig, VERSIONS[options.version], asked=options.webhook))
 
 
 if __name__ == "__main__":

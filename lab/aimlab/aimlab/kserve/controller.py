@@ -6,9 +6,9 @@ The pods are the Deployment's (`aimlab.node.deployments`, or the cluster's own c
 
 from datetime import datetime
 
-from aimlab.controller_loop import Create, Patch, Step, Write, delete_of, patch_of
+from aimlab.controller_loop import Create, Patch, ReconcileResult, Write, delete_of, patch_of
 from aimlab.informer import Objects
-from aimlab.kinds import SERVICE, Body, is_going, is_owned, uid_of
+from aimlab.kinds import SERVICE, Body, is_deleting, is_owned, uid_of
 from aimlab.kserve import render
 from aimlab.kserve.modes import NEWEST, Version
 from aimlab.kserve.status import invalid, not_served, status_of
@@ -17,13 +17,13 @@ from aimschema.resources import DEPLOYMENT, ENDPOINT_SLICE, INFERENCE_SERVICE, P
 WATCHED = (INFERENCE_SERVICE, DEPLOYMENT, POD, SERVICE, ENDPOINT_SLICE)
 
 
-def plan(seen: Objects, now: datetime, version: Version = NEWEST) -> Step:
+def plan(seen: Objects, now: datetime, version: Version = NEWEST) -> ReconcileResult:
     """One pass over all InferenceServices."""
     writes: list[Write] = []
     for isvc in seen.all(INFERENCE_SERVICE):
-        if not is_going(isvc):
+        if not is_deleting(isvc):
             writes += plan_one(isvc, seen, now, version)
-    return Step(writes)
+    return ReconcileResult(writes)
 
 
 def plan_one(isvc: Body, seen: Objects, now: datetime, version: Version) -> list[Write]:
@@ -55,7 +55,7 @@ def plan_one(isvc: Body, seen: Objects, now: datetime, version: Version) -> list
 
 def _remove(resource: Resource, body: Body, isvc: Body, seen: Objects) -> list[Write]:
     there = seen.find(resource, body["metadata"]["namespace"], body["metadata"]["name"])
-    if there is None or is_going(there) or not is_owned(there, uid_of(isvc)):
+    if there is None or is_deleting(there) or not is_owned(there, uid_of(isvc)):
         return []
     return [delete_of(resource, there)]
 
@@ -66,7 +66,7 @@ def _keep(resource: Resource, body: Body, seen: Objects) -> list[Write]:
     there = seen.find(resource, metadata["namespace"], metadata["name"])
     if there is None:
         return [Create(resource, body)]
-    if is_going(there):
+    if is_deleting(there):
         return []
     annotations = metadata.get("annotations") or {}
     mark = annotations.get(render.RENDERED)

@@ -10,7 +10,7 @@ import hashlib
 
 import msgspec
 
-from aimlab.kinds import Body, is_going, is_over, is_true, owner_reference
+from aimlab.kinds import Body, is_deleting, is_finished, is_true, owner_reference
 from aimlab.node.probes import port_number
 
 ISVC_LABEL = "serving.kserve.io/inferenceservice"
@@ -112,7 +112,7 @@ def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
         "kubernetes.io/service-name": name,
         "endpointslice.kubernetes.io/managed-by": "aimlab",
     }
-    there = (pod for pod in pods if pod.get("status", {}).get("podIP") and not is_over(pod))
+    there = (pod for pod in pods if pod.get("status", {}).get("podIP") and not is_finished(pod))
     endpoints = [_endpoint(pod) for pod in there]
     port = {"name": "http", "port": main_port(isvc), "protocol": "TCP"}
     slice_of = _owned(isvc, "discovery.k8s.io/v1", "EndpointSlice", f"{name}-lab", labels)
@@ -120,7 +120,7 @@ def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
 
 
 def _endpoint(pod: Body) -> Body:
-    ready, going, metadata = is_true(pod, "Ready"), is_going(pod), pod["metadata"]
+    ready, going, metadata = is_true(pod, "Ready"), is_deleting(pod), pod["metadata"]
     target = {"kind": "Pod"} | {key: metadata[key] for key in ("namespace", "name", "uid")}
     conditions = {"ready": ready and not going, "serving": ready, "terminating": going}
     return {"addresses": [pod["status"]["podIP"]], "conditions": conditions, "targetRef": target}

@@ -16,9 +16,9 @@ from pathlib import Path
 from aiohttp import web
 
 from aimlab.model_image.discovery import Model, dry_run
-from aimlab.model_image.integrity import NotWholeError, check
+from aimlab.model_image.integrity import IntegrityError, check
 from aimlab.model_image.server import load, make_app
-from aimlab.service import run_until_told
+from aimlab.service import run_until_signalled
 from aimschema.labels import CACHE_PATH, ENV_CACHE_PATH, ENV_MODEL_ID
 from aimschema.names import mount_path_of
 
@@ -43,14 +43,14 @@ def main() -> int:
         return 0
     try:
         app = prepare(model, options.sums)
-    except (NotWholeError, OSError, ValueError) as error:
+    except (IntegrityError, OSError, ValueError) as error:
         return give_up(str(error))
-    run_until_told(serve(app))
+    run_until_signalled(serve(app))
     return 0
 
 
 def prepare(model: Model, sums: Path | None) -> web.Application:
-    """Checks the cached model and loads what is needed of it. Raises NotWholeError, OSError,
+    """Checks the cached model and loads what is needed of it. Raises IntegrityError, OSError,
     ValueError."""
     place = mount_path_of(model.source)
     if place is None:

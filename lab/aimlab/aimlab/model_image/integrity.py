@@ -9,7 +9,7 @@ from pathlib import Path
 MANIFEST_NAME = ".aim-manifest.json"
 
 
-class NotWholeError(Exception):
+class IntegrityError(Exception):
     """The cache cannot be served from; the message names the file and what is wrong with it."""
 
 
@@ -17,44 +17,44 @@ def check(folder: Path, source_sums: Mapping[str, str] | None) -> dict[str, str]
     """The sha256 of every file of the manifest, computed from the files. `source_sums`: sha256 by
     path as the source has it, None where unknown.
 
-    Raises NotWholeError.
+    Raises IntegrityError.
     """
     expected = read_manifest(folder)
     for name, wanted in (source_sums or {}).items():
         if expected.setdefault(name, wanted) != wanted:
-            raise NotWholeError(
+            raise IntegrityError(
                 f"{folder / name}: the manifest says sha256 {expected[name]}, the source has"
                 f" {wanted}"
             )
     unknown = sorted(expected.keys() - source_sums.keys()) if source_sums is not None else []
     if unknown:
-        raise NotWholeError(f"{folder / unknown[0]}: the source has no such file")
+        raise IntegrityError(f"{folder / unknown[0]}: the source has no such file")
     found: dict[str, str] = {}
     for name, wanted in sorted(expected.items()):
         found[name] = sha256_of(folder / name)
         if found[name] != wanted:
-            raise NotWholeError(f"{folder / name}: sha256 is {found[name]}, expected {wanted}")
+            raise IntegrityError(f"{folder / name}: sha256 is {found[name]}, expected {wanted}")
     return found
 
 
 def read_manifest(folder: Path) -> dict[str, str]:
-    """sha256 by path. Raises NotWholeError."""
+    """sha256 by path. Raises IntegrityError."""
     path = folder / MANIFEST_NAME
     try:
         manifest = json.loads(path.read_bytes())
         return {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     except FileNotFoundError:
-        raise NotWholeError(
+        raise IntegrityError(
             f"{path} is not there: the model was never downloaded completely"
         ) from None
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise NotWholeError(f"{path} is not a manifest: {error}") from error
+        raise IntegrityError(f"{path} is not a manifest: {error}") from error
 
 
 def sha256_of(path: Path) -> str:
-    """Raises NotWholeError where the file cannot be read."""
+    """Raises IntegrityError where the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise NotWholeError(f"{path} cannot be read: {error.strerror}") from error
+        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error

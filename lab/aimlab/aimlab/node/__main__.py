@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aimlab.node.launch import LOOPBACK
 from aimlab.node.run import ALONE, CONTROLLERS, Options, run
-from aimlab.service import run_until_told
+from aimlab.service import run_until_signalled
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--pod-network", type=IPv4Network, default=LOOPBACK, help=where)
     given = parser.parse_args()
     state, images = given.state.absolute(), given.images.absolute()
-    run_until_told(
+    run_until_signalled(
         run(given.kubeconfig, Options(state, images, given.controllers, given.pod_network))
     )
 

@@ -17,12 +17,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from aimlab.controller_loop import Create, Step, Write, delete_of, patch_of
+from aimlab.controller_loop import Create, ReconcileResult, Write, delete_of, patch_of
 from aimlab.kinds import (
     Body,
     condition_of,
-    is_going,
-    is_over,
+    is_deleting,
+    is_finished,
     is_true,
     owner_reference,
     stamp,
@@ -40,7 +40,7 @@ LONGEST_BACK_OFF_S = 30
 LATE, FAILED_CREATE = "ProgressDeadlineExceeded", "FailedCreate"
 
 
-def plan_one(body: Body, pods: list[Body], now: datetime) -> Step:
+def plan_one(body: Body, pods: list[Body], now: datetime) -> ReconcileResult:
     """The next step for one Deployment; the status first, since what is rejected adds to it."""
     revision = revision_of(body)
     replicas = [replica_of(pod) for pod in pods]
@@ -54,13 +54,13 @@ def plan_one(body: Body, pods: list[Body], now: datetime) -> Step:
     for number in () if wait_s else rollout.create:
         pod = pod_for(body, number)
         writes.append(Create(POD, pod, lambda why: _rejected(body, status, why, now)))
-    step = Step(writes, _deadline_s(body, status, now))
-    return step + Step(again_s=wait_s) if wait_s and rollout.create else step
+    step = ReconcileResult(writes, _deadline_s(body, status, now))
+    return step + ReconcileResult(requeue_after_s=wait_s) if wait_s and rollout.create else step
 
 
 def _back_off_s(pods: list[Body], now: datetime) -> float:
     """How long after pods that ended at once the next one waits, in seconds; longer each time."""
-    ended = [pod for pod in pods if is_over(pod)]
+    ended = [pod for pod in pods if is_finished(pod)]
     made = [time_of(pod["metadata"].get("creationTimestamp")) for pod in ended]
     newest = max((time for time in made if time is not None), default=None)
     if newest is None:
@@ -82,8 +82,8 @@ def replica_of(pod: Body) -> Replica:
         revision=labels.get(REVISION_LABEL, ""),
         number=int(labels.get(NUMBER_LABEL) or 0),
         ready=is_true(pod, "Ready"),
-        going=is_going(pod),
-        over=is_over(pod),
+        going=is_deleting(pod),
+        over=is_finished(pod),
     )
 
 

@@ -10,8 +10,8 @@ import asyncio
 
 from aimkube import Cluster, KubeError, NotFound
 from aimlab.controller_loop import COALESCE_S, RETRY_S, delete_of, try_write
-from aimlab.informer import Mirror, Objects
-from aimlab.kinds import SERVICE, Body, is_going, uid_of
+from aimlab.informer import Informer, Objects
+from aimlab.kinds import SERVICE, Body, is_deleting, uid_of
 from aimschema.resources import DEPLOYMENT, ENDPOINT_SLICE, WATCHED, Resource
 
 KINDS = (*WATCHED, SERVICE, ENDPOINT_SLICE, DEPLOYMENT)
@@ -25,7 +25,7 @@ def orphans(seen: Objects) -> list[tuple[Resource, Body]]:
     return [
         (resource, body)
         for resource, body in held
-        if not is_going(body) and (uids := _owner_uids(body)) and not uids & there
+        if not is_deleting(body) and (uids := _owner_uids(body)) and not uids & there
     ]
 
 
@@ -33,7 +33,7 @@ def _owner_uids(body: Body) -> set[str]:
     return {reference["uid"] for reference in body["metadata"].get("ownerReferences") or ()}
 
 
-async def collect(cluster: Cluster, mirror: Mirror) -> None:
+async def collect(cluster: Cluster, mirror: Informer) -> None:
     """Works until cancelled."""
     changed = mirror.listen()
     await mirror.loaded.wait()

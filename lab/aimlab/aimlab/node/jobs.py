@@ -9,13 +9,13 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from aimlab.controller_loop import Create, Step, Write, delete_of, patch_of
+from aimlab.controller_loop import Create, ReconcileResult, Write, delete_of, patch_of
 from aimlab.informer import Objects
 from aimlab.kinds import (
     Body,
     condition,
-    is_going,
-    is_over,
+    is_deleting,
+    is_finished,
     is_owned,
     is_true,
     owner_reference,
@@ -41,17 +41,17 @@ class Tally:
     last_failure: datetime | None
 
 
-def plan(seen: Objects, now: datetime) -> Step:
+def plan(seen: Objects, now: datetime) -> ReconcileResult:
     """One pass over all Jobs."""
-    step = Step()
+    step = ReconcileResult()
     pods = seen.all(POD)
     for job in seen.all(JOB):
-        if not is_going(job):
+        if not is_deleting(job):
             step += plan_job(job, [pod for pod in pods if is_owned(pod, uid_of(job))], now)
     return step
 
 
-def plan_job(job: Body, pods: list[Body], now: datetime) -> Step:
+def plan_job(job: Body, pods: list[Body], now: datetime) -> ReconcileResult:
     """First match wins: finished, suspended, succeeded, out of time, out of tries, running,
     waiting to try again, to be tried."""
     spec, status = job["spec"], job.get("status", {})
@@ -102,9 +102,11 @@ def plan_job(job: Body, pods: list[Body], now: datetime) -> Step:
     status = running_status(tally, started)
     if is_true(job, "Suspended"):
         status["conditions"] = [suspension(job, "False", ("JobResumed", "Job resumed"), now)]
-    step = Step(report(job, status))
+    step = ReconcileResult(report(job, status))
     if deadline_s is not None:
-        step += Step(again_s=(started + timedelta(seconds=deadline_s) - now).total_seconds())
+        step += ReconcileResult(
+            requeue_after_s=(started + timedelta(seconds=deadline_s) - now).total_seconds()
+        )
     return step if tally.active else step + retry(job, tally, now)
 
 
@@ -112,7 +114,7 @@ def tally_of(job: Body, pods: list[Body]) -> Tally:
     failures = [pod for pod in pods if phase_of(pod) == "Failed"]
     ends = [end for pod in failures if (end := ended_at(pod)) is not None]
     return Tally(
-        active=tuple(pod for pod in pods if not is_over(pod)),
+        active=tuple(pod for pod in pods if not is_finished(pod)),
         succeeded=sum(phase_of(pod) == "Succeeded" for pod in pods),
         failed=max(len(failures), job.get("status", {}).get("failed", 0)),
         last_failure=max(ends, default=None),
@@ -141,13 +143,13 @@ def running_status(tally: Tally, started: datetime) -> Body:
     return status | {"uncountedTerminatedPods": {}}
 
 
-def suspended(job: Body, tally: Tally, now: datetime) -> Step:
+def suspended(job: Body, tally: Tally, now: datetime) -> ReconcileResult:
     """Pods that run go, and do not count as failed; the time starts again when it is resumed."""
     words = ("JobSuspended", "Job suspended")
     status: Body = {"active": 0, "ready": 0, "startTime": None}
     status["conditions"] = [suspension(job, "True", words, now)]
-    gone = [delete_of(POD, pod) for pod in tally.active if not is_going(pod)]
-    return Step([*report(job, status), *gone])
+    gone = [delete_of(POD, pod) for pod in tally.active if not is_deleting(pod)]
+    return ReconcileResult([*report(job, status), *gone])
 
 
 def suspension(job: Body, status: str, words: tuple[str, str], now: datetime) -> Body:
@@ -164,14 +166,18 @@ def report(job: Body, status: Body) -> list[Write]:
     )
 
 
-def retry(job: Body, tally: Tally, now: datetime) -> Step:
+def retry(job: Body, tally: Tally, now: datetime) -> ReconcileResult:
     """The next pod, after a wait that doubles with every failure (kube-controller-manager starts
     at 10 s; a laptop is impatient)."""
     if tally.last_failure is not None:
         wait = timedelta(seconds=min(RETRY_S * 2 ** (tally.failed - 1), LONGEST_RETRY_S))
         if now < tally.last_failure + wait:
-            return Step(again_s=(tally.last_failure + wait - now).total_seconds())
-    return Step([Create(POD, pod_for(job, tally.failed), lambda why: failed_create(job, why, now))])
+            return ReconcileResult(
+                requeue_after_s=(tally.last_failure + wait - now).total_seconds()
+            )
+    return ReconcileResult(
+        [Create(POD, pod_for(job, tally.failed), lambda why: failed_create(job, why, now))]
+    )
 
 
 def pod_for(job: Body, attempt: int) -> Body:
@@ -191,7 +197,9 @@ def pod_for(job: Body, attempt: int) -> Body:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": own, "spec": template["spec"]}
 
 
-def finish(job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str, str]) -> Step:
+def finish(
+    job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str, str]
+) -> ReconcileResult:
     """Writes the final condition and the one that announces it (KEP-3998), and deletes the pods
     that still run, which count as failed."""
     final, announcing, reason, message = verdict
@@ -211,11 +219,11 @@ def finish(job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str,
     status["uncountedTerminatedPods"] = {}
     if final == "Complete":
         status |= {"succeeded": tally.succeeded, "completionTime": stamp(now)}
-    gone: list[Write] = [delete_of(POD, pod) for pod in tally.active if not is_going(pod)]
-    return Step([patch_of(JOB, job, {"status": status}, "status"), *gone])
+    gone: list[Write] = [delete_of(POD, pod) for pod in tally.active if not is_deleting(pod)]
+    return ReconcileResult([patch_of(JOB, job, {"status": status}, "status"), *gone])
 
 
-def expire(job: Body, now: datetime) -> Step:
+def expire(job: Body, now: datetime) -> ReconcileResult:
     """A finished Job goes `ttlSecondsAfterFinished` after its end; without that field it stays."""
     ttl_s = job["spec"].get("ttlSecondsAfterFinished")
     ends = [
@@ -225,6 +233,10 @@ def expire(job: Body, now: datetime) -> Step:
     ]
     ended = max((end for end in ends if end is not None), default=None)
     if ttl_s is None or ended is None:
-        return Step()
+        return ReconcileResult()
     left_s = (ended + timedelta(seconds=ttl_s) - now).total_seconds()
-    return Step(again_s=left_s) if left_s > 0 else Step([delete_of(JOB, job)])
+    return (
+        ReconcileResult(requeue_after_s=left_s)
+        if left_s > 0
+        else ReconcileResult([delete_of(JOB, job)])
+    )

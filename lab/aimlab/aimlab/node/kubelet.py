@@ -11,8 +11,8 @@ import logging
 import shutil
 
 from aimlab.controller_loop import delete_of, try_write
-from aimlab.informer import Mirror
-from aimlab.kinds import Body, is_going, is_over, uid_of
+from aimlab.informer import Informer
+from aimlab.kinds import Body, is_deleting, is_finished, uid_of
 from aimlab.node import node_object
 from aimlab.node.worker import Node, PodWorker
 from aimschema.resources import POD
@@ -23,7 +23,7 @@ RETRY_S = 1.0
 
 
 class Kubelet:
-    def __init__(self, node: Node, mirror: Mirror) -> None:
+    def __init__(self, node: Node, mirror: Informer) -> None:
         self._node = node
         self._mirror = mirror
         self._workers: dict[str, PodWorker] = {}
@@ -57,14 +57,14 @@ class Kubelet:
         for uid, pod in ours.items():
             if uid not in self._workers:
                 self._begin(uid, pod)
-            if is_going(pod) and uid not in self._ending:
+            if is_deleting(pod) and uid not in self._ending:
                 self._ending[uid] = asyncio.create_task(self._end(pod))
         for uid in self._workers.keys() - ours.keys() - self._ending.keys():
             self._ending[uid] = asyncio.create_task(self._forget(uid))
 
     def _begin(self, uid: str, pod: Body) -> None:
         worker = self._workers[uid] = PodWorker(self._node, pod)
-        if not is_going(pod) and not is_over(pod):
+        if not is_deleting(pod) and not is_finished(pod):
             self._tasks[uid] = asyncio.create_task(worker.run())
             self._tasks[uid].add_done_callback(lambda task: _say_why(task, pod))
 

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from aimlab.apiserver.quantity import parse
-from aimlab.controller_loop import Create, RemoveFolder, Step, Write, delete_of, patch_of
+from aimlab.controller_loop import Create, ReconcileResult, RemoveFolder, Write, delete_of, patch_of
 from aimlab.informer import Objects
-from aimlab.kinds import VOLUME, Body, is_going, is_over, phase_of, uid_of
+from aimlab.kinds import VOLUME, Body, is_deleting, is_finished, phase_of, uid_of
 from aimlab.node.scheduler import claims_of, is_placed
 from aimschema.labels import DEFAULT_STORAGE_CLASS
 from aimschema.resources import CLAIM, POD, STORAGE_CLASS
@@ -43,21 +43,21 @@ STORAGE_CLASSES = (
 )
 
 
-def plan(seen: Objects, _now: datetime, *, volumes_dir: Path) -> Step:
+def plan(seen: Objects, _now: datetime, *, volumes_dir: Path) -> ReconcileResult:
     """One pass over all claims and volumes."""
     writes: list[Write] = []
     for claim in seen.all(CLAIM):
         writes += claim_writes(claim, seen, volumes_dir)
     for volume in seen.all(VOLUME):
         writes += volume_writes(volume, seen)
-    return Step(writes)
+    return ReconcileResult(writes)
 
 
 def claim_writes(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
     """First match wins: going, bound, without a class, not ours, waiting for a place, to be
     bound."""
-    if is_going(claim):
-        return let_go(claim, seen)
+    if is_deleting(claim):
+        return release(claim, seen)
     if phase_of(claim) in {"Bound", "Lost"}:
         volume = seen.find(VOLUME, None, claim["spec"].get("volumeName", ""))
         if phase_of(claim) == "Bound" and volume is None:
@@ -152,12 +152,12 @@ def volume_for(claim: Body, volumes_dir: Path) -> Body:
     }
 
 
-def let_go(claim: Body, seen: Objects) -> list[Write]:
+def release(claim: Body, seen: Objects) -> list[Write]:
     """A claim that is being deleted goes once no live pod uses it."""
     metadata = claim["metadata"]
     finalizers = metadata.get("finalizers", [])
     in_use = any(
-        metadata["name"] in claims_of(pod) and not is_over(pod)
+        metadata["name"] in claims_of(pod) and not is_finished(pod)
         for pod in seen.all(POD, metadata["namespace"])
     )
     if in_use or CLAIM_PROTECTION not in finalizers:

@@ -16,7 +16,7 @@ from aimkube import AlreadyExists, Cluster, KubeError
 from aimlab.accounts import api_of
 from aimlab.certificates import Certificate, make_certificate
 from aimlab.controller_loop import control
-from aimlab.informer import Mirror
+from aimlab.informer import Informer
 from aimlab.kinds import SERVICE, STATEFUL_SET, VOLUME
 from aimlab.node import (
     garbage_collector,
@@ -59,7 +59,7 @@ async def run(kubeconfig: str, options: Options) -> None:
     cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-node")
     try:
         async with aiohttp.ClientSession(trust_env=False) as client:
-            mirror = Mirror(
+            mirror = Informer(
                 cluster,
                 (NODE, POD, JOB, CLAIM, VOLUME, STORAGE_CLASS, SERVICE, DEPLOYMENT, STATEFUL_SET),
             )
@@ -95,7 +95,7 @@ async def run(kubeconfig: str, options: Options) -> None:
                         tasks.create_task(control(cluster, mirror, workloads.plan))
                     tasks.create_task(service_proxy.serve(mirror))
                     if OWNERS in controllers:
-                        owned = Mirror(cluster, garbage_collector.KINDS)
+                        owned = Informer(cluster, garbage_collector.KINDS)
                         tasks.create_task(owned.run())
                         tasks.create_task(garbage_collector.collect(cluster, owned))
                     tasks.create_task(kubelet.run())

@@ -14,9 +14,9 @@ from decimal import Decimal
 
 from aimkube.selectors import expression_holds
 from aimlab.apiserver.quantity import parse
-from aimlab.controller_loop import Create, Step, Write, patch_of
+from aimlab.controller_loop import Create, ReconcileResult, Write, patch_of
 from aimlab.informer import Objects
-from aimlab.kinds import Body, condition, condition_of, is_going, is_over, phase_of
+from aimlab.kinds import Body, condition, condition_of, is_deleting, is_finished, phase_of
 from aimschema.resources import CLAIM, NODE, POD, STORAGE_CLASS, Resource
 
 SCHEDULER = "default-scheduler"
@@ -38,11 +38,11 @@ class DoesNotFit:
     message: str
 
 
-def plan(seen: Objects, now: datetime) -> Step:
+def plan(seen: Objects, now: datetime) -> ReconcileResult:
     """One pass over all pods, the oldest first."""
     node = next(iter(seen.all(NODE)), None)
     if node is None:
-        return Step()
+        return ReconcileResult()
     pods = seen.all(POD)
     free = free_of(node, pods)
     writes: list[Write] = []
@@ -63,13 +63,13 @@ def plan(seen: Objects, now: datetime) -> Step:
                 ]
             case DoesNotFit(message=message):
                 writes += refuse(pod, message, now)
-    return Step(writes)
+    return ReconcileResult(writes)
 
 
 def waits_for_scheduling(pod: Body) -> bool:
     spec = pod["spec"]
     ours = spec.get("schedulerName", SCHEDULER) == SCHEDULER and not spec.get("schedulingGates")
-    return ours and not spec.get("nodeName") and not is_going(pod) and not is_over(pod)
+    return ours and not spec.get("nodeName") and not is_deleting(pod) and not is_finished(pod)
 
 
 def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNotFit:
@@ -88,7 +88,7 @@ def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNo
             return DoesNotFit(
                 f'0/1 nodes are available: persistentvolumeclaim "{name}" not found. {_NO_HELP}'
             )
-        if is_going(claim):
+        if is_deleting(claim):
             return DoesNotFit(
                 f'0/1 nodes are available: persistentvolumeclaim "{name}" is being deleted.'
                 f" {_NO_HELP}"
@@ -182,7 +182,7 @@ def free_of(node: Body, pods: Iterable[Body]) -> Amounts:
     free: Amounts = Counter()
     free.update(_amounts(node.get("status", {}).get("allocatable") or {}))
     for pod in pods:
-        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not is_over(pod):
+        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not is_finished(pod):
             free.subtract(requests_of(pod))
     return free
 

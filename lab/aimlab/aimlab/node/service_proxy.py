@@ -13,8 +13,8 @@ import logging
 import re
 from collections.abc import Mapping
 
-from aimlab.informer import Mirror, Objects
-from aimlab.kinds import SERVICE, Body, is_going, is_true, uid_of
+from aimlab.informer import Informer, Objects
+from aimlab.kinds import SERVICE, Body, is_deleting, is_true, uid_of
 from aimlab.node.launch import address_of
 from aimlab.node.probes import port_number
 from aimschema.resources import POD
@@ -75,13 +75,13 @@ def backends(service: Body, port: Body, seen: Objects) -> list[Place]:
     return [
         (pod["status"]["podIP"], number)
         for pod in pods
-        if is_true(pod, "Ready") and not is_going(pod)
+        if is_true(pod, "Ready") and not is_deleting(pod)
         for number in {port_number(target, container) for container in pod["spec"]["containers"]}
         if number
     ]
 
 
-async def serve(mirror: Mirror) -> None:
+async def serve(mirror: Informer) -> None:
     """Takes the connections of all Services until cancelled."""
     changed = mirror.listen()
     await mirror.loaded.wait()

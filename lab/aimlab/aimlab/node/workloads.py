@@ -7,9 +7,9 @@ pods go.
 
 from datetime import datetime
 
-from aimlab.controller_loop import Create, Step, Write, delete_of, patch_of
+from aimlab.controller_loop import Create, ReconcileResult, Write, delete_of, patch_of
 from aimlab.informer import Objects
-from aimlab.kinds import STATEFUL_SET, Body, is_going, is_over, is_owned, is_true, uid_of
+from aimlab.kinds import STATEFUL_SET, Body, is_deleting, is_finished, is_owned, is_true, uid_of
 from aimlab.node import deployments
 from aimlab.node.deployments import REVISION_LABEL, pod_of_template, revision_of
 from aimlab.node.events import failed_create
@@ -21,12 +21,12 @@ POD_NAME_LABEL, POD_INDEX_LABEL = (
 )
 
 
-def plan(seen: Objects, now: datetime) -> Step:
+def plan(seen: Objects, now: datetime) -> ReconcileResult:
     """One pass over all of them."""
-    step = Step()
+    step = ReconcileResult()
     for kind in (DEPLOYMENT, STATEFUL_SET):
         for body in seen.all(kind):
-            if is_going(body):
+            if is_deleting(body):
                 continue
             pods = [
                 pod
@@ -36,7 +36,7 @@ def plan(seen: Objects, now: datetime) -> Step:
             if kind is DEPLOYMENT:
                 step += deployments.plan_one(body, pods, now)
             else:
-                step += Step(_stateful_set(body, pods, seen, now) + _report(body, pods))
+                step += ReconcileResult(_stateful_set(body, pods, seen, now) + _report(body, pods))
     return step
 
 
@@ -56,7 +56,7 @@ def _stateful_set(body: Body, pods: list[Body], seen: Objects, now: datetime) ->
     over = [
         pod
         for number, pod in there.items()
-        if (number >= wanted or is_over(pod)) and not is_going(pod)
+        if (number >= wanted or is_finished(pod)) and not is_deleting(pod)
     ]
     if over:
         return [delete_of(POD, pod) for pod in over]
@@ -67,7 +67,7 @@ def _stateful_set(body: Body, pods: list[Body], seen: Objects, now: datetime) ->
         if not at_once and not is_true(there[number], "Ready"):
             break
     for number in sorted(there, reverse=True):
-        if is_going(there[number]):
+        if is_deleting(there[number]):
             return []
         if not _is_of(there[number], revision):
             return [delete_of(POD, there[number])]
@@ -110,7 +110,7 @@ def _ordinal(body: Body, number: int, seen: Objects, now: datetime) -> list[Writ
 
 def _report(body: Body, pods: list[Body]) -> list[Write]:
     """What `kubectl rollout status` reads."""
-    live = [pod for pod in pods if not is_going(pod) and not is_over(pod)]
+    live = [pod for pod in pods if not is_deleting(pod) and not is_finished(pod)]
     wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
     ready, updated = (
         sum(is_true(pod, "Ready") for pod in live),

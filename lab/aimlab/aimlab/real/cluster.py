@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aimctl.local.processes import Children
 from aimkube import Cluster
-from aimlab.capabilities import find_out
+from aimlab.capabilities import probe
 from aimlab.envtest import kube_apiserver
 from aimlab.lab import define
 from aimlab.real.kserve import crds_in, kserve
@@ -62,7 +62,7 @@ async def _until_at_work(cluster: Cluster, children: Children) -> None:
     what none does."""
     able = None
     for _ in range(TRIES):
-        able = await find_out(cluster, "default")
+        able = await probe(cluster, "default")
         if able.collects and able.runs_jobs and able.schedules and able.serves:
             return
         for name, process in children.running.items():

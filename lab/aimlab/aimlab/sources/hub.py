@@ -37,7 +37,7 @@ _CREATED: Final = "2024-01-01T00:00:00.000Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class InjectedError:
     """An answer instead of the right one. `code` and `message` are the hub's X-Error-Code and
     X-Error-Message."""
 
@@ -115,7 +115,7 @@ class Model:
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[InjectedError] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     delay_s: float = 0.0
 
@@ -259,31 +259,31 @@ class Hub:
                     return model.refusals.pop(0).response()
             refusal = self._denied(model, request)
             if refusal is not None or model is None:
-                return (refusal or Refusal(404)).response()
+                return (refusal or InjectedError(404)).response()
             if (
                 "revision" in request.match_info
                 and model.commit_of(request.match_info["revision"]) is None
             ):
-                return Refusal(
+                return InjectedError(
                     404, "RevisionNotFound", f"Invalid rev id: {request.match_info['revision']}"
                 ).response()
             return await answer(request, model)
 
         return handle
 
-    def _denied(self, model: Model | None, request: web.Request) -> Refusal | None:
+    def _denied(self, model: Model | None, request: web.Request) -> InjectedError | None:
         """Why the caller may not have this; rules 1 and 2 of the module."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token and token not in self.tokens:
-            return Refusal(401, message="Invalid credentials in Authorization header")
+            return InjectedError(401, message="Invalid credentials in Authorization header")
         if model is None or (model.private and token not in model.readers):
             return (
-                Refusal(404, "RepoNotFound", "Repository not found")
+                InjectedError(404, "RepoNotFound", "Repository not found")
                 if token
-                else Refusal(401, message="Invalid username or password.")
+                else InjectedError(401, message="Invalid username or password.")
             )
         if model.gated and token not in model.readers and "path" in request.match_info:
-            return Refusal(
+            return InjectedError(
                 403 if token else 401, "GatedRepo", f"Access to model {model.name} is restricted."
             )
         return None
@@ -315,7 +315,7 @@ class Hub:
     async def _tree(self, request: web.Request, model: Model) -> web.Response:
         files = model.commits[model.commit_of(request.match_info["revision"]) or ""]
         if "tree" in self.dialect.omits:
-            return Refusal(404).response()
+            return InjectedError(404).response()
         return web.json_response([_entry(path, file) for path, file in files.items()])
 
     async def _refs(self, _request: web.Request, model: Model) -> web.Response:

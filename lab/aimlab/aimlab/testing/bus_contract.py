@@ -44,7 +44,7 @@ def flaws(subject: str, headers: Mapping[str, str], data: bytes) -> list[str]:
     ]
     if sender is None:
         found.append(f"no service is called {headers.get(SOURCE)!r}")
-    elif not any(subjects.covers(pattern, subject) for pattern in sender.emits):
+    elif not any(subjects.matches(pattern, subject) for pattern in sender.emits):
         found.append(f"{sender.service} does not declare that it sends on {subject}")
     if kind not in {tag(message) for message in _messages_on(subject)}:
         found.append(f"{kind!r} does not belong on {subject}")
@@ -69,10 +69,12 @@ def _validator(kind: str) -> Draft202012Validator:
     return Draft202012Validator(schemas()[kind])
 
 
-async def flaws_of_log(nats_url: str, access: aimbus.Access | None = None) -> tuple[int, list[str]]:
+async def flaws_of_log(
+    nats_url: str, access: aimbus.NatsCredentials | None = None
+) -> tuple[int, list[str]]:
     """The number of messages in AIM_LOG, and the flaws of each by sequence."""
     found, count = [], 0
-    bus = await aimbus.connect(nats_url, name="aimctl", access=access or aimbus.Access())
+    bus = await aimbus.connect(nats_url, name="aimctl", access=access or aimbus.NatsCredentials())
     try:
         async with contextlib.aclosing(aimbus.read_stored(bus, [subjects.ALL])) as messages:
             async for message in messages:

@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 
-class Asked(NamedTuple):
+class RecordedRequest(NamedTuple):
     """A request, and status and Content-Type of its answer. `sends` is the request's
     Content-Type, "" without a body."""
 
@@ -23,9 +23,9 @@ class Asked(NamedTuple):
 
 
 @asynccontextmanager
-async def listening(url: str) -> AsyncIterator[tuple[list[Asked], str]]:
+async def recording_proxy(url: str) -> AsyncIterator[tuple[list[RecordedRequest], str]]:
     """What was asked so far, in the order of the answers, and the URL to ask at."""
-    heard: list[Asked] = []
+    heard: list[RecordedRequest] = []
     timeout = aiohttp.ClientTimeout(total=None)
 
     async def pass_on(request: web.Request) -> web.StreamResponse:
@@ -37,7 +37,7 @@ async def listening(url: str) -> AsyncIterator[tuple[list[Asked], str]]:
         ) as answer:
             form, sends = answer.headers["Content-Type"], request.headers.get("Content-Type", "")
             heard.append(
-                Asked(
+                RecordedRequest(
                     request.method,
                     request.path_qs,
                     sends,

@@ -541,7 +541,9 @@ class TestWatches:
             resource = server.cluster.find("", "v1", "configmaps")
             assert resource
             watcher = watch.Watcher(server.cluster, Selection(resource, None, None, None), None)
-            wanted = watch.Wish(version=0, bookmarks=True, initial_events=False, timeout_s=5)
+            wanted = watch.WatchOptions(
+                version=0, bookmarks=True, initial_events=False, timeout_s=5
+            )
             watcher.start(wanted)
             return await watch.stream(request, watcher, wanted, bookmark_every_s=0.01)
 
@@ -577,7 +579,9 @@ class TestWatches:
         watcher = watch.Watcher(
             server.cluster, Selection(resource, None, None, None), None, backlog=2
         )
-        watcher.start(watch.Wish(version=0, bookmarks=False, initial_events=False, timeout_s=5))
+        watcher.start(
+            watch.WatchOptions(version=0, bookmarks=False, initial_events=False, timeout_s=5)
+        )
         for index in range(3):
             await api.ok("POST", CONFIGS, config(f"c{index}"))
         assert watcher.closed

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from aimlab.apiserver import ApiServer
-from aimlab.testing.recording_proxy import Asked, listening
+from aimlab.testing.recording_proxy import RecordedRequest, recording_proxy
 
 KUBECTL = Path(sys.executable).with_name("kubectl")
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -40,7 +40,7 @@ NOT_ANSWERED = "/openapi/v2?timeout=32s"
 """Only in protobuf, which the double does not write; kubectl goes on without it."""
 
 
-def recorded() -> Iterator[tuple[str, list[Asked]]]:
+def recorded() -> Iterator[tuple[str, list[RecordedRequest]]]:
     """Each command and what it asked."""
     for block in (TRANSCRIPTS / "kubectl.md").read_text().split("\n## ")[1:]:
         command, *lines = [line for line in block.splitlines() if line]
@@ -49,7 +49,7 @@ def recorded() -> Iterator[tuple[str, list[Asked]]]:
         yield (
             command,
             [
-                Asked(
+                RecordedRequest(
                     one["method"],
                     one["path"],
                     one["sends"] or "",
@@ -62,14 +62,14 @@ def recorded() -> Iterator[tuple[str, list[Asked]]]:
         )
 
 
-def as_the_double(asked: Asked) -> Asked:
+def as_the_double(asked: RecordedRequest) -> RecordedRequest:
     """With what is known to differ: JSON for protobuf, and no OpenAPI v2."""
     if asked.path == NOT_ANSWERED:
         return asked._replace(status=404, form="text/plain; charset=utf-8")
     return asked._replace(form="application/json") if asked.form in PROTOBUF else asked
 
 
-def own(asked: Asked) -> Asked:
+def own(asked: RecordedRequest) -> RecordedRequest:
     """With what differs from server to server and run to run made equal."""
     path = asked.path
     for pattern, placeholder in OWN:
@@ -108,7 +108,7 @@ async def test_kubectl_asks_what_it_asks_a_real_server(
     await api.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
     await api.ok("POST", "/api/v1/namespaces", {"metadata": {"name": "lab"}})
     wrong = {}
-    async with listening(server.url) as (heard, url):
+    async with recording_proxy(server.url) as (heard, url):
         for number, (command, expected) in enumerate(recorded()):
             (tmp_path / "w.yaml").write_text(
                 WIDGET.replace("SIZE", f"{10 + number}Gi")

@@ -9,7 +9,7 @@ from aimlab.apiserver import ApiServer
 from aimlab.crds import bundled
 from aimlab.gateway.traefik import Api, traefik
 from aimlab.testing import NAMESPACE, eventually
-from aimlab.testing.recording_proxy import Asked, listening
+from aimlab.testing.recording_proxy import RecordedRequest, recording_proxy
 
 pytest_plugins = ["aimlab.testing.fixtures"]
 GATEWAY_API = {
@@ -24,7 +24,7 @@ GATEWAY_API = {
 KINDS = GATEWAY_API | {"namespaces", "services", "endpointslices", "secrets", "configmaps"}
 
 
-def watched(heard: list[Asked]) -> set[str]:
+def watched(heard: list[RecordedRequest]) -> set[str]:
     """The plurals of which a watch was accepted."""
     urls = [urlsplit(one.path) for one in heard if one.status == 200]
     return {
@@ -38,7 +38,7 @@ async def test_every_kind_is_watched(cluster: Cluster, api: ApiServer, tmp_path:
     for crd in bundled():
         await cluster.create(crd)
     async with (
-        listening(api.url) as (heard, url),
+        recording_proxy(api.url) as (heard, url),
         traefik(cluster, Api(url), namespace=NAMESPACE, folder=tmp_path / "logs"),
     ):
 

@@ -11,8 +11,8 @@ import pytest
 from aimkube import Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.capabilities import Abilities, find_out
-from aimlab.informer import Mirror, Objects
+from aimlab.capabilities import Capabilities, probe
+from aimlab.informer import Informer, Objects
 from aimlab.kinds import owner_reference
 from aimlab.node import garbage_collector
 from aimlab.testing import eventually
@@ -103,7 +103,7 @@ async def test_children_go_with_their_owner_and_those_of_unknown_kinds_stay(bare
         config_map("strange")
         | {"metadata": {"name": "strange", "namespace": "default", "ownerReferences": [strange]}}
     )
-    mirror = Mirror(bare, garbage_collector.KINDS)
+    mirror = Informer(bare, garbage_collector.KINDS)
     tasks = [
         asyncio.create_task(mirror.run()),
         asyncio.create_task(garbage_collector.collect(bare, mirror)),
@@ -121,7 +121,7 @@ async def test_children_go_with_their_owner_and_those_of_unknown_kinds_stay(bare
 
 
 async def test_what_a_bare_server_lacks_is_found_out(bare: Cluster) -> None:
-    assert await find_out(bare, "default") == Abilities(
+    assert await probe(bare, "default") == Capabilities(
         collects=False, runs_jobs=False, loopback_endpoints=False
     )
     assert not (await bare.list(JOB)).items
@@ -131,7 +131,7 @@ async def test_what_the_double_can_do_is_found_out(tmp_path: Path) -> None:
     async with ApiServer() as server:
         write_kubeconfig(tmp_path / "kubeconfig", server.url)
         cluster = await Cluster.connect(str(tmp_path / "kubeconfig"))
-        assert await find_out(cluster, "default") == Abilities(
+        assert await probe(cluster, "default") == Capabilities(
             collects=True, runs_jobs=False, loopback_endpoints=True
         )
         await cluster.close()

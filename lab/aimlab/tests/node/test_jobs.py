@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aimlab.controller_loop import Create, Delete, Patch, Step
+from aimlab.controller_loop import Create, Delete, Patch, ReconcileResult
 from aimlab.node.jobs import plan_job, pod_for
 
 Body = dict[str, Any]
@@ -47,12 +47,12 @@ def pod(phase: str, *, ended_s_ago: float = 100) -> Body:
     }
 
 
-def says(step: Step) -> Body:
+def says(step: ReconcileResult) -> Body:
     """The status that is written."""
     return next((write.body["status"] for write in step.writes if isinstance(write, Patch)), {})
 
 
-def makes_a_pod(step: Step) -> bool:
+def makes_a_pod(step: ReconcileResult) -> bool:
     return any(isinstance(write, Create) for write in step.writes)
 
 
@@ -109,13 +109,15 @@ def test_a_pod_is_made_when_none_runs_and_the_wait_is_over(
 
 
 def test_a_job_looks_again_when_its_wait_or_deadline_is_over() -> None:
-    assert plan_job(job(), [pod("Failed", ended_s_ago=0)], NOW).again_s == pytest.approx(1.0)
-    assert plan_job(job(activeDeadlineSeconds=90), [pod("Running")], NOW).again_s == pytest.approx(
-        30.0
+    assert plan_job(job(), [pod("Failed", ended_s_ago=0)], NOW).requeue_after_s == pytest.approx(
+        1.0
     )
     assert plan_job(
+        job(activeDeadlineSeconds=90), [pod("Running")], NOW
+    ).requeue_after_s == pytest.approx(30.0)
+    assert plan_job(
         job(conditions=("Failed",), ttlSecondsAfterFinished=60), [], NOW
-    ).again_s == pytest.approx(30.0)
+    ).requeue_after_s == pytest.approx(30.0)
 
 
 def test_a_finished_job_goes_after_its_ttl() -> None:
@@ -149,7 +151,7 @@ def test_an_unchanged_job_is_not_written_again() -> None:
     assert plan_job(settled, [pod("Running")], NOW + timedelta(seconds=5)).writes == []
 
 
-def suspension(step: Step) -> tuple[str, str]:
+def suspension(step: ReconcileResult) -> tuple[str, str]:
     (found,) = [one for one in says(step)["conditions"] if one["type"] == "Suspended"]
     return found["status"], found["reason"]
 

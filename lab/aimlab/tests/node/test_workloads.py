@@ -135,7 +135,7 @@ def test_a_deployment_without_progress_is_late_until_it_moves_on() -> None:
     cluster.step()
     cluster.step()
     assert cluster.progressing() == ("True", "ReplicaSetUpdated")
-    assert plan(cluster.objects, NOW).again_s == 60
+    assert plan(cluster.objects, NOW).requeue_after_s == 60
     cluster.now += timedelta(seconds=60)
     cluster.step()
     assert cluster.progressing() == ("False", "ProgressDeadlineExceeded")

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from aimlab.sources.hub import Hub, Model, Refusal, hub
+from aimlab.sources.hub import Hub, InjectedError, Model, hub
 
 CONFIG, WEIGHTS = b'{"model_type": "tiny"}', os.urandom(300_000)
 Call = Callable[[HfApi], object]
@@ -182,7 +182,7 @@ async def test_a_gated_model_is_listed_for_everyone(running: Hub, model: Model) 
 
 
 async def test_refusals_on_request_are_given_once_each(running: Hub, model: Model) -> None:
-    model.refusals = [Refusal(429, retry_after_s=3)]
+    model.refusals = [InjectedError(429, retry_after_s=3)]
     with pytest.raises(HfHubHTTPError) as caught:
         await asyncio.to_thread(info, api(running))
     assert (caught.value.response.status_code, caught.value.response.headers["Retry-After"]) == (

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from aimlab.model_image.discovery import Model, dry_run
 from aimlab.model_image.facts import parameters_of, tokenize
-from aimlab.model_image.integrity import NotWholeError, check
+from aimlab.model_image.integrity import IntegrityError, check
 from aimlab.model_image.server import load, make_app
 
 MODEL = Model("org/tiny", "s3://models/org/tiny", 0.5)
@@ -140,7 +140,7 @@ def test_a_model_that_is_not_whole_is_refused_by_file(
     folder: Path, name: str, content: str | None, says: str
 ) -> None:
     change(folder, name, content)
-    with pytest.raises(NotWholeError, match=says):
+    with pytest.raises(IntegrityError, match=says):
         check(folder, None)
 
 
@@ -166,7 +166,7 @@ def test_the_manifest_is_not_believed_against_the_source(
     sums = {
         name: digest for name, digest in (sums_of(folder) | source).items() if digest is not None
     }
-    with pytest.raises(NotWholeError, match=says):
+    with pytest.raises(IntegrityError, match=says):
         check(folder, sums)
 
 

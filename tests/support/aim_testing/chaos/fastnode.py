@@ -24,7 +24,7 @@ from aimkube import AlreadyExists, Cluster, Conflict, NotFound
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.store import Change, CollectionKey
 from aimlab.certificates import make_certificate
-from aimlab.kinds import Body, is_going, owner_reference, stamp
+from aimlab.kinds import Body, is_deleting, owner_reference, stamp
 from aimlab.kserve.render import replicas_of
 from aimlab.node.jobs import pod_for
 from aimlab.node.node_object import ADDRESS, NAME, node_object, node_status
@@ -212,13 +212,13 @@ class FastNode:
             and change.previous.obj["metadata"].get("generation")
             != body["metadata"].get("generation")
         )
-        if key == ("", "pods") and change.type == "MODIFIED" and is_going(body):
+        if key == ("", "pods") and change.type == "MODIFIED" and is_deleting(body):
             self._start(
                 self._cluster.delete(
                     POD, body["metadata"]["namespace"], body["metadata"]["name"], grace_period_s=0
                 )
             )
-        if change.type == "DELETED" or not new_spec or is_going(body):
+        if change.type == "DELETED" or not new_spec or is_deleting(body):
             return
         match key[1]:
             case "jobs" if change.type == "ADDED":

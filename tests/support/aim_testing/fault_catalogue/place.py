@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aimkube import Changed, Listed, NotFound
+from aimkube import Modified, NotFound, Snapshot
 from aimlab.cli.environment import Stack
 from aimlab.kinds import SECRET, condition_of
 from aimlab.node.images import ImageCommand, read_images, write_images
@@ -267,10 +267,10 @@ class Place:
         stream = self.stack.lab.cluster.list_and_watch(kind, self.name if kind.namespaced else None)
         async with contextlib.aclosing(stream):
             async for seen in stream:
-                if isinstance(seen, Listed):
+                if isinstance(seen, Snapshot):
                     for body in seen.items:
                         yield body
-                elif isinstance(seen, Changed):
+                elif isinstance(seen, Modified):
                     yield seen.body
 
     def _note(self, body: Body) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from aimkube import NotFound
 from aimlab.cli.environment import Stack, kubectl
 from aimlab.cli.quickstart import MODEL, NAMESPACE, SOURCE, WEIGHTS
-from aimlab.kinds import is_going
+from aimlab.kinds import is_deleting
 from aimlab.node.images import ImageCommand, read_images, write_images
 from aimlab.real.cluster import AUDIT_LOG
 from aimlab.testing import eventually
@@ -76,7 +76,7 @@ class Real:
     async def pods(self, name: str) -> list[Body]:
         label = f"serving.kserve.io/inferenceservice={name}"
         found = (await self.stack.lab.cluster.list(POD, NAMESPACE, label_selector=label)).items
-        return [pod for pod in found if not is_going(pod)]
+        return [pod for pod in found if not is_deleting(pod)]
 
     def _faults(self, name: str) -> Path:
         return self.stack.lab.state_dir / "faults" / name

@@ -16,7 +16,7 @@ from typing import Self
 from aim_testing.chaos.observer import contradictions, moved_back
 from aim_testing.soak.state import Body, State, annotation, holds, owners, where
 from aimbus import Bus, Event, connect, follow
-from aimkube import Absent, Changed, Cluster, Listed, Removed
+from aimkube import Cluster, Deleted, KindNotServed, Modified, Snapshot
 from aimschema import labels, subjects
 from aimschema.messages import DeadLetter
 from aimschema.resources import (
@@ -97,7 +97,7 @@ class Watcher:
         async with contextlib.aclosing(self._cluster.list_and_watch(kind)) as stream:
             async for item in stream:
                 match item:
-                    case Listed(items=items):
+                    case Snapshot(items=items):
                         keys = {key_of(body | {"kind": kind.kind}) for body in items}
                         for body in items:
                             self._put(body | {"kind": kind.kind})
@@ -105,11 +105,11 @@ class Watcher:
                             k for k in self.objects if k.kind == kind.kind and k not in keys
                         ]:
                             self._drop(key)
-                    case Changed(body=body):
+                    case Modified(body=body):
                         self._put(body | {"kind": kind.kind})
-                    case Removed(body=body):
+                    case Deleted(body=body):
                         self._drop(key_of(body | {"kind": kind.kind}))
-                    case Absent():
+                    case KindNotServed():
                         pass
                 self.changed.set()
 
@@ -154,7 +154,7 @@ class Watcher:
             self._succeeded.setdefault(run, time.monotonic())
 
     async def _letters(self, bus: Bus) -> None:
-        async for item in follow(bus, [subjects.letters()]):
+        async for item in follow(bus, [subjects.dead_letters()]):
             if (
                 isinstance(item, Event)
                 and isinstance(item.message, DeadLetter)
