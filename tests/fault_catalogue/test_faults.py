@@ -30,6 +30,6 @@ async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> N
 async def test_the_page_shows_what_kubectl_describe_prints(results: dict[str, Result]) -> None:
     """Of one that nothing else is at work on; the others are cases, so `make fault-docs` rewrites
     them."""
-    conditions, _, _ = results["twins"].described.partition("Events:")
+    conditions, _, _ = results["duplicate-source"].described.partition("Events:")
     assert conditions.startswith("  Conditions:")
     assert conditions in PAGE.read_text()

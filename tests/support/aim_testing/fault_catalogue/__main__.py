@@ -43,7 +43,7 @@ async def run() -> dict[str, Result]:
 def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
     """The table of docs/reference/faults.md: a row for each condition that tells of a case."""
     made = [
-        "| fault | object | condition | reason | told after | healed after | case |",
+        "| fault | object | condition | reason | detected in | recovered in | test id |",
         "|---|---|---|---|---|---|---|",
     ]
     for case in cases:

@@ -183,7 +183,7 @@ CASES = (
     ),
     Case(
         "unprovisioned",
-        "no provisioner gives the volume",
+        "no provisioner creates the volume",
         foreign_provisioner,
         (storage(reasons.PVC_PROVISIONING),),
         Place.volume_arrives,
@@ -199,7 +199,7 @@ CASES = (
     ),
     Case(
         "too-small",
-        "the size asked for is raised",
+        "the requested size is raised",
         size_raised,
         (storage(reasons.INSUFFICIENT_CAPACITY, "3Gi", "1Gi"),),
         lambda place: place.edit(CACHE, "c", {"spec": {"size": "1Gi"}}),
@@ -215,15 +215,15 @@ CASES = (
     ),
     Case(
         "claimed",
-        "a volume claim of somebody else has the name",
+        "a foreign PVC has the name",
         claim_of_somebody_else,
         (storage(reasons.NAME_CONFLICT, CLAIM_NAME),),
         lambda place: place.delete(CLAIM, CLAIM_NAME),
         WARM,
     ),
     Case(
-        "twins",
-        "two caches hold one source",
+        "duplicate-source",
+        "two caches have the same source",
         two_caches,
         (filled(reasons.DUPLICATE_SOURCE, "ModelCache a is older"),),
         lambda place: place.delete(CACHE, "a"),
@@ -261,7 +261,7 @@ CASES = (
     ),
     Case(
         "claim-deleted",
-        "the volume claim is deleted while its download cannot start",
+        "the PVC is deleted while its download cannot start",
         claim_deleted_under_a_download,
         (filled(reasons.DOWNLOADING, "CreateContainerConfigError", "later"),),
         store_back,
@@ -269,13 +269,13 @@ CASES = (
     ),
     Case(
         "literal-secret",
-        "the cache's env has a secret's value in it",
+        "the cache's env contains a secret value",
         asked(env=[{"name": "OTHER_TOKEN", "value": "hunter2"}]),
         (Told(CACHE, "c", EVENT, reasons.LITERAL_SECRET, ("OTHER_TOKEN", "secretKeyRef")),),
     ),
     Case(
         "large-spec",
-        "the cache's spec fits into no message of NATS",
+        "the cache's spec does not fit into a NATS message",
         asked(env=[{"name": "NOTE", "value": "x" * 1_100_000}]),
         (Told(CACHE, "c", EVENT, reasons.SPEC_TOO_LARGE, ("less than 900 kB",)),),
         lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
@@ -283,7 +283,7 @@ CASES = (
     ),
     Case(
         "claim-held",
-        "the volume claim is deleted while a service runs on it",
+        "the PVC is deleted while a service uses it",
         claim_held,
         (
             storage(
@@ -311,7 +311,7 @@ CASES = (
     ),
     Case(
         "variable",
-        "a source reads like a variable",
+        "a source contains a variable",
         source_that_reads_like_a_variable,
         (filled(reasons.SOURCE_NOT_FOUND, "$(HF_TOKEN)"),),
     ),

@@ -17,10 +17,10 @@ PAGE = Path(__file__).parents[4] / "docs" / "reference" / "describe.md"
 DESCRIBED = {
     "no-tag": ("aimclm", "no-tag"),
     "no-model": ("aimst", "t"),
-    "twins": ("mc", "c"),
+    "duplicate-source": ("mc", "c"),
     "too-small": ("mc", "c"),
     "no-template": ("aimsvc", "s"),
-    "strange-gpu": ("aimsvc", "s"),
+    "unknown-gpu": ("aimsvc", "s"),
     "absent-gateway": ("aimns", "default"),
     "config-classless": ("aimns", "default"),
 }

@@ -146,7 +146,7 @@ async def all_is_well(place: Place) -> None:
 CASES = (
     Case(
         "cordoned",
-        "no node takes pods",
+        "no node accepts pods",
         node_cordoned,
         (
             Told(
@@ -162,7 +162,7 @@ CASES = (
     ),
     Case(
         "nodeless",
-        "nobody starts the model server",
+        "no kubelet starts the model server",
         node_stops_before_the_runtime,
         (
             Told(SERVICE, "s", reasons.RUNTIME_READY, reasons.CREATING_RUNTIME),
@@ -173,7 +173,7 @@ CASES = (
     ),
     Case(
         "cacherless",
-        "nobody makes the cache",
+        "the cacher does not run",
         cacher_stops,
         (Told(SERVICE, "s", reasons.CACHE_READY, reasons.WAITING_FOR_CACHE, ("s3://",)),),
         cacher_goes_on,
@@ -204,8 +204,8 @@ CASES = (
         Told(SERVICE, "s", reasons.ROUTING_READY, reasons.CONFIGURING_ROUTE),
     ),
     Case(
-        "in-vain",
-        "discovery and a download fail again and again",
+        "keeps-failing",
+        "discovery and a download keep failing",
         tried_in_vain,
         (
             Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.DISCOVERY_FAILED, ("try 5",)),

@@ -83,7 +83,7 @@ CASES = (
     ),
     entry(
         "unlabelled",
-        "the image says nothing of itself",
+        "the image has no labels",
         without_labels,
         (reasons.METADATA_MISSING, "try 1"),
         image_appears,
@@ -97,14 +97,14 @@ CASES = (
     ),
     entry(
         "registry-slow",
-        "the registry takes its time",
+        "the registry is slow",
         registry_slow,
         (reasons.NOT_INSPECTED,),
         registry_quick,
     ),
     entry(
         "one-name",
-        "two catalogue entries have one spec.name",
+        "two catalogue entries have the same spec.name",
         same_name,
         (reasons.DUPLICATE_NAME, "a-one-name is older"),
         lambda place: place.delete(MODEL, f"a-{place.name}"),

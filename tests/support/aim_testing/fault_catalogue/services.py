@@ -253,7 +253,7 @@ CASES = (
         RUNNING,
     ),
     Case(
-        "at-odds",
+        "other-model",
         "the template is for another model",
         template_for_another_model,
         resolved(reasons.VALIDATION_FAILED, "another:1"),
@@ -277,7 +277,7 @@ CASES = (
         RUNNING,
     ),
     Case(
-        "strange-gpu",
+        "unknown-gpu",
         "the GPU model is not in the table",
         service_with(template={"gpuModel": "Voodoo2"}),
         (*resolved(reasons.UNKNOWN_GPU, "Voodoo2", "AIM_GPU_TABLE"), *NO_BACKEND),
@@ -302,7 +302,7 @@ CASES = (
     ),
     Case(
         "no-source",
-        "the source of its cache is not there",
+        "the source of its cache is missing",
         source_missing,
         cached(reasons.CACHE_FAILED, "failed"),
         source_appears,
@@ -326,7 +326,7 @@ CASES = (
     ),
     Case(
         "uncached",
-        "no cache is wanted",
+        "no cache is requested",
         service_with(),
         (*cached(reasons.CACHE_NOT_REQUESTED), RUNNING),
     ),
@@ -364,7 +364,7 @@ CASES = (
     ),
     Case(
         "foreign",
-        "objects of somebody else have the service's name",
+        "foreign objects have the service's name",
         foreign,
         (
             *runtime(reasons.NAME_CONFLICT, "InferenceService s"),
@@ -435,7 +435,7 @@ CASES = (
     ),
     Case(
         "contested",
-        "somebody keeps changing the route",
+        "another manager keeps changing the route",
         somebody_insists,
         (
             *routing(reasons.ROUTE_READY, "again and again"),
@@ -444,7 +444,7 @@ CASES = (
     ),
     Case(
         "one-workload-id",
-        "two services have one workload id",
+        "two services have the same workload id",
         one_workload_id,
         routing(reasons.ROUTE_FAILED, "service a is older"),
         lambda p: p.delete(SERVICE, "a"),
