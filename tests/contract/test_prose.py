@@ -11,7 +11,6 @@ from tools.prose import MAX_WORDS, ROOT, findings, pages, sentences, words
 
 PENDING: frozenset[str] = frozenset(
     {
-        "docs/reference/faults.md",
         "docs/reference/sources.md",
     }
 )
