@@ -36,7 +36,7 @@ WORK = DeadLetter(
 
 
 def unreadable(service: str, data: bytes, seq: int, subject: str = SUBJECT) -> DeadLetter:
-    stored = data if len(data) <= KEPT_BYTES else b""
+    stored = data if len(data) <= MAX_DEAD_LETTER_DATA_BYTES else b""
     about = (
         {"kind": "Pod", "namespace": "ml", "name": "a"}
         if subject == SUBJECT

@@ -182,7 +182,7 @@ class Bus:
             await previous.end()
         self._trouble.reset()
         self._available.set()
-        self._tell("")
+        self._report("")
         self._log.info("nats-connected", max_payload_bytes=session.max_payload_bytes)
 
     async def _down(self) -> None:
@@ -191,7 +191,7 @@ class Bus:
             self._available.clear()
             if not self._closing:
                 self._log.warning("nats-disconnected")
-                self._tell("the connection is lost")
+                self._report("the connection is lost")
             await session.end()
 
     async def _failed(self, error: Exception) -> None:
@@ -199,11 +199,13 @@ class Bus:
             return  # the disconnection is logged as such
         if (missing := self._access.as_permission_error(error)) is not None:
             self._stop_waiting()
-            self._refused = asyncio.get_running_loop().call_later(ALLOWED_AFTER_S, self._allowed)
-        if (refused := lacking or self._access.blamed(error)) is not None:
-            error = refused
-            self._tell(str(refused))
-        if text := self._trouble.news(error):
+            self._clear_timer = asyncio.get_running_loop().call_later(
+                ALLOWED_AFTER_S, self._allowed
+            )
+        if (denied := missing or self._access.as_credential_error(error)) is not None:
+            error = denied
+            self._report(str(denied))
+        if text := self._trouble.first_occurrence(error):
             self._log.warning("nats-error" if self.connected else "nats-waiting", error=text)
 
     def _allowed(self) -> None:

@@ -27,7 +27,7 @@ from aimbus.envelope import Event, Undecodable, open_event
 from aimbus.errors import ApiError, MirrorStalled, Unreachable
 from aimbus.jetstream import create_consumer
 from aimbus.log_dedup import RepeatSuppressor
-from aimbus.pull import Delivered, pull
+from aimbus.pull import ConsumerLost, Delivered, pull
 from aimbus.session import Session
 from aimbus.streams import STATE, MirrorProgress, last_message_seq, wait_until_mirrored
 
@@ -82,8 +82,8 @@ async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]
                 _log.error("mirror-stalled", stream=STATE, error=str(stalled))
             blind = True
             yield Stalled(str(stalled))
-        except (Unreachable, TimeoutError, ApiError, Doubt) as error:
-            if reason := trouble.news(error):
+        except (Unreachable, TimeoutError, ApiError, ConsumerLost) as error:
+            if reason := trouble.first_occurrence(error):
                 _log.info("consumer-restarted", stream=STATE, error=reason)
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, LONGEST_RETRY_S)

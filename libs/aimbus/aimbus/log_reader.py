@@ -17,7 +17,7 @@ from aimbus.envelope import Event, Undecodable, open_event
 from aimbus.errors import ApiError, Unreachable
 from aimbus.jetstream import create_consumer, stream_info
 from aimbus.log_dedup import RepeatSuppressor
-from aimbus.pull import Delivered, pull
+from aimbus.pull import ConsumerLost, Delivered, pull
 from aimbus.session import Session
 from aimbus.streams import LOG
 from aimschema.messages import Progress, decode
@@ -52,8 +52,8 @@ async def read_log(
                     position = item.seq
                     trouble.reset()
                     yield open_event(item.seq, item.subject, item.time, item.data, item.headers)
-        except (Unreachable, TimeoutError, ApiError, Doubt) as error:
-            if reason := trouble.news(error):
+        except (Unreachable, TimeoutError, ApiError, ConsumerLost) as error:
+            if reason := trouble.first_occurrence(error):
                 _log.info("log-read-resumed", stream=LOG, after_seq=position, error=reason)
             await asyncio.sleep(RETRY_S)
         else:

@@ -252,7 +252,9 @@ class Publisher:
 
     def _say(self, error: Exception, subject: str) -> None:
         """A lost connection is said by the bus."""
-        if not isinstance(error, SessionEnded) and (reason := self._trouble.news(error)):
+        if not isinstance(error, SessionEnded) and (
+            reason := self._trouble.first_occurrence(error)
+        ):
             _log.warning("publish-retried", subject=subject, error=reason)
 
 

@@ -36,7 +36,7 @@ import structlog
 
 from aimbus.connection import Bus
 from aimbus.envelope import MAX_AGE_S
-from aimbus.errors import ApiError, MirrorStalled, Unreachable
+from aimbus.errors import ApiError, MirrorStalled, StreamsRejected, Unreachable
 from aimbus.jetstream import MESSAGE_NOT_FOUND, SECOND_NS, api, stream_info
 from aimbus.log_dedup import RepeatSuppressor
 from aimbus.session import Session
@@ -132,8 +132,8 @@ async def ensure_streams(
             await _drop_state(session)
         except (Unreachable, TimeoutError, ApiError) as error:
             if isinstance(error, ApiError) and error.code != 503:
-                raise StreamsRefused(str(error)) from error
-            if reason := trouble.news(error):
+                raise StreamsRejected(str(error)) from error
+            if reason := trouble.first_occurrence(error):
                 _log.warning("streams-waiting", error=reason)
             await asyncio.sleep(RETRY_S)
         else:
@@ -274,7 +274,7 @@ async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] |
     except ApiError as error:
         if error.code == 503:
             raise
-        raise StreamsRefused(await _explain(session, config, differing, error)) from error
+        raise StreamsRejected(await _explain(session, config, differing, error)) from error
     _log.info("stream-created" if info is None else "stream-updated", stream=name, fields=differing)
 
 

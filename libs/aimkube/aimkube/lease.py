@@ -383,7 +383,7 @@ class Lease:
             log.info("leading", lease=self._name, epoch=self.epoch)
         elif standing.holder:
             log.info("standby", lease=self._name, holder=standing.holder)
-        self._told(standing)
+        self._on_change(standing)
 
     def _problem(self, error: Exception) -> str:
         if isinstance(

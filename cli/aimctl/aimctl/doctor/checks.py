@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from aimbus import BusStats
+from aimbus import BusStats, StreamStats
 from aimctl.component_registry import SERVICES
 from aimctl.doctor.network import api_server, pod_security
 from aimctl.doctor.requirements import gateways, nodes, registries, storage
@@ -473,7 +473,7 @@ def _streams(found: BusStats) -> Iterator[Finding]:
         yield Finding("nats", "ok", message)
 
 
-def _describe_stream(stream: Standing) -> str:
+def _describe_stream(stream: StreamStats) -> str:
     return (
         f"{stream.name} {stream.messages} messages in {human(stream.size_bytes)}, {stream.replicas}"
         f" {'copies' if stream.replicas > 1 else 'copy'}"

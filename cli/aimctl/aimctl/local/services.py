@@ -14,7 +14,7 @@ from aimctl.local.processes import READY_WITHIN_S, Children, until_answers
 AccessOf = Callable[[str], NatsCredentials]
 
 
-def no_credentials(_: str) -> Access:
+def no_credentials(_: str) -> NatsCredentials:
     """A NATS server that asks for no keys."""
     return NatsCredentials()
 
